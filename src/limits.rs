@@ -1,0 +1,22 @@
+//! Every bound that is not a setting: each with its unit in its name and its reason beside it.
+//!
+//! Bounds that an operator may have to change are settings; they live in [`crate::config`].
+
+/// Headers of one message head. Prometheus sends 8, proxies in front add a handful; past this it is an attack.
+pub const HEAD_FIELDS_MAX: usize = 64;
+
+/// What Prometheus reads of an error body (`maxErrMsgLen` in its storage/remote/client.go): longer is wasted.
+pub const ERROR_BODY_BYTES_MAX: usize = 1024;
+
+/// A tenant ID's length under `mimir` rules: Mimir's own limit (docs, "About tenant IDs").
+pub const MIMIR_TENANT_BYTES_MAX: usize = 150;
+
+/// A tenant ID's length under `thanos` rules: it becomes a directory and object name, whose parts end at 255
+/// on common stores; 256 leaves room for IDs that were accepted before.
+pub const THANOS_TENANT_BYTES_MAX: usize = 256;
+
+/// Depth of nested protobuf groups that the scanner skips. Nobody sends any; prost stops at 100 as well.
+pub const GROUP_DEPTH_MAX: usize = 100;
+
+/// What a chunk-size line may take, extensions included (RFC 9112 section 7.1.1 lets a recipient limit them).
+pub const CHUNK_LINE_BYTES_MAX: usize = 256;
