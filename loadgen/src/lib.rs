@@ -14,5 +14,7 @@
 //! latency figures hold no queue of ours.
 
 pub mod account;
+mod catalogue;
+pub mod fleet;
 pub mod proto;
 mod random;

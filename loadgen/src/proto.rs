@@ -35,7 +35,7 @@ pub struct TimeSeries {
 }
 
 /// `prometheus.Label`.
-#[derive(Clone, PartialEq, Eq, Message)]
+#[derive(Clone, PartialEq, Eq, Hash, Message)]
 pub struct Label {
     /// The label's name.
     #[prost(bytes = "bytes", tag = "1")]
