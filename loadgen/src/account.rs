@@ -348,10 +348,10 @@ mod tests {
         for _ in 0..50_000 {
             let mut bytes = good.clone();
             for _ in 0..=random.below(2) {
-                let at = random.below(bytes.len() as u64) as usize;
-                bytes[at] = random.next() as u8;
+                let at = random.index(bytes.len());
+                bytes[at] = random.next().to_le_bytes()[0];
             }
-            bytes.truncate(bytes.len() - if random.below(4) == 0 { random.below(9) as usize } else { 0 });
+            bytes.truncate(bytes.len() - if random.below(4) == 0 { random.index(9) } else { 0 });
             let mut sum = Tally::default();
             let walked = walk(&bytes, &TENANT, |seen| sum += seen.tally);
             match WriteRequest::decode(&bytes[..]) {

@@ -262,7 +262,7 @@ impl<'a> Sender<'a> {
             labels.push(Label { name, value: format!("value-{:02}", random.below(100)).into() });
         }
         let jitter = i64::try_from(random.below(SCRAPE_INTERVAL_MS)).unwrap_or_default();
-        let metric = usize::try_from(random.below(self.metrics.len() as u64)).unwrap_or_default();
+        let metric = random.index(self.metrics.len());
         Target { tenant, labels, timestamp: timestamp.saturating_add(jitter), metric }
     }
 

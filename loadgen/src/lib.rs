@@ -16,5 +16,7 @@
 pub mod account;
 mod catalogue;
 pub mod fleet;
+pub mod http;
 pub mod proto;
 mod random;
+pub mod sink;

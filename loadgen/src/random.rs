@@ -28,6 +28,11 @@ impl Random {
         u64::try_from(wide >> 64).unwrap_or_default()
     }
 
+    /// A place in something of this length; 0 if it is empty.
+    pub(crate) fn index(&mut self, length: usize) -> usize {
+        usize::try_from(self.below(length as u64)).unwrap_or_default()
+    }
+
     /// From 0 up to, and without, 1.
     #[expect(clippy::cast_precision_loss, reason = "53 bits are what an f64 holds")]
     pub(crate) fn unit(&mut self) -> f64 {
@@ -36,14 +41,13 @@ impl Random {
 
     /// One of `all`; None only if there is none.
     pub(crate) fn pick<'a, T>(&mut self, all: &'a [T]) -> Option<&'a T> {
-        all.get(usize::try_from(self.below(all.len() as u64)).unwrap_or_default())
+        all.get(self.index(all.len()))
     }
 
     /// Fisher and Yates' shuffle.
     pub(crate) fn shuffle<T>(&mut self, all: &mut [T]) {
         for end in (1..all.len()).rev() {
-            let other = usize::try_from(self.below(end as u64 + 1)).unwrap_or_default();
-            all.swap(end, other);
+            all.swap(end, self.index(end + 1));
         }
     }
 }
@@ -65,7 +69,7 @@ mod tests {
         let mut random = Random::new(1, 2);
         let mut seen = [0u32; 7];
         for _ in 0..7000 {
-            seen[random.below(7) as usize] += 1;
+            seen[random.index(7)] += 1;
         }
         assert!(seen.iter().all(|&count| (800..1200).contains(&count)), "{seen:?}");
     }
