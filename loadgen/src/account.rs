@@ -8,7 +8,7 @@
 //! - The tenant's label may be removed on the way. Hence it is no part of the sum; that it names the right
 //!   tenant is checked apart from it, as *misplaced*, and a wrong tenant changes two tenants' sums as well.
 //!
-//! The checksum is the wrapping sum, over all samples, of a hash of the series' labels (in their order), the
+//! The checksum is the wrapping sum, over all samples, of a hash of the series' labels (as encoded, in their order), the
 //! timestamp and the value's bits; histograms, exemplars and fields that we don't know count with their bytes.
 //! Equal sums prove that nothing was lost, duplicated, misplaced or changed: two sets of samples that differ have
 //! the same sum with a probability of 2^-64.
@@ -111,7 +111,7 @@ pub fn walk<'a>(
 ) -> Result<u64, Malformed> {
     let mut metadata = 0;
     while !request.is_empty() {
-        match decode_key(&mut request)? {
+        match key(&mut request)? {
             (1, WireType::LengthDelimited) => each(series(take(&mut request)?, tenant_labels)?),
             (3, WireType::LengthDelimited) => {
                 MetricMetadata::decode(take(&mut request)?)?;
@@ -129,12 +129,16 @@ fn series<'a>(bytes: &'a [u8], tenant_labels: &[impl AsRef<[u8]>]) -> Result<Ser
     let mut labels_hash = Hash::LABELS;
     let mut tenant: Option<(usize, &[u8])> = None;
     let mut rest = bytes;
+    // Where the labels end, as they are sent: what stands before needs no second look.
+    let mut after_labels = None;
     while !rest.is_empty() {
-        match decode_key(&mut rest)? {
+        let before = rest;
+        match key(&mut rest)? {
             (1, WireType::LengthDelimited) => {
-                let (name, value) = label(take(&mut rest)?)?;
+                let message = take(&mut rest)?;
+                let (name, value) = label(message)?;
                 match tenant_labels.iter().position(|known| known.as_ref() == name) {
-                    None => labels_hash = labels_hash.bytes(name).bytes(value),
+                    None => labels_hash = labels_hash.bytes(message),
                     Some(rank) if !value.is_empty() && tenant.is_none_or(|(best, _)| rank < best) => {
                         tenant = Some((rank, value));
                     }
@@ -142,10 +146,18 @@ fn series<'a>(bytes: &'a [u8], tenant_labels: &[impl AsRef<[u8]>]) -> Result<Ser
                 }
             }
             (1, _) => return Err(Malformed::WireType),
-            (tag, wire) => skip_field(wire, tag, &mut rest, DecodeContext::default())?,
+            (_, WireType::LengthDelimited) => {
+                after_labels.get_or_insert(before);
+                take(&mut rest)?;
+            }
+            (tag, wire) => {
+                after_labels.get_or_insert(before);
+                skip_field(wire, tag, &mut rest, DecodeContext::default())?;
+            }
         }
     }
-    Ok(SeriesSeen { tenant: tenant.map(|(_, value)| value), tally: measured(bytes, labels_hash)? })
+    let tally = measured(after_labels.unwrap_or_default(), labels_hash)?;
+    Ok(SeriesSeen { tenant: tenant.map(|(_, value)| value), tally })
 }
 
 /// The second walk over a series: samples, exemplars, histograms, and what else there is.
@@ -154,7 +166,7 @@ fn measured(mut rest: &[u8], labels: Hash) -> Result<Tally, Malformed> {
     let mut add = |hash: Hash| tally.checksum = tally.checksum.wrapping_add(hash.0);
     while !rest.is_empty() {
         let before = rest;
-        match decode_key(&mut rest)? {
+        match key(&mut rest)? {
             (1, _) => drop(take(&mut rest)?),
             (2, WireType::LengthDelimited) => {
                 let (timestamp, bits) = sample(take(&mut rest)?)?;
@@ -185,10 +197,29 @@ fn measured(mut rest: &[u8], labels: Hash) -> Result<Tally, Malformed> {
 }
 
 /// Name and value of a label.
-fn label(mut rest: &[u8]) -> Result<(&[u8], &[u8]), Malformed> {
+fn label(message: &[u8]) -> Result<(&[u8], &[u8]), Malformed> {
+    match plain_label(message) {
+        Some(label) => Ok(label),
+        None => any_label(message),
+    }
+}
+
+/// A label as everybody encodes it: name, value, each shorter than 128 bytes, and nothing else.
+#[inline]
+fn plain_label(message: &[u8]) -> Option<(&[u8], &[u8])> {
+    let [0x0a, length @ ..0x80, rest @ ..] = message else { return None };
+    let (name, rest) = rest.split_at_checked(usize::from(*length))?;
+    match rest {
+        [0x12, length @ ..0x80, value @ ..] if usize::from(*length) == value.len() => Some((name, value)),
+        _ => None,
+    }
+}
+
+/// A label in any encoding.
+fn any_label(mut rest: &[u8]) -> Result<(&[u8], &[u8]), Malformed> {
     let (mut name, mut value): (&[u8], &[u8]) = (&[], &[]);
     while !rest.is_empty() {
-        match decode_key(&mut rest)? {
+        match key(&mut rest)? {
             (1, WireType::LengthDelimited) => name = take(&mut rest)?,
             (2, WireType::LengthDelimited) => value = take(&mut rest)?,
             (1 | 2, _) => return Err(Malformed::WireType),
@@ -202,13 +233,13 @@ fn label(mut rest: &[u8]) -> Result<(&[u8], &[u8]), Malformed> {
 fn sample(mut rest: &[u8]) -> Result<(u64, u64), Malformed> {
     let (mut timestamp, mut bits) = (0, 0);
     while !rest.is_empty() {
-        match decode_key(&mut rest)? {
+        match key(&mut rest)? {
             (1, WireType::SixtyFourBit) => {
                 let (eight, after) = rest.split_first_chunk().ok_or(Malformed::Truncated)?;
                 bits = u64::from_le_bytes(*eight);
                 rest = after;
             }
-            (2, WireType::Varint) => timestamp = decode_varint(&mut rest)?,
+            (2, WireType::Varint) => timestamp = varint(&mut rest)?,
             (1 | 2, _) => return Err(Malformed::WireType),
             (tag, wire) => skip_field(wire, tag, &mut rest, DecodeContext::default())?,
         }
@@ -216,9 +247,35 @@ fn sample(mut rest: &[u8]) -> Result<(u64, u64), Malformed> {
     Ok((timestamp, bits))
 }
 
+/// A varint; nearly all are lengths below 128.
+#[inline]
+fn varint(rest: &mut &[u8]) -> Result<u64, prost::DecodeError> {
+    match rest.split_first() {
+        Some((&byte, after)) if byte < 0x80 => {
+            *rest = after;
+            Ok(u64::from(byte))
+        }
+        _ => decode_varint(rest),
+    }
+}
+
+/// A field's number and wire type.
+#[inline]
+fn key(rest: &mut &[u8]) -> Result<(u32, WireType), prost::DecodeError> {
+    match rest.split_first() {
+        // Fields 1 to 15, length-delimited: nearly all there are.
+        Some((&byte, after)) if (0x0a..0x80).contains(&byte) && byte & 7 == 2 => {
+            *rest = after;
+            Ok((u32::from(byte >> 3), WireType::LengthDelimited))
+        }
+        _ => decode_key(rest),
+    }
+}
+
 /// The payload of a length-delimited field.
+#[inline]
 fn take<'a>(rest: &mut &'a [u8]) -> Result<&'a [u8], Malformed> {
-    let length = usize::try_from(decode_varint(rest)?).map_err(|_| Malformed::Truncated)?;
+    let length = usize::try_from(varint(rest)?).map_err(|_| Malformed::Truncated)?;
     let (payload, after) = rest.split_at_checked(length).ok_or(Malformed::Truncated)?;
     *rest = after;
     Ok(payload)
@@ -239,21 +296,22 @@ impl Hash {
         Self((wide as u64) ^ ((wide >> 64) as u64).rotate_left(23))
     }
 
-    /// Length and content, so that the border between a name and its value counts.
+    /// Length and content, so that where one ends and the next begins counts.
     fn bytes(self, bytes: &[u8]) -> Self {
         let mut hash = self.word(bytes.len() as u64 ^ 0xa076_1d64_78bd_642f);
         let (words, tail) = bytes.as_chunks::<8>();
         for word in words {
             hash = hash.word(u64::from_le_bytes(*word));
         }
-        if !tail.is_empty() {
-            let mut last = [0; 8];
-            for (to, from) in last.iter_mut().zip(tail) {
-                *to = *from;
-            }
-            hash = hash.word(u64::from_le_bytes(last));
+        if tail.is_empty() {
+            return hash;
         }
-        hash
+        // The last eight bytes, some of them for the second time: quicker than to gather the tail.
+        let last = match bytes.last_chunk::<8>() {
+            Some(last) => u64::from_le_bytes(*last),
+            None => tail.iter().fold(0, |word, &byte| word << 8 | u64::from(byte)),
+        };
+        hash.word(last)
     }
 }
 
