@@ -15,8 +15,12 @@
 
 pub mod account;
 mod catalogue;
+pub mod client;
 pub mod fleet;
 pub mod http;
+pub mod ledger;
+pub mod process;
 pub mod proto;
 mod random;
+pub mod send;
 pub mod sink;

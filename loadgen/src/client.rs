@@ -1,0 +1,202 @@
+//! The sending side of HTTP: one connection, one request at a time, each a single buffer written at once.
+
+use std::fmt;
+use std::io::{self, Write};
+use std::net::{TcpStream, ToSocketAddrs};
+use std::str::FromStr;
+use std::time::Duration;
+
+use crate::http::{Headers, HttpError, MessageReader};
+
+/// Where requests go: `http://host[:port]/path`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Url {
+    /// Host name or address, without brackets.
+    pub host: String,
+    /// Port; 80 if none was given.
+    pub port: u16,
+    /// Path and query, from the slash on.
+    pub path: String,
+    /// As it was written, for the Host header.
+    authority: String,
+}
+
+/// Why a text is no [`Url`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum UrlError {
+    /// Only plain HTTP is spoken here.
+    #[error("a URL here begins with http://")]
+    Scheme,
+    /// Nothing where the host should be, or a port that is none.
+    #[error("there must be a host, and the port must be a number")]
+    Authority,
+}
+
+impl FromStr for Url {
+    type Err = UrlError;
+
+    fn from_str(text: &str) -> Result<Self, UrlError> {
+        let rest = text.strip_prefix("http://").ok_or(UrlError::Scheme)?;
+        let (authority, path) = match rest.find('/') {
+            Some(slash) => rest.split_at(slash),
+            None => (rest, "/"),
+        };
+        let (host, port) = match authority.rsplit_once(':') {
+            Some((host, port)) if !port.ends_with(']') => {
+                (host, port.parse().map_err(|_| UrlError::Authority)?)
+            }
+            _ => (authority, 80),
+        };
+        let host = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
+        if host.is_empty() {
+            return Err(UrlError::Authority);
+        }
+        Ok(Self { host: host.to_owned(), port, path: path.to_owned(), authority: authority.to_owned() })
+    }
+}
+
+impl fmt::Display for Url {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "http://{}{}", self.authority, self.path)
+    }
+}
+
+impl Url {
+    /// A whole remote-write request, head and body in one buffer.
+    #[must_use]
+    pub fn push(&self, headers: &[(String, String)], block: &[u8]) -> Vec<u8> {
+        let mut head = format!(
+            "POST {} HTTP/1.1\r\nHost: {}\r\nUser-Agent: loadgen/{}\r\n\
+             Content-Type: application/x-protobuf\r\nContent-Encoding: snappy\r\n\
+             X-Prometheus-Remote-Write-Version: 0.1.0\r\nContent-Length: {}\r\n",
+            self.path,
+            self.authority,
+            env!("CARGO_PKG_VERSION"),
+            block.len(),
+        );
+        for (name, value) in headers {
+            head.push_str(&format!("{name}: {value}\r\n"));
+        }
+        head.push_str("\r\n");
+        let mut message = head.into_bytes();
+        message.extend_from_slice(block);
+        message
+    }
+}
+
+/// What came back.
+#[derive(Clone, Debug)]
+pub struct Answer {
+    /// Status code.
+    pub status: u16,
+    /// All headers.
+    pub headers: Headers,
+}
+
+/// A connection that is opened when it is needed and kept while the server keeps it.
+pub struct Client {
+    url: Url,
+    timeout: Duration,
+    open: Option<(TcpStream, MessageReader<TcpStream>)>,
+    body: Vec<u8>,
+}
+
+impl Client {
+    /// A client that waits at most `timeout` for a connection, for a write and for each part of an answer.
+    #[must_use]
+    pub fn new(url: Url, timeout: Duration) -> Self {
+        Self { url, timeout, open: None, body: Vec::new() }
+    }
+
+    /// Connects, if it is not connected.
+    ///
+    /// # Errors
+    /// When the host has no address that takes the connection.
+    pub fn connect(&mut self) -> io::Result<()> {
+        if self.open.is_some() {
+            return Ok(());
+        }
+        let mut last = io::Error::new(io::ErrorKind::NotFound, "the host has no address");
+        for addr in (self.url.host.as_str(), self.url.port).to_socket_addrs()? {
+            match TcpStream::connect_timeout(&addr, self.timeout) {
+                Ok(stream) => {
+                    stream.set_nodelay(true)?;
+                    stream.set_read_timeout(Some(self.timeout))?;
+                    stream.set_write_timeout(Some(self.timeout))?;
+                    self.open = Some((stream.try_clone()?, MessageReader::new(stream)));
+                    return Ok(());
+                }
+                Err(error) => last = error,
+            }
+        }
+        Err(last)
+    }
+
+    /// Writes a whole request and reads the whole answer, whose body is then in [`Client::body`].
+    ///
+    /// # Errors
+    /// When there is no connection, no answer in time, or none that is HTTP. The connection is closed then.
+    pub fn exchange(&mut self, message: &[u8]) -> Result<Answer, HttpError> {
+        self.body.clear();
+        self.connect()?;
+        let Some((stream, reader)) = self.open.as_mut() else { return Err(HttpError::Closed) };
+        // A server may answer, and close, before it has read all: so a failed write is no reason not to read.
+        let written = stream.write_all(message);
+        let answer = reader.response_head().and_then(|head| {
+            reader.body(head.framing, &mut self.body)?;
+            Ok((Answer { status: head.status, headers: head.headers }, head.keep_alive))
+        });
+        match (written, answer) {
+            (Ok(()), Ok((answer, true))) => Ok(answer),
+            (_, Ok((answer, _))) => {
+                self.open = None;
+                Ok(answer)
+            }
+            (Err(error), Err(_)) => {
+                self.open = None;
+                Err(error.into())
+            }
+            (Ok(()), Err(error)) => {
+                self.open = None;
+                Err(error)
+            }
+        }
+    }
+
+    /// Body of the last answer.
+    #[must_use]
+    pub fn body(&self) -> &[u8] {
+        &self.body
+    }
+}
+
+/// Gets a page.
+///
+/// # Errors
+/// When there is no answer.
+pub fn get(url: &Url, timeout: Duration) -> Result<(u16, Vec<u8>), HttpError> {
+    let mut client = Client::new(url.clone(), timeout);
+    let message =
+        format!("GET {} HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n\r\n", url.path, url.authority);
+    let answer = client.exchange(message.as_bytes())?;
+    Ok((answer.status, client.body))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn urls() {
+        let url: Url = "http://localhost:8081/push?x=1".parse().unwrap();
+        assert_eq!((url.host.as_str(), url.port, url.path.as_str()), ("localhost", 8081, "/push?x=1"));
+        assert_eq!(url.to_string(), "http://localhost:8081/push?x=1");
+        let url: Url = "http://[::1]:9".parse().unwrap();
+        assert_eq!((url.host.as_str(), url.port, url.path.as_str()), ("::1", 9, "/"));
+        let url: Url = "http://[::1]/x".parse().unwrap();
+        assert_eq!((url.host.as_str(), url.port), ("::1", 80));
+        assert_eq!("https://a/".parse::<Url>(), Err(UrlError::Scheme));
+        assert_eq!("http://:80/".parse::<Url>(), Err(UrlError::Authority));
+        assert_eq!("http://a:x/".parse::<Url>(), Err(UrlError::Authority));
+    }
+}

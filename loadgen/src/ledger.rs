@@ -1,0 +1,238 @@
+//! What was acknowledged against what was stored, tenant by tenant.
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+
+use crate::account::Tally;
+use crate::fleet::Fleet;
+use crate::sink::{Snapshot, TenantCount};
+
+/// What senders know of one tenant's data.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Entry {
+    /// In requests that were answered 2xx.
+    pub acknowledged: Tally,
+    /// In requests that were answered otherwise or not at all: some of it may have arrived, lawfully.
+    pub unsettled: Tally,
+}
+
+/// How often each body of a sender was acknowledged, and how often it was not.
+#[derive(Clone, Debug)]
+pub struct BodyCounts {
+    /// Times answered 2xx, for each body.
+    pub acknowledged: Vec<u64>,
+    /// Times answered otherwise or not at all.
+    pub unsettled: Vec<u64>,
+}
+
+impl BodyCounts {
+    /// Zeros for so many bodies.
+    #[must_use]
+    pub fn new(bodies: usize) -> Self {
+        Self { acknowledged: vec![0; bodies], unsettled: vec![0; bodies] }
+    }
+}
+
+/// Every tenant's [`Entry`], by name.
+pub type Ledger = BTreeMap<String, Entry>;
+
+/// Adds up what all senders sent: each body's shares, as often as the body was sent.
+#[must_use]
+pub fn ledger(fleet: &Fleet, counts: &[BodyCounts]) -> Ledger {
+    let mut entries = vec![Entry::default(); fleet.tenants.len()];
+    for (bodies, counts) in fleet.senders.iter().zip(counts) {
+        for ((body, &acknowledged), &unsettled) in
+            bodies.iter().zip(&counts.acknowledged).zip(&counts.unsettled)
+        {
+            for &(tenant, tally) in &body.shares {
+                if let Some(entry) = entries.get_mut(tenant) {
+                    entry.acknowledged += tally.times(acknowledged);
+                    entry.unsettled += tally.times(unsettled);
+                }
+            }
+        }
+    }
+    fleet.tenants.iter().cloned().zip(entries).collect()
+}
+
+/// What the comparison says of one tenant.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Verdict {
+    /// Stored is what was acknowledged, to the sample and to the bit.
+    Exact,
+    /// Requests went wrong, and what is stored lies between what was acknowledged and what was sent.
+    Plausible,
+    /// Less is stored than was acknowledged.
+    Lost,
+    /// More is stored than was sent.
+    Surplus,
+    /// The count is right, and what was counted is not what was sent.
+    Changed,
+    /// Series of another tenant were stored under this one.
+    Misplaced,
+    /// Nobody sent anything for this tenant.
+    Stray,
+}
+
+/// One tenant's line of a [`Comparison`].
+#[derive(Clone, Debug, Serialize)]
+pub struct Line {
+    /// The tenant, as the senders name it.
+    pub tenant: String,
+    /// What was answered with 2xx.
+    pub acknowledged: Tally,
+    /// What arrived.
+    pub stored: Tally,
+    /// Upstream requests that it arrived in.
+    pub requests: u64,
+    /// What the two say.
+    pub verdict: Verdict,
+}
+
+/// All tenants, compared.
+#[derive(Clone, Debug, Serialize)]
+pub struct Comparison {
+    /// A line for each tenant, by name.
+    pub lines: Vec<Line>,
+    /// Requests that the sink could not read.
+    pub broken: u64,
+    /// Upstream requests that the sink took.
+    pub requests: u64,
+}
+
+impl Comparison {
+    /// Compares what `ledger` says with what a sink counted between two moments. The sink's tenants are the
+    /// ledger's with `prefix` in front.
+    #[must_use]
+    pub fn new(ledger: &Ledger, before: &Snapshot, after: &Snapshot, prefix: &str) -> Self {
+        let since = |name: &str| difference(&after.tenant(name), &before.tenant(name));
+        let mut lines: Vec<Line> = ledger
+            .iter()
+            .map(|(tenant, entry)| line(tenant, entry, &since(&format!("{prefix}{tenant}"))))
+            .collect();
+        for name in after.tenants.keys() {
+            let known = name.strip_prefix(prefix).is_some_and(|tenant| ledger.contains_key(tenant));
+            let count = since(name);
+            if !known && count != TenantCount::default() {
+                lines.push(Line {
+                    tenant: name.clone(),
+                    acknowledged: Tally::default(),
+                    stored: count.stored,
+                    requests: count.requests,
+                    verdict: Verdict::Stray,
+                });
+            }
+        }
+        Self {
+            lines,
+            broken: after.broken - before.broken.min(after.broken),
+            requests: after.requests - before.requests.min(after.requests),
+        }
+    }
+
+    /// Whether nothing is lost, invented, changed or misplaced.
+    #[must_use]
+    pub fn holds(&self) -> bool {
+        self.broken == 0
+            && self.lines.iter().all(|line| matches!(line.verdict, Verdict::Exact | Verdict::Plausible))
+    }
+
+    /// Whether, besides, every tenant's sums are equal to the bit.
+    #[must_use]
+    pub fn is_exact(&self) -> bool {
+        self.holds() && self.lines.iter().all(|line| line.verdict == Verdict::Exact)
+    }
+}
+
+fn difference(after: &TenantCount, before: &TenantCount) -> TenantCount {
+    TenantCount {
+        requests: after.requests.wrapping_sub(before.requests),
+        refused: after.refused.wrapping_sub(before.refused),
+        bytes: after.bytes.wrapping_sub(before.bytes),
+        misplaced: after.misplaced.wrapping_sub(before.misplaced),
+        metadata: after.metadata.wrapping_sub(before.metadata),
+        stored: after.stored - before.stored,
+    }
+}
+
+fn line(tenant: &str, entry: &Entry, count: &TenantCount) -> Line {
+    let Entry { acknowledged, unsettled } = *entry;
+    let stored = count.stored;
+    let mut most = acknowledged;
+    most += unsettled;
+    let verdict = if count.misplaced > 0 {
+        Verdict::Misplaced
+    } else if stored == acknowledged {
+        Verdict::Exact
+    } else if !covers(&stored, &acknowledged) {
+        Verdict::Lost
+    } else if !covers(&most, &stored) {
+        Verdict::Surplus
+    } else if unsettled == Tally::default() || covers(&acknowledged, &stored) {
+        Verdict::Changed
+    } else {
+        Verdict::Plausible
+    };
+    Line { tenant: tenant.to_owned(), acknowledged, stored, requests: count.requests, verdict }
+}
+
+/// Whether `more` counts at least as much of everything as `less`.
+fn covers(more: &Tally, less: &Tally) -> bool {
+    more.series >= less.series
+        && more.samples >= less.samples
+        && more.histograms >= less.histograms
+        && more.exemplars >= less.exemplars
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn tally(series: u64, checksum: u64) -> Tally {
+        Tally { series, samples: series, checksum, ..Tally::default() }
+    }
+
+    fn snapshot(tenants: &[(&str, Tally, u64)]) -> Snapshot {
+        let count = |&(name, stored, misplaced): &(&str, Tally, u64)| {
+            (name.to_owned(), TenantCount { requests: 1, misplaced, stored, ..TenantCount::default() })
+        };
+        Snapshot { tenants: tenants.iter().map(count).collect(), ..Snapshot::default() }
+    }
+
+    fn verdict(acknowledged: Tally, unsettled: Tally, stored: Tally) -> Verdict {
+        let ledger = Ledger::from([("a".to_owned(), Entry { acknowledged, unsettled })]);
+        let before = snapshot(&[("x-a", tally(100, 7), 0)]);
+        let mut after = tally(100, 7);
+        after += stored;
+        let comparison = Comparison::new(&ledger, &before, &snapshot(&[("x-a", after, 0)]), "x-");
+        comparison.lines[0].verdict
+    }
+
+    #[test]
+    fn each_difference_has_its_name() {
+        let none = Tally::default();
+        assert_eq!(verdict(tally(5, 50), none, tally(5, 50)), Verdict::Exact);
+        assert_eq!(verdict(tally(5, 50), none, tally(4, 40)), Verdict::Lost);
+        assert_eq!(verdict(tally(5, 50), none, tally(6, 60)), Verdict::Surplus);
+        assert_eq!(verdict(tally(5, 50), none, tally(5, 51)), Verdict::Changed);
+        assert_eq!(verdict(tally(5, 50), tally(2, 20), tally(6, 60)), Verdict::Plausible);
+        assert_eq!(verdict(tally(5, 50), tally(2, 20), tally(5, 50)), Verdict::Exact);
+        assert_eq!(verdict(tally(5, 50), tally(2, 20), tally(5, 51)), Verdict::Changed);
+        assert_eq!(verdict(tally(5, 50), tally(2, 20), tally(8, 80)), Verdict::Surplus);
+        assert_eq!(verdict(tally(5, 50), tally(2, 20), tally(4, 40)), Verdict::Lost);
+    }
+
+    #[test]
+    fn misplaced_stray_and_broken_fail_the_whole() {
+        let entry = Entry { acknowledged: tally(1, 1), unsettled: Tally::default() };
+        let ledger = Ledger::from([("a".to_owned(), entry)]);
+        let compare = |after: &Snapshot| Comparison::new(&ledger, &Snapshot::default(), after, "");
+        assert!(compare(&snapshot(&[("a", tally(1, 1), 0)])).is_exact());
+        assert!(!compare(&snapshot(&[("a", tally(1, 1), 1)])).holds());
+        assert!(!compare(&snapshot(&[("a", tally(1, 1), 0), ("b", tally(1, 1), 0)])).holds());
+        assert!(!compare(&Snapshot { broken: 1, ..snapshot(&[("a", tally(1, 1), 0)]) }).holds());
+        assert!(!compare(&Snapshot::default()).holds());
+    }
+}
