@@ -19,9 +19,10 @@ use std::time::{Duration, Instant};
 
 use hdrhistogram::Histogram;
 
+use crate::account::Tally;
 use crate::client::Url;
-use crate::fleet::Fleet;
-use crate::ledger::{Ledger, ledger};
+use crate::fleet::{Body, Fleet};
+use crate::ledger::{BodyCounts, Ledger, ledger};
 use crate::process::{Memory, Process};
 
 use sender::Sender;
@@ -79,6 +80,8 @@ pub struct Outcome {
     pub complaints: BTreeMap<u16, String>,
     /// Bytes of all bodies, as sent.
     pub bytes: u64,
+    /// How many tenants each acknowledged request held, summed: what a server without merging would send on.
+    pub parts: u64,
     /// Latency of answered requests in microseconds.
     pub latency: Histogram<u64>,
     /// What each tenant's data came to.
@@ -107,6 +110,16 @@ impl Outcome {
     #[must_use]
     pub fn failed(&self) -> u64 {
         self.requests - self.acknowledged()
+    }
+
+    /// Sums over all tenants of what was acknowledged.
+    #[must_use]
+    pub fn acknowledged_tally(&self) -> Tally {
+        let mut total = Tally::default();
+        for entry in self.ledger.values() {
+            total += entry.acknowledged;
+        }
+        total
     }
 
     /// The latency that `percent` of the answered requests kept within.
@@ -185,11 +198,19 @@ pub fn send(
             statuses: total.statuses,
             complaints: total.complaints,
             bytes: total.bytes,
+            parts: parts(fleet, &counts),
             latency: total.latency,
             ledger: ledger(fleet, &counts),
             server,
         })
     })
+}
+
+fn parts(fleet: &Fleet, counts: &[BodyCounts]) -> u64 {
+    let of_sender = |(bodies, counts): (&Vec<Body>, &BodyCounts)| -> u64 {
+        bodies.iter().zip(&counts.acknowledged).map(|(body, &times)| body.shares.len() as u64 * times).sum()
+    };
+    fleet.senders.iter().zip(counts).map(of_sender).sum()
 }
 
 /// Ticks until all senders are over.

@@ -1,0 +1,52 @@
+//! The commands: what a person types, and what a person reads.
+
+mod args;
+mod demo;
+mod send;
+mod sink;
+mod text;
+
+use std::io::{self, Write};
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use clap::Parser;
+use signal_hook::consts::{SIGINT, SIGTERM};
+
+use args::{Args, Command};
+
+/// Runs what the command line asks for. Exits with 1 when it failed or when what it was to prove does not hold.
+pub(crate) fn run() -> ExitCode {
+    let done = match Args::parse().command {
+        Command::Send(args) => send::run(&args),
+        Command::Sink(args) => sink::run(&args),
+        Command::Demo(args) => demo::run(&args),
+        Command::Server { args } => return demo::serve(args),
+    };
+    match done {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        // `loadgen … | head` is no failure worth a word.
+        Err(error) if is_broken_pipe(&error) => ExitCode::FAILURE,
+        Err(error) => {
+            let _ = writeln!(io::stderr(), "loadgen: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn is_broken_pipe(error: &anyhow::Error) -> bool {
+    error.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
+}
+
+/// A flag that Ctrl-C and SIGTERM set; a second of either ends the process at once.
+fn stop_flag() -> io::Result<Arc<AtomicBool>> {
+    let stop = Arc::new(AtomicBool::new(false));
+    for signal in [SIGINT, SIGTERM] {
+        // In this order: the first signal finds the flag unset and only sets it.
+        signal_hook::flag::register_conditional_shutdown(signal, 1, Arc::clone(&stop))?;
+        signal_hook::flag::register(signal, Arc::clone(&stop))?;
+    }
+    Ok(stop)
+}

@@ -1,0 +1,219 @@
+//! `loadgen demo`: a server, a sink and senders in one tree of processes, and the proof that nothing went astray.
+//!
+//! The server is this program once more, under a command of its own, so that its CPU time and memory can be told
+//! from the sink's and the senders', and so that it is ended as a service manager would end it.
+
+mod screen;
+mod server;
+
+use std::ffi::OsString;
+use std::io::{self, Write};
+use std::process::{ExitCode, ExitStatus};
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use anyhow::Context;
+use console::style;
+use loadgen::fleet::{Fleet, FleetConfig};
+use loadgen::ledger::{Comparison, Verdict};
+use loadgen::process::Process;
+use loadgen::send::{Outcome, Progress, SendConfig, send};
+use loadgen::sink::{Sink, SinkConfig, Snapshot};
+
+use super::args::DemoArgs;
+use super::send::{faults, forward_stop, latency, now_ms};
+use super::text::{bytes, counted, grouped, per_second, rate, ratio, time};
+use screen::{Scene, Screen};
+use server::Server;
+
+/// The label that names the tenant; what most people call it.
+const TENANT_LABEL: &str = "tenant";
+
+/// How long a sender waits for an answer: as Prometheus does.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Tenants that the last table lists; the rest is in the total.
+pub(crate) const ROWS_MAX: usize = 24;
+
+/// The server's own process: runs it as its program would. Ends with the demo, also when that is killed.
+pub(crate) fn serve(args: Vec<OsString>) -> ExitCode {
+    let _ = rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::TERM));
+    tenantry::run_from_args(std::iter::once(OsString::from("tenantry")).chain(args))
+}
+
+/// Shows it; false when anything differs.
+pub(crate) fn run(args: &DemoArgs) -> anyhow::Result<bool> {
+    let stop = super::stop_flag()?;
+    let fleet = Fleet::build(&FleetConfig {
+        senders: usize::from(args.senders),
+        tenants: args.tenants.0.clone(),
+        tenant_label: TENANT_LABEL.to_owned(),
+        timestamp_ms: now_ms(),
+        ..FleetConfig::default()
+    })?;
+    let sink =
+        Sink::start(SinkConfig { tenant_labels: vec![TENANT_LABEL.to_owned()], ..SinkConfig::default() })?;
+    let server = Server::start(&sink.url(), TENANT_LABEL)?;
+    let duration = Duration::from_secs(u64::from(args.seconds));
+    let config = SendConfig {
+        url: server.push_url()?,
+        headers: Vec::new(),
+        duration: Some(duration),
+        requests: None,
+        rate: None,
+        timeout: ANSWER_TIMEOUT,
+        server: Some(Process::new(server.pid())?),
+    };
+    write!(io::stdout(), "{}", title(args, &server, &sink))?;
+    let mut screen = Screen::new(&fleet.tenants);
+    let begun = Instant::now();
+    let mut shown = Ok(());
+    let outcome = send(&fleet, &config, &Progress::default(), |progress| {
+        forward_stop(&stop, progress);
+        let scene = Scene {
+            elapsed: begun.elapsed(),
+            duration,
+            acknowledged: progress.acknowledged.load(Ordering::Relaxed),
+            answered: progress.answered.load(Ordering::Relaxed),
+            stored: sink.snapshot(),
+        };
+        if shown.is_ok() {
+            shown = screen.draw(&scene);
+        }
+    })?;
+    shown?;
+    let ended = server.stop().context("the server did not end as it should")?;
+    let counts = sink.stop();
+    let comparison = Comparison::new(&outcome.ledger, &Snapshot::default(), &counts, "");
+    screen.clear()?;
+    let proven = comparison.is_exact() && outcome.failed() == 0 && outcome.requests > 0 && ended.success();
+    let mut text = table(&comparison);
+    text.push_str(&figures(&outcome, &comparison, ended));
+    text.push_str(&if proven { shown_and_next(&outcome) } else { failed(&outcome, &comparison, ended) });
+    write!(io::stdout(), "{text}")?;
+    Ok(proven)
+}
+
+fn title(args: &DemoArgs, server: &Server, sink: &Sink) -> String {
+    format!(
+        "\n{}: {}, {}, {}\n{}\n\n",
+        style("Tenantry at work").bold(),
+        counted(u64::from(args.senders), "sender"),
+        counted(args.tenants.0.len() as u64, "tenant"),
+        counted(u64::from(args.seconds), "second"),
+        style(format!(
+            "senders ─► tenantry at {} (process {}) ─► one request per tenant ─► sink at {}",
+            server.addr(),
+            server.pid(),
+            sink.addr()
+        ))
+        .dim(),
+    )
+}
+
+/// Acknowledged against stored, tenant by tenant, the largest first.
+fn table(comparison: &Comparison) -> String {
+    let mut lines: Vec<_> = comparison.lines.iter().collect();
+    lines.sort_by_key(|line| (line.verdict == Verdict::Exact, std::cmp::Reverse(line.stored.samples)));
+    let width = lines.iter().map(|line| line.tenant.chars().count()).max().unwrap_or_default().max(6);
+    let head = format!(
+        "{:width$}  {:>14}  {:>14}  {:>9}  checksum of what was sent and of what is stored",
+        "tenant", "acknowledged", "stored", "requests"
+    );
+    let mut text = format!("{}\n", style(head).dim());
+    for line in lines.iter().take(ROWS_MAX) {
+        let sums = match line.verdict {
+            Verdict::Exact => style(format!("✓ {:016x}", line.stored.checksum)).green(),
+            _ => style(format!("✗ {:016x} {:016x}", line.acknowledged.checksum, line.stored.checksum)).red(),
+        };
+        text.push_str(&format!(
+            "{:width$}  {:>14}  {:>14}  {:>9}  {sums}\n",
+            line.tenant,
+            grouped(line.acknowledged.samples),
+            grouped(line.stored.samples),
+            grouped(line.requests),
+        ));
+    }
+    let hidden = lines.len().saturating_sub(ROWS_MAX);
+    if hidden > 0 {
+        let exact = lines.iter().skip(ROWS_MAX).filter(|line| line.verdict == Verdict::Exact).count();
+        text.push_str(&format!("… and {hidden} more, {exact} of them equal\n"));
+    }
+    text
+}
+
+/// What it took.
+fn figures(outcome: &Outcome, comparison: &Comparison, ended: ExitStatus) -> String {
+    let mut text = String::from("\n");
+    let mut line = |label: &str, value: String| {
+        text.push_str(&format!("{} {value}\n", style(format!("{label:<10}")).dim()));
+    };
+    let tally = outcome.acknowledged_tally();
+    line(
+        "in and out",
+        format!(
+            "{} in, {} tenant parts, {} out: {:.1} parts merged into each",
+            counted(outcome.requests, "request"),
+            grouped(outcome.parts),
+            counted(comparison.requests, "request"),
+            ratio(outcome.parts, comparison.requests),
+        ),
+    );
+    line(
+        "rate",
+        format!(
+            "{} requests/s, {} series/s",
+            rate(per_second(outcome.requests, outcome.elapsed)),
+            rate(per_second(tally.series, outcome.elapsed)),
+        ),
+    );
+    line("latency", latency(outcome));
+    if let (Some(cost), Some(cpu_ms)) = (&outcome.server, outcome.cpu_ms_per_request()) {
+        line(
+            "server",
+            format!(
+                "CPU {cpu_ms:.2} ms a request ({} in all), {} of memory; SIGTERM, then {}",
+                time(cost.cpu),
+                bytes(cost.memory.end()),
+                how_it_ended(ended),
+            ),
+        );
+    }
+    text.push('\n');
+    text
+}
+
+fn how_it_ended(ended: ExitStatus) -> String {
+    ended.code().map_or_else(|| ended.to_string(), |code| format!("exit {code}"))
+}
+
+fn shown_and_next(outcome: &Outcome) -> String {
+    let samples = grouped(outcome.acknowledged_tally().samples);
+    format!(
+        "{} All {samples} acknowledged samples arrived once, unchanged, each under its own tenant. Next, your own \
+         Prometheus:\n\n  cargo run --release -- --config FILE     # with `target:` your Mimir, Cortex or \
+         Thanos\n  remote_write: [{{ url: http://127.0.0.1:8081/push }}]     # in prometheus.yml\n\n",
+        style("✓").green().bold(),
+    )
+}
+
+fn failed(outcome: &Outcome, comparison: &Comparison, ended: ExitStatus) -> String {
+    let mut text = format!(
+        "{} Not every sample is where it belongs, or something else went wrong:\n",
+        style("✗").red().bold()
+    );
+    let mut line = |fault: &str| text.push_str(&format!("  {fault}\n"));
+    faults(comparison).for_each(|fault| line(&fault));
+    for (status, complaint) in &outcome.complaints {
+        let count = outcome.statuses.get(status).copied().unwrap_or_default();
+        let what = if *status == 0 { "without an answer".to_owned() } else { format!("answered {status}") };
+        line(&format!("{} {what}: {complaint}", counted(count, "request")));
+    }
+    if outcome.requests == 0 {
+        line("nothing was sent");
+    }
+    if !ended.success() {
+        line(&format!("the server ended with {}", how_it_ended(ended)));
+    }
+    text
+}

@@ -1,0 +1,274 @@
+//! `loadgen send`.
+
+use std::io::{self, IsTerminal, Write};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use anyhow::{Context, bail};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use loadgen::client::{Url, get};
+use loadgen::fleet::Fleet;
+use loadgen::ledger::{Comparison, Line, Verdict};
+use loadgen::process::Process;
+use loadgen::send::{Outcome, Progress, SendConfig, send};
+use loadgen::sink::Snapshot;
+use serde_json::json;
+
+use super::args::SendArgs;
+use super::text::{bytes, counted, grouped, per_second, rate, time};
+
+/// How long it sends if nothing is said.
+const DURATION_DEFAULT: Duration = Duration::from_secs(10);
+
+/// A run that is shorter needs no bar.
+const BAR_FROM: Duration = Duration::from_secs(3);
+
+/// Tenants that a report names when something is wrong with them.
+const FAULTS_SHOWN_MAX: usize = 10;
+
+/// Sends and reports; false when something was to hold and does not.
+pub(crate) fn run(args: &SendArgs) -> anyhow::Result<bool> {
+    let config = SendConfig {
+        url: args.url.clone(),
+        headers: args.headers.clone(),
+        duration: args.duration.or(args.requests.is_none().then_some(DURATION_DEFAULT)),
+        requests: args.requests,
+        rate: args.rate,
+        timeout: args.timeout,
+        server: args.server_pid.map(Process::new).transpose()?,
+    };
+    if let Some(server) = config.server {
+        server.cpu_time().context("--server-pid: no such process")?;
+    }
+    let stop = super::stop_flag()?;
+    let fleet = Fleet::build(&args.fleet.config(now_ms()))?;
+    let before = args.verify.as_ref().map(|url| stats(url, args.timeout)).transpose()?;
+    let progress = Progress::default();
+    let bar = bar(&config);
+    let outcome = send(&fleet, &config, &progress, |progress| {
+        forward_stop(&stop, progress);
+        draw(&bar, &config, progress);
+    })?;
+    bar.finish_and_clear();
+    let comparison = match (&args.verify, before) {
+        (Some(url), Some(before)) => {
+            let after = stats(url, args.timeout)?;
+            Some(Comparison::new(&outcome.ledger, &before, &after, &args.prefix))
+        }
+        _ => None,
+    };
+    let mut out = io::stdout();
+    if args.json {
+        writeln!(out, "{}", as_json(&outcome, comparison.as_ref()))?;
+    } else {
+        write!(out, "{}", report(&outcome, comparison.as_ref()))?;
+    }
+    let verified = comparison.is_none_or(|comparison| comparison.holds());
+    Ok(verified && outcome.requests > 0 && !(args.fail_on_error && outcome.failed() > 0))
+}
+
+pub(crate) fn forward_stop(stop: &AtomicBool, progress: &Progress) {
+    if stop.load(Ordering::Relaxed) {
+        progress.stop.store(true, Ordering::Relaxed);
+    }
+}
+
+/// Milliseconds since the epoch.
+pub(crate) fn now_ms() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
+}
+
+/// What a sink tells at /stats.
+fn stats(url: &Url, timeout: Duration) -> anyhow::Result<Snapshot> {
+    let (status, body) = get(url, timeout).with_context(|| format!("--verify: no answer from {url}"))?;
+    if status != 200 {
+        bail!("--verify: {url} answers {status}");
+    }
+    serde_json::from_slice(&body).with_context(|| format!("--verify: {url} shows no counts of a sink"))
+}
+
+/// A bar on a terminal, for a run that is long enough to wait for.
+fn bar(config: &SendConfig) -> ProgressBar {
+    let long = config.duration.is_none_or(|duration| duration > BAR_FROM);
+    if !long || !io::stderr().is_terminal() {
+        return ProgressBar::hidden();
+    }
+    let (length, template) = match (config.duration, config.requests) {
+        (Some(duration), None) => {
+            (u64::try_from(duration.as_millis()).unwrap_or(u64::MAX), "{elapsed:>4} ▕{bar:40}▏ {msg}")
+        }
+        (_, requests) => (requests.unwrap_or_default(), "{elapsed:>4} ▕{bar:40}▏ {msg}, {eta} to go"),
+    };
+    let style = ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
+    let bar = ProgressBar::with_draw_target(Some(length), ProgressDrawTarget::stderr());
+    bar.set_style(style.progress_chars("█▉▊▋▌▍▎▏ "));
+    bar
+}
+
+fn draw(bar: &ProgressBar, config: &SendConfig, progress: &Progress) {
+    if bar.is_hidden() {
+        return;
+    }
+    let answered = progress.answered.load(Ordering::Relaxed);
+    let acknowledged = progress.acknowledged.load(Ordering::Relaxed);
+    let elapsed = bar.elapsed();
+    bar.set_position(match (config.duration, config.requests) {
+        (Some(_), None) => u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX),
+        _ => answered,
+    });
+    let failed = match answered - acknowledged.min(answered) {
+        0 => String::new(),
+        failed => format!(", {} failed", grouped(failed)),
+    };
+    let per_second = rate(per_second(acknowledged, elapsed));
+    bar.set_message(format!("{}, {per_second}/s{failed}", counted(answered, "request")));
+}
+
+/// The report for a person.
+fn report(outcome: &Outcome, comparison: Option<&Comparison>) -> String {
+    let mut text = String::new();
+    let mut line = |label: &str, value: String| text.push_str(&format!("{label:<9} {value}\n"));
+    let tally = outcome.acknowledged_tally();
+    let each = |count: u64| rate(per_second(count, outcome.elapsed));
+    line(
+        "requests",
+        format!(
+            "{} in {}: {}/s, {} series/s, {}/s",
+            grouped(outcome.requests),
+            time(outcome.elapsed),
+            each(outcome.requests),
+            each(tally.series),
+            bytes(super::text::whole(per_second(outcome.bytes, outcome.elapsed))),
+        ),
+    );
+    line("answers", answers(outcome));
+    for (&status, complaint) in &outcome.complaints {
+        line("", format!("{}: {complaint}", status_name(status)));
+    }
+    line("latency", latency(outcome));
+    if let (Some(cost), Some(cpu_ms)) = (&outcome.server, outcome.cpu_ms_per_request()) {
+        let per_million = cost.cpu.as_secs_f64() * 1e6 * super::text::ratio(1, tally.samples);
+        line(
+            "server",
+            format!(
+                "CPU {cpu_ms:.3} ms a request ({} in all, {per_million:.2} s a million samples)",
+                time(cost.cpu)
+            ),
+        );
+        let (before, last) = cost.memory.before_and_last();
+        let flat = if cost.memory.is_flat() { "flat" } else { "growing" };
+        line(
+            "",
+            format!(
+                "memory {} in the middle, {} at the end; most {} before the last stretch, {} in it: {flat}",
+                bytes(cost.memory.middle()),
+                bytes(cost.memory.end()),
+                bytes(before),
+                bytes(last),
+            ),
+        );
+    }
+    if let Some(comparison) = comparison {
+        line("verified", verdict(comparison));
+        for fault in faults(comparison).take(FAULTS_SHOWN_MAX) {
+            line("", fault);
+        }
+    }
+    text
+}
+
+fn answers(outcome: &Outcome) -> String {
+    let counts: Vec<String> = outcome
+        .statuses
+        .iter()
+        .map(|(&status, &count)| format!("{}: {}", status_name(status), grouped(count)))
+        .collect();
+    if counts.is_empty() { "none".to_owned() } else { counts.join(", ") }
+}
+
+fn status_name(status: u16) -> String {
+    if status == 0 { "no answer".to_owned() } else { status.to_string() }
+}
+
+/// The percentiles, in one line.
+pub(crate) fn latency(outcome: &Outcome) -> String {
+    let at = |percent| time(outcome.latency_at(percent));
+    format!("p50 {}, p99 {}, p99.9 {}, most {}", at(50.0), at(99.0), at(99.9), at(100.0))
+}
+
+fn verdict(comparison: &Comparison) -> String {
+    let tenants = counted(comparison.lines.len() as u64, "tenant");
+    if comparison.is_exact() {
+        format!("{tenants}: every acknowledged sample is stored, once, unchanged, where it belongs")
+    } else if comparison.holds() {
+        format!("{tenants}: nothing acknowledged is missing; of requests that failed, some is stored")
+    } else {
+        format!("NO: {} in {tenants}", counted(faults(comparison).count() as u64, "fault"))
+    }
+}
+
+/// What is wrong, a line for each.
+pub(crate) fn faults(comparison: &Comparison) -> impl Iterator<Item = String> + '_ {
+    let broken = (comparison.broken > 0).then(|| counted(comparison.broken, "broken request"));
+    let wrong = |line: &&Line| !matches!(line.verdict, Verdict::Exact | Verdict::Plausible);
+    let tell = |line: &Line| {
+        let fault = match line.verdict {
+            Verdict::Lost => "samples are lost",
+            Verdict::Surplus => "samples are there more than once",
+            Verdict::Misplaced => "series of other tenants are there",
+            Verdict::Stray => "nobody sent anything for it",
+            _ => "samples are not what was sent",
+        };
+        let acknowledged = counted(line.acknowledged.samples, "sample");
+        format!(
+            "{}: {fault} ({acknowledged} acknowledged, {} stored)",
+            line.tenant,
+            grouped(line.stored.samples)
+        )
+    };
+    broken.into_iter().chain(comparison.lines.iter().filter(wrong).map(tell))
+}
+
+/// The same for a program. Times in milliseconds, memory in bytes.
+fn as_json(outcome: &Outcome, comparison: Option<&Comparison>) -> serde_json::Value {
+    let ms = |time: Duration| time.as_secs_f64() * 1e3;
+    let tally = outcome.acknowledged_tally();
+    let server = outcome.server.as_ref().map(|cost| {
+        let (before, last) = cost.memory.before_and_last();
+        json!({
+            "cpu_ms": ms(cost.cpu),
+            "cpu_ms_per_request": outcome.cpu_ms_per_request(),
+            "resident_middle_bytes": cost.memory.middle(),
+            "resident_end_bytes": cost.memory.end(),
+            "resident_most_before_bytes": before,
+            "resident_most_last_bytes": last,
+            "memory_flat": cost.memory.is_flat(),
+        })
+    });
+    json!({
+        "elapsed_ms": ms(outcome.elapsed),
+        "requests": outcome.requests,
+        "acknowledged": outcome.acknowledged(),
+        "failed": outcome.failed(),
+        "statuses": outcome.statuses,
+        "complaints": outcome.complaints,
+        "bytes": outcome.bytes,
+        "parts": outcome.parts,
+        "series": tally.series,
+        "samples": tally.samples,
+        "latency_ms": {
+            "p50": ms(outcome.latency_at(50.0)),
+            "p90": ms(outcome.latency_at(90.0)),
+            "p99": ms(outcome.latency_at(99.0)),
+            "p99_9": ms(outcome.latency_at(99.9)),
+            "max": ms(outcome.latency_at(100.0)),
+            "mean": outcome.latency.mean() / 1e3,
+        },
+        "server": server,
+        "verified": comparison.map(Comparison::holds),
+        "exact": comparison.map(Comparison::is_exact),
+        "tenants": comparison.map(|comparison| &comparison.lines),
+        "upstream_requests": comparison.map(|comparison| comparison.requests),
+    })
+}

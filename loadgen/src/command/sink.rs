@@ -1,0 +1,132 @@
+//! `loadgen sink`.
+
+use std::io::{self, Write};
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::thread;
+use std::time::Duration;
+
+use anyhow::Context;
+use loadgen::sink::{Sink, SinkConfig, Snapshot, TenantCount};
+use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
+
+use super::args::SinkArgs;
+use super::text::{bytes, counted, grouped};
+
+/// Tenants that a table shows; the rest is summed up in one line.
+const ROWS_MAX: usize = 20;
+
+/// Serves until a signal, and tells the counts.
+pub(crate) fn run(args: &SinkArgs) -> anyhow::Result<bool> {
+    let config = SinkConfig {
+        listen: args.listen,
+        tenant_headers: args.tenant_headers.clone(),
+        tenant_labels: args.tenant_labels.clone(),
+        prefix: args.prefix.clone(),
+        connections_max: usize::from(args.connections_max),
+        ..SinkConfig::default()
+    };
+    let mut signals = Signals::new([SIGINT, SIGTERM])?;
+    let (ended, end) = mpsc::channel::<()>();
+    thread::spawn(move || {
+        // Waits for the first; hanging up is the message. A second one ends the process as it would without us.
+        if let Some(signal) = signals.forever().next() {
+            drop(ended);
+            if signals.forever().next().is_some() {
+                let _ = signal_hook::low_level::emulate_default_handler(signal);
+            }
+        }
+    });
+    let sink = Sink::start(config).with_context(|| format!("cannot listen at {}", args.listen))?;
+    let mut out = io::stdout();
+    if !args.json {
+        writeln!(out, "sink at {}, its counts at http://{}/stats", sink.url(), sink.addr())?;
+    }
+    let every = if args.every.is_zero() { Duration::MAX } else { args.every };
+    let mut shown = Snapshot::default();
+    while end.recv_timeout(every) == Err(RecvTimeoutError::Timeout) {
+        let now = sink.snapshot();
+        if now != shown {
+            show(&now, args.json, &mut out)?;
+            shown = now;
+        }
+    }
+    show(&sink.stop(), args.json, &mut out)?;
+    Ok(true)
+}
+
+fn show(counts: &Snapshot, json: bool, out: &mut impl Write) -> anyhow::Result<()> {
+    if json {
+        writeln!(out, "{}", serde_json::to_string(counts)?)?;
+    } else {
+        write!(out, "{}", table(counts))?;
+    }
+    out.flush()?;
+    Ok(())
+}
+
+/// The counts, tenants with the most samples first.
+fn table(counts: &Snapshot) -> String {
+    let mut tenants: Vec<(&str, TenantCount)> =
+        counts.tenants.iter().map(|(name, count)| (name.as_str(), *count)).collect();
+    tenants.sort_by_key(|&(name, count)| (std::cmp::Reverse(count.stored.samples), name));
+    let mut rest = TenantCount::default();
+    for &(_, count) in tenants.iter().skip(ROWS_MAX) {
+        rest += count;
+    }
+    let hidden = tenants.len().saturating_sub(ROWS_MAX);
+    tenants.truncate(ROWS_MAX);
+    let more = format!("… and {hidden} more");
+    let total = counts.total();
+    if hidden > 0 {
+        tenants.push((&more, rest));
+    }
+    tenants.push(("total", total));
+    let width = tenants.iter().map(|(name, _)| name.chars().count()).max().unwrap_or_default().max(6);
+    let mut text = format!(
+        "\n{:width$}  {:>10} {:>9} {:>14} {:>14} {:>10} {:>10}\n",
+        "tenant", "requests", "refused", "series", "samples", "bytes", "misplaced"
+    );
+    for (name, count) in tenants {
+        text.push_str(&format!(
+            "{name:width$}  {:>10} {:>9} {:>14} {:>14} {:>10} {:>10}\n",
+            grouped(count.requests),
+            grouped(count.refused),
+            grouped(count.stored.series),
+            grouped(count.stored.samples),
+            bytes(count.bytes),
+            grouped(count.misplaced),
+        ));
+    }
+    if counts.broken > 0 {
+        let why = counts.broken_why.as_deref().unwrap_or_default();
+        text.push_str(&format!("{}, the last because: {why}\n", counted(counts.broken, "broken request")));
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use loadgen::account::Tally;
+
+    use super::*;
+
+    #[test]
+    fn a_table_has_the_largest_tenants_and_the_sum_of_the_rest() {
+        let count = |samples| TenantCount {
+            requests: 1,
+            stored: Tally { series: 1, samples, ..Tally::default() },
+            ..TenantCount::default()
+        };
+        let tenants = (0..30).map(|index| (format!("t{index:02}"), count(1000 + index))).collect();
+        let counts =
+            Snapshot { tenants, broken: 2, broken_why: Some("bad".to_owned()), ..Snapshot::default() };
+        let text = table(&counts);
+        let lines: Vec<&str> = text.lines().collect();
+        assert!(lines[2].starts_with("t29 ") && lines[2].contains("1,029"), "{text}");
+        assert_eq!(lines.len(), 2 + ROWS_MAX + 3);
+        assert!(lines[22].starts_with("… and 10 more") && lines[22].contains("10,045"), "{text}");
+        assert!(lines[23].starts_with("total") && lines[23].contains("30,435"), "{text}");
+        assert!(text.ends_with("2 broken requests, the last because: bad\n"));
+    }
+}
