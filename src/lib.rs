@@ -1,1 +1,35 @@
-//! t
+//! Tenantry takes Prometheus remote write, finds in each series which tenant it belongs to, and forwards one
+//! request per tenant with that tenant's HTTP header.
+//!
+//! ```text
+//!             core k: one pinned thread, one ring
+//!   accept ─► http ─► inflate ─► scan ─► split ─► deflate ──┐     one Fragment a tenant
+//!   (ingest)                                                ▼
+//!                      mailbox of the tenant's home core (lock-free, one doorbell)
+//!                                                           ▼
+//!   (egress)              lane of the tenant: wait or merge ─► pool ─► POST to the upstream
+//!                                                           │
+//!   reply ◄── verdict ◄── mailbox back to core k ◄──────────┘     one Outcome a fragment
+//! ```
+//!
+//! ARCHITECTURE.md follows one request through the files. Imports point down only:
+//! [`supervisor`] → [`core::thread`] → {[`ingest`], [`egress`]} → [`queue`] → the pure modules ([`wire`], [`http`],
+//! [`tenant`], [`split`], [`verdict`]), which know no I/O, no runtime and no clock.
+
+pub mod admin;
+pub mod cli;
+pub mod config;
+pub mod core;
+pub mod egress;
+pub mod http;
+pub mod ingest;
+pub mod limits;
+pub mod log;
+pub mod metrics;
+pub mod queue;
+pub mod signal;
+pub mod split;
+pub mod supervisor;
+pub mod tenant;
+pub mod verdict;
+pub mod wire;
