@@ -1,1 +1,7 @@
-//! t
+//! Tenantry: one Prometheus in, its tenants out.
+
+pub mod http;
+pub mod limits;
+pub mod split;
+pub mod tenant;
+pub mod verdict;

@@ -20,3 +20,15 @@ pub const GROUP_DEPTH_MAX: usize = 100;
 
 /// What a chunk-size line may take, extensions included (RFC 9112 section 7.1.1 lets a recipient limit them).
 pub const CHUNK_LINE_BYTES_MAX: usize = 256;
+
+/// What the extensions of all chunk-size lines of one body, and its trailer, may take together. Nobody that sends
+/// remote write sends either; unbounded, one-byte chunks with long extensions make a small body cost gigabytes.
+pub const CHUNK_EXCESS_BYTES_MAX: usize = 4096;
+
+/// The `Retry-After` of our own 503. Requests in flight turn over in well under a second, and a sender that
+/// stays away for longer only builds a backlog; Prometheus backs off further by itself.
+pub const OVERLOAD_RETRY_AFTER_SECS: u32 = 1;
+
+/// What the reason of one failing tenant gets at the least, when many have to share one error body: enough for
+/// the first clause of the usual Mimir and Thanos messages.
+pub const REASON_BYTES_MIN: usize = 80;
