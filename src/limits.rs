@@ -76,9 +76,6 @@ pub const LISTEN_BACKLOG: i32 = 4_096;
 /// Inflated bytes after which a request gives other tasks of its core a turn: about a millisecond of work.
 pub const CPU_SLICE_BYTES: usize = 1 << 20;
 
-/// Seconds after which a client that was refused for overload may try again.
-pub const OVERLOAD_RETRY_AFTER_SECS: u32 = 1;
-
 /// First size of the buffer that a request is read into: a head and, often, a small body.
 pub const HEAD_BUFFER_BYTES: usize = 16_384;
 
@@ -94,3 +91,15 @@ pub const SPLITTERS_KEPT_MAX: usize = 4;
 
 /// On top of all deadlines of requests in flight, what their end may take before the process ends without them.
 pub const DRAIN_GRACE_SECS: u64 = 5;
+
+/// What the extensions of all chunk-size lines of one body, and its trailer, may take together. Nobody that sends
+/// remote write sends either; unbounded, one-byte chunks with long extensions make a small body cost gigabytes.
+pub const CHUNK_EXCESS_BYTES_MAX: usize = 4096;
+
+/// The `Retry-After` of our own 503. Requests in flight turn over in well under a second, and a sender that
+/// stays away for longer only builds a backlog; Prometheus backs off further by itself.
+pub const OVERLOAD_RETRY_AFTER_SECS: u32 = 1;
+
+/// What the reason of one failing tenant gets at the least, when many have to share one error body: enough for
+/// the first clause of the usual Mimir and Thanos messages.
+pub const REASON_BYTES_MIN: usize = 80;
