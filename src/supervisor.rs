@@ -16,7 +16,7 @@ use crossbeam_channel::Receiver;
 use crate::admin::{Admin, Pages};
 use crate::config::plan::Plan;
 use crate::core::driver::Driver;
-use crate::core::thread::{self, Seed};
+use crate::core::thread::{self, Link, Seed};
 use crate::egress::permits::Directory;
 use crate::egress::resolve::{Question, Resolver};
 use crate::limits::{DESCRIPTORS_RESERVED, DRAIN_GRACE_SECS, LISTEN_BACKLOG};
@@ -115,9 +115,6 @@ impl Server {
                 core,
                 cpu,
                 driver,
-                listener,
-                mailbox,
-                bell,
                 posts: posts.clone(),
                 plan: Arc::clone(plan),
                 commons: Arc::clone(&commons),
@@ -127,7 +124,7 @@ impl Server {
                 drained: drained_by.clone(),
                 ended: ended_by.clone(),
             };
-            threads.push(thread::start(seed)?);
+            threads.push(thread::start(seed, Link { listener, mailbox, bell })?);
         }
         tracing::warn!(address = %bound, target = %plan.target, cores, driver = driver.name(), "listening");
         Ok(Self { commons, posts, drained, ended, threads, admin, _resolver: resolver })

@@ -128,6 +128,11 @@ pub struct Answer {
 }
 
 impl Answer {
+    /// 200, with nothing to say.
+    pub fn ok() -> Self {
+        Self::new(200, String::new())
+    }
+
     fn new(status: u16, body: String) -> Self {
         Self { status, retry_after_secs: None, body, allow: None, close: false }
     }

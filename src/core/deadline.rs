@@ -45,7 +45,7 @@ pub struct Deadlines {
 #[derive(Debug, Default)]
 struct Shared {
     table: RefCell<Table>,
-    sweeper: Cell<Option<Waker>>,
+    sweeper: RefCell<Option<Waker>>,
     ended: Cell<bool>,
 }
 
@@ -128,7 +128,7 @@ impl Deadlines {
             if self.shared.ended.get() || self.shared.table.borrow().watched > 0 {
                 return Poll::Ready(());
             }
-            self.shared.sweeper.set(Some(cx.waker().clone()));
+            *self.shared.sweeper.borrow_mut() = Some(cx.waker().clone());
             Poll::Pending
         })
         .await;

@@ -6,7 +6,7 @@
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 use std::time::Instant;
 
 use monoio::buf::{IoBuf, IoBufMut};
@@ -94,11 +94,19 @@ impl Stream {
         if self.expired() {
             return Err(io::ErrorKind::TimedOut.into());
         }
-        let socket = socket2::SockRef::from(tcp);
+        let fd = self.fd();
+        let socket = socket2::SockRef::from(&fd);
         if let Some(error) = socket.take_error()? {
             return Err(error);
         }
         socket.set_nonblocking(blocking == Blocking::No)
+    }
+
+    fn fd(&self) -> BorrowedFd<'_> {
+        let Transport::Tcp(tcp) = &self.transport;
+        // SAFETY: monoio's stream keeps its descriptor open until it is dropped, which is not while `self` is
+        // borrowed. (It has no `AsFd` to say so itself.)
+        unsafe { BorrowedFd::borrow_raw(tcp.as_raw_fd()) }
     }
 
     /// The peer's address.
@@ -199,9 +207,7 @@ impl Stream {
 
     /// Whether the peer has neither closed nor sent anything: what an idle connection to an upstream must be.
     pub fn is_quiet(&self) -> bool {
-        let Transport::Tcp(tcp) = &self.transport;
         let flags = rustix::net::RecvFlags::PEEK | rustix::net::RecvFlags::DONTWAIT;
-        let socket = socket2::SockRef::from(tcp);
-        matches!(rustix::net::recv(&*socket, &mut [0u8; 1], flags), Err(rustix::io::Errno::AGAIN))
+        matches!(rustix::net::recv(self.fd(), &mut [0u8; 1], flags), Err(rustix::io::Errno::AGAIN))
     }
 }

@@ -43,12 +43,6 @@ pub struct Seed {
     pub cpu: usize,
     /// Which ring it has.
     pub driver: Driver,
-    /// Its listener.
-    pub listener: TcpListener,
-    /// Its mailbox.
-    pub mailbox: Mailbox<Message>,
-    /// Its end of its doorbell.
-    pub bell: StdUnixStream,
     /// The ways into all cores.
     pub posts: Box<[Post<Message>]>,
     /// What is to be done.
@@ -67,16 +61,26 @@ pub struct Seed {
     pub ended: Sender<(usize, String)>,
 }
 
+/// What connects a core to the rest of the world.
+pub struct Link {
+    /// Its listener.
+    pub listener: TcpListener,
+    /// Its mailbox.
+    pub mailbox: Mailbox<Message>,
+    /// Its end of its doorbell.
+    pub bell: StdUnixStream,
+}
+
 /// Starts a core's thread.
 ///
 /// # Errors
 /// When no thread can be started.
-pub fn start(seed: Seed) -> io::Result<JoinHandle<()>> {
+pub fn start(seed: Seed, link: Link) -> io::Result<JoinHandle<()>> {
     std::thread::Builder::new().name(format!("core-{}", seed.core)).spawn(move || {
         pin(seed.cpu);
         seed.metrics.core(seed.core).starts_here();
         let (core, driver, ended) = (seed.core, seed.driver, seed.ended.clone());
-        let result = driver.block_on(run(seed)).flatten();
+        let result = driver.block_on(run(seed, link)).flatten();
         let _ = ended.try_send((core, result.err().map(|e| e.to_string()).unwrap_or_default()));
     })
 }
@@ -90,17 +94,17 @@ fn pin(cpu: usize) {
     }
 }
 
-async fn run(seed: Seed) -> io::Result<()> {
-    let core = Core::new(&seed);
-    let bell_end = seed.bell.try_clone()?;
-    let bell = seed.bell;
+async fn run(seed: Seed, link: Link) -> io::Result<()> {
+    let Link { listener, mailbox, bell } = link;
+    let core = Core::new(&seed, mailbox);
+    let bell_end = bell.try_clone()?;
     bell.set_nonblocking(seed.driver.blocking() == Blocking::No)?;
     let bell = UnixStream::from_std(bell)?;
     core.tools.spawn(answer_the_bell(bell, Rc::clone(&core.exchange)));
     let deadlines = core.deadlines.clone();
     core.tools.spawn(async move { deadlines.sweep().await });
     let stop = listener::canceller();
-    let accepting = listener::accept(seed.listener, Rc::clone(&core.ingest), stop.handle());
+    let accepting = listener::accept(listener, Rc::clone(&core.ingest), stop.handle());
     core.ingress.spawn(async move {
         if let Err(error) = accepting.await {
             tracing::error!(%error, "a listener failed");
@@ -134,9 +138,8 @@ struct Core {
 }
 
 impl Core {
-    fn new(seed: &Seed) -> Self {
-        let posts = seed.posts.clone();
-        let exchange = Rc::new(Exchange::new(seed.core, seed.mailbox.clone(), posts));
+    fn new(seed: &Seed, mailbox: Mailbox<Message>) -> Self {
+        let exchange = Rc::new(Exchange::new(seed.core, mailbox, seed.posts.clone()));
         let deadlines = Deadlines::default();
         let (ingress, egress_tasks) = (Tasks::default(), Tasks::default());
         let ingest = Ingest::new(
@@ -215,7 +218,6 @@ fn egress(seed: &Seed, exchange: &Rc<Exchange>, deadlines: &Deadlines, tasks: &T
         heads,
         pool,
         Rc::clone(exchange),
-        deadlines.clone(),
         tasks.clone(),
         Arc::clone(&seed.metrics),
     )

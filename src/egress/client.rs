@@ -23,7 +23,7 @@ pub struct Reply {
     /// Its Retry-After, in seconds from now.
     pub retry_after_secs: Option<u32>,
     /// The beginning of its body.
-    pub message: String,
+    pub message: Vec<u8>,
     /// Whether the connection can carry another request.
     pub reusable: bool,
 }
@@ -91,7 +91,7 @@ impl Reading<'_> {
         Ok(Reply {
             status: head.status,
             retry_after_secs: head.retry_after_secs,
-            message: String::from_utf8_lossy(&body.text[..end]).into_owned(),
+            message: body.text[..end].to_vec(),
             reusable: head.keep_alive && body.ended,
         })
     }

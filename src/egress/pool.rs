@@ -94,7 +94,7 @@ struct Host {
 #[derive(Debug, Default)]
 struct Waiter {
     told: Cell<bool>,
-    waker: Cell<Option<Waker>>,
+    waker: RefCell<Option<Waker>>,
 }
 
 impl Waiter {
@@ -154,7 +154,7 @@ impl Pool {
             }
             let told = watch
                 .wait(|waker| {
-                    waiter.waker.set(Some(waker.clone()));
+                    *waiter.waker.borrow_mut() = Some(waker.clone());
                     waiter.told.take()
                 })
                 .await;

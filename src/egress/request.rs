@@ -46,7 +46,7 @@ impl RequestHeads {
             first.client,
             first.request_id,
         );
-        varint::write(inflated_bytes, &mut head);
+        varint::put(&mut head, inflated_bytes);
         head
     }
 }

@@ -14,7 +14,6 @@ use super::lane::{Lane, LaneLimits, Next, Queued};
 use super::pool::{Connection, Lease, NoLease, Pool};
 use super::request::RequestHeads;
 use crate::core::buffers::Gather;
-use crate::core::deadline::{Cut, Deadlines};
 use crate::core::tasks::Tasks;
 use crate::limits::UNMERGED_SECS;
 use crate::log::Limiter;
@@ -45,7 +44,6 @@ pub struct Egress {
     heads: RequestHeads,
     pool: Pool,
     exchange: Rc<Exchange>,
-    deadlines: Deadlines,
     tasks: Tasks,
     metrics: Arc<Metrics>,
     lanes: RefCell<HashMap<TenantId, Rc<TenantLane>>>,
@@ -90,7 +88,6 @@ impl Egress {
         heads: RequestHeads,
         pool: Pool,
         exchange: Rc<Exchange>,
-        deadlines: Deadlines,
         tasks: Tasks,
         metrics: Arc<Metrics>,
     ) -> Rc<Self> {
@@ -99,7 +96,6 @@ impl Egress {
             heads,
             pool,
             exchange,
-            deadlines,
             tasks,
             metrics,
             lanes: RefCell::default(),
@@ -337,7 +333,7 @@ impl Egress {
                 self.counters().upstream_outcome(UpstreamClass::of_status(reply.status));
                 lane.metrics.answered(reply.status, millis);
                 if self.settings.log_response_errors && !(200..300).contains(&reply.status) {
-                    self.log(lane, &format!("upstream answered {}: {}", reply.status, reply.message.trim()));
+                    self.log(lane, &format!("upstream answered {}: {}", reply.status, String::from_utf8_lossy(&reply.message).trim()));
                 }
             }
             Err(failure) => {

@@ -148,7 +148,7 @@ impl Ingest {
 
     async fn converse(self: &Rc<Self>, stream: Stream) {
         self.counters().connections_open.up();
-        let mut connection = Connection { ingest: Rc::clone(self), stream, read: Vec::new() };
+        let mut connection = Connection { ingest: Rc::clone(self), stream, read: Vec::new(), awaiting: "head" };
         while connection.exchange().await {}
         if connection.stream.expired() && !self.is_draining() {
             self.counters().connections_timed_out.add(1);
@@ -178,6 +178,8 @@ struct Connection {
     stream: Stream,
     /// What has been read and not been used yet.
     read: Vec<u8>,
+    /// The part of a request that is being waited for.
+    awaiting: &'static str,
 }
 
 /// A request whose head has been understood.
@@ -194,6 +196,7 @@ impl Connection {
             return false;
         }
         let arrived = Instant::now();
+        self.awaiting = "head";
         self.stream.set_deadline(arrived + self.ingest.settings.timeout, Cut::Read);
         let head = match self.head().await {
             Ok((head, bytes)) => (head, bytes),
@@ -269,6 +272,8 @@ impl Connection {
 
     /// Reads the body, charged to the budget.
     async fn body(&mut self, head: &RequestHead, mut charge: Charge) -> Result<(Vec<u8>, Charge), Stop> {
+        self.awaiting = "body";
+        self.stream.set_deadline(Instant::now() + self.ingest.settings.timeout, Cut::Read);
         if head.expect_continue && self.read.is_empty() {
             let (result, _) = self.stream.write_all(reply::CONTINUE.to_vec()).await;
             result.map_err(|_| Stop::Gone)?;
@@ -308,7 +313,7 @@ impl Connection {
             let (consumed, done) = decoder.decode(&self.read, &mut body)?;
             self.read.drain(..consumed);
             if !charge.grow(body.len() - before) {
-                return Err(Refusal::memory().into());
+                return Err(self.ingest.out_of_memory().into());
             }
             if done {
                 return Ok(body);
@@ -341,7 +346,7 @@ impl Connection {
     fn check_read(&self, result: std::io::Result<usize>) -> Result<(), Stop> {
         match result {
             Ok(n) if n > 0 => Ok(()),
-            _ if self.stream.expired() && !self.ingest.is_draining() => Err(Refusal::Timeout.into()),
+            _ if self.stream.expired() && !self.ingest.is_draining() => Err(Refusal::Timeout(self.awaiting).into()),
             _ => Err(Stop::Gone),
         }
     }
@@ -349,7 +354,7 @@ impl Connection {
     /// Says why, if there is somebody to say it to, and ends the connection.
     async fn part(&mut self, stop: Stop, head_only: bool) -> bool {
         if let Stop::Refused(refusal) = stop {
-            self.ingest.counters().rejected(refusal.rejection());
+            self.ingest.count_refusal(&refusal);
             let mut answer = Answer::from(&refusal);
             answer.close = true;
             self.reply(&answer, false, head_only).await;
@@ -390,5 +395,5 @@ impl Connection {
 }
 
 fn alive(leaving: bool) -> Answer {
-    if leaving { Answer::from(&Refusal::Leaving) } else { Answer::ok() }
+    if leaving { Answer::from(&Refusal::Draining) } else { Answer::ok() }
 }

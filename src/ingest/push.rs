@@ -47,10 +47,12 @@ pub(super) struct Admission {
 /// Whether we can read what a request carries.
 ///
 /// # Errors
-/// [`Refusal::UnsupportedMedia`] or [`Refusal::UnsupportedEncoding`].
+/// [`Refusal::UnsupportedMedia`], [`Refusal::RemoteWriteV2`] or [`Refusal::UnsupportedEncoding`].
 pub(super) fn check_kind(head: &RequestHead) -> Result<(), Refusal> {
-    if head.media != Media::RemoteWriteV1 {
-        return Err(Refusal::UnsupportedMedia);
+    match head.media {
+        Media::RemoteWriteV1 => {}
+        Media::RemoteWriteV2 => return Err(Refusal::RemoteWriteV2),
+        Media::Other => return Err(Refusal::UnsupportedMedia),
     }
     if head.encoding != Encoding::Snappy {
         return Err(Refusal::UnsupportedEncoding);
@@ -80,9 +82,36 @@ impl Ingest {
         if declared > limit {
             return Err(Refusal::BodyTooLarge { limit });
         }
-        let request = self.commons.requests.charge(1).ok_or_else(Refusal::concurrency)?;
-        let bytes = self.commons.bytes.charge(declared).ok_or_else(Refusal::memory)?;
+        let request = self.commons.requests.charge(1).ok_or_else(|| self.too_many_requests())?;
+        let bytes = self.commons.bytes.charge(declared).ok_or_else(|| self.out_of_memory())?;
         Ok(Admission { request, bytes })
+    }
+
+    fn too_many_requests(&self) -> Refusal {
+        self.counters().rejected(Rejection::Concurrency);
+        Refusal::Overloaded { why: "too many requests in flight (setting `concurrency`)" }
+    }
+
+    pub(super) fn out_of_memory(&self) -> Refusal {
+        self.counters().rejected(Rejection::Memory);
+        Refusal::Overloaded { why: "too many bytes in flight (setting `limits.in_flight_bytes_max`)" }
+    }
+
+    /// Counts a refusal, unless it was counted where its reason was known best.
+    pub(super) fn count_refusal(&self, refusal: &Refusal) {
+        let rejection = match refusal {
+            Refusal::BadRequest(_) => Rejection::BadRequest,
+            Refusal::NotFound => Rejection::NotFound,
+            Refusal::MethodNotAllowed { .. } => Rejection::Method,
+            Refusal::Timeout(_) => Rejection::Timeout,
+            Refusal::BodyTooLarge { .. } => Rejection::BodyTooLarge,
+            Refusal::HeadTooLarge { .. } | Refusal::TooManyFields => Rejection::HeadTooLarge,
+            Refusal::UnsupportedMedia | Refusal::RemoteWriteV2 => Rejection::Media,
+            Refusal::UnsupportedEncoding => Rejection::Encoding,
+            Refusal::Draining => Rejection::Draining,
+            Refusal::Overloaded { .. } => return,
+        };
+        self.counters().rejected(rejection);
     }
 
     /// Splits and dispatches a request, and waits for its outcomes.
@@ -111,7 +140,7 @@ impl Ingest {
         self.count(&scan);
         let ticket = self.pending.open(scan.tenants, FRAGMENTS_IN_FLIGHT_MAX).ok_or_else(|| {
             self.counters().rejected(Rejection::Fragments);
-            Answer::from(&Refusal::fragments())
+            Answer::from(&Refusal::Overloaded { why: "too many fragments in flight" })
         })?;
         let tenants = Vec::with_capacity(scan.tenants);
         let request_id = self.request_id();

@@ -19,7 +19,7 @@ pub struct Exchange {
     posts: Box<[Post<Message>]>,
     mailbox: Mailbox<Message>,
     local: RefCell<VecDeque<Message>>,
-    receiver: Cell<Option<Waker>>,
+    receiver: RefCell<Option<Waker>>,
     rings: Cell<u64>,
 }
 
@@ -32,7 +32,7 @@ impl Exchange {
             posts,
             mailbox,
             local: RefCell::default(),
-            receiver: Cell::default(),
+            receiver: RefCell::default(),
             rings: Cell::default(),
         }
     }
@@ -82,7 +82,7 @@ impl Exchange {
         if let Some(message) = local.or_else(|| self.mailbox.take()).or_else(|| self.mailbox.fall_asleep()) {
             return Poll::Ready(message);
         }
-        self.receiver.set(Some(cx.waker().clone()));
+        *self.receiver.borrow_mut() = Some(cx.waker().clone());
         Poll::Pending
     }
 }
