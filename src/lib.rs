@@ -1,1 +1,5 @@
 //! t
+pub mod limits;
+pub mod split;
+pub mod tenant;
+pub mod wire;
