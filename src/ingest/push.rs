@@ -19,8 +19,9 @@ use crate::metrics::Rejection;
 use crate::queue::budget::Charge;
 use crate::queue::fragment::{Fragment, Message, RequestId, home_core};
 use crate::split::{Part, Refused, Scan, SplitError, SplitRules, Splitter};
-use crate::tenant::TenantId;
+use crate::tenant::{TenantError, TenantId};
 use crate::verdict::{Answer, Outcome, conclude};
+use crate::wire::snappy::SnappyError;
 
 /// A push request, read whole.
 pub(super) struct Push {
@@ -238,9 +239,9 @@ impl Sent {
 
 fn rejection_of(error: &SplitError) -> Rejection {
     match error {
-        SplitError::Missing { .. } => Rejection::MissingTenant,
-        SplitError::Invalid { .. } => Rejection::InvalidTenant,
-        SplitError::TooLarge { .. } => Rejection::BodyTooLarge,
+        SplitError::Tenant { error: TenantError::Missing { .. }, .. } => Rejection::MissingTenant,
+        SplitError::Tenant { error: TenantError::Invalid { .. }, .. } => Rejection::InvalidTenant,
+        SplitError::Snappy(SnappyError::TooLarge { .. }) => Rejection::BodyTooLarge,
         _ => Rejection::Malformed,
     }
 }
