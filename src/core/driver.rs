@@ -101,7 +101,8 @@ fn probe_io_uring() -> io::Result<Driver> {
         let mut why = io::Error::from(io::ErrorKind::Unsupported);
         for task_run in [TaskRun::Deferred, TaskRun::Cooperative, TaskRun::Eager] {
             let driver = Driver::IoUring(task_run);
-            match driver.block_on(monoio::time::sleep(std::time::Duration::from_millis(1))) {
+            let nap = async { monoio::time::sleep(std::time::Duration::from_millis(1)).await };
+            match driver.block_on(nap) {
                 Ok(()) => return Ok(driver),
                 Err(e) => why = e,
             }

@@ -126,6 +126,11 @@ impl Ingest {
         self.exchange.core()
     }
 
+    /// How the ring wants its sockets.
+    pub fn blocking(&self) -> Blocking {
+        self.settings.blocking
+    }
+
     /// What all cores share.
     pub fn commons(&self) -> &Arc<Commons> {
         &self.commons

@@ -14,6 +14,7 @@ use monoio::io::{CancelHandle, Canceller};
 use monoio::net::TcpListener;
 
 use super::connection::Ingest;
+use crate::core::stream::Blocking;
 use crate::limits::ACCEPT_PAUSE_MILLIS;
 use crate::queue::fragment::Message;
 
@@ -22,6 +23,7 @@ use crate::queue::fragment::Message;
 /// # Errors
 /// When the ring can't take the listener.
 pub async fn accept(listener: StdListener, ingest: Rc<Ingest>, stop: CancelHandle) -> io::Result<()> {
+    listener.set_nonblocking(ingest.blocking() == Blocking::No)?;
     let listener = TcpListener::from_std(listener)?;
     while !ingest.is_draining() {
         if ingest.commons().is_full() {
