@@ -9,7 +9,7 @@ pub mod upstream;
 
 pub use client::{Client, Response};
 pub use remote_write::{body, series};
-pub use server::{Driver, Server};
+pub use server::{Driver, Server, on_both};
 pub use upstream::{Reply, Upstream};
 
 /// Waits until `what` holds, for at most ten seconds.

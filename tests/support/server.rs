@@ -36,6 +36,14 @@ impl Driver {
     }
 }
 
+/// Runs a test on each ring.
+pub fn on_both(test: impl Fn(Driver)) {
+    for driver in Driver::all() {
+        eprintln!("on {}", driver.name());
+        test(driver);
+    }
+}
+
 /// A running server; killed when dropped.
 pub struct Server {
     child: Child,
