@@ -5,3 +5,4 @@ pub mod limits;
 pub mod split;
 pub mod tenant;
 pub mod verdict;
+pub mod wire;

@@ -32,3 +32,20 @@ pub const OVERLOAD_RETRY_AFTER_SECS: u32 = 1;
 /// What the reason of one failing tenant gets at the least, when many have to share one error body: enough for
 /// the first clause of the usual Mimir and Thanos messages.
 pub const REASON_BYTES_MIN: usize = 80;
+
+/// What an error text shows of a label or a tenant's ID: enough to find it by. All of the text has 1,024 bytes.
+pub const TENANT_EXCERPT_BYTES_MAX: usize = 80;
+
+/// Tenant labels that an error text names; a priority list is rarely longer.
+pub const TENANT_LABELS_NAMED_MAX: usize = 4;
+
+/// Series, metadata entries and unknown fields of one request, together. Prometheus sends 2,000 series; an
+/// empty one takes two bytes, and each costs us some twenty of bookkeeping, so bytes alone are no bound.
+pub const REQUEST_FIELDS_MAX: usize = 1_000_000;
+
+/// Unknown scalar fields at the top of a request are copied into every tenant's part; all that is known of
+/// (Cortex' `source`, Mimir's `skip_label_name_validation`) take five bytes.
+pub const REQUEST_SCALARS_BYTES_MAX: usize = 256;
+
+/// What a splitter keeps of each of its buffers between requests; 2,000 series inflate to half a megabyte.
+pub const SCRATCH_BYTES_MAX: usize = 4 << 20;

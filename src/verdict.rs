@@ -22,8 +22,9 @@ use std::time::Duration;
 
 use crate::http::Refusal;
 use crate::limits::{ERROR_BODY_BYTES_MAX, OVERLOAD_RETRY_AFTER_SECS, REASON_BYTES_MIN};
-use crate::split::Refused;
+use crate::split::{Refused, SplitError};
 use crate::tenant::TenantId;
+use crate::wire::snappy::SnappyError;
 
 /// Who an outcome comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -349,6 +350,22 @@ impl From<&Refusal> for Answer {
         let allow = if let Refusal::MethodNotAllowed { allow } = refusal { Some(*allow) } else { None };
         let retry_after_secs = (status == 503).then_some(OVERLOAD_RETRY_AFTER_SECS);
         Self { retry_after_secs, allow, close, ..Self::new(status, refusal.to_string()) }
+    }
+}
+
+impl From<&SplitError> for Answer {
+    fn from(error: &SplitError) -> Self {
+        let status = match error {
+            SplitError::Snappy(SnappyError::TooLarge { .. })
+            | SplitError::TooManyFields { .. }
+            | SplitError::TooManyTenants { .. } => 413,
+            SplitError::Snappy(_)
+            | SplitError::Malformed(_)
+            | SplitError::Empty
+            | SplitError::TooManyScalars { .. }
+            | SplitError::Tenant { .. } => 400,
+        };
+        Self::new(status, cut(&error.to_string(), ERROR_BODY_BYTES_MAX).to_owned())
     }
 }
 

@@ -3,7 +3,8 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::tenant::IdRules;
+use crate::tenant::{IdRules, TenantError};
+use crate::wire::remote_write_v1::{Fault, Malformed};
 
 /// An upstream's answer without words.
 fn status(status: u16) -> Outcome {
@@ -287,6 +288,32 @@ fn refusals_have_their_statuses() {
         assert!(!body.is_empty() && !body.contains('\n') && body.len() <= ERROR_BODY_BYTES_MAX);
         assert_eq!(Answer::from(&refusal), Answer { status, retry_after_secs, body, allow, close });
     }
+}
+
+#[test]
+fn what_cannot_be_split_is_the_clients_fault() {
+    let missing = TenantError::Missing { labels: "__tenant__".to_owned() };
+    let malformed = Malformed { fault: Fault::Truncated, at_byte: 3 };
+    for (error, status) in [
+        (SplitError::Snappy(SnappyError::TooLarge { declared_bytes: 9, bytes_max: 8 }), 413),
+        (SplitError::TooManyFields { fields_max: 8 }, 413),
+        (SplitError::TooManyTenants { tenants_max: 8 }, 413),
+        (SplitError::Snappy(SnappyError::Header), 400),
+        (SplitError::Snappy(SnappyError::Corrupt), 400),
+        (SplitError::Malformed(malformed), 400),
+        (SplitError::Empty, 400),
+        (SplitError::TooManyScalars { bytes_max: 8 }, 400),
+        (SplitError::Tenant { series: 1, name: "up".to_owned(), error: missing }, 400),
+    ] {
+        assert_eq!(Answer::from(&error), Answer::new(status, error.to_string()));
+    }
+}
+
+#[test]
+fn the_text_of_what_cannot_be_split_is_cut() {
+    let error = TenantError::Missing { labels: "é".repeat(2000) };
+    let answer = Answer::from(&SplitError::Tenant { series: 1, name: "up".to_owned(), error });
+    assert!((ERROR_BODY_BYTES_MAX - 3..=ERROR_BODY_BYTES_MAX).contains(&answer.body.len()));
 }
 
 /// Text of every length up to twice the limit, with characters of every width.
