@@ -243,7 +243,7 @@ fn our_own_503_always_says_when_to_come_back() {
     let outcome = Outcome::overloaded("512 MiB are in flight");
     assert_eq!((outcome.source, outcome.status), (Source::Us, 503));
     assert_eq!(&*outcome.message, "overloaded: 512 MiB are in flight");
-    let answer = conclude_all(&[outcome.clone()], &none_refused());
+    let answer = conclude_all(std::slice::from_ref(&outcome), &none_refused());
     assert_eq!(answer.retry_after_secs, Some(OVERLOAD_RETRY_AFTER_SECS));
     let silent = Outcome { retry_after_secs: None, ..outcome };
     assert_eq!(conclude_all(&[silent], &none_refused()).retry_after_secs, Some(OVERLOAD_RETRY_AFTER_SECS));
