@@ -120,6 +120,3 @@ fn decimal(digits: &[u8]) -> Option<u64> {
         number.checked_mul(10)?.checked_add(digit)
     })
 }
-
-#[cfg(test)]
-mod tests;

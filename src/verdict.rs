@@ -244,7 +244,7 @@ fn list<'a>(
         for (tenant, outcome) in parts.clone() {
             let status = outcome.heard_status();
             if Rank::of(status) == rank
-                && !line.push(&format!("{}: {status} ", tenant.as_str()), &outcome.reason())
+                && !line.push(&format!("{}: {status}", tenant.as_str()), &outcome.reason())
             {
                 return line.finish();
             }
@@ -273,10 +273,11 @@ impl Listing {
     /// Adds one item: `name` in full, `reason` on one line and cut to its share. False if there is no room for it.
     fn push(&mut self, name: &str, reason: &str) -> bool {
         let separator = if self.first { "" } else { Self::SEPARATOR };
-        let room = ERROR_BODY_BYTES_MAX.saturating_sub(Self::TAIL_BYTES + self.text.len());
-        let fixed = separator.len() + name.len();
-        let share = (room / self.left.max(1)).saturating_sub(fixed).max(REASON_BYTES_MIN);
         let reason = reason.trim();
+        let space = if name.is_empty() || reason.is_empty() { "" } else { " " };
+        let room = ERROR_BODY_BYTES_MAX.saturating_sub(Self::TAIL_BYTES + self.text.len());
+        let fixed = separator.len() + name.len() + space.len();
+        let share = (room / self.left.max(1)).saturating_sub(fixed).max(REASON_BYTES_MIN);
         let kept = if reason.len() > share { cut(reason, share - Self::ELLIPSIS.len()) } else { reason };
         let ellipsis = if kept.len() < reason.len() { Self::ELLIPSIS } else { "" };
         if fixed + kept.len() + ellipsis.len() > room {
@@ -284,6 +285,7 @@ impl Listing {
         }
         self.text.push_str(separator);
         self.text.push_str(name);
+        self.text.push_str(space);
         self.text.extend(kept.chars().map(|letter| if letter.is_control() { ' ' } else { letter }));
         self.text.push_str(ellipsis);
         self.first = false;
@@ -357,9 +359,17 @@ impl From<&Refusal> for Answer {
 }
 
 impl From<&SplitError> for Answer {
-    /// The body was read to its end, so the connection goes on.
     fn from(error: &SplitError) -> Self {
-        let status = if matches!(error, SplitError::Snappy(SnappyError::TooLarge { .. })) { 413 } else { 400 };
+        let status = match error {
+            SplitError::Snappy(SnappyError::TooLarge { .. })
+            | SplitError::TooManyFields { .. }
+            | SplitError::TooManyTenants { .. } => 413,
+            SplitError::Snappy(_)
+            | SplitError::Malformed(_)
+            | SplitError::Empty
+            | SplitError::TooManyScalars { .. }
+            | SplitError::Tenant { .. } => 400,
+        };
         Self::new(status, cut(&error.to_string(), ERROR_BODY_BYTES_MAX).to_owned())
     }
 }

@@ -310,3 +310,6 @@ fn refusal(error: httparse::Error) -> Refusal {
         httparse::Error::Token | httparse::Error::Status => "malformed request line",
     })
 }
+
+#[cfg(test)]
+mod tests;

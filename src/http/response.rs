@@ -137,3 +137,6 @@ fn bad_response(error: httparse::Error) -> BadResponse {
         httparse::Error::Token | httparse::Error::Status => "malformed status line",
     })
 }
+
+#[cfg(test)]
+mod tests;
