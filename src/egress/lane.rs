@@ -144,3 +144,136 @@ impl<F: Queued> Lane<F> {
         batch
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::split::HaReplica;
+
+    #[derive(Clone, Debug, PartialEq, Eq)]
+    struct Item {
+        id: u32,
+        key: MergeKey,
+        bytes: usize,
+        alone: bool,
+        arrived: Instant,
+    }
+
+    impl Queued for Item {
+        fn merge_key(&self) -> &MergeKey {
+            &self.key
+        }
+        fn inflated_bytes(&self) -> usize {
+            self.bytes
+        }
+        fn alone(&self) -> bool {
+            self.alone
+        }
+        fn arrived(&self) -> Instant {
+            self.arrived
+        }
+        fn start_by(&self) -> Instant {
+            self.arrived + Duration::from_secs(10)
+        }
+    }
+
+    const LIMITS: LaneLimits =
+        LaneLimits { inflight_max: 1, linger: Duration::ZERO, fragments_max: 4, inflated_bytes_max: 100 };
+
+    fn item(id: u32, now: Instant) -> Item {
+        Item { id, key: MergeKey::Ha(None), bytes: 10, alone: false, arrived: now }
+    }
+
+    fn replica(name: &str) -> MergeKey {
+        MergeKey::Ha(Some(Box::new(HaReplica { cluster: b"c"[..].into(), replica: name.as_bytes().into() })))
+    }
+
+    fn lane(items: impl IntoIterator<Item = Item>) -> Lane<Item> {
+        let mut lane = Lane::default();
+        items.into_iter().for_each(|item| lane.push(item));
+        lane
+    }
+
+    /// The IDs of what the lane sends next, which must be something; it is finished at once.
+    fn sent(lane: &mut Lane<Item>, now: Instant) -> Vec<u32> {
+        let Next::Send(batch) = lane.next(now, &LIMITS) else { panic!("nothing to send: {lane:?}") };
+        lane.finished();
+        batch.iter().map(|item| item.id).collect()
+    }
+
+    #[test]
+    fn the_first_leaves_at_once_and_the_rest_gather_until_it_is_back() {
+        let now = Instant::now();
+        let mut lane = lane([item(0, now)]);
+        assert_eq!(lane.next(now, &LIMITS), Next::Send(vec![item(0, now)]));
+        (1..4).for_each(|id| lane.push(item(id, now)));
+        assert_eq!(lane.next(now, &LIMITS), Next::Rest);
+        lane.finished();
+        assert_eq!(sent(&mut lane, now), [1, 2, 3]);
+        assert!(lane.is_idle());
+    }
+
+    #[test]
+    fn a_batch_ends_at_either_limit() {
+        let now = Instant::now();
+        let mut by_number = lane((0..6).map(|id| item(id, now)));
+        assert_eq!(sent(&mut by_number, now), [0, 1, 2, 3]);
+        assert_eq!(sent(&mut by_number, now), [4, 5]);
+        let mut by_bytes = lane((0..3).map(|id| Item { bytes: 45, ..item(id, now) }));
+        assert_eq!(sent(&mut by_bytes, now), [0, 1]);
+        let mut giant = lane((0..2).map(|id| Item { bytes: 1_000, ..item(id, now) }));
+        assert_eq!(sent(&mut giant, now), [0], "one that exceeds the limit by itself still goes");
+    }
+
+    #[test]
+    fn only_equal_keys_go_together_and_the_others_keep_their_order() {
+        let now = Instant::now();
+        let keys = [replica("r1"), replica("r2"), replica("r1"), MergeKey::Ha(None), replica("r2")];
+        let mut lane = lane((0..).zip(keys).map(|(id, key)| Item { key, ..item(id, now) }));
+        assert_eq!(sent(&mut lane, now), [0, 2]);
+        assert_eq!(sent(&mut lane, now), [1, 4]);
+        assert_eq!(sent(&mut lane, now), [3]);
+    }
+
+    #[test]
+    fn what_must_go_alone_goes_alone() {
+        let now = Instant::now();
+        let marked = |id| Item { alone: true, ..item(id, now) };
+        let keyed = |id| Item { key: MergeKey::Alone, ..item(id, now) };
+        let mut lane = lane([item(0, now), marked(1), keyed(2), item(3, now), keyed(4)]);
+        assert_eq!(sent(&mut lane, now), [0, 3]);
+        assert_eq!([sent(&mut lane, now), sent(&mut lane, now), sent(&mut lane, now)], [[1], [2], [4]]);
+    }
+
+    #[test]
+    fn a_lane_that_stopped_merging_begins_again() {
+        let now = Instant::now();
+        let mut lane = lane((0..4).map(|id| item(id, now)));
+        lane.stop_merging(now + Duration::from_secs(1));
+        assert_eq!(sent(&mut lane, now), [0]);
+        assert_eq!(sent(&mut lane, now + Duration::from_secs(1)), [1, 2, 3]);
+    }
+
+    #[test]
+    fn linger_holds_a_fragment_until_its_time_or_a_full_batch() {
+        let now = Instant::now();
+        let limits = LaneLimits { linger: Duration::from_millis(5), ..LIMITS };
+        let until = now + limits.linger;
+        let mut waiting = lane([item(0, now)]);
+        assert_eq!(waiting.next(now, &limits), Next::Wait(until));
+        assert_eq!(waiting.next(until, &limits), Next::Send(vec![item(0, now)]));
+        let mut full = lane((0..4).map(|id| item(id, now)));
+        assert!(matches!(full.next(now, &limits), Next::Send(_)));
+    }
+
+    #[test]
+    fn what_waited_for_too_long_is_taken_out_and_the_rest_stays() {
+        let now = Instant::now();
+        let late = now + Duration::from_secs(5);
+        let mut lane = lane([item(0, now), item(1, late), item(2, now)]);
+        assert_eq!(lane.take_expired(now + Duration::from_secs(9)), []);
+        let expired: Vec<_> = lane.take_expired(now + Duration::from_secs(10)).iter().map(|i| i.id).collect();
+        assert_eq!(expired, [0, 2]);
+        assert_eq!(sent(&mut lane, late), [1]);
+    }
+}

@@ -120,7 +120,7 @@ mod tests {
         let mut cx = Context::from_waker(Waker::noop());
         for part in [2, 0, 1] {
             assert!(outcomes.as_mut().poll(&mut cx).is_pending());
-            pending.resolve(addresses[part], Outcome::upstream(200 + part as u16, None, ""));
+            pending.resolve(addresses[part], Outcome::upstream([200, 201, 202][part], None, b""));
         }
         let Poll::Ready(outcomes) = outcomes.as_mut().poll(&mut cx) else { panic!("all have come") };
         assert_eq!(outcomes.iter().map(|o| o.status).collect::<Vec<_>>(), [200, 201, 202]);
@@ -134,7 +134,7 @@ mod tests {
         assert!(pending.open(5, 10).is_none());
         let second = pending.open(4, 10).unwrap();
         assert_ne!(first.slot, second.slot);
-        (0..4).for_each(|part| pending.resolve(second.return_address(0, part), Outcome::upstream(200, None, "")));
+        (0..4).for_each(|part| pending.resolve(second.return_address(0, part), Outcome::upstream(200, None, b"")));
         let mut cx = Context::from_waker(Waker::noop());
         let slot = second.slot;
         assert!(pin!(second.outcomes()).poll(&mut cx).is_ready());
