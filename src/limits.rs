@@ -120,3 +120,22 @@ pub const REQUEST_SCALARS_BYTES_MAX: usize = 256;
 
 /// What a splitter keeps of each of its buffers between requests; 2,000 series inflate to half a megabyte.
 pub const SCRATCH_BYTES_MAX: usize = 4 << 20;
+
+/// A configuration file. All keys with all their comments take a hundredth of it; past it, it is the wrong file.
+pub const CONFIG_FILE_BYTES_MAX: usize = 1 << 20;
+
+/// Values in a configuration file, aliases counted as what they stand for.
+pub const CONFIG_NODES_MAX: usize = 100_000;
+
+/// Nesting in a configuration file; our own keys need four levels.
+pub const CONFIG_DEPTH_MAX: usize = 32;
+
+/// Fragments that one upstream request may join: each is one piece of a vectored write, which Linux bounds at
+/// 1,024 pieces (`IOV_MAX`); head and length take a few.
+pub const MERGE_FRAGMENTS_MAX: usize = 1000;
+
+/// Threads that `cores` may ask for: more than any machine we have heard of has CPUs to pin them to.
+pub const CORES_MAX: usize = 1024;
+
+/// The least that a request's head must be allowed: what Prometheus and one proxy in front of it send, and room.
+pub const HEAD_BYTES_MIN: usize = 1024;

@@ -213,7 +213,7 @@ fn connections_max(plan: &Plan) -> usize {
     let descriptors = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
     let descriptors = usize::try_from(descriptors).unwrap_or(usize::MAX);
     let left = descriptors.saturating_sub(DESCRIPTORS_RESERVED + plan.max_conns_per_host).max(1);
-    match plan.limits.connections_max {
+    match plan.limits.connections_max.map(usize::from) {
         Some(wanted) if wanted > left => {
             tracing::warn!(wanted, left, "the limit of open files allows fewer connections than are configured");
             left
@@ -258,7 +258,7 @@ fn start_admin(
     commons: &Arc<Commons>,
     driver: Driver,
 ) -> Result<Vec<Admin>, Failure> {
-    let pages = Arc::new(Pages::new(Arc::clone(metrics), Arc::clone(commons), driver.name(), plan.effective()));
+    let pages = Arc::new(Pages::new(Arc::clone(metrics), Arc::clone(commons), driver.name(), plan.effective().to_owned()));
     let addresses = [Some(plan.listen_metrics), plan.listen_pprof];
     let mut admin = Vec::new();
     for address in addresses.into_iter().flatten() {

@@ -18,7 +18,7 @@ use monoio::net::UnixStream;
 use super::deadline::Deadlines;
 use super::stream::Blocking;
 use super::tasks::Tasks;
-use crate::config::plan::Plan;
+use crate::config::plan::{Plan, Secret};
 use crate::core::driver::Driver;
 use crate::egress::lane::LaneLimits;
 use crate::egress::permits::Directory;
@@ -212,7 +212,7 @@ fn egress(seed: &Seed, exchange: &Rc<Exchange>, deadlines: &Deadlines, tasks: &T
         lanes_max: plan.limits.tenants_max,
         log_response_errors: plan.log_response_errors,
     };
-    let heads = RequestHeads::new(plan.target.clone(), &plan.tenant_header, plan.authorization.as_deref());
+    let heads = RequestHeads::new(plan.target.clone(), &plan.tenant_header, plan.authorization.as_ref().map(Secret::expose));
     Egress::new(
         settings,
         heads,
