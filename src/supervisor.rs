@@ -126,7 +126,7 @@ impl Server {
             };
             threads.push(thread::start(seed, Link { listener, mailbox, bell })?);
         }
-        tracing::warn!(address = %bound, target = %plan.target, cores, driver = driver.name(), "listening");
+        tracing::warn!(address = %bound, target = %plan.target.host_header, cores, driver = driver.name(), "listening");
         Ok(Self { commons, posts, drained, ended, threads, admin, _resolver: resolver })
     }
 

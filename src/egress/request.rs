@@ -1,6 +1,6 @@
 //! The head of an upstream request: what is the same for all is written once, at the start.
 
-use crate::config::target::Target;
+use crate::config::Target;
 use crate::queue::fragment::Fragment;
 use crate::wire::varint;
 
