@@ -1,4 +1,5 @@
 //! t
+pub mod cli;
 pub mod config;
 pub mod limits;
 pub mod split;
