@@ -26,6 +26,7 @@ pub mod ingest;
 pub mod limits;
 pub mod log;
 pub mod metrics;
+mod program;
 pub mod queue;
 pub mod signal;
 pub mod split;
@@ -33,3 +34,5 @@ pub mod supervisor;
 pub mod tenant;
 pub mod verdict;
 pub mod wire;
+
+pub use program::run_from_args;

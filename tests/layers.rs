@@ -25,6 +25,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("egress", &["config", "core", "http", "limits", "log", "metrics", "queue", "split", "tenant", "verdict", "wire"]),
     ("admin", &["limits", "http", "metrics", "queue"]),
     ("signal.rs", &[]),
+    ("program.rs", &["cli", "config", "log", "supervisor"]),
     ("supervisor.rs", &["admin", "config", "core", "egress", "limits", "metrics", "queue", "signal"]),
 ];
 
