@@ -139,3 +139,24 @@ pub const CORES_MAX: usize = 1024;
 
 /// The least that a request's head must be allowed: what Prometheus and one proxy in front of it send, and room.
 pub const HEAD_BYTES_MIN: usize = 1024;
+
+/// Statuses of an upstream that a tenant's durations are kept apart by; what comes on top shares one histogram.
+pub const TENANT_STATUSES_MAX: usize = 6;
+
+/// Tenants whose log lines are limited apart from each other; past it they share one allowance.
+pub const LOG_TENANTS_MAX: usize = 1_024;
+
+/// Lines that a tenant may log in each window of [`LOG_WINDOW_SECS`].
+pub const LOG_LINES_MAX: u32 = 5;
+
+/// See [`LOG_LINES_MAX`].
+pub const LOG_WINDOW_SECS: u64 = 10;
+
+/// Connections of operators that are answered at a time; more are closed.
+pub const ADMIN_CONNECTIONS_MAX: usize = 16;
+
+/// What an operator's request may take.
+pub const ADMIN_HEAD_BYTES_MAX: usize = 8_192;
+
+/// How long an operator's client may take to send its request, or to read a part of the answer.
+pub const ADMIN_TIMEOUT_MILLIS: u64 = 2_000;

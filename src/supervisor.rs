@@ -110,7 +110,9 @@ impl Server {
         let (drained_by, drained) = crossbeam_channel::bounded(cores);
         let (ended_by, ended) = crossbeam_channel::bounded(cores);
         let mut threads = Vec::with_capacity(cores);
-        for (core, ((listener, (mailbox, bell)), cpu)) in listeners.into_iter().zip(boxes).zip(cpus).enumerate() {
+        for (core, ((listener, (mailbox, bell)), cpu)) in
+            listeners.into_iter().zip(boxes).zip(cpus).enumerate()
+        {
             let seed = Seed {
                 core,
                 cpu,
@@ -215,7 +217,11 @@ fn connections_max(plan: &Plan) -> usize {
     let left = descriptors.saturating_sub(DESCRIPTORS_RESERVED + plan.max_conns_per_host).max(1);
     match plan.limits.connections_max.map(usize::from) {
         Some(wanted) if wanted > left => {
-            tracing::warn!(wanted, left, "the limit of open files allows fewer connections than are configured");
+            tracing::warn!(
+                wanted,
+                left,
+                "the limit of open files allows fewer connections than are configured"
+            );
             left
         }
         Some(wanted) => wanted,
@@ -258,7 +264,12 @@ fn start_admin(
     commons: &Arc<Commons>,
     driver: Driver,
 ) -> Result<Vec<Admin>, Failure> {
-    let pages = Arc::new(Pages::new(Arc::clone(metrics), Arc::clone(commons), driver.name(), plan.effective().to_owned()));
+    let pages = Arc::new(Pages::new(
+        Arc::clone(metrics),
+        Arc::clone(commons),
+        driver.name(),
+        plan.effective().to_owned(),
+    ));
     let addresses = [Some(plan.listen_metrics), plan.listen_pprof];
     let mut admin = Vec::new();
     for address in addresses.into_iter().flatten() {

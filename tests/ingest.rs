@@ -157,7 +157,9 @@ fn bad_heads_are_refused_with_400_and_the_connection_closed() {
 fn bad_chunks_are_refused_with_400() {
     on_both(|driver| {
         let (server, upstream) = start(driver, "");
-        for chunks in ["zz\r\n", "3\nabc\r\n0\r\n\r\n", "3\r\nabcd\r\n0\r\n\r\n", "-1\r\n\r\n", "fffffffffffffffff\r\n"] {
+        for chunks in
+            ["zz\r\n", "3\nabc\r\n0\r\n\r\n", "3\r\nabcd\r\n0\r\n\r\n", "-1\r\n\r\n", "fffffffffffffffff\r\n"]
+        {
             let head = "POST /push HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n";
             refused(&server, format!("{head}{chunks}").as_bytes(), 400);
         }
@@ -200,7 +202,9 @@ fn without_a_content_type_it_is_taken_as_remote_write() {
         let (server, upstream) = start(driver, "");
         let request = one_series();
         let mut client = server.client();
-        client.send(format!("POST /push HTTP/1.1\r\nHost: x\r\nContent-Length: {}\r\n\r\n", request.len()).as_bytes());
+        client.send(
+            format!("POST /push HTTP/1.1\r\nHost: x\r\nContent-Length: {}\r\n\r\n", request.len()).as_bytes(),
+        );
         client.send(&request);
         assert_eq!(client.response().status, 200);
         assert_eq!(upstream.received().len(), 1);
@@ -303,8 +307,10 @@ fn over_concurrency_requests_get_503_with_retry_after() {
 #[test]
 fn over_the_memory_budget_requests_get_503_before_their_body_is_read() {
     on_both(|driver| {
-        let (server, _upstream) =
-            start(driver, "limits:\n  body_bytes_max: 4000\n  in_flight_bytes_max: 10000\n  inflated_bytes_max: 100000\n");
+        let (server, _upstream) = start(
+            driver,
+            "limits:\n  body_bytes_max: 4000\n  in_flight_bytes_max: 10000\n  inflated_bytes_max: 100000\n",
+        );
         let mut slow: Vec<Client> = (0..2).map(|_| server.client()).collect();
         slow.iter_mut().for_each(|client| client.send(push_head(4_000, "").as_bytes()));
         eventually("both are charged", || server.metric("tenantry_in_flight_bytes", "") == 8_000.0);
@@ -372,7 +378,8 @@ fn metadata_is_dropped_or_sent_to_the_default_tenant() {
     on_both(|driver| {
         let metadata = vec![Metadata { kind: 1, family: "up".into(), help: "Whether it is up.".into() }];
         let alone = deflate(&WriteRequest { timeseries: vec![], metadata: metadata.clone() });
-        let riding = deflate(&WriteRequest { timeseries: vec![series("a", "up", 1.0)], metadata: metadata.clone() });
+        let riding =
+            deflate(&WriteRequest { timeseries: vec![series("a", "up", 1.0)], metadata: metadata.clone() });
 
         let (server, upstream) = start(driver, "tenant:\n  label: tenant\n  default: nobody\n");
         assert_eq!(server.client().push(&alone).status, 200);
@@ -380,7 +387,8 @@ fn metadata_is_dropped_or_sent_to_the_default_tenant() {
         assert_eq!(upstream.received().len(), 1);
         assert!(upstream.of("a")[0].request().metadata.is_empty());
 
-        let (server, upstream) = start(driver, "metadata: true\ntenant:\n  label: tenant\n  default: nobody\n");
+        let (server, upstream) =
+            start(driver, "metadata: true\ntenant:\n  label: tenant\n  default: nobody\n");
         assert_eq!(server.client().push(&alone).status, 200);
         assert_eq!(server.client().push(&riding).status, 200);
         assert!(upstream.of("a")[0].request().metadata.is_empty());

@@ -22,7 +22,13 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("core/driver.rs", &["config", "core", "limits"]),
     ("core/thread.rs", &["config", "core", "egress", "ingest", "limits", "metrics", "queue", "split"]),
     ("ingest", &["core", "http", "limits", "metrics", "queue", "split", "tenant", "verdict", "wire"]),
-    ("egress", &["config", "core", "http", "limits", "log", "metrics", "queue", "split", "tenant", "verdict", "wire"]),
+    (
+        "egress",
+        &[
+            "config", "core", "http", "limits", "log", "metrics", "queue", "split", "tenant", "verdict",
+            "wire",
+        ],
+    ),
     ("admin", &["limits", "http", "metrics", "queue"]),
     ("signal.rs", &[]),
     ("program.rs", &["cli", "config", "log", "supervisor"]),
@@ -46,7 +52,10 @@ fn sources() -> Vec<(String, String)> {
         .into_iter()
         .filter(|path| path.extension().is_some_and(|e| e == "rs"))
         .map(|path| {
-            (path.strip_prefix(&root).unwrap().to_str().unwrap().to_owned(), fs::read_to_string(&path).unwrap())
+            (
+                path.strip_prefix(&root).unwrap().to_str().unwrap().to_owned(),
+                fs::read_to_string(&path).unwrap(),
+            )
         })
         .collect()
 }
@@ -71,7 +80,9 @@ fn imports(source: &str) -> Vec<String> {
             None => found.push(word(rest)),
         }
     }
-    found.retain(|module| !module.is_empty() && module.chars().all(|c| c.is_lowercase() || c == '_' || c.is_numeric()));
+    found.retain(|module| {
+        !module.is_empty() && module.chars().all(|c| c.is_lowercase() || c == '_' || c.is_numeric())
+    });
     found
 }
 
@@ -82,14 +93,16 @@ fn every_file_imports_only_what_lies_below_it() {
         if matches!(file.as_str(), "lib.rs" | "main.rs") {
             continue;
         }
-        let rule = ALLOWED.iter().filter(|(place, _)| belongs(&file, place)).max_by_key(|(place, _)| place.len());
+        let rule =
+            ALLOWED.iter().filter(|(place, _)| belongs(&file, place)).max_by_key(|(place, _)| place.len());
         let Some((_, allowed)) = rule else {
             wrong.push(format!("{file}: no rule says what it may import"));
             continue;
         };
         let own = file.split(['/', '.']).next().unwrap();
         for module in imports(&source) {
-            let itself = module == own && !(own == "core" && file != "core.rs" && source.contains("crate::core::thread"));
+            let itself = module == own
+                && !(own == "core" && file != "core.rs" && source.contains("crate::core::thread"));
             if !itself && !allowed.contains(&module.as_str()) {
                 wrong.push(format!("{file}: imports {module}"));
             }
@@ -109,7 +122,8 @@ fn ingest_and_egress_know_only_the_tools_of_a_core() {
 
 #[test]
 fn pure_modules_are_pure() {
-    let foreign = ["monoio", "std::net::Tcp", "std::fs", "std::thread", "rustix", "Instant::now", "SystemTime::now"];
+    let foreign =
+        ["monoio", "std::net::Tcp", "std::fs", "std::thread", "rustix", "Instant::now", "SystemTime::now"];
     for (file, source) in sources() {
         if !PURE.iter().any(|place| belongs(&file, place)) {
             continue;
@@ -119,7 +133,8 @@ fn pure_modules_are_pure() {
             assert!(foreign.iter().all(|word| !line.contains(word)), "{file}: {line}");
         }
         let is_test = file.contains("tests");
-        let holds_code = code.lines().any(|l| !l.trim().is_empty() && !l.starts_with("//") && !l.contains("mod "));
+        let holds_code =
+            code.lines().any(|l| !l.trim().is_empty() && !l.starts_with("//") && !l.contains("mod "));
         if holds_code && !is_test && file != "limits.rs" {
             assert!(source.contains("#![forbid(unsafe_code)]"), "{file} must forbid unsafe code");
         }

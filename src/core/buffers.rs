@@ -84,7 +84,8 @@ impl Gather {
     fn point(&mut self) {
         self.iovecs.clear();
         let left = self.slices.iter().skip(self.next).filter(|s| !s.is_empty()).take(GATHER_SLICES_MAX);
-        self.iovecs.extend(left.map(|s| libc::iovec { iov_base: s.as_ptr().cast_mut().cast(), iov_len: s.len() }));
+        self.iovecs
+            .extend(left.map(|s| libc::iovec { iov_base: s.as_ptr().cast_mut().cast(), iov_len: s.len() }));
     }
 }
 

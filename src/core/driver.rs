@@ -96,7 +96,10 @@ fn flags(task_run: TaskRun) -> io_uring::Builder {
 fn probe_io_uring() -> io::Result<Driver> {
     let probe = std::thread::Builder::new().name("probe".into()).spawn(|| {
         if !monoio::utils::detect_uring() {
-            return Err(io::Error::new(io::ErrorKind::Unsupported, "the kernel forbids io_uring or lacks an operation"));
+            return Err(io::Error::new(
+                io::ErrorKind::Unsupported,
+                "the kernel forbids io_uring or lacks an operation",
+            ));
         }
         let mut why = io::Error::from(io::ErrorKind::Unsupported);
         for task_run in [TaskRun::Deferred, TaskRun::Cooperative, TaskRun::Eager] {

@@ -30,6 +30,14 @@ enum Transport {
     Tcp(TcpStream),
 }
 
+impl Drop for Stream {
+    /// The ring closes the descriptor in its own time; the peer, and whoever counts connections, hear of it now.
+    fn drop(&mut self) {
+        // Fails only when the peer has gone already.
+        let _ = rustix::net::shutdown(self.fd(), rustix::net::Shutdown::Both);
+    }
+}
+
 /// How the ring wants its sockets: io_uring would return EAGAIN at once for one that does not block, and epoll
 /// would stop the core for one that does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -66,7 +74,9 @@ impl Stream {
         let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
         socket.set_nonblocking(true)?;
         match socket.connect(&address.into()) {
-            Err(e) if e.raw_os_error() != Some(rustix::io::Errno::INPROGRESS.raw_os_error()) => return Err(e),
+            Err(e) if e.raw_os_error() != Some(rustix::io::Errno::INPROGRESS.raw_os_error()) => {
+                return Err(e);
+            }
             _ => {}
         }
         let stream = Self::over(socket.into(), Blocking::No, address, deadlines)?;

@@ -78,7 +78,7 @@ pub struct Link {
 pub fn start(seed: Seed, link: Link) -> io::Result<JoinHandle<()>> {
     std::thread::Builder::new().name(format!("core-{}", seed.core)).spawn(move || {
         pin(seed.cpu);
-        seed.metrics.core(seed.core).starts_here();
+        seed.metrics.core(seed.core).runs_as(rustix::thread::gettid().as_raw_nonzero().get());
         let (core, driver, ended) = (seed.core, seed.driver, seed.ended.clone());
         let result = driver.block_on(run(seed, link)).flatten();
         let _ = ended.try_send((core, result.err().map(|e| e.to_string()).unwrap_or_default()));
@@ -212,15 +212,12 @@ fn egress(seed: &Seed, exchange: &Rc<Exchange>, deadlines: &Deadlines, tasks: &T
         lanes_max: plan.limits.tenants_max,
         log_response_errors: plan.log_response_errors,
     };
-    let heads = RequestHeads::new(plan.target.clone(), &plan.tenant_header, plan.authorization.as_ref().map(Secret::expose));
-    Egress::new(
-        settings,
-        heads,
-        pool,
-        Rc::clone(exchange),
-        tasks.clone(),
-        Arc::clone(&seed.metrics),
-    )
+    let heads = RequestHeads::new(
+        plan.target.clone(),
+        &plan.tenant_header,
+        plan.authorization.as_ref().map(Secret::expose),
+    );
+    Egress::new(settings, heads, pool, Rc::clone(exchange), tasks.clone(), Arc::clone(&seed.metrics))
 }
 
 fn ingest_settings(plan: &Plan, blocking: Blocking) -> IngestSettings {

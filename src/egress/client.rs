@@ -104,7 +104,9 @@ impl Reading<'_> {
                 Some((head, bytes)) if head.status < 200 => drop(self.buffer.drain(..bytes)),
                 Some(found) => return Ok(found),
                 None if self.buffer.len() >= RESPONSE_HEAD_BYTES_MAX => {
-                    return Err(NoReply::NotHttp(format!("its head exceeds {RESPONSE_HEAD_BYTES_MAX} bytes")));
+                    return Err(NoReply::NotHttp(format!(
+                        "its head exceeds {RESPONSE_HEAD_BYTES_MAX} bytes"
+                    )));
                 }
                 None => self.more().await?,
             }
@@ -135,7 +137,9 @@ impl Reading<'_> {
         let mut text = Vec::new();
         loop {
             match decoder.decode(&self.buffer[from..], &mut text) {
-                Ok((consumed, true)) => return Ok(Body { text, ended: self.buffer.len() == from + consumed }),
+                Ok((consumed, true)) => {
+                    return Ok(Body { text, ended: self.buffer.len() == from + consumed });
+                }
                 Ok((consumed, false)) => from += consumed,
                 // Too long or malformed: the status is known all the same, only the connection is spoilt.
                 Err(_) => return Ok(Body { text, ended: false }),

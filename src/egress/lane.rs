@@ -81,11 +81,6 @@ impl<F: Queued> Lane<F> {
         self.unmerged_until = Some(until);
     }
 
-    /// Fragments that wait.
-    pub fn waiting(&self) -> usize {
-        self.waiting.len()
-    }
-
     /// Whether nothing waits and nothing is on its way.
     pub fn is_idle(&self) -> bool {
         self.waiting.is_empty() && self.in_flight == 0
@@ -97,7 +92,8 @@ impl<F: Queued> Lane<F> {
         if self.waiting.iter().all(|f| f.start_by() > now) {
             return Vec::new();
         }
-        let (expired, rest) = std::mem::take(&mut self.waiting).into_iter().partition(|f| f.start_by() <= now);
+        let (expired, rest) =
+            std::mem::take(&mut self.waiting).into_iter().partition(|f| f.start_by() <= now);
         self.waiting = rest;
         Vec::from(expired)
     }

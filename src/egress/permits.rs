@@ -86,9 +86,7 @@ impl Permits {
     fn next_wanting(&self, core: usize) -> Option<usize> {
         let cores = self.wanted.len();
         (1..=cores).map(|step| (core + step) % cores).find(|&k| {
-            self.wanted
-                .get(k)
-                .is_some_and(|w| w.load(Ordering::Relaxed) && w.swap(false, Ordering::Relaxed))
+            self.wanted.get(k).is_some_and(|w| w.load(Ordering::Relaxed) && w.swap(false, Ordering::Relaxed))
         })
     }
 }

@@ -274,7 +274,7 @@ impl Pool {
         for &address in &self.addresses.load().addresses {
             if self.host(address, |host| host.permits.announce(core)) {
                 let others = (0..self.exchange.cores()).filter(|&k| k != core);
-                others.for_each(|k| self.exchange.send(k, Message::PermitWanted(address)));
+                others.for_each(|k| _ = self.exchange.send(k, Message::PermitWanted(address)));
             }
         }
     }

@@ -111,7 +111,11 @@ fn refresh(known: &Resolution, answer: Result<Vec<SocketAddr>, String>) -> Resol
 fn ask(question: &Question) -> Result<Vec<SocketAddr>, String> {
     let answer = (question.host.as_str(), question.port).to_socket_addrs().map_err(|e| e.to_string())?;
     let addresses = usable(answer, question.ipv6);
-    if addresses.is_empty() { Err("it has no usable address (see `enable_ipv6`)".into()) } else { Ok(addresses) }
+    if addresses.is_empty() {
+        Err("it has no usable address (see `enable_ipv6`)".into())
+    } else {
+        Ok(addresses)
+    }
 }
 
 /// Sorted, so that an answer in another order is no change.
@@ -125,7 +129,9 @@ fn usable(answer: impl Iterator<Item = SocketAddr>, ipv6: bool) -> Vec<SocketAdd
 fn report(question: &Question, resolution: &Resolution) {
     let host = &question.host;
     match &resolution.error {
-        Some(error) => tracing::warn!(%host, %error, known = resolution.addresses.len(), "upstream's name did not resolve"),
+        Some(error) => {
+            tracing::warn!(%host, %error, known = resolution.addresses.len(), "upstream's name did not resolve")
+        }
         None => tracing::info!(%host, addresses = ?resolution.addresses, "upstream's name resolved"),
     }
 }

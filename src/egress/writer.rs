@@ -108,18 +108,13 @@ impl Egress {
         let lane = self.lane(&fragment.part.tenant);
         lane.metrics.received(u64::from(fragment.part.series), u64::from(fragment.part.samples));
         lane.lane.borrow_mut().push(fragment);
+        self.counters().lanes_waiting.up();
         self.pump(&lane);
     }
 
     /// The pool, for the notices that concern it.
     pub fn pool(&self) -> &Pool {
         &self.pool
-    }
-
-    /// Lanes that exist and fragments that wait in them.
-    pub fn load(&self) -> (usize, usize) {
-        let lanes = self.lanes.borrow();
-        (lanes.len(), lanes.values().map(|l| l.lane.borrow().waiting()).sum())
     }
 
     fn counters(&self) -> &CoreMetrics {
@@ -162,14 +157,19 @@ impl Egress {
 
     fn next_batch(self: &Rc<Self>, lane: &Rc<TenantLane>) -> Option<Vec<Box<Fragment>>> {
         let now = Instant::now();
-        for expired in lane.lane.borrow_mut().take_expired(now) {
+        let expired = lane.lane.borrow_mut().take_expired(now);
+        self.counters().lanes_waiting.down_by(expired.len());
+        for expired in expired {
             self.counters().upstream_outcome(UpstreamClass::Expired);
             let outcome = Outcome::overloaded("it could not be sent to the upstream in time");
             self.answer(expired, outcome);
         }
         let next = lane.lane.borrow_mut().next(now, &self.settings.lane);
         match next {
-            Next::Send(batch) => Some(batch),
+            Next::Send(batch) => {
+                self.counters().lanes_waiting.down_by(batch.len());
+                Some(batch)
+            }
             Next::Rest => None,
             Next::Wait(until) => {
                 self.linger(lane, until);
@@ -227,6 +227,7 @@ impl Egress {
         for mut fragment in batch {
             fragment.alone = true;
             fragment.start_by = now + self.settings.timeout;
+            self.counters().lanes_waiting.up();
             queue.push(fragment);
         }
     }
@@ -239,7 +240,8 @@ impl Egress {
         if let Err(NoReply::Stale(_)) = result {
             self.counters().upstream_retries.add(1);
             let (address, permit) = connection.into_permit();
-            connection = self.pool.connect(address, permit, deadline).await.map_err(|e| self.unreachable(e))?;
+            connection =
+                self.pool.connect(address, permit, deadline).await.map_err(|e| self.unreachable(e))?;
             self.counters().upstream_opened.add(1);
             result = client::post(&mut connection, self.request(batch), deadline).await;
         }
@@ -247,6 +249,7 @@ impl Egress {
             Ok(reply) => {
                 if reply.reusable {
                     self.pool.put(*connection);
+                    self.counters().upstream_idle.set(self.pool.idle());
                 } else {
                     drop(connection);
                     self.pool.tell_one();
@@ -268,6 +271,7 @@ impl Egress {
         loop {
             let (address, permit) = match self.pool.take(start_by).await? {
                 Lease::Open(connection) => {
+                    self.counters().upstream_idle.set(self.pool.idle());
                     self.counters().upstream_reused.add(1);
                     return Ok(connection);
                 }
@@ -311,12 +315,15 @@ impl Egress {
     fn answer(&self, fragment: Box<Fragment>, outcome: Outcome) {
         let Fragment { sender, charge, .. } = *fragment;
         drop(charge);
-        self.exchange.send(sender.core, Message::Outcome(sender, outcome));
+        self.counters()
+            .doorbells_rung
+            .add(u64::from(self.exchange.send(sender.core, Message::Outcome(sender, outcome))));
     }
 
     fn count_batch(&self, batch: &[Box<Fragment>], now: Instant) {
         let counters = self.counters();
         counters.upstream_requests.add(1);
+        counters.upstream_bytes.add(batch.iter().map(|f| f.part.elements.len() as u64).sum());
         if batch.len() > 1 {
             counters.merges.add(1);
             counters.merged_fragments.add(batch.len() as u64);
@@ -333,7 +340,14 @@ impl Egress {
                 self.counters().upstream_outcome(UpstreamClass::of_status(reply.status));
                 lane.metrics.answered(reply.status, millis);
                 if self.settings.log_response_errors && !(200..300).contains(&reply.status) {
-                    self.log(lane, &format!("upstream answered {}: {}", reply.status, String::from_utf8_lossy(&reply.message).trim()));
+                    self.log(
+                        lane,
+                        &format!(
+                            "upstream answered {}: {}",
+                            reply.status,
+                            String::from_utf8_lossy(&reply.message).trim()
+                        ),
+                    );
                 }
             }
             Err(failure) => {
@@ -390,7 +404,9 @@ impl Failure {
 
     fn outcome(&self, timeout: Duration) -> Outcome {
         match self {
-            Self::Unresolved(_) | Self::Unreachable(_) | Self::Broken(_) => Outcome::unreachable(&self.to_string()),
+            Self::Unresolved(_) | Self::Unreachable(_) | Self::Broken(_) => {
+                Outcome::unreachable(&self.to_string())
+            }
             Self::TimedOut => Outcome::timed_out(timeout),
             Self::NoConnection => Outcome::overloaded(&self.to_string()),
         }

@@ -153,7 +153,8 @@ impl Ingest {
 
     async fn converse(self: &Rc<Self>, stream: Stream) {
         self.counters().connections_open.up();
-        let mut connection = Connection { ingest: Rc::clone(self), stream, read: Vec::new(), awaiting: "head" };
+        let mut connection =
+            Connection { ingest: Rc::clone(self), stream, read: Vec::new(), awaiting: "head" };
         while connection.exchange().await {}
         if connection.stream.expired() && !self.is_draining() {
             self.counters().connections_timed_out.add(1);
@@ -351,7 +352,9 @@ impl Connection {
     fn check_read(&self, result: std::io::Result<usize>) -> Result<(), Stop> {
         match result {
             Ok(n) if n > 0 => Ok(()),
-            _ if self.stream.expired() && !self.ingest.is_draining() => Err(Refusal::Timeout(self.awaiting).into()),
+            _ if self.stream.expired() && !self.ingest.is_draining() => {
+                Err(Refusal::Timeout(self.awaiting).into())
+            }
             _ => Err(Stop::Gone),
         }
     }

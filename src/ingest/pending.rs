@@ -134,7 +134,9 @@ mod tests {
         assert!(pending.open(5, 10).is_none());
         let second = pending.open(4, 10).unwrap();
         assert_ne!(first.slot, second.slot);
-        (0..4).for_each(|part| pending.resolve(second.return_address(0, part), Outcome::upstream(200, None, b"")));
+        (0..4).for_each(|part| {
+            pending.resolve(second.return_address(0, part), Outcome::upstream(200, None, b""))
+        });
         let mut cx = Context::from_waker(Waker::noop());
         let slot = second.slot;
         assert!(pin!(second.outcomes()).poll(&mut cx).is_ready());

@@ -145,7 +145,8 @@ impl Ingest {
         })?;
         let tenants = Vec::with_capacity(scan.tenants);
         let request_id = self.request_id();
-        let mut dispatch = Dispatch { ingest: self, ticket: &ticket, charge, client, arrived, request_id, tenants };
+        let mut dispatch =
+            Dispatch { ingest: self, ticket: &ticket, charge, client, arrived, request_id, tenants };
         let mut since_yield = scan.inflated_bytes;
         loop {
             if since_yield >= CPU_SLICE_BYTES {
@@ -219,7 +220,8 @@ impl Dispatch<'_> {
             alone: false,
             charge,
         };
-        ingest.exchange.send(home, Message::Fragment(Box::new(fragment)));
+        let rung = ingest.exchange.send(home, Message::Fragment(Box::new(fragment)));
+        ingest.counters().doorbells_rung.add(u64::from(rung));
     }
 }
 

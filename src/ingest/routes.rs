@@ -53,7 +53,10 @@ mod tests {
     #[test]
     fn other_paths_and_methods_are_refused() {
         assert!(matches!(route(Method::Get, b"/push"), Err(Refusal::MethodNotAllowed { allow: "POST" })));
-        assert!(matches!(route(Method::Post, b"/alive"), Err(Refusal::MethodNotAllowed { allow: "GET, HEAD" })));
+        assert!(matches!(
+            route(Method::Post, b"/alive"),
+            Err(Refusal::MethodNotAllowed { allow: "GET, HEAD" })
+        ));
         for path in [&b"/"[..], b"", b"/pushy", b"/push/", b"/PUSH", b"/alive/x"] {
             assert!(matches!(route(Method::Post, path), Err(Refusal::NotFound)), "{path:?}");
         }

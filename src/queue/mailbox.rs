@@ -253,7 +253,10 @@ mod model {
             }
             threads.into_iter().for_each(|t| t.join().unwrap());
             let waits = seen == 0;
-            assert!(!waits || model.rings.load(Ordering::SeqCst) == 1, "slept through a message, or rung twice");
+            assert!(
+                !waits || model.rings.load(Ordering::SeqCst) == 1,
+                "slept through a message, or rung twice"
+            );
         });
     }
 

@@ -77,7 +77,11 @@ impl Client {
             if let Some(at) = self.read.windows(4).position(|w| w == b"\r\n\r\n") {
                 break at + 4;
             }
-            assert!(self.more() > 0, "closed before a response; read {:?}", String::from_utf8_lossy(&self.read));
+            assert!(
+                self.more() > 0,
+                "closed before a response; read {:?}",
+                String::from_utf8_lossy(&self.read)
+            );
         };
         let head: Vec<u8> = self.read.drain(..end).collect();
         let head = String::from_utf8(head).unwrap();
@@ -85,10 +89,8 @@ impl Client {
         let status_line = lines.next().unwrap();
         assert!(status_line.starts_with("HTTP/1.1 "), "{status_line}");
         let status = status_line.split(' ').nth(1).unwrap().parse().unwrap();
-        let headers: Vec<_> = lines
-            .map(|l| l.split_once(": ").expect(l))
-            .map(|(n, v)| (n.to_owned(), v.to_owned()))
-            .collect();
+        let headers: Vec<_> =
+            lines.map(|l| l.split_once(": ").expect(l)).map(|(n, v)| (n.to_owned(), v.to_owned())).collect();
         let mut response = Response { status, headers, body: Vec::new() };
         if status < 200 || head_request {
             return response;

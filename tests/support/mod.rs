@@ -1,6 +1,14 @@
 //! What the tests over sockets share: the real server, an upstream that does as it is told, a client that sends raw
 //! bytes.
-#![allow(dead_code, clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::disallowed_methods)]
+#![allow(
+    dead_code,
+    unused_imports,
+    unreachable_pub,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::disallowed_methods
+)]
 
 pub mod client;
 pub mod remote_write;

@@ -61,7 +61,11 @@ impl Server {
             "listen: 127.0.0.1:0\nlisten_metrics_address: {metrics}\ntarget: http://{target}/api/v1/push\n\
              log_level: info\ndriver: {}\n{}",
             driver.name(),
-            if extra.contains("tenant:") { extra.to_owned() } else { format!("tenant:\n  label: tenant\n{extra}") },
+            if extra.lines().any(|l| l.starts_with("tenant:")) {
+                extra.to_owned()
+            } else {
+                format!("tenant:\n  label: tenant\n{extra}")
+            },
         );
         Self::start_with(&config, metrics, &[])
     }

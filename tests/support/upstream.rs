@@ -61,7 +61,9 @@ impl Reply {
     /// A response with more header lines, each with its CRLF.
     pub fn with(status: u16, headers: &str, body: &str) -> Self {
         let length = body.len();
-        Self::Raw(format!("HTTP/1.1 {status} X\r\n{headers}Content-Length: {length}\r\n\r\n{body}").into_bytes())
+        Self::Raw(
+            format!("HTTP/1.1 {status} X\r\n{headers}Content-Length: {length}\r\n\r\n{body}").into_bytes(),
+        )
     }
 
     pub fn ok() -> Self {
@@ -110,8 +112,9 @@ impl Upstream {
                 if accepting.stopped.load(Ordering::SeqCst) {
                     return;
                 }
-                let shared = Arc::clone(&accepting);
+                let (shared, counting) = (Arc::clone(&accepting), Arc::clone(&accepting));
                 std::thread::spawn(move || shared.serve(stream));
+                std::thread::spawn(move || counting.count_open());
             }
         });
         Self { address, shared }
@@ -146,10 +149,15 @@ impl Drop for Upstream {
 }
 
 impl Shared {
+    /// Counts a little later: until then, the threads of connections that the peer has closed have seen it.
+    fn count_open(&self) {
+        std::thread::sleep(Duration::from_millis(20));
+        self.open_most.fetch_max(self.open.load(Ordering::SeqCst), Ordering::SeqCst);
+    }
+
     fn serve(&self, mut stream: TcpStream) {
         let connection = self.connections.fetch_add(1, Ordering::SeqCst);
-        let open = self.open.fetch_add(1, Ordering::SeqCst) + 1;
-        self.open_most.fetch_max(open, Ordering::SeqCst);
+        self.open.fetch_add(1, Ordering::SeqCst);
         let mut nth = 0;
         while let Some(mut received) = read_request(&mut stream) {
             (received.connection, received.nth) = (connection, nth);
