@@ -423,33 +423,58 @@ impl Sorted {
     }
 }
 
+/// How many values [`Tenants`] remembers where they were found. A power of two.
+const RECENT: usize = 128;
+
 /// The tenants of one request, by value: each is resolved once.
-#[derive(Default, Debug)]
+#[derive(Debug)]
 struct Tenants {
     slots: Vec<Slot>,
     /// Indexes into `slots`.
     table: HashTable<u32>,
     hasher: RandomState,
-    /// The slot that was found last. Often the next series is of the same tenant.
-    last: u32,
+    /// Indexes into `slots`, by [`recent_place`]: the slot that was found there last. Fleets have few tenants
+    /// per request, and this spares most series the hashing.
+    recent: [u32; RECENT],
     /// In every ID of the request the value begins here.
     prefix_bytes: usize,
 }
 
+impl Default for Tenants {
+    fn default() -> Self {
+        Self {
+            slots: Vec::new(),
+            table: HashTable::new(),
+            hasher: RandomState::default(),
+            recent: [0; RECENT],
+            prefix_bytes: 0,
+        }
+    }
+}
+
+/// Where [`Tenants::recent`] remembers `value`. Names of tenants mostly differ in their last two bytes, often
+/// digits; values that collide are merely hashed.
+#[inline]
+fn recent_place(value: &[u8]) -> usize {
+    let [tens, ones] = value.last_chunk().copied().unwrap_or_default();
+    (usize::from(tens) * 10 + usize::from(ones) + value.len()) % RECENT
+}
+
 impl Tenants {
-    /// The slot whose ID is the prefix and `value`.
+    /// The slot whose ID is the prefix and `value`, or else the hash for [`Self::insert`].
     #[inline]
     fn find(&mut self, value: &[u8]) -> Result<u32, u64> {
-        if let Some(slot) = self.slots.get(self.last as usize)
+        let recent = &mut self.recent[recent_place(value)];
+        if let Some(slot) = self.slots.get(*recent as usize)
             && slot.value(self.prefix_bytes) == value
         {
-            return Ok(self.last);
+            return Ok(*recent);
         }
         let hash = self.hasher.hash_one(value);
         let (slots, prefix_bytes) = (&self.slots, self.prefix_bytes);
         match self.table.find(hash, |&at| slots[at as usize].value(prefix_bytes) == value) {
             Some(&at) => {
-                self.last = at;
+                *recent = at;
                 Ok(at)
             }
             None => Err(hash),
@@ -462,7 +487,6 @@ impl Tenants {
         self.slots.push(Slot { id, hash, series: 0, samples: 0, merge, runs: 0, order_end: 0 });
         let slots = &self.slots;
         self.table.insert_unique(hash, at, |&at| slots[at as usize].hash);
-        self.last = at;
         at
     }
 
@@ -472,7 +496,7 @@ impl Tenants {
             self.table = HashTable::new();
         }
         trim(&mut self.slots);
-        self.last = 0;
+        self.recent = [0; RECENT];
     }
 }
 

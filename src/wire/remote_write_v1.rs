@@ -67,8 +67,32 @@ enum Value<'a> {
 }
 
 /// Takes one field off the front of `input`, which must not be empty.
-#[inline]
+#[inline(always)]
 fn take_field<'a>(input: &mut &'a [u8]) -> Result<(u32, Value<'a>), Fault> {
+    if let Some((number, bytes)) = take_short_field(input) {
+        return Ok((number, Value::Bytes(bytes)));
+    }
+    // Lends out a copy: `input` itself can then stay in registers, which is half of the loop's speed.
+    let mut rest = *input;
+    let field = take_any_field(&mut rest)?;
+    *input = rest;
+    Ok(field)
+}
+
+/// Takes a field that has one byte of key and one of length, as nearly all have.
+#[inline(always)]
+fn take_short_field<'a>(input: &mut &'a [u8]) -> Option<(u32, &'a [u8])> {
+    let [key @ 8..0x80, length @ ..0x80, rest @ ..] = *input else { return None };
+    if key & 7 != 2 {
+        return None;
+    }
+    let (bytes, rest) = rest.split_at_checked(usize::from(*length))?;
+    *input = rest;
+    Some((u32::from(key >> 3), bytes))
+}
+
+#[inline(never)]
+fn take_any_field<'a>(input: &mut &'a [u8]) -> Result<(u32, Value<'a>), Fault> {
     let (number, wire_type) = take_key(input)?;
     let value = match wire_type {
         2 => Value::Bytes(take_bytes(input)?),
@@ -216,29 +240,31 @@ impl<'a> TenantLabels<'a> {
     }
 
     /// Reads the series of a [`Field::Series`].
+    ///
+    /// Labels behind the one that decides are not looked into.
+    #[inline]
     pub fn read<'s>(&self, series: &'s [u8]) -> Result<Series<'s>, Fault> {
         let mut tenant = None;
         let mut priority = self.names.len();
         let mut samples = 0;
         let mut rest = series;
-        while !rest.is_empty() {
+        while priority > 0 && !rest.is_empty() {
             let begin = series.len() - rest.len();
-            match take_field(&mut rest)? {
-                (1, Value::Bytes(label)) => {
-                    let (name, value) = read_label(label)?;
-                    if let Some(found) = self.position(name)
-                        && found < priority
-                        && !value.is_empty()
-                    {
-                        priority = found;
-                        tenant = Some(Label { range: begin..series.len() - rest.len(), name, value });
-                    }
-                }
-                (2 | 4, Value::Bytes(_)) => samples += 1,
-                (3, Value::Bytes(_)) => {}
-                (1..=4, _) => return Err(Fault::KnownWireType),
-                _ => {}
+            let (number, value) = take_field(&mut rest)?;
+            samples += is_sample(number, &value)?;
+            let (1, Value::Bytes(label)) = (number, value) else { continue };
+            let (name, value) = read_label(label)?;
+            if let Some(found) = self.position(name)
+                && found < priority
+                && !value.is_empty()
+            {
+                priority = found;
+                tenant = Some(Label { range: begin..series.len() - rest.len(), name, value });
             }
+        }
+        while !rest.is_empty() {
+            let (number, value) = take_field(&mut rest)?;
+            samples += is_sample(number, &value)?;
         }
         Ok(Series { tenant, samples })
     }
@@ -250,6 +276,16 @@ impl<'a> TenantLabels<'a> {
             return None;
         }
         self.names.iter().position(|wanted| **wanted == *name)
+    }
+}
+
+/// 1 for a sample or a histogram, 0 for any other field of a series.
+#[inline(always)]
+fn is_sample(number: u32, value: &Value<'_>) -> Result<u32, Fault> {
+    match (number, value) {
+        (1..=4, Value::Bytes(_)) => Ok(u32::from(number % 2 == 0)),
+        (1..=4, _) => Err(Fault::KnownWireType),
+        _ => Ok(0),
     }
 }
 

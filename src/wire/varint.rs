@@ -27,6 +27,10 @@ pub fn take(input: &mut &[u8]) -> Result<u64, VarintFault> {
             *input = rest;
             Ok(u64::from(*byte))
         }
+        [low, high @ ..0x80, rest @ ..] => {
+            *input = rest;
+            Ok(u64::from(*low & 0x7f) | u64::from(*high) << 7)
+        }
         _ => take_long(input),
     }
 }
