@@ -96,7 +96,7 @@ fn sizes_are_hexadecimal_in_either_case() {
 
 #[test]
 fn sizes_with_anything_else_are_refused() {
-    for size in ["", " 4", "4 ", "4\t", "+4", "-4", "0x4", "4h", "4,4", "\u{664}", "4\0"] {
+    for size in ["", ";", ";a", " 4", "4 ", "4\t", "+4", "-4", "0x4", "4h", "4,4", "\u{664}", "4\0"] {
         assert_bad(format!("{size}\r\nWiki\r\n0\r\n\r\n"), "malformed chunk size");
     }
 }
@@ -126,6 +126,7 @@ fn lines_end_in_cr_lf_only() {
 fn data_longer_or_shorter_than_its_size_is_refused() {
     assert_bad("3\r\nWiki\r\n0\r\n\r\n", "malformed chunk");
     assert_bad("5\r\nWiki\r\n0\r\n\r\n", "malformed chunk");
+    assert_bad("3\r\nWiki\n0\r\n\r\n", "malformed chunk");
 }
 
 #[test]
