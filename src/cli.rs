@@ -1,7 +1,7 @@
 //! The command line.
 //!
-//! Unit files and manifests that start cortex-tenant say `-config FILE`, with Go's single dash; they are to go on
-//! working. So a long option with one dash gets its second one before clap looks at it.
+//! Unit files and manifests that start cortex-tenant say `-config FILE`, with Go's single dash; they are to
+//! go on working. So a long option with one dash gets its second one before clap looks at it.
 #![forbid(unsafe_code)]
 
 use std::ffi::{OsStr, OsString};
@@ -26,8 +26,8 @@ pub enum Command {
     PrintDefaultConfig,
 }
 
-/// Takes Prometheus remote write, finds out which tenant each series belongs to, and forwards one request for each
-/// tenant with that tenant's header.
+/// Takes Prometheus remote write, finds out which tenant each series belongs to, and forwards one request for
+/// each tenant with that tenant's header.
 #[derive(Debug, Parser)]
 #[command(name = "tenantry", version)]
 struct Args {
@@ -44,8 +44,8 @@ struct Args {
     print_default_config: bool,
 }
 
-/// Reads the arguments, the program's name first. The error is clap's: a mistake, or a wish for help or version;
-/// [`clap::Error::use_stderr`] tells which, and `print` prints it where it belongs.
+/// Reads the arguments, the program's name first. The error is clap's: a mistake, or a wish for help or
+/// version; [`clap::Error::use_stderr`] tells which, and `print` prints it where it belongs.
 pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Command, clap::Error> {
     let args = Args::try_parse_from(double_dashes(args))?;
     Ok(if args.print_default_config {
@@ -57,8 +57,8 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Command, clap::
     })
 }
 
-/// Gives `-config`, `-config=FILE` and the other long options, written as Go's flag package takes them, their second
-/// dash. What follows an option that takes a value is that value, whatever it looks like.
+/// Gives `-config`, `-config=FILE` and the other long options, written as Go's flag package takes them, their
+/// second dash. What follows an option that takes a value is that value, whatever it looks like.
 fn double_dashes(args: impl IntoIterator<Item = OsString>) -> Vec<OsString> {
     let long_options: Vec<String> = Args::command()
         .get_arguments()

@@ -1,13 +1,15 @@
-//! From settings as written to the one [`Plan`] that the rest of the program runs on: checked and resolved. Past
-//! this point nothing is invalid, and nobody looks at a setting twice.
+//! From settings as written to the one [`Plan`] that the rest of the program runs on: checked and resolved.
+//! Past this point nothing is invalid, and nobody looks at a setting twice.
 #![forbid(unsafe_code)]
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::num::NonZeroUsize;
 use std::time::Duration;
 
 use tracing::level_filters::LevelFilter;
 
+use super::address::{clash, listen_address};
+use super::header::{basic_authorization, check_header};
 use super::value::found;
 use super::{Config, Driver, IdRulesChoice, Mistake, Origin, Setting, TARGET_LOKI_DEFAULT, Target};
 use crate::limits::{CORES_MAX, HEAD_BYTES_MIN, MERGE_FRAGMENTS_MAX};
@@ -128,7 +130,8 @@ pub struct Limits {
     pub tenants_per_request_max: usize,
 }
 
-/// Makes a plan of `config`. What is wrong is added to `mistakes`; only when nothing was added is the plan sound.
+/// Makes a plan of `config`. What is wrong is added to `mistakes`; only when nothing was added is the plan
+/// sound.
 pub(super) fn build(config: &Config, mistakes: &mut Vec<Mistake>) -> Option<Plan> {
     let mut check = Check { config, mistakes };
     check.not_built_in();
@@ -224,7 +227,8 @@ struct Check<'a> {
 }
 
 impl Check<'_> {
-    /// Tells of a setting, unless it has been told of already and what we see is only the default in its place.
+    /// Tells of a setting, unless it has been told of already and what we see is only the default in its
+    /// place.
     fn blame<T>(&mut self, setting: &Setting<T>, text: impl Into<String>) {
         if setting.origin != Origin::Mistaken {
             self.mistakes.push(setting.mistake(text));
@@ -352,7 +356,8 @@ impl Check<'_> {
         };
         let ours = if listen.ip().is_unspecified() { host.is_loopback() } else { host == listen.ip() };
         if ours && target.port == listen.port() {
-            let text = format!("is our own listen address ({listen}): requests would go round for ever");
+            let text =
+                format!("the target is our own listen address ({listen}): requests would go round for ever");
             self.blame_pair(&self.config.target, &self.config.listen, text);
         }
     }
@@ -385,8 +390,7 @@ impl Check<'_> {
                 sound = false;
             }
         }
-        let pair = format!("{}:{}", username.value, password.value);
-        sound.then(|| Some(Secret(format!("Basic {}", base64(pair.as_bytes())))))
+        sound.then(|| Some(Secret(basic_authorization(&username.value, &password.value))))
     }
 
     fn header(&mut self) -> Option<String> {
@@ -485,96 +489,282 @@ impl Check<'_> {
     }
 }
 
-fn clash(a: SocketAddr, b: SocketAddr) -> bool {
-    let same = a.ip() == b.ip() || a.ip().is_unspecified() || b.ip().is_unspecified();
-    same && a.port() == b.port() && a.port() != 0
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tenant::Policy;
 
-/// An address to listen on, as Go takes it: `:8080` is every interface. A name other than `localhost` is refused, as
-/// it may have many addresses, or none yet.
-fn listen_address(text: &str) -> Result<SocketAddr, String> {
-    const EXAMPLES: &str = "write it like 127.0.0.1:8080, [::1]:8080, or :8080 for every interface";
-    if let Ok(address) = text.parse() {
-        return Ok(address);
+    fn given(text: &str) -> Result<Plan, Vec<String>> {
+        crate::config::parse("f", text, [])
+            .map_err(|mistakes| mistakes.to_string().lines().map(str::to_owned).collect())
     }
-    let shown = found(text);
-    let Some((host, port)) = text.rsplit_once(':') else {
-        let what =
-            if text.parse::<IpAddr>().is_ok() { "lacks a port" } else { "is not an address with a port" };
-        return Err(format!("{shown} {what}; {EXAMPLES}"));
-    };
-    let Some(port) = port.parse::<u16>().ok().filter(|_| port.bytes().all(|byte| byte.is_ascii_digit()))
-    else {
-        return Err(format!("{shown} ends in no port (0 to 65535); {EXAMPLES}"));
-    };
-    match host {
-        "" => Ok(SocketAddr::new(Ipv6Addr::UNSPECIFIED.into(), port)),
-        "localhost" => Ok(SocketAddr::new(Ipv4Addr::LOCALHOST.into(), port)),
-        host if host.contains(':') && !host.starts_with('[') => {
-            Err(format!("{shown}: an IPv6 address stands in brackets; {EXAMPLES}"))
+
+    fn plan(text: &str) -> Plan {
+        given(text).unwrap_or_else(|mistakes| panic!("{text}\n{mistakes:#?}"))
+    }
+
+    /// The one mistake of `text` is on this line and key, and says this.
+    #[track_caller]
+    fn refused(text: &str, place: &str, said: &str) {
+        let mistakes = given(text).unwrap_err();
+        let [mistake] = &mistakes[..] else { panic!("{text}\n{mistakes:#?}") };
+        assert!(mistake.starts_with(&format!("{place}: ")) && mistake.contains(said), "{text}\n{mistake}");
+    }
+
+    #[test]
+    fn every_setting_reaches_the_plan() {
+        let plan = plan(
+            "listen: :1\nlisten_metrics_address: 127.0.0.1:2\nlisten_pprof: 127.0.0.1:3\n\
+             metrics_include_tenant: true\nlog_level: debug\nlog_response_errors: true\n\
+             target: http://h:4/{tenant}/x\nenable_ipv6: true\nresolve_interval: 5s\n\
+             auth: {egress: {username: u, password: p}}\n\
+             timeout: 6s\nidle_timeout: 7s\ntimeout_shutdown: 8s\nconcurrency: 9\nmax_connection_duration: 10s\n\
+             max_conns_per_host: 11\nmetadata: true\ncores: 12\ndriver: epoll\n\
+             tenant:\n  label_list: [a, b]\n  prefix: p-\n  prefix_prefer_source: true\n  label_remove: true\n\
+             \x20 header: X-T\n  default: d\n  accept_all: true\n  id_rules: mimir\n  on_missing: drop\n\
+             \x20 on_invalid: drop\n\
+             merge:\n  inflight_max: 13\n  linger: 14ms\n  fragments_max: 15\n  inflated_bytes_max: 16Ki\n\
+             \x20 ha_cluster_label: c\n  ha_replica_label: r\n\
+             limits:\n  head_bytes_max: 17Ki\n  body_bytes_max: 18Ki\n  inflated_bytes_max: 19Ki\n\
+             \x20 in_flight_bytes_max: 20Mi\n  connections_max: 21\n  tenants_max: 22\n\
+             \x20 tenants_per_request_max: 23\n",
+        );
+        let secs = Duration::from_secs;
+        assert_eq!(plan.listen.to_string(), "[::]:1");
+        assert_eq!(plan.listen_metrics.to_string(), "127.0.0.1:2");
+        assert_eq!(plan.listen_pprof.unwrap().to_string(), "127.0.0.1:3");
+        assert!(plan.metrics_include_tenant && plan.log_response_errors && plan.enable_ipv6);
+        assert!(plan.metadata && plan.accept_all);
+        assert_eq!(plan.log_level, LevelFilter::DEBUG);
+        assert_eq!(plan.target, Target::parse("http://h:4/{tenant}/x").unwrap());
+        assert_eq!(plan.resolve_interval, secs(5));
+        assert_eq!(plan.authorization.unwrap().expose(), "Basic dTpw");
+        assert_eq!((plan.timeout, plan.idle_timeout, plan.timeout_shutdown), (secs(6), secs(7), secs(8)));
+        assert_eq!(plan.max_connection_duration, Some(secs(10)));
+        assert_eq!((plan.concurrency, plan.max_conns_per_host), (9, 11));
+        assert_eq!((plan.cores, plan.driver), (NonZeroUsize::new(12), Driver::Epoll));
+        let tenant = TenantRules {
+            labels: vec![Box::from(*b"a"), Box::from(*b"b")],
+            prefix: "p-".into(),
+            prefix_prefer_source: true,
+            label_remove: true,
+            default: Some("d".into()),
+            id_rules: IdRules::Mimir,
+            on_missing: Policy::Drop,
+            on_invalid: Policy::Drop,
+        };
+        assert_eq!((plan.tenant, &*plan.tenant_header), (tenant, "X-T"));
+        let merge = Merge {
+            inflight_max: 13,
+            linger: Duration::from_millis(14),
+            fragments_max: 15,
+            inflated_bytes_max: 16 << 10,
+            ha_labels: Some(HaLabels { cluster: Box::from(*b"c"), replica: Box::from(*b"r") }),
+        };
+        assert_eq!(plan.merge, merge);
+        let limits = Limits {
+            head_bytes_max: 17 << 10,
+            body_bytes_max: 18 << 10,
+            inflated_bytes_max: 19 << 10,
+            in_flight_bytes_max: 20 << 20,
+            connections_max: NonZeroUsize::new(21),
+            tenants_max: 22,
+            tenants_per_request_max: 23,
+        };
+        assert_eq!(plan.limits, limits);
+    }
+
+    #[test]
+    fn the_new_settings_have_their_defaults() {
+        let plan = plan("");
+        let merge = Merge {
+            inflight_max: 4,
+            linger: Duration::ZERO,
+            fragments_max: 64,
+            inflated_bytes_max: 4 << 20,
+            ha_labels: Some(HaLabels {
+                cluster: Box::from(*b"cluster"),
+                replica: Box::from(*b"__replica__"),
+            }),
+        };
+        let limits = Limits {
+            head_bytes_max: 16 << 10,
+            body_bytes_max: 8 << 20,
+            inflated_bytes_max: 64 << 20,
+            in_flight_bytes_max: 512 << 20,
+            connections_max: None,
+            tenants_max: 10_000,
+            tenants_per_request_max: 4096,
+        };
+        assert_eq!((plan.merge, plan.limits), (merge, limits));
+        assert_eq!((plan.cores, plan.driver), (None, Driver::Auto));
+        assert_eq!(plan.resolve_interval, Duration::from_secs(10));
+        assert_eq!((plan.tenant.on_missing, plan.tenant.on_invalid), (Policy::Reject, Policy::Reject));
+    }
+
+    #[test]
+    fn id_rules_follow_the_header_unless_they_are_set() {
+        for (text, rules) in [
+            ("", IdRules::Mimir),
+            ("tenant: {header: x-scope-ORGID}", IdRules::Mimir),
+            ("tenant: {header: THANOS-TENANT}", IdRules::Thanos),
+            ("tenant: {header: THANOS-TENANT, id_rules: mimir}", IdRules::Mimir),
+            ("tenant: {id_rules: thanos}", IdRules::Thanos),
+        ] {
+            assert_eq!(plan(text).tenant.id_rules, rules, "{text}");
         }
-        _ => Err(format!("{shown} does not begin with an IP address; {EXAMPLES}")),
     }
-}
 
-/// Headers that frame a message, belong to one connection, or are set by ourselves: a tenant's ID in one of them
-/// would break requests, or be overwritten.
-const HEADERS_TAKEN: [&str; 26] = [
-    "accept-encoding",
-    "authorization",
-    "connection",
-    "content-encoding",
-    "content-length",
-    "content-type",
-    "cookie",
-    "date",
-    "expect",
-    "host",
-    "keep-alive",
-    "proxy-authenticate",
-    "proxy-authorization",
-    "proxy-connection",
-    "retry-after",
-    "set-cookie",
-    "te",
-    "trailer",
-    "transfer-encoding",
-    "upgrade",
-    "user-agent",
-    "via",
-    "x-cortex-tenant-client",
-    "x-cortex-tenant-reqid",
-    "x-forwarded-for",
-    "x-prometheus-remote-write-version",
-];
-
-/// A header's name: a token (RFC 9110 section 5.6.2) that nobody else needs.
-fn check_header(name: &str) -> Result<(), String> {
-    let token = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
-    if let Some(wrong) = name.chars().find(|&c| !u8::try_from(c).is_ok_and(token)) {
-        return Err(format!("{} is not a header's name: it cannot contain {wrong:?}", found(name)));
+    #[test]
+    fn the_label_list_takes_the_place_of_the_label() {
+        assert_eq!(plan("tenant: {label: a}").tenant.labels, [Box::from(*b"a")]);
+        assert_eq!(plan("tenant: {label: a, label_list: []}").tenant.labels, [Box::from(*b"a")]);
+        let both = plan("tenant: {label: a, label_list: [b]}");
+        assert_eq!(both.tenant.labels, [Box::from(*b"b")]);
+        assert_eq!(both.notices, ["tenant.label is ignored, because tenant.label_list is set"]);
+        refused("tenant: {label_list: [a, '']}", "f:1: tenant.label_list", "is empty");
+        refused("tenant: {label_list: [a, b, a]}", "f:1: tenant.label_list", "\"a\" is there twice");
+        refused(
+            "tenant: {label_list: [a, [b]]}",
+            "f:1: tenant.label_list",
+            "an item of the list wants a single",
+        );
     }
-    if HEADERS_TAKEN.iter().any(|taken| name.eq_ignore_ascii_case(taken)) {
-        return Err(format!(
-            "{name} has a meaning of its own in HTTP, or is set by Tenantry itself: choose another"
-        ));
-    }
-    Ok(())
-}
 
-/// Base64 with the standard alphabet and padding (RFC 4648 section 4).
-fn base64(bytes: &[u8]) -> String {
-    const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    let mut text = String::with_capacity(bytes.len().div_ceil(3) * 4);
-    for chunk in bytes.chunks(3) {
-        let byte = |at: usize| u32::from(chunk.get(at).copied().unwrap_or(0));
-        let bits = byte(0) << 16 | byte(1) << 8 | byte(2);
-        for at in 0..4 {
-            let sextet = (bits >> (18 - 6 * at)) & 63;
-            let letter = usize::try_from(sextet).ok().and_then(|sextet| ALPHABET.get(sextet)).copied();
-            let padding = at > chunk.len();
-            text.push(if padding { '=' } else { char::from(letter.unwrap_or(b'=')) });
+    #[test]
+    fn what_is_not_built_in_yet_parses_and_is_refused_when_used() {
+        refused("target_loki: http://loki:3100/x", "f:1: target_loki", "not built in yet");
+        refused("target: https://h/x", "f:1: target", "not built in yet");
+        refused(
+            "auth: {egress: {tls_config: {ca_bundle_file: /ca}}}",
+            "f:1: auth.egress.tls_config.ca_bundle_file",
+            "not built in yet",
+        );
+        for key in ["cert_file", "key_file"] {
+            let text = format!("auth:\n  ingress:\n    tls_config:\n      {key}: /f");
+            refused(&text, &format!("f:4: auth.ingress.tls_config.{key}"), "not built in yet");
         }
+        plan(
+            "target_loki: 127.0.0.1:3100\nauth:\n  egress:\n    tls_config:\n      ca_bundle_file: ''\n\
+              \x20 ingress:\n    tls_config:\n      cert_file:\n      key_file: ''\n",
+        );
     }
-    text
+
+    #[test]
+    fn authentication_takes_both_name_and_password() {
+        refused("auth: {egress: {username: u}}", "f:1: auth.egress.username", "password is not");
+        refused("auth: {egress: {password: p}}", "f:1: auth.egress.password", "username is not");
+        refused("auth: {egress: {username: 'a:b', password: p}}", "f:1: auth.egress.username", "a colon");
+        refused(
+            "auth: {egress: {username: \"a\\r\\n\", password: p}}",
+            "f:1: auth.egress.username",
+            "line ends",
+        );
+        refused(
+            "auth: {egress: {username: a, password: \"p\\n\"}}",
+            "f:1: auth.egress.password",
+            "line ends",
+        );
+        // Told once: the other half only looks as if it were missing.
+        refused(
+            "auth: {egress: {username: u, password: [p]}}",
+            "f:1: auth.egress.password",
+            "a single value",
+        );
+        let with_colon = plan("auth: {egress: {username: u, password: 'a:b'}}");
+        assert_eq!(with_colon.authorization.unwrap().expose(), "Basic dTphOmI=");
+    }
+
+    #[test]
+    fn the_default_tenant_is_valid_with_its_prefix() {
+        assert_eq!(plan("tenant: {default: d, prefix: p-}").tenant.default.as_deref(), Some("d"));
+        refused("tenant: {default: a b}", "f:1: tenant.default", "rules of mimir");
+        refused("tenant: {default: a/b, header: THANOS-TENANT}", "f:1: tenant.default", "rules of thanos");
+        plan("tenant: {default: 'a:b', header: THANOS-TENANT}");
+        refused("tenant: {default: 'a:b'}", "f:1: tenant.default", "':'");
+        refused("tenant: {default: ..}", "f:1: tenant.default", "reserved");
+        refused("tenant: {prefix: ., default: .}", "f:1: tenant.default", "reserved");
+        let long = "x".repeat(149);
+        plan(&format!("tenant: {{default: {long}, prefix: p}}"));
+        refused(&format!("tenant: {{default: {long}, prefix: pp}}"), "f:1: tenant.default", "151 bytes");
+        // A prefix that spoils every ID is the prefix's fault.
+        refused(
+            "tenant: {default: d, prefix: a/}",
+            "f:1: tenant.prefix",
+            "no tenant's ID can begin with \"a/\"",
+        );
+        plan("tenant: {prefix: .}");
+    }
+
+    #[test]
+    fn listeners_do_not_share_an_address() {
+        refused("listen: :9090\ntarget: h:1", "f:1: listen", "0.0.0.0:9090 is taken by listen");
+        refused("listen_metrics_address: 127.0.0.1:8081", "f:1: listen_metrics_address", "taken by listen");
+        refused("listen_pprof: 0.0.0.0:8081", "f:1: listen_pprof", "127.0.0.1:8081 is taken by listen");
+        refused("listen_pprof: 127.0.0.1:9090", "f:1: listen_pprof", "taken by listen_metrics_address");
+        plan("listen: 127.0.0.1:0\nlisten_metrics_address: 127.0.0.1:0\nlisten_pprof: 127.0.0.1:0");
+        plan("listen: 127.0.0.2:9090\nlisten_metrics_address: 127.0.0.1:9090");
+    }
+
+    #[test]
+    fn a_target_that_is_ourselves_is_refused() {
+        refused("target: http://127.0.0.1:8081/push", "f:1: target", "go round for ever");
+        refused("target: localhost:8081", "f:1: target", "go round for ever");
+        refused("listen: 0.0.0.0:7\ntarget: http://127.0.0.9:7/", "f:2: target", "go round for ever");
+        refused("listen: 127.0.0.1:9090\nlisten_metrics_address: :1", "f:1: listen", "go round for ever");
+        plan("listen: 127.0.0.2:7\ntarget: http://127.0.0.1:7/");
+        plan("target: http://127.0.0.1:8082/push");
+    }
+
+    #[test]
+    fn sizes_and_counts_have_to_make_sense() {
+        refused(
+            "limits: {inflated_bytes_max: 4Mi}",
+            "f:1: limits.inflated_bytes_max",
+            "must not be less than",
+        );
+        refused("limits: {body_bytes_max: 65Mi}", "f:1: limits.body_bytes_max", "must not be less than");
+        refused(
+            "limits: {in_flight_bytes_max: 71Mi}",
+            "f:1: limits.in_flight_bytes_max",
+            "at least 75497472",
+        );
+        plan("limits: {in_flight_bytes_max: 72Mi}");
+        refused(
+            "limits: {inflated_bytes_max: 505Mi}",
+            "f:1: limits.inflated_bytes_max",
+            "in_flight_bytes_max must",
+        );
+        refused(
+            "limits: {inflated_bytes_max: 4Gi, in_flight_bytes_max: 5Gi}",
+            "f:1: limits.inflated_bytes_max",
+            "32 bits",
+        );
+        plan("limits: {inflated_bytes_max: 4294967295, in_flight_bytes_max: 5Gi}");
+        refused("limits: {head_bytes_max: 1023}", "f:1: limits.head_bytes_max", "at least 1024");
+        refused("merge: {fragments_max: 1001}", "f:1: merge.fragments_max", "more than the 1000");
+        refused("cores: 1025", "f:1: cores", "more than the 1024");
+        refused("merge: {ha_cluster_label: ''}", "f:1: merge.ha_cluster_label", "set both or none");
+        refused("merge: {ha_replica_label: ''}", "f:1: merge.ha_replica_label", "set both or none");
+        let none = plan("merge: {ha_cluster_label: '', ha_replica_label: ''}");
+        assert_eq!(none.merge.ha_labels, None);
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_told_once_and_spoils_no_other_check() {
+        refused(
+            "limits: {in_flight_bytes_max: x, inflated_bytes_max: 600Mi}",
+            "f:1: limits.in_flight_bytes_max",
+            "number of bytes",
+        );
+        refused("listen: [1]\nlisten_metrics_address: 127.0.0.1:8081", "f:1: listen", "a single value");
+        refused("tenant: {header: [x]}", "f:1: tenant.header", "a single value");
+    }
+
+    #[test]
+    fn what_is_hardly_meant_is_worth_a_notice() {
+        assert!(plan("metadata: true").notices[0].contains("without tenant.default"));
+        assert_eq!(plan("metadata: true\ntenant: {default: d}").notices, [""; 0]);
+        assert!(plan("tenant: {accept_all: true}").notices[0].contains("hear 204"));
+    }
 }

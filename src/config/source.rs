@@ -1,10 +1,12 @@
 //! From a file's tree and the environment to one value for each key, with its origin.
 //!
-//! The environment wins over the file. A variable that is set but empty counts as not set, as in cortex-tenant:
-//! Kubernetes manifests are full of those. A key without a value (`listen_pprof:`) counts as not set, too.
+//! The environment wins over the file. A variable that is set but empty counts as not set, as in
+//! cortex-tenant: Kubernetes manifests are full of those. A key without a value (`listen_pprof:`) counts as
+//! not set, too.
 #![forbid(unsafe_code)]
 
 use std::collections::HashMap;
+use std::ffi::OsString;
 
 use super::mistake::{Mistake, Origin, unknown_key, unlikeness};
 use super::value::{Value, Written};
@@ -15,8 +17,8 @@ use super::{KEYS, Key, Setting, Zero};
 pub(super) struct Sources {
     /// By the key's path: the line of the key, and its value.
     file: HashMap<&'static str, (usize, Node)>,
-    /// By the key's path.
-    variables: HashMap<&'static str, String>,
+    /// By the key's path; `None` is a value that is no UTF-8.
+    variables: HashMap<&'static str, Option<String>>,
     /// What was wrong so far.
     pub(super) mistakes: Vec<Mistake>,
     /// What is no mistake but looks like one.
@@ -24,9 +26,9 @@ pub(super) struct Sources {
 }
 
 impl Sources {
-    /// Takes the file's text (empty when there is none) and the environment: names with their values, of which
-    /// those that do not begin with `CT_` are ignored.
-    pub(super) fn new(text: &str, environment: impl IntoIterator<Item = (String, String)>) -> Self {
+    /// Takes the file's text (empty when there is none) and the environment: names with their values, of
+    /// which those that do not begin with `CT_` are ignored.
+    pub(super) fn new(text: &str, environment: impl IntoIterator<Item = (OsString, OsString)>) -> Self {
         let mut sources = Self {
             file: HashMap::new(),
             variables: HashMap::new(),
@@ -38,8 +40,11 @@ impl Sources {
             Err(fault) => sources.mistakes.push(Mistake::in_line(fault.line, "", fault.text)),
         }
         for (name, value) in environment {
-            if name.starts_with("CT_") && !value.is_empty() {
-                sources.take_variable(&name, value);
+            match name.to_str() {
+                Some(name) if name.starts_with("CT_") && !value.is_empty() => {
+                    sources.take_variable(name, value);
+                }
+                _ => {}
             }
         }
         sources.notices.sort();
@@ -67,12 +72,11 @@ impl Sources {
                 self.mistakes.push(Mistake::in_line(name.line, path, text));
                 continue;
             }
-            let known = if name.text.contains('.') { None } else { KEYS.iter().find(|key| key.path == path) };
-            match known {
+            // A dot within a name would make the path of a key that stands elsewhere.
+            let dotted = name.text.contains('.');
+            match KEYS.iter().find(|key| key.path == path && !dotted) {
                 Some(key) => _ = self.file.insert(key.path, (name.line, value)),
-                None if !name.text.contains('.') && is_section(&path) => {
-                    self.take_subsection(&path, &name, value);
-                }
+                None if is_section(&path) && !dotted => self.take_subsection(&path, &name, value),
                 None => {
                     let text = unknown_key(section, &name.text);
                     self.mistakes.push(Mistake::in_line(name.line, path, text));
@@ -94,10 +98,10 @@ impl Sources {
 
     /// An unknown variable is no mistake: Kubernetes makes some of its own, of the names of its services. But
     /// one that is nearly ours is worth a word.
-    fn take_variable(&mut self, name: &str, value: String) {
+    fn take_variable(&mut self, name: &str, value: OsString) {
         const TYPING_EDITS_MAX: usize = 2;
         if let Some(key) = KEYS.iter().find(|key| key.variable() == name) {
-            self.variables.insert(key.path, value);
+            self.variables.insert(key.path, value.into_string().ok());
             return;
         }
         let near =
@@ -107,18 +111,18 @@ impl Sources {
         }
     }
 
-    /// The value of `key`. What cannot be read becomes a mistake, and the default takes its place, so that the
-    /// other keys can still be checked.
+    /// The value of `key`. What cannot be read becomes a mistake, and the default takes its place, so that
+    /// the other keys can still be checked.
     pub(super) fn setting<T: Value>(&mut self, key: &'static Key, default: T) -> Setting<T> {
         let from_file = self.file.remove(key.path).filter(|(_, node)| !is_unset::<T>(node));
         let (read, origin) = if let Some(text) = self.variables.remove(key.path) {
-            (T::read(Written::Variable(&text)), Origin::Variable)
+            let text = text.ok_or_else(|| "is not UTF-8 text".to_owned());
+            (text.and_then(|text| T::read(Written::Variable(&text))), Origin::Variable)
         } else if let Some((line, node)) = from_file {
             (T::read(Written::Yaml(&node)), Origin::Line(line))
         } else {
             return Setting { value: default, origin: Origin::Default, key };
         };
-        let read = read.map_err(|text| if key.secret { "is not a single text".into() } else { text });
         match read {
             Ok(value) if !value.is_zero() => Setting { value, origin, key },
             Ok(value) => match key.zero {

@@ -2,11 +2,11 @@
 //!
 //! Constraints that shaped it:
 //!
-//! * Every mistake in a file is to be told at once, each with its line. A serde deserializer stops at the first
-//!   one, so the file is read event by event into a tree, and what is wrong with the tree is somebody else's
-//!   concern ([`super::source`]).
-//! * A scalar keeps its text. `default: 007` names the tenant `007`, and `1.10` is no number that lost its zero:
-//!   what a text means is decided by the key it belongs to.
+//! * Every mistake in a file is to be told at once, each with its line. A serde deserializer stops at the
+//!   first one, so the file is read event by event into a tree, and what is wrong with the tree is somebody
+//!   else's concern ([`super::source`]).
+//! * A scalar keeps its text. `default: 007` names the tenant `007`, and `1.10` is no number that lost its
+//!   zero: what a text means is decided by the key it belongs to.
 //! * A configuration comes from an operator, not from the network; yet a file of aliases to aliases must not
 //!   take the memory with it, so nodes and nesting are bounded.
 #![forbid(unsafe_code)]
@@ -200,4 +200,112 @@ fn scalar(text: Cow<'_, str>, style: ScalarStyle, tagged: bool) -> Content {
 fn not_yaml(error: &ScanError) -> Fault {
     let marker = error.marker();
     Fault { line: marker.line(), text: format!("not YAML: {} (column {})", error.info(), marker.col() + 1) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn text(line: usize, text: &str) -> Node {
+        Node { line, content: Content::Text(text.into()) }
+    }
+
+    fn map(text: &str) -> Vec<(Name, Node)> {
+        match read(text).unwrap().content {
+            Content::Map(entries) => entries,
+            other => panic!("no mapping: {other:?}"),
+        }
+    }
+
+    fn values(yaml: &str) -> Vec<Content> {
+        map(yaml).into_iter().map(|(_, node)| node.content).collect()
+    }
+
+    #[test]
+    fn nodes_know_their_lines() {
+        let entries = map("# comment\na: 1\n\nb:\n  c: x\n  d:\n  - y\n  - z\n");
+        assert_eq!(entries[0], (Name { line: 2, text: "a".into() }, text(2, "1")));
+        assert_eq!(entries[1].0, Name { line: 4, text: "b".into() });
+        let Content::Map(inner) = &entries[1].1.content else { panic!("no mapping") };
+        assert_eq!(inner[0], (Name { line: 5, text: "c".into() }, text(5, "x")));
+        assert_eq!(inner[1].0.line, 6);
+        assert_eq!(inner[1].1.content, Content::List(vec![text(7, "y"), text(8, "z")]));
+    }
+
+    #[test]
+    fn scalars_keep_their_text() {
+        let kept = ["007", "1.10", "true", "0x1F", "2001-01-01", "a # b", "-1"];
+        for scalar in kept {
+            let written = if scalar.contains('#') { format!("'{scalar}'") } else { scalar.to_owned() };
+            assert_eq!(values(&format!("k: {written}")), [Content::Text(scalar.into())]);
+        }
+    }
+
+    #[test]
+    fn only_an_unquoted_null_is_nothing() {
+        let yaml = "a:\nb: ~\nc: null\nd: ''\ne: \"null\"\nf: !!str null\n";
+        let text = |text: &str| Content::Text(text.into());
+        let expected = [Content::Null, Content::Null, Content::Null, text(""), text("null"), text("null")];
+        assert_eq!(values(yaml), expected);
+    }
+
+    #[test]
+    fn empty_documents_are_nothing() {
+        for yaml in ["", "\n\n", "# only a comment\n", "---\n", "---\n...\n"] {
+            assert_eq!(read(yaml).map(|node| node.content), Ok(Content::Null), "{yaml:?}");
+        }
+    }
+
+    #[test]
+    fn a_key_may_be_there_twice() {
+        let entries = map("a: 1\na: 2\n");
+        assert_eq!(entries.iter().map(|(name, _)| name.line).collect::<Vec<_>>(), [1, 2]);
+    }
+
+    #[test]
+    fn aliases_stand_for_their_anchors() {
+        assert_eq!(values("a: &x 10s\nb: *x\n"), [Content::Text("10s".into()), Content::Text("10s".into())]);
+        let entries = map("a: &x {k: v}\nb: *x\n");
+        assert_eq!(entries[0].1.content, entries[1].1.content);
+        assert_eq!(entries[1].1.line, 2);
+    }
+
+    #[test]
+    fn aliases_to_aliases_do_not_take_the_memory() {
+        let mut yaml = String::from("a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n");
+        for level in 1..12 {
+            let alias = format!("*a{}", level - 1);
+            let ten = vec![alias; 10].join(", ");
+            yaml += &format!("a{level}: &a{level} [{ten}]\n");
+        }
+        assert!(read(&yaml).unwrap_err().text.contains("no configuration of ours"));
+    }
+
+    #[test]
+    fn nesting_is_bounded() {
+        let flow = format!("a: {}{}", "[".repeat(10_000), "]".repeat(10_000));
+        assert_eq!(read(&flow).unwrap_err().line, 1);
+        let block: String = (0..1000).map(|depth| format!("{}a:\n", " ".repeat(depth))).collect();
+        assert!(read(&block).is_err());
+    }
+
+    #[test]
+    fn what_is_no_yaml_says_where() {
+        for (yaml, line) in [
+            ("a: 1\nb: [1, 2\n", 2),
+            ("a: 1\n b: 2\n", 2),
+            ("b: 1\na: 'x\n", 2),
+            ("a: *nobody\n", 1),
+            ("a: 1\n? [x]\n: 2\n", 2),
+            ("a: 1\n---\nb: 2\n", 3),
+        ] {
+            let fault = read(yaml).unwrap_err();
+            assert_eq!(fault.line, line, "{yaml:?}: {}", fault.text);
+        }
+    }
+
+    #[test]
+    fn an_alias_within_its_own_anchor_is_a_fault() {
+        assert!(read("a: &x [*x]\n").is_err());
+    }
 }
