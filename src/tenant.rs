@@ -263,3 +263,150 @@ pub(crate) fn excerpt(bytes: &[u8]) -> String {
         _ => bytes.escape_ascii().to_string(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rules() -> TenantRules {
+        TenantRules {
+            labels: vec![b"__tenant__".as_slice().into()],
+            prefix: String::new(),
+            prefix_prefer_source: false,
+            label_remove: false,
+            default: None,
+            id_rules: IdRules::Mimir,
+            on_missing: Policy::Reject,
+            on_invalid: Policy::Reject,
+        }
+    }
+
+    fn resolved(rules: &TenantRules, value: Option<&[u8]>, source: Option<&str>) -> String {
+        rules.resolve(value, source).unwrap().as_str().to_owned()
+    }
+
+    #[test]
+    fn an_empty_value_counts_as_none() {
+        let mut rules = rules();
+        let missing = rules.resolve(None, None).unwrap_err();
+        assert_eq!(rules.resolve(Some(b""), None).unwrap_err(), missing);
+        assert_eq!(
+            missing.to_string(),
+            "no tenant: the series has no value in label __tenant__, and no default tenant is set"
+        );
+        rules.default = Some(String::new());
+        assert_eq!(rules.resolve(None, None).unwrap_err(), missing);
+        rules.default = Some("others".into());
+        assert_eq!(resolved(&rules, None, None), "others");
+        assert_eq!(resolved(&rules, Some(b""), None), "others");
+        assert_eq!(resolved(&rules, Some(b"a"), None), "a");
+    }
+
+    #[test]
+    fn the_prefix_stands_before_every_id() {
+        let rules = TenantRules { prefix: "eu-".into(), default: Some("others".into()), ..rules() };
+        assert_eq!(resolved(&rules, Some(b"a"), None), "eu-a");
+        assert_eq!(resolved(&rules, None, None), "eu-others");
+        // The inbound header means nothing unless it is asked for.
+        assert_eq!(resolved(&rules, Some(b"a"), Some("us")), "eu-a");
+    }
+
+    #[test]
+    fn the_inbound_tenant_can_take_the_place_of_the_prefix() {
+        let rules = TenantRules {
+            prefix: "eu-".into(),
+            prefix_prefer_source: true,
+            default: Some("others".into()),
+            ..rules()
+        };
+        assert_eq!(resolved(&rules, Some(b"a"), Some("us")), "us-a");
+        assert_eq!(resolved(&rules, None, Some("us")), "us-others");
+        assert_eq!(resolved(&rules, Some(b"a"), Some("")), "eu-a");
+        assert_eq!(resolved(&rules, Some(b"a"), None), "eu-a");
+        assert_eq!(rules.prefix_bytes(Some("team")), 5);
+        assert_eq!(rules.prefix_bytes(None), 3);
+    }
+
+    #[test]
+    fn mimir_takes_its_own_characters_only() {
+        let allowed = "0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ!-_.*'()";
+        assert_eq!(check_id(allowed.as_bytes(), IdRules::Mimir), Ok(()));
+        for byte in 0..=255 {
+            let verdict = check_id(&[b'a', byte, b'z'], IdRules::Mimir);
+            if allowed.as_bytes().contains(&byte) {
+                assert_eq!(verdict, Ok(()), "{byte:#x}");
+            } else {
+                assert_eq!(verdict, Err(IdFault::Character(byte)));
+            }
+        }
+    }
+
+    #[test]
+    fn thanos_takes_visible_ascii_without_slashes() {
+        for byte in 0..=255 {
+            let verdict = check_id(&[b'a', byte], IdRules::Thanos);
+            if (0x21..=0x7e).contains(&byte) && byte != b'/' && byte != b'\\' {
+                assert_eq!(verdict, Ok(()), "{byte:#x}");
+            } else {
+                assert_eq!(verdict, Err(IdFault::Character(byte)));
+            }
+        }
+    }
+
+    #[test]
+    fn lengths_and_reserved_names() {
+        for (rules, bytes_max) in [(IdRules::Mimir, 150), (IdRules::Thanos, 256)] {
+            assert_eq!(check_id(&vec![b'a'; bytes_max], rules), Ok(()));
+            let fault = IdFault::TooLong { bytes: bytes_max + 1, bytes_max };
+            assert_eq!(check_id(&vec![b'a'; bytes_max + 1], rules), Err(fault));
+            assert_eq!(check_id(b"", rules), Err(IdFault::Empty));
+            assert_eq!(check_id(b".", rules), Err(IdFault::Reserved));
+            assert_eq!(check_id(b"..", rules), Err(IdFault::Reserved));
+            assert_eq!(check_id(b"...", rules), Ok(()));
+        }
+        assert_eq!(check_id(b"__mimir_cluster", IdRules::Mimir), Err(IdFault::Reserved));
+        assert_eq!(check_id(b"__mimir_cluster", IdRules::Thanos), Ok(()));
+    }
+
+    #[test]
+    fn an_id_is_checked_with_its_prefix() {
+        let long = TenantRules { prefix: "p".repeat(149), ..rules() };
+        assert_eq!(resolved(&long, Some(b"a"), None).len(), 150);
+        assert!(matches!(long.resolve(Some(b"aa"), None), Err(TenantError::Invalid { .. })));
+        // A reserved name may be made by the two together, or be unmade.
+        let dot = TenantRules { prefix: ".".into(), ..rules() };
+        assert!(matches!(
+            dot.resolve(Some(b"."), None),
+            Err(TenantError::Invalid { fault: IdFault::Reserved, .. })
+        ));
+        assert_eq!(resolved(&TenantRules { prefix: "a".into(), ..rules() }, Some(b".."), None), "a..");
+        let source = TenantRules { prefix_prefer_source: true, ..rules() };
+        assert!(matches!(
+            source.resolve(Some(b"a"), Some("two words")),
+            Err(TenantError::Invalid { fault: IdFault::Character(b' '), .. })
+        ));
+    }
+
+    #[test]
+    fn errors_show_other_peoples_bytes_escaped_and_cut() {
+        let rules = TenantRules {
+            labels: ["a", "b\n", "c", "d", "e", "f"].map(|name| name.as_bytes().into()).to_vec(),
+            prefix: "eu-".into(),
+            ..rules()
+        };
+        let error = rules.resolve(Some("na\u{ef}ve\r\nX-Evil: 1".as_bytes()), None).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "invalid tenant ID \"eu-na\\xc3\\xafve\\r\\nX-Evil: 1\" (from label a, b\\n, c, d, …): \
+             it contains '\\xc3', which is not allowed"
+        );
+        let error = rules.resolve(Some(&[b'a'; 5000]), None).unwrap_err().to_string();
+        assert!(error.contains("aaa…\"") && error.len() < 300, "{error}");
+    }
+
+    #[test]
+    fn an_id_of_its_own_is_checked_too() {
+        assert_eq!(TenantId::new("a", IdRules::Mimir).unwrap().to_string(), "a");
+        assert_eq!(TenantId::new("a/b", IdRules::Thanos), Err(IdFault::Character(b'/')));
+    }
+}

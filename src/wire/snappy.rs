@@ -175,3 +175,134 @@ fn trim(buffer: &mut Vec<u8>) {
         *buffer = Vec::new();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// `elements` behind the length that they inflate to.
+    fn block(inflated_bytes: usize, elements: &[u8]) -> Vec<u8> {
+        let mut block = Vec::new();
+        varint::put(&mut block, inflated_bytes as u64);
+        block.extend_from_slice(elements);
+        block
+    }
+
+    fn inflate(block: &[u8], bytes_max: usize) -> Result<Vec<u8>, SnappyError> {
+        let mut inflater = Inflater::default();
+        inflater.inflate(block, bytes_max)?;
+        Ok(inflater.bytes().to_vec())
+    }
+
+    #[test]
+    fn inflates_literals_and_copies() {
+        // A literal of "ab", then six bytes from two back (copy with a one-byte offset).
+        let elements = [1 << 2, b'a', b'b', ((6 - 4) << 2) | 1, 2];
+        assert_eq!(inflate(&block(8, &elements), 8).unwrap(), b"abababab");
+        assert_eq!(inflate(&block(0, &[]), 0).unwrap(), b"");
+    }
+
+    #[test]
+    fn a_length_needs_to_be_there_and_to_fit_32_bits() {
+        for header in [
+            &[][..],
+            &[0x80],
+            &[0xff; 12],
+            &[0x80, 0x80, 0x80, 0x80, 0x10],
+            &[0x80; 5],
+            &[0x80, 0x80, 0x80, 0x80, 0x80, 0x00],
+        ] {
+            assert_eq!(inflate(header, usize::MAX), Err(SnappyError::Header), "{header:x?}");
+        }
+        // Longer than needed, but within the five bytes that decoders take.
+        assert_eq!(inflate(&[0x81, 0x80, 0x80, 0x80, 0x00, 0, b'x'], 1).unwrap(), b"x");
+    }
+
+    #[test]
+    fn holds_the_declared_length_against_the_cap_first() {
+        let ones = block(9, &[8 << 2, 1, 1, 1, 1, 1, 1, 1, 1, 1]);
+        assert_eq!(inflate(&ones, 9).unwrap(), [1; 9]);
+        let too_large = SnappyError::TooLarge { declared_bytes: 9, bytes_max: 8 };
+        assert_eq!(inflate(&ones, 8), Err(too_large));
+        // The cap comes before the elements are looked at, broken as they may be.
+        assert_eq!(inflate(&block(9, &[0xff]), 8), Err(too_large));
+    }
+
+    #[test]
+    fn allocates_nothing_for_a_length_that_the_elements_cannot_have() {
+        let mut inflater = Inflater::default();
+        let declared = u32::MAX as usize;
+        assert_eq!(inflater.inflate(&block(declared, &[0; 100]), usize::MAX), Err(SnappyError::Corrupt));
+        assert_eq!(inflater.buffer.capacity(), 0);
+        // The best that elements can do is believed: copies of 64 bytes, at three bytes each.
+        let mut elements = vec![0, b'x'];
+        for _ in 0..1000 {
+            elements.extend_from_slice(&[(63 << 2) | 2, 1, 0]);
+        }
+        assert_eq!(inflate(&block(64_001, &elements), 64_001).unwrap(), vec![b'x'; 64_001]);
+    }
+
+    #[test]
+    fn inflates_to_exactly_the_declared_length() {
+        let elements = [2 << 2, b'a', b'b', b'c'];
+        assert_eq!(inflate(&block(3, &elements), 10).unwrap(), b"abc");
+        for declared in [0, 2, 4, 10] {
+            assert_eq!(inflate(&block(declared, &elements), 10), Err(SnappyError::Corrupt), "{declared}");
+        }
+    }
+
+    #[test]
+    fn elements_do_not_reach_back_before_the_block() {
+        // What the buffer holds of the last block is out of reach for the next one.
+        let mut inflater = Inflater::default();
+        inflater.inflate(&block(6, b"\x14secret"), 10).unwrap();
+        assert_eq!(inflater.bytes(), b"secret");
+        for offset in [0, 1, 5, 6] {
+            let back = inflater.inflate(&block(4, &[(4 - 4) << 2 | 1, offset]), 10);
+            assert_eq!(back, Err(SnappyError::Corrupt));
+            assert_eq!(inflater.bytes(), b"");
+        }
+    }
+
+    #[test]
+    fn deflates_to_elements_that_merge() {
+        let mut deflater = Deflater::default();
+        let first: Vec<u8> = b"one tenant's series, one tenant's series".repeat(5000);
+        let second = b"and some more";
+        let merged = [deflater.elements(&first), deflater.elements(b""), deflater.elements(second)].concat();
+        assert!(merged.len() < first.len() / 10);
+        let merged = block(first.len() + second.len(), &merged);
+        assert_eq!(snap::raw::Decoder::new().decompress_vec(&merged).unwrap(), [&first[..], second].concat());
+    }
+
+    #[test]
+    fn what_is_too_large_for_the_encoder_goes_as_literals() {
+        for bytes in [&b"x"[..], &[7; 100_000]] {
+            let elements = literal(bytes);
+            assert_eq!(inflate(&block(bytes.len(), &elements), bytes.len()).unwrap(), bytes);
+        }
+    }
+
+    #[test]
+    fn keeps_a_bounded_buffer() {
+        let bytes = vec![5; SCRATCH_BYTES_MAX + 1];
+        let mut deflater = Deflater::default();
+        let large = block(bytes.len(), &deflater.elements(&bytes));
+        let mut inflater = Inflater::default();
+        inflater.inflate(&large, bytes.len()).unwrap();
+        assert_eq!(inflater.bytes(), bytes);
+        inflater.release();
+        deflater.release();
+        assert_eq!(
+            (inflater.bytes().len(), inflater.buffer.capacity(), deflater.buffer.capacity()),
+            (0, 0, 0)
+        );
+        // One of usual size stays, and is not zeroed again.
+        inflater.inflate(&block(1, &[0, b'x']), 1).unwrap();
+        let kept = inflater.buffer.as_ptr();
+        inflater.release();
+        inflater.inflate(&block(1, &[0, b'y']), 1).unwrap();
+        assert_eq!(inflater.bytes(), b"y");
+        assert_eq!(inflater.buffer.as_ptr(), kept);
+    }
+}

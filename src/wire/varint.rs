@@ -27,6 +27,10 @@ pub fn take(input: &mut &[u8]) -> Result<u64, VarintFault> {
             *input = rest;
             Ok(u64::from(*byte))
         }
+        [low, high @ ..0x80, rest @ ..] => {
+            *input = rest;
+            Ok(u64::from(*low & 0x7f) | u64::from(*high) << 7)
+        }
         _ => take_long(input),
     }
 }
@@ -55,4 +59,59 @@ pub fn put(out: &mut Vec<u8>, mut value: u64) {
         value >>= 7;
     }
     out.push((value & 0x7f) as u8);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Reads `bytes` with something behind them, which has to stay.
+    fn take_all(bytes: &[u8]) -> Result<u64, VarintFault> {
+        let more = [bytes, b"rest"].concat();
+        let mut input = more.as_slice();
+        let value = take(&mut input)?;
+        assert_eq!(input, b"rest");
+        Ok(value)
+    }
+
+    #[test]
+    fn reads_what_it_writes() {
+        for shift in 0..64 {
+            for value in [1_u64 << shift, (1 << shift) - 1, u64::MAX >> shift] {
+                let mut bytes = Vec::new();
+                put(&mut bytes, value);
+                assert_eq!(take_all(&bytes), Ok(value), "{value:#x}");
+                let shortest = (64 - value.leading_zeros() as usize).div_ceil(7).max(1);
+                assert_eq!(bytes.len(), shortest, "{value:#x}");
+            }
+        }
+    }
+
+    #[test]
+    fn reads_longer_than_needed() {
+        assert_eq!(take_all(&[0x81, 0x00]), Ok(1));
+        assert_eq!(take_all(&[0x81, 0x80, 0x00]), Ok(1));
+        assert_eq!(take_all(&[0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x00]), Ok(0));
+    }
+
+    #[test]
+    fn refuses_more_than_64_bits() {
+        let mut bytes = [0xff; 10];
+        bytes[9] = 0x01;
+        assert_eq!(take_all(&bytes), Ok(u64::MAX));
+        bytes[9] = 0x02;
+        assert_eq!(take_all(&bytes), Err(VarintFault::Overflow));
+        // Ten bytes that all go on.
+        assert_eq!(take_all(&[0x80; 10]), Err(VarintFault::Overflow));
+        assert_eq!(take_all(&[0x80; 11]), Err(VarintFault::Overflow));
+    }
+
+    #[test]
+    fn tells_when_it_is_cut_short_and_takes_nothing() {
+        for bytes in [&[][..], &[0x80], &[0xff; 9]] {
+            let mut input = bytes;
+            assert_eq!(take(&mut input), Err(VarintFault::Truncated));
+            assert_eq!(input, bytes);
+        }
+    }
 }
