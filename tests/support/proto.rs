@@ -5,118 +5,118 @@ use prost::Message;
 
 /// A request.
 #[derive(Clone, PartialEq, Message)]
-pub struct WriteRequest {
+pub(crate) struct WriteRequest {
     /// What it is about.
     #[prost(message, repeated, tag = "1")]
-    pub timeseries: Vec<TimeSeries>,
+    pub(crate) timeseries: Vec<TimeSeries>,
     /// What is known of the metrics.
     #[prost(message, repeated, tag = "3")]
-    pub metadata: Vec<MetricMetadata>,
+    pub(crate) metadata: Vec<MetricMetadata>,
 }
 
 /// A series with some of its samples.
 #[derive(Clone, PartialEq, Message)]
-pub struct TimeSeries {
+pub(crate) struct TimeSeries {
     /// What names it.
     #[prost(message, repeated, tag = "1")]
-    pub labels: Vec<Label>,
+    pub(crate) labels: Vec<Label>,
     /// Its values.
     #[prost(message, repeated, tag = "2")]
-    pub samples: Vec<Sample>,
+    pub(crate) samples: Vec<Sample>,
     /// What points at traces.
     #[prost(message, repeated, tag = "3")]
-    pub exemplars: Vec<Exemplar>,
+    pub(crate) exemplars: Vec<Exemplar>,
     /// Its native histograms.
     #[prost(message, repeated, tag = "4")]
-    pub histograms: Vec<Histogram>,
+    pub(crate) histograms: Vec<Histogram>,
 }
 
 /// A name and a value.
 #[derive(Clone, PartialEq, Message)]
-pub struct Label {
+pub(crate) struct Label {
     /// The name.
     #[prost(string, tag = "1")]
-    pub name: String,
+    pub(crate) name: String,
     /// The value.
     #[prost(string, tag = "2")]
-    pub value: String,
+    pub(crate) value: String,
 }
 
 /// A value at a time.
 #[derive(Clone, PartialEq, Message)]
-pub struct Sample {
+pub(crate) struct Sample {
     /// The value: a NaN of one bit pattern marks a series as stale.
     #[prost(double, tag = "1")]
-    pub value: f64,
+    pub(crate) value: f64,
     /// Milliseconds since 1970.
     #[prost(int64, tag = "2")]
-    pub timestamp: i64,
+    pub(crate) timestamp: i64,
 }
 
 /// A value that points at a trace.
 #[derive(Clone, PartialEq, Message)]
-pub struct Exemplar {
+pub(crate) struct Exemplar {
     /// The trace.
     #[prost(message, repeated, tag = "1")]
-    pub labels: Vec<Label>,
+    pub(crate) labels: Vec<Label>,
     /// The value.
     #[prost(double, tag = "2")]
-    pub value: f64,
+    pub(crate) value: f64,
     /// Milliseconds since 1970.
     #[prost(int64, tag = "3")]
-    pub timestamp: i64,
+    pub(crate) timestamp: i64,
 }
 
 /// A native histogram, with the fields of integer ones.
 #[derive(Clone, PartialEq, Message)]
-pub struct Histogram {
+pub(crate) struct Histogram {
     /// Observations.
     #[prost(uint64, tag = "1")]
-    pub count_int: u64,
+    pub(crate) count_int: u64,
     /// Their sum.
     #[prost(double, tag = "3")]
-    pub sum: f64,
+    pub(crate) sum: f64,
     /// Resolution.
     #[prost(sint32, tag = "4")]
-    pub schema: i32,
+    pub(crate) schema: i32,
     /// Width of the bucket at zero.
     #[prost(double, tag = "5")]
-    pub zero_threshold: f64,
+    pub(crate) zero_threshold: f64,
     /// Runs of buckets.
     #[prost(message, repeated, tag = "11")]
-    pub positive_spans: Vec<BucketSpan>,
+    pub(crate) positive_spans: Vec<BucketSpan>,
     /// What the buckets hold, as differences.
     #[prost(sint64, repeated, tag = "12")]
-    pub positive_deltas: Vec<i64>,
+    pub(crate) positive_deltas: Vec<i64>,
     /// Milliseconds since 1970.
     #[prost(int64, tag = "15")]
-    pub timestamp: i64,
+    pub(crate) timestamp: i64,
 }
 
 /// A run of buckets.
 #[derive(Clone, PartialEq, Message)]
-pub struct BucketSpan {
+pub(crate) struct BucketSpan {
     /// Gap in front.
     #[prost(sint32, tag = "1")]
-    pub offset: i32,
+    pub(crate) offset: i32,
     /// How many.
     #[prost(uint32, tag = "2")]
-    pub length: u32,
+    pub(crate) length: u32,
 }
 
 /// What is known of a metric.
 #[derive(Clone, PartialEq, Message)]
-pub struct MetricMetadata {
+pub(crate) struct MetricMetadata {
     /// Counter, gauge and so on.
     #[prost(int32, tag = "1")]
-    pub kind: i32,
+    pub(crate) kind: i32,
     /// Its name.
     #[prost(string, tag = "2")]
-    pub metric_family_name: String,
+    pub(crate) metric_family_name: String,
     /// What it tells.
     #[prost(string, tag = "4")]
-    pub help: String,
+    pub(crate) help: String,
     /// In what.
     #[prost(string, tag = "5")]
-    pub unit: String,
+    pub(crate) unit: String,
 }

@@ -41,7 +41,7 @@ fn parse(text: impl AsRef<[u8]>) -> Result<Option<(RequestHead, usize)>, Refusal
     RequestHead::parse(text.as_ref(), TENANT_HEADER)
 }
 
-/// The head made of `line`, `fields` (each with its line end) and an empty line.
+/// The head in `text`, which must be all of it.
 fn whole(text: impl AsRef<[u8]>) -> RequestHead {
     let text = text.as_ref();
     let (head, head_bytes) = parse(text).expect("accepted").expect("complete");
