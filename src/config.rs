@@ -617,7 +617,8 @@ mod tests {
     #[test]
     fn zero_is_refused_where_it_would_be_a_riddle() {
         let told = mistakes(
-            "resolve_interval: 0s\nmerge:\n  inflight_max: 0\n  fragments_max: 0\nlimits:\n  body_bytes_max: 0\n",
+            "resolve_interval: 0s\nmerge:\n  inflight_max: 0\n  fragments_max: 0\n\
+             limits:\n  body_bytes_max: 0\n",
             &[("CT_LIMITS_TENANTS_MAX", "0")],
         );
         assert_eq!(
@@ -635,7 +636,8 @@ mod tests {
     #[test]
     fn every_mistake_is_told_at_once() {
         let told = mistakes(
-            "listen: 8080\ntimeout: 10\ntenant:\n  lable: x\n  header: Host\n  label_remove: maybe\n  default: [a]\n\
+            "listen: 8080\ntimeout: 10\ntenant:\n  lable: x\n  header: Host\n  label_remove: maybe\n\
+             \x20 default: [a]\n\
              concurrency: many\ntarget: https://h/\nlimits: 5\n",
             &[("CT_METADATA", "yes"), ("CT_CORES", "-1")],
         );

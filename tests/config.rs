@@ -1,4 +1,9 @@
 //! Whole configurations: those that people run today, those that we ship, and what the program says of bad ones.
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "helpers of tests: where they cannot go on, the test fails"
+)]
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
@@ -221,6 +226,35 @@ fn the_manifest_agrees_with_itself() {
     assert!(plan.timeout_shutdown + plan.timeout < grace);
     for name in manifest.lines().filter_map(|line| line.trim().strip_prefix("- name: CT_")) {
         assert!(KEYS.iter().any(|key| key.variable() == format!("CT_{name}")), "{name}");
+    }
+}
+
+proptest::proptest! {
+    #![proptest_config(proptest::prelude::ProptestConfig::with_cases(512))]
+
+    /// Whatever becomes of a file, it is a plan or a list of mistakes, each of them on a line that there is.
+    #[test]
+    fn a_damaged_configuration_is_never_more_than_mistaken(
+        damage in proptest::collection::vec(
+            (0_usize..2048, "[\\PC\\n]{0,3}|[\\[\\]{}:,&*!|>'\"%@#~-]{1,2}", 0_usize..4),
+            1..6,
+        ),
+    ) {
+        let mut chars: Vec<char> = read("tests/fixtures/cortex-tenant-every-key.yml").chars().collect();
+        for (at, inserted, removed) in damage {
+            let at = at.min(chars.len());
+            let end = (at + removed).min(chars.len());
+            chars.splice(at..end, inserted.chars());
+        }
+        let text: String = chars.into_iter().collect();
+        if let Err(mistakes) = given(&text) {
+            let told = mistakes.to_string();
+            proptest::prop_assert_eq!(told.lines().count(), mistakes.count());
+            for line in told.lines().filter_map(|line| line.strip_prefix("f.yml:")) {
+                let number: usize = line.split(':').next().unwrap().parse().unwrap();
+                proptest::prop_assert!((1..=text.lines().count() + 1).contains(&number), "{line}");
+            }
+        }
     }
 }
 

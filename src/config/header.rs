@@ -48,7 +48,8 @@ pub(super) fn check_header(name: &str) -> Result<(), String> {
     Ok(())
 }
 
-/// The `Authorization` header's value for HTTP basic authentication (RFC 7617 section 2). The name has no colon.
+/// The `Authorization` header's value for HTTP basic authentication (RFC 7617 section 2). The name has no
+/// colon.
 pub(super) fn basic_authorization(username: &str, password: &str) -> String {
     format!("Basic {}", base64(format!("{username}:{password}").as_bytes()))
 }

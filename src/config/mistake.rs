@@ -47,7 +47,7 @@ impl Mistake {
 
     /// About a line of the file; `key` is empty when there is none to name.
     pub(super) fn in_line(line: usize, key: impl Into<String>, text: impl Into<String>) -> Self {
-        Self { place: Place::Line(line), key: key.into(), text: text.into() }
+        Self { place: Place::Line(line), key: one_line(&key.into()), text: text.into() }
     }
 
     /// About a variable of the environment.
@@ -65,6 +65,22 @@ impl Mistake {
             }
         }
     }
+}
+
+/// A key as somebody wrote it, on the one line that a mistake has: escaped where it must be, and cut.
+fn one_line(key: &str) -> String {
+    const SHOWN_CHARS_MAX: usize = 100;
+    let mut shown = String::new();
+    for c in key.chars().take(SHOWN_CHARS_MAX) {
+        match c {
+            c if c.is_control() => shown.extend(c.escape_default()),
+            c => shown.push(c),
+        }
+    }
+    if key.chars().nth(SHOWN_CHARS_MAX).is_some() {
+        shown.push('…');
+    }
+    shown
 }
 
 /// Every mistake of a configuration, one a line, in the order in which to look for them. Never empty.
@@ -166,9 +182,10 @@ fn closest(paths: impl Iterator<Item = &'static str>, name: &str) -> Option<&'st
     scored.min_by_key(|(score, _)| *score).map(|(_, path)| path)
 }
 
-/// How far a known word is from what was written, whatever the case; `None` when nobody would take the one for the
-/// other: more than a third of the letters, and at least two, would have to change. A part of the known word, or
-/// the word with something around it, counts as near, too: the more they share, the nearer, but behind any typo.
+/// How far a known word is from what was written, whatever the case; `None` when nobody would take the one
+/// for the other: more than a third of the letters, and at least two, would have to change. A part of the
+/// known word, or the word with something around it, counts as near, too: the more they share, the nearer,
+/// but behind any typo.
 pub(super) fn unlikeness(known: &str, written: &str) -> Option<usize> {
     const PART_CHARS_MIN: usize = 4;
     const PART_SCORE: usize = 1000;
@@ -287,6 +304,13 @@ mod tests {
             assert_eq!(text, "unknown key; --print-default-config lists all keys", "{name}");
         }
         assert!(unknown_key("tenant", "<<").contains("merge keys"));
+    }
+
+    #[test]
+    fn a_mistake_has_one_line_whatever_the_key() {
+        let long = format!("a\n\u{1b}{}", "ü".repeat(1000));
+        let told = ConfigMistakes::new("f", vec![Mistake::in_line(1, long, "unknown")]).to_string();
+        assert_eq!(told, format!("f:1: a\\n\\u{{1b}}{}…: unknown", "ü".repeat(97)));
     }
 
     #[test]

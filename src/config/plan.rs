@@ -297,8 +297,8 @@ impl Check<'_> {
         let largest = body.value.0.saturating_add(inflated.value.0);
         if in_flight.value.0 < largest {
             let text = format!(
-                "limits.in_flight_bytes_max must be at least {largest}, so that one request of the largest size \
-                 fits: limits.body_bytes_max and limits.inflated_bytes_max together"
+                "limits.in_flight_bytes_max must be at least {largest}, so that one request of the largest \
+                 size fits: limits.body_bytes_max and limits.inflated_bytes_max together"
             );
             let other = if inflated.origin == Origin::Default { body } else { inflated };
             self.blame_pair(in_flight, other, text);
@@ -518,7 +518,8 @@ mod tests {
              metrics_include_tenant: true\nlog_level: debug\nlog_response_errors: true\n\
              target: http://h:4/{tenant}/x\nenable_ipv6: true\nresolve_interval: 5s\n\
              auth: {egress: {username: u, password: p}}\n\
-             timeout: 6s\nidle_timeout: 7s\ntimeout_shutdown: 8s\nconcurrency: 9\nmax_connection_duration: 10s\n\
+             timeout: 6s\nidle_timeout: 7s\ntimeout_shutdown: 8s\nconcurrency: 9\n\
+             max_connection_duration: 10s\n\
              max_conns_per_host: 11\nmetadata: true\ncores: 12\ndriver: epoll\n\
              tenant:\n  label_list: [a, b]\n  prefix: p-\n  prefix_prefer_source: true\n  label_remove: true\n\
              \x20 header: X-T\n  default: d\n  accept_all: true\n  id_rules: mimir\n  on_missing: drop\n\

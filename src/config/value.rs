@@ -659,4 +659,25 @@ mod tests {
         let error = in_file::<usize>(&"ü".repeat(10_000)).unwrap_err();
         assert!(error.len() < 250 && error.contains('…'), "{error}");
     }
+
+    proptest::proptest! {
+        #[test]
+        fn every_duration_reads_back_from_what_is_shown(nanos in 0..=i64::MAX.unsigned_abs()) {
+            let duration = Duration::from_nanos(nanos);
+            proptest::prop_assert_eq!(go_duration(&show_duration(duration)), Ok(duration));
+        }
+
+        #[test]
+        fn every_text_reads_back_from_what_is_shown(text in "[ -~\\n\\t\u{e9}]{0,20}") {
+            let document = crate::config::yaml::read(&format!("key: {}", quoted(&text))).unwrap();
+            let Content::Map(entries) = document.content else { panic!("no mapping") };
+            proptest::prop_assert_eq!(&entries[0].1.content, &Content::Text(text));
+        }
+
+        #[test]
+        fn no_text_breaks_a_reader(text in "[0-9.+\\-a-zA-Z\u{b5} ]{0,24}|\\PC{0,24}") {
+            let _ = (go_duration(&text), in_file::<usize>(&text), in_file::<ByteSize>(&text));
+            let _ = (in_variable::<bool>(&text), in_variable::<Vec<String>>(&text));
+        }
+    }
 }

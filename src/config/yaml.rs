@@ -308,4 +308,12 @@ mod tests {
     fn an_alias_within_its_own_anchor_is_a_fault() {
         assert!(read("a: &x [*x]\n").is_err());
     }
+
+    #[test]
+    fn files_from_other_editors_read_the_same() {
+        let plain = read("a: 1\nb:\n  c: x\n").unwrap();
+        assert_eq!(read("a: 1\r\nb:\r\n  c: x\r\n").unwrap(), plain, "line ends of Windows");
+        assert_eq!(read("\u{feff}a: 1\nb:\n  c: x\n").unwrap(), plain, "a byte-order mark");
+        assert_eq!(read("a: 1\nb:\n  c: x").unwrap(), plain, "no line end at the end");
+    }
 }
