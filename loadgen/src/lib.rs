@@ -1,1 +1,22 @@
-//! t
+//! Load, sink and proof for Tenantry.
+//!
+//! A sender sends bodies that were built beforehand, so that the server is measured and not its load; a sink at
+//! the other end counts what arrives, tenant by tenant; and because both keep the same sums, the two can be
+//! compared: what was acknowledged must be what was stored.
+//!
+//! ```text
+//! catalogue ─► fleet ─► send ──► (the server) ──► sink
+//!                         │                         │
+//!                         └───► verify ◄── /stats ──┘
+//! ```
+//!
+//! Threads and blocking sockets are right here: a thread per connection costs the server nothing, and its
+//! latency figures hold no queue of ours.
+
+pub mod account;
+mod catalogue;
+pub mod fleet;
+pub mod http;
+pub mod proto;
+mod random;
+pub mod sink;
