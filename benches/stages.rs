@@ -67,7 +67,7 @@ fn stages(c: &mut Criterion) {
     for tenants in [1, 10, 100] {
         let inflated = request(tenants);
         let block = Bytes::from(snap::raw::Encoder::new().compress_vec(&inflated).expect("compresses"));
-        println!("{tenants} tenants: {} bytes, {} deflated", inflated.len(), block.len());
+        eprintln!("{tenants} tenants: {} bytes, {} deflated", inflated.len(), block.len());
         bytes(c, tenants, &inflated, &block);
         elements(c, tenants, &inflated, &block);
     }
