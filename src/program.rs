@@ -46,6 +46,7 @@ fn serve(file: Option<&Path>) -> ExitCode {
         Err(mistakes) => return refuse(&mistakes),
     };
     log::init(plan.log_level);
+    abort_on_panic();
     plan.notices.iter().for_each(|notice| tracing::warn!("{notice}"));
     tracing::info!("configuration: {}", plan.effective());
     match supervisor::run(plan) {
@@ -57,6 +58,16 @@ fn serve(file: Option<&Path>) -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// A panic on a core's thread would end that core alone, and with it whatever is at home there, silently. Better the
+/// whole process ends, and the service manager starts another.
+fn abort_on_panic() {
+    let report = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        report(panic);
+        std::process::abort();
+    }));
 }
 
 fn refuse(mistakes: &config::ConfigMistakes) -> ExitCode {
