@@ -1,9 +1,38 @@
-//! Placeholder for the library's entry point: the merge with the server's own branch replaces this file.
+//! Tenantry takes Prometheus remote write, finds in each series which tenant it belongs to, and forwards one
+//! request per tenant with that tenant's HTTP header.
+//!
+//! ```text
+//!             core k: one pinned thread, one ring
+//!   accept ─► http ─► inflate ─► scan ─► split ─► deflate ──┐     one Fragment a tenant
+//!   (ingest)                                                ▼
+//!                      mailbox of the tenant's home core (lock-free, one doorbell)
+//!                                                           ▼
+//!   (egress)              lane of the tenant: wait or merge ─► pool ─► POST to the upstream
+//!                                                           │
+//!   reply ◄── verdict ◄── mailbox back to core k ◄──────────┘     one Outcome a fragment
+//! ```
+//!
+//! ARCHITECTURE.md follows one request through the files. Imports point down only:
+//! [`supervisor`] → [`core::thread`] → {[`ingest`], [`egress`]} → [`queue`] → the pure modules ([`wire`], [`http`],
+//! [`tenant`], [`split`], [`verdict`]), which know no I/O, no runtime and no clock.
 
-use std::ffi::OsString;
-use std::process::ExitCode;
+pub mod admin;
+pub mod cli;
+pub mod config;
+pub mod core;
+pub mod egress;
+pub mod http;
+pub mod ingest;
+pub mod limits;
+pub mod log;
+pub mod metrics;
+mod program;
+pub mod queue;
+pub mod signal;
+pub mod split;
+pub mod supervisor;
+pub mod tenant;
+pub mod verdict;
+pub mod wire;
 
-/// Parses a command line and runs the server until a signal.
-pub fn run_from_args(_args: impl IntoIterator<Item = OsString>) -> ExitCode {
-    ExitCode::FAILURE
-}
+pub use program::run_from_args;

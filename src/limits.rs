@@ -20,3 +20,143 @@ pub const GROUP_DEPTH_MAX: usize = 100;
 
 /// What a chunk-size line may take, extensions included (RFC 9112 section 7.1.1 lets a recipient limit them).
 pub const CHUNK_LINE_BYTES_MAX: usize = 256;
+
+/// Fragments that one core's requests may have under way at a time. This is what bounds the mailboxes: 64 bytes a
+/// message in them, and the fragments themselves are charged to the budget.
+pub const FRAGMENTS_IN_FLIGHT_MAX: usize = 16_384;
+
+/// How often a core looks for deadlines that have passed: a timeout may run this much late. Shorter would only
+/// wake idle cores more often.
+pub const SWEEP_MILLIS: u64 = 20;
+
+/// Buffers that one core keeps for reuse, in bytes: enough for its requests in flight, not for its idle connections.
+pub const POOLED_BYTES_MAX: usize = 8 << 20;
+
+/// A larger buffer is not kept: it served one unusual request.
+pub const POOLED_BUFFER_BYTES_MAX: usize = 1 << 20;
+
+/// Slices in one vectored write; Linux takes 1,024 (`UIO_MAXIOV`).
+pub const GATHER_SLICES_MAX: usize = 1_024;
+
+/// First size of the buffer that a response of an upstream is read into; almost all are smaller.
+pub const RESPONSE_BYTES: usize = 4_096;
+
+/// What is read of a response's head before the upstream is taken to be no HTTP server.
+pub const RESPONSE_HEAD_BYTES_MAX: usize = 16_384;
+
+/// What is read of a response's body so that the connection can be used again; past it, closing is cheaper.
+pub const RESPONSE_BODY_BYTES_MAX: usize = 65_536;
+
+/// What is kept of an upstream's error text.
+pub const RESPONSE_MESSAGE_BYTES_MAX: usize = 1_024;
+
+/// An upstream connection that has been idle for longer is probed before it is used, as its peer may have closed
+/// it meanwhile. Under load none is, and the probe's system call is saved.
+pub const PROBE_AFTER_IDLE_MILLIS: u64 = 50;
+
+/// How long a lane sends its fragments singly after a merged request was refused, as one of its senders is likely
+/// to send the same again.
+pub const UNMERGED_SECS: u64 = 10;
+
+/// Time to wait after `accept` failed for want of descriptors or memory: trying at once would only spin.
+pub const ACCEPT_PAUSE_MILLIS: u64 = 100;
+
+/// Descriptors that are not for inbound connections: rings, listeners, logs, the admin port, a margin.
+pub const DESCRIPTORS_RESERVED: usize = 64;
+
+/// How long the start waits for the first answer of the resolver; afterwards requests are refused until it comes.
+pub const FIRST_RESOLUTION_SECS: u64 = 3;
+
+/// How soon to ask again for a name that has never resolved.
+pub const UNRESOLVED_RETRY_MILLIS: u64 = 500;
+
+/// The connections waiting to be accepted, for each core's listener; the kernel may lower it (`somaxconn`).
+pub const LISTEN_BACKLOG: i32 = 4_096;
+
+/// Inflated bytes after which a request gives other tasks of its core a turn: about a millisecond of work.
+pub const CPU_SLICE_BYTES: usize = 1 << 20;
+
+/// First size of the buffer that a request is read into: a head and, often, a small body.
+pub const HEAD_BUFFER_BYTES: usize = 16_384;
+
+/// How long, and how much, is read on after the last answer of a connection that we end, so that its peer reads
+/// the answer and no reset.
+pub const FAREWELL_MILLIS: u64 = 1_000;
+
+/// See [`FAREWELL_MILLIS`].
+pub const FAREWELL_BYTES_MAX: usize = 16 << 20;
+
+/// Splitters that a core keeps for its next requests. More are at work only while large requests take turns.
+pub const SPLITTERS_KEPT_MAX: usize = 4;
+
+/// On top of all deadlines of requests in flight, what their end may take before the process ends without them.
+pub const DRAIN_GRACE_SECS: u64 = 5;
+
+/// What the extensions of all chunk-size lines of one body, and its trailer, may take together. Nobody that sends
+/// remote write sends either; unbounded, one-byte chunks with long extensions make a small body cost gigabytes.
+pub const CHUNK_EXCESS_BYTES_MAX: usize = 4096;
+
+/// The `Retry-After` of our own 503. Requests in flight turn over in well under a second, and a sender that
+/// stays away for longer only builds a backlog; Prometheus backs off further by itself.
+pub const OVERLOAD_RETRY_AFTER_SECS: u32 = 1;
+
+/// What the reason of one failing tenant gets at the least, when many have to share one error body: enough for
+/// the first clause of the usual Mimir and Thanos messages.
+pub const REASON_BYTES_MIN: usize = 80;
+
+/// What an error text shows of a label or a tenant's ID: enough to find it by. All of the text has 1,024 bytes.
+pub const TENANT_EXCERPT_BYTES_MAX: usize = 80;
+
+/// Tenant labels that an error text names; a priority list is rarely longer.
+pub const TENANT_LABELS_NAMED_MAX: usize = 4;
+
+/// Series, metadata entries and unknown fields of one request, together. Prometheus sends 2,000 series; an
+/// empty one takes two bytes, and each costs us some twenty of bookkeeping, so bytes alone are no bound.
+pub const REQUEST_FIELDS_MAX: usize = 1_000_000;
+
+/// Unknown scalar fields at the top of a request are copied into every tenant's part; all that is known of
+/// (Cortex' `source`, Mimir's `skip_label_name_validation`) take five bytes.
+pub const REQUEST_SCALARS_BYTES_MAX: usize = 256;
+
+/// What a splitter keeps of each of its buffers between requests; 2,000 series inflate to half a megabyte.
+pub const SCRATCH_BYTES_MAX: usize = 4 << 20;
+
+/// A configuration file. All keys with all their comments take a hundredth of it; past it, it is the wrong file.
+pub const CONFIG_FILE_BYTES_MAX: usize = 1 << 20;
+
+/// Values in a configuration file, aliases counted as what they stand for.
+pub const CONFIG_NODES_MAX: usize = 100_000;
+
+/// Nesting in a configuration file; our own keys need four levels.
+pub const CONFIG_DEPTH_MAX: usize = 32;
+
+/// Fragments that one upstream request may join: each is one piece of a vectored write, which Linux bounds at
+/// 1,024 pieces (`IOV_MAX`); head and length take a few.
+pub const MERGE_FRAGMENTS_MAX: usize = 1000;
+
+/// Threads that `cores` may ask for: more than any machine we have heard of has CPUs to pin them to.
+pub const CORES_MAX: usize = 1024;
+
+/// The least that a request's head must be allowed: what Prometheus and one proxy in front of it send, and room.
+pub const HEAD_BYTES_MIN: usize = 1024;
+
+/// Statuses of an upstream that a tenant's durations are kept apart by; what comes on top shares one histogram.
+pub const TENANT_STATUSES_MAX: usize = 6;
+
+/// Tenants whose log lines are limited apart from each other; past it they share one allowance.
+pub const LOG_TENANTS_MAX: usize = 1_024;
+
+/// Lines that a tenant may log in each window of [`LOG_WINDOW_SECS`].
+pub const LOG_LINES_MAX: u32 = 5;
+
+/// See [`LOG_LINES_MAX`].
+pub const LOG_WINDOW_SECS: u64 = 10;
+
+/// Connections of operators that are answered at a time; more are closed.
+pub const ADMIN_CONNECTIONS_MAX: usize = 16;
+
+/// What an operator's request may take.
+pub const ADMIN_HEAD_BYTES_MAX: usize = 8_192;
+
+/// How long an operator's client may take to send its request, or to read a part of the answer.
+pub const ADMIN_TIMEOUT_MILLIS: u64 = 2_000;

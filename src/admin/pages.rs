@@ -1,0 +1,127 @@
+//! The pages, and how they are put into responses.
+
+use std::fmt::Write;
+use std::sync::Arc;
+use std::time::Instant;
+
+use super::exposition::Exposition;
+use super::process;
+use crate::metrics::Metrics;
+use crate::queue::commons::Commons;
+
+/// What the pages are made of.
+#[derive(Debug)]
+pub struct Pages {
+    exposition: Exposition,
+    metrics: Arc<Metrics>,
+    commons: Arc<Commons>,
+    driver: &'static str,
+    settings: String,
+    started: Instant,
+}
+
+/// A page, with its status.
+#[derive(Debug)]
+pub struct Page {
+    status: u16,
+    media: &'static str,
+    body: String,
+}
+
+const TEXT: &str = "text/plain; charset=utf-8";
+const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+impl Page {
+    /// A page of plain text.
+    pub fn text(status: u16, body: impl Into<String>) -> Self {
+        Self { status, media: TEXT, body: body.into() }
+    }
+
+    /// The whole response; to a HEAD request without its body.
+    pub fn response(&self, head_only: bool) -> Vec<u8> {
+        let reason = match self.status {
+            200 => "OK",
+            400 => "Bad Request",
+            404 => "Not Found",
+            405 => "Method Not Allowed",
+            503 => "Service Unavailable",
+            _ => "Error",
+        };
+        let allow = if self.status == 405 { "Allow: GET, HEAD\r\n" } else { "" };
+        let mut response = format!(
+            "HTTP/1.1 {} {reason}\r\nContent-Type: {}\r\nContent-Length: {}\r\n{allow}Connection: close\r\n\r\n",
+            self.status,
+            self.media,
+            self.body.len(),
+        );
+        if !head_only {
+            response.push_str(&self.body);
+        }
+        response.into_bytes()
+    }
+}
+
+impl Pages {
+    /// Pages about these counters; `settings` are the effective ones, without secrets.
+    pub fn new(metrics: Arc<Metrics>, commons: Arc<Commons>, driver: &'static str, settings: String) -> Self {
+        let exposition = Exposition::new(Arc::clone(&metrics), Arc::clone(&commons), driver);
+        Self { exposition, metrics, commons, driver, settings, started: Instant::now() }
+    }
+
+    /// The page at `path`.
+    pub fn page(&self, path: &[u8]) -> Page {
+        match path {
+            b"/metrics" => match self.exposition.text() {
+                Ok(body) => Page { status: 200, media: OPEN_METRICS, body },
+                Err(_) => Page::text(500, "the metrics could not be written"),
+            },
+            b"/alive" if self.commons.is_leaving() => Page::text(503, "shutting down\n"),
+            b"/alive" => Page::text(200, ""),
+            b"/" => Page::text(200, self.status()),
+            b"/debug/threads" => Page::text(200, threads()),
+            _ => Page::text(404, "no such page; there are /, /metrics, /alive and /debug/threads\n"),
+        }
+    }
+
+    fn status(&self) -> String {
+        let mut page = format!(
+            "Tenantry {}, {}, up for {} s\n\n\
+             requests in flight  {}\nbytes in flight     {}\n\n\
+             core  connections  requests  lanes  waiting  upstream requests  merges  CPU s\n",
+            env!("CARGO_PKG_VERSION"),
+            self.driver,
+            self.started.elapsed().as_secs(),
+            self.commons.requests.in_flight(),
+            self.commons.bytes.in_flight(),
+        );
+        for (k, core) in self.metrics.cores().iter().enumerate() {
+            // Writing to a String can't fail.
+            let _ = writeln!(
+                page,
+                "{k:<4}  {:>11}  {:>8}  {:>5}  {:>7}  {:>17}  {:>6}  {:>5.1}",
+                core.connections_open.get(),
+                core.requests.get(),
+                core.lanes.get(),
+                core.lanes_waiting.get(),
+                core.upstream_requests.get(),
+                core.merges.get(),
+                process::thread_cpu_seconds(core.thread()).unwrap_or_default(),
+            );
+        }
+        let _ = writeln!(page, "\nsettings\n  {}", self.settings.replace(' ', "\n  "));
+        page
+    }
+}
+
+/// The CPU time of each thread, and how to see more than that.
+fn threads() -> String {
+    let mut page = String::from(
+        "CPU seconds of each thread. Go's pprof protocol is not spoken here; to see where the time goes:\n  \
+         perf record -g -p $(pidof tenantry) -- sleep 10 && perf report\n\n",
+    );
+    for (id, name) in process::threads() {
+        let seconds = process::thread_cpu_seconds(id).unwrap_or_default();
+        let _ = writeln!(page, "{id:>8}  {name:<16} {seconds:>10.3}");
+    }
+    page
+}

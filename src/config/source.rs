@@ -1,0 +1,154 @@
+//! From a file's tree and the environment to one value for each key, with its origin.
+//!
+//! The environment wins over the file. A variable that is set but empty counts as not set, as in
+//! cortex-tenant: Kubernetes manifests are full of those. A key without a value (`listen_pprof:`) counts as
+//! not set, too.
+#![forbid(unsafe_code)]
+
+use std::collections::HashMap;
+use std::ffi::OsString;
+
+use super::mistake::{Mistake, Origin, unknown_key, unlikeness};
+use super::value::{Value, Written};
+use super::yaml::{self, Content, Name, Node};
+use super::{KEYS, Key, Setting, Zero};
+
+/// What the file and the environment say, before anybody asks what it means.
+pub(super) struct Sources {
+    /// By the key's path: the line of the key, and its value.
+    file: HashMap<&'static str, (usize, Node)>,
+    /// By the key's path; `None` is a value that is no UTF-8.
+    variables: HashMap<&'static str, Option<String>>,
+    /// What was wrong so far.
+    pub(super) mistakes: Vec<Mistake>,
+    /// What is no mistake but looks like one.
+    pub(super) notices: Vec<String>,
+}
+
+impl Sources {
+    /// Takes the file's text (empty when there is none) and the environment: names with their values, of
+    /// which those that do not begin with `CT_` are ignored.
+    pub(super) fn new(text: &str, environment: impl IntoIterator<Item = (OsString, OsString)>) -> Self {
+        let mut sources = Self {
+            file: HashMap::new(),
+            variables: HashMap::new(),
+            mistakes: Vec::new(),
+            notices: Vec::new(),
+        };
+        match yaml::read(text) {
+            Ok(document) => sources.take_document(document),
+            Err(fault) => sources.mistakes.push(Mistake::in_line(fault.line, "", fault.text)),
+        }
+        for (name, value) in environment {
+            match name.to_str() {
+                Some(name) if name.starts_with("CT_") && !value.is_empty() => {
+                    sources.take_variable(name, value);
+                }
+                _ => {}
+            }
+        }
+        sources.notices.sort();
+        sources
+    }
+
+    fn take_document(&mut self, document: Node) {
+        match document.content {
+            Content::Map(entries) => self.take_section("", entries),
+            Content::Null => {}
+            Content::Text(_) | Content::List(_) => {
+                let text = format!("wants keys with values (`listen: …`), not {}", document.kind());
+                self.mistakes.push(Mistake::in_line(document.line, "", text));
+            }
+        }
+    }
+
+    fn take_section(&mut self, section: &str, entries: Vec<(Name, Node)>) {
+        let mut seen: HashMap<String, usize> = HashMap::new();
+        for (name, value) in entries {
+            let path =
+                if section.is_empty() { name.text.clone() } else { format!("{section}.{}", name.text) };
+            if let Some(first) = seen.insert(name.text.clone(), name.line) {
+                let text = format!("given twice, first on line {first}; keep one of the two");
+                self.mistakes.push(Mistake::in_line(name.line, path, text));
+                continue;
+            }
+            // A dot within a name would make the path of a key that stands elsewhere.
+            let dotted = name.text.contains('.');
+            match KEYS.iter().find(|key| key.path == path && !dotted) {
+                Some(key) => _ = self.file.insert(key.path, (name.line, value)),
+                None if is_section(&path) && !dotted => self.take_subsection(&path, &name, value),
+                None => {
+                    let text = unknown_key(section, &name.text);
+                    self.mistakes.push(Mistake::in_line(name.line, path, text));
+                }
+            }
+        }
+    }
+
+    fn take_subsection(&mut self, path: &str, name: &Name, value: Node) {
+        match value.content {
+            Content::Map(entries) => self.take_section(path, entries),
+            Content::Null => {}
+            Content::Text(_) | Content::List(_) => {
+                let text = format!("is a section: wants keys indented under it, not {}", value.kind());
+                self.mistakes.push(Mistake::in_line(name.line, path, text));
+            }
+        }
+    }
+
+    /// An unknown variable is no mistake: Kubernetes makes some of its own, of the names of its services. But
+    /// one that is nearly ours is worth a word.
+    fn take_variable(&mut self, name: &str, value: OsString) {
+        const TYPING_EDITS_MAX: usize = 2;
+        if let Some(key) = KEYS.iter().find(|key| key.variable() == name) {
+            self.variables.insert(key.path, value.into_string().ok());
+            return;
+        }
+        let near =
+            |key: &Key| unlikeness(&key.variable(), name).is_some_and(|edits| edits <= TYPING_EDITS_MAX);
+        if let Some(key) = KEYS.iter().find(|key| near(key)) {
+            self.notices.push(format!("{name} (environment) is ignored; did you mean {}?", key.variable()));
+        }
+    }
+
+    /// The value of `key`. What cannot be read becomes a mistake, and the default takes its place, so that
+    /// the other keys can still be checked.
+    pub(super) fn setting<T: Value>(&mut self, key: &'static Key, default: T) -> Setting<T> {
+        let from_file = self.file.remove(key.path).filter(|(_, node)| !is_unset::<T>(node));
+        let (read, origin) = if let Some(text) = self.variables.remove(key.path) {
+            let text = text.ok_or_else(|| "is not UTF-8 text".to_owned());
+            (text.and_then(|text| T::read(Written::Variable(&text))), Origin::Variable)
+        } else if let Some((line, node)) = from_file {
+            (T::read(Written::Yaml(&node)), Origin::Line(line))
+        } else {
+            return Setting { value: default, origin: Origin::Default, key };
+        };
+        match read {
+            Ok(value) if !value.is_zero() => Setting { value, origin, key },
+            Ok(value) => match key.zero {
+                Zero::IsDefault | Zero::EmptyIsDefault => Setting { value: default, origin, key },
+                Zero::Refused(instead) => self.mistaken(key, origin, instead.to_owned(), default),
+                Zero::Means(_) | Zero::Nothing => Setting { value, origin, key },
+            },
+            Err(text) => self.mistaken(key, origin, text, default),
+        }
+    }
+
+    fn mistaken<T>(&mut self, key: &'static Key, origin: Origin, text: String, default: T) -> Setting<T> {
+        self.mistakes.push(Mistake::of(key, origin, text));
+        Setting { value: default, origin: Origin::Mistaken, key }
+    }
+}
+
+/// Nothing at all; or an empty text, where an empty text is no value.
+fn is_unset<T: Value>(node: &Node) -> bool {
+    match &node.content {
+        Content::Null => true,
+        Content::Text(text) => text.is_empty() && !T::MAY_BE_EMPTY,
+        Content::List(_) | Content::Map(_) => false,
+    }
+}
+
+fn is_section(path: &str) -> bool {
+    KEYS.iter().any(|key| key.path.strip_prefix(path).is_some_and(|rest| rest.starts_with('.')))
+}

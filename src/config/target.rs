@@ -1,0 +1,260 @@
+//! The upstream: where requests go, and how a tenant's ID gets into their path.
+#![forbid(unsafe_code)]
+
+use crate::tenant::TenantId;
+
+/// Stands for the tenant's ID in the target's path.
+const PLACEHOLDER: &str = "{tenant}";
+
+/// The port of `http://` without one.
+const HTTP_PORT: u16 = 80;
+
+/// Where requests go. Checked: every part can be written into a request as it is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Target {
+    /// Name or address to connect to; an IPv6 address without its brackets.
+    pub host: String,
+    /// Port to connect to.
+    pub port: u16,
+    /// Value of the `Host` header: host and port as written.
+    pub host_header: String,
+    /// The path and what follows it, cut where the tenant's ID goes: never empty, and one piece when it goes
+    /// nowhere.
+    pieces: Vec<String>,
+}
+
+impl Target {
+    /// Reads `http://host[:port][/path][?query]`, where the scheme may be left out. The error says what to
+    /// write.
+    pub(super) fn parse(text: &str) -> Result<Self, String> {
+        let rest = without_scheme(text)?;
+        let (authority, path) = match rest.find(['/', '?', '#']) {
+            Some(at) => rest.split_at_checked(at).unwrap_or((rest, "")),
+            None => (rest, ""),
+        };
+        // Not to be shown: what stands in front of an @ may be a password.
+        if authority.contains('@') {
+            return Err("user and password do not belong here: set auth.egress.username and \
+                        auth.egress.password"
+                .into());
+        }
+        let (host, port) = host_and_port(authority)?;
+        Ok(Self { host, port, host_header: authority.to_owned(), pieces: path_pieces(path)? })
+    }
+
+    /// Appends the request's target (path and query) for `tenant`, percent-encoded where the path cannot
+    /// carry a byte of its ID (RFC 3986 section 3.3).
+    pub fn path_for(&self, tenant: &TenantId, out: &mut Vec<u8>) {
+        for (at, piece) in self.pieces.iter().enumerate() {
+            if at > 0 {
+                encode(tenant.as_str(), out);
+            }
+            out.extend_from_slice(piece.as_bytes());
+        }
+    }
+
+    /// Whether the path depends on the tenant.
+    pub fn names_tenant(&self) -> bool {
+        self.pieces.len() > 1
+    }
+}
+
+fn without_scheme(text: &str) -> Result<&str, String> {
+    let Some((scheme, rest)) = text.split_once("://") else { return Ok(text) };
+    if scheme.eq_ignore_ascii_case("http") {
+        Ok(rest)
+    } else if scheme.eq_ignore_ascii_case("https") {
+        Err("TLS to the upstream is not built in yet; write http:// and let something else do the TLS".into())
+    } else {
+        Err(format!("{} is not a scheme we know; write http://host:port/path", super::value::found(scheme)))
+    }
+}
+
+fn host_and_port(authority: &str) -> Result<(String, u16), String> {
+    let (host, port) = match authority.strip_prefix('[') {
+        Some(rest) => {
+            let (address, behind) = rest.split_once(']').ok_or("an IPv6 address lacks its closing ]")?;
+            if address.parse::<std::net::Ipv6Addr>().is_err() {
+                return Err(format!("{} is not an IPv6 address", super::value::found(address)));
+            }
+            let port = match behind.strip_prefix(':') {
+                Some(port) => Some(port),
+                None if behind.is_empty() => None,
+                None => return Err("after the ] of an IPv6 address goes :port or /path".into()),
+            };
+            (address, port)
+        }
+        None => match authority.split_once(':') {
+            Some((_, behind)) if behind.contains(':') => {
+                return Err("an IPv6 address stands in brackets: http://[::1]:9090/path".into());
+            }
+            Some((host, port)) => (host, Some(port)),
+            None => (authority, None),
+        },
+    };
+    if host.is_empty() {
+        return Err("the host is missing; write http://host:port/path".into());
+    }
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._:".contains(&byte);
+    if !host.bytes().all(plain) {
+        return Err(format!("{} is not a host's name or address", super::value::found(host)));
+    }
+    let port = match port {
+        None => HTTP_PORT,
+        Some(port) => parse_port(port)?,
+    };
+    Ok((host.to_owned(), port))
+}
+
+/// A port to connect to: 1–65535, in digits only.
+fn parse_port(text: &str) -> Result<u16, String> {
+    let digits = text.bytes().all(|byte| byte.is_ascii_digit());
+    let port = text.parse().ok().filter(|&port| port > 0 && digits);
+    port.ok_or_else(|| format!("{} is not a port; write a number from 1 to 65535", super::value::found(text)))
+}
+
+/// The path and query, cut at each placeholder.
+fn path_pieces(path: &str) -> Result<Vec<String>, String> {
+    if path.contains('#') {
+        return Err("a fragment (#…) is never sent: remove it".into());
+    }
+    if let Some(byte) = path.bytes().find(|byte| !byte.is_ascii_graphic()) {
+        let shown = byte.escape_ascii();
+        return Err(format!("'{shown}' cannot stand in a URL as it is: percent-encode it"));
+    }
+    let query = path.split_once('?').map_or("", |(_, query)| query);
+    if query.contains(['{', '}']) {
+        return Err(format!("{PLACEHOLDER} can stand in the path only, not behind the ?"));
+    }
+    let pieces: Vec<&str> = path.split(PLACEHOLDER).collect();
+    if pieces.iter().any(|piece| piece.contains(['{', '}'])) {
+        return Err(format!("the only placeholder is {PLACEHOLDER}; percent-encode other braces"));
+    }
+    let mut pieces: Vec<String> = pieces.into_iter().map(str::to_owned).collect();
+    if let Some(first) = pieces.first_mut().filter(|first| !first.starts_with('/')) {
+        first.insert(0, '/');
+    }
+    Ok(pieces)
+}
+
+/// Appends `id` as part of a path: unreserved characters, and those others of a path segment that no server
+/// gives a meaning of their own, stay as they are.
+fn encode(id: &str, out: &mut Vec<u8>) {
+    const HEX: &[u8; 16] = b"0123456789ABCDEF";
+    for byte in id.bytes() {
+        if byte.is_ascii_alphanumeric() || b"-._~!*'():".contains(&byte) {
+            out.push(byte);
+        } else {
+            let digit = |nibble: u8| HEX.get(usize::from(nibble)).copied().unwrap_or(b'0');
+            out.extend_from_slice(&[b'%', digit(byte >> 4), digit(byte & 15)]);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tenant::IdRules;
+
+    fn target(text: &str) -> Target {
+        Target::parse(text).unwrap_or_else(|error| panic!("{text}: {error}"))
+    }
+
+    fn path(text: &str, tenant: &str) -> String {
+        let mut out = b"POST ".to_vec();
+        target(text).path_for(&TenantId::new(tenant, IdRules::Thanos).unwrap(), &mut out);
+        String::from_utf8(out).unwrap().strip_prefix("POST ").unwrap().to_owned()
+    }
+
+    #[test]
+    fn host_and_port_are_taken_apart() {
+        for (text, host, port, host_header) in [
+            ("http://thanos:19291/api/v1/receive", "thanos", 19291, "thanos:19291"),
+            ("HTTP://10.0.0.7/x", "10.0.0.7", 80, "10.0.0.7"),
+            ("127.0.0.1:9090", "127.0.0.1", 9090, "127.0.0.1:9090"),
+            ("mimir/api/v1/push", "mimir", 80, "mimir"),
+            ("http://[::1]:8080/", "::1", 8080, "[::1]:8080"),
+            ("http://[fd00::1]", "fd00::1", 80, "[fd00::1]"),
+            ("http://a_b.c-d.:1", "a_b.c-d.", 1, "a_b.c-d.:1"),
+            ("http://h?x=1", "h", 80, "h"),
+        ] {
+            let target = target(text);
+            assert_eq!(
+                (&*target.host, target.port, &*target.host_header),
+                (host, port, host_header),
+                "{text}"
+            );
+        }
+    }
+
+    #[test]
+    fn the_path_stays_as_written() {
+        assert_eq!(path("http://h/api/v1/push", "t"), "/api/v1/push");
+        assert_eq!(path("http://h/a%20b//c/", "t"), "/a%20b//c/");
+        assert_eq!(path("http://h", "t"), "/");
+        assert_eq!(path("http://h/", "t"), "/");
+        assert_eq!(path("http://h/w?extra_label=a=b&c", "t"), "/w?extra_label=a=b&c");
+        assert_eq!(path("http://h?a=b", "t"), "/?a=b");
+        assert!(!target("http://h/api").names_tenant());
+    }
+
+    #[test]
+    fn the_tenant_stands_where_the_path_says() {
+        let text = "http://vm:8480/insert/{tenant}/prometheus/api/v1/write";
+        assert!(target(text).names_tenant());
+        assert_eq!(path(text, "42"), "/insert/42/prometheus/api/v1/write");
+        assert_eq!(path(text, "42:7"), "/insert/42:7/prometheus/api/v1/write");
+        assert_eq!(path("http://h/{tenant}", "t"), "/t");
+        assert_eq!(path("http://h/{tenant}/x-{tenant}?q", "t"), "/t/x-t?q");
+    }
+
+    #[test]
+    fn an_id_cannot_leave_its_place_in_the_path() {
+        assert_eq!(path("http://h/{tenant}/x", "a?b#c%d"), "/a%3Fb%23c%25d/x");
+        assert_eq!(path("http://h/{tenant}/x", "a+b&c=d;e@f\"<>"), "/a%2Bb%26c%3Dd%3Be%40f%22%3C%3E/x");
+        assert_eq!(path("http://h/{tenant}/x", "A-z.0_~!*'()"), "/A-z.0_~!*'()/x");
+    }
+
+    #[test]
+    fn what_cannot_be_sent_to_is_refused_with_a_word_of_help() {
+        for (text, said) in [
+            ("https://h/", "TLS to the upstream is not built in yet"),
+            ("HTTPS://h/", "TLS to the upstream is not built in yet"),
+            ("ftp://h/", "\"ftp\" is not a scheme we know"),
+            ("http://", "the host is missing"),
+            ("http:///x", "the host is missing"),
+            ("http://:80/x", "the host is missing"),
+            ("http://h:/x", "\"\" is not a port"),
+            ("http://h:0/x", "\"0\" is not a port"),
+            ("http://h:65536/x", "\"65536\" is not a port"),
+            ("http://h:+80/x", "\"+80\" is not a port"),
+            ("http://h:80x/x", "\"80x\" is not a port"),
+            ("http://::1/x", "stands in brackets"),
+            ("http://[::1/x", "lacks its closing ]"),
+            ("http://[::g]/x", "\"::g\" is not an IPv6 address"),
+            ("http://[::1]80/x", "after the ]"),
+            ("http://a b/x", "\"a b\" is not a host's name"),
+            ("http://höst/x", "is not a host's name"),
+            ("http://h\r\nX: y/", "is not a host's name"),
+            ("http://{tenant}.h/x", "is not a host's name"),
+            ("http://h/x#y", "a fragment"),
+            ("http://h/a b", "' ' cannot stand in a URL"),
+            ("http://h/a\r\nb", "'\\r' cannot stand in a URL"),
+            ("http://h/ä", "percent-encode it"),
+            ("http://h/x?t={tenant}", "can stand in the path only"),
+            ("http://h/{user}/x", "the only placeholder is {tenant}"),
+            ("http://h/{tenant}}/x", "the only placeholder is {tenant}"),
+        ] {
+            let error = Target::parse(text).unwrap_err();
+            assert!(error.contains(said), "{text}: {error}");
+        }
+    }
+
+    #[test]
+    fn a_password_in_the_target_is_refused_and_not_repeated() {
+        for text in ["http://user:hunter2@h/x", "hunter2@h", "http://hunter2@[::1]:80/"] {
+            let error = Target::parse(text).unwrap_err();
+            assert!(error.contains("auth.egress.username") && !error.contains("hunter2"), "{error}");
+        }
+    }
+}

@@ -1,0 +1,357 @@
+//! Deadlines for operations in flight: an operation is *cut short* and then awaited, never dropped.
+//!
+//! Design constraints, all from the ring (each was reproduced on monoio 0.2.4):
+//! - A read that is dropped when its time is up loses the bytes it may just have received; a write that is dropped
+//!   goes on sending; a runtime that is dropped with operations pending leaks their sockets. So whoever started an
+//!   operation must await its end.
+//! - A cancel handle for each operation costs two allocations and a timer. A core does tens of thousands of
+//!   operations a second, of which none runs late.
+//! - monoio has no cancelable form of `readable` or `connect`.
+//!
+//! Design: a socket whose time is up is shut down (`shutdown(2)`), by the sweeper of its core. The kernel then ends
+//! whatever is pending on it, under io_uring as under epoll: a read or a poll finds the end of the stream, a write
+//! fails with EPIPE, a connect fails. The task that awaits the operation goes on, asks its [`Watch`] whether it was
+//! cut, and closes the socket. Setting a deadline stores a number; it costs no allocation, no timer, and no call.
+//!
+//! The sweeper looks at the earliest deadlines every [`SWEEP_MILLIS`]; with nothing to watch it sleeps for good.
+//! Deadlines mostly move later, so the heap keeps one entry a socket and puts it back when it comes up early.
+
+use std::cell::{Cell, RefCell};
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+use std::future::poll_fn;
+use std::os::fd::{BorrowedFd, RawFd};
+use std::rc::Rc;
+use std::task::{Poll, Waker};
+use std::time::{Duration, Instant};
+
+use crate::limits::SWEEP_MILLIS;
+
+/// What happens when a deadline passes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cut {
+    /// Reading ends, as if the peer had closed; an answer can still be written.
+    Read,
+    /// Both directions end.
+    Both,
+}
+
+/// All deadlines of one core.
+#[derive(Clone, Debug, Default)]
+pub struct Deadlines {
+    shared: Rc<Shared>,
+}
+
+#[derive(Debug, Default)]
+struct Shared {
+    table: RefCell<Table>,
+    sweeper: RefCell<Option<Waker>>,
+    ended: Cell<bool>,
+}
+
+#[derive(Debug, Default)]
+struct Table {
+    entries: Vec<Entry>,
+    vacant: Vec<usize>,
+    /// Times at which to look at an entry: never later than its deadline, sometimes long before.
+    due: BinaryHeap<Reverse<(Instant, usize, u64)>>,
+    watched: usize,
+    next_key: u64,
+}
+
+#[derive(Debug)]
+struct Entry {
+    /// Unique over all time, so that an old `due` can't be taken for that of a new socket in the same place.
+    key: u64,
+    target: Target,
+    deadline: Option<Instant>,
+    /// The earliest time in `due` for this entry.
+    look_at: Option<Instant>,
+    cut: Cut,
+    expired: bool,
+    idle: bool,
+}
+
+#[derive(Debug)]
+enum Target {
+    Socket(RawFd),
+    Task(Option<Waker>),
+    Vacant,
+}
+
+/// One socket's (or one waiting task's) place among the deadlines; taken out when dropped.
+#[derive(Debug)]
+pub struct Watch {
+    deadlines: Deadlines,
+    place: usize,
+}
+
+impl Deadlines {
+    /// Watches a socket. The watch must be dropped before the socket is closed: keep both in one struct, the
+    /// watch first.
+    pub fn watch_socket(&self, fd: RawFd) -> Watch {
+        self.watch(Target::Socket(fd))
+    }
+
+    /// Watches a task that waits for something other than a socket; see [`Watch::wait`].
+    pub fn watch_task(&self) -> Watch {
+        self.watch(Target::Task(None))
+    }
+
+    /// Shuts down reading on every socket that is marked idle, now: what draining does to connections between
+    /// two requests. A request that has arrived already is still read, as the kernel keeps what it has received.
+    pub fn cut_idle(&self) {
+        let mut table = self.shared.table.borrow_mut();
+        for entry in table.entries.iter_mut().filter(|e| e.idle) {
+            entry.cut = Cut::Read;
+            entry.fire();
+        }
+    }
+
+    /// The sweeper: one task a core, which ends after [`end`](Self::end).
+    pub async fn sweep(&self) {
+        while !self.shared.ended.get() {
+            self.something_to_watch().await;
+            monoio::time::sleep(Duration::from_millis(SWEEP_MILLIS)).await;
+            self.shared.table.borrow_mut().fire_due(Instant::now());
+        }
+    }
+
+    /// Ends the sweeper. To be called when all tasks with deadlines have ended.
+    pub fn end(&self) {
+        self.shared.ended.set(true);
+        self.wake_sweeper();
+    }
+
+    async fn something_to_watch(&self) {
+        poll_fn(|cx| {
+            if self.shared.ended.get() || self.shared.table.borrow().watched > 0 {
+                return Poll::Ready(());
+            }
+            *self.shared.sweeper.borrow_mut() = Some(cx.waker().clone());
+            Poll::Pending
+        })
+        .await;
+    }
+
+    fn wake_sweeper(&self) {
+        if let Some(waker) = self.shared.sweeper.take() {
+            waker.wake();
+        }
+    }
+
+    fn watch(&self, target: Target) -> Watch {
+        let mut table = self.shared.table.borrow_mut();
+        let place = table.insert(target);
+        drop(table);
+        self.wake_sweeper();
+        Watch { deadlines: self.clone(), place }
+    }
+
+    fn with<R>(&self, place: usize, f: impl FnOnce(&mut Entry) -> R) -> Option<R> {
+        self.shared.table.borrow_mut().entries.get_mut(place).map(f)
+    }
+}
+
+impl Watch {
+    /// From now on the deadline is `at`.
+    pub fn set(&self, at: Instant, cut: Cut) {
+        self.deadlines.shared.table.borrow_mut().set(self.place, at, cut);
+    }
+
+    /// From now on there is no deadline.
+    pub fn clear(&self) {
+        self.deadlines.with(self.place, |e| e.deadline = None);
+    }
+
+    /// Whether a deadline has passed and the socket was shut down for it.
+    pub fn expired(&self) -> bool {
+        self.deadlines.with(self.place, |e| e.expired).unwrap_or(false)
+    }
+
+    /// Marks the socket as waiting for nothing but its peer's next request: [`Deadlines::cut_idle`] may end it.
+    pub fn set_idle(&self, idle: bool) {
+        self.deadlines.with(self.place, |e| e.idle = idle);
+    }
+
+    /// Waits until `ready` says so, or until the deadline: true when ready. Whoever makes it ready calls the
+    /// waker that `ready` was given.
+    pub async fn wait(&self, mut ready: impl FnMut(&Waker) -> bool) -> bool {
+        poll_fn(|cx| {
+            if ready(cx.waker()) {
+                return Poll::Ready(true);
+            }
+            if self.expired() {
+                return Poll::Ready(false);
+            }
+            self.deadlines.with(self.place, |e| e.target = Target::Task(Some(cx.waker().clone())));
+            Poll::Pending
+        })
+        .await
+    }
+}
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        self.deadlines.shared.table.borrow_mut().remove(self.place);
+    }
+}
+
+impl Table {
+    fn insert(&mut self, target: Target) -> usize {
+        self.next_key += 1;
+        self.watched += 1;
+        let entry = Entry {
+            key: self.next_key,
+            target,
+            deadline: None,
+            look_at: None,
+            cut: Cut::Both,
+            expired: false,
+            idle: false,
+        };
+        match self.vacant.pop() {
+            Some(place) => {
+                self.entries[place] = entry;
+                place
+            }
+            None => {
+                self.entries.push(entry);
+                self.entries.len() - 1
+            }
+        }
+    }
+
+    fn remove(&mut self, place: usize) {
+        let Some(entry) = self.entries.get_mut(place) else { return };
+        (entry.target, entry.deadline, entry.idle) = (Target::Vacant, None, false);
+        self.vacant.push(place);
+        self.watched -= 1;
+        if self.watched == 0 {
+            // Nothing refers to what is left: old looks of sockets that are gone.
+            self.due.clear();
+        }
+    }
+
+    fn set(&mut self, place: usize, at: Instant, cut: Cut) {
+        let Some(entry) = self.entries.get_mut(place) else { return };
+        (entry.deadline, entry.cut) = (Some(at), cut);
+        if entry.look_at.is_none_or(|earliest| at < earliest) {
+            entry.look_at = Some(at);
+            self.due.push(Reverse((at, place, entry.key)));
+        }
+    }
+
+    fn fire_due(&mut self, now: Instant) {
+        while let Some(&Reverse((at, place, key))) = self.due.peek() {
+            if at > now {
+                return;
+            }
+            self.due.pop();
+            let Some(entry) = self.entries.get_mut(place).filter(|e| e.key == key && e.look_at == Some(at))
+            else {
+                continue;
+            };
+            entry.look_at = None;
+            match entry.deadline {
+                Some(deadline) if deadline <= now => entry.fire(),
+                Some(later) => {
+                    entry.look_at = Some(later);
+                    self.due.push(Reverse((later, place, key)));
+                }
+                None => {}
+            }
+        }
+    }
+}
+
+impl Entry {
+    fn fire(&mut self) {
+        self.deadline = None;
+        self.expired = true;
+        match &mut self.target {
+            Target::Socket(fd) => {
+                let how = match self.cut {
+                    Cut::Read => rustix::net::Shutdown::Read,
+                    Cut::Both => rustix::net::Shutdown::Both,
+                };
+                // SAFETY: the descriptor is open: its owner drops the watch, which makes this entry vacant,
+                // before it closes the socket (`Stream` declares them in this order), all on this thread.
+                let fd = unsafe { BorrowedFd::borrow_raw(*fd) };
+                // Fails only when the peer has gone, and then nothing is pending any more.
+                let _ = rustix::net::shutdown(fd, how);
+            }
+            Target::Task(waker) => {
+                if let Some(waker) = waker.take() {
+                    waker.wake();
+                }
+            }
+            Target::Vacant => {}
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn after(start: Instant, millis: u64) -> Instant {
+        start + Duration::from_millis(millis)
+    }
+
+    #[test]
+    fn a_deadline_fires_once_it_has_passed_and_not_before() {
+        let (deadlines, start) = (Deadlines::default(), Instant::now());
+        let watch = deadlines.watch_task();
+        watch.set(after(start, 100), Cut::Both);
+        deadlines.shared.table.borrow_mut().fire_due(after(start, 99));
+        assert!(!watch.expired());
+        deadlines.shared.table.borrow_mut().fire_due(after(start, 100));
+        assert!(watch.expired());
+    }
+
+    #[test]
+    fn a_deadline_that_moved_later_does_not_fire_at_its_old_time() {
+        let (deadlines, start) = (Deadlines::default(), Instant::now());
+        let watch = deadlines.watch_task();
+        watch.set(after(start, 100), Cut::Both);
+        watch.set(after(start, 300), Cut::Both);
+        deadlines.shared.table.borrow_mut().fire_due(after(start, 200));
+        assert!(!watch.expired());
+        deadlines.shared.table.borrow_mut().fire_due(after(start, 300));
+        assert!(watch.expired());
+    }
+
+    #[test]
+    fn a_deadline_that_moved_earlier_fires_early() {
+        let (deadlines, start) = (Deadlines::default(), Instant::now());
+        let watch = deadlines.watch_task();
+        watch.set(after(start, 60_000), Cut::Read);
+        watch.set(after(start, 100), Cut::Read);
+        deadlines.shared.table.borrow_mut().fire_due(after(start, 100));
+        assert!(watch.expired());
+    }
+
+    #[test]
+    fn a_cleared_deadline_and_a_dropped_watch_never_fire() {
+        let (deadlines, start) = (Deadlines::default(), Instant::now());
+        let cleared = deadlines.watch_task();
+        cleared.set(after(start, 100), Cut::Both);
+        cleared.clear();
+        let dropped = deadlines.watch_task();
+        dropped.set(after(start, 100), Cut::Both);
+        drop(dropped);
+        let newcomer = deadlines.watch_task();
+        deadlines.shared.table.borrow_mut().fire_due(after(start, 100));
+        assert!(!cleared.expired());
+        assert!(!newcomer.expired(), "it stands where the dropped one stood, but it is another");
+    }
+
+    #[test]
+    fn moving_a_deadline_later_a_thousand_times_keeps_one_entry() {
+        let (deadlines, start) = (Deadlines::default(), Instant::now());
+        let watch = deadlines.watch_task();
+        (0..1_000).for_each(|i| watch.set(after(start, 100 + i), Cut::Read));
+        assert_eq!(deadlines.shared.table.borrow().due.len(), 1);
+    }
+}

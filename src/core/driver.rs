@@ -1,0 +1,135 @@
+//! Which ring a core has: io_uring where the kernel lets us, else epoll.
+//!
+//! Containers often forbid io_uring by seccomp, and old kernels lack what is needed: so it is tried at the start,
+//! on a thread of its own and with the very flags that the cores will use, before anything depends on it.
+
+use std::future::Future;
+use std::io;
+
+use monoio::{IoUringDriver, LegacyDriver, RuntimeBuilder};
+
+use super::stream::Blocking;
+use crate::config::Driver as DriverChoice;
+
+/// A ring that is known to work here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Driver {
+    /// io_uring, with what this kernel can do to spare interrupts.
+    IoUring(TaskRun),
+    /// epoll.
+    Epoll,
+}
+
+/// When the kernel does its part of completing operations.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TaskRun {
+    /// When we ask for completions, and never between (Linux 6.1).
+    Deferred,
+    /// At any system call, without an interrupt (Linux 5.19).
+    Cooperative,
+    /// At once, by an interrupt.
+    Eager,
+}
+
+/// Entries of a core's submission queue. Submissions are flushed when it is full, so that it bounds no load.
+const ENTRIES: u32 = 1_024;
+
+impl Driver {
+    /// The ring to use: what `choice` says, if it works here. For `auto`, also says why it is not io_uring.
+    ///
+    /// # Errors
+    /// When io_uring is asked for and does not work.
+    pub fn probe(choice: DriverChoice) -> io::Result<(Self, Option<io::Error>)> {
+        match (choice, probe_io_uring()) {
+            (DriverChoice::Epoll, _) => Ok((Self::Epoll, None)),
+            (_, Ok(driver)) => Ok((driver, None)),
+            (DriverChoice::Auto, Err(why)) => Ok((Self::Epoll, Some(why))),
+            (DriverChoice::IoUring, Err(why)) => Err(why),
+        }
+    }
+
+    /// For the log and the metrics.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::IoUring(_) => "io_uring",
+            Self::Epoll => "epoll",
+        }
+    }
+
+    /// How it wants its sockets.
+    pub fn blocking(self) -> Blocking {
+        match self {
+            Self::IoUring(_) => Blocking::Yes,
+            Self::Epoll => Blocking::No,
+        }
+    }
+
+    /// Runs a future, and all that it spawns, on a ring of its own on this thread.
+    ///
+    /// # Errors
+    /// When the ring can't be set up.
+    pub fn block_on<F: Future>(self, future: F) -> io::Result<F::Output> {
+        match self {
+            Self::IoUring(task_run) => {
+                let builder = RuntimeBuilder::<IoUringDriver>::new().with_entries(ENTRIES);
+                Ok(builder.uring_builder(flags(task_run)).enable_timer().build()?.block_on(future))
+            }
+            Self::Epoll => {
+                let builder = RuntimeBuilder::<LegacyDriver>::new().with_entries(ENTRIES);
+                Ok(builder.enable_timer().build()?.block_on(future))
+            }
+        }
+    }
+}
+
+fn flags(task_run: TaskRun) -> io_uring::Builder {
+    let mut builder = io_uring::IoUring::builder();
+    match task_run {
+        TaskRun::Deferred => builder.setup_single_issuer().setup_defer_taskrun(),
+        TaskRun::Cooperative => builder.setup_coop_taskrun(),
+        TaskRun::Eager => &mut builder,
+    };
+    builder
+}
+
+/// Tries the flags from the best to the plainest, on a thread that ends with its ring.
+fn probe_io_uring() -> io::Result<Driver> {
+    let probe = std::thread::Builder::new().name("probe".into()).spawn(|| {
+        if !monoio::utils::detect_uring() {
+            return Err(io::Error::new(
+                io::ErrorKind::Unsupported,
+                "the kernel forbids io_uring or lacks an operation",
+            ));
+        }
+        let mut why = io::Error::from(io::ErrorKind::Unsupported);
+        for task_run in [TaskRun::Deferred, TaskRun::Cooperative, TaskRun::Eager] {
+            let driver = Driver::IoUring(task_run);
+            let nap = async { monoio::time::sleep(std::time::Duration::from_millis(1)).await };
+            match driver.block_on(nap) {
+                Ok(()) => return Ok(driver),
+                Err(e) => why = e,
+            }
+        }
+        Err(why)
+    })?;
+    probe.join().unwrap_or_else(|_| Err(io::Error::other("the probe panicked")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn epoll_always_works() {
+        let (driver, why_not) = Driver::probe(DriverChoice::Epoll).unwrap();
+        assert_eq!(driver, Driver::Epoll);
+        assert!(why_not.is_none());
+        assert_eq!(driver.block_on(async { 7 }).unwrap(), 7);
+    }
+
+    #[test]
+    fn auto_finds_a_ring_that_works() {
+        let (driver, _) = Driver::probe(DriverChoice::Auto).unwrap();
+        assert_eq!(driver.block_on(async { 7 }).unwrap(), 7);
+    }
+}

@@ -1,0 +1,223 @@
+//! The one kind of connection that ingest and egress read and write.
+//!
+//! What lies underneath is this module's business alone: plain TCP now; TLS is to become another [`Transport`],
+//! without a change to any caller. Every operation runs to its end (see [`deadline`](super::deadline)): a caller
+//! sets a deadline first and looks at [`expired`](Stream::expired) when an operation fails or finds the end.
+
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
+use std::time::Instant;
+
+use monoio::buf::{IoBuf, IoBufMut};
+use monoio::io::{AsyncReadRent, AsyncWriteRent};
+use monoio::net::TcpStream;
+
+use super::buffers::Gather;
+use super::deadline::{Cut, Deadlines, Watch};
+
+/// A connection with its deadline.
+#[derive(Debug)]
+pub struct Stream {
+    // Before the transport: the watch must be gone when the descriptor is closed.
+    watch: Watch,
+    transport: Transport,
+    peer: SocketAddr,
+}
+
+#[derive(Debug)]
+enum Transport {
+    Tcp(TcpStream),
+}
+
+impl Drop for Stream {
+    /// The ring closes the descriptor in its own time; the peer, and whoever counts connections, hear of it now.
+    fn drop(&mut self) {
+        // Fails only when the peer has gone already.
+        let _ = rustix::net::shutdown(self.fd(), rustix::net::Shutdown::Both);
+    }
+}
+
+/// How the ring wants its sockets: io_uring would return EAGAIN at once for one that does not block, and epoll
+/// would stop the core for one that does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Blocking {
+    /// For io_uring.
+    Yes,
+    /// For epoll.
+    No,
+}
+
+impl Stream {
+    /// A connection that was accepted, here or on another core.
+    ///
+    /// # Errors
+    /// When the socket is broken already or the ring can't take it.
+    pub fn accepted(socket: OwnedFd, blocking: Blocking, deadlines: &Deadlines) -> io::Result<Self> {
+        let socket = std::net::TcpStream::from(socket);
+        let peer = socket.peer_addr().unwrap_or_else(|_| SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0)));
+        let peer = SocketAddr::new(peer.ip().to_canonical(), peer.port());
+        Self::over(socket, blocking, peer, deadlines)
+    }
+
+    /// Connects to `address` until `deadline`.
+    ///
+    /// # Errors
+    /// What the kernel says; `TimedOut` when the deadline has passed.
+    pub async fn connect(
+        address: SocketAddr,
+        deadline: Instant,
+        blocking: Blocking,
+        deadlines: &Deadlines,
+    ) -> io::Result<Self> {
+        use socket2::{Domain, Protocol, Socket, Type};
+        let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+        socket.set_nonblocking(true)?;
+        match socket.connect(&address.into()) {
+            Err(e) if e.raw_os_error() != Some(rustix::io::Errno::INPROGRESS.raw_os_error()) => {
+                return Err(e);
+            }
+            _ => {}
+        }
+        let stream = Self::over(socket.into(), Blocking::No, address, deadlines)?;
+        stream.watch.set(deadline, Cut::Both);
+        stream.connected(blocking).await?;
+        Ok(stream)
+    }
+
+    fn over(
+        socket: std::net::TcpStream,
+        blocking: Blocking,
+        peer: SocketAddr,
+        deadlines: &Deadlines,
+    ) -> io::Result<Self> {
+        socket.set_nonblocking(blocking == Blocking::No)?;
+        // Requests and replies are written whole: waiting for more would only delay them.
+        socket.set_nodelay(true)?;
+        let watch = deadlines.watch_socket(socket.as_raw_fd());
+        Ok(Self { watch, transport: Transport::Tcp(TcpStream::from_std(socket)?), peer })
+    }
+
+    async fn connected(&self, blocking: Blocking) -> io::Result<()> {
+        let Transport::Tcp(tcp) = &self.transport;
+        tcp.writable(false).await?;
+        if self.expired() {
+            return Err(io::ErrorKind::TimedOut.into());
+        }
+        let fd = self.fd();
+        let socket = socket2::SockRef::from(&fd);
+        if let Some(error) = socket.take_error()? {
+            return Err(error);
+        }
+        socket.set_nonblocking(blocking == Blocking::No)
+    }
+
+    fn fd(&self) -> BorrowedFd<'_> {
+        let Transport::Tcp(tcp) = &self.transport;
+        // SAFETY: monoio's stream keeps its descriptor open until it is dropped, which is not while `self` is
+        // borrowed. (It has no `AsFd` to say so itself.)
+        unsafe { BorrowedFd::borrow_raw(tcp.as_raw_fd()) }
+    }
+
+    /// The peer's address.
+    pub fn peer(&self) -> SocketAddr {
+        self.peer
+    }
+
+    /// Sets the deadline of what is done from now on.
+    pub fn set_deadline(&self, at: Instant, cut: Cut) {
+        self.watch.set(at, cut);
+    }
+
+    /// There is nothing to be awaited for now.
+    pub fn clear_deadline(&self) {
+        self.watch.clear();
+    }
+
+    /// Whether this connection was cut, by its deadline or by draining.
+    pub fn expired(&self) -> bool {
+        self.watch.expired()
+    }
+
+    /// Waits until there is something to read, or the end; meanwhile the connection counts as idle.
+    ///
+    /// # Errors
+    /// When the socket is broken.
+    pub async fn idle(&self) -> io::Result<()> {
+        self.watch.set_idle(true);
+        let Transport::Tcp(tcp) = &self.transport;
+        let result = tcp.readable(false).await;
+        self.watch.set_idle(false);
+        result
+    }
+
+    /// Reads into the room that `buffer` has left (there must be some); 0 bytes mean the end.
+    ///
+    /// # Errors
+    /// When the connection was reset, or cut.
+    pub async fn read(&mut self, buffer: Vec<u8>) -> (io::Result<usize>, Vec<u8>) {
+        let capacity = buffer.capacity();
+        self.read_up_to(buffer, capacity).await
+    }
+
+    /// As [`read`](Self::read), but only until `buffer` holds `end` bytes, for which it must have room.
+    ///
+    /// # Errors
+    /// When the connection was reset, or cut.
+    pub async fn read_up_to(&mut self, buffer: Vec<u8>, end: usize) -> (io::Result<usize>, Vec<u8>) {
+        let from = buffer.len();
+        let Transport::Tcp(tcp) = &mut self.transport;
+        let (result, slice) = tcp.read(buffer.slice_mut(from..end)).await;
+        (result, slice.into_inner())
+    }
+
+    /// Writes all of `buffer`.
+    ///
+    /// # Errors
+    /// When the peer has gone, or the deadline passed.
+    pub async fn write_all(&mut self, mut buffer: Vec<u8>) -> (io::Result<()>, Vec<u8>) {
+        let mut written = 0;
+        while written < buffer.len() {
+            let Transport::Tcp(tcp) = &mut self.transport;
+            let (result, slice) = tcp.write(buffer.slice(written..)).await;
+            buffer = slice.into_inner();
+            match result {
+                Ok(0) => return (Err(io::ErrorKind::WriteZero.into()), buffer),
+                Ok(n) => written += n,
+                Err(e) => return (Err(e), buffer),
+            }
+        }
+        (Ok(()), buffer)
+    }
+
+    /// Writes all of `gather`.
+    ///
+    /// # Errors
+    /// When the peer has gone, or the deadline passed.
+    pub async fn write_gather(&mut self, mut gather: Gather) -> io::Result<()> {
+        while !gather.is_done() {
+            let Transport::Tcp(tcp) = &mut self.transport;
+            let (result, rest) = tcp.writev(gather).await;
+            gather = rest;
+            match result {
+                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+                Ok(n) => gather.advance(n),
+                Err(e) => return Err(e),
+            }
+        }
+        Ok(())
+    }
+
+    /// Says that nothing more will be written, so that the peer reads what was to the end and closes.
+    pub async fn finish_writing(&mut self) {
+        let Transport::Tcp(tcp) = &mut self.transport;
+        // Fails only when the peer has closed already, which is what this asks for.
+        let _ = tcp.shutdown().await;
+    }
+
+    /// Whether the peer has neither closed nor sent anything: what an idle connection to an upstream must be.
+    pub fn is_quiet(&self) -> bool {
+        let flags = rustix::net::RecvFlags::PEEK | rustix::net::RecvFlags::DONTWAIT;
+        matches!(rustix::net::recv(self.fd(), &mut [0u8; 1], flags), Err(rustix::io::Errno::AGAIN))
+    }
+}

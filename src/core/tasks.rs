@@ -1,0 +1,69 @@
+//! The tasks of one core, counted, so that its thread ends only when all of them have.
+
+use std::cell::{Cell, RefCell};
+use std::future::{Future, poll_fn};
+use std::rc::Rc;
+use std::task::{Poll, Waker};
+
+/// A group of tasks that can be awaited together. monoio drops what is pending when its runtime ends, which leaks
+/// sockets; so nothing is spawned but through here.
+#[derive(Clone, Debug, Default)]
+pub struct Tasks {
+    shared: Rc<Shared>,
+}
+
+#[derive(Debug, Default)]
+struct Shared {
+    running: Cell<usize>,
+    waiting: RefCell<Vec<Waker>>,
+}
+
+impl Tasks {
+    /// Starts a task.
+    pub fn spawn(&self, task: impl Future<Output = ()> + 'static) {
+        self.shared.running.set(self.shared.running.get() + 1);
+        let tasks = self.clone();
+        drop(monoio::spawn(async move {
+            task.await;
+            tasks.ended();
+        }));
+    }
+
+    /// How many run.
+    pub fn running(&self) -> usize {
+        self.shared.running.get()
+    }
+
+    /// Waits until none runs.
+    pub async fn join(&self) {
+        poll_fn(|cx| {
+            if self.running() == 0 {
+                return Poll::Ready(());
+            }
+            self.shared.waiting.borrow_mut().push(cx.waker().clone());
+            Poll::Pending
+        })
+        .await;
+    }
+
+    fn ended(&self) {
+        self.shared.running.set(self.running() - 1);
+        if self.running() == 0 {
+            self.shared.waiting.take().into_iter().for_each(Waker::wake);
+        }
+    }
+}
+
+/// Lets the other tasks of this core have a turn, and the ring its submissions, before going on.
+pub async fn yield_now() {
+    let mut yielded = false;
+    poll_fn(|cx| {
+        if yielded {
+            return Poll::Ready(());
+        }
+        yielded = true;
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    })
+    .await;
+}

@@ -1,0 +1,253 @@
+//! A core: one pinned thread with one ring, on which ingest and egress meet at the exchange.
+//!
+//! A core ends in two steps, as others may still need it when it needs nobody any more: on `Drain` it stops
+//! accepting and finishes its requests, then says so; on `Stop`, which comes when all cores have said so, it closes
+//! its upstream connections and ends. Its tasks are joined before its ring goes.
+
+use std::io;
+use std::net::TcpListener;
+use std::os::unix::net::UnixStream as StdUnixStream;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+
+use crossbeam_channel::Sender;
+use monoio::io::AsyncReadRent;
+use monoio::net::UnixStream;
+
+use super::deadline::Deadlines;
+use super::stream::Blocking;
+use super::tasks::Tasks;
+use crate::config::plan::{Plan, Secret};
+use crate::core::driver::Driver;
+use crate::egress::lane::LaneLimits;
+use crate::egress::permits::Directory;
+use crate::egress::pool::{Pool, PoolLimits};
+use crate::egress::request::RequestHeads;
+use crate::egress::resolve::Addresses;
+use crate::egress::writer::{Egress, EgressSettings};
+use crate::ingest::connection::{Ingest, IngestSettings};
+use crate::ingest::listener;
+use crate::metrics::Metrics;
+use crate::queue::commons::Commons;
+use crate::queue::exchange::Exchange;
+use crate::queue::fragment::Message;
+use crate::queue::mailbox::{Mailbox, Post};
+use crate::split::SplitLimits;
+
+/// What a core is started with.
+pub struct Seed {
+    /// Its number.
+    pub core: usize,
+    /// The CPU it is pinned to.
+    pub cpu: usize,
+    /// Which ring it has.
+    pub driver: Driver,
+    /// The ways into all cores.
+    pub posts: Box<[Post<Message>]>,
+    /// What is to be done.
+    pub plan: Arc<Plan>,
+    /// What all cores share.
+    pub commons: Arc<Commons>,
+    /// The upstream's addresses.
+    pub addresses: Addresses,
+    /// How many connections each of them may have.
+    pub directory: Arc<Directory>,
+    /// Everybody's counters.
+    pub metrics: Arc<Metrics>,
+    /// Where the core says that it has drained.
+    pub drained: Sender<usize>,
+    /// Where the core says that it has ended, and why (empty when it was told to).
+    pub ended: Sender<(usize, String)>,
+}
+
+/// What connects a core to the rest of the world.
+pub struct Link {
+    /// Its listener.
+    pub listener: TcpListener,
+    /// Its mailbox.
+    pub mailbox: Mailbox<Message>,
+    /// Its end of its doorbell.
+    pub bell: StdUnixStream,
+}
+
+/// Starts a core's thread.
+///
+/// # Errors
+/// When no thread can be started.
+pub fn start(seed: Seed, link: Link) -> io::Result<JoinHandle<()>> {
+    std::thread::Builder::new().name(format!("core-{}", seed.core)).spawn(move || {
+        pin(seed.cpu);
+        seed.metrics.core(seed.core).runs_as(rustix::thread::gettid().as_raw_nonzero().get());
+        let (core, driver, ended) = (seed.core, seed.driver, seed.ended.clone());
+        let result = driver.block_on(run(seed, link)).flatten();
+        let _ = ended.try_send((core, result.err().map(|e| e.to_string()).unwrap_or_default()));
+    })
+}
+
+/// Pinning is for speed alone, so that a failure (a changed affinity mask) is no reason not to run.
+fn pin(cpu: usize) {
+    let mut set = rustix::thread::CpuSet::new();
+    set.set(cpu);
+    if let Err(error) = rustix::thread::sched_setaffinity(None, &set) {
+        tracing::warn!(cpu, %error, "can't pin a core's thread");
+    }
+}
+
+async fn run(seed: Seed, link: Link) -> io::Result<()> {
+    let Link { listener, mailbox, bell } = link;
+    let core = Core::new(&seed, mailbox);
+    let bell_end = bell.try_clone()?;
+    bell.set_nonblocking(seed.driver.blocking() == Blocking::No)?;
+    let bell = UnixStream::from_std(bell)?;
+    core.tools.spawn(answer_the_bell(bell, Rc::clone(&core.exchange)));
+    let deadlines = core.deadlines.clone();
+    core.tools.spawn(async move { deadlines.sweep().await });
+    let stop = listener::canceller();
+    let accepting = listener::accept(listener, Rc::clone(&core.ingest), stop.handle());
+    core.ingress.spawn(async move {
+        if let Err(error) = accepting.await {
+            tracing::error!(%error, "a listener failed");
+        }
+    });
+    core.until(Message::Drain).await;
+    core.ingest.drain();
+    drop(stop.cancel());
+    core.announce_drained(&seed.drained, seed.core);
+    core.until(Message::Stop).await;
+    core.egress.pool().close();
+    core.egress_tasks.join().await;
+    core.deadlines.end();
+    // Ends the read that waits for the bell, as a deadline ends one that waits for a peer.
+    let _ = rustix::net::shutdown(&bell_end, rustix::net::Shutdown::Both);
+    core.tools.join().await;
+    Ok(())
+}
+
+struct Core {
+    exchange: Rc<Exchange>,
+    deadlines: Deadlines,
+    ingest: Rc<Ingest>,
+    egress: Rc<Egress>,
+    /// The listener and the connections.
+    ingress: Tasks,
+    /// The lanes at work.
+    egress_tasks: Tasks,
+    /// What runs as long as the core.
+    tools: Tasks,
+}
+
+impl Core {
+    fn new(seed: &Seed, mailbox: Mailbox<Message>) -> Self {
+        let exchange = Rc::new(Exchange::new(seed.core, mailbox, seed.posts.clone()));
+        let deadlines = Deadlines::default();
+        let (ingress, egress_tasks) = (Tasks::default(), Tasks::default());
+        let ingest = Ingest::new(
+            ingest_settings(&seed.plan, seed.driver.blocking()),
+            Arc::clone(&seed.commons),
+            Rc::clone(&exchange),
+            deadlines.clone(),
+            ingress.clone(),
+            Arc::clone(&seed.metrics),
+        );
+        let egress = egress(seed, &exchange, &deadlines, &egress_tasks);
+        Self { exchange, deadlines, ingest, egress, ingress, egress_tasks, tools: Tasks::default() }
+    }
+
+    /// Hands out messages until the one that ends this phase.
+    async fn until(&self, end: Message) {
+        let end = std::mem::discriminant(&end);
+        loop {
+            let message = self.exchange.receive().await;
+            if std::mem::discriminant(&message) == end {
+                return;
+            }
+            self.hand_out(message);
+        }
+    }
+
+    fn hand_out(&self, message: Message) {
+        match message {
+            Message::Fragment(fragment) => self.egress.accept(fragment),
+            Message::Outcome(address, outcome) => self.ingest.pending().resolve(address, outcome),
+            Message::Connection(socket, seat) => self.ingest.serve(socket, seat),
+            Message::PermitFreed => self.egress.pool().tell_one(),
+            Message::PermitWanted(address) => self.egress.pool().give_up_idle(address),
+            // Each ends a phase, and comes once.
+            Message::Drain | Message::Stop => {}
+        }
+    }
+
+    fn announce_drained(&self, drained: &Sender<usize>, core: usize) {
+        let (ingress, drained) = (self.ingress.clone(), drained.clone());
+        self.tools.spawn(async move {
+            ingress.join().await;
+            let _ = drained.try_send(core);
+        });
+    }
+}
+
+fn egress(seed: &Seed, exchange: &Rc<Exchange>, deadlines: &Deadlines, tasks: &Tasks) -> Rc<Egress> {
+    let plan = &seed.plan;
+    let limits = PoolLimits {
+        age_max: plan.max_connection_duration,
+        idle_max: plan.idle_timeout,
+        blocking: seed.driver.blocking(),
+    };
+    let pool = Pool::new(
+        Arc::clone(&seed.addresses),
+        Arc::clone(&seed.directory),
+        Rc::clone(exchange),
+        deadlines.clone(),
+        limits,
+    );
+    let settings = EgressSettings {
+        lane: LaneLimits {
+            inflight_max: plan.merge.inflight_max,
+            linger: plan.merge.linger,
+            fragments_max: plan.merge.fragments_max,
+            inflated_bytes_max: plan.merge.inflated_bytes_max,
+        },
+        timeout: plan.timeout,
+        lanes_max: plan.limits.tenants_max,
+        log_response_errors: plan.log_response_errors,
+    };
+    let heads = RequestHeads::new(
+        plan.target.clone(),
+        &plan.tenant_header,
+        plan.authorization.as_ref().map(Secret::expose),
+    );
+    Egress::new(settings, heads, pool, Rc::clone(exchange), tasks.clone(), Arc::clone(&seed.metrics))
+}
+
+fn ingest_settings(plan: &Plan, blocking: Blocking) -> IngestSettings {
+    IngestSettings {
+        tenant: plan.tenant.clone(),
+        tenant_header: plan.tenant_header.clone(),
+        metadata: plan.metadata,
+        accept_all: plan.accept_all,
+        ha_labels: plan.merge.ha_labels.clone(),
+        split: SplitLimits {
+            inflated_bytes_max: plan.limits.inflated_bytes_max,
+            tenants_max: plan.limits.tenants_per_request_max,
+        },
+        head_bytes_max: plan.limits.head_bytes_max,
+        body_bytes_max: plan.limits.body_bytes_max,
+        timeout: plan.timeout,
+        idle_timeout: plan.idle_timeout,
+        blocking,
+    }
+}
+
+/// Wakes the receiving task for each ring, until its end of the bell is shut down.
+async fn answer_the_bell(mut bell: UnixStream, exchange: Rc<Exchange>) {
+    let mut buffer = vec![0u8; 64];
+    loop {
+        let (rung, returned) = bell.read(buffer).await;
+        buffer = returned;
+        match rung {
+            Ok(n) if n > 0 => exchange.wake(),
+            _ => return,
+        }
+    }
+}

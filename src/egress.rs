@@ -1,0 +1,18 @@
+//! From fragments to upstream requests: the lanes of the tenants that are at home on this core.
+//!
+//! ```text
+//! fragment ─► writer ─► lane (what goes next?) ─► pool (over which connection?) ─► client (POST, reply)
+//!                                                                                     │
+//! outcome, one for each fragment, to the core that its request came in on ◄───────────┘
+//! ```
+//!
+//! Every fragment that comes in gets exactly one outcome: delivered, refused, or why not. There is no path on
+//! which it is forgotten, as a request waits for all of its outcomes.
+
+pub mod client;
+pub mod lane;
+pub mod permits;
+pub mod pool;
+pub mod request;
+pub mod resolve;
+pub mod writer;

@@ -1,0 +1,181 @@
+//! One POST over one connection: write it, read the reply.
+//!
+//! What is kept of a response is its status, its Retry-After, and the first [`RESPONSE_MESSAGE_BYTES_MAX`] bytes of
+//! its body; the rest of a body is read only so that the connection can be used again.
+
+use std::io;
+use std::time::{Instant, SystemTime};
+
+use super::pool::Connection;
+use crate::core::buffers::Gather;
+use crate::core::deadline::Cut;
+use crate::http::body::ChunkDecoder;
+use crate::http::response::{ResponseFraming, ResponseHead};
+use crate::limits::{
+    RESPONSE_BODY_BYTES_MAX, RESPONSE_BYTES, RESPONSE_HEAD_BYTES_MAX, RESPONSE_MESSAGE_BYTES_MAX,
+};
+
+/// An upstream's reply.
+#[derive(Debug)]
+pub struct Reply {
+    /// Its status, final (never 1xx).
+    pub status: u16,
+    /// Its Retry-After, in seconds from now.
+    pub retry_after_secs: Option<u32>,
+    /// The beginning of its body.
+    pub message: Vec<u8>,
+    /// Whether the connection can carry another request.
+    pub reusable: bool,
+}
+
+/// Why there is no reply.
+#[derive(Debug, thiserror::Error)]
+pub enum NoReply {
+    /// The connection had been used before and died before the first byte of a response: its peer had most likely
+    /// closed it already. Worth one more try over a fresh one.
+    #[error("the connection had gone stale: {0}")]
+    Stale(io::Error),
+    /// Reset, closed early, or broken in another way. Whether the request was processed can't be known.
+    #[error("{0}")]
+    Broken(io::Error),
+    /// No answer before the deadline.
+    #[error("no answer in time")]
+    TimedOut,
+    /// Something answered that is no HTTP server.
+    #[error("not an HTTP response: {0}")]
+    NotHttp(String),
+}
+
+/// Sends `request` and reads the reply, all before `deadline`. After an error the connection must not be used again.
+///
+/// # Errors
+/// See [`NoReply`].
+pub async fn post(connection: &mut Connection, request: Gather, deadline: Instant) -> Result<Reply, NoReply> {
+    connection.stream.set_deadline(deadline, Cut::Both);
+    let mut buffer = std::mem::take(&mut connection.buffer);
+    buffer.clear();
+    buffer.reserve(RESPONSE_BYTES);
+    let mut reading = Reading { connection, buffer };
+    let written = reading.connection.stream.write_gather(request).await;
+    // An upstream may refuse a request before it has read all of it, and close: then writing fails, but the
+    // answer is there to be read, and it is better than the error.
+    let reply = match (reading.reply().await, written) {
+        (Err(NoReply::Broken(_)), Err(e)) if reading.buffer.is_empty() => Err(NoReply::Broken(e)),
+        (Ok(reply), Err(_)) => Ok(Reply { reusable: false, ..reply }),
+        (reply, _) => reply,
+    };
+    let Reading { connection, buffer } = reading;
+    let reply = reply.map_err(|e| classify(e, connection, buffer.is_empty()));
+    connection.buffer = buffer;
+    reply
+}
+
+fn classify(error: NoReply, connection: &Connection, nothing_read: bool) -> NoReply {
+    match error {
+        NoReply::Broken(_) if connection.stream.expired() => NoReply::TimedOut,
+        NoReply::Broken(e) if connection.reused && nothing_read => NoReply::Stale(e),
+        other => other,
+    }
+}
+
+struct Reading<'c> {
+    connection: &'c mut Connection,
+    buffer: Vec<u8>,
+}
+
+impl Reading<'_> {
+    async fn reply(&mut self) -> Result<Reply, NoReply> {
+        let (head, head_bytes) = self.final_head().await?;
+        let body = self.body(head.framing, head_bytes).await?;
+        let end = body.text.len().min(RESPONSE_MESSAGE_BYTES_MAX);
+        Ok(Reply {
+            status: head.status,
+            retry_after_secs: head.retry_after_secs,
+            message: body.text[..end].to_vec(),
+            reusable: head.keep_alive && body.ended,
+        })
+    }
+
+    /// The head of the final response, after any interim ones (RFC 9110 section 15.2), and where it ends.
+    async fn final_head(&mut self) -> Result<(ResponseHead, usize), NoReply> {
+        loop {
+            let parsed = ResponseHead::parse(&self.buffer, SystemTime::now());
+            match parsed.map_err(|e| NoReply::NotHttp(e.to_string()))? {
+                Some((head, bytes)) if head.status < 200 => drop(self.buffer.drain(..bytes)),
+                Some(found) => return Ok(found),
+                None if self.buffer.len() >= RESPONSE_HEAD_BYTES_MAX => {
+                    return Err(NoReply::NotHttp(format!(
+                        "its head exceeds {RESPONSE_HEAD_BYTES_MAX} bytes"
+                    )));
+                }
+                None => self.more().await?,
+            }
+        }
+    }
+
+    async fn body(&mut self, framing: ResponseFraming, from: usize) -> Result<Body, NoReply> {
+        match framing {
+            ResponseFraming::None => Ok(Body { text: Vec::new(), ended: self.buffer.len() == from }),
+            ResponseFraming::Length(length) => self.counted_body(from, length).await,
+            ResponseFraming::Chunked => self.chunked_body(from).await,
+            ResponseFraming::UntilClose => self.rest_as_body(from).await,
+        }
+    }
+
+    async fn counted_body(&mut self, from: usize, length: u64) -> Result<Body, NoReply> {
+        let wanted = usize::try_from(length).unwrap_or(usize::MAX).min(RESPONSE_BODY_BYTES_MAX);
+        while self.buffer.len() - from < wanted {
+            self.more().await?;
+        }
+        let text = self.buffer[from..].to_vec();
+        // Bytes past its end belong to no request of ours: such a connection is not to be trusted.
+        Ok(Body { ended: text.len() as u64 == length, text })
+    }
+
+    async fn chunked_body(&mut self, mut from: usize) -> Result<Body, NoReply> {
+        let mut decoder = ChunkDecoder::new(RESPONSE_BODY_BYTES_MAX);
+        let mut text = Vec::new();
+        loop {
+            match decoder.decode(&self.buffer[from..], &mut text) {
+                Ok((consumed, true)) => {
+                    return Ok(Body { text, ended: self.buffer.len() == from + consumed });
+                }
+                Ok((consumed, false)) => from += consumed,
+                // Too long or malformed: the status is known all the same, only the connection is spoilt.
+                Err(_) => return Ok(Body { text, ended: false }),
+            }
+            self.more().await?;
+        }
+    }
+
+    async fn rest_as_body(&mut self, from: usize) -> Result<Body, NoReply> {
+        while self.buffer.len() - from < RESPONSE_MESSAGE_BYTES_MAX {
+            match self.more().await {
+                Ok(()) => {}
+                Err(NoReply::Broken(e)) if e.kind() == io::ErrorKind::UnexpectedEof => break,
+                Err(e) => return Err(e),
+            }
+        }
+        Ok(Body { text: self.buffer[from..].to_vec(), ended: false })
+    }
+
+    async fn more(&mut self) -> Result<(), NoReply> {
+        let mut buffer = std::mem::take(&mut self.buffer);
+        if buffer.len() == buffer.capacity() {
+            buffer.reserve(RESPONSE_BYTES);
+        }
+        let (result, buffer) = self.connection.stream.read(buffer).await;
+        self.buffer = buffer;
+        match result {
+            Ok(0) => Err(NoReply::Broken(io::ErrorKind::UnexpectedEof.into())),
+            Ok(_) => Ok(()),
+            Err(e) => Err(NoReply::Broken(e)),
+        }
+    }
+}
+
+struct Body {
+    text: Vec<u8>,
+    /// Whether the connection stands exactly at its end.
+    ended: bool,
+}

@@ -1,0 +1,275 @@
+//! A tenant's lane: which of its fragments go into the next upstream request. Pure: no I/O, no clock of its own.
+//!
+//! Group commit. While fewer than `inflight_max` requests of the tenant are on their way, a fragment leaves at
+//! once, alone: idle costs no delay. Otherwise it waits, and whichever request comes back takes along all that
+//! waits, up to the merge limits: load merges by itself, the more the slower the upstream is.
+//!
+//! What may go together is said by each fragment's merge key: Mimir and Cortex read the HA pair of a request's
+//! first series and apply it to the whole request, so two replicas' series must never share one. Between senders
+//! there is no order to keep: each awaits its answer before it sends the next request of a shard.
+
+use std::collections::VecDeque;
+use std::time::{Duration, Instant};
+
+use crate::split::MergeKey;
+
+/// What a lane has to know of a fragment.
+pub trait Queued {
+    /// Only fragments of equal keys go together.
+    fn merge_key(&self) -> &MergeKey;
+    /// Its share of a merged request's inflated length.
+    fn inflated_bytes(&self) -> usize;
+    /// Whether it must go in a request of its own, whatever its key says.
+    fn alone(&self) -> bool;
+    /// When it reached the lane, more or less: where its linger is counted from.
+    fn arrived(&self) -> Instant;
+    /// After this it is not sent any more.
+    fn start_by(&self) -> Instant;
+}
+
+/// The limits of merging; see the settings `merge.*`.
+#[derive(Clone, Copy, Debug)]
+pub struct LaneLimits {
+    /// Upstream requests of one tenant on their way at a time.
+    pub inflight_max: usize,
+    /// How long a fragment may wait for company though it could leave.
+    pub linger: Duration,
+    /// Fragments in one upstream request.
+    pub fragments_max: usize,
+    /// Inflated bytes of one upstream request, unless a single fragment has more.
+    pub inflated_bytes_max: usize,
+}
+
+/// What a lane wants done.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Next<F> {
+    /// Send these in one request; then say [`Lane::finished`].
+    Send(Vec<F>),
+    /// Nothing yet: ask again at this time.
+    Wait(Instant),
+    /// Nothing until something comes or comes back.
+    Rest,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub struct Lane<F> {
+    waiting: VecDeque<F>,
+    in_flight: usize,
+    unmerged_until: Option<Instant>,
+}
+
+impl<F> Default for Lane<F> {
+    fn default() -> Self {
+        Self { waiting: VecDeque::new(), in_flight: 0, unmerged_until: None }
+    }
+}
+
+impl<F: Queued> Lane<F> {
+    /// A fragment has come.
+    pub fn push(&mut self, fragment: F) {
+        self.waiting.push_back(fragment);
+    }
+
+    /// A request that [`next`](Self::next) gave out has its outcome.
+    pub fn finished(&mut self) {
+        self.in_flight -= 1;
+    }
+
+    /// Until `until`, every fragment goes alone.
+    pub fn stop_merging(&mut self, until: Instant) {
+        self.unmerged_until = Some(until);
+    }
+
+    /// Whether nothing waits and nothing is on its way.
+    pub fn is_idle(&self) -> bool {
+        self.waiting.is_empty() && self.in_flight == 0
+    }
+
+    /// Fragments that waited for too long. They are always found in time: whatever occupies the lane is itself
+    /// over within one timeout of its start, and then this is called again.
+    pub fn take_expired(&mut self, now: Instant) -> Vec<F> {
+        if self.waiting.iter().all(|f| f.start_by() > now) {
+            return Vec::new();
+        }
+        let (expired, rest) =
+            std::mem::take(&mut self.waiting).into_iter().partition(|f| f.start_by() <= now);
+        self.waiting = rest;
+        Vec::from(expired)
+    }
+
+    /// What to do now.
+    pub fn next(&mut self, now: Instant, limits: &LaneLimits) -> Next<F> {
+        if self.in_flight >= limits.inflight_max {
+            return Next::Rest;
+        }
+        let Some(first) = self.waiting.front() else { return Next::Rest };
+        let lingers_until = first.arrived() + limits.linger;
+        if lingers_until > now && !first.alone() && !self.is_full(limits) {
+            return Next::Wait(lingers_until);
+        }
+        self.in_flight += 1;
+        Next::Send(self.take_batch(now, limits))
+    }
+
+    fn is_full(&self, limits: &LaneLimits) -> bool {
+        self.waiting.len() >= limits.fragments_max
+            || self.waiting.iter().map(F::inflated_bytes).sum::<usize>() >= limits.inflated_bytes_max
+    }
+
+    /// The first that waits, and all others that may go with it. Those left keep their order.
+    fn take_batch(&mut self, now: Instant, limits: &LaneLimits) -> Vec<F> {
+        let Some(first) = self.waiting.pop_front() else { return Vec::new() };
+        let unmerged = self.unmerged_until.is_some_and(|until| now < until);
+        let mut batch = vec![first];
+        if unmerged || batch[0].alone() || *batch[0].merge_key() == MergeKey::Alone {
+            return batch;
+        }
+        let mut bytes = batch[0].inflated_bytes();
+        for _ in 0..self.waiting.len() {
+            let Some(fragment) = self.waiting.pop_front() else { break };
+            let fits = batch.len() < limits.fragments_max
+                && bytes + fragment.inflated_bytes() <= limits.inflated_bytes_max;
+            if fits && !fragment.alone() && fragment.merge_key() == batch[0].merge_key() {
+                bytes += fragment.inflated_bytes();
+                batch.push(fragment);
+            } else {
+                self.waiting.push_back(fragment);
+            }
+        }
+        batch
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::split::HaReplica;
+
+    #[derive(Clone, Debug, PartialEq, Eq)]
+    struct Item {
+        id: u32,
+        key: MergeKey,
+        bytes: usize,
+        alone: bool,
+        arrived: Instant,
+    }
+
+    impl Queued for Item {
+        fn merge_key(&self) -> &MergeKey {
+            &self.key
+        }
+        fn inflated_bytes(&self) -> usize {
+            self.bytes
+        }
+        fn alone(&self) -> bool {
+            self.alone
+        }
+        fn arrived(&self) -> Instant {
+            self.arrived
+        }
+        fn start_by(&self) -> Instant {
+            self.arrived + Duration::from_secs(10)
+        }
+    }
+
+    const LIMITS: LaneLimits =
+        LaneLimits { inflight_max: 1, linger: Duration::ZERO, fragments_max: 4, inflated_bytes_max: 100 };
+
+    fn item(id: u32, now: Instant) -> Item {
+        Item { id, key: MergeKey::Ha(None), bytes: 10, alone: false, arrived: now }
+    }
+
+    fn replica(name: &str) -> MergeKey {
+        MergeKey::Ha(Some(Box::new(HaReplica { cluster: b"c"[..].into(), replica: name.as_bytes().into() })))
+    }
+
+    fn lane(items: impl IntoIterator<Item = Item>) -> Lane<Item> {
+        let mut lane = Lane::default();
+        items.into_iter().for_each(|item| lane.push(item));
+        lane
+    }
+
+    /// The IDs of what the lane sends next, which must be something; it is finished at once.
+    fn sent(lane: &mut Lane<Item>, now: Instant) -> Vec<u32> {
+        let Next::Send(batch) = lane.next(now, &LIMITS) else { panic!("nothing to send: {lane:?}") };
+        lane.finished();
+        batch.iter().map(|item| item.id).collect()
+    }
+
+    #[test]
+    fn the_first_leaves_at_once_and_the_rest_gather_until_it_is_back() {
+        let now = Instant::now();
+        let mut lane = lane([item(0, now)]);
+        assert_eq!(lane.next(now, &LIMITS), Next::Send(vec![item(0, now)]));
+        (1..4).for_each(|id| lane.push(item(id, now)));
+        assert_eq!(lane.next(now, &LIMITS), Next::Rest);
+        lane.finished();
+        assert_eq!(sent(&mut lane, now), [1, 2, 3]);
+        assert!(lane.is_idle());
+    }
+
+    #[test]
+    fn a_batch_ends_at_either_limit() {
+        let now = Instant::now();
+        let mut by_number = lane((0..6).map(|id| item(id, now)));
+        assert_eq!(sent(&mut by_number, now), [0, 1, 2, 3]);
+        assert_eq!(sent(&mut by_number, now), [4, 5]);
+        let mut by_bytes = lane((0..3).map(|id| Item { bytes: 45, ..item(id, now) }));
+        assert_eq!(sent(&mut by_bytes, now), [0, 1]);
+        let mut giant = lane((0..2).map(|id| Item { bytes: 1_000, ..item(id, now) }));
+        assert_eq!(sent(&mut giant, now), [0], "one that exceeds the limit by itself still goes");
+    }
+
+    #[test]
+    fn only_equal_keys_go_together_and_the_others_keep_their_order() {
+        let now = Instant::now();
+        let keys = [replica("r1"), replica("r2"), replica("r1"), MergeKey::Ha(None), replica("r2")];
+        let mut lane = lane((0..).zip(keys).map(|(id, key)| Item { key, ..item(id, now) }));
+        assert_eq!(sent(&mut lane, now), [0, 2]);
+        assert_eq!(sent(&mut lane, now), [1, 4]);
+        assert_eq!(sent(&mut lane, now), [3]);
+    }
+
+    #[test]
+    fn what_must_go_alone_goes_alone() {
+        let now = Instant::now();
+        let marked = |id| Item { alone: true, ..item(id, now) };
+        let keyed = |id| Item { key: MergeKey::Alone, ..item(id, now) };
+        let mut lane = lane([item(0, now), marked(1), keyed(2), item(3, now), keyed(4)]);
+        assert_eq!(sent(&mut lane, now), [0, 3]);
+        assert_eq!([sent(&mut lane, now), sent(&mut lane, now), sent(&mut lane, now)], [[1], [2], [4]]);
+    }
+
+    #[test]
+    fn a_lane_that_stopped_merging_begins_again() {
+        let now = Instant::now();
+        let mut lane = lane((0..4).map(|id| item(id, now)));
+        lane.stop_merging(now + Duration::from_secs(1));
+        assert_eq!(sent(&mut lane, now), [0]);
+        assert_eq!(sent(&mut lane, now + Duration::from_secs(1)), [1, 2, 3]);
+    }
+
+    #[test]
+    fn linger_holds_a_fragment_until_its_time_or_a_full_batch() {
+        let now = Instant::now();
+        let limits = LaneLimits { linger: Duration::from_millis(5), ..LIMITS };
+        let until = now + limits.linger;
+        let mut waiting = lane([item(0, now)]);
+        assert_eq!(waiting.next(now, &limits), Next::Wait(until));
+        assert_eq!(waiting.next(until, &limits), Next::Send(vec![item(0, now)]));
+        let mut full = lane((0..4).map(|id| item(id, now)));
+        assert!(matches!(full.next(now, &limits), Next::Send(_)));
+    }
+
+    #[test]
+    fn what_waited_for_too_long_is_taken_out_and_the_rest_stays() {
+        let now = Instant::now();
+        let late = now + Duration::from_secs(5);
+        let mut lane = lane([item(0, now), item(1, late), item(2, now)]);
+        assert_eq!(lane.take_expired(now + Duration::from_secs(9)), []);
+        let expired: Vec<_> = lane.take_expired(now + Duration::from_secs(10)).iter().map(|i| i.id).collect();
+        assert_eq!(expired, [0, 2]);
+        assert_eq!(sent(&mut lane, late), [1]);
+    }
+}

@@ -1,0 +1,52 @@
+//! The head of an upstream request: what is the same for all is written once, at the start.
+
+use crate::config::Target;
+use crate::queue::fragment::Fragment;
+use crate::wire::varint;
+
+/// Writes request heads.
+#[derive(Debug)]
+pub struct RequestHeads {
+    target: Target,
+    /// Between the path and the tenant's header: the rest of the request line and all constant fields.
+    constant: Vec<u8>,
+    tenant_header: String,
+}
+
+impl RequestHeads {
+    /// Heads for `target`, with the tenant under `tenant_header`, and with `authorization` if there is one.
+    pub fn new(target: Target, tenant_header: &str, authorization: Option<&str>) -> Self {
+        let mut constant = format!(
+            " HTTP/1.1\r\nHost: {}\r\nUser-Agent: tenantry/{}\r\nContent-Type: application/x-protobuf\r\n\
+             Content-Encoding: snappy\r\nX-Prometheus-Remote-Write-Version: 0.1.0\r\n",
+            target.host_header,
+            env!("CARGO_PKG_VERSION"),
+        );
+        if let Some(value) = authorization {
+            constant.push_str(&format!("Authorization: {value}\r\n"));
+        }
+        Self { target, constant: constant.into_bytes(), tenant_header: tenant_header.to_owned() }
+    }
+
+    /// The head of a request that begins with `first`, and behind it the first bytes of its body: the snappy
+    /// length of `inflated_bytes`. What follows are `elements_bytes` bytes of elements.
+    pub fn head(&self, first: &Fragment, inflated_bytes: u64, elements_bytes: usize) -> Vec<u8> {
+        use std::io::Write;
+        let mut head = Vec::with_capacity(self.constant.len() + 384);
+        head.extend_from_slice(b"POST ");
+        self.target.path_for(&first.part.tenant, &mut head);
+        head.extend_from_slice(&self.constant);
+        let length = varint::len(inflated_bytes) + elements_bytes;
+        // Writing to a Vec can't fail.
+        let _ = write!(
+            head,
+            "{}: {}\r\nX-Cortex-Tenant-Client: {}\r\nX-Cortex-Tenant-ReqID: {}\r\nContent-Length: {length}\r\n\r\n",
+            self.tenant_header,
+            first.part.tenant.as_str(),
+            first.client,
+            first.request_id,
+        );
+        varint::put(&mut head, inflated_bytes);
+        head
+    }
+}

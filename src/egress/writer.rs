@@ -1,0 +1,423 @@
+//! Delivers fragments: puts them into their tenants' lanes, sends what the lanes give out, and returns to every
+//! fragment's sender exactly one outcome.
+
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use hashbrown::HashMap;
+
+use super::client::{self, NoReply, Reply};
+use super::lane::{Lane, LaneLimits, Next, Queued};
+use super::pool::{Connection, Lease, NoLease, Pool};
+use super::request::RequestHeads;
+use crate::core::buffers::Gather;
+use crate::core::tasks::Tasks;
+use crate::limits::UNMERGED_SECS;
+use crate::log::Limiter;
+use crate::metrics::{CoreMetrics, Metrics, TenantMetrics, UpstreamClass};
+use crate::queue::exchange::Exchange;
+use crate::queue::fragment::{Fragment, Message};
+use crate::split::MergeKey;
+use crate::tenant::TenantId;
+use crate::verdict::Outcome;
+
+/// The settings of delivery.
+#[derive(Clone, Debug)]
+pub struct EgressSettings {
+    /// When and how much a lane merges.
+    pub lane: LaneLimits,
+    /// How long an upstream may take to answer, and how long a fragment may wait to be sent.
+    pub timeout: Duration,
+    /// Lanes that are kept though nothing is in them; past this, a lane goes when it is empty.
+    pub lanes_max: usize,
+    /// Whether every answer of an upstream other than 2xx is logged.
+    pub log_response_errors: bool,
+}
+
+/// One core's egress.
+#[derive(Debug)]
+pub struct Egress {
+    settings: EgressSettings,
+    heads: RequestHeads,
+    pool: Pool,
+    exchange: Rc<Exchange>,
+    tasks: Tasks,
+    metrics: Arc<Metrics>,
+    lanes: RefCell<HashMap<TenantId, Rc<TenantLane>>>,
+    limiter: RefCell<Limiter>,
+}
+
+#[derive(Debug)]
+struct TenantLane {
+    tenant: TenantId,
+    lane: RefCell<Lane<Box<Fragment>>>,
+    /// Whether a task waits for the lane's linger to end.
+    lingers: Cell<bool>,
+    metrics: Arc<TenantMetrics>,
+}
+
+impl Queued for Box<Fragment> {
+    fn merge_key(&self) -> &MergeKey {
+        &self.part.merge
+    }
+
+    fn inflated_bytes(&self) -> usize {
+        self.part.inflated_bytes as usize
+    }
+
+    fn alone(&self) -> bool {
+        self.alone
+    }
+
+    fn arrived(&self) -> Instant {
+        self.arrived
+    }
+
+    fn start_by(&self) -> Instant {
+        self.start_by
+    }
+}
+
+impl Egress {
+    /// The egress of the core of `exchange`.
+    pub fn new(
+        settings: EgressSettings,
+        heads: RequestHeads,
+        pool: Pool,
+        exchange: Rc<Exchange>,
+        tasks: Tasks,
+        metrics: Arc<Metrics>,
+    ) -> Rc<Self> {
+        Rc::new(Self {
+            settings,
+            heads,
+            pool,
+            exchange,
+            tasks,
+            metrics,
+            lanes: RefCell::default(),
+            limiter: RefCell::default(),
+        })
+    }
+
+    /// Takes on a fragment, whose sender will get one outcome.
+    pub fn accept(self: &Rc<Self>, fragment: Box<Fragment>) {
+        let lane = self.lane(&fragment.part.tenant);
+        lane.metrics.received(u64::from(fragment.part.series), u64::from(fragment.part.samples));
+        lane.lane.borrow_mut().push(fragment);
+        self.counters().lanes_waiting.up();
+        self.pump(&lane);
+    }
+
+    /// The pool, for the notices that concern it.
+    pub fn pool(&self) -> &Pool {
+        &self.pool
+    }
+
+    fn counters(&self) -> &CoreMetrics {
+        self.metrics.core(self.exchange.core())
+    }
+
+    fn lane(&self, tenant: &TenantId) -> Rc<TenantLane> {
+        if let Some(lane) = self.lanes.borrow().get(tenant) {
+            return Rc::clone(lane);
+        }
+        let lane = Rc::new(TenantLane {
+            tenant: tenant.clone(),
+            lane: RefCell::default(),
+            lingers: Cell::new(false),
+            metrics: self.metrics.tenant(self.exchange.core(), tenant),
+        });
+        self.lanes.borrow_mut().insert(tenant.clone(), Rc::clone(&lane));
+        self.counters().lanes.set(self.lanes.borrow().len());
+        lane
+    }
+
+    /// Starts whatever the lane gives out now.
+    fn pump(self: &Rc<Self>, lane: &Rc<TenantLane>) {
+        while let Some(batch) = self.next_batch(lane) {
+            let (egress, lane) = (Rc::clone(self), Rc::clone(lane));
+            self.tasks.spawn(async move { egress.work(lane, batch).await });
+        }
+    }
+
+    /// Delivers a batch, then whatever has gathered behind it, until the lane has nothing for it.
+    async fn work(self: Rc<Self>, lane: Rc<TenantLane>, batch: Vec<Box<Fragment>>) {
+        let mut next = Some(batch);
+        while let Some(batch) = next {
+            self.deliver(&lane, batch).await;
+            lane.lane.borrow_mut().finished();
+            next = self.next_batch(&lane);
+        }
+        self.retire(&lane);
+    }
+
+    fn next_batch(self: &Rc<Self>, lane: &Rc<TenantLane>) -> Option<Vec<Box<Fragment>>> {
+        let now = Instant::now();
+        let expired = lane.lane.borrow_mut().take_expired(now);
+        self.counters().lanes_waiting.down_by(expired.len());
+        for expired in expired {
+            self.counters().upstream_outcome(UpstreamClass::Expired);
+            let outcome = Outcome::overloaded("it could not be sent to the upstream in time");
+            self.answer(expired, outcome);
+        }
+        let next = lane.lane.borrow_mut().next(now, &self.settings.lane);
+        match next {
+            Next::Send(batch) => {
+                self.counters().lanes_waiting.down_by(batch.len());
+                Some(batch)
+            }
+            Next::Rest => None,
+            Next::Wait(until) => {
+                self.linger(lane, until);
+                None
+            }
+        }
+    }
+
+    fn linger(self: &Rc<Self>, lane: &Rc<TenantLane>, until: Instant) {
+        if lane.lingers.replace(true) {
+            return;
+        }
+        let (egress, lane) = (Rc::clone(self), Rc::clone(lane));
+        self.tasks.spawn(async move {
+            monoio::time::sleep_until(until.into()).await;
+            lane.lingers.set(false);
+            egress.pump(&lane);
+        });
+    }
+
+    /// Forgets an empty lane when there are more than are worth keeping.
+    fn retire(&self, lane: &TenantLane) {
+        let mut lanes = self.lanes.borrow_mut();
+        if lanes.len() > self.settings.lanes_max && lane.lane.borrow().is_idle() && !lane.lingers.get() {
+            lanes.remove(&lane.tenant);
+            self.counters().lanes.set(lanes.len());
+        }
+    }
+
+    async fn deliver(&self, lane: &TenantLane, batch: Vec<Box<Fragment>>) {
+        let sent = Instant::now();
+        self.count_batch(&batch, sent);
+        let result = self.send(&batch).await;
+        self.count_result(lane, &result, sent.elapsed());
+        match result {
+            Ok(reply) if batch.len() > 1 && blames_content(reply.status) => self.send_alone(lane, batch),
+            Ok(reply) => {
+                let Reply { status, retry_after_secs, message, .. } = reply;
+                let outcome = Outcome::upstream(status, retry_after_secs, &message);
+                batch.into_iter().for_each(|fragment| self.answer(fragment, outcome.clone()));
+            }
+            Err(failure) => {
+                let outcome = failure.outcome(self.settings.timeout);
+                batch.into_iter().for_each(|fragment| self.answer(fragment, outcome.clone()));
+            }
+        }
+    }
+
+    /// The upstream refused a merged request for what is in it: each part goes once more alone, so that nobody
+    /// hears another's error, and nobody's series are lost with another's.
+    fn send_alone(&self, lane: &TenantLane, batch: Vec<Box<Fragment>>) {
+        let now = Instant::now();
+        let mut queue = lane.lane.borrow_mut();
+        queue.stop_merging(now + Duration::from_secs(UNMERGED_SECS));
+        for mut fragment in batch {
+            fragment.alone = true;
+            fragment.start_by = now + self.settings.timeout;
+            self.counters().lanes_waiting.up();
+            queue.push(fragment);
+        }
+    }
+
+    async fn send(&self, batch: &[Box<Fragment>]) -> Result<Reply, Failure> {
+        let start_by = batch.iter().map(|f| f.start_by).min().unwrap_or_else(Instant::now);
+        let mut connection = self.connection(start_by).await?;
+        let deadline = Instant::now() + self.settings.timeout;
+        let mut result = client::post(&mut connection, self.request(batch), deadline).await;
+        if let Err(NoReply::Stale(_)) = result {
+            self.counters().upstream_retries.add(1);
+            let (address, permit) = connection.into_permit();
+            connection =
+                self.pool.connect(address, permit, deadline).await.map_err(|e| self.unreachable(e))?;
+            self.counters().upstream_opened.add(1);
+            result = client::post(&mut connection, self.request(batch), deadline).await;
+        }
+        match result {
+            Ok(reply) => {
+                if reply.reusable {
+                    self.pool.put(*connection);
+                    self.counters().upstream_idle.set(self.pool.idle());
+                } else {
+                    drop(connection);
+                    self.pool.tell_one();
+                }
+                Ok(reply)
+            }
+            Err(e) => {
+                let address = connection.address();
+                drop(connection);
+                self.pool.tell_one();
+                Err(Failure::from_no_reply(e, address))
+            }
+        }
+    }
+
+    /// A connection, until `start_by`. Where one address refuses, the next is tried: nothing has been sent yet.
+    async fn connection(&self, start_by: Instant) -> Result<Box<Connection>, Failure> {
+        let mut attempts = self.pool.addresses().max(1);
+        loop {
+            let (address, permit) = match self.pool.take(start_by).await? {
+                Lease::Open(connection) => {
+                    self.counters().upstream_idle.set(self.pool.idle());
+                    self.counters().upstream_reused.add(1);
+                    return Ok(connection);
+                }
+                Lease::Connect(address, permit) => (address, permit),
+            };
+            let deadline = Instant::now() + self.settings.timeout;
+            match self.pool.connect(address, permit, deadline).await {
+                Ok(connection) => {
+                    self.counters().upstream_opened.add(1);
+                    return Ok(connection);
+                }
+                Err(e) => {
+                    self.pool.tell_one();
+                    attempts -= 1;
+                    if attempts == 0 || Instant::now() >= start_by {
+                        return Err(Failure::Unreachable(format!("{address}: {e}")));
+                    }
+                }
+            }
+        }
+    }
+
+    fn unreachable(&self, error: std::io::Error) -> Failure {
+        self.pool.tell_one();
+        Failure::Unreachable(error.to_string())
+    }
+
+    /// The upstream request for a batch: its head, the length of all that is in it, and everybody's elements.
+    fn request(&self, batch: &[Box<Fragment>]) -> Gather {
+        let mut slices = Vec::with_capacity(batch.len() + 1);
+        slices.push(Bytes::new());
+        slices.extend(batch.iter().map(|f| f.part.elements.clone()));
+        let inflated: u64 = batch.iter().map(|f| u64::from(f.part.inflated_bytes)).sum();
+        let elements: usize = slices.iter().map(Bytes::len).sum();
+        if let (Some(head), Some(first)) = (slices.first_mut(), batch.first()) {
+            *head = self.heads.head(first, inflated, elements).into();
+        }
+        Gather::new(slices)
+    }
+
+    fn answer(&self, fragment: Box<Fragment>, outcome: Outcome) {
+        let Fragment { sender, charge, .. } = *fragment;
+        drop(charge);
+        self.counters()
+            .doorbells_rung
+            .add(u64::from(self.exchange.send(sender.core, Message::Outcome(sender, outcome))));
+    }
+
+    fn count_batch(&self, batch: &[Box<Fragment>], now: Instant) {
+        let counters = self.counters();
+        counters.upstream_requests.add(1);
+        counters.upstream_bytes.add(batch.iter().map(|f| f.part.elements.len() as u64).sum());
+        if batch.len() > 1 {
+            counters.merges.add(1);
+            counters.merged_fragments.add(batch.len() as u64);
+        }
+        for fragment in batch {
+            counters.lane_wait.observe((now - fragment.arrived).as_secs_f64());
+        }
+    }
+
+    fn count_result(&self, lane: &TenantLane, result: &Result<Reply, Failure>, took: Duration) {
+        let millis = took.as_secs_f64() * 1e3;
+        match result {
+            Ok(reply) => {
+                self.counters().upstream_outcome(UpstreamClass::of_status(reply.status));
+                lane.metrics.answered(reply.status, millis);
+                if self.settings.log_response_errors && !(200..300).contains(&reply.status) {
+                    self.log(
+                        lane,
+                        &format!(
+                            "upstream answered {}: {}",
+                            reply.status,
+                            String::from_utf8_lossy(&reply.message).trim()
+                        ),
+                    );
+                }
+            }
+            Err(failure) => {
+                self.counters().upstream_outcome(failure.class());
+                lane.metrics.failed();
+                self.log(lane, &failure.to_string());
+            }
+        }
+    }
+
+    fn log(&self, lane: &TenantLane, what: &str) {
+        let allowed = self.limiter.borrow_mut().allow(lane.tenant.as_str(), Instant::now());
+        if let Some(suppressed) = allowed {
+            tracing::error!(tenant = lane.tenant.as_str(), suppressed, "{what}");
+        }
+    }
+}
+
+/// Whether a status says that the content was refused, as opposed to its sender's rate or the upstream's health.
+fn blames_content(status: u16) -> bool {
+    (400..500).contains(&status) && status != 429
+}
+
+/// Why a batch has no reply from the upstream.
+#[derive(Debug, thiserror::Error)]
+enum Failure {
+    #[error("the upstream's name does not resolve: {0}")]
+    Unresolved(String),
+    #[error("the upstream can't be reached: {0}")]
+    Unreachable(String),
+    #[error("the connection to the upstream broke: {0}")]
+    Broken(String),
+    #[error("the upstream gave no answer in time")]
+    TimedOut,
+    #[error("no connection to the upstream came free in time")]
+    NoConnection,
+}
+
+impl Failure {
+    fn from_no_reply(error: NoReply, address: std::net::SocketAddr) -> Self {
+        match error {
+            NoReply::TimedOut => Self::TimedOut,
+            e => Self::Broken(format!("{address}: {e}")),
+        }
+    }
+
+    fn class(&self) -> UpstreamClass {
+        match self {
+            Self::Unresolved(_) | Self::Unreachable(_) | Self::Broken(_) => UpstreamClass::Unreachable,
+            Self::TimedOut => UpstreamClass::TimedOut,
+            Self::NoConnection => UpstreamClass::Expired,
+        }
+    }
+
+    fn outcome(&self, timeout: Duration) -> Outcome {
+        match self {
+            Self::Unresolved(_) | Self::Unreachable(_) | Self::Broken(_) => {
+                Outcome::unreachable(&self.to_string())
+            }
+            Self::TimedOut => Outcome::timed_out(timeout),
+            Self::NoConnection => Outcome::overloaded(&self.to_string()),
+        }
+    }
+}
+
+impl From<NoLease> for Failure {
+    fn from(error: NoLease) -> Self {
+        match error {
+            NoLease::Unresolved(why) => Self::Unresolved(why),
+            NoLease::TimedOut => Self::NoConnection,
+        }
+    }
+}

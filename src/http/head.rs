@@ -1,0 +1,315 @@
+//! The head of a request: where it ends, how its body is framed, and the few fields that we act on.
+
+#![forbid(unsafe_code)]
+
+use std::mem::MaybeUninit;
+use std::ops::Range;
+
+use super::{Delimiters, Persistence, Refusal, has_bare_lf, lists_token, range_in};
+use crate::limits::HEAD_FIELDS_MAX;
+
+/// A request's head, understood. Ranges point into the buffer that was parsed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RequestHead {
+    /// The method.
+    pub method: Method,
+    /// The target's path, without its query; empty for an absolute-form target that has none.
+    pub path: Range<usize>,
+    /// How long the body is.
+    pub framing: Framing,
+    /// What the content is, by `Content-Type`.
+    pub media: Media,
+    /// How the content is compressed, by `Content-Encoding`.
+    pub encoding: Encoding,
+    /// The client waits for `100 Continue` before it sends its body. False where there is no body to wait for, and
+    /// in HTTP/1.0 (RFC 9110 section 10.1.1).
+    pub expect_continue: bool,
+    /// The client means to send further requests on this connection.
+    pub keep_alive: bool,
+    /// The value of the tenant header, when it is there and not empty; all ASCII.
+    pub source_tenant: Option<Range<usize>>,
+}
+
+/// A request's method (RFC 9110 section 9), as far as we tell them apart. Methods are case-sensitive.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Method {
+    /// `GET`
+    Get,
+    /// `HEAD`
+    Head,
+    /// `POST`
+    Post,
+    /// Any other well-formed method.
+    Other,
+}
+
+/// How a request's body is delimited (RFC 9112 section 6). A request never ends with its connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Framing {
+    /// There is no body.
+    None,
+    /// `Content-Length`, in bytes.
+    Length(u64),
+    /// `Transfer-Encoding: chunked`.
+    Chunked,
+}
+
+/// What `Content-Type` says (Remote Write 2.0 specification, "Protocol").
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Media {
+    /// `application/x-protobuf`, alone or with `proto=prometheus.WriteRequest`; also when the field is absent.
+    RemoteWriteV1,
+    /// `application/x-protobuf;proto=io.prometheus.write.v2.Request`.
+    RemoteWriteV2,
+    /// Anything else.
+    Other,
+}
+
+/// What `Content-Encoding` says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Encoding {
+    /// `snappy`; also when the field is absent.
+    Snappy,
+    /// Anything else.
+    Other,
+}
+
+impl RequestHead {
+    /// Reads the head at the start of `buf`, and says how many bytes it takes (empty lines before it included).
+    ///
+    /// `None` means that its end is not in `buf` yet; how much may come is the caller's to limit. `tenant_header` is
+    /// the name, in any case, of the field that [`RequestHead::source_tenant`] is taken from; pass an empty name
+    /// where its value plays no role, as two such fields are a refusal.
+    ///
+    /// # Errors
+    /// [`Refusal::BadRequest`] or [`Refusal::TooManyFields`]. What comes after a refused head cannot be trusted to
+    /// be a request: the connection has to be closed. An error found in the first part of a head stays an error
+    /// when more of it arrives.
+    pub fn parse(buf: &[u8], tenant_header: &str) -> Result<Option<(Self, usize)>, Refusal> {
+        let mut fields = [const { MaybeUninit::uninit() }; HEAD_FIELDS_MAX];
+        let mut request = httparse::Request::new(&mut []);
+        let head_bytes = match request.parse_with_uninit_headers(buf, &mut fields).map_err(refusal)? {
+            httparse::Status::Complete(head_bytes) => Some(head_bytes),
+            httparse::Status::Partial => None,
+        };
+        if has_bare_lf(buf.get(..head_bytes.unwrap_or(buf.len())).unwrap_or(buf)) {
+            return Err(Refusal::BadRequest("a line ends in a bare LF"));
+        }
+        let (Some(head_bytes), Some(method), Some(target), Some(minor_version)) =
+            (head_bytes, request.method, request.path, request.version)
+        else {
+            return Ok(None);
+        };
+
+        let mut seen = Fields::default();
+        for field in request.headers.iter() {
+            seen.note(field.name, field.value, tenant_header).map_err(Refusal::BadRequest)?;
+        }
+        seen.check(minor_version).map_err(Refusal::BadRequest)?;
+        let path = target_path(target, method).map_err(Refusal::BadRequest)?;
+        let framing = seen.framing();
+        let head = Self {
+            method: Method::of(method),
+            path: range_in(buf, path.as_bytes()),
+            framing,
+            media: seen.media.unwrap_or(Media::RemoteWriteV1),
+            encoding: seen.encoding.unwrap_or(Encoding::Snappy),
+            expect_continue: seen.expect_continue
+                && minor_version > 0
+                && !matches!(framing, Framing::None | Framing::Length(0)),
+            keep_alive: seen.persistence.persists(minor_version),
+            source_tenant: seen
+                .source_tenant
+                .filter(|value| !value.is_empty())
+                .map(|value| range_in(buf, value)),
+        };
+        Ok(Some((head, head_bytes)))
+    }
+}
+
+impl Method {
+    fn of(token: &str) -> Self {
+        match token {
+            "GET" => Self::Get,
+            "HEAD" => Self::Head,
+            "POST" => Self::Post,
+            _ => Self::Other,
+        }
+    }
+}
+
+impl Media {
+    fn of(content_type: &[u8]) -> Self {
+        let end = content_type.iter().position(|&byte| byte == b';').unwrap_or(content_type.len());
+        let (essence, mut rest) = content_type.split_at(end);
+        if !essence.trim_ascii().eq_ignore_ascii_case(b"application/x-protobuf") {
+            return Self::Other;
+        }
+        let mut media = None;
+        while !rest.is_empty() {
+            let Some((name, value, after)) = parameter(rest) else { return Self::Other };
+            rest = after;
+            if !name.eq_ignore_ascii_case(b"proto") {
+                continue;
+            }
+            let named = match value {
+                b"prometheus.WriteRequest" => Self::RemoteWriteV1,
+                b"io.prometheus.write.v2.Request" => Self::RemoteWriteV2,
+                _ => Self::Other,
+            };
+            // Two different messages are none.
+            media = Some(if media.is_none_or(|earlier| earlier == named) { named } else { Self::Other });
+        }
+        media.unwrap_or(Self::RemoteWriteV1)
+    }
+}
+
+/// Takes the first of some media type parameters, each with its semicolon in front (RFC 9110 section 5.6.6), and
+/// gives its name, its value without quotes, and what follows. The name is empty where there is only a semicolon.
+/// `None` when it is malformed. Escapes in a quoted value are left as they are: no value that we know has any.
+fn parameter(parameters: &[u8]) -> Option<(&[u8], &[u8], &[u8])> {
+    let text = parameters.strip_prefix(b";")?.trim_ascii_start();
+    if text.is_empty() || text.starts_with(b";") {
+        return Some((b"", b"", text));
+    }
+    let equals = text.iter().position(|&byte| byte == b'=' || byte == b';' || byte == b'"')?;
+    let (name, text) = text.split_at(equals);
+    let text = text.strip_prefix(b"=")?;
+    let (value, rest) = match text.strip_prefix(b"\"") {
+        Some(quoted) => {
+            let mut escaped = false;
+            let close = quoted.iter().position(|&byte| {
+                let closes = byte == b'"' && !escaped;
+                escaped = byte == b'\\' && !escaped;
+                closes
+            })?;
+            let (value, rest) = quoted.split_at(close);
+            (value, rest.strip_prefix(b"\"")?)
+        }
+        None => {
+            let end = text.iter().position(|&byte| byte == b';').unwrap_or(text.len());
+            let (value, rest) = text.split_at(end);
+            (value.trim_ascii_end(), rest)
+        }
+    };
+    let rest = rest.trim_ascii_start();
+    (rest.is_empty() || rest.starts_with(b";")).then_some((name, value, rest))
+}
+
+/// What the fields of a request's head say, gathered one by one.
+#[derive(Default)]
+struct Fields<'a> {
+    delimiters: Delimiters,
+    persistence: Persistence,
+    host: bool,
+    media: Option<Media>,
+    encoding: Option<Encoding>,
+    expect_continue: bool,
+    source_tenant: Option<&'a [u8]>,
+}
+
+impl<'a> Fields<'a> {
+    /// Takes note of one field. The error says what is wrong with it.
+    fn note(&mut self, name: &str, value: &'a [u8], tenant_header: &str) -> Result<(), &'static str> {
+        self.delimiters.note(name, value)?;
+        self.persistence.note(name, value);
+        if name.eq_ignore_ascii_case("host") {
+            if self.host {
+                return Err("repeated Host");
+            }
+            if !is_authority(value) {
+                return Err("malformed Host");
+            }
+            self.host = true;
+        } else if name.eq_ignore_ascii_case("content-type") {
+            if self.media.is_some() {
+                return Err("repeated Content-Type");
+            }
+            self.media = Some(if value.is_empty() { Media::RemoteWriteV1 } else { Media::of(value) });
+        } else if name.eq_ignore_ascii_case("content-encoding") {
+            // A second one would be a second layer of compression, which is not ours to peel.
+            let known = value.is_empty() || value.eq_ignore_ascii_case(b"snappy");
+            let alone = self.encoding.is_none();
+            self.encoding = Some(if known && alone { Encoding::Snappy } else { Encoding::Other });
+        } else if name.eq_ignore_ascii_case("expect") {
+            self.expect_continue |= lists_token(value, "100-continue");
+        }
+        if name.eq_ignore_ascii_case(tenant_header) {
+            // Whichever we took, somebody in front may have meant the other.
+            if self.source_tenant.is_some() {
+                return Err("repeated tenant header");
+            }
+            if !value.is_ascii() {
+                return Err("the tenant header is not ASCII");
+            }
+            self.source_tenant = Some(value);
+        }
+        Ok(())
+    }
+
+    /// Checks the fields against each other, once all are noted.
+    fn check(&self, minor_version: u8) -> Result<(), &'static str> {
+        self.delimiters.check(minor_version)?;
+        if minor_version > 0 && !self.host {
+            return Err("no Host");
+        }
+        Ok(())
+    }
+
+    fn framing(&self) -> Framing {
+        match self.delimiters.length {
+            _ if self.delimiters.chunked => Framing::Chunked,
+            Some(length) => Framing::Length(length),
+            None => Framing::None,
+        }
+    }
+}
+
+/// The path of a request target (RFC 9112 section 3.2): origin-form, absolute-form (as senders behind a proxy
+/// setting write it) or, for OPTIONS, the asterisk. CONNECT asks for a tunnel, which we are not.
+fn target_path<'a>(target: &'a str, method: &str) -> Result<&'a str, &'static str> {
+    if !target.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'#') {
+        return Err("malformed request target");
+    }
+    if method == "CONNECT" {
+        return Err("CONNECT is not for servers");
+    }
+    if target == "*" && method == "OPTIONS" {
+        return Ok(target);
+    }
+    let path_and_query = if target.starts_with('/') {
+        target
+    } else {
+        let (scheme, rest) = target.split_once("://").ok_or("malformed request target")?;
+        if !scheme.eq_ignore_ascii_case("http") && !scheme.eq_ignore_ascii_case("https") {
+            return Err("malformed request target");
+        }
+        let (authority, path_and_query) = rest.split_at(rest.find(['/', '?']).unwrap_or(rest.len()));
+        if authority.is_empty() || !is_authority(authority.as_bytes()) {
+            return Err("malformed request target");
+        }
+        path_and_query
+    };
+    Ok(path_and_query.split_once('?').map_or(path_and_query, |(path, _)| path))
+}
+
+/// Whether `authority` is made of what a host and a port may be made of (RFC 3986 section 3.2.2, user information
+/// left out, as RFC 9110 section 4.2.4 asks). Empty is allowed: so a client says that there is none.
+fn is_authority(authority: &[u8]) -> bool {
+    authority.iter().all(|byte| byte.is_ascii_alphanumeric() || b"-._~%!$&'()*+,;=:[]".contains(byte))
+}
+
+/// What httparse finds wrong, in our words.
+fn refusal(error: httparse::Error) -> Refusal {
+    Refusal::BadRequest(match error {
+        httparse::Error::TooManyHeaders => return Refusal::TooManyFields,
+        httparse::Error::HeaderName => "malformed field name",
+        httparse::Error::HeaderValue => "malformed field value",
+        httparse::Error::NewLine => "malformed line end",
+        httparse::Error::Version => "neither HTTP/1.0 nor HTTP/1.1",
+        httparse::Error::Token | httparse::Error::Status => "malformed request line",
+    })
+}
+
+#[cfg(test)]
+mod tests;

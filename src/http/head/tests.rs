@@ -1,0 +1,654 @@
+//! One test per rule, on bytes made by hand; then what holds for all bytes.
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::limits::HEAD_FIELDS_MAX;
+
+const TENANT_HEADER: &str = "X-Scope-OrgID";
+
+/// What Prometheus 2.42 sends.
+const PROMETHEUS: &str = "POST /api/v1/push HTTP/1.1\r\nHost: tenantry:8081\r\nUser-Agent: Prometheus/2.42.0\r\n\
+    Content-Length: 4711\r\nContent-Encoding: snappy\r\nContent-Type: application/x-protobuf\r\n\
+    X-Prometheus-Remote-Write-Version: 0.1.0\r\n\r\n";
+
+/// Heads that are accepted: each rule's good side once.
+const GOOD: &[&str] = &[
+    PROMETHEUS,
+    "GET /alive HTTP/1.0\r\n\r\n",
+    "HEAD /alive?verbose HTTP/1.1\r\nHost:\r\nConnection: close\r\n\r\n",
+    "\r\n\r\nPOST http://proxy.example:80/push HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n",
+    "POST /push HTTP/1.1\r\nHost: [::1]:8081\r\nExpect: 100-continue\r\nContent-Length: 1\r\nX-Scope-OrgID: a\r\n\r\n",
+];
+
+/// Heads that are refused: each rule's bad side once.
+const BAD: &[&str] = &[
+    "POST /push HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n",
+    "POST /push HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\nContent-Length: 5\r\n\r\n",
+    "POST /push HTTP/1.1\r\nHost: a\r\nContent-Length: +5\r\n\r\n",
+    "POST /push HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: gzip, chunked\r\n\r\n",
+    "POST /push HTTP/1.1\r\nHost: a\nContent-Length: 5\r\n\r\n",
+    "POST /push HTTP/1.1\r\nHost: a\r\n folded: b\r\n\r\n",
+    "POST /push HTTP/1.1\r\nHost : a\r\n\r\n",
+    "POST /push HTTP/1.1\r\nHost: a\r\nX: a\0b\r\n\r\n",
+    "POST /push HTTP/1.1\r\n\r\n",
+    "POST /push HTTP/2.0\r\nHost: a\r\n\r\n",
+    "PO(ST /push HTTP/1.1\r\nHost: a\r\n\r\n",
+    "POST push HTTP/1.1\r\nHost: a\r\n\r\n",
+];
+
+fn parse(text: impl AsRef<[u8]>) -> Result<Option<(RequestHead, usize)>, Refusal> {
+    RequestHead::parse(text.as_ref(), TENANT_HEADER)
+}
+
+/// The head in `text`, which must be all of it.
+fn whole(text: impl AsRef<[u8]>) -> RequestHead {
+    let text = text.as_ref();
+    let (head, head_bytes) = parse(text).expect("accepted").expect("complete");
+    assert_eq!(head_bytes, text.len());
+    head
+}
+
+/// A push with a Host and these `fields`, each with its line end.
+fn push(fields: &str) -> String {
+    format!("POST /push HTTP/1.1\r\nHost: a\r\n{fields}\r\n")
+}
+
+fn assert_bad(text: impl AsRef<[u8]>, why: &'static str) {
+    assert_eq!(parse(text), Err(Refusal::BadRequest(why)));
+}
+
+fn path(text: &str) -> &str {
+    &text[whole(text).path]
+}
+
+#[test]
+fn what_prometheus_sends_is_read_whole() {
+    let head = whole(PROMETHEUS);
+    assert_eq!(
+        head,
+        RequestHead {
+            method: Method::Post,
+            path: 5..17,
+            framing: Framing::Length(4711),
+            media: Media::RemoteWriteV1,
+            encoding: Encoding::Snappy,
+            expect_continue: false,
+            keep_alive: true,
+            source_tenant: None,
+        }
+    );
+    assert_eq!(&PROMETHEUS[head.path], "/api/v1/push");
+}
+
+#[test]
+fn head_ends_before_body_and_before_next_request() {
+    let two = format!("{PROMETHEUS}GET /alive HTTP/1.1\r\nHost: a\r\n\r\n");
+    let (first, first_bytes) = parse(&two).unwrap().unwrap();
+    assert_eq!((first.method, first_bytes), (Method::Post, PROMETHEUS.len()));
+    let (second, second_bytes) = parse(&two[first_bytes..]).unwrap().unwrap();
+    assert_eq!((second.method, first_bytes + second_bytes), (Method::Get, two.len()));
+    assert_eq!(parse(&two[first_bytes + second_bytes..]), Ok(None));
+}
+
+#[test]
+fn bytes_after_the_head_are_not_judged() {
+    let (_, head_bytes) = parse(format!("{PROMETHEUS}\n\0\nPOST\n")).unwrap().unwrap();
+    assert_eq!(head_bytes, PROMETHEUS.len());
+}
+
+#[test]
+fn every_prefix_of_a_good_head_asks_for_more() {
+    for good in GOOD {
+        for end in 0..good.len() {
+            assert_eq!(parse(&good[..end]), Ok(None), "{:?}", &good[..end]);
+        }
+        let alone = parse(good).unwrap().unwrap();
+        let followed = parse(format!("{good}{PROMETHEUS}")).unwrap().unwrap();
+        assert_eq!(alone, followed);
+    }
+}
+
+#[test]
+fn every_prefix_of_a_bad_head_asks_for_more_or_is_refused_for_good() {
+    for bad in BAD {
+        let whole = parse(bad).expect_err(bad);
+        let mut refused = false;
+        for end in 0..bad.len() {
+            match parse(&bad[..end]) {
+                Ok(None) => assert!(!refused, "an error went away: {:?}", &bad[..end]),
+                Ok(Some(head)) => panic!("{:?} is no {head:?}", &bad[..end]),
+                Err(refusal) => {
+                    assert_eq!(refusal, whole, "{:?}", &bad[..end]);
+                    refused = true;
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn empty_lines_before_the_request_line_are_skipped_and_counted() {
+    let text = "\r\n\r\nGET /alive HTTP/1.1\r\nHost: a\r\n\r\n";
+    assert_eq!(path(text), "/alive");
+    assert_eq!(parse("\r\n\r\n"), Ok(None));
+}
+
+#[test]
+fn methods_are_told_apart_by_case() {
+    for (token, method) in [
+        ("GET", Method::Get),
+        ("HEAD", Method::Head),
+        ("POST", Method::Post),
+        ("PUT", Method::Other),
+        ("DELETE", Method::Other),
+        ("post", Method::Other),
+        ("PATCH!~", Method::Other),
+    ] {
+        assert_eq!(whole(format!("{token} /push HTTP/1.1\r\nHost: a\r\n\r\n")).method, method);
+    }
+}
+
+#[test]
+fn malformed_methods_are_refused() {
+    for token in ["", " POST", "PO ST", "PO\tST", "P\u{e9}ST", "POST:", "(POST)", "PO\0ST"] {
+        assert!(parse(format!("{token} /push HTTP/1.1\r\nHost: a\r\n\r\n")).is_err(), "{token:?}");
+    }
+}
+
+#[test]
+fn only_http_1_0_and_1_1_are_accepted() {
+    for version in
+        ["HTTP/2.0", "HTTP/1.2", "HTTP/0.9", "http/1.1", "HTTP/1.10", "HTTP/11", "HTTP/1,1", "HTTPS/1.1"]
+    {
+        assert!(parse(format!("GET /alive {version}\r\nHost: a\r\n\r\n")).is_err(), "{version:?}");
+    }
+    assert_bad("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", "neither HTTP/1.0 nor HTTP/1.1");
+    assert!(parse("GET /alive\r\n\r\n").is_err(), "HTTP/0.9 has no version at all");
+}
+
+#[test]
+fn request_line_has_single_spaces_and_nothing_behind() {
+    for line in [
+        "GET  /alive HTTP/1.1",
+        "GET /alive  HTTP/1.1",
+        "GET /alive HTTP/1.1 ",
+        "GET\t/alive HTTP/1.1",
+        " GET /alive HTTP/1.1",
+    ] {
+        assert!(parse(format!("{line}\r\nHost: a\r\n\r\n")).is_err(), "{line:?}");
+    }
+}
+
+#[test]
+fn path_is_the_target_without_its_query() {
+    for (target, expected) in [
+        ("/", "/"),
+        ("/push", "/push"),
+        ("/push?", "/push"),
+        ("/push?a=/b&c=?d", "/push"),
+        ("//push", "//push"),
+        ("/p%75sh", "/p%75sh"),
+        ("/push/http://a/b", "/push/http://a/b"),
+    ] {
+        assert_eq!(path(&format!("POST {target} HTTP/1.1\r\nHost: a\r\n\r\n")), expected);
+    }
+}
+
+#[test]
+fn absolute_targets_are_accepted() {
+    for (target, expected) in [
+        ("http://a/push", "/push"),
+        ("HTTP://a:8081/push?x", "/push"),
+        ("https://[::1]:80/push", "/push"),
+        ("http://a", ""),
+        ("http://a?x=/push", ""),
+    ] {
+        assert_eq!(path(&format!("POST {target} HTTP/1.1\r\nHost: b\r\n\r\n")), expected, "{target}");
+    }
+}
+
+#[test]
+fn malformed_targets_are_refused() {
+    for target in [
+        "push",
+        "*",
+        "a:80",
+        "http:/push",
+        "http:///push",
+        "ftp://a/push",
+        "http://u@a/push",
+        "/push#a",
+        "/p\u{e9}sh",
+        "/p\x7fsh",
+        "?a",
+        "://a/push",
+    ] {
+        assert!(parse(format!("POST {target} HTTP/1.1\r\nHost: a\r\n\r\n")).is_err(), "{target:?}");
+    }
+}
+
+#[test]
+fn asterisk_is_for_options_only() {
+    assert_eq!(path("OPTIONS * HTTP/1.1\r\nHost: a\r\n\r\n"), "*");
+    assert_bad("GET * HTTP/1.1\r\nHost: a\r\n\r\n", "malformed request target");
+}
+
+#[test]
+fn tunnels_are_refused() {
+    assert_bad("CONNECT a:80 HTTP/1.1\r\nHost: a\r\n\r\n", "CONNECT is not for servers");
+}
+
+#[test]
+fn bare_lf_is_refused_wherever_it_ends_a_line() {
+    let good = "POST /push HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\n";
+    for (at, _) in good.match_indices("\r\n") {
+        let mut bad = good.to_owned();
+        bad.remove(at);
+        assert!(parse(&bad).is_err(), "{bad:?}");
+    }
+    assert_bad("\nGET /alive HTTP/1.1\r\nHost: a\r\n\r\n", "a line ends in a bare LF");
+    assert_bad("GET /alive HTTP/1.1\r\nHost: a\r\n\n", "a line ends in a bare LF");
+    assert_bad("GET /alive HTTP/1.1\n", "a line ends in a bare LF");
+}
+
+#[test]
+fn bare_cr_is_refused() {
+    for bad in ["GET /alive HTTP/1.1\rHost: a\r\n\r\n", "GET /alive HTTP/1.1\r\nHost: a\rX: b\r\n\r\n"] {
+        assert!(parse(bad).is_err(), "{bad:?}");
+    }
+    assert!(parse("GET /alive HTTP/1.1\r\nHost: a\r\r\n\r\n").is_err());
+}
+
+#[test]
+fn folded_lines_are_refused() {
+    for fold in [" ", "\t", "  b"] {
+        assert!(parse(push(&format!("X: a\r\n{fold}b\r\n"))).is_err());
+        assert!(parse(format!("POST /push HTTP/1.1\r\n{fold}Host: a\r\n\r\n")).is_err());
+    }
+}
+
+#[test]
+fn space_around_a_field_name_is_refused() {
+    for field in [
+        "Content-Length : 5",
+        "Content-Length\t: 5",
+        "Content Length: 5",
+        ": 5",
+        "Content-Length",
+        "X\u{e9}: 5",
+    ] {
+        assert_bad(push(&format!("{field}\r\n")), "malformed field name");
+    }
+}
+
+#[test]
+fn control_characters_in_values_are_refused() {
+    for byte in (0..b' ').chain([0x7f]) {
+        let mut text = b"POST /push HTTP/1.1\r\nHost: a\r\nX: a".to_vec();
+        text.push(byte);
+        text.extend_from_slice(b"b\r\n\r\n");
+        assert_eq!(parse(&text).is_err(), byte != b'\t', "{byte:#x}");
+    }
+}
+
+#[test]
+fn space_around_a_value_is_no_part_of_it() {
+    assert_eq!(whole(push("Content-Length: \t 5 \t\r\n")).framing, Framing::Length(5));
+    assert_eq!(whole(push("Content-Length:5\r\n")).framing, Framing::Length(5));
+}
+
+#[test]
+fn without_length_there_is_no_body() {
+    assert_eq!(whole(push("")).framing, Framing::None);
+}
+
+#[test]
+fn lengths_are_decimal_digits() {
+    for (value, length) in [("0", 0), ("007", 7), ("18446744073709551615", u64::MAX)] {
+        assert_eq!(whole(push(&format!("CONTENT-LENGTH: {value}\r\n"))).framing, Framing::Length(length));
+    }
+}
+
+#[test]
+fn malformed_lengths_are_refused() {
+    for value in [
+        "",
+        "+5",
+        "-5",
+        "5 5",
+        "5,5",
+        "5, 5",
+        "0x5",
+        "5.0",
+        "5e1",
+        "five",
+        "\"5\"",
+        "5;",
+        "\u{665}",
+        "18446744073709551616",
+        "99999999999999999999999999",
+    ] {
+        assert_bad(push(&format!("Content-Length: {value}\r\n")), "malformed Content-Length");
+    }
+}
+
+#[test]
+fn repeated_lengths_are_refused_even_when_equal() {
+    for second in ["5", "6"] {
+        let fields = format!("Content-Length: 5\r\nX: y\r\ncontent-length: {second}\r\n");
+        assert_bad(push(&fields), "repeated Content-Length");
+    }
+}
+
+#[test]
+fn chunked_is_the_only_transfer_encoding() {
+    assert_eq!(whole(push("transfer-encoding: CHUNKED\r\n")).framing, Framing::Chunked);
+    for value in [
+        "",
+        "gzip",
+        "gzip, chunked",
+        "chunked, chunked",
+        "chunked;a=b",
+        "identity",
+        "xchunked",
+        "chunked,",
+        "\u{b}chunked",
+    ] {
+        let answer = parse(push(&format!("Transfer-Encoding: {value}\r\n")));
+        assert!(answer.is_err(), "{value:?}");
+    }
+    assert_bad(push("Transfer-Encoding: chunked, gzip\r\n"), "Transfer-Encoding other than chunked");
+}
+
+#[test]
+fn repeated_transfer_encodings_are_refused() {
+    assert_bad(
+        push("Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n"),
+        "repeated Transfer-Encoding",
+    );
+    assert!(parse(push("Transfer-Encoding: chunked\r\nTransfer-Encoding: identity\r\n")).is_err());
+}
+
+#[test]
+fn length_and_transfer_encoding_together_are_refused() {
+    let why = "both Content-Length and Transfer-Encoding";
+    assert_bad(push("Content-Length: 5\r\nTransfer-Encoding: chunked\r\n"), why);
+    assert_bad(push("Transfer-Encoding: chunked\r\nContent-Length: 0\r\n"), why);
+}
+
+#[test]
+fn transfer_encoding_in_http_1_0_is_refused() {
+    assert_bad("POST /push HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n", "Transfer-Encoding in HTTP/1.0");
+}
+
+#[test]
+fn http_1_1_needs_one_host() {
+    assert_bad("GET /alive HTTP/1.1\r\n\r\n", "no Host");
+    assert_bad("GET /alive HTTP/1.1\r\nHost: a\r\nhost: a\r\n\r\n", "repeated Host");
+    whole("GET /alive HTTP/1.0\r\n\r\n");
+    assert_bad("GET /alive HTTP/1.0\r\nHost: a\r\nHost: b\r\n\r\n", "repeated Host");
+}
+
+#[test]
+fn host_is_an_authority_or_empty() {
+    for value in ["", "a", "a.example:8081", "[2001:db8::1]:80", "under_score", "10.0.0.1"] {
+        whole(format!("GET /alive HTTP/1.1\r\nHost: {value}\r\n\r\n"));
+    }
+    for value in ["a b", "a/b", "u@a", "http://a", "a?b", "a#b", "a\\b", "\u{e9}", "a\"b"] {
+        assert_bad(format!("GET /alive HTTP/1.1\r\nHost: {value}\r\n\r\n"), "malformed Host");
+    }
+}
+
+#[test]
+fn connections_persist_by_version_and_option() {
+    for (version, fields, keep_alive) in [
+        ("1.1", "", true),
+        ("1.1", "Connection: keep-alive\r\n", true),
+        ("1.1", "Connection: close\r\n", false),
+        ("1.1", "Connection: CLOSE\r\n", false),
+        ("1.1", "Connection: te, close\r\n", false),
+        ("1.1", "Connection: te\r\nConnection: close\r\n", false),
+        ("1.1", "Connection: close\r\nConnection: te\r\n", false),
+        ("1.0", "Connection: keep-alive\r\nConnection: te\r\n", true),
+        ("1.1", "Connection: closed\r\n", true),
+        ("1.0", "", false),
+        ("1.0", "Connection: keep-alive\r\n", true),
+        ("1.0", "Connection: Keep-Alive , te\r\n", true),
+        ("1.0", "Connection: keep-alive, close\r\n", false),
+        ("1.0", "Keep-Alive: timeout=5\r\n", false),
+    ] {
+        let text = format!("GET /alive HTTP/{version}\r\nHost: a\r\n{fields}\r\n");
+        assert_eq!(whole(&text).keep_alive, keep_alive, "{text:?}");
+    }
+}
+
+#[test]
+fn continue_is_expected_only_where_a_body_is_to_come() {
+    for (version, fields, expected) in [
+        ("1.1", "Expect: 100-continue\r\nContent-Length: 5\r\n", true),
+        ("1.1", "expect: 100-Continue\r\nTransfer-Encoding: chunked\r\n", true),
+        ("1.1", "Expect: 100-continue\r\nContent-Length: 0\r\n", false),
+        ("1.1", "Expect: 100-continue\r\n", false),
+        ("1.1", "Content-Length: 5\r\n", false),
+        ("1.1", "Expect: 200-ok\r\nContent-Length: 5\r\n", false),
+        ("1.0", "Expect: 100-continue\r\nContent-Length: 5\r\n", false),
+    ] {
+        let text = format!("POST /push HTTP/{version}\r\nHost: a\r\n{fields}\r\n");
+        assert_eq!(whole(&text).expect_continue, expected, "{text:?}");
+    }
+}
+
+#[test]
+fn content_type_names_the_message() {
+    use Media::{Other, RemoteWriteV1, RemoteWriteV2};
+    assert_eq!(whole(push("")).media, RemoteWriteV1);
+    for (value, media) in [
+        ("", RemoteWriteV1),
+        ("application/x-protobuf", RemoteWriteV1),
+        ("Application/X-Protobuf", RemoteWriteV1),
+        ("application/x-protobuf;proto=prometheus.WriteRequest", RemoteWriteV1),
+        ("application/x-protobuf ; PROTO=prometheus.WriteRequest ", RemoteWriteV1),
+        ("application/x-protobuf; charset=utf-8", RemoteWriteV1),
+        ("application/x-protobuf; proto=\"prometheus.WriteRequest\"", RemoteWriteV1),
+        ("application/x-protobuf;", RemoteWriteV1),
+        ("application/x-protobuf;proto=io.prometheus.write.v2.Request", RemoteWriteV2),
+        ("application/x-protobuf; a=\"b;c\\\";\"; proto=\"io.prometheus.write.v2.Request\"", RemoteWriteV2),
+        ("application/x-protobuf;a=\"b\\\\\";proto=io.prometheus.write.v2.Request", RemoteWriteV2),
+        ("application/x-protobuf;a=\";proto=io.prometheus.write.v2.Request\"", RemoteWriteV1),
+        ("application/x-protobuf;proto=PROMETHEUS.WRITEREQUEST", Other),
+        ("application/x-protobuf;proto=other.Message", Other),
+        ("application/x-protobuf;proto=", Other),
+        ("application/x-protobuf;proto", Other),
+        ("application/x-protobuf;proto=\"prometheus.WriteRequest", Other),
+        ("application/x-protobuf;proto=\"prometheus.WriteRequest\"x", Other),
+        ("application/x-protobuf;proto=prometheus.WriteRequest;proto=io.prometheus.write.v2.Request", Other),
+        ("application/x-protobuf, application/json", Other),
+        ("application/x-protobuffer", Other),
+        ("application/json", Other),
+        ("text/plain", Other),
+    ] {
+        assert_eq!(whole(push(&format!("Content-Type: {value}\r\n"))).media, media, "{value:?}");
+    }
+}
+
+#[test]
+fn repeated_content_types_are_refused() {
+    let fields = "Content-Type: application/x-protobuf\r\nContent-Type: application/json\r\n";
+    assert_bad(push(fields), "repeated Content-Type");
+}
+
+#[test]
+fn snappy_is_the_only_content_encoding() {
+    assert_eq!(whole(push("")).encoding, Encoding::Snappy);
+    for (value, encoding) in [
+        ("snappy", Encoding::Snappy),
+        ("Snappy", Encoding::Snappy),
+        ("", Encoding::Snappy),
+        ("gzip", Encoding::Other),
+        ("zstd", Encoding::Other),
+        ("identity", Encoding::Other),
+        ("snappy, gzip", Encoding::Other),
+        ("snappy\r\nContent-Encoding: snappy", Encoding::Other),
+        ("gzip\r\nContent-Encoding: snappy", Encoding::Other),
+    ] {
+        assert_eq!(whole(push(&format!("Content-Encoding: {value}\r\n"))).encoding, encoding, "{value:?}");
+    }
+}
+
+#[test]
+fn tenant_header_is_found_by_the_name_given() {
+    let text = push("x-scope-orgid: \t team-a \r\nTHANOS-TENANT: team-b\r\n");
+    assert_eq!(&text[whole(&text).source_tenant.unwrap()], "team-a");
+    let (head, _) = RequestHead::parse(text.as_bytes(), "thanos-tenant").unwrap().unwrap();
+    assert_eq!(&text[head.source_tenant.unwrap()], "team-b");
+    let (head, _) = RequestHead::parse(text.as_bytes(), "").unwrap().unwrap();
+    assert_eq!(head.source_tenant, None);
+}
+
+#[test]
+fn empty_tenant_header_counts_as_absent() {
+    assert_eq!(whole(push("X-Scope-OrgID:  \r\n")).source_tenant, None);
+}
+
+#[test]
+fn repeated_tenant_headers_are_refused() {
+    for fields in ["X-Scope-OrgID: a\r\nX-Scope-OrgID: a\r\n", "X-Scope-OrgID:\r\nX-Scope-OrgID: a\r\n"] {
+        assert_bad(push(fields), "repeated tenant header");
+        assert!(RequestHead::parse(push(fields).as_bytes(), "").is_ok());
+    }
+}
+
+#[test]
+fn tenant_header_must_be_ascii() {
+    assert_bad(push("X-Scope-OrgID: \u{e9}\r\n"), "the tenant header is not ASCII");
+}
+
+#[test]
+fn a_tenant_header_that_is_also_known_keeps_its_meaning() {
+    let text = push("");
+    let (head, _) = RequestHead::parse(text.as_bytes(), "host").unwrap().unwrap();
+    assert_eq!(&text[head.source_tenant.unwrap()], "a");
+    assert!(RequestHead::parse(b"GET / HTTP/1.1\r\n\r\n", "host").is_err());
+}
+
+#[test]
+fn fields_are_counted() {
+    let others = |count: usize| push(&"X: y\r\n".repeat(count));
+    whole(others(HEAD_FIELDS_MAX - 1));
+    assert_eq!(parse(others(HEAD_FIELDS_MAX)), Err(Refusal::TooManyFields));
+}
+
+/// Reads an accepted head a second time, line by line and without httparse, and compares.
+fn assert_reads_as_lines(buf: &[u8], head: &RequestHead, head_bytes: usize) {
+    let text = &buf[..head_bytes];
+    assert!(text.ends_with(b"\r\n\r\n"));
+    assert!(
+        head.path.end <= head_bytes
+            && head.source_tenant.as_ref().is_none_or(|range| range.end <= head_bytes)
+    );
+    let text = String::from_utf8_lossy(text);
+    let mut lines = text.split("\r\n").skip_while(|line| line.is_empty());
+    assert_eq!(lines.next().unwrap().split(' ').count(), 3);
+    let (mut lengths, mut codings) = (Vec::new(), Vec::new());
+    for line in lines.take_while(|line| !line.is_empty()) {
+        assert!(!line.contains(['\r', '\n', '\0']) && !line.starts_with([' ', '\t']));
+        let (name, value) = line.split_once(':').unwrap();
+        match name.to_ascii_lowercase().as_str() {
+            "content-length" => lengths.push(value.trim().parse::<u64>().unwrap()),
+            "transfer-encoding" => codings.push(value.trim().to_ascii_lowercase()),
+            _ => {}
+        }
+    }
+    match head.framing {
+        Framing::None => assert!(lengths.is_empty() && codings.is_empty()),
+        Framing::Length(length) => assert!(lengths == [length] && codings.is_empty()),
+        Framing::Chunked => assert!(lengths.is_empty() && codings == ["chunked"]),
+    }
+}
+
+/// Whatever is found in `buf` must be found in all that starts with it, and nothing earlier.
+fn assert_consistent(buf: &[u8]) {
+    let whole = parse(buf);
+    if let Ok(Some((head, head_bytes))) = &whole {
+        assert_reads_as_lines(buf, head, *head_bytes);
+        assert_eq!(parse(&buf[..*head_bytes]), whole);
+    }
+    for end in 0..buf.len() {
+        match parse(&buf[..end]) {
+            Ok(None) => {}
+            Ok(Some((head, head_bytes))) => {
+                assert!(head_bytes <= end);
+                assert_eq!(whole, Ok(Some((head, head_bytes))));
+            }
+            Err(_) => assert!(whole.is_err()),
+        }
+    }
+}
+
+/// Heads put together from lines that matter, good and bad.
+fn pieced_head() -> impl Strategy<Value = Vec<u8>> {
+    let lines = prop::sample::select(vec![
+        "Host: a\r\n",
+        "Content-Length: 5\r\n",
+        "Content-Length: 0\r\n",
+        "Transfer-Encoding: chunked\r\n",
+        "X: y\r\n",
+        "Content-Length: 5\n",
+        " folded\r\n",
+        "Connection: close\r\n",
+        "Expect: 100-continue\r\n",
+        "\r\n",
+        "\n",
+        "\r",
+        "X-Scope-OrgID: a\r\n",
+        "Content-Type: application/x-protobuf;proto=\"a\r\n",
+        "GET / HTTP/1.1\r\n",
+        "0\r\n\r\n",
+    ]);
+    (
+        prop::sample::select(vec![
+            "POST /push HTTP/1.1\r\n",
+            "GET http://a/?b HTTP/1.0\r\n",
+            "\r\nOPTIONS * HTTP/1.1\r\n",
+        ]),
+        prop::collection::vec(lines, 0..8),
+    )
+        .prop_map(|(line, lines)| [line, &lines.concat(), "\r\n"].concat().into_bytes())
+}
+
+/// Good and bad heads with some bytes replaced, inserted or removed.
+fn mutated_head() -> impl Strategy<Value = Vec<u8>> {
+    let heads = prop::sample::select([GOOD, BAD].concat());
+    let byte = prop_oneof![any::<u8>(), prop::sample::select(b"\r\n\0\t :,;/\"\\".to_vec())];
+    let edits = prop::collection::vec((any::<prop::sample::Index>(), byte, 0..3_u8), 1..6);
+    (heads, edits).prop_map(|(head, edits)| {
+        let mut head = head.as_bytes().to_vec();
+        for (at, byte, kind) in edits {
+            let at = at.index(head.len());
+            match kind {
+                0 => head[at] = byte,
+                1 => head.insert(at, byte),
+                _ => drop(head.remove(at)),
+            }
+        }
+        head
+    })
+}
+
+proptest! {
+    #[test]
+    fn arbitrary_bytes_are_read_consistently(buf in prop::collection::vec(any::<u8>(), 0..256)) {
+        assert_consistent(&buf);
+    }
+
+    #[test]
+    fn pieced_heads_are_read_consistently(buf in pieced_head()) {
+        assert_consistent(&buf);
+    }
+
+    #[test]
+    fn mutated_heads_are_read_consistently(buf in mutated_head()) {
+        assert_consistent(&buf);
+    }
+}

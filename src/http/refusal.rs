@@ -1,0 +1,59 @@
+//! What may be wrong with a request before its content is understood.
+
+#![forbid(unsafe_code)]
+
+/// Why a request is answered without being forwarded. [`crate::verdict`] gives each its status.
+///
+/// The text of each is one line for the sender's log. All but [`Refusal::Overloaded`], [`Refusal::Draining`] and
+/// [`Refusal::Timeout`] are the client's fault, and sending the same again does not help.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    /// The bytes are not one unambiguous HTTP/1.x request; the connection cannot be used any further.
+    #[error("bad request: {0}")]
+    BadRequest(&'static str),
+    /// Nothing is served at this path.
+    #[error("no such path")]
+    NotFound,
+    /// The path is served, but not with this method.
+    #[error("this path is for {allow}")]
+    MethodNotAllowed {
+        /// The value for the `Allow` field: the methods that are served, separated by commas.
+        allow: &'static str,
+    },
+    /// The client took longer than `timeout` to send this part of the request.
+    #[error("timed out while waiting for the request's {0}")]
+    Timeout(&'static str),
+    /// The body is longer than the limit, as announced or as received.
+    #[error("the request's body is over the limit of {limit} bytes")]
+    BodyTooLarge {
+        /// The limit, in bytes.
+        limit: usize,
+    },
+    /// The head is longer than the limit.
+    #[error("the request's head is over the limit of {limit} bytes")]
+    HeadTooLarge {
+        /// The limit, in bytes.
+        limit: usize,
+    },
+    /// The head has more fields than [`crate::limits::HEAD_FIELDS_MAX`].
+    #[error("the request's head has more than {} fields", crate::limits::HEAD_FIELDS_MAX)]
+    TooManyFields,
+    /// The content is of a type that this path does not take.
+    #[error("unsupported Content-Type: this path takes application/x-protobuf (prometheus.WriteRequest)")]
+    UnsupportedMedia,
+    /// The content is compressed in a way that this path does not take.
+    #[error("unsupported Content-Encoding: this path takes snappy")]
+    UnsupportedEncoding,
+    /// The content is a Remote Write 2.0 request. A sender that hears of this falls back to 1.0.
+    #[error("Remote Write 2.0 is not supported: send prometheus.WriteRequest (1.0)")]
+    RemoteWriteV2,
+    /// A limit on work in progress is reached. A retry helps once others are done.
+    #[error("overloaded: {why}")]
+    Overloaded {
+        /// The limit that was reached.
+        why: &'static str,
+    },
+    /// The process is about to end. A retry helps: it reaches another process, or the next one.
+    #[error("shutting down")]
+    Draining,
+}

@@ -1,0 +1,74 @@
+//! Our answers, as bytes.
+
+#![forbid(unsafe_code)]
+
+use std::io::Write as _;
+
+use crate::verdict::Answer;
+
+/// The interim response that a client with `Expect: 100-continue` waits for.
+pub const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
+
+/// Appends the whole response for `answer` to `out`.
+///
+/// `keep_alive` is what the request's head said; the connection must be closed after the response unless that and
+/// not [`Answer::close`]. `head_only` is for a HEAD request: it gets the fields of the answer without its body.
+///
+/// A connection that lives on says so: an HTTP/1.0 client that asked for it does not believe it otherwise.
+pub fn write(out: &mut Vec<u8>, answer: &Answer, keep_alive: bool, head_only: bool) {
+    // Writing to a Vec cannot fail.
+    let _ = write!(out, "HTTP/1.1 {} {}\r\n", answer.status, reason(answer.status));
+    // RFC 9110: no content and no length in a 204 (section 8.6), nor content in a 205 (section 15.3.6).
+    let body = if matches!(answer.status, 204 | 205) { "" } else { answer.body.as_str() };
+    if answer.status != 204 {
+        let _ = write!(out, "Content-Length: {}\r\n", body.len());
+    }
+    if !body.is_empty() {
+        // An upstream's words pass through us: no browser shall guess that they are HTML.
+        out.extend_from_slice(
+            b"Content-Type: text/plain; charset=utf-8\r\nX-Content-Type-Options: nosniff\r\n",
+        );
+    }
+    if let Some(secs) = answer.retry_after_secs {
+        let _ = write!(out, "Retry-After: {secs}\r\n");
+    }
+    if let Some(methods) = answer.allow {
+        let _ = write!(out, "Allow: {methods}\r\n");
+    }
+    let persistence = if keep_alive && !answer.close { "keep-alive" } else { "close" };
+    let _ = write!(out, "Connection: {persistence}\r\n\r\n");
+    if !head_only {
+        out.extend_from_slice(body.as_bytes());
+    }
+}
+
+/// The customary words for a status; none for those that we never give and upstreams hardly do.
+fn reason(status: u16) -> &'static str {
+    match status {
+        200 => "OK",
+        201 => "Created",
+        202 => "Accepted",
+        204 => "No Content",
+        400 => "Bad Request",
+        401 => "Unauthorized",
+        403 => "Forbidden",
+        404 => "Not Found",
+        405 => "Method Not Allowed",
+        408 => "Request Timeout",
+        409 => "Conflict",
+        413 => "Content Too Large",
+        415 => "Unsupported Media Type",
+        422 => "Unprocessable Content",
+        429 => "Too Many Requests",
+        431 => "Request Header Fields Too Large",
+        500 => "Internal Server Error",
+        501 => "Not Implemented",
+        502 => "Bad Gateway",
+        503 => "Service Unavailable",
+        504 => "Gateway Timeout",
+        _ => "",
+    }
+}
+
+#[cfg(test)]
+mod tests;

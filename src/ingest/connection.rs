@@ -1,0 +1,407 @@
+//! The life of an inbound connection: wait, read a head, route it, read its body, answer, and again.
+//!
+//! Design constraints:
+//! - An idle connection holds no buffer; see [`buffers`](crate::core::buffers).
+//! - Requests that are pipelined are answered in their order: they are simply taken one after the other.
+//! - What can be refused by its head is refused before its body is read. A connection whose framing is in doubt is
+//!   closed, as nobody can say where the next request would begin.
+
+use std::cell::{Cell, RefCell};
+use std::os::fd::OwnedFd;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::pending::Pending;
+use super::push;
+use super::routes::{Route, route};
+use crate::core::buffers::Buffers;
+use crate::core::deadline::{Cut, Deadlines};
+use crate::core::stream::{Blocking, Stream};
+use crate::core::tasks::Tasks;
+use crate::http::body::ChunkDecoder;
+use crate::http::head::{Framing, Method, RequestHead};
+use crate::http::refusal::Refusal;
+use crate::http::reply;
+use crate::limits::{FAREWELL_BYTES_MAX, FAREWELL_MILLIS, HEAD_BUFFER_BYTES};
+use crate::metrics::{CoreMetrics, Metrics};
+use crate::queue::budget::Charge;
+use crate::queue::commons::{Commons, Seat};
+use crate::queue::exchange::Exchange;
+use crate::split::{HaLabels, SplitLimits, Splitter};
+use crate::tenant::TenantRules;
+use crate::verdict::Answer;
+
+/// The settings of ingest.
+#[derive(Clone, Debug)]
+pub struct IngestSettings {
+    /// How series find their tenants.
+    pub tenant: TenantRules,
+    /// The header that carries a tenant, inbound too.
+    pub tenant_header: String,
+    /// Whether metadata is forwarded, to the default tenant.
+    pub metadata: bool,
+    /// Whether every request that could be read is answered with 204.
+    pub accept_all: bool,
+    /// The labels by which HA replicas are told apart.
+    pub ha_labels: Option<HaLabels>,
+    /// What a request may inflate to, and how many tenants it may have.
+    pub split: SplitLimits,
+    /// What a head may take.
+    pub head_bytes_max: usize,
+    /// What a body may take.
+    pub body_bytes_max: usize,
+    /// For head, body, and reply, each.
+    pub timeout: Duration,
+    /// Between two requests.
+    pub idle_timeout: Duration,
+    /// How the ring wants its sockets.
+    pub blocking: Blocking,
+}
+
+/// One core's ingest.
+#[derive(Debug)]
+pub struct Ingest {
+    pub(super) settings: IngestSettings,
+    pub(super) commons: Arc<Commons>,
+    pub(super) exchange: Rc<Exchange>,
+    pub(super) pending: Pending,
+    pub(super) splitters: RefCell<Vec<Splitter>>,
+    buffers: Buffers,
+    deadlines: Deadlines,
+    tasks: Tasks,
+    metrics: Arc<Metrics>,
+    draining: Cell<bool>,
+}
+
+impl Ingest {
+    /// The ingest of the core of `exchange`.
+    pub fn new(
+        settings: IngestSettings,
+        commons: Arc<Commons>,
+        exchange: Rc<Exchange>,
+        deadlines: Deadlines,
+        tasks: Tasks,
+        metrics: Arc<Metrics>,
+    ) -> Rc<Self> {
+        Rc::new(Self {
+            settings,
+            commons,
+            exchange,
+            pending: Pending::default(),
+            splitters: RefCell::default(),
+            buffers: Buffers::default(),
+            deadlines,
+            tasks,
+            metrics,
+            draining: Cell::new(false),
+        })
+    }
+
+    /// Serves a connection until it ends.
+    pub fn serve(self: &Rc<Self>, socket: OwnedFd, seat: Seat) {
+        let ingest = Rc::clone(self);
+        self.tasks.spawn(async move {
+            match Stream::accepted(socket, ingest.settings.blocking, &ingest.deadlines) {
+                Ok(stream) => ingest.converse(stream).await,
+                Err(error) => tracing::debug!(%error, "a connection was lost before it was served"),
+            }
+            drop(seat);
+        });
+    }
+
+    /// From now on, connections end with the request that they are at.
+    pub fn drain(&self) {
+        self.draining.set(true);
+        self.deadlines.cut_idle();
+    }
+
+    /// Whether [`drain`](Self::drain) was called.
+    pub fn is_draining(&self) -> bool {
+        self.draining.get()
+    }
+
+    /// This core's number.
+    pub fn core(&self) -> usize {
+        self.exchange.core()
+    }
+
+    /// How the ring wants its sockets.
+    pub fn blocking(&self) -> Blocking {
+        self.settings.blocking
+    }
+
+    /// What all cores share.
+    pub fn commons(&self) -> &Arc<Commons> {
+        &self.commons
+    }
+
+    /// The way to other cores.
+    pub fn exchange(&self) -> &Exchange {
+        &self.exchange
+    }
+
+    /// Requests that wait for outcomes.
+    pub fn pending(&self) -> &Pending {
+        &self.pending
+    }
+
+    /// This core's counters.
+    pub fn counters(&self) -> &CoreMetrics {
+        self.metrics.core(self.exchange.core())
+    }
+
+    async fn converse(self: &Rc<Self>, stream: Stream) {
+        self.counters().connections_open.up();
+        let mut connection =
+            Connection { ingest: Rc::clone(self), stream, read: Vec::new(), awaiting: "head" };
+        while connection.exchange().await {}
+        if connection.stream.expired() && !self.is_draining() {
+            self.counters().connections_timed_out.add(1);
+        }
+        self.buffers.put(std::mem::take(&mut connection.read));
+        drop(connection);
+        self.counters().connections_open.down();
+    }
+}
+
+/// Why a conversation goes no further.
+pub(super) enum Stop {
+    /// There is nobody to talk to any more.
+    Gone,
+    /// This is to be said first.
+    Refused(Refusal),
+}
+
+impl From<Refusal> for Stop {
+    fn from(refusal: Refusal) -> Self {
+        Self::Refused(refusal)
+    }
+}
+
+struct Connection {
+    ingest: Rc<Ingest>,
+    stream: Stream,
+    /// What has been read and not been used yet.
+    read: Vec<u8>,
+    /// The part of a request that is being waited for.
+    awaiting: &'static str,
+}
+
+/// A request whose head has been understood.
+struct Request {
+    head: RequestHead,
+    route: Route,
+    arrived: Instant,
+}
+
+impl Connection {
+    /// One request and its answer. Whether another may follow.
+    async fn exchange(&mut self) -> bool {
+        if !self.wait_for_request().await {
+            return false;
+        }
+        let arrived = Instant::now();
+        self.awaiting = "head";
+        self.stream.set_deadline(arrived + self.ingest.settings.timeout, Cut::Read);
+        let head = match self.head().await {
+            Ok((head, bytes)) => (head, bytes),
+            Err(stop) => return self.part(stop, false).await,
+        };
+        let head_only = head.0.method == Method::Head;
+        let keep_alive = head.0.keep_alive;
+        match self.answer(head, arrived).await {
+            Ok(answer) => self.reply(&answer, keep_alive, head_only).await,
+            Err(stop) => self.part(stop, head_only).await,
+        }
+    }
+
+    /// Waits, without a buffer, until a request begins. False when none comes.
+    async fn wait_for_request(&mut self) -> bool {
+        if !self.read.is_empty() {
+            return true;
+        }
+        self.ingest.buffers.put(std::mem::take(&mut self.read));
+        self.stream.set_deadline(Instant::now() + self.ingest.settings.idle_timeout, Cut::Read);
+        if self.ingest.is_draining() || self.stream.idle().await.is_err() {
+            return false;
+        }
+        // Cut while idle: nothing had begun, so there is nothing to say. Unless, when draining, something had.
+        if self.stream.expired() && !self.ingest.is_draining() {
+            return false;
+        }
+        self.read = self.ingest.buffers.take(HEAD_BUFFER_BYTES);
+        matches!(self.more().await, Ok(()))
+    }
+
+    async fn head(&mut self) -> Result<(RequestHead, usize), Stop> {
+        loop {
+            let limit = self.ingest.settings.head_bytes_max;
+            match RequestHead::parse(&self.read, &self.ingest.settings.tenant_header)? {
+                Some((_, bytes)) if bytes > limit => return Err(Refusal::HeadTooLarge { limit }.into()),
+                Some(found) => return Ok(found),
+                None if self.read.len() >= limit => return Err(Refusal::HeadTooLarge { limit }.into()),
+                None => self.more().await?,
+            }
+        }
+    }
+
+    /// What to answer; after an error the connection is at its end.
+    async fn answer(&mut self, head: (RequestHead, usize), arrived: Instant) -> Result<Answer, Stop> {
+        let (head, head_bytes) = head;
+        let target = self.read.get(head.path.clone()).unwrap_or_default();
+        let route = route(head.method, target);
+        let source = head.source_tenant.clone().and_then(|range| self.read.get(range)).map(<[u8]>::to_vec);
+        self.read.drain(..head_bytes);
+        let request = Request { head, route: route?, arrived };
+        match request.route {
+            Route::Alive => {
+                self.skip_body(&request.head).await?;
+                Ok(alive(self.ingest.commons.is_leaving()))
+            }
+            Route::Push => self.push(request, source).await,
+        }
+    }
+
+    async fn push(&mut self, request: Request, source: Option<Vec<u8>>) -> Result<Answer, Stop> {
+        let ingest = Rc::clone(&self.ingest);
+        push::check_kind(&request.head)?;
+        let admission = ingest.admit(&request.head)?;
+        let (body, charge) = self.body(&request.head, admission.bytes).await?;
+        // From here on the upstream is waited for, each attempt by a deadline of its own.
+        self.stream.clear_deadline();
+        let client = self.stream.peer();
+        let answer = ingest.push(push::Push { body, charge, source, client, arrived: request.arrived }).await;
+        drop(admission.request);
+        Ok(answer)
+    }
+
+    /// Reads the body, charged to the budget.
+    async fn body(&mut self, head: &RequestHead, mut charge: Charge) -> Result<(Vec<u8>, Charge), Stop> {
+        self.awaiting = "body";
+        self.stream.set_deadline(Instant::now() + self.ingest.settings.timeout, Cut::Read);
+        if head.expect_continue && self.read.is_empty() {
+            let (result, _) = self.stream.write_all(reply::CONTINUE.to_vec()).await;
+            result.map_err(|_| Stop::Gone)?;
+        }
+        let body = match head.framing {
+            Framing::None => Vec::new(),
+            Framing::Length(length) => self.counted_body(length).await?,
+            Framing::Chunked => self.chunked_body(&mut charge).await?,
+        };
+        Ok((body, charge))
+    }
+
+    async fn counted_body(&mut self, length: u64) -> Result<Vec<u8>, Stop> {
+        // Admission has checked it against the limit.
+        let length = usize::try_from(length).unwrap_or(usize::MAX);
+        let here = self.read.len().min(length);
+        let mut body = Vec::with_capacity(length);
+        body.extend(self.read.drain(..here));
+        // Once the rest of this body goes straight to its place, the buffer serves others.
+        if self.read.is_empty() && body.len() < length {
+            self.ingest.buffers.put(std::mem::take(&mut self.read));
+        }
+        while body.len() < length {
+            // A Vec may have more room than was asked for; what lies behind is the next request's.
+            let (result, filled) = self.stream.read_up_to(body, length).await;
+            body = filled;
+            self.check_read(result)?;
+        }
+        Ok(body)
+    }
+
+    async fn chunked_body(&mut self, charge: &mut Charge) -> Result<Vec<u8>, Stop> {
+        let mut decoder = ChunkDecoder::new(self.ingest.settings.body_bytes_max);
+        let mut body = Vec::new();
+        loop {
+            let before = body.len();
+            let (consumed, done) = decoder.decode(&self.read, &mut body)?;
+            self.read.drain(..consumed);
+            if !charge.grow(body.len() - before) {
+                return Err(self.ingest.out_of_memory().into());
+            }
+            if done {
+                return Ok(body);
+            }
+            self.more().await?;
+        }
+    }
+
+    /// Reads past a body that nobody asked for, so that the next request is found.
+    async fn skip_body(&mut self, head: &RequestHead) -> Result<(), Stop> {
+        if head.framing == Framing::None || head.framing == Framing::Length(0) {
+            return Ok(());
+        }
+        Err(Refusal::BadRequest("this path takes no body").into())
+    }
+
+    async fn more(&mut self) -> Result<(), Stop> {
+        let mut buffer = std::mem::take(&mut self.read);
+        if buffer.capacity() == 0 {
+            buffer = self.ingest.buffers.take(HEAD_BUFFER_BYTES);
+        }
+        if buffer.len() == buffer.capacity() {
+            buffer.reserve(HEAD_BUFFER_BYTES);
+        }
+        let (result, buffer) = self.stream.read(buffer).await;
+        self.read = buffer;
+        self.check_read(result)
+    }
+
+    fn check_read(&self, result: std::io::Result<usize>) -> Result<(), Stop> {
+        match result {
+            Ok(n) if n > 0 => Ok(()),
+            _ if self.stream.expired() && !self.ingest.is_draining() => {
+                Err(Refusal::Timeout(self.awaiting).into())
+            }
+            _ => Err(Stop::Gone),
+        }
+    }
+
+    /// Says why, if there is somebody to say it to, and ends the connection.
+    async fn part(&mut self, stop: Stop, head_only: bool) -> bool {
+        if let Stop::Refused(refusal) = stop {
+            self.ingest.count_refusal(&refusal);
+            let mut answer = Answer::from(&refusal);
+            answer.close = true;
+            self.reply(&answer, false, head_only).await;
+            self.farewell().await;
+        }
+        false
+    }
+
+    async fn reply(&mut self, answer: &Answer, keep_alive: bool, head_only: bool) -> bool {
+        let keep_alive = keep_alive && !answer.close && !self.ingest.is_draining();
+        let mut out = self.ingest.buffers.take(HEAD_BUFFER_BYTES);
+        reply::write(&mut out, answer, keep_alive, head_only);
+        self.ingest.counters().replied(answer.status);
+        self.stream.set_deadline(Instant::now() + self.ingest.settings.timeout, Cut::Both);
+        let (result, out) = self.stream.write_all(out).await;
+        self.ingest.buffers.put(out);
+        result.is_ok() && keep_alive
+    }
+
+    /// Reads on for a moment after the last answer. To close with data unread would reset the connection, and the
+    /// reset would overtake the answer.
+    async fn farewell(&mut self) {
+        self.stream.finish_writing().await;
+        self.stream.set_deadline(Instant::now() + Duration::from_millis(FAREWELL_MILLIS), Cut::Both);
+        let mut left = FAREWELL_BYTES_MAX;
+        let mut buffer = self.ingest.buffers.take(HEAD_BUFFER_BYTES);
+        while left > 0 {
+            buffer.clear();
+            let (result, filled) = self.stream.read(buffer).await;
+            buffer = filled;
+            match result {
+                Ok(n) if n > 0 => left = left.saturating_sub(n),
+                _ => break,
+            }
+        }
+        self.ingest.buffers.put(buffer);
+    }
+}
+
+fn alive(leaving: bool) -> Answer {
+    if leaving { Answer::from(&Refusal::Draining) } else { Answer::ok() }
+}

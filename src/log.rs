@@ -1,0 +1,85 @@
+//! The log: lines on standard error, and a limit to what a failing tenant may write into it.
+
+use std::collections::HashMap;
+use std::io::IsTerminal;
+use std::time::{Duration, Instant};
+
+use tracing::level_filters::LevelFilter;
+
+use crate::limits::{LOG_LINES_MAX, LOG_TENANTS_MAX, LOG_WINDOW_SECS};
+
+/// Starts the log; lines below `level` are not written. Later calls change nothing.
+pub fn init(level: LevelFilter) {
+    let colours = std::io::stderr().is_terminal();
+    let log = tracing_subscriber::fmt().with_max_level(level).with_ansi(colours).with_target(false);
+    let _ = log.with_writer(std::io::stderr).try_init();
+}
+
+/// Allows each tenant some lines in a window of time, and counts those that it did not write. Pure: it is told the
+/// time.
+#[derive(Debug, Default)]
+pub struct Limiter {
+    tenants: HashMap<Box<str>, Window>,
+}
+
+#[derive(Debug)]
+struct Window {
+    since: Instant,
+    lines: u32,
+    suppressed: u64,
+}
+
+impl Limiter {
+    /// Whether a line about `tenant` may be written now; if so, how many have been suppressed before it.
+    pub fn allow(&mut self, tenant: &str, now: Instant) -> Option<u64> {
+        let length = Duration::from_secs(LOG_WINDOW_SECS);
+        if self.tenants.len() >= LOG_TENANTS_MAX && !self.tenants.contains_key(tenant) {
+            self.tenants.retain(|_, window| now.saturating_duration_since(window.since) < length);
+        }
+        let key = if self.tenants.len() < LOG_TENANTS_MAX || self.tenants.contains_key(tenant) {
+            tenant
+        } else {
+            ""
+        };
+        let window = self.tenants.entry(key.into()).or_insert(Window { since: now, lines: 0, suppressed: 0 });
+        if now.saturating_duration_since(window.since) >= length {
+            (window.since, window.lines) = (now, 0);
+        }
+        if window.lines >= LOG_LINES_MAX {
+            window.suppressed += 1;
+            return None;
+        }
+        window.lines += 1;
+        Some(std::mem::take(&mut window.suppressed))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_tenant_may_write_some_lines_in_a_window_and_is_told_what_was_suppressed() {
+        let (mut limiter, start) = (Limiter::default(), Instant::now());
+        for _ in 0..LOG_LINES_MAX {
+            assert_eq!(limiter.allow("a", start), Some(0));
+        }
+        assert_eq!(limiter.allow("a", start), None);
+        assert_eq!(limiter.allow("a", start), None);
+        assert_eq!(limiter.allow("b", start), Some(0), "another tenant is not concerned");
+        let next = start + Duration::from_secs(LOG_WINDOW_SECS);
+        assert_eq!(limiter.allow("a", next), Some(2));
+        assert_eq!(limiter.allow("a", next), Some(0));
+    }
+
+    #[test]
+    fn ever_new_tenants_take_bounded_memory_and_share_one_allowance() {
+        let (mut limiter, start) = (Limiter::default(), Instant::now());
+        let allowed = (0..5_000).filter(|i| limiter.allow(&format!("t{i}"), start).is_some()).count();
+        assert!(limiter.tenants.len() <= LOG_TENANTS_MAX + 1);
+        assert_eq!(allowed, LOG_TENANTS_MAX + LOG_LINES_MAX as usize);
+        let later = start + Duration::from_secs(LOG_WINDOW_SECS);
+        assert!(limiter.allow("new", later).is_some(), "windows that are over make room");
+        assert!(limiter.tenants.len() < 10);
+    }
+}

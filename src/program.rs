@@ -1,0 +1,86 @@
+//! From arguments to an exit code.
+
+use std::ffi::OsString;
+use std::io::Write;
+use std::path::Path;
+use std::process::ExitCode;
+
+use crate::cli::{self, Command};
+use crate::{config, log, supervisor};
+
+/// The command line or the configuration is wrong: `EX_USAGE` of sysexits.h. Nothing has been opened.
+const EXIT_USAGE: u8 = 64;
+
+/// Does what the arguments ask for (the program's name first) and returns when it is done: for a server, when a
+/// signal has ended it. The exit code is 0 after an orderly end, 64 for a bad command line or configuration, and
+/// 1 when the server could not start or broke.
+pub fn run_from_args(args: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let command = match cli::parse(args) {
+        Ok(command) => command,
+        Err(error) => {
+            // Nobody is left to tell when the terminal is gone.
+            let _ = error.print();
+            return if error.use_stderr() { ExitCode::from(EXIT_USAGE) } else { ExitCode::SUCCESS };
+        }
+    };
+    match command {
+        Command::PrintDefaultConfig => say(&config::print_defaults()),
+        Command::CheckConfig { config } => check(config.as_deref()),
+        Command::Run { config } => serve(config.as_deref()),
+    }
+}
+
+fn check(file: Option<&Path>) -> ExitCode {
+    match config::load(file) {
+        Ok(plan) => {
+            plan.notices.iter().for_each(|notice| complain(notice));
+            say("The configuration is sound.\n")
+        }
+        Err(mistakes) => refuse(&mistakes),
+    }
+}
+
+fn serve(file: Option<&Path>) -> ExitCode {
+    let plan = match config::load(file) {
+        Ok(plan) => plan,
+        Err(mistakes) => return refuse(&mistakes),
+    };
+    log::init(plan.log_level);
+    abort_on_panic();
+    plan.notices.iter().for_each(|notice| tracing::warn!("{notice}"));
+    tracing::info!("configuration: {}", plan.effective());
+    match supervisor::run(plan) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            tracing::error!("{failure}");
+            // The log may be set to less than errors; why a program ended must not depend on that.
+            complain(&failure);
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// A panic on a core's thread would end that core alone, and with it whatever is at home there, silently. Better the
+/// whole process ends, and the service manager starts another.
+fn abort_on_panic() {
+    let report = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        report(panic);
+        std::process::abort();
+    }));
+}
+
+fn refuse(mistakes: &config::ConfigMistakes) -> ExitCode {
+    complain(mistakes);
+    ExitCode::from(EXIT_USAGE)
+}
+
+/// To standard output; a reader that went away (`| head`) is no failure.
+fn say(text: &str) -> ExitCode {
+    let _ = std::io::stdout().lock().write_all(text.as_bytes());
+    ExitCode::SUCCESS
+}
+
+fn complain(text: &dyn std::fmt::Display) {
+    let _ = writeln!(std::io::stderr().lock(), "{text}");
+}

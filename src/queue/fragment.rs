@@ -1,0 +1,93 @@
+//! What travels between the cores: fragments one way, their outcomes back, and a few notices.
+
+use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
+use std::time::Instant;
+
+use crate::queue::budget::Charge;
+use crate::queue::commons::Seat;
+use crate::split::Part;
+use crate::tenant::TenantId;
+use crate::verdict::Outcome;
+
+/// One tenant's part of one request, on its way to that tenant's lane.
+#[derive(Debug)]
+pub struct Fragment {
+    /// The series, ready to be sent, and whose they are.
+    pub part: Part,
+    /// Who waits for its outcome.
+    pub sender: ReturnAddress,
+    /// Before this it must start on its way to the upstream, or it is not sent at all.
+    pub start_by: Instant,
+    /// When its request's head had been read.
+    pub arrived: Instant,
+    /// The address of the client whose request it was.
+    pub client: SocketAddr,
+    /// The request's ID, told to the upstream, so that both sides' logs can be matched.
+    pub request_id: RequestId,
+    /// To be sent in a request of its own: it was part of a merged one that the upstream refused.
+    pub alone: bool,
+    /// Its bytes' share of the budget.
+    pub charge: Charge,
+}
+
+/// Where an outcome is awaited: a part of a request on the core that took it in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ReturnAddress {
+    /// The core.
+    pub core: usize,
+    /// The request's place in that core's table of requests that wait.
+    pub slot: u32,
+    /// Which part of that request.
+    pub part: u32,
+}
+
+/// Identifies an inbound request in both sides' logs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RequestId(pub u128);
+
+impl std::fmt::Display for RequestId {
+    /// The form of a UUID (RFC 9562), as cortex-tenant writes it.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let id = self.0;
+        write!(
+            f,
+            "{:08x}-{:04x}-{:04x}-{:04x}-{:012x}",
+            id >> 96,
+            (id >> 80) & 0xffff,
+            (id >> 64) & 0xffff,
+            (id >> 48) & 0xffff,
+            id & 0xffff_ffff_ffff
+        )
+    }
+}
+
+/// What cores tell each other.
+#[derive(Debug)]
+pub enum Message {
+    /// To the tenant's home core: deliver this. Boxed, as it is many times larger than the rest.
+    Fragment(Box<Fragment>),
+    /// Back to the core of the request: what became of one of its parts.
+    Outcome(ReturnAddress, Outcome),
+    /// A connection that another core accepted while it had more than its share, and its seat here.
+    Connection(OwnedFd, Seat),
+    /// A permit to open an upstream connection has come free, and this core had none when it wanted one.
+    PermitFreed,
+    /// Another core wants a connection to this address and the limit is reached: close one that is idle.
+    PermitWanted(SocketAddr),
+    /// Stop accepting, finish what is in flight, and say so when nothing is left.
+    Drain,
+    /// All cores have drained: end.
+    Stop,
+}
+
+/// The core that is home to `tenant`: the same on every core and for the life of the process.
+pub fn home_core(tenant: &TenantId, cores: usize) -> usize {
+    use std::hash::BuildHasher;
+    // Fixed on purpose: a tenant's home must be the same whoever asks. Somebody who can choose tenants' names
+    // could pile them onto one core, but for that they need no collisions: one busy tenant does the same.
+    let hash = foldhash::fast::FixedState::with_seed(0x7e4a_4e7e).hash_one(tenant.as_str().as_bytes());
+    // Lemire's multiply-shift: even over any number of cores, without a division.
+    let core = (u128::from(hash) * cores as u128) >> 64;
+    usize::try_from(core).unwrap_or(0)
+}

@@ -1,0 +1,58 @@
+//! Signals in, notices to the service manager out.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use crossbeam_channel::Receiver;
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::flag;
+use signal_hook::iterator::Signals;
+
+/// What a signal asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wish {
+    /// SIGTERM or SIGINT: go away, in order.
+    Leave,
+    /// SIGHUP.
+    Reload,
+}
+
+/// Listens to signals from now on. The first SIGTERM or SIGINT is a wish; the second ends the process at once,
+/// from within its handler, whatever the process is at.
+///
+/// # Errors
+/// When no handler or thread can be had.
+pub fn listen() -> io::Result<Receiver<Wish>> {
+    let leaving = Arc::new(AtomicBool::new(false));
+    for signal in [SIGTERM, SIGINT] {
+        // In this order: the handler that ends the process looks at the flag before the other one sets it.
+        flag::register_conditional_shutdown(signal, 128 + signal, Arc::clone(&leaving))?;
+        flag::register(signal, Arc::clone(&leaving))?;
+    }
+    let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP])?;
+    let (sender, wishes) = crossbeam_channel::bounded(4);
+    std::thread::Builder::new().name("signals".into()).spawn(move || {
+        for signal in signals.forever() {
+            let wish = if signal == SIGHUP { Wish::Reload } else { Wish::Leave };
+            let _ = sender.try_send(wish);
+        }
+    })?;
+    Ok(wishes)
+}
+
+/// Tells systemd that requests are taken, if it is systemd that started us.
+pub fn notify_ready() {
+    notify(&[sd_notify::NotifyState::Ready]);
+}
+
+/// Tells systemd that we are going away.
+pub fn notify_stopping() {
+    notify(&[sd_notify::NotifyState::Stopping]);
+}
+
+fn notify(state: &[sd_notify::NotifyState<'_>]) {
+    if let Err(error) = sd_notify::notify(state) {
+        tracing::warn!(%error, "can't notify the service manager");
+    }
+}

@@ -1,0 +1,279 @@
+//! Starts the cores, waits for a signal, and ends them in order.
+//!
+//! Whatever can fail at the start fails before the first connection is taken: rings are probed, ports bound,
+//! threads started. The end has four phases: `/alive` says 503 for `timeout_shutdown`, so that load balancers
+//! turn away; the cores stop accepting and finish what is in flight; when *all* have (one may be home to another's
+//! tenants), they close their upstream connections; their threads are joined.
+
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::Receiver;
+
+use crate::admin::{Admin, Pages};
+use crate::config::plan::Plan;
+use crate::core::driver::Driver;
+use crate::core::thread::{self, Link, Seed};
+use crate::egress::permits::Directory;
+use crate::egress::resolve::{Question, Resolver};
+use crate::limits::{DESCRIPTORS_RESERVED, DRAIN_GRACE_SECS, LISTEN_BACKLOG};
+use crate::metrics::Metrics;
+use crate::queue::commons::Commons;
+use crate::queue::fragment::Message;
+use crate::queue::mailbox::{Mailbox, Post};
+use crate::signal::{self, Wish};
+
+/// Why the server did not start, or ended without having been asked to.
+#[derive(Debug, thiserror::Error)]
+pub enum Failure {
+    /// A port is taken, or may not be bound.
+    #[error("can't listen on {address}: {error}")]
+    Bind {
+        /// The address as configured.
+        address: SocketAddr,
+        /// What the kernel said.
+        error: io::Error,
+    },
+    /// io_uring was asked for, and is not to be had.
+    #[error("driver io_uring does not work here: {0}; `driver: auto` falls back to epoll")]
+    Driver(io::Error),
+    /// The system gave us no thread, descriptor or signal handler.
+    #[error("can't start: {0}")]
+    Start(#[from] io::Error),
+    /// A core ended by itself.
+    #[error("core {core} ended: {error}")]
+    Core {
+        /// Which one.
+        core: usize,
+        /// Why.
+        error: String,
+    },
+    /// Requests were still in flight long after all their deadlines.
+    #[error("gave up waiting for requests in flight")]
+    Drain,
+}
+
+/// Runs the server until a signal asks it to end.
+///
+/// # Errors
+/// See [`Failure`].
+pub fn run(plan: Plan) -> Result<(), Failure> {
+    let wishes = signal::listen()?;
+    let plan = Arc::new(plan);
+    let server = Server::start(&plan)?;
+    signal::notify_ready();
+    let wish = server.wait(&wishes)?;
+    debug_assert_eq!(wish, Wish::Leave);
+    signal::notify_stopping();
+    server.stop(plan.timeout_shutdown, plan.timeout)
+}
+
+struct Server {
+    commons: Arc<Commons>,
+    posts: Box<[Post<Message>]>,
+    drained: Receiver<usize>,
+    ended: Receiver<(usize, String)>,
+    threads: Vec<JoinHandle<()>>,
+    admin: Vec<Admin>,
+    _resolver: Resolver,
+}
+
+impl Server {
+    fn start(plan: &Arc<Plan>) -> Result<Self, Failure> {
+        let driver = probe(plan)?;
+        let cpus = cpus(plan.cores.map(usize::from));
+        let cores = cpus.len();
+        let connections_max = connections_max(plan);
+        let listeners = bind_each_core(plan.listen, cores)?;
+        let bound = listeners.first().and_then(|l| l.local_addr().ok()).unwrap_or(plan.listen);
+        let commons = Commons::new(cores, plan.limits.in_flight_bytes_max, plan.concurrency, connections_max);
+        let metrics = Arc::new(Metrics::new(cores, plan.limits.tenants_max, plan.metrics_include_tenant));
+        let admin = start_admin(plan, &metrics, &commons, driver)?;
+        let resolver = Resolver::start(Question {
+            host: plan.target.host.clone(),
+            port: plan.target.port,
+            ipv6: plan.enable_ipv6,
+            interval: plan.resolve_interval,
+        })?;
+        let directory = Directory::new(cores, plan.max_conns_per_host);
+        let mut boxes = Vec::with_capacity(cores);
+        let mut posts = Vec::with_capacity(cores);
+        for _ in 0..cores {
+            let (mailbox, post, bell) = Mailbox::new()?;
+            boxes.push((mailbox, bell));
+            posts.push(post);
+        }
+        let posts: Box<[_]> = posts.into();
+        let (drained_by, drained) = crossbeam_channel::bounded(cores);
+        let (ended_by, ended) = crossbeam_channel::bounded(cores);
+        let mut threads = Vec::with_capacity(cores);
+        for (core, ((listener, (mailbox, bell)), cpu)) in
+            listeners.into_iter().zip(boxes).zip(cpus).enumerate()
+        {
+            let seed = Seed {
+                core,
+                cpu,
+                driver,
+                posts: posts.clone(),
+                plan: Arc::clone(plan),
+                commons: Arc::clone(&commons),
+                addresses: resolver.addresses(),
+                directory: Arc::clone(&directory),
+                metrics: Arc::clone(&metrics),
+                drained: drained_by.clone(),
+                ended: ended_by.clone(),
+            };
+            threads.push(thread::start(seed, Link { listener, mailbox, bell })?);
+        }
+        tracing::warn!(address = %bound, target = %plan.target.host_header, cores, driver = driver.name(), "listening");
+        Ok(Self { commons, posts, drained, ended, threads, admin, _resolver: resolver })
+    }
+
+    /// Waits until a signal asks us to leave.
+    fn wait(&self, wishes: &Receiver<Wish>) -> Result<Wish, Failure> {
+        loop {
+            crossbeam_channel::select! {
+                recv(wishes) -> wish => match wish {
+                    Ok(Wish::Reload) => tracing::warn!("SIGHUP: the configuration is read at the start only"),
+                    _ => return Ok(Wish::Leave),
+                },
+                recv(self.ended) -> ended => {
+                    let (core, error) = ended.unwrap_or((0, "its thread is gone".into()));
+                    return Err(Failure::Core { core, error });
+                }
+            }
+        }
+    }
+
+    fn stop(self, notice: Duration, timeout: Duration) -> Result<(), Failure> {
+        tracing::warn!(?notice, "leaving: /alive says 503");
+        self.commons.leave();
+        pause(notice);
+        tracing::info!("finishing what is in flight");
+        self.tell_all(|| Message::Drain);
+        // A request in flight ends within twice the timeout, its reply within once more.
+        let until = Instant::now() + 3 * timeout + Duration::from_secs(DRAIN_GRACE_SECS);
+        for _ in 0..self.posts.len() {
+            self.drained.recv_deadline(until).map_err(|_| Failure::Drain)?;
+        }
+        self.tell_all(|| Message::Stop);
+        for thread in self.threads {
+            let _ = thread.join();
+        }
+        self.admin.into_iter().for_each(Admin::stop);
+        match self.ended.try_iter().find(|(_, error)| !error.is_empty()) {
+            Some((core, error)) => Err(Failure::Core { core, error }),
+            None => Ok(()),
+        }
+    }
+
+    fn tell_all(&self, message: impl Fn() -> Message) {
+        self.posts.iter().for_each(|post| _ = post.post(message()));
+    }
+}
+
+#[expect(clippy::disallowed_methods, reason = "this is the main thread, which has nothing else to do")]
+fn pause(notice: Duration) {
+    std::thread::sleep(notice);
+}
+
+fn probe(plan: &Plan) -> Result<Driver, Failure> {
+    let (driver, why_not) = Driver::probe(plan.driver).map_err(Failure::Driver)?;
+    if let Some(error) = why_not {
+        tracing::warn!(%error, "io_uring does not work here: using epoll");
+    }
+    Ok(driver)
+}
+
+/// The CPUs to run on, one for each core: as many as asked for, out of those that this process may use. Asked for
+/// more, cores share CPUs.
+fn cpus(wanted: Option<usize>) -> Vec<usize> {
+    let mask = rustix::thread::sched_getaffinity(None).ok();
+    let mut allowed: Vec<usize> = match mask {
+        Some(mask) => (0..rustix::thread::CpuSet::MAX_CPU).filter(|&cpu| mask.is_set(cpu)).collect(),
+        None => Vec::new(),
+    };
+    if allowed.is_empty() {
+        allowed.push(0);
+    }
+    let cores = wanted.unwrap_or(allowed.len());
+    allowed.into_iter().cycle().take(cores).collect()
+}
+
+/// How many inbound connections there may be: as configured, and below what is left of the descriptors when every
+/// upstream address has all its connections. The soft limit is raised to the hard one first.
+fn connections_max(plan: &Plan) -> usize {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let limit = getrlimit(Resource::Nofile);
+    let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
+    if let Err(error) = setrlimit(Resource::Nofile, raised) {
+        tracing::debug!(%error, "can't raise the limit of open files");
+    }
+    let descriptors = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
+    let descriptors = usize::try_from(descriptors).unwrap_or(usize::MAX);
+    let left = descriptors.saturating_sub(DESCRIPTORS_RESERVED + plan.max_conns_per_host).max(1);
+    match plan.limits.connections_max.map(usize::from) {
+        Some(wanted) if wanted > left => {
+            tracing::warn!(
+                wanted,
+                left,
+                "the limit of open files allows fewer connections than are configured"
+            );
+            left
+        }
+        Some(wanted) => wanted,
+        None => left,
+    }
+}
+
+/// A listener on the same port for each core.
+fn bind_each_core(address: SocketAddr, cores: usize) -> Result<Vec<TcpListener>, Failure> {
+    let first = bind(address, true)?;
+    // Port 0 lets the system choose, once.
+    let bound = first.local_addr().unwrap_or(address);
+    let mut listeners = vec![first];
+    for _ in 1..cores {
+        listeners.push(bind(bound, true)?);
+    }
+    Ok(listeners)
+}
+
+fn bind(address: SocketAddr, shared: bool) -> Result<TcpListener, Failure> {
+    use socket2::{Domain, Protocol, Socket, Type};
+    let listen = || -> io::Result<TcpListener> {
+        let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+        socket.set_reuse_address(true)?;
+        socket.set_reuse_port(shared)?;
+        if address.is_ipv6() {
+            // `[::]` means everything, as in Go.
+            socket.set_only_v6(false)?;
+        }
+        socket.bind(&address.into())?;
+        socket.listen(LISTEN_BACKLOG)?;
+        Ok(socket.into())
+    };
+    listen().map_err(|error| Failure::Bind { address, error })
+}
+
+fn start_admin(
+    plan: &Arc<Plan>,
+    metrics: &Arc<Metrics>,
+    commons: &Arc<Commons>,
+    driver: Driver,
+) -> Result<Vec<Admin>, Failure> {
+    let pages = Arc::new(Pages::new(
+        Arc::clone(metrics),
+        Arc::clone(commons),
+        driver.name(),
+        plan.effective().to_owned(),
+    ));
+    let addresses = [Some(plan.listen_metrics), plan.listen_pprof];
+    let mut admin = Vec::new();
+    for address in addresses.into_iter().flatten() {
+        admin.push(Admin::start(bind(address, false)?, Arc::clone(&pages))?);
+    }
+    Ok(admin)
+}

@@ -1,0 +1,412 @@
+//! From a label's value to a tenant's ID.
+//!
+//! Constraints that shaped it:
+//!
+//! * An ID becomes an HTTP header value, a directory name in object stores and a word in logs. Whatever cannot
+//!   be carried there unharmed has to be refused here, after the prefix was put in front, and nowhere else.
+//! * A value is another person's input. It appears in error texts, so there it is escaped and cut.
+//! * Resolving runs once per distinct value of a request; refusing may run once per *series*, so a refusal
+//!   allocates nothing until somebody asks for its text.
+//!
+//! An empty label is no label (as in Prometheus' own data model): a series that carries the tenant label with
+//! an empty value has no tenant, and falls to the default.
+#![forbid(unsafe_code)]
+
+use std::borrow::Borrow;
+use std::fmt;
+use std::sync::Arc;
+
+use crate::limits::{
+    MIMIR_TENANT_BYTES_MAX, TENANT_EXCERPT_BYTES_MAX, TENANT_LABELS_NAMED_MAX, THANOS_TENANT_BYTES_MAX,
+};
+
+/// A checked tenant ID: it fits its header and its upstream. Cheap to clone.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct TenantId(Arc<str>);
+
+impl TenantId {
+    /// Checks `id` as it stands (no prefix is put in front) and takes it.
+    pub fn new(id: &str, rules: IdRules) -> Result<Self, IdFault> {
+        check_id(id.as_bytes(), rules)?;
+        Ok(Self(id.into()))
+    }
+
+    /// The ID, as it goes into the upstream's header.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl Borrow<str> for TenantId {
+    fn borrow(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for TenantId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// Whose tenant IDs these are to become.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum IdRules {
+    /// Grafana Mimir (docs, "About tenant IDs"): 1–150 bytes of `0-9A-Za-z!-_.*'()`, and not one of the names
+    /// `.`, `..` and `__mimir_cluster`.
+    Mimir,
+    /// Thanos receive: 1–256 bytes of visible ASCII without `/` and `\`, and neither `.` nor `..`.
+    Thanos,
+}
+
+/// What becomes of a series that has no usable tenant.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Policy {
+    /// The whole request is refused.
+    Reject,
+    /// The series is left out and counted; the others go on.
+    Drop,
+}
+
+/// How a series' labels name its tenant. Built, and checked, by [`crate::config`].
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct TenantRules {
+    /// Label names by priority: the first one that a series carries with a value decides. Never empty.
+    pub labels: Vec<Box<[u8]>>,
+    /// Put in front of every ID, the default included.
+    pub prefix: String,
+    /// When the inbound request names a tenant itself, that name and `-` take the place of `prefix`.
+    pub prefix_prefer_source: bool,
+    /// Take the deciding label out of the series.
+    pub label_remove: bool,
+    /// Tenant of the series that name none. `None` and an empty string mean that there is no such tenant.
+    pub default: Option<String>,
+    /// What an ID has to look like.
+    pub id_rules: IdRules,
+    /// What becomes of a series without a tenant, when there is no default.
+    pub on_missing: Policy,
+    /// What becomes of a series whose tenant ID breaks `id_rules`.
+    pub on_invalid: Policy,
+}
+
+impl TenantRules {
+    /// The tenant of a series whose deciding label has `value`, in a request whose own tenant header says
+    /// `source`. An empty value counts as none, and so does an empty header.
+    pub fn resolve(&self, value: Option<&[u8]>, source: Option<&str>) -> Result<TenantId, TenantError> {
+        self.try_resolve(value, source).map_err(|refusal| self.explain(refusal, value, source))
+    }
+
+    /// As [`Self::resolve`], but a refusal costs no allocation; [`Self::explain`] makes an error of it.
+    pub(crate) fn try_resolve(
+        &self,
+        value: Option<&[u8]>,
+        source: Option<&str>,
+    ) -> Result<TenantId, Refusal> {
+        let value = self.or_default(value).ok_or(Refusal::Missing)?;
+        let [prefix, dash] = self.prefix_parts(source);
+        check_parts([prefix.as_bytes(), dash.as_bytes(), value], self.id_rules).map_err(Refusal::Invalid)?;
+        let mut id = String::with_capacity(prefix.len() + dash.len() + value.len());
+        id.push_str(prefix);
+        id.push_str(dash);
+        // Checked above: ASCII, so that each byte is the character of the same number.
+        id.extend(value.iter().copied().map(char::from));
+        Ok(TenantId(id.into()))
+    }
+
+    /// The text of a refusal of [`Self::try_resolve`], given the same arguments.
+    pub(crate) fn explain(
+        &self,
+        refusal: Refusal,
+        value: Option<&[u8]>,
+        source: Option<&str>,
+    ) -> TenantError {
+        let labels = self.names();
+        let fault = match refusal {
+            Refusal::Missing => return TenantError::Missing { labels },
+            Refusal::Invalid(fault) => fault,
+        };
+        let [prefix, dash] = self.prefix_parts(source);
+        let mut id = [prefix.as_bytes(), dash.as_bytes()].concat();
+        id.extend_from_slice(self.or_default(value).unwrap_or_default());
+        TenantError::Invalid { labels, id: excerpt(&id), fault }
+    }
+
+    /// `value` if it is not empty, else the default's, if there is one.
+    pub(crate) fn or_default<'a>(&'a self, value: Option<&'a [u8]>) -> Option<&'a [u8]> {
+        value.filter(|value| !value.is_empty()).or(self
+            .default
+            .as_deref()
+            .map(str::as_bytes)
+            .filter(|value| !value.is_empty()))
+    }
+
+    /// Bytes in front of the value in every ID of one request: all its IDs differ only behind them.
+    pub(crate) fn prefix_bytes(&self, source: Option<&str>) -> usize {
+        self.prefix_parts(source).iter().map(|part| part.len()).sum()
+    }
+
+    fn prefix_parts<'a>(&'a self, source: Option<&'a str>) -> [&'a str; 2] {
+        match source {
+            Some(source) if self.prefix_prefer_source && !source.is_empty() => [source, "-"],
+            _ => [&self.prefix, ""],
+        }
+    }
+
+    /// The label names as an error shows them.
+    fn names(&self) -> String {
+        let mut names = String::new();
+        for (at, label) in self.labels.iter().enumerate() {
+            if at == TENANT_LABELS_NAMED_MAX {
+                names.push_str(", …");
+                break;
+            }
+            if at > 0 {
+                names.push_str(", ");
+            }
+            names.push_str(&excerpt(label));
+        }
+        names
+    }
+}
+
+/// Why a value gives no tenant; [`TenantRules::explain`] tells it to people.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Refusal {
+    /// No label, no default.
+    Missing,
+    /// The ID breaks its rules.
+    Invalid(IdFault),
+}
+
+/// A series has no usable tenant: its sender's fault, and no retry will help.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum TenantError {
+    /// None of the labels is there with a value, and there is no default.
+    #[error("no tenant: the series has no value in label {labels}, and no default tenant is set")]
+    Missing {
+        /// The labels that were looked for.
+        labels: String,
+    },
+    /// The ID, with its prefix, breaks its rules.
+    #[error("invalid tenant ID \"{id}\" (from label {labels}): {fault}")]
+    Invalid {
+        /// The labels that were looked for.
+        labels: String,
+        /// The ID with its prefix, escaped and cut short.
+        id: String,
+        /// The rule that it breaks.
+        fault: IdFault,
+    },
+}
+
+/// The rule that an ID breaks.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum IdFault {
+    /// No bytes at all.
+    #[error("it is empty")]
+    Empty,
+    /// More bytes than its upstream takes.
+    #[error("it has {bytes} bytes, more than the {bytes_max} that are allowed")]
+    TooLong {
+        /// Its length.
+        bytes: usize,
+        /// The longest allowed.
+        bytes_max: usize,
+    },
+    /// A byte that its header or its upstream cannot carry.
+    #[error("it contains '{}', which is not allowed", .0.escape_ascii())]
+    Character(u8),
+    /// A name with a meaning of its own.
+    #[error("the name is reserved")]
+    Reserved,
+}
+
+/// Checks a whole ID, prefix and all, against `rules` and against what an HTTP header value can carry.
+pub fn check_id(id: &[u8], rules: IdRules) -> Result<(), IdFault> {
+    check_parts([id, &[], &[]], rules)
+}
+
+/// Checks the ID that the parts make when put one after the other.
+fn check_parts(parts: [&[u8]; 3], rules: IdRules) -> Result<(), IdFault> {
+    let bytes = parts.iter().map(|part| part.len()).sum();
+    let (bytes_max, reserved): (_, &[&str]) = match rules {
+        IdRules::Mimir => (MIMIR_TENANT_BYTES_MAX, &[".", "..", "__mimir_cluster"]),
+        IdRules::Thanos => (THANOS_TENANT_BYTES_MAX, &[".", ".."]),
+    };
+    if bytes == 0 {
+        return Err(IdFault::Empty);
+    }
+    if bytes > bytes_max {
+        return Err(IdFault::TooLong { bytes, bytes_max });
+    }
+    let id = || parts.into_iter().flatten().copied();
+    if let Some(byte) = id().find(|&byte| !allowed(byte, rules)) {
+        return Err(IdFault::Character(byte));
+    }
+    if reserved.iter().any(|name| id().eq(name.bytes())) {
+        return Err(IdFault::Reserved);
+    }
+    Ok(())
+}
+
+fn allowed(byte: u8, rules: IdRules) -> bool {
+    match rules {
+        IdRules::Mimir => byte.is_ascii_alphanumeric() || b"!-_.*'()".contains(&byte),
+        IdRules::Thanos => byte.is_ascii_graphic() && byte != b'/' && byte != b'\\',
+    }
+}
+
+/// Other people's bytes, fit for one line of a log or an answer: escaped, and cut.
+pub(crate) fn excerpt(bytes: &[u8]) -> String {
+    match bytes.get(..TENANT_EXCERPT_BYTES_MAX) {
+        Some(start) if start.len() < bytes.len() => format!("{}…", start.escape_ascii()),
+        _ => bytes.escape_ascii().to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rules() -> TenantRules {
+        TenantRules {
+            labels: vec![b"__tenant__".as_slice().into()],
+            prefix: String::new(),
+            prefix_prefer_source: false,
+            label_remove: false,
+            default: None,
+            id_rules: IdRules::Mimir,
+            on_missing: Policy::Reject,
+            on_invalid: Policy::Reject,
+        }
+    }
+
+    fn resolved(rules: &TenantRules, value: Option<&[u8]>, source: Option<&str>) -> String {
+        rules.resolve(value, source).unwrap().as_str().to_owned()
+    }
+
+    #[test]
+    fn an_empty_value_counts_as_none() {
+        let mut rules = rules();
+        let missing = rules.resolve(None, None).unwrap_err();
+        assert_eq!(rules.resolve(Some(b""), None).unwrap_err(), missing);
+        assert_eq!(
+            missing.to_string(),
+            "no tenant: the series has no value in label __tenant__, and no default tenant is set"
+        );
+        rules.default = Some(String::new());
+        assert_eq!(rules.resolve(None, None).unwrap_err(), missing);
+        rules.default = Some("others".into());
+        assert_eq!(resolved(&rules, None, None), "others");
+        assert_eq!(resolved(&rules, Some(b""), None), "others");
+        assert_eq!(resolved(&rules, Some(b"a"), None), "a");
+    }
+
+    #[test]
+    fn the_prefix_stands_before_every_id() {
+        let rules = TenantRules { prefix: "eu-".into(), default: Some("others".into()), ..rules() };
+        assert_eq!(resolved(&rules, Some(b"a"), None), "eu-a");
+        assert_eq!(resolved(&rules, None, None), "eu-others");
+        // The inbound header means nothing unless it is asked for.
+        assert_eq!(resolved(&rules, Some(b"a"), Some("us")), "eu-a");
+    }
+
+    #[test]
+    fn the_inbound_tenant_can_take_the_place_of_the_prefix() {
+        let rules = TenantRules {
+            prefix: "eu-".into(),
+            prefix_prefer_source: true,
+            default: Some("others".into()),
+            ..rules()
+        };
+        assert_eq!(resolved(&rules, Some(b"a"), Some("us")), "us-a");
+        assert_eq!(resolved(&rules, None, Some("us")), "us-others");
+        assert_eq!(resolved(&rules, Some(b"a"), Some("")), "eu-a");
+        assert_eq!(resolved(&rules, Some(b"a"), None), "eu-a");
+        assert_eq!(rules.prefix_bytes(Some("team")), 5);
+        assert_eq!(rules.prefix_bytes(None), 3);
+    }
+
+    #[test]
+    fn mimir_takes_its_own_characters_only() {
+        let allowed = "0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ!-_.*'()";
+        assert_eq!(check_id(allowed.as_bytes(), IdRules::Mimir), Ok(()));
+        for byte in 0..=255 {
+            let verdict = check_id(&[b'a', byte, b'z'], IdRules::Mimir);
+            if allowed.as_bytes().contains(&byte) {
+                assert_eq!(verdict, Ok(()), "{byte:#x}");
+            } else {
+                assert_eq!(verdict, Err(IdFault::Character(byte)));
+            }
+        }
+    }
+
+    #[test]
+    fn thanos_takes_visible_ascii_without_slashes() {
+        for byte in 0..=255 {
+            let verdict = check_id(&[b'a', byte], IdRules::Thanos);
+            if (0x21..=0x7e).contains(&byte) && byte != b'/' && byte != b'\\' {
+                assert_eq!(verdict, Ok(()), "{byte:#x}");
+            } else {
+                assert_eq!(verdict, Err(IdFault::Character(byte)));
+            }
+        }
+    }
+
+    #[test]
+    fn lengths_and_reserved_names() {
+        for (rules, bytes_max) in [(IdRules::Mimir, 150), (IdRules::Thanos, 256)] {
+            assert_eq!(check_id(&vec![b'a'; bytes_max], rules), Ok(()));
+            let fault = IdFault::TooLong { bytes: bytes_max + 1, bytes_max };
+            assert_eq!(check_id(&vec![b'a'; bytes_max + 1], rules), Err(fault));
+            assert_eq!(check_id(b"", rules), Err(IdFault::Empty));
+            assert_eq!(check_id(b".", rules), Err(IdFault::Reserved));
+            assert_eq!(check_id(b"..", rules), Err(IdFault::Reserved));
+            assert_eq!(check_id(b"...", rules), Ok(()));
+        }
+        assert_eq!(check_id(b"__mimir_cluster", IdRules::Mimir), Err(IdFault::Reserved));
+        assert_eq!(check_id(b"__mimir_cluster", IdRules::Thanos), Ok(()));
+    }
+
+    #[test]
+    fn an_id_is_checked_with_its_prefix() {
+        let long = TenantRules { prefix: "p".repeat(149), ..rules() };
+        assert_eq!(resolved(&long, Some(b"a"), None).len(), 150);
+        assert!(matches!(long.resolve(Some(b"aa"), None), Err(TenantError::Invalid { .. })));
+        // A reserved name may be made by the two together, or be unmade.
+        let dot = TenantRules { prefix: ".".into(), ..rules() };
+        assert!(matches!(
+            dot.resolve(Some(b"."), None),
+            Err(TenantError::Invalid { fault: IdFault::Reserved, .. })
+        ));
+        assert_eq!(resolved(&TenantRules { prefix: "a".into(), ..rules() }, Some(b".."), None), "a..");
+        let source = TenantRules { prefix_prefer_source: true, ..rules() };
+        assert!(matches!(
+            source.resolve(Some(b"a"), Some("two words")),
+            Err(TenantError::Invalid { fault: IdFault::Character(b' '), .. })
+        ));
+    }
+
+    #[test]
+    fn errors_show_other_peoples_bytes_escaped_and_cut() {
+        let rules = TenantRules {
+            labels: ["a", "b\n", "c", "d", "e", "f"].map(|name| name.as_bytes().into()).to_vec(),
+            prefix: "eu-".into(),
+            ..rules()
+        };
+        let error = rules.resolve(Some("na\u{ef}ve\r\nX-Evil: 1".as_bytes()), None).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "invalid tenant ID \"eu-na\\xc3\\xafve\\r\\nX-Evil: 1\" (from label a, b\\n, c, d, …): \
+             it contains '\\xc3', which is not allowed"
+        );
+        let error = rules.resolve(Some(&[b'a'; 5000]), None).unwrap_err().to_string();
+        assert!(error.contains("aaa…\"") && error.len() < 300, "{error}");
+    }
+
+    #[test]
+    fn an_id_of_its_own_is_checked_too() {
+        assert_eq!(TenantId::new("a", IdRules::Mimir).unwrap().to_string(), "a");
+        assert_eq!(TenantId::new("a/b", IdRules::Thanos), Err(IdFault::Character(b'/')));
+    }
+}

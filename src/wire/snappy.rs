@@ -1,0 +1,308 @@
+//! Snappy's block format (google/snappy, `format_description.txt`): a length, then elements.
+//!
+//! Constraints that shaped it:
+//!
+//! * The declared length is the sender's word. It is held against a cap, and against what so many elements
+//!   could hold at best, before a byte is allocated for it.
+//! * Elements reach backwards only, and a block decodes alone. So the elements of two blocks, one after the
+//!   other behind the sum of their lengths, are a block again; that is why the length is kept apart here.
+//! * The decoder writes into initialised memory. Zeroing half a megabyte for each request would cost a
+//!   quarter of the decoding, so buffers stay initialised and only their growth is zeroed.
+#![forbid(unsafe_code)]
+
+use bytes::Bytes;
+
+use super::varint;
+use crate::limits::SCRATCH_BYTES_MAX;
+
+/// Bytes that one byte of elements can inflate to, at most: a copy of 64 bytes takes three (64 / 3 < 22).
+const INFLATION_MAX: usize = 22;
+
+/// The longest header: the varint of a 32-bit length.
+const HEADER_BYTES_MAX: usize = 5;
+
+/// A block that we do not take. The sender's fault, and no retry will help.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum SnappyError {
+    /// There is no length in front, or not one of 32 bits.
+    #[error("the body is not a snappy block: it does not begin with a length")]
+    Header,
+    /// It says that it inflates to more than the cap.
+    #[error("the body inflates to {declared_bytes} bytes, more than the {bytes_max} that are allowed")]
+    TooLarge {
+        /// Bytes that it declares.
+        declared_bytes: usize,
+        /// The cap.
+        bytes_max: usize,
+    },
+    /// Its elements do not make what the length declares.
+    #[error("the body is not a valid snappy block")]
+    Corrupt,
+}
+
+/// A block's length, read and believed as far as it can be without decoding.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Header {
+    /// Where the elements begin.
+    pub elements_at: usize,
+    /// What the block declares to inflate to.
+    pub inflated_bytes: usize,
+}
+
+impl Header {
+    /// Reads the length in front of `block`: at most `bytes_max`, and no more than the elements could hold.
+    pub fn read(block: &[u8], bytes_max: usize) -> Result<Self, SnappyError> {
+        let mut rest = block;
+        let declared = varint::take(&mut rest).map_err(|_| SnappyError::Header)?;
+        let elements_at = block.len() - rest.len();
+        let declared = u32::try_from(declared).map_err(|_| SnappyError::Header)?;
+        if elements_at > HEADER_BYTES_MAX {
+            return Err(SnappyError::Header);
+        }
+        let inflated_bytes = declared as usize;
+        if inflated_bytes > bytes_max {
+            return Err(SnappyError::TooLarge { declared_bytes: inflated_bytes, bytes_max });
+        }
+        if inflated_bytes > rest.len().saturating_mul(INFLATION_MAX) {
+            return Err(SnappyError::Corrupt);
+        }
+        Ok(Self { elements_at, inflated_bytes })
+    }
+}
+
+/// Inflates one block after the other into the same buffer.
+#[derive(Default, Debug)]
+pub struct Inflater {
+    /// Initialised throughout; the block at hand fills the front of it.
+    buffer: Vec<u8>,
+    inflated_bytes: usize,
+}
+
+impl Inflater {
+    /// Inflates `block`, which may inflate to at most `bytes_max` bytes. [`Self::bytes`] then has what it made,
+    /// exactly as long as declared; after an error it has nothing.
+    pub fn inflate(&mut self, block: &[u8], bytes_max: usize) -> Result<Header, SnappyError> {
+        self.inflated_bytes = 0;
+        let header = Header::read(block, bytes_max)?;
+        let output = initialised(&mut self.buffer, header.inflated_bytes);
+        let written =
+            snap::raw::Decoder::new().decompress(block, output).map_err(|_| SnappyError::Corrupt)?;
+        if written != header.inflated_bytes {
+            return Err(SnappyError::Corrupt);
+        }
+        self.inflated_bytes = written;
+        Ok(header)
+    }
+
+    /// What the last block inflated to.
+    pub fn bytes(&self) -> &[u8] {
+        &self.buffer[..self.inflated_bytes]
+    }
+
+    /// Forgets the last block, and gives memory beyond what is kept between requests back.
+    pub fn release(&mut self) {
+        self.inflated_bytes = 0;
+        trim(&mut self.buffer);
+    }
+}
+
+/// Deflates bytes into elements, without the length in front.
+#[derive(Debug)]
+pub struct Deflater {
+    encoder: Box<snap::raw::Encoder>,
+    /// Initialised throughout.
+    buffer: Vec<u8>,
+}
+
+impl Default for Deflater {
+    fn default() -> Self {
+        Self { encoder: Box::new(snap::raw::Encoder::new()), buffer: Vec::new() }
+    }
+}
+
+impl Deflater {
+    /// The elements that inflate to `bytes`, in memory of exactly their size.
+    pub fn elements(&mut self, bytes: &[u8]) -> Bytes {
+        if bytes.is_empty() {
+            return Bytes::new();
+        }
+        let output = initialised(&mut self.buffer, snap::raw::max_compress_len(bytes.len()));
+        let Ok(written) = self.encoder.compress(bytes, output) else {
+            return literal(bytes);
+        };
+        let block = &output[..written];
+        let mut elements = block;
+        // The encoder always writes a whole block: skip its length.
+        match varint::take(&mut elements) {
+            Ok(_) => Bytes::copy_from_slice(elements),
+            Err(_) => literal(bytes),
+        }
+    }
+
+    /// Gives memory beyond what is kept between requests back.
+    pub fn release(&mut self) {
+        trim(&mut self.buffer);
+    }
+}
+
+/// `bytes` as one element that holds them as they are: for what the encoder declares too large (past 3.6 GB).
+fn literal(bytes: &[u8]) -> Bytes {
+    /// A literal whose length, less one, stands in the four bytes behind the tag.
+    const TAG: u8 = 63 << 2;
+    let mut elements = Vec::with_capacity(bytes.len() + 5);
+    for chunk in bytes.chunks(1 << 30) {
+        #[expect(clippy::cast_possible_truncation, reason = "a chunk has at most 2^30 bytes")]
+        let length = (chunk.len() - 1) as u32;
+        elements.push(TAG);
+        elements.extend_from_slice(&length.to_le_bytes());
+        elements.extend_from_slice(chunk);
+    }
+    elements.into()
+}
+
+/// The first `bytes` bytes of `buffer`, which grows if it has to.
+fn initialised(buffer: &mut Vec<u8>, bytes: usize) -> &mut [u8] {
+    if buffer.len() < bytes {
+        // What is in there is of no use: a fresh buffer needs no copy, and large ones come zeroed by the kernel.
+        *buffer = Vec::new();
+        *buffer = vec![0; bytes.next_power_of_two().min(bytes + SCRATCH_BYTES_MAX)];
+    }
+    &mut buffer[..bytes]
+}
+
+fn trim(buffer: &mut Vec<u8>) {
+    if buffer.len() > SCRATCH_BYTES_MAX {
+        *buffer = Vec::new();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// `elements` behind the length that they inflate to.
+    fn block(inflated_bytes: usize, elements: &[u8]) -> Vec<u8> {
+        let mut block = Vec::new();
+        varint::put(&mut block, inflated_bytes as u64);
+        block.extend_from_slice(elements);
+        block
+    }
+
+    fn inflate(block: &[u8], bytes_max: usize) -> Result<Vec<u8>, SnappyError> {
+        let mut inflater = Inflater::default();
+        inflater.inflate(block, bytes_max)?;
+        Ok(inflater.bytes().to_vec())
+    }
+
+    #[test]
+    fn inflates_literals_and_copies() {
+        // A literal of "ab", then six bytes from two back (copy with a one-byte offset).
+        let elements = [1 << 2, b'a', b'b', ((6 - 4) << 2) | 1, 2];
+        assert_eq!(inflate(&block(8, &elements), 8).unwrap(), b"abababab");
+        assert_eq!(inflate(&block(0, &[]), 0).unwrap(), b"");
+    }
+
+    #[test]
+    fn a_length_needs_to_be_there_and_to_fit_32_bits() {
+        for header in [
+            &[][..],
+            &[0x80],
+            &[0xff; 12],
+            &[0x80, 0x80, 0x80, 0x80, 0x10],
+            &[0x80; 5],
+            &[0x80, 0x80, 0x80, 0x80, 0x80, 0x00],
+        ] {
+            assert_eq!(inflate(header, usize::MAX), Err(SnappyError::Header), "{header:x?}");
+        }
+        // Longer than needed, but within the five bytes that decoders take.
+        assert_eq!(inflate(&[0x81, 0x80, 0x80, 0x80, 0x00, 0, b'x'], 1).unwrap(), b"x");
+    }
+
+    #[test]
+    fn holds_the_declared_length_against_the_cap_first() {
+        let ones = block(9, &[8 << 2, 1, 1, 1, 1, 1, 1, 1, 1, 1]);
+        assert_eq!(inflate(&ones, 9).unwrap(), [1; 9]);
+        let too_large = SnappyError::TooLarge { declared_bytes: 9, bytes_max: 8 };
+        assert_eq!(inflate(&ones, 8), Err(too_large));
+        // The cap comes before the elements are looked at, broken as they may be.
+        assert_eq!(inflate(&block(9, &[0xff]), 8), Err(too_large));
+    }
+
+    #[test]
+    fn allocates_nothing_for_a_length_that_the_elements_cannot_have() {
+        let mut inflater = Inflater::default();
+        let declared = u32::MAX as usize;
+        assert_eq!(inflater.inflate(&block(declared, &[0; 100]), usize::MAX), Err(SnappyError::Corrupt));
+        assert_eq!(inflater.buffer.capacity(), 0);
+        // The best that elements can do is believed: copies of 64 bytes, at three bytes each.
+        let mut elements = vec![0, b'x'];
+        for _ in 0..1000 {
+            elements.extend_from_slice(&[(63 << 2) | 2, 1, 0]);
+        }
+        assert_eq!(inflate(&block(64_001, &elements), 64_001).unwrap(), vec![b'x'; 64_001]);
+    }
+
+    #[test]
+    fn inflates_to_exactly_the_declared_length() {
+        let elements = [2 << 2, b'a', b'b', b'c'];
+        assert_eq!(inflate(&block(3, &elements), 10).unwrap(), b"abc");
+        for declared in [0, 2, 4, 10] {
+            assert_eq!(inflate(&block(declared, &elements), 10), Err(SnappyError::Corrupt), "{declared}");
+        }
+    }
+
+    #[test]
+    fn elements_do_not_reach_back_before_the_block() {
+        // What the buffer holds of the last block is out of reach for the next one.
+        let mut inflater = Inflater::default();
+        inflater.inflate(&block(6, b"\x14secret"), 10).unwrap();
+        assert_eq!(inflater.bytes(), b"secret");
+        for offset in [0, 1, 5, 6] {
+            let back = inflater.inflate(&block(4, &[(4 - 4) << 2 | 1, offset]), 10);
+            assert_eq!(back, Err(SnappyError::Corrupt));
+            assert_eq!(inflater.bytes(), b"");
+        }
+    }
+
+    #[test]
+    fn deflates_to_elements_that_merge() {
+        let mut deflater = Deflater::default();
+        let first: Vec<u8> = b"one tenant's series, one tenant's series".repeat(5000);
+        let second = b"and some more";
+        let merged = [deflater.elements(&first), deflater.elements(b""), deflater.elements(second)].concat();
+        assert!(merged.len() < first.len() / 10);
+        let merged = block(first.len() + second.len(), &merged);
+        assert_eq!(snap::raw::Decoder::new().decompress_vec(&merged).unwrap(), [&first[..], second].concat());
+    }
+
+    #[test]
+    fn what_is_too_large_for_the_encoder_goes_as_literals() {
+        for bytes in [&b"x"[..], &[7; 100_000]] {
+            let elements = literal(bytes);
+            assert_eq!(inflate(&block(bytes.len(), &elements), bytes.len()).unwrap(), bytes);
+        }
+    }
+
+    #[test]
+    fn keeps_a_bounded_buffer() {
+        let bytes = vec![5; SCRATCH_BYTES_MAX + 1];
+        let mut deflater = Deflater::default();
+        let large = block(bytes.len(), &deflater.elements(&bytes));
+        let mut inflater = Inflater::default();
+        inflater.inflate(&large, bytes.len()).unwrap();
+        assert_eq!(inflater.bytes(), bytes);
+        inflater.release();
+        deflater.release();
+        assert_eq!(
+            (inflater.bytes().len(), inflater.buffer.capacity(), deflater.buffer.capacity()),
+            (0, 0, 0)
+        );
+        // One of usual size stays, and is not zeroed again.
+        inflater.inflate(&block(1, &[0, b'x']), 1).unwrap();
+        let kept = inflater.buffer.as_ptr();
+        inflater.release();
+        inflater.inflate(&block(1, &[0, b'y']), 1).unwrap();
+        assert_eq!(inflater.bytes(), b"y");
+        assert_eq!(inflater.buffer.as_ptr(), kept);
+    }
+}

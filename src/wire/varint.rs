@@ -1,0 +1,123 @@
+//! Protobuf's variable-length integers (protobuf.dev, "Encoding", base 128 varints); snappy uses the same.
+//!
+//! Nearly all that a request holds are one byte long, so that case stands alone and inlines. Longer than
+//! needed is legal (`0x81 0x00` is 1), as every decoder takes it; past ten bytes or 64 bits is not, although
+//! some decoders drop the excess bits silently. Those would read another number than we do: refused.
+#![forbid(unsafe_code)]
+
+/// The longest varint: ten times 7 bits hold the 64.
+pub const VARINT_BYTES_MAX: usize = 10;
+
+/// Why no varint could be read.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum VarintFault {
+    /// The input ends within it.
+    #[error("it ends within a varint")]
+    Truncated,
+    /// It goes on past ten bytes, or does not fit 64 bits.
+    #[error("a varint does not fit 64 bits")]
+    Overflow,
+}
+
+/// Takes a varint off the front of `input`. On an error, `input` is left as it was.
+#[inline]
+pub fn take(input: &mut &[u8]) -> Result<u64, VarintFault> {
+    match *input {
+        [byte, rest @ ..] if *byte < 0x80 => {
+            *input = rest;
+            Ok(u64::from(*byte))
+        }
+        [low, high @ ..0x80, rest @ ..] => {
+            *input = rest;
+            Ok(u64::from(*low & 0x7f) | u64::from(*high) << 7)
+        }
+        _ => take_long(input),
+    }
+}
+
+fn take_long(input: &mut &[u8]) -> Result<u64, VarintFault> {
+    let mut value = 0;
+    for (at, &byte) in input.iter().take(VARINT_BYTES_MAX).enumerate() {
+        // Nine bytes hold 63 bits: one is left for the tenth.
+        if at == VARINT_BYTES_MAX - 1 && byte > 1 {
+            return Err(VarintFault::Overflow);
+        }
+        value |= u64::from(byte & 0x7f) << (7 * at);
+        if byte < 0x80 {
+            *input = input.get(at + 1..).unwrap_or_default();
+            return Ok(value);
+        }
+    }
+    Err(VarintFault::Truncated)
+}
+
+/// Bytes that [`put`] writes for `value`.
+pub fn len(value: u64) -> usize {
+    let bits = 64 - (value | 1).leading_zeros() as usize;
+    bits.div_ceil(7)
+}
+
+/// Appends `value` in its shortest form.
+#[inline]
+pub fn put(out: &mut Vec<u8>, mut value: u64) {
+    while value >= 0x80 {
+        out.push((value & 0x7f) as u8 | 0x80);
+        value >>= 7;
+    }
+    out.push((value & 0x7f) as u8);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Reads `bytes` with something behind them, which has to stay.
+    fn take_all(bytes: &[u8]) -> Result<u64, VarintFault> {
+        let more = [bytes, b"rest"].concat();
+        let mut input = more.as_slice();
+        let value = take(&mut input)?;
+        assert_eq!(input, b"rest");
+        Ok(value)
+    }
+
+    #[test]
+    fn reads_what_it_writes() {
+        for shift in 0..64 {
+            for value in [1_u64 << shift, (1 << shift) - 1, u64::MAX >> shift] {
+                let mut bytes = Vec::new();
+                put(&mut bytes, value);
+                assert_eq!(take_all(&bytes), Ok(value), "{value:#x}");
+                let shortest = (64 - value.leading_zeros() as usize).div_ceil(7).max(1);
+                assert_eq!(bytes.len(), shortest, "{value:#x}");
+            }
+        }
+    }
+
+    #[test]
+    fn reads_longer_than_needed() {
+        assert_eq!(take_all(&[0x81, 0x00]), Ok(1));
+        assert_eq!(take_all(&[0x81, 0x80, 0x00]), Ok(1));
+        assert_eq!(take_all(&[0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x00]), Ok(0));
+    }
+
+    #[test]
+    fn refuses_more_than_64_bits() {
+        let mut bytes = [0xff; 10];
+        bytes[9] = 0x01;
+        assert_eq!(take_all(&bytes), Ok(u64::MAX));
+        bytes[9] = 0x02;
+        assert_eq!(take_all(&bytes), Err(VarintFault::Overflow));
+        // Ten bytes that all go on.
+        assert_eq!(take_all(&[0x80; 10]), Err(VarintFault::Overflow));
+        assert_eq!(take_all(&[0x80; 11]), Err(VarintFault::Overflow));
+    }
+
+    #[test]
+    fn tells_when_it_is_cut_short_and_takes_nothing() {
+        for bytes in [&[][..], &[0x80], &[0xff; 9]] {
+            let mut input = bytes;
+            assert_eq!(take(&mut input), Err(VarintFault::Truncated));
+            assert_eq!(input, bytes);
+        }
+    }
+}

@@ -1,0 +1,545 @@
+//! What reaches the upstream, over which connections, and what its answers become: the real server between a raw
+//! client and a scripted upstream, on both rings.
+
+mod support;
+
+use std::net::TcpListener;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use support::client::push_head;
+use support::remote_write::{Label, TimeSeries, names};
+use support::server::free_port;
+use support::{Client, Driver, Reply, Server, Upstream, body, eventually, on_both, series};
+
+fn one(tenant: &str) -> Vec<u8> {
+    body(vec![series(tenant, "up", 1.0)])
+}
+
+fn start(
+    driver: Driver,
+    script: impl Fn(&support::upstream::Received) -> Reply + Send + Sync + 'static,
+) -> (Server, Upstream) {
+    let upstream = Upstream::start(script);
+    (Server::start(driver, upstream.address, ""), upstream)
+}
+
+/// Sends requests for one tenant over connections of their own, so that they are under way together.
+fn send_together(server: &Server, bodies: &[Vec<u8>]) -> Vec<Client> {
+    bodies
+        .iter()
+        .map(|body| {
+            let mut client = server.client();
+            client.send(&[push_head(body.len(), "").as_bytes(), body].concat());
+            client
+        })
+        .collect()
+}
+
+#[test]
+fn the_upstream_gets_the_headers_it_knows_from_cortex_tenant() {
+    on_both(|driver| {
+        let upstream = Upstream::start(|_| Reply::ok());
+        let extra = "auth:\n  egress:\n    username: tenantry\n    password: secret\n";
+        let server = Server::start(driver, upstream.address, extra);
+        let mut client = server.client();
+        assert_eq!(client.push(&one("a")).status, 200);
+        let received = &upstream.received()[0];
+        assert_eq!(received.path, "/api/v1/push");
+        assert_eq!(received.header("host"), Some(upstream.address.to_string().as_str()));
+        assert_eq!(received.header("x-scope-orgid"), Some("a"));
+        assert_eq!(received.header("content-type"), Some("application/x-protobuf"));
+        assert_eq!(received.header("content-encoding"), Some("snappy"));
+        assert_eq!(received.header("x-prometheus-remote-write-version"), Some("0.1.0"));
+        assert_eq!(received.header("x-cortex-tenant-client"), Some(client.local().to_string().as_str()));
+        assert_eq!(received.header("authorization"), Some("Basic dGVuYW50cnk6c2VjcmV0"));
+        assert!(received.header("user-agent").unwrap().starts_with("tenantry/"));
+        let id = received.header("x-cortex-tenant-reqid").unwrap();
+        assert_eq!((id.len(), id.matches('-').count(), &id[14..15]), (36, 4, "4"), "a random UUID: {id}");
+        assert!(!server.log().join("\n").contains("secret"), "the password is in the log");
+    });
+}
+
+#[test]
+fn a_request_of_one_tenant_goes_on_as_the_bytes_that_came_in() {
+    on_both(|driver| {
+        let (server, upstream) = start(driver, |_| Reply::ok());
+        let request = body((0..50).map(|i| series("a", &format!("m{i}"), f64::from(i))).collect());
+        assert_eq!(server.client().push(&request).status, 200);
+        assert_eq!(upstream.received()[0].body, request);
+        assert_eq!(server.metric("tenantry_passthrough_requests_total", ""), 1.0);
+    });
+}
+
+#[test]
+fn the_tenant_may_stand_in_the_path() {
+    on_both(|driver| {
+        let upstream = Upstream::start(|_| Reply::ok());
+        let target = format!("http://{}/insert/{{tenant}}/prometheus/api/v1/write", upstream.address);
+        let metrics = free_port();
+        let config = format!(
+            "listen: 127.0.0.1:0\nlisten_metrics_address: {metrics}\ntarget: {target}\ntenant:\n  label: tenant\n\
+             driver: {}\n",
+            if driver == Driver::Epoll { "epoll" } else { "io_uring" }
+        );
+        let server = Server::start_with(&config, metrics, &[]);
+        assert_eq!(server.client().push(&one("team(1)*")).status, 200);
+        let path = &upstream.received()[0].path;
+        assert!(path.starts_with("/insert/team") && path.ends_with("/prometheus/api/v1/write"), "{path}");
+    });
+}
+
+#[test]
+fn the_senders_answer_is_the_truth_about_all_parts() {
+    on_both(|driver| {
+        let (server, _upstream) = start(driver, |r| match r.tenant() {
+            "ok" => Reply::ok(),
+            "accepted" => Reply::status(202, "queued"),
+            "bad" => Reply::status(400, "out of order sample"),
+            "limited" => Reply::with(429, "Retry-After: 7\r\n", "slow down"),
+            "down" => Reply::with(503, "Retry-After: 3\r\n", "no ingesters"),
+            "moved" => Reply::with(307, "Location: /elsewhere\r\n", ""),
+            _ => Reply::Close,
+        });
+        let mut client = server.client();
+        let mut push =
+            |tenants: &[&str]| client.push(&body(tenants.iter().map(|t| series(t, "up", 1.0)).collect()));
+        assert_eq!(push(&["ok"]).status, 200);
+        let accepted = push(&["ok", "accepted"]);
+        assert_eq!((accepted.status, accepted.text().as_str()), (202, "queued"));
+        let bad = push(&["bad"]);
+        assert_eq!((bad.status, bad.text().as_str()), (400, "out of order sample"));
+        let limited = push(&["limited"]);
+        assert_eq!((limited.status, limited.header("retry-after")), (429, Some("7")));
+        let mixed = push(&["ok", "bad", "limited", "down"]);
+        assert_eq!((mixed.status, mixed.header("retry-after")), (503, Some("7")), "{mixed:?}");
+        assert!(mixed.text().contains("no ingesters") && mixed.text().contains("slow down"), "{mixed:?}");
+        assert!(!mixed.text().contains("ok:"), "names only who failed: {mixed:?}");
+        assert_eq!(push(&["ok", "bad"]).status, 400);
+        assert_eq!(push(&["moved"]).status, 502, "nobody followed the redirect");
+        assert_eq!(push(&["gone", "bad", "ok"]).status, 502, "a retry may help");
+    });
+}
+
+#[test]
+fn accept_all_answers_204_whatever_the_upstream_says() {
+    on_both(|driver| {
+        let upstream =
+            Upstream::start(|r| if r.tenant() == "bad" { Reply::status(500, "") } else { Reply::ok() });
+        let server =
+            Server::start(driver, upstream.address, "tenant:\n  label: tenant\n  accept_all: true\n");
+        let request = body(vec![series("bad", "up", 1.0), series("ok", "up", 1.0)]);
+        let response = server.client().push(&request);
+        assert_eq!((response.status, response.body.len()), (204, 0));
+        assert_eq!(upstream.received().len(), 2, "it is sent all the same");
+        assert_eq!(server.client().push(b"no snappy").status, 400, "but what can't be read was not accepted");
+    });
+}
+
+#[test]
+fn one_failing_tenant_neither_fails_nor_delays_another() {
+    on_both(|driver| {
+        let (server, upstream) = start(driver, |r| match r.tenant() {
+            "slow" => Reply::After(Duration::from_secs(2), Box::new(Reply::ok())),
+            _ => Reply::ok(),
+        });
+        let mut slow =
+            send_together(&server, &[one("slow"), one("slow"), one("slow"), one("slow"), one("slow")]);
+        eventually("the slow tenant is under way", || {
+            server.metric("tenantry_upstream_requests_total", "") >= 4.0
+        });
+        let begun = Instant::now();
+        (0..20).for_each(|_| assert_eq!(server.client().push(&one("quick")).status, 200));
+        assert!(begun.elapsed() < Duration::from_secs(1), "{:?}", begun.elapsed());
+        assert_eq!(upstream.of("quick").len(), 20);
+        slow.iter_mut().for_each(|client| assert_eq!(client.response().status, 200));
+    });
+}
+
+#[test]
+fn connections_are_used_again() {
+    on_both(|driver| {
+        let upstream = Upstream::start(|_| Reply::ok());
+        let server = Server::start(driver, upstream.address, "cores: 1\n");
+        let mut client = server.client();
+        (0..50).for_each(|_| assert_eq!(client.push(&one("a")).status, 200));
+        assert_eq!(upstream.connections(), 1);
+        assert_eq!(server.metric("tenantry_upstream_connections_reused_total", ""), 49.0);
+    });
+}
+
+#[test]
+fn a_connection_that_went_stale_is_no_error() {
+    on_both(|driver| {
+        // The upstream closes each connection behind the answer without saying so, as after an idle timeout.
+        let (server, upstream) =
+            start(driver, |_| Reply::RawThenClose(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n".to_vec()));
+        let mut client = server.client();
+        for _ in 0..20 {
+            assert_eq!(client.push(&one("a")).status, 200);
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        assert_eq!(upstream.received().len(), 20, "and nothing is sent twice");
+    });
+}
+
+#[test]
+fn a_stale_connection_that_dies_under_the_request_is_tried_once_more_on_a_fresh_one() {
+    on_both(|driver| {
+        // Dies with the second request already read: the probe before its use can't have seen it.
+        let (server, upstream) = start(driver, |r| if r.nth == 1 { Reply::Close } else { Reply::ok() });
+        let mut client = server.client();
+        assert_eq!(client.push(&one("a")).status, 200);
+        assert_eq!(client.push(&one("a")).status, 200);
+        assert_eq!(upstream.connections(), 2);
+        assert_eq!(server.metric("tenantry_upstream_retries_total", ""), 1.0);
+    });
+}
+
+#[test]
+fn a_fresh_connection_that_dies_is_not_tried_again_and_says_502() {
+    on_both(|driver| {
+        let (server, upstream) = start(driver, |_| Reply::Close);
+        let response = server.client().push(&one("a"));
+        assert_eq!(response.status, 502, "{response:?}");
+        assert_eq!(upstream.received().len(), 1, "it may have been stored: only its sender may repeat it");
+        assert_eq!(server.metric("cortex_tenant_timeseries_request_errors", ""), 1.0);
+    });
+}
+
+#[test]
+fn an_upstream_that_is_not_there_is_502_and_comes_back() {
+    on_both(|driver| {
+        let address = free_port();
+        let server = Server::start(driver, address, "");
+        let mut client = server.client();
+        let response = client.push(&one("a"));
+        assert_eq!(response.status, 502, "{response:?}");
+        let _upstream = Upstream::start_on(TcpListener::bind(address).unwrap(), |_| Reply::ok());
+        assert_eq!(client.push(&one("a")).status, 200);
+    });
+}
+
+#[test]
+fn a_name_that_does_not_resolve_is_502_and_no_failure_to_start() {
+    on_both(|driver| {
+        let server = Server::start(driver, "upstream.invalid:9009", "resolve_interval: 1s\n");
+        let response = server.client().push(&one("a"));
+        assert_eq!(response.status, 502, "{response:?}");
+        assert!(response.text().contains("resolve"), "{response:?}");
+    });
+}
+
+#[test]
+fn an_upstream_that_does_not_answer_is_504_after_the_timeout() {
+    on_both(|driver| {
+        let upstream = Upstream::start(|r| if r.tenant() == "sick" { Reply::Stall } else { Reply::ok() });
+        let server = Server::start(driver, upstream.address, "timeout: 400ms\n");
+        let begun = Instant::now();
+        let response = server.client().push(&body(vec![series("sick", "up", 1.0), series("ok", "up", 1.0)]));
+        let took = begun.elapsed();
+        assert_eq!(response.status, 504, "{response:?}");
+        assert!(took >= Duration::from_millis(400) && took < Duration::from_secs(2), "{took:?}");
+        assert_eq!(upstream.of("ok").len(), 1);
+        assert_eq!(server.client().push(&one("ok")).status, 200);
+    });
+}
+
+#[test]
+fn what_waits_for_a_connection_for_too_long_is_not_sent_and_says_503() {
+    on_both(|driver| {
+        let upstream = Upstream::start(|_| Reply::Stall);
+        let server = Server::start(driver, upstream.address, "timeout: 400ms\nmax_conns_per_host: 1\n");
+        let mut clients =
+            send_together(&server, &[one("a"), one("b"), one("c"), one("d"), one("e"), one("f")]);
+        let mut statuses: Vec<u16> = clients.iter_mut().map(|client| client.response().status).collect();
+        statuses.sort_unstable();
+        assert!(statuses.iter().all(|s| [503, 504].contains(s)) && statuses.contains(&503), "{statuses:?}");
+        assert_eq!(upstream.open_most(), 1);
+        let sent = statuses.iter().filter(|&&s| s == 504).count();
+        assert_eq!(upstream.received().len(), sent, "what says 503 was never sent: {statuses:?}");
+    });
+}
+
+#[test]
+fn max_conns_per_host_holds_for_the_whole_process_and_nobody_starves() {
+    on_both(|driver| {
+        let upstream = Upstream::start(|_| Reply::After(Duration::from_millis(5), Box::new(Reply::ok())));
+        let server = Server::start(driver, upstream.address, "max_conns_per_host: 3\ncores: 2\n");
+        let bodies: Vec<_> = (0..40).map(|i| one(&format!("t{i}"))).collect();
+        for _ in 0..5 {
+            let mut clients = send_together(&server, &bodies);
+            clients.iter_mut().for_each(|client| assert_eq!(client.response().status, 200));
+        }
+        assert!(upstream.open_most() <= 3, "{} at a time", upstream.open_most());
+        assert_eq!(upstream.received().len(), 200);
+    });
+}
+
+#[test]
+fn a_connection_is_not_used_past_max_connection_duration() {
+    on_both(|driver| {
+        let upstream = Upstream::start(|_| Reply::ok());
+        let server = Server::start(driver, upstream.address, "max_connection_duration: 200ms\n");
+        let mut client = server.client();
+        for _ in 0..4 {
+            assert_eq!(client.push(&one("a")).status, 200);
+            std::thread::sleep(Duration::from_millis(110));
+        }
+        assert!(upstream.connections() >= 2, "{}", upstream.connections());
+    });
+}
+
+#[test]
+fn under_load_fragments_merge_and_every_sender_gets_its_answer() {
+    on_both(|driver| {
+        let upstream = Upstream::start(|_| Reply::After(Duration::from_millis(50), Box::new(Reply::ok())));
+        let server = Server::start(driver, upstream.address, "merge:\n  inflight_max: 1\n");
+        // Two tenants each, so that what is merged are parts that were split and deflated here.
+        let bodies: Vec<_> = (0..30)
+            .map(|i| body(vec![series("a", &format!("a{i}"), 1.0), series("b", &format!("b{i}"), 1.0)]))
+            .collect();
+        let mut clients = send_together(&server, &bodies);
+        clients.iter_mut().for_each(|client| assert_eq!(client.response().status, 200));
+        for tenant in ["a", "b"] {
+            let received = upstream.of(tenant);
+            assert!(received.len() < 15, "{} requests for 30 fragments", received.len());
+            let mut seen: Vec<_> = received.iter().flat_map(|r| names(&r.request())).collect();
+            seen.sort();
+            let mut sent: Vec<_> = (0..30).map(|i| format!("{tenant}{i}")).collect();
+            sent.sort();
+            assert_eq!(seen, sent, "each series once");
+        }
+        assert!(server.metric("tenantry_merges_total", "") >= 2.0);
+    });
+}
+
+#[test]
+fn merging_stops_at_its_limits() {
+    on_both(|driver| {
+        let upstream = Upstream::start(|_| Reply::After(Duration::from_millis(50), Box::new(Reply::ok())));
+        let server =
+            Server::start(driver, upstream.address, "merge:\n  inflight_max: 1\n  fragments_max: 4\n");
+        let bodies: Vec<_> = (0..21).map(|i| body(vec![series("a", &format!("m{i}"), 1.0)])).collect();
+        let mut clients = send_together(&server, &bodies);
+        clients.iter_mut().for_each(|client| assert_eq!(client.response().status, 200));
+        let sizes: Vec<_> = upstream.received().iter().map(|r| r.names().len()).collect();
+        assert!(sizes.iter().all(|&n| n <= 4) && sizes.contains(&4), "{sizes:?}");
+    });
+}
+
+#[test]
+fn replicas_never_share_a_request() {
+    fn replica_series(replica: &str, name: &str) -> TimeSeries {
+        let mut series = series("a", name, 1.0);
+        let label = |n: &str, v: &str| Label { name: n.into(), value: v.into() };
+        series.labels.insert(0, label("__replica__", replica));
+        series.labels.insert(1, label("cluster", "c"));
+        series
+    }
+    on_both(|driver| {
+        let upstream = Upstream::start(|_| Reply::After(Duration::from_millis(50), Box::new(Reply::ok())));
+        let server = Server::start(driver, upstream.address, "merge:\n  inflight_max: 1\n");
+        let bodies: Vec<_> = (0..20)
+            .map(|i| body(vec![replica_series(if i % 2 == 0 { "r1" } else { "r2" }, &format!("m{i}"))]))
+            .collect();
+        let mut clients = send_together(&server, &bodies);
+        clients.iter_mut().for_each(|client| assert_eq!(client.response().status, 200));
+        let mut merged = false;
+        for received in upstream.received() {
+            let request = received.request();
+            let replicas: Vec<_> = request.timeseries.iter().map(|s| s.labels[0].value.clone()).collect();
+            assert!(replicas.windows(2).all(|w| w[0] == w[1]), "{replicas:?}");
+            merged |= replicas.len() > 1;
+        }
+        assert!(merged, "equal replicas do merge");
+    });
+}
+
+#[test]
+fn a_merged_request_that_is_refused_is_sent_again_part_by_part() {
+    on_both(|driver| {
+        let upstream = Upstream::start(|r| {
+            let bad = r.names().iter().any(|name| name == "bad");
+            let reply = if bad { Reply::status(400, "bad is out of order") } else { Reply::ok() };
+            Reply::After(Duration::from_millis(60), Box::new(reply))
+        });
+        let server = Server::start(driver, upstream.address, "merge:\n  inflight_max: 1\n");
+        let bodies: Vec<_> =
+            ["first", "m1", "bad", "m2"].iter().map(|name| body(vec![series("a", name, 1.0)])).collect();
+        let mut clients = send_together(&server, &bodies);
+        let responses: Vec<_> = clients.iter_mut().map(Client::response).collect();
+        assert_eq!(responses.iter().map(|r| r.status).collect::<Vec<_>>(), [200, 200, 400, 200]);
+        assert_eq!(responses[2].text(), "bad is out of order");
+        let received = upstream.received();
+        assert!(received.iter().any(|r| r.names().len() > 1), "they were merged at first");
+        for name in ["first", "m1", "m2"] {
+            let accepted = received.iter().map(|r| r.names()).filter(|n| !n.iter().any(|n| n == "bad"));
+            let stored = accepted.filter(|names| names.iter().any(|n| n == name)).count();
+            assert_eq!(stored, 1, "{name} was stored once");
+        }
+    });
+}
+
+#[test]
+fn linger_waits_for_company() {
+    on_both(|driver| {
+        let upstream = Upstream::start(|_| Reply::ok());
+        let server = Server::start(driver, upstream.address, "merge:\n  linger: 300ms\n");
+        let bodies: Vec<_> = (0..5).map(|i| body(vec![series("a", &format!("m{i}"), 1.0)])).collect();
+        let begun = Instant::now();
+        let mut clients = send_together(&server, &bodies);
+        clients.iter_mut().for_each(|client| assert_eq!(client.response().status, 200));
+        assert!(begun.elapsed() >= Duration::from_millis(290), "{:?}", begun.elapsed());
+        assert_eq!(upstream.received().len(), 1);
+    });
+}
+
+#[test]
+fn odd_but_valid_answers_of_the_upstream_are_understood() {
+    on_both(|driver| {
+        let replies: Vec<&[u8]> = vec![
+            b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n",
+            b"HTTP/1.1 204 No Content\r\n\r\n",
+            b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n",
+            b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok",
+        ];
+        let (nth, count) = (Arc::new(AtomicUsize::new(0)), replies.len());
+        let (server, upstream) =
+            start(driver, move |_| Reply::Raw(replies[nth.fetch_add(1, Ordering::SeqCst) % count].to_vec()));
+        let mut client = server.client();
+        let statuses: Vec<_> = (0..8).map(|_| client.push(&one("a")).status).collect();
+        assert_eq!(statuses, [200, 204, 200, 200, 200, 204, 200, 200]);
+        assert_eq!(upstream.connections(), 1, "each was read to its end, so that the connection could go on");
+    });
+}
+
+#[test]
+fn answers_that_end_with_the_connection_or_are_huge_are_understood() {
+    on_both(|driver| {
+        let (server, upstream) = start(driver, |r| match r.tenant() {
+            "close" => {
+                Reply::RawThenClose(b"HTTP/1.1 400 Bad\r\nConnection: close\r\n\r\nuntil the end".to_vec())
+            }
+            "old" => Reply::RawThenClose(b"HTTP/1.0 200 OK\r\n\r\n".to_vec()),
+            "huge" => Reply::status(400, &"x".repeat(300_000)),
+            _ => Reply::Raw(b"SSH-2.0-OpenSSH_9.2\r\n\r\n".to_vec()),
+        });
+        let mut client = server.client();
+        let closed = client.push(&one("close"));
+        assert_eq!((closed.status, closed.text().as_str()), (400, "until the end"));
+        assert_eq!(client.push(&one("old")).status, 200);
+        let huge = client.push(&one("huge"));
+        assert_eq!((huge.status, huge.body.len()), (400, 1_024));
+        assert_eq!(client.push(&one("ssh")).status, 502);
+        assert_eq!(upstream.received().len(), 4);
+    });
+}
+
+#[test]
+fn an_answer_that_comes_before_the_request_was_read_is_taken() {
+    on_both(|driver| {
+        // An upstream that refuses by the head alone, and closes with the body unread.
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        std::thread::spawn(move || {
+            use std::io::{Read, Write};
+            for mut stream in listener.incoming().map_while(Result::ok) {
+                let mut head = [0u8; 1_000];
+                let _ = stream.read(&mut head);
+                let _ = stream.write_all(
+                    b"HTTP/1.1 413 Too Large\r\nContent-Length: 3\r\nConnection: close\r\n\r\nbig",
+                );
+                let _ = stream.shutdown(std::net::Shutdown::Write);
+                std::thread::sleep(Duration::from_millis(300));
+            }
+        });
+        let server = Server::start(driver, address, "timeout: 3s\n");
+        let noise: Vec<_> =
+            (0..2_000).map(|i| series("a", &format!("{:x}", i * 7_919 + i * i), f64::from(i))).collect();
+        assert_eq!(server.client().push(&body(noise)).status, 413);
+    });
+}
+
+#[test]
+fn counts_and_milliseconds_under_the_old_names_are_right() {
+    on_both(|driver| {
+        let upstream = Upstream::start(|_| Reply::After(Duration::from_millis(30), Box::new(Reply::ok())));
+        let server = Server::start(driver, upstream.address, "metrics_include_tenant: true\n");
+        let request = body(vec![series("a", "m1", 1.0), series("a", "m2", 1.0), series("b", "m3", 1.0)]);
+        let mut client = server.client();
+        (0..3).for_each(|_| assert_eq!(client.push(&request).status, 200));
+        assert_eq!(server.metric("cortex_tenant_timeseries_batches_received", ""), 3.0);
+        assert_eq!(server.metric("cortex_tenant_timeseries_batches_received_bytes_count", ""), 3.0);
+        let bytes = server.metric("cortex_tenant_timeseries_batches_received_bytes_sum", "");
+        assert_eq!(bytes, 3.0 * request.len() as f64);
+        assert_eq!(server.metric("cortex_tenant_timeseries_received", "tenant=\"a\""), 6.0);
+        assert_eq!(server.metric("cortex_tenant_timeseries_requests", "tenant=\"b\""), 3.0);
+        let millis =
+            server.metric("cortex_tenant_timeseries_request_duration_milliseconds_sum", "tenant=\"a\"");
+        assert!((90.0..1_000.0).contains(&millis), "three requests of 30 ms: {millis}");
+        assert_eq!(
+            server.metric("cortex_tenant_timeseries_request_duration_milliseconds_count", "code=\"200\""),
+            6.0
+        );
+        assert_eq!(server.metric("tenantry_in_flight_bytes", ""), 0.0);
+    });
+}
+
+#[test]
+fn all_addresses_of_a_name_are_used_evenly() {
+    // `localhost` is both 127.0.0.1 and ::1 here, or the test has nothing to show.
+    let Ok(v6) = TcpListener::bind("[::1]:0") else { return eprintln!("no IPv6 here") };
+    let port = v6.local_addr().unwrap().port();
+    let Ok(v4) = TcpListener::bind(("127.0.0.1", port)) else { return eprintln!("the port is taken") };
+    use std::net::ToSocketAddrs;
+    if ("localhost", port).to_socket_addrs().map_or(0, Iterator::count) < 2 {
+        return eprintln!("localhost has one address here");
+    }
+    let (four, six) = (Upstream::start_on(v4, |_| Reply::ok()), Upstream::start_on(v6, |_| Reply::ok()));
+    let server = Server::start(Driver::Epoll, format!("localhost:{port}"), "enable_ipv6: true\ncores: 1\n");
+    let mut client = server.client();
+    (0..40).for_each(|_| assert_eq!(client.push(&one("a")).status, 200));
+    assert_eq!((four.received().len(), six.received().len()), (20, 20));
+}
+
+#[test]
+fn many_senders_and_tenants_lose_and_misplace_nothing() {
+    on_both(|driver| {
+        let stored = Arc::new(Mutex::new(Vec::new()));
+        let sink = Arc::clone(&stored);
+        let upstream = Upstream::start(move |r| {
+            let request = r.request();
+            let mut sink = sink.lock().unwrap();
+            for series in &request.timeseries {
+                let tenant = &series.labels.iter().find(|l| l.name == "tenant").unwrap().value;
+                assert_eq!(tenant, r.tenant(), "misplaced");
+                sink.push((tenant.clone(), series.samples[0].value as u64));
+            }
+            Reply::ok()
+        });
+        let server = Server::start(driver, upstream.address, "");
+        let address = server.address;
+        let senders: Vec<_> = (0..8u64)
+            .map(|sender| {
+                std::thread::spawn(move || {
+                    let mut client = Client::connect(address);
+                    for request in 0..30 {
+                        let series = (0..40).map(|i| {
+                            let id = sender * 100_000 + request * 100 + i;
+                            series(&format!("t{}", id % 13), "m", id as f64)
+                        });
+                        assert_eq!(client.push(&body(series.collect())).status, 200);
+                    }
+                })
+            })
+            .collect();
+        senders.into_iter().for_each(|s| s.join().unwrap());
+        let mut stored = stored.lock().unwrap();
+        assert_eq!(stored.len(), 8 * 30 * 40);
+        stored.sort();
+        stored.dedup();
+        assert_eq!(stored.len(), 8 * 30 * 40, "each sample once");
+    });
+}

@@ -1,0 +1,142 @@
+//! Holds the layers of ARCHITECTURE.md: imports point down only.
+#![allow(clippy::unwrap_used, clippy::panic)]
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// Which modules a place may import from this crate, besides itself; the longest prefix that fits counts.
+/// Test modules are held to the same.
+const ALLOWED: &[(&str, &[&str])] = &[
+    ("limits.rs", &[]),
+    ("wire", &["limits"]),
+    ("tenant.rs", &["limits"]),
+    ("split", &["limits", "tenant", "wire"]),
+    ("verdict", &["http", "limits", "split", "tenant", "wire"]),
+    ("http", &["limits", "verdict"]),
+    ("metrics", &["limits", "tenant"]),
+    ("log.rs", &["limits"]),
+    ("config", &["limits", "split", "tenant"]),
+    ("cli.rs", &["config"]),
+    ("queue", &["limits", "split", "tenant", "verdict"]),
+    ("core", &["limits"]),
+    ("core/driver.rs", &["config", "core", "limits"]),
+    ("core/thread.rs", &["config", "core", "egress", "ingest", "limits", "metrics", "queue", "split"]),
+    ("ingest", &["core", "http", "limits", "metrics", "queue", "split", "tenant", "verdict", "wire"]),
+    (
+        "egress",
+        &[
+            "config", "core", "http", "limits", "log", "metrics", "queue", "split", "tenant", "verdict",
+            "wire",
+        ],
+    ),
+    ("admin", &["limits", "http", "metrics", "queue"]),
+    ("signal.rs", &[]),
+    ("program.rs", &["cli", "config", "log", "supervisor"]),
+    ("supervisor.rs", &["admin", "config", "core", "egress", "limits", "metrics", "queue", "signal"]),
+];
+
+/// Pure: no I/O, no runtime, no unsafe.
+const PURE: &[&str] = &["wire", "tenant.rs", "split", "verdict", "http", "limits.rs", "metrics"];
+
+fn sources() -> Vec<(String, String)> {
+    fn walk(folder: &Path, found: &mut Vec<PathBuf>) {
+        for entry in fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() { walk(&path, found) } else { found.push(path) }
+        }
+    }
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let mut files = Vec::new();
+    walk(&root, &mut files);
+    files
+        .into_iter()
+        .filter(|path| path.extension().is_some_and(|e| e == "rs"))
+        .map(|path| {
+            (
+                path.strip_prefix(&root).unwrap().to_str().unwrap().to_owned(),
+                fs::read_to_string(&path).unwrap(),
+            )
+        })
+        .collect()
+}
+
+fn belongs(file: &str, place: &str) -> bool {
+    file == place || file == format!("{place}.rs") || file.starts_with(&format!("{place}/"))
+}
+
+/// The crate's modules that a source names: whatever follows `crate::`, groups resolved one level.
+fn imports(source: &str) -> Vec<String> {
+    let code: Vec<_> = source.lines().filter(|l| !l.trim_start().starts_with("//")).collect();
+    let code = code.join("\n");
+    let word = |text: &str| text.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect::<String>();
+    let mut found = Vec::new();
+    for (at, _) in code.match_indices("crate::") {
+        let rest = &code[at + 7..];
+        match rest.strip_prefix('{') {
+            Some(group) => {
+                let group = group.split('}').next().unwrap();
+                found.extend(group.split(',').map(|item| word(item.trim())));
+            }
+            None => found.push(word(rest)),
+        }
+    }
+    found.retain(|module| {
+        !module.is_empty() && module.chars().all(|c| c.is_lowercase() || c == '_' || c.is_numeric())
+    });
+    found
+}
+
+#[test]
+fn every_file_imports_only_what_lies_below_it() {
+    let mut wrong = Vec::new();
+    for (file, source) in sources() {
+        if matches!(file.as_str(), "lib.rs" | "main.rs") {
+            continue;
+        }
+        let rule =
+            ALLOWED.iter().filter(|(place, _)| belongs(&file, place)).max_by_key(|(place, _)| place.len());
+        let Some((_, allowed)) = rule else {
+            wrong.push(format!("{file}: no rule says what it may import"));
+            continue;
+        };
+        let own = file.split(['/', '.']).next().unwrap();
+        for module in imports(&source) {
+            let itself = module == own
+                && !(own == "core" && file != "core.rs" && source.contains("crate::core::thread"));
+            if !itself && !allowed.contains(&module.as_str()) {
+                wrong.push(format!("{file}: imports {module}"));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
+#[test]
+fn ingest_and_egress_know_only_the_tools_of_a_core() {
+    for (file, source) in sources() {
+        if belongs(&file, "ingest") || belongs(&file, "egress") {
+            assert!(!source.contains("core::thread") && !source.contains("core::driver"), "{file}");
+        }
+    }
+}
+
+#[test]
+fn pure_modules_are_pure() {
+    let foreign =
+        ["monoio", "std::net::Tcp", "std::fs", "std::thread", "rustix", "Instant::now", "SystemTime::now"];
+    for (file, source) in sources() {
+        if !PURE.iter().any(|place| belongs(&file, place)) {
+            continue;
+        }
+        let code = source.split("#[cfg(test)]").next().unwrap();
+        for line in code.lines().filter(|l| !l.trim_start().starts_with("//")) {
+            assert!(foreign.iter().all(|word| !line.contains(word)), "{file}: {line}");
+        }
+        let is_test = file.contains("tests");
+        let holds_code =
+            code.lines().any(|l| !l.trim().is_empty() && !l.starts_with("//") && !l.contains("mod "));
+        if holds_code && !is_test && file != "limits.rs" {
+            assert!(source.contains("#![forbid(unsafe_code)]"), "{file} must forbid unsafe code");
+        }
+    }
+}

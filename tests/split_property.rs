@@ -1,0 +1,433 @@
+//! For arbitrary requests, and for arbitrarily broken ones: the parts of a split, merged and inflated, are what
+//! prost decodes of the original, tenant by tenant, with unknown fields and the bits of every NaN intact.
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test: what fails is a finding")]
+#![allow(clippy::cast_possible_truncation, reason = "a test: its requests are small")]
+
+#[path = "support/proto.rs"]
+mod proto;
+#[path = "../fuzz/checks/scan.rs"]
+mod scan;
+#[path = "../fuzz/checks/snappy.rs"]
+mod snappy;
+
+use bytes::Bytes;
+use proptest::collection::vec;
+use proptest::prelude::*;
+use proptest::sample::{Index, select};
+use prost::Message;
+use prost::encoding::encode_varint;
+use scan::oracle::{self, Expected};
+use tenantry::split::{HaLabels, MergeKey, Part, SplitError, SplitLimits, SplitRules, Splitter};
+use tenantry::tenant::{IdRules, Policy, TenantRules};
+
+/// The NaN that marks a series as stale, and one more that arithmetic would make quiet.
+const STALE_NAN: u64 = 0x7ff0_0000_0000_0002;
+const SIGNALLING_NAN: u64 = 0xfff4_0000_dead_beef;
+
+// ---- Requests ----
+
+/// A varint with `pad` bytes more than it needs.
+fn varint(value: u64, pad: usize) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    encode_varint(value, &mut bytes);
+    let pad = pad.min(10 - bytes.len());
+    if pad > 0 {
+        *bytes.last_mut().unwrap() |= 0x80;
+        bytes.extend_from_slice(&[0x80, 0x80][..pad - 1]);
+        bytes.push(0);
+    }
+    bytes
+}
+
+/// A length-delimited field, with the padding of its key and of its length.
+fn field(number: u32, bytes: &[u8], pad: (usize, usize)) -> Vec<u8> {
+    let key = varint(u64::from(number) << 3 | 2, pad.0);
+    [&key, &varint(bytes.len() as u64, pad.1), bytes].concat()
+}
+
+/// Mostly none.
+fn pad() -> impl Strategy<Value = (usize, usize)> {
+    prop_oneof![8 => Just((0, 0)), 1 => (0..=3_usize, 0..=3_usize)]
+}
+
+/// Fields in any order, one behind the other.
+fn fields(field: impl Strategy<Value = Vec<u8>>, max: usize) -> impl Strategy<Value = Vec<u8>> {
+    vec(field, 0..=max).prop_map(|fields| fields.concat())
+}
+
+/// A number that a message known to no more than `number` fields does not know.
+fn unknown_number() -> impl Strategy<Value = u64> {
+    select(vec![20, 21, 99, 1000, (1 << 29) - 1])
+}
+
+/// An unknown field that holds a number.
+fn unknown_scalar() -> impl Strategy<Value = Vec<u8>> {
+    let value = prop_oneof![
+        (any::<u64>(), 0..=2_usize).prop_map(|(value, pad)| (0, varint(value, pad))),
+        any::<[u8; 8]>().prop_map(|bytes| (1, bytes.to_vec())),
+        any::<[u8; 4]>().prop_map(|bytes| (5, bytes.to_vec())),
+    ];
+    (unknown_number(), value, 0..=1_usize)
+        .prop_map(|(number, (wire_type, value), pad)| [varint(number << 3 | wire_type, pad), value].concat())
+}
+
+/// An unknown field that holds bytes, or a group of others.
+fn unknown_other() -> impl Strategy<Value = Vec<u8>> {
+    let bytes = || {
+        (unknown_number(), vec(any::<u8>(), 0..8), pad())
+            .prop_map(|(number, bytes, pad)| field(number as u32, &bytes, pad))
+    };
+    let leaf = prop_oneof![bytes(), unknown_scalar()];
+    let group = leaf.prop_recursive(3, 8, 3, |inner| {
+        (unknown_number(), vec(inner, 0..3)).prop_map(|(number, inner)| {
+            [varint(number << 3 | 3, 0), inner.concat(), varint(number << 3 | 4, 1)].concat()
+        })
+    });
+    // A recursive strategy may give a leaf: put it in a group of its own.
+    let group = group.prop_map(|inner| [varint(77 << 3 | 3, 0), inner, varint(77 << 3 | 4, 0)].concat());
+    prop_oneof![bytes(), group]
+}
+
+fn unknown() -> impl Strategy<Value = Vec<u8>> {
+    prop_oneof![unknown_scalar(), unknown_other()]
+}
+
+/// Names that mean something to the rules, and others.
+fn name() -> impl Strategy<Value = String> {
+    let known = ["t", "t", "t", "tenant", "team", "", "c", "r", "__name__"].map(str::to_owned);
+    prop_oneof![6 => select(known.to_vec()), 1 => "[a-zé]{1,3}", 1 => "n{120,140}"]
+}
+
+fn value() -> impl Strategy<Value = String> {
+    let known = ["a", "b", "c", "d", "a", "b", "c", "d", "", "x/y", "..", "two words"].map(str::to_owned);
+    prop_oneof![12 => select(known.to_vec()), 1 => "\\PC{0,4}", 1 => "v{120,300}"]
+}
+
+/// A label: mostly as encoders write it, else with its fields in any order and number.
+fn label() -> impl Strategy<Value = Vec<u8>> {
+    let name_field = || (name(), pad()).prop_map(|(name, pad)| field(1, name.as_bytes(), pad));
+    let value_field = || (value(), pad()).prop_map(|(value, pad)| field(2, value.as_bytes(), pad));
+    let plain = (name(), value()).prop_map(|(name, value)| proto::Label { name, value }.encode_to_vec());
+    let odd = fields(prop_oneof![2 => name_field(), 2 => value_field(), 1 => unknown()], 5);
+    let bytes = prop_oneof![5 => plain, 1 => odd];
+    (bytes, pad()).prop_map(|(bytes, pad)| field(1, &bytes, pad))
+}
+
+fn double() -> impl Strategy<Value = f64> {
+    prop_oneof![
+        2 => Just(STALE_NAN),
+        1 => Just(SIGNALLING_NAN),
+        2 => any::<u64>(),
+    ]
+    .prop_map(f64::from_bits)
+}
+
+/// A sample, an exemplar or a histogram, with the number of its field, and perhaps something unknown in it.
+fn point() -> impl Strategy<Value = Vec<u8>> {
+    let sample = (double(), any::<i64>())
+        .prop_map(|(value, timestamp)| (2, proto::Sample { value, timestamp }.encode_to_vec()));
+    let labels = vec((name(), value()).prop_map(|(name, value)| proto::Label { name, value }), 0..2);
+    let exemplar = (labels, double(), any::<i64>()).prop_map(|(labels, value, timestamp)| {
+        (3, proto::Exemplar { labels, value, timestamp }.encode_to_vec())
+    });
+    let spans = vec((any::<i32>(), any::<u32>()), 0..3);
+    let histogram = (any::<u64>(), double(), any::<i32>(), spans, vec(any::<i64>(), 0..4)).prop_map(
+        |(count_int, sum, schema, spans, positive_deltas)| {
+            let span = |(offset, length)| proto::BucketSpan { offset, length };
+            let positive_spans = spans.into_iter().map(span).collect();
+            let histogram = proto::Histogram {
+                count_int,
+                sum,
+                schema,
+                positive_spans,
+                positive_deltas,
+                ..Default::default()
+            };
+            (4, histogram.encode_to_vec())
+        },
+    );
+    let extra = prop_oneof![4 => Just(Vec::new()), 1 => unknown()];
+    (prop_oneof![3 => sample, 1 => exemplar, 1 => histogram], extra, pad())
+        .prop_map(|((number, bytes), extra, pad)| field(number, &[bytes, extra].concat(), pad))
+}
+
+fn series() -> impl Strategy<Value = Vec<u8>> {
+    let bytes = fields(prop_oneof![5 => label(), 3 => point(), 1 => unknown()], 7);
+    (bytes, pad()).prop_map(|(bytes, pad)| field(1, &bytes, pad))
+}
+
+fn metadata() -> impl Strategy<Value = Vec<u8>> {
+    let metadata = (0..8_i32, name(), value()).prop_map(|(kind, metric_family_name, help)| {
+        proto::MetricMetadata { kind, metric_family_name, help, unit: "s".into() }.encode_to_vec()
+    });
+    (metadata, fields(unknown(), 1), pad())
+        .prop_map(|(bytes, extra, pad)| field(3, &[bytes, extra].concat(), pad))
+}
+
+/// A `WriteRequest` that prost takes, encoded in one of the many ways there are.
+fn request() -> impl Strategy<Value = Vec<u8>> {
+    let with_all = prop_oneof![
+        14 => series(),
+        3 => metadata(),
+        1 => unknown_scalar(),
+        1 => unknown_other(),
+        // Cortex' `source`.
+        1 => Just(vec![0x10, 1]),
+    ];
+    prop_oneof![fields(series(), 12), fields(with_all, 12)]
+}
+
+/// What may happen to bytes on their way.
+#[derive(Clone, Debug)]
+enum Mutation {
+    Set(Index, u8),
+    Insert(Index, Vec<u8>),
+    Remove(Index, usize),
+    Cut(Index),
+    Repeat(Index, usize),
+}
+
+fn mutations() -> impl Strategy<Value = Vec<Mutation>> {
+    let odd_bytes = select(vec![0x00, 0x01, 0x02, 0x08, 0x0a, 0x12, 0x1a, 0x22, 0x7f, 0x80, 0xff]);
+    let byte = || prop_oneof![odd_bytes.clone(), any::<u8>()];
+    let mutation = prop_oneof![
+        4 => (any::<Index>(), byte()).prop_map(|(at, byte)| Mutation::Set(at, byte)),
+        2 => (any::<Index>(), vec(byte(), 1..12)).prop_map(|(at, bytes)| Mutation::Insert(at, bytes)),
+        2 => (any::<Index>(), 1..8_usize).prop_map(|(at, bytes)| Mutation::Remove(at, bytes)),
+        1 => any::<Index>().prop_map(Mutation::Cut),
+        1 => (any::<Index>(), 1..20_usize).prop_map(|(at, bytes)| Mutation::Repeat(at, bytes)),
+    ];
+    vec(mutation, 1..4)
+}
+
+fn mutate(mut bytes: Vec<u8>, mutations: &[Mutation]) -> Vec<u8> {
+    for mutation in mutations {
+        let end = |at: usize, count: usize| (at + count).min(bytes.len());
+        match mutation {
+            _ if bytes.is_empty() => {}
+            Mutation::Set(at, byte) => *at.get_mut(&mut bytes) = *byte,
+            Mutation::Insert(at, more) => {
+                let at = at.index(bytes.len());
+                bytes.splice(at..at, more.iter().copied());
+            }
+            Mutation::Remove(at, count) => {
+                let at = at.index(bytes.len());
+                bytes.drain(at..end(at, *count));
+            }
+            Mutation::Cut(at) => bytes.truncate(at.index(bytes.len())),
+            Mutation::Repeat(at, count) => {
+                let at = at.index(bytes.len());
+                let again = bytes[at..end(at, *count)].to_vec();
+                bytes.splice(at..at, again);
+            }
+        }
+    }
+    bytes
+}
+
+// ---- Rules ----
+
+#[derive(Clone, Debug)]
+struct Rules {
+    tenant: TenantRules,
+    metadata: bool,
+    ha: Option<HaLabels>,
+    tenants_max: usize,
+    source: Option<&'static str>,
+}
+
+impl Rules {
+    fn split_rules(&self) -> SplitRules<'_> {
+        let limits = SplitLimits { inflated_bytes_max: 1 << 20, tenants_max: self.tenants_max };
+        SplitRules { tenant: &self.tenant, metadata: self.metadata, ha: self.ha.as_ref(), limits }
+    }
+}
+
+fn policy() -> impl Strategy<Value = Policy> {
+    prop_oneof![1 => Just(Policy::Reject), 3 => Just(Policy::Drop)]
+}
+
+fn rules() -> impl Strategy<Value = Rules> {
+    let labels = select(vec![vec!["t"], vec!["t"], vec!["tenant", "t"], vec!["team", "", "t", "tenant"]]);
+    let default = select(vec![None, Some(""), Some("d"), Some("a")]);
+    let ids = (select(vec!["", "p-"]), any::<bool>(), select(vec![IdRules::Mimir, IdRules::Thanos]));
+    let ha = select(vec![false, true]);
+    let source = select(vec![None, Some(""), Some("s"), Some("s s")]);
+    let tenants_max = select(vec![1, 3, 100, 100, 100, 100]);
+    let flags = (any::<bool>(), any::<bool>());
+    (labels, default, ids, policy(), policy(), flags, (ha, source, tenants_max)).prop_map(
+        |(labels, default, (prefix, prefix_prefer_source, id_rules), on_missing, on_invalid, flags, rest)| {
+            let (label_remove, metadata) = flags;
+            let (ha, source, tenants_max) = rest;
+            let tenant = TenantRules {
+                labels: labels.into_iter().map(|name| name.as_bytes().into()).collect(),
+                prefix: prefix.into(),
+                prefix_prefer_source,
+                label_remove,
+                default: default.map(str::to_owned),
+                id_rules,
+                on_missing,
+                on_invalid,
+            };
+            let ha = ha.then(|| HaLabels { cluster: (*b"c").into(), replica: (*b"r").into() });
+            Rules { tenant, metadata, ha, tenants_max, source }
+        },
+    )
+}
+
+// ---- Properties ----
+
+/// A part of a decoded request, as prost has it: the series at `origin`, each less its label that is taken out.
+fn filtered(original: &proto::WriteRequest, part: &oracle::ExpectedPart) -> proto::WriteRequest {
+    let series = |&(at, cut): &(usize, Option<usize>)| {
+        let mut series = original.timeseries[at].clone();
+        if let Some(cut) = cut {
+            series.labels.remove(cut);
+        }
+        series
+    };
+    let metadata = if part.metadata { original.metadata.clone() } else { Vec::new() };
+    proto::WriteRequest { timeseries: part.origin.iter().map(series).collect(), metadata }
+}
+
+/// Bit for bit: two NaNs are never equal, and two different ones may print alike.
+fn assert_same(ours: &proto::WriteRequest, theirs: &proto::WriteRequest) {
+    assert_eq!(ours.encode_to_vec(), theirs.encode_to_vec(), "{ours:?}\n{theirs:?}");
+}
+
+/// Parts that may share a request, in one: their elements behind the sum of their lengths.
+#[derive(Default)]
+struct Merged {
+    tenant: String,
+    merge: Option<MergeKey>,
+    inflated_bytes: usize,
+    elements: Vec<u8>,
+    expected: proto::WriteRequest,
+    expected_bytes: Vec<u8>,
+}
+
+fn merge(all: &mut Vec<Merged>, part: &Part, expected: &oracle::ExpectedPart, request: &proto::WriteRequest) {
+    let fits = |merged: &&mut Merged| {
+        merged.tenant == part.tenant.as_str()
+            && merged.merge.as_ref().is_some_and(|merge| merge.merges_with(&part.merge))
+    };
+    let merged = match all.iter_mut().find(fits) {
+        Some(merged) => merged,
+        None => {
+            let merge = Some(part.merge.clone());
+            all.push(Merged { tenant: part.tenant.to_string(), merge, ..Merged::default() });
+            all.last_mut().unwrap()
+        }
+    };
+    merged.inflated_bytes += part.inflated_bytes as usize;
+    merged.elements.extend_from_slice(&part.elements);
+    merged.expected_bytes.extend_from_slice(&expected.bytes);
+    let expected = filtered(request, expected);
+    merged.expected.timeseries.extend(expected.timeseries);
+    merged.expected.metadata.extend(expected.metadata);
+}
+
+/// Splits the requests one after the other, merges what may be merged, and compares that with what prost sees.
+fn split_and_merge(requests: &[Vec<u8>], rules: &Rules) {
+    let mut splitter = Splitter::new();
+    let mut all = Vec::new();
+    for request in requests {
+        let decoded = proto::WriteRequest::decode(request.as_slice());
+        let expected: Result<Expected, _> = oracle::expect(request, &rules.split_rules(), rules.source);
+        match scan::compare(&mut splitter, request, &rules.split_rules(), rules.source) {
+            Ok((scan, parts)) => {
+                // What prost refuses for its text or its samples is the upstream's to refuse.
+                let Ok(decoded) = decoded else { continue };
+                assert_eq!(scan.series, decoded.timeseries.len() as u64);
+                for (part, expected) in parts.iter().zip(&expected.unwrap().parts) {
+                    merge(&mut all, part, expected, &decoded);
+                }
+            }
+            Err(SplitError::Snappy(_) | SplitError::Malformed(_)) => assert!(decoded.is_err(), "refused"),
+            Err(_) => {}
+        }
+    }
+    for merged in all {
+        let bytes = scan::inflate(merged.inflated_bytes, &merged.elements);
+        assert_eq!(bytes, merged.expected_bytes);
+        assert_same(&proto::WriteRequest::decode(bytes.as_slice()).unwrap(), &merged.expected);
+    }
+}
+
+/// Which label decides, said once more and plainly: its index.
+fn first_by_priority(labels: &[proto::Label], names: &[&str]) -> Option<usize> {
+    names
+        .iter()
+        .find_map(|name| labels.iter().position(|label| label.name == *name && !label.value.is_empty()))
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 1024, ..ProptestConfig::default() })]
+
+    #[test]
+    fn requests_arrive_whole(requests in vec(request(), 1..4), rules in rules()) {
+        for request in &requests {
+            prop_assert!(proto::WriteRequest::decode(request.as_slice()).is_ok());
+        }
+        split_and_merge(&requests, &rules);
+    }
+
+    #[test]
+    fn broken_requests_do_no_harm(request in request(), mutations in mutations(), rules in rules()) {
+        let broken = mutate(request, &mutations);
+        scan::check(&broken);
+        split_and_merge(&[broken], &rules);
+    }
+
+    #[test]
+    fn broken_blocks_do_no_harm(request in request(), mutations in mutations(), rules in rules()) {
+        let block = snap::raw::Encoder::new().compress_vec(&request).unwrap();
+        let block = mutate(block, &mutations);
+        snappy::check(&block);
+        let mut splitter = Splitter::new();
+        let inflated = snap::raw::Decoder::new().decompress_vec(&block);
+        match splitter.scan(Bytes::from(block), &rules.split_rules(), rules.source) {
+            Err(SplitError::Snappy(_)) => {}
+            Ok(scan) => prop_assert_eq!(scan.inflated_bytes, inflated.unwrap().len()),
+            Err(_) => prop_assert!(inflated.is_ok()),
+        }
+        while splitter.next_part().is_some() {}
+    }
+
+    #[test]
+    fn the_first_label_by_priority_decides_and_is_the_one_removed(
+        labels in vec((name(), value()).prop_map(|(name, value)| proto::Label { name, value }), 0..8),
+        names in select(vec![vec!["t"], vec!["t", "tenant"], vec!["tenant", "t"], vec!["c", "", "t"]]),
+        label_remove in any::<bool>(),
+    ) {
+        let series = proto::TimeSeries { labels, ..Default::default() };
+        let tenant = TenantRules {
+            labels: names.iter().map(|name| name.as_bytes().into()).collect(),
+            label_remove,
+            default: Some("nobody".into()),
+            on_invalid: Policy::Drop,
+            ..scan::tenant_rules()
+        };
+        let limits = SplitLimits { inflated_bytes_max: 1 << 20, tenants_max: 1 };
+        let rules = SplitRules { tenant: &tenant, metadata: false, ha: None, limits };
+        let request = proto::WriteRequest { timeseries: vec![series.clone()], metadata: Vec::new() };
+        let block = snap::raw::Encoder::new().compress_vec(&request.encode_to_vec()).unwrap();
+        let mut splitter = Splitter::new();
+        let scan = splitter.scan(Bytes::from(block), &rules, None).unwrap();
+        let deciding = first_by_priority(&series.labels, &names);
+        let value = deciding.map_or("nobody", |at| series.labels[at].value.as_str());
+        let Some(part) = splitter.next_part() else {
+            prop_assert!(tenantry::tenant::check_id(value.as_bytes(), tenant.id_rules).is_err());
+            prop_assert_eq!(scan.refused.invalid, 1);
+            return Ok(());
+        };
+        prop_assert_eq!(part.tenant.as_str(), value);
+        let bytes = scan::inflate(part.inflated_bytes as usize, &part.elements);
+        let mut expected = series;
+        if let (true, Some(deciding)) = (label_remove, deciding) {
+            expected.labels.remove(deciding);
+        }
+        let arrived = proto::WriteRequest::decode(bytes.as_slice()).unwrap();
+        prop_assert_eq!(arrived.timeseries, vec![expected]);
+    }
+}

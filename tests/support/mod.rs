@@ -1,0 +1,32 @@
+//! What the tests over sockets share: the real server, an upstream that does as it is told, a client that sends raw
+//! bytes.
+#![allow(
+    dead_code,
+    unused_imports,
+    unreachable_pub,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::disallowed_methods
+)]
+
+pub mod client;
+pub mod remote_write;
+pub mod server;
+pub mod upstream;
+
+pub use client::{Client, Response};
+pub use remote_write::{body, series};
+pub use server::{Driver, Server, on_both};
+pub use upstream::{Reply, Upstream};
+
+/// Waits until `what` holds, for at most ten seconds.
+pub fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
+    for _ in 0..1_000 {
+        if holds() {
+            return;
+        }
+        std::thread::sleep(std::time::Duration::from_millis(10));
+    }
+    panic!("not within ten seconds: {what}");
+}

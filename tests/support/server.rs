@@ -1,0 +1,180 @@
+//! The real binary, started with a configuration of the test's.
+
+use std::io::{BufRead, BufReader};
+use std::net::SocketAddr;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use super::client::Client;
+
+/// Both rings have to pass every test.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Driver {
+    IoUring,
+    Epoll,
+}
+
+impl Driver {
+    /// Those that this machine has; io_uring may be forbidden, and then the tests say so.
+    pub fn all() -> Vec<Self> {
+        let probe = tenantry::core::driver::Driver::probe(tenantry::config::Driver::IoUring);
+        match probe {
+            Ok(_) => vec![Self::IoUring, Self::Epoll],
+            Err(e) => {
+                eprintln!("io_uring does not work here, testing epoll only: {e}");
+                vec![Self::Epoll]
+            }
+        }
+    }
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::IoUring => "io_uring",
+            Self::Epoll => "epoll",
+        }
+    }
+}
+
+/// Runs a test on each ring.
+pub fn on_both(test: impl Fn(Driver)) {
+    for driver in Driver::all() {
+        eprintln!("on {}", driver.name());
+        test(driver);
+    }
+}
+
+/// A running server; killed when dropped.
+pub struct Server {
+    child: Child,
+    pub address: SocketAddr,
+    pub metrics: SocketAddr,
+    log: Arc<Mutex<Vec<String>>>,
+    _directory: tempfile::TempDir,
+}
+
+impl Server {
+    /// Starts a server whose upstream is `target` (host and port). `extra` is more YAML.
+    pub fn start(driver: Driver, target: impl std::fmt::Display, extra: &str) -> Self {
+        let metrics = free_port();
+        let config = format!(
+            "listen: 127.0.0.1:0\nlisten_metrics_address: {metrics}\ntarget: http://{target}/api/v1/push\n\
+             log_level: info\ndriver: {}\n{}",
+            driver.name(),
+            if extra.lines().any(|l| l.starts_with("tenant:")) {
+                extra.to_owned()
+            } else {
+                format!("tenant:\n  label: tenant\n{extra}")
+            },
+        );
+        Self::start_with(&config, metrics, &[])
+    }
+
+    /// Starts a server with this configuration and environment.
+    pub fn start_with(config: &str, metrics: SocketAddr, env: &[(&str, &str)]) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("tenantry.yml");
+        std::fs::write(&file, config).unwrap();
+        let mut child = Command::new(env!("CARGO_BIN_EXE_tenantry"))
+            .arg("-config")
+            .arg(&file)
+            .envs(env.iter().copied())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let log = Arc::new(Mutex::new(Vec::new()));
+        let address = read_log(&mut child, Arc::clone(&log));
+        Self { child, address, metrics, log, _directory: directory }
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    pub fn client(&self) -> Client {
+        Client::connect(self.address)
+    }
+
+    /// The text of /metrics.
+    pub fn metrics_text(&self) -> String {
+        let mut client = Client::connect(self.metrics);
+        client.send(b"GET /metrics HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+        let response = client.response();
+        assert_eq!(response.status, 200);
+        response.text()
+    }
+
+    /// The value of a metric, summed over its label sets whose text contains `labels`; 0 when it is absent.
+    pub fn metric(&self, name: &str, labels: &str) -> f64 {
+        let text = self.metrics_text();
+        let lines = text.lines().filter(|l| !l.starts_with('#'));
+        lines
+            .filter_map(|line| {
+                let (series, value) = line.rsplit_once(' ')?;
+                let (found, set) = series.split_once('{').unwrap_or((series, ""));
+                (found == name && set.contains(labels)).then(|| value.parse::<f64>().unwrap())
+            })
+            .sum()
+    }
+
+    pub fn signal(&self, signal: &str) {
+        let pid = self.pid().to_string();
+        assert!(Command::new("kill").args(["-s", signal, &pid]).status().unwrap().success());
+    }
+
+    /// Waits until the server has ended.
+    pub fn wait(&mut self, at_most: Duration) -> ExitStatus {
+        let until = Instant::now() + at_most;
+        while Instant::now() < until {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                return status;
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        panic!("the server has not ended within {at_most:?}; its log: {:#?}", self.log());
+    }
+
+    pub fn is_running(&mut self) -> bool {
+        self.child.try_wait().unwrap().is_none()
+    }
+
+    pub fn log(&self) -> Vec<String> {
+        self.log.lock().unwrap().clone()
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        if std::thread::panicking() {
+            eprintln!("the server's log:\n{}", self.log().join("\n"));
+        }
+    }
+}
+
+/// Collects the log, and finds in it where the server listens.
+fn read_log(child: &mut Child, log: Arc<Mutex<Vec<String>>>) -> SocketAddr {
+    let stderr = child.stderr.take().unwrap();
+    let (found, address) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        for line in BufReader::new(stderr).lines().map_while(Result::ok) {
+            if let Some((_, rest)) = line.split_once("address=")
+                && line.contains("listening")
+            {
+                let word = rest.split_whitespace().next().unwrap_or_default();
+                let _ = found.send(word.trim_matches('"').parse::<SocketAddr>().unwrap());
+            }
+            log.lock().unwrap().push(line);
+        }
+    });
+    match address.recv_timeout(Duration::from_secs(20)) {
+        Ok(address) => address,
+        Err(_) => panic!("the server does not listen; exit: {:?}", child.try_wait()),
+    }
+}
+
+/// An address on which nobody listens at the moment.
+pub fn free_port() -> SocketAddr {
+    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
+}
