@@ -309,7 +309,7 @@ fn over_the_memory_budget_requests_get_503_before_their_body_is_read() {
     on_both(|driver| {
         let (server, _upstream) = start(
             driver,
-            "limits:\n  body_bytes_max: 4000\n  in_flight_bytes_max: 10000\n  inflated_bytes_max: 100000\n",
+            "limits:\n  body_bytes_max: 4000\n  in_flight_bytes_max: 10000\n  inflated_bytes_max: 6000\n",
         );
         let mut slow: Vec<Client> = (0..2).map(|_| server.client()).collect();
         slow.iter_mut().for_each(|client| client.send(push_head(4_000, "").as_bytes()));

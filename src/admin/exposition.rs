@@ -130,9 +130,13 @@ impl Cores {
         let labels = [("version", env!("CARGO_PKG_VERSION")), ("driver", self.driver)];
         ConstGauge::new(1u64).encode(info.encode_family(&labels)?)?;
         let process = Process::read();
-        let mut cpu =
-            page.encoder.encode_descriptor("process_cpu_seconds", "CPU time.", None, MetricType::Counter)?;
-        ConstCounter::new(process.cpu_seconds).encode(cpu.encode_family::<[(&str, &str); 0]>(&[])?)?;
+        let cpu = ConstCounter::new(process.cpu_seconds);
+        cpu.encode(page.encoder.encode_descriptor(
+            "process_cpu_seconds",
+            "CPU time.",
+            None,
+            cpu.metric_type(),
+        )?)?;
         page.gauge("process_resident_memory_bytes", "Resident memory.", process.resident_bytes as f64)?;
         page.gauge("process_open_fds", "Open descriptors.", process.open_descriptors as f64)?;
         page.gauge("process_max_fds", "Limit of open descriptors.", process.descriptors_max as f64)?;
@@ -244,9 +248,13 @@ impl Page<'_, '_> {
         gauge.encode(self.encoder.encode_descriptor(name, help, None, gauge.metric_type())?)
     }
 
-    fn unknown(&mut self, name: &str, help: &str, labels: &[(&str, &str)], value: u64) -> fmt::Result {
-        let mut family = self.encoder.encode_descriptor(name, help, None, MetricType::Unknown)?;
-        ConstGauge::new(value).encode(family.encode_family(&labels)?)
+    fn unknown(&mut self, name: &str, help: &str, value: u64) -> fmt::Result {
+        ConstGauge::new(value).encode(self.encoder.encode_descriptor(
+            name,
+            help,
+            None,
+            MetricType::Unknown,
+        )?)
     }
 
     fn histogram(&mut self, name: &str, help: &str, values: &Distribution) -> fmt::Result {

@@ -155,7 +155,12 @@ impl Ingest {
         self.counters().connections_open.up();
         let mut connection =
             Connection { ingest: Rc::clone(self), stream, read: Vec::new(), awaiting: "head" };
-        while connection.exchange().await {}
+        while connection.wait_for_request().await {
+            // Apart, so that a connection is small while it waits: an allocation for each request, none for an idle one.
+            if !Box::pin(connection.exchange()).await {
+                break;
+            }
+        }
         if connection.stream.expired() && !self.is_draining() {
             self.counters().connections_timed_out.add(1);
         }
@@ -196,11 +201,8 @@ struct Request {
 }
 
 impl Connection {
-    /// One request and its answer. Whether another may follow.
+    /// One request, which has begun, and its answer. Whether another may follow.
     async fn exchange(&mut self) -> bool {
-        if !self.wait_for_request().await {
-            return false;
-        }
         let arrived = Instant::now();
         self.awaiting = "head";
         self.stream.set_deadline(arrived + self.ingest.settings.timeout, Cut::Read);
