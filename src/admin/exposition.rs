@@ -69,12 +69,7 @@ impl Cores {
         for kind in ["timeseries", "streams"] {
             let ours = kind == "timeseries";
             let name = |what: &str| format!("cortex_tenant_{kind}_{what}");
-            page.unknown(
-                &name("batches_received"),
-                "Batches received.",
-                &[],
-                if ours { batches } else { 0 },
-            )?;
+            page.unknown(&name("batches_received"), "Batches received.", if ours { batches } else { 0 })?;
             let empty =
                 Distribution { sum: 0.0, buckets: bytes.buckets.iter().map(|&(b, _)| (b, 0)).collect() };
             let help = "Sizes of batches received, in bytes, as they came.";
