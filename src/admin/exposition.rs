@@ -313,9 +313,7 @@ impl Page<'_, '_> {
 }
 
 fn encode(values: &Distribution, mut encoder: MetricEncoder<'_>) -> fmt::Result {
-    // The library takes the largest number for infinity.
-    let buckets: Vec<_> = values.buckets.iter().map(|&(bound, n)| (bound.min(f64::MAX), n)).collect();
-    encoder.encode_histogram::<[(&str, &str); 0]>(values.sum, values.count(), &buckets, None)
+    encoder.encode_histogram::<[(&str, &str); 0]>(values.sum, values.count(), &values.buckets, None)
 }
 
 #[cfg(test)]
