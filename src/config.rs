@@ -156,6 +156,19 @@ impl Key {
     }
 }
 
+/// The table of settings of the README: a row of Markdown for each key, with its default, its variable, and what it
+/// does.
+pub fn settings_table() -> String {
+    let mut table = String::from("| setting | default | what it does |\n|---|---|---|\n");
+    for key in KEYS {
+        let default = (key.default)();
+        let (path, variable) = (key.path, key.variable());
+        // Writing to a String can't fail.
+        let _ = writeln!(table, "| `{path}`<br>`{variable}` | `{default}` | {} |", key.what.replace('|', "\\|"));
+    }
+    table
+}
+
 /// Width of the comments in the printed configuration.
 const PRINTED_COLUMNS_MAX: usize = 100;
 

@@ -337,3 +337,10 @@ fn the_program_knows_its_version_and_its_arguments() {
     assert_eq!(output.status.code(), Some(64));
     assert!(stderr(&output).contains("tests/fixtures/none.yml: cannot be read: "), "{}", stderr(&output));
 }
+
+#[test]
+fn the_readme_lists_every_setting_with_its_default() {
+    let readme = include_str!("../README.md");
+    let table = tenantry::config::settings_table();
+    assert!(readme.contains(&table), "README.md should hold this table:\n{table}");
+}
