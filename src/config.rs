@@ -164,7 +164,8 @@ pub fn settings_table() -> String {
         let default = (key.default)();
         let (path, variable) = (key.path, key.variable());
         // Writing to a String can't fail.
-        let _ = writeln!(table, "| `{path}`<br>`{variable}` | `{default}` | {} |", key.what.replace('|', "\\|"));
+        let _ =
+            writeln!(table, "| `{path}`<br>`{variable}` | `{default}` | {} |", key.what.replace('|', "\\|"));
     }
     table
 }

@@ -6,7 +6,7 @@
 //! tenants), they close their upstream connections; their threads are joined.
 
 use std::io;
-use std::net::{SocketAddr, TcpListener};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -241,21 +241,29 @@ fn bind_each_core(address: SocketAddr, cores: usize) -> Result<Vec<TcpListener>,
     Ok(listeners)
 }
 
+/// A listener. An unspecified address means every address of both families, as Go understands it; on a host without
+/// IPv6 it means those of IPv4.
 fn bind(address: SocketAddr, shared: bool) -> Result<TcpListener, Failure> {
-    use socket2::{Domain, Protocol, Socket, Type};
-    let listen = || -> io::Result<TcpListener> {
-        let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
-        socket.set_reuse_address(true)?;
-        socket.set_reuse_port(shared)?;
-        if address.is_ipv6() {
-            // `[::]` means everything, as in Go.
-            socket.set_only_v6(false)?;
-        }
-        socket.bind(&address.into())?;
-        socket.listen(LISTEN_BACKLOG)?;
-        Ok(socket.into())
+    let everywhere = SocketAddr::from((Ipv6Addr::UNSPECIFIED, address.port()));
+    let bound = match address.ip().is_unspecified() {
+        true => listen(everywhere, shared)
+            .or_else(|_| listen(SocketAddr::from((Ipv4Addr::UNSPECIFIED, address.port())), shared)),
+        false => listen(address, shared),
     };
-    listen().map_err(|error| Failure::Bind { address, error })
+    bound.map_err(|error| Failure::Bind { address, error })
+}
+
+fn listen(address: SocketAddr, shared: bool) -> io::Result<TcpListener> {
+    use socket2::{Domain, Protocol, Socket, Type};
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    socket.set_reuse_address(true)?;
+    socket.set_reuse_port(shared)?;
+    if address.is_ipv6() {
+        socket.set_only_v6(false)?;
+    }
+    socket.bind(&address.into())?;
+    socket.listen(LISTEN_BACKLOG)?;
+    Ok(socket.into())
 }
 
 fn start_admin(

@@ -87,7 +87,7 @@ impl Client {
         let head = String::from_utf8(head).unwrap();
         let mut lines = head.trim_end().split("\r\n");
         let status_line = lines.next().unwrap();
-        assert!(status_line.starts_with("HTTP/1.1 "), "{status_line}");
+        assert!(status_line.starts_with("HTTP/1."), "{status_line}");
         let status = status_line.split(' ').nth(1).unwrap().parse().unwrap();
         let headers: Vec<_> =
             lines.map(|l| l.split_once(": ").expect(l)).map(|(n, v)| (n.to_owned(), v.to_owned())).collect();

@@ -1,0 +1,163 @@
+//! A real Prometheus in front: what it counts as sent is what the upstream has, under the right tenants.
+
+mod support;
+
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpListener};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use support::client::Response;
+use support::server::free_port;
+use support::upstream::Received;
+use support::{Client, Driver, Reply, Server, Upstream, on_both};
+
+/// Prometheus, killed when dropped.
+struct Prometheus {
+    child: Child,
+    address: SocketAddr,
+    _directory: tempfile::TempDir,
+}
+
+impl Drop for Prometheus {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// What Prometheus counts of its remote write.
+#[derive(Debug, PartialEq, Clone, Copy)]
+struct Counts {
+    sent: u64,
+    failed: u64,
+    retried: u64,
+    pending: u64,
+}
+
+impl Prometheus {
+    fn start(push: &str, exporters: [SocketAddr; 2]) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let address = free_port();
+        let [payments, search] = exporters;
+        let config = format!(
+            "global: {{ scrape_interval: 1s, scrape_timeout: 1s }}\n\
+             remote_write:\n- url: {push}\n  metadata_config: {{ send: true, send_interval: 2s }}\n  \
+             queue_config: {{ batch_send_deadline: 1s }}\n\
+             scrape_configs:\n\
+             - job_name: payments\n  static_configs: [{{ targets: ['{payments}'], labels: {{ tenant: payments }} }}]\n\
+             - job_name: search\n  static_configs: [{{ targets: ['{search}'], labels: {{ tenant: search }} }}]\n"
+        );
+        let file = directory.path().join("prometheus.yml");
+        std::fs::write(&file, config).unwrap();
+        let child = Command::new("prometheus")
+            .arg(format!("--config.file={}", file.display()))
+            .arg(format!("--storage.tsdb.path={}", directory.path().join("data").display()))
+            .arg(format!("--web.listen-address={address}"))
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        Self { child, address, _directory: directory }
+    }
+
+    fn counts(&self) -> Option<Counts> {
+        let text = get(self.address, "/metrics")?;
+        let read = |name: &str| {
+            let line = text.lines().find(|l| l.starts_with(name) && !l.starts_with('#'))?;
+            line.rsplit_once(' ')?.1.parse::<f64>().ok().map(|v| v as u64)
+        };
+        Some(Counts {
+            sent: read("prometheus_remote_storage_samples_total{")?,
+            failed: read("prometheus_remote_storage_samples_failed_total{")?,
+            retried: read("prometheus_remote_storage_samples_retried_total{")?,
+            pending: read("prometheus_remote_storage_samples_pending{")?,
+        })
+    }
+}
+
+fn get(address: SocketAddr, path: &str) -> Option<String> {
+    std::net::TcpStream::connect(address).ok()?;
+    let mut client = Client::connect(address);
+    client.send(format!("GET {path} HTTP/1.0\r\n\r\n").as_bytes());
+    let response: Response = client.response();
+    (response.status == 200).then(|| response.text())
+}
+
+/// Something to scrape: one metric, that says whose it is.
+fn exporter(team: &'static str) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    std::thread::spawn(move || {
+        for mut stream in listener.incoming().map_while(Result::ok) {
+            let _ = stream.read(&mut [0u8; 4_096]);
+            let lines: String =
+                (0..200).map(|i| format!("team_value{{team=\"{team}\",n=\"{i}\"}} {i}\n")).collect();
+            let body = format!("# HELP team_value A value.\n# TYPE team_value gauge\n{lines}");
+            let head = format!("HTTP/1.0 200 OK\r\nContent-Length: {}\r\n\r\n", body.len());
+            let _ = stream.write_all((head + &body).as_bytes());
+        }
+    });
+    address
+}
+
+/// Samples that the upstream has; each is checked to be where it belongs.
+fn stored(received: &[Received]) -> u64 {
+    let mut samples = 0;
+    for request in received {
+        for series in request.request().timeseries {
+            let label = |name: &str| series.labels.iter().find(|l| l.name == name).map(|l| l.value.clone());
+            assert_eq!(label("tenant").as_deref(), Some(request.tenant()), "misplaced");
+            if let Some(team) = label("team") {
+                assert_eq!(team, request.tenant(), "a series of another team's exporter");
+            }
+            samples += series.samples.len() as u64;
+        }
+    }
+    samples
+}
+
+/// Waits until Prometheus has sent something, over several scrapes, and what it has sent is what is stored.
+fn settle(prometheus: &Prometheus, upstream: &Upstream) -> (Counts, u64) {
+    let until = Instant::now() + Duration::from_secs(60);
+    let mut last = None;
+    while Instant::now() < until {
+        std::thread::sleep(Duration::from_millis(50));
+        let Some(before) = prometheus.counts() else { continue };
+        let stored = stored(&upstream.received());
+        // Between two equal readings nothing was sent, so that the count in between belongs to both.
+        if prometheus.counts() == Some(before) && before.sent > 1_500 && before.sent == stored {
+            return (before, stored);
+        }
+        last = Some((before, stored));
+    }
+    panic!("what Prometheus counts as sent is not what is stored: {last:?}");
+}
+
+#[test]
+fn what_prometheus_counts_as_sent_is_stored_under_its_tenant() {
+    if Command::new("prometheus").arg("--version").output().is_err() {
+        assert!(std::env::var("CI").is_err(), "under CI, Debian's package prometheus must be installed");
+        return eprintln!("SKIPPED: there is no `prometheus` here (apt-get install prometheus)");
+    }
+    on_both(|driver: Driver| {
+        let upstream = Upstream::start(|_| Reply::ok());
+        let server = Server::start(driver, upstream.address, "");
+        let exporters = [exporter("payments"), exporter("search")];
+        let prometheus = Prometheus::start(&format!("http://{}/push", server.address), exporters);
+        let (counts, stored) = settle(&prometheus, &upstream);
+        eprintln!("{counts:?}, {stored} stored");
+        assert_eq!((counts.failed, counts.retried), (0, 0), "{counts:?}");
+        for tenant in ["payments", "search"] {
+            assert!(stored_of(&upstream, tenant) > 400, "{tenant}");
+        }
+        let refused = server.metric("tenantry_replies_total", "code=\"4")
+            + server.metric("tenantry_replies_total", "code=\"5");
+        assert_eq!(refused, 0.0, "metadata too was answered with 2xx");
+        assert!(server.metric("tenantry_metadata_dropped_total", "") > 0.0, "metadata was sent");
+    });
+}
+
+fn stored_of(upstream: &Upstream, tenant: &str) -> u64 {
+    stored(&upstream.of(tenant))
+}
