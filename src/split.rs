@@ -350,7 +350,7 @@ struct Sorted {
 }
 
 impl Sorted {
-    /// Adds a series to the runs: `begin..end` is its whole field, `cut` the label to take out of it.
+    /// Adds a series that goes on as it is; `begin..end` is its whole field.
     #[inline]
     fn push(&mut self, tenant: u32, begin: usize, end: usize) {
         let (begin, end) = (narrow(begin), narrow(end));
