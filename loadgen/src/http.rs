@@ -22,7 +22,7 @@ const READ_BYTES: usize = 64 << 10;
 #[derive(Debug, thiserror::Error)]
 pub enum HttpError {
     /// The stream failed.
-    #[error("{0}")]
+    #[error(transparent)]
     Io(#[from] io::Error),
     /// The peer closed within a message.
     #[error("closed within a message")]

@@ -117,8 +117,8 @@ fn table(comparison: &Comparison) -> String {
     lines.sort_by_key(|line| (line.verdict == Verdict::Exact, std::cmp::Reverse(line.stored.samples)));
     let width = lines.iter().map(|line| line.tenant.chars().count()).max().unwrap_or_default().max(6);
     let head = format!(
-        "{:width$}  {:>14}  {:>14}  {:>9}  checksum of what was sent and of what is stored",
-        "tenant", "acknowledged", "stored", "requests"
+        "{:width$}  {:>14}  {:>14}  {:>12}  checksum of what was sent and of what is stored",
+        "tenant", "acknowledged", "stored", "requests out"
     );
     let mut text = format!("{}\n", style(head).dim());
     for line in lines.iter().take(ROWS_MAX) {
@@ -127,7 +127,7 @@ fn table(comparison: &Comparison) -> String {
             _ => style(format!("✗ {:016x} {:016x}", line.acknowledged.checksum, line.stored.checksum)).red(),
         };
         text.push_str(&format!(
-            "{:width$}  {:>14}  {:>14}  {:>9}  {sums}\n",
+            "{:width$}  {:>14}  {:>14}  {:>12}  {sums}\n",
             line.tenant,
             grouped(line.acknowledged.samples),
             grouped(line.stored.samples),
@@ -216,4 +216,32 @@ fn failed(outcome: &Outcome, comparison: &Comparison, ended: ExitStatus) -> Stri
         line(&format!("the server ended with {}", how_it_ended(ended)));
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use loadgen::account::Tally;
+    use loadgen::ledger::Line;
+
+    use super::*;
+
+    #[test]
+    fn a_tenant_that_lost_samples_comes_first_and_is_named() {
+        let line = |tenant: &str, stored, verdict| Line {
+            tenant: tenant.to_owned(),
+            acknowledged: Tally { samples: 1000, ..Tally::default() },
+            stored: Tally { samples: stored, ..Tally::default() },
+            requests: 1,
+            verdict,
+        };
+        let mut lines: Vec<Line> =
+            (0..30).map(|index| line(&format!("t{index:02}"), 1000, Verdict::Exact)).collect();
+        lines.push(line("unlucky", 999, Verdict::Lost));
+        let comparison = Comparison { lines, broken: 0, requests: 31 };
+        let text = console::strip_ansi_codes(&table(&comparison)).into_owned();
+        let rows: Vec<&str> = text.lines().collect();
+        assert!(rows[1].starts_with("unlucky ") && rows[1].contains('✗'), "{text}");
+        assert!(rows[2].contains('✓'), "{text}");
+        assert_eq!(*rows.last().unwrap(), "… and 7 more, 7 of them equal");
+    }
 }

@@ -8,7 +8,7 @@ use console::{Term, measure_text_width, style, truncate_str};
 use loadgen::sink::Snapshot;
 
 use super::ROWS_MAX;
-use crate::command::text::{bar, counted, grouped, per_second, rate, time};
+use crate::command::text::{bar, counted, grouped, per_second, rate, ratio};
 
 /// What rates are taken over, so that they can be read.
 const RATE_WINDOW: Duration = Duration::from_secs(1);
@@ -31,6 +31,8 @@ pub(super) struct Scene {
 /// Draws scenes.
 pub(super) struct Screen {
     term: Term,
+    /// All tenants, in the order in which they are shown.
+    tenants: Vec<String>,
     name_width: usize,
     /// Lines on the terminal that the next scene goes over.
     drawn: usize,
@@ -41,9 +43,15 @@ pub(super) struct Screen {
 
 impl Screen {
     pub(super) fn new(tenants: &[String]) -> Self {
-        let name_width =
-            tenants.iter().map(|name| measure_text_width(name)).max().unwrap_or_default().clamp(6, 40);
-        Self { term: Term::stdout(), name_width, drawn: 0, plain_due: PLAIN_INTERVAL, past: VecDeque::new() }
+        let widest = tenants.iter().map(|name| measure_text_width(name)).max().unwrap_or_default();
+        Self {
+            term: Term::stdout(),
+            tenants: tenants.to_vec(),
+            name_width: widest.clamp(6, 40),
+            drawn: 0,
+            plain_due: PLAIN_INTERVAL,
+            past: VecDeque::new(),
+        }
     }
 
     pub(super) fn draw(&mut self, scene: &Scene) -> io::Result<()> {
@@ -99,13 +107,12 @@ impl Screen {
 
     fn rows(&self, scene: &Scene, rows_max: usize) -> Vec<String> {
         let name_width = self.name_width;
-        let mut tenants: Vec<_> = scene.stored.tenants.iter().collect();
-        tenants.sort_by_key(|(name, count)| (std::cmp::Reverse(count.stored.series), name.as_str()));
-        let most = tenants.first().map_or(0, |(_, count)| count.stored.samples);
+        let counts = || self.tenants.iter().map(|name| (name, scene.stored.tenant(name)));
+        let most = counts().map(|(_, count)| count.stored.samples).max().unwrap_or_default();
         let head =
             format!("{:name_width$}  {:>9}  {:>11}  {:>13}", "tenant", "requests", "series/s", "samples");
         let mut lines = vec![style(head).dim().to_string()];
-        for (name, count) in tenants.iter().take(rows_max) {
+        for (name, count) in counts().take(rows_max) {
             let samples = count.stored.samples;
             lines.push(format!(
                 "{}  {:>9}  {:>11}  {:>13}  {}",
@@ -113,11 +120,11 @@ impl Screen {
                 grouped(count.requests),
                 rate(self.series_per_second(scene, name, count.stored.series)),
                 grouped(samples),
-                style(bar(crate::command::text::ratio(samples, most), BAR_WIDTH)).cyan(),
+                style(bar(ratio(samples, most), BAR_WIDTH)).cyan(),
             ));
         }
-        if tenants.len() > rows_max {
-            lines.push(style(format!("… and {} more", tenants.len() - rows_max)).dim().to_string());
+        if self.tenants.len() > rows_max {
+            lines.push(style(format!("… and {} more", self.tenants.len() - rows_max)).dim().to_string());
         }
         lines
     }
@@ -139,8 +146,8 @@ fn progress_line(scene: &Scene) -> String {
         failed => format!(", {}", style(format!("{} failed", grouped(failed))).red()),
     };
     format!(
-        "{:>6} ▕{:WIDTH$}▏ {} in, {} out, {} stored{failed}",
-        time(scene.elapsed.min(scene.duration)),
+        "{:>4.1} s ▕{:WIDTH$}▏ {} in, {} out, {} stored{failed}",
+        scene.elapsed.min(scene.duration).as_secs_f64(),
         bar(share, WIDTH),
         counted(scene.answered, "request"),
         grouped(total.requests),
@@ -190,7 +197,7 @@ mod tests {
         let plain = console::strip_ansi_codes(&line);
         assert_eq!(
             plain,
-            "5.00 s ▕██████████          ▏ 6 requests in, 14 out, 1,000 samples stored, 1 failed"
+            " 5.0 s ▕██████████          ▏ 6 requests in, 14 out, 1,000 samples stored, 1 failed"
         );
     }
 }

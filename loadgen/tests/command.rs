@@ -1,0 +1,161 @@
+//! The commands as a person runs them: what they print and what they exit with.
+
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test may fail")]
+
+use std::io::{BufRead, BufReader, Read};
+use std::process::{Child, ChildStdout, Command, Output, Stdio};
+
+use loadgen::sink::{Reply, Sink, SinkConfig, Snapshot};
+
+fn loadgen(args: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_loadgen")).args(args).output().unwrap()
+}
+
+fn stdout(output: &Output) -> String {
+    String::from_utf8(output.stdout.clone()).unwrap()
+}
+
+/// `loadgen sink` on a free port.
+struct SinkCommand {
+    child: Child,
+    out: BufReader<ChildStdout>,
+    url: String,
+}
+
+impl SinkCommand {
+    fn start() -> Self {
+        let mut child = Command::new(env!("CARGO_BIN_EXE_loadgen"))
+            .args(["sink", "--listen", "127.0.0.1:0", "--every", "0s"])
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut out = BufReader::new(child.stdout.take().unwrap());
+        let mut line = String::new();
+        out.read_line(&mut line).unwrap();
+        let url = line.split_whitespace().nth(2).unwrap().trim_end_matches(',').to_owned();
+        Self { child, out, url }
+    }
+
+    fn stats_url(&self) -> String {
+        self.url.replace("/api/v1/push", "/stats")
+    }
+
+    /// Ends it with SIGTERM and returns what it printed.
+    fn end(mut self) -> String {
+        let pid = rustix::process::Pid::from_raw(i32::try_from(self.child.id()).unwrap()).unwrap();
+        rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
+        let mut text = String::new();
+        self.out.read_to_string(&mut text).unwrap();
+        assert_eq!(self.child.wait().unwrap().code(), Some(0));
+        text
+    }
+}
+
+#[test]
+fn send_verifies_against_a_sink_command() {
+    let sink = SinkCommand::start();
+    let pid = sink.child.id().to_string();
+    let (url, stats) = (sink.url.clone(), sink.stats_url());
+    let send = |header: &str, prefix: &str| {
+        loadgen(&[
+            "send",
+            "--url",
+            &url,
+            "--header",
+            header,
+            "--prefix",
+            prefix,
+            "--series",
+            "100",
+            "--tenants",
+            "1",
+            "--requests",
+            "40",
+            "--verify",
+            &stats,
+            "--server-pid",
+            &pid,
+        ])
+    };
+    // The sink is not told of the prefix, so it finds all series under a tenant that is not theirs.
+    let output = send("X-Scope-OrgID=eu-team-000", "eu-");
+    assert_eq!(output.status.code(), Some(1), "{}", stdout(&output));
+    assert!(stdout(&output).contains("team-000: series of other tenants are there"), "{}", stdout(&output));
+
+    let output = send("X-Scope-OrgID=team-000", "");
+    let text = stdout(&output);
+    assert_eq!(output.status.code(), Some(0), "{text}");
+    assert!(text.contains("verified  1 tenant: every acknowledged sample is stored"), "{text}");
+    assert!(text.contains("answers   200: 40\n") && text.contains("server    CPU "), "{text}");
+
+    let table = sink.end();
+    assert!(
+        table.contains("\nteam-000 ") && table.contains("\neu-team-000 ") && table.contains("\ntotal "),
+        "{table}"
+    );
+}
+
+#[test]
+fn send_exits_with_1_when_told_to_fail_on_errors() {
+    let script = |_: &loadgen::sink::Arrival<'_>| Reply::new(503, "not now");
+    let config = SinkConfig { script: Some(std::sync::Arc::new(script)), ..SinkConfig::default() };
+    let sink = Sink::start(config).unwrap();
+    let url = sink.url();
+    let args =
+        ["send", "--url", &url, "--header", "X-Scope-OrgID=a", "--requests", "5", "--series", "50", "--json"];
+    let output = loadgen(&args);
+    assert_eq!(output.status.code(), Some(0));
+    let report: serde_json::Value = serde_json::from_str(&stdout(&output)).unwrap();
+    assert_eq!(report["statuses"], serde_json::json!({ "503": 5 }));
+    assert_eq!(report["complaints"]["503"], "not now");
+    assert_eq!((&report["requests"], &report["failed"]), (&5.into(), &5.into()));
+    assert_eq!(loadgen(&[&args[..], &["--fail-on-error"]].concat()).status.code(), Some(1));
+}
+
+#[test]
+fn send_says_what_is_wrong_with_its_arguments() {
+    for (args, fault) in [
+        (&["send", "--url", "https://a/"][..], "begins with http://"),
+        (&["send", "--tenants", "a,a"][..], "`a` is there twice"),
+        (&["send", "--rate", "0"][..], "no number above 0"),
+        (
+            &["send", "--verify", "http://127.0.0.1:1/stats", "--requests", "1"][..],
+            "--verify: no answer from",
+        ),
+        (&["send", "--server-pid", "4000000", "--requests", "1"][..], "no such process"),
+    ] {
+        let output = loadgen(args);
+        let error = String::from_utf8(output.stderr).unwrap();
+        assert!(!output.status.success() && error.contains(fault), "{args:?}: {error}");
+    }
+}
+
+#[test]
+fn a_sink_command_shows_its_counts_as_json() {
+    let sink = SinkCommand::start();
+    let url: loadgen::client::Url = sink.stats_url().parse().unwrap();
+    let (status, body) = loadgen::client::get(&url, std::time::Duration::from_secs(5)).unwrap();
+    assert_eq!(status, 200);
+    let counts: Snapshot = serde_json::from_slice(&body).unwrap();
+    assert_eq!((counts.requests, counts.connections), (0, 1));
+    sink.end();
+}
+
+/// The whole path, through the real server: the demo proves itself, and says so without a single escape code.
+#[test]
+fn the_demo_proves_that_every_sample_arrived() {
+    let output = loadgen(&["demo", "--seconds", "2", "--senders", "4"]);
+    let text = stdout(&output);
+    let error = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(0), "{text}{error}");
+    for tenant in ["payments", "checkout", "search", "observability", "kube-system"] {
+        let row = text
+            .lines()
+            .find(|line| line.starts_with(tenant))
+            .unwrap_or_else(|| panic!("no {tenant}: {text}"));
+        assert!(row.contains('✓'), "{row}");
+    }
+    assert!(text.contains("acknowledged samples arrived once, unchanged"), "{text}");
+    assert!(text.contains("SIGTERM, then exit 0"), "{text}");
+    assert!(!text.contains('\x1b'), "escape codes where no terminal is: {text:?}");
+}
