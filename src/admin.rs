@@ -154,7 +154,7 @@ mod tests {
     #[test]
     fn the_pages_are_there_and_nothing_else() {
         let (admin, address, commons) = start();
-        assert!(get(address, "/metrics?x=y").contains("# EOF"));
+        assert!(get(address, "/metrics?x=y").contains("\ncortex_tenant_timeseries_batches_received 0\n"));
         assert!(get(address, "/").contains("listen=127.0.0.1:1"));
         assert!(get(address, "/debug/threads").contains("admin"));
         assert!(get(address, "/alive").starts_with("HTTP/1.1 200"));
