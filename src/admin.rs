@@ -242,8 +242,9 @@ mod tests {
         clients(address);
         let begun = Instant::now();
         assert!(get(address, "/metrics").starts_with("HTTP/1.1 200"));
+        let waited = begun.elapsed();
         admin.stop();
-        begun.elapsed()
+        waited
     }
 
     const A_BIT_LATE: Duration = Duration::from_millis(ADMIN_TIMEOUT_MILLIS + 1_500);
@@ -265,7 +266,8 @@ mod tests {
                 (0..ADMIN_THREADS).map(|_| TcpStream::connect(address).unwrap()).collect();
             clients.iter_mut().for_each(|c| c.write_all(b"GET / HTTP/1.1\r\nHost: x\r\nX: ").unwrap());
             std::thread::spawn(move || {
-                while clients.iter_mut().any(|c| c.write_all(b"x").is_ok()) {
+                for _ in 0..100 {
+                    clients.iter_mut().for_each(|c| _ = c.write_all(b"x"));
                     std::thread::park_timeout(Duration::from_millis(100));
                 }
             });
@@ -296,7 +298,8 @@ mod tests {
     #[test]
     fn a_refused_request_with_a_body_still_gets_its_answer() {
         let (admin, address, _) = start();
-        let body = "x".repeat(3 << 20);
+        // More than the kernel buffers: a client that can't send all of it may not look for an answer.
+        let body = "x".repeat(FAREWELL_BYTES_MAX - (1 << 20));
         let request = format!("POST / HTTP/1.1\r\nHost: x\r\nContent-Length: {}\r\n\r\n{body}", body.len());
         assert!(ask(address, &request).contains("for GET and HEAD"));
         let long = format!("GET / HTTP/1.1\r\nHost: x\r\nX: {body}\r\n\r\n");
@@ -308,7 +311,9 @@ mod tests {
     fn stopping_cuts_clients_off_ends_the_threads_and_frees_the_port() {
         let (admin, address, _) = start();
         let _silent: Vec<_> = (0..ADMIN_THREADS + 1).map(|_| TcpStream::connect(address).unwrap()).collect();
-        assert!(admin.threads.iter().all(|t| !t.is_finished()));
+        while admin.desk.serving.iter().any(|s| s.lock().unwrap().is_none()) {
+            std::thread::yield_now();
+        }
         let desk = Arc::downgrade(&admin.desk);
         let begun = Instant::now();
         admin.stop();
