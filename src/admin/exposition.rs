@@ -161,7 +161,7 @@ type Labels<'a> = &'a [(&'a str, &'a str)];
 type Read = fn(&CoreMetrics) -> u64;
 
 /// Brings the counters of equal labels together; the list is sorted by label.
-fn by_label(tenants: &[(Box<str>, Arc<TenantMetrics>)]) -> Vec<Labelled<'_>> {
+fn by_label(tenants: &[(Arc<str>, Arc<TenantMetrics>)]) -> Vec<Labelled<'_>> {
     let groups = tenants.chunk_by(|(a, _), (b, _)| a == b);
     groups.filter_map(|g| Some((&*g.first()?.0, g.iter().map(|(_, t)| &**t).collect()))).collect()
 }
