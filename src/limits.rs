@@ -152,11 +152,16 @@ pub const LOG_LINES_MAX: u32 = 5;
 /// See [`LOG_LINES_MAX`].
 pub const LOG_WINDOW_SECS: u64 = 10;
 
-/// Connections of operators that are answered at a time; more are closed.
-pub const ADMIN_CONNECTIONS_MAX: usize = 16;
+/// Threads that answer operators, for each listener: a scrape, a browser, and two that dawdle.
+pub const ADMIN_THREADS: usize = 4;
 
 /// What an operator's request may take.
 pub const ADMIN_HEAD_BYTES_MAX: usize = 8_192;
 
-/// How long an operator's client may take to send its request, or to read a part of the answer.
+/// How long an operator's client may take to send its request, and, with [`ADMIN_BYTES_PER_SEC_MIN`], to read the
+/// answer. While [`ADMIN_THREADS`] clients dawdle, others wait for as long.
 pub const ADMIN_TIMEOUT_MILLIS: u64 = 2_000;
+
+/// The slowest that an operator's client may read. With ten thousand tenants the metrics take some megabytes, and
+/// Prometheus itself gives up after ten seconds.
+pub const ADMIN_BYTES_PER_SEC_MIN: usize = 1 << 20;

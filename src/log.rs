@@ -1,7 +1,7 @@
 //! The log: lines on standard error, and a limit to what a failing tenant may write into it.
 
 use std::collections::HashMap;
-use std::io::IsTerminal;
+use std::io::{self, IsTerminal, Write};
 use std::time::{Duration, Instant};
 
 use tracing::level_filters::LevelFilter;
@@ -12,7 +12,38 @@ use crate::limits::{LOG_LINES_MAX, LOG_TENANTS_MAX, LOG_WINDOW_SECS};
 pub fn init(level: LevelFilter) {
     let colours = std::io::stderr().is_terminal();
     let log = tracing_subscriber::fmt().with_max_level(level).with_ansi(colours).with_target(false);
-    let _ = log.with_writer(std::io::stderr).try_init();
+    let _ = log.with_writer(|| OneLine(std::io::stderr())).try_init();
+}
+
+/// Keeps an event on one line. What an upstream says of a refusal is logged, and a line break in it must not pass for
+/// the start of another event. (The subscriber escapes what a terminal would act on, and leaves line breaks as they are.)
+struct OneLine<W>(W);
+
+impl<W: Write> Write for OneLine<W> {
+    /// Writes one event, which is what the subscriber hands over at a time.
+    fn write(&mut self, event: &[u8]) -> io::Result<usize> {
+        let (text, end) = event.strip_suffix(b"\n").map_or((event, &b""[..]), |text| (text, b"\n"));
+        let breaks = |byte: &u8| matches!(byte, b'\n' | b'\r');
+        if !text.iter().any(breaks) {
+            self.0.write_all(event)?;
+            return Ok(event.len());
+        }
+        let mut line = Vec::with_capacity(event.len() + 16);
+        for byte in text {
+            match byte {
+                b'\n' => line.extend_from_slice(b"\\n"),
+                b'\r' => line.extend_from_slice(b"\\r"),
+                other => line.push(*other),
+            }
+        }
+        line.extend_from_slice(end);
+        self.0.write_all(&line)?;
+        Ok(event.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.0.flush()
+    }
 }
 
 /// Allows each tenant some lines in a window of time, and counts those that it did not write. Pure: it is told the
@@ -56,7 +87,50 @@ impl Limiter {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::{Arc, Mutex};
+
     use super::*;
+
+    #[derive(Clone, Default)]
+    struct Written(Arc<Mutex<Vec<u8>>>);
+
+    impl Write for Written {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().unwrap().extend_from_slice(bytes);
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn an_event_is_one_line_whatever_is_in_it() {
+        let written = Written::default();
+        let writer = written.clone();
+        let log =
+            tracing_subscriber::fmt().with_ansi(false).with_writer(move || OneLine(writer.clone())).finish();
+        tracing::subscriber::with_default(log, || {
+            tracing::error!(
+                tenant = "a\nb",
+                "upstream answered 400: x\r\n2026-01-01T00:00:00Z  INFO forged\n"
+            );
+            tracing::warn!(error = %"c\nd", "{}", "e\u{1b}[31mf");
+            tracing::info!("plain");
+        });
+        let text = String::from_utf8(written.0.lock().unwrap().clone()).unwrap();
+        let lines: Vec<_> = text.lines().collect();
+        assert_eq!(lines.len(), 3, "{text}");
+        assert!(text.ends_with('\n') && !text.contains(['\r', '\u{1b}']));
+        for (line, parts) in lines.iter().zip([
+            [r"400: x\r\n2026-01-01T00:00:00Z  INFO forged\n", r#"tenant="a\nb""#],
+            [r"\x1b[31mf", r"error=c\nd"],
+            ["INFO", "plain"],
+        ]) {
+            assert!(parts.iter().all(|part| line.contains(part)), "{line}");
+        }
+    }
 
     #[test]
     fn a_tenant_may_write_some_lines_in_a_window_and_is_told_what_was_suppressed() {

@@ -9,7 +9,7 @@
 //! [`CoreMetrics`] is what a core counts of itself; [`TenantMetrics`] what a tenant's home core counts of it.
 #![forbid(unsafe_code)]
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicI32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
@@ -438,21 +438,38 @@ impl TenantMetrics {
     }
 }
 
+/// The tenants that one core counts, by label.
+type Labels = HashMap<Box<str>, Arc<TenantMetrics>>;
+
 /// All counters of the process.
 #[derive(Debug)]
 pub struct Metrics {
     cores: Box<[CoreMetrics]>,
-    tenants: Box<[Mutex<HashMap<Box<str>, Arc<TenantMetrics>>>]>,
+    tenants: Mutex<Tenants>,
     tenants_max: usize,
     include_tenant: bool,
 }
 
+/// The tenants' counters, and how many labels there are besides [`OTHER_TENANTS`].
+#[derive(Debug, Default)]
+struct Tenants {
+    /// By label and core: each core that counts under a label has counters of its own, as it is to be their one writer.
+    by_label: BTreeMap<(Arc<str>, usize), Arc<TenantMetrics>>,
+    labels: usize,
+}
+
+impl Tenants {
+    fn knows(&self, label: &Arc<str>) -> bool {
+        self.by_label.range((Arc::clone(label), 0)..=(Arc::clone(label), usize::MAX)).next().is_some()
+    }
+}
+
 impl Metrics {
-    /// For `cores` cores. Tenants are told apart if `include_tenant`, up to `tenants_max` of them on each core.
+    /// For `cores` cores. Tenants are told apart if `include_tenant`, the first `tenants_max` of them in the process.
     pub fn new(cores: usize, tenants_max: usize, include_tenant: bool) -> Self {
         Self {
             cores: (0..cores.max(1)).map(|_| CoreMetrics::new()).collect(),
-            tenants: (0..cores.max(1)).map(|_| Mutex::default()).collect(),
+            tenants: Mutex::default(),
             tenants_max,
             include_tenant,
         }
@@ -471,20 +488,27 @@ impl Metrics {
 
     /// Where `core` counts what concerns `tenant`. Takes a lock: to be kept, not to be asked for again and again.
     pub fn tenant(&self, core: usize, tenant: &TenantId) -> Arc<TenantMetrics> {
-        let label = if self.include_tenant { tenant.as_str() } else { "" };
-        let mut tenants =
-            self.tenants[core % self.tenants.len()].lock().unwrap_or_else(PoisonError::into_inner);
-        let full = tenants.len() >= self.tenants_max && !tenants.contains_key(label);
-        let label = if full { OTHER_TENANTS } else { label };
-        Arc::clone(tenants.entry(label.into()).or_insert_with(|| Arc::new(TenantMetrics::new())))
+        let label: Arc<str> = if self.include_tenant { tenant.as_str().into() } else { "".into() };
+        let mut tenants = self.tenants.lock().unwrap_or_else(PoisonError::into_inner);
+        let label = if !self.include_tenant || tenants.knows(&label) {
+            label
+        } else if tenants.labels < self.tenants_max {
+            tenants.labels += 1;
+            label
+        } else {
+            OTHER_TENANTS.into()
+        };
+        let counters =
+            tenants.by_label.entry((label, core)).or_insert_with(|| Arc::new(TenantMetrics::new()));
+        Arc::clone(counters)
     }
 
-    /// All tenants' labels with their counters: a label comes once for each core that counts under it.
-    pub fn tenants(&self) -> Vec<(Box<str>, Arc<TenantMetrics>)> {
-        let lock = |m: &Mutex<HashMap<_, _>>| m.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        let mut all: Vec<_> = self.tenants.iter().flat_map(lock).collect();
-        all.sort_by(|(a, _), (b, _)| a.cmp(b));
-        all
+    /// All tenants' labels with their counters, in the labels' order: a label comes once for each core that counts
+    /// under it.
+    pub fn tenants(&self) -> Vec<(Arc<str>, Arc<TenantMetrics>)> {
+        let tenants = self.tenants.lock().unwrap_or_else(PoisonError::into_inner);
+        let all = tenants.by_label.iter();
+        all.map(|((label, _), counters)| (Arc::clone(label), Arc::clone(counters))).collect()
     }
 }
 
@@ -509,22 +533,29 @@ mod tests {
     }
 
     #[test]
-    fn tenants_past_the_bound_share_a_label_on_each_core() {
-        let metrics = Metrics::new(2, 2, true);
-        for id in ["a", "b", "c", "d"] {
-            metrics.tenant(0, &tenant(id)).received(1, 1);
+    fn the_first_tenants_of_the_process_have_labels_and_the_others_share_one() {
+        let metrics = Metrics::new(2, 3, true);
+        for (core, id) in [(0, "a"), (1, "b"), (0, "c"), (0, "d"), (1, "e"), (1, "a"), (0, "f")] {
+            metrics.tenant(core, &tenant(id)).received(1, 1);
         }
-        metrics.tenant(1, &tenant("c")).received(1, 1);
         let labels: Vec<_> =
             metrics.tenants().iter().map(|(label, t)| (label.to_string(), t.series.get())).collect();
-        let expected = [(OTHER_TENANTS, 2), ("a", 1), ("b", 1), ("c", 1)];
+        let expected = [(OTHER_TENANTS, 2), (OTHER_TENANTS, 1), ("a", 1), ("a", 1), ("b", 1), ("c", 1)];
         assert_eq!(labels, expected.map(|(label, n)| (label.to_owned(), n)));
-        assert!(Arc::ptr_eq(&metrics.tenant(0, &tenant("a")), &metrics.tenant(0, &tenant("a"))));
+    }
+
+    #[test]
+    fn counters_are_the_same_for_one_core_and_others_for_another() {
+        let metrics = Metrics::new(2, 1, true);
+        for id in ["a", "past-the-bound"].map(tenant) {
+            assert!(Arc::ptr_eq(&metrics.tenant(0, &id), &metrics.tenant(0, &id)));
+            assert!(!Arc::ptr_eq(&metrics.tenant(0, &id), &metrics.tenant(1, &id)));
+        }
     }
 
     #[test]
     fn tenants_are_not_told_apart_unless_asked_for() {
-        let metrics = Metrics::new(1, 10, false);
+        let metrics = Metrics::new(1, 0, false);
         assert!(Arc::ptr_eq(&metrics.tenant(0, &tenant("a")), &metrics.tenant(0, &tenant("b"))));
         assert_eq!(&*metrics.tenants()[0].0, "");
     }

@@ -4,15 +4,13 @@ use std::fmt::Write;
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::exposition::Exposition;
-use super::process;
+use super::{exposition, process};
 use crate::metrics::Metrics;
 use crate::queue::commons::Commons;
 
 /// What the pages are made of.
 #[derive(Debug)]
 pub struct Pages {
-    exposition: Exposition,
     metrics: Arc<Metrics>,
     commons: Arc<Commons>,
     driver: &'static str,
@@ -29,7 +27,7 @@ pub struct Page {
 }
 
 const TEXT: &str = "text/plain; charset=utf-8";
-const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+const METRICS: &str = "text/plain; version=0.0.4; charset=utf-8";
 
 impl Page {
     /// A page of plain text.
@@ -64,17 +62,16 @@ impl Page {
 impl Pages {
     /// Pages about these counters; `settings` are the effective ones, without secrets.
     pub fn new(metrics: Arc<Metrics>, commons: Arc<Commons>, driver: &'static str, settings: String) -> Self {
-        let exposition = Exposition::new(Arc::clone(&metrics), Arc::clone(&commons), driver);
-        Self { exposition, metrics, commons, driver, settings, started: Instant::now() }
+        Self { metrics, commons, driver, settings, started: Instant::now() }
     }
 
     /// The page at `path`.
     pub fn page(&self, path: &[u8]) -> Page {
         match path {
-            b"/metrics" => match self.exposition.text() {
-                Ok(body) => Page { status: 200, media: OPEN_METRICS, body },
-                Err(_) => Page::text(500, "the metrics could not be written"),
-            },
+            b"/metrics" => {
+                let body = exposition::text(&self.metrics, &self.commons, self.driver);
+                Page { status: 200, media: METRICS, body }
+            }
             b"/alive" if self.commons.is_leaving() => Page::text(503, "shutting down\n"),
             b"/alive" => Page::text(200, ""),
             b"/" => Page::text(200, self.status()),

@@ -59,6 +59,10 @@ struct TenantLane {
     metrics: Arc<TenantMetrics>,
 }
 
+/// Fragments that go in one upstream request.
+#[expect(clippy::vec_box, reason = "they come boxed, and moving a pointer from queue to queue is all that happens to them")]
+type Batch = Vec<Box<Fragment>>;
+
 impl Queued for Box<Fragment> {
     fn merge_key(&self) -> &MergeKey {
         &self.part.merge
@@ -145,7 +149,7 @@ impl Egress {
     }
 
     /// Delivers a batch, then whatever has gathered behind it, until the lane has nothing for it.
-    async fn work(self: Rc<Self>, lane: Rc<TenantLane>, batch: Vec<Box<Fragment>>) {
+    async fn work(self: Rc<Self>, lane: Rc<TenantLane>, batch: Batch) {
         let mut next = Some(batch);
         while let Some(batch) = next {
             self.deliver(&lane, batch).await;
@@ -155,7 +159,7 @@ impl Egress {
         self.retire(&lane);
     }
 
-    fn next_batch(self: &Rc<Self>, lane: &Rc<TenantLane>) -> Option<Vec<Box<Fragment>>> {
+    fn next_batch(self: &Rc<Self>, lane: &Rc<TenantLane>) -> Option<Batch> {
         let now = Instant::now();
         let expired = lane.lane.borrow_mut().take_expired(now);
         self.counters().lanes_waiting.down_by(expired.len());
@@ -199,7 +203,7 @@ impl Egress {
         }
     }
 
-    async fn deliver(&self, lane: &TenantLane, batch: Vec<Box<Fragment>>) {
+    async fn deliver(&self, lane: &TenantLane, batch: Batch) {
         let sent = Instant::now();
         self.count_batch(&batch, sent);
         let result = self.send(&batch).await;
@@ -220,7 +224,7 @@ impl Egress {
 
     /// The upstream refused a merged request for what is in it: each part goes once more alone, so that nobody
     /// hears another's error, and nobody's series are lost with another's.
-    fn send_alone(&self, lane: &TenantLane, batch: Vec<Box<Fragment>>) {
+    fn send_alone(&self, lane: &TenantLane, batch: Batch) {
         let now = Instant::now();
         let mut queue = lane.lane.borrow_mut();
         queue.stop_merging(now + Duration::from_secs(UNMERGED_SECS));

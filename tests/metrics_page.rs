@@ -1,0 +1,137 @@
+//! A real Prometheus scrapes /metrics, and finds cortex-tenant's names under their types.
+#![allow(clippy::unwrap_used, clippy::panic)]
+
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tenantry::admin::{Admin, Pages};
+use tenantry::metrics::{Metrics, Rejection};
+use tenantry::queue::commons::Commons;
+use tenantry::tenant::{IdRules, TenantId};
+
+/// Prometheus with one target; ended when dropped.
+struct Prometheus {
+    process: Child,
+    address: SocketAddr,
+    _directory: tempfile::TempDir,
+}
+
+impl Prometheus {
+    /// None where it is not installed.
+    fn start(target: SocketAddr) -> Option<Self> {
+        let directory = tempfile::tempdir().unwrap();
+        let config = directory.path().join("prometheus.yml");
+        let text = format!(
+            "scrape_configs:\n- job_name: tenantry\n  scrape_interval: 200ms\n  scrape_timeout: 200ms\n  \
+             static_configs:\n  - targets: ['{target}']\n"
+        );
+        std::fs::write(&config, text).unwrap();
+        let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let process = Command::new("prometheus")
+            .arg(format!("--config.file={}", config.display()))
+            .arg(format!("--storage.tsdb.path={}", directory.path().join("data").display()))
+            .arg(format!("--web.listen-address={address}"))
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .ok()?;
+        Some(Self { process, address, _directory: directory })
+    }
+
+    /// The answer of its HTTP API; empty while it does not answer.
+    fn ask(&self, path_and_query: &str) -> String {
+        let ask = || -> std::io::Result<String> {
+            let mut stream = TcpStream::connect(self.address)?;
+            stream.set_read_timeout(Some(Duration::from_secs(5)))?;
+            write!(stream, "GET /api/v1/{path_and_query} HTTP/1.0\r\nHost: prometheus\r\n\r\n")?;
+            let mut answer = String::new();
+            stream.read_to_string(&mut answer)?;
+            Ok(answer)
+        };
+        ask().unwrap_or_default()
+    }
+
+    /// Asks until the answer has `text` in it.
+    fn expect(&self, path_and_query: &str, text: &str) {
+        let until = Instant::now() + Duration::from_secs(30);
+        loop {
+            let answer = self.ask(path_and_query);
+            if answer.contains(text) {
+                return;
+            }
+            assert!(
+                Instant::now() < until,
+                "{path_and_query}: no {text} in {answer}\n{}",
+                self.ask("targets?state=active")
+            );
+            std::thread::sleep(Duration::from_millis(100));
+        }
+    }
+}
+
+impl Drop for Prometheus {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+fn counted() -> Arc<Metrics> {
+    let metrics = Arc::new(Metrics::new(2, 10, true));
+    let hostile = TenantId::new("a\"b{}=,#", IdRules::Thanos).unwrap();
+    for core in [0, 1] {
+        metrics.core(core).batch_bytes.observe(700.0);
+        metrics.core(core).rejected(Rejection::Memory);
+        let tenant = metrics.tenant(core, &hostile);
+        tenant.received(3, 4);
+        tenant.answered(200, 7.0);
+        tenant.failed();
+    }
+    metrics
+}
+
+#[test]
+fn prometheus_finds_every_old_name_with_its_type_and_value() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let target = listener.local_addr().unwrap();
+    let pages = Pages::new(counted(), Commons::new(2, 100, 10, 10), "epoll", String::new());
+    let admin = Admin::start(listener, Arc::new(pages)).unwrap();
+    let Some(prometheus) = Prometheus::start(target) else {
+        assert!(std::env::var_os("CI").is_none(), "CI has prometheus");
+        return eprintln!("prometheus is not installed: skipped");
+    };
+
+    prometheus.expect("targets?state=active", r#""health":"up""#);
+    for (query, value) in [
+        ("cortex_tenant_timeseries_batches_received", "2"),
+        ("cortex_tenant_timeseries_batches_received_bytes_count", "2"),
+        ("cortex_tenant_timeseries_batches_received_bytes_bucket%7Ble=%221.8e%2B06%22%7D", "2"),
+        ("cortex_tenant_timeseries_received", "6"),
+        ("cortex_tenant_timeseries_requests", "4"),
+        ("cortex_tenant_timeseries_request_errors", "2"),
+        ("cortex_tenant_timeseries_request_duration_milliseconds_sum%7Bcode=%22200%22%7D", "14"),
+        ("cortex_tenant_streams_batches_received", "0"),
+        ("cortex_tenant_streams_batches_received_bytes_count", "0"),
+        ("tenantry_rejections_total%7Breason=%22memory%22%7D", "2"),
+    ] {
+        prometheus.expect(&format!("query?query={query}"), &format!(r#","{value}"]}}]"#));
+    }
+    prometheus.expect("query?query=cortex_tenant_timeseries_received", r#""tenant":"a\"b{}=,#""#);
+    for (what, kind) in [
+        ("batches_received", "counter"),
+        ("batches_received_bytes", "histogram"),
+        ("received", "counter"),
+        ("requests", "counter"),
+        ("request_errors", "counter"),
+        ("request_duration_milliseconds", "histogram"),
+    ] {
+        for data in ["timeseries", "streams"] {
+            let metadata = format!("metadata?metric=cortex_tenant_{data}_{what}");
+            prometheus.expect(&metadata, &format!(r#""type":"{kind}""#));
+        }
+    }
+    admin.stop();
+}
