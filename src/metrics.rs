@@ -438,9 +438,6 @@ impl TenantMetrics {
     }
 }
 
-/// The tenants that one core counts, by label.
-type Labels = HashMap<Box<str>, Arc<TenantMetrics>>;
-
 /// All counters of the process.
 #[derive(Debug)]
 pub struct Metrics {

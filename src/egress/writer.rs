@@ -59,8 +59,7 @@ struct TenantLane {
     metrics: Arc<TenantMetrics>,
 }
 
-/// Fragments that go in one upstream request.
-#[expect(clippy::vec_box, reason = "they come boxed, and moving a pointer from queue to queue is all that happens to them")]
+/// Fragments that go in one upstream request; boxed, as they move from queue to queue.
 type Batch = Vec<Box<Fragment>>;
 
 impl Queued for Box<Fragment> {
