@@ -7,7 +7,7 @@
 //! ```text
 //! catalogue ─► fleet ─► send ──► (the server) ──► sink
 //!                         │                         │
-//!                         └───► verify ◄── /stats ──┘
+//!                         └──────► ledger ◄─────────┘   sums of account, tenant by tenant
 //! ```
 //!
 //! Threads and blocking sockets are right here: a thread per connection costs the server nothing, and its
