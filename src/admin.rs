@@ -225,6 +225,8 @@ mod tests {
         assert!(get(address, "/metrics?x=y").contains("\ncortex_tenant_timeseries_batches_received 0\n"));
         assert!(get(address, "/").contains("listen=127.0.0.1:1"));
         assert!(get(address, "/debug/threads").contains("admin"));
+        let profile = get(address, "/debug/pprof/profile?seconds=5");
+        assert!(profile.starts_with("HTTP/1.1 404") && profile.contains("perf record"));
         assert!(get(address, "/alive").starts_with("HTTP/1.1 200"));
         commons.leave();
         assert!(get(address, "/alive").starts_with("HTTP/1.1 503"));

@@ -26,6 +26,10 @@ pub struct Page {
     body: String,
 }
 
+/// For those who look for what cortex-tenant has on `listen_pprof`.
+const PROFILES: &str = "Go's pprof protocol is not spoken here. /debug/threads tells the CPU time of each thread; to see \
+    where it goes:\n  perf record -g -p $(pidof tenantry) -- sleep 10 && perf report\n";
+
 const TEXT: &str = "text/plain; charset=utf-8";
 const METRICS: &str = "text/plain; version=0.0.4; charset=utf-8";
 
@@ -76,6 +80,7 @@ impl Pages {
             b"/alive" => Page::text(200, ""),
             b"/" => Page::text(200, self.status()),
             b"/debug/threads" => Page::text(200, threads()),
+            _ if path.starts_with(b"/debug/pprof") => Page::text(404, PROFILES),
             _ => Page::text(404, "no such page; there are /, /metrics, /alive and /debug/threads\n"),
         }
     }
@@ -112,10 +117,7 @@ impl Pages {
 
 /// The CPU time of each thread, and how to see more than that.
 fn threads() -> String {
-    let mut page = String::from(
-        "CPU seconds of each thread. Go's pprof protocol is not spoken here; to see where the time goes:\n  \
-         perf record -g -p $(pidof tenantry) -- sleep 10 && perf report\n\n",
-    );
+    let mut page = format!("{PROFILES}\nCPU seconds of each thread:\n");
     for (id, name) in process::threads() {
         let seconds = process::thread_cpu_seconds(id).unwrap_or_default();
         let _ = writeln!(page, "{id:>8}  {name:<16} {seconds:>10.3}");

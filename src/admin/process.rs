@@ -15,22 +15,29 @@ pub(super) struct Process {
 impl Process {
     /// As things are now; what can't be read is 0.
     pub(super) fn read() -> Self {
-        let ticks = rustix::param::clock_ticks_per_second().max(1) as f64;
         let stat = fs::read_to_string("/proc/self/stat").unwrap_or_default();
-        // Numbered from the field after the name, which may hold spaces and ends with the last parenthesis.
-        let fields: Vec<&str> =
-            stat.rsplit_once(')').map_or("", |(_, rest)| rest).split_whitespace().collect();
-        let field = |n: usize| fields.get(n - 3).and_then(|f| f.parse::<f64>().ok()).unwrap_or_default();
         Self {
-            cpu_seconds: (field(14) + field(15)) / ticks,
-            resident_bytes: field(24) as u64 * rustix::param::page_size() as u64,
+            cpu_seconds: stat_cpu_seconds(&stat),
+            resident_bytes: stat_field(&stat, 24) as u64 * rustix::param::page_size() as u64,
             open_descriptors: fs::read_dir("/proc/self/fd").map_or(0, |d| d.count() as u64),
             descriptors_max: rustix::process::getrlimit(rustix::process::Resource::Nofile)
                 .current
                 .unwrap_or(u64::MAX),
-            start_seconds: boot_seconds() + field(22) / ticks,
+            start_seconds: boot_seconds() + stat_field(&stat, 22) / ticks_per_second(),
         }
     }
+}
+
+fn ticks_per_second() -> f64 {
+    rustix::param::clock_ticks_per_second().max(1) as f64
+}
+
+/// A field of a `stat` file, by its number in proc(5), which has to be above 2; 0 where it can't be read. The second
+/// field is a name, which may hold spaces and parentheses: the others are counted from its closing one.
+fn stat_field(stat: &str, number: usize) -> f64 {
+    let behind_name = stat.rsplit_once(')').map_or("", |(_, rest)| rest);
+    let field = behind_name.split_whitespace().nth(number - 3);
+    field.and_then(|f| f.parse().ok()).unwrap_or_default()
 }
 
 fn boot_seconds() -> f64 {
@@ -39,11 +46,16 @@ fn boot_seconds() -> f64 {
     line.and_then(|l| l.trim().parse().ok()).unwrap_or_default()
 }
 
-/// The CPU time that a thread of this process has used (its schedstat: nanoseconds on the CPU come first).
+/// The CPU time that a thread of this process has used; None when there is no such thread. Its `schedstat` has it in
+/// nanoseconds, but sandboxes such as gVisor lack that; its `stat` has it in ticks.
 pub(super) fn thread_cpu_seconds(thread: i32) -> Option<f64> {
-    let text = fs::read_to_string(format!("/proc/self/task/{thread}/schedstat")).ok()?;
-    let nanos: f64 = text.split_whitespace().next()?.parse().ok()?;
-    Some(nanos / 1e9)
+    let read = |file: &str| fs::read_to_string(format!("/proc/self/task/{thread}/{file}")).ok();
+    let nanos = read("schedstat").and_then(|text| text.split_whitespace().next()?.parse::<f64>().ok());
+    nanos.map(|nanos| nanos / 1e9).or_else(|| read("stat").map(|stat| stat_cpu_seconds(&stat)))
+}
+
+fn stat_cpu_seconds(stat: &str) -> f64 {
+    (stat_field(stat, 14) + stat_field(stat, 15)) / ticks_per_second()
 }
 
 /// The threads of this process, with their names.
@@ -72,5 +84,24 @@ mod tests {
         assert!(process.open_descriptors >= 3 && process.descriptors_max >= process.open_descriptors);
         assert!(process.start_seconds > 1.6e9);
         assert!(threads().iter().any(|(id, _)| thread_cpu_seconds(*id).is_some_and(|s| s >= 0.0)));
+    }
+
+    #[test]
+    fn a_name_with_spaces_and_parentheses_moves_no_field() {
+        let stat = "7 (a b) 1 (c) S 1 2 3 4 5 6 7 8 9 10 300 45 0 0 20 0 3 0 987 1000 55 0";
+        assert_eq!(stat_cpu_seconds(stat), 345.0 / ticks_per_second());
+        assert_eq!((stat_field(stat, 22), stat_field(stat, 24)), (987.0, 55.0));
+        assert_eq!((stat_field(stat, 99), stat_field("", 14)), (0.0, 0.0));
+    }
+
+    #[test]
+    fn a_thread_that_works_uses_time_of_its_own() {
+        let me = rustix::thread::gettid().as_raw_nonzero().get();
+        let before = thread_cpu_seconds(me).unwrap();
+        let begun = std::time::Instant::now();
+        while begun.elapsed() < std::time::Duration::from_millis(50) {}
+        let used = thread_cpu_seconds(me).unwrap() - before;
+        assert!(used > 0.0 && used < 1.0, "{used}");
+        assert!(thread_cpu_seconds(i32::MAX).is_none());
     }
 }
