@@ -1,5 +1,12 @@
 //! What reaches the upstream, over which connections, and what its answers become: the real server between a raw
 //! client and a scripted upstream, on both rings.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::disallowed_methods,
+    clippy::cast_possible_truncation
+)]
 
 mod support;
 

@@ -1,4 +1,11 @@
 //! The data port as a sender meets it: raw bytes against the real server, on both rings.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::disallowed_methods,
+    clippy::cast_possible_truncation
+)]
 
 mod support;
 

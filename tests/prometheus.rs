@@ -1,4 +1,11 @@
 //! A real Prometheus in front: what it counts as sent is what the upstream has, under the right tenants.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::disallowed_methods,
+    clippy::cast_possible_truncation
+)]
 
 mod support;
 

@@ -1,4 +1,11 @@
 //! How the server goes away.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::disallowed_methods,
+    clippy::cast_possible_truncation
+)]
 
 mod support;
 

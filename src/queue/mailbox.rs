@@ -210,7 +210,7 @@ mod tests {
     }
 }
 
-/// `RUSTFLAGS="--cfg loom" cargo test --release --lib queue::mailbox`
+/// `RUSTFLAGS="--cfg loom" cargo test --lib queue::mailbox`
 #[cfg(all(test, loom))]
 mod model {
     use std::sync::Arc;
