@@ -512,6 +512,31 @@ fn all_addresses_of_a_name_are_used_evenly() {
 }
 
 #[test]
+fn a_cortex_tenant_configuration_that_is_in_use_starts_unchanged_and_forwards() {
+    let upstream = Upstream::start(|_| Reply::ok());
+    let (metrics, pprof) = (free_port().to_string(), free_port().to_string());
+    let target = format!("http://{}/api/v1/receive", upstream.address);
+    // Only the addresses are this machine's: the environment wins over the file.
+    let environment = [
+        ("CT_LISTEN", "127.0.0.1:0"),
+        ("CT_LISTEN_METRICS_ADDRESS", metrics.as_str()),
+        ("CT_LISTEN_PPROF", pprof.as_str()),
+        ("CT_TARGET", target.as_str()),
+        ("CT_TIMEOUT_SHUTDOWN", "0s"),
+    ];
+    let config = include_str!("fixtures/seed-cortex-tenant.yml");
+    let mut server = Server::start_with(config, metrics.parse().unwrap(), &environment);
+    assert_eq!(server.client().push(&body(vec![series("grafana", "up", 1.0), series("", "up", 1.0)])).status, 200);
+    let mut tenants: Vec<_> =
+        upstream.received().iter().map(|r| r.header("THANOS-TENANT").unwrap().to_owned()).collect();
+    tenants.sort();
+    assert_eq!(tenants, ["cortex-tenant-default", "grafana"]);
+    assert_eq!(upstream.received()[0].path, "/api/v1/receive");
+    server.signal("TERM");
+    assert_eq!(server.wait(Duration::from_secs(5)).code(), Some(0));
+}
+
+#[test]
 fn many_senders_and_tenants_lose_and_misplace_nothing() {
     on_both(|driver| {
         let stored = Arc::new(Mutex::new(Vec::new()));
