@@ -87,7 +87,7 @@ pub const FAREWELL_MILLIS: u64 = 1_000;
 pub const FAREWELL_BYTES_MAX: usize = 16 << 20;
 
 /// Splitters that a core keeps for its next requests. More are at work only while large requests take turns.
-pub const SPLITTERS_KEPT_MAX: usize = 4;
+pub const SPLITTERS_KEPT_MAX: usize = 2;
 
 /// On top of all deadlines of requests in flight, what their end may take before the process ends without them.
 pub const DRAIN_GRACE_SECS: u64 = 5;
