@@ -152,8 +152,9 @@ pub const LOG_LINES_MAX: u32 = 5;
 /// See [`LOG_LINES_MAX`].
 pub const LOG_WINDOW_SECS: u64 = 10;
 
-/// Threads that answer operators, for each listener: a scrape, a browser, and two that dawdle.
-pub const ADMIN_THREADS: usize = 4;
+/// Threads that answer operators, for each listener: one that somebody may keep waiting, and one more. No more than
+/// that, as the allocator keeps up to two megabytes for each.
+pub const ADMIN_THREADS: usize = 2;
 
 /// What an operator's request may take.
 pub const ADMIN_HEAD_BYTES_MAX: usize = 8_192;
