@@ -526,7 +526,10 @@ fn a_cortex_tenant_configuration_that_is_in_use_starts_unchanged_and_forwards() 
     ];
     let config = include_str!("fixtures/seed-cortex-tenant.yml");
     let mut server = Server::start_with(config, metrics.parse().unwrap(), &environment);
-    assert_eq!(server.client().push(&body(vec![series("grafana", "up", 1.0), series("", "up", 1.0)])).status, 200);
+    assert_eq!(
+        server.client().push(&body(vec![series("grafana", "up", 1.0), series("", "up", 1.0)])).status,
+        200
+    );
     let mut tenants: Vec<_> =
         upstream.received().iter().map(|r| r.header("THANOS-TENANT").unwrap().to_owned()).collect();
     tenants.sort();
