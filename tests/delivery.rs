@@ -154,7 +154,7 @@ fn one_failing_tenant_neither_fails_nor_delays_another() {
         let mut slow =
             send_together(&server, &[one("slow"), one("slow"), one("slow"), one("slow"), one("slow")]);
         eventually("the slow tenant is under way", || {
-            server.metric("tenantry_upstream_requests_total", "") >= 4.0
+            server.metric("tenantry_upstream_requests_total", "") >= 2.0
         });
         let begun = Instant::now();
         (0..20).for_each(|_| assert_eq!(server.client().push(&one("quick")).status, 200));
