@@ -83,7 +83,6 @@ struct Shared {
     script: Box<Script>,
     received: Mutex<Vec<Received>>,
     connections: AtomicUsize,
-    open: AtomicUsize,
     open_most: AtomicUsize,
     stopped: AtomicBool,
 }
@@ -102,19 +101,21 @@ impl Upstream {
             script: Box::new(script),
             received: Mutex::default(),
             connections: AtomicUsize::new(0),
-            open: AtomicUsize::new(0),
             open_most: AtomicUsize::new(0),
             stopped: AtomicBool::new(false),
         });
         let accepting = Arc::clone(&shared);
         std::thread::spawn(move || {
+            let mut open: Vec<TcpStream> = Vec::new();
             for stream in listener.incoming().map_while(Result::ok) {
                 if accepting.stopped.load(Ordering::SeqCst) {
                     return;
                 }
-                let (shared, counting) = (Arc::clone(&accepting), Arc::clone(&accepting));
+                open.retain(|earlier| !is_closed(earlier));
+                open.push(stream.try_clone().unwrap());
+                accepting.open_most.fetch_max(open.len(), Ordering::SeqCst);
+                let shared = Arc::clone(&accepting);
                 std::thread::spawn(move || shared.serve(stream));
-                std::thread::spawn(move || counting.count_open());
             }
         });
         Self { address, shared }
@@ -141,6 +142,12 @@ impl Upstream {
     }
 }
 
+/// Whether the peer has closed: what the kernel knows at once, and the thread that serves it a little later.
+fn is_closed(stream: &TcpStream) -> bool {
+    let flags = rustix::net::RecvFlags::PEEK | rustix::net::RecvFlags::DONTWAIT;
+    !matches!(rustix::net::recv(stream, &mut [0u8; 1], flags), Ok((1.., _)) | Err(rustix::io::Errno::AGAIN))
+}
+
 impl Drop for Upstream {
     fn drop(&mut self) {
         self.shared.stopped.store(true, Ordering::SeqCst);
@@ -149,15 +156,8 @@ impl Drop for Upstream {
 }
 
 impl Shared {
-    /// Counts a little later: until then, the threads of connections that the peer has closed have seen it.
-    fn count_open(&self) {
-        std::thread::sleep(Duration::from_millis(20));
-        self.open_most.fetch_max(self.open.load(Ordering::SeqCst), Ordering::SeqCst);
-    }
-
     fn serve(&self, mut stream: TcpStream) {
         let connection = self.connections.fetch_add(1, Ordering::SeqCst);
-        self.open.fetch_add(1, Ordering::SeqCst);
         let mut nth = 0;
         while let Some(mut received) = read_request(&mut stream) {
             (received.connection, received.nth) = (connection, nth);
@@ -168,7 +168,8 @@ impl Shared {
                 break;
             }
         }
-        self.open.fetch_sub(1, Ordering::SeqCst);
+        // Dropping would not close it: the thread that accepts holds it too.
+        let _ = stream.shutdown(std::net::Shutdown::Both);
     }
 }
 
