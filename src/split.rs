@@ -34,6 +34,31 @@ use crate::wire::snappy::{Deflater, Inflater, SnappyError};
 
 use tenants::{Resolver, Tenants};
 
+/// What a request's body says, and in which words. Its parts go on in the same.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum Protocol {
+    /// `prometheus.WriteRequest` (prometheus.io, "Remote-Write 1.0 specification").
+    RemoteWriteV1,
+}
+
+/// How a body is compressed. Parts always go on as snappy blocks.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Compression {
+    /// Snappy's block format.
+    Snappy,
+}
+
+/// A request's body, as it came in.
+#[derive(Clone, Debug)]
+pub struct Body {
+    /// What it says.
+    pub protocol: Protocol,
+    /// How it is compressed.
+    pub compression: Compression,
+    /// Its bytes.
+    pub bytes: Bytes,
+}
+
 /// Bounds of one request.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct SplitLimits {
@@ -111,6 +136,8 @@ impl Refused {
 pub struct Part {
     /// To whom.
     pub tenant: TenantId,
+    /// What it says.
+    pub protocol: Protocol,
     /// A snappy block without its length: parts merge by putting elements behind the sum of their lengths.
     pub elements: Bytes,
     /// That length: what the elements inflate to.
@@ -222,6 +249,8 @@ impl SplitError {
 pub struct Splitter {
     inflater: Inflater,
     tenants: Tenants,
+    /// Of the request at hand.
+    protocol: Option<Protocol>,
     series: remote_write_v1::Found,
     /// The elements that came in, when they go on as they are.
     passthrough: Option<Bytes>,
@@ -232,24 +261,31 @@ pub struct Splitter {
     deflater: Deflater,
 }
 
+impl Body {
+    /// A Remote Write 1.0 request, as every Prometheus sends it.
+    pub fn snappy_v1(bytes: Bytes) -> Self {
+        Self { protocol: Protocol::RemoteWriteV1, compression: Compression::Snappy, bytes }
+    }
+}
+
 impl Splitter {
     /// Without scratch: it grows with the first requests.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Inflates and scans `block`, a whole snappy block, and resolves the tenants of its series; `source` is
-    /// what the request's own tenant header says. No part is built yet, so a refusal costs no deflating.
+    /// Inflates and scans `body`, and resolves the tenants of its series; `source` is what the request's own tenant
+    /// header says. No part is built yet, so a refusal costs no deflating.
     ///
     /// Parts of an earlier request that have not been taken are forgotten.
     pub fn scan(
         &mut self,
-        block: Bytes,
+        body: Body,
         rules: &SplitRules<'_>,
         source: Option<&str>,
     ) -> Result<Scan, SplitError> {
         self.release();
-        let scan = self.scan_block(block, rules, source);
+        let scan = self.scan_body(body, rules, source);
         if scan.is_err() {
             self.release();
         }
@@ -259,16 +295,21 @@ impl Splitter {
     /// The next tenant's part, in the order of each tenant's first series; `None` when all have been taken.
     pub fn next_part(&mut self) -> Option<Part> {
         let slot = self.tenants.slots.get(self.next)?;
+        let protocol = self.protocol?;
         let (elements, inflated_bytes) = match self.passthrough.take() {
             Some(elements) => (elements, self.inflater.bytes().len()),
             None => {
                 self.gathered.clear();
-                self.series.gather(self.inflater.bytes(), &self.tenants, self.next, &mut self.gathered);
+                let (inflated, out) = (self.inflater.bytes(), &mut self.gathered);
+                match protocol {
+                    Protocol::RemoteWriteV1 => self.series.gather(inflated, &self.tenants, self.next, out),
+                }
                 (self.deflater.elements(&self.gathered), self.gathered.len())
             }
         };
         let part = Part {
             tenant: slot.id.clone(),
+            protocol,
             elements,
             inflated_bytes: narrow(inflated_bytes),
             series: slot.series,
@@ -282,19 +323,23 @@ impl Splitter {
         Some(part)
     }
 
-    fn scan_block(
+    fn scan_body(
         &mut self,
-        block: Bytes,
+        body: Body,
         rules: &SplitRules<'_>,
         source: Option<&str>,
     ) -> Result<Scan, SplitError> {
-        let header = self.inflater.inflate(&block, rules.limits.inflated_bytes_max)?;
+        let Body { protocol, compression: Compression::Snappy, bytes } = body;
+        let header = self.inflater.inflate(&bytes, rules.limits.inflated_bytes_max)?;
         let inflated = self.inflater.bytes();
         let resolver = Resolver::new(rules, source, &mut self.tenants, inflated.len());
-        let scan = remote_write_v1::find(inflated, resolver, &mut self.series)?;
+        let scan = match protocol {
+            Protocol::RemoteWriteV1 => remote_write_v1::find(inflated, resolver, &mut self.series)?,
+        };
         if scan.passthrough {
-            self.passthrough = Some(block.slice(header.elements_at..));
+            self.passthrough = Some(bytes.slice(header.elements_at..));
         }
+        self.protocol = Some(protocol);
         Ok(scan)
     }
 
@@ -303,6 +348,7 @@ impl Splitter {
         self.inflater.release();
         self.tenants.release();
         self.series.release();
+        self.protocol = None;
         self.passthrough = None;
         self.next = 0;
         trim(&mut self.gathered);

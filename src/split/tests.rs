@@ -71,7 +71,7 @@ impl Rules {
     fn scan(&self, splitter: &mut Splitter, request: &[Vec<u8>]) -> Result<Scan, SplitError> {
         let Self { tenant, metadata, ha, limits, source } = self;
         let rules = SplitRules { tenant, metadata: *metadata, ha: ha.as_ref(), limits: *limits };
-        splitter.scan(block(&request.concat()), &rules, *source)
+        splitter.scan(Body::snappy_v1(block(&request.concat())), &rules, *source)
     }
 
     fn split(&self, request: &[Vec<u8>]) -> (Scan, Vec<Part>) {
@@ -124,7 +124,7 @@ fn one_tenants_request_goes_on_as_the_same_bytes() {
     let Rules { tenant, limits, .. } = Rules::default();
     let rules = SplitRules { tenant: &tenant, metadata: false, ha: None, limits };
     let mut splitter = Splitter::new();
-    assert!(splitter.scan(block.clone(), &rules, None).unwrap().passthrough);
+    assert!(splitter.scan(Body::snappy_v1(block.clone()), &rules, None).unwrap().passthrough);
     let part = splitter.next_part().unwrap();
     assert_eq!((part.inflated_bytes as usize, part.series), (request.len(), 2));
     // Not a copy: the very memory that came in, behind the length.
@@ -380,7 +380,8 @@ fn refuses_empty_broken_and_boundless_requests() {
     let mut splitter = Splitter::new();
     let Rules { tenant, limits, .. } = rules;
     let rules = SplitRules { tenant: &tenant, metadata: false, ha: None, limits };
-    let not_snappy = splitter.scan(Bytes::from_static(b"\x05\xff"), &rules, None).unwrap_err();
+    let not_snappy =
+        splitter.scan(Body::snappy_v1(Bytes::from_static(b"\x05\xff")), &rules, None).unwrap_err();
     assert_eq!(not_snappy.reason(), "bad_snappy");
 }
 
@@ -444,7 +445,7 @@ fn holds_no_request_and_little_memory_after_the_last_part() {
     rules.limits.inflated_bytes_max = usize::MAX;
     let block = block(&series(&[("t", "a")]));
     let split_rules = SplitRules { tenant: &rules.tenant, metadata: false, ha: None, limits: rules.limits };
-    splitter.scan(block.clone(), &split_rules, None).unwrap();
+    splitter.scan(Body::snappy_v1(block.clone()), &split_rules, None).unwrap();
     drop(splitter.next_part());
     assert!(block.is_unique());
     let large: Vec<_> = (0..400_000).map(|at| series(&[("t", ["a", "b"][at % 2])])).collect();
