@@ -205,6 +205,19 @@ fn a_stale_connection_that_dies_under_the_request_is_tried_once_more_on_a_fresh_
 }
 
 #[test]
+fn a_connection_that_dies_behind_an_interim_answer_is_not_tried_again() {
+    on_both(|driver| {
+        // A 100 says that the upstream has the request: what it did with it can't be known.
+        let interim = || Reply::RawThenClose(b"HTTP/1.1 100 Continue\r\n\r\n".to_vec());
+        let (server, upstream) = start(driver, move |r| if r.nth == 1 { interim() } else { Reply::ok() });
+        let mut client = server.client();
+        assert_eq!(client.push(&one("a")).status, 200);
+        assert_eq!(client.push(&one("a")).status, 502);
+        assert_eq!(upstream.received().len(), 2, "nothing is sent twice");
+    });
+}
+
+#[test]
 fn a_fresh_connection_that_dies_is_not_tried_again_and_says_502() {
     on_both(|driver| {
         let (server, upstream) = start(driver, |_| Reply::Close);
