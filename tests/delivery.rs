@@ -403,6 +403,32 @@ fn a_merged_request_that_is_refused_is_sent_again_part_by_part() {
 }
 
 #[test]
+fn a_merged_request_that_is_limited_is_not_sent_again_and_all_its_senders_hear_when_to_come_back() {
+    on_both(|driver| {
+        let upstream = Upstream::start(|r| {
+            let limited = r.names().iter().any(|name| name != "first");
+            let reply = if limited {
+                Reply::with(429, "Retry-After: 7\r\n", "ingestion rate limit exceeded")
+            } else {
+                Reply::ok()
+            };
+            Reply::After(Duration::from_millis(60), Box::new(reply))
+        });
+        let server = Server::start(driver, upstream.address, "merge:\n  inflight_max: 1\n");
+        let bodies: Vec<_> =
+            ["first", "m1", "m2", "m3"].iter().map(|name| body(vec![series("a", name, 1.0)])).collect();
+        let mut clients = send_together(&server, &bodies);
+        let responses: Vec<_> = clients.iter_mut().map(Client::response).collect();
+        assert_eq!(responses.iter().map(|r| r.status).collect::<Vec<_>>(), [200, 429, 429, 429]);
+        for limited in &responses[1..] {
+            assert_eq!(limited.header("retry-after"), Some("7"));
+            assert_eq!(limited.text(), "ingestion rate limit exceeded");
+        }
+        assert_eq!(upstream.received().len(), 2, "one request for the three");
+    });
+}
+
+#[test]
 fn linger_waits_for_company() {
     on_both(|driver| {
         let upstream = Upstream::start(|_| Reply::ok());
