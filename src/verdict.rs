@@ -24,7 +24,6 @@ use crate::http::Refusal;
 use crate::limits::{ERROR_BODY_BYTES_MAX, OVERLOAD_RETRY_AFTER_SECS, REASON_BYTES_MIN};
 use crate::split::{Refused, SplitError};
 use crate::tenant::TenantId;
-use crate::wire::snappy::SnappyError;
 
 /// Who an outcome comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -361,10 +360,9 @@ impl From<&Refusal> for Answer {
 impl From<&SplitError> for Answer {
     fn from(error: &SplitError) -> Self {
         let status = match error {
-            SplitError::Snappy(SnappyError::TooLarge { .. })
-            | SplitError::TooManyFields { .. }
-            | SplitError::TooManyTenants { .. } => 413,
-            SplitError::Snappy(_)
+            SplitError::Inflate(error) if error.is_too_large() => 413,
+            SplitError::TooManyFields { .. } | SplitError::TooManyTenants { .. } => 413,
+            SplitError::Inflate(_)
             | SplitError::Malformed(_)
             | SplitError::Empty
             | SplitError::TooManyScalars { .. }

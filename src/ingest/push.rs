@@ -21,7 +21,6 @@ use crate::queue::fragment::{Fragment, Message, RequestId, home_core};
 use crate::split::{Body, Part, Refused, Scan, SplitError, SplitRules, Splitter};
 use crate::tenant::{TenantError, TenantId};
 use crate::verdict::{Answer, Outcome, conclude};
-use crate::wire::snappy::SnappyError;
 
 /// A push request, read whole.
 pub(super) struct Push {
@@ -243,7 +242,7 @@ fn rejection_of(error: &SplitError) -> Rejection {
     match error {
         SplitError::Tenant { error: TenantError::Missing { .. }, .. } => Rejection::MissingTenant,
         SplitError::Tenant { error: TenantError::Invalid { .. }, .. } => Rejection::InvalidTenant,
-        SplitError::Snappy(SnappyError::TooLarge { .. }) => Rejection::BodyTooLarge,
+        SplitError::Inflate(error) if error.is_too_large() => Rejection::BodyTooLarge,
         _ => Rejection::Malformed,
     }
 }

@@ -4,7 +4,9 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::tenant::{IdRules, TenantError};
+use crate::wire::inflate::InflateError;
 use crate::wire::remote_write_v1::{Fault, Malformed};
+use crate::wire::snappy::SnappyError;
 
 /// An upstream's answer without words.
 fn status(status: u16) -> Outcome {
@@ -295,11 +297,11 @@ fn what_cannot_be_split_is_the_clients_fault() {
     let missing = TenantError::Missing { labels: "__tenant__".to_owned() };
     let malformed = Malformed { fault: Fault::Truncated, at_byte: 3 };
     for (error, status) in [
-        (SplitError::Snappy(SnappyError::TooLarge { declared_bytes: 9, bytes_max: 8 }), 413),
+        (SplitError::Inflate(InflateError::TooLarge { bytes_max: 8 }), 413),
         (SplitError::TooManyFields { fields_max: 8 }, 413),
         (SplitError::TooManyTenants { tenants_max: 8 }, 413),
-        (SplitError::Snappy(SnappyError::Header), 400),
-        (SplitError::Snappy(SnappyError::Corrupt), 400),
+        (SplitError::Inflate(SnappyError::Header.into()), 400),
+        (SplitError::Inflate(SnappyError::Corrupt.into()), 400),
         (SplitError::Malformed(malformed), 400),
         (SplitError::Empty, 400),
         (SplitError::TooManyScalars { bytes_max: 8 }, 400),
