@@ -50,11 +50,11 @@ pub(super) struct Admission {
 /// [`Refusal::UnsupportedMedia`], [`Refusal::RemoteWriteV2`] or [`Refusal::UnsupportedEncoding`].
 pub(super) fn check_kind(head: &RequestHead) -> Result<(), Refusal> {
     match head.media {
-        Media::RemoteWriteV1 => {}
+        Media::Protobuf | Media::RemoteWriteV1 => {}
         Media::RemoteWriteV2 => return Err(Refusal::RemoteWriteV2),
-        Media::Other => return Err(Refusal::UnsupportedMedia),
+        Media::Json | Media::Other => return Err(Refusal::UnsupportedMedia),
     }
-    if head.encoding != Encoding::Snappy {
+    if !matches!(head.encoding, Encoding::Absent | Encoding::Snappy) {
         return Err(Refusal::UnsupportedEncoding);
     }
     Ok(())
