@@ -44,6 +44,54 @@ pub enum Protocol {
     RemoteWriteV1,
 }
 
+impl Protocol {
+    /// Where it goes.
+    pub fn destination(self) -> Destination {
+        match self {
+            Self::RemoteWriteV1 => Destination::Metrics,
+        }
+    }
+}
+
+/// An upstream of its own.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Destination {
+    /// Series: the setting `target`.
+    Metrics,
+    /// Loki's streams: the setting `target_loki`.
+    Logs,
+}
+
+impl Destination {
+    /// All of them, in the order of their numbers.
+    pub const ALL: [Self; 2] = [Self::Metrics, Self::Logs];
+}
+
+/// One of something for each [`Destination`].
+#[derive(Clone, Debug, Default)]
+pub struct PerDestination<T>([T; Destination::ALL.len()]);
+
+impl<T> PerDestination<T> {
+    /// Makes one for each.
+    pub fn new(make: impl FnMut(Destination) -> T) -> Self {
+        Self(Destination::ALL.map(make))
+    }
+
+    /// The one for `destination`.
+    pub fn of(&self, destination: Destination) -> &T {
+        let [metrics, logs] = &self.0;
+        match destination {
+            Destination::Metrics => metrics,
+            Destination::Logs => logs,
+        }
+    }
+
+    /// All of them, in the order of their numbers.
+    pub fn iter(&self) -> impl Iterator<Item = &T> {
+        self.0.iter()
+    }
+}
+
 /// A request's body, as it came in.
 #[derive(Clone, Debug)]
 pub struct Body {
