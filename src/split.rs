@@ -51,6 +51,13 @@ impl Protocol {
             Self::RemoteWriteV1 => Destination::Metrics,
         }
     }
+
+    /// Whether its senders are told how much was written; where the specification doesn't have it, they must not be.
+    pub fn tells_written(self) -> bool {
+        match self {
+            Self::RemoteWriteV1 => false,
+        }
+    }
 }
 
 /// An upstream of its own.

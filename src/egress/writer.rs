@@ -230,8 +230,8 @@ impl Egress {
         match result {
             Ok(reply) if batch.len() > 1 && blames_content(reply.status) => self.send_alone(lane, batch),
             Ok(reply) => {
-                let Reply { status, retry_after_secs, message, .. } = reply;
-                let outcome = Outcome::upstream(status, retry_after_secs, &message);
+                let Reply { status, retry_after_secs, written, message, .. } = reply;
+                let outcome = Outcome { written, ..Outcome::upstream(status, retry_after_secs, &message) };
                 batch.into_iter().for_each(|fragment| self.answer(fragment, outcome.clone()));
             }
             Err(failure) => {

@@ -163,7 +163,7 @@ impl Ingest {
             dispatch.send(part);
         }
         let tenants = dispatch.tenants;
-        Ok(Sent { ticket, tenants, refused: scan.refused })
+        Ok(Sent { protocol, ticket, tenants, refused: scan.refused })
     }
 
     fn scan(&self, splitter: &mut Splitter, body: Body, source: Option<&[u8]>) -> Result<Scan, SplitError> {
@@ -232,6 +232,7 @@ impl Dispatch<'_> {
 
 /// A request whose parts are all on their way.
 struct Sent {
+    protocol: Protocol,
     ticket: super::pending::Ticket,
     tenants: Vec<TenantId>,
     refused: Refused,
@@ -240,7 +241,8 @@ struct Sent {
 impl Sent {
     async fn answer(self, accept_all: bool) -> Answer {
         let outcomes: Vec<Outcome> = self.ticket.outcomes().await;
-        conclude(self.tenants.iter().zip(&outcomes), &self.refused, accept_all)
+        let answer = conclude(self.tenants.iter().zip(&outcomes), &self.refused, accept_all);
+        Answer { written: answer.written.filter(|_| self.protocol.tells_written()), ..answer }
     }
 }
 

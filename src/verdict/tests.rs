@@ -32,6 +32,18 @@ fn none_refused() -> Refused {
 }
 
 #[test]
+fn what_was_written_is_summed_whatever_the_answer_is() {
+    let wrote = |status, samples| {
+        let written = Some(Written { samples, histograms: 1, exemplars: 0 });
+        Outcome { written, ..Outcome::upstream(status, None, b"") }
+    };
+    let sum = |outcomes: &[Outcome]| conclude_all(outcomes, &none_refused()).written;
+    assert_eq!(sum(&[status(200), status(500)]), None, "nobody said");
+    let expected = Some(Written { samples: 12, histograms: 2, exemplars: 0 });
+    assert_eq!(sum(&[wrote(200, 5), status(500), wrote(400, 7)]), expected);
+}
+
+#[test]
 fn the_worst_rank_decides() {
     for (statuses, expected) in [
         (&[][..], 200),
@@ -103,7 +115,14 @@ fn one_failure_is_passed_on_as_it_came() {
     let answer = conclude_all(&outcomes, &none_refused());
     assert_eq!(
         answer,
-        Answer { status: 422, retry_after_secs: None, body: words.to_owned(), allow: None, close: false }
+        Answer {
+            status: 422,
+            retry_after_secs: None,
+            written: None,
+            body: words.to_owned(),
+            allow: None,
+            close: false
+        }
     );
 }
 
@@ -288,7 +307,10 @@ fn refusals_have_their_statuses() {
     ] {
         let body = refusal.to_string();
         assert!(!body.is_empty() && !body.contains('\n') && body.len() <= ERROR_BODY_BYTES_MAX);
-        assert_eq!(Answer::from(&refusal), Answer { status, retry_after_secs, body, allow, close });
+        assert_eq!(
+            Answer::from(&refusal),
+            Answer { status, retry_after_secs, written: None, body, allow, close }
+        );
     }
 }
 
