@@ -123,6 +123,7 @@ impl FleetArgs {
             run_length: usize::try_from(self.run_length).unwrap_or(usize::MAX),
             tenant_label: self.tenant_label.clone(),
             timestamp_ms: self.timestamp.unwrap_or(now_ms),
+            ..FleetConfig::default()
         }
     }
 }
