@@ -81,7 +81,7 @@ pub struct FleetConfig {
     pub exemplars: f64,
     /// Senders are pairs: two Prometheus that scrape the same targets, and whose series differ in `__replica__` only.
     pub ha_pairs: bool,
-    /// Every so manieth request of a sender is metadata and nothing else; 0 for none. Prometheus sends it once a minute.
+    /// One of so many requests of a sender is metadata and nothing else; 0 for none. Prometheus sends it once a minute.
     pub metadata_every: u32,
     /// Milliseconds since the epoch of the first body's samples.
     pub timestamp_ms: i64,
@@ -133,7 +133,7 @@ pub struct Body {
 /// The metadata that senders send now and then.
 #[derive(Clone, Debug)]
 pub struct MetadataTurn {
-    /// Every so manieth request of a sender; at least 1.
+    /// One of so many requests of a sender is this; at least 1.
     pub every: u32,
     /// The request's body.
     pub body: Body,
