@@ -13,8 +13,8 @@ use crate::sink::{Snapshot, TenantCount};
 pub struct Entry {
     /// In requests that were answered 2xx.
     pub acknowledged: Tally,
-    /// In attempts that were answered otherwise or not at all: some of it may have arrived, lawfully. What was sent again
-    /// counts for each such attempt, and once more as acknowledged if it was in the end.
+    /// In attempts that left and were answered otherwise or not at all: some of it may have arrived, lawfully. What was sent
+    /// again counts for each such attempt, and once more as acknowledged if it was in the end.
     pub unsettled: Tally,
     /// The part of `unsettled` that nobody vouches for: no answer, or 5xx. So much may be there twice.
     pub doubtful: Tally,
@@ -29,9 +29,9 @@ pub struct Entry {
 pub struct BodyCounts {
     /// Times answered 2xx, for each body.
     pub acknowledged: Vec<u64>,
-    /// Times answered otherwise or not at all, attempt by attempt.
+    /// Times sent and answered otherwise or not at all, attempt by attempt.
     pub unsettled: Vec<u64>,
-    /// Of these, times not answered or answered 5xx.
+    /// Of these, times not answered, or answered 5xx.
     pub doubtful: Vec<u64>,
     /// Times given up.
     pub dropped: Vec<u64>,

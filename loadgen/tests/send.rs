@@ -140,6 +140,10 @@ fn nobody_there_is_no_answer_and_no_spinning() {
     assert_eq!(outcome.statuses, BTreeMap::from([(0, outcome.requests)]));
     assert!((1..=6).contains(&outcome.requests), "{}", outcome.requests);
     assert!(outcome.complaints[&0].contains("refused"), "{:?}", outcome.complaints);
+    // What never left is not there.
+    let entry = outcome.ledger["team-000"];
+    assert_eq!((entry.unsettled.series, entry.dropped.series), (0, 50 * outcome.requests));
+    assert_eq!(outcome.doubtful, 0);
 }
 
 #[test]

@@ -27,8 +27,8 @@ pub struct Outcome {
     pub dropped: u64,
     /// Requests that were still to be sent again when the run ended.
     pub abandoned: u64,
-    /// Attempts that may have been stored though nobody said so: without an answer, or answered 5xx. What they held may be stored
-    /// more than once if they were repeated.
+    /// Attempts that may have been stored though nobody said so: answered 5xx, or sent and not answered. What they held may
+    /// be stored more than once if they were repeated.
     pub doubtful: u64,
     /// Bytes of all bodies, as sent.
     pub bytes: u64,

@@ -30,8 +30,10 @@ pub enum Retry {
 pub(super) enum Attempt {
     /// An answer: its status, and how long it asks to wait.
     Answered { status: u16, retry_after: Option<Duration> },
-    /// None: refused, reset, or too late.
+    /// None, or too late: it may have arrived.
     Unanswered,
+    /// There was no connection: it has surely not arrived.
+    Unreached,
 }
 
 impl Attempt {
@@ -40,7 +42,13 @@ impl Attempt {
         match self {
             Self::Answered { status, .. } => status >= 500,
             Self::Unanswered => true,
+            Self::Unreached => false,
         }
+    }
+
+    /// Whether there was an answer.
+    pub(super) fn is_answered(self) -> bool {
+        matches!(self, Self::Answered { .. })
     }
 }
 
@@ -71,7 +79,7 @@ impl Backoff {
         let (again, asked) = match (attempt, self.retry) {
             (Attempt::Answered { status: 200..=299, .. }, _) => return Reaction::Acknowledged,
             (_, Retry::Never) => (false, None),
-            (Attempt::Unanswered, _) => (true, None),
+            (Attempt::Unanswered | Attempt::Unreached, _) => (true, None),
             (Attempt::Answered { status, retry_after }, Retry::Prometheus { on_429 }) => {
                 (status >= 500 || status == 429 && on_429, retry_after)
             }
@@ -117,7 +125,11 @@ mod tests {
     fn pauses_double_from_30_ms_to_5_s() {
         let mut backoff = Backoff::new(PROMETHEUS);
         for ms in [30, 60, 120, 240, 480, 960, 1920, 3840, 5000, 5000] {
-            let attempt = if ms % 480 == 0 { Attempt::Unanswered } else { answered(503) };
+            let attempt = match ms {
+                60 | 480 => Attempt::Unanswered,
+                120 | 1920 => Attempt::Unreached,
+                _ => answered(503),
+            };
             assert_eq!(backoff.react(attempt), again(ms));
         }
         assert_eq!(backoff.react(answered(204)), Reaction::Acknowledged);
@@ -144,7 +156,8 @@ mod tests {
 
     #[test]
     fn without_retries_the_first_answer_is_the_last() {
-        for attempt in [answered(500), asked(503, 1), answered(429), Attempt::Unanswered] {
+        for attempt in [answered(500), asked(503, 1), answered(429), Attempt::Unanswered, Attempt::Unreached]
+        {
             assert_eq!(Backoff::new(Retry::Never).react(attempt), Reaction::Dropped);
         }
         assert_eq!(Backoff::new(Retry::Never).react(answered(200)), Reaction::Acknowledged);
@@ -155,6 +168,7 @@ mod tests {
         assert!(
             Attempt::Unanswered.is_doubtful() && answered(500).is_doubtful() && answered(504).is_doubtful()
         );
+        assert!(!Attempt::Unreached.is_doubtful());
         assert!(!answered(200).is_doubtful() && !answered(400).is_doubtful() && !answered(429).is_doubtful());
     }
 

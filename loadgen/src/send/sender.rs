@@ -11,6 +11,7 @@ use super::tally::{End, Tally};
 use super::{Progress, SendConfig, stopped};
 use crate::client::Client;
 use crate::fleet::{Body, Fleet};
+use crate::http::HttpError;
 
 /// How long a sender waits after a request without an answer that it does not repeat, lest it spin on a port that nobody listens at.
 const UNANSWERED_PAUSE: Duration = Duration::from_millis(100);
@@ -147,7 +148,7 @@ impl Delivery<'_> {
                 }
             }
         };
-        let is_told = attempt != Attempt::Unanswered && end != End::Abandoned;
+        let is_told = attempt.is_answered() && end != End::Abandoned;
         self.tally.end(
             message.body,
             message.metadata,
@@ -159,7 +160,7 @@ impl Delivery<'_> {
             progress.acknowledged.fetch_add(1, Ordering::Relaxed);
             progress.series.fetch_add(message.series, Ordering::Relaxed);
         }
-        if attempt == Attempt::Unanswered && end == End::Dropped {
+        if !attempt.is_answered() && end == End::Dropped {
             sleep_until(at + UNANSWERED_PAUSE, || stopped(progress));
         }
         end
@@ -168,7 +169,9 @@ impl Delivery<'_> {
     /// Sends it once; returns what came of it, and when.
     fn attempt(&mut self, message: &Message) -> (Attempt, Instant) {
         let begun = Instant::now();
-        let result = self.client.exchange(&message.bytes);
+        let connected = self.client.connect();
+        let is_connected = connected.is_ok();
+        let result = connected.map_err(HttpError::from).and_then(|()| self.client.exchange(&message.bytes));
         let at = Instant::now();
         let attempt = match &result {
             Ok(answer) => Attempt::Answered {
@@ -178,7 +181,8 @@ impl Delivery<'_> {
                     .get("retry-after")
                     .and_then(|value| retry_after(value, SystemTime::now())),
             },
-            Err(_) => Attempt::Unanswered,
+            Err(_) if is_connected => Attempt::Unanswered,
+            Err(_) => Attempt::Unreached,
         };
         self.tally.attempt(message.body, message.body_bytes, attempt, at - begun);
         match &result {

@@ -84,7 +84,7 @@ impl Tally {
     pub(super) fn attempt(&mut self, body: Option<usize>, bytes: u64, attempt: Attempt, took: Duration) {
         let status = match attempt {
             Attempt::Answered { status, .. } => status,
-            Attempt::Unanswered => 0,
+            Attempt::Unanswered | Attempt::Unreached => 0,
         };
         let Some(body) = body else {
             *self.metadata.statuses.entry(status).or_default() += 1;
@@ -97,7 +97,7 @@ impl Tally {
         }
         if (200..300).contains(&status) {
             count(&mut self.bodies.acknowledged, body);
-        } else {
+        } else if attempt != Attempt::Unreached {
             count(&mut self.bodies.unsettled, body);
         }
         if attempt.is_doubtful() {
