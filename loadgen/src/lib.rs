@@ -14,13 +14,18 @@
 //! latency figures hold no queue of ours.
 
 pub mod account;
+pub mod audit;
 mod catalogue;
 pub mod client;
 pub mod fleet;
+pub mod full_account;
 pub mod http;
+pub mod journal;
 pub mod ledger;
 pub mod process;
 pub mod proto;
 mod random;
+pub mod runs;
 pub mod send;
 pub mod sink;
+pub mod stamp;
