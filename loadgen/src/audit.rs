@@ -160,7 +160,7 @@ impl Audit {
         all(&mut self.lost, entries.acknowledged.minus(&anywhere));
         all(&mut self.stored_though_refused, entries.refused.intersection(&right.stored));
         for (&sequence, &times) in &right.again {
-            let lawful = times.min(entries.doubtful(sequence));
+            let lawful = times.min(entries.again_max(sequence));
             let at = |more: u32| (more > 0).then_some(sequence);
             self.duplicated_lawfully.note(u64::from(lawful), at(lawful), |at| example(at, None));
             let rest = times - lawful;

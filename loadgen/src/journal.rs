@@ -63,6 +63,13 @@ impl Entries {
         self.acknowledged.union(&self.refused).union(&self.unknown)
     }
 
+    /// How many times more than once a request may lawfully be stored: of one that was given up, each attempt but one.
+    #[must_use]
+    pub fn again_max(&self, sequence: u64) -> u32 {
+        let expected = u32::from(self.unknown.contains(sequence));
+        self.doubtful(sequence).saturating_sub(expected)
+    }
+
     /// How many attempts of a request may have been stored though nobody said so.
     #[must_use]
     pub fn doubtful(&self, sequence: u64) -> u32 {

@@ -235,32 +235,8 @@ fn named_tenants(text: &str) -> Result<Tenants, String> {
     Ok(Tenants(tenants))
 }
 
-/// A duration as Go writes it (`1m30s`, `500ms`), or a number of seconds.
 fn duration(text: &str) -> Result<Duration, String> {
-    let wrong = || format!("`{text}` is no duration such as 10s, 1m30s or 500ms");
-    let seconds = |number: f64| Duration::try_from_secs_f64(number).map_err(|_| wrong());
-    if let Ok(number) = text.parse() {
-        return seconds(number);
-    }
-    let mut total = Duration::ZERO;
-    let mut rest = text;
-    while !rest.is_empty() {
-        let number_end = rest.find(|c: char| !c.is_ascii_digit() && c != '.').ok_or_else(wrong)?;
-        let (number, unit_on) = rest.split_at(number_end);
-        let unit_end = unit_on.find(|c: char| c.is_ascii_digit()).unwrap_or(unit_on.len());
-        let (unit, after) = unit_on.split_at(unit_end);
-        let scale = match unit {
-            "ms" => 1e-3,
-            "s" => 1.0,
-            "m" => 60.0,
-            "h" => 3600.0,
-            _ => return Err(wrong()),
-        };
-        let number: f64 = number.parse().map_err(|_| wrong())?;
-        total = total.checked_add(seconds(number * scale)?).ok_or_else(wrong)?;
-        rest = after;
-    }
-    if text.is_empty() { Err(wrong()) } else { Ok(total) }
+    loadgen::duration::parse(text).map_err(|error| error.to_string())
 }
 
 fn positive(text: &str) -> Result<f64, String> {
@@ -288,17 +264,6 @@ mod tests {
     #[test]
     fn the_command_line_is_sound() {
         Args::command().debug_assert();
-    }
-
-    #[test]
-    fn durations() {
-        assert_eq!(duration("1m30s").unwrap(), Duration::from_secs(90));
-        assert_eq!(duration("500ms").unwrap(), Duration::from_millis(500));
-        assert_eq!(duration("2.5").unwrap(), Duration::from_millis(2500));
-        assert_eq!(duration("0s").unwrap(), Duration::ZERO);
-        for wrong in ["", "s", "-1s", "5x", "1m30", "1e400s", "NaN"] {
-            assert!(duration(wrong).is_err(), "{wrong}");
-        }
     }
 
     #[test]
