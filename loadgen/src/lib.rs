@@ -10,6 +10,14 @@
 //!                         └──────► ledger ◄─────────┘   sums of account, tenant by tenant
 //! ```
 //!
+//! Where sums don't tell enough, samples bear stamps, and what went wrong is told sample by sample:
+//!
+//! ```text
+//! stamped ──► (the server) ──► sink
+//!    │                          │
+//! journal ───────► audit ◄── full account
+//! ```
+//!
 //! Threads and blocking sockets are right here: a thread per connection costs the server nothing, and its
 //! latency figures hold no queue of ours.
 

@@ -196,8 +196,10 @@ mod tests {
     const SENDER: SenderId = SenderId { run: 1_764_000_000_000, index: 3 };
     const STAMP: Stamp<'static> = Stamp { tenant: "a", sender: SENDER, series: 7, sequence: 42 };
 
-    fn series(change: impl FnOnce(&mut Vec<(String, String)>), samples: &[(i64, f64)]) -> TimeSeries {
-        let mut labels: Vec<(String, String)> =
+    type Labels = Vec<(String, String)>;
+
+    fn series(change: impl FnOnce(&mut Labels), samples: &[(i64, f64)]) -> TimeSeries {
+        let mut labels: Labels =
             STAMP.labels().into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
         change(&mut labels);
         let labels: Vec<(&str, &str)> = labels.iter().map(|(n, v)| (n.as_str(), v.as_str())).collect();
@@ -223,7 +225,7 @@ mod tests {
     #[test]
     fn damage_is_seen_and_not_taken_for_another_sample() {
         let sample = [(STAMP.timestamp(), STAMP.value())];
-        let changes: [fn(&mut Vec<(String, String)>); 4] = [
+        let changes: [fn(&mut Labels); 4] = [
             |labels| drop(labels.remove(1)),
             |labels| labels.push(labels[0].clone()),
             |labels| labels[1].1 = "x".to_owned(),

@@ -2,6 +2,7 @@
 
 use std::ffi::OsString;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Parser, Subcommand};
@@ -20,8 +21,10 @@ pub(crate) struct Args {
 pub(crate) enum Command {
     /// Sends remote write and tells rates, latencies, what it cost the server, and whether all arrived
     Send(Box<SendArgs>),
-    /// Takes remote write, counts it tenant by tenant, and shows the counts at /stats
+    /// Takes remote write, counts it tenant by tenant, shows the counts at /stats, and misbehaves if told to
     Sink(SinkArgs),
+    /// Sends samples that say where they belong, and finds those that are lost, duplicated, misplaced or reordered
+    Verify(Box<VerifyArgs>),
     /// Shows a server, a sink and senders at work for ten seconds, and proves that every sample arrived
     Demo(DemoArgs),
     /// The demo's server
@@ -154,10 +157,83 @@ pub(crate) struct SinkArgs {
     /// Connections at a time
     #[arg(long, default_value_t = 1024, value_parser = clap::value_parser!(u16).range(1..))]
     pub(crate) connections_max: u16,
+    /// Keep account of every sample that `loadgen verify` sends, and show it at /account
+    #[arg(long)]
+    pub(crate) account: bool,
+    /// Misbehave as this YAML file says: latencies, statuses, resets, stalls, lies and thefts, by tenant, time and
+    /// share of requests. loadgen/faults.example.yml shows and explains them all
+    #[arg(long, value_name = "FILE")]
+    pub(crate) faults: Option<PathBuf>,
     /// Print the counts this often; 0s for only at the end
     #[arg(long, value_parser = duration, default_value = "10s")]
     pub(crate) every: Duration,
     /// Print JSON, an object a line
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// Sends samples that say where they belong, and finds those that are lost, duplicated, misplaced or reordered.
+///
+/// Every sample bears a stamp: the tenant that it is meant for, its sender, its series, and a sequence number. Senders send again as
+/// Prometheus does: after a 5xx, 429 or no answer, with pauses from 30 ms to 5 s or as long as Retry-After says. What they know of each
+/// request is then held against what a `loadgen sink --account` has stored.
+///
+/// Exits with 1 when anything is wrong. What a sender cannot know is not held against anybody: a request without a clear answer is sent again,
+/// so each such attempt explains one copy and one late arrival.
+#[derive(Debug, clap::Args)]
+pub(crate) struct VerifyArgs {
+    /// Where to send
+    #[arg(long, default_value = "http://127.0.0.1:8081/push")]
+    pub(crate) url: Url,
+    /// The sink behind it, which was started with --account
+    #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:9009/account")]
+    pub(crate) sink: Url,
+    /// How long to send; a last request's retries may take longer
+    #[arg(long, value_parser = duration, default_value = "10s")]
+    pub(crate) duration: Duration,
+    /// Requests of each sender at most
+    #[arg(long)]
+    pub(crate) requests: Option<u64>,
+    /// Senders, each with a connection of its own and one request in flight
+    #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(u16).range(1..))]
+    pub(crate) senders: u16,
+    /// Tenants: a number, or names as in `payments,search`
+    #[arg(long, default_value = "10", value_parser = tenants)]
+    pub(crate) tenants: Tenants,
+    /// Tenants in one request, in turns; all of them if not given
+    #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) tenants_per_request: Option<u32>,
+    /// Series of each tenant in a request, with a sample each
+    #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    pub(crate) series: u32,
+    /// From one request of a sender to its next; as soon as the last is settled, if not given
+    #[arg(long, value_parser = duration)]
+    pub(crate) interval: Option<Duration>,
+    /// Name of the tenant's label
+    #[arg(long, default_value = "__tenant__")]
+    pub(crate) tenant_label: String,
+    /// Name the tenant in this header, and send one tenant in a request: for a server that does not split, or the sink itself
+    #[arg(long, value_name = "NAME", conflicts_with = "tenants_per_request", value_parser = header_name)]
+    pub(crate) tenant_header: Option<String>,
+    /// What the server puts before each tenant
+    #[arg(long, default_value = "")]
+    pub(crate) prefix: String,
+    /// A header more, NAME=VALUE; may be repeated
+    #[arg(long = "header", value_name = "NAME=VALUE", value_parser = header)]
+    pub(crate) headers: Vec<(String, String)>,
+    /// How long to wait for an answer
+    #[arg(long, value_parser = duration, default_value = "30s")]
+    pub(crate) timeout: Duration,
+    /// How long a request is sent again before it is given up
+    #[arg(long, value_parser = duration, default_value = "60s")]
+    pub(crate) give_up_after: Duration,
+    /// Give a request up that is answered with 429, as Prometheus does unless told otherwise
+    #[arg(long)]
+    pub(crate) no_retry_429: bool,
+    /// How long to wait, when all is sent, for what may still arrive
+    #[arg(long, value_parser = duration, default_value = "1s")]
+    pub(crate) settle: Duration,
+    /// Print one JSON object instead of a report
     #[arg(long)]
     pub(crate) json: bool,
 }
@@ -248,11 +324,18 @@ fn positive(text: &str) -> Result<f64, String> {
 
 fn header(text: &str) -> Result<(String, String), String> {
     let (name, value) = text.split_once('=').ok_or_else(|| format!("`{text}` is not NAME=VALUE"))?;
-    let is_token = |c: char| c.is_ascii_alphanumeric() || "!#$%&'*+-.^_`|~".contains(c);
-    if name.is_empty() || !name.chars().all(is_token) || value.chars().any(char::is_control) {
+    if header_name(name).is_err() || value.chars().any(char::is_control) {
         return Err(format!("`{text}` cannot be a header"));
     }
     Ok((name.to_owned(), value.to_owned()))
+}
+
+fn header_name(text: &str) -> Result<String, String> {
+    let is_token = |c: char| c.is_ascii_alphanumeric() || "!#$%&'*+-.^_`|~".contains(c);
+    if text.is_empty() || !text.chars().all(is_token) {
+        return Err(format!("`{text}` cannot be a header's name"));
+    }
+    Ok(text.to_owned())
 }
 
 #[cfg(test)]
