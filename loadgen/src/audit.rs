@@ -53,7 +53,7 @@ impl fmt::Display for Example {
 pub struct Finding {
     /// How many samples; one that is there three times too often counts three times.
     pub samples: u64,
-    /// The first of them, one for a series.
+    /// Some of them, each of another request.
     pub examples: Vec<Example>,
 }
 
@@ -152,16 +152,16 @@ impl Audit {
             anywhere = anywhere.union(&track.stored);
             let copies =
                 track.stored.count() + track.again.values().map(|&times| u64::from(times)).sum::<u64>();
-            self.misplaced.note(copies, track.stored.iter().next(), |at| example(at, Some(header)));
+            self.misplaced.note(copies, track.stored.iter(), |at| example(at, Some(header)));
         }
         let all = |finding: &mut Finding, what: Runs| {
-            finding.note(what.count(), what.iter().next(), |at| example(at, None));
+            finding.note(what.count(), what.iter(), |at| example(at, None));
         };
         all(&mut self.lost, entries.acknowledged.minus(&anywhere));
         all(&mut self.stored_though_refused, entries.refused.intersection(&right.stored));
         for (&sequence, &times) in &right.again {
             let lawful = times.min(entries.again_max(sequence));
-            let at = |more: u32| (more > 0).then_some(sequence);
+            let at = |more: u32| (more > 0).then_some(sequence).into_iter();
             self.duplicated_lawfully.note(u64::from(lawful), at(lawful), |at| example(at, None));
             let rest = times - lawful;
             self.duplicated.note(u64::from(rest), at(rest), |at| example(at, None));
@@ -169,7 +169,7 @@ impl Audit {
         for sequence in right.late.iter() {
             let lawful = entries.doubtful(sequence) > 0;
             let finding = if lawful { &mut self.reordered_lawfully } else { &mut self.reordered };
-            finding.note(1, Some(sequence), |at| example(at, None));
+            finding.note(1, std::iter::once(sequence), |at| example(at, None));
         }
         self.acknowledged += entries.acknowledged.count();
         self.stored += right.stored.count();
@@ -188,7 +188,7 @@ impl Audit {
             for (&series, track) in tracks {
                 let invented =
                     if series < series_max { track.stored.minus(&sent) } else { track.stored.clone() };
-                self.invented.note(invented.count(), invented.iter().next(), |sequence| Example {
+                self.invented.note(invented.count(), invented.iter(), |sequence| Example {
                     tenant: path.tenant.clone(),
                     sender: path.sender,
                     series,
@@ -201,10 +201,20 @@ impl Audit {
 }
 
 impl Finding {
-    fn note(&mut self, samples: u64, first: Option<u64>, example: impl FnOnce(u64) -> Example) {
+    /// Counts samples; `sequences` are theirs, and the first requests that no example shows yet become examples.
+    fn note(&mut self, samples: u64, sequences: impl Iterator<Item = u64>, example: impl Fn(u64) -> Example) {
         self.samples += samples;
-        if let Some(first) = first.filter(|_| self.examples.len() < EXAMPLES_MAX) {
-            self.examples.push(example(first));
+        for example in sequences.take(EXAMPLES_MAX).map(example) {
+            if self.examples.len() >= EXAMPLES_MAX {
+                return;
+            }
+            let is_shown = self.examples.iter().any(|shown| {
+                (&shown.tenant, shown.sender, shown.sequence)
+                    == (&example.tenant, example.sender, example.sequence)
+            });
+            if !is_shown {
+                self.examples.push(example);
+            }
         }
     }
 }
@@ -312,7 +322,11 @@ mod tests {
     fn each_fault_has_its_name_and_no_other() {
         let lost = audit(&[], &[ALL[0], ALL[1], ALL[3], ALL[4]]);
         assert_eq!(found(&lost), [("lost", 2)]);
-        assert_eq!(lost.lost.examples[1].to_string(), "a: sender 9-0, series 1, sequence 2");
+        let example = "a: sender 9-0, series 0, sequence 2";
+        assert_eq!(lost.lost.examples.iter().map(ToString::to_string).collect::<Vec<_>>(), [example]);
+        let all_lost = audit(&[], &[]).lost;
+        let sequences: Vec<u64> = all_lost.examples.iter().map(|example| example.sequence).collect();
+        assert_eq!((all_lost.samples, sequences), (10, vec![0, 1, 2, 3, 4]), "each of another request");
 
         let duplicated = audit(&[], &[ALL[0], ALL[1], ALL[1], ALL[1], ALL[2], ALL[3], ALL[4]]);
         assert_eq!(found(&duplicated), [("duplicated", 4)]);

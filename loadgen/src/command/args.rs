@@ -24,6 +24,13 @@ pub(crate) enum Command {
     /// Takes remote write, counts it tenant by tenant, shows the counts at /stats, and misbehaves if told to
     Sink(SinkArgs),
     /// Sends samples that say where they belong, and finds those that are lost, duplicated, misplaced or reordered
+    ///
+    /// Every sample bears a stamp: the tenant that it is meant for, its sender, its series, and a sequence number. Senders send again as
+    /// Prometheus does: after a 5xx, 429 or no answer, with pauses from 30 ms to 5 s or as long as Retry-After says. What they know of each
+    /// request is then held against what a `loadgen sink --account` has stored.
+    ///
+    /// Exits with 1 when anything is wrong. A request without a clear answer is sent again, so each such attempt
+    /// explains one copy and one late arrival: these are told, and held against nobody.
     Verify(Box<VerifyArgs>),
     /// Shows a server, a sink and senders at work for ten seconds, and proves that every sample arrived
     Demo(DemoArgs),
@@ -172,14 +179,6 @@ pub(crate) struct SinkArgs {
     pub(crate) json: bool,
 }
 
-/// Sends samples that say where they belong, and finds those that are lost, duplicated, misplaced or reordered.
-///
-/// Every sample bears a stamp: the tenant that it is meant for, its sender, its series, and a sequence number. Senders send again as
-/// Prometheus does: after a 5xx, 429 or no answer, with pauses from 30 ms to 5 s or as long as Retry-After says. What they know of each
-/// request is then held against what a `loadgen sink --account` has stored.
-///
-/// Exits with 1 when anything is wrong. What a sender cannot know is not held against anybody: a request without a clear answer is sent again,
-/// so each such attempt explains one copy and one late arrival.
 #[derive(Debug, clap::Args)]
 pub(crate) struct VerifyArgs {
     /// Where to send

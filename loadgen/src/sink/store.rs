@@ -116,6 +116,9 @@ impl Shared {
         // First the account: whoever sees the counts may then ask for it.
         self.store.enter(delivery);
         let mut state = self.state();
-        *state.counts.tenants.entry(delivery.tenant.clone()).or_default() += delivery.count;
+        match state.counts.tenants.get_mut(&delivery.tenant) {
+            Some(count) => *count += delivery.count,
+            None => drop(state.counts.tenants.insert(delivery.tenant.clone(), delivery.count)),
+        }
     }
 }
