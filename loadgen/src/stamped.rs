@@ -22,6 +22,7 @@ use std::time::{Duration, Instant, SystemTime};
 use bytes::Bytes;
 
 use crate::client::{Client, Url};
+use crate::fleet::Format;
 use crate::journal::{Entries, Journal, Settled};
 use crate::proto::deflate;
 use crate::stamp::SenderId;
@@ -194,13 +195,14 @@ impl<'a> Sender<'a> {
     /// A whole request.
     fn message(&self, body: &Body) -> Vec<u8> {
         let config = self.config;
+        let format = Format::RemoteWrite1.headers();
         let tenant = body.parts.first().and_then(|&(tenant, _)| config.tenants.get(tenant));
         match config.tenant_header.as_ref().zip(tenant) {
-            None => config.url.push(&config.headers, &body.block),
+            None => config.url.push(format, &config.headers, &body.block),
             Some((name, tenant)) => {
                 let mut headers = config.headers.clone();
                 headers.push((name.clone(), format!("{}{tenant}", config.prefix)));
-                config.url.push(&headers, &body.block)
+                config.url.push(format, &headers, &body.block)
             }
         }
     }

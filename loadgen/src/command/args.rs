@@ -1,13 +1,18 @@
 //! The command line.
 
+mod fleet;
+
 use std::ffi::OsString;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{Parser, Subcommand};
+use clap::{Parser, Subcommand, ValueEnum};
 use loadgen::client::Url;
-use loadgen::fleet::{FleetConfig, numbered_tenants};
+use loadgen::fleet::numbered_tenants;
+use loadgen::send::Retry;
+
+pub(crate) use fleet::FleetArgs;
 
 /// Load, sink and proof for Tenantry.
 #[derive(Debug, Parser)]
@@ -47,23 +52,40 @@ pub(crate) struct SendArgs {
     /// Where to send
     #[arg(long, default_value = "http://127.0.0.1:8081/push")]
     pub(crate) url: Url,
+    /// A header more, NAME=VALUE; may be repeated
+    #[arg(long = "header", value_name = "NAME=VALUE", value_parser = header)]
+    pub(crate) headers: Vec<(String, String)>,
     /// How long; 10s if --requests is not given either
     #[arg(long, value_parser = duration)]
     pub(crate) duration: Option<Duration>,
     /// How many requests, of all senders together
-    #[arg(long)]
+    #[arg(long, value_name = "N")]
     pub(crate) requests: Option<u64>,
     /// Requests per second, of all senders together; without it each sends as soon as it has its answer
+    ///
+    /// Latency then counts from when a request should have left; a sender that is behind leaves none out. The time from
+    /// when it did leave is told beside it, as service time.
     #[arg(long, value_parser = positive)]
     pub(crate) rate: Option<f64>,
     /// How long to wait for an answer
     #[arg(long, value_parser = duration, default_value = "30s")]
     pub(crate) timeout: Duration,
-    /// A header more, NAME=VALUE; may be repeated
-    #[arg(long = "header", value_name = "NAME=VALUE", value_parser = header)]
-    pub(crate) headers: Vec<(String, String)>,
+    /// What to do about 5xx and no answer
+    #[arg(long, value_enum, default_value_t)]
+    pub(crate) retry: RetryKind,
+    /// With --retry prometheus, send again after 429 too (its `retry_on_http_429`)
+    #[arg(long, requires = "retry")]
+    pub(crate) retry_on_429: bool,
     #[command(flatten)]
     pub(crate) fleet: FleetArgs,
+    #[command(flatten)]
+    pub(crate) report: ReportArgs,
+}
+
+/// What is told and checked at the end.
+#[derive(Debug, clap::Args)]
+#[command(next_help_heading = "What is told")]
+pub(crate) struct ReportArgs {
     /// The server's process: tells its CPU time per request and its memory
     #[arg(long, value_name = "PID")]
     pub(crate) server_pid: Option<u32>,
@@ -73,69 +95,42 @@ pub(crate) struct SendArgs {
     /// What the server puts before each tenant, for --verify
     #[arg(long, default_value = "")]
     pub(crate) prefix: String,
-    /// Exit with 1 when any request was not answered with 2xx
+    /// Exit with 1 when any request was not acknowledged in the end
     #[arg(long)]
     pub(crate) fail_on_error: bool,
+    /// Write all percentiles of the latency to FILE and those of the service time to FILE.service
+    ///
+    /// In milliseconds, in the text format of HdrHistogram and wrk2 that its plotters read.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) hdr: Option<PathBuf>,
     /// Print one JSON object instead of a report
     #[arg(long)]
     pub(crate) json: bool,
 }
 
-/// What the bodies look like.
-#[derive(Debug, clap::Args)]
-pub(crate) struct FleetArgs {
-    /// Senders, each with a connection of its own and one request in flight
-    #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(u16).range(1..))]
-    pub(crate) senders: u16,
-    /// Tenants: a number, or names with weights as in `payments:5,search:2`
-    #[arg(long, default_value = "10", value_parser = tenants)]
-    pub(crate) tenants: Tenants,
-    /// Series in a request
-    #[arg(long, default_value_t = 2000, value_parser = clap::value_parser!(u32).range(1..))]
-    pub(crate) series: u32,
-    /// Labels of a series
-    #[arg(long, default_value_t = 9, value_parser = clap::value_parser!(u16).range(4..))]
-    pub(crate) labels: u16,
-    /// Samples of a series in one request
-    #[arg(long, default_value_t = 1)]
-    pub(crate) samples: u16,
-    /// Consecutive series that share a tenant
-    #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..))]
-    pub(crate) run_length: u32,
-    /// Different bodies of each sender
-    #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u16).range(1..))]
-    pub(crate) bodies: u16,
-    /// Same seed and timestamp, same bytes
-    #[arg(long, default_value_t = 1)]
-    pub(crate) seed: u64,
-    /// When the first samples were taken, in milliseconds since the epoch; now, if not given
-    #[arg(long, value_name = "MS")]
-    pub(crate) timestamp: Option<i64>,
-    /// Name of the tenant's label
-    #[arg(long, default_value = "__tenant__")]
-    pub(crate) tenant_label: String,
+/// What a sender does about failures.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum RetryKind {
+    /// Nothing: each request is sent once
+    #[default]
+    None,
+    /// Send it again as Prometheus does, after 30 ms, 60 ms and so on to 5 s, or as long as Retry-After says, until
+    /// it is acknowledged or refused or --duration is over
+    Prometheus,
+}
+
+impl SendArgs {
+    pub(crate) fn retry(&self) -> Retry {
+        match self.retry {
+            RetryKind::None => Retry::Never,
+            RetryKind::Prometheus => Retry::Prometheus { on_429: self.retry_on_429 },
+        }
+    }
 }
 
 /// Tenants and their weights. (A type of its own: clap takes a bare `Vec` for a repeated option.)
 #[derive(Clone, Debug)]
 pub(crate) struct Tenants(pub(crate) Vec<(String, u32)>);
-
-impl FleetArgs {
-    pub(crate) fn config(&self, now_ms: i64) -> FleetConfig {
-        FleetConfig {
-            seed: self.seed,
-            senders: usize::from(self.senders),
-            bodies_per_sender: usize::from(self.bodies),
-            series: usize::try_from(self.series).unwrap_or(usize::MAX),
-            labels: usize::from(self.labels),
-            samples: usize::from(self.samples),
-            tenants: self.tenants.0.clone(),
-            run_length: usize::try_from(self.run_length).unwrap_or(usize::MAX),
-            tenant_label: self.tenant_label.clone(),
-            timestamp_ms: self.timestamp.unwrap_or(now_ms),
-        }
-    }
-}
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct SinkArgs {
