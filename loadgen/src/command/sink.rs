@@ -46,7 +46,12 @@ pub(crate) fn run(args: &SinkArgs) -> anyhow::Result<bool> {
     let sink = Sink::start(config).with_context(|| format!("cannot listen at {}", args.listen))?;
     let mut out = io::stdout();
     if !args.json {
-        writeln!(out, "sink at {}, its counts at http://{}/stats", sink.url(), sink.addr())?;
+        let account = if args.account {
+            format!(", its account at http://{}/account", sink.addr())
+        } else {
+            String::new()
+        };
+        writeln!(out, "sink at {}, its counts at http://{}/stats{account}", sink.url(), sink.addr())?;
     }
     let every = if args.every.is_zero() { Duration::MAX } else { args.every };
     let mut shown = Snapshot::default();
