@@ -5,6 +5,7 @@ mod demo;
 mod send;
 mod sink;
 mod text;
+mod verify;
 
 use std::io::{self, Write};
 use std::process::ExitCode;
@@ -21,6 +22,7 @@ pub(crate) fn run() -> ExitCode {
     let done = match Args::parse().command {
         Command::Send(args) => send::run(&args),
         Command::Sink(args) => sink::run(&args),
+        Command::Verify(args) => verify::run(&args),
         Command::Demo(args) => demo::run(&args),
         Command::Server { args } => return demo::serve(args),
     };
