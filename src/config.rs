@@ -430,6 +430,14 @@ keys! {
         Zero::Means("Empty, both: there are no HA pairs."),
         "The label that names the replica within its pair.",
         "Set it together with merge.ha_cluster_label.";
+    receipts_keep: Duration = Duration::from_secs(300), "receipts.keep", Zero::Means("0s: none are kept."),
+        "When a request fails for some of its tenants, the parts of the others are remembered for so long: a \
+         retry sends only what is missing.",
+        "Raise it when senders come back later than that, for example because the upstream says so.";
+    receipts_bytes_max: ByteSize = ByteSize(16 << 20), "receipts.bytes_max",
+        Zero::Refused("must be at least 1; the default is 16Mi"),
+        "Memory for that, for the process; past it the oldest are forgotten.",
+        "Raise it when tens of thousands of parts a minute belong to requests that fail.";
     limits_head_bytes_max: ByteSize = ByteSize(16 << 10), "limits.head_bytes_max",
         Zero::Refused("must be at least 1Ki; the default is 16Ki"),
         "The largest request line with its headers; past it the answer is 431.",
@@ -446,6 +454,11 @@ keys! {
         Zero::Refused("must be at least 1; the default is 512Mi"),
         "Bytes of all requests in work; past it new ones get 503 with Retry-After.",
         "Set it to about half of the memory that the process may use.";
+    limits_tenant_share_percent: usize = 50, "limits.tenant_share_percent",
+        Zero::Refused("must be 1 to 100; the default is 50"),
+        "Of concurrency and of limits.in_flight_bytes_max, how much the parts of one tenant may take; what comes \
+         past it fails with 503, for that tenant alone.",
+        "Lower it where many tenants share the server, set it to 100 where there is only one.";
     limits_connections_max: usize = 0, "limits.connections_max",
         Zero::Means("0: as many as the limit of open files leaves."),
         "Senders' connections at once; past it new ones have to wait or are closed.",

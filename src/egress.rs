@@ -13,6 +13,7 @@ pub mod client;
 pub mod lane;
 pub mod permits;
 pub mod pool;
+pub mod receipts;
 pub mod request;
 pub mod resolve;
 pub mod writer;

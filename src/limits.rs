@@ -58,6 +58,9 @@ pub const ZSTD_WINDOW_LOG_MAX: u32 = 23;
 /// it meanwhile. Under load none is, and the probe's system call is saved.
 pub const PROBE_AFTER_IDLE_MILLIS: u64 = 50;
 
+/// What a receipt costs in memory, with its place in two tables, filled to half at worst.
+pub const RECEIPT_BYTES: usize = 256;
+
 /// How often a core closes upstream connections that lay idle for too long, or whose address the upstream's name
 /// no longer has. Each time costs a core that sleeps one wake-up.
 pub const POOL_TIDY_MILLIS: u64 = 5_000;

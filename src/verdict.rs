@@ -84,6 +84,11 @@ impl Outcome {
         }
     }
 
+    /// Whether the upstream has stored it.
+    pub fn is_delivered(&self) -> bool {
+        Rank::of(self.heard_status()) == Rank::Delivered
+    }
+
     /// The status as the sender may hear it. What is neither a success nor an error (a redirect, say) is no answer
     /// to a push: nobody followed it, so nothing is known to be stored.
     fn heard_status(&self) -> u16 {
@@ -128,6 +133,11 @@ impl Answer {
     /// 200, with nothing to say.
     pub fn ok() -> Self {
         Self::new(200, String::new())
+    }
+
+    /// Whether a sender that hears this sends the same again.
+    pub fn invites_retry(&self) -> bool {
+        Rank::of(self.status) >= Rank::Throttled
     }
 
     fn new(status: u16, body: String) -> Self {

@@ -11,7 +11,7 @@
 mod support;
 
 use std::net::TcpListener;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -415,16 +415,95 @@ fn a_merged_request_that_is_limited_is_not_sent_again_and_all_its_senders_hear_w
             Reply::After(Duration::from_millis(60), Box::new(reply))
         });
         let server = Server::start(driver, upstream.address, "merge:\n  inflight_max: 1\n");
-        let bodies: Vec<_> =
-            ["first", "m1", "m2", "m3"].iter().map(|name| body(vec![series("a", name, 1.0)])).collect();
-        let mut clients = send_together(&server, &bodies);
-        let responses: Vec<_> = clients.iter_mut().map(Client::response).collect();
-        assert_eq!(responses.iter().map(|r| r.status).collect::<Vec<_>>(), [200, 429, 429, 429]);
-        for limited in &responses[1..] {
+        let send = |names: &[&str]| {
+            let bodies: Vec<_> = names.iter().map(|name| body(vec![series("a", name, 1.0)])).collect();
+            send_together(&server, &bodies)
+        };
+        let mut first = send(&["first"]);
+        eventually("the first is under way", || upstream.received().len() == 1);
+        let mut merged = send(&["m1", "m2", "m3"]);
+        assert_eq!(first[0].response().status, 200);
+        for limited in merged.iter_mut().map(Client::response) {
+            assert_eq!(limited.status, 429);
             assert_eq!(limited.header("retry-after"), Some("7"));
             assert_eq!(limited.text(), "ingestion rate limit exceeded");
         }
         assert_eq!(upstream.received().len(), 2, "one request for the three");
+    });
+}
+
+#[test]
+fn a_retry_sends_only_what_is_missing_over_whatever_connection_it_comes() {
+    on_both(|driver| {
+        let healed = Arc::new(AtomicBool::new(false));
+        let heals = Arc::clone(&healed);
+        let upstream = Upstream::start(move |r| match r.tenant() {
+            "sick" if !heals.load(Ordering::SeqCst) => Reply::status(503, "sick"),
+            _ => Reply::status(202, "stored"),
+        });
+        let server = Server::start(driver, upstream.address, "cores: 2\n");
+        let tenants = ["a", "sick", "b", "c"];
+        let request = body(tenants.map(|tenant| series(tenant, "up", 1.0)).to_vec());
+        // Each over a connection of its own, and these are spread over the cores.
+        let push = || server.client().push(&request).status;
+        for _ in 0..6 {
+            assert_eq!(push(), 503);
+        }
+        healed.store(true, Ordering::SeqCst);
+        assert_eq!(push(), 202);
+        for tenant in ["a", "b", "c"] {
+            assert_eq!(upstream.of(tenant).len(), 1, "{tenant} was sent once");
+        }
+        assert_eq!(upstream.of("sick").len(), 7);
+        assert_eq!(server.metric("tenantry_receipts_used_total", ""), 18.0);
+        // What is not the same is sent.
+        let other = body(tenants.map(|tenant| series(tenant, "up", 2.0)).to_vec());
+        assert_eq!(server.client().push(&other).status, 202);
+        assert_eq!(upstream.of("a").len(), 2);
+    });
+}
+
+#[test]
+fn a_request_that_will_not_come_again_leaves_no_receipts() {
+    on_both(|driver| {
+        let upstream = Upstream::start(|r| match r.tenant() {
+            "bad" => Reply::status(400, "out of order"),
+            _ => Reply::ok(),
+        });
+        let server = Server::start(driver, upstream.address, "");
+        let request = body(vec![series("a", "up", 1.0), series("bad", "up", 1.0)]);
+        assert_eq!(server.client().push(&request).status, 400);
+        let good = body(vec![series("a", "up", 1.0), series("b", "up", 1.0)]);
+        assert_eq!(server.client().push(&good).status, 200);
+        assert_eq!(server.metric("tenantry_receipts", ""), 0.0);
+    });
+}
+
+#[test]
+fn a_tenant_past_its_share_fails_alone_and_at_once() {
+    on_both(|driver| {
+        let upstream = Upstream::start(|r| match r.tenant() {
+            "slow" => Reply::Stall,
+            _ => Reply::ok(),
+        });
+        let settings =
+            "timeout: 2s\nconcurrency: 10\nlimits: {tenant_share_percent: 40}\nmerge: {inflight_max: 4}\n";
+        let server = Server::start(driver, upstream.address, settings);
+        let mut waiting = send_together(&server, &vec![one("slow"); 4]);
+        std::thread::sleep(Duration::from_millis(200));
+        let begin = Instant::now();
+        let over = server.client().push(&one("slow"));
+        assert_eq!(over.status, 503);
+        assert_eq!(over.header("retry-after"), Some("1"));
+        assert_eq!(
+            over.text(),
+            "overloaded: this tenant has its share in flight (limits.tenant_share_percent)"
+        );
+        assert_eq!(server.client().push(&one("healthy")).status, 200);
+        assert!(begin.elapsed() < Duration::from_secs(1), "nobody waited for the slow one");
+        waiting.iter_mut().for_each(|client| assert_eq!(client.response().status, 504));
+        // Its share is free again.
+        assert_eq!(server.client().push(&one("slow")).status, 504);
     });
 }
 

@@ -23,6 +23,7 @@ use crate::core::driver::Driver;
 use crate::egress::lane::LaneLimits;
 use crate::egress::permits::Directory;
 use crate::egress::pool::{Pool, PoolLimits};
+use crate::egress::receipts::ReceiptLimits;
 use crate::egress::request::RequestHeads;
 use crate::egress::resolve::Addresses;
 use crate::egress::writer::{Egress, EgressSettings};
@@ -175,6 +176,7 @@ impl Core {
                 self.egress.of(fragment.part.protocol.destination()).accept(fragment);
             }
             Message::Outcome(address, outcome) => self.ingest.pending().resolve(address, outcome),
+            Message::Remember(delivered) => self.egress.of(delivered.destination).remember(*delivered),
             Message::Connection(socket, seat) => self.ingest.serve(socket, seat),
             Message::PermitFreed => self.pools().for_each(Pool::tell_one),
             Message::PermitWanted(address) => self.pools().for_each(|pool| pool.give_up_idle(address)),
@@ -223,6 +225,11 @@ fn egress(
             linger: plan.merge.linger,
             fragments_max: plan.merge.fragments_max,
             inflated_bytes_max: plan.merge.inflated_bytes_max,
+        },
+        share: plan.limits.tenant_share,
+        receipts: ReceiptLimits {
+            keep: plan.receipts.keep,
+            bytes_max: plan.receipts.bytes_max / (exchange.cores() * Destination::ALL.len()),
         },
         timeout: plan.timeout,
         lanes_max: plan.limits.tenants_max,

@@ -12,14 +12,16 @@ use hashbrown::HashMap;
 use super::client::{self, NoReply, Reply};
 use super::lane::{Lane, LaneLimits, Next, Queued};
 use super::pool::{Connection, Lease, NoLease, Pool};
+use super::receipts::{ReceiptLimits, Receipts};
 use super::request::RequestHeads;
+use crate::config::plan::TenantShare;
 use crate::core::buffers::Gather;
 use crate::core::tasks::Tasks;
 use crate::limits::UNMERGED_SECS;
 use crate::log::Limiter;
 use crate::metrics::{CoreMetrics, Gauge, Metrics, TenantMetrics, UpstreamClass};
 use crate::queue::exchange::Exchange;
-use crate::queue::fragment::{Fragment, Message};
+use crate::queue::fragment::{Delivered, Fragment, Message};
 use crate::split::{Destination, MergeKey};
 use crate::tenant::TenantId;
 use crate::verdict::Outcome;
@@ -31,6 +33,10 @@ pub struct EgressSettings {
     pub destination: Destination,
     /// When and how much a lane merges.
     pub lane: LaneLimits,
+    /// What the parts of one tenant may take.
+    pub share: TenantShare,
+    /// How long and how many receipts are kept.
+    pub receipts: ReceiptLimits,
     /// How long an upstream may take to answer, and how long a fragment may wait to be sent.
     pub timeout: Duration,
     /// Lanes that are kept though nothing is in them; past this, a lane goes when it is empty.
@@ -49,6 +55,7 @@ pub struct Egress {
     tasks: Tasks,
     metrics: Arc<Metrics>,
     lanes: RefCell<HashMap<TenantId, Rc<TenantLane>>>,
+    receipts: RefCell<Receipts>,
     limiter: RefCell<Limiter>,
 }
 
@@ -56,6 +63,8 @@ pub struct Egress {
 struct TenantLane {
     tenant: TenantId,
     lane: RefCell<Lane<Box<Fragment>>>,
+    /// Fragments that have no outcome yet, and their bytes.
+    held: Cell<(usize, usize)>,
     /// Whether a task waits for the lane's linger to end.
     lingers: Cell<bool>,
     metrics: Arc<TenantMetrics>,
@@ -63,6 +72,24 @@ struct TenantLane {
 
 /// Fragments that go in one upstream request; boxed, as they move from queue to queue.
 type Batch = Vec<Box<Fragment>>;
+
+impl TenantLane {
+    /// Takes on a fragment of so many bytes, unless that is more than the tenant's share. A single one always fits.
+    fn take_on(&self, bytes: usize, share: &TenantShare) -> bool {
+        let (parts, held) = self.held.get();
+        let fits = parts == 0 || (parts < share.parts_max && held + bytes <= share.bytes_max);
+        if fits {
+            self.held.set((parts + 1, held + bytes));
+        }
+        fits
+    }
+
+    /// A fragment of so many bytes has its outcome.
+    fn let_go(&self, bytes: usize) {
+        let (parts, held) = self.held.get();
+        self.held.set((parts - 1, held - bytes));
+    }
+}
 
 impl Queued for Box<Fragment> {
     fn merge_key(&self) -> &MergeKey {
@@ -104,6 +131,7 @@ impl Egress {
             tasks,
             metrics,
             lanes: RefCell::default(),
+            receipts: RefCell::default(),
             limiter: RefCell::default(),
         })
     }
@@ -112,6 +140,17 @@ impl Egress {
     pub fn accept(self: &Rc<Self>, fragment: Box<Fragment>) {
         let lane = self.lane(&fragment.part.tenant);
         lane.metrics.received(u64::from(fragment.part.series), u64::from(fragment.part.samples));
+        if let Some(outcome) = self.delivered_before(&fragment) {
+            self.counters().receipts_used.add(1);
+            return self.tell(*fragment, outcome);
+        }
+        if !lane.take_on(fragment.part.elements.len(), &self.settings.share) {
+            self.counters().over_share.add(1);
+            let outcome =
+                Outcome::overloaded("this tenant has its share in flight (limits.tenant_share_percent)");
+            self.tell(*fragment, outcome);
+            return self.retire(&lane);
+        }
         lane.lane.borrow_mut().push(fragment);
         self.waiting().up();
         self.pump(&lane);
@@ -150,6 +189,7 @@ impl Egress {
         let lane = Rc::new(TenantLane {
             tenant: tenant.clone(),
             lane: RefCell::default(),
+            held: Cell::default(),
             lingers: Cell::new(false),
             metrics: self.metrics.tenant(self.exchange.core(), self.settings.destination, tenant),
         });
@@ -184,7 +224,7 @@ impl Egress {
         for expired in expired {
             self.counters().upstream_outcome(UpstreamClass::Expired);
             let outcome = Outcome::overloaded("it could not be sent to the upstream in time");
-            self.answer(expired, outcome);
+            self.answer(lane, expired, outcome);
         }
         let next = lane.lane.borrow_mut().next(now, &self.settings.lane);
         match next {
@@ -232,11 +272,11 @@ impl Egress {
             Ok(reply) => {
                 let Reply { status, retry_after_secs, written, message, .. } = reply;
                 let outcome = Outcome { written, ..Outcome::upstream(status, retry_after_secs, &message) };
-                batch.into_iter().for_each(|fragment| self.answer(fragment, outcome.clone()));
+                batch.into_iter().for_each(|fragment| self.answer(lane, fragment, outcome.clone()));
             }
             Err(failure) => {
                 let outcome = failure.outcome(self.settings.timeout);
-                batch.into_iter().for_each(|fragment| self.answer(fragment, outcome.clone()));
+                batch.into_iter().for_each(|fragment| self.answer(lane, fragment, outcome.clone()));
             }
         }
     }
@@ -334,8 +374,31 @@ impl Egress {
         Gather::new(slices)
     }
 
-    fn answer(&self, fragment: Box<Fragment>, outcome: Outcome) {
-        let Fragment { sender, charge, .. } = *fragment;
+    /// Remembers a part that got through though its request failed.
+    pub fn remember(&self, delivered: Delivered) {
+        let mut receipts = self.receipts.borrow_mut();
+        receipts.keep(delivered.receipt, delivered.outcome, Instant::now(), &self.settings.receipts);
+        self.counters().receipts.of(self.settings.destination).set(receipts.len());
+    }
+
+    fn delivered_before(&self, fragment: &Fragment) -> Option<Outcome> {
+        let mut receipts = self.receipts.borrow_mut();
+        if receipts.is_empty() {
+            return None;
+        }
+        let outcome = receipts.find(fragment.receipt?, Instant::now(), &self.settings.receipts);
+        self.counters().receipts.of(self.settings.destination).set(receipts.len());
+        outcome
+    }
+
+    fn answer(&self, lane: &TenantLane, fragment: Box<Fragment>, outcome: Outcome) {
+        lane.let_go(fragment.part.elements.len());
+        self.tell(*fragment, outcome);
+    }
+
+    /// Gives a fragment's sender its outcome.
+    fn tell(&self, fragment: Fragment, outcome: Outcome) {
+        let Fragment { sender, charge, .. } = fragment;
         drop(charge);
         self.counters()
             .doorbells_rung
