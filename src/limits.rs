@@ -58,6 +58,10 @@ pub const ZSTD_WINDOW_LOG_MAX: u32 = 23;
 /// it meanwhile. Under load none is, and the probe's system call is saved.
 pub const PROBE_AFTER_IDLE_MILLIS: u64 = 50;
 
+/// How long an upstream's address that refused a request for its size is not sent another as large: limits are
+/// configuration, which changes in minutes at best.
+pub const SIZE_REMEMBERED_SECS: u64 = 600;
+
 /// What a receipt costs in memory, with its place in two tables, filled to half at worst.
 pub const RECEIPT_BYTES: usize = 256;
 

@@ -292,6 +292,8 @@ pub struct CoreMetrics {
     pub upstream_bytes: Counter,
     /// From a fragment's request's head to the start of its upstream request, in seconds.
     pub lane_wait: Histogram,
+    /// Pieces sent of parts that the upstream found too large.
+    pub pieces: Counter,
     /// Parts that were told as delivered by their receipt, and not sent again.
     pub receipts_used: Counter,
     /// Receipts kept.
@@ -339,6 +341,7 @@ impl CoreMetrics {
             upstream_idle: PerDestination::default(),
             upstream_bytes: Counter::default(),
             lane_wait: Histogram::new(SECONDS),
+            pieces: Counter::default(),
             receipts_used: Counter::default(),
             receipts: PerDestination::default(),
             over_share: Counter::default(),

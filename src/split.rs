@@ -20,6 +20,7 @@
 //! came in (*passthrough*).
 #![forbid(unsafe_code)]
 
+mod halve;
 mod remote_write_v1;
 mod tenants;
 #[cfg(test)]
@@ -32,6 +33,8 @@ use crate::tenant::{TenantError, TenantId, TenantRules};
 use crate::wire::inflate::{InflateError, Inflater};
 use crate::wire::remote_write_v1::Malformed;
 use crate::wire::snappy::Deflater;
+
+pub use halve::halve;
 
 pub use crate::wire::inflate::Compression;
 

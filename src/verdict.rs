@@ -84,6 +84,11 @@ impl Outcome {
         }
     }
 
+    /// Whether the same, sent again, may fare better.
+    pub fn invites_retry(&self) -> bool {
+        Rank::of(self.heard_status()) >= Rank::Throttled
+    }
+
     /// Whether the upstream has stored it.
     pub fn is_delivered(&self) -> bool {
         Rank::of(self.heard_status()) == Rank::Delivered
@@ -203,6 +208,15 @@ impl<'a> Survey<'a> {
         }
         self
     }
+}
+
+/// One outcome for a part that was delivered in pieces, by the same rules by which a request's outcomes become one
+/// answer. Without pieces it counts as delivered: there was nothing to deliver.
+pub fn combine(pieces: &[Outcome]) -> Outcome {
+    let survey = pieces.iter().fold(Survey::default(), Survey::take);
+    let written = pieces.iter().filter_map(|piece| piece.written).reduce(|sum, piece| sum + piece);
+    let Some((_, worst)) = survey.worst else { return Outcome::delivered(200, b"") };
+    Outcome { retry_after_secs: survey.retry_after_secs, written, ..worst.clone() }
 }
 
 /// The answer to a request whose `parts` have these outcomes, and of which the series in `refused` were not sent.

@@ -507,6 +507,85 @@ fn a_tenant_past_its_share_fails_alone_and_at_once() {
     });
 }
 
+/// A request of one tenant with so many series, `s00`, `s01` and so on.
+fn numbered(tenant: &str, count: usize) -> Vec<u8> {
+    body((0..count).map(|number| series(tenant, &format!("s{number:02}"), 1.0)).collect())
+}
+
+/// What an upstream has stored, by its own script: everything that `taken` lets pass.
+fn stored(upstream: &Upstream, taken: impl Fn(&[String]) -> bool) -> Vec<String> {
+    upstream.received().iter().map(|r| r.names()).filter(|names| taken(names)).flatten().collect()
+}
+
+#[test]
+fn a_part_that_is_too_large_is_halved_until_it_fits_and_the_next_one_at_once() {
+    on_both(|driver| {
+        let fits = |names: &[String]| names.len() <= 5;
+        for (status, text) in
+            [(413, "too large"), (400, "... (err-mimir-distributor-max-write-message-size)")]
+        {
+            let upstream =
+                Upstream::start(
+                    move |r| if fits(&r.names()) { Reply::ok() } else { Reply::status(status, text) },
+                );
+            let server = Server::start(driver, upstream.address, "cores: 1\n");
+            let mut client = server.client();
+            assert_eq!(client.push(&numbered("a", 40)).status, 200);
+            let all: Vec<_> = (0..40).map(|number| format!("s{number:02}")).collect();
+            assert_eq!(stored(&upstream, fits), all, "each once, in order");
+            let requests = upstream.received().len();
+            assert!(requests > 8, "it was sent whole first, then halved");
+            assert_eq!(client.push(&numbered("a", 41)).status, 200);
+            let refused = upstream.received()[requests..].iter().filter(|r| !fits(&r.names())).count();
+            assert_eq!(refused, 0, "the size is remembered");
+            assert_eq!(client.push(&numbered("b", 3)).status, 200);
+        }
+    });
+}
+
+#[test]
+fn a_single_series_that_is_too_large_is_413_and_the_others_are_stored() {
+    on_both(|driver| {
+        let fits = |names: &[String]| !names.iter().any(|name| name == "s03");
+        let upstream =
+            Upstream::start(
+                move |r| if fits(&r.names()) { Reply::ok() } else { Reply::status(413, "s03 is huge") },
+            );
+        let server = Server::start(driver, upstream.address, "");
+        let response = server.client().push(&numbered("a", 10));
+        assert_eq!((response.status, &*response.text()), (413, "s03 is huge"));
+        let others: Vec<_> = (0..10).filter(|&n| n != 3).map(|number| format!("s{number:02}")).collect();
+        assert_eq!(stored(&upstream, fits), others);
+    });
+}
+
+#[test]
+fn a_retry_sends_only_the_pieces_that_are_missing() {
+    on_both(|driver| {
+        let failing = Arc::new(AtomicBool::new(true));
+        let fails = Arc::clone(&failing);
+        let taken = |names: &[String]| names.len() <= 3;
+        let upstream = Upstream::start(move |r| match r.names() {
+            names if !taken(&names) => Reply::status(413, "too large"),
+            names if names.iter().any(|name| name == "s09") && fails.load(Ordering::SeqCst) => {
+                Reply::status(503, "not now")
+            }
+            _ => Reply::ok(),
+        });
+        let server = Server::start(driver, upstream.address, "");
+        assert_eq!(server.client().push(&numbered("a", 12)).status, 503);
+        failing.store(false, Ordering::SeqCst);
+        assert_eq!(server.client().push(&numbered("a", 12)).status, 200);
+        let mut seen = stored(&upstream, taken);
+        seen.sort();
+        let held_by_the_failed: Vec<_> =
+            seen.windows(2).filter(|two| two[0] == two[1]).map(|two| &two[0]).collect();
+        assert_eq!(held_by_the_failed, ["s09", "s10", "s11"], "only the piece that failed came twice");
+        seen.dedup();
+        assert_eq!(seen.len(), 12);
+    });
+}
+
 #[test]
 fn linger_waits_for_company() {
     on_both(|driver| {
@@ -574,7 +653,7 @@ fn an_answer_that_comes_before_the_request_was_read_is_taken() {
                 let mut head = [0u8; 1_000];
                 let _ = stream.read(&mut head);
                 let _ = stream.write_all(
-                    b"HTTP/1.1 413 Too Large\r\nContent-Length: 3\r\nConnection: close\r\n\r\nbig",
+                    b"HTTP/1.1 403 Forbidden\r\nContent-Length: 3\r\nConnection: close\r\n\r\nbad",
                 );
                 let _ = stream.shutdown(std::net::Shutdown::Write);
                 std::thread::sleep(Duration::from_millis(300));
@@ -583,7 +662,7 @@ fn an_answer_that_comes_before_the_request_was_read_is_taken() {
         let server = Server::start(driver, address, "timeout: 3s\n");
         let noise: Vec<_> =
             (0..2_000).map(|i| series("a", &format!("{:x}", i * 7_919 + i * i), f64::from(i))).collect();
-        assert_eq!(server.client().push(&body(noise)).status, 413);
+        assert_eq!(server.client().push(&body(noise)).status, 403);
     });
 }
 

@@ -113,6 +113,9 @@ fn outbound(page: &mut Page<'_>) {
         ("tenantry_upstream_retries_total", "Requests sent again as their connection was stale.", |c| {
             c.upstream_retries.get()
         }),
+        ("tenantry_pieces_total", "Pieces sent of parts that the upstream found too large.", |c| {
+            c.pieces.get()
+        }),
         (
             "tenantry_receipts_used_total",
             "Parts that had got through before, and were not sent again.",

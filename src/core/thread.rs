@@ -231,6 +231,7 @@ fn egress(
             keep: plan.receipts.keep,
             bytes_max: plan.receipts.bytes_max / (exchange.cores() * Destination::ALL.len()),
         },
+        receipt_key: seed.commons.receipt_key,
         timeout: plan.timeout,
         lanes_max: plan.limits.tenants_max,
         log_response_errors: plan.log_response_errors,
