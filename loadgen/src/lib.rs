@@ -16,6 +16,7 @@
 pub mod account;
 mod catalogue;
 pub mod client;
+pub mod compare;
 pub mod fleet;
 pub mod http;
 pub mod ledger;

@@ -150,7 +150,9 @@ impl ProcessTree {
         let stats = running()?;
         let root = self.root.pid;
         let mut members: Vec<libc::pid_t> = stats.keys().copied().filter(|&pid| pid == root).collect();
-        members.extend(stats.iter().filter(|&(&pid, stat)| stat.group == root && pid != root).map(|(&pid, _)| pid));
+        members.extend(
+            stats.iter().filter(|&(&pid, stat)| stat.group == root && pid != root).map(|(&pid, _)| pid),
+        );
         let mut next = 0;
         while let Some(&parent) = members.get(next) {
             next += 1;
