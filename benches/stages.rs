@@ -14,7 +14,7 @@ use criterion::measurement::WallTime;
 use criterion::{BenchmarkGroup, BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use prost::Message;
 use proto::{Label, Sample, TimeSeries, WriteRequest};
-use tenantry::split::{SplitLimits, SplitRules, Splitter};
+use tenantry::split::{Body, SplitLimits, SplitRules, Splitter};
 use tenantry::tenant::{IdRules, Policy, TenantRules};
 use tenantry::wire::snappy::Inflater;
 use tenantry::wire::varint;
@@ -115,7 +115,7 @@ fn scan(group: &mut Group<'_>, tenants: usize, stored: &Bytes, label_remove: boo
     let rules = SplitRules { tenant: &tenant, metadata: false, ha: None, limits: LIMITS };
     let mut splitter = Splitter::new();
     group.bench_function(BenchmarkId::new(named("scan", label_remove), tenants), |b| {
-        b.iter(|| splitter.scan(stored.clone(), &rules, None).expect("scans"));
+        b.iter(|| splitter.scan(Body::snappy_v1(stored.clone()), &rules, None).expect("scans"));
     });
 }
 
@@ -128,7 +128,7 @@ fn split(group: &mut Group<'_>, tenants: usize, stored: &Bytes, label_remove: bo
         b.iter_custom(|iterations| {
             let mut elapsed = Duration::ZERO;
             for _ in 0..iterations {
-                splitter.scan(stored.clone(), &rules, None).expect("scans");
+                splitter.scan(Body::snappy_v1(stored.clone()), &rules, None).expect("scans");
                 let begin = Instant::now();
                 take_parts(&mut splitter);
                 elapsed += begin.elapsed();
@@ -145,7 +145,7 @@ fn whole(group: &mut Group<'_>, tenants: usize, block: &Bytes, label_remove: boo
     let mut splitter = Splitter::new();
     group.bench_function(BenchmarkId::new(named("whole", label_remove), tenants), |b| {
         b.iter(|| {
-            let scan = splitter.scan(block.clone(), &rules, None).expect("scans");
+            let scan = splitter.scan(Body::snappy_v1(block.clone()), &rules, None).expect("scans");
             take_parts(&mut splitter);
             scan
         });

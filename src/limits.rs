@@ -54,6 +54,10 @@ pub const RESPONSE_MESSAGE_BYTES_MAX: usize = 1_024;
 /// it meanwhile. Under load none is, and the probe's system call is saved.
 pub const PROBE_AFTER_IDLE_MILLIS: u64 = 50;
 
+/// How often a core closes upstream connections that lay idle for too long, or whose address the upstream's name
+/// no longer has. Each time costs a core that sleeps one wake-up.
+pub const POOL_TIDY_MILLIS: u64 = 5_000;
+
 /// How long a lane sends its fragments singly after a merged request was refused, as one of its senders is likely
 /// to send the same again.
 pub const UNMERGED_SECS: u64 = 10;

@@ -276,6 +276,8 @@ pub struct CoreMetrics {
     pub upstream_opened: Counter,
     /// Upstream requests over a connection that had been used before.
     pub upstream_reused: Counter,
+    /// Upstream connections open, those in use included.
+    pub upstream_open: Gauge,
     /// Upstream connections idle.
     pub upstream_idle: Gauge,
     /// Bytes of elements sent to the upstream.
@@ -319,6 +321,7 @@ impl CoreMetrics {
             upstream_retries: Counter::default(),
             upstream_opened: Counter::default(),
             upstream_reused: Counter::default(),
+            upstream_open: Gauge::default(),
             upstream_idle: Gauge::default(),
             upstream_bytes: Counter::default(),
             lane_wait: Histogram::new(SECONDS),

@@ -205,6 +205,19 @@ fn a_stale_connection_that_dies_under_the_request_is_tried_once_more_on_a_fresh_
 }
 
 #[test]
+fn a_connection_that_dies_behind_an_interim_answer_is_not_tried_again() {
+    on_both(|driver| {
+        // A 100 says that the upstream has the request: what it did with it can't be known.
+        let interim = || Reply::RawThenClose(b"HTTP/1.1 100 Continue\r\n\r\n".to_vec());
+        let (server, upstream) = start(driver, move |r| if r.nth == 1 { interim() } else { Reply::ok() });
+        let mut client = server.client();
+        assert_eq!(client.push(&one("a")).status, 200);
+        assert_eq!(client.push(&one("a")).status, 502);
+        assert_eq!(upstream.received().len(), 2, "nothing is sent twice");
+    });
+}
+
+#[test]
 fn a_fresh_connection_that_dies_is_not_tried_again_and_says_502() {
     on_both(|driver| {
         let (server, upstream) = start(driver, |_| Reply::Close);
@@ -386,6 +399,32 @@ fn a_merged_request_that_is_refused_is_sent_again_part_by_part() {
             let stored = accepted.filter(|names| names.iter().any(|n| n == name)).count();
             assert_eq!(stored, 1, "{name} was stored once");
         }
+    });
+}
+
+#[test]
+fn a_merged_request_that_is_limited_is_not_sent_again_and_all_its_senders_hear_when_to_come_back() {
+    on_both(|driver| {
+        let upstream = Upstream::start(|r| {
+            let limited = r.names().iter().any(|name| name != "first");
+            let reply = if limited {
+                Reply::with(429, "Retry-After: 7\r\n", "ingestion rate limit exceeded")
+            } else {
+                Reply::ok()
+            };
+            Reply::After(Duration::from_millis(60), Box::new(reply))
+        });
+        let server = Server::start(driver, upstream.address, "merge:\n  inflight_max: 1\n");
+        let bodies: Vec<_> =
+            ["first", "m1", "m2", "m3"].iter().map(|name| body(vec![series("a", name, 1.0)])).collect();
+        let mut clients = send_together(&server, &bodies);
+        let responses: Vec<_> = clients.iter_mut().map(Client::response).collect();
+        assert_eq!(responses.iter().map(|r| r.status).collect::<Vec<_>>(), [200, 429, 429, 429]);
+        for limited in &responses[1..] {
+            assert_eq!(limited.header("retry-after"), Some("7"));
+            assert_eq!(limited.text(), "ingestion rate limit exceeded");
+        }
+        assert_eq!(upstream.received().len(), 2, "one request for the three");
     });
 }
 

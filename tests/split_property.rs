@@ -17,7 +17,7 @@ use proptest::sample::{Index, select};
 use prost::Message;
 use prost::encoding::encode_varint;
 use scan::oracle::{self, Expected};
-use tenantry::split::{HaLabels, MergeKey, Part, SplitError, SplitLimits, SplitRules, Splitter};
+use tenantry::split::{Body, HaLabels, MergeKey, Part, SplitError, SplitLimits, SplitRules, Splitter};
 use tenantry::tenant::{IdRules, Policy, TenantRules};
 
 /// The NaN that marks a series as stale, and one more that arithmetic would make quiet.
@@ -386,7 +386,7 @@ proptest! {
         snappy::check(&block);
         let mut splitter = Splitter::new();
         let inflated = snap::raw::Decoder::new().decompress_vec(&block);
-        match splitter.scan(Bytes::from(block), &rules.split_rules(), rules.source) {
+        match splitter.scan(Body::snappy_v1(Bytes::from(block)), &rules.split_rules(), rules.source) {
             Err(SplitError::Snappy(_)) => {}
             Ok(scan) => prop_assert_eq!(scan.inflated_bytes, inflated.unwrap().len()),
             Err(_) => prop_assert!(inflated.is_ok()),
@@ -413,7 +413,7 @@ proptest! {
         let request = proto::WriteRequest { timeseries: vec![series.clone()], metadata: Vec::new() };
         let block = snap::raw::Encoder::new().compress_vec(&request.encode_to_vec()).unwrap();
         let mut splitter = Splitter::new();
-        let scan = splitter.scan(Bytes::from(block), &rules, None).unwrap();
+        let scan = splitter.scan(Body::snappy_v1(Bytes::from(block)), &rules, None).unwrap();
         let deciding = first_by_priority(&series.labels, &names);
         let value = deciding.map_or("nobody", |at| series.labels[at].value.as_str());
         let Some(part) = splitter.next_part() else {

@@ -7,7 +7,7 @@ pub(crate) mod oracle;
 
 use bytes::Bytes;
 use oracle::Refusal;
-use tenantry::split::{HaLabels, Part, Scan, SplitError, SplitLimits, SplitRules, Splitter};
+use tenantry::split::{Body, HaLabels, Part, Scan, SplitError, SplitLimits, SplitRules, Splitter};
 use tenantry::tenant::{IdRules, Policy, TenantRules};
 use tenantry::wire::varint;
 
@@ -56,7 +56,7 @@ pub(crate) fn compare(
 ) -> Result<(Scan, Vec<Part>), SplitError> {
     let expected = oracle::expect(request, rules, source);
     let block = snap::raw::Encoder::new().compress_vec(request).expect("compresses");
-    let scan = match splitter.scan(Bytes::from(block), rules, source) {
+    let scan = match splitter.scan(Body::snappy_v1(Bytes::from(block)), rules, source) {
         Ok(scan) => scan,
         Err(error) => {
             match expected {

@@ -117,10 +117,13 @@ fn outbound(page: &mut Page<'_>) {
 }
 
 fn by_core(page: &mut Page<'_>) {
-    let gauges: [(&str, &str, Read); 4] = [
+    let gauges: [(&str, &str, Read); 5] = [
         ("tenantry_connections_open", "Inbound connections open.", |c| c.connections_open.get()),
         ("tenantry_lanes", "Tenants' lanes.", |c| c.lanes.get()),
         ("tenantry_lane_waiting_fragments", "Fragments waiting in lanes.", |c| c.lanes_waiting.get()),
+        ("tenantry_upstream_connections_open", "Upstream connections open, in use or idle.", |c| {
+            c.upstream_open.get()
+        }),
         ("tenantry_upstream_connections_idle", "Upstream connections open and idle.", |c| {
             c.upstream_idle.get()
         }),

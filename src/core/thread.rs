@@ -103,6 +103,8 @@ async fn run(seed: Seed, link: Link) -> io::Result<()> {
     core.tools.spawn(answer_the_bell(bell, Rc::clone(&core.exchange)));
     let deadlines = core.deadlines.clone();
     core.tools.spawn(async move { deadlines.sweep().await });
+    let egress = Rc::clone(&core.egress);
+    core.tools.spawn(async move { egress.keep_tidy().await });
     let stop = listener::canceller();
     let accepting = listener::accept(listener, Rc::clone(&core.ingest), stop.handle());
     core.ingress.spawn(async move {

@@ -55,25 +55,25 @@ pub async fn post(connection: &mut Connection, request: Gather, deadline: Instan
     let mut buffer = std::mem::take(&mut connection.buffer);
     buffer.clear();
     buffer.reserve(RESPONSE_BYTES);
-    let mut reading = Reading { connection, buffer };
+    let mut reading = Reading { connection, buffer, heard: false };
     let written = reading.connection.stream.write_gather(request).await;
     // An upstream may refuse a request before it has read all of it, and close: then writing fails, but the
     // answer is there to be read, and it is better than the error.
     let reply = match (reading.reply().await, written) {
-        (Err(NoReply::Broken(_)), Err(e)) if reading.buffer.is_empty() => Err(NoReply::Broken(e)),
+        (Err(NoReply::Broken(_)), Err(e)) if !reading.heard => Err(NoReply::Broken(e)),
         (Ok(reply), Err(_)) => Ok(Reply { reusable: false, ..reply }),
         (reply, _) => reply,
     };
-    let Reading { connection, buffer } = reading;
-    let reply = reply.map_err(|e| classify(e, connection, buffer.is_empty()));
+    let Reading { connection, buffer, heard } = reading;
+    let reply = reply.map_err(|e| classify(e, connection, heard));
     connection.buffer = buffer;
     reply
 }
 
-fn classify(error: NoReply, connection: &Connection, nothing_read: bool) -> NoReply {
+fn classify(error: NoReply, connection: &Connection, heard: bool) -> NoReply {
     match error {
         NoReply::Broken(_) if connection.stream.expired() => NoReply::TimedOut,
-        NoReply::Broken(e) if connection.reused && nothing_read => NoReply::Stale(e),
+        NoReply::Broken(e) if connection.reused && !heard => NoReply::Stale(e),
         other => other,
     }
 }
@@ -81,6 +81,9 @@ fn classify(error: NoReply, connection: &Connection, nothing_read: bool) -> NoRe
 struct Reading<'c> {
     connection: &'c mut Connection,
     buffer: Vec<u8>,
+    /// Whether a byte of a response has come, be it of an interim one that is no longer in `buffer`: then the peer
+    /// has the request, and a second try could store it twice.
+    heard: bool,
 }
 
 impl Reading<'_> {
@@ -168,7 +171,10 @@ impl Reading<'_> {
         self.buffer = buffer;
         match result {
             Ok(0) => Err(NoReply::Broken(io::ErrorKind::UnexpectedEof.into())),
-            Ok(_) => Ok(()),
+            Ok(_) => {
+                self.heard = true;
+                Ok(())
+            }
             Err(e) => Err(NoReply::Broken(e)),
         }
     }

@@ -122,7 +122,7 @@ impl<F: Queued> Lane<F> {
         let Some(first) = self.waiting.pop_front() else { return Vec::new() };
         let unmerged = self.unmerged_until.is_some_and(|until| now < until);
         let mut batch = vec![first];
-        if unmerged || batch[0].alone() || *batch[0].merge_key() == MergeKey::Alone {
+        if unmerged || batch[0].alone() {
             return batch;
         }
         let mut bytes = batch[0].inflated_bytes();
@@ -130,7 +130,7 @@ impl<F: Queued> Lane<F> {
             let Some(fragment) = self.waiting.pop_front() else { break };
             let fits = batch.len() < limits.fragments_max
                 && bytes + fragment.inflated_bytes() <= limits.inflated_bytes_max;
-            if fits && !fragment.alone() && fragment.merge_key() == batch[0].merge_key() {
+            if fits && !fragment.alone() && fragment.merge_key().merges_with(batch[0].merge_key()) {
                 bytes += fragment.inflated_bytes();
                 batch.push(fragment);
             } else {

@@ -7,21 +7,25 @@
 //! - A lane that finds no connection waits (and what comes meanwhile merges behind it); it gets no error before
 //!   its deadline.
 //! - A connection that lies idle may be closed by its peer at any time: one that lay for long is probed first.
+//! - Addresses come and go with DNS. What is kept for one goes with it: [`Pool::tidy`] looks every few seconds,
+//!   also on a core that has nothing to send, and a connection in use is closed when it comes back.
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::collections::hash_map::{Entry, HashMap};
+use std::future::{Future, poll_fn};
 use std::net::SocketAddr;
+use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::task::Waker;
+use std::task::{Poll, Waker};
 use std::time::{Duration, Instant};
 
 use super::permits::{Directory, Permit, Permits};
 use super::resolve::Addresses;
 use crate::core::deadline::{Cut, Deadlines};
 use crate::core::stream::{Blocking, Stream};
-use crate::limits::PROBE_AFTER_IDLE_MILLIS;
+use crate::limits::{POOL_TIDY_MILLIS, PROBE_AFTER_IDLE_MILLIS};
 use crate::queue::exchange::Exchange;
 use crate::queue::fragment::Message;
 
@@ -38,6 +42,8 @@ pub struct Connection {
     opened: Instant,
     idle_since: Instant,
     permit: Permit,
+    /// Makes it count among those that are open.
+    _alive: Rc<()>,
 }
 
 /// What [`Pool::take`] found.
@@ -82,7 +88,11 @@ pub struct Pool {
     waiting: RefCell<VecDeque<Rc<Waiter>>>,
     /// Whether the last connection that another core wanted too was kept here: then the next one is not.
     kept_last: Cell<bool>,
+    /// Shared with every open connection.
+    alive: Rc<()>,
     closed: Cell<bool>,
+    /// Of the task that tidies up.
+    tidier: RefCell<Option<Waker>>,
 }
 
 #[derive(Debug)]
@@ -125,7 +135,9 @@ impl Pool {
             turn: Cell::default(),
             waiting: RefCell::default(),
             kept_last: Cell::default(),
+            alive: Rc::default(),
             closed: Cell::default(),
+            tidier: RefCell::default(),
         }
     }
 
@@ -178,8 +190,16 @@ impl Pool {
     ) -> std::io::Result<Box<Connection>> {
         let stream = Stream::connect(address, deadline, self.limits.blocking, &self.deadlines).await?;
         let now = Instant::now();
-        let (buffer, reused) = (Vec::new(), false);
-        Ok(Box::new(Connection { stream, buffer, reused, address, opened: now, idle_since: now, permit }))
+        Ok(Box::new(Connection {
+            stream,
+            buffer: Vec::new(),
+            reused: false,
+            address,
+            opened: now,
+            idle_since: now,
+            permit,
+            _alive: Rc::clone(&self.alive),
+        }))
     }
 
     /// How many addresses there are to try.
@@ -191,7 +211,8 @@ impl Pool {
     pub fn put(&self, mut connection: Connection) {
         let now = Instant::now();
         let too_old = self.limits.age_max.is_some_and(|max| now - connection.opened >= max);
-        if too_old || self.closed.get() || self.owes_others(connection.address) {
+        let address = connection.address;
+        if too_old || self.closed.get() || self.is_gone(address) || self.owes_others(address) {
             // Dropping it releases the permit, which tells whoever wants one.
             drop(connection);
             self.tell_one();
@@ -200,7 +221,7 @@ impl Pool {
         connection.reused = true;
         connection.idle_since = now;
         connection.stream.set_deadline(now + self.limits.idle_max, Cut::Both);
-        self.host(connection.address, |host| host.idle.push(connection));
+        self.host(address, |host| host.idle.push(connection));
         self.tell_one();
     }
 
@@ -214,7 +235,7 @@ impl Pool {
 
     /// Another core wants a connection to `address`: gives up one that is idle.
     pub fn give_up_idle(&self, address: SocketAddr) {
-        let given_up = self.host(address, |host| host.idle.pop());
+        let given_up = self.hosts.borrow_mut().get_mut(&address).and_then(|host| host.idle.pop());
         drop(given_up);
     }
 
@@ -222,11 +243,50 @@ impl Pool {
     pub fn close(&self) {
         self.closed.set(true);
         self.hosts.take();
+        if let Some(waker) = self.tidier.take() {
+            waker.wake();
+        }
+    }
+
+    /// Tidies up again and again until the pool is closed, and calls `tidied` each time. One task a core.
+    pub async fn keep_tidy(&self, tidied: impl Fn()) {
+        while !self.closed.get() {
+            let mut pause = pin!(monoio::time::sleep(Duration::from_millis(POOL_TIDY_MILLIS)));
+            poll_fn(|cx| {
+                if self.closed.get() {
+                    return Poll::Ready(());
+                }
+                *self.tidier.borrow_mut() = Some(cx.waker().clone());
+                pause.as_mut().poll(cx)
+            })
+            .await;
+            self.tidy();
+            tidied();
+        }
+    }
+
+    /// Closes idle connections whose time is up, and forgets addresses that the upstream no longer has.
+    pub fn tidy(&self) {
+        let resolution = self.addresses.load();
+        self.hosts.borrow_mut().retain(|address, host| {
+            let gone = !resolution.addresses.contains(address);
+            host.idle.retain(|connection| !gone && !connection.stream.expired());
+            !gone
+        });
     }
 
     /// Idle connections.
     pub fn idle(&self) -> usize {
         self.hosts.borrow().values().map(|h| h.idle.len()).sum()
+    }
+
+    /// Open connections, those in use included.
+    pub fn open(&self) -> usize {
+        Rc::strong_count(&self.alive) - 1
+    }
+
+    fn is_gone(&self, address: SocketAddr) -> bool {
+        !self.addresses.load().addresses.contains(&address)
     }
 
     fn try_take(&self) -> Result<Option<Lease>, NoLease> {
@@ -310,16 +370,6 @@ impl Pool {
         };
         f(host)
     }
-
-    /// Forgets addresses that the upstream no longer has, with their idle connections.
-    pub fn forget_old_addresses(&self) {
-        let resolution = self.addresses.load();
-        let old: Vec<_> = {
-            let mut hosts = self.hosts.borrow_mut();
-            hosts.extract_if(|address, _| !resolution.addresses.contains(address)).collect()
-        };
-        drop(old);
-    }
 }
 
 /// The idle connection that was used last, as it is the least likely to have been closed.
@@ -343,5 +393,65 @@ impl Connection {
     /// The upstream's address.
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Read;
+    use std::net::TcpListener;
+
+    use super::*;
+    use crate::egress::resolve::Resolution;
+    use crate::queue::mailbox::Mailbox;
+
+    fn resolve_to(addresses: &Addresses, to: &[SocketAddr]) {
+        addresses.store(Arc::new(Resolution { addresses: to.to_vec(), error: None }));
+    }
+
+    fn pool(addresses: &Addresses) -> Pool {
+        let (mailbox, post, _) = Mailbox::new().unwrap();
+        let exchange = Rc::new(Exchange::new(0, mailbox, [post].into()));
+        let idle_max = Duration::from_secs(60);
+        let limits = PoolLimits { age_max: None, idle_max, blocking: Blocking::No };
+        Pool::new(Arc::clone(addresses), Directory::new(1, 4), exchange, Deadlines::default(), limits)
+    }
+
+    async fn open(pool: &Pool) -> Connection {
+        let soon = Instant::now() + Duration::from_secs(5);
+        let Ok(Lease::Connect(address, permit)) = pool.take(soon).await else { panic!("no permit") };
+        *pool.connect(address, permit, soon).await.unwrap()
+    }
+
+    fn on_a_core(test: impl Future<Output = ()>) {
+        monoio::RuntimeBuilder::<monoio::LegacyDriver>::new().enable_timer().build().unwrap().block_on(test);
+    }
+
+    #[test]
+    fn what_was_kept_for_an_address_goes_with_it() {
+        let (old, new) = (TcpListener::bind("127.0.0.1:0").unwrap(), "127.0.0.1:9".parse().unwrap());
+        on_a_core(async {
+            let addresses = Addresses::default();
+            resolve_to(&addresses, &[old.local_addr().unwrap()]);
+            let pool = pool(&addresses);
+            let (idle, in_use) = (open(&pool).await, open(&pool).await);
+            pool.put(idle);
+            assert_eq!((pool.open(), pool.idle()), (2, 1));
+            pool.tidy();
+            assert_eq!((pool.open(), pool.idle()), (2, 1), "the address is still there");
+
+            resolve_to(&addresses, &[new]);
+            pool.tidy();
+            assert_eq!((pool.open(), pool.idle(), pool.hosts.borrow().len()), (1, 0, 0));
+            pool.put(in_use);
+            assert_eq!((pool.open(), pool.idle(), pool.hosts.borrow().len()), (0, 0, 0));
+            for _ in 0..2 {
+                let mut peer = old.accept().unwrap().0;
+                assert_eq!(peer.read(&mut [0]).unwrap(), 0, "closed");
+            }
+            // Nor does another core's wish bring it back.
+            pool.give_up_idle(old.local_addr().unwrap());
+            assert_eq!(pool.hosts.borrow().len(), 0);
+        });
     }
 }

@@ -120,6 +120,17 @@ impl Egress {
         &self.pool
     }
 
+    /// Keeps the pool tidy until it is closed. One task a core.
+    pub async fn keep_tidy(&self) {
+        self.pool.keep_tidy(|| self.gauge_connections()).await;
+    }
+
+    fn gauge_connections(&self) {
+        let counters = self.counters();
+        counters.upstream_open.set(self.pool.open());
+        counters.upstream_idle.set(self.pool.idle());
+    }
+
     fn counters(&self) -> &CoreMetrics {
         self.metrics.core(self.exchange.core())
     }
@@ -206,6 +217,7 @@ impl Egress {
         let sent = Instant::now();
         self.count_batch(&batch, sent);
         let result = self.send(&batch).await;
+        self.gauge_connections();
         self.count_result(lane, &result, sent.elapsed());
         match result {
             Ok(reply) if batch.len() > 1 && blames_content(reply.status) => self.send_alone(lane, batch),
@@ -238,6 +250,7 @@ impl Egress {
     async fn send(&self, batch: &[Box<Fragment>]) -> Result<Reply, Failure> {
         let start_by = batch.iter().map(|f| f.start_by).min().unwrap_or_else(Instant::now);
         let mut connection = self.connection(start_by).await?;
+        self.gauge_connections();
         let deadline = Instant::now() + self.settings.timeout;
         let mut result = client::post(&mut connection, self.request(batch), deadline).await;
         if let Err(NoReply::Stale(_)) = result {
@@ -252,7 +265,6 @@ impl Egress {
             Ok(reply) => {
                 if reply.reusable {
                     self.pool.put(*connection);
-                    self.counters().upstream_idle.set(self.pool.idle());
                 } else {
                     drop(connection);
                     self.pool.tell_one();
@@ -274,7 +286,6 @@ impl Egress {
         loop {
             let (address, permit) = match self.pool.take(start_by).await? {
                 Lease::Open(connection) => {
-                    self.counters().upstream_idle.set(self.pool.idle());
                     self.counters().upstream_reused.add(1);
                     return Ok(connection);
                 }

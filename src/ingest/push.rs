@@ -18,7 +18,7 @@ use crate::limits::{CPU_SLICE_BYTES, FRAGMENTS_IN_FLIGHT_MAX, SPLITTERS_KEPT_MAX
 use crate::metrics::Rejection;
 use crate::queue::budget::Charge;
 use crate::queue::fragment::{Fragment, Message, RequestId, home_core};
-use crate::split::{Part, Refused, Scan, SplitError, SplitRules, Splitter};
+use crate::split::{Body, Part, Refused, Scan, SplitError, SplitRules, Splitter};
 use crate::tenant::{TenantError, TenantId};
 use crate::verdict::{Answer, Outcome, conclude};
 use crate::wire::snappy::SnappyError;
@@ -171,7 +171,7 @@ impl Ingest {
         };
         // A header value that is no UTF-8 is no tenant ID either; the lossy form keeps it from becoming one.
         let source = source.map(String::from_utf8_lossy);
-        splitter.scan(body, &rules, source.as_deref())
+        splitter.scan(Body::snappy_v1(body), &rules, source.as_deref())
     }
 
     fn count(&self, scan: &Scan) {

@@ -303,7 +303,7 @@ fn what_cannot_be_split_is_the_clients_fault() {
         (SplitError::Malformed(malformed), 400),
         (SplitError::Empty, 400),
         (SplitError::TooManyScalars { bytes_max: 8 }, 400),
-        (SplitError::Tenant { series: 1, name: "up".to_owned(), error: missing }, 400),
+        (SplitError::Tenant { noun: "series", place: 1, name: "up".to_owned(), error: missing }, 400),
     ] {
         assert_eq!(Answer::from(&error), Answer::new(status, error.to_string()));
     }
@@ -312,7 +312,7 @@ fn what_cannot_be_split_is_the_clients_fault() {
 #[test]
 fn the_text_of_what_cannot_be_split_is_cut() {
     let error = TenantError::Missing { labels: "é".repeat(2000) };
-    let answer = Answer::from(&SplitError::Tenant { series: 1, name: "up".to_owned(), error });
+    let answer = Answer::from(&SplitError::Tenant { noun: "series", place: 1, name: "up".to_owned(), error });
     assert!((ERROR_BODY_BYTES_MAX - 3..=ERROR_BODY_BYTES_MAX).contains(&answer.body.len()));
 }
 

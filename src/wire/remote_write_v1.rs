@@ -15,11 +15,14 @@
 
 use std::ops::Range;
 
+use super::same;
 use super::varint::{self, VarintFault};
 use crate::limits::GROUP_DEPTH_MAX;
 
 /// The key of a series in a request, as encoders write it: field 1, length-delimited.
 pub const SERIES_KEY: u8 = 0x0a;
+/// The key of a label in a series: field 1, length-delimited.
+const LABEL_KEY: u8 = 0x0a;
 /// The key of a name in a label: field 1, length-delimited.
 const NAME_KEY: u8 = 0x0a;
 /// The key of a value in a label: field 2, length-delimited.
@@ -202,6 +205,9 @@ impl<'a> Fields<'a> {
         if self.rest.is_empty() {
             return Ok(None);
         }
+        if let Some(series) = take_usual_series(&mut self.rest) {
+            return Ok(Some(Field::Series(series)));
+        }
         let at_byte = self.at_byte();
         match take_field(&mut self.rest) {
             Ok((1, Value::Bytes(series))) => Ok(Some(Field::Series(series))),
@@ -212,6 +218,15 @@ impl<'a> Fields<'a> {
             Err(fault) => Err(Malformed { fault, at_byte }),
         }
     }
+}
+
+/// Takes a series whose length has two bytes, as that of nearly all has.
+#[inline(always)]
+fn take_usual_series<'a>(input: &mut &'a [u8]) -> Option<&'a [u8]> {
+    let [SERIES_KEY, low @ 0x80..=0xff, high @ ..0x80, rest @ ..] = *input else { return None };
+    let (series, rest) = rest.split_at_checked(usize::from(*low & 0x7f) | usize::from(*high) << 7)?;
+    *input = rest;
+    Some(series)
 }
 
 /// What a series says of its tenant, and what it holds.
@@ -227,9 +242,9 @@ pub struct Series<'a> {
 #[derive(Clone, Copy, Debug)]
 pub struct TenantLabels<'a> {
     names: &'a [Box<[u8]>],
-    /// Bit n is set when a name of n bytes is wanted, the last bit for all that are longer. Most labels of a
-    /// series are told apart by their length alone.
-    lengths: u128,
+    /// Bit n is set when a name of n bytes is wanted, modulo 64. Most labels of a series are told apart by their
+    /// length alone.
+    lengths: u64,
 }
 
 impl<'a> TenantLabels<'a> {
@@ -249,11 +264,23 @@ impl<'a> TenantLabels<'a> {
         let mut samples = 0;
         let mut rest = series;
         while priority > 0 && !rest.is_empty() {
+            rest = skip_labels(rest, self.lengths);
+            if rest.is_empty() {
+                break;
+            }
             let begin = series.len() - rest.len();
-            let (number, value) = take_field(&mut rest)?;
-            samples += is_sample(number, &value)?;
-            let (1, Value::Bytes(label)) = (number, value) else { continue };
-            let (name, value) = read_label(label)?;
+            let (name, value) = match CanonicalLabel::read(rest) {
+                Some(label) => {
+                    rest = label.rest;
+                    label.name_and_value()
+                }
+                None => {
+                    let (number, value) = take_field(&mut rest)?;
+                    samples += is_sample(number, &value)?;
+                    let (1, Value::Bytes(label)) = (number, value) else { continue };
+                    read_label(label)?
+                }
+            };
             if let Some(found) = self.position(name)
                 && found < priority
                 && !value.is_empty()
@@ -275,7 +302,7 @@ impl<'a> TenantLabels<'a> {
         if self.lengths & length_bit(name.len()) == 0 {
             return None;
         }
-        self.names.iter().position(|wanted| **wanted == *name)
+        self.names.iter().position(|wanted| same(wanted, name))
     }
 }
 
@@ -290,27 +317,62 @@ fn is_sample(number: u32, value: &Value<'_>) -> Result<u32, Fault> {
     }
 }
 
-#[inline]
-fn length_bit(bytes: usize) -> u128 {
-    1 << bytes.min(127)
+#[inline(always)]
+fn length_bit(bytes: usize) -> u64 {
+    1 << (bytes % 64)
+}
+
+/// A label in the form in which encoders write it: a short name, a short value and nothing else.
+struct CanonicalLabel<'a> {
+    name_bytes: usize,
+    /// The label behind the length of its name.
+    name_and_value: &'a [u8],
+    /// What follows the label.
+    rest: &'a [u8],
+}
+
+impl<'a> CanonicalLabel<'a> {
+    /// Reads the label in front of `fields`; `None` if none stands there, or one in another form.
+    #[inline(always)]
+    fn read(fields: &'a [u8]) -> Option<Self> {
+        /// The two keys in front, and lengths of one byte: told in one compare.
+        const MASK: u32 = u32::from_le_bytes([0xff, 0x80, 0xff, 0x80]);
+        const FORM: u32 = u32::from_le_bytes([LABEL_KEY, 0, NAME_KEY, 0]);
+        let head = u32::from_le_bytes(*fields.first_chunk()?);
+        if head & MASK != FORM {
+            return None;
+        }
+        let (label_bytes, name_bytes) = ((head >> 8 & 0xff) as usize, (head >> 24) as usize);
+        let (label, rest) = fields.split_at_checked(2 + label_bytes)?;
+        let name_and_value = label.get(4..)?;
+        let &[key, value_bytes, ..] = name_and_value.get(name_bytes..)? else { return None };
+        let fits = usize::from(value_bytes) + name_bytes + 2 == name_and_value.len();
+        (key == VALUE_KEY && fits).then_some(Self { name_bytes, name_and_value, rest })
+    }
+
+    #[inline(always)]
+    fn name_and_value(&self) -> (&'a [u8], &'a [u8]) {
+        let (name, value) = self.name_and_value.split_at(self.name_bytes);
+        (name, value.get(2..).unwrap_or_default())
+    }
+}
+
+/// Skips labels in the form in which encoders write them, up to the first whose name has one of `lengths`.
+///
+/// A loop of its own, so that all it needs stays in registers: most of a scan is spent here.
+#[inline(never)]
+fn skip_labels(mut fields: &[u8], lengths: u64) -> &[u8] {
+    while let Some(label) = CanonicalLabel::read(fields) {
+        if lengths & length_bit(label.name_bytes) != 0 {
+            break;
+        }
+        fields = label.rest;
+    }
+    fields
 }
 
 /// The name and the value of a label.
-#[inline]
-fn read_label(label: &[u8]) -> Result<(&[u8], &[u8]), Fault> {
-    canonical_label(label).map_or_else(|| read_any_label(label), Ok)
-}
-
-/// Reads a label in the form that encoders write: a short name, a short value and nothing else.
-#[inline]
-fn canonical_label(label: &[u8]) -> Option<(&[u8], &[u8])> {
-    let [NAME_KEY, name_bytes @ ..0x80, rest @ ..] = label else { return None };
-    let (name, rest) = rest.split_at_checked(usize::from(*name_bytes))?;
-    let [VALUE_KEY, value_bytes @ ..0x80, value @ ..] = rest else { return None };
-    (value.len() == usize::from(*value_bytes)).then_some((name, value))
-}
-
-fn read_any_label(mut label: &[u8]) -> Result<(&[u8], &[u8]), Fault> {
+fn read_label(mut label: &[u8]) -> Result<(&[u8], &[u8]), Fault> {
     let mut name: &[u8] = &[];
     let mut value: &[u8] = &[];
     while !label.is_empty() {

@@ -1,0 +1,276 @@
+//! Finds the series of a Remote Write 1.0 request, and writes those of one tenant behind each other.
+//!
+//! Series that stand side by side, belong to the same tenant and are to go on as they are become one *run*, a range
+//! of inflated bytes: where targets keep together, a part is a handful of copies.
+#![forbid(unsafe_code)]
+
+use std::borrow::Cow;
+
+use super::tenants::{Resolver, Subject, Tenants};
+use super::{MergeKey, Scan, SplitError, SplitRules, narrow, trim};
+use crate::limits::{REQUEST_FIELDS_MAX, REQUEST_SCALARS_BYTES_MAX};
+use crate::wire::remote_write_v1::{
+    Field, Fields, Label, Labels, Malformed, SERIES_KEY, Series, TenantLabels,
+};
+use crate::wire::varint;
+
+/// Neighbouring series of one tenant, as a range of inflated bytes.
+#[derive(Clone, Copy, Debug)]
+struct Run {
+    /// Where the first series' key stands; if there is a cut, where the bytes behind its length stand.
+    begin: u32,
+    end: u32,
+    /// A label to take out, if the range is not empty: then the run is one series.
+    cut_begin: u32,
+    cut_end: u32,
+    /// Slot of its tenant.
+    tenant: u32,
+}
+
+impl Run {
+    fn has_cut(&self) -> bool {
+        self.cut_begin != self.cut_end
+    }
+}
+
+/// What there is to copy into the parts of a request.
+#[derive(Default, Debug)]
+pub(super) struct Found {
+    runs: Vec<Run>,
+    /// Ranges of inflated bytes that hold metadata, and the slot of the tenant that gets them.
+    metadata: Vec<(u32, u32)>,
+    metadata_tenant: Option<u32>,
+    /// Unknown fields that hold one number each: they go into every part.
+    scalars: Vec<u8>,
+    /// The parts carry fields for the request as a whole.
+    pub(super) alone: bool,
+}
+
+impl Found {
+    /// Adds a series that goes on as it is; `begin..end` is its whole field.
+    #[inline]
+    fn push(&mut self, tenants: &mut Tenants, tenant: u32, begin: usize, end: usize) {
+        let (begin, end) = (narrow(begin), narrow(end));
+        if let Some(last) = self.runs.last_mut()
+            && last.tenant == tenant
+            && last.end == begin
+            && !last.has_cut()
+        {
+            last.end = end;
+            return;
+        }
+        tenants.add_item(tenant);
+        self.runs.push(Run { begin, end, cut_begin: 0, cut_end: 0, tenant });
+    }
+
+    /// Adds a series, whose bytes behind its length are `begin..end`, without the label at `cut` within it.
+    fn push_without(
+        &mut self,
+        tenants: &mut Tenants,
+        tenant: u32,
+        begin: usize,
+        end: usize,
+        cut: &Label<'_>,
+    ) {
+        tenants.add_item(tenant);
+        self.runs.push(Run {
+            begin: narrow(begin),
+            end: narrow(end),
+            cut_begin: narrow(begin + cut.range.start),
+            cut_end: narrow(begin + cut.range.end),
+            tenant,
+        });
+    }
+
+    fn push_metadata(&mut self, begin: usize, end: usize) {
+        let (begin, end) = (narrow(begin), narrow(end));
+        match self.metadata.last_mut() {
+            Some(last) if last.1 == begin => last.1 = end,
+            _ => self.metadata.push((begin, end)),
+        }
+    }
+
+    /// Puts what goes to `tenant` behind each other.
+    pub(super) fn gather(&self, inflated: &[u8], tenants: &Tenants, tenant: usize, out: &mut Vec<u8>) {
+        out.extend_from_slice(&self.scalars);
+        for &at in tenants.items(tenant) {
+            let run = self.runs[at as usize];
+            let (begin, end) = (run.begin as usize, run.end as usize);
+            if !run.has_cut() {
+                out.extend_from_slice(&inflated[begin..end]);
+                continue;
+            }
+            let (cut_begin, cut_end) = (run.cut_begin as usize, run.cut_end as usize);
+            out.push(SERIES_KEY);
+            varint::put(out, (cut_begin - begin + end - cut_end) as u64);
+            out.extend_from_slice(&inflated[begin..cut_begin]);
+            out.extend_from_slice(&inflated[cut_end..end]);
+        }
+        if self.metadata_tenant == Some(narrow(tenant)) {
+            for &(begin, end) in &self.metadata {
+                out.extend_from_slice(&inflated[begin as usize..end as usize]);
+            }
+        }
+    }
+
+    pub(super) fn release(&mut self) {
+        trim(&mut self.runs);
+        trim(&mut self.metadata);
+        self.metadata_tenant = None;
+        self.scalars.clear();
+        self.alone = false;
+    }
+
+    #[cfg(test)]
+    pub(super) fn scratch_bytes(&self) -> usize {
+        self.runs.capacity() * size_of::<Run>()
+    }
+}
+
+/// Walks over an inflated request once, and puts what it finds into `found`, which is empty.
+pub(super) fn find(inflated: &[u8], resolver: Resolver<'_>, found: &mut Found) -> Result<Scan, SplitError> {
+    let labels = TenantLabels::new(&resolver.rules.tenant.labels);
+    Pass { inflated, labels, resolver, found }.run()
+}
+
+/// One pass over an inflated request.
+struct Pass<'a> {
+    inflated: &'a [u8],
+    labels: TenantLabels<'a>,
+    resolver: Resolver<'a>,
+    found: &'a mut Found,
+}
+
+impl Pass<'_> {
+    fn run(mut self) -> Result<Scan, SplitError> {
+        let mut fields = Fields::new(self.inflated);
+        let mut left = REQUEST_FIELDS_MAX;
+        let mut metadata: u64 = 0;
+        let mut unknown = Unknown::default();
+        loop {
+            let begin = fields.at_byte();
+            let Some(field) = fields.take()? else { break };
+            let end = fields.at_byte();
+            left = left.checked_sub(1).ok_or(SplitError::TooManyFields { fields_max: REQUEST_FIELDS_MAX })?;
+            match field {
+                Field::Series(series) => self.series(series, begin, end)?,
+                Field::Metadata => {
+                    metadata += 1;
+                    if self.resolver.rules.metadata {
+                        self.found.push_metadata(begin, end);
+                    }
+                }
+                Field::Scalar => unknown.scalar(&self.inflated[begin..end], &mut self.found.scalars),
+                Field::Other => unknown.others += 1,
+            }
+        }
+        if self.resolver.scan.series == 0 && metadata == 0 {
+            return Err(SplitError::Empty);
+        }
+        self.place_metadata(metadata)?;
+        self.conclude(&unknown)
+    }
+
+    #[inline(always)]
+    fn series(&mut self, series: &[u8], begin: usize, end: usize) -> Result<(), SplitError> {
+        let seen = self.labels.read(series).map_err(|fault| Malformed { fault, at_byte: begin })?;
+        let value = seen.tenant.as_ref().map(|label| label.value);
+        let subject = SeriesSubject { series, seen: &seen };
+        let Some(tenant) = self.resolver.slot(value, seen.samples, &subject)? else { return Ok(()) };
+        let tenants = &mut *self.resolver.tenants;
+        match &seen.tenant {
+            Some(label) if self.resolver.rules.tenant.label_remove => {
+                self.found.push_without(tenants, tenant, end - series.len(), end, label);
+            }
+            _ => self.found.push(tenants, tenant, begin, end),
+        }
+        Ok(())
+    }
+
+    /// Gives the `entries` of metadata to the default tenant, if it is of use.
+    fn place_metadata(&mut self, entries: u64) -> Result<(), SplitError> {
+        if !self.found.metadata.is_empty() {
+            self.found.metadata_tenant = self.resolver.default_slot()?;
+        }
+        if self.found.metadata_tenant.is_none() {
+            self.resolver.scan.metadata_dropped = entries;
+            self.found.metadata.clear();
+        }
+        Ok(())
+    }
+
+    /// Decides how the request goes on.
+    fn conclude(self, unknown: &Unknown) -> Result<Scan, SplitError> {
+        let Resolver { tenants, mut scan, .. } = self.resolver;
+        let found = self.found;
+        scan.tenants = tenants.slots.len();
+        scan.passthrough = scan.tenants == 1
+            && scan.refused.series() == 0
+            && scan.metadata_dropped == 0
+            && !found.runs.iter().any(Run::has_cut);
+        found.alone = unknown.scalars_bytes > 0;
+        if scan.passthrough {
+            found.alone |= unknown.others > 0;
+            return Ok(scan);
+        }
+        if unknown.scalars_bytes > REQUEST_SCALARS_BYTES_MAX {
+            return Err(SplitError::TooManyScalars { bytes_max: REQUEST_SCALARS_BYTES_MAX });
+        }
+        scan.unknown_fields_dropped = unknown.others;
+        tenants.sort(found.runs.iter().map(|run| run.tenant));
+        Ok(scan)
+    }
+}
+
+/// A series that has been read.
+struct SeriesSubject<'a> {
+    series: &'a [u8],
+    seen: &'a Series<'a>,
+}
+
+impl Subject for SeriesSubject<'_> {
+    const NOUN: &'static str = "series";
+
+    /// The replica that it names, less the label that is taken out. As upstreams do, of labels of the same name
+    /// the last is read, and a pair that lacks one half is none.
+    fn merge_key(&self, rules: &SplitRules<'_>) -> MergeKey {
+        let Some(names) = rules.ha else { return MergeKey::Ha(None) };
+        let tenant = self.seen.tenant.as_ref().filter(|_| rules.tenant.label_remove);
+        let cut = tenant.map(|label| label.range.start);
+        let (mut cluster, mut replica): (&[u8], &[u8]) = (&[], &[]);
+        for label in Labels::new(self.series).filter(|label| Some(label.range.start) != cut) {
+            if *label.name == *names.cluster {
+                cluster = label.value;
+            }
+            if *label.name == *names.replica {
+                replica = label.value;
+            }
+        }
+        MergeKey::replica(cluster, replica)
+    }
+
+    fn name(&self) -> Cow<'_, [u8]> {
+        let name = Labels::new(self.series).find(|label| label.name == b"__name__");
+        Cow::Borrowed(name.map_or(b"no name", |label| label.value))
+    }
+}
+
+/// Unknown fields at the top of a request.
+#[derive(Default)]
+struct Unknown {
+    /// Size of those that hold a number.
+    scalars_bytes: usize,
+    /// How many hold bytes or a group.
+    others: u64,
+}
+
+impl Unknown {
+    /// Keeps a field for all parts, as long as it is few enough bytes for that.
+    #[cold]
+    fn scalar(&mut self, field: &[u8], scalars: &mut Vec<u8>) {
+        self.scalars_bytes += field.len();
+        if self.scalars_bytes <= REQUEST_SCALARS_BYTES_MAX {
+            scalars.extend_from_slice(field);
+        }
+    }
+}
