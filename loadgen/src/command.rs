@@ -1,7 +1,9 @@
 //! The commands: what a person types, and what a person reads.
 
 mod args;
+mod compare;
 mod demo;
+mod floor;
 mod send;
 mod sink;
 mod text;
@@ -22,6 +24,8 @@ pub(crate) fn run() -> ExitCode {
         Command::Send(args) => send::run(&args),
         Command::Sink(args) => sink::run(&args),
         Command::Demo(args) => demo::run(&args),
+        Command::Compare(args) => compare::run(&args),
+        Command::Floor(args) => floor::run(&args),
         Command::Server { args } => return demo::serve(args),
     };
     match done {

@@ -18,6 +18,7 @@ mod catalogue;
 pub mod client;
 pub mod compare;
 pub mod fleet;
+pub mod floor;
 pub mod http;
 pub mod ledger;
 pub mod process;

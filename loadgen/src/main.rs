@@ -1,4 +1,4 @@
-//! `loadgen send`, `loadgen sink`, `loadgen demo`.
+//! `loadgen send`, `sink`, `demo`, `compare`, `report`, `floor`.
 
 mod command;
 
