@@ -4,6 +4,7 @@ mod args;
 mod compare;
 mod demo;
 mod floor;
+mod report;
 mod send;
 mod sink;
 mod text;
@@ -25,6 +26,7 @@ pub(crate) fn run() -> ExitCode {
         Command::Sink(args) => sink::run(&args),
         Command::Demo(args) => demo::run(&args),
         Command::Compare(args) => compare::run(&args),
+        Command::Report(args) => report::run(&args),
         Command::Floor(args) => floor::run(&args),
         Command::Server { args } => return demo::serve(args),
     };

@@ -24,5 +24,6 @@ pub mod ledger;
 pub mod process;
 pub mod proto;
 mod random;
+pub mod report;
 pub mod send;
 pub mod sink;

@@ -27,6 +27,8 @@ pub(crate) enum Command {
     Demo(DemoArgs),
     /// Puts several servers through the same loads and tells what each costs
     Compare(CompareArgs),
+    /// Makes a page, and charts, of what a comparison found
+    Report(ReportArgs),
     /// Measures what the work on a request costs without any I/O, stage by stage
     Floor(Box<FloorArgs>),
     /// The demo's server
@@ -197,6 +199,19 @@ pub(crate) struct CompareArgs {
     /// Seconds that each round measures, whatever the configuration says
     #[arg(long, value_parser = seconds)]
     pub(crate) seconds: Option<f64>,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct ReportArgs {
+    /// What `compare` kept
+    #[arg(value_name = "RESULTS")]
+    pub(crate) results: PathBuf,
+    /// The page; beside the results, with .html for .json, if not given
+    #[arg(long, short, value_name = "FILE")]
+    pub(crate) output: Option<PathBuf>,
+    /// Keep each chart as an SVG file in this directory, too
+    #[arg(long, value_name = "DIR")]
+    pub(crate) svg: Option<PathBuf>,
 }
 
 #[derive(Debug, clap::Args)]
