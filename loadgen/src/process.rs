@@ -92,6 +92,8 @@ impl Process {
 /// What is used here of `/proc/P/stat` (proc_pid_stat(5)).
 #[derive(Clone, Copy, Debug)]
 struct Stat {
+    /// Whether it has ended, and only waits to be waited for.
+    ended: bool,
     /// The process that started it, or that it was given to when that one ended.
     parent: libc::pid_t,
     /// Its process group.
@@ -115,7 +117,8 @@ impl Stat {
             fields.iter().skip(at).take(2).filter_map(|field| field.parse::<u64>().ok()).sum()
         };
         let time = |ticks: u64| Duration::from_millis(ticks * 1000 / TICKS_PER_SECOND);
-        Ok(Self { parent: id(1), group: id(2), own: time(ticks(11)), children: time(ticks(13)) })
+        let ended = fields.first().is_some_and(|&state| matches!(state, "Z" | "X"));
+        Ok(Self { ended, parent: id(1), group: id(2), own: time(ticks(11)), children: time(ticks(13)) })
     }
 }
 
@@ -193,12 +196,12 @@ impl TreeCost {
     }
 }
 
-/// All processes of this machine that can be read.
+/// All processes of this machine that run and can be read.
 fn running() -> io::Result<BTreeMap<libc::pid_t, Stat>> {
     let mut stats = BTreeMap::new();
     for entry in fs::read_dir("/proc")? {
         let Some(pid) = entry?.file_name().to_str().and_then(|name| name.parse().ok()) else { continue };
-        if let Ok(stat) = Stat::read(pid) {
+        if let Some(stat) = Stat::read(pid).ok().filter(|stat| !stat.ended) {
             stats.insert(pid, stat);
         }
     }

@@ -25,7 +25,7 @@ use super::template::Values;
 use crate::client::{Url, get};
 use crate::process::{Process, ProcessTree};
 
-/// How long it has after SIGTERM.
+/// How long it has after SIGTERM, and its orphans after theirs.
 const END_WITHIN: Duration = Duration::from_secs(5);
 
 /// How long one look at whether it is ready may take.
@@ -168,7 +168,7 @@ impl Running {
             .collect()
     }
 
-    /// SIGTERM to the process that was started; SIGKILL to whatever is left of its tree.
+    /// SIGTERM to the process that was started, then to what it left behind; SIGKILL to whatever does not end.
     fn end(&mut self) {
         if matches!(self.child.try_wait(), Ok(None)) {
             signal(self.child.id(), Signal::TERM);
@@ -179,12 +179,14 @@ impl Running {
             let _ = self.child.kill();
             let _ = self.child.wait();
         }
-        // Workers end a moment after their master, if they do; those of its group are still to be found.
-        let deadline = Instant::now() + LOOK_TIMEOUT;
-        while Instant::now() < deadline && self.tree.members().is_ok_and(|left| !left.is_empty()) {
+        // Workers end with their master, if it tells them; those that it left alone are still to be found by its group.
+        let members = || self.tree.members().unwrap_or_default();
+        members().into_iter().for_each(|pid| signal(pid, Signal::TERM));
+        let deadline = Instant::now() + END_WITHIN;
+        while Instant::now() < deadline && !members().is_empty() {
             pause(LOOK_INTERVAL);
         }
-        self.tree.members().unwrap_or_default().into_iter().for_each(|pid| signal(pid, Signal::KILL));
+        members().into_iter().for_each(|pid| signal(pid, Signal::KILL));
     }
 }
 
