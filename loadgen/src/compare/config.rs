@@ -189,14 +189,10 @@ impl Config {
     /// # Errors
     /// When a file cannot be read, is not the YAML expected, or says what cannot be meant.
     pub fn load(path: &Path) -> Result<Self, ConfigError> {
-        let text = read(path)?;
-        let written: Written = serde_saphyr::from_str(&text)
-            .map_err(|error| ConfigError::Yaml { path: path.to_owned(), text: error.to_string() })?;
+        let mut written = Written::read(path)?;
         let wrong = |text| ConfigError::Wrong { path: path.to_owned(), text };
-        let scenarios = written.scenarios().map_err(wrong)?;
-        let dir = path.parent().unwrap_or(Path::new("."));
-        let contenders = written.contenders.into_iter().map(|contender| contender.check(dir, path));
-        let contenders = contenders.collect::<Result<Vec<_>, _>>()?;
+        let scenarios = written.scenarios().map_err(&wrong)?;
+        let contenders = written.contenders(path)?;
         if contenders.is_empty() {
             return Err(wrong("contenders: there must be at least one".to_owned()));
         }
@@ -217,6 +213,26 @@ impl Config {
 }
 
 impl Written {
+    fn read(path: &Path) -> Result<Self, ConfigError> {
+        serde_saphyr::from_str(&read(path)?)
+            .map_err(|error| ConfigError::Yaml { path: path.to_owned(), text: error.to_string() })
+    }
+
+    /// Its own, behind those of the comparison that it names.
+    fn contenders(&mut self, path: &Path) -> Result<Vec<Contender>, ConfigError> {
+        let mut contenders = Vec::new();
+        if let Some(other) = &self.contenders_of {
+            let other = dir_of(path).join(other);
+            for contender in Self::read(&other)?.contenders {
+                contenders.push(contender.check(dir_of(&other), &other)?);
+            }
+        }
+        for contender in self.contenders.drain(..) {
+            contenders.push(contender.check(dir_of(path), path)?);
+        }
+        Ok(contenders)
+    }
+
     /// Every combination, in the order in which it is run.
     fn scenarios(&self) -> Result<Vec<Scenario>, String> {
         let mut scenarios = Vec::new();
@@ -349,6 +365,11 @@ fn seconds(name: &str, seconds: f64) -> Result<Duration, String> {
     }
 }
 
+/// What the paths in a file are relative to.
+fn dir_of(path: &Path) -> &Path {
+    path.parent().unwrap_or(Path::new("."))
+}
+
 fn read(path: &Path) -> Result<String, ConfigError> {
     fs::read_to_string(path).map_err(|error| ConfigError::Read { path: path.to_owned(), error })
 }
@@ -405,6 +426,30 @@ scenarios:
             (Acknowledges::AfterDelivery, false, Ready::Tcp)
         );
         assert_eq!(b.compares, Compares::Counts);
+    }
+
+    #[test]
+    fn contenders_can_be_those_of_another_comparison() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::create_dir(dir.path().join("sub")).unwrap();
+        fs::write(dir.path().join("a.template"), "sink {sink}").unwrap();
+        fs::write(dir.path().join("full.yml"), GOOD).unwrap();
+        let path = dir.path().join("sub/quick.yml");
+        let quick =
+            "seconds: 1\ncontenders_of: ../full.yml\nscenarios: [{ tenants: 1, series: 1, senders: 1 }]\n";
+        let names = |yaml: &str| {
+            fs::write(&path, yaml).unwrap();
+            let config = Config::load(&path);
+            config.map(|config| {
+                config.contenders.into_iter().map(|contender| contender.name).collect::<Vec<_>>()
+            })
+        };
+        assert_eq!(names(quick).unwrap(), ["a", "b"]);
+        let more = format!("{quick}contenders: [{{ name: c, command: [c] }}]");
+        assert_eq!(names(&more).unwrap(), ["a", "b", "c"]);
+        assert!(names(&more.replace("name: c", "name: b")).is_err());
+        assert!(names(&quick.replace("contenders_of: ../full.yml", "")).is_err());
+        assert!(names(&quick.replace("full", "none")).unwrap_err().to_string().contains("none.yml"));
     }
 
     #[test]

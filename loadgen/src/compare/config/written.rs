@@ -24,7 +24,10 @@ pub(super) struct Written {
     pub(super) tenant_header: String,
     #[serde(default)]
     pub(super) allow_failure: bool,
+    #[serde(default)]
     pub(super) contenders: Vec<WrittenContender>,
+    /// Another comparison, whose contenders take part in this one.
+    pub(super) contenders_of: Option<PathBuf>,
     pub(super) scenarios: Vec<WrittenScenarios>,
 }
 
