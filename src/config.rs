@@ -543,7 +543,9 @@ mod tests {
         assert_eq!(plan.listen_pprof, None);
         assert!(!plan.metrics_include_tenant && !plan.log_response_errors && !plan.enable_ipv6);
         assert_eq!(plan.log_level, LevelFilter::WARN);
-        assert_eq!((&*plan.target.host, plan.target.port), ("127.0.0.1", 9090));
+        let [target, loki] = crate::split::Destination::ALL.map(|to| plan.targets.of(to));
+        assert_eq!((&*target.host, target.port), ("127.0.0.1", 9090));
+        assert_eq!((&*loki.host, loki.port), ("127.0.0.1", 3100));
         assert_eq!(plan.authorization, None);
         assert_eq!(plan.timeout, Duration::from_secs(10));
         assert_eq!(plan.idle_timeout, Duration::from_secs(60));

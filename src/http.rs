@@ -27,7 +27,7 @@ pub mod response;
 pub use body::ChunkDecoder;
 pub use head::{Encoding, Framing, Media, Method, RequestHead};
 pub use refusal::Refusal;
-pub use response::{BadResponse, ResponseFraming, ResponseHead};
+pub use response::{BadResponse, ResponseFraming, ResponseHead, Written};
 
 use std::ops::Range;
 

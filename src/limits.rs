@@ -50,6 +50,10 @@ pub const RESPONSE_BODY_BYTES_MAX: usize = 65_536;
 /// What is kept of an upstream's error text.
 pub const RESPONSE_MESSAGE_BYTES_MAX: usize = 1_024;
 
+/// The largest window that a zstd frame may ask for, as the logarithm of its bytes: 8 MiB, which RFC 8878 (section
+/// 3.1.1.1.2) recommends that every decoder has and no encoder exceeds by default.
+pub const ZSTD_WINDOW_LOG_MAX: u32 = 23;
+
 /// An upstream connection that has been idle for longer is probed before it is used, as its peer may have closed
 /// it meanwhile. Under load none is, and the probe's system call is saved.
 pub const PROBE_AFTER_IDLE_MILLIS: u64 = 50;

@@ -14,6 +14,7 @@ use std::sync::atomic::{AtomicI32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use crate::limits::TENANT_STATUSES_MAX;
+use crate::split::{Destination, PerDestination};
 use crate::tenant::TenantId;
 
 /// The label that tenants share once there are too many.
@@ -75,6 +76,13 @@ impl Gauge {
     /// The number now.
     pub fn get(&self) -> u64 {
         self.0.load(Ordering::Relaxed)
+    }
+}
+
+impl PerDestination<Gauge> {
+    /// Of all destinations together.
+    pub fn total(&self) -> u64 {
+        self.iter().map(Gauge::get).sum()
     }
 }
 
@@ -243,7 +251,7 @@ pub struct CoreMetrics {
     /// Push requests whose body was read.
     pub requests: Counter,
     /// Their bodies' sizes, in bytes.
-    pub batch_bytes: Histogram,
+    pub batch_bytes: PerDestination<Histogram>,
     /// From a request's head to its answer, in seconds.
     pub request_duration: Histogram,
     /// What bodies inflated to, in bytes.
@@ -277,17 +285,17 @@ pub struct CoreMetrics {
     /// Upstream requests over a connection that had been used before.
     pub upstream_reused: Counter,
     /// Upstream connections open, those in use included.
-    pub upstream_open: Gauge,
+    pub upstream_open: PerDestination<Gauge>,
     /// Upstream connections idle.
-    pub upstream_idle: Gauge,
+    pub upstream_idle: PerDestination<Gauge>,
     /// Bytes of elements sent to the upstream.
     pub upstream_bytes: Counter,
     /// From a fragment's request's head to the start of its upstream request, in seconds.
     pub lane_wait: Histogram,
     /// Lanes that exist.
-    pub lanes: Gauge,
+    pub lanes: PerDestination<Gauge>,
     /// Fragments that wait in them.
-    pub lanes_waiting: Gauge,
+    pub lanes_waiting: PerDestination<Gauge>,
     /// Times that this core rang another's doorbell.
     pub doorbells_rung: Counter,
     rejections: [Counter; Rejection::ALL.len()],
@@ -304,7 +312,7 @@ impl CoreMetrics {
             connections_timed_out: Counter::default(),
             connections_open: Gauge::default(),
             requests: Counter::default(),
-            batch_bytes: Histogram::new(BATCH_BYTES),
+            batch_bytes: PerDestination::new(|_| Histogram::new(BATCH_BYTES)),
             request_duration: Histogram::new(SECONDS),
             inflated_bytes: Counter::default(),
             series: Counter::default(),
@@ -321,12 +329,12 @@ impl CoreMetrics {
             upstream_retries: Counter::default(),
             upstream_opened: Counter::default(),
             upstream_reused: Counter::default(),
-            upstream_open: Gauge::default(),
-            upstream_idle: Gauge::default(),
+            upstream_open: PerDestination::default(),
+            upstream_idle: PerDestination::default(),
             upstream_bytes: Counter::default(),
             lane_wait: Histogram::new(SECONDS),
-            lanes: Gauge::default(),
-            lanes_waiting: Gauge::default(),
+            lanes: PerDestination::default(),
+            lanes_waiting: PerDestination::default(),
             doorbells_rung: Counter::default(),
             rejections: [const { Counter(AtomicU64::new(0)) }; Rejection::ALL.len()],
             upstream_outcomes: [const { Counter(AtomicU64::new(0)) }; UpstreamClass::ALL.len()],
@@ -445,7 +453,7 @@ impl TenantMetrics {
 #[derive(Debug)]
 pub struct Metrics {
     cores: Box<[CoreMetrics]>,
-    tenants: Mutex<Tenants>,
+    tenants: PerDestination<Mutex<Tenants>>,
     tenants_max: usize,
     include_tenant: bool,
 }
@@ -469,7 +477,7 @@ impl Metrics {
     pub fn new(cores: usize, tenants_max: usize, include_tenant: bool) -> Self {
         Self {
             cores: (0..cores.max(1)).map(|_| CoreMetrics::new()).collect(),
-            tenants: Mutex::default(),
+            tenants: PerDestination::default(),
             tenants_max,
             include_tenant,
         }
@@ -486,10 +494,12 @@ impl Metrics {
         &self.cores
     }
 
-    /// Where `core` counts what concerns `tenant`. Takes a lock: to be kept, not to be asked for again and again.
-    pub fn tenant(&self, core: usize, tenant: &TenantId) -> Arc<TenantMetrics> {
+    /// Where `core` counts what concerns `tenant`'s data for a destination. Takes a lock: to be kept, not to be asked
+    /// for again and again.
+    pub fn tenant(&self, core: usize, destination: Destination, tenant: &TenantId) -> Arc<TenantMetrics> {
         let label: Arc<str> = if self.include_tenant { tenant.as_str().into() } else { "".into() };
-        let mut tenants = self.tenants.lock().unwrap_or_else(PoisonError::into_inner);
+        let tenants = self.tenants.of(destination);
+        let mut tenants = tenants.lock().unwrap_or_else(PoisonError::into_inner);
         let label = if !self.include_tenant || tenants.knows(&label) {
             label
         } else if tenants.labels < self.tenants_max {
@@ -503,10 +513,10 @@ impl Metrics {
         Arc::clone(counters)
     }
 
-    /// All tenants' labels with their counters, in the labels' order: a label comes once for each core that counts
-    /// under it.
-    pub fn tenants(&self) -> Vec<(Arc<str>, Arc<TenantMetrics>)> {
-        let tenants = self.tenants.lock().unwrap_or_else(PoisonError::into_inner);
+    /// All labels of a destination's tenants with their counters, in the labels' order: a label comes once for each
+    /// core that counts under it.
+    pub fn tenants(&self, destination: Destination) -> Vec<(Arc<str>, Arc<TenantMetrics>)> {
+        let tenants = self.tenants.of(destination).lock().unwrap_or_else(PoisonError::into_inner);
         let all = tenants.by_label.iter();
         all.map(|((label, _), counters)| (Arc::clone(label), Arc::clone(counters))).collect()
     }
@@ -536,10 +546,13 @@ mod tests {
     fn the_first_tenants_of_the_process_have_labels_and_the_others_share_one() {
         let metrics = Metrics::new(2, 3, true);
         for (core, id) in [(0, "a"), (1, "b"), (0, "c"), (0, "d"), (1, "e"), (1, "a"), (0, "f")] {
-            metrics.tenant(core, &tenant(id)).received(1, 1);
+            metrics.tenant(core, Destination::Metrics, &tenant(id)).received(1, 1);
         }
-        let labels: Vec<_> =
-            metrics.tenants().iter().map(|(label, t)| (label.to_string(), t.series.get())).collect();
+        let labels: Vec<_> = metrics
+            .tenants(Destination::Metrics)
+            .iter()
+            .map(|(label, t)| (label.to_string(), t.series.get()))
+            .collect();
         let expected = [(OTHER_TENANTS, 2), (OTHER_TENANTS, 1), ("a", 1), ("a", 1), ("b", 1), ("c", 1)];
         assert_eq!(labels, expected.map(|(label, n)| (label.to_owned(), n)));
     }
@@ -548,16 +561,25 @@ mod tests {
     fn counters_are_the_same_for_one_core_and_others_for_another() {
         let metrics = Metrics::new(2, 1, true);
         for id in ["a", "past-the-bound"].map(tenant) {
-            assert!(Arc::ptr_eq(&metrics.tenant(0, &id), &metrics.tenant(0, &id)));
-            assert!(!Arc::ptr_eq(&metrics.tenant(0, &id), &metrics.tenant(1, &id)));
+            assert!(Arc::ptr_eq(
+                &metrics.tenant(0, Destination::Metrics, &id),
+                &metrics.tenant(0, Destination::Metrics, &id)
+            ));
+            assert!(!Arc::ptr_eq(
+                &metrics.tenant(0, Destination::Metrics, &id),
+                &metrics.tenant(1, Destination::Metrics, &id)
+            ));
         }
     }
 
     #[test]
     fn tenants_are_not_told_apart_unless_asked_for() {
         let metrics = Metrics::new(1, 0, false);
-        assert!(Arc::ptr_eq(&metrics.tenant(0, &tenant("a")), &metrics.tenant(0, &tenant("b"))));
-        assert_eq!(&*metrics.tenants()[0].0, "");
+        assert!(Arc::ptr_eq(
+            &metrics.tenant(0, Destination::Metrics, &tenant("a")),
+            &metrics.tenant(0, Destination::Metrics, &tenant("b"))
+        ));
+        assert_eq!(&*metrics.tenants(Destination::Metrics)[0].0, "");
     }
 
     #[test]

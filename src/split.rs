@@ -29,8 +29,11 @@ use bytes::Bytes;
 
 use crate::limits::SCRATCH_BYTES_MAX;
 use crate::tenant::{TenantError, TenantId, TenantRules};
+use crate::wire::inflate::{InflateError, Inflater};
 use crate::wire::remote_write_v1::Malformed;
-use crate::wire::snappy::{Deflater, Inflater, SnappyError};
+use crate::wire::snappy::Deflater;
+
+pub use crate::wire::inflate::Compression;
 
 use tenants::{Resolver, Tenants};
 
@@ -41,11 +44,59 @@ pub enum Protocol {
     RemoteWriteV1,
 }
 
-/// How a body is compressed. Parts always go on as snappy blocks.
+impl Protocol {
+    /// Where it goes.
+    pub fn destination(self) -> Destination {
+        match self {
+            Self::RemoteWriteV1 => Destination::Metrics,
+        }
+    }
+
+    /// Whether its senders are told how much was written; where the specification doesn't have it, they must not be.
+    pub fn tells_written(self) -> bool {
+        match self {
+            Self::RemoteWriteV1 => false,
+        }
+    }
+}
+
+/// An upstream of its own.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Compression {
-    /// Snappy's block format.
-    Snappy,
+pub enum Destination {
+    /// Series: the setting `target`.
+    Metrics,
+    /// Loki's streams: the setting `target_loki`.
+    Logs,
+}
+
+impl Destination {
+    /// All of them, in the order of their numbers.
+    pub const ALL: [Self; 2] = [Self::Metrics, Self::Logs];
+}
+
+/// One of something for each [`Destination`].
+#[derive(Clone, Debug, Default)]
+pub struct PerDestination<T>([T; Destination::ALL.len()]);
+
+impl<T> PerDestination<T> {
+    /// Makes one for each.
+    pub fn new(make: impl FnMut(Destination) -> T) -> Self {
+        Self(Destination::ALL.map(make))
+    }
+
+    /// The one for `destination`.
+    pub fn of(&self, destination: Destination) -> &T {
+        let [metrics, logs] = &self.0;
+        match destination {
+            Destination::Metrics => metrics,
+            Destination::Logs => logs,
+        }
+    }
+
+    /// All of them, in the order of their numbers.
+    pub fn iter(&self) -> impl Iterator<Item = &T> {
+        self.0.iter()
+    }
 }
 
 /// A request's body, as it came in.
@@ -187,9 +238,9 @@ pub struct HaReplica {
 /// A request that cannot be split: always the sender's fault, and no retry will help.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum SplitError {
-    /// The body is too large once inflated, or not a snappy block.
+    /// The body is too large once inflated, or not what its encoding says.
     #[error(transparent)]
-    Snappy(#[from] SnappyError),
+    Inflate(#[from] InflateError),
     /// The inflated body is not a `WriteRequest`.
     #[error(transparent)]
     Malformed(#[from] Malformed),
@@ -232,8 +283,8 @@ impl SplitError {
     /// One word for logs and metrics.
     pub fn reason(&self) -> &'static str {
         match self {
-            Self::Snappy(SnappyError::TooLarge { .. }) => "too_large",
-            Self::Snappy(_) => "bad_snappy",
+            Self::Inflate(error) if error.is_too_large() => "too_large",
+            Self::Inflate(_) => "bad_compression",
             Self::Malformed(_) => "bad_protobuf",
             Self::Empty => "empty",
             Self::TooManyFields { .. } | Self::TooManyScalars { .. } => "too_many_fields",
@@ -329,15 +380,16 @@ impl Splitter {
         rules: &SplitRules<'_>,
         source: Option<&str>,
     ) -> Result<Scan, SplitError> {
-        let Body { protocol, compression: Compression::Snappy, bytes } = body;
-        let header = self.inflater.inflate(&bytes, rules.limits.inflated_bytes_max)?;
+        let Body { protocol, compression, bytes } = body;
+        let elements_at = self.inflater.inflate(&bytes, compression, rules.limits.inflated_bytes_max)?;
         let inflated = self.inflater.bytes();
-        let resolver = Resolver::new(rules, source, &mut self.tenants, inflated.len());
+        let mut resolver = Resolver::new(rules, source, &mut self.tenants, inflated.len());
+        resolver.elements_can_pass = elements_at.is_some();
         let scan = match protocol {
             Protocol::RemoteWriteV1 => remote_write_v1::find(inflated, resolver, &mut self.series)?,
         };
         if scan.passthrough {
-            self.passthrough = Some(bytes.slice(header.elements_at..));
+            self.passthrough = elements_at.map(|at| bytes.slice(at..));
         }
         self.protocol = Some(protocol);
         Ok(scan)

@@ -25,6 +25,7 @@ use crate::queue::commons::Commons;
 use crate::queue::fragment::Message;
 use crate::queue::mailbox::{Mailbox, Post};
 use crate::signal::{self, Wish};
+use crate::split::{Destination, PerDestination};
 
 /// Why the server did not start, or ended without having been asked to.
 #[derive(Debug, thiserror::Error)]
@@ -78,7 +79,7 @@ struct Server {
     ended: Receiver<(usize, String)>,
     threads: Vec<JoinHandle<()>>,
     admin: Vec<Admin>,
-    _resolver: Resolver,
+    _resolvers: [Resolver; 2],
 }
 
 impl Server {
@@ -92,12 +93,8 @@ impl Server {
         let commons = Commons::new(cores, plan.limits.in_flight_bytes_max, plan.concurrency, connections_max);
         let metrics = Arc::new(Metrics::new(cores, plan.limits.tenants_max, plan.metrics_include_tenant));
         let admin = start_admin(plan, &metrics, &commons, driver)?;
-        let resolver = Resolver::start(Question {
-            host: plan.target.host.clone(),
-            port: plan.target.port,
-            ipv6: plan.enable_ipv6,
-            interval: plan.resolve_interval,
-        })?;
+        let resolvers = [resolver(plan, Destination::Metrics)?, resolver(plan, Destination::Logs)?];
+        let addresses = PerDestination::new(|to| resolvers[to as usize].addresses());
         let directory = Directory::new(cores, plan.max_conns_per_host);
         let mut boxes = Vec::with_capacity(cores);
         let mut posts = Vec::with_capacity(cores);
@@ -120,7 +117,7 @@ impl Server {
                 posts: posts.clone(),
                 plan: Arc::clone(plan),
                 commons: Arc::clone(&commons),
-                addresses: resolver.addresses(),
+                addresses: addresses.clone(),
                 directory: Arc::clone(&directory),
                 metrics: Arc::clone(&metrics),
                 drained: drained_by.clone(),
@@ -128,8 +125,8 @@ impl Server {
             };
             threads.push(thread::start(seed, Link { listener, mailbox, bell })?);
         }
-        tracing::warn!(address = %bound, target = %plan.target.host_header, cores, driver = driver.name(), "listening");
-        Ok(Self { commons, posts, drained, ended, threads, admin, _resolver: resolver })
+        tracing::warn!(address = %bound, target = %plan.targets.of(Destination::Metrics).host_header, cores, driver = driver.name(), "listening");
+        Ok(Self { commons, posts, drained, ended, threads, admin, _resolvers: resolvers })
     }
 
     /// Waits until a signal asks us to leave.
@@ -178,6 +175,16 @@ impl Server {
 #[expect(clippy::disallowed_methods, reason = "this is the main thread, which has nothing else to do")]
 fn pause(notice: Duration) {
     std::thread::sleep(notice);
+}
+
+fn resolver(plan: &Plan, destination: Destination) -> io::Result<Resolver> {
+    let target = plan.targets.of(destination);
+    Resolver::start(Question {
+        host: target.host.clone(),
+        port: target.port,
+        ipv6: plan.enable_ipv6,
+        interval: plan.resolve_interval,
+    })
 }
 
 fn probe(plan: &Plan) -> Result<Driver, Failure> {

@@ -20,11 +20,10 @@
 use std::fmt::Write as _;
 use std::time::Duration;
 
-use crate::http::Refusal;
+use crate::http::{Refusal, Written};
 use crate::limits::{ERROR_BODY_BYTES_MAX, OVERLOAD_RETRY_AFTER_SECS, REASON_BYTES_MIN};
 use crate::split::{Refused, SplitError};
 use crate::tenant::TenantId;
-use crate::wire::snappy::SnappyError;
 
 /// Who an outcome comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,6 +45,8 @@ pub struct Outcome {
     pub status: u16,
     /// How long to wait before a retry, in seconds, when that was said.
     pub retry_after_secs: Option<u32>,
+    /// What the upstream says to have stored.
+    pub written: Option<Written>,
     /// The upstream's body, or the reason; at most [`ERROR_BODY_BYTES_MAX`] bytes.
     pub message: Box<str>,
 }
@@ -59,24 +60,19 @@ impl Outcome {
     /// The upstream answered with `status` and `body`, of which the first [`ERROR_BODY_BYTES_MAX`] bytes are kept;
     /// bytes that are not UTF-8 are replaced.
     pub fn upstream(status: u16, retry_after_secs: Option<u32>, body: &[u8]) -> Self {
-        Self { source: Source::Upstream, status, retry_after_secs, message: text_of(body) }
+        Self { source: Source::Upstream, status, retry_after_secs, written: None, message: text_of(body) }
     }
 
     /// No connection, or one that broke before the answer was complete: whether it was stored is not known.
     pub fn unreachable(reason: &str) -> Self {
         let message = format!("the upstream could not be reached: {reason}");
-        Self {
-            source: Source::Upstream,
-            status: 502,
-            retry_after_secs: None,
-            message: text_of(message.as_bytes()),
-        }
+        Self::upstream(502, None, message.as_bytes())
     }
 
     /// No answer within the time set (`after`): whether it was stored is not known.
     pub fn timed_out(after: Duration) -> Self {
         let message = format!("the upstream did not answer within {after:?}");
-        Self { source: Source::Upstream, status: 504, retry_after_secs: None, message: message.into() }
+        Self::upstream(504, None, message.as_bytes())
     }
 
     /// It was not sent, because a limit of ours on work in progress is reached.
@@ -84,9 +80,7 @@ impl Outcome {
         let message = format!("overloaded: {reason}");
         Self {
             source: Source::Us,
-            status: 503,
-            retry_after_secs: Some(OVERLOAD_RETRY_AFTER_SECS),
-            message: text_of(message.as_bytes()),
+            ..Self::upstream(503, Some(OVERLOAD_RETRY_AFTER_SECS), message.as_bytes())
         }
     }
 
@@ -118,6 +112,8 @@ pub struct Answer {
     pub status: u16,
     /// `Retry-After`, in seconds.
     pub retry_after_secs: Option<u32>,
+    /// What the upstreams say to have stored, all parts together; `None` if none of them says.
+    pub written: Option<Written>,
     /// The body: plain text, empty or one short line of ours or what an upstream said; at most
     /// [`ERROR_BODY_BYTES_MAX`] bytes.
     pub body: String,
@@ -135,7 +131,7 @@ impl Answer {
     }
 
     fn new(status: u16, body: String) -> Self {
-        Self { status, retry_after_secs: None, body, allow: None, close: false }
+        Self { status, retry_after_secs: None, written: None, body, allow: None, close: false }
     }
 }
 
@@ -208,8 +204,10 @@ pub fn conclude<'a>(
     refused: &Refused,
     accept_all: bool,
 ) -> Answer {
+    let reports = parts.clone().into_iter().filter_map(|(_, outcome)| outcome.written);
+    let written = reports.reduce(|sum, part| sum + part);
     if accept_all {
-        return Answer::new(204, String::new());
+        return Answer { written, ..Answer::new(204, String::new()) };
     }
     let survey =
         parts.clone().into_iter().fold(Survey::default(), |survey, (_, outcome)| survey.take(outcome));
@@ -224,7 +222,7 @@ pub fn conclude<'a>(
         }
         _ => (400, cut(&describe(refused), ERROR_BODY_BYTES_MAX).to_owned()),
     };
-    Answer { retry_after_secs: survey.retry_after_secs, ..Answer::new(status, body) }
+    Answer { retry_after_secs: survey.retry_after_secs, written, ..Answer::new(status, body) }
 }
 
 /// One line that names each failed tenant with its status and reason, and the refused series, as far as they fit.
@@ -361,10 +359,9 @@ impl From<&Refusal> for Answer {
 impl From<&SplitError> for Answer {
     fn from(error: &SplitError) -> Self {
         let status = match error {
-            SplitError::Snappy(SnappyError::TooLarge { .. })
-            | SplitError::TooManyFields { .. }
-            | SplitError::TooManyTenants { .. } => 413,
-            SplitError::Snappy(_)
+            SplitError::Inflate(error) if error.is_too_large() => 413,
+            SplitError::TooManyFields { .. } | SplitError::TooManyTenants { .. } => 413,
+            SplitError::Inflate(_)
             | SplitError::Malformed(_)
             | SplitError::Empty
             | SplitError::TooManyScalars { .. }

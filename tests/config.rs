@@ -10,6 +10,7 @@ use std::process::{Command, Output};
 use std::time::Duration;
 
 use tenantry::config::{ConfigMistakes, KEYS, Plan, parse, print_defaults};
+use tenantry::split::Destination;
 use tenantry::tenant::{IdRules, Policy, TenantId};
 
 const SEED: &str = "tests/fixtures/seed-cortex-tenant.yml";
@@ -38,7 +39,9 @@ fn embedded(manifest: &str, name: &str) -> String {
 
 fn upstream_path(plan: &Plan, tenant: &str) -> String {
     let mut path = Vec::new();
-    plan.target.path_for(&TenantId::new(tenant, plan.tenant.id_rules).unwrap(), &mut path);
+    plan.targets
+        .of(Destination::Metrics)
+        .path_for(&TenantId::new(tenant, plan.tenant.id_rules).unwrap(), &mut path);
     String::from_utf8(path).unwrap()
 }
 
@@ -49,8 +52,14 @@ fn the_configuration_of_a_cortex_tenant_in_kubernetes_starts_unchanged() {
     assert_eq!(plan.listen_pprof.unwrap().to_string(), "0.0.0.0:7008");
     assert_eq!(plan.listen_metrics.to_string(), "0.0.0.0:9090");
     assert!(plan.metrics_include_tenant && !plan.metadata && !plan.accept_all);
-    assert_eq!((&*plan.target.host, plan.target.port), ("thanos-routing-receiver.monitoring.svc", 19291));
-    assert_eq!(plan.target.host_header, "thanos-routing-receiver.monitoring.svc:19291");
+    assert_eq!(
+        (&*plan.targets.of(Destination::Metrics).host, plan.targets.of(Destination::Metrics).port),
+        ("thanos-routing-receiver.monitoring.svc", 19291)
+    );
+    assert_eq!(
+        plan.targets.of(Destination::Metrics).host_header,
+        "thanos-routing-receiver.monitoring.svc:19291"
+    );
     assert_eq!(upstream_path(&plan, "grafana"), "/api/v1/receive");
     assert_eq!((plan.timeout, plan.idle_timeout), (Duration::from_secs(10), Duration::from_secs(60)));
     assert_eq!(plan.timeout_shutdown, Duration::from_secs(10));
@@ -106,7 +115,10 @@ fn every_key_of_cortex_tenant_means_what_it_meant() {
     assert_eq!(plan.listen_pprof.unwrap().to_string(), "127.0.0.1:6060");
     assert_eq!(plan.listen_metrics.to_string(), "192.0.2.1:9100");
     assert!(plan.metrics_include_tenant && plan.enable_ipv6 && plan.metadata && plan.log_response_errors);
-    assert_eq!((&*plan.target.host, plan.target.port), ("mimir.example", 8080));
+    assert_eq!(
+        (&*plan.targets.of(Destination::Metrics).host, plan.targets.of(Destination::Metrics).port),
+        ("mimir.example", 8080)
+    );
     assert_eq!(upstream_path(&plan, "a"), "/api/v1/push");
     assert_eq!(plan.log_level, tracing::level_filters::LevelFilter::INFO);
     assert_eq!(plan.timeout, Duration::from_secs(90));

@@ -13,7 +13,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("split", &["limits", "tenant", "wire"]),
     ("verdict", &["http", "limits", "split", "tenant", "wire"]),
     ("http", &["limits", "verdict"]),
-    ("metrics", &["limits", "tenant"]),
+    ("metrics", &["limits", "split", "tenant"]),
     ("log.rs", &["limits"]),
     ("config", &["limits", "split", "tenant"]),
     ("cli.rs", &["config"]),
@@ -29,10 +29,13 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "wire",
         ],
     ),
-    ("admin", &["http", "limits", "metrics", "queue", "tenant"]),
+    ("admin", &["http", "limits", "metrics", "queue", "split", "tenant"]),
     ("signal.rs", &[]),
     ("program.rs", &["cli", "config", "log", "supervisor"]),
-    ("supervisor.rs", &["admin", "config", "core", "egress", "limits", "metrics", "queue", "signal"]),
+    (
+        "supervisor.rs",
+        &["admin", "config", "core", "egress", "limits", "metrics", "queue", "signal", "split"],
+    ),
 ];
 
 /// Pure: no I/O, no runtime, no unsafe.

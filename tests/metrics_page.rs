@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use tenantry::admin::{Admin, Pages};
 use tenantry::metrics::{Metrics, Rejection};
 use tenantry::queue::commons::Commons;
+use tenantry::split::Destination;
 use tenantry::tenant::{IdRules, TenantId};
 
 /// Prometheus with one target; ended when dropped.
@@ -83,9 +84,9 @@ fn counted() -> Arc<Metrics> {
     let metrics = Arc::new(Metrics::new(2, 10, true));
     let hostile = TenantId::new("a\"b{}=,#", IdRules::Thanos).unwrap();
     for core in [0, 1] {
-        metrics.core(core).batch_bytes.observe(700.0);
+        metrics.core(core).batch_bytes.of(Destination::Metrics).observe(700.0);
         metrics.core(core).rejected(Rejection::Memory);
-        let tenant = metrics.tenant(core, &hostile);
+        let tenant = metrics.tenant(core, Destination::Metrics, &hostile);
         tenant.received(3, 4);
         tenant.answered(200, 7.0);
         tenant.failed();

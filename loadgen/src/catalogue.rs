@@ -3,6 +3,7 @@
 
 use bytes::Bytes;
 
+use crate::proto::{MetricMetadata, MetricType};
 use crate::random::Random;
 
 /// How the values of a metric look.
@@ -81,6 +82,126 @@ const FAMILIES: &[Family] = &[
     ("up", Values::Flag, "", &[]),
 ];
 
+/// What is known of each family: its type and its help text, as its exporter gives them.
+const METADATA: &[(&str, MetricType, &str)] = &[
+    ("container_cpu_cfs_periods_total", MetricType::Counter, "Elapsed enforcement periods."),
+    ("container_cpu_cfs_throttled_periods_total", MetricType::Counter, "Periods in which CPU was throttled."),
+    ("container_cpu_usage_seconds_total", MetricType::Counter, "CPU time consumed, in seconds."),
+    ("container_fs_reads_bytes_total", MetricType::Counter, "Bytes read from the device."),
+    ("container_fs_writes_bytes_total", MetricType::Counter, "Bytes written to the device."),
+    ("container_memory_cache", MetricType::Gauge, "Bytes of page cache."),
+    ("container_memory_rss", MetricType::Gauge, "Resident set size in bytes."),
+    ("container_memory_usage_bytes", MetricType::Gauge, "Memory in use, whenever it was last touched."),
+    ("container_memory_working_set_bytes", MetricType::Gauge, "The working set in bytes."),
+    ("container_network_receive_bytes_total", MetricType::Counter, "Bytes received."),
+    ("container_network_transmit_bytes_total", MetricType::Counter, "Bytes transmitted."),
+    ("container_start_time_seconds", MetricType::Gauge, "When the container started, in Unix time."),
+    ("go_gc_duration_seconds", MetricType::Summary, "Pauses of garbage collection cycles."),
+    ("go_goroutines", MetricType::Gauge, "Goroutines that exist."),
+    ("go_memstats_alloc_bytes", MetricType::Gauge, "Bytes allocated in heap and in use."),
+    ("go_memstats_heap_inuse_bytes", MetricType::Gauge, "Heap bytes in spans in use."),
+    ("grpc_server_handled_total", MetricType::Counter, "RPCs completed, whatever their result."),
+    ("http_request_duration_seconds", MetricType::Histogram, "Latency of HTTP requests."),
+    ("http_requests_total", MetricType::Counter, "HTTP requests by status."),
+    ("kube_pod_container_resource_limits", MetricType::Gauge, "Limits of a container's resources."),
+    ("kube_pod_container_resource_requests", MetricType::Gauge, "Resources that a container asks for."),
+    ("kube_pod_container_status_ready", MetricType::Gauge, "Whether the readiness check succeeded."),
+    ("kube_pod_container_status_restarts_total", MetricType::Counter, "Restarts of the container."),
+    ("kube_pod_created", MetricType::Gauge, "When the pod was made, in Unix time."),
+    ("kube_pod_info", MetricType::Gauge, "What is known about the pod."),
+    ("kube_pod_status_phase", MetricType::Gauge, "The phase that the pod is in."),
+    ("node_cpu_seconds_total", MetricType::Counter, "Seconds that the CPUs spent in each mode."),
+    ("node_filesystem_avail_bytes", MetricType::Gauge, "Space left for users who are not root."),
+    ("node_load1", MetricType::Gauge, "Load over a minute."),
+    ("node_memory_MemAvailable_bytes", MetricType::Gauge, "MemAvailable of /proc/meminfo."),
+    ("process_cpu_seconds_total", MetricType::Counter, "User and system CPU time in seconds."),
+    ("process_open_fds", MetricType::Gauge, "Open file descriptors."),
+    ("process_resident_memory_bytes", MetricType::Gauge, "Resident memory in bytes."),
+    ("scrape_duration_seconds", MetricType::Gauge, "How long the scrape took."),
+    ("up", MetricType::Gauge, "Whether the scrape succeeded."),
+    ("http_server_duration_seconds", MetricType::Histogram, "Latency of requests by handler."),
+    ("http_server_queue_seconds", MetricType::Histogram, "How long requests wait for a worker."),
+    ("http_server_request_size_bytes", MetricType::Histogram, "Size of requests."),
+    ("http_server_response_size_bytes", MetricType::Histogram, "Size of responses."),
+    ("http_server_clock_offset_seconds", MetricType::GaugeHistogram, "How far clients' clocks are off."),
+];
+
+/// What Prometheus sends about the catalogue's families once a minute.
+pub(crate) fn metadata() -> Vec<MetricMetadata> {
+    let entry = |&(name, kind, help): &(&'static str, MetricType, &'static str)| MetricMetadata {
+        r#type: kind as i32,
+        metric_family_name: Bytes::from_static(name.as_bytes()),
+        help: Bytes::from_static(help.as_bytes()),
+        unit: Bytes::new(),
+    };
+    METADATA.iter().map(entry).collect()
+}
+
+/// A native histogram of the catalogue.
+#[derive(Clone, Debug)]
+pub(crate) struct NativeMetric {
+    pub(crate) name: Bytes,
+    /// The label that tells the family's series apart.
+    pub(crate) variant: (Bytes, Bytes),
+    /// Whether it has values below zero, and so is a gauge histogram.
+    pub(crate) signed: bool,
+}
+
+/// Names of native histograms, and whether they are signed.
+const NATIVE_FAMILIES: &[(&str, bool)] = &[
+    ("http_server_clock_offset_seconds", true),
+    ("http_server_duration_seconds", false),
+    ("http_server_queue_seconds", false),
+    ("http_server_request_size_bytes", false),
+    ("http_server_response_size_bytes", false),
+];
+
+/// The label that tells the series of a native histogram apart.
+const NATIVE_LABEL: &str = "handler";
+
+/// What a service's handlers are called.
+const HANDLERS: &[&str] = &[
+    "/",
+    "/api/v1/accounts",
+    "/api/v1/accounts/{id}",
+    "/api/v1/carts",
+    "/api/v1/carts/{id}",
+    "/api/v1/carts/{id}/items",
+    "/api/v1/events",
+    "/api/v1/invoices",
+    "/api/v1/invoices/{id}",
+    "/api/v1/orders",
+    "/api/v1/orders/{id}",
+    "/api/v1/payments",
+    "/api/v1/payments/{id}",
+    "/api/v1/products",
+    "/api/v1/products/{id}",
+    "/api/v1/search",
+    "/api/v1/sessions",
+    "/api/v1/users",
+    "/healthz",
+    "/metrics",
+    "/readyz",
+];
+
+/// Every native histogram of the catalogue: at least as many as there are [`metrics`], so that any series of a target
+/// can be one and still be the only one of its name and label.
+pub(crate) fn native_metrics() -> Vec<NativeMetric> {
+    let family = |&(name, signed): &(&'static str, bool)| {
+        HANDLERS.iter().map(move |handler| NativeMetric {
+            name: Bytes::from_static(name.as_bytes()),
+            variant: (Bytes::from_static(NATIVE_LABEL.as_bytes()), Bytes::from_static(handler.as_bytes())),
+            signed,
+        })
+    };
+    NATIVE_FAMILIES.iter().flat_map(family).collect()
+}
+
+/// Names of the labels that tell a family's series apart.
+pub(crate) fn variant_labels() -> impl Iterator<Item = &'static str> {
+    FAMILIES.iter().map(|&(_, _, label, _)| label).chain(std::iter::once(NATIVE_LABEL))
+}
+
 /// Every metric of the catalogue, a family's variants one after the other.
 pub(crate) fn metrics() -> Vec<Metric> {
     let mut metrics = Vec::new();
@@ -151,3 +272,30 @@ pub(crate) const MORE_LABELS: &[(&str, &[&str])] = &[
     ("version", &["v1.18.2", "v2.4.0", "v2.4.1"]),
     ("zone", &["a", "b", "c"]),
 ];
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn every_family_is_described_once() {
+        let classic = FAMILIES.iter().map(|&(name, ..)| {
+            let base = name.strip_prefix("http_request_duration_seconds");
+            if base.is_some() { "http_request_duration_seconds" } else { name }
+        });
+        let families: BTreeSet<_> = classic.chain(NATIVE_FAMILIES.iter().map(|&(name, _)| name)).collect();
+        let described: BTreeSet<_> = METADATA.iter().map(|&(name, ..)| name).collect();
+        assert_eq!(described, families);
+        assert_eq!(described.len(), metadata().len());
+    }
+
+    #[test]
+    fn any_series_of_a_target_can_be_native() {
+        let native = native_metrics();
+        assert!(native.len() >= metrics().len(), "{} and {}", native.len(), metrics().len());
+        let distinct: BTreeSet<_> = native.iter().map(|metric| (&metric.name, &metric.variant)).collect();
+        assert_eq!(distinct.len(), native.len());
+    }
+}

@@ -62,24 +62,25 @@ impl fmt::Display for Url {
 }
 
 impl Url {
-    /// A whole remote-write request, head and body in one buffer.
+    /// A whole POST, head and body in one buffer; `format` are the headers that tell what the body is.
     #[must_use]
-    pub fn push(&self, headers: &[(String, String)], block: &[u8]) -> Vec<u8> {
+    pub fn push(&self, format: &[(&str, &str)], headers: &[(String, String)], body: &[u8]) -> Vec<u8> {
         let mut head = format!(
-            "POST {} HTTP/1.1\r\nHost: {}\r\nUser-Agent: loadgen/{}\r\n\
-             Content-Type: application/x-protobuf\r\nContent-Encoding: snappy\r\n\
-             X-Prometheus-Remote-Write-Version: 0.1.0\r\nContent-Length: {}\r\n",
+            "POST {} HTTP/1.1\r\nHost: {}\r\nUser-Agent: loadgen/{}\r\nContent-Length: {}\r\n",
             self.path,
             self.authority,
             env!("CARGO_PKG_VERSION"),
-            block.len(),
+            body.len(),
         );
+        for (name, value) in format {
+            head.push_str(&format!("{name}: {value}\r\n"));
+        }
         for (name, value) in headers {
             head.push_str(&format!("{name}: {value}\r\n"));
         }
         head.push_str("\r\n");
         let mut message = head.into_bytes();
-        message.extend_from_slice(block);
+        message.extend_from_slice(body);
         message
     }
 }

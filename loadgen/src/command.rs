@@ -8,6 +8,7 @@ mod report;
 mod send;
 mod sink;
 mod text;
+mod verify;
 
 use std::io::{self, Write};
 use std::process::ExitCode;
@@ -24,6 +25,7 @@ pub(crate) fn run() -> ExitCode {
     let done = match Args::parse().command {
         Command::Send(args) => send::run(&args),
         Command::Sink(args) => sink::run(&args),
+        Command::Verify(args) => verify::run(&args),
         Command::Demo(args) => demo::run(&args),
         Command::Compare(args) => compare::run(&args),
         Command::Report(args) => report::run(&args),

@@ -19,7 +19,7 @@ use tenantry::tenant::{IdRules, Policy, TenantRules};
 use tenantry::wire::snappy::{Deflater, Inflater, SnappyError};
 use tenantry::wire::varint;
 
-use crate::fleet::{Fleet, FleetConfig, FleetError};
+use crate::fleet::{Fleet, FleetConfig, FleetError, Format};
 
 /// Most requests whose times are kept for a median.
 const REQUESTS_MAX: usize = 1_000_000;
@@ -89,14 +89,16 @@ pub enum FloorError {
 /// When the bodies cannot be built or split.
 pub fn floor(config: &FleetConfig, label_remove: bool, time: Duration) -> Result<Floor, FloorError> {
     let fleet = Fleet::build(config)?;
-    let blocks: Vec<Bytes> = fleet.senders.iter().flatten().map(|body| body.block.clone()).collect();
+    // Metadata names no tenant: there is nothing to split.
+    let bodies = || fleet.senders.iter().flatten().filter(|body| !body.shares.is_empty());
+    let blocks: Vec<Bytes> = bodies().map(|body| body.block.clone()).collect();
     let tenant = tenant_rules(config, label_remove);
     let rules = SplitRules { tenant: &tenant, metadata: false, ha: None, limits: LIMITS };
+    let rules = Rules { format: config.format, rules };
     let time = time / 3;
     let inflate_us = inflating(&blocks, time)?;
     let (scanned_us, taken_us) = splitting(&blocks, &rules, time)?;
     let deflate_us = deflating(&parts(&blocks, &rules)?, time)?;
-    let bodies = || fleet.senders.iter().flatten();
     Ok(Floor {
         bodies: blocks.len(),
         series: mean(bodies().map(|body| body.shares.iter().map(|(_, tally)| tally.series).sum())),
@@ -108,6 +110,21 @@ pub fn floor(config: &FleetConfig, label_remove: bool, time: Duration) -> Result
         split_us: (taken_us - deflate_us).max(0.0),
         deflate_us,
     })
+}
+
+/// How bodies are read and split.
+struct Rules<'a> {
+    format: Format,
+    rules: SplitRules<'a>,
+}
+
+impl Rules<'_> {
+    /// A block as the server would take it.
+    fn body(&self, block: &Bytes) -> Body {
+        match self.format {
+            Format::RemoteWrite1 => Body::snappy_v1(block.clone()),
+        }
+    }
 }
 
 /// What a configuration that names only the tenant's label comes to.
@@ -137,12 +154,12 @@ fn inflating(blocks: &[Bytes], time: Duration) -> Result<f64, FloorError> {
 }
 
 /// The splitter's two calls as a server makes them: scanning, which inflates first, and taking the parts.
-fn splitting(blocks: &[Bytes], rules: &SplitRules<'_>, time: Duration) -> Result<(f64, f64), FloorError> {
+fn splitting(blocks: &[Bytes], rules: &Rules<'_>, time: Duration) -> Result<(f64, f64), FloorError> {
     let mut splitter = Splitter::new();
     let (mut scanned, mut taken) = (Vec::new(), Vec::new());
     in_turn(blocks, time, |block| {
         let begin = cpu();
-        splitter.scan(Body::snappy_v1(block.clone()), rules, None)?;
+        splitter.scan(rules.body(block), &rules.rules, None)?;
         let middle = cpu();
         while let Some(part) = splitter.next_part() {
             black_box(part);
@@ -182,13 +199,13 @@ struct Parts {
     ends: Vec<usize>,
 }
 
-fn parts(blocks: &[Bytes], rules: &SplitRules<'_>) -> Result<Vec<Parts>, FloorError> {
+fn parts(blocks: &[Bytes], rules: &Rules<'_>) -> Result<Vec<Parts>, FloorError> {
     let mut splitter = Splitter::new();
     let mut inflater = Inflater::default();
     let mut requests = Vec::with_capacity(blocks.len());
     for block in blocks {
         let mut parts = Parts::default();
-        let passthrough = splitter.scan(Body::snappy_v1(block.clone()), rules, None)?.passthrough;
+        let passthrough = splitter.scan(rules.body(block), &rules.rules, None)?.passthrough;
         while let Some(part) = splitter.next_part().filter(|_| !passthrough) {
             let mut block = Vec::with_capacity(part.elements.len() + 5);
             varint::put(&mut block, u64::from(part.inflated_bytes));

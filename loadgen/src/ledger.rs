@@ -13,8 +13,15 @@ use crate::sink::{Snapshot, TenantCount};
 pub struct Entry {
     /// In requests that were answered 2xx.
     pub acknowledged: Tally,
-    /// In requests that were answered otherwise or not at all: some of it may have arrived, lawfully.
+    /// In attempts that left and were answered otherwise or not at all: some of it may have arrived, lawfully. What was sent
+    /// again counts for each such attempt, and once more as acknowledged if it was in the end.
     pub unsettled: Tally,
+    /// The part of `unsettled` that nobody vouches for: no answer, or 5xx. So much may be there twice.
+    pub doubtful: Tally,
+    /// In requests that were given up: the sender will never bring it again.
+    pub dropped: Tally,
+    /// In requests that were still to be sent again when the run ended.
+    pub abandoned: Tally,
 }
 
 /// How often each body of a sender was acknowledged, and how often it was not.
@@ -22,15 +29,28 @@ pub struct Entry {
 pub struct BodyCounts {
     /// Times answered 2xx, for each body.
     pub acknowledged: Vec<u64>,
-    /// Times answered otherwise or not at all.
+    /// Times sent and answered otherwise or not at all, attempt by attempt.
     pub unsettled: Vec<u64>,
+    /// Of these, times not answered, or answered 5xx.
+    pub doubtful: Vec<u64>,
+    /// Times given up.
+    pub dropped: Vec<u64>,
+    /// Times left when the run ended.
+    pub abandoned: Vec<u64>,
 }
 
 impl BodyCounts {
     /// Zeros for so many bodies.
     #[must_use]
     pub fn new(bodies: usize) -> Self {
-        Self { acknowledged: vec![0; bodies], unsettled: vec![0; bodies] }
+        let zeros = vec![0; bodies];
+        Self {
+            acknowledged: zeros.clone(),
+            unsettled: zeros.clone(),
+            doubtful: zeros.clone(),
+            dropped: zeros.clone(),
+            abandoned: zeros,
+        }
     }
 }
 
@@ -42,13 +62,15 @@ pub type Ledger = BTreeMap<String, Entry>;
 pub fn ledger(fleet: &Fleet, counts: &[BodyCounts]) -> Ledger {
     let mut entries = vec![Entry::default(); fleet.tenants.len()];
     for (bodies, counts) in fleet.senders.iter().zip(counts) {
-        for ((body, &acknowledged), &unsettled) in
-            bodies.iter().zip(&counts.acknowledged).zip(&counts.unsettled)
-        {
+        for (number, body) in bodies.iter().enumerate() {
+            let times = |counts: &[u64]| counts.get(number).copied().unwrap_or_default();
             for &(tenant, tally) in &body.shares {
                 if let Some(entry) = entries.get_mut(tenant) {
-                    entry.acknowledged += tally.times(acknowledged);
-                    entry.unsettled += tally.times(unsettled);
+                    entry.acknowledged += tally.times(times(&counts.acknowledged));
+                    entry.unsettled += tally.times(times(&counts.unsettled));
+                    entry.doubtful += tally.times(times(&counts.doubtful));
+                    entry.dropped += tally.times(times(&counts.dropped));
+                    entry.abandoned += tally.times(times(&counts.abandoned));
                 }
             }
         }
@@ -115,7 +137,7 @@ impl Comparison {
         for name in after.tenants.keys() {
             let known = name.strip_prefix(prefix).is_some_and(|tenant| ledger.contains_key(tenant));
             let count = since(name);
-            if !known && count != TenantCount::default() {
+            if !known && !is_nobodys(&count) {
                 lines.push(Line {
                     tenant: name.clone(),
                     acknowledged: Tally::default(),
@@ -157,8 +179,16 @@ fn difference(after: &TenantCount, before: &TenantCount) -> TenantCount {
     }
 }
 
+/// Whether nothing of a tenant that the ledger does not know is anybody's data: no requests, or metadata, which has no
+/// tenant of its own and which a server sends to one of its choice.
+fn is_nobodys(count: &TenantCount) -> bool {
+    let is_metadata = count.metadata > 0 || count.refused > 0;
+    *count == TenantCount::default()
+        || (is_metadata && count.stored == Tally::default() && count.misplaced == 0)
+}
+
 fn line(tenant: &str, entry: &Entry, count: &TenantCount) -> Line {
-    let Entry { acknowledged, unsettled } = *entry;
+    let Entry { acknowledged, unsettled, .. } = *entry;
     let stored = count.stored;
     let mut most = acknowledged;
     most += unsettled;
@@ -202,7 +232,7 @@ mod tests {
     }
 
     fn verdict(acknowledged: Tally, unsettled: Tally, stored: Tally) -> Verdict {
-        let ledger = Ledger::from([("a".to_owned(), Entry { acknowledged, unsettled })]);
+        let ledger = Ledger::from([("a".to_owned(), Entry { acknowledged, unsettled, ..Entry::default() })]);
         let before = snapshot(&[("x-a", tally(100, 7), 0)]);
         let mut after = tally(100, 7);
         after += stored;
@@ -226,12 +256,21 @@ mod tests {
 
     #[test]
     fn misplaced_stray_and_broken_fail_the_whole() {
-        let entry = Entry { acknowledged: tally(1, 1), unsettled: Tally::default() };
+        let entry = Entry { acknowledged: tally(1, 1), ..Entry::default() };
         let ledger = Ledger::from([("a".to_owned(), entry)]);
         let compare = |after: &Snapshot| Comparison::new(&ledger, &Snapshot::default(), after, "");
         assert!(compare(&snapshot(&[("a", tally(1, 1), 0)])).is_exact());
         assert!(!compare(&snapshot(&[("a", tally(1, 1), 1)])).holds());
         assert!(!compare(&snapshot(&[("a", tally(1, 1), 0), ("b", tally(1, 1), 0)])).holds());
+        let metadata = TenantCount { requests: 2, metadata: 37, ..TenantCount::default() };
+        let with = |count| {
+            let mut after = snapshot(&[("a", tally(1, 1), 0)]);
+            after.tenants.insert("default".to_owned(), count);
+            compare(&after).is_exact()
+        };
+        assert!(with(metadata), "metadata is nobody's");
+        assert!(!with(TenantCount { stored: tally(1, 1), ..metadata }));
+        assert!(!with(TenantCount { requests: 1, ..TenantCount::default() }), "an empty request");
         assert!(!compare(&Snapshot { broken: 1, ..snapshot(&[("a", tally(1, 1), 0)]) }).holds());
         assert!(!compare(&Snapshot::default()).holds());
     }

@@ -10,20 +10,35 @@
 //!                         └──────► ledger ◄─────────┘   sums of account, tenant by tenant
 //! ```
 //!
+//! Where sums don't tell enough, samples bear stamps, and what went wrong is told sample by sample:
+//!
+//! ```text
+//! stamped ──► (the server) ──► sink
+//!    │                          │
+//! journal ───────► audit ◄── full account
+//! ```
+//!
 //! Threads and blocking sockets are right here: a thread per connection costs the server nothing, and its
 //! latency figures hold no queue of ours.
 
 pub mod account;
+pub mod audit;
 mod catalogue;
 pub mod client;
 pub mod compare;
+pub mod duration;
 pub mod fleet;
 pub mod floor;
+pub mod full_account;
 pub mod http;
+pub mod journal;
 pub mod ledger;
 pub mod process;
 pub mod proto;
 mod random;
 pub mod report;
+pub mod runs;
 pub mod send;
 pub mod sink;
+pub mod stamp;
+pub mod stamped;

@@ -3,49 +3,56 @@
 //! Constraints that shaped it:
 //! - What is measured is the server: so a request is one buffer that exists before the clock starts, one write, and
 //!   an answer read by a parser that keeps nothing.
-//! - A sender has one request in flight, as a shard of Prometheus has.
+//! - A sender has one request in flight, as a shard of Prometheus has, and may do about answers what that does.
 //! - At a fixed rate a request's latency counts from when it *should* have left. Were it counted from when it did
-//!   leave, a server that stalls would stop the clock that measures it (coordinated omission).
+//!   leave, a server that stalls would stop the clock that measures it (coordinated omission). The plain time from
+//!   leaving to answer is kept beside it, as *service time*.
 
+mod meter;
+mod outcome;
 mod pace;
+mod retry;
 mod sender;
+mod tally;
 
-use std::collections::BTreeMap;
 use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use hdrhistogram::Histogram;
+use rustix::time::{ClockId, clock_gettime};
 
-use crate::account::Tally;
 use crate::client::Url;
 use crate::fleet::{Body, Fleet};
-use crate::ledger::{BodyCounts, Ledger, ledger};
-use crate::process::{Memory, Process};
+use crate::ledger::{BodyCounts, ledger};
+use crate::process::Process;
 
+use meter::Meter;
+pub use outcome::{MetadataOutcome, Outcome, ServerCost};
+pub use retry::Retry;
 use sender::Sender;
+use tally::Tally;
 
 /// How often the caller hears how it goes.
 const TICK: Duration = Duration::from_millis(200);
-
-/// How often memory is read.
-const MEMORY_INTERVAL: Duration = Duration::from_secs(1);
 
 /// What to send where, and for how long.
 #[derive(Clone, Debug)]
 pub struct SendConfig {
     /// The server.
     pub url: Url,
-    /// Headers besides those of remote write.
+    /// Headers besides those of the fleet's format.
     pub headers: Vec<(String, String)>,
-    /// Stops after this time; None for no such bound.
+    /// Stops after this time; None for no such bound. At a fixed rate, requests that were due before are still sent.
     pub duration: Option<Duration>,
-    /// Stops after so many requests of all senders together; None for no such bound.
+    /// Stops after so many requests of all senders together, metadata among them; None for no such bound.
     pub requests: Option<u64>,
-    /// Requests per second of all senders together; None to send the next as soon as the last is answered.
+    /// Requests per second of all senders together; None to send the next as soon as the last is answered. There may be
+    /// more senders than the rate needs: each has its turn.
     pub rate: Option<f64>,
+    /// Whether a request that failed is sent again.
+    pub retry: Retry,
     /// How long a sender waits for an answer.
     pub timeout: Duration,
     /// The server's process, to tell what the requests cost it.
@@ -57,89 +64,16 @@ pub struct SendConfig {
 pub struct Progress {
     /// Requests that senders have claimed, and one for each sender that found none left.
     claimed: AtomicU64,
-    /// Requests that are over, whatever came of them.
+    /// Requests that are over, whatever came of them. Metadata counts here and below.
     pub answered: AtomicU64,
     /// Those answered with 2xx.
     pub acknowledged: AtomicU64,
+    /// How often a request was sent again.
+    pub retries: AtomicU64,
     /// Series in them.
     pub series: AtomicU64,
     /// Set it, and senders stop after the request that they are at.
     pub stop: AtomicBool,
-}
-
-/// What came of it all.
-#[derive(Clone, Debug)]
-pub struct Outcome {
-    /// From the first request to the last answer.
-    pub elapsed: Duration,
-    /// Requests that are over, whatever came of them.
-    pub requests: u64,
-    /// How often each status came; 0 stands for no answer.
-    pub statuses: BTreeMap<u16, u64>,
-    /// For each status that is no 2xx, the first text that came with it.
-    pub complaints: BTreeMap<u16, String>,
-    /// Bytes of all bodies, as sent.
-    pub bytes: u64,
-    /// How many tenants each acknowledged request held, summed: what a server without merging would send on.
-    pub parts: u64,
-    /// Latency of answered requests in microseconds.
-    pub latency: Histogram<u64>,
-    /// What each tenant's data came to.
-    pub ledger: Ledger,
-    /// What it cost the server, if its process is known and still there.
-    pub server: Option<ServerCost>,
-}
-
-/// What the requests cost the server.
-#[derive(Clone, Debug)]
-pub struct ServerCost {
-    /// CPU time, user and system.
-    pub cpu: Duration,
-    /// Resident memory, second by second.
-    pub memory: Memory,
-}
-
-impl Outcome {
-    /// Requests that were answered with 2xx.
-    #[must_use]
-    pub fn acknowledged(&self) -> u64 {
-        self.statuses.iter().filter(|(status, _)| (200..300).contains(*status)).map(|(_, count)| count).sum()
-    }
-
-    /// All others.
-    #[must_use]
-    pub fn failed(&self) -> u64 {
-        self.requests - self.acknowledged()
-    }
-
-    /// Sums over all tenants of what was acknowledged.
-    #[must_use]
-    pub fn acknowledged_tally(&self) -> Tally {
-        let mut total = Tally::default();
-        for entry in self.ledger.values() {
-            total += entry.acknowledged;
-        }
-        total
-    }
-
-    /// The latency that `percent` of the answered requests kept within.
-    #[must_use]
-    pub fn latency_at(&self, percent: f64) -> Duration {
-        Duration::from_micros(self.latency.value_at_quantile(percent / 100.0))
-    }
-
-    /// The server's CPU time per request, in milliseconds.
-    #[must_use]
-    #[expect(clippy::cast_precision_loss, reason = "a count of requests is far below 2^53")]
-    pub fn cpu_ms_per_request(&self) -> Option<f64> {
-        let cost = self.server.as_ref().filter(|_| self.requests > 0)?;
-        Some(cost.cpu.as_secs_f64() * 1e3 / self.requests as f64)
-    }
-}
-
-/// A histogram of microseconds, to ten minutes, with three digits.
-pub(crate) fn latency_histogram() -> io::Result<Histogram<u64>> {
-    Histogram::new_with_bounds(1, 600_000_000, 3).map_err(io::Error::other)
 }
 
 /// Sends until a bound of `config` is reached or [`Progress::stop`] is set. `tick` is called five times a second.
@@ -158,8 +92,8 @@ pub fn send(
     thread::scope(|scope| {
         let mut senders = Vec::with_capacity(count);
         let mut gates = Vec::with_capacity(count);
-        for (index, bodies) in fleet.senders.iter().enumerate() {
-            let mut sender = Sender::new(config, bodies, index, count)?;
+        for index in 0..count {
+            let mut sender = Sender::new(config, fleet, index)?;
             let (gate, opened) = mpsc::channel::<Instant>();
             let (connected, over) = (connected.clone(), over.clone());
             let run = move || {
@@ -167,7 +101,9 @@ pub fn send(
                 drop(connected);
                 // No start comes if there was no thread for another sender.
                 if let Ok(started) = opened.recv() {
+                    let cpu_at_start = thread_cpu_time();
                     sender.run(progress, started);
+                    sender.tally.cpu = thread_cpu_time().saturating_sub(cpu_at_start);
                 }
                 drop(over);
                 sender.tally
@@ -186,7 +122,7 @@ pub fn send(
         let meter = watch(&all_over, meter, || tick(progress));
         let elapsed = started.elapsed();
         let server = meter.and_then(Meter::stop);
-        let mut total = sender::Tally::new(0)?;
+        let mut total = Tally::new(0)?;
         let mut counts = Vec::with_capacity(count);
         for sender in senders {
             let tally = sender.join().map_err(|_| io::Error::other("a sender panicked"))?;
@@ -194,13 +130,19 @@ pub fn send(
         }
         Ok(Outcome {
             elapsed,
-            requests: total.statuses.values().sum(),
+            requests: total.requests,
             statuses: total.statuses,
             complaints: total.complaints,
+            dropped: total.dropped,
+            abandoned: total.abandoned,
+            doubtful: total.doubtful,
             bytes: total.bytes,
             parts: parts(fleet, &counts),
             latency: total.latency,
+            service: total.service,
+            metadata: total.metadata,
             ledger: ledger(fleet, &counts),
+            sender_cpu: total.cpu,
             server,
         })
     })
@@ -224,37 +166,13 @@ fn watch(all_over: &mpsc::Receiver<()>, mut meter: Option<Meter>, mut tick: impl
     meter
 }
 
-/// Reads what the server uses.
-struct Meter {
-    process: Process,
-    cpu_at_start: Duration,
-    memory: Memory,
-    memory_due: Instant,
-}
-
-impl Meter {
-    fn start(process: Option<Process>) -> Option<Self> {
-        let process = process?;
-        let cpu_at_start = process.cpu_time().ok()?;
-        Some(Self { process, cpu_at_start, memory: Memory::default(), memory_due: Instant::now() })
-    }
-
-    fn read_memory(&mut self) {
-        if Instant::now() < self.memory_due {
-            return;
-        }
-        self.memory_due += MEMORY_INTERVAL;
-        if let Ok(resident_bytes) = self.process.resident_bytes() {
-            self.memory.record(resident_bytes);
-        }
-    }
-
-    fn stop(mut self) -> Option<ServerCost> {
-        let cpu = self.process.cpu_time().ok()?.saturating_sub(self.cpu_at_start);
-        self.memory_due = Instant::now();
-        self.read_memory();
-        Some(ServerCost { cpu, memory: self.memory })
-    }
+/// CPU time of the calling thread so far.
+fn thread_cpu_time() -> Duration {
+    let time = clock_gettime(ClockId::ThreadCPUTime);
+    Duration::new(
+        u64::try_from(time.tv_sec).unwrap_or_default(),
+        u32::try_from(time.tv_nsec).unwrap_or_default(),
+    )
 }
 
 /// Whether senders are to stop.

@@ -5,13 +5,16 @@
 //!   whoever has an answer finds its samples in the next [`Snapshot`].
 //! - It shares a machine with the server under test. So: a thread for each connection with buffers that it keeps,
 //!   one walk over the inflated bytes, and one short lock per request to add the sums up.
-//! - Tests need an upstream that misbehaves on demand: a [`Script`] decides each answer.
+//! - Tests need an upstream that misbehaves on demand: a [`Script`] decides each answer. [`Faults`] are a script from a file.
+//! - Where sums don't tell enough, a sink keeps a [`FullAccount`] of stamped samples. It costs more, so it has to be asked for.
 //!
-//! A request is *stored*, and only then counted in a tenant's sums, when its answer is a 2xx.
+//! A request is *stored*, and only then counted in a tenant's sums, when its answer is a 2xx, unless its script says otherwise.
 
 mod connection;
+pub mod faults;
 mod script;
 mod stats;
+mod store;
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
@@ -22,12 +25,15 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
+use crate::full_account::FullAccount;
 use crate::http::Headers;
 use crate::proto::{BlockError, WriteRequest};
 
 use connection::Connection;
-pub use script::{Arrival, Close, Reply, Script};
+pub use faults::Faults;
+pub use script::{Admission, Approach, Arrival, Close, Reply, Script, Storing};
 pub use stats::{Snapshot, TenantCount};
+use store::Store;
 
 /// How long a stopping sink waits for requests that it is about to answer.
 const STOP_GRACE: Duration = Duration::from_secs(5);
@@ -48,8 +54,10 @@ pub struct SinkConfig {
     pub connections_max: usize,
     /// Keeps the last so many requests for [`Sink::requests`]; 0 for none.
     pub requests_kept_max: usize,
+    /// Keeps a [`FullAccount`] of stamped samples.
+    pub full_account: bool,
     /// Decides each answer; without one it is an empty 200.
-    pub script: Option<Script>,
+    pub script: Option<Arc<dyn Script>>,
 }
 
 impl Default for SinkConfig {
@@ -61,6 +69,7 @@ impl Default for SinkConfig {
             prefix: String::new(),
             connections_max: 1024,
             requests_kept_max: 0,
+            full_account: false,
             script: None,
         }
     }
@@ -104,6 +113,7 @@ pub struct Sink {
 struct Shared {
     config: SinkConfig,
     state: Mutex<State>,
+    store: Store,
     stopping: AtomicBool,
     /// Notified when a connection ends and when the sink is to stop.
     changed: Condvar,
@@ -156,6 +166,7 @@ impl Sink {
         let listener = TcpListener::bind(config.listen)?;
         let addr = listener.local_addr()?;
         let shared = Arc::new(Shared {
+            store: Store::new(config.full_account),
             config,
             state: Mutex::default(),
             stopping: AtomicBool::new(false),
@@ -184,6 +195,12 @@ impl Sink {
     #[must_use]
     pub fn snapshot(&self) -> Snapshot {
         self.shared.state().counts.clone()
+    }
+
+    /// The full account so far; None if none is kept, see [`SinkConfig::full_account`]. What a script holds back is stored first.
+    #[must_use]
+    pub fn account(&self) -> Option<FullAccount> {
+        self.shared.account()
     }
 
     /// The last requests, oldest first; see [`SinkConfig::requests_kept_max`].
@@ -230,6 +247,7 @@ impl Sink {
         }
         drop(state);
         let _ = acceptor.join();
+        self.shared.let_go(None);
     }
 }
 

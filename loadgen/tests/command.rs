@@ -24,8 +24,13 @@ struct SinkCommand {
 
 impl SinkCommand {
     fn start() -> Self {
+        Self::start_with(&[])
+    }
+
+    fn start_with(args: &[&str]) -> Self {
         let mut child = Command::new(env!("CARGO_BIN_EXE_loadgen"))
             .args(["sink", "--listen", "127.0.0.1:0", "--every", "0s"])
+            .args(args)
             .stdout(Stdio::piped())
             .spawn()
             .unwrap();
@@ -139,6 +144,87 @@ fn a_sink_command_shows_its_counts_as_json() {
     let counts: Snapshot = serde_json::from_slice(&body).unwrap();
     assert_eq!((counts.requests, counts.connections), (0, 1));
     sink.end();
+}
+
+/// Stamped samples straight to a sink: 3 tenants, 2 senders, 30 requests each.
+fn verify(sink: &SinkCommand, more: &[&str]) -> Output {
+    let account = sink.url.replace("/api/v1/push", "/account");
+    let args =
+        ["verify", "--url", &sink.url, "--sink", &account, "--tenant-header", "X-Scope-OrgID", "--tenants"];
+    let rest = ["a,b,c", "--senders", "2", "--requests", "30", "--series", "4", "--settle", "0s"];
+    loadgen(&[&args[..], &rest, more].concat())
+}
+
+#[test]
+fn verify_finds_nothing_with_an_honest_sink() {
+    let sink = SinkCommand::start_with(&["--account"]);
+    // Twice: what the first has left behind is nothing to the second.
+    for _ in 0..2 {
+        let output = verify(&sink, &[]);
+        let text = stdout(&output);
+        assert_eq!(output.status.code(), Some(0), "{text}");
+        assert!(
+            text.contains("sent       60 requests in ") && text.contains("answers    200: 60\n"),
+            "{text}"
+        );
+        assert!(text.contains("samples    240 acknowledged, 240 stored\n"), "{text}");
+        assert!(text.contains("verified   every acknowledged sample is stored where it belongs"), "{text}");
+    }
+    sink.end();
+}
+
+#[test]
+fn verify_finds_what_a_faulty_sink_does() {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let rules = "rules:\n- {tenant: a, share: 0.3, lose: true}\n- {tenant: b, share: 0.3, duplicate: true}\n\
+        - {tenant: c, share: 0.2, misplace: d}\n- {tenant: c, share: 0.4, reorder: true}\n";
+    std::fs::write(file.path(), rules).unwrap();
+    let sink = SinkCommand::start_with(&["--account", "--faults", file.path().to_str().unwrap()]);
+    let output = verify(&sink, &[]);
+    let text = stdout(&output);
+    assert_eq!(output.status.code(), Some(1), "{text}");
+    assert!(text.contains("verified   NO\n"), "{text}");
+    let found = |name: &str, tenant: &str| {
+        let mut lines = text.lines().skip_while(|line| !line.starts_with(name));
+        let example = lines.nth(1).unwrap_or_else(|| panic!("no {name}: {text}"));
+        assert!(example.trim_start().starts_with(&format!("{tenant}: sender ")), "{text}");
+    };
+    for (name, tenant) in [("lost", "a"), ("duplicated", "b"), ("misplaced", "c"), ("reordered", "c")] {
+        found(name, tenant);
+    }
+    assert!(!text.contains("invented") && !text.contains("damaged"), "{text}");
+
+    let output = verify(&sink, &["--json"]);
+    let told: serde_json::Value = serde_json::from_str(&stdout(&output)).unwrap();
+    assert_eq!((output.status.code(), &told["verified"]), (Some(1), &false.into()));
+    assert!(told["audit"]["lost"]["samples"].as_u64() > Some(0));
+    assert_eq!(told["audit"]["lost"]["examples"][0]["tenant"], "a");
+    sink.end();
+}
+
+#[test]
+fn verify_and_sink_say_what_is_wrong_with_their_arguments() {
+    let sink = SinkCommand::start();
+    let output = verify(&sink, &[]);
+    let error = String::from_utf8(output.stderr).unwrap();
+    assert!(
+        output.status.code() == Some(1) && error.contains("was the sink started with --account?"),
+        "{error}"
+    );
+    sink.end();
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), "rules:\n- {share: 0.3}\n").unwrap();
+    let wrong = file.path().to_str().unwrap();
+    for (args, fault) in [
+        (&["sink", "--faults", wrong][..], "line 2: the rule has no fault"),
+        (&["sink", "--faults", "/nowhere"][..], "--faults: cannot read /nowhere"),
+        (&["verify", "--tenant-header", "a b"][..], "cannot be a header's name"),
+        (&["verify", "--sink", "http://127.0.0.1:1/account"][..], "--sink: no answer from"),
+    ] {
+        let output = loadgen(args);
+        let error = String::from_utf8(output.stderr).unwrap();
+        assert!(!output.status.success() && error.contains(fault), "{args:?}: {error}");
+    }
 }
 
 /// The whole path, through the real server: the demo proves itself, and says so without a single escape code.

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use loadgen::compare::{FailureKind, Measure, Results, Showing};
-use loadgen::sink::{Reply, Sink, SinkConfig};
+use loadgen::sink::{Arrival, Reply, Sink, SinkConfig};
 use tempfile::TempDir;
 
 /// What the fakes below listen at: this very program is started again to be one of them.
@@ -95,7 +95,7 @@ fn fake_that_answers_500() {
     let Ok(listen) = std::env::var(FAKE_LISTEN) else { return };
     let config = SinkConfig {
         listen: listen.parse().unwrap(),
-        script: Some(Arc::new(|_: &_| Reply::new(500, "out of order"))),
+        script: Some(Arc::new(|_: &Arrival<'_>| Reply::new(500, "out of order"))),
         ..SinkConfig::default()
     };
     let _sink = Sink::start(config).unwrap();

@@ -7,54 +7,19 @@
     reason = "a test may sleep and fail"
 )]
 
-use std::io::{ErrorKind, Read, Write};
-use std::net::TcpStream;
+mod support;
+
+use std::io::{ErrorKind, Read};
 use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use loadgen::account::{Tally, walk};
-use loadgen::http::{HttpError, MessageReader};
+use loadgen::http::HttpError;
 use loadgen::proto::{MetricMetadata, TimeSeries, WriteRequest, deflate};
 use loadgen::sink::{Arrival, Close, Reply, Sink, SinkConfig, Snapshot};
 use prost::Message;
-
-/// A client of a few lines.
-struct Client {
-    stream: TcpStream,
-    reader: MessageReader<TcpStream>,
-}
-
-impl Client {
-    fn connect(sink: &Sink) -> Self {
-        let stream = TcpStream::connect(sink.addr()).unwrap();
-        stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
-        let reader = MessageReader::new(stream.try_clone().unwrap());
-        Self { stream, reader }
-    }
-
-    fn send(&mut self, head: &str, body: &[u8]) {
-        self.stream.write_all(head.as_bytes()).unwrap();
-        self.stream.write_all(body).unwrap();
-    }
-
-    fn reply(&mut self) -> Result<(u16, String), HttpError> {
-        let head = self.reader.response_head()?;
-        let mut body = Vec::new();
-        self.reader.body(head.framing, &mut body)?;
-        Ok((head.status, String::from_utf8(body).unwrap()))
-    }
-
-    fn push(&mut self, tenant: &str, request: &WriteRequest) -> Result<(u16, String), HttpError> {
-        let block = request.to_block();
-        let head = format!(
-            "POST /api/v1/push HTTP/1.1\r\nHost: s\r\nX-Scope-OrgID: {tenant}\r\nContent-Length: {}\r\n\r\n",
-            block.len()
-        );
-        self.send(&head, &block);
-        self.reply()
-    }
-}
+use support::Client;
 
 fn series(tenant: &str, pod: &str, samples: &[(i64, f64)]) -> TimeSeries {
     TimeSeries::new(&[("__name__", "up"), ("pod", pod), ("tenant", tenant)], samples)

@@ -18,11 +18,12 @@ use crate::metrics::{
     CoreMetrics, Distribution, Histogram, Metrics, Rejection, TenantMetrics, UpstreamClass,
 };
 use crate::queue::commons::Commons;
+use crate::split::Destination;
 
 /// All metrics as they are now.
 pub(super) fn text(metrics: &Metrics, commons: &Commons, driver: &str) -> String {
     let mut page = Page { out: String::new(), cores: metrics.cores() };
-    old_names(&mut page, &by_label(&metrics.tenants()));
+    old_names(&mut page, metrics);
     inbound(&mut page);
     outbound(&mut page);
     by_core(&mut page);
@@ -30,23 +31,33 @@ pub(super) fn text(metrics: &Metrics, commons: &Commons, driver: &str) -> String
     page.out
 }
 
-/// cortex-tenant's names. Its `streams` are those of Loki, of which there are none yet.
-fn old_names(page: &mut Page<'_>, tenants: &[Labelled<'_>]) {
-    let bytes = page.total(|c| &c.batch_bytes);
-    let empty = Distribution { sum: 0.0, buckets: bytes.buckets.iter().map(|&(b, _)| (b, 0)).collect() };
-    for (kind, bytes, tenants) in [("timeseries", &bytes, tenants), ("streams", &empty, &[])] {
+/// cortex-tenant's names. Its `streams` are those of Loki.
+fn old_names(page: &mut Page<'_>, metrics: &Metrics) {
+    for destination in Destination::ALL {
+        let kind = match destination {
+            Destination::Metrics => "timeseries",
+            Destination::Logs => "streams",
+        };
+        let tenants = metrics.tenants(destination);
+        let tenants = &by_label(&tenants);
+        let bytes = &page.total(|c| c.batch_bytes.of(destination));
         let name = |what: &str| format!("cortex_tenant_{kind}_{what}");
         page.counter(&name("batches_received"), "Batches received.", bytes.count());
         let help = "Sizes of batches received, in bytes, as they came.";
         page.histogram(&name("batches_received_bytes"), help, bytes);
-        page.tenants(&name("received"), "Series received.", tenants, |t| t.series.get());
+        page.tenants(&name("received"), "Series or streams received.", tenants, |t| t.series.get());
         page.tenants(&name("requests"), "Upstream requests.", tenants, |t| t.requests.get());
         let help = "Upstream requests without an answer.";
         page.tenants(&name("request_errors"), help, tenants, |t| t.request_errors.get());
         page.durations(&name("request_duration_milliseconds"), tenants);
+        let (name, help) = match destination {
+            Destination::Metrics => {
+                ("tenantry_tenant_samples_total", "Samples and histograms received, by tenant.")
+            }
+            Destination::Logs => ("tenantry_tenant_entries_total", "Log entries received, by tenant."),
+        };
+        page.tenants(name, help, tenants, |t| t.samples.get());
     }
-    let help = "Samples and histograms received, by tenant.";
-    page.tenants("tenantry_tenant_samples_total", help, tenants, |t| t.samples.get());
 }
 
 fn inbound(page: &mut Page<'_>) {
@@ -119,13 +130,13 @@ fn outbound(page: &mut Page<'_>) {
 fn by_core(page: &mut Page<'_>) {
     let gauges: [(&str, &str, Read); 5] = [
         ("tenantry_connections_open", "Inbound connections open.", |c| c.connections_open.get()),
-        ("tenantry_lanes", "Tenants' lanes.", |c| c.lanes.get()),
-        ("tenantry_lane_waiting_fragments", "Fragments waiting in lanes.", |c| c.lanes_waiting.get()),
+        ("tenantry_lanes", "Tenants' lanes.", |c| c.lanes.total()),
+        ("tenantry_lane_waiting_fragments", "Fragments waiting in lanes.", |c| c.lanes_waiting.total()),
         ("tenantry_upstream_connections_open", "Upstream connections open, in use or idle.", |c| {
-            c.upstream_open.get()
+            c.upstream_open.total()
         }),
         ("tenantry_upstream_connections_idle", "Upstream connections open and idle.", |c| {
-            c.upstream_idle.get()
+            c.upstream_idle.total()
         }),
     ];
     for (name, help, read) in gauges {
@@ -342,11 +353,11 @@ mod tests {
     fn page() -> String {
         let metrics = Metrics::new(2, 10, true);
         for core in [0, 1] {
-            metrics.core(core).batch_bytes.observe(700.0);
+            metrics.core(core).batch_bytes.of(Destination::Metrics).observe(700.0);
             metrics.core(core).series.add(5);
-            metrics.core(core).lanes.set(core + 1);
+            metrics.core(core).lanes.of(Destination::Metrics).set(core + 1);
             let hostile = TenantId::new("a\"b{}=,#", IdRules::Thanos).unwrap();
-            let tenant = metrics.tenant(core, &hostile);
+            let tenant = metrics.tenant(core, Destination::Metrics, &hostile);
             tenant.received(3, 4);
             tenant.answered(200, 7.0);
             tenant.failed();
@@ -422,7 +433,7 @@ mod tests {
     #[test]
     fn statuses_past_the_first_few_share_a_code() {
         let metrics = Metrics::new(1, 10, false);
-        let tenant = metrics.tenant(0, &TenantId::new("a", IdRules::Mimir).unwrap());
+        let tenant = metrics.tenant(0, Destination::Metrics, &TenantId::new("a", IdRules::Mimir).unwrap());
         (400..).take(TENANT_STATUSES_MAX + 2).for_each(|status| tenant.answered(status, 1.0));
         let name = "cortex_tenant_timeseries_request_duration_milliseconds_count";
         let page = text(&metrics, &Commons::new(1, 100, 10, 10), "epoll");

@@ -11,9 +11,9 @@ use tracing::level_filters::LevelFilter;
 use super::address::{clash, listen_address};
 use super::header::{basic_authorization, check_header};
 use super::value::found;
-use super::{Config, Driver, IdRulesChoice, Mistake, Origin, Setting, TARGET_LOKI_DEFAULT, Target};
+use super::{Config, Driver, IdRulesChoice, Mistake, Origin, Setting, Target};
 use crate::limits::{CORES_MAX, HEAD_BYTES_MIN, MERGE_FRAGMENTS_MAX};
-use crate::split::HaLabels;
+use crate::split::{Destination, HaLabels, PerDestination};
 use crate::tenant::{IdRules, TenantRules, check_id};
 
 /// All that was decided before the start.
@@ -32,8 +32,8 @@ pub struct Plan {
     /// Refusals by the upstream are logged.
     pub log_response_errors: bool,
     /// Where requests go.
-    pub target: Target,
-    /// The target's IPv6 addresses are used, too.
+    pub targets: PerDestination<Target>,
+    /// The targets' IPv6 addresses are used, too.
     pub enable_ipv6: bool,
     /// The whole value of the `Authorization` header for the upstream. A secret.
     pub authorization: Option<Secret>,
@@ -140,7 +140,8 @@ pub(super) fn build(config: &Config, mistakes: &mut Vec<Mistake>) -> Option<Plan
     let listen = check.address(&config.listen);
     let listen_metrics = check.address(&config.listen_metrics_address);
     let listen_pprof = check.pprof();
-    let target = check.target();
+    let target = check.target(&config.target);
+    let target_loki = check.target(&config.target_loki);
     let authorization = check.authorization();
     let tenant_header = check.header();
     let tenant = check.tenant();
@@ -148,9 +149,12 @@ pub(super) fn build(config: &Config, mistakes: &mut Vec<Mistake>) -> Option<Plan
     if let (Some(listen), Some(metrics)) = (listen, listen_metrics) {
         check.addresses_differ(listen, metrics, listen_pprof.flatten());
     }
-    if let (Some(listen), Some(target)) = (listen, &target) {
-        check.no_loop(listen, target);
+    for (target, setting) in [(&target, &config.target), (&target_loki, &config.target_loki)] {
+        if let (Some(listen), Some(target)) = (listen, target) {
+            check.no_loop(listen, target, setting);
+        }
     }
+    let (target, target_loki) = (target?, target_loki?);
     Some(Plan {
         listen: listen?,
         listen_metrics: listen_metrics?,
@@ -158,7 +162,10 @@ pub(super) fn build(config: &Config, mistakes: &mut Vec<Mistake>) -> Option<Plan
         metrics_include_tenant: config.metrics_include_tenant.value,
         log_level: config.log_level.value,
         log_response_errors: config.log_response_errors.value,
-        target: target?,
+        targets: PerDestination::new(|destination| match destination {
+            Destination::Metrics => target.clone(),
+            Destination::Logs => target_loki.clone(),
+        }),
         enable_ipv6: config.enable_ipv6.value,
         authorization: authorization?,
         timeout: config.timeout.value,
@@ -246,9 +253,6 @@ impl Check<'_> {
 
     fn not_built_in(&mut self) {
         let config = self.config;
-        if config.target_loki.value != TARGET_LOKI_DEFAULT {
-            self.blame(&config.target_loki, "Loki pushes are not built in yet: remove it");
-        }
         if !config.auth_egress_ca_bundle_file.value.is_empty() {
             self.blame(
                 &config.auth_egress_ca_bundle_file,
@@ -337,18 +341,18 @@ impl Check<'_> {
         }
     }
 
-    fn target(&mut self) -> Option<Target> {
-        match Target::parse(&self.config.target.value) {
+    fn target(&mut self, setting: &Setting<String>) -> Option<Target> {
+        match Target::parse(&setting.value) {
             Ok(target) => Some(target),
             Err(text) => {
-                self.blame(&self.config.target, text);
+                self.blame(setting, text);
                 None
             }
         }
     }
 
     /// A target that is our own listener would be sent to itself for ever.
-    fn no_loop(&mut self, listen: SocketAddr, target: &Target) {
+    fn no_loop(&mut self, listen: SocketAddr, target: &Target, setting: &Setting<String>) {
         let host = match target.host.parse::<IpAddr>() {
             Ok(host) => host,
             Err(_) if target.host == "localhost" => IpAddr::V4(Ipv4Addr::LOCALHOST),
@@ -358,7 +362,7 @@ impl Check<'_> {
         if ours && target.port == listen.port() {
             let text =
                 format!("the target is our own listen address ({listen}): requests would go round for ever");
-            self.blame_pair(&self.config.target, &self.config.listen, text);
+            self.blame_pair(setting, &self.config.listen, text);
         }
     }
 
@@ -537,7 +541,7 @@ mod tests {
         assert!(plan.metrics_include_tenant && plan.log_response_errors && plan.enable_ipv6);
         assert!(plan.metadata && plan.accept_all);
         assert_eq!(plan.log_level, LevelFilter::DEBUG);
-        assert_eq!(plan.target, Target::parse("http://h:4/{tenant}/x").unwrap());
+        assert_eq!(*plan.targets.of(Destination::Metrics), Target::parse("http://h:4/{tenant}/x").unwrap());
         assert_eq!(plan.resolve_interval, secs(5));
         assert_eq!(plan.authorization.unwrap().expose(), "Basic dTpw");
         assert_eq!((plan.timeout, plan.idle_timeout, plan.timeout_shutdown), (secs(6), secs(7), secs(8)));
@@ -634,8 +638,11 @@ mod tests {
 
     #[test]
     fn what_is_not_built_in_yet_parses_and_is_refused_when_used() {
-        refused("target_loki: http://loki:3100/x", "f:1: target_loki", "not built in yet");
-        refused("target: https://h/x", "f:1: target", "not built in yet");
+        for key in ["target", "target_loki"] {
+            refused(&format!("{key}: https://h/x"), &format!("f:1: {key}"), "not built in yet");
+            let own = format!("listen: 127.0.0.1:81\n{key}: 127.0.0.1:81");
+            refused(&own, &format!("f:2: {key}"), "our own listen address");
+        }
         refused(
             "auth: {egress: {tls_config: {ca_bundle_file: /ca}}}",
             "f:1: auth.egress.tls_config.ca_bundle_file",

@@ -33,7 +33,7 @@ use crate::queue::commons::Commons;
 use crate::queue::exchange::Exchange;
 use crate::queue::fragment::Message;
 use crate::queue::mailbox::{Mailbox, Post};
-use crate::split::SplitLimits;
+use crate::split::{Destination, PerDestination, SplitLimits};
 
 /// What a core is started with.
 pub struct Seed {
@@ -49,8 +49,8 @@ pub struct Seed {
     pub plan: Arc<Plan>,
     /// What all cores share.
     pub commons: Arc<Commons>,
-    /// The upstream's addresses.
-    pub addresses: Addresses,
+    /// The upstreams' addresses.
+    pub addresses: PerDestination<Addresses>,
     /// How many connections each of them may have.
     pub directory: Arc<Directory>,
     /// Everybody's counters.
@@ -103,8 +103,9 @@ async fn run(seed: Seed, link: Link) -> io::Result<()> {
     core.tools.spawn(answer_the_bell(bell, Rc::clone(&core.exchange)));
     let deadlines = core.deadlines.clone();
     core.tools.spawn(async move { deadlines.sweep().await });
-    let egress = Rc::clone(&core.egress);
-    core.tools.spawn(async move { egress.keep_tidy().await });
+    for egress in core.egress.iter().map(Rc::clone) {
+        core.tools.spawn(async move { egress.keep_tidy().await });
+    }
     let stop = listener::canceller();
     let accepting = listener::accept(listener, Rc::clone(&core.ingest), stop.handle());
     core.ingress.spawn(async move {
@@ -117,7 +118,7 @@ async fn run(seed: Seed, link: Link) -> io::Result<()> {
     drop(stop.cancel());
     core.announce_drained(&seed.drained, seed.core);
     core.until(Message::Stop).await;
-    core.egress.pool().close();
+    core.pools().for_each(Pool::close);
     core.egress_tasks.join().await;
     core.deadlines.end();
     // Ends the read that waits for the bell, as a deadline ends one that waits for a peer.
@@ -130,7 +131,7 @@ struct Core {
     exchange: Rc<Exchange>,
     deadlines: Deadlines,
     ingest: Rc<Ingest>,
-    egress: Rc<Egress>,
+    egress: PerDestination<Rc<Egress>>,
     /// The listener and the connections.
     ingress: Tasks,
     /// The lanes at work.
@@ -152,7 +153,7 @@ impl Core {
             ingress.clone(),
             Arc::clone(&seed.metrics),
         );
-        let egress = egress(seed, &exchange, &deadlines, &egress_tasks);
+        let egress = PerDestination::new(|to| egress(seed, to, &exchange, &deadlines, &egress_tasks));
         Self { exchange, deadlines, ingest, egress, ingress, egress_tasks, tools: Tasks::default() }
     }
 
@@ -170,14 +171,20 @@ impl Core {
 
     fn hand_out(&self, message: Message) {
         match message {
-            Message::Fragment(fragment) => self.egress.accept(fragment),
+            Message::Fragment(fragment) => {
+                self.egress.of(fragment.part.protocol.destination()).accept(fragment);
+            }
             Message::Outcome(address, outcome) => self.ingest.pending().resolve(address, outcome),
             Message::Connection(socket, seat) => self.ingest.serve(socket, seat),
-            Message::PermitFreed => self.egress.pool().tell_one(),
-            Message::PermitWanted(address) => self.egress.pool().give_up_idle(address),
+            Message::PermitFreed => self.pools().for_each(Pool::tell_one),
+            Message::PermitWanted(address) => self.pools().for_each(|pool| pool.give_up_idle(address)),
             // Each ends a phase, and comes once.
             Message::Drain | Message::Stop => {}
         }
+    }
+
+    fn pools(&self) -> impl Iterator<Item = &Pool> {
+        self.egress.iter().map(|egress| egress.pool())
     }
 
     fn announce_drained(&self, drained: &Sender<usize>, core: usize) {
@@ -189,7 +196,13 @@ impl Core {
     }
 }
 
-fn egress(seed: &Seed, exchange: &Rc<Exchange>, deadlines: &Deadlines, tasks: &Tasks) -> Rc<Egress> {
+fn egress(
+    seed: &Seed,
+    destination: Destination,
+    exchange: &Rc<Exchange>,
+    deadlines: &Deadlines,
+    tasks: &Tasks,
+) -> Rc<Egress> {
     let plan = &seed.plan;
     let limits = PoolLimits {
         age_max: plan.max_connection_duration,
@@ -197,13 +210,14 @@ fn egress(seed: &Seed, exchange: &Rc<Exchange>, deadlines: &Deadlines, tasks: &T
         blocking: seed.driver.blocking(),
     };
     let pool = Pool::new(
-        Arc::clone(&seed.addresses),
+        Arc::clone(seed.addresses.of(destination)),
         Arc::clone(&seed.directory),
         Rc::clone(exchange),
         deadlines.clone(),
         limits,
     );
     let settings = EgressSettings {
+        destination,
         lane: LaneLimits {
             inflight_max: plan.merge.inflight_max,
             linger: plan.merge.linger,
@@ -215,7 +229,7 @@ fn egress(seed: &Seed, exchange: &Rc<Exchange>, deadlines: &Deadlines, tasks: &T
         log_response_errors: plan.log_response_errors,
     };
     let heads = RequestHeads::new(
-        plan.target.clone(),
+        plan.targets.of(destination).clone(),
         &plan.tenant_header,
         plan.authorization.as_ref().map(Secret::expose),
     );

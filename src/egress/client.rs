@@ -10,7 +10,7 @@ use super::pool::Connection;
 use crate::core::buffers::Gather;
 use crate::core::deadline::Cut;
 use crate::http::body::ChunkDecoder;
-use crate::http::response::{ResponseFraming, ResponseHead};
+use crate::http::response::{ResponseFraming, ResponseHead, Written};
 use crate::limits::{
     RESPONSE_BODY_BYTES_MAX, RESPONSE_BYTES, RESPONSE_HEAD_BYTES_MAX, RESPONSE_MESSAGE_BYTES_MAX,
 };
@@ -22,6 +22,8 @@ pub struct Reply {
     pub status: u16,
     /// Its Retry-After, in seconds from now.
     pub retry_after_secs: Option<u32>,
+    /// What it says to have stored.
+    pub written: Option<Written>,
     /// The beginning of its body.
     pub message: Vec<u8>,
     /// Whether the connection can carry another request.
@@ -94,6 +96,7 @@ impl Reading<'_> {
         Ok(Reply {
             status: head.status,
             retry_after_secs: head.retry_after_secs,
+            written: head.written,
             message: body.text[..end].to_vec(),
             reusable: head.keep_alive && body.ended,
         })

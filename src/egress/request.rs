@@ -2,6 +2,7 @@
 
 use crate::config::Target;
 use crate::queue::fragment::Fragment;
+use crate::split::Protocol;
 use crate::wire::varint;
 
 /// Writes request heads.
@@ -17,8 +18,7 @@ impl RequestHeads {
     /// Heads for `target`, with the tenant under `tenant_header`, and with `authorization` if there is one.
     pub fn new(target: Target, tenant_header: &str, authorization: Option<&str>) -> Self {
         let mut constant = format!(
-            " HTTP/1.1\r\nHost: {}\r\nUser-Agent: tenantry/{}\r\nContent-Type: application/x-protobuf\r\n\
-             Content-Encoding: snappy\r\nX-Prometheus-Remote-Write-Version: 0.1.0\r\n",
+            " HTTP/1.1\r\nHost: {}\r\nUser-Agent: tenantry/{}\r\nContent-Encoding: snappy\r\n",
             target.host_header,
             env!("CARGO_PKG_VERSION"),
         );
@@ -36,6 +36,7 @@ impl RequestHeads {
         head.extend_from_slice(b"POST ");
         self.target.path_for(&first.part.tenant, &mut head);
         head.extend_from_slice(&self.constant);
+        head.extend_from_slice(content_fields(first.part.protocol).as_bytes());
         let length = varint::len(inflated_bytes) + elements_bytes;
         // Writing to a Vec can't fail.
         let _ = write!(
@@ -48,5 +49,14 @@ impl RequestHeads {
         );
         varint::put(&mut head, inflated_bytes);
         head
+    }
+}
+
+/// The fields that say what a body is.
+fn content_fields(protocol: Protocol) -> &'static str {
+    match protocol {
+        Protocol::RemoteWriteV1 => {
+            "Content-Type: application/x-protobuf\r\nX-Prometheus-Remote-Write-Version: 0.1.0\r\n"
+        }
     }
 }

@@ -17,16 +17,18 @@ use crate::core::buffers::Gather;
 use crate::core::tasks::Tasks;
 use crate::limits::UNMERGED_SECS;
 use crate::log::Limiter;
-use crate::metrics::{CoreMetrics, Metrics, TenantMetrics, UpstreamClass};
+use crate::metrics::{CoreMetrics, Gauge, Metrics, TenantMetrics, UpstreamClass};
 use crate::queue::exchange::Exchange;
 use crate::queue::fragment::{Fragment, Message};
-use crate::split::MergeKey;
+use crate::split::{Destination, MergeKey};
 use crate::tenant::TenantId;
 use crate::verdict::Outcome;
 
 /// The settings of delivery.
 #[derive(Clone, Debug)]
 pub struct EgressSettings {
+    /// What it delivers to.
+    pub destination: Destination,
     /// When and how much a lane merges.
     pub lane: LaneLimits,
     /// How long an upstream may take to answer, and how long a fragment may wait to be sent.
@@ -37,7 +39,7 @@ pub struct EgressSettings {
     pub log_response_errors: bool,
 }
 
-/// One core's egress.
+/// One core's egress to one destination.
 #[derive(Debug)]
 pub struct Egress {
     settings: EgressSettings,
@@ -111,7 +113,7 @@ impl Egress {
         let lane = self.lane(&fragment.part.tenant);
         lane.metrics.received(u64::from(fragment.part.series), u64::from(fragment.part.samples));
         lane.lane.borrow_mut().push(fragment);
-        self.counters().lanes_waiting.up();
+        self.waiting().up();
         self.pump(&lane);
     }
 
@@ -125,10 +127,16 @@ impl Egress {
         self.pool.keep_tidy(|| self.gauge_connections()).await;
     }
 
+    /// How many fragments wait.
+    fn waiting(&self) -> &Gauge {
+        self.counters().lanes_waiting.of(self.settings.destination)
+    }
+
     fn gauge_connections(&self) {
-        let counters = self.counters();
-        counters.upstream_open.set(self.pool.open());
-        counters.upstream_idle.set(self.pool.idle());
+        let (open, idle) = (self.pool.open(), self.pool.idle());
+        let (counters, destination) = (self.counters(), self.settings.destination);
+        counters.upstream_open.of(destination).set(open);
+        counters.upstream_idle.of(destination).set(idle);
     }
 
     fn counters(&self) -> &CoreMetrics {
@@ -143,10 +151,10 @@ impl Egress {
             tenant: tenant.clone(),
             lane: RefCell::default(),
             lingers: Cell::new(false),
-            metrics: self.metrics.tenant(self.exchange.core(), tenant),
+            metrics: self.metrics.tenant(self.exchange.core(), self.settings.destination, tenant),
         });
         self.lanes.borrow_mut().insert(tenant.clone(), Rc::clone(&lane));
-        self.counters().lanes.set(self.lanes.borrow().len());
+        self.counters().lanes.of(self.settings.destination).set(self.lanes.borrow().len());
         lane
     }
 
@@ -172,7 +180,7 @@ impl Egress {
     fn next_batch(self: &Rc<Self>, lane: &Rc<TenantLane>) -> Option<Batch> {
         let now = Instant::now();
         let expired = lane.lane.borrow_mut().take_expired(now);
-        self.counters().lanes_waiting.down_by(expired.len());
+        self.waiting().down_by(expired.len());
         for expired in expired {
             self.counters().upstream_outcome(UpstreamClass::Expired);
             let outcome = Outcome::overloaded("it could not be sent to the upstream in time");
@@ -181,7 +189,7 @@ impl Egress {
         let next = lane.lane.borrow_mut().next(now, &self.settings.lane);
         match next {
             Next::Send(batch) => {
-                self.counters().lanes_waiting.down_by(batch.len());
+                self.waiting().down_by(batch.len());
                 Some(batch)
             }
             Next::Rest => None,
@@ -209,7 +217,7 @@ impl Egress {
         let mut lanes = self.lanes.borrow_mut();
         if lanes.len() > self.settings.lanes_max && lane.lane.borrow().is_idle() && !lane.lingers.get() {
             lanes.remove(&lane.tenant);
-            self.counters().lanes.set(lanes.len());
+            self.counters().lanes.of(self.settings.destination).set(lanes.len());
         }
     }
 
@@ -222,8 +230,8 @@ impl Egress {
         match result {
             Ok(reply) if batch.len() > 1 && blames_content(reply.status) => self.send_alone(lane, batch),
             Ok(reply) => {
-                let Reply { status, retry_after_secs, message, .. } = reply;
-                let outcome = Outcome::upstream(status, retry_after_secs, &message);
+                let Reply { status, retry_after_secs, written, message, .. } = reply;
+                let outcome = Outcome { written, ..Outcome::upstream(status, retry_after_secs, &message) };
                 batch.into_iter().for_each(|fragment| self.answer(fragment, outcome.clone()));
             }
             Err(failure) => {
@@ -242,7 +250,7 @@ impl Egress {
         for mut fragment in batch {
             fragment.alone = true;
             fragment.start_by = now + self.settings.timeout;
-            self.counters().lanes_waiting.up();
+            self.waiting().up();
             queue.push(fragment);
         }
     }

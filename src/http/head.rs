@@ -54,13 +54,17 @@ pub enum Framing {
     Chunked,
 }
 
-/// What `Content-Type` says (Remote Write 2.0 specification, "Protocol").
+/// What `Content-Type` says (Remote Write 2.0 specification, "Protocol"; for Loki its HTTP API).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Media {
-    /// `application/x-protobuf`, alone or with `proto=prometheus.WriteRequest`; also when the field is absent.
+    /// `application/x-protobuf` without a word on which message it is; also when the field is absent.
+    Protobuf,
+    /// `application/x-protobuf;proto=prometheus.WriteRequest`.
     RemoteWriteV1,
     /// `application/x-protobuf;proto=io.prometheus.write.v2.Request`.
     RemoteWriteV2,
+    /// `application/json`.
+    Json,
     /// Anything else.
     Other,
 }
@@ -68,8 +72,16 @@ pub enum Media {
 /// What `Content-Encoding` says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Encoding {
-    /// `snappy`; also when the field is absent.
+    /// Nothing: what that means depends on the path.
+    Absent,
+    /// `snappy`.
     Snappy,
+    /// `zstd`.
+    Zstd,
+    /// `gzip`.
+    Gzip,
+    /// `identity`.
+    Identity,
     /// Anything else.
     Other,
 }
@@ -112,8 +124,8 @@ impl RequestHead {
             method: Method::of(method),
             path: range_in(buf, path.as_bytes()),
             framing,
-            media: seen.media.unwrap_or(Media::RemoteWriteV1),
-            encoding: seen.encoding.unwrap_or(Encoding::Snappy),
+            media: seen.media.unwrap_or(Media::Protobuf),
+            encoding: seen.encoding.unwrap_or(Encoding::Absent),
             expect_continue: seen.expect_continue
                 && minor_version > 0
                 && !matches!(framing, Framing::None | Framing::Length(0)),
@@ -142,14 +154,16 @@ impl Media {
     fn of(content_type: &[u8]) -> Self {
         let end = content_type.iter().position(|&byte| byte == b';').unwrap_or(content_type.len());
         let (essence, mut rest) = content_type.split_at(end);
-        if !essence.trim_ascii().eq_ignore_ascii_case(b"application/x-protobuf") {
+        let essence = essence.trim_ascii();
+        let json = essence.eq_ignore_ascii_case(b"application/json");
+        if !json && !essence.eq_ignore_ascii_case(b"application/x-protobuf") {
             return Self::Other;
         }
         let mut media = None;
         while !rest.is_empty() {
             let Some((name, value, after)) = parameter(rest) else { return Self::Other };
             rest = after;
-            if !name.eq_ignore_ascii_case(b"proto") {
+            if json || !name.eq_ignore_ascii_case(b"proto") {
                 continue;
             }
             let named = match value {
@@ -160,7 +174,22 @@ impl Media {
             // Two different messages are none.
             media = Some(if media.is_none_or(|earlier| earlier == named) { named } else { Self::Other });
         }
-        media.unwrap_or(Self::RemoteWriteV1)
+        media.unwrap_or(if json { Self::Json } else { Self::Protobuf })
+    }
+}
+
+impl Encoding {
+    fn of(content_encoding: &[u8]) -> Self {
+        let known = [
+            ("", Self::Absent),
+            ("snappy", Self::Snappy),
+            ("zstd", Self::Zstd),
+            ("gzip", Self::Gzip),
+            ("identity", Self::Identity),
+        ];
+        let found =
+            known.into_iter().find(|(name, _)| content_encoding.eq_ignore_ascii_case(name.as_bytes()));
+        found.map_or(Self::Other, |(_, encoding)| encoding)
     }
 }
 
@@ -225,12 +254,11 @@ impl<'a> Fields<'a> {
             if self.media.is_some() {
                 return Err("repeated Content-Type");
             }
-            self.media = Some(if value.is_empty() { Media::RemoteWriteV1 } else { Media::of(value) });
+            self.media = Some(if value.is_empty() { Media::Protobuf } else { Media::of(value) });
         } else if name.eq_ignore_ascii_case("content-encoding") {
             // A second one would be a second layer of compression, which is not ours to peel.
-            let known = value.is_empty() || value.eq_ignore_ascii_case(b"snappy");
             let alone = self.encoding.is_none();
-            self.encoding = Some(if known && alone { Encoding::Snappy } else { Encoding::Other });
+            self.encoding = Some(if alone { Encoding::of(value) } else { Encoding::Other });
         } else if name.eq_ignore_ascii_case("expect") {
             self.expect_continue |= lists_token(value, "100-continue");
         }

@@ -42,7 +42,7 @@ pub enum Refusal {
     #[error("unsupported Content-Type: this path takes application/x-protobuf (prometheus.WriteRequest)")]
     UnsupportedMedia,
     /// The content is compressed in a way that this path does not take.
-    #[error("unsupported Content-Encoding: this path takes snappy")]
+    #[error("unsupported Content-Encoding: this path takes snappy and zstd")]
     UnsupportedEncoding,
     /// The content is a Remote Write 2.0 request. A sender that hears of this falls back to 1.0.
     #[error("Remote Write 2.0 is not supported: send prometheus.WriteRequest (1.0)")]

@@ -4,6 +4,7 @@
 
 use std::io::Write as _;
 
+use super::Written;
 use crate::verdict::Answer;
 
 /// The interim response that a client with `Expect: 100-continue` waits for.
@@ -31,6 +32,9 @@ pub fn write(out: &mut Vec<u8>, answer: &Answer, keep_alive: bool, head_only: bo
     }
     if let Some(secs) = answer.retry_after_secs {
         let _ = write!(out, "Retry-After: {secs}\r\n");
+    }
+    for (name, count) in answer.written.iter().flat_map(Written::fields) {
+        let _ = write!(out, "{name}: {count}\r\n");
     }
     if let Some(methods) = answer.allow {
         let _ = write!(out, "Allow: {methods}\r\n");

@@ -23,6 +23,56 @@ pub struct ResponseHead {
     /// `Retry-After`, in seconds from now: as given, or until the date given, rounded up, 0 for a date that has
     /// passed. `None` also when it is malformed.
     pub retry_after_secs: Option<u32>,
+    /// What the upstream says to have stored, if it says so.
+    pub written: Option<Written>,
+}
+
+/// What was written of a request (Remote Write 2.0 specification, "Required Written Response Headers").
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Written {
+    /// `X-Prometheus-Remote-Write-Samples-Written`.
+    pub samples: u64,
+    /// `X-Prometheus-Remote-Write-Histograms-Written`.
+    pub histograms: u64,
+    /// `X-Prometheus-Remote-Write-Exemplars-Written`.
+    pub exemplars: u64,
+}
+
+impl Written {
+    /// The fields, by name; where one is missing although another is there, the specification says 0.
+    pub fn fields(&self) -> [(&'static str, u64); 3] {
+        [
+            ("X-Prometheus-Remote-Write-Samples-Written", self.samples),
+            ("X-Prometheus-Remote-Write-Histograms-Written", self.histograms),
+            ("X-Prometheus-Remote-Write-Exemplars-Written", self.exemplars),
+        ]
+    }
+
+    /// Takes note of a header field, if it is one of the three. Of a repeated one the last counts; a malformed one
+    /// counts for nothing, as it tells nothing.
+    fn note(written: &mut Option<Self>, name: &str, value: &[u8]) {
+        let names = Self::default().fields().map(|(name, _)| name);
+        let Some(which) = names.iter().position(|known| name.eq_ignore_ascii_case(known)) else { return };
+        let Some(count) = decimal(value) else { return };
+        let written = written.get_or_insert_default();
+        match which {
+            0 => written.samples = count,
+            1 => written.histograms = count,
+            _ => written.exemplars = count,
+        }
+    }
+}
+
+impl std::ops::Add for Written {
+    type Output = Self;
+
+    fn add(self, other: Self) -> Self {
+        Self {
+            samples: self.samples.saturating_add(other.samples),
+            histograms: self.histograms.saturating_add(other.histograms),
+            exemplars: self.exemplars.saturating_add(other.exemplars),
+        }
+    }
 }
 
 /// How a response's content is delimited (RFC 9112 section 6.3).
@@ -73,9 +123,11 @@ impl ResponseHead {
         let mut delimiters = Delimiters::default();
         let mut persistence = Persistence::default();
         let mut retry_after_secs = None;
+        let mut written = None;
         for field in response.headers.iter() {
             delimiters.note(field.name, field.value).map_err(BadResponse)?;
             persistence.note(field.name, field.value);
+            Written::note(&mut written, field.name, field.value);
             if field.name.eq_ignore_ascii_case("retry-after") {
                 retry_after_secs = retry_after_secs.max(retry_after(field.value, now));
             }
@@ -87,6 +139,7 @@ impl ResponseHead {
             framing,
             keep_alive: persistence.persists(minor_version) && is_reusable(status, framing, &delimiters),
             retry_after_secs,
+            written,
         };
         Ok(Some((head, head_bytes)))
     }

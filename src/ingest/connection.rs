@@ -267,13 +267,15 @@ impl Connection {
 
     async fn push(&mut self, request: Request, source: Option<Vec<u8>>) -> Result<Answer, Stop> {
         let ingest = Rc::clone(&self.ingest);
-        push::check_kind(&request.head)?;
+        let (protocol, compression) = push::remote_write_kind(&request.head)?;
         let admission = ingest.admit(&request.head)?;
         let (body, charge) = self.body(&request.head, admission.bytes).await?;
         // From here on the upstream is waited for, each attempt by a deadline of its own.
         self.stream.clear_deadline();
         let client = self.stream.peer();
-        let answer = ingest.push(push::Push { body, charge, source, client, arrived: request.arrived }).await;
+        let arrived = request.arrived;
+        let push = push::Push { protocol, compression, body, charge, source, client, arrived };
+        let answer = ingest.push(push).await;
         drop(admission.request);
         Ok(answer)
     }

@@ -8,8 +8,6 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::Instant;
 
-use bytes::Bytes;
-
 use super::connection::Ingest;
 use crate::core::tasks::yield_now;
 use crate::http::head::{Encoding, Framing, Media, RequestHead};
@@ -18,14 +16,17 @@ use crate::limits::{CPU_SLICE_BYTES, FRAGMENTS_IN_FLIGHT_MAX, SPLITTERS_KEPT_MAX
 use crate::metrics::Rejection;
 use crate::queue::budget::Charge;
 use crate::queue::fragment::{Fragment, Message, RequestId, home_core};
-use crate::split::{Body, Part, Refused, Scan, SplitError, SplitRules, Splitter};
+use crate::split::{Body, Compression, Part, Protocol, Refused, Scan, SplitError, SplitRules, Splitter};
 use crate::tenant::{TenantError, TenantId};
 use crate::verdict::{Answer, Outcome, conclude};
-use crate::wire::snappy::SnappyError;
 
 /// A push request, read whole.
 pub(super) struct Push {
-    /// A snappy block.
+    /// What its body says.
+    pub(super) protocol: Protocol,
+    /// How that is compressed.
+    pub(super) compression: Compression,
+    /// The body.
     pub(super) body: Vec<u8>,
     /// What the body was charged.
     pub(super) charge: Charge,
@@ -45,20 +46,23 @@ pub(super) struct Admission {
     pub(super) bytes: Charge,
 }
 
-/// Whether we can read what a request carries.
+/// What a request to the remote write path carries, if we can read it. Without a Content-Encoding it is snappy, which
+/// the specification prescribes.
 ///
 /// # Errors
 /// [`Refusal::UnsupportedMedia`], [`Refusal::RemoteWriteV2`] or [`Refusal::UnsupportedEncoding`].
-pub(super) fn check_kind(head: &RequestHead) -> Result<(), Refusal> {
-    match head.media {
-        Media::RemoteWriteV1 => {}
+pub(super) fn remote_write_kind(head: &RequestHead) -> Result<(Protocol, Compression), Refusal> {
+    let protocol = match head.media {
+        Media::Protobuf | Media::RemoteWriteV1 => Protocol::RemoteWriteV1,
         Media::RemoteWriteV2 => return Err(Refusal::RemoteWriteV2),
-        Media::Other => return Err(Refusal::UnsupportedMedia),
-    }
-    if head.encoding != Encoding::Snappy {
-        return Err(Refusal::UnsupportedEncoding);
-    }
-    Ok(())
+        Media::Json | Media::Other => return Err(Refusal::UnsupportedMedia),
+    };
+    let compression = match head.encoding {
+        Encoding::Absent | Encoding::Snappy => Compression::Snappy,
+        Encoding::Zstd => Compression::Zstd,
+        Encoding::Gzip | Encoding::Identity | Encoding::Other => return Err(Refusal::UnsupportedEncoding),
+    };
+    Ok((protocol, compression))
 }
 
 /// A request on its way: what its fragments have in common.
@@ -120,7 +124,7 @@ impl Ingest {
         let arrived = push.arrived;
         let counters = self.counters();
         counters.requests.add(1);
-        counters.batch_bytes.observe(push.body.len() as f64);
+        counters.batch_bytes.of(push.protocol.destination()).observe(push.body.len() as f64);
         let mut splitter = self.splitters.borrow_mut().pop().unwrap_or_default();
         let answer = self.split_and_send(&mut splitter, push).await;
         self.keep_splitter(splitter);
@@ -133,8 +137,9 @@ impl Ingest {
     }
 
     async fn split_and_send(&self, splitter: &mut Splitter, push: Push) -> Result<Sent, Answer> {
-        let Push { body, charge, source, client, arrived } = push;
-        let scan = self.scan(splitter, Bytes::from(body), source.as_deref()).map_err(|e| {
+        let Push { protocol, compression, body, charge, source, client, arrived } = push;
+        let body = Body { protocol, compression, bytes: body.into() };
+        let scan = self.scan(splitter, body, source.as_deref()).map_err(|e| {
             self.counters().rejected(rejection_of(&e));
             Answer::from(&e)
         })?;
@@ -158,10 +163,10 @@ impl Ingest {
             dispatch.send(part);
         }
         let tenants = dispatch.tenants;
-        Ok(Sent { ticket, tenants, refused: scan.refused })
+        Ok(Sent { protocol, ticket, tenants, refused: scan.refused })
     }
 
-    fn scan(&self, splitter: &mut Splitter, body: Bytes, source: Option<&[u8]>) -> Result<Scan, SplitError> {
+    fn scan(&self, splitter: &mut Splitter, body: Body, source: Option<&[u8]>) -> Result<Scan, SplitError> {
         let settings = &self.settings;
         let rules = SplitRules {
             tenant: &settings.tenant,
@@ -171,7 +176,7 @@ impl Ingest {
         };
         // A header value that is no UTF-8 is no tenant ID either; the lossy form keeps it from becoming one.
         let source = source.map(String::from_utf8_lossy);
-        splitter.scan(Body::snappy_v1(body), &rules, source.as_deref())
+        splitter.scan(body, &rules, source.as_deref())
     }
 
     fn count(&self, scan: &Scan) {
@@ -227,6 +232,7 @@ impl Dispatch<'_> {
 
 /// A request whose parts are all on their way.
 struct Sent {
+    protocol: Protocol,
     ticket: super::pending::Ticket,
     tenants: Vec<TenantId>,
     refused: Refused,
@@ -235,7 +241,8 @@ struct Sent {
 impl Sent {
     async fn answer(self, accept_all: bool) -> Answer {
         let outcomes: Vec<Outcome> = self.ticket.outcomes().await;
-        conclude(self.tenants.iter().zip(&outcomes), &self.refused, accept_all)
+        let answer = conclude(self.tenants.iter().zip(&outcomes), &self.refused, accept_all);
+        Answer { written: answer.written.filter(|_| self.protocol.tells_written()), ..answer }
     }
 }
 
@@ -243,7 +250,7 @@ fn rejection_of(error: &SplitError) -> Rejection {
     match error {
         SplitError::Tenant { error: TenantError::Missing { .. }, .. } => Rejection::MissingTenant,
         SplitError::Tenant { error: TenantError::Invalid { .. }, .. } => Rejection::InvalidTenant,
-        SplitError::Snappy(SnappyError::TooLarge { .. }) => Rejection::BodyTooLarge,
+        SplitError::Inflate(error) if error.is_too_large() => Rejection::BodyTooLarge,
         _ => Rejection::Malformed,
     }
 }

@@ -201,10 +201,11 @@ impl Pass<'_> {
 
     /// Decides how the request goes on.
     fn conclude(self, unknown: &Unknown) -> Result<Scan, SplitError> {
-        let Resolver { tenants, mut scan, .. } = self.resolver;
+        let Resolver { tenants, elements_can_pass, mut scan, .. } = self.resolver;
         let found = self.found;
         scan.tenants = tenants.slots.len();
-        scan.passthrough = scan.tenants == 1
+        scan.passthrough = elements_can_pass
+            && scan.tenants == 1
             && scan.refused.series() == 0
             && scan.metadata_dropped == 0
             && !found.runs.iter().any(Run::has_cut);

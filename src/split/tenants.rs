@@ -175,6 +175,8 @@ pub(super) struct Resolver<'a> {
     pub(super) rules: &'a SplitRules<'a>,
     source: Option<&'a str>,
     pub(super) tenants: &'a mut Tenants,
+    /// Whether the body's own elements could go on as they are: it is a snappy block.
+    pub(super) elements_can_pass: bool,
     pub(super) scan: Scan,
 }
 
@@ -187,7 +189,13 @@ impl<'a> Resolver<'a> {
         inflated_bytes: usize,
     ) -> Self {
         tenants.prefix_bytes = rules.tenant.prefix_bytes(source);
-        Self { rules, source, tenants, scan: Scan { inflated_bytes, ..Scan::default() } }
+        Self {
+            rules,
+            source,
+            tenants,
+            elements_can_pass: true,
+            scan: Scan { inflated_bytes, ..Scan::default() },
+        }
     }
 
     /// Counts a series whose deciding label has `value`, and returns the slot of its tenant; `None` if the policy

@@ -69,9 +69,12 @@ impl Rules {
     }
 
     fn scan(&self, splitter: &mut Splitter, request: &[Vec<u8>]) -> Result<Scan, SplitError> {
-        let Self { tenant, metadata, ha, limits, source } = self;
-        let rules = SplitRules { tenant, metadata: *metadata, ha: ha.as_ref(), limits: *limits };
-        splitter.scan(Body::snappy_v1(block(&request.concat())), &rules, *source)
+        splitter.scan(Body::snappy_v1(block(&request.concat())), &self.split_rules(), self.source)
+    }
+
+    fn split_rules(&self) -> SplitRules<'_> {
+        let Self { tenant, metadata, ha, limits, .. } = self;
+        SplitRules { tenant, metadata: *metadata, ha: ha.as_ref(), limits: *limits }
     }
 
     fn split(&self, request: &[Vec<u8>]) -> (Scan, Vec<Part>) {
@@ -382,7 +385,7 @@ fn refuses_empty_broken_and_boundless_requests() {
     let rules = SplitRules { tenant: &tenant, metadata: false, ha: None, limits };
     let not_snappy =
         splitter.scan(Body::snappy_v1(Bytes::from_static(b"\x05\xff")), &rules, None).unwrap_err();
-    assert_eq!(not_snappy.reason(), "bad_snappy");
+    assert_eq!(not_snappy.reason(), "bad_compression");
 }
 
 #[test]
@@ -455,4 +458,21 @@ fn holds_no_request_and_little_memory_after_the_last_part() {
     let Splitter { series, tenants, gathered, .. } = &splitter;
     assert_eq!((series.scratch_bytes(), gathered.capacity()), (0, 0));
     assert!(tenants.scratch_bytes() <= SCRATCH_BYTES_MAX);
+}
+
+#[test]
+fn a_body_that_is_no_snappy_block_is_deflated_anew_even_for_one_tenant() {
+    let rules = Rules::default();
+    let request =
+        [series(&[("__name__", "up"), ("t", "a")]), series(&[("__name__", "down"), ("t", "a")])].concat();
+    let zstd = zstd::bulk::compress(&request, 1).unwrap();
+    for (compression, bytes) in [(Compression::Zstd, zstd), (Compression::Identity, request.clone())] {
+        let mut splitter = Splitter::new();
+        let body = Body { protocol: Protocol::RemoteWriteV1, compression, bytes: bytes.into() };
+        let split_rules = rules.split_rules();
+        let scan = splitter.scan(body, &split_rules, None).unwrap();
+        assert_eq!((scan.passthrough, scan.tenants, scan.series), (false, 1, 2));
+        assert_eq!(inflated(&splitter.next_part().unwrap()), ("a", request.clone()));
+        assert_eq!(splitter.next_part(), None);
+    }
 }

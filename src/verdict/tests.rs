@@ -4,7 +4,9 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::tenant::{IdRules, TenantError};
+use crate::wire::inflate::InflateError;
 use crate::wire::remote_write_v1::{Fault, Malformed};
+use crate::wire::snappy::SnappyError;
 
 /// An upstream's answer without words.
 fn status(status: u16) -> Outcome {
@@ -27,6 +29,18 @@ fn refused(missing: u64, invalid: u64) -> Refused {
 
 fn none_refused() -> Refused {
     Refused::default()
+}
+
+#[test]
+fn what_was_written_is_summed_whatever_the_answer_is() {
+    let wrote = |status, samples| {
+        let written = Some(Written { samples, histograms: 1, exemplars: 0 });
+        Outcome { written, ..Outcome::upstream(status, None, b"") }
+    };
+    let sum = |outcomes: &[Outcome]| conclude_all(outcomes, &none_refused()).written;
+    assert_eq!(sum(&[status(200), status(500)]), None, "nobody said");
+    let expected = Some(Written { samples: 12, histograms: 2, exemplars: 0 });
+    assert_eq!(sum(&[wrote(200, 5), status(500), wrote(400, 7)]), expected);
 }
 
 #[test]
@@ -101,7 +115,14 @@ fn one_failure_is_passed_on_as_it_came() {
     let answer = conclude_all(&outcomes, &none_refused());
     assert_eq!(
         answer,
-        Answer { status: 422, retry_after_secs: None, body: words.to_owned(), allow: None, close: false }
+        Answer {
+            status: 422,
+            retry_after_secs: None,
+            written: None,
+            body: words.to_owned(),
+            allow: None,
+            close: false
+        }
     );
 }
 
@@ -286,7 +307,10 @@ fn refusals_have_their_statuses() {
     ] {
         let body = refusal.to_string();
         assert!(!body.is_empty() && !body.contains('\n') && body.len() <= ERROR_BODY_BYTES_MAX);
-        assert_eq!(Answer::from(&refusal), Answer { status, retry_after_secs, body, allow, close });
+        assert_eq!(
+            Answer::from(&refusal),
+            Answer { status, retry_after_secs, written: None, body, allow, close }
+        );
     }
 }
 
@@ -295,11 +319,11 @@ fn what_cannot_be_split_is_the_clients_fault() {
     let missing = TenantError::Missing { labels: "__tenant__".to_owned() };
     let malformed = Malformed { fault: Fault::Truncated, at_byte: 3 };
     for (error, status) in [
-        (SplitError::Snappy(SnappyError::TooLarge { declared_bytes: 9, bytes_max: 8 }), 413),
+        (SplitError::Inflate(InflateError::TooLarge { bytes_max: 8 }), 413),
         (SplitError::TooManyFields { fields_max: 8 }, 413),
         (SplitError::TooManyTenants { tenants_max: 8 }, 413),
-        (SplitError::Snappy(SnappyError::Header), 400),
-        (SplitError::Snappy(SnappyError::Corrupt), 400),
+        (SplitError::Inflate(SnappyError::Header.into()), 400),
+        (SplitError::Inflate(SnappyError::Corrupt.into()), 400),
         (SplitError::Malformed(malformed), 400),
         (SplitError::Empty, 400),
         (SplitError::TooManyScalars { bytes_max: 8 }, 400),

@@ -1,13 +1,18 @@
 //! The command line.
 
+mod fleet;
+
 use std::ffi::OsString;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{Parser, Subcommand};
+use clap::{Parser, Subcommand, ValueEnum};
 use loadgen::client::Url;
-use loadgen::fleet::{FleetConfig, numbered_tenants};
+use loadgen::fleet::numbered_tenants;
+use loadgen::send::Retry;
+
+pub(crate) use fleet::FleetArgs;
 
 /// Load, sink and proof for Tenantry.
 #[derive(Debug, Parser)]
@@ -21,14 +26,23 @@ pub(crate) struct Args {
 pub(crate) enum Command {
     /// Sends remote write and tells rates, latencies, what it cost the server, and whether all arrived
     Send(Box<SendArgs>),
-    /// Takes remote write, counts it tenant by tenant, and shows the counts at /stats
+    /// Takes remote write, counts it tenant by tenant, shows the counts at /stats, and misbehaves if told to
     Sink(SinkArgs),
+    /// Sends samples that say where they belong, and finds those that are lost, duplicated, misplaced or reordered
+    ///
+    /// Every sample bears a stamp: the tenant that it is meant for, its sender, its series, and a sequence number. Senders send again as
+    /// Prometheus does: after a 5xx, 429 or no answer, with pauses from 30 ms to 5 s or as long as Retry-After says. What they know of each
+    /// request is then held against what a `loadgen sink --account` has stored.
+    ///
+    /// Exits with 1 when anything is wrong. A request without a clear answer is sent again, so each such attempt
+    /// explains one copy and one late arrival: these are told, and held against nobody.
+    Verify(Box<VerifyArgs>),
     /// Shows a server, a sink and senders at work for ten seconds, and proves that every sample arrived
     Demo(DemoArgs),
     /// Puts several servers through the same loads and tells what each costs
     Compare(CompareArgs),
     /// Makes a page, and charts, of what a comparison found
-    Report(ReportArgs),
+    Report(PageArgs),
     /// Measures what the work on a request costs without any I/O, stage by stage
     Floor(Box<FloorArgs>),
     /// The demo's server
@@ -44,23 +58,40 @@ pub(crate) struct SendArgs {
     /// Where to send
     #[arg(long, default_value = "http://127.0.0.1:8081/push")]
     pub(crate) url: Url,
+    /// A header more, NAME=VALUE; may be repeated
+    #[arg(long = "header", value_name = "NAME=VALUE", value_parser = header)]
+    pub(crate) headers: Vec<(String, String)>,
     /// How long; 10s if --requests is not given either
     #[arg(long, value_parser = duration)]
     pub(crate) duration: Option<Duration>,
     /// How many requests, of all senders together
-    #[arg(long)]
+    #[arg(long, value_name = "N")]
     pub(crate) requests: Option<u64>,
     /// Requests per second, of all senders together; without it each sends as soon as it has its answer
+    ///
+    /// Latency then counts from when a request should have left; a sender that is behind leaves none out. The time from
+    /// when it did leave is told beside it, as service time.
     #[arg(long, value_parser = positive)]
     pub(crate) rate: Option<f64>,
     /// How long to wait for an answer
     #[arg(long, value_parser = duration, default_value = "30s")]
     pub(crate) timeout: Duration,
-    /// A header more, NAME=VALUE; may be repeated
-    #[arg(long = "header", value_name = "NAME=VALUE", value_parser = header)]
-    pub(crate) headers: Vec<(String, String)>,
+    /// What to do about 5xx and no answer
+    #[arg(long, value_enum, default_value_t)]
+    pub(crate) retry: RetryKind,
+    /// With --retry prometheus, send again after 429 too (its `retry_on_http_429`)
+    #[arg(long, requires = "retry")]
+    pub(crate) retry_on_429: bool,
     #[command(flatten)]
     pub(crate) fleet: FleetArgs,
+    #[command(flatten)]
+    pub(crate) report: ReportArgs,
+}
+
+/// What is told and checked at the end.
+#[derive(Debug, clap::Args)]
+#[command(next_help_heading = "What is told")]
+pub(crate) struct ReportArgs {
     /// The server's process: tells its CPU time per request and its memory
     #[arg(long, value_name = "PID")]
     pub(crate) server_pid: Option<u32>,
@@ -70,69 +101,42 @@ pub(crate) struct SendArgs {
     /// What the server puts before each tenant, for --verify
     #[arg(long, default_value = "")]
     pub(crate) prefix: String,
-    /// Exit with 1 when any request was not answered with 2xx
+    /// Exit with 1 when any request was not acknowledged in the end
     #[arg(long)]
     pub(crate) fail_on_error: bool,
+    /// Write all percentiles of the latency to FILE and those of the service time to FILE.service
+    ///
+    /// In milliseconds, in the text format of HdrHistogram and wrk2 that its plotters read.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) hdr: Option<PathBuf>,
     /// Print one JSON object instead of a report
     #[arg(long)]
     pub(crate) json: bool,
 }
 
-/// What the bodies look like.
-#[derive(Debug, clap::Args)]
-pub(crate) struct FleetArgs {
-    /// Senders, each with a connection of its own and one request in flight
-    #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(u16).range(1..))]
-    pub(crate) senders: u16,
-    /// Tenants: a number, or names with weights as in `payments:5,search:2`
-    #[arg(long, default_value = "10", value_parser = tenants)]
-    pub(crate) tenants: Tenants,
-    /// Series in a request
-    #[arg(long, default_value_t = 2000, value_parser = clap::value_parser!(u32).range(1..))]
-    pub(crate) series: u32,
-    /// Labels of a series
-    #[arg(long, default_value_t = 9, value_parser = clap::value_parser!(u16).range(4..))]
-    pub(crate) labels: u16,
-    /// Samples of a series in one request
-    #[arg(long, default_value_t = 1)]
-    pub(crate) samples: u16,
-    /// Consecutive series that share a tenant
-    #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..))]
-    pub(crate) run_length: u32,
-    /// Different bodies of each sender
-    #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u16).range(1..))]
-    pub(crate) bodies: u16,
-    /// Same seed and timestamp, same bytes
-    #[arg(long, default_value_t = 1)]
-    pub(crate) seed: u64,
-    /// When the first samples were taken, in milliseconds since the epoch; now, if not given
-    #[arg(long, value_name = "MS")]
-    pub(crate) timestamp: Option<i64>,
-    /// Name of the tenant's label
-    #[arg(long, default_value = "__tenant__")]
-    pub(crate) tenant_label: String,
+/// What a sender does about failures.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum RetryKind {
+    /// Nothing: each request is sent once
+    #[default]
+    None,
+    /// Send it again as Prometheus does, after 30 ms, 60 ms and so on to 5 s, or as long as Retry-After says, until
+    /// it is acknowledged or refused or --duration is over
+    Prometheus,
+}
+
+impl SendArgs {
+    pub(crate) fn retry(&self) -> Retry {
+        match self.retry {
+            RetryKind::None => Retry::Never,
+            RetryKind::Prometheus => Retry::Prometheus { on_429: self.retry_on_429 },
+        }
+    }
 }
 
 /// Tenants and their weights. (A type of its own: clap takes a bare `Vec` for a repeated option.)
 #[derive(Clone, Debug)]
 pub(crate) struct Tenants(pub(crate) Vec<(String, u32)>);
-
-impl FleetArgs {
-    pub(crate) fn config(&self, now_ms: i64) -> FleetConfig {
-        FleetConfig {
-            seed: self.seed,
-            senders: usize::from(self.senders),
-            bodies_per_sender: usize::from(self.bodies),
-            series: usize::try_from(self.series).unwrap_or(usize::MAX),
-            labels: usize::from(self.labels),
-            samples: usize::from(self.samples),
-            tenants: self.tenants.0.clone(),
-            run_length: usize::try_from(self.run_length).unwrap_or(usize::MAX),
-            tenant_label: self.tenant_label.clone(),
-            timestamp_ms: self.timestamp.unwrap_or(now_ms),
-        }
-    }
-}
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct SinkArgs {
@@ -161,10 +165,75 @@ pub(crate) struct SinkArgs {
     /// Connections at a time
     #[arg(long, default_value_t = 1024, value_parser = clap::value_parser!(u16).range(1..))]
     pub(crate) connections_max: u16,
+    /// Keep account of every sample that `loadgen verify` sends, and show it at /account
+    #[arg(long)]
+    pub(crate) account: bool,
+    /// Misbehave as this YAML file says: latencies, statuses, resets, stalls, lies and thefts, by tenant, time and
+    /// share of requests. loadgen/faults.example.yml shows and explains them all
+    #[arg(long, value_name = "FILE")]
+    pub(crate) faults: Option<PathBuf>,
     /// Print the counts this often; 0s for only at the end
     #[arg(long, value_parser = duration, default_value = "10s")]
     pub(crate) every: Duration,
     /// Print JSON, an object a line
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct VerifyArgs {
+    /// Where to send
+    #[arg(long, default_value = "http://127.0.0.1:8081/push")]
+    pub(crate) url: Url,
+    /// The sink behind it, which was started with --account
+    #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:9009/account")]
+    pub(crate) sink: Url,
+    /// How long to send; a last request's retries may take longer
+    #[arg(long, value_parser = duration, default_value = "10s")]
+    pub(crate) duration: Duration,
+    /// Requests of each sender at most
+    #[arg(long)]
+    pub(crate) requests: Option<u64>,
+    /// Senders, each with a connection of its own and one request in flight
+    #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(u16).range(1..))]
+    pub(crate) senders: u16,
+    /// Tenants: a number, or names as in `payments,search`
+    #[arg(long, default_value = "10", value_parser = tenants)]
+    pub(crate) tenants: Tenants,
+    /// Tenants in one request, in turns; all of them if not given
+    #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) tenants_per_request: Option<u32>,
+    /// Series of each tenant in a request, with a sample each
+    #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    pub(crate) series: u32,
+    /// From one request of a sender to its next; as soon as the last is settled, if not given
+    #[arg(long, value_parser = duration)]
+    pub(crate) interval: Option<Duration>,
+    /// Name of the tenant's label
+    #[arg(long, default_value = "__tenant__")]
+    pub(crate) tenant_label: String,
+    /// Name the tenant in this header, and send one tenant in a request: for a server that does not split, or the sink itself
+    #[arg(long, value_name = "NAME", conflicts_with = "tenants_per_request", value_parser = header_name)]
+    pub(crate) tenant_header: Option<String>,
+    /// What the server puts before each tenant
+    #[arg(long, default_value = "")]
+    pub(crate) prefix: String,
+    /// A header more, NAME=VALUE; may be repeated
+    #[arg(long = "header", value_name = "NAME=VALUE", value_parser = header)]
+    pub(crate) headers: Vec<(String, String)>,
+    /// How long to wait for an answer
+    #[arg(long, value_parser = duration, default_value = "30s")]
+    pub(crate) timeout: Duration,
+    /// How long a request is sent again before it is given up
+    #[arg(long, value_parser = duration, default_value = "60s")]
+    pub(crate) give_up_after: Duration,
+    /// Give a request up that is answered with 429, as Prometheus does unless told otherwise
+    #[arg(long)]
+    pub(crate) no_retry_429: bool,
+    /// How long to wait, when all is sent, for what may still arrive
+    #[arg(long, value_parser = duration, default_value = "1s")]
+    pub(crate) settle: Duration,
+    /// Print one JSON object instead of a report
     #[arg(long)]
     pub(crate) json: bool,
 }
@@ -202,7 +271,7 @@ pub(crate) struct CompareArgs {
 }
 
 #[derive(Debug, clap::Args)]
-pub(crate) struct ReportArgs {
+pub(crate) struct PageArgs {
     /// What `compare` kept
     #[arg(value_name = "RESULTS")]
     pub(crate) results: PathBuf,
@@ -289,32 +358,8 @@ fn named_tenants(text: &str) -> Result<Tenants, String> {
     Ok(Tenants(tenants))
 }
 
-/// A duration as Go writes it (`1m30s`, `500ms`), or a number of seconds.
 fn duration(text: &str) -> Result<Duration, String> {
-    let wrong = || format!("`{text}` is no duration such as 10s, 1m30s or 500ms");
-    let seconds = |number: f64| Duration::try_from_secs_f64(number).map_err(|_| wrong());
-    if let Ok(number) = text.parse() {
-        return seconds(number);
-    }
-    let mut total = Duration::ZERO;
-    let mut rest = text;
-    while !rest.is_empty() {
-        let number_end = rest.find(|c: char| !c.is_ascii_digit() && c != '.').ok_or_else(wrong)?;
-        let (number, unit_on) = rest.split_at(number_end);
-        let unit_end = unit_on.find(|c: char| c.is_ascii_digit()).unwrap_or(unit_on.len());
-        let (unit, after) = unit_on.split_at(unit_end);
-        let scale = match unit {
-            "ms" => 1e-3,
-            "s" => 1.0,
-            "m" => 60.0,
-            "h" => 3600.0,
-            _ => return Err(wrong()),
-        };
-        let number: f64 = number.parse().map_err(|_| wrong())?;
-        total = total.checked_add(seconds(number * scale)?).ok_or_else(wrong)?;
-        rest = after;
-    }
-    if text.is_empty() { Err(wrong()) } else { Ok(total) }
+    loadgen::duration::parse(text).map_err(|error| error.to_string())
 }
 
 fn positive(text: &str) -> Result<f64, String> {
@@ -335,11 +380,18 @@ fn seconds(text: &str) -> Result<f64, String> {
 
 fn header(text: &str) -> Result<(String, String), String> {
     let (name, value) = text.split_once('=').ok_or_else(|| format!("`{text}` is not NAME=VALUE"))?;
-    let is_token = |c: char| c.is_ascii_alphanumeric() || "!#$%&'*+-.^_`|~".contains(c);
-    if name.is_empty() || !name.chars().all(is_token) || value.chars().any(char::is_control) {
+    if header_name(name).is_err() || value.chars().any(char::is_control) {
         return Err(format!("`{text}` cannot be a header"));
     }
     Ok((name.to_owned(), value.to_owned()))
+}
+
+fn header_name(text: &str) -> Result<String, String> {
+    let is_token = |c: char| c.is_ascii_alphanumeric() || "!#$%&'*+-.^_`|~".contains(c);
+    if text.is_empty() || !text.chars().all(is_token) {
+        return Err(format!("`{text}` cannot be a header's name"));
+    }
+    Ok(text.to_owned())
 }
 
 #[cfg(test)]
@@ -351,17 +403,6 @@ mod tests {
     #[test]
     fn the_command_line_is_sound() {
         Args::command().debug_assert();
-    }
-
-    #[test]
-    fn durations() {
-        assert_eq!(duration("1m30s").unwrap(), Duration::from_secs(90));
-        assert_eq!(duration("500ms").unwrap(), Duration::from_millis(500));
-        assert_eq!(duration("2.5").unwrap(), Duration::from_millis(2500));
-        assert_eq!(duration("0s").unwrap(), Duration::ZERO);
-        for wrong in ["", "s", "-1s", "5x", "1m30", "1e400s", "NaN"] {
-            assert!(duration(wrong).is_err(), "{wrong}");
-        }
     }
 
     #[test]

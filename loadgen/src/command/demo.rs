@@ -17,7 +17,7 @@ use console::style;
 use loadgen::fleet::{Fleet, FleetConfig};
 use loadgen::ledger::{Comparison, Verdict};
 use loadgen::process::Process;
-use loadgen::send::{Outcome, Progress, SendConfig, send};
+use loadgen::send::{Outcome, Progress, Retry, SendConfig, send};
 use loadgen::sink::{Sink, SinkConfig, Snapshot};
 
 use super::args::DemoArgs;
@@ -61,6 +61,7 @@ pub(crate) fn run(args: &DemoArgs) -> anyhow::Result<bool> {
         duration: Some(duration),
         requests: None,
         rate: None,
+        retry: Retry::Never,
         timeout: ANSWER_TIMEOUT,
         server: Some(Process::new(server.pid())?),
     };

@@ -8,10 +8,10 @@ use anyhow::Context;
 use loadgen::compare::Results;
 use loadgen::report::{charts, page};
 
-use super::args::ReportArgs;
+use super::args::PageArgs;
 
 /// Writes the page and, if asked to, the charts; never false.
-pub(crate) fn run(args: &ReportArgs) -> anyhow::Result<bool> {
+pub(crate) fn run(args: &PageArgs) -> anyhow::Result<bool> {
     let results =
         Results::load(&args.results).with_context(|| format!("cannot read {}", args.results.display()))?;
     let path = args.output.clone().unwrap_or_else(|| args.results.with_extension("html"));

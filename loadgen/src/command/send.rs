@@ -1,16 +1,23 @@
 //! `loadgen send`.
 
+mod percentiles;
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::fs;
 use std::io::{self, IsTerminal, Write};
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, bail};
+use hdrhistogram::Histogram;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use loadgen::client::{Url, get};
 use loadgen::fleet::Fleet;
 use loadgen::ledger::{Comparison, Line, Verdict};
 use loadgen::process::Process;
-use loadgen::send::{Outcome, Progress, SendConfig, send};
+use loadgen::send::{MetadataOutcome, Outcome, Progress, Retry, SendConfig, send};
 use loadgen::sink::Snapshot;
 use serde_json::json;
 
@@ -34,15 +41,16 @@ pub(crate) fn run(args: &SendArgs) -> anyhow::Result<bool> {
         duration: args.duration.or(args.requests.is_none().then_some(DURATION_DEFAULT)),
         requests: args.requests,
         rate: args.rate,
+        retry: args.retry(),
         timeout: args.timeout,
-        server: args.server_pid.map(Process::new).transpose()?,
+        server: args.report.server_pid.map(Process::new).transpose()?,
     };
     if let Some(server) = config.server {
         server.cpu_time().context("--server-pid: no such process")?;
     }
     let stop = super::stop_flag()?;
     let fleet = Fleet::build(&args.fleet.config(now_ms()))?;
-    let before = args.verify.as_ref().map(|url| stats(url, args.timeout)).transpose()?;
+    let before = args.report.verify.as_ref().map(|url| stats(url, args.timeout)).transpose()?;
     let progress = Progress::default();
     let bar = bar(&config);
     let outcome = send(&fleet, &config, &progress, |progress| {
@@ -50,21 +58,36 @@ pub(crate) fn run(args: &SendArgs) -> anyhow::Result<bool> {
         draw(&bar, &config, progress);
     })?;
     bar.finish_and_clear();
-    let comparison = match (&args.verify, before) {
+    let comparison = match (&args.report.verify, before) {
         (Some(url), Some(before)) => {
             let after = stats(url, args.timeout)?;
-            Some(Comparison::new(&outcome.ledger, &before, &after, &args.prefix))
+            Some(Comparison::new(&outcome.ledger, &before, &after, &args.report.prefix))
         }
         _ => None,
     };
+    if let Some(file) = &args.report.hdr {
+        write_percentiles(file, &outcome)?;
+    }
     let mut out = io::stdout();
-    if args.json {
+    if args.report.json {
         writeln!(out, "{}", as_json(&outcome, comparison.as_ref()))?;
     } else {
-        write!(out, "{}", report(&outcome, comparison.as_ref()))?;
+        write!(out, "{}", report(&outcome, &config, comparison.as_ref()))?;
     }
     let verified = comparison.is_none_or(|comparison| comparison.holds());
-    Ok(verified && outcome.requests > 0 && !(args.fail_on_error && outcome.failed() > 0))
+    let failed = outcome.failed() + outcome.metadata.failed();
+    Ok(verified && outcome.requests > 0 && !(args.report.fail_on_error && failed > 0))
+}
+
+/// Latencies to `file`, service times to a file beside it.
+fn write_percentiles(file: &Path, outcome: &Outcome) -> anyhow::Result<()> {
+    let mut service = OsString::from(file);
+    service.push(".service");
+    for (file, histogram) in [(file, &outcome.latency), (Path::new(&service), &outcome.service)] {
+        fs::write(file, percentiles::percentiles(histogram))
+            .with_context(|| format!("--hdr: cannot write {}", file.display()))?;
+    }
+    Ok(())
 }
 
 pub(crate) fn forward_stop(stop: &AtomicBool, progress: &Progress) {
@@ -121,12 +144,16 @@ fn draw(bar: &ProgressBar, config: &SendConfig, progress: &Progress) {
         0 => String::new(),
         failed => format!(", {} failed", grouped(failed)),
     };
+    let retries = match progress.retries.load(Ordering::Relaxed) {
+        0 => String::new(),
+        retries => format!(", {} sent again", grouped(retries)),
+    };
     let per_second = rate(per_second(acknowledged, elapsed));
-    bar.set_message(format!("{}, {per_second}/s{failed}", counted(answered, "request")));
+    bar.set_message(format!("{}, {per_second}/s{failed}{retries}", counted(answered, "request")));
 }
 
 /// The report for a person.
-fn report(outcome: &Outcome, comparison: Option<&Comparison>) -> String {
+fn report(outcome: &Outcome, config: &SendConfig, comparison: Option<&Comparison>) -> String {
     let mut text = String::new();
     let mut line = |label: &str, value: String| text.push_str(&format!("{label:<9} {value}\n"));
     let tally = outcome.acknowledged_tally();
@@ -142,11 +169,24 @@ fn report(outcome: &Outcome, comparison: Option<&Comparison>) -> String {
             bytes(super::text::whole(per_second(outcome.bytes, outcome.elapsed))),
         ),
     );
-    line("answers", answers(outcome));
+    line("answers", answers(&outcome.statuses));
     for (&status, complaint) in &outcome.complaints {
         line("", format!("{}: {complaint}", status_name(status)));
     }
+    if config.retry != Retry::Never {
+        line("retries", retries(outcome));
+    }
+    if outcome.metadata != MetadataOutcome::default() {
+        line("metadata", metadata(&outcome.metadata));
+    }
     line("latency", latency(outcome));
+    // Without a timetable and without pauses the two are the same.
+    if config.rate.is_some() || config.retry != Retry::Never {
+        line("service", service(outcome));
+    }
+    if let Some(cpu_ms) = outcome.sender_cpu_ms_per_request() {
+        line("senders", format!("CPU {cpu_ms:.3} ms a request"));
+    }
     if let (Some(cost), Some(cpu_ms)) = (&outcome.server, outcome.cpu_ms_per_request()) {
         let per_million = cost.cpu.as_secs_f64() * 1e6 * super::text::ratio(1, tally.samples);
         line(
@@ -178,22 +218,49 @@ fn report(outcome: &Outcome, comparison: Option<&Comparison>) -> String {
     text
 }
 
-fn answers(outcome: &Outcome) -> String {
-    let counts: Vec<String> = outcome
-        .statuses
+fn answers(statuses: &BTreeMap<u16, u64>) -> String {
+    let counts: Vec<String> = statuses
         .iter()
         .map(|(&status, &count)| format!("{}: {}", status_name(status), grouped(count)))
         .collect();
     if counts.is_empty() { "none".to_owned() } else { counts.join(", ") }
 }
 
+/// What it took to get requests across, and what became of those that did not get there.
+fn retries(outcome: &Outcome) -> String {
+    format!(
+        "{} sent again; {} dropped, {} abandoned at the end; {} attempts may have been stored though nobody said so",
+        grouped(outcome.retries()),
+        grouped(outcome.dropped),
+        grouped(outcome.abandoned),
+        grouped(outcome.doubtful),
+    )
+}
+
+fn metadata(metadata: &MetadataOutcome) -> String {
+    format!(
+        "{} besides, {} entries acknowledged: {}",
+        counted(metadata.requests, "request"),
+        grouped(metadata.entries),
+        answers(&metadata.statuses),
+    )
+}
+
 fn status_name(status: u16) -> String {
     if status == 0 { "no answer".to_owned() } else { status.to_string() }
 }
 
-/// The percentiles, in one line.
+/// The latency's percentiles, in one line.
 pub(crate) fn latency(outcome: &Outcome) -> String {
-    let at = |percent| time(outcome.latency_at(percent));
+    in_percentiles(|percent| outcome.latency_at(percent))
+}
+
+fn service(outcome: &Outcome) -> String {
+    in_percentiles(|percent| outcome.service_at(percent))
+}
+
+fn in_percentiles(time_at: impl Fn(f64) -> Duration) -> String {
+    let at = |percent| time(time_at(percent));
     format!("p50 {}, p99 {}, p99.9 {}, most {}", at(50.0), at(99.0), at(99.9), at(100.0))
 }
 
@@ -251,24 +318,45 @@ fn as_json(outcome: &Outcome, comparison: Option<&Comparison>) -> serde_json::Va
         "requests": outcome.requests,
         "acknowledged": outcome.acknowledged(),
         "failed": outcome.failed(),
+        "dropped": outcome.dropped,
+        "abandoned": outcome.abandoned,
+        "attempts": outcome.attempts(),
+        "retries": outcome.retries(),
+        "doubtful": outcome.doubtful,
         "statuses": outcome.statuses,
         "complaints": outcome.complaints,
         "bytes": outcome.bytes,
         "parts": outcome.parts,
         "series": tally.series,
         "samples": tally.samples,
-        "latency_ms": {
-            "p50": ms(outcome.latency_at(50.0)),
-            "p90": ms(outcome.latency_at(90.0)),
-            "p99": ms(outcome.latency_at(99.0)),
-            "p99_9": ms(outcome.latency_at(99.9)),
-            "max": ms(outcome.latency_at(100.0)),
-            "mean": outcome.latency.mean() / 1e3,
+        "histograms": tally.histograms,
+        "exemplars": tally.exemplars,
+        "metadata": {
+            "requests": outcome.metadata.requests,
+            "acknowledged": outcome.metadata.acknowledged,
+            "entries": outcome.metadata.entries,
+            "statuses": outcome.metadata.statuses,
         },
+        "latency_ms": percentiles_as_json(&outcome.latency),
+        "service_ms": percentiles_as_json(&outcome.service),
+        "sender_cpu_ms_per_request": outcome.sender_cpu_ms_per_request(),
         "server": server,
         "verified": comparison.map(Comparison::holds),
         "exact": comparison.map(Comparison::is_exact),
         "tenants": comparison.map(|comparison| &comparison.lines),
         "upstream_requests": comparison.map(|comparison| comparison.requests),
+    })
+}
+
+#[expect(clippy::cast_precision_loss, reason = "no latency has 53 bits")]
+fn percentiles_as_json(micros: &Histogram<u64>) -> serde_json::Value {
+    let ms_at = |quantile: f64| micros.value_at_quantile(quantile) as f64 / 1e3;
+    json!({
+        "p50": ms_at(0.5),
+        "p90": ms_at(0.9),
+        "p99": ms_at(0.99),
+        "p99_9": ms_at(0.999),
+        "max": ms_at(1.0),
+        "mean": micros.mean() / 1e3,
     })
 }

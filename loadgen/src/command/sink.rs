@@ -1,12 +1,16 @@
 //! `loadgen sink`.
 
+use std::fs;
 use std::io::{self, Write};
+use std::path::Path;
+use std::sync::Arc;
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread;
 use std::time::Duration;
 
 use anyhow::Context;
-use loadgen::sink::{Sink, SinkConfig, Snapshot, TenantCount};
+use loadgen::sink::faults::FaultScript;
+use loadgen::sink::{Faults, Script, Sink, SinkConfig, Snapshot, TenantCount};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
@@ -24,6 +28,8 @@ pub(crate) fn run(args: &SinkArgs) -> anyhow::Result<bool> {
         tenant_labels: args.tenant_labels.clone(),
         prefix: args.prefix.clone(),
         connections_max: usize::from(args.connections_max),
+        full_account: args.account,
+        script: args.faults.as_deref().map(faults).transpose()?,
         ..SinkConfig::default()
     };
     let mut signals = Signals::new([SIGINT, SIGTERM])?;
@@ -40,7 +46,12 @@ pub(crate) fn run(args: &SinkArgs) -> anyhow::Result<bool> {
     let sink = Sink::start(config).with_context(|| format!("cannot listen at {}", args.listen))?;
     let mut out = io::stdout();
     if !args.json {
-        writeln!(out, "sink at {}, its counts at http://{}/stats", sink.url(), sink.addr())?;
+        let account = if args.account {
+            format!(", its account at http://{}/account", sink.addr())
+        } else {
+            String::new()
+        };
+        writeln!(out, "sink at {}, its counts at http://{}/stats{account}", sink.url(), sink.addr())?;
     }
     let every = if args.every.is_zero() { Duration::MAX } else { args.every };
     let mut shown = Snapshot::default();
@@ -53,6 +64,14 @@ pub(crate) fn run(args: &SinkArgs) -> anyhow::Result<bool> {
     }
     show(&sink.stop(), args.json, &mut out)?;
     Ok(true)
+}
+
+/// Reads a file of faults; their time begins now.
+fn faults(file: &Path) -> anyhow::Result<Arc<dyn Script>> {
+    let name = file.display();
+    let text = fs::read_to_string(file).with_context(|| format!("--faults: cannot read {name}"))?;
+    let faults = Faults::from_yaml(&text).with_context(|| format!("--faults: {name}"))?;
+    Ok(Arc::new(FaultScript::new(faults)))
 }
 
 fn show(counts: &Snapshot, json: bool, out: &mut impl Write) -> anyhow::Result<()> {

@@ -11,7 +11,7 @@ use crate::client::Url;
 use crate::fleet::Fleet;
 use crate::ledger::{Comparison, Verdict};
 use crate::process::TreeCost;
-use crate::send::{Outcome, Progress, SendConfig, send};
+use crate::send::{Outcome, Progress, Retry, SendConfig, send};
 use crate::sink::{Sink, SinkConfig, Snapshot};
 
 /// How long a sender waits for an answer.
@@ -82,6 +82,7 @@ impl Run<'_> {
             duration: Some(Duration::from_secs_f64(seconds)),
             requests: None,
             rate: None,
+            retry: Retry::default(),
             timeout: ANSWER_TIMEOUT,
             server: None,
         };

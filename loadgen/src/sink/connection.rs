@@ -1,16 +1,27 @@
 //! One connection of a sink: requests in, counts and answers out.
 
-use std::io::Write;
+use std::cell::Cell;
+use std::io::{self, Read, Write};
 use std::net::{Shutdown, TcpStream};
+use std::rc::Rc;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
-use super::script::{Arrival, Close, Reply};
+use super::script::{Admission, Approach, Arrival, Close, Reply, Storing};
 use super::stats::TenantCount;
+use super::store::Delivery;
 use super::{Received, Shared};
 use crate::account::{Tally, walk};
 use crate::http::{HttpError, MessageReader, RequestHead};
 use crate::proto::inflate;
+
+/// How often a connection that waits for its peer to close looks whether the sink stops.
+const HOLD_POLL: Timespec = Timespec { tv_sec: 0, tv_nsec: 50_000_000 };
+
+/// A slow reader reads this often.
+const SLOW_READS_PER_SECOND: u64 = 20;
 
 /// A connection and the buffers that it keeps from request to request.
 pub(super) struct Connection<'a> {
@@ -22,6 +33,8 @@ pub(super) struct Connection<'a> {
     inflated: Vec<u8>,
     reply: Vec<u8>,
     reset: bool,
+    /// Bytes a second that the body at hand is read with; 0 for as they come.
+    read_rate: Rc<Cell<u64>>,
 }
 
 /// A good request, counted.
@@ -30,6 +43,33 @@ struct Counted {
     tally: Tally,
     misplaced: u64,
     metadata: u64,
+}
+
+/// The reading half, as fast as its connection says.
+struct Throttled<'a> {
+    shared: &'a Shared,
+    stream: TcpStream,
+    rate: Rc<Cell<u64>>,
+}
+
+impl Read for Throttled<'_> {
+    fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
+        let rate = self.rate.get();
+        if rate == 0 {
+            return self.stream.read(out);
+        }
+        let most = usize::try_from((rate / SLOW_READS_PER_SECOND).max(1)).unwrap_or(usize::MAX);
+        let length = out.len().min(most);
+        let count = self.stream.read(out.get_mut(..length).unwrap_or_default())?;
+        self.shared.pause(time_for(count, rate));
+        Ok(count)
+    }
+}
+
+/// How long so many bytes take.
+#[expect(clippy::cast_precision_loss, reason = "a body is far below 2^53 bytes")]
+fn time_for(bytes: usize, rate: u64) -> Duration {
+    Duration::try_from_secs_f64(bytes as f64 / rate as f64).unwrap_or(Duration::MAX)
 }
 
 impl<'a> Connection<'a> {
@@ -45,18 +85,20 @@ impl<'a> Connection<'a> {
             inflated: Vec::new(),
             reply: Vec::new(),
             reset: false,
+            read_rate: Rc::default(),
         }
     }
 
     /// Serves requests until either side has enough.
     pub(super) fn run(mut self) {
-        let Ok(read_half) = self.stream.try_clone() else { return };
+        let Ok(stream) = self.stream.try_clone() else { return };
+        let read_half = Throttled { shared: self.shared, stream, rate: Rc::clone(&self.read_rate) };
         let mut reader = MessageReader::new(read_half);
         while matches!(reader.wait(), Ok(true)) {
             self.set_busy(true);
             let going_on = match self.receive(&mut reader) {
-                Ok(head) => self.answer(&head),
-                Err(HttpError::Io(_) | HttpError::Closed) => false,
+                Ok(Some(head)) => self.answer(&head),
+                Ok(None) | Err(HttpError::Io(_) | HttpError::Closed) => false,
                 Err(error) => {
                     self.broken(&error.to_string());
                     self.send(&Reply::new(400, &error.to_string()).close(Close::AfterReply), false);
@@ -68,6 +110,7 @@ impl<'a> Connection<'a> {
                 break;
             }
         }
+        self.shared.let_go(Some(self.id));
         if !self.reset {
             let _ = self.stream.shutdown(Shutdown::Both);
         }
@@ -79,13 +122,66 @@ impl<'a> Connection<'a> {
         }
     }
 
-    fn receive(&mut self, reader: &mut MessageReader<TcpStream>) -> Result<RequestHead, HttpError> {
+    /// Reads a request; None when the script ends the connection instead.
+    fn receive(
+        &mut self,
+        reader: &mut MessageReader<Throttled<'_>>,
+    ) -> Result<Option<RequestHead>, HttpError> {
         let head = reader.request_head()?;
+        let begun = Instant::now();
+        let rate = match self.admit(&head) {
+            Admission::Read => 0,
+            Admission::ReadSlowly { bytes_per_second } => bytes_per_second.max(1),
+            Admission::Reset => {
+                self.reset();
+                return Ok(None);
+            }
+            Admission::HalfOpen => {
+                self.hold();
+                return Ok(None);
+            }
+        };
         if head.headers.get("expect").is_some_and(|value| value.eq_ignore_ascii_case("100-continue")) {
             self.stream.write_all(b"HTTP/1.1 100 Continue\r\n\r\n")?;
         }
-        reader.body(head.framing, &mut self.body)?;
-        Ok(head)
+        self.read_rate.set(rate);
+        let read = reader.body(head.framing, &mut self.body);
+        self.read_rate.set(0);
+        read?;
+        if rate > 0 {
+            // A part of the body came along with the head, at full speed.
+            self.shared.pause(time_for(self.body.len(), rate).saturating_sub(begun.elapsed()));
+        }
+        Ok(Some(head))
+    }
+
+    fn admit(&self, head: &RequestHead) -> Admission {
+        let Some(script) = self.shared.config.script.as_ref().filter(|_| head.method == "POST") else {
+            return Admission::Read;
+        };
+        let tenant = self.tenant(head);
+        script.admit(&Approach { tenant: tenant.as_deref(), path: &head.path, headers: &head.headers })
+    }
+
+    /// Makes the connection end with a RST.
+    fn reset(&mut self) {
+        // Linger 0 makes the last close send a RST (socket(7)); so there must be no FIN before it.
+        self.reset = true;
+        let _ = rustix::net::sockopt::set_socket_linger(&self.stream, Some(Duration::ZERO));
+    }
+
+    /// Waits until the peer closes or the sink stops, and reads nothing.
+    fn hold(&self) {
+        while !self.shared.stopping() {
+            let mut fds = [PollFd::new(&self.stream, PollFlags::RDHUP)];
+            let polled = poll(&mut fds, Some(&HOLD_POLL));
+            let [fd] = &fds;
+            match polled {
+                Err(rustix::io::Errno::INTR) => {}
+                Ok(_) if fd.revents().is_empty() => {}
+                _ => return,
+            }
+        }
     }
 
     /// Answers a request; false when it was the connection's last.
@@ -111,25 +207,34 @@ impl<'a> Connection<'a> {
     /// What a sink says to a GET.
     fn page(&self, head: &RequestHead) -> Reply {
         match head.path.as_str() {
-            "/" | "/alive" => Reply::new(200, "a loadgen sink; its counts are at /stats\n"),
+            "/" | "/alive" => Reply::new(
+                200,
+                "a loadgen sink; its counts are at /stats, its full account, if kept, at /account\n",
+            ),
             "/stats" => {
                 let counts = self.shared.state().counts.clone();
-                match serde_json::to_string(&counts) {
-                    Ok(json) => Reply::new(200, &json).header("Content-Type", "application/json"),
-                    Err(error) => Reply::new(500, &error.to_string()),
-                }
+                json(&counts)
             }
+            "/account" => match self.shared.account() {
+                Some(account) => json(&account),
+                None => Reply::new(404, "this sink keeps no full account: it was not asked to\n"),
+            },
             _ => Reply::new(404, "no such page\n"),
         }
     }
 
     /// Inflates and walks the body.
     fn count(&mut self, head: &RequestHead) -> Result<Counted, String> {
-        let config = &self.shared.config;
         let tenant = self.tenant(head).ok_or("no tenant header")?;
+        inflate(&self.body, &mut self.inflated).map_err(|error| error.to_string())?;
+        self.count_under(tenant)
+    }
+
+    /// Walks the inflated body, as one that comes under this tenant's header.
+    fn count_under(&self, tenant: String) -> Result<Counted, String> {
+        let config = &self.shared.config;
         // Without its prefix the header is nobody's label, so every series with a label is misplaced.
         let expected = tenant.strip_prefix(config.prefix.as_str()).map(str::as_bytes);
-        inflate(&self.body, &mut self.inflated).map_err(|error| error.to_string())?;
         let mut tally = Tally::default();
         let mut misplaced = 0;
         let metadata = walk(&self.inflated, &config.tenant_labels, |series| {
@@ -145,45 +250,73 @@ impl<'a> Connection<'a> {
         names.find_map(|name| head.headers.get(name)).filter(|value| !value.is_empty()).map(str::to_owned)
     }
 
-    /// Asks the script, waits as long as it says, and counts; the answer may leave after that.
+    /// Asks the script, waits as long as it says, and stores; the answer may leave after that.
     fn settle(&mut self, head: &RequestHead, counted: Counted) -> Reply {
-        let Counted { tenant, tally, misplaced, metadata } = counted;
         let (nth, nth_of_tenant) = {
             let mut state = self.shared.state();
             state.counts.requests += 1;
             let nth = state.counts.requests;
-            let count = state.counts.tenants.entry(tenant.clone()).or_default();
+            let count = state.counts.tenants.entry(counted.tenant.clone()).or_default();
             count.requests += 1;
             count.bytes += self.body.len() as u64;
             (nth, count.requests)
         };
         let reply = match &self.shared.config.script {
             None => Reply::default(),
-            Some(script) => script(&Arrival {
-                tenant: &tenant,
+            Some(script) => script.answer(&Arrival {
+                tenant: &counted.tenant,
                 nth_of_tenant,
                 nth,
                 connection: self.id,
                 nth_of_connection: self.requests,
-                series: tally.series,
-                samples: tally.samples,
+                series: counted.tally.series,
+                samples: counted.tally.samples,
                 path: &head.path,
                 headers: &head.headers,
                 body: &self.body,
+                inflated: &self.inflated,
             }),
         };
         if !reply.delay.is_zero() {
             self.shared.pause(reply.delay);
         }
-        let stored = match reply.stores() {
-            true => TenantCount { misplaced, metadata, stored: tally, ..TenantCount::default() },
-            false => TenantCount { refused: 1, ..TenantCount::default() },
-        };
-        if let Some(count) = self.shared.state().counts.tenants.get_mut(&tenant) {
-            *count += stored;
+        let tenant = counted.tenant.clone();
+        if reply.stores() {
+            self.store(counted, &reply.storing);
+        } else if let Some(count) = self.shared.state().counts.tenants.get_mut(&tenant) {
+            count.refused += 1;
         }
         self.keep(head, Some(tenant), if reply.answers() { reply.status } else { 0 });
         reply
+    }
+
+    /// Stores a request in the way that its script says.
+    fn store(&self, counted: Counted, storing: &Storing) {
+        let delivery = |counted: Counted| Delivery {
+            tenant: counted.tenant,
+            count: TenantCount {
+                misplaced: counted.misplaced,
+                metadata: counted.metadata,
+                stored: counted.tally,
+                ..TenantCount::default()
+            },
+            decoded: self.shared.store.decode(&self.inflated),
+        };
+        match storing {
+            Storing::Once => self.shared.store(&delivery(counted), self.id),
+            Storing::Twice => {
+                let delivery = delivery(counted);
+                self.shared.store(&delivery, self.id);
+                self.shared.store(&delivery, self.id);
+            }
+            // What was walked once can be walked again.
+            Storing::Under(tenant) => {
+                if let Ok(counted) = self.count_under(tenant.clone()) {
+                    self.shared.store(&delivery(counted), self.id);
+                }
+            }
+            Storing::AfterNext => self.shared.store_after_next(delivery(counted), self.id),
+        }
     }
 
     fn keep(&self, head: &RequestHead, tenant: Option<String>, status: u16) {
@@ -214,19 +347,36 @@ impl<'a> Connection<'a> {
 
     /// Sends a reply; false when the connection ends with it.
     fn send(&mut self, reply: &Reply, keep_alive: bool) -> bool {
-        match reply.close {
-            Close::BeforeReply => return false,
-            Close::Reset => {
-                // Linger 0 makes the last close send a RST (socket(7)); so there must be no FIN before it.
-                self.reset = true;
-                let _ =
-                    rustix::net::sockopt::set_socket_linger(&self.stream, Some(std::time::Duration::ZERO));
-                return false;
-            }
-            _ => {}
-        }
         let going_on = keep_alive && reply.close == Close::Never && !self.shared.stopping();
-        reply.write(going_on, &mut self.reply);
-        self.stream.write_all(&self.reply).is_ok() && going_on
+        match reply.close {
+            Close::BeforeReply => false,
+            Close::Reset => {
+                self.reset();
+                false
+            }
+            Close::MidReply => {
+                reply.write(keep_alive, &mut self.reply);
+                self.reply.truncate(self.reply.len() / 2);
+                let _ = self.stream.write_all(&self.reply);
+                self.reset();
+                false
+            }
+            Close::Stall => {
+                self.hold();
+                false
+            }
+            Close::Never | Close::AfterReply | Close::AfterReplyUnannounced => {
+                reply.write(going_on, &mut self.reply);
+                self.stream.write_all(&self.reply).is_ok() && going_on
+            }
+        }
+    }
+}
+
+/// A page for programs.
+fn json(page: &impl serde::Serialize) -> Reply {
+    match serde_json::to_string(page) {
+        Ok(json) => Reply::new(200, &json).header("Content-Type", "application/json"),
+        Err(error) => Reply::new(500, &error.to_string()),
     }
 }

@@ -1,13 +1,55 @@
 //! Answers on demand, for tests: what an upstream says, when, and whether it says anything at all.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use crate::http::Headers;
 use crate::proto::{BlockError, WriteRequest};
 
-/// Decides the answer to each request. It is called on the connection's thread, by several at a time.
-pub type Script = Arc<dyn Fn(&Arrival<'_>) -> Reply + Send + Sync>;
+/// Decides what becomes of each request. It is called on the connection's thread, by several at a time. A closure from
+/// [`Arrival`] to [`Reply`] is a script that reads every body at once.
+pub trait Script: Send + Sync {
+    /// When the head of a request has come: whether and how its body is read.
+    fn admit(&self, _approach: &Approach<'_>) -> Admission {
+        Admission::Read
+    }
+
+    /// When a good request has come, whole: the answer to it.
+    fn answer(&self, arrival: &Arrival<'_>) -> Reply;
+}
+
+impl<F: Fn(&Arrival<'_>) -> Reply + Send + Sync> Script for F {
+    fn answer(&self, arrival: &Arrival<'_>) -> Reply {
+        self(arrival)
+    }
+}
+
+/// A request of which only the head is known.
+#[derive(Debug)]
+pub struct Approach<'a> {
+    /// The tenant's header, if there is one.
+    pub tenant: Option<&'a str>,
+    /// Path and query.
+    pub path: &'a str,
+    /// All headers.
+    pub headers: &'a Headers,
+}
+
+/// What becomes of a request's body.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Admission {
+    /// It is read as it comes.
+    #[default]
+    Read,
+    /// It is read, but at most so many bytes a second.
+    ReadSlowly {
+        /// Bytes a second; 0 counts as 1.
+        bytes_per_second: u64,
+    },
+    /// It is not read, and the connection is reset (RST).
+    Reset,
+    /// It is not read, and nothing is ever answered; the connection stays open until the peer closes it.
+    HalfOpen,
+}
 
 /// A good request that waits for its answer.
 #[derive(Debug)]
@@ -32,6 +74,8 @@ pub struct Arrival<'a> {
     pub headers: &'a Headers,
     /// The snappy block.
     pub body: &'a [u8],
+    /// What it inflates to.
+    pub inflated: &'a [u8],
 }
 
 impl Arrival<'_> {
@@ -54,10 +98,28 @@ pub enum Close {
     BeforeReply,
     /// It is reset (RST) instead of an answer.
     Reset,
+    /// It is reset (RST) in the middle of the answer.
+    MidReply,
+    /// No answer comes, and it stays open until the peer closes it.
+    Stall,
     /// It is closed after the answer, which says so.
     AfterReply,
     /// It is closed after the answer, which does not say so: the peer finds a stale connection.
     AfterReplyUnannounced,
+}
+
+/// How a request is stored, if it is.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Storing {
+    /// Once, before its answer leaves.
+    #[default]
+    Once,
+    /// Twice over.
+    Twice,
+    /// Under another tenant.
+    Under(String),
+    /// After the next request of its tenant on its connection; or when the connection ends, the account is asked for, or the sink stops.
+    AfterNext,
 }
 
 /// An answer. The default is an empty 200, at once.
@@ -75,6 +137,8 @@ pub struct Reply {
     pub close: Close,
     /// Whether the request counts as stored; None to go by the status. (An upstream may store and then fail to answer.)
     pub stored: Option<bool>,
+    /// How it is stored, if it is.
+    pub storing: Storing,
     /// These bytes in place of an HTTP response, for answers that are none.
     pub raw: Option<Vec<u8>>,
 }
@@ -88,6 +152,7 @@ impl Default for Reply {
             delay: Duration::ZERO,
             close: Close::Never,
             stored: None,
+            storing: Storing::Once,
             raw: None,
         }
     }
@@ -114,6 +179,14 @@ impl Reply {
         self
     }
 
+    /// Stored in this way, whatever the status.
+    #[must_use]
+    pub fn storing(mut self, storing: Storing) -> Self {
+        self.stored = Some(true);
+        self.storing = storing;
+        self
+    }
+
     /// With the connection's end.
     #[must_use]
     pub fn close(mut self, close: Close) -> Self {
@@ -123,7 +196,7 @@ impl Reply {
 
     /// Whether an answer leaves at all.
     pub(super) fn answers(&self) -> bool {
-        !matches!(self.close, Close::BeforeReply | Close::Reset)
+        !matches!(self.close, Close::BeforeReply | Close::Reset | Close::MidReply | Close::Stall)
     }
 
     /// Whether its request is stored.

@@ -71,7 +71,7 @@ fn what_prometheus_sends_is_read_whole() {
             method: Method::Post,
             path: 5..17,
             framing: Framing::Length(4711),
-            media: Media::RemoteWriteV1,
+            media: Media::Protobuf,
             encoding: Encoding::Snappy,
             expect_continue: false,
             keep_alive: true,
@@ -441,21 +441,21 @@ fn continue_is_expected_only_where_a_body_is_to_come() {
 
 #[test]
 fn content_type_names_the_message() {
-    use Media::{Other, RemoteWriteV1, RemoteWriteV2};
-    assert_eq!(whole(push("")).media, RemoteWriteV1);
+    use Media::{Json, Other, Protobuf, RemoteWriteV1, RemoteWriteV2};
+    assert_eq!(whole(push("")).media, Protobuf);
     for (value, media) in [
-        ("", RemoteWriteV1),
-        ("application/x-protobuf", RemoteWriteV1),
-        ("Application/X-Protobuf", RemoteWriteV1),
+        ("", Protobuf),
+        ("application/x-protobuf", Protobuf),
+        ("Application/X-Protobuf", Protobuf),
         ("application/x-protobuf;proto=prometheus.WriteRequest", RemoteWriteV1),
         ("application/x-protobuf ; PROTO=prometheus.WriteRequest ", RemoteWriteV1),
-        ("application/x-protobuf; charset=utf-8", RemoteWriteV1),
+        ("application/x-protobuf; charset=utf-8", Protobuf),
         ("application/x-protobuf; proto=\"prometheus.WriteRequest\"", RemoteWriteV1),
-        ("application/x-protobuf;", RemoteWriteV1),
+        ("application/x-protobuf;", Protobuf),
         ("application/x-protobuf;proto=io.prometheus.write.v2.Request", RemoteWriteV2),
         ("application/x-protobuf; a=\"b;c\\\";\"; proto=\"io.prometheus.write.v2.Request\"", RemoteWriteV2),
         ("application/x-protobuf;a=\"b\\\\\";proto=io.prometheus.write.v2.Request", RemoteWriteV2),
-        ("application/x-protobuf;a=\";proto=io.prometheus.write.v2.Request\"", RemoteWriteV1),
+        ("application/x-protobuf;a=\";proto=io.prometheus.write.v2.Request\"", Protobuf),
         ("application/x-protobuf;proto=PROMETHEUS.WRITEREQUEST", Other),
         ("application/x-protobuf;proto=other.Message", Other),
         ("application/x-protobuf;proto=", Other),
@@ -465,7 +465,10 @@ fn content_type_names_the_message() {
         ("application/x-protobuf;proto=prometheus.WriteRequest;proto=io.prometheus.write.v2.Request", Other),
         ("application/x-protobuf, application/json", Other),
         ("application/x-protobuffer", Other),
-        ("application/json", Other),
+        ("application/json", Json),
+        ("Application/JSON; charset=utf-8", Json),
+        ("application/json;proto=io.prometheus.write.v2.Request", Json),
+        ("application/json;charset", Other),
         ("text/plain", Other),
     ] {
         assert_eq!(whole(push(&format!("Content-Type: {value}\r\n"))).media, media, "{value:?}");
@@ -479,15 +482,16 @@ fn repeated_content_types_are_refused() {
 }
 
 #[test]
-fn snappy_is_the_only_content_encoding() {
-    assert_eq!(whole(push("")).encoding, Encoding::Snappy);
+fn content_encoding_names_one_compression() {
+    assert_eq!(whole(push("")).encoding, Encoding::Absent);
     for (value, encoding) in [
         ("snappy", Encoding::Snappy),
         ("Snappy", Encoding::Snappy),
-        ("", Encoding::Snappy),
-        ("gzip", Encoding::Other),
-        ("zstd", Encoding::Other),
-        ("identity", Encoding::Other),
+        ("", Encoding::Absent),
+        ("gzip", Encoding::Gzip),
+        ("zstd", Encoding::Zstd),
+        ("identity", Encoding::Identity),
+        ("deflate", Encoding::Other),
         ("snappy, gzip", Encoding::Other),
         ("snappy\r\nContent-Encoding: snappy", Encoding::Other),
         ("gzip\r\nContent-Encoding: snappy", Encoding::Other),

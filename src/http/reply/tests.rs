@@ -6,7 +6,7 @@ use super::*;
 use crate::http::{Refusal, ResponseFraming, ResponseHead};
 
 fn answer(status: u16, body: &str) -> Answer {
-    Answer { status, retry_after_secs: None, body: body.to_owned(), allow: None, close: false }
+    Answer { status, retry_after_secs: None, written: None, body: body.to_owned(), allow: None, close: false }
 }
 
 fn written(answer: &Answer, keep_alive: bool, head_only: bool) -> String {
@@ -24,6 +24,18 @@ fn an_error_is_written_whole() {
          Content-Type: text/plain; charset=utf-8\r\nX-Content-Type-Options: nosniff\r\n\
          Retry-After: 8\r\nConnection: close\r\n\r\nno more\nroom"
     );
+}
+
+#[test]
+fn what_was_written_is_told_with_success_and_with_failure() {
+    for status in [204, 200, 500] {
+        let stored = Written { samples: 5, histograms: 0, exemplars: 12 };
+        let text = written(&Answer { written: Some(stored), ..answer(status, "") }, true, false);
+        assert!(text.contains("\r\nX-Prometheus-Remote-Write-Samples-Written: 5\r\n"), "{text}");
+        assert!(text.contains("\r\nX-Prometheus-Remote-Write-Histograms-Written: 0\r\n"), "{text}");
+        assert!(text.contains("\r\nX-Prometheus-Remote-Write-Exemplars-Written: 12\r\n"), "{text}");
+    }
+    assert!(!written(&answer(200, ""), true, false).contains("Written"));
 }
 
 #[test]

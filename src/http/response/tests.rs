@@ -45,7 +45,8 @@ fn what_mimir_answers_is_read_whole() {
             status: 200,
             framing: ResponseFraming::Length(0),
             keep_alive: true,
-            retry_after_secs: None
+            retry_after_secs: None,
+            written: None,
         }
     );
     assert_eq!(
@@ -54,9 +55,23 @@ fn what_mimir_answers_is_read_whole() {
             status: 429,
             framing: ResponseFraming::Length(42),
             keep_alive: true,
-            retry_after_secs: Some(8)
+            retry_after_secs: Some(8),
+            written: None,
         }
     );
+}
+
+#[test]
+fn what_was_written_is_read_where_it_is_said() {
+    let written = |fields: &str| whole(answer(200, &format!("{fields}Content-Length: 0\r\n"))).written;
+    assert_eq!(written(""), None);
+    let all = "X-Prometheus-Remote-Write-Samples-Written: 20\r\n\
+               x-prometheus-remote-write-histograms-written: 3\r\n\
+               X-Prometheus-Remote-Write-Exemplars-Written: 0\r\n";
+    assert_eq!(written(all), Some(Written { samples: 20, histograms: 3, exemplars: 0 }));
+    let histograms_only = "X-Prometheus-Remote-Write-Histograms-Written: 7\r\n";
+    assert_eq!(written(histograms_only), Some(Written { histograms: 7, ..Written::default() }));
+    assert_eq!(written("X-Prometheus-Remote-Write-Samples-Written: many\r\n"), None);
 }
 
 #[test]

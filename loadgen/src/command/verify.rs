@@ -1,0 +1,198 @@
+//! `loadgen verify`.
+
+use std::io::{self, Write};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, bail};
+use loadgen::audit::{Audit, Finding};
+use loadgen::client::{Url, get};
+use loadgen::full_account::FullAccount;
+use loadgen::stamped::{Bounds, Counts, RetryRules, StampedConfig, send};
+use serde_json::json;
+
+use super::args::VerifyArgs;
+use super::send::now_ms;
+use super::text::{counted, grouped, per_second, rate, time};
+
+/// Sends, compares and reports; false when anything is wrong.
+pub(crate) fn run(args: &VerifyArgs) -> anyhow::Result<bool> {
+    let stop = super::stop_flag()?;
+    // Before anything is sent: a proof that cannot be finished is not begun.
+    account(&args.sink, args.timeout)?;
+    let began = u64::try_from(now_ms()).unwrap_or_default();
+    let bounds = Bounds { duration: args.duration, requests: args.requests };
+    let begun = Instant::now();
+    let (journal, counts) = send(&config(args), began, u32::from(args.senders), bounds, &stop)?;
+    let elapsed = begun.elapsed();
+    wait(args.settle, &stop);
+    let audit = Audit::new(&journal, &account(&args.sink, args.timeout)?, &args.prefix);
+    let holds = audit.holds() && audit.acknowledged > 0;
+    let mut out = io::stdout();
+    if args.json {
+        writeln!(out, "{}", as_json(&counts, &audit, elapsed, holds))?;
+    } else {
+        write!(out, "{}", report(&counts, &audit, elapsed))?;
+    }
+    Ok(holds)
+}
+
+fn config(args: &VerifyArgs) -> StampedConfig {
+    let per_request = args.tenants_per_request.and_then(|count| usize::try_from(count).ok());
+    StampedConfig {
+        url: args.url.clone(),
+        headers: args.headers.clone(),
+        tenants: args.tenants.0.iter().map(|(name, _)| name.clone()).collect(),
+        tenant_label: args.tenant_label.clone(),
+        tenants_per_request: per_request.unwrap_or(usize::MAX),
+        tenant_header: args.tenant_header.clone(),
+        prefix: args.prefix.clone(),
+        series: args.series,
+        interval: args.interval,
+        timeout: args.timeout,
+        retry: RetryRules {
+            retry_429: !args.no_retry_429,
+            give_up_after: args.give_up_after,
+            ..RetryRules::default()
+        },
+    }
+}
+
+/// What a sink tells at /account.
+fn account(url: &Url, timeout: Duration) -> anyhow::Result<FullAccount> {
+    let (status, body) = get(url, timeout).with_context(|| format!("--sink: no answer from {url}"))?;
+    if status != 200 {
+        bail!("--sink: {url} answers {status}; was the sink started with --account?");
+    }
+    serde_json::from_slice(&body).with_context(|| format!("--sink: {url} shows no account of a sink"))
+}
+
+#[expect(clippy::disallowed_methods, reason = "the command's own thread has nothing else to do")]
+fn wait(time: Duration, stop: &AtomicBool) {
+    let begun = Instant::now();
+    while begun.elapsed() < time && !stop.load(Ordering::Relaxed) {
+        thread::sleep(time.saturating_sub(begun.elapsed()).min(Duration::from_millis(50)));
+    }
+}
+
+/// The report for a person.
+fn report(counts: &Counts, audit: &Audit, elapsed: Duration) -> String {
+    let mut text = String::new();
+    let mut line = |label: &str, value: String| text.push_str(&format!("{label:<10} {value}\n"));
+    let attempts = match counts.attempts - counts.requests.min(counts.attempts) {
+        0 => String::new(),
+        again => format!(", {} sent again", grouped(again)),
+    };
+    let samples = rate(per_second(audit.acknowledged, elapsed));
+    line(
+        "sent",
+        format!(
+            "{} in {}{attempts}, {samples} samples/s",
+            counted(counts.requests, "request"),
+            time(elapsed)
+        ),
+    );
+    line("answers", answers(counts));
+    for (&status, complaint) in &counts.complaints {
+        line("", format!("{}: {complaint}", status_name(status)));
+    }
+    line(
+        "settled",
+        format!(
+            "{} acknowledged, {} refused, {} given up",
+            grouped(counts.acknowledged),
+            grouped(counts.refused),
+            grouped(counts.unknown)
+        ),
+    );
+    line(
+        "samples",
+        format!("{} acknowledged, {} stored", grouped(audit.acknowledged), grouped(audit.stored)),
+    );
+    for (what, finding) in lawful(audit) {
+        if finding.samples > 0 {
+            line("", format!("{} {what}", grouped(finding.samples)));
+        }
+    }
+    if counts.unknown > 0 {
+        let there = grouped(audit.stored_though_unknown);
+        line(
+            "",
+            format!("of those given up, {there} are stored and {} not", grouped(audit.missing_as_unknown)),
+        );
+    }
+    if audit.acknowledged == 0 {
+        line("verified", "NO: nothing was acknowledged".to_owned());
+    } else if audit.holds() {
+        let all = "every acknowledged sample is stored where it belongs, in order";
+        line("verified", format!("{all}; none is lost, duplicated, misplaced, reordered or invented"));
+    } else {
+        line("verified", "NO".to_owned());
+        for (label, value) in faults(audit) {
+            line(label, value);
+        }
+    }
+    text
+}
+
+/// What the rules of remote write allow, and what is said of it.
+fn lawful(audit: &Audit) -> [(&'static str, &Finding); 3] {
+    [
+        ("stored again, lawfully: of requests without a clear answer", &audit.duplicated_lawfully),
+        ("stored late, lawfully: of requests without a clear answer", &audit.reordered_lawfully),
+        (
+            "stored though their requests were refused: lawful where other parts of them were",
+            &audit.stored_though_refused,
+        ),
+    ]
+}
+
+/// What is wrong, with examples.
+fn faults(audit: &Audit) -> Vec<(&'static str, String)> {
+    let mut lines = Vec::new();
+    for (name, finding) in audit.faults() {
+        if finding.samples == 0 {
+            continue;
+        }
+        lines.push((name, counted(finding.samples, "sample")));
+        lines.extend(finding.examples.iter().map(|example| ("", format!("  {example}"))));
+    }
+    if audit.damaged > 0 {
+        lines.push(("damaged", counted(audit.damaged, "sample")));
+        lines.extend(audit.damaged_examples.iter().map(|example| ("", format!("  {example}"))));
+    }
+    if audit.untracked > 0 {
+        let untracked = counted(audit.untracked, "sample");
+        lines.push(("untracked", format!("{untracked} that the sink had no room to keep account of")));
+    }
+    lines
+}
+
+fn answers(counts: &Counts) -> String {
+    let told = |(&status, &count): (&u16, &u64)| format!("{}: {}", status_name(status), grouped(count));
+    let all: Vec<String> = counts.statuses.iter().map(told).collect();
+    if all.is_empty() { "none".to_owned() } else { all.join(", ") }
+}
+
+fn status_name(status: u16) -> String {
+    if status == 0 { "no answer".to_owned() } else { status.to_string() }
+}
+
+/// The same for a program.
+fn as_json(counts: &Counts, audit: &Audit, elapsed: Duration, holds: bool) -> serde_json::Value {
+    json!({
+        "elapsed_ms": elapsed.as_secs_f64() * 1e3,
+        "requests": {
+            "settled": counts.requests,
+            "attempts": counts.attempts,
+            "acknowledged": counts.acknowledged,
+            "refused": counts.refused,
+            "unknown": counts.unknown,
+        },
+        "statuses": counts.statuses,
+        "complaints": counts.complaints,
+        "verified": holds,
+        "audit": audit,
+    })
+}

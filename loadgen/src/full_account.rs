@@ -1,0 +1,284 @@
+//! Which stamped samples a sink has stored: under whom, how often, and in what order.
+//!
+//! Constraints that shaped it:
+//! - [`crate::account`] proves that something went wrong; this tells what. It is for proofs, not for measuring: each sample is looked at.
+//! - Memory must not grow with time. All goes well for nearly all samples, and then a series costs one run however
+//!   long it lasts; what goes wrong costs a *cell* each time (a run, a repeated or a late number), and there are at most
+//!   [`CELLS_MAX`] cells. Past that, samples are counted as untracked, and no audit of such an account holds.
+//! - It travels as JSON: series of one sender with the same history, nearly all, are told once.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::runs::Runs;
+use crate::stamp::{Damaged, SenderId, Stamp};
+
+/// What an account may hold: a cell is a series, a run of numbers, or a number that came again. At 100 bytes or less each, some 200 MB.
+pub const CELLS_MAX: usize = 2 << 20;
+
+/// Damaged samples that are described.
+const EXAMPLES_MAX: usize = 5;
+
+/// Whose samples, meant for whom, are stored under whom.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Path {
+    /// Who sent them.
+    pub sender: SenderId,
+    /// The tenant that they are meant for.
+    pub tenant: String,
+    /// The tenant that they are stored under, as its header names it.
+    pub header: String,
+}
+
+/// What is stored of one series.
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Track {
+    /// Sequence numbers that are stored, however often.
+    pub stored: Runs,
+    /// How many times more than once, for each number that was.
+    pub again: BTreeMap<u64, u32>,
+    /// Numbers that were stored after a larger one.
+    pub late: Runs,
+}
+
+impl Track {
+    fn insert(&mut self, sequence: u64) {
+        if self.stored.last().is_some_and(|last| sequence < last) {
+            self.late.insert(sequence);
+        }
+        if !self.stored.insert(sequence) {
+            let times = self.again.entry(sequence).or_default();
+            *times = times.saturating_add(1);
+        }
+    }
+
+    fn cells(&self) -> usize {
+        1 + self.stored.runs() + self.again.len() + self.late.runs()
+    }
+}
+
+/// The account of a sink.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(from = "Told", into = "Told")]
+pub struct FullAccount {
+    /// Each path's series by number.
+    strands: BTreeMap<Path, BTreeMap<u32, Track>>,
+    cells: usize,
+    plain: u64,
+    damaged: u64,
+    damaged_examples: Vec<String>,
+    untracked: u64,
+}
+
+impl FullAccount {
+    /// Notes a sample that is stored under `header`.
+    pub fn store(&mut self, header: &str, stamp: &Stamp<'_>) {
+        self.store_within(CELLS_MAX, header, stamp);
+    }
+
+    fn store_within(&mut self, cells_max: usize, header: &str, stamp: &Stamp<'_>) {
+        if self.cells >= cells_max {
+            self.untracked += 1;
+            return;
+        }
+        let path = Path { sender: stamp.sender, tenant: stamp.tenant.to_owned(), header: header.to_owned() };
+        let tracks = self.strands.entry(path).or_default();
+        let (track, before) = match tracks.get_mut(&stamp.series) {
+            Some(track) => {
+                let before = track.cells();
+                (track, before)
+            }
+            None => (tracks.entry(stamp.series).or_default(), 0),
+        };
+        track.insert(stamp.sequence);
+        self.cells = (self.cells + track.cells()).saturating_sub(before);
+    }
+
+    /// Notes a stored series that bears no stamp.
+    pub fn store_plain(&mut self) {
+        self.plain += 1;
+    }
+
+    /// Notes what is stored under `header` and bears no whole stamp.
+    pub fn store_damaged(&mut self, header: &str, damaged: Damaged) {
+        self.damaged += 1;
+        if self.damaged_examples.len() < EXAMPLES_MAX {
+            self.damaged_examples.push(format!("under {header}: {damaged}"));
+        }
+    }
+
+    /// All paths, and each one's series by number.
+    pub fn strands(&self) -> impl Iterator<Item = (&Path, &BTreeMap<u32, Track>)> {
+        self.strands.iter()
+    }
+
+    /// Stored series that bear no stamp: somebody else's, of which nothing is known.
+    #[must_use]
+    pub fn plain(&self) -> u64 {
+        self.plain
+    }
+
+    /// Stored samples (or whole series) whose stamp is not whole, and what the first of them were.
+    #[must_use]
+    pub fn damaged(&self) -> (u64, &[String]) {
+        (self.damaged, &self.damaged_examples)
+    }
+
+    /// Samples that found the account full, see [`CELLS_MAX`].
+    #[must_use]
+    pub fn untracked(&self) -> u64 {
+        self.untracked
+    }
+}
+
+/// The same as it travels.
+#[derive(Serialize, Deserialize)]
+struct Told {
+    strands: Vec<ToldStrand>,
+    plain: u64,
+    damaged: u64,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    damaged_examples: Vec<String>,
+    untracked: u64,
+}
+
+#[derive(Serialize, Deserialize)]
+struct ToldStrand {
+    #[serde(flatten)]
+    path: Path,
+    tracks: Vec<ToldTrack>,
+}
+
+/// Series with one history: a [`Track`]'s fields. (Spelled out: a flattened map cannot have numbers for keys.)
+#[derive(Serialize, Deserialize)]
+struct ToldTrack {
+    series: Runs,
+    stored: Runs,
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    again: BTreeMap<u64, u32>,
+    #[serde(default, skip_serializing_if = "Runs::is_empty")]
+    late: Runs,
+}
+
+impl From<FullAccount> for Told {
+    fn from(account: FullAccount) -> Self {
+        let grouped = |tracks: BTreeMap<u32, Track>| {
+            let mut groups: BTreeMap<Track, Runs> = BTreeMap::new();
+            for (series, track) in tracks {
+                groups.entry(track).or_default().insert(u64::from(series));
+            }
+            let told = |(Track { stored, again, late }, series)| ToldTrack { series, stored, again, late };
+            groups.into_iter().map(told).collect()
+        };
+        Self {
+            strands: account
+                .strands
+                .into_iter()
+                .map(|(path, tracks)| ToldStrand { path, tracks: grouped(tracks) })
+                .collect(),
+            plain: account.plain,
+            damaged: account.damaged,
+            damaged_examples: account.damaged_examples,
+            untracked: account.untracked,
+        }
+    }
+}
+
+impl From<Told> for FullAccount {
+    fn from(told: Told) -> Self {
+        let mut strands: BTreeMap<Path, BTreeMap<u32, Track>> = BTreeMap::new();
+        let mut cells = 0;
+        for strand in told.strands {
+            let tracks = strands.entry(strand.path).or_default();
+            for ToldTrack { series, stored, again, late } in strand.tracks {
+                let track = Track { stored, again, late };
+                // What was told may come from anywhere: it gets no more room than what is stored.
+                for series in series.iter().map_while(|series| u32::try_from(series).ok()) {
+                    cells += track.cells();
+                    if cells > CELLS_MAX * 2 {
+                        break;
+                    }
+                    tracks.insert(series, track.clone());
+                }
+            }
+        }
+        Self {
+            strands,
+            cells,
+            plain: told.plain,
+            damaged: told.damaged,
+            damaged_examples: told.damaged_examples,
+            untracked: told.untracked,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SENDER: SenderId = SenderId { run: 1, index: 2 };
+
+    fn stamp(series: u32, sequence: u64) -> Stamp<'static> {
+        Stamp { tenant: "a", sender: SENDER, series, sequence }
+    }
+
+    fn account(header: &str, stored: &[(u32, u64)]) -> FullAccount {
+        let mut account = FullAccount::default();
+        for &(series, sequence) in stored {
+            account.store(header, &stamp(series, sequence));
+        }
+        account
+    }
+
+    fn track(account: &FullAccount, series: u32) -> Track {
+        account.strands().next().unwrap().1[&series].clone()
+    }
+
+    #[test]
+    fn again_and_late_are_told_apart() {
+        let account = account("a", &[(0, 0), (0, 1), (0, 1), (0, 1), (0, 4), (0, 3), (1, 3), (0, 4)]);
+        let expected = Track {
+            stored: "0-1,3-4".parse().unwrap(),
+            again: BTreeMap::from([(1, 2), (4, 1)]),
+            late: "3".parse().unwrap(),
+        };
+        assert_eq!(track(&account, 0), expected);
+        assert_eq!(track(&account, 1), Track { stored: "3".parse().unwrap(), ..Track::default() });
+    }
+
+    #[test]
+    fn as_json_it_is_compact_and_comes_back_as_it_was() {
+        let all: Vec<(u32, u64)> =
+            (0..1000).flat_map(|sequence| (0..50).map(move |s| (s, sequence))).collect();
+        let mut account = account("eu-a", &all);
+        account.store("b", &stamp(0, 0));
+        account.store("eu-a", &stamp(7, 999));
+        account.store_plain();
+        account.store_damaged("b", Damaged::Sample);
+        let json = serde_json::to_string(&account).unwrap();
+        assert!(json.len() < 600, "{json}");
+        assert!(json.contains(r#"{"series":"0-6,8-49","stored":"0-999"}"#), "{json}");
+        assert_eq!(serde_json::from_str::<FullAccount>(&json).unwrap(), account);
+    }
+
+    #[test]
+    fn memory_is_bounded_and_what_is_not_tracked_is_counted() {
+        let mut account = FullAccount::default();
+        let (most, sent) = (1000, 2000);
+        for sequence in 0..sent {
+            // Every second number: each is a run of its own.
+            account.store_within(most, "a", &stamp(0, 2 * sequence));
+        }
+        assert_eq!(account.cells, most);
+        let stored = track(&account, 0).stored.count();
+        assert_eq!((stored, account.untracked()), (999, sent - 999));
+        // What comes again or late costs room as well.
+        for times in 0..2 {
+            account.store_within(most + 2, "a", &stamp(0, 0));
+            assert_eq!(account.cells, most + 2, "{times}");
+        }
+        assert_eq!(account.untracked(), sent - 999 + 1);
+    }
+}

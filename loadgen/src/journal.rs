@@ -1,0 +1,105 @@
+//! What senders of stamped samples know of each request: whether it was acknowledged, refused, or neither.
+//!
+//! Constraints that shaped it:
+//! - It is held against what a sink stored, so it must say what may lawfully be there: a request that was attempted three times, twice without
+//!   a clear answer, may be there three times, and early attempts may arrive after later requests.
+//! - It knows nothing of wire formats or retry rules; it notes how they ended.
+//! - Memory grows only with what goes wrong: numbers are kept as runs.
+
+use std::collections::BTreeMap;
+
+use crate::runs::Runs;
+use crate::stamp::SenderId;
+
+/// How a request ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Settled {
+    /// With a 2xx: it must be stored.
+    Acknowledged,
+    /// With an answer that says that it will never be taken: it is not sent again. (A server that splits requests may have stored parts.)
+    Refused,
+    /// Its sender gave up without either: it may be stored.
+    Unknown,
+}
+
+/// What a sender knows of its requests for one tenant.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Entries {
+    /// Series in each request, numbered from 0.
+    pub series: u32,
+    /// Numbers of requests that were acknowledged.
+    pub acknowledged: Runs,
+    /// Numbers of requests that were refused.
+    pub refused: Runs,
+    /// Numbers of requests that were given up.
+    pub unknown: Runs,
+    /// For each request that was attempted in vain: how many attempts may have been stored all the same. The attempt that
+    /// was acknowledged is none of them.
+    pub doubtful: BTreeMap<u64, u32>,
+}
+
+impl Entries {
+    /// Entries of requests that hold so many series.
+    #[must_use]
+    pub fn new(series: u32) -> Self {
+        Self { series, ..Self::default() }
+    }
+
+    /// Notes how a request ended, after `doubtful` attempts that may have been stored though nobody said so.
+    pub fn settle(&mut self, sequence: u64, settled: Settled, doubtful: u32) {
+        match settled {
+            Settled::Acknowledged => self.acknowledged.insert(sequence),
+            Settled::Refused => self.refused.insert(sequence),
+            Settled::Unknown => self.unknown.insert(sequence),
+        };
+        if doubtful > 0 {
+            self.doubtful.insert(sequence, doubtful);
+        }
+    }
+
+    /// All numbers that were ever sent.
+    #[must_use]
+    pub fn sent(&self) -> Runs {
+        self.acknowledged.union(&self.refused).union(&self.unknown)
+    }
+
+    /// How many times more than once a request may lawfully be stored: of one that was given up, each attempt but one.
+    #[must_use]
+    pub fn again_max(&self, sequence: u64) -> u32 {
+        let expected = u32::from(self.unknown.contains(sequence));
+        self.doubtful(sequence).saturating_sub(expected)
+    }
+
+    /// How many attempts of a request may have been stored though nobody said so.
+    #[must_use]
+    pub fn doubtful(&self, sequence: u64) -> u32 {
+        self.doubtful.get(&sequence).copied().unwrap_or_default()
+    }
+}
+
+/// What all senders of a run know.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Journal(BTreeMap<(SenderId, String), Entries>);
+
+impl Journal {
+    /// Adds what a sender knows of one tenant; it replaces what was known of the two.
+    pub fn add(&mut self, sender: SenderId, tenant: &str, entries: Entries) {
+        self.0.insert((sender, tenant.to_owned()), entries);
+    }
+
+    /// Takes over all that another journal knows.
+    pub fn merge(&mut self, other: Self) {
+        self.0.extend(other.0);
+    }
+
+    /// Sender and tenant, and what the one knows of the other.
+    pub fn entries(&self) -> impl Iterator<Item = (SenderId, &str, &Entries)> {
+        self.0.iter().map(|((sender, tenant), entries)| (*sender, tenant.as_str(), entries))
+    }
+
+    /// What a sender knows of a tenant.
+    #[must_use]
+    pub fn of(&self, sender: SenderId, tenant: &str) -> Option<&Entries> {
+        self.0.get(&(sender, tenant.to_owned()))
+    }
+}

@@ -1,0 +1,186 @@
+//! What a sender does about an answer that is no 2xx. Pure: statuses and a clock in, what to do next out.
+//!
+//! The rules are those of Prometheus' remote write queue (`storage/remote`: `client.go` and `queue_manager.go`, and its
+//! configuration's defaults): a server's error and no answer at all are tried again for ever, with a pause that doubles;
+//! Retry-After takes the pause's place; any other answer is final, and what it refuses is dropped.
+
+use std::time::{Duration, SystemTime};
+
+/// Prometheus' `min_backoff`.
+const BACKOFF_MIN: Duration = Duration::from_millis(30);
+
+/// Prometheus' `max_backoff`.
+const BACKOFF_MAX: Duration = Duration::from_secs(5);
+
+/// Whether a request is sent again.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Retry {
+    /// Never: each request is sent once, whatever comes of it.
+    #[default]
+    Never,
+    /// As Prometheus does it.
+    Prometheus {
+        /// Whether 429 is tried again too, as with Prometheus' `retry_on_http_429`.
+        on_429: bool,
+    },
+}
+
+/// What came of one attempt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Attempt {
+    /// An answer: its status, and how long it asks to wait.
+    Answered { status: u16, retry_after: Option<Duration> },
+    /// None, or too late: it may have arrived.
+    Unanswered,
+    /// There was no connection: it has surely not arrived.
+    Unreached,
+}
+
+impl Attempt {
+    /// Whether what was sent may be stored though nobody said so.
+    pub(super) fn is_doubtful(self) -> bool {
+        match self {
+            Self::Answered { status, .. } => status >= 500,
+            Self::Unanswered => true,
+            Self::Unreached => false,
+        }
+    }
+
+    /// Whether there was an answer.
+    pub(super) fn is_answered(self) -> bool {
+        matches!(self, Self::Answered { .. })
+    }
+}
+
+/// What to do next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Reaction {
+    /// Nothing: it is acknowledged.
+    Acknowledged,
+    /// Nothing: it is given up.
+    Dropped,
+    /// The same once more, after this pause.
+    Again(Duration),
+}
+
+/// The pauses of one request.
+#[derive(Debug)]
+pub(super) struct Backoff {
+    retry: Retry,
+    pause: Duration,
+}
+
+impl Backoff {
+    pub(super) fn new(retry: Retry) -> Self {
+        Self { retry, pause: BACKOFF_MIN }
+    }
+
+    pub(super) fn react(&mut self, attempt: Attempt) -> Reaction {
+        let (again, asked) = match (attempt, self.retry) {
+            (Attempt::Answered { status: 200..=299, .. }, _) => return Reaction::Acknowledged,
+            (_, Retry::Never) => (false, None),
+            (Attempt::Unanswered | Attempt::Unreached, _) => (true, None),
+            (Attempt::Answered { status, retry_after }, Retry::Prometheus { on_429 }) => {
+                (status >= 500 || status == 429 && on_429, retry_after)
+            }
+        };
+        if !again {
+            return Reaction::Dropped;
+        }
+        let pause = asked.filter(|asked| !asked.is_zero()).unwrap_or(self.pause);
+        // A server that asks for patience is asked the more cautiously afterwards, within the same bound.
+        self.pause = pause.saturating_mul(2).min(BACKOFF_MAX);
+        Reaction::Again(pause)
+    }
+}
+
+/// How long a Retry-After asks to wait (RFC 9110, section 10.2.3): seconds, or a date. None where it is neither, or a date
+/// that is past.
+pub(super) fn retry_after(value: &str, now: SystemTime) -> Option<Duration> {
+    if let Ok(seconds) = value.trim().parse() {
+        return Some(Duration::from_secs(seconds));
+    }
+    httpdate::parse_http_date(value).ok()?.duration_since(now).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PROMETHEUS: Retry = Retry::Prometheus { on_429: false };
+
+    fn answered(status: u16) -> Attempt {
+        Attempt::Answered { status, retry_after: None }
+    }
+
+    fn asked(status: u16, seconds: u64) -> Attempt {
+        Attempt::Answered { status, retry_after: Some(Duration::from_secs(seconds)) }
+    }
+
+    fn again(ms: u64) -> Reaction {
+        Reaction::Again(Duration::from_millis(ms))
+    }
+
+    #[test]
+    fn pauses_double_from_30_ms_to_5_s() {
+        let mut backoff = Backoff::new(PROMETHEUS);
+        for ms in [30, 60, 120, 240, 480, 960, 1920, 3840, 5000, 5000] {
+            let attempt = match ms {
+                60 | 480 => Attempt::Unanswered,
+                120 | 1920 => Attempt::Unreached,
+                _ => answered(503),
+            };
+            assert_eq!(backoff.react(attempt), again(ms));
+        }
+        assert_eq!(backoff.react(answered(204)), Reaction::Acknowledged);
+    }
+
+    #[test]
+    fn retry_after_takes_the_pauses_place() {
+        let mut backoff = Backoff::new(PROMETHEUS);
+        assert_eq!(backoff.react(asked(503, 2)), again(2000));
+        assert_eq!(backoff.react(answered(503)), again(4000), "twice what was asked for");
+        assert_eq!(backoff.react(asked(500, 60)), again(60_000), "however long");
+        assert_eq!(backoff.react(asked(500, 0)), again(5000), "0 asks for nothing");
+    }
+
+    #[test]
+    fn what_is_the_senders_fault_is_dropped() {
+        for status in [301, 400, 404, 409, 413, 422, 429] {
+            assert_eq!(Backoff::new(PROMETHEUS).react(answered(status)), Reaction::Dropped, "{status}");
+        }
+        let mut patient = Backoff::new(Retry::Prometheus { on_429: true });
+        assert_eq!(patient.react(asked(429, 1)), again(1000));
+        assert_eq!(patient.react(answered(400)), Reaction::Dropped);
+    }
+
+    #[test]
+    fn without_retries_the_first_answer_is_the_last() {
+        for attempt in [answered(500), asked(503, 1), answered(429), Attempt::Unanswered, Attempt::Unreached]
+        {
+            assert_eq!(Backoff::new(Retry::Never).react(attempt), Reaction::Dropped);
+        }
+        assert_eq!(Backoff::new(Retry::Never).react(answered(200)), Reaction::Acknowledged);
+    }
+
+    #[test]
+    fn only_what_nobody_vouches_for_is_doubtful() {
+        assert!(
+            Attempt::Unanswered.is_doubtful() && answered(500).is_doubtful() && answered(504).is_doubtful()
+        );
+        assert!(!Attempt::Unreached.is_doubtful());
+        assert!(!answered(200).is_doubtful() && !answered(400).is_doubtful() && !answered(429).is_doubtful());
+    }
+
+    #[test]
+    fn retry_after_is_seconds_or_a_date() {
+        let now = SystemTime::UNIX_EPOCH + Duration::from_secs(784_111_777);
+        let seconds = |value: &str| retry_after(value, now).map(|pause| pause.as_secs());
+        assert_eq!(seconds("7"), Some(7));
+        assert_eq!(seconds(" 0 "), Some(0));
+        assert_eq!(seconds("Sun, 06 Nov 1994 08:49:47 GMT"), Some(10));
+        assert_eq!(seconds("Sun, 06 Nov 1994 08:49:27 GMT"), None, "past");
+        assert_eq!(seconds("-3"), None);
+        assert_eq!(seconds("soon"), None);
+    }
+}

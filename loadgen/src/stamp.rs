@@ -1,0 +1,243 @@
+//! Samples that say of themselves where they come from and where they belong.
+//!
+//! Constraints that shaped it:
+//! - On their way, requests are split by tenant and merged, and the tenant's label may be removed. So each series carries its
+//!   stamp in labels of its own, among them the tenant that it is meant for.
+//! - A receiver may insist on rising and recent timestamps: so the timestamp is the run's start and a millisecond more for each request.
+//! - Nothing here knows a wire format but the function that reads Remote Write 1.0.
+//!
+//! Timestamp and value both tell the sequence number; where they don't agree, the sample is *damaged*.
+
+use std::fmt;
+use std::str::{self, FromStr};
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+
+use crate::proto::TimeSeries;
+
+/// Name of every stamped series.
+pub const METRIC_NAME: &str = "loadgen_stamped";
+
+/// The label that names the sender: [`SenderId`] as text.
+pub const SENDER_LABEL: &str = "loadgen_sender";
+
+/// The label that numbers a sender's series of one tenant, from 0.
+pub const SERIES_LABEL: &str = "loadgen_series";
+
+/// The label that names the tenant that a series is meant for, beside the one that may be removed.
+pub const TENANT_LABEL: &str = "loadgen_tenant";
+
+/// The largest sequence number and the largest timestamp: what a float holds exactly.
+const EXACT_MAX: u64 = 1 << 53;
+
+/// A sender, told apart from those of all other runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct SenderId {
+    /// When its run began, in milliseconds since the epoch: the timestamp of what has the sequence number 0.
+    pub run: u64,
+    /// Its number within the run.
+    pub index: u32,
+}
+
+/// A text that names no sender.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("not a sender such as 19ab4c7de01-3")]
+pub struct SenderIdError;
+
+impl fmt::Display for SenderId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:x}-{}", self.run, self.index)
+    }
+}
+
+impl FromStr for SenderId {
+    type Err = SenderIdError;
+
+    fn from_str(text: &str) -> Result<Self, SenderIdError> {
+        let (run, index) = text.split_once('-').ok_or(SenderIdError)?;
+        let run = u64::from_str_radix(run, 16).map_err(|_| SenderIdError)?;
+        Ok(Self { run, index: index.parse().map_err(|_| SenderIdError)? })
+    }
+}
+
+impl Serialize for SenderId {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        to.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for SenderId {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        String::deserialize(from)?.parse().map_err(de::Error::custom)
+    }
+}
+
+/// What tells one sample from all others.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stamp<'a> {
+    /// The tenant that it is meant for.
+    pub tenant: &'a str,
+    /// Who sent it.
+    pub sender: SenderId,
+    /// Which of the sender's series of this tenant.
+    pub series: u32,
+    /// The how-manieth request of this sender for this tenant, from 0.
+    pub sequence: u64,
+}
+
+/// Why a series that has a stamp, or a sample of it, cannot be told from others.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Damaged {
+    /// One of the labels is missing, there twice, or not as we write it.
+    #[error("the stamp's labels are not whole")]
+    Labels,
+    /// Timestamp and value don't tell the same sequence number.
+    #[error("timestamp and value don't belong together")]
+    Sample,
+}
+
+/// A stamp but for the sequence number: what a series' labels tell.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Origin<'a> {
+    tenant: &'a str,
+    sender: SenderId,
+    series: u32,
+}
+
+impl<'a> Origin<'a> {
+    /// Reads labels, in whatever order; None for a series that bears no stamp.
+    ///
+    /// # Errors
+    /// When a part of the stamp is there and the whole is not.
+    pub fn read(labels: impl Iterator<Item = (&'a [u8], &'a [u8])>) -> Result<Option<Self>, Damaged> {
+        let (mut tenant, mut sender, mut series) = (None, None, None);
+        for (name, value) in labels {
+            let place = match str::from_utf8(name) {
+                Ok(TENANT_LABEL) => &mut tenant,
+                Ok(SENDER_LABEL) => &mut sender,
+                Ok(SERIES_LABEL) => &mut series,
+                _ => continue,
+            };
+            let value = str::from_utf8(value).map_err(|_| Damaged::Labels)?;
+            if place.replace(value).is_some() {
+                return Err(Damaged::Labels);
+            }
+        }
+        match (tenant, sender, series) {
+            (None, None, None) => Ok(None),
+            (Some(tenant), Some(sender), Some(series)) => {
+                let sender = sender.parse().map_err(|_| Damaged::Labels)?;
+                let series = series.parse().map_err(|_| Damaged::Labels)?;
+                Ok(Some(Self { tenant, sender, series }))
+            }
+            _ => Err(Damaged::Labels),
+        }
+    }
+
+    /// The stamp of one of its samples, `timestamp` in milliseconds since the epoch.
+    ///
+    /// # Errors
+    /// When the two tell different numbers, or none.
+    pub fn stamp(&self, timestamp: i64, value: f64) -> Result<Stamp<'a>, Damaged> {
+        let Self { tenant, sender, series } = *self;
+        let by_time = u64::try_from(timestamp).ok().and_then(|timestamp| timestamp.checked_sub(sender.run));
+        let sequence = by_time.filter(|&number| number <= EXACT_MAX).ok_or(Damaged::Sample)?;
+        let stamp = Stamp { tenant, sender, series, sequence };
+        // Bit by bit: a negative zero is a damaged zero.
+        if stamp.value().to_bits() == value.to_bits() { Ok(stamp) } else { Err(Damaged::Sample) }
+    }
+}
+
+impl Stamp<'_> {
+    /// The sample's timestamp in milliseconds since the epoch.
+    #[must_use]
+    pub fn timestamp(&self) -> i64 {
+        i64::try_from(self.sender.run.saturating_add(self.sequence)).unwrap_or(i64::MAX)
+    }
+
+    /// The sample's value.
+    #[must_use]
+    #[expect(clippy::cast_precision_loss, reason = "reading refuses what a float does not hold exactly")]
+    pub fn value(&self) -> f64 {
+        self.sequence as f64
+    }
+
+    /// The labels that hold all but the sequence number: name and value, sorted by name.
+    #[must_use]
+    pub fn labels(&self) -> [(&'static str, String); 3] {
+        [
+            (SENDER_LABEL, self.sender.to_string()),
+            (SERIES_LABEL, self.series.to_string()),
+            (TENANT_LABEL, self.tenant.to_owned()),
+        ]
+    }
+}
+
+/// Reads a series of Remote Write 1.0: `each` gets every sample's stamp, or what is wrong with it, or with the whole series. False when
+/// the series bears no stamp.
+pub fn read_v1<'a>(series: &'a TimeSeries, mut each: impl FnMut(Result<Stamp<'a>, Damaged>)) -> bool {
+    let labels = series.labels.iter().map(|label| (&label.name[..], &label.value[..]));
+    match Origin::read(labels) {
+        Ok(None) => return false,
+        Ok(Some(origin)) => {
+            for sample in &series.samples {
+                each(origin.stamp(sample.timestamp, sample.value));
+            }
+        }
+        Err(damaged) => each(Err(damaged)),
+    }
+    true
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SENDER: SenderId = SenderId { run: 1_764_000_000_000, index: 3 };
+    const STAMP: Stamp<'static> = Stamp { tenant: "a", sender: SENDER, series: 7, sequence: 42 };
+
+    type Labels = Vec<(String, String)>;
+
+    fn series(change: impl FnOnce(&mut Labels), samples: &[(i64, f64)]) -> TimeSeries {
+        let mut labels: Labels =
+            STAMP.labels().into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
+        change(&mut labels);
+        let labels: Vec<(&str, &str)> = labels.iter().map(|(n, v)| (n.as_str(), v.as_str())).collect();
+        TimeSeries::new(&labels, samples)
+    }
+
+    fn read(series: &TimeSeries) -> (bool, Vec<Result<Stamp<'_>, Damaged>>) {
+        let mut stamps = Vec::new();
+        let stamped = read_v1(series, |stamp| stamps.push(stamp));
+        (stamped, stamps)
+    }
+
+    #[test]
+    fn what_is_written_is_read() {
+        let whole = series(|labels| labels.reverse(), &[(STAMP.timestamp(), STAMP.value())]);
+        assert_eq!(read(&whole), (true, vec![Ok(STAMP)]));
+        let first = Stamp { sequence: 0, ..STAMP };
+        assert_eq!(read(&series(|_| (), &[(first.timestamp(), first.value())])), (true, vec![Ok(first)]));
+        assert_eq!(SENDER.to_string().parse(), Ok(SENDER));
+        assert_eq!(read(&TimeSeries::new(&[("__name__", "up")], &[(1, 1.0)])), (false, vec![]));
+    }
+
+    #[test]
+    fn damage_is_seen_and_not_taken_for_another_sample() {
+        let sample = [(STAMP.timestamp(), STAMP.value())];
+        let changes: [fn(&mut Labels); 4] = [
+            |labels| drop(labels.remove(1)),
+            |labels| labels.push(labels[0].clone()),
+            |labels| labels[1].1 = "x".to_owned(),
+            |labels| labels[0].1 = "3".to_owned(),
+        ];
+        for change in changes {
+            assert_eq!(read(&series(change, &sample)), (true, vec![Err(Damaged::Labels)]));
+        }
+        let (time, value) = sample[0];
+        let damaged =
+            [(time + 1, value), (time, value + 1.0), (-1, 0.0), (time, f64::NAN), (time - 42, -0.0)];
+        let series = series(|_| (), &damaged);
+        assert_eq!(read(&series), (true, vec![Err(Damaged::Sample); damaged.len()]));
+    }
+}

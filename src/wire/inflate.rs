@@ -1,0 +1,237 @@
+//! Bodies as they are compressed on their way in: snappy blocks, zstd, gzip, or not at all.
+//!
+//! Constraints that shaped it:
+//!
+//! * What a body inflates to is bounded before memory is spent on it. A snappy block and most zstd frames declare it;
+//!   a declaration is held against the cap and then believed, byte for byte. Where nothing is declared, output grows
+//!   by what was really made, and stops at the cap.
+//! * zstd may ask its decoder for a window of its own: that, too, is memory of the sender's choosing. The bound is
+//!   what RFC 8878 (section 3.1.1.1.2) asks every decoder to support.
+//! * One body is one stream: what follows it is somebody's mistake or smuggling, not data. gzip members in a row and
+//!   zstd frames in a row are the exception that both formats make (RFC 1952 section 2.2, RFC 8878 section 3.1).
+#![forbid(unsafe_code)]
+
+use std::io::{self, Read};
+
+use super::snappy::{self, SnappyError};
+use crate::limits::{SCRATCH_BYTES_MAX, ZSTD_WINDOW_LOG_MAX};
+
+/// How a body is compressed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Compression {
+    /// Snappy's block format: what Remote Write prescribes.
+    Snappy,
+    /// Zstandard (RFC 8878): what vmagent prefers.
+    Zstd,
+    /// gzip (RFC 1952): for Loki's JSON.
+    Gzip,
+    /// Not at all.
+    Identity,
+}
+
+/// A body that we can't inflate. The sender's fault, and no retry will help.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum InflateError {
+    /// A snappy block that we do not take.
+    #[error(transparent)]
+    Snappy(#[from] SnappyError),
+    /// It inflates to more than the cap, whether it says so or not.
+    #[error("the body inflates to more than the {bytes_max} bytes that are allowed")]
+    TooLarge {
+        /// The cap.
+        bytes_max: usize,
+    },
+    /// It is not what its Content-Encoding says.
+    #[error("the body is not valid {format}")]
+    Corrupt {
+        /// `zstd` or `gzip`.
+        format: &'static str,
+    },
+}
+
+impl InflateError {
+    /// Whether it is the size that is wrong.
+    pub fn is_too_large(&self) -> bool {
+        matches!(self, Self::TooLarge { .. } | Self::Snappy(SnappyError::TooLarge { .. }))
+    }
+}
+
+/// Inflates one body after the other into the same memory.
+#[derive(Default, Debug)]
+pub struct Inflater {
+    snappy: snappy::Inflater,
+    /// What a body inflated to that was no snappy block.
+    other: Vec<u8>,
+}
+
+impl Inflater {
+    /// Inflates `body` to at most `bytes_max` bytes: [`Self::bytes`] then has what it made, and after an error
+    /// nothing. Of a snappy block, returns where its elements begin.
+    pub fn inflate(
+        &mut self,
+        body: &[u8],
+        compression: Compression,
+        bytes_max: usize,
+    ) -> Result<Option<usize>, InflateError> {
+        self.release();
+        let result = match compression {
+            Compression::Snappy => {
+                return Ok(Some(self.snappy.inflate(body, bytes_max)?.elements_at));
+            }
+            Compression::Zstd => zstd(body, &mut self.other, bytes_max),
+            Compression::Gzip => {
+                read_all(flate2::read::MultiGzDecoder::new(body), &mut self.other, bytes_max, "gzip")
+            }
+            Compression::Identity => read_all(body, &mut self.other, bytes_max, "identity"),
+        };
+        if result.is_err() {
+            self.other.clear();
+        }
+        result.map(|()| None)
+    }
+
+    /// What the last body inflated to.
+    pub fn bytes(&self) -> &[u8] {
+        if self.other.is_empty() { self.snappy.bytes() } else { &self.other }
+    }
+
+    /// Forgets the last body, and gives memory beyond what is kept between requests back.
+    pub fn release(&mut self) {
+        self.snappy.release();
+        self.other.clear();
+        if self.other.capacity() > SCRATCH_BYTES_MAX {
+            self.other = Vec::new();
+        }
+    }
+}
+
+fn zstd(body: &[u8], out: &mut Vec<u8>, bytes_max: usize) -> Result<(), InflateError> {
+    let corrupt = InflateError::Corrupt { format: "zstd" };
+    let mut decoder = zstd::stream::read::Decoder::with_buffer(body).map_err(|_| corrupt)?;
+    decoder.window_log_max(ZSTD_WINDOW_LOG_MAX).map_err(|_| corrupt)?;
+    if let Ok(Some(declared)) = zstd::zstd_safe::get_frame_content_size(body) {
+        let declared = usize::try_from(declared).unwrap_or(usize::MAX);
+        if declared > bytes_max {
+            return Err(InflateError::TooLarge { bytes_max });
+        }
+        // A frame of a few bytes may declare much: no more is set aside at once than is kept anyway.
+        out.reserve(declared.min(SCRATCH_BYTES_MAX));
+    }
+    read_all(decoder, out, bytes_max, "zstd")
+}
+
+/// Reads all of `source`, if it is at most `bytes_max` bytes.
+fn read_all(
+    source: impl Read,
+    out: &mut Vec<u8>,
+    bytes_max: usize,
+    format: &'static str,
+) -> Result<(), InflateError> {
+    let mut bounded = source.take(bytes_max as u64 + 1);
+    match bounded.read_to_end(out) {
+        Ok(made) if made <= bytes_max => Ok(()),
+        Ok(_) => Err(InflateError::TooLarge { bytes_max }),
+        Err(error) => {
+            debug_assert_ne!(error.kind(), io::ErrorKind::WouldBlock);
+            Err(InflateError::Corrupt { format })
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use super::*;
+
+    fn gzip(bytes: &[u8]) -> Vec<u8> {
+        let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
+        encoder.write_all(bytes).unwrap();
+        encoder.finish().unwrap()
+    }
+
+    /// With its size in front, as one-shot encoders write it.
+    fn zstd_sized(bytes: &[u8]) -> Vec<u8> {
+        zstd::bulk::compress(bytes, 1).unwrap()
+    }
+
+    /// Without its size, as streaming encoders write it.
+    fn zstd_unsized(bytes: &[u8]) -> Vec<u8> {
+        let mut encoder = zstd::stream::write::Encoder::new(Vec::new(), 1).unwrap();
+        encoder.write_all(bytes).unwrap();
+        encoder.finish().unwrap()
+    }
+
+    fn snappy(bytes: &[u8]) -> Vec<u8> {
+        snap::raw::Encoder::new().compress_vec(bytes).unwrap()
+    }
+
+    type Encode = fn(&[u8]) -> Vec<u8>;
+
+    const ALL: [(Compression, Encode); 5] = [
+        (Compression::Snappy, snappy),
+        (Compression::Zstd, zstd_sized),
+        (Compression::Zstd, zstd_unsized),
+        (Compression::Gzip, gzip),
+        (Compression::Identity, <[u8]>::to_vec),
+    ];
+
+    #[test]
+    fn every_compression_gives_the_bytes_back_up_to_the_cap() {
+        let bytes: Vec<u8> = (0..200_000u32).flat_map(|n| (n / 7).to_le_bytes()).collect();
+        let mut inflater = Inflater::default();
+        for (compression, encode) in ALL {
+            let body = encode(&bytes);
+            inflater.inflate(&body, compression, bytes.len()).unwrap();
+            assert!(inflater.bytes() == bytes, "{compression:?}");
+            let error = inflater.inflate(&body, compression, bytes.len() - 1).unwrap_err();
+            assert!(error.is_too_large(), "{compression:?}: {error}");
+            assert_eq!(inflater.bytes(), b"");
+            // Nothing of the last body is left behind.
+            inflater.inflate(&encode(b"x"), compression, 1).unwrap();
+            assert_eq!(inflater.bytes(), b"x", "{compression:?}");
+            inflater.inflate(&encode(b""), compression, 1).unwrap();
+            assert_eq!(inflater.bytes(), b"", "{compression:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_cut_short_or_followed_by_something_else_is_refused() {
+        let mut inflater = Inflater::default();
+        for (compression, encode) in &ALL[..4] {
+            let body = encode(&b"some bytes, some bytes, some bytes".repeat(50));
+            for end in 0..body.len() {
+                // An empty zstd body is no frame at all, which is as good as a frame of nothing.
+                let result = inflater.inflate(&body[..end], *compression, 1 << 20);
+                assert!(result.is_err() || end == 0, "{compression:?} cut at {end}");
+            }
+            let longer = [&body[..], b"and more"].concat();
+            assert!(inflater.inflate(&longer, *compression, 1 << 20).is_err(), "{compression:?}");
+        }
+    }
+
+    #[test]
+    fn a_bomb_costs_no_more_than_the_cap() {
+        let zeros = vec![0; 8 << 20];
+        let mut inflater = Inflater::default();
+        for (compression, encode) in &ALL[1..4] {
+            let bomb = encode(&zeros);
+            assert!(bomb.len() < zeros.len() / 900);
+            let error = inflater.inflate(&bomb, *compression, 1 << 20).unwrap_err();
+            assert_eq!(error, InflateError::TooLarge { bytes_max: 1 << 20 });
+            assert!(inflater.other.capacity() <= 4 << 20, "{compression:?}");
+        }
+    }
+
+    #[test]
+    fn a_window_past_what_every_decoder_has_is_refused() {
+        let mut encoder = zstd::stream::write::Encoder::new(Vec::new(), 1).unwrap();
+        encoder.window_log(ZSTD_WINDOW_LOG_MAX + 1).unwrap();
+        encoder.include_contentsize(false).unwrap();
+        encoder.write_all(&vec![7; 1 << 20]).unwrap();
+        let wide = encoder.finish().unwrap();
+        let mut inflater = Inflater::default();
+        let corrupt = InflateError::Corrupt { format: "zstd" };
+        assert_eq!(inflater.inflate(&wide, Compression::Zstd, 64 << 20), Err(corrupt));
+    }
+}
