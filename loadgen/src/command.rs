@@ -1,7 +1,10 @@
 //! The commands: what a person types, and what a person reads.
 
 mod args;
+mod compare;
 mod demo;
+mod floor;
+mod report;
 mod send;
 mod sink;
 mod text;
@@ -24,6 +27,9 @@ pub(crate) fn run() -> ExitCode {
         Command::Sink(args) => sink::run(&args),
         Command::Verify(args) => verify::run(&args),
         Command::Demo(args) => demo::run(&args),
+        Command::Compare(args) => compare::run(&args),
+        Command::Report(args) => report::run(&args),
+        Command::Floor(args) => floor::run(&args),
         Command::Server { args } => return demo::serve(args),
     };
     match done {

@@ -39,6 +39,12 @@ pub(crate) enum Command {
     Verify(Box<VerifyArgs>),
     /// Shows a server, a sink and senders at work for ten seconds, and proves that every sample arrived
     Demo(DemoArgs),
+    /// Puts several servers through the same loads and tells what each costs
+    Compare(CompareArgs),
+    /// Makes a page, and charts, of what a comparison found
+    Report(PageArgs),
+    /// Measures what the work on a request costs without any I/O, stage by stage
+    Floor(Box<FloorArgs>),
     /// The demo's server
     #[command(hide = true, disable_help_flag = true)]
     Server {
@@ -245,6 +251,53 @@ pub(crate) struct DemoArgs {
     pub(crate) senders: u16,
 }
 
+#[derive(Debug, clap::Args)]
+pub(crate) struct CompareArgs {
+    /// What to compare: contenders and scenarios
+    #[arg(long, value_name = "FILE", default_value = "perf/compare.yml")]
+    pub(crate) config: PathBuf,
+    /// Where to keep the results; results/DATE-NAME.json beside the configuration, if not given
+    #[arg(long, short, value_name = "FILE")]
+    pub(crate) output: Option<PathBuf>,
+    /// Only this contender; may be repeated
+    #[arg(long, value_name = "NAME")]
+    pub(crate) only: Vec<String>,
+    /// Rounds of each scenario, whatever the configuration says
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub(crate) rounds: Option<u32>,
+    /// Seconds that each round measures, whatever the configuration says
+    #[arg(long, value_parser = seconds)]
+    pub(crate) seconds: Option<f64>,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct PageArgs {
+    /// What `compare` kept
+    #[arg(value_name = "RESULTS")]
+    pub(crate) results: PathBuf,
+    /// The page; beside the results, with .html for .json, if not given
+    #[arg(long, short, value_name = "FILE")]
+    pub(crate) output: Option<PathBuf>,
+    /// Keep each chart as an SVG file in this directory, too
+    #[arg(long, value_name = "DIR")]
+    pub(crate) svg: Option<PathBuf>,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct FloorArgs {
+    #[command(flatten)]
+    pub(crate) fleet: FleetArgs,
+    /// Take the tenant's label out of each series
+    #[arg(long)]
+    pub(crate) label_remove: bool,
+    /// How long to measure
+    #[arg(long, default_value = "3", value_parser = seconds)]
+    pub(crate) seconds: f64,
+    /// Print one JSON object instead of a table
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
 /// Names that a platform team would find familiar, and how uneven such teams are.
 const DEMO_TENANTS: &[(&str, u32)] = &[
     ("payments", 34),
@@ -316,6 +369,15 @@ fn positive(text: &str) -> Result<f64, String> {
         .ok_or_else(|| format!("`{text}` is no number above 0"))
 }
 
+/// As long as somebody would wait.
+fn seconds(text: &str) -> Result<f64, String> {
+    const SECONDS_MAX: f64 = 3600.0;
+    positive(text)
+        .ok()
+        .filter(|seconds| *seconds <= SECONDS_MAX)
+        .ok_or_else(|| format!("`{text}` is no number above 0 and up to {SECONDS_MAX}"))
+}
+
 fn header(text: &str) -> Result<(String, String), String> {
     let (name, value) = text.split_once('=').ok_or_else(|| format!("`{text}` is not NAME=VALUE"))?;
     if header_name(name).is_err() || value.chars().any(char::is_control) {
@@ -351,6 +413,14 @@ mod tests {
         assert_eq!(demo_tenants("12").unwrap().0.len(), 12);
         for wrong in ["0", "100001", "a:", "a:0", ":5", "a,a", "", "a,,b"] {
             assert!(tenants(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn seconds_end() {
+        assert_eq!(seconds("0.5"), Ok(0.5));
+        for wrong in ["0", "-1", "1e9", "NaN", "s"] {
+            assert!(seconds(wrong).is_err(), "{wrong}");
         }
     }
 
