@@ -405,10 +405,11 @@ keys! {
         "What drives the sockets. auto: io_uring where the kernel allows it, else epoll; io_uring: that or \
          no start; epoll: always epoll.",
         "Set it to epoll when a kernel's io_uring misbehaves.";
-    merge_inflight_max: usize = 2, "merge.inflight_max",
-        Zero::Refused("must be at least 1; the default is 2"),
-        "Requests of one tenant on their way at once; what comes in meanwhile waits, and is sent as one.",
-        "Lower it for fewer and larger requests, raise it when the upstream is far away.";
+    merge_inflight_max: usize = 1, "merge.inflight_max",
+        Zero::Refused("must be at least 1; the default is 1"),
+        "Requests of one tenant on their way at once; what comes in meanwhile waits, and is sent as one. Full \
+         ones do not wait.",
+        "Raise it when the upstream is far away and has requests to spare.";
     merge_linger: Duration = Duration::ZERO, "merge.linger", Zero::Means("0s: nothing waits without need."),
         "How long a tenant's data waits for more to be sent with it.",
         "Set it, to some milliseconds, when the upstream suffers from many small requests.";
@@ -654,7 +655,7 @@ mod tests {
             told,
             [
                 "f.yml:1: resolve_interval: must be more than 0; write it like 10s",
-                "f.yml:3: merge.inflight_max: must be at least 1; the default is 2",
+                "f.yml:3: merge.inflight_max: must be at least 1; the default is 1",
                 "f.yml:4: merge.fragments_max: must be at least 1, which means never to merge; the default is 64",
                 "f.yml:6: limits.body_bytes_max: must be at least 1; the default is 8Mi",
                 "CT_LIMITS_TENANTS_MAX (environment): limits.tenants_max: must be at least 1; the default is 10000",

@@ -58,6 +58,10 @@ pub const ZSTD_WINDOW_LOG_MAX: u32 = 23;
 /// it meanwhile. Under load none is, and the probe's system call is saved.
 pub const PROBE_AFTER_IDLE_MILLIS: u64 = 50;
 
+/// Upstream requests of one tenant on their way at a time, when each is as large as merging makes it or can't be merged:
+/// enough to keep an upstream busy over a round trip, and few beside all connections to it.
+pub const FULL_BATCHES_INFLIGHT_MAX: usize = 8;
+
 /// How long an upstream's address that refused a request for its size is not sent another as large: limits are
 /// configuration, which changes in minutes at best.
 pub const SIZE_REMEMBERED_SECS: u64 = 600;

@@ -624,7 +624,7 @@ mod tests {
     fn the_new_settings_have_their_defaults() {
         let plan = plan("");
         let merge = Merge {
-            inflight_max: 2,
+            inflight_max: 1,
             linger: Duration::ZERO,
             fragments_max: 64,
             inflated_bytes_max: 4 << 20,

@@ -29,6 +29,7 @@ use crate::egress::resolve::Addresses;
 use crate::egress::writer::{Egress, EgressSettings};
 use crate::ingest::connection::{Ingest, IngestSettings};
 use crate::ingest::listener;
+use crate::limits::FULL_BATCHES_INFLIGHT_MAX;
 use crate::metrics::Metrics;
 use crate::queue::commons::Commons;
 use crate::queue::exchange::Exchange;
@@ -222,6 +223,9 @@ fn egress(
         destination,
         lane: LaneLimits {
             inflight_max: plan.merge.inflight_max,
+            inflight_full_max: FULL_BATCHES_INFLIGHT_MAX
+                .min(plan.max_conns_per_host / 4)
+                .max(plan.merge.inflight_max),
             linger: plan.merge.linger,
             fragments_max: plan.merge.fragments_max,
             inflated_bytes_max: plan.merge.inflated_bytes_max,
