@@ -4,7 +4,8 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::tenant::{IdRules, TenantError};
-use crate::wire::remote_write_v1::{Fault, Malformed};
+use crate::wire::protobuf::Fault;
+use crate::wire::remote_write_v1::Malformed;
 
 /// An upstream's answer without words.
 fn status(status: u16) -> Outcome {
