@@ -118,6 +118,9 @@ pub const REQUEST_FIELDS_MAX: usize = 1_000_000;
 /// (Cortex' `source`, Mimir's `skip_label_name_validation`) take five bytes.
 pub const REQUEST_SCALARS_BYTES_MAX: usize = 256;
 
+/// What an error text shows of what a JSON parser has to say, which may quote what it found.
+pub const JSON_FAULT_CHARS_MAX: usize = 200;
+
 /// What a splitter keeps of each of its buffers between requests; 2,000 series inflate to half a megabyte.
 pub const SCRATCH_BYTES_MAX: usize = 4 << 20;
 

@@ -182,7 +182,7 @@ pub(crate) enum Refusal {
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum TenantError {
     /// None of the labels is there with a value, and there is no default.
-    #[error("no tenant: the series has no value in label {labels}, and no default tenant is set")]
+    #[error("no tenant: it has no value in label {labels}, and no default tenant is set")]
     Missing {
         /// The labels that were looked for.
         labels: String,
@@ -292,7 +292,7 @@ mod tests {
         assert_eq!(rules.resolve(Some(b""), None).unwrap_err(), missing);
         assert_eq!(
             missing.to_string(),
-            "no tenant: the series has no value in label __tenant__, and no default tenant is set"
+            "no tenant: it has no value in label __tenant__, and no default tenant is set"
         );
         rules.default = Some(String::new());
         assert_eq!(rules.resolve(None, None).unwrap_err(), missing);

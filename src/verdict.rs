@@ -24,6 +24,7 @@ use crate::http::Refusal;
 use crate::limits::{ERROR_BODY_BYTES_MAX, OVERLOAD_RETRY_AFTER_SECS, REASON_BYTES_MIN};
 use crate::split::{Refused, SplitError};
 use crate::tenant::TenantId;
+use crate::wire::loki::json::JsonError;
 use crate::wire::snappy::SnappyError;
 
 /// Who an outcome comes from.
@@ -362,13 +363,19 @@ impl From<&SplitError> for Answer {
     fn from(error: &SplitError) -> Self {
         let status = match error {
             SplitError::Snappy(SnappyError::TooLarge { .. })
+            | SplitError::Json(JsonError::TooLarge { .. })
             | SplitError::TooManyFields { .. }
+            | SplitError::TooManyCopies { .. }
             | SplitError::TooManyTenants { .. } => 413,
             SplitError::Snappy(_)
             | SplitError::Malformed(_)
+            | SplitError::MalformedPush(_)
+            | SplitError::Json(JsonError::Malformed { .. })
+            | SplitError::Labels { .. }
             | SplitError::Empty
             | SplitError::TooManyScalars { .. }
             | SplitError::Tenant { .. } => 400,
+            SplitError::EmptyPush => 422,
         };
         Self::new(status, cut(&error.to_string(), ERROR_BODY_BYTES_MAX).to_owned())
     }

@@ -3,6 +3,7 @@
 //! Everything here is pure: it takes slices and returns lengths, ranges and slices.
 #![forbid(unsafe_code)]
 
+pub mod loki;
 pub mod protobuf;
 pub mod remote_write_v1;
 pub mod snappy;

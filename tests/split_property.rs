@@ -239,7 +239,13 @@ struct Rules {
 impl Rules {
     fn split_rules(&self) -> SplitRules<'_> {
         let limits = SplitLimits { inflated_bytes_max: 1 << 20, tenants_max: self.tenants_max };
-        SplitRules { tenant: &self.tenant, metadata: self.metadata, ha: self.ha.as_ref(), limits }
+        SplitRules {
+            tenant: &self.tenant,
+            metadata: self.metadata,
+            ha: self.ha.as_ref(),
+            loki_label_remove: false,
+            limits,
+        }
     }
 }
 
@@ -409,7 +415,7 @@ proptest! {
             ..scan::tenant_rules()
         };
         let limits = SplitLimits { inflated_bytes_max: 1 << 20, tenants_max: 1 };
-        let rules = SplitRules { tenant: &tenant, metadata: false, ha: None, limits };
+        let rules = SplitRules { tenant: &tenant, metadata: false, ha: None, loki_label_remove: false, limits };
         let request = proto::WriteRequest { timeseries: vec![series.clone()], metadata: Vec::new() };
         let block = snap::raw::Encoder::new().compress_vec(&request.encode_to_vec()).unwrap();
         let mut splitter = Splitter::new();

@@ -100,8 +100,8 @@ pub(crate) fn check(request: &[u8]) {
     let ha = HaLabels { cluster: (*b"c").into(), replica: (*b"r").into() };
     let (plain, rich) = (tenant_rules(), rich_tenant_rules());
     let kept = TenantRules { label_remove: false, ..rich.clone() };
-    let plain = SplitRules { tenant: &plain, metadata: false, ha: None, limits };
-    let rich = SplitRules { tenant: &rich, metadata: true, ha: Some(&ha), limits };
+    let plain = SplitRules { tenant: &plain, metadata: false, ha: None, loki_label_remove: false, limits };
+    let rich = SplitRules { tenant: &rich, metadata: true, ha: Some(&ha), loki_label_remove: false, limits };
     let kept = SplitRules { tenant: &kept, ..rich };
     // One splitter for all: what it keeps of one request must not show in the next.
     let mut splitter = Splitter::new();

@@ -21,6 +21,7 @@ pub mod http;
 pub mod ledger;
 pub mod process;
 pub mod proto;
+pub mod proto_loki;
 mod random;
 pub mod send;
 pub mod sink;

@@ -7,7 +7,7 @@ use std::hash::BuildHasher;
 use foldhash::fast::RandomState;
 use hashbrown::HashTable;
 
-use super::{MergeKey, Scan, SplitError, SplitRules, narrow, trim};
+use super::{MergeKey, Refused, Scan, SplitError, SplitRules, narrow, trim};
 use crate::limits::SCRATCH_BYTES_MAX;
 use crate::tenant::{self, Policy, Refusal, TenantId};
 use crate::wire::same;
@@ -102,6 +102,14 @@ impl Tenants {
         let slots = &self.slots;
         self.table.insert_unique(hash, at, |&at| slots[at as usize].hash);
         at
+    }
+
+    /// Counts what goes to the tenant of `slot`.
+    #[inline(always)]
+    pub(super) fn count(&mut self, slot: u32, series: u32, samples: u32) {
+        let slot = &mut self.slots[slot as usize];
+        slot.series += series;
+        slot.samples += samples;
     }
 
     /// Says that an item belongs to `slot`.
@@ -199,19 +207,50 @@ impl<'a> Resolver<'a> {
         samples: u32,
         subject: &impl Subject,
     ) -> Result<Option<u32>, SplitError> {
+        self.count(samples);
+        let Some(found) = self.find(value, samples, subject)? else { return Ok(None) };
+        self.tenants.count(found, 1, samples);
+        Ok(Some(found))
+    }
+
+    /// Counts a series that came in.
+    #[inline(always)]
+    pub(super) fn count(&mut self, samples: u32) {
         self.scan.series += 1;
         self.scan.samples += u64::from(samples);
-        let found = match value {
-            Some(value) if self.tenants.was_last(value) => self.tenants.last,
-            _ => match self.resolve(value, samples, subject)? {
-                Some(found) => found,
-                None => return Ok(None),
-            },
-        };
-        let slot = &mut self.tenants.slots[found as usize];
-        slot.series += 1;
-        slot.samples += samples;
-        Ok(Some(found))
+    }
+
+    /// The slot of the tenant that `value` names for so many samples of the series that was [counted](Self::count) last;
+    /// `None` if the policy leaves them out, which is counted as one series.
+    #[inline(always)]
+    pub(super) fn find(
+        &mut self,
+        value: Option<&[u8]>,
+        samples: u32,
+        subject: &impl Subject,
+    ) -> Result<Option<u32>, SplitError> {
+        match value {
+            Some(value) if self.tenants.was_last(value) => Ok(Some(self.tenants.last)),
+            _ => self.resolve(value, samples, subject),
+        }
+    }
+
+    /// Series that were left out so far, by reason.
+    pub(super) fn refused_series(&self) -> [u64; 2] {
+        let Refused { missing, invalid, .. } = self.scan.refused;
+        [missing, invalid]
+    }
+
+    /// Makes of what was refused of one series, since [`Self::refused_series`] said `before`, one series for each reason;
+    /// whether there was any.
+    pub(super) fn count_refused_once(&mut self, before: [u64; 2]) -> bool {
+        let refused = &mut self.scan.refused;
+        let mut some = false;
+        for (count, before) in [&mut refused.missing, &mut refused.invalid].into_iter().zip(before) {
+            some |= *count > before;
+            *count = (*count).min(before + 1);
+        }
+        some
     }
 
     fn resolve(

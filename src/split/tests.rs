@@ -70,7 +70,13 @@ impl Rules {
 
     fn scan(&self, splitter: &mut Splitter, request: &[Vec<u8>]) -> Result<Scan, SplitError> {
         let Self { tenant, metadata, ha, limits, source } = self;
-        let rules = SplitRules { tenant, metadata: *metadata, ha: ha.as_ref(), limits: *limits };
+        let rules = SplitRules {
+            tenant,
+            metadata: *metadata,
+            ha: ha.as_ref(),
+            loki_label_remove: false,
+            limits: *limits,
+        };
         splitter.scan(Body::snappy_v1(block(&request.concat())), &rules, *source)
     }
 
@@ -122,7 +128,7 @@ fn one_tenants_request_goes_on_as_the_same_bytes() {
     let request = [series(&[("t", "a")]), series(&[("x", "y"), ("t", "a")])].concat();
     let block = block(&request);
     let Rules { tenant, limits, .. } = Rules::default();
-    let rules = SplitRules { tenant: &tenant, metadata: false, ha: None, limits };
+    let rules = SplitRules { tenant: &tenant, metadata: false, ha: None, loki_label_remove: false, limits };
     let mut splitter = Splitter::new();
     assert!(splitter.scan(Body::snappy_v1(block.clone()), &rules, None).unwrap().passthrough);
     let part = splitter.next_part().unwrap();
@@ -187,7 +193,7 @@ fn rejects_the_whole_request_by_default() {
     let bad = [series(&[("t", "a")]), series(&[("__name__", "up\n"), ("t", "")])];
     assert_eq!(
         Rules::default().error(&bad).to_string(),
-        "series 2 (up\\n): no tenant: the series has no value in label t, and no default tenant is set"
+        "series 2 (up\\n): no tenant: it has no value in label t, and no default tenant is set"
     );
     let bad = [series(&[("t", "a b")]), series(&[("t", "a")])];
     let error = Rules::default().error(&bad);
@@ -379,7 +385,7 @@ fn refuses_empty_broken_and_boundless_requests() {
     assert_eq!(rules.error(&[vec![b'x'; (1 << 20) + 1]]).reason(), "too_large");
     let mut splitter = Splitter::new();
     let Rules { tenant, limits, .. } = rules;
-    let rules = SplitRules { tenant: &tenant, metadata: false, ha: None, limits };
+    let rules = SplitRules { tenant: &tenant, metadata: false, ha: None, loki_label_remove: false, limits };
     let not_snappy =
         splitter.scan(Body::snappy_v1(Bytes::from_static(b"\x05\xff")), &rules, None).unwrap_err();
     assert_eq!(not_snappy.reason(), "bad_snappy");
@@ -444,14 +450,20 @@ fn holds_no_request_and_little_memory_after_the_last_part() {
     let mut rules = Rules::default();
     rules.limits.inflated_bytes_max = usize::MAX;
     let block = block(&series(&[("t", "a")]));
-    let split_rules = SplitRules { tenant: &rules.tenant, metadata: false, ha: None, limits: rules.limits };
+    let split_rules = SplitRules {
+        tenant: &rules.tenant,
+        metadata: false,
+        ha: None,
+        loki_label_remove: false,
+        limits: rules.limits,
+    };
     splitter.scan(Body::snappy_v1(block.clone()), &split_rules, None).unwrap();
     drop(splitter.next_part());
     assert!(block.is_unique());
     let large: Vec<_> = (0..400_000).map(|at| series(&[("t", ["a", "b"][at % 2])])).collect();
     rules.scan(&mut splitter, &large).unwrap();
     while splitter.next_part().is_some() {}
-    assert_eq!(splitter.inflater.bytes(), b"");
+    assert_eq!(splitter.request.bytes(), b"");
     let Splitter { series, tenants, gathered, .. } = &splitter;
     assert_eq!((series.scratch_bytes(), gathered.capacity()), (0, 0));
     assert!(tenants.scratch_bytes() <= SCRATCH_BYTES_MAX);
