@@ -64,6 +64,8 @@ fn tenant_rules(label_remove: bool) -> TenantRules {
         id_rules: IdRules::Mimir,
         on_missing: Policy::Reject,
         on_invalid: Policy::Reject,
+        map: None,
+        allow: None,
     }
 }
 

@@ -117,7 +117,7 @@ pub struct Scan {
     pub samples: u64,
     /// Size of the inflated request.
     pub inflated_bytes: usize,
-    /// Series that the policy `drop` leaves out.
+    /// Series that are left out, by the policy `drop` or by the tenants' map.
     pub refused: Refused,
     /// Metadata entries that go nowhere.
     pub metadata_dropped: u64,
@@ -127,7 +127,7 @@ pub struct Scan {
     pub passthrough: bool,
 }
 
-/// Series left out because they have no usable tenant.
+/// Series left out because they have no tenant that they could go to.
 #[derive(Clone, PartialEq, Eq, Default, Debug)]
 pub struct Refused {
     /// Series without a tenant, and streams with entries without one.
@@ -138,12 +138,16 @@ pub struct Refused {
     pub samples: u64,
     /// Why, for the first of them.
     pub example: Option<String>,
+    /// Series and streams that the tenants' map leaves out. That is no fault: nobody is told.
+    pub dropped: u64,
+    /// The samples, histograms and entries of those.
+    pub dropped_samples: u64,
 }
 
 impl Refused {
     /// Series left out, for whatever reason.
     pub fn series(&self) -> u64 {
-        self.missing + self.invalid
+        self.missing + self.invalid + self.dropped
     }
 }
 
@@ -284,6 +288,7 @@ impl SplitError {
             Self::TooManyTenants { .. } => "too_many_tenants",
             Self::Tenant { error: TenantError::Missing { .. }, .. } => "missing_tenant",
             Self::Tenant { error: TenantError::Invalid { .. }, .. } => "invalid_tenant",
+            Self::Tenant { error: TenantError::Dropped { .. }, .. } => "dropped_tenant",
         }
     }
 }

@@ -307,7 +307,7 @@ impl Listing {
 
 /// What was refused, and why, on one line.
 fn describe(refused: &Refused) -> String {
-    let Refused { missing, invalid, samples, example } = refused;
+    let Refused { missing, invalid, samples, example, .. } = refused;
     let mut text = format!(
         "{} series with {samples} samples refused: {missing} without a tenant, {invalid} with an invalid one",
         missing.saturating_add(*invalid)

@@ -11,6 +11,7 @@ mod loki_labels;
 mod loki_protobuf;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use loadgen::proto::Label;
@@ -43,7 +44,7 @@ fn name() -> impl Strategy<Value = String> {
 }
 
 fn value() -> impl Strategy<Value = String> {
-    let known = ["a", "b", "c", "", "x/y", "..", "two words", "}", ",", "#"].map(str::to_owned);
+    let known = ["a", "b", "ab", "ba", "cab", "", "x/y", "..", "two words", "}", ",", "#"].map(str::to_owned);
     prop_oneof![8 => select(known.to_vec()), 1 => "\\PC{0,6}", 1 => any::<String>(), 1 => "v{120,300}"]
 }
 
@@ -274,9 +275,10 @@ fn rules() -> impl Strategy<Value = Rules> {
     let default = select(vec![None, Some("d"), Some("a")]);
     let policy = || prop_oneof![1 => Just(Policy::Reject), 3 => Just(Policy::Drop)];
     let flags = any::<(bool, bool, bool)>();
-    let rest = (select(vec![2, 100, 100, 100]), select(vec![None, Some("s")]), select(vec!["", "p-"]));
+    let maps = (any::<bool>(), prop::bool::weighted(0.2));
+    let rest = (select(vec![2, 100, 100, 100]), select(vec![None, Some("s")]), select(vec!["", "p-"]), maps);
     (labels, default, policy(), policy(), flags, rest).prop_map(
-        |(labels, default, on_missing, on_invalid, flags, (tenants_max, source, prefix))| {
+        |(labels, default, on_missing, on_invalid, flags, (tenants_max, source, prefix, (map, allow)))| {
             let (label_remove, loki_label_remove, prefix_prefer_source) = flags;
             let tenant = TenantRules {
                 labels: labels.into_iter().map(|name| name.as_bytes().into()).collect(),
@@ -287,6 +289,8 @@ fn rules() -> impl Strategy<Value = Rules> {
                 id_rules: IdRules::Mimir,
                 on_missing,
                 on_invalid,
+                map: map.then(|| Arc::new(loki_protobuf::map())),
+                allow: allow.then(|| Arc::new(loki_protobuf::allow())),
             };
             Rules { tenant, loki_label_remove, tenants_max, source }
         },
@@ -371,7 +375,7 @@ proptest! {
                 prop_assert_eq!(got, expected);
                 prop_assert_eq!(scan.series, models.len() as u64);
                 let delivered: u64 = parts.iter().map(|part| u64::from(part.samples)).sum();
-                prop_assert_eq!(delivered + scan.refused.samples, scan.samples);
+                prop_assert_eq!(delivered + scan.refused.samples + scan.refused.dropped_samples, scan.samples);
             }
         }
         let _ = loki_protobuf::compare(

@@ -69,6 +69,10 @@ pub(crate) struct Expected {
     pub(crate) invalid: u64,
     /// See `missing`.
     pub(crate) refused_entries: u64,
+    /// Streams of which the map leaves entries out, and those entries.
+    pub(crate) dropped: u64,
+    /// See `dropped`.
+    pub(crate) dropped_entries: u64,
     /// Unknown fields that go nowhere.
     pub(crate) unknown_fields_dropped: u64,
     /// The bytes that came in go on.
@@ -127,7 +131,7 @@ pub(crate) fn expect(push: &[u8], rules: &SplitRules<'_>, source: Option<&str>) 
     if decoded.streams.is_empty() {
         return Err(Refusal::Reason("empty"));
     }
-    all.passthrough &= all.parts.len() == 1 && all.missing + all.invalid == 0;
+    all.passthrough &= all.parts.len() == 1 && all.missing + all.invalid + all.dropped == 0;
     unknown_fields(push, &fields, all)
 }
 
@@ -157,7 +161,7 @@ impl Splitting<'_> {
         };
         // As entries are read one after the other, so are their faults.
         let mut parts: Vec<usize> = Vec::new();
-        let (missing, invalid) = (self.all.missing, self.all.invalid);
+        let (missing, invalid, dropped) = (self.all.missing, self.all.invalid, self.all.dropped);
         for (entry, value) in self.stream.entries.iter().zip(&values) {
             ShallowEntry::decode(entry.as_slice())?;
             let part = self.resolve(value.as_deref(), 1)?;
@@ -165,6 +169,7 @@ impl Splitting<'_> {
         }
         self.all.missing = self.all.missing.min(missing + 1);
         self.all.invalid = self.all.invalid.min(invalid + 1);
+        self.all.dropped = self.all.dropped.min(dropped + 1);
         let mut own: Vec<usize> = parts.clone();
         own.sort_unstable();
         own.dedup();
@@ -245,6 +250,11 @@ impl Splitting<'_> {
                     }
                     TenantError::Invalid { .. } => {
                         (rules.on_invalid, &mut self.all.invalid, "invalid_tenant")
+                    }
+                    TenantError::Dropped { .. } => {
+                        self.all.dropped += 1;
+                        self.all.dropped_entries += entries as u64;
+                        return Ok(None);
                     }
                 };
                 if policy == Policy::Reject {

@@ -60,6 +60,10 @@ pub(crate) struct Expected {
     pub(crate) invalid: u64,
     /// The samples and histograms of those.
     pub(crate) refused_samples: u64,
+    /// Series that the map leaves out, and the samples and histograms of those.
+    pub(crate) dropped: u64,
+    /// See `dropped`.
+    pub(crate) dropped_samples: u64,
     /// Metadata that goes nowhere.
     pub(crate) metadata_dropped: u64,
     /// Unknown fields that go nowhere.
@@ -178,6 +182,11 @@ pub(crate) fn expect(
                     TenantError::Invalid { .. } => {
                         (rules.tenant.on_invalid, &mut all.invalid, "invalid_tenant")
                     }
+                    TenantError::Dropped { .. } => {
+                        all.dropped += 1;
+                        all.dropped_samples += u64::from(samples);
+                        continue;
+                    }
                 };
                 if policy == Policy::Reject {
                     return Err(Refusal::Reason(reason));
@@ -210,7 +219,8 @@ pub(crate) fn expect(
         part.metadata = true;
         all.metadata_dropped = 0;
     }
-    all.passthrough = all.parts.len() == 1 && !cuts && all.missing + all.invalid + all.metadata_dropped == 0;
+    all.passthrough =
+        all.parts.len() == 1 && !cuts && all.missing + all.invalid + all.dropped + all.metadata_dropped == 0;
     unknown_fields(request, &fields, all)
 }
 

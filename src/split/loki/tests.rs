@@ -52,6 +52,8 @@ impl Default for Rules {
             id_rules: IdRules::Mimir,
             on_missing: Policy::Reject,
             on_invalid: Policy::Reject,
+            map: None,
+            allow: None,
         };
         let limits = SplitLimits { inflated_bytes_max: 1 << 20, tenants_max: 3 };
         Self { tenant, limits, loki_label_remove: false }
