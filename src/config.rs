@@ -26,6 +26,7 @@ mod mistake;
 pub mod plan;
 mod source;
 mod target;
+mod tenant_map;
 mod value;
 mod yaml;
 
@@ -42,6 +43,7 @@ use self::mistake::{Mistake, Origin};
 pub use self::plan::{Limits, Merge, Plan, Secret};
 use self::source::Sources;
 pub use self::target::Target;
+pub use self::tenant_map::read_tenant_map;
 pub use self::value::Driver;
 use self::value::{ByteSize, IdRulesChoice, Value};
 use crate::limits::CONFIG_FILE_BYTES_MAX;

@@ -129,6 +129,13 @@ pub const TENANT_EXCERPT_BYTES_MAX: usize = 80;
 /// Tenant labels that an error text names; a priority list is rarely longer.
 pub const TENANT_LABELS_NAMED_MAX: usize = 4;
 
+/// Values of tenant labels that are remembered within one request, with what became of them; others are resolved for
+/// each series anew. Requests have few, unless a map makes many values one tenant.
+pub const KNOWN_VALUES_MAX: usize = 16_384;
+
+/// A longer value is not remembered: it can be no ID, and hardly one that a map knows.
+pub const KNOWN_VALUE_BYTES_MAX: usize = 256;
+
 /// Series, metadata entries and unknown fields of one request, together. Prometheus sends 2,000 series; an
 /// empty one takes two bytes, and each costs us some twenty of bookkeeping, so bytes alone are no bound.
 pub const REQUEST_FIELDS_MAX: usize = 1_000_000;
@@ -136,6 +143,9 @@ pub const REQUEST_FIELDS_MAX: usize = 1_000_000;
 /// Unknown scalar fields at the top of a request are copied into every tenant's part; all that is known of
 /// (Cortex' `source`, Mimir's `skip_label_name_validation`) take five bytes.
 pub const REQUEST_SCALARS_BYTES_MAX: usize = 256;
+
+/// What an error text shows of what a JSON parser has to say, which may quote what it found.
+pub const JSON_FAULT_CHARS_MAX: usize = 200;
 
 /// What a splitter keeps of each of its buffers between requests; 2,000 series inflate to half a megabyte.
 pub const SCRATCH_BYTES_MAX: usize = 4 << 20;

@@ -24,6 +24,7 @@ use crate::http::{Refusal, Written};
 use crate::limits::{ERROR_BODY_BYTES_MAX, OVERLOAD_RETRY_AFTER_SECS, REASON_BYTES_MIN};
 use crate::split::{Refused, SplitError};
 use crate::tenant::TenantId;
+use crate::wire::loki::json::JsonError;
 
 /// Who an outcome comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -328,7 +329,7 @@ impl Listing {
 
 /// What was refused, and why, on one line.
 fn describe(refused: &Refused) -> String {
-    let Refused { missing, invalid, samples, example } = refused;
+    let Refused { missing, invalid, samples, example, .. } = refused;
     let mut text = format!(
         "{} series with {samples} samples refused: {missing} without a tenant, {invalid} with an invalid one",
         missing.saturating_add(*invalid)
@@ -384,12 +385,19 @@ impl From<&SplitError> for Answer {
     fn from(error: &SplitError) -> Self {
         let status = match error {
             SplitError::Inflate(error) if error.is_too_large() => 413,
-            SplitError::TooManyFields { .. } | SplitError::TooManyTenants { .. } => 413,
+            SplitError::Json(JsonError::TooLarge { .. })
+            | SplitError::TooManyFields { .. }
+            | SplitError::TooManyCopies { .. }
+            | SplitError::TooManyTenants { .. } => 413,
             SplitError::Inflate(_)
             | SplitError::Malformed(_)
+            | SplitError::MalformedPush(_)
+            | SplitError::Json(JsonError::Malformed { .. })
+            | SplitError::Labels { .. }
             | SplitError::Empty
             | SplitError::TooManyScalars { .. }
             | SplitError::Tenant { .. } => 400,
+            SplitError::EmptyPush => 422,
         };
         Self::new(status, cut(&error.to_string(), ERROR_BODY_BYTES_MAX).to_owned())
     }

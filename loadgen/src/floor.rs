@@ -93,7 +93,8 @@ pub fn floor(config: &FleetConfig, label_remove: bool, time: Duration) -> Result
     let bodies = || fleet.senders.iter().flatten().filter(|body| !body.shares.is_empty());
     let blocks: Vec<Bytes> = bodies().map(|body| body.block.clone()).collect();
     let tenant = tenant_rules(config, label_remove);
-    let rules = SplitRules { tenant: &tenant, metadata: false, ha: None, limits: LIMITS };
+    let rules =
+        SplitRules { tenant: &tenant, metadata: false, ha: None, loki_label_remove: false, limits: LIMITS };
     let rules = Rules { format: config.format, rules };
     let time = time / 3;
     let inflate_us = inflating(&blocks, time)?;
@@ -138,6 +139,8 @@ fn tenant_rules(config: &FleetConfig, label_remove: bool) -> TenantRules {
         id_rules: IdRules::Mimir,
         on_missing: Policy::Reject,
         on_invalid: Policy::Reject,
+        map: None,
+        allow: None,
     }
 }
 

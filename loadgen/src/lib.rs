@@ -35,6 +35,7 @@ pub mod journal;
 pub mod ledger;
 pub mod process;
 pub mod proto;
+pub mod proto_loki;
 mod random;
 pub mod report;
 pub mod runs;

@@ -465,6 +465,8 @@ impl Check<'_> {
             id_rules,
             on_missing: config.tenant_on_missing.value,
             on_invalid: config.tenant_on_invalid.value,
+            map: None,
+            allow: None,
         };
         ids_sound.then_some(rules)
     }
@@ -595,6 +597,8 @@ mod tests {
             id_rules: IdRules::Mimir,
             on_missing: Policy::Drop,
             on_invalid: Policy::Drop,
+            map: None,
+            allow: None,
         };
         assert_eq!((plan.tenant, &*plan.tenant_header), (tenant, "X-T"));
         let merge = Merge {

@@ -183,6 +183,7 @@ impl Ingest {
             tenant: &settings.tenant,
             metadata: settings.metadata,
             ha: settings.ha_labels.as_ref(),
+            loki_label_remove: false,
             limits: settings.split,
         };
         // A header value that is no UTF-8 is no tenant ID either; the lossy form keeps it from becoming one.

@@ -5,6 +5,7 @@
 #![forbid(unsafe_code)]
 
 use super::{Part, Protocol, narrow};
+use crate::wire::loki::{self, STREAM_KEY, Stream, StreamField, StreamFields};
 use crate::wire::remote_write_v1::{Field, Fields, TenantLabels};
 use crate::wire::snappy::{Deflater, Inflater};
 use crate::wire::varint::{self, VARINT_BYTES_MAX};
@@ -15,6 +16,7 @@ pub fn halve(part: &Part) -> Option<[Part; 2]> {
     let inflated = inflate(part)?;
     let halves = match part.protocol {
         Protocol::RemoteWriteV1 => halve_v1(&inflated)?,
+        Protocol::Loki | Protocol::LokiJson => halve_loki(&inflated)?,
     };
     let mut deflater = Deflater::default();
     Some(halves.map(|half| Part {
@@ -69,9 +71,59 @@ fn halve_v1(request: &[u8]) -> Option<[Half; 2]> {
             Field::Scalar | Field::Other => shared.extend_from_slice(bytes),
         }
     }
-    let (first, second) = cut(&entries, request.len())?;
+    divide(&shared, &entries, request.len())
+}
+
+fn halve_loki(request: &[u8]) -> Option<[Half; 2]> {
+    let (mut entries, mut shared) = (Vec::new(), Vec::new());
+    let mut fields = loki::Fields::new(request);
+    let mut last = None;
+    loop {
+        let begin = fields.at_byte();
+        let Some(field) = fields.take().ok()? else { break };
+        let end = fields.at_byte();
+        let bytes = request.get(begin..end)?;
+        match field {
+            loki::Field::Stream(stream) => {
+                let samples = Stream::read(stream).ok()?.entries;
+                entries.push(Entry { bytes, end, series: 1, samples });
+                last = Some(stream);
+            }
+            loki::Field::Scalar | loki::Field::Other => shared.extend_from_slice(bytes),
+        }
+    }
+    if entries.len() > 1 {
+        return divide(&shared, &entries, request.len());
+    }
+    let halves = halve_stream(last?)?;
+    Some(halves.map(|half| {
+        let mut bytes = shared.clone();
+        bytes.push(STREAM_KEY);
+        varint::put(&mut bytes, half.bytes.len() as u64);
+        bytes.extend_from_slice(&half.bytes);
+        Half { bytes, series: 1, ..half }
+    }))
+}
+
+/// Halves one stream's entries; its labels, and all else, go into both.
+fn halve_stream(stream: &[u8]) -> Option<[Half; 2]> {
+    let (mut entries, mut shared) = (Vec::new(), Vec::new());
+    let mut fields = StreamFields::new(stream);
+    while let Some((field, range)) = fields.take().ok()? {
+        let (bytes, end) = (stream.get(range.clone())?, range.end);
+        match field {
+            StreamField::Entry(_) => entries.push(Entry { bytes, end, series: 0, samples: 1 }),
+            _ => shared.extend_from_slice(bytes),
+        }
+    }
+    divide(&shared, &entries, stream.len())
+}
+
+/// Two halves with `shared` in both; of the entries, which end within `bytes`, each in one.
+fn divide(shared: &[u8], entries: &[Entry<'_>], bytes: usize) -> Option<[Half; 2]> {
+    let (first, second) = cut(entries, bytes)?;
     Some([first, second].map(|entries| Half {
-        bytes: [&shared[..], &entries.iter().map(|entry| entry.bytes).collect::<Vec<_>>().concat()].concat(),
+        bytes: [shared, &entries.iter().map(|entry| entry.bytes).collect::<Vec<_>>().concat()].concat(),
         series: entries.iter().map(|entry| entry.series).sum(),
         samples: entries.iter().map(|entry| entry.samples).sum(),
     }))
@@ -139,6 +191,31 @@ mod tests {
             }
         }
         assert_eq!(seen, all);
+    }
+
+    #[test]
+    fn streams_are_halved_and_then_their_entries() {
+        use loadgen::proto_loki::{Entry, PushRequest, Stream};
+        use prost::Message;
+        let stream = |labels: &str, lines: &[&str]| Stream {
+            labels: labels.to_owned().into(),
+            entries: lines
+                .iter()
+                .map(|&line| Entry { line: line.to_owned().into(), ..Entry::default() })
+                .collect(),
+            hash: 7,
+        };
+        let push = |streams: &[Stream]| PushRequest { streams: streams.to_vec() };
+        let part = |push: &PushRequest| Part { protocol: Protocol::Loki, ..part(&push.encode_to_vec()) };
+        let decode = |part: &Part| PushRequest::decode(&inflate(part).unwrap()[..]).unwrap();
+        let (one, two) = (stream("{a=\"1\"}", &["x", "y", "z"]), stream("{a=\"2\"}", &["u"]));
+        let [first, second] = halve(&part(&push(&[one.clone(), two.clone()]))).unwrap();
+        assert_eq!((decode(&first), decode(&second)), (push(&[one]), push(std::slice::from_ref(&two))));
+        assert_eq!(halve(&second), None, "one entry");
+        let [head, tail] = halve(&first).unwrap();
+        let both = [stream("{a=\"1\"}", &["x"]), stream("{a=\"1\"}", &["y", "z"])];
+        assert_eq!([decode(&head), decode(&tail)], both.map(|stream| push(&[stream])));
+        assert_eq!((head.series, head.samples, tail.series, tail.samples), (1, 1, 1, 2));
     }
 
     #[test]
