@@ -306,8 +306,8 @@ keys! {
          used.",
         "Everybody sets this.";
     target_loki: String = TARGET_LOKI_DEFAULT.into(), "target_loki", Zero::EmptyIsDefault,
-        "Where Loki pushes will go. Not built in yet: any other value is refused.",
-        "Leave it alone.";
+        "Where Loki pushes go, written like target.",
+        "Set it when you push logs.";
     enable_ipv6: bool = false, "enable_ipv6", Zero::Nothing,
         "Whether to connect to the target's IPv6 addresses as well as to its IPv4 ones.",
         "Switch it on where the target has IPv6 addresses.";
@@ -400,6 +400,17 @@ keys! {
     tenant_on_invalid: Policy = Policy::Reject, "tenant.on_invalid", Zero::Nothing,
         "The same for a series whose tenant's ID breaks tenant.id_rules: reject or drop.",
         "Set it to drop for the same reason.";
+    tenant_map: String = String::new(), "tenant.map", Zero::Means("Empty: none."),
+        "A file of rules that turn values into tenants: exact ones, prefixes, or regexes, each to a tenant or to \
+         nobody (`drop: true`). The first that matches decides.",
+        "Set it when tenants are not what the label says: namespaces to teams, for example.";
+    tenant_allow: Vec<String> = Vec::new(), "tenant.allow", Zero::Means("Empty: all."),
+        "The tenants that there are, before the prefix; `*` in one stands for anything. Others are treated by \
+         tenant.on_invalid.",
+        "Set it when a typo in a label must not make a new tenant.";
+    tenant_loki_label_remove: bool = false, "tenant.loki_label_remove", Zero::Nothing,
+        "The same as tenant.label_remove for the labels of Loki's streams.",
+        "Leave it off unless the label is in the way.";
     cores: usize = 0, "cores", Zero::Means("0: one for each CPU that the process may use."),
         "Threads that do the work, each pinned to a CPU.",
         "Lower it when the machine has other work to do.";
@@ -535,7 +546,7 @@ mod tests {
         let mut sources = Sources::new(&print_defaults(), []);
         for key in KEYS {
             let origin = sources.setting(key, String::from("unread")).origin;
-            let is_list = key.path == "tenant.label_list";
+            let is_list = ["tenant.label_list", "tenant.allow"].contains(&key.path);
             assert!(matches!(origin, Origin::Line(_)) || is_list, "{}: {origin:?}", key.path);
         }
     }

@@ -370,7 +370,9 @@ impl From<&Refusal> for Answer {
             Refusal::MethodNotAllowed { .. } => (405, false),
             Refusal::Timeout(_) => (408, true),
             Refusal::BodyTooLarge { .. } => (413, true),
-            Refusal::UnsupportedMedia | Refusal::UnsupportedEncoding | Refusal::RemoteWriteV2 => (415, false),
+            Refusal::UnsupportedMedia { .. }
+            | Refusal::UnsupportedEncoding { .. }
+            | Refusal::RemoteWriteV2 => (415, false),
             Refusal::HeadTooLarge { .. } | Refusal::TooManyFields => (431, true),
             Refusal::Overloaded { .. } => (503, false),
             Refusal::Draining => (503, true),

@@ -35,6 +35,8 @@ pub(super) struct Mistake {
 enum Place {
     File,
     Line(usize),
+    /// A line of another file that the configuration names.
+    Elsewhere(String, usize),
     Variable(String),
     Nowhere,
 }
@@ -99,6 +101,15 @@ impl ConfigMistakes {
         Self { file: file.to_owned(), mistakes }
     }
 
+    /// The same, to be told among those of the file that names this one.
+    pub(super) fn elsewhere(self) -> impl Iterator<Item = Mistake> {
+        let Self { file, mistakes } = self;
+        mistakes.into_iter().map(move |mistake| match mistake.place {
+            Place::Line(line) => Mistake { place: Place::Elsewhere(file.clone(), line), ..mistake },
+            _ => Mistake { place: Place::Elsewhere(file.clone(), 1), ..mistake },
+        })
+    }
+
     /// How many there are.
     pub fn count(&self) -> usize {
         self.mistakes.len()
@@ -114,6 +125,7 @@ impl fmt::Display for ConfigMistakes {
             match &mistake.place {
                 Place::File => write!(f, "{}: ", self.file)?,
                 Place::Line(line) => write!(f, "{}:{line}: ", self.file)?,
+                Place::Elsewhere(file, line) => write!(f, "{file}:{line}: ")?,
                 Place::Variable(name) => write!(f, "{name} (environment): ")?,
                 Place::Nowhere => {}
             }

@@ -4,16 +4,20 @@
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::num::NonZeroUsize;
+use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tracing::level_filters::LevelFilter;
 
 use super::address::{clash, listen_address};
 use super::header::{basic_authorization, check_header};
+use super::tenant_map::read_tenant_map;
 use super::value::found;
-use super::{Config, Driver, IdRulesChoice, Mistake, Origin, Setting, Target};
+use super::{Config, Driver, IdRulesChoice, Mistake, Origin, Setting, Target, read_file};
 use crate::limits::{CORES_MAX, HEAD_BYTES_MIN, MERGE_FRAGMENTS_MAX};
 use crate::split::{Destination, HaLabels, PerDestination};
+use crate::tenant::map::{TenantAllow, TenantMap};
 use crate::tenant::{IdRules, TenantRules, check_id};
 
 /// All that was decided before the start.
@@ -51,6 +55,8 @@ pub struct Plan {
     pub concurrency: usize,
     /// Metadata goes to the default tenant; else it is dropped.
     pub metadata: bool,
+    /// The deciding label is taken out of Loki's streams, too.
+    pub loki_label_remove: bool,
     /// Senders always hear 204.
     pub accept_all: bool,
     /// How a series names its tenant.
@@ -207,6 +213,7 @@ pub(super) fn build(config: &Config, mistakes: &mut Vec<Mistake>) -> Option<Plan
         max_conns_per_host: config.max_conns_per_host.value,
         concurrency: config.concurrency.value,
         metadata: config.metadata.value,
+        loki_label_remove: config.tenant_loki_label_remove.value,
         accept_all: config.tenant_accept_all.value,
         tenant: tenant?,
         tenant_header: tenant_header?,
@@ -456,6 +463,8 @@ impl Check<'_> {
         };
         let labels = self.labels();
         let ids_sound = self.ids(id_rules);
+        let map = self.map(id_rules);
+        let allow = self.allow();
         let rules = TenantRules {
             labels: labels?,
             prefix: config.tenant_prefix.value.clone(),
@@ -465,10 +474,41 @@ impl Check<'_> {
             id_rules,
             on_missing: config.tenant_on_missing.value,
             on_invalid: config.tenant_on_invalid.value,
-            map: None,
-            allow: None,
+            map: map?,
+            allow: allow?,
         };
         ids_sound.then_some(rules)
+    }
+
+    /// The map that `tenant.map` names; what is wrong with it is told with the lines of its own file.
+    fn map(&mut self, id_rules: IdRules) -> Option<Option<Arc<TenantMap>>> {
+        let setting = &self.config.tenant_map;
+        let file = setting.value.as_str();
+        if file.is_empty() {
+            return Some(None);
+        }
+        match read_file(Path::new(file)) {
+            Ok(text) => match read_tenant_map(file, &text, id_rules) {
+                Ok(map) => return Some(Some(Arc::new(map))),
+                Err(mistakes) => self.mistakes.extend(mistakes.elsewhere()),
+            },
+            Err(text) => self.blame(setting, format!("{} {text}", found(file))),
+        }
+        None
+    }
+
+    fn allow(&mut self) -> Option<Option<Arc<TenantAllow>>> {
+        let setting = &self.config.tenant_allow;
+        if setting.value.is_empty() {
+            return Some(None);
+        }
+        match TenantAllow::new(setting.value.clone()) {
+            Ok(allow) => Some(Some(Arc::new(allow))),
+            Err(fault) => {
+                self.blame(setting, fault.to_string());
+                None
+            }
+        }
     }
 
     fn labels(&mut self) -> Option<Vec<Box<[u8]>>> {
@@ -703,6 +743,30 @@ mod tests {
             "target_loki: 127.0.0.1:3100\nauth:\n  egress:\n    tls_config:\n      ca_bundle_file: ''\n\
               \x20 ingress:\n    tls_config:\n      cert_file:\n      key_file: ''\n",
         );
+    }
+
+    #[test]
+    fn what_is_wrong_with_the_map_is_told_with_its_own_lines() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(
+            file.path(),
+            "- {exact: a, tenant: b}\n- {exact: a, drop: true}\n- {regex: '(', tenant: c}\n",
+        )
+        .unwrap();
+        let name = file.path().display().to_string();
+        let mistakes = given(&format!("tenant: {{map: {name}}}\ncores: x")).unwrap_err();
+        let places: Vec<_> =
+            ["f:2: cores: ", &format!("{name}:2: "), &format!("{name}:3: ")].map(str::to_owned).into();
+        assert_eq!(mistakes.len(), 3, "{mistakes:#?}");
+        for (mistake, place) in mistakes.iter().zip(places) {
+            assert!(mistake.starts_with(&place), "{mistake}");
+        }
+        refused("tenant: {map: /none}", "f:1: tenant.map", "cannot be read");
+        let sound = "- {exact: a, tenant: b}";
+        std::fs::write(file.path(), sound).unwrap();
+        let plan = plan(&format!("tenant: {{map: {name}, allow: [b, c*]}}"));
+        assert_eq!(plan.tenant.resolve(Some(b"a"), None).unwrap().as_str(), "b");
+        assert!(plan.tenant.resolve(Some(b"d"), None).is_err());
     }
 
     #[test]

@@ -39,11 +39,17 @@ pub enum Refusal {
     #[error("the request's head has more than {} fields", crate::limits::HEAD_FIELDS_MAX)]
     TooManyFields,
     /// The content is of a type that this path does not take.
-    #[error("unsupported Content-Type: this path takes application/x-protobuf (prometheus.WriteRequest)")]
-    UnsupportedMedia,
+    #[error("unsupported Content-Type: this path takes {taken}")]
+    UnsupportedMedia {
+        /// What it takes.
+        taken: &'static str,
+    },
     /// The content is compressed in a way that this path does not take.
-    #[error("unsupported Content-Encoding: this path takes snappy and zstd")]
-    UnsupportedEncoding,
+    #[error("unsupported Content-Encoding: this path takes {taken}")]
+    UnsupportedEncoding {
+        /// What it takes.
+        taken: &'static str,
+    },
     /// The content is a Remote Write 2.0 request. A sender that hears of this falls back to 1.0.
     #[error("Remote Write 2.0 is not supported: send prometheus.WriteRequest (1.0)")]
     RemoteWriteV2,

@@ -28,7 +28,7 @@ use crate::metrics::{CoreMetrics, Metrics};
 use crate::queue::budget::Charge;
 use crate::queue::commons::{Commons, Seat};
 use crate::queue::exchange::Exchange;
-use crate::split::{HaLabels, SplitLimits, Splitter};
+use crate::split::{Destination, HaLabels, SplitLimits, Splitter};
 use crate::tenant::TenantRules;
 use crate::verdict::Answer;
 
@@ -41,6 +41,8 @@ pub struct IngestSettings {
     pub tenant_header: String,
     /// Whether metadata is forwarded, to the default tenant.
     pub metadata: bool,
+    /// Whether the deciding label is taken out of Loki's streams.
+    pub loki_label_remove: bool,
     /// Whether every request that could be read is answered with 204.
     pub accept_all: bool,
     /// The labels by which HA replicas are told apart.
@@ -261,13 +263,19 @@ impl Connection {
                 self.skip_body(&request.head).await?;
                 Ok(alive(self.ingest.commons.is_leaving()))
             }
-            Route::Push => self.push(request, source).await,
+            Route::Push => self.push(Destination::Metrics, request, source).await,
+            Route::LokiPush => self.push(Destination::Logs, request, source).await,
         }
     }
 
-    async fn push(&mut self, request: Request, source: Option<Vec<u8>>) -> Result<Answer, Stop> {
+    async fn push(
+        &mut self,
+        destination: Destination,
+        request: Request,
+        source: Option<Vec<u8>>,
+    ) -> Result<Answer, Stop> {
         let ingest = Rc::clone(&self.ingest);
-        let (protocol, compression) = push::remote_write_kind(&request.head)?;
+        let (protocol, compression) = push::kind(destination, &request.head)?;
         let admission = ingest.admit(&request.head)?;
         let (body, charge) = self.body(&request.head, admission.bytes).await?;
         // From here on the upstream is waited for, each attempt by a deadline of its own.

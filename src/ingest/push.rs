@@ -17,7 +17,9 @@ use crate::metrics::Rejection;
 use crate::queue::budget::Charge;
 use crate::queue::fragment::{Delivered, Fragment, Message, RequestId, home_core};
 use crate::queue::receipt::{Receipt, ReceiptKey};
-use crate::split::{Body, Compression, Part, Protocol, Refused, Scan, SplitError, SplitRules, Splitter};
+use crate::split::{
+    Body, Compression, Destination, Part, Protocol, Refused, Scan, SplitError, SplitRules, Splitter,
+};
 use crate::tenant::{TenantError, TenantId};
 use crate::verdict::{Answer, Outcome, conclude};
 
@@ -47,21 +49,36 @@ pub(super) struct Admission {
     pub(super) bytes: Charge,
 }
 
-/// What a request to the remote write path carries, if we can read it. Without a Content-Encoding it is snappy, which
-/// the specification prescribes.
+/// What a request carries, if it is something that its path takes.
+///
+/// Without a Content-Encoding, protobuf is snappy (Remote Write prescribes it, and Loki takes nothing else), and JSON
+/// is plain.
 ///
 /// # Errors
 /// [`Refusal::UnsupportedMedia`], [`Refusal::RemoteWriteV2`] or [`Refusal::UnsupportedEncoding`].
-pub(super) fn remote_write_kind(head: &RequestHead) -> Result<(Protocol, Compression), Refusal> {
-    let protocol = match head.media {
-        Media::Protobuf | Media::RemoteWriteV1 => Protocol::RemoteWriteV1,
-        Media::RemoteWriteV2 => return Err(Refusal::RemoteWriteV2),
-        Media::Json | Media::Other => return Err(Refusal::UnsupportedMedia),
+pub(super) fn kind(destination: Destination, head: &RequestHead) -> Result<(Protocol, Compression), Refusal> {
+    let protocol = match (destination, head.media) {
+        (Destination::Metrics, Media::Protobuf | Media::RemoteWriteV1) => Protocol::RemoteWriteV1,
+        (Destination::Metrics, Media::RemoteWriteV2) => return Err(Refusal::RemoteWriteV2),
+        (Destination::Logs, Media::Protobuf) => Protocol::Loki,
+        (Destination::Logs, Media::Json) => Protocol::LokiJson,
+        (Destination::Metrics, _) => {
+            return Err(Refusal::UnsupportedMedia {
+                taken: "application/x-protobuf (prometheus.WriteRequest)",
+            });
+        }
+        (Destination::Logs, _) => {
+            let taken = "application/x-protobuf (logproto.PushRequest) and application/json";
+            return Err(Refusal::UnsupportedMedia { taken });
+        }
     };
-    let compression = match head.encoding {
-        Encoding::Absent | Encoding::Snappy => Compression::Snappy,
-        Encoding::Zstd => Compression::Zstd,
-        Encoding::Gzip | Encoding::Identity | Encoding::Other => return Err(Refusal::UnsupportedEncoding),
+    let compression = match (protocol, head.encoding) {
+        (Protocol::LokiJson, Encoding::Absent | Encoding::Identity) => Compression::Identity,
+        (Protocol::LokiJson, Encoding::Gzip) => Compression::Gzip,
+        (Protocol::LokiJson, _) => return Err(Refusal::UnsupportedEncoding { taken: "gzip for JSON" }),
+        (_, Encoding::Absent | Encoding::Snappy) => Compression::Snappy,
+        (_, Encoding::Zstd) => Compression::Zstd,
+        _ => return Err(Refusal::UnsupportedEncoding { taken: "snappy and zstd for protobuf" }),
     };
     Ok((protocol, compression))
 }
@@ -121,8 +138,8 @@ impl Ingest {
             Refusal::Timeout(_) => Rejection::Timeout,
             Refusal::BodyTooLarge { .. } => Rejection::BodyTooLarge,
             Refusal::HeadTooLarge { .. } | Refusal::TooManyFields => Rejection::HeadTooLarge,
-            Refusal::UnsupportedMedia | Refusal::RemoteWriteV2 => Rejection::Media,
-            Refusal::UnsupportedEncoding => Rejection::Encoding,
+            Refusal::UnsupportedMedia { .. } | Refusal::RemoteWriteV2 => Rejection::Media,
+            Refusal::UnsupportedEncoding { .. } => Rejection::Encoding,
             Refusal::Draining => Rejection::Draining,
             Refusal::Overloaded { .. } => return,
         };
@@ -183,7 +200,7 @@ impl Ingest {
             tenant: &settings.tenant,
             metadata: settings.metadata,
             ha: settings.ha_labels.as_ref(),
-            loki_label_remove: false,
+            loki_label_remove: settings.loki_label_remove,
             limits: settings.split,
         };
         // A header value that is no UTF-8 is no tenant ID either; the lossy form keeps it from becoming one.

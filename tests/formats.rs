@@ -1,0 +1,208 @@
+//! What senders may send besides Remote Write 1.0 with snappy, between a raw client and a scripted upstream, on both
+//! rings.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::disallowed_methods)]
+
+mod support;
+
+use loadgen::proto_loki::{Entry, PushRequest, Stream, Timestamp};
+use prost::Message;
+use support::client::Response;
+use support::upstream::Received;
+use support::{Driver, Reply, Server, Upstream, body, on_both, series};
+
+/// A server that takes logs to the upstream that is scripted, and series to nowhere.
+fn for_logs(
+    driver: Driver,
+    extra: &str,
+    script: impl Fn(&Received) -> Reply + Send + Sync + 'static,
+) -> (Server, Upstream) {
+    let upstream = Upstream::start(script);
+    let settings = format!("target_loki: http://{}/loki/api/v1/push\n{extra}", upstream.address);
+    (Server::start(driver, "127.0.0.1:9", &settings), upstream)
+}
+
+fn post(server: &Server, path: &str, fields: &str, body: &[u8]) -> Response {
+    let head = format!("POST {path} HTTP/1.1\r\nHost: x\r\n{fields}Content-Length: {}\r\n\r\n", body.len());
+    let mut client = server.client();
+    client.send(&[head.as_bytes(), body].concat());
+    client.response()
+}
+
+fn entry(nanoseconds: i64, line: &str) -> Entry {
+    let timestamp = Timestamp {
+        seconds: nanoseconds / 1_000_000_000,
+        nanos: i32::try_from(nanoseconds % 1_000_000_000).unwrap(),
+    };
+    Entry { timestamp: Some(timestamp), line: line.to_owned().into(), structured_metadata: Vec::new() }
+}
+
+fn stream(labels: &str, entries: &[Entry]) -> Stream {
+    Stream { labels: labels.to_owned().into(), entries: entries.to_vec(), hash: 0 }
+}
+
+fn push(streams: &[Stream]) -> PushRequest {
+    PushRequest { streams: streams.to_vec() }
+}
+
+/// What the upstream got for a tenant, as Loki would decode it.
+fn stored(upstream: &Upstream, tenant: &str) -> Vec<Stream> {
+    let inflate = |body: &[u8]| snap::raw::Decoder::new().decompress_vec(body).unwrap();
+    let requests = upstream.of(tenant);
+    requests.iter().flat_map(|r| PushRequest::decode(&inflate(&r.body)[..]).unwrap().streams).collect()
+}
+
+#[test]
+fn zstd_is_taken_and_goes_on_as_snappy() {
+    on_both(|driver| {
+        let upstream = Upstream::start(|_| Reply::ok());
+        let server = Server::start(driver, upstream.address, "");
+        for tenants in [&["a"][..], &["a", "b"]] {
+            let snappy = body(tenants.iter().map(|tenant| series(tenant, "up", 1.0)).collect());
+            let plain = snap::raw::Decoder::new().decompress_vec(&snappy).unwrap();
+            let zstd = zstd::bulk::compress(&plain, 1).unwrap();
+            assert_eq!(post(&server, "/push", "Content-Encoding: zstd\r\n", &zstd).status, 200);
+        }
+        assert_eq!((upstream.of("a").len(), upstream.of("b").len()), (2, 1));
+        for received in upstream.received() {
+            assert_eq!(received.header("content-encoding"), Some("snappy"));
+            assert_eq!(received.names(), ["up"]);
+        }
+    });
+}
+
+#[test]
+fn bodies_that_are_not_what_they_say_are_refused_and_bombs_too() {
+    on_both(|driver| {
+        let upstream = Upstream::start(|_| Reply::ok());
+        let limits = "limits: {inflated_bytes_max: 9Mi, body_bytes_max: 8Mi}\n";
+        let server = Server::start(driver, upstream.address, limits);
+        let zstd = |bytes: &[u8]| post(&server, "/push", "Content-Encoding: zstd\r\n", bytes);
+        let bomb = zstd::bulk::compress(&vec![0; 256 << 20], 1).unwrap();
+        assert!(bomb.len() < 100_000);
+        assert_eq!(zstd(&bomb).status, 413);
+        assert_eq!(zstd(b"no zstd at all").status, 400);
+        assert_eq!(post(&server, "/push", "Content-Encoding: gzip\r\n", b"x").status, 415);
+        assert!(upstream.received().is_empty());
+    });
+}
+
+#[test]
+fn logs_go_to_their_tenants_as_they_came() {
+    on_both(|driver| {
+        let (server, upstream) = for_logs(driver, "", |_| Reply::status(204, ""));
+        let a = stream(
+            r#"{tenant="a", app="shop"}"#,
+            &[entry(1_700_000_000_123_456_789, "one"), entry(1, "two")],
+        );
+        let b = stream(r#"{tenant="b"}"#, &[entry(1_700_000_000_999_999_999, "three")]);
+        let request = push(&[a.clone(), b.clone(), a.clone()]);
+        for path in ["/loki/push", "/loki/api/v1/push"] {
+            assert_eq!(
+                post(&server, path, "Content-Type: application/x-protobuf\r\n", &request.to_block()).status,
+                204
+            );
+        }
+        assert_eq!(stored(&upstream, "a"), [a.clone(), a.clone(), a.clone(), a]);
+        assert_eq!(stored(&upstream, "b"), [b.clone(), b]);
+        let received = &upstream.received()[0];
+        assert_eq!(received.path, "/loki/api/v1/push");
+        assert_eq!(received.header("content-type"), Some("application/x-protobuf"));
+        assert_eq!(received.header("x-prometheus-remote-write-version"), None);
+        assert_eq!(server.metric("cortex_tenant_streams_batches_received", ""), 2.0);
+        assert_eq!(server.metric("cortex_tenant_streams_received", ""), 6.0);
+        assert_eq!(server.metric("cortex_tenant_streams_requests", ""), 4.0);
+        assert_eq!(server.metric("cortex_tenant_timeseries_batches_received", ""), 0.0);
+    });
+}
+
+#[test]
+fn json_becomes_protobuf_to_the_nanosecond() {
+    on_both(|driver| {
+        let (server, upstream) = for_logs(driver, "", |_| Reply::status(204, ""));
+        let json = r#"{"streams":[{"stream":{"app":"a \"b\"","tenant":"a"},"values":[["1700000000123456789","one",{"id":"7"}]]}]}"#;
+        let gzip = {
+            use std::io::Write;
+            let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
+            encoder.write_all(json.as_bytes()).unwrap();
+            encoder.finish().unwrap()
+        };
+        let kind = "Content-Type: application/json\r\n";
+        assert_eq!(post(&server, "/loki/api/v1/push", kind, json.as_bytes()).status, 204);
+        let fields = format!("{kind}Content-Encoding: gzip\r\n");
+        assert_eq!(post(&server, "/loki/api/v1/push", &fields, &gzip).status, 204);
+        let found = stored(&upstream, "a");
+        assert_eq!(found.len(), 2);
+        for stream in found {
+            assert_eq!(&stream.labels[..], br#"{app="a \"b\"", tenant="a"}"#);
+            assert_eq!(stream.entries[0].timestamp.unwrap().nanos, 123_456_789);
+            assert_eq!(&stream.entries[0].structured_metadata[0].value[..], b"7");
+        }
+        let bad = post(&server, "/loki/api/v1/push", kind, br#"{"streams":[{"stream":"#);
+        assert_eq!(bad.status, 400);
+        assert!(bad.text().contains("JSON"), "{}", bad.text());
+    });
+}
+
+#[test]
+fn what_loki_refuses_is_refused_as_loki_does() {
+    on_both(|driver| {
+        let (server, upstream) = for_logs(driver, "", |_| Reply::status(204, ""));
+        let protobuf = "Content-Type: application/x-protobuf\r\n";
+        let refused = |body: &[u8]| post(&server, "/loki/api/v1/push", protobuf, body);
+        assert_eq!(refused(&push(&[]).to_block()).status, 422);
+        let unclosed = push(&[stream(r#"{tenant="a""#, &[entry(1, "x")])]);
+        let answer = refused(&unclosed.to_block());
+        assert_eq!(answer.status, 400);
+        assert!(answer.text().contains("labels"), "{}", answer.text());
+        let wrong = "Content-Type: text/plain\r\n";
+        assert_eq!(post(&server, "/loki/api/v1/push", wrong, b"x").status, 415);
+        let wrong = "Content-Type: application/json\r\nContent-Encoding: snappy\r\n";
+        assert_eq!(post(&server, "/loki/api/v1/push", wrong, b"x").status, 415);
+        assert!(upstream.received().is_empty());
+    });
+}
+
+#[test]
+fn a_streams_tenant_label_is_removed_only_when_that_is_set() {
+    on_both(|driver| {
+        let extra = "tenant: {label: team, label_remove: true, loki_label_remove: true}\n";
+        let (server, upstream) = for_logs(driver, extra, |_| Reply::status(204, ""));
+        let request = push(&[stream(r#"{app="x", team="a"}"#, &[entry(1, "x")])]);
+        assert_eq!(post(&server, "/loki/push", "", &request.to_block()).status, 204);
+        assert_eq!(&stored(&upstream, "a")[0].labels[..], br#"{app="x"}"#);
+        let (server, upstream) =
+            for_logs(driver, "tenant: {label: team, label_remove: true}\n", |_| Reply::status(204, ""));
+        assert_eq!(post(&server, "/loki/push", "", &request.to_block()).status, 204);
+        assert_eq!(&stored(&upstream, "a")[0].labels[..], br#"{app="x", team="a"}"#);
+    });
+}
+
+#[test]
+fn a_map_turns_values_into_tenants_and_leaves_some_out() {
+    on_both(|driver| {
+        let upstream = Upstream::start(|_| Reply::ok());
+        let map = tempfile::NamedTempFile::new().unwrap();
+        let rules = "- {prefix: dev-, tenant: development}\n- {exact: noise, drop: true}\n- {regex: '(.+)-(eu|us)', tenant: $1}\n";
+        std::fs::write(map.path(), rules).unwrap();
+        let extra = format!(
+            "tenant: {{label: tenant, map: {}, allow: [development, 'shop*'], on_invalid: drop}}\n",
+            map.path().display()
+        );
+        let server = Server::start(driver, upstream.address, &extra);
+        let request = |values: &[&str]| {
+            let named =
+                values.iter().map(|value| series(value, &format!("of_{}", value.replace('-', "_")), 1.0));
+            body(named.collect())
+        };
+        let first = request(&["dev-1", "noise", "shop-eu", "dev-2", "shop-us"]);
+        assert_eq!(server.client().push(&first).status, 200);
+        assert_eq!(upstream.of("development")[0].names(), ["of_dev_1", "of_dev_2"]);
+        assert_eq!(upstream.of("shop")[0].names(), ["of_shop_eu", "of_shop_us"]);
+        assert_eq!(upstream.received().len(), 2);
+        assert_eq!(server.client().push(&request(&["noise"])).status, 200, "nothing to send");
+        let stranger = server.client().push(&request(&["stranger", "shop-eu"]));
+        assert_eq!(stranger.status, 400);
+        assert!(stranger.text().contains("stranger"), "{}", stranger.text());
+        assert_eq!(upstream.received().len(), 3, "the good series went on");
+    });
+}
