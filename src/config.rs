@@ -47,6 +47,7 @@ pub use self::tenant_map::read_tenant_map;
 pub use self::value::Driver;
 use self::value::{ByteSize, IdRulesChoice, Value};
 use crate::limits::CONFIG_FILE_BYTES_MAX;
+use crate::split::MetadataRule;
 use crate::tenant::Policy;
 
 /// Reads the file, if one is given, and the environment of the process. All that is wrong is in the error.
@@ -356,10 +357,11 @@ keys! {
         "Connections to one upstream address, for the whole process. A tenant that finds none free waits, \
          and merges.",
         "Raise it when the upstream is far away and tenants wait long.";
-    metadata: bool = false, "metadata", Zero::Nothing,
-        "Whether metric metadata (HELP, TYPE) is forwarded. It names no tenant, so it goes to the default \
-         one. Else it is dropped.",
-        "Switch it on when tenant.default is set and somebody looks at metadata there.";
+    metadata: MetadataRule = MetadataRule::Drop, "metadata", Zero::Nothing,
+        "What becomes of metric metadata (HELP, TYPE), which names no tenant. false: it is dropped; true: it goes \
+         to the default tenant; route: to the tenants that have sent series of its family in the last quarter of \
+         an hour, else to the default one.",
+        "Set it to route when people look at metadata, or to true when tenant.default is where they do.";
     tenant_label: String = "__tenant__".into(), "tenant.label", Zero::EmptyIsDefault,
         "The label whose value names a series' tenant.",
         "Most people set this to the label that their scrape jobs carry.";
@@ -579,7 +581,7 @@ mod tests {
         assert_eq!(plan.timeout_shutdown, Duration::ZERO);
         assert_eq!(plan.max_connection_duration, None);
         assert_eq!((plan.max_conns_per_host, plan.concurrency), (64, 512));
-        assert!(!plan.metadata && !plan.accept_all);
+        assert!(plan.metadata == MetadataRule::Drop && !plan.accept_all);
         assert_eq!(plan.tenant.labels, [Box::from(*b"__tenant__")]);
         assert_eq!((&*plan.tenant.prefix, plan.tenant.default), ("", None));
         assert!(!plan.tenant.prefix_prefer_source && !plan.tenant.label_remove);
@@ -602,7 +604,7 @@ mod tests {
         );
         assert_eq!(plan.timeout, Duration::from_secs(5));
         assert_eq!(plan.concurrency, 7, "an empty variable is not set");
-        assert!(!plan.metadata);
+        assert_eq!(plan.metadata, MetadataRule::Drop);
         assert_eq!(plan.tenant.labels, [Box::from(*b"x"), Box::from(*b"y")]);
         assert_eq!(plan.tenant.default.as_deref(), Some("d"));
     }
@@ -695,7 +697,7 @@ mod tests {
             "f.yml:9: target: TLS to the upstream is not built in yet; ",
             "f.yml:10: limits: is a section: wants keys indented under it, not a single value",
             "CT_CORES (environment): cores: \"-1\" is negative",
-            "CT_METADATA (environment): metadata: \"yes\" is neither true nor false ",
+            "CT_METADATA (environment): metadata: \"yes\" is none of false, true and route",
         ];
         assert_eq!(told.len(), expected.len(), "{told:#?}");
         for (line, expected) in told.iter().zip(expected) {

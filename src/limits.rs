@@ -62,6 +62,16 @@ pub const PROBE_AFTER_IDLE_MILLIS: u64 = 50;
 /// enough to keep an upstream busy over a round trip, and few beside all connections to it.
 pub const FULL_BATCHES_INFLIGHT_MAX: usize = 8;
 
+/// Pairs of a metric family and a tenant that are remembered for routing metadata; 100,000 of some 100 bytes.
+pub const FAMILY_TENANTS_MAX: usize = 100_000;
+
+/// After this a pair that was not seen again is half forgotten, and after twice as long wholly. Prometheus sends
+/// metadata once a minute, and series of a family at least every few.
+pub const FAMILIES_TURN_SECS: u64 = 900;
+
+/// Pairs that a core remembers to have told of; past that it tells all of them once more.
+pub const FAMILIES_TOLD_MAX: usize = 1 << 16;
+
 /// How long an upstream's address that refused a request for its size is not sent another as large: limits are
 /// configuration, which changes in minutes at best.
 pub const SIZE_REMEMBERED_SECS: u64 = 600;

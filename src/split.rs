@@ -22,6 +22,7 @@
 //! A Loki push is treated alike: its streams count as series, its entries as samples.
 #![forbid(unsafe_code)]
 
+mod families;
 mod halve;
 mod loki;
 mod remote_write_v1;
@@ -41,6 +42,7 @@ use crate::wire::loki::{self as wire_loki, labels};
 use crate::wire::remote_write_v1::Malformed;
 use crate::wire::snappy::Deflater;
 
+pub use families::Families;
 pub use halve::halve;
 
 pub use crate::wire::inflate::Compression;
@@ -149,14 +151,37 @@ pub struct HaLabels {
 pub struct SplitRules<'a> {
     /// How series name their tenants.
     pub tenant: &'a TenantRules,
-    /// Send metadata to the default tenant; otherwise, or without one, it is dropped.
-    pub metadata: bool,
+    /// What becomes of Remote Write 1.0's metadata, which names no tenant.
+    pub metadata: Metadata<'a>,
     /// Tell replicas apart by these labels; `None` merges them all.
     pub ha: Option<&'a HaLabels>,
     /// Whether `tenant.label_remove` holds for the labels of Loki's streams, too. Structured metadata is never touched.
     pub loki_label_remove: bool,
     /// Bounds of one request.
     pub limits: SplitLimits,
+}
+
+/// What is to become of metadata, as it is set.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum MetadataRule {
+    /// It is dropped.
+    Drop,
+    /// See [`Metadata::ToDefault`].
+    ToDefault,
+    /// See [`Metadata::Route`].
+    Route,
+}
+
+/// What becomes of metadata.
+#[derive(Clone, Copy, Debug)]
+pub enum Metadata<'a> {
+    /// It is dropped.
+    Drop,
+    /// It goes to the default tenant; without one it is dropped.
+    ToDefault,
+    /// Each family's goes to the tenants that have sent series of it lately; where none is known, to the default
+    /// tenant.
+    Route(&'a Families),
 }
 
 /// What a request holds.
@@ -289,7 +314,9 @@ pub enum SplitError {
     #[error("no streams found in the push")]
     EmptyPush,
     /// Streams with entries of many tenants, whose labels each of them would have to get.
-    #[error("the push cannot be split: copies of its streams' labels would take more than {bytes_max} bytes")]
+    #[error(
+        "the request cannot be split: what several tenants would each get of it is more than {bytes_max} bytes"
+    )]
     TooManyCopies {
         /// The bound.
         bytes_max: usize,

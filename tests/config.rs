@@ -10,7 +10,7 @@ use std::process::{Command, Output};
 use std::time::Duration;
 
 use tenantry::config::{ConfigMistakes, KEYS, Plan, parse, print_defaults};
-use tenantry::split::Destination;
+use tenantry::split::{Destination, MetadataRule};
 use tenantry::tenant::{IdRules, Policy, TenantId};
 
 const SEED: &str = "tests/fixtures/seed-cortex-tenant.yml";
@@ -51,7 +51,7 @@ fn the_configuration_of_a_cortex_tenant_in_kubernetes_starts_unchanged() {
     assert_eq!(plan.listen.to_string(), "0.0.0.0:8080");
     assert_eq!(plan.listen_pprof.unwrap().to_string(), "0.0.0.0:7008");
     assert_eq!(plan.listen_metrics.to_string(), "0.0.0.0:9090");
-    assert!(plan.metrics_include_tenant && !plan.metadata && !plan.accept_all);
+    assert!(plan.metrics_include_tenant && plan.metadata == MetadataRule::Drop && !plan.accept_all);
     assert_eq!(
         (&*plan.targets.of(Destination::Metrics).host, plan.targets.of(Destination::Metrics).port),
         ("thanos-routing-receiver.monitoring.svc", 19291)
@@ -114,7 +114,12 @@ fn every_key_of_cortex_tenant_means_what_it_meant() {
     assert_eq!(plan.listen.to_string(), "192.0.2.1:8090");
     assert_eq!(plan.listen_pprof.unwrap().to_string(), "127.0.0.1:6060");
     assert_eq!(plan.listen_metrics.to_string(), "192.0.2.1:9100");
-    assert!(plan.metrics_include_tenant && plan.enable_ipv6 && plan.metadata && plan.log_response_errors);
+    assert!(
+        plan.metrics_include_tenant
+            && plan.enable_ipv6
+            && plan.metadata == MetadataRule::ToDefault
+            && plan.log_response_errors
+    );
     assert_eq!(
         (&*plan.targets.of(Destination::Metrics).host, plan.targets.of(Destination::Metrics).port),
         ("mimir.example", 8080)

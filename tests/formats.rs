@@ -206,3 +206,26 @@ fn a_map_turns_values_into_tenants_and_leaves_some_out() {
         assert_eq!(upstream.received().len(), 3, "the good series went on");
     });
 }
+
+#[test]
+fn metadata_finds_the_tenants_of_its_families_whichever_core_it_comes_to() {
+    on_both(|driver| {
+        let upstream = Upstream::start(|_| Reply::ok());
+        let server = Server::start(driver, upstream.address, "metadata: route\ncores: 2\n");
+        assert_eq!(
+            server.client().push(&body(vec![series("a", "up", 1.0), series("b", "down", 1.0)])).status,
+            200
+        );
+        // MetricMetadata: a gauge, its family, its help text. Each connection goes to another core.
+        let metadata =
+            [&[3 << 3 | 2, 9, 1 << 3, 2, 2 << 3 | 2, 2][..], b"up", &[4 << 3 | 2, 1, b'h']].concat();
+        let block = snap::raw::Encoder::new().compress_vec(&metadata).unwrap();
+        for _ in 0..4 {
+            assert_eq!(server.client().push(&block).status, 200);
+        }
+        let inflate = |r: &Received| snap::raw::Decoder::new().decompress_vec(&r.body).unwrap();
+        let routed: Vec<_> =
+            upstream.of("a").iter().map(inflate).filter(|request| *request == metadata).collect();
+        assert_eq!((routed.len(), upstream.of("b").len()), (4, 1));
+    });
+}

@@ -21,7 +21,7 @@ use proptest::prelude::*;
 use proptest::sample::{Index, select};
 use prost::Message;
 use tenantry::split::{
-    Body, Compression, Part, Protocol, Scan, SplitError, SplitLimits, SplitRules, Splitter,
+    Body, Compression, Metadata, Part, Protocol, Scan, SplitError, SplitLimits, SplitRules, Splitter,
 };
 use tenantry::tenant::{IdRules, Policy, TenantRules};
 use tenantry::wire::varint;
@@ -256,7 +256,7 @@ impl Rules {
     fn split_rules(&self) -> SplitRules<'_> {
         SplitRules {
             tenant: &self.tenant,
-            metadata: true,
+            metadata: Metadata::ToDefault,
             ha: None,
             loki_label_remove: self.loki_label_remove,
             limits: SplitLimits { inflated_bytes_max: 1 << 20, tenants_max: self.tenants_max },

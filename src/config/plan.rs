@@ -16,7 +16,7 @@ use super::tenant_map::read_tenant_map;
 use super::value::found;
 use super::{Config, Driver, IdRulesChoice, Mistake, Origin, Setting, Target, read_file};
 use crate::limits::{CORES_MAX, HEAD_BYTES_MIN, MERGE_FRAGMENTS_MAX};
-use crate::split::{Destination, HaLabels, PerDestination};
+use crate::split::{Destination, HaLabels, MetadataRule, PerDestination};
 use crate::tenant::map::{TenantAllow, TenantMap};
 use crate::tenant::{IdRules, TenantRules, check_id};
 
@@ -53,8 +53,8 @@ pub struct Plan {
     pub max_conns_per_host: usize,
     /// Requests in work, for the process. At least 1.
     pub concurrency: usize,
-    /// Metadata goes to the default tenant; else it is dropped.
-    pub metadata: bool,
+    /// What becomes of metadata.
+    pub metadata: MetadataRule,
     /// The deciding label is taken out of Loki's streams, too.
     pub loki_label_remove: bool,
     /// Senders always hear 204.
@@ -254,7 +254,7 @@ fn limits(config: &Config) -> Limits {
 /// What is no mistake, but hardly meant.
 fn notices(config: &Config) -> Vec<String> {
     let mut notices = Vec::new();
-    if config.metadata.value && config.tenant_default.value.is_empty() {
+    if config.metadata.value == MetadataRule::ToDefault && config.tenant_default.value.is_empty() {
         notices.push(
             "metadata is true, but without tenant.default there is nobody to send it to: it is dropped"
                 .into(),
@@ -619,7 +619,7 @@ mod tests {
         assert_eq!(plan.listen_metrics.to_string(), "127.0.0.1:2");
         assert_eq!(plan.listen_pprof.unwrap().to_string(), "127.0.0.1:3");
         assert!(plan.metrics_include_tenant && plan.log_response_errors && plan.enable_ipv6);
-        assert!(plan.metadata && plan.accept_all);
+        assert!(plan.metadata == MetadataRule::ToDefault && plan.accept_all);
         assert_eq!(plan.log_level, LevelFilter::DEBUG);
         assert_eq!(*plan.targets.of(Destination::Metrics), Target::parse("http://h:4/{tenant}/x").unwrap());
         assert_eq!(plan.resolve_interval, secs(5));

@@ -11,6 +11,7 @@ use std::time::Duration;
 use tracing::level_filters::LevelFilter;
 
 use super::yaml::{Content, Node};
+use crate::split::MetadataRule;
 use crate::tenant::Policy;
 
 /// A value as somebody wrote it. The two places have rules of their own for booleans and lists.
@@ -79,6 +80,32 @@ impl Value for bool {
 
     fn is_zero(&self) -> bool {
         !self
+    }
+}
+
+impl Value for MetadataRule {
+    fn read(written: Written<'_>) -> Result<Self, String> {
+        let text = written.text()?;
+        if text == "route" {
+            return Ok(Self::Route);
+        }
+        match bool::read(written) {
+            Ok(forwarded) => Ok(if forwarded { Self::ToDefault } else { Self::Drop }),
+            Err(_) => Err(format!("{} is none of false, true and route", found(text))),
+        }
+    }
+
+    fn show(&self) -> String {
+        match self {
+            Self::Drop => "false",
+            Self::ToDefault => "true",
+            Self::Route => "route",
+        }
+        .to_owned()
+    }
+
+    fn is_zero(&self) -> bool {
+        *self == Self::Drop
     }
 }
 

@@ -28,7 +28,7 @@ use crate::metrics::{CoreMetrics, Metrics};
 use crate::queue::budget::Charge;
 use crate::queue::commons::{Commons, Seat};
 use crate::queue::exchange::Exchange;
-use crate::split::{Destination, HaLabels, SplitLimits, Splitter};
+use crate::split::{Destination, HaLabels, MetadataRule, SplitLimits, Splitter};
 use crate::tenant::TenantRules;
 use crate::verdict::Answer;
 
@@ -39,8 +39,8 @@ pub struct IngestSettings {
     pub tenant: TenantRules,
     /// The header that carries a tenant, inbound too.
     pub tenant_header: String,
-    /// Whether metadata is forwarded, to the default tenant.
-    pub metadata: bool,
+    /// What becomes of metadata.
+    pub metadata: MetadataRule,
     /// Whether the deciding label is taken out of Loki's streams.
     pub loki_label_remove: bool,
     /// Whether every request that could be read is answered with 204.

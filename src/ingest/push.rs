@@ -18,7 +18,8 @@ use crate::queue::budget::Charge;
 use crate::queue::fragment::{Delivered, Fragment, Message, RequestId, home_core};
 use crate::queue::receipt::{Receipt, ReceiptKey};
 use crate::split::{
-    Body, Compression, Destination, Part, Protocol, Refused, Scan, SplitError, SplitRules, Splitter,
+    Body, Compression, Destination, Metadata, MetadataRule, Part, Protocol, Refused, Scan, SplitError,
+    SplitRules, Splitter,
 };
 use crate::tenant::{TenantError, TenantId};
 use crate::verdict::{Answer, Outcome, conclude};
@@ -198,7 +199,7 @@ impl Ingest {
         let settings = &self.settings;
         let rules = SplitRules {
             tenant: &settings.tenant,
-            metadata: settings.metadata,
+            metadata: self.metadata(),
             ha: settings.ha_labels.as_ref(),
             loki_label_remove: settings.loki_label_remove,
             limits: settings.split,
@@ -206,6 +207,17 @@ impl Ingest {
         // A header value that is no UTF-8 is no tenant ID either; the lossy form keeps it from becoming one.
         let source = source.map(String::from_utf8_lossy);
         splitter.scan(body, &rules, source.as_deref())
+    }
+
+    fn metadata(&self) -> Metadata<'_> {
+        match self.settings.metadata {
+            MetadataRule::Drop => Metadata::Drop,
+            MetadataRule::ToDefault => Metadata::ToDefault,
+            MetadataRule::Route => {
+                self.commons.families.turn(Instant::now());
+                Metadata::Route(&self.commons.families)
+            }
+        }
     }
 
     fn count(&self, scan: &Scan) {

@@ -2,9 +2,11 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Instant;
 
 use super::budget::Budget;
 use super::receipt::ReceiptKey;
+use crate::split::Families;
 
 /// One for the process.
 #[derive(Debug)]
@@ -15,6 +17,8 @@ pub struct Commons {
     pub requests: Arc<Budget>,
     /// What receipts are made with.
     pub receipt_key: ReceiptKey,
+    /// Which tenants have which metric families: for metadata.
+    pub families: Families,
     leaving: AtomicBool,
     connections: Box<[AtomicUsize]>,
     connections_max: usize,
@@ -27,6 +31,7 @@ impl Commons {
             bytes: Budget::new(bytes_max),
             requests: Budget::new(requests_max),
             receipt_key: ReceiptKey::random(),
+            families: Families::new(Instant::now()),
             leaving: AtomicBool::new(false),
             connections: (0..cores).map(|_| AtomicUsize::new(0)).collect(),
             connections_max,

@@ -67,7 +67,7 @@ fn halve_v1(request: &[u8]) -> Option<[Half; 2]> {
                 let samples = labels.read(series).ok()?.samples;
                 entries.push(Entry { bytes, end, series: 1, samples });
             }
-            Field::Metadata => entries.push(Entry { bytes, end, series: 0, samples: 0 }),
+            Field::Metadata(_) => entries.push(Entry { bytes, end, series: 0, samples: 0 }),
             Field::Scalar | Field::Other => shared.extend_from_slice(bytes),
         }
     }

@@ -6,12 +6,13 @@
 
 use std::borrow::Cow;
 
+use super::families::Learner;
 use super::tenants::{Resolver, Subject, Tenants};
 use super::unknown::Unknown;
-use super::{MergeKey, Scan, SplitError, SplitRules, narrow, trim};
+use super::{MergeKey, Metadata, Scan, SplitError, SplitRules, narrow, trim};
 use crate::limits::REQUEST_FIELDS_MAX;
 use crate::wire::remote_write_v1::{
-    Field, Fields, Label, Labels, Malformed, SERIES_KEY, Series, TenantLabels,
+    Field, Fields, Label, Labels, Malformed, SERIES_KEY, Series, TenantLabels, metadata_family,
 };
 use crate::wire::varint;
 
@@ -38,9 +39,13 @@ impl Run {
 #[derive(Default, Debug)]
 pub(super) struct Found {
     runs: Vec<Run>,
-    /// Ranges of inflated bytes that hold metadata, and the slot of the tenant that gets them.
+    /// Ranges of inflated bytes that hold metadata for the default tenant, and the slot of that.
     metadata: Vec<(u32, u32)>,
     metadata_tenant: Option<u32>,
+    /// Bytes that metadata takes for more than one tenant.
+    copied_bytes: usize,
+    /// Kept from request to request.
+    learner: Learner,
     /// Unknown fields that hold one number each: they go into every part.
     scalars: Vec<u8>,
     /// The parts carry fields for the request as a whole.
@@ -118,6 +123,7 @@ impl Found {
         trim(&mut self.runs);
         trim(&mut self.metadata);
         self.metadata_tenant = None;
+        self.copied_bytes = 0;
         self.scalars.clear();
         self.alone = false;
     }
@@ -146,7 +152,7 @@ impl Pass<'_> {
     fn run(mut self) -> Result<Scan, SplitError> {
         let mut fields = Fields::new(self.inflated);
         let mut left = REQUEST_FIELDS_MAX;
-        let mut metadata: u64 = 0;
+        let (mut metadata, mut routed): (u64, u64) = (0, 0);
         let mut unknown = Unknown::default();
         loop {
             let begin = fields.at_byte();
@@ -155,11 +161,9 @@ impl Pass<'_> {
             left = left.checked_sub(1).ok_or(SplitError::TooManyFields { fields_max: REQUEST_FIELDS_MAX })?;
             match field {
                 Field::Series(series) => self.series(series, begin, end)?,
-                Field::Metadata => {
+                Field::Metadata(entry) => {
                     metadata += 1;
-                    if self.resolver.rules.metadata {
-                        self.found.push_metadata(begin, end);
-                    }
+                    routed += u64::from(self.metadata(entry, begin, end)?);
                 }
                 Field::Scalar => unknown.scalar(&self.inflated[begin..end], &mut self.found.scalars),
                 Field::Other => unknown.others += 1,
@@ -168,7 +172,7 @@ impl Pass<'_> {
         if self.resolver.scan.series == 0 && metadata == 0 {
             return Err(SplitError::Empty);
         }
-        self.place_metadata(metadata)?;
+        self.place_metadata(metadata - routed)?;
         self.conclude(&unknown)
     }
 
@@ -178,6 +182,10 @@ impl Pass<'_> {
         let value = seen.tenant.as_ref().map(|label| label.value);
         let subject = SeriesSubject { series, seen: &seen };
         let Some(tenant) = self.resolver.slot(value, seen.samples, &subject)? else { return Ok(()) };
+        if let Metadata::Route(families) = self.resolver.rules.metadata {
+            let tenant = &self.resolver.tenants.slots[tenant as usize].id;
+            self.found.learner.learn(families, &subject.name(), tenant);
+        }
         let tenants = &mut *self.resolver.tenants;
         match &seen.tenant {
             Some(label) if self.resolver.rules.tenant.label_remove => {
@@ -188,7 +196,35 @@ impl Pass<'_> {
         Ok(())
     }
 
-    /// Gives the `entries` of metadata to the default tenant, if it is of use.
+    /// Gives an entry of metadata to the tenants that have its family, and tells whether there are any; else keeps it for
+    /// the default tenant, unless it is dropped.
+    fn metadata(&mut self, entry: &[u8], begin: usize, end: usize) -> Result<bool, SplitError> {
+        let families = match self.resolver.rules.metadata {
+            Metadata::Drop => return Ok(false),
+            Metadata::ToDefault => {
+                self.found.push_metadata(begin, end);
+                return Ok(false);
+            }
+            Metadata::Route(families) => families,
+        };
+        let family = metadata_family(entry).map_err(|fault| Malformed { fault, at_byte: begin })?;
+        let tenants = families.tenants_of(family);
+        let bytes_max = self.resolver.rules.limits.inflated_bytes_max;
+        self.found.copied_bytes += (end - begin) * tenants.len().saturating_sub(1);
+        if self.found.copied_bytes > bytes_max {
+            return Err(SplitError::TooManyCopies { bytes_max });
+        }
+        for tenant in &tenants {
+            let slot = self.resolver.known_slot(tenant)?;
+            self.found.push(self.resolver.tenants, slot, begin, end);
+        }
+        if tenants.is_empty() {
+            self.found.push_metadata(begin, end);
+        }
+        Ok(!tenants.is_empty())
+    }
+
+    /// Gives the `entries` of metadata that have not been routed to the default tenant, if it is of use.
     fn place_metadata(&mut self, entries: u64) -> Result<(), SplitError> {
         if !self.found.metadata.is_empty() {
             self.found.metadata_tenant = self.resolver.default_slot()?;

@@ -345,11 +345,23 @@ impl<'a> Resolver<'a> {
             Ok(slot) => return Ok(Resolved::Slot(slot)),
             Err(hash) => hash,
         };
+        Ok(Resolved::Slot(self.insert(id, hash, merge(self.rules))?))
+    }
+
+    /// The slot of a tenant that is known by its ID; no series comes with it.
+    pub(super) fn known_slot(&mut self, id: &TenantId) -> Result<u32, SplitError> {
+        match self.tenants.slot_of(id) {
+            Ok(slot) => Ok(slot),
+            Err(hash) => self.insert(id.clone(), hash, MergeKey::Ha(None)),
+        }
+    }
+
+    fn insert(&mut self, id: TenantId, hash: u64, merge: MergeKey) -> Result<u32, SplitError> {
         let tenants_max = self.rules.limits.tenants_max;
         if self.tenants.slots.len() >= tenants_max {
             return Err(SplitError::TooManyTenants { tenants_max });
         }
-        Ok(Resolved::Slot(self.tenants.insert(id, hash, merge(self.rules))))
+        Ok(self.tenants.insert(id, hash, merge))
     }
 
     /// The slot of the default tenant, if there is one that is of use; no series comes with it.

@@ -45,6 +45,7 @@ fn block(request: &[u8]) -> Bytes {
 struct Rules {
     tenant: TenantRules,
     metadata: bool,
+    families: Option<Families>,
     ha: Option<HaLabels>,
     limits: SplitLimits,
     source: Option<&'static str>,
@@ -65,7 +66,7 @@ impl Default for Rules {
             allow: None,
         };
         let limits = SplitLimits { inflated_bytes_max: 1 << 20, tenants_max: 3 };
-        Self { tenant, metadata: false, ha: None, limits, source: None }
+        Self { tenant, metadata: false, families: None, ha: None, limits, source: None }
     }
 }
 
@@ -82,7 +83,12 @@ impl Rules {
 
     fn split_rules(&self) -> SplitRules<'_> {
         let Self { tenant, metadata, ha, limits, .. } = self;
-        SplitRules { tenant, metadata: *metadata, ha: ha.as_ref(), loki_label_remove: false, limits: *limits }
+        let metadata = match &self.families {
+            Some(families) => Metadata::Route(families),
+            None if *metadata => Metadata::ToDefault,
+            None => Metadata::Drop,
+        };
+        SplitRules { tenant, metadata, ha: ha.as_ref(), loki_label_remove: false, limits: *limits }
     }
 
     fn split(&self, request: &[Vec<u8>]) -> (Scan, Vec<Part>) {
@@ -133,7 +139,8 @@ fn one_tenants_request_goes_on_as_the_same_bytes() {
     let request = [series(&[("t", "a")]), series(&[("x", "y"), ("t", "a")])].concat();
     let block = block(&request);
     let Rules { tenant, limits, .. } = Rules::default();
-    let rules = SplitRules { tenant: &tenant, metadata: false, ha: None, loki_label_remove: false, limits };
+    let rules =
+        SplitRules { tenant: &tenant, metadata: Metadata::Drop, ha: None, loki_label_remove: false, limits };
     let mut splitter = Splitter::new();
     assert!(splitter.scan(Body::snappy_v1(block.clone()), &rules, None).unwrap().passthrough);
     let part = splitter.next_part().unwrap();
@@ -390,7 +397,8 @@ fn refuses_empty_broken_and_boundless_requests() {
     assert_eq!(rules.error(&[vec![b'x'; (1 << 20) + 1]]).reason(), "too_large");
     let mut splitter = Splitter::new();
     let Rules { tenant, limits, .. } = rules;
-    let rules = SplitRules { tenant: &tenant, metadata: false, ha: None, loki_label_remove: false, limits };
+    let rules =
+        SplitRules { tenant: &tenant, metadata: Metadata::Drop, ha: None, loki_label_remove: false, limits };
     let not_snappy =
         splitter.scan(Body::snappy_v1(Bytes::from_static(b"\x05\xff")), &rules, None).unwrap_err();
     assert_eq!(not_snappy.reason(), "bad_compression");
@@ -542,7 +550,7 @@ fn holds_no_request_and_little_memory_after_the_last_part() {
     let block = block(&series(&[("t", "a")]));
     let split_rules = SplitRules {
         tenant: &rules.tenant,
-        metadata: false,
+        metadata: Metadata::Drop,
         ha: None,
         loki_label_remove: false,
         limits: rules.limits,
@@ -574,4 +582,37 @@ fn a_body_that_is_no_snappy_block_is_deflated_anew_even_for_one_tenant() {
         assert_eq!(inflated(&splitter.next_part().unwrap()), ("a", request.clone()));
         assert_eq!(splitter.next_part(), None);
     }
+}
+
+#[test]
+fn metadata_goes_to_the_tenants_that_have_its_family() {
+    let about = |family: &str| metadata_of(family);
+    let rules = Rules::with(|rules| rules.families = Some(Families::new(std::time::Instant::now())));
+    let of = |tenant: &str, name: &str| series(&[("__name__", name), ("t", tenant)]);
+    let series =
+        [of("a", "latency_bucket"), of("b", "latency_sum"), of("b", "requests_total"), of("a", "up")];
+    rules.split(&series);
+    let entries = ["latency", "requests", "up", "nobodys"].map(about);
+    let (scan, parts) = rules.split(&entries);
+    assert_eq!((scan.series, scan.metadata_dropped, scan.passthrough), (0, 1, false));
+    let mut found: Vec<_> = parts.iter().map(inflated).collect();
+    found.sort();
+    assert_eq!(
+        found,
+        [
+            ("a", [about("latency"), about("up")].concat()),
+            ("b", [about("latency"), about("requests")].concat())
+        ]
+    );
+    // What nobody has goes to the default tenant, if there is one; and one tenant's request passes as it is.
+    let rules = Rules { tenant: TenantRules { default: Some("d".into()), ..rules.tenant }, ..rules };
+    let (scan, parts) = rules.split(&[about("nobodys")]);
+    assert_eq!((scan.metadata_dropped, scan.passthrough, inflated(&parts[0]).0), (0, true, "d"));
+    let (scan, parts) = rules.split(&[about("up"), of("a", "up")]);
+    assert_eq!((scan.passthrough, inflated(&parts[0])), (true, ("a", [about("up"), of("a", "up")].concat())));
+}
+
+/// Metadata of a family, with a help text.
+fn metadata_of(family: &str) -> Vec<u8> {
+    field(3, &[vec![1 << 3, 1], field(2, family.as_bytes()), field(4, b"help")].concat())
 }

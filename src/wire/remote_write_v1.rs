@@ -42,8 +42,8 @@ pub struct Malformed {
 pub enum Field<'a> {
     /// A `TimeSeries`; [`TenantLabels::read`] looks into it.
     Series(&'a [u8]),
-    /// A `MetricMetadata`.
-    Metadata,
+    /// A `MetricMetadata`; [`metadata_family`] looks into it.
+    Metadata(&'a [u8]),
     /// An unknown field that holds one number.
     Scalar,
     /// An unknown field that holds bytes or a group.
@@ -81,13 +81,26 @@ impl<'a> Fields<'a> {
         let at_byte = self.at_byte();
         match take_field(&mut self.rest) {
             Ok((1, Value::Bytes(series))) => Ok(Some(Field::Series(series))),
-            Ok((3, Value::Bytes(_))) => Ok(Some(Field::Metadata)),
+            Ok((3, Value::Bytes(metadata))) => Ok(Some(Field::Metadata(metadata))),
             Ok((1 | 3, _)) => Err(Malformed { fault: Fault::KnownWireType, at_byte }),
             Ok((_, Value::Scalar)) => Ok(Some(Field::Scalar)),
             Ok((_, Value::Bytes(_) | Value::Group)) => Ok(Some(Field::Other)),
             Err(fault) => Err(Malformed { fault, at_byte }),
         }
     }
+}
+
+/// The name of the metric family that a [`Field::Metadata`] is about; empty when it has none.
+pub fn metadata_family(mut metadata: &[u8]) -> Result<&[u8], Fault> {
+    let mut family: &[u8] = &[];
+    while !metadata.is_empty() {
+        match take_field(&mut metadata)? {
+            (2, Value::Bytes(name)) => family = name,
+            (2, _) => return Err(Fault::KnownWireType),
+            _ => {}
+        }
+    }
+    Ok(family)
 }
 
 /// Takes a series whose length has two bytes, as that of nearly all has.
@@ -346,7 +359,7 @@ mod tests {
         let ends: Vec<usize> = (1..=parts.len()).map(|n| parts[..n].concat().len()).collect();
         let kinds = [
             Field::Series(&series),
-            Field::Metadata,
+            Field::Metadata(b"metadata"),
             Field::Scalar,
             Field::Scalar,
             Field::Scalar,

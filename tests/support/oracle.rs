@@ -13,7 +13,7 @@ use prost::Message;
 use prost::encoding::{WireType, encode_varint};
 use raw::{RawField, body_at, raw_fields};
 use tenantry::limits::REQUEST_SCALARS_BYTES_MAX;
-use tenantry::split::{HaLabels, HaReplica, MergeKey, SplitRules};
+use tenantry::split::{HaLabels, HaReplica, MergeKey, Metadata, SplitRules};
 use tenantry::tenant::{Policy, TenantError};
 
 /// A request, as deep as the scanner looks.
@@ -209,7 +209,7 @@ pub(crate) fn expect(
     }
     let raw_metadata: Vec<&[u8]> = fields.iter().filter(|field| field.number == 3).map(raw).collect();
     all.metadata_dropped = raw_metadata.len() as u64;
-    if rules.metadata
+    if !matches!(rules.metadata, Metadata::Drop)
         && !raw_metadata.is_empty()
         && let Ok(tenant) = rules.tenant.resolve(None, source)
     {

@@ -2,7 +2,9 @@
 
 use bytes::Bytes;
 
-use super::super::{Body, Compression, Part, Protocol, Scan, SplitError, SplitLimits, SplitRules, Splitter};
+use super::super::{
+    Body, Compression, Metadata, Part, Protocol, Scan, SplitError, SplitLimits, SplitRules, Splitter,
+};
 use super::*;
 use crate::tenant::{IdRules, Policy, TenantRules};
 
@@ -78,7 +80,7 @@ impl Rules {
         let Self { tenant, limits, loki_label_remove } = self;
         let rules = SplitRules {
             tenant,
-            metadata: true,
+            metadata: Metadata::ToDefault,
             ha: None,
             loki_label_remove: *loki_label_remove,
             limits: *limits,
@@ -358,7 +360,7 @@ fn a_splitter_forgets_the_push_before() {
     let rules = Rules::default();
     let split_rules = SplitRules {
         tenant: &rules.tenant,
-        metadata: false,
+        metadata: Metadata::Drop,
         ha: None,
         loki_label_remove: false,
         limits: rules.limits,
