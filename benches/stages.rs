@@ -7,6 +7,7 @@
 mod proto;
 
 use std::hint::black_box;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -15,6 +16,7 @@ use criterion::{BenchmarkGroup, BenchmarkId, Criterion, Throughput, criterion_gr
 use prost::Message;
 use proto::{Label, Sample, TimeSeries, WriteRequest};
 use tenantry::split::{Body, Metadata, SplitLimits, SplitRules, Splitter};
+use tenantry::tenant::map::{MapRule, Matches, Target, TenantMap};
 use tenantry::tenant::{IdRules, Policy, TenantRules};
 use tenantry::wire::snappy::Inflater;
 use tenantry::wire::varint;
@@ -92,6 +94,7 @@ fn stages(c: &mut Criterion) {
             bytes: inflated.len() as u64,
         });
         inflate(&mut group, tenants, &block);
+        scan_mapped(&mut group, tenants, &stored(&inflated));
         for label_remove in [false, true] {
             let stored = stored(&inflated);
             scan(&mut group, tenants, &stored, label_remove);
@@ -123,6 +126,28 @@ fn scan(group: &mut Group<'_>, tenants: usize, stored: &Bytes, label_remove: boo
     };
     let mut splitter = Splitter::new();
     group.bench_function(BenchmarkId::new(named("scan", label_remove), tenants), |b| {
+        b.iter(|| splitter.scan(Body::snappy_v1(stored.clone()), &rules, None).expect("scans"));
+    });
+}
+
+/// With a map whose rules for these tenants stand behind a thousand for single values.
+fn scan_mapped(group: &mut Group<'_>, tenants: usize, stored: &Bytes) {
+    let rule = |matches, tenant: &str| MapRule { matches, target: Target::Tenant(tenant.to_owned()) };
+    let exact = |at| rule(Matches::Exact(format!("team-{at}")), "team");
+    let pattern = |at| rule(Matches::Regex(format!("(squad|guild)-{at}-.+")), "$1");
+    let mut rules: Vec<_> = (0..1000).map(exact).chain((0..10).map(pattern)).collect();
+    rules.push(rule(Matches::Regex("tenant-([0-9]+)".to_owned()), "t$1"));
+    let map = TenantMap::new(rules).expect("compiles");
+    let tenant = TenantRules { map: Some(Arc::new(map)), ..tenant_rules(false) };
+    let rules = SplitRules {
+        tenant: &tenant,
+        metadata: Metadata::Drop,
+        ha: None,
+        loki_label_remove: false,
+        limits: LIMITS,
+    };
+    let mut splitter = Splitter::new();
+    group.bench_function(BenchmarkId::new("scan, mapped", tenants), |b| {
         b.iter(|| splitter.scan(Body::snappy_v1(stored.clone()), &rules, None).expect("scans"));
     });
 }

@@ -10,9 +10,6 @@ mod loki_labels;
 #[path = "../fuzz/checks/loki_protobuf.rs"]
 mod loki_protobuf;
 
-use std::collections::BTreeMap;
-use std::sync::Arc;
-
 use bytes::Bytes;
 use loadgen::proto::Label;
 use loadgen::proto_loki::{Entry, PushRequest, Stream, Timestamp};
@@ -20,6 +17,7 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::{Index, select};
 use prost::Message;
+use std::collections::BTreeMap;
 use tenantry::split::{
     Body, Compression, Metadata, Part, Protocol, Scan, SplitError, SplitLimits, SplitRules, Splitter,
 };
@@ -289,8 +287,8 @@ fn rules() -> impl Strategy<Value = Rules> {
                 id_rules: IdRules::Mimir,
                 on_missing,
                 on_invalid,
-                map: map.then(|| Arc::new(loki_protobuf::map())),
-                allow: allow.then(|| Arc::new(loki_protobuf::allow())),
+                map: map.then(loki_protobuf::map),
+                allow: allow.then(loki_protobuf::allow),
             };
             Rules { tenant, loki_label_remove, tenants_max, source }
         },

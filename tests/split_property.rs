@@ -10,8 +10,6 @@ mod scan;
 #[path = "../fuzz/checks/snappy.rs"]
 mod snappy;
 
-use std::sync::Arc;
-
 use bytes::Bytes;
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -280,8 +278,8 @@ fn rules() -> impl Strategy<Value = Rules> {
                 id_rules,
                 on_missing,
                 on_invalid,
-                map: maps.0.then(|| Arc::new(scan::map())),
-                allow: maps.1.then(|| Arc::new(scan::allow())),
+                map: maps.0.then(scan::map),
+                allow: maps.1.then(scan::allow),
             };
             let ha = ha.then(|| HaLabels { cluster: (*b"c").into(), replica: (*b"r").into() });
             Rules { tenant, metadata, ha, tenants_max, source }

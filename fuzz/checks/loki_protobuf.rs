@@ -5,7 +5,7 @@
 #[path = "../../tests/support/loki_oracle.rs"]
 pub(crate) mod oracle;
 
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use bytes::Bytes;
 use oracle::Refusal;
@@ -33,7 +33,13 @@ pub(crate) fn tenant_rules() -> TenantRules {
 }
 
 /// Values of two and more letters stand for one of few tenants, or for none.
-pub(crate) fn map() -> TenantMap {
+pub(crate) fn map() -> Arc<TenantMap> {
+    /// Compiling takes longer than a check.
+    static MAP: LazyLock<Arc<TenantMap>> = LazyLock::new(|| Arc::new(compile()));
+    Arc::clone(&MAP)
+}
+
+fn compile() -> TenantMap {
     let rule = |matches: Matches, target| MapRule { matches, target };
     let tenant = |id: &str| Target::Tenant(id.to_owned());
     let rules = vec![
@@ -46,7 +52,12 @@ pub(crate) fn map() -> TenantMap {
 }
 
 /// What one letter, or two, may name.
-pub(crate) fn allow() -> TenantAllow {
+pub(crate) fn allow() -> Arc<TenantAllow> {
+    static ALLOW: LazyLock<Arc<TenantAllow>> = LazyLock::new(|| Arc::new(few()));
+    Arc::clone(&ALLOW)
+}
+
+fn few() -> TenantAllow {
     TenantAllow::new(["a", "b", "c", "d*"].map(str::to_owned).to_vec()).expect("compiles")
 }
 
@@ -61,8 +72,8 @@ fn rich_tenant_rules() -> TenantRules {
         id_rules: IdRules::Thanos,
         on_missing: Policy::Drop,
         on_invalid: Policy::Drop,
-        map: Some(Arc::new(map())),
-        allow: Some(Arc::new(allow())),
+        map: Some(map()),
+        allow: Some(allow()),
     }
 }
 

@@ -1,0 +1,119 @@
+//! What a Loki push costs on its way in: a hundred streams of twenty entries, as Promtail sends them and as JSON, whose
+//! labels name the tenant, or whose entries do. `cargo bench --bench loki`.
+#![allow(missing_docs, clippy::expect_used, reason = "a bench, not an interface")]
+
+use std::fmt::Write as _;
+
+use bytes::Bytes;
+use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
+use loadgen::proto_loki::{Entry, PushRequest, Stream};
+use prost::Message;
+use tenantry::split::{Body, Compression, Metadata, Protocol, SplitLimits, SplitRules, Splitter};
+use tenantry::tenant::{IdRules, Policy, TenantRules};
+
+const STREAMS: usize = 100;
+const ENTRIES: usize = 20;
+const TENANTS: usize = 10;
+
+fn line(at: usize) -> String {
+    let mix = (at as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    format!(
+        "level=info ts=2026-01-01T00:00:{:02}Z caller=handler.go:{} msg=\"request done\" id={mix:016x} status=200",
+        at % 60,
+        at % 997
+    )
+}
+
+fn labels(stream: usize, with_tenant: bool) -> Vec<(&'static str, String)> {
+    let mut labels = vec![
+        ("app", format!("app-{}", stream % 23)),
+        ("cluster", "eu-central-1-prod".to_owned()),
+        ("filename", format!("/var/log/pods/app-{stream}/0.log")),
+        ("namespace", format!("team-{}", stream % 17)),
+    ];
+    if with_tenant {
+        labels.insert(0, ("__tenant__", format!("tenant-{}", stream % TENANTS)));
+    }
+    labels
+}
+
+fn tenant_of(entry: usize) -> String {
+    format!("tenant-{}", entry % TENANTS)
+}
+
+fn protobuf(in_labels: bool) -> Vec<u8> {
+    let stream = |at: usize| {
+        let pairs: Vec<String> =
+            labels(at, in_labels).iter().map(|(name, value)| format!("{name}=\"{value}\"")).collect();
+        let entry = |entry: usize| {
+            let tenant = tenant_of(entry);
+            let metadata = [("trace_id", "4bf92f3577b34da6"), ("__tenant__", &tenant)];
+            let metadata = if in_labels { &metadata[..1] } else { &metadata[..] };
+            Entry::new(1_760_000_000_000_000_000 + entry as i64, &line(at * ENTRIES + entry), metadata)
+        };
+        Stream {
+            labels: format!("{{{}}}", pairs.join(", ")).into(),
+            entries: (0..ENTRIES).map(entry).collect(),
+            hash: 0,
+        }
+    };
+    PushRequest { streams: (0..STREAMS).map(stream).collect() }.encode_to_vec()
+}
+
+fn json() -> String {
+    let mut json = String::from("{\"streams\":[");
+    for at in 0..STREAMS {
+        let pairs: Vec<String> =
+            labels(at, true).iter().map(|(name, value)| format!("\"{name}\":\"{value}\"")).collect();
+        let separator = if at > 0 { "," } else { "" };
+        let _ = write!(json, "{separator}{{\"stream\":{{{}}},\"values\":[", pairs.join(","));
+        for entry in 0..ENTRIES {
+            let (comma, line) = (if entry > 0 { "," } else { "" }, line(at * ENTRIES + entry));
+            let _ = write!(json, "{comma}[\"{}\",{line:?}]", 1_760_000_000_000_000_000 + entry as u64);
+        }
+        json.push_str("]}");
+    }
+    json + "]}"
+}
+
+fn pushes(c: &mut Criterion) {
+    let tenant = TenantRules {
+        labels: vec![b"__tenant__".as_slice().into()],
+        prefix: String::new(),
+        prefix_prefer_source: false,
+        label_remove: false,
+        default: None,
+        id_rules: IdRules::Mimir,
+        on_missing: Policy::Reject,
+        on_invalid: Policy::Reject,
+        map: None,
+        allow: None,
+    };
+    let limits = SplitLimits { inflated_bytes_max: 64 << 20, tenants_max: 4096 };
+    let rules =
+        SplitRules { tenant: &tenant, metadata: Metadata::Drop, ha: None, loki_label_remove: false, limits };
+    let mut group = c.benchmark_group("loki");
+    let body = |protocol, bytes: Vec<u8>| Body {
+        protocol,
+        compression: Compression::Identity,
+        bytes: Bytes::from(bytes),
+    };
+    for (name, body) in [
+        ("protobuf, tenant in labels", body(Protocol::Loki, protobuf(true))),
+        ("protobuf, tenant in entries", body(Protocol::Loki, protobuf(false))),
+        ("json", body(Protocol::LokiJson, json().into_bytes())),
+    ] {
+        group.throughput(Throughput::ElementsAndBytes {
+            elements: (STREAMS * ENTRIES) as u64,
+            bytes: body.bytes.len() as u64,
+        });
+        let mut splitter = Splitter::new();
+        group.bench_function(BenchmarkId::new("scan", name), |b| {
+            b.iter(|| splitter.scan(body.clone(), &rules, None).expect("scans"));
+        });
+    }
+    group.finish();
+}
+
+criterion_group!(benches, pushes);
+criterion_main!(benches);
