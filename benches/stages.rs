@@ -14,7 +14,7 @@ use criterion::measurement::WallTime;
 use criterion::{BenchmarkGroup, BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use prost::Message;
 use proto::{Label, Sample, TimeSeries, WriteRequest};
-use tenantry::split::{Body, SplitLimits, SplitRules, Splitter};
+use tenantry::split::{Body, SplitLimits, SplitRules, Splitter, V2Handling};
 use tenantry::tenant::{IdRules, Policy, TenantRules};
 use tenantry::wire::snappy::Inflater;
 use tenantry::wire::varint;
@@ -114,8 +114,14 @@ fn inflate(group: &mut Group<'_>, tenants: usize, block: &Bytes) {
 
 fn scan(group: &mut Group<'_>, tenants: usize, stored: &Bytes, label_remove: bool) {
     let tenant = tenant_rules(label_remove);
-    let rules =
-        SplitRules { tenant: &tenant, metadata: false, ha: None, loki_label_remove: false, limits: LIMITS };
+    let rules = SplitRules {
+        tenant: &tenant,
+        metadata: false,
+        ha: None,
+        loki_label_remove: false,
+        remote_write_v2: V2Handling::Pass,
+        limits: LIMITS,
+    };
     let mut splitter = Splitter::new();
     group.bench_function(BenchmarkId::new(named("scan", label_remove), tenants), |b| {
         b.iter(|| splitter.scan(Body::snappy_v1(stored.clone()), &rules, None).expect("scans"));
@@ -125,8 +131,14 @@ fn scan(group: &mut Group<'_>, tenants: usize, stored: &Bytes, label_remove: boo
 /// Splitting and deflating alone: the clock stands still while the request is scanned.
 fn split(group: &mut Group<'_>, tenants: usize, stored: &Bytes, label_remove: bool) {
     let tenant = tenant_rules(label_remove);
-    let rules =
-        SplitRules { tenant: &tenant, metadata: false, ha: None, loki_label_remove: false, limits: LIMITS };
+    let rules = SplitRules {
+        tenant: &tenant,
+        metadata: false,
+        ha: None,
+        loki_label_remove: false,
+        remote_write_v2: V2Handling::Pass,
+        limits: LIMITS,
+    };
     let mut splitter = Splitter::new();
     group.bench_function(BenchmarkId::new(named("split+deflate", label_remove), tenants), |b| {
         b.iter_custom(|iterations| {
@@ -145,8 +157,14 @@ fn split(group: &mut Group<'_>, tenants: usize, stored: &Bytes, label_remove: bo
 /// From the body that came in to the parts that go out.
 fn whole(group: &mut Group<'_>, tenants: usize, block: &Bytes, label_remove: bool) {
     let tenant = tenant_rules(label_remove);
-    let rules =
-        SplitRules { tenant: &tenant, metadata: false, ha: None, loki_label_remove: false, limits: LIMITS };
+    let rules = SplitRules {
+        tenant: &tenant,
+        metadata: false,
+        ha: None,
+        loki_label_remove: false,
+        remote_write_v2: V2Handling::Pass,
+        limits: LIMITS,
+    };
     let mut splitter = Splitter::new();
     group.bench_function(BenchmarkId::new(named("whole", label_remove), tenants), |b| {
         b.iter(|| {

@@ -21,7 +21,7 @@ use proptest::prelude::*;
 use proptest::sample::{Index, select};
 use prost::Message;
 use tenantry::split::{
-    Body, Compression, Part, Protocol, Scan, SplitError, SplitLimits, SplitRules, Splitter,
+    Body, Compression, Part, Protocol, Scan, SplitError, SplitLimits, SplitRules, Splitter, V2Handling,
 };
 use tenantry::tenant::{IdRules, Policy, TenantRules};
 use tenantry::wire::varint;
@@ -259,6 +259,7 @@ impl Rules {
             metadata: true,
             ha: None,
             loki_label_remove: self.loki_label_remove,
+            remote_write_v2: V2Handling::Pass,
             limits: SplitLimits { inflated_bytes_max: 1 << 20, tenants_max: self.tenants_max },
         }
     }

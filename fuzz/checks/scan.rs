@@ -9,7 +9,9 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use oracle::Refusal;
-use tenantry::split::{Body, HaLabels, Part, Scan, SplitError, SplitLimits, SplitRules, Splitter};
+use tenantry::split::{
+    Body, HaLabels, Part, Scan, SplitError, SplitLimits, SplitRules, Splitter, V2Handling,
+};
 use tenantry::tenant::map::{MapRule, Matches, Target, TenantAllow, TenantMap};
 use tenantry::tenant::{IdRules, Policy, TenantRules};
 use tenantry::wire::varint;
@@ -129,8 +131,22 @@ pub(crate) fn check(request: &[u8]) {
     let ha = HaLabels { cluster: (*b"c").into(), replica: (*b"r").into() };
     let (plain, rich) = (tenant_rules(), rich_tenant_rules());
     let kept = TenantRules { label_remove: false, ..rich.clone() };
-    let plain = SplitRules { tenant: &plain, metadata: false, ha: None, loki_label_remove: false, limits };
-    let rich = SplitRules { tenant: &rich, metadata: true, ha: Some(&ha), loki_label_remove: false, limits };
+    let plain = SplitRules {
+        tenant: &plain,
+        metadata: false,
+        ha: None,
+        loki_label_remove: false,
+        remote_write_v2: V2Handling::Pass,
+        limits,
+    };
+    let rich = SplitRules {
+        tenant: &rich,
+        metadata: true,
+        ha: Some(&ha),
+        loki_label_remove: false,
+        remote_write_v2: V2Handling::Pass,
+        limits,
+    };
     let kept = SplitRules { tenant: &kept, ..rich };
     // One splitter for all: what it keeps of one request must not show in the next.
     let mut splitter = Splitter::new();

@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use rustix::time::{ClockId, clock_gettime};
 use serde::Serialize;
-use tenantry::split::{Body, SplitError, SplitLimits, SplitRules, Splitter};
+use tenantry::split::{Body, SplitError, SplitLimits, SplitRules, Splitter, V2Handling};
 use tenantry::tenant::{IdRules, Policy, TenantRules};
 use tenantry::wire::snappy::{Deflater, Inflater, SnappyError};
 use tenantry::wire::varint;
@@ -93,8 +93,14 @@ pub fn floor(config: &FleetConfig, label_remove: bool, time: Duration) -> Result
     let bodies = || fleet.senders.iter().flatten().filter(|body| !body.shares.is_empty());
     let blocks: Vec<Bytes> = bodies().map(|body| body.block.clone()).collect();
     let tenant = tenant_rules(config, label_remove);
-    let rules =
-        SplitRules { tenant: &tenant, metadata: false, ha: None, loki_label_remove: false, limits: LIMITS };
+    let rules = SplitRules {
+        tenant: &tenant,
+        metadata: false,
+        ha: None,
+        loki_label_remove: false,
+        remote_write_v2: V2Handling::Pass,
+        limits: LIMITS,
+    };
     let rules = Rules { format: config.format, rules };
     let time = time / 3;
     let inflate_us = inflating(&blocks, time)?;

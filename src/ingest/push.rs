@@ -17,7 +17,9 @@ use crate::metrics::Rejection;
 use crate::queue::budget::Charge;
 use crate::queue::fragment::{Delivered, Fragment, Message, RequestId, home_core};
 use crate::queue::receipt::{Receipt, ReceiptKey};
-use crate::split::{Body, Compression, Part, Protocol, Refused, Scan, SplitError, SplitRules, Splitter};
+use crate::split::{
+    Body, Compression, Part, Protocol, Refused, Scan, SplitError, SplitRules, Splitter, V2Handling,
+};
 use crate::tenant::{TenantError, TenantId};
 use crate::verdict::{Answer, Outcome, conclude};
 
@@ -184,6 +186,7 @@ impl Ingest {
             metadata: settings.metadata,
             ha: settings.ha_labels.as_ref(),
             loki_label_remove: false,
+            remote_write_v2: V2Handling::Pass,
             limits: settings.split,
         };
         // A header value that is no UTF-8 is no tenant ID either; the lossy form keeps it from becoming one.

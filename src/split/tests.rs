@@ -82,7 +82,14 @@ impl Rules {
 
     fn split_rules(&self) -> SplitRules<'_> {
         let Self { tenant, metadata, ha, limits, .. } = self;
-        SplitRules { tenant, metadata: *metadata, ha: ha.as_ref(), loki_label_remove: false, limits: *limits }
+        SplitRules {
+            tenant,
+            metadata: *metadata,
+            ha: ha.as_ref(),
+            loki_label_remove: false,
+            remote_write_v2: V2Handling::Pass,
+            limits: *limits,
+        }
     }
 
     fn split(&self, request: &[Vec<u8>]) -> (Scan, Vec<Part>) {
@@ -133,7 +140,14 @@ fn one_tenants_request_goes_on_as_the_same_bytes() {
     let request = [series(&[("t", "a")]), series(&[("x", "y"), ("t", "a")])].concat();
     let block = block(&request);
     let Rules { tenant, limits, .. } = Rules::default();
-    let rules = SplitRules { tenant: &tenant, metadata: false, ha: None, loki_label_remove: false, limits };
+    let rules = SplitRules {
+        tenant: &tenant,
+        metadata: false,
+        ha: None,
+        loki_label_remove: false,
+        remote_write_v2: V2Handling::Pass,
+        limits,
+    };
     let mut splitter = Splitter::new();
     assert!(splitter.scan(Body::snappy_v1(block.clone()), &rules, None).unwrap().passthrough);
     let part = splitter.next_part().unwrap();
@@ -390,7 +404,14 @@ fn refuses_empty_broken_and_boundless_requests() {
     assert_eq!(rules.error(&[vec![b'x'; (1 << 20) + 1]]).reason(), "too_large");
     let mut splitter = Splitter::new();
     let Rules { tenant, limits, .. } = rules;
-    let rules = SplitRules { tenant: &tenant, metadata: false, ha: None, loki_label_remove: false, limits };
+    let rules = SplitRules {
+        tenant: &tenant,
+        metadata: false,
+        ha: None,
+        loki_label_remove: false,
+        remote_write_v2: V2Handling::Pass,
+        limits,
+    };
     let not_snappy =
         splitter.scan(Body::snappy_v1(Bytes::from_static(b"\x05\xff")), &rules, None).unwrap_err();
     assert_eq!(not_snappy.reason(), "bad_compression");
@@ -545,6 +566,7 @@ fn holds_no_request_and_little_memory_after_the_last_part() {
         metadata: false,
         ha: None,
         loki_label_remove: false,
+        remote_write_v2: V2Handling::Pass,
         limits: rules.limits,
     };
     splitter.scan(Body::snappy_v1(block.clone()), &split_rules, None).unwrap();

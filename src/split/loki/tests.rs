@@ -2,7 +2,9 @@
 
 use bytes::Bytes;
 
-use super::super::{Body, Compression, Part, Protocol, Scan, SplitError, SplitLimits, SplitRules, Splitter};
+use super::super::{
+    Body, Compression, Part, Protocol, Scan, SplitError, SplitLimits, SplitRules, Splitter, V2Handling,
+};
 use super::*;
 use crate::tenant::{IdRules, Policy, TenantRules};
 
@@ -81,6 +83,7 @@ impl Rules {
             metadata: true,
             ha: None,
             loki_label_remove: *loki_label_remove,
+            remote_write_v2: V2Handling::Pass,
             limits: *limits,
         };
         let mut splitter = Splitter::new();
@@ -361,6 +364,7 @@ fn a_splitter_forgets_the_push_before() {
         metadata: false,
         ha: None,
         loki_label_remove: false,
+        remote_write_v2: V2Handling::Pass,
         limits: rules.limits,
     };
     let mut splitter = Splitter::new();
