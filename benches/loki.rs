@@ -8,7 +8,7 @@ use bytes::Bytes;
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use loadgen::proto_loki::{Entry, PushRequest, Stream};
 use prost::Message;
-use tenantry::split::{Body, Compression, Metadata, Protocol, SplitLimits, SplitRules, Splitter};
+use tenantry::split::{Body, Compression, Metadata, Protocol, SplitLimits, SplitRules, Splitter, V2Handling};
 use tenantry::tenant::{IdRules, Policy, TenantRules};
 
 const STREAMS: usize = 100;
@@ -90,8 +90,14 @@ fn pushes(c: &mut Criterion) {
         allow: None,
     };
     let limits = SplitLimits { inflated_bytes_max: 64 << 20, tenants_max: 4096 };
-    let rules =
-        SplitRules { tenant: &tenant, metadata: Metadata::Drop, ha: None, loki_label_remove: false, limits };
+    let rules = SplitRules {
+        tenant: &tenant,
+        metadata: Metadata::Drop,
+        ha: None,
+        loki_label_remove: false,
+        remote_write_v2: V2Handling::Pass,
+        limits,
+    };
     let mut group = c.benchmark_group("loki");
     let body = |protocol, bytes: Vec<u8>| Body {
         protocol,

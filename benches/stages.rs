@@ -15,7 +15,7 @@ use criterion::measurement::WallTime;
 use criterion::{BenchmarkGroup, BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use prost::Message;
 use proto::{Label, Sample, TimeSeries, WriteRequest};
-use tenantry::split::{Body, Metadata, SplitLimits, SplitRules, Splitter};
+use tenantry::split::{Body, Metadata, SplitLimits, SplitRules, Splitter, V2Handling};
 use tenantry::tenant::map::{MapRule, Matches, Target, TenantMap};
 use tenantry::tenant::{IdRules, Policy, TenantRules};
 use tenantry::wire::snappy::Inflater;
@@ -122,6 +122,7 @@ fn scan(group: &mut Group<'_>, tenants: usize, stored: &Bytes, label_remove: boo
         metadata: Metadata::Drop,
         ha: None,
         loki_label_remove: false,
+        remote_write_v2: V2Handling::Pass,
         limits: LIMITS,
     };
     let mut splitter = Splitter::new();
@@ -144,6 +145,7 @@ fn scan_mapped(group: &mut Group<'_>, tenants: usize, stored: &Bytes) {
         metadata: Metadata::Drop,
         ha: None,
         loki_label_remove: false,
+        remote_write_v2: V2Handling::Pass,
         limits: LIMITS,
     };
     let mut splitter = Splitter::new();
@@ -160,6 +162,7 @@ fn split(group: &mut Group<'_>, tenants: usize, stored: &Bytes, label_remove: bo
         metadata: Metadata::Drop,
         ha: None,
         loki_label_remove: false,
+        remote_write_v2: V2Handling::Pass,
         limits: LIMITS,
     };
     let mut splitter = Splitter::new();
@@ -185,6 +188,7 @@ fn whole(group: &mut Group<'_>, tenants: usize, block: &Bytes, label_remove: boo
         metadata: Metadata::Drop,
         ha: None,
         loki_label_remove: false,
+        remote_write_v2: V2Handling::Pass,
         limits: LIMITS,
     };
     let mut splitter = Splitter::new();

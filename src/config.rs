@@ -100,6 +100,17 @@ fn read_file(path: &Path) -> Result<String, String> {
     String::from_utf8(bytes).map_err(|_| "is not UTF-8 text".to_owned())
 }
 
+/// What becomes of Remote Write 2.0.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RemoteWriteV2 {
+    /// It goes on as such.
+    Pass,
+    /// It goes on as 1.0.
+    Downgrade,
+    /// 415.
+    Refuse,
+}
+
 /// A key's value, and where it came from.
 #[derive(Clone, Debug)]
 struct Setting<T> {
@@ -362,6 +373,10 @@ keys! {
          to the default tenant; route: to the tenants that have sent series of its family in the last quarter of \
          an hour, else to the default one.",
         "Set it to route when people look at metadata, or to true when tenant.default is where they do.";
+    remote_write_v2: RemoteWriteV2 = RemoteWriteV2::Pass, "remote_write_v2", Zero::Nothing,
+        "What becomes of Remote Write 2.0. pass: it goes on as such; downgrade: it goes on as 1.0, less what that \
+         cannot say (start timestamps, histograms with custom buckets); refuse: 415, and senders fall back to 1.0.",
+        "Set it to downgrade or refuse when the upstream knows only 1.0.";
     tenant_label: String = "__tenant__".into(), "tenant.label", Zero::EmptyIsDefault,
         "The label whose value names a series' tenant.",
         "Most people set this to the label that their scrape jobs carry.";

@@ -264,6 +264,16 @@ pub struct CoreMetrics {
     pub series_dropped_missing: Counter,
     /// Series left out as their tenant ID can't be one.
     pub series_dropped_invalid: Counter,
+    /// Series left out as the tenants' map has it.
+    pub series_dropped_mapped: Counter,
+    /// Histograms with custom buckets that 1.0 can't say.
+    pub lost_custom_histograms: Counter,
+    /// Start timestamps that 1.0 can't say.
+    pub lost_start_timestamps: Counter,
+    /// Series of which nothing was left for 1.0.
+    pub lost_series: Counter,
+    /// Unknown fields of series that 1.0 doesn't have.
+    pub lost_fields: Counter,
     /// Metadata entries that went nowhere.
     pub metadata_dropped: Counter,
     /// Unknown fields of requests that could be given to no tenant.
@@ -327,6 +337,11 @@ impl CoreMetrics {
             samples: Counter::default(),
             series_dropped_missing: Counter::default(),
             series_dropped_invalid: Counter::default(),
+            series_dropped_mapped: Counter::default(),
+            lost_custom_histograms: Counter::default(),
+            lost_start_timestamps: Counter::default(),
+            lost_series: Counter::default(),
+            lost_fields: Counter::default(),
             metadata_dropped: Counter::default(),
             unknown_fields_dropped: Counter::default(),
             passthrough: Counter::default(),

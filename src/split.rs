@@ -22,10 +22,13 @@
 //! A Loki push is treated alike: its streams count as series, its entries as samples.
 #![forbid(unsafe_code)]
 
+mod downgrade;
 mod families;
 mod halve;
 mod loki;
+mod nested;
 mod remote_write_v1;
+mod remote_write_v2;
 mod request;
 mod tenants;
 #[cfg(test)]
@@ -40,6 +43,7 @@ use crate::wire::inflate::InflateError;
 use crate::wire::loki::json::JsonError;
 use crate::wire::loki::{self as wire_loki, labels};
 use crate::wire::remote_write_v1::Malformed;
+use crate::wire::remote_write_v2::Malformed as MalformedV2;
 use crate::wire::snappy::Deflater;
 
 pub use families::Families;
@@ -50,22 +54,34 @@ pub use crate::wire::inflate::Compression;
 use request::Request;
 use tenants::{Resolver, Tenants};
 
-/// What a request's body says, and in which words. Its parts go on in the same.
+/// What a request's body says, and in which words. Its parts go on in the same, unless [`V2Handling`] says otherwise.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum Protocol {
     /// `prometheus.WriteRequest` (prometheus.io, "Remote-Write 1.0 specification").
     RemoteWriteV1,
+    /// `io.prometheus.write.v2.Request` (prometheus.io, "Remote-Write 2.0 specification").
+    RemoteWriteV2,
     /// `logproto.PushRequest` (grafana/loki, pkg/push/push.proto). Its series are streams, its samples entries.
     Loki,
     /// The same as JSON (Grafana Loki's HTTP API, "Ingest logs"). Parts go on as [`Self::Loki`].
     LokiJson,
 }
 
+/// In which words a Remote Write 2.0 request goes on.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub enum V2Handling {
+    /// In its own.
+    #[default]
+    Pass,
+    /// In those of Remote Write 1.0, for upstreams that know no other. What they cannot say is [`Lost`].
+    Downgrade,
+}
+
 impl Protocol {
     /// Where it goes.
     pub fn destination(self) -> Destination {
         match self {
-            Self::RemoteWriteV1 => Destination::Metrics,
+            Self::RemoteWriteV1 | Self::RemoteWriteV2 => Destination::Metrics,
             Self::Loki | Self::LokiJson => Destination::Logs,
         }
     }
@@ -73,6 +89,7 @@ impl Protocol {
     /// Whether its senders are told how much was written; where the specification doesn't have it, they must not be.
     pub fn tells_written(self) -> bool {
         match self {
+            Self::RemoteWriteV2 => true,
             Self::RemoteWriteV1 | Self::Loki | Self::LokiJson => false,
         }
     }
@@ -157,6 +174,8 @@ pub struct SplitRules<'a> {
     pub ha: Option<&'a HaLabels>,
     /// Whether `tenant.label_remove` holds for the labels of Loki's streams, too. Structured metadata is never touched.
     pub loki_label_remove: bool,
+    /// In which words Remote Write 2.0 requests go on.
+    pub remote_write_v2: V2Handling,
     /// Bounds of one request.
     pub limits: SplitLimits,
 }
@@ -193,6 +212,10 @@ pub struct Scan {
     pub series: u64,
     /// Their samples and histograms, or their entries, refused ones included.
     pub samples: u64,
+    /// The histograms among them; counted in Remote Write 2.0 only.
+    pub histograms: u64,
+    /// Exemplars that came in, those of refused series included; counted in Remote Write 2.0 only.
+    pub exemplars: u64,
     /// Size of the inflated request.
     pub inflated_bytes: usize,
     /// Series that are left out, by the policy `drop` or by the tenants' map.
@@ -201,8 +224,23 @@ pub struct Scan {
     pub metadata_dropped: u64,
     /// Unknown fields of the request, or of a stream with many tenants, that go nowhere: they cannot be given to one.
     pub unknown_fields_dropped: u64,
+    /// What was given up so that the request can go on as Remote Write 1.0.
+    pub lost: Lost,
     /// One tenant, and the same bytes go on.
     pub passthrough: bool,
+}
+
+/// What a Remote Write 2.0 request says and Remote Write 1.0 has no words for, of series that were not refused.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub struct Lost {
+    /// Histograms with custom buckets, which 1.0's receivers don't know. Prometheus leaves them out of 1.0 as well.
+    pub custom_histograms: u64,
+    /// Series left out because they held nothing, or nothing else.
+    pub series: u64,
+    /// Start timestamps of samples and histograms, and created timestamps of series.
+    pub start_timestamps: u64,
+    /// Unknown fields within series.
+    pub fields: u64,
 }
 
 /// Series left out because they have no tenant that they could go to.
@@ -244,6 +282,10 @@ pub struct Part {
     pub series: u32,
     /// Their samples and histograms, or their entries.
     pub samples: u32,
+    /// The histograms among them, and exemplars: counted where Remote Write 2.0 goes on as 1.0, whose receivers don't.
+    pub histograms: u32,
+    /// See there.
+    pub exemplars: u32,
     /// With which parts of the same tenant it may share a request.
     pub merge: MergeKey,
 }
@@ -291,6 +333,9 @@ pub enum SplitError {
     /// The inflated body is not a `WriteRequest`.
     #[error(transparent)]
     Malformed(#[from] Malformed),
+    /// The inflated body is not a Remote Write 2.0 `Request`.
+    #[error(transparent)]
+    MalformedV2(#[from] MalformedV2),
     /// The inflated body is not a `PushRequest`.
     #[error(transparent)]
     MalformedPush(#[from] wire_loki::Malformed),
@@ -327,6 +372,18 @@ pub enum SplitError {
         /// The bound.
         fields_max: usize,
     },
+    /// More symbols than one request may have.
+    #[error("the request has more than {symbols_max} symbols")]
+    TooManySymbols {
+        /// The bound.
+        symbols_max: usize,
+    },
+    /// Symbols that many tenants or, in Remote Write 1.0, many series would each get a copy of.
+    #[error("the request cannot be split: its parts would inflate to more than {bytes_max} bytes together")]
+    TooMuchGrowth {
+        /// The bound.
+        bytes_max: usize,
+    },
     /// Unknown numbers at the top of the request would have to be copied into every part.
     #[error("the request cannot be split: it has more than {bytes_max} bytes of unknown fields")]
     TooManyScalars {
@@ -359,12 +416,16 @@ impl SplitError {
         match self {
             Self::Inflate(error) if error.is_too_large() => "too_large",
             Self::Inflate(_) => "bad_compression",
-            Self::Malformed(_) | Self::MalformedPush(_) => "bad_protobuf",
-            Self::Json(JsonError::TooLarge { .. }) | Self::TooManyCopies { .. } => "too_large",
+            Self::Malformed(_) | Self::MalformedV2(_) | Self::MalformedPush(_) => "bad_protobuf",
+            Self::Json(JsonError::TooLarge { .. })
+            | Self::TooManyCopies { .. }
+            | Self::TooMuchGrowth { .. } => "too_large",
             Self::Json(JsonError::Malformed { .. }) => "bad_json",
             Self::Labels { .. } => "bad_labels",
             Self::Empty | Self::EmptyPush => "empty",
-            Self::TooManyFields { .. } | Self::TooManyScalars { .. } => "too_many_fields",
+            Self::TooManyFields { .. } | Self::TooManySymbols { .. } | Self::TooManyScalars { .. } => {
+                "too_many_fields"
+            }
             Self::TooManyTenants { .. } => "too_many_tenants",
             Self::Tenant { error: TenantError::Missing { .. }, .. } => "missing_tenant",
             Self::Tenant { error: TenantError::Invalid { .. }, .. } => "invalid_tenant",
@@ -381,6 +442,7 @@ pub struct Splitter {
     /// Of the request at hand.
     protocol: Option<Protocol>,
     series: remote_write_v1::Found,
+    symbolised: remote_write_v2::Found,
     streams: loki::Found,
     /// The parts carry fields for the request as a whole.
     alone: bool,
@@ -397,9 +459,11 @@ pub struct Splitter {
 
 impl Protocol {
     /// In which words the parts of such a request go on.
-    fn of_parts(self) -> Self {
+    fn of_parts(self, remote_write_v2: V2Handling) -> Self {
         match self {
             Self::RemoteWriteV1 => self,
+            Self::RemoteWriteV2 if remote_write_v2 == V2Handling::Downgrade => Self::RemoteWriteV1,
+            Self::RemoteWriteV2 => self,
             Self::Loki | Self::LokiJson => Self::Loki,
         }
     }
@@ -409,6 +473,11 @@ impl Body {
     /// A Remote Write 1.0 request, as every Prometheus sends it.
     pub fn snappy_v1(bytes: Bytes) -> Self {
         Self { protocol: Protocol::RemoteWriteV1, compression: Compression::Snappy, bytes }
+    }
+
+    /// A Remote Write 2.0 request.
+    pub fn snappy_v2(bytes: Bytes) -> Self {
+        Self { protocol: Protocol::RemoteWriteV2, compression: Compression::Snappy, bytes }
     }
 }
 
@@ -449,6 +518,9 @@ impl Splitter {
                 let out = &mut self.gathered;
                 match protocol {
                     Protocol::RemoteWriteV1 => self.series.gather(inflated, &self.tenants, self.next, out),
+                    Protocol::RemoteWriteV2 => {
+                        self.symbolised.gather(inflated, &self.tenants, self.next, out);
+                    }
                     Protocol::Loki | Protocol::LokiJson => {
                         self.streams.gather(inflated, &self.tenants, self.next, out);
                     }
@@ -458,11 +530,13 @@ impl Splitter {
         };
         let part = Part {
             tenant: slot.id.clone(),
-            protocol: protocol.of_parts(),
+            protocol: protocol.of_parts(self.symbolised.handling()),
             elements,
             inflated_bytes: narrow(inflated_bytes),
             series: slot.series,
             samples: slot.samples,
+            histograms: slot.histograms,
+            exemplars: slot.exemplars,
             merge: if self.alone { MergeKey::Alone } else { slot.merge.clone() },
         };
         self.next += 1;
@@ -488,6 +562,7 @@ impl Splitter {
                 self.alone = self.series.alone;
                 scan
             }
+            Protocol::RemoteWriteV2 => remote_write_v2::find(inflated, resolver, &mut self.symbolised)?,
             Protocol::Loki | Protocol::LokiJson => {
                 let scan = loki::find(inflated, resolver, &mut self.streams)?;
                 self.alone = self.streams.alone;
@@ -508,6 +583,7 @@ impl Splitter {
         self.request.release();
         self.tenants.release();
         self.series.release();
+        self.symbolised.release();
         self.streams.release();
         self.protocol = None;
         (self.alone, self.whole) = (false, false);

@@ -390,9 +390,12 @@ impl From<&SplitError> for Answer {
             SplitError::Json(JsonError::TooLarge { .. })
             | SplitError::TooManyFields { .. }
             | SplitError::TooManyCopies { .. }
+            | SplitError::TooManySymbols { .. }
+            | SplitError::TooMuchGrowth { .. }
             | SplitError::TooManyTenants { .. } => 413,
             SplitError::Inflate(_)
             | SplitError::Malformed(_)
+            | SplitError::MalformedV2(_)
             | SplitError::MalformedPush(_)
             | SplitError::Json(JsonError::Malformed { .. })
             | SplitError::Labels { .. }

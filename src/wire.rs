@@ -7,6 +7,7 @@ pub mod inflate;
 pub mod loki;
 pub mod protobuf;
 pub mod remote_write_v1;
+pub mod remote_write_v2;
 pub mod snappy;
 pub mod varint;
 

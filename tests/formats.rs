@@ -229,3 +229,97 @@ fn metadata_finds_the_tenants_of_its_families_whichever_core_it_comes_to() {
         assert_eq!((routed.len(), upstream.of("b").len()), (4, 1));
     });
 }
+
+/// A Remote Write 2.0 request: a series for each tenant, with a sample, a histogram with an integer count, and an
+/// exemplar.
+fn v2(tenants: &[&str]) -> Vec<u8> {
+    use loadgen::proto_v2::{Exemplar, Histogram, Request, Sample, TimeSeries};
+    let mut symbols: Vec<String> =
+        ["", "__name__", "up", "tenant", "trace_id", "t1"].map(str::to_owned).to_vec();
+    symbols.extend(tenants.iter().map(|&tenant| tenant.to_owned()));
+    let timeseries = (6..).zip(tenants).map(|(value, _)| TimeSeries {
+        labels_refs: vec![1, 2, 3, value],
+        samples: vec![Sample { value: 1.0, timestamp: 7, ..Sample::default() }],
+        histograms: vec![Histogram { timestamp: 7, ..Histogram::default() }],
+        exemplars: vec![Exemplar { labels_refs: vec![4, 5], value: 0.5, timestamp: 7 }],
+        ..TimeSeries::default()
+    });
+    let request =
+        Request { symbols: symbols.into_iter().map(Into::into).collect(), timeseries: timeseries.collect() };
+    snap::raw::Encoder::new().compress_vec(&request.encode_to_vec()).unwrap()
+}
+
+const V2: &str = "Content-Type: application/x-protobuf;proto=io.prometheus.write.v2.Request\r\nContent-Encoding: snappy\r\n";
+
+fn written(response: &Response) -> [Option<&str>; 3] {
+    ["Samples", "Histograms", "Exemplars"]
+        .map(|what| response.header(&format!("X-Prometheus-Remote-Write-{what}-Written")))
+}
+
+#[test]
+fn remote_write_2_is_split_and_what_was_written_is_summed_on_success_and_failure() {
+    on_both(|driver| {
+        let counted = "X-Prometheus-Remote-Write-Samples-Written: 1\r\n\
+                       X-Prometheus-Remote-Write-Histograms-Written: 1\r\n\
+                       X-Prometheus-Remote-Write-Exemplars-Written: 1\r\n";
+        let upstream = Upstream::start(move |r| match r.tenant() {
+            "bad" => Reply::status(500, "no"),
+            _ => Reply::with(200, counted, ""),
+        });
+        let server = Server::start(driver, upstream.address, "");
+        let stored = post(&server, "/api/v1/write", V2, &v2(&["a", "b"]));
+        assert_eq!((stored.status, written(&stored)), (200, [Some("2"), Some("2"), Some("2")]));
+        let failed = post(&server, "/api/v1/write", V2, &v2(&["a", "bad"]));
+        assert_eq!((failed.status, written(&failed)), (500, [Some("1"), Some("1"), Some("1")]));
+        let received = &upstream.of("b")[0];
+        assert_eq!(
+            received.header("content-type"),
+            Some("application/x-protobuf;proto=io.prometheus.write.v2.Request")
+        );
+        assert_eq!(received.header("x-prometheus-remote-write-version"), Some("2.0.0"));
+        let plain = snap::raw::Decoder::new().decompress_vec(&received.body).unwrap();
+        let request = loadgen::proto_v2::Request::decode(&plain[..]).unwrap();
+        assert_eq!(
+            request.symbols.iter().filter(|symbol| &symbol[..] == b"a").count(),
+            0,
+            "nothing of another tenant"
+        );
+        // On 1.0 nothing of the kind is ever sent, whatever the upstream says.
+        let one = server.client().push(&body(vec![series("a", "up", 1.0)]));
+        assert_eq!((one.status, written(&one)), (200, [None; 3]));
+        let odd = post(
+            &server,
+            "/api/v1/write",
+            V2,
+            &snap::raw::Encoder::new().compress_vec(&[0x22, 1, b'x']).unwrap(),
+        );
+        assert_eq!(odd.status, 400);
+    });
+}
+
+#[test]
+fn an_upstream_that_does_not_know_remote_write_2_says_so_to_the_sender() {
+    on_both(|driver| {
+        let upstream = Upstream::start(|_| Reply::status(415, "only 1.0 here"));
+        let server = Server::start(driver, upstream.address, "");
+        assert_eq!(post(&server, "/api/v1/write", V2, &v2(&["a", "b"])).status, 415);
+        let refusing = Server::start(driver, upstream.address, "remote_write_v2: refuse\n");
+        assert_eq!(post(&refusing, "/api/v1/write", V2, &v2(&["a"])).status, 415);
+    });
+}
+
+#[test]
+fn remote_write_2_goes_on_as_1_0_when_that_is_set_and_the_sender_hears_what_was_written() {
+    on_both(|driver| {
+        let upstream =
+            Upstream::start(|r| if r.tenant() == "bad" { Reply::status(503, "") } else { Reply::ok() });
+        let server = Server::start(driver, upstream.address, "remote_write_v2: downgrade\n");
+        let stored = post(&server, "/api/v1/write", V2, &v2(&["a", "b"]));
+        assert_eq!((stored.status, written(&stored)), (200, [Some("2"), Some("2"), Some("2")]));
+        let received = &upstream.of("a")[0];
+        assert_eq!(received.header("x-prometheus-remote-write-version"), Some("0.1.0"));
+        assert_eq!(received.names(), ["up"]);
+        let failed = post(&server, "/api/v1/write", V2, &v2(&["a", "bad"]));
+        assert_eq!((failed.status, written(&failed)), (503, [Some("1"), Some("1"), Some("1")]));
+    });
+}

@@ -20,6 +20,7 @@ use prost::Message;
 use std::collections::BTreeMap;
 use tenantry::split::{
     Body, Compression, Metadata, Part, Protocol, Scan, SplitError, SplitLimits, SplitRules, Splitter,
+    V2Handling,
 };
 use tenantry::tenant::{IdRules, Policy, TenantRules};
 use tenantry::wire::varint;
@@ -257,6 +258,7 @@ impl Rules {
             metadata: Metadata::ToDefault,
             ha: None,
             loki_label_remove: self.loki_label_remove,
+            remote_write_v2: V2Handling::Pass,
             limits: SplitLimits { inflated_bytes_max: 1 << 20, tenants_max: self.tenants_max },
         }
     }

@@ -18,7 +18,7 @@ use prost::Message;
 use prost::encoding::encode_varint;
 use scan::oracle::{self, Expected};
 use tenantry::split::{
-    Body, HaLabels, MergeKey, Metadata, Part, SplitError, SplitLimits, SplitRules, Splitter,
+    Body, HaLabels, MergeKey, Metadata, Part, SplitError, SplitLimits, SplitRules, Splitter, V2Handling,
 };
 use tenantry::tenant::{IdRules, Policy, TenantRules};
 
@@ -247,6 +247,7 @@ impl Rules {
             metadata: if self.metadata { Metadata::ToDefault } else { Metadata::Drop },
             ha: self.ha.as_ref(),
             loki_label_remove: false,
+            remote_write_v2: V2Handling::Pass,
             limits,
         }
     }
@@ -421,7 +422,7 @@ proptest! {
             ..scan::tenant_rules()
         };
         let limits = SplitLimits { inflated_bytes_max: 1 << 20, tenants_max: 1 };
-        let rules = SplitRules { tenant: &tenant, metadata: Metadata::Drop, ha: None, loki_label_remove: false, limits };
+        let rules = SplitRules { tenant: &tenant, metadata: Metadata::Drop, ha: None, loki_label_remove: false, remote_write_v2: V2Handling::Pass, limits };
         let request = proto::WriteRequest { timeseries: vec![series.clone()], metadata: Vec::new() };
         let block = snap::raw::Encoder::new().compress_vec(&request.encode_to_vec()).unwrap();
         let mut splitter = Splitter::new();

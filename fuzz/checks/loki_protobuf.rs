@@ -11,6 +11,7 @@ use bytes::Bytes;
 use oracle::Refusal;
 use tenantry::split::{
     Body, Compression, Metadata, Part, Protocol, Scan, SplitError, SplitLimits, SplitRules, Splitter,
+    V2Handling,
 };
 use tenantry::tenant::map::{MapRule, Matches, Target, TenantAllow, TenantMap};
 use tenantry::tenant::{IdRules, Policy, TenantRules};
@@ -145,8 +146,14 @@ pub(crate) fn compare(
 pub(crate) fn check(push: &[u8]) {
     let limits = SplitLimits { inflated_bytes_max: 1 << 20, tenants_max: 4 };
     let (plain, rich) = (tenant_rules(), rich_tenant_rules());
-    let plain =
-        SplitRules { tenant: &plain, metadata: Metadata::Drop, ha: None, loki_label_remove: false, limits };
+    let plain = SplitRules {
+        tenant: &plain,
+        metadata: Metadata::Drop,
+        ha: None,
+        loki_label_remove: false,
+        remote_write_v2: V2Handling::Pass,
+        limits,
+    };
     let rich = SplitRules { tenant: &rich, loki_label_remove: true, ..plain };
     let kept = SplitRules { loki_label_remove: false, ..rich };
     // One splitter for all: what it keeps of one push must not show in the next.

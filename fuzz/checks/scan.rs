@@ -9,7 +9,9 @@ use std::sync::{Arc, LazyLock};
 
 use bytes::Bytes;
 use oracle::Refusal;
-use tenantry::split::{Body, HaLabels, Metadata, Part, Scan, SplitError, SplitLimits, SplitRules, Splitter};
+use tenantry::split::{
+    Body, HaLabels, Metadata, Part, Scan, SplitError, SplitLimits, SplitRules, Splitter, V2Handling,
+};
 use tenantry::tenant::map::{MapRule, Matches, Target, TenantAllow, TenantMap};
 use tenantry::tenant::{IdRules, Policy, TenantRules};
 use tenantry::wire::varint;
@@ -140,13 +142,20 @@ pub(crate) fn check(request: &[u8]) {
     let ha = HaLabels { cluster: (*b"c").into(), replica: (*b"r").into() };
     let (plain, rich) = (tenant_rules(), rich_tenant_rules());
     let kept = TenantRules { label_remove: false, ..rich.clone() };
-    let plain =
-        SplitRules { tenant: &plain, metadata: Metadata::Drop, ha: None, loki_label_remove: false, limits };
+    let plain = SplitRules {
+        tenant: &plain,
+        metadata: Metadata::Drop,
+        ha: None,
+        loki_label_remove: false,
+        remote_write_v2: V2Handling::Pass,
+        limits,
+    };
     let rich = SplitRules {
         tenant: &rich,
         metadata: Metadata::ToDefault,
         ha: Some(&ha),
         loki_label_remove: false,
+        remote_write_v2: V2Handling::Pass,
         limits,
     };
     let kept = SplitRules { tenant: &kept, ..rich };

@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use rustix::time::{ClockId, clock_gettime};
 use serde::Serialize;
-use tenantry::split::{Body, Metadata, SplitError, SplitLimits, SplitRules, Splitter};
+use tenantry::split::{Body, Metadata, SplitError, SplitLimits, SplitRules, Splitter, V2Handling};
 use tenantry::tenant::{IdRules, Policy, TenantRules};
 use tenantry::wire::snappy::{Deflater, Inflater, SnappyError};
 use tenantry::wire::varint;
@@ -98,6 +98,7 @@ pub fn floor(config: &FleetConfig, label_remove: bool, time: Duration) -> Result
         metadata: Metadata::Drop,
         ha: None,
         loki_label_remove: false,
+        remote_write_v2: V2Handling::Pass,
         limits: LIMITS,
     };
     let rules = Rules { format: config.format, rules };

@@ -36,6 +36,7 @@ pub mod ledger;
 pub mod process;
 pub mod proto;
 pub mod proto_loki;
+pub mod proto_v2;
 mod random;
 pub mod report;
 pub mod runs;

@@ -89,7 +89,16 @@ fn inbound(page: &mut Page<'_>) {
     let dropped = [
         ("missing", page.sum(|c| c.series_dropped_missing.get())),
         ("invalid", page.sum(|c| c.series_dropped_invalid.get())),
+        ("mapped", page.sum(|c| c.series_dropped_mapped.get())),
     ];
+    let lost = [
+        ("custom_histograms", page.sum(|c| c.lost_custom_histograms.get())),
+        ("start_timestamps", page.sum(|c| c.lost_start_timestamps.get())),
+        ("series", page.sum(|c| c.lost_series.get())),
+        ("fields", page.sum(|c| c.lost_fields.get())),
+    ];
+    let lost_help = "What Remote Write 2.0 lost where it goes on as 1.0.";
+    page.labelled("tenantry_downgrade_lost_total", lost_help, "what", lost);
     let help = "Series without a usable tenant, left out.";
     page.labelled("tenantry_series_dropped_total", help, "reason", dropped);
     let rejected: Vec<_> =

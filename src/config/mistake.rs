@@ -311,7 +311,7 @@ mod tests {
     #[test]
     fn what_is_like_no_key_gets_no_guess() {
         let long = "label".repeat(100_000);
-        for name in ["foo", "x", "", "remote_write", "scrape_configs", "überall", long.as_str()] {
+        for name in ["foo", "x", "", "remote_read", "scrape_configs", "überall", long.as_str()] {
             let text = unknown_key("", name);
             assert_eq!(text, "unknown key; --print-default-config lists all keys", "{name}");
         }

@@ -14,9 +14,9 @@ use super::address::{clash, listen_address};
 use super::header::{basic_authorization, check_header};
 use super::tenant_map::read_tenant_map;
 use super::value::found;
-use super::{Config, Driver, IdRulesChoice, Mistake, Origin, Setting, Target, read_file};
+use super::{Config, Driver, IdRulesChoice, Mistake, Origin, RemoteWriteV2, Setting, Target, read_file};
 use crate::limits::{CORES_MAX, HEAD_BYTES_MIN, MERGE_FRAGMENTS_MAX};
-use crate::split::{Destination, HaLabels, MetadataRule, PerDestination};
+use crate::split::{Destination, HaLabels, MetadataRule, PerDestination, V2Handling};
 use crate::tenant::map::{TenantAllow, TenantMap};
 use crate::tenant::{IdRules, TenantRules, check_id};
 
@@ -55,6 +55,8 @@ pub struct Plan {
     pub concurrency: usize,
     /// What becomes of metadata.
     pub metadata: MetadataRule,
+    /// How Remote Write 2.0 goes on; `None` refuses it.
+    pub remote_write_v2: Option<V2Handling>,
     /// The deciding label is taken out of Loki's streams, too.
     pub loki_label_remove: bool,
     /// Senders always hear 204.
@@ -213,6 +215,11 @@ pub(super) fn build(config: &Config, mistakes: &mut Vec<Mistake>) -> Option<Plan
         max_conns_per_host: config.max_conns_per_host.value,
         concurrency: config.concurrency.value,
         metadata: config.metadata.value,
+        remote_write_v2: match config.remote_write_v2.value {
+            RemoteWriteV2::Pass => Some(V2Handling::Pass),
+            RemoteWriteV2::Downgrade => Some(V2Handling::Downgrade),
+            RemoteWriteV2::Refuse => None,
+        },
         loki_label_remove: config.tenant_loki_label_remove.value,
         accept_all: config.tenant_accept_all.value,
         tenant: tenant?,

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use tracing::level_filters::LevelFilter;
 
+use super::RemoteWriteV2;
 use super::yaml::{Content, Node};
 use crate::split::MetadataRule;
 use crate::tenant::Policy;
@@ -276,6 +277,12 @@ impl Choice for IdRulesChoice {
     const WORDS: &'static [(&'static str, Self)] =
         &[("auto", Self::Auto), ("mimir", Self::Mimir), ("thanos", Self::Thanos)];
     const WANTED: &'static str = "auto, mimir, thanos";
+}
+
+impl Choice for RemoteWriteV2 {
+    const WORDS: &'static [(&'static str, Self)] =
+        &[("pass", Self::Pass), ("downgrade", Self::Downgrade), ("refuse", Self::Refuse)];
+    const WANTED: &'static str = "pass, downgrade, refuse";
 }
 
 impl Choice for Policy {

@@ -253,6 +253,7 @@ fn ingest_settings(plan: &Plan, blocking: Blocking) -> IngestSettings {
         tenant: plan.tenant.clone(),
         tenant_header: plan.tenant_header.clone(),
         metadata: plan.metadata,
+        remote_write_v2: plan.remote_write_v2,
         loki_label_remove: plan.loki_label_remove,
         accept_all: plan.accept_all,
         ha_labels: plan.merge.ha_labels.clone(),

@@ -128,6 +128,8 @@ mod tests {
                 inflated_bytes: 1,
                 series: 1,
                 samples: 1,
+                histograms: 0,
+                exemplars: 0,
                 merge: MergeKey::Ha(None),
             })
         })

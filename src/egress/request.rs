@@ -58,6 +58,10 @@ fn content_fields(protocol: Protocol) -> &'static str {
         Protocol::RemoteWriteV1 => {
             "Content-Type: application/x-protobuf\r\nX-Prometheus-Remote-Write-Version: 0.1.0\r\n"
         }
+        Protocol::RemoteWriteV2 => {
+            "Content-Type: application/x-protobuf;proto=io.prometheus.write.v2.Request\r\n\
+             X-Prometheus-Remote-Write-Version: 2.0.0\r\n"
+        }
         Protocol::Loki | Protocol::LokiJson => "Content-Type: application/x-protobuf\r\n",
     }
 }

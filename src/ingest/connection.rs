@@ -28,7 +28,7 @@ use crate::metrics::{CoreMetrics, Metrics};
 use crate::queue::budget::Charge;
 use crate::queue::commons::{Commons, Seat};
 use crate::queue::exchange::Exchange;
-use crate::split::{Destination, HaLabels, MetadataRule, SplitLimits, Splitter};
+use crate::split::{Destination, HaLabels, MetadataRule, SplitLimits, Splitter, V2Handling};
 use crate::tenant::TenantRules;
 use crate::verdict::Answer;
 
@@ -41,6 +41,8 @@ pub struct IngestSettings {
     pub tenant_header: String,
     /// What becomes of metadata.
     pub metadata: MetadataRule,
+    /// How Remote Write 2.0 goes on; `None` refuses it.
+    pub remote_write_v2: Option<V2Handling>,
     /// Whether the deciding label is taken out of Loki's streams.
     pub loki_label_remove: bool,
     /// Whether every request that could be read is answered with 204.
@@ -275,7 +277,8 @@ impl Connection {
         source: Option<Vec<u8>>,
     ) -> Result<Answer, Stop> {
         let ingest = Rc::clone(&self.ingest);
-        let (protocol, compression) = push::kind(destination, &request.head)?;
+        let (protocol, compression) =
+            push::kind(destination, &request.head, ingest.settings.remote_write_v2.is_some())?;
         let admission = ingest.admit(&request.head)?;
         let (body, charge) = self.body(&request.head, admission.bytes).await?;
         // From here on the upstream is waited for, each attempt by a deadline of its own.

@@ -6,10 +6,12 @@
 use std::hash::{BuildHasher, RandomState};
 use std::net::SocketAddr;
 use std::rc::Rc;
+use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use super::connection::Ingest;
 use crate::core::tasks::yield_now;
+use crate::http::Written;
 use crate::http::head::{Encoding, Framing, Media, RequestHead};
 use crate::http::refusal::Refusal;
 use crate::limits::{CPU_SLICE_BYTES, FRAGMENTS_IN_FLIGHT_MAX, SPLITTERS_KEPT_MAX};
@@ -18,7 +20,7 @@ use crate::queue::budget::Charge;
 use crate::queue::fragment::{Delivered, Fragment, Message, RequestId, home_core};
 use crate::queue::receipt::{Receipt, ReceiptKey};
 use crate::split::{
-    Body, Compression, Destination, Metadata, MetadataRule, Part, Protocol, Refused, Scan, SplitError,
+    Body, Compression, Destination, Lost, Metadata, MetadataRule, Part, Protocol, Refused, Scan, SplitError,
     SplitRules, Splitter,
 };
 use crate::tenant::{TenantError, TenantId};
@@ -57,9 +59,14 @@ pub(super) struct Admission {
 ///
 /// # Errors
 /// [`Refusal::UnsupportedMedia`], [`Refusal::RemoteWriteV2`] or [`Refusal::UnsupportedEncoding`].
-pub(super) fn kind(destination: Destination, head: &RequestHead) -> Result<(Protocol, Compression), Refusal> {
+pub(super) fn kind(
+    destination: Destination,
+    head: &RequestHead,
+    takes_v2: bool,
+) -> Result<(Protocol, Compression), Refusal> {
     let protocol = match (destination, head.media) {
         (Destination::Metrics, Media::Protobuf | Media::RemoteWriteV1) => Protocol::RemoteWriteV1,
+        (Destination::Metrics, Media::RemoteWriteV2) if takes_v2 => Protocol::RemoteWriteV2,
         (Destination::Metrics, Media::RemoteWriteV2) => return Err(Refusal::RemoteWriteV2),
         (Destination::Logs, Media::Protobuf) => Protocol::Loki,
         (Destination::Logs, Media::Json) => Protocol::LokiJson,
@@ -92,6 +99,8 @@ struct Dispatch<'a> {
     client: SocketAddr,
     arrived: Instant,
     request_id: RequestId,
+    /// Whether the sender is told how much was written.
+    tells_written: bool,
     /// Whether receipts may be needed, and how to make them.
     receipts: Option<ReceiptKey>,
     sent: Vec<SentPart>,
@@ -102,6 +111,8 @@ struct SentPart {
     tenant: TenantId,
     /// See [`Fragment::receipt`].
     receipt: Option<Receipt>,
+    /// What its upstream will have written when it takes it, where the upstream won't say and the sender wants to know.
+    written: Option<Written>,
 }
 
 impl Ingest {
@@ -179,8 +190,17 @@ impl Ingest {
         let sent = Vec::with_capacity(scan.tenants);
         let receipts = (scan.tenants > 1).then_some(self.commons.receipt_key);
         let request_id = self.request_id();
-        let mut dispatch =
-            Dispatch { ingest: self, ticket: &ticket, charge, client, arrived, request_id, receipts, sent };
+        let mut dispatch = Dispatch {
+            ingest: self,
+            ticket: &ticket,
+            charge,
+            client,
+            arrived,
+            request_id,
+            tells_written: protocol.tells_written(),
+            receipts,
+            sent,
+        };
         let mut since_yield = scan.inflated_bytes;
         loop {
             if since_yield >= CPU_SLICE_BYTES {
@@ -202,6 +222,7 @@ impl Ingest {
             metadata: self.metadata(),
             ha: settings.ha_labels.as_ref(),
             loki_label_remove: settings.loki_label_remove,
+            remote_write_v2: settings.remote_write_v2.unwrap_or_default(),
             limits: settings.split,
         };
         // A header value that is no UTF-8 is no tenant ID either; the lossy form keeps it from becoming one.
@@ -229,6 +250,19 @@ impl Ingest {
         counters.series_dropped_invalid.add(scan.refused.invalid);
         counters.metadata_dropped.add(scan.metadata_dropped);
         counters.unknown_fields_dropped.add(scan.unknown_fields_dropped);
+        counters.series_dropped_mapped.add(scan.refused.dropped);
+        let lost = &scan.lost;
+        counters.lost_custom_histograms.add(lost.custom_histograms);
+        counters.lost_start_timestamps.add(lost.start_timestamps);
+        counters.lost_series.add(lost.series);
+        counters.lost_fields.add(lost.fields);
+        if *lost != Lost::default() && !self.commons.lost_was_told.swap(true, Ordering::Relaxed) {
+            tracing::warn!(
+                ?lost,
+                "remote_write_v2 is `downgrade`, and a request held what 1.0 can't say; \
+                 tenantry_downgrade_lost_total counts it from now on"
+            );
+        }
         counters.passthrough.add(u64::from(scan.passthrough));
         counters.fragments.add(scan.tenants as u64);
     }
@@ -264,7 +298,13 @@ impl Dispatch<'_> {
         let home = home_core(&part.tenant, ingest.exchange.cores());
         let number = u32::try_from(self.sent.len()).unwrap_or(u32::MAX);
         let receipt = self.receipts.map(|key| key.receipt(&part));
-        self.sent.push(SentPart { tenant: part.tenant.clone(), receipt });
+        // Remote Write 2.0 that goes on as 1.0.
+        let written = (self.tells_written && !part.protocol.tells_written()).then(|| Written {
+            samples: u64::from(part.samples - part.histograms),
+            histograms: part.histograms.into(),
+            exemplars: part.exemplars.into(),
+        });
+        self.sent.push(SentPart { tenant: part.tenant.clone(), receipt, written });
         let charge = self.charge.split(part.elements.len());
         let fragment = Fragment {
             part,
@@ -292,7 +332,10 @@ struct Sent {
 
 impl Sent {
     async fn answer(self, ingest: &Ingest) -> Answer {
-        let outcomes: Vec<Outcome> = self.ticket.outcomes().await;
+        let mut outcomes: Vec<Outcome> = self.ticket.outcomes().await;
+        for (part, outcome) in self.parts.iter().zip(&mut outcomes).filter(|(_, o)| o.is_delivered()) {
+            outcome.written = outcome.written.or(part.written);
+        }
         let tenants = self.parts.iter().map(|part| &part.tenant);
         let answer = conclude(tenants.zip(&outcomes), &self.refused, ingest.settings.accept_all);
         if answer.invites_retry() {

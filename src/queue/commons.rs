@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::time::Instant;
 
 use super::budget::Budget;
 use super::receipt::ReceiptKey;
@@ -19,6 +18,8 @@ pub struct Commons {
     pub receipt_key: ReceiptKey,
     /// Which tenants have which metric families: for metadata.
     pub families: Families,
+    /// Whether the log has told that Remote Write 2.0 loses something on its way to 1.0.
+    pub lost_was_told: AtomicBool,
     leaving: AtomicBool,
     connections: Box<[AtomicUsize]>,
     connections_max: usize,
@@ -31,7 +32,8 @@ impl Commons {
             bytes: Budget::new(bytes_max),
             requests: Budget::new(requests_max),
             receipt_key: ReceiptKey::random(),
-            families: Families::new(Instant::now()),
+            families: Families::default(),
+            lost_was_told: AtomicBool::new(false),
             leaving: AtomicBool::new(false),
             connections: (0..cores).map(|_| AtomicUsize::new(0)).collect(),
             connections_max,

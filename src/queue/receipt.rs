@@ -65,6 +65,8 @@ mod tests {
             inflated_bytes: 9,
             series: 1,
             samples: 1,
+            histograms: 0,
+            exemplars: 0,
             merge: MergeKey::Ha(None),
         }
     }

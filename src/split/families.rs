@@ -13,7 +13,7 @@
 
 use std::hash::BuildHasher;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::Instant;
 
 use foldhash::fast::RandomState;
@@ -27,10 +27,11 @@ use crate::tenant::TenantId;
 const SUFFIXES: [&[u8]; 4] = [b"_bucket", b"_sum", b"_count", b"_total"];
 
 /// The families and their tenants; one for the process.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Families {
     kept: Mutex<Kept>,
-    start: Instant,
+    /// When it was asked to turn for the first time.
+    start: OnceLock<Instant>,
     /// How often the table has turned.
     turns: AtomicU64,
 }
@@ -50,14 +51,10 @@ struct Turn {
 }
 
 impl Families {
-    /// An empty table, at the time `start`.
-    pub fn new(start: Instant) -> Self {
-        Self { kept: Mutex::default(), start, turns: AtomicU64::new(0) }
-    }
-
     /// Forgets what is too old. To be called now and then, and cheap where nothing is due.
     pub fn turn(&self, now: Instant) {
-        let turn = now.saturating_duration_since(self.start).as_secs() / FAMILIES_TURN_SECS;
+        let turn =
+            now.saturating_duration_since(*self.start.get_or_init(|| now)).as_secs() / FAMILIES_TURN_SECS;
         let before = self.turns.load(Ordering::Relaxed);
         if turn <= before {
             return;
@@ -148,7 +145,7 @@ mod tests {
 
     #[test]
     fn a_family_is_known_by_any_of_its_series() {
-        let families = Families::new(Instant::now());
+        let families = Families::default();
         let mut learner = Learner::default();
         learner.learn(&families, b"latency_bucket", &tenant("b"));
         learner.learn(&families, b"latency_sum", &tenant("a"));
@@ -165,7 +162,8 @@ mod tests {
     #[test]
     fn what_is_not_seen_for_two_turns_is_forgotten() {
         let start = Instant::now();
-        let families = Families::new(start);
+        let families = Families::default();
+        families.turn(start);
         let mut learner = Learner::default();
         learner.learn(&families, b"old", &tenant("a"));
         learner.learn(&families, b"seen", &tenant("a"));
@@ -181,7 +179,7 @@ mod tests {
 
     #[test]
     fn the_table_and_the_filter_are_bounded() {
-        let families = Families::new(Instant::now());
+        let families = Families::default();
         let mut learner = Learner::default();
         for number in 0..FAMILY_TENANTS_MAX + 1000 {
             learner.learn(&families, format!("m{number}").as_bytes(), &tenant("a"));

@@ -7,6 +7,7 @@
 use super::{Part, Protocol, narrow};
 use crate::wire::loki::{self, STREAM_KEY, Stream, StreamField, StreamFields};
 use crate::wire::remote_write_v1::{Field, Fields, TenantLabels};
+use crate::wire::remote_write_v2::{self, Symbols};
 use crate::wire::snappy::{Deflater, Inflater};
 use crate::wire::varint::{self, VARINT_BYTES_MAX};
 
@@ -16,6 +17,7 @@ pub fn halve(part: &Part) -> Option<[Part; 2]> {
     let inflated = inflate(part)?;
     let halves = match part.protocol {
         Protocol::RemoteWriteV1 => halve_v1(&inflated)?,
+        Protocol::RemoteWriteV2 => halve_v2(&inflated)?,
         Protocol::Loki | Protocol::LokiJson => halve_loki(&inflated)?,
     };
     let mut deflater = Deflater::default();
@@ -72,6 +74,40 @@ fn halve_v1(request: &[u8]) -> Option<[Half; 2]> {
         }
     }
     divide(&shared, &entries, request.len())
+}
+
+/// Each half gets a table of its own symbols.
+fn halve_v2(request: &[u8]) -> Option<[Half; 2]> {
+    let labels = TenantLabels::new(&[]);
+    let mut symbols = Symbols::default();
+    let (mut entries, mut shared) = (Vec::new(), Vec::new());
+    let mut fields = remote_write_v2::Fields::new(request);
+    loop {
+        let begin = fields.at_byte();
+        let Some(field) = fields.take().ok()? else { break };
+        let end = fields.at_byte();
+        match field {
+            remote_write_v2::Field::Symbol(symbol) => symbols.push(symbol, end, &labels).ok()?,
+            remote_write_v2::Field::Series(bytes) => {
+                entries.push(Entry { bytes, end, series: 1, samples: 0 })
+            }
+            remote_write_v2::Field::Scalar | remote_write_v2::Field::Other => {
+                shared.extend_from_slice(request.get(begin..end)?);
+            }
+        }
+    }
+    for entry in &mut entries {
+        let series = symbols.read(entry.bytes).ok()?;
+        entry.samples = series.samples + series.histograms;
+    }
+    let (first, second) = cut(&entries, request.len())?;
+    Some([first, second].map(|entries| {
+        let mut bytes = shared.clone();
+        let series = entries.iter().map(|entry| entry.bytes);
+        super::remote_write_v2::write(request, &symbols, series, &mut bytes);
+        let samples = entries.iter().map(|entry| entry.samples).sum();
+        Half { bytes, series: narrow(entries.len()), samples }
+    }))
 }
 
 fn halve_loki(request: &[u8]) -> Option<[Half; 2]> {
@@ -150,6 +186,8 @@ mod tests {
             inflated_bytes: narrow(request.len()),
             series: 0,
             samples: 0,
+            histograms: 0,
+            exemplars: 0,
             merge: MergeKey::Ha(None),
         }
     }
@@ -216,6 +254,36 @@ mod tests {
         let both = [stream("{a=\"1\"}", &["x"]), stream("{a=\"1\"}", &["y", "z"])];
         assert_eq!([decode(&head), decode(&tail)], both.map(|stream| push(&[stream])));
         assert_eq!((head.series, head.samples, tail.series, tail.samples), (1, 1, 1, 2));
+    }
+
+    #[test]
+    fn each_half_of_a_2_0_request_has_its_own_symbols() {
+        use loadgen::proto_v2::{Request, Sample, TimeSeries};
+        use prost::Message;
+        let series = |labels_refs: &[u32], samples| TimeSeries {
+            labels_refs: labels_refs.to_vec(),
+            samples: vec![Sample { value: 1.0, timestamp: 5, start_timestamp: 4 }; samples],
+            ..TimeSeries::default()
+        };
+        let request = |symbols: &[&str], timeseries: Vec<TimeSeries>| Request {
+            symbols: symbols.iter().map(|symbol| symbol.to_string().into()).collect(),
+            timeseries,
+        };
+        let part = |bytes: &[u8]| Part { protocol: Protocol::RemoteWriteV2, ..part(bytes) };
+        let decode = |part: &Part| Request::decode(&inflate(part).unwrap()[..]).unwrap();
+        let all = [series(&[4, 1], 1), series(&[1, 2], 2), series(&[3, 1], 9)];
+        let whole = request(&["", "a", "b", "c", "d"], all.to_vec()).encode_to_vec();
+        let scalar = [9 << 3, 7];
+        let [first, second] = halve(&part(&[&whole[..], &scalar].concat())).unwrap();
+        let two = vec![series(&[1, 2], 1), series(&[2, 3], 2)];
+        assert_eq!(decode(&first), request(&["", "d", "a", "b"], two));
+        assert_eq!(decode(&second), request(&["", "c", "a"], vec![series(&[1, 2], 9)]));
+        let counts = [&first, &second].map(|half| (half.series, half.samples));
+        assert_eq!(counts, [(2, 3), (1, 9)]);
+        assert!(
+            inflate(&first).unwrap().starts_with(&scalar) && inflate(&second).unwrap().starts_with(&scalar)
+        );
+        assert_eq!(halve(&second), None, "one series");
     }
 
     #[test]

@@ -23,6 +23,8 @@ pub(super) struct Slot {
     hash: u64,
     pub(super) series: u32,
     pub(super) samples: u32,
+    pub(super) histograms: u32,
+    pub(super) exemplars: u32,
     pub(super) merge: MergeKey,
     items: u32,
     /// Where in [`Tenants::order`] its items end.
@@ -151,7 +153,17 @@ impl Tenants {
     /// Adds a tenant that [`Self::slot_of`] did not find; `hash` is what that returned.
     fn insert(&mut self, id: TenantId, hash: u64, merge: MergeKey) -> u32 {
         let at = narrow(self.slots.len());
-        self.slots.push(Slot { id, hash, series: 0, samples: 0, merge, items: 0, order_end: 0 });
+        self.slots.push(Slot {
+            id,
+            hash,
+            series: 0,
+            samples: 0,
+            histograms: 0,
+            exemplars: 0,
+            merge,
+            items: 0,
+            order_end: 0,
+        });
         let slots = &self.slots;
         self.ids.insert_unique(hash, at, |&at| slots[at as usize].hash);
         at
@@ -163,6 +175,13 @@ impl Tenants {
         let slot = &mut self.slots[slot as usize];
         slot.series += series;
         slot.samples += samples;
+    }
+
+    /// Counts the histograms and exemplars among what was counted.
+    pub(super) fn count_kinds(&mut self, slot: u32, histograms: u32, exemplars: u32) {
+        let slot = &mut self.slots[slot as usize];
+        slot.histograms += histograms;
+        slot.exemplars += exemplars;
     }
 
     /// Says that an item belongs to `slot`.

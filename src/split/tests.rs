@@ -88,7 +88,14 @@ impl Rules {
             None if *metadata => Metadata::ToDefault,
             None => Metadata::Drop,
         };
-        SplitRules { tenant, metadata, ha: ha.as_ref(), loki_label_remove: false, limits: *limits }
+        SplitRules {
+            tenant,
+            metadata,
+            ha: ha.as_ref(),
+            loki_label_remove: false,
+            remote_write_v2: V2Handling::Pass,
+            limits: *limits,
+        }
     }
 
     fn split(&self, request: &[Vec<u8>]) -> (Scan, Vec<Part>) {
@@ -139,8 +146,14 @@ fn one_tenants_request_goes_on_as_the_same_bytes() {
     let request = [series(&[("t", "a")]), series(&[("x", "y"), ("t", "a")])].concat();
     let block = block(&request);
     let Rules { tenant, limits, .. } = Rules::default();
-    let rules =
-        SplitRules { tenant: &tenant, metadata: Metadata::Drop, ha: None, loki_label_remove: false, limits };
+    let rules = SplitRules {
+        tenant: &tenant,
+        metadata: Metadata::Drop,
+        ha: None,
+        loki_label_remove: false,
+        remote_write_v2: V2Handling::Pass,
+        limits,
+    };
     let mut splitter = Splitter::new();
     assert!(splitter.scan(Body::snappy_v1(block.clone()), &rules, None).unwrap().passthrough);
     let part = splitter.next_part().unwrap();
@@ -397,8 +410,14 @@ fn refuses_empty_broken_and_boundless_requests() {
     assert_eq!(rules.error(&[vec![b'x'; (1 << 20) + 1]]).reason(), "too_large");
     let mut splitter = Splitter::new();
     let Rules { tenant, limits, .. } = rules;
-    let rules =
-        SplitRules { tenant: &tenant, metadata: Metadata::Drop, ha: None, loki_label_remove: false, limits };
+    let rules = SplitRules {
+        tenant: &tenant,
+        metadata: Metadata::Drop,
+        ha: None,
+        loki_label_remove: false,
+        remote_write_v2: V2Handling::Pass,
+        limits,
+    };
     let not_snappy =
         splitter.scan(Body::snappy_v1(Bytes::from_static(b"\x05\xff")), &rules, None).unwrap_err();
     assert_eq!(not_snappy.reason(), "bad_compression");
@@ -553,6 +572,7 @@ fn holds_no_request_and_little_memory_after_the_last_part() {
         metadata: Metadata::Drop,
         ha: None,
         loki_label_remove: false,
+        remote_write_v2: V2Handling::Pass,
         limits: rules.limits,
     };
     splitter.scan(Body::snappy_v1(block.clone()), &split_rules, None).unwrap();
@@ -587,7 +607,7 @@ fn a_body_that_is_no_snappy_block_is_deflated_anew_even_for_one_tenant() {
 #[test]
 fn metadata_goes_to_the_tenants_that_have_its_family() {
     let about = |family: &str| metadata_of(family);
-    let rules = Rules::with(|rules| rules.families = Some(Families::new(std::time::Instant::now())));
+    let rules = Rules::with(|rules| rules.families = Some(Families::default()));
     let of = |tenant: &str, name: &str| series(&[("__name__", name), ("t", tenant)]);
     let series =
         [of("a", "latency_bucket"), of("b", "latency_sum"), of("b", "requests_total"), of("a", "up")];

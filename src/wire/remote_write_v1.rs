@@ -181,7 +181,7 @@ impl<'a> TenantLabels<'a> {
 
     /// The priority of `name`, if it is one of ours.
     #[inline]
-    fn position(&self, name: &[u8]) -> Option<usize> {
+    pub(crate) fn position(&self, name: &[u8]) -> Option<usize> {
         if self.lengths & length_bit(name.len()) == 0 {
             return None;
         }

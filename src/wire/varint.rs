@@ -31,10 +31,17 @@ pub fn take(input: &mut &[u8]) -> Result<u64, VarintFault> {
             *input = rest;
             Ok(u64::from(*low & 0x7f) | u64::from(*high) << 7)
         }
-        _ => take_long(input),
+        _ => {
+            // Lends out a copy: `input` itself can then stay in registers.
+            let mut rest = *input;
+            let value = take_long(&mut rest)?;
+            *input = rest;
+            Ok(value)
+        }
     }
 }
 
+#[inline(never)]
 fn take_long(input: &mut &[u8]) -> Result<u64, VarintFault> {
     let mut value = 0;
     for (at, &byte) in input.iter().take(VARINT_BYTES_MAX).enumerate() {

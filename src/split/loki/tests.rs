@@ -4,6 +4,7 @@ use bytes::Bytes;
 
 use super::super::{
     Body, Compression, Metadata, Part, Protocol, Scan, SplitError, SplitLimits, SplitRules, Splitter,
+    V2Handling,
 };
 use super::*;
 use crate::tenant::{IdRules, Policy, TenantRules};
@@ -83,6 +84,7 @@ impl Rules {
             metadata: Metadata::ToDefault,
             ha: None,
             loki_label_remove: *loki_label_remove,
+            remote_write_v2: V2Handling::Pass,
             limits: *limits,
         };
         let mut splitter = Splitter::new();
@@ -363,6 +365,7 @@ fn a_splitter_forgets_the_push_before() {
         metadata: Metadata::Drop,
         ha: None,
         loki_label_remove: false,
+        remote_write_v2: V2Handling::Pass,
         limits: rules.limits,
     };
     let mut splitter = Splitter::new();
