@@ -34,6 +34,7 @@ pub mod ledger;
 pub mod process;
 pub mod proto;
 mod random;
+mod retry;
 pub mod runs;
 pub mod send;
 pub mod sink;

@@ -3,8 +3,12 @@
 //! The rules are those of Prometheus' remote write queue (`storage/remote`: `client.go` and `queue_manager.go`, and its
 //! configuration's defaults): a server's error and no answer at all are tried again for ever, with a pause that doubles;
 //! Retry-After takes the pause's place; any other answer is final, and what it refuses is dropped.
+//!
+//! [`Backoff`] is just that. [`Attempts`] gives up one day, lest a proof never end, and counts what may be stored though nobody said so.
 
 use std::time::{Duration, SystemTime};
+
+use crate::journal::Settled;
 
 /// Prometheus' `min_backoff`.
 const BACKOFF_MIN: Duration = Duration::from_millis(30);
@@ -27,7 +31,7 @@ pub enum Retry {
 
 /// What came of one attempt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Attempt {
+pub(crate) enum Attempt {
     /// An answer: its status, and how long it asks to wait.
     Answered { status: u16, retry_after: Option<Duration> },
     /// None, or too late: it may have arrived.
@@ -38,7 +42,7 @@ pub(super) enum Attempt {
 
 impl Attempt {
     /// Whether what was sent may be stored though nobody said so.
-    pub(super) fn is_doubtful(self) -> bool {
+    pub(crate) fn is_doubtful(self) -> bool {
         match self {
             Self::Answered { status, .. } => status >= 500,
             Self::Unanswered => true,
@@ -47,14 +51,19 @@ impl Attempt {
     }
 
     /// Whether there was an answer.
-    pub(super) fn is_answered(self) -> bool {
+    pub(crate) fn is_answered(self) -> bool {
         matches!(self, Self::Answered { .. })
+    }
+
+    /// Whether the answer asks for fewer requests.
+    fn is_limited(self) -> bool {
+        matches!(self, Self::Answered { status: 429, .. })
     }
 }
 
 /// What to do next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Reaction {
+pub(crate) enum Reaction {
     /// Nothing: it is acknowledged.
     Acknowledged,
     /// Nothing: it is given up.
@@ -64,18 +73,25 @@ pub(super) enum Reaction {
 }
 
 /// The pauses of one request.
-#[derive(Debug)]
-pub(super) struct Backoff {
+#[derive(Clone, Debug)]
+pub(crate) struct Backoff {
     retry: Retry,
     pause: Duration,
+    pause_max: Duration,
 }
 
 impl Backoff {
-    pub(super) fn new(retry: Retry) -> Self {
-        Self { retry, pause: BACKOFF_MIN }
+    /// With Prometheus' own pauses.
+    pub(crate) fn new(retry: Retry) -> Self {
+        Self::within(retry, BACKOFF_MIN, BACKOFF_MAX)
     }
 
-    pub(super) fn react(&mut self, attempt: Attempt) -> Reaction {
+    /// With pauses that double from the first to the second.
+    fn within(retry: Retry, pause: Duration, pause_max: Duration) -> Self {
+        Self { retry, pause, pause_max }
+    }
+
+    pub(crate) fn react(&mut self, attempt: Attempt) -> Reaction {
         let (again, asked) = match (attempt, self.retry) {
             (Attempt::Answered { status: 200..=299, .. }, _) => return Reaction::Acknowledged,
             (_, Retry::Never) => (false, None),
@@ -89,18 +105,99 @@ impl Backoff {
         }
         let pause = asked.filter(|asked| !asked.is_zero()).unwrap_or(self.pause);
         // A server that asks for patience is asked the more cautiously afterwards, within the same bound.
-        self.pause = pause.saturating_mul(2).min(BACKOFF_MAX);
+        self.pause = pause.saturating_mul(2).min(self.pause_max);
         Reaction::Again(pause)
+    }
+}
+
+/// How a sender goes about retries that end.
+#[derive(Clone, Copy, Debug)]
+pub struct RetryRules {
+    /// The first pause; each further one is twice as long as the last.
+    pub backoff_min: Duration,
+    /// The longest pause, unless Retry-After asks for a longer one.
+    pub backoff_max: Duration,
+    /// Whether to send again after 429 (Prometheus' `retry_on_http_429`); otherwise the request is given up.
+    pub retry_429: bool,
+    /// No attempt begins after this time from the first one on.
+    pub give_up_after: Duration,
+    /// Attempts at most.
+    pub attempts_max: u32,
+}
+
+impl Default for RetryRules {
+    /// Prometheus' pauses; 429 is tried again, for a minute at most.
+    fn default() -> Self {
+        Self {
+            backoff_min: BACKOFF_MIN,
+            backoff_max: BACKOFF_MAX,
+            retry_429: true,
+            give_up_after: Duration::from_secs(60),
+            attempts_max: 10_000,
+        }
+    }
+}
+
+/// What follows from an attempt, where attempts end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Next {
+    /// The request is settled.
+    Done(Settled),
+    /// It is sent again.
+    Again {
+        /// After this pause.
+        after: Duration,
+    },
+}
+
+/// The attempts of one request.
+#[derive(Clone, Debug)]
+pub(crate) struct Attempts {
+    rules: RetryRules,
+    backoff: Backoff,
+    made: u32,
+    doubtful: u32,
+}
+
+impl Attempts {
+    /// Before the first.
+    pub(crate) fn new(rules: RetryRules) -> Self {
+        let retry = Retry::Prometheus { on_429: rules.retry_429 };
+        let backoff = Backoff::within(retry, rules.backoff_min, rules.backoff_max);
+        Self { rules, backoff, made: 0, doubtful: 0 }
+    }
+
+    /// What to do after an attempt; `elapsed` is the time since the first began.
+    pub(crate) fn judge(&mut self, attempt: Attempt, elapsed: Duration) -> Next {
+        self.made = self.made.saturating_add(1);
+        let pause = match self.backoff.react(attempt) {
+            Reaction::Acknowledged => return Next::Done(Settled::Acknowledged),
+            Reaction::Dropped if !attempt.is_limited() => return Next::Done(Settled::Refused),
+            Reaction::Dropped => None,
+            Reaction::Again(pause) => Some(pause),
+        };
+        // Other than a single tenant's, a request that was limited may be stored in part.
+        self.doubtful += u32::from(attempt.is_doubtful() || attempt.is_limited());
+        let in_time = |after: &Duration| elapsed.saturating_add(*after) <= self.rules.give_up_after;
+        match pause.filter(in_time) {
+            Some(after) if self.made < self.rules.attempts_max => Next::Again { after },
+            _ => Next::Done(Settled::Unknown),
+        }
+    }
+
+    /// How many attempts so far may have been stored though nobody said so.
+    pub(crate) fn doubtful(&self) -> u32 {
+        self.doubtful
     }
 }
 
 /// How long a Retry-After asks to wait (RFC 9110, section 10.2.3): seconds, or a date. None where it is neither, or a date
 /// that is past.
-pub(super) fn retry_after(value: &str, now: SystemTime) -> Option<Duration> {
+pub(crate) fn retry_after(value: &str, now: SystemTime) -> Option<Duration> {
     if let Ok(seconds) = value.trim().parse() {
         return Some(Duration::from_secs(seconds));
     }
-    httpdate::parse_http_date(value).ok()?.duration_since(now).ok()
+    httpdate::parse_http_date(value.trim()).ok()?.duration_since(now).ok()
 }
 
 #[cfg(test)]
@@ -182,5 +279,52 @@ mod tests {
         assert_eq!(seconds("Sun, 06 Nov 1994 08:49:27 GMT"), None, "past");
         assert_eq!(seconds("-3"), None);
         assert_eq!(seconds("soon"), None);
+    }
+
+    const RULES: RetryRules = RetryRules {
+        backoff_min: Duration::from_millis(30),
+        backoff_max: Duration::from_millis(200),
+        retry_429: true,
+        give_up_after: Duration::from_secs(60),
+        attempts_max: 100,
+    };
+
+    fn later(ms: u64) -> Next {
+        Next::Again { after: Duration::from_millis(ms) }
+    }
+
+    #[test]
+    fn attempts_pause_no_longer_than_their_rules_say_and_count_doubts() {
+        let mut attempts = Attempts::new(RULES);
+        let mut judge = |attempt| attempts.judge(attempt, Duration::ZERO);
+        assert_eq!(
+            [judge(answered(503)), judge(Attempt::Unanswered), judge(Attempt::Unreached)],
+            [30, 60, 120].map(later)
+        );
+        assert_eq!([judge(answered(429)), judge(answered(500))], [later(200), later(200)]);
+        assert_eq!([judge(asked(503, 3)), judge(answered(500))], [later(3000), later(200)]);
+        assert_eq!(judge(answered(204)), Next::Done(Settled::Acknowledged));
+        assert_eq!(attempts.doubtful(), 6, "all but the one that was not sent, and the last");
+    }
+
+    #[test]
+    fn what_is_refused_is_not_sent_again() {
+        for refused in [400, 404, 413, 422, 301] {
+            let mut attempts = Attempts::new(RULES);
+            assert_eq!(attempts.judge(answered(refused), Duration::ZERO), Next::Done(Settled::Refused));
+            assert_eq!(attempts.doubtful(), 0);
+        }
+        let mut attempts = Attempts::new(RetryRules { retry_429: false, ..RULES });
+        assert_eq!(attempts.judge(answered(429), Duration::ZERO), Next::Done(Settled::Unknown));
+        assert_eq!(attempts.doubtful(), 1, "a part of it may be stored");
+    }
+
+    #[test]
+    fn attempts_end() {
+        let late = Duration::from_millis(59_971);
+        assert_eq!(Attempts::new(RULES).judge(answered(503), late), Next::Done(Settled::Unknown));
+        let mut attempts = Attempts::new(RetryRules { attempts_max: 2, ..RULES });
+        assert_eq!(attempts.judge(answered(503), Duration::ZERO), later(30));
+        assert_eq!(attempts.judge(answered(503), Duration::ZERO), Next::Done(Settled::Unknown));
     }
 }
