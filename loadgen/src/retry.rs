@@ -8,7 +8,7 @@
 
 use std::time::{Duration, SystemTime};
 
-use crate::journal::Settled;
+use crate::journal::{Doubts, Settled};
 
 /// Prometheus' `min_backoff`.
 const BACKOFF_MIN: Duration = Duration::from_millis(30);
@@ -156,7 +156,7 @@ pub(crate) struct Attempts {
     rules: RetryRules,
     backoff: Backoff,
     made: u32,
-    doubtful: u32,
+    doubtful: Doubts,
 }
 
 impl Attempts {
@@ -164,7 +164,7 @@ impl Attempts {
     pub(crate) fn new(rules: RetryRules) -> Self {
         let retry = Retry::Prometheus { on_429: rules.retry_429 };
         let backoff = Backoff::within(retry, rules.backoff_min, rules.backoff_max);
-        Self { rules, backoff, made: 0, doubtful: 0 }
+        Self { rules, backoff, made: 0, doubtful: Doubts::default() }
     }
 
     /// What to do after an attempt; `elapsed` is the time since the first began.
@@ -177,7 +177,10 @@ impl Attempts {
             Reaction::Again(pause) => Some(pause),
         };
         // Other than a single tenant's, a request that was limited may be stored in part.
-        self.doubtful += u32::from(attempt.is_doubtful() || attempt.is_limited());
+        let is_doubtful = attempt.is_doubtful() || attempt.is_limited();
+        let doubtful =
+            if attempt.is_answered() { &mut self.doubtful.answered } else { &mut self.doubtful.unanswered };
+        *doubtful += u32::from(is_doubtful);
         let in_time = |after: &Duration| elapsed.saturating_add(*after) <= self.rules.give_up_after;
         match pause.filter(in_time) {
             Some(after) if self.made < self.rules.attempts_max => Next::Again { after },
@@ -186,7 +189,7 @@ impl Attempts {
     }
 
     /// How many attempts so far may have been stored though nobody said so.
-    pub(crate) fn doubtful(&self) -> u32 {
+    pub(crate) fn doubtful(&self) -> Doubts {
         self.doubtful
     }
 }
@@ -304,7 +307,8 @@ mod tests {
         assert_eq!([judge(answered(429)), judge(answered(500))], [later(200), later(200)]);
         assert_eq!([judge(asked(503, 3)), judge(answered(500))], [later(3000), later(200)]);
         assert_eq!(judge(answered(204)), Next::Done(Settled::Acknowledged));
-        assert_eq!(attempts.doubtful(), 6, "all but the one that was not sent, and the last");
+        let doubtful = Doubts { answered: 5, unanswered: 1 };
+        assert_eq!(attempts.doubtful(), doubtful, "all but the one that was not sent, and the last");
     }
 
     #[test]
@@ -312,11 +316,11 @@ mod tests {
         for refused in [400, 404, 413, 422, 301] {
             let mut attempts = Attempts::new(RULES);
             assert_eq!(attempts.judge(answered(refused), Duration::ZERO), Next::Done(Settled::Refused));
-            assert_eq!(attempts.doubtful(), 0);
+            assert_eq!(attempts.doubtful(), Doubts::default());
         }
         let mut attempts = Attempts::new(RetryRules { retry_429: false, ..RULES });
         assert_eq!(attempts.judge(answered(429), Duration::ZERO), Next::Done(Settled::Unknown));
-        assert_eq!(attempts.doubtful(), 1, "a part of it may be stored");
+        assert_eq!(attempts.doubtful().all(), 1, "a part of it may be stored");
     }
 
     #[test]

@@ -137,9 +137,13 @@ fn report(counts: &Counts, audit: &Audit, elapsed: Duration) -> String {
 }
 
 /// What the rules of remote write allow, and what is said of it.
-fn lawful(audit: &Audit) -> [(&'static str, &Finding); 3] {
+fn lawful(audit: &Audit) -> [(&'static str, &Finding); 4] {
     [
-        ("stored again, lawfully: of requests without a clear answer", &audit.duplicated_lawfully),
+        ("stored again, lawfully: nobody could know that they were stored", &audit.duplicated_as_unknown),
+        (
+            "stored again, lawfully: their requests failed in another part and were sent again",
+            &audit.duplicated_with_others,
+        ),
         ("stored late, lawfully: of requests without a clear answer", &audit.reordered_lawfully),
         (
             "stored though their requests were refused: lawful where other parts of them were",

@@ -282,7 +282,7 @@ impl<'a> Connection<'a> {
         }
         let tenant = counted.tenant.clone();
         if reply.stores() {
-            self.store(counted, &reply.storing);
+            self.store(counted, &reply);
         } else if let Some(count) = self.shared.state().counts.tenants.get_mut(&tenant) {
             count.refused += 1;
         }
@@ -290,9 +290,20 @@ impl<'a> Connection<'a> {
         reply
     }
 
+    /// Whether the peer is still there to hear an answer. Who stopped waiting has closed the connection.
+    fn is_heard(&self) -> bool {
+        let mut fds = [PollFd::new(&self.stream, PollFlags::RDHUP)];
+        let polled = poll(&mut fds, Some(&Timespec { tv_sec: 0, tv_nsec: 0 }));
+        let [fd] = &fds;
+        polled.is_ok() && fd.revents().is_empty()
+    }
+
     /// Stores a request in the way that its script says.
-    fn store(&self, counted: Counted, storing: &Storing) {
+    fn store(&self, counted: Counted, reply: &Reply) {
+        // Only an account wants to know, and asking costs a system call.
+        let is_told = self.shared.store.keeps_account() && reply.is_success() && self.is_heard();
         let delivery = |counted: Counted| Delivery {
+            is_told,
             tenant: counted.tenant,
             count: TenantCount {
                 misplaced: counted.misplaced,
@@ -302,7 +313,7 @@ impl<'a> Connection<'a> {
             },
             decoded: self.shared.store.decode(&self.inflated),
         };
-        match storing {
+        match &reply.storing {
             Storing::Once => self.shared.store(&delivery(counted), self.id),
             Storing::Twice => {
                 let delivery = delivery(counted);
