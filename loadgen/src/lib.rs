@@ -24,6 +24,7 @@
 pub mod account;
 pub mod audit;
 mod catalogue;
+pub mod chaos;
 pub mod client;
 pub mod duration;
 pub mod fleet;
