@@ -1,8 +1,10 @@
 //! The commands: what a person types, and what a person reads.
 
 mod args;
+mod chaos;
 mod demo;
 mod send;
+mod server;
 mod sink;
 mod text;
 mod verify;
@@ -24,6 +26,7 @@ pub(crate) fn run() -> ExitCode {
         Command::Sink(args) => sink::run(&args),
         Command::Verify(args) => verify::run(&args),
         Command::Demo(args) => demo::run(&args),
+        Command::Chaos(args) => chaos::run(&args),
         Command::Server { args } => return demo::serve(args),
     };
     match done {

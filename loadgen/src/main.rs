@@ -1,4 +1,4 @@
-//! `loadgen send`, `loadgen sink`, `loadgen verify`, `loadgen demo`.
+//! `loadgen send`, `loadgen sink`, `loadgen verify`, `loadgen demo`, `loadgen chaos`.
 
 mod command;
 

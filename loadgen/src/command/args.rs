@@ -39,7 +39,17 @@ pub(crate) enum Command {
     Verify(Box<VerifyArgs>),
     /// Shows a server, a sink and senders at work for ten seconds, and proves that every sample arrived
     Demo(DemoArgs),
-    /// The demo's server
+    /// Puts a server through a bad day, drawn from a seed, and finds whatever acknowledged sample did not survive it
+    ///
+    /// Senders send as Prometheus does, again and again where it does. Their upstream is slow, refuses, resets, stalls, stores and says
+    /// otherwise, and is restarted; the server is reloaded, handed over to a successor, and killed. Then all is mended, and what is
+    /// stored is held against what was acknowledged.
+    ///
+    /// Exits with 1 when anything acknowledged is lost, misplaced, reordered or damaged, or stored twice for no reason; when a
+    /// request does not come through though all is mended; and when the server does not start or end as it should. The same seed plans
+    /// the same troubles at the same times.
+    Chaos(ChaosArgs),
+    /// The demo's server, and that of chaos
     #[command(hide = true, disable_help_flag = true)]
     Server {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
@@ -245,6 +255,50 @@ pub(crate) struct DemoArgs {
     pub(crate) senders: u16,
 }
 
+#[derive(Debug, clap::Args)]
+pub(crate) struct ChaosArgs {
+    /// What the troubles are drawn from; another one each time, and told, if not given
+    #[arg(long)]
+    pub(crate) seed: Option<u64>,
+    /// How long there are troubles; at most 30, as the account of all that went wrong is kept in memory
+    #[arg(long, default_value_t = 1.0, value_parser = minutes)]
+    pub(crate) minutes: f64,
+    /// The server's driver; its own choice if not given
+    #[arg(long, value_enum)]
+    pub(crate) driver: Option<DriverKind>,
+    /// The server's program; the one that is built into this one if not given
+    #[arg(long, value_name = "PATH")]
+    pub(crate) server: Option<PathBuf>,
+    /// Write all that came of it, and the troubles' times, to FILE as JSON
+    #[arg(long, value_name = "FILE")]
+    pub(crate) json: Option<PathBuf>,
+    /// Have the upstream do this to every fiftieth request, too: then the run must fail
+    #[arg(long, value_enum)]
+    pub(crate) steal: Option<Theft>,
+}
+
+/// What the server does its input and output with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum DriverKind {
+    #[value(name = "io_uring")]
+    IoUring,
+    #[value(name = "epoll")]
+    Epoll,
+}
+
+/// What no honest upstream does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Theft {
+    /// Acknowledge, and not store
+    Lose,
+    /// Store twice
+    Duplicate,
+    /// Store under another tenant
+    Misplace,
+    /// Store after the next request
+    Reorder,
+}
+
 /// Names that a platform team would find familiar, and how uneven such teams are.
 const DEMO_TENANTS: &[(&str, u32)] = &[
     ("payments", 34),
@@ -258,6 +312,9 @@ const DEMO_TENANTS: &[(&str, u32)] = &[
     ("marketing", 4),
     ("data-platform", 3),
 ];
+
+/// An hour of troubles could fill the sink's account.
+const CHAOS_MINUTES_MAX: f64 = 30.0;
 
 /// Most tenants that can be asked for: what a body of a few thousand series can still give a share to, in turns.
 const TENANTS_MAX: usize = 100_000;
@@ -314,6 +371,14 @@ fn positive(text: &str) -> Result<f64, String> {
         .ok()
         .filter(|number: &f64| number.is_finite() && *number > 0.0)
         .ok_or_else(|| format!("`{text}` is no number above 0"))
+}
+
+fn minutes(text: &str) -> Result<f64, String> {
+    let minutes = positive(text)?;
+    if minutes > CHAOS_MINUTES_MAX {
+        return Err(format!("there can be {CHAOS_MINUTES_MAX} minutes at most"));
+    }
+    Ok(minutes)
 }
 
 fn header(text: &str) -> Result<(String, String), String> {

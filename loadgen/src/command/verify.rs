@@ -137,7 +137,7 @@ fn report(counts: &Counts, audit: &Audit, elapsed: Duration) -> String {
 }
 
 /// What the rules of remote write allow, and what is said of it.
-fn lawful(audit: &Audit) -> [(&'static str, &Finding); 4] {
+pub(crate) fn lawful(audit: &Audit) -> [(&'static str, &Finding); 4] {
     [
         ("stored again, lawfully: nobody could know that they were stored", &audit.duplicated_as_unknown),
         (
@@ -153,7 +153,7 @@ fn lawful(audit: &Audit) -> [(&'static str, &Finding); 4] {
 }
 
 /// What is wrong, with examples.
-fn faults(audit: &Audit) -> Vec<(&'static str, String)> {
+pub(crate) fn faults(audit: &Audit) -> Vec<(&'static str, String)> {
     let mut lines = Vec::new();
     for (name, finding) in audit.faults() {
         if finding.samples == 0 {
@@ -173,13 +173,13 @@ fn faults(audit: &Audit) -> Vec<(&'static str, String)> {
     lines
 }
 
-fn answers(counts: &Counts) -> String {
+pub(crate) fn answers(counts: &Counts) -> String {
     let told = |(&status, &count): (&u16, &u64)| format!("{}: {}", status_name(status), grouped(count));
     let all: Vec<String> = counts.statuses.iter().map(told).collect();
     if all.is_empty() { "none".to_owned() } else { all.join(", ") }
 }
 
-fn status_name(status: u16) -> String {
+pub(crate) fn status_name(status: u16) -> String {
     if status == 0 { "no answer".to_owned() } else { status.to_string() }
 }
 
