@@ -261,3 +261,25 @@ fn what_is_stored_after_its_sender_hung_up_is_untold() {
     let untold: u64 = tracks.flat_map(|track| track.untold.values()).map(|&copies| u64::from(copies)).sum();
     assert_eq!(untold, all_stored);
 }
+
+/// Attempts that nobody waits for any more sit in a stalled upstream, or in the sockets of a killed server; their requests are sent again and
+/// settled, and later ones with them. Then the old attempts arrive.
+#[test]
+fn what_arrives_after_its_sender_went_on_is_lawful_and_told_apart() {
+    let sink = start(faults("rules:\n- {to: 200ms, latency: 600ms}"));
+    let mut config = config(&sink);
+    config.timeout = Duration::from_millis(50);
+    let bounds = Bounds { duration: Duration::from_secs(60), requests: Some(REQUESTS) };
+    let (journal, counts) = send(&config, RUN, SENDERS, bounds, &AtomicBool::new(false)).unwrap();
+    while sink.snapshot().total().stored.samples < counts.attempts * u64::from(SERIES) {
+        std::thread::yield_now();
+    }
+    let audit = Audit::new(&journal, &sink.account().unwrap(), "");
+    assert!(audit.holds(), "{audit:?}");
+    let late = (counts.attempts - counts.requests) * u64::from(SERIES);
+    assert!(late > 0);
+    assert_eq!(audit.duplicated_as_unknown.samples, late);
+    // Of one request there may be several old attempts.
+    assert!((1..=late).contains(&audit.reordered_lawfully.samples), "{:?}", audit.reordered_lawfully);
+    assert_eq!((audit.duplicated_with_others.samples, audit.stored), (0, SAMPLES));
+}

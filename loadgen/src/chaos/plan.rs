@@ -120,7 +120,7 @@ impl Trouble {
             Self::HalfOpen | Self::Stall => (5, 40),
             Self::Refused | Self::TooLarge => (5, 40),
             Self::Lie => (10, 50),
-            _ => (20, 100),
+            _ => (10, 70),
         }
     }
 

@@ -106,7 +106,7 @@ fn crowds(url: &Url, tenants: &[String]) -> [Crowd; 2] {
         retry: RetryRules { backoff_max: BACKOFF_MAX, give_up_after: GIVE_UP_AFTER, ..RetryRules::default() },
     };
     [
-        Crowd { senders: 12, config: config(3, 4, 40) },
+        Crowd { senders: 20, config: config(3, 4, 30) },
         Crowd { senders: 2, config: config(usize::MAX, 60, 200) },
     ]
 }
