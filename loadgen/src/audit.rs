@@ -86,6 +86,8 @@ pub struct Audit {
     pub duplicated_as_unknown: Finding,
     /// Lawful: stored more than once, as their requests failed in another part and were sent again whole.
     pub duplicated_with_others: Finding,
+    /// Lawful: the same, but sent again over another connection: perhaps to another server, which could not know what was stored.
+    pub duplicated_elsewhere: Finding,
     /// Lawful: stored after a later one, as an attempt was doubtful or the copy untold.
     pub reordered_lawfully: Finding,
     /// Lawful where requests hold several tenants, or are split: refused, and stored.
@@ -169,6 +171,7 @@ impl Audit {
                 (&mut self.duplicated, copies.unlawful),
                 (&mut self.duplicated_as_unknown, copies.unknown),
                 (&mut self.duplicated_with_others, copies.with_others),
+                (&mut self.duplicated_elsewhere, copies.elsewhere),
             ] {
                 let at = (count > 0).then_some(sequence).into_iter();
                 finding.note(u64::from(count), at, |at| example(at, None));
@@ -236,6 +239,8 @@ struct Copies {
     unknown: u32,
     /// Because its request failed in another part.
     with_others: u32,
+    /// For the same reason, and it was sent again over another connection.
+    elsewhere: u32,
 }
 
 impl Copies {
@@ -245,8 +250,10 @@ impl Copies {
         let told_max = entries.again_max(sequence).saturating_add(1);
         let unlawful = copies.saturating_sub(untold).saturating_sub(told_max).min(again);
         let lawful = again - unlawful;
-        let unknown = lawful.min(untold.saturating_add(entries.doubtful(sequence).unanswered));
-        Self { unlawful, unknown, with_others: lawful - unknown }
+        let doubtful = entries.doubtful(sequence);
+        let unknown = lawful.min(untold.saturating_add(doubtful.unanswered));
+        let elsewhere = (lawful - unknown).min(doubtful.answered_elsewhere);
+        Self { unlawful, unknown, with_others: lawful - unknown - elsewhere, elsewhere }
     }
 }
 
@@ -303,7 +310,7 @@ mod tests {
         for sequence in 0..5 {
             match settle.iter().find(|(at, ..)| *at == sequence) {
                 Some(&(_, settled, unanswered)) => {
-                    entries.settle(sequence, settled, Doubts { answered: 0, unanswered });
+                    entries.settle(sequence, settled, Doubts { unanswered, ..Doubts::default() });
                 }
                 None => entries.settle(sequence, Settled::Acknowledged, Doubts::default()),
             }
@@ -338,6 +345,7 @@ mod tests {
         let lawful = [
             ("duplicated as unknown", &audit.duplicated_as_unknown),
             ("duplicated with others", &audit.duplicated_with_others),
+            ("duplicated elsewhere", &audit.duplicated_elsewhere),
             ("reordered lawfully", &audit.reordered_lawfully),
             ("though refused", &audit.stored_though_refused),
         ];
@@ -409,20 +417,22 @@ mod tests {
 
     #[test]
     fn a_request_that_failed_in_another_part_explains_copies_of_this_one() {
-        let journal = |answered, unanswered| {
+        let journal = |answered, answered_elsewhere, unanswered| {
             let mut entries = Entries::new(2);
-            entries.settle(0, Settled::Acknowledged, Doubts { answered, unanswered });
+            let doubtful = Doubts { answered, answered_elsewhere, unanswered };
+            entries.settle(0, Settled::Acknowledged, doubtful);
             let mut journal = Journal::default();
             journal.add(SENDER, "a", entries);
             journal
         };
         let found =
             |journal: &Journal, copies| found(&Audit::new(journal, &account(&ALL[..1].repeat(copies)), "p-"));
-        assert_eq!(found(&journal(2, 0), 3), [("duplicated with others", 4)]);
+        assert_eq!(found(&journal(2, 0, 0), 3), [("duplicated with others", 4)]);
         assert_eq!(
-            found(&journal(1, 1), 4),
+            found(&journal(1, 0, 1), 4),
             [("duplicated", 2), ("duplicated as unknown", 2), ("duplicated with others", 2)]
         );
+        assert_eq!(found(&journal(1, 2, 0), 4), [("duplicated with others", 2), ("duplicated elsewhere", 4)]);
     }
 
     #[test]

@@ -42,15 +42,17 @@ pub struct Entries {
 pub struct Doubts {
     /// Those that were answered: of a request that is split, something failed, and all else may be stored.
     pub answered: u32,
+    /// The same, but the request was sent again over another connection: perhaps to another server, which knows nothing of the first.
+    pub answered_elsewhere: u32,
     /// Those without an answer: nothing is known.
     pub unanswered: u32,
 }
 
 impl Doubts {
-    /// Both together.
+    /// All together.
     #[must_use]
     pub fn all(self) -> u32 {
-        self.answered.saturating_add(self.unanswered)
+        self.answered.saturating_add(self.answered_elsewhere).saturating_add(self.unanswered)
     }
 }
 

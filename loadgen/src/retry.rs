@@ -157,6 +157,8 @@ pub(crate) struct Attempts {
     backoff: Backoff,
     made: u32,
     doubtful: Doubts,
+    /// Whether the last one was answered, and yet may be stored.
+    is_last_answered: bool,
 }
 
 impl Attempts {
@@ -164,7 +166,7 @@ impl Attempts {
     pub(crate) fn new(rules: RetryRules) -> Self {
         let retry = Retry::Prometheus { on_429: rules.retry_429 };
         let backoff = Backoff::within(retry, rules.backoff_min, rules.backoff_max);
-        Self { rules, backoff, made: 0, doubtful: Doubts::default() }
+        Self { rules, backoff, made: 0, doubtful: Doubts::default(), is_last_answered: false }
     }
 
     /// What to do after an attempt; `elapsed` is the time since the first began.
@@ -178,6 +180,7 @@ impl Attempts {
         };
         // Other than a single tenant's, a request that was limited may be stored in part.
         let is_doubtful = attempt.is_doubtful() || attempt.is_limited();
+        self.is_last_answered = is_doubtful && attempt.is_answered();
         let doubtful =
             if attempt.is_answered() { &mut self.doubtful.answered } else { &mut self.doubtful.unanswered };
         *doubtful += u32::from(is_doubtful);
@@ -185,6 +188,14 @@ impl Attempts {
         match pause.filter(in_time) {
             Some(after) if self.made < self.rules.attempts_max => Next::Again { after },
             _ => Next::Done(Settled::Unknown),
+        }
+    }
+
+    /// Notes that the next attempt goes over another connection than the last.
+    pub(crate) fn reconnect(&mut self) {
+        if std::mem::take(&mut self.is_last_answered) {
+            self.doubtful.answered -= 1;
+            self.doubtful.answered_elsewhere += 1;
         }
     }
 
@@ -307,8 +318,23 @@ mod tests {
         assert_eq!([judge(answered(429)), judge(answered(500))], [later(200), later(200)]);
         assert_eq!([judge(asked(503, 3)), judge(answered(500))], [later(3000), later(200)]);
         assert_eq!(judge(answered(204)), Next::Done(Settled::Acknowledged));
-        let doubtful = Doubts { answered: 5, unanswered: 1 };
+        let doubtful = Doubts { answered: 5, unanswered: 1, ..Doubts::default() };
         assert_eq!(attempts.doubtful(), doubtful, "all but the one that was not sent, and the last");
+    }
+
+    #[test]
+    fn an_answered_attempt_before_a_new_connection_is_counted_apart() {
+        let mut attempts = Attempts::new(RULES);
+        attempts.reconnect();
+        for attempt in [answered(503), answered(503), Attempt::Unreached, Attempt::Unanswered, answered(429)]
+        {
+            attempts.judge(attempt, Duration::ZERO);
+            // The first two share a connection.
+            if attempts.made != 1 {
+                attempts.reconnect();
+            }
+        }
+        assert_eq!(attempts.doubtful(), Doubts { answered: 1, answered_elsewhere: 2, unanswered: 1 });
     }
 
     #[test]

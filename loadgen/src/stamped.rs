@@ -171,6 +171,9 @@ impl<'a> Sender<'a> {
         let begun = Instant::now();
         let mut attempts = Attempts::new(self.config.retry);
         let settled = loop {
+            if !self.client.is_connected() {
+                attempts.reconnect();
+            }
             match attempts.judge(self.attempt(&message), begun.elapsed()) {
                 Next::Done(settled) => break settled,
                 Next::Again { after } if nap(after, stop) => {}

@@ -38,6 +38,7 @@ impl Proof {
         let lawful = [
             ("duplicated as unknown", &audit.duplicated_as_unknown),
             ("duplicated with others", &audit.duplicated_with_others),
+            ("duplicated elsewhere", &audit.duplicated_elsewhere),
             ("reordered lawfully", &audit.reordered_lawfully),
             ("though refused", &audit.stored_though_refused),
         ];

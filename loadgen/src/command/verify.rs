@@ -137,12 +137,16 @@ fn report(counts: &Counts, audit: &Audit, elapsed: Duration) -> String {
 }
 
 /// What the rules of remote write allow, and what is said of it.
-pub(crate) fn lawful(audit: &Audit) -> [(&'static str, &Finding); 4] {
+pub(crate) fn lawful(audit: &Audit) -> [(&'static str, &Finding); 5] {
     [
         ("stored again, lawfully: nobody could know that they were stored", &audit.duplicated_as_unknown),
         (
             "stored again, lawfully: their requests failed in another part and were sent again",
             &audit.duplicated_with_others,
+        ),
+        (
+            "stored again, lawfully: the same, over another connection and perhaps by another server",
+            &audit.duplicated_elsewhere,
         ),
         ("stored late, lawfully: of requests without a clear answer", &audit.reordered_lawfully),
         (
