@@ -64,6 +64,8 @@ fn tenant_rules(label_remove: bool) -> TenantRules {
         id_rules: IdRules::Mimir,
         on_missing: Policy::Reject,
         on_invalid: Policy::Reject,
+        map: None,
+        allow: None,
     }
 }
 
@@ -112,7 +114,8 @@ fn inflate(group: &mut Group<'_>, tenants: usize, block: &Bytes) {
 
 fn scan(group: &mut Group<'_>, tenants: usize, stored: &Bytes, label_remove: bool) {
     let tenant = tenant_rules(label_remove);
-    let rules = SplitRules { tenant: &tenant, metadata: false, ha: None, limits: LIMITS };
+    let rules =
+        SplitRules { tenant: &tenant, metadata: false, ha: None, loki_label_remove: false, limits: LIMITS };
     let mut splitter = Splitter::new();
     group.bench_function(BenchmarkId::new(named("scan", label_remove), tenants), |b| {
         b.iter(|| splitter.scan(Body::snappy_v1(stored.clone()), &rules, None).expect("scans"));
@@ -122,7 +125,8 @@ fn scan(group: &mut Group<'_>, tenants: usize, stored: &Bytes, label_remove: boo
 /// Splitting and deflating alone: the clock stands still while the request is scanned.
 fn split(group: &mut Group<'_>, tenants: usize, stored: &Bytes, label_remove: bool) {
     let tenant = tenant_rules(label_remove);
-    let rules = SplitRules { tenant: &tenant, metadata: false, ha: None, limits: LIMITS };
+    let rules =
+        SplitRules { tenant: &tenant, metadata: false, ha: None, loki_label_remove: false, limits: LIMITS };
     let mut splitter = Splitter::new();
     group.bench_function(BenchmarkId::new(named("split+deflate", label_remove), tenants), |b| {
         b.iter_custom(|iterations| {
@@ -141,7 +145,8 @@ fn split(group: &mut Group<'_>, tenants: usize, stored: &Bytes, label_remove: bo
 /// From the body that came in to the parts that go out.
 fn whole(group: &mut Group<'_>, tenants: usize, block: &Bytes, label_remove: bool) {
     let tenant = tenant_rules(label_remove);
-    let rules = SplitRules { tenant: &tenant, metadata: false, ha: None, limits: LIMITS };
+    let rules =
+        SplitRules { tenant: &tenant, metadata: false, ha: None, loki_label_remove: false, limits: LIMITS };
     let mut splitter = Splitter::new();
     group.bench_function(BenchmarkId::new(named("whole", label_remove), tenants), |b| {
         b.iter(|| {

@@ -26,6 +26,7 @@ mod mistake;
 pub mod plan;
 mod source;
 mod target;
+mod tenant_map;
 mod value;
 mod yaml;
 
@@ -42,6 +43,7 @@ use self::mistake::{Mistake, Origin};
 pub use self::plan::{Limits, Merge, Plan, Secret};
 use self::source::Sources;
 pub use self::target::Target;
+pub use self::tenant_map::read_tenant_map;
 pub use self::value::Driver;
 use self::value::{ByteSize, IdRulesChoice, Value};
 use crate::limits::CONFIG_FILE_BYTES_MAX;
@@ -405,10 +407,11 @@ keys! {
         "What drives the sockets. auto: io_uring where the kernel allows it, else epoll; io_uring: that or \
          no start; epoll: always epoll.",
         "Set it to epoll when a kernel's io_uring misbehaves.";
-    merge_inflight_max: usize = 2, "merge.inflight_max",
-        Zero::Refused("must be at least 1; the default is 2"),
-        "Requests of one tenant on their way at once; what comes in meanwhile waits, and is sent as one.",
-        "Lower it for fewer and larger requests, raise it when the upstream is far away.";
+    merge_inflight_max: usize = 1, "merge.inflight_max",
+        Zero::Refused("must be at least 1; the default is 1"),
+        "Requests of one tenant on their way at once; what comes in meanwhile waits, and is sent as one. Full \
+         ones do not wait.",
+        "Raise it when the upstream is far away and has requests to spare.";
     merge_linger: Duration = Duration::ZERO, "merge.linger", Zero::Means("0s: nothing waits without need."),
         "How long a tenant's data waits for more to be sent with it.",
         "Set it, to some milliseconds, when the upstream suffers from many small requests.";
@@ -430,6 +433,14 @@ keys! {
         Zero::Means("Empty, both: there are no HA pairs."),
         "The label that names the replica within its pair.",
         "Set it together with merge.ha_cluster_label.";
+    receipts_keep: Duration = Duration::from_secs(300), "receipts.keep", Zero::Means("0s: none are kept."),
+        "When a request fails for some of its tenants, the parts of the others are remembered for so long: a \
+         retry sends only what is missing.",
+        "Raise it when senders come back later than that, for example because the upstream says so.";
+    receipts_bytes_max: ByteSize = ByteSize(16 << 20), "receipts.bytes_max",
+        Zero::Refused("must be at least 1; the default is 16Mi"),
+        "Memory for that, for the process; past it the oldest are forgotten.",
+        "Raise it when tens of thousands of parts a minute belong to requests that fail.";
     limits_head_bytes_max: ByteSize = ByteSize(16 << 10), "limits.head_bytes_max",
         Zero::Refused("must be at least 1Ki; the default is 16Ki"),
         "The largest request line with its headers; past it the answer is 431.",
@@ -446,6 +457,11 @@ keys! {
         Zero::Refused("must be at least 1; the default is 512Mi"),
         "Bytes of all requests in work; past it new ones get 503 with Retry-After.",
         "Set it to about half of the memory that the process may use.";
+    limits_tenant_share_percent: usize = 50, "limits.tenant_share_percent",
+        Zero::Refused("must be 1 to 100; the default is 50"),
+        "Of concurrency and of limits.in_flight_bytes_max, how much the parts of one tenant may take; what comes \
+         past it fails with 503, for that tenant alone.",
+        "Lower it where many tenants share the server, set it to 100 where there is only one.";
     limits_connections_max: usize = 0, "limits.connections_max",
         Zero::Means("0: as many as the limit of open files leaves."),
         "Senders' connections at once; past it new ones have to wait or are closed.",
@@ -641,7 +657,7 @@ mod tests {
             told,
             [
                 "f.yml:1: resolve_interval: must be more than 0; write it like 10s",
-                "f.yml:3: merge.inflight_max: must be at least 1; the default is 2",
+                "f.yml:3: merge.inflight_max: must be at least 1; the default is 1",
                 "f.yml:4: merge.fragments_max: must be at least 1, which means never to merge; the default is 64",
                 "f.yml:6: limits.body_bytes_max: must be at least 1; the default is 8Mi",
                 "CT_LIMITS_TENANTS_MAX (environment): limits.tenants_max: must be at least 1; the default is 10000",

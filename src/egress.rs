@@ -12,7 +12,10 @@
 pub mod client;
 pub mod lane;
 pub mod permits;
+mod pieces;
 pub mod pool;
+pub mod receipts;
 pub mod request;
 pub mod resolve;
+pub mod sizes;
 pub mod writer;

@@ -58,6 +58,17 @@ pub const ZSTD_WINDOW_LOG_MAX: u32 = 23;
 /// it meanwhile. Under load none is, and the probe's system call is saved.
 pub const PROBE_AFTER_IDLE_MILLIS: u64 = 50;
 
+/// Upstream requests of one tenant on their way at a time, when each is as large as merging makes it or can't be merged:
+/// enough to keep an upstream busy over a round trip, and few beside all connections to it.
+pub const FULL_BATCHES_INFLIGHT_MAX: usize = 8;
+
+/// How long an upstream's address that refused a request for its size is not sent another as large: limits are
+/// configuration, which changes in minutes at best.
+pub const SIZE_REMEMBERED_SECS: u64 = 600;
+
+/// What a receipt costs in memory, with its place in two tables, filled to half at worst.
+pub const RECEIPT_BYTES: usize = 256;
+
 /// How often a core closes upstream connections that lay idle for too long, or whose address the upstream's name
 /// no longer has. Each time costs a core that sleeps one wake-up.
 pub const POOL_TIDY_MILLIS: u64 = 5_000;
@@ -118,6 +129,13 @@ pub const TENANT_EXCERPT_BYTES_MAX: usize = 80;
 /// Tenant labels that an error text names; a priority list is rarely longer.
 pub const TENANT_LABELS_NAMED_MAX: usize = 4;
 
+/// Values of tenant labels that are remembered within one request, with what became of them; others are resolved for
+/// each series anew. Requests have few, unless a map makes many values one tenant.
+pub const KNOWN_VALUES_MAX: usize = 16_384;
+
+/// A longer value is not remembered: it can be no ID, and hardly one that a map knows.
+pub const KNOWN_VALUE_BYTES_MAX: usize = 256;
+
 /// Series, metadata entries and unknown fields of one request, together. Prometheus sends 2,000 series; an
 /// empty one takes two bytes, and each costs us some twenty of bookkeeping, so bytes alone are no bound.
 pub const REQUEST_FIELDS_MAX: usize = 1_000_000;
@@ -125,6 +143,9 @@ pub const REQUEST_FIELDS_MAX: usize = 1_000_000;
 /// Unknown scalar fields at the top of a request are copied into every tenant's part; all that is known of
 /// (Cortex' `source`, Mimir's `skip_label_name_validation`) take five bytes.
 pub const REQUEST_SCALARS_BYTES_MAX: usize = 256;
+
+/// What an error text shows of what a JSON parser has to say, which may quote what it found.
+pub const JSON_FAULT_CHARS_MAX: usize = 200;
 
 /// What a splitter keeps of each of its buffers between requests; 2,000 series inflate to half a megabyte.
 pub const SCRATCH_BYTES_MAX: usize = 4 << 20;

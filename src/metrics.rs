@@ -292,6 +292,14 @@ pub struct CoreMetrics {
     pub upstream_bytes: Counter,
     /// From a fragment's request's head to the start of its upstream request, in seconds.
     pub lane_wait: Histogram,
+    /// Pieces sent of parts that the upstream found too large.
+    pub pieces: Counter,
+    /// Parts that were told as delivered by their receipt, and not sent again.
+    pub receipts_used: Counter,
+    /// Receipts kept.
+    pub receipts: PerDestination<Gauge>,
+    /// Parts refused as their tenant had its share.
+    pub over_share: Counter,
     /// Lanes that exist.
     pub lanes: PerDestination<Gauge>,
     /// Fragments that wait in them.
@@ -333,6 +341,10 @@ impl CoreMetrics {
             upstream_idle: PerDestination::default(),
             upstream_bytes: Counter::default(),
             lane_wait: Histogram::new(SECONDS),
+            pieces: Counter::default(),
+            receipts_used: Counter::default(),
+            receipts: PerDestination::default(),
+            over_share: Counter::default(),
             lanes: PerDestination::default(),
             lanes_waiting: PerDestination::default(),
             doorbells_rung: Counter::default(),

@@ -12,3 +12,4 @@ pub mod commons;
 pub mod exchange;
 pub mod fragment;
 pub mod mailbox;
+pub mod receipt;

@@ -18,23 +18,34 @@
 //!
 //! A request that turns out to be one tenant's, with nothing to take out, goes on as the very elements that
 //! came in (*passthrough*).
+//!
+//! A Loki push is treated alike: its streams count as series, its entries as samples.
 #![forbid(unsafe_code)]
 
+mod halve;
+mod loki;
 mod remote_write_v1;
+mod request;
 mod tenants;
 #[cfg(test)]
 mod tests;
+mod unknown;
 
 use bytes::Bytes;
 
 use crate::limits::SCRATCH_BYTES_MAX;
 use crate::tenant::{TenantError, TenantId, TenantRules};
-use crate::wire::inflate::{InflateError, Inflater};
+use crate::wire::inflate::InflateError;
+use crate::wire::loki::json::JsonError;
+use crate::wire::loki::{self as wire_loki, labels};
 use crate::wire::remote_write_v1::Malformed;
 use crate::wire::snappy::Deflater;
 
+pub use halve::halve;
+
 pub use crate::wire::inflate::Compression;
 
+use request::Request;
 use tenants::{Resolver, Tenants};
 
 /// What a request's body says, and in which words. Its parts go on in the same.
@@ -42,6 +53,10 @@ use tenants::{Resolver, Tenants};
 pub enum Protocol {
     /// `prometheus.WriteRequest` (prometheus.io, "Remote-Write 1.0 specification").
     RemoteWriteV1,
+    /// `logproto.PushRequest` (grafana/loki, pkg/push/push.proto). Its series are streams, its samples entries.
+    Loki,
+    /// The same as JSON (Grafana Loki's HTTP API, "Ingest logs"). Parts go on as [`Self::Loki`].
+    LokiJson,
 }
 
 impl Protocol {
@@ -49,13 +64,14 @@ impl Protocol {
     pub fn destination(self) -> Destination {
         match self {
             Self::RemoteWriteV1 => Destination::Metrics,
+            Self::Loki | Self::LokiJson => Destination::Logs,
         }
     }
 
     /// Whether its senders are told how much was written; where the specification doesn't have it, they must not be.
     pub fn tells_written(self) -> bool {
         match self {
-            Self::RemoteWriteV1 => false,
+            Self::RemoteWriteV1 | Self::Loki | Self::LokiJson => false,
         }
     }
 }
@@ -137,6 +153,8 @@ pub struct SplitRules<'a> {
     pub metadata: bool,
     /// Tell replicas apart by these labels; `None` merges them all.
     pub ha: Option<&'a HaLabels>,
+    /// Whether `tenant.label_remove` holds for the labels of Loki's streams, too. Structured metadata is never touched.
+    pub loki_label_remove: bool,
     /// Bounds of one request.
     pub limits: SplitLimits,
 }
@@ -146,39 +164,43 @@ pub struct SplitRules<'a> {
 pub struct Scan {
     /// Parts that [`Splitter::next_part`] will give; none when there is nothing to send.
     pub tenants: usize,
-    /// Series that came in, refused ones included.
+    /// Series or streams that came in, refused ones included.
     pub series: u64,
-    /// Their samples and histograms, refused ones included.
+    /// Their samples and histograms, or their entries, refused ones included.
     pub samples: u64,
     /// Size of the inflated request.
     pub inflated_bytes: usize,
-    /// Series that the policy `drop` leaves out.
+    /// Series that are left out, by the policy `drop` or by the tenants' map.
     pub refused: Refused,
     /// Metadata entries that go nowhere.
     pub metadata_dropped: u64,
-    /// Unknown fields at the top of the request that go nowhere: they cannot be given to one tenant.
+    /// Unknown fields of the request, or of a stream with many tenants, that go nowhere: they cannot be given to one.
     pub unknown_fields_dropped: u64,
     /// One tenant, and the same bytes go on.
     pub passthrough: bool,
 }
 
-/// Series left out because they have no usable tenant.
+/// Series left out because they have no tenant that they could go to.
 #[derive(Clone, PartialEq, Eq, Default, Debug)]
 pub struct Refused {
-    /// Series without a tenant.
+    /// Series without a tenant, and streams with entries without one.
     pub missing: u64,
-    /// Series whose tenant ID is invalid.
+    /// Series whose tenant ID is invalid, and streams with entries of which it is.
     pub invalid: u64,
-    /// The samples and histograms of both.
+    /// The samples, histograms and entries of both.
     pub samples: u64,
     /// Why, for the first of them.
     pub example: Option<String>,
+    /// Series and streams that the tenants' map leaves out. That is no fault: nobody is told.
+    pub dropped: u64,
+    /// The samples, histograms and entries of those.
+    pub dropped_samples: u64,
 }
 
 impl Refused {
     /// Series left out, for whatever reason.
     pub fn series(&self) -> u64 {
-        self.missing + self.invalid
+        self.missing + self.invalid + self.dropped
     }
 }
 
@@ -193,9 +215,9 @@ pub struct Part {
     pub elements: Bytes,
     /// That length: what the elements inflate to.
     pub inflated_bytes: u32,
-    /// Series in it; none when it is metadata only.
+    /// Series or streams in it; none when it is metadata only. A stream with entries of many tenants counts for each.
     pub series: u32,
-    /// Their samples and histograms.
+    /// Their samples and histograms, or their entries.
     pub samples: u32,
     /// With which parts of the same tenant it may share a request.
     pub merge: MergeKey,
@@ -244,9 +266,34 @@ pub enum SplitError {
     /// The inflated body is not a `WriteRequest`.
     #[error(transparent)]
     Malformed(#[from] Malformed),
+    /// The inflated body is not a `PushRequest`.
+    #[error(transparent)]
+    MalformedPush(#[from] wire_loki::Malformed),
+    /// The body is no push in JSON, or too large a one.
+    #[error(transparent)]
+    Json(#[from] JsonError),
+    /// A stream's labels are no labels.
+    #[error("stream {place} ({labels}): malformed labels: {fault}")]
+    Labels {
+        /// Its place in the request, from 1.
+        place: u64,
+        /// Their text, escaped and cut short.
+        labels: String,
+        /// What is wrong with them.
+        fault: labels::Malformed,
+    },
     /// Neither series nor metadata.
     #[error("no timeseries found in the request")]
     Empty,
+    /// A push without streams. Loki answers it with 422.
+    #[error("no streams found in the push")]
+    EmptyPush,
+    /// Streams with entries of many tenants, whose labels each of them would have to get.
+    #[error("the push cannot be split: copies of its streams' labels would take more than {bytes_max} bytes")]
+    TooManyCopies {
+        /// The bound.
+        bytes_max: usize,
+    },
     /// More series, metadata entries and unknown fields than one request may have.
     #[error("the request has more than {fields_max} series and metadata entries")]
     TooManyFields {
@@ -285,12 +332,16 @@ impl SplitError {
         match self {
             Self::Inflate(error) if error.is_too_large() => "too_large",
             Self::Inflate(_) => "bad_compression",
-            Self::Malformed(_) => "bad_protobuf",
-            Self::Empty => "empty",
+            Self::Malformed(_) | Self::MalformedPush(_) => "bad_protobuf",
+            Self::Json(JsonError::TooLarge { .. }) | Self::TooManyCopies { .. } => "too_large",
+            Self::Json(JsonError::Malformed { .. }) => "bad_json",
+            Self::Labels { .. } => "bad_labels",
+            Self::Empty | Self::EmptyPush => "empty",
             Self::TooManyFields { .. } | Self::TooManyScalars { .. } => "too_many_fields",
             Self::TooManyTenants { .. } => "too_many_tenants",
             Self::Tenant { error: TenantError::Missing { .. }, .. } => "missing_tenant",
             Self::Tenant { error: TenantError::Invalid { .. }, .. } => "invalid_tenant",
+            Self::Tenant { error: TenantError::Dropped { .. }, .. } => "dropped_tenant",
         }
     }
 }
@@ -298,18 +349,33 @@ impl SplitError {
 /// Splits one request at a time; keeps its scratch for the next.
 #[derive(Default, Debug)]
 pub struct Splitter {
-    inflater: Inflater,
+    request: Request,
     tenants: Tenants,
     /// Of the request at hand.
     protocol: Option<Protocol>,
     series: remote_write_v1::Found,
+    streams: loki::Found,
+    /// The parts carry fields for the request as a whole.
+    alone: bool,
+    /// All of the request is one tenant's, and goes on as it is.
+    whole: bool,
     /// The elements that came in, when they go on as they are.
-    passthrough: Option<Bytes>,
+    elements: Option<Bytes>,
     /// The tenant whose part comes next.
     next: usize,
     /// What a part is put together in.
     gathered: Vec<u8>,
     deflater: Deflater,
+}
+
+impl Protocol {
+    /// In which words the parts of such a request go on.
+    fn of_parts(self) -> Self {
+        match self {
+            Self::RemoteWriteV1 => self,
+            Self::Loki | Self::LokiJson => Self::Loki,
+        }
+    }
 }
 
 impl Body {
@@ -347,25 +413,30 @@ impl Splitter {
     pub fn next_part(&mut self) -> Option<Part> {
         let slot = self.tenants.slots.get(self.next)?;
         let protocol = self.protocol?;
-        let (elements, inflated_bytes) = match self.passthrough.take() {
-            Some(elements) => (elements, self.inflater.bytes().len()),
+        let inflated = self.request.bytes();
+        let (elements, inflated_bytes) = match self.elements.take() {
+            Some(elements) => (elements, inflated.len()),
+            None if self.whole => (self.deflater.elements(inflated), inflated.len()),
             None => {
                 self.gathered.clear();
-                let (inflated, out) = (self.inflater.bytes(), &mut self.gathered);
+                let out = &mut self.gathered;
                 match protocol {
                     Protocol::RemoteWriteV1 => self.series.gather(inflated, &self.tenants, self.next, out),
+                    Protocol::Loki | Protocol::LokiJson => {
+                        self.streams.gather(inflated, &self.tenants, self.next, out);
+                    }
                 }
                 (self.deflater.elements(&self.gathered), self.gathered.len())
             }
         };
         let part = Part {
             tenant: slot.id.clone(),
-            protocol,
+            protocol: protocol.of_parts(),
             elements,
             inflated_bytes: narrow(inflated_bytes),
             series: slot.series,
             samples: slot.samples,
-            merge: if self.series.alone { MergeKey::Alone } else { slot.merge.clone() },
+            merge: if self.alone { MergeKey::Alone } else { slot.merge.clone() },
         };
         self.next += 1;
         if self.next == self.tenants.slots.len() {
@@ -380,16 +451,26 @@ impl Splitter {
         rules: &SplitRules<'_>,
         source: Option<&str>,
     ) -> Result<Scan, SplitError> {
-        let Body { protocol, compression, bytes } = body;
-        let elements_at = self.inflater.inflate(&bytes, compression, rules.limits.inflated_bytes_max)?;
-        let inflated = self.inflater.bytes();
-        let mut resolver = Resolver::new(rules, source, &mut self.tenants, inflated.len());
-        resolver.elements_can_pass = elements_at.is_some();
-        let scan = match protocol {
-            Protocol::RemoteWriteV1 => remote_write_v1::find(inflated, resolver, &mut self.series)?,
+        let protocol = body.protocol;
+        let elements = self.request.open(body, rules.limits.inflated_bytes_max)?;
+        let inflated = self.request.bytes();
+        let resolver = Resolver::new(rules, source, &mut self.tenants, inflated.len());
+        let mut scan = match protocol {
+            Protocol::RemoteWriteV1 => {
+                let scan = remote_write_v1::find(inflated, resolver, &mut self.series)?;
+                self.alone = self.series.alone;
+                scan
+            }
+            Protocol::Loki | Protocol::LokiJson => {
+                let scan = loki::find(inflated, resolver, &mut self.streams)?;
+                self.alone = self.streams.alone;
+                scan
+            }
         };
         if scan.passthrough {
-            self.passthrough = elements_at.map(|at| bytes.slice(at..));
+            self.whole = true;
+            scan.passthrough = elements.is_some();
+            self.elements = elements;
         }
         self.protocol = Some(protocol);
         Ok(scan)
@@ -397,11 +478,13 @@ impl Splitter {
 
     /// Forgets the request at hand, and gives memory beyond what is kept between requests back.
     fn release(&mut self) {
-        self.inflater.release();
+        self.request.release();
         self.tenants.release();
         self.series.release();
+        self.streams.release();
         self.protocol = None;
-        self.passthrough = None;
+        (self.alone, self.whole) = (false, false);
+        self.elements = None;
         self.next = 0;
         trim(&mut self.gathered);
         self.deflater.release();

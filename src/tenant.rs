@@ -10,11 +10,19 @@
 //!
 //! An empty label is no label (as in Prometheus' own data model): a series that carries the tenant label with
 //! an empty value has no tenant, and falls to the default.
+//!
+//! With a map ([`map`]) a label's value stands for another tenant, or for none at all, and only some may be allowed: both
+//! ask about the ID without its prefix. The default is neither mapped nor asked about: no sender names it, its operator
+//! does. So it may be a tenant that senders are not allowed to name.
 #![forbid(unsafe_code)]
 
-use std::borrow::Borrow;
+pub mod map;
+
+use std::borrow::{Borrow, Cow};
 use std::fmt;
 use std::sync::Arc;
+
+use map::{Mapped, TenantAllow, TenantMap};
 
 use crate::limits::{
     MIMIR_TENANT_BYTES_MAX, TENANT_EXCERPT_BYTES_MAX, TENANT_LABELS_NAMED_MAX, THANOS_TENANT_BYTES_MAX,
@@ -85,8 +93,12 @@ pub struct TenantRules {
     pub id_rules: IdRules,
     /// What becomes of a series without a tenant, when there is no default.
     pub on_missing: Policy,
-    /// What becomes of a series whose tenant ID breaks `id_rules`.
+    /// What becomes of a series whose tenant ID breaks `id_rules`, or is not allowed.
     pub on_invalid: Policy,
+    /// Which tenants the labels' values stand for; without it, and where it has no rule, for themselves.
+    pub map: Option<Arc<TenantMap>>,
+    /// The tenants that labels may name, once mapped; `None` allows all.
+    pub allow: Option<Arc<TenantAllow>>,
 }
 
 impl TenantRules {
@@ -102,15 +114,40 @@ impl TenantRules {
         value: Option<&[u8]>,
         source: Option<&str>,
     ) -> Result<TenantId, Refusal> {
-        let value = self.or_default(value).ok_or(Refusal::Missing)?;
+        let value = self.bare_id(value)?;
         let [prefix, dash] = self.prefix_parts(source);
-        check_parts([prefix.as_bytes(), dash.as_bytes(), value], self.id_rules).map_err(Refusal::Invalid)?;
+        check_parts([prefix.as_bytes(), dash.as_bytes(), &value], self.id_rules).map_err(Refusal::Invalid)?;
         let mut id = String::with_capacity(prefix.len() + dash.len() + value.len());
         id.push_str(prefix);
         id.push_str(dash);
         // Checked above: ASCII, so that each byte is the character of the same number.
         id.extend(value.iter().copied().map(char::from));
         Ok(TenantId(id.into()))
+    }
+
+    /// The ID that `value` gives, still without its prefix, and perhaps breaking `id_rules`.
+    fn bare_id<'a>(&'a self, value: Option<&'a [u8]>) -> Result<Cow<'a, [u8]>, Refusal> {
+        let Some(value) = value.filter(|value| !value.is_empty()) else {
+            return self.default_id().map(Cow::Borrowed).ok_or(Refusal::Missing);
+        };
+        let id = self.mapped(value).ok_or(Refusal::Dropped)?;
+        if id.is_empty() {
+            // A prefix alone is nobody's ID, though it may look like one.
+            return Err(Refusal::Invalid(IdFault::Empty));
+        }
+        match &self.allow {
+            Some(allow) if !allow.allows(&id) => Err(Refusal::Invalid(IdFault::NotAllowed)),
+            _ => Ok(id),
+        }
+    }
+
+    /// What `value` stands for; `None` for nobody.
+    fn mapped<'a>(&'a self, value: &'a [u8]) -> Option<Cow<'a, [u8]>> {
+        match self.map.as_ref().map_or(Mapped::Itself, |map| map.map(value)) {
+            Mapped::Itself => Some(Cow::Borrowed(value)),
+            Mapped::Tenant(id) => Some(id),
+            Mapped::Nobody => None,
+        }
     }
 
     /// The text of a refusal of [`Self::try_resolve`], given the same arguments.
@@ -123,26 +160,22 @@ impl TenantRules {
         let labels = self.names();
         let fault = match refusal {
             Refusal::Missing => return TenantError::Missing { labels },
+            Refusal::Dropped => {
+                return TenantError::Dropped { labels, value: excerpt(value.unwrap_or_default()) };
+            }
             Refusal::Invalid(fault) => fault,
         };
         let [prefix, dash] = self.prefix_parts(source);
         let mut id = [prefix.as_bytes(), dash.as_bytes()].concat();
-        id.extend_from_slice(self.or_default(value).unwrap_or_default());
+        let named = value.filter(|value| !value.is_empty());
+        let bare = named.map_or(self.default_id().map(Cow::Borrowed), |value| self.mapped(value));
+        id.extend_from_slice(&bare.unwrap_or_default());
         TenantError::Invalid { labels, id: excerpt(&id), fault }
     }
 
-    /// `value` if it is not empty, else the default's, if there is one.
-    pub(crate) fn or_default<'a>(&'a self, value: Option<&'a [u8]>) -> Option<&'a [u8]> {
-        value.filter(|value| !value.is_empty()).or(self
-            .default
-            .as_deref()
-            .map(str::as_bytes)
-            .filter(|value| !value.is_empty()))
-    }
-
-    /// Bytes in front of the value in every ID of one request: all its IDs differ only behind them.
-    pub(crate) fn prefix_bytes(&self, source: Option<&str>) -> usize {
-        self.prefix_parts(source).iter().map(|part| part.len()).sum()
+    /// The default tenant's ID, without its prefix.
+    pub(crate) fn default_id(&self) -> Option<&[u8]> {
+        self.default.as_deref().map(str::as_bytes).filter(|id| !id.is_empty())
     }
 
     fn prefix_parts<'a>(&'a self, source: Option<&'a str>) -> [&'a str; 2] {
@@ -176,13 +209,15 @@ pub(crate) enum Refusal {
     Missing,
     /// The ID breaks its rules.
     Invalid(IdFault),
+    /// The map says that its series are left out: nobody's fault.
+    Dropped,
 }
 
 /// A series has no usable tenant: its sender's fault, and no retry will help.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum TenantError {
     /// None of the labels is there with a value, and there is no default.
-    #[error("no tenant: the series has no value in label {labels}, and no default tenant is set")]
+    #[error("no tenant: it has no value in label {labels}, and no default tenant is set")]
     Missing {
         /// The labels that were looked for.
         labels: String,
@@ -196,6 +231,14 @@ pub enum TenantError {
         id: String,
         /// The rule that it breaks.
         fault: IdFault,
+    },
+    /// The map says that such series are left out. Not a fault: the sender is told nothing of it.
+    #[error("the map drops \"{value}\" (from label {labels})")]
+    Dropped {
+        /// The labels that were looked for.
+        labels: String,
+        /// What the label said, escaped and cut short.
+        value: String,
     },
 }
 
@@ -219,6 +262,9 @@ pub enum IdFault {
     /// A name with a meaning of its own.
     #[error("the name is reserved")]
     Reserved,
+    /// Not one of those that may be named.
+    #[error("it is not among the tenants that are allowed")]
+    NotAllowed,
 }
 
 /// Checks a whole ID, prefix and all, against `rules` and against what an HTTP header value can carry.
@@ -278,6 +324,8 @@ mod tests {
             id_rules: IdRules::Mimir,
             on_missing: Policy::Reject,
             on_invalid: Policy::Reject,
+            map: None,
+            allow: None,
         }
     }
 
@@ -292,7 +340,7 @@ mod tests {
         assert_eq!(rules.resolve(Some(b""), None).unwrap_err(), missing);
         assert_eq!(
             missing.to_string(),
-            "no tenant: the series has no value in label __tenant__, and no default tenant is set"
+            "no tenant: it has no value in label __tenant__, and no default tenant is set"
         );
         rules.default = Some(String::new());
         assert_eq!(rules.resolve(None, None).unwrap_err(), missing);
@@ -323,8 +371,6 @@ mod tests {
         assert_eq!(resolved(&rules, None, Some("us")), "us-others");
         assert_eq!(resolved(&rules, Some(b"a"), Some("")), "eu-a");
         assert_eq!(resolved(&rules, Some(b"a"), None), "eu-a");
-        assert_eq!(rules.prefix_bytes(Some("team")), 5);
-        assert_eq!(rules.prefix_bytes(None), 3);
     }
 
     #[test]
@@ -408,5 +454,51 @@ mod tests {
     fn an_id_of_its_own_is_checked_too() {
         assert_eq!(TenantId::new("a", IdRules::Mimir).unwrap().to_string(), "a");
         assert_eq!(TenantId::new("a/b", IdRules::Thanos), Err(IdFault::Character(b'/')));
+    }
+
+    fn mapped() -> TenantRules {
+        let rule = |matches: map::Matches, target| map::MapRule { matches, target };
+        let to = |id: &str| map::Target::Tenant(id.to_owned());
+        let map = TenantMap::new(vec![
+            rule(map::Matches::Exact("a".into()), to("b")),
+            rule(map::Matches::Exact("gone".into()), map::Target::Drop),
+            rule(map::Matches::Prefix("x-".into()), to("two words")),
+            rule(map::Matches::Regex("(.*)!".into()), to("$1")),
+        ]);
+        TenantRules { map: Some(Arc::new(map.unwrap())), default: Some("a".into()), ..rules() }
+    }
+
+    #[test]
+    fn a_map_says_for_whom_a_value_stands() {
+        let rules = TenantRules { prefix: "p-".into(), ..mapped() };
+        assert_eq!(resolved(&rules, Some(b"a"), None), "p-b");
+        assert_eq!(resolved(&rules, Some(b"b"), None), "p-b");
+        assert_eq!(resolved(&rules, Some(b"c!"), None), "p-c");
+        // The default is what its operator wrote.
+        assert_eq!(resolved(&rules, None, None), "p-a");
+        assert_eq!(rules.try_resolve(Some(b"gone"), None), Err(Refusal::Dropped));
+        // What comes of it has to be an ID, and is told if it is none.
+        let invalid = rules.resolve(Some(b"x-1"), None).unwrap_err().to_string();
+        assert_eq!(
+            invalid,
+            "invalid tenant ID \"p-two words\" (from label __tenant__): it contains ' ', which is not allowed"
+        );
+        // Nothing behind a prefix is no ID.
+        assert_eq!(rules.try_resolve(Some(b"!"), None), Err(Refusal::Invalid(IdFault::Empty)));
+    }
+
+    #[test]
+    fn only_the_allowed_may_be_named() {
+        let allow = TenantAllow::new(vec!["b".into(), "team-*".into()]).unwrap();
+        let rules = TenantRules { allow: Some(Arc::new(allow)), prefix: "p-".into(), ..mapped() };
+        // As it is mapped, and without its prefix.
+        assert_eq!(resolved(&rules, Some(b"a"), None), "p-b");
+        assert_eq!(resolved(&rules, Some(b"team-1"), None), "p-team-1");
+        assert_eq!(
+            rules.resolve(Some(b"p-b"), None).unwrap_err().to_string(),
+            "invalid tenant ID \"p-p-b\" (from label __tenant__): it is not among the tenants that are allowed"
+        );
+        // Nobody names the default.
+        assert_eq!(resolved(&rules, None, None), "p-a");
     }
 }

@@ -24,6 +24,7 @@ use crate::http::{Refusal, Written};
 use crate::limits::{ERROR_BODY_BYTES_MAX, OVERLOAD_RETRY_AFTER_SECS, REASON_BYTES_MIN};
 use crate::split::{Refused, SplitError};
 use crate::tenant::TenantId;
+use crate::wire::loki::json::JsonError;
 
 /// Who an outcome comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -84,6 +85,16 @@ impl Outcome {
         }
     }
 
+    /// Whether the same, sent again, may fare better.
+    pub fn invites_retry(&self) -> bool {
+        Rank::of(self.heard_status()) >= Rank::Throttled
+    }
+
+    /// Whether the upstream has stored it.
+    pub fn is_delivered(&self) -> bool {
+        Rank::of(self.heard_status()) == Rank::Delivered
+    }
+
     /// The status as the sender may hear it. What is neither a success nor an error (a redirect, say) is no answer
     /// to a push: nobody followed it, so nothing is known to be stored.
     fn heard_status(&self) -> u16 {
@@ -128,6 +139,11 @@ impl Answer {
     /// 200, with nothing to say.
     pub fn ok() -> Self {
         Self::new(200, String::new())
+    }
+
+    /// Whether a sender that hears this sends the same again.
+    pub fn invites_retry(&self) -> bool {
+        Rank::of(self.status) >= Rank::Throttled
     }
 
     fn new(status: u16, body: String) -> Self {
@@ -193,6 +209,15 @@ impl<'a> Survey<'a> {
         }
         self
     }
+}
+
+/// One outcome for a part that was delivered in pieces, by the same rules by which a request's outcomes become one
+/// answer. Without pieces it counts as delivered: there was nothing to deliver.
+pub fn combine(pieces: &[Outcome]) -> Outcome {
+    let survey = pieces.iter().fold(Survey::default(), Survey::take);
+    let written = pieces.iter().filter_map(|piece| piece.written).reduce(|sum, piece| sum + piece);
+    let Some((_, worst)) = survey.worst else { return Outcome::delivered(200, b"") };
+    Outcome { retry_after_secs: survey.retry_after_secs, written, ..worst.clone() }
 }
 
 /// The answer to a request whose `parts` have these outcomes, and of which the series in `refused` were not sent.
@@ -304,7 +329,7 @@ impl Listing {
 
 /// What was refused, and why, on one line.
 fn describe(refused: &Refused) -> String {
-    let Refused { missing, invalid, samples, example } = refused;
+    let Refused { missing, invalid, samples, example, .. } = refused;
     let mut text = format!(
         "{} series with {samples} samples refused: {missing} without a tenant, {invalid} with an invalid one",
         missing.saturating_add(*invalid)
@@ -360,12 +385,19 @@ impl From<&SplitError> for Answer {
     fn from(error: &SplitError) -> Self {
         let status = match error {
             SplitError::Inflate(error) if error.is_too_large() => 413,
-            SplitError::TooManyFields { .. } | SplitError::TooManyTenants { .. } => 413,
+            SplitError::Json(JsonError::TooLarge { .. })
+            | SplitError::TooManyFields { .. }
+            | SplitError::TooManyCopies { .. }
+            | SplitError::TooManyTenants { .. } => 413,
             SplitError::Inflate(_)
             | SplitError::Malformed(_)
+            | SplitError::MalformedPush(_)
+            | SplitError::Json(JsonError::Malformed { .. })
+            | SplitError::Labels { .. }
             | SplitError::Empty
             | SplitError::TooManyScalars { .. }
             | SplitError::Tenant { .. } => 400,
+            SplitError::EmptyPush => 422,
         };
         Self::new(status, cut(&error.to_string(), ERROR_BODY_BYTES_MAX).to_owned())
     }

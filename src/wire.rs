@@ -4,6 +4,8 @@
 #![forbid(unsafe_code)]
 
 pub mod inflate;
+pub mod loki;
+pub mod protobuf;
 pub mod remote_write_v1;
 pub mod snappy;
 pub mod varint;

@@ -11,7 +11,7 @@
 mod support;
 
 use std::net::TcpListener;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -415,16 +415,174 @@ fn a_merged_request_that_is_limited_is_not_sent_again_and_all_its_senders_hear_w
             Reply::After(Duration::from_millis(60), Box::new(reply))
         });
         let server = Server::start(driver, upstream.address, "merge:\n  inflight_max: 1\n");
-        let bodies: Vec<_> =
-            ["first", "m1", "m2", "m3"].iter().map(|name| body(vec![series("a", name, 1.0)])).collect();
-        let mut clients = send_together(&server, &bodies);
-        let responses: Vec<_> = clients.iter_mut().map(Client::response).collect();
-        assert_eq!(responses.iter().map(|r| r.status).collect::<Vec<_>>(), [200, 429, 429, 429]);
-        for limited in &responses[1..] {
+        let send = |names: &[&str]| {
+            let bodies: Vec<_> = names.iter().map(|name| body(vec![series("a", name, 1.0)])).collect();
+            send_together(&server, &bodies)
+        };
+        let mut first = send(&["first"]);
+        eventually("the first is under way", || upstream.received().len() == 1);
+        let mut merged = send(&["m1", "m2", "m3"]);
+        assert_eq!(first[0].response().status, 200);
+        for limited in merged.iter_mut().map(Client::response) {
+            assert_eq!(limited.status, 429);
             assert_eq!(limited.header("retry-after"), Some("7"));
             assert_eq!(limited.text(), "ingestion rate limit exceeded");
         }
         assert_eq!(upstream.received().len(), 2, "one request for the three");
+    });
+}
+
+#[test]
+fn a_retry_sends_only_what_is_missing_over_whatever_connection_it_comes() {
+    on_both(|driver| {
+        let healed = Arc::new(AtomicBool::new(false));
+        let heals = Arc::clone(&healed);
+        let upstream = Upstream::start(move |r| match r.tenant() {
+            "sick" if !heals.load(Ordering::SeqCst) => Reply::status(503, "sick"),
+            _ => Reply::status(202, "stored"),
+        });
+        let server = Server::start(driver, upstream.address, "cores: 2\n");
+        let tenants = ["a", "sick", "b", "c"];
+        let request = body(tenants.map(|tenant| series(tenant, "up", 1.0)).to_vec());
+        // Each over a connection of its own, and these are spread over the cores.
+        let push = || server.client().push(&request).status;
+        for _ in 0..6 {
+            assert_eq!(push(), 503);
+        }
+        healed.store(true, Ordering::SeqCst);
+        assert_eq!(push(), 202);
+        for tenant in ["a", "b", "c"] {
+            assert_eq!(upstream.of(tenant).len(), 1, "{tenant} was sent once");
+        }
+        assert_eq!(upstream.of("sick").len(), 7);
+        assert_eq!(server.metric("tenantry_receipts_used_total", ""), 18.0);
+        // What is not the same is sent.
+        let other = body(tenants.map(|tenant| series(tenant, "up", 2.0)).to_vec());
+        assert_eq!(server.client().push(&other).status, 202);
+        assert_eq!(upstream.of("a").len(), 2);
+    });
+}
+
+#[test]
+fn a_request_that_will_not_come_again_leaves_no_receipts() {
+    on_both(|driver| {
+        let upstream = Upstream::start(|r| match r.tenant() {
+            "bad" => Reply::status(400, "out of order"),
+            _ => Reply::ok(),
+        });
+        let server = Server::start(driver, upstream.address, "");
+        let request = body(vec![series("a", "up", 1.0), series("bad", "up", 1.0)]);
+        assert_eq!(server.client().push(&request).status, 400);
+        let good = body(vec![series("a", "up", 1.0), series("b", "up", 1.0)]);
+        assert_eq!(server.client().push(&good).status, 200);
+        assert_eq!(server.metric("tenantry_receipts", ""), 0.0);
+    });
+}
+
+#[test]
+fn a_tenant_past_its_share_fails_alone_and_at_once() {
+    on_both(|driver| {
+        let upstream = Upstream::start(|r| match r.tenant() {
+            "slow" => Reply::Stall,
+            _ => Reply::ok(),
+        });
+        let settings =
+            "timeout: 2s\nconcurrency: 10\nlimits: {tenant_share_percent: 40}\nmerge: {inflight_max: 4}\n";
+        let server = Server::start(driver, upstream.address, settings);
+        let mut waiting = send_together(&server, &vec![one("slow"); 4]);
+        std::thread::sleep(Duration::from_millis(200));
+        let begin = Instant::now();
+        let over = server.client().push(&one("slow"));
+        assert_eq!(over.status, 503);
+        assert_eq!(over.header("retry-after"), Some("1"));
+        assert_eq!(
+            over.text(),
+            "overloaded: this tenant has its share in flight (limits.tenant_share_percent)"
+        );
+        assert_eq!(server.client().push(&one("healthy")).status, 200);
+        assert!(begin.elapsed() < Duration::from_secs(1), "nobody waited for the slow one");
+        waiting.iter_mut().for_each(|client| assert_eq!(client.response().status, 504));
+        // Its share is free again.
+        assert_eq!(server.client().push(&one("slow")).status, 504);
+    });
+}
+
+/// A request of one tenant with so many series, `s00`, `s01` and so on.
+fn numbered(tenant: &str, count: usize) -> Vec<u8> {
+    body((0..count).map(|number| series(tenant, &format!("s{number:02}"), 1.0)).collect())
+}
+
+/// What an upstream has stored, by its own script: everything that `taken` lets pass.
+fn stored(upstream: &Upstream, taken: impl Fn(&[String]) -> bool) -> Vec<String> {
+    upstream.received().iter().map(|r| r.names()).filter(|names| taken(names)).flatten().collect()
+}
+
+#[test]
+fn a_part_that_is_too_large_is_halved_until_it_fits_and_the_next_one_at_once() {
+    on_both(|driver| {
+        let fits = |names: &[String]| names.len() <= 5;
+        for (status, text) in
+            [(413, "too large"), (400, "... (err-mimir-distributor-max-write-message-size)")]
+        {
+            let upstream =
+                Upstream::start(
+                    move |r| if fits(&r.names()) { Reply::ok() } else { Reply::status(status, text) },
+                );
+            let server = Server::start(driver, upstream.address, "cores: 1\n");
+            let mut client = server.client();
+            assert_eq!(client.push(&numbered("a", 40)).status, 200);
+            let all: Vec<_> = (0..40).map(|number| format!("s{number:02}")).collect();
+            assert_eq!(stored(&upstream, fits), all, "each once, in order");
+            let requests = upstream.received().len();
+            assert!(requests > 8, "it was sent whole first, then halved");
+            assert_eq!(client.push(&numbered("a", 41)).status, 200);
+            let refused = upstream.received()[requests..].iter().filter(|r| !fits(&r.names())).count();
+            assert_eq!(refused, 0, "the size is remembered");
+            assert_eq!(client.push(&numbered("b", 3)).status, 200);
+        }
+    });
+}
+
+#[test]
+fn a_single_series_that_is_too_large_is_413_and_the_others_are_stored() {
+    on_both(|driver| {
+        let fits = |names: &[String]| !names.iter().any(|name| name == "s03");
+        let upstream =
+            Upstream::start(
+                move |r| if fits(&r.names()) { Reply::ok() } else { Reply::status(413, "s03 is huge") },
+            );
+        let server = Server::start(driver, upstream.address, "");
+        let response = server.client().push(&numbered("a", 10));
+        assert_eq!((response.status, &*response.text()), (413, "s03 is huge"));
+        let others: Vec<_> = (0..10).filter(|&n| n != 3).map(|number| format!("s{number:02}")).collect();
+        assert_eq!(stored(&upstream, fits), others);
+    });
+}
+
+#[test]
+fn a_retry_sends_only_the_pieces_that_are_missing() {
+    on_both(|driver| {
+        let failing = Arc::new(AtomicBool::new(true));
+        let fails = Arc::clone(&failing);
+        let taken = |names: &[String]| names.len() <= 3;
+        let upstream = Upstream::start(move |r| match r.names() {
+            names if !taken(&names) => Reply::status(413, "too large"),
+            names if names.iter().any(|name| name == "s09") && fails.load(Ordering::SeqCst) => {
+                Reply::status(503, "not now")
+            }
+            _ => Reply::ok(),
+        });
+        let server = Server::start(driver, upstream.address, "");
+        assert_eq!(server.client().push(&numbered("a", 12)).status, 503);
+        failing.store(false, Ordering::SeqCst);
+        assert_eq!(server.client().push(&numbered("a", 12)).status, 200);
+        let mut seen = stored(&upstream, taken);
+        seen.sort();
+        let held_by_the_failed: Vec<_> =
+            seen.windows(2).filter(|two| two[0] == two[1]).map(|two| &two[0]).collect();
+        assert_eq!(held_by_the_failed, ["s09", "s10", "s11"], "only the piece that failed came twice");
+        seen.dedup();
+        assert_eq!(seen.len(), 12);
     });
 }
 
@@ -495,7 +653,7 @@ fn an_answer_that_comes_before_the_request_was_read_is_taken() {
                 let mut head = [0u8; 1_000];
                 let _ = stream.read(&mut head);
                 let _ = stream.write_all(
-                    b"HTTP/1.1 413 Too Large\r\nContent-Length: 3\r\nConnection: close\r\n\r\nbig",
+                    b"HTTP/1.1 403 Forbidden\r\nContent-Length: 3\r\nConnection: close\r\n\r\nbad",
                 );
                 let _ = stream.shutdown(std::net::Shutdown::Write);
                 std::thread::sleep(Duration::from_millis(300));
@@ -504,7 +662,7 @@ fn an_answer_that_comes_before_the_request_was_read_is_taken() {
         let server = Server::start(driver, address, "timeout: 3s\n");
         let noise: Vec<_> =
             (0..2_000).map(|i| series("a", &format!("{:x}", i * 7_919 + i * i), f64::from(i))).collect();
-        assert_eq!(server.client().push(&body(noise)).status, 413);
+        assert_eq!(server.client().push(&body(noise)).status, 403);
     });
 }
 

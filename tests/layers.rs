@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 const ALLOWED: &[(&str, &[&str])] = &[
     ("limits.rs", &[]),
     ("wire", &["limits"]),
-    ("tenant.rs", &["limits"]),
+    ("tenant", &["limits"]),
     ("split", &["limits", "tenant", "wire"]),
     ("verdict", &["http", "limits", "split", "tenant", "wire"]),
     ("http", &["limits", "verdict"]),
@@ -39,7 +39,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
 ];
 
 /// Pure: no I/O, no runtime, no unsafe.
-const PURE: &[&str] = &["wire", "tenant.rs", "split", "verdict", "http", "limits.rs", "metrics"];
+const PURE: &[&str] = &["wire", "tenant", "split", "verdict", "http", "limits.rs", "metrics"];
 
 fn sources() -> Vec<(String, String)> {
     fn walk(folder: &Path, found: &mut Vec<PathBuf>) {

@@ -10,6 +10,8 @@ mod scan;
 #[path = "../fuzz/checks/snappy.rs"]
 mod snappy;
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -99,7 +101,8 @@ fn name() -> impl Strategy<Value = String> {
 }
 
 fn value() -> impl Strategy<Value = String> {
-    let known = ["a", "b", "c", "d", "a", "b", "c", "d", "", "x/y", "..", "two words"].map(str::to_owned);
+    let known =
+        ["a", "b", "c", "d", "ab", "ba", "cab", "d1", "", "x/y", "..", "two words"].map(str::to_owned);
     prop_oneof![12 => select(known.to_vec()), 1 => "\\PC{0,4}", 1 => "v{120,300}"]
 }
 
@@ -239,7 +242,13 @@ struct Rules {
 impl Rules {
     fn split_rules(&self) -> SplitRules<'_> {
         let limits = SplitLimits { inflated_bytes_max: 1 << 20, tenants_max: self.tenants_max };
-        SplitRules { tenant: &self.tenant, metadata: self.metadata, ha: self.ha.as_ref(), limits }
+        SplitRules {
+            tenant: &self.tenant,
+            metadata: self.metadata,
+            ha: self.ha.as_ref(),
+            loki_label_remove: false,
+            limits,
+        }
     }
 }
 
@@ -255,10 +264,11 @@ fn rules() -> impl Strategy<Value = Rules> {
     let source = select(vec![None, Some(""), Some("s"), Some("s s")]);
     let tenants_max = select(vec![1, 3, 100, 100, 100, 100]);
     let flags = (any::<bool>(), any::<bool>());
-    (labels, default, ids, policy(), policy(), flags, (ha, source, tenants_max)).prop_map(
+    let maps = (any::<bool>(), prop::bool::weighted(0.2));
+    (labels, default, ids, policy(), policy(), flags, (ha, source, tenants_max, maps)).prop_map(
         |(labels, default, (prefix, prefix_prefer_source, id_rules), on_missing, on_invalid, flags, rest)| {
             let (label_remove, metadata) = flags;
-            let (ha, source, tenants_max) = rest;
+            let (ha, source, tenants_max, maps) = rest;
             let tenant = TenantRules {
                 labels: labels.into_iter().map(|name| name.as_bytes().into()).collect(),
                 prefix: prefix.into(),
@@ -268,6 +278,8 @@ fn rules() -> impl Strategy<Value = Rules> {
                 id_rules,
                 on_missing,
                 on_invalid,
+                map: maps.0.then(|| Arc::new(scan::map())),
+                allow: maps.1.then(|| Arc::new(scan::allow())),
             };
             let ha = ha.then(|| HaLabels { cluster: (*b"c").into(), replica: (*b"r").into() });
             Rules { tenant, metadata, ha, tenants_max, source }
@@ -409,7 +421,7 @@ proptest! {
             ..scan::tenant_rules()
         };
         let limits = SplitLimits { inflated_bytes_max: 1 << 20, tenants_max: 1 };
-        let rules = SplitRules { tenant: &tenant, metadata: false, ha: None, limits };
+        let rules = SplitRules { tenant: &tenant, metadata: false, ha: None, loki_label_remove: false, limits };
         let request = proto::WriteRequest { timeseries: vec![series.clone()], metadata: Vec::new() };
         let block = snap::raw::Encoder::new().compress_vec(&request.encode_to_vec()).unwrap();
         let mut splitter = Splitter::new();

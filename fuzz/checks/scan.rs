@@ -5,9 +5,12 @@
 #[path = "../../tests/support/oracle.rs"]
 pub(crate) mod oracle;
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use oracle::Refusal;
 use tenantry::split::{Body, HaLabels, Part, Scan, SplitError, SplitLimits, SplitRules, Splitter};
+use tenantry::tenant::map::{MapRule, Matches, Target, TenantAllow, TenantMap};
 use tenantry::tenant::{IdRules, Policy, TenantRules};
 use tenantry::wire::varint;
 
@@ -22,7 +25,27 @@ pub(crate) fn tenant_rules() -> TenantRules {
         id_rules: IdRules::Mimir,
         on_missing: Policy::Reject,
         on_invalid: Policy::Reject,
+        map: None,
+        allow: None,
     }
+}
+
+/// Values of two and more letters stand for one of few tenants, or for none.
+pub(crate) fn map() -> TenantMap {
+    let rule = |matches: Matches, target| MapRule { matches, target };
+    let tenant = |id: &str| Target::Tenant(id.to_owned());
+    let rules = vec![
+        rule(Matches::Exact("ab".to_owned()), tenant("a")),
+        rule(Matches::Prefix("ba".to_owned()), Target::Drop),
+        rule(Matches::Regex("([a-c])[a-c]+".to_owned()), tenant("$1")),
+        rule(Matches::Exact("bad".to_owned()), tenant("never")),
+    ];
+    TenantMap::new(rules).expect("compiles")
+}
+
+/// What one letter, or two, may name.
+pub(crate) fn allow() -> TenantAllow {
+    TenantAllow::new(["a", "b", "c", "d*"].map(str::to_owned).to_vec()).expect("compiles")
 }
 
 /// Rules that use everything there is.
@@ -36,6 +59,8 @@ pub(crate) fn rich_tenant_rules() -> TenantRules {
         id_rules: IdRules::Thanos,
         on_missing: Policy::Drop,
         on_invalid: Policy::Drop,
+        map: Some(Arc::new(map())),
+        allow: Some(Arc::new(allow())),
     }
 }
 
@@ -80,7 +105,11 @@ pub(crate) fn compare(
     assert_eq!((scan.series, scan.samples), (expected.series, expected.samples));
     assert_eq!((scan.refused.missing, scan.refused.invalid), (expected.missing, expected.invalid));
     assert_eq!(scan.refused.samples, expected.refused_samples);
-    assert_eq!(scan.refused.example.is_some(), scan.refused.series() > 0);
+    assert_eq!(
+        (scan.refused.dropped, scan.refused.dropped_samples),
+        (expected.dropped, expected.dropped_samples)
+    );
+    assert_eq!(scan.refused.example.is_some(), expected.missing + expected.invalid > 0);
     assert_eq!(scan.metadata_dropped, expected.metadata_dropped);
     assert_eq!(scan.unknown_fields_dropped, expected.unknown_fields_dropped);
     assert_eq!(scan.passthrough, expected.passthrough);
@@ -100,8 +129,8 @@ pub(crate) fn check(request: &[u8]) {
     let ha = HaLabels { cluster: (*b"c").into(), replica: (*b"r").into() };
     let (plain, rich) = (tenant_rules(), rich_tenant_rules());
     let kept = TenantRules { label_remove: false, ..rich.clone() };
-    let plain = SplitRules { tenant: &plain, metadata: false, ha: None, limits };
-    let rich = SplitRules { tenant: &rich, metadata: true, ha: Some(&ha), limits };
+    let plain = SplitRules { tenant: &plain, metadata: false, ha: None, loki_label_remove: false, limits };
+    let rich = SplitRules { tenant: &rich, metadata: true, ha: Some(&ha), loki_label_remove: false, limits };
     let kept = SplitRules { tenant: &kept, ..rich };
     // One splitter for all: what it keeps of one request must not show in the next.
     let mut splitter = Splitter::new();

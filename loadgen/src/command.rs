@@ -2,7 +2,10 @@
 
 mod args;
 mod chaos;
+mod compare;
 mod demo;
+mod floor;
+mod report;
 mod send;
 mod server;
 mod sink;
@@ -27,6 +30,9 @@ pub(crate) fn run() -> ExitCode {
         Command::Verify(args) => verify::run(&args),
         Command::Demo(args) => demo::run(&args),
         Command::Chaos(args) => chaos::run(&args),
+        Command::Compare(args) => compare::run(&args),
+        Command::Report(args) => report::run(&args),
+        Command::Floor(args) => floor::run(&args),
         Command::Server { args } => return demo::serve(args),
     };
     match done {

@@ -1,4 +1,4 @@
-//! `loadgen send`, `loadgen sink`, `loadgen verify`, `loadgen demo`, `loadgen chaos`.
+//! `loadgen send`, `sink`, `verify`, `demo`, `chaos`, `compare`, `report`, `floor`.
 
 mod command;
 

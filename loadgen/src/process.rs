@@ -1,5 +1,6 @@
-//! What a process costs: its CPU time and its memory, read from outside.
+//! What a process costs, or a tree of them: CPU time and memory, read from outside.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::time::Duration;
@@ -57,16 +58,9 @@ impl Process {
         Ok(Duration::new(seconds, u32::try_from(time.tv_nsec).unwrap_or_default()))
     }
 
-    /// Fields 14 and 15 of `/proc/P/stat` (proc_pid_stat(5)), in ticks.
+    /// The same in ticks.
     fn cpu_ticks(&self) -> io::Result<Duration> {
-        /// USER_HZ, which the kernel has fixed for its interfaces on every architecture that we run on.
-        const TICKS_PER_SECOND: u64 = 100;
-        let stat = fs::read_to_string(format!("/proc/{}/stat", self.pid))?;
-        // The second field is the program's name in parentheses and may hold anything, so count from its end.
-        let after_name = stat.rsplit_once(')').map_or("", |(_, rest)| rest);
-        let ticks: u64 =
-            after_name.split_whitespace().skip(11).take(2).filter_map(|n| n.parse::<u64>().ok()).sum();
-        Ok(Duration::from_millis(ticks * 1000 / TICKS_PER_SECOND))
+        Stat::read(self.pid).map(|stat| stat.own)
     }
 
     /// Resident memory in bytes.
@@ -74,12 +68,144 @@ impl Process {
     /// # Errors
     /// When there is no such process.
     pub fn resident_bytes(&self) -> io::Result<u64> {
+        self.status_bytes("VmRSS:")
+    }
+
+    /// The most resident memory that it ever had, in bytes.
+    ///
+    /// # Errors
+    /// When there is no such process.
+    pub fn resident_bytes_peak(&self) -> io::Result<u64> {
+        self.status_bytes("VmHWM:")
+    }
+
+    /// A line of `/proc/P/status`, which counts in KiB.
+    fn status_bytes(&self, name: &str) -> io::Result<u64> {
         let status = fs::read_to_string(format!("/proc/{}/status", self.pid))?;
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+        let line = status.lines().find_map(|line| line.strip_prefix(name));
         let kibibytes =
             line.and_then(|line| line.split_whitespace().next()).and_then(|n| n.parse::<u64>().ok());
         kibibytes.map(|kibibytes| kibibytes * 1024).ok_or_else(|| io::Error::other("the process has ended"))
     }
+}
+
+/// What is used here of `/proc/P/stat` (proc_pid_stat(5)).
+#[derive(Clone, Copy, Debug)]
+struct Stat {
+    /// Whether it has ended, and only waits to be waited for.
+    ended: bool,
+    /// The process that started it, or that it was given to when that one ended.
+    parent: libc::pid_t,
+    /// Its process group.
+    group: libc::pid_t,
+    /// CPU time of the process itself.
+    own: Duration,
+    /// CPU time of those of its children, and theirs, that have ended and been waited for.
+    children: Duration,
+}
+
+impl Stat {
+    fn read(pid: libc::pid_t) -> io::Result<Self> {
+        /// USER_HZ, which the kernel has fixed for its interfaces on every architecture that we run on.
+        const TICKS_PER_SECOND: u64 = 100;
+        let stat = fs::read_to_string(format!("/proc/{pid}/stat"))?;
+        // The second field is the program's name in parentheses and may hold anything, so count from its end.
+        let fields: Vec<&str> =
+            stat.rsplit_once(')').map_or("", |(_, rest)| rest).split_whitespace().collect();
+        let id = |at: usize| fields.get(at).and_then(|field| field.parse().ok()).unwrap_or_default();
+        let ticks = |at: usize| -> u64 {
+            fields.iter().skip(at).take(2).filter_map(|field| field.parse::<u64>().ok()).sum()
+        };
+        let time = |ticks: u64| Duration::from_millis(ticks * 1000 / TICKS_PER_SECOND);
+        let ended = fields.first().is_some_and(|&state| matches!(state, "Z" | "X"));
+        Ok(Self { ended, parent: id(1), group: id(2), own: time(ticks(11)), children: time(ticks(13)) })
+    }
+}
+
+/// A process, all that descend from it, and all of its process group: a server with its workers.
+#[derive(Clone, Copy, Debug)]
+pub struct ProcessTree {
+    root: Process,
+}
+
+/// What a tree has cost so far.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TreeCost {
+    /// CPU time, user and system, of all its processes. Those that have ended count once they have been waited for, in
+    /// ticks of 10 ms.
+    pub cpu: Duration,
+    /// The sum of what each process that still runs had at most; pages that several share count for each.
+    pub resident_bytes_peak: u64,
+}
+
+impl ProcessTree {
+    /// The tree under `root`. Its group counts if `root` leads one: then children whose parent has ended still belong.
+    #[must_use]
+    pub fn new(root: Process) -> Self {
+        Self { root }
+    }
+
+    /// The IDs of its processes, the root first; none when all have ended.
+    ///
+    /// # Errors
+    /// When `/proc` cannot be read.
+    pub fn members(&self) -> io::Result<Vec<u32>> {
+        let stats = running()?;
+        let root = self.root.pid;
+        let mut members: Vec<libc::pid_t> = stats.keys().copied().filter(|&pid| pid == root).collect();
+        members.extend(
+            stats.iter().filter(|&(&pid, stat)| stat.group == root && pid != root).map(|(&pid, _)| pid),
+        );
+        let mut next = 0;
+        while let Some(&parent) = members.get(next) {
+            next += 1;
+            for (&pid, stat) in &stats {
+                if stat.parent == parent && !members.contains(&pid) {
+                    members.push(pid);
+                }
+            }
+        }
+        Ok(members.into_iter().filter_map(|pid| u32::try_from(pid).ok()).collect())
+    }
+
+    /// What it has cost so far.
+    ///
+    /// # Errors
+    /// When its root has ended.
+    pub fn cost(&self) -> io::Result<TreeCost> {
+        let mut cost = TreeCost { cpu: Duration::ZERO, resident_bytes_peak: 0 };
+        cost.add(&self.root)?;
+        for pid in self.members()? {
+            let process = Process::new(pid)?;
+            // One that ends just now is its parent's to account for.
+            if process.pid != self.root.pid {
+                let _ = cost.add(&process);
+            }
+        }
+        Ok(cost)
+    }
+}
+
+impl TreeCost {
+    fn add(&mut self, process: &Process) -> io::Result<()> {
+        let (own, children) = (process.cpu_time()?, Stat::read(process.pid)?.children);
+        let peak = process.resident_bytes_peak()?;
+        self.cpu += own + children;
+        self.resident_bytes_peak += peak;
+        Ok(())
+    }
+}
+
+/// All processes of this machine that run and can be read.
+fn running() -> io::Result<BTreeMap<libc::pid_t, Stat>> {
+    let mut stats = BTreeMap::new();
+    for entry in fs::read_dir("/proc")? {
+        let Some(pid) = entry?.file_name().to_str().and_then(|name| name.parse().ok()) else { continue };
+        if let Some(stat) = Stat::read(pid).ok().filter(|stat| !stat.ended) {
+            stats.insert(pid, stat);
+        }
+    }
+    Ok(stats)
 }
 
 /// Resident memory over a run, one reading a second.
@@ -160,6 +286,41 @@ mod tests {
         let apart = clock.abs_diff(ticks);
         assert!(apart <= Duration::from_millis(100), "clock {clock:?}, ticks {ticks:?}");
         assert!(own.resident_bytes().unwrap() > 100_000);
+    }
+
+    /// A shell with two children, one of which burns CPU and ends; the other stays, then loses its parent.
+    #[test]
+    fn a_tree_counts_children_that_run_and_children_that_have_ended() {
+        use std::io::{BufRead, BufReader};
+        use std::os::unix::process::CommandExt;
+        use std::process::{Command, Stdio};
+
+        let burn = "sh -c 'i=0; while [ $i -lt 300000 ]; do i=$((i+1)); done'";
+        let mut shell = Command::new("sh")
+            .args(["-c", &format!("sleep 60 & {burn}; echo burnt; read _; exit")])
+            .process_group(0)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let tree = ProcessTree::new(Process::new(shell.id()).unwrap());
+        let mut line = String::new();
+        BufReader::new(shell.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        let members = tree.members().unwrap();
+        assert_eq!((members.len(), members[0]), (2, shell.id()), "{members:?}");
+        let cost = tree.cost().unwrap();
+        let shell_alone = Process::new(shell.id()).unwrap();
+        let (own, peak) = (shell_alone.cpu_time().unwrap(), shell_alone.resident_bytes_peak().unwrap());
+        assert!(cost.cpu >= own + Duration::from_millis(50), "{cost:?}, of which the shell's own {own:?}");
+        assert!(cost.resident_bytes_peak > peak, "{cost:?}, of which the shell's own {peak}");
+
+        drop(shell.stdin.take());
+        shell.wait().unwrap();
+        assert!(tree.cost().is_err());
+        // The orphan is found by its group.
+        assert_eq!(tree.members().unwrap(), members[1..]);
+        let orphan = rustix::process::Pid::from_raw(i32::try_from(members[1]).unwrap()).unwrap();
+        rustix::process::kill_process(orphan, rustix::process::Signal::KILL).unwrap();
     }
 
     #[test]

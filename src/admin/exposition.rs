@@ -113,6 +113,17 @@ fn outbound(page: &mut Page<'_>) {
         ("tenantry_upstream_retries_total", "Requests sent again as their connection was stale.", |c| {
             c.upstream_retries.get()
         }),
+        ("tenantry_pieces_total", "Pieces sent of parts that the upstream found too large.", |c| {
+            c.pieces.get()
+        }),
+        (
+            "tenantry_receipts_used_total",
+            "Parts that had got through before, and were not sent again.",
+            |c| c.receipts_used.get(),
+        ),
+        ("tenantry_over_share_total", "Parts refused as their tenant had its share in flight.", |c| {
+            c.over_share.get()
+        }),
         ("tenantry_upstream_connections_opened_total", "Upstream connections opened.", |c| {
             c.upstream_opened.get()
         }),
@@ -128,10 +139,13 @@ fn outbound(page: &mut Page<'_>) {
 }
 
 fn by_core(page: &mut Page<'_>) {
-    let gauges: [(&str, &str, Read); 5] = [
+    let gauges: [(&str, &str, Read); 6] = [
         ("tenantry_connections_open", "Inbound connections open.", |c| c.connections_open.get()),
         ("tenantry_lanes", "Tenants' lanes.", |c| c.lanes.total()),
         ("tenantry_lane_waiting_fragments", "Fragments waiting in lanes.", |c| c.lanes_waiting.total()),
+        ("tenantry_receipts", "Parts remembered that got through in requests that failed.", |c| {
+            c.receipts.total()
+        }),
         ("tenantry_upstream_connections_open", "Upstream connections open, in use or idle.", |c| {
             c.upstream_open.total()
         }),

@@ -63,6 +63,8 @@ pub struct Plan {
     pub driver: Driver,
     /// When and how parts of a tenant become one request.
     pub merge: Merge,
+    /// What is remembered of requests that failed in part.
+    pub receipts: Receipts,
     /// Bounds that an operator may move.
     pub limits: Limits,
     /// Between two lookups of the target's name. Never 0.
@@ -111,6 +113,15 @@ pub struct Merge {
     pub ha_labels: Option<HaLabels>,
 }
 
+/// What is remembered of requests that failed in part.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Receipts {
+    /// For how long. 0 is not at all.
+    pub keep: Duration,
+    /// Memory for it, for the process. At least 1.
+    pub bytes_max: usize,
+}
+
 /// Bounds that an operator may move. None is 0.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Limits {
@@ -122,12 +133,33 @@ pub struct Limits {
     pub inflated_bytes_max: usize,
     /// All requests in work.
     pub in_flight_bytes_max: usize,
+    /// Of requests and bytes in work, how many may be one tenant's.
+    pub tenant_share: TenantShare,
     /// Senders' connections; `None` is what the limit of open files leaves.
     pub connections_max: Option<NonZeroUsize>,
     /// Tenants with a lane and metrics of their own.
     pub tenants_max: usize,
     /// Distinct tenants in one request.
     pub tenants_per_request_max: usize,
+}
+
+/// What the parts of one tenant may take of the whole.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TenantShare {
+    /// Parts waiting or on their way. At least 1.
+    pub parts_max: usize,
+    /// Their bytes, as they are sent, unless it is one part alone.
+    pub bytes_max: usize,
+}
+
+impl TenantShare {
+    fn of(config: &Config) -> Self {
+        let of = |whole: usize| (whole / 100).saturating_mul(config.limits_tenant_share_percent.value).max(1);
+        Self {
+            parts_max: (config.concurrency.value * config.limits_tenant_share_percent.value).div_ceil(100),
+            bytes_max: of(config.limits_in_flight_bytes_max.value.0),
+        }
+    }
 }
 
 /// Makes a plan of `config`. What is wrong is added to `mistakes`; only when nothing was added is the plan
@@ -181,6 +213,7 @@ pub(super) fn build(config: &Config, mistakes: &mut Vec<Mistake>) -> Option<Plan
         cores: NonZeroUsize::new(config.cores.value),
         driver: config.driver.value,
         merge: merge(config, ha_labels?),
+        receipts: Receipts { keep: config.receipts_keep.value, bytes_max: config.receipts_bytes_max.value.0 },
         limits: limits(config),
         resolve_interval: config.resolve_interval.value,
         notices: notices(config),
@@ -204,6 +237,7 @@ fn limits(config: &Config) -> Limits {
         body_bytes_max: config.limits_body_bytes_max.value.0,
         inflated_bytes_max: config.limits_inflated_bytes_max.value.0,
         in_flight_bytes_max: config.limits_in_flight_bytes_max.value.0,
+        tenant_share: TenantShare::of(config),
         connections_max: NonZeroUsize::new(config.limits_connections_max.value),
         tenants_max: config.limits_tenants_max.value,
         tenants_per_request_max: config.limits_tenants_per_request_max.value,
@@ -268,9 +302,11 @@ impl Check<'_> {
 
     fn ceilings(&mut self) {
         let config = self.config;
-        for (setting, value_max) in
-            [(&config.cores, CORES_MAX), (&config.merge_fragments_max, MERGE_FRAGMENTS_MAX)]
-        {
+        for (setting, value_max) in [
+            (&config.cores, CORES_MAX),
+            (&config.merge_fragments_max, MERGE_FRAGMENTS_MAX),
+            (&config.limits_tenant_share_percent, 100),
+        ] {
             if setting.value > value_max {
                 self.blame(
                     setting,
@@ -429,6 +465,8 @@ impl Check<'_> {
             id_rules,
             on_missing: config.tenant_on_missing.value,
             on_invalid: config.tenant_on_invalid.value,
+            map: None,
+            allow: None,
         };
         ids_sound.then_some(rules)
     }
@@ -530,8 +568,10 @@ mod tests {
              \x20 on_invalid: drop\n\
              merge:\n  inflight_max: 13\n  linger: 14ms\n  fragments_max: 15\n  inflated_bytes_max: 16Ki\n\
              \x20 ha_cluster_label: c\n  ha_replica_label: r\n\
+             receipts: {keep: 24s, bytes_max: 25Ki}\n\
              limits:\n  head_bytes_max: 17Ki\n  body_bytes_max: 18Ki\n  inflated_bytes_max: 19Ki\n\
              \x20 in_flight_bytes_max: 20Mi\n  connections_max: 21\n  tenants_max: 22\n\
+             \x20 tenant_share_percent: 25\n\
              \x20 tenants_per_request_max: 23\n",
         );
         let secs = Duration::from_secs;
@@ -557,6 +597,8 @@ mod tests {
             id_rules: IdRules::Mimir,
             on_missing: Policy::Drop,
             on_invalid: Policy::Drop,
+            map: None,
+            allow: None,
         };
         assert_eq!((plan.tenant, &*plan.tenant_header), (tenant, "X-T"));
         let merge = Merge {
@@ -572,18 +614,21 @@ mod tests {
             body_bytes_max: 18 << 10,
             inflated_bytes_max: 19 << 10,
             in_flight_bytes_max: 20 << 20,
+            // A quarter of 9 requests, the odd one included.
+            tenant_share: TenantShare { parts_max: 3, bytes_max: (20 << 20) / 100 * 25 },
             connections_max: NonZeroUsize::new(21),
             tenants_max: 22,
             tenants_per_request_max: 23,
         };
         assert_eq!(plan.limits, limits);
+        assert_eq!(plan.receipts, Receipts { keep: Duration::from_secs(24), bytes_max: 25 << 10 });
     }
 
     #[test]
     fn the_new_settings_have_their_defaults() {
         let plan = plan("");
         let merge = Merge {
-            inflight_max: 2,
+            inflight_max: 1,
             linger: Duration::ZERO,
             fragments_max: 64,
             inflated_bytes_max: 4 << 20,
@@ -597,11 +642,13 @@ mod tests {
             body_bytes_max: 8 << 20,
             inflated_bytes_max: 64 << 20,
             in_flight_bytes_max: 512 << 20,
+            tenant_share: TenantShare { parts_max: 256, bytes_max: (512 << 20) / 100 * 50 },
             connections_max: None,
             tenants_max: 10_000,
             tenants_per_request_max: 4096,
         };
         assert_eq!((plan.merge, plan.limits), (merge, limits));
+        assert_eq!(plan.receipts, Receipts { keep: Duration::from_secs(300), bytes_max: 16 << 20 });
         assert_eq!((plan.cores, plan.driver), (None, Driver::Auto));
         assert_eq!(plan.resolve_interval, Duration::from_secs(10));
         assert_eq!((plan.tenant.on_missing, plan.tenant.on_invalid), (Policy::Reject, Policy::Reject));

@@ -23,11 +23,13 @@ use crate::core::driver::Driver;
 use crate::egress::lane::LaneLimits;
 use crate::egress::permits::Directory;
 use crate::egress::pool::{Pool, PoolLimits};
+use crate::egress::receipts::ReceiptLimits;
 use crate::egress::request::RequestHeads;
 use crate::egress::resolve::Addresses;
 use crate::egress::writer::{Egress, EgressSettings};
 use crate::ingest::connection::{Ingest, IngestSettings};
 use crate::ingest::listener;
+use crate::limits::FULL_BATCHES_INFLIGHT_MAX;
 use crate::metrics::Metrics;
 use crate::queue::commons::Commons;
 use crate::queue::exchange::Exchange;
@@ -175,6 +177,7 @@ impl Core {
                 self.egress.of(fragment.part.protocol.destination()).accept(fragment);
             }
             Message::Outcome(address, outcome) => self.ingest.pending().resolve(address, outcome),
+            Message::Remember(delivered) => self.egress.of(delivered.destination).remember(*delivered),
             Message::Connection(socket, seat) => self.ingest.serve(socket, seat),
             Message::PermitFreed => self.pools().for_each(Pool::tell_one),
             Message::PermitWanted(address) => self.pools().for_each(|pool| pool.give_up_idle(address)),
@@ -220,10 +223,19 @@ fn egress(
         destination,
         lane: LaneLimits {
             inflight_max: plan.merge.inflight_max,
+            inflight_full_max: FULL_BATCHES_INFLIGHT_MAX
+                .min(plan.max_conns_per_host / 4)
+                .max(plan.merge.inflight_max),
             linger: plan.merge.linger,
             fragments_max: plan.merge.fragments_max,
             inflated_bytes_max: plan.merge.inflated_bytes_max,
         },
+        share: plan.limits.tenant_share,
+        receipts: ReceiptLimits {
+            keep: plan.receipts.keep,
+            bytes_max: plan.receipts.bytes_max / (exchange.cores() * Destination::ALL.len()),
+        },
+        receipt_key: seed.commons.receipt_key,
         timeout: plan.timeout,
         lanes_max: plan.limits.tenants_max,
         log_response_errors: plan.log_response_errors,

@@ -15,6 +15,8 @@ use crate::limits::{
     RESPONSE_BODY_BYTES_MAX, RESPONSE_BYTES, RESPONSE_HEAD_BYTES_MAX, RESPONSE_MESSAGE_BYTES_MAX,
 };
 
+use crate::verdict::Outcome;
+
 /// An upstream's reply.
 #[derive(Debug)]
 pub struct Reply {
@@ -28,6 +30,14 @@ pub struct Reply {
     pub message: Vec<u8>,
     /// Whether the connection can carry another request.
     pub reusable: bool,
+}
+
+impl Reply {
+    /// What it means for whoever waits for the outcome.
+    pub fn into_outcome(self) -> Outcome {
+        let outcome = Outcome::upstream(self.status, self.retry_after_secs, &self.message);
+        Outcome { written: self.written, ..outcome }
+    }
 }
 
 /// Why there is no reply.

@@ -2,7 +2,9 @@
 //!
 //! Group commit. While fewer than `inflight_max` requests of the tenant are on their way, a fragment leaves at
 //! once, alone: idle costs no delay. Otherwise it waits, and whichever request comes back takes along all that
-//! waits, up to the merge limits: load merges by itself, the more the slower the upstream is.
+//! waits, up to the merge limits: load merges by itself, the more the slower the upstream is. What would gain nothing
+//! by waiting (a batch that is full already, a fragment that merges with none) leaves while fewer than
+//! `inflight_full_max` are on their way, so that a giant tenant is not held to one batch at a time.
 //!
 //! What may go together is said by each fragment's merge key: Mimir and Cortex read the HA pair of a request's
 //! first series and apply it to the whole request, so two replicas' series must never share one. Between senders
@@ -32,6 +34,8 @@ pub trait Queued {
 pub struct LaneLimits {
     /// Upstream requests of one tenant on their way at a time.
     pub inflight_max: usize,
+    /// The same, for batches that are full and fragments that go alone. No less than `inflight_max`.
+    pub inflight_full_max: usize,
     /// How long a fragment may wait for company though it could leave.
     pub linger: Duration,
     /// Fragments in one upstream request.
@@ -100,16 +104,24 @@ impl<F: Queued> Lane<F> {
 
     /// What to do now.
     pub fn next(&mut self, now: Instant, limits: &LaneLimits) -> Next<F> {
-        if self.in_flight >= limits.inflight_max {
+        let Some(first) = self.waiting.front() else { return Next::Rest };
+        let gains_nothing = self.is_single(first, now) || self.is_full(limits);
+        let inflight_max = if gains_nothing { limits.inflight_full_max } else { limits.inflight_max };
+        if self.in_flight >= inflight_max {
             return Next::Rest;
         }
-        let Some(first) = self.waiting.front() else { return Next::Rest };
         let lingers_until = first.arrived() + limits.linger;
-        if lingers_until > now && !first.alone() && !self.is_full(limits) {
+        if lingers_until > now && !gains_nothing {
             return Next::Wait(lingers_until);
         }
         self.in_flight += 1;
         Next::Send(self.take_batch(now, limits))
+    }
+
+    /// Whether a fragment goes alone, whatever else waits.
+    fn is_single(&self, fragment: &F, now: Instant) -> bool {
+        let unmerged = self.unmerged_until.is_some_and(|until| now < until);
+        unmerged || fragment.alone() || *fragment.merge_key() == MergeKey::Alone
     }
 
     fn is_full(&self, limits: &LaneLimits) -> bool {
@@ -120,11 +132,10 @@ impl<F: Queued> Lane<F> {
     /// The first that waits, and all others that may go with it. Those left keep their order.
     fn take_batch(&mut self, now: Instant, limits: &LaneLimits) -> Vec<F> {
         let Some(first) = self.waiting.pop_front() else { return Vec::new() };
-        let unmerged = self.unmerged_until.is_some_and(|until| now < until);
-        let mut batch = vec![first];
-        if unmerged || batch[0].alone() {
-            return batch;
+        if self.is_single(&first, now) {
+            return vec![first];
         }
+        let mut batch = vec![first];
         let mut bytes = batch[0].inflated_bytes();
         for _ in 0..self.waiting.len() {
             let Some(fragment) = self.waiting.pop_front() else { break };
@@ -173,8 +184,13 @@ mod tests {
         }
     }
 
-    const LIMITS: LaneLimits =
-        LaneLimits { inflight_max: 1, linger: Duration::ZERO, fragments_max: 4, inflated_bytes_max: 100 };
+    const LIMITS: LaneLimits = LaneLimits {
+        inflight_max: 1,
+        inflight_full_max: 3,
+        linger: Duration::ZERO,
+        fragments_max: 4,
+        inflated_bytes_max: 100,
+    };
 
     fn item(id: u32, now: Instant) -> Item {
         Item { id, key: MergeKey::Ha(None), bytes: 10, alone: false, arrived: now }
@@ -207,6 +223,25 @@ mod tests {
         lane.finished();
         assert_eq!(sent(&mut lane, now), [1, 2, 3]);
         assert!(lane.is_idle());
+    }
+
+    #[test]
+    fn what_gains_nothing_by_waiting_leaves_beside_what_is_on_its_way() {
+        let now = Instant::now();
+        let on_their_way = |items: Vec<Item>| {
+            let mut lane = lane(items);
+            let sent = std::iter::from_fn(|| match lane.next(now, &LIMITS) {
+                Next::Send(batch) => Some(batch.len()),
+                _ => None,
+            });
+            sent.collect::<Vec<_>>()
+        };
+        let items = |count| (0..count).map(|id| item(id, now));
+        assert_eq!(on_their_way(items(3).collect()), [3]);
+        assert_eq!(on_their_way(items(9).collect()), [4, 4], "the ninth waits for company");
+        assert_eq!(on_their_way(items(40).collect()), [4, 4, 4], "up to the bound");
+        let alone = items(9).map(|item| Item { key: MergeKey::Alone, ..item });
+        assert_eq!(on_their_way(alone.collect()), [1, 1, 1]);
     }
 
     #[test]

@@ -58,5 +58,6 @@ fn content_fields(protocol: Protocol) -> &'static str {
         Protocol::RemoteWriteV1 => {
             "Content-Type: application/x-protobuf\r\nX-Prometheus-Remote-Write-Version: 0.1.0\r\n"
         }
+        Protocol::Loki | Protocol::LokiJson => "Content-Type: application/x-protobuf\r\n",
     }
 }

@@ -11,15 +11,20 @@ use hashbrown::HashMap;
 
 use super::client::{self, NoReply, Reply};
 use super::lane::{Lane, LaneLimits, Next, Queued};
+use super::pieces::is_too_large;
 use super::pool::{Connection, Lease, NoLease, Pool};
+use super::receipts::{ReceiptLimits, Receipts};
 use super::request::RequestHeads;
+use super::sizes::Sizes;
+use crate::config::plan::TenantShare;
 use crate::core::buffers::Gather;
 use crate::core::tasks::Tasks;
 use crate::limits::UNMERGED_SECS;
 use crate::log::Limiter;
 use crate::metrics::{CoreMetrics, Gauge, Metrics, TenantMetrics, UpstreamClass};
 use crate::queue::exchange::Exchange;
-use crate::queue::fragment::{Fragment, Message};
+use crate::queue::fragment::{Delivered, Fragment, Message};
+use crate::queue::receipt::ReceiptKey;
 use crate::split::{Destination, MergeKey};
 use crate::tenant::TenantId;
 use crate::verdict::Outcome;
@@ -31,6 +36,12 @@ pub struct EgressSettings {
     pub destination: Destination,
     /// When and how much a lane merges.
     pub lane: LaneLimits,
+    /// What the parts of one tenant may take.
+    pub share: TenantShare,
+    /// What receipts are made with.
+    pub receipt_key: ReceiptKey,
+    /// How long and how many receipts are kept.
+    pub receipts: ReceiptLimits,
     /// How long an upstream may take to answer, and how long a fragment may wait to be sent.
     pub timeout: Duration,
     /// Lanes that are kept though nothing is in them; past this, a lane goes when it is empty.
@@ -42,20 +53,24 @@ pub struct EgressSettings {
 /// One core's egress to one destination.
 #[derive(Debug)]
 pub struct Egress {
-    settings: EgressSettings,
+    pub(super) settings: EgressSettings,
     heads: RequestHeads,
     pool: Pool,
     exchange: Rc<Exchange>,
     tasks: Tasks,
     metrics: Arc<Metrics>,
     lanes: RefCell<HashMap<TenantId, Rc<TenantLane>>>,
+    receipts: RefCell<Receipts>,
+    sizes: RefCell<Sizes>,
     limiter: RefCell<Limiter>,
 }
 
 #[derive(Debug)]
-struct TenantLane {
+pub(super) struct TenantLane {
     tenant: TenantId,
     lane: RefCell<Lane<Box<Fragment>>>,
+    /// Fragments that have no outcome yet, and their bytes.
+    held: Cell<(usize, usize)>,
     /// Whether a task waits for the lane's linger to end.
     lingers: Cell<bool>,
     metrics: Arc<TenantMetrics>,
@@ -63,6 +78,24 @@ struct TenantLane {
 
 /// Fragments that go in one upstream request; boxed, as they move from queue to queue.
 type Batch = Vec<Box<Fragment>>;
+
+impl TenantLane {
+    /// Takes on a fragment of so many bytes, unless that is more than the tenant's share. A single one always fits.
+    fn take_on(&self, bytes: usize, share: &TenantShare) -> bool {
+        let (parts, held) = self.held.get();
+        let fits = parts == 0 || (parts < share.parts_max && held + bytes <= share.bytes_max);
+        if fits {
+            self.held.set((parts + 1, held + bytes));
+        }
+        fits
+    }
+
+    /// A fragment of so many bytes has its outcome.
+    fn let_go(&self, bytes: usize) {
+        let (parts, held) = self.held.get();
+        self.held.set((parts - 1, held - bytes));
+    }
+}
 
 impl Queued for Box<Fragment> {
     fn merge_key(&self) -> &MergeKey {
@@ -104,6 +137,8 @@ impl Egress {
             tasks,
             metrics,
             lanes: RefCell::default(),
+            receipts: RefCell::default(),
+            sizes: RefCell::default(),
             limiter: RefCell::default(),
         })
     }
@@ -112,6 +147,17 @@ impl Egress {
     pub fn accept(self: &Rc<Self>, fragment: Box<Fragment>) {
         let lane = self.lane(&fragment.part.tenant);
         lane.metrics.received(u64::from(fragment.part.series), u64::from(fragment.part.samples));
+        if let Some(outcome) = self.delivered_before(&fragment) {
+            self.counters().receipts_used.add(1);
+            return self.tell(*fragment, outcome);
+        }
+        if !lane.take_on(fragment.part.elements.len(), &self.settings.share) {
+            self.counters().over_share.add(1);
+            let outcome =
+                Outcome::overloaded("this tenant has its share in flight (limits.tenant_share_percent)");
+            self.tell(*fragment, outcome);
+            return self.retire(&lane);
+        }
         lane.lane.borrow_mut().push(fragment);
         self.waiting().up();
         self.pump(&lane);
@@ -139,7 +185,7 @@ impl Egress {
         counters.upstream_idle.of(destination).set(idle);
     }
 
-    fn counters(&self) -> &CoreMetrics {
+    pub(super) fn counters(&self) -> &CoreMetrics {
         self.metrics.core(self.exchange.core())
     }
 
@@ -150,6 +196,7 @@ impl Egress {
         let lane = Rc::new(TenantLane {
             tenant: tenant.clone(),
             lane: RefCell::default(),
+            held: Cell::default(),
             lingers: Cell::new(false),
             metrics: self.metrics.tenant(self.exchange.core(), self.settings.destination, tenant),
         });
@@ -184,9 +231,9 @@ impl Egress {
         for expired in expired {
             self.counters().upstream_outcome(UpstreamClass::Expired);
             let outcome = Outcome::overloaded("it could not be sent to the upstream in time");
-            self.answer(expired, outcome);
+            self.answer(lane, expired, outcome);
         }
-        let next = lane.lane.borrow_mut().next(now, &self.settings.lane);
+        let next = lane.lane.borrow_mut().next(now, &self.lane_limits(now));
         match next {
             Next::Send(batch) => {
                 self.waiting().down_by(batch.len());
@@ -198,6 +245,13 @@ impl Egress {
                 None
             }
         }
+    }
+
+    /// The limits of merging, less what the upstream has shown not to take.
+    fn lane_limits(&self, now: Instant) -> LaneLimits {
+        let limits = self.settings.lane;
+        let bytes_max = self.sizes.borrow_mut().bytes_max(now).unwrap_or(usize::MAX);
+        LaneLimits { inflated_bytes_max: limits.inflated_bytes_max.min(bytes_max), ..limits }
     }
 
     fn linger(self: &Rc<Self>, lane: &Rc<TenantLane>, until: Instant) {
@@ -222,23 +276,52 @@ impl Egress {
     }
 
     async fn deliver(&self, lane: &TenantLane, batch: Batch) {
+        let batch = match self.known_too_large(batch) {
+            Ok(fragment) => {
+                let refusal = Outcome::upstream(413, None, b"the upstream takes no request as large as this");
+                return self.deliver_in_pieces(lane, fragment, refusal).await;
+            }
+            Err(batch) => batch,
+        };
+        let outcome = match self.attempt(lane, &batch).await {
+            Ok(reply) if batch.len() > 1 && blames_content(reply.status) => {
+                return self.send_alone(lane, batch);
+            }
+            Ok(reply) if is_too_large(&reply) => {
+                let refusal = reply.into_outcome();
+                for fragment in batch {
+                    self.deliver_in_pieces(lane, fragment, refusal.clone()).await;
+                }
+                return;
+            }
+            Ok(reply) => reply.into_outcome(),
+            Err(failure) => failure.outcome(self.settings.timeout),
+        };
+        batch.into_iter().for_each(|fragment| self.answer(lane, fragment, outcome.clone()));
+    }
+
+    /// The one fragment of a batch that is larger than what its upstream has shown to take, if it is of several series.
+    fn known_too_large(&self, mut batch: Batch) -> Result<Box<Fragment>, Batch> {
+        match &batch[..] {
+            [one] if one.part.series > 1 && self.is_known_too_large(&batch) => batch.pop().ok_or(batch),
+            _ => Err(batch),
+        }
+    }
+
+    /// Whether fragments are together larger than what their upstream has shown to take.
+    pub(super) fn is_known_too_large(&self, batch: &[Box<Fragment>]) -> bool {
+        let bytes_max = self.sizes.borrow_mut().bytes_max(Instant::now());
+        bytes_max.is_some_and(|max| inflated_bytes(batch) > max as u64)
+    }
+
+    /// Sends fragments in one request, and counts what becomes of it.
+    pub(super) async fn attempt(&self, lane: &TenantLane, batch: &[Box<Fragment>]) -> Result<Reply, Failure> {
         let sent = Instant::now();
-        self.count_batch(&batch, sent);
-        let result = self.send(&batch).await;
+        self.count_batch(batch, sent);
+        let result = self.send(batch).await;
         self.gauge_connections();
         self.count_result(lane, &result, sent.elapsed());
-        match result {
-            Ok(reply) if batch.len() > 1 && blames_content(reply.status) => self.send_alone(lane, batch),
-            Ok(reply) => {
-                let Reply { status, retry_after_secs, written, message, .. } = reply;
-                let outcome = Outcome { written, ..Outcome::upstream(status, retry_after_secs, &message) };
-                batch.into_iter().for_each(|fragment| self.answer(fragment, outcome.clone()));
-            }
-            Err(failure) => {
-                let outcome = failure.outcome(self.settings.timeout);
-                batch.into_iter().for_each(|fragment| self.answer(fragment, outcome.clone()));
-            }
-        }
+        result
     }
 
     /// The upstream refused a merged request for what is in it: each part goes once more alone, so that nobody
@@ -271,6 +354,7 @@ impl Egress {
         }
         match result {
             Ok(reply) => {
+                self.note_size(connection.address(), batch, &reply);
                 if reply.reusable {
                     self.pool.put(*connection);
                 } else {
@@ -285,6 +369,22 @@ impl Egress {
                 self.pool.tell_one();
                 Err(Failure::from_no_reply(e, address))
             }
+        }
+    }
+
+    /// Learns from a reply which sizes its sender takes.
+    fn note_size(&self, address: std::net::SocketAddr, batch: &[Box<Fragment>], reply: &Reply) {
+        let bytes = usize::try_from(inflated_bytes(batch)).unwrap_or(usize::MAX);
+        let mut sizes = self.sizes.borrow_mut();
+        let series: u32 = batch.iter().map(|fragment| fragment.part.series).sum();
+        if is_too_large(reply) {
+            // What can't be halved says nothing about how large a request of several may be.
+            if series <= 1 {
+                return;
+            }
+            sizes.refused(address, bytes, Instant::now());
+        } else if (200..300).contains(&reply.status) {
+            sizes.taken(address, bytes);
         }
     }
 
@@ -326,7 +426,7 @@ impl Egress {
         let mut slices = Vec::with_capacity(batch.len() + 1);
         slices.push(Bytes::new());
         slices.extend(batch.iter().map(|f| f.part.elements.clone()));
-        let inflated: u64 = batch.iter().map(|f| u64::from(f.part.inflated_bytes)).sum();
+        let inflated = inflated_bytes(batch);
         let elements: usize = slices.iter().map(Bytes::len).sum();
         if let (Some(head), Some(first)) = (slices.first_mut(), batch.first()) {
             *head = self.heads.head(first, inflated, elements).into();
@@ -334,8 +434,31 @@ impl Egress {
         Gather::new(slices)
     }
 
-    fn answer(&self, fragment: Box<Fragment>, outcome: Outcome) {
-        let Fragment { sender, charge, .. } = *fragment;
+    /// Remembers a part that got through though its request failed.
+    pub fn remember(&self, delivered: Delivered) {
+        let mut receipts = self.receipts.borrow_mut();
+        receipts.keep(delivered.receipt, delivered.outcome, Instant::now(), &self.settings.receipts);
+        self.counters().receipts.of(self.settings.destination).set(receipts.len());
+    }
+
+    pub(super) fn delivered_before(&self, fragment: &Fragment) -> Option<Outcome> {
+        let mut receipts = self.receipts.borrow_mut();
+        if receipts.is_empty() {
+            return None;
+        }
+        let outcome = receipts.find(fragment.receipt?, Instant::now(), &self.settings.receipts);
+        self.counters().receipts.of(self.settings.destination).set(receipts.len());
+        outcome
+    }
+
+    pub(super) fn answer(&self, lane: &TenantLane, fragment: Box<Fragment>, outcome: Outcome) {
+        lane.let_go(fragment.part.elements.len());
+        self.tell(*fragment, outcome);
+    }
+
+    /// Gives a fragment's sender its outcome.
+    fn tell(&self, fragment: Fragment, outcome: Outcome) {
+        let Fragment { sender, charge, .. } = fragment;
         drop(charge);
         self.counters()
             .doorbells_rung
@@ -388,6 +511,11 @@ impl Egress {
     }
 }
 
+/// What fragments inflate to together.
+fn inflated_bytes(batch: &[Box<Fragment>]) -> u64 {
+    batch.iter().map(|fragment| u64::from(fragment.part.inflated_bytes)).sum()
+}
+
 /// Whether a status says that the content was refused, as opposed to its sender's rate or the upstream's health.
 fn blames_content(status: u16) -> bool {
     (400..500).contains(&status) && status != 429
@@ -395,7 +523,7 @@ fn blames_content(status: u16) -> bool {
 
 /// Why a batch has no reply from the upstream.
 #[derive(Debug, thiserror::Error)]
-enum Failure {
+pub(super) enum Failure {
     #[error("the upstream's name does not resolve: {0}")]
     Unresolved(String),
     #[error("the upstream can't be reached: {0}")]
@@ -424,7 +552,7 @@ impl Failure {
         }
     }
 
-    fn outcome(&self, timeout: Duration) -> Outcome {
+    pub(super) fn outcome(&self, timeout: Duration) -> Outcome {
         match self {
             Self::Unresolved(_) | Self::Unreachable(_) | Self::Broken(_) => {
                 Outcome::unreachable(&self.to_string())

@@ -15,7 +15,8 @@ use crate::http::refusal::Refusal;
 use crate::limits::{CPU_SLICE_BYTES, FRAGMENTS_IN_FLIGHT_MAX, SPLITTERS_KEPT_MAX};
 use crate::metrics::Rejection;
 use crate::queue::budget::Charge;
-use crate::queue::fragment::{Fragment, Message, RequestId, home_core};
+use crate::queue::fragment::{Delivered, Fragment, Message, RequestId, home_core};
+use crate::queue::receipt::{Receipt, ReceiptKey};
 use crate::split::{Body, Compression, Part, Protocol, Refused, Scan, SplitError, SplitRules, Splitter};
 use crate::tenant::{TenantError, TenantId};
 use crate::verdict::{Answer, Outcome, conclude};
@@ -73,7 +74,16 @@ struct Dispatch<'a> {
     client: SocketAddr,
     arrived: Instant,
     request_id: RequestId,
-    tenants: Vec<TenantId>,
+    /// Whether receipts may be needed, and how to make them.
+    receipts: Option<ReceiptKey>,
+    sent: Vec<SentPart>,
+}
+
+/// A part on its way.
+struct SentPart {
+    tenant: TenantId,
+    /// See [`Fragment::receipt`].
+    receipt: Option<Receipt>,
 }
 
 impl Ingest {
@@ -129,7 +139,7 @@ impl Ingest {
         let answer = self.split_and_send(&mut splitter, push).await;
         self.keep_splitter(splitter);
         let answer = match answer {
-            Ok(sent) => sent.answer(self.settings.accept_all).await,
+            Ok(sent) => sent.answer(self).await,
             Err(answer) => answer,
         };
         self.counters().request_duration.observe(arrived.elapsed().as_secs_f64());
@@ -148,10 +158,11 @@ impl Ingest {
             self.counters().rejected(Rejection::Fragments);
             Answer::from(&Refusal::Overloaded { why: "too many fragments in flight" })
         })?;
-        let tenants = Vec::with_capacity(scan.tenants);
+        let sent = Vec::with_capacity(scan.tenants);
+        let receipts = (scan.tenants > 1).then_some(self.commons.receipt_key);
         let request_id = self.request_id();
         let mut dispatch =
-            Dispatch { ingest: self, ticket: &ticket, charge, client, arrived, request_id, tenants };
+            Dispatch { ingest: self, ticket: &ticket, charge, client, arrived, request_id, receipts, sent };
         let mut since_yield = scan.inflated_bytes;
         loop {
             if since_yield >= CPU_SLICE_BYTES {
@@ -162,8 +173,8 @@ impl Ingest {
             since_yield += part.inflated_bytes as usize;
             dispatch.send(part);
         }
-        let tenants = dispatch.tenants;
-        Ok(Sent { protocol, ticket, tenants, refused: scan.refused })
+        let parts = dispatch.sent;
+        Ok(Sent { protocol, ticket, parts, refused: scan.refused })
     }
 
     fn scan(&self, splitter: &mut Splitter, body: Body, source: Option<&[u8]>) -> Result<Scan, SplitError> {
@@ -172,6 +183,7 @@ impl Ingest {
             tenant: &settings.tenant,
             metadata: settings.metadata,
             ha: settings.ha_labels.as_ref(),
+            loki_label_remove: false,
             limits: settings.split,
         };
         // A header value that is no UTF-8 is no tenant ID either; the lossy form keeps it from becoming one.
@@ -190,6 +202,15 @@ impl Ingest {
         counters.unknown_fields_dropped.add(scan.unknown_fields_dropped);
         counters.passthrough.add(u64::from(scan.passthrough));
         counters.fragments.add(scan.tenants as u64);
+    }
+
+    /// Sees to it that a part that got through is not sent again when its request is.
+    fn remember(&self, protocol: Protocol, part: &SentPart, outcome: Outcome) {
+        let Some(receipt) = part.receipt else { return };
+        let home = home_core(&part.tenant, self.exchange.cores());
+        let delivered = Delivered { destination: protocol.destination(), receipt, outcome };
+        let rung = self.exchange.send(home, Message::Remember(Box::new(delivered)));
+        self.counters().doorbells_rung.add(u64::from(rung));
     }
 
     fn keep_splitter(&self, splitter: Splitter) {
@@ -212,8 +233,9 @@ impl Dispatch<'_> {
     fn send(&mut self, part: Part) {
         let ingest = self.ingest;
         let home = home_core(&part.tenant, ingest.exchange.cores());
-        let number = u32::try_from(self.tenants.len()).unwrap_or(u32::MAX);
-        self.tenants.push(part.tenant.clone());
+        let number = u32::try_from(self.sent.len()).unwrap_or(u32::MAX);
+        let receipt = self.receipts.map(|key| key.receipt(&part));
+        self.sent.push(SentPart { tenant: part.tenant.clone(), receipt });
         let charge = self.charge.split(part.elements.len());
         let fragment = Fragment {
             part,
@@ -222,6 +244,7 @@ impl Dispatch<'_> {
             arrived: self.arrived,
             client: self.client,
             request_id: self.request_id,
+            receipt,
             alone: false,
             charge,
         };
@@ -234,14 +257,19 @@ impl Dispatch<'_> {
 struct Sent {
     protocol: Protocol,
     ticket: super::pending::Ticket,
-    tenants: Vec<TenantId>,
+    parts: Vec<SentPart>,
     refused: Refused,
 }
 
 impl Sent {
-    async fn answer(self, accept_all: bool) -> Answer {
+    async fn answer(self, ingest: &Ingest) -> Answer {
         let outcomes: Vec<Outcome> = self.ticket.outcomes().await;
-        let answer = conclude(self.tenants.iter().zip(&outcomes), &self.refused, accept_all);
+        let tenants = self.parts.iter().map(|part| &part.tenant);
+        let answer = conclude(tenants.zip(&outcomes), &self.refused, ingest.settings.accept_all);
+        if answer.invites_retry() {
+            let delivered = self.parts.iter().zip(outcomes).filter(|(_, outcome)| outcome.is_delivered());
+            delivered.for_each(|(part, outcome)| ingest.remember(self.protocol, part, outcome));
+        }
         Answer { written: answer.written.filter(|_| self.protocol.tells_written()), ..answer }
     }
 }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use super::budget::Budget;
+use super::receipt::ReceiptKey;
 
 /// One for the process.
 #[derive(Debug)]
@@ -12,6 +13,8 @@ pub struct Commons {
     pub bytes: Arc<Budget>,
     /// Push requests in flight.
     pub requests: Arc<Budget>,
+    /// What receipts are made with.
+    pub receipt_key: ReceiptKey,
     leaving: AtomicBool,
     connections: Box<[AtomicUsize]>,
     connections_max: usize,
@@ -23,6 +26,7 @@ impl Commons {
         Arc::new(Self {
             bytes: Budget::new(bytes_max),
             requests: Budget::new(requests_max),
+            receipt_key: ReceiptKey::random(),
             leaving: AtomicBool::new(false),
             connections: (0..cores).map(|_| AtomicUsize::new(0)).collect(),
             connections_max,

@@ -6,7 +6,8 @@ use std::time::Instant;
 
 use crate::queue::budget::Charge;
 use crate::queue::commons::Seat;
-use crate::split::Part;
+use crate::queue::receipt::Receipt;
+use crate::split::{Destination, Part};
 use crate::tenant::TenantId;
 use crate::verdict::Outcome;
 
@@ -25,10 +26,23 @@ pub struct Fragment {
     pub client: SocketAddr,
     /// The request's ID, told to the upstream, so that both sides' logs can be matched.
     pub request_id: RequestId,
+    /// By which it would be known if it came again: only where its request has other parts, which could fail.
+    pub receipt: Option<Receipt>,
     /// To be sent in a request of its own: it was part of a merged one that the upstream refused.
     pub alone: bool,
     /// Its bytes' share of the budget.
     pub charge: Charge,
+}
+
+/// A part that got through, of a request that failed.
+#[derive(Debug)]
+pub struct Delivered {
+    /// Where it went.
+    pub destination: Destination,
+    /// By which it will be known.
+    pub receipt: Receipt,
+    /// What its sender hears of it, then as now: a success.
+    pub outcome: Outcome,
 }
 
 /// Where an outcome is awaited: a part of a request on the core that took it in.
@@ -69,6 +83,8 @@ pub enum Message {
     Fragment(Box<Fragment>),
     /// Back to the core of the request: what became of one of its parts.
     Outcome(ReturnAddress, Outcome),
+    /// To the tenant's home core: this part got through, but its request failed and will come again.
+    Remember(Box<Delivered>),
     /// A connection that another core accepted while it had more than its share, and its seat here.
     Connection(OwnedFd, Seat),
     /// A permit to open an upstream connection has come free, and this core had none when it wanted one.

@@ -7,8 +7,9 @@
 use std::borrow::Cow;
 
 use super::tenants::{Resolver, Subject, Tenants};
+use super::unknown::Unknown;
 use super::{MergeKey, Scan, SplitError, SplitRules, narrow, trim};
-use crate::limits::{REQUEST_FIELDS_MAX, REQUEST_SCALARS_BYTES_MAX};
+use crate::limits::REQUEST_FIELDS_MAX;
 use crate::wire::remote_write_v1::{
     Field, Fields, Label, Labels, Malformed, SERIES_KEY, Series, TenantLabels,
 };
@@ -201,11 +202,10 @@ impl Pass<'_> {
 
     /// Decides how the request goes on.
     fn conclude(self, unknown: &Unknown) -> Result<Scan, SplitError> {
-        let Resolver { tenants, elements_can_pass, mut scan, .. } = self.resolver;
+        let Resolver { tenants, mut scan, .. } = self.resolver;
         let found = self.found;
         scan.tenants = tenants.slots.len();
-        scan.passthrough = elements_can_pass
-            && scan.tenants == 1
+        scan.passthrough = scan.tenants == 1
             && scan.refused.series() == 0
             && scan.metadata_dropped == 0
             && !found.runs.iter().any(Run::has_cut);
@@ -214,9 +214,7 @@ impl Pass<'_> {
             found.alone |= unknown.others > 0;
             return Ok(scan);
         }
-        if unknown.scalars_bytes > REQUEST_SCALARS_BYTES_MAX {
-            return Err(SplitError::TooManyScalars { bytes_max: REQUEST_SCALARS_BYTES_MAX });
-        }
+        unknown.check()?;
         scan.unknown_fields_dropped = unknown.others;
         tenants.sort(found.runs.iter().map(|run| run.tenant));
         Ok(scan)
@@ -253,25 +251,5 @@ impl Subject for SeriesSubject<'_> {
     fn name(&self) -> Cow<'_, [u8]> {
         let name = Labels::new(self.series).find(|label| label.name == b"__name__");
         Cow::Borrowed(name.map_or(b"no name", |label| label.value))
-    }
-}
-
-/// Unknown fields at the top of a request.
-#[derive(Default)]
-struct Unknown {
-    /// Size of those that hold a number.
-    scalars_bytes: usize,
-    /// How many hold bytes or a group.
-    others: u64,
-}
-
-impl Unknown {
-    /// Keeps a field for all parts, as long as it is few enough bytes for that.
-    #[cold]
-    fn scalar(&mut self, field: &[u8], scalars: &mut Vec<u8>) {
-        self.scalars_bytes += field.len();
-        if self.scalars_bytes <= REQUEST_SCALARS_BYTES_MAX {
-            scalars.extend_from_slice(field);
-        }
     }
 }

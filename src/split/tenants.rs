@@ -1,4 +1,7 @@
-//! The tenants of one request: each distinct value is resolved once, and owns a slot from then on.
+//! The tenants of one request: each distinct value is resolved once, and each tenant owns a slot from then on.
+//!
+//! With a map many values may stand for one tenant, so values and tenants are looked up apart: a value by what was
+//! resolved for it, a tenant by its ID. Only the first is on the way of every series.
 #![forbid(unsafe_code)]
 
 use std::borrow::Cow;
@@ -7,8 +10,8 @@ use std::hash::BuildHasher;
 use foldhash::fast::RandomState;
 use hashbrown::HashTable;
 
-use super::{MergeKey, Scan, SplitError, SplitRules, narrow, trim};
-use crate::limits::SCRATCH_BYTES_MAX;
+use super::{MergeKey, Refused, Scan, SplitError, SplitRules, narrow, trim};
+use crate::limits::{KNOWN_VALUE_BYTES_MAX, KNOWN_VALUES_MAX, SCRATCH_BYTES_MAX};
 use crate::tenant::{self, Policy, Refusal, TenantId};
 use crate::wire::same;
 
@@ -16,7 +19,7 @@ use crate::wire::same;
 #[derive(Debug)]
 pub(super) struct Slot {
     pub(super) id: TenantId,
-    /// Of the ID behind the prefix.
+    /// Of the ID.
     hash: u64,
     pub(super) series: u32,
     pub(super) samples: u32,
@@ -25,6 +28,25 @@ pub(super) struct Slot {
     /// Where in [`Tenants::order`] its items end.
     order_end: u32,
 }
+
+/// What has become of a value.
+#[derive(Clone, Copy, Debug)]
+enum Resolved {
+    /// The slot of its tenant.
+    Slot(u32),
+    Refused(Refusal),
+}
+
+/// A value that has been resolved.
+#[derive(Debug)]
+struct Known {
+    hash: u64,
+    /// Where in [`Tenants::bytes`] it stands.
+    begin: u32,
+    end: u32,
+    resolved: Resolved,
+}
+
 /// How many values [`Tenants`] remembers where they were found. A power of two.
 const RECENT: usize = 128;
 
@@ -32,16 +54,22 @@ const RECENT: usize = 128;
 #[derive(Debug)]
 pub(super) struct Tenants {
     pub(super) slots: Vec<Slot>,
-    /// Indexes into `slots`.
+    /// Indexes into `slots`, by ID.
+    ids: HashTable<u32>,
+    values: Vec<Known>,
+    /// Indexes into `values`.
     table: HashTable<u32>,
+    /// The values, one behind the other.
+    bytes: Vec<u8>,
     hasher: RandomState,
-    /// Indexes into `slots`, by [`recent_place`]: the slot that was found there last. Fleets have few tenants
+    /// Indexes into `values`, by [`recent_place`]: the value that was found there last. Fleets have few tenants
     /// per request, and this spares most series the hashing.
     recent: [u32; RECENT],
-    /// The slot that was found last. Series of one target stand side by side and share their tenant.
-    last: u32,
-    /// In every ID of the request the value begins here.
-    prefix_bytes: usize,
+    /// The value that was found last, as a range of `bytes`, and its slot. Series of one target stand side by side and
+    /// share their tenant.
+    last: (u32, u32, u32),
+    /// What has become of having no value.
+    missing: Option<Resolved>,
     /// Indexes of items: those of each slot together, in the order in which they came.
     order: Vec<u32>,
 }
@@ -50,17 +78,20 @@ impl Default for Tenants {
     fn default() -> Self {
         Self {
             slots: Vec::new(),
+            ids: HashTable::new(),
+            values: Vec::new(),
             table: HashTable::new(),
+            bytes: Vec::new(),
             hasher: RandomState::default(),
             recent: [0; RECENT],
-            last: 0,
-            prefix_bytes: 0,
+            last: (0, 0, 0),
+            missing: None,
             order: Vec::new(),
         }
     }
 }
 
-/// Where [`Tenants::recent`] remembers `value`. Names of tenants mostly differ in their last two bytes, often
+/// Where in [`Tenants::recent`] remembers `value`. Names of tenants mostly differ in their last two bytes, often
 /// digits; values that collide are merely hashed.
 #[inline]
 fn recent_place(value: &[u8]) -> usize {
@@ -69,39 +100,69 @@ fn recent_place(value: &[u8]) -> usize {
 }
 
 impl Tenants {
-    /// Whether `value` names the tenant at [`Self::last`].
+    /// The slot of `value`, which is not empty, if it was the one that was found last.
     #[inline(always)]
-    fn was_last(&self, value: &[u8]) -> bool {
-        self.slots.get(self.last as usize).is_some_and(|slot| same(slot.value(self.prefix_bytes), value))
+    fn find_last(&self, value: &[u8]) -> Option<u32> {
+        let (begin, end, slot) = self.last;
+        same(&self.bytes[begin as usize..end as usize], value).then_some(slot)
     }
 
-    /// The slot whose ID is the prefix and `value`, or else the hash for [`Self::insert`].
-    fn find(&mut self, value: &[u8]) -> Result<u32, u64> {
+    /// What has become of `value`, or else the hash for [`Self::remember`].
+    fn find(&mut self, value: &[u8]) -> Result<Resolved, u64> {
+        let Self { values, bytes, table, .. } = self;
+        let is = |known: &Known| bytes[known.begin as usize..known.end as usize] == *value;
         let recent = &mut self.recent[recent_place(value)];
-        if let Some(slot) = self.slots.get(*recent as usize)
-            && slot.value(self.prefix_bytes) == value
-        {
-            self.last = *recent;
-            return Ok(*recent);
-        }
-        let hash = self.hasher.hash_one(value);
-        let (slots, prefix_bytes) = (&self.slots, self.prefix_bytes);
-        match self.table.find(hash, |&at| slots[at as usize].value(prefix_bytes) == value) {
-            Some(&at) => {
-                (*recent, self.last) = (at, at);
-                Ok(at)
+        let known = match values.get(*recent as usize) {
+            Some(known) if is(known) => known,
+            _ => {
+                let hash = self.hasher.hash_one(value);
+                let at = table.find(hash, |&at| is(&values[at as usize])).ok_or(hash)?;
+                *recent = *at;
+                &values[*at as usize]
             }
-            None => Err(hash),
+        };
+        if let Resolved::Slot(slot) = known.resolved {
+            self.last = (known.begin, known.end, slot);
         }
+        Ok(known.resolved)
     }
 
-    /// Adds a tenant that [`Self::find`] did not find; `hash` is what that returned.
+    /// Remembers what has become of `value`; `hash` is what [`Self::find`] returned. Not more than some: with a map, a
+    /// request may have as many values as series.
+    fn remember(&mut self, value: &[u8], hash: u64, resolved: Resolved) {
+        if self.values.len() >= KNOWN_VALUES_MAX || value.len() > KNOWN_VALUE_BYTES_MAX {
+            return;
+        }
+        let at = narrow(self.values.len());
+        let begin = narrow(self.bytes.len());
+        self.bytes.extend_from_slice(value);
+        let end = narrow(self.bytes.len());
+        self.values.push(Known { hash, begin, end, resolved });
+        let values = &self.values;
+        self.table.insert_unique(hash, at, |&at| values[at as usize].hash);
+    }
+
+    /// The slot of the tenant `id`, if it has one, and else the hash for [`Self::insert`].
+    fn slot_of(&self, id: &TenantId) -> Result<u32, u64> {
+        let hash = self.hasher.hash_one(id.as_str());
+        self.ids.find(hash, |&at| self.slots[at as usize].id == *id).copied().ok_or(hash)
+    }
+
+    /// Adds a tenant that [`Self::slot_of`] did not find; `hash` is what that returned.
     fn insert(&mut self, id: TenantId, hash: u64, merge: MergeKey) -> u32 {
         let at = narrow(self.slots.len());
         self.slots.push(Slot { id, hash, series: 0, samples: 0, merge, items: 0, order_end: 0 });
         let slots = &self.slots;
-        self.table.insert_unique(hash, at, |&at| slots[at as usize].hash);
+        self.ids.insert_unique(hash, at, |&at| slots[at as usize].hash);
         at
+    }
+
+    /// Counts what goes to the tenant of `slot`.
+    #[inline(always)]
+    pub(super) fn count(&mut self, slot: u32, series: u32, samples: u32) {
+        let slot = &mut self.slots[slot as usize];
+        slot.series += series;
+        slot.samples += samples;
     }
 
     /// Says that an item belongs to `slot`.
@@ -136,25 +197,23 @@ impl Tenants {
     #[cfg(test)]
     pub(super) fn scratch_bytes(&self) -> usize {
         self.order.capacity() * size_of::<u32>()
+            + self.values.capacity() * size_of::<Known>()
+            + self.bytes.capacity()
     }
 
     pub(super) fn release(&mut self) {
-        self.table.clear();
+        self.ids.clear();
         if self.slots.capacity() * size_of::<Slot>() > SCRATCH_BYTES_MAX {
-            self.table = HashTable::new();
+            self.ids = HashTable::new();
         }
+        self.table.clear();
         trim(&mut self.slots);
+        trim(&mut self.values);
+        trim(&mut self.bytes);
         self.recent = [0; RECENT];
-        self.last = 0;
+        self.last = (0, 0, 0);
+        self.missing = None;
         trim(&mut self.order);
-    }
-}
-
-impl Slot {
-    /// The value that names it.
-    #[inline]
-    fn value(&self, prefix_bytes: usize) -> &[u8] {
-        self.id.as_str().as_bytes().get(prefix_bytes..).unwrap_or_default()
     }
 }
 
@@ -175,8 +234,6 @@ pub(super) struct Resolver<'a> {
     pub(super) rules: &'a SplitRules<'a>,
     source: Option<&'a str>,
     pub(super) tenants: &'a mut Tenants,
-    /// Whether the body's own elements could go on as they are: it is a snappy block.
-    pub(super) elements_can_pass: bool,
     pub(super) scan: Scan,
 }
 
@@ -188,14 +245,7 @@ impl<'a> Resolver<'a> {
         tenants: &'a mut Tenants,
         inflated_bytes: usize,
     ) -> Self {
-        tenants.prefix_bytes = rules.tenant.prefix_bytes(source);
-        Self {
-            rules,
-            source,
-            tenants,
-            elements_can_pass: true,
-            scan: Scan { inflated_bytes, ..Scan::default() },
-        }
+        Self { rules, source, tenants, scan: Scan { inflated_bytes, ..Scan::default() } }
     }
 
     /// Counts a series whose deciding label has `value`, and returns the slot of its tenant; `None` if the policy
@@ -207,19 +257,51 @@ impl<'a> Resolver<'a> {
         samples: u32,
         subject: &impl Subject,
     ) -> Result<Option<u32>, SplitError> {
+        self.count(samples);
+        let Some(found) = self.find(value, samples, subject)? else { return Ok(None) };
+        self.tenants.count(found, 1, samples);
+        Ok(Some(found))
+    }
+
+    /// Counts a series that came in.
+    #[inline(always)]
+    pub(super) fn count(&mut self, samples: u32) {
         self.scan.series += 1;
         self.scan.samples += u64::from(samples);
-        let found = match value {
-            Some(value) if self.tenants.was_last(value) => self.tenants.last,
-            _ => match self.resolve(value, samples, subject)? {
-                Some(found) => found,
-                None => return Ok(None),
-            },
-        };
-        let slot = &mut self.tenants.slots[found as usize];
-        slot.series += 1;
-        slot.samples += samples;
-        Ok(Some(found))
+    }
+
+    /// The slot of the tenant that `value` names for so many samples of the series that was [counted](Self::count) last;
+    /// `None` if the policy leaves them out, which is counted as one series.
+    #[inline(always)]
+    pub(super) fn find(
+        &mut self,
+        value: Option<&[u8]>,
+        samples: u32,
+        subject: &impl Subject,
+    ) -> Result<Option<u32>, SplitError> {
+        let value = value.filter(|value| !value.is_empty());
+        match value.and_then(|value| self.tenants.find_last(value)) {
+            Some(slot) => Ok(Some(slot)),
+            None => self.resolve(value, samples, subject),
+        }
+    }
+
+    /// Series that were left out so far, by reason.
+    pub(super) fn refused_series(&self) -> [u64; 3] {
+        let Refused { missing, invalid, dropped, .. } = self.scan.refused;
+        [missing, invalid, dropped]
+    }
+
+    /// Makes of what was refused of one series, since [`Self::refused_series`] said `before`, one series for each reason;
+    /// whether there was any.
+    pub(super) fn count_refused_once(&mut self, before: [u64; 3]) -> bool {
+        let Refused { missing, invalid, dropped, .. } = &mut self.scan.refused;
+        let mut some = false;
+        for (count, before) in [missing, invalid, dropped].into_iter().zip(before) {
+            some |= *count > before;
+            *count = (*count).min(before + 1);
+        }
+        some
     }
 
     fn resolve(
@@ -228,35 +310,58 @@ impl<'a> Resolver<'a> {
         samples: u32,
         subject: &impl Subject,
     ) -> Result<Option<u32>, SplitError> {
-        let hash = match self.rules.tenant.or_default(value) {
-            None => 0,
-            Some(value) => match self.tenants.find(value) {
-                Ok(slot) => return Ok(Some(slot)),
-                Err(hash) => hash,
-            },
+        let known = match value {
+            Some(value) => self.tenants.find(value),
+            None => self.tenants.missing.ok_or(0),
         };
-        match self.rules.tenant.try_resolve(value, self.source) {
-            Ok(id) => self.insert(id, hash, subject.merge_key(self.rules)).map(Some),
-            Err(refusal) => self.refuse(refusal, value, samples, subject).map(|()| None),
+        let resolved = match known {
+            Ok(resolved) => resolved,
+            Err(hash) => {
+                let resolved = self.decide(value, |rules| subject.merge_key(rules))?;
+                match value {
+                    Some(value) => self.tenants.remember(value, hash, resolved),
+                    None => self.tenants.missing = Some(resolved),
+                }
+                resolved
+            }
+        };
+        match resolved {
+            Resolved::Slot(slot) => Ok(Some(slot)),
+            Resolved::Refused(refusal) => self.refuse(refusal, value, samples, subject).map(|()| None),
         }
     }
 
-    /// The slot of the default tenant, if there is one that is of use; no series comes with it.
-    pub(super) fn default_slot(&mut self) -> Result<Option<u32>, SplitError> {
-        let Some(value) = self.rules.tenant.or_default(None) else { return Ok(None) };
-        let Ok(id) = self.rules.tenant.try_resolve(None, self.source) else { return Ok(None) };
-        match self.tenants.find(value) {
-            Ok(slot) => Ok(Some(slot)),
-            Err(hash) => self.insert(id, hash, MergeKey::Ha(None)).map(Some),
-        }
-    }
-
-    fn insert(&mut self, id: TenantId, hash: u64, merge: MergeKey) -> Result<u32, SplitError> {
+    /// Finds out whose `value` is; a tenant that is new gets a slot.
+    fn decide(
+        &mut self,
+        value: Option<&[u8]>,
+        merge: impl FnOnce(&SplitRules<'_>) -> MergeKey,
+    ) -> Result<Resolved, SplitError> {
+        let id = match self.rules.tenant.try_resolve(value, self.source) {
+            Ok(id) => id,
+            Err(refusal) => return Ok(Resolved::Refused(refusal)),
+        };
+        let hash = match self.tenants.slot_of(&id) {
+            Ok(slot) => return Ok(Resolved::Slot(slot)),
+            Err(hash) => hash,
+        };
         let tenants_max = self.rules.limits.tenants_max;
         if self.tenants.slots.len() >= tenants_max {
             return Err(SplitError::TooManyTenants { tenants_max });
         }
-        Ok(self.tenants.insert(id, hash, merge))
+        Ok(Resolved::Slot(self.tenants.insert(id, hash, merge(self.rules))))
+    }
+
+    /// The slot of the default tenant, if there is one that is of use; no series comes with it.
+    pub(super) fn default_slot(&mut self) -> Result<Option<u32>, SplitError> {
+        let resolved = match self.tenants.missing {
+            Some(resolved) => resolved,
+            None => self.decide(None, |_| MergeKey::Ha(None))?,
+        };
+        match resolved {
+            Resolved::Slot(slot) => Ok(Some(slot)),
+            Resolved::Refused(_) => Ok(None),
+        }
     }
 
     /// Refuses the request, or leaves the series out and counts it, as the policy has it.
@@ -273,6 +378,11 @@ impl<'a> Resolver<'a> {
         let (policy, count) = match refusal {
             Refusal::Missing => (rules.on_missing, &mut refused.missing),
             Refusal::Invalid(_) => (rules.on_invalid, &mut refused.invalid),
+            Refusal::Dropped => {
+                refused.dropped += 1;
+                refused.dropped_samples += u64::from(samples);
+                return Ok(());
+            }
         };
         *count += 1;
         refused.samples += u64::from(samples);

@@ -1,7 +1,13 @@
 //! Hand-made requests, split.
 
+use std::sync::Arc;
+
 use super::*;
-use crate::limits::{REQUEST_FIELDS_MAX, REQUEST_SCALARS_BYTES_MAX, TENANT_EXCERPT_BYTES_MAX};
+use crate::limits::{
+    KNOWN_VALUE_BYTES_MAX, KNOWN_VALUES_MAX, REQUEST_FIELDS_MAX, REQUEST_SCALARS_BYTES_MAX,
+    TENANT_EXCERPT_BYTES_MAX,
+};
+use crate::tenant::map::{MapRule, Matches, Target, TenantAllow, TenantMap};
 use crate::tenant::{IdFault, IdRules, Policy};
 use crate::wire::varint;
 
@@ -55,6 +61,8 @@ impl Default for Rules {
             id_rules: IdRules::Mimir,
             on_missing: Policy::Reject,
             on_invalid: Policy::Reject,
+            map: None,
+            allow: None,
         };
         let limits = SplitLimits { inflated_bytes_max: 1 << 20, tenants_max: 3 };
         Self { tenant, metadata: false, ha: None, limits, source: None }
@@ -74,7 +82,7 @@ impl Rules {
 
     fn split_rules(&self) -> SplitRules<'_> {
         let Self { tenant, metadata, ha, limits, .. } = self;
-        SplitRules { tenant, metadata: *metadata, ha: ha.as_ref(), limits: *limits }
+        SplitRules { tenant, metadata: *metadata, ha: ha.as_ref(), loki_label_remove: false, limits: *limits }
     }
 
     fn split(&self, request: &[Vec<u8>]) -> (Scan, Vec<Part>) {
@@ -125,7 +133,7 @@ fn one_tenants_request_goes_on_as_the_same_bytes() {
     let request = [series(&[("t", "a")]), series(&[("x", "y"), ("t", "a")])].concat();
     let block = block(&request);
     let Rules { tenant, limits, .. } = Rules::default();
-    let rules = SplitRules { tenant: &tenant, metadata: false, ha: None, limits };
+    let rules = SplitRules { tenant: &tenant, metadata: false, ha: None, loki_label_remove: false, limits };
     let mut splitter = Splitter::new();
     assert!(splitter.scan(Body::snappy_v1(block.clone()), &rules, None).unwrap().passthrough);
     let part = splitter.next_part().unwrap();
@@ -190,7 +198,7 @@ fn rejects_the_whole_request_by_default() {
     let bad = [series(&[("t", "a")]), series(&[("__name__", "up\n"), ("t", "")])];
     assert_eq!(
         Rules::default().error(&bad).to_string(),
-        "series 2 (up\\n): no tenant: the series has no value in label t, and no default tenant is set"
+        "series 2 (up\\n): no tenant: it has no value in label t, and no default tenant is set"
     );
     let bad = [series(&[("t", "a b")]), series(&[("t", "a")])];
     let error = Rules::default().error(&bad);
@@ -218,7 +226,7 @@ fn can_drop_bad_series_and_count_them() {
     let request = [series(&[]), good.clone(), series(&[("t", "/")]), good.clone(), series(&[("t", "/")])];
     let (scan, parts) = rules.split(&request);
     assert_eq!(all_inflated(&parts), [("a", [good.clone(), good].concat())]);
-    let Refused { missing, invalid, samples, example } = &scan.refused;
+    let Refused { missing, invalid, samples, example, .. } = &scan.refused;
     assert_eq!((*missing, *invalid, *samples, scan.refused.series()), (1, 2, 3, 3));
     assert!(example.as_ref().unwrap().starts_with("series 1 (no name): no tenant"), "{example:?}");
     // One tenant is left, but not all of the bytes may go on.
@@ -382,7 +390,7 @@ fn refuses_empty_broken_and_boundless_requests() {
     assert_eq!(rules.error(&[vec![b'x'; (1 << 20) + 1]]).reason(), "too_large");
     let mut splitter = Splitter::new();
     let Rules { tenant, limits, .. } = rules;
-    let rules = SplitRules { tenant: &tenant, metadata: false, ha: None, limits };
+    let rules = SplitRules { tenant: &tenant, metadata: false, ha: None, loki_label_remove: false, limits };
     let not_snappy =
         splitter.scan(Body::snappy_v1(Bytes::from_static(b"\x05\xff")), &rules, None).unwrap_err();
     assert_eq!(not_snappy.reason(), "bad_compression");
@@ -420,6 +428,91 @@ fn many_tenants_each_get_their_own() {
     }
 }
 
+/// Rules with a map: values of one letter stand for themselves, others for their first letter; `x…` for nobody.
+fn mapped() -> Rules {
+    Rules::with(|rules| {
+        let rule = |matches, target| MapRule { matches, target };
+        let map = TenantMap::new(vec![
+            rule(Matches::Prefix("x".into()), Target::Drop),
+            rule(Matches::Regex("([a-z]).+".into()), Target::Tenant("$1".into())),
+        ]);
+        rules.tenant.map = Some(Arc::new(map.unwrap()));
+    })
+}
+
+#[test]
+fn values_that_stand_for_one_tenant_make_one_part() {
+    let of = |tenant: &str| series(&[("t", tenant)]);
+    let mut rules = mapped();
+    rules.tenant.default = Some("a".into());
+    rules.tenant.prefix = "p-".into();
+    rules.metadata = true;
+    let request = [of("a1"), of("b1"), of("a"), of("a2"), series(&[]), of("a1"), metadata("m"), of("b")];
+    let (scan, parts) = rules.split(&request);
+    let a = [of("a1"), of("a"), of("a2"), series(&[]), of("a1"), metadata("m")].concat();
+    assert_eq!(all_inflated(&parts), [("p-a", a), ("p-b", [of("b1"), of("b")].concat())]);
+    assert_eq!(parts.iter().map(|part| (part.series, part.samples)).collect::<Vec<_>>(), [(5, 5), (2, 2)]);
+    assert_eq!(scan.tenants, 2);
+    // It is one tenant's request, whatever the values.
+    let (scan, parts) = rules.split(&[of("a1"), of("a"), of("a2")]);
+    assert!(scan.passthrough);
+    assert_eq!(all_inflated(&parts), [("p-a", [of("a1"), of("a"), of("a2")].concat())]);
+    // Tenants are bounded, values are not.
+    let values: Vec<_> = (0..100).map(|at| of(&format!("a{at}"))).collect();
+    rules.limits.tenants_max = 1;
+    assert_eq!(rules.split(&values).1.len(), 1);
+}
+
+#[test]
+fn what_the_map_drops_is_left_out_and_no_fault() {
+    let of = |tenant: &str| series(&[("t", tenant)]);
+    let (scan, parts) = mapped().split(&[of("x1"), of("a"), of("x1"), of("x2")]);
+    assert_eq!(all_inflated(&parts), [("a", of("a"))]);
+    let refused = Refused { dropped: 3, dropped_samples: 3, ..Refused::default() };
+    assert_eq!((&scan.refused, scan.series, scan.samples, scan.passthrough), (&refused, 4, 4, false));
+    assert_eq!(refused.series(), 3);
+    let (scan, parts) = mapped().split(&[of("x1"), of("x2")]);
+    assert_eq!((scan.tenants, parts.len(), scan.refused.dropped, scan.refused.example), (0, 0, 2, None));
+}
+
+#[test]
+fn who_is_not_allowed_is_refused_as_the_policy_has_it() {
+    let of = |tenant: &str| series(&[("t", tenant)]);
+    let mut rules = mapped();
+    rules.tenant.allow = Some(Arc::new(TenantAllow::new(vec!["a".into()]).unwrap()));
+    let request = [of("a1"), of("b1"), of("a"), of("b1"), of("b")];
+    let error = rules.error(&request);
+    assert_eq!(
+        error.to_string(),
+        "series 2 (no name): invalid tenant ID \"b\" (from label t): it is not among the tenants that are allowed"
+    );
+    assert_eq!(error.reason(), "invalid_tenant");
+    rules.tenant.on_invalid = Policy::Drop;
+    let (scan, parts) = rules.split(&request);
+    assert_eq!(all_inflated(&parts), [("a", [of("a1"), of("a")].concat())]);
+    assert_eq!((scan.refused.invalid, scan.refused.samples), (3, 3));
+}
+
+#[test]
+fn more_values_than_are_remembered_are_resolved_all_the_same() {
+    let mut rules = mapped();
+    rules.limits.inflated_bytes_max = usize::MAX;
+    let of = |at: usize| series(&[("t", &format!("{}{at}", ["a", "b", "x"][at % 3]))]);
+    let long = series(&[("t", &"b".repeat(KNOWN_VALUE_BYTES_MAX + 1))]);
+    let mut request: Vec<_> = (0..KNOWN_VALUES_MAX + 3000).map(of).collect();
+    request.push(long.clone());
+    request.extend((0..KNOWN_VALUES_MAX + 3000).rev().map(of));
+    let (scan, parts) = rules.split(&request);
+    let all = |which: usize| (0..KNOWN_VALUES_MAX + 3000).filter(move |at| at % 3 == which);
+    let there_and_back = |which, between: &[u8]| {
+        let there: Vec<u8> = all(which).flat_map(of).collect();
+        let back: Vec<u8> = all(which).rev().flat_map(of).collect();
+        [&there, between, &back].concat()
+    };
+    assert_eq!(all_inflated(&parts), [("a", there_and_back(0, &[])), ("b", there_and_back(1, &long))]);
+    assert_eq!(scan.refused.dropped, 2 * all(2).count() as u64);
+}
+
 #[test]
 fn a_splitter_forgets_the_request_before() {
     let mut splitter = Splitter::new();
@@ -447,14 +540,20 @@ fn holds_no_request_and_little_memory_after_the_last_part() {
     let mut rules = Rules::default();
     rules.limits.inflated_bytes_max = usize::MAX;
     let block = block(&series(&[("t", "a")]));
-    let split_rules = SplitRules { tenant: &rules.tenant, metadata: false, ha: None, limits: rules.limits };
+    let split_rules = SplitRules {
+        tenant: &rules.tenant,
+        metadata: false,
+        ha: None,
+        loki_label_remove: false,
+        limits: rules.limits,
+    };
     splitter.scan(Body::snappy_v1(block.clone()), &split_rules, None).unwrap();
     drop(splitter.next_part());
     assert!(block.is_unique());
     let large: Vec<_> = (0..400_000).map(|at| series(&[("t", ["a", "b"][at % 2])])).collect();
     rules.scan(&mut splitter, &large).unwrap();
     while splitter.next_part().is_some() {}
-    assert_eq!(splitter.inflater.bytes(), b"");
+    assert_eq!(splitter.request.bytes(), b"");
     let Splitter { series, tenants, gathered, .. } = &splitter;
     assert_eq!((series.scratch_bytes(), gathered.capacity()), (0, 0));
     assert!(tenants.scratch_bytes() <= SCRATCH_BYTES_MAX);

@@ -5,7 +5,8 @@ use proptest::prelude::*;
 use super::*;
 use crate::tenant::{IdRules, TenantError};
 use crate::wire::inflate::InflateError;
-use crate::wire::remote_write_v1::{Fault, Malformed};
+use crate::wire::protobuf::Fault;
+use crate::wire::remote_write_v1::Malformed;
 use crate::wire::snappy::SnappyError;
 
 /// An upstream's answer without words.
@@ -24,7 +25,13 @@ fn tenant(id: &str) -> TenantId {
 }
 
 fn refused(missing: u64, invalid: u64) -> Refused {
-    Refused { missing, invalid, samples: 7, example: Some("no tenant: no label".to_owned()) }
+    Refused {
+        missing,
+        invalid,
+        samples: 7,
+        example: Some("no tenant: no label".to_owned()),
+        ..Refused::default()
+    }
 }
 
 fn none_refused() -> Refused {
@@ -356,8 +363,15 @@ fn any_outcome() -> impl Strategy<Value = Outcome> {
 fn any_refused() -> impl Strategy<Value = Refused> {
     prop_oneof![
         Just(Refused::default()),
-        (any::<u64>(), any::<u64>(), any::<u64>(), any::<Option<String>>())
-            .prop_map(|(missing, invalid, samples, example)| Refused { missing, invalid, samples, example })
+        (any::<u64>(), any::<u64>(), any::<u64>(), any::<Option<String>>()).prop_map(
+            |(missing, invalid, samples, example)| Refused {
+                missing,
+                invalid,
+                samples,
+                example,
+                ..Refused::default()
+            }
+        )
     ]
 }
 

@@ -15,9 +15,8 @@
 
 use std::ops::Range;
 
+use super::protobuf::{Fault, Value, read_label, take_field};
 use super::same;
-use super::varint::{self, VarintFault};
-use crate::limits::GROUP_DEPTH_MAX;
 
 /// The key of a series in a request, as encoders write it: field 1, length-delimited.
 pub const SERIES_KEY: u8 = 0x0a;
@@ -36,135 +35,6 @@ pub struct Malformed {
     pub fault: Fault,
     /// Where the field of the request that holds the fault begins, counted in inflated bytes.
     pub at_byte: usize,
-}
-
-/// What is wrong with a message.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
-pub enum Fault {
-    /// A key or a length cannot be read.
-    #[error(transparent)]
-    Varint(#[from] VarintFault),
-    /// A field's value reaches past the end of its message.
-    #[error("it ends within a field")]
-    Truncated,
-    /// A key past 32 bits, or of field number 0.
-    #[error("a field number is out of range")]
-    FieldNumber,
-    /// There are no wire types 6 and 7.
-    #[error("a wire type does not exist")]
-    WireType,
-    /// A field of the specification that is not encoded as the specification has it.
-    #[error("a known field has another wire type")]
-    KnownWireType,
-    /// A group ends that did not begin, does not end, or is nested too deep.
-    #[error("a group is not closed properly")]
-    Group,
-}
-
-/// A field's value, as far as its wire type tells what it is.
-enum Value<'a> {
-    Bytes(&'a [u8]),
-    /// A varint or a number of fixed size.
-    Scalar,
-    Group,
-}
-
-/// Takes one field off the front of `input`, which must not be empty.
-#[inline(always)]
-fn take_field<'a>(input: &mut &'a [u8]) -> Result<(u32, Value<'a>), Fault> {
-    if let Some((number, bytes)) = take_short_field(input) {
-        return Ok((number, Value::Bytes(bytes)));
-    }
-    // Lends out a copy: `input` itself can then stay in registers, which is half of the loop's speed.
-    let mut rest = *input;
-    let field = take_any_field(&mut rest)?;
-    *input = rest;
-    Ok(field)
-}
-
-/// Takes a field that has one byte of key and one of length, as nearly all have.
-#[inline(always)]
-fn take_short_field<'a>(input: &mut &'a [u8]) -> Option<(u32, &'a [u8])> {
-    let [key @ 8..0x80, length @ ..0x80, rest @ ..] = *input else { return None };
-    if key & 7 != 2 {
-        return None;
-    }
-    let (bytes, rest) = rest.split_at_checked(usize::from(*length))?;
-    *input = rest;
-    Some((u32::from(key >> 3), bytes))
-}
-
-#[inline(never)]
-fn take_any_field<'a>(input: &mut &'a [u8]) -> Result<(u32, Value<'a>), Fault> {
-    let (number, wire_type) = take_key(input)?;
-    let value = match wire_type {
-        2 => Value::Bytes(take_bytes(input)?),
-        3 => {
-            skip_group(input, number)?;
-            Value::Group
-        }
-        _ => {
-            skip_scalar(input, wire_type)?;
-            Value::Scalar
-        }
-    };
-    Ok((number, value))
-}
-
-/// Takes a key: the field's number and its wire type.
-#[inline]
-fn take_key(input: &mut &[u8]) -> Result<(u32, u8), Fault> {
-    let key = u32::try_from(varint::take(input)?).map_err(|_| Fault::FieldNumber)?;
-    if key >> 3 == 0 {
-        return Err(Fault::FieldNumber);
-    }
-    Ok((key >> 3, (key & 7) as u8))
-}
-
-/// Takes a length and as many bytes.
-#[inline]
-fn take_bytes<'a>(input: &mut &'a [u8]) -> Result<&'a [u8], Fault> {
-    let length = varint::take(input)?;
-    let length = usize::try_from(length).map_err(|_| Fault::Truncated)?;
-    let (bytes, rest) = input.split_at_checked(length).ok_or(Fault::Truncated)?;
-    *input = rest;
-    Ok(bytes)
-}
-
-fn skip_scalar(input: &mut &[u8], wire_type: u8) -> Result<(), Fault> {
-    let length = match wire_type {
-        0 => {
-            varint::take(input)?;
-            0
-        }
-        1 => 8,
-        5 => 4,
-        4 => return Err(Fault::Group),
-        _ => return Err(Fault::WireType),
-    };
-    *input = input.get(length..).ok_or(Fault::Truncated)?;
-    Ok(())
-}
-
-/// Skips what a group of field `number` holds, and its end. No recursion: the stack is not the sender's to use.
-#[cold]
-fn skip_group(input: &mut &[u8], number: u32) -> Result<(), Fault> {
-    let mut open = [0; GROUP_DEPTH_MAX];
-    let mut depth = 1;
-    open[0] = number;
-    while depth > 0 {
-        let (number, wire_type) = take_key(input)?;
-        match wire_type {
-            2 => drop(take_bytes(input)?),
-            3 => {
-                *open.get_mut(depth).ok_or(Fault::Group)? = number;
-                depth += 1;
-            }
-            4 if open[depth - 1] == number => depth -= 1,
-            _ => skip_scalar(input, wire_type)?,
-        }
-    }
-    Ok(())
 }
 
 /// A field at the top of a request.
@@ -371,21 +241,6 @@ fn skip_labels(mut fields: &[u8], lengths: u64) -> &[u8] {
     fields
 }
 
-/// The name and the value of a label.
-fn read_label(mut label: &[u8]) -> Result<(&[u8], &[u8]), Fault> {
-    let mut name: &[u8] = &[];
-    let mut value: &[u8] = &[];
-    while !label.is_empty() {
-        match take_field(&mut label)? {
-            (1, Value::Bytes(bytes)) => name = bytes,
-            (2, Value::Bytes(bytes)) => value = bytes,
-            (1 | 2, _) => return Err(Fault::KnownWireType),
-            _ => {}
-        }
-    }
-    Ok((name, value))
-}
-
 /// The labels of a series that [`TenantLabels::read`] has taken, in their order.
 #[derive(Clone, Debug)]
 pub struct Labels<'a> {
@@ -429,6 +284,8 @@ impl<'a> Iterator for Labels<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::limits::GROUP_DEPTH_MAX;
+    use crate::wire::varint::{self, VarintFault};
 
     /// A length-delimited field of a number below 16.
     fn field(number: u8, bytes: &[u8]) -> Vec<u8> {

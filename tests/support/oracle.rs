@@ -5,10 +5,13 @@
 #![allow(clippy::unwrap_used, reason = "a test: what fails is a finding")]
 #![allow(clippy::cast_possible_truncation, reason = "a test: its requests are small")]
 
-use std::ops::Range;
+#[allow(clippy::duplicate_mod, reason = "each check brings what it needs")]
+#[path = "raw.rs"]
+mod raw;
 
 use prost::Message;
-use prost::encoding::{DecodeContext, WireType, decode_key, encode_varint, skip_field};
+use prost::encoding::{WireType, encode_varint};
+use raw::{RawField, body_at, raw_fields};
 use tenantry::limits::REQUEST_SCALARS_BYTES_MAX;
 use tenantry::split::{HaLabels, HaReplica, MergeKey, SplitRules};
 use tenantry::tenant::{Policy, TenantError};
@@ -57,6 +60,10 @@ pub(crate) struct Expected {
     pub(crate) invalid: u64,
     /// The samples and histograms of those.
     pub(crate) refused_samples: u64,
+    /// Series that the map leaves out, and the samples and histograms of those.
+    pub(crate) dropped: u64,
+    /// See `dropped`.
+    pub(crate) dropped_samples: u64,
     /// Metadata that goes nowhere.
     pub(crate) metadata_dropped: u64,
     /// Unknown fields that go nowhere.
@@ -91,34 +98,6 @@ pub(crate) enum Refusal {
     Protobuf(bool),
     /// [`tenantry::split::SplitError::reason`] has to be this.
     Reason(&'static str),
-}
-
-/// A field within its message.
-struct RawField {
-    number: u32,
-    wire_type: WireType,
-    range: Range<usize>,
-}
-
-/// The fields of a message that prost has taken.
-fn raw_fields(message: &[u8]) -> Vec<RawField> {
-    let mut rest = message;
-    let mut fields = Vec::new();
-    while !rest.is_empty() {
-        let begin = message.len() - rest.len();
-        let (number, wire_type) = decode_key(&mut rest).unwrap();
-        skip_field(wire_type, number, &mut rest, DecodeContext::default()).unwrap();
-        fields.push(RawField { number, wire_type, range: begin..message.len() - rest.len() });
-    }
-    fields
-}
-
-/// Where in a length-delimited field its bytes begin.
-fn body_at(field: &[u8]) -> usize {
-    let mut rest = field;
-    decode_key(&mut rest).unwrap();
-    prost::encoding::decode_varint(&mut rest).unwrap();
-    field.len() - rest.len()
 }
 
 /// The label that decides: its index and value.
@@ -203,6 +182,11 @@ pub(crate) fn expect(
                     TenantError::Invalid { .. } => {
                         (rules.tenant.on_invalid, &mut all.invalid, "invalid_tenant")
                     }
+                    TenantError::Dropped { .. } => {
+                        all.dropped += 1;
+                        all.dropped_samples += u64::from(samples);
+                        continue;
+                    }
                 };
                 if policy == Policy::Reject {
                     return Err(Refusal::Reason(reason));
@@ -235,7 +219,8 @@ pub(crate) fn expect(
         part.metadata = true;
         all.metadata_dropped = 0;
     }
-    all.passthrough = all.parts.len() == 1 && !cuts && all.missing + all.invalid + all.metadata_dropped == 0;
+    all.passthrough =
+        all.parts.len() == 1 && !cuts && all.missing + all.invalid + all.dropped + all.metadata_dropped == 0;
     unknown_fields(request, &fields, all)
 }
 

@@ -1,5 +1,6 @@
 //! The command line.
 
+mod chaos;
 mod fleet;
 
 use std::ffi::OsString;
@@ -12,6 +13,7 @@ use loadgen::client::Url;
 use loadgen::fleet::numbered_tenants;
 use loadgen::send::Retry;
 
+pub(crate) use chaos::{ChaosArgs, DriverKind, Theft};
 pub(crate) use fleet::FleetArgs;
 
 /// Load, sink and proof for Tenantry.
@@ -49,6 +51,12 @@ pub(crate) enum Command {
     /// request does not come through though all is mended; and when the server does not start or end as it should. The same seed plans
     /// the same troubles at the same times.
     Chaos(ChaosArgs),
+    /// Puts several servers through the same loads and tells what each costs
+    Compare(CompareArgs),
+    /// Makes a page, and charts, of what a comparison found
+    Report(PageArgs),
+    /// Measures what the work on a request costs without any I/O, stage by stage
+    Floor(Box<FloorArgs>),
     /// The demo's server, and that of chaos
     #[command(hide = true, disable_help_flag = true)]
     Server {
@@ -256,47 +264,50 @@ pub(crate) struct DemoArgs {
 }
 
 #[derive(Debug, clap::Args)]
-pub(crate) struct ChaosArgs {
-    /// What the troubles are drawn from; another one each time, and told, if not given
+pub(crate) struct CompareArgs {
+    /// What to compare: contenders and scenarios
+    #[arg(long, value_name = "FILE", default_value = "perf/compare.yml")]
+    pub(crate) config: PathBuf,
+    /// Where to keep the results; results/DATE-NAME.json beside the configuration, if not given
+    #[arg(long, short, value_name = "FILE")]
+    pub(crate) output: Option<PathBuf>,
+    /// Only this contender; may be repeated
+    #[arg(long, value_name = "NAME")]
+    pub(crate) only: Vec<String>,
+    /// Rounds of each scenario, whatever the configuration says
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub(crate) rounds: Option<u32>,
+    /// Seconds that each round measures, whatever the configuration says
+    #[arg(long, value_parser = seconds)]
+    pub(crate) seconds: Option<f64>,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct PageArgs {
+    /// What `compare` kept
+    #[arg(value_name = "RESULTS")]
+    pub(crate) results: PathBuf,
+    /// The page; beside the results, with .html for .json, if not given
+    #[arg(long, short, value_name = "FILE")]
+    pub(crate) output: Option<PathBuf>,
+    /// Keep each chart as an SVG file in this directory, too
+    #[arg(long, value_name = "DIR")]
+    pub(crate) svg: Option<PathBuf>,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct FloorArgs {
+    #[command(flatten)]
+    pub(crate) fleet: FleetArgs,
+    /// Take the tenant's label out of each series
     #[arg(long)]
-    pub(crate) seed: Option<u64>,
-    /// How long there are troubles; at most 30, as the account of all that went wrong is kept in memory
-    #[arg(long, default_value_t = 1.0, value_parser = minutes)]
-    pub(crate) minutes: f64,
-    /// The server's driver; its own choice if not given
-    #[arg(long, value_enum)]
-    pub(crate) driver: Option<DriverKind>,
-    /// The server's program; the one that is built into this one if not given
-    #[arg(long, value_name = "PATH")]
-    pub(crate) server: Option<PathBuf>,
-    /// Write all that came of it, and the troubles' times, to FILE as JSON
-    #[arg(long, value_name = "FILE")]
-    pub(crate) json: Option<PathBuf>,
-    /// Have the upstream do this to every fiftieth request, too: then the run must fail
-    #[arg(long, value_enum)]
-    pub(crate) steal: Option<Theft>,
-}
-
-/// What the server does its input and output with.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(crate) enum DriverKind {
-    #[value(name = "io_uring")]
-    IoUring,
-    #[value(name = "epoll")]
-    Epoll,
-}
-
-/// What no honest upstream does.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(crate) enum Theft {
-    /// Acknowledge, and not store
-    Lose,
-    /// Store twice
-    Duplicate,
-    /// Store under another tenant
-    Misplace,
-    /// Store after the next request
-    Reorder,
+    pub(crate) label_remove: bool,
+    /// How long to measure
+    #[arg(long, default_value = "3", value_parser = seconds)]
+    pub(crate) seconds: f64,
+    /// Print one JSON object instead of a table
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
 /// Names that a platform team would find familiar, and how uneven such teams are.
@@ -312,9 +323,6 @@ const DEMO_TENANTS: &[(&str, u32)] = &[
     ("marketing", 4),
     ("data-platform", 3),
 ];
-
-/// An hour of troubles could fill the sink's account.
-const CHAOS_MINUTES_MAX: f64 = 30.0;
 
 /// Most tenants that can be asked for: what a body of a few thousand series can still give a share to, in turns.
 const TENANTS_MAX: usize = 100_000;
@@ -373,12 +381,13 @@ fn positive(text: &str) -> Result<f64, String> {
         .ok_or_else(|| format!("`{text}` is no number above 0"))
 }
 
-fn minutes(text: &str) -> Result<f64, String> {
-    let minutes = positive(text)?;
-    if minutes > CHAOS_MINUTES_MAX {
-        return Err(format!("there can be {CHAOS_MINUTES_MAX} minutes at most"));
-    }
-    Ok(minutes)
+/// As long as somebody would wait.
+fn seconds(text: &str) -> Result<f64, String> {
+    const SECONDS_MAX: f64 = 3600.0;
+    positive(text)
+        .ok()
+        .filter(|seconds| *seconds <= SECONDS_MAX)
+        .ok_or_else(|| format!("`{text}` is no number above 0 and up to {SECONDS_MAX}"))
 }
 
 fn header(text: &str) -> Result<(String, String), String> {
@@ -416,6 +425,14 @@ mod tests {
         assert_eq!(demo_tenants("12").unwrap().0.len(), 12);
         for wrong in ["0", "100001", "a:", "a:0", ":5", "a,a", "", "a,,b"] {
             assert!(tenants(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn seconds_end() {
+        assert_eq!(seconds("0.5"), Ok(0.5));
+        for wrong in ["0", "-1", "1e9", "NaN", "s"] {
+            assert!(seconds(wrong).is_err(), "{wrong}");
         }
     }
 

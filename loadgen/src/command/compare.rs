@@ -1,0 +1,256 @@
+//! `loadgen compare`.
+
+use std::fmt::Write as _;
+use std::io::{self, IsTerminal, Write};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+use console::{measure_text_width, style};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use loadgen::compare::{Config, Event, Measure, Results, ScenarioResults, Showing, Spread, compare, figure};
+
+use super::args::CompareArgs;
+use super::text::{bytes, counted};
+
+/// Between two columns.
+const GAP: usize = 2;
+
+/// Runs the comparison, prints each scenario when it is over, and keeps all of it; false when a contender failed.
+pub(crate) fn run(args: &CompareArgs) -> anyhow::Result<bool> {
+    let config = config(args)?;
+    let output = args.output.clone();
+    let stop = super::stop_flag()?;
+    let bar = bar(&config);
+    let names: Vec<String> = config.contenders.iter().map(|contender| contender.name.clone()).collect();
+    let mut printed = Ok(());
+    let results = compare(&config, &stop, |event| match event {
+        Event::Round { scenario, contender, round } => {
+            bar.set_message(format!("{scenario}: {contender}, round {round} of {}", scenario.rounds));
+        }
+        Event::Tick => bar.tick(),
+        Event::RoundOver => bar.inc(1),
+        Event::ScenarioOver(results) => bar.suspend(|| {
+            if printed.is_ok() {
+                printed =
+                    write!(io::stdout(), "{}", scenario(&names, results)).and_then(|()| io::stdout().flush());
+            }
+        }),
+    })?;
+    bar.finish_and_clear();
+    let path = output.unwrap_or_else(|| default_output(args, &results));
+    results.save(&path).with_context(|| format!("cannot write {}", path.display()))?;
+    printed?;
+    write!(io::stdout(), "{}", end(&results, &path.display().to_string()))?;
+    let failed = results.failures().next().is_some();
+    Ok(!results.interrupted && (!failed || config.allow_failure))
+}
+
+/// The configuration, with what the command line says otherwise.
+fn config(args: &CompareArgs) -> anyhow::Result<Config> {
+    let mut config = Config::load(&args.config)?;
+    for name in &args.only {
+        if !config.contenders.iter().any(|contender| contender.name == *name) {
+            let names: Vec<&str> =
+                config.contenders.iter().map(|contender| contender.name.as_str()).collect();
+            bail!("--only: there is no contender `{name}`, only {}", names.join(", "));
+        }
+    }
+    if !args.only.is_empty() {
+        config.contenders.retain(|contender| args.only.contains(&contender.name));
+    }
+    for scenario in &mut config.scenarios {
+        scenario.rounds = args.rounds.unwrap_or(scenario.rounds);
+        scenario.seconds = args.seconds.unwrap_or(scenario.seconds);
+    }
+    Ok(config)
+}
+
+/// `results/DATE-NAME.json` beside the configuration.
+fn default_output(args: &CompareArgs, results: &Results) -> PathBuf {
+    let dir = args.config.parent().map(|dir| dir.join("results")).unwrap_or_default();
+    // A colon in a name is trouble elsewhere.
+    dir.join(format!("{}-{}.json", results.date.replace(':', "-"), results.name))
+}
+
+/// A bar on a terminal, a step a round.
+fn bar(config: &Config) -> ProgressBar {
+    if !io::stderr().is_terminal() {
+        return ProgressBar::hidden();
+    }
+    let rounds: u64 = config.scenarios.iter().map(|scenario| u64::from(scenario.rounds)).sum();
+    let style = ProgressStyle::with_template("{elapsed:>4} ▕{bar:24}▏ {pos}/{len}, {eta} to go: {wide_msg}")
+        .unwrap_or_else(|_| ProgressStyle::default_bar());
+    let bar = ProgressBar::with_draw_target(
+        Some(rounds * config.contenders.len() as u64),
+        ProgressDrawTarget::stderr(),
+    );
+    bar.set_style(style.progress_chars("█▉▊▋▌▍▎▏ "));
+    bar.enable_steady_tick(Duration::from_millis(500));
+    bar
+}
+
+/// A scenario's two tables: figures, and ratios to the first contender.
+fn scenario(names: &[String], results: &ScenarioResults) -> String {
+    let scenario = &results.scenario;
+    let rounds = counted(u64::from(scenario.rounds), "round");
+    let mut text = format!(
+        "\n{} {}\n",
+        style(scenario.to_string()).bold(),
+        style(format!("({rounds} of {} s)", scenario.seconds)).dim()
+    );
+    let mut rows = vec![headings("", &Measure::ALL)];
+    let mut failed = String::new();
+    for (name, showing) in names.iter().zip(&results.showings) {
+        match showing {
+            Showing::Measured(_) => rows.push(figures(name, showing)),
+            Showing::Failed(failure) => {
+                let _ = writeln!(failed, "{} {}", style("✗").red(), style(format!("{name} {failure}")).red());
+            }
+        }
+    }
+    if rows.len() > 1 {
+        text.push_str(&table(&rows));
+    }
+    if let Some(first) = names.first().filter(|_| rows.len() > 2) {
+        let mut rows = vec![headings(&format!("× {first}"), &Measure::RATIOS)];
+        for (index, name) in names.iter().enumerate().skip(1) {
+            let ratios = Measure::RATIOS.map(|measure| measure.ratio(results, index));
+            if ratios.iter().any(Option::is_some) {
+                rows.push([name.clone()].into_iter().chain(ratios.map(ratio)).collect());
+            }
+        }
+        if rows.len() > 1 {
+            text.push_str(&table(&rows));
+        }
+    }
+    text + &failed
+}
+
+fn headings(first: &str, measures: &[Measure]) -> Vec<String> {
+    let heading = |measure: &Measure| match measure.key {
+        // The long ones, short.
+        "cpu-per-million-samples" => "CPU s/M samples".to_owned(),
+        "samples-per-cpu-second" => "samples/CPU s".to_owned(),
+        "cpu-per-request" => "CPU ms/request".to_owned(),
+        "fan-out" => "out/in".to_owned(),
+        _ => measure.heading().replace("latency ", "").replace(',', ""),
+    };
+    [first.to_owned()].into_iter().chain(measures.iter().map(heading)).collect()
+}
+
+fn figures(name: &str, showing: &Showing) -> Vec<String> {
+    let median = |measure: &Measure| {
+        measure.spread(showing).map_or_else(|| "–".to_owned(), |spread| figure(spread.median))
+    };
+    [name.to_owned()].into_iter().chain(Measure::ALL.iter().map(median)).collect()
+}
+
+fn ratio(spread: Option<Spread>) -> String {
+    spread.map_or_else(
+        || "–".to_owned(),
+        |Spread { median, min, max }| format!("{} ({}–{})", figure(median), figure(min), figure(max)),
+    )
+}
+
+/// Rows under a dim first one; the first column to the left, the others to the right.
+fn table(rows: &[Vec<String>]) -> String {
+    let columns = rows.first().map_or(0, Vec::len);
+    let width = |column: usize| {
+        let cells = rows.iter().filter_map(|row| row.get(column));
+        cells.map(|cell| measure_text_width(cell)).max().unwrap_or_default()
+    };
+    let widths: Vec<usize> = (0..columns).map(width).collect();
+    let mut text = String::new();
+    for (index, row) in rows.iter().enumerate() {
+        let mut line = String::new();
+        for (column, (cell, width)) in row.iter().zip(&widths).enumerate() {
+            let pad = " ".repeat(width.saturating_sub(measure_text_width(cell)));
+            match column {
+                0 => line.extend([cell.as_str(), &pad]),
+                _ => line.extend([&" ".repeat(GAP), &pad, cell.as_str()]),
+            }
+        }
+        let line = line.trim_end();
+        let _ = if index == 0 { writeln!(text, "{}", style(line).dim()) } else { writeln!(text, "{line}") };
+    }
+    text
+}
+
+/// Where it is kept, what it ran on, and what went wrong.
+fn end(results: &Results, path: &str) -> String {
+    let machine = &results.machine;
+    let mut text = format!(
+        "\n{}, {}, {} of memory, Linux {}\nkept in {path}; to look at it: loadgen report {path}\n",
+        machine.cpu,
+        counted(machine.cores as u64, "core"),
+        bytes(machine.memory_bytes),
+        machine.kernel,
+    );
+    if results.interrupted {
+        text.push_str("interrupted: scenarios that were not over are left out\n");
+    }
+    let failures = results.failures().count() as u64;
+    if failures > 0 {
+        let _ = writeln!(text, "{} above", counted(failures, "failure"));
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use loadgen::compare::{Failure, FailureKind, Latency, Round, Scenario};
+
+    use super::*;
+
+    fn round(cpu_seconds: f64) -> Round {
+        Round {
+            seconds: 2.0,
+            delivered_seconds: 2.0,
+            requests: 1000,
+            samples: 100_000,
+            tenant_parts: 3000,
+            body_bytes: 1_000_000,
+            upstream_requests: 2500,
+            cpu_seconds,
+            resident_bytes_peak: 12_300_000,
+            latency_ms: Latency { p50: 1.0, p99: 2.0, p99_9: 3.0, max: 4.0 },
+        }
+    }
+
+    #[test]
+    fn figures_are_medians_ratios_have_spreads_and_a_failure_has_neither() {
+        let scenario_of = Scenario {
+            tenants: 10,
+            series: 100,
+            senders: 8,
+            labels: 9,
+            run_length: 20,
+            seconds: 2.0,
+            warm_up_seconds: 1.0,
+            rounds: 3,
+        };
+        let failure = Failure { kind: FailureKind::AnswersWrongly, reason: "500: no".to_owned() };
+        let results = ScenarioResults {
+            scenario: scenario_of,
+            showings: vec![
+                Showing::Measured([1.0, 2.0, 3.0].map(round).to_vec()),
+                Showing::Measured([2.0, 3.0, 3.0].map(round).to_vec()),
+                Showing::Failed(failure),
+            ],
+        };
+        let names = ["a", "b", "c"].map(str::to_owned);
+        let text = console::strip_ansi_codes(&scenario(&names, &results)).into_owned();
+        let lines: Vec<&str> = text.lines().collect();
+        assert_eq!(lines[1], "10 tenants, 100 series a request, 8 senders (3 rounds of 2 s)");
+        let words = |line: &str| line.split_whitespace().map(str::to_owned).collect::<Vec<_>>();
+        assert_eq!(
+            words(lines[3]),
+            ["a", "500", "50,000", "2.00", "20.0", "50,000", "1.00", "2.00", "3.00", "12.3", "2.50"]
+        );
+        assert!(lines[5].starts_with("× a"), "{text}");
+        assert!(lines[6].starts_with("b ") && lines[6].contains("1.50 (1.00–2.00)"), "{text}");
+        assert_eq!(lines[7], "✗ c answers wrongly: 500: no");
+        assert_eq!(lines.len(), 8, "{text}");
+    }
+}

@@ -1,0 +1,483 @@
+//! What is compared: the YAML as written, and what it comes to.
+//!
+//! Everything that can be known before the first run is checked here, so that nobody waits a quarter of an hour for
+//! a typing mistake: names, numbers, placeholders, and that the templates are there.
+
+mod written;
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::template::{PLACEHOLDERS, unknown};
+use crate::client::Url;
+use crate::fleet::LABELS_MIN;
+use written::{Written, WrittenContender};
+
+/// Longest phase of a run, in seconds: a day that nobody means.
+const SECONDS_MAX: f64 = 3600.0;
+
+/// Most of what a scenario counts. Senders are threads here, tenants are counts in memory.
+const TENANTS_MAX: u32 = 100_000;
+const SERIES_MAX: u32 = 1_000_000;
+const SENDERS_MAX: u32 = 1024;
+const LABELS_MAX: u32 = 1000;
+const ROUNDS_MAX: u32 = 1000;
+
+/// A comparison, checked.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// What the results are called: the name of the file.
+    pub name: String,
+    /// The label that names the tenant.
+    pub tenant_label: String,
+    /// The header that names the tenant upstream.
+    pub tenant_header: String,
+    /// Whether a comparison in which a contender failed is still a success.
+    pub allow_failure: bool,
+    /// Who takes part; the first is what the others are held against.
+    pub contenders: Vec<Contender>,
+    /// What they are put through, one after the other.
+    pub scenarios: Vec<Scenario>,
+}
+
+/// A server, and how to deal with it.
+#[derive(Clone, Debug)]
+pub struct Contender {
+    /// What it is called.
+    pub name: String,
+    /// What a reader of the figures should know.
+    pub note: String,
+    /// Program and arguments, with placeholders.
+    pub command: Vec<String>,
+    /// Environment variables besides ours, with placeholders.
+    pub environment: BTreeMap<String, String>,
+    /// Prints the version: program and arguments. Empty for none.
+    pub version: Vec<String>,
+    /// Files to write into its directory: the name there and the text, with placeholders.
+    pub files: BTreeMap<String, String>,
+    /// How one sees that it is ready.
+    pub ready: Ready,
+    /// How long it may take until it is.
+    pub ready_within: Duration,
+    /// Path to push to.
+    pub push: String,
+    /// Headers for it besides those of remote write.
+    pub headers: Vec<(String, String)>,
+    /// Whether it sends each tenant's series under that tenant's header.
+    pub splits: bool,
+    /// When it answers.
+    pub acknowledges: Acknowledges,
+    /// How long it may take to deliver what it has acknowledged.
+    pub drain_within: Duration,
+    /// What must be equal at both ends.
+    pub compares: Compares,
+}
+
+/// How one sees that a contender is ready.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Ready {
+    /// It takes connections at `{listen}`.
+    Tcp,
+    /// This URL, with placeholders, answers 2xx.
+    Url(String),
+}
+
+/// When a contender answers a request.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Acknowledges {
+    /// When its upstream has answered: what is acknowledged is delivered.
+    #[default]
+    AfterDelivery,
+    /// When it has taken it: one has to wait until all has arrived.
+    BeforeDelivery,
+}
+
+/// What must be equal at both ends.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Compares {
+    /// Counts and checksums: every sample arrives as it was sent.
+    #[default]
+    Sums,
+    /// Counts only, for one that writes labels or values in another form.
+    Counts,
+}
+
+/// One load that all contenders are put through.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Scenario {
+    /// Tenants, of equal weight.
+    pub tenants: u32,
+    /// Series in a request.
+    pub series: u32,
+    /// Senders, each with a connection and one request in flight.
+    pub senders: u32,
+    /// Labels of a series.
+    pub labels: u32,
+    /// Consecutive series that share a tenant.
+    pub run_length: u32,
+    /// How long it is measured.
+    pub seconds: f64,
+    /// How long it is loaded before that.
+    pub warm_up_seconds: f64,
+    /// How often each contender is measured.
+    pub rounds: u32,
+}
+
+impl fmt::Display for Scenario {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let counted =
+            |count: u32, one: &str, many: &str| format!("{count} {}", if count == 1 { one } else { many });
+        write!(
+            f,
+            "{}, {} a request, {}",
+            counted(self.tenants, "tenant", "tenants"),
+            counted(self.series, "series", "series"),
+            counted(self.senders, "sender", "senders"),
+        )?;
+        if self.labels != LABELS_DEFAULT {
+            write!(f, ", {} labels", self.labels)?;
+        }
+        if self.run_length != RUN_LENGTH_DEFAULT {
+            write!(f, ", runs of {}", self.run_length)?;
+        }
+        Ok(())
+    }
+}
+
+/// Why there is nothing to compare.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// A file that cannot be read.
+    #[error("cannot read {}: {error}", path.display())]
+    Read {
+        /// The configuration, or a template that it names.
+        path: PathBuf,
+        /// What the system says.
+        error: std::io::Error,
+    },
+    /// Not the YAML that is expected; the text has the place.
+    #[error("{}: {text}", path.display())]
+    Yaml {
+        /// The configuration.
+        path: PathBuf,
+        /// What is wrong and where.
+        text: String,
+    },
+    /// It can be read, and cannot be meant.
+    #[error("{}: {text}", path.display())]
+    Wrong {
+        /// The configuration.
+        path: PathBuf,
+        /// What is wrong.
+        text: String,
+    },
+}
+
+const LABELS_DEFAULT: u32 = 9;
+const RUN_LENGTH_DEFAULT: u32 = 20;
+
+impl Config {
+    /// Reads and checks a configuration and the templates that it names.
+    ///
+    /// # Errors
+    /// When a file cannot be read, is not the YAML expected, or says what cannot be meant.
+    pub fn load(path: &Path) -> Result<Self, ConfigError> {
+        let mut written = Written::read(path)?;
+        let wrong = |text| ConfigError::Wrong { path: path.to_owned(), text };
+        let scenarios = written.scenarios().map_err(&wrong)?;
+        let contenders = written.contenders(path)?;
+        if contenders.is_empty() {
+            return Err(wrong("contenders: there must be at least one".to_owned()));
+        }
+        for (index, contender) in contenders.iter().enumerate() {
+            if contenders.iter().take(index).any(|other| other.name == contender.name) {
+                return Err(wrong(format!("contenders: two are called `{}`", contender.name)));
+            }
+        }
+        Ok(Self {
+            name: path.file_stem().unwrap_or_default().to_string_lossy().into_owned(),
+            tenant_label: written.tenant_label,
+            tenant_header: written.tenant_header,
+            allow_failure: written.allow_failure,
+            contenders,
+            scenarios,
+        })
+    }
+}
+
+impl Written {
+    fn read(path: &Path) -> Result<Self, ConfigError> {
+        serde_saphyr::from_str(&read(path)?)
+            .map_err(|error| ConfigError::Yaml { path: path.to_owned(), text: error.to_string() })
+    }
+
+    /// Its own, behind those of the comparison that it names.
+    fn contenders(&mut self, path: &Path) -> Result<Vec<Contender>, ConfigError> {
+        let mut contenders = Vec::new();
+        if let Some(other) = &self.contenders_of {
+            let other = dir_of(path).join(other);
+            for contender in Self::read(&other)?.contenders {
+                contenders.push(contender.check(dir_of(&other), &other)?);
+            }
+        }
+        for contender in self.contenders.drain(..) {
+            contenders.push(contender.check(dir_of(path), path)?);
+        }
+        Ok(contenders)
+    }
+
+    /// Every combination, in the order in which it is run.
+    fn scenarios(&self) -> Result<Vec<Scenario>, String> {
+        let mut scenarios = Vec::new();
+        for matrix in &self.scenarios {
+            let before = scenarios.len();
+            let seconds = matrix.seconds.unwrap_or(self.seconds);
+            let warm_up_seconds = matrix.warm_up_seconds.unwrap_or(self.warm_up_seconds);
+            let rounds = matrix.rounds.unwrap_or(self.rounds);
+            for &series in &matrix.series.0 {
+                for &senders in &matrix.senders.0 {
+                    for &tenants in &matrix.tenants.0 {
+                        for &labels in &matrix.labels.0 {
+                            scenarios.extend(matrix.run_length.0.iter().map(|&run_length| Scenario {
+                                tenants,
+                                series,
+                                senders,
+                                labels,
+                                run_length,
+                                seconds,
+                                warm_up_seconds,
+                                rounds,
+                            }));
+                        }
+                    }
+                }
+            }
+            if scenarios.len() == before {
+                return Err("scenarios: no list of numbers may be empty".to_owned());
+            }
+        }
+        if scenarios.is_empty() {
+            return Err("scenarios: there must be at least one".to_owned());
+        }
+        scenarios.iter().try_for_each(Scenario::check)?;
+        Ok(scenarios)
+    }
+}
+
+impl Scenario {
+    fn check(&self) -> Result<(), String> {
+        let labels_min = u32::try_from(LABELS_MIN).unwrap_or(u32::MAX);
+        for (name, number, least, most) in [
+            ("tenants", self.tenants, 1, TENANTS_MAX),
+            ("series", self.series, 1, SERIES_MAX),
+            ("senders", self.senders, 1, SENDERS_MAX),
+            ("labels", self.labels, labels_min, LABELS_MAX),
+            ("run_length", self.run_length, 1, SERIES_MAX),
+            ("rounds", self.rounds, 1, ROUNDS_MAX),
+        ] {
+            if !(least..=most).contains(&number) {
+                return Err(format!("{name}: {number} is not from {least} to {most}"));
+            }
+        }
+        seconds("seconds", self.seconds)?;
+        if self.warm_up_seconds != 0.0 {
+            seconds("warm_up_seconds", self.warm_up_seconds)?;
+        }
+        Ok(())
+    }
+}
+
+impl WrittenContender {
+    fn check(self, dir: &Path, path: &Path) -> Result<Contender, ConfigError> {
+        let name = self.name.clone();
+        let wrong = |text: String| ConfigError::Wrong {
+            path: path.to_owned(),
+            text: format!("contender `{name}`: {text}"),
+        };
+        if self.name.trim().is_empty() {
+            return Err(wrong("it needs a name".to_owned()));
+        }
+        if self.command.first().is_none_or(String::is_empty) {
+            return Err(wrong("command: it must begin with a program".to_owned()));
+        }
+        if !self.push.starts_with('/') {
+            return Err(wrong(format!("push: `{}` is no path", self.push)));
+        }
+        let mut files = BTreeMap::new();
+        for (file, template) in &self.files {
+            if Path::new(file).file_name().is_none_or(|name| name != file.as_str()) {
+                return Err(wrong(format!("files: `{file}` is not the bare name of a file")));
+            }
+            files.insert(file.clone(), read(&dir.join(template))?);
+        }
+        let ready = ready(&self.ready).map_err(&wrong)?;
+        let texts =
+            self.command.iter().chain(&self.version).chain(self.environment.values()).chain(files.values());
+        for text in texts.chain([&self.ready]) {
+            if let Some(unknown) = unknown(text) {
+                let known = PLACEHOLDERS.map(|name| format!("{{{name}}}")).join(", ");
+                return Err(wrong(format!("there is no placeholder {{{unknown}}}, only {known}")));
+            }
+        }
+        Ok(Contender {
+            name: self.name,
+            note: self.note,
+            command: self.command,
+            environment: self.environment,
+            version: self.version,
+            files,
+            ready,
+            ready_within: seconds("ready_seconds", self.ready_seconds).map_err(&wrong)?,
+            push: self.push,
+            headers: self.headers.into_iter().collect(),
+            splits: self.splits,
+            acknowledges: self.acknowledges,
+            drain_within: seconds("drain_seconds", self.drain_seconds).map_err(&wrong)?,
+            compares: self.compares,
+        })
+    }
+}
+
+fn ready(text: &str) -> Result<Ready, String> {
+    if text == "tcp" {
+        return Ok(Ready::Tcp);
+    }
+    // A placeholder may stand where an address will.
+    let probe = text.replace("{listen}", "h:1").replace("{metrics}", "h:1");
+    match probe.parse::<Url>() {
+        Ok(_) => Ok(Ready::Url(text.to_owned())),
+        Err(error) => Err(format!("ready: `{text}` is neither `tcp` nor a URL: {error}")),
+    }
+}
+
+fn seconds(name: &str, seconds: f64) -> Result<Duration, String> {
+    if seconds > 0.0 && seconds <= SECONDS_MAX {
+        Ok(Duration::from_secs_f64(seconds))
+    } else {
+        Err(format!("{name}: {seconds} is not above 0 and up to {SECONDS_MAX}"))
+    }
+}
+
+/// What the paths in a file are relative to.
+fn dir_of(path: &Path) -> &Path {
+    path.parent().unwrap_or(Path::new("."))
+}
+
+fn read(path: &Path) -> Result<String, ConfigError> {
+    fs::read_to_string(path).map_err(|error| ConfigError::Read { path: path.to_owned(), error })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const GOOD: &str = "
+seconds: 2
+contenders:
+  - name: a
+    command: [a, --listen, '{listen}']
+    files: { a.conf: a.template }
+    ready: http://{metrics}/ready
+    acknowledges: before_delivery
+  - name: b
+    command: [b]
+    splits: false
+    compares: counts
+scenarios:
+  - tenants: [1, 10]
+    series: 100
+    senders: [8, 64]
+  - { tenants: 5, series: 5, senders: 5, seconds: 0.5, rounds: 1, labels: 12 }
+";
+
+    fn load(yaml: &str) -> Result<Config, ConfigError> {
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(dir.path().join("a.template"), "sink {sink}").unwrap();
+        let path = dir.path().join("try.yml");
+        fs::write(&path, yaml).unwrap();
+        Config::load(&path)
+    }
+
+    #[test]
+    fn a_matrix_gives_every_combination() {
+        let config = load(GOOD).unwrap();
+        let seen: Vec<_> =
+            config.scenarios.iter().map(|s| (s.tenants, s.series, s.senders, s.seconds)).collect();
+        assert_eq!(
+            seen,
+            [(1, 100, 8, 2.0), (10, 100, 8, 2.0), (1, 100, 64, 2.0), (10, 100, 64, 2.0), (5, 5, 5, 0.5)]
+        );
+        assert_eq!(config.scenarios.iter().map(|s| s.rounds).collect::<Vec<_>>(), [3, 3, 3, 3, 1]);
+        assert_eq!(config.scenarios[4].to_string(), "5 tenants, 5 series a request, 5 senders, 12 labels");
+        assert_eq!((config.name.as_str(), config.tenant_label.as_str()), ("try", "tenant"));
+        let [a, b] = &config.contenders[..] else { panic!("two contenders") };
+        assert_eq!(a.files["a.conf"], "sink {sink}");
+        assert_eq!(a.ready, Ready::Url("http://{metrics}/ready".to_owned()));
+        assert_eq!((a.acknowledges, a.splits), (Acknowledges::BeforeDelivery, true));
+        assert_eq!(
+            (b.acknowledges, b.splits, b.ready.clone()),
+            (Acknowledges::AfterDelivery, false, Ready::Tcp)
+        );
+        assert_eq!(b.compares, Compares::Counts);
+    }
+
+    #[test]
+    fn contenders_can_be_those_of_another_comparison() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::create_dir(dir.path().join("sub")).unwrap();
+        fs::write(dir.path().join("a.template"), "sink {sink}").unwrap();
+        fs::write(dir.path().join("full.yml"), GOOD).unwrap();
+        let path = dir.path().join("sub/quick.yml");
+        let quick =
+            "seconds: 1\ncontenders_of: ../full.yml\nscenarios: [{ tenants: 1, series: 1, senders: 1 }]\n";
+        let names = |yaml: &str| {
+            fs::write(&path, yaml).unwrap();
+            let config = Config::load(&path);
+            config.map(|config| {
+                config.contenders.into_iter().map(|contender| contender.name).collect::<Vec<_>>()
+            })
+        };
+        assert_eq!(names(quick).unwrap(), ["a", "b"]);
+        let more = format!("{quick}contenders: [{{ name: c, command: [c] }}]");
+        assert_eq!(names(&more).unwrap(), ["a", "b", "c"]);
+        assert!(names(&more.replace("name: c", "name: b")).is_err());
+        assert!(names(&quick.replace("contenders_of: ../full.yml", "")).is_err());
+        assert!(names(&quick.replace("full", "none")).unwrap_err().to_string().contains("none.yml"));
+    }
+
+    #[test]
+    fn mistakes_are_told_before_anything_runs() {
+        for (from, to, fault) in [
+            ("seconds: 2", "second: 2", "second"),
+            ("seconds: 2", "seconds: 0", "seconds: 0 is not above 0"),
+            ("seconds: 2", "seconds: .nan", "seconds: NaN is not above 0"),
+            ("series: 100", "series: 0", "series: 0 is not from 1"),
+            ("series: 100", "series: many", "a number or a list of numbers"),
+            ("series: 100", "series: -1", "-1"),
+            ("series: 100", "series: []", "no list of numbers may be empty"),
+            ("labels: 12", "labels: 3", "labels: 3 is not from 4"),
+            (
+                "'{listen}'",
+                "'{listn}'",
+                "contender `a`: there is no placeholder {listn}, only {listen}, {metrics}",
+            ),
+            ("name: b", "name: a", "two are called `a`"),
+            ("a.template", "b.template", "b.template"),
+            ("a.conf", "../a.conf", "not the bare name"),
+            ("command: [b]", "command: []", "contender `b`: command: it must begin with a program"),
+            ("http://{metrics}/ready", "metrics", "neither `tcp` nor a URL"),
+            ("before_delivery", "sometime", "sometime"),
+            ("splits: false", "push: push", "`push` is no path"),
+        ] {
+            let error = load(&GOOD.replace(from, to)).unwrap_err().to_string();
+            assert!(error.contains(fault), "{to}: {error}");
+        }
+    }
+}

@@ -1,0 +1,346 @@
+//! What is read off a round: the figures that are printed and drawn.
+
+use super::config::Scenario;
+use super::results::{Round, ScenarioResults, Showing};
+
+/// A figure that every round has.
+#[derive(Clone, Copy, Debug)]
+pub struct Measure {
+    /// A name for files and anchors.
+    pub key: &'static str,
+    /// What a reader calls it.
+    pub title: &'static str,
+    /// What it counts; empty for a plain number.
+    pub unit: &'static str,
+    /// Whether less of it is better.
+    pub less_is_better: bool,
+    of: fn(&Round) -> f64,
+}
+
+impl Measure {
+    /// Requests, by the time until the last of them was delivered.
+    pub const REQUESTS: Self = Self {
+        key: "requests",
+        title: "requests",
+        unit: "1/s",
+        less_is_better: false,
+        of: |round| per(round.requests, round.delivered_seconds),
+    };
+    /// Samples, by the same time.
+    pub const SAMPLES: Self = Self {
+        key: "samples",
+        title: "samples",
+        unit: "1/s",
+        less_is_better: false,
+        of: |round| per(round.samples, round.delivered_seconds),
+    };
+    /// CPU time by requests.
+    pub const CPU_PER_REQUEST: Self = Self {
+        key: "cpu-per-request",
+        title: "CPU per request",
+        unit: "ms",
+        less_is_better: true,
+        of: |round| quotient(round.cpu_seconds * 1e3, float(round.requests)),
+    };
+    /// CPU time by samples.
+    pub const CPU_PER_MILLION_SAMPLES: Self = Self {
+        key: "cpu-per-million-samples",
+        title: "CPU per million samples",
+        unit: "s",
+        less_is_better: true,
+        of: |round| quotient(round.cpu_seconds * 1e6, float(round.samples)),
+    };
+    /// Samples by CPU time.
+    pub const SAMPLES_PER_CPU_SECOND: Self = Self {
+        key: "samples-per-cpu-second",
+        title: "samples per CPU-second",
+        unit: "",
+        less_is_better: false,
+        of: |round| per(round.samples, round.cpu_seconds),
+    };
+    /// Latency of half of the answers.
+    pub const P50: Self = Self {
+        key: "p50",
+        title: "latency p50",
+        unit: "ms",
+        less_is_better: true,
+        of: |round| round.latency_ms.p50,
+    };
+    /// Latency of 99 % of the answers.
+    pub const P99: Self = Self {
+        key: "p99",
+        title: "latency p99",
+        unit: "ms",
+        less_is_better: true,
+        of: |round| round.latency_ms.p99,
+    };
+    /// Latency of 99.9 % of the answers.
+    pub const P99_9: Self = Self {
+        key: "p99-9",
+        title: "latency p99.9",
+        unit: "ms",
+        less_is_better: true,
+        of: |round| round.latency_ms.p99_9,
+    };
+    /// Resident memory, at most.
+    pub const RESIDENT: Self = Self {
+        key: "peak-rss",
+        title: "peak RSS",
+        unit: "MB",
+        less_is_better: true,
+        of: |round| float(round.resident_bytes_peak) / 1e6,
+    };
+    /// Upstream requests by inbound requests.
+    pub const FAN_OUT: Self = Self {
+        key: "fan-out",
+        title: "upstream requests per request",
+        unit: "",
+        less_is_better: true,
+        of: |round| quotient(float(round.upstream_requests), float(round.requests)),
+    };
+
+    /// All of them, in the order of the tables.
+    pub const ALL: [Self; 10] = [
+        Self::REQUESTS,
+        Self::SAMPLES,
+        Self::CPU_PER_REQUEST,
+        Self::CPU_PER_MILLION_SAMPLES,
+        Self::SAMPLES_PER_CPU_SECOND,
+        Self::P50,
+        Self::P99,
+        Self::P99_9,
+        Self::RESIDENT,
+        Self::FAN_OUT,
+    ];
+
+    /// Those whose ratio to the first contender is shown.
+    pub const RATIOS: [Self; 4] = [Self::CPU_PER_REQUEST, Self::REQUESTS, Self::P99, Self::RESIDENT];
+
+    /// The figure of one round.
+    #[must_use]
+    pub fn of(&self, round: &Round) -> f64 {
+        (self.of)(round)
+    }
+
+    /// The figure over all rounds of a showing; None if it failed.
+    #[must_use]
+    pub fn spread(&self, showing: &Showing) -> Option<Spread> {
+        Spread::new(showing.rounds().iter().map(|round| self.of(round)))
+    }
+
+    /// How often the first contender's figure goes into that of contender `index`, round by round; None if either
+    /// failed.
+    #[must_use]
+    pub fn ratio(&self, results: &ScenarioResults, index: usize) -> Option<Spread> {
+        let (first, other) = (results.showings.first()?.rounds(), results.showings.get(index)?.rounds());
+        Spread::new(first.iter().zip(other).map(|(first, other)| quotient(self.of(other), self.of(first))))
+    }
+
+    /// Title and unit.
+    #[must_use]
+    pub fn heading(&self) -> String {
+        match self.unit {
+            "" => self.title.to_owned(),
+            "1/s" => format!("{}/s", self.title),
+            unit => format!("{}, {unit}", self.title),
+        }
+    }
+
+    /// Contenders whose figure is the best of a scenario; none if all failed.
+    #[must_use]
+    pub fn best(&self, results: &ScenarioResults) -> Option<usize> {
+        let figure = |(index, showing)| self.spread(showing).map(|spread| (index, spread.median));
+        let better = |a: f64, b: f64| if self.less_is_better { a.total_cmp(&b) } else { b.total_cmp(&a) };
+        let figures = results.showings.iter().enumerate().filter_map(figure);
+        figures.min_by(|a, b| better(a.1, b.1)).map(|(index, _)| index)
+    }
+}
+
+/// A figure over several rounds.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Spread {
+    /// The one in the middle; between two of them, their mean.
+    pub median: f64,
+    /// The least.
+    pub min: f64,
+    /// The most.
+    pub max: f64,
+}
+
+impl Spread {
+    /// The spread of `figures`; None of none.
+    #[must_use]
+    pub fn new(figures: impl IntoIterator<Item = f64>) -> Option<Self> {
+        let mut sorted: Vec<f64> = figures.into_iter().collect();
+        sorted.sort_unstable_by(f64::total_cmp);
+        let (&min, &max) = (sorted.first()?, sorted.last()?);
+        let upper = *sorted.get(sorted.len() / 2)?;
+        let lower = *sorted.get((sorted.len() - 1) / 2)?;
+        Some(Self { median: f64::midpoint(lower, upper), min, max })
+    }
+}
+
+/// A dimension of the scenarios along which figures are drawn.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Dimension {
+    /// Tenants.
+    Tenants,
+    /// Series in a request.
+    Series,
+    /// Senders.
+    Senders,
+    /// Labels of a series.
+    Labels,
+    /// Consecutive series that share a tenant.
+    RunLength,
+}
+
+impl Dimension {
+    /// All of them.
+    pub const ALL: [Self; 5] = [Self::Tenants, Self::Series, Self::Senders, Self::Labels, Self::RunLength];
+
+    /// Where a scenario stands in it.
+    #[must_use]
+    pub fn of(self, scenario: &Scenario) -> u32 {
+        match self {
+            Self::Tenants => scenario.tenants,
+            Self::Series => scenario.series,
+            Self::Senders => scenario.senders,
+            Self::Labels => scenario.labels,
+            Self::RunLength => scenario.run_length,
+        }
+    }
+
+    /// What stands at an axis.
+    #[must_use]
+    pub fn title(self) -> &'static str {
+        match self {
+            Self::Tenants => "tenants",
+            Self::Series => "series in a request",
+            Self::Senders => "senders",
+            Self::Labels => "labels of a series",
+            Self::RunLength => "consecutive series of a tenant",
+        }
+    }
+}
+
+/// A number as people read it: three digits that say something, thousands grouped.
+#[must_use]
+pub fn figure(number: f64) -> String {
+    let size = number.abs();
+    let decimals = match size {
+        _ if !number.is_finite() => return "–".to_owned(),
+        _ if size == 0.0 || size >= 99.95 => 0,
+        _ if size >= 9.995 => 1,
+        _ if size >= 0.9995 => 2,
+        _ if size >= 0.099_95 => 3,
+        _ => 4,
+    };
+    let text = format!("{number:.decimals$}");
+    let (whole, rest) = text.split_at(text.find('.').unwrap_or(text.len()));
+    let mut grouped = String::with_capacity(text.len() + 4);
+    for (index, c) in whole.chars().enumerate() {
+        if index > 0 && (whole.len() - index).is_multiple_of(3) && !grouped.ends_with('-') {
+            grouped.push(',');
+        }
+        grouped.push(c);
+    }
+    grouped + rest
+}
+
+fn per(count: u64, seconds: f64) -> f64 {
+    quotient(float(count), seconds)
+}
+
+/// 0 of nothing: such a round has failed, and is never shown.
+fn quotient(part: f64, whole: f64) -> f64 {
+    if whole > 0.0 { part / whole } else { 0.0 }
+}
+
+#[expect(clippy::cast_precision_loss, reason = "counts far below 2^53")]
+fn float(count: u64) -> f64 {
+    count as f64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::compare::results::{Failure, FailureKind, Latency};
+
+    fn round(requests: u64, cpu_seconds: f64) -> Round {
+        Round {
+            seconds: 2.0,
+            delivered_seconds: 4.0,
+            requests,
+            samples: requests * 100,
+            tenant_parts: requests * 3,
+            body_bytes: requests * 1000,
+            upstream_requests: requests * 2,
+            cpu_seconds,
+            resident_bytes_peak: 50_000_000,
+            latency_ms: Latency { p50: 1.0, p99: 2.0, p99_9: 3.0, max: 4.0 },
+        }
+    }
+
+    fn results() -> ScenarioResults {
+        let scenario = Scenario {
+            tenants: 1,
+            series: 100,
+            senders: 8,
+            labels: 9,
+            run_length: 20,
+            seconds: 2.0,
+            warm_up_seconds: 1.0,
+            rounds: 3,
+        };
+        let failure = Failure { kind: FailureKind::Ends, reason: "gone".to_owned() };
+        ScenarioResults {
+            scenario,
+            showings: vec![
+                Showing::Measured(vec![round(1000, 1.0), round(1000, 2.0), round(1000, 4.0)]),
+                Showing::Measured(vec![round(1000, 4.0), round(1000, 2.0), round(1000, 2.0)]),
+                Showing::Failed(failure),
+            ],
+        }
+    }
+
+    #[test]
+    fn figures_of_a_round() {
+        let round = round(1000, 2.0);
+        let figures = Measure::ALL.map(|measure| measure.of(&round));
+        assert_eq!(figures, [250.0, 25_000.0, 2.0, 20.0, 50_000.0, 1.0, 2.0, 3.0, 50.0, 2.0]);
+    }
+
+    #[test]
+    fn ratios_pair_the_rounds() {
+        let results = results();
+        let ratio = Measure::CPU_PER_REQUEST.ratio(&results, 1).unwrap();
+        assert_eq!(ratio, Spread { median: 1.0, min: 0.5, max: 4.0 });
+        assert_eq!(Measure::CPU_PER_REQUEST.ratio(&results, 2), None);
+        let spread = Measure::CPU_PER_REQUEST.spread(&results.showings[0]).unwrap();
+        assert_eq!(spread, Spread { median: 2.0, min: 1.0, max: 4.0 });
+    }
+
+    #[test]
+    fn the_best_is_the_least_or_the_most_and_never_one_that_failed() {
+        let mut results = results();
+        results.showings[1] = Showing::Measured(vec![round(3000, 3.0)]);
+        assert_eq!(Measure::CPU_PER_REQUEST.best(&results), Some(1));
+        assert_eq!(Measure::REQUESTS.best(&results), Some(1));
+        results.showings.drain(..2);
+        assert_eq!(Measure::REQUESTS.best(&results), None);
+    }
+
+    #[test]
+    fn an_even_number_of_rounds_has_a_median_between_two() {
+        assert_eq!(Spread::new([4.0, 1.0, 2.0, 3.0]), Some(Spread { median: 2.5, min: 1.0, max: 4.0 }));
+        assert_eq!(Spread::new([]), None);
+    }
+
+    #[test]
+    fn numbers_have_three_digits() {
+        let numbers = [0.0, 0.01234, 0.1234, 1.234, 12.34, 123.4, 1_234_567.0, -1234.0, f64::NAN];
+        let texts = ["0", "0.0123", "0.123", "1.23", "12.3", "123", "1,234,567", "-1,234", "–"];
+        assert_eq!(numbers.map(figure), texts);
+    }
+}

@@ -1,0 +1,230 @@
+//! One round: a sink and a contender, fresh, through a scenario; measured, and then proven.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use super::Stopped;
+use super::config::{Acknowledges, Compares, Config, Contender, Scenario};
+use super::contender::{Running, pause};
+use super::results::{Failure, FailureKind, Latency, Round};
+use crate::client::Url;
+use crate::fleet::Fleet;
+use crate::ledger::{Comparison, Verdict};
+use crate::process::TreeCost;
+use crate::send::{Outcome, Progress, Retry, SendConfig, send};
+use crate::sink::{Sink, SinkConfig, Snapshot};
+
+/// How long a sender waits for an answer.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Connections that a sink takes at a time: more than any contender opens.
+const CONNECTIONS_MAX: usize = 8192;
+
+/// How often the sink is looked at while a contender delivers what it has acknowledged.
+const DRAIN_INTERVAL: Duration = Duration::from_millis(5);
+
+/// Tenants that a failure names.
+const TENANTS_TOLD_MAX: usize = 3;
+
+/// A contender in front of a sink, and what it is to be put through.
+struct Run<'a> {
+    contender: &'a Contender,
+    fleet: &'a Fleet,
+    url: Url,
+    running: Running,
+    sink: Sink,
+    stop: &'a AtomicBool,
+}
+
+/// What came of one phase of a run.
+struct Phase {
+    outcome: Outcome,
+    /// From the first request until all that was acknowledged had arrived.
+    delivered: Duration,
+    upstream_requests: u64,
+    /// What the contender's processes had cost before and after it.
+    cost: (TreeCost, TreeCost),
+}
+
+/// Runs one round. `tick` is called five times a second.
+pub(super) fn run(
+    config: &Config,
+    contender: &Contender,
+    scenario: &Scenario,
+    fleet: &Fleet,
+    stop: &AtomicBool,
+    mut tick: impl FnMut(),
+) -> Result<Round, Stopped> {
+    let sink = Sink::start(SinkConfig {
+        tenant_headers: vec![config.tenant_header.clone()],
+        tenant_labels: vec![config.tenant_label.clone()],
+        connections_max: CONNECTIONS_MAX,
+        ..SinkConfig::default()
+    })?;
+    let running = Running::start(contender, sink.addr(), stop)?;
+    let url = running.push_url(contender)?;
+    let mut run = Run { contender, fleet, url, running, sink, stop };
+    if scenario.warm_up_seconds > 0.0 {
+        run.phase(scenario.warm_up_seconds, &mut tick)?;
+    }
+    let phase = run.phase(scenario.seconds, &mut tick)?;
+    Ok(phase.round())
+}
+
+impl Run<'_> {
+    /// Sends for so long, waits until all has arrived, and proves it.
+    fn phase(&mut self, seconds: f64, tick: &mut impl FnMut()) -> Result<Phase, Stopped> {
+        let before = self.sink.snapshot();
+        let cost_before = self.cost()?;
+        let config = SendConfig {
+            url: self.url.clone(),
+            headers: self.contender.headers.clone(),
+            duration: Some(Duration::from_secs_f64(seconds)),
+            requests: None,
+            rate: None,
+            retry: Retry::default(),
+            timeout: ANSWER_TIMEOUT,
+            server: None,
+        };
+        let (stop, running) = (self.stop, &mut self.running);
+        let outcome = send(self.fleet, &config, &Progress::default(), |progress| {
+            // One that has ended answers nothing more: waiting for the time to pass would tell nothing.
+            let ended = running.still_runs(FailureKind::Ends).is_err();
+            if ended || stop.load(Ordering::Relaxed) {
+                progress.stop.store(true, Ordering::Relaxed);
+            }
+            tick();
+        })?;
+        self.running.still_runs(FailureKind::Ends)?;
+        if self.stop.load(Ordering::Relaxed) {
+            return Err(Stopped::Interrupted);
+        }
+        answered_well(&outcome)?;
+        let drained = self.drain(&outcome, &before)?;
+        let cost_after = self.cost()?;
+        let after = self.sink.snapshot();
+        self.prove(&outcome, &before, &after)?;
+        Ok(Phase {
+            delivered: outcome.elapsed + drained,
+            outcome,
+            upstream_requests: after.requests - before.requests,
+            cost: (cost_before, cost_after),
+        })
+    }
+
+    fn cost(&mut self) -> Result<TreeCost, Failure> {
+        match self.running.tree().cost() {
+            Ok(cost) => Ok(cost),
+            Err(error) => {
+                self.running.still_runs(FailureKind::Ends)?;
+                Err(Failure { kind: FailureKind::Ends, reason: error.to_string() })
+            }
+        }
+    }
+
+    /// Waits until a contender that acknowledges before it delivers has delivered; tells how long that took.
+    fn drain(&mut self, outcome: &Outcome, before: &Snapshot) -> Result<Duration, Stopped> {
+        let begun = Instant::now();
+        if self.contender.acknowledges == Acknowledges::AfterDelivery {
+            return Ok(Duration::ZERO);
+        }
+        let wanted = before.total().stored.samples + outcome.acknowledged_tally().samples;
+        // When the time is over, the proof tells what is missing.
+        while self.sink.snapshot().total().stored.samples < wanted
+            && begun.elapsed() < self.contender.drain_within
+        {
+            if self.stop.load(Ordering::Relaxed) {
+                return Err(Stopped::Interrupted);
+            }
+            self.running.still_runs(FailureKind::Ends)?;
+            pause(DRAIN_INTERVAL);
+        }
+        Ok(begun.elapsed())
+    }
+
+    /// Holds what was acknowledged against what has arrived.
+    fn prove(&self, outcome: &Outcome, before: &Snapshot, after: &Snapshot) -> Result<(), Failure> {
+        let lost = |reason| Err(Failure { kind: FailureKind::LosesSamples, reason });
+        let sums = self.contender.compares == Compares::Sums;
+        if after.broken > before.broken {
+            let why = after.broken_why.as_deref().unwrap_or_default();
+            return lost(format!(
+                "{} upstream requests could not be read: {why}",
+                after.broken - before.broken
+            ));
+        }
+        if !self.contender.splits {
+            let (sent, arrived) =
+                (outcome.acknowledged_tally(), after.total().stored - before.total().stored);
+            let counts = |tally: crate::account::Tally| {
+                (tally.series, tally.samples, tally.histograms, tally.exemplars)
+            };
+            if counts(sent) != counts(arrived) {
+                return lost(format!("{} samples acknowledged, {} arrived", sent.samples, arrived.samples));
+            }
+            if sums && sent != arrived {
+                return lost(format!("{} samples arrived, but not as they were sent", arrived.samples));
+            }
+            return Ok(());
+        }
+        let comparison = Comparison::new(&outcome.ledger, before, after, "");
+        let good = |verdict| verdict == Verdict::Exact || !sums && verdict == Verdict::Changed;
+        let wrong: Vec<_> = comparison.lines.iter().filter(|line| !good(line.verdict)).collect();
+        if wrong.is_empty() {
+            return Ok(());
+        }
+        let told: Vec<String> = wrong
+            .iter()
+            .take(TENANTS_TOLD_MAX)
+            .map(|line| {
+                let (sent, arrived) = (line.acknowledged.samples, line.stored.samples);
+                format!(
+                    "{} ({:?}: {sent} samples acknowledged, {arrived} arrived)",
+                    line.tenant, line.verdict
+                )
+            })
+            .collect();
+        let more = if wrong.len() > TENANTS_TOLD_MAX { ", …" } else { "" };
+        let (wrong, all) = (wrong.len(), comparison.lines.len());
+        lost(format!("{wrong} of {all} tenants differ: {}{more}", told.join(", ")))
+    }
+}
+
+/// A failure if any request was answered otherwise than with 2xx, or none was sent.
+fn answered_well(outcome: &Outcome) -> Result<(), Failure> {
+    let wrongly = |reason| Err(Failure { kind: FailureKind::AnswersWrongly, reason });
+    if outcome.requests == 0 {
+        return wrongly("no request was answered in time".to_owned());
+    }
+    if outcome.failed() == 0 {
+        return Ok(());
+    }
+    let told: Vec<String> = outcome
+        .complaints
+        .iter()
+        .map(|(status, complaint)| match status {
+            0 => format!("no answer: {complaint}"),
+            _ => format!("{status}: {complaint}"),
+        })
+        .collect();
+    wrongly(format!("{} of {} requests failed; {}", outcome.failed(), outcome.requests, told.join("; ")))
+}
+
+impl Phase {
+    fn round(&self) -> Round {
+        let Self { outcome, delivered, upstream_requests, cost: (before, after) } = self;
+        let ms = |percent| outcome.latency_at(percent).as_secs_f64() * 1e3;
+        Round {
+            seconds: outcome.elapsed.as_secs_f64(),
+            delivered_seconds: delivered.as_secs_f64(),
+            requests: outcome.requests,
+            samples: outcome.acknowledged_tally().samples,
+            tenant_parts: outcome.parts,
+            body_bytes: outcome.bytes,
+            upstream_requests: *upstream_requests,
+            cpu_seconds: after.cpu.saturating_sub(before.cpu).as_secs_f64(),
+            resident_bytes_peak: after.resident_bytes_peak,
+            latency_ms: Latency { p50: ms(50.0), p99: ms(99.0), p99_9: ms(99.9), max: ms(100.0) },
+        }
+    }
+}

@@ -1,0 +1,360 @@
+//! `loadgen compare` against contenders that do what they should and contenders that don't, and the report of it.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test may fail")]
+
+use std::fs;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use loadgen::compare::{FailureKind, Measure, Results, Showing};
+use loadgen::sink::{Arrival, Reply, Sink, SinkConfig};
+use tempfile::TempDir;
+
+/// What the fakes below listen at: this very program is started again to be one of them.
+const FAKE_LISTEN: &str = "LOADGEN_TEST_FAKE_LISTEN";
+
+/// Tenantry's configuration, the one that all contenders here that are Tenantry have.
+const TENANTRY: &str = "listen: {listen}\nlisten_metrics_address: {metrics}\ntarget: http://{sink}/api/v1/push\n\
+                        tenant:\n  label: tenant\n";
+
+/// A contender that splits and proves itself.
+const GOOD: &str = "
+  - name: tenantry
+    command: ['{loadgen}', server, --config, '{dir}/t.yml']
+    version: ['{loadgen}', --version]
+    files: { t.yml: t.template }
+    ready: http://{listen}/alive
+";
+
+struct Comparison {
+    dir: TempDir,
+}
+
+impl Comparison {
+    fn new(head: &str, contenders: &str) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(dir.path().join("t.template"), TENANTRY).unwrap();
+        fs::create_dir(dir.path().join("tmp")).unwrap();
+        let text = format!("{head}\ncontenders:{contenders}");
+        fs::write(dir.path().join("try.yml"), text).unwrap();
+        Self { dir }
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    /// `loadgen compare` over it, with directories for its contenders below ours.
+    fn command(&self) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_loadgen"));
+        command.arg("compare").arg("--config").arg(self.path("try.yml")).arg("-o").arg(self.path("out.json"));
+        command.env("TMPDIR", self.path("tmp"));
+        command
+    }
+
+    fn results(&self) -> Results {
+        Results::load(&self.path("out.json")).unwrap()
+    }
+
+    fn left_behind(&self) -> Vec<PathBuf> {
+        fs::read_dir(self.path("tmp")).unwrap().map(|entry| entry.unwrap().path()).collect()
+    }
+}
+
+/// Processes, other than zombies, whose command line or environment names `dir`.
+fn processes_of(dir: &Path) -> Vec<String> {
+    let wanted = dir.to_str().unwrap().to_owned();
+    let mut found = Vec::new();
+    for entry in fs::read_dir("/proc").unwrap().flatten() {
+        let read = |name: &str| fs::read(entry.path().join(name)).unwrap_or_default();
+        let seen = [read("cmdline"), read("environ")].concat();
+        let numbered = entry.file_name().to_string_lossy().bytes().all(|b| b.is_ascii_digit());
+        if numbered && String::from_utf8_lossy(&seen).contains(&wanted) {
+            found.push(String::from_utf8_lossy(&read("cmdline")).replace('\0', " "));
+        }
+    }
+    found
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+fn failure(showing: &Showing) -> (FailureKind, &str) {
+    let failure = showing.failure().expect("it should have failed");
+    (failure.kind, failure.reason.as_str())
+}
+
+/// No test: what the comparison starts as a server that answers 500. Started by hand it ends at once.
+#[test]
+#[ignore = "a server for another test"]
+fn fake_that_answers_500() {
+    let Ok(listen) = std::env::var(FAKE_LISTEN) else { return };
+    let config = SinkConfig {
+        listen: listen.parse().unwrap(),
+        script: Some(Arc::new(|_: &Arrival<'_>| Reply::new(500, "out of order"))),
+        ..SinkConfig::default()
+    };
+    let _sink = Sink::start(config).unwrap();
+    loop {
+        std::thread::park();
+    }
+}
+
+#[test]
+fn who_fails_is_named_with_its_reason_and_has_no_figures() {
+    let own = std::env::current_exe().unwrap();
+    let contenders = format!(
+        "{GOOD}
+  # The same under a shell: the processes below it have to count, and to end.
+  - name: under-a-shell
+    command: [sh, -c, \"'{{loadgen}}' server --config '{{dir}}/t.yml' & wait\"]
+    files: {{ t.yml: t.template }}
+    ready: http://{{listen}}/alive
+  - name: missing
+    command: [/nowhere/server]
+  - name: ends-early
+    command: [sh, -c, 'echo no licence >&2; exit 3']
+  - name: never-ready
+    command: [sleep, '60']
+    ready_seconds: 0.2
+  - name: answers-500
+    command: ['{own}', --exact, fake_that_answers_500, --ignored]
+    environment: {{ {FAKE_LISTEN}: '{{listen}}' }}
+    headers: {{ X-Scope-OrgID: a }}
+  # A sink takes and counts, and forwards nothing.
+  - name: loses
+    command: ['{{loadgen}}', sink, --listen, '{{listen}}']
+    headers: {{ X-Scope-OrgID: a }}
+  - name: loses-and-admits-to-be-late
+    command: ['{{loadgen}}', sink, --listen, '{{listen}}']
+    headers: {{ X-Scope-OrgID: a }}
+    splits: false
+    acknowledges: before_delivery
+    drain_seconds: 0.3
+  # Tenantry again, which sends each tenant's series apart: whole, but not under the one header.
+  - name: only-totals
+    command: ['{{loadgen}}', server, --config, '{{dir}}/t.yml']
+    files: {{ t.yml: t.template }}
+    splits: false
+    compares: counts
+",
+        own = own.display()
+    );
+    let head = "seconds: 0.4\nwarm_up_seconds: 0.1\nrounds: 2\n\
+                scenarios:\n  - { tenants: [2, 5], series: 200, senders: 2 }";
+    let comparison = Comparison::new(head, &contenders);
+    let output = comparison.command().output().unwrap();
+    let (out, error) = (text(&output.stdout), text(&output.stderr));
+    assert_eq!(output.status.code(), Some(1), "{out}{error}");
+    let results = comparison.results();
+    assert_eq!(results.scenarios.len(), 2, "{out}");
+    assert!(!results.interrupted);
+    for scenario in &results.scenarios {
+        let [tenantry, shell, missing, early, unready, wrong, lossy, late, totals] = &scenario.showings[..]
+        else {
+            panic!("{out}")
+        };
+        for good in [tenantry, shell, totals] {
+            assert_eq!(good.rounds().len(), 2, "{:?}", good.failure());
+            for round in good.rounds() {
+                assert!(round.requests > 0 && round.samples == round.requests * 200, "{round:?}");
+                assert!(round.cpu_seconds > 0.0 && round.resident_bytes_peak > 1 << 20, "{round:?}");
+                assert!(round.upstream_requests > 0 && round.tenant_parts >= round.requests, "{round:?}");
+                assert!(
+                    round.latency_ms.p50 > 0.0 && round.latency_ms.p50 <= round.latency_ms.max,
+                    "{round:?}"
+                );
+            }
+        }
+        // The shell alone has some 2 MB and no CPU time to speak of.
+        let (alone, below) = (tenantry.rounds()[0], shell.rounds()[0]);
+        let cpu = |round: &loadgen::compare::Round| Measure::CPU_PER_REQUEST.of(round);
+        assert!(below.resident_bytes_peak > alone.resident_bytes_peak / 2, "{below:?} {alone:?}");
+        assert!(cpu(&below) > cpu(&alone) / 10.0, "{below:?} {alone:?}");
+
+        let (kind, why) = failure(missing);
+        assert_eq!(kind, FailureKind::DoesNotStart);
+        assert!(why.contains("/nowhere/server") && why.contains("No such file"), "{why}");
+        let (kind, why) = failure(early);
+        assert_eq!(kind, FailureKind::DoesNotStart);
+        assert!(why.contains("exit status: 3") && why.contains("no licence"), "{why}");
+        let (kind, why) = failure(unready);
+        assert_eq!(kind, FailureKind::DoesNotStart);
+        assert!(why.contains("not ready within 0.2 s") && why.contains("refused"), "{why}");
+        let (kind, why) = failure(wrong);
+        assert_eq!(kind, FailureKind::AnswersWrongly);
+        assert!(why.contains("500: out of order"), "{why}");
+        let (kind, why) = failure(lossy);
+        assert_eq!(kind, FailureKind::LosesSamples);
+        assert!(why.contains("tenants differ: team-000 (Lost"), "{why}");
+        let (kind, why) = failure(late);
+        assert_eq!(kind, FailureKind::LosesSamples);
+        assert!(why.contains("acknowledged, 0 arrived"), "{why}");
+    }
+    for (name, reason) in [
+        ("missing", "does not start"),
+        ("ends-early", "does not start"),
+        ("never-ready", "does not start"),
+        ("answers-500", "answers wrongly"),
+        ("loses", "does not deliver what it acknowledged"),
+    ] {
+        assert_eq!(out.matches(&format!("✗ {name} {reason}: ")).count(), 2, "{name}: {out}");
+        assert!(!out.lines().any(|line| line.starts_with(&format!("{name} "))), "{name} has a figure: {out}");
+    }
+    assert_eq!(results.contenders[0].version, Some(format!("loadgen {}", env!("CARGO_PKG_VERSION"))));
+    assert_eq!(comparison.left_behind(), Vec::<PathBuf>::new());
+    assert_eq!(processes_of(comparison.dir.path()), Vec::<String>::new(), "{out}");
+    report_of(&comparison, &results);
+}
+
+/// The report of a comparison in which some failed: every contender, a chart for each measure, and all of it sound XML.
+fn report_of(comparison: &Comparison, results: &Results) {
+    let svg = comparison.path("svg");
+    let output = Command::new(env!("CARGO_BIN_EXE_loadgen"))
+        .arg("report")
+        .arg(comparison.path("out.json"))
+        .arg("--svg")
+        .arg(&svg)
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+    let page = fs::read_to_string(comparison.path("out.html")).unwrap();
+    let markup = page.strip_prefix("<!DOCTYPE html>\n").unwrap();
+    let document = roxmltree::Document::parse(markup).unwrap();
+    let cells: Vec<String> = document
+        .descendants()
+        .filter(|node| node.has_tag_name("td"))
+        .map(|node| node.descendants().filter(|node| node.is_text()).filter_map(|node| node.text()).collect())
+        .collect();
+    for contender in &results.contenders {
+        assert!(cells.contains(&contender.name), "{} is not in the table", contender.name);
+    }
+    for (_, _, failure) in results.failures() {
+        assert!(cells.contains(&failure.to_string()), "{failure} is not in the table");
+    }
+    assert!(!page.contains("src=") && !page.contains("href="), "the page needs something else");
+
+    let names =
+        ["ratios", "cpu-per-request-by-tenants", "requests-by-tenants", "p50-by-tenants", "p99-by-tenants"];
+    for name in [&names[..], &["peak-rss-by-tenants", "fan-out-by-tenants"]].concat() {
+        let inline = document.descendants().find(|node| node.attribute("id") == Some(name));
+        assert_eq!(inline.map(|node| node.tag_name().name()), Some("svg"), "{name} is not on the page");
+        let file = fs::read_to_string(svg.join(format!("{name}.svg"))).unwrap();
+        let chart = roxmltree::Document::parse(&file).unwrap();
+        let count = |tag: &str, class: &str| {
+            let tagged = chart.descendants().filter(|node| node.tag_name().name() == tag);
+            tagged.filter(|node| node.attribute("class").is_some_and(|own| own.starts_with(class))).count()
+        };
+        if name == "ratios" {
+            // Two others that have figures, in two scenarios, by four measures.
+            assert_eq!(count("circle", "dot "), 2 * 2 * 4, "{name}");
+            continue;
+        }
+        // Three that have figures, six that failed, in two scenarios each.
+        assert_eq!((count("path", "whisker "), count("path", "failed ")), (3 * 2, 6 * 2), "{name}");
+        for contender in &results.contenders {
+            let label =
+                chart.descendants().any(|node| node.is_text() && node.text() == Some(&contender.name));
+            assert!(label, "{name}: {} is not in the legend", contender.name);
+        }
+    }
+}
+
+/// A comparison that would take a minute, which has begun to measure.
+fn long_comparison() -> (Comparison, Child) {
+    let head =
+        "seconds: 60\nwarm_up_seconds: 0\nrounds: 1\nscenarios:\n  - { tenants: 2, series: 100, senders: 2 }";
+    let comparison = Comparison::new(head, GOOD);
+    let child = comparison.command().stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let begun = Instant::now();
+    while !processes_of(comparison.dir.path()).iter().any(|command| command.contains("server --config")) {
+        assert!(begun.elapsed() < Duration::from_secs(30), "no contender was started");
+        std::thread::park_timeout(Duration::from_millis(20));
+    }
+    (comparison, child)
+}
+
+#[test]
+fn an_interrupt_ends_it_and_leaves_nothing_behind() {
+    let (comparison, mut child) = long_comparison();
+    let pid = rustix::process::Pid::from_raw(i32::try_from(child.id()).unwrap()).unwrap();
+    rustix::process::kill_process(pid, rustix::process::Signal::INT).unwrap();
+    let mut out = String::new();
+    child.stdout.take().unwrap().read_to_string(&mut out).unwrap();
+    assert_eq!(child.wait().unwrap().code(), Some(1), "{out}");
+    assert!(out.contains("interrupted"), "{out}");
+    assert!(comparison.results().interrupted && comparison.results().scenarios.is_empty());
+    assert_eq!(comparison.left_behind(), Vec::<PathBuf>::new());
+    assert_eq!(processes_of(comparison.dir.path()), Vec::<String>::new());
+}
+
+#[test]
+fn its_contenders_end_also_when_it_is_killed() {
+    let (comparison, mut child) = long_comparison();
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let begun = Instant::now();
+    while !processes_of(comparison.dir.path()).is_empty() {
+        assert!(begun.elapsed() < Duration::from_secs(10), "{:?}", processes_of(comparison.dir.path()));
+        std::thread::park_timeout(Duration::from_millis(20));
+    }
+}
+
+#[test]
+fn failures_can_be_allowed_and_contenders_picked() {
+    let head = "seconds: 0.2\nwarm_up_seconds: 0\nrounds: 1\nallow_failure: true\n\
+                scenarios:\n  - { tenants: 2, series: 50, senders: 1 }";
+    let comparison =
+        Comparison::new(head, &format!("{GOOD}\n  - {{ name: missing, command: [/nowhere/server] }}\n"));
+    let run = |args: &[&str]| -> Output { comparison.command().args(args).output().unwrap() };
+    let output = run(&[]);
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+    assert_eq!(comparison.results().failures().count(), 1);
+
+    let output = run(&["--only", "tenantry", "--rounds", "2"]);
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+    let results = comparison.results();
+    assert_eq!((results.contenders.len(), results.scenarios[0].showings[0].rounds().len()), (1, 2));
+
+    let output = run(&["--only", "tenantri"]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(text(&output.stderr).contains("no contender `tenantri`, only tenantry, missing"));
+}
+
+#[test]
+fn mistakes_are_told() {
+    let comparison = Comparison::new("secs: 1\nscenarios: []", GOOD);
+    let output = comparison.command().output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    let error = text(&output.stderr);
+    assert!(error.contains("try.yml") && error.contains("secs"), "{error}");
+
+    let output =
+        Command::new(env!("CARGO_BIN_EXE_loadgen")).args(["report", "/nowhere.json"]).output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    assert!(text(&output.stderr).contains("cannot read /nowhere.json"));
+    fs::write(comparison.path("other.json"), "{}").unwrap();
+    let output = Command::new(env!("CARGO_BIN_EXE_loadgen"))
+        .arg("report")
+        .arg(comparison.path("other.json"))
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    assert!(text(&output.stderr).contains("missing field"), "{}", text(&output.stderr));
+}
+
+/// The configurations that come with the project are ones that can be run.
+#[test]
+fn the_projects_own_comparisons_are_sound() {
+    let perf = Path::new(env!("CARGO_MANIFEST_DIR")).join("../perf");
+    for (name, scenarios) in [("compare.yml", 16), ("quick.yml", 3)] {
+        let config = loadgen::compare::Config::load(&perf.join(name)).unwrap();
+        assert_eq!(config.scenarios.len(), scenarios, "{name}");
+        let names: Vec<&str> = config.contenders.iter().map(|contender| contender.name.as_str()).collect();
+        assert_eq!(names, ["tenantry", "haproxy", "vmagent"], "{name}");
+    }
+}

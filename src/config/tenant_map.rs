@@ -1,0 +1,302 @@
+//! The file that `tenant.map` names: rules in YAML, from the top, each for a value and with what becomes of it.
+//!
+//! ```yaml
+//! - exact: infra             # this value
+//!   tenant: platform
+//! - prefix: dev-             # all that begin so
+//!   tenant: development
+//! - regex: '(.+)-(eu|us)'    # all that match it from end to end
+//!   tenant: $1
+//! - regex: 'test-.*'
+//!   drop: true               # their series are left out, and their sender is told nothing of it
+//! ```
+#![forbid(unsafe_code)]
+
+use super::mistake::{ConfigMistakes, Mistake};
+use super::yaml::{self, Content, Name, Node};
+use crate::tenant::map::{MapFault, MapRule, Matches, Target, TenantMap};
+use crate::tenant::{IdFault, IdRules, check_id};
+
+/// Reads a map's `text`, which the operator calls `file`. IDs have to fit `id_rules`.
+///
+/// # Errors
+/// Everything that is wrong with it, each with its line.
+pub fn read_tenant_map(file: &str, text: &str, id_rules: IdRules) -> Result<TenantMap, ConfigMistakes> {
+    let mut reader = Reader { id_rules, mistakes: Vec::new(), rules: Vec::new(), lines: Vec::new() };
+    match yaml::read(text) {
+        Ok(document) => reader.document(document),
+        Err(fault) => reader.mistakes.push(Mistake::in_line(fault.line, "", fault.text)),
+    }
+    let Reader { mut mistakes, rules, lines, .. } = reader;
+    let map = TenantMap::new(rules);
+    match map {
+        Ok(map) if mistakes.is_empty() => return Ok(map),
+        Ok(_) => {}
+        Err(faults) => {
+            let line = |at: usize| lines.get(at).copied().unwrap_or(1);
+            let told = |(at, fault)| match fault {
+                MapFault::Repeated { earlier } => {
+                    let text = format!("never applies: the rule on line {} is for the same", line(earlier));
+                    Mistake::in_line(line(at), "", text)
+                }
+                fault => Mistake::in_line(line(at), "", fault.to_string()),
+            };
+            mistakes.extend(faults.into_iter().map(told));
+        }
+    }
+    Err(ConfigMistakes::new(file, mistakes))
+}
+
+struct Reader {
+    id_rules: IdRules,
+    mistakes: Vec<Mistake>,
+    rules: Vec<MapRule>,
+    /// Where each rule begins.
+    lines: Vec<usize>,
+}
+
+/// The keys of one rule, as far as they are there.
+#[derive(Default)]
+struct Keys {
+    matches: Option<(Name, Node)>,
+    target: Option<(Name, Node)>,
+    /// A mistake has been told that leaves it open what the rule is.
+    broken: bool,
+}
+
+impl Reader {
+    fn document(&mut self, document: Node) {
+        match document.content {
+            Content::List(items) => items.into_iter().for_each(|item| self.rule(item)),
+            Content::Null => {}
+            Content::Text(_) | Content::Map(_) => {
+                let text = format!("wants a list of rules (`- exact: …`), not {}", document.kind());
+                self.mistake(document.line, "", text);
+            }
+        }
+    }
+
+    fn mistake(&mut self, line: usize, key: &str, text: impl Into<String>) {
+        self.mistakes.push(Mistake::in_line(line, key, text));
+    }
+
+    fn rule(&mut self, item: Node) {
+        let (line, kind) = (item.line, item.kind());
+        let Content::Map(entries) = item.content else {
+            return self.mistake(line, "", format!("a rule wants keys with values (`exact: …`), not {kind}"));
+        };
+        let mut keys = Keys::default();
+        for (name, node) in entries {
+            self.key(&mut keys, name, node);
+        }
+        let matches = match keys.matches {
+            Some((name, node)) => self.matches(&name, node),
+            None if keys.broken => None,
+            None => {
+                self.mistake(line, "", "for which values? give `exact`, `prefix` or `regex`");
+                None
+            }
+        };
+        let is_pattern = matches!(matches, Some(Matches::Regex(_)));
+        let target = match keys.target {
+            Some((name, node)) => self.target(&name, node, is_pattern),
+            None if keys.broken => None,
+            None => {
+                self.mistake(line, "", "what becomes of the values? give `tenant`, or `drop: true`");
+                None
+            }
+        };
+        if let (Some(matches), Some(target), false) = (matches, target, keys.broken) {
+            self.rules.push(MapRule { matches, target });
+            self.lines.push(line);
+        }
+    }
+
+    fn key(&mut self, keys: &mut Keys, name: Name, node: Node) {
+        let place = match name.text.as_str() {
+            "exact" | "prefix" | "regex" => &mut keys.matches,
+            "tenant" | "drop" => &mut keys.target,
+            _ => {
+                keys.broken = true;
+                let text =
+                    "unknown key; a rule has one of exact, prefix and regex, and one of tenant and drop";
+                return self.mistake(name.line, &name.text, text);
+            }
+        };
+        if let Some((first, _)) = place {
+            keys.broken = true;
+            let text = format!("not besides `{}`; a rule has one of them", first.text);
+            return self.mistake(name.line, &name.text, text);
+        }
+        *place = Some((name, node));
+    }
+
+    fn text(&mut self, name: &Name, node: Node) -> Option<String> {
+        let kind = node.kind();
+        match node.content {
+            Content::Text(text) => Some(text),
+            Content::Null | Content::List(_) | Content::Map(_) => {
+                self.mistake(name.line, &name.text, format!("wants a single value, not {kind}"));
+                None
+            }
+        }
+    }
+
+    fn matches(&mut self, name: &Name, node: Node) -> Option<Matches> {
+        let text = self.text(name, node)?;
+        Some(match name.text.as_str() {
+            "exact" => Matches::Exact(text),
+            "prefix" => Matches::Prefix(text),
+            _ => Matches::Regex(text),
+        })
+    }
+
+    fn target(&mut self, name: &Name, node: Node, is_pattern: bool) -> Option<Target> {
+        let text = self.text(name, node)?;
+        if name.text == "drop" {
+            if text == "true" {
+                return Some(Target::Drop);
+            }
+            self.mistake(name.line, &name.text, "wants `true`, or give `tenant` in its place");
+            return None;
+        }
+        // A tenant of groups is known when a value is; what is only too long or reserved may be so no longer, or only
+        // then, behind a prefix.
+        let refers = is_pattern && text.contains('$');
+        if let (false, Err(fault @ IdFault::Character(_))) =
+            (refers, check_id(text.as_bytes(), self.id_rules))
+        {
+            self.mistake(name.line, &name.text, format!("is no tenant ID: {fault}"));
+            return None;
+        }
+        Some(Target::Tenant(text))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tenant::{Policy, TenantRules};
+    use std::sync::Arc;
+
+    /// The mistakes of a map, one a line.
+    fn mistakes(text: &str) -> Vec<String> {
+        let mistakes = read_tenant_map("map.yml", text, IdRules::Mimir).unwrap_err();
+        mistakes.to_string().lines().map(str::to_owned).collect()
+    }
+
+    #[test]
+    fn rules_map_values_in_the_files_order() {
+        let text = "\
+- exact: infra
+  tenant: platform
+- {prefix: dev-, tenant: development}
+- tenant: $1
+  regex: '(.+)-(eu|us)'
+- regex: test-.*
+  drop: true
+- exact: 007
+  tenant: 'null'
+";
+        let map = read_tenant_map("map.yml", text, IdRules::Mimir).unwrap();
+        let rules = TenantRules {
+            labels: vec![b"t".as_slice().into()],
+            prefix: String::new(),
+            prefix_prefer_source: false,
+            label_remove: false,
+            default: None,
+            id_rules: IdRules::Mimir,
+            on_missing: Policy::Reject,
+            on_invalid: Policy::Reject,
+            map: Some(Arc::new(map)),
+            allow: None,
+        };
+        for (value, tenant) in [
+            ("infra", "platform"),
+            ("dev-eu", "development"),
+            ("shop-eu", "shop"),
+            ("other", "other"),
+            ("007", "null"),
+            // The rule above is asked first.
+            ("test-eu", "test"),
+        ] {
+            assert_eq!(rules.resolve(Some(value.as_bytes()), None).unwrap().as_str(), tenant);
+        }
+        let dropped = rules.resolve(Some(b"test-1"), None).unwrap_err();
+        assert_eq!(dropped.to_string(), "the map drops \"test-1\" (from label t)");
+    }
+
+    #[test]
+    fn an_empty_file_has_no_rules() {
+        for text in ["", "# nothing yet\n", "[]"] {
+            assert_eq!(
+                read_tenant_map("map.yml", text, IdRules::Mimir),
+                Ok(TenantMap::new(Vec::new()).unwrap())
+            );
+        }
+    }
+
+    #[test]
+    fn every_mistake_is_told_at_once_with_its_line() {
+        let text = "\
+- exact: a
+  tenant: x
+- exact: a
+  prefix: b
+  tenant: y
+- exakt: a
+  tenant: x
+- tenant: x
+- prefix: b
+- just words
+- regex: a(
+  drop: true
+- exact: c
+  drop: false
+- exact: [d]
+  tenant: two words
+- exact:
+  tenant: ''
+- regex: (.*)
+  tenant: $2
+- exact: e
+  tenant: x
+  drop: true
+- exact: a
+  tenant: z
+";
+        assert_eq!(
+            mistakes(text),
+            [
+                "map.yml:4: prefix: not besides `exact`; a rule has one of them",
+                "map.yml:6: exakt: unknown key; a rule has one of exact, prefix and regex, and one of tenant and drop",
+                "map.yml:8: for which values? give `exact`, `prefix` or `regex`",
+                "map.yml:9: what becomes of the values? give `tenant`, or `drop: true`",
+                "map.yml:10: a rule wants keys with values (`exact: …`), not a single value",
+                "map.yml:11: is not a regular expression: unclosed group",
+                "map.yml:14: drop: wants `true`, or give `tenant` in its place",
+                "map.yml:15: exact: wants a single value, not a list",
+                "map.yml:16: tenant: is no tenant ID: it contains ' ', which is not allowed",
+                "map.yml:17: exact: wants a single value, not nothing",
+                "map.yml:19: `$2` stands for no group of the pattern; write `$$` for a dollar",
+                "map.yml:23: drop: not besides `tenant`; a rule has one of them",
+                "map.yml:24: never applies: the rule on line 1 is for the same",
+            ]
+        );
+    }
+
+    #[test]
+    fn what_is_no_list_is_told() {
+        assert_eq!(mistakes("exact: a"), ["map.yml:1: wants a list of rules (`- exact: …`), not a section"]);
+        assert_eq!(mistakes("a: ["), mistakes("a: ["));
+        assert!(
+            mistakes("- exact: 'a\n")[0].starts_with("map.yml:1: not YAML"),
+            "{:?}",
+            mistakes("- exact: 'a\n")
+        );
+        assert_eq!(
+            mistakes("- exact: a\n  tenant: ''\n"),
+            ["map.yml:1: the tenant must not be empty; `drop: true` leaves series out"]
+        );
+    }
+}

@@ -1,0 +1,116 @@
+//! A part that an upstream finds too large, in pieces: halved and halved again, down to a single entry.
+//!
+//! Pieces go one after the other, and the first that fails for now ends it: its sender will send all of it again. Then
+//! the pieces that got through are known by receipts of their own, as halving the same part gives the same pieces.
+
+use std::time::Instant;
+
+use super::client::Reply;
+use super::writer::{Egress, TenantLane};
+use crate::core::tasks::yield_now;
+use crate::queue::fragment::{Delivered, Fragment};
+use crate::split::{Part, halve};
+use crate::verdict::{Outcome, combine};
+
+/// The word in Mimir's error text for a request that is too large, which it answered with 400 in some versions (Mimir
+/// documentation, "Runbooks", err-mimir-distributor-max-write-message-size).
+const MIMIR_TOO_LARGE: &[u8] = b"max-write-message-size";
+
+/// Whether an upstream refused a request for its size.
+pub(super) fn is_too_large(reply: &Reply) -> bool {
+    let says_so = || reply.message.windows(MIMIR_TOO_LARGE.len()).any(|word| word == MIMIR_TOO_LARGE);
+    reply.status == 413 || (reply.status == 400 && says_so())
+}
+
+impl Egress {
+    /// Delivers a fragment's part in pieces, and gives its sender their outcome together. `refusal` is for a part that
+    /// can't be halved.
+    pub(super) async fn deliver_in_pieces(
+        &self,
+        lane: &TenantLane,
+        mut fragment: Box<Fragment>,
+        refusal: Outcome,
+    ) {
+        let mut left = Vec::new();
+        let mut outcomes = Vec::new();
+        match halve(&fragment.part) {
+            Some(halves) => left.extend(halves.into_iter().rev()),
+            None => outcomes.push(refusal),
+        }
+        let until = Instant::now() + 2 * self.settings.timeout;
+        let mut delivered = Vec::new();
+        while let Some(part) = left.pop() {
+            yield_now().await;
+            let Some(batch) = self.piece(&mut fragment, part, until) else {
+                outcomes.push(Outcome::timed_out(self.settings.timeout));
+                break;
+            };
+            let [piece] = &batch;
+            let outcome = match self.deliver_piece(lane, &batch).await {
+                Piece::Done(outcome) => outcome,
+                Piece::Halved(halves) => {
+                    left.extend(halves.into_iter().rev());
+                    continue;
+                }
+            };
+            if let (true, Some(receipt)) = (outcome.is_delivered(), piece.receipt) {
+                let destination = self.settings.destination;
+                delivered.push(Delivered { destination, receipt, outcome: outcome.clone() });
+            }
+            let ends_it = outcome.invites_retry();
+            outcomes.push(outcome);
+            if ends_it {
+                break;
+            }
+        }
+        let outcome = combine(&outcomes);
+        if outcome.invites_retry() {
+            delivered.into_iter().for_each(|piece| self.remember(piece));
+        }
+        self.answer(lane, fragment, outcome);
+    }
+
+    /// A batch of its own for a piece of `whole`; `None` when there is no time left for it.
+    fn piece(&self, whole: &mut Fragment, part: Part, until: Instant) -> Option<[Box<Fragment>; 1]> {
+        let start_by = Instant::now() + self.settings.timeout;
+        (Instant::now() < until).then(|| {
+            [Box::new(Fragment {
+                receipt: Some(self.settings.receipt_key.receipt(&part)),
+                charge: whole.charge.split(part.elements.len()),
+                part,
+                start_by: start_by.min(until),
+                alone: true,
+                ..*whole
+            })]
+        })
+    }
+
+    async fn deliver_piece(&self, lane: &TenantLane, batch: &[Box<Fragment>; 1]) -> Piece {
+        let [piece] = batch;
+        if let Some(outcome) = self.delivered_before(piece) {
+            self.counters().receipts_used.add(1);
+            return Piece::Done(outcome);
+        }
+        if self.is_known_too_large(batch)
+            && let Some(halves) = halve(&piece.part)
+        {
+            return Piece::Halved(halves);
+        }
+        self.counters().pieces.add(1);
+        match self.attempt(lane, batch).await {
+            Ok(reply) if is_too_large(&reply) => match halve(&piece.part) {
+                Some(halves) => Piece::Halved(halves),
+                None => Piece::Done(reply.into_outcome()),
+            },
+            Ok(reply) => Piece::Done(reply.into_outcome()),
+            Err(failure) => Piece::Done(failure.outcome(self.settings.timeout)),
+        }
+    }
+}
+
+/// What became of a piece.
+enum Piece {
+    Done(Outcome),
+    /// It is too large, and these are to go in its place.
+    Halved([Part; 2]),
+}

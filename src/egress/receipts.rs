@@ -1,0 +1,183 @@
+//! Receipts of parts that got through although their request failed. Pure: no I/O, no clock of its own.
+//!
+//! A request fails as a whole: when one of its tenants is refused for now, its sender will send all of it again. The
+//! core that took it in then tells the home cores of the other tenants to remember that they had theirs; and when the
+//! same part comes again, it is answered as it was before, and nothing is sent. So a tenant in trouble costs the others
+//! nothing, and no sample arrives twice.
+//!
+//! Kept for a time that outlasts a sender's retries, each retry counting anew; and no more than fit, the oldest going
+//! first. What was forgotten too early is sent twice, which upstreams take for a duplicate; nothing is ever lost by it.
+
+use std::collections::VecDeque;
+use std::time::{Duration, Instant};
+
+use hashbrown::HashMap;
+
+use crate::limits::RECEIPT_BYTES;
+use crate::queue::receipt::Receipt;
+use crate::verdict::Outcome;
+
+/// How long receipts are kept, and how many.
+#[derive(Clone, Copy, Debug)]
+pub struct ReceiptLimits {
+    /// For so long after the request failed. Zero keeps none.
+    pub keep: Duration,
+    /// Of one core's.
+    pub bytes_max: usize,
+}
+
+impl ReceiptLimits {
+    fn receipts_max(&self) -> usize {
+        if self.keep.is_zero() { 0 } else { self.bytes_max / RECEIPT_BYTES }
+    }
+}
+
+/// One core's receipts; see the module.
+#[derive(Debug, Default)]
+pub struct Receipts {
+    kept: HashMap<Receipt, Kept>,
+    /// Those in `kept` by their age, and some that have been renewed since.
+    by_age: VecDeque<Aged>,
+    next_serial: u64,
+}
+
+#[derive(Debug)]
+struct Kept {
+    /// Of its youngest place in [`Receipts::by_age`].
+    serial: u64,
+    outcome: Outcome,
+}
+
+#[derive(Debug)]
+struct Aged {
+    since: Instant,
+    serial: u64,
+    receipt: Receipt,
+}
+
+impl Receipts {
+    /// Remembers that `outcome`, a success, was what became of a part.
+    pub fn keep(&mut self, receipt: Receipt, outcome: Outcome, now: Instant, limits: &ReceiptLimits) {
+        self.forget_old(now, limits);
+        let receipts_max = limits.receipts_max();
+        if receipts_max == 0 {
+            return;
+        }
+        let serial = self.next_serial;
+        self.next_serial += 1;
+        self.kept.insert(receipt, Kept { serial, outcome });
+        self.by_age.push_back(Aged { since: now, serial, receipt });
+        // Renewed ones stand here twice, so this bounds both.
+        while self.by_age.len() > receipts_max {
+            self.forget_oldest();
+        }
+    }
+
+    /// What became of the part when it came before, if that is still known.
+    pub fn find(&mut self, receipt: Receipt, now: Instant, limits: &ReceiptLimits) -> Option<Outcome> {
+        self.forget_old(now, limits);
+        self.kept.get(&receipt).map(|kept| kept.outcome.clone())
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.kept.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.kept.is_empty()
+    }
+
+    fn forget_old(&mut self, now: Instant, limits: &ReceiptLimits) {
+        while self.by_age.front().is_some_and(|oldest| now - oldest.since >= limits.keep) {
+            self.forget_oldest();
+        }
+        if self.by_age.is_empty() && self.kept.capacity() > 0 {
+            self.kept = HashMap::new();
+            self.by_age = VecDeque::new();
+        }
+    }
+
+    fn forget_oldest(&mut self) {
+        let Some(Aged { serial, receipt, .. }) = self.by_age.pop_front() else { return };
+        // One that was renewed has a younger place behind.
+        if self.kept.get(&receipt).is_some_and(|kept| kept.serial == serial) {
+            self.kept.remove(&receipt);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::queue::receipt::ReceiptKey;
+    use crate::split::{MergeKey, Part, Protocol};
+    use crate::tenant::{IdRules, TenantId};
+
+    const LIMITS: ReceiptLimits =
+        ReceiptLimits { keep: Duration::from_secs(60), bytes_max: 3 * RECEIPT_BYTES };
+
+    fn receipts() -> [Receipt; 5] {
+        let key = ReceiptKey::random();
+        std::array::from_fn(|number| {
+            key.receipt(&Part {
+                tenant: TenantId::new("a", IdRules::Mimir).unwrap(),
+                protocol: Protocol::RemoteWriteV1,
+                elements: vec![u8::try_from(number).unwrap()].into(),
+                inflated_bytes: 1,
+                series: 1,
+                samples: 1,
+                merge: MergeKey::Ha(None),
+            })
+        })
+    }
+
+    fn delivered() -> Outcome {
+        Outcome::delivered(204, b"")
+    }
+
+    #[test]
+    fn what_was_delivered_is_known_until_its_time_is_up() {
+        let (mut known, [a, b, ..], start) = (Receipts::default(), receipts(), Instant::now());
+        known.keep(a, delivered(), start, &LIMITS);
+        assert_eq!(known.find(a, start + LIMITS.keep / 2, &LIMITS), Some(delivered()));
+        assert_eq!(known.find(b, start, &LIMITS), None);
+        assert_eq!(known.find(a, start + LIMITS.keep, &LIMITS), None);
+        assert!(known.is_empty());
+    }
+
+    #[test]
+    fn each_retry_counts_anew() {
+        let (mut known, [a, b, ..], start) = (Receipts::default(), receipts(), Instant::now());
+        let later = start + LIMITS.keep / 2;
+        known.keep(a, delivered(), start, &LIMITS);
+        known.keep(b, delivered(), start, &LIMITS);
+        known.keep(a, delivered(), later, &LIMITS);
+        assert_eq!(known.find(a, start + LIMITS.keep, &LIMITS), Some(delivered()));
+        assert_eq!(known.find(b, start + LIMITS.keep, &LIMITS), None);
+        assert_eq!(known.find(a, later + LIMITS.keep, &LIMITS), None);
+    }
+
+    #[test]
+    fn past_the_bound_the_oldest_goes() {
+        let (mut known, all, start) = (Receipts::default(), receipts(), Instant::now());
+        for receipt in all {
+            known.keep(receipt, delivered(), start, &LIMITS);
+        }
+        let found = all.map(|receipt| known.find(receipt, start, &LIMITS).is_some());
+        assert_eq!((found, known.len()), ([false, false, true, true, true], 3));
+        // However often one is renewed.
+        (0..100).for_each(|_| known.keep(all[4], delivered(), start, &LIMITS));
+        assert!(known.by_age.len() <= 3 && known.len() <= 3);
+        assert!(known.find(all[4], start, &LIMITS).is_some());
+    }
+
+    #[test]
+    fn none_is_kept_when_that_is_the_setting() {
+        let (mut known, [a, ..], start) = (Receipts::default(), receipts(), Instant::now());
+        let none = ReceiptLimits { keep: Duration::ZERO, ..LIMITS };
+        known.keep(a, delivered(), start, &none);
+        assert_eq!((known.find(a, start, &none), known.len()), (None, 0));
+    }
+}

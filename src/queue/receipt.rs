@@ -1,0 +1,83 @@
+//! Names of fragments, by which one that comes again is known.
+//!
+//! Constraints that shaped it:
+//!
+//! * When a request fails for some of its tenants, its sender sends all of it again, byte for byte. What got through
+//!   the first time is told from what did not by a hash of each part: so much need not be kept.
+//! * Two parts with the same hash would be one loss. Hence 128 bits, keyed with a number that is new with each start
+//!   and that nobody outside learns: parts can't be made to collide.
+//! * Every part of every request of several tenants is hashed, failed or not. HighwayHash reads ten bytes in a
+//!   nanosecond, which is a hundredth of what it took to deflate them.
+
+use std::hash::{BuildHasher, RandomState};
+
+use highway::{HighwayHash, HighwayHasher, Key};
+
+use crate::split::Part;
+
+/// Names one tenant's part of a request: the same bytes for the same tenant, the same receipt.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct Receipt(u128);
+
+/// What receipts are made with: one for the process.
+#[derive(Clone, Copy)]
+pub struct ReceiptKey(Key);
+
+impl ReceiptKey {
+    /// A new one, which nobody can guess.
+    pub fn random() -> Self {
+        // Two keys of SipHash from the operating system, and four numbers from each.
+        Self(Key(std::array::from_fn(|_| RandomState::new().hash_one(0u8))))
+    }
+
+    /// The receipt for `part`.
+    pub fn receipt(&self, part: &Part) -> Receipt {
+        let mut hasher = HighwayHasher::new(self.0);
+        let tenant = part.tenant.as_str().as_bytes();
+        // The lengths in front keep one tenant's bytes from being taken for another's name.
+        hasher.append(&[part.protocol as u8]);
+        hasher.append(&tenant.len().to_le_bytes());
+        hasher.append(tenant);
+        hasher.append(&part.inflated_bytes.to_le_bytes());
+        hasher.append(&part.elements);
+        let [low, high] = hasher.finalize128();
+        Receipt(u128::from(high) << 64 | u128::from(low))
+    }
+}
+
+impl std::fmt::Debug for ReceiptKey {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("ReceiptKey(***)")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::split::{MergeKey, Protocol};
+    use crate::tenant::{IdRules, TenantId};
+
+    fn part(tenant: &str, elements: &'static [u8]) -> Part {
+        Part {
+            tenant: TenantId::new(tenant, IdRules::Mimir).unwrap(),
+            protocol: Protocol::RemoteWriteV1,
+            elements: elements.into(),
+            inflated_bytes: 9,
+            series: 1,
+            samples: 1,
+            merge: MergeKey::Ha(None),
+        }
+    }
+
+    #[test]
+    fn the_same_part_has_the_same_receipt_and_any_other_another() {
+        let key = ReceiptKey::random();
+        let receipt = key.receipt(&part("ab", b"cd"));
+        assert_eq!(key.receipt(&part("ab", b"cd")), receipt);
+        for other in [part("ab", b"ce"), part("ac", b"cd"), part("a", b"bcd"), part("abc", b"d")] {
+            assert_ne!(key.receipt(&other), receipt);
+        }
+        assert_ne!(key.receipt(&Part { inflated_bytes: 10, ..part("ab", b"cd") }), receipt);
+        assert_ne!(ReceiptKey::random().receipt(&part("ab", b"cd")), receipt, "another process");
+    }
+}

@@ -1,0 +1,232 @@
+//! One part, halved: for an upstream that finds it too large.
+//!
+//! A rare path, so it starts from the elements and keeps no scratch. Halves are cut between two entries (series,
+//! streams), near the middle of their bytes; what belongs to the request as a whole goes into both.
+#![forbid(unsafe_code)]
+
+use super::{Part, Protocol, narrow};
+use crate::wire::loki::{self, STREAM_KEY, Stream, StreamField, StreamFields};
+use crate::wire::remote_write_v1::{Field, Fields, TenantLabels};
+use crate::wire::snappy::{Deflater, Inflater};
+use crate::wire::varint::{self, VARINT_BYTES_MAX};
+
+/// Two parts that hold what `part` holds, in its order; `None` when it has but one entry. Deterministic: the same part
+/// always gives the same halves.
+pub fn halve(part: &Part) -> Option<[Part; 2]> {
+    let inflated = inflate(part)?;
+    let halves = match part.protocol {
+        Protocol::RemoteWriteV1 => halve_v1(&inflated)?,
+        Protocol::Loki | Protocol::LokiJson => halve_loki(&inflated)?,
+    };
+    let mut deflater = Deflater::default();
+    Some(halves.map(|half| Part {
+        elements: deflater.elements(&half.bytes),
+        inflated_bytes: narrow(half.bytes.len()),
+        series: half.series,
+        samples: half.samples,
+        ..part.clone()
+    }))
+}
+
+/// What one half holds.
+struct Half {
+    bytes: Vec<u8>,
+    series: u32,
+    samples: u32,
+}
+
+/// A field of the request that goes into one half.
+struct Entry<'a> {
+    bytes: &'a [u8],
+    /// Where it ends in the request.
+    end: usize,
+    series: u32,
+    samples: u32,
+}
+
+fn inflate(part: &Part) -> Option<Vec<u8>> {
+    let mut block = Vec::with_capacity(part.elements.len() + VARINT_BYTES_MAX);
+    varint::put(&mut block, u64::from(part.inflated_bytes));
+    block.extend_from_slice(&part.elements);
+    let mut inflater = Inflater::default();
+    inflater.inflate(&block, part.inflated_bytes as usize).ok()?;
+    Some(inflater.bytes().to_vec())
+}
+
+fn halve_v1(request: &[u8]) -> Option<[Half; 2]> {
+    let labels = TenantLabels::new(&[]);
+    let (mut entries, mut shared) = (Vec::new(), Vec::new());
+    let mut fields = Fields::new(request);
+    loop {
+        let begin = fields.at_byte();
+        let Some(field) = fields.take().ok()? else { break };
+        let end = fields.at_byte();
+        let bytes = request.get(begin..end)?;
+        match field {
+            Field::Series(series) => {
+                let samples = labels.read(series).ok()?.samples;
+                entries.push(Entry { bytes, end, series: 1, samples });
+            }
+            Field::Metadata => entries.push(Entry { bytes, end, series: 0, samples: 0 }),
+            Field::Scalar | Field::Other => shared.extend_from_slice(bytes),
+        }
+    }
+    divide(&shared, &entries, request.len())
+}
+
+fn halve_loki(request: &[u8]) -> Option<[Half; 2]> {
+    let (mut entries, mut shared) = (Vec::new(), Vec::new());
+    let mut fields = loki::Fields::new(request);
+    let mut last = None;
+    loop {
+        let begin = fields.at_byte();
+        let Some(field) = fields.take().ok()? else { break };
+        let end = fields.at_byte();
+        let bytes = request.get(begin..end)?;
+        match field {
+            loki::Field::Stream(stream) => {
+                let samples = Stream::read(stream).ok()?.entries;
+                entries.push(Entry { bytes, end, series: 1, samples });
+                last = Some(stream);
+            }
+            loki::Field::Scalar | loki::Field::Other => shared.extend_from_slice(bytes),
+        }
+    }
+    if entries.len() > 1 {
+        return divide(&shared, &entries, request.len());
+    }
+    let halves = halve_stream(last?)?;
+    Some(halves.map(|half| {
+        let mut bytes = shared.clone();
+        bytes.push(STREAM_KEY);
+        varint::put(&mut bytes, half.bytes.len() as u64);
+        bytes.extend_from_slice(&half.bytes);
+        Half { bytes, series: 1, ..half }
+    }))
+}
+
+/// Halves one stream's entries; its labels, and all else, go into both.
+fn halve_stream(stream: &[u8]) -> Option<[Half; 2]> {
+    let (mut entries, mut shared) = (Vec::new(), Vec::new());
+    let mut fields = StreamFields::new(stream);
+    while let Some((field, range)) = fields.take().ok()? {
+        let (bytes, end) = (stream.get(range.clone())?, range.end);
+        match field {
+            StreamField::Entry(_) => entries.push(Entry { bytes, end, series: 0, samples: 1 }),
+            _ => shared.extend_from_slice(bytes),
+        }
+    }
+    divide(&shared, &entries, stream.len())
+}
+
+/// Two halves with `shared` in both; of the entries, which end within `bytes`, each in one.
+fn divide(shared: &[u8], entries: &[Entry<'_>], bytes: usize) -> Option<[Half; 2]> {
+    let (first, second) = cut(entries, bytes)?;
+    Some([first, second].map(|entries| Half {
+        bytes: [shared, &entries.iter().map(|entry| entry.bytes).collect::<Vec<_>>().concat()].concat(),
+        series: entries.iter().map(|entry| entry.series).sum(),
+        samples: entries.iter().map(|entry| entry.samples).sum(),
+    }))
+}
+
+/// Cuts as near to the middle of `bytes` as can be, with at least one entry on either side.
+fn cut<'e, 'a>(entries: &'e [Entry<'a>], bytes: usize) -> Option<(&'e [Entry<'a>], &'e [Entry<'a>])> {
+    let from_middle = |at: &usize| entries.get(at - 1).map(|before| before.end.abs_diff(bytes / 2));
+    let middle = (1..entries.len()).min_by_key(from_middle)?;
+    entries.split_at_checked(middle)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::split::MergeKey;
+    use crate::tenant::{IdRules, TenantId};
+
+    fn part(request: &[u8]) -> Part {
+        Part {
+            tenant: TenantId::new("a", IdRules::Mimir).unwrap(),
+            protocol: Protocol::RemoteWriteV1,
+            elements: Deflater::default().elements(request),
+            inflated_bytes: narrow(request.len()),
+            series: 0,
+            samples: 0,
+            merge: MergeKey::Ha(None),
+        }
+    }
+
+    /// A series whose name has so many bytes, with two samples.
+    fn series(name_bytes: usize) -> Vec<u8> {
+        let field = |key: u8, bytes: &[u8]| {
+            let mut field = vec![key];
+            varint::put(&mut field, bytes.len() as u64);
+            [field, bytes.to_vec()].concat()
+        };
+        let label = [field(0x0a, b"__name__"), field(0x12, &vec![b'n'; name_bytes])].concat();
+        field(0x0a, &[field(0x0a, &label), field(0x12, b"sample"), field(0x12, b"sample")].concat())
+    }
+
+    #[test]
+    fn halves_hold_everything_in_order_cut_near_the_middle() {
+        for sizes in [&[10, 10][..], &[10, 10, 10], &[1000, 10, 10], &[10, 10, 1000], &[10, 1000, 10, 20]] {
+            let all: Vec<_> = sizes.iter().map(|&size| series(size)).collect();
+            let halves = halve(&part(&all.concat())).unwrap();
+            let bytes = halves.each_ref().map(|half| inflate(half).unwrap());
+            assert_eq!(bytes.concat(), all.concat(), "{sizes:?}");
+            assert!(bytes.iter().all(|half| !half.is_empty()), "{sizes:?}");
+            assert_eq!(halves[0].series + halves[1].series, narrow(sizes.len()));
+            assert_eq!(halves[0].samples + halves[1].samples, 2 * narrow(sizes.len()));
+            let largest = all.iter().map(Vec::len).max().unwrap();
+            assert!(bytes[0].len().abs_diff(bytes[1].len()) <= largest, "{sizes:?}");
+        }
+    }
+
+    #[test]
+    fn halving_ends_with_single_series() {
+        let all: Vec<_> = (0..37).map(|at| series(at * 7)).collect();
+        let (mut left, mut seen) = (vec![part(&all.concat())], Vec::new());
+        while let Some(next) = left.pop() {
+            match halve(&next) {
+                Some([first, second]) => left.extend([second, first]),
+                None => seen.push(inflate(&next).unwrap()),
+            }
+        }
+        assert_eq!(seen, all);
+    }
+
+    #[test]
+    fn streams_are_halved_and_then_their_entries() {
+        use loadgen::proto_loki::{Entry, PushRequest, Stream};
+        use prost::Message;
+        let stream = |labels: &str, lines: &[&str]| Stream {
+            labels: labels.to_owned().into(),
+            entries: lines
+                .iter()
+                .map(|&line| Entry { line: line.to_owned().into(), ..Entry::default() })
+                .collect(),
+            hash: 7,
+        };
+        let push = |streams: &[Stream]| PushRequest { streams: streams.to_vec() };
+        let part = |push: &PushRequest| Part { protocol: Protocol::Loki, ..part(&push.encode_to_vec()) };
+        let decode = |part: &Part| PushRequest::decode(&inflate(part).unwrap()[..]).unwrap();
+        let (one, two) = (stream("{a=\"1\"}", &["x", "y", "z"]), stream("{a=\"2\"}", &["u"]));
+        let [first, second] = halve(&part(&push(&[one.clone(), two.clone()]))).unwrap();
+        assert_eq!((decode(&first), decode(&second)), (push(&[one]), push(std::slice::from_ref(&two))));
+        assert_eq!(halve(&second), None, "one entry");
+        let [head, tail] = halve(&first).unwrap();
+        let both = [stream("{a=\"1\"}", &["x"]), stream("{a=\"1\"}", &["y", "z"])];
+        assert_eq!([decode(&head), decode(&tail)], both.map(|stream| push(&[stream])));
+        assert_eq!((head.series, head.samples, tail.series, tail.samples), (1, 1, 1, 2));
+    }
+
+    #[test]
+    fn what_belongs_to_the_whole_goes_into_both_and_metadata_counts_as_entries() {
+        let scalar = [2 << 3, 7];
+        let metadata = [3 << 3 | 2, 1, b'm'];
+        let request = [&scalar[..], &series(5), &metadata].concat();
+        let [first, second] = halve(&part(&request)).unwrap();
+        assert_eq!(inflate(&first).unwrap(), [&scalar[..], &series(5)].concat());
+        assert_eq!(inflate(&second).unwrap(), [&scalar[..], &metadata].concat());
+        assert_eq!((first.series, second.series), (1, 0));
+        assert_eq!(halve(&part(&[&scalar[..], &series(5)].concat())), None);
+    }
+}

@@ -1,0 +1,330 @@
+//! What operators say of values: which tenant stands for which ([`TenantMap`]), and which tenants there are
+//! ([`TenantAllow`]).
+//!
+//! Constraints that shaped it:
+//!
+//! * A map is read from the top, the first rule that matches decides: whoever reads the file knows what happens. It may
+//!   have thousands of rules for single values, so these are looked up, not tried one by one.
+//! * Values are other people's input: patterns take time linear in the value (the regex crate's promise), and match it
+//!   whole. A pattern that finds something *in* a value would hand one tenant's data to another.
+//! * A rule that cannot ever apply is a mistake that its author wants to hear of.
+#![forbid(unsafe_code)]
+
+use std::borrow::Cow;
+use std::collections::{HashMap, HashSet};
+
+use regex::bytes::{Captures, Regex, RegexSet};
+
+/// Which values a rule is for. Text, as values are UTF-8; one that is not matches no pattern.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Matches {
+    /// This one.
+    Exact(String),
+    /// Those that begin so.
+    Prefix(String),
+    /// Those that the pattern matches from end to end, in the regex crate's syntax. `.` matches a line's end, too.
+    Regex(String),
+}
+
+/// What becomes of a value.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Target {
+    /// It stands for this tenant. Behind a [`Matches::Regex`], `$1`, `${12}` and `${name}` stand for what the group
+    /// matched, and `$$` for a dollar.
+    Tenant(String),
+    /// Its series are left out.
+    Drop,
+}
+
+/// One rule.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct MapRule {
+    /// Which values it is for.
+    pub matches: Matches,
+    /// What becomes of them.
+    pub target: Target,
+}
+
+/// What is wrong with a rule: the operator's fault.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum MapFault {
+    /// An earlier rule has the same value or prefix.
+    #[error("never applies: rule {} is for the same", .earlier + 1)]
+    Repeated {
+        /// The place of that rule, from 0.
+        earlier: usize,
+    },
+    /// No value is empty, and every value begins with nothing.
+    #[error("must not be empty")]
+    Empty,
+    /// Values are left out with [`Target::Drop`] only.
+    #[error("the tenant must not be empty; `drop: true` leaves series out")]
+    Nobody,
+    /// Not a pattern, or too large a one.
+    #[error("is not a regular expression: {0}")]
+    Pattern(String),
+    /// The tenant refers to a group that the pattern does not have, or not as one refers to groups.
+    #[error("`{0}` stands for no group of the pattern; write `$$` for a dollar")]
+    Group(String),
+    /// All patterns together are too large.
+    #[error("all patterns together are too large: {0}")]
+    TooLarge(String),
+}
+
+/// What a value stands for.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) enum Mapped<'a> {
+    /// Itself: no rule is for it.
+    Itself,
+    /// This tenant.
+    Tenant(Cow<'a, [u8]>),
+    /// Nobody.
+    Nobody,
+}
+
+/// Rules in order, of which the first that matches decides. Values that none matches stay as they are.
+#[derive(Clone, Debug)]
+pub struct TenantMap {
+    rules: Vec<MapRule>,
+    /// The rules' tenants where they refer to groups.
+    templates: HashMap<usize, Template>,
+    /// Numbers of rules by their values, and by their prefixes.
+    exact: HashMap<Box<[u8]>, usize>,
+    prefixes: HashMap<Box<[u8]>, usize>,
+    /// Lengths of the prefixes, each once.
+    prefix_lengths: Vec<usize>,
+    patterns: RegexSet,
+    /// Numbers of the rules of `patterns`.
+    pattern_rules: Vec<usize>,
+}
+
+impl PartialEq for TenantMap {
+    fn eq(&self, other: &Self) -> bool {
+        self.rules == other.rules
+    }
+}
+
+impl Eq for TenantMap {}
+
+/// A tenant that is put together from what a pattern's groups match.
+#[derive(Clone, Debug)]
+struct Template {
+    pattern: Regex,
+    pieces: Vec<Piece>,
+}
+
+#[derive(Clone, PartialEq, Eq, Debug)]
+enum Piece {
+    Text(String),
+    Group(usize),
+}
+
+impl TenantMap {
+    /// Compiles `rules`.
+    ///
+    /// # Errors
+    /// All that is wrong with them, each with its rule's place, from 0.
+    pub fn new(rules: Vec<MapRule>) -> Result<Self, Vec<(usize, MapFault)>> {
+        let mut map = Self {
+            rules: Vec::new(),
+            templates: HashMap::new(),
+            exact: HashMap::new(),
+            prefixes: HashMap::new(),
+            prefix_lengths: Vec::new(),
+            patterns: RegexSet::empty(),
+            pattern_rules: Vec::new(),
+        };
+        let mut faults = Vec::new();
+        let mut patterns = Vec::new();
+        for (at, rule) in rules.iter().enumerate() {
+            if let Err(fault) = map.add(at, rule, &mut patterns) {
+                faults.push((at, fault));
+            }
+        }
+        map.prefix_lengths = map.prefixes.keys().map(|prefix| prefix.len()).collect();
+        map.prefix_lengths.sort_unstable();
+        map.prefix_lengths.dedup();
+        if faults.is_empty() {
+            match RegexSet::new(&patterns) {
+                Ok(set) => map.patterns = set,
+                Err(error) => faults.push((0, MapFault::TooLarge(one_line(&error)))),
+            }
+        }
+        map.rules = rules;
+        if faults.is_empty() { Ok(map) } else { Err(faults) }
+    }
+
+    fn add(&mut self, at: usize, rule: &MapRule, patterns: &mut Vec<String>) -> Result<(), MapFault> {
+        if rule.target == Target::Tenant(String::new()) {
+            return Err(MapFault::Nobody);
+        }
+        let (known, key) = match &rule.matches {
+            Matches::Exact(value) => (&mut self.exact, value),
+            Matches::Prefix(prefix) => (&mut self.prefixes, prefix),
+            Matches::Regex(pattern) => return self.add_pattern(at, pattern, &rule.target, patterns),
+        };
+        if key.is_empty() {
+            return Err(MapFault::Empty);
+        }
+        if let Some(earlier) = known.get(key.as_bytes()) {
+            return Err(MapFault::Repeated { earlier: *earlier });
+        }
+        known.insert(key.as_bytes().into(), at);
+        Ok(())
+    }
+
+    fn add_pattern(
+        &mut self,
+        at: usize,
+        pattern: &str,
+        target: &Target,
+        patterns: &mut Vec<String>,
+    ) -> Result<(), MapFault> {
+        if pattern.is_empty() {
+            return Err(MapFault::Empty);
+        }
+        let whole = anchored(pattern);
+        let compile =
+            |pattern: &str| Regex::new(pattern).map_err(|error| MapFault::Pattern(one_line(&error)));
+        // As it was written first, so that a fault is told in its author's words.
+        compile(pattern)?;
+        let compiled = compile(&whole)?;
+        if let Target::Tenant(tenant) = target {
+            let pieces = pieces(tenant, &compiled)?;
+            if pieces.iter().any(|piece| matches!(piece, Piece::Group(_))) || tenant.contains("$$") {
+                self.templates.insert(at, Template { pattern: compiled, pieces });
+            }
+        }
+        self.pattern_rules.push(at);
+        patterns.push(whole);
+        Ok(())
+    }
+
+    /// What `value` stands for.
+    pub(crate) fn map<'a>(&'a self, value: &[u8]) -> Mapped<'a> {
+        let Some(at) = self.first_rule(value) else { return Mapped::Itself };
+        match (&self.rules[at].target, self.templates.get(&at)) {
+            (Target::Drop, _) => Mapped::Nobody,
+            (Target::Tenant(_), Some(template)) => Mapped::Tenant(
+                template
+                    .pattern
+                    .captures(value)
+                    .map(|groups| template.fill(&groups))
+                    .unwrap_or_default()
+                    .into(),
+            ),
+            (Target::Tenant(tenant), None) => Mapped::Tenant(tenant.as_bytes().into()),
+        }
+    }
+
+    /// The number of the first rule that matches `value`.
+    fn first_rule(&self, value: &[u8]) -> Option<usize> {
+        let exact = self.exact.get(value).copied();
+        let prefix =
+            |length: &usize| value.get(..*length).and_then(|begin| self.prefixes.get(begin).copied());
+        let sure = self.prefix_lengths.iter().filter_map(prefix).chain(exact).min();
+        // Patterns cost the most, and need not be asked when all of them come later.
+        if self.pattern_rules.first().is_none_or(|first| sure.is_some_and(|sure| sure < *first)) {
+            return sure;
+        }
+        let pattern = self.patterns.matches(value).iter().next().map(|at| self.pattern_rules[at]);
+        sure.into_iter().chain(pattern).min()
+    }
+}
+
+impl Template {
+    fn fill(&self, groups: &Captures<'_>) -> Vec<u8> {
+        let mut tenant = Vec::new();
+        for piece in &self.pieces {
+            tenant.extend_from_slice(match piece {
+                Piece::Text(text) => text.as_bytes(),
+                Piece::Group(group) => groups.get(*group).map(|found| found.as_bytes()).unwrap_or_default(),
+            });
+        }
+        tenant
+    }
+}
+
+/// Takes apart a tenant that may refer to groups of `pattern`.
+fn pieces(tenant: &str, pattern: &Regex) -> Result<Vec<Piece>, MapFault> {
+    let mut pieces = Vec::new();
+    let mut rest = tenant;
+    while let Some((text, behind)) = rest.split_once('$') {
+        pieces.push(Piece::Text(text.to_owned()));
+        let digits = behind.len() - behind.trim_start_matches(|c: char| c.is_ascii_digit()).len();
+        let (group, behind) = if let Some(behind) = behind.strip_prefix('$') {
+            pieces.push(Piece::Text("$".to_owned()));
+            rest = behind;
+            continue;
+        } else if let Some((name, behind)) =
+            behind.strip_prefix('{').and_then(|inside| inside.split_once('}'))
+        {
+            (name, behind)
+        } else {
+            behind.split_at(digits)
+        };
+        let number = match group.parse::<usize>() {
+            Ok(number) => (number < pattern.captures_len()).then_some(number),
+            Err(_) => pattern.capture_names().position(|name| name == Some(group)),
+        };
+        pieces.push(Piece::Group(number.ok_or_else(|| MapFault::Group(format!("${group}")))?));
+        rest = behind;
+    }
+    pieces.push(Piece::Text(rest.to_owned()));
+    pieces.retain(|piece| *piece != Piece::Text(String::new()));
+    Ok(pieces)
+}
+
+/// `pattern`, for whole values only.
+fn anchored(pattern: &str) -> String {
+    format!(r"\A(?s:{pattern})\z")
+}
+
+/// An error of the regex crate on one line: it draws a picture, whose last line says what is wrong.
+fn one_line(error: &regex::Error) -> String {
+    let text = error.to_string();
+    let last = text.lines().last().unwrap_or_default().trim();
+    last.strip_prefix("error: ").unwrap_or(last).to_owned()
+}
+
+/// The tenants that senders may name: IDs without their prefix, in which `*` stands for any characters, also for none.
+#[derive(Clone, Debug)]
+pub struct TenantAllow {
+    patterns: Vec<String>,
+    exact: HashSet<Box<[u8]>>,
+    globs: RegexSet,
+}
+
+impl PartialEq for TenantAllow {
+    fn eq(&self, other: &Self) -> bool {
+        self.patterns == other.patterns
+    }
+}
+
+impl Eq for TenantAllow {}
+
+impl TenantAllow {
+    /// Compiles `patterns`; none of them allows nobody.
+    ///
+    /// # Errors
+    /// What is wrong with them: all together are too large.
+    pub fn new(patterns: Vec<String>) -> Result<Self, MapFault> {
+        let (globs, exact): (Vec<_>, Vec<_>) = patterns.iter().partition(|pattern| pattern.contains('*'));
+        let glob = |glob: &String| {
+            let texts: Vec<String> = glob.split('*').map(regex::escape).collect();
+            anchored(&texts.join(".*"))
+        };
+        let globs = RegexSet::new(globs.into_iter().map(glob))
+            .map_err(|error| MapFault::TooLarge(one_line(&error)))?;
+        let exact = exact.into_iter().map(|id| id.as_bytes().into()).collect();
+        Ok(Self { patterns, exact, globs })
+    }
+
+    /// Whether `id` is among them.
+    pub(crate) fn allows(&self, id: &[u8]) -> bool {
+        self.exact.contains(id) || self.globs.is_match(id)
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,198 @@
+use super::*;
+use crate::wire::loki::labels::Labels;
+use crate::wire::loki::{Field, Fields, StreamField, StreamFields};
+
+fn convert(json: &str) -> Result<Vec<u8>, JsonError> {
+    let mut out = Vec::new();
+    to_protobuf(json.as_bytes(), usize::MAX, &mut out)?;
+    Ok(out)
+}
+
+fn fault(json: &str) -> String {
+    convert(json).unwrap_err().to_string()
+}
+
+/// A push of one stream with one entry, given its three fields.
+fn entry(fields: &str) -> String {
+    format!(r#"{{"streams":[{{"stream":{{}},"values":[[{fields}]]}}]}}"#)
+}
+
+/// The streams of a push, as the text of their labels and their entries' bytes.
+fn streams(request: &[u8]) -> Vec<(String, Vec<Vec<u8>>)> {
+    let mut fields = Fields::new(request);
+    let mut all = Vec::new();
+    while let Some(Field::Stream(stream)) = fields.take().unwrap() {
+        let (mut labels, mut entries) = (String::new(), Vec::new());
+        let mut fields = StreamFields::new(stream);
+        while let Some((field, _)) = fields.take().unwrap() {
+            match field {
+                StreamField::Labels(text) => labels = String::from_utf8(text.to_vec()).unwrap(),
+                StreamField::Entry(entry) => entries.push(entry.to_vec()),
+                other => panic!("{other:?}"),
+            }
+        }
+        all.push((labels, entries));
+    }
+    all
+}
+
+#[test]
+fn a_push_becomes_the_bytes_that_promtail_would_send() {
+    let json = r#" {"streams": [
+        {"stream": {"b": "2", "a": "1"}, "values": [["1000000002", "x"], ["3", "", {"k": "v"}]]},
+        {"values": [["-1", "\u00e9"]], "stream": {"a": "3"}}
+    ]} "#;
+    #[rustfmt::skip]
+    let expected: &[u8] = &[
+        0x0a, 43,
+            0x0a, 14, b'{', b'a', b'=', b'"', b'1', b'"', b',', b' ', b'b', b'=', b'"', b'2', b'"', b'}',
+            0x12, 9, 0x0a, 4, 0x08, 1, 0x10, 2, 0x12, 1, b'x',
+            0x12, 14, 0x0a, 2, 0x10, 3, 0x12, 0, 0x1a, 6, 0x0a, 1, b'k', 0x12, 1, b'v',
+    ];
+    let got = convert(json).unwrap();
+    assert_eq!(got[..expected.len()], *expected);
+    assert_eq!(streams(&got).len(), 2);
+    let (labels, entries) = &streams(&got)[1];
+    assert_eq!(labels, r#"{a="3"}"#);
+    let before_the_epoch = [
+        &[0x0a, 17, 0x08][..],
+        &[0xff; 9],
+        &[0x01, 0x10, 0xff, 0x93, 0xeb, 0xdc, 0x03],
+        &[0x12, 2, 0xc3, 0xa9],
+    ];
+    assert_eq!(*entries, [before_the_epoch.concat()]);
+}
+
+#[test]
+fn labels_are_sorted_and_quoted() {
+    let json = r#"{"streams":[{"stream":{"z":"\"\\\n}","a":"é\u0000","a":"last","b":7,"c":-7,"d":true}}]}"#;
+    let [(labels, _)] = &streams(&convert(json).unwrap())[..] else { panic!("one stream") };
+    assert_eq!(labels, r#"{a="last", b="7", c="-7", d="true", z="\"\\\n}"}"#);
+    let mut read = Labels::new(labels.as_bytes());
+    let mut values = Vec::new();
+    while let Some(label) = read.take().unwrap() {
+        values.push(String::from_utf8(label.value.into_owned()).unwrap());
+    }
+    assert_eq!(values, ["last", "7", "-7", "true", "\"\\\n}"]);
+}
+
+#[test]
+fn what_loki_passes_over_we_pass_over() {
+    for (json, count) in [
+        (r#"{}"#, 0),
+        (r#"{"streams":null}"#, 0),
+        (r#"{"streams":[]}"#, 0),
+        (r#"{"other":{"deep":[1,{"x":null}]},"streams":[{}],"more":1.5}"#, 1),
+        (r#"{"streams":[{"stream":{"a":"1"},"values":null,"x":[]}]}"#, 1),
+        (r#"{"streams":[{"stream":{"a":"1"},"values":[null,null]}]}"#, 1),
+    ] {
+        let request = convert(json).unwrap();
+        let streams = streams(&request);
+        assert_eq!(streams.len(), count, "{json}");
+        assert!(streams.iter().all(|(_, entries)| entries.is_empty()));
+    }
+    assert_eq!(convert(&entry(r#""1","x",{},4,[5]"#)), convert(&entry(r#""1","x""#)));
+}
+
+#[test]
+fn metadata_keeps_its_order_and_every_pair() {
+    let request = convert(&entry(r#""1","x",{"b":"2","a":"1","b":"3"}"#)).unwrap();
+    let pair = |name: u8, value: u8| [METADATA_KEY, 6, 0x0a, 1, name, 0x12, 1, value];
+    let expected = [pair(b'b', b'2'), pair(b'a', b'1'), pair(b'b', b'3')].concat();
+    assert!(streams(&request)[0].1[0].ends_with(&expected));
+}
+
+#[test]
+fn a_fault_says_where_and_what() {
+    let place = "the body is not a Loki push in JSON (line 1, column ";
+    for (json, expected) in [
+        ("", "0): EOF while parsing a value"),
+        ("[]", "0): invalid type: sequence, expected an object with `streams`"),
+        ("{\"streams\":[]} {}", "16): trailing characters"),
+        ("{\"streams\":[],\"streams\":[]}", "23): duplicate field `streams`"),
+        ("{\"streams\":{}}", "13): invalid type: map, expected a list of streams"),
+        ("{\"streams\":[null]}", "16): invalid type: null, expected an object with `stream` and `values`"),
+        ("{\"streams\":[{\"stream\":null}]}", "26): invalid type: null, expected an object of labels"),
+        (
+            "{\"streams\":[{\"stream\":{\"a\":1.5}}]}",
+            "30): invalid type: floating point `1.5`, expected a label's value, as a string",
+        ),
+        (
+            "{\"streams\":[{\"stream\":{\"a\":[]}}]}",
+            "29): invalid type: sequence, expected a label's value, as a string",
+        ),
+        ("{\"streams\":[{\"values\":[],\"values\":[]}]}", "33): duplicate field `values`"),
+        ("{\"streams\":[{\"values\":[[]]}]}", "25): an entry without a timestamp"),
+        ("{\"streams\":[{\"values\":[[\"1\"]]}]}", "28): an entry without a line"),
+        (
+            "{\"streams\":[{\"values\":[[\"1\",2]]}]}",
+            "29): invalid type: integer `2`, expected a line, as a string",
+        ),
+        (
+            "{\"streams\":[{\"values\":[[1,\"x\"]]}]}",
+            "25): invalid type: integer `1`, expected a timestamp: nanoseconds since the epoch, as a string",
+        ),
+        (
+            "{\"streams\":[{\"values\":[[\"1\",\"x\",null]]}]}",
+            "36): invalid type: null, expected an object of structured metadata",
+        ),
+        (
+            "{\"streams\":[{\"values\":[[\"1\",\"x\",{\"a\":1}]]}]}",
+            "38): invalid type: integer `1`, expected a value of structured metadata, as a string",
+        ),
+    ] {
+        assert_eq!(fault(json), format!("{place}{expected}"), "{json}");
+    }
+    assert!(fault("{\n \"streams\": [x").contains("(line 2, column 14): expected value"));
+}
+
+#[test]
+fn times_are_whole_nanoseconds_of_64_bits() {
+    for time in
+        ["", " 1", "1 ", "+1", "1.5", "1e9", "0x1", "9223372036854775808", "-9223372036854775809", "now"]
+    {
+        let text = fault(&entry(&format!("\"{time}\",\"x\"")));
+        assert!(text.contains(&format!("invalid value: string \"{time}\", expected a timestamp")), "{text}");
+    }
+    for time in [i64::MIN, -1, 0, 1, 999_999_999, 1_000_000_000, i64::MAX] {
+        assert!(convert(&entry(&format!("\"{time}\",\"x\""))).is_ok());
+    }
+}
+
+#[test]
+fn a_labels_name_is_a_name() {
+    for name in ["", "1a", "a-b", "a b", "a.b", "é", "a:b", "a=\\\"x\\\", t"] {
+        let json = format!(r#"{{"streams":[{{"stream":{{"{name}":"1"}}}}]}}"#);
+        assert!(fault(&json).contains("a label's name has to be letters"), "{name}");
+    }
+}
+
+#[test]
+fn a_fault_is_one_short_line() {
+    let long = format!("{{\"streams\":\"{}\\n{}\"}}", "\\u0007".repeat(10), "ü".repeat(10_000));
+    let text = fault(&long);
+    assert!(text.len() < 600 && text.ends_with('…'), "{text}");
+    assert!(!text.contains(char::is_control));
+    let JsonError::Malformed { fault, .. } = convert(&long).unwrap_err() else { panic!("not malformed") };
+    assert_eq!(fault.chars().count(), JSON_FAULT_CHARS_MAX + 1);
+}
+
+#[test]
+fn nesting_and_size_are_bounded() {
+    let deep = |key: &str| format!("{{\"{key}\":{}", "[".repeat(1_000_000));
+    assert!(convert(&deep("x")).is_err());
+    assert!(convert(&deep("streams")).is_err());
+    let json = entry(&format!("\"1\",\"{}\"", "x".repeat(100)));
+    let whole = convert(&json).unwrap();
+    let mut out = Vec::new();
+    assert_eq!(to_protobuf(json.as_bytes(), whole.len(), &mut out), Ok(()));
+    let bytes_max = whole.len() - 1;
+    let too_large = to_protobuf(json.as_bytes(), bytes_max, &mut Vec::new());
+    assert_eq!(too_large, Err(JsonError::TooLarge { bytes_max }));
+    // Labels grow by escaping: they count as soon as they are there.
+    let json = format!(r#"{{"streams":[{{"stream":{{"a":"{}"}},"values":[x"#, "\u{7f}".repeat(1000));
+    assert_eq!(
+        to_protobuf(json.as_bytes(), 3_999, &mut Vec::new()),
+        Err(JsonError::TooLarge { bytes_max: 3_999 })
+    );
+}
