@@ -18,6 +18,8 @@
 //! journal ───────► audit ◄── full account
 //! ```
 //!
+//! [`chaos`] plans the bad days on which that has to hold.
+//!
 //! Threads and blocking sockets are right here: a thread per connection costs the server nothing, and its
 //! latency figures hold no queue of ours.
 
