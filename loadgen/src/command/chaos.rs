@@ -143,7 +143,7 @@ fn play(
     })
 }
 
-/// Follows the plan until all senders are over.
+/// Follows the plan to its end, and until all senders are over.
 fn follow(
     stage: &mut Stage,
     plan: &Plan,
@@ -153,18 +153,21 @@ fn follow(
 ) -> anyhow::Result<()> {
     let begun = stage.begin();
     let mut events = plan.events.iter().peekable();
-    while !are_over() {
-        if interrupted.load(Ordering::Relaxed) {
+    loop {
+        let is_interrupted = interrupted.load(Ordering::Relaxed);
+        if is_interrupted {
             enough.store(true, Ordering::Relaxed);
+        }
+        if are_over() && (is_interrupted || events.peek().is_none()) {
+            return Ok(());
+        }
+        if let Some(planned) = events.next_if(|planned| !is_interrupted && planned.at <= begun.elapsed()) {
+            stage.perform(planned)?;
         } else {
-            while let Some(planned) = events.next_if(|planned| planned.at <= begun.elapsed()) {
-                stage.perform(planned)?;
-            }
+            pause();
         }
         stage.look_after()?;
-        pause();
     }
-    Ok(())
 }
 
 #[expect(clippy::disallowed_methods, reason = "the command's own thread has nothing else to do")]
