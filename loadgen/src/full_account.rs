@@ -105,6 +105,19 @@ impl FullAccount {
         self.store_within(CELLS_MAX, header, stamp, false);
     }
 
+    /// Takes back that the sender of a stored sample was told so: the answer could not be sent after all.
+    pub fn untell(&mut self, header: &str, stamp: &Stamp<'_>) {
+        let path = Path { sender: stamp.sender, tenant: stamp.tenant.to_owned(), header: header.to_owned() };
+        let Some(track) = self.strands.get_mut(&path).and_then(|tracks| tracks.get_mut(&stamp.series)) else {
+            return;
+        };
+        let before = track.cells();
+        if track.untold(stamp.sequence) < track.copies(stamp.sequence) {
+            *track.untold.entry(stamp.sequence).or_default() += 1;
+        }
+        self.cells = (self.cells + track.cells()).saturating_sub(before);
+    }
+
     fn store_within(&mut self, cells_max: usize, header: &str, stamp: &Stamp<'_>, is_told: bool) {
         if self.cells >= cells_max {
             self.untracked += 1;
@@ -299,6 +312,12 @@ mod tests {
         assert_eq!([0, 1, 2, 3].map(|sequence| track.copies(sequence)), [2, 3, 1, 0]);
         assert_eq!([0, 1, 2, 3].map(|sequence| track.untold(sequence)), [1, 2, 0, 0]);
         assert_eq!(track.cells(), account.cells);
+
+        for (sequence, untold) in [(0, 2), (2, 1), (2, 1), (3, 0)] {
+            account.untell("a", &stamp(0, sequence));
+            assert_eq!(self::track(&account, 0).untold(sequence), untold, "no more than there are copies");
+        }
+        assert_eq!(self::track(&account, 0).cells(), account.cells);
     }
 
     #[test]

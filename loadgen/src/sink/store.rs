@@ -89,6 +89,19 @@ impl Shared {
         }
     }
 
+    /// Notes that nobody could be told that a request is stored.
+    pub(super) fn untell(&self, delivery: &Delivery) {
+        let (Some(account), Some(request)) = (&self.store.account, &delivery.decoded) else { return };
+        let mut account = account.lock().unwrap_or_else(PoisonError::into_inner);
+        for series in &request.timeseries {
+            stamp::read_v1(series, |read| {
+                if let Ok(stamp) = read {
+                    account.untell(&delivery.tenant, &stamp);
+                }
+            });
+        }
+    }
+
     /// Holds a request back until the next; it is that next itself if one waits already.
     pub(super) fn store_after_next(&self, delivery: Delivery, connection: u64) {
         let key = (delivery.tenant.clone(), connection);
