@@ -109,12 +109,18 @@ impl Client {
         Self { url, timeout, open: None, body: Vec::new() }
     }
 
+    /// Whether there is a connection, as far as is known.
+    #[must_use]
+    pub fn is_connected(&self) -> bool {
+        self.open.is_some()
+    }
+
     /// Connects, if it is not connected.
     ///
     /// # Errors
     /// When the host has no address that takes the connection.
     pub fn connect(&mut self) -> io::Result<()> {
-        if self.open.is_some() {
+        if self.is_connected() {
             return Ok(());
         }
         let mut last = io::Error::new(io::ErrorKind::NotFound, "the host has no address");

@@ -1,11 +1,13 @@
 //! The commands: what a person types, and what a person reads.
 
 mod args;
+mod chaos;
 mod compare;
 mod demo;
 mod floor;
 mod report;
 mod send;
+mod server;
 mod sink;
 mod text;
 mod verify;
@@ -27,6 +29,7 @@ pub(crate) fn run() -> ExitCode {
         Command::Sink(args) => sink::run(&args),
         Command::Verify(args) => verify::run(&args),
         Command::Demo(args) => demo::run(&args),
+        Command::Chaos(args) => chaos::run(&args),
         Command::Compare(args) => compare::run(&args),
         Command::Report(args) => report::run(&args),
         Command::Floor(args) => floor::run(&args),

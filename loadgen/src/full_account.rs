@@ -40,12 +40,21 @@ pub struct Track {
     pub again: BTreeMap<u64, u32>,
     /// Numbers that were stored after a larger one.
     pub late: Runs,
+    /// How many of each number's copies were stored without their sender being told so, for each number that had such.
+    pub untold: BTreeMap<u64, u32>,
+    /// Numbers of which such a copy was stored after a larger one. They are not in `late`.
+    pub late_untold: Runs,
 }
 
 impl Track {
-    fn insert(&mut self, sequence: u64) {
+    fn insert(&mut self, sequence: u64, is_told: bool) {
         if self.stored.last().is_some_and(|last| sequence < last) {
-            self.late.insert(sequence);
+            let late = if is_told { &mut self.late } else { &mut self.late_untold };
+            late.insert(sequence);
+        }
+        if !is_told {
+            let copies = self.untold.entry(sequence).or_default();
+            *copies = copies.saturating_add(1);
         }
         if !self.stored.insert(sequence) {
             let times = self.again.entry(sequence).or_default();
@@ -54,7 +63,21 @@ impl Track {
     }
 
     fn cells(&self) -> usize {
-        1 + self.stored.runs() + self.again.len() + self.late.runs()
+        let lists = self.again.len() + self.untold.len();
+        1 + self.stored.runs() + self.late.runs() + self.late_untold.runs() + lists
+    }
+
+    /// How many times a number is stored.
+    #[must_use]
+    pub fn copies(&self, sequence: u64) -> u32 {
+        let again = self.again.get(&sequence).copied().unwrap_or_default();
+        again.saturating_add(u32::from(self.stored.contains(sequence)))
+    }
+
+    /// How many of them were stored without their sender being told so.
+    #[must_use]
+    pub fn untold(&self, sequence: u64) -> u32 {
+        self.untold.get(&sequence).copied().unwrap_or_default()
     }
 }
 
@@ -72,12 +95,30 @@ pub struct FullAccount {
 }
 
 impl FullAccount {
-    /// Notes a sample that is stored under `header`.
+    /// Notes a sample that is stored under `header`, and whose sender is told so.
     pub fn store(&mut self, header: &str, stamp: &Stamp<'_>) {
-        self.store_within(CELLS_MAX, header, stamp);
+        self.store_within(CELLS_MAX, header, stamp, true);
     }
 
-    fn store_within(&mut self, cells_max: usize, header: &str, stamp: &Stamp<'_>) {
+    /// Notes a sample that is stored under `header`, though its sender is told otherwise, or nothing.
+    pub fn store_untold(&mut self, header: &str, stamp: &Stamp<'_>) {
+        self.store_within(CELLS_MAX, header, stamp, false);
+    }
+
+    /// Takes back that the sender of a stored sample was told so: the answer could not be sent after all.
+    pub fn untell(&mut self, header: &str, stamp: &Stamp<'_>) {
+        let path = Path { sender: stamp.sender, tenant: stamp.tenant.to_owned(), header: header.to_owned() };
+        let Some(track) = self.strands.get_mut(&path).and_then(|tracks| tracks.get_mut(&stamp.series)) else {
+            return;
+        };
+        let before = track.cells();
+        if track.untold(stamp.sequence) < track.copies(stamp.sequence) {
+            *track.untold.entry(stamp.sequence).or_default() += 1;
+        }
+        self.cells = (self.cells + track.cells()).saturating_sub(before);
+    }
+
+    fn store_within(&mut self, cells_max: usize, header: &str, stamp: &Stamp<'_>, is_told: bool) {
         if self.cells >= cells_max {
             self.untracked += 1;
             return;
@@ -91,7 +132,7 @@ impl FullAccount {
             }
             None => (tracks.entry(stamp.series).or_default(), 0),
         };
-        track.insert(stamp.sequence);
+        track.insert(stamp.sequence, is_told);
         self.cells = (self.cells + track.cells()).saturating_sub(before);
     }
 
@@ -159,6 +200,10 @@ struct ToldTrack {
     again: BTreeMap<u64, u32>,
     #[serde(default, skip_serializing_if = "Runs::is_empty")]
     late: Runs,
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    untold: BTreeMap<u64, u32>,
+    #[serde(default, skip_serializing_if = "Runs::is_empty")]
+    late_untold: Runs,
 }
 
 impl From<FullAccount> for Told {
@@ -168,7 +213,10 @@ impl From<FullAccount> for Told {
             for (series, track) in tracks {
                 groups.entry(track).or_default().insert(u64::from(series));
             }
-            let told = |(Track { stored, again, late }, series)| ToldTrack { series, stored, again, late };
+            let told = |(track, series)| {
+                let Track { stored, again, late, untold, late_untold } = track;
+                ToldTrack { series, stored, again, late, untold, late_untold }
+            };
             groups.into_iter().map(told).collect()
         };
         Self {
@@ -191,8 +239,8 @@ impl From<Told> for FullAccount {
         let mut cells = 0;
         for strand in told.strands {
             let tracks = strands.entry(strand.path).or_default();
-            for ToldTrack { series, stored, again, late } in strand.tracks {
-                let track = Track { stored, again, late };
+            for ToldTrack { series, stored, again, late, untold, late_untold } in strand.tracks {
+                let track = Track { stored, again, late, untold, late_untold };
                 // What was told may come from anywhere: it gets no more room than what is stored.
                 for series in series.iter().map_while(|series| u32::try_from(series).ok()) {
                     cells += track.cells();
@@ -243,9 +291,33 @@ mod tests {
             stored: "0-1,3-4".parse().unwrap(),
             again: BTreeMap::from([(1, 2), (4, 1)]),
             late: "3".parse().unwrap(),
+            ..Track::default()
         };
         assert_eq!(track(&account, 0), expected);
         assert_eq!(track(&account, 1), Track { stored: "3".parse().unwrap(), ..Track::default() });
+    }
+
+    #[test]
+    fn copies_that_nobody_was_told_of_are_told_apart() {
+        let mut account = FullAccount::default();
+        for (sequence, is_told) in [(0, false), (0, true), (2, true), (1, false), (1, false), (1, true)] {
+            match is_told {
+                true => account.store("a", &stamp(0, sequence)),
+                false => account.store_untold("a", &stamp(0, sequence)),
+            }
+        }
+        let track = track(&account, 0);
+        let late = "1".parse::<Runs>().unwrap();
+        assert_eq!((&track.late, &track.late_untold), (&late, &late));
+        assert_eq!([0, 1, 2, 3].map(|sequence| track.copies(sequence)), [2, 3, 1, 0]);
+        assert_eq!([0, 1, 2, 3].map(|sequence| track.untold(sequence)), [1, 2, 0, 0]);
+        assert_eq!(track.cells(), account.cells);
+
+        for (sequence, untold) in [(0, 2), (2, 1), (2, 1), (3, 0)] {
+            account.untell("a", &stamp(0, sequence));
+            assert_eq!(self::track(&account, 0).untold(sequence), untold, "no more than there are copies");
+        }
+        assert_eq!(self::track(&account, 0).cells(), account.cells);
     }
 
     #[test]
@@ -255,11 +327,12 @@ mod tests {
         let mut account = account("eu-a", &all);
         account.store("b", &stamp(0, 0));
         account.store("eu-a", &stamp(7, 999));
+        account.store_untold("eu-a", &stamp(8, 3));
         account.store_plain();
         account.store_damaged("b", Damaged::Sample);
         let json = serde_json::to_string(&account).unwrap();
-        assert!(json.len() < 600, "{json}");
-        assert!(json.contains(r#"{"series":"0-6,8-49","stored":"0-999"}"#), "{json}");
+        assert!(json.len() < 700, "{json}");
+        assert!(json.contains(r#"{"series":"0-6,9-49","stored":"0-999"}"#), "{json}");
         assert_eq!(serde_json::from_str::<FullAccount>(&json).unwrap(), account);
     }
 
@@ -269,14 +342,14 @@ mod tests {
         let (most, sent) = (1000, 2000);
         for sequence in 0..sent {
             // Every second number: each is a run of its own.
-            account.store_within(most, "a", &stamp(0, 2 * sequence));
+            account.store_within(most, "a", &stamp(0, 2 * sequence), true);
         }
         assert_eq!(account.cells, most);
         let stored = track(&account, 0).stored.count();
         assert_eq!((stored, account.untracked()), (999, sent - 999));
         // What comes again or late costs room as well.
         for times in 0..2 {
-            account.store_within(most + 2, "a", &stamp(0, 0));
+            account.store_within(most + 2, "a", &stamp(0, 0), true);
             assert_eq!(account.cells, most + 2, "{times}");
         }
         assert_eq!(account.untracked(), sent - 999 + 1);

@@ -33,9 +33,27 @@ pub struct Entries {
     pub refused: Runs,
     /// Numbers of requests that were given up.
     pub unknown: Runs,
-    /// For each request that was attempted in vain: how many attempts may have been stored all the same. The attempt that
-    /// was acknowledged is none of them.
-    pub doubtful: BTreeMap<u64, u32>,
+    /// For each request that was attempted in vain: how many attempts may have been stored all the same.
+    pub doubtful: BTreeMap<u64, Doubts>,
+}
+
+/// How many attempts of a request may have been stored though nobody said so. The attempt that was acknowledged is none of them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Doubts {
+    /// Those that were answered: of a request that is split, something failed, and all else may be stored.
+    pub answered: u32,
+    /// The same, but the request was sent again over another connection: perhaps to another server, which knows nothing of the first.
+    pub answered_elsewhere: u32,
+    /// Those without an answer: nothing is known.
+    pub unanswered: u32,
+}
+
+impl Doubts {
+    /// All together.
+    #[must_use]
+    pub fn all(self) -> u32 {
+        self.answered.saturating_add(self.answered_elsewhere).saturating_add(self.unanswered)
+    }
 }
 
 impl Entries {
@@ -45,14 +63,14 @@ impl Entries {
         Self { series, ..Self::default() }
     }
 
-    /// Notes how a request ended, after `doubtful` attempts that may have been stored though nobody said so.
-    pub fn settle(&mut self, sequence: u64, settled: Settled, doubtful: u32) {
+    /// Notes how a request ended, after attempts that may have been stored though nobody said so.
+    pub fn settle(&mut self, sequence: u64, settled: Settled, doubtful: Doubts) {
         match settled {
             Settled::Acknowledged => self.acknowledged.insert(sequence),
             Settled::Refused => self.refused.insert(sequence),
             Settled::Unknown => self.unknown.insert(sequence),
         };
-        if doubtful > 0 {
+        if doubtful.all() > 0 {
             self.doubtful.insert(sequence, doubtful);
         }
     }
@@ -67,12 +85,12 @@ impl Entries {
     #[must_use]
     pub fn again_max(&self, sequence: u64) -> u32 {
         let expected = u32::from(self.unknown.contains(sequence));
-        self.doubtful(sequence).saturating_sub(expected)
+        self.doubtful(sequence).all().saturating_sub(expected)
     }
 
     /// How many attempts of a request may have been stored though nobody said so.
     #[must_use]
-    pub fn doubtful(&self, sequence: u64) -> u32 {
+    pub fn doubtful(&self, sequence: u64) -> Doubts {
         self.doubtful.get(&sequence).copied().unwrap_or_default()
     }
 }

@@ -18,12 +18,15 @@
 //! journal ───────► audit ◄── full account
 //! ```
 //!
+//! [`chaos`] plans the bad days on which that has to hold.
+//!
 //! Threads and blocking sockets are right here: a thread per connection costs the server nothing, and its
 //! latency figures hold no queue of ours.
 
 pub mod account;
 pub mod audit;
 mod catalogue;
+pub mod chaos;
 pub mod client;
 pub mod compare;
 pub mod duration;
@@ -39,6 +42,7 @@ pub mod proto_loki;
 pub mod proto_v2;
 mod random;
 pub mod report;
+mod retry;
 pub mod runs;
 pub mod send;
 pub mod sink;

@@ -1,4 +1,4 @@
-//! `loadgen send`, `sink`, `verify`, `demo`, `compare`, `report`, `floor`.
+//! `loadgen send`, `sink`, `verify`, `demo`, `chaos`, `compare`, `report`, `floor`.
 
 mod command;
 

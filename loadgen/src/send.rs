@@ -11,7 +11,6 @@
 mod meter;
 mod outcome;
 mod pace;
-mod retry;
 mod sender;
 mod tally;
 
@@ -27,10 +26,10 @@ use crate::client::Url;
 use crate::fleet::{Body, Fleet};
 use crate::ledger::{BodyCounts, ledger};
 use crate::process::Process;
+pub use crate::retry::Retry;
 
 use meter::Meter;
 pub use outcome::{MetadataOutcome, Outcome, ServerCost};
-pub use retry::Retry;
 use sender::Sender;
 use tally::Tally;
 

@@ -115,7 +115,9 @@ struct Shared {
     state: Mutex<State>,
     store: Store,
     stopping: AtomicBool,
-    /// Notified when a connection ends and when the sink is to stop.
+    /// Set while the sink does not listen.
+    down: AtomicBool,
+    /// Notified when a connection ends, and when the sink is to stop or goes down.
     changed: Condvar,
 }
 
@@ -141,6 +143,11 @@ impl Shared {
 
     fn stopping(&self) -> bool {
         self.stopping.load(Ordering::Acquire)
+    }
+
+    /// Whether no further connection is to be accepted.
+    fn closed(&self) -> bool {
+        self.stopping() || self.down.load(Ordering::Acquire)
     }
 
     /// Waits, but not longer than the sink lives.
@@ -170,13 +177,11 @@ impl Sink {
             config,
             state: Mutex::default(),
             stopping: AtomicBool::new(false),
+            down: AtomicBool::new(false),
             changed: Condvar::new(),
         });
-        let acceptor = thread::Builder::new().name("sink-accept".to_owned()).spawn({
-            let shared = Arc::clone(&shared);
-            move || accept(&listener, &shared)
-        })?;
-        Ok(Self { shared, addr, acceptor: Some(acceptor) })
+        let acceptor = Some(start_acceptor(listener, &shared)?);
+        Ok(Self { shared, addr, acceptor })
     }
 
     /// Where it listens.
@@ -216,6 +221,40 @@ impl Sink {
         }
     }
 
+    /// Stops listening and closes all connections, as an upstream that dies does. What is stored stays stored, and so, later, is what has
+    /// arrived and waits for its answer's delay.
+    pub fn go_down(&mut self) {
+        self.shared.down.store(true, Ordering::Release);
+        self.end_acceptor();
+        self.sever();
+    }
+
+    /// Listens again, at the same address.
+    ///
+    /// # Errors
+    /// When somebody else has taken it meanwhile.
+    pub fn come_up(&mut self) -> io::Result<()> {
+        if self.acceptor.is_none() {
+            let listener = TcpListener::bind(self.addr)?;
+            self.shared.down.store(false, Ordering::Release);
+            self.acceptor = Some(start_acceptor(listener, &self.shared)?);
+        }
+        Ok(())
+    }
+
+    /// Ends the accepting thread, and with it the listener.
+    fn end_acceptor(&mut self) {
+        let Some(acceptor) = self.acceptor.take() else { return };
+        // It may wait for a connection to end. (Under the lock: it looks at the flags under it, too.)
+        let state = self.shared.state();
+        self.shared.changed.notify_all();
+        drop(state);
+        // Or it waits for one to come: here is one.
+        let own = SocketAddr::new(reachable(self.addr), self.addr.port());
+        let _ = TcpStream::connect_timeout(&own, STOP_GRACE);
+        let _ = acceptor.join();
+    }
+
     /// Stops accepting, answers what has begun to arrive, and returns the final counts.
     #[must_use = "the counts are what a sink is for; drop it to stop it only"]
     pub fn stop(mut self) -> Snapshot {
@@ -224,11 +263,8 @@ impl Sink {
     }
 
     fn halt(&mut self) {
-        let Some(acceptor) = self.acceptor.take() else { return };
         self.shared.stopping.store(true, Ordering::Release);
-        // The accepting thread looks at the flag after each connection: here is one.
-        let own = SocketAddr::new(reachable(self.addr), self.addr.port());
-        let _ = TcpStream::connect_timeout(&own, STOP_GRACE);
+        self.end_acceptor();
         let deadline = Instant::now() + STOP_GRACE;
         let mut state = self.shared.state();
         self.shared.changed.notify_all();
@@ -246,7 +282,6 @@ impl Sink {
             let _ = open.stream.shutdown(std::net::Shutdown::Both);
         }
         drop(state);
-        let _ = acceptor.join();
         self.shared.let_go(None);
     }
 }
@@ -266,11 +301,17 @@ fn reachable(addr: SocketAddr) -> std::net::IpAddr {
     }
 }
 
+fn start_acceptor(listener: TcpListener, shared: &Arc<Shared>) -> io::Result<JoinHandle<()>> {
+    let shared = Arc::clone(shared);
+    let work = move || accept(&listener, &shared);
+    thread::Builder::new().name("sink-accept".to_owned()).spawn(work)
+}
+
 fn accept(listener: &TcpListener, shared: &Arc<Shared>) {
     loop {
         wait_for_room(shared);
         let accepted = listener.accept();
-        if shared.stopping() {
+        if shared.closed() {
             return;
         }
         match accepted {
@@ -283,7 +324,7 @@ fn accept(listener: &TcpListener, shared: &Arc<Shared>) {
 
 fn wait_for_room(shared: &Shared) {
     let mut state = shared.state();
-    while state.open.len() >= shared.config.connections_max && !shared.stopping() {
+    while state.open.len() >= shared.config.connections_max && !shared.closed() {
         state = shared.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
     }
 }

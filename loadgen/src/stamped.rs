@@ -10,7 +10,6 @@
 //! that names it, for an upstream itself.
 
 mod body;
-mod retry;
 
 use std::collections::BTreeMap;
 use std::io;
@@ -25,10 +24,11 @@ use crate::client::{Client, Url};
 use crate::fleet::Format;
 use crate::journal::{Entries, Journal, Settled};
 use crate::proto::deflate;
+pub use crate::retry::RetryRules;
+use crate::retry::{Attempt, Attempts, Next, retry_after};
 use crate::stamp::SenderId;
 
 use body::Strand;
-pub use retry::{Heard, Next, Retry, RetryRules};
 
 /// How long a waiting sender sleeps before it looks again whether it is to stop.
 const NAP_MAX: Duration = Duration::from_millis(50);
@@ -169,9 +169,12 @@ impl<'a> Sender<'a> {
     pub fn deliver(&mut self, body: &Body, stop: &AtomicBool) -> Settled {
         let message = self.message(body);
         let begun = Instant::now();
-        let mut retry = Retry::new(self.config.retry);
+        let mut attempts = Attempts::new(self.config.retry);
         let settled = loop {
-            match retry.judge(self.attempt(&message), begun.elapsed()) {
+            if !self.client.is_connected() {
+                attempts.reconnect();
+            }
+            match attempts.judge(self.attempt(&message), begun.elapsed()) {
                 Next::Done(settled) => break settled,
                 Next::Again { after } if nap(after, stop) => {}
                 Next::Again { .. } => break Settled::Unknown,
@@ -186,7 +189,7 @@ impl<'a> Sender<'a> {
         self.counts.requests += 1;
         for &(tenant, sequence) in &body.parts {
             if let Some(strand) = self.strands.get_mut(tenant) {
-                strand.entries.settle(sequence, settled, retry.doubtful());
+                strand.entries.settle(sequence, settled, attempts.doubtful());
             }
         }
         settled
@@ -207,28 +210,27 @@ impl<'a> Sender<'a> {
         }
     }
 
-    fn attempt(&mut self, message: &[u8]) -> Heard {
+    fn attempt(&mut self, message: &[u8]) -> Attempt {
         self.counts.attempts += 1;
-        let (heard, complaint) = match self.client.connect() {
-            Err(error) => (Heard::Unreached, error.to_string()),
+        let (attempt, complaint) = match self.client.connect() {
+            Err(error) => (Attempt::Unreached, error.to_string()),
             Ok(()) => match self.client.exchange(message) {
-                Err(error) => (Heard::Nothing, error.to_string()),
+                Err(error) => (Attempt::Unanswered, error.to_string()),
                 Ok(answer) => {
-                    let retry_after = answer.headers.get("retry-after");
-                    let retry_after =
-                        retry_after.and_then(|text| retry::retry_after(text, SystemTime::now()));
+                    let asked = answer.headers.get("retry-after");
+                    let retry_after = asked.and_then(|text| retry_after(text, SystemTime::now()));
                     let text = String::from_utf8_lossy(self.client.body()).into_owned();
-                    (Heard::Status { status: answer.status, retry_after }, text)
+                    (Attempt::Answered { status: answer.status, retry_after }, text)
                 }
             },
         };
-        let status = if let Heard::Status { status, .. } = heard { status } else { 0 };
+        let status = if let Attempt::Answered { status, .. } = attempt { status } else { 0 };
         *self.counts.statuses.entry(status).or_default() += 1;
         if !(200..300).contains(&status) {
             let shortened = || complaint.trim().chars().take(COMPLAINT_CHARS_MAX).collect();
             self.counts.complaints.entry(status).or_insert_with(shortened);
         }
-        heard
+        attempt
     }
 
     /// Sends one request after the other until a bound is reached or `stop` is set.

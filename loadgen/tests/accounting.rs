@@ -36,7 +36,9 @@ impl Proof {
     fn found(&self) -> Vec<&'static str> {
         let audit = &self.audit;
         let lawful = [
-            ("duplicated lawfully", &audit.duplicated_lawfully),
+            ("duplicated as unknown", &audit.duplicated_as_unknown),
+            ("duplicated with others", &audit.duplicated_with_others),
+            ("duplicated elsewhere", &audit.duplicated_elsewhere),
             ("reordered lawfully", &audit.reordered_lawfully),
             ("though refused", &audit.stored_though_refused),
         ];
@@ -160,9 +162,9 @@ fn an_example_names_the_very_sample() {
 #[test]
 fn copies_after_a_doubtful_answer_are_lawful() {
     let proof = prove("rules:\n- {share: 0.2, lie: 503}");
-    assert_eq!(proof.found(), ["duplicated lawfully"]);
+    assert_eq!(proof.found(), ["duplicated as unknown"]);
     assert!(proof.audit.holds());
-    assert_eq!(proof.audit.duplicated_lawfully.samples, proof.stored.total().stored.samples - SAMPLES);
+    assert_eq!(proof.audit.duplicated_as_unknown.samples, proof.stored.total().stored.samples - SAMPLES);
     assert_eq!(proof.counts.attempts - proof.counts.requests, proof.counts.statuses[&503]);
 }
 
@@ -239,4 +241,46 @@ fn a_server_that_does_not_split_is_found_out() {
     let audit = Audit::new(&journal, &sink.account().unwrap(), "");
     assert_eq!(audit.misplaced.samples, 2 * 4 * u64::from(SERIES));
     assert_eq!((audit.stored, audit.lost.samples), (4 * u64::from(SERIES), 0));
+}
+
+/// The sink stores when nobody waits for its answer any more, whatever it would have said.
+#[test]
+fn what_is_stored_after_its_sender_hung_up_is_untold() {
+    let sink = start(faults("rules:\n- {latency: 200ms}"));
+    let mut config = config(&sink);
+    config.timeout = Duration::from_millis(20);
+    config.retry.attempts_max = 1;
+    let bounds = Bounds { duration: Duration::from_secs(60), requests: Some(2) };
+    let (_, counts) = send(&config, RUN, 1, bounds, &AtomicBool::new(false)).unwrap();
+    assert_eq!(counts.statuses, [(0, 2)].into());
+    let all_stored = 2 * u64::from(SERIES);
+    while sink.snapshot().total().stored.samples < all_stored {
+        std::thread::yield_now();
+    }
+    let account = sink.account().unwrap();
+    let tracks = account.strands().flat_map(|(_, tracks)| tracks.values());
+    let untold: u64 = tracks.flat_map(|track| track.untold.values()).map(|&copies| u64::from(copies)).sum();
+    assert_eq!(untold, all_stored);
+}
+
+/// Attempts that nobody waits for any more sit in a stalled upstream, or in the sockets of a killed server; their requests are sent again and
+/// settled, and later ones with them. Then the old attempts arrive.
+#[test]
+fn what_arrives_after_its_sender_went_on_is_lawful_and_told_apart() {
+    let sink = start(faults("rules:\n- {to: 200ms, latency: 600ms}"));
+    let mut config = config(&sink);
+    config.timeout = Duration::from_millis(50);
+    let bounds = Bounds { duration: Duration::from_secs(60), requests: Some(REQUESTS) };
+    let (journal, counts) = send(&config, RUN, SENDERS, bounds, &AtomicBool::new(false)).unwrap();
+    while sink.snapshot().total().stored.samples < counts.attempts * u64::from(SERIES) {
+        std::thread::yield_now();
+    }
+    let audit = Audit::new(&journal, &sink.account().unwrap(), "");
+    assert!(audit.holds(), "{audit:?}");
+    let late = (counts.attempts - counts.requests) * u64::from(SERIES);
+    assert!(late > 0);
+    assert_eq!(audit.duplicated_as_unknown.samples, late);
+    // Of one request there may be several old attempts.
+    assert!((1..=late).contains(&audit.reordered_lawfully.samples), "{:?}", audit.reordered_lawfully);
+    assert_eq!((audit.duplicated_with_others.samples, audit.stored), (0, SAMPLES));
 }

@@ -10,6 +10,7 @@
 mod support;
 
 use std::io::{ErrorKind, Read};
+use std::net::TcpStream;
 use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -240,4 +241,22 @@ fn connections_are_bounded() {
     assert!(!waiting.is_finished(), "served past the bound");
     drop(first);
     assert_eq!(waiting.join().unwrap().unwrap().0, 200);
+}
+
+#[test]
+fn a_sink_that_went_down_comes_up_at_the_same_address_with_all_that_it_had() {
+    let mut sink = Sink::start(SinkConfig::default()).unwrap();
+    let request = request(vec![series("a", "p1", &[(1, 1.0)])]);
+    let mut client = Client::connect(&sink);
+    for times in 1..4 {
+        assert_eq!(client.push("a", &request).unwrap().0, 200);
+        sink.go_down();
+        assert!(matches!(client.stream.read(&mut [0]), Ok(0) | Err(_)), "open connections are closed");
+        assert!(TcpStream::connect(sink.addr()).is_err(), "nobody listens");
+        sink.come_up().unwrap();
+        client = Client::connect(&sink);
+        assert_eq!(sink.snapshot().tenant("a").stored.samples, times);
+    }
+    sink.go_down();
+    assert_eq!(sink.stop().tenant("a").stored.samples, 3, "what is down can be stopped");
 }

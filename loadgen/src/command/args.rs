@@ -1,5 +1,6 @@
 //! The command line.
 
+mod chaos;
 mod fleet;
 
 use std::ffi::OsString;
@@ -12,6 +13,7 @@ use loadgen::client::Url;
 use loadgen::fleet::numbered_tenants;
 use loadgen::send::Retry;
 
+pub(crate) use chaos::{ChaosArgs, DriverKind, Theft};
 pub(crate) use fleet::FleetArgs;
 
 /// Load, sink and proof for Tenantry.
@@ -39,13 +41,23 @@ pub(crate) enum Command {
     Verify(Box<VerifyArgs>),
     /// Shows a server, a sink and senders at work for ten seconds, and proves that every sample arrived
     Demo(DemoArgs),
+    /// Puts a server through a bad day, drawn from a seed, and finds whatever acknowledged sample did not survive it
+    ///
+    /// Senders send as Prometheus does, again and again where it does. Their upstream is slow, refuses, resets, stalls, stores and says
+    /// otherwise, and is restarted; the server is reloaded, handed over to a successor, and killed. Then all is mended, and what is
+    /// stored is held against what was acknowledged.
+    ///
+    /// Exits with 1 when anything acknowledged is lost, misplaced, reordered or damaged, or stored twice for no reason; when a
+    /// request does not come through though all is mended; and when the server does not start or end as it should. The same seed plans
+    /// the same troubles at the same times.
+    Chaos(ChaosArgs),
     /// Puts several servers through the same loads and tells what each costs
     Compare(CompareArgs),
     /// Makes a page, and charts, of what a comparison found
     Report(PageArgs),
     /// Measures what the work on a request costs without any I/O, stage by stage
     Floor(Box<FloorArgs>),
-    /// The demo's server
+    /// The demo's server, and that of chaos
     #[command(hide = true, disable_help_flag = true)]
     Server {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]

@@ -4,7 +4,6 @@
 //! from the sink's and the senders', and so that it is ended as a service manager would end it.
 
 mod screen;
-mod server;
 
 use std::ffi::OsString;
 use std::io::{self, Write};
@@ -22,15 +21,18 @@ use loadgen::sink::{Sink, SinkConfig, Snapshot};
 
 use super::args::DemoArgs;
 use super::send::{faults, forward_stop, latency, now_ms};
+use super::server::{Server, Setup, free_addr};
 use super::text::{bytes, counted, grouped, per_second, rate, ratio, time};
 use screen::{Scene, Screen};
-use server::Server;
 
 /// The label that names the tenant; what most people call it.
 const TENANT_LABEL: &str = "tenant";
 
 /// How long a sender waits for an answer: as Prometheus does.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// How long the server may take to end.
+const END_PATIENCE: Duration = Duration::from_secs(10);
 
 /// Tenants that the last table lists; the rest is in the total.
 pub(crate) const ROWS_MAX: usize = 24;
@@ -53,7 +55,16 @@ pub(crate) fn run(args: &DemoArgs) -> anyhow::Result<bool> {
     })?;
     let sink =
         Sink::start(SinkConfig { tenant_labels: vec![TENANT_LABEL.to_owned()], ..SinkConfig::default() })?;
-    let server = Server::start(&sink.url(), TENANT_LABEL)?;
+    let dir = tempfile::tempdir().context("no place for the server's configuration")?;
+    let server = Server::start(&Setup {
+        program: None,
+        listen: free_addr()?,
+        target: sink.url(),
+        tenant_label: TENANT_LABEL.to_owned(),
+        settings: String::new(),
+        dir: dir.path().to_owned(),
+        end_patience: END_PATIENCE,
+    })?;
     let duration = Duration::from_secs(u64::from(args.seconds));
     let config = SendConfig {
         url: server.push_url()?,

@@ -137,9 +137,17 @@ fn report(counts: &Counts, audit: &Audit, elapsed: Duration) -> String {
 }
 
 /// What the rules of remote write allow, and what is said of it.
-fn lawful(audit: &Audit) -> [(&'static str, &Finding); 3] {
+pub(crate) fn lawful(audit: &Audit) -> [(&'static str, &Finding); 5] {
     [
-        ("stored again, lawfully: of requests without a clear answer", &audit.duplicated_lawfully),
+        ("stored again, lawfully: nobody could know that they were stored", &audit.duplicated_as_unknown),
+        (
+            "stored again, lawfully: their requests failed in another part and were sent again",
+            &audit.duplicated_with_others,
+        ),
+        (
+            "stored again, lawfully: the same, over another connection and perhaps by another server",
+            &audit.duplicated_elsewhere,
+        ),
         ("stored late, lawfully: of requests without a clear answer", &audit.reordered_lawfully),
         (
             "stored though their requests were refused: lawful where other parts of them were",
@@ -149,7 +157,7 @@ fn lawful(audit: &Audit) -> [(&'static str, &Finding); 3] {
 }
 
 /// What is wrong, with examples.
-fn faults(audit: &Audit) -> Vec<(&'static str, String)> {
+pub(crate) fn faults(audit: &Audit) -> Vec<(&'static str, String)> {
     let mut lines = Vec::new();
     for (name, finding) in audit.faults() {
         if finding.samples == 0 {
@@ -169,13 +177,13 @@ fn faults(audit: &Audit) -> Vec<(&'static str, String)> {
     lines
 }
 
-fn answers(counts: &Counts) -> String {
+pub(crate) fn answers(counts: &Counts) -> String {
     let told = |(&status, &count): (&u16, &u64)| format!("{}: {}", status_name(status), grouped(count));
     let all: Vec<String> = counts.statuses.iter().map(told).collect();
     if all.is_empty() { "none".to_owned() } else { all.join(", ") }
 }
 
-fn status_name(status: u16) -> String {
+pub(crate) fn status_name(status: u16) -> String {
     if status == 0 { "no answer".to_owned() } else { status.to_string() }
 }
 

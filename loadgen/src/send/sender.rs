@@ -6,12 +6,12 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant, SystemTime};
 
 use super::pace::{Pace, sleep_until};
-use super::retry::{Attempt, Backoff, Reaction, Retry, retry_after};
 use super::tally::{End, Tally};
 use super::{Progress, SendConfig, stopped};
 use crate::client::Client;
 use crate::fleet::{Body, Fleet};
 use crate::http::HttpError;
+use crate::retry::{Attempt, Backoff, Reaction, Retry, retry_after};
 
 /// How long a sender waits after a request without an answer that it does not repeat, lest it spin on a port that nobody listens at.
 const UNANSWERED_PAUSE: Duration = Duration::from_millis(100);

@@ -7,8 +7,8 @@ use std::time::Duration;
 use hdrhistogram::Histogram;
 
 use super::outcome::MetadataOutcome;
-use super::retry::Attempt;
 use crate::ledger::BodyCounts;
+use crate::retry::Attempt;
 
 /// What is kept of an error's text.
 const COMPLAINT_CHARS_MAX: usize = 240;

@@ -33,6 +33,8 @@ pub(super) struct Connection<'a> {
     inflated: Vec<u8>,
     reply: Vec<u8>,
     reset: bool,
+    /// What is stored and about to be told so, if an account wants to know.
+    told: Option<Delivery>,
     /// Bytes a second that the body at hand is read with; 0 for as they come.
     read_rate: Rc<Cell<u64>>,
 }
@@ -85,6 +87,7 @@ impl<'a> Connection<'a> {
             inflated: Vec::new(),
             reply: Vec::new(),
             reset: false,
+            told: None,
             read_rate: Rc::default(),
         }
     }
@@ -282,7 +285,7 @@ impl<'a> Connection<'a> {
         }
         let tenant = counted.tenant.clone();
         if reply.stores() {
-            self.store(counted, &reply.storing);
+            self.store(counted, &reply);
         } else if let Some(count) = self.shared.state().counts.tenants.get_mut(&tenant) {
             count.refused += 1;
         }
@@ -290,9 +293,20 @@ impl<'a> Connection<'a> {
         reply
     }
 
+    /// Whether the peer is still there to hear an answer. Who stopped waiting has closed the connection.
+    fn is_heard(&self) -> bool {
+        let mut fds = [PollFd::new(&self.stream, PollFlags::RDHUP)];
+        let polled = poll(&mut fds, Some(&Timespec { tv_sec: 0, tv_nsec: 0 }));
+        let [fd] = &fds;
+        polled.is_ok() && fd.revents().is_empty()
+    }
+
     /// Stores a request in the way that its script says.
-    fn store(&self, counted: Counted, storing: &Storing) {
+    fn store(&mut self, counted: Counted, reply: &Reply) {
+        // Only an account wants to know, and asking costs a system call.
+        let is_told = self.shared.store.keeps_account() && reply.is_success() && self.is_heard();
         let delivery = |counted: Counted| Delivery {
+            is_told,
             tenant: counted.tenant,
             count: TenantCount {
                 misplaced: counted.misplaced,
@@ -302,8 +316,12 @@ impl<'a> Connection<'a> {
             },
             decoded: self.shared.store.decode(&self.inflated),
         };
-        match storing {
-            Storing::Once => self.shared.store(&delivery(counted), self.id),
+        match &reply.storing {
+            Storing::Once => {
+                let delivery = delivery(counted);
+                self.shared.store(&delivery, self.id);
+                self.told = Some(delivery).filter(|delivery| delivery.is_told);
+            }
             Storing::Twice => {
                 let delivery = delivery(counted);
                 self.shared.store(&delivery, self.id);
@@ -367,7 +385,12 @@ impl<'a> Connection<'a> {
             }
             Close::Never | Close::AfterReply | Close::AfterReplyUnannounced => {
                 reply.write(going_on, &mut self.reply);
-                self.stream.write_all(&self.reply).is_ok() && going_on
+                let is_sent = self.stream.write_all(&self.reply).is_ok();
+                let untold = self.told.take().filter(|_| !is_sent);
+                if let Some(delivery) = untold {
+                    self.shared.untell(&delivery);
+                }
+                is_sent && going_on
             }
         }
     }

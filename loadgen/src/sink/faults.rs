@@ -94,14 +94,17 @@ pub enum ResetAt {
 
 /// When a fault happens, and to whom.
 #[derive(Clone, Debug, PartialEq)]
-struct Rule {
+pub struct Rule {
     /// Names, in which a `*` stands for any text; none for all tenants.
-    tenants: Vec<String>,
-    from: Duration,
-    to: Option<Duration>,
+    pub tenants: Vec<String>,
+    /// From this time after the script's start.
+    pub from: Duration,
+    /// Until this time, for ever if there is none.
+    pub to: Option<Duration>,
     /// Of the requests that all else holds for; from 0 to 1.
-    share: f64,
-    fault: Fault,
+    pub share: f64,
+    /// What happens to them.
+    pub fault: Fault,
 }
 
 impl Rule {
@@ -161,6 +164,12 @@ pub struct Whole<'a> {
 }
 
 impl Faults {
+    /// Of rules; `seed` is that of the drawn numbers.
+    #[must_use]
+    pub fn new(seed: u64, rules: Vec<Rule>) -> Self {
+        Self { seed, rules }
+    }
+
     /// Reads a file's text.
     ///
     /// # Errors

@@ -199,9 +199,14 @@ impl Reply {
         !matches!(self.close, Close::BeforeReply | Close::Reset | Close::MidReply | Close::Stall)
     }
 
+    /// Whether it says that its request is stored.
+    pub(super) fn is_success(&self) -> bool {
+        self.answers() && self.raw.is_none() && (200..300).contains(&self.status)
+    }
+
     /// Whether its request is stored.
     pub(super) fn stores(&self) -> bool {
-        self.stored.unwrap_or(self.answers() && self.raw.is_none() && (200..300).contains(&self.status))
+        self.stored.unwrap_or(self.is_success())
     }
 
     /// The bytes of the response.

@@ -26,6 +26,8 @@ pub(super) struct Delivery {
     pub(super) count: TenantCount,
     /// The decoded request, if a full account is kept.
     pub(super) decoded: Option<WriteRequest>,
+    /// Whether its sender is told that it is stored.
+    pub(super) is_told: bool,
 }
 
 /// What a sink stores besides its counts.
@@ -40,6 +42,11 @@ pub(super) struct Store {
 impl Store {
     pub(super) fn new(full_account: bool) -> Self {
         Self { account: full_account.then(Mutex::default), held: Mutex::default() }
+    }
+
+    /// Whether there is a full account.
+    pub(super) fn keeps_account(&self) -> bool {
+        self.account.is_some()
     }
 
     /// Decodes what the account will look at; None if there is no account.
@@ -58,7 +65,8 @@ impl Store {
         let mut account = account.lock().unwrap_or_else(PoisonError::into_inner);
         for series in &request.timeseries {
             let stamped = stamp::read_v1(series, |read| match read {
-                Ok(stamp) => account.store(&delivery.tenant, &stamp),
+                Ok(stamp) if delivery.is_told => account.store(&delivery.tenant, &stamp),
+                Ok(stamp) => account.store_untold(&delivery.tenant, &stamp),
                 Err(damaged) => account.store_damaged(&delivery.tenant, damaged),
             });
             if !stamped {
@@ -78,6 +86,19 @@ impl Shared {
         let held = self.store.held().remove(&(delivery.tenant.clone(), connection));
         if let Some(held) = held {
             self.store_only(&held);
+        }
+    }
+
+    /// Notes that nobody could be told that a request is stored.
+    pub(super) fn untell(&self, delivery: &Delivery) {
+        let (Some(account), Some(request)) = (&self.store.account, &delivery.decoded) else { return };
+        let mut account = account.lock().unwrap_or_else(PoisonError::into_inner);
+        for series in &request.timeseries {
+            stamp::read_v1(series, |read| {
+                if let Ok(stamp) = read {
+                    account.untell(&delivery.tenant, &stamp);
+                }
+            });
         }
     }
 

@@ -1,0 +1,504 @@
+//! Which trouble comes when. Pure: a seed in, a list of times and events out.
+//!
+//! A run is calm at first; then storms and calms take turns until it ends, and it ends calm. In a storm there are [`TRACKS`] tracks of upstream troubles,
+//! each with one at a time, and one track of operations on server and upstream. What comes next is dealt from a shuffled deck, so
+//! that no kind stays away for long.
+
+use std::fmt;
+use std::time::Duration;
+
+use crate::random::Random;
+use crate::sink::faults::{Fault, ResetAt, Rule};
+
+/// How many upstream troubles there may be at a time.
+const TRACKS: usize = 3;
+
+/// The shortest storm: each track of it has room for one event at least.
+pub const STORM_MIN: Duration = Duration::from_millis(3500);
+
+/// The longest storm.
+const STORM_MAX: Duration = Duration::from_millis(7000);
+
+/// From one storm to the next. A request that waits for a server's timeout and then for a sender's pause still comes through.
+const CALM: (u64, u64) = (3500, 5000);
+
+/// Before the first storm.
+const LEAD_IN: (u64, u64) = (500, 1000);
+
+/// How long an upstream trouble lasts.
+const TROUBLE: (u64, u64) = (700, 2200);
+
+/// From one upstream trouble of a track to the next.
+const TROUBLE_GAP: (u64, u64) = (100, 1000);
+
+/// From one operation to the next. The first one waits for as long, too.
+const OPERATION_GAP: (u64, u64) = (300, 1200);
+
+/// A kind of upstream trouble.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Trouble {
+    /// Answers take their time, some longer than the server waits.
+    Latency,
+    /// 500, 502, 503 or 504.
+    Unavailable,
+    /// 503 with Retry-After.
+    RetryAfter,
+    /// 429 with Retry-After.
+    TooMany,
+    /// 400, 409 or 422, for one tenant.
+    Refused,
+    /// 413 above a size.
+    TooLarge,
+    /// A reset when the head has come.
+    ResetBeforeBody,
+    /// A reset instead of an answer.
+    ResetBeforeReply,
+    /// A reset within the answer.
+    ResetMidReply,
+    /// Nothing is read nor answered.
+    HalfOpen,
+    /// All is read, nothing is answered.
+    Stall,
+    /// Bodies are read slowly.
+    SlowRead,
+    /// Stored, but told otherwise.
+    Lie,
+}
+
+impl Trouble {
+    /// All kinds.
+    pub const ALL: [Self; 13] = [
+        Self::Latency,
+        Self::Unavailable,
+        Self::RetryAfter,
+        Self::TooMany,
+        Self::Refused,
+        Self::TooLarge,
+        Self::ResetBeforeBody,
+        Self::ResetBeforeReply,
+        Self::ResetMidReply,
+        Self::HalfOpen,
+        Self::Stall,
+        Self::SlowRead,
+        Self::Lie,
+    ];
+
+    fn fault(self, random: &mut Random) -> Fault {
+        let mut status = |all: &[u16]| random.pick(all).copied().unwrap_or(500);
+        match self {
+            Self::Unavailable => {
+                let code = status(&[500, 502, 503, 504]);
+                Fault::Status { code, headers: Vec::new(), body: "not now\n".to_owned() }
+            }
+            Self::RetryAfter => {
+                let seconds = 1 + random.below(2);
+                let headers = vec![("Retry-After".to_owned(), seconds.to_string())];
+                Fault::Status { code: 503, headers, body: "come again\n".to_owned() }
+            }
+            Self::Refused => {
+                let code = status(&[400, 409, 422]);
+                Fault::Status { code, headers: Vec::new(), body: "refused\n".to_owned() }
+            }
+            Self::Lie => Fault::Lie { status: status(&[400, 429, 500, 503]) },
+            Self::Latency => Fault::Latency { from: ms(random, (0, 100)), to: ms(random, (300, 2500)) },
+            Self::TooMany => Fault::TooMany { retry_after: Duration::from_secs(1 + random.below(2)) },
+            // Below the smallest body, and up to what only merged ones exceed.
+            Self::TooLarge => Fault::TooLarge { body_bytes_max: 100 + random.index(4000) },
+            Self::ResetBeforeBody => Fault::Reset(ResetAt::BeforeBody),
+            Self::ResetBeforeReply => Fault::Reset(ResetAt::BeforeReply),
+            Self::ResetMidReply => Fault::Reset(ResetAt::MidReply),
+            Self::HalfOpen => Fault::HalfOpen,
+            Self::Stall => Fault::Stall,
+            Self::SlowRead => Fault::SlowRead { bytes_per_second: 200 + random.below(4000) },
+        }
+    }
+
+    /// How many requests in a hundred meet it, at least and at most. What holds a connection up, or makes a sender give a request up,
+    /// is not for all: the rest is to go on beside it.
+    fn percent(self) -> (u64, u64) {
+        match self {
+            Self::HalfOpen | Self::Stall => (5, 40),
+            Self::Refused | Self::TooLarge => (5, 40),
+            Self::Lie => (10, 50),
+            _ => (10, 70),
+        }
+    }
+
+    /// Whose requests meet it: none named means all tenants'.
+    fn tenants(self, tenants: &[String], random: &mut Random) -> Vec<String> {
+        let count = match (self, random.below(10)) {
+            (Self::Refused, _) | (_, 0..=4) => 1,
+            (_, 5 | 6) => 2,
+            _ => return Vec::new(),
+        };
+        let mut all = tenants.to_vec();
+        random.shuffle(&mut all);
+        all.truncate(count);
+        all
+    }
+}
+
+/// Something that happens.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Event {
+    /// The upstream has a trouble for a while.
+    Trouble(Trouble, Rule),
+    /// The upstream stops listening, and all its connections break.
+    UpstreamDown,
+    /// It listens again, at the same address.
+    UpstreamUp,
+    /// The server is told to read its configuration again.
+    Reload,
+    /// A successor takes over: it starts at the same address, and then the old server is told to end.
+    Handover,
+    /// The server is killed.
+    Kill,
+    /// It is started again, at the same address.
+    Start,
+}
+
+impl Event {
+    /// What kind of event it is.
+    #[must_use]
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::UpstreamDown => "upstream down",
+            Self::UpstreamUp => "upstream up",
+            Self::Reload => "reload",
+            Self::Handover => "handover",
+            Self::Kill => "kill",
+            Self::Start => "start",
+            Self::Trouble(trouble, _) => match trouble {
+                Trouble::Latency => "latency",
+                Trouble::Unavailable => "unavailable",
+                Trouble::RetryAfter => "retry after",
+                Trouble::TooMany => "too many",
+                Trouble::Refused => "refused",
+                Trouble::TooLarge => "too large",
+                Trouble::ResetBeforeBody => "reset before body",
+                Trouble::ResetBeforeReply => "reset before reply",
+                Trouble::ResetMidReply => "reset mid reply",
+                Trouble::HalfOpen => "half open",
+                Trouble::Stall => "stall",
+                Trouble::SlowRead => "slow read",
+                Trouble::Lie => "lie",
+            },
+        }
+    }
+}
+
+/// What a person wants to know besides the name; nothing, for most.
+impl fmt::Display for Event {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self::Trouble(_, rule) = self else { return Ok(()) };
+        match &rule.fault {
+            Fault::Latency { from, to } => write!(f, "{from:.1?} to {to:.1?}, ")?,
+            Fault::Status { code, headers, .. } => {
+                write!(f, "{code}")?;
+                headers.iter().try_for_each(|(name, value)| write!(f, " with {name}: {value}"))?;
+                f.write_str(", ")?;
+            }
+            Fault::TooMany { retry_after } => write!(f, "429 with Retry-After: {}, ", retry_after.as_secs())?,
+            Fault::TooLarge { body_bytes_max } => write!(f, "413 above {body_bytes_max} bytes, ")?,
+            Fault::SlowRead { bytes_per_second } => write!(f, "{bytes_per_second} bytes/s, ")?,
+            Fault::Lie { status } => write!(f, "stored and answered {status}, ")?,
+            _ => {}
+        }
+        let whose =
+            if rule.tenants.is_empty() { "all tenants".to_owned() } else { rule.tenants.join(" and ") };
+        let time = rule.to.unwrap_or_default().saturating_sub(rule.from);
+        write!(f, "{:.0} % of {whose}, for {time:.1?}", rule.share * 100.0)
+    }
+}
+
+/// An event and its time.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Planned {
+    /// After the run's start.
+    pub at: Duration,
+    /// What happens then.
+    pub event: Event,
+}
+
+/// All events of a run, in the order of their times.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Plan {
+    /// The events. After the last one nothing is broken any more.
+    pub events: Vec<Planned>,
+}
+
+impl Plan {
+    /// Draws a plan for a run of this length with these tenants. Too short for a storm, it is empty.
+    #[must_use]
+    pub fn new(seed: u64, length: Duration, tenants: &[String]) -> Self {
+        let mut random = Random::new(seed, 0);
+        let mut drawing = Drawing {
+            tenants,
+            events: Vec::new(),
+            troubles: Deck::new(&Trouble::ALL),
+            operations: Deck::new(&Operation::ALL),
+        };
+        let mut begin = ms(&mut random, LEAD_IN);
+        while begin + STORM_MIN <= length {
+            let span = STORM_MAX.saturating_sub(STORM_MIN);
+            let end = (begin + STORM_MIN + span.mul_f64(random.unit())).min(length);
+            for _ in 0..TRACKS {
+                drawing.troubles(begin, end, &mut random);
+            }
+            drawing.operations(begin, end, &mut random);
+            begin = end + ms(&mut random, CALM);
+        }
+        drawing.events.sort_by_key(|planned| planned.at);
+        Self { events: drawing.events }
+    }
+
+    /// The upstream's troubles, as rules for a sink.
+    #[must_use]
+    pub fn rules(&self) -> Vec<Rule> {
+        let rule = |planned: &Planned| match &planned.event {
+            Event::Trouble(_, rule) => Some(rule.clone()),
+            _ => None,
+        };
+        self.events.iter().filter_map(rule).collect()
+    }
+}
+
+/// What is done to server and upstream.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Operation {
+    Reload,
+    RestartUpstream,
+    Handover,
+    Kill,
+}
+
+impl Operation {
+    const ALL: [Self; 4] = [Self::Reload, Self::RestartUpstream, Self::Handover, Self::Kill];
+
+    /// Its events: what begins, how long until what ends it, and what that is.
+    fn events(self, random: &mut Random) -> (Event, Duration, Option<Event>) {
+        match self {
+            Self::Reload => (Event::Reload, Duration::ZERO, None),
+            Self::Handover => (Event::Handover, Duration::from_millis(500), None),
+            Self::RestartUpstream => (Event::UpstreamDown, ms(random, (100, 1500)), Some(Event::UpstreamUp)),
+            Self::Kill => (Event::Kill, ms(random, (0, 1000)), Some(Event::Start)),
+        }
+    }
+}
+
+/// A plan that is being drawn.
+struct Drawing<'a> {
+    tenants: &'a [String],
+    events: Vec<Planned>,
+    troubles: Deck<Trouble>,
+    operations: Deck<Operation>,
+}
+
+impl Drawing<'_> {
+    /// One track of a storm.
+    fn troubles(&mut self, begin: Duration, end: Duration, random: &mut Random) {
+        let mut from = begin + ms(random, TROUBLE_GAP);
+        loop {
+            let to = from + ms(random, TROUBLE);
+            if to > end {
+                return;
+            }
+            let Some(trouble) = self.troubles.deal(random) else { return };
+            let (least, most) = trouble.percent();
+            let share = (least + random.below(most - least + 1)).min(100);
+            let rule = Rule {
+                tenants: trouble.tenants(self.tenants, random),
+                from,
+                to: Some(to),
+                share: percent(share),
+                fault: trouble.fault(random),
+            };
+            self.events.push(Planned { at: from, event: Event::Trouble(trouble, rule) });
+            from = to + ms(random, TROUBLE_GAP);
+        }
+    }
+
+    /// The track of operations.
+    fn operations(&mut self, begin: Duration, end: Duration, random: &mut Random) {
+        let mut at = begin + ms(random, OPERATION_GAP);
+        while let Some(operation) = self.operations.peek(random) {
+            let (event, takes, ending) = operation.events(random);
+            let over = at + takes;
+            if over > end {
+                return;
+            }
+            self.operations.deal(random);
+            self.events.push(Planned { at, event });
+            self.events.extend(ending.map(|event| Planned { at: over, event }));
+            at = over + ms(random, OPERATION_GAP);
+        }
+    }
+}
+
+/// Cards that are dealt until there is none, and then shuffled again.
+struct Deck<T> {
+    all: Vec<T>,
+    left: Vec<T>,
+}
+
+impl<T: Copy> Deck<T> {
+    fn new(all: &[T]) -> Self {
+        Self { all: all.to_vec(), left: Vec::new() }
+    }
+
+    /// The card that is dealt next.
+    fn peek(&mut self, random: &mut Random) -> Option<T> {
+        if self.left.is_empty() {
+            self.left.clone_from(&self.all);
+            random.shuffle(&mut self.left);
+        }
+        self.left.last().copied()
+    }
+
+    fn deal(&mut self, random: &mut Random) -> Option<T> {
+        let card = self.peek(random);
+        self.left.pop();
+        card
+    }
+}
+
+/// A time of so many milliseconds, both included.
+fn ms(random: &mut Random, (least, most): (u64, u64)) -> Duration {
+    Duration::from_millis(least + random.below(most.saturating_sub(least) + 1))
+}
+
+#[expect(clippy::cast_precision_loss, reason = "of 100")]
+fn percent(share: u64) -> f64 {
+    share as f64 / 100.0
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+
+    const MINUTES_10: Duration = Duration::from_secs(600);
+
+    fn tenants() -> Vec<String> {
+        ["a", "b", "c"].map(str::to_owned).to_vec()
+    }
+
+    fn plan(seed: u64) -> Plan {
+        Plan::new(seed, MINUTES_10, &tenants())
+    }
+
+    #[test]
+    fn a_seed_is_a_plan_and_another_seed_another() {
+        assert_eq!(plan(7), plan(7));
+        assert_ne!(plan(7), plan(8));
+        let times: Vec<Duration> = plan(7).events.iter().map(|planned| planned.at).collect();
+        assert!(times.is_sorted() && times.len() > 100, "{}", times.len());
+    }
+
+    #[test]
+    fn every_kind_comes_within_ten_minutes_and_about_as_often_as_others() {
+        for seed in 0..100 {
+            let mut count: BTreeMap<&str, usize> = BTreeMap::new();
+            for planned in &plan(seed).events {
+                *count.entry(planned.event.name()).or_default() += 1;
+            }
+            assert_eq!(count.len(), Trouble::ALL.len() + 6, "seed {seed}: {count:?}");
+            assert!(count.values().all(|&times| times >= 8), "seed {seed}: {count:?}");
+        }
+    }
+
+    #[test]
+    fn operations_never_overlap_and_what_is_broken_is_mended() {
+        for seed in 0..100 {
+            let mut pending = None;
+            for Planned { at, event } in plan(seed).events {
+                match event {
+                    Event::Trouble(..) => {}
+                    Event::UpstreamUp => {
+                        assert_eq!(pending.take(), Some(Event::UpstreamDown), "{seed}, {at:?}")
+                    }
+                    Event::Start => assert_eq!(pending.take(), Some(Event::Kill), "{seed}, {at:?}"),
+                    event => {
+                        assert_eq!(pending, None, "seed {seed}, at {at:?}");
+                        pending =
+                            Some(event).filter(|event| matches!(event, Event::UpstreamDown | Event::Kill));
+                    }
+                }
+            }
+            assert_eq!(pending, None, "seed {seed}");
+        }
+    }
+
+    /// From when to when something is broken.
+    fn broken(plan: &Plan) -> Vec<(Duration, Duration)> {
+        let mut since = None;
+        let mut spans = Vec::new();
+        for Planned { at, event } in &plan.events {
+            match event {
+                Event::Trouble(_, rule) => spans.push((rule.from, rule.to.unwrap())),
+                Event::UpstreamDown | Event::Kill => since = Some(*at),
+                Event::UpstreamUp | Event::Start => spans.push((since.take().unwrap(), *at)),
+                Event::Reload | Event::Handover => spans.push((*at, *at)),
+            }
+        }
+        spans.sort_unstable();
+        spans
+    }
+
+    #[test]
+    fn storms_are_short_and_calms_long_enough_and_the_end_is_calm() {
+        for seed in 0..100 {
+            let spans = broken(&plan(seed));
+            let mut storm = spans[0];
+            for &(from, to) in &spans[1..] {
+                assert!(to <= MINUTES_10);
+                let calm = from.saturating_sub(storm.1);
+                if calm >= Duration::from_millis(CALM.0) {
+                    storm = (from, to);
+                }
+                storm.1 = storm.1.max(to);
+                assert!(
+                    storm.1 - storm.0 <= STORM_MAX,
+                    "seed {seed}: a storm from {:?} to {:?}",
+                    storm.0,
+                    storm.1
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn troubles_at_a_time_are_bounded_and_refusals_are_one_tenants() {
+        for seed in 0..100 {
+            let rules = plan(seed).rules();
+            for rule in &rules {
+                let at_once = rules
+                    .iter()
+                    .filter(|other| other.from <= rule.from && other.to.is_some_and(|to| rule.from < to));
+                assert!(at_once.count() <= TRACKS, "seed {seed}, {rule:?}");
+                assert!((0.05..=1.0).contains(&rule.share) && rule.to.unwrap() > rule.from);
+            }
+            let refusals =
+                rules.iter().filter(|rule| matches!(rule.fault, Fault::Status { code: 400..500, .. }));
+            assert!(refusals.clone().count() > 0 && refusals.clone().all(|rule| rule.tenants.len() == 1));
+            let thefts = |rule: &Rule| {
+                matches!(rule.fault, Fault::Lose | Fault::Duplicate | Fault::Misplace { .. } | Fault::Reorder)
+            };
+            assert!(!rules.iter().any(thefts));
+        }
+    }
+
+    #[test]
+    fn a_short_run_has_a_storm_and_a_shorter_one_is_calm() {
+        for seed in 0..100 {
+            let events = Plan::new(seed, Duration::from_secs(10), &tenants()).events;
+            let operations = events.iter().filter(|planned| !matches!(planned.event, Event::Trouble(..)));
+            assert!(
+                operations.clone().count() > 0 && events.len() - operations.count() >= TRACKS,
+                "seed {seed}"
+            );
+        }
+        assert_eq!(Plan::new(1, Duration::from_secs(3), &tenants()).events, []);
+    }
+}

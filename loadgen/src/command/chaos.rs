@@ -1,0 +1,176 @@
+//! `loadgen chaos`: a server's bad day, and what survived it.
+
+mod report;
+mod stage;
+
+use std::fs;
+use std::io::{self, Write};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::{self, ScopedJoinHandle};
+use std::time::{Duration, Instant};
+
+use anyhow::Context;
+use loadgen::audit::Audit;
+use loadgen::chaos::Plan;
+use loadgen::client::Url;
+use loadgen::fleet::numbered_tenants;
+use loadgen::journal::Journal;
+use loadgen::stamped::{Bounds, Counts, RetryRules, StampedConfig, send};
+
+use super::args::ChaosArgs;
+use super::send::now_ms;
+use report::Report;
+use stage::{Stage, TENANT_LABEL};
+
+/// Tenants of a run.
+const TENANTS: usize = 6;
+
+/// How long a sender waits for an answer: a little less than a server may take that waits for a place to send and then for
+/// the upstream. So senders, too, hang up on what may still arrive.
+const ANSWER_TIMEOUT: Duration = Duration::from_millis(2500);
+
+/// How long a request is sent again. Calms come far more often.
+const GIVE_UP_AFTER: Duration = Duration::from_secs(60);
+
+/// The longest pause of a sender: shorter than Prometheus' own, so that more attempts meet more troubles.
+const BACKOFF_MAX: Duration = Duration::from_secs(1);
+
+/// How often it is looked after server and senders.
+const TICK: Duration = Duration::from_millis(20);
+
+/// Senders that are alike.
+struct Crowd {
+    senders: u32,
+    config: StampedConfig,
+}
+
+/// Runs it; false when something acknowledged did not survive, or server or senders did not end as they should.
+pub(crate) fn run(args: &ChaosArgs) -> anyhow::Result<bool> {
+    let interrupted = super::stop_flag()?;
+    let began = u64::try_from(now_ms()).unwrap_or_default();
+    let seed = args.seed.unwrap_or(began);
+    let length = Duration::from_secs_f64(args.minutes * 60.0);
+    let tenants: Vec<String> = numbered_tenants(TENANTS).into_iter().map(|(name, _)| name).collect();
+    let plan = Plan::new(seed, length, &tenants);
+    let dir = tempfile::Builder::new().prefix("loadgen-chaos-").tempdir();
+    let dir = dir.context("no place for the server's configuration and log")?;
+    let mut stage = Stage::set(args, seed, &plan, &tenants, dir.path())?;
+    let crowds = crowds(&stage.push_url()?, &tenants);
+    let senders = crowds.iter().map(|crowd| crowd.senders).sum();
+    write!(io::stdout(), "{}", report::title(args, seed, senders, &tenants, &stage))?;
+
+    let begun = Instant::now();
+    let (journal, counts, mut failures) = play(&mut stage, &plan, &crowds, began, length, &interrupted)?;
+    let is_interrupted = interrupted.load(Ordering::Relaxed);
+    failures.extend(stage.end());
+    // Nothing is on its way any more: the server has ended.
+    let account = stage.account().context("the sink keeps no account")?;
+    let report = Report {
+        args,
+        seed,
+        is_interrupted,
+        elapsed: begun.elapsed(),
+        audit: Audit::new(&journal, &account, ""),
+        journal: &journal,
+        counts: &counts,
+        stage: &stage,
+        failures,
+    };
+    let holds = report.holds();
+    let json = format!("{:#}\n", report.json());
+    if let Some(file) = &args.json {
+        fs::write(file, &json).with_context(|| format!("--json: cannot write {}", file.display()))?;
+    }
+    write!(io::stdout(), "{}", report.text())?;
+    if !holds {
+        let dir = dir.keep();
+        fs::write(dir.join("report.json"), &json)?;
+        writeln!(io::stdout(), "kept       {}: server.log, tenantry.yml and report.json", dir.display())?;
+    }
+    Ok(holds)
+}
+
+/// Many who send little and often, and few who send more: their bodies differ in what they can be told off for.
+fn crowds(url: &Url, tenants: &[String]) -> [Crowd; 2] {
+    let config = |tenants_per_request, series, interval| StampedConfig {
+        url: url.clone(),
+        headers: Vec::new(),
+        tenants: tenants.to_vec(),
+        tenant_label: TENANT_LABEL.to_owned(),
+        tenants_per_request,
+        tenant_header: None,
+        prefix: String::new(),
+        series,
+        interval: Some(Duration::from_millis(interval)),
+        timeout: ANSWER_TIMEOUT,
+        retry: RetryRules { backoff_max: BACKOFF_MAX, give_up_after: GIVE_UP_AFTER, ..RetryRules::default() },
+    };
+    [
+        Crowd { senders: 20, config: config(3, 4, 30) },
+        Crowd { senders: 2, config: config(usize::MAX, 60, 200) },
+    ]
+}
+
+/// Sends while the plan is followed, and until all is settled. What went wrong on stage is in the last.
+fn play(
+    stage: &mut Stage,
+    plan: &Plan,
+    crowds: &[Crowd],
+    began: u64,
+    length: Duration,
+    interrupted: &AtomicBool,
+) -> anyhow::Result<(Journal, Counts, Vec<String>)> {
+    let bounds = Bounds { duration: length, requests: None };
+    let enough = &AtomicBool::new(false);
+    thread::scope(|scope| {
+        let mut threads = Vec::new();
+        // A run of its own for each crowd: no two senders may be the same.
+        for (run, crowd) in (began..).zip(crowds) {
+            let work = move || send(&crowd.config, run, crowd.senders, bounds, enough);
+            threads.push(thread::Builder::new().name("crowd".to_owned()).spawn_scoped(scope, work)?);
+        }
+        let are_over = || threads.iter().all(ScopedJoinHandle::is_finished);
+        let followed = follow(stage, plan, &are_over, interrupted, enough);
+        enough.store(true, Ordering::Relaxed);
+        let mut journal = Journal::default();
+        let mut counts = Counts::default();
+        for thread in threads {
+            let (noted, counted) = thread.join().map_err(|_| io::Error::other("a crowd panicked"))??;
+            journal.merge(noted);
+            counts += counted;
+        }
+        Ok((journal, counts, followed.err().map(|error| format!("{error:#}")).into_iter().collect()))
+    })
+}
+
+/// Follows the plan to its end, and until all senders are over.
+fn follow(
+    stage: &mut Stage,
+    plan: &Plan,
+    are_over: &dyn Fn() -> bool,
+    interrupted: &AtomicBool,
+    enough: &AtomicBool,
+) -> anyhow::Result<()> {
+    let begun = stage.begin();
+    let mut events = plan.events.iter().peekable();
+    loop {
+        let is_interrupted = interrupted.load(Ordering::Relaxed);
+        if is_interrupted {
+            enough.store(true, Ordering::Relaxed);
+        }
+        if are_over() && (is_interrupted || events.peek().is_none()) {
+            return Ok(());
+        }
+        if let Some(planned) = events.next_if(|planned| !is_interrupted && planned.at <= begun.elapsed()) {
+            stage.perform(planned)?;
+        } else {
+            pause();
+        }
+        stage.look_after()?;
+    }
+}
+
+#[expect(clippy::disallowed_methods, reason = "the command's own thread has nothing else to do")]
+fn pause() {
+    thread::sleep(TICK);
+}

@@ -1,0 +1,310 @@
+//! Where it happens: the server, whoever it took over from, and the upstream.
+
+use std::fmt;
+use std::io::{self, Write};
+use std::path::Path;
+use std::process::ExitStatus;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, bail};
+use loadgen::chaos::{Event, Plan, Planned, Weather};
+use loadgen::client::Url;
+use loadgen::full_account::FullAccount;
+use loadgen::sink::faults::{Fault, Rule};
+use loadgen::sink::{Script, Sink, SinkConfig, Snapshot};
+use serde::Serialize;
+
+use crate::command::args::{ChaosArgs, DriverKind, Theft};
+use crate::command::server::{Server, Setup, free_addr};
+use crate::command::text::{counted, grouped};
+
+/// The label that names the tenant.
+pub(super) const TENANT_LABEL: &str = "tenant";
+
+/// The server's `timeout`: shorter than its own default, so that what stalls is over within a storm.
+pub(super) const SERVER_TIMEOUT: Duration = Duration::from_millis(1500);
+
+/// How long a server may take to end. One that drains ends within three timeouts and a grace of 5 s.
+const END_PATIENCE: Duration = Duration::from_secs(12);
+
+/// How many requests of a tenant the server lets be in flight, in turns: what a reload changes.
+const INFLIGHT_MAX: [u32; 3] = [2, 4, 1];
+
+/// How often it is told how far things have come.
+const PROGRESS_INTERVAL: Duration = Duration::from_secs(5);
+
+/// The part of all requests that a thief takes.
+const STOLEN_SHARE: f64 = 0.02;
+
+/// An event that has happened.
+#[derive(Clone, Debug, Serialize)]
+pub(super) struct Happened {
+    /// When it was over, after the run's start.
+    pub(super) at_ms: u64,
+    /// When it was to begin.
+    pub(super) planned_ms: u64,
+    /// Which one.
+    pub(super) event: &'static str,
+    /// More of it.
+    pub(super) detail: String,
+}
+
+/// How often what was done to the server.
+#[derive(Clone, Copy, Debug, Default, Serialize)]
+pub(super) struct Restarts {
+    /// Processes, the first one included.
+    pub(super) started: u64,
+    /// Those that were handed over to a successor.
+    pub(super) handed_over: u64,
+    /// Those that were killed.
+    pub(super) killed: u64,
+}
+
+pub(super) struct Stage {
+    setup: Setup,
+    driver: Option<DriverKind>,
+    /// None while it is killed.
+    server: Option<Server>,
+    /// Predecessors that were told to end.
+    leaving: Vec<Server>,
+    sink: Sink,
+    weather: Arc<Weather>,
+    begun: Instant,
+    progress_due: Duration,
+    reloads: usize,
+    pub(super) restarts: Restarts,
+    pub(super) happened: Vec<Happened>,
+}
+
+impl Stage {
+    /// Starts upstream and server.
+    pub(super) fn set(
+        args: &ChaosArgs,
+        seed: u64,
+        plan: &Plan,
+        tenants: &[String],
+        dir: &Path,
+    ) -> anyhow::Result<Self> {
+        let mut rules = plan.rules();
+        // Last, so that it strikes what is well otherwise.
+        rules.extend(args.steal.map(|theft| stolen(theft, tenants)));
+        let weather = Arc::new(Weather::new(seed, rules));
+        let sink = Sink::start(SinkConfig {
+            listen: free_addr()?,
+            tenant_labels: vec![TENANT_LABEL.to_owned()],
+            full_account: true,
+            script: Some(Arc::clone(&weather) as Arc<dyn Script>),
+            ..SinkConfig::default()
+        })?;
+        let setup = Setup {
+            program: args.server.clone(),
+            listen: free_addr()?,
+            target: sink.url(),
+            tenant_label: TENANT_LABEL.to_owned(),
+            settings: settings(args.driver, 0),
+            dir: dir.to_owned(),
+            end_patience: END_PATIENCE,
+        };
+        let server = Some(Server::start(&setup)?);
+        Ok(Self {
+            setup,
+            driver: args.driver,
+            server,
+            leaving: Vec::new(),
+            sink,
+            weather,
+            begun: Instant::now(),
+            progress_due: PROGRESS_INTERVAL,
+            reloads: 0,
+            restarts: Restarts { started: 1, ..Restarts::default() },
+            happened: Vec::new(),
+        })
+    }
+
+    pub(super) fn push_url(&self) -> anyhow::Result<Url> {
+        self.server.as_ref().context("there is no server")?.push_url()
+    }
+
+    /// Begins the upstream's troubles, and the time of all others.
+    pub(super) fn begin(&mut self) -> Instant {
+        self.weather.begin();
+        self.begun = Instant::now();
+        self.begun
+    }
+
+    /// Has an event happen.
+    pub(super) fn perform(&mut self, planned: &Planned) -> anyhow::Result<()> {
+        let event = &planned.event;
+        let detail = match event {
+            // The weather knows.
+            Event::Trouble(..) => event.to_string(),
+            Event::UpstreamDown => {
+                self.sink.go_down();
+                String::new()
+            }
+            Event::UpstreamUp => {
+                self.sink.come_up().context("the upstream cannot listen again")?;
+                String::new()
+            }
+            Event::Reload => self.reload()?,
+            Event::Handover => self.hand_over()?,
+            Event::Kill => self.kill()?,
+            Event::Start => self.start()?,
+        };
+        let happened = Happened {
+            at_ms: ms(self.begun.elapsed()),
+            planned_ms: ms(planned.at),
+            event: event.name(),
+            detail,
+        };
+        writeln!(io::stdout(), "{happened}")?;
+        self.happened.push(happened);
+        Ok(())
+    }
+
+    fn server(&mut self) -> anyhow::Result<&mut Server> {
+        self.server.as_mut().context("there is no server")
+    }
+
+    fn reload(&mut self) -> anyhow::Result<String> {
+        self.reloads += 1;
+        let settings = settings(self.driver, self.reloads);
+        self.setup.settings.clone_from(&settings);
+        let server = self.server()?;
+        server.reload(&settings)?;
+        Ok(format!("process {}", server.pid()))
+    }
+
+    /// For a moment both listen at the same address.
+    fn hand_over(&mut self) -> anyhow::Result<String> {
+        let successor = Server::start(&self.setup).context("handover")?;
+        let mut old = self.server.replace(successor).context("there is no server")?;
+        old.terminate().context("handover")?;
+        self.restarts.started += 1;
+        self.restarts.handed_over += 1;
+        let detail = format!("process {} to {}", old.pid(), self.server()?.pid());
+        self.leaving.push(old);
+        Ok(detail)
+    }
+
+    fn kill(&mut self) -> anyhow::Result<String> {
+        let mut server = self.server.take().context("there is no server")?;
+        server.kill()?;
+        self.restarts.killed += 1;
+        Ok(format!("process {}", server.pid()))
+    }
+
+    fn start(&mut self) -> anyhow::Result<String> {
+        let server = self.server.insert(Server::start(&self.setup).context("after a kill")?);
+        self.restarts.started += 1;
+        Ok(format!("process {}", server.pid()))
+    }
+
+    /// Looks whether the server still runs, and whether its predecessors end as they should; tells how far things have come.
+    pub(super) fn look_after(&mut self) -> anyhow::Result<()> {
+        if let Some(server) = &mut self.server
+            && let Some(ended) = server.ended()?
+        {
+            bail!("the server (process {}) ended by itself: {ended}", server.pid());
+        }
+        let leaving = std::mem::take(&mut self.leaving);
+        for mut server in leaving {
+            match server.left()? {
+                None => self.leaving.push(server),
+                Some(ended) => check(server.pid(), ended)?,
+            }
+        }
+        if self.begun.elapsed() >= self.progress_due {
+            self.progress_due += PROGRESS_INTERVAL;
+            let stored = self.sink.snapshot().total();
+            let (requests, samples) = (counted(stored.requests, "request"), grouped(stored.stored.samples));
+            writeln!(
+                io::stdout(),
+                "{}  upstream: {requests} so far, {samples} samples stored",
+                seconds(ms(self.begun.elapsed()))
+            )?;
+        }
+        Ok(())
+    }
+
+    /// Mends all and ends the server; returns what went wrong with that.
+    pub(super) fn end(&mut self) -> Vec<String> {
+        self.weather.heal();
+        let mut failures = Vec::new();
+        if let Err(error) = self.sink.come_up() {
+            failures.push(format!("the upstream cannot listen again: {error}"));
+        }
+        let mut note = |pid, ended: anyhow::Result<ExitStatus>| {
+            let ended = ended.and_then(|ended| check(pid, ended));
+            failures.extend(ended.err().map(|error| format!("{error:#}")));
+        };
+        for server in self.leaving.drain(..) {
+            note(server.pid(), server.wait_until_left());
+        }
+        if let Some(server) = self.server.take() {
+            note(server.pid(), server.stop());
+        }
+        failures
+    }
+
+    pub(super) fn account(&self) -> Option<FullAccount> {
+        self.sink.account()
+    }
+
+    pub(super) fn stored(&self) -> Snapshot {
+        self.sink.snapshot()
+    }
+}
+
+/// For the title.
+impl fmt::Display for Stage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "server at {}, upstream at {}", self.setup.listen, self.sink.addr())
+    }
+}
+
+impl fmt::Display for Happened {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let line = format!("{}  {:<18}  {}", seconds(self.at_ms), self.event, self.detail);
+        f.write_str(line.trim_end())
+    }
+}
+
+fn settings(driver: Option<DriverKind>, reloads: usize) -> String {
+    let driver = match driver {
+        None => "",
+        Some(DriverKind::IoUring) => "driver: io_uring\n",
+        Some(DriverKind::Epoll) => "driver: epoll\n",
+    };
+    let inflight_max = INFLIGHT_MAX.get(reloads % INFLIGHT_MAX.len()).unwrap_or(&1);
+    let timeout = SERVER_TIMEOUT.as_millis();
+    format!("timeout: {timeout}ms\n{driver}merge:\n  inflight_max: {inflight_max}\n")
+}
+
+fn stolen(theft: Theft, tenants: &[String]) -> Rule {
+    let fault = match theft {
+        Theft::Lose => Fault::Lose,
+        Theft::Duplicate => Fault::Duplicate,
+        Theft::Reorder => Fault::Reorder,
+        Theft::Misplace => Fault::Misplace { tenant: "somebody-else".to_owned() },
+    };
+    Rule { tenants: tenants.to_vec(), from: Duration::ZERO, to: None, share: STOLEN_SHARE, fault }
+}
+
+/// A server that is asked to end exits with 0.
+fn check(pid: u32, ended: ExitStatus) -> anyhow::Result<()> {
+    if !ended.success() {
+        bail!("the server (process {pid}) was asked to end and ended with {ended}");
+    }
+    Ok(())
+}
+
+fn ms(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+}
+
+#[expect(clippy::cast_precision_loss, reason = "for a person to read")]
+fn seconds(ms: u64) -> String {
+    format!("{:>7.2} s", ms as f64 / 1e3)
+}

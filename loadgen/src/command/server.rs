@@ -1,0 +1,254 @@
+//! A server under test: a child process, its configuration, its start, and the ways to end it.
+//!
+//! It listens at an address that the system gives to no outgoing connection. So the address is still free when the server is started
+//! again, and nobody who tries to connect meanwhile is connected with himself.
+
+use std::env;
+use std::fs::{self, File, OpenOptions};
+use std::hash::{BuildHasher, RandomState};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::os::unix::process::CommandExt;
+use std::path::PathBuf;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, bail};
+use loadgen::client::{Url, get};
+use rustix::process::{Pid, Signal, kill_process};
+
+/// How long the server may take to answer its first request.
+const START_PATIENCE: Duration = Duration::from_secs(10);
+
+/// How often it is looked at meanwhile.
+const LOOK_INTERVAL: Duration = Duration::from_millis(20);
+
+/// Lines of the server's log that are shown when it fails.
+const LOG_LINES_MAX: usize = 12;
+
+/// Below it are the ports of well-known services.
+const PORT_MIN: u16 = 10_000;
+
+/// The lowest port of outgoing connections where the kernel does not say.
+const EPHEMERAL_PORT_MIN: u16 = 32_768;
+
+/// What a server is started with.
+#[derive(Clone, Debug)]
+pub(crate) struct Setup {
+    /// Its own program; None for this one, under its hidden command.
+    pub(crate) program: Option<PathBuf>,
+    /// Where it listens.
+    pub(crate) listen: SocketAddr,
+    /// Its upstream.
+    pub(crate) target: String,
+    /// Name of the label that names the tenant.
+    pub(crate) tenant_label: String,
+    /// Lines of its configuration besides these.
+    pub(crate) settings: String,
+    /// Where its configuration and its log are; the log of all servers that were ever started there.
+    pub(crate) dir: PathBuf,
+    /// How long it may take to end after SIGTERM.
+    pub(crate) end_patience: Duration,
+}
+
+impl Setup {
+    pub(crate) fn log(&self) -> PathBuf {
+        self.dir.join("server.log")
+    }
+
+    fn config(&self) -> PathBuf {
+        self.dir.join("tenantry.yml")
+    }
+
+    fn write_config(&self, metrics: SocketAddr) -> anyhow::Result<()> {
+        let Self { listen, target, tenant_label, settings, .. } = self;
+        let config = format!(
+            "listen: {listen}\nlisten_metrics_address: {metrics}\ntarget: {target}\nlog_level: warn\n\
+             tenant:\n  label: {tenant_label}\n{settings}"
+        );
+        fs::write(self.config(), config).context("cannot write the server's configuration")
+    }
+
+    fn command(&self) -> anyhow::Result<Command> {
+        Ok(match &self.program {
+            Some(program) => Command::new(program),
+            None => {
+                let mut command = Command::new(env::current_exe().context("where is this program?")?);
+                command.arg("server");
+                command
+            }
+        })
+    }
+
+    /// The last lines that were logged, indented, or nothing.
+    fn last_log_lines(&self) -> String {
+        let log = fs::read_to_string(self.log()).unwrap_or_default();
+        let lines: Vec<&str> = log.lines().collect();
+        let last = lines.iter().skip(lines.len().saturating_sub(LOG_LINES_MAX));
+        last.map(|line| format!("\n  | {line}")).collect()
+    }
+}
+
+/// A running server. Dropping it kills it.
+pub(crate) struct Server {
+    child: Child,
+    setup: Setup,
+    metrics: SocketAddr,
+    /// When it was asked to end.
+    leaving: Option<Instant>,
+}
+
+impl Server {
+    /// Starts it and waits until it listens.
+    pub(crate) fn start(setup: &Setup) -> anyhow::Result<Self> {
+        let metrics = free_addr()?;
+        setup.write_config(metrics)?;
+        let log: File = OpenOptions::new().create(true).append(true).open(setup.log())?;
+        let child = setup
+            .command()?
+            .arg("--config")
+            .arg(setup.config())
+            .stdin(Stdio::null())
+            .stdout(log.try_clone()?)
+            .stderr(log)
+            // Out of reach of the terminal's Ctrl-C: it is ended when the senders have ended.
+            .process_group(0)
+            .spawn()
+            .context("cannot start the server")?;
+        let mut server = Self { child, setup: setup.clone(), metrics, leaving: None };
+        server.wait_until_alive()?;
+        Ok(server)
+    }
+
+    pub(crate) fn addr(&self) -> SocketAddr {
+        self.setup.listen
+    }
+
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    pub(crate) fn push_url(&self) -> anyhow::Result<Url> {
+        Ok(format!("http://{}/push", self.addr()).parse()?)
+    }
+
+    /// How it ended, if it has.
+    pub(crate) fn ended(&mut self) -> anyhow::Result<Option<ExitStatus>> {
+        Ok(self.child.try_wait()?)
+    }
+
+    /// Tells it to read its configuration again, in which `settings` take the place of those that it was started with.
+    pub(crate) fn reload(&mut self, settings: &str) -> anyhow::Result<()> {
+        settings.clone_into(&mut self.setup.settings);
+        self.setup.write_config(self.metrics)?;
+        self.signal(Signal::HUP)
+    }
+
+    /// Asks it to end, as a service manager does.
+    pub(crate) fn terminate(&mut self) -> anyhow::Result<()> {
+        if let Some(ended) = self.ended()? {
+            bail!("it had ended already, with {ended}{}", self.setup.last_log_lines());
+        }
+        self.leaving = Some(Instant::now());
+        self.signal(Signal::TERM)
+    }
+
+    /// Ends it at once.
+    pub(crate) fn kill(&mut self) -> anyhow::Result<()> {
+        self.child.kill()?;
+        self.child.wait()?;
+        Ok(())
+    }
+
+    /// Whether a server that was asked to end has ended, and how.
+    ///
+    /// It is an error if it takes too long.
+    pub(crate) fn left(&mut self) -> anyhow::Result<Option<ExitStatus>> {
+        let ended = self.ended()?;
+        let patience = self.setup.end_patience;
+        if ended.is_none() && self.leaving.is_some_and(|since| since.elapsed() > patience) {
+            let log = self.setup.last_log_lines();
+            bail!("process {} still ran {} s after SIGTERM{log}", self.pid(), patience.as_secs());
+        }
+        Ok(ended)
+    }
+
+    /// Asks it to end and waits until it has.
+    pub(crate) fn stop(mut self) -> anyhow::Result<ExitStatus> {
+        self.terminate()?;
+        self.wait_until_left()
+    }
+
+    /// Waits until a server that was asked to end has ended.
+    pub(crate) fn wait_until_left(mut self) -> anyhow::Result<ExitStatus> {
+        loop {
+            if let Some(ended) = self.left()? {
+                return Ok(ended);
+            }
+            look_again();
+        }
+    }
+
+    fn signal(&self, signal: Signal) -> anyhow::Result<()> {
+        let pid = i32::try_from(self.pid()).ok().and_then(Pid::from_raw).context("no process ID")?;
+        Ok(kill_process(pid, signal)?)
+    }
+
+    /// Asks on the port of its metrics, which is its own even where a predecessor still listens at its address. Its address is bound before that one.
+    fn wait_until_alive(&mut self) -> anyhow::Result<()> {
+        let alive: Url = format!("http://{}/alive", self.metrics).parse()?;
+        let deadline = Instant::now() + START_PATIENCE;
+        loop {
+            if let Some(ended) = self.ended()? {
+                bail!("the server did not start: {ended}{}", self.setup.last_log_lines());
+            }
+            match get(&alive, START_PATIENCE) {
+                Ok((200, _)) => return Ok(()),
+                _ if Instant::now() > deadline => {
+                    bail!("the server does not answer at {alive}{}", self.setup.last_log_lines());
+                }
+                _ => look_again(),
+            }
+        }
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// An address of this host that nobody listens at, with a port that outgoing connections don't get.
+pub(crate) fn free_addr() -> anyhow::Result<SocketAddr> {
+    let mut ports: Vec<u16> = (PORT_MIN..ephemeral_port_min()).collect();
+    let middle = RandomState::new().hash_one(0) % (ports.len().max(1) as u64);
+    ports.rotate_left(usize::try_from(middle)?);
+    let mut addrs = ports.into_iter().map(|port| SocketAddr::from((Ipv4Addr::LOCALHOST, port)));
+    addrs.find(|addr| TcpListener::bind(addr).is_ok()).context("no port is free")
+}
+
+fn ephemeral_port_min() -> u16 {
+    let range = fs::read_to_string("/proc/sys/net/ipv4/ip_local_port_range").unwrap_or_default();
+    range.split_whitespace().next().and_then(|first| first.parse().ok()).unwrap_or(EPHEMERAL_PORT_MIN)
+}
+
+#[expect(clippy::disallowed_methods, reason = "the command's own thread, which waits for a process")]
+fn look_again() {
+    thread::sleep(LOOK_INTERVAL);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn free_addresses_are_free_and_not_for_outgoing_connections() {
+        let addrs: Vec<SocketAddr> = (0..20).map(|_| free_addr().unwrap()).collect();
+        for addr in addrs {
+            assert!((PORT_MIN..ephemeral_port_min()).contains(&addr.port()), "{addr}");
+            assert!(TcpListener::bind(addr).is_ok(), "{addr}");
+        }
+    }
+}

@@ -1,0 +1,111 @@
+//! A short bad day, with the real server on each driver; and a thief among the honest, who must be found.
+
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test may fail")]
+
+use std::process::{Command, Output};
+use std::thread;
+use std::time::Duration;
+
+use loadgen::chaos::{Event, Plan};
+use loadgen::fleet::numbered_tenants;
+use serde_json::Value;
+
+const MINUTES: &str = "0.15";
+
+fn chaos(args: &[&str]) -> (Output, String, Value) {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let output = Command::new(env!("CARGO_BIN_EXE_loadgen"))
+        .args(["chaos", "--json", file.path().to_str().unwrap()])
+        .args(args)
+        .output()
+        .unwrap();
+    let json = serde_json::from_slice(&std::fs::read(file.path()).unwrap());
+    let text =
+        format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    let json = json.unwrap_or_else(|error| panic!("{error}: {text}"));
+    (output, text, json)
+}
+
+/// The command's plan for a run of [`MINUTES`].
+fn plan(seed: u64) -> Plan {
+    let tenants: Vec<String> = numbered_tenants(6).into_iter().map(|(name, _)| name).collect();
+    Plan::new(seed, Duration::from_secs(9), &tenants)
+}
+
+/// A seed whose short plan has it all: the server killed, handed over and reloaded, the upstream restarted.
+fn eventful_seed() -> u64 {
+    let has = |plan: &Plan, wanted: &Event| plan.events.iter().any(|planned| planned.event == *wanted);
+    let wanted = [Event::Kill, Event::Handover, Event::Reload, Event::UpstreamDown];
+    (0..).find(|&seed| wanted.iter().all(|event| has(&plan(seed), event))).unwrap()
+}
+
+/// io_uring may be forbidden, and then this says so.
+fn drivers() -> Vec<&'static str> {
+    match tenantry::core::driver::Driver::probe(tenantry::config::Driver::IoUring) {
+        Ok(_) => vec!["io_uring", "epoll"],
+        Err(error) => {
+            eprintln!("io_uring does not work here, testing epoll only: {error}");
+            vec!["epoll"]
+        }
+    }
+}
+
+#[test]
+fn what_is_acknowledged_survives_a_bad_day() {
+    let seed = eventful_seed();
+    let planned: Vec<&str> = plan(seed).events.iter().map(|planned| planned.event.name()).collect();
+    thread::scope(|scope| {
+        for driver in drivers() {
+            let planned = &planned;
+            scope.spawn(move || {
+                let seed = seed.to_string();
+                let (output, text, json) =
+                    chaos(&["--seed", &seed, "--minutes", MINUTES, "--driver", driver]);
+                assert_eq!(output.status.code(), Some(0), "{text}");
+                assert!(text.contains("all that was acknowledged survived, once, in order"), "{text}");
+                let happened = json["events"].as_array().unwrap();
+                let happened: Vec<&str> =
+                    happened.iter().map(|event| event["event"].as_str().unwrap()).collect();
+                assert_eq!(&happened, planned, "{text}");
+                for (of, what) in [("requests", "acknowledged"), ("samples", "stored"), ("server", "killed")]
+                {
+                    assert!(json[of][what].as_u64() > Some(0), "no {of} {what}: {text}");
+                }
+                // Storms did meet requests.
+                assert!(
+                    json["requests"]["attempts"].as_u64() > json["requests"]["settled"].as_u64(),
+                    "{text}"
+                );
+            });
+        }
+    });
+}
+
+#[test]
+fn a_thief_is_found_and_what_tells_of_him_is_kept() {
+    for (theft, found) in [("lose", "lost"), ("duplicate", "duplicated"), ("misplace", "misplaced")] {
+        let (output, text, json) = chaos(&["--seed", "1", "--minutes", "0.03", "--steal", theft]);
+        assert_eq!(output.status.code(), Some(1), "{text}");
+        assert!(json["audit"][found]["samples"].as_u64() > Some(0), "{text}");
+        assert!(text.contains(&format!("loadgen chaos --seed 1 --minutes 0.03 --steal {theft}")), "{text}");
+        let kept = text.lines().find_map(|line| line.strip_prefix("kept")).unwrap();
+        let dir = kept.trim().split(':').next().unwrap();
+        let log = std::fs::read_to_string(format!("{dir}/server.log")).unwrap();
+        assert!(log.contains("listening"), "{log}");
+        std::fs::remove_dir_all(dir).unwrap();
+    }
+}
+
+#[test]
+fn chaos_says_what_is_wrong_with_its_arguments() {
+    for (args, fault) in [
+        (&["--minutes", "0"][..], "no number above 0"),
+        (&["--minutes", "31"][..], "30 minutes at most"),
+        (&["--driver", "poll"][..], "io_uring"),
+        (&["--server", "/nowhere", "--minutes", "0.01"][..], "cannot start the server"),
+    ] {
+        let output = Command::new(env!("CARGO_BIN_EXE_loadgen")).arg("chaos").args(args).output().unwrap();
+        let error = String::from_utf8(output.stderr).unwrap();
+        assert!(!output.status.success() && error.contains(fault), "{args:?}: {error}");
+    }
+}
