@@ -159,7 +159,13 @@ pub struct FleetError(&'static str);
 
 impl FleetConfig {
     fn check(&self) -> Result<(), FleetError> {
+        let native = self.histograms > 0.0 || self.exemplars > 0.0;
         let faults = [
+            (native && !self.format.has_histograms(), "logs have neither histograms nor exemplars"),
+            (
+                self.metadata_every > 0 && !self.format.has_metadata_requests(),
+                "only 1.0 has requests of metadata",
+            ),
             (self.labels < LABELS_MIN, "a series needs at least 4 labels"),
             (self.ha_pairs && self.labels < LABELS_MIN_HA, "a series of an HA pair needs at least 6 labels"),
             (self.ha_pairs && !self.senders.is_multiple_of(2), "HA pairs need an even number of senders"),

@@ -14,7 +14,9 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use rustix::time::{ClockId, clock_gettime};
 use serde::Serialize;
-use tenantry::split::{Body, Metadata, SplitError, SplitLimits, SplitRules, Splitter, V2Handling};
+use tenantry::split::{
+    Body, Compression, Metadata, Protocol, SplitError, SplitLimits, SplitRules, Splitter, V2Handling,
+};
 use tenantry::tenant::{IdRules, Policy, TenantRules};
 use tenantry::wire::snappy::{Deflater, Inflater, SnappyError};
 use tenantry::wire::varint;
@@ -128,9 +130,15 @@ struct Rules<'a> {
 impl Rules<'_> {
     /// A block as the server would take it.
     fn body(&self, block: &Bytes) -> Body {
-        match self.format {
-            Format::RemoteWrite1 => Body::snappy_v1(block.clone()),
-        }
+        let (protocol, compression) = match self.format {
+            Format::RemoteWrite1 => (Protocol::RemoteWriteV1, Compression::Snappy),
+            Format::RemoteWrite1Zstd => (Protocol::RemoteWriteV1, Compression::Zstd),
+            Format::RemoteWrite2 => (Protocol::RemoteWriteV2, Compression::Snappy),
+            Format::Loki => (Protocol::Loki, Compression::Snappy),
+            Format::LokiJson => (Protocol::LokiJson, Compression::Identity),
+            Format::LokiJsonGzip => (Protocol::LokiJson, Compression::Gzip),
+        };
+        Body { protocol, compression, bytes: block.clone() }
     }
 }
 

@@ -48,3 +48,4 @@ pub mod send;
 pub mod sink;
 pub mod stamp;
 pub mod stamped;
+pub mod words;

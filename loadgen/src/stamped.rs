@@ -19,11 +19,12 @@ use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
 use bytes::Bytes;
+use prost::Message;
 
 use crate::client::{Client, Url};
 use crate::fleet::Format;
 use crate::journal::{Entries, Journal, Settled};
-use crate::proto::deflate;
+use crate::proto::WriteRequest;
 pub use crate::retry::RetryRules;
 use crate::retry::{Attempt, Attempts, Next, retry_after};
 use crate::stamp::SenderId;
@@ -41,6 +42,8 @@ const COMPLAINT_CHARS_MAX: usize = 240;
 pub struct StampedConfig {
     /// The server.
     pub url: Url,
+    /// In which words.
+    pub format: Format,
     /// Headers besides those of remote write.
     pub headers: Vec<(String, String)>,
     /// The tenants' names.
@@ -77,7 +80,7 @@ pub struct Bounds {
 pub struct Body {
     /// The tenants in it, by their place in [`StampedConfig::tenants`], each with the sequence number of this request.
     parts: Vec<(usize, u64)>,
-    /// A snappy block.
+    /// As it is sent.
     pub block: Bytes,
     /// Samples in it.
     pub samples: u64,
@@ -162,7 +165,8 @@ impl<'a> Sender<'a> {
             }
         }
         let samples = parts.len() as u64 * u64::from(self.config.series);
-        Body { parts, block: deflate(&self.inflated), samples }
+        let decoded = || WriteRequest::decode(&self.inflated[..]).unwrap_or_default();
+        Body { parts, block: self.config.format.body(&self.inflated, decoded), samples }
     }
 
     /// Sends a body until it is settled or `stop` is set, and notes in the journal how it ended.
@@ -198,7 +202,7 @@ impl<'a> Sender<'a> {
     /// A whole request.
     fn message(&self, body: &Body) -> Vec<u8> {
         let config = self.config;
-        let format = Format::RemoteWrite1.headers();
+        let format = config.format.headers();
         let tenant = body.parts.first().and_then(|&(tenant, _)| config.tenants.get(tenant));
         match config.tenant_header.as_ref().zip(tenant) {
             None => config.url.push(format, &config.headers, &body.block),

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use loadgen::audit::Audit;
 use loadgen::client::get;
+use loadgen::fleet::Format;
 use loadgen::full_account::FullAccount;
 use loadgen::journal::Journal;
 use loadgen::sink::faults::FaultScript;
@@ -58,6 +59,7 @@ fn faults(yaml: &str) -> Option<Arc<dyn Script>> {
 /// Requests of one tenant each, `a`, `b` and `c` in turns.
 fn config(sink: &Sink) -> StampedConfig {
     StampedConfig {
+        format: Format::default(),
         url: sink.url().parse().unwrap(),
         headers: Vec::new(),
         tenants: ["a", "b", "c"].map(str::to_owned).to_vec(),

@@ -260,3 +260,28 @@ fn a_sink_that_went_down_comes_up_at_the_same_address_with_all_that_it_had() {
     sink.go_down();
     assert_eq!(sink.stop().tenant("a").stored.samples, 3, "what is down can be stopped");
 }
+
+#[test]
+fn every_format_comes_to_the_same_sums() {
+    use loadgen::client::{Client, Url};
+    use loadgen::fleet::{Fleet, FleetConfig, Format};
+    for format in [Format::RemoteWrite1, Format::RemoteWrite2, Format::Loki] {
+        let config = FleetConfig { format, senders: 1, series: 100, samples: 2, ..FleetConfig::default() };
+        let native = if format.has_histograms() { 0.3 } else { 0.0 };
+        let fleet = Fleet::build(&FleetConfig { histograms: native, exemplars: native, ..config }).unwrap();
+        let sink = Sink::start(SinkConfig::default()).unwrap();
+        let path = if format == Format::Loki { "/loki/api/v1/push" } else { "/api/v1/push" };
+        let url: Url = format!("http://{}{path}", sink.addr()).parse().unwrap();
+        let mut client = Client::new(url.clone(), Duration::from_secs(5));
+        let body = &fleet.senders[0][0];
+        let headers = [("X-Scope-OrgID".to_owned(), "all".to_owned())];
+        client.connect().unwrap();
+        let answer = client.exchange(&url.push(format.headers(), &headers, &body.block)).unwrap();
+        assert_eq!(answer.status, 200, "{format}");
+        let told = answer.headers.get("X-Prometheus-Remote-Write-Samples-Written").is_some();
+        assert_eq!(told, format == Format::RemoteWrite2);
+        let mut sent = loadgen::account::Tally::default();
+        body.shares.iter().for_each(|&(_, tally)| sent += tally);
+        assert_eq!(sink.snapshot().tenant("all").stored, sent, "{format}");
+    }
+}

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use clap::{Parser, Subcommand, ValueEnum};
 use loadgen::client::Url;
-use loadgen::fleet::numbered_tenants;
+use loadgen::fleet::{Format, numbered_tenants};
 use loadgen::send::Retry;
 
 pub(crate) use chaos::{ChaosArgs, DriverKind, Theft};
@@ -197,6 +197,9 @@ pub(crate) struct VerifyArgs {
     /// Where to send
     #[arg(long, default_value = "http://127.0.0.1:8081/push")]
     pub(crate) url: Url,
+    /// In which words: remote-write-1, remote-write-1-zstd, remote-write-2, loki, loki-json or loki-json-gzip
+    #[arg(long, default_value_t)]
+    pub(crate) format: Format,
     /// The sink behind it, which was started with --account
     #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:9009/account")]
     pub(crate) sink: Url,

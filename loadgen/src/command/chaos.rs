@@ -13,7 +13,7 @@ use anyhow::Context;
 use loadgen::audit::Audit;
 use loadgen::chaos::Plan;
 use loadgen::client::Url;
-use loadgen::fleet::numbered_tenants;
+use loadgen::fleet::{Format, numbered_tenants};
 use loadgen::journal::Journal;
 use loadgen::stamped::{Bounds, Counts, RetryRules, StampedConfig, send};
 
@@ -93,6 +93,7 @@ pub(crate) fn run(args: &ChaosArgs) -> anyhow::Result<bool> {
 /// Many who send little and often, and few who send more: their bodies differ in what they can be told off for.
 fn crowds(url: &Url, tenants: &[String]) -> [Crowd; 2] {
     let config = |tenants_per_request, series, interval| StampedConfig {
+        format: Format::default(),
         url: url.clone(),
         headers: Vec::new(),
         tenants: tenants.to_vec(),

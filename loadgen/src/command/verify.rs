@@ -41,6 +41,7 @@ pub(crate) fn run(args: &VerifyArgs) -> anyhow::Result<bool> {
 fn config(args: &VerifyArgs) -> StampedConfig {
     let per_request = args.tenants_per_request.and_then(|count| usize::try_from(count).ok());
     StampedConfig {
+        format: args.format,
         url: args.url.clone(),
         headers: args.headers.clone(),
         tenants: args.tenants.0.iter().map(|(name, _)| name.clone()).collect(),

@@ -4,12 +4,14 @@
 //! encoding, and nothing else has to know.
 
 use std::fmt;
+use std::io::Write as _;
 use std::str::FromStr;
 
 use bytes::Bytes;
 use prost::Message;
 
 use crate::proto::{WriteRequest, deflate};
+use crate::{proto_v2, words};
 
 /// A protocol together with its compression.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -17,21 +19,56 @@ pub enum Format {
     /// Prometheus Remote Write 1.0: `prometheus.WriteRequest` as a snappy block.
     #[default]
     RemoteWrite1,
+    /// The same with zstd, as vmagent sends it.
+    RemoteWrite1Zstd,
+    /// Prometheus Remote Write 2.0: `io.prometheus.write.v2.Request` as a snappy block.
+    RemoteWrite2,
+    /// A Loki push: `logproto.PushRequest` as a snappy block. Series are streams, and samples entries.
+    Loki,
+    /// The same as JSON.
+    LokiJson,
+    /// The same as JSON with gzip.
+    LokiJsonGzip,
 }
 
 impl Format {
     /// All there are.
-    pub const ALL: &[Self] = &[Self::RemoteWrite1];
+    pub const ALL: &[Self] = &[
+        Self::RemoteWrite1,
+        Self::RemoteWrite1Zstd,
+        Self::RemoteWrite2,
+        Self::Loki,
+        Self::LokiJson,
+        Self::LokiJsonGzip,
+    ];
 
     /// As it is typed.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
             Self::RemoteWrite1 => "remote-write-1",
+            Self::RemoteWrite1Zstd => "remote-write-1-zstd",
+            Self::RemoteWrite2 => "remote-write-2",
+            Self::Loki => "loki",
+            Self::LokiJson => "loki-json",
+            Self::LokiJsonGzip => "loki-json-gzip",
         }
     }
 
-    /// The headers that tell a receiver what the body is ("Protocol" in the Remote Write 1.0 specification).
+    /// Whether it can carry native histograms and exemplars.
+    #[must_use]
+    pub fn has_histograms(self) -> bool {
+        matches!(self, Self::RemoteWrite1 | Self::RemoteWrite1Zstd | Self::RemoteWrite2)
+    }
+
+    /// Whether it has requests that hold metadata alone.
+    #[must_use]
+    pub fn has_metadata_requests(self) -> bool {
+        matches!(self, Self::RemoteWrite1 | Self::RemoteWrite1Zstd)
+    }
+
+    /// The headers that tell a receiver what the body is ("Protocol" in the Remote Write specifications; for Loki "Ingest
+    /// logs" in its HTTP API).
     #[must_use]
     pub fn headers(self) -> &'static [(&'static str, &'static str)] {
         match self {
@@ -40,19 +77,50 @@ impl Format {
                 ("Content-Encoding", "snappy"),
                 ("X-Prometheus-Remote-Write-Version", "0.1.0"),
             ],
+            Self::RemoteWrite1Zstd => &[
+                ("Content-Type", "application/x-protobuf"),
+                ("Content-Encoding", "zstd"),
+                ("X-Prometheus-Remote-Write-Version", "0.1.0"),
+            ],
+            Self::RemoteWrite2 => &[
+                ("Content-Type", "application/x-protobuf;proto=io.prometheus.write.v2.Request"),
+                ("Content-Encoding", "snappy"),
+                ("X-Prometheus-Remote-Write-Version", "2.0.0"),
+            ],
+            Self::Loki => &[("Content-Type", "application/x-protobuf"), ("Content-Encoding", "snappy")],
+            Self::LokiJson => &[("Content-Type", "application/json")],
+            Self::LokiJsonGzip => &[("Content-Type", "application/json"), ("Content-Encoding", "gzip")],
         }
     }
 
-    /// The request in this format: before it is compressed, and as it is sent.
+    /// The request as 1.0 has it, which is what is counted, and as it is sent.
     pub(super) fn encode(self, request: &WriteRequest) -> (Vec<u8>, Bytes) {
+        let inflated = request.encode_to_vec();
+        let body = self.body(&inflated, || request.clone());
+        (inflated, body)
+    }
+
+    /// The body that says what a 1.0 request says: given encoded, and decoded where that is needed.
+    pub(crate) fn body(self, inflated: &[u8], request: impl FnOnce() -> WriteRequest) -> Bytes {
         match self {
-            Self::RemoteWrite1 => {
-                let inflated = request.encode_to_vec();
-                let block = deflate(&inflated);
-                (inflated, block)
+            Self::RemoteWrite1 => deflate(inflated),
+            Self::RemoteWrite1Zstd => {
+                // Level 1 is what vmagent uses. There is memory for it, or nothing works.
+                zstd::bulk::compress(inflated, 1).unwrap_or_default().into()
             }
+            Self::RemoteWrite2 => deflate(&proto_v2::Request::from(&request()).encode_to_vec()),
+            Self::Loki => deflate(&words::to_loki(&request()).encode_to_vec()),
+            Self::LokiJson => words::to_loki_json(&request()).into(),
+            Self::LokiJsonGzip => gzip(&words::to_loki_json(&request())).into(),
         }
     }
+}
+
+fn gzip(bytes: &[u8]) -> Vec<u8> {
+    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    // Writing to a Vec can't fail.
+    let _ = encoder.write_all(bytes);
+    encoder.finish().unwrap_or_default()
 }
 
 impl fmt::Display for Format {

@@ -7,6 +7,7 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use prost::Message;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use super::script::{Admission, Approach, Arrival, Close, Reply, Storing};
@@ -16,6 +17,7 @@ use super::{Received, Shared};
 use crate::account::{Tally, walk};
 use crate::http::{HttpError, MessageReader, RequestHead};
 use crate::proto::inflate;
+use crate::words::{Unreadable, from_loki, from_v2};
 
 /// How often a connection that waits for its peer to close looks whether the sink stops.
 const HOLD_POLL: Timespec = Timespec { tv_sec: 0, tv_nsec: 50_000_000 };
@@ -66,6 +68,20 @@ impl Read for Throttled<'_> {
         self.shared.pause(time_for(count, rate));
         Ok(count)
     }
+}
+
+/// Whether a request says to be Remote Write 2.0.
+fn is_v2(head: &RequestHead) -> bool {
+    head.headers.get("content-type").is_some_and(|value| value.contains("io.prometheus.write.v2.Request"))
+}
+
+/// The reply, with what was written of the request (Remote Write 2.0 specification, "Required Written Response Headers").
+fn tell_written(reply: Reply, tally: &Tally) -> Reply {
+    let Tally { samples, histograms, exemplars, .. } = tally;
+    reply
+        .header("X-Prometheus-Remote-Write-Samples-Written", &samples.to_string())
+        .header("X-Prometheus-Remote-Write-Histograms-Written", &histograms.to_string())
+        .header("X-Prometheus-Remote-Write-Exemplars-Written", &exemplars.to_string())
 }
 
 /// How long so many bytes take.
@@ -196,7 +212,11 @@ impl<'a> Connection<'a> {
         self.requests += 1;
         match self.count(head) {
             Ok(counted) => {
-                let reply = self.settle(head, counted);
+                let tally = counted.tally;
+                let mut reply = self.settle(head, counted);
+                if is_v2(head) && reply.is_success() {
+                    reply = tell_written(reply, &tally);
+                }
                 self.send(&reply, head.keep_alive)
             }
             Err(why) => {
@@ -230,7 +250,21 @@ impl<'a> Connection<'a> {
     fn count(&mut self, head: &RequestHead) -> Result<Counted, String> {
         let tenant = self.tenant(head).ok_or("no tenant header")?;
         inflate(&self.body, &mut self.inflated).map_err(|error| error.to_string())?;
+        self.translate(head).map_err(|error| error.to_string())?;
         self.count_under(tenant)
+    }
+
+    /// Turns what is no Remote Write 1.0 into that, so that one walk serves all.
+    fn translate(&mut self, head: &RequestHead) -> Result<(), Unreadable> {
+        let request = if is_v2(head) {
+            from_v2(&self.inflated)?
+        } else if head.path.contains("/loki/") {
+            from_loki(&self.inflated)?
+        } else {
+            return Ok(());
+        };
+        self.inflated = request.encode_to_vec();
+        Ok(())
     }
 
     /// Walks the inflated body, as one that comes under this tenant's header.
