@@ -16,6 +16,8 @@ mod loki_labels;
 mod loki_protobuf;
 #[path = "../fuzz/checks/scan.rs"]
 mod scan;
+#[path = "../fuzz/checks/scan_v2.rs"]
+mod scan_v2;
 #[path = "../fuzz/checks/snappy.rs"]
 mod snappy;
 
@@ -52,6 +54,11 @@ fn scan_corpus() {
 }
 
 #[test]
+fn scan_v2_corpus() {
+    replay("scan_v2", scan_v2::check, scan_v2_seeds());
+}
+
+#[test]
 fn snappy_corpus() {
     replay("snappy", snappy::check, snappy_seeds());
 }
@@ -76,6 +83,7 @@ fn loki_json_corpus() {
 fn write_seeds() {
     let all = [
         ("scan", scan_seeds()),
+        ("scan_v2", scan_v2_seeds()),
         ("snappy", snappy_seeds()),
         ("loki_protobuf", loki_protobuf_seeds()),
         ("loki_labels", loki_labels_seeds()),
@@ -155,6 +163,65 @@ fn scan_seeds() -> Seeds {
         ("groups-100-deep", [of("a"), vec![5 << 3 | 3; 100], vec![5 << 3 | 4; 100]].concat()),
         ("known-field-of-another-type", [of("a"), vec![0x08, 1]].concat()),
         ("cut-short", of("a")[..12].to_vec()),
+        ("empty", Vec::new()),
+    ]
+}
+
+/// Remote Write 2.0 requests, for the same rules.
+fn scan_v2_seeds() -> Seeds {
+    /// 0 `` 1 `t` 2 `a` 3 `b` 4 `c` 5 `tenant` 6 `r` 7 `__name__` 8 `x_total` 9 `help`
+    const SYMBOLS: [&str; 10] = ["", "t", "a", "b", "c", "tenant", "r", "__name__", "x_total", "help"];
+    let table = || SYMBOLS.map(|symbol| field(4, symbol.as_bytes())).concat();
+    let number = |number: u8, value: u8| vec![number << 3, value];
+    let series = |members: &[Vec<u8>]| field(5, &members.concat());
+    let refs = |references: &[u8]| field(1, references);
+    let of = |tenant: u8| series(&[refs(&[7, 8, 1, tenant]), sample(1)]);
+    let with = |series: Vec<u8>| [table(), series, of(3)].concat();
+    let exemplar = || field(4, &[refs(&[9, 4]), vec![0x11, 0, 0, 0, 0, 0, 0, 0, 0], number(3, 1)].concat());
+    let metadata = |help: u8| field(5, &[number(1, 1), number(3, help), number(4, 0)].concat());
+    let started = || field(2, &[0x09, 0, 0, 0, 0, 0, 0, 0, 0, 0x10, 1, 0x18, 1]);
+    let histogram = |schema: u8| field(3, &[number(1, 3), number(4, schema), vec![0x88, 1, 7]].concat());
+    let group = || vec![6 << 3 | 3, 7 << 3 | 3, 0x08, 1, 7 << 3 | 4, 6 << 3 | 4];
+    vec![
+        ("one-tenant", [table(), of(2), of(2)].concat()),
+        ("two-tenants-in-turn", [table(), of(2), of(3), of(2)].concat()),
+        ("symbols-behind", [of(2), of(3), table()].concat()),
+        ("symbols-between", [field(4, b""), of(2), table(), of(3)].concat()),
+        ("symbols-twice", [table(), table(), of(2), series(&[refs(&[11, 12]), sample(1)]), of(3)].concat()),
+        ("symbols-without-the-empty-one", [field(4, b"t"), of(2)].concat()),
+        ("symbols-missing", of(2)),
+        ("symbol-key-longer-than-needed", [table(), vec![0xa2, 0, 0x81, 0, b'z'], of(2), of(3)].concat()),
+        ("reference-out-of-range", with(series(&[refs(&[1, 10])]))),
+        ("reference-of-33-bits", with(series(&[refs(&[1, 0x82, 0x80, 0x80, 0x80, 0x10])]))),
+        ("reference-longer-than-needed", with(series(&[refs(&[0x81, 0, 0x82, 0x80, 0])]))),
+        ("reference-cut-short", with(series(&[refs(&[1, 0x82])]))),
+        ("labels-odd", with(series(&[refs(&[1, 2, 7])]))),
+        ("labels-unpacked", with(series(&[number(1, 1), sample(1), number(1, 2)]))),
+        ("labels-in-pieces", with(series(&[refs(&[7]), refs(&[8, 1]), number(1, 2), refs(&[])]))),
+        ("labels-none", with(series(&[sample(1)]))),
+        ("tenant-label-twice", with(series(&[refs(&[1, 2, 1, 3, 5, 4])]))),
+        ("tenant-label-empty", with(series(&[refs(&[1, 0, 5, 4, 1, 2])]))),
+        ("tenant-by-the-empty-name", with(series(&[refs(&[0, 2, 9, 9]), sample(0)]))),
+        ("exemplar", with(series(&[refs(&[1, 2]), exemplar(), sample(1)]))),
+        ("exemplar-alone", with(series(&[refs(&[1, 2]), exemplar()]))),
+        ("exemplar-odd", with(series(&[refs(&[1, 2]), field(4, &refs(&[9]))]))),
+        (
+            "exemplar-unpacked",
+            with(series(&[refs(&[1, 2]), field(4, &[number(1, 9), number(1, 4)].concat())])),
+        ),
+        ("metadata", with(series(&[refs(&[7, 8, 1, 2]), sample(1), metadata(9)]))),
+        ("metadata-alone", with(series(&[refs(&[7, 8, 1, 2]), metadata(9)]))),
+        ("metadata-twice", with(series(&[metadata(9), refs(&[7, 8, 1, 2]), metadata(0)]))),
+        ("metadata-out-of-range", with(series(&[refs(&[1, 2]), metadata(10)]))),
+        ("start-timestamps", with(series(&[refs(&[1, 2]), started(), histogram(4), number(6, 1)]))),
+        ("custom-buckets-alone", with(series(&[refs(&[1, 2]), histogram(105)]))),
+        ("custom-buckets-and-others", with(series(&[refs(&[1, 2]), histogram(105), histogram(0)]))),
+        ("sample-broken", with(series(&[refs(&[1, 2]), field(2, &[0x09, 0])]))),
+        ("unknown-fields", [table(), number(6, 1), group(), of(2), field(9, b"?"), of(3)].concat()),
+        ("unknown-fields-in-series", with(series(&[group(), refs(&[1, 2]), field(9, b"?"), number(7, 1)]))),
+        ("series-of-1-0", with(field(1, b""))),
+        ("known-field-of-another-type", with(series(&[refs(&[1, 2]), number(2, 1)]))),
+        ("cut-short", [table(), of(2)[..9].to_vec()].concat()),
         ("empty", Vec::new()),
     ]
 }

@@ -7,6 +7,7 @@ use crate::tenant::{IdRules, TenantError};
 use crate::wire::inflate::InflateError;
 use crate::wire::protobuf::Fault;
 use crate::wire::remote_write_v1::Malformed;
+use crate::wire::remote_write_v2;
 use crate::wire::snappy::SnappyError;
 
 /// An upstream's answer without words.
@@ -325,9 +326,13 @@ fn refusals_have_their_statuses() {
 fn what_cannot_be_split_is_the_clients_fault() {
     let missing = TenantError::Missing { labels: "__tenant__".to_owned() };
     let malformed = Malformed { fault: Fault::Truncated, at_byte: 3 };
+    let malformed_v2 = remote_write_v2::Malformed { fault: remote_write_v2::Fault::OddLabels, at_byte: 3 };
     for (error, status) in [
         (SplitError::Inflate(InflateError::TooLarge { bytes_max: 8 }), 413),
         (SplitError::TooManyFields { fields_max: 8 }, 413),
+        (SplitError::TooManySymbols { symbols_max: 8 }, 413),
+        (SplitError::TooMuchGrowth { bytes_max: 8 }, 413),
+        (SplitError::MalformedV2(malformed_v2), 400),
         (SplitError::TooManyTenants { tenants_max: 8 }, 413),
         (SplitError::Inflate(SnappyError::Header.into()), 400),
         (SplitError::Inflate(SnappyError::Corrupt.into()), 400),

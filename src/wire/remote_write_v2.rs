@@ -313,18 +313,21 @@ impl Symbols {
         Ok(())
     }
 
-    /// Which of the labels that may name a tenant this one is, if it has a value.
+    /// Whether this may be the name of a label that names a tenant. Nearly all others are told by their number alone.
     #[inline(always)]
+    fn may_name_tenant(&self, name: u32) -> bool {
+        name.wrapping_sub(self.first_label) <= self.label_span
+    }
+
+    /// Which of the labels that may name a tenant this one is, if it has a value.
+    #[inline(never)]
     fn tenant_label(&self, name: u32, value: u32) -> Option<u32> {
-        if name.wrapping_sub(self.first_label) > self.label_span {
-            return None;
-        }
         let at = match self.labels.len() {
             1 => 0,
             _ => self.labels.binary_search_by_key(&name, |&(symbol, _)| symbol).ok()?,
         };
-        let (_, label) = *self.labels.get(at)?;
-        (self.all.get(value as usize)?.bytes > 0).then_some(label)
+        let (symbol, label) = *self.labels.get(at)?;
+        (symbol == name && self.all.get(value as usize)?.bytes > 0).then_some(label)
     }
 
     /// Takes a packed reference off the front of `packed`.
@@ -396,7 +399,8 @@ impl<'a> LabelReader<'a> {
                 continue;
             };
             name = None;
-            if let Some(label) = symbols.tenant_label(its_name, reference)
+            if symbols.may_name_tenant(its_name)
+                && let Some(label) = symbols.tenant_label(its_name, reference)
                 && label < best
             {
                 (best, tenant) = (label, Some(TenantLabel { at: labels, value: reference }));

@@ -1,7 +1,7 @@
 //! Writes the series of one tenant, and the table of just the symbols that they refer to.
 //!
-//! The references of a series' labels are its hot loop. They are written into room that was made for all of them at
-//! once, one or two bytes at a time without a branch: which of the two it is follows no pattern.
+//! Symbols and series are written side by side, into buffers of their own: receivers may resolve a reference when they
+//! read it (Mimir does), so the table has to stand in front, and is complete only with the last series.
 #![forbid(unsafe_code)]
 
 use super::super::nested::Nested;
@@ -232,7 +232,11 @@ impl<'a> Writer<'a> {
 /// Takes a reference that has been checked before.
 #[inline(always)]
 fn take(packed: &mut &[u8]) -> u32 {
-    varint::take(packed).ok().and_then(|reference| u32::try_from(reference).ok()).unwrap_or_default()
+    let Ok(reference) = varint::take(packed) else {
+        *packed = &[];
+        return 0;
+    };
+    u32::try_from(reference).unwrap_or_default()
 }
 
 /// Appends a reference, most of which have one byte or two.
