@@ -193,7 +193,7 @@ fn what_we_cannot_read_is_refused_with_415() {
         for headers in [
             "Content-Type: text/plain\r\n",
             "Content-Type: application/json\r\n",
-            "Content-Type: application/x-protobuf;proto=io.prometheus.write.v2.Request\r\n",
+            "Content-Type: application/x-protobuf;proto=io.prometheus.write.v3.Request\r\n",
             "Content-Encoding: gzip\r\n",
         ] {
             let head = format!("POST /push HTTP/1.1\r\nHost: x\r\n{headers}Content-Length: 3\r\n\r\nabc");
