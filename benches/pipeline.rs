@@ -1,50 +1,45 @@
-//! What the same 2,000 series cost on their way in as Remote Write 1.0 and as 2.0: inflate, scan, split and deflate.
+//! What requests cost on their way in, without sockets: inflate, scan, split and deflate. `cargo bench --bench pipeline`.
 //!
-//! The series look like those of a Kubernetes fleet: nine labels each. `cargo bench --bench pipeline`. 2.0 is to take at
-//! most 1.2 times what 1.0 takes.
+//! `sizes` shows how that grows with series and tenants; `formats` holds 2.0 against 1.0, of which it is to take at most
+//! 1.2 times for the same series.
 #![allow(missing_docs, clippy::expect_used, reason = "a bench, not an interface")]
 
+mod fleet;
+
 use std::hint::black_box;
+use std::time::Duration;
 
-use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
-use loadgen::proto::{MetricType, TimeSeries, WriteRequest};
+use criterion::{Bencher, BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
+use fleet::{SERIES, split_rules, tenant_rules};
+use loadgen::proto::MetricType;
 use loadgen::proto_v2::{Metadata, Request};
-use tenantry::split::{Body, Metadata as MetadataOfV1, SplitLimits, SplitRules, Splitter, V2Handling};
-use tenantry::tenant::{IdRules, Policy, TenantRules};
+use tenantry::split::{Body, SplitRules, Splitter, V2Handling};
 
-const SERIES: usize = 2_000;
-const LIMITS: SplitLimits = SplitLimits { inflated_bytes_max: 64 << 20, tenants_max: 4096 };
+fn sizes(c: &mut Criterion) {
+    let tenant = tenant_rules(false);
+    let rules = split_rules(&tenant);
+    let mut group = c.benchmark_group("sizes");
+    group.warm_up_time(Duration::from_secs(1)).measurement_time(Duration::from_secs(3)).sample_size(30);
+    for series in [100, SERIES, 10_000] {
+        group.throughput(Throughput::Elements(series as u64));
+        for tenants in [1, 10, 100, 1_000] {
+            let body = Body::snappy_v1(fleet::request(series, tenants).to_block());
+            let name = BenchmarkId::new(format!("{series} series"), tenants);
+            group.bench_function(name, |b| take_through(b, &body, &rules));
+        }
+    }
+    group.finish();
+}
 
-/// A request of [`SERIES`] series that take turns among the tenants; metrics come in groups, pods vary.
-fn request(tenants: usize) -> WriteRequest {
-    let metrics = [
-        "container_network_receive_packets_dropped_total",
-        "kube_pod_container_resource_requests",
-        "container_memory_working_set_bytes",
-        "http_server_requests_seconds_bucket",
-        "process_cpu_seconds_total",
-    ];
-    let timeseries = (0..SERIES).map(|at| {
-        let mix = (at as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-        let (tenant, namespace) = (format!("tenant-{}", at % tenants), format!("team-{}", at % 17));
-        let container = format!("app-{}", at % 23);
-        let instance = format!("10.{}.{}.{}:8080", mix >> 56, (mix >> 48) & 255, (mix >> 40) & 255);
-        let job = format!("{namespace}/service-{}", at % 23);
-        let pod = format!("{container}-{:010x}-{:05x}", mix & 0xff_ffff_ffff, (mix >> 20) & 0xf_ffff);
-        let labels = [
-            ("__name__", metrics[at * metrics.len() / SERIES]),
-            ("__tenant__", &tenant),
-            ("cluster", "eu-central-1-prod"),
-            ("container", &container),
-            ("endpoint", "http-metrics"),
-            ("instance", &instance),
-            ("job", &job),
-            ("namespace", &namespace),
-            ("pod", &pod),
-        ];
-        TimeSeries::new(&labels, &[(1_760_000_000_000 + at as i64, mix as f64 / 1e9)])
+/// From a body that came in to the parts that go out.
+fn take_through(b: &mut Bencher<'_>, body: &Body, rules: &SplitRules<'_>) {
+    let mut splitter = Splitter::new();
+    b.iter(|| {
+        splitter.scan(body.clone(), rules, None).expect("scans");
+        while let Some(part) = splitter.next_part() {
+            black_box(part);
+        }
     });
-    WriteRequest { timeseries: timeseries.collect(), metadata: Vec::new() }
 }
 
 /// As Prometheus sends it: with its metric's type in each series.
@@ -55,34 +50,14 @@ fn with_metadata(mut request: Request) -> Request {
     request
 }
 
-fn pipeline(c: &mut Criterion) {
-    let tenant = TenantRules {
-        labels: vec![b"__tenant__".as_slice().into()],
-        prefix: String::new(),
-        prefix_prefer_source: false,
-        label_remove: false,
-        default: None,
-        id_rules: IdRules::Mimir,
-        on_missing: Policy::Reject,
-        on_invalid: Policy::Reject,
-        map: None,
-        allow: None,
-    };
-    let pass = SplitRules {
-        tenant: &tenant,
-        metadata: MetadataOfV1::Drop,
-        ha: None,
-        loki_label_remove: false,
-        remote_write_v2: V2Handling::Pass,
-        limits: LIMITS,
-    };
-    let without_label = TenantRules { label_remove: true, ..tenant.clone() };
-    let removed = SplitRules { tenant: &without_label, ..pass };
+fn formats(c: &mut Criterion) {
+    let (tenant, without_label) = (tenant_rules(false), tenant_rules(true));
+    let (pass, removed) = (split_rules(&tenant), split_rules(&without_label));
     let downgrade = SplitRules { remote_write_v2: V2Handling::Downgrade, ..pass };
-    let mut group = c.benchmark_group("pipeline");
+    let mut group = c.benchmark_group("formats");
     group.throughput(Throughput::Elements(SERIES as u64));
     for tenants in [1, 10, 100] {
-        let v1 = request(tenants);
+        let v1 = fleet::request(SERIES, tenants);
         let v2 = Request::from(&v1);
         let bodies = [
             ("1.0", Body::snappy_v1(v1.to_block()), &pass),
@@ -93,25 +68,11 @@ fn pipeline(c: &mut Criterion) {
             ("2.0 downgraded", Body::snappy_v2(v2.to_block()), &downgrade),
         ];
         for (name, body, rules) in bodies {
-            let mut splitter = Splitter::new();
-            let scan = splitter.scan(body.clone(), rules, None).expect("scans");
-            eprintln!(
-                "{tenants} tenants, {name}: {} bytes, {} deflated",
-                scan.inflated_bytes,
-                body.bytes.len()
-            );
-            group.bench_function(BenchmarkId::new(name, tenants), |b| {
-                b.iter(|| {
-                    splitter.scan(body.clone(), rules, None).expect("scans");
-                    while let Some(part) = splitter.next_part() {
-                        black_box(part);
-                    }
-                });
-            });
+            group.bench_function(BenchmarkId::new(name, tenants), |b| take_through(b, &body, rules));
         }
     }
     group.finish();
 }
 
-criterion_group!(benches, pipeline);
+criterion_group!(benches, sizes, formats);
 criterion_main!(benches);

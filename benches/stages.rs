@@ -1,75 +1,35 @@
-//! What a request of 2,000 series costs on its way in, stage by stage: inflate, scan, split and deflate.
-//!
-//! The series look like those of a Kubernetes fleet: nine labels, some 280 bytes. `cargo bench --bench stages`.
+//! What a request of 2,000 series costs, stage by stage: its head, inflate, scan, split and deflate on its way in; the
+//! lane that merges its parts with others', and the upstream's head, on the way out. `cargo bench --bench stages`.
 #![allow(missing_docs, clippy::expect_used, reason = "a bench, not an interface")]
 
-#[path = "../tests/support/proto.rs"]
-mod proto;
+mod fleet;
 
 use std::hint::black_box;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use bytes::Bytes;
 use criterion::measurement::WallTime;
-use criterion::{BenchmarkGroup, BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
+use criterion::{
+    BatchSize, BenchmarkGroup, BenchmarkId, Criterion, Throughput, criterion_group, criterion_main,
+};
+use fleet::{SERIES, split_rules, tenant_rules};
 use prost::Message;
-use proto::{Label, Sample, TimeSeries, WriteRequest};
-use tenantry::split::{Body, Metadata, SplitLimits, SplitRules, Splitter, V2Handling};
+use tenantry::egress::lane::{Lane, LaneLimits, Next};
+use tenantry::http::head::RequestHead;
+use tenantry::http::response::ResponseHead;
+use tenantry::queue::budget::Budget;
+use tenantry::queue::fragment::{Fragment, RequestId, ReturnAddress};
+use tenantry::split::{Body, Part, Splitter};
+use tenantry::tenant::TenantRules;
 use tenantry::tenant::map::{MapRule, Matches, Target, TenantMap};
-use tenantry::tenant::{IdRules, Policy, TenantRules};
 use tenantry::wire::snappy::Inflater;
 use tenantry::wire::varint;
 
 type Group<'a> = BenchmarkGroup<'a, WallTime>;
 
-const SERIES: usize = 2_000;
-const LIMITS: SplitLimits = SplitLimits { inflated_bytes_max: 64 << 20, tenants_max: 4096 };
-
-/// A request of [`SERIES`] series that take turns among the tenants; metrics come in groups, pods vary.
-fn request(tenants: usize) -> Vec<u8> {
-    let metrics = [
-        "container_network_receive_packets_dropped_total",
-        "kube_pod_container_resource_requests",
-        "container_memory_working_set_bytes",
-        "http_server_requests_seconds_bucket",
-        "process_cpu_seconds_total",
-    ];
-    let timeseries = (0..SERIES).map(|at| {
-        let mix = (at as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-        let namespace = format!("team-{}", at % 17);
-        let labels = [
-            ("__name__", metrics[at * metrics.len() / SERIES].to_owned()),
-            ("__tenant__", format!("tenant-{}", at % tenants)),
-            ("cluster", "eu-central-1-prod".to_owned()),
-            ("container", format!("app-{}", at % 23)),
-            ("endpoint", "http-metrics".to_owned()),
-            ("instance", format!("10.{}.{}.{}:8080", mix >> 56, (mix >> 48) & 255, (mix >> 40) & 255)),
-            ("job", format!("{namespace}/service-{}", at % 23)),
-            ("namespace", namespace),
-            ("pod", format!("app-{}-{:010x}-{:05x}", at % 23, mix & 0xff_ffff_ffff, (mix >> 20) & 0xf_ffff)),
-        ];
-        let labels = labels.map(|(name, value)| Label { name: name.to_owned(), value }).to_vec();
-        let samples = vec![Sample { value: mix as f64 / 1e9, timestamp: 1_760_000_000_000 + at as i64 }];
-        TimeSeries { labels, samples, ..TimeSeries::default() }
-    });
-    WriteRequest { timeseries: timeseries.collect(), metadata: Vec::new() }.encode_to_vec()
-}
-
-fn tenant_rules(label_remove: bool) -> TenantRules {
-    TenantRules {
-        labels: vec![b"__tenant__".as_slice().into()],
-        prefix: String::new(),
-        prefix_prefer_source: false,
-        label_remove,
-        default: None,
-        id_rules: IdRules::Mimir,
-        on_missing: Policy::Reject,
-        on_invalid: Policy::Reject,
-        map: None,
-        allow: None,
-    }
-}
+const INFLATED_BYTES_MAX: usize = 64 << 20;
 
 /// A block that holds its bytes as they are, so that inflating it is but a copy.
 fn stored(inflated: &[u8]) -> Bytes {
@@ -85,7 +45,7 @@ fn stored(inflated: &[u8]) -> Bytes {
 
 fn stages(c: &mut Criterion) {
     for tenants in [1, 10, 100] {
-        let inflated = request(tenants);
+        let inflated = fleet::request(SERIES, tenants).encode_to_vec();
         let block = Bytes::from(snap::raw::Encoder::new().compress_vec(&inflated).expect("compresses"));
         eprintln!("{tenants} tenants: {} bytes, {} deflated", inflated.len(), block.len());
         let mut group = c.benchmark_group("stages");
@@ -111,20 +71,13 @@ fn stages(c: &mut Criterion) {
 fn inflate(group: &mut Group<'_>, tenants: usize, block: &Bytes) {
     let mut inflater = Inflater::default();
     group.bench_function(BenchmarkId::new("inflate", tenants), |b| {
-        b.iter(|| inflater.inflate(black_box(block), LIMITS.inflated_bytes_max).expect("inflates"));
+        b.iter(|| inflater.inflate(black_box(block), INFLATED_BYTES_MAX).expect("inflates"));
     });
 }
 
 fn scan(group: &mut Group<'_>, tenants: usize, stored: &Bytes, label_remove: bool) {
     let tenant = tenant_rules(label_remove);
-    let rules = SplitRules {
-        tenant: &tenant,
-        metadata: Metadata::Drop,
-        ha: None,
-        loki_label_remove: false,
-        remote_write_v2: V2Handling::Pass,
-        limits: LIMITS,
-    };
+    let rules = split_rules(&tenant);
     let mut splitter = Splitter::new();
     group.bench_function(BenchmarkId::new(named("scan", label_remove), tenants), |b| {
         b.iter(|| splitter.scan(Body::snappy_v1(stored.clone()), &rules, None).expect("scans"));
@@ -140,14 +93,7 @@ fn scan_mapped(group: &mut Group<'_>, tenants: usize, stored: &Bytes) {
     rules.push(rule(Matches::Regex("tenant-([0-9]+)".to_owned()), "t$1"));
     let map = TenantMap::new(rules).expect("compiles");
     let tenant = TenantRules { map: Some(Arc::new(map)), ..tenant_rules(false) };
-    let rules = SplitRules {
-        tenant: &tenant,
-        metadata: Metadata::Drop,
-        ha: None,
-        loki_label_remove: false,
-        remote_write_v2: V2Handling::Pass,
-        limits: LIMITS,
-    };
+    let rules = split_rules(&tenant);
     let mut splitter = Splitter::new();
     group.bench_function(BenchmarkId::new("scan, mapped", tenants), |b| {
         b.iter(|| splitter.scan(Body::snappy_v1(stored.clone()), &rules, None).expect("scans"));
@@ -157,14 +103,7 @@ fn scan_mapped(group: &mut Group<'_>, tenants: usize, stored: &Bytes) {
 /// Splitting and deflating alone: the clock stands still while the request is scanned.
 fn split(group: &mut Group<'_>, tenants: usize, stored: &Bytes, label_remove: bool) {
     let tenant = tenant_rules(label_remove);
-    let rules = SplitRules {
-        tenant: &tenant,
-        metadata: Metadata::Drop,
-        ha: None,
-        loki_label_remove: false,
-        remote_write_v2: V2Handling::Pass,
-        limits: LIMITS,
-    };
+    let rules = split_rules(&tenant);
     let mut splitter = Splitter::new();
     group.bench_function(BenchmarkId::new(named("split+deflate", label_remove), tenants), |b| {
         b.iter_custom(|iterations| {
@@ -183,14 +122,7 @@ fn split(group: &mut Group<'_>, tenants: usize, stored: &Bytes, label_remove: bo
 /// From the body that came in to the parts that go out.
 fn whole(group: &mut Group<'_>, tenants: usize, block: &Bytes, label_remove: bool) {
     let tenant = tenant_rules(label_remove);
-    let rules = SplitRules {
-        tenant: &tenant,
-        metadata: Metadata::Drop,
-        ha: None,
-        loki_label_remove: false,
-        remote_write_v2: V2Handling::Pass,
-        limits: LIMITS,
-    };
+    let rules = split_rules(&tenant);
     let mut splitter = Splitter::new();
     group.bench_function(BenchmarkId::new(named("whole", label_remove), tenants), |b| {
         b.iter(|| {
@@ -211,5 +143,78 @@ fn named(stage: &str, label_remove: bool) -> String {
     if label_remove { format!("{stage}, label removed") } else { stage.to_owned() }
 }
 
-criterion_group!(benches, stages);
+/// Heads as they come: Prometheus' own, and what Mimir answers.
+fn heads(c: &mut Criterion) {
+    let request = b"POST /api/v1/push HTTP/1.1\r\nHost: tenantry.monitoring.svc:8081\r\n\
+        User-Agent: Prometheus/2.42.0\r\nContent-Length: 171044\r\nContent-Encoding: snappy\r\n\
+        Content-Type: application/x-protobuf\r\nX-Prometheus-Remote-Write-Version: 0.1.0\r\n\r\n";
+    let response = b"HTTP/1.1 200 OK\r\nDate: Mon, 01 Jan 2026 00:00:00 GMT\r\nContent-Length: 0\r\n\r\n";
+    let mut group = c.benchmark_group("heads");
+    group.throughput(Throughput::Bytes(request.len() as u64));
+    group.bench_function("a request's", |b| {
+        b.iter(|| RequestHead::parse(black_box(request), "X-Scope-OrgID").expect("is one"));
+    });
+    group.throughput(Throughput::Bytes(response.len() as u64));
+    group.bench_function("a response's", |b| {
+        b.iter(|| ResponseHead::parse(black_box(response), SystemTime::UNIX_EPOCH).expect("is one"));
+    });
+    group.finish();
+}
+
+/// As many parts of a tenant's as go into one upstream request at the most, each with 200 series.
+fn merge(c: &mut Criterion) {
+    const FRAGMENTS: usize = 32;
+    let limits = LaneLimits {
+        inflight_max: 1,
+        inflight_full_max: 8,
+        linger: Duration::ZERO,
+        fragments_max: FRAGMENTS,
+        inflated_bytes_max: INFLATED_BYTES_MAX,
+    };
+    let part = a_part();
+    let mut group = c.benchmark_group("merge");
+    group.throughput(Throughput::ElementsAndBytes {
+        elements: u64::from(part.series) * FRAGMENTS as u64,
+        bytes: u64::from(part.inflated_bytes) * FRAGMENTS as u64,
+    });
+    group.bench_function(BenchmarkId::new("lane", FRAGMENTS), |b| {
+        b.iter_batched(
+            || (0..FRAGMENTS).map(|_| fragment(part.clone())).collect::<Vec<_>>(),
+            |fragments| {
+                let mut lane = Lane::default();
+                fragments.into_iter().for_each(|fragment| lane.push(fragment));
+                let Next::Send(batch) = lane.next(Instant::now(), &limits) else { return None };
+                let slices: Vec<Bytes> = batch.iter().map(|f| f.part.elements.clone()).collect();
+                Some((batch, slices))
+            },
+            BatchSize::SmallInput,
+        );
+    });
+    group.finish();
+}
+
+/// One of ten tenants' part of a request.
+fn a_part() -> Part {
+    let body = Body::snappy_v1(fleet::request(SERIES, 10).to_block());
+    let mut splitter = Splitter::new();
+    splitter.scan(body, &split_rules(&tenant_rules(false)), None).expect("scans");
+    splitter.next_part().expect("there are ten")
+}
+
+fn fragment(part: Part) -> Box<Fragment> {
+    let now = Instant::now();
+    Box::new(Fragment {
+        part,
+        sender: ReturnAddress { core: 0, slot: 0, part: 0 },
+        start_by: now + Duration::from_secs(10),
+        arrived: now,
+        client: SocketAddr::from((Ipv4Addr::LOCALHOST, 1)),
+        request_id: RequestId(1),
+        receipt: None,
+        alone: false,
+        charge: Budget::new(1).charge(1).expect("fits"),
+    })
+}
+
+criterion_group!(benches, heads, stages, merge);
 criterion_main!(benches);

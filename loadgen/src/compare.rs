@@ -128,6 +128,7 @@ fn compare_in(
 ) -> Result<ScenarioResults, Stopped> {
     let size = |count: u32| usize::try_from(count).unwrap_or(usize::MAX);
     let fleet = Fleet::build(&FleetConfig {
+        format: scenario.format,
         senders: size(scenario.senders),
         series: size(scenario.series),
         labels: size(scenario.labels),
@@ -137,8 +138,11 @@ fn compare_in(
         ..FleetConfig::default()
     })
     .map_err(io::Error::other)?;
-    let mut showings: Vec<Showing> =
-        config.contenders.iter().map(|_| Showing::Measured(Vec::new())).collect();
+    let showing = |contender: &Contender| match contender.formats.contains(&scenario.format) {
+        true => Showing::Measured(Vec::new()),
+        false => Showing::LeftOut,
+    };
+    let mut showings: Vec<Showing> = config.contenders.iter().map(showing).collect();
     for round in 1..=scenario.rounds {
         for (contender, showing) in config.contenders.iter().zip(&mut showings) {
             if stop.load(Ordering::Relaxed) {

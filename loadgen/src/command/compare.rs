@@ -103,6 +103,7 @@ fn scenario(names: &[String], results: &ScenarioResults) -> String {
     let mut failed = String::new();
     for (name, showing) in names.iter().zip(&results.showings) {
         match showing {
+            Showing::LeftOut => {}
             Showing::Measured(_) => rows.push(figures(name, showing)),
             Showing::Failed(failure) => {
                 let _ = writeln!(failed, "{} {}", style("✗").red(), style(format!("{name} {failure}")).red());
@@ -225,6 +226,7 @@ mod tests {
             series: 100,
             senders: 8,
             labels: 9,
+            format: loadgen::fleet::Format::default(),
             run_length: 20,
             seconds: 2.0,
             warm_up_seconds: 1.0,

@@ -15,8 +15,8 @@ use serde::{Deserialize, Serialize};
 
 use super::template::{PLACEHOLDERS, unknown};
 use crate::client::Url;
-use crate::fleet::LABELS_MIN;
-use written::{Written, WrittenContender};
+use crate::fleet::{Format, LABELS_MIN};
+use written::{Written, WrittenContender, WrittenScenarios};
 
 /// Longest phase of a run, in seconds: a day that nobody means.
 const SECONDS_MAX: f64 = 3600.0;
@@ -64,8 +64,12 @@ pub struct Contender {
     pub ready: Ready,
     /// How long it may take until it is.
     pub ready_within: Duration,
-    /// Path to push to.
+    /// Path to push series to.
     pub push: String,
+    /// Path to push logs to.
+    pub push_loki: String,
+    /// What it can be sent; scenarios in other formats leave it out.
+    pub formats: Vec<Format>,
     /// Headers for it besides those of remote write.
     pub headers: Vec<(String, String)>,
     /// Whether it sends each tenant's series under that tenant's header.
@@ -112,6 +116,9 @@ pub enum Compares {
 /// One load that all contenders are put through.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Scenario {
+    /// What is sent. For logs, series are streams and samples entries.
+    #[serde(default)]
+    pub format: Format,
     /// Tenants, of equal weight.
     pub tenants: u32,
     /// Series in a request.
@@ -141,6 +148,9 @@ impl fmt::Display for Scenario {
             counted(self.series, "series", "series"),
             counted(self.senders, "sender", "senders"),
         )?;
+        if self.format != Format::default() {
+            write!(f, ", {}", self.format)?;
+        }
         if self.labels != LABELS_DEFAULT {
             write!(f, ", {} labels", self.labels)?;
         }
@@ -238,29 +248,11 @@ impl Written {
         let mut scenarios = Vec::new();
         for matrix in &self.scenarios {
             let before = scenarios.len();
-            let seconds = matrix.seconds.unwrap_or(self.seconds);
-            let warm_up_seconds = matrix.warm_up_seconds.unwrap_or(self.warm_up_seconds);
-            let rounds = matrix.rounds.unwrap_or(self.rounds);
-            for &series in &matrix.series.0 {
-                for &senders in &matrix.senders.0 {
-                    for &tenants in &matrix.tenants.0 {
-                        for &labels in &matrix.labels.0 {
-                            scenarios.extend(matrix.run_length.0.iter().map(|&run_length| Scenario {
-                                tenants,
-                                series,
-                                senders,
-                                labels,
-                                run_length,
-                                seconds,
-                                warm_up_seconds,
-                                rounds,
-                            }));
-                        }
-                    }
-                }
+            for &format in &matrix.formats {
+                scenarios.extend(self.of_format(matrix, format));
             }
             if scenarios.len() == before {
-                return Err("scenarios: no list of numbers may be empty".to_owned());
+                return Err("scenarios: no list may be empty".to_owned());
             }
         }
         if scenarios.is_empty() {
@@ -268,6 +260,30 @@ impl Written {
         }
         scenarios.iter().try_for_each(Scenario::check)?;
         Ok(scenarios)
+    }
+
+    fn of_format(&self, matrix: &WrittenScenarios, format: Format) -> Vec<Scenario> {
+        let mut scenarios = Vec::new();
+        for &series in &matrix.series.0 {
+            for &senders in &matrix.senders.0 {
+                for &tenants in &matrix.tenants.0 {
+                    for &labels in &matrix.labels.0 {
+                        scenarios.extend(matrix.run_length.0.iter().map(|&run_length| Scenario {
+                            format,
+                            tenants,
+                            series,
+                            senders,
+                            labels,
+                            run_length,
+                            seconds: matrix.seconds.unwrap_or(self.seconds),
+                            warm_up_seconds: matrix.warm_up_seconds.unwrap_or(self.warm_up_seconds),
+                            rounds: matrix.rounds.unwrap_or(self.rounds),
+                        }));
+                    }
+                }
+            }
+        }
+        scenarios
     }
 }
 
@@ -307,8 +323,10 @@ impl WrittenContender {
         if self.command.first().is_none_or(String::is_empty) {
             return Err(wrong("command: it must begin with a program".to_owned()));
         }
-        if !self.push.starts_with('/') {
-            return Err(wrong(format!("push: `{}` is no path", self.push)));
+        for (key, path) in [("push", &self.push), ("push_loki", &self.push_loki)] {
+            if !path.starts_with('/') {
+                return Err(wrong(format!("{key}: `{path}` is no path")));
+            }
         }
         let mut files = BTreeMap::new();
         for (file, template) in &self.files {
@@ -336,6 +354,8 @@ impl WrittenContender {
             ready,
             ready_within: seconds("ready_seconds", self.ready_seconds).map_err(&wrong)?,
             push: self.push,
+            push_loki: self.push_loki,
+            formats: self.formats,
             headers: self.headers.into_iter().collect(),
             splits: self.splits,
             acknowledges: self.acknowledges,
@@ -429,6 +449,17 @@ scenarios:
     }
 
     #[test]
+    fn every_format_goes_through_the_whole_matrix() {
+        let yaml = GOOD.replace("labels: 12", "formats: [remote-write-2, loki]");
+        let config = load(&yaml.replace("command: [b]", "command: [b]\n    formats: [loki]")).unwrap();
+        let formats: Vec<_> = config.scenarios.iter().skip(3).map(|scenario| scenario.format).collect();
+        assert_eq!(formats, [Format::RemoteWrite1, Format::RemoteWrite2, Format::Loki]);
+        assert_eq!(config.scenarios[5].to_string(), "5 tenants, 5 series a request, 5 senders, loki");
+        assert_eq!(config.contenders[0].formats, [Format::RemoteWrite1]);
+        assert_eq!(config.contenders[1].formats, [Format::Loki]);
+    }
+
+    #[test]
     fn contenders_can_be_those_of_another_comparison() {
         let dir = tempfile::tempdir().unwrap();
         fs::create_dir(dir.path().join("sub")).unwrap();
@@ -461,7 +492,8 @@ scenarios:
             ("series: 100", "series: 0", "series: 0 is not from 1"),
             ("series: 100", "series: many", "a number or a list of numbers"),
             ("series: 100", "series: -1", "-1"),
-            ("series: 100", "series: []", "no list of numbers may be empty"),
+            ("series: 100", "series: []", "no list may be empty"),
+            ("rounds: 1, labels: 12", "rounds: 1, formats: [loki, lok]", "`lok` is no format"),
             ("labels: 12", "labels: 3", "labels: 3 is not from 4"),
             (
                 "'{listen}'",

@@ -23,6 +23,7 @@ use super::config::{Contender, Ready};
 use super::results::{Failure, FailureKind};
 use super::template::Values;
 use crate::client::{Url, get};
+use crate::fleet::Format;
 use crate::process::{Process, ProcessTree};
 
 /// How long it has after SIGTERM, and its orphans after theirs.
@@ -103,8 +104,9 @@ impl Running {
     }
 
     /// Where to push to.
-    pub(super) fn push_url(&self, contender: &Contender) -> Result<Url, Failure> {
-        let url = format!("http://{}{}", self.values.listen, contender.push);
+    pub(super) fn push_url(&self, contender: &Contender, format: Format) -> Result<Url, Failure> {
+        let path = if format.is_loki() { &contender.push_loki } else { &contender.push };
+        let url = format!("http://{}{path}", self.values.listen);
         url.parse().map_err(|error| does_not_start(&format!("{url}: {error}")))
     }
 

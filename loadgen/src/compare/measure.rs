@@ -266,6 +266,7 @@ fn float(count: u64) -> f64 {
 mod tests {
     use super::*;
     use crate::compare::results::{Failure, FailureKind, Latency};
+    use crate::fleet::Format;
 
     fn round(requests: u64, cpu_seconds: f64) -> Round {
         Round {
@@ -288,6 +289,7 @@ mod tests {
             series: 100,
             senders: 8,
             labels: 9,
+            format: Format::default(),
             run_length: 20,
             seconds: 2.0,
             warm_up_seconds: 1.0,

@@ -67,6 +67,8 @@ pub enum Showing {
     Measured(Vec<Round>),
     /// One was not, so none counts.
     Failed(Failure),
+    /// It does not know the scenario's format.
+    LeftOut,
 }
 
 impl Showing {
@@ -75,7 +77,7 @@ impl Showing {
     pub fn rounds(&self) -> &[Round] {
         match self {
             Self::Measured(rounds) => rounds,
-            Self::Failed(_) => &[],
+            Self::Failed(_) | Self::LeftOut => &[],
         }
     }
 
@@ -83,7 +85,7 @@ impl Showing {
     #[must_use]
     pub fn failure(&self) -> Option<&Failure> {
         match self {
-            Self::Measured(_) => None,
+            Self::Measured(_) | Self::LeftOut => None,
             Self::Failed(failure) => Some(failure),
         }
     }

@@ -62,7 +62,7 @@ pub(super) fn run(
         ..SinkConfig::default()
     })?;
     let running = Running::start(contender, sink.addr(), stop)?;
-    let url = running.push_url(contender)?;
+    let url = running.push_url(contender, scenario.format)?;
     let mut run = Run { contender, fleet, url, running, sink, stop };
     if scenario.warm_up_seconds > 0.0 {
         run.phase(scenario.warm_up_seconds, &mut tick)?;

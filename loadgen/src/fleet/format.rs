@@ -9,12 +9,14 @@ use std::str::FromStr;
 
 use bytes::Bytes;
 use prost::Message;
+use serde::{Deserialize, Serialize};
 
 use crate::proto::{WriteRequest, deflate};
 use crate::{proto_v2, words};
 
-/// A protocol together with its compression.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+/// A protocol together with its compression. In files it stands under the name under which it is typed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
 pub enum Format {
     /// Prometheus Remote Write 1.0: `prometheus.WriteRequest` as a snappy block.
     #[default]
@@ -55,10 +57,16 @@ impl Format {
         }
     }
 
+    /// Whether it goes to where logs are pushed.
+    #[must_use]
+    pub fn is_loki(self) -> bool {
+        matches!(self, Self::Loki | Self::LokiJson | Self::LokiJsonGzip)
+    }
+
     /// Whether it can carry native histograms and exemplars.
     #[must_use]
     pub fn has_histograms(self) -> bool {
-        matches!(self, Self::RemoteWrite1 | Self::RemoteWrite1Zstd | Self::RemoteWrite2)
+        !self.is_loki()
     }
 
     /// Whether it has requests that hold metadata alone.
@@ -126,6 +134,20 @@ fn gzip(bytes: &[u8]) -> Vec<u8> {
 impl fmt::Display for Format {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.name())
+    }
+}
+
+impl From<Format> for String {
+    fn from(format: Format) -> Self {
+        format.name().to_owned()
+    }
+}
+
+impl TryFrom<String> for Format {
+    type Error = UnknownFormat;
+
+    fn try_from(name: String) -> Result<Self, UnknownFormat> {
+        name.parse()
     }
 }
 

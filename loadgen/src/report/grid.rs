@@ -1,6 +1,10 @@
 //! A measure against one dimension, in small panels: one for each value of a second dimension, in rows for the others.
 
+use std::collections::BTreeSet;
+
 use crate::compare::{Dimension, Measure, Results, Scenario, ScenarioResults, Spread, figure};
+
+use crate::fleet::Format;
 
 use super::chart::{Chart, MARKS, WIDTH, anchored, cross, hint, legend, line, mark, text};
 use super::markup::{Element, element};
@@ -90,20 +94,23 @@ struct Row<'a> {
 fn rows(results: &Results, layout: Layout) -> Vec<Row<'_>> {
     let others =
         || Dimension::ALL.into_iter().filter(move |&other| other != layout.along && other != layout.columns);
-    let place = |scenario: &Scenario| others().map(|other| other.of(scenario)).collect::<Vec<_>>();
-    let mut places: Vec<Vec<u32>> =
+    let place =
+        |scenario: &Scenario| (scenario.format, others().map(|other| other.of(scenario)).collect::<Vec<_>>());
+    let mut places: Vec<(Format, Vec<u32>)> =
         results.scenarios.iter().map(|results| place(&results.scenario)).collect();
     places.sort_unstable();
     places.dedup();
-    let row = |wanted: Vec<u32>| {
-        let varying = others().zip(&wanted).filter(|&(other, _)| {
+    let formats: BTreeSet<_> = places.iter().map(|(format, _)| *format).collect();
+    let row = |wanted: (Format, Vec<u32>)| {
+        let varying = others().zip(&wanted.1).filter(|&(other, _)| {
             // What is the same everywhere goes without saying, but for the sizes that everybody asks for.
             matches!(other, Dimension::Tenants | Dimension::Series | Dimension::Senders)
                 || values(results, other).len() > 1
         });
-        let heading: Vec<String> = varying
-            .map(|(other, &value)| format!("{} {}", label(f64::from(value)), named(other, value)))
-            .collect();
+        let numbers =
+            varying.map(|(other, &value)| format!("{} {}", label(f64::from(value)), named(other, value)));
+        let format = (formats.len() > 1).then(|| wanted.0.to_string());
+        let heading: Vec<String> = format.into_iter().chain(numbers).collect();
         let scenarios =
             results.scenarios.iter().filter(|results| place(&results.scenario) == wanted).collect();
         Row { heading: heading.join(", "), scenarios }

@@ -225,6 +225,9 @@ fn row(scenario: &ScenarioResults, index: usize, name: &str) -> Element {
         Some(Showing::Failed(failure)) => {
             row.child(cell(failure).class("failed").with("colspan", Measure::ALL.len()))
         }
+        Some(Showing::LeftOut) => {
+            row.child(cell("does not know this format").with("colspan", Measure::ALL.len()))
+        }
         Some(showing) => row.children(Measure::ALL.map(|measure| {
             let Some(Spread { median, min, max }) = measure.spread(showing) else { return cell("–") };
             let range = element("small").text(format!("{}–{}", figure(min), figure(max)));

@@ -7,6 +7,8 @@ use std::path::PathBuf;
 use serde::de::{SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 
+use crate::fleet::Format;
+
 use super::{Acknowledges, Compares, LABELS_DEFAULT, RUN_LENGTH_DEFAULT};
 
 /// The file as written.
@@ -51,6 +53,10 @@ pub(super) struct WrittenContender {
     pub(super) ready_seconds: f64,
     #[serde(default = "push")]
     pub(super) push: String,
+    #[serde(default = "push_loki")]
+    pub(super) push_loki: String,
+    #[serde(default = "formats")]
+    pub(super) formats: Vec<Format>,
     #[serde(default)]
     pub(super) headers: BTreeMap<String, String>,
     #[serde(default = "yes")]
@@ -63,10 +69,12 @@ pub(super) struct WrittenContender {
     pub(super) compares: Compares,
 }
 
-/// A matrix: every combination of its numbers is a scenario.
+/// A matrix: every combination is a scenario.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct WrittenScenarios {
+    #[serde(default = "formats")]
+    pub(super) formats: Vec<Format>,
     pub(super) tenants: Numbers,
     pub(super) series: Numbers,
     pub(super) senders: Numbers,
@@ -99,6 +107,12 @@ fn tcp() -> String {
 }
 fn push() -> String {
     "/push".to_owned()
+}
+fn push_loki() -> String {
+    "/loki/api/v1/push".to_owned()
+}
+fn formats() -> Vec<Format> {
+    vec![Format::default()]
 }
 fn tenant_label() -> String {
     "tenant".to_owned()

@@ -1,0 +1,71 @@
+//! What the benches put in: series that look like those of a Kubernetes fleet, nine labels and some 280 bytes each.
+#![allow(dead_code, reason = "not every bench needs all of it")]
+
+use loadgen::proto::{TimeSeries, WriteRequest};
+use tenantry::split::{Metadata, SplitLimits, SplitRules, V2Handling};
+use tenantry::tenant::{IdRules, Policy, TenantRules};
+
+/// How many series Prometheus sends at a time, unless told otherwise.
+pub(crate) const SERIES: usize = 2_000;
+
+const LIMITS: SplitLimits = SplitLimits { inflated_bytes_max: 64 << 20, tenants_max: 4096 };
+
+/// A request of series that take turns among the tenants; metrics come in groups, pods vary.
+pub(crate) fn request(series: usize, tenants: usize) -> WriteRequest {
+    let metrics = [
+        "container_network_receive_packets_dropped_total",
+        "kube_pod_container_resource_requests",
+        "container_memory_working_set_bytes",
+        "http_server_requests_seconds_bucket",
+        "process_cpu_seconds_total",
+    ];
+    let timeseries = (0..series).map(|at| {
+        let mix = (at as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        let (tenant, namespace) = (format!("tenant-{}", at % tenants), format!("team-{}", at % 17));
+        let container = format!("app-{}", at % 23);
+        let instance = format!("10.{}.{}.{}:8080", mix >> 56, (mix >> 48) & 255, (mix >> 40) & 255);
+        let job = format!("{namespace}/service-{}", at % 23);
+        let pod = format!("{container}-{:010x}-{:05x}", mix & 0xff_ffff_ffff, (mix >> 20) & 0xf_ffff);
+        let labels = [
+            ("__name__", metrics[at * metrics.len() / series]),
+            ("__tenant__", &tenant),
+            ("cluster", "eu-central-1-prod"),
+            ("container", &container),
+            ("endpoint", "http-metrics"),
+            ("instance", &instance),
+            ("job", &job),
+            ("namespace", &namespace),
+            ("pod", &pod),
+        ];
+        TimeSeries::new(&labels, &[(1_760_000_000_000 + at as i64, mix as f64 / 1e9)])
+    });
+    WriteRequest { timeseries: timeseries.collect(), metadata: Vec::new() }
+}
+
+/// The tenant is in the label `__tenant__`, which stays or goes.
+pub(crate) fn tenant_rules(label_remove: bool) -> TenantRules {
+    TenantRules {
+        labels: vec![b"__tenant__".as_slice().into()],
+        prefix: String::new(),
+        prefix_prefer_source: false,
+        label_remove,
+        default: None,
+        id_rules: IdRules::Mimir,
+        on_missing: Policy::Reject,
+        on_invalid: Policy::Reject,
+        map: None,
+        allow: None,
+    }
+}
+
+/// What is set when nothing is, but for the tenants.
+pub(crate) fn split_rules(tenant: &TenantRules) -> SplitRules<'_> {
+    SplitRules {
+        tenant,
+        metadata: Metadata::Drop,
+        ha: None,
+        loki_label_remove: false,
+        remote_write_v2: V2Handling::Pass,
+        limits: LIMITS,
+    }
+}
