@@ -8,8 +8,8 @@ use bytes::Bytes;
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use loadgen::proto_loki::{Entry, PushRequest, Stream};
 use prost::Message;
-use tenantry::split::{Body, Compression, Metadata, Protocol, SplitLimits, SplitRules, Splitter, V2Handling};
-use tenantry::tenant::{IdRules, Policy, TenantRules};
+use tenantry::split::{Body, Compression, Protocol, SplitLimits, SplitRules, Splitter};
+use tenantry::tenant::TenantRules;
 
 const STREAMS: usize = 100;
 const ENTRIES: usize = 20;
@@ -77,27 +77,9 @@ fn json() -> String {
 }
 
 fn pushes(c: &mut Criterion) {
-    let tenant = TenantRules {
-        labels: vec![b"__tenant__".as_slice().into()],
-        prefix: String::new(),
-        prefix_prefer_source: false,
-        label_remove: false,
-        default: None,
-        id_rules: IdRules::Mimir,
-        on_missing: Policy::Reject,
-        on_invalid: Policy::Reject,
-        map: None,
-        allow: None,
-    };
+    let tenant = TenantRules::of_label(b"__tenant__");
     let limits = SplitLimits { inflated_bytes_max: 64 << 20, tenants_max: 4096 };
-    let rules = SplitRules {
-        tenant: &tenant,
-        metadata: Metadata::Drop,
-        ha: None,
-        loki_label_remove: false,
-        remote_write_v2: V2Handling::Pass,
-        limits,
-    };
+    let rules = SplitRules::new(&tenant, limits);
     let mut group = c.benchmark_group("loki");
     let body = |protocol, bytes: Vec<u8>| Body {
         protocol,

@@ -183,6 +183,21 @@ pub struct SplitRules<'a> {
     pub limits: SplitLimits,
 }
 
+impl<'a> SplitRules<'a> {
+    /// What holds when only the tenants' rules are set: metadata is dropped, no replica is told from another, and 2.0
+    /// stays 2.0.
+    pub fn new(tenant: &'a TenantRules, limits: SplitLimits) -> Self {
+        Self {
+            tenant,
+            metadata: Metadata::Drop,
+            ha: None,
+            loki_label_remove: false,
+            remote_write_v2: V2Handling::Pass,
+            limits,
+        }
+    }
+}
+
 /// What is to become of metadata, as it is set.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum MetadataRule {

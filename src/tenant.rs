@@ -102,6 +102,23 @@ pub struct TenantRules {
 }
 
 impl TenantRules {
+    /// The values of one label are the tenants, as Mimir takes them, and whatever else breaks a rule is refused: what
+    /// holds when nothing but the label is set.
+    pub fn of_label(label: &[u8]) -> Self {
+        Self {
+            labels: vec![label.into()],
+            prefix: String::new(),
+            prefix_prefer_source: false,
+            label_remove: false,
+            default: None,
+            id_rules: IdRules::Mimir,
+            on_missing: Policy::Reject,
+            on_invalid: Policy::Reject,
+            map: None,
+            allow: None,
+        }
+    }
+
     /// The tenant of a series whose deciding label has `value`, in a request whose own tenant header says
     /// `source`. An empty value counts as none, and so does an empty header.
     pub fn resolve(&self, value: Option<&[u8]>, source: Option<&str>) -> Result<TenantId, TenantError> {
@@ -315,18 +332,7 @@ mod tests {
     use super::*;
 
     fn rules() -> TenantRules {
-        TenantRules {
-            labels: vec![b"__tenant__".as_slice().into()],
-            prefix: String::new(),
-            prefix_prefer_source: false,
-            label_remove: false,
-            default: None,
-            id_rules: IdRules::Mimir,
-            on_missing: Policy::Reject,
-            on_invalid: Policy::Reject,
-            map: None,
-            allow: None,
-        }
+        TenantRules::of_label(b"__tenant__")
     }
 
     fn resolved(rules: &TenantRules, value: Option<&[u8]>, source: Option<&str>) -> String {

@@ -289,8 +289,8 @@ fn rules() -> impl Strategy<Value = Rules> {
                 id_rules: IdRules::Mimir,
                 on_missing,
                 on_invalid,
-                map: map.then(loki_protobuf::map),
-                allow: allow.then(loki_protobuf::allow),
+                map: map.then(loki_protobuf::common::map),
+                allow: allow.then(loki_protobuf::common::allow),
             };
             Rules { tenant, loki_label_remove, tenants_max, source }
         },
@@ -346,7 +346,7 @@ fn expected(models: &[Model], rules: &Rules) -> Option<BTreeMap<String, Vec<Said
 
 /// What a part says, with its labels read by another reader.
 fn said(part: &Part) -> Vec<Said> {
-    let push = PushRequest::decode(loki_protobuf::inflate(part).as_slice()).unwrap();
+    let push = PushRequest::decode(loki_protobuf::common::inflate(part).as_slice()).unwrap();
     let pairs = |text: &[u8]| {
         let text_of = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
         let labels = loki_labels::reader::labels(text).unwrap();

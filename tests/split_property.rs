@@ -279,8 +279,8 @@ fn rules() -> impl Strategy<Value = Rules> {
                 id_rules,
                 on_missing,
                 on_invalid,
-                map: maps.0.then(scan::map),
-                allow: maps.1.then(scan::allow),
+                map: maps.0.then(scan::common::map),
+                allow: maps.1.then(scan::common::allow),
             };
             let ha = ha.then(|| HaLabels { cluster: (*b"c").into(), replica: (*b"r").into() });
             Rules { tenant, metadata, ha, tenants_max, source }
@@ -361,7 +361,7 @@ fn split_and_merge(requests: &[Vec<u8>], rules: &Rules) {
         }
     }
     for merged in all {
-        let bytes = scan::inflate(merged.inflated_bytes, &merged.elements);
+        let bytes = scan::common::inflate_elements(merged.inflated_bytes, &merged.elements);
         assert_eq!(bytes, merged.expected_bytes);
         assert_same(&proto::WriteRequest::decode(bytes.as_slice()).unwrap(), &merged.expected);
     }
@@ -419,10 +419,10 @@ proptest! {
             label_remove,
             default: Some("nobody".into()),
             on_invalid: Policy::Drop,
-            ..scan::tenant_rules()
+            ..scan::common::tenant_rules()
         };
         let limits = SplitLimits { inflated_bytes_max: 1 << 20, tenants_max: 1 };
-        let rules = SplitRules { tenant: &tenant, metadata: Metadata::Drop, ha: None, loki_label_remove: false, remote_write_v2: V2Handling::Pass, limits };
+        let rules = SplitRules::new(&tenant, limits);
         let request = proto::WriteRequest { timeseries: vec![series.clone()], metadata: Vec::new() };
         let block = snap::raw::Encoder::new().compress_vec(&request.encode_to_vec()).unwrap();
         let mut splitter = Splitter::new();
@@ -435,7 +435,7 @@ proptest! {
             return Ok(());
         };
         prop_assert_eq!(part.tenant.as_str(), value);
-        let bytes = scan::inflate(part.inflated_bytes as usize, &part.elements);
+        let bytes = scan::common::inflate(&part);
         let mut expected = series;
         if let (true, Some(deciding)) = (label_remove, deciding) {
             expected.labels.remove(deciding);

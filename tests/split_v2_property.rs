@@ -287,7 +287,7 @@ fn rules() -> impl Strategy<Value = Rules> {
                 id_rules,
                 on_missing,
                 on_invalid,
-                ..scan_v2::tenant_rules()
+                ..scan_v2::common::tenant_rules()
             };
             let ha = ha.then(|| HaLabels { cluster: (*b"c").into(), replica: (*b"r").into() });
             Rules { tenant, ha, tenants_max, source }
@@ -410,7 +410,7 @@ fn by_tenant(all: &[Told]) -> Vec<(String, Vec<(usize, Told)>)> {
 }
 
 fn told_rules() -> TenantRules {
-    TenantRules { label_remove: true, default: Some("d".into()), ..scan_v2::tenant_rules() }
+    TenantRules { label_remove: true, default: Some("d".into()), ..scan_v2::common::tenant_rules() }
 }
 
 fn split_told(all: &[Told], remote_write_v2: V2Handling) -> (Scan, Vec<(String, Protocol, Vec<u8>)>) {
@@ -425,7 +425,8 @@ fn split_told(all: &[Told], remote_write_v2: V2Handling) -> (Scan, Vec<(String, 
     };
     let request = encode_told(all).encode_to_vec();
     let (scan, parts) = scan_v2::split(&mut Splitter::new(), &request, &rules, None).unwrap();
-    let parts = parts.iter().map(|part| (part.tenant.to_string(), part.protocol, scan_v2::inflate(part)));
+    let parts =
+        parts.iter().map(|part| (part.tenant.to_string(), part.protocol, scan_v2::common::inflate(part)));
     (scan, parts.collect())
 }
 

@@ -2,8 +2,8 @@
 #![allow(dead_code, reason = "not every bench needs all of it")]
 
 use loadgen::proto::{TimeSeries, WriteRequest};
-use tenantry::split::{Metadata, SplitLimits, SplitRules, V2Handling};
-use tenantry::tenant::{IdRules, Policy, TenantRules};
+use tenantry::split::{SplitLimits, SplitRules};
+use tenantry::tenant::TenantRules;
 
 /// How many series Prometheus sends at a time, unless told otherwise.
 pub(crate) const SERIES: usize = 2_000;
@@ -44,28 +44,10 @@ pub(crate) fn request(series: usize, tenants: usize) -> WriteRequest {
 
 /// The tenant is in the label `__tenant__`, which stays or goes.
 pub(crate) fn tenant_rules(label_remove: bool) -> TenantRules {
-    TenantRules {
-        labels: vec![b"__tenant__".as_slice().into()],
-        prefix: String::new(),
-        prefix_prefer_source: false,
-        label_remove,
-        default: None,
-        id_rules: IdRules::Mimir,
-        on_missing: Policy::Reject,
-        on_invalid: Policy::Reject,
-        map: None,
-        allow: None,
-    }
+    TenantRules { label_remove, ..TenantRules::of_label(b"__tenant__") }
 }
 
 /// What is set when nothing is, but for the tenants.
 pub(crate) fn split_rules(tenant: &TenantRules) -> SplitRules<'_> {
-    SplitRules {
-        tenant,
-        metadata: Metadata::Drop,
-        ha: None,
-        loki_label_remove: false,
-        remote_write_v2: V2Handling::Pass,
-        limits: LIMITS,
-    }
+    SplitRules::new(tenant, LIMITS)
 }

@@ -5,76 +5,23 @@
 #[path = "../../tests/support/loki_oracle.rs"]
 pub(crate) mod oracle;
 
-use std::sync::{Arc, LazyLock};
+#[allow(clippy::duplicate_mod, reason = "each check brings what it needs")]
+#[path = "common.rs"]
+pub(crate) mod common;
 
 use bytes::Bytes;
+use common::{inflate, tenant_rules};
 use oracle::Refusal;
 use tenantry::split::{
-    Body, Compression, Metadata, Part, Protocol, Scan, SplitError, SplitLimits, SplitRules, Splitter,
-    V2Handling,
+    Body, Compression, Part, Protocol, Scan, SplitError, SplitLimits, SplitRules, Splitter,
 };
-use tenantry::tenant::map::{MapRule, Matches, Target, TenantAllow, TenantMap};
-use tenantry::tenant::{IdRules, Policy, TenantRules};
-use tenantry::wire::varint;
-
-/// Rules with short names, so that chance finds them.
-pub(crate) fn tenant_rules() -> TenantRules {
-    TenantRules {
-        labels: vec![(*b"t").into()],
-        prefix: String::new(),
-        prefix_prefer_source: false,
-        label_remove: false,
-        default: None,
-        id_rules: IdRules::Mimir,
-        on_missing: Policy::Reject,
-        on_invalid: Policy::Reject,
-        map: None,
-        allow: None,
-    }
-}
-
-/// Values of two and more letters stand for one of few tenants, or for none.
-pub(crate) fn map() -> Arc<TenantMap> {
-    /// Compiling takes longer than a check.
-    static MAP: LazyLock<Arc<TenantMap>> = LazyLock::new(|| Arc::new(compile()));
-    Arc::clone(&MAP)
-}
-
-fn compile() -> TenantMap {
-    let rule = |matches: Matches, target| MapRule { matches, target };
-    let tenant = |id: &str| Target::Tenant(id.to_owned());
-    let rules = vec![
-        rule(Matches::Exact("ab".to_owned()), tenant("a")),
-        rule(Matches::Prefix("ba".to_owned()), Target::Drop),
-        rule(Matches::Regex("([a-c])[a-c]+".to_owned()), tenant("$1")),
-        rule(Matches::Exact("bad".to_owned()), tenant("never")),
-    ];
-    TenantMap::new(rules).expect("compiles")
-}
-
-/// What one letter, or two, may name.
-pub(crate) fn allow() -> Arc<TenantAllow> {
-    static ALLOW: LazyLock<Arc<TenantAllow>> = LazyLock::new(|| Arc::new(few()));
-    Arc::clone(&ALLOW)
-}
-
-fn few() -> TenantAllow {
-    TenantAllow::new(["a", "b", "c", "d*"].map(str::to_owned).to_vec()).expect("compiles")
-}
+use tenantry::tenant::TenantRules;
 
 /// Rules that use everything there is.
 fn rich_tenant_rules() -> TenantRules {
     TenantRules {
         labels: vec![(*b"t").into(), (*b"tenant").into(), (*b"__name__").into()],
-        prefix: "p-".into(),
-        prefix_prefer_source: true,
-        label_remove: true,
-        default: Some("d".into()),
-        id_rules: IdRules::Thanos,
-        on_missing: Policy::Drop,
-        on_invalid: Policy::Drop,
-        map: Some(map()),
-        allow: Some(allow()),
+        ..common::rich_tenant_rules()
     }
 }
 
@@ -82,14 +29,6 @@ fn rich_tenant_rules() -> TenantRules {
 pub(crate) fn body(push: &[u8]) -> Body {
     let block = snap::raw::Encoder::new().compress_vec(push).expect("compresses");
     Body { protocol: Protocol::Loki, compression: Compression::Snappy, bytes: Bytes::from(block) }
-}
-
-/// What a part inflates to, by snap.
-pub(crate) fn inflate(part: &Part) -> Vec<u8> {
-    let mut block = Vec::new();
-    varint::put(&mut block, u64::from(part.inflated_bytes));
-    block.extend_from_slice(&part.elements);
-    snap::raw::Decoder::new().decompress_vec(&block).expect("elements are a block behind their length")
 }
 
 /// Splits `push` and holds what comes out against the oracle.
@@ -146,14 +85,7 @@ pub(crate) fn compare(
 pub(crate) fn check(push: &[u8]) {
     let limits = SplitLimits { inflated_bytes_max: 1 << 20, tenants_max: 4 };
     let (plain, rich) = (tenant_rules(), rich_tenant_rules());
-    let plain = SplitRules {
-        tenant: &plain,
-        metadata: Metadata::Drop,
-        ha: None,
-        loki_label_remove: false,
-        remote_write_v2: V2Handling::Pass,
-        limits,
-    };
+    let plain = SplitRules::new(&plain, limits);
     let rich = SplitRules { tenant: &rich, loki_label_remove: true, ..plain };
     let kept = SplitRules { loki_label_remove: false, ..rich };
     // One splitter for all: what it keeps of one push must not show in the next.

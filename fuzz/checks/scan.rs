@@ -5,85 +5,17 @@
 #[path = "../../tests/support/oracle.rs"]
 pub(crate) mod oracle;
 
-use std::sync::{Arc, LazyLock};
+#[allow(clippy::duplicate_mod, reason = "each check brings what it needs")]
+#[path = "common.rs"]
+pub(crate) mod common;
 
 use bytes::Bytes;
+use common::{inflate, rich_tenant_rules, tenant_rules};
 use oracle::Refusal;
 use tenantry::split::{
     Body, HaLabels, Metadata, Part, Scan, SplitError, SplitLimits, SplitRules, Splitter, V2Handling,
 };
-use tenantry::tenant::map::{MapRule, Matches, Target, TenantAllow, TenantMap};
-use tenantry::tenant::{IdRules, Policy, TenantRules};
-use tenantry::wire::varint;
-
-/// Rules with short names, so that chance finds them.
-pub(crate) fn tenant_rules() -> TenantRules {
-    TenantRules {
-        labels: vec![(*b"t").into()],
-        prefix: String::new(),
-        prefix_prefer_source: false,
-        label_remove: false,
-        default: None,
-        id_rules: IdRules::Mimir,
-        on_missing: Policy::Reject,
-        on_invalid: Policy::Reject,
-        map: None,
-        allow: None,
-    }
-}
-
-/// Values of two and more letters stand for one of few tenants, or for none.
-pub(crate) fn map() -> Arc<TenantMap> {
-    /// Compiling takes longer than a check.
-    static MAP: LazyLock<Arc<TenantMap>> = LazyLock::new(|| Arc::new(compile()));
-    Arc::clone(&MAP)
-}
-
-fn compile() -> TenantMap {
-    let rule = |matches: Matches, target| MapRule { matches, target };
-    let tenant = |id: &str| Target::Tenant(id.to_owned());
-    let rules = vec![
-        rule(Matches::Exact("ab".to_owned()), tenant("a")),
-        rule(Matches::Prefix("ba".to_owned()), Target::Drop),
-        rule(Matches::Regex("([a-c])[a-c]+".to_owned()), tenant("$1")),
-        rule(Matches::Exact("bad".to_owned()), tenant("never")),
-    ];
-    TenantMap::new(rules).expect("compiles")
-}
-
-/// What one letter, or two, may name.
-pub(crate) fn allow() -> Arc<TenantAllow> {
-    static ALLOW: LazyLock<Arc<TenantAllow>> = LazyLock::new(|| Arc::new(few()));
-    Arc::clone(&ALLOW)
-}
-
-fn few() -> TenantAllow {
-    TenantAllow::new(["a", "b", "c", "d*"].map(str::to_owned).to_vec()).expect("compiles")
-}
-
-/// Rules that use everything there is.
-pub(crate) fn rich_tenant_rules() -> TenantRules {
-    TenantRules {
-        labels: vec![(*b"t").into(), (*b"tenant").into(), (*b"").into()],
-        prefix: "p-".into(),
-        prefix_prefer_source: true,
-        label_remove: true,
-        default: Some("d".into()),
-        id_rules: IdRules::Thanos,
-        on_missing: Policy::Drop,
-        on_invalid: Policy::Drop,
-        map: Some(map()),
-        allow: Some(allow()),
-    }
-}
-
-/// `elements` behind the length of what they inflate to, inflated by snap.
-pub(crate) fn inflate(inflated_bytes: usize, elements: &[u8]) -> Vec<u8> {
-    let mut block = Vec::new();
-    varint::put(&mut block, inflated_bytes as u64);
-    block.extend_from_slice(elements);
-    snap::raw::Decoder::new().decompress_vec(&block).expect("elements are a block behind their length")
-}
+use tenantry::tenant::TenantRules;
 
 /// Splits `request` and holds what comes out against the oracle.
 pub(crate) fn compare(
@@ -129,7 +61,7 @@ pub(crate) fn compare(
     assert_eq!(parts.len(), expected.parts.len());
     for (part, expected) in parts.iter().zip(&expected.parts) {
         assert_eq!(part.tenant.as_str(), expected.tenant);
-        assert_eq!(inflate(part.inflated_bytes as usize, &part.elements), expected.bytes);
+        assert_eq!(inflate(part), expected.bytes);
         assert_eq!((part.series, part.samples), (expected.series, expected.samples));
         assert_eq!(part.merge, expected.merge);
     }
@@ -142,14 +74,7 @@ pub(crate) fn check(request: &[u8]) {
     let ha = HaLabels { cluster: (*b"c").into(), replica: (*b"r").into() };
     let (plain, rich) = (tenant_rules(), rich_tenant_rules());
     let kept = TenantRules { label_remove: false, ..rich.clone() };
-    let plain = SplitRules {
-        tenant: &plain,
-        metadata: Metadata::Drop,
-        ha: None,
-        loki_label_remove: false,
-        remote_write_v2: V2Handling::Pass,
-        limits,
-    };
+    let plain = SplitRules::new(&plain, limits);
     let rich = SplitRules {
         tenant: &rich,
         metadata: Metadata::ToDefault,

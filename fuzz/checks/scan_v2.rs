@@ -5,56 +5,20 @@
 #[path = "../../tests/support/v2_oracle.rs"]
 pub(crate) mod oracle;
 
+#[allow(clippy::duplicate_mod, reason = "each check brings what it needs")]
+#[path = "common.rs"]
+pub(crate) mod common;
+
 use std::collections::BTreeSet;
 
 use bytes::Bytes;
+use common::{inflate, tenant_rules};
 use oracle::{Expected, Label, Refusal};
 use prost::Message;
 use tenantry::split::{
-    Body, HaLabels, MergeKey, Metadata, Part, Protocol, Scan, SplitError, SplitLimits, SplitRules, Splitter,
-    V2Handling,
+    Body, HaLabels, MergeKey, Part, Protocol, Scan, SplitError, SplitLimits, SplitRules, Splitter, V2Handling,
 };
-use tenantry::tenant::{IdRules, Policy, TenantRules};
-use tenantry::wire::varint;
-
-/// Rules with short names, so that chance finds them.
-pub(crate) fn tenant_rules() -> TenantRules {
-    TenantRules {
-        labels: vec![(*b"t").into()],
-        prefix: String::new(),
-        prefix_prefer_source: false,
-        label_remove: false,
-        default: None,
-        id_rules: IdRules::Mimir,
-        on_missing: Policy::Reject,
-        on_invalid: Policy::Reject,
-        map: None,
-        allow: None,
-    }
-}
-
-/// Rules that use nearly everything there is.
-pub(crate) fn rich_tenant_rules() -> TenantRules {
-    TenantRules {
-        labels: vec![(*b"t").into(), (*b"tenant").into(), (*b"").into()],
-        prefix: "p-".into(),
-        prefix_prefer_source: true,
-        label_remove: true,
-        default: Some("d".into()),
-        id_rules: IdRules::Thanos,
-        on_missing: Policy::Drop,
-        on_invalid: Policy::Drop,
-        ..tenant_rules()
-    }
-}
-
-/// What a part inflates to, by snap.
-pub(crate) fn inflate(part: &Part) -> Vec<u8> {
-    let mut block = Vec::new();
-    varint::put(&mut block, u64::from(part.inflated_bytes));
-    block.extend_from_slice(&part.elements);
-    snap::raw::Decoder::new().decompress_vec(&block).expect("elements are a block behind their length")
-}
+use tenantry::tenant::TenantRules;
 
 /// Splits `request`.
 pub(crate) fn split(
@@ -204,16 +168,10 @@ pub(crate) fn downgrade(
 pub(crate) fn check(request: &[u8]) {
     let limits = SplitLimits { inflated_bytes_max: 1 << 20, tenants_max: 4 };
     let ha = HaLabels { cluster: (*b"c").into(), replica: (*b"r").into() };
-    let (plain, rich) = (tenant_rules(), rich_tenant_rules());
+    let (plain, rich) =
+        (tenant_rules(), TenantRules { map: None, allow: None, ..common::rich_tenant_rules() });
     let kept = TenantRules { label_remove: false, ..rich.clone() };
-    let plain = SplitRules {
-        tenant: &plain,
-        metadata: Metadata::Drop,
-        ha: None,
-        loki_label_remove: false,
-        remote_write_v2: V2Handling::Pass,
-        limits,
-    };
+    let plain = SplitRules::new(&plain, limits);
     let rich = SplitRules { tenant: &rich, ha: Some(&ha), ..plain };
     let kept = SplitRules { tenant: &kept, ..rich };
     // One splitter for all: what it keeps of one request must not show in the next.

@@ -14,10 +14,8 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use rustix::time::{ClockId, clock_gettime};
 use serde::Serialize;
-use tenantry::split::{
-    Body, Compression, Metadata, Protocol, SplitError, SplitLimits, SplitRules, Splitter, V2Handling,
-};
-use tenantry::tenant::{IdRules, Policy, TenantRules};
+use tenantry::split::{Body, Compression, Protocol, SplitError, SplitLimits, SplitRules, Splitter};
+use tenantry::tenant::TenantRules;
 use tenantry::wire::snappy::{Deflater, Inflater, SnappyError};
 use tenantry::wire::varint;
 
@@ -95,14 +93,7 @@ pub fn floor(config: &FleetConfig, label_remove: bool, time: Duration) -> Result
     let bodies = || fleet.senders.iter().flatten().filter(|body| !body.shares.is_empty());
     let blocks: Vec<Bytes> = bodies().map(|body| body.block.clone()).collect();
     let tenant = tenant_rules(config, label_remove);
-    let rules = SplitRules {
-        tenant: &tenant,
-        metadata: Metadata::Drop,
-        ha: None,
-        loki_label_remove: false,
-        remote_write_v2: V2Handling::Pass,
-        limits: LIMITS,
-    };
+    let rules = SplitRules::new(&tenant, LIMITS);
     let rules = Rules { format: config.format, rules };
     let time = time / 3;
     let inflate_us = inflating(&blocks, time)?;
@@ -144,18 +135,7 @@ impl Rules<'_> {
 
 /// What a configuration that names only the tenant's label comes to.
 fn tenant_rules(config: &FleetConfig, label_remove: bool) -> TenantRules {
-    TenantRules {
-        labels: vec![config.tenant_label.as_bytes().into()],
-        prefix: String::new(),
-        prefix_prefer_source: false,
-        label_remove,
-        default: None,
-        id_rules: IdRules::Mimir,
-        on_missing: Policy::Reject,
-        on_invalid: Policy::Reject,
-        map: None,
-        allow: None,
-    }
+    TenantRules { label_remove, ..TenantRules::of_label(config.tenant_label.as_bytes()) }
 }
 
 fn inflating(blocks: &[Bytes], time: Duration) -> Result<f64, FloorError> {

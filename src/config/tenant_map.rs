@@ -176,7 +176,7 @@ impl Reader {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::tenant::{Policy, TenantRules};
+    use crate::tenant::TenantRules;
     use std::sync::Arc;
 
     /// The mistakes of a map, one a line.
@@ -199,18 +199,7 @@ mod tests {
   tenant: 'null'
 ";
         let map = read_tenant_map("map.yml", text, IdRules::Mimir).unwrap();
-        let rules = TenantRules {
-            labels: vec![b"t".as_slice().into()],
-            prefix: String::new(),
-            prefix_prefer_source: false,
-            label_remove: false,
-            default: None,
-            id_rules: IdRules::Mimir,
-            on_missing: Policy::Reject,
-            on_invalid: Policy::Reject,
-            map: Some(Arc::new(map)),
-            allow: None,
-        };
+        let rules = TenantRules { map: Some(Arc::new(map)), ..TenantRules::of_label(b"t") };
         for (value, tenant) in [
             ("infra", "platform"),
             ("dev-eu", "development"),

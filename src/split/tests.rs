@@ -8,7 +8,7 @@ use crate::limits::{
     TENANT_EXCERPT_BYTES_MAX,
 };
 use crate::tenant::map::{MapRule, Matches, Target, TenantAllow, TenantMap};
-use crate::tenant::{IdFault, IdRules, Policy};
+use crate::tenant::{IdFault, Policy};
 use crate::wire::varint;
 
 /// A length-delimited field of a number below 16.
@@ -53,18 +53,7 @@ struct Rules {
 
 impl Default for Rules {
     fn default() -> Self {
-        let tenant = TenantRules {
-            labels: vec![b"t".as_slice().into()],
-            prefix: String::new(),
-            prefix_prefer_source: false,
-            label_remove: false,
-            default: None,
-            id_rules: IdRules::Mimir,
-            on_missing: Policy::Reject,
-            on_invalid: Policy::Reject,
-            map: None,
-            allow: None,
-        };
+        let tenant = TenantRules::of_label(b"t");
         let limits = SplitLimits { inflated_bytes_max: 1 << 20, tenants_max: 3 };
         Self { tenant, metadata: false, families: None, ha: None, limits, source: None }
     }
@@ -146,14 +135,7 @@ fn one_tenants_request_goes_on_as_the_same_bytes() {
     let request = [series(&[("t", "a")]), series(&[("x", "y"), ("t", "a")])].concat();
     let block = block(&request);
     let Rules { tenant, limits, .. } = Rules::default();
-    let rules = SplitRules {
-        tenant: &tenant,
-        metadata: Metadata::Drop,
-        ha: None,
-        loki_label_remove: false,
-        remote_write_v2: V2Handling::Pass,
-        limits,
-    };
+    let rules = SplitRules::new(&tenant, limits);
     let mut splitter = Splitter::new();
     assert!(splitter.scan(Body::snappy_v1(block.clone()), &rules, None).unwrap().passthrough);
     let part = splitter.next_part().unwrap();
@@ -410,14 +392,7 @@ fn refuses_empty_broken_and_boundless_requests() {
     assert_eq!(rules.error(&[vec![b'x'; (1 << 20) + 1]]).reason(), "too_large");
     let mut splitter = Splitter::new();
     let Rules { tenant, limits, .. } = rules;
-    let rules = SplitRules {
-        tenant: &tenant,
-        metadata: Metadata::Drop,
-        ha: None,
-        loki_label_remove: false,
-        remote_write_v2: V2Handling::Pass,
-        limits,
-    };
+    let rules = SplitRules::new(&tenant, limits);
     let not_snappy =
         splitter.scan(Body::snappy_v1(Bytes::from_static(b"\x05\xff")), &rules, None).unwrap_err();
     assert_eq!(not_snappy.reason(), "bad_compression");
@@ -567,14 +542,7 @@ fn holds_no_request_and_little_memory_after_the_last_part() {
     let mut rules = Rules::default();
     rules.limits.inflated_bytes_max = usize::MAX;
     let block = block(&series(&[("t", "a")]));
-    let split_rules = SplitRules {
-        tenant: &rules.tenant,
-        metadata: Metadata::Drop,
-        ha: None,
-        loki_label_remove: false,
-        remote_write_v2: V2Handling::Pass,
-        limits: rules.limits,
-    };
+    let split_rules = SplitRules::new(&rules.tenant, rules.limits);
     splitter.scan(Body::snappy_v1(block.clone()), &split_rules, None).unwrap();
     drop(splitter.next_part());
     assert!(block.is_unique());

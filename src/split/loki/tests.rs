@@ -7,7 +7,7 @@ use super::super::{
     V2Handling,
 };
 use super::*;
-use crate::tenant::{IdRules, Policy, TenantRules};
+use crate::tenant::{Policy, TenantRules};
 
 /// A length-delimited field of a number below 16.
 fn field(number: u8, bytes: &[u8]) -> Vec<u8> {
@@ -46,18 +46,7 @@ struct Rules {
 
 impl Default for Rules {
     fn default() -> Self {
-        let tenant = TenantRules {
-            labels: vec![(*b"t").into()],
-            prefix: String::new(),
-            prefix_prefer_source: false,
-            label_remove: true,
-            default: None,
-            id_rules: IdRules::Mimir,
-            on_missing: Policy::Reject,
-            on_invalid: Policy::Reject,
-            map: None,
-            allow: None,
-        };
+        let tenant = TenantRules { label_remove: true, ..TenantRules::of_label(b"t") };
         let limits = SplitLimits { inflated_bytes_max: 1 << 20, tenants_max: 3 };
         Self { tenant, limits, loki_label_remove: false }
     }
@@ -360,14 +349,7 @@ fn bounds_hold() {
 #[test]
 fn a_splitter_forgets_the_push_before() {
     let rules = Rules::default();
-    let split_rules = SplitRules {
-        tenant: &rules.tenant,
-        metadata: Metadata::Drop,
-        ha: None,
-        loki_label_remove: false,
-        remote_write_v2: V2Handling::Pass,
-        limits: rules.limits,
-    };
+    let split_rules = SplitRules::new(&rules.tenant, rules.limits);
     let mut splitter = Splitter::new();
     let two = stream("{}", &[entry("1", &[("t", "a")]), entry("2", &[("t", "b")])]);
     let json = br#"{"streams":[{"stream":{"t":"c"},"values":[["5000000007","line"]]}]}"#;

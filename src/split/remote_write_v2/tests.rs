@@ -4,7 +4,7 @@ use bytes::Bytes;
 
 use super::super::*;
 use crate::limits::{REQUEST_FIELDS_MAX, REQUEST_SCALARS_BYTES_MAX, REQUEST_SYMBOLS_MAX};
-use crate::tenant::{IdRules, Policy};
+use crate::tenant::Policy;
 use crate::wire::remote_write_v2::Fault;
 use crate::wire::varint;
 
@@ -60,18 +60,7 @@ struct Rules {
 
 impl Rules {
     fn with(change: impl FnOnce(&mut Self)) -> Self {
-        let tenant = TenantRules {
-            labels: vec![b"t".as_slice().into()],
-            prefix: String::new(),
-            prefix_prefer_source: false,
-            label_remove: false,
-            default: None,
-            id_rules: IdRules::Mimir,
-            on_missing: Policy::Reject,
-            on_invalid: Policy::Reject,
-            map: None,
-            allow: None,
-        };
+        let tenant = TenantRules::of_label(b"t");
         let limits = SplitLimits { inflated_bytes_max: 1 << 20, tenants_max: 3 };
         let mut rules = Self { tenant, v2: V2Handling::Pass, ha: None, limits };
         change(&mut rules);
