@@ -43,18 +43,9 @@ struct Counts {
 }
 
 impl Prometheus {
-    fn start(push: &str, exporters: [SocketAddr; 2]) -> Self {
+    fn start(config: &str) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let address = free_port();
-        let [payments, search] = exporters;
-        let config = format!(
-            "global: {{ scrape_interval: 1s, scrape_timeout: 1s }}\n\
-             remote_write:\n- url: {push}\n  metadata_config: {{ send: true, send_interval: 2s }}\n  \
-             queue_config: {{ batch_send_deadline: 1s }}\n\
-             scrape_configs:\n\
-             - job_name: payments\n  static_configs: [{{ targets: ['{payments}'], labels: {{ tenant: payments }} }}]\n\
-             - job_name: search\n  static_configs: [{{ targets: ['{search}'], labels: {{ tenant: search }} }}]\n"
-        );
         let file = directory.path().join("prometheus.yml");
         std::fs::write(&file, config).unwrap();
         let child = Command::new("prometheus")
@@ -141,17 +132,38 @@ fn settle(prometheus: &Prometheus, upstream: &Upstream) -> (Counts, u64) {
     panic!("what Prometheus counts as sent is not what is stored: {last:?}");
 }
 
+/// Whether there is a Prometheus to test with; under CI there must be.
+fn has_prometheus() -> bool {
+    let found = Command::new("prometheus").arg("--version").output().is_ok();
+    if !found {
+        assert!(std::env::var("CI").is_err(), "under CI, Debian's package prometheus must be installed");
+        eprintln!("SKIPPED: there is no `prometheus` here (apt-get install prometheus)");
+    }
+    found
+}
+
+/// Two jobs with a label each, metadata, and what they scrape sent within a second.
+fn two_jobs(push: &str) -> String {
+    let [payments, search] = [exporter("payments"), exporter("search")];
+    format!(
+        "global: {{ scrape_interval: 1s, scrape_timeout: 1s }}\n\
+         remote_write:\n- url: {push}\n  metadata_config: {{ send: true, send_interval: 2s }}\n  \
+         queue_config: {{ batch_send_deadline: 1s }}\n\
+         scrape_configs:\n\
+         - job_name: payments\n  static_configs: [{{ targets: ['{payments}'], labels: {{ tenant: payments }} }}]\n\
+         - job_name: search\n  static_configs: [{{ targets: ['{search}'], labels: {{ tenant: search }} }}]\n"
+    )
+}
+
 #[test]
 fn what_prometheus_counts_as_sent_is_stored_under_its_tenant() {
-    if Command::new("prometheus").arg("--version").output().is_err() {
-        assert!(std::env::var("CI").is_err(), "under CI, Debian's package prometheus must be installed");
-        return eprintln!("SKIPPED: there is no `prometheus` here (apt-get install prometheus)");
+    if !has_prometheus() {
+        return;
     }
     on_both(|driver: Driver| {
         let upstream = Upstream::start(|_| Reply::ok());
         let server = Server::start(driver, upstream.address, "");
-        let exporters = [exporter("payments"), exporter("search")];
-        let prometheus = Prometheus::start(&format!("http://{}/push", server.address), exporters);
+        let prometheus = Prometheus::start(&two_jobs(&format!("http://{}/push", server.address)));
         let (counts, stored) = settle(&prometheus, &upstream);
         eprintln!("{counts:?}, {stored} stored");
         assert_eq!((counts.failed, counts.retried), (0, 0), "{counts:?}");
@@ -167,4 +179,58 @@ fn what_prometheus_counts_as_sent_is_stored_under_its_tenant() {
 
 fn stored_of(upstream: &Upstream, tenant: &str) -> u64 {
     stored(&upstream.of(tenant))
+}
+
+/// The README's example that begins with this line, and that line.
+fn readme(first_line: &str) -> String {
+    let readme = include_str!("../README.md");
+    let start = readme.find(&format!("```yaml\n{first_line}\n")).expect(first_line);
+    let block = readme[start..].split_once('\n').unwrap().1;
+    block.split_once("```").unwrap().0.to_owned()
+}
+
+/// The README's example with real ports, and `up` of both jobs where it belongs.
+fn readme_works(prometheus: &str, tenantry: &str) {
+    let upstream = Upstream::start(|_| Reply::ok());
+    let server = Server::start(Driver::all()[0], upstream.address, tenantry);
+    let config = prometheus
+        .replace("127.0.0.1:8081", &server.address.to_string())
+        .replace("payments:8080", &exporter("payments").to_string())
+        .replace("search:8080", &exporter("search").to_string());
+    let _prometheus = Prometheus::start(&format!("global: {{ scrape_interval: 1s }}\n{config}"));
+    let has = |tenant: &str, metric: &str| {
+        let named = |label: &support::remote_write::Label| label.name == "__name__" && label.value == metric;
+        upstream
+            .of(tenant)
+            .iter()
+            .any(|request| request.request().timeseries.iter().any(|series| series.labels.iter().any(named)))
+    };
+    let until = Instant::now() + Duration::from_secs(60);
+    while !["payments", "search"].iter().all(|tenant| has(tenant, "up") && has(tenant, "team_value")) {
+        assert!(Instant::now() < until, "not all has come: {:?}", upstream.received().len());
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    let tenants: std::collections::BTreeSet<_> =
+        upstream.received().iter().map(|request| request.tenant().to_owned()).collect();
+    assert_eq!(tenants.iter().collect::<Vec<_>>(), ["payments", "search"]);
+    assert_eq!(server.metric("tenantry_replies_total", "code=\"4"), 0.0, "every series has a tenant");
+}
+
+#[test]
+fn the_readmes_example_works() {
+    if has_prometheus() {
+        let tenantry = readme("# tenantry.yml");
+        let tenant = &tenantry[tenantry.find("tenant:\n").unwrap()..];
+        readme_works(&readme("# prometheus.yml"), tenant);
+    }
+}
+
+#[test]
+fn the_readmes_example_for_the_default_label_works() {
+    if has_prometheus() {
+        let renamed = readme("# prometheus.yml, with tenant.label at its default");
+        let jobs = readme("# prometheus.yml");
+        let jobs = &jobs[jobs.find("scrape_configs:").unwrap()..];
+        readme_works(&format!("{renamed}{jobs}"), "tenant: {}\n");
+    }
 }
