@@ -16,6 +16,7 @@ use criterion::{
 };
 use fleet::{SERIES, split_rules, tenant_rules};
 use prost::Message;
+use tenantry::config::plan::Terms;
 use tenantry::egress::lane::{Lane, LaneLimits, Next};
 use tenantry::http::head::RequestHead;
 use tenantry::http::response::ResponseHead;
@@ -172,6 +173,7 @@ fn merge(c: &mut Criterion) {
         inflated_bytes_max: INFLATED_BYTES_MAX,
     };
     let part = a_part();
+    let terms = tenantry::config::parse("", "", []).expect("the defaults are sound").terms;
     let mut group = c.benchmark_group("merge");
     group.throughput(Throughput::ElementsAndBytes {
         elements: u64::from(part.series) * FRAGMENTS as u64,
@@ -179,7 +181,7 @@ fn merge(c: &mut Criterion) {
     });
     group.bench_function(BenchmarkId::new("lane", FRAGMENTS), |b| {
         b.iter_batched(
-            || (0..FRAGMENTS).map(|_| fragment(part.clone())).collect::<Vec<_>>(),
+            || (0..FRAGMENTS).map(|_| fragment(part.clone(), &terms)).collect::<Vec<_>>(),
             |fragments| {
                 let mut lane = Lane::default();
                 fragments.into_iter().for_each(|fragment| lane.push(fragment));
@@ -201,10 +203,11 @@ fn a_part() -> Part {
     splitter.next_part().expect("there are ten")
 }
 
-fn fragment(part: Part) -> Box<Fragment> {
+fn fragment(part: Part, terms: &Arc<Terms>) -> Box<Fragment> {
     let now = Instant::now();
     Box::new(Fragment {
         part,
+        terms: Arc::clone(terms),
         sender: ReturnAddress { core: 0, slot: 0, part: 0 },
         start_by: now + Duration::from_secs(10),
         arrived: now,

@@ -203,7 +203,9 @@ mod tests {
         let address = listener.local_addr().unwrap();
         let commons = Commons::new(2, 100, 10, 10);
         let metrics = Arc::new(Metrics::new(2, 10, true));
-        let pages = Pages::new(metrics, Arc::clone(&commons), "epoll", "listen=127.0.0.1:1".into());
+        let plan = crate::config::parse("", "listen: 127.0.0.1:1", []).unwrap();
+        let plan = Arc::new(arc_swap::ArcSwap::from_pointee(plan));
+        let pages = Pages::new(metrics, Arc::clone(&commons), "epoll", plan);
         (Admin::start(listener, Arc::new(pages)).unwrap(), address, commons)
     }
 

@@ -24,6 +24,7 @@ mod address;
 mod header;
 mod mistake;
 pub mod plan;
+pub mod reload;
 mod source;
 mod target;
 mod tenant_map;
@@ -270,10 +271,8 @@ macro_rules! keys {
             }
 
             /// All values on one line, `key=value`, for the log; secrets are masked.
-            fn effective(&self) -> String {
-                let mut line = String::new();
-                $(self.$field.append_to(&mut line);)*
-                line
+            fn effective(&self) -> plan::Effective {
+                plan::Effective(vec![$(self.$field.shown()),*])
             }
         }
     };
@@ -284,11 +283,9 @@ macro_rules! keys {
 }
 
 impl<T: Value> Setting<T> {
-    fn append_to(&self, line: &mut String) {
-        let space = if line.is_empty() { "" } else { " " };
-        let shown = if self.key.secret && !self.value.is_zero() { "***".into() } else { self.value.show() };
-        // Writing to a String cannot fail.
-        _ = write!(line, "{space}{}={shown}", self.key.path);
+    fn shown(&self) -> (&'static str, String) {
+        let masked = self.key.secret && !self.value.is_zero();
+        (self.key.path, if masked { "***".into() } else { self.value.show() })
     }
 }
 
@@ -530,7 +527,7 @@ mod tests {
 
     fn defaults() -> String {
         let config = Config::read(&mut Sources::new("", []));
-        config.effective()
+        config.effective().to_string()
     }
 
     #[test]
@@ -558,7 +555,7 @@ mod tests {
         let mut sources = Sources::new(&print_defaults(), []);
         let config = Config::read(&mut sources);
         assert_eq!(sources.mistakes, []);
-        assert_eq!(config.effective(), defaults());
+        assert_eq!(config.effective().to_string(), defaults());
         // Equal because it was read, not because it was left out: each key's value has a line.
         let mut sources = Sources::new(&print_defaults(), []);
         for key in KEYS {
@@ -587,10 +584,10 @@ mod tests {
         assert_eq!(plan.listen_pprof, None);
         assert!(!plan.metrics_include_tenant && !plan.log_response_errors && !plan.enable_ipv6);
         assert_eq!(plan.log_level, LevelFilter::WARN);
-        let [target, loki] = crate::split::Destination::ALL.map(|to| plan.targets.of(to));
+        let [target, loki] = crate::split::Destination::ALL.map(|to| plan.terms.targets.of(to));
         assert_eq!((&*target.host, target.port), ("127.0.0.1", 9090));
         assert_eq!((&*loki.host, loki.port), ("127.0.0.1", 3100));
-        assert_eq!(plan.authorization, None);
+        assert_eq!(plan.terms.authorization, None);
         assert_eq!(plan.timeout, Duration::from_secs(10));
         assert_eq!(plan.idle_timeout, Duration::from_secs(60));
         assert_eq!(plan.timeout_shutdown, Duration::ZERO);
@@ -600,7 +597,7 @@ mod tests {
         assert_eq!(plan.tenant.labels, [Box::from(*b"__tenant__")]);
         assert_eq!((&*plan.tenant.prefix, plan.tenant.default), ("", None));
         assert!(!plan.tenant.prefix_prefer_source && !plan.tenant.label_remove);
-        assert_eq!(plan.tenant_header, "X-Scope-OrgID");
+        assert_eq!(plan.terms.tenant_header, "X-Scope-OrgID");
         assert_eq!(plan.limits.body_bytes_max, 8 << 20);
         assert_eq!(plan.notices, [""; 0]);
     }
@@ -671,7 +668,7 @@ mod tests {
         let mut sources = Sources::new(zeros, []);
         let config = Config::read(&mut sources);
         assert_eq!(sources.mistakes, []);
-        assert_eq!(config.effective(), defaults());
+        assert_eq!(config.effective().to_string(), defaults());
     }
 
     #[test]
@@ -794,7 +791,7 @@ mod tests {
         assert!(!effective.contains("hunter2") && !debug.contains("hunter2"));
         // "bob:hunter2" in base64.
         assert!(!debug.contains("Ym9iOmh1bnRlcjI"));
-        assert_eq!(plan.authorization.unwrap().expose(), "Basic Ym9iOmh1bnRlcjI=");
+        assert_eq!(plan.terms.authorization.as_ref().unwrap().expose(), "Basic Ym9iOmh1bnRlcjI=");
         // Without a password there is nothing to hide.
         assert!(super::parse("", "", []).unwrap().effective().contains("auth.egress.password=\"\" "));
     }

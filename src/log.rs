@@ -2,17 +2,37 @@
 
 use std::collections::HashMap;
 use std::io::{self, IsTerminal, Write};
+use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 use tracing::level_filters::LevelFilter;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
+use tracing_subscriber::{Registry, reload};
 
 use crate::limits::{LOG_LINES_MAX, LOG_TENANTS_MAX, LOG_WINDOW_SECS};
 
+/// Changes the level of the log that was started.
+static LEVEL: OnceLock<reload::Handle<LevelFilter, Registry>> = OnceLock::new();
+
 /// Starts the log; lines below `level` are not written. Later calls change nothing.
 pub fn init(level: LevelFilter) {
-    let colours = std::io::stderr().is_terminal();
-    let log = tracing_subscriber::fmt().with_max_level(level).with_ansi(colours).with_target(false);
-    let _ = log.with_writer(|| OneLine(std::io::stderr())).try_init();
+    let (filter, handle) = reload::Layer::new(level);
+    let lines = tracing_subscriber::fmt::layer()
+        .with_ansi(std::io::stderr().is_terminal())
+        .with_target(false)
+        .with_writer(|| OneLine(std::io::stderr()));
+    if tracing_subscriber::registry().with(filter).with(lines).try_init().is_ok() {
+        let _ = LEVEL.set(handle);
+    }
+}
+
+/// From now on, lines below `level` are not written.
+pub fn set_level(level: LevelFilter) {
+    if let Some(handle) = LEVEL.get() {
+        // Fails only when the log is gone, and then there is nobody to tell.
+        let _ = handle.reload(level);
+    }
 }
 
 /// Keeps an event on one line. What an upstream says of a refusal is logged, and a line break in it must not pass for

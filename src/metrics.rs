@@ -479,10 +479,25 @@ impl TenantMetrics {
 /// All counters of the process.
 #[derive(Debug)]
 pub struct Metrics {
+    /// Written by the thread that the signals go to.
+    pub reloads: Reloads,
     cores: Box<[CoreMetrics]>,
     tenants: PerDestination<Mutex<Tenants>>,
     tenants_max: usize,
     include_tenant: bool,
+}
+
+/// How often the configuration was read again.
+#[derive(Debug, Default)]
+pub struct Reloads {
+    /// It was sound, and holds.
+    pub done: Counter,
+    /// It had mistakes, and nothing changed.
+    pub refused: Counter,
+    /// 1 if the latest had mistakes.
+    pub refused_last: Gauge,
+    /// When the one that holds was read, in seconds since 1970.
+    pub loaded_at: Gauge,
 }
 
 /// The tenants' counters, and how many labels there are besides [`OTHER_TENANTS`].
@@ -503,6 +518,7 @@ impl Metrics {
     /// For `cores` cores. Tenants are told apart if `include_tenant`, the first `tenants_max` of them in the process.
     pub fn new(cores: usize, tenants_max: usize, include_tenant: bool) -> Self {
         Self {
+            reloads: Reloads::default(),
             cores: (0..cores.max(1)).map(|_| CoreMetrics::new()).collect(),
             tenants: PerDestination::default(),
             tenants_max,

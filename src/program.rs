@@ -49,7 +49,7 @@ fn serve(file: Option<&Path>) -> ExitCode {
     abort_on_panic();
     plan.notices.iter().for_each(|notice| tracing::warn!("{notice}"));
     tracing::info!("configuration: {}", plan.effective());
-    match supervisor::run(plan) {
+    match supervisor::run(plan, || config::load(file)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
             tracing::error!("{failure}");

@@ -14,7 +14,7 @@ use signal_hook::iterator::Signals;
 pub enum Wish {
     /// SIGTERM or SIGINT: go away, in order.
     Leave,
-    /// SIGHUP.
+    /// SIGHUP: read the configuration again.
     Reload,
 }
 
@@ -44,6 +44,15 @@ pub fn listen() -> io::Result<Receiver<Wish>> {
 /// Tells systemd that requests are taken, if it is systemd that started us.
 pub fn notify_ready() {
     notify(&[sd_notify::NotifyState::Ready]);
+}
+
+/// Tells systemd that the configuration is read again; [`notify_ready`] tells that it is over.
+pub fn notify_reloading() {
+    // What `Type=notify-reload` asks for besides: when it began.
+    match sd_notify::NotifyState::monotonic_usec_now() {
+        Ok(now) => notify(&[sd_notify::NotifyState::Reloading, now]),
+        Err(_) => notify(&[sd_notify::NotifyState::Reloading]),
+    }
 }
 
 /// Tells systemd that we are going away.

@@ -113,7 +113,7 @@ impl Destination {
 }
 
 /// One of something for each [`Destination`].
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct PerDestination<T>([T; Destination::ALL.len()]);
 
 impl<T> PerDestination<T> {

@@ -1,4 +1,4 @@
-//! Starts the cores, waits for a signal, and ends them in order.
+//! Starts the cores, waits for signals, has them go on by another plan, and ends them in order.
 //!
 //! Whatever can fail at the start fails before the first connection is taken: rings are probed, ports bound,
 //! threads started. The end has four phases: `/alive` says 503 for `timeout_shutdown`, so that load balancers
@@ -9,17 +9,21 @@ use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use arc_swap::ArcSwap;
 use crossbeam_channel::Receiver;
 
 use crate::admin::{Admin, Pages};
-use crate::config::plan::Plan;
+use crate::config::ConfigMistakes;
+use crate::config::plan::{Live, Plan};
+use crate::config::reload::{Adopted, adopt};
 use crate::core::driver::Driver;
 use crate::core::thread::{self, Link, Seed};
 use crate::egress::permits::Directory;
 use crate::egress::resolve::{Question, Resolver};
 use crate::limits::{DESCRIPTORS_RESERVED, DRAIN_GRACE_SECS, LISTEN_BACKLOG};
+use crate::log;
 use crate::metrics::Metrics;
 use crate::queue::commons::Commons;
 use crate::queue::fragment::Message;
@@ -57,22 +61,39 @@ pub enum Failure {
     Drain,
 }
 
-/// Runs the server until a signal asks it to end.
+/// Runs the server until a signal asks it to end. `read_again` reads the configuration anew, when a signal asks for that.
 ///
 /// # Errors
 /// See [`Failure`].
-pub fn run(plan: Plan) -> Result<(), Failure> {
-    let wishes = signal::listen()?;
-    let plan = Arc::new(plan);
-    let server = Server::start(&plan)?;
+pub fn run(plan: Plan, read_again: impl Fn() -> Result<Plan, ConfigMistakes>) -> Result<(), Failure> {
+    run_until(plan, read_again, &signal::listen()?)
+}
+
+/// As [`run`], by the wishes that come here instead of signals.
+///
+/// # Errors
+/// See [`Failure`].
+pub fn run_until(
+    plan: Plan,
+    read_again: impl Fn() -> Result<Plan, ConfigMistakes>,
+    wishes: &Receiver<Wish>,
+) -> Result<(), Failure> {
+    let mut server = Server::start(plan)?;
     signal::notify_ready();
-    let wish = server.wait(&wishes)?;
-    debug_assert_eq!(wish, Wish::Leave);
+    while server.wait(wishes)? == Wish::Reload {
+        signal::notify_reloading();
+        server.reload(read_again());
+        signal::notify_ready();
+    }
     signal::notify_stopping();
-    server.stop(plan.timeout_shutdown, plan.timeout)
+    server.stop()
 }
 
 struct Server {
+    plan: Live,
+    /// The longest that any plan has held for: a request may have begun under it.
+    timeout: Duration,
+    metrics: Arc<Metrics>,
     commons: Arc<Commons>,
     posts: Box<[Post<Message>]>,
     drained: Receiver<usize>,
@@ -83,7 +104,10 @@ struct Server {
 }
 
 impl Server {
-    fn start(plan: &Arc<Plan>) -> Result<Self, Failure> {
+    fn start(plan: Plan) -> Result<Self, Failure> {
+        let timeout = plan.timeout;
+        let plan = &Arc::new(plan);
+        let live = Live::new(ArcSwap::new(Arc::clone(plan)));
         let driver = probe(plan)?;
         let cpus = cpus(plan.cores.map(usize::from));
         let cores = cpus.len();
@@ -92,7 +116,8 @@ impl Server {
         let bound = listeners.first().and_then(|l| l.local_addr().ok()).unwrap_or(plan.listen);
         let commons = Commons::new(cores, plan.limits.in_flight_bytes_max, plan.concurrency, connections_max);
         let metrics = Arc::new(Metrics::new(cores, plan.limits.tenants_max, plan.metrics_include_tenant));
-        let admin = start_admin(plan, &metrics, &commons, driver)?;
+        metrics.reloads.loaded_at.set(unix_seconds());
+        let admin = start_admin(&live, &metrics, &commons, driver)?;
         let resolvers = [resolver(plan, Destination::Metrics)?, resolver(plan, Destination::Logs)?];
         let addresses = PerDestination::new(|to| resolvers[to as usize].addresses());
         let directory = Directory::new(cores, plan.max_conns_per_host);
@@ -115,7 +140,7 @@ impl Server {
                 cpu,
                 driver,
                 posts: posts.clone(),
-                plan: Arc::clone(plan),
+                plan: Arc::clone(&live),
                 commons: Arc::clone(&commons),
                 addresses: addresses.clone(),
                 directory: Arc::clone(&directory),
@@ -125,34 +150,74 @@ impl Server {
             };
             threads.push(thread::start(seed, Link { listener, mailbox, bell })?);
         }
-        tracing::warn!(address = %bound, target = %plan.targets.of(Destination::Metrics).host_header, cores, driver = driver.name(), "listening");
-        Ok(Self { commons, posts, drained, ended, threads, admin, _resolvers: resolvers })
+        tracing::warn!(address = %bound, target = %plan.terms.targets.of(Destination::Metrics).host_header, cores, driver = driver.name(), "listening");
+        Ok(Self {
+            plan: live,
+            timeout,
+            metrics,
+            commons,
+            posts,
+            drained,
+            ended,
+            threads,
+            admin,
+            _resolvers: resolvers,
+        })
     }
 
-    /// Waits until a signal asks us to leave.
+    /// Waits for a wish.
     fn wait(&self, wishes: &Receiver<Wish>) -> Result<Wish, Failure> {
-        loop {
-            crossbeam_channel::select! {
-                recv(wishes) -> wish => match wish {
-                    Ok(Wish::Reload) => tracing::warn!("SIGHUP: the configuration is read at the start only"),
-                    _ => return Ok(Wish::Leave),
-                },
-                recv(self.ended) -> ended => {
-                    let (core, error) = ended.unwrap_or((0, "its thread is gone".into()));
-                    return Err(Failure::Core { core, error });
-                }
+        crossbeam_channel::select! {
+            // Nobody is left to wish anything: time to leave.
+            recv(wishes) -> wish => Ok(wish.unwrap_or(Wish::Leave)),
+            recv(self.ended) -> ended => {
+                let (core, error) = ended.unwrap_or((0, "its thread is gone".into()));
+                Err(Failure::Core { core, error })
             }
         }
     }
 
-    fn stop(self, notice: Duration, timeout: Duration) -> Result<(), Failure> {
+    /// Goes on by what has been read, as far as it can; if it has mistakes, as before.
+    fn reload(&mut self, read: Result<Plan, ConfigMistakes>) {
+        let reloads = &self.metrics.reloads;
+        let read = match read {
+            Ok(read) => read,
+            Err(mistakes) => {
+                mistakes.to_string().lines().for_each(|mistake| tracing::error!("{mistake}"));
+                tracing::error!("the configuration was read again and has mistakes: nothing changes");
+                reloads.refused.add(1);
+                return reloads.refused_last.set(1);
+            }
+        };
+        let Adopted { plan, changed, until_restart, moves_tenants } = adopt(&self.plan.load(), read);
+        plan.notices.iter().for_each(|notice| tracing::warn!("{notice}"));
+        log::set_level(plan.log_level);
+        let effective = plan.effective();
+        self.timeout = self.timeout.max(plan.timeout);
+        self.plan.store(Arc::new(plan));
+        if moves_tenants {
+            self.commons.families.forget();
+        }
+        self.tell_all(|| Message::Reloaded);
+        reloads.done.add(1);
+        reloads.refused_last.set(0);
+        reloads.loaded_at.set(unix_seconds());
+        tracing::warn!(changed = changed.join(", "), "the configuration was read again");
+        if !until_restart.is_empty() {
+            tracing::warn!(settings = until_restart.join(", "), "these change with the next start only");
+        }
+        tracing::info!("configuration: {effective}");
+    }
+
+    fn stop(self) -> Result<(), Failure> {
+        let notice = self.plan.load().timeout_shutdown;
         tracing::warn!(?notice, "leaving: /alive says 503");
         self.commons.leave();
         pause(notice);
         tracing::info!("finishing what is in flight");
         self.tell_all(|| Message::Drain);
         // A request in flight ends within twice the timeout, its reply within once more.
-        let until = Instant::now() + 3 * timeout + Duration::from_secs(DRAIN_GRACE_SECS);
+        let until = Instant::now() + 3 * self.timeout + Duration::from_secs(DRAIN_GRACE_SECS);
         for _ in 0..self.posts.len() {
             self.drained.recv_deadline(until).map_err(|_| Failure::Drain)?;
         }
@@ -178,7 +243,7 @@ fn pause(notice: Duration) {
 }
 
 fn resolver(plan: &Plan, destination: Destination) -> io::Result<Resolver> {
-    let target = plan.targets.of(destination);
+    let target = plan.terms.targets.of(destination);
     Resolver::start(Question {
         host: target.host.clone(),
         port: target.port,
@@ -273,18 +338,19 @@ fn listen(address: SocketAddr, shared: bool) -> io::Result<TcpListener> {
     Ok(socket.into())
 }
 
+fn unix_seconds() -> usize {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    usize::try_from(since.as_secs()).unwrap_or_default()
+}
+
 fn start_admin(
-    plan: &Arc<Plan>,
+    live: &Live,
     metrics: &Arc<Metrics>,
     commons: &Arc<Commons>,
     driver: Driver,
 ) -> Result<Vec<Admin>, Failure> {
-    let pages = Arc::new(Pages::new(
-        Arc::clone(metrics),
-        Arc::clone(commons),
-        driver.name(),
-        plan.effective().to_owned(),
-    ));
+    let pages = Pages::new(Arc::clone(metrics), Arc::clone(commons), driver.name(), Arc::clone(live));
+    let (pages, plan) = (Arc::new(pages), live.load());
     let addresses = [Some(plan.listen_metrics), plan.listen_pprof];
     let mut admin = Vec::new();
     for address in addresses.into_iter().flatten() {

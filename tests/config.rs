@@ -39,7 +39,8 @@ fn embedded(manifest: &str, name: &str) -> String {
 
 fn upstream_path(plan: &Plan, tenant: &str) -> String {
     let mut path = Vec::new();
-    plan.targets
+    plan.terms
+        .targets
         .of(Destination::Metrics)
         .path_for(&TenantId::new(tenant, plan.tenant.id_rules).unwrap(), &mut path);
     String::from_utf8(path).unwrap()
@@ -53,11 +54,14 @@ fn the_configuration_of_a_cortex_tenant_in_kubernetes_starts_unchanged() {
     assert_eq!(plan.listen_metrics.to_string(), "0.0.0.0:9090");
     assert!(plan.metrics_include_tenant && plan.metadata == MetadataRule::Drop && !plan.accept_all);
     assert_eq!(
-        (&*plan.targets.of(Destination::Metrics).host, plan.targets.of(Destination::Metrics).port),
+        (
+            &*plan.terms.targets.of(Destination::Metrics).host,
+            plan.terms.targets.of(Destination::Metrics).port
+        ),
         ("thanos-routing-receiver.monitoring.svc", 19291)
     );
     assert_eq!(
-        plan.targets.of(Destination::Metrics).host_header,
+        plan.terms.targets.of(Destination::Metrics).host_header,
         "thanos-routing-receiver.monitoring.svc:19291"
     );
     assert_eq!(upstream_path(&plan, "grafana"), "/api/v1/receive");
@@ -67,7 +71,7 @@ fn the_configuration_of_a_cortex_tenant_in_kubernetes_starts_unchanged() {
     assert_eq!(plan.tenant.labels, [Box::from(*b"tenant")]);
     assert_eq!(plan.tenant.prefix, "");
     assert!(!plan.tenant.prefix_prefer_source && !plan.tenant.label_remove);
-    assert_eq!(plan.tenant_header, "THANOS-TENANT");
+    assert_eq!(plan.terms.tenant_header, "THANOS-TENANT");
     assert_eq!(plan.tenant.id_rules, IdRules::Thanos);
     assert_eq!(plan.tenant.default.as_deref(), Some("cortex-tenant-default"));
     assert_eq!((plan.tenant.on_missing, plan.tenant.on_invalid), (Policy::Reject, Policy::Reject));
@@ -121,7 +125,10 @@ fn every_key_of_cortex_tenant_means_what_it_meant() {
             && plan.log_response_errors
     );
     assert_eq!(
-        (&*plan.targets.of(Destination::Metrics).host, plan.targets.of(Destination::Metrics).port),
+        (
+            &*plan.terms.targets.of(Destination::Metrics).host,
+            plan.terms.targets.of(Destination::Metrics).port
+        ),
         ("mimir.example", 8080)
     );
     assert_eq!(upstream_path(&plan, "a"), "/api/v1/push");
@@ -132,12 +139,12 @@ fn every_key_of_cortex_tenant_means_what_it_meant() {
     assert_eq!(plan.max_connection_duration, Some(Duration::from_secs(5400)));
     assert_eq!((plan.concurrency, plan.max_conns_per_host), (2048, 128));
     // Base64 of `writer:s3cret: with "quotes"`.
-    let authorization = plan.authorization.as_ref().unwrap().expose();
+    let authorization = plan.terms.authorization.as_ref().unwrap().expose();
     assert_eq!(authorization, "Basic d3JpdGVyOnMzY3JldDogd2l0aCAicXVvdGVzIg==");
     assert_eq!(plan.tenant.labels, [Box::<[u8]>::from(*b"team"), Box::from(*b"namespace")]);
     assert_eq!(plan.tenant.prefix, "eu-");
     assert!(plan.tenant.prefix_prefer_source && plan.tenant.label_remove && plan.accept_all);
-    assert_eq!(plan.tenant_header, "X-Scope-OrgID");
+    assert_eq!(plan.terms.tenant_header, "X-Scope-OrgID");
     assert_eq!(plan.tenant.id_rules, IdRules::Mimir);
     assert_eq!(plan.tenant.default.as_deref(), Some("007"), "not the number 7");
 }
@@ -180,7 +187,7 @@ fn every_key_of_cortex_tenant_can_come_from_the_environment() {
     let by_variables = parse("", "", variables).unwrap();
     let by_file = plan(&read("tests/fixtures/cortex-tenant-every-key.yml"));
     assert_eq!(by_variables.effective(), by_file.effective());
-    assert_eq!(by_variables.authorization, by_file.authorization);
+    assert_eq!(by_variables.terms.authorization, by_file.terms.authorization);
 }
 
 #[test]
@@ -219,10 +226,10 @@ fn every_shipped_configuration_yields_a_plan() {
 #[test]
 fn the_shipped_configurations_fit_their_upstreams() {
     let mimir = plan(&read("configs/mimir.yml"));
-    assert_eq!((&*mimir.tenant_header, mimir.tenant.id_rules), ("X-Scope-OrgID", IdRules::Mimir));
+    assert_eq!((&*mimir.terms.tenant_header, mimir.tenant.id_rules), ("X-Scope-OrgID", IdRules::Mimir));
     assert!(mimir.merge.ha_labels.is_some());
     let thanos = plan(&read("configs/thanos-receive.yml"));
-    assert_eq!((&*thanos.tenant_header, thanos.tenant.id_rules), ("THANOS-TENANT", IdRules::Thanos));
+    assert_eq!((&*thanos.terms.tenant_header, thanos.tenant.id_rules), ("THANOS-TENANT", IdRules::Thanos));
     assert_eq!(thanos.merge.ha_labels, None);
     let victoria = plan(&read("configs/victoriametrics.yml"));
     assert_eq!(upstream_path(&victoria, "42:7"), "/insert/42:7/prometheus/api/v1/write");

@@ -17,11 +17,14 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("log.rs", &["limits"]),
     ("config", &["limits", "split", "tenant"]),
     ("cli.rs", &["config"]),
-    ("queue", &["limits", "split", "tenant", "verdict"]),
+    ("queue", &["config", "limits", "split", "tenant", "verdict"]),
     ("core", &["limits"]),
     ("core/driver.rs", &["config", "core", "limits"]),
     ("core/thread.rs", &["config", "core", "egress", "ingest", "limits", "metrics", "queue", "split"]),
-    ("ingest", &["core", "http", "limits", "metrics", "queue", "split", "tenant", "verdict", "wire"]),
+    (
+        "ingest",
+        &["config", "core", "http", "limits", "metrics", "queue", "split", "tenant", "verdict", "wire"],
+    ),
     (
         "egress",
         &[
@@ -29,12 +32,12 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "wire",
         ],
     ),
-    ("admin", &["http", "limits", "metrics", "queue", "split", "tenant"]),
+    ("admin", &["config", "http", "limits", "metrics", "queue", "split", "tenant"]),
     ("signal.rs", &[]),
     ("program.rs", &["cli", "config", "log", "supervisor"]),
     (
         "supervisor.rs",
-        &["admin", "config", "core", "egress", "limits", "metrics", "queue", "signal", "split"],
+        &["admin", "config", "core", "egress", "limits", "log", "metrics", "queue", "signal", "split"],
     ),
 ];
 

@@ -15,7 +15,7 @@ use std::sync::Arc;
 
 use super::process::{Process, thread_cpu_seconds};
 use crate::metrics::{
-    CoreMetrics, Distribution, Histogram, Metrics, Rejection, TenantMetrics, UpstreamClass,
+    CoreMetrics, Distribution, Histogram, Metrics, Rejection, Reloads, TenantMetrics, UpstreamClass,
 };
 use crate::queue::commons::Commons;
 use crate::split::Destination;
@@ -27,6 +27,7 @@ pub(super) fn text(metrics: &Metrics, commons: &Commons, driver: &str) -> String
     inbound(&mut page);
     outbound(&mut page);
     by_core(&mut page);
+    reloads(&mut page, &metrics.reloads);
     process(&mut page, commons, driver);
     page.out
 }
@@ -171,6 +172,16 @@ fn by_core(page: &mut Page<'_>) {
     page.counters(&[("tenantry_doorbells_rung_total", "Times that a core woke another.", |c| {
         c.doorbells_rung.get()
     })]);
+}
+
+fn reloads(page: &mut Page<'_>, reloads: &Reloads) {
+    let results = [("done", reloads.done.get()), ("refused", reloads.refused.get())];
+    page.labelled("tenantry_config_reloads_total", "The configuration was read again.", "result", results);
+    let (name, help) = ("tenantry_config_last_reload_successful", "0 if its latest text had mistakes.");
+    page.gauge(name, help, u64::from(reloads.refused_last.get() == 0));
+    let (name, help) =
+        ("tenantry_config_last_reload_success_timestamp_seconds", "When the one that holds was read.");
+    page.gauge(name, help, reloads.loaded_at.get());
 }
 
 fn process(page: &mut Page<'_>, commons: &Commons, driver: &str) {

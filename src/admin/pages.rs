@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::{exposition, process};
+use crate::config::plan::Live;
 use crate::metrics::Metrics;
 use crate::queue::commons::Commons;
 
@@ -14,7 +15,7 @@ pub struct Pages {
     metrics: Arc<Metrics>,
     commons: Arc<Commons>,
     driver: &'static str,
-    settings: String,
+    plan: Live,
     started: Instant,
 }
 
@@ -64,9 +65,9 @@ impl Page {
 }
 
 impl Pages {
-    /// Pages about these counters; `settings` are the effective ones, without secrets.
-    pub fn new(metrics: Arc<Metrics>, commons: Arc<Commons>, driver: &'static str, settings: String) -> Self {
-        Self { metrics, commons, driver, settings, started: Instant::now() }
+    /// Pages about these counters, and about the settings that hold, without secrets.
+    pub fn new(metrics: Arc<Metrics>, commons: Arc<Commons>, driver: &'static str, plan: Live) -> Self {
+        Self { metrics, commons, driver, plan, started: Instant::now() }
     }
 
     /// The page at `path`.
@@ -110,7 +111,7 @@ impl Pages {
                 process::thread_cpu_seconds(core.thread()).unwrap_or_default(),
             );
         }
-        let _ = writeln!(page, "\nsettings\n  {}", self.settings.replace(' ', "\n  "));
+        let _ = writeln!(page, "\nsettings\n  {}", self.plan.load().effective().replace(' ', "\n  "));
         page
     }
 }

@@ -8,6 +8,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use tracing::level_filters::LevelFilter;
 
 use super::address::{clash, listen_address};
@@ -16,7 +17,7 @@ use super::tenant_map::read_tenant_map;
 use super::value::found;
 use super::{Config, Driver, IdRulesChoice, Mistake, Origin, RemoteWriteV2, Setting, Target, read_file};
 use crate::limits::{CORES_MAX, HEAD_BYTES_MIN, MERGE_FRAGMENTS_MAX};
-use crate::split::{Destination, HaLabels, MetadataRule, PerDestination, V2Handling};
+use crate::split::{Destination, HaLabels, MetadataRule, PerDestination, SplitLimits, V2Handling};
 use crate::tenant::map::{TenantAllow, TenantMap};
 use crate::tenant::{IdRules, TenantRules, check_id};
 
@@ -35,12 +36,10 @@ pub struct Plan {
     pub log_level: LevelFilter,
     /// Refusals by the upstream are logged.
     pub log_response_errors: bool,
-    /// Where requests go.
-    pub targets: PerDestination<Target>,
+    /// What upstream requests say, besides their tenant.
+    pub terms: Arc<Terms>,
     /// The targets' IPv6 addresses are used, too.
     pub enable_ipv6: bool,
-    /// The whole value of the `Authorization` header for the upstream. A secret.
-    pub authorization: Option<Secret>,
     /// For a sender's head and body, and for the upstream's answer. Never 0.
     pub timeout: Duration,
     /// Between two requests of a sender. Never 0.
@@ -63,8 +62,6 @@ pub struct Plan {
     pub accept_all: bool,
     /// How a series names its tenant.
     pub tenant: TenantRules,
-    /// The header that names it to the upstream: a token, and none that HTTP or we ourselves need.
-    pub tenant_header: String,
     /// Threads; `None` is one for each CPU of the affinity mask.
     pub cores: Option<NonZeroUsize>,
     /// What drives the sockets.
@@ -79,13 +76,61 @@ pub struct Plan {
     pub resolve_interval: Duration,
     /// What is no mistake but worth a warning in the log: one line each.
     pub notices: Vec<String>,
-    effective: String,
+    pub(super) effective: Effective,
 }
 
 impl Plan {
     /// Every setting on one line, `key=value`, for the log; secrets are masked.
-    pub fn effective(&self) -> &str {
-        &self.effective
+    pub fn effective(&self) -> String {
+        self.effective.to_string()
+    }
+
+    /// What the parts of one tenant may take of what is in flight.
+    pub fn tenant_share(&self) -> TenantShare {
+        let limits = &self.limits;
+        TenantShare {
+            parts_max: (self.concurrency * limits.tenant_share_percent).div_ceil(100),
+            bytes_max: (limits.in_flight_bytes_max / 100).saturating_mul(limits.tenant_share_percent).max(1),
+        }
+    }
+
+    /// Bounds of what a request holds.
+    pub fn split_limits(&self) -> SplitLimits {
+        SplitLimits {
+            inflated_bytes_max: self.limits.inflated_bytes_max,
+            tenants_max: self.limits.tenants_per_request_max,
+        }
+    }
+}
+
+/// The plan that holds now. A request takes it once, at its beginning, and keeps to it to its end.
+pub type Live = Arc<ArcSwap<Plan>>;
+
+/// What upstream requests say, besides their tenant. A fragment is sent under the terms under which its request was taken
+/// in, whatever is reloaded meanwhile.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Terms {
+    /// Where requests go.
+    pub targets: PerDestination<Target>,
+    /// The header that names the tenant to the upstream: a token, and none that HTTP or we ourselves need.
+    pub tenant_header: String,
+    /// The whole value of the `Authorization` header for the upstream. A secret.
+    pub authorization: Option<Secret>,
+    /// Grows when a reload moves tenants' data to another place. What was delivered to the old one is not in the new.
+    pub place: u32,
+}
+
+/// The settings as they are shown: keys and values, secrets masked.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Effective(pub(super) Vec<(&'static str, String)>);
+
+impl std::fmt::Display for Effective {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        for (at, (key, value)) in self.0.iter().enumerate() {
+            let space = if at == 0 { "" } else { " " };
+            write!(f, "{space}{key}={value}")?;
+        }
+        Ok(())
     }
 }
 
@@ -141,8 +186,8 @@ pub struct Limits {
     pub inflated_bytes_max: usize,
     /// All requests in work.
     pub in_flight_bytes_max: usize,
-    /// Of requests and bytes in work, how many may be one tenant's.
-    pub tenant_share: TenantShare,
+    /// Of requests and bytes in work, how many may be one tenant's, in percent.
+    pub tenant_share_percent: usize,
     /// Senders' connections; `None` is what the limit of open files leaves.
     pub connections_max: Option<NonZeroUsize>,
     /// Tenants with a lane and metrics of their own.
@@ -158,16 +203,6 @@ pub struct TenantShare {
     pub parts_max: usize,
     /// Their bytes, as they are sent, unless it is one part alone.
     pub bytes_max: usize,
-}
-
-impl TenantShare {
-    fn of(config: &Config) -> Self {
-        let of = |whole: usize| (whole / 100).saturating_mul(config.limits_tenant_share_percent.value).max(1);
-        Self {
-            parts_max: (config.concurrency.value * config.limits_tenant_share_percent.value).div_ceil(100),
-            bytes_max: of(config.limits_in_flight_bytes_max.value.0),
-        }
-    }
 }
 
 /// Makes a plan of `config`. What is wrong is added to `mistakes`; only when nothing was added is the plan
@@ -202,12 +237,16 @@ pub(super) fn build(config: &Config, mistakes: &mut Vec<Mistake>) -> Option<Plan
         metrics_include_tenant: config.metrics_include_tenant.value,
         log_level: config.log_level.value,
         log_response_errors: config.log_response_errors.value,
-        targets: PerDestination::new(|destination| match destination {
-            Destination::Metrics => target.clone(),
-            Destination::Logs => target_loki.clone(),
+        terms: Arc::new(Terms {
+            targets: PerDestination::new(|destination| match destination {
+                Destination::Metrics => target.clone(),
+                Destination::Logs => target_loki.clone(),
+            }),
+            tenant_header: tenant_header?,
+            authorization: authorization?,
+            place: 0,
         }),
         enable_ipv6: config.enable_ipv6.value,
-        authorization: authorization?,
         timeout: config.timeout.value,
         idle_timeout: config.idle_timeout.value,
         timeout_shutdown: config.timeout_shutdown.value,
@@ -223,7 +262,6 @@ pub(super) fn build(config: &Config, mistakes: &mut Vec<Mistake>) -> Option<Plan
         loki_label_remove: config.tenant_loki_label_remove.value,
         accept_all: config.tenant_accept_all.value,
         tenant: tenant?,
-        tenant_header: tenant_header?,
         cores: NonZeroUsize::new(config.cores.value),
         driver: config.driver.value,
         merge: merge(config, ha_labels?),
@@ -251,7 +289,7 @@ fn limits(config: &Config) -> Limits {
         body_bytes_max: config.limits_body_bytes_max.value.0,
         inflated_bytes_max: config.limits_inflated_bytes_max.value.0,
         in_flight_bytes_max: config.limits_in_flight_bytes_max.value.0,
-        tenant_share: TenantShare::of(config),
+        tenant_share_percent: config.limits_tenant_share_percent.value,
         connections_max: NonZeroUsize::new(config.limits_connections_max.value),
         tenants_max: config.limits_tenants_max.value,
         tenants_per_request_max: config.limits_tenants_per_request_max.value,
@@ -628,9 +666,12 @@ mod tests {
         assert!(plan.metrics_include_tenant && plan.log_response_errors && plan.enable_ipv6);
         assert!(plan.metadata == MetadataRule::ToDefault && plan.accept_all);
         assert_eq!(plan.log_level, LevelFilter::DEBUG);
-        assert_eq!(*plan.targets.of(Destination::Metrics), Target::parse("http://h:4/{tenant}/x").unwrap());
+        assert_eq!(
+            *plan.terms.targets.of(Destination::Metrics),
+            Target::parse("http://h:4/{tenant}/x").unwrap()
+        );
         assert_eq!(plan.resolve_interval, secs(5));
-        assert_eq!(plan.authorization.unwrap().expose(), "Basic dTpw");
+        assert_eq!(plan.terms.authorization.as_ref().unwrap().expose(), "Basic dTpw");
         assert_eq!((plan.timeout, plan.idle_timeout, plan.timeout_shutdown), (secs(6), secs(7), secs(8)));
         assert_eq!(plan.max_connection_duration, Some(secs(10)));
         assert_eq!((plan.concurrency, plan.max_conns_per_host), (9, 11));
@@ -647,7 +688,9 @@ mod tests {
             map: None,
             allow: None,
         };
-        assert_eq!((plan.tenant, &*plan.tenant_header), (tenant, "X-T"));
+        // A quarter of 9 requests, the odd one included.
+        assert_eq!(plan.tenant_share(), TenantShare { parts_max: 3, bytes_max: (20 << 20) / 100 * 25 });
+        assert_eq!((plan.tenant, &*plan.terms.tenant_header), (tenant, "X-T"));
         let merge = Merge {
             inflight_max: 13,
             linger: Duration::from_millis(14),
@@ -661,8 +704,7 @@ mod tests {
             body_bytes_max: 18 << 10,
             inflated_bytes_max: 19 << 10,
             in_flight_bytes_max: 20 << 20,
-            // A quarter of 9 requests, the odd one included.
-            tenant_share: TenantShare { parts_max: 3, bytes_max: (20 << 20) / 100 * 25 },
+            tenant_share_percent: 25,
             connections_max: NonZeroUsize::new(21),
             tenants_max: 22,
             tenants_per_request_max: 23,
@@ -689,11 +731,12 @@ mod tests {
             body_bytes_max: 8 << 20,
             inflated_bytes_max: 64 << 20,
             in_flight_bytes_max: 512 << 20,
-            tenant_share: TenantShare { parts_max: 256, bytes_max: (512 << 20) / 100 * 50 },
+            tenant_share_percent: 50,
             connections_max: None,
             tenants_max: 10_000,
             tenants_per_request_max: 4096,
         };
+        assert_eq!(plan.tenant_share(), TenantShare { parts_max: 256, bytes_max: (512 << 20) / 100 * 50 });
         assert_eq!((plan.merge, plan.limits), (merge, limits));
         assert_eq!(plan.receipts, Receipts { keep: Duration::from_secs(300), bytes_max: 16 << 20 });
         assert_eq!((plan.cores, plan.driver), (None, Driver::Auto));
@@ -798,7 +841,7 @@ mod tests {
             "a single value",
         );
         let with_colon = plan("auth: {egress: {username: u, password: 'a:b'}}");
-        assert_eq!(with_colon.authorization.unwrap().expose(), "Basic dTphOmI=");
+        assert_eq!(with_colon.terms.authorization.as_ref().unwrap().expose(), "Basic dTphOmI=");
     }
 
     #[test]

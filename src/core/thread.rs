@@ -18,16 +18,15 @@ use monoio::net::UnixStream;
 use super::deadline::Deadlines;
 use super::stream::Blocking;
 use super::tasks::Tasks;
-use crate::config::plan::{Plan, Secret};
+use crate::config::plan::{Live, Plan};
 use crate::core::driver::Driver;
 use crate::egress::lane::LaneLimits;
 use crate::egress::permits::Directory;
 use crate::egress::pool::{Pool, PoolLimits};
 use crate::egress::receipts::ReceiptLimits;
-use crate::egress::request::RequestHeads;
 use crate::egress::resolve::Addresses;
 use crate::egress::writer::{Egress, EgressSettings};
-use crate::ingest::connection::{Ingest, IngestSettings};
+use crate::ingest::connection::Ingest;
 use crate::ingest::listener;
 use crate::limits::FULL_BATCHES_INFLIGHT_MAX;
 use crate::metrics::Metrics;
@@ -35,7 +34,7 @@ use crate::queue::commons::Commons;
 use crate::queue::exchange::Exchange;
 use crate::queue::fragment::Message;
 use crate::queue::mailbox::{Mailbox, Post};
-use crate::split::{Destination, PerDestination, SplitLimits};
+use crate::split::{Destination, PerDestination};
 
 /// What a core is started with.
 pub struct Seed {
@@ -48,7 +47,7 @@ pub struct Seed {
     /// The ways into all cores.
     pub posts: Box<[Post<Message>]>,
     /// What is to be done.
-    pub plan: Arc<Plan>,
+    pub plan: Live,
     /// What all cores share.
     pub commons: Arc<Commons>,
     /// The upstreams' addresses.
@@ -130,6 +129,8 @@ async fn run(seed: Seed, link: Link) -> io::Result<()> {
 }
 
 struct Core {
+    plan: Live,
+    commons: Arc<Commons>,
     exchange: Rc<Exchange>,
     deadlines: Deadlines,
     ingest: Rc<Ingest>,
@@ -148,7 +149,8 @@ impl Core {
         let deadlines = Deadlines::default();
         let (ingress, egress_tasks) = (Tasks::default(), Tasks::default());
         let ingest = Ingest::new(
-            ingest_settings(&seed.plan, seed.driver.blocking()),
+            Arc::clone(&seed.plan),
+            seed.driver.blocking(),
             Arc::clone(&seed.commons),
             Rc::clone(&exchange),
             deadlines.clone(),
@@ -156,7 +158,17 @@ impl Core {
             Arc::clone(&seed.metrics),
         );
         let egress = PerDestination::new(|to| egress(seed, to, &exchange, &deadlines, &egress_tasks));
-        Self { exchange, deadlines, ingest, egress, ingress, egress_tasks, tools: Tasks::default() }
+        Self {
+            plan: Arc::clone(&seed.plan),
+            commons: Arc::clone(&seed.commons),
+            exchange,
+            deadlines,
+            ingest,
+            egress,
+            ingress,
+            egress_tasks,
+            tools: Tasks::default(),
+        }
     }
 
     /// Hands out messages until the one that ends this phase.
@@ -181,8 +193,18 @@ impl Core {
             Message::Connection(socket, seat) => self.ingest.serve(socket, seat),
             Message::PermitFreed => self.pools().for_each(Pool::tell_one),
             Message::PermitWanted(address) => self.pools().for_each(|pool| pool.give_up_idle(address)),
+            Message::Reloaded => self.settle(),
             // Each ends a phase, and comes once.
             Message::Drain | Message::Stop => {}
+        }
+    }
+
+    /// Ingest takes the plan with each request; egress has bounds that hold between them.
+    fn settle(&self) {
+        let plan = self.plan.load();
+        let (cores, limits) = (self.exchange.cores(), pool_limits(&plan, self.ingest.blocking()));
+        for (egress, destination) in self.egress.iter().zip(Destination::ALL) {
+            egress.settle(egress_settings(&plan, destination, &self.commons, cores), limits);
         }
     }
 
@@ -206,20 +228,24 @@ fn egress(
     deadlines: &Deadlines,
     tasks: &Tasks,
 ) -> Rc<Egress> {
-    let plan = &seed.plan;
-    let limits = PoolLimits {
-        age_max: plan.max_connection_duration,
-        idle_max: plan.idle_timeout,
-        blocking: seed.driver.blocking(),
-    };
+    let plan = seed.plan.load();
     let pool = Pool::new(
         Arc::clone(seed.addresses.of(destination)),
         Arc::clone(&seed.directory),
         Rc::clone(exchange),
         deadlines.clone(),
-        limits,
+        pool_limits(&plan, seed.driver.blocking()),
     );
-    let settings = EgressSettings {
+    let settings = egress_settings(&plan, destination, &seed.commons, exchange.cores());
+    Egress::new(settings, &plan.terms, pool, Rc::clone(exchange), tasks.clone(), Arc::clone(&seed.metrics))
+}
+
+fn pool_limits(plan: &Plan, blocking: Blocking) -> PoolLimits {
+    PoolLimits { age_max: plan.max_connection_duration, idle_max: plan.idle_timeout, blocking }
+}
+
+fn egress_settings(plan: &Plan, destination: Destination, commons: &Commons, cores: usize) -> EgressSettings {
+    EgressSettings {
         destination,
         lane: LaneLimits {
             inflight_max: plan.merge.inflight_max,
@@ -230,42 +256,15 @@ fn egress(
             fragments_max: plan.merge.fragments_max,
             inflated_bytes_max: plan.merge.inflated_bytes_max,
         },
-        share: plan.limits.tenant_share,
+        share: plan.tenant_share(),
         receipts: ReceiptLimits {
             keep: plan.receipts.keep,
-            bytes_max: plan.receipts.bytes_max / (exchange.cores() * Destination::ALL.len()),
+            bytes_max: plan.receipts.bytes_max / (cores * Destination::ALL.len()),
         },
-        receipt_key: seed.commons.receipt_key,
+        receipt_key: commons.receipt_key,
         timeout: plan.timeout,
         lanes_max: plan.limits.tenants_max,
         log_response_errors: plan.log_response_errors,
-    };
-    let heads = RequestHeads::new(
-        plan.targets.of(destination).clone(),
-        &plan.tenant_header,
-        plan.authorization.as_ref().map(Secret::expose),
-    );
-    Egress::new(settings, heads, pool, Rc::clone(exchange), tasks.clone(), Arc::clone(&seed.metrics))
-}
-
-fn ingest_settings(plan: &Plan, blocking: Blocking) -> IngestSettings {
-    IngestSettings {
-        tenant: plan.tenant.clone(),
-        tenant_header: plan.tenant_header.clone(),
-        metadata: plan.metadata,
-        remote_write_v2: plan.remote_write_v2,
-        loki_label_remove: plan.loki_label_remove,
-        accept_all: plan.accept_all,
-        ha_labels: plan.merge.ha_labels.clone(),
-        split: SplitLimits {
-            inflated_bytes_max: plan.limits.inflated_bytes_max,
-            tenants_max: plan.limits.tenants_per_request_max,
-        },
-        head_bytes_max: plan.limits.head_bytes_max,
-        body_bytes_max: plan.limits.body_bytes_max,
-        timeout: plan.timeout,
-        idle_timeout: plan.idle_timeout,
-        blocking,
     }
 }
 

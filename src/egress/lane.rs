@@ -17,8 +17,10 @@ use crate::split::MergeKey;
 
 /// What a lane has to know of a fragment.
 pub trait Queued {
-    /// Only fragments of equal keys go together.
+    /// With which others it may share a request.
     fn merge_key(&self) -> &MergeKey;
+    /// Whether the two may share a request: by their keys, and by whatever else a request says once.
+    fn goes_with(&self, other: &Self) -> bool;
     /// Its share of a merged request's inflated length.
     fn inflated_bytes(&self) -> usize;
     /// Whether it must go in a request of its own, whatever its key says.
@@ -141,7 +143,7 @@ impl<F: Queued> Lane<F> {
             let Some(fragment) = self.waiting.pop_front() else { break };
             let fits = batch.len() < limits.fragments_max
                 && bytes + fragment.inflated_bytes() <= limits.inflated_bytes_max;
-            if fits && !fragment.alone() && fragment.merge_key().merges_with(batch[0].merge_key()) {
+            if fits && !fragment.alone() && fragment.goes_with(&batch[0]) {
                 bytes += fragment.inflated_bytes();
                 batch.push(fragment);
             } else {
@@ -169,6 +171,9 @@ mod tests {
     impl Queued for Item {
         fn merge_key(&self) -> &MergeKey {
             &self.key
+        }
+        fn goes_with(&self, other: &Self) -> bool {
+            self.key.merges_with(&other.key)
         }
         fn inflated_bytes(&self) -> usize {
             self.bytes

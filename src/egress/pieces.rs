@@ -3,6 +3,7 @@
 //! Pieces go one after the other, and the first that fails for now ends it: its sender will send all of it again. Then
 //! the pieces that got through are known by receipts of their own, as halving the same part gives the same pieces.
 
+use std::sync::Arc;
 use std::time::Instant;
 
 use super::client::Reply;
@@ -37,12 +38,12 @@ impl Egress {
             Some(halves) => left.extend(halves.into_iter().rev()),
             None => outcomes.push(refusal),
         }
-        let until = Instant::now() + 2 * self.settings.timeout;
+        let until = Instant::now() + 2 * self.settings.get().timeout;
         let mut delivered = Vec::new();
         while let Some(part) = left.pop() {
             yield_now().await;
             let Some(batch) = self.piece(&mut fragment, part, until) else {
-                outcomes.push(Outcome::timed_out(self.settings.timeout));
+                outcomes.push(Outcome::timed_out(self.settings.get().timeout));
                 break;
             };
             let [piece] = &batch;
@@ -54,7 +55,7 @@ impl Egress {
                 }
             };
             if let (true, Some(receipt)) = (outcome.is_delivered(), piece.receipt) {
-                let destination = self.settings.destination;
+                let destination = self.settings.get().destination;
                 delivered.push(Delivered { destination, receipt, outcome: outcome.clone() });
             }
             let ends_it = outcome.invites_retry();
@@ -72,13 +73,14 @@ impl Egress {
 
     /// A batch of its own for a piece of `whole`; `None` when there is no time left for it.
     fn piece(&self, whole: &mut Fragment, part: Part, until: Instant) -> Option<[Box<Fragment>; 1]> {
-        let start_by = Instant::now() + self.settings.timeout;
+        let start_by = Instant::now() + self.settings.get().timeout;
         (Instant::now() < until).then(|| {
             [Box::new(Fragment {
-                receipt: Some(self.settings.receipt_key.receipt(&part)),
+                receipt: Some(self.settings.get().receipt_key.receipt(&part, whole.terms.place)),
                 charge: whole.charge.split(part.elements.len()),
                 part,
                 start_by: start_by.min(until),
+                terms: Arc::clone(&whole.terms),
                 alone: true,
                 ..*whole
             })]
@@ -103,7 +105,7 @@ impl Egress {
                 None => Piece::Done(reply.into_outcome()),
             },
             Ok(reply) => Piece::Done(reply.into_outcome()),
-            Err(failure) => Piece::Done(failure.outcome(self.settings.timeout)),
+            Err(failure) => Piece::Done(failure.outcome(self.settings.get().timeout)),
         }
     }
 }

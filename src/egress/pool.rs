@@ -82,7 +82,7 @@ pub struct Pool {
     directory: Arc<Directory>,
     exchange: Rc<Exchange>,
     deadlines: Deadlines,
-    limits: PoolLimits,
+    limits: Cell<PoolLimits>,
     hosts: RefCell<HashMap<SocketAddr, Host>>,
     turn: Cell<usize>,
     waiting: RefCell<VecDeque<Rc<Waiter>>>,
@@ -130,7 +130,7 @@ impl Pool {
             directory,
             exchange,
             deadlines,
-            limits,
+            limits: Cell::new(limits),
             hosts: RefCell::default(),
             turn: Cell::default(),
             waiting: RefCell::default(),
@@ -139,6 +139,11 @@ impl Pool {
             closed: Cell::default(),
             tidier: RefCell::default(),
         }
+    }
+
+    /// From now on by these; a connection that lies idle keeps its time.
+    pub fn limit(&self, limits: PoolLimits) {
+        self.limits.set(limits);
     }
 
     /// A connection, or the right to open one, waiting for it until `deadline`.
@@ -188,7 +193,7 @@ impl Pool {
         permit: Permit,
         deadline: Instant,
     ) -> std::io::Result<Box<Connection>> {
-        let stream = Stream::connect(address, deadline, self.limits.blocking, &self.deadlines).await?;
+        let stream = Stream::connect(address, deadline, self.limits.get().blocking, &self.deadlines).await?;
         let now = Instant::now();
         Ok(Box::new(Connection {
             stream,
@@ -210,7 +215,7 @@ impl Pool {
     /// Takes a connection back whose last response has been read to its end.
     pub fn put(&self, mut connection: Connection) {
         let now = Instant::now();
-        let too_old = self.limits.age_max.is_some_and(|max| now - connection.opened >= max);
+        let too_old = self.limits.get().age_max.is_some_and(|max| now - connection.opened >= max);
         let address = connection.address;
         if too_old || self.closed.get() || self.is_gone(address) || self.owes_others(address) {
             // Dropping it releases the permit, which tells whoever wants one.
@@ -220,7 +225,7 @@ impl Pool {
         }
         connection.reused = true;
         connection.idle_since = now;
-        connection.stream.set_deadline(now + self.limits.idle_max, Cut::Both);
+        connection.stream.set_deadline(now + self.limits.get().idle_max, Cut::Both);
         self.host(address, |host| host.idle.push(connection));
         self.tell_one();
     }

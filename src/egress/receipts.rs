@@ -121,7 +121,7 @@ mod tests {
     fn receipts() -> [Receipt; 5] {
         let key = ReceiptKey::random();
         std::array::from_fn(|number| {
-            key.receipt(&Part {
+            let part = Part {
                 tenant: TenantId::new("a", IdRules::Mimir).unwrap(),
                 protocol: Protocol::RemoteWriteV1,
                 elements: vec![u8::try_from(number).unwrap()].into(),
@@ -131,7 +131,8 @@ mod tests {
                 histograms: 0,
                 exemplars: 0,
                 merge: MergeKey::Ha(None),
-            })
+            };
+            key.receipt(&part, 0)
         })
     }
 

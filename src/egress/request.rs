@@ -1,8 +1,9 @@
 //! The head of an upstream request: what is the same for all is written once, at the start.
 
 use crate::config::Target;
+use crate::config::plan::{Secret, Terms};
 use crate::queue::fragment::Fragment;
-use crate::split::Protocol;
+use crate::split::{Destination, Protocol};
 use crate::wire::varint;
 
 /// Writes request heads.
@@ -15,17 +16,18 @@ pub struct RequestHeads {
 }
 
 impl RequestHeads {
-    /// Heads for `target`, with the tenant under `tenant_header`, and with `authorization` if there is one.
-    pub fn new(target: Target, tenant_header: &str, authorization: Option<&str>) -> Self {
+    /// Heads for `destination` under these terms.
+    pub fn new(terms: &Terms, destination: Destination) -> Self {
+        let target = terms.targets.of(destination).clone();
         let mut constant = format!(
             " HTTP/1.1\r\nHost: {}\r\nUser-Agent: tenantry/{}\r\nContent-Encoding: snappy\r\n",
             target.host_header,
             env!("CARGO_PKG_VERSION"),
         );
-        if let Some(value) = authorization {
+        if let Some(value) = terms.authorization.as_ref().map(Secret::expose) {
             constant.push_str(&format!("Authorization: {value}\r\n"));
         }
-        Self { target, constant: constant.into_bytes(), tenant_header: tenant_header.to_owned() }
+        Self { target, constant: constant.into_bytes(), tenant_header: terms.tenant_header.clone() }
     }
 
     /// The head of a request that begins with `first`, and behind it the first bytes of its body: the snappy

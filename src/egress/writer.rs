@@ -12,11 +12,11 @@ use hashbrown::HashMap;
 use super::client::{self, NoReply, Reply};
 use super::lane::{Lane, LaneLimits, Next, Queued};
 use super::pieces::is_too_large;
-use super::pool::{Connection, Lease, NoLease, Pool};
+use super::pool::{Connection, Lease, NoLease, Pool, PoolLimits};
 use super::receipts::{ReceiptLimits, Receipts};
 use super::request::RequestHeads;
 use super::sizes::Sizes;
-use crate::config::plan::TenantShare;
+use crate::config::plan::{TenantShare, Terms};
 use crate::core::buffers::Gather;
 use crate::core::tasks::Tasks;
 use crate::limits::UNMERGED_SECS;
@@ -30,7 +30,7 @@ use crate::tenant::TenantId;
 use crate::verdict::Outcome;
 
 /// The settings of delivery.
-#[derive(Clone, Debug)]
+#[derive(Clone, Copy, Debug)]
 pub struct EgressSettings {
     /// What it delivers to.
     pub destination: Destination,
@@ -53,8 +53,10 @@ pub struct EgressSettings {
 /// One core's egress to one destination.
 #[derive(Debug)]
 pub struct Egress {
-    pub(super) settings: EgressSettings,
-    heads: RequestHeads,
+    /// Exchanged as a whole when others are loaded.
+    pub(super) settings: Cell<EgressSettings>,
+    /// The heads under the terms of the fragment that was sent last.
+    heads: RefCell<(Arc<Terms>, RequestHeads)>,
     pool: Pool,
     exchange: Rc<Exchange>,
     tasks: Tasks,
@@ -102,6 +104,10 @@ impl Queued for Box<Fragment> {
         &self.part.merge
     }
 
+    fn goes_with(&self, other: &Self) -> bool {
+        self.part.merge.merges_with(&other.part.merge) && Arc::ptr_eq(&self.terms, &other.terms)
+    }
+
     fn inflated_bytes(&self) -> usize {
         self.part.inflated_bytes as usize
     }
@@ -123,15 +129,16 @@ impl Egress {
     /// The egress of the core of `exchange`.
     pub fn new(
         settings: EgressSettings,
-        heads: RequestHeads,
+        terms: &Arc<Terms>,
         pool: Pool,
         exchange: Rc<Exchange>,
         tasks: Tasks,
         metrics: Arc<Metrics>,
     ) -> Rc<Self> {
+        let heads = RequestHeads::new(terms, settings.destination);
         Rc::new(Self {
-            settings,
-            heads,
+            settings: Cell::new(settings),
+            heads: RefCell::new((Arc::clone(terms), heads)),
             pool,
             exchange,
             tasks,
@@ -151,7 +158,7 @@ impl Egress {
             self.counters().receipts_used.add(1);
             return self.tell(*fragment, outcome);
         }
-        if !lane.take_on(fragment.part.elements.len(), &self.settings.share) {
+        if !lane.take_on(fragment.part.elements.len(), &self.settings.get().share) {
             self.counters().over_share.add(1);
             let outcome =
                 Outcome::overloaded("this tenant has its share in flight (limits.tenant_share_percent)");
@@ -161,6 +168,12 @@ impl Egress {
         lane.lane.borrow_mut().push(fragment);
         self.waiting().up();
         self.pump(&lane);
+    }
+
+    /// From now on by these. Fragments that are here keep to the terms that they came with.
+    pub fn settle(&self, settings: EgressSettings, limits: PoolLimits) {
+        self.settings.set(settings);
+        self.pool.limit(limits);
     }
 
     /// The pool, for the notices that concern it.
@@ -175,12 +188,12 @@ impl Egress {
 
     /// How many fragments wait.
     fn waiting(&self) -> &Gauge {
-        self.counters().lanes_waiting.of(self.settings.destination)
+        self.counters().lanes_waiting.of(self.settings.get().destination)
     }
 
     fn gauge_connections(&self) {
         let (open, idle) = (self.pool.open(), self.pool.idle());
-        let (counters, destination) = (self.counters(), self.settings.destination);
+        let (counters, destination) = (self.counters(), self.settings.get().destination);
         counters.upstream_open.of(destination).set(open);
         counters.upstream_idle.of(destination).set(idle);
     }
@@ -198,10 +211,10 @@ impl Egress {
             lane: RefCell::default(),
             held: Cell::default(),
             lingers: Cell::new(false),
-            metrics: self.metrics.tenant(self.exchange.core(), self.settings.destination, tenant),
+            metrics: self.metrics.tenant(self.exchange.core(), self.settings.get().destination, tenant),
         });
         self.lanes.borrow_mut().insert(tenant.clone(), Rc::clone(&lane));
-        self.counters().lanes.of(self.settings.destination).set(self.lanes.borrow().len());
+        self.counters().lanes.of(self.settings.get().destination).set(self.lanes.borrow().len());
         lane
     }
 
@@ -249,7 +262,7 @@ impl Egress {
 
     /// The limits of merging, less what the upstream has shown not to take.
     fn lane_limits(&self, now: Instant) -> LaneLimits {
-        let limits = self.settings.lane;
+        let limits = self.settings.get().lane;
         let bytes_max = self.sizes.borrow_mut().bytes_max(now).unwrap_or(usize::MAX);
         LaneLimits { inflated_bytes_max: limits.inflated_bytes_max.min(bytes_max), ..limits }
     }
@@ -269,9 +282,10 @@ impl Egress {
     /// Forgets an empty lane when there are more than are worth keeping.
     fn retire(&self, lane: &TenantLane) {
         let mut lanes = self.lanes.borrow_mut();
-        if lanes.len() > self.settings.lanes_max && lane.lane.borrow().is_idle() && !lane.lingers.get() {
+        if lanes.len() > self.settings.get().lanes_max && lane.lane.borrow().is_idle() && !lane.lingers.get()
+        {
             lanes.remove(&lane.tenant);
-            self.counters().lanes.of(self.settings.destination).set(lanes.len());
+            self.counters().lanes.of(self.settings.get().destination).set(lanes.len());
         }
     }
 
@@ -295,7 +309,7 @@ impl Egress {
                 return;
             }
             Ok(reply) => reply.into_outcome(),
-            Err(failure) => failure.outcome(self.settings.timeout),
+            Err(failure) => failure.outcome(self.settings.get().timeout),
         };
         batch.into_iter().for_each(|fragment| self.answer(lane, fragment, outcome.clone()));
     }
@@ -332,7 +346,7 @@ impl Egress {
         queue.stop_merging(now + Duration::from_secs(UNMERGED_SECS));
         for mut fragment in batch {
             fragment.alone = true;
-            fragment.start_by = now + self.settings.timeout;
+            fragment.start_by = now + self.settings.get().timeout;
             self.waiting().up();
             queue.push(fragment);
         }
@@ -342,7 +356,7 @@ impl Egress {
         let start_by = batch.iter().map(|f| f.start_by).min().unwrap_or_else(Instant::now);
         let mut connection = self.connection(start_by).await?;
         self.gauge_connections();
-        let deadline = Instant::now() + self.settings.timeout;
+        let deadline = Instant::now() + self.settings.get().timeout;
         let mut result = client::post(&mut connection, self.request(batch), deadline).await;
         if let Err(NoReply::Stale(_)) = result {
             self.counters().upstream_retries.add(1);
@@ -399,7 +413,7 @@ impl Egress {
                 }
                 Lease::Connect(address, permit) => (address, permit),
             };
-            let deadline = Instant::now() + self.settings.timeout;
+            let deadline = Instant::now() + self.settings.get().timeout;
             match self.pool.connect(address, permit, deadline).await {
                 Ok(connection) => {
                     self.counters().upstream_opened.add(1);
@@ -429,16 +443,26 @@ impl Egress {
         let inflated = inflated_bytes(batch);
         let elements: usize = slices.iter().map(Bytes::len).sum();
         if let (Some(head), Some(first)) = (slices.first_mut(), batch.first()) {
-            *head = self.heads.head(first, inflated, elements).into();
+            *head = self.head(first, inflated, elements).into();
         }
         Gather::new(slices)
+    }
+
+    fn head(&self, first: &Fragment, inflated: u64, elements: usize) -> Vec<u8> {
+        let mut heads = self.heads.borrow_mut();
+        let (terms, written) = &mut *heads;
+        if !Arc::ptr_eq(terms, &first.terms) {
+            *written = RequestHeads::new(&first.terms, self.settings.get().destination);
+            *terms = Arc::clone(&first.terms);
+        }
+        written.head(first, inflated, elements)
     }
 
     /// Remembers a part that got through though its request failed.
     pub fn remember(&self, delivered: Delivered) {
         let mut receipts = self.receipts.borrow_mut();
-        receipts.keep(delivered.receipt, delivered.outcome, Instant::now(), &self.settings.receipts);
-        self.counters().receipts.of(self.settings.destination).set(receipts.len());
+        receipts.keep(delivered.receipt, delivered.outcome, Instant::now(), &self.settings.get().receipts);
+        self.counters().receipts.of(self.settings.get().destination).set(receipts.len());
     }
 
     pub(super) fn delivered_before(&self, fragment: &Fragment) -> Option<Outcome> {
@@ -446,8 +470,8 @@ impl Egress {
         if receipts.is_empty() {
             return None;
         }
-        let outcome = receipts.find(fragment.receipt?, Instant::now(), &self.settings.receipts);
-        self.counters().receipts.of(self.settings.destination).set(receipts.len());
+        let outcome = receipts.find(fragment.receipt?, Instant::now(), &self.settings.get().receipts);
+        self.counters().receipts.of(self.settings.get().destination).set(receipts.len());
         outcome
     }
 
@@ -484,7 +508,7 @@ impl Egress {
             Ok(reply) => {
                 self.counters().upstream_outcome(UpstreamClass::of_status(reply.status));
                 lane.metrics.answered(reply.status, millis);
-                if self.settings.log_response_errors && !(200..300).contains(&reply.status) {
+                if self.settings.get().log_response_errors && !(200..300).contains(&reply.status) {
                     self.log(
                         lane,
                         &format!(

@@ -15,6 +15,7 @@ use std::time::{Duration, Instant};
 use super::pending::Pending;
 use super::push;
 use super::routes::{Route, route};
+use crate::config::plan::{Live, Plan};
 use crate::core::buffers::Buffers;
 use crate::core::deadline::{Cut, Deadlines};
 use crate::core::stream::{Blocking, Stream};
@@ -28,45 +29,14 @@ use crate::metrics::{CoreMetrics, Metrics};
 use crate::queue::budget::Charge;
 use crate::queue::commons::{Commons, Seat};
 use crate::queue::exchange::Exchange;
-use crate::split::{Destination, HaLabels, MetadataRule, SplitLimits, Splitter, V2Handling};
-use crate::tenant::TenantRules;
+use crate::split::{Destination, Splitter};
 use crate::verdict::Answer;
-
-/// The settings of ingest.
-#[derive(Clone, Debug)]
-pub struct IngestSettings {
-    /// How series find their tenants.
-    pub tenant: TenantRules,
-    /// The header that carries a tenant, inbound too.
-    pub tenant_header: String,
-    /// What becomes of metadata.
-    pub metadata: MetadataRule,
-    /// How Remote Write 2.0 goes on; `None` refuses it.
-    pub remote_write_v2: Option<V2Handling>,
-    /// Whether the deciding label is taken out of Loki's streams.
-    pub loki_label_remove: bool,
-    /// Whether every request that could be read is answered with 204.
-    pub accept_all: bool,
-    /// The labels by which HA replicas are told apart.
-    pub ha_labels: Option<HaLabels>,
-    /// What a request may inflate to, and how many tenants it may have.
-    pub split: SplitLimits,
-    /// What a head may take.
-    pub head_bytes_max: usize,
-    /// What a body may take.
-    pub body_bytes_max: usize,
-    /// For head, body, and reply, each.
-    pub timeout: Duration,
-    /// Between two requests.
-    pub idle_timeout: Duration,
-    /// How the ring wants its sockets.
-    pub blocking: Blocking,
-}
 
 /// One core's ingest.
 #[derive(Debug)]
 pub struct Ingest {
-    pub(super) settings: IngestSettings,
+    plan: Live,
+    blocking: Blocking,
     pub(super) commons: Arc<Commons>,
     pub(super) exchange: Rc<Exchange>,
     pub(super) pending: Pending,
@@ -79,9 +49,10 @@ pub struct Ingest {
 }
 
 impl Ingest {
-    /// The ingest of the core of `exchange`.
+    /// The ingest of the core of `exchange`. `blocking` is how its ring wants its sockets.
     pub fn new(
-        settings: IngestSettings,
+        plan: Live,
+        blocking: Blocking,
         commons: Arc<Commons>,
         exchange: Rc<Exchange>,
         deadlines: Deadlines,
@@ -89,7 +60,8 @@ impl Ingest {
         metrics: Arc<Metrics>,
     ) -> Rc<Self> {
         Rc::new(Self {
-            settings,
+            plan,
+            blocking,
             commons,
             exchange,
             pending: Pending::default(),
@@ -106,7 +78,7 @@ impl Ingest {
     pub fn serve(self: &Rc<Self>, socket: OwnedFd, seat: Seat) {
         let ingest = Rc::clone(self);
         self.tasks.spawn(async move {
-            match Stream::accepted(socket, ingest.settings.blocking, &ingest.deadlines) {
+            match Stream::accepted(socket, ingest.blocking, &ingest.deadlines) {
                 Ok(stream) => ingest.converse(stream).await,
                 Err(error) => tracing::debug!(%error, "a connection was lost before it was served"),
             }
@@ -125,6 +97,11 @@ impl Ingest {
         self.draining.get()
     }
 
+    /// What holds now.
+    fn plan(&self) -> Arc<Plan> {
+        self.plan.load_full()
+    }
+
     /// This core's number.
     pub fn core(&self) -> usize {
         self.exchange.core()
@@ -132,7 +109,7 @@ impl Ingest {
 
     /// How the ring wants its sockets.
     pub fn blocking(&self) -> Blocking {
-        self.settings.blocking
+        self.blocking
     }
 
     /// What all cores share.
@@ -209,16 +186,18 @@ impl Connection {
     async fn exchange(&mut self) -> bool {
         let arrived = Instant::now();
         self.awaiting = "head";
-        self.stream.set_deadline(arrived + self.ingest.settings.timeout, Cut::Read);
-        let head = match self.head().await {
+        // One plan from the first byte to the answer, whatever is reloaded meanwhile.
+        let plan = self.ingest.plan();
+        self.stream.set_deadline(arrived + plan.timeout, Cut::Read);
+        let head = match self.head(&plan).await {
             Ok((head, bytes)) => (head, bytes),
-            Err(stop) => return self.part(stop, false).await,
+            Err(stop) => return self.part(stop, &plan, false).await,
         };
         let head_only = head.0.method == Method::Head;
         let keep_alive = head.0.keep_alive;
-        match self.answer(head, arrived).await {
-            Ok(answer) => self.reply(&answer, keep_alive, head_only).await,
-            Err(stop) => self.part(stop, head_only).await,
+        match self.answer(head, arrived, &plan).await {
+            Ok(answer) => self.reply(&answer, &plan, keep_alive, head_only).await,
+            Err(stop) => self.part(stop, &plan, head_only).await,
         }
     }
 
@@ -228,7 +207,7 @@ impl Connection {
             return true;
         }
         self.ingest.buffers.put(std::mem::take(&mut self.read));
-        self.stream.set_deadline(Instant::now() + self.ingest.settings.idle_timeout, Cut::Read);
+        self.stream.set_deadline(Instant::now() + self.ingest.plan.load().idle_timeout, Cut::Read);
         if self.ingest.is_draining() || self.stream.idle().await.is_err() {
             return false;
         }
@@ -240,10 +219,10 @@ impl Connection {
         matches!(self.more().await, Ok(()))
     }
 
-    async fn head(&mut self) -> Result<(RequestHead, usize), Stop> {
+    async fn head(&mut self, plan: &Plan) -> Result<(RequestHead, usize), Stop> {
         loop {
-            let limit = self.ingest.settings.head_bytes_max;
-            match RequestHead::parse(&self.read, &self.ingest.settings.tenant_header)? {
+            let limit = plan.limits.head_bytes_max;
+            match RequestHead::parse(&self.read, &plan.terms.tenant_header)? {
                 Some((_, bytes)) if bytes > limit => return Err(Refusal::HeadTooLarge { limit }.into()),
                 Some(found) => return Ok(found),
                 None if self.read.len() >= limit => return Err(Refusal::HeadTooLarge { limit }.into()),
@@ -253,7 +232,12 @@ impl Connection {
     }
 
     /// What to answer; after an error the connection is at its end.
-    async fn answer(&mut self, head: (RequestHead, usize), arrived: Instant) -> Result<Answer, Stop> {
+    async fn answer(
+        &mut self,
+        head: (RequestHead, usize),
+        arrived: Instant,
+        plan: &Arc<Plan>,
+    ) -> Result<Answer, Stop> {
         let (head, head_bytes) = head;
         let target = self.read.get(head.path.clone()).unwrap_or_default();
         let route = route(head.method, target);
@@ -265,8 +249,8 @@ impl Connection {
                 self.skip_body(&request.head).await?;
                 Ok(alive(self.ingest.commons.is_leaving()))
             }
-            Route::Push => self.push(Destination::Metrics, request, source).await,
-            Route::LokiPush => self.push(Destination::Logs, request, source).await,
+            Route::Push => self.push(Destination::Metrics, request, source, plan).await,
+            Route::LokiPush => self.push(Destination::Logs, request, source, plan).await,
         }
     }
 
@@ -275,26 +259,31 @@ impl Connection {
         destination: Destination,
         request: Request,
         source: Option<Vec<u8>>,
+        plan: &Arc<Plan>,
     ) -> Result<Answer, Stop> {
         let ingest = Rc::clone(&self.ingest);
-        let (protocol, compression) =
-            push::kind(destination, &request.head, ingest.settings.remote_write_v2.is_some())?;
-        let admission = ingest.admit(&request.head)?;
-        let (body, charge) = self.body(&request.head, admission.bytes).await?;
+        let (protocol, compression) = push::kind(destination, &request.head, plan.remote_write_v2.is_some())?;
+        let admission = ingest.admit(&request.head, plan)?;
+        let (body, charge) = self.body(&request.head, admission.bytes, plan).await?;
         // From here on the upstream is waited for, each attempt by a deadline of its own.
         self.stream.clear_deadline();
         let client = self.stream.peer();
-        let arrived = request.arrived;
-        let push = push::Push { protocol, compression, body, charge, source, client, arrived };
+        let (arrived, plan) = (request.arrived, Arc::clone(plan));
+        let push = push::Push { plan, protocol, compression, body, charge, source, client, arrived };
         let answer = ingest.push(push).await;
         drop(admission.request);
         Ok(answer)
     }
 
     /// Reads the body, charged to the budget.
-    async fn body(&mut self, head: &RequestHead, mut charge: Charge) -> Result<(Vec<u8>, Charge), Stop> {
+    async fn body(
+        &mut self,
+        head: &RequestHead,
+        mut charge: Charge,
+        plan: &Plan,
+    ) -> Result<(Vec<u8>, Charge), Stop> {
         self.awaiting = "body";
-        self.stream.set_deadline(Instant::now() + self.ingest.settings.timeout, Cut::Read);
+        self.stream.set_deadline(Instant::now() + plan.timeout, Cut::Read);
         if head.expect_continue && self.read.is_empty() {
             let (result, _) = self.stream.write_all(reply::CONTINUE.to_vec()).await;
             result.map_err(|_| Stop::Gone)?;
@@ -302,7 +291,7 @@ impl Connection {
         let body = match head.framing {
             Framing::None => Vec::new(),
             Framing::Length(length) => self.counted_body(length).await?,
-            Framing::Chunked => self.chunked_body(&mut charge).await?,
+            Framing::Chunked => self.chunked_body(&mut charge, plan).await?,
         };
         Ok((body, charge))
     }
@@ -326,8 +315,8 @@ impl Connection {
         Ok(body)
     }
 
-    async fn chunked_body(&mut self, charge: &mut Charge) -> Result<Vec<u8>, Stop> {
-        let mut decoder = ChunkDecoder::new(self.ingest.settings.body_bytes_max);
+    async fn chunked_body(&mut self, charge: &mut Charge, plan: &Plan) -> Result<Vec<u8>, Stop> {
+        let mut decoder = ChunkDecoder::new(plan.limits.body_bytes_max);
         let mut body = Vec::new();
         loop {
             let before = body.len();
@@ -375,23 +364,23 @@ impl Connection {
     }
 
     /// Says why, if there is somebody to say it to, and ends the connection.
-    async fn part(&mut self, stop: Stop, head_only: bool) -> bool {
+    async fn part(&mut self, stop: Stop, plan: &Plan, head_only: bool) -> bool {
         if let Stop::Refused(refusal) = stop {
             self.ingest.count_refusal(&refusal);
             let mut answer = Answer::from(&refusal);
             answer.close = true;
-            self.reply(&answer, false, head_only).await;
+            self.reply(&answer, plan, false, head_only).await;
             self.farewell().await;
         }
         false
     }
 
-    async fn reply(&mut self, answer: &Answer, keep_alive: bool, head_only: bool) -> bool {
+    async fn reply(&mut self, answer: &Answer, plan: &Plan, keep_alive: bool, head_only: bool) -> bool {
         let keep_alive = keep_alive && !answer.close && !self.ingest.is_draining();
         let mut out = self.ingest.buffers.take(HEAD_BUFFER_BYTES);
         reply::write(&mut out, answer, keep_alive, head_only);
         self.ingest.counters().replied(answer.status);
-        self.stream.set_deadline(Instant::now() + self.ingest.settings.timeout, Cut::Both);
+        self.stream.set_deadline(Instant::now() + plan.timeout, Cut::Both);
         let (result, out) = self.stream.write_all(out).await;
         self.ingest.buffers.put(out);
         result.is_ok() && keep_alive

@@ -6,10 +6,12 @@
 use std::hash::{BuildHasher, RandomState};
 use std::net::SocketAddr;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use super::connection::Ingest;
+use crate::config::plan::Plan;
 use crate::core::tasks::yield_now;
 use crate::http::Written;
 use crate::http::head::{Encoding, Framing, Media, RequestHead};
@@ -28,6 +30,8 @@ use crate::verdict::{Answer, Outcome, conclude};
 
 /// A push request, read whole.
 pub(super) struct Push {
+    /// What held when it began.
+    pub(super) plan: Arc<Plan>,
     /// What its body says.
     pub(super) protocol: Protocol,
     /// How that is compressed.
@@ -94,6 +98,7 @@ pub(super) fn kind(
 /// A request on its way: what its fragments have in common.
 struct Dispatch<'a> {
     ingest: &'a Ingest,
+    plan: &'a Plan,
     ticket: &'a super::pending::Ticket,
     charge: Charge,
     client: SocketAddr,
@@ -117,8 +122,8 @@ struct SentPart {
 
 impl Ingest {
     /// Admits a request or not, by its head alone: before its body is read, so that shedding costs little.
-    pub(super) fn admit(&self, head: &RequestHead) -> Result<Admission, Refusal> {
-        let limit = self.settings.body_bytes_max;
+    pub(super) fn admit(&self, head: &RequestHead, plan: &Plan) -> Result<Admission, Refusal> {
+        let limit = plan.limits.body_bytes_max;
         let declared = match head.framing {
             Framing::Length(length) => usize::try_from(length).unwrap_or(usize::MAX),
             Framing::None | Framing::Chunked => 0,
@@ -176,9 +181,9 @@ impl Ingest {
     }
 
     async fn split_and_send(&self, splitter: &mut Splitter, push: Push) -> Result<Sent, Answer> {
-        let Push { protocol, compression, body, charge, source, client, arrived } = push;
+        let Push { plan, protocol, compression, body, charge, source, client, arrived } = push;
         let body = Body { protocol, compression, bytes: body.into() };
-        let scan = self.scan(splitter, body, source.as_deref()).map_err(|e| {
+        let scan = self.scan(splitter, body, source.as_deref(), &plan).map_err(|e| {
             self.counters().rejected(rejection_of(&e));
             Answer::from(&e)
         })?;
@@ -192,6 +197,7 @@ impl Ingest {
         let request_id = self.request_id();
         let mut dispatch = Dispatch {
             ingest: self,
+            plan: &plan,
             ticket: &ticket,
             charge,
             client,
@@ -212,26 +218,31 @@ impl Ingest {
             dispatch.send(part);
         }
         let parts = dispatch.sent;
-        Ok(Sent { protocol, ticket, parts, refused: scan.refused })
+        Ok(Sent { plan, protocol, ticket, parts, refused: scan.refused })
     }
 
-    fn scan(&self, splitter: &mut Splitter, body: Body, source: Option<&[u8]>) -> Result<Scan, SplitError> {
-        let settings = &self.settings;
+    fn scan(
+        &self,
+        splitter: &mut Splitter,
+        body: Body,
+        source: Option<&[u8]>,
+        plan: &Plan,
+    ) -> Result<Scan, SplitError> {
         let rules = SplitRules {
-            tenant: &settings.tenant,
-            metadata: self.metadata(),
-            ha: settings.ha_labels.as_ref(),
-            loki_label_remove: settings.loki_label_remove,
-            remote_write_v2: settings.remote_write_v2.unwrap_or_default(),
-            limits: settings.split,
+            tenant: &plan.tenant,
+            metadata: self.metadata(plan),
+            ha: plan.merge.ha_labels.as_ref(),
+            loki_label_remove: plan.loki_label_remove,
+            remote_write_v2: plan.remote_write_v2.unwrap_or_default(),
+            limits: plan.split_limits(),
         };
         // A header value that is no UTF-8 is no tenant ID either; the lossy form keeps it from becoming one.
         let source = source.map(String::from_utf8_lossy);
         splitter.scan(body, &rules, source.as_deref())
     }
 
-    fn metadata(&self) -> Metadata<'_> {
-        match self.settings.metadata {
+    fn metadata(&self, plan: &Plan) -> Metadata<'_> {
+        match plan.metadata {
             MetadataRule::Drop => Metadata::Drop,
             MetadataRule::ToDefault => Metadata::ToDefault,
             MetadataRule::Route => {
@@ -297,7 +308,7 @@ impl Dispatch<'_> {
         let ingest = self.ingest;
         let home = home_core(&part.tenant, ingest.exchange.cores());
         let number = u32::try_from(self.sent.len()).unwrap_or(u32::MAX);
-        let receipt = self.receipts.map(|key| key.receipt(&part));
+        let receipt = self.receipts.map(|key| key.receipt(&part, self.plan.terms.place));
         // Remote Write 2.0 that goes on as 1.0.
         let written = (self.tells_written && !part.protocol.tells_written()).then(|| Written {
             samples: u64::from(part.samples - part.histograms),
@@ -308,8 +319,9 @@ impl Dispatch<'_> {
         let charge = self.charge.split(part.elements.len());
         let fragment = Fragment {
             part,
+            terms: Arc::clone(&self.plan.terms),
             sender: self.ticket.return_address(ingest.core(), number),
-            start_by: Instant::now() + ingest.settings.timeout,
+            start_by: Instant::now() + self.plan.timeout,
             arrived: self.arrived,
             client: self.client,
             request_id: self.request_id,
@@ -324,6 +336,7 @@ impl Dispatch<'_> {
 
 /// A request whose parts are all on their way.
 struct Sent {
+    plan: Arc<Plan>,
     protocol: Protocol,
     ticket: super::pending::Ticket,
     parts: Vec<SentPart>,
@@ -337,7 +350,7 @@ impl Sent {
             outcome.written = outcome.written.or(part.written);
         }
         let tenants = self.parts.iter().map(|part| &part.tenant);
-        let answer = conclude(tenants.zip(&outcomes), &self.refused, ingest.settings.accept_all);
+        let answer = conclude(tenants.zip(&outcomes), &self.refused, self.plan.accept_all);
         if answer.invites_retry() {
             let delivered = self.parts.iter().zip(outcomes).filter(|(_, outcome)| outcome.is_delivered());
             delivered.for_each(|(part, outcome)| ingest.remember(self.protocol, part, outcome));

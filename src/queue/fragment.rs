@@ -2,8 +2,10 @@
 
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
+use std::sync::Arc;
 use std::time::Instant;
 
+use crate::config::plan::Terms;
 use crate::queue::budget::Charge;
 use crate::queue::commons::Seat;
 use crate::queue::receipt::Receipt;
@@ -16,6 +18,8 @@ use crate::verdict::Outcome;
 pub struct Fragment {
     /// The series, ready to be sent, and whose they are.
     pub part: Part,
+    /// Where it goes, and what its request says besides its tenant.
+    pub terms: Arc<Terms>,
     /// Who waits for its outcome.
     pub sender: ReturnAddress,
     /// Before this it must start on its way to the upstream, or it is not sent at all.
@@ -91,6 +95,8 @@ pub enum Message {
     PermitFreed,
     /// Another core wants a connection to this address and the limit is reached: close one that is idle.
     PermitWanted(SocketAddr),
+    /// Another plan holds: take its bounds over.
+    Reloaded,
     /// Stop accepting, finish what is in flight, and say so when nothing is left.
     Drain,
     /// All cores have drained: end.

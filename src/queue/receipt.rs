@@ -30,12 +30,13 @@ impl ReceiptKey {
         Self(Key(std::array::from_fn(|_| RandomState::new().hash_one(0u8))))
     }
 
-    /// The receipt for `part`.
-    pub fn receipt(&self, part: &Part) -> Receipt {
+    /// The receipt for `part` at a `place` (see [`Terms`](crate::config::plan::Terms)).
+    pub fn receipt(&self, part: &Part, place: u32) -> Receipt {
         let mut hasher = HighwayHasher::new(self.0);
         let tenant = part.tenant.as_str().as_bytes();
         // The lengths in front keep one tenant's bytes from being taken for another's name.
         hasher.append(&[part.protocol as u8]);
+        hasher.append(&place.to_le_bytes());
         hasher.append(&tenant.len().to_le_bytes());
         hasher.append(tenant);
         hasher.append(&part.inflated_bytes.to_le_bytes());
@@ -74,12 +75,13 @@ mod tests {
     #[test]
     fn the_same_part_has_the_same_receipt_and_any_other_another() {
         let key = ReceiptKey::random();
-        let receipt = key.receipt(&part("ab", b"cd"));
-        assert_eq!(key.receipt(&part("ab", b"cd")), receipt);
+        let receipt = key.receipt(&part("ab", b"cd"), 0);
+        assert_eq!(key.receipt(&part("ab", b"cd"), 0), receipt);
         for other in [part("ab", b"ce"), part("ac", b"cd"), part("a", b"bcd"), part("abc", b"d")] {
-            assert_ne!(key.receipt(&other), receipt);
+            assert_ne!(key.receipt(&other, 0), receipt);
         }
-        assert_ne!(key.receipt(&Part { inflated_bytes: 10, ..part("ab", b"cd") }), receipt);
-        assert_ne!(ReceiptKey::random().receipt(&part("ab", b"cd")), receipt, "another process");
+        assert_ne!(key.receipt(&Part { inflated_bytes: 10, ..part("ab", b"cd") }, 0), receipt);
+        assert_ne!(key.receipt(&part("ab", b"cd"), 1), receipt, "another place");
+        assert_ne!(ReceiptKey::random().receipt(&part("ab", b"cd"), 0), receipt, "another process");
     }
 }

@@ -68,6 +68,14 @@ impl Families {
         }
     }
 
+    /// Forgets everything: tenants are called otherwise from now on.
+    pub fn forget(&self) {
+        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        *kept = Kept::default();
+        // So that cores tell anew of what they have told.
+        self.turns.fetch_add(1, Ordering::Relaxed);
+    }
+
     /// The tenants that have sent series of the family of this name.
     pub(super) fn tenants_of(&self, name: &[u8]) -> Vec<TenantId> {
         let family = fold(name);

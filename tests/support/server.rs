@@ -50,6 +50,7 @@ pub struct Server {
     pub address: SocketAddr,
     pub metrics: SocketAddr,
     log: Arc<Mutex<Vec<String>>>,
+    file: std::path::PathBuf,
     _directory: tempfile::TempDir,
 }
 
@@ -84,7 +85,7 @@ impl Server {
             .unwrap();
         let log = Arc::new(Mutex::new(Vec::new()));
         let address = read_log(&mut child, Arc::clone(&log));
-        Self { child, address, metrics, log, _directory: directory }
+        Self { child, address, metrics, log, file, _directory: directory }
     }
 
     pub fn pid(&self) -> u32 {
@@ -115,6 +116,11 @@ impl Server {
                 (found == name && set.contains(labels)).then(|| value.parse::<f64>().unwrap())
             })
             .sum()
+    }
+
+    /// The configuration that it was started with, to be changed before it is told to read it again.
+    pub fn file(&self) -> &std::path::Path {
+        &self.file
     }
 
     pub fn signal(&self, signal: &str) {

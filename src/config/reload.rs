@@ -1,0 +1,314 @@
+//! From the plan that holds and the one that was read anew to the one that is to hold. Pure.
+//!
+//! Constraints that shaped it:
+//!
+//! * What can change while we run changes at once, all of it together. What can't (ports, threads, and whatever was
+//!   measured out for them) stays as it is, and is named, so that nobody believes otherwise.
+//! * A setting that is added one day must be thought about here: plans are taken apart field by field, without `..`.
+//! * A sender's retry may come after a reload. Receipts tell it from what was delivered, and outlive the reload, unless
+//!   that sends data to another place: what was delivered to the old one is not in the new.
+#![forbid(unsafe_code)]
+
+use std::sync::Arc;
+
+use super::Target;
+use super::plan::{Effective, Limits, Plan, Terms};
+use crate::split::{Destination, PerDestination};
+
+/// What a reload comes to.
+#[derive(Debug)]
+pub struct Adopted {
+    /// What is to hold from now on.
+    pub plan: Plan,
+    /// The settings that change with it. A file that a setting names counts as its value.
+    pub changed: Vec<&'static str>,
+    /// Those whose new values wait for the next start.
+    pub until_restart: Vec<&'static str>,
+    /// Series may belong to other tenants than before.
+    pub moves_tenants: bool,
+}
+
+/// What becomes of `running` when `read` has been read.
+pub fn adopt(running: &Plan, read: Plan) -> Adopted {
+    let mut kept = Kept::default();
+    let plan = merge(running, read, &mut kept);
+    let mut changed: Vec<_> = plan
+        .effective
+        .0
+        .iter()
+        .filter(|shown| !running.effective.0.contains(shown))
+        .map(|(key, _)| *key)
+        .collect();
+    // What is masked or stands in a file of its own does not show.
+    let hidden = [
+        ("auth.egress.password", plan.terms.authorization != running.terms.authorization),
+        ("tenant.map", plan.tenant.map != running.tenant.map),
+    ];
+    for (key, differs) in hidden {
+        if differs && !changed.contains(&key) {
+            changed.push(key);
+        }
+    }
+    let moves_tenants = plan.tenant != running.tenant;
+    Adopted { plan, changed, until_restart: kept.0, moves_tenants }
+}
+
+/// The settings that stay as they are though something else was read.
+#[derive(Default)]
+struct Kept(Vec<&'static str>);
+
+impl Kept {
+    fn keep<T: PartialEq + Clone>(&mut self, key: &'static str, running: &T, read: &T) -> T {
+        if running != read {
+            self.0.push(key);
+        }
+        running.clone()
+    }
+}
+
+fn merge(running: &Plan, read: Plan, kept: &mut Kept) -> Plan {
+    let Plan {
+        listen,
+        listen_metrics,
+        listen_pprof,
+        metrics_include_tenant,
+        log_level,
+        log_response_errors,
+        terms,
+        enable_ipv6,
+        timeout,
+        idle_timeout,
+        timeout_shutdown,
+        max_connection_duration,
+        max_conns_per_host,
+        concurrency,
+        metadata,
+        remote_write_v2,
+        loki_label_remove,
+        accept_all,
+        tenant,
+        cores,
+        driver,
+        merge,
+        receipts,
+        limits,
+        resolve_interval,
+        notices,
+        effective,
+    } = read;
+    Plan {
+        listen: kept.keep("listen", &running.listen, &listen),
+        listen_metrics: kept.keep("listen_metrics_address", &running.listen_metrics, &listen_metrics),
+        listen_pprof: kept.keep("listen_pprof", &running.listen_pprof, &listen_pprof),
+        metrics_include_tenant: kept.keep(
+            "metrics_include_tenant",
+            &running.metrics_include_tenant,
+            &metrics_include_tenant,
+        ),
+        log_level,
+        log_response_errors,
+        terms: merge_terms(&running.terms, &terms, kept),
+        enable_ipv6: kept.keep("enable_ipv6", &running.enable_ipv6, &enable_ipv6),
+        timeout,
+        idle_timeout,
+        timeout_shutdown,
+        max_connection_duration,
+        max_conns_per_host: kept.keep("max_conns_per_host", &running.max_conns_per_host, &max_conns_per_host),
+        concurrency: kept.keep("concurrency", &running.concurrency, &concurrency),
+        metadata,
+        remote_write_v2,
+        loki_label_remove,
+        accept_all,
+        tenant,
+        cores: kept.keep("cores", &running.cores, &cores),
+        driver: kept.keep("driver", &running.driver, &driver),
+        merge,
+        receipts,
+        limits: merge_limits(&running.limits, limits, kept),
+        resolve_interval: kept.keep("resolve_interval", &running.resolve_interval, &resolve_interval),
+        notices,
+        effective: merge_effective(&running.effective, effective, kept),
+    }
+}
+
+/// The names of upstreams are looked up, and connections held to what they resolve to, from the start on: another host or
+/// port waits, and the whole target with it. Another path does not.
+fn merge_terms(running: &Arc<Terms>, read: &Terms, kept: &mut Kept) -> Arc<Terms> {
+    let Terms { targets, tenant_header, authorization, place: _ } = read;
+    let at = |target: &Target| (target.host.clone(), target.port);
+    let targets = PerDestination::new(|destination| {
+        let key = match destination {
+            Destination::Metrics => "target",
+            Destination::Logs => "target_loki",
+        };
+        let (old, new) = (running.targets.of(destination), targets.of(destination));
+        if at(old) == at(new) { new.clone() } else { kept.keep(key, old, new) }
+    });
+    let moved = targets != running.targets || *tenant_header != running.tenant_header;
+    let terms = Terms {
+        targets,
+        tenant_header: tenant_header.clone(),
+        authorization: authorization.clone(),
+        place: running.place.wrapping_add(u32::from(moved)),
+    };
+    if terms == **running { Arc::clone(running) } else { Arc::new(terms) }
+}
+
+fn merge_limits(running: &Limits, read: Limits, kept: &mut Kept) -> Limits {
+    let Limits {
+        head_bytes_max,
+        body_bytes_max,
+        inflated_bytes_max,
+        in_flight_bytes_max,
+        tenant_share_percent,
+        connections_max,
+        tenants_max,
+        tenants_per_request_max,
+    } = read;
+    Limits {
+        head_bytes_max,
+        body_bytes_max,
+        inflated_bytes_max,
+        in_flight_bytes_max: kept.keep(
+            "limits.in_flight_bytes_max",
+            &running.in_flight_bytes_max,
+            &in_flight_bytes_max,
+        ),
+        tenant_share_percent,
+        connections_max: kept.keep("limits.connections_max", &running.connections_max, &connections_max),
+        tenants_max: kept.keep("limits.tenants_max", &running.tenants_max, &tenants_max),
+        tenants_per_request_max,
+    }
+}
+
+/// What is kept shows as it runs, not as it was read.
+fn merge_effective(running: &Effective, read: Effective, kept: &Kept) -> Effective {
+    let shown = |(key, value): (&'static str, String)| {
+        let stays =
+            kept.0.contains(&key).then(|| running.0.iter().find(|(known, _)| *known == key)).flatten();
+        (key, stays.map_or(value, |(_, stays)| stays.clone()))
+    };
+    Effective(read.0.into_iter().map(shown).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::split::MetadataRule;
+
+    fn plan(text: &str) -> Plan {
+        crate::config::parse("f", text, []).unwrap_or_else(|mistakes| panic!("{text}\n{mistakes}"))
+    }
+
+    fn reload(before: &str, after: &str) -> Adopted {
+        adopt(&plan(before), plan(after))
+    }
+
+    #[test]
+    fn what_did_not_change_is_not_told_and_keeps_its_terms() {
+        let text = "auth: {egress: {username: u, password: p}}\ntenant: {prefix: a-}";
+        let running = plan(text);
+        let adopted = adopt(&running, plan(text));
+        assert_eq!((&adopted.changed[..], &adopted.until_restart[..]), (&[][..], &[][..]));
+        assert!(Arc::ptr_eq(&adopted.plan.terms, &running.terms));
+        assert!(!adopted.moves_tenants);
+        assert_eq!(adopted.plan.effective(), running.effective());
+    }
+
+    #[test]
+    fn what_can_change_changes_at_once() {
+        let adopted = reload(
+            "",
+            "timeout: 3s\nmetadata: route\ntenant: {prefix: a-, header: X-Tenant}\nmerge: {linger: 5ms}\n\
+             log_level: info\nlimits: {body_bytes_max: 1Mi}\ntarget: 127.0.0.1:9090/else",
+        );
+        let plan = &adopted.plan;
+        assert_eq!((plan.timeout.as_secs(), plan.merge.linger.as_millis()), (3, 5));
+        assert_eq!((plan.metadata, &*plan.tenant.prefix), (MetadataRule::Route, "a-"));
+        assert_eq!((&*plan.terms.tenant_header, plan.limits.body_bytes_max), ("X-Tenant", 1 << 20));
+        let mut changed = adopted.changed;
+        changed.sort_unstable();
+        assert_eq!(
+            changed,
+            [
+                "limits.body_bytes_max",
+                "log_level",
+                "merge.linger",
+                "metadata",
+                "target",
+                "tenant.header",
+                "tenant.prefix",
+                "timeout",
+            ]
+        );
+        assert_eq!(adopted.until_restart, [""; 0]);
+        assert!(adopted.moves_tenants);
+    }
+
+    #[test]
+    fn what_cannot_change_stays_is_named_and_shows_as_it_runs() {
+        let adopted = reload(
+            "listen: :1",
+            "listen: :2\nlisten_metrics_address: :3\nlisten_pprof: :4\nmetrics_include_tenant: true\n\
+             enable_ipv6: true\nmax_conns_per_host: 7\nconcurrency: 8\ncores: 3\ndriver: epoll\n\
+             resolve_interval: 1s\nlimits: {in_flight_bytes_max: 1Gi, connections_max: 5, tenants_max: 6}\n\
+             target: other:1/x\ntarget_loki: other:2",
+        );
+        let mut kept = adopted.until_restart;
+        kept.sort_unstable();
+        assert_eq!(
+            kept,
+            [
+                "concurrency",
+                "cores",
+                "driver",
+                "enable_ipv6",
+                "limits.connections_max",
+                "limits.in_flight_bytes_max",
+                "limits.tenants_max",
+                "listen",
+                "listen_metrics_address",
+                "listen_pprof",
+                "max_conns_per_host",
+                "metrics_include_tenant",
+                "resolve_interval",
+                "target",
+                "target_loki",
+            ]
+        );
+        assert_eq!(adopted.changed, [""; 0]);
+        assert_eq!(adopted.plan.effective(), plan("listen: :1").effective());
+        assert_eq!(adopted.plan.listen.port(), 1);
+        assert_eq!(&*adopted.plan.terms.targets.of(Destination::Metrics).host, "127.0.0.1");
+    }
+
+    #[test]
+    fn new_credentials_are_new_terms_at_the_same_place() {
+        let with = |password| format!("auth: {{egress: {{username: u, password: {password}}}}}");
+        let adopted = reload(&with("one"), &with("two"));
+        assert_eq!(adopted.changed, ["auth.egress.password"]);
+        assert_eq!(adopted.plan.terms.place, 0);
+        assert_ne!(adopted.plan.terms.authorization, plan(&with("one")).terms.authorization);
+    }
+
+    #[test]
+    fn another_path_or_header_is_another_place() {
+        for after in ["target: 127.0.0.1:9090/b", "tenant: {header: X-B}"] {
+            let first = reload("target: 127.0.0.1:9090", after).plan;
+            assert_eq!(first.terms.place, 1, "{after}");
+            assert_eq!(adopt(&first, plan(after)).plan.terms.place, 1, "{after}");
+        }
+    }
+
+    #[test]
+    fn a_map_that_reads_otherwise_is_a_change() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let text = format!("tenant: {{map: {}}}", file.path().display());
+        std::fs::write(file.path(), "- {exact: a, tenant: b}\n").unwrap();
+        let running = plan(&text);
+        assert_eq!(adopt(&running, plan(&text)).changed, [""; 0]);
+        std::fs::write(file.path(), "- {exact: a, tenant: c}\n").unwrap();
+        let adopted = adopt(&running, plan(&text));
+        assert_eq!((adopted.changed, adopted.moves_tenants), (vec!["tenant.map"], true));
+    }
+}
