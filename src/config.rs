@@ -484,8 +484,8 @@ keys! {
         "Set it to about half of the memory that the process may use.";
     limits_tenant_share_percent: usize = 50, "limits.tenant_share_percent",
         Zero::Refused("must be 1 to 100; the default is 50"),
-        "Of concurrency and of limits.in_flight_bytes_max, how much the parts of one tenant may take; what comes \
-         past it fails with 503, for that tenant alone.",
+        "Of concurrency, limits.in_flight_bytes_max and max_conns_per_host, how much one tenant may take. Parts that \
+         come past the first two fail with 503, for that tenant alone; past the third they wait.",
         "Lower it where many tenants share the server, set it to 100 where there is only one.";
     limits_connections_max: usize = 0, "limits.connections_max",
         Zero::Means("0: as many as the limit of open files leaves."),

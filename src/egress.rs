@@ -17,5 +17,6 @@ pub mod pool;
 pub mod receipts;
 pub mod request;
 pub mod resolve;
+pub mod rest;
 pub mod sizes;
 pub mod writer;

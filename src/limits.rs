@@ -83,6 +83,16 @@ pub const RECEIPT_BYTES: usize = 256;
 /// no longer has. Each time costs a core that sleeps one wake-up.
 pub const POOL_TIDY_MILLIS: u64 = 5_000;
 
+/// Failures in a row after which an upstream address rests, if there are others. One may be chance, and a rolling
+/// restart breaks a few connections at once.
+pub const REST_AFTER_FAILURES: u32 = 3;
+
+/// The first rest of an upstream address: about as long as a restart takes.
+pub const REST_MILLIS_MIN: u64 = 1_000;
+
+/// The longest rest, each being twice the one before. One request that finds the address dead each time is no burden.
+pub const REST_MILLIS_MAX: u64 = 30_000;
+
 /// How long a lane sends its fragments singly after a merged request was refused, as one of its senders is likely
 /// to send the same again.
 pub const UNMERGED_SECS: u64 = 10;

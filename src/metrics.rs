@@ -298,6 +298,10 @@ pub struct CoreMetrics {
     pub upstream_open: PerDestination<Gauge>,
     /// Upstream connections idle.
     pub upstream_idle: PerDestination<Gauge>,
+    /// Upstream addresses that this core has put to rest.
+    pub upstream_resting: PerDestination<Gauge>,
+    /// Rests begun.
+    pub upstream_rests: Counter,
     /// Bytes of elements sent to the upstream.
     pub upstream_bytes: Counter,
     /// From a fragment's request's head to the start of its upstream request, in seconds.
@@ -354,6 +358,8 @@ impl CoreMetrics {
             upstream_reused: Counter::default(),
             upstream_open: PerDestination::default(),
             upstream_idle: PerDestination::default(),
+            upstream_resting: PerDestination::default(),
+            upstream_rests: Counter::default(),
             upstream_bytes: Counter::default(),
             lane_wait: Histogram::new(SECONDS),
             pieces: Counter::default(),

@@ -507,6 +507,27 @@ fn a_tenant_past_its_share_fails_alone_and_at_once() {
     });
 }
 
+#[test]
+fn a_stalling_tenant_leaves_the_others_their_connections() {
+    on_both(|driver| {
+        let upstream = Upstream::start(|r| match r.tenant() {
+            "slow" => Reply::Stall,
+            _ => Reply::ok(),
+        });
+        let settings = "timeout: 3s\nmax_conns_per_host: 4\nmerge: {inflight_max: 100, fragments_max: 1}\n";
+        let server = Server::start(driver, upstream.address, settings);
+        let mut waiting = send_together(&server, &vec![one("slow"); 8]);
+        eventually("it holds what it may", || upstream.of("slow").len() == 2);
+        let begin = Instant::now();
+        for _ in 0..20 {
+            assert_eq!(server.client().push(&one("healthy")).status, 200);
+        }
+        assert!(begin.elapsed() < Duration::from_secs(1), "nobody waited for the slow one");
+        assert_eq!(upstream.of("slow").len(), 2, "half of the connections");
+        waiting.iter_mut().for_each(|client| assert!(client.response().status >= 503));
+    });
+}
+
 /// A request of one tenant with so many series, `s00`, `s01` and so on.
 fn numbered(tenant: &str, count: usize) -> Vec<u8> {
     body((0..count).map(|number| series(tenant, &format!("s{number:02}"), 1.0)).collect())

@@ -137,6 +137,9 @@ fn outbound(page: &mut Page<'_>) {
         ("tenantry_upstream_connections_opened_total", "Upstream connections opened.", |c| {
             c.upstream_opened.get()
         }),
+        ("tenantry_upstream_rests_total", "Times that an upstream address was put to rest.", |c| {
+            c.upstream_rests.get()
+        }),
         ("tenantry_upstream_connections_reused_total", "Requests over a connection used before.", |c| {
             c.upstream_reused.get()
         }),
@@ -149,7 +152,7 @@ fn outbound(page: &mut Page<'_>) {
 }
 
 fn by_core(page: &mut Page<'_>) {
-    let gauges: [(&str, &str, Read); 6] = [
+    let gauges: [(&str, &str, Read); 7] = [
         ("tenantry_connections_open", "Inbound connections open.", |c| c.connections_open.get()),
         ("tenantry_lanes", "Tenants' lanes.", |c| c.lanes.total()),
         ("tenantry_lane_waiting_fragments", "Fragments waiting in lanes.", |c| c.lanes_waiting.total()),
@@ -161,6 +164,9 @@ fn by_core(page: &mut Page<'_>) {
         }),
         ("tenantry_upstream_connections_idle", "Upstream connections open and idle.", |c| {
             c.upstream_idle.total()
+        }),
+        ("tenantry_upstream_addresses_resting", "Upstream addresses put to rest after failures.", |c| {
+            c.upstream_resting.total()
         }),
     ];
     for (name, help, read) in gauges {

@@ -94,6 +94,11 @@ impl Plan {
         }
     }
 
+    /// How many of an upstream address's connections one tenant may hold.
+    pub fn tenant_connections_max(&self) -> usize {
+        (self.max_conns_per_host * self.limits.tenant_share_percent / 100).max(1)
+    }
+
     /// Bounds of what a request holds.
     pub fn split_limits(&self) -> SplitLimits {
         SplitLimits {

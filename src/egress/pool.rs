@@ -7,6 +7,7 @@
 //! - A lane that finds no connection waits (and what comes meanwhile merges behind it); it gets no error before
 //!   its deadline.
 //! - A connection that lies idle may be closed by its peer at any time: one that lay for long is probed first.
+//! - An address that fails again and again rests while others are there: see [`rest`](super::rest).
 //! - Addresses come and go with DNS. What is kept for one goes with it: [`Pool::tidy`] looks every few seconds,
 //!   also on a core that has nothing to send, and a connection in use is closed when it comes back.
 
@@ -23,6 +24,7 @@ use std::time::{Duration, Instant};
 
 use super::permits::{Directory, Permit, Permits};
 use super::resolve::Addresses;
+use super::rest::Rests;
 use crate::core::deadline::{Cut, Deadlines};
 use crate::core::stream::{Blocking, Stream};
 use crate::limits::{POOL_TIDY_MILLIS, PROBE_AFTER_IDLE_MILLIS};
@@ -84,6 +86,7 @@ pub struct Pool {
     deadlines: Deadlines,
     limits: Cell<PoolLimits>,
     hosts: RefCell<HashMap<SocketAddr, Host>>,
+    rests: RefCell<Rests>,
     turn: Cell<usize>,
     waiting: RefCell<VecDeque<Rc<Waiter>>>,
     /// Whether the last connection that another core wanted too was kept here: then the next one is not.
@@ -132,6 +135,7 @@ impl Pool {
             deadlines,
             limits: Cell::new(limits),
             hosts: RefCell::default(),
+            rests: RefCell::default(),
             turn: Cell::default(),
             waiting: RefCell::default(),
             kept_last: Cell::default(),
@@ -278,6 +282,7 @@ impl Pool {
             host.idle.retain(|connection| !gone && !connection.stream.expired());
             !gone
         });
+        self.rests.borrow_mut().keep(&resolution.addresses);
     }
 
     /// Idle connections.
@@ -302,18 +307,41 @@ impl Pool {
         }
         let turn = self.turn.get();
         self.turn.set(turn.wrapping_add(1));
-        let in_turn = (0..addresses.len()).map(|k| addresses[turn.wrapping_add(k) % addresses.len()]);
-        for address in in_turn {
-            let lease = self.host(address, |host| {
-                take_usable(&mut host.idle).map(|c| Lease::Open(Box::new(c))).or_else(|| {
-                    host.permits.try_take(&self.exchange).map(|permit| Lease::Connect(address, permit))
-                })
-            });
-            if lease.is_some() {
-                return Ok(lease);
-            }
+        let mut in_turn = (0..addresses.len()).map(|k| addresses[turn.wrapping_add(k) % addresses.len()]);
+        let mut rests = self.rests.borrow_mut();
+        if rests.is_quiet() {
+            return Ok(in_turn.find_map(|address| self.lease(address)));
         }
-        Ok(None)
+        let now = Instant::now();
+        let chosen = rests.choose(in_turn.collect(), now);
+        let lease = chosen.into_iter().find_map(|address| Some((address, self.lease(address)?)));
+        Ok(lease.map(|(address, lease)| {
+            rests.goes_to(address, now);
+            lease
+        }))
+    }
+
+    fn lease(&self, address: SocketAddr) -> Option<Lease> {
+        self.host(address, |host| {
+            take_usable(&mut host.idle).map(|c| Lease::Open(Box::new(c))).or_else(|| {
+                host.permits.try_take(&self.exchange).map(|permit| Lease::Connect(address, permit))
+            })
+        })
+    }
+
+    /// The address refused, could not be reached, or broke off. If it rests from now on, for how long.
+    pub fn failed(&self, address: SocketAddr) -> Option<Duration> {
+        self.rests.borrow_mut().failed(address, Instant::now())
+    }
+
+    /// The address has answered. Whether it had been put to rest.
+    pub fn worked(&self, address: SocketAddr) -> bool {
+        self.rests.borrow_mut().worked(address)
+    }
+
+    /// Addresses that have been put to rest.
+    pub fn resting(&self) -> usize {
+        self.rests.borrow().resting()
     }
 
     /// Says on every address that a permit is wanted, then looks again: see [`Permits::announce`].
@@ -408,6 +436,7 @@ mod tests {
 
     use super::*;
     use crate::egress::resolve::Resolution;
+    use crate::limits::REST_AFTER_FAILURES;
     use crate::queue::mailbox::Mailbox;
 
     fn resolve_to(addresses: &Addresses, to: &[SocketAddr]) {
@@ -457,6 +486,39 @@ mod tests {
             // Nor does another core's wish bring it back.
             pool.give_up_idle(old.local_addr().unwrap());
             assert_eq!(pool.hosts.borrow().len(), 0);
+        });
+    }
+
+    #[test]
+    fn an_address_that_fails_rests_and_the_other_takes_over() {
+        let [dead, live] = [(); 2].map(|()| TcpListener::bind("127.0.0.1:0").unwrap());
+        let at = [&dead, &live].map(|listener| listener.local_addr().unwrap());
+        drop(dead);
+        on_a_core(async {
+            let addresses = Addresses::default();
+            resolve_to(&addresses, &at);
+            let pool = pool(&addresses);
+            let soon = Instant::now() + Duration::from_secs(5);
+            let mut failures = 0;
+            for _ in 0..50 {
+                let Ok(Lease::Connect(address, permit)) = pool.take(soon).await else { panic!("no permit") };
+                match pool.connect(address, permit, soon).await {
+                    Ok(_) => assert!(!pool.worked(address)),
+                    Err(_) => {
+                        failures += 1;
+                        let rest = pool.failed(address);
+                        assert_eq!(rest.is_some(), failures == REST_AFTER_FAILURES);
+                    }
+                }
+            }
+            assert_eq!((failures, pool.resting()), (REST_AFTER_FAILURES, 1));
+            // The live one goes from DNS: the other is asked at once, rest or no rest.
+            resolve_to(&addresses, &at[..1]);
+            let Ok(Lease::Connect(address, _)) = pool.take(soon).await else { panic!("no permit") };
+            assert_eq!(address, at[0]);
+            resolve_to(&addresses, &at[1..]);
+            pool.tidy();
+            assert_eq!(pool.resting(), 0);
         });
     }
 }

@@ -2,6 +2,7 @@
 //! fragment's sender exactly one outcome.
 
 use std::cell::{Cell, RefCell};
+use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -196,6 +197,7 @@ impl Egress {
         let (counters, destination) = (self.counters(), self.settings.get().destination);
         counters.upstream_open.of(destination).set(open);
         counters.upstream_idle.of(destination).set(idle);
+        counters.upstream_resting.of(destination).set(self.pool.resting());
     }
 
     pub(super) fn counters(&self) -> &CoreMetrics {
@@ -361,13 +363,14 @@ impl Egress {
         if let Err(NoReply::Stale(_)) = result {
             self.counters().upstream_retries.add(1);
             let (address, permit) = connection.into_permit();
-            connection =
-                self.pool.connect(address, permit, deadline).await.map_err(|e| self.unreachable(e))?;
+            let fresh = self.pool.connect(address, permit, deadline).await;
+            connection = fresh.map_err(|e| self.unreachable(address, e))?;
             self.counters().upstream_opened.add(1);
             result = client::post(&mut connection, self.request(batch), deadline).await;
         }
         match result {
             Ok(reply) => {
+                self.has_worked(connection.address());
                 self.note_size(connection.address(), batch, &reply);
                 if reply.reusable {
                     self.pool.put(*connection);
@@ -381,13 +384,16 @@ impl Egress {
                 let address = connection.address();
                 drop(connection);
                 self.pool.tell_one();
+                if !matches!(e, NoReply::TimedOut) {
+                    self.has_failed(address);
+                }
                 Err(Failure::from_no_reply(e, address))
             }
         }
     }
 
     /// Learns from a reply which sizes its sender takes.
-    fn note_size(&self, address: std::net::SocketAddr, batch: &[Box<Fragment>], reply: &Reply) {
+    fn note_size(&self, address: SocketAddr, batch: &[Box<Fragment>], reply: &Reply) {
         let bytes = usize::try_from(inflated_bytes(batch)).unwrap_or(usize::MAX);
         let mut sizes = self.sizes.borrow_mut();
         let series: u32 = batch.iter().map(|fragment| fragment.part.series).sum();
@@ -421,6 +427,7 @@ impl Egress {
                 }
                 Err(e) => {
                     self.pool.tell_one();
+                    self.has_failed(address);
                     attempts -= 1;
                     if attempts == 0 || Instant::now() >= start_by {
                         return Err(Failure::Unreachable(format!("{address}: {e}")));
@@ -430,9 +437,25 @@ impl Egress {
         }
     }
 
-    fn unreachable(&self, error: std::io::Error) -> Failure {
+    fn unreachable(&self, address: SocketAddr, error: std::io::Error) -> Failure {
         self.pool.tell_one();
-        Failure::Unreachable(error.to_string())
+        self.has_failed(address);
+        Failure::Unreachable(format!("{address}: {error}"))
+    }
+
+    fn has_failed(&self, address: SocketAddr) {
+        let Some(rest) = self.pool.failed(address) else { return };
+        self.counters().upstream_rests.add(1);
+        // Where there is but one, it is asked all the same: see `rest`.
+        if self.pool.addresses() > 1 {
+            tracing::warn!(%address, ?rest, "an upstream address fails again and again: the others take over");
+        }
+    }
+
+    fn has_worked(&self, address: SocketAddr) {
+        if self.pool.worked(address) && self.pool.addresses() > 1 {
+            tracing::warn!(%address, "an upstream address is back");
+        }
     }
 
     /// The upstream request for a batch: its head, the length of all that is in it, and everybody's elements.
@@ -561,7 +584,7 @@ pub(super) enum Failure {
 }
 
 impl Failure {
-    fn from_no_reply(error: NoReply, address: std::net::SocketAddr) -> Self {
+    fn from_no_reply(error: NoReply, address: SocketAddr) -> Self {
         match error {
             NoReply::TimedOut => Self::TimedOut,
             e => Self::Broken(format!("{address}: {e}")),

@@ -1,0 +1,194 @@
+//! Which of an upstream's addresses rest. Pure: no I/O, no clock of its own.
+//!
+//! Constraints that shaped it:
+//!
+//! * Each request that goes to a dead address costs its sender time, though a live one stands beside it. So an address
+//!   that has failed [`REST_AFTER_FAILURES`] times in a row rests, and the others take over.
+//! * It may be back at any time. When its rest is over, one request goes there as a probe; what becomes of it decides
+//!   between an end of all rest and one twice as long, up to [`REST_MILLIS_MAX`].
+//! * Rest is a choice among addresses, never an answer: where all rest, or there is but one, requests go to the one
+//!   whose rest ends first, at once. Nobody hears 502 because we chose not to ask.
+//! * What fails must be the address, not a request: refused, unreachable, reset. An answer that does not come in time may
+//!   be one tenant's trouble, and counts for nothing; if the host is gone, its next connection fails to open. Nor does a
+//!   stale connection count.
+//!
+//! Each core finds out for itself: it costs a few requests, and no word between cores.
+#![forbid(unsafe_code)]
+
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use hashbrown::HashMap;
+
+use crate::limits::{REST_AFTER_FAILURES, REST_MILLIS_MAX, REST_MILLIS_MIN};
+
+/// The addresses that have failed since they worked last; no others are known.
+#[derive(Debug, Default)]
+pub struct Rests {
+    troubled: HashMap<SocketAddr, Trouble>,
+}
+
+#[derive(Debug, Default)]
+struct Trouble {
+    failures: u32,
+    /// Of the present rest, if it has come to one: its length, and its end.
+    rest: Option<(Duration, Instant)>,
+}
+
+impl Rests {
+    /// Whether there is nothing to be looked at: no address has failed.
+    pub fn is_quiet(&self) -> bool {
+        self.troubled.is_empty()
+    }
+
+    /// The addresses to be tried now, out of `in_turn` and in their order; where all rest, all of them, by the end of
+    /// their rest.
+    pub fn choose(&self, mut in_turn: Vec<SocketAddr>, now: Instant) -> Vec<SocketAddr> {
+        let end = |address: &SocketAddr| self.troubled.get(address)?.rest.map(|(_, end)| end);
+        let rests = |address: &SocketAddr| end(address).is_some_and(|end| now < end);
+        if in_turn.iter().all(rests) {
+            in_turn.sort_by_key(end);
+        } else {
+            in_turn.retain(|address| !rests(address));
+        }
+        in_turn
+    }
+
+    /// A request goes to `address`. If its rest was over, that is the probe, and no other goes there until its outcome is
+    /// known or it has taken as long as the rest.
+    pub fn goes_to(&mut self, address: SocketAddr, now: Instant) {
+        if let Some(Trouble { rest: Some((length, end)), .. }) = self.troubled.get_mut(&address)
+            && now >= *end
+        {
+            *end = now + *length;
+        }
+    }
+
+    /// `address` has failed. If it rests from now on, for how long.
+    pub fn failed(&mut self, address: SocketAddr, now: Instant) -> Option<Duration> {
+        let trouble = self.troubled.entry(address).or_default();
+        trouble.failures = trouble.failures.saturating_add(1);
+        if trouble.failures < REST_AFTER_FAILURES {
+            return None;
+        }
+        let length = match trouble.rest {
+            None => Duration::from_millis(REST_MILLIS_MIN),
+            Some((length, _)) => (length * 2).min(Duration::from_millis(REST_MILLIS_MAX)),
+        };
+        trouble.rest = Some((length, now + length));
+        Some(length)
+    }
+
+    /// `address` has answered, whatever it said. Whether it had been put to rest.
+    pub fn worked(&mut self, address: SocketAddr) -> bool {
+        !self.is_quiet() && self.troubled.remove(&address).is_some_and(|trouble| trouble.rest.is_some())
+    }
+
+    /// Forgets all but these addresses.
+    pub fn keep(&mut self, addresses: &[SocketAddr]) {
+        self.troubled.retain(|address, _| addresses.contains(address));
+    }
+
+    /// How many addresses have been put to rest and have not worked since.
+    pub fn resting(&self) -> usize {
+        self.troubled.values().filter(|trouble| trouble.rest.is_some()).count()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MIN: Duration = Duration::from_millis(REST_MILLIS_MIN);
+    const JUST: Duration = Duration::from_millis(1);
+
+    fn addresses() -> [SocketAddr; 3] {
+        [1, 2, 3].map(|port| SocketAddr::from(([127, 0, 0, 1], port)))
+    }
+
+    /// One address that has been put to rest.
+    fn resting(address: SocketAddr, now: Instant) -> Rests {
+        let mut rests = Rests::default();
+        for _ in 1..REST_AFTER_FAILURES {
+            assert_eq!(rests.failed(address, now), None);
+        }
+        assert_eq!(rests.failed(address, now), Some(MIN));
+        rests
+    }
+
+    #[test]
+    fn only_failures_in_a_row_count() {
+        let ([a, ..], now) = (addresses(), Instant::now());
+        let mut rests = Rests::default();
+        for _ in 0..10 {
+            for _ in 1..REST_AFTER_FAILURES {
+                assert_eq!(rests.failed(a, now), None);
+            }
+            assert!(!rests.worked(a));
+            assert!(rests.is_quiet());
+        }
+    }
+
+    #[test]
+    fn the_others_take_over_while_one_rests() {
+        let ([a, b, c], now) = (addresses(), Instant::now());
+        let rests = resting(b, now);
+        assert_eq!(rests.choose(vec![b, c, a], now + MIN - JUST), [c, a]);
+        assert_eq!(rests.choose(vec![b, c, a], now + MIN), [b, c, a], "its rest is over");
+        assert_eq!(rests.resting(), 1);
+    }
+
+    #[test]
+    fn one_probe_goes_when_the_rest_is_over() {
+        let ([a, b, _], now) = (addresses(), Instant::now());
+        let mut rests = resting(a, now);
+        let over = now + MIN;
+        rests.goes_to(a, over);
+        assert_eq!(rests.choose(vec![a, b], over), [b], "the probe is on its way");
+        assert_eq!(rests.choose(vec![a, b], over + MIN), [a, b], "nothing was heard of it: another one");
+        assert!(rests.worked(a));
+        assert_eq!(rests.choose(vec![a, b], over), [a, b]);
+        assert!(rests.is_quiet());
+    }
+
+    #[test]
+    fn a_probe_that_fails_doubles_the_rest_up_to_its_bound() {
+        let ([a, b, _], mut now) = (addresses(), Instant::now());
+        let mut rests = resting(a, now);
+        let mut length = MIN;
+        for _ in 0..20 {
+            now += length;
+            rests.goes_to(a, now);
+            length = (length * 2).min(Duration::from_millis(REST_MILLIS_MAX));
+            assert_eq!(rests.failed(a, now), Some(length));
+            assert_eq!(rests.choose(vec![a, b], now + length - JUST), [b]);
+        }
+        assert_eq!(length.as_millis(), u128::from(REST_MILLIS_MAX));
+        rests.worked(a);
+        assert_eq!(rests.failed(a, now), None, "it begins anew");
+    }
+
+    #[test]
+    fn where_all_rest_the_one_that_is_due_first_is_asked() {
+        let ([a, b, c], now) = (addresses(), Instant::now());
+        let mut rests = resting(a, now);
+        assert_eq!(rests.choose(vec![a], now), [a], "a sole address is always asked");
+        for later in [b, c] {
+            for _ in 0..REST_AFTER_FAILURES {
+                rests.failed(later, now + JUST * u32::from(later.port()));
+            }
+        }
+        assert_eq!(rests.choose(vec![c, b, a], now + JUST * 5), [a, b, c]);
+    }
+
+    #[test]
+    fn addresses_that_are_gone_are_forgotten() {
+        let ([a, b, _], now) = (addresses(), Instant::now());
+        let mut rests = resting(a, now);
+        rests.failed(b, now);
+        rests.keep(&[b]);
+        assert_eq!((rests.resting(), rests.is_quiet()), (0, false));
+        rests.keep(&[]);
+        assert!(rests.is_quiet());
+    }
+}
