@@ -119,6 +119,7 @@ impl Drop for Permit {
 }
 
 #[cfg(all(test, not(loom)))]
+#[allow(clippy::unwrap_used, reason = "tests")]
 mod tests {
     use std::pin::pin;
     use std::task::{Context, Poll, Waker};
