@@ -100,6 +100,10 @@ pub const UNMERGED_SECS: u64 = 10;
 /// Time to wait after `accept` failed for want of descriptors or memory: trying at once would only spin.
 pub const ACCEPT_PAUSE_MILLIS: u64 = 100;
 
+/// How long the first request of a connection is waited for once the server drains: its sender has just connected, most
+/// likely with something to say.
+pub const LAST_CALL_MILLIS: u64 = 500;
+
 /// Descriptors that are not for inbound connections: rings, listeners, logs, the admin port, a margin.
 pub const DESCRIPTORS_RESERVED: usize = 64;
 

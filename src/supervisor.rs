@@ -1,9 +1,10 @@
 //! Starts the cores, waits for signals, has them go on by another plan, and ends them in order.
 //!
 //! Whatever can fail at the start fails before the first connection is taken: rings are probed, ports bound,
-//! threads started. The end has four phases: `/alive` says 503 for `timeout_shutdown`, so that load balancers
-//! turn away; the cores stop accepting and finish what is in flight; when *all* have (one may be home to another's
-//! tenants), they close their upstream connections; their threads are joined.
+//! threads started. The end has five phases: `/alive` says 503 for `timeout_shutdown`, and answers close their
+//! connections, so that senders turn away; the cores stop accepting; when *all* have (one may hand connections to
+//! another), they finish what is in flight; when all have (one may be home to another's tenants), they close their upstream
+//! connections; their threads are joined.
 
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
@@ -96,7 +97,7 @@ struct Server {
     metrics: Arc<Metrics>,
     commons: Arc<Commons>,
     posts: Box<[Post<Message>]>,
-    drained: Receiver<usize>,
+    done: Receiver<usize>,
     ended: Receiver<(usize, String)>,
     threads: Vec<JoinHandle<()>>,
     admin: Vec<Admin>,
@@ -129,7 +130,7 @@ impl Server {
             posts.push(post);
         }
         let posts: Box<[_]> = posts.into();
-        let (drained_by, drained) = crossbeam_channel::bounded(cores);
+        let (done_by, done) = crossbeam_channel::bounded(cores);
         let (ended_by, ended) = crossbeam_channel::bounded(cores);
         let mut threads = Vec::with_capacity(cores);
         for (core, ((listener, (mailbox, bell)), cpu)) in
@@ -145,7 +146,7 @@ impl Server {
                 addresses: addresses.clone(),
                 directory: Arc::clone(&directory),
                 metrics: Arc::clone(&metrics),
-                drained: drained_by.clone(),
+                done: done_by.clone(),
                 ended: ended_by.clone(),
             };
             threads.push(thread::start(seed, Link { listener, mailbox, bell })?);
@@ -157,7 +158,7 @@ impl Server {
             metrics,
             commons,
             posts,
-            drained,
+            done,
             ended,
             threads,
             admin,
@@ -215,12 +216,10 @@ impl Server {
         self.commons.leave();
         pause(notice);
         tracing::info!("finishing what is in flight");
-        self.tell_all(|| Message::Drain);
         // A request in flight ends within twice the timeout, its reply within once more.
         let until = Instant::now() + 3 * self.timeout + Duration::from_secs(DRAIN_GRACE_SECS);
-        for _ in 0..self.posts.len() {
-            self.drained.recv_deadline(until).map_err(|_| Failure::Drain)?;
-        }
+        self.have_all(|| Message::Close, until)?;
+        self.have_all(|| Message::Drain, until)?;
         self.tell_all(|| Message::Stop);
         for thread in self.threads {
             let _ = thread.join();
@@ -230,6 +229,14 @@ impl Server {
             Some((core, error)) => Err(Failure::Core { core, error }),
             None => Ok(()),
         }
+    }
+
+    /// Tells all cores, and waits until they have done it.
+    fn have_all(&self, message: impl Fn() -> Message, until: Instant) -> Result<(), Failure> {
+        self.tell_all(message);
+        self.posts
+            .iter()
+            .try_for_each(|_| self.done.recv_deadline(until).map(drop).map_err(|_| Failure::Drain))
     }
 
     fn tell_all(&self, message: impl Fn() -> Message) {

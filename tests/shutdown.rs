@@ -9,6 +9,10 @@
 
 mod support;
 
+use std::collections::BTreeSet;
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use support::client::push_head;
@@ -123,5 +127,148 @@ fn a_stalled_upstream_does_not_keep_it_longer_than_the_timeout() {
         server.signal("TERM");
         assert_eq!(client.response().status, 504);
         assert_eq!(server.wait(Duration::from_secs(5)).code(), Some(0));
+    });
+}
+
+/// Senders that push one series after the other, each of a name of its own, until told to stop.
+struct Load {
+    over: AtomicBool,
+    next: AtomicUsize,
+}
+
+/// What became of a push that met a server on its way out.
+enum Push {
+    Acknowledged(String),
+    /// No connection could be had, or it broke before an answer came.
+    Broken,
+}
+
+impl Load {
+    fn new() -> Self {
+        Self { over: AtomicBool::new(false), next: AtomicUsize::new(0) }
+    }
+
+    /// Pushes over new connections, or over one for as long as the server keeps it.
+    fn push(&self, address: SocketAddr, keep: bool) -> Vec<Push> {
+        let mut pushes = Vec::new();
+        let mut kept = None;
+        while !self.over.load(Ordering::Relaxed) {
+            let name = format!("m{}", self.next.fetch_add(1, Ordering::Relaxed));
+            let sent = push_once(address, kept.take(), &name);
+            pushes.push(match sent {
+                Ok(stream) => {
+                    kept = stream.filter(|_| keep);
+                    Push::Acknowledged(name)
+                }
+                Err(_) => Push::Broken,
+            });
+        }
+        pushes
+    }
+}
+
+/// One push; the connection, if it stays.
+fn push_once(address: SocketAddr, kept: Option<TcpStream>, name: &str) -> std::io::Result<Option<TcpStream>> {
+    let mut stream = kept.map_or_else(|| TcpStream::connect(address), Ok)?;
+    stream.set_read_timeout(Some(Duration::from_secs(20)))?;
+    let request = body(vec![series("a", name, 1.0), series("b", name, 1.0)]);
+    stream.write_all(&[push_head(request.len(), "").as_bytes(), &request].concat())?;
+    let mut answer = Vec::new();
+    let mut buffer = [0; 1_024];
+    while !answer.windows(4).any(|window| window == b"\r\n\r\n") {
+        match stream.read(&mut buffer)? {
+            0 => return Err(std::io::ErrorKind::UnexpectedEof.into()),
+            n => answer.extend_from_slice(&buffer[..n]),
+        }
+    }
+    let answer = String::from_utf8_lossy(&answer).into_owned();
+    assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+    Ok((!answer.contains("Connection: close")).then_some(stream))
+}
+
+/// The names of series that the upstream has, of both tenants.
+fn stored(upstream: &Upstream) -> [BTreeSet<String>; 2] {
+    ["a", "b"].map(|tenant| upstream.of(tenant).iter().flat_map(|request| request.names()).collect())
+}
+
+#[test]
+fn under_load_nothing_that_was_acknowledged_is_lost() {
+    on_both(|driver| {
+        for notice in ["0s", "300ms"] {
+            let upstream = Upstream::start(|_| Reply::ok());
+            let settings = format!("timeout_shutdown: {notice}\n");
+            let mut server = Server::start(driver, upstream.address, &settings);
+            let (load, address) = (Load::new(), server.address);
+            let pushes = std::thread::scope(|scope| {
+                let senders: Vec<_> = (0..6)
+                    .map(|n| {
+                        scope.spawn({
+                            let load = &load;
+                            move || load.push(address, n % 2 == 0)
+                        })
+                    })
+                    .collect();
+                std::thread::sleep(Duration::from_millis(300));
+                server.signal("TERM");
+                assert_eq!(server.wait(Duration::from_secs(10)).code(), Some(0));
+                load.over.store(true, Ordering::Relaxed);
+                senders.into_iter().flat_map(|sender| sender.join().unwrap()).collect::<Vec<_>>()
+            });
+            let stored = stored(&upstream);
+            let mut acknowledged = 0;
+            for push in &pushes {
+                if let Push::Acknowledged(name) = push {
+                    acknowledged += 1;
+                    assert!(stored.iter().all(|names| names.contains(name)), "{name} is lost");
+                }
+            }
+            assert!(acknowledged > 50, "{acknowledged}");
+        }
+    });
+}
+
+#[test]
+fn a_successor_on_the_same_port_takes_over_without_a_failed_request() {
+    on_both(|driver| {
+        let upstream = Upstream::start(|_| Reply::ok());
+        let port = support::server::free_port();
+        let start = || {
+            let metrics = support::server::free_port();
+            let config = format!(
+                "listen: {port}\nlisten_metrics_address: {metrics}\ntarget: http://{}/api/v1/push\n\
+                 timeout_shutdown: 200ms\ntenant: {{label: tenant}}\nlog_level: warn\ndriver: {}\n",
+                upstream.address,
+                driver.name(),
+            );
+            Server::start_with(&config, metrics, &[])
+        };
+        let mut server = start();
+        let load = Load::new();
+        let pushes = std::thread::scope(|scope| {
+            let senders: Vec<_> = (0..6)
+                .map(|n| {
+                    scope.spawn({
+                        let load = &load;
+                        move || load.push(port, n % 2 == 0)
+                    })
+                })
+                .collect();
+            for _ in 0..5 {
+                let successor = start();
+                server.signal("TERM");
+                assert_eq!(server.wait(Duration::from_secs(10)).code(), Some(0));
+                server = successor;
+            }
+            load.over.store(true, Ordering::Relaxed);
+            senders.into_iter().flat_map(|sender| sender.join().unwrap()).collect::<Vec<_>>()
+        });
+        let broken = pushes.iter().filter(|push| matches!(push, Push::Broken)).count();
+        eprintln!("{} pushes over five successions, {broken} broken", pushes.len());
+        assert_eq!(broken, 0, "of {}", pushes.len());
+        let stored = stored(&upstream);
+        for push in &pushes {
+            let Push::Acknowledged(name) = push else { continue };
+            assert!(stored.iter().all(|names| names.contains(name)), "{name} is lost");
+        }
     });
 }

@@ -36,6 +36,17 @@ pub enum Cut {
     Both,
 }
 
+/// Whether a socket waits for nothing but its peer's next request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Idle {
+    /// It does not.
+    No,
+    /// For its first: the peer has just come, and most likely to say something.
+    First,
+    /// For another one.
+    Next,
+}
+
 /// All deadlines of one core.
 #[derive(Clone, Debug, Default)]
 pub struct Deadlines {
@@ -69,7 +80,7 @@ struct Entry {
     look_at: Option<Instant>,
     cut: Cut,
     expired: bool,
-    idle: bool,
+    idle: Idle,
 }
 
 #[derive(Debug)]
@@ -98,13 +109,21 @@ impl Deadlines {
         self.watch(Target::Task(None))
     }
 
-    /// Shuts down reading on every socket that is marked idle, now: what draining does to connections between
-    /// two requests. A request that has arrived already is still read, as the kernel keeps what it has received.
-    pub fn cut_idle(&self) {
+    /// Shuts down reading on every socket that is marked idle: what draining does to connections between two requests.
+    /// One whose first request has not come yet has time for it until `first_until`. A request that has arrived already
+    /// is still read, as the kernel keeps what it has received.
+    pub fn cut_idle(&self, first_until: Instant) {
         let mut table = self.shared.table.borrow_mut();
-        for entry in table.entries.iter_mut().filter(|e| e.idle) {
-            entry.cut = Cut::Read;
-            entry.fire();
+        for place in 0..table.entries.len() {
+            let Some(entry) = table.entries.get_mut(place) else { continue };
+            match entry.idle {
+                Idle::No => {}
+                Idle::First => table.set(place, first_until, Cut::Read),
+                Idle::Next => {
+                    entry.cut = Cut::Read;
+                    entry.fire();
+                }
+            }
         }
     }
 
@@ -170,7 +189,7 @@ impl Watch {
     }
 
     /// Marks the socket as waiting for nothing but its peer's next request: [`Deadlines::cut_idle`] may end it.
-    pub fn set_idle(&self, idle: bool) {
+    pub fn set_idle(&self, idle: Idle) {
         self.deadlines.with(self.place, |e| e.idle = idle);
     }
 
@@ -208,7 +227,7 @@ impl Table {
             look_at: None,
             cut: Cut::Both,
             expired: false,
-            idle: false,
+            idle: Idle::No,
         };
         match self.vacant.pop() {
             Some(place) => {
@@ -224,7 +243,7 @@ impl Table {
 
     fn remove(&mut self, place: usize) {
         let Some(entry) = self.entries.get_mut(place) else { return };
-        (entry.target, entry.deadline, entry.idle) = (Target::Vacant, None, false);
+        (entry.target, entry.deadline, entry.idle) = (Target::Vacant, None, Idle::No);
         self.vacant.push(place);
         self.watched -= 1;
         if self.watched == 0 {

@@ -14,7 +14,7 @@ use monoio::io::{AsyncReadRent, AsyncWriteRent};
 use monoio::net::TcpStream;
 
 use super::buffers::Gather;
-use super::deadline::{Cut, Deadlines, Watch};
+use super::deadline::{Cut, Deadlines, Idle, Watch};
 
 /// A connection with its deadline.
 #[derive(Debug)]
@@ -139,15 +139,15 @@ impl Stream {
         self.watch.expired()
     }
 
-    /// Waits until there is something to read, or the end; meanwhile the connection counts as idle.
+    /// Waits until there is something to read, or the end; meanwhile the connection counts as idle in this way.
     ///
     /// # Errors
     /// When the socket is broken.
-    pub async fn idle(&self) -> io::Result<()> {
-        self.watch.set_idle(true);
+    pub async fn idle(&self, idle: Idle) -> io::Result<()> {
+        self.watch.set_idle(idle);
         let Transport::Tcp(tcp) = &self.transport;
         let result = tcp.readable(false).await;
-        self.watch.set_idle(false);
+        self.watch.set_idle(Idle::No);
         result
     }
 

@@ -1,8 +1,9 @@
 //! A core: one pinned thread with one ring, on which ingest and egress meet at the exchange.
 //!
-//! A core ends in two steps, as others may still need it when it needs nobody any more: on `Drain` it stops
-//! accepting and finishes its requests, then says so; on `Stop`, which comes when all cores have said so, it closes
-//! its upstream connections and ends. Its tasks are joined before its ring goes.
+//! A core ends in three steps, as others may still need it when it needs nobody any more: on `Close` it stops accepting
+//! and says so; on `Drain`, which comes when nobody accepts and so nobody hands connections over any more, it finishes its
+//! requests and says so; on `Stop`, which comes when all cores have drained, it closes its upstream connections and ends.
+//! Its tasks are joined before its ring goes.
 
 use std::io;
 use std::net::TcpListener;
@@ -56,8 +57,8 @@ pub struct Seed {
     pub directory: Arc<Directory>,
     /// Everybody's counters.
     pub metrics: Arc<Metrics>,
-    /// Where the core says that it has drained.
-    pub drained: Sender<usize>,
+    /// Where the core says that it has closed, and that it has drained.
+    pub done: Sender<usize>,
     /// Where the core says that it has ended, and why (empty when it was told to).
     pub ended: Sender<(usize, String)>,
 }
@@ -109,15 +110,18 @@ async fn run(seed: Seed, link: Link) -> io::Result<()> {
     }
     let stop = listener::canceller();
     let accepting = listener::accept(listener, Rc::clone(&core.ingest), stop.handle());
-    core.ingress.spawn(async move {
+    core.doors.spawn(async move {
         if let Err(error) = accepting.await {
             tracing::error!(%error, "a listener failed");
         }
     });
+    core.until(Message::Close).await;
+    core.ingest.close();
+    drop(stop.cancel());
+    core.announce_end_of(&core.doors, &seed);
     core.until(Message::Drain).await;
     core.ingest.drain();
-    drop(stop.cancel());
-    core.announce_drained(&seed.drained, seed.core);
+    core.announce_end_of(&core.ingress, &seed);
     core.until(Message::Stop).await;
     core.pools().for_each(Pool::close);
     core.egress_tasks.join().await;
@@ -135,7 +139,9 @@ struct Core {
     deadlines: Deadlines,
     ingest: Rc<Ingest>,
     egress: PerDestination<Rc<Egress>>,
-    /// The listener and the connections.
+    /// The listener.
+    doors: Tasks,
+    /// The connections.
     ingress: Tasks,
     /// The lanes at work.
     egress_tasks: Tasks,
@@ -165,6 +171,7 @@ impl Core {
             deadlines,
             ingest,
             egress,
+            doors: Tasks::default(),
             ingress,
             egress_tasks,
             tools: Tasks::default(),
@@ -195,7 +202,7 @@ impl Core {
             Message::PermitWanted(address) => self.pools().for_each(|pool| pool.give_up_idle(address)),
             Message::Reloaded => self.settle(),
             // Each ends a phase, and comes once.
-            Message::Drain | Message::Stop => {}
+            Message::Close | Message::Drain | Message::Stop => {}
         }
     }
 
@@ -212,11 +219,12 @@ impl Core {
         self.egress.iter().map(|egress| egress.pool())
     }
 
-    fn announce_drained(&self, drained: &Sender<usize>, core: usize) {
-        let (ingress, drained) = (self.ingress.clone(), drained.clone());
+    /// Says so when none of these runs any more.
+    fn announce_end_of(&self, tasks: &Tasks, seed: &Seed) {
+        let (tasks, done, core) = (tasks.clone(), seed.done.clone(), seed.core);
         self.tools.spawn(async move {
-            ingress.join().await;
-            let _ = drained.try_send(core);
+            tasks.join().await;
+            let _ = done.try_send(core);
         });
     }
 }

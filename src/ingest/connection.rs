@@ -17,14 +17,14 @@ use super::push;
 use super::routes::{Route, route};
 use crate::config::plan::{Live, Plan};
 use crate::core::buffers::Buffers;
-use crate::core::deadline::{Cut, Deadlines};
+use crate::core::deadline::{Cut, Deadlines, Idle};
 use crate::core::stream::{Blocking, Stream};
 use crate::core::tasks::Tasks;
 use crate::http::body::ChunkDecoder;
 use crate::http::head::{Framing, Method, RequestHead};
 use crate::http::refusal::Refusal;
 use crate::http::reply;
-use crate::limits::{FAREWELL_BYTES_MAX, FAREWELL_MILLIS, HEAD_BUFFER_BYTES};
+use crate::limits::{FAREWELL_BYTES_MAX, FAREWELL_MILLIS, HEAD_BUFFER_BYTES, LAST_CALL_MILLIS};
 use crate::metrics::{CoreMetrics, Metrics};
 use crate::queue::budget::Charge;
 use crate::queue::commons::{Commons, Seat};
@@ -45,6 +45,7 @@ pub struct Ingest {
     deadlines: Deadlines,
     tasks: Tasks,
     metrics: Arc<Metrics>,
+    closing: Cell<bool>,
     draining: Cell<bool>,
 }
 
@@ -70,6 +71,7 @@ impl Ingest {
             deadlines,
             tasks,
             metrics,
+            closing: Cell::new(false),
             draining: Cell::new(false),
         })
     }
@@ -86,10 +88,20 @@ impl Ingest {
         });
     }
 
-    /// From now on, connections end with the request that they are at.
+    /// From now on, no connection is accepted.
+    pub fn close(&self) {
+        self.closing.set(true);
+    }
+
+    /// Whether [`close`](Self::close) was called.
+    pub fn is_closing(&self) -> bool {
+        self.closing.get()
+    }
+
+    /// From now on, connections end with the request that they are at, or with their first, which is waited for a little.
     pub fn drain(&self) {
         self.draining.set(true);
-        self.deadlines.cut_idle();
+        self.deadlines.cut_idle(Instant::now() + Duration::from_millis(LAST_CALL_MILLIS));
     }
 
     /// Whether [`drain`](Self::drain) was called.
@@ -134,8 +146,13 @@ impl Ingest {
 
     async fn converse(self: &Rc<Self>, stream: Stream) {
         self.counters().connections_open.up();
-        let mut connection =
-            Connection { ingest: Rc::clone(self), stream, read: Vec::new(), awaiting: "head" };
+        let mut connection = Connection {
+            ingest: Rc::clone(self),
+            stream,
+            read: Vec::new(),
+            awaiting: "head",
+            idle: Idle::First,
+        };
         while connection.wait_for_request().await {
             // Apart, so that a connection is small while it waits: an allocation for each request, none for an idle one.
             if !Box::pin(connection.exchange()).await {
@@ -172,6 +189,8 @@ struct Connection {
     read: Vec<u8>,
     /// The part of a request that is being waited for.
     awaiting: &'static str,
+    /// How it waits for a request.
+    idle: Idle,
 }
 
 /// A request whose head has been understood.
@@ -207,8 +226,13 @@ impl Connection {
             return true;
         }
         self.ingest.buffers.put(std::mem::take(&mut self.read));
-        self.stream.set_deadline(Instant::now() + self.ingest.plan.load().idle_timeout, Cut::Read);
-        if self.ingest.is_draining() || self.stream.idle().await.is_err() {
+        let (draining, idle) = (self.ingest.is_draining(), std::mem::replace(&mut self.idle, Idle::Next));
+        let patience = match draining {
+            true => Duration::from_millis(LAST_CALL_MILLIS),
+            false => self.ingest.plan.load().idle_timeout,
+        };
+        self.stream.set_deadline(Instant::now() + patience, Cut::Read);
+        if (draining && idle == Idle::Next) || self.stream.idle(idle).await.is_err() {
             return false;
         }
         // Cut while idle: nothing had begun, so there is nothing to say. Unless, when draining, something had.
@@ -376,7 +400,9 @@ impl Connection {
     }
 
     async fn reply(&mut self, answer: &Answer, plan: &Plan, keep_alive: bool, head_only: bool) -> bool {
-        let keep_alive = keep_alive && !answer.close && !self.ingest.is_draining();
+        // While we are leaving, a sender's next connection finds whoever takes our place.
+        let leaving = self.ingest.commons.is_leaving() || self.ingest.is_draining();
+        let keep_alive = keep_alive && !answer.close && !leaving;
         let mut out = self.ingest.buffers.take(HEAD_BUFFER_BYTES);
         reply::write(&mut out, answer, keep_alive, head_only);
         self.ingest.counters().replied(answer.status);

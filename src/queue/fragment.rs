@@ -97,7 +97,9 @@ pub enum Message {
     PermitWanted(SocketAddr),
     /// Another plan holds: take its bounds over.
     Reloaded,
-    /// Stop accepting, finish what is in flight, and say so when nothing is left.
+    /// Stop accepting, and say so when the listener is closed.
+    Close,
+    /// Nobody accepts any more: finish what is in flight, and say so when nothing is left.
     Drain,
     /// All cores have drained: end.
     Stop,
