@@ -104,6 +104,9 @@ pub const ACCEPT_PAUSE_MILLIS: u64 = 100;
 /// likely with something to say.
 pub const LAST_CALL_MILLIS: u64 = 500;
 
+/// Time for a ring to close a descriptor that was dropped: it does so when it goes to sleep next.
+pub const RING_CLOSE_MILLIS: u64 = 5;
+
 /// Descriptors that are not for inbound connections: rings, listeners, logs, the admin port, a margin.
 pub const DESCRIPTORS_RESERVED: usize = 64;
 

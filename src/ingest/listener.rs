@@ -11,18 +11,16 @@
 
 use std::io;
 use std::net::TcpListener as StdListener;
-use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, FromRawFd, IntoRawFd, OwnedFd};
 use std::rc::Rc;
 use std::time::Duration;
 
 use monoio::io::{CancelHandle, Canceller};
 use monoio::net::TcpListener;
-use rustix::io::Errno;
-use rustix::net::SocketFlags;
 
 use super::connection::Ingest;
 use crate::core::stream::Blocking;
-use crate::limits::ACCEPT_PAUSE_MILLIS;
+use crate::limits::{ACCEPT_PAUSE_MILLIS, RING_CLOSE_MILLIS};
 use crate::queue::fragment::Message;
 
 /// Accepts until `stop` is cancelled. Then it takes in what is in its backlog, and the listener is closed.
@@ -31,11 +29,12 @@ use crate::queue::fragment::Message;
 /// When the ring can't take the listener.
 pub async fn accept(listener: StdListener, ingest: Rc<Ingest>, stop: CancelHandle) -> io::Result<()> {
     listener.set_nonblocking(ingest.blocking() == Blocking::No)?;
+    let last = listener.try_clone()?;
     let listener = TcpListener::from_std(listener)?;
     while !ingest.is_closing() {
         if ingest.commons().is_full() {
             // The kernel's backlog holds who comes meanwhile.
-            pause().await;
+            pause(ACCEPT_PAUSE_MILLIS).await;
             continue;
         }
         match listener.cancelable_accept(stop.clone()).await {
@@ -48,24 +47,27 @@ pub async fn accept(listener: StdListener, ingest: Rc<Ingest>, stop: CancelHandl
             Err(error) => {
                 // Out of descriptors or memory: to try at once would fail at once, and spin.
                 tracing::warn!(%error, fd = listener.as_raw_fd(), "can't accept connections");
-                pause().await;
+                pause(ACCEPT_PAUSE_MILLIS).await;
             }
         }
     }
-    take_in_backlog(&listener, &ingest);
+    // The ring closes its descriptor in its own time. It must not be the last one, or the port would stay open for
+    // a while behind the last look.
+    drop(listener);
+    pause(RING_CLOSE_MILLIS).await;
+    take_in_backlog(&last, &ingest);
     Ok(())
 }
 
-fn take_in_backlog(listener: &TcpListener, ingest: &Rc<Ingest>) {
-    // SAFETY: the listener keeps its descriptor open until it is dropped, which is not while it is borrowed.
-    let fd = unsafe { BorrowedFd::borrow_raw(listener.as_raw_fd()) };
-    if rustix::io::ioctl_fionbio(fd, true).is_err() {
+/// Accepts all who wait.
+fn take_in_backlog(listener: &StdListener, ingest: &Rc<Ingest>) {
+    if listener.set_nonblocking(true).is_err() {
         return;
     }
     while !ingest.commons().is_full() {
-        match rustix::net::accept_with(fd, SocketFlags::CLOEXEC) {
-            Ok(socket) => place(ingest, socket),
-            Err(Errno::CONNABORTED | Errno::INTR) => {}
+        match listener.accept() {
+            Ok((socket, _)) => place(ingest, socket.into()),
+            Err(e) if is_peers_fault(&e) || e.kind() == io::ErrorKind::Interrupted => {}
             Err(_) => return,
         }
     }
@@ -95,6 +97,6 @@ fn is_peers_fault(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset)
 }
 
-async fn pause() {
-    monoio::time::sleep(Duration::from_millis(ACCEPT_PAUSE_MILLIS)).await;
+async fn pause(millis: u64) {
+    monoio::time::sleep(Duration::from_millis(millis)).await;
 }
