@@ -11,5 +11,5 @@
 mod plan;
 mod weather;
 
-pub use plan::{Event, Plan, Planned, STORM_MIN, Trouble};
+pub use plan::{Event, Plan, Planned, STORM_MIN, Trouble, Tuning};
 pub use weather::Weather;

@@ -147,8 +147,10 @@ pub enum Event {
     UpstreamDown,
     /// It listens again, at the same address.
     UpstreamUp,
-    /// The server is told to read its configuration again.
-    Reload,
+    /// The server is told to read its configuration again, in which these settings stand.
+    Reload(Tuning),
+    /// The same, with mistakes in it: nothing may change.
+    BadReload,
     /// A successor takes over: it starts at the same address, and then the old server is told to end.
     Handover,
     /// The server is killed.
@@ -164,7 +166,8 @@ impl Event {
         match self {
             Self::UpstreamDown => "upstream down",
             Self::UpstreamUp => "upstream up",
-            Self::Reload => "reload",
+            Self::Reload(_) => "reload",
+            Self::BadReload => "bad reload",
             Self::Handover => "handover",
             Self::Kill => "kill",
             Self::Start => "start",
@@ -190,7 +193,11 @@ impl Event {
 /// What a person wants to know besides the name; nothing, for most.
 impl fmt::Display for Event {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self::Trouble(_, rule) = self else { return Ok(()) };
+        let rule = match self {
+            Self::Trouble(_, rule) => rule,
+            Self::Reload(tuning) => return tuning.fmt(f),
+            _ => return Ok(()),
+        };
         match &rule.fault {
             Fault::Latency { from, to } => write!(f, "{from:.1?} to {to:.1?}, ")?,
             Fault::Status { code, headers, .. } => {
@@ -208,6 +215,47 @@ impl fmt::Display for Event {
             if rule.tenants.is_empty() { "all tenants".to_owned() } else { rule.tenants.join(" and ") };
         let time = rule.to.unwrap_or_default().saturating_sub(rule.from);
         write!(f, "{:.0} % of {whose}, for {time:.1?}", rule.share * 100.0)
+    }
+}
+
+/// Settings of the server that a reload changes, and that no sender may notice.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Tuning {
+    /// How long the upstream may take, in milliseconds.
+    pub timeout_ms: u64,
+    /// Requests of one tenant on their way at once.
+    pub inflight_max: usize,
+    /// Parts of one request; with 1, nothing merges.
+    pub fragments_max: usize,
+    /// Connections to the upstream.
+    pub max_conns_per_host: usize,
+}
+
+impl Tuning {
+    /// The one that a server is started with, before any reload.
+    pub const FIRST: Self =
+        Self { timeout_ms: 1500, inflight_max: 2, fragments_max: 64, max_conns_per_host: 64 };
+
+    fn new(random: &mut Random) -> Self {
+        let mut one_of = |all: &[usize]| random.pick(all).copied().unwrap_or(1);
+        Self {
+            inflight_max: one_of(&[1, 2, 4]),
+            fragments_max: one_of(&[1, 4, 64]),
+            max_conns_per_host: one_of(&[8, 24, 64]),
+            // No longer than the first: senders wait a little less than twice that.
+            timeout_ms: 900 + 100 * random.below(7),
+        }
+    }
+}
+
+/// As a person wants to know it.
+impl fmt::Display for Tuning {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { timeout_ms, inflight_max, fragments_max, max_conns_per_host } = self;
+        write!(
+            f,
+            "timeout {timeout_ms} ms, {inflight_max} in flight, {fragments_max} merge, {max_conns_per_host} connections"
+        )
     }
 }
 
@@ -267,18 +315,20 @@ impl Plan {
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Operation {
     Reload,
+    BadReload,
     RestartUpstream,
     Handover,
     Kill,
 }
 
 impl Operation {
-    const ALL: [Self; 4] = [Self::Reload, Self::RestartUpstream, Self::Handover, Self::Kill];
+    const ALL: [Self; 5] = [Self::Reload, Self::BadReload, Self::RestartUpstream, Self::Handover, Self::Kill];
 
     /// Its events: what begins, how long until what ends it, and what that is.
     fn events(self, random: &mut Random) -> (Event, Duration, Option<Event>) {
         match self {
-            Self::Reload => (Event::Reload, Duration::ZERO, None),
+            Self::Reload => (Event::Reload(Tuning::new(random)), Duration::ZERO, None),
+            Self::BadReload => (Event::BadReload, Duration::ZERO, None),
             Self::Handover => (Event::Handover, Duration::from_millis(500), None),
             Self::RestartUpstream => (Event::UpstreamDown, ms(random, (100, 1500)), Some(Event::UpstreamUp)),
             Self::Kill => (Event::Kill, ms(random, (0, 1000)), Some(Event::Start)),
@@ -403,7 +453,7 @@ mod tests {
             for planned in &plan(seed).events {
                 *count.entry(planned.event.name()).or_default() += 1;
             }
-            assert_eq!(count.len(), Trouble::ALL.len() + 6, "seed {seed}: {count:?}");
+            assert_eq!(count.len(), Trouble::ALL.len() + 7, "seed {seed}: {count:?}");
             assert!(count.values().all(|&times| times >= 8), "seed {seed}: {count:?}");
         }
     }
@@ -439,7 +489,7 @@ mod tests {
                 Event::Trouble(_, rule) => spans.push((rule.from, rule.to.unwrap())),
                 Event::UpstreamDown | Event::Kill => since = Some(*at),
                 Event::UpstreamUp | Event::Start => spans.push((since.take().unwrap(), *at)),
-                Event::Reload | Event::Handover => spans.push((*at, *at)),
+                Event::Reload(_) | Event::BadReload | Event::Handover => spans.push((*at, *at)),
             }
         }
         spans.sort_unstable();

@@ -44,7 +44,7 @@ pub(crate) enum Command {
     /// Puts a server through a bad day, drawn from a seed, and finds whatever acknowledged sample did not survive it
     ///
     /// Senders send as Prometheus does, again and again where it does. Their upstream is slow, refuses, resets, stalls, stores and says
-    /// otherwise, and is restarted; the server is reloaded, handed over to a successor, and killed. Then all is mended, and what is
+    /// otherwise, and is restarted; the server is reloaded (with mistakes, too), handed over to a successor, and killed. Then all is mended, and what is
     /// stored is held against what was acknowledged.
     ///
     /// Exits with 1 when anything acknowledged is lost, misplaced, reordered or damaged, or stored twice for no reason; when a

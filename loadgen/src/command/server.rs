@@ -137,11 +137,60 @@ impl Server {
         Ok(self.child.try_wait()?)
     }
 
-    /// Tells it to read its configuration again, in which `settings` take the place of those that it was started with.
+    /// Has it read its configuration again, in which `settings` take the place of those that it runs on, and waits until it does.
     pub(crate) fn reload(&mut self, settings: &str) -> anyhow::Result<()> {
         settings.clone_into(&mut self.setup.settings);
         self.setup.write_config(self.metrics)?;
-        self.signal(Signal::HUP)
+        self.hang_up("done").context("reload")
+    }
+
+    /// Has it read a configuration with `mistakes` in it, waits until it refuses that, and makes sure that nothing has changed.
+    pub(crate) fn reload_badly(&mut self, mistakes: &str) -> anyhow::Result<()> {
+        let before = self.settings_in_effect()?;
+        let bad = Setup { settings: mistakes.to_owned(), ..self.setup.clone() };
+        bad.write_config(self.metrics)?;
+        self.hang_up("refused").context("reload of a configuration with mistakes")?;
+        // For whoever looks, and for a successor.
+        self.setup.write_config(self.metrics)?;
+        let after = self.settings_in_effect()?;
+        if after != before {
+            bail!("mistakes in its configuration changed process {}: {before}{after}", self.pid());
+        }
+        Ok(())
+    }
+
+    /// Sends SIGHUP, and waits until it says that a reload has come to this result.
+    fn hang_up(&mut self, result: &str) -> anyhow::Result<()> {
+        let series = format!("tenantry_config_reloads_total{{result=\"{result}\"}} ");
+        let count = |page: &str| {
+            let line = page.lines().find_map(|line| line.strip_prefix(&*series));
+            line.and_then(|number| number.parse::<u64>().ok()).context("it does not count its reloads")
+        };
+        let before = count(&self.page("metrics")?)?;
+        self.signal(Signal::HUP)?;
+        let deadline = Instant::now() + START_PATIENCE;
+        while count(&self.page("metrics")?)? == before {
+            if Instant::now() > deadline {
+                let log = self.setup.last_log_lines();
+                bail!("process {} has not come to the result `{result}`{log}", self.pid());
+            }
+            look_again();
+        }
+        Ok(())
+    }
+
+    /// What its status page says.
+    fn settings_in_effect(&self) -> anyhow::Result<String> {
+        let page = self.page("")?;
+        let settings = page.split_once("\nsettings\n").map(|(_, settings)| settings.to_owned());
+        settings.context("its status page shows no settings")
+    }
+
+    fn page(&self, name: &str) -> anyhow::Result<String> {
+        let url: Url = format!("http://{}/{name}", self.metrics).parse()?;
+        let (_, body) =
+            get(&url, START_PATIENCE).with_context(|| format!("no answer from {}", self.metrics))?;
+        Ok(String::from_utf8_lossy(&body).into_owned())
     }
 
     /// Asks it to end, as a service manager does.

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
-use loadgen::chaos::{Event, Plan, Planned, Weather};
+use loadgen::chaos::{Event, Plan, Planned, Tuning, Weather};
 use loadgen::client::Url;
 use loadgen::full_account::FullAccount;
 use loadgen::sink::faults::{Fault, Rule};
@@ -22,14 +22,11 @@ use crate::command::text::{counted, grouped};
 /// The label that names the tenant.
 pub(super) const TENANT_LABEL: &str = "tenant";
 
-/// The server's `timeout`: shorter than its own default, so that what stalls is over within a storm.
-pub(super) const SERVER_TIMEOUT: Duration = Duration::from_millis(1500);
-
 /// How long a server may take to end. One that drains ends within three timeouts and a grace of 5 s.
 const END_PATIENCE: Duration = Duration::from_secs(12);
 
-/// How many requests of a tenant the server lets be in flight, in turns: what a reload changes.
-const INFLIGHT_MAX: [u32; 3] = [2, 4, 1];
+/// A value that can't be read, and a setting that nobody knows. The third would do no harm, but must not change either.
+const MISTAKES: &str = "timeout: soon\nmerge:\n  in_flight_max: 3\n  linger: 7ms\n";
 
 /// How often it is told how far things have come.
 const PROGRESS_INTERVAL: Duration = Duration::from_secs(5);
@@ -72,7 +69,6 @@ pub(super) struct Stage {
     weather: Arc<Weather>,
     begun: Instant,
     progress_due: Duration,
-    reloads: usize,
     pub(super) restarts: Restarts,
     pub(super) happened: Vec<Happened>,
 }
@@ -102,7 +98,7 @@ impl Stage {
             listen: free_addr()?,
             target: sink.url(),
             tenant_label: TENANT_LABEL.to_owned(),
-            settings: settings(args.driver, 0),
+            settings: settings(args.driver, &Tuning::FIRST),
             dir: dir.to_owned(),
             end_patience: END_PATIENCE,
         };
@@ -116,7 +112,6 @@ impl Stage {
             weather,
             begun: Instant::now(),
             progress_due: PROGRESS_INTERVAL,
-            reloads: 0,
             restarts: Restarts { started: 1, ..Restarts::default() },
             happened: Vec::new(),
         })
@@ -147,7 +142,8 @@ impl Stage {
                 self.sink.come_up().context("the upstream cannot listen again")?;
                 String::new()
             }
-            Event::Reload => self.reload()?,
+            Event::Reload(tuning) => self.reload(tuning)?,
+            Event::BadReload => self.reload_badly()?,
             Event::Handover => self.hand_over()?,
             Event::Kill => self.kill()?,
             Event::Start => self.start()?,
@@ -167,12 +163,17 @@ impl Stage {
         self.server.as_mut().context("there is no server")
     }
 
-    fn reload(&mut self) -> anyhow::Result<String> {
-        self.reloads += 1;
-        let settings = settings(self.driver, self.reloads);
+    fn reload(&mut self, tuning: &Tuning) -> anyhow::Result<String> {
+        let settings = settings(self.driver, tuning);
         self.setup.settings.clone_from(&settings);
         let server = self.server()?;
         server.reload(&settings)?;
+        Ok(format!("process {}: {tuning}", server.pid()))
+    }
+
+    fn reload_badly(&mut self) -> anyhow::Result<String> {
+        let server = self.server()?;
+        server.reload_badly(MISTAKES)?;
         Ok(format!("process {}", server.pid()))
     }
 
@@ -271,15 +272,17 @@ impl fmt::Display for Happened {
     }
 }
 
-fn settings(driver: Option<DriverKind>, reloads: usize) -> String {
+fn settings(driver: Option<DriverKind>, tuning: &Tuning) -> String {
     let driver = match driver {
         None => "",
         Some(DriverKind::IoUring) => "driver: io_uring\n",
         Some(DriverKind::Epoll) => "driver: epoll\n",
     };
-    let inflight_max = INFLIGHT_MAX.get(reloads % INFLIGHT_MAX.len()).unwrap_or(&1);
-    let timeout = SERVER_TIMEOUT.as_millis();
-    format!("timeout: {timeout}ms\n{driver}merge:\n  inflight_max: {inflight_max}\n")
+    let Tuning { timeout_ms, inflight_max, fragments_max, max_conns_per_host } = tuning;
+    format!(
+        "timeout: {timeout_ms}ms\nmax_conns_per_host: {max_conns_per_host}\n{driver}merge:\n  \
+         inflight_max: {inflight_max}\n  fragments_max: {fragments_max}\n"
+    )
 }
 
 fn stolen(theft: Theft, tenants: &[String]) -> Rule {
