@@ -107,6 +107,13 @@ pub const LAST_CALL_MILLIS: u64 = 500;
 /// Time for a ring to close a descriptor that was dropped: it does so when it goes to sleep next.
 pub const RING_CLOSE_MILLIS: u64 = 5;
 
+/// The body of a request that is refused for want of room is read and forgotten up to this size, so that its connection
+/// can be kept: a new one costs both sides more than reading so much. Requests of Prometheus are smaller.
+pub const SHED_BODY_BYTES_MAX: usize = 512 << 10;
+
+/// What it is read into.
+pub const SHED_BUFFER_BYTES: usize = 64 << 10;
+
 /// Descriptors that are not for inbound connections: rings, listeners, logs, the admin port, a margin.
 pub const DESCRIPTORS_RESERVED: usize = 64;
 
