@@ -139,6 +139,13 @@ pub const FAREWELL_MILLIS: u64 = 1_000;
 /// See [`FAREWELL_MILLIS`].
 pub const FAREWELL_BYTES_MAX: usize = 16 << 20;
 
+/// Requests that one connection may have answered without ever waiting, for its peer or for an upstream: whoever
+/// pipelines more than that must leave the core to others for a moment.
+pub const REQUESTS_AT_ONCE_MAX: u32 = 256;
+
+/// How long that moment is: the least that a timer can wait.
+pub const TURN_MILLIS: u64 = 1;
+
 /// Splitters that a core keeps for its next requests. More are at work only while large requests take turns.
 pub const SPLITTERS_KEPT_MAX: usize = 2;
 

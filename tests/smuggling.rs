@@ -124,7 +124,8 @@ fn lengths() -> Vec<Vec<u8>> {
         "5\rX: y",
     ];
     let behind = [b"abcde", &smuggled()[..]].concat();
-    let odd_names = ["Content-Length : 5", "Content-Length\t: 5", " Content-Length: 5", "Content\0-Length: 5"];
+    let odd_names =
+        ["Content-Length : 5", "Content-Length\t: 5", " Content-Length: 5", "Content\0-Length: 5"];
     let named = odd_names.iter().map(|field| push(&format!("{field}\r\n"), &behind));
     values.iter().map(|value| push(&format!("Content-Length: {value}\r\n"), &behind)).chain(named).collect()
 }
@@ -202,6 +203,8 @@ fn chunks() -> Vec<Vec<u8>> {
         "3\t;x\r\nabc\r\n0\r\n\r\n",
         "3h\r\nabc\r\n0\r\n\r\n",
         "３\r\nabc\r\n0\r\n\r\n",
+        "1_0\r\nabc\r\n0\r\n\r\n",
+        "3;x=\n\r\nabc\r\n0\r\n\r\n",
         "3,3\r\nabc\r\n0\r\n\r\n",
         "3\nabc\r\n0\r\n\r\n",
         "3\rabc\r\n0\r\n\r\n",
@@ -340,7 +343,9 @@ fn what_has_one_meaning_is_taken_by_it() {
             (200, [b"\r\n\r\n", &push(&length(&good), &good)[..]].concat()),
         ] {
             let mut client: Client = server.client();
-            client.send(&[&request[..], b"GET /alive HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"].concat());
+            client.send(
+                &[&request[..], b"GET /alive HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"].concat(),
+            );
             let shown = request.escape_ascii();
             assert_eq!(client.response().status, status, "{shown}");
             let alive = client.response();

@@ -19,14 +19,14 @@ use crate::config::plan::{Live, Plan};
 use crate::core::buffers::Buffers;
 use crate::core::deadline::{Cut, Deadlines, Idle};
 use crate::core::stream::{Blocking, Stream};
-use crate::core::tasks::Tasks;
+use crate::core::tasks::{Tasks, tell_whether_waiting};
 use crate::http::body::ChunkDecoder;
 use crate::http::head::{Framing, Method, RequestHead};
 use crate::http::refusal::Refusal;
 use crate::http::reply;
 use crate::limits::{
-    FAREWELL_BYTES_MAX, FAREWELL_MILLIS, HEAD_BUFFER_BYTES, LAST_CALL_MILLIS, SHED_BODY_BYTES_MAX,
-    SHED_BUFFER_BYTES,
+    FAREWELL_BYTES_MAX, FAREWELL_MILLIS, HEAD_BUFFER_BYTES, LAST_CALL_MILLIS, REQUESTS_AT_ONCE_MAX,
+    SHED_BODY_BYTES_MAX, SHED_BUFFER_BYTES, TURN_MILLIS,
 };
 use crate::metrics::{CoreMetrics, Metrics};
 use crate::queue::budget::Charge;
@@ -156,10 +156,17 @@ impl Ingest {
             awaiting: "head",
             idle: Idle::First,
         };
-        while connection.wait_for_request().await {
-            // Apart, so that a connection is small while it waits: an allocation for each request, none for an idle one.
-            if !Box::pin(connection.exchange()).await {
+        let mut at_once = 0;
+        loop {
+            let (goes_on, waited) = tell_whether_waiting(connection.converse_once()).await;
+            if !goes_on {
                 break;
+            }
+            at_once = if waited { 0 } else { at_once + 1 };
+            if at_once == REQUESTS_AT_ONCE_MAX {
+                at_once = 0;
+                // Timers run, and other sockets are looked at, only while no task is ready to run.
+                monoio::time::sleep(Duration::from_millis(TURN_MILLIS)).await;
             }
         }
         if connection.stream.expired() && !self.is_draining() {
@@ -207,6 +214,12 @@ struct Request {
 }
 
 impl Connection {
+    /// Waits for a request and answers it. Whether another may follow.
+    async fn converse_once(&mut self) -> bool {
+        // Apart, so that a connection is small while it waits: an allocation for each request, none for an idle one.
+        self.wait_for_request().await && Box::pin(self.exchange()).await
+    }
+
     /// One request, which has begun, and its answer. Whether another may follow.
     async fn exchange(&mut self) -> bool {
         let arrived = Instant::now();
