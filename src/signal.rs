@@ -34,8 +34,11 @@ pub fn listen() -> io::Result<Receiver<Wish>> {
     let (sender, wishes) = crossbeam_channel::bounded(4);
     std::thread::Builder::new().name("signals".into()).spawn(move || {
         for signal in signals.forever() {
-            let wish = if signal == SIGHUP { Wish::Reload } else { Wish::Leave };
-            let _ = sender.try_send(wish);
+            // Who waits to reload anyway need not be told again; who is to leave must hear it, whatever waits before it.
+            let _ = match signal {
+                SIGHUP => sender.try_send(Wish::Reload).is_ok(),
+                _ => sender.send(Wish::Leave).is_ok(),
+            };
         }
     })?;
     Ok(wishes)

@@ -126,6 +126,25 @@ fn what_needs_a_restart_is_named_and_left_as_it_is() {
     });
 }
 
+#[test]
+fn a_signal_to_leave_is_not_lost_behind_many_to_reload() {
+    on_both(|driver| {
+        let upstream = Upstream::start(|_| Reply::ok());
+        // A map that takes a while to be read.
+        let map = tempfile::NamedTempFile::new().unwrap();
+        let rule = |n| format!("- {{regex: '(a|b)+x{n}(c|d)*', tenant: t{n}}}\n");
+        std::fs::write(map.path(), (0..400).map(rule).collect::<String>()).unwrap();
+        let extra = format!("tenant: {{label: tenant, map: {}}}\n", map.path().display());
+        let mut server = Server::start(driver, upstream.address, &extra);
+        for _ in 0..8 {
+            server.signal("HUP");
+            std::thread::sleep(std::time::Duration::from_millis(5));
+        }
+        server.signal("TERM");
+        assert_eq!(server.wait(std::time::Duration::from_secs(30)).code(), Some(0));
+    });
+}
+
 /// Two configurations that differ in three things at once; each upstream request has to be of one of them wholly.
 #[test]
 fn under_load_every_request_is_of_one_configuration_and_none_fails() {

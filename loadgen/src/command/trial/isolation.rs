@@ -2,8 +2,8 @@
 //!
 //! Nine tenants' senders keep a moderate rate, and a tenth's own senders another, in phases by turns: the tenth is well,
 //! the tenth is ill. Latency counts from when a request should have left. A phase's p99 is compared with that of the
-//! phase before it, of the same minute and the same neighbours, and the median of these ratios is what is told. The
-//! machine itself wavers: how much is told by the ratios among the phases in which all are well.
+//! phase before it, of the same minute and the same neighbours; the median of these ratios is what is told. The machine
+//! itself wavers, which the phases show in which all are well: what is no worse than the worst of these proves nothing.
 
 use std::io::{self, Write};
 use std::sync::Arc;
@@ -52,35 +52,15 @@ pub(super) fn run(args: &TrialArgs, trial: &IsolationArgs) -> anyhow::Result<boo
     writeln!(
         out,
         "the others' requests: {} a second of 200 series, 9 tenants; the ill one's: {} a second\n\n\
-         {:8} {:>22} {:>22} {:>24} {:>24}",
-        trial.rate,
-        trial.ill_rate,
-        "",
-        "well: p50, p99 ms",
-        "ill: p50, p99 ms",
-        "p99, ill/well",
-        "p99, well/well",
+         {:8} {:>32} {:>32} {:>24}",
+        trial.rate, trial.ill_rate, "", "all well: p50, p99 ms", "one ill: p50, p99 ms", "p99, ill to well",
     )?;
     let mut holds = true;
     for (name, fault) in illnesses() {
         let found = measure(args, trial, fault)?;
-        let (ratio, noise) = (found.ratio, found.noise);
-        // No worse than allowed, or no worse than the machine makes of nothing at all.
-        holds &= ratio.median <= RATIO_MAX.max(noise.max);
-        writeln!(
-            out,
-            "{name:8} {:>12.2}, {:>8.2} {:>12.2}, {:>8.2} {:>8.2} ({:.2} to {:.2}) {:>8.2} ({:.2} to {:.2})",
-            found.well[0].median,
-            found.well[1].median,
-            found.ill[0].median,
-            found.ill[1].median,
-            ratio.median,
-            ratio.min,
-            ratio.max,
-            noise.median,
-            noise.min,
-            noise.max,
-        )?;
+        let Found { well, ill, ratio } = found;
+        holds &= ratio.median <= RATIO_MAX || ill[1].median <= well[1].max;
+        writeln!(out, "{name:8} {:>32} {:>32} {:>24}", phases(&well), phases(&ill), spread(&ratio))?;
     }
     conclude(
         holds,
@@ -93,7 +73,14 @@ struct Found {
     well: [Spread; 2],
     ill: [Spread; 2],
     ratio: Spread,
-    noise: Spread,
+}
+
+fn phases([p50, p99]: &[Spread; 2]) -> String {
+    format!("{:.2}, {}", p50.median, spread(p99))
+}
+
+fn spread(Spread { median, min, max }: &Spread) -> String {
+    format!("{median:.2} ({min:.2} to {max:.2})")
 }
 
 fn measure(args: &TrialArgs, trial: &IsolationArgs, fault: Fault) -> anyhow::Result<Found> {
@@ -120,20 +107,15 @@ fn measure(args: &TrialArgs, trial: &IsolationArgs, fault: Fault) -> anyhow::Res
             }
         }
     }
-    let spread = |phases: &[[f64; 2]], which: usize| {
-        Spread::new(phases.iter().filter_map(|phase| phase.get(which).copied()))
-            .ok_or_else(|| anyhow::anyhow!("no phase was measured"))
+    let over = |figures: &mut dyn Iterator<Item = f64>| {
+        Spread::new(figures).ok_or_else(|| anyhow::anyhow!("no phase was measured"))
     };
-    let p99 = |phase: &[f64; 2]| phase[1];
-    let ratios = of_well.iter().zip(&of_ill).map(|(well, ill)| p99(ill) / p99(well));
-    let noise = of_well.windows(2).map(|pair| p99(&pair[1]) / p99(&pair[0]));
+    let both = |phases: &[[f64; 2]]| -> anyhow::Result<[Spread; 2]> {
+        Ok([over(&mut phases.iter().map(|[p50, _]| *p50))?, over(&mut phases.iter().map(|[_, p99]| *p99))?])
+    };
+    let ratio = over(&mut of_well.iter().zip(&of_ill).map(|([_, well], [_, ill])| ill / well))?;
     stage.server.stop()?;
-    Ok(Found {
-        well: [spread(&of_well, 0)?, spread(&of_well, 1)?],
-        ill: [spread(&of_ill, 0)?, spread(&of_ill, 1)?],
-        ratio: Spread::new(ratios).ok_or_else(|| anyhow::anyhow!("no round was measured"))?,
-        noise: Spread::new(noise).unwrap_or(Spread { median: 1.0, min: 1.0, max: 1.0 }),
-    })
+    Ok(Found { well: both(&of_well)?, ill: both(&of_ill)?, ratio })
 }
 
 /// Does something while the ill tenant's senders send.
