@@ -24,7 +24,7 @@ use std::time::{Duration, Instant};
 
 use super::permits::{Directory, Permit, Permits};
 use super::resolve::Addresses;
-use super::rest::Rests;
+use super::rest::{Begun, Rests};
 use crate::core::deadline::{Cut, Deadlines};
 use crate::core::stream::{Blocking, Stream};
 use crate::limits::{POOL_TIDY_MILLIS, PROBE_AFTER_IDLE_MILLIS};
@@ -329,8 +329,11 @@ impl Pool {
         })
     }
 
-    /// The address refused, could not be reached, or broke off. If it rests from now on, for how long.
-    pub fn failed(&self, address: SocketAddr) -> Option<Duration> {
+    /// The address refused, could not be reached, or broke off; whether it is put to rest for that.
+    pub fn failed(&self, address: SocketAddr) -> Option<Begun> {
+        if self.addresses() < 2 || self.is_gone(address) {
+            return None;
+        }
         self.rests.borrow_mut().failed(address, Instant::now())
     }
 

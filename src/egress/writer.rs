@@ -16,6 +16,7 @@ use super::pieces::is_too_large;
 use super::pool::{Connection, Lease, NoLease, Pool, PoolLimits};
 use super::receipts::{ReceiptLimits, Receipts};
 use super::request::RequestHeads;
+use super::rest::Begun;
 use super::sizes::Sizes;
 use crate::config::plan::{TenantShare, Terms};
 use crate::core::buffers::Gather;
@@ -66,6 +67,8 @@ pub struct Egress {
     receipts: RefCell<Receipts>,
     sizes: RefCell<Sizes>,
     limiter: RefCell<Limiter>,
+    /// Of lines about upstream addresses; no tenant's lines are to be lost with them.
+    address_limiter: RefCell<Limiter>,
 }
 
 #[derive(Debug)]
@@ -148,6 +151,7 @@ impl Egress {
             receipts: RefCell::default(),
             sizes: RefCell::default(),
             limiter: RefCell::default(),
+            address_limiter: RefCell::default(),
         })
     }
 
@@ -444,18 +448,27 @@ impl Egress {
     }
 
     fn has_failed(&self, address: SocketAddr) {
-        let Some(rest) = self.pool.failed(address) else { return };
+        let Some(Begun { length, first }) = self.pool.failed(address) else { return };
         self.counters().upstream_rests.add(1);
-        // Where there is but one, it is asked all the same: see `rest`.
-        if self.pool.addresses() > 1 {
-            tracing::warn!(%address, ?rest, "an upstream address fails again and again: the others take over");
+        if first && let Some(suppressed) = self.may_log_of(address) {
+            tracing::warn!(
+                %address, rest = ?length, suppressed,
+                "an upstream address fails again and again: the others take over"
+            );
         }
     }
 
     fn has_worked(&self, address: SocketAddr) {
-        if self.pool.worked(address) && self.pool.addresses() > 1 {
-            tracing::warn!(%address, "an upstream address is back");
+        if self.pool.worked(address)
+            && let Some(suppressed) = self.may_log_of(address)
+        {
+            tracing::info!(%address, suppressed, "an upstream address is back");
         }
+    }
+
+    /// Whether a line about an address may be written, as one that comes and goes could fill the log.
+    fn may_log_of(&self, address: SocketAddr) -> Option<u64> {
+        self.address_limiter.borrow_mut().allow(&address.to_string(), Instant::now())
     }
 
     /// The upstream request for a batch: its head, the length of all that is in it, and everybody's elements.
