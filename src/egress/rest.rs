@@ -10,10 +10,13 @@
 //!   sends a reset, later: failures of requests that were no probe don't make a rest longer.
 //! * Rest is a choice among addresses, never an answer: where all rest, requests go to the one whose rest ends first, at
 //!   once. It goes behind the others then, so that no single one gets them all. Nobody hears 502 because we chose not
-//!   to ask. And an address that is the only one has nobody to take over, so that there is nothing to remember of it.
+//!   to ask, be it that the others have just failed. And an address that is the only one has nobody to take over, so that there is nothing to remember of it.
 //! * What fails must be the address, not a request: refused, unreachable, reset. An answer that does not come in time may
 //!   be one tenant's trouble, and counts only if the address has answered nobody meanwhile. A stale connection never
 //!   counts.
+//!
+//! A resting address is not asked only because all connections to the others are in use: to wait for one of them is
+//! better than an error.
 //!
 //! Each core finds out for itself: it costs a few requests, and no word between cores.
 #![forbid(unsafe_code)]
@@ -60,15 +63,21 @@ impl Rests {
         self.troubled.is_empty()
     }
 
-    /// The addresses to be tried now, out of `in_turn` and in their order; where all rest, all of them, by the end of
-    /// their rest.
-    pub fn choose(&self, mut in_turn: Vec<SocketAddr>, now: Instant) -> Vec<SocketAddr> {
+    /// The addresses to be tried now, out of `in_turn` and in their order: those that neither rest nor have been `tried`
+    /// for the same request. If there are none, all of them: those that were not tried first, by the end of their rest.
+    pub fn choose(
+        &self,
+        mut in_turn: Vec<SocketAddr>,
+        tried: &[SocketAddr],
+        now: Instant,
+    ) -> Vec<SocketAddr> {
         let end = |address: &SocketAddr| self.troubled.get(address)?.rest.as_ref().map(|rest| rest.end);
-        let rests = |address: &SocketAddr| end(address).is_some_and(|end| now < end);
-        if in_turn.iter().all(rests) {
-            in_turn.sort_by_key(end);
+        let is_last =
+            |address: &SocketAddr| tried.contains(address) || end(address).is_some_and(|end| now < end);
+        if in_turn.iter().all(is_last) {
+            in_turn.sort_by_key(|address| (tried.contains(address), end(address)));
         } else {
-            in_turn.retain(|address| !rests(address));
+            in_turn.retain(|address| !is_last(address));
         }
         in_turn
     }
@@ -150,8 +159,8 @@ mod tests {
     fn the_others_take_over_while_one_rests() {
         let ([a, b, c], now) = (addresses(), Instant::now());
         let rests = resting(b, now);
-        assert_eq!(rests.choose(vec![b, c, a], now + MIN - JUST), [c, a]);
-        assert_eq!(rests.choose(vec![b, c, a], now + MIN), [b, c, a], "its rest is over");
+        assert_eq!(rests.choose(vec![b, c, a], &[], now + MIN - JUST), [c, a]);
+        assert_eq!(rests.choose(vec![b, c, a], &[], now + MIN), [b, c, a], "its rest is over");
         assert_eq!(rests.resting(), 1);
     }
 
@@ -161,10 +170,10 @@ mod tests {
         let mut rests = resting(a, now);
         let over = now + MIN;
         rests.goes_to(a, over);
-        assert_eq!(rests.choose(vec![a, b], over), [b], "the probe is on its way");
-        assert_eq!(rests.choose(vec![a, b], over + MIN), [a, b], "nothing was heard of it: another one");
+        assert_eq!(rests.choose(vec![a, b], &[], over), [b], "the probe is on its way");
+        assert_eq!(rests.choose(vec![a, b], &[], over + MIN), [a, b], "nothing was heard of it: another one");
         assert!(rests.worked(a));
-        assert_eq!(rests.choose(vec![a, b], over), [a, b]);
+        assert_eq!(rests.choose(vec![a, b], &[], over), [a, b]);
         assert!(rests.is_quiet());
     }
 
@@ -178,7 +187,7 @@ mod tests {
             rests.goes_to(a, now);
             length = (length * 2).min(Duration::from_millis(REST_MILLIS_MAX));
             assert_eq!(rests.failed(a, now), Some(Begun { length, first: false }));
-            assert_eq!(rests.choose(vec![a, b], now + length - JUST), [b]);
+            assert_eq!(rests.choose(vec![a, b], &[], now + length - JUST), [b]);
         }
         assert_eq!(length.as_millis(), u128::from(REST_MILLIS_MAX));
         rests.worked(a);
@@ -192,12 +201,20 @@ mod tests {
         for late in 0..50 {
             assert_eq!(rests.failed(a, now + JUST * late), None);
         }
-        assert_eq!(rests.choose(vec![a, b], now + MIN - JUST), [b]);
-        assert_eq!(rests.choose(vec![a, b], now + MIN), [a, b]);
+        assert_eq!(rests.choose(vec![a, b], &[], now + MIN - JUST), [b]);
+        assert_eq!(rests.choose(vec![a, b], &[], now + MIN), [a, b]);
         // Nor do they after its rest, while nobody has gone there again.
         assert_eq!(rests.failed(a, now + MIN), None);
         rests.goes_to(a, now + MIN);
         assert_eq!(rests.failed(a, now + MIN), Some(Begun { length: MIN * 2, first: false }));
+    }
+
+    #[test]
+    fn a_request_whose_other_addresses_have_failed_goes_to_one_that_rests() {
+        let ([a, b, c], now) = (addresses(), Instant::now());
+        let rests = resting(a, now);
+        assert_eq!(rests.choose(vec![b, c, a], &[b], now), [c]);
+        assert_eq!(rests.choose(vec![b, c, a], &[b, c], now), [a, b, c]);
     }
 
     #[test]
@@ -212,7 +229,7 @@ mod tests {
         let mut asked = Vec::new();
         for nth in 4..10 {
             let now = now + JUST * nth;
-            let all = rests.choose(vec![c, b, a], now);
+            let all = rests.choose(vec![c, b, a], &[], now);
             assert_eq!(all.len(), 3, "none is passed over");
             rests.goes_to(all[0], now);
             rests.failed(all[0], now);
@@ -220,7 +237,7 @@ mod tests {
         }
         assert_eq!(asked, [a, b, c, a, b, c]);
         rests.worked(b);
-        assert_eq!(rests.choose(vec![c, b, a], now + JUST * 10), [b], "whichever works gets them all");
+        assert_eq!(rests.choose(vec![c, b, a], &[], now + JUST * 10), [b], "whichever works gets them all");
     }
 
     #[test]

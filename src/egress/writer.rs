@@ -362,7 +362,8 @@ impl Egress {
         let start_by = batch.iter().map(|f| f.start_by).min().unwrap_or_else(Instant::now);
         let mut connection = self.connection(start_by).await?;
         self.gauge_connections();
-        let deadline = Instant::now() + self.settings.get().timeout;
+        let sent = Instant::now();
+        let deadline = sent + self.settings.get().timeout;
         let mut result = client::post(&mut connection, self.request(batch), deadline).await;
         if let Err(NoReply::Stale(_)) = result {
             self.counters().upstream_retries.add(1);
@@ -388,7 +389,8 @@ impl Egress {
                 let address = connection.address();
                 drop(connection);
                 self.pool.tell_one();
-                if !matches!(e, NoReply::TimedOut) {
+                // An address that answers others is well: it is the request that takes so long.
+                if !matches!(e, NoReply::TimedOut) || !self.pool.has_answered_since(address, sent) {
                     self.has_failed(address);
                 }
                 Err(Failure::from_no_reply(e, address))
@@ -414,16 +416,17 @@ impl Egress {
 
     /// A connection, until `start_by`. Where one address refuses, the next is tried: nothing has been sent yet.
     async fn connection(&self, start_by: Instant) -> Result<Box<Connection>, Failure> {
-        let mut attempts = self.pool.addresses().max(1);
+        let attempts_max = self.pool.addresses();
+        let mut tried = Vec::new();
         loop {
-            let (address, permit) = match self.pool.take(start_by).await? {
+            let (address, permit) = match self.pool.take(start_by, &tried).await? {
                 Lease::Open(connection) => {
                     self.counters().upstream_reused.add(1);
                     return Ok(connection);
                 }
                 Lease::Connect(address, permit) => (address, permit),
             };
-            let deadline = Instant::now() + self.settings.get().timeout;
+            let deadline = Instant::now() + self.pool.connect_timeout(self.settings.get().timeout);
             match self.pool.connect(address, permit, deadline).await {
                 Ok(connection) => {
                     self.counters().upstream_opened.add(1);
@@ -432,8 +435,8 @@ impl Egress {
                 Err(e) => {
                     self.pool.tell_one();
                     self.has_failed(address);
-                    attempts -= 1;
-                    if attempts == 0 || Instant::now() >= start_by {
+                    tried.push(address);
+                    if tried.len() >= attempts_max || Instant::now() >= start_by {
                         return Err(Failure::Unreachable(format!("{address}: {e}")));
                     }
                 }
