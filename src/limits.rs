@@ -111,6 +111,13 @@ pub const LAST_CALL_MILLIS: u64 = 500;
 /// Time for a ring to close a descriptor that was dropped: it does so when it goes to sleep next.
 pub const RING_CLOSE_MILLIS: u64 = 5;
 
+/// The body of a request that is refused for want of room is read and forgotten up to this size, so that its connection
+/// can be kept: a new one costs both sides more than reading so much. Requests of Prometheus are smaller.
+pub const SHED_BODY_BYTES_MAX: usize = 512 << 10;
+
+/// What it is read into.
+pub const SHED_BUFFER_BYTES: usize = 64 << 10;
+
 /// Descriptors that are not for inbound connections: rings, listeners, logs, the admin port, a margin.
 pub const DESCRIPTORS_RESERVED: usize = 64;
 
@@ -135,6 +142,13 @@ pub const FAREWELL_MILLIS: u64 = 1_000;
 
 /// See [`FAREWELL_MILLIS`].
 pub const FAREWELL_BYTES_MAX: usize = 16 << 20;
+
+/// Requests that one connection may have answered without ever waiting, for its peer or for an upstream: whoever
+/// pipelines more than that must leave the core to others for a moment.
+pub const REQUESTS_AT_ONCE_MAX: u32 = 256;
+
+/// How long that moment is: the least that a timer can wait.
+pub const TURN_MILLIS: u64 = 1;
 
 /// Splitters that a core keeps for its next requests. More are at work only while large requests take turns.
 pub const SPLITTERS_KEPT_MAX: usize = 2;

@@ -304,11 +304,17 @@ fn over_concurrency_requests_get_503_with_retry_after() {
         }
         eventually("both are in flight", || upstream.connections() >= 1);
         std::thread::sleep(Duration::from_millis(100));
-        let refused = server.client().push(&request);
+        let mut patient = server.client();
+        let refused = patient.push(&request);
         assert_eq!(refused.status, 503);
         assert!(refused.header("retry-after").unwrap().parse::<u32>().unwrap() >= 1);
+        assert_eq!(
+            patient.push(&request).status,
+            503,
+            "its connection stays, and where its body ended is known"
+        );
         waiting.iter_mut().for_each(|client| assert_eq!(client.response().status, 200));
-        assert_eq!(server.client().push(&request).status, 200, "their places are free again");
+        assert_eq!(patient.push(&request).status, 200, "their places are free again");
     });
 }
 

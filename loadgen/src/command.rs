@@ -10,6 +10,7 @@ mod send;
 mod server;
 mod sink;
 mod text;
+mod trial;
 mod verify;
 
 use std::io::{self, Write};
@@ -30,6 +31,7 @@ pub(crate) fn run() -> ExitCode {
         Command::Verify(args) => verify::run(&args),
         Command::Demo(args) => demo::run(&args),
         Command::Chaos(args) => chaos::run(&args),
+        Command::Trial(args) => trial::run(&args),
         Command::Compare(args) => compare::run(&args),
         Command::Report(args) => report::run(&args),
         Command::Floor(args) => floor::run(&args),

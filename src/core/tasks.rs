@@ -2,6 +2,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::future::{Future, poll_fn};
+use std::pin::pin;
 use std::rc::Rc;
 use std::task::{Poll, Waker};
 
@@ -66,4 +67,19 @@ pub async fn yield_now() {
         Poll::Pending
     })
     .await;
+}
+
+/// Awaits `future`, and tells whether it ever had to wait. One that had not kept its core to itself: under epoll an
+/// operation that can be done at once is, so that a peer who always has something to read for us, or room for what
+/// we write, would never let anybody else have a turn.
+pub async fn tell_whether_waiting<F: Future>(future: F) -> (F::Output, bool) {
+    let mut future = pin!(future);
+    let mut waited = false;
+    let output = poll_fn(|cx| {
+        let poll = future.as_mut().poll(cx);
+        waited |= poll.is_pending();
+        poll
+    })
+    .await;
+    (output, waited)
 }

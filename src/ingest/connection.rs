@@ -19,12 +19,15 @@ use crate::config::plan::{Live, Plan};
 use crate::core::buffers::Buffers;
 use crate::core::deadline::{Cut, Deadlines, Idle};
 use crate::core::stream::{Blocking, Stream};
-use crate::core::tasks::Tasks;
+use crate::core::tasks::{Tasks, tell_whether_waiting};
 use crate::http::body::ChunkDecoder;
 use crate::http::head::{Framing, Method, RequestHead};
 use crate::http::refusal::Refusal;
 use crate::http::reply;
-use crate::limits::{FAREWELL_BYTES_MAX, FAREWELL_MILLIS, HEAD_BUFFER_BYTES, LAST_CALL_MILLIS};
+use crate::limits::{
+    FAREWELL_BYTES_MAX, FAREWELL_MILLIS, HEAD_BUFFER_BYTES, LAST_CALL_MILLIS, REQUESTS_AT_ONCE_MAX,
+    SHED_BODY_BYTES_MAX, SHED_BUFFER_BYTES, TURN_MILLIS,
+};
 use crate::metrics::{CoreMetrics, Metrics};
 use crate::queue::budget::Charge;
 use crate::queue::commons::{Commons, Seat};
@@ -153,10 +156,17 @@ impl Ingest {
             awaiting: "head",
             idle: Idle::First,
         };
-        while connection.wait_for_request().await {
-            // Apart, so that a connection is small while it waits: an allocation for each request, none for an idle one.
-            if !Box::pin(connection.exchange()).await {
+        let mut at_once = 0;
+        loop {
+            let (goes_on, waited) = tell_whether_waiting(connection.converse_once()).await;
+            if !goes_on {
                 break;
+            }
+            at_once = if waited { 0 } else { at_once + 1 };
+            if at_once == REQUESTS_AT_ONCE_MAX {
+                at_once = 0;
+                // Timers run, and other sockets are looked at, only while no task is ready to run.
+                monoio::time::sleep(Duration::from_millis(TURN_MILLIS)).await;
             }
         }
         if connection.stream.expired() && !self.is_draining() {
@@ -193,6 +203,9 @@ struct Connection {
     idle: Idle,
 }
 
+/// A request has been refused, and its body is out of the way.
+struct Shed;
+
 /// A request whose head has been understood.
 struct Request {
     head: RequestHead,
@@ -201,6 +214,12 @@ struct Request {
 }
 
 impl Connection {
+    /// Waits for a request and answers it. Whether another may follow.
+    async fn converse_once(&mut self) -> bool {
+        // Apart, so that a connection is small while it waits: an allocation for each request, none for an idle one.
+        self.wait_for_request().await && Box::pin(self.exchange()).await
+    }
+
     /// One request, which has begun, and its answer. Whether another may follow.
     async fn exchange(&mut self) -> bool {
         let arrived = Instant::now();
@@ -215,7 +234,8 @@ impl Connection {
         let head_only = head.0.method == Method::Head;
         let keep_alive = head.0.keep_alive;
         match self.answer(head, arrived, &plan).await {
-            Ok(answer) => self.reply(&answer, &plan, keep_alive, head_only).await,
+            Ok(Some(answer)) => self.reply(&answer, &plan, keep_alive, head_only).await,
+            Ok(None) => true,
             Err(stop) => self.part(stop, &plan, head_only).await,
         }
     }
@@ -255,13 +275,13 @@ impl Connection {
         }
     }
 
-    /// What to answer; after an error the connection is at its end.
+    /// What to answer, unless that has been done; after an error the connection is at its end.
     async fn answer(
         &mut self,
         head: (RequestHead, usize),
         arrived: Instant,
         plan: &Arc<Plan>,
-    ) -> Result<Answer, Stop> {
+    ) -> Result<Option<Answer>, Stop> {
         let (head, head_bytes) = head;
         let target = self.read.get(head.path.clone()).unwrap_or_default();
         let route = route(head.method, target);
@@ -271,7 +291,7 @@ impl Connection {
         match request.route {
             Route::Alive => {
                 self.skip_body(&request.head).await?;
-                Ok(alive(self.ingest.commons.is_leaving()))
+                Ok(Some(alive(self.ingest.commons.is_leaving())))
             }
             Route::Push => self.push(Destination::Metrics, request, source, plan).await,
             Route::LokiPush => self.push(Destination::Logs, request, source, plan).await,
@@ -284,10 +304,13 @@ impl Connection {
         request: Request,
         source: Option<Vec<u8>>,
         plan: &Arc<Plan>,
-    ) -> Result<Answer, Stop> {
+    ) -> Result<Option<Answer>, Stop> {
         let ingest = Rc::clone(&self.ingest);
         let (protocol, compression) = push::kind(destination, &request.head, plan.remote_write_v2.is_some())?;
-        let admission = ingest.admit(&request.head, plan)?;
+        let admission = match ingest.admit(&request.head, plan) {
+            Ok(admission) => admission,
+            Err(refusal) => return self.shed(&request.head, refusal, plan).await.map(|Shed| None),
+        };
         let (body, charge) = self.body(&request.head, admission.bytes, plan).await?;
         // From here on the upstream is waited for, each attempt by a deadline of its own.
         self.stream.clear_deadline();
@@ -296,7 +319,47 @@ impl Connection {
         let push = push::Push { plan, protocol, compression, body, charge, source, client, arrived };
         let answer = ingest.push(push).await;
         drop(admission.request);
-        Ok(answer)
+        Ok(Some(answer))
+    }
+
+    /// Refuses a request for want of room, by its head and at once. If its body is no larger than a few buffers and comes
+    /// soon, it is read and forgotten, and the connection stays: for both sides that is cheaper than another one, and both
+    /// have no time to lose.
+    async fn shed(&mut self, head: &RequestHead, refusal: Refusal, plan: &Plan) -> Result<Shed, Stop> {
+        let length = match head.framing {
+            Framing::Length(length) => usize::try_from(length).unwrap_or(usize::MAX),
+            Framing::None => 0,
+            Framing::Chunked => usize::MAX,
+        };
+        let overloaded = matches!(refusal, Refusal::Overloaded { .. });
+        if !overloaded || head.expect_continue || length > SHED_BODY_BYTES_MAX {
+            return Err(refusal.into());
+        }
+        self.ingest.count_refusal(&refusal);
+        if !self.reply(&Answer::from(&refusal), plan, head.keep_alive, false).await {
+            return Err(Stop::Gone);
+        }
+        self.stream.set_deadline(Instant::now() + Duration::from_millis(FAREWELL_MILLIS), Cut::Read);
+        self.forget(length).await?;
+        Ok(Shed)
+    }
+
+    /// Reads past so many bytes; holds no buffer while none come.
+    async fn forget(&mut self, length: usize) -> Result<(), Stop> {
+        let here = self.read.len().min(length);
+        self.read.drain(..here);
+        let mut left = length - here;
+        while left > 0 {
+            self.stream.idle(Idle::No).await.map_err(|_| Stop::Gone)?;
+            let buffer = self.ingest.buffers.take(SHED_BUFFER_BYTES);
+            let end = buffer.capacity().min(left);
+            let (result, buffer) = self.stream.read_up_to(buffer, end).await;
+            left -= buffer.len();
+            self.ingest.buffers.put(buffer);
+            // It has been answered: whatever goes wrong now, there is nothing more to say.
+            result.ok().filter(|&n| n > 0).ok_or(Stop::Gone)?;
+        }
+        Ok(())
     }
 
     /// Reads the body, charged to the budget.

@@ -116,10 +116,10 @@ impl Client {
         self.read.is_empty() && self.more() == 0
     }
 
-    /// Whether nothing comes for a while, and the connection stays open.
+    /// Whether nothing comes for a while, and the connection stays open. What comes is still to be read.
     pub fn is_quiet_for(&mut self, millis: u64) -> bool {
         self.stream.set_read_timeout(Some(Duration::from_millis(millis))).unwrap();
-        let result = self.stream.read(&mut [0u8; 1]);
+        let result = self.stream.peek(&mut [0u8; 1]);
         self.stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
         matches!(result, Err(e) if matches!(e.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut))
     }

@@ -2,6 +2,7 @@
 
 mod chaos;
 mod fleet;
+mod trial;
 
 use std::ffi::OsString;
 use std::net::SocketAddr;
@@ -15,6 +16,7 @@ use loadgen::send::Retry;
 
 pub(crate) use chaos::{ChaosArgs, DriverKind, Theft};
 pub(crate) use fleet::FleetArgs;
+pub(crate) use trial::{IdleArgs, IsolationArgs, OverloadArgs, RetryTrialArgs, TrialArgs, TrialCommand};
 
 /// Load, sink and proof for Tenantry.
 #[derive(Debug, Parser)]
@@ -51,6 +53,8 @@ pub(crate) enum Command {
     /// request does not come through though all is mended; and when the server does not start or end as it should. The same seed plans
     /// the same troubles at the same times.
     Chaos(ChaosArgs),
+    /// Measures one claim about a server in trouble, and exits with 1 if it does not hold
+    Trial(TrialArgs),
     /// Puts several servers through the same loads and tells what each costs
     Compare(CompareArgs),
     /// Makes a page, and charts, of what a comparison found

@@ -132,6 +132,11 @@ impl Server {
         Ok(format!("http://{}/push", self.addr()).parse()?)
     }
 
+    /// Its /metrics.
+    pub(crate) fn metrics_url(&self) -> anyhow::Result<Url> {
+        Ok(format!("http://{}/metrics", self.metrics).parse()?)
+    }
+
     /// How it ended, if it has.
     pub(crate) fn ended(&mut self) -> anyhow::Result<Option<ExitStatus>> {
         Ok(self.child.try_wait()?)

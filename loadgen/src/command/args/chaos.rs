@@ -40,6 +40,16 @@ pub(crate) enum DriverKind {
     Epoll,
 }
 
+impl DriverKind {
+    /// As the server's configuration has it.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::IoUring => "io_uring",
+            Self::Epoll => "epoll",
+        }
+    }
+}
+
 /// What no honest upstream does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Theft {

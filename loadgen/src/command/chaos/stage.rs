@@ -273,11 +273,7 @@ impl fmt::Display for Happened {
 }
 
 fn settings(driver: Option<DriverKind>, tuning: &Tuning) -> String {
-    let driver = match driver {
-        None => "",
-        Some(DriverKind::IoUring) => "driver: io_uring\n",
-        Some(DriverKind::Epoll) => "driver: epoll\n",
-    };
+    let driver = driver.map(|driver| format!("driver: {}\n", driver.name())).unwrap_or_default();
     let Tuning { timeout_ms, inflight_max, fragments_max, max_conns_per_host } = tuning;
     format!(
         "timeout: {timeout_ms}ms\nmax_conns_per_host: {max_conns_per_host}\n{driver}merge:\n  \

@@ -1,0 +1,69 @@
+//! The command line of `loadgen trial`.
+
+use std::path::PathBuf;
+
+use super::{DriverKind, positive};
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct TrialArgs {
+    #[command(subcommand)]
+    pub(crate) trial: TrialCommand,
+    /// The server's driver; its own choice if not given
+    #[arg(long, value_enum, global = true)]
+    pub(crate) driver: Option<DriverKind>,
+    /// The server's program; the one that is built into this one if not given
+    #[arg(long, value_name = "PATH", global = true)]
+    pub(crate) server: Option<PathBuf>,
+}
+
+#[derive(Debug, clap::Subcommand)]
+pub(crate) enum TrialCommand {
+    /// What one tenant's stalls, errors and resets cost the others, at their p99
+    Isolation(IsolationArgs),
+    /// What is sent for nothing while one of ten tenants of each request fails
+    Retry(RetryTrialArgs),
+    /// What is left of the throughput when three times as much is offered
+    Overload(OverloadArgs),
+    /// What connections cost that say nothing
+    Idle(IdleArgs),
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct IsolationArgs {
+    /// How long a phase is measured
+    #[arg(long, default_value_t = 5.0, value_parser = positive)]
+    pub(crate) seconds: f64,
+    /// How often the tenth tenant is well, and ill
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) rounds: u32,
+    /// Requests a second of the others
+    #[arg(long, default_value_t = 200.0, value_parser = positive)]
+    pub(crate) rate: f64,
+    /// Requests a second of the one that falls ill
+    #[arg(long, default_value_t = 50.0, value_parser = positive)]
+    pub(crate) ill_rate: f64,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct RetryTrialArgs {
+    /// How long the tenant fails
+    #[arg(long, default_value_t = 60.0, value_parser = positive)]
+    pub(crate) seconds: f64,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct OverloadArgs {
+    /// How long too much is offered
+    #[arg(long, default_value_t = 60.0, value_parser = positive)]
+    pub(crate) seconds: f64,
+    /// How long the capacity is measured
+    #[arg(long, default_value_t = 15.0, value_parser = positive)]
+    pub(crate) capacity_seconds: f64,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct IdleArgs {
+    /// How many connections
+    #[arg(long, default_value_t = 20_000, value_parser = clap::value_parser!(u32).range(200..))]
+    pub(crate) connections: u32,
+}

@@ -1,0 +1,142 @@
+//! `loadgen trial`: one claim each, measured between a server, a sink and senders in one tree of processes.
+//!
+//! A trial prints what it found and says whether its claim holds; its exit code says the same. It is told apart from
+//! `chaos`, which looks for what is lost: here it is about what a trouble costs.
+
+mod idle;
+mod isolation;
+mod overload;
+mod retry;
+
+use std::io::{self, Write};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use anyhow::Context;
+use console::style;
+use loadgen::fleet::{Fleet, FleetConfig};
+use loadgen::send::{Retry, SendConfig};
+use loadgen::sink::faults::{Fault, FaultScript, Rule};
+use loadgen::sink::{Admission, Approach, Arrival, Faults, Reply, Script, Sink, SinkConfig};
+
+use super::args::{TrialArgs, TrialCommand};
+use super::send::now_ms;
+use super::server::{Server, Setup, free_addr};
+
+/// The label that names the tenant.
+const TENANT_LABEL: &str = "tenant";
+
+/// How long a sender waits for an answer: as Prometheus does.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// How long the server may take to end.
+const END_PATIENCE: Duration = Duration::from_secs(30);
+
+/// Runs one; false when its claim does not hold.
+pub(crate) fn run(args: &TrialArgs) -> anyhow::Result<bool> {
+    match &args.trial {
+        TrialCommand::Isolation(trial) => isolation::run(args, trial),
+        TrialCommand::Retry(trial) => retry::run(args, trial),
+        TrialCommand::Overload(trial) => overload::run(args, trial),
+        TrialCommand::Idle(trial) => idle::run(args, trial),
+    }
+}
+
+/// A server and its upstream, and where the server's files are.
+struct Stage {
+    server: Server,
+    sink: Sink,
+    _dir: tempfile::TempDir,
+}
+
+impl Stage {
+    /// Starts both; `settings` are lines of the server's configuration.
+    fn start(args: &TrialArgs, settings: &str, script: Option<Arc<dyn Script>>) -> anyhow::Result<Self> {
+        let sink = Sink::start(SinkConfig {
+            tenant_labels: vec![TENANT_LABEL.to_owned()],
+            script,
+            ..SinkConfig::default()
+        })?;
+        let dir = tempfile::tempdir().context("no place for the server's configuration")?;
+        let driver = args.driver.map(|driver| format!("driver: {}\n", driver.name())).unwrap_or_default();
+        let server = Server::start(&Setup {
+            program: args.server.clone(),
+            listen: free_addr()?,
+            target: sink.url(),
+            tenant_label: TENANT_LABEL.to_owned(),
+            settings: format!("{driver}{settings}"),
+            dir: dir.path().to_owned(),
+            end_patience: END_PATIENCE,
+        })?;
+        Ok(Self { server, sink, _dir: dir })
+    }
+
+    /// How to send to the server; more is set by whoever sends.
+    fn sending(&self, duration: Duration) -> anyhow::Result<SendConfig> {
+        Ok(SendConfig {
+            url: self.server.push_url()?,
+            headers: Vec::new(),
+            duration: Some(duration),
+            requests: None,
+            rate: None,
+            retry: Retry::Never,
+            timeout: ANSWER_TIMEOUT,
+            server: None,
+        })
+    }
+}
+
+/// Senders of these tenants.
+fn fleet(tenants: Vec<(String, u32)>, senders: usize, series: usize, seed: u64) -> anyhow::Result<Fleet> {
+    Ok(Fleet::build(&FleetConfig {
+        seed,
+        senders,
+        series,
+        tenants,
+        tenant_label: TENANT_LABEL.to_owned(),
+        timestamp_ms: now_ms(),
+        ..FleetConfig::default()
+    })?)
+}
+
+/// One tenant's upstream, which falls ill and recovers on demand.
+struct Patient {
+    ill: AtomicBool,
+    script: FaultScript,
+}
+
+impl Patient {
+    fn new(tenant: &str, fault: Fault) -> Arc<Self> {
+        let rule =
+            Rule { tenants: vec![tenant.to_owned()], from: Duration::ZERO, to: None, share: 1.0, fault };
+        Arc::new(Self { ill: AtomicBool::new(false), script: FaultScript::new(Faults::new(1, vec![rule])) })
+    }
+
+    fn is(&self, ill: bool) {
+        self.ill.store(ill, Ordering::SeqCst);
+    }
+}
+
+impl Script for Patient {
+    fn admit(&self, approach: &Approach<'_>) -> Admission {
+        if self.ill.load(Ordering::Relaxed) { self.script.admit(approach) } else { Admission::Read }
+    }
+
+    fn answer(&self, arrival: &Arrival<'_>) -> Reply {
+        if self.ill.load(Ordering::Relaxed) { self.script.answer(arrival) } else { Reply::default() }
+    }
+}
+
+/// Says whether a claim holds.
+fn conclude(holds: bool, claim: &str) -> anyhow::Result<bool> {
+    let (mark, word) =
+        if holds { (style("✓").green(), "holds") } else { (style("✗").red(), "DOES NOT HOLD") };
+    writeln!(io::stdout(), "{mark} {word}: {claim}")?;
+    Ok(holds)
+}
+
+#[expect(clippy::disallowed_methods, reason = "the command's own thread")]
+fn pause(time: Duration) {
+    std::thread::sleep(time);
+}

@@ -1,0 +1,166 @@
+//! What one tenant's trouble costs the others: the p99 of requests that have nothing of it, with and without.
+//!
+//! Nine tenants' senders keep a moderate rate, and a tenth's own senders another, in phases by turns: the tenth is well,
+//! the tenth is ill. Latency counts from when a request should have left. A phase's p99 is compared with that of the
+//! phase before it, of the same minute and the same neighbours, and the median of these ratios is what is told. The
+//! machine itself wavers: how much is told by the ratios among the phases in which all are well.
+
+use std::io::{self, Write};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::thread;
+use std::time::Duration;
+
+use loadgen::compare::Spread;
+use loadgen::fleet::{Fleet, numbered_tenants};
+use loadgen::send::{Progress, Retry, SendConfig, send};
+use loadgen::sink::faults::{Fault, ResetAt};
+
+use super::{Patient, Stage, conclude, fleet};
+use crate::command::args::{IsolationArgs, TrialArgs};
+
+const ILL: &str = "ill";
+const SENDERS: usize = 8;
+
+/// A request takes so many times as long at most, at its p99.
+const RATIO_MAX: f64 = 1.10;
+
+/// So long the ill one has been ill when measuring begins.
+const LEAD: Duration = Duration::from_millis(500);
+
+/// The server's `timeout`: so that stalls end within a phase.
+const SETTINGS: &str = "timeout: 2s\n";
+
+fn illnesses() -> Vec<(&'static str, Fault)> {
+    let status = |code, name: &str, value: &str| Fault::Status {
+        code,
+        headers: vec![(name.to_owned(), value.to_owned())],
+        body: "not now".to_owned(),
+    };
+    vec![
+        ("stall", Fault::Stall),
+        ("500", status(500, "X-Why", "ill")),
+        ("429", status(429, "Retry-After", "1")),
+        ("reset", Fault::Reset(ResetAt::BeforeReply)),
+        // A connection can't be refused for one tenant of an address; it is reset as soon as its head says whose it is.
+        ("refused", Fault::Reset(ResetAt::BeforeBody)),
+    ]
+}
+
+pub(super) fn run(args: &TrialArgs, trial: &IsolationArgs) -> anyhow::Result<bool> {
+    let mut out = io::stdout();
+    writeln!(
+        out,
+        "the others' requests: {} a second of 200 series, 9 tenants; the ill one's: {} a second\n\n\
+         {:8} {:>22} {:>22} {:>24} {:>24}",
+        trial.rate,
+        trial.ill_rate,
+        "",
+        "well: p50, p99 ms",
+        "ill: p50, p99 ms",
+        "p99, ill/well",
+        "p99, well/well",
+    )?;
+    let mut holds = true;
+    for (name, fault) in illnesses() {
+        let found = measure(args, trial, fault)?;
+        let (ratio, noise) = (found.ratio, found.noise);
+        // No worse than allowed, or no worse than the machine makes of nothing at all.
+        holds &= ratio.median <= RATIO_MAX.max(noise.max);
+        writeln!(
+            out,
+            "{name:8} {:>12.2}, {:>8.2} {:>12.2}, {:>8.2} {:>8.2} ({:.2} to {:.2}) {:>8.2} ({:.2} to {:.2})",
+            found.well[0].median,
+            found.well[1].median,
+            found.ill[0].median,
+            found.ill[1].median,
+            ratio.median,
+            ratio.min,
+            ratio.max,
+            noise.median,
+            noise.min,
+            noise.max,
+        )?;
+    }
+    conclude(
+        holds,
+        "one tenant's trouble leaves the others' p99 within 10 %, or within the machine's own wavering",
+    )
+}
+
+/// p50 and p99 in milliseconds, over the phases in which all are well, and those in which one is ill.
+struct Found {
+    well: [Spread; 2],
+    ill: [Spread; 2],
+    ratio: Spread,
+    noise: Spread,
+}
+
+fn measure(args: &TrialArgs, trial: &IsolationArgs, fault: Fault) -> anyhow::Result<Found> {
+    let patient = Patient::new(ILL, fault);
+    let stage = Stage::start(args, SETTINGS, Some(Arc::clone(&patient) as _))?;
+    let phase = Duration::from_secs_f64(trial.seconds);
+    let others = fleet(numbered_tenants(9), SENDERS, 200, 1)?;
+    let ill = fleet(vec![(ILL.to_owned(), 1)], SENDERS, 200, 2)?;
+    let healthy = SendConfig { rate: Some(trial.rate), ..stage.sending(phase)? };
+    let sick = SendConfig {
+        rate: Some(trial.ill_rate),
+        retry: Retry::Prometheus { on_429: true },
+        ..stage.sending(LEAD + phase + Duration::from_secs(60))?
+    };
+    let (mut of_well, mut of_ill) = (Vec::new(), Vec::new());
+    // One more to begin with, which is not counted: it opens connections and warms caches.
+    for round in 0..=trial.rounds {
+        for (is_ill, phases) in [(false, &mut of_well), (true, &mut of_ill)] {
+            patient.is(is_ill);
+            let measured = beside(&ill, &sick, || percentiles(&others, &healthy))?;
+            patient.is(false);
+            if round > 0 {
+                phases.push(measured);
+            }
+        }
+    }
+    let spread = |phases: &[[f64; 2]], which: usize| {
+        Spread::new(phases.iter().filter_map(|phase| phase.get(which).copied()))
+            .ok_or_else(|| anyhow::anyhow!("no phase was measured"))
+    };
+    let p99 = |phase: &[f64; 2]| phase[1];
+    let ratios = of_well.iter().zip(&of_ill).map(|(well, ill)| p99(ill) / p99(well));
+    let noise = of_well.windows(2).map(|pair| p99(&pair[1]) / p99(&pair[0]));
+    stage.server.stop()?;
+    Ok(Found {
+        well: [spread(&of_well, 0)?, spread(&of_well, 1)?],
+        ill: [spread(&of_ill, 0)?, spread(&of_ill, 1)?],
+        ratio: Spread::new(ratios).ok_or_else(|| anyhow::anyhow!("no round was measured"))?,
+        noise: Spread::new(noise).unwrap_or(Spread { median: 1.0, min: 1.0, max: 1.0 }),
+    })
+}
+
+/// Does something while the ill tenant's senders send.
+fn beside<T>(
+    ill: &Fleet,
+    sick: &SendConfig,
+    measure: impl FnOnce() -> anyhow::Result<T>,
+) -> anyhow::Result<T> {
+    let progress = Progress::default();
+    thread::scope(|scope| {
+        let sending = scope.spawn(|| send(ill, sick, &progress, |_| {}));
+        super::pause(LEAD);
+        let measured = measure();
+        progress.stop.store(true, Ordering::Relaxed);
+        sending.join().map_err(|_| anyhow::anyhow!("a sender panicked"))??;
+        measured
+    })
+}
+
+fn percentiles(fleet: &Fleet, config: &SendConfig) -> anyhow::Result<[f64; 2]> {
+    let outcome = send(fleet, config, &Progress::default(), |_| {})?;
+    anyhow::ensure!(
+        outcome.failed() == 0,
+        "{} of the others' requests failed: {:?} {:?}",
+        outcome.failed(),
+        outcome.statuses,
+        outcome.complaints
+    );
+    Ok([50.0, 99.0].map(|percent| outcome.latency_at(percent).as_secs_f64() * 1e3))
+}

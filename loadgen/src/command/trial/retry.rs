@@ -1,0 +1,95 @@
+//! What one tenant's failures cost in bytes that were sent before: requests hold ten tenants, one of them fails for a
+//! while, and their senders send all of it again and again, as Prometheus does.
+//!
+//! Every sample that was acknowledged in the end must be stored; whatever of the other nine is stored beyond that was
+//! sent for nothing.
+
+use std::io::{self, Write};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use loadgen::fleet::{Fleet, FleetConfig, numbered_tenants};
+use loadgen::send::{Progress, Retry, SendConfig, send};
+use loadgen::sink::faults::Fault;
+
+use super::{Patient, Stage, TENANT_LABEL, conclude};
+use crate::command::args::{RetryTrialArgs, TrialArgs};
+use crate::command::send::now_ms;
+use crate::command::text::{counted, grouped};
+
+const SENDERS: usize = 32;
+const BODIES: usize = 100;
+const TENANTS: usize = 10;
+
+/// The share of what the healthy tenants were sent that may be sent again.
+const GROWTH_MAX: f64 = 0.01;
+
+/// After the trouble: more than Prometheus' longest pause between two attempts.
+const AFTER: Duration = Duration::from_secs(8);
+
+pub(super) fn run(args: &TrialArgs, trial: &RetryTrialArgs) -> anyhow::Result<bool> {
+    let tenants = numbered_tenants(TENANTS);
+    let ill = tenants.last().map(|(name, _)| name.clone()).unwrap_or_default();
+    let fault = Fault::Status { code: 500, headers: Vec::new(), body: "not now".to_owned() };
+    let patient = Patient::new(&ill, fault);
+    let stage = Stage::start(args, "", Some(Arc::clone(&patient) as _))?;
+    let fleet = Fleet::build(&FleetConfig {
+        senders: SENDERS,
+        bodies_per_sender: BODIES,
+        series: 200,
+        run_length: 5,
+        tenants,
+        tenant_label: TENANT_LABEL.to_owned(),
+        timestamp_ms: now_ms(),
+        ..FleetConfig::default()
+    })?;
+    let trouble = Duration::from_secs_f64(trial.seconds);
+    let config = SendConfig {
+        retry: Retry::Prometheus { on_429: true },
+        // The same body sent anew would be taken for a retry: none comes twice.
+        requests: Some((SENDERS * BODIES / 2) as u64),
+        ..stage.sending(trouble + AFTER)?
+    };
+    patient.is(true);
+    let begun = Instant::now();
+    let outcome = send(&fleet, &config, &Progress::default(), |_| {
+        if begun.elapsed() >= trouble {
+            patient.is(false);
+        }
+    })?;
+    stage.server.stop()?;
+    let counts = stage.sink.stop();
+    let (mut acknowledged, mut stored) = (0, 0);
+    for (tenant, entry) in outcome.ledger.iter().filter(|(tenant, _)| **tenant != ill) {
+        acknowledged += entry.acknowledged.samples;
+        stored += counts.tenant(tenant).stored.samples;
+    }
+    let growth = share(stored.saturating_sub(acknowledged), acknowledged);
+    let mut out = io::stdout();
+    writeln!(
+        out,
+        "{} of {TENANTS} tenants each from {SENDERS} senders in {:.0} s; {ill} fails for the first {:.0} s\n\
+         sent        {}, most of them the {} that met the failure, again and again\n\
+         acknowledged {} samples of the other {}, stored {}: {:.3} % were sent for nothing",
+        counted(outcome.requests, "request"),
+        outcome.elapsed.as_secs_f64(),
+        trial.seconds,
+        counted(outcome.attempts(), "attempt"),
+        counted(SENDERS as u64, "request"),
+        grouped(acknowledged),
+        TENANTS - 1,
+        grouped(stored),
+        growth * 100.0,
+    )?;
+    let all_came = outcome.failed() == 0 && stored >= acknowledged;
+    anyhow::ensure!(all_came, "requests failed for good: {:?} {:?}", outcome.statuses, outcome.complaints);
+    conclude(
+        growth < GROWTH_MAX,
+        "with one of ten tenants failing, less than 1 % more is sent for the other nine",
+    )
+}
+
+#[expect(clippy::cast_precision_loss, reason = "counts far below 2^53")]
+fn share(part: u64, whole: u64) -> f64 {
+    part as f64 / whole.max(1) as f64
+}
