@@ -93,6 +93,10 @@ pub const REST_MILLIS_MIN: u64 = 1_000;
 /// The longest rest, each being twice the one before. One request that finds the address dead each time is no burden.
 pub const REST_MILLIS_MAX: u64 = 30_000;
 
+/// The least that opening a connection to one of several upstream addresses may take, unless `timeout` is shorter: Linux
+/// repeats a lost SYN after a second.
+pub const CONNECT_MILLIS_MIN: u64 = 1_500;
+
 /// How long a lane sends its fragments singly after a merged request was refused, as one of its senders is likely
 /// to send the same again.
 pub const UNMERGED_SECS: u64 = 10;

@@ -509,23 +509,32 @@ fn a_tenant_past_its_share_fails_alone_and_at_once() {
 
 #[test]
 fn a_stalling_tenant_leaves_the_others_their_connections() {
-    on_both(|driver| {
-        let upstream = Upstream::start(|r| match r.tenant() {
-            "slow" => Reply::Stall,
-            _ => Reply::ok(),
+    // A request of one fragment is a full batch, of which more than `inflight_max` may be on their way.
+    for (settings, held) in [
+        ("max_conns_per_host: 4\nmerge: {inflight_max: 100, fragments_max: 1}\n", 2),
+        (
+            "max_conns_per_host: 16\nlimits: {tenant_share_percent: 10}\n\
+             merge: {inflight_max: 1, fragments_max: 1}\n",
+            1,
+        ),
+    ] {
+        on_both(|driver| {
+            let upstream = Upstream::start(|r| match r.tenant() {
+                "slow" => Reply::Stall,
+                _ => Reply::ok(),
+            });
+            let server = Server::start(driver, upstream.address, &format!("timeout: 3s\n{settings}"));
+            let mut waiting = send_together(&server, &vec![one("slow"); 8]);
+            eventually("it holds what it may", || upstream.of("slow").len() == held);
+            let begin = Instant::now();
+            for _ in 0..20 {
+                assert_eq!(server.client().push(&one("healthy")).status, 200);
+            }
+            assert!(begin.elapsed() < Duration::from_secs(1), "nobody waited for the slow one");
+            assert_eq!(upstream.of("slow").len(), held, "its share of the connections");
+            waiting.iter_mut().for_each(|client| assert!(client.response().status >= 503));
         });
-        let settings = "timeout: 3s\nmax_conns_per_host: 4\nmerge: {inflight_max: 100, fragments_max: 1}\n";
-        let server = Server::start(driver, upstream.address, settings);
-        let mut waiting = send_together(&server, &vec![one("slow"); 8]);
-        eventually("it holds what it may", || upstream.of("slow").len() == 2);
-        let begin = Instant::now();
-        for _ in 0..20 {
-            assert_eq!(server.client().push(&one("healthy")).status, 200);
-        }
-        assert!(begin.elapsed() < Duration::from_secs(1), "nobody waited for the slow one");
-        assert_eq!(upstream.of("slow").len(), 2, "half of the connections");
-        waiting.iter_mut().for_each(|client| assert!(client.response().status >= 503));
-    });
+    }
 }
 
 /// A request of one tenant with so many series, `s00`, `s01` and so on.

@@ -254,12 +254,14 @@ fn pool_limits(plan: &Plan, blocking: Blocking) -> PoolLimits {
 
 fn egress_settings(plan: &Plan, destination: Destination, commons: &Commons, cores: usize) -> EgressSettings {
     // A tenant whose upstream stalls holds on to its connections: others must find some.
-    let inflight_max = plan.merge.inflight_max.min(plan.tenant_connections_max());
+    let connections_max = plan.tenant_connections_max();
+    let inflight_max = plan.merge.inflight_max.min(connections_max);
+    let full_max = FULL_BATCHES_INFLIGHT_MAX.min(plan.max_conns_per_host / 4).min(connections_max);
     EgressSettings {
         destination,
         lane: LaneLimits {
             inflight_max,
-            inflight_full_max: FULL_BATCHES_INFLIGHT_MAX.min(plan.max_conns_per_host / 4).max(inflight_max),
+            inflight_full_max: full_max.max(inflight_max),
             linger: plan.merge.linger,
             fragments_max: plan.merge.fragments_max,
             inflated_bytes_max: plan.merge.inflated_bytes_max,

@@ -24,10 +24,10 @@ use std::time::{Duration, Instant};
 
 use super::permits::{Directory, Permit, Permits};
 use super::resolve::Addresses;
-use super::rest::Rests;
+use super::rest::{Begun, Rests};
 use crate::core::deadline::{Cut, Deadlines};
 use crate::core::stream::{Blocking, Stream};
-use crate::limits::{POOL_TIDY_MILLIS, PROBE_AFTER_IDLE_MILLIS};
+use crate::limits::{CONNECT_MILLIS_MIN, POOL_TIDY_MILLIS, PROBE_AFTER_IDLE_MILLIS};
 use crate::queue::exchange::Exchange;
 use crate::queue::fragment::Message;
 
@@ -102,6 +102,8 @@ pub struct Pool {
 struct Host {
     idle: Vec<Connection>,
     permits: Arc<Permits>,
+    /// When it answered last.
+    answered: Option<Instant>,
 }
 
 #[derive(Debug, Default)]
@@ -150,26 +152,27 @@ impl Pool {
         self.limits.set(limits);
     }
 
-    /// A connection, or the right to open one, waiting for it until `deadline`.
+    /// A connection, or the right to open one, waiting for it until `deadline`; rather not to an address that was
+    /// `tried` for the same request.
     ///
     /// # Errors
     /// See [`NoLease`].
-    pub async fn take(&self, deadline: Instant) -> Result<Lease, NoLease> {
-        if let Some(lease) = self.try_take()? {
+    pub async fn take(&self, deadline: Instant, tried: &[SocketAddr]) -> Result<Lease, NoLease> {
+        if let Some(lease) = self.try_take(tried)? {
             return Ok(lease);
         }
-        let lease = self.wait_and_take(deadline).await;
+        let lease = self.wait_and_take(deadline, tried).await;
         self.keep_wanting();
         lease
     }
 
-    async fn wait_and_take(&self, deadline: Instant) -> Result<Lease, NoLease> {
+    async fn wait_and_take(&self, deadline: Instant, tried: &[SocketAddr]) -> Result<Lease, NoLease> {
         let watch = self.deadlines.watch_task();
         watch.set(deadline, Cut::Both);
         let waiter = Rc::new(Waiter::default());
         self.waiting.borrow_mut().push_back(Rc::clone(&waiter));
         loop {
-            if let Some(lease) = self.announce_and_try()? {
+            if let Some(lease) = self.announce_and_try(tried)? {
                 self.leave_queue(&waiter);
                 return Ok(lease);
             }
@@ -209,6 +212,13 @@ impl Pool {
             permit,
             _alive: Rc::clone(&self.alive),
         }))
+    }
+
+    /// How long opening a connection may take where a request has `timeout`: its share of that, so that a request finds
+    /// the others in time where one address drops what it is sent.
+    pub fn connect_timeout(&self, timeout: Duration) -> Duration {
+        let addresses = u32::try_from(self.addresses()).unwrap_or(u32::MAX).max(1);
+        (timeout / addresses).max(Duration::from_millis(CONNECT_MILLIS_MIN)).min(timeout)
     }
 
     /// How many addresses there are to try.
@@ -299,7 +309,7 @@ impl Pool {
         !self.addresses.load().addresses.contains(&address)
     }
 
-    fn try_take(&self) -> Result<Option<Lease>, NoLease> {
+    fn try_take(&self, tried: &[SocketAddr]) -> Result<Option<Lease>, NoLease> {
         let resolution = self.addresses.load();
         let addresses = &resolution.addresses;
         if addresses.is_empty() {
@@ -309,11 +319,11 @@ impl Pool {
         self.turn.set(turn.wrapping_add(1));
         let mut in_turn = (0..addresses.len()).map(|k| addresses[turn.wrapping_add(k) % addresses.len()]);
         let mut rests = self.rests.borrow_mut();
-        if rests.is_quiet() {
+        if rests.is_quiet() && tried.is_empty() {
             return Ok(in_turn.find_map(|address| self.lease(address)));
         }
         let now = Instant::now();
-        let chosen = rests.choose(in_turn.collect(), now);
+        let chosen = rests.choose(in_turn.collect(), tried, now);
         let lease = chosen.into_iter().find_map(|address| Some((address, self.lease(address)?)));
         Ok(lease.map(|(address, lease)| {
             rests.goes_to(address, now);
@@ -329,14 +339,26 @@ impl Pool {
         })
     }
 
-    /// The address refused, could not be reached, or broke off. If it rests from now on, for how long.
-    pub fn failed(&self, address: SocketAddr) -> Option<Duration> {
+    /// The address refused, could not be reached, or broke off; whether it is put to rest for that.
+    pub fn failed(&self, address: SocketAddr) -> Option<Begun> {
+        if self.addresses() < 2 || self.is_gone(address) {
+            return None;
+        }
         self.rests.borrow_mut().failed(address, Instant::now())
     }
 
     /// The address has answered. Whether it had been put to rest.
     pub fn worked(&self, address: SocketAddr) -> bool {
+        if let Some(host) = self.hosts.borrow_mut().get_mut(&address) {
+            host.answered = Some(Instant::now());
+        }
         self.rests.borrow_mut().worked(address)
+    }
+
+    /// Whether the address has answered anything since `then`.
+    pub fn has_answered_since(&self, address: SocketAddr, then: Instant) -> bool {
+        let answered = self.hosts.borrow().get(&address).and_then(|host| host.answered);
+        answered.is_some_and(|answered| answered >= then)
     }
 
     /// Addresses that have been put to rest.
@@ -345,9 +367,9 @@ impl Pool {
     }
 
     /// Says on every address that a permit is wanted, then looks again: see [`Permits::announce`].
-    fn announce_and_try(&self) -> Result<Option<Lease>, NoLease> {
+    fn announce_and_try(&self, tried: &[SocketAddr]) -> Result<Option<Lease>, NoLease> {
         self.announce();
-        self.try_take()
+        self.try_take(tried)
     }
 
     /// Being told takes a core's announcement back: whoever leaves the queue renews it for those behind.
@@ -398,7 +420,7 @@ impl Pool {
             Entry::Occupied(entry) => entry.into_mut(),
             Entry::Vacant(entry) => {
                 let permits = self.directory.permits(address);
-                entry.insert(Host { idle: Vec::new(), permits })
+                entry.insert(Host { idle: Vec::new(), permits, answered: None })
             }
         };
         f(host)
@@ -453,7 +475,7 @@ mod tests {
 
     async fn open(pool: &Pool) -> Connection {
         let soon = Instant::now() + Duration::from_secs(5);
-        let Ok(Lease::Connect(address, permit)) = pool.take(soon).await else { panic!("no permit") };
+        let Ok(Lease::Connect(address, permit)) = pool.take(soon, &[]).await else { panic!("no permit") };
         *pool.connect(address, permit, soon).await.unwrap()
     }
 
@@ -501,7 +523,9 @@ mod tests {
             let soon = Instant::now() + Duration::from_secs(5);
             let mut failures = 0;
             for _ in 0..50 {
-                let Ok(Lease::Connect(address, permit)) = pool.take(soon).await else { panic!("no permit") };
+                let Ok(Lease::Connect(address, permit)) = pool.take(soon, &[]).await else {
+                    panic!("no permit")
+                };
                 match pool.connect(address, permit, soon).await {
                     Ok(_) => assert!(!pool.worked(address)),
                     Err(_) => {
@@ -514,7 +538,7 @@ mod tests {
             assert_eq!((failures, pool.resting()), (REST_AFTER_FAILURES, 1));
             // The live one goes from DNS: the other is asked at once, rest or no rest.
             resolve_to(&addresses, &at[..1]);
-            let Ok(Lease::Connect(address, _)) = pool.take(soon).await else { panic!("no permit") };
+            let Ok(Lease::Connect(address, _)) = pool.take(soon, &[]).await else { panic!("no permit") };
             assert_eq!(address, at[0]);
             resolve_to(&addresses, &at[1..]);
             pool.tidy();

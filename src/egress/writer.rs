@@ -16,6 +16,7 @@ use super::pieces::is_too_large;
 use super::pool::{Connection, Lease, NoLease, Pool, PoolLimits};
 use super::receipts::{ReceiptLimits, Receipts};
 use super::request::RequestHeads;
+use super::rest::Begun;
 use super::sizes::Sizes;
 use crate::config::plan::{TenantShare, Terms};
 use crate::core::buffers::Gather;
@@ -66,6 +67,8 @@ pub struct Egress {
     receipts: RefCell<Receipts>,
     sizes: RefCell<Sizes>,
     limiter: RefCell<Limiter>,
+    /// Of lines about upstream addresses; no tenant's lines are to be lost with them.
+    address_limiter: RefCell<Limiter>,
 }
 
 #[derive(Debug)]
@@ -148,6 +151,7 @@ impl Egress {
             receipts: RefCell::default(),
             sizes: RefCell::default(),
             limiter: RefCell::default(),
+            address_limiter: RefCell::default(),
         })
     }
 
@@ -358,7 +362,8 @@ impl Egress {
         let start_by = batch.iter().map(|f| f.start_by).min().unwrap_or_else(Instant::now);
         let mut connection = self.connection(start_by).await?;
         self.gauge_connections();
-        let deadline = Instant::now() + self.settings.get().timeout;
+        let sent = Instant::now();
+        let deadline = sent + self.settings.get().timeout;
         let mut result = client::post(&mut connection, self.request(batch), deadline).await;
         if let Err(NoReply::Stale(_)) = result {
             self.counters().upstream_retries.add(1);
@@ -384,7 +389,8 @@ impl Egress {
                 let address = connection.address();
                 drop(connection);
                 self.pool.tell_one();
-                if !matches!(e, NoReply::TimedOut) {
+                // An address that answers others is well: it is the request that takes so long.
+                if !matches!(e, NoReply::TimedOut) || !self.pool.has_answered_since(address, sent) {
                     self.has_failed(address);
                 }
                 Err(Failure::from_no_reply(e, address))
@@ -410,16 +416,17 @@ impl Egress {
 
     /// A connection, until `start_by`. Where one address refuses, the next is tried: nothing has been sent yet.
     async fn connection(&self, start_by: Instant) -> Result<Box<Connection>, Failure> {
-        let mut attempts = self.pool.addresses().max(1);
+        let attempts_max = self.pool.addresses();
+        let mut tried = Vec::new();
         loop {
-            let (address, permit) = match self.pool.take(start_by).await? {
+            let (address, permit) = match self.pool.take(start_by, &tried).await? {
                 Lease::Open(connection) => {
                     self.counters().upstream_reused.add(1);
                     return Ok(connection);
                 }
                 Lease::Connect(address, permit) => (address, permit),
             };
-            let deadline = Instant::now() + self.settings.get().timeout;
+            let deadline = Instant::now() + self.pool.connect_timeout(self.settings.get().timeout);
             match self.pool.connect(address, permit, deadline).await {
                 Ok(connection) => {
                     self.counters().upstream_opened.add(1);
@@ -428,8 +435,8 @@ impl Egress {
                 Err(e) => {
                     self.pool.tell_one();
                     self.has_failed(address);
-                    attempts -= 1;
-                    if attempts == 0 || Instant::now() >= start_by {
+                    tried.push(address);
+                    if tried.len() >= attempts_max || Instant::now() >= start_by {
                         return Err(Failure::Unreachable(format!("{address}: {e}")));
                     }
                 }
@@ -444,18 +451,27 @@ impl Egress {
     }
 
     fn has_failed(&self, address: SocketAddr) {
-        let Some(rest) = self.pool.failed(address) else { return };
+        let Some(Begun { length, first }) = self.pool.failed(address) else { return };
         self.counters().upstream_rests.add(1);
-        // Where there is but one, it is asked all the same: see `rest`.
-        if self.pool.addresses() > 1 {
-            tracing::warn!(%address, ?rest, "an upstream address fails again and again: the others take over");
+        if first && let Some(suppressed) = self.may_log_of(address) {
+            tracing::warn!(
+                %address, rest = ?length, suppressed,
+                "an upstream address fails again and again: the others take over"
+            );
         }
     }
 
     fn has_worked(&self, address: SocketAddr) {
-        if self.pool.worked(address) && self.pool.addresses() > 1 {
-            tracing::warn!(%address, "an upstream address is back");
+        if self.pool.worked(address)
+            && let Some(suppressed) = self.may_log_of(address)
+        {
+            tracing::info!(%address, suppressed, "an upstream address is back");
         }
+    }
+
+    /// Whether a line about an address may be written, as one that comes and goes could fill the log.
+    fn may_log_of(&self, address: SocketAddr) -> Option<u64> {
+        self.address_limiter.borrow_mut().allow(&address.to_string(), Instant::now())
     }
 
     /// The upstream request for a batch: its head, the length of all that is in it, and everybody's elements.

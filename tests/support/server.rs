@@ -58,31 +58,48 @@ impl Server {
     /// Starts a server whose upstream is `target` (host and port). `extra` is more YAML.
     pub fn start(driver: Driver, target: impl std::fmt::Display, extra: &str) -> Self {
         let metrics = free_port();
-        let config = format!(
-            "listen: 127.0.0.1:0\nlisten_metrics_address: {metrics}\ntarget: http://{target}/api/v1/push\n\
-             log_level: info\ndriver: {}\n{}",
-            driver.name(),
-            if extra.lines().any(|l| l.starts_with("tenant:")) {
-                extra.to_owned()
-            } else {
-                format!("tenant:\n  label: tenant\n{extra}")
-            },
-        );
-        Self::start_with(&config, metrics, &[])
+        Self::start_with(&configuration(driver, target, extra, metrics), metrics, &[])
+    }
+
+    /// As [`start`](Self::start), on a machine that knows `hosts` by these names (lines of `/etc/hosts`): in a mount
+    /// namespace of its own. `None` where that is forbidden.
+    pub fn start_knowing(
+        driver: Driver,
+        hosts: &str,
+        target: impl std::fmt::Display,
+        extra: &str,
+    ) -> Option<Self> {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("hosts");
+        std::fs::write(&file, hosts).unwrap();
+        let command = || {
+            let mut command = Command::new("unshare");
+            command
+                .args(["-r", "-m", "sh", "-c", "mount --bind \"$0\" /etc/hosts && exec \"$@\""])
+                .arg(&file);
+            command
+        };
+        if !command().arg("true").status().is_ok_and(|status| status.success()) {
+            eprintln!("no mount namespace here, so no name with several addresses");
+            return None;
+        }
+        let metrics = free_port();
+        let mut command = command();
+        command.arg(env!("CARGO_BIN_EXE_tenantry"));
+        Some(Self::run(command, directory, &configuration(driver, target, extra, metrics), metrics))
     }
 
     /// Starts a server with this configuration and environment.
     pub fn start_with(config: &str, metrics: SocketAddr, env: &[(&str, &str)]) -> Self {
-        let directory = tempfile::tempdir().unwrap();
+        let mut command = Command::new(env!("CARGO_BIN_EXE_tenantry"));
+        command.envs(env.iter().copied());
+        Self::run(command, tempfile::tempdir().unwrap(), config, metrics)
+    }
+
+    fn run(mut command: Command, directory: tempfile::TempDir, config: &str, metrics: SocketAddr) -> Self {
         let file = directory.path().join("tenantry.yml");
         std::fs::write(&file, config).unwrap();
-        let mut child = Command::new(env!("CARGO_BIN_EXE_tenantry"))
-            .arg("-config")
-            .arg(&file)
-            .envs(env.iter().copied())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
+        let mut child = command.arg("-config").arg(&file).stderr(Stdio::piped()).spawn().unwrap();
         let log = Arc::new(Mutex::new(Vec::new()));
         let address = read_log(&mut child, Arc::clone(&log));
         Self { child, address, metrics, log, file, _directory: directory }
@@ -169,6 +186,20 @@ impl Drop for Server {
             eprintln!("the server's log:\n{}", self.log().join("\n"));
         }
     }
+}
+
+/// A configuration whose upstream is `target` (host and port). `extra` is more YAML.
+fn configuration(driver: Driver, target: impl std::fmt::Display, extra: &str, metrics: SocketAddr) -> String {
+    format!(
+        "listen: 127.0.0.1:0\nlisten_metrics_address: {metrics}\ntarget: http://{target}/api/v1/push\n\
+         log_level: info\ndriver: {}\n{}",
+        driver.name(),
+        if extra.lines().any(|l| l.starts_with("tenant:")) {
+            extra.to_owned()
+        } else {
+            format!("tenant:\n  label: tenant\n{extra}")
+        },
+    )
 }
 
 /// Collects the log, and finds in it where the server listens.
