@@ -10,7 +10,8 @@
 //!   sends a reset, later: failures of requests that were no probe don't make a rest longer.
 //! * Rest is a choice among addresses, never an answer: where all rest, requests go to the one whose rest ends first, at
 //!   once. It goes behind the others then, so that no single one gets them all. Nobody hears 502 because we chose not
-//!   to ask, be it that the others have just failed. And an address that is the only one has nobody to take over, so that there is nothing to remember of it.
+//!   to ask, be it that the others have just failed. And an address that is the only one has nobody to take over, so
+//!   that there is nothing to remember of it.
 //! * What fails must be the address, not a request: refused, unreachable, reset. An answer that does not come in time may
 //!   be one tenant's trouble, and counts only if the address has answered nobody meanwhile. A stale connection never
 //!   counts.
