@@ -1,0 +1,50 @@
+//! Trials as a person runs them, short: what holds is told so, and what does not hold as well.
+
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test may fail")]
+
+use std::process::{Command, Output};
+
+/// Runs a trial; the server takes its settings from the environment, too.
+fn trial(args: &[&str], environment: &[(&str, &str)]) -> (Output, String) {
+    let output = Command::new(env!("CARGO_BIN_EXE_loadgen"))
+        .arg("trial")
+        .args(args)
+        .envs(environment.iter().copied())
+        .output()
+        .unwrap();
+    let text =
+        format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    (output, text)
+}
+
+#[test]
+fn a_retry_costs_the_other_tenants_nothing() {
+    let (output, text) = trial(&["retry", "--seconds", "2"], &[]);
+    assert_eq!(output.status.code(), Some(0), "{text}");
+    assert!(text.contains("holds: with one of ten tenants failing"), "{text}");
+    assert!(text.contains("0.000 % were sent for nothing"), "{text}");
+}
+
+#[test]
+fn without_receipts_the_trial_finds_what_is_sent_for_nothing() {
+    let (output, text) = trial(&["retry", "--seconds", "2"], &[("CT_RECEIPTS_KEEP", "0s")]);
+    assert_eq!(output.status.code(), Some(1), "{text}");
+    assert!(text.contains("DOES NOT HOLD: with one of ten tenants failing"), "{text}");
+}
+
+#[test]
+fn idle_connections_are_counted_and_weighed() {
+    let (output, text) = trial(&["idle", "--connections", "400"], &[]);
+    assert_eq!(output.status.code(), Some(0), "{text}");
+    assert!(text.contains("400 connections that say nothing"), "{text}");
+}
+
+/// How long requests take says something on a quiet machine only, which tests don't have.
+#[test]
+fn every_illness_is_tried() {
+    let (output, text) = trial(&["isolation", "--seconds", "0.3", "--rounds", "1"], &[]);
+    assert!(matches!(output.status.code(), Some(0 | 1)), "{text}");
+    for illness in ["stall", "500", "429", "reset", "refused"] {
+        assert!(text.lines().any(|line| line.starts_with(illness)), "{illness} is missing: {text}");
+    }
+}
