@@ -336,6 +336,25 @@ fn under_load_fragments_merge_and_every_sender_gets_its_answer() {
 }
 
 #[test]
+fn what_comes_while_a_tenant_waits_for_a_connection_goes_with_it() {
+    on_both(|driver| {
+        let upstream = Upstream::start(|request| match request.tenant() {
+            "slow" => Reply::After(Duration::from_millis(500), Box::new(Reply::ok())),
+            _ => Reply::ok(),
+        });
+        let server = Server::start(driver, upstream.address, "max_conns_per_host: 1\n");
+        let mut slow = send_together(&server, &[one("slow")]);
+        eventually("it has the connection", || upstream.received().len() == 1);
+        let bodies: Vec<_> = (0..10).map(|i| body(vec![series("a", &format!("m{i}"), 1.0)])).collect();
+        let mut clients = send_together(&server, &bodies);
+        clients.iter_mut().chain(&mut slow).for_each(|client| assert_eq!(client.response().status, 200));
+        let received = upstream.of("a");
+        assert_eq!(received.len(), 1, "the first of them did not leave the others behind");
+        assert_eq!(received[0].names().len(), 10);
+    });
+}
+
+#[test]
 fn merging_stops_at_its_limits() {
     on_both(|driver| {
         let upstream = Upstream::start(|_| Reply::After(Duration::from_millis(50), Box::new(Reply::ok())));

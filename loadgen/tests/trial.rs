@@ -32,11 +32,16 @@ fn without_receipts_the_trial_finds_what_is_sent_for_nothing() {
     assert!(text.contains("DOES NOT HOLD: with one of ten tenants failing"), "{text}");
 }
 
+/// As many as it takes for what each costs to stand out from what is there once. Where the system allows fewer open files,
+/// only that they are weighed can be seen.
 #[test]
-fn idle_connections_are_counted_and_weighed() {
-    let (output, text) = trial(&["idle", "--connections", "400"], &[]);
-    assert_eq!(output.status.code(), Some(0), "{text}");
-    assert!(text.contains("400 connections that say nothing"), "{text}");
+fn idle_connections_are_weighed() {
+    for driver in ["io_uring", "epoll"] {
+        let (output, text) = trial(&["idle", "--connections", "15000", "--driver", driver], &[]);
+        assert!(text.contains("connections that say nothing"), "{text}");
+        let all = text.contains("15,000 connections that say nothing");
+        assert!(output.status.code() == Some(0) || !all, "{text}");
+    }
 }
 
 /// How long requests take says something on a quiet machine only, which tests don't have.

@@ -2,7 +2,8 @@
 //!
 //! Group commit. While fewer than `inflight_max` requests of the tenant are on their way, a fragment leaves at
 //! once, alone: idle costs no delay. Otherwise it waits, and whichever request comes back takes along all that
-//! waits, up to the merge limits: load merges by itself, the more the slower the upstream is. What would gain nothing
+//! waits, up to the merge limits: load merges by itself, the more the slower the upstream is. A batch that has to wait
+//! for a connection stays open meanwhile ([`Lane::join`]). What would gain nothing
 //! by waiting (a batch that is full already, a fragment that merges with none) leaves while fewer than
 //! `inflight_full_max` are on their way, so that a giant tenant is not held to one batch at a time.
 //!
@@ -131,14 +132,20 @@ impl<F: Queued> Lane<F> {
             || self.waiting.iter().map(F::inflated_bytes).sum::<usize>() >= limits.inflated_bytes_max
     }
 
-    /// The first that waits, and all others that may go with it. Those left keep their order.
+    /// The first that waits, and all others that may go with it.
     fn take_batch(&mut self, now: Instant, limits: &LaneLimits) -> Vec<F> {
-        let Some(first) = self.waiting.pop_front() else { return Vec::new() };
-        if self.is_single(&first, now) {
-            return vec![first];
+        let mut batch = Vec::from_iter(self.waiting.pop_front());
+        self.join(&mut batch, now, limits);
+        batch
+    }
+
+    /// Adds to a batch, before it is sent, what has come since and may go with it. What is left keeps its order.
+    pub fn join(&mut self, batch: &mut Vec<F>, now: Instant, limits: &LaneLimits) {
+        match batch.first() {
+            Some(first) if !self.is_single(first, now) => {}
+            _ => return,
         }
-        let mut batch = vec![first];
-        let mut bytes = batch[0].inflated_bytes();
+        let mut bytes: usize = batch.iter().map(F::inflated_bytes).sum();
         for _ in 0..self.waiting.len() {
             let Some(fragment) = self.waiting.pop_front() else { break };
             let fits = batch.len() < limits.fragments_max
@@ -150,7 +157,6 @@ impl<F: Queued> Lane<F> {
                 self.waiting.push_back(fragment);
             }
         }
-        batch
     }
 }
 
@@ -288,6 +294,28 @@ mod tests {
         lane.stop_merging(now + Duration::from_secs(1));
         assert_eq!(sent(&mut lane, now), [0]);
         assert_eq!(sent(&mut lane, now + Duration::from_secs(1)), [1, 2, 3]);
+    }
+
+    #[test]
+    fn a_batch_that_waits_is_joined_by_what_comes_and_goes_with_it() {
+        let now = Instant::now();
+        let mut lane = lane([item(0, now)]);
+        let Next::Send(mut batch) = lane.next(now, &LIMITS) else { panic!("nothing to send") };
+        let other = Item { key: replica("r1"), ..item(1, now) };
+        let alone = Item { alone: true, ..item(2, now) };
+        [other, alone].into_iter().chain((3..9).map(|id| item(id, now))).for_each(|item| lane.push(item));
+        lane.join(&mut batch, now, &LIMITS);
+        assert_eq!(batch.iter().map(|item| item.id).collect::<Vec<_>>(), [0, 3, 4, 5], "up to the limit");
+        lane.finished();
+        assert_eq!(sent(&mut lane, now), [1], "what is left keeps its order");
+
+        let mut single = vec![Item { alone: true, ..item(9, now) }];
+        lane.join(&mut single, now, &LIMITS);
+        assert_eq!(single.len(), 1);
+        lane.stop_merging(now + Duration::from_secs(1));
+        let mut unmerged = vec![item(10, now)];
+        lane.join(&mut unmerged, now, &LIMITS);
+        assert_eq!(unmerged.len(), 1);
     }
 
     #[test]

@@ -296,14 +296,18 @@ impl Egress {
     }
 
     async fn deliver(&self, lane: &TenantLane, batch: Batch) {
-        let batch = match self.known_too_large(batch) {
+        let mut batch = match self.known_too_large(batch) {
             Ok(fragment) => {
                 let refusal = Outcome::upstream(413, None, b"the upstream takes no request as large as this");
                 return self.deliver_in_pieces(lane, fragment, refusal).await;
             }
             Err(batch) => batch,
         };
-        let outcome = match self.attempt(lane, &batch).await {
+        let connection = self.connection(start_by(&batch)).await;
+        if connection.is_ok() {
+            self.let_others_join(lane, &mut batch);
+        }
+        let outcome = match self.attempt_over(connection, lane, &batch).await {
             Ok(reply) if batch.len() > 1 && blames_content(reply.status) => {
                 return self.send_alone(lane, batch);
             }
@@ -318,6 +322,13 @@ impl Egress {
             Err(failure) => failure.outcome(self.settings.get().timeout),
         };
         batch.into_iter().for_each(|fragment| self.answer(lane, fragment, outcome.clone()));
+    }
+
+    /// Takes along what has come while the batch waited for its turn and for a connection.
+    fn let_others_join(&self, lane: &TenantLane, batch: &mut Batch) {
+        let (now, were) = (Instant::now(), batch.len());
+        lane.lane.borrow_mut().join(batch, now, &self.lane_limits(now));
+        self.waiting().down_by(batch.len() - were);
     }
 
     /// The one fragment of a batch that is larger than what its upstream has shown to take, if it is of several series.
@@ -336,9 +347,22 @@ impl Egress {
 
     /// Sends fragments in one request, and counts what becomes of it.
     pub(super) async fn attempt(&self, lane: &TenantLane, batch: &[Box<Fragment>]) -> Result<Reply, Failure> {
+        let connection = self.connection(start_by(batch)).await;
+        self.attempt_over(connection, lane, batch).await
+    }
+
+    async fn attempt_over(
+        &self,
+        connection: Result<Box<Connection>, Failure>,
+        lane: &TenantLane,
+        batch: &[Box<Fragment>],
+    ) -> Result<Reply, Failure> {
         let sent = Instant::now();
         self.count_batch(batch, sent);
-        let result = self.send(batch).await;
+        let result = match connection {
+            Ok(connection) => self.send(connection, batch).await,
+            Err(failure) => Err(failure),
+        };
         self.gauge_connections();
         self.count_result(lane, &result, sent.elapsed());
         result
@@ -358,9 +382,7 @@ impl Egress {
         }
     }
 
-    async fn send(&self, batch: &[Box<Fragment>]) -> Result<Reply, Failure> {
-        let start_by = batch.iter().map(|f| f.start_by).min().unwrap_or_else(Instant::now);
-        let mut connection = self.connection(start_by).await?;
+    async fn send(&self, mut connection: Box<Connection>, batch: &[Box<Fragment>]) -> Result<Reply, Failure> {
         self.gauge_connections();
         let sent = Instant::now();
         let deadline = sent + self.settings.get().timeout;
@@ -572,6 +594,11 @@ impl Egress {
             tracing::error!(tenant = lane.tenant.as_str(), suppressed, "{what}");
         }
     }
+}
+
+/// When a batch has to be on its way.
+fn start_by(batch: &[Box<Fragment>]) -> Instant {
+    batch.iter().map(|fragment| fragment.start_by).min().unwrap_or_else(Instant::now)
 }
 
 /// What fragments inflate to together.

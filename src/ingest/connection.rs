@@ -166,7 +166,8 @@ impl Ingest {
             if at_once == REQUESTS_AT_ONCE_MAX {
                 at_once = 0;
                 // Timers run, and other sockets are looked at, only while no task is ready to run.
-                monoio::time::sleep(Duration::from_millis(TURN_MILLIS)).await;
+                // Boxed, as hardly any connection ever gets here, and a timer is larger than all the rest of one.
+                Box::pin(monoio::time::sleep(Duration::from_millis(TURN_MILLIS))).await;
             }
         }
         if connection.stream.expired() && !self.is_draining() {
