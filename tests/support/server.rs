@@ -1,9 +1,9 @@
 //! The real binary, started with a configuration of the test's.
 
-use std::io::{BufRead, BufReader};
+use std::fs::File;
 use std::net::SocketAddr;
-use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::{Arc, Mutex};
+use std::path::PathBuf;
+use std::process::{Child, Command, ExitStatus};
 use std::time::{Duration, Instant};
 
 use super::client::Client;
@@ -49,8 +49,8 @@ pub struct Server {
     child: Child,
     pub address: SocketAddr,
     pub metrics: SocketAddr,
-    log: Arc<Mutex<Vec<String>>>,
-    file: std::path::PathBuf,
+    log: PathBuf,
+    file: PathBuf,
     _directory: tempfile::TempDir,
 }
 
@@ -99,10 +99,25 @@ impl Server {
     fn run(mut command: Command, directory: tempfile::TempDir, config: &str, metrics: SocketAddr) -> Self {
         let file = directory.path().join("tenantry.yml");
         std::fs::write(&file, config).unwrap();
-        let mut child = command.arg("-config").arg(&file).stderr(Stdio::piped()).spawn().unwrap();
-        let log = Arc::new(Mutex::new(Vec::new()));
-        let address = read_log(&mut child, Arc::clone(&log));
-        Self { child, address, metrics, log, file, _directory: directory }
+        // Into a file: what the server wrote before it answered can be read when the answer is there.
+        let log = directory.path().join("server.log");
+        let child = command.arg("-config").arg(&file).stderr(File::create(&log).unwrap()).spawn().unwrap();
+        let unknown = SocketAddr::from(([127, 0, 0, 1], 0));
+        let mut server = Self { child, address: unknown, metrics, log, file, _directory: directory };
+        server.address = server.wait_until_it_listens();
+        server
+    }
+
+    fn wait_until_it_listens(&mut self) -> SocketAddr {
+        let until = Instant::now() + Duration::from_secs(20);
+        loop {
+            if let Some(address) = listens_at(&self.log()) {
+                return address;
+            }
+            let exit = self.child.try_wait().unwrap();
+            assert!(exit.is_none() && Instant::now() < until, "the server does not listen; exit: {exit:?}");
+            std::thread::sleep(Duration::from_millis(5));
+        }
     }
 
     pub fn pid(&self) -> u32 {
@@ -173,8 +188,12 @@ impl Server {
         self.child.try_wait().unwrap().is_none()
     }
 
+    /// The lines that it has logged so far.
     pub fn log(&self) -> Vec<String> {
-        self.log.lock().unwrap().clone()
+        let text = std::fs::read(&self.log).unwrap();
+        let text = String::from_utf8_lossy(&text);
+        // A line that is not all there yet has no end.
+        text.rsplit_once('\n').map_or(Vec::new(), |(all, _)| all.lines().map(str::to_owned).collect())
     }
 }
 
@@ -202,25 +221,11 @@ fn configuration(driver: Driver, target: impl std::fmt::Display, extra: &str, me
     )
 }
 
-/// Collects the log, and finds in it where the server listens.
-fn read_log(child: &mut Child, log: Arc<Mutex<Vec<String>>>) -> SocketAddr {
-    let stderr = child.stderr.take().unwrap();
-    let (found, address) = std::sync::mpsc::channel();
-    std::thread::spawn(move || {
-        for line in BufReader::new(stderr).lines().map_while(Result::ok) {
-            if let Some((_, rest)) = line.split_once("address=")
-                && line.contains("listening")
-            {
-                let word = rest.split_whitespace().next().unwrap_or_default();
-                let _ = found.send(word.trim_matches('"').parse::<SocketAddr>().unwrap());
-            }
-            log.lock().unwrap().push(line);
-        }
-    });
-    match address.recv_timeout(Duration::from_secs(20)) {
-        Ok(address) => address,
-        Err(_) => panic!("the server does not listen; exit: {:?}", child.try_wait()),
-    }
+/// Where the server says that it listens.
+fn listens_at(lines: &[String]) -> Option<SocketAddr> {
+    let line = lines.iter().find(|line| line.contains("listening"))?;
+    let (_, rest) = line.split_once("address=")?;
+    rest.split_whitespace().next()?.trim_matches('"').parse().ok()
 }
 
 /// An address on which nobody listens at the moment.
