@@ -3,9 +3,10 @@
 //! First, as many senders as it admits requests send as fast as they are answered: that is its capacity. Then many
 //! more senders offer three times as much at a fixed rate. What it answers with 2xx is useful, what it sheds is not.
 //!
-//! Senders and server share the machine, and a request that is shed costs its sender as much as one that is not. So
-//! the senders are a process of their own which runs when nothing else wants to (`chrt --idle`), both times: what the server
-//! and the sink don't leave them they don't get, and the offer then falls short of its rate, which is told.
+//! Senders, server and sink share the machine, and a request that is shed costs its sender as much as one that is not.
+//! So the server has one core, and all the others are there to offer more than it can do. And the senders are a process
+//! of their own which runs when nothing else wants to (`chrt --idle`), both times: what the server and the sink don't
+//! leave them they don't get, and the offer then falls short of its rate, which is told.
 
 use std::io::{self, Write};
 use std::process::{Command, Stdio};
@@ -35,7 +36,7 @@ const RECOVERY_MAX: Duration = Duration::from_secs(2);
 
 pub(super) fn run(args: &TrialArgs, trial: &OverloadArgs) -> anyhow::Result<bool> {
     let settings = format!(
-        "concurrency: {CONCURRENCY}\nlimits:\n  in_flight_bytes_max: {BUDGET_BYTES}\n  body_bytes_max: 2Mi\n  \
+        "cores: 1\nconcurrency: {CONCURRENCY}\nlimits:\n  in_flight_bytes_max: {BUDGET_BYTES}\n  body_bytes_max: 2Mi\n  \
          inflated_bytes_max: 16Mi\n  tenant_share_percent: 100\n"
     );
     let stage = Stage::start(args, &settings, None)?;
