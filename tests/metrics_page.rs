@@ -7,6 +7,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use loadgen::port::free_addr;
 use tenantry::admin::{Admin, Pages};
 use tenantry::metrics::{Metrics, Rejection};
 use tenantry::queue::commons::Commons;
@@ -30,7 +31,7 @@ impl Prometheus {
              static_configs:\n  - targets: ['{target}']\n"
         );
         std::fs::write(&config, text).unwrap();
-        let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let address = free_addr().unwrap();
         let process = Command::new("prometheus")
             .arg(format!("--config.file={}", config.display()))
             .arg(format!("--storage.tsdb.path={}", directory.path().join("data").display()))

@@ -36,6 +36,7 @@ pub mod full_account;
 pub mod http;
 pub mod journal;
 pub mod ledger;
+pub mod port;
 pub mod process;
 pub mod proto;
 pub mod proto_loki;

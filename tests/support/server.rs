@@ -228,7 +228,7 @@ fn listens_at(lines: &[String]) -> Option<SocketAddr> {
     rest.split_whitespace().next()?.trim_matches('"').parse().ok()
 }
 
-/// An address on which nobody listens at the moment.
+/// An address on which nobody listens, nor will unless told to.
 pub fn free_port() -> SocketAddr {
-    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
+    loadgen::port::free_addr().unwrap()
 }

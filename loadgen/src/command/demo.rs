@@ -15,13 +15,14 @@ use anyhow::Context;
 use console::style;
 use loadgen::fleet::{Fleet, FleetConfig};
 use loadgen::ledger::{Comparison, Verdict};
+use loadgen::port::free_addr;
 use loadgen::process::Process;
 use loadgen::send::{Outcome, Progress, Retry, SendConfig, send};
 use loadgen::sink::{Sink, SinkConfig, Snapshot};
 
 use super::args::DemoArgs;
 use super::send::{faults, forward_stop, latency, now_ms};
-use super::server::{Server, Setup, free_addr};
+use super::server::{Server, Setup};
 use super::text::{bytes, counted, grouped, per_second, rate, ratio, time};
 use screen::{Scene, Screen};
 

@@ -5,8 +5,7 @@
 
 use std::env;
 use std::fs::{self, File, OpenOptions};
-use std::hash::{BuildHasher, RandomState};
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -15,6 +14,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
 use loadgen::client::{Url, get};
+use loadgen::port::free_addr;
 use rustix::process::{Pid, Signal, kill_process};
 
 /// How long the server may take to answer its first request.
@@ -25,12 +25,6 @@ const LOOK_INTERVAL: Duration = Duration::from_millis(20);
 
 /// Lines of the server's log that are shown when it fails.
 const LOG_LINES_MAX: usize = 12;
-
-/// Below it are the ports of well-known services.
-const PORT_MIN: u16 = 10_000;
-
-/// The lowest port of outgoing connections where the kernel does not say.
-const EPHEMERAL_PORT_MIN: u16 = 32_768;
 
 /// What a server is started with.
 #[derive(Clone, Debug)]
@@ -274,35 +268,7 @@ impl Drop for Server {
     }
 }
 
-/// An address of this host that nobody listens at, with a port that outgoing connections don't get.
-pub(crate) fn free_addr() -> anyhow::Result<SocketAddr> {
-    let mut ports: Vec<u16> = (PORT_MIN..ephemeral_port_min()).collect();
-    let middle = RandomState::new().hash_one(0) % (ports.len().max(1) as u64);
-    ports.rotate_left(usize::try_from(middle)?);
-    let mut addrs = ports.into_iter().map(|port| SocketAddr::from((Ipv4Addr::LOCALHOST, port)));
-    addrs.find(|addr| TcpListener::bind(addr).is_ok()).context("no port is free")
-}
-
-fn ephemeral_port_min() -> u16 {
-    let range = fs::read_to_string("/proc/sys/net/ipv4/ip_local_port_range").unwrap_or_default();
-    range.split_whitespace().next().and_then(|first| first.parse().ok()).unwrap_or(EPHEMERAL_PORT_MIN)
-}
-
 #[expect(clippy::disallowed_methods, reason = "the command's own thread, which waits for a process")]
 fn look_again() {
     thread::sleep(LOOK_INTERVAL);
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn free_addresses_are_free_and_not_for_outgoing_connections() {
-        let addrs: Vec<SocketAddr> = (0..20).map(|_| free_addr().unwrap()).collect();
-        for addr in addrs {
-            assert!((PORT_MIN..ephemeral_port_min()).contains(&addr.port()), "{addr}");
-            assert!(TcpListener::bind(addr).is_ok(), "{addr}");
-        }
-    }
 }

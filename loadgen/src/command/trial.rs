@@ -16,13 +16,14 @@ use std::time::Duration;
 use anyhow::Context;
 use console::style;
 use loadgen::fleet::{Fleet, FleetConfig};
+use loadgen::port::free_addr;
 use loadgen::send::{Retry, SendConfig};
 use loadgen::sink::faults::{Fault, FaultScript, Rule};
 use loadgen::sink::{Admission, Approach, Arrival, Faults, Reply, Script, Sink, SinkConfig};
 
 use super::args::{TrialArgs, TrialCommand};
 use super::send::now_ms;
-use super::server::{Server, Setup, free_addr};
+use super::server::{Server, Setup};
 
 /// The label that names the tenant.
 const TENANT_LABEL: &str = "tenant";

@@ -8,7 +8,7 @@
 use std::env;
 use std::fs::{self, File};
 use std::io;
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpStream};
 use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -24,6 +24,7 @@ use super::results::{Failure, FailureKind};
 use super::template::Values;
 use crate::client::{Url, get};
 use crate::fleet::Format;
+use crate::port::free_addr;
 use crate::process::{Process, ProcessTree};
 
 /// How long it has after SIGTERM, and its orphans after theirs.
@@ -61,7 +62,8 @@ impl Running {
     fn spawn(contender: &Contender, sink: SocketAddr) -> Result<Self, String> {
         let dir =
             tempfile::Builder::new().prefix("loadgen-").tempdir().map_err(told("no directory for it"))?;
-        let [listen, metrics] = free_addrs().map_err(told("no free port"))?;
+        let free_port = || free_addr().map_err(told("no free port"));
+        let (listen, metrics) = (free_port()?, free_port()?);
         let values = Values {
             listen: listen.to_string(),
             metrics: metrics.to_string(),
@@ -218,12 +220,6 @@ pub(super) fn own_program() -> io::Result<String> {
 }
 
 /// Two addresses that nobody listens at: taken from the system, and given back for the contender to take.
-fn free_addrs() -> io::Result<[SocketAddr; 2]> {
-    let take = || TcpListener::bind((Ipv4Addr::LOCALHOST, 0));
-    let (first, second) = (take()?, take()?);
-    Ok([first.local_addr()?, second.local_addr()?])
-}
-
 #[expect(clippy::disallowed_methods, reason = "a thread that waits for another process")]
 pub(super) fn pause(time: Duration) {
     thread::sleep(time);

@@ -11,12 +11,13 @@ use anyhow::{Context, bail};
 use loadgen::chaos::{Event, Plan, Planned, Tuning, Weather};
 use loadgen::client::Url;
 use loadgen::full_account::FullAccount;
+use loadgen::port::free_addr;
 use loadgen::sink::faults::{Fault, Rule};
 use loadgen::sink::{Script, Sink, SinkConfig, Snapshot};
 use serde::Serialize;
 
 use crate::command::args::{ChaosArgs, DriverKind, Theft};
-use crate::command::server::{Server, Setup, free_addr};
+use crate::command::server::{Server, Setup};
 use crate::command::text::{counted, grouped};
 
 /// The label that names the tenant.
