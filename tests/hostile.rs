@@ -89,6 +89,15 @@ fn ever_new_tenants_cost_bounded_memory_and_metrics() {
 }
 
 #[test]
+fn a_buffer_takes_the_pages_that_it_needs_and_no_huge_ones() {
+    on_both(|driver| {
+        let (server, _upstream) = start(driver, "");
+        assert_eq!(server.client().push(&body(vec![series("a", "up", 1.0)])).status, 200);
+        assert_eq!(status(&server, "THP_enabled:"), 0);
+    });
+}
+
+#[test]
 fn more_tenants_than_a_request_may_have_are_refused() {
     on_both(|driver| {
         let (server, upstream) = start(driver, "limits: {tenants_per_request_max: 50}\n");
@@ -223,7 +232,12 @@ fn cpu_ticks(server: &Server) -> u64 {
 }
 
 fn resident_kib(server: &Server) -> u64 {
+    status(server, "VmRSS:")
+}
+
+/// A number of /proc/PID/status (proc_pid_status(5)).
+fn status(server: &Server, name: &str) -> u64 {
     let status = std::fs::read_to_string(format!("/proc/{}/status", server.pid())).unwrap();
-    let line = status.lines().find(|l| l.starts_with("VmRSS:")).unwrap();
+    let line = status.lines().find(|l| l.starts_with(name)).unwrap();
     line.split_whitespace().nth(1).unwrap().parse().unwrap()
 }
