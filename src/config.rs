@@ -444,11 +444,11 @@ keys! {
         Zero::Refused("must be at least 1, which means never to merge; the default is 64"),
         "How many parts of inbound requests may be sent as one request.",
         "Set it to 1 to switch merging off.";
-    merge_inflated_bytes_max: ByteSize = ByteSize(4 << 20), "merge.inflated_bytes_max",
-        Zero::Refused("must be at least 1; the default is 4Mi"),
+    merge_inflated_bytes_max: ByteSize = ByteSize(1 << 20), "merge.inflated_bytes_max",
+        Zero::Refused("must be at least 1; the default is 1Mi"),
         "The largest request that merging makes, before compression. A part that is larger by itself goes \
          alone.",
-        "Keep it below the upstream's own limit for a request.";
+        "Raise it when the upstream prefers few large requests; keep it below its own limit for one.";
     merge_ha_cluster_label: String = "cluster".into(), "merge.ha_cluster_label",
         Zero::Means("Empty, both: there are no HA pairs."),
         "The label that names an HA pair of Prometheus servers. Parts of different pairs, or replicas, never \

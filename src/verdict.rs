@@ -22,7 +22,7 @@ use std::time::Duration;
 
 use crate::http::{Refusal, Written};
 use crate::limits::{ERROR_BODY_BYTES_MAX, OVERLOAD_RETRY_AFTER_SECS, REASON_BYTES_MIN};
-use crate::split::{Refused, SplitError};
+use crate::split::{Destination, Refused, SplitError};
 use crate::tenant::TenantId;
 use crate::wire::loki::json::JsonError;
 
@@ -220,11 +220,13 @@ pub fn combine(pieces: &[Outcome]) -> Outcome {
     Outcome { retry_after_secs: survey.retry_after_secs, written, ..worst.clone() }
 }
 
-/// The answer to a request whose `parts` have these outcomes, and of which the series in `refused` were not sent.
+/// The answer to a request for `destination` whose `parts` have these outcomes, and of which what is in `refused` was
+/// not sent.
 ///
 /// A request without parts and without refused series gets 200: there was nothing to deliver. `accept_all` answers
 /// 204 whatever the outcomes are.
 pub fn conclude<'a>(
+    destination: Destination,
     parts: impl IntoIterator<Item = (&'a TenantId, &'a Outcome)> + Clone,
     refused: &Refused,
     accept_all: bool,
@@ -236,31 +238,30 @@ pub fn conclude<'a>(
     }
     let survey =
         parts.clone().into_iter().fold(Survey::default(), |survey, (_, outcome)| survey.take(outcome));
-    let some_refused = refused.missing > 0 || refused.invalid > 0;
-    let (status, body) = match survey.worst {
-        None if !some_refused => (200, String::new()),
-        Some((rank, outcome)) if rank > Rank::Delivered && (some_refused || survey.failed > 1) => {
-            (outcome.heard_status(), list(parts, refused, &survey))
+    let refusal = describe(destination, refused);
+    let (status, body) = match (survey.worst, &refusal) {
+        (None, None) => (200, String::new()),
+        (Some((rank, outcome)), _) if rank > Rank::Delivered && (refusal.is_some() || survey.failed > 1) => {
+            (outcome.heard_status(), list(parts, refusal.as_deref(), &survey))
         }
-        Some((rank, outcome)) if rank > Rank::Delivered || !some_refused => {
+        (Some((_, outcome)), None) => {
             (outcome.heard_status(), cut(&outcome.reason(), ERROR_BODY_BYTES_MAX).to_owned())
         }
-        _ => (400, cut(&describe(refused), ERROR_BODY_BYTES_MAX).to_owned()),
+        (_, Some(refusal)) => (400, cut(refusal, ERROR_BODY_BYTES_MAX).to_owned()),
     };
     Answer { retry_after_secs: survey.retry_after_secs, written, ..Answer::new(status, body) }
 }
 
-/// One line that names each failed tenant with its status and reason, and the refused series, as far as they fit.
+/// One line that names each failed tenant with its status and reason, and what was refused, as far as they fit.
 /// Each gets an equal share of the room; what one leaves over, those after it get.
 fn list<'a>(
     parts: impl IntoIterator<Item = (&'a TenantId, &'a Outcome)> + Clone,
-    refused: &Refused,
+    refusal: Option<&str>,
     survey: &Survey<'_>,
 ) -> String {
-    let some_refused = refused.missing > 0 || refused.invalid > 0;
     let mut line = Listing {
         text: format!("{} of {} tenants failed: ", survey.failed, survey.parts),
-        left: survey.failed + usize::from(some_refused),
+        left: survey.failed + usize::from(refusal.is_some()),
         first: true,
     };
     for rank in Rank::FAILED {
@@ -273,8 +274,8 @@ fn list<'a>(
             }
         }
     }
-    if some_refused {
-        line.push("", &describe(refused));
+    if let Some(refusal) = refusal {
+        line.push("", refusal);
     }
     line.finish()
 }
@@ -327,17 +328,25 @@ impl Listing {
     }
 }
 
-/// What was refused, and why, on one line.
-fn describe(refused: &Refused) -> String {
+/// What was refused, and why, on one line; `None` if nothing was.
+fn describe(destination: Destination, refused: &Refused) -> Option<String> {
     let Refused { missing, invalid, samples, example, .. } = refused;
+    let total = missing.saturating_add(*invalid);
+    if total == 0 {
+        return None;
+    }
+    let (series, samples_name) = match destination {
+        Destination::Metrics => ("series", "samples"),
+        Destination::Logs => ("streams", "entries"),
+    };
     let mut text = format!(
-        "{} series with {samples} samples refused: {missing} without a tenant, {invalid} with an invalid one",
-        missing.saturating_add(*invalid)
+        "{total} {series} with {samples} {samples_name} refused: {missing} without a tenant, {invalid} with an \
+         invalid one"
     );
     if let Some(example) = example {
         let _ = write!(text, ". One of them: {example}");
     }
-    text
+    Some(text)
 }
 
 /// The start of `text`, at most `bytes_max` bytes of it, ending between two characters.

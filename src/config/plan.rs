@@ -725,7 +725,7 @@ mod tests {
             inflight_max: 1,
             linger: Duration::ZERO,
             fragments_max: 64,
-            inflated_bytes_max: 4 << 20,
+            inflated_bytes_max: 1 << 20,
             ha_labels: Some(HaLabels {
                 cluster: Box::from(*b"cluster"),
                 replica: Box::from(*b"__replica__"),

@@ -350,7 +350,8 @@ impl Sent {
             outcome.written = outcome.written.or(part.written);
         }
         let tenants = self.parts.iter().map(|part| &part.tenant);
-        let answer = conclude(tenants.zip(&outcomes), &self.refused, self.plan.accept_all);
+        let destination = self.protocol.destination();
+        let answer = conclude(destination, tenants.zip(&outcomes), &self.refused, self.plan.accept_all);
         if answer.invites_retry() {
             let delivered = self.parts.iter().zip(outcomes).filter(|(_, outcome)| outcome.is_delivered());
             delivered.for_each(|(part, outcome)| ingest.remember(self.protocol, part, outcome));

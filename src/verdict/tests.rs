@@ -18,7 +18,7 @@ fn status(status: u16) -> Outcome {
 /// One answer for these outcomes, of tenants `t0`, `t1` and so on.
 fn conclude_all(outcomes: &[Outcome], refused: &Refused) -> Answer {
     let tenants: Vec<_> = (0..outcomes.len()).map(|index| tenant(&format!("t{index}"))).collect();
-    conclude(tenants.iter().zip(outcomes), refused, false)
+    conclude(Destination::Metrics, tenants.iter().zip(outcomes), refused, false)
 }
 
 fn tenant(id: &str) -> TenantId {
@@ -105,6 +105,10 @@ fn refused_series_are_counted_and_explained() {
     assert_eq!(
         conclude_all(&[status(200)], &refused(2, 3)).body,
         "5 series with 7 samples refused: 2 without a tenant, 3 with an invalid one. One of them: no tenant: no label"
+    );
+    assert_eq!(
+        conclude(Destination::Logs, [], &refused(1, 0), false).body,
+        "1 streams with 7 entries refused: 1 without a tenant, 0 with an invalid one. One of them: no tenant: no label"
     );
 }
 
@@ -201,7 +205,13 @@ fn a_long_reason_leaves_room_for_the_others() {
 fn long_names_are_given_in_full_or_not_at_all() {
     let tenants: Vec<_> = (0..8).map(|index| tenant(&format!("{index}{}", "n".repeat(255)))).collect();
     let outcome = Outcome::upstream(400, None, "y".repeat(500).as_bytes());
-    let body = conclude(tenants.iter().map(|tenant| (tenant, &outcome)), &none_refused(), false).body;
+    let body = conclude(
+        Destination::Metrics,
+        tenants.iter().map(|tenant| (tenant, &outcome)),
+        &none_refused(),
+        false,
+    )
+    .body;
     assert!(body.len() <= ERROR_BODY_BYTES_MAX);
     let named =
         tenants.iter().filter(|tenant| body.contains(&format!("{}: 400 yyy", tenant.as_str()))).count();
@@ -292,7 +302,7 @@ fn what_is_not_known_is_retriable() {
 fn accept_all_is_204_whatever_happened() {
     let tenant = tenant("a");
     let outcome = Outcome::upstream(500, Some(9), b"words");
-    let answer = conclude([(&tenant, &outcome)], &refused(1, 1), true);
+    let answer = conclude(Destination::Metrics, [(&tenant, &outcome)], &refused(1, 1), true);
     assert_eq!(answer, Answer::new(204, String::new()));
 }
 
