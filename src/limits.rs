@@ -79,6 +79,15 @@ pub const SIZE_REMEMBERED_SECS: u64 = 600;
 /// What a receipt costs in memory, with its place in two tables, filled to half at worst.
 pub const RECEIPT_BYTES: usize = 256;
 
+/// A core that wants a connection to an upstream address and has got none for so long is given one by another core, even
+/// out of its equal share. So long a core keeps its connections to itself at least, and hands over few of them a second:
+/// each costs a new one.
+pub const PERMIT_PRESSING_MILLIS: u64 = 50;
+
+/// An upstream connection that has been idle for so long is given to another core that wants one. Less, and what a core
+/// will need in a moment is gone.
+pub const CONNECTION_SPARE_MILLIS: u64 = 100;
+
 /// How often a core closes upstream connections that lay idle for too long, or whose address the upstream's name
 /// no longer has. Each time costs a core that sleeps one wake-up.
 pub const POOL_TIDY_MILLIS: u64 = 5_000;

@@ -297,6 +297,25 @@ fn max_conns_per_host_holds_for_the_whole_process_and_nobody_starves() {
     });
 }
 
+/// However much two cores want of them, connections stay: each that moves to the other core is closed, and one is opened.
+#[test]
+fn cores_that_want_more_connections_than_there_are_keep_those_they_have() {
+    on_both(|driver| {
+        let upstream = Upstream::start(|_| Reply::After(Duration::from_millis(2), Box::new(Reply::ok())));
+        let server = Server::start(driver, upstream.address, "max_conns_per_host: 6\ncores: 2\n");
+        let bodies: Vec<_> = (0..40).map(|i| one(&format!("t{i}"))).collect();
+        for _ in 0..25 {
+            let mut clients = send_together(&server, &bodies);
+            clients.iter_mut().for_each(|client| assert_eq!(client.response().status, 200));
+        }
+        let sent = upstream.received().len();
+        assert_eq!((sent, upstream.open_most()), (1_000, 6));
+        let opened = upstream.connections();
+        eprintln!("{opened} connections");
+        assert!(opened < 100, "{opened} connections for {sent} requests");
+    });
+}
+
 #[test]
 fn a_connection_is_not_used_past_max_connection_duration() {
     on_both(|driver| {

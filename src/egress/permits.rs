@@ -4,17 +4,23 @@
 //! one: whoever releases a permit then tells one such core. The same store-buffering race as in
 //! [`mailbox`](crate::queue::mailbox) is decided the same way: announce, fence, look again — release, fence, look
 //! who has announced. The model at the end puts that before loom.
+//!
+//! A permit moves to another core by closing one connection and opening another. Where all cores want more than there
+//! are, that must not happen for each request: so a core keeps its equal share, unless another one gets none at all
+//! ([`Permits::owes`]).
 
 #[cfg(loom)]
-use loom::sync::atomic::{AtomicBool, AtomicUsize, Ordering, fence};
+use loom::sync::atomic::{AtomicU64, AtomicUsize, Ordering, fence};
 #[cfg(not(loom))]
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering, fence};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering, fence};
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
+use crate::limits::{CONNECTION_SPARE_MILLIS, PERMIT_PRESSING_MILLIS};
 use crate::queue::exchange::Exchange;
 use crate::queue::fragment::Message;
 
@@ -49,19 +55,44 @@ impl Directory {
 /// The permits of one address.
 #[derive(Debug)]
 pub struct Permits {
+    max: usize,
     free: AtomicUsize,
-    /// For each core whether it wants one and found none.
-    wanted: Box<[AtomicBool]>,
+    /// How many each core has. Each is written by its own core only.
+    held: Box<[AtomicUsize]>,
+    /// For each core since when it has wanted one and got none, in milliseconds after `epoch`; or [`CONTENT`].
+    wanted: Box<[AtomicU64]>,
+    epoch: Instant,
+}
+
+/// What a core that wants no permit says.
+const CONTENT: u64 = u64::MAX;
+
+/// What a core would do with a connection if it kept it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Use {
+    /// Send what waits for one.
+    Now,
+    /// Let it lie, as it has for so long.
+    IdleFor(Duration),
 }
 
 impl Permits {
     fn new(cores: usize, max: usize) -> Self {
-        Self { free: AtomicUsize::new(max), wanted: (0..cores).map(|_| AtomicBool::new(false)).collect() }
+        Self {
+            max,
+            free: AtomicUsize::new(max),
+            held: (0..cores).map(|_| AtomicUsize::new(0)).collect(),
+            wanted: (0..cores).map(|_| AtomicU64::new(CONTENT)).collect(),
+            epoch: Instant::now(),
+        }
     }
 
     /// Takes a permit if one is free.
     pub fn try_take(self: &Arc<Self>, exchange: &Rc<Exchange>) -> Option<Permit> {
-        self.take().then(|| Permit { permits: Arc::clone(self), exchange: Rc::clone(exchange) })
+        self.take().then(|| {
+            self.count_held(exchange.core(), 1);
+            Permit { permits: Arc::clone(self), exchange: Rc::clone(exchange) }
+        })
     }
 
     fn take(&self) -> bool {
@@ -80,17 +111,63 @@ impl Permits {
         self.free.load(Ordering::Acquire) > 0
     }
 
-    /// Announces that `core` wants a permit; true when it had not announced it before. The caller must try once
+    /// Announces at `now` that `core` wants a permit; true when it had not announced it before. The caller must try once
     /// more after this, and may wait only if that fails too.
-    pub fn announce(&self, core: usize) -> bool {
-        let first = self.wanted.get(core).is_some_and(|w| !w.swap(true, Ordering::Relaxed));
+    pub fn announce(&self, core: usize, now: Instant) -> bool {
+        let since = self.millis(now);
+        let first = self.wanted.get(core).is_some_and(|w| {
+            w.compare_exchange(CONTENT, since, Ordering::Relaxed, Ordering::Relaxed).is_ok()
+        });
         fence(Ordering::SeqCst);
         first
     }
 
+    /// `core` has got a connection at `now`, and wants another: it is waiting for that one from now on.
+    pub fn renew(&self, core: usize, now: Instant) {
+        self.replace(core, self.millis(now));
+    }
+
+    /// `core` wants no permit any more.
+    pub fn withdraw(&self, core: usize) {
+        self.replace(core, CONTENT);
+    }
+
+    fn replace(&self, core: usize, with: u64) {
+        let Some(wanted) = self.wanted.get(core) else { return };
+        let since = wanted.load(Ordering::Relaxed);
+        if since != CONTENT {
+            // Fails when another core has just taken it back to tell this one of a permit.
+            let _ = wanted.compare_exchange(since, with, Ordering::Relaxed, Ordering::Relaxed);
+        }
+    }
+
     /// Whether a core other than `core` wants a permit.
     pub fn wanted_elsewhere(&self, core: usize) -> bool {
-        self.wanted.iter().enumerate().any(|(k, w)| k != core && w.load(Ordering::Relaxed))
+        self.wanted_since(core).is_some()
+    }
+
+    /// Whether `core` should close a connection that it could keep for `what_for`, because another core wants one.
+    ///
+    /// It should if that core has got none for a while. Else it keeps an equal share: rounded up of what it has a use
+    /// for, rounded down of what it has used just now.
+    pub fn owes(&self, core: usize, what_for: Use, now: Instant) -> bool {
+        let Some(since) = self.wanted_since(core) else { return false };
+        let pressing = self.millis(now).saturating_sub(since) >= PERMIT_PRESSING_MILLIS;
+        let held = self.held.get(core).map_or(0, |h| h.load(Ordering::Relaxed));
+        let cores = self.held.len();
+        let beyond_share = match what_for {
+            Use::Now => held > self.max.div_ceil(cores),
+            Use::IdleFor(idle) => {
+                held > self.max / cores || idle.as_millis() >= CONNECTION_SPARE_MILLIS.into()
+            }
+        };
+        pressing || beyond_share
+    }
+
+    /// Since when, of the cores other than `core`, the one has wanted a permit that has wanted it for longest.
+    fn wanted_since(&self, core: usize) -> Option<u64> {
+        let others = self.wanted.iter().enumerate().filter(|(k, _)| *k != core);
+        others.map(|(_, w)| w.load(Ordering::Relaxed)).filter(|&since| since != CONTENT).min()
     }
 
     /// One core that has announced, and its announcement is taken back: the first after `core`, so that cores
@@ -98,8 +175,20 @@ impl Permits {
     fn next_wanting(&self, core: usize) -> Option<usize> {
         let cores = self.wanted.len();
         (1..=cores).map(|step| (core + step) % cores).find(|&k| {
-            self.wanted.get(k).is_some_and(|w| w.load(Ordering::Relaxed) && w.swap(false, Ordering::Relaxed))
+            self.wanted.get(k).is_some_and(|w| {
+                w.load(Ordering::Relaxed) != CONTENT && w.swap(CONTENT, Ordering::Relaxed) != CONTENT
+            })
         })
+    }
+
+    fn count_held(&self, core: usize, by: isize) {
+        if let Some(held) = self.held.get(core) {
+            held.store(held.load(Ordering::Relaxed).saturating_add_signed(by), Ordering::Relaxed);
+        }
+    }
+
+    fn millis(&self, now: Instant) -> u64 {
+        u64::try_from(now.saturating_duration_since(self.epoch).as_millis()).unwrap_or(CONTENT - 1)
     }
 }
 
@@ -112,8 +201,10 @@ pub struct Permit {
 
 impl Drop for Permit {
     fn drop(&mut self) {
-        if let Some(core) = self.permits.release(self.exchange.core()) {
-            self.exchange.send(core, Message::PermitFreed);
+        let core = self.exchange.core();
+        self.permits.count_held(core, -1);
+        if let Some(wanting) = self.permits.release(core) {
+            self.exchange.send(wanting, Message::PermitFreed);
         }
     }
 }
@@ -157,8 +248,9 @@ mod tests {
         let directory = Directory::new(2, 1);
         let permits = directory.permits("127.0.0.1:1".parse().unwrap());
         let held = permits.try_take(&zero).unwrap();
-        assert!(permits.announce(1));
-        assert!(!permits.announce(1), "announced already");
+        let now = Instant::now();
+        assert!(permits.announce(1, now));
+        assert!(!permits.announce(1, now), "announced already");
         assert!(permits.wanted_elsewhere(0) && !permits.wanted_elsewhere(1));
         drop(held);
         assert!(was_told(&one));
@@ -171,12 +263,55 @@ mod tests {
         let (zero, one) = two_cores();
         let permits = Directory::new(2, 1).permits("127.0.0.1:1".parse().unwrap());
         let held = permits.try_take(&zero).unwrap();
-        permits.announce(0);
-        permits.announce(1);
+        permits.announce(0, Instant::now());
+        permits.announce(1, Instant::now());
         drop(held);
         assert!(was_told(&one) && !was_told(&zero));
         drop(permits.try_take(&one).unwrap());
         assert!(was_told(&zero));
+    }
+
+    #[test]
+    fn a_core_keeps_its_equal_share_of_what_it_uses() {
+        let (zero, one) = two_cores();
+        let permits = Directory::new(2, 5).permits("127.0.0.1:1".parse().unwrap());
+        let now = Instant::now();
+        let mut held: Vec<_> = (0..4).map(|_| permits.try_take(&zero).unwrap()).collect();
+        let owes = |what_for| permits.owes(0, what_for, now);
+        let idle = Use::IdleFor(Duration::ZERO);
+        assert!(!owes(Use::Now) && !owes(idle), "nobody wants one");
+        let _one = permits.try_take(&one).unwrap();
+        permits.announce(1, now);
+        assert!(owes(Use::Now) && owes(idle), "4 of 5");
+        drop(held.pop());
+        assert!(was_told(&one));
+        permits.announce(1, now);
+        assert!(!owes(Use::Now) && owes(idle), "3 of 5: half of them, rounded up");
+        drop(held.pop());
+        permits.announce(1, now);
+        assert!(!owes(Use::Now) && !owes(idle), "2 of 5: half of them, rounded down");
+        assert!(owes(Use::IdleFor(Duration::from_millis(CONNECTION_SPARE_MILLIS))), "it is not needed here");
+    }
+
+    #[test]
+    fn a_core_that_gets_none_for_a_while_is_given_one() {
+        let (zero, _one) = two_cores();
+        let permits = Directory::new(2, 1).permits("127.0.0.1:1".parse().unwrap());
+        let _held = permits.try_take(&zero).unwrap();
+        let now = Instant::now();
+        permits.announce(1, now);
+        assert!(permits.owes(0, Use::IdleFor(Duration::ZERO), now));
+        let pressing = Duration::from_millis(PERMIT_PRESSING_MILLIS);
+        assert!(!permits.owes(0, Use::Now, now + pressing / 2));
+        assert!(permits.owes(0, Use::Now, now + pressing));
+        // Another request that wants one there makes it no less urgent; that the core got one does.
+        permits.announce(1, now + pressing);
+        assert!(permits.owes(0, Use::Now, now + pressing));
+        permits.renew(1, now + pressing);
+        assert!(!permits.owes(0, Use::Now, now + pressing));
+        assert!(permits.owes(0, Use::Now, now + 2 * pressing));
+        permits.withdraw(1);
+        assert!(!permits.wanted_elsewhere(0));
     }
 
     #[test]
@@ -204,7 +339,7 @@ mod model {
                 let permits = Arc::clone(&permits);
                 thread::spawn(move || permits.release(0))
             };
-            permits.announce(1);
+            permits.announce(1, Instant::now());
             let got = permits.take();
             let told = releasing.join().unwrap();
             assert!(got || told == Some(1), "it waits, and nobody tells it");
@@ -223,7 +358,7 @@ mod model {
             let wanting = |core: usize| {
                 let permits = Arc::clone(&permits);
                 thread::spawn(move || {
-                    permits.announce(core);
+                    permits.announce(core, Instant::now());
                     // Whoever gets it gives it back, and tells the other.
                     permits.take().then(|| permits.release(core))
                 })

@@ -2,7 +2,7 @@
 //!
 //! Design constraints:
 //! - The bound on connections is the process's, for each address; a core holds permits of it. See
-//!   [`permits`](super::permits).
+//!   [`permits`](super::permits), also for which connections a core keeps while others want some.
 //! - All addresses of the upstream are used evenly: requests take turns over them, not connections.
 //! - A lane that finds no connection waits (and what comes meanwhile merges behind it); it gets no error before
 //!   its deadline.
@@ -22,12 +22,12 @@ use std::sync::Arc;
 use std::task::{Poll, Waker};
 use std::time::{Duration, Instant};
 
-use super::permits::{Directory, Permit, Permits};
+use super::permits::{Directory, Permit, Permits, Use};
 use super::resolve::Addresses;
 use super::rest::{Begun, Rests};
 use crate::core::deadline::{Cut, Deadlines};
 use crate::core::stream::{Blocking, Stream};
-use crate::limits::{CONNECT_MILLIS_MIN, POOL_TIDY_MILLIS, PROBE_AFTER_IDLE_MILLIS};
+use crate::limits::{CONNECT_MILLIS_MIN, PERMIT_PRESSING_MILLIS, POOL_TIDY_MILLIS, PROBE_AFTER_IDLE_MILLIS};
 use crate::queue::exchange::Exchange;
 use crate::queue::fragment::Message;
 
@@ -89,12 +89,12 @@ pub struct Pool {
     rests: RefCell<Rests>,
     turn: Cell<usize>,
     waiting: RefCell<VecDeque<Rc<Waiter>>>,
-    /// Whether the last connection that another core wanted too was kept here: then the next one is not.
-    kept_last: Cell<bool>,
     /// Shared with every open connection.
     alive: Rc<()>,
     closed: Cell<bool>,
-    /// Of the task that tidies up.
+    /// When to tidy up next.
+    tidy_at: Cell<Instant>,
+    /// Of the task that does.
     tidier: RefCell<Option<Waker>>,
 }
 
@@ -140,9 +140,9 @@ impl Pool {
             rests: RefCell::default(),
             turn: Cell::default(),
             waiting: RefCell::default(),
-            kept_last: Cell::default(),
             alive: Rc::default(),
             closed: Cell::default(),
+            tidy_at: Cell::new(Instant::now()),
             tidier: RefCell::default(),
         }
     }
@@ -162,7 +162,7 @@ impl Pool {
             return Ok(lease);
         }
         let lease = self.wait_and_take(deadline, tried).await;
-        self.keep_wanting();
+        self.tell_wants(lease.is_ok());
         lease
     }
 
@@ -231,7 +231,7 @@ impl Pool {
         let now = Instant::now();
         let too_old = self.limits.get().age_max.is_some_and(|max| now - connection.opened >= max);
         let address = connection.address;
-        if too_old || self.closed.get() || self.is_gone(address) || self.owes_others(address) {
+        if too_old || self.closed.get() || self.is_gone(address) || self.owes_others(address, now) {
             // Dropping it releases the permit, which tells whoever wants one.
             drop(connection);
             self.tell_one();
@@ -252,44 +252,85 @@ impl Pool {
         }
     }
 
-    /// Another core wants a connection to `address`: gives up one that is idle.
+    /// Another core wants a connection to `address`: gives up one that is idle, now or when it turns out to be needed
+    /// there more.
     pub fn give_up_idle(&self, address: SocketAddr) {
-        let given_up = self.hosts.borrow_mut().get_mut(&address).and_then(|host| host.idle.pop());
+        let now = Instant::now();
+        let given_up = self.hosts.borrow_mut().get_mut(&address).and_then(|host| self.spare(host, now));
         drop(given_up);
+    }
+
+    /// The connection that has been idle for longest, if another core wants one and this core owes it.
+    fn spare(&self, host: &mut Host, now: Instant) -> Option<Connection> {
+        let core = self.exchange.core();
+        let idle_for = now.saturating_duration_since(host.idle.first()?.idle_since);
+        if host.permits.owes(core, Use::IdleFor(idle_for), now) {
+            return Some(host.idle.remove(0));
+        }
+        if host.permits.wanted_elsewhere(core) {
+            self.tidy_by(now + Duration::from_millis(PERMIT_PRESSING_MILLIS));
+        }
+        None
     }
 
     /// Closes what is idle; connections that come back are closed too.
     pub fn close(&self) {
         self.closed.set(true);
         self.hosts.take();
-        if let Some(waker) = self.tidier.take() {
-            waker.wake();
-        }
+        self.wake_tidier();
     }
 
     /// Tidies up again and again until the pool is closed, and calls `tidied` each time. One task a core.
     pub async fn keep_tidy(&self, tidied: impl Fn()) {
         while !self.closed.get() {
-            let mut pause = pin!(monoio::time::sleep(Duration::from_millis(POOL_TIDY_MILLIS)));
+            self.tidy_is_due().await;
+            self.tidy_at.set(Instant::now() + Duration::from_millis(POOL_TIDY_MILLIS));
+            self.tidy();
+            tidied();
+        }
+    }
+
+    /// Until it is time to tidy up, which may come earlier than it seemed, or the pool is closed.
+    async fn tidy_is_due(&self) {
+        loop {
+            let due = self.tidy_at.get();
+            if self.closed.get() || due <= Instant::now() {
+                return;
+            }
+            let mut pause = pin!(monoio::time::sleep_until(due.into()));
             poll_fn(|cx| {
-                if self.closed.get() {
+                if self.closed.get() || self.tidy_at.get() != due {
                     return Poll::Ready(());
                 }
                 *self.tidier.borrow_mut() = Some(cx.waker().clone());
                 pause.as_mut().poll(cx)
             })
             .await;
-            self.tidy();
-            tidied();
         }
     }
 
-    /// Closes idle connections whose time is up, and forgets addresses that the upstream no longer has.
+    /// Has it tidied up no later than `at`.
+    fn tidy_by(&self, at: Instant) {
+        if at < self.tidy_at.get() {
+            self.tidy_at.set(at);
+            self.wake_tidier();
+        }
+    }
+
+    fn wake_tidier(&self) {
+        if let Some(waker) = self.tidier.take() {
+            waker.wake();
+        }
+    }
+
+    /// Closes idle connections whose time is up, gives up those that other cores need more, and forgets addresses that
+    /// the upstream no longer has.
     pub fn tidy(&self) {
-        let resolution = self.addresses.load();
+        let (resolution, now) = (self.addresses.load(), Instant::now());
         self.hosts.borrow_mut().retain(|address, host| {
             let gone = !resolution.addresses.contains(address);
             host.idle.retain(|connection| !gone && !connection.stream.expired());
+            drop(self.spare(host, now));
             !gone
         });
         self.rests.borrow_mut().keep(&resolution.addresses);
@@ -372,9 +413,19 @@ impl Pool {
         self.try_take(tried)
     }
 
-    /// Being told takes a core's announcement back: whoever leaves the queue renews it for those behind.
-    fn keep_wanting(&self) {
-        if self.waiting.borrow().is_empty() {
+    /// Whoever leaves the queue says what those behind him want. That he was told, if so, has taken back what the core
+    /// announced; and that he `got_one` makes it less pressing.
+    fn tell_wants(&self, got_one: bool) {
+        let (core, now, wants_more) =
+            (self.exchange.core(), Instant::now(), !self.waiting.borrow().is_empty());
+        for &address in &self.addresses.load().addresses {
+            self.host(address, |host| match (wants_more, got_one) {
+                (false, _) => host.permits.withdraw(core),
+                (true, true) => host.permits.renew(core, now),
+                (true, false) => {}
+            });
+        }
+        if !wants_more {
             return;
         }
         self.announce();
@@ -385,9 +436,9 @@ impl Pool {
     }
 
     fn announce(&self) {
-        let core = self.exchange.core();
+        let (core, now) = (self.exchange.core(), Instant::now());
         for &address in &self.addresses.load().addresses {
-            if self.host(address, |host| host.permits.announce(core)) {
+            if self.host(address, |host| host.permits.announce(core, now)) {
                 let others = (0..self.exchange.cores()).filter(|&k| k != core);
                 others.for_each(|k| _ = self.exchange.send(k, Message::PermitWanted(address)));
             }
@@ -402,16 +453,11 @@ impl Pool {
         }
     }
 
-    /// Whether a connection that comes back should be closed, as another core wants one to the same address:
-    /// always if nobody waits here, else every other time.
-    fn owes_others(&self, address: SocketAddr) -> bool {
-        let core = self.exchange.core();
-        if !self.host(address, |host| host.permits.wanted_elsewhere(core)) {
-            return false;
-        }
-        let keep = !self.waiting.borrow().is_empty() && !self.kept_last.get();
-        self.kept_last.set(keep);
-        !keep
+    /// Whether a connection that comes back should be closed, as another core wants one to the same address.
+    fn owes_others(&self, address: SocketAddr, now: Instant) -> bool {
+        let waits_here = !self.waiting.borrow().is_empty();
+        let what_for = if waits_here { Use::Now } else { Use::IdleFor(Duration::ZERO) };
+        self.host(address, |host| host.permits.owes(self.exchange.core(), what_for, now))
     }
 
     fn host<R>(&self, address: SocketAddr, f: impl FnOnce(&mut Host) -> R) -> R {
@@ -466,11 +512,17 @@ mod tests {
     }
 
     fn pool(addresses: &Addresses) -> Pool {
+        pool_of_core(addresses, Directory::new(1, 4))
+    }
+
+    /// The pool of the first core.
+    fn pool_of_core(addresses: &Addresses, directory: Arc<Directory>) -> Pool {
         let (mailbox, post, _) = Mailbox::new().unwrap();
-        let exchange = Rc::new(Exchange::new(0, mailbox, [post].into()));
+        let posts = [post.clone(), post].into();
+        let exchange = Rc::new(Exchange::new(0, mailbox, posts));
         let idle_max = Duration::from_secs(60);
         let limits = PoolLimits { age_max: None, idle_max, blocking: Blocking::No };
-        Pool::new(Arc::clone(addresses), Directory::new(1, 4), exchange, Deadlines::default(), limits)
+        Pool::new(Arc::clone(addresses), directory, exchange, Deadlines::default(), limits)
     }
 
     async fn open(pool: &Pool) -> Connection {
@@ -508,6 +560,35 @@ mod tests {
             // Nor does another core's wish bring it back.
             pool.give_up_idle(old.local_addr().unwrap());
             assert_eq!(pool.hosts.borrow().len(), 0);
+        });
+    }
+
+    #[test]
+    fn what_was_used_just_now_is_given_up_when_another_core_gets_none() {
+        let upstream = TcpListener::bind("127.0.0.1:0").unwrap();
+        let at = upstream.local_addr().unwrap();
+        on_a_core(async {
+            let addresses = Addresses::default();
+            resolve_to(&addresses, &[at]);
+            let directory = Directory::new(2, 2);
+            let pool = pool_of_core(&addresses, Arc::clone(&directory));
+            let connections = (open(&pool).await, open(&pool).await);
+            directory.permits(at).announce(1, Instant::now());
+            pool.put(connections.0);
+            assert_eq!(pool.open(), 1, "two are more than half of them");
+            directory.permits(at).announce(1, Instant::now());
+            pool.put(connections.1);
+            pool.give_up_idle(at);
+            assert_eq!(pool.idle(), 1, "one is its own");
+            let begun = Instant::now();
+            let late = begun + Duration::from_secs(1);
+            pool.keep_tidy(|| {
+                if pool.idle() == 0 || Instant::now() > late {
+                    pool.close();
+                }
+            })
+            .await;
+            assert!(Instant::now() < late, "it was pressing, and took {:?}", begun.elapsed());
         });
     }
 
