@@ -66,6 +66,26 @@ pub fn load(file: Option<&Path>) -> Result<Plan, ConfigMistakes> {
     }
 }
 
+/// As [`load`], for a server that runs by what `file` said when it started. A file that had settings then and has none now
+/// is being written: to go on by the defaults would send its tenants' data elsewhere, or nowhere.
+pub fn load_again(file: Option<&Path>, had_settings: bool) -> Result<Plan, ConfigMistakes> {
+    match file {
+        Some(path) if had_settings && !has_settings(Some(path)) => {
+            let name = path.display().to_string();
+            let mut sources = Sources::new("", std::iter::empty());
+            sources.mistakes.push(Mistake::in_file("has no settings any more".to_owned()));
+            conclude(&name, sources)
+        }
+        _ => load(file),
+    }
+}
+
+/// Whether there is anything but comments in the file; one that cannot be read might have it.
+pub fn has_settings(file: Option<&Path>) -> bool {
+    let says_something = |line: &str| !matches!(line.trim_start().as_bytes(), [] | [b'#', ..] | b"---");
+    file.is_some_and(|path| read_file(path).map_or(true, |text| text.lines().any(says_something)))
+}
+
 /// As [`load`], given the file's name (for the errors), its text, and the environment's names and values.
 pub fn parse(
     name: &str,
@@ -178,9 +198,10 @@ pub fn settings_table() -> String {
     for key in KEYS {
         let default = (key.default)();
         let (path, variable) = (key.path, key.variable());
+        let zero = if let Zero::Means(meaning) = key.zero { format!(" {meaning}") } else { String::new() };
+        let what = format!("{}{zero}", key.what).replace('|', "\\|");
         // Writing to a String can't fail.
-        let _ =
-            writeln!(table, "| `{path}`<br>`{variable}` | `{default}` | {} |", key.what.replace('|', "\\|"));
+        let _ = writeln!(table, "| `{path}`<br>`{variable}` | `{default}` | {what} |");
     }
     table
 }

@@ -139,8 +139,9 @@ pub const UNRESOLVED_RETRY_MILLIS: u64 = 500;
 /// The connections waiting to be accepted, for each core's listener; the kernel may lower it (`somaxconn`).
 pub const LISTEN_BACKLOG: i32 = 4_096;
 
-/// Inflated bytes after which a request gives other tasks of its core a turn: about a millisecond of work.
-pub const CPU_SLICE_BYTES: usize = 1 << 20;
+/// Inflated bytes that a core works on before it looks at its sockets: some ten milliseconds. More than requests of
+/// ordinary size ever bring together; and a single one is inflated and scanned in one go, whatever its size.
+pub const TURN_BYTES_MAX: usize = 8 << 20;
 
 /// First size of the buffer that a request is read into: a head and, often, a small body.
 pub const HEAD_BUFFER_BYTES: usize = 16_384;

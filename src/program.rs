@@ -50,7 +50,8 @@ fn serve(file: Option<&Path>) -> ExitCode {
     keep_pages_small();
     plan.notices.iter().for_each(|notice| tracing::warn!("{notice}"));
     tracing::info!("configuration: {}", plan.effective());
-    match supervisor::run(plan, || config::load(file)) {
+    let had_settings = config::has_settings(file);
+    match supervisor::run(plan, || config::load_again(file, had_settings)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
             tracing::error!("{failure}");

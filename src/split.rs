@@ -597,7 +597,7 @@ impl Splitter {
     }
 
     /// Forgets the request at hand, and gives memory beyond what is kept between requests back.
-    fn release(&mut self) {
+    pub fn release(&mut self) {
         self.request.release();
         self.tenants.release();
         self.series.release();

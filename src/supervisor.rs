@@ -200,14 +200,14 @@ impl Server {
             self.commons.families.forget();
         }
         self.tell_all(|| Message::Reloaded);
-        reloads.done.add(1);
-        reloads.refused_last.set(0);
-        reloads.loaded_at.set(unix_seconds());
         tracing::warn!(changed = changed.join(", "), "the configuration was read again");
         if !until_restart.is_empty() {
             tracing::warn!(settings = until_restart.join(", "), "these change with the next start only");
         }
         tracing::info!("configuration: {effective}");
+        reloads.done.add(1);
+        reloads.refused_last.set(0);
+        reloads.loaded_at.set(unix_seconds());
     }
 
     fn stop(self) -> Result<(), Failure> {
@@ -310,33 +310,34 @@ fn connections_max(plan: &Plan) -> usize {
 
 /// A listener on the same port for each core.
 fn bind_each_core(address: SocketAddr, cores: usize) -> Result<Vec<TcpListener>, Failure> {
-    let first = bind(address, true)?;
+    let first = bind(address)?;
     // Port 0 lets the system choose, once.
     let bound = first.local_addr().unwrap_or(address);
     let mut listeners = vec![first];
     for _ in 1..cores {
-        listeners.push(bind(bound, true)?);
+        listeners.push(bind(bound)?);
     }
     Ok(listeners)
 }
 
-/// A listener. An unspecified address means every address of both families, as Go understands it; on a host without
+/// A listener, on a port that others of our user may listen to as well (SO_REUSEPORT). An unspecified address means every address of both families, as Go understands it; on a host without
 /// IPv6 it means those of IPv4.
-fn bind(address: SocketAddr, shared: bool) -> Result<TcpListener, Failure> {
+fn bind(address: SocketAddr) -> Result<TcpListener, Failure> {
     let everywhere = SocketAddr::from((Ipv6Addr::UNSPECIFIED, address.port()));
     let bound = match address.ip().is_unspecified() {
-        true => listen(everywhere, shared)
-            .or_else(|_| listen(SocketAddr::from((Ipv4Addr::UNSPECIFIED, address.port())), shared)),
-        false => listen(address, shared),
+        true => {
+            listen(everywhere).or_else(|_| listen(SocketAddr::from((Ipv4Addr::UNSPECIFIED, address.port()))))
+        }
+        false => listen(address),
     };
     bound.map_err(|error| Failure::Bind { address, error })
 }
 
-fn listen(address: SocketAddr, shared: bool) -> io::Result<TcpListener> {
+fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     use socket2::{Domain, Protocol, Socket, Type};
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     socket.set_reuse_address(true)?;
-    socket.set_reuse_port(shared)?;
+    socket.set_reuse_port(true)?;
     if address.is_ipv6() {
         socket.set_only_v6(false)?;
     }
@@ -361,7 +362,8 @@ fn start_admin(
     let addresses = [Some(plan.listen_metrics), plan.listen_pprof];
     let mut admin = Vec::new();
     for address in addresses.into_iter().flatten() {
-        admin.push(Admin::start(bind(address, false)?, Arc::clone(&pages))?);
+        // Shared, as the port for pushes is: a successor starts before this process ends.
+        admin.push(Admin::start(bind(address)?, Arc::clone(&pages))?);
     }
     Ok(admin)
 }

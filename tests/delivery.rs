@@ -440,6 +440,28 @@ fn a_merged_request_that_is_refused_is_sent_again_part_by_part() {
     });
 }
 
+/// One at a time they would not all be on their way before their time is up.
+#[test]
+fn the_parts_of_a_large_merged_request_go_again_beside_each_other() {
+    on_both(|driver| {
+        let upstream = Upstream::start(|r| {
+            let bad = r.names().iter().any(|name| name == "bad");
+            let reply = if bad { Reply::status(400, "bad is out of order") } else { Reply::ok() };
+            Reply::After(Duration::from_millis(150), Box::new(reply))
+        });
+        let server = Server::start(driver, upstream.address, "timeout: 2s\n");
+        let mut first = send_together(&server, &[one("a")]);
+        eventually("the first is under way", || upstream.received().len() == 1);
+        let names = (0..50).map(|n| if n == 25 { "bad".to_owned() } else { format!("m{n}") });
+        let bodies: Vec<_> = names.map(|name| body(vec![series("a", &name, 1.0)])).collect();
+        let mut clients = send_together(&server, &bodies);
+        assert_eq!(first[0].response().status, 200);
+        let mut statuses: Vec<u16> = clients.iter_mut().map(|client| client.response().status).collect();
+        assert_eq!(statuses.remove(25), 400);
+        assert!(statuses.iter().all(|&status| status == 200), "{statuses:?}");
+    });
+}
+
 #[test]
 fn a_merged_request_that_is_limited_is_not_sent_again_and_all_its_senders_hear_when_to_come_back() {
     on_both(|driver| {

@@ -13,7 +13,9 @@ use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
+use prost::Message;
 use support::client::push_head;
+use support::remote_write::WriteRequest;
 use support::{Client, Driver, Reply, Server, Upstream, body, eventually, on_both, series};
 
 fn start(driver: Driver, extra: &str) -> (Server, Upstream) {
@@ -71,7 +73,7 @@ fn ever_new_tenants_cost_bounded_memory_and_metrics() {
         let many =
             |round: usize| body((0..1_000).map(|n| series(&format!("r{round}t{n}"), "up", 1.0)).collect());
         assert_eq!(client.push(&many(0)).status, 200);
-        let (page, resident) = (server.metrics_text().len(), resident_kib(&server));
+        let (page, resident) = (server.metrics_text().len(), server.status_kib("VmRSS"));
         for round in 1..10 {
             assert_eq!(client.push(&many(round)).status, 200);
         }
@@ -79,7 +81,7 @@ fn ever_new_tenants_cost_bounded_memory_and_metrics() {
             assert_eq!(client.push(&body(vec![series(&format!("single{n}"), "up", 1.0)])).status, 200);
         }
         assert_eq!(upstream.received().len(), 12_000);
-        let (page_now, resident_now) = (server.metrics_text().len(), resident_kib(&server));
+        let (page_now, resident_now) = (server.metrics_text().len(), server.status_kib("VmRSS"));
         assert!(page_now < page + 2_000, "the page grew from {page} to {page_now} bytes");
         assert!(server.metric("tenantry_lanes", "") <= 400.0, "lanes of tenants that are gone, by core");
         let grown = resident_now.saturating_sub(resident);
@@ -93,7 +95,7 @@ fn a_buffer_takes_the_pages_that_it_needs_and_no_huge_ones() {
     on_both(|driver| {
         let (server, _upstream) = start(driver, "");
         assert_eq!(server.client().push(&body(vec![series("a", "up", 1.0)])).status, 200);
-        assert_eq!(status(&server, "THP_enabled:"), 0);
+        assert_eq!(server.status_kib("THP_enabled"), 0);
     });
 }
 
@@ -138,6 +140,93 @@ fn half_requests_are_cut_and_give_everything_back() {
                 && server.metric("tenantry_requests_in_flight", "") == 0.0
         });
         assert_eq!(upstream.of("well").len(), 4);
+    });
+}
+
+/// Heads that promise bodies and are followed by none.
+#[test]
+fn promises_keep_nobody_out() {
+    on_both(|driver| {
+        let limits = "concurrency: 4\nlimits: {body_bytes_max: 8Mi, inflated_bytes_max: 8Mi, in_flight_bytes_max: 20Mi}\n";
+        let (server, _upstream) = start(driver, limits);
+        let _waiting: Vec<Client> = [8, 8 << 20]
+            .repeat(20)
+            .into_iter()
+            .map(|length| {
+                let mut client = server.client();
+                client.send(push_head(length, "").as_bytes());
+                client.send(b"x");
+                client
+            })
+            .collect();
+        eventually("all have begun", || server.metric("tenantry_in_flight_bytes", "") == 40.0);
+        for _ in 0..10 {
+            assert_eq!(server.client().push(&body(vec![series("well", "up", 1.0)])).status, 200);
+        }
+    });
+}
+
+/// What inflates to much is counted as what it inflates to, and so are its parts: zstd finds what repeats after more than
+/// snappy's 64 KiB, so that a small body has large parts.
+#[test]
+fn what_small_bodies_inflate_to_is_held_to_the_budget() {
+    const INFLATED: usize = 30 << 20;
+    on_both(|driver| {
+        let upstream = Upstream::start(|_| Reply::After(Duration::from_millis(300), Box::new(Reply::ok())));
+        let limits =
+            "cores: 2\nlimits: {in_flight_bytes_max: 70Mi, body_bytes_max: 1Mi, inflated_bytes_max: 32Mi}\n";
+        let server = Server::start(driver, upstream.address, limits);
+        let mut noise = 1u64;
+        let mut random = || {
+            noise = noise.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            format!("{noise:016x}")
+        };
+        // Of many tenants, as each has a share of its own.
+        let all = (0..500).map(|n| {
+            let name: String = (0..8).map(|_| random()).collect();
+            series(&format!("t{}", n % 50), &name, 1.0)
+        });
+        let some = WriteRequest { timeseries: all.collect(), metadata: vec![] }.encode_to_vec();
+        let plain = some.repeat(INFLATED / some.len());
+        let small = zstd::encode_all(&plain[..], 3).unwrap();
+        assert!(small.len() < plain.len() / 100, "{} of {}", small.len(), plain.len());
+        server.forget_peak();
+        let head = format!("{POST}Content-Encoding: zstd\r\nContent-Length: {}\r\n\r\n", small.len());
+        let mut clients: Vec<Client> = (0..20)
+            .map(|_| {
+                let mut client = server.client();
+                client.send(&[head.as_bytes(), &small].concat());
+                client
+            })
+            .collect();
+        let statuses: Vec<u16> = clients.iter_mut().map(|client| client.response().status).collect();
+        assert!(statuses.iter().all(|s| [200, 503].contains(s)) && statuses.contains(&200), "{statuses:?}");
+        let peak = server.status_kib("VmHWM");
+        eprintln!("{peak} KiB at most, {} of 20 got through", statuses.iter().filter(|s| **s == 200).count());
+        assert!(peak < 210 << 10, "{peak} KiB");
+        eventually("all is given back", || server.metric("tenantry_in_flight_bytes", "") == 0.0);
+    });
+}
+
+/// Who is turned away can read why, also when he goes on sending and wants no further request.
+#[test]
+fn who_is_shed_may_finish_his_sentence() {
+    on_both(|driver| {
+        let upstream = Upstream::start(|_| Reply::Stall);
+        let server = Server::start(driver, upstream.address, "concurrency: 1\ntimeout: 3s\n");
+        let mut first = server.client();
+        first.send(&whole("a"));
+        eventually("it is in work", || server.metric("tenantry_requests_in_flight", "") == 1.0);
+        for connection in ["keep-alive", "close"] {
+            let mut client = server.client();
+            client.send(push_head(400_000, &format!("Connection: {connection}\r\n")).as_bytes());
+            std::thread::sleep(Duration::from_millis(100));
+            for _ in 0..40 {
+                client.send(&[0; 10_000]);
+                std::thread::sleep(Duration::from_millis(1));
+            }
+            assert_eq!(client.response().status, 503, "{connection}");
+        }
     });
 }
 
@@ -229,15 +318,4 @@ fn cpu_ticks(server: &Server) -> u64 {
     let stat = std::fs::read_to_string(format!("/proc/{}/stat", server.pid())).unwrap();
     let fields: Vec<&str> = stat.rsplit_once(')').unwrap().1.split_whitespace().collect();
     fields[11].parse::<u64>().unwrap() + fields[12].parse::<u64>().unwrap()
-}
-
-fn resident_kib(server: &Server) -> u64 {
-    status(server, "VmRSS:")
-}
-
-/// A number of /proc/PID/status (proc_pid_status(5)).
-fn status(server: &Server, name: &str) -> u64 {
-    let status = std::fs::read_to_string(format!("/proc/{}/status", server.pid())).unwrap();
-    let line = status.lines().find(|l| l.starts_with(name)).unwrap();
-    line.split_whitespace().nth(1).unwrap().parse().unwrap()
 }

@@ -302,8 +302,7 @@ fn over_concurrency_requests_get_503_with_retry_after() {
         for client in &mut waiting {
             client.send(&[push_head(request.len(), "").as_bytes(), &request].concat());
         }
-        eventually("both are in flight", || upstream.connections() >= 1);
-        std::thread::sleep(Duration::from_millis(100));
+        eventually("both are in work", || server.metric("tenantry_requests_in_flight", "") == 2.0);
         let mut patient = server.client();
         let refused = patient.push(&request);
         assert_eq!(refused.status, 503);
@@ -326,8 +325,11 @@ fn over_the_memory_budget_requests_get_503_before_their_body_is_read() {
             "limits:\n  body_bytes_max: 4000\n  in_flight_bytes_max: 10000\n  inflated_bytes_max: 6000\n",
         );
         let mut slow: Vec<Client> = (0..2).map(|_| server.client()).collect();
-        slow.iter_mut().for_each(|client| client.send(push_head(4_000, "").as_bytes()));
-        eventually("both are charged", || server.metric("tenantry_in_flight_bytes", "") == 8_000.0);
+        for client in &mut slow {
+            client.send(push_head(4_000, "").as_bytes());
+            client.send(&[0; 3_999]);
+        }
+        eventually("both are charged", || server.metric("tenantry_in_flight_bytes", "") == 7_998.0);
         let refused = refused(&server, push_head(4_000, "").as_bytes(), 503);
         assert!(refused.header("retry-after").is_some());
         drop(slow);

@@ -71,26 +71,47 @@ fn belongs(file: &str, place: &str) -> bool {
     file == place || file == format!("{place}.rs") || file.starts_with(&format!("{place}/"))
 }
 
-/// The crate's modules that a source names: whatever follows `crate::`, groups resolved one level.
+/// The crate's modules that a source names: whatever follows `crate::`, be it in a group.
 fn imports(source: &str) -> Vec<String> {
     let code: Vec<_> = source.lines().filter(|l| !l.trim_start().starts_with("//")).collect();
     let code = code.join("\n");
-    let word = |text: &str| text.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect::<String>();
-    let mut found = Vec::new();
-    for (at, _) in code.match_indices("crate::") {
-        let rest = &code[at + 7..];
-        match rest.strip_prefix('{') {
-            Some(group) => {
-                let group = group.split('}').next().unwrap();
-                found.extend(group.split(',').map(|item| word(item.trim())));
-            }
-            None => found.push(word(rest)),
-        }
-    }
+    let mut found: Vec<_> =
+        code.match_indices("crate::").flat_map(|(at, _)| heads(&code[at + 7..])).collect();
     found.retain(|module| {
         !module.is_empty() && module.chars().all(|c| c.is_lowercase() || c == '_' || c.is_numeric())
     });
     found
+}
+
+/// The first names of a path, or of each path of a group.
+fn heads(path: &str) -> Vec<String> {
+    let word = |text: &str| text.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect::<String>();
+    let Some(group) = path.strip_prefix('{') else { return vec![word(path)] };
+    let (mut depth, mut found) = (1, vec![word(group.trim_start())]);
+    for (at, letter) in group.char_indices() {
+        match letter {
+            '{' => depth += 1,
+            '}' if depth == 1 => break,
+            '}' => depth -= 1,
+            ',' if depth == 1 => found.push(word(group[at + 1..].trim_start())),
+            _ => {}
+        }
+    }
+    found
+}
+
+#[test]
+fn every_way_to_write_an_import_is_seen() {
+    let source = "use crate::a::{b, c};\nuse crate::{d::{self, e}, f, g::{h, i::{j, k}}, l};\nfn x() { crate::m::y() }";
+    assert_eq!(imports(source), ["a", "d", "f", "g", "l", "m"]);
+}
+
+/// A path with two `super` might lead anywhere, unseen.
+#[test]
+fn no_path_leaves_its_module_by_two_steps() {
+    for (file, source) in sources() {
+        assert!(!source.contains("super::super::"), "{file}");
+    }
 }
 
 #[test]

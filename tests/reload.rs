@@ -25,11 +25,14 @@ fn reload(server: &Server, from: &str, to: &str) -> Vec<String> {
 /// Tells the server to read its files again, and returns the lines that it logs about it.
 fn told(server: &Server) -> Vec<String> {
     let before = server.log().len();
+    let counted = server.metric("tenantry_config_reloads_total", "done")
+        + server.metric("tenantry_config_reloads_total", "refused");
     server.signal("HUP");
     let over = |line: &String| line.contains("the configuration was read again");
     eventually("it has been read again", || server.log()[before..].iter().any(over));
-    // What needs a restart is told behind it.
-    std::thread::sleep(std::time::Duration::from_millis(20));
+    // What needs a restart is told behind it, and before the metrics know of it.
+    let reloads = |what| server.metric("tenantry_config_reloads_total", what);
+    eventually("it is over", || reloads("done") + reloads("refused") > counted);
     server.log()[before..].to_vec()
 }
 
@@ -104,6 +107,14 @@ fn a_bad_file_changes_nothing_and_every_mistake_is_told() {
         assert_eq!(one(&server, &upstream, "X-Scope-OrgID").0, "a");
         assert_eq!(server.metric("tenantry_config_reloads_total", "refused"), 1.0);
         assert_eq!(server.metric("tenantry_config_last_reload_successful", ""), 0.0);
+
+        // As a file is for a moment, when it is written in place.
+        for bare in ["", "\n  # timeout: 3s\n---\n"] {
+            std::fs::write(server.file(), bare).unwrap();
+            let lines = told(&server);
+            assert!(any(&lines, &["has no settings any more"]), "{lines:#?}");
+            assert_eq!(one(&server, &upstream, "X-Scope-OrgID").0, "a");
+        }
 
         std::fs::remove_file(server.file()).unwrap();
         let lines = told(&server);

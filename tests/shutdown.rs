@@ -92,11 +92,12 @@ fn a_request_that_is_being_read_is_finished() {
         let request = one();
         let mut client = server.client();
         client.send(push_head(request.len(), "").as_bytes());
-        eventually("its head was read", || server.metric("tenantry_requests_in_flight", "") == 1.0);
+        client.send(&request[..1]);
+        eventually("its body has begun", || server.metric("tenantry_in_flight_bytes", "") == 1.0);
         server.signal("TERM");
         std::thread::sleep(Duration::from_millis(200));
         assert!(server.is_running());
-        client.send(&request);
+        client.send(&request[1..]);
         assert_eq!(client.response().status, 200);
         assert_eq!(server.wait(Duration::from_secs(5)).code(), Some(0));
         assert_eq!(upstream.received().len(), 1);
@@ -234,9 +235,8 @@ fn under_load_nothing_that_was_acknowledged_is_lost() {
 fn a_successor_on_the_same_port_takes_over_without_a_failed_request() {
     on_both(|driver| {
         let upstream = Upstream::start(|_| Reply::ok());
-        let port = support::server::free_port();
+        let (port, metrics) = (support::server::free_port(), support::server::free_port());
         let start = || {
-            let metrics = support::server::free_port();
             let config = format!(
                 "listen: {port}\nlisten_metrics_address: {metrics}\ntarget: http://{}/api/v1/push\n\
                  timeout_shutdown: 200ms\ntenant: {{label: tenant}}\nlog_level: warn\ndriver: {}\n",

@@ -192,7 +192,11 @@ fn reloads(page: &mut Page<'_>, reloads: &Reloads) {
 
 fn process(page: &mut Page<'_>, commons: &Commons, driver: &str) {
     page.gauge("tenantry_in_flight_bytes", "Bytes of requests in flight.", commons.bytes.in_flight());
-    page.gauge("tenantry_requests_in_flight", "Push requests in flight.", commons.requests.in_flight());
+    page.gauge(
+        "tenantry_requests_in_flight",
+        "Push requests in work: read, and not answered yet.",
+        commons.requests.in_flight(),
+    );
     page.family("tenantry_build_info", "gauge", "What runs.");
     let labels = [("version", env!("CARGO_PKG_VERSION")), ("driver", driver)];
     page.sample("tenantry_build_info", &labels, 1);

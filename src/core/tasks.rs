@@ -1,12 +1,20 @@
-//! The tasks of one core, counted, so that its thread ends only when all of them have.
+//! The tasks of one core, counted, so that its thread ends only when all of them have; and the turns that they leave to
+//! each other.
+//!
+//! A core looks at its sockets and timers only while no task is ready to run. A task that wakes itself is: giving others a
+//! turn like that lets no other connection in. So whoever has much to do says how much he has done, and past a bound all
+//! of them wait for a timer ([`Tasks::turn`]).
 
 use std::cell::{Cell, RefCell};
 use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
+use std::time::Duration;
 
 use pin_project_lite::pin_project;
+
+use crate::limits::{TURN_BYTES_MAX, TURN_MILLIS};
 
 /// A group of tasks that can be awaited together. monoio drops what is pending when its runtime ends, which leaks
 /// sockets; so nothing is spawned but through here.
@@ -19,6 +27,8 @@ pub struct Tasks {
 struct Shared {
     running: Cell<usize>,
     waiting: RefCell<Vec<Waker>>,
+    /// Bytes that were worked on since sockets were looked at, or a moment longer.
+    worked: Cell<usize>,
 }
 
 impl Tasks {
@@ -43,6 +53,26 @@ impl Tasks {
             Poll::Pending
         })
         .await;
+    }
+
+    /// So many bytes were inflated, scanned or deflated.
+    pub fn has_worked_on(&self, bytes: usize) {
+        let before = self.shared.worked.get();
+        self.shared.worked.set(before.saturating_add(bytes));
+        if before == 0 && bytes > 0 {
+            let tasks = self.clone();
+            self.spawn(async move {
+                pause().await;
+                tasks.shared.worked.set(0);
+            });
+        }
+    }
+
+    /// Waits until there is time for more work on this core: at once, unless much has been done in one go.
+    pub async fn turn(&self) {
+        while self.shared.worked.get() >= TURN_BYTES_MAX {
+            pause().await;
+        }
     }
 
     fn ended(&self) {
@@ -76,18 +106,10 @@ impl<F: Future<Output = ()>> Future for Counted<F> {
     }
 }
 
-/// Lets the other tasks of this core have a turn, and the ring its submissions, before going on.
-pub async fn yield_now() {
-    let mut yielded = false;
-    poll_fn(|cx| {
-        if yielded {
-            return Poll::Ready(());
-        }
-        yielded = true;
-        cx.waker().wake_by_ref();
-        Poll::Pending
-    })
-    .await;
+/// Leaves this core to others for the least that a timer can wait: sockets are looked at meanwhile.
+pub async fn pause() {
+    // Boxed, as hardly anybody ever gets here, and a timer is larger than all the rest of a connection.
+    Box::pin(monoio::time::sleep(Duration::from_millis(TURN_MILLIS))).await;
 }
 
 /// Awaits `future`, and tells whether it ever had to wait. One that had not kept its core to itself: under epoll an
@@ -103,4 +125,56 @@ pub async fn tell_whether_waiting<F: Future>(future: F) -> (F::Output, bool) {
     })
     .await;
     (output, waited)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Instant;
+
+    use super::*;
+
+    /// A core's work, in pieces, and a timer: whoever works must not keep the other from its turn.
+    #[test]
+    fn who_has_much_to_do_lets_the_core_look_at_timers_and_sockets() {
+        monoio::RuntimeBuilder::<monoio::LegacyDriver>::new().enable_timer().build().unwrap().block_on(
+            async {
+                let (tasks, done, seen) = (Tasks::default(), Rc::new(Cell::new(0)), Rc::new(Cell::new(None)));
+                for _ in 0..2 {
+                    let (worker, done) = (tasks.clone(), Rc::clone(&done));
+                    tasks.spawn(async move {
+                        for _ in 0..10 {
+                            worker.turn().await;
+                            worker.has_worked_on(TURN_BYTES_MAX);
+                            done.set(done.get() + 1);
+                        }
+                    });
+                }
+                let (watch, finds) = (Rc::clone(&done), Rc::clone(&seen));
+                tasks.spawn(async move {
+                    pause().await;
+                    finds.set(Some(watch.get()));
+                });
+                tasks.join().await;
+                assert_eq!(done.get(), 20);
+                let seen = seen.get().unwrap();
+                assert!(seen <= 2, "{seen} pieces of work were done before a timer was looked at");
+            },
+        );
+    }
+
+    #[test]
+    fn who_has_little_to_do_never_waits() {
+        monoio::RuntimeBuilder::<monoio::LegacyDriver>::new().enable_timer().build().unwrap().block_on(
+            async {
+                let (tasks, begun) = (Tasks::default(), Instant::now());
+                for _ in 0..7 {
+                    let mut turn = pin!(tasks.turn());
+                    let polled = poll_fn(|cx| Poll::Ready(turn.as_mut().poll(cx))).await;
+                    assert!(polled.is_ready(), "after {:?}", begun.elapsed());
+                    tasks.has_worked_on(TURN_BYTES_MAX / 8);
+                }
+                tasks.join().await;
+            },
+        );
+    }
 }

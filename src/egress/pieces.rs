@@ -4,11 +4,11 @@
 //! the pieces that got through are known by receipts of their own, as halving the same part gives the same pieces.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::client::Reply;
 use super::writer::{Egress, TenantLane};
-use crate::core::tasks::yield_now;
+use crate::core::tasks::pause;
 use crate::queue::fragment::{Delivered, Fragment};
 use crate::split::{Part, halve};
 use crate::verdict::{Outcome, combine};
@@ -38,10 +38,12 @@ impl Egress {
             Some(halves) => left.extend(halves.into_iter().rev()),
             None => outcomes.push(refusal),
         }
-        let until = Instant::now() + 2 * self.settings.get().timeout;
+        // As long as it would have if it had been sent with others; what has been re-sent already has had that.
+        let more = if fragment.alone { Duration::ZERO } else { self.settings.get().timeout };
+        let until = fragment.start_by + more;
         let mut delivered = Vec::new();
         while let Some(part) = left.pop() {
-            yield_now().await;
+            pause().await;
             let Some(batch) = self.piece(&mut fragment, part, until) else {
                 outcomes.push(Outcome::timed_out(self.settings.get().timeout));
                 break;
@@ -77,7 +79,7 @@ impl Egress {
         (Instant::now() < until).then(|| {
             [Box::new(Fragment {
                 receipt: Some(self.settings.get().receipt_key.receipt(&part, whole.terms.place)),
-                charge: whole.charge.split(part.elements.len()),
+                charge: whole.charge.part(part.elements.len()),
                 part,
                 start_by: start_by.min(until),
                 terms: Arc::clone(&whole.terms),

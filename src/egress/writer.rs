@@ -1,5 +1,14 @@
-//! Delivers fragments: puts them into their tenants' lanes, sends what the lanes give out, and returns to every
-//! fragment's sender exactly one outcome.
+//! Delivers fragments.
+//!
+//! Design constraints:
+//! - A fragment's sender gets exactly one outcome, whatever happens: it waits for nothing else.
+//! - It gets it in time. A fragment has one `timeout` until it must be on its way, and one more if what it was sent with was
+//!   refused and it goes alone, or in [`pieces`](super::pieces); its last attempt takes no more than another.
+//! - An outcome is of this part alone: nobody hears what became of those that it was merged with.
+//!
+//! A fragment that did not get through before ([`receipts`](super::receipts)) is put into its tenant's
+//! [`lane`](super::lane); what the lane gives out is sent over a connection of the [`pool`](super::pool) and answered by
+//! what comes back.
 
 use std::cell::{Cell, RefCell};
 use std::net::SocketAddr;
@@ -239,6 +248,10 @@ impl Egress {
             self.deliver(&lane, batch).await;
             lane.lane.borrow_mut().finished();
             next = self.next_batch(&lane);
+            if next.is_some() {
+                // What must go alone, or is full, may leave beside it.
+                self.pump(&lane);
+            }
         }
         self.retire(&lane);
     }
@@ -376,7 +389,7 @@ impl Egress {
         queue.stop_merging(now + Duration::from_secs(UNMERGED_SECS));
         for mut fragment in batch {
             fragment.alone = true;
-            fragment.start_by = now + self.settings.get().timeout;
+            fragment.start_by += self.settings.get().timeout;
             self.waiting().up();
             queue.push(fragment);
         }

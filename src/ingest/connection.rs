@@ -19,14 +19,14 @@ use crate::config::plan::{Live, Plan};
 use crate::core::buffers::Buffers;
 use crate::core::deadline::{Cut, Deadlines, Idle};
 use crate::core::stream::{Blocking, Stream};
-use crate::core::tasks::{Tasks, tell_whether_waiting};
+use crate::core::tasks::{Tasks, pause, tell_whether_waiting};
 use crate::http::body::ChunkDecoder;
 use crate::http::head::{Framing, Method, RequestHead};
 use crate::http::refusal::Refusal;
 use crate::http::reply;
 use crate::limits::{
     FAREWELL_BYTES_MAX, FAREWELL_MILLIS, HEAD_BUFFER_BYTES, LAST_CALL_MILLIS, REQUESTS_AT_ONCE_MAX,
-    SHED_BODY_BYTES_MAX, SHED_BUFFER_BYTES, TURN_MILLIS,
+    SHED_BODY_BYTES_MAX, SHED_BUFFER_BYTES,
 };
 use crate::metrics::{CoreMetrics, Metrics};
 use crate::queue::budget::Charge;
@@ -46,7 +46,7 @@ pub struct Ingest {
     pub(super) splitters: RefCell<Vec<Splitter>>,
     buffers: Buffers,
     deadlines: Deadlines,
-    tasks: Tasks,
+    pub(super) tasks: Tasks,
     metrics: Arc<Metrics>,
     closing: Cell<bool>,
     draining: Cell<bool>,
@@ -165,9 +165,7 @@ impl Ingest {
             at_once = if waited { 0 } else { at_once + 1 };
             if at_once == REQUESTS_AT_ONCE_MAX {
                 at_once = 0;
-                // Timers run, and other sockets are looked at, only while no task is ready to run.
-                // Boxed, as hardly any connection ever gets here, and a timer is larger than all the rest of one.
-                Box::pin(monoio::time::sleep(Duration::from_millis(TURN_MILLIS))).await;
+                pause().await;
             }
         }
         if connection.stream.expired() && !self.is_draining() {
@@ -308,18 +306,21 @@ impl Connection {
     ) -> Result<Option<Answer>, Stop> {
         let ingest = Rc::clone(&self.ingest);
         let (protocol, compression) = push::kind(destination, &request.head, plan.remote_write_v2.is_some())?;
-        let admission = match ingest.admit(&request.head, plan) {
-            Ok(admission) => admission,
-            Err(refusal) => return self.shed(&request.head, refusal, plan).await.map(|Shed| None),
+        if let Err(refusal) = ingest.admit(&request.head, plan) {
+            return self.shed(&request.head, refusal, plan).await.map(|Shed| None);
+        }
+        let (body, charge) = self.body(&request.head, plan).await?;
+        let in_work = match ingest.take_on() {
+            Ok(in_work) => in_work,
+            Err(refusal) => return Ok(Some(Answer::from(&refusal))),
         };
-        let (body, charge) = self.body(&request.head, admission.bytes, plan).await?;
         // From here on the upstream is waited for, each attempt by a deadline of its own.
         self.stream.clear_deadline();
         let client = self.stream.peer();
         let (arrived, plan) = (request.arrived, Arc::clone(plan));
         let push = push::Push { plan, protocol, compression, body, charge, source, client, arrived };
         let answer = ingest.push(push).await;
-        drop(admission.request);
+        drop(in_work);
         Ok(Some(answer))
     }
 
@@ -338,6 +339,7 @@ impl Connection {
         }
         self.ingest.count_refusal(&refusal);
         if !self.reply(&Answer::from(&refusal), plan, head.keep_alive, false).await {
+            self.farewell().await;
             return Err(Stop::Gone);
         }
         self.stream.set_deadline(Instant::now() + Duration::from_millis(FAREWELL_MILLIS), Cut::Read);
@@ -363,13 +365,9 @@ impl Connection {
         Ok(())
     }
 
-    /// Reads the body, charged to the budget.
-    async fn body(
-        &mut self,
-        head: &RequestHead,
-        mut charge: Charge,
-        plan: &Plan,
-    ) -> Result<(Vec<u8>, Charge), Stop> {
+    /// Reads the body, charged to the budget as it comes.
+    async fn body(&mut self, head: &RequestHead, plan: &Plan) -> Result<(Vec<u8>, Charge), Stop> {
+        let mut charge = self.ingest.commons.bytes.no_charge();
         self.awaiting = "body";
         self.stream.set_deadline(Instant::now() + plan.timeout, Cut::Read);
         if head.expect_continue && self.read.is_empty() {
@@ -378,13 +376,13 @@ impl Connection {
         }
         let body = match head.framing {
             Framing::None => Vec::new(),
-            Framing::Length(length) => self.counted_body(length).await?,
+            Framing::Length(length) => self.counted_body(length, &mut charge).await?,
             Framing::Chunked => self.chunked_body(&mut charge, plan).await?,
         };
         Ok((body, charge))
     }
 
-    async fn counted_body(&mut self, length: u64) -> Result<Vec<u8>, Stop> {
+    async fn counted_body(&mut self, length: u64, charge: &mut Charge) -> Result<Vec<u8>, Stop> {
         // Admission has checked it against the limit.
         let length = usize::try_from(length).unwrap_or(usize::MAX);
         let here = self.read.len().min(length);
@@ -394,13 +392,20 @@ impl Connection {
         if self.read.is_empty() && body.len() < length {
             self.ingest.buffers.put(std::mem::take(&mut self.read));
         }
-        while body.len() < length {
+        let mut charged = 0;
+        loop {
+            if !charge.grow(body.len() - charged) {
+                return Err(self.ingest.out_of_memory().into());
+            }
+            charged = body.len();
+            if charged == length {
+                return Ok(body);
+            }
             // A Vec may have more room than was asked for; what lies behind is the next request's.
             let (result, filled) = self.stream.read_up_to(body, length).await;
             body = filled;
             self.check_read(result)?;
         }
-        Ok(body)
     }
 
     async fn chunked_body(&mut self, charge: &mut Charge, plan: &Plan) -> Result<Vec<u8>, Stop> {

@@ -12,11 +12,10 @@ use std::time::Instant;
 
 use super::connection::Ingest;
 use crate::config::plan::Plan;
-use crate::core::tasks::yield_now;
 use crate::http::Written;
 use crate::http::head::{Encoding, Framing, Media, RequestHead};
 use crate::http::refusal::Refusal;
-use crate::limits::{CPU_SLICE_BYTES, FRAGMENTS_IN_FLIGHT_MAX, SPLITTERS_KEPT_MAX};
+use crate::limits::{FRAGMENTS_IN_FLIGHT_MAX, SPLITTERS_KEPT_MAX};
 use crate::metrics::Rejection;
 use crate::queue::budget::Charge;
 use crate::queue::fragment::{Delivered, Fragment, Message, RequestId, home_core};
@@ -46,14 +45,6 @@ pub(super) struct Push {
     pub(super) client: SocketAddr,
     /// When its head had arrived.
     pub(super) arrived: Instant,
-}
-
-/// What a request holds while it is worked on.
-pub(super) struct Admission {
-    /// Its place among the requests in flight.
-    pub(super) request: Charge,
-    /// Its body's bytes, as far as they are known by now.
-    pub(super) bytes: Charge,
 }
 
 /// What a request carries, if it is something that its path takes.
@@ -121,8 +112,9 @@ struct SentPart {
 }
 
 impl Ingest {
-    /// Admits a request or not, by its head alone: before its body is read, so that shedding costs little.
-    pub(super) fn admit(&self, head: &RequestHead, plan: &Plan) -> Result<Admission, Refusal> {
+    /// Admits a request or not, by its head alone: before its body is read, so that shedding costs little. Nothing is set
+    /// aside for it: whoever sends a head and no body would keep others out.
+    pub(super) fn admit(&self, head: &RequestHead, plan: &Plan) -> Result<(), Refusal> {
         let limit = plan.limits.body_bytes_max;
         let declared = match head.framing {
             Framing::Length(length) => usize::try_from(length).unwrap_or(usize::MAX),
@@ -131,9 +123,18 @@ impl Ingest {
         if declared > limit {
             return Err(Refusal::BodyTooLarge { limit });
         }
-        let request = self.commons.requests.charge(1).ok_or_else(|| self.too_many_requests())?;
-        let bytes = self.commons.bytes.charge(declared).ok_or_else(|| self.out_of_memory())?;
-        Ok(Admission { request, bytes })
+        if !self.commons.requests.has_room(1) {
+            return Err(self.too_many_requests());
+        }
+        if !self.commons.bytes.has_room(declared) {
+            return Err(self.out_of_memory());
+        }
+        Ok(())
+    }
+
+    /// A place among the requests in work, for one that has been read.
+    pub(super) fn take_on(&self) -> Result<Charge, Refusal> {
+        self.commons.requests.charge(1).ok_or_else(|| self.too_many_requests())
     }
 
     fn too_many_requests(&self) -> Refusal {
@@ -183,12 +184,20 @@ impl Ingest {
     async fn split_and_send(&self, splitter: &mut Splitter, push: Push) -> Result<Sent, Answer> {
         let Push { plan, protocol, compression, body, charge, source, client, arrived } = push;
         let body = Body { protocol, compression, bytes: body.into() };
+        self.tasks.turn().await;
         let scan = self.scan(splitter, body, source.as_deref(), &plan).map_err(|e| {
             self.counters().rejected(rejection_of(&e));
             Answer::from(&e)
         })?;
+        self.tasks.has_worked_on(scan.inflated_bytes);
+        // Bombs of other compressions than snappy say only now how large they are; no core has more than one in its hands.
+        let inflated = self.commons.bytes.charge(scan.inflated_bytes).ok_or_else(|| {
+            splitter.release();
+            Answer::from(&self.out_of_memory())
+        })?;
         self.count(&scan);
         let ticket = self.pending.open(scan.tenants, FRAGMENTS_IN_FLIGHT_MAX).ok_or_else(|| {
+            splitter.release();
             self.counters().rejected(Rejection::Fragments);
             Answer::from(&Refusal::Overloaded { why: "too many fragments in flight" })
         })?;
@@ -207,16 +216,13 @@ impl Ingest {
             receipts,
             sent,
         };
-        let mut since_yield = scan.inflated_bytes;
         loop {
-            if since_yield >= CPU_SLICE_BYTES {
-                since_yield = 0;
-                yield_now().await;
-            }
+            self.tasks.turn().await;
             let Some(part) = splitter.next_part() else { break };
-            since_yield += part.inflated_bytes as usize;
+            self.tasks.has_worked_on(part.inflated_bytes as usize);
             dispatch.send(part);
         }
+        drop(inflated);
         let parts = dispatch.sent;
         Ok(Sent { plan, protocol, ticket, parts, refused: scan.refused })
     }
@@ -316,7 +322,7 @@ impl Dispatch<'_> {
             exemplars: part.exemplars.into(),
         });
         self.sent.push(SentPart { tenant: part.tenant.clone(), receipt, written });
-        let charge = self.charge.split(part.elements.len());
+        let charge = self.charge.part(part.elements.len());
         let fragment = Fragment {
             part,
             terms: Arc::clone(&self.plan.terms),

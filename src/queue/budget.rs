@@ -1,8 +1,9 @@
 //! What may be in flight, in bytes or in requests, and who holds how much of it.
 //!
-//! A request is charged before its body is read, so that an overload is refused at the price of a head. The charge
-//! moves along with the bytes: from the body to the fragments made of it, and back into the budget when the last
-//! of them is dropped. That it is given back on every path is not left to care: [`Charge`] does it when dropped.
+//! A request that does not fit is refused by its head, at the price of that; it is charged as its bytes come in, so that
+//! nobody holds room by a promise. The charge moves along with the bytes: from the body to the fragments made of it, and
+//! back into the budget when the last of them is dropped. That it is given back on every path is not left to care:
+//! [`Charge`] does it when dropped.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -25,7 +26,17 @@ impl Budget {
         self.take(units).then(|| Charge { budget: Arc::clone(self), units })
     }
 
-    /// Units in flight now.
+    /// A charge of nothing yet, to [grow](Charge::grow).
+    pub fn no_charge(self: &Arc<Self>) -> Charge {
+        Charge { budget: Arc::clone(self), units: 0 }
+    }
+
+    /// Whether so many units would fit now.
+    pub fn has_room(&self, units: usize) -> bool {
+        self.in_flight().checked_add(units).is_some_and(|sum| sum <= self.units_max)
+    }
+
+    /// Units in flight now; more than the bound where what is in work has [outgrown](Charge::part) it.
     pub fn in_flight(&self) -> usize {
         self.units.load(Ordering::Relaxed)
     }
@@ -57,10 +68,12 @@ impl Charge {
         fits
     }
 
-    /// A charge of its own for up to `units` of these: for a part that outlives the whole.
-    pub fn split(&mut self, units: usize) -> Charge {
-        let units = units.min(self.units);
-        self.units -= units;
+    /// A charge of its own for `units`: for a part that outlives the whole. What is more than the whole is taken in any
+    /// case, as the part is there already; what comes next is refused for it.
+    pub fn part(&mut self, units: usize) -> Charge {
+        let covered = units.min(self.units);
+        self.units -= covered;
+        self.budget.units.fetch_add(units - covered, Ordering::Relaxed);
         Charge { budget: Arc::clone(&self.budget), units }
     }
 }
@@ -100,13 +113,26 @@ mod tests {
     fn parts_give_back_what_they_took_along() {
         let budget = Budget::new(100);
         let mut whole = budget.charge(100).unwrap();
-        let part = whole.split(30);
-        let greedy = whole.split(1_000);
+        let part = whole.part(30);
+        let rest = whole.part(70);
         drop(whole);
         assert_eq!(budget.in_flight(), 100);
-        drop(greedy);
+        drop(rest);
         assert_eq!(budget.in_flight(), 30);
         drop(part);
+        assert_eq!(budget.in_flight(), 0);
+    }
+
+    #[test]
+    fn parts_that_outgrow_their_whole_are_counted_and_keep_others_out() {
+        let budget = Budget::new(100);
+        let mut whole = budget.charge(60).unwrap();
+        let part = whole.part(130);
+        drop(whole);
+        assert_eq!(budget.in_flight(), 130);
+        assert!(!budget.has_room(0) && budget.charge(1).is_none());
+        drop(part);
+        assert!(budget.has_room(100) && !budget.has_room(101) && !budget.has_room(usize::MAX));
         assert_eq!(budget.in_flight(), 0);
     }
 }

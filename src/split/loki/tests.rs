@@ -2,11 +2,11 @@
 
 use bytes::Bytes;
 
-use super::super::{
+use super::*;
+use crate::split::{
     Body, Compression, Metadata, Part, Protocol, Scan, SplitError, SplitLimits, SplitRules, Splitter,
     V2Handling,
 };
-use super::*;
 use crate::tenant::{Policy, TenantRules};
 
 /// A length-delimited field of a number below 16.

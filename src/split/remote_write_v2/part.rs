@@ -4,8 +4,8 @@
 //! read it (Mimir does), so the table has to stand in front, and is complete only with the last series.
 #![forbid(unsafe_code)]
 
-use super::super::nested::Nested;
 use crate::limits::REQUEST_SYMBOLS_MAX;
+use crate::split::nested::Nested;
 use crate::wire::remote_write_v2::{
     EXEMPLAR_KEY, HELP_KEY, METADATA_KEY, Member, Members, REFS_KEY, References, SERIES_KEY, SYMBOL_KEY,
     Symbols, UNIT_KEY,

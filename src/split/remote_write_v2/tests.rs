@@ -2,8 +2,8 @@
 
 use bytes::Bytes;
 
-use super::super::*;
 use crate::limits::{REQUEST_FIELDS_MAX, REQUEST_SCALARS_BYTES_MAX, REQUEST_SYMBOLS_MAX};
+use crate::split::*;
 use crate::tenant::Policy;
 use crate::wire::remote_write_v2::Fault;
 use crate::wire::varint;
