@@ -190,7 +190,7 @@ impl Ingest {
             Answer::from(&e)
         })?;
         self.tasks.has_worked_on(scan.inflated_bytes);
-        // Bombs of other compressions than snappy say only now how large they are; no core has more than one in its hands.
+        // Only now does every compression tell how much it is: a core may hold one body more than the budget knows of.
         let inflated = self.commons.bytes.charge(scan.inflated_bytes).ok_or_else(|| {
             splitter.release();
             Answer::from(&self.out_of_memory())

@@ -12,7 +12,7 @@ use crate::split::Families;
 pub struct Commons {
     /// Bytes of requests in flight.
     pub bytes: Arc<Budget>,
-    /// Push requests in flight.
+    /// Push requests in work: read, and not answered yet.
     pub requests: Arc<Budget>,
     /// What receipts are made with.
     pub receipt_key: ReceiptKey,
