@@ -72,6 +72,8 @@ impl Pending {
         {
             waker.wake();
         }
+        // Not only when its request has all of them: one part that takes long must not keep the others' room.
+        table.parts -= 1;
     }
 
     /// Parts that wait.
@@ -96,7 +98,6 @@ impl Ticket {
                 return Poll::Pending;
             }
             let outcomes = std::mem::take(&mut slot.outcomes);
-            table.parts -= outcomes.len();
             table.vacant.push(self.slot);
             Poll::Ready(outcomes.into_iter().flatten().collect())
         })
@@ -125,6 +126,18 @@ mod tests {
         let Poll::Ready(outcomes) = outcomes.as_mut().poll(&mut cx) else { panic!("all have come") };
         assert_eq!(outcomes.iter().map(|o| o.status).collect::<Vec<_>>(), [200, 201, 202]);
         assert_eq!(pending.parts(), 0);
+    }
+
+    #[test]
+    fn a_part_that_has_its_outcome_leaves_its_room_to_others() {
+        let pending = Pending::default();
+        let ticket = pending.open(10, 10).unwrap();
+        assert!(pending.open(1, 10).is_none());
+        (0..9).for_each(|part| {
+            pending.resolve(ticket.return_address(0, part), Outcome::upstream(200, None, b""))
+        });
+        assert_eq!(pending.parts(), 1);
+        assert!(pending.open(9, 10).is_some() && pending.open(1, 10).is_none());
     }
 
     #[test]
