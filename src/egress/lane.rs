@@ -62,20 +62,40 @@ pub enum Next<F> {
 #[derive(Debug)]
 pub struct Lane<F> {
     waiting: VecDeque<F>,
+    /// What waits inflates to so much.
+    waiting_bytes: usize,
+    /// None that waits has to be on its way before.
+    none_expires_before: Option<Instant>,
     in_flight: usize,
     unmerged_until: Option<Instant>,
 }
 
 impl<F> Default for Lane<F> {
     fn default() -> Self {
-        Self { waiting: VecDeque::new(), in_flight: 0, unmerged_until: None }
+        Self {
+            waiting: VecDeque::new(),
+            waiting_bytes: 0,
+            none_expires_before: None,
+            in_flight: 0,
+            unmerged_until: None,
+        }
     }
 }
 
 impl<F: Queued> Lane<F> {
     /// A fragment has come.
     pub fn push(&mut self, fragment: F) {
+        let start_by = fragment.start_by();
+        self.none_expires_before = Some(self.none_expires_before.map_or(start_by, |at| at.min(start_by)));
+        self.waiting_bytes += fragment.inflated_bytes();
         self.waiting.push_back(fragment);
+    }
+
+    /// Takes out what has waited for the shortest time.
+    pub fn take_newest(&mut self) -> Option<F> {
+        let newest = self.waiting.pop_back()?;
+        self.waiting_bytes -= newest.inflated_bytes();
+        Some(newest)
     }
 
     /// A request that [`next`](Self::next) gave out has its outcome.
@@ -96,12 +116,15 @@ impl<F: Queued> Lane<F> {
     /// Fragments that waited for too long. They are always found in time: whatever occupies the lane is itself
     /// over within one timeout of its start, and then this is called again.
     pub fn take_expired(&mut self, now: Instant) -> Vec<F> {
-        if self.waiting.iter().all(|f| f.start_by() > now) {
+        // All are looked at only when one may have expired, not for each that comes.
+        if self.none_expires_before.is_none_or(|at| now < at) {
             return Vec::new();
         }
         let (expired, rest) =
             std::mem::take(&mut self.waiting).into_iter().partition(|f| f.start_by() <= now);
         self.waiting = rest;
+        self.waiting_bytes = self.waiting.iter().map(F::inflated_bytes).sum();
+        self.none_expires_before = self.waiting.iter().map(F::start_by).min();
         Vec::from(expired)
     }
 
@@ -128,13 +151,14 @@ impl<F: Queued> Lane<F> {
     }
 
     fn is_full(&self, limits: &LaneLimits) -> bool {
-        self.waiting.len() >= limits.fragments_max
-            || self.waiting.iter().map(F::inflated_bytes).sum::<usize>() >= limits.inflated_bytes_max
+        self.waiting.len() >= limits.fragments_max || self.waiting_bytes >= limits.inflated_bytes_max
     }
 
     /// The first that waits, and all others that may go with it.
     fn take_batch(&mut self, now: Instant, limits: &LaneLimits) -> Vec<F> {
-        let mut batch = Vec::from_iter(self.waiting.pop_front());
+        let first = self.waiting.pop_front();
+        self.waiting_bytes -= first.as_ref().map_or(0, F::inflated_bytes);
+        let mut batch = Vec::from_iter(first);
         self.join(&mut batch, now, limits);
         batch
     }
@@ -146,17 +170,19 @@ impl<F: Queued> Lane<F> {
             _ => return,
         }
         let mut bytes: usize = batch.iter().map(F::inflated_bytes).sum();
-        for _ in 0..self.waiting.len() {
+        let mut left = Vec::new();
+        while batch.len() < limits.fragments_max && bytes < limits.inflated_bytes_max {
             let Some(fragment) = self.waiting.pop_front() else { break };
-            let fits = batch.len() < limits.fragments_max
-                && bytes + fragment.inflated_bytes() <= limits.inflated_bytes_max;
+            let fits = bytes + fragment.inflated_bytes() <= limits.inflated_bytes_max;
             if fits && !fragment.alone() && fragment.goes_with(&batch[0]) {
                 bytes += fragment.inflated_bytes();
+                self.waiting_bytes -= fragment.inflated_bytes();
                 batch.push(fragment);
             } else {
-                self.waiting.push_back(fragment);
+                left.push(fragment);
             }
         }
+        left.into_iter().rev().for_each(|fragment| self.waiting.push_front(fragment));
     }
 }
 
@@ -339,5 +365,17 @@ mod tests {
         let expired: Vec<_> = lane.take_expired(now + Duration::from_secs(10)).iter().map(|i| i.id).collect();
         assert_eq!(expired, [0, 2]);
         assert_eq!(sent(&mut lane, late), [1]);
+        assert_eq!((lane.waiting_bytes, lane.none_expires_before.is_some()), (0, true));
+        assert!(lane.take_expired(late + Duration::from_secs(10)).is_empty());
+    }
+
+    #[test]
+    fn what_came_last_can_be_taken_out_again() {
+        let now = Instant::now();
+        let mut lane = lane((0..3).map(|id| item(id, now)));
+        assert_eq!(lane.take_newest().map(|item| item.id), Some(2));
+        assert_eq!(lane.waiting_bytes, 20);
+        assert_eq!(sent(&mut lane, now), [0, 1]);
+        assert_eq!((lane.take_newest(), lane.waiting_bytes), (None, 0));
     }
 }
