@@ -508,6 +508,12 @@ keys! {
         "Of concurrency, limits.in_flight_bytes_max and max_conns_per_host, how much one tenant may take. Parts that \
          come past the first two fail with 503, for that tenant alone; past the third they wait.",
         "Lower it where many tenants share the server, set it to 100 where there is only one.";
+    limits_slow_share_percent: usize = 25, "limits.slow_share_percent",
+        Zero::Refused("must be 1 to 100; the default is 25"),
+        "The same for all slow tenants together: those whose requests take at least 250 ms and eight times as long as \
+         is usual for their upstream, or time out, until one is answered in time again. While others wait for a \
+         connection, requests of slow tenants beyond this share of them are given up with 504.",
+        "Raise it where many tenants are slow by nature.";
     limits_connections_max: usize = 0, "limits.connections_max",
         Zero::Means("0: as many as the limit of open files leaves."),
         "Senders' connections at once; past it new ones have to wait or are closed.",

@@ -10,8 +10,9 @@
 //! which it is forgotten, as a request waits for all of its outcomes.
 
 pub mod client;
+mod failure;
+mod flights;
 pub mod lane;
-pub mod permits;
 mod pieces;
 pub mod pool;
 pub mod receipts;

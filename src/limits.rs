@@ -79,14 +79,23 @@ pub const SIZE_REMEMBERED_SECS: u64 = 600;
 /// What a receipt costs in memory, with its place in two tables, filled to half at worst.
 pub const RECEIPT_BYTES: usize = 256;
 
-/// A core that wants a connection to an upstream address and has got none for so long is given one by another core, even
-/// out of its equal share. So long a core keeps its connections to itself at least, and hands over few of them a second:
-/// each costs a new one.
-pub const PERMIT_PRESSING_MILLIS: u64 = 50;
+/// A tenant's request has to take at least so long to count as slow, however fast its upstream usually is: pauses of
+/// garbage collectors and compactions are shorter.
+pub const SLOW_MILLIS_MIN: u64 = 250;
 
-/// An upstream connection that has been idle for so long is given to another core that wants one. Less, and what a core
-/// will need in a moment is gone.
-pub const CONNECTION_SPARE_MILLIS: u64 = 100;
+/// A request is slow when it takes so many times as long as its address's answers usually take. Answers to large and small
+/// requests differ by less.
+pub const SLOW_TIMES_USUAL: u64 = 8;
+
+/// Of an address's slow requests, as many as slow tenants may have are cut to find out whether it answers others. How many
+/// more may be cut for each answer that came in time since.
+pub const SLOW_CUTS_PER_ANSWER: u32 = 2;
+
+/// The most that may be cut before another answer comes in time.
+pub const SLOW_CUTS_AT_ONCE_MAX: u32 = 64;
+
+/// After so long without a cut, what was found out about an address is forgotten.
+pub const SLOW_CUTS_RENEW_MILLIS: u64 = 500;
 
 /// How often a core closes upstream connections that lay idle for too long, or whose address the upstream's name
 /// no longer has. Each time costs a core that sleeps one wake-up.

@@ -314,6 +314,12 @@ pub struct CoreMetrics {
     pub receipts: PerDestination<Gauge>,
     /// Parts refused as their tenant had its share.
     pub over_share: Counter,
+    /// Tenants that are slow.
+    pub slow_tenants: PerDestination<Gauge>,
+    /// Parts refused as slow tenants had their share.
+    pub slow_refused: Counter,
+    /// Requests of slow tenants that were given up for others.
+    pub slow_cut: Counter,
     /// Lanes that exist.
     pub lanes: PerDestination<Gauge>,
     /// Fragments that wait in them.
@@ -366,6 +372,9 @@ impl CoreMetrics {
             receipts_used: Counter::default(),
             receipts: PerDestination::default(),
             over_share: Counter::default(),
+            slow_tenants: PerDestination::default(),
+            slow_refused: Counter::default(),
+            slow_cut: Counter::default(),
             lanes: PerDestination::default(),
             lanes_waiting: PerDestination::default(),
             doorbells_rung: Counter::default(),

@@ -12,4 +12,7 @@ pub mod commons;
 pub mod exchange;
 pub mod fragment;
 pub mod mailbox;
+pub mod pace;
+pub mod permits;
 pub mod receipt;
+pub mod slow;

@@ -21,7 +21,6 @@ use crate::config::plan::{Live, Plan};
 use crate::config::reload::{Adopted, adopt};
 use crate::core::driver::Driver;
 use crate::core::thread::{self, Link, Seed};
-use crate::egress::permits::Directory;
 use crate::egress::resolve::{Question, Resolver};
 use crate::limits::{DESCRIPTORS_RESERVED, DRAIN_GRACE_SECS, LISTEN_BACKLOG};
 use crate::log;
@@ -29,6 +28,7 @@ use crate::metrics::Metrics;
 use crate::queue::commons::Commons;
 use crate::queue::fragment::Message;
 use crate::queue::mailbox::{Mailbox, Post};
+use crate::queue::permits::Directory;
 use crate::signal::{self, Wish};
 use crate::split::{Destination, PerDestination};
 
@@ -121,7 +121,6 @@ impl Server {
         let admin = start_admin(&live, &metrics, &commons, driver)?;
         let resolvers = [resolver(plan, Destination::Metrics)?, resolver(plan, Destination::Logs)?];
         let addresses = PerDestination::new(|to| resolvers[to as usize].addresses());
-        let directory = Directory::new(cores, plan.max_conns_per_host);
         let mut boxes = Vec::with_capacity(cores);
         let mut posts = Vec::with_capacity(cores);
         for _ in 0..cores {
@@ -130,6 +129,7 @@ impl Server {
             posts.push(post);
         }
         let posts: Box<[_]> = posts.into();
+        let directory = directory(&posts, plan.max_conns_per_host);
         let (done_by, done) = crossbeam_channel::bounded(cores);
         let (ended_by, ended) = crossbeam_channel::bounded(cores);
         let mut threads = Vec::with_capacity(cores);
@@ -256,6 +256,16 @@ fn resolver(plan: &Plan, destination: Destination) -> io::Result<Resolver> {
         port: target.port,
         ipv6: plan.enable_ipv6,
         interval: plan.resolve_interval,
+    })
+}
+
+/// The permits of all upstream addresses. What comes free goes to the core that waits, by its mailbox.
+fn directory(posts: &[Post<Message>], per_address_max: usize) -> Arc<Directory> {
+    let posts: Box<[_]> = posts.into();
+    Directory::new(posts.len(), per_address_max, move |to, handed| {
+        if let Some(post) = posts.get(to.core) {
+            post.post(Message::Handed(to.destination, Box::new(handed)));
+        }
     })
 }
 

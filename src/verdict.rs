@@ -76,6 +76,11 @@ impl Outcome {
         Self::upstream(504, None, message.as_bytes())
     }
 
+    /// It was sent, and we have not waited for the answer to the end: whether it was stored is not known.
+    pub fn gave_up(reason: &str) -> Self {
+        Self::upstream(504, None, reason.as_bytes())
+    }
+
     /// It was not sent, because a limit of ours on work in progress is reached.
     pub fn overloaded(reason: &str) -> Self {
         let message = format!("overloaded: {reason}");

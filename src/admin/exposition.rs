@@ -134,6 +134,12 @@ fn outbound(page: &mut Page<'_>) {
         ("tenantry_over_share_total", "Parts refused as their tenant had its share in flight.", |c| {
             c.over_share.get()
         }),
+        ("tenantry_slow_refused_total", "Parts refused as slow tenants had their share in flight.", |c| {
+            c.slow_refused.get()
+        }),
+        ("tenantry_slow_cut_total", "Requests of slow tenants given up as others waited.", |c| {
+            c.slow_cut.get()
+        }),
         ("tenantry_upstream_connections_opened_total", "Upstream connections opened.", |c| {
             c.upstream_opened.get()
         }),
@@ -152,10 +158,13 @@ fn outbound(page: &mut Page<'_>) {
 }
 
 fn by_core(page: &mut Page<'_>) {
-    let gauges: [(&str, &str, Read); 7] = [
+    let gauges: [(&str, &str, Read); 8] = [
         ("tenantry_connections_open", "Inbound connections open.", |c| c.connections_open.get()),
         ("tenantry_lanes", "Tenants' lanes.", |c| c.lanes.total()),
         ("tenantry_lane_waiting_fragments", "Fragments waiting in lanes.", |c| c.lanes_waiting.total()),
+        ("tenantry_slow_tenants", "Tenants whose upstream does not answer in time.", |c| {
+            c.slow_tenants.total()
+        }),
         ("tenantry_receipts", "Parts remembered that got through in requests that failed.", |c| {
             c.receipts.total()
         }),

@@ -86,12 +86,26 @@ impl Plan {
     }
 
     /// What the parts of one tenant may take of what is in flight.
-    pub fn tenant_share(&self) -> TenantShare {
+    pub fn tenant_share(&self) -> Share {
         let limits = &self.limits;
-        TenantShare {
+        Share {
             parts_max: (self.concurrency * limits.tenant_share_percent).div_ceil(100),
             bytes_max: (limits.in_flight_bytes_max / 100).saturating_mul(limits.tenant_share_percent).max(1),
         }
+    }
+
+    /// What the parts of all slow tenants may take of what is in flight.
+    pub fn slow_share(&self) -> Share {
+        let limits = &self.limits;
+        Share {
+            parts_max: (self.concurrency * limits.slow_share_percent).div_ceil(100),
+            bytes_max: (limits.in_flight_bytes_max / 100).saturating_mul(limits.slow_share_percent).max(1),
+        }
+    }
+
+    /// How many of an upstream address's connections all slow tenants may hold.
+    pub fn slow_connections_max(&self) -> usize {
+        (self.max_conns_per_host * self.limits.slow_share_percent / 100).max(1)
     }
 
     /// How many of an upstream address's connections one tenant may hold.
@@ -193,6 +207,8 @@ pub struct Limits {
     pub in_flight_bytes_max: usize,
     /// Of requests and bytes in work, how many may be one tenant's, in percent.
     pub tenant_share_percent: usize,
+    /// The same, and of connections, for all slow tenants together.
+    pub slow_share_percent: usize,
     /// Senders' connections; `None` is what the limit of open files leaves.
     pub connections_max: Option<NonZeroUsize>,
     /// Tenants with a lane and metrics of their own.
@@ -201,9 +217,9 @@ pub struct Limits {
     pub tenants_per_request_max: usize,
 }
 
-/// What the parts of one tenant may take of the whole.
+/// What the parts of one tenant, or of all slow ones together, may take of the whole.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct TenantShare {
+pub struct Share {
     /// Parts waiting or on their way. At least 1.
     pub parts_max: usize,
     /// Their bytes, as they are sent, unless it is one part alone.
@@ -295,6 +311,7 @@ fn limits(config: &Config) -> Limits {
         inflated_bytes_max: config.limits_inflated_bytes_max.value.0,
         in_flight_bytes_max: config.limits_in_flight_bytes_max.value.0,
         tenant_share_percent: config.limits_tenant_share_percent.value,
+        slow_share_percent: config.limits_slow_share_percent.value,
         connections_max: NonZeroUsize::new(config.limits_connections_max.value),
         tenants_max: config.limits_tenants_max.value,
         tenants_per_request_max: config.limits_tenants_per_request_max.value,
@@ -363,6 +380,7 @@ impl Check<'_> {
             (&config.cores, CORES_MAX),
             (&config.merge_fragments_max, MERGE_FRAGMENTS_MAX),
             (&config.limits_tenant_share_percent, 100),
+            (&config.limits_slow_share_percent, 100),
         ] {
             if setting.value > value_max {
                 self.blame(
@@ -661,7 +679,7 @@ mod tests {
              receipts: {keep: 24s, bytes_max: 25Ki}\n\
              limits:\n  head_bytes_max: 17Ki\n  body_bytes_max: 18Ki\n  inflated_bytes_max: 19Ki\n\
              \x20 in_flight_bytes_max: 20Mi\n  connections_max: 21\n  tenants_max: 22\n\
-             \x20 tenant_share_percent: 25\n\
+             \x20 tenant_share_percent: 25\n\x20 slow_share_percent: 10\n\
              \x20 tenants_per_request_max: 23\n",
         );
         let secs = Duration::from_secs;
@@ -694,7 +712,7 @@ mod tests {
             allow: None,
         };
         // A quarter of 9 requests, the odd one included.
-        assert_eq!(plan.tenant_share(), TenantShare { parts_max: 3, bytes_max: (20 << 20) / 100 * 25 });
+        assert_eq!(plan.tenant_share(), Share { parts_max: 3, bytes_max: (20 << 20) / 100 * 25 });
         assert_eq!((plan.tenant, &*plan.terms.tenant_header), (tenant, "X-T"));
         let merge = Merge {
             inflight_max: 13,
@@ -710,6 +728,7 @@ mod tests {
             inflated_bytes_max: 19 << 10,
             in_flight_bytes_max: 20 << 20,
             tenant_share_percent: 25,
+            slow_share_percent: 10,
             connections_max: NonZeroUsize::new(21),
             tenants_max: 22,
             tenants_per_request_max: 23,
@@ -737,11 +756,14 @@ mod tests {
             inflated_bytes_max: 64 << 20,
             in_flight_bytes_max: 512 << 20,
             tenant_share_percent: 50,
+            slow_share_percent: 25,
             connections_max: None,
             tenants_max: 10_000,
             tenants_per_request_max: 4096,
         };
-        assert_eq!(plan.tenant_share(), TenantShare { parts_max: 256, bytes_max: (512 << 20) / 100 * 50 });
+        assert_eq!(plan.tenant_share(), Share { parts_max: 256, bytes_max: (512 << 20) / 100 * 50 });
+        assert_eq!(plan.slow_share(), Share { parts_max: 128, bytes_max: (512 << 20) / 100 * 25 });
+        assert_eq!((plan.tenant_connections_max(), plan.slow_connections_max()), (32, 16));
         assert_eq!((plan.merge, plan.limits), (merge, limits));
         assert_eq!(plan.receipts, Receipts { keep: Duration::from_secs(300), bytes_max: 16 << 20 });
         assert_eq!((plan.cores, plan.driver), (None, Driver::Auto));

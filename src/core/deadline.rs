@@ -97,6 +97,26 @@ pub struct Watch {
     place: usize,
 }
 
+/// Cuts a socket as if its deadline had passed. It may outlive the socket, and does nothing then.
+#[derive(Debug)]
+pub struct Cutter {
+    deadlines: Deadlines,
+    place: usize,
+    key: u64,
+}
+
+impl Cutter {
+    /// Ends both directions now.
+    pub fn cut(&self) {
+        self.deadlines.with(self.place, |entry| {
+            if entry.key == self.key && !matches!(entry.target, Target::Vacant) {
+                entry.cut = Cut::Both;
+                entry.fire();
+            }
+        });
+    }
+}
+
 impl Deadlines {
     /// Watches a socket. The watch must be dropped before the socket is closed: keep both in one struct, the
     /// watch first.
@@ -127,12 +147,14 @@ impl Deadlines {
         }
     }
 
-    /// The sweeper: one task a core, which ends after [`end`](Self::end).
-    pub async fn sweep(&self) {
+    /// The sweeper: one task a core, which ends after [`end`](Self::end). `look` is called each time that it has looked.
+    pub async fn sweep(&self, look: impl Fn(Instant)) {
         while !self.shared.ended.get() {
             self.something_to_watch().await;
             monoio::time::sleep(Duration::from_millis(SWEEP_MILLIS)).await;
-            self.shared.table.borrow_mut().fire_due(Instant::now());
+            let now = Instant::now();
+            self.shared.table.borrow_mut().fire_due(now);
+            look(now);
         }
     }
 
@@ -181,6 +203,12 @@ impl Watch {
     /// From now on there is no deadline.
     pub fn clear(&self) {
         self.deadlines.with(self.place, |e| e.deadline = None);
+    }
+
+    /// By which others can cut the socket.
+    pub fn cutter(&self) -> Cutter {
+        let key = self.deadlines.with(self.place, |entry| entry.key).unwrap_or_default();
+        Cutter { deadlines: self.deadlines.clone(), place: self.place, key }
     }
 
     /// Whether a deadline has passed and the socket was shut down for it.
@@ -364,6 +392,20 @@ mod tests {
         deadlines.shared.table.borrow_mut().fire_due(after(start, 100));
         assert!(!cleared.expired());
         assert!(!newcomer.expired(), "it stands where the dropped one stood, but it is another");
+    }
+
+    #[test]
+    fn a_cutter_cuts_its_own_socket_only() {
+        let deadlines = Deadlines::default();
+        let watch = deadlines.watch_task();
+        let cutter = watch.cutter();
+        drop(watch);
+        cutter.cut();
+        let newcomer = deadlines.watch_task();
+        cutter.cut();
+        assert!(!newcomer.expired(), "it stands where the dropped one stood, but it is another");
+        newcomer.cutter().cut();
+        assert!(newcomer.expired());
     }
 
     #[test]

@@ -5,8 +5,10 @@
 //! sets a deadline first and looks at [`expired`](Stream::expired) when an operation fails or finds the end.
 
 use std::io;
+use std::mem::ManuallyDrop;
 use std::net::{Ipv4Addr, SocketAddr};
-use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd};
+use std::ptr;
 use std::time::Instant;
 
 use monoio::buf::{IoBuf, IoBufMut};
@@ -14,7 +16,7 @@ use monoio::io::{AsyncReadRent, AsyncWriteRent};
 use monoio::net::TcpStream;
 
 use super::buffers::Gather;
-use super::deadline::{Cut, Deadlines, Idle, Watch};
+use super::deadline::{Cut, Cutter, Deadlines, Idle, Watch};
 
 /// A connection with its deadline.
 #[derive(Debug)]
@@ -94,8 +96,32 @@ impl Stream {
         socket.set_nonblocking(blocking == Blocking::No)?;
         // Requests and replies are written whole: waiting for more would only delay them.
         socket.set_nodelay(true)?;
+        Self::registered(socket, peer, deadlines)
+    }
+
+    fn registered(socket: std::net::TcpStream, peer: SocketAddr, deadlines: &Deadlines) -> io::Result<Self> {
         let watch = deadlines.watch_socket(socket.as_raw_fd());
         Ok(Self { watch, transport: Transport::Tcp(TcpStream::from_std(socket)?), peer })
+    }
+
+    /// A connection to `peer` that another core has taken [out of its stream](Self::into_socket).
+    ///
+    /// # Errors
+    /// When the ring can't take it.
+    pub fn handed(socket: OwnedFd, peer: SocketAddr, deadlines: &Deadlines) -> io::Result<Self> {
+        Self::registered(socket.into(), peer, deadlines)
+    }
+
+    /// The socket, open and as it is, for another core. Nothing may be pending on it, and no operation is, as each one
+    /// borrows the stream until it has ended.
+    pub fn into_socket(self) -> OwnedFd {
+        let this = ManuallyDrop::new(self);
+        // SAFETY: `this` is neither used after this nor ever dropped, so that each field is owned here alone.
+        let (watch, transport) = unsafe { (ptr::read(&this.watch), ptr::read(&this.transport)) };
+        drop(watch);
+        let Transport::Tcp(tcp) = transport;
+        // SAFETY: `into_raw_fd` takes the stream, its only owner, and leaves the descriptor open for us to own.
+        unsafe { OwnedFd::from_raw_fd(tcp.into_raw_fd()) }
     }
 
     async fn connected(&self, blocking: Blocking) -> io::Result<()> {
@@ -137,6 +163,11 @@ impl Stream {
     /// Whether this connection was cut, by its deadline or by draining.
     pub fn expired(&self) -> bool {
         self.watch.expired()
+    }
+
+    /// By which whoever does not own the stream can cut it.
+    pub fn cutter(&self) -> Cutter {
+        self.watch.cutter()
     }
 
     /// Waits until there is something to read, or the end; meanwhile the connection counts as idle in this way.

@@ -22,7 +22,6 @@ use super::tasks::Tasks;
 use crate::config::plan::{Live, Plan};
 use crate::core::driver::Driver;
 use crate::egress::lane::LaneLimits;
-use crate::egress::permits::Directory;
 use crate::egress::pool::{Pool, PoolLimits};
 use crate::egress::receipts::ReceiptLimits;
 use crate::egress::resolve::Addresses;
@@ -35,6 +34,7 @@ use crate::queue::commons::Commons;
 use crate::queue::exchange::Exchange;
 use crate::queue::fragment::Message;
 use crate::queue::mailbox::{Mailbox, Post};
+use crate::queue::permits::Directory;
 use crate::split::{Destination, PerDestination};
 
 /// What a core is started with.
@@ -104,7 +104,9 @@ async fn run(seed: Seed, link: Link) -> io::Result<()> {
     let bell = UnixStream::from_std(bell)?;
     core.tools.spawn(answer_the_bell(bell, Rc::clone(&core.exchange)));
     let deadlines = core.deadlines.clone();
-    core.tools.spawn(async move { deadlines.sweep().await });
+    let looking = core.egress.clone();
+    let look = move |now| looking.iter().for_each(|egress| egress.look_at_flights(now));
+    core.tools.spawn(async move { deadlines.sweep(look).await });
     for egress in core.egress.iter().map(Rc::clone) {
         core.tools.spawn(async move { egress.keep_tidy().await });
     }
@@ -198,8 +200,10 @@ impl Core {
             Message::Outcome(address, outcome) => self.ingest.pending().resolve(address, outcome),
             Message::Remember(delivered) => self.egress.of(delivered.destination).remember(*delivered),
             Message::Connection(socket, seat) => self.ingest.serve(socket, seat),
-            Message::PermitFreed => self.pools().for_each(Pool::tell_one),
-            Message::PermitWanted(address) => self.pools().for_each(|pool| pool.give_up_idle(address)),
+            Message::Handed(destination, handed) => self.egress.of(destination).pool().receive(*handed),
+            Message::ConnectionWanted(address) => {
+                self.pools().for_each(|pool| pool.hand_over_idle(address));
+            }
             Message::Reloaded => self.settle(),
             // Each ends a phase, and comes once.
             Message::Close | Message::Drain | Message::Stop => {}
@@ -238,6 +242,7 @@ fn egress(
 ) -> Rc<Egress> {
     let plan = seed.plan.load();
     let pool = Pool::new(
+        destination,
         Arc::clone(seed.addresses.of(destination)),
         Arc::clone(&seed.directory),
         Rc::clone(exchange),
@@ -245,11 +250,24 @@ fn egress(
         pool_limits(&plan, seed.driver.blocking()),
     );
     let settings = egress_settings(&plan, destination, &seed.commons, exchange.cores());
-    Egress::new(settings, &plan.terms, pool, Rc::clone(exchange), tasks.clone(), Arc::clone(&seed.metrics))
+    Egress::new(
+        settings,
+        &plan.terms,
+        pool,
+        Arc::clone(&seed.commons),
+        Rc::clone(exchange),
+        tasks.clone(),
+        Arc::clone(&seed.metrics),
+    )
 }
 
 fn pool_limits(plan: &Plan, blocking: Blocking) -> PoolLimits {
-    PoolLimits { age_max: plan.max_connection_duration, idle_max: plan.idle_timeout, blocking }
+    PoolLimits {
+        age_max: plan.max_connection_duration,
+        idle_max: plan.idle_timeout,
+        slow_max: plan.slow_connections_max(),
+        blocking,
+    }
 }
 
 fn egress_settings(plan: &Plan, destination: Destination, commons: &Commons, cores: usize) -> EgressSettings {
@@ -267,6 +285,7 @@ fn egress_settings(plan: &Plan, destination: Destination, commons: &Commons, cor
             inflated_bytes_max: plan.merge.inflated_bytes_max,
         },
         share: plan.tenant_share(),
+        slow: plan.slow_share(),
         receipts: ReceiptLimits {
             keep: plan.receipts.keep,
             bytes_max: plan.receipts.bytes_max / (cores * Destination::ALL.len()),

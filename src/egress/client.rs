@@ -53,6 +53,9 @@ pub enum NoReply {
     /// No answer before the deadline.
     #[error("no answer in time")]
     TimedOut,
+    /// Cut before an answer came, as others needed the connection.
+    #[error("given up for others")]
+    Cut,
     /// Something answered that is no HTTP server.
     #[error("not an HTTP response: {0}")]
     NotHttp(String),

@@ -3,6 +3,7 @@
 //! Pieces go one after the other, and the first that fails for now ends it: its sender will send all of it again. Then
 //! the pieces that got through are known by receipts of their own, as halving the same part gives the same pieces.
 
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -28,7 +29,7 @@ impl Egress {
     /// can't be halved.
     pub(super) async fn deliver_in_pieces(
         &self,
-        lane: &TenantLane,
+        lane: &Rc<TenantLane>,
         mut fragment: Box<Fragment>,
         refusal: Outcome,
     ) {
@@ -89,7 +90,7 @@ impl Egress {
         })
     }
 
-    async fn deliver_piece(&self, lane: &TenantLane, batch: &[Box<Fragment>; 1]) -> Piece {
+    async fn deliver_piece(&self, lane: &Rc<TenantLane>, batch: &[Box<Fragment>; 1]) -> Piece {
         let [piece] = batch;
         if let Some(outcome) = self.delivered_before(piece) {
             self.counters().receipts_used.add(1);

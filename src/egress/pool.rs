@@ -1,15 +1,21 @@
-//! One core's connections to the upstream's addresses.
+//! One core's connections to the upstream's addresses, and who gets the next one.
 //!
 //! Design constraints:
 //! - The bound on connections is the process's, for each address; a core holds permits of it. See
-//!   [`permits`](super::permits), also for which connections a core keeps while others want some.
+//!   [`permits`](crate::queue::permits).
+//! - Who finds no connection waits (and what comes meanwhile merges behind it); it gets no error before its deadline.
+//! - What comes free is handed to whoever has waited longest, on this core or on another: nobody who comes later takes it,
+//!   and nobody who gives back a connection takes it again before them. A connection goes to another core open, as a
+//!   descriptor.
+//! - Tenants that are slow have at most their share of connections while anybody else could use them: they wait in a
+//!   queue of their own, which is passed over while they have it. See [`pace`](crate::queue::pace).
 //! - All addresses of the upstream are used evenly: requests take turns over them, not connections.
-//! - A lane that finds no connection waits (and what comes meanwhile merges behind it); it gets no error before
-//!   its deadline.
 //! - A connection that lies idle may be closed by its peer at any time: one that lay for long is probed first.
 //! - An address that fails again and again rests while others are there: see [`rest`](super::rest).
 //! - Addresses come and go with DNS. What is kept for one goes with it: [`Pool::tidy`] looks every few seconds,
 //!   also on a core that has nothing to send, and a connection in use is closed when it comes back.
+
+mod handover;
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
@@ -22,14 +28,16 @@ use std::sync::Arc;
 use std::task::{Poll, Waker};
 use std::time::{Duration, Instant};
 
-use super::permits::{Directory, Permit, Permits, Use};
 use super::resolve::Addresses;
 use super::rest::{Begun, Rests};
 use crate::core::deadline::{Cut, Deadlines};
 use crate::core::stream::{Blocking, Stream};
-use crate::limits::{CONNECT_MILLIS_MIN, PERMIT_PRESSING_MILLIS, POOL_TIDY_MILLIS, PROBE_AFTER_IDLE_MILLIS};
+use crate::limits::{CONNECT_MILLIS_MIN, POOL_TIDY_MILLIS, PROBE_AFTER_IDLE_MILLIS};
 use crate::queue::exchange::Exchange;
-use crate::queue::fragment::Message;
+use crate::queue::permits::{Claimant, Directory, Permit, Permits, SlowUse};
+use crate::queue::slow::Class;
+use crate::split::Destination;
+use handover::Free;
 
 /// An open connection to the upstream.
 #[derive(Debug)]
@@ -50,7 +58,16 @@ pub struct Connection {
 
 /// What [`Pool::take`] found.
 #[derive(Debug)]
-pub enum Lease {
+pub struct Lease {
+    /// A connection, or the right to open one.
+    pub what: Leased,
+    /// It is for a slow tenant, and counts as such until this is dropped: when the connection is free again.
+    pub slow: Option<SlowUse>,
+}
+
+/// See [`Lease`].
+#[derive(Debug)]
+pub enum Leased {
     /// A connection that has carried requests before.
     Open(Box<Connection>),
     /// The right to open one.
@@ -73,6 +90,8 @@ pub struct PoolLimits {
     pub age_max: Option<Duration>,
     /// An idle connection is closed after this.
     pub idle_max: Duration,
+    /// Connections to one address that slow tenants may take, in the process. At least 1.
+    pub slow_max: usize,
     /// How the ring wants its sockets.
     pub blocking: Blocking,
 }
@@ -80,6 +99,7 @@ pub struct PoolLimits {
 /// See the module.
 #[derive(Debug)]
 pub struct Pool {
+    destination: Destination,
     addresses: Addresses,
     directory: Arc<Directory>,
     exchange: Rc<Exchange>,
@@ -88,7 +108,8 @@ pub struct Pool {
     hosts: RefCell<HashMap<SocketAddr, Host>>,
     rests: RefCell<Rests>,
     turn: Cell<usize>,
-    waiting: RefCell<VecDeque<Rc<Waiter>>>,
+    /// A queue for each [`Class`].
+    waiting: [RefCell<VecDeque<Rc<Waiter>>>; Class::ALL.len()],
     /// Shared with every open connection.
     alive: Rc<()>,
     closed: Cell<bool>,
@@ -106,24 +127,20 @@ struct Host {
     answered: Option<Instant>,
 }
 
-#[derive(Debug, Default)]
+/// A request that waits for a connection.
+#[derive(Debug)]
 struct Waiter {
-    told: Cell<bool>,
+    since: Instant,
+    tried: Vec<SocketAddr>,
+    /// What it has been given.
+    lease: RefCell<Option<Lease>>,
     waker: RefCell<Option<Waker>>,
-}
-
-impl Waiter {
-    fn tell(&self) {
-        self.told.set(true);
-        if let Some(waker) = self.waker.take() {
-            waker.wake();
-        }
-    }
 }
 
 impl Pool {
     /// An empty pool over `addresses`.
     pub fn new(
+        destination: Destination,
         addresses: Addresses,
         directory: Arc<Directory>,
         exchange: Rc<Exchange>,
@@ -131,6 +148,7 @@ impl Pool {
         limits: PoolLimits,
     ) -> Self {
         Self {
+            destination,
             addresses,
             directory,
             exchange,
@@ -139,7 +157,7 @@ impl Pool {
             hosts: RefCell::default(),
             rests: RefCell::default(),
             turn: Cell::default(),
-            waiting: RefCell::default(),
+            waiting: Default::default(),
             alive: Rc::default(),
             closed: Cell::default(),
             tidy_at: Cell::new(Instant::now()),
@@ -152,45 +170,62 @@ impl Pool {
         self.limits.set(limits);
     }
 
-    /// A connection, or the right to open one, waiting for it until `deadline`; rather not to an address that was
-    /// `tried` for the same request.
+    /// A connection, or the right to open one, for a tenant of this class, waiting for it until `deadline`; rather not to
+    /// an address that was `tried` for the same request.
     ///
     /// # Errors
     /// See [`NoLease`].
-    pub async fn take(&self, deadline: Instant, tried: &[SocketAddr]) -> Result<Lease, NoLease> {
-        if let Some(lease) = self.try_take(tried)? {
+    pub async fn take(
+        &self,
+        class: Class,
+        deadline: Instant,
+        tried: &[SocketAddr],
+    ) -> Result<Lease, NoLease> {
+        // Who waits already comes first.
+        if self.queue(class).borrow().is_empty()
+            && let Some(lease) = self.try_take(class, tried)?
+        {
             return Ok(lease);
         }
-        let lease = self.wait_and_take(deadline, tried).await;
-        self.tell_wants(lease.is_ok());
-        lease
+        self.wait_and_take(class, deadline, tried).await
     }
 
-    async fn wait_and_take(&self, deadline: Instant, tried: &[SocketAddr]) -> Result<Lease, NoLease> {
+    async fn wait_and_take(
+        &self,
+        class: Class,
+        deadline: Instant,
+        tried: &[SocketAddr],
+    ) -> Result<Lease, NoLease> {
         let watch = self.deadlines.watch_task();
         watch.set(deadline, Cut::Both);
-        let waiter = Rc::new(Waiter::default());
-        self.waiting.borrow_mut().push_back(Rc::clone(&waiter));
-        loop {
-            if let Some(lease) = self.announce_and_try(tried)? {
-                self.leave_queue(&waiter);
-                return Ok(lease);
-            }
-            let told = watch
-                .wait(|waker| {
-                    *waiter.waker.borrow_mut() = Some(waker.clone());
-                    waiter.told.take()
-                })
-                .await;
-            if !told {
-                self.leave_queue(&waiter);
-                return Err(NoLease::TimedOut);
-            }
-            self.waiting.borrow_mut().push_front(Rc::clone(&waiter));
+        let waiter = Rc::new(Waiter {
+            since: Instant::now(),
+            tried: tried.to_vec(),
+            lease: RefCell::default(),
+            waker: RefCell::default(),
+        });
+        let queue = self.queue(class);
+        queue.borrow_mut().push_back(Rc::clone(&waiter));
+        if queue.borrow().len() == 1 {
+            self.announce();
         }
+        self.serve();
+        let mut lease = None;
+        watch
+            .wait(|waker| {
+                lease = waiter.lease.take();
+                *waiter.waker.borrow_mut() = Some(waker.clone());
+                lease.is_some()
+            })
+            .await;
+        if lease.is_none() {
+            queue.borrow_mut().retain(|other| !Rc::ptr_eq(other, &waiter));
+            self.announce();
+        }
+        lease.ok_or(NoLease::TimedOut)
     }
 
-    /// Opens a connection; its permit is released when that fails.
+    /// Opens a connection; its permit goes to whoever waits when that fails.
     ///
     /// # Errors
     /// What the kernel says; `TimedOut` when `deadline` has passed.
@@ -200,18 +235,19 @@ impl Pool {
         permit: Permit,
         deadline: Instant,
     ) -> std::io::Result<Box<Connection>> {
-        let stream = Stream::connect(address, deadline, self.limits.get().blocking, &self.deadlines).await?;
-        let now = Instant::now();
-        Ok(Box::new(Connection {
-            stream,
-            buffer: Vec::new(),
-            reused: false,
-            address,
-            opened: now,
-            idle_since: now,
-            permit,
-            _alive: Rc::clone(&self.alive),
-        }))
+        match Stream::connect(address, deadline, self.limits.get().blocking, &self.deadlines).await {
+            Ok(stream) => Ok(Box::new(self.connection(stream, address, permit, Instant::now()))),
+            Err(error) => {
+                self.give(address, Free::Permit(permit));
+                Err(error)
+            }
+        }
+    }
+
+    fn connection(&self, stream: Stream, address: SocketAddr, permit: Permit, opened: Instant) -> Connection {
+        let alive = Rc::clone(&self.alive);
+        let (buffer, idle_since) = (Vec::new(), Instant::now());
+        Connection { stream, buffer, reused: false, address, opened, idle_since, permit, _alive: alive }
     }
 
     /// How long opening a connection may take where a request has `timeout`: its share of that, so that a request finds
@@ -227,50 +263,22 @@ impl Pool {
     }
 
     /// Takes a connection back whose last response has been read to its end.
-    pub fn put(&self, mut connection: Connection) {
+    pub fn put(&self, mut connection: Box<Connection>) {
         let now = Instant::now();
-        let too_old = self.limits.get().age_max.is_some_and(|max| now - connection.opened >= max);
-        let address = connection.address;
-        if too_old || self.closed.get() || self.is_gone(address) || self.owes_others(address, now) {
-            // Dropping it releases the permit, which tells whoever wants one.
-            drop(connection);
-            self.tell_one();
-            return;
+        let limits = self.limits.get();
+        if limits.age_max.is_some_and(|max| now - connection.opened >= max) {
+            return self.discard(connection);
         }
         connection.reused = true;
         connection.idle_since = now;
-        connection.stream.set_deadline(now + self.limits.get().idle_max, Cut::Both);
-        self.host(address, |host| host.idle.push(connection));
-        self.tell_one();
+        connection.stream.set_deadline(now + limits.idle_max, Cut::Both);
+        self.give(connection.address, Free::Connection(connection));
     }
 
-    /// A permit that this core announced for has come free, or a connection was closed.
-    pub fn tell_one(&self) {
-        let waiter = self.waiting.borrow_mut().pop_front();
-        if let Some(waiter) = waiter {
-            waiter.tell();
-        }
-    }
-
-    /// Another core wants a connection to `address`: gives up one that is idle, now or when it turns out to be needed
-    /// there more.
-    pub fn give_up_idle(&self, address: SocketAddr) {
-        let now = Instant::now();
-        let given_up = self.hosts.borrow_mut().get_mut(&address).and_then(|host| self.spare(host, now));
-        drop(given_up);
-    }
-
-    /// The connection that has been idle for longest, if another core wants one and this core owes it.
-    fn spare(&self, host: &mut Host, now: Instant) -> Option<Connection> {
-        let core = self.exchange.core();
-        let idle_for = now.saturating_duration_since(host.idle.first()?.idle_since);
-        if host.permits.owes(core, Use::IdleFor(idle_for), now) {
-            return Some(host.idle.remove(0));
-        }
-        if host.permits.wanted_elsewhere(core) {
-            self.tidy_by(now + Duration::from_millis(PERMIT_PRESSING_MILLIS));
-        }
-        None
+    /// Takes a connection back that can't be used again.
+    pub fn discard(&self, connection: Box<Connection>) {
+        let (address, permit) = connection.into_permit();
+        self.give(address, Free::Permit(permit));
     }
 
     /// Closes what is idle; connections that come back are closed too.
@@ -290,31 +298,17 @@ impl Pool {
         }
     }
 
-    /// Until it is time to tidy up, which may come earlier than it seemed, or the pool is closed.
+    /// Until it is time to tidy up, or the pool is closed.
     async fn tidy_is_due(&self) {
-        loop {
-            let due = self.tidy_at.get();
-            if self.closed.get() || due <= Instant::now() {
-                return;
+        let mut pause = pin!(monoio::time::sleep_until(self.tidy_at.get().into()));
+        poll_fn(|cx| {
+            if self.closed.get() {
+                return Poll::Ready(());
             }
-            let mut pause = pin!(monoio::time::sleep_until(due.into()));
-            poll_fn(|cx| {
-                if self.closed.get() || self.tidy_at.get() != due {
-                    return Poll::Ready(());
-                }
-                *self.tidier.borrow_mut() = Some(cx.waker().clone());
-                pause.as_mut().poll(cx)
-            })
-            .await;
-        }
-    }
-
-    /// Has it tidied up no later than `at`.
-    fn tidy_by(&self, at: Instant) {
-        if at < self.tidy_at.get() {
-            self.tidy_at.set(at);
-            self.wake_tidier();
-        }
+            *self.tidier.borrow_mut() = Some(cx.waker().clone());
+            pause.as_mut().poll(cx)
+        })
+        .await;
     }
 
     fn wake_tidier(&self) {
@@ -323,17 +317,18 @@ impl Pool {
         }
     }
 
-    /// Closes idle connections whose time is up, gives up those that other cores need more, and forgets addresses that
-    /// the upstream no longer has.
+    /// Closes idle connections whose time is up, forgets addresses that the upstream no longer has, and lets those who
+    /// wait try addresses that are new.
     pub fn tidy(&self) {
-        let (resolution, now) = (self.addresses.load(), Instant::now());
+        let resolution = self.addresses.load();
         self.hosts.borrow_mut().retain(|address, host| {
             let gone = !resolution.addresses.contains(address);
             host.idle.retain(|connection| !gone && !connection.stream.expired());
-            drop(self.spare(host, now));
             !gone
         });
         self.rests.borrow_mut().keep(&resolution.addresses);
+        self.announce();
+        self.serve();
     }
 
     /// Idle connections.
@@ -350,7 +345,15 @@ impl Pool {
         !self.addresses.load().addresses.contains(&address)
     }
 
-    fn try_take(&self, tried: &[SocketAddr]) -> Result<Option<Lease>, NoLease> {
+    fn queue(&self, class: Class) -> &RefCell<VecDeque<Rc<Waiter>>> {
+        let [prompt, slow] = &self.waiting;
+        match class {
+            Class::Prompt => prompt,
+            Class::Slow => slow,
+        }
+    }
+
+    fn try_take(&self, class: Class, tried: &[SocketAddr]) -> Result<Option<Lease>, NoLease> {
         let resolution = self.addresses.load();
         let addresses = &resolution.addresses;
         if addresses.is_empty() {
@@ -361,22 +364,27 @@ impl Pool {
         let mut in_turn = (0..addresses.len()).map(|k| addresses[turn.wrapping_add(k) % addresses.len()]);
         let mut rests = self.rests.borrow_mut();
         if rests.is_quiet() && tried.is_empty() {
-            return Ok(in_turn.find_map(|address| self.lease(address)));
+            return Ok(in_turn.find_map(|address| self.lease(class, address)));
         }
         let now = Instant::now();
         let chosen = rests.choose(in_turn.collect(), tried, now);
-        let lease = chosen.into_iter().find_map(|address| Some((address, self.lease(address)?)));
+        let lease = chosen.into_iter().find_map(|address| Some((address, self.lease(class, address)?)));
         Ok(lease.map(|(address, lease)| {
             rests.goes_to(address, now);
             lease
         }))
     }
 
-    fn lease(&self, address: SocketAddr) -> Option<Lease> {
+    fn lease(&self, class: Class, address: SocketAddr) -> Option<Lease> {
+        let slow_max = self.limits.get().slow_max;
         self.host(address, |host| {
-            take_usable(&mut host.idle).map(|c| Lease::Open(Box::new(c))).or_else(|| {
-                host.permits.try_take(&self.exchange).map(|permit| Lease::Connect(address, permit))
-            })
+            let slow = match class {
+                Class::Prompt => None,
+                Class::Slow => Some(host.permits.begin_slow(slow_max)?),
+            };
+            let mut open = || take_usable(&mut host.idle).map(|c| Leased::Open(Box::new(c)));
+            let what = open().or_else(|| host.permits.try_take().map(|p| Leased::Connect(address, p)))?;
+            Some(Lease { what, slow })
         })
     }
 
@@ -388,17 +396,20 @@ impl Pool {
         self.rests.borrow_mut().failed(address, Instant::now())
     }
 
-    /// The address has answered. Whether it had been put to rest.
-    pub fn worked(&self, address: SocketAddr) -> bool {
-        if let Some(host) = self.hosts.borrow_mut().get_mut(&address) {
-            host.answered = Some(Instant::now());
-        }
-        self.rests.borrow_mut().worked(address)
+    /// The address has answered a request that was sent at `begun`. Whether it had been put to rest, and whether the answer
+    /// came in time.
+    pub fn worked(&self, address: SocketAddr, begun: Instant, timeout: Duration) -> (bool, bool) {
+        let now = Instant::now();
+        let in_time = self.known_host(address, |host| {
+            host.answered = Some(now);
+            host.permits.pace.answered(begun, now, timeout)
+        });
+        (self.rests.borrow_mut().worked(address), in_time.unwrap_or(true))
     }
 
     /// Whether the address has answered anything since `then`.
     pub fn has_answered_since(&self, address: SocketAddr, then: Instant) -> bool {
-        let answered = self.hosts.borrow().get(&address).and_then(|host| host.answered);
+        let answered = self.known_host(address, |host| host.answered).flatten();
         answered.is_some_and(|answered| answered >= then)
     }
 
@@ -407,57 +418,41 @@ impl Pool {
         self.rests.borrow().resting()
     }
 
-    /// Says on every address that a permit is wanted, then looks again: see [`Permits::announce`].
-    fn announce_and_try(&self, tried: &[SocketAddr]) -> Result<Option<Lease>, NoLease> {
-        self.announce();
-        self.try_take(tried)
+    /// How long a request to this address may take before its tenant counts as slow.
+    pub fn patience(&self, address: SocketAddr, timeout: Duration) -> Duration {
+        self.known_host(address, |host| host.permits.pace.patience(timeout)).unwrap_or(timeout)
     }
 
-    /// Whoever leaves the queue says what those behind him want. That he was told, if so, has taken back what the core
-    /// announced; and that he `got_one` makes it less pressing.
-    fn tell_wants(&self, got_one: bool) {
-        let (core, now, wants_more) =
-            (self.exchange.core(), Instant::now(), !self.waiting.borrow().is_empty());
-        for &address in &self.addresses.load().addresses {
-            self.host(address, |host| match (wants_more, got_one) {
-                (false, _) => host.permits.withdraw(core),
-                (true, true) => host.permits.renew(core, now),
-                (true, false) => {}
-            });
-        }
-        if !wants_more {
-            return;
-        }
-        self.announce();
-        let addresses = self.addresses.load();
-        if addresses.addresses.iter().any(|&a| self.host(a, |h| !h.idle.is_empty() || h.permits.any_free())) {
-            self.tell_one();
-        }
+    /// A request on its way to this address has turned out to be slow.
+    pub fn turned_slow(&self, address: SocketAddr) -> Option<SlowUse> {
+        self.known_host(address, |host| host.permits.turned_slow())
     }
 
-    fn announce(&self) {
-        let (core, now) = (self.exchange.core(), Instant::now());
-        for &address in &self.addresses.load().addresses {
-            if self.host(address, |host| host.permits.announce(core, now)) {
-                let others = (0..self.exchange.cores()).filter(|&k| k != core);
-                others.for_each(|k| _ = self.exchange.send(k, Message::PermitWanted(address)));
+    /// How many of the slow requests on their way to this address are to be cut: those beyond the share of slow tenants,
+    /// while prompt ones wait, as far as what is known of the address allows. With `anyway`, whoever waits.
+    pub fn to_cut(&self, address: SocketAddr, now: Instant, anyway: bool) -> usize {
+        let wait_here = self.queue(Class::Prompt).borrow().len();
+        let slow_max = self.limits.get().slow_max;
+        let to_cut = self.known_host(address, |host| {
+            let may_cut = host.permits.pace.may_cut(slow_max, now);
+            if anyway {
+                return may_cut;
             }
-        }
+            let is_prompt = |claimant: Claimant| claimant.class == Class::Prompt;
+            let wait = wait_here + usize::from(host.permits.oldest_want(is_prompt).is_some());
+            host.permits.slow().saturating_sub(slow_max).min(wait).min(may_cut)
+        });
+        to_cut.unwrap_or(0)
     }
 
-    /// Takes a waiter out of the queue. One that was told and goes for another reason passes the word on.
-    fn leave_queue(&self, waiter: &Rc<Waiter>) {
-        self.waiting.borrow_mut().retain(|w| !Rc::ptr_eq(w, waiter));
-        if waiter.told.take() {
-            self.tell_one();
-        }
+    /// A request on its way to this address was cut.
+    pub fn cut(&self, address: SocketAddr, now: Instant) {
+        let first = self.limits.get().slow_max;
+        self.known_host(address, |host| host.permits.pace.cut(first, now));
     }
 
-    /// Whether a connection that comes back should be closed, as another core wants one to the same address.
-    fn owes_others(&self, address: SocketAddr, now: Instant) -> bool {
-        let waits_here = !self.waiting.borrow().is_empty();
-        let what_for = if waits_here { Use::Now } else { Use::IdleFor(Duration::ZERO) };
-        self.host(address, |host| host.permits.owes(self.exchange.core(), what_for, now))
+    fn known_host<R>(&self, address: SocketAddr, f: impl FnOnce(&mut Host) -> R) -> Option<R> {
+        self.hosts.borrow_mut().get_mut(&address).map(f)
     }
 
     fn host<R>(&self, address: SocketAddr, f: impl FnOnce(&mut Host) -> R) -> R {
@@ -498,132 +493,4 @@ impl Connection {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::io::Read;
-    use std::net::TcpListener;
-
-    use super::*;
-    use crate::egress::resolve::Resolution;
-    use crate::limits::REST_AFTER_FAILURES;
-    use crate::queue::mailbox::Mailbox;
-
-    fn resolve_to(addresses: &Addresses, to: &[SocketAddr]) {
-        addresses.store(Arc::new(Resolution { addresses: to.to_vec(), error: None }));
-    }
-
-    fn pool(addresses: &Addresses) -> Pool {
-        pool_of_core(addresses, Directory::new(1, 4))
-    }
-
-    /// The pool of the first core.
-    fn pool_of_core(addresses: &Addresses, directory: Arc<Directory>) -> Pool {
-        let (mailbox, post, _) = Mailbox::new().unwrap();
-        let posts = [post.clone(), post].into();
-        let exchange = Rc::new(Exchange::new(0, mailbox, posts));
-        let idle_max = Duration::from_secs(60);
-        let limits = PoolLimits { age_max: None, idle_max, blocking: Blocking::No };
-        Pool::new(Arc::clone(addresses), directory, exchange, Deadlines::default(), limits)
-    }
-
-    async fn open(pool: &Pool) -> Connection {
-        let soon = Instant::now() + Duration::from_secs(5);
-        let Ok(Lease::Connect(address, permit)) = pool.take(soon, &[]).await else { panic!("no permit") };
-        *pool.connect(address, permit, soon).await.unwrap()
-    }
-
-    fn on_a_core(test: impl Future<Output = ()>) {
-        monoio::RuntimeBuilder::<monoio::LegacyDriver>::new().enable_timer().build().unwrap().block_on(test);
-    }
-
-    #[test]
-    fn what_was_kept_for_an_address_goes_with_it() {
-        let (old, new) = (TcpListener::bind("127.0.0.1:0").unwrap(), "127.0.0.1:9".parse().unwrap());
-        on_a_core(async {
-            let addresses = Addresses::default();
-            resolve_to(&addresses, &[old.local_addr().unwrap()]);
-            let pool = pool(&addresses);
-            let (idle, in_use) = (open(&pool).await, open(&pool).await);
-            pool.put(idle);
-            assert_eq!((pool.open(), pool.idle()), (2, 1));
-            pool.tidy();
-            assert_eq!((pool.open(), pool.idle()), (2, 1), "the address is still there");
-
-            resolve_to(&addresses, &[new]);
-            pool.tidy();
-            assert_eq!((pool.open(), pool.idle(), pool.hosts.borrow().len()), (1, 0, 0));
-            pool.put(in_use);
-            assert_eq!((pool.open(), pool.idle(), pool.hosts.borrow().len()), (0, 0, 0));
-            for _ in 0..2 {
-                let mut peer = old.accept().unwrap().0;
-                assert_eq!(peer.read(&mut [0]).unwrap(), 0, "closed");
-            }
-            // Nor does another core's wish bring it back.
-            pool.give_up_idle(old.local_addr().unwrap());
-            assert_eq!(pool.hosts.borrow().len(), 0);
-        });
-    }
-
-    #[test]
-    fn what_was_used_just_now_is_given_up_when_another_core_gets_none() {
-        let upstream = TcpListener::bind("127.0.0.1:0").unwrap();
-        let at = upstream.local_addr().unwrap();
-        on_a_core(async {
-            let addresses = Addresses::default();
-            resolve_to(&addresses, &[at]);
-            let directory = Directory::new(2, 2);
-            let pool = pool_of_core(&addresses, Arc::clone(&directory));
-            let connections = (open(&pool).await, open(&pool).await);
-            directory.permits(at).announce(1, Instant::now());
-            pool.put(connections.0);
-            assert_eq!(pool.open(), 1, "two are more than half of them");
-            directory.permits(at).announce(1, Instant::now());
-            pool.put(connections.1);
-            pool.give_up_idle(at);
-            assert_eq!(pool.idle(), 1, "one is its own");
-            let begun = Instant::now();
-            let late = begun + Duration::from_secs(1);
-            pool.keep_tidy(|| {
-                if pool.idle() == 0 || Instant::now() > late {
-                    pool.close();
-                }
-            })
-            .await;
-            assert!(Instant::now() < late, "it was pressing, and took {:?}", begun.elapsed());
-        });
-    }
-
-    #[test]
-    fn an_address_that_fails_rests_and_the_other_takes_over() {
-        let [dead, live] = [(); 2].map(|()| TcpListener::bind("127.0.0.1:0").unwrap());
-        let at = [&dead, &live].map(|listener| listener.local_addr().unwrap());
-        drop(dead);
-        on_a_core(async {
-            let addresses = Addresses::default();
-            resolve_to(&addresses, &at);
-            let pool = pool(&addresses);
-            let soon = Instant::now() + Duration::from_secs(5);
-            let mut failures = 0;
-            for _ in 0..50 {
-                let Ok(Lease::Connect(address, permit)) = pool.take(soon, &[]).await else {
-                    panic!("no permit")
-                };
-                match pool.connect(address, permit, soon).await {
-                    Ok(_) => assert!(!pool.worked(address)),
-                    Err(_) => {
-                        failures += 1;
-                        let rest = pool.failed(address);
-                        assert_eq!(rest.is_some(), failures == REST_AFTER_FAILURES);
-                    }
-                }
-            }
-            assert_eq!((failures, pool.resting()), (REST_AFTER_FAILURES, 1));
-            // The live one goes from DNS: the other is asked at once, rest or no rest.
-            resolve_to(&addresses, &at[..1]);
-            let Ok(Lease::Connect(address, _)) = pool.take(soon, &[]).await else { panic!("no permit") };
-            assert_eq!(address, at[0]);
-            resolve_to(&addresses, &at[1..]);
-            pool.tidy();
-            assert_eq!(pool.resting(), 0);
-        });
-    }
-}
+mod tests;

@@ -20,22 +20,27 @@ use bytes::Bytes;
 use hashbrown::HashMap;
 
 use super::client::{self, NoReply, Reply};
+use super::failure::Failure;
+use super::flights::{Flights, over_slow_share};
 use super::lane::{Lane, LaneLimits, Next, Queued};
 use super::pieces::is_too_large;
-use super::pool::{Connection, Lease, NoLease, Pool, PoolLimits};
+use super::pool::{Connection, Lease, Leased, Pool, PoolLimits};
 use super::receipts::{ReceiptLimits, Receipts};
 use super::request::RequestHeads;
 use super::rest::Begun;
 use super::sizes::Sizes;
-use crate::config::plan::{TenantShare, Terms};
+use crate::config::plan::{Share, Terms};
 use crate::core::buffers::Gather;
 use crate::core::tasks::Tasks;
 use crate::limits::UNMERGED_SECS;
 use crate::log::Limiter;
 use crate::metrics::{CoreMetrics, Gauge, Metrics, TenantMetrics, UpstreamClass};
+use crate::queue::commons::Commons;
 use crate::queue::exchange::Exchange;
 use crate::queue::fragment::{Delivered, Fragment, Message};
+use crate::queue::permits::SlowUse;
 use crate::queue::receipt::ReceiptKey;
+use crate::queue::slow::Class;
 use crate::split::{Destination, MergeKey};
 use crate::tenant::TenantId;
 use crate::verdict::Outcome;
@@ -48,7 +53,9 @@ pub struct EgressSettings {
     /// When and how much a lane merges.
     pub lane: LaneLimits,
     /// What the parts of one tenant may take.
-    pub share: TenantShare,
+    pub share: Share,
+    /// What the parts of all slow tenants may take.
+    pub slow: Share,
     /// What receipts are made with.
     pub receipt_key: ReceiptKey,
     /// How long and how many receipts are kept.
@@ -68,7 +75,9 @@ pub struct Egress {
     pub(super) settings: Cell<EgressSettings>,
     /// The heads under the terms of the fragment that was sent last.
     heads: RefCell<(Arc<Terms>, RequestHeads)>,
-    pool: Pool,
+    pub(super) pool: Pool,
+    pub(super) flights: Flights,
+    pub(super) commons: Arc<Commons>,
     exchange: Rc<Exchange>,
     tasks: Tasks,
     metrics: Arc<Metrics>,
@@ -83,12 +92,27 @@ pub struct Egress {
 #[derive(Debug)]
 pub(super) struct TenantLane {
     tenant: TenantId,
-    lane: RefCell<Lane<Box<Fragment>>>,
+    pub(super) lane: RefCell<Lane<Box<Fragment>>>,
     /// Fragments that have no outcome yet, and their bytes.
-    held: Cell<(usize, usize)>,
+    pub(super) held: Cell<(usize, usize)>,
+    /// Its upstream has lately not answered in time: see [`pace`](crate::queue::pace).
+    pub(super) slow: Cell<bool>,
     /// Whether a task waits for the lane's linger to end.
     lingers: Cell<bool>,
     metrics: Arc<TenantMetrics>,
+}
+
+/// A connection to send a request over, and whether it counts as used by a slow tenant.
+struct Way {
+    connection: Box<Connection>,
+    slow: Option<SlowUse>,
+}
+
+/// A request that was sent, at `begun`, and what came of it.
+struct Sent {
+    way: Way,
+    begun: Instant,
+    result: Result<Reply, NoReply>,
 }
 
 /// Fragments that go in one upstream request; boxed, as they move from queue to queue.
@@ -96,7 +120,7 @@ type Batch = Vec<Box<Fragment>>;
 
 impl TenantLane {
     /// Takes on a fragment of so many bytes, unless that is more than the tenant's share. A single one always fits.
-    fn take_on(&self, bytes: usize, share: &TenantShare) -> bool {
+    fn take_on(&self, bytes: usize, share: &Share) -> bool {
         let (parts, held) = self.held.get();
         let fits = parts == 0 || (parts < share.parts_max && held + bytes <= share.bytes_max);
         if fits {
@@ -109,6 +133,10 @@ impl TenantLane {
     fn let_go(&self, bytes: usize) {
         let (parts, held) = self.held.get();
         self.held.set((parts - 1, held - bytes));
+    }
+
+    fn class(&self) -> Class {
+        if self.slow.get() { Class::Slow } else { Class::Prompt }
     }
 }
 
@@ -144,6 +172,7 @@ impl Egress {
         settings: EgressSettings,
         terms: &Arc<Terms>,
         pool: Pool,
+        commons: Arc<Commons>,
         exchange: Rc<Exchange>,
         tasks: Tasks,
         metrics: Arc<Metrics>,
@@ -153,6 +182,8 @@ impl Egress {
             settings: Cell::new(settings),
             heads: RefCell::new((Arc::clone(terms), heads)),
             pool,
+            flights: Flights::default(),
+            commons,
             exchange,
             tasks,
             metrics,
@@ -168,20 +199,39 @@ impl Egress {
     pub fn accept(self: &Rc<Self>, fragment: Box<Fragment>) {
         let lane = self.lane(&fragment.part.tenant);
         lane.metrics.received(u64::from(fragment.part.series), u64::from(fragment.part.samples));
-        if let Some(outcome) = self.delivered_before(&fragment) {
+        match self.admit(&lane, &fragment) {
+            Ok(()) => {
+                lane.lane.borrow_mut().push(fragment);
+                self.waiting().up();
+                self.pump(&lane);
+            }
+            Err(outcome) => {
+                self.tell(*fragment, outcome);
+                self.retire(&lane);
+            }
+        }
+    }
+
+    /// Makes room for a fragment in its lane, unless its outcome is known already.
+    fn admit(&self, lane: &TenantLane, fragment: &Fragment) -> Result<(), Outcome> {
+        if let Some(outcome) = self.delivered_before(fragment) {
             self.counters().receipts_used.add(1);
-            return self.tell(*fragment, outcome);
+            return Err(outcome);
         }
-        if !lane.take_on(fragment.part.elements.len(), &self.settings.get().share) {
+        let (settings, bytes) = (self.settings.get(), fragment.part.elements.len());
+        if lane.slow.get() && !self.commons.slow.admit(lane.held.get().0, &settings.slow) {
+            self.counters().slow_refused.add(1);
+            return Err(over_slow_share());
+        }
+        if !lane.take_on(bytes, &settings.share) {
             self.counters().over_share.add(1);
-            let outcome =
-                Outcome::overloaded("this tenant has its share in flight (limits.tenant_share_percent)");
-            self.tell(*fragment, outcome);
-            return self.retire(&lane);
+            let reason = "this tenant has its share in flight (limits.tenant_share_percent)";
+            return Err(Outcome::overloaded(reason));
         }
-        lane.lane.borrow_mut().push(fragment);
-        self.waiting().up();
-        self.pump(&lane);
+        if lane.slow.get() {
+            self.commons.slow.add(1, bytes);
+        }
+        Ok(())
     }
 
     /// From now on by these. Fragments that are here keep to the terms that they came with.
@@ -201,7 +251,7 @@ impl Egress {
     }
 
     /// How many fragments wait.
-    fn waiting(&self) -> &Gauge {
+    pub(super) fn waiting(&self) -> &Gauge {
         self.counters().lanes_waiting.of(self.settings.get().destination)
     }
 
@@ -225,6 +275,7 @@ impl Egress {
             tenant: tenant.clone(),
             lane: RefCell::default(),
             held: Cell::default(),
+            slow: Cell::default(),
             lingers: Cell::new(false),
             metrics: self.metrics.tenant(self.exchange.core(), self.settings.get().destination, tenant),
         });
@@ -304,11 +355,12 @@ impl Egress {
         if lanes.len() > self.settings.get().lanes_max && lane.lane.borrow().is_idle() && !lane.lingers.get()
         {
             lanes.remove(&lane.tenant);
+            self.turns_prompt(lane);
             self.counters().lanes.of(self.settings.get().destination).set(lanes.len());
         }
     }
 
-    async fn deliver(&self, lane: &TenantLane, batch: Batch) {
+    async fn deliver(&self, lane: &Rc<TenantLane>, batch: Batch) {
         let mut batch = match self.known_too_large(batch) {
             Ok(fragment) => {
                 let refusal = Outcome::upstream(413, None, b"the upstream takes no request as large as this");
@@ -316,7 +368,7 @@ impl Egress {
             }
             Err(batch) => batch,
         };
-        let connection = self.connection(start_by(&batch)).await;
+        let connection = self.connection(lane.class(), start_by(&batch)).await;
         if connection.is_ok() {
             self.let_others_join(lane, &mut batch);
         }
@@ -359,21 +411,25 @@ impl Egress {
     }
 
     /// Sends fragments in one request, and counts what becomes of it.
-    pub(super) async fn attempt(&self, lane: &TenantLane, batch: &[Box<Fragment>]) -> Result<Reply, Failure> {
-        let connection = self.connection(start_by(batch)).await;
+    pub(super) async fn attempt(
+        &self,
+        lane: &Rc<TenantLane>,
+        batch: &[Box<Fragment>],
+    ) -> Result<Reply, Failure> {
+        let connection = self.connection(lane.class(), start_by(batch)).await;
         self.attempt_over(connection, lane, batch).await
     }
 
     async fn attempt_over(
         &self,
-        connection: Result<Box<Connection>, Failure>,
-        lane: &TenantLane,
+        connection: Result<Way, Failure>,
+        lane: &Rc<TenantLane>,
         batch: &[Box<Fragment>],
     ) -> Result<Reply, Failure> {
         let sent = Instant::now();
         self.count_batch(batch, sent);
         let result = match connection {
-            Ok(connection) => self.send(connection, batch).await,
+            Ok(way) => self.send(way, lane, batch).await,
             Err(failure) => Err(failure),
         };
         self.gauge_connections();
@@ -395,40 +451,79 @@ impl Egress {
         }
     }
 
-    async fn send(&self, mut connection: Box<Connection>, batch: &[Box<Fragment>]) -> Result<Reply, Failure> {
+    /// Sends a batch over a connection, or over a fresh one where that has gone stale.
+    async fn send(&self, way: Way, lane: &Rc<TenantLane>, batch: &[Box<Fragment>]) -> Result<Reply, Failure> {
         self.gauge_connections();
-        let sent = Instant::now();
-        let deadline = sent + self.settings.get().timeout;
-        let mut result = client::post(&mut connection, self.request(batch), deadline).await;
-        if let Err(NoReply::Stale(_)) = result {
+        let deadline = Instant::now() + self.settings.get().timeout;
+        let mut sent = self.post(way, lane, batch, deadline).await;
+        if let Err(NoReply::Stale(_)) = sent.result {
             self.counters().upstream_retries.add(1);
+            let Way { connection, slow } = sent.way;
             let (address, permit) = connection.into_permit();
-            let fresh = self.pool.connect(address, permit, deadline).await;
-            connection = fresh.map_err(|e| self.unreachable(address, e))?;
+            let connection = match self.pool.connect(address, permit, deadline).await {
+                Ok(connection) => connection,
+                Err(error) => {
+                    self.has_failed(address);
+                    return Err(Failure::Unreachable(format!("{address}: {error}")));
+                }
+            };
             self.counters().upstream_opened.add(1);
-            result = client::post(&mut connection, self.request(batch), deadline).await;
+            sent = self.post(Way { connection, slow }, lane, batch, deadline).await;
         }
+        self.take_back(sent, lane, batch)
+    }
+
+    async fn post(
+        &self,
+        way: Way,
+        lane: &Rc<TenantLane>,
+        batch: &[Box<Fragment>],
+        deadline: Instant,
+    ) -> Sent {
+        let Way { mut connection, slow } = way;
+        let flight = self.flights.begin(lane, &connection, slow);
+        let mut result = client::post(&mut connection, self.request(batch), deadline).await;
+        let slow = self.flights.end(&flight);
+        if flight.is_cut() {
+            result = match result {
+                Ok(reply) => Ok(Reply { reusable: false, ..reply }),
+                Err(_) => Err(NoReply::Cut),
+            };
+        }
+        Sent { way: Way { connection, slow }, begun: flight.begun, result }
+    }
+
+    /// Learns from what came of a request, and gives its connection to whoever waits.
+    fn take_back(&self, sent: Sent, lane: &TenantLane, batch: &[Box<Fragment>]) -> Result<Reply, Failure> {
+        let Sent { way: Way { connection, slow }, begun, result } = sent;
+        // First: when the connection is free, no slow tenant uses it any more.
+        drop(slow);
+        let address = connection.address();
         match result {
             Ok(reply) => {
-                self.has_worked(connection.address());
-                self.note_size(connection.address(), batch, &reply);
-                if reply.reusable {
-                    self.pool.put(*connection);
-                } else {
-                    drop(connection);
-                    self.pool.tell_one();
+                self.has_worked(lane, address, begun);
+                self.note_size(address, batch, &reply);
+                match reply.reusable {
+                    true => self.pool.put(connection),
+                    false => self.pool.discard(connection),
                 }
                 Ok(reply)
             }
-            Err(e) => {
-                let address = connection.address();
-                drop(connection);
-                self.pool.tell_one();
-                // An address that answers others is well: it is the request that takes so long.
-                if !matches!(e, NoReply::TimedOut) || !self.pool.has_answered_since(address, sent) {
+            Err(error) => {
+                self.pool.discard(connection);
+                let is_its_own = match error {
+                    NoReply::Cut => true,
+                    // An address that answers others is well: it is the request that takes so long.
+                    NoReply::TimedOut => {
+                        self.turns_slow(lane);
+                        self.pool.has_answered_since(address, begun)
+                    }
+                    _ => false,
+                };
+                if !is_its_own {
                     self.has_failed(address);
                 }
-                Err(Failure::from_no_reply(e, address))
+                Err(Failure::from_no_reply(error, address))
             }
         }
     }
@@ -450,25 +545,25 @@ impl Egress {
     }
 
     /// A connection, until `start_by`. Where one address refuses, the next is tried: nothing has been sent yet.
-    async fn connection(&self, start_by: Instant) -> Result<Box<Connection>, Failure> {
+    async fn connection(&self, class: Class, start_by: Instant) -> Result<Way, Failure> {
         let attempts_max = self.pool.addresses();
         let mut tried = Vec::new();
         loop {
-            let (address, permit) = match self.pool.take(start_by, &tried).await? {
-                Lease::Open(connection) => {
+            let Lease { what, slow } = self.pool.take(class, start_by, &tried).await?;
+            let (address, permit) = match what {
+                Leased::Open(connection) => {
                     self.counters().upstream_reused.add(1);
-                    return Ok(connection);
+                    return Ok(Way { connection, slow });
                 }
-                Lease::Connect(address, permit) => (address, permit),
+                Leased::Connect(address, permit) => (address, permit),
             };
             let deadline = Instant::now() + self.pool.connect_timeout(self.settings.get().timeout);
             match self.pool.connect(address, permit, deadline).await {
                 Ok(connection) => {
                     self.counters().upstream_opened.add(1);
-                    return Ok(connection);
+                    return Ok(Way { connection, slow });
                 }
                 Err(e) => {
-                    self.pool.tell_one();
                     self.has_failed(address);
                     tried.push(address);
                     if tried.len() >= attempts_max || Instant::now() >= start_by {
@@ -477,12 +572,6 @@ impl Egress {
                 }
             }
         }
-    }
-
-    fn unreachable(&self, address: SocketAddr, error: std::io::Error) -> Failure {
-        self.pool.tell_one();
-        self.has_failed(address);
-        Failure::Unreachable(format!("{address}: {error}"))
     }
 
     fn has_failed(&self, address: SocketAddr) {
@@ -496,10 +585,12 @@ impl Egress {
         }
     }
 
-    fn has_worked(&self, address: SocketAddr) {
-        if self.pool.worked(address)
-            && let Some(suppressed) = self.may_log_of(address)
-        {
+    fn has_worked(&self, lane: &TenantLane, address: SocketAddr, begun: Instant) {
+        let (had_rested, in_time) = self.pool.worked(address, begun, self.settings.get().timeout);
+        if in_time {
+            self.turns_prompt(lane);
+        }
+        if had_rested && let Some(suppressed) = self.may_log_of(address) {
             tracing::info!(%address, suppressed, "an upstream address is back");
         }
     }
@@ -550,7 +641,11 @@ impl Egress {
     }
 
     pub(super) fn answer(&self, lane: &TenantLane, fragment: Box<Fragment>, outcome: Outcome) {
-        lane.let_go(fragment.part.elements.len());
+        let bytes = fragment.part.elements.len();
+        lane.let_go(bytes);
+        if lane.slow.get() {
+            self.commons.slow.sub(1, bytes);
+        }
         self.tell(*fragment, outcome);
     }
 
@@ -622,55 +717,4 @@ fn inflated_bytes(batch: &[Box<Fragment>]) -> u64 {
 /// Whether a status says that the content was refused, as opposed to its sender's rate or the upstream's health.
 fn blames_content(status: u16) -> bool {
     (400..500).contains(&status) && status != 429
-}
-
-/// Why a batch has no reply from the upstream.
-#[derive(Debug, thiserror::Error)]
-pub(super) enum Failure {
-    #[error("the upstream's name does not resolve: {0}")]
-    Unresolved(String),
-    #[error("the upstream can't be reached: {0}")]
-    Unreachable(String),
-    #[error("the connection to the upstream broke: {0}")]
-    Broken(String),
-    #[error("the upstream gave no answer in time")]
-    TimedOut,
-    #[error("no connection to the upstream came free in time")]
-    NoConnection,
-}
-
-impl Failure {
-    fn from_no_reply(error: NoReply, address: SocketAddr) -> Self {
-        match error {
-            NoReply::TimedOut => Self::TimedOut,
-            e => Self::Broken(format!("{address}: {e}")),
-        }
-    }
-
-    fn class(&self) -> UpstreamClass {
-        match self {
-            Self::Unresolved(_) | Self::Unreachable(_) | Self::Broken(_) => UpstreamClass::Unreachable,
-            Self::TimedOut => UpstreamClass::TimedOut,
-            Self::NoConnection => UpstreamClass::Expired,
-        }
-    }
-
-    pub(super) fn outcome(&self, timeout: Duration) -> Outcome {
-        match self {
-            Self::Unresolved(_) | Self::Unreachable(_) | Self::Broken(_) => {
-                Outcome::unreachable(&self.to_string())
-            }
-            Self::TimedOut => Outcome::timed_out(timeout),
-            Self::NoConnection => Outcome::overloaded(&self.to_string()),
-        }
-    }
-}
-
-impl From<NoLease> for Failure {
-    fn from(error: NoLease) -> Self {
-        match error {
-            NoLease::Unresolved(why) => Self::Unresolved(why),
-            NoLease::TimedOut => Self::NoConnection,
-        }
-    }
 }

@@ -36,6 +36,11 @@ impl Budget {
         self.in_flight().checked_add(units).is_some_and(|sum| sum <= self.units_max)
     }
 
+    /// Whether seven eighths are in flight.
+    pub fn is_nearly_full(&self) -> bool {
+        self.in_flight() >= self.units_max - self.units_max / 8
+    }
+
     /// Units in flight now; more than the bound where what is in work has [outgrown](Charge::part) it.
     pub fn in_flight(&self) -> usize {
         self.units.load(Ordering::Relaxed)

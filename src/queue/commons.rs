@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use super::budget::Budget;
 use super::receipt::ReceiptKey;
+use super::slow::SlowTotals;
 use crate::split::Families;
 
 /// One for the process.
@@ -14,6 +15,8 @@ pub struct Commons {
     pub bytes: Arc<Budget>,
     /// Push requests in work: read, and not answered yet.
     pub requests: Arc<Budget>,
+    /// What the parts of slow tenants take of both.
+    pub slow: SlowTotals,
     /// What receipts are made with.
     pub receipt_key: ReceiptKey,
     /// Which tenants have which metric families: for metadata.
@@ -31,6 +34,7 @@ impl Commons {
         Arc::new(Self {
             bytes: Budget::new(bytes_max),
             requests: Budget::new(requests_max),
+            slow: SlowTotals::default(),
             receipt_key: ReceiptKey::random(),
             families: Families::default(),
             lost_was_told: AtomicBool::new(false),
@@ -57,6 +61,11 @@ impl Commons {
             connections.fetch_add(1, Ordering::Relaxed);
         }
         Seat { commons: Arc::clone(self), core }
+    }
+
+    /// Whether requests or bytes in flight come near their bound: then others will soon be refused for what is there.
+    pub fn is_crowded(&self) -> bool {
+        self.requests.is_nearly_full() || self.bytes.is_nearly_full()
     }
 
     /// Whether one more inbound connection is one too many.

@@ -8,6 +8,7 @@ use std::time::Instant;
 use crate::config::plan::Terms;
 use crate::queue::budget::Charge;
 use crate::queue::commons::Seat;
+use crate::queue::permits::Handed;
 use crate::queue::receipt::Receipt;
 use crate::split::{Destination, Part};
 use crate::tenant::TenantId;
@@ -91,10 +92,10 @@ pub enum Message {
     Remember(Box<Delivered>),
     /// A connection that another core accepted while it had more than its share, and its seat here.
     Connection(OwnedFd, Seat),
-    /// A permit to open an upstream connection has come free, and this core had none when it wanted one.
-    PermitFreed,
-    /// Another core wants a connection to this address and the limit is reached: close one that is idle.
-    PermitWanted(SocketAddr),
+    /// An upstream connection, or the right to open one: this core has waited for it longer than any other.
+    Handed(Destination, Box<Handed>),
+    /// Another core waits for a connection to this address, and all are taken: hand over one that is idle.
+    ConnectionWanted(SocketAddr),
     /// Another plan holds: take its bounds over.
     Reloaded,
     /// Stop accepting, and say so when the listener is closed.

@@ -1,13 +1,17 @@
-//! How many connections to one upstream address the process may have, over all its cores.
+//! How many connections to one upstream address the process may have, over all its cores, and who gets the next one.
 //!
-//! A permit is held as long as its connection is open, in use or idle. A core that finds none says that it wants
-//! one: whoever releases a permit then tells one such core. The same store-buffering race as in
-//! [`mailbox`](crate::queue::mailbox) is decided the same way: announce, fence, look again — release, fence, look
-//! who has announced. The model at the end puts that before loom.
+//! Design constraints:
+//! - A permit is held as long as its connection is open, in use or idle. One that comes free is *handed* to whoever has
+//!   waited longest, on whichever core: nobody who gives one back takes it again past those who wait.
+//! - Cores share no lock. Each says in a word of its own since when its first waiter has waited; whoever has something
+//!   to give reads these words.
+//! - Tenants that are slow must leave connections to those that are not: how many they use is counted here, as it
+//!   concerns all cores. See [`pace`](super::pace).
 //!
-//! A permit moves to another core by closing one connection and opening another. Where all cores want more than there
-//! are, that must not happen for each request: so a core keeps its equal share, unless another one gets none at all
-//! ([`Permits::owes`]).
+//! The race between a core that announces and one that gives is the store-buffering race of
+//! [`mailbox`](super::mailbox), and is decided the same way: announce, fence, look for a free permit — free the
+//! permit, fence, look who has announced. A want is *claimed* before something is sent for it, so that two cores never
+//! answer the same one. The model at the end puts this before loom.
 
 #[cfg(loom)]
 use loom::sync::atomic::{AtomicU64, AtomicUsize, Ordering, fence};
@@ -16,26 +20,51 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering, fence};
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
-use std::rc::Rc;
+use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use crate::limits::{CONNECTION_SPARE_MILLIS, PERMIT_PRESSING_MILLIS};
-use crate::queue::exchange::Exchange;
-use crate::queue::fragment::Message;
+use super::pace::Pace;
+use super::slow::Class;
+use crate::split::Destination;
+
+/// What one core hands to another that has waited longer.
+#[derive(Debug)]
+pub struct Handed {
+    /// The upstream's address.
+    pub address: SocketAddr,
+    /// The right to have a connection open to it.
+    pub permit: Permit,
+    /// A connection that is open and idle, and when it was opened.
+    pub socket: Option<(OwnedFd, Instant)>,
+}
+
+/// Brings to a claimant what it is handed.
+type Carrier = dyn Fn(Claimant, Handed) + Send + Sync;
 
 /// The permits of all addresses; asked only when a core meets an address for the first time.
-#[derive(Debug)]
 pub struct Directory {
-    per_address_max: usize,
     cores: usize,
+    per_address_max: usize,
+    carrier: Arc<Carrier>,
     addresses: Mutex<HashMap<SocketAddr, Arc<Permits>>>,
 }
 
+impl std::fmt::Debug for Directory {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Directory").field("addresses", &self.addresses).finish_non_exhaustive()
+    }
+}
+
 impl Directory {
-    /// For `cores` cores, with at most `per_address_max` connections to each address.
-    pub fn new(cores: usize, per_address_max: usize) -> Arc<Self> {
-        Arc::new(Self { per_address_max, cores, addresses: Mutex::default() })
+    /// For `cores` cores, with at most `per_address_max` connections to each address. `carrier` is called, on any core,
+    /// with each permit that comes free while somebody waits for it.
+    pub fn new(
+        cores: usize,
+        per_address_max: usize,
+        carrier: impl Fn(Claimant, Handed) + Send + Sync + 'static,
+    ) -> Arc<Self> {
+        Arc::new(Self { cores, per_address_max, carrier: Arc::new(carrier), addresses: Mutex::default() })
     }
 
     /// The permits of `address`.
@@ -46,64 +75,95 @@ impl Directory {
         }
         // Addresses come and go with DNS: those that no core holds any more are forgotten here.
         addresses.retain(|_, permits| Arc::strong_count(permits) > 1);
-        let permits = Arc::new(Permits::new(self.cores, self.per_address_max));
+        let carrier = Arc::clone(&self.carrier);
+        let permits = Arc::new(Permits::new(address, self.cores, self.per_address_max, carrier));
         addresses.insert(address, Arc::clone(&permits));
         permits
     }
 }
 
+/// Whose want it is: there is one word for each.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Claimant {
+    /// The core that waits.
+    pub core: usize,
+    /// For a connection to be used by its pool of this destination.
+    pub destination: Destination,
+    /// By a tenant of this class.
+    pub class: Class,
+}
+
+impl Claimant {
+    const PER_CORE: usize = Destination::ALL.len() * Class::ALL.len();
+
+    fn place(self) -> usize {
+        self.core * Self::PER_CORE + self.destination as usize * Class::ALL.len() + self.class as usize
+    }
+
+    fn at(place: usize) -> Self {
+        let within = place % Self::PER_CORE;
+        Self {
+            core: place / Self::PER_CORE,
+            destination: Destination::ALL[within / Class::ALL.len()],
+            class: Class::ALL[within % Class::ALL.len()],
+        }
+    }
+}
+
 /// The permits of one address.
-#[derive(Debug)]
 pub struct Permits {
-    max: usize,
+    address: SocketAddr,
+    carrier: Arc<Carrier>,
     free: AtomicUsize,
-    /// How many each core has. Each is written by its own core only.
-    held: Box<[AtomicUsize]>,
-    /// For each core since when it has wanted one and got none, in milliseconds after `epoch`; or [`CONTENT`].
+    /// How fast the address answers.
+    pub pace: Pace,
+    /// Connections in use by tenants that are slow.
+    slow: AtomicUsize,
+    /// For each [`Claimant`] since when its first waiter has waited, in microseconds after `epoch`; or [`CONTENT`].
     wanted: Box<[AtomicU64]>,
     epoch: Instant,
 }
 
-/// What a core that wants no permit says.
+impl std::fmt::Debug for Permits {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Permits")
+            .field("address", &self.address)
+            .field("free", &self.free)
+            .finish_non_exhaustive()
+    }
+}
+
+/// What a claimant says for whom nobody waits.
 const CONTENT: u64 = u64::MAX;
 
-/// What a core would do with a connection if it kept it.
+/// A want, as it was read. It may be answered by another core before this one [claims](Permits::claim) it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Use {
-    /// Send what waits for one.
-    Now,
-    /// Let it lie, as it has for so long.
-    IdleFor(Duration),
+pub struct Want {
+    /// Whose it is.
+    pub claimant: Claimant,
+    since: u64,
 }
 
 impl Permits {
-    fn new(cores: usize, max: usize) -> Self {
+    fn new(address: SocketAddr, cores: usize, max: usize, carrier: Arc<Carrier>) -> Self {
         Self {
-            max,
+            address,
+            carrier,
             free: AtomicUsize::new(max),
-            held: (0..cores).map(|_| AtomicUsize::new(0)).collect(),
-            wanted: (0..cores).map(|_| AtomicU64::new(CONTENT)).collect(),
+            pace: Pace::new(Instant::now()),
+            slow: AtomicUsize::new(0),
+            wanted: (0..cores * Claimant::PER_CORE).map(|_| AtomicU64::new(CONTENT)).collect(),
             epoch: Instant::now(),
         }
     }
 
     /// Takes a permit if one is free.
-    pub fn try_take(self: &Arc<Self>, exchange: &Rc<Exchange>) -> Option<Permit> {
-        self.take().then(|| {
-            self.count_held(exchange.core(), 1);
-            Permit { permits: Arc::clone(self), exchange: Rc::clone(exchange) }
-        })
+    pub fn try_take(self: &Arc<Self>) -> Option<Permit> {
+        self.take().then(|| Permit { permits: Arc::clone(self) })
     }
 
     fn take(&self) -> bool {
         self.free.fetch_update(Ordering::AcqRel, Ordering::Relaxed, |free| free.checked_sub(1)).is_ok()
-    }
-
-    /// Gives back one that `core` had taken, and says which core is to be told.
-    fn release(&self, core: usize) -> Option<usize> {
-        self.free.fetch_add(1, Ordering::AcqRel);
-        fence(Ordering::SeqCst);
-        self.next_wanting(core)
     }
 
     /// Whether a permit is free.
@@ -111,84 +171,86 @@ impl Permits {
         self.free.load(Ordering::Acquire) > 0
     }
 
-    /// Announces at `now` that `core` wants a permit; true when it had not announced it before. The caller must try once
-    /// more after this, and may wait only if that fails too.
-    pub fn announce(&self, core: usize, now: Instant) -> bool {
-        let since = self.millis(now);
-        let first = self.wanted.get(core).is_some_and(|w| {
-            w.compare_exchange(CONTENT, since, Ordering::Relaxed, Ordering::Relaxed).is_ok()
-        });
+    /// Announces since when `claimant` wants a connection; true when it had announced none. The caller must look for a
+    /// free permit once more after this, and may wait only if there is none.
+    pub fn announce(&self, claimant: Claimant, since: Instant) -> bool {
+        let Some(wanted) = self.wanted.get(claimant.place()) else { return false };
+        let first = wanted.swap(self.micros(since), Ordering::Relaxed) == CONTENT;
         fence(Ordering::SeqCst);
         first
     }
 
-    /// `core` has got a connection at `now`, and wants another: it is waiting for that one from now on.
-    pub fn renew(&self, core: usize, now: Instant) {
-        self.replace(core, self.millis(now));
-    }
-
-    /// `core` wants no permit any more.
-    pub fn withdraw(&self, core: usize) {
-        self.replace(core, CONTENT);
-    }
-
-    fn replace(&self, core: usize, with: u64) {
-        let Some(wanted) = self.wanted.get(core) else { return };
-        let since = wanted.load(Ordering::Relaxed);
-        if since != CONTENT {
-            // Fails when another core has just taken it back to tell this one of a permit.
-            let _ = wanted.compare_exchange(since, with, Ordering::Relaxed, Ordering::Relaxed);
+    /// Nobody waits for `claimant` any more.
+    pub fn withdraw(&self, claimant: Claimant) {
+        if let Some(wanted) = self.wanted.get(claimant.place())
+            && wanted.load(Ordering::Relaxed) != CONTENT
+        {
+            wanted.store(CONTENT, Ordering::Relaxed);
         }
     }
 
-    /// Whether a core other than `core` wants a permit.
-    pub fn wanted_elsewhere(&self, core: usize) -> bool {
-        self.wanted_since(core).is_some()
+    /// Of the wants that `counts` lets count, the one that is oldest.
+    pub fn oldest_want(&self, counts: impl Fn(Claimant) -> bool) -> Option<Want> {
+        let wants = self.wanted.iter().enumerate().filter_map(|(place, wanted)| {
+            let since = wanted.load(Ordering::Relaxed);
+            let claimant = Claimant::at(place);
+            (since != CONTENT && counts(claimant)).then_some(Want { claimant, since })
+        });
+        wants.min_by_key(|want| want.since)
     }
 
-    /// Whether `core` should close a connection that it could keep for `what_for`, because another core wants one.
-    ///
-    /// It should if that core has got none for a while. Else it keeps an equal share: rounded up of what it has a use
-    /// for, rounded down of what it has used just now.
-    pub fn owes(&self, core: usize, what_for: Use, now: Instant) -> bool {
-        let Some(since) = self.wanted_since(core) else { return false };
-        let pressing = self.millis(now).saturating_sub(since) >= PERMIT_PRESSING_MILLIS;
-        let held = self.held.get(core).map_or(0, |h| h.load(Ordering::Relaxed));
-        let cores = self.held.len();
-        let beyond_share = match what_for {
-            Use::Now => held > self.max.div_ceil(cores),
-            Use::IdleFor(idle) => {
-                held > self.max / cores || idle.as_millis() >= CONNECTION_SPARE_MILLIS.into()
-            }
-        };
-        pressing || beyond_share
-    }
-
-    /// Since when, of the cores other than `core`, the one has wanted a permit that has wanted it for longest.
-    fn wanted_since(&self, core: usize) -> Option<u64> {
-        let others = self.wanted.iter().enumerate().filter(|(k, _)| *k != core);
-        others.map(|(_, w)| w.load(Ordering::Relaxed)).filter(|&since| since != CONTENT).min()
-    }
-
-    /// One core that has announced, and its announcement is taken back: the first after `core`, so that cores
-    /// take turns and the one that releases comes last.
-    fn next_wanting(&self, core: usize) -> Option<usize> {
-        let cores = self.wanted.len();
-        (1..=cores).map(|step| (core + step) % cores).find(|&k| {
-            self.wanted.get(k).is_some_and(|w| {
-                w.load(Ordering::Relaxed) != CONTENT && w.swap(CONTENT, Ordering::Relaxed) != CONTENT
-            })
+    /// Whether this core may answer the want: false when another has, or when it has changed. Who claims must send.
+    pub fn claim(&self, want: Want) -> bool {
+        self.wanted.get(want.claimant.place()).is_some_and(|wanted| {
+            wanted.compare_exchange(want.since, CONTENT, Ordering::Relaxed, Ordering::Relaxed).is_ok()
         })
     }
 
-    fn count_held(&self, core: usize, by: isize) {
-        if let Some(held) = self.held.get(core) {
-            held.store(held.load(Ordering::Relaxed).saturating_add_signed(by), Ordering::Relaxed);
+    /// How long the want has waited, and how long one has that waits since `other`; in microseconds.
+    pub fn waited(&self, want: Want, other: Instant, now: Instant) -> (u64, u64) {
+        let now = self.micros(now);
+        (now.saturating_sub(want.since), now.saturating_sub(self.micros(other)))
+    }
+
+    /// Gives back a permit. Whose want it is to answer, if there is one, and then the permit is taken again for that.
+    fn release(&self) -> Option<Claimant> {
+        self.free.fetch_add(1, Ordering::AcqRel);
+        fence(Ordering::SeqCst);
+        loop {
+            let want = self.oldest_want(|_| true)?;
+            if !self.take() {
+                // Somebody has it already.
+                return None;
+            }
+            if self.claim(want) {
+                return Some(want.claimant);
+            }
+            self.free.fetch_add(1, Ordering::AcqRel);
+            fence(Ordering::SeqCst);
         }
     }
 
-    fn millis(&self, now: Instant) -> u64 {
-        u64::try_from(now.saturating_duration_since(self.epoch).as_millis()).unwrap_or(CONTENT - 1)
+    /// Counts a use by a slow tenant, if there are fewer than `max`.
+    pub fn begin_slow(self: &Arc<Self>, max: usize) -> Option<SlowUse> {
+        let counted = self
+            .slow
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |slow| (slow < max).then_some(slow + 1));
+        counted.is_ok().then(|| SlowUse { permits: Arc::clone(self) })
+    }
+
+    /// A use has turned out to be slow: it counts, however many there are.
+    pub fn turned_slow(self: &Arc<Self>) -> SlowUse {
+        self.slow.fetch_add(1, Ordering::Relaxed);
+        SlowUse { permits: Arc::clone(self) }
+    }
+
+    /// How many connections slow tenants use.
+    pub fn slow(&self) -> usize {
+        self.slow.load(Ordering::Relaxed)
+    }
+
+    fn micros(&self, at: Instant) -> u64 {
+        u64::try_from(at.saturating_duration_since(self.epoch).as_micros()).unwrap_or(CONTENT - 1)
     }
 }
 
@@ -196,184 +258,189 @@ impl Permits {
 #[derive(Debug)]
 pub struct Permit {
     permits: Arc<Permits>,
-    exchange: Rc<Exchange>,
 }
 
 impl Drop for Permit {
     fn drop(&mut self) {
-        let core = self.exchange.core();
-        self.permits.count_held(core, -1);
-        if let Some(wanting) = self.permits.release(core) {
-            self.exchange.send(wanting, Message::PermitFreed);
+        if let Some(claimant) = self.permits.release() {
+            let permit = Permit { permits: Arc::clone(&self.permits) };
+            let handed = Handed { address: self.permits.address, permit, socket: None };
+            (self.permits.carrier)(claimant, handed);
         }
+    }
+}
+
+/// A connection counts as used by a slow tenant as long as this lives.
+#[derive(Debug)]
+pub struct SlowUse {
+    permits: Arc<Permits>,
+}
+
+impl Drop for SlowUse {
+    fn drop(&mut self) {
+        self.permits.slow.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
 #[cfg(all(test, not(loom)))]
 #[allow(clippy::unwrap_used, reason = "tests")]
 mod tests {
-    use std::pin::pin;
-    use std::task::{Context, Poll, Waker};
+    use std::time::Duration;
 
     use super::*;
-    use crate::queue::mailbox::Mailbox;
 
-    fn two_cores() -> (Rc<Exchange>, Rc<Exchange>) {
-        let (box0, post0, _) = Mailbox::new().unwrap();
-        let (box1, post1, _) = Mailbox::new().unwrap();
-        let posts: Box<[_]> = [post0, post1].into();
-        (Exchange::new(0, box0, posts.clone()).into(), Exchange::new(1, box1, posts).into())
+    const AT: SocketAddr = SocketAddr::V4(std::net::SocketAddrV4::new(std::net::Ipv4Addr::LOCALHOST, 1));
+
+    /// The permits of one address, and where what comes free is handed to.
+    fn permits(cores: usize, max: usize) -> (Arc<Permits>, crossbeam_channel::Receiver<(usize, Handed)>) {
+        let (hand, handed) = crossbeam_channel::unbounded();
+        let carrier = move |claimant: Claimant, handed| _ = hand.send((claimant.core, handed));
+        (Directory::new(cores, max, carrier).permits(AT), handed)
     }
 
-    fn was_told(exchange: &Exchange) -> bool {
-        let received = pin!(exchange.receive()).poll(&mut Context::from_waker(Waker::noop()));
-        matches!(received, Poll::Ready(Message::PermitFreed))
+    fn of_core(core: usize) -> Claimant {
+        Claimant { core, destination: Destination::Metrics, class: Class::Prompt }
+    }
+
+    fn after(start: Instant, millis: u64) -> Instant {
+        start + Duration::from_millis(millis)
+    }
+
+    #[test]
+    fn every_claimant_has_a_place_of_its_own() {
+        let places = (0..3 * Claimant::PER_CORE).map(|place| Claimant::at(place).place());
+        assert!(places.eq(0..3 * Claimant::PER_CORE));
     }
 
     #[test]
     fn there_are_no_more_than_the_maximum_over_all_cores() {
-        let (zero, one) = two_cores();
-        let directory = Directory::new(2, 2);
-        let address = "127.0.0.1:1".parse().unwrap();
-        let a = directory.permits(address).try_take(&zero).unwrap();
-        let _b = directory.permits(address).try_take(&one).unwrap();
-        assert!(directory.permits(address).try_take(&zero).is_none());
+        let directory = Directory::new(2, 2, |_, _| ());
+        let a = directory.permits(AT).try_take().unwrap();
+        let _b = directory.permits(AT).try_take().unwrap();
+        assert!(directory.permits(AT).try_take().is_none());
         drop(a);
-        assert!(directory.permits(address).try_take(&one).is_some());
+        assert!(directory.permits(AT).try_take().is_some());
     }
 
     #[test]
-    fn a_core_that_wants_one_is_told_once() {
-        let (zero, one) = two_cores();
-        let directory = Directory::new(2, 1);
-        let permits = directory.permits("127.0.0.1:1".parse().unwrap());
-        let held = permits.try_take(&zero).unwrap();
-        let now = Instant::now();
-        assert!(permits.announce(1, now));
-        assert!(!permits.announce(1, now), "announced already");
-        assert!(permits.wanted_elsewhere(0) && !permits.wanted_elsewhere(1));
+    fn a_permit_that_comes_free_is_handed_to_who_has_waited_longest() {
+        let (permits, handed) = permits(3, 1);
+        let held = permits.try_take().unwrap();
+        let start = permits.epoch;
+        assert!(permits.announce(of_core(2), after(start, 20)));
+        assert!(permits.announce(of_core(1), after(start, 10)));
+        assert!(!permits.announce(of_core(1), after(start, 10)), "announced already");
         drop(held);
-        assert!(was_told(&one));
-        assert!(!was_told(&one) && !was_told(&zero));
-        assert!(!permits.wanted_elsewhere(0));
+        let (core, permit) = handed.try_recv().unwrap();
+        assert_eq!(core, 1, "it has waited longest");
+        assert!(handed.is_empty() && permits.try_take().is_none(), "there is one, and core 1 has it");
+        drop(permit);
+        assert_eq!(handed.try_recv().unwrap().0, 2);
+        assert!(handed.is_empty() && permits.try_take().is_some(), "nobody waits any more");
     }
 
     #[test]
-    fn the_other_core_comes_before_the_one_that_releases() {
-        let (zero, one) = two_cores();
-        let permits = Directory::new(2, 1).permits("127.0.0.1:1".parse().unwrap());
-        let held = permits.try_take(&zero).unwrap();
-        permits.announce(0, Instant::now());
-        permits.announce(1, Instant::now());
-        drop(held);
-        assert!(was_told(&one) && !was_told(&zero));
-        drop(permits.try_take(&one).unwrap());
-        assert!(was_told(&zero));
+    fn a_want_is_answered_once() {
+        let (permits, _) = permits(2, 1);
+        permits.announce(of_core(1), permits.epoch);
+        let want = permits.oldest_want(|claimant| claimant.core != 0).unwrap();
+        assert!(permits.oldest_want(|claimant| claimant.core != 1).is_none());
+        assert!(permits.claim(want) && !permits.claim(want));
+        assert!(permits.oldest_want(|_| true).is_none());
+        permits.announce(of_core(1), after(permits.epoch, 1));
+        assert!(!permits.claim(want), "it is another want by now");
+        permits.withdraw(of_core(1));
+        assert!(permits.oldest_want(|_| true).is_none());
     }
 
     #[test]
-    fn a_core_keeps_its_equal_share_of_what_it_uses() {
-        let (zero, one) = two_cores();
-        let permits = Directory::new(2, 5).permits("127.0.0.1:1".parse().unwrap());
-        let now = Instant::now();
-        let mut held: Vec<_> = (0..4).map(|_| permits.try_take(&zero).unwrap()).collect();
-        let owes = |what_for| permits.owes(0, what_for, now);
-        let idle = Use::IdleFor(Duration::ZERO);
-        assert!(!owes(Use::Now) && !owes(idle), "nobody wants one");
-        let _one = permits.try_take(&one).unwrap();
-        permits.announce(1, now);
-        assert!(owes(Use::Now) && owes(idle), "4 of 5");
-        drop(held.pop());
-        assert!(was_told(&one));
-        permits.announce(1, now);
-        assert!(!owes(Use::Now) && owes(idle), "3 of 5: half of them, rounded up");
-        drop(held.pop());
-        permits.announce(1, now);
-        assert!(!owes(Use::Now) && !owes(idle), "2 of 5: half of them, rounded down");
-        assert!(owes(Use::IdleFor(Duration::from_millis(CONNECTION_SPARE_MILLIS))), "it is not needed here");
-    }
-
-    #[test]
-    fn a_core_that_gets_none_for_a_while_is_given_one() {
-        let (zero, _one) = two_cores();
-        let permits = Directory::new(2, 1).permits("127.0.0.1:1".parse().unwrap());
-        let _held = permits.try_take(&zero).unwrap();
-        let now = Instant::now();
-        permits.announce(1, now);
-        assert!(permits.owes(0, Use::IdleFor(Duration::ZERO), now));
-        let pressing = Duration::from_millis(PERMIT_PRESSING_MILLIS);
-        assert!(!permits.owes(0, Use::Now, now + pressing / 2));
-        assert!(permits.owes(0, Use::Now, now + pressing));
-        // Another request that wants one there makes it no less urgent; that the core got one does.
-        permits.announce(1, now + pressing);
-        assert!(permits.owes(0, Use::Now, now + pressing));
-        permits.renew(1, now + pressing);
-        assert!(!permits.owes(0, Use::Now, now + pressing));
-        assert!(permits.owes(0, Use::Now, now + 2 * pressing));
-        permits.withdraw(1);
-        assert!(!permits.wanted_elsewhere(0));
+    fn slow_uses_are_counted_and_only_those_that_begin_as_such_are_bounded() {
+        let (permits, _) = permits(1, 9);
+        let begun = permits.begin_slow(1).unwrap();
+        assert!(permits.begin_slow(1).is_none());
+        let turned = permits.turned_slow();
+        assert_eq!(permits.slow(), 2);
+        drop((begun, turned));
+        assert_eq!(permits.slow(), 0);
     }
 
     #[test]
     fn addresses_that_are_gone_are_forgotten() {
-        let directory = Directory::new(1, 1);
+        let directory = Directory::new(1, 1, |_, _| ());
         (1..100u16).for_each(|port| _ = directory.permits(([127, 0, 0, 1], port).into()));
         assert_eq!(directory.addresses.lock().unwrap().len(), 1);
     }
 }
 
-/// `RUSTFLAGS="--cfg loom" cargo test --lib egress::permits`
+/// `RUSTFLAGS="--cfg loom" cargo test --lib queue::permits`
 #[cfg(all(test, loom))]
 mod model {
     use loom::thread;
 
     use super::*;
 
-    /// A core that found none and waits has been told of the one that came free, or has got it: never both missed.
+    fn permits(cores: usize, max: usize) -> Arc<Permits> {
+        Arc::new(Permits::new(([127, 0, 0, 1], 1).into(), cores, max, Arc::new(|_, _| ())))
+    }
+
+    fn of_core(core: usize) -> Claimant {
+        Claimant { core, destination: Destination::Metrics, class: Class::Prompt }
+    }
+
+    /// A core that found none and waits is handed the one that came free, or has got it: never neither, never both.
     #[test]
     fn no_permit_that_comes_free_is_waited_for_in_vain() {
         loom::model(|| {
-            let permits = Arc::new(Permits::new(2, 1));
+            let permits = permits(2, 1);
             assert!(permits.take());
             let releasing = {
                 let permits = Arc::clone(&permits);
-                thread::spawn(move || permits.release(0))
+                thread::spawn(move || permits.release())
             };
-            permits.announce(1, Instant::now());
+            permits.announce(of_core(1), Instant::now());
             let got = permits.take();
-            let told = releasing.join().unwrap();
-            assert!(got || told == Some(1), "it waits, and nobody tells it");
+            let handed = releasing.join().unwrap();
+            assert!(got != (handed == Some(of_core(1))), "got {got}, handed {handed:?}");
+            assert!(!permits.take(), "there is only one");
         });
     }
 
-    /// Two cores want the one permit: whoever waits is told when it comes free, and it is neither lost nor doubled.
+    /// Two cores want the one permit: who waits is handed it when it comes free, and it is neither lost nor doubled.
     #[test]
-    fn of_two_that_want_it_the_one_that_waits_is_told() {
+    fn of_two_that_want_it_the_one_that_waits_is_handed_it() {
         // Three threads have more interleavings than can be tried; two switches find what fences can get wrong.
         let mut model = loom::model::Builder::new();
         model.preemption_bound = Some(2);
         model.check(|| {
-            let permits = Arc::new(Permits::new(3, 1));
+            let permits = permits(3, 1);
             assert!(permits.take());
             let wanting = |core: usize| {
                 let permits = Arc::clone(&permits);
                 thread::spawn(move || {
-                    permits.announce(core, Instant::now());
-                    // Whoever gets it gives it back, and tells the other.
-                    permits.take().then(|| permits.release(core))
+                    permits.announce(of_core(core), Instant::now());
+                    // Who gets it withdraws, and gives it back to the other.
+                    permits.take().then(|| {
+                        permits.withdraw(of_core(core));
+                        permits.release()
+                    })
                 })
             };
             let threads = [wanting(1), wanting(2)];
-            let mut told = vec![permits.release(0)];
+            let mut handed = vec![permits.release()];
             let mut waits = Vec::new();
             for (core, thread) in [1, 2].into_iter().zip(threads) {
                 match thread.join().unwrap() {
-                    Some(next) => told.push(next),
+                    Some(next) => handed.push(next),
                     None => waits.push(core),
                 }
             }
-            assert!(waits.is_empty() || told.iter().flatten().any(|core| waits.contains(core)));
-            assert!(permits.take() && !permits.take(), "one permit, neither lost nor doubled");
+            let handed: Vec<_> = handed.into_iter().flatten().map(|claimant| claimant.core).collect();
+            assert!(
+                waits.is_empty() || handed.iter().any(|core| waits.contains(core)),
+                "{waits:?} {handed:?}"
+            );
+            assert!(handed.len() <= 1, "one permit was handed out twice: {handed:?}");
+            assert_eq!(permits.take(), handed.is_empty(), "one permit, neither lost nor doubled");
         });
     }
 
@@ -381,20 +448,20 @@ mod model {
     #[test]
     fn there_are_never_more_out_than_the_maximum() {
         loom::model(|| {
-            let permits = Arc::new(Permits::new(2, 1));
+            let permits = permits(2, 1);
             let out = Arc::new(AtomicUsize::new(0));
-            let take_and_release = |permits: &Permits, out: &AtomicUsize, core| {
+            let take_and_release = |permits: &Permits, out: &AtomicUsize| {
                 if permits.take() {
                     assert_eq!(out.fetch_add(1, Ordering::SeqCst), 0, "two are out");
                     out.fetch_sub(1, Ordering::SeqCst);
-                    permits.release(core);
+                    permits.release();
                 }
             };
             let other = {
                 let (permits, out) = (Arc::clone(&permits), Arc::clone(&out));
-                thread::spawn(move || take_and_release(&permits, &out, 1))
+                thread::spawn(move || take_and_release(&permits, &out))
             };
-            take_and_release(&permits, &out, 0);
+            take_and_release(&permits, &out);
             other.join().unwrap();
             assert!(permits.take());
         });

@@ -1,0 +1,142 @@
+//! Requests on their way to the upstream, and what follows when they are slow: see [`pace`](crate::queue::pace).
+//!
+//! The core's sweeper looks at them every few milliseconds ([`Egress::look_at_flights`]): no request pays for a timer.
+
+use std::cell::{Cell, RefCell};
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::time::Instant;
+
+use super::pool::Connection;
+use super::writer::{Egress, TenantLane};
+use crate::core::deadline::Cutter;
+use crate::queue::permits::SlowUse;
+use crate::verdict::Outcome;
+
+/// One core's requests on their way to one destination, the oldest first.
+#[derive(Debug, Default)]
+pub(super) struct Flights {
+    flying: RefCell<Vec<Rc<Flight>>>,
+}
+
+/// One request on its way.
+#[derive(Debug)]
+pub(super) struct Flight {
+    lane: Rc<TenantLane>,
+    address: SocketAddr,
+    /// When it was sent.
+    pub(super) begun: Instant,
+    cutter: Cutter,
+    is_cut: Cell<bool>,
+    /// Its connection counts as used by a slow tenant.
+    slow: RefCell<Option<SlowUse>>,
+}
+
+impl Flight {
+    /// Whether it was cut as others needed its connection.
+    pub(super) fn is_cut(&self) -> bool {
+        self.is_cut.get()
+    }
+}
+
+impl Flights {
+    /// A request of `lane` is about to be sent over `connection`.
+    pub(super) fn begin(
+        &self,
+        lane: &Rc<TenantLane>,
+        connection: &Connection,
+        slow: Option<SlowUse>,
+    ) -> Rc<Flight> {
+        let flight = Rc::new(Flight {
+            lane: Rc::clone(lane),
+            address: connection.address(),
+            begun: Instant::now(),
+            cutter: connection.stream.cutter(),
+            is_cut: Cell::new(false),
+            slow: RefCell::new(slow),
+        });
+        self.flying.borrow_mut().push(Rc::clone(&flight));
+        flight
+    }
+
+    /// It has been answered, or has failed. What it counted as is returned, for another attempt.
+    pub(super) fn end(&self, flight: &Rc<Flight>) -> Option<SlowUse> {
+        self.flying.borrow_mut().retain(|other| !Rc::ptr_eq(other, flight));
+        flight.slow.take()
+    }
+
+    fn all(&self) -> Vec<Rc<Flight>> {
+        self.flying.borrow().clone()
+    }
+}
+
+impl Egress {
+    /// Finds requests that have become slow, and cuts those that others must not wait for.
+    pub fn look_at_flights(&self, now: Instant) {
+        let flying = self.flights.all();
+        for flight in &flying {
+            let patience = self.pool.patience(flight.address, self.settings.get().timeout);
+            let is_known = flight.is_cut() || flight.slow.borrow().is_some();
+            if !is_known && now.saturating_duration_since(flight.begun) > patience {
+                *flight.slow.borrow_mut() = self.pool.turned_slow(flight.address);
+                self.turns_slow(&flight.lane);
+            }
+        }
+        self.cut_slow(&flying, now);
+    }
+
+    /// Cuts slow requests, the oldest first.
+    fn cut_slow(&self, flying: &[Rc<Flight>], now: Instant) {
+        // Parts wait in no queue for their share: they are refused past it. So those beyond it hold up others only when
+        // there is hardly any room left.
+        let is_crowded = self.commons.slow.exceed(&self.settings.get().slow) && self.commons.is_crowded();
+        for flight in flying.iter().filter(|flight| !flight.is_cut() && flight.slow.borrow().is_some()) {
+            if self.pool.to_cut(flight.address, now, is_crowded) > 0 {
+                self.pool.cut(flight.address, now);
+                self.counters().slow_cut.add(1);
+                flight.is_cut.set(true);
+                // The connection is closed for sure: for whoever looks next, its use is over.
+                drop(flight.slow.take());
+                flight.cutter.cut();
+            }
+        }
+    }
+
+    /// One of the tenant's requests has been on its way for too long.
+    pub(super) fn turns_slow(&self, lane: &TenantLane) {
+        if lane.slow.replace(true) {
+            return;
+        }
+        let (parts, bytes) = lane.held.get();
+        self.commons.slow.add(parts, bytes);
+        self.counters().slow_tenants.of(self.settings.get().destination).up();
+        self.shed_waiting(lane);
+    }
+
+    /// An answer has come in time.
+    pub(super) fn turns_prompt(&self, lane: &TenantLane) {
+        if !lane.slow.replace(false) {
+            return;
+        }
+        let (parts, bytes) = lane.held.get();
+        self.commons.slow.sub(parts, bytes);
+        self.counters().slow_tenants.of(self.settings.get().destination).down();
+    }
+
+    /// What waits in a lane that has become slow is more than slow tenants may have: what came last goes first.
+    fn shed_waiting(&self, lane: &TenantLane) {
+        while !self.commons.slow.admit(lane.held.get().0, &self.settings.get().slow) {
+            let Some(fragment) = lane.lane.borrow_mut().take_newest() else { return };
+            self.waiting().down();
+            self.counters().slow_refused.add(1);
+            self.answer(lane, fragment, over_slow_share());
+        }
+    }
+}
+
+/// What is told of a part for which slow tenants have no room.
+pub(super) fn over_slow_share() -> Outcome {
+    Outcome::overloaded(
+        "this tenant's upstream is slow, and slow tenants have their share in flight (limits.slow_share_percent)",
+    )
+}

@@ -1,0 +1,232 @@
+//! What has come free, and who gets it: see [`pool`](super).
+
+use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Instant;
+
+use super::{Connection, Lease, Leased, Pool, Waiter, take_usable};
+use crate::core::deadline::Cut;
+use crate::core::stream::Stream;
+use crate::queue::fragment::Message;
+use crate::queue::permits::{Claimant, Handed, Permit, Want};
+use crate::queue::slow::Class;
+
+/// A connection goes to another core when somebody there has waited longer than the first who waits here, by this part of
+/// it: else cores with equal waits would pass every connection to and fro.
+const HANDOVER_MARGIN: u64 = 4;
+
+/// What has come free.
+pub(super) enum Free {
+    Connection(Box<Connection>),
+    Permit(Permit),
+}
+
+/// Who is to get it.
+enum Next {
+    /// The waiter at this place of this queue.
+    Here(Class, usize),
+    Elsewhere(Want),
+    Nobody,
+}
+
+impl Pool {
+    /// Another core has handed over what this one has waited for.
+    pub fn receive(&self, handed: Handed) {
+        let Handed { address, permit, socket } = handed;
+        let stream = socket.and_then(|(socket, opened)| Some((self.adopt(socket, address)?, opened)));
+        let free = match stream {
+            Some((stream, opened)) => {
+                let mut connection = self.connection(stream, address, permit, opened);
+                connection.reused = true;
+                Free::Connection(Box::new(connection))
+            }
+            None => Free::Permit(permit),
+        };
+        self.give(address, free);
+        self.announce();
+    }
+
+    fn adopt(&self, socket: OwnedFd, address: SocketAddr) -> Option<Stream> {
+        let stream = Stream::handed(socket, address, &self.deadlines).ok()?;
+        stream.set_deadline(Instant::now() + self.limits.get().idle_max, Cut::Both);
+        Some(stream)
+    }
+
+    /// Another core waits for a connection to `address`: hands over one that is idle here.
+    pub fn hand_over_idle(&self, address: SocketAddr) {
+        let idle = self.known_host(address, |host| take_usable(&mut host.idle)).flatten();
+        if let Some(connection) = idle {
+            self.give(address, Free::Connection(Box::new(connection)));
+        }
+    }
+
+    /// Gives what has come free to whoever has waited longest, and keeps it if nobody waits.
+    pub(super) fn give(&self, address: SocketAddr, free: Free) {
+        if self.closed.get() || self.is_gone(address) {
+            // Dropping it releases the permit, for whoever still wants it.
+            return;
+        }
+        match self.next(address) {
+            Next::Here(class, place) => {
+                self.give_here(address, free, class, place);
+                self.announce();
+            }
+            Next::Elsewhere(want) => self.hand_over(address, free, want),
+            Next::Nobody => match free {
+                Free::Connection(connection) => self.host(address, |host| host.idle.push(*connection)),
+                // Whoever has begun to want it meanwhile gets it.
+                Free::Permit(permit) => drop(permit),
+            },
+        }
+    }
+
+    fn give_here(&self, address: SocketAddr, free: Free, class: Class, place: usize) {
+        let Some(waiter) = self.queue(class).borrow_mut().remove(place) else { return };
+        let what = match free {
+            Free::Connection(connection) => Leased::Open(connection),
+            Free::Permit(permit) => Leased::Connect(address, permit),
+        };
+        // `next` has seen that there is room for it; another core may have taken that since, for this once.
+        let slow = (class == Class::Slow).then(|| self.turned_slow(address)).flatten();
+        let mut rests = self.rests.borrow_mut();
+        if !rests.is_quiet() {
+            rests.goes_to(address, Instant::now());
+        }
+        waiter.fill(Lease { what, slow });
+    }
+
+    fn hand_over(&self, address: SocketAddr, free: Free, want: Want) {
+        let Claimant { core, destination, .. } = want.claimant;
+        let (permit, socket) = match free {
+            // Another destination may ask other things of its connections: it gets the right alone.
+            Free::Connection(connection) if destination == self.destination => {
+                let Connection { stream, opened, permit, .. } = *connection;
+                (permit, Some((stream.into_socket(), opened)))
+            }
+            Free::Connection(connection) => (connection.into_permit().1, None),
+            Free::Permit(permit) => (permit, None),
+        };
+        self.exchange.send(core, Message::Handed(destination, Box::new(Handed { address, permit, socket })));
+    }
+
+    /// Who is to get what has come free at `address`. A want elsewhere is claimed by this.
+    fn next(&self, address: SocketAddr) -> Next {
+        let now = Instant::now();
+        let (core, destination) = (self.exchange.core(), self.destination);
+        let permits = self.host(address, |host| Arc::clone(&host.permits));
+        let slow_has_room = permits.slow() < self.limits.get().slow_max;
+        loop {
+            let here = self.first_here(address, slow_has_room, now);
+            let elsewhere = permits.oldest_want(|claimant| {
+                (claimant.core != core || claimant.destination != destination)
+                    && (claimant.class == Class::Prompt || slow_has_room)
+            });
+            let is_theirs = |since: Instant, want: Want| {
+                let (theirs, ours) = permits.waited(want, since, now);
+                theirs > ours + ours / HANDOVER_MARGIN
+            };
+            match (here, elsewhere) {
+                (None, None) => return Next::Nobody,
+                (Some((class, place, since)), want) if want.is_none_or(|want| !is_theirs(since, want)) => {
+                    return Next::Here(class, place);
+                }
+                (_, Some(want)) if permits.claim(want) => return Next::Elsewhere(want),
+                // Somebody else has answered that want, or it has changed.
+                _ => {}
+            }
+        }
+    }
+
+    /// Of those who wait here and may go to `address`, the one who has waited longest.
+    fn first_here(
+        &self,
+        address: SocketAddr,
+        slow_has_room: bool,
+        now: Instant,
+    ) -> Option<(Class, usize, Instant)> {
+        let classes = Class::ALL.iter().filter(|&&class| class == Class::Prompt || slow_has_room);
+        let first = |class: Class| {
+            let queue = self.queue(class).borrow();
+            let place = queue.iter().position(|waiter| self.may_go_to(address, &waiter.tried, now))?;
+            queue.get(place).map(|waiter| (class, place, waiter.since))
+        };
+        classes.filter_map(|&class| first(class)).min_by_key(|&(_, _, since)| since)
+    }
+
+    /// Whether a request that has `tried` these addresses may go to that one.
+    fn may_go_to(&self, address: SocketAddr, tried: &[SocketAddr], now: Instant) -> bool {
+        let rests = self.rests.borrow();
+        if rests.is_quiet() && tried.is_empty() {
+            return true;
+        }
+        rests.choose(self.addresses.load().addresses.clone(), tried, now).contains(&address)
+    }
+
+    /// Gives those who wait what is free already: there is something only if it came free before they were seen, or at
+    /// an address that has just appeared.
+    pub(super) fn serve(&self) {
+        for class in Class::ALL {
+            let mut place = 0;
+            loop {
+                let waiter = self.queue(class).borrow().get(place).map(Rc::clone);
+                let Some(waiter) = waiter.filter(|_| self.is_any_to_be_had()) else { break };
+                match self.try_take(class, &waiter.tried) {
+                    Ok(Some(lease)) => {
+                        self.queue(class).borrow_mut().remove(place);
+                        waiter.fill(lease);
+                        self.announce();
+                    }
+                    // Those behind it can go nowhere that it can't.
+                    _ if waiter.tried.is_empty() => break,
+                    _ => place += 1,
+                }
+            }
+        }
+    }
+
+    fn is_any_to_be_had(&self) -> bool {
+        let addresses = self.addresses.load();
+        addresses
+            .addresses
+            .iter()
+            .any(|&address| self.host(address, |host| !host.idle.is_empty() || host.permits.any_free()))
+    }
+
+    /// Says on every address since when the first of those who wait here has waited. To be called whenever that has
+    /// changed, or another core may have answered it.
+    pub(super) fn announce(&self) {
+        let now = Instant::now();
+        for class in Class::ALL {
+            let first = self.queue(class).borrow().front().map(Rc::clone);
+            for &address in &self.addresses.load().addresses {
+                let wants = first.as_ref().filter(|first| self.may_go_to(address, &first.tried, now));
+                self.announce_at(address, class, wants.map(|first| first.since));
+            }
+        }
+    }
+
+    fn announce_at(&self, address: SocketAddr, class: Class, since: Option<Instant>) {
+        let (core, destination) = (self.exchange.core(), self.destination);
+        let claimant = Claimant { core, destination, class };
+        let Some(since) = since else {
+            self.known_host(address, |host| host.permits.withdraw(claimant));
+            return;
+        };
+        if self.host(address, |host| host.permits.announce(claimant, since)) {
+            // This core, too: its pool of the other destination may have the same address.
+            let cores = 0..self.exchange.cores();
+            cores.for_each(|k| _ = self.exchange.send(k, Message::ConnectionWanted(address)));
+        }
+    }
+}
+
+impl Waiter {
+    fn fill(&self, lease: Lease) {
+        *self.lease.borrow_mut() = Some(lease);
+        if let Some(waker) = self.waker.take() {
+            waker.wake();
+        }
+    }
+}

@@ -1,0 +1,240 @@
+use std::io::Read;
+use std::net::TcpListener;
+use std::pin::Pin;
+use std::task::Context;
+
+use super::*;
+use crate::egress::resolve::Resolution;
+use crate::limits::REST_AFTER_FAILURES;
+use crate::queue::fragment::Message;
+use crate::queue::mailbox::Mailbox;
+
+fn resolve_to(addresses: &Addresses, to: &[SocketAddr]) {
+    addresses.store(Arc::new(Resolution { addresses: to.to_vec(), error: None }));
+}
+
+fn pool(addresses: &Addresses) -> Pool {
+    let [(pool, _)] = pools(addresses, 4);
+    pool
+}
+
+/// The pools of several cores, all run by this thread, and their exchanges. At most `max` connections to an address.
+fn pools<const N: usize>(addresses: &Addresses, max: usize) -> [(Pool, Rc<Exchange>); N] {
+    let boxes: [_; N] = std::array::from_fn(|_| Mailbox::new().unwrap());
+    let posts: Box<[_]> = boxes.iter().map(|(_, post, _)| post.clone()).collect();
+    let carried = posts.clone();
+    let directory = Directory::new(N, max, move |to: Claimant, handed| {
+        carried[to.core].post(Message::Handed(to.destination, Box::new(handed)));
+    });
+    let mut core = 0;
+    boxes.map(|(mailbox, ..)| {
+        let exchange = Rc::new(Exchange::new(core, mailbox, posts.clone()));
+        core += 1;
+        let limits = PoolLimits {
+            age_max: None,
+            idle_max: Duration::from_secs(60),
+            slow_max: 1,
+            blocking: Blocking::No,
+        };
+        let deadlines = Deadlines::default();
+        let pool = Pool::new(
+            Destination::Metrics,
+            Arc::clone(addresses),
+            Arc::clone(&directory),
+            Rc::clone(&exchange),
+            deadlines,
+            limits,
+        );
+        (pool, exchange)
+    })
+}
+
+/// Hands a core the messages that have come for it.
+fn deliver(pool: &Pool, exchange: &Exchange) {
+    while let Poll::Ready(message) = pin!(exchange.receive()).poll(&mut Context::from_waker(Waker::noop())) {
+        match message {
+            Message::Handed(_, handed) => pool.receive(*handed),
+            Message::ConnectionWanted(address) => pool.hand_over_idle(address),
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+fn soon() -> Instant {
+    Instant::now() + Duration::from_secs(5)
+}
+
+async fn open(pool: &Pool) -> Box<Connection> {
+    let lease = pool.take(Class::Prompt, soon(), &[]).await.unwrap();
+    let Leased::Connect(address, permit) = lease.what else { panic!("no permit") };
+    pool.connect(address, permit, soon()).await.unwrap()
+}
+
+/// Whether a request that waits has been given something by now.
+fn poll_once<F: Future>(future: Pin<&mut F>) -> Poll<F::Output> {
+    future.poll(&mut Context::from_waker(Waker::noop()))
+}
+
+fn is_open(lease: &Result<Lease, NoLease>) -> bool {
+    matches!(lease, Ok(Lease { what: Leased::Open(_), .. }))
+}
+
+fn on_a_core(test: impl Future<Output = ()>) {
+    monoio::RuntimeBuilder::<monoio::LegacyDriver>::new().enable_timer().build().unwrap().block_on(test);
+}
+
+#[test]
+fn what_was_kept_for_an_address_goes_with_it() {
+    let (old, new) = (TcpListener::bind("127.0.0.1:0").unwrap(), "127.0.0.1:9".parse().unwrap());
+    on_a_core(async {
+        let addresses = Addresses::default();
+        resolve_to(&addresses, &[old.local_addr().unwrap()]);
+        let pool = pool(&addresses);
+        let (idle, in_use) = (open(&pool).await, open(&pool).await);
+        pool.put(idle);
+        assert_eq!((pool.open(), pool.idle()), (2, 1));
+        pool.tidy();
+        assert_eq!((pool.open(), pool.idle()), (2, 1), "the address is still there");
+
+        resolve_to(&addresses, &[new]);
+        pool.tidy();
+        assert_eq!((pool.open(), pool.idle(), pool.hosts.borrow().len()), (1, 0, 0));
+        pool.put(in_use);
+        assert_eq!((pool.open(), pool.idle(), pool.hosts.borrow().len()), (0, 0, 0));
+        for _ in 0..2 {
+            let mut peer = old.accept().unwrap().0;
+            assert_eq!(peer.read(&mut [0]).unwrap(), 0, "closed");
+        }
+        // Nor does another core's wish bring it back.
+        pool.hand_over_idle(old.local_addr().unwrap());
+        assert_eq!(pool.hosts.borrow().len(), 0);
+    });
+}
+
+#[test]
+fn a_connection_that_comes_back_goes_to_who_waited_first_not_to_who_asks_next() {
+    let upstream = TcpListener::bind("127.0.0.1:0").unwrap();
+    on_a_core(async {
+        let addresses = Addresses::default();
+        resolve_to(&addresses, &[upstream.local_addr().unwrap()]);
+        let [(pool, _)] = pools(&addresses, 1);
+        let connection = open(&pool).await;
+        let take = || Box::pin(pool.take(Class::Prompt, soon(), &[]));
+        let (mut first, mut second, mut late) = (take(), take(), take());
+        assert!(poll_once(first.as_mut()).is_pending() && poll_once(second.as_mut()).is_pending());
+        pool.put(connection);
+        // It has been given away, though nobody has looked yet.
+        assert!(pool.idle() == 0 && poll_once(late.as_mut()).is_pending());
+        let Poll::Ready(lease) = poll_once(first.as_mut()) else { panic!("the first has waited longest") };
+        assert!(is_open(&lease) && poll_once(second.as_mut()).is_pending());
+        // One that can't be used again leaves its place to the next.
+        let Leased::Open(connection) = lease.unwrap().what else { panic!("an open one") };
+        pool.discard(connection);
+        let Poll::Ready(Ok(lease)) = poll_once(second.as_mut()) else { panic!("the second is next") };
+        assert!(matches!(lease.what, Leased::Connect(..)) && poll_once(late.as_mut()).is_pending());
+    });
+}
+
+#[test]
+fn a_connection_goes_open_to_another_core_that_has_waited_longer() {
+    let upstream = TcpListener::bind("127.0.0.1:0").unwrap();
+    on_a_core(async {
+        let addresses = Addresses::default();
+        resolve_to(&addresses, &[upstream.local_addr().unwrap()]);
+        let [(zero, exchange_zero), (one, exchange_one)] = pools(&addresses, 1);
+        let connection = open(&zero).await;
+        let mut theirs = Box::pin(one.take(Class::Prompt, soon(), &[]));
+        assert!(poll_once(theirs.as_mut()).is_pending());
+        std::thread::sleep(Duration::from_millis(5));
+        let mut ours = Box::pin(zero.take(Class::Prompt, soon(), &[]));
+        assert!(poll_once(ours.as_mut()).is_pending());
+        std::thread::sleep(Duration::from_millis(1));
+        deliver(&zero, &exchange_zero);
+        zero.put(connection);
+        deliver(&one, &exchange_one);
+        let Poll::Ready(lease) = poll_once(theirs.as_mut()) else { panic!("core 1 has waited longer") };
+        assert!(is_open(&lease) && poll_once(ours.as_mut()).is_pending());
+        assert_eq!((zero.open(), one.open()), (0, 1));
+        // Now it is the other's turn; and what nobody waits for any more lies idle, until somebody does.
+        let Leased::Open(connection) = lease.unwrap().what else { panic!("an open one") };
+        one.put(connection);
+        deliver(&zero, &exchange_zero);
+        let Poll::Ready(Ok(Lease { what: Leased::Open(connection), .. })) = poll_once(ours.as_mut()) else {
+            panic!("nobody else waits")
+        };
+        zero.put(connection);
+        assert_eq!((zero.idle(), one.idle()), (1, 0));
+        let mut theirs = Box::pin(one.take(Class::Prompt, soon(), &[]));
+        assert!(poll_once(theirs.as_mut()).is_pending());
+        deliver(&zero, &exchange_zero);
+        deliver(&one, &exchange_one);
+        assert!(matches!(poll_once(theirs.as_mut()), Poll::Ready(lease) if is_open(&lease)));
+        assert_eq!(upstream.incoming().take(1).count(), 1);
+        upstream.set_nonblocking(true).unwrap();
+        assert!(upstream.accept().is_err(), "it is one connection all the time");
+    });
+}
+
+#[test]
+fn slow_tenants_wait_past_their_share_and_let_others_pass() {
+    let upstream = TcpListener::bind("127.0.0.1:0").unwrap();
+    on_a_core(async {
+        let addresses = Addresses::default();
+        resolve_to(&addresses, &[upstream.local_addr().unwrap()]);
+        let [(pool, _)] = pools(&addresses, 2);
+        let slow = || Box::pin(pool.take(Class::Slow, soon(), &[]));
+        let first = slow().await.unwrap();
+        assert!(first.slow.is_some());
+        let mut second = slow();
+        assert!(poll_once(second.as_mut()).is_pending(), "one is their share");
+        let connection = open(&pool).await;
+        pool.put(connection);
+        assert!(poll_once(second.as_mut()).is_pending() && pool.idle() == 1);
+        let Lease { what: Leased::Connect(address, permit), slow } = first else { panic!("a permit") };
+        drop(slow);
+        let connection = pool.connect(address, permit, soon()).await.unwrap();
+        pool.put(connection);
+        let Poll::Ready(Ok(lease)) = poll_once(second.as_mut()) else { panic!("there is room again") };
+        assert!(lease.slow.is_some());
+    });
+}
+
+#[test]
+fn an_address_that_fails_rests_and_the_other_takes_over() {
+    let [dead, live] = [(); 2].map(|()| TcpListener::bind("127.0.0.1:0").unwrap());
+    let at = [&dead, &live].map(|listener| listener.local_addr().unwrap());
+    drop(dead);
+    on_a_core(async {
+        let addresses = Addresses::default();
+        resolve_to(&addresses, &at);
+        let pool = pool(&addresses);
+        let soon = Instant::now() + Duration::from_secs(5);
+        let mut failures = 0;
+        for _ in 0..50 {
+            let Ok(Lease { what: Leased::Connect(address, permit), .. }) =
+                pool.take(Class::Prompt, soon, &[]).await
+            else {
+                panic!("no permit")
+            };
+            match pool.connect(address, permit, soon).await {
+                Ok(_) => assert!(!pool.worked(address, soon, Duration::from_secs(5)).0),
+                Err(_) => {
+                    failures += 1;
+                    let rest = pool.failed(address);
+                    assert_eq!(rest.is_some(), failures == REST_AFTER_FAILURES);
+                }
+            }
+        }
+        assert_eq!((failures, pool.resting()), (REST_AFTER_FAILURES, 1));
+        // The live one goes from DNS: the other is asked at once, rest or no rest.
+        resolve_to(&addresses, &at[..1]);
+        let Ok(Lease { what: Leased::Connect(address, _), .. }) = pool.take(Class::Prompt, soon, &[]).await
+        else {
+            panic!("no permit")
+        };
+        assert_eq!(address, at[0]);
+        resolve_to(&addresses, &at[1..]);
+        pool.tidy();
+        assert_eq!(pool.resting(), 0);
+    });
+}
