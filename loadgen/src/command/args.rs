@@ -16,7 +16,9 @@ use loadgen::send::Retry;
 
 pub(crate) use chaos::{ChaosArgs, DriverKind, Theft};
 pub(crate) use fleet::FleetArgs;
-pub(crate) use trial::{IdleArgs, IsolationArgs, OverloadArgs, RetryTrialArgs, TrialArgs, TrialCommand};
+pub(crate) use trial::{
+    FairnessArgs, IdleArgs, IsolationArgs, OverloadArgs, RetryTrialArgs, TrialArgs, TrialCommand,
+};
 
 /// Load, sink and proof for Tenantry.
 #[derive(Debug, Parser)]

@@ -18,6 +18,8 @@ pub(crate) struct TrialArgs {
 
 #[derive(Debug, clap::Subcommand)]
 pub(crate) enum TrialCommand {
+    /// Whether equal tenants get equal shares when connections to the upstream are few
+    Fairness(FairnessArgs),
     /// What one tenant's stalls, errors and resets cost the others, at their p99
     Isolation(IsolationArgs),
     /// What is sent for nothing while one of ten tenants of each request fails
@@ -26,6 +28,22 @@ pub(crate) enum TrialCommand {
     Overload(OverloadArgs),
     /// What connections cost that say nothing
     Idle(IdleArgs),
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct FairnessArgs {
+    /// How many tenants there are; each number is tried with each of the connections and cores
+    #[arg(long, value_delimiter = ',', default_values_t = [5, 50, 500], value_parser = clap::value_parser!(u16).range(1..=2000))]
+    pub(crate) tenants: Vec<u16>,
+    /// Connections to the upstream that the server may have
+    #[arg(long, value_delimiter = ',', default_values_t = [4, 64], value_parser = clap::value_parser!(u16).range(1..))]
+    pub(crate) connections: Vec<u16>,
+    /// The server's cores
+    #[arg(long, value_delimiter = ',', default_values_t = [1, 2], value_parser = clap::value_parser!(u16).range(1..))]
+    pub(crate) cores: Vec<u16>,
+    /// How long each is measured, at least; longer where tenants wait long for their turns
+    #[arg(long, default_value_t = 6.0, value_parser = positive)]
+    pub(crate) seconds: f64,
 }
 
 #[derive(Debug, clap::Args)]
