@@ -87,6 +87,23 @@ fn who_refuses_is_not_fair() {
     assert!(refused > 0 && text.contains("503: "), "{text}");
 }
 
+/// What the others feel says something on a quiet machine only; that the ill are served again, on any.
+#[test]
+fn many_fall_ill_and_are_served_again() {
+    let (output, text) = trial(&["isolation", "--ill", "8", "--seconds", "0.5", "--rounds", "1"], &[]);
+    assert!(matches!(output.status.code(), Some(0 | 1)), "{text}");
+    assert!(text.contains("8 tenants of 16 stall"), "{text}");
+    assert!(text.contains("served again within 5 s: 8 of 8"), "{text}");
+}
+
+#[test]
+fn a_server_that_lets_the_ill_take_all_is_found() {
+    let few = [("CT_CONCURRENCY", "2")];
+    let (output, text) = trial(&["isolation", "--ill", "8", "--seconds", "0.5", "--rounds", "1"], &few);
+    assert_eq!(output.status.code(), Some(1), "{text}");
+    assert!(text.contains("DOES NOT HOLD: none of the others' requests is refused"), "{text}");
+}
+
 /// How long requests take says something on a quiet machine only, which tests don't have.
 #[test]
 fn every_illness_is_tried() {

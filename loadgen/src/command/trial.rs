@@ -3,6 +3,7 @@
 //! A trial prints what it found and says whether its claim holds; its exit code says the same. It is told apart from
 //! `chaos`, which looks for what is lost: here it is about what a trouble costs.
 
+mod epidemic;
 mod fairness;
 mod idle;
 mod isolation;
@@ -40,6 +41,7 @@ const END_PATIENCE: Duration = Duration::from_secs(30);
 pub(crate) fn run(args: &TrialArgs) -> anyhow::Result<bool> {
     match &args.trial {
         TrialCommand::Fairness(trial) => fairness::run(args, trial),
+        TrialCommand::Isolation(trial) if trial.ill > 1 => epidemic::run(args, trial),
         TrialCommand::Isolation(trial) => isolation::run(args, trial),
         TrialCommand::Retry(trial) => retry::run(args, trial),
         TrialCommand::Overload(trial) => overload::run(args, trial),
@@ -151,17 +153,25 @@ fn raise_limit() -> u64 {
     getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX)
 }
 
-/// One tenant's upstream, which falls ill and recovers on demand.
+/// The line of the server's configuration for a `timeout` of so many seconds.
+fn timeout(seconds: f64) -> String {
+    format!("timeout: {:.0}ms\n", seconds * 1e3)
+}
+
+/// An upstream that takes its time, and that falls ill for some tenants and recovers on demand.
 struct Patient {
     ill: AtomicBool,
     script: FaultScript,
+    takes: Duration,
 }
 
 impl Patient {
-    fn new(tenant: &str, fault: Fault) -> Arc<Self> {
+    /// Ill are those whose name is what `tenants` says, in which a `*` stands for any text.
+    fn new(tenants: &str, fault: Fault, takes: Duration) -> Arc<Self> {
         let rule =
-            Rule { tenants: vec![tenant.to_owned()], from: Duration::ZERO, to: None, share: 1.0, fault };
-        Arc::new(Self { ill: AtomicBool::new(false), script: FaultScript::new(Faults::new(1, vec![rule])) })
+            Rule { tenants: vec![tenants.to_owned()], from: Duration::ZERO, to: None, share: 1.0, fault };
+        let script = FaultScript::new(Faults::new(1, vec![rule]));
+        Arc::new(Self { ill: AtomicBool::new(false), script, takes })
     }
 
     fn is(&self, ill: bool) {
@@ -175,7 +185,9 @@ impl Script for Patient {
     }
 
     fn answer(&self, arrival: &Arrival<'_>) -> Reply {
-        if self.ill.load(Ordering::Relaxed) { self.script.answer(arrival) } else { Reply::default() }
+        let is_ill = self.ill.load(Ordering::Relaxed);
+        let reply = if is_ill { self.script.answer(arrival) } else { Reply::default() };
+        reply.after(self.takes)
     }
 }
 
