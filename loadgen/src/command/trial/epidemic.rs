@@ -93,7 +93,13 @@ struct Phase {
 impl Phase {
     fn new(outcome: &Outcome) -> Self {
         let ms = |percent| outcome.latency_at(percent).as_secs_f64() * 1e3;
-        Self { p50_ms: ms(50.0), p99_ms: ms(99.0), refused: outcome.failed() }
+        Self { p50_ms: ms(50.0), p99_ms: ms(99.0), refused: outcome.failed() }.of(outcome.requests)
+    }
+
+    /// A refusal is quick, and yet no answer: where more than a hundredth is refused, p99 is a time that never comes.
+    fn of(self, requests: u64) -> Self {
+        let unless = |times: u64, ms: f64| if self.refused * times > requests { f64::INFINITY } else { ms };
+        Self { p50_ms: unless(2, self.p50_ms), p99_ms: unless(100, self.p99_ms), ..self }
     }
 }
 
@@ -352,6 +358,17 @@ mod tests {
         assert_eq!(claims(|found| found.course.served.push(None)), [true, true, false]);
         assert_eq!(claims(|found| found.ill_after.p99_ms = 25.1), [true, true, false]);
         assert_eq!(claims(|found| found.ill_after.refused = 1), [true, true, false]);
+    }
+
+    #[test]
+    fn refusals_are_no_quick_answers() {
+        let never = f64::INFINITY;
+        let times = |refused| {
+            let Phase { p50_ms, p99_ms, .. } = phase(8.0, refused).of(1000);
+            (p50_ms, p99_ms)
+        };
+        assert_eq!([0, 10].map(times), [(6.0, 8.0); 2]);
+        assert_eq!([11, 501].map(times), [(6.0, never), (never, never)]);
     }
 
     #[test]
