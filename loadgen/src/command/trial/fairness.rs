@@ -12,19 +12,22 @@
 //! least, so that a turn more or less at the edges of the time is no factor of two; and the server's `timeout` is four
 //! rounds, too, and 2 s at least: who waits for longer is not served last but passed over, and hears 503.
 //!
-//! Connections are open before anything counts. Else all of a tenant's requests wait together for a connection to
-//! open, leave as one, are answered at once, and go on so in step: then a lane is empty whenever its connection comes
-//! free, which hides that it would have kept it.
+//! A tenant's senders are out of step, as real ones are: connections are open before anything counts, and the senders
+//! begin one after the other. Else all of a tenant's requests wait together for a connection to open, leave as one, are
+//! answered at once, and go on so: then a lane is empty whenever its connection comes free, which hides that it would
+//! have kept it.
 
+use std::collections::BTreeMap;
 use std::io::{self, Write};
 use std::sync::Arc;
+use std::thread;
 use std::time::Duration;
 
-use loadgen::fleet::numbered_tenants;
+use loadgen::fleet::{Fleet, numbered_tenants};
 use loadgen::send::{Outcome, Progress, send};
 use loadgen::sink::{Arrival, Reply};
 
-use super::{Stage, conclude, fleets, raise_limit};
+use super::{Stage, conclude, fleets, pause, raise_limit};
 use crate::command::args::{FairnessArgs, TrialArgs};
 use crate::command::text::ratio;
 
@@ -97,11 +100,25 @@ impl Cell {
         );
         let slow = |_: &Arrival<'_>| Reply::default().after(ANSWER);
         let stage = Stage::start(args, &settings, Some(Arc::new(slow)))?;
-        let fleet = fleets(&numbered_tenants(self.tenants), 1, SENDERS_EACH, SERIES, 1)?;
+        let fleets = (0..SENDERS_EACH as u64)
+            .map(|nth| fleets(&numbered_tenants(self.tenants), 1, 1, SERIES, nth << 32))
+            .collect::<anyhow::Result<Vec<Fleet>>>()?;
         self.open_connections(&stage)?;
-        let outcome = send(&fleet, &stage.sending(at_least.max(rounds))?, &Progress::default(), |_| {})?;
+        let config = stage.sending(at_least.max(rounds))?;
+        let outcomes: Vec<Outcome> = thread::scope(|scope| {
+            let mut runs = Vec::new();
+            for fleet in &fleets {
+                let config = &config;
+                runs.push(scope.spawn(move || send(fleet, config, &Progress::default(), |_| {})));
+                pause(ANSWER / 3);
+            }
+            let outcome = |run: thread::ScopedJoinHandle<'_, io::Result<Outcome>>| {
+                Ok(run.join().map_err(|_| anyhow::anyhow!("a sender panicked"))??)
+            };
+            runs.into_iter().map(outcome).collect::<anyhow::Result<_>>()
+        })?;
         stage.server.stop()?;
-        Ok(Shares::new(self, &outcome))
+        Ok(Shares::new(self, &outcomes))
     }
 
     /// Has tenants send that take no part afterwards, one for each connection.
@@ -127,19 +144,23 @@ struct Shares {
 }
 
 impl Shares {
-    fn new(cell: Cell, outcome: &Outcome) -> Self {
-        // Each request holds its tenant's series and nothing else.
-        let answers = outcome.ledger.values().map(|entry| entry.acknowledged.series / SERIES as u64);
-        let mut answers: Vec<u64> = answers.collect();
+    fn new(cell: Cell, outcomes: &[Outcome]) -> Self {
+        let mut tenants: BTreeMap<&str, u64> = BTreeMap::new();
+        for (tenant, entry) in outcomes.iter().flat_map(|outcome| &outcome.ledger) {
+            // Each request holds its tenant's series and nothing else.
+            *tenants.entry(tenant).or_default() += entry.acknowledged.series / SERIES as u64;
+        }
+        let mut answers: Vec<u64> = tenants.into_values().collect();
         answers.sort_unstable();
+        let mut complaints = outcomes.iter().flat_map(|outcome| &outcome.complaints);
         Self {
             cell,
-            elapsed: outcome.elapsed,
+            elapsed: outcomes.iter().map(|outcome| outcome.elapsed).max().unwrap_or_default(),
             least: answers.first().copied().unwrap_or_default(),
             median: answers.get(answers.len() / 2).copied().unwrap_or_default(),
             most: answers.last().copied().unwrap_or_default(),
-            refused: outcome.failed(),
-            complaint: outcome.complaints.iter().next().map(|(status, text)| format!("{status}: {text}")),
+            refused: outcomes.iter().map(Outcome::failed).sum(),
+            complaint: complaints.next().map(|(status, text)| format!("{status}: {text}")),
         }
     }
 
