@@ -7,9 +7,12 @@
 //!   what it did not. So whatever is acknowledged and missing is the server's fault.
 //! - Progress must always be possible: troubles come in storms of a few seconds, only so many at a time, and between
 //!   storms it is calm for longer than a sender's pause and the server's timeout take together.
+//!   Whether each tenant makes it, [`Liveness`] tells.
 
+mod liveness;
 mod plan;
 mod weather;
 
+pub use liveness::{Beats, Excuse, Liveness, Pulse, Starved, excuses};
 pub use plan::{Event, Plan, Planned, STORM_MIN, Trouble, Tuning};
 pub use weather::Weather;

@@ -14,6 +14,7 @@ mod body;
 use std::collections::BTreeMap;
 use std::io;
 use std::ops::AddAssign;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant, SystemTime};
@@ -21,6 +22,7 @@ use std::time::{Duration, Instant, SystemTime};
 use bytes::Bytes;
 use prost::Message;
 
+use crate::chaos::Pulse;
 use crate::client::{Client, Url};
 use crate::fleet::Format;
 use crate::journal::{Entries, Journal, Settled};
@@ -64,6 +66,8 @@ pub struct StampedConfig {
     pub timeout: Duration,
     /// When a request is sent again.
     pub retry: RetryRules,
+    /// Where it is noted whose requests are sent for the first time; None to note it nowhere.
+    pub pulse: Option<Arc<Pulse>>,
 }
 
 /// How long senders send.
@@ -172,6 +176,10 @@ impl<'a> Sender<'a> {
     /// Sends a body until it is settled or `stop` is set, and notes in the journal how it ended.
     pub fn deliver(&mut self, body: &Body, stop: &AtomicBool) -> Settled {
         let message = self.message(body);
+        if let Some(pulse) = &self.config.pulse {
+            let tenants = body.parts.iter().filter_map(|&(tenant, _)| self.config.tenants.get(tenant));
+            tenants.for_each(|tenant| pulse.sent(tenant));
+        }
         let begun = Instant::now();
         let mut attempts = Attempts::new(self.config.retry);
         let settled = loop {

@@ -71,6 +71,7 @@ fn config(sink: &Sink) -> StampedConfig {
         interval: None,
         timeout: Duration::from_secs(10),
         retry: RetryRules { backoff_min: Duration::from_millis(1), ..RetryRules::default() },
+        pulse: None,
     }
 }
 

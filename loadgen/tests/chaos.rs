@@ -71,6 +71,9 @@ fn what_is_acknowledged_survives_a_bad_day() {
                 {
                     assert!(json[of][what].as_u64() > Some(0), "no {of} {what}: {text}");
                 }
+                let liveness = &json["liveness"];
+                assert_eq!(liveness["starved"].as_array().map(Vec::len), Some(0), "{text}");
+                assert!(liveness["longest_ms"].as_u64() > Some(0), "nothing was watched: {text}");
                 // Storms did meet requests.
                 assert!(
                     json["requests"]["attempts"].as_u64() > json["requests"]["settled"].as_u64(),
@@ -94,6 +97,23 @@ fn a_thief_is_found_and_what_tells_of_him_is_kept() {
         assert!(log.contains("listening"), "{log}");
         std::fs::remove_dir_all(dir).unwrap();
     }
+}
+
+#[test]
+fn who_starves_while_the_plan_calls_him_well_is_found() {
+    let (output, text, json) = chaos(&["--seed", "1", "--minutes", "0.03", "--steal", "starve"]);
+    assert_eq!(output.status.code(), Some(1), "{text}");
+    let starved = json["liveness"]["starved"].as_array().unwrap();
+    assert!(starved.iter().all(|found| found["tenant"] == "team-000") && !starved.is_empty(), "{text}");
+    assert!(text.contains("failed     team-000 got nowhere for"), "{text}");
+    assert_eq!(json["audit"]["lost"]["samples"], 0, "{text}");
+    assert_eq!(
+        json["complaints"].as_array().map(Vec::len),
+        Some(starved.len()),
+        "nothing else is wrong: {text}"
+    );
+    let kept = text.lines().find_map(|line| line.strip_prefix("kept")).unwrap();
+    std::fs::remove_dir_all(kept.trim().split(':').next().unwrap()).unwrap();
 }
 
 #[test]

@@ -1,8 +1,9 @@
 //! The upstream's side of a plan: a script for a sink.
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
+use super::Pulse;
 use crate::random::Random;
 use crate::sink::faults::{FaultScript, Rule};
 use crate::sink::{Admission, Approach, Arrival, Close, Faults, Reply, Script};
@@ -18,6 +19,7 @@ pub struct Weather {
     begun: OnceLock<FaultScript>,
     is_over: AtomicBool,
     coin: Mutex<Random>,
+    pulse: Arc<Pulse>,
 }
 
 impl Weather {
@@ -29,11 +31,19 @@ impl Weather {
             begun: OnceLock::new(),
             is_over: AtomicBool::new(false),
             coin: Mutex::new(Random::new(seed, STREAM)),
+            pulse: Arc::default(),
         }
+    }
+
+    /// Where it notes who gets on; senders are to note there what they send.
+    #[must_use]
+    pub fn pulse(&self) -> &Arc<Pulse> {
+        &self.pulse
     }
 
     /// Begins the rules' time, once.
     pub fn begin(&self) {
+        self.pulse.begin();
         self.begun.get_or_init(|| FaultScript::new(self.faults.clone()));
     }
 
@@ -57,8 +67,10 @@ impl Script for Weather {
     }
 
     fn answer(&self, arrival: &Arrival<'_>) -> Reply {
-        let Some(rules) = self.rules() else { return Reply::default() };
-        let mut reply = rules.answer(arrival);
+        let mut reply = self.rules().map(|rules| rules.answer(arrival)).unwrap_or_default();
+        if reply.is_success() {
+            self.pulse.got_on(arrival.tenant, reply.delay);
+        }
         if matches!(reply.close, Close::Reset | Close::MidReply | Close::Stall) {
             reply.stored = Some(self.toss());
         }

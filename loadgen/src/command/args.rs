@@ -16,7 +16,9 @@ use loadgen::send::Retry;
 
 pub(crate) use chaos::{ChaosArgs, DriverKind, Theft};
 pub(crate) use fleet::FleetArgs;
-pub(crate) use trial::{IdleArgs, IsolationArgs, OverloadArgs, RetryTrialArgs, TrialArgs, TrialCommand};
+pub(crate) use trial::{
+    FairnessArgs, IdleArgs, IsolationArgs, OverloadArgs, RetryTrialArgs, TrialArgs, TrialCommand,
+};
 
 /// Load, sink and proof for Tenantry.
 #[derive(Debug, Parser)]
@@ -50,8 +52,8 @@ pub(crate) enum Command {
     /// stored is held against what was acknowledged.
     ///
     /// Exits with 1 when anything acknowledged is lost, misplaced, reordered or damaged, or stored twice for no reason; when a
-    /// request does not come through though all is mended; and when the server does not start or end as it should. The same seed plans
-    /// the same troubles at the same times.
+    /// request does not come through though all is mended; when a tenant gets nowhere for two timeouts while its upstream is
+    /// well; and when the server does not start or end as it should. The same seed plans the same troubles at the same times.
     Chaos(ChaosArgs),
     /// Measures one claim about a server in trouble, and exits with 1 if it does not hold
     Trial(TrialArgs),

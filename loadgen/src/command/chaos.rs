@@ -5,13 +5,14 @@ mod stage;
 
 use std::fs;
 use std::io::{self, Write};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, ScopedJoinHandle};
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use loadgen::audit::Audit;
-use loadgen::chaos::Plan;
+use loadgen::chaos::{Liveness, Plan, Pulse, Tuning, excuses};
 use loadgen::client::Url;
 use loadgen::fleet::{Format, numbered_tenants};
 use loadgen::journal::Journal;
@@ -35,6 +36,10 @@ const GIVE_UP_AFTER: Duration = Duration::from_secs(60);
 /// The longest pause of a sender: shorter than Prometheus' own, so that more attempts meet more troubles.
 const BACKOFF_MAX: Duration = Duration::from_secs(1);
 
+/// How long something of a tenant may wait while its upstream is well: two of the longest timeouts that the server
+/// runs with.
+const PATIENCE: Duration = Duration::from_millis(2 * Tuning::FIRST.timeout_ms);
+
 /// How often it is looked after server and senders.
 const TICK: Duration = Duration::from_millis(20);
 
@@ -55,12 +60,13 @@ pub(crate) fn run(args: &ChaosArgs) -> anyhow::Result<bool> {
     let dir = tempfile::Builder::new().prefix("loadgen-chaos-").tempdir();
     let dir = dir.context("no place for the server's configuration and log")?;
     let mut stage = Stage::set(args, seed, &plan, &tenants, dir.path())?;
-    let crowds = crowds(&stage.push_url()?, &tenants);
+    let crowds = crowds(&stage.push_url()?, &tenants, stage.pulse());
     let senders = crowds.iter().map(|crowd| crowd.senders).sum();
     write!(io::stdout(), "{}", report::title(args, seed, senders, &tenants, &stage))?;
 
     let begun = Instant::now();
     let (journal, counts, mut failures) = play(&mut stage, &plan, &crowds, began, length, &interrupted)?;
+    let beats = stage.pulse().so_far();
     let is_interrupted = interrupted.load(Ordering::Relaxed);
     failures.extend(stage.end());
     // Nothing is on its way any more: the server has ended.
@@ -72,6 +78,7 @@ pub(crate) fn run(args: &ChaosArgs) -> anyhow::Result<bool> {
         elapsed: begun.elapsed(),
         audit: Audit::new(&journal, &account, ""),
         journal: &journal,
+        liveness: Liveness::new(&beats, &excuses(&plan, &stage.over()), PATIENCE),
         counts: &counts,
         stage: &stage,
         failures,
@@ -91,7 +98,7 @@ pub(crate) fn run(args: &ChaosArgs) -> anyhow::Result<bool> {
 }
 
 /// Many who send little and often, and few who send more: their bodies differ in what they can be told off for.
-fn crowds(url: &Url, tenants: &[String]) -> [Crowd; 2] {
+fn crowds(url: &Url, tenants: &[String], pulse: &Arc<Pulse>) -> [Crowd; 2] {
     let config = |tenants_per_request, series, interval| StampedConfig {
         format: Format::default(),
         url: url.clone(),
@@ -105,6 +112,7 @@ fn crowds(url: &Url, tenants: &[String]) -> [Crowd; 2] {
         interval: Some(Duration::from_millis(interval)),
         timeout: ANSWER_TIMEOUT,
         retry: RetryRules { backoff_max: BACKOFF_MAX, give_up_after: GIVE_UP_AFTER, ..RetryRules::default() },
+        pulse: Some(Arc::clone(pulse)),
     };
     [
         Crowd { senders: 20, config: config(3, 4, 30) },

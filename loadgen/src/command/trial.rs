@@ -3,6 +3,8 @@
 //! A trial prints what it found and says whether its claim holds; its exit code says the same. It is told apart from
 //! `chaos`, which looks for what is lost: here it is about what a trouble costs.
 
+mod epidemic;
+mod fairness;
 mod idle;
 mod isolation;
 mod overload;
@@ -15,11 +17,12 @@ use std::time::Duration;
 
 use anyhow::Context;
 use console::style;
-use loadgen::fleet::{Fleet, FleetConfig};
+use loadgen::fleet::{Body, Fleet, FleetConfig};
 use loadgen::port::free_addr;
 use loadgen::send::{Retry, SendConfig};
 use loadgen::sink::faults::{Fault, FaultScript, Rule};
 use loadgen::sink::{Admission, Approach, Arrival, Faults, Reply, Script, Sink, SinkConfig};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use super::args::{TrialArgs, TrialCommand};
 use super::send::now_ms;
@@ -37,6 +40,8 @@ const END_PATIENCE: Duration = Duration::from_secs(30);
 /// Runs one; false when its claim does not hold.
 pub(crate) fn run(args: &TrialArgs) -> anyhow::Result<bool> {
     match &args.trial {
+        TrialCommand::Fairness(trial) => fairness::run(args, trial),
+        TrialCommand::Isolation(trial) if trial.ill > 1 => epidemic::run(args, trial),
         TrialCommand::Isolation(trial) => isolation::run(args, trial),
         TrialCommand::Retry(trial) => retry::run(args, trial),
         TrialCommand::Overload(trial) => overload::run(args, trial),
@@ -101,17 +106,72 @@ fn fleet(tenants: Vec<(String, u32)>, senders: usize, series: usize, seed: u64) 
     })?)
 }
 
-/// One tenant's upstream, which falls ill and recovers on demand.
+/// Fleets of their own for each `group` of tenants that follow each other, as one: whoever sends for some of a group
+/// sends for all of it, the same number of series for each, and for nobody else. A group has `senders` senders.
+fn fleets(
+    tenants: &[(String, u32)],
+    group: usize,
+    senders: usize,
+    series: usize,
+    seed: u64,
+) -> anyhow::Result<Fleet> {
+    let first = tenants.chunks(group).zip(seed..).map(|(group, seed)| -> anyhow::Result<Fleet> {
+        Ok(Fleet::build(&FleetConfig {
+            seed,
+            senders,
+            series,
+            // A run for each tenant of the group.
+            run_length: series.div_ceil(group.len()),
+            tenants: group.to_vec(),
+            tenant_label: TENANT_LABEL.to_owned(),
+            timestamp_ms: now_ms(),
+            ..FleetConfig::default()
+        })?)
+    });
+    let mut all: Option<Fleet> = None;
+    for fleet in first {
+        let mut fleet = fleet?;
+        let Some(all) = &mut all else {
+            all = Some(fleet);
+            continue;
+        };
+        let before = all.tenants.len();
+        let shares = fleet.senders.iter_mut().flatten().flat_map(|body: &mut Body| &mut body.shares);
+        shares.for_each(|(tenant, _)| *tenant += before);
+        all.tenants.append(&mut fleet.tenants);
+        all.senders.append(&mut fleet.senders);
+    }
+    all.context("there is no tenant")
+}
+
+/// As many descriptors as this process, and the server after it, may have.
+fn raise_limit() -> u64 {
+    let limit = getrlimit(Resource::Nofile);
+    let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
+    // What can't be raised stays as it is.
+    let _ = setrlimit(Resource::Nofile, raised);
+    getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX)
+}
+
+/// The line of the server's configuration for a `timeout` of so many seconds.
+fn timeout(seconds: f64) -> String {
+    format!("timeout: {:.0}ms\n", seconds * 1e3)
+}
+
+/// An upstream that takes its time, and that falls ill for some tenants and recovers on demand.
 struct Patient {
     ill: AtomicBool,
     script: FaultScript,
+    takes: Duration,
 }
 
 impl Patient {
-    fn new(tenant: &str, fault: Fault) -> Arc<Self> {
+    /// Ill are those whose name is what `tenants` says, in which a `*` stands for any text.
+    fn new(tenants: &str, fault: Fault, takes: Duration) -> Arc<Self> {
         let rule =
-            Rule { tenants: vec![tenant.to_owned()], from: Duration::ZERO, to: None, share: 1.0, fault };
-        Arc::new(Self { ill: AtomicBool::new(false), script: FaultScript::new(Faults::new(1, vec![rule])) })
+            Rule { tenants: vec![tenants.to_owned()], from: Duration::ZERO, to: None, share: 1.0, fault };
+        let script = FaultScript::new(Faults::new(1, vec![rule]));
+        Arc::new(Self { ill: AtomicBool::new(false), script, takes })
     }
 
     fn is(&self, ill: bool) {
@@ -125,7 +185,9 @@ impl Script for Patient {
     }
 
     fn answer(&self, arrival: &Arrival<'_>) -> Reply {
-        if self.ill.load(Ordering::Relaxed) { self.script.answer(arrival) } else { Reply::default() }
+        let is_ill = self.ill.load(Ordering::Relaxed);
+        let reply = if is_ill { self.script.answer(arrival) } else { Reply::default() };
+        reply.after(self.takes)
     }
 }
 

@@ -57,6 +57,7 @@ fn config(args: &VerifyArgs) -> StampedConfig {
             give_up_after: args.give_up_after,
             ..RetryRules::default()
         },
+        pulse: None,
     }
 }
 

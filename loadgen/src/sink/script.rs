@@ -200,7 +200,7 @@ impl Reply {
     }
 
     /// Whether it says that its request is stored.
-    pub(super) fn is_success(&self) -> bool {
+    pub(crate) fn is_success(&self) -> bool {
         self.answers() && self.raw.is_none() && (200..300).contains(&self.status)
     }
 

@@ -26,7 +26,7 @@ pub(crate) struct ChaosArgs {
     /// Write all that came of it, and the troubles' times, to FILE as JSON
     #[arg(long, value_name = "FILE")]
     pub(crate) json: Option<PathBuf>,
-    /// Have the upstream do this to every fiftieth request, too: then the run must fail
+    /// Have the upstream do what no plan allows: to every fiftieth request, or to one tenant. Then the run must fail
     #[arg(long, value_enum)]
     pub(crate) steal: Option<Theft>,
 }
@@ -61,6 +61,8 @@ pub(crate) enum Theft {
     Misplace,
     /// Store after the next request
     Reorder,
+    /// Leave one tenant without an answer for five seconds
+    Starve,
 }
 
 fn minutes(text: &str) -> Result<f64, String> {

@@ -18,7 +18,9 @@ pub(crate) struct TrialArgs {
 
 #[derive(Debug, clap::Subcommand)]
 pub(crate) enum TrialCommand {
-    /// What one tenant's stalls, errors and resets cost the others, at their p99
+    /// Whether equal tenants get equal shares when connections to the upstream are few
+    Fairness(FairnessArgs),
+    /// What one tenant's stalls, errors and resets, or the stalls of many, cost the others, at their p99
     Isolation(IsolationArgs),
     /// What is sent for nothing while one of ten tenants of each request fails
     Retry(RetryTrialArgs),
@@ -29,17 +31,42 @@ pub(crate) enum TrialCommand {
 }
 
 #[derive(Debug, clap::Args)]
+pub(crate) struct FairnessArgs {
+    /// How many tenants there are; each number is tried with each of the connections and cores
+    #[arg(long, value_delimiter = ',', default_values_t = [5, 50, 500], value_parser = clap::value_parser!(u16).range(1..=2000))]
+    pub(crate) tenants: Vec<u16>,
+    /// Connections to the upstream that the server may have
+    #[arg(long, value_delimiter = ',', default_values_t = [4, 64], value_parser = clap::value_parser!(u16).range(1..))]
+    pub(crate) connections: Vec<u16>,
+    /// The server's cores
+    #[arg(long, value_delimiter = ',', default_values_t = [1, 2], value_parser = clap::value_parser!(u16).range(1..))]
+    pub(crate) cores: Vec<u16>,
+    /// How long each is measured, at least; longer where tenants wait long for their turns
+    #[arg(long, default_value_t = 6.0, value_parser = positive)]
+    pub(crate) seconds: f64,
+}
+
+#[derive(Debug, clap::Args)]
 pub(crate) struct IsolationArgs {
     /// How long a phase is measured
     #[arg(long, default_value_t = 5.0, value_parser = positive)]
     pub(crate) seconds: f64,
-    /// How often the tenth tenant is well, and ill
+    /// Tenants that fall ill
+    ///
+    /// With 1, it is a tenth of all, and has one trouble after the other. With more, there are as many others, and the
+    /// ill ones stall, all from the same moment on.
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=1000))]
+    pub(crate) ill: u16,
+    /// The server's `timeout`, in seconds; with one ill tenant, stalls are to end within a phase
+    #[arg(long, default_value_t = 2.0, value_parser = positive)]
+    pub(crate) timeout: f64,
+    /// How often all are well, and where one falls ill, how often it does
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) rounds: u32,
     /// Requests a second of the others
     #[arg(long, default_value_t = 200.0, value_parser = positive)]
     pub(crate) rate: f64,
-    /// Requests a second of the one that falls ill
+    /// Requests a second of those that fall ill
     #[arg(long, default_value_t = 50.0, value_parser = positive)]
     pub(crate) ill_rate: f64,
 }

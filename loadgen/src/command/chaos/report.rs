@@ -6,6 +6,7 @@ use std::time::Duration;
 use clap::ValueEnum;
 use clap::builder::PossibleValue;
 use loadgen::audit::Audit;
+use loadgen::chaos::{Liveness, Starved};
 use loadgen::journal::{Entries, Journal};
 use loadgen::runs::Runs;
 use loadgen::stamped::Counts;
@@ -23,6 +24,7 @@ pub(super) struct Report<'a> {
     pub(super) elapsed: Duration,
     pub(super) audit: Audit,
     pub(super) journal: &'a Journal,
+    pub(super) liveness: Liveness,
     pub(super) counts: &'a Counts,
     pub(super) stage: &'a Stage,
     /// What went wrong with server and upstream.
@@ -56,6 +58,7 @@ impl Report<'_> {
             let requests = counted(self.counts.unknown, "request");
             complaints.push(format!("{requests} did not come through, though all was mended"));
         }
+        complaints.extend(self.liveness.starved.iter().map(starvation));
         let broken = self.stage.stored();
         if broken.broken > 0 {
             let why = broken.broken_why.unwrap_or_default();
@@ -125,6 +128,16 @@ impl Report<'_> {
                 grouped(audit.stored)
             ),
         );
+        let Liveness { patience_ms, longest_ms, starved } = &self.liveness;
+        line(
+            "waited",
+            format!(
+                "{} at most, of {} that a tenant has to while its upstream is well; {}",
+                time(Duration::from_millis(*longest_ms)),
+                time(Duration::from_millis(*patience_ms)),
+                counted(starved.len() as u64, "starvation"),
+            ),
+        );
         for (what, finding) in lawful(audit) {
             line("", format!("{} {what}", grouped(finding.samples)));
         }
@@ -173,6 +186,7 @@ impl Report<'_> {
                 "stored": audit.stored,
             },
             "audit": audit,
+            "liveness": self.liveness,
             "server": stage.restarts,
             "events_by_kind": self.kinds(),
             "events": stage.happened,
@@ -201,6 +215,12 @@ fn again(args: &ChaosArgs, seed: u64) -> String {
 fn wrong(audit: &Audit) -> String {
     let found = audit.faults().map(|(name, finding)| format!("{} {name}", grouped(finding.samples)));
     format!("{}, {} damaged", found.join(", "), grouped(audit.damaged))
+}
+
+fn starvation(Starved { tenant, from_ms, to_ms }: &Starved) -> String {
+    let (from, waited) =
+        (Duration::from_millis(*from_ms), Duration::from_millis(to_ms.saturating_sub(*from_ms)));
+    format!("{tenant} got nowhere for {} from {} on, though its upstream was well", time(waited), time(from))
 }
 
 fn list(kinds: &BTreeMap<&'static str, u64>) -> String {

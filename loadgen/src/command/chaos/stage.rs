@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
-use loadgen::chaos::{Event, Plan, Planned, Tuning, Weather};
+use loadgen::chaos::{Event, Plan, Planned, Pulse, Tuning, Weather};
 use loadgen::client::Url;
 use loadgen::full_account::FullAccount;
 use loadgen::port::free_addr;
@@ -34,6 +34,9 @@ const PROGRESS_INTERVAL: Duration = Duration::from_secs(5);
 
 /// The part of all requests that a thief takes.
 const STOLEN_SHARE: f64 = 0.02;
+
+/// From when to when a starved tenant gets no answer.
+const STARVED: (Duration, Duration) = (Duration::from_millis(500), Duration::from_millis(5500));
 
 /// An event that has happened.
 #[derive(Clone, Debug, Serialize)]
@@ -120,6 +123,16 @@ impl Stage {
 
     pub(super) fn push_url(&self) -> anyhow::Result<Url> {
         self.server.as_ref().context("there is no server")?.push_url()
+    }
+
+    /// Who gets on.
+    pub(super) fn pulse(&self) -> &Arc<Pulse> {
+        self.weather.pulse()
+    }
+
+    /// When each event that has happened was over, after the run's start.
+    pub(super) fn over(&self) -> Vec<Duration> {
+        self.happened.iter().map(|happened| Duration::from_millis(happened.at_ms)).collect()
     }
 
     /// Begins the upstream's troubles, and the time of all others.
@@ -288,6 +301,11 @@ fn stolen(theft: Theft, tenants: &[String]) -> Rule {
         Theft::Duplicate => Fault::Duplicate,
         Theft::Reorder => Fault::Reorder,
         Theft::Misplace => Fault::Misplace { tenant: "somebody-else".to_owned() },
+        Theft::Starve => {
+            let (from, to) = STARVED;
+            let tenants = tenants.iter().take(1).cloned().collect();
+            return Rule { tenants, from, to: Some(to), share: 1.0, fault: Fault::Stall };
+        }
     };
     Rule { tenants: tenants.to_vec(), from: Duration::ZERO, to: None, share: STOLEN_SHARE, fault }
 }

@@ -7,9 +7,8 @@ use std::time::{Duration, Instant};
 use anyhow::Context;
 use loadgen::client::{Url, get};
 use loadgen::process::Process;
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-use super::{Stage, conclude};
+use super::{Stage, conclude, raise_limit};
 use crate::command::args::{IdleArgs, TrialArgs};
 use crate::command::text::{counted, grouped};
 
@@ -50,15 +49,6 @@ pub(super) fn run(args: &TrialArgs, trial: &IdleArgs) -> anyhow::Result<bool> {
     drop((first, idle));
     stage.server.stop()?;
     conclude(each * CONNECTIONS < BYTES_MAX, "20,000 idle connections cost less than 100 MB")
-}
-
-/// As many descriptors as this process, and the server after it, may have.
-fn raise_limit() -> u64 {
-    let limit = getrlimit(Resource::Nofile);
-    let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
-    // What can't be raised stays as it is, and is told.
-    let _ = setrlimit(Resource::Nofile, raised);
-    getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX)
 }
 
 fn connect(stage: &Stage, count: u64) -> anyhow::Result<Vec<TcpStream>> {

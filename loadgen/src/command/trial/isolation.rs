@@ -16,7 +16,7 @@ use loadgen::fleet::{Fleet, numbered_tenants};
 use loadgen::send::{Progress, Retry, SendConfig, send};
 use loadgen::sink::faults::{Fault, ResetAt};
 
-use super::{Patient, Stage, conclude, fleet};
+use super::{Patient, Stage, conclude, fleet, timeout};
 use crate::command::args::{IsolationArgs, TrialArgs};
 
 const ILL: &str = "ill";
@@ -27,9 +27,6 @@ const RATIO_MAX: f64 = 1.10;
 
 /// So long the ill one has been ill when measuring begins.
 const LEAD: Duration = Duration::from_millis(500);
-
-/// The server's `timeout`: so that stalls end within a phase.
-const SETTINGS: &str = "timeout: 2s\n";
 
 fn illnesses() -> Vec<(&'static str, Fault)> {
     let status = |code, name: &str, value: &str| Fault::Status {
@@ -84,8 +81,8 @@ fn spread(Spread { median, min, max }: &Spread) -> String {
 }
 
 fn measure(args: &TrialArgs, trial: &IsolationArgs, fault: Fault) -> anyhow::Result<Found> {
-    let patient = Patient::new(ILL, fault);
-    let stage = Stage::start(args, SETTINGS, Some(Arc::clone(&patient) as _))?;
+    let patient = Patient::new(ILL, fault, Duration::ZERO);
+    let stage = Stage::start(args, &timeout(trial.timeout), Some(Arc::clone(&patient) as _))?;
     let phase = Duration::from_secs_f64(trial.seconds);
     let others = fleet(numbered_tenants(9), SENDERS, 200, 1)?;
     let ill = fleet(vec![(ILL.to_owned(), 1)], SENDERS, 200, 2)?;

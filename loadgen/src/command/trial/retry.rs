@@ -31,7 +31,7 @@ pub(super) fn run(args: &TrialArgs, trial: &RetryTrialArgs) -> anyhow::Result<bo
     let tenants = numbered_tenants(TENANTS);
     let ill = tenants.last().map(|(name, _)| name.clone()).unwrap_or_default();
     let fault = Fault::Status { code: 500, headers: Vec::new(), body: "not now".to_owned() };
-    let patient = Patient::new(&ill, fault);
+    let patient = Patient::new(&ill, fault, Duration::ZERO);
     let stage = Stage::start(args, "", Some(Arc::clone(&patient) as _))?;
     let fleet = Fleet::build(&FleetConfig {
         senders: SENDERS,

@@ -1,0 +1,379 @@
+//! What it costs the others when half of all tenants stall at the same moment, and how soon these are served again.
+//!
+//! Requests are small and hold few tenants: the others' hold none that falls ill, and those of the ill hold nobody
+//! else. So whatever the others feel comes through what all share: connections, requests and bytes in flight, a core's
+//! time.
+//!
+//! All are well for some phases, which shows what is usual, and how far the machine itself wavers. Then half of them
+//! stall, their senders retrying as Prometheus does; two seconds later the others are measured. Then the ill recover.
+//! What stalled before may still hold them up for a `timeout`, and their senders pause for seconds: after that they
+//! are to be served as usual.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::io::{self, Write};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use loadgen::compare::Spread;
+use loadgen::fleet::{Fleet, numbered_tenants};
+use loadgen::send::{Outcome, Progress, Retry, SendConfig, send};
+use loadgen::sink::faults::Fault;
+
+use super::{Patient, Stage, conclude, fleets, pause, raise_limit};
+use crate::command::args::{IsolationArgs, TrialArgs};
+use crate::command::text::counted;
+
+const SERIES: usize = 20;
+const TENANTS_PER_REQUEST: usize = 4;
+
+/// How long the upstream takes.
+const ANSWER: Duration = Duration::from_millis(5);
+
+/// Enough for their rate.
+const SENDERS_MIN: usize = 48;
+
+/// The ill ones' senders, each of which has a request in flight for as long as it stalls; enough to take all that the
+/// server admits.
+const ILL_SENDERS_MIN: usize = 150;
+const CONCURRENCY: usize = 128;
+
+/// So long after they fell ill the others are measured.
+const ONSET: Duration = Duration::from_secs(2);
+
+/// So long after their recovery the ill are measured again, at least; and so long after the end of what still stalls.
+const RECOVERY_MIN: Duration = Duration::from_secs(5);
+const RECOVERY_AFTER_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// A request takes so many times as long as usual, at its p99.
+const RATIO_MAX: f64 = 2.0;
+
+const LOOK_INTERVAL: Duration = Duration::from_millis(20);
+
+pub(super) fn run(args: &TrialArgs, trial: &IsolationArgs) -> anyhow::Result<bool> {
+    raise_limit();
+    let mut out = io::stdout();
+    writeln!(
+        out,
+        "{} of {} stall at the same moment; timeout {} s\n\
+         requests of {SERIES} series: the others' {} a second, the ill ones' {}\n",
+        counted(u64::from(trial.ill), "tenant"),
+        trial.ill * 2,
+        trial.timeout,
+        trial.rate,
+        trial.ill_rate,
+    )?;
+    let found = Ward::open(args, trial)?.observe()?;
+    writeln!(out, "{found}")?;
+    let claims = found.claims();
+    claims.into_iter().try_fold(true, |all, (holds, claim)| Ok(conclude(holds, claim)? && all))
+}
+
+/// Everybody in it.
+struct Ward<'a> {
+    trial: &'a IsolationArgs,
+    stage: Stage,
+    patient: Arc<Patient>,
+    names: Vec<String>,
+    others: Fleet,
+    ill: Fleet,
+}
+
+/// What senders saw in a phase.
+#[derive(Clone, Copy, Debug)]
+struct Phase {
+    p50_ms: f64,
+    p99_ms: f64,
+    /// Requests that were not acknowledged.
+    refused: u64,
+}
+
+impl Phase {
+    fn new(outcome: &Outcome) -> Self {
+        let ms = |percent| outcome.latency_at(percent).as_secs_f64() * 1e3;
+        Self { p50_ms: ms(50.0), p99_ms: ms(99.0), refused: outcome.failed() }.of(outcome.requests)
+    }
+
+    /// A refusal is quick, and yet no answer: where more than a hundredth is refused, p99 is a time that never comes.
+    fn of(self, requests: u64) -> Self {
+        let unless = |times: u64, ms: f64| if self.refused * times > requests { f64::INFINITY } else { ms };
+        Self { p50_ms: unless(2, self.p50_ms), p99_ms: unless(100, self.p99_ms), ..self }
+    }
+}
+
+/// What is usual.
+#[derive(Clone, Copy, Debug)]
+struct Usual {
+    p50_ms: Spread,
+    p99_ms: Spread,
+    refused: u64,
+}
+
+impl Usual {
+    fn new(phases: &[Phase]) -> anyhow::Result<Self> {
+        let over = |figure: fn(&Phase) -> f64| {
+            Spread::new(phases.iter().map(figure)).ok_or_else(|| anyhow::anyhow!("no phase was measured"))
+        };
+        let refused = phases.iter().map(|phase| phase.refused).sum();
+        Ok(Self { p50_ms: over(|phase| phase.p50_ms)?, p99_ms: over(|phase| phase.p99_ms)?, refused })
+    }
+
+    /// Whether a phase is as usual, or no worse than the machine's own wavering.
+    fn holds_for(&self, phase: &Phase) -> bool {
+        phase.p99_ms <= (self.p99_ms.median * RATIO_MAX).max(self.p99_ms.max)
+    }
+}
+
+/// What was seen from when they fell ill until after they recovered.
+#[derive(Debug)]
+struct Course {
+    /// The others within the first seconds, of which nothing is claimed.
+    onset: Phase,
+    others: Phase,
+    others_recovering: Phase,
+    /// How long after the recovery each of the ill was served; None for one that was not in time.
+    served: Vec<Option<Duration>>,
+    /// How long that time is.
+    recovery: Duration,
+}
+
+/// All that was seen.
+#[derive(Debug)]
+struct Found {
+    others_well: Usual,
+    ill_well: Usual,
+    course: Course,
+    others_after: Phase,
+    ill_after: Phase,
+}
+
+impl<'a> Ward<'a> {
+    fn open(args: &TrialArgs, trial: &'a IsolationArgs) -> anyhow::Result<Self> {
+        let count = usize::from(trial.ill);
+        let names: Vec<String> = (0..count).map(|number| format!("ill-{number:03}")).collect();
+        let patient = Patient::new("ill-*", Fault::Stall, ANSWER);
+        let settings = format!("{}concurrency: {CONCURRENCY}\n", super::timeout(trial.timeout));
+        let stage = Stage::start(args, &settings, Some(Arc::clone(&patient) as _))?;
+        let fleet = |tenants: &[(String, u32)], senders_min: usize, seed| {
+            let groups = tenants.len().div_ceil(TENANTS_PER_REQUEST);
+            fleets(tenants, TENANTS_PER_REQUEST, senders_min.div_ceil(groups), SERIES, seed)
+        };
+        let ill: Vec<_> = names.iter().map(|name| (name.clone(), 1)).collect();
+        Ok(Self {
+            trial,
+            stage,
+            patient,
+            others: fleet(&numbered_tenants(count), SENDERS_MIN, 1)?,
+            ill: fleet(&ill, ILL_SENDERS_MIN, 1_000_000)?,
+            names,
+        })
+    }
+
+    fn observe(self) -> anyhow::Result<Found> {
+        let phase = Duration::from_secs_f64(self.trial.seconds);
+        let (mut others, mut ill) = (Vec::new(), Vec::new());
+        // One more to begin with, which is not counted: it opens connections and warms caches.
+        for round in 0..=self.trial.rounds {
+            let (of_others, of_ill) = self.all_well(phase)?;
+            if round > 0 {
+                others.push(of_others);
+                ill.push(of_ill);
+            }
+        }
+        let course = self.fall_ill(phase * 2)?;
+        let (others_after, ill_after) = self.all_well(phase)?;
+        let (others_well, ill_well) = (Usual::new(&others)?, Usual::new(&ill)?);
+        self.stage.server.stop()?;
+        Ok(Found { others_well, ill_well, course, others_after, ill_after })
+    }
+
+    /// Both kinds of senders for a while.
+    fn all_well(&self, time: Duration) -> anyhow::Result<(Phase, Phase)> {
+        let stop = Progress::default();
+        thread::scope(|scope| {
+            let ill = scope.spawn(|| self.send_ill(time, &stop));
+            let others = self.send_others(time)?;
+            Ok((others, ill.join().map_err(panicked)??))
+        })
+    }
+
+    /// Has the ill stall for this time after the onset, and waits until they have recovered.
+    fn fall_ill(&self, time: Duration) -> anyhow::Result<Course> {
+        let timeout = Duration::from_secs_f64(self.trial.timeout);
+        let recovery = RECOVERY_MIN.max(timeout + RECOVERY_AFTER_TIMEOUT);
+        let stop = Progress::default();
+        thread::scope(|scope| {
+            let ill = scope.spawn(|| self.send_ill((ONSET + time + recovery) * 2, &stop));
+            self.patient.is(true);
+            let onset = scope.spawn(|| self.send_others(ONSET));
+            pause(ONSET);
+            let others = self.send_others(time);
+            self.patient.is(false);
+            let recovering = scope.spawn(|| self.send_others(recovery));
+            let served = self.watch_recovery(recovery);
+            stop.stop.store(true, Ordering::Relaxed);
+            ill.join().map_err(panicked)??;
+            Ok(Course {
+                onset: onset.join().map_err(panicked)??,
+                others: others?,
+                others_recovering: recovering.join().map_err(panicked)??,
+                served,
+                recovery,
+            })
+        })
+    }
+
+    fn send_others(&self, time: Duration) -> anyhow::Result<Phase> {
+        let config = SendConfig { rate: Some(self.trial.rate), ..self.stage.sending(time)? };
+        let begun = Instant::now();
+        // What a bad server leaves undone is not worked off for minutes.
+        let end = time + Duration::from_secs_f64(self.trial.timeout) * 2;
+        let stop_late = |progress: &Progress| {
+            if begun.elapsed() > end {
+                progress.stop.store(true, Ordering::Relaxed);
+            }
+        };
+        Ok(Phase::new(&send(&self.others, &config, &Progress::default(), stop_late)?))
+    }
+
+    fn send_ill(&self, time: Duration, progress: &Progress) -> anyhow::Result<Phase> {
+        let config = SendConfig {
+            rate: Some(self.trial.ill_rate),
+            retry: Retry::Prometheus { on_429: true },
+            ..self.stage.sending(time)?
+        };
+        Ok(Phase::new(&send(&self.ill, &config, progress, |_| {})?))
+    }
+
+    /// Waits for so long; tells when each of the ill was stored something of, from now on.
+    fn watch_recovery(&self, time: Duration) -> Vec<Option<Duration>> {
+        let begun = Instant::now();
+        let before = self.stage.sink.snapshot();
+        let mut served: BTreeMap<&str, Duration> = BTreeMap::new();
+        while begun.elapsed() < time {
+            pause(LOOK_INTERVAL);
+            let now = self.stage.sink.snapshot();
+            for name in &self.names {
+                if now.tenant(name).stored.series > before.tenant(name).stored.series {
+                    served.entry(name).or_insert_with(|| begun.elapsed());
+                }
+            }
+        }
+        self.names.iter().map(|name| served.get(name.as_str()).copied()).collect()
+    }
+}
+
+fn panicked<E>(_: E) -> anyhow::Error {
+    anyhow::anyhow!("a sender panicked")
+}
+
+impl Found {
+    fn claims(&self) -> [(bool, &'static str); 3] {
+        let Course { others, others_recovering, served, .. } = &self.course;
+        let refused = others.refused + others_recovering.refused + self.others_after.refused;
+        let all_served = served.iter().all(Option::is_some) && self.ill_after.refused == 0;
+        [
+            (
+                self.others_well.holds_for(others),
+                "two seconds after, the others' p99 is within twice its usual, or the machine's own wavering",
+            ),
+            (refused == 0, "none of the others' requests is refused"),
+            (
+                all_served && self.ill_well.holds_for(&self.ill_after),
+                "the ill are served again within seconds of their recovery, and then as before",
+            ),
+        ]
+    }
+}
+
+impl fmt::Display for Found {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { others_well, ill_well, course, others_after, ill_after } = self;
+        writeln!(f, "{:34} {:>9}  {:30} {:>7}", "", "p50 ms", "p99 ms", "refused")?;
+        let mut usual = |who: &str, Usual { p50_ms, p99_ms, refused }: &Usual| {
+            let p99 = format!("{:.2} ({:.2} to {:.2})", p99_ms.median, p99_ms.min, p99_ms.max);
+            writeln!(f, "{who:34} {:9.2}  {p99:30} {refused:7}", p50_ms.median)
+        };
+        usual("the others, all well", others_well)?;
+        usual("the ill, all well", ill_well)?;
+        let mut phase = |who: &str, Phase { p50_ms, p99_ms, refused }: &Phase| {
+            writeln!(f, "{who:34} {p50_ms:9.2}  {:30} {refused:7}", format!("{p99_ms:.2}"))
+        };
+        phase("the others, as the ill fall ill", &course.onset)?;
+        phase("the others, from 2 s after that on", &course.others)?;
+        phase("the others, as the ill recover", &course.others_recovering)?;
+        phase("the others, afterwards", others_after)?;
+        phase("the ill, afterwards", ill_after)?;
+        let mut served: Vec<Duration> = course.served.iter().copied().flatten().collect();
+        served.sort_unstable();
+        let seconds = |time: Option<&Duration>| time.copied().unwrap_or_default().as_secs_f64();
+        write!(
+            f,
+            "served again within {:.0} s: {} of {}, half of them after {:.2} s, the last after {:.2} s",
+            course.recovery.as_secs_f64(),
+            served.len(),
+            course.served.len(),
+            seconds(served.get(served.len() / 2)),
+            seconds(served.last()),
+        )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn phase(p99_ms: f64, refused: u64) -> Phase {
+        Phase { p50_ms: 6.0, p99_ms, refused }
+    }
+
+    /// An epidemic of which nobody else feels anything, but for one change.
+    fn claims(change: impl FnOnce(&mut Found)) -> [bool; 3] {
+        let usual = || Usual::new(&[phase(8.0, 0), phase(10.0, 0), phase(25.0, 0)]).unwrap();
+        let mut found = Found {
+            others_well: usual(),
+            ill_well: usual(),
+            course: Course {
+                onset: phase(2000.0, 30),
+                others: phase(11.0, 0),
+                others_recovering: phase(500.0, 0),
+                served: vec![Some(Duration::from_millis(20)), Some(Duration::from_secs(3))],
+                recovery: Duration::from_secs(5),
+            },
+            others_after: phase(9.0, 0),
+            ill_after: phase(25.0, 0),
+        };
+        change(&mut found);
+        found.claims().map(|(holds, _)| holds)
+    }
+
+    #[test]
+    fn each_claim_fails_by_its_own_fault() {
+        assert_eq!(claims(|_| {}), [true; 3], "of the onset nothing is claimed");
+        assert_eq!(claims(|found| found.course.others.p99_ms = 25.1), [false, true, true]);
+        assert_eq!(claims(|found| found.course.others.refused = 1), [true, false, true]);
+        assert_eq!(claims(|found| found.course.others_recovering.refused = 1), [true, false, true]);
+        assert_eq!(claims(|found| found.course.served.push(None)), [true, true, false]);
+        assert_eq!(claims(|found| found.ill_after.p99_ms = 25.1), [true, true, false]);
+        assert_eq!(claims(|found| found.ill_after.refused = 1), [true, true, false]);
+    }
+
+    #[test]
+    fn refusals_are_no_quick_answers() {
+        let never = f64::INFINITY;
+        let times = |refused| {
+            let Phase { p50_ms, p99_ms, .. } = phase(8.0, refused).of(1000);
+            (p50_ms, p99_ms)
+        };
+        assert_eq!([0, 10].map(times), [(6.0, 8.0); 2]);
+        assert_eq!([11, 501].map(times), [(6.0, never), (never, never)]);
+    }
+
+    #[test]
+    fn on_a_steady_machine_twice_the_usual_is_the_bound() {
+        let usual = Usual::new(&[phase(10.0, 0), phase(10.0, 0), phase(11.0, 0)]).unwrap();
+        assert!(usual.holds_for(&phase(20.0, 0)) && !usual.holds_for(&phase(20.1, 0)));
+    }
+}
