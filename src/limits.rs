@@ -72,9 +72,20 @@ pub const FAMILIES_TURN_SECS: u64 = 900;
 /// Pairs that a core remembers to have told of; past that it tells all of them once more.
 pub const FAMILIES_TOLD_MAX: usize = 1 << 16;
 
-/// How long an upstream's address that refused a request for its size is not sent another as large: limits are
-/// configuration, which changes in minutes at best.
-pub const SIZE_REMEMBERED_SECS: u64 = 600;
+/// After so long a request twice as large as an upstream has shown to take is tried: limits are configuration, which
+/// changes in minutes at best, and a try costs one refused request.
+pub const SIZE_GROWS_SECS: u64 = 600;
+
+/// After so long without a refusal, what an upstream has shown to take is forgotten.
+pub const SIZE_FORGOTTEN_SECS: u64 = 3_600;
+
+/// Addresses of which a tenant's lane remembers what they take.
+pub const SIZE_ADDRESSES_MAX: usize = 16;
+
+/// A part that inflates to more is sent in pieces, and no more is merged. Receivers refuse requests that inflate to more
+/// than 32 MiB since they were taught to distrust declared lengths (client_golang 1.24, Prometheus 3.8.1 and later,
+/// VictoriaMetrics); some say 32 MB.
+pub const PART_INFLATED_BYTES_MAX: usize = 32_000_000;
 
 /// What a receipt costs in memory, with its place in two tables, filled to half at worst.
 pub const RECEIPT_BYTES: usize = 256;
@@ -86,6 +97,14 @@ pub const SLOW_MILLIS_MIN: u64 = 250;
 /// A request is slow when it takes so many times as long as its address's answers usually take. Answers to large and small
 /// requests differ by less.
 pub const SLOW_TIMES_USUAL: u64 = 8;
+
+/// Below this, no average of an upstream's answers is what counts as usual at first: an upstream that answers in a
+/// millisecond may well take five.
+pub const SLOW_USUAL_MICROS_MIN: u64 = 10_000;
+
+/// Requests of a slow tenant that were cut or timed out in a row, as far as they are counted: after six, one may take 16
+/// seconds while other slow tenants wait, which is more than the default `timeout`.
+pub const SLOW_STRIKES_MAX: u32 = 6;
 
 /// Of an address's slow requests, as many as slow tenants may have are cut to find out whether it answers others. How many
 /// more may be cut for each answer that came in time since.

@@ -129,7 +129,7 @@ impl Server {
             posts.push(post);
         }
         let posts: Box<[_]> = posts.into();
-        let directory = directory(&posts, plan.max_conns_per_host);
+        let directory = directory(&posts, plan);
         let (done_by, done) = crossbeam_channel::bounded(cores);
         let (ended_by, ended) = crossbeam_channel::bounded(cores);
         let mut threads = Vec::with_capacity(cores);
@@ -260,9 +260,9 @@ fn resolver(plan: &Plan, destination: Destination) -> io::Result<Resolver> {
 }
 
 /// The permits of all upstream addresses. What comes free goes to the core that waits, by its mailbox.
-fn directory(posts: &[Post<Message>], per_address_max: usize) -> Arc<Directory> {
+fn directory(posts: &[Post<Message>], plan: &Plan) -> Arc<Directory> {
     let posts: Box<[_]> = posts.into();
-    Directory::new(posts.len(), per_address_max, move |to, handed| {
+    Directory::new(posts.len(), plan.max_conns_per_host, plan.slow_connections_max(), move |to, handed| {
         if let Some(post) = posts.get(to.core) {
             post.post(Message::Handed(to.destination, Box::new(handed)));
         }

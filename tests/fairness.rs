@@ -138,6 +138,40 @@ fn many_tenants_that_stall_together_leave_the_others_connections_and_recover() {
 }
 
 #[test]
+fn a_tenant_that_is_slow_by_nature_gets_through_beside_those_that_never_answer() {
+    on_both(|driver| {
+        let upstream = Upstream::start(move |received: &Received| match received.tenant() {
+            "slow" => Reply::After(Duration::from_millis(900), Box::new(Reply::ok())),
+            tenant if tenant.starts_with("ill") => Reply::Stall,
+            _ => Reply::ok(),
+        });
+        let server = Server::start(driver, upstream.address, "max_conns_per_host: 16\ntimeout: 4s\n");
+        let until = Instant::now() + Duration::from_secs(10);
+        let (slow, healthy) = std::thread::scope(|scope| {
+            let healthy = scope.spawn(|| healthy_answers(&server, until));
+            for number in 0..6 {
+                let (body, mut client) = (one(&format!("ill{number}")), server.client());
+                scope.spawn(move || {
+                    while Instant::now() < until {
+                        client.push(&body);
+                        std::thread::sleep(Duration::from_millis(100));
+                    }
+                });
+            }
+            let mut client = server.client();
+            let mut slow = 0;
+            while Instant::now() < until {
+                slow += usize::from(client.push(&one("slow")).status == 200);
+                std::thread::sleep(Duration::from_millis(30));
+            }
+            (slow, healthy.join().unwrap())
+        });
+        let refused = healthy.iter().filter(|(.., status)| *status != 200).count();
+        assert!(slow >= 2 && refused == 0, "{slow} answers for the slow one, {refused} refused");
+    });
+}
+
+#[test]
 fn an_upstream_that_pauses_for_everybody_has_few_requests_given_up() {
     on_both(|driver| {
         let paused = Arc::new(AtomicBool::new(false));

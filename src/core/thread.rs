@@ -137,6 +137,7 @@ async fn run(seed: Seed, link: Link) -> io::Result<()> {
 struct Core {
     plan: Live,
     commons: Arc<Commons>,
+    directory: Arc<Directory>,
     exchange: Rc<Exchange>,
     deadlines: Deadlines,
     ingest: Rc<Ingest>,
@@ -169,6 +170,7 @@ impl Core {
         Self {
             plan: Arc::clone(&seed.plan),
             commons: Arc::clone(&seed.commons),
+            directory: Arc::clone(&seed.directory),
             exchange,
             deadlines,
             ingest,
@@ -213,6 +215,7 @@ impl Core {
     /// Ingest takes the plan with each request; egress has bounds that hold between them.
     fn settle(&self) {
         let plan = self.plan.load();
+        self.directory.limit_slow(plan.slow_connections_max());
         let (cores, limits) = (self.exchange.cores(), pool_limits(&plan, self.ingest.blocking()));
         for (egress, destination) in self.egress.iter().zip(Destination::ALL) {
             egress.settle(egress_settings(&plan, destination, &self.commons, cores), limits);
@@ -262,12 +265,7 @@ fn egress(
 }
 
 fn pool_limits(plan: &Plan, blocking: Blocking) -> PoolLimits {
-    PoolLimits {
-        age_max: plan.max_connection_duration,
-        idle_max: plan.idle_timeout,
-        slow_max: plan.slow_connections_max(),
-        blocking,
-    }
+    PoolLimits { age_max: plan.max_connection_duration, idle_max: plan.idle_timeout, blocking }
 }
 
 fn egress_settings(plan: &Plan, destination: Destination, commons: &Commons, cores: usize) -> EgressSettings {

@@ -5,11 +5,13 @@
 use std::cell::{Cell, RefCell};
 use std::net::SocketAddr;
 use std::rc::Rc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::pool::Connection;
 use super::writer::{Egress, TenantLane};
 use crate::core::deadline::Cutter;
+use crate::limits::SLOW_STRIKES_MAX;
+use crate::queue::pace::leash;
 use crate::queue::permits::SlowUse;
 use crate::verdict::Outcome;
 
@@ -36,6 +38,10 @@ impl Flight {
     /// Whether it was cut as others needed its connection.
     pub(super) fn is_cut(&self) -> bool {
         self.is_cut.get()
+    }
+
+    fn has_taken(&self, now: Instant) -> Duration {
+        now.saturating_duration_since(self.begun)
     }
 }
 
@@ -77,7 +83,7 @@ impl Egress {
         for flight in &flying {
             let patience = self.pool.patience(flight.address, self.settings.get().timeout);
             let is_known = flight.is_cut() || flight.slow.borrow().is_some();
-            if !is_known && now.saturating_duration_since(flight.begun) > patience {
+            if !is_known && flight.has_taken(now) > patience {
                 *flight.slow.borrow_mut() = self.pool.turned_slow(flight.address);
                 self.turns_slow(&flight.lane);
             }
@@ -91,15 +97,31 @@ impl Egress {
         // there is hardly any room left.
         let is_crowded = self.commons.slow.exceed(&self.settings.get().slow) && self.commons.is_crowded();
         for flight in flying.iter().filter(|flight| !flight.is_cut() && flight.slow.borrow().is_some()) {
-            if self.pool.to_cut(flight.address, now, is_crowded) > 0 {
+            let timeout = self.settings.get().timeout;
+            let for_others = self.pool.to_cut(flight.address, now, is_crowded) > 0;
+            let patience = self.pool.patience(flight.address, timeout);
+            let is_over_leash = flight.has_taken(now) > leash(patience, flight.lane.strikes.get(), timeout);
+            if for_others {
                 self.pool.cut(flight.address, now);
-                self.counters().slow_cut.add(1);
-                flight.is_cut.set(true);
-                // The connection is closed for sure: for whoever looks next, its use is over.
-                drop(flight.slow.take());
-                flight.cutter.cut();
+            }
+            if for_others || (is_over_leash && self.pool.slow_wait(flight.address)) {
+                self.cut(flight);
             }
         }
+    }
+
+    fn cut(&self, flight: &Flight) {
+        self.counters().slow_cut.add(1);
+        flight.is_cut.set(true);
+        // The connection is closed for sure: for whoever looks next, its use is over.
+        drop(flight.slow.take());
+        flight.cutter.cut();
+    }
+
+    /// A request of the tenant was cut, or has timed out.
+    pub(super) fn strikes(&self, lane: &TenantLane) {
+        self.turns_slow(lane);
+        lane.strikes.set((lane.strikes.get() + 1).min(SLOW_STRIKES_MAX));
     }
 
     /// One of the tenant's requests has been on its way for too long.
@@ -115,6 +137,7 @@ impl Egress {
 
     /// An answer has come in time.
     pub(super) fn turns_prompt(&self, lane: &TenantLane) {
+        lane.strikes.set(0);
         if !lane.slow.replace(false) {
             return;
         }

@@ -14,14 +14,31 @@ use crate::queue::fragment::{Delivered, Fragment};
 use crate::split::{Part, halve};
 use crate::verdict::{Outcome, combine};
 
-/// The word in Mimir's error text for a request that is too large, which it answered with 400 in some versions (Mimir
-/// documentation, "Runbooks", err-mimir-distributor-max-write-message-size).
-const MIMIR_TOO_LARGE: &[u8] = b"max-write-message-size";
-
 /// Whether an upstream refused a request for its size.
 pub(super) fn is_too_large(reply: &Reply) -> bool {
-    let says_so = || reply.message.windows(MIMIR_TOO_LARGE.len()).any(|word| word == MIMIR_TOO_LARGE);
-    reply.status == 413 || (reply.status == 400 && says_so())
+    reply.status == 413 || (reply.status == 400 && is_mimirs_too_large(&reply.message))
+}
+
+/// Whether this is, as a whole, what Mimir says of a request that is too large, which it answered with 400 in some versions
+/// (pkg/distributor/errors.go, distributorMaxWriteMessageSizeErr, and its "Runbooks"). A part of it may be quoted from a
+/// label's value.
+fn is_mimirs_too_large(message: &[u8]) -> bool {
+    let number = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    let matches = || {
+        let text = std::str::from_utf8(message).ok()?.trim_ascii_end();
+        let text =
+            text.strip_prefix("the incoming push request has been rejected because its message size")?;
+        let (size, text) = text.split_once(" is larger than the allowed limit of ")?;
+        let size = size.strip_prefix(" of ").and_then(|size| size.strip_suffix(" bytes")).map_or(size, |n| n);
+        let (limit, text) = text.split_once(
+            " bytes (err-mimir-distributor-max-write-message-size). To adjust the related limit, configure ",
+        )?;
+        let flag = text.strip_suffix(", or contact your service administrator.")?;
+        let is_flag = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"-.".contains(&byte);
+        let all = (size.is_empty() || number(size)) && number(limit) && flag.bytes().all(is_flag);
+        all.then_some(())
+    };
+    matches().is_some()
 }
 
 impl Egress {
@@ -96,7 +113,7 @@ impl Egress {
             self.counters().receipts_used.add(1);
             return Piece::Done(outcome);
         }
-        if self.is_known_too_large(batch)
+        if self.is_known_too_large(lane, batch)
             && let Some(halves) = halve(&piece.part)
         {
             return Piece::Halved(halves);
@@ -118,4 +135,33 @@ enum Piece {
     Done(Outcome),
     /// It is too large, and these are to go in its place.
     Halved([Part; 2]),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MIMIR: &str = "the incoming push request has been rejected because its message size of 300 bytes is larger than \
+        the allowed limit of 200 bytes (err-mimir-distributor-max-write-message-size). To adjust the related limit, \
+        configure -distributor.max-recv-msg-size, or contact your service administrator.";
+
+    #[test]
+    fn mimirs_own_words_say_that_a_request_is_too_large() {
+        let without_size = MIMIR.replace(" of 300 bytes", "");
+        for message in [MIMIR, &format!("{MIMIR}\n"), &without_size] {
+            assert!(is_mimirs_too_large(message.as_bytes()), "{message}");
+        }
+    }
+
+    #[test]
+    fn words_that_are_quoted_from_a_request_do_not() {
+        let quoted = format!("received a series with an invalid value: '{MIMIR}'");
+        let within = MIMIR.replace("of 300", "of x 300");
+        let behind = format!("{MIMIR} series: 'x'");
+        let flag = MIMIR.replace("-distributor.max-recv-msg-size", "x, y");
+        for message in ["max-write-message-size", &quoted, &within, &behind, &flag, ""] {
+            assert!(!is_mimirs_too_large(message.as_bytes()), "{message}");
+        }
+        assert!(!is_mimirs_too_large(b"\xff"));
+    }
 }

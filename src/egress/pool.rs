@@ -34,8 +34,9 @@ use crate::core::deadline::{Cut, Deadlines};
 use crate::core::stream::{Blocking, Stream};
 use crate::limits::{CONNECT_MILLIS_MIN, POOL_TIDY_MILLIS, PROBE_AFTER_IDLE_MILLIS};
 use crate::queue::exchange::Exchange;
+use crate::queue::pace::penalty;
 use crate::queue::permits::{Claimant, Directory, Permit, Permits, SlowUse};
-use crate::queue::slow::Class;
+use crate::queue::slow::{Class, Standing};
 use crate::split::Destination;
 use handover::Free;
 
@@ -90,8 +91,6 @@ pub struct PoolLimits {
     pub age_max: Option<Duration>,
     /// An idle connection is closed after this.
     pub idle_max: Duration,
-    /// Connections to one address that slow tenants may take, in the process. At least 1.
-    pub slow_max: usize,
     /// How the ring wants its sockets.
     pub blocking: Blocking,
 }
@@ -130,6 +129,7 @@ struct Host {
 /// A request that waits for a connection.
 #[derive(Debug)]
 struct Waiter {
+    /// Later than it did begin for a tenant that is slow again and again.
     since: Instant,
     tried: Vec<SocketAddr>,
     /// What it has been given.
@@ -170,43 +170,44 @@ impl Pool {
         self.limits.set(limits);
     }
 
-    /// A connection, or the right to open one, for a tenant of this class, waiting for it until `deadline`; rather not to
-    /// an address that was `tried` for the same request.
+    /// A connection, or the right to open one, for a tenant of this standing, waiting for it until `deadline`; rather not
+    /// to an address that was `tried` for the same request.
     ///
     /// # Errors
     /// See [`NoLease`].
     pub async fn take(
         &self,
-        class: Class,
+        standing: Standing,
         deadline: Instant,
         tried: &[SocketAddr],
     ) -> Result<Lease, NoLease> {
         // Who waits already comes first.
-        if self.queue(class).borrow().is_empty()
-            && let Some(lease) = self.try_take(class, tried)?
+        if self.queue(standing.class).borrow().is_empty()
+            && let Some(lease) = self.try_take(standing.class, tried)?
         {
             return Ok(lease);
         }
-        self.wait_and_take(class, deadline, tried).await
+        self.wait_and_take(standing, deadline, tried).await
     }
 
     async fn wait_and_take(
         &self,
-        class: Class,
+        standing: Standing,
         deadline: Instant,
         tried: &[SocketAddr],
     ) -> Result<Lease, NoLease> {
         let watch = self.deadlines.watch_task();
         watch.set(deadline, Cut::Both);
         let waiter = Rc::new(Waiter {
-            since: Instant::now(),
+            since: Instant::now() + penalty(standing.strikes),
             tried: tried.to_vec(),
             lease: RefCell::default(),
             waker: RefCell::default(),
         });
-        let queue = self.queue(class);
-        queue.borrow_mut().push_back(Rc::clone(&waiter));
-        if queue.borrow().len() == 1 {
+        let queue = self.queue(standing.class);
+        let place = queue.borrow().partition_point(|earlier| earlier.since <= waiter.since);
+        queue.borrow_mut().insert(place, Rc::clone(&waiter));
+        if place == 0 {
             self.announce();
         }
         self.serve();
@@ -376,11 +377,10 @@ impl Pool {
     }
 
     fn lease(&self, class: Class, address: SocketAddr) -> Option<Lease> {
-        let slow_max = self.limits.get().slow_max;
         self.host(address, |host| {
             let slow = match class {
                 Class::Prompt => None,
-                Class::Slow => Some(host.permits.begin_slow(slow_max)?),
+                Class::Slow => Some(host.permits.begin_slow()?),
             };
             let mut open = || take_usable(&mut host.idle).map(|c| Leased::Open(Box::new(c)));
             let what = open().or_else(|| host.permits.try_take().map(|p| Leased::Connect(address, p)))?;
@@ -432,8 +432,8 @@ impl Pool {
     /// while prompt ones wait, as far as what is known of the address allows. With `anyway`, whoever waits.
     pub fn to_cut(&self, address: SocketAddr, now: Instant, anyway: bool) -> usize {
         let wait_here = self.queue(Class::Prompt).borrow().len();
-        let slow_max = self.limits.get().slow_max;
         let to_cut = self.known_host(address, |host| {
+            let slow_max = host.permits.slow_max();
             let may_cut = host.permits.pace.may_cut(slow_max, now);
             if anyway {
                 return may_cut;
@@ -445,10 +445,19 @@ impl Pool {
         to_cut.unwrap_or(0)
     }
 
+    /// Whether a request of a slow tenant on its way to this address keeps another slow tenant's waiting.
+    pub fn slow_wait(&self, address: SocketAddr) -> bool {
+        let wait_here = !self.queue(Class::Slow).borrow().is_empty();
+        let waits = self.known_host(address, |host| {
+            let is_slow = |claimant: Claimant| claimant.class == Class::Slow;
+            !host.permits.slow_have_room() && (wait_here || host.permits.oldest_want(is_slow).is_some())
+        });
+        waits.unwrap_or(false)
+    }
+
     /// A request on its way to this address was cut.
     pub fn cut(&self, address: SocketAddr, now: Instant) {
-        let first = self.limits.get().slow_max;
-        self.known_host(address, |host| host.permits.pace.cut(first, now));
+        self.known_host(address, |host| host.permits.pace.cut(host.permits.slow_max(), now));
     }
 
     fn known_host<R>(&self, address: SocketAddr, f: impl FnOnce(&mut Host) -> R) -> Option<R> {

@@ -1,104 +1,173 @@
-//! Which sizes of requests an upstream takes, as far as it has shown. Pure: no I/O, no clock of its own.
+//! Which sizes of one tenant's requests an upstream takes, as far as it has shown. Pure: no I/O, no clock of its own.
 //!
-//! No upstream tells its limit beforehand; it answers 413. Without a memory every large request would be sent once in
-//! vain and then in halves. So an address that refused a request for its size is not sent another as large, for
-//! a while: limits are raised, too, and then what is larger should be tried again.
+//! Constraints that shaped it:
+//!
+//! * No upstream tells its limit beforehand; it answers 413. Without a memory every large request would be sent once in
+//!   vain and then in halves.
+//! * A limit may be the upstream's or the tenant's own, and what is in a request decides what it deflates to. So what is
+//!   learnt belongs to one tenant and one address.
+//! * Only a refusal lowers what is believed. That a small request was taken says nothing about larger ones.
+//! * Limits are raised, too. So every [`SIZE_GROWS_SECS`] a request twice as large may be tried, at the price of one
+//!   refusal if the limit is what it was; and a limit that has not been met for long is forgotten.
+#![forbid(unsafe_code)]
 
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use hashbrown::HashMap;
+use crate::limits::{SIZE_ADDRESSES_MAX, SIZE_FORGOTTEN_SECS, SIZE_GROWS_SECS};
 
-use crate::limits::SIZE_REMEMBERED_SECS;
-
-/// What addresses have shown; see the module. It holds those that have refused something lately.
+/// What addresses have shown to one tenant; see the module. It holds those that have refused something lately.
 #[derive(Debug, Default)]
 pub struct Sizes {
-    known: HashMap<SocketAddr, Known>,
+    known: Vec<Known>,
 }
 
 #[derive(Debug)]
 struct Known {
-    /// The largest that was taken since; 0 when none was.
-    taken: usize,
-    /// The smallest that was refused.
-    refused: usize,
-    until: Instant,
+    address: SocketAddr,
+    /// The most that a request should inflate to, as of `since`.
+    bytes_max: usize,
+    since: Instant,
+}
+
+impl Known {
+    fn bytes_max(&self, now: Instant) -> usize {
+        let doublings = now.saturating_duration_since(self.since).as_secs() / SIZE_GROWS_SECS;
+        let factor =
+            u32::try_from(doublings).ok().and_then(|by| 1usize.checked_shl(by)).unwrap_or(usize::MAX);
+        self.bytes_max.saturating_mul(factor)
+    }
 }
 
 impl Sizes {
-    /// The address has refused a request that inflates to so many bytes, for its size.
+    /// The address has refused a request that inflates to so many bytes, for its size: half of that may fit.
     pub fn refused(&mut self, address: SocketAddr, bytes: usize, now: Instant) {
+        let half = (bytes / 2).max(1);
         self.forget_old(now);
-        let until = now + Duration::from_secs(SIZE_REMEMBERED_SECS);
-        let known = self.known.entry(address).or_insert(Known { taken: 0, refused: bytes, until });
-        known.refused = known.refused.min(bytes);
-        // What was taken when it was larger: the limit has become smaller.
-        known.taken = if known.taken < bytes { known.taken } else { 0 };
-        known.until = until;
+        let bytes_max = match self.known.iter().position(|known| known.address == address) {
+            Some(place) => self.known.swap_remove(place).bytes_max(now).min(half),
+            None => half,
+        };
+        if self.known.len() >= SIZE_ADDRESSES_MAX {
+            // The one that has been known for longest will soon be tried anew anyway.
+            self.known.remove(0);
+        }
+        self.known.push(Known { address, bytes_max, since: now });
     }
 
-    /// The address has taken one.
-    pub fn taken(&mut self, address: SocketAddr, bytes: usize) {
-        if let Some(known) = self.known.get_mut(&address) {
-            known.taken = known.taken.max(bytes);
-            // What was refused when it was smaller: the limit has become larger.
-            known.refused = known.refused.max(bytes + 1);
+    /// The address has taken a request that inflates to so many bytes: as much fits, whatever was believed.
+    pub fn taken(&mut self, address: SocketAddr, bytes: usize, now: Instant) {
+        let known = self.known.iter_mut().find(|known| known.address == address);
+        if let Some(known) = known.filter(|known| known.bytes_max < bytes) {
+            (known.bytes_max, known.since) = (bytes, now);
         }
     }
 
-    /// The most bytes that a request should inflate to, whichever address it goes to.
+    /// The most bytes that a request should inflate to, whichever address it goes to; None where nothing is known.
     pub fn bytes_max(&mut self, now: Instant) -> Option<usize> {
         if self.known.is_empty() {
             return None;
         }
         self.forget_old(now);
-        let bytes_max = |known: &Known| if known.taken > 0 { known.taken } else { known.refused / 2 };
-        self.known.values().map(bytes_max).min()
+        self.known.iter().map(|known| known.bytes_max(now)).min()
     }
 
     fn forget_old(&mut self, now: Instant) {
-        self.known.retain(|_, known| now < known.until);
+        let keep = Duration::from_secs(SIZE_FORGOTTEN_SECS);
+        self.known.retain(|known| now.saturating_duration_since(known.since) < keep);
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
-    const A: SocketAddr = SocketAddr::V4(std::net::SocketAddrV4::new(std::net::Ipv4Addr::LOCALHOST, 1));
-    const B: SocketAddr = SocketAddr::V4(std::net::SocketAddrV4::new(std::net::Ipv4Addr::LOCALHOST, 2));
+    fn address(port: u16) -> SocketAddr {
+        SocketAddr::from(([127, 0, 0, 1], port))
+    }
+
+    fn later(now: Instant, secs: u64) -> Instant {
+        now + Duration::from_secs(secs)
+    }
 
     #[test]
     fn nothing_is_known_of_who_refused_nothing() {
         let (mut sizes, now) = (Sizes::default(), Instant::now());
-        sizes.taken(A, 1_000);
+        sizes.taken(address(1), 1_000, now);
         assert_eq!(sizes.bytes_max(now), None);
     }
 
     #[test]
-    fn half_of_what_was_refused_and_then_the_most_that_was_taken() {
+    fn a_refusal_halves_it_and_a_success_never_lowers_it() {
         let (mut sizes, now) = (Sizes::default(), Instant::now());
-        sizes.refused(A, 1_000, now);
+        sizes.refused(address(1), 1_000, now);
         assert_eq!(sizes.bytes_max(now), Some(500));
-        sizes.refused(A, 500, now);
-        assert_eq!(sizes.bytes_max(now), Some(250));
-        sizes.taken(A, 240);
-        sizes.taken(A, 100);
-        assert_eq!(sizes.bytes_max(now), Some(240));
+        sizes.taken(address(1), 10, now);
+        assert_eq!(sizes.bytes_max(now), Some(500), "that ten fit says nothing");
+        sizes.refused(address(1), 400, now);
+        assert_eq!(sizes.bytes_max(now), Some(200));
+        sizes.refused(address(1), 900, now);
+        assert_eq!(sizes.bytes_max(now), Some(200), "what was on its way already");
+        sizes.taken(address(1), 300, now);
+        assert_eq!(sizes.bytes_max(now), Some(300));
         // The smallest of all addresses, as it is not known which will be next.
-        sizes.refused(B, 300, now);
+        sizes.refused(address(2), 300, now);
         assert_eq!(sizes.bytes_max(now), Some(150));
     }
 
     #[test]
-    fn a_limit_that_changes_is_found_again() {
+    fn after_a_while_the_next_larger_size_is_tried_and_at_last_any() {
         let (mut sizes, now) = (Sizes::default(), Instant::now());
-        sizes.refused(A, 1_000, now);
-        sizes.taken(A, 2_000);
-        assert_eq!(sizes.bytes_max(now), Some(2_000), "raised");
-        sizes.refused(A, 800, now);
-        assert_eq!(sizes.bytes_max(now), Some(400), "lowered");
-        assert_eq!(sizes.bytes_max(now + Duration::from_secs(SIZE_REMEMBERED_SECS)), None, "forgotten");
+        sizes.refused(address(1), 1_000, now);
+        assert_eq!(sizes.bytes_max(later(now, SIZE_GROWS_SECS - 1)), Some(500));
+        let then = later(now, SIZE_GROWS_SECS);
+        assert_eq!(sizes.bytes_max(then), Some(1_000));
+        // It is still too much: what fitted before is believed again.
+        sizes.refused(address(1), 1_000, then);
+        assert_eq!(sizes.bytes_max(then), Some(500));
+        assert_eq!(sizes.bytes_max(later(then, 2 * SIZE_GROWS_SECS)), Some(2_000));
+        assert_eq!(sizes.bytes_max(later(then, SIZE_FORGOTTEN_SECS)), None);
+    }
+
+    #[test]
+    fn addresses_are_bounded_in_number() {
+        let (mut sizes, now) = (Sizes::default(), Instant::now());
+        (1..1_000).for_each(|port| sizes.refused(address(port), 1_000, now));
+        assert_eq!(sizes.known.len(), SIZE_ADDRESSES_MAX);
+    }
+
+    /// Sends a request of so many bytes, halving what is refused or known to be too large, to an upstream that takes
+    /// `limit`. How many attempts it took.
+    fn attempts(sizes: &mut Sizes, bytes: usize, limit: usize, now: Instant) -> usize {
+        let (mut left, mut attempts) = (vec![bytes], 0);
+        while let Some(piece) = left.pop() {
+            let is_known_too_large = piece > 1 && sizes.bytes_max(now).is_some_and(|max| piece > max);
+            if !is_known_too_large {
+                attempts += 1;
+                if piece <= limit {
+                    sizes.taken(address(1), piece, now);
+                    continue;
+                }
+                sizes.refused(address(1), piece, now);
+            }
+            left.extend([piece / 2, piece - piece / 2]);
+        }
+        attempts
+    }
+
+    proptest! {
+        /// Once learnt, a part goes in few pieces, whatever small requests are taken in between.
+        #[test]
+        fn a_limit_that_is_known_costs_few_pieces(bytes in 1_000usize..1_000_000, limit in 100usize..100_000) {
+            let (mut sizes, now) = (Sizes::default(), Instant::now());
+            let pieces = bytes.div_ceil(limit);
+            let first = attempts(&mut sizes, bytes, limit, now);
+            prop_assert!(first <= 8 * pieces + 20, "{first} attempts for {pieces} at first");
+            sizes.taken(address(1), 10, now);
+            let then = attempts(&mut sizes, bytes, limit, now);
+            prop_assert!(then <= 4 * pieces, "{then} attempts for {pieces} then");
+        }
     }
 }

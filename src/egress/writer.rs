@@ -32,7 +32,7 @@ use super::sizes::Sizes;
 use crate::config::plan::{Share, Terms};
 use crate::core::buffers::Gather;
 use crate::core::tasks::Tasks;
-use crate::limits::UNMERGED_SECS;
+use crate::limits::{PART_INFLATED_BYTES_MAX, UNMERGED_SECS};
 use crate::log::Limiter;
 use crate::metrics::{CoreMetrics, Gauge, Metrics, TenantMetrics, UpstreamClass};
 use crate::queue::commons::Commons;
@@ -40,7 +40,7 @@ use crate::queue::exchange::Exchange;
 use crate::queue::fragment::{Delivered, Fragment, Message};
 use crate::queue::permits::SlowUse;
 use crate::queue::receipt::ReceiptKey;
-use crate::queue::slow::Class;
+use crate::queue::slow::{Class, Standing};
 use crate::split::{Destination, MergeKey};
 use crate::tenant::TenantId;
 use crate::verdict::Outcome;
@@ -83,7 +83,6 @@ pub struct Egress {
     metrics: Arc<Metrics>,
     lanes: RefCell<HashMap<TenantId, Rc<TenantLane>>>,
     receipts: RefCell<Receipts>,
-    sizes: RefCell<Sizes>,
     limiter: RefCell<Limiter>,
     /// Of lines about upstream addresses; no tenant's lines are to be lost with them.
     address_limiter: RefCell<Limiter>,
@@ -97,6 +96,10 @@ pub(super) struct TenantLane {
     pub(super) held: Cell<(usize, usize)>,
     /// Its upstream has lately not answered in time: see [`pace`](crate::queue::pace).
     pub(super) slow: Cell<bool>,
+    /// Its requests that were cut or timed out in a row.
+    pub(super) strikes: Cell<u32>,
+    /// Which sizes of its requests upstreams take.
+    sizes: RefCell<Sizes>,
     /// Whether a task waits for the lane's linger to end.
     lingers: Cell<bool>,
     metrics: Arc<TenantMetrics>,
@@ -135,8 +138,17 @@ impl TenantLane {
         self.held.set((parts - 1, held - bytes));
     }
 
-    fn class(&self) -> Class {
-        if self.slow.get() { Class::Slow } else { Class::Prompt }
+    /// The most that one of its requests should inflate to.
+    fn bytes_max(&self, now: Instant) -> usize {
+        let known = self.sizes.borrow_mut().bytes_max(now);
+        known.map_or(PART_INFLATED_BYTES_MAX, |known| known.min(PART_INFLATED_BYTES_MAX))
+    }
+
+    fn standing(&self) -> Standing {
+        match self.slow.get() {
+            true => Standing { class: Class::Slow, strikes: self.strikes.get() },
+            false => Standing::PROMPT,
+        }
     }
 }
 
@@ -189,7 +201,6 @@ impl Egress {
             metrics,
             lanes: RefCell::default(),
             receipts: RefCell::default(),
-            sizes: RefCell::default(),
             limiter: RefCell::default(),
             address_limiter: RefCell::default(),
         })
@@ -276,6 +287,8 @@ impl Egress {
             lane: RefCell::default(),
             held: Cell::default(),
             slow: Cell::default(),
+            strikes: Cell::default(),
+            sizes: RefCell::default(),
             lingers: Cell::new(false),
             metrics: self.metrics.tenant(self.exchange.core(), self.settings.get().destination, tenant),
         });
@@ -316,7 +329,7 @@ impl Egress {
             let outcome = Outcome::overloaded("it could not be sent to the upstream in time");
             self.answer(lane, expired, outcome);
         }
-        let next = lane.lane.borrow_mut().next(now, &self.lane_limits(now));
+        let next = lane.lane.borrow_mut().next(now, &self.lane_limits(lane, now));
         match next {
             Next::Send(batch) => {
                 self.waiting().down_by(batch.len());
@@ -330,10 +343,10 @@ impl Egress {
         }
     }
 
-    /// The limits of merging, less what the upstream has shown not to take.
-    fn lane_limits(&self, now: Instant) -> LaneLimits {
+    /// The limits of merging, less what the upstream has shown not to take of this tenant.
+    fn lane_limits(&self, lane: &TenantLane, now: Instant) -> LaneLimits {
         let limits = self.settings.get().lane;
-        let bytes_max = self.sizes.borrow_mut().bytes_max(now).unwrap_or(usize::MAX);
+        let bytes_max = lane.bytes_max(now);
         LaneLimits { inflated_bytes_max: limits.inflated_bytes_max.min(bytes_max), ..limits }
     }
 
@@ -361,14 +374,14 @@ impl Egress {
     }
 
     async fn deliver(&self, lane: &Rc<TenantLane>, batch: Batch) {
-        let mut batch = match self.known_too_large(batch) {
+        let mut batch = match self.known_too_large(lane, batch) {
             Ok(fragment) => {
                 let refusal = Outcome::upstream(413, None, b"the upstream takes no request as large as this");
                 return self.deliver_in_pieces(lane, fragment, refusal).await;
             }
             Err(batch) => batch,
         };
-        let connection = self.connection(lane.class(), start_by(&batch)).await;
+        let connection = self.connection(lane.standing(), start_by(&batch)).await;
         if connection.is_ok() {
             self.let_others_join(lane, &mut batch);
         }
@@ -392,22 +405,21 @@ impl Egress {
     /// Takes along what has come while the batch waited for its turn and for a connection.
     fn let_others_join(&self, lane: &TenantLane, batch: &mut Batch) {
         let (now, were) = (Instant::now(), batch.len());
-        lane.lane.borrow_mut().join(batch, now, &self.lane_limits(now));
+        lane.lane.borrow_mut().join(batch, now, &self.lane_limits(lane, now));
         self.waiting().down_by(batch.len() - were);
     }
 
     /// The one fragment of a batch that is larger than what its upstream has shown to take, if it is of several series.
-    fn known_too_large(&self, mut batch: Batch) -> Result<Box<Fragment>, Batch> {
+    fn known_too_large(&self, lane: &TenantLane, mut batch: Batch) -> Result<Box<Fragment>, Batch> {
         match &batch[..] {
-            [one] if one.part.series > 1 && self.is_known_too_large(&batch) => batch.pop().ok_or(batch),
+            [one] if one.part.series > 1 && self.is_known_too_large(lane, &batch) => batch.pop().ok_or(batch),
             _ => Err(batch),
         }
     }
 
     /// Whether fragments are together larger than what their upstream has shown to take.
-    pub(super) fn is_known_too_large(&self, batch: &[Box<Fragment>]) -> bool {
-        let bytes_max = self.sizes.borrow_mut().bytes_max(Instant::now());
-        bytes_max.is_some_and(|max| inflated_bytes(batch) > max as u64)
+    pub(super) fn is_known_too_large(&self, lane: &TenantLane, batch: &[Box<Fragment>]) -> bool {
+        inflated_bytes(batch) > lane.bytes_max(Instant::now()) as u64
     }
 
     /// Sends fragments in one request, and counts what becomes of it.
@@ -416,7 +428,7 @@ impl Egress {
         lane: &Rc<TenantLane>,
         batch: &[Box<Fragment>],
     ) -> Result<Reply, Failure> {
-        let connection = self.connection(lane.class(), start_by(batch)).await;
+        let connection = self.connection(lane.standing(), start_by(batch)).await;
         self.attempt_over(connection, lane, batch).await
     }
 
@@ -502,7 +514,7 @@ impl Egress {
         match result {
             Ok(reply) => {
                 self.has_worked(lane, address, begun);
-                self.note_size(address, batch, &reply);
+                self.note_size(lane, address, batch, &reply);
                 match reply.reusable {
                     true => self.pool.put(connection),
                     false => self.pool.discard(connection),
@@ -512,10 +524,13 @@ impl Egress {
             Err(error) => {
                 self.pool.discard(connection);
                 let is_its_own = match error {
-                    NoReply::Cut => true,
+                    NoReply::Cut => {
+                        self.strikes(lane);
+                        true
+                    }
                     // An address that answers others is well: it is the request that takes so long.
                     NoReply::TimedOut => {
-                        self.turns_slow(lane);
+                        self.strikes(lane);
                         self.pool.has_answered_since(address, begun)
                     }
                     _ => false,
@@ -529,9 +544,9 @@ impl Egress {
     }
 
     /// Learns from a reply which sizes its sender takes.
-    fn note_size(&self, address: SocketAddr, batch: &[Box<Fragment>], reply: &Reply) {
+    fn note_size(&self, lane: &TenantLane, address: SocketAddr, batch: &[Box<Fragment>], reply: &Reply) {
         let bytes = usize::try_from(inflated_bytes(batch)).unwrap_or(usize::MAX);
-        let mut sizes = self.sizes.borrow_mut();
+        let mut sizes = lane.sizes.borrow_mut();
         let series: u32 = batch.iter().map(|fragment| fragment.part.series).sum();
         if is_too_large(reply) {
             // What can't be halved says nothing about how large a request of several may be.
@@ -540,16 +555,16 @@ impl Egress {
             }
             sizes.refused(address, bytes, Instant::now());
         } else if (200..300).contains(&reply.status) {
-            sizes.taken(address, bytes);
+            sizes.taken(address, bytes, Instant::now());
         }
     }
 
     /// A connection, until `start_by`. Where one address refuses, the next is tried: nothing has been sent yet.
-    async fn connection(&self, class: Class, start_by: Instant) -> Result<Way, Failure> {
+    async fn connection(&self, standing: Standing, start_by: Instant) -> Result<Way, Failure> {
         let attempts_max = self.pool.addresses();
         let mut tried = Vec::new();
         loop {
-            let Lease { what, slow } = self.pool.take(class, start_by, &tried).await?;
+            let Lease { what, slow } = self.pool.take(standing, start_by, &tried).await?;
             let (address, permit) = match what {
                 Leased::Open(connection) => {
                     self.counters().upstream_reused.add(1);
@@ -564,6 +579,9 @@ impl Egress {
                     return Ok(Way { connection, slow });
                 }
                 Err(e) => {
+                    // Where this was a slow tenant's, the next one has room only now.
+                    drop(slow);
+                    self.pool.serve();
                     self.has_failed(address);
                     tried.push(address);
                     if tried.len() >= attempts_max || Instant::now() >= start_by {

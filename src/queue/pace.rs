@@ -13,7 +13,12 @@
 //!   would a little later. But an address that answers nobody for a moment must not have all its requests cut. A few may
 //!   be cut to find out; after that, each answer that came in time *since* pays for two more ([`Pace::may_cut`]).
 //!
-//! An address's usual time is an average that follows within some ten answers, so that an upstream which becomes slow
+//! * A tenant may be taken for slow by mistake, or be slow by nature. So slow tenants don't only wait for each other's
+//!   timeouts: a request is cut for another slow tenant's, too, but each time that this happens to a tenant in a row its
+//!   requests may take twice as long ([`leash`]), and wait a little longer ([`penalty`]). Who was taken for slow by
+//!   mistake comes before those who never answer, and who needs two seconds gets them.
+//!
+//! An address's usual time is an average that follows within some fifty answers, so that an upstream which becomes slow
 //! for everybody is soon the usual one. All cores learn it together: a core whose tenants all stall would never know it.
 //! Its words are read and written without order between them, as each only has to be about right.
 #![forbid(unsafe_code)]
@@ -22,7 +27,8 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::limits::{
-    SLOW_CUTS_AT_ONCE_MAX, SLOW_CUTS_PER_ANSWER, SLOW_CUTS_RENEW_MILLIS, SLOW_MILLIS_MIN, SLOW_TIMES_USUAL,
+    SLOW_CUTS_AT_ONCE_MAX, SLOW_CUTS_PER_ANSWER, SLOW_CUTS_RENEW_MILLIS, SLOW_MILLIS_MIN, SLOW_STRIKES_MAX,
+    SLOW_TIMES_USUAL, SLOW_USUAL_MICROS_MIN,
 };
 
 /// What the process knows of one address; see the module.
@@ -65,10 +71,11 @@ impl Pace {
         let took = now.saturating_duration_since(begun);
         let in_time = took <= self.patience(timeout);
         let took = micros(took);
-        // The latest answer has an eighth of the weight.
+        // The latest answer has an eighth of the weight, and counts for no more than twice what was usual: a few that come
+        // very late must not hide all that come late afterwards.
         let average = match self.usual.load(Ordering::Relaxed) {
             NEVER => took,
-            usual => usual - usual / 8 + took / 8,
+            usual => usual - usual / 8 + took.min((2 * usual).max(SLOW_USUAL_MICROS_MIN)) / 8,
         };
         self.usual.store(average, Ordering::Relaxed);
         let cut_at = self.cut_at.load(Ordering::Relaxed);
@@ -100,6 +107,17 @@ impl Pace {
     fn micros(&self, at: Instant) -> u64 {
         micros(at.saturating_duration_since(self.epoch))
     }
+}
+
+/// How long a request of a slow tenant may take while other slow tenants wait, when so many of its requests in a row were
+/// cut or timed out. `patience` is its address's.
+pub fn leash(patience: Duration, strikes: u32, timeout: Duration) -> Duration {
+    patience.saturating_mul(1 << strikes.min(SLOW_STRIKES_MAX)).min(timeout)
+}
+
+/// How much later than it did a request of a slow tenant counts as having come to wait.
+pub fn penalty(strikes: u32) -> Duration {
+    Duration::from_millis(SLOW_MILLIS_MIN * ((1 << strikes.min(SLOW_STRIKES_MAX)) - 1))
 }
 
 fn micros(duration: Duration) -> u64 {
@@ -136,8 +154,25 @@ mod tests {
     fn an_upstream_that_becomes_slow_for_all_is_soon_the_usual_one() {
         let start = Instant::now();
         let pace = pace(millis(5), start);
-        let late = (0..20).filter(|_| !pace.answered(start, start + millis(1_000), TIMEOUT)).count();
-        assert!((1..=3).contains(&late), "{late} answers were late");
+        let late = (0..200).filter(|_| !pace.answered(start, start + millis(1_000), TIMEOUT)).count();
+        assert!((10..=40).contains(&late), "{late} answers were late");
+    }
+
+    #[test]
+    fn a_few_answers_that_come_very_late_do_not_hide_those_that_come_late_then() {
+        let start = Instant::now();
+        let pace = pace(millis(5), start);
+        (0..8).for_each(|_| _ = pace.answered(start, start + TIMEOUT, TIMEOUT));
+        assert_eq!(pace.patience(TIMEOUT), millis(SLOW_MILLIS_MIN));
+    }
+
+    #[test]
+    fn who_is_cut_again_and_again_gets_more_time_and_waits_longer() {
+        let patience = millis(250);
+        assert_eq!([0, 1, 3].map(|strikes| leash(patience, strikes, TIMEOUT)), [250, 500, 2_000].map(millis));
+        assert_eq!(leash(patience, u32::MAX, TIMEOUT), TIMEOUT);
+        assert_eq!(penalty(0), Duration::ZERO);
+        assert!(penalty(1) < penalty(2) && penalty(u32::MAX) < 2 * TIMEOUT);
     }
 
     #[test]

@@ -46,6 +46,8 @@ type Carrier = dyn Fn(Claimant, Handed) + Send + Sync;
 pub struct Directory {
     cores: usize,
     per_address_max: usize,
+    /// Connections to one address that slow tenants may take; changes with the plan.
+    slow_max: Arc<AtomicUsize>,
     carrier: Arc<Carrier>,
     addresses: Mutex<HashMap<SocketAddr, Arc<Permits>>>,
 }
@@ -57,14 +59,26 @@ impl std::fmt::Debug for Directory {
 }
 
 impl Directory {
-    /// For `cores` cores, with at most `per_address_max` connections to each address. `carrier` is called, on any core,
-    /// with each permit that comes free while somebody waits for it.
+    /// For `cores` cores, with at most `per_address_max` connections to each address, of which slow tenants may take
+    /// `slow_max`. `carrier` is called, on any core, with each permit that comes free while somebody waits for it.
     pub fn new(
         cores: usize,
         per_address_max: usize,
+        slow_max: usize,
         carrier: impl Fn(Claimant, Handed) + Send + Sync + 'static,
     ) -> Arc<Self> {
-        Arc::new(Self { cores, per_address_max, carrier: Arc::new(carrier), addresses: Mutex::default() })
+        Arc::new(Self {
+            cores,
+            per_address_max,
+            slow_max: Arc::new(AtomicUsize::new(slow_max)),
+            carrier: Arc::new(carrier),
+            addresses: Mutex::default(),
+        })
+    }
+
+    /// From now on slow tenants may take so many connections to an address.
+    pub fn limit_slow(&self, slow_max: usize) {
+        self.slow_max.store(slow_max, Ordering::Relaxed);
     }
 
     /// The permits of `address`.
@@ -75,8 +89,8 @@ impl Directory {
         }
         // Addresses come and go with DNS: those that no core holds any more are forgotten here.
         addresses.retain(|_, permits| Arc::strong_count(permits) > 1);
-        let carrier = Arc::clone(&self.carrier);
-        let permits = Arc::new(Permits::new(address, self.cores, self.per_address_max, carrier));
+        let (carrier, slow_max) = (Arc::clone(&self.carrier), Arc::clone(&self.slow_max));
+        let permits = Arc::new(Permits::new(address, self.cores, self.per_address_max, slow_max, carrier));
         addresses.insert(address, Arc::clone(&permits));
         permits
     }
@@ -119,6 +133,8 @@ pub struct Permits {
     pub pace: Pace,
     /// Connections in use by tenants that are slow.
     slow: AtomicUsize,
+    /// How many these may be.
+    slow_max: Arc<AtomicUsize>,
     /// For each [`Claimant`] since when its first waiter has waited, in microseconds after `epoch`; or [`CONTENT`].
     wanted: Box<[AtomicU64]>,
     epoch: Instant,
@@ -145,13 +161,20 @@ pub struct Want {
 }
 
 impl Permits {
-    fn new(address: SocketAddr, cores: usize, max: usize, carrier: Arc<Carrier>) -> Self {
+    fn new(
+        address: SocketAddr,
+        cores: usize,
+        max: usize,
+        slow_max: Arc<AtomicUsize>,
+        carrier: Arc<Carrier>,
+    ) -> Self {
         Self {
             address,
             carrier,
             free: AtomicUsize::new(max),
             pace: Pace::new(Instant::now()),
             slow: AtomicUsize::new(0),
+            slow_max,
             wanted: (0..cores * Claimant::PER_CORE).map(|_| AtomicU64::new(CONTENT)).collect(),
             epoch: Instant::now(),
         }
@@ -217,7 +240,9 @@ impl Permits {
         self.free.fetch_add(1, Ordering::AcqRel);
         fence(Ordering::SeqCst);
         loop {
-            let want = self.oldest_want(|_| true)?;
+            // Who has no room for it could only give it back.
+            let slow_have_room = self.slow_have_room();
+            let want = self.oldest_want(|claimant| slow_have_room || claimant.class == Class::Prompt)?;
             if !self.take() {
                 // Somebody has it already.
                 return None;
@@ -230,8 +255,9 @@ impl Permits {
         }
     }
 
-    /// Counts a use by a slow tenant, if there are fewer than `max`.
-    pub fn begin_slow(self: &Arc<Self>, max: usize) -> Option<SlowUse> {
+    /// Counts a use by a slow tenant, if there is room for it.
+    pub fn begin_slow(self: &Arc<Self>) -> Option<SlowUse> {
+        let max = self.slow_max();
         let counted = self
             .slow
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |slow| (slow < max).then_some(slow + 1));
@@ -242,6 +268,16 @@ impl Permits {
     pub fn turned_slow(self: &Arc<Self>) -> SlowUse {
         self.slow.fetch_add(1, Ordering::Relaxed);
         SlowUse { permits: Arc::clone(self) }
+    }
+
+    /// Whether slow tenants may use one more connection.
+    pub fn slow_have_room(&self) -> bool {
+        self.slow() < self.slow_max()
+    }
+
+    /// How many connections slow tenants may use. At least 1.
+    pub fn slow_max(&self) -> usize {
+        self.slow_max.load(Ordering::Relaxed)
     }
 
     /// How many connections slow tenants use.
@@ -295,7 +331,7 @@ mod tests {
     fn permits(cores: usize, max: usize) -> (Arc<Permits>, crossbeam_channel::Receiver<(usize, Handed)>) {
         let (hand, handed) = crossbeam_channel::unbounded();
         let carrier = move |claimant: Claimant, handed| _ = hand.send((claimant.core, handed));
-        (Directory::new(cores, max, carrier).permits(AT), handed)
+        (Directory::new(cores, max, 1, carrier).permits(AT), handed)
     }
 
     fn of_core(core: usize) -> Claimant {
@@ -314,7 +350,7 @@ mod tests {
 
     #[test]
     fn there_are_no_more_than_the_maximum_over_all_cores() {
-        let directory = Directory::new(2, 2, |_, _| ());
+        let directory = Directory::new(2, 2, 1, |_, _| ());
         let a = directory.permits(AT).try_take().unwrap();
         let _b = directory.permits(AT).try_take().unwrap();
         assert!(directory.permits(AT).try_take().is_none());
@@ -356,8 +392,8 @@ mod tests {
     #[test]
     fn slow_uses_are_counted_and_only_those_that_begin_as_such_are_bounded() {
         let (permits, _) = permits(1, 9);
-        let begun = permits.begin_slow(1).unwrap();
-        assert!(permits.begin_slow(1).is_none());
+        let begun = permits.begin_slow().unwrap();
+        assert!(permits.begin_slow().is_none());
         let turned = permits.turned_slow();
         assert_eq!(permits.slow(), 2);
         drop((begun, turned));
@@ -365,8 +401,22 @@ mod tests {
     }
 
     #[test]
+    fn a_permit_is_not_handed_to_slow_tenants_that_have_no_room_for_it() {
+        let (permits, handed) = permits(2, 2);
+        let slow = Claimant { class: Class::Slow, ..of_core(1) };
+        let (held, used) = (permits.try_take().unwrap(), permits.begin_slow().unwrap());
+        permits.announce(slow, permits.epoch);
+        drop(held);
+        assert!(handed.is_empty() && permits.any_free(), "it would go round and round");
+        let held = permits.try_take().unwrap();
+        drop(used);
+        drop(held);
+        assert_eq!(handed.try_recv().unwrap().0, 1);
+    }
+
+    #[test]
     fn addresses_that_are_gone_are_forgotten() {
-        let directory = Directory::new(1, 1, |_, _| ());
+        let directory = Directory::new(1, 1, 1, |_, _| ());
         (1..100u16).for_each(|port| _ = directory.permits(([127, 0, 0, 1], port).into()));
         assert_eq!(directory.addresses.lock().unwrap().len(), 1);
     }
@@ -380,7 +430,8 @@ mod model {
     use super::*;
 
     fn permits(cores: usize, max: usize) -> Arc<Permits> {
-        Arc::new(Permits::new(([127, 0, 0, 1], 1).into(), cores, max, Arc::new(|_, _| ())))
+        let slow_max = Arc::new(AtomicUsize::new(1));
+        Arc::new(Permits::new(([127, 0, 0, 1], 1).into(), cores, max, slow_max, Arc::new(|_, _| ())))
     }
 
     fn of_core(core: usize) -> Claimant {

@@ -19,6 +19,20 @@ impl Class {
     pub const ALL: [Self; 2] = [Self::Prompt, Self::Slow];
 }
 
+/// How a tenant waits for a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Standing {
+    /// In which queue.
+    pub class: Class,
+    /// Its requests that were cut or timed out in a row, if it is slow.
+    pub strikes: u32,
+}
+
+impl Standing {
+    /// Of a tenant whose upstream answers in time.
+    pub const PROMPT: Self = Self { class: Class::Prompt, strikes: 0 };
+}
+
 /// What all slow tenants together have: one for the process.
 #[derive(Debug, Default)]
 pub struct SlowTotals {

@@ -64,10 +64,14 @@ pub fn deflate(request: &WriteRequest) -> Vec<u8> {
     snap::raw::Encoder::new().compress_vec(&request.encode_to_vec()).unwrap()
 }
 
+/// What a body inflates to.
+pub fn inflated(body: &[u8]) -> Vec<u8> {
+    snap::raw::Decoder::new().decompress_vec(body).expect("a snappy block")
+}
+
 /// What a body holds.
 pub fn inflate(body: &[u8]) -> WriteRequest {
-    let inflated = snap::raw::Decoder::new().decompress_vec(body).expect("a snappy block");
-    WriteRequest::decode(&*inflated).expect("a WriteRequest")
+    WriteRequest::decode(&*inflated(body)).expect("a WriteRequest")
 }
 
 /// The names of a request's series, in order.

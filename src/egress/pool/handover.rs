@@ -116,12 +116,12 @@ impl Pool {
         let now = Instant::now();
         let (core, destination) = (self.exchange.core(), self.destination);
         let permits = self.host(address, |host| Arc::clone(&host.permits));
-        let slow_has_room = permits.slow() < self.limits.get().slow_max;
+        let slow_have_room = permits.slow_have_room();
         loop {
-            let here = self.first_here(address, slow_has_room, now);
+            let here = self.first_here(address, slow_have_room, now);
             let elsewhere = permits.oldest_want(|claimant| {
                 (claimant.core != core || claimant.destination != destination)
-                    && (claimant.class == Class::Prompt || slow_has_room)
+                    && (claimant.class == Class::Prompt || slow_have_room)
             });
             let is_theirs = |since: Instant, want: Want| {
                 let (theirs, ours) = permits.waited(want, since, now);
@@ -143,10 +143,10 @@ impl Pool {
     fn first_here(
         &self,
         address: SocketAddr,
-        slow_has_room: bool,
+        slow_have_room: bool,
         now: Instant,
     ) -> Option<(Class, usize, Instant)> {
-        let classes = Class::ALL.iter().filter(|&&class| class == Class::Prompt || slow_has_room);
+        let classes = Class::ALL.iter().filter(|&&class| class == Class::Prompt || slow_have_room);
         let first = |class: Class| {
             let queue = self.queue(class).borrow();
             let place = queue.iter().position(|waiter| self.may_go_to(address, &waiter.tried, now))?;
@@ -164,9 +164,9 @@ impl Pool {
         rests.choose(self.addresses.load().addresses.clone(), tried, now).contains(&address)
     }
 
-    /// Gives those who wait what is free already: there is something only if it came free before they were seen, or at
-    /// an address that has just appeared.
-    pub(super) fn serve(&self) {
+    /// Gives those who wait what is free already: there is something only if it came free before they were seen, at an
+    /// address that has just appeared, or when they had no room for it.
+    pub fn serve(&self) {
         for class in Class::ALL {
             let mut place = 0;
             loop {

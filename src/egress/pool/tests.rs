@@ -18,24 +18,21 @@ fn pool(addresses: &Addresses) -> Pool {
     pool
 }
 
+const SLOW: Standing = Standing { class: Class::Slow, strikes: 0 };
+
 /// The pools of several cores, all run by this thread, and their exchanges. At most `max` connections to an address.
 fn pools<const N: usize>(addresses: &Addresses, max: usize) -> [(Pool, Rc<Exchange>); N] {
     let boxes: [_; N] = std::array::from_fn(|_| Mailbox::new().unwrap());
     let posts: Box<[_]> = boxes.iter().map(|(_, post, _)| post.clone()).collect();
     let carried = posts.clone();
-    let directory = Directory::new(N, max, move |to: Claimant, handed| {
+    let directory = Directory::new(N, max, 1, move |to: Claimant, handed| {
         carried[to.core].post(Message::Handed(to.destination, Box::new(handed)));
     });
     let mut core = 0;
     boxes.map(|(mailbox, ..)| {
         let exchange = Rc::new(Exchange::new(core, mailbox, posts.clone()));
         core += 1;
-        let limits = PoolLimits {
-            age_max: None,
-            idle_max: Duration::from_secs(60),
-            slow_max: 1,
-            blocking: Blocking::No,
-        };
+        let limits = PoolLimits { age_max: None, idle_max: Duration::from_secs(60), blocking: Blocking::No };
         let deadlines = Deadlines::default();
         let pool = Pool::new(
             Destination::Metrics,
@@ -65,7 +62,7 @@ fn soon() -> Instant {
 }
 
 async fn open(pool: &Pool) -> Box<Connection> {
-    let lease = pool.take(Class::Prompt, soon(), &[]).await.unwrap();
+    let lease = pool.take(Standing::PROMPT, soon(), &[]).await.unwrap();
     let Leased::Connect(address, permit) = lease.what else { panic!("no permit") };
     pool.connect(address, permit, soon()).await.unwrap()
 }
@@ -119,7 +116,7 @@ fn a_connection_that_comes_back_goes_to_who_waited_first_not_to_who_asks_next() 
         resolve_to(&addresses, &[upstream.local_addr().unwrap()]);
         let [(pool, _)] = pools(&addresses, 1);
         let connection = open(&pool).await;
-        let take = || Box::pin(pool.take(Class::Prompt, soon(), &[]));
+        let take = || Box::pin(pool.take(Standing::PROMPT, soon(), &[]));
         let (mut first, mut second, mut late) = (take(), take(), take());
         assert!(poll_once(first.as_mut()).is_pending() && poll_once(second.as_mut()).is_pending());
         pool.put(connection);
@@ -143,10 +140,10 @@ fn a_connection_goes_open_to_another_core_that_has_waited_longer() {
         resolve_to(&addresses, &[upstream.local_addr().unwrap()]);
         let [(zero, exchange_zero), (one, exchange_one)] = pools(&addresses, 1);
         let connection = open(&zero).await;
-        let mut theirs = Box::pin(one.take(Class::Prompt, soon(), &[]));
+        let mut theirs = Box::pin(one.take(Standing::PROMPT, soon(), &[]));
         assert!(poll_once(theirs.as_mut()).is_pending());
         std::thread::sleep(Duration::from_millis(5));
-        let mut ours = Box::pin(zero.take(Class::Prompt, soon(), &[]));
+        let mut ours = Box::pin(zero.take(Standing::PROMPT, soon(), &[]));
         assert!(poll_once(ours.as_mut()).is_pending());
         std::thread::sleep(Duration::from_millis(1));
         deliver(&zero, &exchange_zero);
@@ -164,7 +161,7 @@ fn a_connection_goes_open_to_another_core_that_has_waited_longer() {
         };
         zero.put(connection);
         assert_eq!((zero.idle(), one.idle()), (1, 0));
-        let mut theirs = Box::pin(one.take(Class::Prompt, soon(), &[]));
+        let mut theirs = Box::pin(one.take(Standing::PROMPT, soon(), &[]));
         assert!(poll_once(theirs.as_mut()).is_pending());
         deliver(&zero, &exchange_zero);
         deliver(&one, &exchange_one);
@@ -182,7 +179,7 @@ fn slow_tenants_wait_past_their_share_and_let_others_pass() {
         let addresses = Addresses::default();
         resolve_to(&addresses, &[upstream.local_addr().unwrap()]);
         let [(pool, _)] = pools(&addresses, 2);
-        let slow = || Box::pin(pool.take(Class::Slow, soon(), &[]));
+        let slow = || Box::pin(pool.take(SLOW, soon(), &[]));
         let first = slow().await.unwrap();
         assert!(first.slow.is_some());
         let mut second = slow();
@@ -212,7 +209,7 @@ fn an_address_that_fails_rests_and_the_other_takes_over() {
         let mut failures = 0;
         for _ in 0..50 {
             let Ok(Lease { what: Leased::Connect(address, permit), .. }) =
-                pool.take(Class::Prompt, soon, &[]).await
+                pool.take(Standing::PROMPT, soon, &[]).await
             else {
                 panic!("no permit")
             };
@@ -228,7 +225,8 @@ fn an_address_that_fails_rests_and_the_other_takes_over() {
         assert_eq!((failures, pool.resting()), (REST_AFTER_FAILURES, 1));
         // The live one goes from DNS: the other is asked at once, rest or no rest.
         resolve_to(&addresses, &at[..1]);
-        let Ok(Lease { what: Leased::Connect(address, _), .. }) = pool.take(Class::Prompt, soon, &[]).await
+        let Ok(Lease { what: Leased::Connect(address, _), .. }) =
+            pool.take(Standing::PROMPT, soon, &[]).await
         else {
             panic!("no permit")
         };
