@@ -43,8 +43,8 @@ impl Reply {
 /// Why there is no reply.
 #[derive(Debug, thiserror::Error)]
 pub enum NoReply {
-    /// The connection had been used before and died before the first byte of a response: its peer had most likely
-    /// closed it already. Worth one more try over a fresh one.
+    /// The connection had been used before and died before the first byte of a response, or was answered 408: its peer
+    /// had most likely given it up already. Worth one more try over a fresh one.
     #[error("the connection had gone stale: {0}")]
     Stale(io::Error),
     /// Reset, closed early, or broken in another way. Whether the request was processed can't be known.
@@ -53,6 +53,9 @@ pub enum NoReply {
     /// No answer before the deadline.
     #[error("no answer in time")]
     TimedOut,
+    /// A 2xx that came before the upstream can have had the request: it says nothing about it.
+    #[error("it answered {0} before it had all of the request")]
+    Early(u16),
     /// Something answered that is no HTTP server.
     #[error("not an HTTP response: {0}")]
     NotHttp(String),
@@ -68,11 +71,18 @@ pub async fn post(connection: &mut Connection, request: Gather, deadline: Instan
     buffer.clear();
     buffer.reserve(RESPONSE_BYTES);
     let mut reading = Reading { connection, buffer, heard: false };
-    let written = reading.connection.stream.write_gather(request).await;
+    let sent = reading.send(request).await;
     // An upstream may refuse a request before it has read all of it, and close: then writing fails, but the
     // answer is there to be read, and it is better than the error.
-    let reply = match (reading.reply().await, written) {
+    let reply = match (reading.reply().await, sent) {
+        // It had timed out before the request came, which the upstream therefore does not have (RFC 9110 section 15.5.9).
+        (Ok(reply), _) if reply.status == 408 && reading.connection.reused => {
+            Err(NoReply::Stale(io::Error::other("it had timed out")))
+        }
         (Err(NoReply::Broken(_)), Err(e)) if !reading.heard => Err(NoReply::Broken(e)),
+        (Ok(reply), Err(_) | Ok(Sent::Answered)) if (200..300).contains(&reply.status) => {
+            Err(NoReply::Early(reply.status))
+        }
         (Ok(reply), Err(_)) => Ok(Reply { reusable: false, ..reply }),
         (reply, _) => reply,
     };
@@ -90,6 +100,18 @@ fn classify(error: NoReply, connection: &Connection, heard: bool) -> NoReply {
     }
 }
 
+/// The kernel has all of a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Sent {
+    /// And nothing had been answered before.
+    Unanswered,
+    /// Its answer had begun to come before.
+    Answered,
+}
+
+/// As much of a response as tells a final from an interim one: up to the first digit of its status.
+const STATUS_PREFIX: &[u8] = b"HTTP/1.1 1";
+
 struct Reading<'c> {
     connection: &'c mut Connection,
     buffer: Vec<u8>,
@@ -99,6 +121,23 @@ struct Reading<'c> {
 }
 
 impl Reading<'_> {
+    /// Hands the request to the kernel. Where that takes several writes, it looks between them whether the answer comes
+    /// already.
+    async fn send(&mut self, mut request: Gather) -> io::Result<Sent> {
+        let mut sent = Sent::Unanswered;
+        loop {
+            request = self.connection.stream.write_some(request).await?;
+            if request.is_done() {
+                return Ok(sent);
+            }
+            let mut first = [0; STATUS_PREFIX.len()];
+            let peeked = self.connection.stream.peek(&mut first);
+            if peeked.is_ok_and(|n| n == first.len()) && first != STATUS_PREFIX {
+                sent = Sent::Answered;
+            }
+        }
+    }
+
     async fn reply(&mut self) -> Result<Reply, NoReply> {
         let (head, head_bytes) = self.final_head().await?;
         let body = self.body(head.framing, head_bytes).await?;
@@ -143,9 +182,10 @@ impl Reading<'_> {
         while self.buffer.len() - from < wanted {
             self.more().await?;
         }
-        let text = self.buffer[from..].to_vec();
-        // Bytes past its end belong to no request of ours: such a connection is not to be trusted.
-        Ok(Body { ended: text.len() as u64 == length, text })
+        let here = self.buffer.len() - from;
+        // Bytes past its end belong to no request of ours: nobody is told them, and such a connection is not to be trusted.
+        let text = self.buffer[from..from + here.min(wanted)].to_vec();
+        Ok(Body { ended: here as u64 == length, text })
     }
 
     async fn chunked_body(&mut self, mut from: usize) -> Result<Body, NoReply> {
