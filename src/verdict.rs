@@ -64,6 +64,17 @@ impl Outcome {
         Self { source: Source::Upstream, status, retry_after_secs, written: None, message: text_of(body) }
     }
 
+    /// The upstream redirects with `status`. Nobody follows: what is told for one place is not to be sent to another by a
+    /// stranger's word. Neither the place nor the text beside it is told, as they may hold credentials.
+    pub fn redirected(status: u16, has_location: bool) -> Self {
+        let with = if has_location { "with" } else { "without" };
+        let message = format!(
+            "the upstream redirects (status {status}, {with} a Location); redirects are not followed: the target setting \
+             has to name the place itself"
+        );
+        Self::upstream(502, None, message.as_bytes())
+    }
+
     /// No connection, or one that broke before the answer was complete: whether it was stored is not known.
     pub fn unreachable(reason: &str) -> Self {
         let message = format!("the upstream could not be reached: {reason}");
@@ -95,10 +106,9 @@ impl Outcome {
         Rank::of(self.heard_status()) == Rank::Delivered
     }
 
-    /// The status as the sender may hear it. What is neither a success nor an error (a redirect, say) is no answer
-    /// to a push: nobody followed it, so nothing is known to be stored.
+    /// The status as the sender may hear it.
     fn heard_status(&self) -> u16 {
-        if matches!(self.status, 200..300 | 400..600) { self.status } else { 502 }
+        heard_status(self.status)
     }
 
     /// How long to wait before a retry. When we are the ones who are full, we always say.
@@ -114,6 +124,23 @@ impl Outcome {
         }
         format!("the upstream answered with status {}. {}", self.status, self.message).into()
     }
+}
+
+/// An upstream's status as a sender may hear it. What is neither a success nor an error (a 304, say) is no answer to a
+/// push. Nor are 408 (RFC 9110 section 15.5.9) and nginx' 499, though they look like it: somebody on the way gave up on
+/// somebody else, and nothing is known to be stored, nor to be at fault.
+fn heard_status(status: u16) -> u16 {
+    match status {
+        408 | 499 => 502,
+        200..300 | 400..600 => status,
+        _ => 502,
+    }
+}
+
+/// Whether an upstream's status says that the content was refused, as opposed to its sender's rate or the upstream's
+/// health.
+pub fn blames_content(status: u16) -> bool {
+    Rank::of(heard_status(status)) == Rank::Rejected
 }
 
 /// What is sent back for a whole request.

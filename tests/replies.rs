@@ -172,6 +172,71 @@ fn a_408_on_a_used_connection_is_its_idle_timeout_and_tried_once_more() {
 }
 
 #[test]
+fn a_408_or_499_says_nothing_of_the_content() {
+    on_both(|driver| {
+        for status in [408, 499] {
+            let (server, upstream) = start(driver, move |r| {
+                let reply = if r.nth == 0 { Reply::status(status, "gone") } else { Reply::ok() };
+                Reply::After(Duration::from_millis(50), Box::new(reply))
+            });
+            let response = server.client().push(&one("a"));
+            assert_eq!(response.status, 502, "{response:?}");
+            assert_eq!(response.text(), format!("the upstream answered with status {status}. gone"));
+            assert_eq!(upstream.received().len(), 1, "only its sender may repeat it");
+        }
+    });
+}
+
+#[test]
+fn what_was_merged_is_not_sent_again_for_a_499() {
+    on_both(|driver| {
+        let (server, upstream) = start(driver, |r| {
+            let first = r.names() == ["up"];
+            let reply = if first { Reply::ok() } else { Reply::status(499, "") };
+            Reply::After(Duration::from_millis(100), Box::new(reply))
+        });
+        let send = |name: &str| {
+            let (mut client, body) = (server.client(), body(vec![series("a", name, 1.0)]));
+            client.send(&[support::client::push_head(body.len(), "").as_bytes(), &body].concat());
+            client
+        };
+        let mut first = send("up");
+        eventually("the first is under way", || upstream.received().len() == 1);
+        let mut merged = ["m1", "m2", "m3"].map(send);
+        assert_eq!(first.response().status, 200);
+        assert_eq!(merged.each_mut().map(|client| client.response().status), [502; 3]);
+        assert_eq!(upstream.received().len(), 2, "one request for the three, once");
+    });
+}
+
+#[test]
+fn a_redirect_is_a_mistake_of_configuration_and_says_so_without_its_secrets() {
+    on_both(|driver| {
+        let (server, _upstream) = start(driver, |r| {
+            let headers = "Location: http://user:secret@elsewhere/\r\n";
+            match r.tenant() {
+                "moved" => Reply::with(308, headers, "<a href=\"http://user:secret@elsewhere/\">"),
+                _ => Reply::with(302, "", ""),
+            }
+        });
+        let mut client = server.client();
+        for _ in 0..20 {
+            let moved = client.push(&one("moved"));
+            assert_eq!(moved.status, 502);
+            let expected = "the upstream redirects (status 308, with a Location); redirects are not followed: the target \
+                            setting has to name the place itself";
+            assert_eq!(moved.text(), expected);
+        }
+        let nowhere = client.push(&one("nowhere"));
+        assert!(nowhere.text().contains("status 302, without a Location"), "{nowhere:?}");
+        let log = server.log();
+        let lines = log.iter().filter(|line| line.contains("redirects")).count();
+        assert!((2..10).contains(&lines), "told, and rate-limited: {log:#?}");
+        assert!(!log.join("\n").contains("secret"), "{log:#?}");
+    });
+}
+
+#[test]
 fn a_replys_text_ends_where_its_length_says() {
     on_both(|driver| {
         let (server, upstream) = start(driver, |_| {

@@ -26,6 +26,8 @@ pub struct Reply {
     pub retry_after_secs: Option<u32>,
     /// What it says to have stored.
     pub written: Option<Written>,
+    /// Whether it says where else to go.
+    pub has_location: bool,
     /// The beginning of its body.
     pub message: Vec<u8>,
     /// Whether the connection can carry another request.
@@ -33,8 +35,16 @@ pub struct Reply {
 }
 
 impl Reply {
+    /// What a redirect comes to, if it is one.
+    pub fn redirect(&self) -> Option<Outcome> {
+        (300..400).contains(&self.status).then(|| Outcome::redirected(self.status, self.has_location))
+    }
+
     /// What it means for whoever waits for the outcome.
     pub fn into_outcome(self) -> Outcome {
+        if let Some(outcome) = self.redirect() {
+            return outcome;
+        }
         let outcome = Outcome::upstream(self.status, self.retry_after_secs, &self.message);
         Outcome { written: self.written, ..outcome }
     }
@@ -146,6 +156,7 @@ impl Reading<'_> {
             status: head.status,
             retry_after_secs: head.retry_after_secs,
             written: head.written,
+            has_location: head.has_location,
             message: body.text[..end].to_vec(),
             reusable: head.keep_alive && body.ended,
         })

@@ -73,6 +73,10 @@ fn the_worst_rank_decides() {
         (&[200, 301], 502),
         (&[301], 502),
         (&[100], 502),
+        (&[408], 502),
+        (&[499], 502),
+        (&[408, 400, 429], 502),
+        (&[200, 499], 502),
         (&[304, 400], 502),
         (&[600], 502),
         (&[0], 502),
@@ -139,9 +143,32 @@ fn one_failure_is_passed_on_as_it_came() {
 }
 
 #[test]
+fn a_status_that_is_no_answer_is_explained() {
+    for status in [304, 408, 499, 600] {
+        let answer = conclude_all(&[Outcome::upstream(status, None, b"words")], &none_refused());
+        assert_eq!(answer.body, format!("the upstream answered with status {status}. words"));
+    }
+}
+
+#[test]
 fn a_redirect_is_explained() {
-    let answer = conclude_all(&[Outcome::upstream(302, None, b"<a>Found</a>")], &none_refused());
-    assert_eq!(answer.body, "the upstream answered with status 302. <a>Found</a>");
+    let answer = conclude_all(&[Outcome::redirected(307, false)], &none_refused());
+    assert_eq!(answer.status, 502);
+    assert!(
+        answer.body.starts_with("the upstream redirects (status 307, without a Location)"),
+        "{}",
+        answer.body
+    );
+}
+
+#[test]
+fn only_what_is_known_to_be_refused_blames_the_content() {
+    for status in [400, 401, 404, 409, 413, 422] {
+        assert!(blames_content(status), "{status}");
+    }
+    for status in [200, 302, 408, 429, 499, 500, 503] {
+        assert!(!blames_content(status), "{status}");
+    }
 }
 
 #[test]
@@ -398,7 +425,10 @@ proptest! {
     ) {
         let answer = conclude_all(&outcomes, &refused);
         let delivered = |outcome: &Outcome| (200..300).contains(&outcome.status);
-        let retriable = |outcome: &Outcome| !(200..300).contains(&outcome.status) && !(400..500).contains(&outcome.status);
+        let retriable = |outcome: &Outcome| {
+            let known = (200..300).contains(&outcome.status) || (400..500).contains(&outcome.status);
+            !known || [408, 499].contains(&outcome.status)
+        };
         let all_delivered = outcomes.iter().all(delivered) && refused.missing == 0 && refused.invalid == 0;
         prop_assert_eq!((200..300).contains(&answer.status), all_delivered);
         prop_assert_eq!((500..600).contains(&answer.status), outcomes.iter().any(retriable));
