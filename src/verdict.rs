@@ -173,6 +173,16 @@ impl Answer {
         Rank::of(self.status) >= Rank::Throttled
     }
 
+    /// The same, with a Retry-After of no more than `max`, rounded up to a second. What one tenant's upstream asks for, all
+    /// tenants of the sender wait for.
+    #[must_use]
+    pub fn with_wait_at_most(mut self, max: Duration) -> Self {
+        let max_secs = max.as_secs() + u64::from(max.subsec_nanos() > 0);
+        let max_secs = u32::try_from(max_secs).unwrap_or(u32::MAX);
+        self.retry_after_secs = self.retry_after_secs.map(|secs| secs.min(max_secs));
+        self
+    }
+
     fn new(status: u16, body: String) -> Self {
         Self { status, retry_after_secs: None, written: None, body, allow: None, close: false }
     }

@@ -237,6 +237,29 @@ fn a_redirect_is_a_mistake_of_configuration_and_says_so_without_its_secrets() {
 }
 
 #[test]
+fn a_retry_after_is_passed_on_up_to_its_limit() {
+    on_both(|driver| {
+        for (settings, expected) in [("", "60"), ("retry_after_max: 1500ms\n", "2")] {
+            let upstream = Upstream::start(|r| match r.tenant() {
+                "greedy" => Reply::with(429, "Retry-After: 4294967295\r\n", "slow down"),
+                _ => Reply::with(503, "Retry-After: 1\r\n", ""),
+            });
+            let server = Server::start(driver, upstream.address, settings);
+            let mut client = server.client();
+            for (tenants, status, expected) in [
+                (&["greedy"][..], 429, expected),
+                (&["greedy", "sick"], 503, expected),
+                (&["sick"], 503, "1"),
+            ] {
+                let push = body(tenants.iter().map(|tenant| series(tenant, "up", 1.0)).collect());
+                let response = client.push(&push);
+                assert_eq!((response.status, response.header("retry-after")), (status, Some(expected)));
+            }
+        }
+    });
+}
+
+#[test]
 fn a_replys_text_ends_where_its_length_says() {
     on_both(|driver| {
         let (server, upstream) = start(driver, |_| {

@@ -358,6 +358,7 @@ impl Sent {
         let tenants = self.parts.iter().map(|part| &part.tenant);
         let destination = self.protocol.destination();
         let answer = conclude(destination, tenants.zip(&outcomes), &self.refused, self.plan.accept_all);
+        let answer = answer.with_wait_at_most(self.plan.retry_after_max);
         if answer.invites_retry() {
             let delivered = self.parts.iter().zip(outcomes).filter(|(_, outcome)| outcome.is_delivered());
             delivered.for_each(|(part, outcome)| ingest.remember(self.protocol, part, outcome));

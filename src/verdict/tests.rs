@@ -305,6 +305,20 @@ fn retry_after_is_the_longest_of_those_that_can_be_retried() {
 }
 
 #[test]
+fn nobody_is_told_to_wait_for_longer_than_the_limit() {
+    let waits = |secs, max| {
+        let answer = conclude_all(&[Outcome::upstream(429, secs, b"")], &none_refused());
+        answer.with_wait_at_most(Duration::from_millis(max)).retry_after_secs
+    };
+    assert_eq!(waits(Some(u32::MAX), 60_000), Some(60));
+    assert_eq!(waits(Some(59), 60_000), Some(59));
+    assert_eq!(waits(Some(9), 1_001), Some(2));
+    assert_eq!(waits(Some(9), u64::MAX), Some(9));
+    assert_eq!(waits(Some(0), 60_000), Some(0));
+    assert_eq!(waits(None, 60_000), None);
+}
+
+#[test]
 fn our_own_503_always_says_when_to_come_back() {
     let outcome = Outcome::overloaded("512 MiB are in flight");
     assert_eq!((outcome.source, outcome.status), (Source::Us, 503));
