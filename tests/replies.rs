@@ -260,6 +260,24 @@ fn a_retry_after_is_passed_on_up_to_its_limit() {
 }
 
 #[test]
+fn the_same_metadata_again_is_no_retry() {
+    on_both(|driver| {
+        let upstream =
+            Upstream::start(|r| if r.tenant() == "sick" { Reply::status(503, "") } else { Reply::ok() });
+        let settings = "metadata: true\ntenant: {label: tenant, default: nobody}\n";
+        let server = Server::start(driver, upstream.address, settings);
+        let metadata = vec![Metadata { kind: 1, family: "up".into(), help: "Whether it is up.".into() }];
+        let timeseries = vec![series("sick", "up", 1.0), series("well", "up", 1.0)];
+        let request = deflate(&WriteRequest { timeseries, metadata });
+        for _ in 0..3 {
+            assert_eq!(server.client().push(&request).status, 503);
+        }
+        assert_eq!(upstream.of("well").len(), 1, "series that are stored are not sent again");
+        assert_eq!(upstream.of("nobody").len(), 3, "metadata is");
+    });
+}
+
+#[test]
 fn a_replys_text_ends_where_its_length_says() {
     on_both(|driver| {
         let (server, upstream) = start(driver, |_| {
