@@ -150,7 +150,8 @@ pub struct Answer {
     pub status: u16,
     /// `Retry-After`, in seconds.
     pub retry_after_secs: Option<u32>,
-    /// What the upstreams say to have stored, all parts together; `None` if none of them says.
+    /// What the upstreams say to have stored, all parts together; `None` unless each that
+    /// took its part says.
     pub written: Option<Written>,
     /// The body: plain text, empty or one short line of ours or what an upstream said; at most
     /// [`ERROR_BODY_BYTES_MAX`] bytes.
@@ -248,11 +249,26 @@ impl<'a> Survey<'a> {
     }
 }
 
+/// What was written of all of these together; `None` when one was delivered and does not say, as half of it, told as the
+/// whole, would count the rest as lost. A failure that says nothing wrote nothing (Remote Write 2.0 specification, "Required
+/// Written Response Headers").
+fn written_by_all<'a>(outcomes: impl IntoIterator<Item = &'a Outcome>) -> Option<Written> {
+    let mut sum = None;
+    for outcome in outcomes {
+        match outcome.written {
+            Some(written) => sum = Some(sum.unwrap_or_default() + written),
+            None if outcome.is_delivered() => return None,
+            None => {}
+        }
+    }
+    sum
+}
+
 /// One outcome for a part that was delivered in pieces, by the same rules by which a request's outcomes become one
 /// answer. Without pieces it counts as delivered: there was nothing to deliver.
 pub fn combine(pieces: &[Outcome]) -> Outcome {
     let survey = pieces.iter().fold(Survey::default(), Survey::take);
-    let written = pieces.iter().filter_map(|piece| piece.written).reduce(|sum, piece| sum + piece);
+    let written = written_by_all(pieces);
     let Some((_, worst)) = survey.worst else { return Outcome::delivered(200, b"") };
     Outcome { retry_after_secs: survey.retry_after_secs, written, ..worst.clone() }
 }
@@ -268,8 +284,7 @@ pub fn conclude<'a>(
     refused: &Refused,
     accept_all: bool,
 ) -> Answer {
-    let reports = parts.clone().into_iter().filter_map(|(_, outcome)| outcome.written);
-    let written = reports.reduce(|sum, part| sum + part);
+    let written = written_by_all(parts.clone().into_iter().map(|(_, outcome)| outcome));
     if accept_all {
         return Answer { written, ..Answer::new(204, String::new()) };
     }

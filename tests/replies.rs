@@ -293,3 +293,43 @@ fn a_replys_text_ends_where_its_length_says() {
         }
     });
 }
+
+/// A Remote Write 2.0 request with a series of each of these tenants.
+fn request_v2(tenants: &[&str]) -> Vec<u8> {
+    use loadgen::proto_v2::{Request, Sample, TimeSeries};
+    let mut symbols: Vec<String> = ["", "__name__", "up", "tenant"].map(str::to_owned).to_vec();
+    symbols.extend(tenants.iter().map(|tenant| (*tenant).to_owned()));
+    let timeseries = (4..symbols.len()).map(|tenant| TimeSeries {
+        labels_refs: vec![1, 2, 3, u32::try_from(tenant).unwrap()],
+        samples: vec![Sample { value: 1.0, timestamp: 7, start_timestamp: 0 }],
+        ..TimeSeries::default()
+    });
+    let timeseries = timeseries.collect();
+    let symbols = symbols.into_iter().map(Into::into).collect();
+    snap::raw::Encoder::new().compress_vec(&Request { symbols, timeseries }.encode_to_vec()).unwrap()
+}
+
+#[test]
+fn what_only_some_parts_report_as_written_is_not_told_as_the_whole() {
+    on_both(|driver| {
+        let written = "X-Prometheus-Remote-Write-Samples-Written: 1\r\n";
+        let (server, _upstream) = start(driver, move |r| match r.tenant() {
+            "silent" => Reply::ok(),
+            _ => Reply::with(200, written, ""),
+        });
+        let mut client = server.client();
+        let mut samples_written = |tenants: &[&str]| {
+            let body = request_v2(tenants);
+            let kind = "Content-Type: application/x-protobuf;proto=io.prometheus.write.v2.Request\r\n";
+            let head =
+                format!("POST /push HTTP/1.1\r\nHost: x\r\n{kind}Content-Length: {}\r\n\r\n", body.len());
+            client.send(&[head.as_bytes(), &body].concat());
+            let response = client.response();
+            assert_eq!(response.status, 200, "{response:?}");
+            response.header("x-prometheus-remote-write-samples-written").map(str::to_owned)
+        };
+        assert_eq!(samples_written(&["a", "b"]), Some("2".to_owned()));
+        assert_eq!(samples_written(&["a", "silent"]), None);
+        assert_eq!(samples_written(&["silent"]), None);
+    });
+}

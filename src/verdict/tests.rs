@@ -45,10 +45,17 @@ fn what_was_written_is_summed_whatever_the_answer_is() {
         let written = Some(Written { samples, histograms: 1, exemplars: 0 });
         Outcome { written, ..Outcome::upstream(status, None, b"") }
     };
-    let sum = |outcomes: &[Outcome]| conclude_all(outcomes, &none_refused()).written;
+    let sum = |outcomes: &[Outcome]| {
+        let written = conclude_all(outcomes, &none_refused()).written;
+        assert_eq!(combine(outcomes).written, written, "pieces count like parts: {outcomes:?}");
+        written
+    };
+    assert_eq!(sum(&[]), None, "there was nothing to say");
     assert_eq!(sum(&[status(200), status(500)]), None, "nobody said");
     let expected = Some(Written { samples: 12, histograms: 2, exemplars: 0 });
-    assert_eq!(sum(&[wrote(200, 5), status(500), wrote(400, 7)]), expected);
+    assert_eq!(sum(&[wrote(200, 5), status(500), wrote(400, 7)]), expected, "a failure wrote nothing");
+    assert_eq!(sum(&[wrote(200, 5), status(200), wrote(400, 7)]), None, "half of it is not the whole");
+    assert_eq!(sum(&[status(204), wrote(200, 5)]), None);
 }
 
 #[test]
