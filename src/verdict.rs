@@ -429,14 +429,14 @@ impl From<&Refusal> for Answer {
             Refusal::BadRequest(_) => (400, true),
             Refusal::NotFound => (404, false),
             Refusal::MethodNotAllowed { .. } => (405, false),
-            Refusal::Timeout(_) => (408, true),
             Refusal::BodyTooLarge { .. } => (413, true),
             Refusal::UnsupportedMedia { .. }
             | Refusal::UnsupportedEncoding { .. }
             | Refusal::RemoteWriteV2 => (415, false),
             Refusal::HeadTooLarge { .. } | Refusal::TooManyFields => (431, true),
             Refusal::Overloaded { .. } => (503, false),
-            Refusal::Draining => (503, true),
+            // Not 408, as HTTP has it: senders drop what they hear 4xx for, and nothing is wrong with what did not come.
+            Refusal::Draining | Refusal::Timeout(_) => (503, true),
         };
         let allow = if let Refusal::MethodNotAllowed { allow } = refusal { Some(*allow) } else { None };
         let retry_after_secs = (status == 503).then_some(OVERLOAD_RETRY_AFTER_SECS);

@@ -361,7 +361,7 @@ fn refusals_have_their_statuses() {
         (Refusal::BadRequest("no Host"), 400, true, None, None),
         (Refusal::NotFound, 404, false, None, None),
         (Refusal::MethodNotAllowed { allow: "POST" }, 405, false, Some("POST"), None),
-        (Refusal::Timeout("body"), 408, true, None, None),
+        (Refusal::Timeout("body"), 503, true, None, wait),
         (Refusal::BodyTooLarge { limit: 5 }, 413, true, None, None),
         (Refusal::UnsupportedMedia { taken: "x" }, 415, false, None, None),
         (Refusal::UnsupportedEncoding { taken: "x" }, 415, false, None, None),
