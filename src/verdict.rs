@@ -14,8 +14,12 @@
 //! a 413 or a 415 as advice on how to send, which would be wrong for the other parts.
 //!
 //! One failure alone is passed on as it came. Several are listed, those that decided the status first.
+//!
+//! That is the answer's meaning; [`sender`] then puts it into the status that this kind of sender understands.
 
 #![forbid(unsafe_code)]
+
+pub mod sender;
 
 use std::fmt::Write as _;
 use std::time::Duration;
@@ -64,7 +68,8 @@ impl Outcome {
         Self { source: Source::Upstream, status, retry_after_secs, written: None, message: text_of(body) }
     }
 
-    /// The upstream redirects with `status`. Nobody follows: what is told for one place is not to be sent to another by a
+    /// The upstream redirects with `status`. Nobody follows: what is told for one place is not to be sent to another
+    /// by a
     /// stranger's word. Neither the place nor the text beside it is told, as they may hold credentials.
     pub fn redirected(status: u16, has_location: bool) -> Self {
         let with = if has_location { "with" } else { "without" };
@@ -174,7 +179,8 @@ impl Answer {
         Rank::of(self.status) >= Rank::Throttled
     }
 
-    /// The same, with a Retry-After of no more than `max`, rounded up to a second. What one tenant's upstream asks for, all
+    /// The same, with a Retry-After of no more than `max`, rounded up to a second. What one tenant's upstream asks
+    /// for, all
     /// tenants of the sender wait for.
     #[must_use]
     pub fn with_wait_at_most(mut self, max: Duration) -> Self {
@@ -249,8 +255,10 @@ impl<'a> Survey<'a> {
     }
 }
 
-/// What was written of all of these together; `None` when one was delivered and does not say, as half of it, told as the
-/// whole, would count the rest as lost. A failure that says nothing wrote nothing (Remote Write 2.0 specification, "Required
+/// What was written of all of these together; `None` when one was delivered and does not say, as half of it, told as
+/// the
+/// whole, would count the rest as lost. A failure that says nothing wrote nothing (Remote Write 2.0 specification,
+/// "Required
 /// Written Response Headers").
 fn written_by_all<'a>(outcomes: impl IntoIterator<Item = &'a Outcome>) -> Option<Written> {
     let mut sum = None;
@@ -435,7 +443,8 @@ impl From<&Refusal> for Answer {
             | Refusal::RemoteWriteV2 => (415, false),
             Refusal::HeadTooLarge { .. } | Refusal::TooManyFields => (431, true),
             Refusal::Overloaded { .. } => (503, false),
-            // Not 408, as HTTP has it: senders drop what they hear 4xx for, and nothing is wrong with what did not come.
+            // Not 408, as HTTP has it: senders drop what they hear 4xx for, and nothing is wrong with what did not
+            // come.
             Refusal::Draining | Refusal::Timeout(_) => (503, true),
         };
         let allow = if let Refusal::MethodNotAllowed { allow } = refusal { Some(*allow) } else { None };

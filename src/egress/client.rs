@@ -85,7 +85,8 @@ pub async fn post(connection: &mut Connection, request: Gather, deadline: Instan
     // An upstream may refuse a request before it has read all of it, and close: then writing fails, but the
     // answer is there to be read, and it is better than the error.
     let reply = match (reading.reply().await, sent) {
-        // It had timed out before the request came, which the upstream therefore does not have (RFC 9110 section 15.5.9).
+        // It had timed out before the request came, which the upstream therefore does not have (RFC 9110 section
+        // 15.5.9).
         (Ok(reply), _) if reply.status == 408 && reading.connection.reused => {
             Err(NoReply::Stale(io::Error::other("it had timed out")))
         }
@@ -194,7 +195,8 @@ impl Reading<'_> {
             self.more().await?;
         }
         let here = self.buffer.len() - from;
-        // Bytes past its end belong to no request of ours: nobody is told them, and such a connection is not to be trusted.
+        // Bytes past its end belong to no request of ours: nobody is told them, and such a connection is not to be
+        // trusted.
         let text = self.buffer[from..from + here.min(wanted)].to_vec();
         Ok(Body { ended: here as u64 == length, text })
     }

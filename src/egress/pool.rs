@@ -475,7 +475,8 @@ impl Pool {
 }
 
 /// The idle connection that was used last, as it is the least likely to have been closed. However short it was idle, it
-/// must be quiet: bytes that wait would pass for the answer to the next request, another tenant's perhaps. The look is a
+/// must be quiet: bytes that wait would pass for the answer to the next request, another tenant's perhaps. The look
+/// is a
 /// system call of half a microsecond.
 fn take_usable(idle: &mut Vec<Connection>) -> Option<Connection> {
     while let Some(connection) = idle.pop() {

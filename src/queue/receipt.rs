@@ -30,8 +30,10 @@ impl ReceiptKey {
         Self(Key(std::array::from_fn(|_| RandomState::new().hash_one(0u8))))
     }
 
-    /// The receipt for `part` at a `place` (see [`Terms`](crate::config::plan::Terms)). `None` for one of metadata alone:
-    /// senders send the same again and again, and the same again is no retry. To be answered from a receipt would keep it
+    /// The receipt for `part` at a `place` (see [`Terms`](crate::config::plan::Terms)). `None` for one of metadata
+    /// alone:
+    /// senders send the same again and again, and the same again is no retry. To be answered from a receipt would
+    /// keep it
     /// from an upstream that has lost it.
     pub fn receipt(&self, part: &Part, place: u32) -> Option<Receipt> {
         if part.series == 0 {
