@@ -371,6 +371,11 @@ keys! {
     idle_timeout: Duration = Duration::from_secs(60), "idle_timeout", Zero::IsDefault,
         "How long a sender's connection may rest between two requests.",
         "Raise it when senders push more rarely than that.";
+    retry_after_max: Duration = Duration::from_secs(60), "retry_after_max",
+        Zero::Refused("must be more than 0; the default is 1m"),
+        "The longest Retry-After of an upstream that is passed on, in whole seconds: a sender that waits sends nothing for \
+         other tenants either.",
+        "Raise it where the upstream asks for long breaks and senders have a queue for as long.";
     timeout_shutdown: Duration = Duration::ZERO, "timeout_shutdown", Zero::Means("0s: at once."),
         "How long, once told to stop, pushes are still taken while /alive says 503, so that load balancers \
          look elsewhere.",

@@ -54,10 +54,6 @@ pub const RESPONSE_MESSAGE_BYTES_MAX: usize = 1_024;
 /// 3.1.1.1.2) recommends that every decoder has and no encoder exceeds by default.
 pub const ZSTD_WINDOW_LOG_MAX: u32 = 23;
 
-/// An upstream connection that has been idle for longer is probed before it is used, as its peer may have closed
-/// it meanwhile. Under load none is, and the probe's system call is saved.
-pub const PROBE_AFTER_IDLE_MILLIS: u64 = 50;
-
 /// Upstream requests of one tenant on their way at a time, when each is as large as merging makes it or can't be merged:
 /// enough to keep an upstream busy over a round trip, and few beside all connections to it.
 pub const FULL_BATCHES_INFLIGHT_MAX: usize = 8;

@@ -14,8 +14,12 @@
 //! a 413 or a 415 as advice on how to send, which would be wrong for the other parts.
 //!
 //! One failure alone is passed on as it came. Several are listed, those that decided the status first.
+//!
+//! That is the answer's meaning; [`sender`] then puts it into the status that this kind of sender understands.
 
 #![forbid(unsafe_code)]
+
+pub mod sender;
 
 use std::fmt::Write as _;
 use std::time::Duration;
@@ -64,6 +68,18 @@ impl Outcome {
         Self { source: Source::Upstream, status, retry_after_secs, written: None, message: text_of(body) }
     }
 
+    /// The upstream redirects with `status`. Nobody follows: what is told for one place is not to be sent to another
+    /// by a
+    /// stranger's word. Neither the place nor the text beside it is told, as they may hold credentials.
+    pub fn redirected(status: u16, has_location: bool) -> Self {
+        let with = if has_location { "with" } else { "without" };
+        let message = format!(
+            "the upstream redirects (status {status}, {with} a Location); redirects are not followed: the target setting \
+             has to name the place itself"
+        );
+        Self::upstream(502, None, message.as_bytes())
+    }
+
     /// No connection, or one that broke before the answer was complete: whether it was stored is not known.
     pub fn unreachable(reason: &str) -> Self {
         let message = format!("the upstream could not be reached: {reason}");
@@ -100,10 +116,9 @@ impl Outcome {
         Rank::of(self.heard_status()) == Rank::Delivered
     }
 
-    /// The status as the sender may hear it. What is neither a success nor an error (a redirect, say) is no answer
-    /// to a push: nobody followed it, so nothing is known to be stored.
+    /// The status as the sender may hear it.
     fn heard_status(&self) -> u16 {
-        if matches!(self.status, 200..300 | 400..600) { self.status } else { 502 }
+        heard_status(self.status)
     }
 
     /// How long to wait before a retry. When we are the ones who are full, we always say.
@@ -121,6 +136,23 @@ impl Outcome {
     }
 }
 
+/// An upstream's status as a sender may hear it. What is neither a success nor an error (a 304, say) is no answer to a
+/// push. Nor are 408 (RFC 9110 section 15.5.9) and nginx' 499, though they look like it: somebody on the way gave up on
+/// somebody else, and nothing is known to be stored, nor to be at fault.
+fn heard_status(status: u16) -> u16 {
+    match status {
+        408 | 499 => 502,
+        200..300 | 400..600 => status,
+        _ => 502,
+    }
+}
+
+/// Whether an upstream's status says that the content was refused, as opposed to its sender's rate or the upstream's
+/// health.
+pub fn blames_content(status: u16) -> bool {
+    Rank::of(heard_status(status)) == Rank::Rejected
+}
+
 /// What is sent back for a whole request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Answer {
@@ -128,7 +160,8 @@ pub struct Answer {
     pub status: u16,
     /// `Retry-After`, in seconds.
     pub retry_after_secs: Option<u32>,
-    /// What the upstreams say to have stored, all parts together; `None` if none of them says.
+    /// What the upstreams say to have stored, all parts together; `None` unless each that
+    /// took its part says.
     pub written: Option<Written>,
     /// The body: plain text, empty or one short line of ours or what an upstream said; at most
     /// [`ERROR_BODY_BYTES_MAX`] bytes.
@@ -149,6 +182,17 @@ impl Answer {
     /// Whether a sender that hears this sends the same again.
     pub fn invites_retry(&self) -> bool {
         Rank::of(self.status) >= Rank::Throttled
+    }
+
+    /// The same, with a Retry-After of no more than `max`, rounded up to a second. What one tenant's upstream asks
+    /// for, all
+    /// tenants of the sender wait for.
+    #[must_use]
+    pub fn with_wait_at_most(mut self, max: Duration) -> Self {
+        let max_secs = max.as_secs() + u64::from(max.subsec_nanos() > 0);
+        let max_secs = u32::try_from(max_secs).unwrap_or(u32::MAX);
+        self.retry_after_secs = self.retry_after_secs.map(|secs| secs.min(max_secs));
+        self
     }
 
     fn new(status: u16, body: String) -> Self {
@@ -216,11 +260,28 @@ impl<'a> Survey<'a> {
     }
 }
 
+/// What was written of all of these together; `None` when one was delivered and does not say, as half of it, told as
+/// the
+/// whole, would count the rest as lost. A failure that says nothing wrote nothing (Remote Write 2.0 specification,
+/// "Required
+/// Written Response Headers").
+fn written_by_all<'a>(outcomes: impl IntoIterator<Item = &'a Outcome>) -> Option<Written> {
+    let mut sum = None;
+    for outcome in outcomes {
+        match outcome.written {
+            Some(written) => sum = Some(sum.unwrap_or_default() + written),
+            None if outcome.is_delivered() => return None,
+            None => {}
+        }
+    }
+    sum
+}
+
 /// One outcome for a part that was delivered in pieces, by the same rules by which a request's outcomes become one
 /// answer. Without pieces it counts as delivered: there was nothing to deliver.
 pub fn combine(pieces: &[Outcome]) -> Outcome {
     let survey = pieces.iter().fold(Survey::default(), Survey::take);
-    let written = pieces.iter().filter_map(|piece| piece.written).reduce(|sum, piece| sum + piece);
+    let written = written_by_all(pieces);
     let Some((_, worst)) = survey.worst else { return Outcome::delivered(200, b"") };
     Outcome { retry_after_secs: survey.retry_after_secs, written, ..worst.clone() }
 }
@@ -236,8 +297,7 @@ pub fn conclude<'a>(
     refused: &Refused,
     accept_all: bool,
 ) -> Answer {
-    let reports = parts.clone().into_iter().filter_map(|(_, outcome)| outcome.written);
-    let written = reports.reduce(|sum, part| sum + part);
+    let written = written_by_all(parts.clone().into_iter().map(|(_, outcome)| outcome));
     if accept_all {
         return Answer { written, ..Answer::new(204, String::new()) };
     }
@@ -382,14 +442,15 @@ impl From<&Refusal> for Answer {
             Refusal::BadRequest(_) => (400, true),
             Refusal::NotFound => (404, false),
             Refusal::MethodNotAllowed { .. } => (405, false),
-            Refusal::Timeout(_) => (408, true),
             Refusal::BodyTooLarge { .. } => (413, true),
             Refusal::UnsupportedMedia { .. }
             | Refusal::UnsupportedEncoding { .. }
             | Refusal::RemoteWriteV2 => (415, false),
             Refusal::HeadTooLarge { .. } | Refusal::TooManyFields => (431, true),
             Refusal::Overloaded { .. } => (503, false),
-            Refusal::Draining => (503, true),
+            // Not 408, as HTTP has it: senders drop what they hear 4xx for, and nothing is wrong with what did not
+            // come.
+            Refusal::Draining | Refusal::Timeout(_) => (503, true),
         };
         let allow = if let Refusal::MethodNotAllowed { allow } = refusal { Some(*allow) } else { None };
         let retry_after_secs = (status == 503).then_some(OVERLOAD_RETRY_AFTER_SECS);

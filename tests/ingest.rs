@@ -264,12 +264,13 @@ fn what_is_no_remote_write_is_refused_and_the_connection_goes_on() {
 }
 
 #[test]
-fn a_slow_head_or_body_is_cut_with_408() {
+fn a_slow_head_or_body_is_cut_with_503() {
     on_both(|driver| {
         let (server, _upstream) = start(driver, "timeout: 300ms\n");
         for bytes in ["POST /push HT".to_owned(), push_head(10, "") + "abc"] {
             let begun = Instant::now();
-            refused(&server, bytes.as_bytes(), 408);
+            let slow = refused(&server, bytes.as_bytes(), 503);
+            assert!(slow.header("retry-after").is_some(), "it is to come again: {slow:?}");
             let took = begun.elapsed();
             assert!(took >= Duration::from_millis(300) && took < Duration::from_secs(3), "{took:?}");
         }

@@ -44,6 +44,8 @@ pub struct Plan {
     pub timeout: Duration,
     /// Between two requests of a sender. Never 0.
     pub idle_timeout: Duration,
+    /// The longest Retry-After that a sender hears. Never 0.
+    pub retry_after_max: Duration,
     /// For load balancers to look elsewhere, before the listeners close. 0 is at once.
     pub timeout_shutdown: Duration,
     /// Age at which an upstream connection is replaced.
@@ -270,6 +272,7 @@ pub(super) fn build(config: &Config, mistakes: &mut Vec<Mistake>) -> Option<Plan
         enable_ipv6: config.enable_ipv6.value,
         timeout: config.timeout.value,
         idle_timeout: config.idle_timeout.value,
+        retry_after_max: config.retry_after_max.value,
         timeout_shutdown: config.timeout_shutdown.value,
         max_connection_duration: Some(config.max_connection_duration.value).filter(|age| !age.is_zero()),
         max_conns_per_host: config.max_conns_per_host.value,
@@ -669,6 +672,7 @@ mod tests {
              target: http://h:4/{tenant}/x\nenable_ipv6: true\nresolve_interval: 5s\n\
              auth: {egress: {username: u, password: p}}\n\
              timeout: 6s\nidle_timeout: 7s\ntimeout_shutdown: 8s\nconcurrency: 9\n\
+             retry_after_max: 26s\n\
              max_connection_duration: 10s\n\
              max_conns_per_host: 11\nmetadata: true\ncores: 12\ndriver: epoll\n\
              tenant:\n  label_list: [a, b]\n  prefix: p-\n  prefix_prefer_source: true\n  label_remove: true\n\
@@ -696,6 +700,7 @@ mod tests {
         assert_eq!(plan.resolve_interval, secs(5));
         assert_eq!(plan.terms.authorization.as_ref().unwrap().expose(), "Basic dTpw");
         assert_eq!((plan.timeout, plan.idle_timeout, plan.timeout_shutdown), (secs(6), secs(7), secs(8)));
+        assert_eq!(plan.retry_after_max, secs(26));
         assert_eq!(plan.max_connection_duration, Some(secs(10)));
         assert_eq!((plan.concurrency, plan.max_conns_per_host), (9, 11));
         assert_eq!((plan.cores, plan.driver), (NonZeroUsize::new(12), Driver::Epoll));
@@ -768,6 +773,7 @@ mod tests {
         assert_eq!(plan.receipts, Receipts { keep: Duration::from_secs(300), bytes_max: 16 << 20 });
         assert_eq!((plan.cores, plan.driver), (None, Driver::Auto));
         assert_eq!(plan.resolve_interval, Duration::from_secs(10));
+        assert_eq!(plan.retry_after_max, Duration::from_secs(60));
         assert_eq!((plan.tenant.on_missing, plan.tenant.on_invalid), (Policy::Reject, Policy::Reject));
     }
 

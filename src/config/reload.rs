@@ -78,6 +78,7 @@ fn merge(running: &Plan, read: Plan, kept: &mut Kept) -> Plan {
         enable_ipv6,
         timeout,
         idle_timeout,
+        retry_after_max,
         timeout_shutdown,
         max_connection_duration,
         max_conns_per_host,
@@ -111,6 +112,7 @@ fn merge(running: &Plan, read: Plan, kept: &mut Kept) -> Plan {
         enable_ipv6: kept.keep("enable_ipv6", &running.enable_ipv6, &enable_ipv6),
         timeout,
         idle_timeout,
+        retry_after_max,
         timeout_shutdown,
         max_connection_duration,
         max_conns_per_host: kept.keep("max_conns_per_host", &running.max_conns_per_host, &max_conns_per_host),
@@ -221,11 +223,12 @@ mod tests {
     fn what_can_change_changes_at_once() {
         let adopted = reload(
             "",
-            "timeout: 3s\nmetadata: route\ntenant: {prefix: a-, header: X-Tenant}\nmerge: {linger: 5ms}\n\
+            "timeout: 3s\nretry_after_max: 5s\nmetadata: route\ntenant: {prefix: a-, header: X-Tenant}\nmerge: {linger: 5ms}\n\
              log_level: info\nlimits: {body_bytes_max: 1Mi}\ntarget: 127.0.0.1:9090/else",
         );
         let plan = &adopted.plan;
         assert_eq!((plan.timeout.as_secs(), plan.merge.linger.as_millis()), (3, 5));
+        assert_eq!(plan.retry_after_max.as_secs(), 5);
         assert_eq!((plan.metadata, &*plan.tenant.prefix), (MetadataRule::Route, "a-"));
         assert_eq!((&*plan.terms.tenant_header, plan.limits.body_bytes_max), ("X-Tenant", 1 << 20));
         let mut changed = adopted.changed;
@@ -237,6 +240,7 @@ mod tests {
                 "log_level",
                 "merge.linger",
                 "metadata",
+                "retry_after_max",
                 "target",
                 "tenant.header",
                 "tenant.prefix",

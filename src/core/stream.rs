@@ -221,22 +221,20 @@ impl Stream {
         (Ok(()), buffer)
     }
 
-    /// Writes all of `gather`.
+    /// Writes as much of `gather` as the kernel takes at once, and gives back the rest.
     ///
     /// # Errors
     /// When the peer has gone, or the deadline passed.
-    pub async fn write_gather(&mut self, mut gather: Gather) -> io::Result<()> {
-        while !gather.is_done() {
-            let Transport::Tcp(tcp) = &mut self.transport;
-            let (result, rest) = tcp.writev(gather).await;
-            gather = rest;
-            match result {
-                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
-                Ok(n) => gather.advance(n),
-                Err(e) => return Err(e),
+    pub async fn write_some(&mut self, gather: Gather) -> io::Result<Gather> {
+        let Transport::Tcp(tcp) = &mut self.transport;
+        let (result, mut rest) = tcp.writev(gather).await;
+        match result? {
+            0 => Err(io::ErrorKind::WriteZero.into()),
+            n => {
+                rest.advance(n);
+                Ok(rest)
             }
         }
-        Ok(())
     }
 
     /// Says that nothing more will be written, so that the peer reads what was to the end and closes.
@@ -248,7 +246,16 @@ impl Stream {
 
     /// Whether the peer has neither closed nor sent anything: what an idle connection to an upstream must be.
     pub fn is_quiet(&self) -> bool {
+        matches!(self.peek(&mut [0]), Err(e) if e.kind() == io::ErrorKind::WouldBlock)
+    }
+
+    /// Copies the first bytes that wait to be read, without waiting for them and without taking them. Gives how many.
+    ///
+    /// # Errors
+    /// `WouldBlock` when there are none yet; else when the socket is broken.
+    pub fn peek(&self, into: &mut [u8]) -> io::Result<usize> {
         let flags = rustix::net::RecvFlags::PEEK | rustix::net::RecvFlags::DONTWAIT;
-        matches!(rustix::net::recv(self.fd(), &mut [0u8; 1], flags), Err(rustix::io::Errno::AGAIN))
+        let (bytes, _) = rustix::net::recv(self.fd(), into, flags)?;
+        Ok(bytes)
     }
 }

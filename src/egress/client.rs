@@ -26,6 +26,8 @@ pub struct Reply {
     pub retry_after_secs: Option<u32>,
     /// What it says to have stored.
     pub written: Option<Written>,
+    /// Whether it says where else to go.
+    pub has_location: bool,
     /// The beginning of its body.
     pub message: Vec<u8>,
     /// Whether the connection can carry another request.
@@ -33,8 +35,16 @@ pub struct Reply {
 }
 
 impl Reply {
+    /// What a redirect comes to, if it is one.
+    pub fn redirect(&self) -> Option<Outcome> {
+        (300..400).contains(&self.status).then(|| Outcome::redirected(self.status, self.has_location))
+    }
+
     /// What it means for whoever waits for the outcome.
     pub fn into_outcome(self) -> Outcome {
+        if let Some(outcome) = self.redirect() {
+            return outcome;
+        }
         let outcome = Outcome::upstream(self.status, self.retry_after_secs, &self.message);
         Outcome { written: self.written, ..outcome }
     }
@@ -43,8 +53,8 @@ impl Reply {
 /// Why there is no reply.
 #[derive(Debug, thiserror::Error)]
 pub enum NoReply {
-    /// The connection had been used before and died before the first byte of a response: its peer had most likely
-    /// closed it already. Worth one more try over a fresh one.
+    /// The connection had been used before and died before the first byte of a response, or was answered 408: its peer
+    /// had most likely given it up already. Worth one more try over a fresh one.
     #[error("the connection had gone stale: {0}")]
     Stale(io::Error),
     /// Reset, closed early, or broken in another way. Whether the request was processed can't be known.
@@ -56,6 +66,9 @@ pub enum NoReply {
     /// Cut before an answer came, as others needed the connection.
     #[error("given up for others")]
     Cut,
+    /// A 2xx that came before the upstream can have had the request: it says nothing about it.
+    #[error("it answered {0} before it had all of the request")]
+    Early(u16),
     /// Something answered that is no HTTP server.
     #[error("not an HTTP response: {0}")]
     NotHttp(String),
@@ -71,11 +84,19 @@ pub async fn post(connection: &mut Connection, request: Gather, deadline: Instan
     buffer.clear();
     buffer.reserve(RESPONSE_BYTES);
     let mut reading = Reading { connection, buffer, heard: false };
-    let written = reading.connection.stream.write_gather(request).await;
+    let sent = reading.send(request).await;
     // An upstream may refuse a request before it has read all of it, and close: then writing fails, but the
     // answer is there to be read, and it is better than the error.
-    let reply = match (reading.reply().await, written) {
+    let reply = match (reading.reply().await, sent) {
+        // It had timed out before the request came, which the upstream therefore does not have (RFC 9110 section
+        // 15.5.9).
+        (Ok(reply), _) if reply.status == 408 && reading.connection.reused => {
+            Err(NoReply::Stale(io::Error::other("it had timed out")))
+        }
         (Err(NoReply::Broken(_)), Err(e)) if !reading.heard => Err(NoReply::Broken(e)),
+        (Ok(reply), Err(_) | Ok(Sent::Answered)) if (200..300).contains(&reply.status) => {
+            Err(NoReply::Early(reply.status))
+        }
         (Ok(reply), Err(_)) => Ok(Reply { reusable: false, ..reply }),
         (reply, _) => reply,
     };
@@ -93,6 +114,18 @@ fn classify(error: NoReply, connection: &Connection, heard: bool) -> NoReply {
     }
 }
 
+/// The kernel has all of a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Sent {
+    /// And nothing had been answered before.
+    Unanswered,
+    /// Its answer had begun to come before.
+    Answered,
+}
+
+/// As much of a response as tells a final from an interim one: up to the first digit of its status.
+const STATUS_PREFIX: &[u8] = b"HTTP/1.1 1";
+
 struct Reading<'c> {
     connection: &'c mut Connection,
     buffer: Vec<u8>,
@@ -102,6 +135,23 @@ struct Reading<'c> {
 }
 
 impl Reading<'_> {
+    /// Hands the request to the kernel. Where that takes several writes, it looks between them whether the answer comes
+    /// already.
+    async fn send(&mut self, mut request: Gather) -> io::Result<Sent> {
+        let mut sent = Sent::Unanswered;
+        loop {
+            request = self.connection.stream.write_some(request).await?;
+            if request.is_done() {
+                return Ok(sent);
+            }
+            let mut first = [0; STATUS_PREFIX.len()];
+            let peeked = self.connection.stream.peek(&mut first);
+            if peeked.is_ok_and(|n| n == first.len()) && first != STATUS_PREFIX {
+                sent = Sent::Answered;
+            }
+        }
+    }
+
     async fn reply(&mut self) -> Result<Reply, NoReply> {
         let (head, head_bytes) = self.final_head().await?;
         let body = self.body(head.framing, head_bytes).await?;
@@ -110,6 +160,7 @@ impl Reading<'_> {
             status: head.status,
             retry_after_secs: head.retry_after_secs,
             written: head.written,
+            has_location: head.has_location,
             message: body.text[..end].to_vec(),
             reusable: head.keep_alive && body.ended,
         })
@@ -146,9 +197,11 @@ impl Reading<'_> {
         while self.buffer.len() - from < wanted {
             self.more().await?;
         }
-        let text = self.buffer[from..].to_vec();
-        // Bytes past its end belong to no request of ours: such a connection is not to be trusted.
-        Ok(Body { ended: text.len() as u64 == length, text })
+        let here = self.buffer.len() - from;
+        // Bytes past its end belong to no request of ours: nobody is told them, and such a connection is not to be
+        // trusted.
+        let text = self.buffer[from..from + here.min(wanted)].to_vec();
+        Ok(Body { ended: here as u64 == length, text })
     }
 
     async fn chunked_body(&mut self, mut from: usize) -> Result<Body, NoReply> {

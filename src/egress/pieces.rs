@@ -96,7 +96,7 @@ impl Egress {
         let start_by = Instant::now() + self.settings.get().timeout;
         (Instant::now() < until).then(|| {
             [Box::new(Fragment {
-                receipt: Some(self.settings.get().receipt_key.receipt(&part, whole.terms.place)),
+                receipt: self.settings.get().receipt_key.receipt(&part, whole.terms.place),
                 charge: whole.charge.part(part.elements.len()),
                 part,
                 start_by: start_by.min(until),

@@ -10,7 +10,8 @@
 //! - Tenants that are slow have at most their share of connections while anybody else could use them: they wait in a
 //!   queue of their own, which is passed over while they have it. See [`pace`](crate::queue::pace).
 //! - All addresses of the upstream are used evenly: requests take turns over them, not connections.
-//! - A connection that lies idle may be closed by its peer at any time: one that lay for long is probed first.
+//! - A connection that lies idle may be closed by its peer at any time, or be out of step: each is probed before it is
+//!   used again.
 //! - An address that fails again and again rests while others are there: see [`rest`](super::rest).
 //! - Addresses come and go with DNS. What is kept for one goes with it: [`Pool::tidy`] looks every few seconds,
 //!   also on a core that has nothing to send, and a connection in use is closed when it comes back.
@@ -32,7 +33,7 @@ use super::resolve::Addresses;
 use super::rest::{Begun, Rests};
 use crate::core::deadline::{Cut, Deadlines};
 use crate::core::stream::{Blocking, Stream};
-use crate::limits::{CONNECT_MILLIS_MIN, POOL_TIDY_MILLIS, PROBE_AFTER_IDLE_MILLIS};
+use crate::limits::{CONNECT_MILLIS_MIN, POOL_TIDY_MILLIS};
 use crate::queue::exchange::Exchange;
 use crate::queue::pace::penalty;
 use crate::queue::permits::{Claimant, Directory, Permit, Permits, SlowUse};
@@ -223,7 +224,7 @@ impl Pool {
             queue.borrow_mut().retain(|other| !Rc::ptr_eq(other, &waiter));
             self.announce();
         }
-        lease.ok_or(NoLease::TimedOut)
+        lease.map(probed).ok_or(NoLease::TimedOut)
     }
 
     /// Opens a connection; its permit goes to whoever waits when that fails.
@@ -477,16 +478,30 @@ impl Pool {
     }
 }
 
-/// The idle connection that was used last, as it is the least likely to have been closed.
+/// The idle connection that was used last, as it is the least likely to have been closed. However short it was idle, it
+/// must be quiet: bytes that wait would pass for the answer to the next request, another tenant's perhaps. The look
+/// is a
+/// system call of half a microsecond.
 fn take_usable(idle: &mut Vec<Connection>) -> Option<Connection> {
     while let Some(connection) = idle.pop() {
-        let idle_for = connection.idle_since.elapsed();
-        let fresh = idle_for < Duration::from_millis(PROBE_AFTER_IDLE_MILLIS);
-        if !connection.stream.expired() && (fresh || connection.stream.is_quiet()) {
+        if !connection.stream.expired() && connection.stream.is_quiet() {
             return Some(connection);
         }
     }
     None
+}
+
+/// What has been handed out, as a right to open a connection if the one that came with it can't be used.
+fn probed(lease: Lease) -> Lease {
+    let Lease { what, slow } = lease;
+    let what = match what {
+        Leased::Open(connection) if connection.stream.expired() || !connection.stream.is_quiet() => {
+            let (address, permit) = connection.into_permit();
+            Leased::Connect(address, permit)
+        }
+        usable => usable,
+    };
+    Lease { what, slow }
 }
 
 impl Connection {

@@ -43,7 +43,7 @@ use crate::queue::receipt::ReceiptKey;
 use crate::queue::slow::{Class, Standing};
 use crate::split::{Destination, MergeKey};
 use crate::tenant::TenantId;
-use crate::verdict::Outcome;
+use crate::verdict::{Outcome, blames_content};
 
 /// The settings of delivery.
 #[derive(Clone, Copy, Debug)]
@@ -695,7 +695,9 @@ impl Egress {
             Ok(reply) => {
                 self.counters().upstream_outcome(UpstreamClass::of_status(reply.status));
                 lane.metrics.answered(reply.status, millis);
-                if self.settings.get().log_response_errors && !(200..300).contains(&reply.status) {
+                if let Some(redirect) = reply.redirect() {
+                    self.log(lane, &redirect.message);
+                } else if self.settings.get().log_response_errors && !(200..300).contains(&reply.status) {
                     self.log(
                         lane,
                         &format!(
@@ -730,9 +732,4 @@ fn start_by(batch: &[Box<Fragment>]) -> Instant {
 /// What fragments inflate to together.
 fn inflated_bytes(batch: &[Box<Fragment>]) -> u64 {
     batch.iter().map(|fragment| u64::from(fragment.part.inflated_bytes)).sum()
-}
-
-/// Whether a status says that the content was refused, as opposed to its sender's rate or the upstream's health.
-fn blames_content(status: u16) -> bool {
-    (400..500).contains(&status) && status != 429
 }

@@ -7,6 +7,7 @@ use std::ops::Range;
 
 use super::{Delimiters, Persistence, Refusal, has_bare_lf, lists_token, range_in};
 use crate::limits::HEAD_FIELDS_MAX;
+use crate::verdict::sender::Sender;
 
 /// A request's head, understood. Ranges point into the buffer that was parsed.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -28,6 +29,8 @@ pub struct RequestHead {
     pub keep_alive: bool,
     /// The value of the tenant header, when it is there and not empty; all ASCII.
     pub source_tenant: Option<Range<usize>>,
+    /// What kind of sender it comes from.
+    pub sender: Sender,
 }
 
 /// A request's method (RFC 9110 section 9), as far as we tell them apart. Methods are case-sensitive.
@@ -134,6 +137,7 @@ impl RequestHead {
                 .source_tenant
                 .filter(|value| !value.is_empty())
                 .map(|value| range_in(buf, value)),
+            sender: seen.sender,
         };
         Ok(Some((head, head_bytes)))
     }
@@ -235,6 +239,7 @@ struct Fields<'a> {
     encoding: Option<Encoding>,
     expect_continue: bool,
     source_tenant: Option<&'a [u8]>,
+    sender: Sender,
 }
 
 impl<'a> Fields<'a> {
@@ -242,6 +247,7 @@ impl<'a> Fields<'a> {
     fn note(&mut self, name: &str, value: &'a [u8], tenant_header: &str) -> Result<(), &'static str> {
         self.delimiters.note(name, value)?;
         self.persistence.note(name, value);
+        self.sender.note(name, value);
         if name.eq_ignore_ascii_case("host") {
             if self.host {
                 return Err("repeated Host");

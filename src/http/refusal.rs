@@ -20,7 +20,8 @@ pub enum Refusal {
         /// The value for the `Allow` field: the methods that are served, separated by commas.
         allow: &'static str,
     },
-    /// The client took longer than `timeout` to send this part of the request.
+    /// The client took longer than `timeout` to send this part of the request. A retry helps: the network may be
+    /// quicker then.
     #[error("timed out while waiting for the request's {0}")]
     Timeout(&'static str),
     /// The body is longer than the limit, as announced or as received.

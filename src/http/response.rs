@@ -25,6 +25,8 @@ pub struct ResponseHead {
     pub retry_after_secs: Option<u32>,
     /// What the upstream says to have stored, if it says so.
     pub written: Option<Written>,
+    /// Whether there is a `Location`. What it says is not kept: it may hold credentials.
+    pub has_location: bool,
 }
 
 /// What was written of a request (Remote Write 2.0 specification, "Required Written Response Headers").
@@ -124,10 +126,12 @@ impl ResponseHead {
         let mut persistence = Persistence::default();
         let mut retry_after_secs = None;
         let mut written = None;
+        let mut has_location = false;
         for field in response.headers.iter() {
             delimiters.note(field.name, field.value).map_err(BadResponse)?;
             persistence.note(field.name, field.value);
             Written::note(&mut written, field.name, field.value);
+            has_location |= field.name.eq_ignore_ascii_case("location");
             if field.name.eq_ignore_ascii_case("retry-after") {
                 retry_after_secs = retry_after_secs.max(retry_after(field.value, now));
             }
@@ -140,6 +144,7 @@ impl ResponseHead {
             keep_alive: persistence.persists(minor_version) && is_reusable(status, framing, &delimiters),
             retry_after_secs,
             written,
+            has_location,
         };
         Ok(Some((head, head_bytes)))
     }

@@ -34,6 +34,7 @@ use crate::queue::commons::{Commons, Seat};
 use crate::queue::exchange::Exchange;
 use crate::split::{Destination, Splitter};
 use crate::verdict::Answer;
+use crate::verdict::sender::Sender;
 
 /// One core's ingest.
 #[derive(Debug)]
@@ -154,6 +155,7 @@ impl Ingest {
             stream,
             read: Vec::new(),
             awaiting: "head",
+            sender: Sender::default(),
             idle: Idle::First,
         };
         let mut at_once = 0;
@@ -198,6 +200,8 @@ struct Connection {
     read: Vec<u8>,
     /// The part of a request that is being waited for.
     awaiting: &'static str,
+    /// Who sends the request that it is at.
+    sender: Sender,
     /// How it waits for a request.
     idle: Idle,
 }
@@ -228,12 +232,16 @@ impl Connection {
         self.stream.set_deadline(arrived + plan.timeout, Cut::Read);
         let head = match self.head(&plan).await {
             Ok((head, bytes)) => (head, bytes),
-            Err(stop) => return self.part(stop, &plan, false).await,
+            Err(stop) => {
+                self.sender = Sender::of_bad_head(&self.read);
+                return self.part(stop, &plan, false).await;
+            }
         };
+        self.sender = head.0.sender;
         let head_only = head.0.method == Method::Head;
         let keep_alive = head.0.keep_alive;
         match self.answer(head, arrived, &plan).await {
-            Ok(Some(answer)) => self.reply(&answer, &plan, keep_alive, head_only).await,
+            Ok(Some(answer)) => self.reply(answer, &plan, keep_alive, head_only).await,
             Ok(None) => true,
             Err(stop) => self.part(stop, &plan, head_only).await,
         }
@@ -338,7 +346,7 @@ impl Connection {
             return Err(refusal.into());
         }
         self.ingest.count_refusal(&refusal);
-        if !self.reply(&Answer::from(&refusal), plan, head.keep_alive, false).await {
+        if !self.reply(Answer::from(&refusal), plan, head.keep_alive, false).await {
             self.farewell().await;
             return Err(Stop::Gone);
         }
@@ -462,18 +470,20 @@ impl Connection {
             self.ingest.count_refusal(&refusal);
             let mut answer = Answer::from(&refusal);
             answer.close = true;
-            self.reply(&answer, plan, false, head_only).await;
+            self.reply(answer, plan, false, head_only).await;
             self.farewell().await;
         }
         false
     }
 
-    async fn reply(&mut self, answer: &Answer, plan: &Plan, keep_alive: bool, head_only: bool) -> bool {
+    /// Gives the answer, in the sender's words. Whether another request may follow.
+    async fn reply(&mut self, answer: Answer, plan: &Plan, keep_alive: bool, head_only: bool) -> bool {
+        let answer = self.sender.hears(answer);
         // While we are leaving, a sender's next connection finds whoever takes our place.
         let leaving = self.ingest.commons.is_leaving() || self.ingest.is_draining();
         let keep_alive = keep_alive && !answer.close && !leaving;
         let mut out = self.ingest.buffers.take(HEAD_BUFFER_BYTES);
-        reply::write(&mut out, answer, keep_alive, head_only);
+        reply::write(&mut out, &answer, keep_alive, head_only);
         self.ingest.counters().replied(answer.status);
         self.stream.set_deadline(Instant::now() + plan.timeout, Cut::Both);
         let (result, out) = self.stream.write_all(out).await;

@@ -314,7 +314,7 @@ impl Dispatch<'_> {
         let ingest = self.ingest;
         let home = home_core(&part.tenant, ingest.exchange.cores());
         let number = u32::try_from(self.sent.len()).unwrap_or(u32::MAX);
-        let receipt = self.receipts.map(|key| key.receipt(&part, self.plan.terms.place));
+        let receipt = self.receipts.and_then(|key| key.receipt(&part, self.plan.terms.place));
         // Remote Write 2.0 that goes on as 1.0.
         let written = (self.tells_written && !part.protocol.tells_written()).then(|| Written {
             samples: u64::from(part.samples - part.histograms),
@@ -358,6 +358,7 @@ impl Sent {
         let tenants = self.parts.iter().map(|part| &part.tenant);
         let destination = self.protocol.destination();
         let answer = conclude(destination, tenants.zip(&outcomes), &self.refused, self.plan.accept_all);
+        let answer = answer.with_wait_at_most(self.plan.retry_after_max);
         if answer.invites_retry() {
             let delivered = self.parts.iter().zip(outcomes).filter(|(_, outcome)| outcome.is_delivered());
             delivered.for_each(|(part, outcome)| ingest.remember(self.protocol, part, outcome));

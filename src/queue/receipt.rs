@@ -30,8 +30,15 @@ impl ReceiptKey {
         Self(Key(std::array::from_fn(|_| RandomState::new().hash_one(0u8))))
     }
 
-    /// The receipt for `part` at a `place` (see [`Terms`](crate::config::plan::Terms)).
-    pub fn receipt(&self, part: &Part, place: u32) -> Receipt {
+    /// The receipt for `part` at a `place` (see [`Terms`](crate::config::plan::Terms)). `None` for one of metadata
+    /// alone:
+    /// senders send the same again and again, and the same again is no retry. To be answered from a receipt would
+    /// keep it
+    /// from an upstream that has lost it.
+    pub fn receipt(&self, part: &Part, place: u32) -> Option<Receipt> {
+        if part.series == 0 {
+            return None;
+        }
         let mut hasher = HighwayHasher::new(self.0);
         let tenant = part.tenant.as_str().as_bytes();
         // The lengths in front keep one tenant's bytes from being taken for another's name.
@@ -42,7 +49,7 @@ impl ReceiptKey {
         hasher.append(&part.inflated_bytes.to_le_bytes());
         hasher.append(&part.elements);
         let [low, high] = hasher.finalize128();
-        Receipt(u128::from(high) << 64 | u128::from(low))
+        Some(Receipt(u128::from(high) << 64 | u128::from(low)))
     }
 }
 
@@ -76,6 +83,7 @@ mod tests {
     fn the_same_part_has_the_same_receipt_and_any_other_another() {
         let key = ReceiptKey::random();
         let receipt = key.receipt(&part("ab", b"cd"), 0);
+        assert!(receipt.is_some());
         assert_eq!(key.receipt(&part("ab", b"cd"), 0), receipt);
         for other in [part("ab", b"ce"), part("ac", b"cd"), part("a", b"bcd"), part("abc", b"d")] {
             assert_ne!(key.receipt(&other, 0), receipt);
@@ -83,5 +91,11 @@ mod tests {
         assert_ne!(key.receipt(&Part { inflated_bytes: 10, ..part("ab", b"cd") }, 0), receipt);
         assert_ne!(key.receipt(&part("ab", b"cd"), 1), receipt, "another place");
         assert_ne!(ReceiptKey::random().receipt(&part("ab", b"cd"), 0), receipt, "another process");
+    }
+
+    #[test]
+    fn metadata_alone_has_no_receipt() {
+        let metadata = Part { series: 0, samples: 0, ..part("ab", b"cd") };
+        assert_eq!(ReceiptKey::random().receipt(&metadata, 0), None);
     }
 }

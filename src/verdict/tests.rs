@@ -45,10 +45,17 @@ fn what_was_written_is_summed_whatever_the_answer_is() {
         let written = Some(Written { samples, histograms: 1, exemplars: 0 });
         Outcome { written, ..Outcome::upstream(status, None, b"") }
     };
-    let sum = |outcomes: &[Outcome]| conclude_all(outcomes, &none_refused()).written;
+    let sum = |outcomes: &[Outcome]| {
+        let written = conclude_all(outcomes, &none_refused()).written;
+        assert_eq!(combine(outcomes).written, written, "pieces count like parts: {outcomes:?}");
+        written
+    };
+    assert_eq!(sum(&[]), None, "there was nothing to say");
     assert_eq!(sum(&[status(200), status(500)]), None, "nobody said");
     let expected = Some(Written { samples: 12, histograms: 2, exemplars: 0 });
-    assert_eq!(sum(&[wrote(200, 5), status(500), wrote(400, 7)]), expected);
+    assert_eq!(sum(&[wrote(200, 5), status(500), wrote(400, 7)]), expected, "a failure wrote nothing");
+    assert_eq!(sum(&[wrote(200, 5), status(200), wrote(400, 7)]), None, "half of it is not the whole");
+    assert_eq!(sum(&[status(204), wrote(200, 5)]), None);
 }
 
 #[test]
@@ -73,6 +80,10 @@ fn the_worst_rank_decides() {
         (&[200, 301], 502),
         (&[301], 502),
         (&[100], 502),
+        (&[408], 502),
+        (&[499], 502),
+        (&[408, 400, 429], 502),
+        (&[200, 499], 502),
         (&[304, 400], 502),
         (&[600], 502),
         (&[0], 502),
@@ -139,9 +150,32 @@ fn one_failure_is_passed_on_as_it_came() {
 }
 
 #[test]
+fn a_status_that_is_no_answer_is_explained() {
+    for status in [304, 408, 499, 600] {
+        let answer = conclude_all(&[Outcome::upstream(status, None, b"words")], &none_refused());
+        assert_eq!(answer.body, format!("the upstream answered with status {status}. words"));
+    }
+}
+
+#[test]
 fn a_redirect_is_explained() {
-    let answer = conclude_all(&[Outcome::upstream(302, None, b"<a>Found</a>")], &none_refused());
-    assert_eq!(answer.body, "the upstream answered with status 302. <a>Found</a>");
+    let answer = conclude_all(&[Outcome::redirected(307, false)], &none_refused());
+    assert_eq!(answer.status, 502);
+    assert!(
+        answer.body.starts_with("the upstream redirects (status 307, without a Location)"),
+        "{}",
+        answer.body
+    );
+}
+
+#[test]
+fn only_what_is_known_to_be_refused_blames_the_content() {
+    for status in [400, 401, 404, 409, 413, 422] {
+        assert!(blames_content(status), "{status}");
+    }
+    for status in [200, 302, 408, 429, 499, 500, 503] {
+        assert!(!blames_content(status), "{status}");
+    }
 }
 
 #[test]
@@ -278,6 +312,20 @@ fn retry_after_is_the_longest_of_those_that_can_be_retried() {
 }
 
 #[test]
+fn nobody_is_told_to_wait_for_longer_than_the_limit() {
+    let waits = |secs, max| {
+        let answer = conclude_all(&[Outcome::upstream(429, secs, b"")], &none_refused());
+        answer.with_wait_at_most(Duration::from_millis(max)).retry_after_secs
+    };
+    assert_eq!(waits(Some(u32::MAX), 60_000), Some(60));
+    assert_eq!(waits(Some(59), 60_000), Some(59));
+    assert_eq!(waits(Some(9), 1_001), Some(2));
+    assert_eq!(waits(Some(9), u64::MAX), Some(9));
+    assert_eq!(waits(Some(0), 60_000), Some(0));
+    assert_eq!(waits(None, 60_000), None);
+}
+
+#[test]
 fn our_own_503_always_says_when_to_come_back() {
     let outcome = Outcome::overloaded("512 MiB are in flight");
     assert_eq!((outcome.source, outcome.status), (Source::Us, 503));
@@ -313,7 +361,7 @@ fn refusals_have_their_statuses() {
         (Refusal::BadRequest("no Host"), 400, true, None, None),
         (Refusal::NotFound, 404, false, None, None),
         (Refusal::MethodNotAllowed { allow: "POST" }, 405, false, Some("POST"), None),
-        (Refusal::Timeout("body"), 408, true, None, None),
+        (Refusal::Timeout("body"), 503, true, None, wait),
         (Refusal::BodyTooLarge { limit: 5 }, 413, true, None, None),
         (Refusal::UnsupportedMedia { taken: "x" }, 415, false, None, None),
         (Refusal::UnsupportedEncoding { taken: "x" }, 415, false, None, None),
@@ -398,7 +446,10 @@ proptest! {
     ) {
         let answer = conclude_all(&outcomes, &refused);
         let delivered = |outcome: &Outcome| (200..300).contains(&outcome.status);
-        let retriable = |outcome: &Outcome| !(200..300).contains(&outcome.status) && !(400..500).contains(&outcome.status);
+        let retriable = |outcome: &Outcome| {
+            let known = (200..300).contains(&outcome.status) || (400..500).contains(&outcome.status);
+            !known || [408, 499].contains(&outcome.status)
+        };
         let all_delivered = outcomes.iter().all(delivered) && refused.missing == 0 && refused.invalid == 0;
         prop_assert_eq!((200..300).contains(&answer.status), all_delivered);
         prop_assert_eq!((500..600).contains(&answer.status), outcomes.iter().any(retriable));

@@ -76,9 +76,19 @@ fn what_prometheus_sends_is_read_whole() {
             expect_continue: false,
             keep_alive: true,
             source_tenant: None,
+            sender: Sender::Usual,
         }
     );
     assert_eq!(&PROMETHEUS[head.path], "/api/v1/push");
+}
+
+#[test]
+fn the_kind_of_sender_is_read() {
+    let sender = |fields: &str| whole(push(fields)).sender;
+    assert_eq!(sender("User-Agent: vmagent\r\n"), Sender::Vmagent);
+    assert_eq!(sender("X-VictoriaMetrics-Remote-Write-Version: 1\r\nUser-Agent: a\r\n"), Sender::Vmagent);
+    assert_eq!(sender("User-Agent: Fluent-Bit\r\n"), Sender::FluentBit);
+    assert_eq!(sender(""), Sender::Usual);
 }
 
 #[test]

@@ -47,6 +47,7 @@ fn what_mimir_answers_is_read_whole() {
             keep_alive: true,
             retry_after_secs: None,
             written: None,
+            has_location: false,
         }
     );
     assert_eq!(
@@ -57,6 +58,7 @@ fn what_mimir_answers_is_read_whole() {
             keep_alive: true,
             retry_after_secs: Some(8),
             written: None,
+            has_location: false,
         }
     );
 }
@@ -312,4 +314,10 @@ proptest! {
         }
         assert_consistent(&head);
     }
+}
+
+#[test]
+fn a_location_is_noticed_in_any_case() {
+    assert!(whole(answer(302, "lOCATION: http://user:secret@elsewhere/\r\n")).has_location);
+    assert!(!whole(answer(302, "Content-Location: /here\r\n")).has_location);
 }
