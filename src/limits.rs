@@ -240,6 +240,16 @@ pub const LOG_LINES_MAX: u32 = 5;
 /// See [`LOG_LINES_MAX`].
 pub const LOG_WINDOW_SECS: u64 = 10;
 
+/// Log lines that wait to be written: a reader that is late by a second costs none at an ordinary pace, and a table of
+/// so many takes some 100 kB. Past it lines are dropped and counted, as nobody may wait for the log's reader.
+pub const LOG_QUEUE_LINES_MAX: usize = 2_048;
+
+/// The same in bytes. A line that quotes an upstream takes a kilobyte.
+pub const LOG_QUEUE_BYTES_MAX: usize = 1 << 20;
+
+/// How long the end of the process waits for the log to be written: a reader that stalls must not keep it.
+pub const LOG_FLUSH_MILLIS: u64 = 1_000;
+
 /// Threads that answer operators, for each listener: one that somebody may keep waiting, and one more. No more than
 /// that, as the allocator keeps up to two megabytes for each.
 pub const ADMIN_THREADS: usize = 2;
