@@ -100,7 +100,7 @@ struct Server {
     done: Receiver<usize>,
     ended: Receiver<(usize, String)>,
     threads: Vec<JoinHandle<()>>,
-    admin: Vec<Admin>,
+    admin: Admin,
     _resolvers: [Resolver; 2],
 }
 
@@ -224,7 +224,7 @@ impl Server {
         for thread in self.threads {
             let _ = thread.join();
         }
-        self.admin.into_iter().for_each(Admin::stop);
+        self.admin.stop();
         match self.ended.try_iter().find(|(_, error)| !error.is_empty()) {
             Some((core, error)) => Err(Failure::Core { core, error }),
             None => Ok(()),
@@ -356,14 +356,11 @@ fn start_admin(
     metrics: &Arc<Metrics>,
     commons: &Arc<Commons>,
     driver: Driver,
-) -> Result<Vec<Admin>, Failure> {
+) -> Result<Admin, Failure> {
     let pages = Pages::new(Arc::clone(metrics), Arc::clone(commons), driver.name(), Arc::clone(live));
-    let (pages, plan) = (Arc::new(pages), live.load());
+    let plan = live.load();
+    // Shared, as the port for pushes is: a successor starts before this process ends.
     let addresses = [Some(plan.listen_metrics), plan.listen_pprof];
-    let mut admin = Vec::new();
-    for address in addresses.into_iter().flatten() {
-        // Shared, as the port for pushes is: a successor starts before this process ends.
-        admin.push(Admin::start(bind(address)?, Arc::clone(&pages))?);
-    }
-    Ok(admin)
+    let listeners = addresses.into_iter().flatten().map(bind).collect::<Result<_, _>>()?;
+    Ok(Admin::start(listeners, Arc::new(pages))?)
 }

@@ -97,6 +97,26 @@ pub struct Watch {
     place: usize,
 }
 
+/// Cuts a watched socket at once, from wherever; does nothing once its [`Watch`] is gone.
+#[derive(Clone, Debug)]
+pub struct Cutter {
+    deadlines: Deadlines,
+    place: usize,
+    key: u64,
+}
+
+impl Cutter {
+    /// Ends both directions, as a deadline would that passes now.
+    pub fn cut(&self) {
+        self.deadlines.with(self.place, |entry| {
+            if entry.key == self.key {
+                entry.cut = Cut::Both;
+                entry.fire();
+            }
+        });
+    }
+}
+
 impl Deadlines {
     /// Watches a socket. The watch must be dropped before the socket is closed: keep both in one struct, the
     /// watch first.
@@ -181,6 +201,12 @@ impl Watch {
     /// From now on there is no deadline.
     pub fn clear(&self) {
         self.deadlines.with(self.place, |e| e.deadline = None);
+    }
+
+    /// A handle by which others can cut it.
+    pub fn cutter(&self) -> Cutter {
+        let key = self.deadlines.with(self.place, |entry| entry.key).unwrap_or_default();
+        Cutter { deadlines: self.deadlines.clone(), place: self.place, key }
     }
 
     /// Whether a deadline has passed and the socket was shut down for it.
@@ -364,6 +390,19 @@ mod tests {
         deadlines.shared.table.borrow_mut().fire_due(after(start, 100));
         assert!(!cleared.expired());
         assert!(!newcomer.expired(), "it stands where the dropped one stood, but it is another");
+    }
+
+    #[test]
+    fn a_cutter_cuts_at_once_and_nobody_but_its_own() {
+        let deadlines = Deadlines::default();
+        let watch = deadlines.watch_task();
+        let cutter = watch.cutter();
+        cutter.cut();
+        assert!(watch.expired());
+        drop(watch);
+        let newcomer = deadlines.watch_task();
+        cutter.cut();
+        assert!(!newcomer.expired(), "it stands where the other one stood");
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! The one kind of connection that ingest and egress read and write.
+//! The one kind of connection that ingest, egress and admin read and write.
 //!
 //! What lies underneath is this module's business alone: plain TCP now; TLS is to become another [`Transport`],
 //! without a change to any caller. Every operation runs to its end (see [`deadline`](super::deadline)): a caller
@@ -14,7 +14,7 @@ use monoio::io::{AsyncReadRent, AsyncWriteRent};
 use monoio::net::TcpStream;
 
 use super::buffers::Gather;
-use super::deadline::{Cut, Deadlines, Idle, Watch};
+use super::deadline::{Cut, Cutter, Deadlines, Idle, Watch};
 
 /// A connection with its deadline.
 #[derive(Debug)]
@@ -132,6 +132,11 @@ impl Stream {
     /// There is nothing to be awaited for now.
     pub fn clear_deadline(&self) {
         self.watch.clear();
+    }
+
+    /// A handle by which others can cut it.
+    pub fn cutter(&self) -> Cutter {
+        self.watch.cutter()
     }
 
     /// Whether this connection was cut, by its deadline or by draining.
