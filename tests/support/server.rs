@@ -94,6 +94,11 @@ impl Server {
     pub fn start_with(config: &str, metrics: SocketAddr, env: &[(&str, &str)]) -> Self {
         let mut command = Command::new(env!("CARGO_BIN_EXE_tenantry"));
         command.envs(env.iter().copied());
+        Self::start_by(command, config, metrics)
+    }
+
+    /// Starts a server with this configuration by `command`, to which the argument that names its file is added.
+    pub fn start_by(command: Command, config: &str, metrics: SocketAddr) -> Self {
         Self::run(command, tempfile::tempdir().unwrap(), config, metrics)
     }
 
@@ -245,7 +250,12 @@ impl Drop for Server {
 }
 
 /// A configuration whose upstream is `target` (host and port). `extra` is more YAML.
-fn configuration(driver: Driver, target: impl std::fmt::Display, extra: &str, metrics: SocketAddr) -> String {
+pub fn configuration(
+    driver: Driver,
+    target: impl std::fmt::Display,
+    extra: &str,
+    metrics: SocketAddr,
+) -> String {
     format!(
         "listen: 127.0.0.1:0\nlisten_metrics_address: {metrics}\ntarget: http://{target}/api/v1/push\n\
          log_level: info\ndriver: {}\n{}",
