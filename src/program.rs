@@ -55,7 +55,8 @@ fn serve(file: Option<&Path>) -> ExitCode {
     plan.notices.iter().for_each(|notice| tracing::warn!("{notice}"));
     tracing::info!("configuration: {}", plan.effective());
     let had_settings = config::has_settings(file);
-    let ended = supervisor::run(plan, || config::load_again(file, had_settings));
+    let file = file.map(Path::to_owned);
+    let ended = supervisor::run(plan, move || config::load_again(file.as_deref(), had_settings));
     if let Err(failure) = &ended {
         // The log has errors at every level that there is.
         tracing::error!("{failure}");

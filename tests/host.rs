@@ -5,14 +5,107 @@ mod support;
 
 use std::io;
 use std::os::unix::process::CommandExt;
-use std::process::Command;
-use std::time::Duration;
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+use std::time::{Duration, Instant};
 
 use support::server::{configuration, free_port};
-use support::{Driver, Reply, Server, Upstream, body, series};
+use support::{Driver, Reply, Server, Upstream, body, eventually, on_both, series};
+use tenantry::signal::Wish;
+use tenantry::supervisor;
 
 fn pushes(server: &Server) {
     assert_eq!(server.client().push(&body(vec![series("a", "up", 1.0)])).status, 200);
+}
+
+fn make_fifo(path: &Path) {
+    assert!(Command::new("mkfifo").arg(path).status().unwrap().success());
+}
+
+/// Runs it with these arguments until it ends by itself, which must be soon.
+fn ends(args: &[&str]) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_tenantry"));
+    let mut child = command.args(args).stderr(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    let until = Instant::now() + Duration::from_secs(5);
+    while child.try_wait().unwrap().is_none() {
+        if Instant::now() > until {
+            child.kill().unwrap();
+            child.wait().unwrap();
+            panic!("{args:?}: it does not end");
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    child.wait_with_output().unwrap()
+}
+
+#[test]
+fn a_configuration_that_is_no_regular_file_is_refused_and_not_waited_for() {
+    let directory = tempfile::tempdir().unwrap();
+    let fifo = directory.path().join("fifo.yml");
+    make_fifo(&fifo);
+    let map = directory.path().join("map-is-fifo.yml");
+    std::fs::write(&map, format!("tenant: {{map: {}}}\n", fifo.display())).unwrap();
+    for (file, told) in [
+        (fifo.to_str().unwrap(), "fifo.yml: is a FIFO, no regular file"),
+        (directory.path().to_str().unwrap(), ": is a directory, no regular file"),
+        ("/dev/zero", "/dev/zero: is a device, no regular file"),
+        (map.to_str().unwrap(), "fifo.yml\" is a FIFO, no regular file"),
+    ] {
+        for args in [&["-config", file][..], &["--check-config", "-config", file]] {
+            let output = ends(args);
+            assert_eq!(output.status.code(), Some(64), "{args:?}");
+            let stderr = String::from_utf8(output.stderr).unwrap();
+            assert!(stderr.contains(told), "{told}: {stderr}");
+        }
+    }
+}
+
+#[test]
+fn a_fifo_in_place_of_the_configuration_does_not_keep_it_from_leaving() {
+    on_both(|driver| {
+        let upstream = Upstream::start(|_| Reply::ok());
+        let mut server = Server::start(driver, upstream.address, "");
+        std::fs::remove_file(server.file()).unwrap();
+        make_fifo(server.file());
+        server.signal("HUP");
+        let refused = || server.metric("tenantry_config_reloads_total", "refused") == 1.0;
+        eventually("it is refused", refused);
+        assert!(server.log().iter().any(|line| line.contains("is a FIFO, no regular file")));
+        pushes(&server);
+        server.signal("TERM");
+        assert_eq!(server.wait(Duration::from_secs(5)).code(), Some(0));
+    });
+}
+
+/// As with a mount that is dead.
+#[test]
+fn a_configuration_that_is_read_for_ever_keeps_nobody_from_leaving() {
+    for driver in Driver::all() {
+        let upstream = Upstream::start(|_| Reply::ok());
+        let (listen, metrics) = (free_port(), free_port());
+        let config = configuration(driver, upstream.address, "", metrics)
+            .replace("listen: 127.0.0.1:0\n", &format!("listen: {listen}\n"));
+        let plan = tenantry::config::parse("f", &config, []).unwrap();
+        let (wish, wishes) = crossbeam_channel::bounded(4);
+        let (begun, has_begun) = crossbeam_channel::bounded(4);
+        let (ended, has_ended) = crossbeam_channel::bounded(1);
+        std::thread::spawn(move || {
+            let read = move || {
+                begun.send(()).unwrap();
+                loop {
+                    std::thread::park();
+                }
+            };
+            ended.send(supervisor::run_until(plan, read, &wishes)).unwrap();
+        });
+        eventually("it listens", || std::net::TcpStream::connect(listen).is_ok());
+        wish.send(Wish::Reload).unwrap();
+        has_begun.recv_timeout(Duration::from_secs(5)).unwrap();
+        wish.send(Wish::Reload).unwrap();
+        wish.send(Wish::Leave).unwrap();
+        has_ended.recv_timeout(Duration::from_secs(5)).expect("it leaves").unwrap();
+        assert!(has_begun.try_recv().is_err(), "one is read at a time");
+    }
 }
 
 /// Has the kernel answer `io_uring_enter` with `errno` in what `command` starts, as a seccomp profile of a container may.

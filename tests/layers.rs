@@ -36,7 +36,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("signal.rs", &[]),
     ("program.rs", &["cli", "config", "limits", "log", "supervisor"]),
     (
-        "supervisor.rs",
+        "supervisor",
         &["admin", "config", "core", "egress", "limits", "log", "metrics", "queue", "signal", "split"],
     ),
 ];
