@@ -18,6 +18,26 @@ fn pushes(server: &Server) {
     assert_eq!(server.client().push(&body(vec![series("a", "up", 1.0)])).status, 200);
 }
 
+#[test]
+fn signals_that_mean_nothing_end_nothing() {
+    on_both(|driver| {
+        let upstream = Upstream::start(|_| Reply::ok());
+        let mut server = Server::start(driver, upstream.address, "");
+        let signals =
+            ["USR1", "USR2", "ALRM", "VTALRM", "PROF", "IO", "PWR", "STKFLT", "PIPE", "XFSZ", "34", "64"];
+        for signal in signals {
+            server.signal(signal);
+        }
+        for name in ["SIGUSR1", "SIGUSR2", "SIGALRM", "SIGPROF"] {
+            eventually("it is logged", || server.log().iter().any(|line| line.contains(name)));
+        }
+        assert!(server.is_running());
+        pushes(&server);
+        server.signal("TERM");
+        assert_eq!(server.wait(Duration::from_secs(5)).code(), Some(0));
+    });
+}
+
 fn make_fifo(path: &Path) {
     assert!(Command::new("mkfifo").arg(path).status().unwrap().success());
 }
