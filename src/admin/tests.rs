@@ -57,13 +57,15 @@ fn scrape(address: SocketAddr) -> Duration {
     begun.elapsed()
 }
 
-/// Scrapes several times, a moment apart, each within a fifth of a second.
+/// Scrapes again and again, a moment apart: within a fifth of a second, but for one that the machine may hold up.
 fn scrapes_are_prompt(address: SocketAddr) {
-    for _ in 0..5 {
-        let took = scrape(address);
-        assert!(took < Duration::from_millis(200), "{took:?}");
+    let scrapes = (0..5).map(|_| {
         std::thread::park_timeout(Duration::from_millis(50));
-    }
+        scrape(address)
+    });
+    let mut times: Vec<_> = scrapes.collect();
+    times.sort_unstable();
+    assert!(times[3] < Duration::from_millis(200) && times[4] < Duration::from_secs(1), "{times:?}");
 }
 
 #[test]
@@ -137,6 +139,7 @@ fn many_scrapes_of_large_pages_at_once_are_all_answered_soon() {
     assert!(get(address, "/alive").starts_with("HTTP/1.1 200"));
     let alive = begun.elapsed();
     let slowest = clients.into_iter().map(|client| client.join().unwrap()).max().unwrap();
+    eprintln!("alone {alone:?}, the slowest of forty {slowest:?}, /alive meanwhile {alive:?}");
     // One after the other they would take forty times as long.
     assert!(slowest < alone * 20 + Duration::from_millis(500), "{slowest:?}; alone: {alone:?}");
     assert!(alive < alone * 4 + Duration::from_millis(500), "{alive:?}");
