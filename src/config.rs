@@ -34,6 +34,7 @@ mod yaml;
 use std::ffi::OsString;
 use std::fmt::Write as _;
 use std::io::Read as _;
+use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
 use std::path::Path;
 use std::time::Duration;
 
@@ -109,7 +110,18 @@ fn conclude(name: &str, mut sources: Sources) -> Result<Plan, ConfigMistakes> {
 
 fn read_file(path: &Path) -> Result<String, String> {
     let cannot = |error: std::io::Error| format!("cannot be read: {error}");
-    let file = std::fs::File::open(path).map_err(cannot)?;
+    // Without this flag, opening a FIFO waits until somebody writes to it.
+    let options = std::fs::OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).to_owned();
+    let file = options.open(path).map_err(cannot)?;
+    let kind = file.metadata().map_err(cannot)?.file_type();
+    if !kind.is_file() {
+        let what = match kind {
+            _ if kind.is_fifo() => "a FIFO",
+            _ if kind.is_dir() => "a directory",
+            _ => "a device",
+        };
+        return Err(format!("is {what}, no regular file"));
+    }
     let mut bytes = Vec::new();
     let bytes_max = u64::try_from(CONFIG_FILE_BYTES_MAX).unwrap_or(u64::MAX);
     file.take(bytes_max.saturating_add(1)).read_to_end(&mut bytes).map_err(cannot)?;

@@ -29,6 +29,9 @@ pub const FRAGMENTS_IN_FLIGHT_MAX: usize = 16_384;
 /// wake idle cores more often.
 pub const SWEEP_MILLIS: u64 = 20;
 
+/// Looks at deadlines that a core keeps beyond two for each socket, before it sorts out those that no longer hold.
+pub const DUE_SPARE_MAX: usize = 1_024;
+
 /// Buffers that one core keeps for reuse, in bytes: enough for its requests in flight, not for its idle connections.
 pub const POOLED_BYTES_MAX: usize = 8 << 20;
 
@@ -151,8 +154,8 @@ pub const SHED_BODY_BYTES_MAX: usize = 512 << 10;
 /// What it is read into.
 pub const SHED_BUFFER_BYTES: usize = 64 << 10;
 
-/// Descriptors that are not for inbound connections: rings, listeners, logs, the admin port, a margin.
-pub const DESCRIPTORS_RESERVED: usize = 64;
+/// Descriptors that are not for inbound connections: rings, listeners, logs, operators' connections, a margin.
+pub const DESCRIPTORS_RESERVED: usize = 64 + ADMIN_CONNECTIONS_MAX;
 
 /// How long the start waits for the first answer of the resolver; afterwards requests are refused until it comes.
 pub const FIRST_RESOLUTION_SECS: u64 = 3;
@@ -264,15 +267,33 @@ pub const LOG_LINES_MAX: u32 = 5;
 /// See [`LOG_LINES_MAX`].
 pub const LOG_WINDOW_SECS: u64 = 10;
 
-/// Threads that answer operators, for each listener: one that somebody may keep waiting, and one more. No more than
-/// that, as the allocator keeps up to two megabytes for each.
-pub const ADMIN_THREADS: usize = 2;
+/// Log lines that wait to be written: a reader that is late by a second costs none at an ordinary pace, and a table of
+/// so many takes some 100 kB. Past it lines are dropped and counted, as nobody may wait for the log's reader.
+pub const LOG_QUEUE_LINES_MAX: usize = 2_048;
+
+/// The same in bytes. A line that quotes an upstream takes a kilobyte.
+pub const LOG_QUEUE_BYTES_MAX: usize = 1 << 20;
+
+/// How long the end of the process waits for the log to be written: a reader that stalls must not keep it.
+pub const LOG_FLUSH_MILLIS: u64 = 1_000;
+
+/// Operators' connections at a time, on all ports of theirs. When there are as many, a newcomer takes the place of the
+/// one that waited longest; a scrape needs its own for some milliseconds.
+pub const ADMIN_CONNECTIONS_MAX: usize = 128;
+
+/// What the kernel keeps of an answer that an operator's client does not read (it doubles this, and would grow it to
+/// megabytes by itself). It also bounds the pace over a slow line: 1 MB/s over a round trip of 100 ms.
+pub const ADMIN_SEND_BUFFER_BYTES: usize = 128 << 10;
+
+/// What the pages of metrics may take that operators' clients have not read to the end: past it those go who have been
+/// at it for longest. With ten thousand tenants a page takes some megabytes.
+pub const ADMIN_PAGES_BYTES_MAX: usize = 32 << 20;
 
 /// What an operator's request may take.
 pub const ADMIN_HEAD_BYTES_MAX: usize = 8_192;
 
 /// How long an operator's client may take to send its request, and, with [`ADMIN_BYTES_PER_SEC_MIN`], to read the
-/// answer. While [`ADMIN_THREADS`] clients dawdle, others wait for as long.
+/// answer.
 pub const ADMIN_TIMEOUT_MILLIS: u64 = 2_000;
 
 /// The slowest that an operator's client may read. With ten thousand tenants the metrics take some megabytes, and

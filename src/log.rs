@@ -1,4 +1,10 @@
 //! The log: lines on standard error, and a limit to what a failing tenant may write into it.
+//!
+//! Whoever logs hands a line to a queue ([`queue`]) and goes on; a thread writes it. Whatever is in it stays on its line
+//! ([`escape`]).
+
+mod escape;
+mod queue;
 
 use std::collections::HashMap;
 use std::io::{self, IsTerminal, Write};
@@ -10,59 +16,74 @@ use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{Registry, reload};
 
-use crate::limits::{LOG_LINES_MAX, LOG_TENANTS_MAX, LOG_WINDOW_SECS};
+use self::queue::Queue;
+use crate::limits::{LOG_FLUSH_MILLIS, LOG_LINES_MAX, LOG_TENANTS_MAX, LOG_WINDOW_SECS};
 
-/// Changes the level of the log that was started.
-static LEVEL: OnceLock<reload::Handle<LevelFilter, Registry>> = OnceLock::new();
+/// The log that was started.
+static LOG: OnceLock<Log> = OnceLock::new();
+
+struct Log {
+    /// Changes its level.
+    level: reload::Handle<LevelFilter, Registry>,
+    queue: Queue,
+}
 
 /// Starts the log; lines below `level` are not written. Later calls change nothing.
-pub fn init(level: LevelFilter) {
+///
+/// # Errors
+/// When no thread can be started.
+pub fn init(level: LevelFilter) -> io::Result<()> {
     let (filter, handle) = reload::Layer::new(level);
+    let queue = Queue::start(io::stderr())?;
+    let entrance = queue.clone();
     let lines = tracing_subscriber::fmt::layer()
-        .with_ansi(std::io::stderr().is_terminal())
+        .with_ansi(io::stderr().is_terminal())
         .with_target(false)
-        .with_writer(|| OneLine(std::io::stderr()));
+        .fmt_fields(escape::fields())
+        .with_writer(move || Entrance(entrance.clone()));
     if tracing_subscriber::registry().with(filter).with(lines).try_init().is_ok() {
-        let _ = LEVEL.set(handle);
+        let _ = LOG.set(Log { level: handle, queue });
     }
+    Ok(())
 }
 
 /// From now on, lines below `level` are not written.
 pub fn set_level(level: LevelFilter) {
-    if let Some(handle) = LEVEL.get() {
+    if let Some(log) = LOG.get() {
         // Fails only when the log is gone, and then there is nobody to tell.
-        let _ = handle.reload(level);
+        let _ = log.level.reload(level);
     }
 }
 
-/// Keeps an event on one line. What an upstream says of a refusal is logged, and a line break in it must not pass for
-/// the start of another event. (The subscriber escapes what a terminal would act on, and leaves line breaks as they are.)
-struct OneLine<W>(W);
+/// Waits until what was logged is written, but no longer than [`LOG_FLUSH_MILLIS`]: to be called before the process
+/// ends.
+pub fn flush() {
+    if let Some(log) = LOG.get() {
+        log.queue.flush(Duration::from_millis(LOG_FLUSH_MILLIS));
+    }
+}
 
-impl<W: Write> Write for OneLine<W> {
-    /// Writes one event, which is what the subscriber hands over at a time.
+/// Lines that were lost as the log was not read as fast as it was written, or could not be written.
+pub fn dropped_lines() -> u64 {
+    LOG.get().map_or(0, |log| log.queue.dropped())
+}
+
+/// Lines that are logged and not written yet.
+pub fn waiting_lines() -> usize {
+    LOG.get().map_or(0, |log| log.queue.waiting())
+}
+
+/// Puts each event, which is what the subscriber writes at a time, into the queue.
+struct Entrance(Queue);
+
+impl Write for Entrance {
     fn write(&mut self, event: &[u8]) -> io::Result<usize> {
-        let (text, end) = event.strip_suffix(b"\n").map_or((event, &b""[..]), |text| (text, b"\n"));
-        let breaks = |byte: &u8| matches!(byte, b'\n' | b'\r');
-        if !text.iter().any(breaks) {
-            self.0.write_all(event)?;
-            return Ok(event.len());
-        }
-        let mut line = Vec::with_capacity(event.len() + 16);
-        for byte in text {
-            match byte {
-                b'\n' => line.extend_from_slice(b"\\n"),
-                b'\r' => line.extend_from_slice(b"\\r"),
-                other => line.push(*other),
-            }
-        }
-        line.extend_from_slice(end);
-        self.0.write_all(&line)?;
+        self.0.push(event);
         Ok(event.len())
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        self.0.flush()
+        Ok(())
     }
 }
 
@@ -107,50 +128,7 @@ impl Limiter {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::{Arc, Mutex};
-
     use super::*;
-
-    #[derive(Clone, Default)]
-    struct Written(Arc<Mutex<Vec<u8>>>);
-
-    impl Write for Written {
-        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-            self.0.lock().unwrap().extend_from_slice(bytes);
-            Ok(bytes.len())
-        }
-
-        fn flush(&mut self) -> io::Result<()> {
-            Ok(())
-        }
-    }
-
-    #[test]
-    fn an_event_is_one_line_whatever_is_in_it() {
-        let written = Written::default();
-        let writer = written.clone();
-        let log =
-            tracing_subscriber::fmt().with_ansi(false).with_writer(move || OneLine(writer.clone())).finish();
-        tracing::subscriber::with_default(log, || {
-            tracing::error!(
-                tenant = "a\nb",
-                "upstream answered 400: x\r\n2026-01-01T00:00:00Z  INFO forged\n"
-            );
-            tracing::warn!(error = %"c\nd", "{}", "e\u{1b}[31mf");
-            tracing::info!("plain");
-        });
-        let text = String::from_utf8(written.0.lock().unwrap().clone()).unwrap();
-        let lines: Vec<_> = text.lines().collect();
-        assert_eq!(lines.len(), 3, "{text}");
-        assert!(text.ends_with('\n') && !text.contains(['\r', '\u{1b}']));
-        for (line, parts) in lines.iter().zip([
-            [r"400: x\r\n2026-01-01T00:00:00Z  INFO forged\n", r#"tenant="a\nb""#],
-            [r"\x1b[31mf", r"error=c\nd"],
-            ["INFO", "plain"],
-        ]) {
-            assert!(parts.iter().all(|part| line.contains(part)), "{line}");
-        }
-    }
 
     #[test]
     fn a_tenant_may_write_some_lines_in_a_window_and_is_told_what_was_suppressed() {

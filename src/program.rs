@@ -6,6 +6,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use crate::cli::{self, Command};
+use crate::limits::LOG_FLUSH_MILLIS;
 use crate::{config, log, supervisor};
 
 /// The command line or the configuration is wrong: `EX_USAGE` of sysexits.h. Nothing has been opened.
@@ -45,31 +46,43 @@ fn serve(file: Option<&Path>) -> ExitCode {
         Ok(plan) => plan,
         Err(mistakes) => return refuse(&mistakes),
     };
-    log::init(plan.log_level);
+    if let Err(error) = log::init(plan.log_level) {
+        complain(&format_args!("can't start the log: {error}"));
+        return ExitCode::FAILURE;
+    }
     abort_on_panic();
     keep_pages_small();
     plan.notices.iter().for_each(|notice| tracing::warn!("{notice}"));
     tracing::info!("configuration: {}", plan.effective());
     let had_settings = config::has_settings(file);
-    match supervisor::run(plan, || config::load_again(file, had_settings)) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(failure) => {
-            tracing::error!("{failure}");
-            // The log may be set to less than errors; why a program ended must not depend on that.
-            complain(&failure);
-            ExitCode::FAILURE
-        }
+    let file = file.map(Path::to_owned);
+    let ended = supervisor::run(plan, move || config::load_again(file.as_deref(), had_settings));
+    if let Err(failure) = &ended {
+        // The log has errors at every level that there is.
+        tracing::error!("{failure}");
     }
+    log::flush();
+    if ended.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
 /// A panic on a core's thread would end that core alone, and with it whatever is at home there, silently. Better the
-/// whole process ends, and the service manager starts another.
+/// whole process ends, and the service manager starts another. What the panic says goes to standard error directly: the
+/// log might be what broke. A reader that stalls must not keep a broken process from its end.
 fn abort_on_panic() {
     let report = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |panic| {
+        log::flush();
+        // Without this thread, a report that nobody reads would last for ever; no worse than that.
+        let _ = std::thread::Builder::new().name("abort".into()).spawn(abort_soon);
         report(panic);
         std::process::abort();
     }));
+}
+
+#[expect(clippy::disallowed_methods, reason = "this thread has nothing else to do")]
+fn abort_soon() {
+    std::thread::sleep(std::time::Duration::from_millis(LOG_FLUSH_MILLIS));
+    std::process::abort();
 }
 
 /// With transparent huge pages a server that is given a few kilobytes holds 2 MiB, which the kernel has cleared; that is

@@ -5,9 +5,17 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use crossbeam_channel::Receiver;
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::consts::{
+    SIGALRM, SIGHUP, SIGINT, SIGIO, SIGPROF, SIGTERM, SIGUSR1, SIGUSR2, SIGVTALRM, SIGXFSZ,
+};
 use signal_hook::flag;
 use signal_hook::iterator::Signals;
+use signal_hook::low_level::signal_name;
+
+/// What would end the process unless somebody cared, and means nothing here: somebody's slip, or a tool that believes
+/// that we know it. (SIGPIPE is ignored by Rust's runtime; SIGQUIT stays what it is, a way to have a core dumped.)
+const MEANINGLESS: [i32; 9] =
+    [SIGUSR1, SIGUSR2, SIGALRM, SIGVTALRM, SIGPROF, SIGIO, SIGXFSZ, libc::SIGPWR, libc::SIGSTKFLT];
 
 /// What a signal asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,7 +27,7 @@ pub enum Wish {
 }
 
 /// Listens to signals from now on. The first SIGTERM or SIGINT is a wish; the second ends the process at once,
-/// from within its handler, whatever the process is at.
+/// from within its handler, whatever the process is at. Signals that mean nothing are logged at `info`, and end nothing.
 ///
 /// # Errors
 /// When no handler or thread can be had.
@@ -30,15 +38,21 @@ pub fn listen() -> io::Result<Receiver<Wish>> {
         flag::register_conditional_shutdown(signal, 128 + signal, Arc::clone(&leaving))?;
         flag::register(signal, Arc::clone(&leaving))?;
     }
-    let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP])?;
+    let real_time = libc::SIGRTMIN()..=libc::SIGRTMAX();
+    let mut signals =
+        Signals::new([SIGTERM, SIGINT, SIGHUP].into_iter().chain(MEANINGLESS).chain(real_time))?;
     let (sender, wishes) = crossbeam_channel::bounded(4);
     std::thread::Builder::new().name("signals".into()).spawn(move || {
         for signal in signals.forever() {
             // Who waits to reload anyway need not be told again; who is to leave must hear it, whatever waits before it.
-            let _ = match signal {
-                SIGHUP => sender.try_send(Wish::Reload).is_ok(),
-                _ => sender.send(Wish::Leave).is_ok(),
-            };
+            match signal {
+                SIGHUP => _ = sender.try_send(Wish::Reload),
+                SIGTERM | SIGINT => _ = sender.send(Wish::Leave),
+                other => {
+                    let name = signal_name(other).unwrap_or("a real-time signal");
+                    tracing::info!(number = other, "{name} means nothing here");
+                }
+            }
         }
     })?;
     Ok(wishes)

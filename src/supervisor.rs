@@ -6,6 +6,8 @@
 //! another), they finish what is in flight; when all have (one may be home to another's tenants), they close their upstream
 //! connections; their threads are joined.
 
+mod reader;
+
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
 use std::sync::Arc;
@@ -15,8 +17,9 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use arc_swap::ArcSwap;
 use crossbeam_channel::Receiver;
 
+pub use self::reader::ReadAgain;
+use self::reader::{ReadPlan, Reader};
 use crate::admin::{Admin, Pages};
-use crate::config::ConfigMistakes;
 use crate::config::plan::{Live, Plan};
 use crate::config::reload::{Adopted, adopt};
 use crate::core::driver::Driver;
@@ -62,11 +65,12 @@ pub enum Failure {
     Drain,
 }
 
-/// Runs the server until a signal asks it to end. `read_again` reads the configuration anew, when a signal asks for that.
+/// Runs the server until a signal asks it to end. `read_again` reads the configuration anew, when a signal asks for that;
+/// it runs on a thread of its own, one at a time.
 ///
 /// # Errors
 /// See [`Failure`].
-pub fn run(plan: Plan, read_again: impl Fn() -> Result<Plan, ConfigMistakes>) -> Result<(), Failure> {
+pub fn run(plan: Plan, read_again: impl ReadAgain) -> Result<(), Failure> {
     run_until(plan, read_again, &signal::listen()?)
 }
 
@@ -74,20 +78,36 @@ pub fn run(plan: Plan, read_again: impl Fn() -> Result<Plan, ConfigMistakes>) ->
 ///
 /// # Errors
 /// See [`Failure`].
-pub fn run_until(
-    plan: Plan,
-    read_again: impl Fn() -> Result<Plan, ConfigMistakes>,
-    wishes: &Receiver<Wish>,
-) -> Result<(), Failure> {
+pub fn run_until(plan: Plan, read_again: impl ReadAgain, wishes: &Receiver<Wish>) -> Result<(), Failure> {
     let mut server = Server::start(plan)?;
+    let mut reader = Reader::new(read_again);
     signal::notify_ready();
-    while server.wait(wishes)? == Wish::Reload {
-        signal::notify_reloading();
-        server.reload(read_again());
-        signal::notify_ready();
+    loop {
+        match server.wait(wishes, &reader.read)? {
+            Event::Leave => break,
+            Event::Reload => {
+                signal::notify_reloading();
+                reader.ask();
+            }
+            Event::Read(read) => {
+                server.reload(read);
+                reader.is_done();
+            }
+        }
+        if !reader.is_reading {
+            signal::notify_ready();
+        }
     }
     signal::notify_stopping();
     server.stop()
+}
+
+/// What there is to do.
+enum Event {
+    Leave,
+    Reload,
+    /// The configuration has been read.
+    Read(Box<ReadPlan>),
 }
 
 struct Server {
@@ -100,7 +120,7 @@ struct Server {
     done: Receiver<usize>,
     ended: Receiver<(usize, String)>,
     threads: Vec<JoinHandle<()>>,
-    admin: Vec<Admin>,
+    admin: Admin,
     _resolvers: [Resolver; 2],
 }
 
@@ -166,11 +186,15 @@ impl Server {
         })
     }
 
-    /// Waits for a wish.
-    fn wait(&self, wishes: &Receiver<Wish>) -> Result<Wish, Failure> {
+    /// Waits until there is something to do.
+    fn wait(&self, wishes: &Receiver<Wish>, read: &Receiver<ReadPlan>) -> Result<Event, Failure> {
         crossbeam_channel::select! {
-            // Nobody is left to wish anything: time to leave.
-            recv(wishes) -> wish => Ok(wish.unwrap_or(Wish::Leave)),
+            recv(wishes) -> wish => match wish {
+                Ok(Wish::Reload) => Ok(Event::Reload),
+                // Nobody is left to wish anything: time to leave.
+                Ok(Wish::Leave) | Err(_) => Ok(Event::Leave),
+            },
+            recv(read) -> read => Ok(read.map_or(Event::Leave, |read| Event::Read(Box::new(read)))),
             recv(self.ended) -> ended => {
                 let (core, error) = ended.unwrap_or((0, "its thread is gone".into()));
                 Err(Failure::Core { core, error })
@@ -179,9 +203,9 @@ impl Server {
     }
 
     /// Goes on by what has been read, as far as it can; if it has mistakes, as before.
-    fn reload(&mut self, read: Result<Plan, ConfigMistakes>) {
+    fn reload(&mut self, read: Box<ReadPlan>) {
         let reloads = &self.metrics.reloads;
-        let read = match read {
+        let read = match *read {
             Ok(read) => read,
             Err(mistakes) => {
                 mistakes.to_string().lines().for_each(|mistake| tracing::error!("{mistake}"));
@@ -224,7 +248,7 @@ impl Server {
         for thread in self.threads {
             let _ = thread.join();
         }
-        self.admin.into_iter().for_each(Admin::stop);
+        self.admin.stop();
         match self.ended.try_iter().find(|(_, error)| !error.is_empty()) {
             Some((core, error)) => Err(Failure::Core { core, error }),
             None => Ok(()),
@@ -366,14 +390,11 @@ fn start_admin(
     metrics: &Arc<Metrics>,
     commons: &Arc<Commons>,
     driver: Driver,
-) -> Result<Vec<Admin>, Failure> {
+) -> Result<Admin, Failure> {
     let pages = Pages::new(Arc::clone(metrics), Arc::clone(commons), driver.name(), Arc::clone(live));
-    let (pages, plan) = (Arc::new(pages), live.load());
+    let plan = live.load();
+    // Shared, as the port for pushes is: a successor starts before this process ends.
     let addresses = [Some(plan.listen_metrics), plan.listen_pprof];
-    let mut admin = Vec::new();
-    for address in addresses.into_iter().flatten() {
-        // Shared, as the port for pushes is: a successor starts before this process ends.
-        admin.push(Admin::start(bind(address)?, Arc::clone(&pages))?);
-    }
-    Ok(admin)
+    let listeners = addresses.into_iter().flatten().map(bind).collect::<Result<_, _>>()?;
+    Ok(Admin::start(listeners, Arc::new(pages))?)
 }

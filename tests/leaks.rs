@@ -55,8 +55,9 @@ fn live_and_stop(driver: Driver) {
     let (wish, wishes) = crossbeam_channel::bounded(2);
     let plan_now = plan();
     let reread = plan();
-    let server =
-        std::thread::spawn(move || supervisor::run_until(plan_now, || Ok(reread.clone()), &wishes).unwrap());
+    let server = std::thread::spawn(move || {
+        supervisor::run_until(plan_now, move || Ok(reread.clone()), &wishes).unwrap()
+    });
     eventually("it listens", || std::net::TcpStream::connect(listen).is_ok());
 
     let mut idle: Vec<Client> = (0..20).map(|_| Client::connect(listen)).collect();

@@ -102,7 +102,7 @@ fn prometheus_finds_every_old_name_with_its_type_and_value() {
     let plan = tenantry::config::parse("", "", []).unwrap();
     let plan = std::sync::Arc::new(arc_swap::ArcSwap::from_pointee(plan));
     let pages = Pages::new(counted(), Commons::new(2, 100, 10, 10), "epoll", plan);
-    let admin = Admin::start(listener, Arc::new(pages)).unwrap();
+    let admin = Admin::start(vec![listener], Arc::new(pages)).unwrap();
     let Some(prometheus) = Prometheus::start(target) else {
         assert!(std::env::var_os("CI").is_none(), "CI has prometheus");
         return eprintln!("prometheus is not installed: skipped");

@@ -14,6 +14,7 @@ use std::fmt::{Display, Write};
 use std::sync::Arc;
 
 use super::process::{Process, thread_cpu_seconds};
+use crate::log;
 use crate::metrics::{
     CoreMetrics, Distribution, Histogram, Metrics, Rejection, Reloads, TenantMetrics, UpstreamClass,
 };
@@ -206,6 +207,12 @@ fn process(page: &mut Page<'_>, commons: &Commons, driver: &str) {
         "Push requests in work: read, and not answered yet.",
         commons.requests.in_flight(),
     );
+    page.counter(
+        "tenantry_log_lines_dropped_total",
+        "Log lines lost: the log was not read as fast as it was written.",
+        log::dropped_lines(),
+    );
+    page.gauge("tenantry_log_lines_waiting", "Log lines that are not written yet.", log::waiting_lines());
     page.family("tenantry_build_info", "gauge", "What runs.");
     let labels = [("version", env!("CARGO_PKG_VERSION")), ("driver", driver)];
     page.sample("tenantry_build_info", &labels, 1);

@@ -4,6 +4,8 @@ use std::fmt::Write;
 use std::sync::Arc;
 use std::time::Instant;
 
+use bytes::Bytes;
+
 use super::{exposition, process};
 use crate::config::plan::Live;
 use crate::metrics::Metrics;
@@ -24,7 +26,7 @@ pub struct Pages {
 pub struct Page {
     status: u16,
     media: &'static str,
-    body: String,
+    body: Bytes,
 }
 
 /// For those who look for what cortex-tenant has on `listen_pprof`.
@@ -37,11 +39,16 @@ const METRICS: &str = "text/plain; version=0.0.4; charset=utf-8";
 impl Page {
     /// A page of plain text.
     pub fn text(status: u16, body: impl Into<String>) -> Self {
-        Self { status, media: TEXT, body: body.into() }
+        Self { status, media: TEXT, body: Bytes::from(body.into()) }
     }
 
-    /// The whole response; to a HEAD request without its body.
-    pub fn response(&self, head_only: bool) -> Vec<u8> {
+    /// What the body takes, in bytes.
+    pub(super) fn len(&self) -> usize {
+        self.body.len()
+    }
+
+    /// The response's head, and its body, which is shared and not copied.
+    pub(super) fn parts(&self) -> (Vec<u8>, Bytes) {
         let reason = match self.status {
             200 => "OK",
             400 => "Bad Request",
@@ -51,16 +58,13 @@ impl Page {
             _ => "Error",
         };
         let allow = if self.status == 405 { "Allow: GET, HEAD\r\n" } else { "" };
-        let mut response = format!(
+        let head = format!(
             "HTTP/1.1 {} {reason}\r\nContent-Type: {}\r\nContent-Length: {}\r\n{allow}Connection: close\r\n\r\n",
             self.status,
             self.media,
             self.body.len(),
         );
-        if !head_only {
-            response.push_str(&self.body);
-        }
-        response.into_bytes()
+        (head.into_bytes(), self.body.clone())
     }
 }
 
@@ -75,7 +79,7 @@ impl Pages {
         match path {
             b"/metrics" => {
                 let body = exposition::text(&self.metrics, &self.commons, self.driver);
-                Page { status: 200, media: METRICS, body }
+                Page { status: 200, media: METRICS, body: Bytes::from(body) }
             }
             b"/alive" if self.commons.is_leaving() => Page::text(503, "shutting down\n"),
             b"/alive" => Page::text(200, ""),

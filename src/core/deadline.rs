@@ -25,7 +25,7 @@ use std::rc::Rc;
 use std::task::{Poll, Waker};
 use std::time::{Duration, Instant};
 
-use crate::limits::SWEEP_MILLIS;
+use crate::limits::{DUE_SPARE_MAX, SWEEP_MILLIS};
 
 /// What happens when a deadline passes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -97,8 +97,8 @@ pub struct Watch {
     place: usize,
 }
 
-/// Cuts a socket as if its deadline had passed. It may outlive the socket, and does nothing then.
-#[derive(Debug)]
+/// Cuts a watched socket at once, from wherever; does nothing once its [`Watch`] is gone.
+#[derive(Clone, Debug)]
 pub struct Cutter {
     deadlines: Deadlines,
     place: usize,
@@ -106,10 +106,10 @@ pub struct Cutter {
 }
 
 impl Cutter {
-    /// Ends both directions now.
+    /// Ends both directions, as a deadline would that passes now.
     pub fn cut(&self) {
         self.deadlines.with(self.place, |entry| {
-            if entry.key == self.key && !matches!(entry.target, Target::Vacant) {
+            if entry.key == self.key {
                 entry.cut = Cut::Both;
                 entry.fire();
             }
@@ -205,7 +205,7 @@ impl Watch {
         self.deadlines.with(self.place, |e| e.deadline = None);
     }
 
-    /// By which others can cut the socket.
+    /// A handle by which others can cut it.
     pub fn cutter(&self) -> Cutter {
         let key = self.deadlines.with(self.place, |entry| entry.key).unwrap_or_default();
         Cutter { deadlines: self.deadlines.clone(), place: self.place, key }
@@ -286,6 +286,17 @@ impl Table {
         if entry.look_at.is_none_or(|earliest| at < earliest) {
             entry.look_at = Some(at);
             self.due.push(Reverse((at, place, entry.key)));
+            self.forget_old_looks();
+        }
+    }
+
+    /// A deadline that moves earlier leaves its later look behind: these must not pile up until their time.
+    fn forget_old_looks(&mut self) {
+        if self.due.len() > 2 * self.watched + DUE_SPARE_MAX {
+            let entries = &self.entries;
+            self.due.retain(|Reverse((at, place, key))| {
+                entries.get(*place).is_some_and(|entry| entry.key == *key && entry.look_at == Some(*at))
+            });
         }
     }
 
@@ -395,17 +406,28 @@ mod tests {
     }
 
     #[test]
-    fn a_cutter_cuts_its_own_socket_only() {
+    fn a_cutter_cuts_at_once_and_nobody_but_its_own() {
         let deadlines = Deadlines::default();
         let watch = deadlines.watch_task();
         let cutter = watch.cutter();
-        drop(watch);
         cutter.cut();
+        assert!(watch.expired());
+        drop(watch);
         let newcomer = deadlines.watch_task();
         cutter.cut();
-        assert!(!newcomer.expired(), "it stands where the dropped one stood, but it is another");
-        newcomer.cutter().cut();
-        assert!(newcomer.expired());
+        assert!(!newcomer.expired(), "it stands where the other one stood");
+    }
+
+    #[test]
+    fn moving_a_deadline_to_and_fro_piles_nothing_up() {
+        let (deadlines, start) = (Deadlines::default(), Instant::now());
+        let watch = deadlines.watch_task();
+        for round in 0..100_000 {
+            watch.set(after(start, 1_000_000 - round), Cut::Read);
+        }
+        assert!(deadlines.shared.table.borrow().due.len() <= 2 + DUE_SPARE_MAX);
+        deadlines.shared.table.borrow_mut().fire_due(after(start, 900_001));
+        assert!(watch.expired(), "the one that holds is kept");
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! Which ring a core has: io_uring where the kernel lets us, else epoll.
 //!
-//! Containers often forbid io_uring by seccomp, and old kernels lack what is needed: so it is tried at the start,
+//! Containers often forbid io_uring by seccomp, or a part of it, and old kernels lack what is needed: so it is tried at the start,
 //! on a thread of its own and with the very flags that the cores will use, before anything depends on it.
 
 use std::future::Future;
@@ -103,6 +103,10 @@ fn probe_io_uring() -> io::Result<Driver> {
         }
         let mut why = io::Error::from(io::ErrorKind::Unsupported);
         for task_run in [TaskRun::Deferred, TaskRun::Cooperative, TaskRun::Eager] {
+            if let Err(e) = enter_ring(task_run) {
+                why = e;
+                continue;
+            }
             let driver = Driver::IoUring(task_run);
             let nap = async { monoio::time::sleep(std::time::Duration::from_millis(1)).await };
             match driver.block_on(nap) {
@@ -113,6 +117,18 @@ fn probe_io_uring() -> io::Result<Driver> {
         Err(why)
     })?;
     probe.join().unwrap_or_else(|_| Err(io::Error::other("the probe panicked")))
+}
+
+/// Has a ring do nothing, once. A seccomp profile may let rings be made and forbid them to be entered; monoio does not
+/// look at that error, and would wait for ever.
+fn enter_ring(task_run: TaskRun) -> io::Result<()> {
+    let mut ring: io_uring::IoUring = flags(task_run).build(2)?;
+    let nothing = io_uring::opcode::Nop::new().build();
+    // SAFETY: this operation refers to no memory.
+    unsafe { ring.submission().push(&nothing) }.map_err(io::Error::other)?;
+    let entered = ring.submit_and_wait(1);
+    entered.map_err(|e| io::Error::new(e.kind(), format!("io_uring_enter: {e}")))?;
+    ring.completion().next().map(drop).ok_or_else(|| io::Error::other("io_uring_enter did nothing"))
 }
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! The one kind of connection that ingest and egress read and write.
+//! The one kind of connection that ingest, egress and admin read and write.
 //!
 //! What lies underneath is this module's business alone: plain TCP now; TLS is to become another [`Transport`],
 //! without a change to any caller. Every operation runs to its end (see [`deadline`](super::deadline)): a caller
@@ -160,14 +160,14 @@ impl Stream {
         self.watch.clear();
     }
 
-    /// Whether this connection was cut, by its deadline or by draining.
-    pub fn expired(&self) -> bool {
-        self.watch.expired()
-    }
-
     /// By which whoever does not own the stream can cut it.
     pub fn cutter(&self) -> Cutter {
         self.watch.cutter()
+    }
+
+    /// Whether this connection was cut, by its deadline or by draining.
+    pub fn expired(&self) -> bool {
+        self.watch.expired()
     }
 
     /// Waits until there is something to read, or the end; meanwhile the connection counts as idle in this way.

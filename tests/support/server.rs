@@ -1,9 +1,10 @@
 //! The real binary, started with a configuration of the test's.
 
 use std::fs::File;
-use std::net::SocketAddr;
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
 use std::path::PathBuf;
-use std::process::{Child, Command, ExitStatus};
+use std::process::{Child, ChildStderr, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use super::client::Client;
@@ -93,13 +94,35 @@ impl Server {
     pub fn start_with(config: &str, metrics: SocketAddr, env: &[(&str, &str)]) -> Self {
         let mut command = Command::new(env!("CARGO_BIN_EXE_tenantry"));
         command.envs(env.iter().copied());
+        Self::start_by(command, config, metrics)
+    }
+
+    /// Starts a server with this configuration by `command`, to which the argument that names its file is added.
+    pub fn start_by(command: Command, config: &str, metrics: SocketAddr) -> Self {
         Self::run(command, tempfile::tempdir().unwrap(), config, metrics)
+    }
+
+    /// As [`start`](Self::start), with a pipe for its log, which nobody reads yet.
+    pub fn start_piped(driver: Driver, target: impl std::fmt::Display, extra: &str) -> (Self, ChildStderr) {
+        let (address, metrics) = (free_port(), free_port());
+        let config = configuration(driver, target, extra, metrics)
+            .replace("listen: 127.0.0.1:0\n", &format!("listen: {address}\n"));
+        let directory = tempfile::tempdir().unwrap();
+        let (file, log) = (directory.path().join("tenantry.yml"), directory.path().join("server.log"));
+        std::fs::write(&file, config).unwrap();
+        std::fs::write(&log, "").unwrap();
+        let mut command = Command::new(env!("CARGO_BIN_EXE_tenantry"));
+        let mut child = command.arg("-config").arg(&file).stderr(Stdio::piped()).spawn().unwrap();
+        let pipe = child.stderr.take().unwrap();
+        let server = Self { child, address, metrics, log, file, _directory: directory };
+        super::eventually("it listens", || TcpStream::connect(address).is_ok());
+        (server, pipe)
     }
 
     fn run(mut command: Command, directory: tempfile::TempDir, config: &str, metrics: SocketAddr) -> Self {
         let file = directory.path().join("tenantry.yml");
         std::fs::write(&file, config).unwrap();
-        // Into a file: what the server wrote before it answered can be read when the answer is there.
+        // Into a file, which never stalls and can be read while the server runs.
         let log = directory.path().join("server.log");
         let child = command.arg("-config").arg(&file).stderr(File::create(&log).unwrap()).spawn().unwrap();
         let unknown = SocketAddr::from(([127, 0, 0, 1], 0));
@@ -150,6 +173,21 @@ impl Server {
             .sum()
     }
 
+    /// Log lines that it has not written yet; 0 when it can't be asked.
+    fn log_lines_waiting(&self) -> usize {
+        let ask = || -> std::io::Result<String> {
+            let mut stream = TcpStream::connect(self.metrics)?;
+            stream.set_read_timeout(Some(Duration::from_secs(2)))?;
+            stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n")?;
+            let mut page = String::new();
+            stream.read_to_string(&mut page)?;
+            Ok(page)
+        };
+        let page = ask().unwrap_or_default();
+        let line = page.lines().find_map(|line| line.strip_prefix("tenantry_log_lines_waiting "));
+        line.and_then(|count| count.parse().ok()).unwrap_or_default()
+    }
+
     /// The configuration that it was started with, to be changed before it is told to read it again.
     pub fn file(&self) -> &std::path::Path {
         &self.file
@@ -188,8 +226,12 @@ impl Server {
         self.child.try_wait().unwrap().is_none()
     }
 
-    /// The lines that it has logged so far.
+    /// The lines that it has logged so far. What it logged before it answered is among them when the answer is there.
     pub fn log(&self) -> Vec<String> {
+        let until = Instant::now() + Duration::from_secs(5);
+        while self.log_lines_waiting() > 0 && Instant::now() < until {
+            std::thread::sleep(Duration::from_millis(2));
+        }
         let text = std::fs::read(&self.log).unwrap();
         let text = String::from_utf8_lossy(&text);
         // A line that is not all there yet has no end.
@@ -208,7 +250,12 @@ impl Drop for Server {
 }
 
 /// A configuration whose upstream is `target` (host and port). `extra` is more YAML.
-fn configuration(driver: Driver, target: impl std::fmt::Display, extra: &str, metrics: SocketAddr) -> String {
+pub fn configuration(
+    driver: Driver,
+    target: impl std::fmt::Display,
+    extra: &str,
+    metrics: SocketAddr,
+) -> String {
     format!(
         "listen: 127.0.0.1:0\nlisten_metrics_address: {metrics}\ntarget: http://{target}/api/v1/push\n\
          log_level: info\ndriver: {}\n{}",

@@ -1,0 +1,119 @@
+//! Where /metrics is written: once for all who ask at about the same time.
+//!
+//! The page may take megabytes and a tenth of a second. Whoever asks waits for a moment, in which others may ask, too;
+//! the first to go on writes the page for all of them. It is never older than the question, as a scraper has a right to
+//! what is true when it asks. Pages that somebody still reads are kept in memory: past a bound, those who have been
+//! reading for longest are cut.
+
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+
+use super::guests::Guests;
+use super::pages::Page;
+use crate::core::tasks::pause;
+use crate::limits::ADMIN_PAGES_BYTES_MAX;
+
+/// The latest page, as long as somebody waits for it.
+#[derive(Debug, Default)]
+pub(super) struct Press {
+    /// How many pages have been written.
+    written: Cell<u64>,
+    latest: RefCell<Option<Rc<Printed>>>,
+    waiting: Cell<usize>,
+    /// Bytes of all pages that are in memory.
+    held: Rc<Cell<usize>>,
+}
+
+/// A page, and what it takes.
+#[derive(Debug)]
+pub(super) struct Printed {
+    pub(super) page: Page,
+    held: Rc<Cell<usize>>,
+}
+
+impl Press {
+    /// A page that `write` writes after this call, for whoever may have called meanwhile as well.
+    pub(super) async fn page(&self, guests: &Guests, write: impl FnOnce() -> Page) -> Rc<Printed> {
+        let before = self.written.get();
+        self.waiting.set(self.waiting.get() + 1);
+        pause().await;
+        if self.written.get() == before {
+            guests.cut_readers_until(|| self.held.get() <= ADMIN_PAGES_BYTES_MAX);
+            *self.latest.borrow_mut() = Some(Rc::new(self.printed(write())));
+            self.written.set(before + 1);
+        }
+        let latest = self.latest.borrow().clone();
+        self.waiting.set(self.waiting.get() - 1);
+        if self.waiting.get() == 0 {
+            self.latest.take();
+        }
+        // It was written since, and is kept while somebody waits.
+        latest.unwrap_or_else(|| Rc::new(self.printed(Page::text(503, "no page\n"))))
+    }
+
+    fn printed(&self, page: Page) -> Printed {
+        self.held.set(self.held.get() + page.len());
+        Printed { page, held: Rc::clone(&self.held) }
+    }
+}
+
+impl Drop for Printed {
+    fn drop(&mut self) {
+        self.held.set(self.held.get() - self.page.len());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::core::deadline::Deadlines;
+    use crate::core::driver::Driver;
+    use crate::core::tasks::Tasks;
+
+    fn runs(test: impl Future<Output = ()>) {
+        Driver::Epoll.block_on(test).unwrap();
+    }
+
+    #[test]
+    fn all_who_ask_at_the_same_time_share_one_page_and_who_comes_later_gets_another() {
+        runs(async {
+            let (press, guests, tasks) = (Rc::<Press>::default(), Rc::<Guests>::default(), Tasks::default());
+            let got = Rc::new(RefCell::new(Vec::new()));
+            for _ in 0..50 {
+                let (press, guests, got) = (Rc::clone(&press), Rc::clone(&guests), Rc::clone(&got));
+                tasks.spawn(async move {
+                    let page = press.page(&guests, || Page::text(200, "first")).await;
+                    got.borrow_mut().push(page);
+                });
+            }
+            tasks.join().await;
+            assert_eq!(press.written.get(), 1);
+            let second = press.page(&guests, || Page::text(200, "the second")).await;
+            assert_eq!(press.written.get(), 2);
+            assert!(got.borrow().iter().all(|page| page.page.len() == 5) && second.page.len() == 10);
+            assert_eq!(press.held.get(), 15);
+            assert!(press.latest.borrow().is_none(), "nobody waits");
+            drop((second, got.take()));
+            assert_eq!(press.held.get(), 0);
+        });
+    }
+
+    #[test]
+    fn pages_that_nobody_reads_to_the_end_take_bounded_memory() {
+        runs(async {
+            let (press, guests) = (Press::default(), Rc::<Guests>::default());
+            let deadlines = Deadlines::default();
+            let mut readers = Vec::new();
+            let large = || Page::text(200, "x".repeat(ADMIN_PAGES_BYTES_MAX / 4));
+            for _ in 0..20 {
+                let watch = deadlines.watch_task();
+                let ticket = Guests::enter(&guests, watch.cutter());
+                ticket.answered(Some(press.page(&guests, large).await));
+                assert!(press.held.get() <= ADMIN_PAGES_BYTES_MAX * 5 / 4);
+                readers.push((watch, ticket));
+            }
+            let cut = readers.iter().position(|(watch, _)| !watch.expired());
+            assert_eq!(cut, Some(15), "those who have been at it for longest");
+        });
+    }
+}

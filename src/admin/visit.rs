@@ -1,0 +1,126 @@
+//! One connection of an operator: one request, and its answer.
+
+use std::io;
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+
+use super::Desk;
+use super::guests::Ticket;
+use super::pages::Page;
+use crate::core::buffers::Gather;
+use crate::core::deadline::{Cut, Idle};
+use crate::core::stream::Stream;
+use crate::http::head::{Framing, Method, RequestHead};
+use crate::limits::{
+    ADMIN_BYTES_PER_SEC_MIN, ADMIN_HEAD_BYTES_MAX, ADMIN_TIMEOUT_MILLIS, FAREWELL_BYTES_MAX, FAREWELL_MILLIS,
+};
+
+/// What is read at a time of a request's head.
+const HEAD_CHUNK_BYTES: usize = 1_024;
+/// What is read at a time of what nobody asked for.
+const FAREWELL_CHUNK_BYTES: usize = 8_192;
+
+/// A request, as far as it matters here.
+struct Request {
+    method: Method,
+    path: Vec<u8>,
+    /// It has no body.
+    all_read: bool,
+}
+
+/// Serves a connection until it ends. One that went away, dawdled, or was cut is its own trouble.
+pub(super) async fn visit(desk: Rc<Desk>, mut stream: Stream, ticket: Ticket) {
+    let _ = serve(&desk, &mut stream, &ticket).await;
+    // Closed first: then whoever waits for this place comes in.
+    drop(stream);
+    drop(ticket);
+}
+
+async fn serve(desk: &Desk, stream: &mut Stream, ticket: &Ticket) -> io::Result<()> {
+    let timeout = Duration::from_millis(ADMIN_TIMEOUT_MILLIS);
+    stream.set_deadline(Instant::now() + timeout, Cut::Both);
+    let request = read_request(stream).await?;
+    let (head, body) = answer(desk, request.as_ref(), ticket).await;
+    let head_only = request.as_ref().is_some_and(|request| request.method == Method::Head);
+    let body = if head_only { Bytes::new() } else { body };
+    let for_its_size = Duration::from_secs((body.len() / ADMIN_BYTES_PER_SEC_MIN) as u64);
+    stream.set_deadline(Instant::now() + timeout + for_its_size, Cut::Both);
+    let mut left = Gather::new(vec![Bytes::from(head), body]);
+    while !left.is_done() {
+        left = stream.write_some(left).await?;
+    }
+    stream.finish_writing().await;
+    if !request.is_some_and(|request| request.all_read) {
+        swallow(desk, stream).await;
+    }
+    Ok(())
+}
+
+/// The answer's head and body. What the answer keeps in memory is noted on the ticket.
+async fn answer(desk: &Desk, request: Option<&Request>, ticket: &Ticket) -> (Vec<u8>, Bytes) {
+    let page = match request {
+        Some(Request { method: Method::Get | Method::Head, path, .. }) if path == b"/metrics" => {
+            let printed = desk.press.page(&desk.guests, || desk.pages.page(path)).await;
+            let parts = printed.page.parts();
+            ticket.answered(Some(printed));
+            return parts;
+        }
+        Some(Request { method: Method::Get | Method::Head, path, .. }) => desk.pages.page(path),
+        Some(_) => Page::text(405, "this page is for GET and HEAD\n"),
+        None => Page::text(400, "bad request\n"),
+    };
+    ticket.answered(None);
+    page.parts()
+}
+
+/// The request; None when it is none, or too long.
+///
+/// # Errors
+/// When the connection was cut or broke before there was one.
+async fn read_request(stream: &mut Stream) -> io::Result<Option<Request>> {
+    // Who says nothing holds no buffer.
+    stream.idle(Idle::First).await?;
+    let mut buffer = Vec::new();
+    while buffer.len() < ADMIN_HEAD_BYTES_MAX {
+        buffer.reserve(HEAD_CHUNK_BYTES);
+        let (result, filled) = stream.read(buffer).await;
+        buffer = filled;
+        let n = result?;
+        if n == 0 && stream.expired() {
+            return Err(io::ErrorKind::TimedOut.into());
+        }
+        match RequestHead::parse(&buffer, "") {
+            Ok(Some((head, _))) => {
+                let path = buffer.get(head.path.clone()).unwrap_or_default().to_vec();
+                let all_read = matches!(head.framing, Framing::None | Framing::Length(0));
+                return Ok(Some(Request { method: head.method, path, all_read }));
+            }
+            Ok(None) if n > 0 => {}
+            _ => return Ok(None),
+        }
+    }
+    Ok(None)
+}
+
+/// Reads on what the client has yet to send, for a while: closed on unread bytes, a socket sends a reset, and the
+/// client might never see its answer.
+async fn swallow(desk: &Desk, stream: &mut Stream) {
+    stream.set_deadline(Instant::now() + Duration::from_millis(FAREWELL_MILLIS), Cut::Both);
+    let mut buffer = Vec::with_capacity(FAREWELL_CHUNK_BYTES);
+    let mut left = FAREWELL_BYTES_MAX;
+    while left > 0 {
+        buffer.clear();
+        let (result, filled) = stream.read(buffer).await;
+        buffer = filled;
+        match result {
+            Ok(n) if n > 0 => {
+                left = left.saturating_sub(n);
+                desk.visits.has_worked_on(n);
+                desk.visits.turn().await;
+            }
+            _ => return,
+        }
+    }
+}

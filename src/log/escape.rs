@@ -1,0 +1,172 @@
+//! How an event's fields are written: on one line, and without a character that would make it look like something else.
+//!
+//! What an upstream says of a refusal is logged, and so are tenants' names and parts of requests: all of it is
+//! somebody else's text. A line break in it must not pass for the start of another event, an escape sequence must not
+//! reach a terminal, and no character may turn or hide the text around it. So every message and every value goes
+//! through one writer, which escapes such characters as Rust does.
+#![forbid(unsafe_code)]
+
+use std::fmt::{self, Debug, Write};
+
+use tracing::field::Field;
+use tracing_subscriber::field::MakeExt;
+use tracing_subscriber::fmt::FormatFields;
+use tracing_subscriber::fmt::format::{Writer, debug_fn};
+
+/// Writes the message as it is and the others as `name=value`, all of them escaped.
+pub(super) fn fields() -> impl for<'writer> FormatFields<'writer> + Send + Sync + 'static {
+    debug_fn(write_field).delimited(" ")
+}
+
+fn write_field(out: &mut Writer<'_>, field: &Field, value: &dyn Debug) -> fmt::Result {
+    if field.name() != "message" {
+        match out.has_ansi_escapes() {
+            true => write!(out, "\x1b[3m{}\x1b[0m\x1b[2m=\x1b[0m", field.name())?,
+            false => write!(out, "{}=", field.name())?,
+        }
+    }
+    write!(Escaped(out), "{value:?}")
+}
+
+/// Escapes what is written through it.
+struct Escaped<'a, 'w>(&'a mut Writer<'w>);
+
+impl Write for Escaped<'_, '_> {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        let mut rest = text;
+        while let Some((at, letter)) = rest.char_indices().find(|&(_, letter)| deceives(letter)) {
+            let (plain, behind) = rest.split_at(at);
+            self.0.write_str(plain)?;
+            write!(self.0, "{}", letter.escape_default())?;
+            rest = behind.get(letter.len_utf8()..).unwrap_or_default();
+        }
+        self.0.write_str(rest)
+    }
+}
+
+/// Whether a character would act on a terminal, end a line, change the direction of its neighbours (Unicode Standard
+/// Annex 9), or be there without being seen.
+fn deceives(letter: char) -> bool {
+    !matches!(letter, ' '..='~')
+        && (letter.is_control()
+            || matches!(
+                letter,
+                '\u{ad}'
+                    | '\u{61c}'
+                    | '\u{115f}'..='\u{1160}'
+                    | '\u{180e}'
+                    | '\u{200b}'..='\u{200f}'
+                    | '\u{2028}'..='\u{202e}'
+                    | '\u{2060}'..='\u{206f}'
+                    | '\u{3164}'
+                    | '\u{feff}'
+                    | '\u{ffa0}'
+                    | '\u{fff9}'..='\u{fffb}'
+                    | '\u{e0000}'..='\u{e007f}'
+            ))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+    use std::sync::{Arc, Mutex};
+
+    use super::*;
+
+    #[derive(Clone, Default)]
+    struct Written(Arc<Mutex<Vec<u8>>>);
+
+    impl io::Write for Written {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().unwrap().extend_from_slice(bytes);
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    fn logged(ansi: bool, log_something: impl FnOnce()) -> String {
+        let written = Written::default();
+        let writer = written.clone();
+        let log = tracing_subscriber::fmt().with_ansi(ansi).fmt_fields(fields());
+        let log = log.with_writer(move || writer.clone()).finish();
+        tracing::subscriber::with_default(log, log_something);
+        let bytes = written.0.lock().unwrap().clone();
+        String::from_utf8(bytes).unwrap()
+    }
+
+    #[test]
+    fn an_event_is_one_line_whatever_is_in_it() {
+        let text = logged(false, || {
+            tracing::error!(tenant = "a\nb", "answered 400: x\r\n2026-01-01T00:00:00Z  INFO forged\n");
+            tracing::warn!(error = %"c\nd", "{}", "e\u{1b}[31mf\tg");
+            tracing::info!("plain \"text\" \\n");
+        });
+        let lines: Vec<_> = text.lines().collect();
+        assert_eq!(lines.len(), 3, "{text}");
+        assert!(text.ends_with('\n') && !text.contains(['\r', '\u{1b}', '\t']));
+        for (line, parts) in lines.iter().zip([
+            [r" answered 400: x\r\n2026-01-01T00:00:00Z  INFO forged\n", r#" tenant="a\nb""#],
+            [r" e\u{1b}[31mf\tg", r" error=c\nd"],
+            [" INFO ", r#" plain "text" \n"#],
+        ]) {
+            assert!(parts.iter().all(|part| line.contains(part)), "{line}");
+        }
+    }
+
+    #[test]
+    fn no_character_turns_or_hides_text() {
+        let hidden = [
+            '\u{0}',
+            '\u{7}',
+            '\u{8}',
+            '\u{7f}',
+            '\u{85}',
+            '\u{9b}',
+            '\u{ad}',
+            '\u{61c}',
+            '\u{180e}',
+            '\u{200b}',
+            '\u{200d}',
+            '\u{200e}',
+            '\u{200f}',
+            '\u{2028}',
+            '\u{2029}',
+            '\u{202a}',
+            '\u{202b}',
+            '\u{202c}',
+            '\u{202d}',
+            '\u{202e}',
+            '\u{2060}',
+            '\u{2066}',
+            '\u{2067}',
+            '\u{2068}',
+            '\u{2069}',
+            '\u{feff}',
+            '\u{fffa}',
+            '\u{e0041}',
+        ];
+        for letter in hidden {
+            let text = logged(false, || {
+                tracing::error!(shown = %letter, quoted = ?letter.to_string(), value = letter.to_string(), "<{letter}>");
+            });
+            assert!(!text.trim_end_matches('\n').contains(letter), "{letter:?} in {text:?}");
+            assert!(text.contains(&format!("<{}>", letter.escape_default())), "{letter:?} in {text}");
+        }
+    }
+
+    #[test]
+    fn what_people_write_is_left_as_it_is() {
+        let words = "größe 大きさ गति שלום ¡sí! “x” — 🙂 a\\b";
+        let text = logged(false, || tracing::error!(said = %words, "{words}"));
+        assert!(text.contains(&format!(" {words} said={words}\n")), "{text}");
+    }
+
+    #[test]
+    fn colours_are_ours_alone() {
+        let text = logged(true, || tracing::error!(a = %"\u{1b}[32m", "b"));
+        assert!(text.contains("\u{1b}[3ma\u{1b}[0m") && text.contains(r"\u{1b}[32m"), "{text:?}");
+    }
+}

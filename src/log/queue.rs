@@ -1,0 +1,276 @@
+//! What stands between those who log and whoever reads the log.
+//!
+//! Design constraints:
+//! - A write to standard error takes as long as its reader wants: a pipe that is full stops the thread that writes. So
+//!   nobody writes but a thread of this module's own.
+//! - Lines wait in a bounded queue. One that finds it full is dropped and counted: whoever logs never waits.
+//! - The place where lines are missing is marked in the log, by a line that says how many.
+//! - A panic is told directly, through the standard library's lock of standard error. So this thread does not hold that
+//!   lock while it writes: it writes to the descriptor.
+
+use std::io;
+use std::os::fd::AsFd;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{Receiver, Sender};
+use rustix::event::{PollFd, PollFlags};
+use tracing_subscriber::fmt::format::Writer;
+use tracing_subscriber::fmt::time::{FormatTime, SystemTime};
+
+use crate::limits::{LOG_QUEUE_BYTES_MAX, LOG_QUEUE_LINES_MAX};
+
+/// The end of the queue at which lines come in.
+#[derive(Clone, Debug)]
+pub(super) struct Queue {
+    sender: Sender<Item>,
+    tally: Arc<Tally>,
+}
+
+/// Counts, which both ends keep.
+#[derive(Debug, Default)]
+struct Tally {
+    /// Lines that were taken and are not written yet.
+    lines: AtomicUsize,
+    /// The bytes of those.
+    bytes: AtomicUsize,
+    /// Lines that were lost.
+    dropped: AtomicU64,
+    /// How many of them the log does not tell of yet.
+    untold: AtomicU64,
+}
+
+#[derive(Debug)]
+enum Item {
+    Line {
+        line: Box<[u8]>,
+        /// Lines that were dropped right before this one.
+        missing: u64,
+    },
+    /// All that came before is written: to be said here.
+    Flush(Sender<()>),
+}
+
+impl Queue {
+    /// A queue, and a thread that writes its lines to `out`.
+    ///
+    /// # Errors
+    /// When no thread can be started.
+    pub(super) fn start(out: impl AsFd + Send + 'static) -> io::Result<Self> {
+        let (sender, receiver) = crossbeam_channel::bounded(LOG_QUEUE_LINES_MAX);
+        let queue = Self { sender, tally: Arc::default() };
+        let scribe = Scribe { out, tally: Arc::clone(&queue.tally) };
+        std::thread::Builder::new().name("log".into()).spawn(move || scribe.write_all_of(&receiver))?;
+        Ok(queue)
+    }
+
+    /// Takes a line, its line break included, or drops it when there is no room. Never waits.
+    pub(super) fn push(&self, line: &[u8]) {
+        let tally = &self.tally;
+        let missing = tally.untold.swap(0, Ordering::Relaxed);
+        tally.lines.fetch_add(1, Ordering::Relaxed);
+        let fits = tally.bytes.fetch_add(line.len(), Ordering::Relaxed) + line.len() <= LOG_QUEUE_BYTES_MAX;
+        if !fits || self.sender.try_send(Item::Line { line: line.into(), missing }).is_err() {
+            tally.written(line.len());
+            tally.dropped.fetch_add(1, Ordering::Relaxed);
+            tally.untold.fetch_add(missing + 1, Ordering::Relaxed);
+        }
+    }
+
+    /// Waits until all that was taken is written, for at most `within`. Whether it is.
+    pub(super) fn flush(&self, within: Duration) -> bool {
+        let until = Instant::now() + within;
+        let (done, flushed) = crossbeam_channel::bounded(1);
+        self.sender.send_deadline(Item::Flush(done), until).is_ok() && flushed.recv_deadline(until).is_ok()
+    }
+
+    /// Lines that were lost: for want of room, or as they could not be written.
+    pub(super) fn dropped(&self) -> u64 {
+        self.tally.dropped.load(Ordering::Relaxed)
+    }
+
+    /// Lines that were taken and are not written yet.
+    pub(super) fn waiting(&self) -> usize {
+        self.tally.lines.load(Ordering::Acquire)
+    }
+}
+
+impl Tally {
+    fn written(&self, bytes: usize) {
+        self.bytes.fetch_sub(bytes, Ordering::Relaxed);
+        self.lines.fetch_sub(1, Ordering::Release);
+    }
+}
+
+/// Who writes the lines.
+struct Scribe<W> {
+    out: W,
+    tally: Arc<Tally>,
+}
+
+impl<W: AsFd> Scribe<W> {
+    /// Writes until nobody can send any more.
+    fn write_all_of(&self, receiver: &Receiver<Item>) {
+        for item in receiver {
+            match item {
+                Item::Line { line, missing } => {
+                    self.tell_missing(missing);
+                    self.write_line(&line);
+                    if receiver.is_empty() {
+                        self.tell_missing(self.tally.untold.swap(0, Ordering::Relaxed));
+                    }
+                    self.tally.written(line.len());
+                }
+                Item::Flush(done) => {
+                    self.tell_missing(self.tally.untold.swap(0, Ordering::Relaxed));
+                    // Whoever asked may have gone.
+                    let _ = done.try_send(());
+                }
+            }
+        }
+    }
+
+    fn write_line(&self, line: &[u8]) {
+        if write_all(&self.out, line).is_err() {
+            self.tally.dropped.fetch_add(1, Ordering::Relaxed);
+            self.tally.untold.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Marks the place at which lines are missing, whatever the level of the log is.
+    fn tell_missing(&self, missing: u64) {
+        if missing == 0 {
+            return;
+        }
+        let mut line = String::new();
+        // Writing to a String can't fail.
+        let _ = SystemTime.format_time(&mut Writer::new(&mut line));
+        line.push_str(&format!(
+            "  WARN {missing} lines are missing here: the log was not read as fast as it was written\n"
+        ));
+        if write_all(&self.out, line.as_bytes()).is_err() {
+            self.tally.untold.fetch_add(missing, Ordering::Relaxed);
+        }
+    }
+}
+
+/// Writes all of `bytes`, for as long as it takes. Also where the descriptor does not block: whoever shares it with us,
+/// a terminal for example, may have set it so.
+fn write_all(out: &impl AsFd, mut bytes: &[u8]) -> io::Result<()> {
+    use rustix::io::Errno;
+    while !bytes.is_empty() {
+        match rustix::io::write(out, bytes) {
+            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+            Ok(n) => bytes = bytes.get(n..).unwrap_or_default(),
+            Err(Errno::INTR) => {}
+            Err(Errno::AGAIN) => {
+                let mut writable = [PollFd::new(out, PollFlags::OUT)];
+                match rustix::event::poll(&mut writable, None) {
+                    Ok(_) | Err(Errno::INTR) => {}
+                    Err(error) => return Err(error.into()),
+                }
+            }
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{BufRead, BufReader};
+
+    use super::*;
+
+    fn pipe() -> (io::PipeReader, io::PipeWriter) {
+        io::pipe().unwrap()
+    }
+
+    fn line(n: usize) -> Vec<u8> {
+        format!("{n} {}\n", "x".repeat(1_000)).into_bytes()
+    }
+
+    fn waits_for(what: impl Fn() -> bool) {
+        let until = Instant::now() + Duration::from_secs(10);
+        while !what() {
+            assert!(Instant::now() < until, "not within ten seconds");
+            std::thread::yield_now();
+        }
+    }
+
+    #[test]
+    fn lines_are_written_in_their_order() {
+        let (reader, writer) = pipe();
+        let queue = Queue::start(writer).unwrap();
+        (0..20).for_each(|n| queue.push(&line(n)));
+        assert!(queue.flush(Duration::from_secs(10)));
+        assert_eq!((queue.waiting(), queue.dropped()), (0, 0));
+        drop(queue);
+        let lines: Vec<_> = BufReader::new(reader).split(b'\n').map(Result::unwrap).collect();
+        assert_eq!(lines.len(), 20);
+        assert!(lines.iter().enumerate().all(|(n, text)| [text, &b"\n"[..]].concat() == line(n)));
+    }
+
+    #[test]
+    fn who_does_not_read_stops_nobody_and_finds_the_gap_marked_where_it_is() {
+        let (reader, writer) = pipe();
+        let queue = Queue::start(writer).unwrap();
+        let (begun, sent) = (Instant::now(), 3 * LOG_QUEUE_LINES_MAX);
+        (0..sent).for_each(|n| queue.push(&line(n)));
+        assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
+        assert!(!queue.flush(Duration::from_millis(50)), "nobody reads");
+        assert!(begun.elapsed() < Duration::from_secs(6));
+        let dropped = queue.dropped();
+        assert!(dropped > 0 && queue.waiting() <= LOG_QUEUE_LINES_MAX + 1);
+        assert!(queue.tally.bytes.load(Ordering::Relaxed) <= LOG_QUEUE_BYTES_MAX + 2_000);
+
+        let reading =
+            std::thread::spawn(|| BufReader::new(reader).lines().map(Result::unwrap).collect::<Vec<_>>());
+        waits_for(|| queue.waiting() == 0);
+        queue.push(&line(sent));
+        assert!(queue.flush(Duration::from_secs(10)));
+        drop(queue);
+        let lines = reading.join().unwrap();
+        // Each number is there, or among those that are said to be missing in its place.
+        let (mut next, mut told) = (0, 0);
+        for line in lines {
+            match line.split_once(" lines are missing here") {
+                Some((before, _)) => {
+                    let missing: usize = before.rsplit(' ').next().unwrap().parse().unwrap();
+                    (next, told) = (next + missing, told + missing);
+                }
+                None => {
+                    assert_eq!(line.split(' ').next().unwrap(), next.to_string());
+                    next += 1;
+                }
+            }
+        }
+        assert_eq!((next, told as u64), (sent + 1, dropped));
+    }
+
+    #[test]
+    fn a_descriptor_that_does_not_block_loses_nothing() {
+        let (reader, writer) = pipe();
+        let flags = rustix::io::ioctl_fionbio(&writer, true);
+        flags.unwrap();
+        let queue = Queue::start(writer).unwrap();
+        (0..200).for_each(|n| queue.push(&line(n)));
+        waits_for(|| queue.waiting() < 200);
+        let reading = std::thread::spawn(|| BufReader::new(reader).lines().count());
+        assert!(queue.flush(Duration::from_secs(10)));
+        assert_eq!(queue.dropped(), 0);
+        drop(queue);
+        assert_eq!(reading.join().unwrap(), 200);
+    }
+
+    #[test]
+    fn a_reader_that_is_gone_makes_lines_lost_and_counted() {
+        let (reader, writer) = pipe();
+        drop(reader);
+        let queue = Queue::start(writer).unwrap();
+        (0..3).for_each(|n| queue.push(&line(n)));
+        assert!(queue.flush(Duration::from_secs(10)));
+        assert_eq!((queue.dropped(), queue.waiting()), (3, 0));
+    }
+}

@@ -1,0 +1,87 @@
+//! What slow clients of the admin port cost an honest scrape. The port listens on every interface.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::disallowed_methods)]
+
+mod support;
+
+use std::io::Write;
+use std::net::TcpStream;
+use std::time::{Duration, Instant};
+
+use support::{Client, Reply, Server, Upstream, body, eventually, on_both, series};
+
+/// More than may be connected at a time.
+const CLIENTS: usize = 500;
+
+/// A server with some hundred tenants, so that its page is larger than what the kernel keeps for a client.
+fn start(driver: support::Driver, upstream: &Upstream) -> Server {
+    let server = Server::start(driver, upstream.address, "metrics_include_tenant: true\n");
+    let tenants = (0..400).map(|n| series(&format!("tenant-{n}"), "up", 1.0));
+    assert_eq!(server.client().push(&body(tenants.collect())).status, 200);
+    server
+}
+
+/// Scrapes again and again, a moment apart: within a fifth of a second, but for one that the machine may hold up.
+fn scrapes_are_prompt(server: &Server) {
+    let scrapes = (0..5).map(|_| {
+        std::thread::sleep(Duration::from_millis(50));
+        let begun = Instant::now();
+        assert!(server.metrics_text().ends_with('\n'));
+        begun.elapsed()
+    });
+    let mut times: Vec<_> = scrapes.collect();
+    times.sort_unstable();
+    assert!(times[3] < Duration::from_millis(200) && times[4] < Duration::from_secs(1), "{times:?}");
+}
+
+fn connect(server: &Server) -> Vec<TcpStream> {
+    (0..CLIENTS).map(|_| TcpStream::connect(server.metrics).unwrap()).collect()
+}
+
+#[test]
+fn slow_clients_cost_a_scrape_nothing_and_keep_nobody_from_leaving() {
+    on_both(|driver| {
+        let upstream = Upstream::start(|_| Reply::ok());
+        let mut server = start(driver, &upstream);
+        let memory = server.status_kib("VmRSS");
+
+        let silent = connect(&server);
+        scrapes_are_prompt(&server);
+
+        let mut slow = connect(&server);
+        // Whoever has been closed to make room can't be written to.
+        slow.iter_mut().for_each(|client| _ = client.write_all(b"GET /metrics HTTP/1.1\r\nX: "));
+        scrapes_are_prompt(&server);
+        slow.iter_mut().for_each(|client| _ = client.write_all(b"x"));
+        scrapes_are_prompt(&server);
+
+        let mut deaf = connect(&server);
+        deaf.iter_mut().for_each(|client| _ = client.write_all(b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n"));
+        scrapes_are_prompt(&server);
+
+        let grown = server.status_kib("VmRSS").saturating_sub(memory);
+        assert!(grown < 64 << 10, "{grown} KiB");
+        server.signal("TERM");
+        assert_eq!(server.wait(Duration::from_secs(5)).code(), Some(0));
+        drop((silent, slow, deaf));
+    });
+}
+
+#[test]
+fn a_successor_shows_its_metrics_on_the_same_port() {
+    on_both(|driver| {
+        let upstream = Upstream::start(|_| Reply::ok());
+        let mut server = start(driver, &upstream);
+        let config = std::fs::read_to_string(server.file()).unwrap();
+        let successor = Server::start_with(&config, server.metrics, &[]);
+        let silent = connect(&server);
+        server.signal("TERM");
+        assert_eq!(server.wait(Duration::from_secs(5)).code(), Some(0));
+        drop(silent);
+        eventually("only the successor is left", || {
+            let mut client = Client::connect(successor.metrics);
+            client.send(b"GET /alive HTTP/1.1\r\nHost: x\r\n\r\n");
+            client.response().status == 200
+        });
+        scrapes_are_prompt(&successor);
+    });
+}
