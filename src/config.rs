@@ -155,8 +155,8 @@ pub struct Key {
     pub path: &'static str,
     /// Its variable, where that is not `CT_` and the path in capitals.
     variable: Option<&'static str>,
-    /// Never shown.
-    secret: bool,
+    /// How much of it is shown.
+    shown: Shown,
     zero: Zero,
     /// What it does.
     what: &'static str,
@@ -164,6 +164,17 @@ pub struct Key {
     who: &'static str,
     /// The default, as YAML.
     default: fn() -> String,
+}
+
+/// How much of a value the log and the status page show.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Shown {
+    /// All of it.
+    Whole,
+    /// That there is one.
+    Masked,
+    /// A target without what may be secret in it.
+    Target,
 }
 
 /// What 0, or an empty value, means for a key.
@@ -262,7 +273,7 @@ fn wrap(text: &mut String, indent: &str, words: &str) {
 /// Makes of the table below: [`Config`], [`KEYS`], the reading of the one by the other, and the text of it
 /// all.
 macro_rules! keys {
-    ($($field:ident: $kind:ty = $default:expr, $path:literal $(as $variable:literal)? $([$secret:ident])?,
+    ($($field:ident: $kind:ty = $default:expr, $path:literal $(as $variable:literal)? $([$shown:ident])?,
         $zero:expr, $what:literal, $who:literal;)*) => {
         /// Every setting as written, in the file or in the environment, with its origin. Nothing here is
         /// checked beyond its own type.
@@ -279,7 +290,7 @@ macro_rules! keys {
         pub static KEYS: &[Key] = &[$(Key {
             path: $path,
             variable: keys!(@variable $($variable)?),
-            secret: keys!(@secret $($secret)?),
+            shown: keys!(@shown $($shown)?),
             zero: $zero,
             what: $what,
             who: $who,
@@ -299,14 +310,19 @@ macro_rules! keys {
     };
     (@variable) => { None };
     (@variable $variable:literal) => { Some($variable) };
-    (@secret) => { false };
-    (@secret secret) => { true };
+    (@shown) => { Shown::Whole };
+    (@shown secret) => { Shown::Masked };
+    (@shown target) => { Shown::Target };
 }
 
 impl<T: Value> Setting<T> {
     fn shown(&self) -> (&'static str, String) {
-        let masked = self.key.secret && !self.value.is_zero();
-        (self.key.path, if masked { "***".into() } else { self.value.show() })
+        let shown = match self.key.shown {
+            Shown::Masked if !self.value.is_zero() => "***".into(),
+            Shown::Masked | Shown::Whole => self.value.show(),
+            Shown::Target => self.value.masked().show(),
+        };
+        (self.key.path, shown)
     }
 }
 
@@ -330,12 +346,12 @@ keys! {
     log_response_errors: bool = false, "log_response_errors", Zero::Nothing,
         "Whether each refusal by the upstream is logged with its text, rate-limited for each tenant.",
         "Switch it on while you set up a tenant; the counts are in the metrics all the same.";
-    target: String = "127.0.0.1:9090".into(), "target", Zero::EmptyIsDefault,
+    target: String = "127.0.0.1:9090".into(), "target" [target], Zero::EmptyIsDefault,
         "Where requests go: http://host[:port][/path]; without a scheme it is http, too. `{tenant}` in the \
          path stands for the tenant's ID. A name is looked up again and again, and all its addresses are \
          used.",
         "Everybody sets this.";
-    target_loki: String = TARGET_LOKI_DEFAULT.into(), "target_loki", Zero::EmptyIsDefault,
+    target_loki: String = TARGET_LOKI_DEFAULT.into(), "target_loki" [target], Zero::EmptyIsDefault,
         "Where Loki pushes go, written like target.",
         "Set it when you push logs.";
     enable_ipv6: bool = false, "enable_ipv6", Zero::Nothing,
@@ -821,6 +837,29 @@ mod tests {
         assert_eq!(plan.terms.authorization.as_ref().unwrap().expose(), "Basic Ym9iOmh1bnRlcjI=");
         // Without a password there is nothing to hide.
         assert!(super::parse("", "", []).unwrap().effective().contains("auth.egress.password=\"\" "));
+    }
+
+    #[test]
+    fn a_query_or_a_user_in_a_target_is_never_shown() {
+        for key in ["target", "target_loki"] {
+            let plan = plan(&format!("{key}: http://h/{{tenant}}?token=hunter2"), &[]);
+            let effective = plan.effective();
+            assert!(effective.contains(&format!("{key}=\"http://h/{{tenant}}?***\" ")), "{effective}");
+            assert!(!effective.contains("hunter2") && !format!("{plan:?}").contains("hunter2"));
+            for wrong in [
+                "http://u:hunter2@h/",
+                "u:hunter2@h/?x=://",
+                "h/ ?hunter2",
+                "h?hunter2={tenant}",
+                "u:hunter2://h@h",
+            ] {
+                let told = given(&format!("{key}: '{wrong}'"), &[]).unwrap_err().to_string();
+                assert!(
+                    told.starts_with(&format!("f.yml:1: {key}: ")) && !told.contains("hunter2"),
+                    "{told}"
+                );
+            }
+        }
     }
 
     #[test]

@@ -39,9 +39,12 @@ pub fn adopt(running: &Plan, read: Plan) -> Adopted {
         .filter(|shown| !running.effective.0.contains(shown))
         .map(|(key, _)| *key)
         .collect();
+    let differs = |to| plan.terms.targets.of(to) != running.terms.targets.of(to);
     // What is masked or stands in a file of its own does not show.
     let hidden = [
         ("auth.egress.password", plan.terms.authorization != running.terms.authorization),
+        ("target", differs(Destination::Metrics)),
+        ("target_loki", differs(Destination::Logs)),
         ("tenant.map", plan.tenant.map != running.tenant.map),
     ];
     for (key, differs) in hidden {
@@ -291,6 +294,16 @@ mod tests {
         assert_eq!(adopted.changed, ["auth.egress.password"]);
         assert_eq!(adopted.plan.terms.place, 0);
         assert_ne!(adopted.plan.terms.authorization, plan(&with("one")).terms.authorization);
+    }
+
+    #[test]
+    fn another_query_is_a_change_that_is_told_and_not_shown() {
+        let with = |key: &str, token: &str| format!("{key}: http://127.0.0.1:81/?token={token}");
+        for key in ["target", "target_loki"] {
+            let adopted = reload(&with(key, "one"), &with(key, "two"));
+            assert_eq!(adopted.changed, [key]);
+            assert!(!adopted.plan.effective().contains("two"));
+        }
     }
 
     #[test]

@@ -45,6 +45,10 @@ pub(super) trait Value: Sized + PartialEq {
     fn show(&self) -> String;
     /// Whether this is the 0 or the empty value of its kind.
     fn is_zero(&self) -> bool;
+    /// A target without what may be secret in it; other kinds have nothing to hide.
+    fn masked(&self) -> String {
+        self.show()
+    }
 }
 
 impl Value for String {
@@ -60,6 +64,10 @@ impl Value for String {
 
     fn is_zero(&self) -> bool {
         self.is_empty()
+    }
+
+    fn masked(&self) -> String {
+        super::target::masked(self)
     }
 }
 
