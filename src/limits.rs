@@ -54,6 +54,10 @@ pub const RESPONSE_MESSAGE_BYTES_MAX: usize = 1_024;
 /// 3.1.1.1.2) recommends that every decoder has and no encoder exceeds by default.
 pub const ZSTD_WINDOW_LOG_MAX: u32 = 23;
 
+/// gzip members that one body may have. bgzip, which makes the most of them, puts 64 KiB into each: as many as make 64
+/// MiB. An empty one takes 20 bytes, and starting a decoder for it some microseconds.
+pub const GZIP_MEMBERS_MAX: usize = 1_024;
+
 /// An upstream connection that has been idle for longer is probed before it is used, as its peer may have closed
 /// it meanwhile. Under load none is, and the probe's system call is saved.
 pub const PROBE_AFTER_IDLE_MILLIS: u64 = 50;
