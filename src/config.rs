@@ -21,6 +21,7 @@
 #![forbid(unsafe_code)]
 
 mod address;
+mod bounds;
 mod header;
 mod mistake;
 pub mod plan;
@@ -100,6 +101,7 @@ fn conclude(name: &str, mut sources: Sources) -> Result<Plan, ConfigMistakes> {
     let mut mistakes = sources.mistakes;
     match plan::build(&config, &mut mistakes) {
         Some(mut plan) if mistakes.is_empty() => {
+            plan.origins.file = name.to_owned();
             plan.notices.splice(0..0, sources.notices);
             Ok(plan)
         }
@@ -300,6 +302,11 @@ macro_rules! keys {
         impl Config {
             fn read(sources: &mut Sources) -> Self {
                 Self { $($field: sources.setting(&KEYS[At::$field as usize], $default),)* }
+            }
+
+            /// Where each value came from.
+            fn origins(&self) -> Vec<(&'static Key, Origin)> {
+                vec![$((self.$field.key, self.$field.origin)),*]
             }
 
             /// All values on one line, `key=value`, for the log; secrets are masked.

@@ -29,6 +29,13 @@ pub const FRAGMENTS_IN_FLIGHT_MAX: usize = 16_384;
 /// wake idle cores more often.
 pub const SWEEP_MILLIS: u64 = 20;
 
+/// The shortest `timeout` and `idle_timeout`. Deadlines are looked at every [`SWEEP_MILLIS`]; one of nanoseconds would
+/// only refuse every request.
+pub const TIMEOUT_MILLIS_MIN: u64 = 10;
+
+/// The shortest `resolve_interval`: each time is a question to the name server, by a thread that would do nothing else.
+pub const RESOLVE_INTERVAL_MILLIS_MIN: u64 = 100;
+
 /// Buffers that one core keeps for reuse, in bytes: enough for its requests in flight, not for its idle connections.
 pub const POOLED_BYTES_MAX: usize = 8 << 20;
 

@@ -181,8 +181,8 @@ impl Server {
     /// Goes on by what has been read, as far as it can; if it has mistakes, as before.
     fn reload(&mut self, read: Result<Plan, ConfigMistakes>) {
         let reloads = &self.metrics.reloads;
-        let read = match read {
-            Ok(read) => read,
+        let adopted = match read.and_then(|read| adopt(&self.plan.load(), read)) {
+            Ok(adopted) => adopted,
             Err(mistakes) => {
                 mistakes.to_string().lines().for_each(|mistake| tracing::error!("{mistake}"));
                 tracing::error!("the configuration was read again and has mistakes: nothing changes");
@@ -190,7 +190,7 @@ impl Server {
                 return reloads.refused_last.set(1);
             }
         };
-        let Adopted { plan, changed, until_restart, moves_tenants } = adopt(&self.plan.load(), read);
+        let Adopted { plan, changed, until_restart, moves_tenants } = adopted;
         plan.notices.iter().for_each(|notice| tracing::warn!("{notice}"));
         log::set_level(plan.log_level);
         let effective = plan.effective();

@@ -12,11 +12,12 @@ use arc_swap::ArcSwap;
 use tracing::level_filters::LevelFilter;
 
 use super::address::{clash, listen_address};
+use super::bounds::{Bounds, Origins};
 use super::header::{basic_authorization, check_header};
 use super::tenant_map::read_tenant_map;
 use super::value::found;
 use super::{Config, Driver, IdRulesChoice, Mistake, Origin, RemoteWriteV2, Setting, Target, read_file};
-use crate::limits::{CORES_MAX, HEAD_BYTES_MIN, MERGE_FRAGMENTS_MAX};
+use crate::limits::{CORES_MAX, MERGE_FRAGMENTS_MAX};
 use crate::split::{Destination, HaLabels, MetadataRule, PerDestination, SplitLimits, V2Handling};
 use crate::tenant::map::{TenantAllow, TenantMap};
 use crate::tenant::{IdRules, TenantRules, check_id};
@@ -77,6 +78,8 @@ pub struct Plan {
     /// What is no mistake but worth a warning in the log: one line each.
     pub notices: Vec<String>,
     pub(super) effective: Effective,
+    /// Who said so, for mistakes that only show beside another plan.
+    pub(super) origins: Origins,
 }
 
 impl Plan {
@@ -142,6 +145,14 @@ pub struct Terms {
 /// The settings as they are shown: keys and values, secrets masked.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Effective(pub(super) Vec<(&'static str, String)>);
+
+impl Effective {
+    /// That a setting stays what it is.
+    pub(super) fn stays(&self, path: &str) -> String {
+        let value = self.0.iter().find(|(key, _)| *key == path).map_or("", |(_, value)| value);
+        format!("{path} stays {value}")
+    }
+}
 
 impl std::fmt::Display for Effective {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -232,7 +243,7 @@ pub(super) fn build(config: &Config, mistakes: &mut Vec<Mistake>) -> Option<Plan
     let mut check = Check { config, mistakes };
     check.not_built_in();
     check.ceilings();
-    check.sizes();
+    check.bounds();
     let listen = check.address(&config.listen);
     let listen_metrics = check.address(&config.listen_metrics_address);
     let listen_pprof = check.pprof();
@@ -291,6 +302,7 @@ pub(super) fn build(config: &Config, mistakes: &mut Vec<Mistake>) -> Option<Plan
         resolve_interval: config.resolve_interval.value,
         notices: notices(config),
         effective: config.effective(),
+        origins: Origins { file: String::new(), of: config.origins() },
     })
 }
 
@@ -391,33 +403,11 @@ impl Check<'_> {
         }
     }
 
-    fn sizes(&mut self) {
-        let config = self.config;
-        let (head, body) = (&config.limits_head_bytes_max, &config.limits_body_bytes_max);
-        let (inflated, in_flight) = (&config.limits_inflated_bytes_max, &config.limits_in_flight_bytes_max);
-        if head.value.0 < HEAD_BYTES_MIN {
-            self.blame(
-                head,
-                format!("must be at least {HEAD_BYTES_MIN} bytes: senders' own headers need that"),
-            );
-        }
-        if u32::try_from(inflated.value.0).is_err() {
-            self.blame(inflated, "must be less than 4Gi: snappy's own length has 32 bits");
-        }
-        if inflated.value.0 < body.value.0 {
-            let text = "limits.inflated_bytes_max must not be less than limits.body_bytes_max: no such body \
-                        could be unpacked";
-            self.blame_pair(inflated, body, text.into());
-        }
-        let largest = body.value.0.saturating_add(inflated.value.0);
-        if in_flight.value.0 < largest {
-            let text = format!(
-                "limits.in_flight_bytes_max must be at least {largest}, so that one request of the largest \
-                 size fits: limits.body_bytes_max and limits.inflated_bytes_max together"
-            );
-            let other = if inflated.origin == Origin::Default { body } else { inflated };
-            self.blame_pair(in_flight, other, text);
-        }
+    /// What [`bounds`](super::bounds) says.
+    fn bounds(&mut self) {
+        let origins = Origins { file: String::new(), of: self.config.origins() };
+        let faults = Bounds::written(self.config).faults();
+        self.mistakes.extend(faults.into_iter().filter_map(|fault| origins.mistake(fault, |_| true)));
     }
 
     fn address(&mut self, setting: &Setting<String>) -> Option<SocketAddr> {
@@ -921,11 +911,11 @@ mod tests {
         );
         refused("limits: {body_bytes_max: 65Mi}", "f:1: limits.body_bytes_max", "must not be less than");
         refused(
-            "limits: {in_flight_bytes_max: 71Mi}",
+            "limits: {in_flight_bytes_max: 72Mi}",
             "f:1: limits.in_flight_bytes_max",
-            "at least 75497472",
+            "at least 75513856",
         );
-        plan("limits: {in_flight_bytes_max: 72Mi}");
+        plan("limits: {in_flight_bytes_max: 73Mi}");
         refused(
             "limits: {inflated_bytes_max: 505Mi}",
             "f:1: limits.inflated_bytes_max",
