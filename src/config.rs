@@ -467,7 +467,8 @@ keys! {
          tenant.on_invalid.",
         "Set it when a typo in a label must not make a new tenant.";
     tenant_loki_label_remove: bool = false, "tenant.loki_label_remove", Zero::Nothing,
-        "The same as tenant.label_remove for the labels of Loki's streams.",
+        "Whether the deciding label is taken out of the labels of Loki's streams; tenant.label_remove is about series \
+         alone.",
         "Leave it off unless the label is in the way.";
     cores: usize = 0, "cores", Zero::Means("0: one for each CPU that the process may use."),
         "Threads that do the work, each pinned to a CPU.",
