@@ -40,6 +40,7 @@ use std::time::Duration;
 
 use tracing::level_filters::LevelFilter;
 
+pub use self::header::TenantHeader;
 pub use self::mistake::ConfigMistakes;
 use self::mistake::{Mistake, Origin};
 pub use self::plan::{Limits, Merge, Plan, Secret};
@@ -416,8 +417,20 @@ keys! {
         "Set it to route when people look at metadata, or to true when tenant.default is where they do.";
     remote_write_v2: RemoteWriteV2 = RemoteWriteV2::Pass, "remote_write_v2", Zero::Nothing,
         "What becomes of Remote Write 2.0. pass: it goes on as such; downgrade: it goes on as 1.0, less what that \
-         cannot say (start timestamps, histograms with custom buckets); refuse: 415, and senders fall back to 1.0.",
-        "Set it to downgrade or refuse when the upstream knows only 1.0.";
+         cannot say (start timestamps, histograms with custom buckets); refuse: 415. Prometheus 3 does not fall back \
+         to 1.0 then: it drops what it sent.",
+        "Set it to downgrade when the upstream knows only 1.0, as VictoriaMetrics does; refuse is for senders that are \
+         known to fall back.";
+    remote_write_v2_require_written: bool = false, "remote_write_v2_require_written", Zero::Nothing,
+        "Whether an upstream's 2xx to Remote Write 2.0 counts as 502 where it does not say how much it has written, \
+         although there was something to write: by the specification, nothing may have been. It is logged and counted \
+         in any case.",
+        "Switch it on when the upstream is known to say so; an upstream that never does is then sent the same for \
+         ever.";
+    upstream_pass_headers: Vec<String> = Vec::new(), "upstream.pass_headers", Zero::Means("Empty: none."),
+        "Names of headers that go on to the upstream as they come, because they change what it does. Requests in which \
+         they differ are never merged.",
+        "Set it to [X-Loki-Backfill-Shard], for example, for a Loki that is backfilled.";
     tenant_label: String = "__tenant__".into(), "tenant.label", Zero::EmptyIsDefault,
         "The label whose value names a series' tenant.",
         "Most people set this to the label that their scrape jobs carry.";
@@ -438,7 +451,8 @@ keys! {
         "Leave it off unless the label is in the way: with it on, no request can be passed on just as it \
          came.";
     tenant_header: String = "X-Scope-OrgID".into(), "tenant.header", Zero::EmptyIsDefault,
-        "The header that tells the upstream the tenant.",
+        "The header that tells the upstream the tenant. AccountID+ProjectID: the two of VictoriaMetrics and \
+         VictoriaLogs, for IDs like `12:34`, or `12`, which is `12:0`.",
         "Thanos wants THANOS-TENANT; Mimir, Cortex and Loki want the default.";
     tenant_default: String = String::new(), "tenant.default",
         Zero::Means("Empty: there is none, and tenant.on_missing decides."),
@@ -449,7 +463,8 @@ keys! {
         "Leave it off: what senders hear is then the truth.";
     tenant_id_rules: IdRulesChoice = IdRulesChoice::Auto, "tenant.id_rules", Zero::Nothing,
         "What a tenant's ID has to look like. mimir: 1 to 150 of 0-9A-Za-z!-_.*'(); thanos: 1 to 256 visible \
-         ASCII characters without / and \\; auto: mimir when the header is X-Scope-OrgID, else thanos.",
+         ASCII characters without / and \\; victoriametrics: one or two numbers of 32 bits, with a colon between them; \
+         auto: mimir when the header is X-Scope-OrgID, victoriametrics when it is AccountID+ProjectID, else thanos.",
         "Set it when the header says nothing about the upstream.";
     tenant_on_missing: Policy = Policy::Reject, "tenant.on_missing", Zero::Nothing,
         "What becomes of a request in which a series names no tenant and there is no default. reject: 400, \
@@ -596,7 +611,7 @@ mod tests {
     #[test]
     fn sections_are_printed_in_one_piece() {
         let printed = print_defaults();
-        for section in ["auth:", "  egress:", "tenant:", "merge:", "limits:"] {
+        for section in ["auth:", "  egress:", "upstream:", "tenant:", "merge:", "limits:"] {
             assert_eq!(printed.lines().filter(|line| *line == section).count(), 1, "{section}");
         }
     }
@@ -611,7 +626,7 @@ mod tests {
         let mut sources = Sources::new(&print_defaults(), []);
         for key in KEYS {
             let origin = sources.setting(key, String::from("unread")).origin;
-            let is_list = ["tenant.label_list", "tenant.allow"].contains(&key.path);
+            let is_list = ["tenant.label_list", "tenant.allow", "upstream.pass_headers"].contains(&key.path);
             assert!(matches!(origin, Origin::Line(_)) || is_list, "{}: {origin:?}", key.path);
         }
     }
@@ -648,7 +663,7 @@ mod tests {
         assert_eq!(plan.tenant.labels, [Box::from(*b"__tenant__")]);
         assert_eq!((&*plan.tenant.prefix, plan.tenant.default), ("", None));
         assert!(!plan.tenant.prefix_prefer_source && !plan.tenant.label_remove);
-        assert_eq!(plan.terms.tenant_header, "X-Scope-OrgID");
+        assert_eq!(plan.terms.tenant_header, TenantHeader::Name("X-Scope-OrgID".into()));
         assert_eq!(plan.limits.body_bytes_max, 8 << 20);
         assert_eq!(plan.notices, [""; 0]);
     }

@@ -15,6 +15,20 @@ pub const MIMIR_TENANT_BYTES_MAX: usize = 150;
 /// on common stores; 256 leaves room for IDs that were accepted before.
 pub const THANOS_TENANT_BYTES_MAX: usize = 256;
 
+/// A tenant ID's length under `victoriametrics` rules: two numbers of 32 bits, and a colon.
+pub const VICTORIAMETRICS_TENANT_BYTES_MAX: usize = 21;
+
+/// Headers that `upstream.pass_headers` may name. We know of one that somebody needs.
+pub const PASS_HEADERS_MAX: usize = 16;
+
+/// What the headers of one request that are passed on may take together: upstreams, too, have a limit for heads, of 8
+/// KiB at the least, and our own headers need some of it.
+pub const PASSED_BYTES_MAX: usize = 4_096;
+
+/// What is passed on of `tracestate` (W3C Trace Context section 3.3.1.5: at least 512 characters should be); a longer
+/// one is left out, which the section allows.
+pub const TRACESTATE_BYTES_MAX: usize = 512;
+
 /// Depth of nested protobuf groups that the scanner skips. Nobody sends any; prost stops at 100 as well.
 pub const GROUP_DEPTH_MAX: usize = 100;
 

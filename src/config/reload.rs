@@ -109,6 +109,8 @@ fn merge(running: &Plan, read: Plan, kept: &mut Kept) -> Plan {
         concurrency,
         metadata,
         remote_write_v2,
+        remote_write_v2_require_written,
+        pass_headers,
         loki_label_remove,
         accept_all,
         tenant,
@@ -143,6 +145,8 @@ fn merge(running: &Plan, read: Plan, kept: &mut Kept) -> Plan {
         concurrency: kept.keep("concurrency", &running.concurrency, &concurrency),
         metadata,
         remote_write_v2,
+        remote_write_v2_require_written,
+        pass_headers,
         loki_label_remove,
         accept_all,
         tenant,
@@ -249,12 +253,13 @@ mod tests {
         let adopted = reload(
             "",
             "timeout: 3s\nmetadata: route\ntenant: {prefix: a-, header: X-Tenant}\nmerge: {linger: 5ms}\n\
-             log_level: info\nlimits: {body_bytes_max: 1Mi}\ntarget: 127.0.0.1:9090/else",
+             log_level: info\nupstream: {pass_headers: [X-A]}\nremote_write_v2_require_written: true\n\
+             limits: {body_bytes_max: 1Mi}\ntarget: 127.0.0.1:9090/else",
         );
         let plan = &adopted.plan;
         assert_eq!((plan.timeout.as_secs(), plan.merge.linger.as_millis()), (3, 5));
         assert_eq!((plan.metadata, &*plan.tenant.prefix), (MetadataRule::Route, "a-"));
-        assert_eq!((&*plan.terms.tenant_header, plan.limits.body_bytes_max), ("X-Tenant", 1 << 20));
+        assert_eq!((plan.terms.tenant_header.inbound(), plan.limits.body_bytes_max), ("X-Tenant", 1 << 20));
         let mut changed = adopted.changed;
         changed.sort_unstable();
         assert_eq!(
@@ -264,10 +269,12 @@ mod tests {
                 "log_level",
                 "merge.linger",
                 "metadata",
+                "remote_write_v2_require_written",
                 "target",
                 "tenant.header",
                 "tenant.prefix",
                 "timeout",
+                "upstream.pass_headers",
             ]
         );
         assert_eq!(adopted.until_restart, [""; 0]);
