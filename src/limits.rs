@@ -197,7 +197,8 @@ pub const TURN_MILLIS: u64 = 1;
 /// Splitters that a core keeps for its next requests. More are at work only while large requests take turns.
 pub const SPLITTERS_KEPT_MAX: usize = 2;
 
-/// On top of all deadlines of requests in flight, what their end may take before the process ends without them.
+/// On top of all deadlines of requests in flight, what their end may take before the process ends without them: the
+/// last call for a first request, a farewell, deadlines that are kept late, and the work itself.
 pub const DRAIN_GRACE_SECS: u64 = 5;
 
 /// What the extensions of all chunk-size lines of one body, and its trailer, may take together. Nobody that sends

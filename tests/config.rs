@@ -244,6 +244,15 @@ fn the_shipped_configurations_fit_their_upstreams() {
 }
 
 #[test]
+fn the_unit_waits_for_what_stopping_may_take() {
+    let unit = read("configs/tenantry.service");
+    let seconds =
+        unit.lines().find_map(|line| line.strip_prefix("TimeoutStopSec=")?.strip_suffix('s')).unwrap();
+    let plan = plan("timeout_shutdown: 10s");
+    assert!(plan.stop_time_max() <= Duration::from_secs(seconds.parse().unwrap()));
+}
+
+#[test]
 fn the_manifest_agrees_with_itself() {
     let manifest = read("configs/kubernetes.yml");
     let plan = plan(&embedded(&manifest, "tenantry.yml"));
@@ -255,7 +264,7 @@ fn the_manifest_agrees_with_itself() {
     let grace = "terminationGracePeriodSeconds: ";
     let grace = manifest.lines().find_map(|line| line.trim().strip_prefix(grace)).unwrap();
     let grace = Duration::from_secs(grace.parse().unwrap());
-    assert!(plan.timeout_shutdown + plan.timeout < grace);
+    assert!(plan.stop_time_max() <= grace);
     for name in manifest.lines().filter_map(|line| line.trim().strip_prefix("- name: CT_")) {
         assert!(KEYS.iter().any(|key| key.variable() == format!("CT_{name}")), "{name}");
     }

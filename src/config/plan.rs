@@ -17,7 +17,7 @@ use super::header::{TenantHeader, basic_authorization, check_passed};
 use super::tenant_map::read_tenant_map;
 use super::value::found;
 use super::{Config, Driver, IdRulesChoice, Mistake, Origin, RemoteWriteV2, Setting, Target, read_file};
-use crate::limits::{CORES_MAX, MERGE_FRAGMENTS_MAX};
+use crate::limits::{CORES_MAX, DRAIN_GRACE_SECS, MERGE_FRAGMENTS_MAX};
 use crate::split::{Destination, HaLabels, MetadataRule, PerDestination, SplitLimits, V2Handling};
 use crate::tenant::map::{TenantAllow, TenantMap};
 use crate::tenant::{IdRules, TenantRules, check_id};
@@ -118,6 +118,24 @@ impl Plan {
     /// How many of an upstream address's connections one tenant may hold.
     pub fn tenant_connections_max(&self) -> usize {
         (self.max_conns_per_host * self.limits.tenant_share_percent / 100).max(1)
+    }
+
+    /// The longest that a request in flight may take, from its first byte to the last of its answer. What a server that
+    /// leaves has to wait for is this, and [`DRAIN_GRACE_SECS`] for all that is not waiting.
+    ///
+    /// One `timeout` each: its head; its body; a part's wait until it is on its way; its wait to go again, alone or in
+    /// pieces; the connection that it may have to wait for at the very end of that; its last attempt, to the end of the
+    /// upstream's reply; the answer, until its sender has read it. ARCHITECTURE.md has the same as a table ("Time").
+    pub fn request_time_max(&self) -> Duration {
+        const TIMEOUTS: u32 = 7;
+        self.timeout.saturating_mul(TIMEOUTS)
+    }
+
+    /// The longest that a server takes to end once it was told to: what `TimeoutStopSec` or
+    /// `terminationGracePeriodSeconds` has to be at the least.
+    pub fn stop_time_max(&self) -> Duration {
+        let finishing = self.request_time_max().saturating_add(Duration::from_secs(DRAIN_GRACE_SECS));
+        self.timeout_shutdown.saturating_add(finishing)
     }
 
     /// Bounds of what a request holds.
@@ -768,6 +786,13 @@ mod tests {
         };
         assert_eq!(plan.limits, limits);
         assert_eq!(plan.receipts, Receipts { keep: Duration::from_secs(24), bytes_max: 25 << 10 });
+    }
+
+    #[test]
+    fn the_time_to_stop_is_what_every_wait_of_a_request_adds_up_to() {
+        let plan = plan("timeout: 4s\ntimeout_shutdown: 3s");
+        assert_eq!(plan.request_time_max(), Duration::from_secs(28));
+        assert_eq!(plan.stop_time_max(), Duration::from_secs(3 + 28 + 5));
     }
 
     #[test]
