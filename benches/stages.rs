@@ -206,6 +206,7 @@ fn a_part() -> Part {
 fn fragment(part: Part, terms: &Arc<Terms>) -> Box<Fragment> {
     let now = Instant::now();
     Box::new(Fragment {
+        passed: None,
         part,
         terms: Arc::clone(terms),
         sender: ReturnAddress { core: 0, slot: 0, part: 0 },

@@ -21,6 +21,7 @@
 #![forbid(unsafe_code)]
 
 mod address;
+mod bounds;
 mod header;
 mod mistake;
 pub mod plan;
@@ -40,6 +41,7 @@ use std::time::Duration;
 
 use tracing::level_filters::LevelFilter;
 
+pub use self::header::TenantHeader;
 pub use self::mistake::ConfigMistakes;
 use self::mistake::{Mistake, Origin};
 pub use self::plan::{Limits, Merge, Plan, Secret};
@@ -101,6 +103,7 @@ fn conclude(name: &str, mut sources: Sources) -> Result<Plan, ConfigMistakes> {
     let mut mistakes = sources.mistakes;
     match plan::build(&config, &mut mistakes) {
         Some(mut plan) if mistakes.is_empty() => {
+            plan.origins.file = name.to_owned();
             plan.notices.splice(0..0, sources.notices);
             Ok(plan)
         }
@@ -167,8 +170,8 @@ pub struct Key {
     pub path: &'static str,
     /// Its variable, where that is not `CT_` and the path in capitals.
     variable: Option<&'static str>,
-    /// Never shown.
-    secret: bool,
+    /// How much of it is shown.
+    shown: Shown,
     zero: Zero,
     /// What it does.
     what: &'static str,
@@ -176,6 +179,17 @@ pub struct Key {
     who: &'static str,
     /// The default, as YAML.
     default: fn() -> String,
+}
+
+/// How much of a value the log and the status page show.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Shown {
+    /// All of it.
+    Whole,
+    /// That there is one.
+    Masked,
+    /// A target without what may be secret in it.
+    Target,
 }
 
 /// What 0, or an empty value, means for a key.
@@ -274,7 +288,7 @@ fn wrap(text: &mut String, indent: &str, words: &str) {
 /// Makes of the table below: [`Config`], [`KEYS`], the reading of the one by the other, and the text of it
 /// all.
 macro_rules! keys {
-    ($($field:ident: $kind:ty = $default:expr, $path:literal $(as $variable:literal)? $([$secret:ident])?,
+    ($($field:ident: $kind:ty = $default:expr, $path:literal $(as $variable:literal)? $([$shown:ident])?,
         $zero:expr, $what:literal, $who:literal;)*) => {
         /// Every setting as written, in the file or in the environment, with its origin. Nothing here is
         /// checked beyond its own type.
@@ -291,7 +305,7 @@ macro_rules! keys {
         pub static KEYS: &[Key] = &[$(Key {
             path: $path,
             variable: keys!(@variable $($variable)?),
-            secret: keys!(@secret $($secret)?),
+            shown: keys!(@shown $($shown)?),
             zero: $zero,
             what: $what,
             who: $who,
@@ -303,6 +317,11 @@ macro_rules! keys {
                 Self { $($field: sources.setting(&KEYS[At::$field as usize], $default),)* }
             }
 
+            /// Where each value came from.
+            fn origins(&self) -> Vec<(&'static Key, Origin)> {
+                vec![$((self.$field.key, self.$field.origin)),*]
+            }
+
             /// All values on one line, `key=value`, for the log; secrets are masked.
             fn effective(&self) -> plan::Effective {
                 plan::Effective(vec![$(self.$field.shown()),*])
@@ -311,14 +330,19 @@ macro_rules! keys {
     };
     (@variable) => { None };
     (@variable $variable:literal) => { Some($variable) };
-    (@secret) => { false };
-    (@secret secret) => { true };
+    (@shown) => { Shown::Whole };
+    (@shown secret) => { Shown::Masked };
+    (@shown target) => { Shown::Target };
 }
 
 impl<T: Value> Setting<T> {
     fn shown(&self) -> (&'static str, String) {
-        let masked = self.key.secret && !self.value.is_zero();
-        (self.key.path, if masked { "***".into() } else { self.value.show() })
+        let shown = match self.key.shown {
+            Shown::Masked if !self.value.is_zero() => "***".into(),
+            Shown::Masked | Shown::Whole => self.value.show(),
+            Shown::Target => self.value.masked().show(),
+        };
+        (self.key.path, shown)
     }
 }
 
@@ -342,12 +366,12 @@ keys! {
     log_response_errors: bool = false, "log_response_errors", Zero::Nothing,
         "Whether each refusal by the upstream is logged with its text, rate-limited for each tenant.",
         "Switch it on while you set up a tenant; the counts are in the metrics all the same.";
-    target: String = "127.0.0.1:9090".into(), "target", Zero::EmptyIsDefault,
+    target: String = "127.0.0.1:9090".into(), "target" [target], Zero::EmptyIsDefault,
         "Where requests go: http://host[:port][/path]; without a scheme it is http, too. `{tenant}` in the \
          path stands for the tenant's ID. A name is looked up again and again, and all its addresses are \
          used.",
         "Everybody sets this.";
-    target_loki: String = TARGET_LOKI_DEFAULT.into(), "target_loki", Zero::EmptyIsDefault,
+    target_loki: String = TARGET_LOKI_DEFAULT.into(), "target_loki" [target], Zero::EmptyIsDefault,
         "Where Loki pushes go, written like target.",
         "Set it when you push logs.";
     enable_ipv6: bool = false, "enable_ipv6", Zero::Nothing,
@@ -410,8 +434,20 @@ keys! {
         "Set it to route when people look at metadata, or to true when tenant.default is where they do.";
     remote_write_v2: RemoteWriteV2 = RemoteWriteV2::Pass, "remote_write_v2", Zero::Nothing,
         "What becomes of Remote Write 2.0. pass: it goes on as such; downgrade: it goes on as 1.0, less what that \
-         cannot say (start timestamps, histograms with custom buckets); refuse: 415, and senders fall back to 1.0.",
-        "Set it to downgrade or refuse when the upstream knows only 1.0.";
+         cannot say (start timestamps, histograms with custom buckets); refuse: 415. Prometheus 3 does not fall back \
+         to 1.0 then: it drops what it sent.",
+        "Set it to downgrade when the upstream knows only 1.0, as VictoriaMetrics does; refuse is for senders that are \
+         known to fall back.";
+    remote_write_v2_require_written: bool = false, "remote_write_v2_require_written", Zero::Nothing,
+        "Whether an upstream's 2xx to Remote Write 2.0 counts as 502 where it does not say how much it has written, \
+         although there was something to write: by the specification, nothing may have been. It is logged and counted \
+         in any case.",
+        "Switch it on when the upstream is known to say so; an upstream that never does is then sent the same for \
+         ever.";
+    upstream_pass_headers: Vec<String> = Vec::new(), "upstream.pass_headers", Zero::Means("Empty: none."),
+        "Names of headers that go on to the upstream as they come, because they change what it does. Requests in which \
+         they differ are never merged.",
+        "Set it to [X-Loki-Backfill-Shard], for example, for a Loki that is backfilled.";
     tenant_label: String = "__tenant__".into(), "tenant.label", Zero::EmptyIsDefault,
         "The label whose value names a series' tenant.",
         "Most people set this to the label that their scrape jobs carry.";
@@ -432,7 +468,8 @@ keys! {
         "Leave it off unless the label is in the way: with it on, no request can be passed on just as it \
          came.";
     tenant_header: String = "X-Scope-OrgID".into(), "tenant.header", Zero::EmptyIsDefault,
-        "The header that tells the upstream the tenant.",
+        "The header that tells the upstream the tenant. AccountID+ProjectID: the two of VictoriaMetrics and \
+         VictoriaLogs, for IDs like `12:34`, or `12`, which is `12:0`.",
         "Thanos wants THANOS-TENANT; Mimir, Cortex and Loki want the default.";
     tenant_default: String = String::new(), "tenant.default",
         Zero::Means("Empty: there is none, and tenant.on_missing decides."),
@@ -443,7 +480,8 @@ keys! {
         "Leave it off: what senders hear is then the truth.";
     tenant_id_rules: IdRulesChoice = IdRulesChoice::Auto, "tenant.id_rules", Zero::Nothing,
         "What a tenant's ID has to look like. mimir: 1 to 150 of 0-9A-Za-z!-_.*'(); thanos: 1 to 256 visible \
-         ASCII characters without / and \\; auto: mimir when the header is X-Scope-OrgID, else thanos.",
+         ASCII characters without / and \\; victoriametrics: one or two numbers of 32 bits, with a colon between them; \
+         auto: mimir when the header is X-Scope-OrgID, victoriametrics when it is AccountID+ProjectID, else thanos.",
         "Set it when the header says nothing about the upstream.";
     tenant_on_missing: Policy = Policy::Reject, "tenant.on_missing", Zero::Nothing,
         "What becomes of a request in which a series names no tenant and there is no default. reject: 400, \
@@ -461,7 +499,8 @@ keys! {
          tenant.on_invalid.",
         "Set it when a typo in a label must not make a new tenant.";
     tenant_loki_label_remove: bool = false, "tenant.loki_label_remove", Zero::Nothing,
-        "The same as tenant.label_remove for the labels of Loki's streams.",
+        "Whether the deciding label is taken out of the labels of Loki's streams; tenant.label_remove is about series \
+         alone.",
         "Leave it off unless the label is in the way.";
     cores: usize = 0, "cores", Zero::Means("0: one for each CPU that the process may use."),
         "Threads that do the work, each pinned to a CPU.",
@@ -589,7 +628,7 @@ mod tests {
     #[test]
     fn sections_are_printed_in_one_piece() {
         let printed = print_defaults();
-        for section in ["auth:", "  egress:", "tenant:", "merge:", "limits:"] {
+        for section in ["auth:", "  egress:", "upstream:", "tenant:", "merge:", "limits:"] {
             assert_eq!(printed.lines().filter(|line| *line == section).count(), 1, "{section}");
         }
     }
@@ -604,7 +643,7 @@ mod tests {
         let mut sources = Sources::new(&print_defaults(), []);
         for key in KEYS {
             let origin = sources.setting(key, String::from("unread")).origin;
-            let is_list = ["tenant.label_list", "tenant.allow"].contains(&key.path);
+            let is_list = ["tenant.label_list", "tenant.allow", "upstream.pass_headers"].contains(&key.path);
             assert!(matches!(origin, Origin::Line(_)) || is_list, "{}: {origin:?}", key.path);
         }
     }
@@ -641,7 +680,7 @@ mod tests {
         assert_eq!(plan.tenant.labels, [Box::from(*b"__tenant__")]);
         assert_eq!((&*plan.tenant.prefix, plan.tenant.default), ("", None));
         assert!(!plan.tenant.prefix_prefer_source && !plan.tenant.label_remove);
-        assert_eq!(plan.terms.tenant_header, "X-Scope-OrgID");
+        assert_eq!(plan.terms.tenant_header, TenantHeader::Name("X-Scope-OrgID".into()));
         assert_eq!(plan.limits.body_bytes_max, 8 << 20);
         assert_eq!(plan.notices, [""; 0]);
     }
@@ -838,6 +877,29 @@ mod tests {
         assert_eq!(plan.terms.authorization.as_ref().unwrap().expose(), "Basic Ym9iOmh1bnRlcjI=");
         // Without a password there is nothing to hide.
         assert!(super::parse("", "", []).unwrap().effective().contains("auth.egress.password=\"\" "));
+    }
+
+    #[test]
+    fn a_query_or_a_user_in_a_target_is_never_shown() {
+        for key in ["target", "target_loki"] {
+            let plan = plan(&format!("{key}: http://h/{{tenant}}?token=hunter2"), &[]);
+            let effective = plan.effective();
+            assert!(effective.contains(&format!("{key}=\"http://h/{{tenant}}?***\" ")), "{effective}");
+            assert!(!effective.contains("hunter2") && !format!("{plan:?}").contains("hunter2"));
+            for wrong in [
+                "http://u:hunter2@h/",
+                "u:hunter2@h/?x=://",
+                "h/ ?hunter2",
+                "h?hunter2={tenant}",
+                "u:hunter2://h@h",
+            ] {
+                let told = given(&format!("{key}: '{wrong}'"), &[]).unwrap_err().to_string();
+                assert!(
+                    told.starts_with(&format!("f.yml:1: {key}: ")) && !told.contains("hunter2"),
+                    "{told}"
+                );
+            }
+        }
     }
 
     #[test]

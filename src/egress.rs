@@ -21,3 +21,4 @@ pub mod resolve;
 pub mod rest;
 pub mod sizes;
 pub mod writer;
+mod written;

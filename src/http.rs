@@ -6,12 +6,13 @@
 //!   lets a recipient repair (bare LF, repeated lengths, list-valued codings), we refuse, in both directions.
 //! - No I/O and no clock: a slice goes in, a value with ranges into that slice comes out. "Not enough bytes yet"
 //!   is `Ok(None)`, never an error, and the same bytes give the same result however they were cut into reads.
-//! - Nothing is allocated: a head lives on the stack, a chunked body is decoded into the caller's buffer.
+//! - Nothing is allocated: a head lives on the stack, a chunked body is decoded into the caller's buffer. Only headers
+//!   that go on to the upstream are copied, where a request has any.
 //!
-//! # Design
-//! [`head`] reads a request's head, [`body`] a chunked body (also an upstream's), [`response`] an upstream's head,
-//! [`reply`] writes our answers. [`refusal`] is all that may be wrong with a request before its body is understood;
-//! which status that becomes is decided in [`crate::verdict`], like every other status.
+//! # Design [`head`] reads a request's head, of which [`passed`] goes on to the upstream, [`body`] a chunked body
+//! (also an upstream's), [`response`] an upstream's head, [`reply`] writes our answers. [`refusal`] is all that may be
+//! wrong with a request before its body is understood; which status that becomes is decided in [`crate::verdict`],
+//! like every other status.
 //!
 //! httparse finds the tokens. It tolerates a bare LF as line end and leaves the meaning of fields to its caller:
 //! both are dealt with here, in the helpers that requests and responses share.
@@ -20,12 +21,14 @@
 
 pub mod body;
 pub mod head;
+pub mod passed;
 pub mod refusal;
 pub mod reply;
 pub mod response;
 
 pub use body::ChunkDecoder;
 pub use head::{Encoding, Framing, Media, Method, RequestHead};
+pub use passed::Passed;
 pub use refusal::Refusal;
 pub use response::{BadResponse, ResponseFraming, ResponseHead, Written};
 

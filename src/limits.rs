@@ -15,6 +15,20 @@ pub const MIMIR_TENANT_BYTES_MAX: usize = 150;
 /// on common stores; 256 leaves room for IDs that were accepted before.
 pub const THANOS_TENANT_BYTES_MAX: usize = 256;
 
+/// A tenant ID's length under `victoriametrics` rules: two numbers of 32 bits, and a colon.
+pub const VICTORIAMETRICS_TENANT_BYTES_MAX: usize = 21;
+
+/// Headers that `upstream.pass_headers` may name. We know of one that somebody needs.
+pub const PASS_HEADERS_MAX: usize = 16;
+
+/// What the headers of one request that are passed on may take together: upstreams, too, have a limit for heads, of 8
+/// KiB at the least, and our own headers need some of it.
+pub const PASSED_BYTES_MAX: usize = 4_096;
+
+/// What is passed on of `tracestate` (W3C Trace Context section 3.3.1.5: at least 512 characters should be); a longer
+/// one is left out, which the section allows.
+pub const TRACESTATE_BYTES_MAX: usize = 512;
+
 /// Depth of nested protobuf groups that the scanner skips. Nobody sends any; prost stops at 100 as well.
 pub const GROUP_DEPTH_MAX: usize = 100;
 
@@ -31,6 +45,12 @@ pub const SWEEP_MILLIS: u64 = 20;
 
 /// Looks at deadlines that a core keeps beyond two for each socket, before it sorts out those that no longer hold.
 pub const DUE_SPARE_MAX: usize = 1_024;
+/// The shortest `timeout` and `idle_timeout`. Deadlines are looked at every [`SWEEP_MILLIS`]; one of nanoseconds would
+/// only refuse every request.
+pub const TIMEOUT_MILLIS_MIN: u64 = 10;
+
+/// The shortest `resolve_interval`: each time is a question to the name server, by a thread that would do nothing else.
+pub const RESOLVE_INTERVAL_MILLIS_MIN: u64 = 100;
 
 /// Buffers that one core keeps for reuse, in bytes: enough for its requests in flight, not for its idle connections.
 pub const POOLED_BYTES_MAX: usize = 8 << 20;
@@ -56,6 +76,10 @@ pub const RESPONSE_MESSAGE_BYTES_MAX: usize = 1_024;
 /// The largest window that a zstd frame may ask for, as the logarithm of its bytes: 8 MiB, which RFC 8878 (section
 /// 3.1.1.1.2) recommends that every decoder has and no encoder exceeds by default.
 pub const ZSTD_WINDOW_LOG_MAX: u32 = 23;
+
+/// gzip members that one body may have. bgzip, which makes the most of them, puts 64 KiB into each: as many as make 64
+/// MiB. An empty one takes 20 bytes, and starting a decoder for it some microseconds.
+pub const GZIP_MEMBERS_MAX: usize = 1_024;
 
 /// Upstream requests of one tenant on their way at a time, when each is as large as merging makes it or can't be merged:
 /// enough to keep an upstream busy over a round trip, and few beside all connections to it.
@@ -190,7 +214,8 @@ pub const TURN_MILLIS: u64 = 1;
 /// Splitters that a core keeps for its next requests. More are at work only while large requests take turns.
 pub const SPLITTERS_KEPT_MAX: usize = 2;
 
-/// On top of all deadlines of requests in flight, what their end may take before the process ends without them.
+/// On top of all deadlines of requests in flight, what their end may take before the process ends without them: the
+/// last call for a first request, a farewell, deadlines that are kept late, and the work itself.
 pub const DRAIN_GRACE_SECS: u64 = 5;
 
 /// What the extensions of all chunk-size lines of one body, and its trailer, may take together. Nobody that sends

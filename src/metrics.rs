@@ -302,6 +302,8 @@ pub struct CoreMetrics {
     pub upstream_resting: PerDestination<Gauge>,
     /// Rests begun.
     pub upstream_rests: Counter,
+    /// Answers of 2xx to Remote Write 2.0 that don't say what was written.
+    pub upstream_unwritten: Counter,
     /// Bytes of elements sent to the upstream.
     pub upstream_bytes: Counter,
     /// From a fragment's request's head to the start of its upstream request, in seconds.
@@ -366,6 +368,7 @@ impl CoreMetrics {
             upstream_idle: PerDestination::default(),
             upstream_resting: PerDestination::default(),
             upstream_rests: Counter::default(),
+            upstream_unwritten: Counter::default(),
             upstream_bytes: Counter::default(),
             lane_wait: Histogram::new(SECONDS),
             pieces: Counter::default(),

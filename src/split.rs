@@ -175,7 +175,7 @@ pub struct SplitRules<'a> {
     pub metadata: Metadata<'a>,
     /// Tell replicas apart by these labels; `None` merges them all.
     pub ha: Option<&'a HaLabels>,
-    /// Whether `tenant.label_remove` holds for the labels of Loki's streams, too. Structured metadata is never touched.
+    /// Whether the deciding label is taken out of the labels of Loki's streams. Structured metadata is never touched.
     pub loki_label_remove: bool,
     /// In which words Remote Write 2.0 requests go on.
     pub remote_write_v2: V2Handling,

@@ -112,8 +112,8 @@ enum Event {
 
 struct Server {
     plan: Live,
-    /// The longest that any plan has held for: a request may have begun under it.
-    timeout: Duration,
+    /// The longest that a request in flight may take by any plan that has held: it may have begun under it.
+    request_time_max: Duration,
     metrics: Arc<Metrics>,
     commons: Arc<Commons>,
     posts: Box<[Post<Message>]>,
@@ -126,7 +126,7 @@ struct Server {
 
 impl Server {
     fn start(plan: Plan) -> Result<Self, Failure> {
-        let timeout = plan.timeout;
+        let request_time_max = plan.request_time_max();
         let plan = &Arc::new(plan);
         let live = Live::new(ArcSwap::new(Arc::clone(plan)));
         let driver = probe(plan)?;
@@ -174,7 +174,7 @@ impl Server {
         tracing::warn!(address = %bound, target = %plan.terms.targets.of(Destination::Metrics).host_header, cores, driver = driver.name(), "listening");
         Ok(Self {
             plan: live,
-            timeout,
+            request_time_max,
             metrics,
             commons,
             posts,
@@ -205,8 +205,8 @@ impl Server {
     /// Goes on by what has been read, as far as it can; if it has mistakes, as before.
     fn reload(&mut self, read: Box<ReadPlan>) {
         let reloads = &self.metrics.reloads;
-        let read = match *read {
-            Ok(read) => read,
+        let adopted = match read.and_then(|read| adopt(&self.plan.load(), read)) {
+            Ok(adopted) => adopted,
             Err(mistakes) => {
                 mistakes.to_string().lines().for_each(|mistake| tracing::error!("{mistake}"));
                 tracing::error!("the configuration was read again and has mistakes: nothing changes");
@@ -214,11 +214,11 @@ impl Server {
                 return reloads.refused_last.set(1);
             }
         };
-        let Adopted { plan, changed, until_restart, moves_tenants } = adopt(&self.plan.load(), read);
+        let Adopted { plan, changed, until_restart, moves_tenants } = adopted;
         plan.notices.iter().for_each(|notice| tracing::warn!("{notice}"));
         log::set_level(plan.log_level);
         let effective = plan.effective();
-        self.timeout = self.timeout.max(plan.timeout);
+        self.request_time_max = self.request_time_max.max(plan.request_time_max());
         self.plan.store(Arc::new(plan));
         if moves_tenants {
             self.commons.families.forget();
@@ -240,8 +240,7 @@ impl Server {
         self.commons.leave();
         pause(notice);
         tracing::info!("finishing what is in flight");
-        // A request in flight ends within twice the timeout, its reply within once more.
-        let until = Instant::now() + 3 * self.timeout + Duration::from_secs(DRAIN_GRACE_SECS);
+        let until = Instant::now() + self.request_time_max + Duration::from_secs(DRAIN_GRACE_SECS);
         self.have_all(|| Message::Close, until)?;
         self.have_all(|| Message::Drain, until)?;
         self.tell_all(|| Message::Stop);

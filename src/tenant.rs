@@ -26,6 +26,7 @@ use map::{Mapped, TenantAllow, TenantMap};
 
 use crate::limits::{
     MIMIR_TENANT_BYTES_MAX, TENANT_EXCERPT_BYTES_MAX, TENANT_LABELS_NAMED_MAX, THANOS_TENANT_BYTES_MAX,
+    VICTORIAMETRICS_TENANT_BYTES_MAX,
 };
 
 /// A checked tenant ID: it fits its header and its upstream. Cheap to clone.
@@ -65,6 +66,20 @@ pub enum IdRules {
     Mimir,
     /// Thanos receive: 1–256 bytes of visible ASCII without `/` and `\`, and neither `.` nor `..`.
     Thanos,
+    /// VictoriaMetrics and VictoriaLogs (docs, "Multitenancy"): `accountID` or `accountID:projectID`, each a decimal
+    /// number of 32 bits.
+    VictoriaMetrics,
+}
+
+impl IdRules {
+    /// Their name as `tenant.id_rules` has it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Mimir => "mimir",
+            Self::Thanos => "thanos",
+            Self::VictoriaMetrics => "victoriametrics",
+        }
+    }
 }
 
 /// What becomes of a series that has no usable tenant.
@@ -279,6 +294,9 @@ pub enum IdFault {
     /// A name with a meaning of its own.
     #[error("the name is reserved")]
     Reserved,
+    /// Not the numbers that VictoriaMetrics knows its tenants by.
+    #[error("it is not one or two numbers below 4294967296 with a colon between them")]
+    NoNumbers,
     /// Not one of those that may be named.
     #[error("it is not among the tenants that are allowed")]
     NotAllowed,
@@ -295,6 +313,7 @@ fn check_parts(parts: [&[u8]; 3], rules: IdRules) -> Result<(), IdFault> {
     let (bytes_max, reserved): (_, &[&str]) = match rules {
         IdRules::Mimir => (MIMIR_TENANT_BYTES_MAX, &[".", "..", "__mimir_cluster"]),
         IdRules::Thanos => (THANOS_TENANT_BYTES_MAX, &[".", ".."]),
+        IdRules::VictoriaMetrics => (VICTORIAMETRICS_TENANT_BYTES_MAX, &[]),
     };
     if bytes == 0 {
         return Err(IdFault::Empty);
@@ -309,13 +328,39 @@ fn check_parts(parts: [&[u8]; 3], rules: IdRules) -> Result<(), IdFault> {
     if reserved.iter().any(|name| id().eq(name.bytes())) {
         return Err(IdFault::Reserved);
     }
+    if rules == IdRules::VictoriaMetrics && !are_numbers(id()) {
+        return Err(IdFault::NoNumbers);
+    }
     Ok(())
+}
+
+/// Whether `id`, of digits and colons, is one number of 32 bits, or two with a colon between them.
+fn are_numbers(id: impl Iterator<Item = u8>) -> bool {
+    let (mut numbers, mut number) = (1, None);
+    for byte in id {
+        number = match (byte, number) {
+            (b':', Some(_)) => {
+                numbers += 1;
+                None
+            }
+            (b':', None) => return false,
+            (digit, number) => {
+                let number = number.unwrap_or(0_u32).checked_mul(10);
+                let Some(number) = number.and_then(|n| n.checked_add(u32::from(digit - b'0'))) else {
+                    return false;
+                };
+                Some(number)
+            }
+        };
+    }
+    number.is_some() && numbers <= 2
 }
 
 fn allowed(byte: u8, rules: IdRules) -> bool {
     match rules {
         IdRules::Mimir => byte.is_ascii_alphanumeric() || b"!-_.*'()".contains(&byte),
         IdRules::Thanos => byte.is_ascii_graphic() && byte != b'/' && byte != b'\\',
+        IdRules::VictoriaMetrics => byte.is_ascii_digit() || byte == b':',
     }
 }
 
@@ -403,6 +448,32 @@ mod tests {
                 assert_eq!(verdict, Err(IdFault::Character(byte)));
             }
         }
+    }
+
+    #[test]
+    fn victoriametrics_takes_one_or_two_numbers_of_32_bits() {
+        for id in ["0", "12", "12:34", "4294967295", "4294967295:4294967295", "007"] {
+            assert_eq!(check_id(id.as_bytes(), IdRules::VictoriaMetrics), Ok(()), "{id}");
+        }
+        for id in ["4294967296", "1:4294967296", ":", "1:", ":1", "1:2:3", "1::2", "99999999999"] {
+            assert_eq!(check_id(id.as_bytes(), IdRules::VictoriaMetrics), Err(IdFault::NoNumbers), "{id}");
+        }
+        for (id, wrong) in
+            [("a", b'a'), ("+1", b'+'), ("-1", b'-'), ("1 ", b' '), ("1\r", b'\r'), ("1.5", b'.')]
+        {
+            assert_eq!(
+                check_id(id.as_bytes(), IdRules::VictoriaMetrics),
+                Err(IdFault::Character(wrong)),
+                "{id}"
+            );
+        }
+        let long = check_id(&[b'0'; 22], IdRules::VictoriaMetrics);
+        assert_eq!(long, Err(IdFault::TooLong { bytes: 22, bytes_max: 21 }));
+        // A prefix may bring the account.
+        let rules = TenantRules { prefix: "12:".into(), id_rules: IdRules::VictoriaMetrics, ..rules() };
+        assert_eq!(resolved(&rules, Some(b"34"), None), "12:34");
+        let told = rules.resolve(Some(b"34:5"), None).unwrap_err().to_string();
+        assert!(told.contains("\"12:34:5\"") && told.contains("numbers below 4294967296"), "{told}");
     }
 
     #[test]

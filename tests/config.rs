@@ -10,7 +10,7 @@ use std::process::{Command, Output};
 use std::time::Duration;
 
 use tenantry::config::{ConfigMistakes, KEYS, Plan, parse, print_defaults};
-use tenantry::split::{Destination, MetadataRule};
+use tenantry::split::{Destination, MetadataRule, V2Handling};
 use tenantry::tenant::{IdRules, Policy, TenantId};
 
 const SEED: &str = "tests/fixtures/seed-cortex-tenant.yml";
@@ -71,7 +71,7 @@ fn the_configuration_of_a_cortex_tenant_in_kubernetes_starts_unchanged() {
     assert_eq!(plan.tenant.labels, [Box::from(*b"tenant")]);
     assert_eq!(plan.tenant.prefix, "");
     assert!(!plan.tenant.prefix_prefer_source && !plan.tenant.label_remove);
-    assert_eq!(plan.terms.tenant_header, "THANOS-TENANT");
+    assert_eq!(plan.terms.tenant_header.inbound(), "THANOS-TENANT");
     assert_eq!(plan.tenant.id_rules, IdRules::Thanos);
     assert_eq!(plan.tenant.default.as_deref(), Some("cortex-tenant-default"));
     assert_eq!((plan.tenant.on_missing, plan.tenant.on_invalid), (Policy::Reject, Policy::Reject));
@@ -144,7 +144,7 @@ fn every_key_of_cortex_tenant_means_what_it_meant() {
     assert_eq!(plan.tenant.labels, [Box::<[u8]>::from(*b"team"), Box::from(*b"namespace")]);
     assert_eq!(plan.tenant.prefix, "eu-");
     assert!(plan.tenant.prefix_prefer_source && plan.tenant.label_remove && plan.accept_all);
-    assert_eq!(plan.terms.tenant_header, "X-Scope-OrgID");
+    assert_eq!(plan.terms.tenant_header.inbound(), "X-Scope-OrgID");
     assert_eq!(plan.tenant.id_rules, IdRules::Mimir);
     assert_eq!(plan.tenant.default.as_deref(), Some("007"), "not the number 7");
 }
@@ -226,13 +226,30 @@ fn every_shipped_configuration_yields_a_plan() {
 #[test]
 fn the_shipped_configurations_fit_their_upstreams() {
     let mimir = plan(&read("configs/mimir.yml"));
-    assert_eq!((&*mimir.terms.tenant_header, mimir.tenant.id_rules), ("X-Scope-OrgID", IdRules::Mimir));
+    assert_eq!(
+        (mimir.terms.tenant_header.inbound(), mimir.tenant.id_rules),
+        ("X-Scope-OrgID", IdRules::Mimir)
+    );
     assert!(mimir.merge.ha_labels.is_some());
     let thanos = plan(&read("configs/thanos-receive.yml"));
-    assert_eq!((&*thanos.terms.tenant_header, thanos.tenant.id_rules), ("THANOS-TENANT", IdRules::Thanos));
+    assert_eq!(
+        (thanos.terms.tenant_header.inbound(), thanos.tenant.id_rules),
+        ("THANOS-TENANT", IdRules::Thanos)
+    );
     assert_eq!(thanos.merge.ha_labels, None);
     let victoria = plan(&read("configs/victoriametrics.yml"));
     assert_eq!(upstream_path(&victoria, "42:7"), "/insert/42:7/prometheus/api/v1/write");
+    assert_eq!(victoria.tenant.id_rules, IdRules::VictoriaMetrics);
+    assert_eq!(victoria.remote_write_v2, Some(V2Handling::Downgrade));
+}
+
+#[test]
+fn the_unit_waits_for_what_stopping_may_take() {
+    let unit = read("configs/tenantry.service");
+    let seconds =
+        unit.lines().find_map(|line| line.strip_prefix("TimeoutStopSec=")?.strip_suffix('s')).unwrap();
+    let plan = plan("timeout_shutdown: 10s");
+    assert!(plan.stop_time_max() <= Duration::from_secs(seconds.parse().unwrap()));
 }
 
 #[test]
@@ -247,7 +264,7 @@ fn the_manifest_agrees_with_itself() {
     let grace = "terminationGracePeriodSeconds: ";
     let grace = manifest.lines().find_map(|line| line.trim().strip_prefix(grace)).unwrap();
     let grace = Duration::from_secs(grace.parse().unwrap());
-    assert!(plan.timeout_shutdown + plan.timeout < grace);
+    assert!(plan.stop_time_max() <= grace);
     for name in manifest.lines().filter_map(|line| line.trim().strip_prefix("- name: CT_")) {
         assert!(KEYS.iter().any(|key| key.variable() == format!("CT_{name}")), "{name}");
     }

@@ -165,7 +165,7 @@ fn what_loki_refuses_is_refused_as_loki_does() {
 #[test]
 fn a_streams_tenant_label_is_removed_only_when_that_is_set() {
     on_both(|driver| {
-        let extra = "tenant: {label: team, label_remove: true, loki_label_remove: true}\n";
+        let extra = "tenant: {label: team, loki_label_remove: true}\n";
         let (server, upstream) = for_logs(driver, extra, |_| Reply::status(204, ""));
         let request = push(&[stream(r#"{app="x", team="a"}"#, &[entry(1, "x")])]);
         assert_eq!(post(&server, "/loki/push", "", &request.to_block()).status, 204);

@@ -17,13 +17,16 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("log", &["limits"]),
     ("config", &["limits", "split", "tenant"]),
     ("cli.rs", &["config"]),
-    ("queue", &["config", "limits", "split", "tenant", "verdict"]),
+    ("queue", &["config", "http", "limits", "split", "tenant", "verdict"]),
     ("core", &["limits"]),
     ("core/driver.rs", &["config", "core", "limits"]),
     ("core/thread.rs", &["config", "core", "egress", "ingest", "limits", "metrics", "queue", "split"]),
     (
         "ingest",
-        &["config", "core", "http", "limits", "metrics", "queue", "split", "tenant", "verdict", "wire"],
+        &[
+            "config", "core", "http", "limits", "log", "metrics", "queue", "split", "tenant", "verdict",
+            "wire",
+        ],
     ),
     (
         "egress",

@@ -313,7 +313,7 @@ fn expected(models: &[Model], rules: &Rules) -> Option<BTreeMap<String, Vec<Said
     for model in models {
         let by_labels = deciding(&model.labels);
         let mut labels = model.labels.clone();
-        if let Some(at) = by_labels.filter(|_| rules.tenant.label_remove && rules.loki_label_remove) {
+        if let Some(at) = by_labels.filter(|_| rules.loki_label_remove) {
             labels.remove(at);
         }
         let mut own: BTreeMap<String, Vec<Entry>> = BTreeMap::new();

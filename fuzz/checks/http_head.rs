@@ -9,7 +9,7 @@
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use tenantry::http::{
-    BadResponse, ChunkDecoder, Framing, Refusal, RequestHead, ResponseFraming, ResponseHead,
+    BadResponse, ChunkDecoder, Framing, Passed, Refusal, RequestHead, ResponseFraming, ResponseHead,
 };
 
 const TENANT_HEADER: &str = "X-Scope-OrgID";
@@ -20,6 +20,7 @@ const PREFIXES_MAX: usize = 512;
 /// What the fuzz target does.
 pub(crate) fn check(data: &[u8]) {
     request(data);
+    passed(data);
     response(data);
     chunks(data);
     connection(data);
@@ -60,6 +61,20 @@ fn request(data: &[u8]) {
     let tenant = head.source_tenant.map(|range| data.get(range).expect("a value inside the head"));
     assert_eq!(tenant, lines.tenants.first().map(String::as_bytes).filter(|value| !value.is_empty()));
     assert!(lines.tenants.len() < 2 && tenant.is_none_or(<[u8]>::is_ascii));
+}
+
+/// What goes on to the upstream is lines of its own: each a name that is asked for, a value, and one CRLF.
+fn passed(data: &[u8]) {
+    let names = ["Accept".into(), "X-Shard".into()];
+    let Ok(Some((head, _))) = RequestHead::parse_passing(data, TENANT_HEADER, &names) else { return };
+    let Some(passed) = head.passed else { return };
+    let lines = std::str::from_utf8(passed.lines()).expect("ASCII lines");
+    for line in lines.strip_suffix("\r\n").expect("a CRLF at the end").split("\r\n") {
+        let (name, value) = line.split_once(": ").expect("a name");
+        assert!(["Accept", "X-Shard", "traceparent", "tracestate"].contains(&name));
+        assert!(value.bytes().all(|byte| matches!(byte, b'\t' | b' '..=b'~')));
+    }
+    assert!(passed.lines().starts_with(Passed::deciding(Some(&passed))));
 }
 
 fn response(data: &[u8]) {

@@ -144,6 +144,11 @@ fn outbound(page: &mut Page<'_>) {
         ("tenantry_upstream_connections_opened_total", "Upstream connections opened.", |c| {
             c.upstream_opened.get()
         }),
+        (
+            "tenantry_upstream_unwritten_total",
+            "Answers of 2xx to Remote Write 2.0 that don't say what was written.",
+            |c| c.upstream_unwritten.get(),
+        ),
         ("tenantry_upstream_rests_total", "Times that an upstream address was put to rest.", |c| {
             c.upstream_rests.get()
         }),

@@ -2,6 +2,98 @@
 #![forbid(unsafe_code)]
 
 use super::value::found;
+use crate::limits::PASS_HEADERS_MAX;
+use crate::tenant::TenantId;
+
+/// How an upstream request names its tenant.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum TenantHeader {
+    /// By the header of this name: a token, and none that HTTP or we ourselves need.
+    Name(String),
+    /// By the two headers of VictoriaMetrics and VictoriaLogs (docs, "Multitenancy"); IDs follow
+    /// [`IdRules::VictoriaMetrics`](crate::tenant::IdRules::VictoriaMetrics).
+    AccountAndProject,
+}
+
+/// How [`TenantHeader::AccountAndProject`] is written in the configuration.
+const ACCOUNT_AND_PROJECT: &str = "AccountID+ProjectID";
+
+impl TenantHeader {
+    /// Reads the setting. The error says what is wrong with it.
+    pub(super) fn parse(text: &str) -> Result<Self, String> {
+        if text.eq_ignore_ascii_case(ACCOUNT_AND_PROJECT) {
+            return Ok(Self::AccountAndProject);
+        }
+        check_header(text)?;
+        Ok(Self::Name(text.to_owned()))
+    }
+
+    /// The name of the header in which a sender may name a tenant itself; empty where there is none.
+    pub fn inbound(&self) -> &str {
+        match self {
+            Self::Name(name) => name,
+            // Two numbers are no prefix of anything.
+            Self::AccountAndProject => "",
+        }
+    }
+
+    /// Appends the header line, or lines, that name `tenant`.
+    pub fn write(&self, tenant: &TenantId, out: &mut Vec<u8>) {
+        let id = tenant.as_str();
+        match self {
+            Self::Name(name) => line(name, id, out),
+            Self::AccountAndProject => {
+                // Without a project it is 0, as in VictoriaMetrics' own paths.
+                let (account, project) = id.split_once(':').unwrap_or((id, "0"));
+                line("AccountID", account, out);
+                line("ProjectID", project, out);
+            }
+        }
+    }
+}
+
+fn line(name: &str, value: &str, out: &mut Vec<u8>) {
+    for part in [name, ": ", value, "\r\n"] {
+        out.extend_from_slice(part.as_bytes());
+    }
+}
+
+/// Names under which upstreams of any kind take tenants: whoever could pass one on could write into another's data.
+const HEADERS_OF_TENANTS: [&str; 4] = ["x-scope-orgid", "thanos-tenant", "accountid", "projectid"];
+
+/// The names of `upstream.pass_headers`: those of fields that say how a message is framed, by whom it comes, or whose
+/// it is are refused.
+pub(super) fn check_passed(names: &[String], tenant_header: &str) -> Result<(), String> {
+    if names.len() > PASS_HEADERS_MAX {
+        return Err(format!("there are more than the {PASS_HEADERS_MAX} that are possible"));
+    }
+    for (at, name) in names.iter().enumerate() {
+        let is = |other: &str| name.eq_ignore_ascii_case(other);
+        if is("authorization") {
+            return Err(
+                "Authorization is between the sender and Tenantry: for the upstream set auth.egress".into()
+            );
+        }
+        if is("traceparent") || is("tracestate") {
+            return Err(format!("{name} goes on by itself: remove it"));
+        }
+        if is(tenant_header) || HEADERS_OF_TENANTS.into_iter().any(is) {
+            return Err(format!("{} names a tenant, which is Tenantry's to do", found(name)));
+        }
+        let lower = name.to_ascii_lowercase();
+        if ["content-", "proxy-"].iter().any(|prefix| lower.starts_with(prefix)) {
+            return Err(format!(
+                "{} belongs to one message or one connection, and cannot go on",
+                found(name)
+            ));
+        }
+        check_header(name)?;
+        if names.iter().take(at).any(|earlier| is(earlier)) {
+            return Err(format!("{} is there twice: remove one", found(name)));
+        }
+    }
+    Ok(())
+}
 
 /// Headers that frame a message, belong to one connection, or are set by ourselves: a tenant's ID in one of
 /// them would break requests, or be overwritten.
@@ -36,6 +128,9 @@ const HEADERS_TAKEN: [&str; 26] = [
 
 /// A header's name: a token (RFC 9110 section 5.6.2) that nobody else needs.
 pub(super) fn check_header(name: &str) -> Result<(), String> {
+    if name.is_empty() {
+        return Err("a header's name is empty".into());
+    }
     let token = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
     if let Some(wrong) = name.chars().find(|&c| !u8::try_from(c).is_ok_and(token)) {
         return Err(format!("{} is not a header's name: it cannot contain {wrong:?}", found(name)));
@@ -108,6 +203,56 @@ mod tests {
         }
         // The search above compares with lower-case names.
         assert!(HEADERS_TAKEN.iter().all(|name| *name == name.to_ascii_lowercase()));
+    }
+
+    #[test]
+    fn victoriametrics_has_two_headers() {
+        use crate::tenant::IdRules;
+        let written = |header: &str, id: &str| {
+            let mut out = Vec::new();
+            let rules = IdRules::VictoriaMetrics;
+            TenantHeader::parse(header).unwrap().write(&TenantId::new(id, rules).unwrap(), &mut out);
+            String::from_utf8(out).unwrap()
+        };
+        assert_eq!(written("AccountID+ProjectID", "12:34"), "AccountID: 12\r\nProjectID: 34\r\n");
+        assert_eq!(written("accountid+projectid", "12"), "AccountID: 12\r\nProjectID: 0\r\n");
+        assert_eq!(written("AccountID", "12"), "AccountID: 12\r\n");
+        assert_eq!(TenantHeader::parse("X-T").unwrap().inbound(), "X-T");
+        assert_eq!(TenantHeader::AccountAndProject.inbound(), "");
+    }
+
+    #[test]
+    fn only_what_changes_an_upstreams_mind_is_passed_on() {
+        let check = |names: &[&str]| {
+            check_passed(&names.iter().map(|&name| name.to_owned()).collect::<Vec<_>>(), "X-Tenant")
+        };
+        assert_eq!(check(&[]), Ok(()));
+        assert_eq!(check(&["X-Loki-Backfill-Shard", "X-Priority"]), Ok(()));
+        for (name, said) in [
+            ("authorization", "auth.egress"),
+            ("Traceparent", "by itself"),
+            ("tracestate", "by itself"),
+            ("x-tenant", "names a tenant"),
+            ("X-Scope-OrgID", "names a tenant"),
+            ("THANOS-TENANT", "names a tenant"),
+            ("AccountID", "names a tenant"),
+            ("Content-Length", "cannot go on"),
+            ("content-md5", "cannot go on"),
+            ("Proxy-Connection", "cannot go on"),
+            ("Transfer-Encoding", "choose another"),
+            ("Connection", "choose another"),
+            ("Host", "choose another"),
+            ("Expect", "choose another"),
+            ("X-Cortex-Tenant-Client", "choose another"),
+            ("X-A\r\nX-B", "cannot contain"),
+            ("", "is empty"),
+        ] {
+            let told = check(&["X-Fine", name]).unwrap_err();
+            assert!(told.contains(said), "{name}: {told}");
+        }
+        assert!(check(&["X-A", "x-a"]).unwrap_err().contains("twice"));
+        let many: Vec<_> = (0..17).map(|n| format!("X-{n}")).collect();
+        assert!(check_passed(&many, "").unwrap_err().contains("more than the 16"));
     }
 
     #[test]

@@ -12,11 +12,12 @@ use arc_swap::ArcSwap;
 use tracing::level_filters::LevelFilter;
 
 use super::address::{clash, listen_address};
-use super::header::{basic_authorization, check_header};
+use super::bounds::{Bounds, Origins};
+use super::header::{TenantHeader, basic_authorization, check_passed};
 use super::tenant_map::read_tenant_map;
 use super::value::found;
 use super::{Config, Driver, IdRulesChoice, Mistake, Origin, RemoteWriteV2, Setting, Target, read_file};
-use crate::limits::{CORES_MAX, HEAD_BYTES_MIN, MERGE_FRAGMENTS_MAX};
+use crate::limits::{CORES_MAX, DRAIN_GRACE_SECS, MERGE_FRAGMENTS_MAX};
 use crate::split::{Destination, HaLabels, MetadataRule, PerDestination, SplitLimits, V2Handling};
 use crate::tenant::map::{TenantAllow, TenantMap};
 use crate::tenant::{IdRules, TenantRules, check_id};
@@ -58,7 +59,11 @@ pub struct Plan {
     pub metadata: MetadataRule,
     /// How Remote Write 2.0 goes on; `None` refuses it.
     pub remote_write_v2: Option<V2Handling>,
-    /// The deciding label is taken out of Loki's streams, too.
+    /// An upstream that takes 2.0 without saying what it has written is taken to have failed.
+    pub remote_write_v2_require_written: bool,
+    /// Headers that go on as they come.
+    pub pass_headers: Vec<Box<str>>,
+    /// The deciding label is taken out of Loki's streams.
     pub loki_label_remove: bool,
     /// Senders always hear 204.
     pub accept_all: bool,
@@ -79,6 +84,8 @@ pub struct Plan {
     /// What is no mistake but worth a warning in the log: one line each.
     pub notices: Vec<String>,
     pub(super) effective: Effective,
+    /// Who said so, for mistakes that only show beside another plan.
+    pub(super) origins: Origins,
 }
 
 impl Plan {
@@ -115,6 +122,24 @@ impl Plan {
         (self.max_conns_per_host * self.limits.tenant_share_percent / 100).max(1)
     }
 
+    /// The longest that a request in flight may take, from its first byte to the last of its answer. What a server that
+    /// leaves has to wait for is this, and [`DRAIN_GRACE_SECS`] for all that is not waiting.
+    ///
+    /// One `timeout` each: its head; its body; a part's wait until it is on its way; its wait to go again, alone or in
+    /// pieces; the connection that it may have to wait for at the very end of that; its last attempt, to the end of the
+    /// upstream's reply; the answer, until its sender has read it. ARCHITECTURE.md has the same as a table ("Time").
+    pub fn request_time_max(&self) -> Duration {
+        const TIMEOUTS: u32 = 7;
+        self.timeout.saturating_mul(TIMEOUTS)
+    }
+
+    /// The longest that a server takes to end once it was told to: what `TimeoutStopSec` or
+    /// `terminationGracePeriodSeconds` has to be at the least.
+    pub fn stop_time_max(&self) -> Duration {
+        let finishing = self.request_time_max().saturating_add(Duration::from_secs(DRAIN_GRACE_SECS));
+        self.timeout_shutdown.saturating_add(finishing)
+    }
+
     /// Bounds of what a request holds.
     pub fn split_limits(&self) -> SplitLimits {
         SplitLimits {
@@ -133,8 +158,8 @@ pub type Live = Arc<ArcSwap<Plan>>;
 pub struct Terms {
     /// Where requests go.
     pub targets: PerDestination<Target>,
-    /// The header that names the tenant to the upstream: a token, and none that HTTP or we ourselves need.
-    pub tenant_header: String,
+    /// What names the tenant to the upstream.
+    pub tenant_header: TenantHeader,
     /// The whole value of the `Authorization` header for the upstream. A secret.
     pub authorization: Option<Secret>,
     /// Grows when a reload moves tenants' data to another place. What was delivered to the old one is not in the new.
@@ -144,6 +169,14 @@ pub struct Terms {
 /// The settings as they are shown: keys and values, secrets masked.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Effective(pub(super) Vec<(&'static str, String)>);
+
+impl Effective {
+    /// That a setting stays what it is.
+    pub(super) fn stays(&self, path: &str) -> String {
+        let value = self.0.iter().find(|(key, _)| *key == path).map_or("", |(_, value)| value);
+        format!("{path} stays {value}")
+    }
+}
 
 impl std::fmt::Display for Effective {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -234,7 +267,7 @@ pub(super) fn build(config: &Config, mistakes: &mut Vec<Mistake>) -> Option<Plan
     let mut check = Check { config, mistakes };
     check.not_built_in();
     check.ceilings();
-    check.sizes();
+    check.bounds();
     let listen = check.address(&config.listen);
     let listen_metrics = check.address(&config.listen_metrics_address);
     let listen_pprof = check.pprof();
@@ -242,6 +275,7 @@ pub(super) fn build(config: &Config, mistakes: &mut Vec<Mistake>) -> Option<Plan
     let target_loki = check.target(&config.target_loki);
     let authorization = check.authorization();
     let tenant_header = check.header();
+    let pass_headers = check.pass_headers();
     let tenant = check.tenant();
     let ha_labels = check.ha_labels();
     if let (Some(listen), Some(metrics)) = (listen, listen_metrics) {
@@ -283,6 +317,8 @@ pub(super) fn build(config: &Config, mistakes: &mut Vec<Mistake>) -> Option<Plan
             RemoteWriteV2::Downgrade => Some(V2Handling::Downgrade),
             RemoteWriteV2::Refuse => None,
         },
+        remote_write_v2_require_written: config.remote_write_v2_require_written.value,
+        pass_headers: pass_headers?,
         loki_label_remove: config.tenant_loki_label_remove.value,
         accept_all: config.tenant_accept_all.value,
         tenant: tenant?,
@@ -294,6 +330,7 @@ pub(super) fn build(config: &Config, mistakes: &mut Vec<Mistake>) -> Option<Plan
         resolve_interval: config.resolve_interval.value,
         notices: notices(config),
         effective: config.effective(),
+        origins: Origins { file: String::new(), of: config.origins() },
     })
 }
 
@@ -327,6 +364,13 @@ fn notices(config: &Config) -> Vec<String> {
     if config.metadata.value == MetadataRule::ToDefault && config.tenant_default.value.is_empty() {
         notices.push(
             "metadata is true, but without tenant.default there is nobody to send it to: it is dropped"
+                .into(),
+        );
+    }
+    if config.remote_write_v2.value == RemoteWriteV2::Refuse {
+        notices.push(
+            "remote_write_v2 is refuse: Prometheus 3 does not fall back to 1.0 on 415, it drops what it sends as 2.0; \
+             downgrade takes it"
                 .into(),
         );
     }
@@ -394,33 +438,11 @@ impl Check<'_> {
         }
     }
 
-    fn sizes(&mut self) {
-        let config = self.config;
-        let (head, body) = (&config.limits_head_bytes_max, &config.limits_body_bytes_max);
-        let (inflated, in_flight) = (&config.limits_inflated_bytes_max, &config.limits_in_flight_bytes_max);
-        if head.value.0 < HEAD_BYTES_MIN {
-            self.blame(
-                head,
-                format!("must be at least {HEAD_BYTES_MIN} bytes: senders' own headers need that"),
-            );
-        }
-        if u32::try_from(inflated.value.0).is_err() {
-            self.blame(inflated, "must be less than 4Gi: snappy's own length has 32 bits");
-        }
-        if inflated.value.0 < body.value.0 {
-            let text = "limits.inflated_bytes_max must not be less than limits.body_bytes_max: no such body \
-                        could be unpacked";
-            self.blame_pair(inflated, body, text.into());
-        }
-        let largest = body.value.0.saturating_add(inflated.value.0);
-        if in_flight.value.0 < largest {
-            let text = format!(
-                "limits.in_flight_bytes_max must be at least {largest}, so that one request of the largest \
-                 size fits: limits.body_bytes_max and limits.inflated_bytes_max together"
-            );
-            let other = if inflated.origin == Origin::Default { body } else { inflated };
-            self.blame_pair(in_flight, other, text);
-        }
+    /// What [`bounds`](super::bounds) says.
+    fn bounds(&mut self) {
+        let origins = Origins { file: String::new(), of: self.config.origins() };
+        let faults = Bounds::written(self.config).faults();
+        self.mistakes.extend(faults.into_iter().filter_map(|fault| origins.mistake(fault, |_| true)));
     }
 
     fn address(&mut self, setting: &Setting<String>) -> Option<SocketAddr> {
@@ -511,28 +533,52 @@ impl Check<'_> {
         sound.then(|| Some(Secret(basic_authorization(&username.value, &password.value))))
     }
 
-    fn header(&mut self) -> Option<String> {
+    fn header(&mut self) -> Option<TenantHeader> {
         let setting = &self.config.tenant_header;
-        match check_header(&setting.value) {
-            Ok(()) => Some(setting.value.clone()),
-            Err(text) => {
-                self.blame(setting, text);
-                None
-            }
-        }
+        TenantHeader::parse(&setting.value).map_err(|text| self.blame(setting, text)).ok()
     }
 
-    fn tenant(&mut self) -> Option<TenantRules> {
+    fn pass_headers(&mut self) -> Option<Vec<Box<str>>> {
+        let setting = &self.config.upstream_pass_headers;
+        let sound = check_passed(&setting.value, &self.config.tenant_header.value);
+        sound.map_err(|text| self.blame(setting, text)).ok()?;
+        Some(setting.value.iter().map(|name| name.as_str().into()).collect())
+    }
+
+    /// What IDs have to look like. Two numbers are asked of whoever sends two headers.
+    fn id_rules(&mut self) -> Option<IdRules> {
         let config = self.config;
-        let id_rules = match config.tenant_id_rules.value {
+        let header = TenantHeader::parse(&config.tenant_header.value);
+        let numbers = header == Ok(TenantHeader::AccountAndProject);
+        let rules = match config.tenant_id_rules.value {
             IdRulesChoice::Mimir => IdRules::Mimir,
             IdRulesChoice::Thanos => IdRules::Thanos,
+            IdRulesChoice::VictoriaMetrics => IdRules::VictoriaMetrics,
+            IdRulesChoice::Auto if numbers => IdRules::VictoriaMetrics,
             IdRulesChoice::Auto if config.tenant_header.value.eq_ignore_ascii_case("X-Scope-OrgID") => {
                 IdRules::Mimir
             }
             IdRulesChoice::Auto => IdRules::Thanos,
         };
+        if numbers && rules != IdRules::VictoriaMetrics {
+            let text = "tenant.header AccountID+ProjectID wants tenant.id_rules victoriametrics, or auto";
+            self.blame_pair(&config.tenant_id_rules, &config.tenant_header, text.into());
+            return None;
+        }
+        if rules == IdRules::VictoriaMetrics && config.tenant_prefix_prefer_source.value {
+            let text = "an inbound tenant and a `-` in front make no number of an ID, which tenant.id_rules \
+                        victoriametrics wants: switch it off";
+            self.blame(&config.tenant_prefix_prefer_source, text);
+            return None;
+        }
+        Some(rules)
+    }
+
+    fn tenant(&mut self) -> Option<TenantRules> {
+        let config = self.config;
+        let id_rules = self.id_rules();
         let labels = self.labels();
+        let id_rules = id_rules?;
         let ids_sound = self.ids(id_rules);
         let map = self.map(id_rules);
         let allow = self.allow();
@@ -605,8 +651,9 @@ impl Check<'_> {
     /// The prefix has to leave IDs valid, and the default with it has to be one.
     fn ids(&mut self, rules: IdRules) -> bool {
         let (prefix, default) = (&self.config.tenant_prefix, &self.config.tenant_default);
-        // With any valid character behind it: a prefix alone may be `.`, and an ID begun by it still valid.
-        if let Err(fault) = check_id(format!("{}x", prefix.value).as_bytes(), rules) {
+        // With a character behind it that is valid by all rules: a prefix alone may be `.`, and an ID begun by it still
+        // valid.
+        if let Err(fault) = check_id(format!("{}1", prefix.value).as_bytes(), rules) {
             self.blame(prefix, format!("no tenant's ID can begin with {}: {fault}", found(&prefix.value)));
             return false;
         }
@@ -615,7 +662,7 @@ impl Check<'_> {
         }
         let id = format!("{}{}", prefix.value, default.value);
         if let Err(fault) = check_id(id.as_bytes(), rules) {
-            let name = if rules == IdRules::Mimir { "mimir" } else { "thanos" };
+            let name = rules.name();
             self.blame(
                 default,
                 format!("{} is not a tenant's ID by the rules of {name}: {fault}", found(&id)),
@@ -675,6 +722,7 @@ mod tests {
              retry_after_max: 26s\n\
              max_connection_duration: 10s\n\
              max_conns_per_host: 11\nmetadata: true\ncores: 12\ndriver: epoll\n\
+             remote_write_v2_require_written: true\nupstream: {pass_headers: [X-A, X-B]}\n\
              tenant:\n  label_list: [a, b]\n  prefix: p-\n  prefix_prefer_source: true\n  label_remove: true\n\
              \x20 header: X-T\n  default: d\n  accept_all: true\n  id_rules: mimir\n  on_missing: drop\n\
              \x20 on_invalid: drop\n\
@@ -692,6 +740,8 @@ mod tests {
         assert_eq!(plan.listen_pprof.unwrap().to_string(), "127.0.0.1:3");
         assert!(plan.metrics_include_tenant && plan.log_response_errors && plan.enable_ipv6);
         assert!(plan.metadata == MetadataRule::ToDefault && plan.accept_all);
+        assert!(plan.remote_write_v2_require_written);
+        assert_eq!(plan.pass_headers, [Box::from("X-A"), Box::from("X-B")]);
         assert_eq!(plan.log_level, LevelFilter::DEBUG);
         assert_eq!(
             *plan.terms.targets.of(Destination::Metrics),
@@ -718,7 +768,8 @@ mod tests {
         };
         // A quarter of 9 requests, the odd one included.
         assert_eq!(plan.tenant_share(), Share { parts_max: 3, bytes_max: (20 << 20) / 100 * 25 });
-        assert_eq!((plan.tenant, &*plan.terms.tenant_header), (tenant, "X-T"));
+        assert_eq!(plan.tenant, tenant);
+        assert_eq!(plan.terms.tenant_header, TenantHeader::Name("X-T".into()));
         let merge = Merge {
             inflight_max: 13,
             linger: Duration::from_millis(14),
@@ -740,6 +791,13 @@ mod tests {
         };
         assert_eq!(plan.limits, limits);
         assert_eq!(plan.receipts, Receipts { keep: Duration::from_secs(24), bytes_max: 25 << 10 });
+    }
+
+    #[test]
+    fn the_time_to_stop_is_what_every_wait_of_a_request_adds_up_to() {
+        let plan = plan("timeout: 4s\ntimeout_shutdown: 3s");
+        assert_eq!(plan.request_time_max(), Duration::from_secs(28));
+        assert_eq!(plan.stop_time_max(), Duration::from_secs(3 + 28 + 5));
     }
 
     #[test]
@@ -785,9 +843,30 @@ mod tests {
             ("tenant: {header: THANOS-TENANT}", IdRules::Thanos),
             ("tenant: {header: THANOS-TENANT, id_rules: mimir}", IdRules::Mimir),
             ("tenant: {id_rules: thanos}", IdRules::Thanos),
+            ("tenant: {id_rules: victoriametrics}", IdRules::VictoriaMetrics),
+            ("tenant: {header: accountid+PROJECTID}", IdRules::VictoriaMetrics),
+            ("tenant: {header: AccountID+ProjectID, id_rules: victoriametrics}", IdRules::VictoriaMetrics),
+            ("tenant: {header: AccountID}", IdRules::Thanos),
         ] {
             assert_eq!(plan(text).tenant.id_rules, rules, "{text}");
         }
+        refused(
+            "tenant: {header: AccountID+ProjectID, id_rules: thanos}",
+            "f:1: tenant.id_rules",
+            "wants tenant.id_rules victoriametrics",
+        );
+        refused(
+            "tenant: {header: AccountID+ProjectID, prefix_prefer_source: true}",
+            "f:1: tenant.prefix_prefer_source",
+            "no number",
+        );
+        refused(
+            "tenant: {header: AccountID+ProjectID, default: a}",
+            "f:1: tenant.default",
+            "rules of victoriametrics",
+        );
+        refused("tenant: {header: AccountID+ProjectID, prefix: a-}", "f:1: tenant.prefix", "can begin with");
+        plan("tenant: {header: AccountID+ProjectID, prefix: '7:', default: '0'}");
     }
 
     #[test]
@@ -927,11 +1006,11 @@ mod tests {
         );
         refused("limits: {body_bytes_max: 65Mi}", "f:1: limits.body_bytes_max", "must not be less than");
         refused(
-            "limits: {in_flight_bytes_max: 71Mi}",
+            "limits: {in_flight_bytes_max: 72Mi}",
             "f:1: limits.in_flight_bytes_max",
-            "at least 75497472",
+            "at least 75513856",
         );
-        plan("limits: {in_flight_bytes_max: 72Mi}");
+        plan("limits: {in_flight_bytes_max: 73Mi}");
         refused(
             "limits: {inflated_bytes_max: 505Mi}",
             "f:1: limits.inflated_bytes_max",
@@ -968,5 +1047,17 @@ mod tests {
         assert!(plan("metadata: true").notices[0].contains("without tenant.default"));
         assert_eq!(plan("metadata: true\ntenant: {default: d}").notices, [""; 0]);
         assert!(plan("tenant: {accept_all: true}").notices[0].contains("hear 204"));
+        assert!(plan("remote_write_v2: refuse").notices[0].contains("does not fall back"));
+        assert_eq!(plan("remote_write_v2: downgrade").notices, [""; 0]);
+    }
+
+    #[test]
+    fn headers_that_cannot_be_passed_on_are_refused() {
+        refused("upstream: {pass_headers: [X-A, Host]}", "f:1: upstream.pass_headers", "choose another");
+        refused(
+            "tenant: {header: X-T}\nupstream: {pass_headers: [x-t]}",
+            "f:2: upstream.pass_headers",
+            "names a tenant",
+        );
     }
 }

@@ -11,8 +11,9 @@
 
 use std::sync::Arc;
 
-use super::Target;
+use super::bounds::{Bounds, Fault};
 use super::plan::{Effective, Limits, Plan, Terms};
+use super::{ConfigMistakes, Target};
 use crate::split::{Destination, PerDestination};
 
 /// What a reload comes to.
@@ -29,9 +30,14 @@ pub struct Adopted {
 }
 
 /// What becomes of `running` when `read` has been read.
-pub fn adopt(running: &Plan, read: Plan) -> Adopted {
+///
+/// # Errors
+/// What is to hold is checked as a fresh plan is. What was sound as it was written need not be sound beside what waits
+/// for a restart; then nothing changes.
+pub fn adopt(running: &Plan, read: Plan) -> Result<Adopted, ConfigMistakes> {
     let mut kept = Kept::default();
     let plan = merge(running, read, &mut kept);
+    check(&plan, &kept)?;
     let mut changed: Vec<_> = plan
         .effective
         .0
@@ -39,9 +45,12 @@ pub fn adopt(running: &Plan, read: Plan) -> Adopted {
         .filter(|shown| !running.effective.0.contains(shown))
         .map(|(key, _)| *key)
         .collect();
+    let differs = |to| plan.terms.targets.of(to) != running.terms.targets.of(to);
     // What is masked or stands in a file of its own does not show.
     let hidden = [
         ("auth.egress.password", plan.terms.authorization != running.terms.authorization),
+        ("target", differs(Destination::Metrics)),
+        ("target_loki", differs(Destination::Logs)),
         ("tenant.map", plan.tenant.map != running.tenant.map),
     ];
     for (key, differs) in hidden {
@@ -50,7 +59,23 @@ pub fn adopt(running: &Plan, read: Plan) -> Adopted {
         }
     }
     let moves_tenants = plan.tenant != running.tenant;
-    Adopted { plan, changed, until_restart: kept.0, moves_tenants }
+    Ok(Adopted { plan, changed, until_restart: kept.0, moves_tenants })
+}
+
+/// Checks what is to hold. Its origins are those of what was read.
+fn check(plan: &Plan, kept: &Kept) -> Result<(), ConfigMistakes> {
+    let holds = |key: &str| !kept.0.contains(&key);
+    let told = |fault: Fault| {
+        let stay = |key: &&&str| !holds(key);
+        let waits: Vec<_> = fault.keys().iter().filter(stay).map(|key| plan.effective.stays(key)).collect();
+        let more = match waits.is_empty() {
+            true => String::new(),
+            false => format!("; until the next start {}", waits.join(", ")),
+        };
+        plan.origins.mistake(fault.and(&more), holds)
+    };
+    let mistakes: Vec<_> = Bounds::planned(plan).faults().into_iter().filter_map(told).collect();
+    if mistakes.is_empty() { Ok(()) } else { Err(ConfigMistakes::new(&plan.origins.file, mistakes)) }
 }
 
 /// The settings that stay as they are though something else was read.
@@ -85,6 +110,8 @@ fn merge(running: &Plan, read: Plan, kept: &mut Kept) -> Plan {
         concurrency,
         metadata,
         remote_write_v2,
+        remote_write_v2_require_written,
+        pass_headers,
         loki_label_remove,
         accept_all,
         tenant,
@@ -96,6 +123,7 @@ fn merge(running: &Plan, read: Plan, kept: &mut Kept) -> Plan {
         resolve_interval,
         notices,
         effective,
+        origins,
     } = read;
     Plan {
         listen: kept.keep("listen", &running.listen, &listen),
@@ -119,6 +147,8 @@ fn merge(running: &Plan, read: Plan, kept: &mut Kept) -> Plan {
         concurrency: kept.keep("concurrency", &running.concurrency, &concurrency),
         metadata,
         remote_write_v2,
+        remote_write_v2_require_written,
+        pass_headers,
         loki_label_remove,
         accept_all,
         tenant,
@@ -130,6 +160,7 @@ fn merge(running: &Plan, read: Plan, kept: &mut Kept) -> Plan {
         resolve_interval: kept.keep("resolve_interval", &running.resolve_interval, &resolve_interval),
         notices,
         effective: merge_effective(&running.effective, effective, kept),
+        origins,
     }
 }
 
@@ -205,14 +236,14 @@ mod tests {
     }
 
     fn reload(before: &str, after: &str) -> Adopted {
-        adopt(&plan(before), plan(after))
+        adopt(&plan(before), plan(after)).unwrap_or_else(|mistakes| panic!("{after}\n{mistakes}"))
     }
 
     #[test]
     fn what_did_not_change_is_not_told_and_keeps_its_terms() {
         let text = "auth: {egress: {username: u, password: p}}\ntenant: {prefix: a-}";
         let running = plan(text);
-        let adopted = adopt(&running, plan(text));
+        let adopted = adopt(&running, plan(text)).unwrap();
         assert_eq!((&adopted.changed[..], &adopted.until_restart[..]), (&[][..], &[][..]));
         assert!(Arc::ptr_eq(&adopted.plan.terms, &running.terms));
         assert!(!adopted.moves_tenants);
@@ -224,13 +255,14 @@ mod tests {
         let adopted = reload(
             "",
             "timeout: 3s\nretry_after_max: 5s\nmetadata: route\ntenant: {prefix: a-, header: X-Tenant}\nmerge: {linger: 5ms}\n\
-             log_level: info\nlimits: {body_bytes_max: 1Mi}\ntarget: 127.0.0.1:9090/else",
+             log_level: info\nupstream: {pass_headers: [X-A]}\nremote_write_v2_require_written: true\n\
+             limits: {body_bytes_max: 1Mi}\ntarget: 127.0.0.1:9090/else",
         );
         let plan = &adopted.plan;
         assert_eq!((plan.timeout.as_secs(), plan.merge.linger.as_millis()), (3, 5));
         assert_eq!(plan.retry_after_max.as_secs(), 5);
         assert_eq!((plan.metadata, &*plan.tenant.prefix), (MetadataRule::Route, "a-"));
-        assert_eq!((&*plan.terms.tenant_header, plan.limits.body_bytes_max), ("X-Tenant", 1 << 20));
+        assert_eq!((plan.terms.tenant_header.inbound(), plan.limits.body_bytes_max), ("X-Tenant", 1 << 20));
         let mut changed = adopted.changed;
         changed.sort_unstable();
         assert_eq!(
@@ -240,11 +272,13 @@ mod tests {
                 "log_level",
                 "merge.linger",
                 "metadata",
+                "remote_write_v2_require_written",
                 "retry_after_max",
                 "target",
                 "tenant.header",
                 "tenant.prefix",
                 "timeout",
+                "upstream.pass_headers",
             ]
         );
         assert_eq!(adopted.until_restart, [""; 0]);
@@ -288,6 +322,44 @@ mod tests {
         assert_eq!(&*adopted.plan.terms.targets.of(Destination::Metrics).host, "127.0.0.1");
     }
 
+    /// What is told of `after` beside what has run since `before`.
+    fn refused(before: &str, after: &str) -> Vec<String> {
+        let told = adopt(&plan(before), plan(after)).unwrap_err().to_string();
+        told.lines().map(str::to_owned).collect()
+    }
+
+    #[test]
+    fn what_is_sound_only_after_a_restart_is_refused_with_its_line() {
+        let told = refused(
+            "limits: {in_flight_bytes_max: 73Mi}",
+            "timeout: 3s\nlimits:\n  in_flight_bytes_max: 1Gi\n  inflated_bytes_max: 128Mi\n",
+        );
+        let expected = "f:4: limits.inflated_bytes_max: limits.in_flight_bytes_max must be at least 142622720, so \
+                        that one request of the largest size fits: limits.head_bytes_max, limits.body_bytes_max and \
+                        limits.inflated_bytes_max together; until the next start limits.in_flight_bytes_max stays 73Mi";
+        assert_eq!(told, [expected]);
+        for key in ["body_bytes_max", "head_bytes_max"] {
+            let told = refused(
+                "limits: {in_flight_bytes_max: 73Mi}",
+                &format!("limits:\n  in_flight_bytes_max: 1Gi\n  {key}: 20Mi\n"),
+            );
+            assert!(told.len() == 1 && told[0].starts_with(&format!("f:3: limits.{key}: ")), "{told:#?}");
+        }
+        // What is taken out of the file is at its default again: no line is to blame but the one that waits.
+        let told = refused(
+            "limits: {in_flight_bytes_max: 20Mi, inflated_bytes_max: 10Mi}",
+            "limits: {in_flight_bytes_max: 1Gi}",
+        );
+        assert!(told.len() == 1 && told[0].starts_with("f:1: limits.in_flight_bytes_max: "), "{told:#?}");
+    }
+
+    #[test]
+    fn what_fits_what_stays_is_taken() {
+        let adopted = reload("limits: {in_flight_bytes_max: 1Gi}", "limits: {in_flight_bytes_max: 73Mi}");
+        assert_eq!(adopted.until_restart, ["limits.in_flight_bytes_max"]);
+        assert_eq!(adopted.plan.limits.in_flight_bytes_max, 1 << 30);
+    }
+
     #[test]
     fn new_credentials_are_new_terms_at_the_same_place() {
         let with = |password| format!("auth: {{egress: {{username: u, password: {password}}}}}");
@@ -298,11 +370,21 @@ mod tests {
     }
 
     #[test]
+    fn another_query_is_a_change_that_is_told_and_not_shown() {
+        let with = |key: &str, token: &str| format!("{key}: http://127.0.0.1:81/?token={token}");
+        for key in ["target", "target_loki"] {
+            let adopted = reload(&with(key, "one"), &with(key, "two"));
+            assert_eq!(adopted.changed, [key]);
+            assert!(!adopted.plan.effective().contains("two"));
+        }
+    }
+
+    #[test]
     fn another_path_or_header_is_another_place() {
         for after in ["target: 127.0.0.1:9090/b", "tenant: {header: X-B}"] {
             let first = reload("target: 127.0.0.1:9090", after).plan;
             assert_eq!(first.terms.place, 1, "{after}");
-            assert_eq!(adopt(&first, plan(after)).plan.terms.place, 1, "{after}");
+            assert_eq!(adopt(&first, plan(after)).unwrap().plan.terms.place, 1, "{after}");
         }
     }
 
@@ -312,9 +394,9 @@ mod tests {
         let text = format!("tenant: {{map: {}}}", file.path().display());
         std::fs::write(file.path(), "- {exact: a, tenant: b}\n").unwrap();
         let running = plan(&text);
-        assert_eq!(adopt(&running, plan(&text)).changed, [""; 0]);
+        assert_eq!(adopt(&running, plan(&text)).unwrap().changed, [""; 0]);
         std::fs::write(file.path(), "- {exact: a, tenant: c}\n").unwrap();
-        let adopted = adopt(&running, plan(&text));
+        let adopted = adopt(&running, plan(&text)).unwrap();
         assert_eq!((adopted.changed, adopted.moves_tenants), (vec!["tenant.map"], true));
     }
 }

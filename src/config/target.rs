@@ -10,7 +10,9 @@ const PLACEHOLDER: &str = "{tenant}";
 const HTTP_PORT: u16 = 80;
 
 /// Where requests go. Checked: every part can be written into a request as it is.
-#[derive(Clone, Debug, PartialEq, Eq)]
+///
+/// Its query may hold a token: it is sent, and never shown.
+#[derive(Clone, PartialEq, Eq)]
 pub struct Target {
     /// Name or address to connect to; an IPv6 address without its brackets.
     pub host: String,
@@ -59,8 +61,43 @@ impl Target {
     }
 }
 
+impl std::fmt::Debug for Target {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let path = masked(&self.pieces.join(PLACEHOLDER));
+        f.debug_struct("Target")
+            .field("host", &self.host)
+            .field("port", &self.port)
+            .field("path", &path)
+            .finish()
+    }
+}
+
+/// What stands for a secret.
+const MASK: &str = "***";
+
+/// A target as it may be shown: its query is masked, and so is what stands for a user in front of its host.
+pub(super) fn masked(target: &str) -> String {
+    let (rest, query) = match target.split_once('?') {
+        Some((rest, query)) if !query.is_empty() => (rest, format!("?{MASK}")),
+        _ => (target, String::new()),
+    };
+    let host_at = rest.find("://").map_or(0, |at| at + "://".len());
+    let (scheme, rest) = rest.split_at_checked(host_at).unwrap_or(("", rest));
+    let (authority, path) = rest.split_at_checked(rest.find('/').unwrap_or(rest.len())).unwrap_or((rest, ""));
+    match authority.rsplit_once('@') {
+        Some((_, host)) => format!("{scheme}{MASK}@{host}{path}{query}"),
+        None => format!("{scheme}{authority}{path}{query}"),
+    }
+}
+
 fn without_scheme(text: &str) -> Result<&str, String> {
-    let Some((scheme, rest)) = text.split_once("://") else { return Ok(text) };
+    // Past a path or a query, a scheme is a part of these; and in front of it there is nothing that could be a
+    // password.
+    let is_scheme =
+        |text: &str| text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"+-.".contains(&byte));
+    let Some((scheme, rest)) = text.split_once("://").filter(|(scheme, _)| is_scheme(scheme)) else {
+        return Ok(text);
+    };
     if scheme.eq_ignore_ascii_case("http") {
         Ok(rest)
     } else if scheme.eq_ignore_ascii_case("https") {
@@ -251,8 +288,30 @@ mod tests {
     }
 
     #[test]
+    fn a_secret_in_a_target_is_masked() {
+        for (text, shown) in [
+            ("http://h:1/a/{tenant}", "http://h:1/a/{tenant}"),
+            ("http://h:1/a?token=hunter2&b=c", "http://h:1/a?***"),
+            ("h?hunter2", "h?***"),
+            ("http://h/?", "http://h/?"),
+            ("http://user:hunter2@h:1/a@b?hunter2", "http://***@h:1/a@b?***"),
+            ("hunter2@h", "***@h"),
+            ("http://a@hunter2@h", "http://***@h"),
+        ] {
+            assert_eq!(masked(text), shown, "{text}");
+        }
+        let debug = format!("{:?}", target("http://h/{tenant}/x?token=hunter2"));
+        assert!(debug.contains("/{tenant}/x?***") && !debug.contains("hunter2"), "{debug}");
+    }
+
+    #[test]
     fn a_password_in_the_target_is_refused_and_not_repeated() {
-        for text in ["http://user:hunter2@h/x", "hunter2@h", "http://hunter2@[::1]:80/"] {
+        for text in [
+            "http://user:hunter2@h/x",
+            "hunter2@h",
+            "http://hunter2@[::1]:80/",
+            "user:hunter2@h/x?to=http://a/",
+        ] {
             let error = Target::parse(text).unwrap_err();
             assert!(error.contains("auth.egress.username") && !error.contains("hunter2"), "{error}");
         }

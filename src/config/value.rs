@@ -45,6 +45,10 @@ pub(super) trait Value: Sized + PartialEq {
     fn show(&self) -> String;
     /// Whether this is the 0 or the empty value of its kind.
     fn is_zero(&self) -> bool;
+    /// A target without what may be secret in it; other kinds have nothing to hide.
+    fn masked(&self) -> String {
+        self.show()
+    }
 }
 
 impl Value for String {
@@ -60,6 +64,10 @@ impl Value for String {
 
     fn is_zero(&self) -> bool {
         self.is_empty()
+    }
+
+    fn masked(&self) -> String {
+        super::target::masked(self)
     }
 }
 
@@ -265,18 +273,25 @@ impl Choice for Driver {
 /// The setting `tenant.id_rules` as written; [`super::plan`] makes [`crate::tenant::IdRules`] of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum IdRulesChoice {
-    /// Mimir's rules where the tenant header is X-Scope-OrgID, else those of Thanos.
+    /// Those that go with the tenant header: Mimir's with X-Scope-OrgID, VictoriaMetrics' with its two, else those of
+    /// Thanos.
     Auto,
     /// Mimir's.
     Mimir,
     /// Those of Thanos.
     Thanos,
+    /// Those of VictoriaMetrics.
+    VictoriaMetrics,
 }
 
 impl Choice for IdRulesChoice {
-    const WORDS: &'static [(&'static str, Self)] =
-        &[("auto", Self::Auto), ("mimir", Self::Mimir), ("thanos", Self::Thanos)];
-    const WANTED: &'static str = "auto, mimir, thanos";
+    const WORDS: &'static [(&'static str, Self)] = &[
+        ("auto", Self::Auto),
+        ("mimir", Self::Mimir),
+        ("thanos", Self::Thanos),
+        ("victoriametrics", Self::VictoriaMetrics),
+    ];
+    const WANTED: &'static str = "auto, mimir, thanos, victoriametrics";
 }
 
 impl Choice for RemoteWriteV2 {

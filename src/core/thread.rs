@@ -292,6 +292,7 @@ fn egress_settings(plan: &Plan, destination: Destination, commons: &Commons, cor
         timeout: plan.timeout,
         lanes_max: plan.limits.tenants_max,
         log_response_errors: plan.log_response_errors,
+        require_written: plan.remote_write_v2_require_written,
     }
 }
 

@@ -96,11 +96,16 @@ impl Egress {
         let start_by = Instant::now() + self.settings.get().timeout;
         (Instant::now() < until).then(|| {
             [Box::new(Fragment {
-                receipt: self.settings.get().receipt_key.receipt(&part, whole.terms.place),
+                receipt: self.settings.get().receipt_key.receipt(
+                    &part,
+                    whole.terms.place,
+                    whole.passed.as_deref(),
+                ),
                 charge: whole.charge.part(part.elements.len()),
                 part,
                 start_by: start_by.min(until),
                 terms: Arc::clone(&whole.terms),
+                passed: whole.passed.clone(),
                 alone: true,
                 ..*whole
             })]

@@ -132,7 +132,7 @@ mod tests {
                 exemplars: 0,
                 merge: MergeKey::Ha(None),
             };
-            key.receipt(&part, 0).unwrap()
+            key.receipt(&part, 0, None).unwrap()
         })
     }
 

@@ -1,7 +1,7 @@
 //! The head of an upstream request: what is the same for all is written once, at the start.
 
-use crate::config::Target;
 use crate::config::plan::{Secret, Terms};
+use crate::config::{Target, TenantHeader};
 use crate::queue::fragment::Fragment;
 use crate::split::{Destination, Protocol};
 use crate::wire::varint;
@@ -12,7 +12,7 @@ pub struct RequestHeads {
     target: Target,
     /// Between the path and the tenant's header: the rest of the request line and all constant fields.
     constant: Vec<u8>,
-    tenant_header: String,
+    tenant_header: TenantHeader,
 }
 
 impl RequestHeads {
@@ -39,15 +39,16 @@ impl RequestHeads {
         self.target.path_for(&first.part.tenant, &mut head);
         head.extend_from_slice(&self.constant);
         head.extend_from_slice(content_fields(first.part.protocol).as_bytes());
+        self.tenant_header.write(&first.part.tenant, &mut head);
+        if let Some(passed) = &first.passed {
+            head.extend_from_slice(passed.lines());
+        }
         let length = varint::len(inflated_bytes) + elements_bytes;
         // Writing to a Vec can't fail.
         let _ = write!(
             head,
-            "{}: {}\r\nX-Cortex-Tenant-Client: {}\r\nX-Cortex-Tenant-ReqID: {}\r\nContent-Length: {length}\r\n\r\n",
-            self.tenant_header,
-            first.part.tenant.as_str(),
-            first.client,
-            first.request_id,
+            "X-Cortex-Tenant-Client: {}\r\nX-Cortex-Tenant-ReqID: {}\r\nContent-Length: {length}\r\n\r\n",
+            first.client, first.request_id,
         );
         varint::put(&mut head, inflated_bytes);
         head

@@ -32,6 +32,7 @@ use super::sizes::Sizes;
 use crate::config::plan::{Share, Terms};
 use crate::core::buffers::Gather;
 use crate::core::tasks::Tasks;
+use crate::http::Passed;
 use crate::limits::{PART_INFLATED_BYTES_MAX, UNMERGED_SECS};
 use crate::log::Limiter;
 use crate::metrics::{CoreMetrics, Gauge, Metrics, TenantMetrics, UpstreamClass};
@@ -66,6 +67,8 @@ pub struct EgressSettings {
     pub lanes_max: usize,
     /// Whether every answer of an upstream other than 2xx is logged.
     pub log_response_errors: bool,
+    /// Whether an upstream that takes Remote Write 2.0 without saying what it wrote counts as failed.
+    pub require_written: bool,
 }
 
 /// One core's egress to one destination.
@@ -86,6 +89,8 @@ pub struct Egress {
     limiter: RefCell<Limiter>,
     /// Of lines about upstream addresses; no tenant's lines are to be lost with them.
     address_limiter: RefCell<Limiter>,
+    /// Of lines about what the upstream does not say.
+    pub(super) word_limiter: RefCell<Limiter>,
 }
 
 #[derive(Debug)]
@@ -158,7 +163,9 @@ impl Queued for Box<Fragment> {
     }
 
     fn goes_with(&self, other: &Self) -> bool {
-        self.part.merge.merges_with(&other.part.merge) && Arc::ptr_eq(&self.terms, &other.terms)
+        self.part.merge.merges_with(&other.part.merge)
+            && Arc::ptr_eq(&self.terms, &other.terms)
+            && Passed::deciding(self.passed.as_deref()) == Passed::deciding(other.passed.as_deref())
     }
 
     fn inflated_bytes(&self) -> usize {
@@ -203,6 +210,7 @@ impl Egress {
             receipts: RefCell::default(),
             limiter: RefCell::default(),
             address_limiter: RefCell::default(),
+            word_limiter: RefCell::default(),
         })
     }
 
@@ -446,7 +454,7 @@ impl Egress {
         };
         self.gauge_connections();
         self.count_result(lane, &result, sent.elapsed());
-        result
+        result.map(|reply| self.hold_to_its_word(reply, batch))
     }
 
     /// The upstream refused a merged request for what is in it: each part goes once more alone, so that nobody

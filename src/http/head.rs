@@ -4,8 +4,9 @@
 
 use std::mem::MaybeUninit;
 use std::ops::Range;
+use std::sync::Arc;
 
-use super::{Delimiters, Persistence, Refusal, has_bare_lf, lists_token, range_in};
+use super::{Delimiters, Passed, Persistence, Refusal, has_bare_lf, lists_token, range_in};
 use crate::limits::HEAD_FIELDS_MAX;
 use crate::verdict::sender::Sender;
 
@@ -31,6 +32,8 @@ pub struct RequestHead {
     pub source_tenant: Option<Range<usize>>,
     /// What kind of sender it comes from.
     pub sender: Sender,
+    /// Headers that go on to the upstream.
+    pub passed: Option<Arc<Passed>>,
 }
 
 /// A request's method (RFC 9110 section 9), as far as we tell them apart. Methods are case-sensitive.
@@ -101,6 +104,18 @@ impl RequestHead {
     /// be a request: the connection has to be closed. An error found in the first part of a head stays an error
     /// when more of it arrives.
     pub fn parse(buf: &[u8], tenant_header: &str) -> Result<Option<(Self, usize)>, Refusal> {
+        Self::parse_passing(buf, tenant_header, &[])
+    }
+
+    /// As [`parse`](Self::parse), where headers of these names, besides those of a trace, go on to the upstream.
+    ///
+    /// # Errors
+    /// Those of [`parse`](Self::parse), and of headers that can't go on.
+    pub fn parse_passing(
+        buf: &[u8],
+        tenant_header: &str,
+        pass_headers: &[Box<str>],
+    ) -> Result<Option<(Self, usize)>, Refusal> {
         let mut fields = [const { MaybeUninit::uninit() }; HEAD_FIELDS_MAX];
         let mut request = httparse::Request::new(&mut []);
         let head_bytes = match request.parse_with_uninit_headers(buf, &mut fields).map_err(refusal)? {
@@ -119,6 +134,7 @@ impl RequestHead {
         let mut seen = Fields::default();
         for field in request.headers.iter() {
             seen.note(field.name, field.value, tenant_header).map_err(Refusal::BadRequest)?;
+            seen.passes |= Passed::concerns(field.name, pass_headers);
         }
         seen.check(minor_version).map_err(Refusal::BadRequest)?;
         let path = target_path(target, method).map_err(Refusal::BadRequest)?;
@@ -138,6 +154,10 @@ impl RequestHead {
                 .filter(|value| !value.is_empty())
                 .map(|value| range_in(buf, value)),
             sender: seen.sender,
+            passed: match seen.passes {
+                true => Passed::gather(request.headers, pass_headers)?,
+                false => None,
+            },
         };
         Ok(Some((head, head_bytes)))
     }
@@ -240,6 +260,8 @@ struct Fields<'a> {
     expect_continue: bool,
     source_tenant: Option<&'a [u8]>,
     sender: Sender,
+    /// There may be headers that go on to the upstream.
+    passes: bool,
 }
 
 impl<'a> Fields<'a> {

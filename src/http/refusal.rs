@@ -51,7 +51,8 @@ pub enum Refusal {
         /// What it takes.
         taken: &'static str,
     },
-    /// The content is a Remote Write 2.0 request. A sender that hears of this falls back to 1.0.
+    /// The content is a Remote Write 2.0 request. The specification wants a sender that hears of this to fall back to
+    /// 1.0; Prometheus 3 does not.
     #[error("Remote Write 2.0 is not supported: send prometheus.WriteRequest (1.0)")]
     RemoteWriteV2,
     /// A limit on work in progress is reached. A retry helps once others are done.

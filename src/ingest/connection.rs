@@ -28,6 +28,7 @@ use crate::limits::{
     FAREWELL_BYTES_MAX, FAREWELL_MILLIS, HEAD_BUFFER_BYTES, LAST_CALL_MILLIS, REQUESTS_AT_ONCE_MAX,
     SHED_BODY_BYTES_MAX, SHED_BUFFER_BYTES,
 };
+use crate::log::Limiter;
 use crate::metrics::{CoreMetrics, Metrics};
 use crate::queue::budget::Charge;
 use crate::queue::commons::{Commons, Seat};
@@ -49,6 +50,8 @@ pub struct Ingest {
     deadlines: Deadlines,
     pub(super) tasks: Tasks,
     metrics: Arc<Metrics>,
+    /// Of lines about requests that are refused.
+    pub(super) limiter: RefCell<Limiter>,
     closing: Cell<bool>,
     draining: Cell<bool>,
 }
@@ -75,6 +78,7 @@ impl Ingest {
             deadlines,
             tasks,
             metrics,
+            limiter: RefCell::default(),
             closing: Cell::new(false),
             draining: Cell::new(false),
         })
@@ -273,7 +277,11 @@ impl Connection {
     async fn head(&mut self, plan: &Plan) -> Result<(RequestHead, usize), Stop> {
         loop {
             let limit = plan.limits.head_bytes_max;
-            match RequestHead::parse(&self.read, &plan.terms.tenant_header)? {
+            match RequestHead::parse_passing(
+                &self.read,
+                plan.terms.tenant_header.inbound(),
+                &plan.pass_headers,
+            )? {
                 Some((_, bytes)) if bytes > limit => return Err(Refusal::HeadTooLarge { limit }.into()),
                 Some(found) => return Ok(found),
                 None if self.read.len() >= limit => return Err(Refusal::HeadTooLarge { limit }.into()),
@@ -325,8 +333,8 @@ impl Connection {
         // From here on the upstream is waited for, each attempt by a deadline of its own.
         self.stream.clear_deadline();
         let client = self.stream.peer();
-        let (arrived, plan) = (request.arrived, Arc::clone(plan));
-        let push = push::Push { plan, protocol, compression, body, charge, source, client, arrived };
+        let (arrived, passed, plan) = (request.arrived, request.head.passed, Arc::clone(plan));
+        let push = push::Push { plan, protocol, compression, body, charge, source, passed, client, arrived };
         let answer = ingest.push(push).await;
         drop(in_work);
         Ok(Some(answer))

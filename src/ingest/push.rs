@@ -12,9 +12,9 @@ use std::time::Instant;
 
 use super::connection::Ingest;
 use crate::config::plan::Plan;
-use crate::http::Written;
 use crate::http::head::{Encoding, Framing, Media, RequestHead};
 use crate::http::refusal::Refusal;
+use crate::http::{Passed, Written};
 use crate::limits::{FRAGMENTS_IN_FLIGHT_MAX, SPLITTERS_KEPT_MAX};
 use crate::metrics::Rejection;
 use crate::queue::budget::Charge;
@@ -41,6 +41,8 @@ pub(super) struct Push {
     pub(super) charge: Charge,
     /// The inbound tenant header's value.
     pub(super) source: Option<Vec<u8>>,
+    /// Headers that go on to the upstream.
+    pub(super) passed: Option<Arc<Passed>>,
     /// Who sent it.
     pub(super) client: SocketAddr,
     /// When its head had arrived.
@@ -92,6 +94,7 @@ struct Dispatch<'a> {
     plan: &'a Plan,
     ticket: &'a super::pending::Ticket,
     charge: Charge,
+    passed: Option<Arc<Passed>>,
     client: SocketAddr,
     arrived: Instant,
     request_id: RequestId,
@@ -156,12 +159,27 @@ impl Ingest {
             Refusal::Timeout(_) => Rejection::Timeout,
             Refusal::BodyTooLarge { .. } => Rejection::BodyTooLarge,
             Refusal::HeadTooLarge { .. } | Refusal::TooManyFields => Rejection::HeadTooLarge,
-            Refusal::UnsupportedMedia { .. } | Refusal::RemoteWriteV2 => Rejection::Media,
+            Refusal::RemoteWriteV2 => {
+                self.tell_of_refused_v2();
+                Rejection::Media
+            }
+            Refusal::UnsupportedMedia { .. } => Rejection::Media,
             Refusal::UnsupportedEncoding { .. } => Rejection::Encoding,
             Refusal::Draining => Rejection::Draining,
             Refusal::Overloaded { .. } => return,
         };
         self.counters().rejected(rejection);
+    }
+
+    /// A sender that does not fall back has just lost its data, and may not tell anybody.
+    fn tell_of_refused_v2(&self) {
+        if let Some(suppressed) = self.limiter.borrow_mut().allow("", Instant::now()) {
+            tracing::warn!(
+                suppressed,
+                "a Remote Write 2.0 request was refused (remote_write_v2 is refuse): Prometheus 3 does not fall back \
+                 to 1.0, it drops what it sent"
+            );
+        }
     }
 
     /// Splits and dispatches a request, and waits for its outcomes.
@@ -182,7 +200,7 @@ impl Ingest {
     }
 
     async fn split_and_send(&self, splitter: &mut Splitter, push: Push) -> Result<Sent, Answer> {
-        let Push { plan, protocol, compression, body, charge, source, client, arrived } = push;
+        let Push { plan, protocol, compression, body, charge, source, passed, client, arrived } = push;
         let body = Body { protocol, compression, bytes: body.into() };
         self.tasks.turn().await;
         let scan = self.scan(splitter, body, source.as_deref(), &plan).map_err(|e| {
@@ -209,6 +227,7 @@ impl Ingest {
             plan: &plan,
             ticket: &ticket,
             charge,
+            passed,
             client,
             arrived,
             request_id,
@@ -314,7 +333,8 @@ impl Dispatch<'_> {
         let ingest = self.ingest;
         let home = home_core(&part.tenant, ingest.exchange.cores());
         let number = u32::try_from(self.sent.len()).unwrap_or(u32::MAX);
-        let receipt = self.receipts.and_then(|key| key.receipt(&part, self.plan.terms.place));
+        let receipt =
+            self.receipts.and_then(|key| key.receipt(&part, self.plan.terms.place, self.passed.as_deref()));
         // Remote Write 2.0 that goes on as 1.0.
         let written = (self.tells_written && !part.protocol.tells_written()).then(|| Written {
             samples: u64::from(part.samples - part.histograms),
@@ -326,6 +346,7 @@ impl Dispatch<'_> {
         let fragment = Fragment {
             part,
             terms: Arc::clone(&self.plan.terms),
+            passed: self.passed.clone(),
             sender: self.ticket.return_address(ingest.core(), number),
             start_by: Instant::now() + self.plan.timeout,
             arrived: self.arrived,

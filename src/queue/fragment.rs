@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use crate::config::plan::Terms;
+use crate::http::Passed;
 use crate::queue::budget::Charge;
 use crate::queue::commons::Seat;
 use crate::queue::permits::Handed;
@@ -21,6 +22,8 @@ pub struct Fragment {
     pub part: Part,
     /// Where it goes, and what its request says besides its tenant.
     pub terms: Arc<Terms>,
+    /// Headers of its request that go on.
+    pub passed: Option<Arc<Passed>>,
     /// Who waits for its outcome.
     pub sender: ReturnAddress,
     /// Before this it must start on its way to the upstream, or it is not sent at all.

@@ -13,6 +13,7 @@ use std::hash::{BuildHasher, RandomState};
 
 use highway::{HighwayHash, HighwayHasher, Key};
 
+use crate::http::Passed;
 use crate::split::Part;
 
 /// Names one tenant's part of a request: the same bytes for the same tenant, the same receipt.
@@ -30,12 +31,10 @@ impl ReceiptKey {
         Self(Key(std::array::from_fn(|_| RandomState::new().hash_one(0u8))))
     }
 
-    /// The receipt for `part` at a `place` (see [`Terms`](crate::config::plan::Terms)). `None` for one of metadata
-    /// alone:
-    /// senders send the same again and again, and the same again is no retry. To be answered from a receipt would
-    /// keep it
-    /// from an upstream that has lost it.
-    pub fn receipt(&self, part: &Part, place: u32) -> Option<Receipt> {
+    /// The receipt for `part` at a `place` (see [`Terms`](crate::config::plan::Terms)), where `passed` may have the
+    /// upstream do something else with it. `None` for one of metadata alone: senders send the same again and again, and
+    /// that is no retry. To be answered from a receipt would keep it from an upstream that has lost it.
+    pub fn receipt(&self, part: &Part, place: u32, passed: Option<&Passed>) -> Option<Receipt> {
         if part.series == 0 {
             return None;
         }
@@ -46,6 +45,9 @@ impl ReceiptKey {
         hasher.append(&place.to_le_bytes());
         hasher.append(&tenant.len().to_le_bytes());
         hasher.append(tenant);
+        let passed = Passed::deciding(passed);
+        hasher.append(&passed.len().to_le_bytes());
+        hasher.append(passed);
         hasher.append(&part.inflated_bytes.to_le_bytes());
         hasher.append(&part.elements);
         let [low, high] = hasher.finalize128();
@@ -62,6 +64,7 @@ impl std::fmt::Debug for ReceiptKey {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::http::RequestHead;
     use crate::split::{MergeKey, Protocol};
     use crate::tenant::{IdRules, TenantId};
 
@@ -82,20 +85,30 @@ mod tests {
     #[test]
     fn the_same_part_has_the_same_receipt_and_any_other_another() {
         let key = ReceiptKey::random();
-        let receipt = key.receipt(&part("ab", b"cd"), 0);
+        let receipt = key.receipt(&part("ab", b"cd"), 0, None);
         assert!(receipt.is_some());
-        assert_eq!(key.receipt(&part("ab", b"cd"), 0), receipt);
+        assert_eq!(key.receipt(&part("ab", b"cd"), 0, None), receipt);
         for other in [part("ab", b"ce"), part("ac", b"cd"), part("a", b"bcd"), part("abc", b"d")] {
-            assert_ne!(key.receipt(&other, 0), receipt);
+            assert_ne!(key.receipt(&other, 0, None), receipt);
         }
-        assert_ne!(key.receipt(&Part { inflated_bytes: 10, ..part("ab", b"cd") }, 0), receipt);
-        assert_ne!(key.receipt(&part("ab", b"cd"), 1), receipt, "another place");
-        assert_ne!(ReceiptKey::random().receipt(&part("ab", b"cd"), 0), receipt, "another process");
+        assert_ne!(key.receipt(&Part { inflated_bytes: 10, ..part("ab", b"cd") }, 0, None), receipt);
+        assert_ne!(key.receipt(&part("ab", b"cd"), 1, None), receipt, "another place");
+        let passed = |header: &str| {
+            let head = format!("POST / HTTP/1.1\r\nHost: h\r\n{header}\r\n\r\n");
+            let (head, _) =
+                RequestHead::parse_passing(head.as_bytes(), "", &["X-A".into()]).unwrap().unwrap();
+            key.receipt(&part("ab", b"cd"), 0, head.passed.as_deref())
+        };
+        assert_eq!(passed("X-B: 1"), receipt);
+        assert_ne!(passed("X-A: 1"), receipt, "it is to be treated otherwise");
+        assert_ne!(passed("X-A: 1"), passed("X-A: 2"));
+        assert_eq!(passed("traceparent: 00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"), receipt);
+        assert_ne!(ReceiptKey::random().receipt(&part("ab", b"cd"), 0, None), receipt, "another process");
     }
 
     #[test]
     fn metadata_alone_has_no_receipt() {
         let metadata = Part { series: 0, samples: 0, ..part("ab", b"cd") };
-        assert_eq!(ReceiptKey::random().receipt(&metadata, 0), None);
+        assert_eq!(ReceiptKey::random().receipt(&metadata, 0, None), None);
     }
 }

@@ -271,7 +271,7 @@ impl<'a> Pass<'a> {
     ) -> Result<(), SplitError> {
         let subject = StreamSubject { labels: at.labels };
         let Some(tenant) = self.resolver.find(Some(&label.value), entries, &subject)? else { return Ok(()) };
-        let removes = self.resolver.rules.tenant.label_remove && self.resolver.rules.loki_label_remove;
+        let removes = self.resolver.rules.loki_label_remove;
         let (found, tenants) = (&mut *self.found, &mut *self.resolver.tenants);
         tenants.count(tenant, 1, entries);
         if !removes {

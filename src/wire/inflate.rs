@@ -9,12 +9,13 @@
 //!   what RFC 8878 (section 3.1.1.1.2) asks every decoder to support.
 //! * One body is one stream: what follows it is somebody's mistake or smuggling, not data. gzip members in a row and
 //!   zstd frames in a row are the exception that both formats make (RFC 1952 section 2.2, RFC 8878 section 3.1).
+//!   Each costs a decoder its start, however little is in it: their number is bounded, as their bytes are no bound.
 #![forbid(unsafe_code)]
 
 use std::io::{self, Read};
 
 use super::snappy::{self, SnappyError};
-use crate::limits::{SCRATCH_BYTES_MAX, ZSTD_WINDOW_LOG_MAX};
+use crate::limits::{GZIP_MEMBERS_MAX, SCRATCH_BYTES_MAX, ZSTD_WINDOW_LOG_MAX};
 
 /// How a body is compressed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -41,6 +42,9 @@ pub enum InflateError {
         /// The cap.
         bytes_max: usize,
     },
+    /// It is cut into more pieces than anybody's compressor cuts it into.
+    #[error("the body has more than the {GZIP_MEMBERS_MAX} gzip members that are allowed")]
+    TooManyMembers,
     /// It is not what its Content-Encoding says.
     #[error("the body is not valid {format}")]
     Corrupt {
@@ -79,9 +83,7 @@ impl Inflater {
                 return Ok(Some(self.snappy.inflate(body, bytes_max)?.elements_at));
             }
             Compression::Zstd => zstd(body, &mut self.other, bytes_max),
-            Compression::Gzip => {
-                read_all(flate2::read::MultiGzDecoder::new(body), &mut self.other, bytes_max, "gzip")
-            }
+            Compression::Gzip => gzip(body, &mut self.other, bytes_max),
             Compression::Identity => read_all(body, &mut self.other, bytes_max, "identity"),
         };
         if result.is_err() {
@@ -118,6 +120,23 @@ fn zstd(body: &[u8], out: &mut Vec<u8>, bytes_max: usize) -> Result<(), InflateE
         out.reserve(declared.min(SCRATCH_BYTES_MAX));
     }
     read_all(decoder, out, bytes_max, "zstd")
+}
+
+fn gzip(body: &[u8], out: &mut Vec<u8>, bytes_max: usize) -> Result<(), InflateError> {
+    let mut rest = body;
+    for _ in 0..GZIP_MEMBERS_MAX {
+        let mut member = flate2::bufread::GzDecoder::new(rest);
+        let left = bytes_max.saturating_sub(out.len());
+        read_all(&mut member, out, left, "gzip").map_err(|error| match error {
+            InflateError::TooLarge { .. } => InflateError::TooLarge { bytes_max },
+            error => error,
+        })?;
+        rest = member.into_inner();
+        if rest.is_empty() {
+            return Ok(());
+        }
+    }
+    Err(InflateError::TooManyMembers)
 }
 
 /// Reads all of `source`, if it is at most `bytes_max` bytes.
@@ -220,6 +239,38 @@ mod tests {
             let error = inflater.inflate(&bomb, *compression, 1 << 20).unwrap_err();
             assert_eq!(error, InflateError::TooLarge { bytes_max: 1 << 20 });
             assert!(inflater.other.capacity() <= 4 << 20, "{compression:?}");
+        }
+    }
+
+    #[test]
+    fn members_in_a_row_are_one_body_up_to_their_bound() {
+        let mut inflater = Inflater::default();
+        let member = gzip(b"ab");
+        inflater.inflate(&member.repeat(GZIP_MEMBERS_MAX), Compression::Gzip, 2 * GZIP_MEMBERS_MAX).unwrap();
+        assert_eq!(inflater.bytes(), b"ab".repeat(GZIP_MEMBERS_MAX));
+        let more = member.repeat(GZIP_MEMBERS_MAX + 1);
+        assert_eq!(inflater.inflate(&more, Compression::Gzip, 1 << 20), Err(InflateError::TooManyMembers));
+        assert_eq!(inflater.bytes(), b"");
+        let two = member.repeat(2);
+        let error = inflater.inflate(&two, Compression::Gzip, 3).unwrap_err();
+        assert_eq!(error, InflateError::TooLarge { bytes_max: 3 });
+        inflater.inflate(&two, Compression::Gzip, 4).unwrap();
+    }
+
+    #[test]
+    fn many_empty_members_or_frames_cost_no_second() {
+        let empty_frame = [&b"\x28\xb5\x2f\xfd"[..], &[0x20, 0, 1, 0, 0]].concat();
+        let skippable = b"\x50\x2a\x4d\x18\0\0\0\0".to_vec();
+        let mut inflater = Inflater::default();
+        for (compression, member) in
+            [(Compression::Gzip, gzip(b"")), (Compression::Zstd, empty_frame), (Compression::Zstd, skippable)]
+        {
+            let body = member.repeat((8 << 20) / member.len());
+            let began = std::time::Instant::now();
+            let result = inflater.inflate(&body, compression, 64 << 20);
+            let took = began.elapsed();
+            eprintln!("{compression:?} {result:?} {took:?}");
+            assert!(took.as_millis() < 700, "{compression:?}: {took:?}");
         }
     }
 

@@ -190,7 +190,7 @@ impl Splitting<'_> {
     fn whole(&mut self, labels: &[(Vec<u8>, Vec<u8>)], deciding: usize) -> Result<(), Refusal> {
         let entries = self.stream.entries.len();
         let Some(part) = self.resolve(Some(&labels[deciding].1), entries)? else { return Ok(()) };
-        if !self.rules.tenant.label_remove || !self.rules.loki_label_remove {
+        if !self.rules.loki_label_remove {
             self.add(part, self.field.to_vec(), entries);
             return Ok(());
         }

@@ -77,6 +77,7 @@ fn what_prometheus_sends_is_read_whole() {
             keep_alive: true,
             source_tenant: None,
             sender: Sender::Usual,
+            passed: None,
         }
     );
     assert_eq!(&PROMETHEUS[head.path], "/api/v1/push");
@@ -665,4 +666,20 @@ proptest! {
     fn mutated_heads_are_read_consistently(buf in mutated_head()) {
         assert_consistent(&buf);
     }
+}
+
+#[test]
+fn headers_that_go_on_are_taken_by_the_names_given() {
+    let trace = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+    let text = push(&format!("x-shard: 7\r\ntraceparent: {trace}\r\nX-Other: 1\r\n"));
+    let passed = |names: &[Box<str>]| {
+        let (head, _) = RequestHead::parse_passing(text.as_bytes(), "", names).unwrap().unwrap();
+        head.passed.map(|passed| String::from_utf8(passed.lines().to_vec()).unwrap())
+    };
+    assert_eq!(passed(&[]), Some(format!("traceparent: {trace}\r\n")));
+    assert_eq!(passed(&["X-Shard".into()]), Some(format!("X-Shard: 7\r\ntraceparent: {trace}\r\n")));
+    assert_eq!(whole(PROMETHEUS).passed, None);
+    let beyond_ascii = push("x-shard: \u{e9}\r\n");
+    let refused = RequestHead::parse_passing(beyond_ascii.as_bytes(), "", &["X-Shard".into()]);
+    assert!(matches!(refused, Err(Refusal::BadRequest(_))));
 }

@@ -253,7 +253,10 @@ fn the_label_is_taken_out_only_when_loki_is_asked_for() {
     rules.tenant.default = Some("x".into());
     let push = [of("{a='1'}"), stream("{a='2'}", &[entry("l", &[("t", "x")])]), of("{t=''}")];
     assert!(rules.split(&push).0.passthrough);
+    // What is set for series says nothing of streams, either way.
     rules.tenant.label_remove = false;
+    assert_eq!(inflated(&rules.split(&[of("{t='x'}")]).1)[0].1, of("{}"));
+    rules = Rules::with(|rules| rules.tenant.label_remove = true);
     assert!(rules.split(&[of("{t='x'}")]).0.passthrough);
 }
 

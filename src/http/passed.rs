@@ -1,0 +1,209 @@
+//! Headers of a request that go on to the upstream as they came.
+//!
+//! Constraints that shaped it:
+//!
+//! * Some change what an upstream does (`upstream.pass_headers`): requests in which they differ must not become one.
+//!   Others only say which trace a request belongs to (W3C Trace Context); of those that become one, one is followed.
+//! * Almost no request has any. They are looked for while the head is read, and only when one is there is anything
+//!   allocated: ready-made lines, once for all parts of the request.
+//! * What goes on was written by somebody else. Names are ours, as they are configured; values are visible ASCII,
+//!   blanks and tabs, so that they end where we say that they end.
+#![forbid(unsafe_code)]
+
+use std::sync::Arc;
+
+use super::Refusal;
+use crate::limits::{PASSED_BYTES_MAX, TRACESTATE_BYTES_MAX};
+
+const TRACEPARENT: &str = "traceparent";
+const TRACESTATE: &str = "tracestate";
+
+/// The lines of these headers, ready to be written.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Passed {
+    lines: Vec<u8>,
+    /// Where the trace begins; what is in front of it changes what the upstream does.
+    trace_at: usize,
+}
+
+impl Passed {
+    /// All lines, each with its CRLF.
+    pub fn lines(&self) -> &[u8] {
+        &self.lines
+    }
+
+    /// The lines that have to be the same in all that becomes one request.
+    pub fn deciding(passed: Option<&Self>) -> &[u8] {
+        passed.and_then(|passed| passed.lines.get(..passed.trace_at)).unwrap_or_default()
+    }
+
+    /// Whether a header of this name may go on.
+    pub(super) fn concerns(name: &str, names: &[Box<str>]) -> bool {
+        let is = |known: &str| name.eq_ignore_ascii_case(known);
+        is(TRACEPARENT) || is(TRACESTATE) || names.iter().any(|known| is(known))
+    }
+
+    /// Takes what goes on of these headers: those of `names`, in that order, then the trace. `None` when that is
+    /// nothing.
+    ///
+    /// # Errors
+    /// [`Refusal::BadRequest`] for a value that can't go on, or too much of them: to leave one out would have the
+    /// upstream do something else than it was asked to.
+    pub(super) fn gather(
+        headers: &[httparse::Header<'_>],
+        names: &[Box<str>],
+    ) -> Result<Option<Arc<Self>>, Refusal> {
+        let mut lines = Vec::new();
+        for name in names {
+            for value in values(headers, name) {
+                if !is_plain(value) {
+                    return Err(Refusal::BadRequest("a header that is to be passed on is not plain ASCII"));
+                }
+                line(name, value, &mut lines);
+            }
+        }
+        if lines.len() > PASSED_BYTES_MAX {
+            return Err(Refusal::BadRequest("the headers that are to be passed on are too long together"));
+        }
+        let trace_at = lines.len();
+        trace(headers, &mut lines);
+        Ok((!lines.is_empty()).then(|| Arc::new(Self { lines, trace_at })))
+    }
+}
+
+impl std::fmt::Debug for Passed {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Passed({}; {})", self.lines.escape_ascii(), self.trace_at)
+    }
+}
+
+/// Appends the trace, if there is one: what is malformed means that there is none (W3C Trace Context section 3.2.4),
+/// and its state says nothing without it.
+fn trace(headers: &[httparse::Header<'_>], lines: &mut Vec<u8>) {
+    let mut parents = values(headers, TRACEPARENT);
+    let (Some(parent), None) = (parents.next(), parents.next()) else { return };
+    if !is_traceparent(parent) {
+        return;
+    }
+    line(TRACEPARENT, parent, lines);
+    // With a comma between them, as several are one list (section 3.3.1).
+    let bytes: usize = values(headers, TRACESTATE).map(|value| value.len() + 1).sum();
+    if bytes <= TRACESTATE_BYTES_MAX + 1 && values(headers, TRACESTATE).all(is_plain) {
+        values(headers, TRACESTATE).for_each(|value| line(TRACESTATE, value, lines));
+    }
+}
+
+fn values<'a>(headers: &'a [httparse::Header<'a>], name: &str) -> impl Iterator<Item = &'a [u8]> {
+    headers.iter().filter(move |header| header.name.eq_ignore_ascii_case(name)).map(|header| header.value)
+}
+
+fn line(name: &str, value: &[u8], lines: &mut Vec<u8>) {
+    for part in [name.as_bytes(), b": ", value, b"\r\n"] {
+        lines.extend_from_slice(part);
+    }
+}
+
+fn is_plain(value: &[u8]) -> bool {
+    value.iter().all(|&byte| byte.is_ascii_graphic() || byte == b' ' || byte == b'\t')
+}
+
+/// Version, trace, parent and flags in hexadecimal small letters (W3C Trace Context section 3.2): neither of the first
+/// two's forbidden values, and more behind it only in a version that we don't know.
+fn is_traceparent(value: &[u8]) -> bool {
+    const BYTES: usize = 55;
+    let Some((known, more)) = value.split_at_checked(BYTES) else { return false };
+    let is_hex = |field: &[u8]| field.iter().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
+    let mut fields = known.split(|&byte| byte == b'-');
+    let mut field = |length: usize| fields.next().filter(|field| field.len() == length && is_hex(field));
+    let (Some(version), Some(trace), Some(parent), Some(_)) = (field(2), field(32), field(16), field(2))
+    else {
+        return false;
+    };
+    let is_zero = |id: &[u8]| id.iter().all(|&byte| byte == b'0');
+    let more_is_well = more.is_empty() || (version != b"00" && more.first() == Some(&b'-') && is_plain(more));
+    version != b"ff"
+        && !is_zero(trace)
+        && !is_zero(parent)
+        && more_is_well
+        && more.len() <= TRACESTATE_BYTES_MAX
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PARENT: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+
+    fn gather(headers: &[(&str, &str)], names: &[&str]) -> Result<Option<Arc<Passed>>, Refusal> {
+        let headers: Vec<_> =
+            headers.iter().map(|&(name, value)| httparse::Header { name, value: value.as_bytes() }).collect();
+        let names: Vec<Box<str>> = names.iter().map(|&name| name.into()).collect();
+        Passed::gather(&headers, &names)
+    }
+
+    fn lines(headers: &[(&str, &str)], names: &[&str]) -> String {
+        let passed = gather(headers, names).unwrap();
+        passed.map_or(String::new(), |passed| String::from_utf8(passed.lines().to_vec()).unwrap())
+    }
+
+    #[test]
+    fn what_is_named_goes_on_as_it_came_under_its_configured_name() {
+        let headers = [("x-b", "2"), ("Host", "h"), ("X-A", "one, two"), ("X-B", "")];
+        assert_eq!(lines(&headers, &["X-A", "X-B"]), "X-A: one, two\r\nX-B: 2\r\nX-B: \r\n");
+        assert_eq!(lines(&headers, &[]), "");
+        assert_eq!(gather(&headers, &["X-C"]).unwrap(), None);
+    }
+
+    #[test]
+    fn a_value_that_cannot_go_on_refuses_its_request() {
+        for value in ["a\rb", "a\nb", "\0", "\u{7f}", "ü"] {
+            assert!(matches!(gather(&[("X-A", value)], &["X-A"]), Err(Refusal::BadRequest(_))), "{value:?}");
+            assert_eq!(gather(&[("X-B", value)], &["X-A"]), Ok(None));
+        }
+        let fits = "a".repeat(PASSED_BYTES_MAX - "X-A: \r\n".len());
+        assert!(gather(&[("X-A", &fits)], &["X-A"]).is_ok());
+        assert!(gather(&[("X-A", &format!("{fits}a"))], &["X-A"]).is_err());
+    }
+
+    #[test]
+    fn a_trace_goes_on_and_decides_nothing() {
+        let headers = [("tracestate", "a=1"), ("Traceparent", PARENT), ("TraceState", "b=2"), ("X-A", "1")];
+        let passed = gather(&headers, &["X-A"]).unwrap().unwrap();
+        let expected = format!("X-A: 1\r\ntraceparent: {PARENT}\r\ntracestate: a=1\r\ntracestate: b=2\r\n");
+        assert_eq!(String::from_utf8_lossy(passed.lines()), expected);
+        assert_eq!(Passed::deciding(Some(&passed)), b"X-A: 1\r\n");
+        let alone = gather(&headers, &[]).unwrap().unwrap();
+        assert_eq!(Passed::deciding(Some(&alone)), Passed::deciding(None));
+    }
+
+    #[test]
+    fn what_is_no_trace_is_left_out_and_refuses_nothing() {
+        let other_version = PARENT.replacen("00", "01", 1);
+        for wrong in [
+            "",
+            "00",
+            &PARENT[1..],
+            &format!("{PARENT}-more"),
+            &format!("{PARENT}0"),
+            &PARENT.to_uppercase(),
+            &PARENT.replacen("00-", "ff-", 1),
+            &PARENT.replace("0af7651916cd43dd8448eb211c80319c", &"0".repeat(32)),
+            &PARENT.replace("b7ad6b7169203331", &"0".repeat(16)),
+            &format!("{other_version}more"),
+            &PARENT.replace('a', "\r"),
+        ] {
+            assert_eq!(gather(&[("traceparent", wrong), ("tracestate", "a=1")], &[]), Ok(None), "{wrong:?}");
+        }
+        assert_eq!(gather(&[("traceparent", PARENT), ("traceparent", PARENT)], &[]), Ok(None));
+        assert_eq!(gather(&[("tracestate", "a=1")], &[]), Ok(None));
+        let future = format!("{other_version}-more");
+        assert_eq!(lines(&[("traceparent", &future)], &[]), format!("traceparent: {future}\r\n"));
+        // A state of more than need be kept, or of bytes that it can't have, is left out alone.
+        for state in ["a".repeat(TRACESTATE_BYTES_MAX + 1), "a=\u{7f}".to_owned()] {
+            let only = lines(&[("traceparent", PARENT), ("tracestate", &state)], &[]);
+            assert_eq!(only, format!("traceparent: {PARENT}\r\n"));
+        }
+        let most = "a".repeat(TRACESTATE_BYTES_MAX);
+        assert!(lines(&[("traceparent", PARENT), ("tracestate", &most)], &[]).contains(&most));
+    }
+}
