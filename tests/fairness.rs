@@ -212,9 +212,9 @@ fn tenants_of_many_senders_that_stall_leave_room_for_requests_of_others() {
         // And while their senders come again and again.
         let mut more = send_together(&server, of("ill-a").chain(of("ill-b")));
         assert_eq!(healthy.push(&one("healthy")).status, 200);
-        let refused =
-            more.iter_mut().take(20).map(|client| !client.is_quiet_for(1)).filter(|&heard| heard).count();
-        assert!(refused > 10, "slow tenants past their share hear so at once: {refused} of 20");
+        std::thread::sleep(Duration::from_millis(500));
+        let refused = more.iter_mut().map(|client| !client.is_quiet_for(1)).filter(|&heard| heard).count();
+        assert!(refused >= 90, "slow tenants past their share of 25 hear so at once: {refused} of 120");
     });
 }
 

@@ -323,7 +323,7 @@ fn over_the_memory_budget_requests_get_503_before_their_body_is_read() {
     on_both(|driver| {
         let (server, _upstream) = start(
             driver,
-            "limits:\n  body_bytes_max: 4000\n  in_flight_bytes_max: 10000\n  inflated_bytes_max: 6000\n",
+            "limits: {head_bytes_max: 1024, body_bytes_max: 4000, inflated_bytes_max: 6000, in_flight_bytes_max: 11024}\n",
         );
         let mut slow: Vec<Client> = (0..2).map(|_| server.client()).collect();
         for client in &mut slow {
