@@ -9,6 +9,7 @@
 //! Every fragment that comes in gets exactly one outcome: delivered, refused, or why not. There is no path on
 //! which it is forgotten, as a request waits for all of its outcomes.
 
+mod attempt;
 pub mod client;
 mod failure;
 mod flights;

@@ -11,26 +11,23 @@
 //! what comes back.
 
 use std::cell::{Cell, RefCell};
-use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
 use hashbrown::HashMap;
 
-use super::client::{self, NoReply, Reply};
+use super::attempt::Way;
+use super::client::Reply;
 use super::failure::Failure;
 use super::flights::{Flights, over_slow_share};
 use super::lane::{Lane, LaneLimits, Next, Queued};
 use super::pieces::is_too_large;
-use super::pool::{Connection, Lease, Leased, Pool, PoolLimits};
+use super::pool::{Pool, PoolLimits};
 use super::receipts::{ReceiptLimits, Receipts};
 use super::request::RequestHeads;
-use super::rest::Begun;
 use super::sizes::Sizes;
 use crate::config::plan::{Share, Terms};
-use crate::core::buffers::Gather;
 use crate::core::tasks::Tasks;
 use crate::http::Passed;
 use crate::limits::{PART_INFLATED_BYTES_MAX, UNMERGED_SECS};
@@ -39,7 +36,6 @@ use crate::metrics::{CoreMetrics, Gauge, Metrics, TenantMetrics, UpstreamClass};
 use crate::queue::commons::Commons;
 use crate::queue::exchange::Exchange;
 use crate::queue::fragment::{Delivered, Fragment, Message};
-use crate::queue::permits::SlowUse;
 use crate::queue::receipt::ReceiptKey;
 use crate::queue::slow::{Class, Standing};
 use crate::split::{Destination, MergeKey};
@@ -77,7 +73,7 @@ pub struct Egress {
     /// Exchanged as a whole when others are loaded.
     pub(super) settings: Cell<EgressSettings>,
     /// The heads under the terms of the fragment that was sent last.
-    heads: RefCell<(Arc<Terms>, RequestHeads)>,
+    pub(super) heads: RefCell<(Arc<Terms>, RequestHeads)>,
     pub(super) pool: Pool,
     pub(super) flights: Flights,
     pub(super) commons: Arc<Commons>,
@@ -88,7 +84,7 @@ pub struct Egress {
     receipts: RefCell<Receipts>,
     limiter: RefCell<Limiter>,
     /// Of lines about upstream addresses; no tenant's lines are to be lost with them.
-    address_limiter: RefCell<Limiter>,
+    pub(super) address_limiter: RefCell<Limiter>,
     /// Of lines about what the upstream does not say.
     pub(super) word_limiter: RefCell<Limiter>,
 }
@@ -104,23 +100,10 @@ pub(super) struct TenantLane {
     /// Its requests that were cut or timed out in a row.
     pub(super) strikes: Cell<u32>,
     /// Which sizes of its requests upstreams take.
-    sizes: RefCell<Sizes>,
+    pub(super) sizes: RefCell<Sizes>,
     /// Whether a task waits for the lane's linger to end.
     lingers: Cell<bool>,
     metrics: Arc<TenantMetrics>,
-}
-
-/// A connection to send a request over, and whether it counts as used by a slow tenant.
-struct Way {
-    connection: Box<Connection>,
-    slow: Option<SlowUse>,
-}
-
-/// A request that was sent, at `begun`, and what came of it.
-struct Sent {
-    way: Way,
-    begun: Instant,
-    result: Result<Reply, NoReply>,
 }
 
 /// Fragments that go in one upstream request; boxed, as they move from queue to queue.
@@ -274,7 +257,7 @@ impl Egress {
         self.counters().lanes_waiting.of(self.settings.get().destination)
     }
 
-    fn gauge_connections(&self) {
+    pub(super) fn gauge_connections(&self) {
         let (open, idle) = (self.pool.open(), self.pool.idle());
         let (counters, destination) = (self.counters(), self.settings.get().destination);
         counters.upstream_open.of(destination).set(open);
@@ -471,184 +454,6 @@ impl Egress {
         }
     }
 
-    /// Sends a batch over a connection, or over a fresh one where that has gone stale.
-    async fn send(&self, way: Way, lane: &Rc<TenantLane>, batch: &[Box<Fragment>]) -> Result<Reply, Failure> {
-        self.gauge_connections();
-        let deadline = Instant::now() + self.settings.get().timeout;
-        let mut sent = self.post(way, lane, batch, deadline).await;
-        if let Err(NoReply::Stale(_)) = sent.result {
-            self.counters().upstream_retries.add(1);
-            let Way { connection, slow } = sent.way;
-            let (address, permit) = connection.into_permit();
-            let connection = match self.pool.connect(address, permit, deadline).await {
-                Ok(connection) => connection,
-                Err(error) => {
-                    self.has_failed(address);
-                    return Err(Failure::Unreachable(format!("{address}: {error}")));
-                }
-            };
-            self.counters().upstream_opened.add(1);
-            sent = self.post(Way { connection, slow }, lane, batch, deadline).await;
-        }
-        self.take_back(sent, lane, batch)
-    }
-
-    async fn post(
-        &self,
-        way: Way,
-        lane: &Rc<TenantLane>,
-        batch: &[Box<Fragment>],
-        deadline: Instant,
-    ) -> Sent {
-        let Way { mut connection, slow } = way;
-        let flight = self.flights.begin(lane, &connection, slow);
-        let mut result = client::post(&mut connection, self.request(batch), deadline).await;
-        let slow = self.flights.end(&flight);
-        if flight.is_cut() {
-            result = match result {
-                Ok(reply) => Ok(Reply { reusable: false, ..reply }),
-                Err(_) => Err(NoReply::Cut),
-            };
-        }
-        Sent { way: Way { connection, slow }, begun: flight.begun, result }
-    }
-
-    /// Learns from what came of a request, and gives its connection to whoever waits.
-    fn take_back(&self, sent: Sent, lane: &TenantLane, batch: &[Box<Fragment>]) -> Result<Reply, Failure> {
-        let Sent { way: Way { connection, slow }, begun, result } = sent;
-        // First: when the connection is free, no slow tenant uses it any more.
-        drop(slow);
-        let address = connection.address();
-        match result {
-            Ok(reply) => {
-                self.has_worked(lane, address, begun);
-                self.note_size(lane, address, batch, &reply);
-                match reply.reusable {
-                    true => self.pool.put(connection),
-                    false => self.pool.discard(connection),
-                }
-                Ok(reply)
-            }
-            Err(error) => {
-                self.pool.discard(connection);
-                let is_its_own = match error {
-                    NoReply::Cut => {
-                        self.strikes(lane);
-                        true
-                    }
-                    // An address that answers others is well: it is the request that takes so long.
-                    NoReply::TimedOut => {
-                        self.strikes(lane);
-                        self.pool.has_answered_since(address, begun)
-                    }
-                    _ => false,
-                };
-                if !is_its_own {
-                    self.has_failed(address);
-                }
-                Err(Failure::from_no_reply(error, address))
-            }
-        }
-    }
-
-    /// Learns from a reply which sizes its sender takes.
-    fn note_size(&self, lane: &TenantLane, address: SocketAddr, batch: &[Box<Fragment>], reply: &Reply) {
-        let bytes = usize::try_from(inflated_bytes(batch)).unwrap_or(usize::MAX);
-        let mut sizes = lane.sizes.borrow_mut();
-        let series: u32 = batch.iter().map(|fragment| fragment.part.series).sum();
-        if is_too_large(reply) {
-            // What can't be halved says nothing about how large a request of several may be.
-            if series <= 1 {
-                return;
-            }
-            sizes.refused(address, bytes, Instant::now());
-        } else if (200..300).contains(&reply.status) {
-            sizes.taken(address, bytes, Instant::now());
-        }
-    }
-
-    /// A connection, until `start_by`. Where one address refuses, the next is tried: nothing has been sent yet.
-    async fn connection(&self, standing: Standing, start_by: Instant) -> Result<Way, Failure> {
-        let attempts_max = self.pool.addresses();
-        let mut tried = Vec::new();
-        loop {
-            let Lease { what, slow } = self.pool.take(standing, start_by, &tried).await?;
-            let (address, permit) = match what {
-                Leased::Open(connection) => {
-                    self.counters().upstream_reused.add(1);
-                    return Ok(Way { connection, slow });
-                }
-                Leased::Connect(address, permit) => (address, permit),
-            };
-            let deadline = Instant::now() + self.pool.connect_timeout(self.settings.get().timeout);
-            match self.pool.connect(address, permit, deadline).await {
-                Ok(connection) => {
-                    self.counters().upstream_opened.add(1);
-                    return Ok(Way { connection, slow });
-                }
-                Err(e) => {
-                    // Where this was a slow tenant's, the next one has room only now.
-                    drop(slow);
-                    self.pool.serve();
-                    self.has_failed(address);
-                    tried.push(address);
-                    if tried.len() >= attempts_max || Instant::now() >= start_by {
-                        return Err(Failure::Unreachable(format!("{address}: {e}")));
-                    }
-                }
-            }
-        }
-    }
-
-    fn has_failed(&self, address: SocketAddr) {
-        let Some(Begun { length, first }) = self.pool.failed(address) else { return };
-        self.counters().upstream_rests.add(1);
-        if first && let Some(suppressed) = self.may_log_of(address) {
-            tracing::warn!(
-                %address, rest = ?length, suppressed,
-                "an upstream address fails again and again: the others take over"
-            );
-        }
-    }
-
-    fn has_worked(&self, lane: &TenantLane, address: SocketAddr, begun: Instant) {
-        let (had_rested, in_time) = self.pool.worked(address, begun, self.settings.get().timeout);
-        if in_time {
-            self.turns_prompt(lane);
-        }
-        if had_rested && let Some(suppressed) = self.may_log_of(address) {
-            tracing::info!(%address, suppressed, "an upstream address is back");
-        }
-    }
-
-    /// Whether a line about an address may be written, as one that comes and goes could fill the log.
-    fn may_log_of(&self, address: SocketAddr) -> Option<u64> {
-        self.address_limiter.borrow_mut().allow(&address.to_string(), Instant::now())
-    }
-
-    /// The upstream request for a batch: its head, the length of all that is in it, and everybody's elements.
-    fn request(&self, batch: &[Box<Fragment>]) -> Gather {
-        let mut slices = Vec::with_capacity(batch.len() + 1);
-        slices.push(Bytes::new());
-        slices.extend(batch.iter().map(|f| f.part.elements.clone()));
-        let inflated = inflated_bytes(batch);
-        let elements: usize = slices.iter().map(Bytes::len).sum();
-        if let (Some(head), Some(first)) = (slices.first_mut(), batch.first()) {
-            *head = self.head(first, inflated, elements).into();
-        }
-        Gather::new(slices)
-    }
-
-    fn head(&self, first: &Fragment, inflated: u64, elements: usize) -> Vec<u8> {
-        let mut heads = self.heads.borrow_mut();
-        let (terms, written) = &mut *heads;
-        if !Arc::ptr_eq(terms, &first.terms) {
-            *written = RequestHeads::new(&first.terms, self.settings.get().destination);
-            *terms = Arc::clone(&first.terms);
-        }
-        written.head(first, inflated, elements)
-    }
-
     /// Remembers a part that got through though its request failed.
     pub fn remember(&self, delivered: Delivered) {
         let mut receipts = self.receipts.borrow_mut();
@@ -738,6 +543,6 @@ fn start_by(batch: &[Box<Fragment>]) -> Instant {
 }
 
 /// What fragments inflate to together.
-fn inflated_bytes(batch: &[Box<Fragment>]) -> u64 {
+pub(super) fn inflated_bytes(batch: &[Box<Fragment>]) -> u64 {
     batch.iter().map(|fragment| u64::from(fragment.part.inflated_bytes)).sum()
 }

@@ -142,10 +142,10 @@ fn a_connection_goes_open_to_another_core_that_has_waited_longer() {
         let connection = open(&zero).await;
         let mut theirs = Box::pin(one.take(Standing::PROMPT, soon(), &[]));
         assert!(poll_once(theirs.as_mut()).is_pending());
-        std::thread::sleep(Duration::from_millis(5));
+        monoio::time::sleep(Duration::from_millis(5)).await;
         let mut ours = Box::pin(zero.take(Standing::PROMPT, soon(), &[]));
         assert!(poll_once(ours.as_mut()).is_pending());
-        std::thread::sleep(Duration::from_millis(1));
+        monoio::time::sleep(Duration::from_millis(1)).await;
         deliver(&zero, &exchange_zero);
         zero.put(connection);
         deliver(&one, &exchange_one);
