@@ -95,7 +95,7 @@ impl Egress {
     fn cut_slow(&self, flying: &[Rc<Flight>], now: Instant) {
         // Parts wait in no queue for their share: they are refused past it. So those beyond it hold up others only when
         // there is hardly any room left.
-        let is_crowded = self.commons.slow.exceed(&self.settings.get().slow) && self.commons.is_crowded();
+        let mut is_crowded = self.commons.slow.exceed(&self.settings.get().slow) && self.commons.is_crowded();
         for flight in flying.iter().filter(|flight| !flight.is_cut() && flight.slow.borrow().is_some()) {
             let timeout = self.settings.get().timeout;
             let for_others = self.pool.to_cut(flight.address, now, is_crowded) > 0;
@@ -103,6 +103,8 @@ impl Egress {
             let is_over_leash = flight.has_taken(now) > leash(patience, flight.lane.strikes.get(), timeout);
             if for_others {
                 self.pool.cut(flight.address, now);
+                // One each time: what it held is given back only when its task has noticed.
+                is_crowded = false;
             }
             if for_others || (is_over_leash && self.pool.slow_wait(flight.address)) {
                 self.cut(flight);

@@ -199,8 +199,9 @@ impl Pool {
     ) -> Result<Lease, NoLease> {
         let watch = self.deadlines.watch_task();
         watch.set(deadline, Cut::Both);
+        let now = Instant::now();
         let waiter = Rc::new(Waiter {
-            since: Instant::now() + penalty(standing.strikes),
+            since: now + penalty(standing.strikes, deadline.saturating_duration_since(now)),
             tried: tried.to_vec(),
             lease: RefCell::default(),
             waker: RefCell::default(),

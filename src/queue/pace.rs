@@ -115,9 +115,10 @@ pub fn leash(patience: Duration, strikes: u32, timeout: Duration) -> Duration {
     patience.saturating_mul(1 << strikes.min(SLOW_STRIKES_MAX)).min(timeout)
 }
 
-/// How much later than it did a request of a slow tenant counts as having come to wait.
-pub fn penalty(strikes: u32) -> Duration {
-    Duration::from_millis(SLOW_MILLIS_MIN * ((1 << strikes.min(SLOW_STRIKES_MAX)) - 1))
+/// How much later than it did a request of a slow tenant counts as having come to wait, which it may do for `patience`.
+/// No more than half of that: where all connections are in use, its turn has to come before it has waited in vain.
+pub fn penalty(strikes: u32, patience: Duration) -> Duration {
+    Duration::from_millis(SLOW_MILLIS_MIN * ((1 << strikes.min(SLOW_STRIKES_MAX)) - 1)).min(patience / 2)
 }
 
 fn micros(duration: Duration) -> u64 {
@@ -171,8 +172,9 @@ mod tests {
         let patience = millis(250);
         assert_eq!([0, 1, 3].map(|strikes| leash(patience, strikes, TIMEOUT)), [250, 500, 2_000].map(millis));
         assert_eq!(leash(patience, u32::MAX, TIMEOUT), TIMEOUT);
-        assert_eq!(penalty(0), Duration::ZERO);
-        assert!(penalty(1) < penalty(2) && penalty(u32::MAX) < 2 * TIMEOUT);
+        assert_eq!(penalty(0, TIMEOUT), Duration::ZERO);
+        assert!(penalty(1, TIMEOUT) < penalty(2, TIMEOUT));
+        assert_eq!(penalty(u32::MAX, TIMEOUT), TIMEOUT / 2, "its turn comes all the same");
     }
 
     #[test]
