@@ -39,10 +39,10 @@ use monoio::net::{TcpListener, UnixStream};
 use self::guests::Guests;
 pub use self::pages::{Page, Pages};
 use self::press::Press;
-use crate::core::deadline::Deadlines;
-use crate::core::driver::Driver;
-use crate::core::stream::Stream;
-use crate::core::tasks::Tasks;
+use crate::io::deadline::Deadlines;
+use crate::io::driver::Driver;
+use crate::io::stream::Stream;
+use crate::io::tasks::Tasks;
 use crate::limits::{ACCEPT_PAUSE_MILLIS, ADMIN_SEND_BUFFER_BYTES};
 
 /// The listeners for operators, and the thread that answers.

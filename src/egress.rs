@@ -10,16 +10,11 @@
 //! which it is forgotten, as a request waits for all of its outcomes.
 
 mod attempt;
-pub mod client;
+pub mod delivery;
 mod failure;
 mod flights;
 pub mod lane;
 mod pieces;
-pub mod pool;
 pub mod receipts;
-pub mod request;
-pub mod resolve;
-pub mod rest;
 pub mod sizes;
-pub mod writer;
 mod written;

@@ -13,25 +13,28 @@
 //! ```
 //!
 //! ARCHITECTURE.md follows one request through the files. Imports point down only:
-//! [`supervisor`] → [`core::thread`] → {[`ingest`], [`egress`]} → [`queue`] → the pure modules ([`wire`], [`http`],
-//! [`tenant`], [`split`], [`verdict`]), which know no I/O, no runtime and no clock.
+//! [`supervisor`] → [`core`] → {[`ingest`], [`egress`] → [`upstream`]} → [`exchange`], [`shared`], [`io`] → the pure modules
+//! ([`wire`], [`http`], [`tenant`], [`split`], [`verdict`]), which know no I/O, no runtime and no clock.
 
 pub mod admin;
 pub mod cli;
 pub mod config;
 pub mod core;
 pub mod egress;
+pub mod exchange;
 pub mod http;
 pub mod ingest;
+pub mod io;
 pub mod limits;
 pub mod log;
 pub mod metrics;
 mod program;
-pub mod queue;
+pub mod shared;
 pub mod signal;
 pub mod split;
 pub mod supervisor;
 pub mod tenant;
+pub mod upstream;
 pub mod verdict;
 pub mod wire;
 

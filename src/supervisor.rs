@@ -22,18 +22,18 @@ use self::reader::{ReadPlan, Reader};
 use crate::admin::{Admin, Pages};
 use crate::config::plan::{Live, Plan};
 use crate::config::reload::{Adopted, adopt};
-use crate::core::driver::Driver;
-use crate::core::thread::{self, Link, Seed};
-use crate::egress::resolve::{Question, Resolver};
+use crate::core::{self, Link, Seed};
+use crate::exchange::fragment::Message;
+use crate::exchange::mailbox::{Mailbox, Post};
+use crate::io::driver::Driver;
 use crate::limits::{DESCRIPTORS_RESERVED, DRAIN_GRACE_SECS, LISTEN_BACKLOG};
 use crate::log;
 use crate::metrics::Metrics;
-use crate::queue::commons::Commons;
-use crate::queue::fragment::Message;
-use crate::queue::mailbox::{Mailbox, Post};
-use crate::queue::permits::Directory;
+use crate::shared::Commons;
+use crate::shared::permits::Directory;
 use crate::signal::{self, Wish};
 use crate::split::{Destination, PerDestination};
+use crate::upstream::resolve::{Question, Resolver};
 
 /// Why the server did not start, or ended without having been asked to.
 #[derive(Debug, thiserror::Error)]
@@ -169,7 +169,7 @@ impl Server {
                 done: done_by.clone(),
                 ended: ended_by.clone(),
             };
-            threads.push(thread::start(seed, Link { listener, mailbox, bell })?);
+            threads.push(core::start(seed, Link { listener, mailbox, bell })?);
         }
         tracing::warn!(address = %bound, target = %plan.terms.targets.of(Destination::Metrics).host_header, cores, driver = driver.name(), "listening");
         Ok(Self {

@@ -17,36 +17,47 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("log", &["limits"]),
     ("config", &["limits", "split", "tenant"]),
     ("cli.rs", &["config"]),
-    ("queue", &["config", "http", "limits", "split", "tenant", "verdict"]),
-    ("core", &["limits"]),
-    ("core/driver.rs", &["config", "core", "limits"]),
-    ("core/thread.rs", &["config", "core", "egress", "ingest", "limits", "metrics", "queue", "split"]),
+    ("io", &["limits"]),
+    ("io/driver.rs", &["config", "limits"]),
+    ("shared", &["config", "http", "limits", "split", "tenant"]),
+    ("exchange", &["config", "http", "shared", "split", "tenant", "verdict"]),
+    (
+        "upstream",
+        &["config", "exchange", "http", "io", "limits", "shared", "split", "tenant", "verdict", "wire"],
+    ),
     (
         "ingest",
         &[
-            "config", "core", "http", "limits", "log", "metrics", "queue", "split", "tenant", "verdict",
-            "wire",
+            "config", "exchange", "http", "io", "limits", "log", "metrics", "shared", "split", "tenant",
+            "verdict", "wire",
         ],
     ),
     (
         "egress",
         &[
-            "config", "core", "http", "limits", "log", "metrics", "queue", "split", "tenant", "verdict",
-            "wire",
+            "config", "exchange", "http", "io", "limits", "log", "metrics", "shared", "split", "tenant",
+            "upstream", "verdict",
         ],
     ),
-    ("admin", &["config", "core", "http", "limits", "log", "metrics", "queue", "split", "tenant"]),
+    (
+        "core.rs",
+        &["config", "egress", "exchange", "ingest", "io", "limits", "metrics", "shared", "split", "upstream"],
+    ),
+    ("admin", &["config", "http", "io", "limits", "log", "metrics", "shared", "split", "tenant"]),
     ("signal.rs", &[]),
     ("program.rs", &["cli", "config", "limits", "log", "supervisor"]),
     (
         "supervisor",
-        &["admin", "config", "core", "egress", "limits", "log", "metrics", "queue", "signal", "split"],
+        &[
+            "admin", "config", "core", "exchange", "io", "limits", "log", "metrics", "shared", "signal",
+            "split", "upstream",
+        ],
     ),
 ];
 
 /// Pure: no I/O, no runtime, no unsafe.
 const PURE: &[&str] =
-    &["wire", "tenant", "split", "verdict", "http", "limits.rs", "metrics", "egress/rest.rs"];
+    &["wire", "tenant", "split", "verdict", "http", "limits.rs", "metrics", "upstream/rest.rs"];
 
 fn sources() -> Vec<(String, String)> {
     fn walk(folder: &Path, found: &mut Vec<PathBuf>) {
@@ -144,7 +155,7 @@ fn every_file_imports_only_what_lies_below_it() {
 fn ingest_and_egress_know_only_the_tools_of_a_core() {
     for (file, source) in sources() {
         if belongs(&file, "ingest") || belongs(&file, "egress") {
-            assert!(!source.contains("core::thread") && !source.contains("core::driver"), "{file}");
+            assert!(!source.contains("crate::core") && !source.contains("io::driver"), "{file}");
         }
     }
 }
@@ -152,7 +163,7 @@ fn ingest_and_egress_know_only_the_tools_of_a_core() {
 #[test]
 fn admin_shares_no_thread_with_the_cores() {
     for (file, source) in sources() {
-        assert!(!belongs(&file, "admin") || !source.contains("core::thread"), "{file}");
+        assert!(!belongs(&file, "admin") || !source.contains("crate::core"), "{file}");
     }
 }
 

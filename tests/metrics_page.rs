@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use loadgen::port::free_addr;
 use tenantry::admin::{Admin, Pages};
 use tenantry::metrics::{Metrics, Rejection};
-use tenantry::queue::commons::Commons;
+use tenantry::shared::Commons;
 use tenantry::split::Destination;
 use tenantry::tenant::{IdRules, TenantId};
 

@@ -18,7 +18,7 @@ use crate::log;
 use crate::metrics::{
     CoreMetrics, Distribution, Histogram, Metrics, Rejection, Reloads, TenantMetrics, UpstreamClass,
 };
-use crate::queue::commons::Commons;
+use crate::shared::Commons;
 use crate::split::Destination;
 
 /// All metrics as they are now.

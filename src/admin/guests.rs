@@ -11,7 +11,7 @@ use std::rc::Rc;
 use std::task::{Poll, Waker};
 
 use super::press::Printed;
-use crate::core::deadline::Cutter;
+use crate::io::deadline::Cutter;
 use crate::limits::ADMIN_CONNECTIONS_MAX;
 
 /// All connections.
@@ -151,7 +151,7 @@ impl Drop for Ticket {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::core::deadline::{Deadlines, Watch};
+    use crate::io::deadline::{Deadlines, Watch};
 
     /// A connection without a socket.
     fn enter(guests: &Rc<Guests>) -> (Watch, Ticket) {

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use super::{exposition, process};
 use crate::config::plan::Live;
 use crate::metrics::Metrics;
-use crate::queue::commons::Commons;
+use crate::shared::Commons;
 
 /// What the pages are made of.
 #[derive(Debug)]

@@ -10,7 +10,7 @@ use std::rc::Rc;
 
 use super::guests::Guests;
 use super::pages::Page;
-use crate::core::tasks::pause;
+use crate::io::tasks::pause;
 use crate::limits::ADMIN_PAGES_BYTES_MAX;
 
 /// The latest page, as long as somebody waits for it.
@@ -66,9 +66,9 @@ impl Drop for Printed {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::core::deadline::Deadlines;
-    use crate::core::driver::Driver;
-    use crate::core::tasks::Tasks;
+    use crate::io::deadline::Deadlines;
+    use crate::io::driver::Driver;
+    use crate::io::tasks::Tasks;
 
     fn runs(test: impl Future<Output = ()>) {
         Driver::Epoll.block_on(test).unwrap();

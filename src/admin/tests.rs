@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use super::{Admin, Pages};
 use crate::limits::{ADMIN_CONNECTIONS_MAX, ADMIN_TIMEOUT_MILLIS, FAREWELL_BYTES_MAX};
 use crate::metrics::Metrics;
-use crate::queue::commons::Commons;
+use crate::shared::Commons;
 use crate::split::Destination;
 use crate::tenant::{IdRules, TenantId};
 

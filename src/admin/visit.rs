@@ -9,10 +9,10 @@ use bytes::Bytes;
 use super::Desk;
 use super::guests::Ticket;
 use super::pages::Page;
-use crate::core::buffers::Gather;
-use crate::core::deadline::{Cut, Idle};
-use crate::core::stream::Stream;
 use crate::http::head::{Framing, Method, RequestHead};
+use crate::io::buffers::Gather;
+use crate::io::deadline::{Cut, Idle};
+use crate::io::stream::Stream;
 use crate::limits::{
     ADMIN_BYTES_PER_SEC_MIN, ADMIN_HEAD_BYTES_MAX, ADMIN_TIMEOUT_MILLIS, FAREWELL_BYTES_MAX, FAREWELL_MILLIS,
 };

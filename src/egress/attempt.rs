@@ -10,17 +10,17 @@ use std::time::Instant;
 
 use bytes::Bytes;
 
-use super::client::{self, NoReply, Reply};
+use super::delivery::{Egress, TenantLane, inflated_bytes};
 use super::failure::Failure;
 use super::pieces::is_too_large;
-use super::pool::{Connection, Lease, Leased};
-use super::request::RequestHeads;
-use super::rest::Begun;
-use super::writer::{Egress, TenantLane, inflated_bytes};
-use crate::core::buffers::Gather;
-use crate::queue::fragment::Fragment;
-use crate::queue::permits::SlowUse;
-use crate::queue::slow::Standing;
+use crate::exchange::fragment::Fragment;
+use crate::io::buffers::Gather;
+use crate::shared::permits::SlowUse;
+use crate::shared::slow::Standing;
+use crate::upstream::client::{self, NoReply, Reply};
+use crate::upstream::pool::{Connection, Lease, Leased};
+use crate::upstream::request::RequestHeads;
+use crate::upstream::rest::Begun;
 
 /// A connection to send a request over, and whether it counts as used by a slow tenant.
 pub(super) struct Way {

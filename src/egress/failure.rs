@@ -3,9 +3,9 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use super::client::NoReply;
-use super::pool::NoLease;
 use crate::metrics::UpstreamClass;
+use crate::upstream::client::NoReply;
+use crate::upstream::pool::NoLease;
 use crate::verdict::Outcome;
 
 /// Why a batch has no reply from the upstream.

@@ -1,4 +1,4 @@
-//! Requests on their way to the upstream, and what follows when they are slow: see [`pace`](crate::queue::pace).
+//! Requests on their way to the upstream, and what follows when they are slow: see [`pace`](crate::shared::pace).
 //!
 //! The core's sweeper looks at them every few milliseconds ([`Egress::look_at_flights`]): no request pays for a timer.
 
@@ -7,12 +7,12 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use super::pool::Connection;
-use super::writer::{Egress, TenantLane};
-use crate::core::deadline::Cutter;
+use super::delivery::{Egress, TenantLane};
+use crate::io::deadline::Cutter;
 use crate::limits::SLOW_STRIKES_MAX;
-use crate::queue::pace::leash;
-use crate::queue::permits::SlowUse;
+use crate::shared::pace::leash;
+use crate::shared::permits::SlowUse;
+use crate::upstream::pool::Connection;
 use crate::verdict::Outcome;
 
 /// One core's requests on their way to one destination, the oldest first.

@@ -7,11 +7,11 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::client::Reply;
-use super::writer::{Egress, TenantLane};
-use crate::core::tasks::pause;
-use crate::queue::fragment::{Delivered, Fragment};
+use super::delivery::{Egress, TenantLane};
+use crate::exchange::fragment::{Delivered, Fragment};
+use crate::io::tasks::pause;
 use crate::split::{Part, halve};
+use crate::upstream::client::Reply;
 use crate::verdict::{Outcome, combine};
 
 /// Whether an upstream refused a request for its size.

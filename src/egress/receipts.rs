@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use hashbrown::HashMap;
 
 use crate::limits::RECEIPT_BYTES;
-use crate::queue::receipt::Receipt;
+use crate::shared::receipt::Receipt;
 use crate::verdict::Outcome;
 
 /// How long receipts are kept, and how many.
@@ -111,7 +111,7 @@ impl Receipts {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::queue::receipt::ReceiptKey;
+    use crate::shared::receipt::ReceiptKey;
     use crate::split::{MergeKey, Part, Protocol};
     use crate::tenant::{IdRules, TenantId};
 

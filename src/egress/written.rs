@@ -7,10 +7,10 @@
 
 use std::time::Instant;
 
-use super::client::Reply;
-use super::writer::Egress;
-use crate::queue::fragment::Fragment;
+use super::delivery::Egress;
+use crate::exchange::fragment::Fragment;
 use crate::split::Protocol;
+use crate::upstream::client::Reply;
 
 /// Whether a 2xx to this batch says nothing of what was written although there was something to write.
 fn says_nothing(reply: &Reply, batch: &[Box<Fragment>]) -> bool {

@@ -1,7 +1,7 @@
 //! The life of an inbound connection: wait, read a head, route it, read its body, answer, and again.
 //!
 //! Design constraints:
-//! - An idle connection holds no buffer; see [`buffers`](crate::core::buffers).
+//! - An idle connection holds no buffer; see [`buffers`](crate::io::buffers).
 //! - Requests that are pipelined are answered in their order: they are simply taken one after the other.
 //! - What can be refused by its head is refused before its body is read. A connection whose framing is in doubt is
 //!   closed, as nobody can say where the next request would begin.
@@ -16,23 +16,23 @@ use super::pending::Pending;
 use super::push;
 use super::routes::{Route, route};
 use crate::config::plan::{Live, Plan};
-use crate::core::buffers::Buffers;
-use crate::core::deadline::{Cut, Deadlines, Idle};
-use crate::core::stream::{Blocking, Stream};
-use crate::core::tasks::{Tasks, pause, tell_whether_waiting};
+use crate::exchange::Exchange;
 use crate::http::body::ChunkDecoder;
 use crate::http::head::{Framing, Method, RequestHead};
 use crate::http::refusal::Refusal;
 use crate::http::reply;
+use crate::io::buffers::Buffers;
+use crate::io::deadline::{Cut, Deadlines, Idle};
+use crate::io::stream::{Blocking, Stream};
+use crate::io::tasks::{Tasks, pause, tell_whether_waiting};
 use crate::limits::{
     FAREWELL_BYTES_MAX, FAREWELL_MILLIS, HEAD_BUFFER_BYTES, LAST_CALL_MILLIS, REQUESTS_AT_ONCE_MAX,
     SHED_BODY_BYTES_MAX, SHED_BUFFER_BYTES,
 };
 use crate::log::Limiter;
 use crate::metrics::{CoreMetrics, Metrics};
-use crate::queue::budget::Charge;
-use crate::queue::commons::{Commons, Seat};
-use crate::queue::exchange::Exchange;
+use crate::shared::budget::Charge;
+use crate::shared::{Commons, Seat};
 use crate::split::{Destination, Splitter};
 use crate::verdict::Answer;
 use crate::verdict::sender::Sender;

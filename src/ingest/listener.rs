@@ -19,9 +19,9 @@ use monoio::io::{CancelHandle, Canceller};
 use monoio::net::TcpListener;
 
 use super::connection::Ingest;
-use crate::core::stream::Blocking;
+use crate::exchange::fragment::Message;
+use crate::io::stream::Blocking;
 use crate::limits::{ACCEPT_PAUSE_MILLIS, RING_CLOSE_MILLIS};
-use crate::queue::fragment::Message;
 
 /// Accepts until `stop` is cancelled. Then it takes in what is in its backlog, and the listener is closed.
 ///

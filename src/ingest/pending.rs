@@ -5,7 +5,7 @@ use std::future::poll_fn;
 use std::rc::Rc;
 use std::task::{Poll, Waker};
 
-use crate::queue::fragment::ReturnAddress;
+use crate::exchange::fragment::ReturnAddress;
 use crate::verdict::Outcome;
 
 /// One core's requests that wait.

@@ -12,14 +12,14 @@ use std::time::Instant;
 
 use super::connection::Ingest;
 use crate::config::plan::Plan;
+use crate::exchange::fragment::{Delivered, Fragment, Message, RequestId, home_core};
 use crate::http::head::{Encoding, Framing, Media, RequestHead};
 use crate::http::refusal::Refusal;
 use crate::http::{Passed, Written};
 use crate::limits::{FRAGMENTS_IN_FLIGHT_MAX, SPLITTERS_KEPT_MAX};
 use crate::metrics::Rejection;
-use crate::queue::budget::Charge;
-use crate::queue::fragment::{Delivered, Fragment, Message, RequestId, home_core};
-use crate::queue::receipt::{Receipt, ReceiptKey};
+use crate::shared::budget::Charge;
+use crate::shared::receipt::{Receipt, ReceiptKey};
 use crate::split::{
     Body, Compression, Destination, Lost, Metadata, MetadataRule, Part, Protocol, Refused, Scan, SplitError,
     SplitRules, Splitter,

@@ -4,10 +4,10 @@ use std::pin::Pin;
 use std::task::Context;
 
 use super::*;
-use crate::egress::resolve::Resolution;
+use crate::exchange::fragment::Message;
+use crate::exchange::mailbox::Mailbox;
 use crate::limits::REST_AFTER_FAILURES;
-use crate::queue::fragment::Message;
-use crate::queue::mailbox::Mailbox;
+use crate::upstream::resolve::Resolution;
 
 fn resolve_to(addresses: &Addresses, to: &[SocketAddr]) {
     addresses.store(Arc::new(Resolution { addresses: to.to_vec(), error: None }));

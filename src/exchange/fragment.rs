@@ -7,10 +7,10 @@ use std::time::Instant;
 
 use crate::config::plan::Terms;
 use crate::http::Passed;
-use crate::queue::budget::Charge;
-use crate::queue::commons::Seat;
-use crate::queue::permits::Handed;
-use crate::queue::receipt::Receipt;
+use crate::shared::Seat;
+use crate::shared::budget::Charge;
+use crate::shared::permits::Handed;
+use crate::shared::receipt::Receipt;
 use crate::split::{Destination, Part};
 use crate::tenant::TenantId;
 use crate::verdict::Outcome;

@@ -7,10 +7,10 @@ use std::io;
 use std::time::{Instant, SystemTime};
 
 use super::pool::Connection;
-use crate::core::buffers::Gather;
-use crate::core::deadline::Cut;
 use crate::http::body::ChunkDecoder;
 use crate::http::response::{ResponseFraming, ResponseHead, Written};
+use crate::io::buffers::Gather;
+use crate::io::deadline::Cut;
 use crate::limits::{
     RESPONSE_BODY_BYTES_MAX, RESPONSE_BYTES, RESPONSE_HEAD_BYTES_MAX, RESPONSE_MESSAGE_BYTES_MAX,
 };

@@ -2,13 +2,13 @@
 //!
 //! Design constraints:
 //! - The bound on connections is the process's, for each address; a core holds permits of it. See
-//!   [`permits`](crate::queue::permits).
+//!   [`permits`](crate::shared::permits).
 //! - Who finds no connection waits (and what comes meanwhile merges behind it); it gets no error before its deadline.
 //! - What comes free is handed to whoever has waited longest, on this core or on another: nobody who comes later takes it,
 //!   and nobody who gives back a connection takes it again before them. A connection goes to another core open, as a
 //!   descriptor.
 //! - Tenants that are slow have at most their share of connections while anybody else could use them: they wait in a
-//!   queue of their own, which is passed over while they have it. See [`pace`](crate::queue::pace).
+//!   queue of their own, which is passed over while they have it. See [`pace`](crate::shared::pace).
 //! - All addresses of the upstream are used evenly: requests take turns over them, not connections.
 //! - A connection that lies idle may be closed by its peer at any time, or be out of step: each is probed before it is
 //!   used again.
@@ -31,13 +31,13 @@ use std::time::{Duration, Instant};
 
 use super::resolve::Addresses;
 use super::rest::{Begun, Rests};
-use crate::core::deadline::{Cut, Deadlines};
-use crate::core::stream::{Blocking, Stream};
+use crate::exchange::Exchange;
+use crate::io::deadline::{Cut, Deadlines};
+use crate::io::stream::{Blocking, Stream};
 use crate::limits::{CONNECT_MILLIS_MIN, POOL_TIDY_MILLIS};
-use crate::queue::exchange::Exchange;
-use crate::queue::pace::penalty;
-use crate::queue::permits::{Claimant, Directory, Permit, Permits, SlowUse};
-use crate::queue::slow::{Class, Standing};
+use crate::shared::pace::penalty;
+use crate::shared::permits::{Claimant, Directory, Permit, Permits, SlowUse};
+use crate::shared::slow::{Class, Standing};
 use crate::split::Destination;
 use handover::Free;
 

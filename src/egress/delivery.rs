@@ -7,7 +7,7 @@
 //! - An outcome is of this part alone: nobody hears what became of those that it was merged with.
 //!
 //! A fragment that did not get through before ([`receipts`](super::receipts)) is put into its tenant's
-//! [`lane`](super::lane); what the lane gives out is sent over a connection of the [`pool`](super::pool) and answered by
+//! [`lane`](super::lane); what the lane gives out is sent over a connection of the [`pool`](crate::upstream::pool) and answered by
 //! what comes back.
 
 use std::cell::{Cell, RefCell};
@@ -18,28 +18,28 @@ use std::time::{Duration, Instant};
 use hashbrown::HashMap;
 
 use super::attempt::Way;
-use super::client::Reply;
 use super::failure::Failure;
 use super::flights::{Flights, over_slow_share};
 use super::lane::{Lane, LaneLimits, Next, Queued};
 use super::pieces::is_too_large;
-use super::pool::{Pool, PoolLimits};
 use super::receipts::{ReceiptLimits, Receipts};
-use super::request::RequestHeads;
 use super::sizes::Sizes;
 use crate::config::plan::{Share, Terms};
-use crate::core::tasks::Tasks;
+use crate::exchange::Exchange;
+use crate::exchange::fragment::{Delivered, Fragment, Message};
 use crate::http::Passed;
+use crate::io::tasks::Tasks;
 use crate::limits::{PART_INFLATED_BYTES_MAX, UNMERGED_SECS};
 use crate::log::Limiter;
 use crate::metrics::{CoreMetrics, Gauge, Metrics, TenantMetrics, UpstreamClass};
-use crate::queue::commons::Commons;
-use crate::queue::exchange::Exchange;
-use crate::queue::fragment::{Delivered, Fragment, Message};
-use crate::queue::receipt::ReceiptKey;
-use crate::queue::slow::{Class, Standing};
+use crate::shared::Commons;
+use crate::shared::receipt::ReceiptKey;
+use crate::shared::slow::{Class, Standing};
 use crate::split::{Destination, MergeKey};
 use crate::tenant::TenantId;
+use crate::upstream::client::Reply;
+use crate::upstream::pool::{Pool, PoolLimits};
+use crate::upstream::request::RequestHeads;
 use crate::verdict::{Outcome, blames_content};
 
 /// The settings of delivery.
@@ -95,7 +95,7 @@ pub(super) struct TenantLane {
     pub(super) lane: RefCell<Lane<Box<Fragment>>>,
     /// Fragments that have no outcome yet, and their bytes.
     pub(super) held: Cell<(usize, usize)>,
-    /// Its upstream has lately not answered in time: see [`pace`](crate::queue::pace).
+    /// Its upstream has lately not answered in time: see [`pace`](crate::shared::pace).
     pub(super) slow: Cell<bool>,
     /// Its requests that were cut or timed out in a row.
     pub(super) strikes: Cell<u32>,

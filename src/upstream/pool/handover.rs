@@ -7,11 +7,11 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::{Connection, Lease, Leased, Pool, Waiter, take_usable};
-use crate::core::deadline::Cut;
-use crate::core::stream::Stream;
-use crate::queue::fragment::Message;
-use crate::queue::permits::{Claimant, Handed, Permit, Want};
-use crate::queue::slow::Class;
+use crate::exchange::fragment::Message;
+use crate::io::deadline::Cut;
+use crate::io::stream::Stream;
+use crate::shared::permits::{Claimant, Handed, Permit, Want};
+use crate::shared::slow::Class;
 
 /// A connection goes to another core when somebody there has waited longer than the first who waits here, by this part of
 /// it: else cores with equal waits would pass every connection to and fro.

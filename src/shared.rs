@@ -1,11 +1,17 @@
 //! What all cores share: a few numbers that they agree by, none of them guarding other memory.
 
+pub mod budget;
+pub mod pace;
+pub mod permits;
+pub mod receipt;
+pub mod slow;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
-use super::budget::Budget;
-use super::receipt::ReceiptKey;
-use super::slow::SlowTotals;
+use self::budget::Budget;
+use self::receipt::ReceiptKey;
+use self::slow::SlowTotals;
 use crate::split::Families;
 
 /// One for the process.

@@ -2,7 +2,7 @@
 
 use crate::config::plan::{Secret, Terms};
 use crate::config::{Target, TenantHeader};
-use crate::queue::fragment::Fragment;
+use crate::exchange::fragment::Fragment;
 use crate::split::{Destination, Protocol};
 use crate::wire::varint;
 

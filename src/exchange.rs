@@ -4,13 +4,16 @@
 //! ingest and egress need not know whether they meet on one core, and a fragment's way never nests into the
 //! call that sent it.
 
+pub mod fragment;
+pub mod mailbox;
+
 use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::task::{Context, Poll, Waker};
 
-use crate::queue::fragment::Message;
-use crate::queue::mailbox::{Mailbox, Post};
+use self::fragment::Message;
+use self::mailbox::{Mailbox, Post};
 
 /// See the module.
 #[derive(Debug)]
