@@ -8,7 +8,8 @@ use bytes::Bytes;
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use loadgen::proto_loki::{Entry, PushRequest, Stream};
 use prost::Message;
-use tenantry::split::{Body, Compression, Protocol, SplitLimits, SplitRules, Splitter};
+use tenantry::model::{Protocol, SplitLimits};
+use tenantry::split::{Body, Compression, SplitRules, Splitter};
 use tenantry::tenant::TenantRules;
 
 const STREAMS: usize = 100;

@@ -13,7 +13,8 @@ use criterion::{Bencher, BenchmarkId, Criterion, Throughput, criterion_group, cr
 use fleet::{SERIES, split_rules, tenant_rules};
 use loadgen::proto::MetricType;
 use loadgen::proto_v2::{Metadata, Request};
-use tenantry::split::{Body, SplitRules, Splitter, V2Handling};
+use tenantry::model::V2Handling;
+use tenantry::split::{Body, SplitRules, Splitter};
 
 fn sizes(c: &mut Criterion) {
     let tenant = tenant_rules(false);

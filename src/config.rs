@@ -51,7 +51,7 @@ pub use self::tenant_map::read_tenant_map;
 pub use self::value::Driver;
 use self::value::{ByteSize, IdRulesChoice, Value};
 use crate::limits::CONFIG_FILE_BYTES_MAX;
-use crate::split::MetadataRule;
+use crate::model::MetadataRule;
 use crate::tenant::Policy;
 
 /// Reads the file, if one is given, and the environment of the process. All that is wrong is in the error.
@@ -667,7 +667,7 @@ mod tests {
         assert_eq!(plan.listen_pprof, None);
         assert!(!plan.metrics_include_tenant && !plan.log_response_errors && !plan.enable_ipv6);
         assert_eq!(plan.log_level, LevelFilter::WARN);
-        let [target, loki] = crate::split::Destination::ALL.map(|to| plan.terms.targets.of(to));
+        let [target, loki] = crate::model::Destination::ALL.map(|to| plan.terms.targets.of(to));
         assert_eq!((&*target.host, target.port), ("127.0.0.1", 9090));
         assert_eq!((&*loki.host, loki.port), ("127.0.0.1", 3100));
         assert_eq!(plan.terms.authorization, None);

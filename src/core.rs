@@ -31,9 +31,9 @@ use crate::io::stream::Blocking;
 use crate::io::tasks::Tasks;
 use crate::limits::FULL_BATCHES_INFLIGHT_MAX;
 use crate::metrics::Metrics;
+use crate::model::{Destination, PerDestination};
 use crate::shared::Commons;
 use crate::shared::permits::Directory;
-use crate::split::{Destination, PerDestination};
 use crate::upstream::pool::{Pool, PoolLimits};
 use crate::upstream::resolve::Addresses;
 

@@ -25,12 +25,13 @@ pub mod passed;
 pub mod refusal;
 pub mod reply;
 pub mod response;
+pub mod sender;
 
 pub use body::ChunkDecoder;
 pub use head::{Encoding, Framing, Media, Method, RequestHead};
 pub use passed::Passed;
 pub use refusal::Refusal;
-pub use response::{BadResponse, ResponseFraming, ResponseHead, Written};
+pub use response::{BadResponse, ResponseFraming, ResponseHead};
 
 use std::ops::Range;
 

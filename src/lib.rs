@@ -28,6 +28,7 @@ pub mod io;
 pub mod limits;
 pub mod log;
 pub mod metrics;
+pub mod model;
 mod program;
 pub mod shared;
 pub mod signal;

@@ -14,7 +14,7 @@ use std::sync::atomic::{AtomicI32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use crate::limits::TENANT_STATUSES_MAX;
-use crate::split::{Destination, PerDestination};
+use crate::model::{Destination, PerDestination};
 use crate::tenant::TenantId;
 
 /// The label that tenants share once there are too many.

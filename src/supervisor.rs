@@ -29,10 +29,10 @@ use crate::io::driver::Driver;
 use crate::limits::{DESCRIPTORS_RESERVED, DRAIN_GRACE_SECS, LISTEN_BACKLOG};
 use crate::log;
 use crate::metrics::Metrics;
+use crate::model::{Destination, PerDestination};
 use crate::shared::Commons;
 use crate::shared::permits::Directory;
 use crate::signal::{self, Wish};
-use crate::split::{Destination, PerDestination};
 use crate::upstream::resolve::{Question, Resolver};
 
 /// Why the server did not start, or ended without having been asked to.

@@ -10,7 +10,7 @@ use std::process::{Command, Output};
 use std::time::Duration;
 
 use tenantry::config::{ConfigMistakes, KEYS, Plan, parse, print_defaults};
-use tenantry::split::{Destination, MetadataRule, V2Handling};
+use tenantry::model::{Destination, MetadataRule, V2Handling};
 use tenantry::tenant::{IdRules, Policy, TenantId};
 
 const SEED: &str = "tests/fixtures/seed-cortex-tenant.yml";

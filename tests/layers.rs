@@ -10,54 +10,52 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("limits.rs", &[]),
     ("wire", &["limits"]),
     ("tenant", &["limits"]),
-    ("split", &["limits", "tenant", "wire"]),
-    ("verdict", &["http", "limits", "split", "tenant", "wire"]),
-    ("http", &["limits", "verdict"]),
-    ("metrics", &["limits", "split", "tenant"]),
+    ("model", &["limits", "tenant"]),
+    ("http", &["limits", "model"]),
+    ("split", &["limits", "model", "tenant", "wire"]),
+    ("verdict", &["http", "limits", "model", "split", "tenant", "wire"]),
+    ("metrics", &["limits", "model", "tenant"]),
     ("log", &["limits"]),
-    ("config", &["limits", "split", "tenant"]),
-    ("cli.rs", &["config"]),
+    ("config", &["limits", "model", "tenant"]),
     ("io", &["limits"]),
     ("io/driver.rs", &["config", "limits"]),
-    ("shared", &["config", "http", "limits", "split", "tenant"]),
-    ("exchange", &["config", "http", "shared", "split", "tenant", "verdict"]),
-    (
-        "upstream",
-        &["config", "exchange", "http", "io", "limits", "shared", "split", "tenant", "verdict", "wire"],
-    ),
+    ("shared", &["config", "http", "limits", "model", "split", "tenant"]),
+    ("exchange", &["config", "http", "model", "shared", "tenant"]),
+    ("upstream", &["config", "exchange", "http", "io", "limits", "model", "shared", "tenant", "wire"]),
     (
         "ingest",
         &[
-            "config", "exchange", "http", "io", "limits", "log", "metrics", "shared", "split", "tenant",
-            "verdict", "wire",
+            "config", "exchange", "http", "io", "limits", "log", "metrics", "model", "shared", "split",
+            "tenant", "verdict",
         ],
     ),
     (
         "egress",
         &[
-            "config", "exchange", "http", "io", "limits", "log", "metrics", "shared", "split", "tenant",
-            "upstream", "verdict",
+            "config", "exchange", "http", "io", "limits", "log", "metrics", "model", "shared", "split",
+            "tenant", "upstream", "verdict",
         ],
     ),
     (
         "core.rs",
-        &["config", "egress", "exchange", "ingest", "io", "limits", "metrics", "shared", "split", "upstream"],
+        &["config", "egress", "exchange", "ingest", "io", "limits", "metrics", "model", "shared", "upstream"],
     ),
-    ("admin", &["config", "http", "io", "limits", "log", "metrics", "shared", "split", "tenant"]),
+    ("admin", &["config", "http", "io", "limits", "log", "metrics", "model", "shared", "tenant"]),
     ("signal.rs", &[]),
-    ("program.rs", &["cli", "config", "limits", "log", "supervisor"]),
     (
         "supervisor",
         &[
-            "admin", "config", "core", "exchange", "io", "limits", "log", "metrics", "shared", "signal",
-            "split", "upstream",
+            "admin", "config", "core", "exchange", "io", "limits", "log", "metrics", "model", "shared",
+            "signal", "upstream",
         ],
     ),
+    ("cli.rs", &["config"]),
+    ("program.rs", &["cli", "config", "limits", "log", "supervisor"]),
 ];
 
 /// Pure: no I/O, no runtime, no unsafe.
 const PURE: &[&str] =
-    &["wire", "tenant", "split", "verdict", "http", "limits.rs", "metrics", "upstream/rest.rs"];
+    &["wire", "tenant", "model", "split", "verdict", "http", "limits.rs", "metrics", "upstream/rest.rs"];
 
 fn sources() -> Vec<(String, String)> {
     fn walk(folder: &Path, found: &mut Vec<PathBuf>) {

@@ -10,8 +10,8 @@ use std::time::{Duration, Instant};
 use loadgen::port::free_addr;
 use tenantry::admin::{Admin, Pages};
 use tenantry::metrics::{Metrics, Rejection};
+use tenantry::model::Destination;
 use tenantry::shared::Commons;
-use tenantry::split::Destination;
 use tenantry::tenant::{IdRules, TenantId};
 
 /// Prometheus with one target; ended when dropped.

@@ -18,10 +18,8 @@ use proptest::prelude::*;
 use proptest::sample::{Index, select};
 use prost::Message;
 use std::collections::BTreeMap;
-use tenantry::split::{
-    Body, Compression, Metadata, Part, Protocol, Scan, SplitError, SplitLimits, SplitRules, Splitter,
-    V2Handling,
-};
+use tenantry::model::{Part, Protocol, SplitLimits, V2Handling};
+use tenantry::split::{Body, Compression, Metadata, Scan, SplitError, SplitRules, Splitter};
 use tenantry::tenant::{IdRules, Policy, TenantRules};
 use tenantry::wire::varint;
 

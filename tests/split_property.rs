@@ -17,9 +17,8 @@ use proptest::sample::{Index, select};
 use prost::Message;
 use prost::encoding::encode_varint;
 use scan::oracle::{self, Expected};
-use tenantry::split::{
-    Body, HaLabels, MergeKey, Metadata, Part, SplitError, SplitLimits, SplitRules, Splitter, V2Handling,
-};
+use tenantry::model::{HaLabels, MergeKey, Part, SplitLimits, V2Handling};
+use tenantry::split::{Body, Metadata, SplitError, SplitRules, Splitter};
 use tenantry::tenant::{IdRules, Policy, TenantRules};
 
 /// The NaN that marks a series as stale, and one more that arithmetic would make quiet.

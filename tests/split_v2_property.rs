@@ -17,7 +17,8 @@ use proptest::prelude::*;
 use proptest::sample::{Index, select};
 use prost::Message;
 use prost::encoding::encode_varint;
-use tenantry::split::{self, HaLabels, Lost, Protocol, Scan, SplitLimits, SplitRules, Splitter, V2Handling};
+use tenantry::model::{HaLabels, Protocol, SplitLimits, V2Handling};
+use tenantry::split::{self, Lost, Scan, SplitRules, Splitter};
 use tenantry::tenant::{IdRules, Policy, TenantRules};
 
 /// The NaN that marks a series as stale, and one more that arithmetic would make quiet.

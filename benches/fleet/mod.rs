@@ -2,7 +2,8 @@
 #![allow(dead_code, reason = "not every bench needs all of it")]
 
 use loadgen::proto::{TimeSeries, WriteRequest};
-use tenantry::split::{SplitLimits, SplitRules};
+use tenantry::model::SplitLimits;
+use tenantry::split::SplitRules;
 use tenantry::tenant::TenantRules;
 
 /// How many series Prometheus sends at a time, unless told otherwise.

@@ -4,7 +4,7 @@
 
 use std::sync::{Arc, LazyLock};
 
-use tenantry::split::Part;
+use tenantry::model::Part;
 use tenantry::tenant::map::{MapRule, Matches, Target, TenantAllow, TenantMap};
 use tenantry::tenant::{IdRules, Policy, TenantRules};
 use tenantry::wire::varint;

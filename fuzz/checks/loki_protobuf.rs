@@ -12,9 +12,8 @@ pub(crate) mod common;
 use bytes::Bytes;
 use common::{inflate, tenant_rules};
 use oracle::Refusal;
-use tenantry::split::{
-    Body, Compression, Part, Protocol, Scan, SplitError, SplitLimits, SplitRules, Splitter,
-};
+use tenantry::model::{Part, Protocol, SplitLimits};
+use tenantry::split::{Body, Compression, Scan, SplitError, SplitRules, Splitter};
 use tenantry::tenant::TenantRules;
 
 /// Rules that use everything there is.

@@ -12,9 +12,8 @@ pub(crate) mod common;
 use bytes::Bytes;
 use common::{inflate, rich_tenant_rules, tenant_rules};
 use oracle::Refusal;
-use tenantry::split::{
-    Body, HaLabels, Metadata, Part, Scan, SplitError, SplitLimits, SplitRules, Splitter, V2Handling,
-};
+use tenantry::model::{HaLabels, Part, SplitLimits, V2Handling};
+use tenantry::split::{Body, Metadata, Scan, SplitError, SplitRules, Splitter};
 use tenantry::tenant::TenantRules;
 
 /// Splits `request` and holds what comes out against the oracle.

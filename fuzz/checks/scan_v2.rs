@@ -15,9 +15,8 @@ use bytes::Bytes;
 use common::{inflate, tenant_rules};
 use oracle::{Expected, Label, Refusal};
 use prost::Message;
-use tenantry::split::{
-    Body, HaLabels, MergeKey, Part, Protocol, Scan, SplitError, SplitLimits, SplitRules, Splitter, V2Handling,
-};
+use tenantry::model::{HaLabels, MergeKey, Part, Protocol, SplitLimits, V2Handling};
+use tenantry::split::{Body, Scan, SplitError, SplitRules, Splitter};
 use tenantry::tenant::TenantRules;
 
 /// Splits `request`.

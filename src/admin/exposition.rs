@@ -18,8 +18,8 @@ use crate::log;
 use crate::metrics::{
     CoreMetrics, Distribution, Histogram, Metrics, Rejection, Reloads, TenantMetrics, UpstreamClass,
 };
+use crate::model::Destination;
 use crate::shared::Commons;
-use crate::split::Destination;
 
 /// All metrics as they are now.
 pub(super) fn text(metrics: &Metrics, commons: &Commons, driver: &str) -> String {

@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 use super::{Admin, Pages};
 use crate::limits::{ADMIN_CONNECTIONS_MAX, ADMIN_TIMEOUT_MILLIS, FAREWELL_BYTES_MAX};
 use crate::metrics::Metrics;
+use crate::model::Destination;
 use crate::shared::Commons;
-use crate::split::Destination;
 use crate::tenant::{IdRules, TenantId};
 
 fn start_with(tenants: usize) -> (Admin, SocketAddr, Arc<Commons>) {

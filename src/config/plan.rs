@@ -18,7 +18,7 @@ use super::tenant_map::read_tenant_map;
 use super::value::found;
 use super::{Config, Driver, IdRulesChoice, Mistake, Origin, RemoteWriteV2, Setting, Target, read_file};
 use crate::limits::{CORES_MAX, DRAIN_GRACE_SECS, MERGE_FRAGMENTS_MAX};
-use crate::split::{Destination, HaLabels, MetadataRule, PerDestination, SplitLimits, V2Handling};
+use crate::model::{Destination, HaLabels, MetadataRule, PerDestination, SplitLimits, V2Handling};
 use crate::tenant::map::{TenantAllow, TenantMap};
 use crate::tenant::{IdRules, TenantRules, check_id};
 

@@ -14,7 +14,7 @@ use std::sync::Arc;
 use super::bounds::{Bounds, Fault};
 use super::plan::{Effective, Limits, Plan, Terms};
 use super::{ConfigMistakes, Target};
-use crate::split::{Destination, PerDestination};
+use crate::model::{Destination, PerDestination};
 
 /// What a reload comes to.
 #[derive(Debug)]
@@ -229,7 +229,7 @@ fn merge_effective(running: &Effective, read: Effective, kept: &Kept) -> Effecti
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::split::MetadataRule;
+    use crate::model::MetadataRule;
 
     fn plan(text: &str) -> Plan {
         crate::config::parse("f", text, []).unwrap_or_else(|mistakes| panic!("{text}\n{mistakes}"))

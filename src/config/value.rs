@@ -12,7 +12,7 @@ use tracing::level_filters::LevelFilter;
 
 use super::RemoteWriteV2;
 use super::yaml::{Content, Node};
-use crate::split::MetadataRule;
+use crate::model::MetadataRule;
 use crate::tenant::Policy;
 
 /// A value as somebody wrote it. The two places have rules of their own for booleans and lists.

@@ -32,15 +32,15 @@ use crate::io::tasks::Tasks;
 use crate::limits::{PART_INFLATED_BYTES_MAX, UNMERGED_SECS};
 use crate::log::Limiter;
 use crate::metrics::{CoreMetrics, Gauge, Metrics, TenantMetrics, UpstreamClass};
+use crate::model::{Destination, MergeKey};
+use crate::model::{Outcome, blames_content};
 use crate::shared::Commons;
 use crate::shared::receipt::ReceiptKey;
 use crate::shared::slow::{Class, Standing};
-use crate::split::{Destination, MergeKey};
 use crate::tenant::TenantId;
 use crate::upstream::client::Reply;
 use crate::upstream::pool::{Pool, PoolLimits};
 use crate::upstream::request::RequestHeads;
-use crate::verdict::{Outcome, blames_content};
 
 /// The settings of delivery.
 #[derive(Clone, Copy, Debug)]

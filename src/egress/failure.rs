@@ -4,9 +4,9 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use crate::metrics::UpstreamClass;
+use crate::model::Outcome;
 use crate::upstream::client::NoReply;
 use crate::upstream::pool::NoLease;
-use crate::verdict::Outcome;
 
 /// Why a batch has no reply from the upstream.
 #[derive(Debug, thiserror::Error)]

@@ -10,10 +10,10 @@ use std::time::{Duration, Instant};
 use super::delivery::{Egress, TenantLane};
 use crate::io::deadline::Cutter;
 use crate::limits::SLOW_STRIKES_MAX;
+use crate::model::Outcome;
 use crate::shared::pace::leash;
 use crate::shared::permits::SlowUse;
 use crate::upstream::pool::Connection;
-use crate::verdict::Outcome;
 
 /// One core's requests on their way to one destination, the oldest first.
 #[derive(Debug, Default)]

@@ -14,7 +14,7 @@
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-use crate::split::MergeKey;
+use crate::model::MergeKey;
 
 /// What a lane has to know of a fragment.
 pub trait Queued {
@@ -189,7 +189,7 @@ impl<F: Queued> Lane<F> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::split::HaReplica;
+    use crate::model::HaReplica;
 
     #[derive(Clone, Debug, PartialEq, Eq)]
     struct Item {

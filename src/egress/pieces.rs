@@ -10,9 +10,11 @@ use std::time::{Duration, Instant};
 use super::delivery::{Egress, TenantLane};
 use crate::exchange::fragment::{Delivered, Fragment};
 use crate::io::tasks::pause;
-use crate::split::{Part, halve};
+use crate::model::Outcome;
+use crate::model::Part;
+use crate::split::halve;
 use crate::upstream::client::Reply;
-use crate::verdict::{Outcome, combine};
+use crate::verdict::combine;
 
 /// Whether an upstream refused a request for its size.
 pub(super) fn is_too_large(reply: &Reply) -> bool {

@@ -14,8 +14,8 @@ use std::time::{Duration, Instant};
 use hashbrown::HashMap;
 
 use crate::limits::RECEIPT_BYTES;
+use crate::model::Outcome;
 use crate::shared::receipt::Receipt;
-use crate::verdict::Outcome;
 
 /// How long receipts are kept, and how many.
 #[derive(Clone, Copy, Debug)]
@@ -111,8 +111,8 @@ impl Receipts {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::{MergeKey, Part, Protocol};
     use crate::shared::receipt::ReceiptKey;
-    use crate::split::{MergeKey, Part, Protocol};
     use crate::tenant::{IdRules, TenantId};
 
     const LIMITS: ReceiptLimits =

@@ -9,7 +9,7 @@ use std::time::Instant;
 
 use super::delivery::Egress;
 use crate::exchange::fragment::Fragment;
-use crate::split::Protocol;
+use crate::model::Protocol;
 use crate::upstream::client::Reply;
 
 /// Whether a 2xx to this batch says nothing of what was written although there was something to write.

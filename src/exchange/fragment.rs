@@ -7,13 +7,13 @@ use std::time::Instant;
 
 use crate::config::plan::Terms;
 use crate::http::Passed;
+use crate::model::Outcome;
+use crate::model::{Destination, Part};
 use crate::shared::Seat;
 use crate::shared::budget::Charge;
 use crate::shared::permits::Handed;
 use crate::shared::receipt::Receipt;
-use crate::split::{Destination, Part};
 use crate::tenant::TenantId;
-use crate::verdict::Outcome;
 
 /// One tenant's part of one request, on its way to that tenant's lane.
 #[derive(Debug)]

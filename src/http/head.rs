@@ -6,9 +6,9 @@ use std::mem::MaybeUninit;
 use std::ops::Range;
 use std::sync::Arc;
 
+use super::sender::Sender;
 use super::{Delimiters, Passed, Persistence, Refusal, has_bare_lf, lists_token, range_in};
 use crate::limits::HEAD_FIELDS_MAX;
-use crate::verdict::sender::Sender;
 
 /// A request's head, understood. Ranges point into the buffer that was parsed.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -4,8 +4,8 @@
 
 use std::io::Write as _;
 
-use super::Written;
-use crate::verdict::Answer;
+use crate::model::Answer;
+use crate::model::Written;
 
 /// The interim response that a client with `Expect: 100-continue` waits for.
 pub const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";

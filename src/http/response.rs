@@ -10,6 +10,7 @@ use std::time::SystemTime;
 
 use super::{Delimiters, Persistence, decimal, has_bare_lf};
 use crate::limits::HEAD_FIELDS_MAX;
+use crate::model::Written;
 
 /// A response's head, understood.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -29,51 +30,17 @@ pub struct ResponseHead {
     pub has_location: bool,
 }
 
-/// What was written of a request (Remote Write 2.0 specification, "Required Written Response Headers").
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Written {
-    /// `X-Prometheus-Remote-Write-Samples-Written`.
-    pub samples: u64,
-    /// `X-Prometheus-Remote-Write-Histograms-Written`.
-    pub histograms: u64,
-    /// `X-Prometheus-Remote-Write-Exemplars-Written`.
-    pub exemplars: u64,
-}
-
-impl Written {
-    /// The fields, by name; where one is missing although another is there, the specification says 0.
-    pub fn fields(&self) -> [(&'static str, u64); 3] {
-        [
-            ("X-Prometheus-Remote-Write-Samples-Written", self.samples),
-            ("X-Prometheus-Remote-Write-Histograms-Written", self.histograms),
-            ("X-Prometheus-Remote-Write-Exemplars-Written", self.exemplars),
-        ]
-    }
-
-    /// Takes note of a header field, if it is one of the three. Of a repeated one the last counts; a malformed one
-    /// counts for nothing, as it tells nothing.
-    fn note(written: &mut Option<Self>, name: &str, value: &[u8]) {
-        let names = Self::default().fields().map(|(name, _)| name);
-        let Some(which) = names.iter().position(|known| name.eq_ignore_ascii_case(known)) else { return };
-        let Some(count) = decimal(value) else { return };
-        let written = written.get_or_insert_default();
-        match which {
-            0 => written.samples = count,
-            1 => written.histograms = count,
-            _ => written.exemplars = count,
-        }
-    }
-}
-
-impl std::ops::Add for Written {
-    type Output = Self;
-
-    fn add(self, other: Self) -> Self {
-        Self {
-            samples: self.samples.saturating_add(other.samples),
-            histograms: self.histograms.saturating_add(other.histograms),
-            exemplars: self.exemplars.saturating_add(other.exemplars),
-        }
+/// Takes note of a header field, if it is one of the three. Of a repeated one the last counts; a malformed one
+/// counts for nothing, as it tells nothing.
+fn note_written(written: &mut Option<Written>, name: &str, value: &[u8]) {
+    let names = Written::default().fields().map(|(name, _)| name);
+    let Some(which) = names.iter().position(|known| name.eq_ignore_ascii_case(known)) else { return };
+    let Some(count) = decimal(value) else { return };
+    let written = written.get_or_insert_default();
+    match which {
+        0 => written.samples = count,
+        1 => written.histograms = count,
+        _ => written.exemplars = count,
     }
 }
 
@@ -130,7 +97,7 @@ impl ResponseHead {
         for field in response.headers.iter() {
             delimiters.note(field.name, field.value).map_err(BadResponse)?;
             persistence.note(field.name, field.value);
-            Written::note(&mut written, field.name, field.value);
+            note_written(&mut written, field.name, field.value);
             has_location |= field.name.eq_ignore_ascii_case("location");
             if field.name.eq_ignore_ascii_case("retry-after") {
                 retry_after_secs = retry_after_secs.max(retry_after(field.value, now));

@@ -21,6 +21,7 @@ use crate::http::body::ChunkDecoder;
 use crate::http::head::{Framing, Method, RequestHead};
 use crate::http::refusal::Refusal;
 use crate::http::reply;
+use crate::http::sender::Sender;
 use crate::io::buffers::Buffers;
 use crate::io::deadline::{Cut, Deadlines, Idle};
 use crate::io::stream::{Blocking, Stream};
@@ -31,11 +32,11 @@ use crate::limits::{
 };
 use crate::log::Limiter;
 use crate::metrics::{CoreMetrics, Metrics};
+use crate::model::Answer;
+use crate::model::Destination;
 use crate::shared::budget::Charge;
 use crate::shared::{Commons, Seat};
-use crate::split::{Destination, Splitter};
-use crate::verdict::Answer;
-use crate::verdict::sender::Sender;
+use crate::split::Splitter;
 
 /// One core's ingest.
 #[derive(Debug)]

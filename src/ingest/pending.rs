@@ -6,7 +6,7 @@ use std::rc::Rc;
 use std::task::{Poll, Waker};
 
 use crate::exchange::fragment::ReturnAddress;
-use crate::verdict::Outcome;
+use crate::model::Outcome;
 
 /// One core's requests that wait.
 #[derive(Clone, Debug, Default)]

@@ -13,19 +13,19 @@ use std::time::Instant;
 use super::connection::Ingest;
 use crate::config::plan::Plan;
 use crate::exchange::fragment::{Delivered, Fragment, Message, RequestId, home_core};
+use crate::http::Passed;
 use crate::http::head::{Encoding, Framing, Media, RequestHead};
 use crate::http::refusal::Refusal;
-use crate::http::{Passed, Written};
 use crate::limits::{FRAGMENTS_IN_FLIGHT_MAX, SPLITTERS_KEPT_MAX};
 use crate::metrics::Rejection;
+use crate::model::Written;
+use crate::model::{Answer, Outcome};
+use crate::model::{Destination, MetadataRule, Part, Protocol, Refused};
 use crate::shared::budget::Charge;
 use crate::shared::receipt::{Receipt, ReceiptKey};
-use crate::split::{
-    Body, Compression, Destination, Lost, Metadata, MetadataRule, Part, Protocol, Refused, Scan, SplitError,
-    SplitRules, Splitter,
-};
+use crate::split::{Body, Compression, Lost, Metadata, Scan, SplitError, SplitRules, Splitter};
 use crate::tenant::{TenantError, TenantId};
-use crate::verdict::{Answer, Outcome, conclude};
+use crate::verdict::conclude;
 
 /// A push request, read whole.
 pub(super) struct Push {

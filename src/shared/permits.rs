@@ -26,7 +26,7 @@ use std::time::Instant;
 
 use super::pace::Pace;
 use super::slow::Class;
-use crate::split::Destination;
+use crate::model::Destination;
 
 /// What one core hands to another that has waited longer.
 #[derive(Debug)]

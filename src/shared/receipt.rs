@@ -14,7 +14,7 @@ use std::hash::{BuildHasher, RandomState};
 use highway::{HighwayHash, HighwayHasher, Key};
 
 use crate::http::Passed;
-use crate::split::Part;
+use crate::model::Part;
 
 /// Names one tenant's part of a request: the same bytes for the same tenant, the same receipt.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -65,7 +65,7 @@ impl std::fmt::Debug for ReceiptKey {
 mod tests {
     use super::*;
     use crate::http::RequestHead;
-    use crate::split::{MergeKey, Protocol};
+    use crate::model::{MergeKey, Protocol};
     use crate::tenant::{IdRules, TenantId};
 
     fn part(tenant: &str, elements: &'static [u8]) -> Part {

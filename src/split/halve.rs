@@ -4,7 +4,8 @@
 //! streams), near the middle of their bytes; what belongs to the request as a whole goes into both.
 #![forbid(unsafe_code)]
 
-use super::{Part, Protocol, narrow};
+use super::narrow;
+use crate::model::{Part, Protocol};
 use crate::wire::loki::{self, STREAM_KEY, Stream, StreamField, StreamFields};
 use crate::wire::remote_write_v1::{Field, Fields, TenantLabels};
 use crate::wire::remote_write_v2::{self, Symbols};
@@ -175,7 +176,7 @@ fn cut<'e, 'a>(entries: &'e [Entry<'a>], bytes: usize) -> Option<(&'e [Entry<'a>
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::split::MergeKey;
+    use crate::model::MergeKey;
     use crate::tenant::{IdRules, TenantId};
 
     fn part(request: &[u8]) -> Part {

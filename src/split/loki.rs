@@ -18,8 +18,9 @@ use std::ops::Range;
 
 use super::tenants::{Resolver, Subject, Tenants};
 use super::unknown::Unknown;
-use super::{MergeKey, Scan, SplitError, SplitRules, narrow, trim};
+use super::{Scan, SplitError, SplitRules, narrow, trim};
 use crate::limits::{REQUEST_FIELDS_MAX, REQUEST_SCALARS_BYTES_MAX};
+use crate::model::MergeKey;
 use crate::tenant;
 use crate::wire::loki::labels::Labels;
 use crate::wire::loki::{

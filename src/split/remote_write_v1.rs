@@ -9,8 +9,9 @@ use std::borrow::Cow;
 use super::families::Learner;
 use super::tenants::{Resolver, Subject, Tenants};
 use super::unknown::Unknown;
-use super::{MergeKey, Metadata, Scan, SplitError, SplitRules, narrow, trim};
+use super::{Metadata, Scan, SplitError, SplitRules, narrow, trim};
 use crate::limits::REQUEST_FIELDS_MAX;
+use crate::model::MergeKey;
 use crate::wire::remote_write_v1::{
     Field, Fields, Label, Labels, Malformed, SERIES_KEY, Series, TenantLabels, metadata_family,
 };

@@ -3,7 +3,8 @@
 
 use bytes::Bytes;
 
-use super::{Body, Protocol, SplitError, trim};
+use super::{Body, SplitError, trim};
+use crate::model::Protocol;
 use crate::wire::inflate::Inflater;
 use crate::wire::loki::json;
 

@@ -10,8 +10,9 @@ use std::hash::BuildHasher;
 use foldhash::fast::RandomState;
 use hashbrown::HashTable;
 
-use super::{MergeKey, Refused, Scan, SplitError, SplitRules, narrow, trim};
+use super::{Scan, SplitError, SplitRules, narrow, trim};
 use crate::limits::{KNOWN_VALUE_BYTES_MAX, KNOWN_VALUES_MAX, SCRATCH_BYTES_MAX};
+use crate::model::{MergeKey, Refused};
 use crate::tenant::{self, Policy, Refusal, TenantId};
 use crate::wire::same;
 

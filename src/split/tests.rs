@@ -7,6 +7,7 @@ use crate::limits::{
     KNOWN_VALUE_BYTES_MAX, KNOWN_VALUES_MAX, REQUEST_FIELDS_MAX, REQUEST_SCALARS_BYTES_MAX,
     TENANT_EXCERPT_BYTES_MAX,
 };
+use crate::model::HaReplica;
 use crate::tenant::map::{MapRule, Matches, Target, TenantAllow, TenantMap};
 use crate::tenant::{IdFault, Policy};
 use crate::wire::varint;

@@ -8,14 +8,15 @@ use std::time::{Instant, SystemTime};
 
 use super::pool::Connection;
 use crate::http::body::ChunkDecoder;
-use crate::http::response::{ResponseFraming, ResponseHead, Written};
+use crate::http::response::{ResponseFraming, ResponseHead};
 use crate::io::buffers::Gather;
 use crate::io::deadline::Cut;
 use crate::limits::{
     RESPONSE_BODY_BYTES_MAX, RESPONSE_BYTES, RESPONSE_HEAD_BYTES_MAX, RESPONSE_MESSAGE_BYTES_MAX,
 };
+use crate::model::Written;
 
-use crate::verdict::Outcome;
+use crate::model::Outcome;
 
 /// An upstream's reply.
 #[derive(Debug)]

@@ -35,10 +35,10 @@ use crate::exchange::Exchange;
 use crate::io::deadline::{Cut, Deadlines};
 use crate::io::stream::{Blocking, Stream};
 use crate::limits::{CONNECT_MILLIS_MIN, POOL_TIDY_MILLIS};
+use crate::model::Destination;
 use crate::shared::pace::penalty;
 use crate::shared::permits::{Claimant, Directory, Permit, Permits, SlowUse};
 use crate::shared::slow::{Class, Standing};
-use crate::split::Destination;
 use handover::Free;
 
 /// An open connection to the upstream.

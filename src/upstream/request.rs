@@ -3,7 +3,7 @@
 use crate::config::plan::{Secret, Terms};
 use crate::config::{Target, TenantHeader};
 use crate::exchange::fragment::Fragment;
-use crate::split::{Destination, Protocol};
+use crate::model::{Destination, Protocol};
 use crate::wire::varint;
 
 /// Writes request heads.

@@ -3,12 +3,14 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::model::{Source, blames_content};
 use crate::tenant::{IdRules, TenantError};
 use crate::wire::inflate::InflateError;
 use crate::wire::protobuf::Fault;
 use crate::wire::remote_write_v1::Malformed;
 use crate::wire::remote_write_v2;
 use crate::wire::snappy::SnappyError;
+use std::time::Duration;
 
 /// An upstream's answer without words.
 fn status(status: u16) -> Outcome {

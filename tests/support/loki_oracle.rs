@@ -15,7 +15,8 @@ use prost::Message;
 use prost::encoding::{WireType, encode_varint};
 use raw::{RawField, body_at, raw_fields};
 use tenantry::limits::REQUEST_SCALARS_BYTES_MAX;
-use tenantry::split::{MergeKey, SplitRules};
+use tenantry::model::MergeKey;
+use tenantry::split::SplitRules;
 use tenantry::tenant::{Policy, TenantError};
 
 #[derive(Clone, PartialEq, Message)]

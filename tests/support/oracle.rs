@@ -13,7 +13,8 @@ use prost::Message;
 use prost::encoding::{WireType, encode_varint};
 use raw::{RawField, body_at, raw_fields};
 use tenantry::limits::REQUEST_SCALARS_BYTES_MAX;
-use tenantry::split::{HaLabels, HaReplica, MergeKey, Metadata, SplitRules};
+use tenantry::model::{HaLabels, HaReplica, MergeKey};
+use tenantry::split::{Metadata, SplitRules};
 use tenantry::tenant::{Policy, TenantError};
 
 /// A request, as deep as the scanner looks.

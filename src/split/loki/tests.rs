@@ -3,10 +3,8 @@
 use bytes::Bytes;
 
 use super::*;
-use crate::split::{
-    Body, Compression, Metadata, Part, Protocol, Scan, SplitError, SplitLimits, SplitRules, Splitter,
-    V2Handling,
-};
+use crate::model::{Part, Protocol, SplitLimits, V2Handling};
+use crate::split::{Body, Compression, Metadata, Scan, SplitError, SplitRules, Splitter};
 use crate::tenant::{Policy, TenantRules};
 
 /// A length-delimited field of a number below 16.

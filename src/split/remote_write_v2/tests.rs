@@ -3,6 +3,7 @@
 use bytes::Bytes;
 
 use crate::limits::{REQUEST_FIELDS_MAX, REQUEST_SCALARS_BYTES_MAX, REQUEST_SYMBOLS_MAX};
+use crate::model::HaReplica;
 use crate::split::*;
 use crate::tenant::Policy;
 use crate::wire::remote_write_v2::Fault;
