@@ -22,6 +22,7 @@
 
 mod address;
 mod bounds;
+mod docs;
 mod header;
 mod mistake;
 pub mod plan;
@@ -33,7 +34,6 @@ mod value;
 mod yaml;
 
 use std::ffi::OsString;
-use std::fmt::Write as _;
 use std::io::Read as _;
 use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
 use std::path::Path;
@@ -41,6 +41,7 @@ use std::time::Duration;
 
 use tracing::level_filters::LevelFilter;
 
+pub use self::docs::{print_defaults, settings_tables};
 pub use self::header::TenantHeader;
 pub use self::mistake::ConfigMistakes;
 use self::mistake::{Mistake, Origin};
@@ -215,74 +216,6 @@ impl Key {
             None => format!("CT_{}", self.path.to_uppercase().replace('.', "_")),
         }
     }
-}
-
-/// The table of settings of the README: a row of Markdown for each key, with its default, its variable, and what it
-/// does.
-pub fn settings_table() -> String {
-    let mut table = String::from("| setting | default | what it does |\n|---|---|---|\n");
-    for key in KEYS {
-        let default = (key.default)();
-        let (path, variable) = (key.path, key.variable());
-        let zero = if let Zero::Means(meaning) = key.zero { format!(" {meaning}") } else { String::new() };
-        let what = format!("{}{zero}", key.what).replace('|', "\\|");
-        // Writing to a String can't fail.
-        let _ = writeln!(table, "| `{path}`<br>`{variable}` | `{default}` | {what} |");
-    }
-    table
-}
-
-/// Width of the comments in the printed configuration.
-const PRINTED_COLUMNS_MAX: usize = 100;
-
-/// The whole configuration with its defaults, as YAML with comments: every key, what it does, what 0 or an
-/// empty value means, who should change it, and its variable.
-pub fn print_defaults() -> String {
-    let mut text = String::from(
-        "# Tenantry's configuration: every key, with its default. Each can also be set by the environment\n\
-         # variable named beside it, which wins over this file; a variable that is empty counts as not set.\n\
-         # Durations: 10s, 1m30s, 1.5h, 500ms. Sizes: bytes, or with Ki, Mi, Gi. Lists in variables: a,b,c.\n",
-    );
-    let mut open: Vec<&str> = Vec::new();
-    for key in KEYS {
-        let mut names: Vec<&str> = key.path.split('.').collect();
-        let name = names.pop().unwrap_or_default();
-        let shared = open.iter().zip(&names).take_while(|(a, b)| a == b).count();
-        text.push('\n');
-        for (depth, section) in names.iter().enumerate().skip(shared) {
-            text += &format!("{}{section}:\n", "  ".repeat(depth));
-        }
-        let indent = "  ".repeat(names.len());
-        let zero = match key.zero {
-            Zero::IsDefault => " 0 or empty: the default.".to_owned(),
-            Zero::EmptyIsDefault => " Empty: the default.".to_owned(),
-            Zero::Means(meaning) => format!(" {meaning}"),
-            Zero::Refused(_) | Zero::Nothing => String::new(),
-        };
-        wrap(&mut text, &indent, &format!("{}{zero} {} [{}]", key.what, key.who, key.variable()));
-        text += &format!("{indent}{name}: {}\n", (key.default)());
-        open = names;
-    }
-    text
-}
-
-/// Appends `words` as comment lines of at most [`PRINTED_COLUMNS_MAX`] columns.
-fn wrap(text: &mut String, indent: &str, words: &str) {
-    let mut columns = usize::MAX;
-    for word in words.split(' ') {
-        if columns.saturating_add(1 + word.chars().count()) > PRINTED_COLUMNS_MAX {
-            if columns != usize::MAX {
-                text.push('\n');
-            }
-            *text += indent;
-            text.push('#');
-            columns = indent.len() + 1;
-        }
-        text.push(' ');
-        *text += word;
-        columns += 1 + word.chars().count();
-    }
-    text.push('\n');
 }
 
 /// Makes of the table below: [`Config`], [`KEYS`], the reading of the one by the other, and the text of it
@@ -622,40 +555,6 @@ mod tests {
         for key in KEYS {
             let section = format!("{}.", key.path);
             assert!(!paths.iter().any(|path| path.starts_with(&section)), "{}", key.path);
-        }
-    }
-
-    #[test]
-    fn sections_are_printed_in_one_piece() {
-        let printed = print_defaults();
-        for section in ["auth:", "  egress:", "upstream:", "tenant:", "merge:", "limits:"] {
-            assert_eq!(printed.lines().filter(|line| *line == section).count(), 1, "{section}");
-        }
-    }
-
-    #[test]
-    fn the_printed_configuration_is_the_defaults() {
-        let mut sources = Sources::new(&print_defaults(), []);
-        let config = Config::read(&mut sources);
-        assert_eq!(sources.mistakes, []);
-        assert_eq!(config.effective().to_string(), defaults());
-        // Equal because it was read, not because it was left out: each key's value has a line.
-        let mut sources = Sources::new(&print_defaults(), []);
-        for key in KEYS {
-            let origin = sources.setting(key, String::from("unread")).origin;
-            let is_list = ["tenant.label_list", "tenant.allow", "upstream.pass_headers"].contains(&key.path);
-            assert!(matches!(origin, Origin::Line(_)) || is_list, "{}: {origin:?}", key.path);
-        }
-    }
-
-    #[test]
-    fn the_printed_configuration_tells_of_every_key_what_it_is() {
-        let printed = print_defaults();
-        assert!(printed.lines().all(|line| line.chars().count() <= 105), "fits a terminal");
-        assert!(printed.lines().all(|line| line.trim_end() == line), "no blanks at line ends");
-        for key in KEYS {
-            assert!(printed.contains(&format!("[{}]", key.variable())), "{}", key.path);
-            assert!(key.what.ends_with('.') && key.who.ends_with('.'), "{}: whole sentences", key.path);
         }
     }
 
