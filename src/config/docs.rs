@@ -140,8 +140,8 @@ fn row(key: &Key) -> String {
 /// empty value means, who should change it, and its variable.
 pub fn print_defaults() -> String {
     let mut text = String::from(
-        "# Tenantry's configuration: every key, with its default. Each can also be set by the environment\n\
-         # variable named beside it, which wins over this file; a variable that is empty counts as not set.\n\
+        "# All settings of Tenantry with their defaults. Each can also be set by the environment variable in\n\
+         # brackets, which wins over this file. An empty variable counts as not set.\n\
          # Durations: 10s, 1m30s, 1.5h, 500ms. Sizes: bytes, or with Ki, Mi, Gi. Lists in variables: a,b,c.\n",
     );
     let mut open: Vec<&str> = Vec::new();
