@@ -300,9 +300,9 @@ keys! {
         "Logs each error response of the upstream with its text, at a limited rate per tenant.",
         "Switch it on while you set up a tenant. The metrics count these errors in any case.";
     target: String = "127.0.0.1:9090".into(), "target" [target], Zero::EmptyIsDefault,
-        "The URL to which remote write goes: http://host[:port][/path]. Without a scheme it is http. `{tenant}` in \
-         the path stands for the tenant ID. The name is looked up every resolve_interval, and all its addresses are \
-         used.",
+        "The URL to which remote write goes: `http://host[:port][/path]`. Without a scheme it is http. `{tenant}` \
+         in the path stands for the tenant ID. The name is looked up every resolve_interval, and all its addresses \
+         are used.",
         "Everybody sets this.";
     target_loki: String = TARGET_LOKI_DEFAULT.into(), "target_loki" [target], Zero::EmptyIsDefault,
         "The URL to which Loki pushes go, written like target.",
@@ -413,9 +413,10 @@ keys! {
         "Answers every push with 204, whatever the upstream said. Data that the upstream refuses is lost.",
         "Leave it off, so that senders get true answers.";
     tenant_id_rules: IdRulesChoice = IdRulesChoice::Auto, "tenant.id_rules", Zero::Nothing,
-        "Which tenant IDs are valid. mimir: 1 to 150 of the characters 0-9A-Za-z!-_.*'(). thanos: 1 to 256 visible \
-         ASCII characters without / and \\. victoriametrics: one or two 32-bit numbers with a colon between them. \
-         auto: mimir if the header is X-Scope-OrgID, victoriametrics if it is AccountID+ProjectID, else thanos.",
+        "Which tenant IDs are valid. mimir: 1 to 150 of the characters `0-9A-Za-z!-_.*'()`. thanos: 1 to 256 \
+         visible ASCII characters without `/` and `\\`. victoriametrics: one or two 32-bit numbers with a colon \
+         between them. auto: mimir if the header is X-Scope-OrgID, victoriametrics if it is AccountID+ProjectID, \
+         else thanos.",
         "Set it if the header does not tell which upstream it is.";
     tenant_on_missing: Policy = Policy::Reject, "tenant.on_missing", Zero::Nothing,
         "What happens to a request with a series that has no tenant, if there is no default tenant. reject: the \
@@ -511,7 +512,7 @@ keys! {
         "Set it if the limit of open files is not the bound you want.";
     limits_tenants_max: usize = 10_000, "limits.tenants_max",
         Zero::Refused("must be at least 1; the default is 10000"),
-        "How many tenants have metrics of their own. The tenants beyond it share the name __other__ in metrics.",
+        "How many tenants have metrics of their own. The tenants beyond it share the name `__other__` in metrics.",
         "Raise it if you have more tenants than that.";
     limits_tenants_per_request_max: usize = 4096, "limits.tenants_per_request_max",
         Zero::Refused("must be at least 1; the default is 4096"),

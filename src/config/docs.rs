@@ -132,8 +132,19 @@ fn row(key: &Key) -> String {
         Zero::Nothing => String::new(),
     };
     let default = format!("`{}`{}{zero}", (key.default)(), if zero.is_empty() { "" } else { "." });
-    let cells = [format!("`{}`<br>`{}`", key.path, key.variable()), default, key.what.into(), key.who.into()];
+    let setting = format!("`{}`<br>`{}`", key.path, key.variable());
+    let cells = [setting, marked(&default), marked(key.what), marked(key.who)];
     format!("| {} |", cells.map(|cell| cell.replace('|', "\\|")).join(" | "))
+}
+
+/// The text with other settings' names in it marked as such. Without an underscore or a dot it could be any word.
+fn marked(text: &str) -> String {
+    let marked = text.split(' ').map(|word| {
+        let name = word.trim_matches(['(', ')', '.', ',', ':', ';']);
+        let is_key = name.contains(['.', '_']) && KEYS.iter().any(|key| key.path == name);
+        if is_key { word.replace(name, &format!("`{name}`")) } else { word.to_owned() }
+    });
+    marked.collect::<Vec<_>>().join(" ")
 }
 
 /// The whole configuration with its defaults, as YAML with comments: every key, what it does, what 0 or an
