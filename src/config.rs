@@ -410,7 +410,8 @@ keys! {
         "The tenant of series that have no tenant label.",
         "Set it if series without a tenant should be kept.";
     tenant_accept_all: bool = false, "tenant.accept_all", Zero::Nothing,
-        "Answers every push with 204, whatever the upstream said. Data that the upstream refuses is lost.",
+        "Answers 204 to every push that can be split, whatever the upstream said. Data that the upstream refuses is \
+         lost.",
         "Leave it off, so that senders get true answers.";
     tenant_id_rules: IdRulesChoice = IdRulesChoice::Auto, "tenant.id_rules", Zero::Nothing,
         "Which tenant IDs are valid. mimir: 1 to 150 of the characters `0-9A-Za-z!-_.*'()`. thanos: 1 to 256 \
