@@ -199,10 +199,10 @@ fn wrap(text: &mut String, indent: &str, words: &str) {
 
 #[cfg(test)]
 mod tests {
-    use super::super::Config;
-    use super::super::mistake::Origin;
-    use super::super::source::Sources;
     use super::*;
+    use crate::config::Config;
+    use crate::config::mistake::Origin;
+    use crate::config::source::Sources;
 
     #[test]
     fn every_key_is_in_one_topic() {
