@@ -22,6 +22,7 @@
 
 mod address;
 mod bounds;
+mod docs;
 mod header;
 mod mistake;
 pub mod plan;
@@ -33,7 +34,6 @@ mod value;
 mod yaml;
 
 use std::ffi::OsString;
-use std::fmt::Write as _;
 use std::io::Read as _;
 use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
 use std::path::Path;
@@ -41,6 +41,7 @@ use std::time::Duration;
 
 use tracing::level_filters::LevelFilter;
 
+pub use self::docs::{print_defaults, settings_tables};
 pub use self::header::TenantHeader;
 pub use self::mistake::ConfigMistakes;
 use self::mistake::{Mistake, Origin};
@@ -217,74 +218,6 @@ impl Key {
     }
 }
 
-/// The table of settings of the README: a row of Markdown for each key, with its default, its variable, and what it
-/// does.
-pub fn settings_table() -> String {
-    let mut table = String::from("| setting | default | what it does |\n|---|---|---|\n");
-    for key in KEYS {
-        let default = (key.default)();
-        let (path, variable) = (key.path, key.variable());
-        let zero = if let Zero::Means(meaning) = key.zero { format!(" {meaning}") } else { String::new() };
-        let what = format!("{}{zero}", key.what).replace('|', "\\|");
-        // Writing to a String can't fail.
-        let _ = writeln!(table, "| `{path}`<br>`{variable}` | `{default}` | {what} |");
-    }
-    table
-}
-
-/// Width of the comments in the printed configuration.
-const PRINTED_COLUMNS_MAX: usize = 100;
-
-/// The whole configuration with its defaults, as YAML with comments: every key, what it does, what 0 or an
-/// empty value means, who should change it, and its variable.
-pub fn print_defaults() -> String {
-    let mut text = String::from(
-        "# Tenantry's configuration: every key, with its default. Each can also be set by the environment\n\
-         # variable named beside it, which wins over this file; a variable that is empty counts as not set.\n\
-         # Durations: 10s, 1m30s, 1.5h, 500ms. Sizes: bytes, or with Ki, Mi, Gi. Lists in variables: a,b,c.\n",
-    );
-    let mut open: Vec<&str> = Vec::new();
-    for key in KEYS {
-        let mut names: Vec<&str> = key.path.split('.').collect();
-        let name = names.pop().unwrap_or_default();
-        let shared = open.iter().zip(&names).take_while(|(a, b)| a == b).count();
-        text.push('\n');
-        for (depth, section) in names.iter().enumerate().skip(shared) {
-            text += &format!("{}{section}:\n", "  ".repeat(depth));
-        }
-        let indent = "  ".repeat(names.len());
-        let zero = match key.zero {
-            Zero::IsDefault => " 0 or empty: the default.".to_owned(),
-            Zero::EmptyIsDefault => " Empty: the default.".to_owned(),
-            Zero::Means(meaning) => format!(" {meaning}"),
-            Zero::Refused(_) | Zero::Nothing => String::new(),
-        };
-        wrap(&mut text, &indent, &format!("{}{zero} {} [{}]", key.what, key.who, key.variable()));
-        text += &format!("{indent}{name}: {}\n", (key.default)());
-        open = names;
-    }
-    text
-}
-
-/// Appends `words` as comment lines of at most [`PRINTED_COLUMNS_MAX`] columns.
-fn wrap(text: &mut String, indent: &str, words: &str) {
-    let mut columns = usize::MAX;
-    for word in words.split(' ') {
-        if columns.saturating_add(1 + word.chars().count()) > PRINTED_COLUMNS_MAX {
-            if columns != usize::MAX {
-                text.push('\n');
-            }
-            *text += indent;
-            text.push('#');
-            columns = indent.len() + 1;
-        }
-        text.push(' ');
-        *text += word;
-        columns += 1 + word.chars().count();
-    }
-    text.push('\n');
-}
-
 /// Makes of the table below: [`Config`], [`KEYS`], the reading of the one by the other, and the text of it
 /// all.
 macro_rules! keys {
@@ -348,240 +281,244 @@ impl<T: Value> Setting<T> {
 
 keys! {
     listen: String = "127.0.0.1:8081".into(), "listen", Zero::EmptyIsDefault,
-        "Address and port to which senders push. `:8081` is every interface, IPv6 included.",
-        "Change it when senders are on other machines.";
+        "The address and port to which senders push. `:8081` listens on every interface, IPv6 included.",
+        "Set it when senders run on other machines.";
     listen_metrics_address: String = "0.0.0.0:9090".into(), "listen_metrics_address", Zero::EmptyIsDefault,
-        "Address and port of /metrics and of the status page.",
-        "Change it when another process has that port, or when not everybody should see them.";
+        "The address and port of /metrics and of the status page.",
+        "Set it when another process has that port, or to keep the pages from the network.";
     listen_pprof: String = String::new(), "listen_pprof", Zero::Means("Empty: off."),
-        "Address and port of the profiling endpoints.",
-        "Set it while hunting a performance problem, on an address that only you reach.";
+        "The address and port of the profiling endpoints.",
+        "Set it while you look for a performance problem, to an address that only you can reach.";
     metrics_include_tenant: bool = false, "metrics_include_tenant", Zero::Nothing,
-        "Whether metrics carry the tenant as a label: a series for each tenant, up to limits.tenants_max of \
-         them.",
-        "Switch it on to see who sends how much.";
+        "Adds the tenant as a label to the per-tenant metrics: one series per tenant, for up to limits.tenants_max \
+         tenants.",
+        "Switch it on to see how much each tenant sends.";
     log_level: LevelFilter = LevelFilter::WARN, "log_level", Zero::Nothing,
-        "The least severe lines that are logged: trace, debug, info, warn or error.",
-        "Set it to info to see the configuration in effect and the connections' comings and goings.";
+        "The lowest severity that is logged: trace, debug, info, warn or error.",
+        "Set it to info to see the effective configuration, name lookups and recovered upstream addresses.";
     log_response_errors: bool = false, "log_response_errors", Zero::Nothing,
-        "Whether each refusal by the upstream is logged with its text, rate-limited for each tenant.",
-        "Switch it on while you set up a tenant; the counts are in the metrics all the same.";
+        "Logs each error response of the upstream with its text, at a limited rate per tenant.",
+        "Switch it on while you set up a tenant. The metrics count these errors in any case.";
     target: String = "127.0.0.1:9090".into(), "target" [target], Zero::EmptyIsDefault,
-        "Where requests go: http://host[:port][/path]; without a scheme it is http, too. `{tenant}` in the \
-         path stands for the tenant's ID. A name is looked up again and again, and all its addresses are \
-         used.",
+        "The URL to which remote write goes: `http://host[:port][/path]`. Without a scheme it is http. `{tenant}` \
+         in the path stands for the tenant ID. The name is looked up every resolve_interval, and all its addresses \
+         are used.",
         "Everybody sets this.";
     target_loki: String = TARGET_LOKI_DEFAULT.into(), "target_loki" [target], Zero::EmptyIsDefault,
-        "Where Loki pushes go, written like target.",
+        "The URL to which Loki pushes go, written like target.",
         "Set it when you push logs.";
     enable_ipv6: bool = false, "enable_ipv6", Zero::Nothing,
-        "Whether to connect to the target's IPv6 addresses as well as to its IPv4 ones.",
-        "Switch it on where the target has IPv6 addresses.";
+        "Uses the IPv6 addresses of the target as well as its IPv4 addresses.",
+        "Switch it on if the target has IPv6 addresses.";
     resolve_interval: Duration = Duration::from_secs(10), "resolve_interval",
         Zero::Refused("must be more than 0; write it like 10s"),
-        "How often the target's name is looked up.",
-        "Lower it where the target's addresses change quickly and old ones must not be tried.";
+        "How often the names in target and target_loki are looked up.",
+        "Lower it if the target's addresses change often and old ones must not be tried.";
     auth_egress_username: String = String::new(), "auth.egress.username",
         Zero::Means("Empty: no authentication."),
-        "Name for HTTP basic authentication at the target.",
-        "Set it, with the password, when the target asks for it.";
+        "The user name for HTTP basic authentication at the target.",
+        "Set it, together with the password, if the target requires basic authentication.";
     auth_egress_password: String = String::new(), "auth.egress.password" [secret],
         Zero::Means("Empty: none."),
-        "The password that goes with it. It is never logged.",
-        "Better set by its variable than in a file that others can read.";
+        "The password that belongs to the user name. It is never logged.",
+        "Prefer the variable to a file that others can read.";
     auth_egress_ca_bundle_file: String = String::new(),
         "auth.egress.tls_config.ca_bundle_file" as "CT_CA_BUNDLE_FILE", Zero::Means("Empty: none."),
-        "Certificates to trust at an https target. Not built in yet: setting it is refused.",
-        "Leave it alone.";
+        "The certificates to trust at an https target. TLS is not implemented yet: a value is an error.",
+        "Leave it empty.";
     auth_ingress_cert_file: String = String::new(),
         "auth.ingress.tls_config.cert_file" as "CT_TLS_CERT_FILE", Zero::Means("Empty: plain HTTP."),
-        "Certificate to show to senders. Not built in yet: setting it is refused.",
-        "Leave it alone.";
+        "The certificate to present to senders. TLS is not implemented yet: a value is an error.",
+        "Leave it empty.";
     auth_ingress_key_file: String = String::new(),
         "auth.ingress.tls_config.key_file" as "CT_TLS_KEY_FILE", Zero::Means("Empty: plain HTTP."),
-        "The certificate's private key. Not built in yet: setting it is refused.",
-        "Leave it alone.";
+        "The private key of the certificate. TLS is not implemented yet: a value is an error.",
+        "Leave it empty.";
     timeout: Duration = Duration::from_secs(10), "timeout", Zero::IsDefault,
-        "The longest that a sender may take over a request, and the upstream over its answer.",
-        "Keep it below the senders' own remote_timeout (Prometheus: 30s), so that they hear the reason.";
+        "The longest time that a sender may take for the head or the body of a request, and the upstream for its \
+         answer.",
+        "Keep it below the senders' own timeout (Prometheus: remote_timeout, 30s), so that they get the reason of a \
+         failure.";
     idle_timeout: Duration = Duration::from_secs(60), "idle_timeout", Zero::IsDefault,
-        "How long a sender's connection may rest between two requests.",
-        "Raise it when senders push more rarely than that.";
+        "How long a sender's connection may be idle between two requests.",
+        "Raise it if senders push less often than that.";
     retry_after_max: Duration = Duration::from_secs(60), "retry_after_max",
         Zero::Refused("must be more than 0; the default is 1m"),
-        "The longest Retry-After of an upstream that is passed on, in whole seconds: a sender that waits sends nothing for \
-         other tenants either.",
-        "Raise it where the upstream asks for long breaks and senders have a queue for as long.";
-    timeout_shutdown: Duration = Duration::ZERO, "timeout_shutdown", Zero::Means("0s: at once."),
-        "How long, once told to stop, pushes are still taken while /alive says 503, so that load balancers \
-         look elsewhere.",
-        "Set it behind a load balancer or in Kubernetes, to a little more than a probe's period.";
+        "The longest Retry-After of an upstream that is passed on, in whole seconds. A sender that waits sends \
+         nothing for its other tenants either.",
+        "Raise it if the upstream asks for long pauses and the senders' queues can hold the data of such a pause.";
+    timeout_shutdown: Duration = Duration::ZERO, "timeout_shutdown", Zero::Means("0s: stop at once."),
+        "How long pushes are still accepted after the signal to stop, while /alive answers 503 so that load \
+         balancers go elsewhere.",
+        "Set it behind a load balancer or in Kubernetes, to a little more than the period of its probe.";
     concurrency: usize = 512, "concurrency", Zero::IsDefault,
-        "Requests in work at once, for the whole process; further ones get 503 with Retry-After.",
-        "Raise it when you see 503 and have memory left.";
+        "How many requests the whole process works on at once. Requests beyond that get 503 with Retry-After.",
+        "Raise it if you see such 503 and have memory left.";
     max_connection_duration: Duration = Duration::ZERO, "max_connection_duration" as "CT_MAX_CONN_DURATION",
-        Zero::Means("0s: for ever."),
-        "How long a connection to the upstream is used before another takes its place.",
-        "Set it when a load balancer in front of the upstream should get to spread connections anew.";
+        Zero::Means("0s: no limit."),
+        "How long a connection to the upstream is used before a new one replaces it.",
+        "Set it if a load balancer in front of the upstream should distribute connections again from time to time.";
     max_conns_per_host: usize = 64, "max_conns_per_host", Zero::IsDefault,
-        "Connections to one upstream address, for the whole process. A tenant that finds none free waits, \
-         and merges.",
-        "Raise it when the upstream is far away and tenants wait long.";
+        "How many connections the whole process opens to one upstream address. A tenant that finds none free waits, \
+         and its data is merged meanwhile.",
+        "Raise it if the upstream is far away and tenants wait long.";
     metadata: MetadataRule = MetadataRule::Drop, "metadata", Zero::Nothing,
-        "What becomes of metric metadata (HELP, TYPE), which names no tenant. false: it is dropped; true: it goes \
-         to the default tenant; route: to the tenants that have sent series of its family in the last quarter of \
-         an hour, else to the default one.",
-        "Set it to route when people look at metadata, or to true when tenant.default is where they do.";
+        "What happens to metric metadata (HELP, TYPE), which names no tenant. false: it is dropped. true: it goes \
+         to the default tenant. route: it goes to the tenants that sent series of the metric within the last 15 \
+         minutes, and to the default tenant if there are none.",
+        "Set it to route if people look at metadata, or to true if they look at it in the default tenant.";
     remote_write_v2: RemoteWriteV2 = RemoteWriteV2::Pass, "remote_write_v2", Zero::Nothing,
-        "What becomes of Remote Write 2.0. pass: it goes on as such; downgrade: it goes on as 1.0, less what that \
-         cannot say (start timestamps, histograms with custom buckets); refuse: 415. Prometheus 3 does not fall back \
-         to 1.0 then: it drops what it sent.",
-        "Set it to downgrade when the upstream knows only 1.0, as VictoriaMetrics does; refuse is for senders that are \
-         known to fall back.";
+        "What happens to Remote Write 2.0. pass: it is forwarded as 2.0. downgrade: it is forwarded as 1.0, without \
+         what 1.0 cannot express (start timestamps, histograms with custom buckets). refuse: the answer is 415. \
+         Prometheus 3 does not fall back to 1.0 after a 415: it drops the data.",
+        "Set it to downgrade if the upstream supports only 1.0, as VictoriaMetrics does. Use refuse only for \
+         senders that are known to fall back.";
     remote_write_v2_require_written: bool = false, "remote_write_v2_require_written", Zero::Nothing,
-        "Whether an upstream's 2xx to Remote Write 2.0 counts as 502 where it does not say how much it has written, \
-         although there was something to write: by the specification, nothing may have been. It is logged and counted \
-         in any case.",
-        "Switch it on when the upstream is known to say so; an upstream that never does is then sent the same for \
-         ever.";
+        "Treats an upstream's 2xx to Remote Write 2.0 as 502 if it does not say how much was written although there \
+         was something to write. By the specification, nothing may have been written then. Such answers are logged \
+         and counted in any case.",
+        "Switch it on if the upstream is known to say how much it wrote. With an upstream that never does, senders \
+         repeat the same data for ever.";
     upstream_pass_headers: Vec<String> = Vec::new(), "upstream.pass_headers", Zero::Means("Empty: none."),
-        "Names of headers that go on to the upstream as they come, because they change what it does. Requests in which \
-         they differ are never merged.",
-        "Set it to [X-Loki-Backfill-Shard], for example, for a Loki that is backfilled.";
+        "The names of headers that are passed on to the upstream as they came, because they change what it does. \
+         Requests that differ in them are never merged.",
+        "Set it, for example, to [X-Loki-Backfill-Shard] while you backfill a Loki.";
     tenant_label: String = "__tenant__".into(), "tenant.label", Zero::EmptyIsDefault,
-        "The label whose value names a series' tenant.",
+        "The label whose value is the tenant of a series.",
         "Most people set this to the label that their scrape jobs carry.";
     tenant_label_list: Vec<String> = Vec::new(), "tenant.label_list",
-        Zero::Means("Empty: tenant.label alone."),
-        "Labels by priority, in place of tenant.label: the first one that a series carries with a value \
-         decides.",
-        "Set it when jobs name their tenants differently.";
+        Zero::Means("Empty: tenant.label is used."),
+        "A list of labels in order of priority, used instead of tenant.label. The first label in the list that a \
+         series carries with a value decides.",
+        "Set it if jobs name their tenants by different labels.";
     tenant_prefix: String = String::new(), "tenant.prefix", Zero::Means("Empty: none."),
-        "Put in front of every tenant's ID, the default one included. Bring your own separator.",
-        "Set it to tell clusters apart that have tenants of the same names.";
+        "A prefix for every tenant ID, the default tenant's included. Add a separator yourself.",
+        "Set it to keep clusters apart whose tenants have the same names.";
     tenant_prefix_prefer_source: bool = false, "tenant.prefix_prefer_source", Zero::Nothing,
-        "Whether the inbound request's own tenant header, with a `-` behind it, takes the place of the \
-         prefix, where a request has one.",
-        "Switch it on when senders already say who they are.";
+        "Uses the tenant header of the inbound request, followed by `-`, in place of tenant.prefix, if the request \
+         has that header.",
+        "Switch it on if senders already name themselves in that header.";
     tenant_label_remove: bool = false, "tenant.label_remove", Zero::Nothing,
-        "Whether the deciding label is taken out of the series.",
-        "Leave it off unless the label is in the way: with it on, no request can be passed on just as it \
-         came.";
+        "Removes the label that named the tenant from the series.",
+        "Leave it off unless the label must not be stored. With it on, no request can be forwarded unchanged.";
     tenant_header: String = "X-Scope-OrgID".into(), "tenant.header", Zero::EmptyIsDefault,
-        "The header that tells the upstream the tenant. AccountID+ProjectID: the two of VictoriaMetrics and \
-         VictoriaLogs, for IDs like `12:34`, or `12`, which is `12:0`.",
-        "Thanos wants THANOS-TENANT; Mimir, Cortex and Loki want the default.";
+        "The header that names the tenant to the upstream. AccountID+ProjectID stands for the two headers of \
+         VictoriaMetrics and VictoriaLogs: the tenant is then `12:34`, or `12` for `12:0`.",
+        "Set it to THANOS-TENANT for Thanos. Mimir, Cortex and Loki use the default.";
     tenant_default: String = String::new(), "tenant.default",
-        Zero::Means("Empty: there is none, and tenant.on_missing decides."),
-        "The tenant of series that name none.",
-        "Set it when untagged series should be kept.";
+        Zero::Means("Empty: no default tenant, and tenant.on_missing decides."),
+        "The tenant of series that have no tenant label.",
+        "Set it if series without a tenant should be kept.";
     tenant_accept_all: bool = false, "tenant.accept_all", Zero::Nothing,
-        "Whether senders always hear 204, whatever the upstream said. This loses what the upstream refuses.",
-        "Leave it off: what senders hear is then the truth.";
+        "Answers 204 to every push that can be split, whatever the upstream said. Data that the upstream refuses is \
+         lost.",
+        "Leave it off, so that senders get true answers.";
     tenant_id_rules: IdRulesChoice = IdRulesChoice::Auto, "tenant.id_rules", Zero::Nothing,
-        "What a tenant's ID has to look like. mimir: 1 to 150 of 0-9A-Za-z!-_.*'(); thanos: 1 to 256 visible \
-         ASCII characters without / and \\; victoriametrics: one or two numbers of 32 bits, with a colon between them; \
-         auto: mimir when the header is X-Scope-OrgID, victoriametrics when it is AccountID+ProjectID, else thanos.",
-        "Set it when the header says nothing about the upstream.";
+        "Which tenant IDs are valid. mimir: 1 to 150 of the characters `0-9A-Za-z!-_.*'()`. thanos: 1 to 256 \
+         visible ASCII characters without `/` and `\\`. victoriametrics: one or two 32-bit numbers with a colon \
+         between them. auto: mimir if the header is X-Scope-OrgID, victoriametrics if it is AccountID+ProjectID, \
+         else thanos.",
+        "Set it if the header does not tell which upstream it is.";
     tenant_on_missing: Policy = Policy::Reject, "tenant.on_missing", Zero::Nothing,
-        "What becomes of a request in which a series names no tenant and there is no default. reject: 400, \
-         all of it; drop: its good series go on, and the answer is a 400 that says how many did not.",
-        "Set it to drop when one wrong job must not hold up the others of its Prometheus.";
+        "What happens to a request with a series that has no tenant, if there is no default tenant. reject: the \
+         whole request gets 400. drop: the other series are forwarded, and the answer is a 400 that says how many \
+         were left out.",
+        "Set it to drop if one wrong job must not hold up the other jobs of its Prometheus.";
     tenant_on_invalid: Policy = Policy::Reject, "tenant.on_invalid", Zero::Nothing,
-        "The same for a series whose tenant's ID breaks tenant.id_rules: reject or drop.",
+        "The same for a series whose tenant ID breaks tenant.id_rules or is not in tenant.allow: reject or drop.",
         "Set it to drop for the same reason.";
     tenant_map: String = String::new(), "tenant.map", Zero::Means("Empty: none."),
-        "A file of rules that turn values into tenants: exact ones, prefixes, or regexes, each to a tenant or to \
-         nobody (`drop: true`). The first that matches decides.",
-        "Set it when tenants are not what the label says: namespaces to teams, for example.";
-    tenant_allow: Vec<String> = Vec::new(), "tenant.allow", Zero::Means("Empty: all."),
-        "The tenants that there are, before the prefix; `*` in one stands for anything. Others are treated by \
-         tenant.on_invalid.",
-        "Set it when a typo in a label must not make a new tenant.";
+        "A file of rules that map label values to tenants. A rule matches an exact value, a prefix or a regular \
+         expression, and names a tenant or drops the series (`drop: true`). The first rule that matches decides.",
+        "Set it if the label's values are not the tenants: to map namespaces to teams, for example.";
+    tenant_allow: Vec<String> = Vec::new(), "tenant.allow", Zero::Means("Empty: all tenants are allowed."),
+        "The tenants that are allowed, before the prefix is added. `*` stands for any text. tenant.on_invalid says \
+         what happens to others.",
+        "Set it if a typo in a label must not create a new tenant.";
     tenant_loki_label_remove: bool = false, "tenant.loki_label_remove", Zero::Nothing,
-        "Whether the deciding label is taken out of the labels of Loki's streams; tenant.label_remove is about series \
-         alone.",
-        "Leave it off unless the label is in the way.";
-    cores: usize = 0, "cores", Zero::Means("0: one for each CPU that the process may use."),
-        "Threads that do the work, each pinned to a CPU.",
-        "Lower it when the machine has other work to do.";
+        "Removes the label that named the tenant from the labels of Loki streams. tenant.label_remove applies to \
+         series only.",
+        "Leave it off unless the label must not be stored.";
+    cores: usize = 0, "cores", Zero::Means("0: one per CPU that the process may use."),
+        "The number of worker threads. Each is pinned to a CPU.",
+        "Lower it if the machine has other work to do.";
     driver: Driver = Driver::Auto, "driver", Zero::Nothing,
-        "What drives the sockets. auto: io_uring where the kernel allows it, else epoll; io_uring: that or \
-         no start; epoll: always epoll.",
-        "Set it to epoll when a kernel's io_uring misbehaves.";
+        "How sockets are driven. auto: io_uring if the kernel allows it, else epoll. io_uring: only io_uring, and \
+         no start without it. epoll: always epoll.",
+        "Set it to epoll if the kernel's io_uring misbehaves.";
     merge_inflight_max: usize = 1, "merge.inflight_max",
         Zero::Refused("must be at least 1; the default is 1"),
-        "Requests of one tenant on their way at once; what comes in meanwhile waits, and is sent as one. Full \
-         ones do not wait.",
-        "Raise it when the upstream is far away and has requests to spare.";
-    merge_linger: Duration = Duration::ZERO, "merge.linger", Zero::Means("0s: nothing waits without need."),
+        "How many requests of one tenant are on their way at once. Data that arrives meanwhile waits and is sent as \
+         one request. Once it fills a request (merge.inflated_bytes_max), it no longer waits.",
+        "Raise it if the upstream is far away and can take more requests.";
+    merge_linger: Duration = Duration::ZERO, "merge.linger", Zero::Means("0s: data never waits without need."),
         "How long a tenant's data waits for more to be sent with it.",
-        "Set it, to some milliseconds, when the upstream suffers from many small requests.";
+        "Set it to some milliseconds if the upstream suffers from many small requests.";
     merge_fragments_max: usize = 64, "merge.fragments_max",
         Zero::Refused("must be at least 1, which means never to merge; the default is 64"),
-        "How many parts of inbound requests may be sent as one request.",
+        "How many parts of inbound requests may be merged into one upstream request.",
         "Set it to 1 to switch merging off.";
     merge_inflated_bytes_max: ByteSize = ByteSize(1 << 20), "merge.inflated_bytes_max",
         Zero::Refused("must be at least 1; the default is 1Mi"),
-        "The largest request that merging makes, before compression. A part that is larger by itself goes \
-         alone.",
-        "Raise it when the upstream prefers few large requests; keep it below its own limit for one.";
+        "The largest upstream request that merging builds, before compression. A part that is larger goes alone.",
+        "Raise it if the upstream prefers few large requests. Keep it below the upstream's own limit.";
     merge_ha_cluster_label: String = "cluster".into(), "merge.ha_cluster_label",
-        Zero::Means("Empty, both: there are no HA pairs."),
-        "The label that names an HA pair of Prometheus servers. Parts of different pairs, or replicas, never \
-         merge.",
-        "Set it to what the upstream's HA tracker is set to.";
+        Zero::Means("Both empty: there are no HA pairs."),
+        "The label that names a pair of Prometheus servers in high availability. Parts of different pairs or \
+         replicas are never merged.",
+        "Set it to the label that the upstream's HA tracker uses.";
     merge_ha_replica_label: String = "__replica__".into(), "merge.ha_replica_label",
-        Zero::Means("Empty, both: there are no HA pairs."),
+        Zero::Means("Both empty: there are no HA pairs."),
         "The label that names the replica within its pair.",
         "Set it together with merge.ha_cluster_label.";
-    receipts_keep: Duration = Duration::from_secs(300), "receipts.keep", Zero::Means("0s: none are kept."),
-        "When a request fails for some of its tenants, the parts of the others are remembered for so long: a \
-         retry sends only what is missing.",
-        "Raise it when senders come back later than that, for example because the upstream says so.";
+    receipts_keep: Duration = Duration::from_secs(300), "receipts.keep", Zero::Means("0s: no receipts are kept."),
+        "How long the delivered parts of a failed request are remembered. When its sender repeats the request, \
+         these parts are not sent again.",
+        "Raise it if senders come back later than that, for example because the upstream asks them to.";
     receipts_bytes_max: ByteSize = ByteSize(16 << 20), "receipts.bytes_max",
         Zero::Refused("must be at least 1; the default is 16Mi"),
-        "Memory for that, for the process; past it the oldest are forgotten.",
-        "Raise it when tens of thousands of parts a minute belong to requests that fail.";
+        "The memory for receipts in the whole process. Beyond it the oldest are forgotten.",
+        "Raise it if tens of thousands of parts per minute belong to requests that fail.";
     limits_head_bytes_max: ByteSize = ByteSize(16 << 10), "limits.head_bytes_max",
         Zero::Refused("must be at least 1Ki; the default is 16Ki"),
-        "The largest request line with its headers; past it the answer is 431.",
-        "Raise it when a proxy in front adds headers of that size.";
+        "The largest request line with its headers. Larger ones get 431.",
+        "Raise it if a proxy in front adds headers of that size.";
     limits_body_bytes_max: ByteSize = ByteSize(8 << 20), "limits.body_bytes_max",
         Zero::Refused("must be at least 1; the default is 8Mi"),
-        "The largest body, as it comes in; past it the answer is 413.",
-        "Raise it when senders make larger requests.";
+        "The largest request body, as it arrives. Larger ones get 413.",
+        "Raise it if senders make larger requests.";
     limits_inflated_bytes_max: ByteSize = ByteSize(64 << 20), "limits.inflated_bytes_max",
         Zero::Refused("must be at least 1; the default is 64Mi"),
-        "The largest body after decompression; past it the answer is 413.",
+        "The largest request body after decompression. Larger ones get 413.",
         "Raise it together with limits.body_bytes_max.";
     limits_in_flight_bytes_max: ByteSize = ByteSize(512 << 20), "limits.in_flight_bytes_max",
         Zero::Refused("must be at least 1; the default is 512Mi"),
-        "Bytes of all requests in work; past it new ones get 503 with Retry-After.",
+        "The total bytes of all requests in work. Beyond it new requests get 503 with Retry-After.",
         "Set it to about half of the memory that the process may use.";
     limits_tenant_share_percent: usize = 50, "limits.tenant_share_percent",
         Zero::Refused("must be 1 to 100; the default is 50"),
-        "Of concurrency, limits.in_flight_bytes_max and max_conns_per_host, how much one tenant may take. Parts that \
-         come past the first two fail with 503, for that tenant alone; past the third they wait.",
-        "Lower it where many tenants share the server, set it to 100 where there is only one.";
+        "The share of concurrency, limits.in_flight_bytes_max and max_conns_per_host that one tenant may use. Parts \
+         beyond the first two get 503, for that tenant alone. Parts beyond the third wait.",
+        "Lower it if many tenants share the server. Set it to 100 if there is only one.";
     limits_slow_share_percent: usize = 25, "limits.slow_share_percent",
         Zero::Refused("must be 1 to 100; the default is 25"),
-        "The same for all slow tenants together: those whose requests take at least 250 ms and eight times as long as \
-         is usual for their upstream, or time out, until one is answered in time again. While others wait for a \
-         connection, requests of slow tenants beyond this share of them are given up with 504.",
-        "Raise it where many tenants are slow by nature.";
+        "The same share for all slow tenants together. A tenant is slow when its requests take at least 250 ms and \
+         eight times as long as usual for their upstream address, or time out, until one is answered in time again. \
+         While others wait for a connection, requests of slow tenants beyond this share of the connections are \
+         given up with 504.",
+        "Raise it if many tenants are slow by nature.";
     limits_connections_max: usize = 0, "limits.connections_max",
-        Zero::Means("0: as many as the limit of open files leaves."),
-        "Senders' connections at once; past it new ones have to wait or are closed.",
-        "Set it when the limit of open files is not the bound you want.";
+        Zero::Means("0: as many as the limit of open files allows."),
+        "How many connections of senders are open at once. Beyond it new ones wait in the kernel's backlog.",
+        "Set it if the limit of open files is not the bound you want.";
     limits_tenants_max: usize = 10_000, "limits.tenants_max",
         Zero::Refused("must be at least 1; the default is 10000"),
-        "Tenants with lanes and metrics of their own; those past it share the name __other__ in metrics.",
-        "Raise it when you have more tenants than that.";
+        "How many tenants have metrics of their own. The tenants beyond it share the name `__other__` in metrics.",
+        "Raise it if you have more tenants than that.";
     limits_tenants_per_request_max: usize = 4096, "limits.tenants_per_request_max",
         Zero::Refused("must be at least 1; the default is 4096"),
-        "Distinct tenants in one request; past it the answer is 413.",
-        "Raise it when one Prometheus scrapes for more tenants than that.";
+        "How many different tenants one request may hold. Requests with more get 413.",
+        "Raise it if one Prometheus scrapes for more tenants than that.";
 }
 
 /// The default of `target_loki`, which is cortex-tenant's.
@@ -622,40 +559,6 @@ mod tests {
         for key in KEYS {
             let section = format!("{}.", key.path);
             assert!(!paths.iter().any(|path| path.starts_with(&section)), "{}", key.path);
-        }
-    }
-
-    #[test]
-    fn sections_are_printed_in_one_piece() {
-        let printed = print_defaults();
-        for section in ["auth:", "  egress:", "upstream:", "tenant:", "merge:", "limits:"] {
-            assert_eq!(printed.lines().filter(|line| *line == section).count(), 1, "{section}");
-        }
-    }
-
-    #[test]
-    fn the_printed_configuration_is_the_defaults() {
-        let mut sources = Sources::new(&print_defaults(), []);
-        let config = Config::read(&mut sources);
-        assert_eq!(sources.mistakes, []);
-        assert_eq!(config.effective().to_string(), defaults());
-        // Equal because it was read, not because it was left out: each key's value has a line.
-        let mut sources = Sources::new(&print_defaults(), []);
-        for key in KEYS {
-            let origin = sources.setting(key, String::from("unread")).origin;
-            let is_list = ["tenant.label_list", "tenant.allow", "upstream.pass_headers"].contains(&key.path);
-            assert!(matches!(origin, Origin::Line(_)) || is_list, "{}: {origin:?}", key.path);
-        }
-    }
-
-    #[test]
-    fn the_printed_configuration_tells_of_every_key_what_it_is() {
-        let printed = print_defaults();
-        assert!(printed.lines().all(|line| line.chars().count() <= 105), "fits a terminal");
-        assert!(printed.lines().all(|line| line.trim_end() == line), "no blanks at line ends");
-        for key in KEYS {
-            assert!(printed.contains(&format!("[{}]", key.variable())), "{}", key.path);
-            assert!(key.what.ends_with('.') && key.who.ends_with('.'), "{}: whole sentences", key.path);
         }
     }
 

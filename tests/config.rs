@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::time::Duration;
 
-use tenantry::config::{ConfigMistakes, KEYS, Plan, parse, print_defaults};
+use tenantry::config::{ConfigMistakes, KEYS, Plan, parse, print_defaults, settings_tables};
 use tenantry::model::{Destination, MetadataRule, V2Handling};
 use tenantry::tenant::{IdRules, Policy, TenantId};
 
@@ -18,6 +18,14 @@ const SEED: &str = "tests/fixtures/seed-cortex-tenant.yml";
 fn read(path: &str) -> String {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(path);
     std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}
+
+/// Holds a file against the text that is made for it. If `UPDATE_DOCS` is set, it writes the file first.
+fn is_made(path: &str, text: &str) {
+    if std::env::var_os("UPDATE_DOCS").is_some() {
+        std::fs::write(Path::new(env!("CARGO_MANIFEST_DIR")).join(path), text).unwrap();
+    }
+    assert!(read(path) == text, "{path} is out of date: UPDATE_DOCS=1 cargo test --release --test config");
 }
 
 fn given(text: &str) -> Result<Plan, ConfigMistakes> {
@@ -192,11 +200,7 @@ fn every_key_of_cortex_tenant_can_come_from_the_environment() {
 
 #[test]
 fn the_shipped_default_configuration_is_the_printed_one() {
-    assert_eq!(
-        read("configs/tenantry.yml"),
-        print_defaults(),
-        "make it anew: cargo run -- --print-default-config > configs/tenantry.yml"
-    );
+    is_made("configs/tenantry.yml", &print_defaults());
     assert_eq!(plan(&read("configs/tenantry.yml")).effective(), plan("").effective());
 }
 
@@ -380,8 +384,11 @@ fn the_program_knows_its_version_and_its_arguments() {
 }
 
 #[test]
-fn the_readme_lists_every_setting_with_its_default() {
-    let readme = include_str!("../README.md");
-    let table = tenantry::config::settings_table();
-    assert!(readme.contains(&table), "README.md should hold this table:\n{table}");
+fn the_settings_page_is_made_from_the_keys() {
+    const PAGE: &str = "configs/README.md";
+    let page = read(PAGE);
+    let (begin, end) = ("<!-- generated from the keys -->\n\n", "<!-- end of what is generated -->\n");
+    let (before, rest) = page.split_once(begin).unwrap();
+    let (_, after) = rest.split_once(end).unwrap();
+    is_made(PAGE, &format!("{before}{begin}{}{end}{after}", settings_tables()));
 }

@@ -1,0 +1,260 @@
+//! What users read about the settings: the default configuration with comments, and the tables of `configs/README.md`.
+//!
+//! Both come from [`KEYS`], so that no key can be missing and no default can be out of date. `tests/config.rs` compares
+//! the files with the text made here, and writes them anew if `UPDATE_DOCS` is set.
+#![forbid(unsafe_code)]
+
+use std::fmt::Write as _;
+
+use super::{KEYS, Key, Zero};
+
+/// Width of the comments in the printed configuration.
+const PRINTED_COLUMNS_MAX: usize = 100;
+
+/// Settings that belong together in the tables.
+struct Topic {
+    title: &'static str,
+    /// Their paths, in the order of the table.
+    paths: &'static [&'static str],
+}
+
+/// Every key is in exactly one topic; a test holds that.
+const TOPICS: &[Topic] = &[
+    Topic { title: "Listening", paths: &["listen", "listen_metrics_address", "listen_pprof"] },
+    Topic {
+        title: "Upstream",
+        paths: &[
+            "target",
+            "target_loki",
+            "enable_ipv6",
+            "resolve_interval",
+            "max_conns_per_host",
+            "max_connection_duration",
+            "upstream.pass_headers",
+        ],
+    },
+    Topic {
+        title: "Tenants",
+        paths: &[
+            "tenant.label",
+            "tenant.label_list",
+            "tenant.label_remove",
+            "tenant.loki_label_remove",
+            "tenant.header",
+            "tenant.default",
+            "tenant.on_missing",
+            "tenant.id_rules",
+            "tenant.on_invalid",
+            "tenant.prefix",
+            "tenant.prefix_prefer_source",
+            "tenant.map",
+            "tenant.allow",
+            "tenant.accept_all",
+        ],
+    },
+    Topic {
+        title: "Remote Write 2.0 and metadata",
+        paths: &["remote_write_v2", "remote_write_v2_require_written", "metadata"],
+    },
+    Topic {
+        title: "Timeouts and retries",
+        paths: &["timeout", "idle_timeout", "timeout_shutdown", "retry_after_max"],
+    },
+    Topic {
+        title: "Limits",
+        paths: &[
+            "concurrency",
+            "limits.in_flight_bytes_max",
+            "limits.tenant_share_percent",
+            "limits.slow_share_percent",
+            "limits.connections_max",
+            "limits.tenants_max",
+            "limits.tenants_per_request_max",
+            "limits.head_bytes_max",
+            "limits.body_bytes_max",
+            "limits.inflated_bytes_max",
+        ],
+    },
+    Topic {
+        title: "Merging",
+        paths: &[
+            "merge.inflight_max",
+            "merge.linger",
+            "merge.fragments_max",
+            "merge.inflated_bytes_max",
+            "merge.ha_cluster_label",
+            "merge.ha_replica_label",
+        ],
+    },
+    Topic { title: "Receipts", paths: &["receipts.keep", "receipts.bytes_max"] },
+    Topic { title: "Threads", paths: &["cores", "driver"] },
+    Topic {
+        title: "Logs and metrics",
+        paths: &["log_level", "log_response_errors", "metrics_include_tenant"],
+    },
+    Topic {
+        title: "Authentication and TLS",
+        paths: &[
+            "auth.egress.username",
+            "auth.egress.password",
+            "auth.egress.tls_config.ca_bundle_file",
+            "auth.ingress.tls_config.cert_file",
+            "auth.ingress.tls_config.key_file",
+        ],
+    },
+];
+
+/// The settings as Markdown: a heading and a table for each topic, and a row for each key.
+pub fn settings_tables() -> String {
+    let mut tables = String::new();
+    for topic in TOPICS {
+        let _ = write!(
+            tables,
+            "### {}\n\n| Setting | Default | Effect | When to change it |\n|---|---|---|---|\n",
+            topic.title
+        );
+        for key in topic.paths.iter().filter_map(|path| KEYS.iter().find(|key| key.path == *path)) {
+            // Writing to a String can't fail, here and above.
+            let _ = writeln!(tables, "{}", row(key));
+        }
+        tables.push('\n');
+    }
+    tables
+}
+
+fn row(key: &Key) -> String {
+    let zero = match key.zero {
+        Zero::IsDefault => " 0 or empty: the default.".to_owned(),
+        Zero::EmptyIsDefault => " Empty: the default.".to_owned(),
+        Zero::Means(meaning) => format!(" {meaning}"),
+        // What follows the semicolon is advice for somebody who has just made the mistake.
+        Zero::Refused(demand) => format!(" It {}.", demand.split(';').next().unwrap_or(demand)),
+        Zero::Nothing => String::new(),
+    };
+    let default = format!("`{}`{}{zero}", (key.default)(), if zero.is_empty() { "" } else { "." });
+    let setting = format!("`{}`<br>`{}`", key.path, key.variable());
+    let cells = [setting, marked(&default), marked(key.what), marked(key.who)];
+    format!("| {} |", cells.map(|cell| cell.replace('|', "\\|")).join(" | "))
+}
+
+/// The text with other settings' names in it marked as such. Without an underscore or a dot it could be any word.
+fn marked(text: &str) -> String {
+    let marked = text.split(' ').map(|word| {
+        let name = word.trim_matches(['(', ')', '.', ',', ':', ';']);
+        let is_key = name.contains(['.', '_']) && KEYS.iter().any(|key| key.path == name);
+        if is_key { word.replace(name, &format!("`{name}`")) } else { word.to_owned() }
+    });
+    marked.collect::<Vec<_>>().join(" ")
+}
+
+/// The whole configuration with its defaults, as YAML with comments: every key, what it does, what 0 or an
+/// empty value means, who should change it, and its variable.
+pub fn print_defaults() -> String {
+    let mut text = String::from(
+        "# All settings of Tenantry with their defaults. Each can also be set by the environment variable in\n\
+         # brackets, which wins over this file. An empty variable counts as not set.\n\
+         # Durations: 10s, 1m30s, 1.5h, 500ms. Sizes: bytes, or with Ki, Mi, Gi. Lists in variables: a,b,c.\n",
+    );
+    let mut open: Vec<&str> = Vec::new();
+    for key in KEYS {
+        let mut names: Vec<&str> = key.path.split('.').collect();
+        let name = names.pop().unwrap_or_default();
+        let shared = open.iter().zip(&names).take_while(|(a, b)| a == b).count();
+        text.push('\n');
+        for (depth, section) in names.iter().enumerate().skip(shared) {
+            text += &format!("{}{section}:\n", "  ".repeat(depth));
+        }
+        let indent = "  ".repeat(names.len());
+        let zero = match key.zero {
+            Zero::IsDefault => " 0 or empty: the default.".to_owned(),
+            Zero::EmptyIsDefault => " Empty: the default.".to_owned(),
+            Zero::Means(meaning) => format!(" {meaning}"),
+            Zero::Refused(_) | Zero::Nothing => String::new(),
+        };
+        wrap(&mut text, &indent, &format!("{}{zero} {} [{}]", key.what, key.who, key.variable()));
+        text += &format!("{indent}{name}: {}\n", (key.default)());
+        open = names;
+    }
+    text
+}
+
+/// Appends `words` as comment lines of at most [`PRINTED_COLUMNS_MAX`] columns.
+fn wrap(text: &mut String, indent: &str, words: &str) {
+    let mut columns = usize::MAX;
+    for word in words.split(' ') {
+        if columns.saturating_add(1 + word.chars().count()) > PRINTED_COLUMNS_MAX {
+            if columns != usize::MAX {
+                text.push('\n');
+            }
+            *text += indent;
+            text.push('#');
+            columns = indent.len() + 1;
+        }
+        text.push(' ');
+        *text += word;
+        columns += 1 + word.chars().count();
+    }
+    text.push('\n');
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Config;
+    use crate::config::mistake::Origin;
+    use crate::config::source::Sources;
+
+    #[test]
+    fn every_key_is_in_one_topic() {
+        let mut told: Vec<_> = TOPICS.iter().flat_map(|topic| topic.paths).copied().collect();
+        let mut known: Vec<_> = KEYS.iter().map(|key| key.path).collect();
+        told.sort_unstable();
+        known.sort_unstable();
+        assert_eq!(told, known);
+    }
+
+    #[test]
+    fn each_row_of_the_tables_has_four_cells() {
+        let tables = settings_tables();
+        let rows: Vec<_> = tables.lines().filter(|line| line.starts_with("| `")).collect();
+        assert_eq!(rows.len(), KEYS.len());
+        for row in rows {
+            assert_eq!(row.replace("\\|", "").matches('|').count(), 5, "{row}");
+        }
+    }
+
+    #[test]
+    fn sections_are_printed_in_one_piece() {
+        let printed = print_defaults();
+        for section in ["auth:", "  egress:", "upstream:", "tenant:", "merge:", "limits:"] {
+            assert_eq!(printed.lines().filter(|line| *line == section).count(), 1, "{section}");
+        }
+    }
+
+    #[test]
+    fn the_printed_configuration_is_the_defaults() {
+        let mut sources = Sources::new(&print_defaults(), []);
+        let config = Config::read(&mut sources);
+        assert_eq!(sources.mistakes, []);
+        let defaults = Config::read(&mut Sources::new("", []));
+        assert_eq!(config.effective().to_string(), defaults.effective().to_string());
+        // Equal because it was read, not because it was left out: each key's value has a line.
+        let mut sources = Sources::new(&print_defaults(), []);
+        for key in KEYS {
+            let origin = sources.setting(key, String::from("unread")).origin;
+            let is_list = ["tenant.label_list", "tenant.allow", "upstream.pass_headers"].contains(&key.path);
+            assert!(matches!(origin, Origin::Line(_)) || is_list, "{}: {origin:?}", key.path);
+        }
+    }
+
+    #[test]
+    fn the_printed_configuration_tells_of_every_key_what_it_is() {
+        let printed = print_defaults();
+        assert!(printed.lines().all(|line| line.chars().count() <= 105), "fits a terminal");
+        assert!(printed.lines().all(|line| line.trim_end() == line), "no blanks at line ends");
+        for key in KEYS {
+            assert!(printed.contains(&format!("[{}]", key.variable())), "{}", key.path);
+            assert!(key.what.ends_with('.') && key.who.ends_with('.'), "{}: whole sentences", key.path);
+        }
+    }
+}
