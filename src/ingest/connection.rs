@@ -6,186 +6,31 @@
 //! - What can be refused by its head is refused before its body is read. A connection whose framing is in doubt is
 //!   closed, as nobody can say where the next request would begin.
 
-use std::cell::{Cell, RefCell};
-use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::pending::Pending;
-use super::push;
+use super::Ingest;
+use super::push::{self, Push};
 use super::routes::{Route, route};
-use crate::config::plan::{Live, Plan};
-use crate::exchange::Exchange;
+use crate::config::plan::Plan;
 use crate::http::body::ChunkDecoder;
 use crate::http::head::{Framing, Method, RequestHead};
 use crate::http::refusal::Refusal;
 use crate::http::reply;
 use crate::http::sender::Sender;
-use crate::io::buffers::Buffers;
-use crate::io::deadline::{Cut, Deadlines, Idle};
-use crate::io::stream::{Blocking, Stream};
-use crate::io::tasks::{Tasks, pause, tell_whether_waiting};
+use crate::io::deadline::{Cut, Idle};
+use crate::io::stream::Stream;
+use crate::io::tasks::{pause, tell_whether_waiting};
 use crate::limits::{
     FAREWELL_BYTES_MAX, FAREWELL_MILLIS, HEAD_BUFFER_BYTES, LAST_CALL_MILLIS, REQUESTS_AT_ONCE_MAX,
     SHED_BODY_BYTES_MAX, SHED_BUFFER_BYTES,
 };
-use crate::log::Limiter;
-use crate::metrics::{CoreMetrics, Metrics};
-use crate::model::Answer;
-use crate::model::Destination;
+use crate::model::{Answer, Destination};
 use crate::shared::budget::Charge;
-use crate::shared::{Commons, Seat};
-use crate::split::Splitter;
 
-/// One core's ingest.
-#[derive(Debug)]
-pub struct Ingest {
-    plan: Live,
-    blocking: Blocking,
-    pub(super) commons: Arc<Commons>,
-    pub(super) exchange: Rc<Exchange>,
-    pub(super) pending: Pending,
-    pub(super) splitters: RefCell<Vec<Splitter>>,
-    buffers: Buffers,
-    deadlines: Deadlines,
-    pub(super) tasks: Tasks,
-    metrics: Arc<Metrics>,
-    /// Of lines about requests that are refused.
-    pub(super) limiter: RefCell<Limiter>,
-    closing: Cell<bool>,
-    draining: Cell<bool>,
-}
-
-impl Ingest {
-    /// The ingest of the core of `exchange`. `blocking` is how its ring wants its sockets.
-    pub fn new(
-        plan: Live,
-        blocking: Blocking,
-        commons: Arc<Commons>,
-        exchange: Rc<Exchange>,
-        deadlines: Deadlines,
-        tasks: Tasks,
-        metrics: Arc<Metrics>,
-    ) -> Rc<Self> {
-        Rc::new(Self {
-            plan,
-            blocking,
-            commons,
-            exchange,
-            pending: Pending::default(),
-            splitters: RefCell::default(),
-            buffers: Buffers::default(),
-            deadlines,
-            tasks,
-            metrics,
-            limiter: RefCell::default(),
-            closing: Cell::new(false),
-            draining: Cell::new(false),
-        })
-    }
-
-    /// Serves a connection until it ends.
-    pub fn serve(self: &Rc<Self>, socket: OwnedFd, seat: Seat) {
-        let ingest = Rc::clone(self);
-        self.tasks.spawn(async move {
-            match Stream::accepted(socket, ingest.blocking, &ingest.deadlines) {
-                Ok(stream) => ingest.converse(stream).await,
-                Err(error) => tracing::debug!(%error, "a connection was lost before it was served"),
-            }
-            drop(seat);
-        });
-    }
-
-    /// From now on, no connection is accepted.
-    pub fn close(&self) {
-        self.closing.set(true);
-    }
-
-    /// Whether [`close`](Self::close) was called.
-    pub fn is_closing(&self) -> bool {
-        self.closing.get()
-    }
-
-    /// From now on, connections end with the request that they are at, or with their first, which is waited for a little.
-    pub fn drain(&self) {
-        self.draining.set(true);
-        self.deadlines.cut_idle(Instant::now() + Duration::from_millis(LAST_CALL_MILLIS));
-    }
-
-    /// Whether [`drain`](Self::drain) was called.
-    pub fn is_draining(&self) -> bool {
-        self.draining.get()
-    }
-
-    /// What holds now.
-    fn plan(&self) -> Arc<Plan> {
-        self.plan.load_full()
-    }
-
-    /// This core's number.
-    pub fn core(&self) -> usize {
-        self.exchange.core()
-    }
-
-    /// How the ring wants its sockets.
-    pub fn blocking(&self) -> Blocking {
-        self.blocking
-    }
-
-    /// What all cores share.
-    pub fn commons(&self) -> &Arc<Commons> {
-        &self.commons
-    }
-
-    /// The way to other cores.
-    pub fn exchange(&self) -> &Exchange {
-        &self.exchange
-    }
-
-    /// Requests that wait for outcomes.
-    pub fn pending(&self) -> &Pending {
-        &self.pending
-    }
-
-    /// This core's counters.
-    pub fn counters(&self) -> &CoreMetrics {
-        self.metrics.core(self.exchange.core())
-    }
-
-    async fn converse(self: &Rc<Self>, stream: Stream) {
-        self.counters().connections_open.up();
-        let mut connection = Connection {
-            ingest: Rc::clone(self),
-            stream,
-            read: Vec::new(),
-            awaiting: "head",
-            sender: Sender::default(),
-            idle: Idle::First,
-        };
-        let mut at_once = 0;
-        loop {
-            let (goes_on, waited) = tell_whether_waiting(connection.converse_once()).await;
-            if !goes_on {
-                break;
-            }
-            at_once = if waited { 0 } else { at_once + 1 };
-            if at_once == REQUESTS_AT_ONCE_MAX {
-                at_once = 0;
-                pause().await;
-            }
-        }
-        if connection.stream.expired() && !self.is_draining() {
-            self.counters().connections_timed_out.add(1);
-        }
-        self.buffers.put(std::mem::take(&mut connection.read));
-        drop(connection);
-        self.counters().connections_open.down();
-    }
-}
-
-/// Why a conversation goes no further.
-pub(super) enum Stop {
+/// Why a connection ends with this request.
+enum Stop {
     /// There is nobody to talk to any more.
     Gone,
     /// This is to be said first.
@@ -198,7 +43,7 @@ impl From<Refusal> for Stop {
     }
 }
 
-struct Connection {
+pub(super) struct Connection {
     ingest: Rc<Ingest>,
     stream: Stream,
     /// What has been read and not been used yet.
@@ -211,45 +56,80 @@ struct Connection {
     idle: Idle,
 }
 
-/// A request has been refused, and its body is out of the way.
-struct Shed;
-
-/// A request whose head has been understood.
+/// A request of which the head has been read.
 struct Request {
     head: RequestHead,
-    route: Route,
-    arrived: Instant,
+    route: Result<Route, Refusal>,
+    /// The value of the inbound tenant header.
+    source: Option<Vec<u8>>,
+}
+
+/// What is to be done for a request that has been read.
+enum Next {
+    /// Split it and forward its parts.
+    Push(Box<Push>),
+    /// Write this.
+    Answer(Answer),
+    /// Nothing: it has been answered.
+    Answered,
 }
 
 impl Connection {
-    /// Waits for a request and answers it. Whether another may follow.
-    async fn converse_once(&mut self) -> bool {
-        // Apart, so that a connection is small while it waits: an allocation for each request, none for an idle one.
-        self.wait_for_request().await && Box::pin(self.exchange()).await
+    /// A connection that has just been accepted.
+    pub(super) fn new(ingest: Rc<Ingest>, stream: Stream) -> Self {
+        let sender = Sender::default();
+        Self { ingest, stream, read: Vec::new(), awaiting: "head", sender, idle: Idle::First }
     }
 
-    /// One request, which has begun, and its answer. Whether another may follow.
-    async fn exchange(&mut self) -> bool {
+    /// Answers one request after the other until the connection ends.
+    pub(super) async fn run(mut self) {
+        self.ingest.counters().connections_open.up();
+        let mut at_once = 0;
+        loop {
+            // Boxed, so that a connection is small while it waits: an allocation for each request, none for an idle one.
+            let next = async { self.wait_for_request().await && Box::pin(self.request()).await };
+            let (goes_on, waited) = tell_whether_waiting(next).await;
+            if !goes_on {
+                break;
+            }
+            at_once = if waited { 0 } else { at_once + 1 };
+            if at_once == REQUESTS_AT_ONCE_MAX {
+                at_once = 0;
+                pause().await;
+            }
+        }
+        let ingest = Rc::clone(&self.ingest);
+        if self.stream.expired() && !ingest.is_draining() {
+            ingest.counters().connections_timed_out.add(1);
+        }
+        ingest.buffers.put(std::mem::take(&mut self.read));
+        drop(self);
+        ingest.counters().connections_open.down();
+    }
+
+    /// Reads a request that has begun, and answers it. Whether another may follow.
+    async fn request(&mut self) -> bool {
         let arrived = Instant::now();
         self.awaiting = "head";
         // One plan from the first byte to the answer, whatever is reloaded meanwhile.
         let plan = self.ingest.plan();
         self.stream.set_deadline(arrived + plan.timeout, Cut::Read);
-        let head = match self.head(&plan).await {
-            Ok((head, bytes)) => (head, bytes),
+        let request = match self.head(&plan).await {
+            Ok(request) => request,
             Err(stop) => {
                 self.sender = Sender::of_bad_head(&self.read);
-                return self.part(stop, &plan, false).await;
+                return self.end(stop, &plan, false).await;
             }
         };
-        self.sender = head.0.sender;
-        let head_only = head.0.method == Method::Head;
-        let keep_alive = head.0.keep_alive;
-        match self.answer(head, arrived, &plan).await {
-            Ok(Some(answer)) => self.reply(answer, &plan, keep_alive, head_only).await,
-            Ok(None) => true,
-            Err(stop) => self.part(stop, &plan, head_only).await,
-        }
+        self.sender = request.head.sender;
+        let (head_only, keep_alive) = (request.head.method == Method::Head, request.head.keep_alive);
+        let answer = match self.push(request, arrived, &plan).await {
+            Ok(Next::Push(push)) => self.ingest.push(*push).await,
+            Ok(Next::Answer(answer)) => answer,
+            Ok(Next::Answered) => return true,
+            Err(stop) => return self.end(stop, &plan, head_only).await,
+        };
+        self.reply(answer, &plan, keep_alive, head_only).await
     }
 
     /// Waits, without a buffer, until a request begins. False when none comes.
@@ -275,76 +155,71 @@ impl Connection {
         matches!(self.more().await, Ok(()))
     }
 
-    async fn head(&mut self, plan: &Plan) -> Result<(RequestHead, usize), Stop> {
+    /// Reads a request's head, and takes it off what has been read.
+    async fn head(&mut self, plan: &Plan) -> Result<Request, Stop> {
         loop {
             let limit = plan.limits.head_bytes_max;
-            match RequestHead::parse_passing(
-                &self.read,
-                plan.terms.tenant_header.inbound(),
-                &plan.pass_headers,
-            )? {
+            let tenant_header = plan.terms.tenant_header.inbound();
+            match RequestHead::parse_passing(&self.read, tenant_header, &plan.pass_headers)? {
                 Some((_, bytes)) if bytes > limit => return Err(Refusal::HeadTooLarge { limit }.into()),
-                Some(found) => return Ok(found),
+                Some((head, bytes)) => return Ok(self.take_head(head, bytes)),
                 None if self.read.len() >= limit => return Err(Refusal::HeadTooLarge { limit }.into()),
                 None => self.more().await?,
             }
         }
     }
 
-    /// What to answer, unless that has been done; after an error the connection is at its end.
-    async fn answer(
-        &mut self,
-        head: (RequestHead, usize),
-        arrived: Instant,
-        plan: &Arc<Plan>,
-    ) -> Result<Option<Answer>, Stop> {
-        let (head, head_bytes) = head;
-        let target = self.read.get(head.path.clone()).unwrap_or_default();
-        let route = route(head.method, target);
+    fn take_head(&mut self, head: RequestHead, bytes: usize) -> Request {
+        let path = self.read.get(head.path.clone()).unwrap_or_default();
+        let route = route(head.method, path);
         let source = head.source_tenant.clone().and_then(|range| self.read.get(range)).map(<[u8]>::to_vec);
-        self.read.drain(..head_bytes);
-        let request = Request { head, route: route?, arrived };
-        match request.route {
-            Route::Alive => {
-                self.skip_body(&request.head).await?;
-                Ok(Some(alive(self.ingest.commons.is_leaving())))
-            }
-            Route::Push => self.push(Destination::Metrics, request, source, plan).await,
-            Route::LokiPush => self.push(Destination::Logs, request, source, plan).await,
-        }
+        self.read.drain(..bytes);
+        Request { head, route, source }
     }
 
-    async fn push(
-        &mut self,
-        destination: Destination,
-        request: Request,
-        source: Option<Vec<u8>>,
-        plan: &Arc<Plan>,
-    ) -> Result<Option<Answer>, Stop> {
-        let ingest = Rc::clone(&self.ingest);
-        let (protocol, compression) = push::kind(destination, &request.head, plan.remote_write_v2.is_some())?;
-        if let Err(refusal) = ingest.admit(&request.head, plan) {
-            return self.shed(&request.head, refusal, plan).await.map(|Shed| None);
+    /// Reads a push to its end. Refuses it by its head where that is possible, before its body is read.
+    async fn push(&mut self, request: Request, arrived: Instant, plan: &Arc<Plan>) -> Result<Next, Stop> {
+        let Request { head, route, source } = request;
+        let destination = match route? {
+            Route::Alive => {
+                self.skip_body(&head).await?;
+                return Ok(Next::Answer(alive(self.ingest.commons.is_leaving())));
+            }
+            Route::Push => Destination::Metrics,
+            Route::LokiPush => Destination::Logs,
+        };
+        let (protocol, compression) = push::kind(destination, &head, plan.remote_write_v2.is_some())?;
+        if let Err(refusal) = self.ingest.admit(&head, plan) {
+            self.shed(&head, refusal, plan).await?;
+            return Ok(Next::Answered);
         }
-        let (body, charge) = self.body(&request.head, plan).await?;
-        let in_work = match ingest.take_on() {
+        let (body, charge) = self.body(&head, plan).await?;
+        let in_work = match self.ingest.take_on() {
             Ok(in_work) => in_work,
-            Err(refusal) => return Ok(Some(Answer::from(&refusal))),
+            Err(refusal) => return Ok(Next::Answer(Answer::from(&refusal))),
         };
         // From here on the upstream is waited for, each attempt by a deadline of its own.
         self.stream.clear_deadline();
         let client = self.stream.peer();
-        let (arrived, passed, plan) = (request.arrived, request.head.passed, Arc::clone(plan));
-        let push = push::Push { plan, protocol, compression, body, charge, source, passed, client, arrived };
-        let answer = ingest.push(push).await;
-        drop(in_work);
-        Ok(Some(answer))
+        let (passed, plan) = (head.passed, Arc::clone(plan));
+        Ok(Next::Push(Box::new(Push {
+            plan,
+            protocol,
+            compression,
+            body,
+            charge,
+            in_work,
+            source,
+            passed,
+            client,
+            arrived,
+        })))
     }
 
     /// Refuses a request for want of room, by its head and at once. If its body is no larger than a few buffers and comes
     /// soon, it is read and forgotten, and the connection stays: for both sides that is cheaper than another one, and both
     /// have no time to lose.
-    async fn shed(&mut self, head: &RequestHead, refusal: Refusal, plan: &Plan) -> Result<Shed, Stop> {
+    async fn shed(&mut self, head: &RequestHead, refusal: Refusal, plan: &Plan) -> Result<(), Stop> {
         let length = match head.framing {
             Framing::Length(length) => usize::try_from(length).unwrap_or(usize::MAX),
             Framing::None => 0,
@@ -360,8 +235,7 @@ impl Connection {
             return Err(Stop::Gone);
         }
         self.stream.set_deadline(Instant::now() + Duration::from_millis(FAREWELL_MILLIS), Cut::Read);
-        self.forget(length).await?;
-        Ok(Shed)
+        self.forget(length).await
     }
 
     /// Reads past so many bytes; holds no buffer while none come.
@@ -474,7 +348,7 @@ impl Connection {
     }
 
     /// Says why, if there is somebody to say it to, and ends the connection.
-    async fn part(&mut self, stop: Stop, plan: &Plan, head_only: bool) -> bool {
+    async fn end(&mut self, stop: Stop, plan: &Plan, head_only: bool) -> bool {
         if let Stop::Refused(refusal) = stop {
             self.ingest.count_refusal(&refusal);
             let mut answer = Answer::from(&refusal);

@@ -18,7 +18,7 @@ use std::time::Duration;
 use monoio::io::{CancelHandle, Canceller};
 use monoio::net::TcpListener;
 
-use super::connection::Ingest;
+use super::Ingest;
 use crate::exchange::fragment::Message;
 use crate::io::stream::Blocking;
 use crate::limits::{ACCEPT_PAUSE_MILLIS, RING_CLOSE_MILLIS};

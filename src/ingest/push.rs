@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
-use super::connection::Ingest;
+use super::Ingest;
 use crate::config::plan::Plan;
 use crate::exchange::fragment::{Delivered, Fragment, Message, RequestId, home_core};
 use crate::http::Passed;
@@ -39,6 +39,8 @@ pub(super) struct Push {
     pub(super) body: Vec<u8>,
     /// What the body was charged.
     pub(super) charge: Charge,
+    /// Its place among the requests in work.
+    pub(super) in_work: Charge,
     /// The inbound tenant header's value.
     pub(super) source: Option<Vec<u8>>,
     /// Headers that go on to the upstream.
@@ -182,16 +184,16 @@ impl Ingest {
         }
     }
 
-    /// Splits and dispatches a request, and waits for its outcomes.
+    /// Splits a request, sends its parts on their way, and waits for their outcomes.
     pub(super) async fn push(self: &Rc<Self>, push: Push) -> Answer {
         let arrived = push.arrived;
         let counters = self.counters();
         counters.requests.add(1);
         counters.batch_bytes.of(push.protocol.destination()).observe(push.body.len() as f64);
         let mut splitter = self.splitters.borrow_mut().pop().unwrap_or_default();
-        let answer = self.split_and_send(&mut splitter, push).await;
+        let sent = self.split_and_send(&mut splitter, push).await;
         self.keep_splitter(splitter);
-        let answer = match answer {
+        let answer = match sent {
             Ok(sent) => sent.answer(self).await,
             Err(answer) => answer,
         };
@@ -200,7 +202,8 @@ impl Ingest {
     }
 
     async fn split_and_send(&self, splitter: &mut Splitter, push: Push) -> Result<Sent, Answer> {
-        let Push { plan, protocol, compression, body, charge, source, passed, client, arrived } = push;
+        let Push { plan, protocol, compression, body, charge, in_work, source, passed, client, arrived } =
+            push;
         let body = Body { protocol, compression, bytes: body.into() };
         self.tasks.turn().await;
         let scan = self.scan(splitter, body, source.as_deref(), &plan).map_err(|e| {
@@ -243,7 +246,7 @@ impl Ingest {
         }
         drop(inflated);
         let parts = dispatch.sent;
-        Ok(Sent { plan, protocol, ticket, parts, refused: scan.refused })
+        Ok(Sent { plan, protocol, ticket, parts, refused: scan.refused, _in_work: in_work })
     }
 
     fn scan(
@@ -368,6 +371,8 @@ struct Sent {
     ticket: super::pending::Ticket,
     parts: Vec<SentPart>,
     refused: Refused,
+    /// Its place among the requests in work, until it is answered.
+    _in_work: Charge,
 }
 
 impl Sent {

@@ -5,7 +5,7 @@ use crate::http::refusal::Refusal;
 
 /// What a request is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Route {
+pub(super) enum Route {
     /// Remote write, under cortex-tenant's path or that of an upstream whose URL a sender may have had.
     Push,
     /// Loki's push, under cortex-tenant's path or Loki's own.
@@ -24,7 +24,7 @@ const LOKI_PUSH: [&[u8]; 2] = [b"/loki/push", b"/loki/api/v1/push"];
 ///
 /// # Errors
 /// [`Refusal::NotFound`], or [`Refusal::MethodNotAllowed`] with the methods that are.
-pub fn route(method: Method, target: &[u8]) -> Result<Route, Refusal> {
+pub(super) fn route(method: Method, target: &[u8]) -> Result<Route, Refusal> {
     let path = target.split(|&b| b == b'?').next().unwrap_or_default();
     for (paths, route) in [(&PUSH[..], Route::Push), (&LOKI_PUSH[..], Route::LokiPush)] {
         if paths.contains(&path) {
