@@ -211,7 +211,7 @@ impl Server {
                 mistakes.to_string().lines().for_each(|mistake| tracing::error!("{mistake}"));
                 tracing::error!("the configuration was read again and has mistakes: nothing changes");
                 reloads.refused.add(1);
-                return reloads.refused_last.set(1);
+                return reloads.last_successful.set(0);
             }
         };
         let Adopted { plan, changed, until_restart, moves_tenants } = adopted;
@@ -230,7 +230,7 @@ impl Server {
         }
         tracing::info!("configuration: {effective}");
         reloads.done.add(1);
-        reloads.refused_last.set(0);
+        reloads.last_successful.set(1);
         reloads.loaded_at.set(unix_seconds());
     }
 
