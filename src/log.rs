@@ -35,12 +35,12 @@ struct Log {
 pub fn init(level: LevelFilter) -> io::Result<()> {
     let (filter, handle) = reload::Layer::new(level);
     let queue = Queue::start(io::stderr())?;
-    let entrance = queue.clone();
+    let sender = queue.clone();
     let lines = tracing_subscriber::fmt::layer()
         .with_ansi(io::stderr().is_terminal())
         .with_target(false)
         .fmt_fields(escape::fields())
-        .with_writer(move || Entrance(entrance.clone()));
+        .with_writer(move || QueueWriter(sender.clone()));
     if tracing_subscriber::registry().with(filter).with(lines).try_init().is_ok() {
         let _ = LOG.set(Log { level: handle, queue });
     }
@@ -74,9 +74,9 @@ pub fn waiting_lines() -> usize {
 }
 
 /// Puts each event, which is what the subscriber writes at a time, into the queue.
-struct Entrance(Queue);
+struct QueueWriter(Queue);
 
-impl Write for Entrance {
+impl Write for QueueWriter {
     fn write(&mut self, event: &[u8]) -> io::Result<usize> {
         self.0.push(event);
         Ok(event.len())

@@ -25,12 +25,12 @@ use crate::limits::{LOG_QUEUE_BYTES_MAX, LOG_QUEUE_LINES_MAX};
 #[derive(Clone, Debug)]
 pub(super) struct Queue {
     sender: Sender<Item>,
-    tally: Arc<Tally>,
+    counts: Arc<Counts>,
 }
 
 /// Counts, which both ends keep.
 #[derive(Debug, Default)]
-struct Tally {
+struct Counts {
     /// Lines that were taken and are not written yet.
     lines: AtomicUsize,
     /// The bytes of those.
@@ -38,7 +38,7 @@ struct Tally {
     /// Lines that were lost.
     dropped: AtomicU64,
     /// How many of them the log does not tell of yet.
-    untold: AtomicU64,
+    unreported: AtomicU64,
 }
 
 #[derive(Debug)]
@@ -59,22 +59,22 @@ impl Queue {
     /// When no thread can be started.
     pub(super) fn start(out: impl AsFd + Send + 'static) -> io::Result<Self> {
         let (sender, receiver) = crossbeam_channel::bounded(LOG_QUEUE_LINES_MAX);
-        let queue = Self { sender, tally: Arc::default() };
-        let scribe = Scribe { out, tally: Arc::clone(&queue.tally) };
-        std::thread::Builder::new().name("log".into()).spawn(move || scribe.write_all_of(&receiver))?;
+        let queue = Self { sender, counts: Arc::default() };
+        let writer = LogWriter { out, counts: Arc::clone(&queue.counts) };
+        std::thread::Builder::new().name("log".into()).spawn(move || writer.write_all_of(&receiver))?;
         Ok(queue)
     }
 
     /// Takes a line, its line break included, or drops it when there is no room. Never waits.
     pub(super) fn push(&self, line: &[u8]) {
-        let tally = &self.tally;
-        let missing = tally.untold.swap(0, Ordering::Relaxed);
-        tally.lines.fetch_add(1, Ordering::Relaxed);
-        let fits = tally.bytes.fetch_add(line.len(), Ordering::Relaxed) + line.len() <= LOG_QUEUE_BYTES_MAX;
+        let counts = &self.counts;
+        let missing = counts.unreported.swap(0, Ordering::Relaxed);
+        counts.lines.fetch_add(1, Ordering::Relaxed);
+        let fits = counts.bytes.fetch_add(line.len(), Ordering::Relaxed) + line.len() <= LOG_QUEUE_BYTES_MAX;
         if !fits || self.sender.try_send(Item::Line { line: line.into(), missing }).is_err() {
-            tally.written(line.len());
-            tally.dropped.fetch_add(1, Ordering::Relaxed);
-            tally.untold.fetch_add(missing + 1, Ordering::Relaxed);
+            counts.written(line.len());
+            counts.dropped.fetch_add(1, Ordering::Relaxed);
+            counts.unreported.fetch_add(missing + 1, Ordering::Relaxed);
         }
     }
 
@@ -87,16 +87,16 @@ impl Queue {
 
     /// Lines that were lost: for want of room, or as they could not be written.
     pub(super) fn dropped(&self) -> u64 {
-        self.tally.dropped.load(Ordering::Relaxed)
+        self.counts.dropped.load(Ordering::Relaxed)
     }
 
     /// Lines that were taken and are not written yet.
     pub(super) fn waiting(&self) -> usize {
-        self.tally.lines.load(Ordering::Acquire)
+        self.counts.lines.load(Ordering::Acquire)
     }
 }
 
-impl Tally {
+impl Counts {
     fn written(&self, bytes: usize) {
         self.bytes.fetch_sub(bytes, Ordering::Relaxed);
         self.lines.fetch_sub(1, Ordering::Release);
@@ -104,26 +104,26 @@ impl Tally {
 }
 
 /// Who writes the lines.
-struct Scribe<W> {
+struct LogWriter<W> {
     out: W,
-    tally: Arc<Tally>,
+    counts: Arc<Counts>,
 }
 
-impl<W: AsFd> Scribe<W> {
+impl<W: AsFd> LogWriter<W> {
     /// Writes until nobody can send any more.
     fn write_all_of(&self, receiver: &Receiver<Item>) {
         for item in receiver {
             match item {
                 Item::Line { line, missing } => {
-                    self.tell_missing(missing);
+                    self.report_missing(missing);
                     self.write_line(&line);
                     if receiver.is_empty() {
-                        self.tell_missing(self.tally.untold.swap(0, Ordering::Relaxed));
+                        self.report_missing(self.counts.unreported.swap(0, Ordering::Relaxed));
                     }
-                    self.tally.written(line.len());
+                    self.counts.written(line.len());
                 }
                 Item::Flush(done) => {
-                    self.tell_missing(self.tally.untold.swap(0, Ordering::Relaxed));
+                    self.report_missing(self.counts.unreported.swap(0, Ordering::Relaxed));
                     // Whoever asked may have gone.
                     let _ = done.try_send(());
                 }
@@ -133,13 +133,13 @@ impl<W: AsFd> Scribe<W> {
 
     fn write_line(&self, line: &[u8]) {
         if write_all(&self.out, line).is_err() {
-            self.tally.dropped.fetch_add(1, Ordering::Relaxed);
-            self.tally.untold.fetch_add(1, Ordering::Relaxed);
+            self.counts.dropped.fetch_add(1, Ordering::Relaxed);
+            self.counts.unreported.fetch_add(1, Ordering::Relaxed);
         }
     }
 
     /// Marks the place at which lines are missing, whatever the level of the log is.
-    fn tell_missing(&self, missing: u64) {
+    fn report_missing(&self, missing: u64) {
         if missing == 0 {
             return;
         }
@@ -150,7 +150,7 @@ impl<W: AsFd> Scribe<W> {
             "  WARN {missing} lines are missing here: the log was not read as fast as it was written\n"
         ));
         if write_all(&self.out, line.as_bytes()).is_err() {
-            self.tally.untold.fetch_add(missing, Ordering::Relaxed);
+            self.counts.unreported.fetch_add(missing, Ordering::Relaxed);
         }
     }
 }
@@ -223,7 +223,7 @@ mod tests {
         assert!(begun.elapsed() < Duration::from_secs(6));
         let dropped = queue.dropped();
         assert!(dropped > 0 && queue.waiting() <= LOG_QUEUE_LINES_MAX + 1);
-        assert!(queue.tally.bytes.load(Ordering::Relaxed) <= LOG_QUEUE_BYTES_MAX + 2_000);
+        assert!(queue.counts.bytes.load(Ordering::Relaxed) <= LOG_QUEUE_BYTES_MAX + 2_000);
 
         let reading =
             std::thread::spawn(|| BufReader::new(reader).lines().map(Result::unwrap).collect::<Vec<_>>());

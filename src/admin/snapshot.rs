@@ -8,17 +8,17 @@
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 
-use super::guests::Guests;
+use super::eviction::Connections;
 use super::pages::Page;
 use crate::io::tasks::pause;
 use crate::limits::ADMIN_PAGES_BYTES_MAX;
 
 /// The latest page, as long as somebody waits for it.
 #[derive(Debug, Default)]
-pub(super) struct Press {
+pub(super) struct Snapshots {
     /// How many pages have been written.
     written: Cell<u64>,
-    latest: RefCell<Option<Rc<Printed>>>,
+    latest: RefCell<Option<Rc<Snapshot>>>,
     waiting: Cell<usize>,
     /// Bytes of all pages that are in memory.
     held: Rc<Cell<usize>>,
@@ -26,20 +26,20 @@ pub(super) struct Press {
 
 /// A page, and what it takes.
 #[derive(Debug)]
-pub(super) struct Printed {
+pub(super) struct Snapshot {
     pub(super) page: Page,
     held: Rc<Cell<usize>>,
 }
 
-impl Press {
+impl Snapshots {
     /// A page that `write` writes after this call, for whoever may have called meanwhile as well.
-    pub(super) async fn page(&self, guests: &Guests, write: impl FnOnce() -> Page) -> Rc<Printed> {
+    pub(super) async fn take(&self, connections: &Connections, write: impl FnOnce() -> Page) -> Rc<Snapshot> {
         let before = self.written.get();
         self.waiting.set(self.waiting.get() + 1);
         pause().await;
         if self.written.get() == before {
-            guests.cut_readers_until(|| self.held.get() <= ADMIN_PAGES_BYTES_MAX);
-            *self.latest.borrow_mut() = Some(Rc::new(self.printed(write())));
+            connections.cut_readers_until(|| self.held.get() <= ADMIN_PAGES_BYTES_MAX);
+            *self.latest.borrow_mut() = Some(Rc::new(self.snapshot(write())));
             self.written.set(before + 1);
         }
         let latest = self.latest.borrow().clone();
@@ -48,16 +48,16 @@ impl Press {
             self.latest.take();
         }
         // It was written since, and is kept while somebody waits.
-        latest.unwrap_or_else(|| Rc::new(self.printed(Page::text(503, "no page\n"))))
+        latest.unwrap_or_else(|| Rc::new(self.snapshot(Page::text(503, "no page\n"))))
     }
 
-    fn printed(&self, page: Page) -> Printed {
+    fn snapshot(&self, page: Page) -> Snapshot {
         self.held.set(self.held.get() + page.len());
-        Printed { page, held: Rc::clone(&self.held) }
+        Snapshot { page, held: Rc::clone(&self.held) }
     }
 }
 
-impl Drop for Printed {
+impl Drop for Snapshot {
     fn drop(&mut self) {
         self.held.set(self.held.get() - self.page.len());
     }
@@ -77,40 +77,42 @@ mod tests {
     #[test]
     fn all_who_ask_at_the_same_time_share_one_page_and_who_comes_later_gets_another() {
         runs(async {
-            let (press, guests, tasks) = (Rc::<Press>::default(), Rc::<Guests>::default(), Tasks::default());
+            let (snapshots, connections, tasks) =
+                (Rc::<Snapshots>::default(), Rc::<Connections>::default(), Tasks::default());
             let got = Rc::new(RefCell::new(Vec::new()));
             for _ in 0..50 {
-                let (press, guests, got) = (Rc::clone(&press), Rc::clone(&guests), Rc::clone(&got));
+                let (snapshots, connections, got) =
+                    (Rc::clone(&snapshots), Rc::clone(&connections), Rc::clone(&got));
                 tasks.spawn(async move {
-                    let page = press.page(&guests, || Page::text(200, "first")).await;
+                    let page = snapshots.take(&connections, || Page::text(200, "first")).await;
                     got.borrow_mut().push(page);
                 });
             }
             tasks.join().await;
-            assert_eq!(press.written.get(), 1);
-            let second = press.page(&guests, || Page::text(200, "the second")).await;
-            assert_eq!(press.written.get(), 2);
+            assert_eq!(snapshots.written.get(), 1);
+            let second = snapshots.take(&connections, || Page::text(200, "the second")).await;
+            assert_eq!(snapshots.written.get(), 2);
             assert!(got.borrow().iter().all(|page| page.page.len() == 5) && second.page.len() == 10);
-            assert_eq!(press.held.get(), 15);
-            assert!(press.latest.borrow().is_none(), "nobody waits");
+            assert_eq!(snapshots.held.get(), 15);
+            assert!(snapshots.latest.borrow().is_none(), "nobody waits");
             drop((second, got.take()));
-            assert_eq!(press.held.get(), 0);
+            assert_eq!(snapshots.held.get(), 0);
         });
     }
 
     #[test]
     fn pages_that_nobody_reads_to_the_end_take_bounded_memory() {
         runs(async {
-            let (press, guests) = (Press::default(), Rc::<Guests>::default());
+            let (snapshots, connections) = (Snapshots::default(), Rc::<Connections>::default());
             let deadlines = Deadlines::default();
             let mut readers = Vec::new();
             let large = || Page::text(200, "x".repeat(ADMIN_PAGES_BYTES_MAX / 4));
             for _ in 0..20 {
                 let watch = deadlines.watch_task();
-                let ticket = Guests::enter(&guests, watch.cutter());
-                ticket.answered(Some(press.page(&guests, large).await));
-                assert!(press.held.get() <= ADMIN_PAGES_BYTES_MAX * 5 / 4);
-                readers.push((watch, ticket));
+                let slot = Connections::admit(&connections, watch.cutter());
+                slot.answered(Some(snapshots.take(&connections, large).await));
+                assert!(snapshots.held.get() <= ADMIN_PAGES_BYTES_MAX * 5 / 4);
+                readers.push((watch, slot));
             }
             let cut = readers.iter().position(|(watch, _)| !watch.expired());
             assert_eq!(cut, Some(15), "those who have been at it for longest");
