@@ -1,17 +1,17 @@
-//! What an operator looks at: /metrics, a status page, the threads' CPU time.
+//! The admin port: /metrics, a status page, and the CPU time of each thread.
 //!
 //! Design constraints:
-//! - It must answer when the cores don't: so it has a thread of its own, and shares nothing with the cores but numbers
-//!   that it reads. Its ring is epoll, which works wherever we do.
-//! - It listens on every interface, so that anybody may send nothing, or send or read a byte now and then. Such a client
-//!   costs a descriptor and little memory, for a while. A connection carries one request; it has a deadline for its head
-//!   and one for its answer, not for each read.
-//! - Their number is bounded. When there are as many as may be, a newcomer takes the place of the one that has waited
-//!   longest ([`eviction`]): slow clients can't keep a scrape out.
+//! - It must answer even when the cores do not. So it has its own thread, and shares nothing with the cores but numbers
+//!   that it reads. Its runtime uses epoll, which works on every host.
+//! - It listens on every interface, so any client may send nothing, or send or read one byte now and then. Such a
+//!   client costs a descriptor and a little memory for a limited time. A connection carries one request. Its deadlines
+//!   are for the whole head and for the whole answer, not for each read.
+//! - The number of connections is bounded. At the bound, a new connection replaces the one that has waited longest
+//!   ([`eviction`]), so slow clients cannot keep a scrape out.
 //!
-//! With ten thousand tenants the metrics take some 100 ms to write, and everybody else waits for as long, `/alive`
-//! included. So scrapes that come meanwhile share the next page ([`snapshot`]): a client waits for two pages at most,
-//! however many ask.
+//! With ten thousand tenants, rendering the metrics takes about 100 ms, and all other requests wait meanwhile, `/alive`
+//! included. So scrapes that arrive in that time share the next page ([`snapshot`]). A client waits for at most two
+//! pages, however many clients ask.
 
 mod connection;
 mod eviction;
@@ -45,25 +45,25 @@ use crate::io::stream::Stream;
 use crate::io::tasks::Tasks;
 use crate::limits::{ACCEPT_PAUSE_MILLIS, ADMIN_SEND_BUFFER_BYTES};
 
-/// The listeners for operators, and the thread that answers.
+/// The admin listeners, and the thread that serves them.
 #[derive(Debug)]
 pub struct Admin {
-    /// Shut down, or closed, it ends the thread.
+    /// Shutting it down or closing it ends the thread.
     stop_socket: StdUnixStream,
     thread: JoinHandle<()>,
 }
 
 impl Admin {
-    /// Answers on `listeners` from now on.
+    /// Serves `listeners` on a thread of their own.
     ///
     /// # Errors
-    /// When there is no thread or ring to be had, or a listener is broken.
+    /// When the thread or its runtime cannot be started, or a listener is broken.
     pub fn start(listeners: Vec<StdListener>, pages: Arc<Pages>) -> io::Result<Self> {
         let (stop_socket, stopped) = StdUnixStream::pair()?;
         stopped.set_nonblocking(true)?;
         for listener in &listeners {
             listener.set_nonblocking(true)?;
-            // Whoever is accepted here inherits it.
+            // Accepted sockets inherit it.
             socket2::SockRef::from(listener).set_send_buffer_size(ADMIN_SEND_BUFFER_BYTES)?;
         }
         let (ready, started) = crossbeam_channel::bounded(1);
@@ -77,15 +77,15 @@ impl Admin {
         Ok(Self { stop_socket, thread })
     }
 
-    /// Stops answering, at once: whoever is being answered is cut off.
+    /// Stops at once. Answers in progress are cut off.
     pub fn stop(self) {
-        // Fails only when the thread has gone already.
+        // Fails only when the thread has already ended.
         let _ = self.stop_socket.shutdown(std::net::Shutdown::Both);
         let _ = self.thread.join();
     }
 }
 
-/// What the connections have in common.
+/// What all connections share.
 #[derive(Debug)]
 struct Shared {
     pages: Arc<Pages>,
@@ -119,13 +119,13 @@ async fn run(
         acceptors.spawn(accept(listener, Rc::clone(&shared), stop.handle()));
     }
     let _ = ready.try_send(Ok(()));
-    // Whatever it says, it is the end.
+    // Any result means that the thread must end.
     let _ = stop_socket.readable(false).await;
     shared.closing.set(true);
     drop(stop.cancel());
     shared.connections.cut_all();
     acceptors.join().await;
-    // One more may have come in meanwhile.
+    // Another connection may have been accepted meanwhile.
     shared.connections.cut_all();
     shared.tasks.join().await;
     shared.deadlines.end();
@@ -133,12 +133,12 @@ async fn run(
     Ok(())
 }
 
-/// Accepts until `stop` is cancelled; then the listener is closed.
+/// Accepts connections until `stop` is cancelled, then closes the listener.
 async fn accept(listener: TcpListener, shared: Rc<Shared>, stop: CancelHandle) {
     while !shared.closing.get() {
         match listener.cancelable_accept(stop.clone()).await {
             Ok((stream, _)) => {
-                // SAFETY: `into_raw_fd` takes the stream, its only owner, and leaves the descriptor open for us to own.
+                // SAFETY: `into_raw_fd` consumes the stream, the descriptor's only owner, and leaves it open.
                 shared.receive(unsafe { OwnedFd::from_raw_fd(stream.into_raw_fd()) });
                 shared.connections.wait_for_room().await;
             }
@@ -146,7 +146,7 @@ async fn accept(listener: TcpListener, shared: Rc<Shared>, stop: CancelHandle) {
             Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
             Err(error) => {
                 tracing::warn!(%error, "can't accept connections for operators");
-                // For want of descriptors, most likely: one may come free.
+                // Most likely there are no descriptors left: cutting a connection may free one.
                 shared.connections.cut_longest();
                 monoio::time::sleep(Duration::from_millis(ACCEPT_PAUSE_MILLIS)).await;
             }

@@ -1,4 +1,4 @@
-//! One connection of an operator: one request, and its answer.
+//! Serves one admin connection: one request and its answer.
 
 use std::io;
 use std::rc::Rc;
@@ -17,23 +17,23 @@ use crate::limits::{
     ADMIN_BYTES_PER_SEC_MIN, ADMIN_HEAD_BYTES_MAX, ADMIN_TIMEOUT_MILLIS, FAREWELL_BYTES_MAX, FAREWELL_MILLIS,
 };
 
-/// What is read at a time of a request's head.
+/// Size of one read of a request's head.
 const HEAD_CHUNK_BYTES: usize = 1_024;
-/// What is read at a time of what nobody asked for.
+/// Size of one read of data that is discarded.
 const FAREWELL_CHUNK_BYTES: usize = 8_192;
 
-/// A request, as far as it matters here.
+/// The relevant parts of a request.
 struct Request {
     method: Method,
     path: Vec<u8>,
-    /// It has no body.
+    /// Whether the request has no body.
     all_read: bool,
 }
 
-/// Serves a connection until it ends. One that went away, dawdled, or was cut is its own trouble.
+/// Serves a connection until it ends. Errors of the connection, timeouts included, are ignored.
 pub(super) async fn serve(shared: Rc<Shared>, mut stream: Stream, slot: Slot) {
     let _ = answer_request(&shared, &mut stream, &slot).await;
-    // Closed first: then whoever waits for this place comes in.
+    // Closed before its slot is freed for the next connection.
     drop(stream);
     drop(slot);
 }
@@ -58,7 +58,7 @@ async fn answer_request(shared: &Shared, stream: &mut Stream, slot: &Slot) -> io
     Ok(())
 }
 
-/// The answer's head and body. What the answer keeps in memory is noted on the slot.
+/// The answer's head and body. The slot records the page that the answer keeps in memory.
 async fn response(shared: &Shared, request: Option<&Request>, slot: &Slot) -> (Vec<u8>, Bytes) {
     let page = match request {
         Some(Request { method: Method::Get | Method::Head, path, .. }) if path == b"/metrics" => {
@@ -75,12 +75,12 @@ async fn response(shared: &Shared, request: Option<&Request>, slot: &Slot) -> (V
     page.parts()
 }
 
-/// The request; None when it is none, or too long.
+/// Reads the request; None if it is invalid or too long.
 ///
 /// # Errors
-/// When the connection was cut or broke before there was one.
+/// When the connection was cut or broke before the request was complete.
 async fn read_request(stream: &mut Stream) -> io::Result<Option<Request>> {
-    // Who says nothing holds no buffer.
+    // A silent client costs no buffer.
     stream.idle(Idle::First).await?;
     let mut buffer = Vec::new();
     while buffer.len() < ADMIN_HEAD_BYTES_MAX {
@@ -104,8 +104,8 @@ async fn read_request(stream: &mut Stream) -> io::Result<Option<Request>> {
     Ok(None)
 }
 
-/// Reads on what the client has yet to send, for a while: closed on unread bytes, a socket sends a reset, and the
-/// client might never see its answer.
+/// Reads and discards what the client still sends, for a limited time. Closing a socket with unread bytes sends a
+/// reset, and the client might never see its answer.
 async fn discard_rest(shared: &Shared, stream: &mut Stream) {
     stream.set_deadline(Instant::now() + Duration::from_millis(FAREWELL_MILLIS), Cut::Both);
     let mut buffer = Vec::with_capacity(FAREWELL_CHUNK_BYTES);

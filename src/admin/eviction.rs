@@ -1,8 +1,9 @@
-//! Who is connected to the admin port, and who has to go when somebody else comes.
+//! The table of admin connections, and which of them is cut when there are too many.
 //!
-//! Whoever has not completed a request goes first, the one that id first before all others. Next goes whoever has been
-//! reading its answer for longest. The half that id last is spared, as long as there is an answer to end instead: an
-//! honest scraper sends its request at once, and to keep it out, so many would have to come within that moment.
+//! Connections whose request is incomplete are cut first, the oldest of them first. Next are those whose answer is
+//! being written, the longest running first. The newest half of the table is spared while there is an answer to cut
+//! instead: a real scraper sends its request at once, so keeping it out would take that many new connections within a
+//! moment.
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
@@ -14,14 +15,14 @@ use super::snapshot::Snapshot;
 use crate::io::deadline::Cutter;
 use crate::limits::ADMIN_CONNECTIONS_MAX;
 
-/// All connections.
+/// The table of all connections.
 #[derive(Debug, Default)]
 pub(super) struct Connections {
-    /// By when they id.
+    /// By ID, which is the number of the event that added the connection.
     table: RefCell<BTreeMap<u64, Connection>>,
-    /// What has happened so far, counted: the order of events is all that we need to know of time.
+    /// The number of events so far. Their order replaces a clock.
     events: Cell<u64>,
-    /// Who waits for somebody to go.
+    /// Acceptors that wait for a connection to end.
     waiting: RefCell<Vec<Waker>>,
 }
 
@@ -33,15 +34,15 @@ struct Connection {
 
 #[derive(Debug)]
 enum Stage {
-    /// Its request is not complete.
+    /// The request is incomplete.
     Reading,
-    /// It is being answered since that event, perhaps with a page that takes memory.
+    /// The answer is being written since this event. `page` is what it keeps in memory.
     Answering { since: u64, page: Option<Rc<Snapshot>> },
-    /// It has been cut, and will be gone in a moment.
+    /// It has been cut and will end in a moment.
     Cut,
 }
 
-/// A connection's place; it is given back when dropped.
+/// A connection's entry in the table; dropping it removes the entry.
 #[derive(Debug)]
 pub(super) struct Slot {
     connections: Rc<Connections>,
@@ -49,7 +50,7 @@ pub(super) struct Slot {
 }
 
 impl Connections {
-    /// Lets somebody in. If there are more than may be, whoever waited longest is cut.
+    /// Adds a connection. At the bound, the one that has waited longest is cut.
     pub(super) fn admit(connections: &Rc<Self>, cutter: Cutter) -> Slot {
         if connections.table.borrow().len() >= ADMIN_CONNECTIONS_MAX {
             connections.cut_longest();
@@ -59,7 +60,7 @@ impl Connections {
         Slot { connections: Rc::clone(connections), id }
     }
 
-    /// Waits until there are no more than may be.
+    /// Waits until the number of connections is within the bound.
     pub(super) async fn wait_for_room(&self) {
         poll_fn(|cx| {
             if self.table.borrow().len() <= ADMIN_CONNECTIONS_MAX {
@@ -71,7 +72,7 @@ impl Connections {
         .await;
     }
 
-    /// Cuts whoever has waited longest, if there is anybody.
+    /// Cuts the connection that has waited longest, if there is one.
     pub(super) fn cut_longest(&self) {
         let mut table = self.table.borrow_mut();
         let spared = table.len().min(ADMIN_CONNECTIONS_MAX / 2);
@@ -83,7 +84,7 @@ impl Connections {
         }
     }
 
-    /// Cuts those that have been reading a page for longest, until `is_enough` or nobody has one.
+    /// Cuts connections with a page in memory, the longest running first, until `is_enough` or none is left.
     pub(super) fn cut_readers_until(&self, is_enough: impl Fn() -> bool) {
         let mut table = self.table.borrow_mut();
         while !is_enough() {
@@ -94,7 +95,7 @@ impl Connections {
         }
     }
 
-    /// Cuts all of them.
+    /// Cuts all connections.
     pub(super) fn cut_all(&self) {
         self.table.borrow_mut().values_mut().for_each(Connection::cut);
     }
@@ -105,12 +106,12 @@ impl Connections {
     }
 }
 
-/// Who of these id first, of those whose request is not complete.
+/// The first of these connections whose request is incomplete.
 fn first_reading<'t>(mut connections: impl Iterator<Item = (&'t u64, &'t Connection)>) -> Option<u64> {
     connections.find(|(_, connection)| matches!(connection.stage, Stage::Reading)).map(|(id, _)| *id)
 }
 
-/// Who has been at an answer for longest, of those whose page `counts`.
+/// The longest running answer whose page `counts`.
 fn longest_answering(
     table: &BTreeMap<u64, Connection>,
     counts: impl Fn(&Option<Rc<Snapshot>>) -> bool,
@@ -130,7 +131,7 @@ impl Connection {
 }
 
 impl Slot {
-    /// The request is complete, and is answered from now on. `page` is what the answer keeps in memory.
+    /// Records that the request is complete and its answer begins. `page` is what the answer keeps in memory.
     pub(super) fn answered(&self, page: Option<Rc<Snapshot>>) {
         let since = self.connections.next_event();
         if let Some(connection) = self.connections.table.borrow_mut().get_mut(&self.id)
@@ -165,7 +166,7 @@ mod tests {
     }
 
     #[test]
-    fn a_newcomer_takes_the_place_of_the_first_that_has_not_asked_yet() {
+    fn a_new_connection_replaces_the_oldest_without_a_request() {
         let connections = Rc::default();
         let mut all: Vec<_> = (0..ADMIN_CONNECTIONS_MAX).map(|_| enter(&connections)).collect();
         all[0].1.answered(None);
@@ -173,11 +174,11 @@ mod tests {
         all.push(enter(&connections));
         assert_eq!(cut(&all), [1]);
         all.push(enter(&connections));
-        assert_eq!(cut(&all), [1, 2], "one that is cut is not cut again");
+        assert_eq!(cut(&all), [1, 2], "a connection is not cut twice");
     }
 
     #[test]
-    fn where_all_have_asked_the_longest_answer_goes() {
+    fn without_incomplete_requests_the_longest_answer_is_cut() {
         let connections = Rc::default();
         let mut all: Vec<_> = (0..ADMIN_CONNECTIONS_MAX).map(|_| enter(&connections)).collect();
         all[7].1.answered(None);
@@ -185,7 +186,7 @@ mod tests {
         all.push(enter(&connections));
         assert_eq!(cut(&all), [7]);
         all.push(enter(&connections));
-        assert_eq!(cut(&all), [0, 7], "the newcomer before has had no time to ask");
+        assert_eq!(cut(&all), [0, 7], "the new connection before has had no time to send its request");
         connections.cut_all();
         assert_eq!(cut(&all).len(), ADMIN_CONNECTIONS_MAX + 2);
         drop(all);

@@ -1,13 +1,14 @@
 //! /metrics, in the classic Prometheus text format (version 0.0.4; "Exposition formats" in Prometheus' documentation).
 //!
 //! Design constraints:
-//! - Dashboards and alerts made for cortex-tenant go on working: its names, its types, its bucket labels, byte for
-//!   byte. Its counters lack the suffix `_total`, which OpenMetrics demands of counters, and the classic format does
-//!   not. It is also what every scraper reads, whatever it asks for; so it is the one format here, and as it has but
-//!   three kinds of lines, we write them ourselves.
-//! - A label's value may be a tenant's ID, which is somebody else's text: it is escaped.
+//! - Dashboards and alerts made for cortex-tenant keep working: its names, types and bucket labels are the same byte
+//!   for byte. Its counters lack the suffix `_total`, which OpenMetrics requires and the classic format does not. Every
+//!   scraper reads the classic format, whatever it asks for, so it is the only format here. It has only three kinds of
+//!   lines, so this module writes them itself.
+//! - A label's value may be a tenant's ID, which is untrusted text, so label values are escaped.
 //!
-//! New names are `tenantry_…`, with base units.
+//! Names, help texts and types are in the tables of [`crate::metrics`]. Here are only the values that no counter holds:
+//! those of the process. New names are `tenantry_…`, with base units.
 
 use std::fmt::{Display, Write};
 use std::sync::Arc;
@@ -19,7 +20,7 @@ use crate::metrics::{CoreMetrics, DestinationFamilies, Distribution, Metrics, Re
 use crate::model::Destination;
 use crate::shared::Commons;
 
-/// All metrics as they are now.
+/// The page with the current values.
 pub(super) fn text(metrics: &Metrics, commons: &Commons, driver: &str) -> String {
     let mut page = Page { out: String::new() };
     for destination in Destination::ALL {
@@ -58,13 +59,13 @@ fn process(page: &mut Page, commons: &Commons, driver: &str) {
     page.gauge("process_start_time_seconds", "Start, in seconds since 1970.", process.start_seconds);
 }
 
-/// One tenant label, with the counters of each core that has some.
+/// A tenant's label and its counters, one set for each core that has some.
 type Labelled<'a> = (&'a str, Vec<&'a TenantMetrics>);
 
 /// Names and values of a sample's labels.
 type Labels<'a> = &'a [(&'a str, &'a str)];
 
-/// Brings the counters of equal labels together; the list is sorted by label.
+/// Groups the counters by label; the list is sorted by label.
 fn by_label(tenants: &[(Arc<str>, Arc<TenantMetrics>)]) -> Vec<Labelled<'_>> {
     let groups = tenants.chunk_by(|(a, _), (b, _)| a == b);
     groups.filter_map(|g| Some((&*g.first()?.0, g.iter().map(|(_, t)| &**t).collect()))).collect()
@@ -76,9 +77,9 @@ struct Page {
 }
 
 impl Page {
-    /// Starts a metric: the lines of its samples have to follow.
+    /// Starts a family. The lines of its samples must follow.
     fn family(&mut self, name: &str, kind: &str, help: &str) {
-        // Writing to a String can't fail, here and below.
+        // Writing to a String cannot fail, here and below.
         let _ = writeln!(self.out, "# HELP {name} {help}\n# TYPE {name} {kind}");
     }
 
@@ -107,8 +108,8 @@ impl Page {
         self.sample(name, &[], value);
     }
 
-    /// Families of a table. Their values are summed over `parts`; those that are shown by core have a sample for each
-    /// part, with its number in the label `by`.
+    /// Writes the families of a table. Values are summed over `parts`. With `by`, families that are shown by core have
+    /// one sample per part instead, with the part's number in the label `by`.
     fn parts<T>(&mut self, families: &[Family<T>], parts: &[T], by: Option<&str>) {
         for &Family { name, help, kind, samples } in families {
             self.family(name, kind.name(), help);
@@ -126,7 +127,7 @@ impl Page {
         }
     }
 
-    /// Families of the tenants' table, with a sample for each tenant.
+    /// Writes the families of the tenants' table, with one sample per tenant.
     fn tenants(&mut self, families: &[Family<TenantMetrics>], tenants: &[Labelled<'_>]) {
         for &Family { name, help, kind, samples } in families {
             self.family(name, kind.name(), help);
@@ -164,7 +165,7 @@ impl Page {
         }
     }
 
-    /// A histogram's samples: how many values there are up to each bound, their sum, their number.
+    /// Writes a histogram's samples: the number of values up to each bound, their sum and their count.
     fn distribution(&mut self, name: &str, labels: Labels<'_>, values: &Distribution) {
         let bucket = format!("{name}_bucket");
         let mut up_to_here = 0;
@@ -179,10 +180,10 @@ impl Page {
     }
 }
 
-/// The `code` of the statuses that a tenant's durations are not told apart by.
+/// The `code` that stands for all statuses without a histogram of their own.
 const OTHER_CODES: &str = "other";
 
-/// Appends a label's value as the format has it.
+/// Appends a label's value, escaped for the format.
 fn escape(text: &str, out: &mut String) {
     for c in text.chars() {
         match c {
@@ -194,8 +195,8 @@ fn escape(text: &str, out: &mut String) {
     }
 }
 
-/// A positive number as Go's `strconv.FormatFloat(v, 'g', -1, 64)` writes it. The label `le` is text: whoever asks for
-/// `le="1.8e+06"` of cortex-tenant is to find it here.
+/// A positive number as Go's `strconv.FormatFloat(v, 'g', -1, 64)` writes it. The label `le` is text, and a query for
+/// cortex-tenant's `le="1.8e+06"` must match here.
 fn go_float(value: f64) -> String {
     if value.is_infinite() {
         return "+Inf".to_owned();
@@ -346,7 +347,7 @@ mod tests {
         assert_eq!(bounds.map(go_float), written);
     }
 
-    /// Where promtool is installed. It exits with 3 when it only dislikes a name, as it does the old ones'.
+    /// Runs where promtool is installed. It exits with 3 if it only objects to a name, as it does for the old names.
     #[test]
     fn promtool_takes_the_page_and_dislikes_no_new_name() {
         let promtool = Command::new("promtool")

@@ -1,9 +1,9 @@
-//! Where /metrics is written: once for all who ask at about the same time.
+//! Renders /metrics once for all scrapes that arrive at about the same time.
 //!
-//! The page may take megabytes and a tenth of a second. Whoever asks waits for a moment, in which others may ask, too;
-//! the first to go on writes the page for all of them. It is never older than the question, as a scraper has a right to
-//! what is true when it asks. Pages that somebody still reads are kept in memory: past a bound, those who have been
-//! reading for longest are cut.
+//! A page may take megabytes and a tenth of a second. Each scrape first pauses for a moment, in which others may
+//! arrive; the first to continue renders the page for all of them. A page is never older than the request, because a
+//! scraper expects the values of that time. Pages stay in memory while clients read them. Beyond a bound, the longest
+//! running readers are cut.
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
@@ -13,18 +13,20 @@ use super::pages::Page;
 use crate::io::tasks::pause;
 use crate::limits::ADMIN_PAGES_BYTES_MAX;
 
-/// The latest page, as long as somebody waits for it.
+/// Renders pages, and keeps the latest while scrapes wait for it.
 #[derive(Debug, Default)]
 pub(super) struct Snapshots {
-    /// How many pages have been written.
+    /// The number of pages rendered so far.
     written: Cell<u64>,
+    /// The latest page.
     latest: RefCell<Option<Rc<Snapshot>>>,
+    /// Scrapes that wait for it.
     waiting: Cell<usize>,
-    /// Bytes of all pages that are in memory.
+    /// Bytes of all pages in memory.
     held: Rc<Cell<usize>>,
 }
 
-/// A page, and what it takes.
+/// A page whose bytes count as held until it is dropped.
 #[derive(Debug)]
 pub(super) struct Snapshot {
     pub(super) page: Page,
@@ -32,7 +34,7 @@ pub(super) struct Snapshot {
 }
 
 impl Snapshots {
-    /// A page that `write` writes after this call, for whoever may have called meanwhile as well.
+    /// A page that `write` renders after this call; concurrent callers share it.
     pub(super) async fn take(&self, connections: &Connections, write: impl FnOnce() -> Page) -> Rc<Snapshot> {
         let before = self.written.get();
         self.waiting.set(self.waiting.get() + 1);
@@ -47,7 +49,7 @@ impl Snapshots {
         if self.waiting.get() == 0 {
             self.latest.take();
         }
-        // It was written since, and is kept while somebody waits.
+        // It was rendered above, by this caller or another, and is kept while callers wait.
         latest.unwrap_or_else(|| Rc::new(self.snapshot(Page::text(503, "no page\n"))))
     }
 
@@ -75,7 +77,7 @@ mod tests {
     }
 
     #[test]
-    fn all_who_ask_at_the_same_time_share_one_page_and_who_comes_later_gets_another() {
+    fn concurrent_requests_share_one_page_and_a_later_one_gets_another() {
         runs(async {
             let (snapshots, connections, tasks) =
                 (Rc::<Snapshots>::default(), Rc::<Connections>::default(), Tasks::default());
@@ -94,14 +96,14 @@ mod tests {
             assert_eq!(snapshots.written.get(), 2);
             assert!(got.borrow().iter().all(|page| page.page.len() == 5) && second.page.len() == 10);
             assert_eq!(snapshots.held.get(), 15);
-            assert!(snapshots.latest.borrow().is_none(), "nobody waits");
+            assert!(snapshots.latest.borrow().is_none(), "no request waits");
             drop((second, got.take()));
             assert_eq!(snapshots.held.get(), 0);
         });
     }
 
     #[test]
-    fn pages_that_nobody_reads_to_the_end_take_bounded_memory() {
+    fn unread_pages_take_bounded_memory() {
         runs(async {
             let (snapshots, connections) = (Snapshots::default(), Rc::<Connections>::default());
             let deadlines = Deadlines::default();
@@ -115,7 +117,7 @@ mod tests {
                 readers.push((watch, slot));
             }
             let cut = readers.iter().position(|(watch, _)| !watch.expired());
-            assert_eq!(cut, Some(15), "those who have been at it for longest");
+            assert_eq!(cut, Some(15), "the longest running are cut");
         });
     }
 }
