@@ -1,4 +1,4 @@
-//! What is counted, by whom, and how it is read.
+//! The counters of the process, their writers and their readers.
 //!
 //! Design constraints:
 //! - Counting is on the path of every request, so it must cost next to nothing. Every number has *one writer*, its
@@ -35,7 +35,7 @@ pub use self::tenant::{DestinationFamilies, TenantMetrics};
 use crate::model::{Destination, PerDestination};
 use crate::tenant::TenantId;
 
-/// The label that tenants share once there are too many.
+/// The label that all tenants beyond the bound share.
 pub const OTHER_TENANTS: &str = "__other__";
 
 /// All counters of the process.
@@ -49,10 +49,10 @@ pub struct Metrics {
     include_tenant: bool,
 }
 
-/// The tenants' counters, and how many labels there are besides [`OTHER_TENANTS`].
+/// The tenants' counters, and the number of labels besides [`OTHER_TENANTS`].
 #[derive(Debug, Default)]
 struct Tenants {
-    /// By label and core: each core that counts under a label has counters of its own, as it is to be their one writer.
+    /// By label and core: each core that counts under a label has its own counters, because they have one writer.
     by_label: BTreeMap<(Arc<str>, usize), Arc<TenantMetrics>>,
     labels: usize,
 }
@@ -64,7 +64,8 @@ impl Tenants {
 }
 
 impl Metrics {
-    /// For `cores` cores. Tenants are told apart if `include_tenant`, the first `tenants_max` of them in the process.
+    /// Metrics of `cores` cores. With `include_tenant`, the first `tenants_max` tenants of the process have their own
+    /// labels.
     pub fn new(cores: usize, tenants_max: usize, include_tenant: bool) -> Self {
         Self {
             reloads: Reloads::default(),
@@ -75,19 +76,19 @@ impl Metrics {
         }
     }
 
-    /// What core number `core` counts.
+    /// The counters of core number `core`.
     pub fn core(&self, core: usize) -> &CoreMetrics {
-        // A core's number is below their number; the remainder only says so to the compiler.
+        // The remainder only tells the compiler that the index is in range.
         &self.cores[core % self.cores.len()]
     }
 
-    /// All cores.
+    /// The counters of all cores.
     pub fn cores(&self) -> &[CoreMetrics] {
         &self.cores
     }
 
-    /// Where `core` counts what concerns `tenant`'s data for a destination. Takes a lock: to be kept, not to be asked
-    /// for again and again.
+    /// The counters in which `core` counts `tenant`'s data for a destination. It takes a lock, so callers keep the
+    /// result.
     pub fn tenant(&self, core: usize, destination: Destination, tenant: &TenantId) -> Arc<TenantMetrics> {
         let label: Arc<str> = if self.include_tenant { tenant.as_str().into() } else { "".into() };
         let tenants = self.tenants.of(destination);
@@ -104,8 +105,8 @@ impl Metrics {
         Arc::clone(counters)
     }
 
-    /// All labels of a destination's tenants with their counters, in the labels' order: a label comes once for each
-    /// core that counts under it.
+    /// All labels of a destination's tenants with their counters, sorted by label. A label occurs once for each core
+    /// that counts under it.
     pub fn tenants(&self, destination: Destination) -> Vec<(Arc<str>, Arc<TenantMetrics>)> {
         let tenants = self.tenants.of(destination).lock().unwrap_or_else(PoisonError::into_inner);
         let all = tenants.by_label.iter();
