@@ -1,26 +1,26 @@
-//! What an operator looks at: /metrics, a status page, the threads' CPU time.
+//! The admin port: /metrics, a status page, and the CPU time of each thread.
 //!
 //! Design constraints:
-//! - It must answer when the cores don't: so it has a thread of its own, and shares nothing with the cores but numbers
-//!   that it reads. Its ring is epoll, which works wherever we do.
-//! - It listens on every interface, so that anybody may send nothing, or send or read a byte now and then. Such a client
-//!   costs a descriptor and little memory, for a while. A connection carries one request; it has a deadline for its head
-//!   and one for its answer, not for each read.
-//! - Their number is bounded. When there are as many as may be, a newcomer takes the place of the one that has waited
-//!   longest ([`guests`]): slow clients can't keep a scrape out.
+//! - It must answer even when the cores do not. So it has its own thread, and shares nothing with the cores but numbers
+//!   that it reads. Its runtime uses epoll, which works on every host.
+//! - It listens on every interface, so any client may send nothing, or send or read one byte now and then. Such a
+//!   client costs a descriptor and a little memory for a limited time. A connection carries one request. Its deadlines
+//!   are for the whole head and for the whole answer, not for each read.
+//! - The number of connections is bounded. At the bound, a new connection replaces the one that has waited longest
+//!   ([`eviction`]), so slow clients cannot keep a scrape out.
 //!
-//! With ten thousand tenants the metrics take some 100 ms to write, and everybody else waits for as long, `/alive`
-//! included. So scrapes that come meanwhile share the next page ([`press`]): a client waits for two pages at most,
-//! however many ask.
+//! With ten thousand tenants, rendering the metrics takes about 100 ms, and all other requests wait meanwhile, `/alive`
+//! included. So scrapes that arrive in that time share the next page ([`snapshot`]). A client waits for at most two
+//! pages, however many clients ask.
 
+mod connection;
+mod eviction;
 mod exposition;
-mod guests;
 mod pages;
-mod press;
 mod process;
+mod snapshot;
 #[cfg(test)]
 mod tests;
-mod visit;
 
 use std::cell::Cell;
 use std::io;
@@ -36,131 +36,131 @@ use crossbeam_channel::Sender;
 use monoio::io::{CancelHandle, Canceller};
 use monoio::net::{TcpListener, UnixStream};
 
-use self::guests::Guests;
+use self::eviction::Connections;
 pub use self::pages::{Page, Pages};
-use self::press::Press;
+use self::snapshot::Snapshots;
 use crate::io::deadline::Deadlines;
 use crate::io::driver::Driver;
 use crate::io::stream::Stream;
 use crate::io::tasks::Tasks;
 use crate::limits::{ACCEPT_PAUSE_MILLIS, ADMIN_SEND_BUFFER_BYTES};
 
-/// The listeners for operators, and the thread that answers.
+/// The admin listeners, and the thread that serves them.
 #[derive(Debug)]
 pub struct Admin {
-    /// Shut down, or closed, it ends the thread.
-    bell: StdUnixStream,
+    /// Shutting it down or closing it ends the thread.
+    stop_socket: StdUnixStream,
     thread: JoinHandle<()>,
 }
 
 impl Admin {
-    /// Answers on `listeners` from now on.
+    /// Serves `listeners` on a thread of their own.
     ///
     /// # Errors
-    /// When there is no thread or ring to be had, or a listener is broken.
+    /// When the thread or its runtime cannot be started, or a listener is broken.
     pub fn start(listeners: Vec<StdListener>, pages: Arc<Pages>) -> io::Result<Self> {
-        let (bell, rung) = StdUnixStream::pair()?;
-        rung.set_nonblocking(true)?;
+        let (stop_socket, stopped) = StdUnixStream::pair()?;
+        stopped.set_nonblocking(true)?;
         for listener in &listeners {
             listener.set_nonblocking(true)?;
-            // Whoever is accepted here inherits it.
+            // Accepted sockets inherit it.
             socket2::SockRef::from(listener).set_send_buffer_size(ADMIN_SEND_BUFFER_BYTES)?;
         }
         let (ready, started) = crossbeam_channel::bounded(1);
         let thread = std::thread::Builder::new().name("admin".into()).spawn(move || {
-            let ran = Driver::Epoll.block_on(run(listeners, rung, pages, ready.clone())).flatten();
+            let ran = Driver::Epoll.block_on(run(listeners, stopped, pages, ready.clone())).flatten();
             if let Err(error) = ran {
                 let _ = ready.try_send(Err(error));
             }
         })?;
         started.recv().unwrap_or_else(|_| Err(io::Error::other("the thread for operators is gone")))?;
-        Ok(Self { bell, thread })
+        Ok(Self { stop_socket, thread })
     }
 
-    /// Stops answering, at once: whoever is being answered is cut off.
+    /// Stops at once. Answers in progress are cut off.
     pub fn stop(self) {
-        // Fails only when the thread has gone already.
-        let _ = self.bell.shutdown(std::net::Shutdown::Both);
+        // Fails only when the thread has already ended.
+        let _ = self.stop_socket.shutdown(std::net::Shutdown::Both);
         let _ = self.thread.join();
     }
 }
 
-/// What the connections have in common.
+/// What all connections share.
 #[derive(Debug)]
-struct Desk {
+struct Shared {
     pages: Arc<Pages>,
-    press: Press,
-    guests: Rc<Guests>,
+    snapshots: Snapshots,
+    connections: Rc<Connections>,
     deadlines: Deadlines,
-    visits: Tasks,
+    tasks: Tasks,
     closing: Cell<bool>,
 }
 
 async fn run(
     listeners: Vec<StdListener>,
-    rung: StdUnixStream,
+    stopped: StdUnixStream,
     pages: Arc<Pages>,
     ready: Sender<io::Result<()>>,
 ) -> io::Result<()> {
-    let bell = UnixStream::from_std(rung)?;
+    let stop_socket = UnixStream::from_std(stopped)?;
     let listeners = listeners.into_iter().map(TcpListener::from_std).collect::<io::Result<Vec<_>>>()?;
-    let desk = Rc::new(Desk {
+    let shared = Rc::new(Shared {
         pages,
-        press: Press::default(),
-        guests: Rc::default(),
+        snapshots: Snapshots::default(),
+        connections: Rc::default(),
         deadlines: Deadlines::default(),
-        visits: Tasks::default(),
+        tasks: Tasks::default(),
         closing: Cell::new(false),
     });
-    let (doors, tools, stop) = (Tasks::default(), Tasks::default(), Canceller::new());
-    let deadlines = desk.deadlines.clone();
-    tools.spawn(async move { deadlines.sweep(|_| ()).await });
+    let (acceptors, sweeper, stop) = (Tasks::default(), Tasks::default(), Canceller::new());
+    let deadlines = shared.deadlines.clone();
+    sweeper.spawn(async move { deadlines.sweep(|_| ()).await });
     for listener in listeners {
-        doors.spawn(accept(listener, Rc::clone(&desk), stop.handle()));
+        acceptors.spawn(accept(listener, Rc::clone(&shared), stop.handle()));
     }
     let _ = ready.try_send(Ok(()));
-    // Whatever it says, it is the end.
-    let _ = bell.readable(false).await;
-    desk.closing.set(true);
+    // Any result means that the thread must end.
+    let _ = stop_socket.readable(false).await;
+    shared.closing.set(true);
     drop(stop.cancel());
-    desk.guests.cut_all();
-    doors.join().await;
-    // One more may have come in meanwhile.
-    desk.guests.cut_all();
-    desk.visits.join().await;
-    desk.deadlines.end();
-    tools.join().await;
+    shared.connections.cut_all();
+    acceptors.join().await;
+    // Another connection may have been accepted meanwhile.
+    shared.connections.cut_all();
+    shared.tasks.join().await;
+    shared.deadlines.end();
+    sweeper.join().await;
     Ok(())
 }
 
-/// Accepts until `stop` is cancelled; then the listener is closed.
-async fn accept(listener: TcpListener, desk: Rc<Desk>, stop: CancelHandle) {
-    while !desk.closing.get() {
+/// Accepts connections until `stop` is cancelled, then closes the listener.
+async fn accept(listener: TcpListener, shared: Rc<Shared>, stop: CancelHandle) {
+    while !shared.closing.get() {
         match listener.cancelable_accept(stop.clone()).await {
             Ok((stream, _)) => {
-                // SAFETY: `into_raw_fd` takes the stream, its only owner, and leaves the descriptor open for us to own.
-                desk.receive(unsafe { OwnedFd::from_raw_fd(stream.into_raw_fd()) });
-                desk.guests.room().await;
+                // SAFETY: `into_raw_fd` consumes the stream, the descriptor's only owner, and leaves it open.
+                shared.receive(unsafe { OwnedFd::from_raw_fd(stream.into_raw_fd()) });
+                shared.connections.wait_for_room().await;
             }
-            Err(_) if desk.closing.get() => {}
+            Err(_) if shared.closing.get() => {}
             Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
             Err(error) => {
                 tracing::warn!(%error, "can't accept connections for operators");
-                // For want of descriptors, most likely: one may come free.
-                desk.guests.cut_longest();
+                // Most likely there are no descriptors left: cutting a connection may free one.
+                shared.connections.cut_longest();
                 monoio::time::sleep(Duration::from_millis(ACCEPT_PAUSE_MILLIS)).await;
             }
         }
     }
 }
 
-impl Desk {
+impl Shared {
     /// Serves a connection until it ends.
     fn receive(self: &Rc<Self>, socket: OwnedFd) {
         match Stream::accepted(socket, Driver::Epoll.blocking(), &self.deadlines) {
             Ok(stream) => {
-                let ticket = Guests::enter(&self.guests, stream.cutter());
-                self.visits.spawn(visit::visit(Rc::clone(self), stream, ticket));
+                let slot = Connections::admit(&self.connections, stream.cutter());
+                self.tasks.spawn(connection::serve(Rc::clone(self), stream, slot));
             }
             Err(error) => tracing::debug!(%error, "an operator's connection was lost before it was served"),
         }

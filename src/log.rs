@@ -1,7 +1,7 @@
-//! The log: lines on standard error, and a limit to what a failing tenant may write into it.
+//! The log: lines on standard error, with a limit on the lines about a failing tenant.
 //!
-//! Whoever logs hands a line to a queue ([`queue`]) and goes on; a thread writes it. Whatever is in it stays on its line
-//! ([`escape`]).
+//! Logging puts a line into a queue ([`queue`]) and returns; a thread writes it. An event stays on one line, whatever
+//! its text contains ([`escape`]).
 
 mod escape;
 mod queue;
@@ -19,64 +19,63 @@ use tracing_subscriber::{Registry, reload};
 use self::queue::Queue;
 use crate::limits::{LOG_FLUSH_MILLIS, LOG_LINES_MAX, LOG_TENANTS_MAX, LOG_WINDOW_SECS};
 
-/// The log that was started.
+/// The log, once it is started.
 static LOG: OnceLock<Log> = OnceLock::new();
 
 struct Log {
-    /// Changes its level.
+    /// Changes the level.
     level: reload::Handle<LevelFilter, Registry>,
     queue: Queue,
 }
 
-/// Starts the log; lines below `level` are not written. Later calls change nothing.
+/// Starts the log. Lines below `level` are not written. Later calls have no effect.
 ///
 /// # Errors
-/// When no thread can be started.
+/// When the thread cannot be started.
 pub fn init(level: LevelFilter) -> io::Result<()> {
     let (filter, handle) = reload::Layer::new(level);
     let queue = Queue::start(io::stderr())?;
-    let entrance = queue.clone();
+    let sender = queue.clone();
     let lines = tracing_subscriber::fmt::layer()
         .with_ansi(io::stderr().is_terminal())
         .with_target(false)
         .fmt_fields(escape::fields())
-        .with_writer(move || Entrance(entrance.clone()));
+        .with_writer(move || QueueWriter(sender.clone()));
     if tracing_subscriber::registry().with(filter).with(lines).try_init().is_ok() {
         let _ = LOG.set(Log { level: handle, queue });
     }
     Ok(())
 }
 
-/// From now on, lines below `level` are not written.
+/// Sets the level: lines below it are not written from now on.
 pub fn set_level(level: LevelFilter) {
     if let Some(log) = LOG.get() {
-        // Fails only when the log is gone, and then there is nobody to tell.
+        // Fails only when the log is gone, and then the level has no effect.
         let _ = log.level.reload(level);
     }
 }
 
-/// Waits until what was logged is written, but no longer than [`LOG_FLUSH_MILLIS`]: to be called before the process
-/// ends.
+/// Waits until all logged lines are written, for at most [`LOG_FLUSH_MILLIS`]. Called before the process ends.
 pub fn flush() {
     if let Some(log) = LOG.get() {
         log.queue.flush(Duration::from_millis(LOG_FLUSH_MILLIS));
     }
 }
 
-/// Lines that were lost as the log was not read as fast as it was written, or could not be written.
+/// The number of lines lost, because the log was read too slowly or could not be written.
 pub fn dropped_lines() -> u64 {
     LOG.get().map_or(0, |log| log.queue.dropped())
 }
 
-/// Lines that are logged and not written yet.
+/// The number of lines that are logged but not written yet.
 pub fn waiting_lines() -> usize {
     LOG.get().map_or(0, |log| log.queue.waiting())
 }
 
-/// Puts each event, which is what the subscriber writes at a time, into the queue.
-struct Entrance(Queue);
+/// Puts each event into the queue. The subscriber writes one event per call.
+struct QueueWriter(Queue);
 
-impl Write for Entrance {
+impl Write for QueueWriter {
     fn write(&mut self, event: &[u8]) -> io::Result<usize> {
         self.0.push(event);
         Ok(event.len())
@@ -87,8 +86,7 @@ impl Write for Entrance {
     }
 }
 
-/// Allows each tenant some lines in a window of time, and counts those that it did not write. Pure: it is told the
-/// time.
+/// Allows each tenant some lines per window of time, and counts the lines it suppresses. Callers pass the time.
 #[derive(Debug, Default)]
 pub struct Limiter {
     tenants: HashMap<Box<str>, Window>,
@@ -102,7 +100,7 @@ struct Window {
 }
 
 impl Limiter {
-    /// Whether a line about `tenant` may be written now; if so, how many have been suppressed before it.
+    /// The number of lines suppressed before this one, or None if a line about `tenant` may not be written now.
     pub fn allow(&mut self, tenant: &str, now: Instant) -> Option<u64> {
         let length = Duration::from_secs(LOG_WINDOW_SECS);
         if self.tenants.len() >= LOG_TENANTS_MAX && !self.tenants.contains_key(tenant) {

@@ -1,4 +1,4 @@
-//! Signals in, notices to the service manager out.
+//! Signals, and notifications to the service manager.
 
 use std::io;
 use std::sync::Arc;
@@ -12,29 +12,30 @@ use signal_hook::flag;
 use signal_hook::iterator::Signals;
 use signal_hook::low_level::signal_name;
 
-/// What would end the process unless somebody cared, and means nothing here: somebody's slip, or a tool that believes
-/// that we know it. (SIGPIPE is ignored by Rust's runtime; SIGQUIT stays what it is, a way to have a core dumped.)
+/// Signals that have no meaning here but would end the process by default. They come from an operator's slip, or from a
+/// tool that expects them to be known. (Rust's runtime ignores SIGPIPE. SIGQUIT keeps its default and dumps core.)
 const MEANINGLESS: [i32; 9] =
     [SIGUSR1, SIGUSR2, SIGALRM, SIGVTALRM, SIGPROF, SIGIO, SIGXFSZ, libc::SIGPWR, libc::SIGSTKFLT];
 
-/// What a signal asks for.
+/// The request that a signal stands for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Wish {
-    /// SIGTERM or SIGINT: go away, in order.
+    /// SIGTERM or SIGINT: shut down in order.
     Leave,
     /// SIGHUP: read the configuration again.
     Reload,
 }
 
-/// Listens to signals from now on. The first SIGTERM or SIGINT is a wish; the second ends the process at once,
-/// from within its handler, whatever the process is at. Signals that mean nothing are logged at `info`, and end nothing.
+/// Installs the signal handlers. The first SIGTERM or SIGINT is sent as a wish. The second ends the process at once,
+/// from within its handler, whatever the process is doing. Signals without a meaning are logged at `info` and end
+/// nothing.
 ///
 /// # Errors
-/// When no handler or thread can be had.
+/// When a handler or the thread cannot be installed.
 pub fn listen() -> io::Result<Receiver<Wish>> {
     let leaving = Arc::new(AtomicBool::new(false));
     for signal in [SIGTERM, SIGINT] {
-        // In this order: the handler that ends the process looks at the flag before the other one sets it.
+        // The order matters: the handler that ends the process must read the flag before the other one sets it.
         flag::register_conditional_shutdown(signal, 128 + signal, Arc::clone(&leaving))?;
         flag::register(signal, Arc::clone(&leaving))?;
     }
@@ -44,7 +45,7 @@ pub fn listen() -> io::Result<Receiver<Wish>> {
     let (sender, wishes) = crossbeam_channel::bounded(4);
     std::thread::Builder::new().name("signals".into()).spawn(move || {
         for signal in signals.forever() {
-            // Who waits to reload anyway need not be told again; who is to leave must hear it, whatever waits before it.
+            // A reload may be lost if the channel is full, as one is pending then. A shutdown must always be delivered.
             match signal {
                 SIGHUP => _ = sender.try_send(Wish::Reload),
                 SIGTERM | SIGINT => _ = sender.send(Wish::Leave),
@@ -58,21 +59,21 @@ pub fn listen() -> io::Result<Receiver<Wish>> {
     Ok(wishes)
 }
 
-/// Tells systemd that requests are taken, if it is systemd that started us.
+/// Tells systemd that the server takes requests, if systemd started it.
 pub fn notify_ready() {
     notify(&[sd_notify::NotifyState::Ready]);
 }
 
-/// Tells systemd that the configuration is read again; [`notify_ready`] tells that it is over.
+/// Tells systemd that a reload has begun; [`notify_ready`] tells it that the reload is over.
 pub fn notify_reloading() {
-    // What `Type=notify-reload` asks for besides: when it began.
+    // `Type=notify-reload` also requires the time of its beginning.
     match sd_notify::NotifyState::monotonic_usec_now() {
         Ok(now) => notify(&[sd_notify::NotifyState::Reloading, now]),
         Err(_) => notify(&[sd_notify::NotifyState::Reloading]),
     }
 }
 
-/// Tells systemd that we are going away.
+/// Tells systemd that the server is shutting down.
 pub fn notify_stopping() {
     notify(&[sd_notify::NotifyState::Stopping]);
 }

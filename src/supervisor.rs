@@ -1,10 +1,13 @@
-//! Starts the cores, waits for signals, has them go on by another plan, and ends them in order.
+//! Starts the cores, waits for signals, applies reloaded plans to the cores, and stops them in order.
 //!
-//! Whatever can fail at the start fails before the first connection is taken: rings are probed, ports bound,
-//! threads started. The end has five phases: `/alive` says 503 for `timeout_shutdown`, and answers close their
-//! connections, so that senders turn away; the cores stop accepting; when *all* have (one may hand connections to
-//! another), they finish what is in flight; when all have (one may be home to another's tenants), they close their upstream
-//! connections; their threads are joined.
+//! Everything that can fail at the start fails before the first connection is accepted: rings are probed, ports bound
+//! and threads started. Shutdown has five phases:
+//! - `/alive` answers 503 for `timeout_shutdown`, and answers close their connections, so that senders turn away.
+//! - The cores stop accepting.
+//! - When *all* have stopped, they finish what is in flight. Until then, one core may hand connections to another.
+//! - When all have finished, they close their upstream connections. Until then, one core may be the home of another's
+//!   tenants.
+//! - The threads are joined.
 
 mod reader;
 
@@ -35,29 +38,29 @@ use crate::shared::permits::Directory;
 use crate::signal::{self, Wish};
 use crate::upstream::resolve::{Question, Resolver};
 
-/// Why the server did not start, or ended without having been asked to.
+/// Why the server did not start, or ended without a request to do so.
 #[derive(Debug, thiserror::Error)]
 pub enum Failure {
-    /// A port is taken, or may not be bound.
+    /// A port is in use or may not be bound.
     #[error("can't listen on {address}: {error}")]
     Bind {
-        /// The address as configured.
+        /// The configured address.
         address: SocketAddr,
-        /// What the kernel said.
+        /// The kernel's error.
         error: io::Error,
     },
-    /// io_uring was asked for, and is not to be had.
+    /// io_uring is configured but not available.
     #[error("driver io_uring does not work here: {0}; `driver: auto` falls back to epoll")]
     Driver(io::Error),
-    /// The system gave us no thread, descriptor or signal handler.
+    /// The system refused a thread, a descriptor or a signal handler.
     #[error("can't start: {0}")]
     Start(#[from] io::Error),
     /// A core ended by itself.
     #[error("core {core} ended: {error}")]
     Core {
-        /// Which one.
+        /// Its number.
         core: usize,
-        /// Why.
+        /// The reason.
         error: String,
     },
     /// Requests were still in flight long after all their deadlines.
@@ -65,8 +68,8 @@ pub enum Failure {
     Drain,
 }
 
-/// Runs the server until a signal asks it to end. `read_again` reads the configuration anew, when a signal asks for that;
-/// it runs on a thread of its own, one at a time.
+/// Runs the server until a signal asks it to shut down. `read_again` reads the configuration again when a signal asks
+/// for a reload. It runs on its own thread, one call at a time.
 ///
 /// # Errors
 /// See [`Failure`].
@@ -74,7 +77,7 @@ pub fn run(plan: Plan, read_again: impl ReadAgain) -> Result<(), Failure> {
     run_until(plan, read_again, &signal::listen()?)
 }
 
-/// As [`run`], by the wishes that come here instead of signals.
+/// Like [`run`], with wishes from a channel instead of signals.
 ///
 /// # Errors
 /// See [`Failure`].
@@ -102,7 +105,7 @@ pub fn run_until(plan: Plan, read_again: impl ReadAgain, wishes: &Receiver<Wish>
     server.stop()
 }
 
-/// What there is to do.
+/// The supervisor's next task.
 enum Event {
     Leave,
     Reload,
@@ -112,7 +115,8 @@ enum Event {
 
 struct Server {
     plan: Live,
-    /// The longest that a request in flight may take by any plan that has held: it may have begun under it.
+    /// The longest time that a request in flight may take under any plan so far: it may have begun under an earlier
+    /// one.
     request_time_max: Duration,
     metrics: Arc<Metrics>,
     commons: Arc<Commons>,
@@ -171,7 +175,8 @@ impl Server {
             };
             threads.push(core::start(seed, Link { listener, mailbox, bell })?);
         }
-        tracing::warn!(address = %bound, target = %plan.terms.targets.of(Destination::Metrics).host_header, cores, driver = driver.name(), "listening");
+        let target = &plan.terms.targets.of(Destination::Metrics).host_header;
+        tracing::warn!(address = %bound, %target, cores, driver = driver.name(), "listening");
         Ok(Self {
             plan: live,
             request_time_max,
@@ -186,12 +191,12 @@ impl Server {
         })
     }
 
-    /// Waits until there is something to do.
+    /// Waits for the next task.
     fn wait(&self, wishes: &Receiver<Wish>, read: &Receiver<ReadPlan>) -> Result<Event, Failure> {
         crossbeam_channel::select! {
             recv(wishes) -> wish => match wish {
                 Ok(Wish::Reload) => Ok(Event::Reload),
-                // Nobody is left to wish anything: time to leave.
+                // No sender is left: shut down.
                 Ok(Wish::Leave) | Err(_) => Ok(Event::Leave),
             },
             recv(read) -> read => Ok(read.map_or(Event::Leave, |read| Event::Read(Box::new(read)))),
@@ -202,7 +207,7 @@ impl Server {
         }
     }
 
-    /// Goes on by what has been read, as far as it can; if it has mistakes, as before.
+    /// Applies the plan that was read, as far as a running server can. A plan with mistakes changes nothing.
     fn reload(&mut self, read: Box<ReadPlan>) {
         let reloads = &self.metrics.reloads;
         let adopted = match read.and_then(|read| adopt(&self.plan.load(), read)) {
@@ -211,7 +216,7 @@ impl Server {
                 mistakes.to_string().lines().for_each(|mistake| tracing::error!("{mistake}"));
                 tracing::error!("the configuration was read again and has mistakes: nothing changes");
                 reloads.refused.add(1);
-                return reloads.refused_last.set(1);
+                return reloads.last_successful.set(0);
             }
         };
         let Adopted { plan, changed, until_restart, moves_tenants } = adopted;
@@ -230,7 +235,7 @@ impl Server {
         }
         tracing::info!("configuration: {effective}");
         reloads.done.add(1);
-        reloads.refused_last.set(0);
+        reloads.last_successful.set(1);
         reloads.loaded_at.set(unix_seconds());
     }
 
@@ -254,7 +259,7 @@ impl Server {
         }
     }
 
-    /// Tells all cores, and waits until they have done it.
+    /// Sends a message to all cores and waits until all have completed it.
     fn have_all(&self, message: impl Fn() -> Message, until: Instant) -> Result<(), Failure> {
         self.tell_all(message);
         self.posts
@@ -282,7 +287,7 @@ fn resolver(plan: &Plan, destination: Destination) -> io::Result<Resolver> {
     })
 }
 
-/// The permits of all upstream addresses. What comes free goes to the core that waits, by its mailbox.
+/// The permits of all upstream addresses. A freed permit goes to the mailbox of the core that waits for it.
 fn directory(posts: &[Post<Message>], plan: &Plan) -> Arc<Directory> {
     let posts: Box<[_]> = posts.into();
     Directory::new(posts.len(), plan.max_conns_per_host, plan.slow_connections_max(), move |to, handed| {
@@ -300,8 +305,8 @@ fn probe(plan: &Plan) -> Result<Driver, Failure> {
     Ok(driver)
 }
 
-/// The CPUs to run on, one for each core: as many as asked for, out of those that this process may use. Asked for
-/// more, cores share CPUs.
+/// The CPUs to run on, one for each core: as many as configured, out of those that this process may use. If more cores
+/// are configured than there are CPUs, cores share CPUs.
 fn cpus(wanted: Option<usize>) -> Vec<usize> {
     let mask = rustix::thread::sched_getaffinity(None).ok();
     let mut allowed: Vec<usize> = match mask {
@@ -315,8 +320,8 @@ fn cpus(wanted: Option<usize>) -> Vec<usize> {
     allowed.into_iter().cycle().take(cores).collect()
 }
 
-/// How many inbound connections there may be: as configured, and below what is left of the descriptors when every
-/// upstream address has all its connections. The soft limit is raised to the hard one first.
+/// The maximum of inbound connections: the configured number, but at most the descriptors that are left when every
+/// upstream address has all its connections. The soft limit is first raised to the hard one.
 fn connections_max(plan: &Plan) -> usize {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
     let limit = getrlimit(Resource::Nofile);
@@ -341,10 +346,10 @@ fn connections_max(plan: &Plan) -> usize {
     }
 }
 
-/// A listener on the same port for each core.
+/// One listener per core, all on the same port.
 fn bind_each_core(address: SocketAddr, cores: usize) -> Result<Vec<TcpListener>, Failure> {
     let first = bind(address)?;
-    // Port 0 lets the system choose, once.
+    // With port 0, the system chooses a port once.
     let bound = first.local_addr().unwrap_or(address);
     let mut listeners = vec![first];
     for _ in 1..cores {
@@ -353,8 +358,8 @@ fn bind_each_core(address: SocketAddr, cores: usize) -> Result<Vec<TcpListener>,
     Ok(listeners)
 }
 
-/// A listener, on a port that others of our user may listen to as well (SO_REUSEPORT). An unspecified address means every address of both families, as Go understands it; on a host without
-/// IPv6 it means those of IPv4.
+/// A listener on a port that other processes of the same user may share (SO_REUSEPORT). An unspecified address means
+/// every address of both families, as in Go; on a host without IPv6 it means those of IPv4.
 fn bind(address: SocketAddr) -> Result<TcpListener, Failure> {
     let everywhere = SocketAddr::from((Ipv6Addr::UNSPECIFIED, address.port()));
     let bound = match address.ip().is_unspecified() {
@@ -392,7 +397,7 @@ fn start_admin(
 ) -> Result<Admin, Failure> {
     let pages = Pages::new(Arc::clone(metrics), Arc::clone(commons), driver.name(), Arc::clone(live));
     let plan = live.load();
-    // Shared, as the port for pushes is: a successor starts before this process ends.
+    // Shared like the port for pushes, because a successor starts before this process ends.
     let addresses = [Some(plan.listen_metrics), plan.listen_pprof];
     let listeners = addresses.into_iter().flatten().map(bind).collect::<Result<_, _>>()?;
     Ok(Admin::start(listeners, Arc::new(pages))?)

@@ -1,211 +1,40 @@
 //! /metrics, in the classic Prometheus text format (version 0.0.4; "Exposition formats" in Prometheus' documentation).
 //!
 //! Design constraints:
-//! - Dashboards and alerts made for cortex-tenant go on working: its names, its types, its bucket labels, byte for
-//!   byte. Its counters lack the suffix `_total`, which OpenMetrics demands of counters, and the classic format does
-//!   not. It is also what every scraper reads, whatever it asks for; so it is the one format here, and as it has but
-//!   three kinds of lines, we write them ourselves.
-//! - A label's value may be a tenant's ID, which is somebody else's text: it is escaped.
+//! - Dashboards and alerts made for cortex-tenant keep working: its names, types and bucket labels are the same byte
+//!   for byte. Its counters lack the suffix `_total`, which OpenMetrics requires and the classic format does not. Every
+//!   scraper reads the classic format, whatever it asks for, so it is the only format here. It has only three kinds of
+//!   lines, so this module writes them itself.
+//! - A label's value may be a tenant's ID, which is untrusted text, so label values are escaped.
 //!
-//! New names are `tenantry_…`, with base units.
+//! Names, help texts and types are in the tables of [`crate::metrics`]. Here are only the values that no counter holds:
+//! those of the process. New names are `tenantry_…`, with base units.
 
-use std::collections::BTreeMap;
 use std::fmt::{Display, Write};
 use std::sync::Arc;
 
 use super::process::{Process, thread_cpu_seconds};
 use crate::log;
-use crate::metrics::{
-    CoreMetrics, Distribution, Histogram, Metrics, Rejection, Reloads, TenantMetrics, UpstreamClass,
-};
+use crate::metrics::table::{Family, Value};
+use crate::metrics::{CoreMetrics, DestinationFamilies, Distribution, Metrics, Reloads, TenantMetrics};
 use crate::model::Destination;
 use crate::shared::Commons;
 
-/// All metrics as they are now.
+/// The page with the current values.
 pub(super) fn text(metrics: &Metrics, commons: &Commons, driver: &str) -> String {
-    let mut page = Page { out: String::new(), cores: metrics.cores() };
-    old_names(&mut page, metrics);
-    inbound(&mut page);
-    outbound(&mut page);
-    by_core(&mut page);
-    reloads(&mut page, &metrics.reloads);
+    let mut page = Page { out: String::new() };
+    for destination in Destination::ALL {
+        let families = DestinationFamilies::of(destination);
+        page.parts(families.of_cores, metrics.cores(), None);
+        page.tenants(families.of_tenants, &by_label(&metrics.tenants(destination)));
+    }
+    page.parts(CoreMetrics::FAMILIES, metrics.cores(), Some("core"));
+    page.parts(Reloads::FAMILIES, std::slice::from_ref(&metrics.reloads), None);
     process(&mut page, commons, driver);
     page.out
 }
 
-/// cortex-tenant's names. Its `streams` are those of Loki.
-fn old_names(page: &mut Page<'_>, metrics: &Metrics) {
-    for destination in Destination::ALL {
-        let kind = match destination {
-            Destination::Metrics => "timeseries",
-            Destination::Logs => "streams",
-        };
-        let tenants = metrics.tenants(destination);
-        let tenants = &by_label(&tenants);
-        let bytes = &page.total(|c| c.batch_bytes.of(destination));
-        let name = |what: &str| format!("cortex_tenant_{kind}_{what}");
-        page.counter(&name("batches_received"), "Batches received.", bytes.count());
-        let help = "Sizes of batches received, in bytes, as they came.";
-        page.histogram(&name("batches_received_bytes"), help, bytes);
-        page.tenants(&name("received"), "Series or streams received.", tenants, |t| t.series.get());
-        page.tenants(&name("requests"), "Upstream requests.", tenants, |t| t.requests.get());
-        let help = "Upstream requests without an answer.";
-        page.tenants(&name("request_errors"), help, tenants, |t| t.request_errors.get());
-        page.durations(&name("request_duration_milliseconds"), tenants);
-        let (name, help) = match destination {
-            Destination::Metrics => {
-                ("tenantry_tenant_samples_total", "Samples and histograms received, by tenant.")
-            }
-            Destination::Logs => ("tenantry_tenant_entries_total", "Log entries received, by tenant."),
-        };
-        page.tenants(name, help, tenants, |t| t.samples.get());
-    }
-}
-
-fn inbound(page: &mut Page<'_>) {
-    page.counters(&[
-        ("tenantry_connections_accepted_total", "Inbound connections accepted.", |c| {
-            c.connections_accepted.get()
-        }),
-        ("tenantry_connections_handed_over_total", "Connections handed to the core with the fewest.", |c| {
-            c.connections_handed_over.get()
-        }),
-        ("tenantry_connections_timed_out_total", "Connections cut by a deadline.", |c| {
-            c.connections_timed_out.get()
-        }),
-        ("tenantry_requests_total", "Push requests read.", |c| c.requests.get()),
-        ("tenantry_inflated_bytes_total", "What they inflated to.", |c| c.inflated_bytes.get()),
-        ("tenantry_series_total", "Series received.", |c| c.series.get()),
-        ("tenantry_samples_total", "Samples and histograms received.", |c| c.samples.get()),
-        ("tenantry_metadata_dropped_total", "Metadata entries that went nowhere.", |c| {
-            c.metadata_dropped.get()
-        }),
-        ("tenantry_unknown_fields_dropped_total", "Unknown fields that no tenant could be given.", |c| {
-            c.unknown_fields_dropped.get()
-        }),
-        ("tenantry_passthrough_requests_total", "Requests that went on as they came.", |c| {
-            c.passthrough.get()
-        }),
-        ("tenantry_fragments_total", "Tenants' parts of requests.", |c| c.fragments.get()),
-    ]);
-    let dropped = [
-        ("missing", page.sum(|c| c.series_dropped_missing.get())),
-        ("invalid", page.sum(|c| c.series_dropped_invalid.get())),
-        ("mapped", page.sum(|c| c.series_dropped_mapped.get())),
-    ];
-    let lost = [
-        ("custom_histograms", page.sum(|c| c.lost_custom_histograms.get())),
-        ("start_timestamps", page.sum(|c| c.lost_start_timestamps.get())),
-        ("series", page.sum(|c| c.lost_series.get())),
-        ("fields", page.sum(|c| c.lost_fields.get())),
-    ];
-    let lost_help = "What Remote Write 2.0 lost where it goes on as 1.0.";
-    page.labelled("tenantry_downgrade_lost_total", lost_help, "what", lost);
-    let help = "Series without a usable tenant, left out.";
-    page.labelled("tenantry_series_dropped_total", help, "reason", dropped);
-    let rejected: Vec<_> =
-        Rejection::ALL.iter().map(|&r| (r.name(), page.sum(|c| c.rejections(r)))).collect();
-    page.labelled("tenantry_rejections_total", "Requests refused here.", "reason", rejected);
-    let mut replies = BTreeMap::<usize, u64>::new();
-    for (status, n) in page.cores.iter().flat_map(CoreMetrics::replies) {
-        *replies.entry(status).or_default() += n;
-    }
-    page.labelled("tenantry_replies_total", "Replies to senders.", "code", replies);
-    let duration = page.total(|c| &c.request_duration);
-    page.histogram("tenantry_request_duration_seconds", "From a request's head to its answer.", &duration);
-}
-
-fn outbound(page: &mut Page<'_>) {
-    page.counters(&[
-        ("tenantry_upstream_requests_total", "Upstream requests started.", |c| c.upstream_requests.get()),
-        ("tenantry_merges_total", "Upstream requests of several fragments.", |c| c.merges.get()),
-        ("tenantry_merged_fragments_total", "Fragments in those.", |c| c.merged_fragments.get()),
-        ("tenantry_upstream_bytes_total", "Bytes of elements sent.", |c| c.upstream_bytes.get()),
-        ("tenantry_upstream_retries_total", "Requests sent again as their connection was stale.", |c| {
-            c.upstream_retries.get()
-        }),
-        ("tenantry_pieces_total", "Pieces sent of parts that the upstream found too large.", |c| {
-            c.pieces.get()
-        }),
-        (
-            "tenantry_receipts_used_total",
-            "Parts that had got through before, and were not sent again.",
-            |c| c.receipts_used.get(),
-        ),
-        ("tenantry_over_share_total", "Parts refused as their tenant had its share in flight.", |c| {
-            c.over_share.get()
-        }),
-        ("tenantry_slow_refused_total", "Parts refused as slow tenants had their share in flight.", |c| {
-            c.slow_refused.get()
-        }),
-        ("tenantry_slow_cut_total", "Requests of slow tenants given up as others waited.", |c| {
-            c.slow_cut.get()
-        }),
-        ("tenantry_upstream_connections_opened_total", "Upstream connections opened.", |c| {
-            c.upstream_opened.get()
-        }),
-        (
-            "tenantry_upstream_unwritten_total",
-            "Answers of 2xx to Remote Write 2.0 that don't say what was written.",
-            |c| c.upstream_unwritten.get(),
-        ),
-        ("tenantry_upstream_rests_total", "Times that an upstream address was put to rest.", |c| {
-            c.upstream_rests.get()
-        }),
-        ("tenantry_upstream_connections_reused_total", "Requests over a connection used before.", |c| {
-            c.upstream_reused.get()
-        }),
-    ]);
-    let outcomes: Vec<_> =
-        UpstreamClass::ALL.iter().map(|&o| (o.name(), page.sum(|c| c.upstream_outcomes(o)))).collect();
-    page.labelled("tenantry_upstream_outcomes_total", "Ends of upstream requests.", "outcome", outcomes);
-    let wait = page.total(|c| &c.lane_wait);
-    page.histogram("tenantry_lane_wait_seconds", "From a request's head until its part is sent.", &wait);
-}
-
-fn by_core(page: &mut Page<'_>) {
-    let gauges: [(&str, &str, Read); 8] = [
-        ("tenantry_connections_open", "Inbound connections open.", |c| c.connections_open.get()),
-        ("tenantry_lanes", "Tenants' lanes.", |c| c.lanes.total()),
-        ("tenantry_lane_waiting_fragments", "Fragments waiting in lanes.", |c| c.lanes_waiting.total()),
-        ("tenantry_slow_tenants", "Tenants whose upstream does not answer in time.", |c| {
-            c.slow_tenants.total()
-        }),
-        ("tenantry_receipts", "Parts remembered that got through in requests that failed.", |c| {
-            c.receipts.total()
-        }),
-        ("tenantry_upstream_connections_open", "Upstream connections open, in use or idle.", |c| {
-            c.upstream_open.total()
-        }),
-        ("tenantry_upstream_connections_idle", "Upstream connections open and idle.", |c| {
-            c.upstream_idle.total()
-        }),
-        ("tenantry_upstream_addresses_resting", "Upstream addresses put to rest after failures.", |c| {
-            c.upstream_resting.total()
-        }),
-    ];
-    for (name, help, read) in gauges {
-        page.each_core(name, "gauge", help, read);
-    }
-    page.each_core("tenantry_core_cpu_seconds_total", "counter", "CPU time of each core's thread.", |c| {
-        thread_cpu_seconds(c.thread()).unwrap_or_default()
-    });
-    page.counters(&[("tenantry_doorbells_rung_total", "Times that a core woke another.", |c| {
-        c.doorbells_rung.get()
-    })]);
-}
-
-fn reloads(page: &mut Page<'_>, reloads: &Reloads) {
-    let results = [("done", reloads.done.get()), ("refused", reloads.refused.get())];
-    page.labelled("tenantry_config_reloads_total", "The configuration was read again.", "result", results);
-    let (name, help) = ("tenantry_config_last_reload_successful", "0 if its latest text had mistakes.");
-    page.gauge(name, help, u64::from(reloads.refused_last.get() == 0));
-    let (name, help) =
-        ("tenantry_config_last_reload_success_timestamp_seconds", "When the one that holds was read.");
-    page.gauge(name, help, reloads.loaded_at.get());
-}
-
-fn process(page: &mut Page<'_>, commons: &Commons, driver: &str) {
+fn process(page: &mut Page, commons: &Commons, driver: &str) {
     page.gauge("tenantry_in_flight_bytes", "Bytes of requests in flight.", commons.bytes.in_flight());
     page.gauge(
         "tenantry_requests_in_flight",
@@ -230,40 +59,27 @@ fn process(page: &mut Page<'_>, commons: &Commons, driver: &str) {
     page.gauge("process_start_time_seconds", "Start, in seconds since 1970.", process.start_seconds);
 }
 
-/// One tenant label, with the counters of each core that has some.
+/// A tenant's label and its counters, one set for each core that has some.
 type Labelled<'a> = (&'a str, Vec<&'a TenantMetrics>);
 
 /// Names and values of a sample's labels.
 type Labels<'a> = &'a [(&'a str, &'a str)];
 
-/// Reads one number of a core.
-type Read = fn(&CoreMetrics) -> u64;
-
-/// Brings the counters of equal labels together; the list is sorted by label.
+/// Groups the counters by label; the list is sorted by label.
 fn by_label(tenants: &[(Arc<str>, Arc<TenantMetrics>)]) -> Vec<Labelled<'_>> {
     let groups = tenants.chunk_by(|(a, _), (b, _)| a == b);
     groups.filter_map(|g| Some((&*g.first()?.0, g.iter().map(|(_, t)| &**t).collect()))).collect()
 }
 
 /// The page that is being written.
-struct Page<'c> {
+struct Page {
     out: String,
-    cores: &'c [CoreMetrics],
 }
 
-impl Page<'_> {
-    fn sum(&self, read: impl Fn(&CoreMetrics) -> u64) -> u64 {
-        self.cores.iter().map(read).sum()
-    }
-
-    fn total(&self, read: impl Fn(&CoreMetrics) -> &Histogram) -> Distribution {
-        let all = Distribution::total(self.cores.iter().map(|c| read(c).read()));
-        all.unwrap_or(Distribution { buckets: Vec::new(), sum: 0.0 })
-    }
-
-    /// Starts a metric: the lines of its samples have to follow.
+impl Page {
+    /// Starts a family. The lines of its samples must follow.
     fn family(&mut self, name: &str, kind: &str, help: &str) {
-        // Writing to a String can't fail, here and below.
+        // Writing to a String cannot fail, here and below.
         let _ = writeln!(self.out, "# HELP {name} {help}\n# TYPE {name} {kind}");
     }
 
@@ -287,82 +103,69 @@ impl Page<'_> {
         self.sample(name, &[], value);
     }
 
-    /// Counters, summed over the cores.
-    fn counters(&mut self, counters: &[(&str, &str, Read)]) {
-        for (name, help, read) in counters {
-            self.counter(name, help, self.sum(read));
-        }
-    }
-
     fn gauge(&mut self, name: &str, help: &str, value: impl Display) {
         self.family(name, "gauge", help);
         self.sample(name, &[], value);
     }
 
-    /// A counter for each value of one label.
-    fn labelled<L: ToString>(
-        &mut self,
-        name: &str,
-        help: &str,
-        key: &str,
-        values: impl IntoIterator<Item = (L, u64)>,
-    ) {
-        self.family(name, "counter", help);
-        for (label, value) in values {
-            self.sample(name, &[(key, &label.to_string())], value);
-        }
-    }
-
-    fn each_core<V: Display>(
-        &mut self,
-        name: &str,
-        kind: &str,
-        help: &str,
-        read: impl Fn(&CoreMetrics) -> V,
-    ) {
-        self.family(name, kind, help);
-        for (k, core) in self.cores.iter().enumerate() {
-            self.sample(name, &[("core", &k.to_string())], read(core));
-        }
-    }
-
-    fn tenants(
-        &mut self,
-        name: &str,
-        help: &str,
-        tenants: &[Labelled<'_>],
-        read: impl Fn(&TenantMetrics) -> u64,
-    ) {
-        self.family(name, "counter", help);
-        for (label, parts) in tenants {
-            let total: u64 = parts.iter().map(|t| read(t)).sum();
-            self.sample(name, &[("tenant", label)], total);
-        }
-    }
-
-    fn histogram(&mut self, name: &str, help: &str, values: &Distribution) {
-        self.family(name, "histogram", help);
-        self.distribution(name, &[], values);
-    }
-
-    fn durations(&mut self, name: &str, tenants: &[Labelled<'_>]) {
-        let help = "Durations of upstream requests by status (rare ones together), in milliseconds.";
-        self.family(name, "histogram", help);
-        for (label, parts) in tenants {
-            let mut by_code = BTreeMap::<u16, Vec<Distribution>>::new();
-            for (code, values) in parts.iter().flat_map(|t| t.durations()) {
-                by_code.entry(code).or_default().push(values);
-            }
-            for (code, values) in by_code {
-                let code = if code == 0 { OTHER_CODES.to_owned() } else { code.to_string() };
-                if let Some(total) = Distribution::total(values) {
-                    self.distribution(name, &[("code", &code), ("tenant", label)], &total);
+    /// Writes the families of a table. Values are summed over `parts`. With `by`, families that are shown by core have
+    /// one sample per part instead, with the part's number in the label `by`.
+    fn parts<T>(&mut self, families: &[Family<T>], parts: &[T], by: Option<&str>) {
+        for &Family { name, help, kind, samples } in families {
+            self.family(name, kind.name(), help);
+            for sample in samples {
+                let values = parts.iter().map(sample.read);
+                match by {
+                    Some(key) if kind.is_by_core() => {
+                        for (number, value) in values.enumerate() {
+                            self.value(name, &[(key, &number.to_string())], &value);
+                        }
+                    }
+                    _ => self.total(name, sample.label.as_slice(), values),
                 }
             }
         }
     }
 
-    /// A histogram's samples: how many values there are up to each bound, their sum, their number.
+    /// Writes the families of the tenants' table, with one sample per tenant.
+    fn tenants(&mut self, families: &[Family<TenantMetrics>], tenants: &[Labelled<'_>]) {
+        for &Family { name, help, kind, samples } in families {
+            self.family(name, kind.name(), help);
+            for (tenant, parts) in tenants {
+                for sample in samples {
+                    self.total(name, &[("tenant", tenant)], parts.iter().map(|part| (sample.read)(part)));
+                }
+            }
+        }
+    }
+
+    fn total(&mut self, name: &str, labels: Labels<'_>, mut values: impl Iterator<Item = Value>) {
+        if let Some(mut total) = values.next() {
+            values.for_each(|value| total.add(value));
+            self.value(name, labels, &total);
+        }
+    }
+
+    fn value(&mut self, name: &str, labels: Labels<'_>, value: &Value) {
+        match value {
+            Value::Number(number) => self.sample(name, labels, number),
+            Value::ThreadCpu(id) => self.sample(name, labels, thread_cpu_seconds(*id).unwrap_or_default()),
+            Value::Histogram(values) => self.distribution(name, labels, values),
+            Value::Counters(counters) => {
+                for (text, count) in counters.shown() {
+                    self.sample(name, &[&[(counters.key, &*text)], labels].concat(), count);
+                }
+            }
+            Value::ByStatus(statuses) => {
+                for (status, values) in statuses {
+                    let code = if *status == 0 { OTHER_CODES.to_owned() } else { status.to_string() };
+                    self.distribution(name, &[&[("code", &*code)], labels].concat(), values);
+                }
+            }
+        }
+    }
+
+    /// Writes a histogram's samples: the number of values up to each bound, their sum and their count.
     fn distribution(&mut self, name: &str, labels: Labels<'_>, values: &Distribution) {
         let bucket = format!("{name}_bucket");
         let mut up_to_here = 0;
@@ -377,10 +180,10 @@ impl Page<'_> {
     }
 }
 
-/// The `code` of the statuses that a tenant's durations are not told apart by.
+/// The `code` that stands for all statuses without a histogram of their own.
 const OTHER_CODES: &str = "other";
 
-/// Appends a label's value as the format has it.
+/// Appends a label's value, escaped for the format.
 fn escape(text: &str, out: &mut String) {
     for c in text.chars() {
         match c {
@@ -392,8 +195,8 @@ fn escape(text: &str, out: &mut String) {
     }
 }
 
-/// A positive number as Go's `strconv.FormatFloat(v, 'g', -1, 64)` writes it. The label `le` is text: whoever asks for
-/// `le="1.8e+06"` of cortex-tenant is to find it here.
+/// A positive number as Go's `strconv.FormatFloat(v, 'g', -1, 64)` writes it. The label `le` is text, and a query for
+/// cortex-tenant's `le="1.8e+06"` must match here.
 fn go_float(value: f64) -> String {
     if value.is_infinite() {
         return "+Inf".to_owned();
@@ -413,6 +216,7 @@ mod tests {
 
     use super::*;
     use crate::limits::TENANT_STATUSES_MAX;
+    use crate::metrics::Rejection;
     use crate::tenant::{IdRules, TenantId};
 
     fn page() -> String {
@@ -543,7 +347,7 @@ mod tests {
         assert_eq!(bounds.map(go_float), written);
     }
 
-    /// Where promtool is installed. It exits with 3 when it only dislikes a name, as it does the old ones'.
+    /// Runs where promtool is installed. It exits with 3 if it only objects to a name, as it does for the old names.
     #[test]
     fn promtool_takes_the_page_and_dislikes_no_new_name() {
         let promtool = Command::new("promtool")

@@ -1,4 +1,4 @@
-//! The pages, and how they are put into responses.
+//! The pages of the admin port, and their HTTP responses.
 
 use std::fmt::Write;
 use std::sync::Arc;
@@ -11,7 +11,7 @@ use crate::config::plan::Live;
 use crate::metrics::Metrics;
 use crate::shared::Commons;
 
-/// What the pages are made of.
+/// The sources of the pages.
 #[derive(Debug)]
 pub struct Pages {
     metrics: Arc<Metrics>,
@@ -21,7 +21,7 @@ pub struct Pages {
     started: Instant,
 }
 
-/// A page, with its status.
+/// A page and its HTTP status.
 #[derive(Debug)]
 pub struct Page {
     status: u16,
@@ -29,9 +29,9 @@ pub struct Page {
     body: Bytes,
 }
 
-/// For those who look for what cortex-tenant has on `listen_pprof`.
-const PROFILES: &str = "Go's pprof protocol is not spoken here. /debug/threads tells the CPU time of each thread; to see \
-    where it goes:\n  perf record -g -p $(pidof tenantry) -- sleep 10 && perf report\n";
+/// The hint for users of cortex-tenant's `listen_pprof`.
+const PROFILES: &str = "Go's pprof protocol is not spoken here. /debug/threads tells the CPU time of each thread; to \
+    see where it goes:\n  perf record -g -p $(pidof tenantry) -- sleep 10 && perf report\n";
 
 const TEXT: &str = "text/plain; charset=utf-8";
 const METRICS: &str = "text/plain; version=0.0.4; charset=utf-8";
@@ -42,12 +42,12 @@ impl Page {
         Self { status, media: TEXT, body: Bytes::from(body.into()) }
     }
 
-    /// What the body takes, in bytes.
+    /// The body's size in bytes.
     pub(super) fn len(&self) -> usize {
         self.body.len()
     }
 
-    /// The response's head, and its body, which is shared and not copied.
+    /// The response's head and body. The body is shared, not copied.
     pub(super) fn parts(&self) -> (Vec<u8>, Bytes) {
         let reason = match self.status {
             200 => "OK",
@@ -69,7 +69,7 @@ impl Page {
 }
 
 impl Pages {
-    /// Pages about these counters, and about the settings that hold, without secrets.
+    /// Pages about these counters and about the current settings, without secrets.
     pub fn new(metrics: Arc<Metrics>, commons: Arc<Commons>, driver: &'static str, plan: Live) -> Self {
         Self { metrics, commons, driver, plan, started: Instant::now() }
     }
@@ -120,7 +120,7 @@ impl Pages {
     }
 }
 
-/// The CPU time of each thread, and how to see more than that.
+/// The CPU time of each thread, and how to profile further.
 fn threads() -> String {
     let mut page = format!("{PROFILES}\nCPU seconds of each thread:\n");
     for (id, name) in process::threads() {

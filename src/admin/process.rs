@@ -1,4 +1,4 @@
-//! What the kernel knows about this process, from /proc (proc(5)).
+//! Figures of this process from /proc (proc(5)).
 
 use std::fs;
 
@@ -13,7 +13,7 @@ pub(super) struct Process {
 }
 
 impl Process {
-    /// As things are now; what can't be read is 0.
+    /// The current figures; those that cannot be read are 0.
     pub(super) fn read() -> Self {
         let stat = fs::read_to_string("/proc/self/stat").unwrap_or_default();
         Self {
@@ -32,8 +32,8 @@ fn ticks_per_second() -> f64 {
     rustix::param::clock_ticks_per_second().max(1) as f64
 }
 
-/// A field of a `stat` file, by its number in proc(5), which has to be above 2; 0 where it can't be read. The second
-/// field is a name, which may hold spaces and parentheses: the others are counted from its closing one.
+/// A field of a `stat` file by its number in proc(5), which must be above 2; 0 if it cannot be read. The second field
+/// is a name that may contain spaces and parentheses, so the fields are counted from its closing parenthesis.
 fn stat_field(stat: &str, number: usize) -> f64 {
     let behind_name = stat.rsplit_once(')').map_or("", |(_, rest)| rest);
     let field = behind_name.split_whitespace().nth(number - 3);
@@ -46,8 +46,8 @@ fn boot_seconds() -> f64 {
     line.and_then(|l| l.trim().parse().ok()).unwrap_or_default()
 }
 
-/// The CPU time that a thread of this process has used; None when there is no such thread. Its `schedstat` has it in
-/// nanoseconds, but sandboxes such as gVisor lack that; its `stat` has it in ticks.
+/// The CPU time that a thread of this process has used; None if there is no such thread. `schedstat` has it in
+/// nanoseconds, but sandboxes such as gVisor lack that file; `stat` has it in ticks.
 pub(super) fn thread_cpu_seconds(thread: i32) -> Option<f64> {
     let read = |file: &str| fs::read_to_string(format!("/proc/self/task/{thread}/{file}")).ok();
     let nanos = read("schedstat").and_then(|text| text.split_whitespace().next()?.parse::<f64>().ok());
@@ -58,7 +58,7 @@ fn stat_cpu_seconds(stat: &str) -> f64 {
     (stat_field(stat, 14) + stat_field(stat, 15)) / ticks_per_second()
 }
 
-/// The threads of this process, with their names.
+/// IDs and names of the threads of this process.
 pub(super) fn threads() -> Vec<(i32, String)> {
     let Ok(tasks) = fs::read_dir("/proc/self/task") else { return Vec::new() };
     let mut threads: Vec<_> = tasks

@@ -1,4 +1,4 @@
-//! The admin port over sockets, with clients that mean no good.
+//! The admin port over sockets, with hostile clients.
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -47,7 +47,7 @@ fn connect(address: SocketAddr, n: usize) -> Vec<TcpStream> {
     (0..n).map(|_| TcpStream::connect(address).unwrap()).collect()
 }
 
-/// How long a scrape takes, which must come whole.
+/// The duration of a scrape, which must be complete.
 fn scrape(address: SocketAddr) -> Duration {
     let begun = Instant::now();
     let answer = get(address, "/metrics");
@@ -57,7 +57,7 @@ fn scrape(address: SocketAddr) -> Duration {
     begun.elapsed()
 }
 
-/// Scrapes again and again, a moment apart: within a fifth of a second, but for one that the machine may hold up.
+/// Scrapes repeatedly, a moment apart. Each takes less than a fifth of a second, except one that the machine may delay.
 fn scrapes_are_prompt(address: SocketAddr) {
     let scrapes = (0..5).map(|_| {
         std::thread::park_timeout(Duration::from_millis(50));
@@ -140,13 +140,13 @@ fn many_scrapes_of_large_pages_at_once_are_all_answered_soon() {
     let alive = begun.elapsed();
     let slowest = clients.into_iter().map(|client| client.join().unwrap()).max().unwrap();
     eprintln!("alone {alone:?}, the slowest of forty {slowest:?}, /alive meanwhile {alive:?}");
-    // One after the other they would take forty times as long.
+    // One after the other, they would take forty times as long.
     assert!(slowest < alone * 20 + Duration::from_millis(500), "{slowest:?}; alone: {alone:?}");
     assert!(alive < alone * 4 + Duration::from_millis(500), "{alive:?}");
     admin.stop();
 }
 
-/// How long the client is waited for.
+/// The time until the server cuts the client off.
 fn cut_off_after(mut client: TcpStream) -> Duration {
     let begun = Instant::now();
     client.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
@@ -185,13 +185,13 @@ fn a_client_that_reads_a_byte_now_and_then_is_cut_off() {
     socket2::SockRef::from(&client).set_recv_buffer_size(4_096).unwrap();
     client.write_all(b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
     let (begun, mut read) = (Instant::now(), 0);
-    // At this pace all of it would take minutes.
+    // At this pace, reading all of it would take minutes.
     while let Ok(n @ 1..) = client.read(&mut [0; 1_000]) {
         read += n;
         std::thread::park_timeout(Duration::from_millis(20));
         assert!(begun.elapsed() < Duration::from_secs(60), "after {read} bytes");
         if begun.elapsed() > A_BIT_LATE + Duration::from_secs(5) {
-            // What the kernels hold already is still to be had; no more than that.
+            // Only what the kernels have buffered can still be read.
             client.set_read_timeout(Some(Duration::from_millis(100))).unwrap();
             let mut rest = Vec::new();
             let _ = client.read_to_end(&mut rest);
@@ -207,7 +207,7 @@ fn a_client_that_reads_a_byte_now_and_then_is_cut_off() {
 #[test]
 fn a_refused_request_with_a_body_still_gets_its_answer() {
     let (admin, address, _) = start();
-    // More than the kernel buffers: a client that can't send all of it may not look for an answer.
+    // More than the kernel buffers: a client that cannot send all of it may never read the answer.
     let body = "x".repeat(FAREWELL_BYTES_MAX - (1 << 20));
     let request = format!("POST / HTTP/1.1\r\nHost: x\r\nContent-Length: {}\r\n\r\n{body}", body.len());
     assert!(ask(address, &request).contains("for GET and HEAD"));

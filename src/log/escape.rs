@@ -1,9 +1,9 @@
-//! How an event's fields are written: on one line, and without a character that would make it look like something else.
+//! Writes an event's fields on one line, and escapes characters that could make it look like something else.
 //!
-//! What an upstream says of a refusal is logged, and so are tenants' names and parts of requests: all of it is
-//! somebody else's text. A line break in it must not pass for the start of another event, an escape sequence must not
-//! reach a terminal, and no character may turn or hide the text around it. So every message and every value goes
-//! through one writer, which escapes such characters as Rust does.
+//! The log contains untrusted text: an upstream's reason for a refusal, tenants' names and parts of requests. A line
+//! break in it must not look like the start of another event. An escape sequence must not reach a terminal. No
+//! character may change the direction of the text around it, or hide it. So every message and every value goes through
+//! one writer, which escapes such characters as Rust does.
 #![forbid(unsafe_code)]
 
 use std::fmt::{self, Debug, Write};
@@ -13,7 +13,7 @@ use tracing_subscriber::field::MakeExt;
 use tracing_subscriber::fmt::FormatFields;
 use tracing_subscriber::fmt::format::{Writer, debug_fn};
 
-/// Writes the message as it is and the others as `name=value`, all of them escaped.
+/// Writes the message without a name and the other fields as `name=value`. All of them are escaped.
 pub(super) fn fields() -> impl for<'writer> FormatFields<'writer> + Send + Sync + 'static {
     debug_fn(write_field).delimited(" ")
 }
@@ -28,7 +28,7 @@ fn write_field(out: &mut Writer<'_>, field: &Field, value: &dyn Debug) -> fmt::R
     write!(Escaped(out), "{value:?}")
 }
 
-/// Escapes what is written through it.
+/// Escapes the text written through it.
 struct Escaped<'a, 'w>(&'a mut Writer<'w>);
 
 impl Write for Escaped<'_, '_> {
@@ -44,8 +44,8 @@ impl Write for Escaped<'_, '_> {
     }
 }
 
-/// Whether a character would act on a terminal, end a line, change the direction of its neighbours (Unicode Standard
-/// Annex 9), or be there without being seen.
+/// Whether a character controls a terminal, ends a line, changes the direction of its neighbours (Unicode Standard
+/// Annex 9), or is invisible.
 fn deceives(letter: char) -> bool {
     !matches!(letter, ' '..='~')
         && (letter.is_control()
@@ -150,7 +150,8 @@ mod tests {
         ];
         for letter in hidden {
             let text = logged(false, || {
-                tracing::error!(shown = %letter, quoted = ?letter.to_string(), value = letter.to_string(), "<{letter}>");
+                let text = letter.to_string();
+                tracing::error!(shown = %letter, quoted = ?text, value = text, "<{letter}>");
             });
             assert!(!text.trim_end_matches('\n').contains(letter), "{letter:?} in {text:?}");
             assert!(text.contains(&format!("<{}>", letter.escape_default())), "{letter:?} in {text}");

@@ -1,12 +1,12 @@
-//! What stands between those who log and whoever reads the log.
+//! The queue between the threads that log and the reader of the log.
 //!
 //! Design constraints:
-//! - A write to standard error takes as long as its reader wants: a pipe that is full stops the thread that writes. So
-//!   nobody writes but a thread of this module's own.
-//! - Lines wait in a bounded queue. One that finds it full is dropped and counted: whoever logs never waits.
-//! - The place where lines are missing is marked in the log, by a line that says how many.
-//! - A panic is told directly, through the standard library's lock of standard error. So this thread does not hold that
-//!   lock while it writes: it writes to the descriptor.
+//! - A write to standard error blocks while its reader is slow: a full pipe stops the thread that writes. So only this
+//!   module's own thread writes.
+//! - Lines wait in a bounded queue. If it is full, a new line is dropped and counted. Logging never waits.
+//! - A line in the log marks each place where lines are missing, with their number.
+//! - A panic is written directly, under the standard library's lock of standard error. So this thread writes to the
+//!   descriptor and never holds that lock.
 
 use std::io;
 use std::os::fd::AsFd;
@@ -21,24 +21,24 @@ use tracing_subscriber::fmt::time::{FormatTime, SystemTime};
 
 use crate::limits::{LOG_QUEUE_BYTES_MAX, LOG_QUEUE_LINES_MAX};
 
-/// The end of the queue at which lines come in.
+/// The sending end of the queue.
 #[derive(Clone, Debug)]
 pub(super) struct Queue {
     sender: Sender<Item>,
-    tally: Arc<Tally>,
+    counts: Arc<Counts>,
 }
 
-/// Counts, which both ends keep.
+/// Counts that both ends update.
 #[derive(Debug, Default)]
-struct Tally {
-    /// Lines that were taken and are not written yet.
+struct Counts {
+    /// Lines in the queue that are not written yet.
     lines: AtomicUsize,
-    /// The bytes of those.
+    /// The bytes of these lines.
     bytes: AtomicUsize,
     /// Lines that were lost.
     dropped: AtomicU64,
-    /// How many of them the log does not tell of yet.
-    untold: AtomicU64,
+    /// Lost lines that the log does not mention yet.
+    unreported: AtomicU64,
 }
 
 #[derive(Debug)]
@@ -48,83 +48,83 @@ enum Item {
         /// Lines that were dropped right before this one.
         missing: u64,
     },
-    /// All that came before is written: to be said here.
+    /// Requests a message once all lines before it are written.
     Flush(Sender<()>),
 }
 
 impl Queue {
-    /// A queue, and a thread that writes its lines to `out`.
+    /// Starts a queue and a thread that writes its lines to `out`.
     ///
     /// # Errors
-    /// When no thread can be started.
+    /// When the thread cannot be started.
     pub(super) fn start(out: impl AsFd + Send + 'static) -> io::Result<Self> {
         let (sender, receiver) = crossbeam_channel::bounded(LOG_QUEUE_LINES_MAX);
-        let queue = Self { sender, tally: Arc::default() };
-        let scribe = Scribe { out, tally: Arc::clone(&queue.tally) };
-        std::thread::Builder::new().name("log".into()).spawn(move || scribe.write_all_of(&receiver))?;
+        let queue = Self { sender, counts: Arc::default() };
+        let writer = LogWriter { out, counts: Arc::clone(&queue.counts) };
+        std::thread::Builder::new().name("log".into()).spawn(move || writer.write_all_of(&receiver))?;
         Ok(queue)
     }
 
-    /// Takes a line, its line break included, or drops it when there is no room. Never waits.
+    /// Adds a line, which includes its line break, or drops it if there is no room. Never waits.
     pub(super) fn push(&self, line: &[u8]) {
-        let tally = &self.tally;
-        let missing = tally.untold.swap(0, Ordering::Relaxed);
-        tally.lines.fetch_add(1, Ordering::Relaxed);
-        let fits = tally.bytes.fetch_add(line.len(), Ordering::Relaxed) + line.len() <= LOG_QUEUE_BYTES_MAX;
+        let counts = &self.counts;
+        let missing = counts.unreported.swap(0, Ordering::Relaxed);
+        counts.lines.fetch_add(1, Ordering::Relaxed);
+        let fits = counts.bytes.fetch_add(line.len(), Ordering::Relaxed) + line.len() <= LOG_QUEUE_BYTES_MAX;
         if !fits || self.sender.try_send(Item::Line { line: line.into(), missing }).is_err() {
-            tally.written(line.len());
-            tally.dropped.fetch_add(1, Ordering::Relaxed);
-            tally.untold.fetch_add(missing + 1, Ordering::Relaxed);
+            counts.written(line.len());
+            counts.dropped.fetch_add(1, Ordering::Relaxed);
+            counts.unreported.fetch_add(missing + 1, Ordering::Relaxed);
         }
     }
 
-    /// Waits until all that was taken is written, for at most `within`. Whether it is.
+    /// Waits until all lines in the queue are written, for at most `within`. Returns whether they are.
     pub(super) fn flush(&self, within: Duration) -> bool {
         let until = Instant::now() + within;
         let (done, flushed) = crossbeam_channel::bounded(1);
         self.sender.send_deadline(Item::Flush(done), until).is_ok() && flushed.recv_deadline(until).is_ok()
     }
 
-    /// Lines that were lost: for want of room, or as they could not be written.
+    /// The number of lines lost because the queue was full or they could not be written.
     pub(super) fn dropped(&self) -> u64 {
-        self.tally.dropped.load(Ordering::Relaxed)
+        self.counts.dropped.load(Ordering::Relaxed)
     }
 
-    /// Lines that were taken and are not written yet.
+    /// The number of lines that are not written yet.
     pub(super) fn waiting(&self) -> usize {
-        self.tally.lines.load(Ordering::Acquire)
+        self.counts.lines.load(Ordering::Acquire)
     }
 }
 
-impl Tally {
+impl Counts {
     fn written(&self, bytes: usize) {
         self.bytes.fetch_sub(bytes, Ordering::Relaxed);
         self.lines.fetch_sub(1, Ordering::Release);
     }
 }
 
-/// Who writes the lines.
-struct Scribe<W> {
+/// The receiving end of the queue, which writes the lines.
+struct LogWriter<W> {
     out: W,
-    tally: Arc<Tally>,
+    counts: Arc<Counts>,
 }
 
-impl<W: AsFd> Scribe<W> {
-    /// Writes until nobody can send any more.
+impl<W: AsFd> LogWriter<W> {
+    /// Writes until all senders are gone.
     fn write_all_of(&self, receiver: &Receiver<Item>) {
         for item in receiver {
             match item {
                 Item::Line { line, missing } => {
-                    self.tell_missing(missing);
+                    self.report_missing(missing);
                     self.write_line(&line);
                     if receiver.is_empty() {
-                        self.tell_missing(self.tally.untold.swap(0, Ordering::Relaxed));
+                        self.report_missing(self.counts.unreported.swap(0, Ordering::Relaxed));
                     }
-                    self.tally.written(line.len());
+                    self.counts.written(line.len());
                 }
                 Item::Flush(done) => {
-                    self.tell_missing(self.tally.untold.swap(0, Ordering::Relaxed));
-                    // Whoever asked may have gone.
+                    self.report_missing(self.counts.unreported.swap(0, Ordering::Relaxed));
+                    // The caller may have stopped waiting.
                     let _ = done.try_send(());
                 }
             }
@@ -133,30 +133,30 @@ impl<W: AsFd> Scribe<W> {
 
     fn write_line(&self, line: &[u8]) {
         if write_all(&self.out, line).is_err() {
-            self.tally.dropped.fetch_add(1, Ordering::Relaxed);
-            self.tally.untold.fetch_add(1, Ordering::Relaxed);
+            self.counts.dropped.fetch_add(1, Ordering::Relaxed);
+            self.counts.unreported.fetch_add(1, Ordering::Relaxed);
         }
     }
 
-    /// Marks the place at which lines are missing, whatever the level of the log is.
-    fn tell_missing(&self, missing: u64) {
+    /// Marks the place where lines are missing, whatever the log's level.
+    fn report_missing(&self, missing: u64) {
         if missing == 0 {
             return;
         }
         let mut line = String::new();
-        // Writing to a String can't fail.
+        // Writing to a String cannot fail.
         let _ = SystemTime.format_time(&mut Writer::new(&mut line));
         line.push_str(&format!(
             "  WARN {missing} lines are missing here: the log was not read as fast as it was written\n"
         ));
         if write_all(&self.out, line.as_bytes()).is_err() {
-            self.tally.untold.fetch_add(missing, Ordering::Relaxed);
+            self.counts.unreported.fetch_add(missing, Ordering::Relaxed);
         }
     }
 }
 
-/// Writes all of `bytes`, for as long as it takes. Also where the descriptor does not block: whoever shares it with us,
-/// a terminal for example, may have set it so.
+/// Writes all of `bytes`, however long it takes. It also waits on a descriptor that does not block: another process
+/// that shares it, through a terminal for example, may have set that mode.
 fn write_all(out: &impl AsFd, mut bytes: &[u8]) -> io::Result<()> {
     use rustix::io::Errno;
     while !bytes.is_empty() {
@@ -213,17 +213,17 @@ mod tests {
     }
 
     #[test]
-    fn who_does_not_read_stops_nobody_and_finds_the_gap_marked_where_it_is() {
+    fn a_stalled_reader_blocks_no_writer_and_finds_the_gap_marked_in_place() {
         let (reader, writer) = pipe();
         let queue = Queue::start(writer).unwrap();
         let (begun, sent) = (Instant::now(), 3 * LOG_QUEUE_LINES_MAX);
         (0..sent).for_each(|n| queue.push(&line(n)));
         assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
-        assert!(!queue.flush(Duration::from_millis(50)), "nobody reads");
+        assert!(!queue.flush(Duration::from_millis(50)), "the reader is stalled");
         assert!(begun.elapsed() < Duration::from_secs(6));
         let dropped = queue.dropped();
         assert!(dropped > 0 && queue.waiting() <= LOG_QUEUE_LINES_MAX + 1);
-        assert!(queue.tally.bytes.load(Ordering::Relaxed) <= LOG_QUEUE_BYTES_MAX + 2_000);
+        assert!(queue.counts.bytes.load(Ordering::Relaxed) <= LOG_QUEUE_BYTES_MAX + 2_000);
 
         let reading =
             std::thread::spawn(|| BufReader::new(reader).lines().map(Result::unwrap).collect::<Vec<_>>());
@@ -232,7 +232,7 @@ mod tests {
         assert!(queue.flush(Duration::from_secs(10)));
         drop(queue);
         let lines = reading.join().unwrap();
-        // Each number is there, or among those that are said to be missing in its place.
+        // Each number is in the log, or among those reported as missing in its place.
         let (mut next, mut told) = (0, 0);
         for line in lines {
             match line.split_once(" lines are missing here") {

@@ -1,5 +1,5 @@
-//! Reads the configuration again, on a thread of its own: it may be on a mount that is dead, and to read it lasts for ever
-//! then. Whoever waits for signals must not wait for that.
+//! Reads the configuration again on a thread of its own. On a dead mount, reading never returns, and the thread that
+//! waits for signals must not block on it.
 
 use std::sync::Arc;
 
@@ -8,23 +8,23 @@ use crossbeam_channel::{Receiver, Sender};
 use crate::config::ConfigMistakes;
 use crate::config::plan::Plan;
 
-/// What came of reading.
+/// The result of reading the configuration.
 pub(super) type ReadPlan = Result<Plan, ConfigMistakes>;
 
-/// Reads the configuration, whenever it is called.
+/// A function that reads the configuration on each call.
 pub trait ReadAgain: Fn() -> Result<Plan, ConfigMistakes> + Send + Sync + 'static {}
 
 impl<F: Fn() -> Result<Plan, ConfigMistakes> + Send + Sync + 'static> ReadAgain for F {}
 
-/// Whoever has it read: one thread at a time, so that one that hangs is not followed by others.
+/// Starts the threads that read: one at a time, so that threads do not pile up behind one that hangs.
 pub(super) struct Reader<F> {
     read_again: Arc<F>,
     sender: Sender<ReadPlan>,
-    /// Where what was read comes out.
+    /// Receives the results.
     pub(super) read: Receiver<ReadPlan>,
-    /// It is being read.
+    /// Whether a thread is reading.
     pub(super) is_reading: bool,
-    /// It was asked for once more meanwhile: what is being read may be older than that.
+    /// Another reload was requested meanwhile. The text being read may be older than that request.
     once_more: bool,
 }
 
@@ -34,7 +34,7 @@ impl<F: ReadAgain> Reader<F> {
         Self { read_again: Arc::new(read_again), sender, read, is_reading: false, once_more: false }
     }
 
-    /// Has it read, or read once more when that is done.
+    /// Starts reading, or reads once more after the current thread is done.
     pub(super) fn ask(&mut self) {
         if self.is_reading {
             tracing::warn!("the configuration is still being read; it will be read once more after that");
@@ -51,7 +51,7 @@ impl<F: ReadAgain> Reader<F> {
         }
     }
 
-    /// What was read has been taken.
+    /// Records that the result was received.
     pub(super) fn is_done(&mut self) {
         self.is_reading = false;
         if std::mem::take(&mut self.once_more) {

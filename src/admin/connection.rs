@@ -1,4 +1,4 @@
-//! One connection of an operator: one request, and its answer.
+//! Serves one admin connection: one request and its answer.
 
 use std::io;
 use std::rc::Rc;
@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
-use super::Desk;
-use super::guests::Ticket;
+use super::Shared;
+use super::eviction::Slot;
 use super::pages::Page;
 use crate::http::head::{Framing, Method, RequestHead};
 use crate::io::buffers::Gather;
@@ -17,70 +17,70 @@ use crate::limits::{
     ADMIN_BYTES_PER_SEC_MIN, ADMIN_HEAD_BYTES_MAX, ADMIN_TIMEOUT_MILLIS, FAREWELL_BYTES_MAX, FAREWELL_MILLIS,
 };
 
-/// What is read at a time of a request's head.
+/// Size of one read of a request's head.
 const HEAD_CHUNK_BYTES: usize = 1_024;
-/// What is read at a time of what nobody asked for.
+/// Size of one read of data that is discarded.
 const FAREWELL_CHUNK_BYTES: usize = 8_192;
 
-/// A request, as far as it matters here.
+/// The relevant parts of a request.
 struct Request {
     method: Method,
     path: Vec<u8>,
-    /// It has no body.
+    /// Whether the request has no body.
     all_read: bool,
 }
 
-/// Serves a connection until it ends. One that went away, dawdled, or was cut is its own trouble.
-pub(super) async fn visit(desk: Rc<Desk>, mut stream: Stream, ticket: Ticket) {
-    let _ = serve(&desk, &mut stream, &ticket).await;
-    // Closed first: then whoever waits for this place comes in.
+/// Serves a connection until it ends. Errors of the connection, timeouts included, are ignored.
+pub(super) async fn serve(shared: Rc<Shared>, mut stream: Stream, slot: Slot) {
+    let _ = answer_request(&shared, &mut stream, &slot).await;
+    // Closed before its slot is freed for the next connection.
     drop(stream);
-    drop(ticket);
+    drop(slot);
 }
 
-async fn serve(desk: &Desk, stream: &mut Stream, ticket: &Ticket) -> io::Result<()> {
+async fn answer_request(shared: &Shared, stream: &mut Stream, slot: &Slot) -> io::Result<()> {
     let timeout = Duration::from_millis(ADMIN_TIMEOUT_MILLIS);
     stream.set_deadline(Instant::now() + timeout, Cut::Both);
     let request = read_request(stream).await?;
-    let (head, body) = answer(desk, request.as_ref(), ticket).await;
+    let (head, body) = response(shared, request.as_ref(), slot).await;
     let head_only = request.as_ref().is_some_and(|request| request.method == Method::Head);
     let body = if head_only { Bytes::new() } else { body };
-    let for_its_size = Duration::from_secs((body.len() / ADMIN_BYTES_PER_SEC_MIN) as u64);
-    stream.set_deadline(Instant::now() + timeout + for_its_size, Cut::Both);
+    let transfer_time = Duration::from_secs((body.len() / ADMIN_BYTES_PER_SEC_MIN) as u64);
+    stream.set_deadline(Instant::now() + timeout + transfer_time, Cut::Both);
     let mut left = Gather::new(vec![Bytes::from(head), body]);
     while !left.is_done() {
         left = stream.write_some(left).await?;
     }
     stream.finish_writing().await;
     if !request.is_some_and(|request| request.all_read) {
-        swallow(desk, stream).await;
+        discard_rest(shared, stream).await;
     }
     Ok(())
 }
 
-/// The answer's head and body. What the answer keeps in memory is noted on the ticket.
-async fn answer(desk: &Desk, request: Option<&Request>, ticket: &Ticket) -> (Vec<u8>, Bytes) {
+/// The answer's head and body. The slot records the page that the answer keeps in memory.
+async fn response(shared: &Shared, request: Option<&Request>, slot: &Slot) -> (Vec<u8>, Bytes) {
     let page = match request {
         Some(Request { method: Method::Get | Method::Head, path, .. }) if path == b"/metrics" => {
-            let printed = desk.press.page(&desk.guests, || desk.pages.page(path)).await;
-            let parts = printed.page.parts();
-            ticket.answered(Some(printed));
+            let snapshot = shared.snapshots.take(&shared.connections, || shared.pages.page(path)).await;
+            let parts = snapshot.page.parts();
+            slot.answered(Some(snapshot));
             return parts;
         }
-        Some(Request { method: Method::Get | Method::Head, path, .. }) => desk.pages.page(path),
+        Some(Request { method: Method::Get | Method::Head, path, .. }) => shared.pages.page(path),
         Some(_) => Page::text(405, "this page is for GET and HEAD\n"),
         None => Page::text(400, "bad request\n"),
     };
-    ticket.answered(None);
+    slot.answered(None);
     page.parts()
 }
 
-/// The request; None when it is none, or too long.
+/// Reads the request; None if it is invalid or too long.
 ///
 /// # Errors
-/// When the connection was cut or broke before there was one.
+/// When the connection was cut or broke before the request was complete.
 async fn read_request(stream: &mut Stream) -> io::Result<Option<Request>> {
-    // Who says nothing holds no buffer.
+    // A silent client costs no buffer.
     stream.idle(Idle::First).await?;
     let mut buffer = Vec::new();
     while buffer.len() < ADMIN_HEAD_BYTES_MAX {
@@ -104,9 +104,9 @@ async fn read_request(stream: &mut Stream) -> io::Result<Option<Request>> {
     Ok(None)
 }
 
-/// Reads on what the client has yet to send, for a while: closed on unread bytes, a socket sends a reset, and the
-/// client might never see its answer.
-async fn swallow(desk: &Desk, stream: &mut Stream) {
+/// Reads and discards what the client still sends, for a limited time. Closing a socket with unread bytes sends a
+/// reset, and the client might never see its answer.
+async fn discard_rest(shared: &Shared, stream: &mut Stream) {
     stream.set_deadline(Instant::now() + Duration::from_millis(FAREWELL_MILLIS), Cut::Both);
     let mut buffer = Vec::with_capacity(FAREWELL_CHUNK_BYTES);
     let mut left = FAREWELL_BYTES_MAX;
@@ -117,8 +117,8 @@ async fn swallow(desk: &Desk, stream: &mut Stream) {
         match result {
             Ok(n) if n > 0 => {
                 left = left.saturating_sub(n);
-                desk.visits.has_worked_on(n);
-                desk.visits.turn().await;
+                shared.tasks.has_worked_on(n);
+                shared.tasks.turn().await;
             }
             _ => return,
         }

@@ -1,0 +1,220 @@
+//! The cells that hold numbers: each has one writer and any number of readers.
+#![forbid(unsafe_code)]
+
+use std::borrow::Cow;
+use std::marker::PhantomData;
+use std::sync::atomic::{AtomicI32, AtomicU64, Ordering};
+
+use crate::model::PerDestination;
+
+/// A number that only grows.
+#[derive(Debug, Default)]
+pub struct Counter(AtomicU64);
+
+impl Counter {
+    /// Adds `n`. Only the one writer may call it: it is a load and a store.
+    pub fn add(&self, n: u64) {
+        self.0.store(self.0.load(Ordering::Relaxed).wrapping_add(n), Ordering::Relaxed);
+    }
+
+    /// The current value.
+    pub fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// A number that goes up and down.
+#[derive(Debug, Default)]
+pub struct Gauge(AtomicU64);
+
+impl Gauge {
+    /// A gauge that starts at `n`.
+    pub fn new(n: u64) -> Self {
+        Self(AtomicU64::new(n))
+    }
+
+    /// Sets the value.
+    pub fn set(&self, n: usize) {
+        self.0.store(n as u64, Ordering::Relaxed);
+    }
+
+    /// Adds one.
+    pub fn up(&self) {
+        self.0.store(self.0.load(Ordering::Relaxed).wrapping_add(1), Ordering::Relaxed);
+    }
+
+    /// Subtracts one.
+    pub fn down(&self) {
+        self.down_by(1);
+    }
+
+    /// Subtracts `n`.
+    pub fn down_by(&self, n: usize) {
+        self.0.store(self.0.load(Ordering::Relaxed).wrapping_sub(n as u64), Ordering::Relaxed);
+    }
+
+    /// The current value.
+    pub fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+impl PerDestination<Gauge> {
+    /// The sum over all destinations.
+    pub fn total(&self) -> u64 {
+        self.iter().map(Gauge::get).sum()
+    }
+}
+
+/// The kernel's ID of a thread; 0 before the thread runs.
+#[derive(Debug, Default)]
+pub struct ThreadId(AtomicI32);
+
+impl ThreadId {
+    /// Sets the ID.
+    pub fn set(&self, id: i32) {
+        self.0.store(id, Ordering::Relaxed);
+    }
+
+    /// The ID.
+    pub fn get(&self) -> i32 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// The values of a label: each has an index, and a text for the exposition.
+pub trait Label {
+    /// The label's name.
+    const KEY: &'static str;
+
+    /// The index of this value.
+    fn index(&self) -> usize;
+
+    /// The text of the value at `index`. None hides a value that was counted `count` times.
+    fn text(index: usize, count: u64) -> Option<Cow<'static, str>>;
+}
+
+/// A counter for each value of the label `L`, which has `N` of them.
+#[derive(Debug)]
+pub struct Counters<L, const N: usize> {
+    counts: [Counter; N],
+    label: PhantomData<L>,
+}
+
+impl<L, const N: usize> Default for Counters<L, N> {
+    fn default() -> Self {
+        Self { counts: [const { Counter(AtomicU64::new(0)) }; N], label: PhantomData }
+    }
+}
+
+impl<L: Label, const N: usize> Counters<L, N> {
+    /// Adds one. A value whose index is out of range is not counted.
+    pub fn count(&self, value: L) {
+        if let Some(counter) = self.counts.get(value.index()) {
+            counter.add(1);
+        }
+    }
+
+    /// Reads all counters.
+    pub fn read(&self) -> ByLabel {
+        ByLabel { key: L::KEY, text: L::text, counts: self.counts.iter().map(Counter::get).collect() }
+    }
+}
+
+/// [`Counters`] as they were read.
+#[derive(Clone, Debug)]
+pub struct ByLabel {
+    /// The label's name.
+    pub key: &'static str,
+    text: fn(usize, u64) -> Option<Cow<'static, str>>,
+    counts: Vec<u64>,
+}
+
+impl ByLabel {
+    /// Adds the counts of another reading of the same label.
+    pub fn add(&mut self, other: &Self) {
+        self.counts.iter_mut().zip(&other.counts).for_each(|(ours, theirs)| *ours += theirs);
+    }
+
+    /// The label's values to show, in the order of their indexes, and their counts.
+    pub fn shown(&self) -> impl Iterator<Item = (Cow<'static, str>, u64)> {
+        let counts = self.counts.iter().enumerate();
+        counts.filter_map(|(index, &count)| Some(((self.text)(index, count)?, count)))
+    }
+}
+
+/// A distribution over fixed bounds.
+#[derive(Debug)]
+pub struct Histogram {
+    bounds: &'static [f64],
+    /// One count per bound and one for values above all bounds; not cumulative.
+    counts: Box<[Counter]>,
+    /// The bits of an `f64`.
+    sum: AtomicU64,
+}
+
+/// A [`Histogram`] as it was read.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Distribution {
+    /// Upper bounds, each with the number of values up to it and above the bound before; the last bound is infinite.
+    pub buckets: Vec<(f64, u64)>,
+    /// The sum of all values.
+    pub sum: f64,
+}
+
+impl Histogram {
+    /// A histogram with these upper bounds, in ascending order.
+    pub fn new(bounds: &'static [f64]) -> Self {
+        let counts = (0..=bounds.len()).map(|_| Counter::default()).collect();
+        Self { bounds, counts, sum: AtomicU64::new(0f64.to_bits()) }
+    }
+
+    /// Counts a value.
+    pub fn observe(&self, value: f64) {
+        let place = self.bounds.partition_point(|&bound| bound < value);
+        if let Some(count) = self.counts.get(place) {
+            count.add(1);
+        }
+        let sum = f64::from_bits(self.sum.load(Ordering::Relaxed)) + value;
+        self.sum.store(sum.to_bits(), Ordering::Relaxed);
+    }
+
+    /// Reads all buckets and the sum.
+    pub fn read(&self) -> Distribution {
+        let bounds = self.bounds.iter().copied().chain([f64::INFINITY]);
+        Distribution {
+            buckets: bounds.zip(self.counts.iter().map(Counter::get)).collect(),
+            sum: f64::from_bits(self.sum.load(Ordering::Relaxed)),
+        }
+    }
+}
+
+impl Distribution {
+    /// Adds a distribution over the same bounds.
+    pub fn add(&mut self, other: &Self) {
+        self.buckets.iter_mut().zip(&other.buckets).for_each(|(ours, theirs)| ours.1 += theirs.1);
+        self.sum += other.sum;
+    }
+
+    /// The number of values.
+    pub fn count(&self) -> u64 {
+        self.buckets.iter().map(|(_, n)| n).sum()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_histogram_counts_each_value_in_the_first_bucket_that_holds_it() {
+        let histogram = Histogram::new(&[1.0, 5.0]);
+        [0.5, 1.0, 1.5, 5.0, 7.0].into_iter().for_each(|v| histogram.observe(v));
+        let read = histogram.read();
+        assert_eq!(read.buckets, [(1.0, 2), (5.0, 2), (f64::INFINITY, 1)]);
+        assert_eq!((read.sum, read.count()), (15.0, 5));
+        let mut twice = read.clone();
+        twice.add(&read);
+        assert_eq!((twice.sum, twice.count()), (30.0, 10));
+    }
+}

@@ -1,0 +1,129 @@
+//! Labels with a fixed set of values.
+#![forbid(unsafe_code)]
+
+use std::borrow::Cow;
+
+use super::cells::Label;
+
+/// Declares an enum whose variants are the values of a label.
+macro_rules! label {
+    (
+        $(#[$doc:meta])*
+        $name:ident as $key:literal { $($(#[$variant_doc:meta])* $variant:ident => $text:literal,)* }
+    ) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub enum $name { $($(#[$variant_doc])* $variant,)* }
+
+        impl $name {
+            /// All of them.
+            pub const ALL: &[Self] = &[$(Self::$variant,)*];
+
+            /// The text of the label.
+            pub fn name(self) -> &'static str {
+                match self { $(Self::$variant => $text,)* }
+            }
+        }
+
+        impl Label for $name {
+            const KEY: &'static str = $key;
+
+            fn index(&self) -> usize {
+                *self as usize
+            }
+
+            fn text(index: usize, _: u64) -> Option<Cow<'static, str>> {
+                Self::ALL.get(index).map(|value| value.name().into())
+            }
+        }
+    };
+}
+
+label! {
+    /// Why this server refused a request.
+    Rejection as "reason" {
+        /// Not an unambiguous HTTP request.
+        BadRequest => "bad_request",
+        /// Unknown path.
+        NotFound => "not_found",
+        /// Wrong method.
+        Method => "method",
+        /// Slow head or body.
+        Timeout => "timeout",
+        /// Body over its limit, as sent or after decompression.
+        BodyTooLarge => "body_too_large",
+        /// Head over its limit.
+        HeadTooLarge => "head_too_large",
+        /// Unsupported content type.
+        Media => "media",
+        /// Unsupported content encoding.
+        Encoding => "encoding",
+        /// Too many requests in flight.
+        Concurrency => "concurrency",
+        /// Too many bytes in flight.
+        Memory => "memory",
+        /// Too many fragments in flight.
+        Fragments => "fragments",
+        /// Not a snappy block, or not a write request inside.
+        Malformed => "malformed",
+        /// A series without a tenant.
+        MissingTenant => "missing_tenant",
+        /// A series with an invalid tenant ID.
+        InvalidTenant => "invalid_tenant",
+        /// The server is shutting down.
+        Draining => "draining",
+    }
+}
+
+label! {
+    /// How an upstream request ended.
+    UpstreamClass as "outcome" {
+        /// 2xx.
+        Delivered => "2xx",
+        /// 4xx except 429, and anything that is no proper answer to a push.
+        Rejected => "4xx",
+        /// 429.
+        Limited => "429",
+        /// 5xx.
+        Failed => "5xx",
+        /// Refused, reset, unresolved.
+        Unreachable => "unreachable",
+        /// No answer in time.
+        TimedOut => "timeout",
+        /// Never sent: no connection came free in time.
+        Expired => "expired",
+    }
+}
+
+impl UpstreamClass {
+    /// The class of an upstream's status.
+    pub fn of_status(status: u16) -> Self {
+        match status {
+            200..=299 => Self::Delivered,
+            429 => Self::Limited,
+            500..=599 => Self::Failed,
+            _ => Self::Rejected,
+        }
+    }
+}
+
+/// The status of an HTTP answer. Statuses that never occurred are not shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Status(pub u16);
+
+impl Status {
+    /// Statuses are below this number.
+    pub const END: usize = 600;
+}
+
+impl Label for Status {
+    const KEY: &'static str = "code";
+
+    fn index(&self) -> usize {
+        self.0.into()
+    }
+
+    fn text(index: usize, count: u64) -> Option<Cow<'static, str>> {
+        (count > 0).then(|| index.to_string().into())
+    }
+}
