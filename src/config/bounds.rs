@@ -10,10 +10,10 @@
 
 use std::time::Duration;
 
+use super::keys::{Config, Key};
 use super::mistake::{Mistake, Origin};
 use super::plan::Plan;
 use super::value::Value as _;
-use super::{Config, Key};
 use crate::limits::{
     FRAGMENTS_IN_FLIGHT_MAX, HEAD_BYTES_MIN, RESOLVE_INTERVAL_MILLIS_MIN, TIMEOUT_MILLIS_MIN,
 };

@@ -6,7 +6,7 @@
 
 use std::fmt::Write as _;
 
-use super::{KEYS, Key, Zero};
+use super::keys::{KEYS, Key, Zero};
 
 /// Width of the comments in the printed configuration.
 const PRINTED_COLUMNS_MAX: usize = 100;
@@ -200,7 +200,7 @@ fn wrap(text: &mut String, indent: &str, words: &str) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::Config;
+    use crate::config::keys::Config;
     use crate::config::mistake::Origin;
     use crate::config::source::Sources;
 

@@ -6,7 +6,7 @@
 
 use std::fmt;
 
-use super::{KEYS, Key};
+use super::keys::{KEYS, Key};
 
 /// Where a value came from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -8,10 +8,10 @@
 use std::collections::HashMap;
 use std::ffi::OsString;
 
+use super::keys::{KEYS, Key, Setting, Zero};
 use super::mistake::{Mistake, Origin, unknown_key, unlikeness};
 use super::value::{Value, Written};
 use super::yaml::{self, Content, Name, Node};
-use super::{KEYS, Key, Setting, Zero};
 
 /// What the file and the environment say, before anybody asks what it means.
 pub(super) struct Sources {

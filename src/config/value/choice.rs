@@ -1,0 +1,138 @@
+//! Values that are one of a few words.
+#![forbid(unsafe_code)]
+
+use tracing::level_filters::LevelFilter;
+
+use super::{Value, Written, found};
+use crate::model::MetadataRule;
+use crate::tenant::Policy;
+
+/// A kind of value that is one of a few words.
+trait Choice: Copy + PartialEq + 'static {
+    /// Each value under the names it goes by; the first name of a value is the one shown.
+    const WORDS: &'static [(&'static str, Self)];
+    /// The words to tell people about.
+    const WANTED: &'static str;
+}
+
+impl<T: Choice> Value for T {
+    fn read(written: Written<'_>) -> Result<Self, String> {
+        let text = written.text()?;
+        let word = T::WORDS.iter().find(|(name, _)| name.eq_ignore_ascii_case(text));
+        word.map(|(_, value)| *value).ok_or_else(|| format!("{} is none of {}", found(text), T::WANTED))
+    }
+
+    fn show(&self) -> String {
+        let word = T::WORDS.iter().find(|(_, value)| value == self);
+        word.map_or_else(String::new, |(name, _)| (*name).to_owned())
+    }
+
+    fn is_zero(&self) -> bool {
+        false
+    }
+}
+
+/// Which lines are logged. The names are those of logrus; `fatal` and `panic` have no lines of their own
+/// here.
+impl Choice for LevelFilter {
+    const WORDS: &'static [(&'static str, Self)] = &[
+        ("trace", Self::TRACE),
+        ("debug", Self::DEBUG),
+        ("info", Self::INFO),
+        ("warn", Self::WARN),
+        ("warning", Self::WARN),
+        ("error", Self::ERROR),
+        ("fatal", Self::ERROR),
+        ("panic", Self::ERROR),
+    ];
+    const WANTED: &'static str = "trace, debug, info, warn, error";
+}
+
+/// What drives a core's sockets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Driver {
+    /// io_uring where the kernel has it, else epoll.
+    Auto,
+    /// io_uring, or no start at all.
+    IoUring,
+    /// epoll, even where io_uring would be there.
+    Epoll,
+}
+
+impl Choice for Driver {
+    const WORDS: &'static [(&'static str, Self)] =
+        &[("auto", Self::Auto), ("io_uring", Self::IoUring), ("epoll", Self::Epoll)];
+    const WANTED: &'static str = "auto, io_uring, epoll";
+}
+
+/// The setting `tenant.id_rules` as written; [`crate::config::plan`] makes [`crate::tenant::IdRules`] of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::config) enum IdRulesChoice {
+    /// Those that go with the tenant header: Mimir's with X-Scope-OrgID, VictoriaMetrics' with its two, else those of
+    /// Thanos.
+    Auto,
+    /// Mimir's.
+    Mimir,
+    /// Those of Thanos.
+    Thanos,
+    /// Those of VictoriaMetrics.
+    VictoriaMetrics,
+}
+
+impl Choice for IdRulesChoice {
+    const WORDS: &'static [(&'static str, Self)] = &[
+        ("auto", Self::Auto),
+        ("mimir", Self::Mimir),
+        ("thanos", Self::Thanos),
+        ("victoriametrics", Self::VictoriaMetrics),
+    ];
+    const WANTED: &'static str = "auto, mimir, thanos, victoriametrics";
+}
+
+/// What becomes of Remote Write 2.0.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RemoteWriteV2 {
+    /// It goes on as such.
+    Pass,
+    /// It goes on as 1.0.
+    Downgrade,
+    /// 415.
+    Refuse,
+}
+
+impl Choice for RemoteWriteV2 {
+    const WORDS: &'static [(&'static str, Self)] =
+        &[("pass", Self::Pass), ("downgrade", Self::Downgrade), ("refuse", Self::Refuse)];
+    const WANTED: &'static str = "pass, downgrade, refuse";
+}
+
+impl Choice for Policy {
+    const WORDS: &'static [(&'static str, Self)] = &[("reject", Self::Reject), ("drop", Self::Drop)];
+    const WANTED: &'static str = "reject, drop";
+}
+
+impl Value for MetadataRule {
+    fn read(written: Written<'_>) -> Result<Self, String> {
+        let text = written.text()?;
+        if text == "route" {
+            return Ok(Self::Route);
+        }
+        match bool::read(written) {
+            Ok(forwarded) => Ok(if forwarded { Self::ToDefault } else { Self::Drop }),
+            Err(_) => Err(format!("{} is none of false, true and route", found(text))),
+        }
+    }
+
+    fn show(&self) -> String {
+        match self {
+            Self::Drop => "false",
+            Self::ToDefault => "true",
+            Self::Route => "route",
+        }
+        .to_owned()
+    }
+
+    fn is_zero(&self) -> bool {
+        *self == Self::Drop
+    }
+}
