@@ -43,4 +43,4 @@ pub use self::mistake::ConfigMistakes;
 pub use self::plan::{Limits, Merge, Plan, Secret};
 pub use self::target::Target;
 pub use self::tenant_map::read_tenant_map;
-pub use self::value::{Driver, RemoteWriteV2};
+pub use self::value::DriverChoice;

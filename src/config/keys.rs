@@ -8,8 +8,8 @@ use tracing::level_filters::LevelFilter;
 use super::mistake::{Mistake, Origin};
 use super::plan::Effective;
 use super::source::Sources;
-use super::value::{ByteSize, Driver, IdRulesChoice, RemoteWriteV2, Value};
-use crate::model::MetadataRule;
+use super::value::{ByteSize, DriverChoice, IdRulesChoice, Value};
+use crate::model::{MetadataRule, V2Handling};
 use crate::tenant::Policy;
 
 /// A key's value, and where it came from.
@@ -231,7 +231,7 @@ keys! {
          to the default tenant. route: it goes to the tenants that sent series of the metric within the last 15 \
          minutes, and to the default tenant if there are none.",
         "Set it to route if people look at metadata, or to true if they look at it in the default tenant.";
-    remote_write_v2: RemoteWriteV2 = RemoteWriteV2::Pass, "remote_write_v2", Zero::Nothing,
+    remote_write_v2: Option<V2Handling> = Some(V2Handling::Pass), "remote_write_v2", Zero::Nothing,
         "What happens to Remote Write 2.0. pass: it is forwarded as 2.0. downgrade: it is forwarded as 1.0, without \
          what 1.0 cannot express (start timestamps, histograms with custom buckets). refuse: the answer is 415. \
          Prometheus 3 does not fall back to 1.0 after a 415: it drops the data.",
@@ -306,7 +306,7 @@ keys! {
     cores: usize = 0, "cores", Zero::Means("0: one per CPU that the process may use."),
         "The number of worker threads. Each is pinned to a CPU.",
         "Lower it if the machine has other work to do.";
-    driver: Driver = Driver::Auto, "driver", Zero::Nothing,
+    driver: DriverChoice = DriverChoice::Auto, "driver", Zero::Nothing,
         "How sockets are driven. auto: io_uring if the kernel allows it, else epoll. io_uring: only io_uring, and \
          no start without it. epoll: always epoll.",
         "Set it to epoll if the kernel's io_uring misbehaves.";

@@ -14,7 +14,7 @@ use tracing::level_filters::LevelFilter;
 
 pub(super) use self::build::build;
 use super::bounds::Origins;
-use super::{Driver, Target, TenantHeader};
+use super::{DriverChoice, Target, TenantHeader};
 use crate::limits::DRAIN_GRACE_SECS;
 use crate::model::{HaLabels, MetadataRule, PerDestination, SplitLimits, V2Handling};
 use crate::tenant::TenantRules;
@@ -69,7 +69,7 @@ pub struct Plan {
     /// Threads; `None` is one for each CPU of the affinity mask.
     pub cores: Option<NonZeroUsize>,
     /// What drives the sockets.
-    pub driver: Driver,
+    pub driver: DriverChoice,
     /// When and how parts of a tenant become one request.
     pub merge: Merge,
     /// What is remembered of requests that failed in part.

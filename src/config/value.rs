@@ -10,8 +10,8 @@ mod choice;
 mod duration;
 mod size;
 
+pub use self::choice::DriverChoice;
 pub(super) use self::choice::IdRulesChoice;
-pub use self::choice::{Driver, RemoteWriteV2};
 pub(super) use self::size::ByteSize;
 use super::yaml::{Content, Node};
 

@@ -15,9 +15,9 @@ use crate::config::load::read_file;
 use crate::config::mistake::{Mistake, Origin};
 use crate::config::target::Target;
 use crate::config::tenant_map::read_tenant_map;
-use crate::config::value::{IdRulesChoice, RemoteWriteV2, found};
+use crate::config::value::{IdRulesChoice, found};
 use crate::limits::{CORES_MAX, MERGE_FRAGMENTS_MAX};
-use crate::model::{Destination, HaLabels, MetadataRule, PerDestination, V2Handling};
+use crate::model::{Destination, HaLabels, MetadataRule, PerDestination};
 use crate::tenant::map::{TenantAllow, TenantMap};
 use crate::tenant::{IdRules, TenantRules, check_id};
 
@@ -72,11 +72,7 @@ pub(in crate::config) fn build(config: &Config, mistakes: &mut Vec<Mistake>) -> 
         max_conns_per_host: config.max_conns_per_host.value,
         concurrency: config.concurrency.value,
         metadata: config.metadata.value,
-        remote_write_v2: match config.remote_write_v2.value {
-            RemoteWriteV2::Pass => Some(V2Handling::Pass),
-            RemoteWriteV2::Downgrade => Some(V2Handling::Downgrade),
-            RemoteWriteV2::Refuse => None,
-        },
+        remote_write_v2: config.remote_write_v2.value,
         remote_write_v2_require_written: config.remote_write_v2_require_written.value,
         pass_headers: pass_headers?,
         loki_label_remove: config.tenant_loki_label_remove.value,
@@ -127,7 +123,7 @@ fn notices(config: &Config) -> Vec<String> {
                 .into(),
         );
     }
-    if config.remote_write_v2.value == RemoteWriteV2::Refuse {
+    if config.remote_write_v2.value.is_none() {
         notices.push(
             "remote_write_v2 is refuse: Prometheus 3 does not fall back to 1.0 on 415, it drops what it sends as 2.0; \
              downgrade takes it"

@@ -58,7 +58,7 @@ fn every_setting_reaches_the_plan() {
     assert_eq!(plan.retry_after_max, secs(26));
     assert_eq!(plan.max_connection_duration, Some(secs(10)));
     assert_eq!((plan.concurrency, plan.max_conns_per_host), (9, 11));
-    assert_eq!((plan.cores, plan.driver), (NonZeroUsize::new(12), Driver::Epoll));
+    assert_eq!((plan.cores, plan.driver), (NonZeroUsize::new(12), DriverChoice::Epoll));
     let tenant = TenantRules {
         labels: vec![Box::from(*b"a"), Box::from(*b"b")],
         prefix: "p-".into(),
@@ -131,7 +131,7 @@ fn the_new_settings_have_their_defaults() {
     assert_eq!((plan.tenant_connections_max(), plan.slow_connections_max()), (32, 16));
     assert_eq!((plan.merge, plan.limits), (merge, limits));
     assert_eq!(plan.receipts, Receipts { keep: Duration::from_secs(300), bytes_max: 16 << 20 });
-    assert_eq!((plan.cores, plan.driver), (None, Driver::Auto));
+    assert_eq!((plan.cores, plan.driver), (None, DriverChoice::Auto));
     assert_eq!(plan.resolve_interval, Duration::from_secs(10));
     assert_eq!(plan.retry_after_max, Duration::from_secs(60));
     assert_eq!((plan.tenant.on_missing, plan.tenant.on_invalid), (Policy::Reject, Policy::Reject));

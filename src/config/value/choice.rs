@@ -4,7 +4,7 @@
 use tracing::level_filters::LevelFilter;
 
 use super::{Value, Written, found};
-use crate::model::MetadataRule;
+use crate::model::{MetadataRule, V2Handling};
 use crate::tenant::Policy;
 
 /// A kind of value that is one of a few words.
@@ -50,7 +50,7 @@ impl Choice for LevelFilter {
 
 /// What drives a core's sockets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Driver {
+pub enum DriverChoice {
     /// io_uring where the kernel has it, else epoll.
     Auto,
     /// io_uring, or no start at all.
@@ -59,7 +59,7 @@ pub enum Driver {
     Epoll,
 }
 
-impl Choice for Driver {
+impl Choice for DriverChoice {
     const WORDS: &'static [(&'static str, Self)] =
         &[("auto", Self::Auto), ("io_uring", Self::IoUring), ("epoll", Self::Epoll)];
     const WANTED: &'static str = "auto, io_uring, epoll";
@@ -89,20 +89,10 @@ impl Choice for IdRulesChoice {
     const WANTED: &'static str = "auto, mimir, thanos, victoriametrics";
 }
 
-/// What becomes of Remote Write 2.0.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum RemoteWriteV2 {
-    /// It goes on as such.
-    Pass,
-    /// It goes on as 1.0.
-    Downgrade,
-    /// 415.
-    Refuse,
-}
-
-impl Choice for RemoteWriteV2 {
+/// What happens to Remote Write 2.0; `None` refuses it.
+impl Choice for Option<V2Handling> {
     const WORDS: &'static [(&'static str, Self)] =
-        &[("pass", Self::Pass), ("downgrade", Self::Downgrade), ("refuse", Self::Refuse)];
+        &[("pass", Some(V2Handling::Pass)), ("downgrade", Some(V2Handling::Downgrade)), ("refuse", None)];
     const WANTED: &'static str = "pass, downgrade, refuse";
 }
 

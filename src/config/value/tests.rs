@@ -176,11 +176,11 @@ fn lists() {
 
 #[test]
 fn choices_tell_what_there_is_to_choose() {
-    assert_eq!(in_file("io_uring"), Ok(Driver::IoUring));
-    assert_eq!(in_variable("EPOLL"), Ok(Driver::Epoll));
+    assert_eq!(in_file("io_uring"), Ok(DriverChoice::IoUring));
+    assert_eq!(in_variable("EPOLL"), Ok(DriverChoice::Epoll));
     assert_eq!(in_file("drop"), Ok(Policy::Drop));
     assert_eq!(in_file("thanos"), Ok(IdRulesChoice::Thanos));
-    let error = in_file::<Driver>("kqueue").unwrap_err();
+    let error = in_file::<DriverChoice>("kqueue").unwrap_err();
     assert_eq!(error, "\"kqueue\" is none of auto, io_uring, epoll");
 }
 
@@ -212,7 +212,7 @@ fn a_section_is_no_value() {
         usize::read(Written::Yaml(&node)).unwrap_err(),
         Duration::read(Written::Yaml(&node)).unwrap_err(),
         ByteSize::read(Written::Yaml(&node)).unwrap_err(),
-        Driver::read(Written::Yaml(&node)).unwrap_err(),
+        DriverChoice::read(Written::Yaml(&node)).unwrap_err(),
         Vec::<String>::read(Written::Yaml(&node)).unwrap_err(),
     ];
     for error in errors {
