@@ -1,17 +1,14 @@
-//! The configuration: keys as written in YAML and in `CT_` variables, and the one checked [`Plan`] made of
-//! them.
+//! The configuration: settings as written in YAML and in `CT_` variables, and the checked [`Plan`] built from them.
 //!
-//! Constraints that shaped it:
+//! Design constraints:
 //!
-//! * What runs under cortex-tenant today has to start unchanged: its keys, its variables, its defaults, its
-//!   reading of 0 and of empty values.
-//! * An operator wants to hear of every mistake at once, each with its line, its key and what to do. So
-//!   nothing stops at the first one: the file becomes a tree with lines (`yaml`), the tree and the
-//!   environment become one value for each key (`source`), and a value that cannot be read gives way to its
-//!   default, so that the rest is checked all the same.
-//! * A key is known in many places: in the file, in the environment, in what `--print-default-config` prints,
-//!   in the hints for typos, in the log. All of these come from one table, in [`keys`]; a new key is one entry
-//!   there, and its use in [`plan`].
+//! * Setups that run under cortex-tenant start unchanged: same keys, variables and defaults, same reading of 0 and of
+//!   empty values.
+//! * All mistakes are reported at once, each with its line, its key and the remedy. Reading therefore never stops at
+//!   the first one. The file becomes a tree with lines (`yaml`). The tree and the environment become one value per key
+//!   (`source`). An unreadable value is replaced by its default, so that the remaining checks still run.
+//! * A key appears in many places: the file, the environment, the output of `--print-default-config`, the hints for
+//!   typos, the log. One table in [`keys`] feeds them all. A new key needs one entry there, and its use in [`plan`].
 //!
 //! ```text
 //! file ──► yaml ──┐

@@ -1,4 +1,4 @@
-//! Every setting: its key, its variable, its kind, its default and what it means.
+//! The table of settings: key, variable, type, default, and the text that documents it.
 #![forbid(unsafe_code)]
 
 use std::time::Duration;
@@ -12,12 +12,12 @@ use super::value::{ByteSize, DriverChoice, IdRulesChoice, Value};
 use crate::model::{MetadataRule, V2Handling};
 use crate::tenant::Policy;
 
-/// A key's value, and where it came from.
+/// A key's value and its origin.
 #[derive(Clone, Debug)]
 pub(super) struct Setting<T> {
     /// As written, or the default.
     pub(super) value: T,
-    /// Who said so.
+    /// Where the value was set.
     pub(super) origin: Origin,
     pub(super) key: &'static Key,
 }
@@ -28,47 +28,47 @@ impl<T> Setting<T> {
     }
 }
 
-/// A key, and all that is known of it but its value.
+/// A key and everything known about it except its value.
 #[derive(Debug)]
 pub struct Key {
-    /// Names of its sections and its own, with dots between them.
+    /// The section names and the key's own name, joined by dots.
     pub path: &'static str,
-    /// Its variable, where that is not `CT_` and the path in capitals.
+    /// The name of its variable, if it is not `CT_` plus the path in capitals.
     variable: Option<&'static str>,
-    /// How much of it is shown.
+    /// How much of the value is shown.
     shown: Shown,
     pub(super) zero: Zero,
-    /// What it does.
+    /// What the setting does.
     pub(super) what: &'static str,
-    /// Who should change it.
+    /// When to change the setting.
     pub(super) who: &'static str,
-    /// The default, as YAML.
+    /// The default value as YAML.
     pub(super) default: fn() -> String,
 }
 
 /// How much of a value the log and the status page show.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Shown {
-    /// All of it.
+    /// The whole value.
     Whole,
-    /// That there is one.
+    /// Only whether there is one.
     Masked,
-    /// A target without what may be secret in it.
+    /// A target with its possible secrets masked.
     Target,
 }
 
 /// What 0, or an empty value, means for a key.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Zero {
-    /// The same as not setting it: what cortex-tenant makes of it, for each key whose default is not empty.
+    /// The same as leaving the key unset, as in cortex-tenant. Used for keys whose default is not empty.
     IsDefault,
-    /// The same, of a text.
+    /// The same, for a text.
     EmptyIsDefault,
-    /// A value with a meaning of its own.
+    /// A value of its own; the text says what it means.
     Means(&'static str),
-    /// A mistake; the text says what to write.
+    /// A mistake; the text says what to write instead.
     Refused(&'static str),
-    /// There is no such value, or it needs no explaining.
+    /// The type has no such value, or it needs no explanation.
     Nothing,
 }
 
@@ -82,23 +82,22 @@ impl Key {
     }
 }
 
-/// Makes of the table below: [`Config`], [`KEYS`], the reading of the one by the other, and the text of it
-/// all.
+/// Expands the table below into [`Config`], [`KEYS`], the code that reads one by the other, and the texts.
 macro_rules! keys {
     ($($field:ident: $kind:ty = $default:expr, $path:literal $(as $variable:literal)? $([$shown:ident])?,
         $zero:expr, $what:literal, $who:literal;)*) => {
-        /// Every setting as written, in the file or in the environment, with its origin. Nothing here is
-        /// checked beyond its own type.
+        /// Every setting as written in the file or in the environment, with its origin. Only the type of each value has
+        /// been checked.
         #[derive(Clone, Debug)]
         pub(super) struct Config {
             $(#[doc = $what] pub(super) $field: Setting<$kind>,)*
         }
 
-        /// The place of each key in [`KEYS`].
+        /// The index of each key in [`KEYS`].
         #[expect(non_camel_case_types, reason = "they are the fields' names")]
         enum At { $($field,)* }
 
-        /// Every key there is, in the order in which they are printed.
+        /// All keys, in the order in which they are printed.
         pub static KEYS: &[Key] = &[$(Key {
             path: $path,
             variable: keys!(@variable $($variable)?),
@@ -114,12 +113,12 @@ macro_rules! keys {
                 Self { $($field: sources.setting(&KEYS[At::$field as usize], $default),)* }
             }
 
-            /// Where each value came from.
+            /// The origin of each value.
             pub(super) fn origins(&self) -> Vec<(&'static Key, Origin)> {
                 vec![$((self.$field.key, self.$field.origin)),*]
             }
 
-            /// All values on one line, `key=value`, for the log; secrets are masked.
+            /// All values on one line as `key=value`, for the log. Secrets are masked.
             pub(super) fn effective(&self) -> Effective {
                 Effective(vec![$(self.$field.shown()),*])
             }
@@ -385,7 +384,7 @@ keys! {
         "Raise it if one Prometheus scrapes for more tenants than that.";
 }
 
-/// The default of `target_loki`, which is cortex-tenant's.
+/// The default of `target_loki`, as in cortex-tenant.
 const TARGET_LOKI_DEFAULT: &str = "127.0.0.1:3100";
 
 #[cfg(test)]

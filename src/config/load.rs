@@ -1,4 +1,4 @@
-//! Reads the file and the environment, and makes a plan of them.
+//! Reads the file and the environment, and builds the plan from them.
 #![forbid(unsafe_code)]
 
 use std::ffi::OsString;
@@ -12,7 +12,7 @@ use super::plan::{self, Plan};
 use super::source::Sources;
 use crate::limits::CONFIG_FILE_BYTES_MAX;
 
-/// Reads the file, if one is given, and the environment of the process. All that is wrong is in the error.
+/// Reads the file, if one is given, and the process environment. The error holds every mistake.
 pub fn load(file: Option<&Path>) -> Result<Plan, ConfigMistakes> {
     let environment = std::env::vars_os();
     let Some(path) = file else { return parse("", "", environment) };
@@ -27,8 +27,10 @@ pub fn load(file: Option<&Path>) -> Result<Plan, ConfigMistakes> {
     }
 }
 
-/// As [`load`], for a server that runs by what `file` said when it started. A file that had settings then and has none now
-/// is being written: to go on by the defaults would send its tenants' data elsewhere, or nowhere.
+/// Like [`load`], for a reload. `had_settings` says whether `file` had settings at startup.
+///
+/// A file that had settings then and has none now is most likely being written. Falling back to the defaults would send
+/// the tenants' data elsewhere, or nowhere, so this is an error.
 pub fn load_again(file: Option<&Path>, had_settings: bool) -> Result<Plan, ConfigMistakes> {
     match file {
         Some(path) if had_settings && !has_settings(Some(path)) => {
@@ -41,13 +43,13 @@ pub fn load_again(file: Option<&Path>, had_settings: bool) -> Result<Plan, Confi
     }
 }
 
-/// Whether there is anything but comments in the file; one that cannot be read might have it.
+/// Whether the file contains anything but comments. An unreadable file counts as having settings.
 pub fn has_settings(file: Option<&Path>) -> bool {
     let says_something = |line: &str| !matches!(line.trim_start().as_bytes(), [] | [b'#', ..] | b"---");
     file.is_some_and(|path| read_file(path).map_or(true, |text| text.lines().any(says_something)))
 }
 
-/// As [`load`], given the file's name (for the errors), its text, and the environment's names and values.
+/// Like [`load`], from the file's name (used in errors), its text, and the environment's names and values.
 pub fn parse(
     name: &str,
     text: &str,
@@ -71,7 +73,7 @@ fn conclude(name: &str, mut sources: Sources) -> Result<Plan, ConfigMistakes> {
 
 pub(super) fn read_file(path: &Path) -> Result<String, String> {
     let cannot = |error: std::io::Error| format!("cannot be read: {error}");
-    // Without this flag, opening a FIFO waits until somebody writes to it.
+    // Without this flag, opening a FIFO blocks until a writer opens it.
     let options = std::fs::OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).to_owned();
     let file = options.open(path).map_err(cannot)?;
     let kind = file.metadata().map_err(cannot)?.file_type();

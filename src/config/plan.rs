@@ -1,5 +1,5 @@
-//! From settings as written to the one [`Plan`] that the rest of the program runs on: checked and resolved.
-//! Past this point nothing is invalid, and nobody looks at a setting twice.
+//! The [`Plan`]: all settings, checked and resolved. The rest of the program relies on it being valid and does not
+//! check a setting again.
 #![forbid(unsafe_code)]
 
 mod build;
@@ -19,79 +19,79 @@ use crate::limits::DRAIN_GRACE_SECS;
 use crate::model::{HaLabels, MetadataRule, PerDestination, SplitLimits, V2Handling};
 use crate::tenant::TenantRules;
 
-/// All that was decided before the start.
+/// Everything that the server runs by.
 #[derive(Clone, Debug)]
 pub struct Plan {
-    /// Where senders push to. `[::]` is meant to take IPv4 as well.
+    /// The address for pushes. `[::]` accepts IPv4 as well.
     pub listen: SocketAddr,
-    /// Where /metrics and the status page are.
+    /// The address of /metrics and the status page.
     pub listen_metrics: SocketAddr,
-    /// Where profiles are to be had, if anywhere.
+    /// The address of the profiling endpoints, if they are enabled.
     pub listen_pprof: Option<SocketAddr>,
-    /// Metrics are labelled with the tenant.
+    /// Whether metrics carry a tenant label.
     pub metrics_include_tenant: bool,
-    /// The least severe lines that are logged.
+    /// The lowest severity that is logged.
     pub log_level: LevelFilter,
-    /// Refusals by the upstream are logged.
+    /// Whether the upstream's error responses are logged.
     pub log_response_errors: bool,
-    /// What upstream requests say, besides their tenant.
+    /// Everything in upstream requests except the tenant.
     pub terms: Arc<Terms>,
-    /// The targets' IPv6 addresses are used, too.
+    /// Whether the targets' IPv6 addresses are used as well.
     pub enable_ipv6: bool,
-    /// For a sender's head and body, and for the upstream's answer. Never 0.
+    /// Timeout for a request's head, for its body, and for the upstream's answer. Never 0.
     pub timeout: Duration,
-    /// Between two requests of a sender. Never 0.
+    /// Timeout between two requests of a sender. Never 0.
     pub idle_timeout: Duration,
-    /// The longest Retry-After that a sender hears. Never 0.
+    /// The longest Retry-After that is passed on to a sender. Never 0.
     pub retry_after_max: Duration,
-    /// For load balancers to look elsewhere, before the listeners close. 0 is at once.
+    /// The delay before the listeners close at shutdown, for load balancers to react. 0 means at once.
     pub timeout_shutdown: Duration,
-    /// Age at which an upstream connection is replaced.
+    /// The age at which an upstream connection is replaced.
     pub max_connection_duration: Option<Duration>,
-    /// Connections to one upstream address, for the process. At least 1.
+    /// Process-wide maximum of connections to one upstream address. At least 1.
     pub max_conns_per_host: usize,
-    /// Requests in work, for the process. At least 1.
+    /// Process-wide maximum of requests in work. At least 1.
     pub concurrency: usize,
-    /// What becomes of metadata.
+    /// What happens to metadata.
     pub metadata: MetadataRule,
-    /// How Remote Write 2.0 goes on; `None` refuses it.
+    /// How Remote Write 2.0 is forwarded; `None` refuses it.
     pub remote_write_v2: Option<V2Handling>,
-    /// An upstream that takes 2.0 without saying what it has written is taken to have failed.
+    /// Whether a 2xx to Remote Write 2.0 without a count of what was written is treated as a failure.
     pub remote_write_v2_require_written: bool,
-    /// Headers that go on as they come.
+    /// Inbound headers that are passed on unchanged.
     pub pass_headers: Vec<Box<str>>,
-    /// The deciding label is taken out of Loki's streams.
+    /// Whether the label that named the tenant is removed from Loki streams.
     pub loki_label_remove: bool,
-    /// Senders always hear 204.
+    /// Whether senders always get 204.
     pub accept_all: bool,
     /// How a series names its tenant.
     pub tenant: TenantRules,
-    /// Threads; `None` is one for each CPU of the affinity mask.
+    /// Number of worker threads; `None` means one per CPU of the affinity mask.
     pub cores: Option<NonZeroUsize>,
-    /// What drives the sockets.
+    /// The I/O driver.
     pub driver: DriverChoice,
-    /// When and how parts of a tenant become one request.
+    /// When and how parts of one tenant are merged.
     pub merge: Merge,
-    /// What is remembered of requests that failed in part.
+    /// What is remembered about requests that failed in part.
     pub receipts: Receipts,
     /// Bounds that an operator may move.
     pub limits: Limits,
-    /// Between two lookups of the target's name. Never 0.
+    /// Interval between two lookups of the targets' names. Never 0.
     pub resolve_interval: Duration,
-    /// What is no mistake but worth a warning in the log: one line each.
+    /// Warnings for the log, one line each: valid settings that are probably not intended.
     pub notices: Vec<String>,
     pub(super) effective: Effective,
-    /// Who said so, for mistakes that only show beside another plan.
+    /// The origins of the settings, for mistakes found later in combination with another plan.
     pub(super) origins: Origins,
 }
 
 impl Plan {
-    /// Every setting on one line, `key=value`, for the log; secrets are masked.
+    /// All settings on one line as `key=value`, for the log. Secrets are masked.
     pub fn effective(&self) -> String {
         self.effective.to_string()
     }
 
-    /// What the parts of one tenant may take of what is in flight.
+    /// The share of requests and bytes in flight that one tenant may use.
     pub fn tenant_share(&self) -> Share {
         let limits = &self.limits;
         Share {
@@ -100,7 +100,7 @@ impl Plan {
         }
     }
 
-    /// What the parts of all slow tenants may take of what is in flight.
+    /// The share of requests and bytes in flight that all slow tenants together may use.
     pub fn slow_share(&self) -> Share {
         let limits = &self.limits;
         Share {
@@ -109,35 +109,35 @@ impl Plan {
         }
     }
 
-    /// How many of an upstream address's connections all slow tenants may hold.
+    /// How many connections of one upstream address all slow tenants together may hold.
     pub fn slow_connections_max(&self) -> usize {
         (self.max_conns_per_host * self.limits.slow_share_percent / 100).max(1)
     }
 
-    /// How many of an upstream address's connections one tenant may hold.
+    /// How many connections of one upstream address one tenant may hold.
     pub fn tenant_connections_max(&self) -> usize {
         (self.max_conns_per_host * self.limits.tenant_share_percent / 100).max(1)
     }
 
-    /// The longest that a request in flight may take, from its first byte to the last of its answer. What a server that
-    /// leaves has to wait for is this, and [`DRAIN_GRACE_SECS`] for all that is not waiting.
+    /// The longest that a request in flight can take, from its first byte to the last byte of its answer. Shutdown
+    /// waits this long, plus [`DRAIN_GRACE_SECS`] for everything that is not waiting.
     ///
-    /// One `timeout` each: its head; its body; a part's wait until it is on its way; its wait to go again, alone or in
-    /// pieces; the connection that it may have to wait for at the very end of that; its last attempt, to the end of the
-    /// upstream's reply; the answer, until its sender has read it. ARCHITECTURE.md has the same as a table ("Time").
+    /// It is one `timeout` for each of these steps: the head; the body; a part's wait until it is sent; its wait to be
+    /// sent again, alone or in pieces; the wait for a connection at the end of that; the last attempt, to the end of
+    /// the upstream's reply; the answer, until the sender has read it. ARCHITECTURE.md has the same as a table
+    /// ("Time").
     pub fn request_time_max(&self) -> Duration {
         const TIMEOUTS: u32 = 7;
         self.timeout.saturating_mul(TIMEOUTS)
     }
 
-    /// The longest that a server takes to end once it was told to: what `TimeoutStopSec` or
-    /// `terminationGracePeriodSeconds` has to be at the least.
+    /// The longest that shutdown can take. `TimeoutStopSec` or `terminationGracePeriodSeconds` must be at least this.
     pub fn stop_time_max(&self) -> Duration {
         let finishing = self.request_time_max().saturating_add(Duration::from_secs(DRAIN_GRACE_SECS));
         self.timeout_shutdown.saturating_add(finishing)
     }
 
-    /// Bounds of what a request holds.
+    /// Limits on the content of one request.
     pub fn split_limits(&self) -> SplitLimits {
         SplitLimits {
             inflated_bytes_max: self.limits.inflated_bytes_max,
@@ -146,29 +146,31 @@ impl Plan {
     }
 }
 
-/// The plan that holds now. A request takes it once, at its beginning, and keeps to it to its end.
+/// The plan in effect. A request loads it once, when it begins, and keeps that plan to its end.
 pub type Live = Arc<ArcSwap<Plan>>;
 
-/// What upstream requests say, besides their tenant. A fragment is sent under the terms under which its request was taken
-/// in, whatever is reloaded meanwhile.
+/// Everything in upstream requests except the tenant.
+///
+/// A fragment is sent under the terms that applied when its request arrived, even if a reload happens in between.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Terms {
-    /// Where requests go.
+    /// The target for each destination.
     pub targets: PerDestination<Target>,
-    /// What names the tenant to the upstream.
+    /// The header that names the tenant to the upstream.
     pub tenant_header: TenantHeader,
-    /// The whole value of the `Authorization` header for the upstream. A secret.
+    /// The full value of the `Authorization` header for the upstream. A secret.
     pub authorization: Option<Secret>,
-    /// Grows when a reload moves tenants' data to another place. What was delivered to the old one is not in the new.
+    /// Incremented when a reload moves tenants' data to another place. Data delivered to the old place is not in the
+    /// new one.
     pub place: u32,
 }
 
-/// The settings as they are shown: keys and values, secrets masked.
+/// The settings as they are shown: keys and values, with secrets masked.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Effective(pub(super) Vec<(&'static str, String)>);
 
 impl Effective {
-    /// That a setting stays what it is.
+    /// The text that says that a setting keeps its value.
     pub(super) fn stays(&self, path: &str) -> String {
         let value = self.0.iter().find(|(key, _)| *key == path).map_or("", |(_, value)| value);
         format!("{path} stays {value}")
@@ -185,12 +187,12 @@ impl std::fmt::Display for Effective {
     }
 }
 
-/// A text that no log shows.
+/// A text that is never logged.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Secret(String);
 
 impl Secret {
-    /// The text itself, for the one place that needs it.
+    /// The text itself, for use in a request.
     pub fn expose(&self) -> &str {
         &self.0
     }
@@ -202,59 +204,60 @@ impl std::fmt::Debug for Secret {
     }
 }
 
-/// When and how the parts of a tenant become one request.
+/// When and how the parts of one tenant are merged into one request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Merge {
-    /// A tenant's requests on their way at once. At least 1.
+    /// Maximum of a tenant's requests in flight. At least 1.
     pub inflight_max: usize,
-    /// How long a part waits for others. 0 is not at all.
+    /// How long a part waits for others. 0 means not at all.
     pub linger: Duration,
-    /// Parts of one request, 1 to [`MERGE_FRAGMENTS_MAX`](crate::limits::MERGE_FRAGMENTS_MAX). 1 means that nothing merges.
+    /// Maximum of parts in one request, 1 to [`MERGE_FRAGMENTS_MAX`](crate::limits::MERGE_FRAGMENTS_MAX). 1 disables
+    /// merging.
     pub fragments_max: usize,
-    /// Inflated size of one merged request. At least 1.
+    /// Maximum inflated size of a merged request. At least 1.
     pub inflated_bytes_max: usize,
-    /// The labels of an HA pair, if there are pairs.
+    /// The labels that identify an HA pair, if there are pairs.
     pub ha_labels: Option<HaLabels>,
 }
 
-/// What is remembered of requests that failed in part.
+/// What is remembered about requests that failed in part.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Receipts {
-    /// For how long. 0 is not at all.
+    /// For how long. 0 means not at all.
     pub keep: Duration,
-    /// Memory for it, for the process. At least 1.
+    /// Process-wide memory for receipts. At least 1.
     pub bytes_max: usize,
 }
 
-/// Bounds that an operator may move. None is 0.
+/// Configurable limits. None is 0.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// A request's line and headers.
+    /// Maximum size of a request line with its headers.
     pub head_bytes_max: usize,
-    /// A request's body as it comes in.
+    /// Maximum size of a request's body as received.
     pub body_bytes_max: usize,
-    /// A request's body after decompression; fits in 32 bits.
+    /// Maximum size of a request's body after decompression. Fits in 32 bits.
     pub inflated_bytes_max: usize,
-    /// All requests in work.
+    /// Maximum total size of all requests in work.
     pub in_flight_bytes_max: usize,
-    /// Of requests and bytes in work, how many may be one tenant's, in percent.
+    /// The share of requests and bytes in work that one tenant may use, in percent.
     pub tenant_share_percent: usize,
-    /// The same, and of connections, for all slow tenants together.
+    /// The same, and also of connections, for all slow tenants together.
     pub slow_share_percent: usize,
-    /// Senders' connections; `None` is what the limit of open files leaves.
+    /// Maximum of inbound connections; `None` means what the limit of open files allows.
     pub connections_max: Option<NonZeroUsize>,
-    /// Tenants with a lane and metrics of their own.
+    /// Maximum of tenants with a lane and metrics of their own.
     pub tenants_max: usize,
-    /// Distinct tenants in one request.
+    /// Maximum of different tenants in one request.
     pub tenants_per_request_max: usize,
 }
 
-/// What the parts of one tenant, or of all slow ones together, may take of the whole.
+/// A share of the work in flight, for one tenant or for all slow tenants together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Share {
-    /// Parts waiting or on their way. At least 1.
+    /// Maximum of parts that wait or are in flight. At least 1.
     pub parts_max: usize,
-    /// Their bytes, as they are sent, unless it is one part alone.
+    /// Maximum of their bytes as sent. A single part may exceed it.
     pub bytes_max: usize,
 }
 

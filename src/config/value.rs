@@ -1,9 +1,9 @@
-//! What a key's text can mean: the kinds of values, how each is read, and how it is shown again.
+//! The types of values: how each is parsed and how it is shown.
 //!
-//! Durations are read as Go's `time.ParseDuration` reads them and booleans in the environment as
-//! `strconv.ParseBool` does, since the configurations that we take over were written for these.
+//! Durations follow Go's `time.ParseDuration`, and booleans in the environment follow `strconv.ParseBool`, because
+//! existing configurations were written for these.
 //!
-//! An error says what was found and what is wanted; whoever asked adds file, line and key.
+//! An error says what was found and what is expected; the caller adds file, line and key.
 #![forbid(unsafe_code)]
 
 mod choice;
@@ -15,7 +15,7 @@ pub(super) use self::choice::IdRulesChoice;
 pub(super) use self::size::ByteSize;
 use super::yaml::{Content, Node};
 
-/// A value as somebody wrote it. The two places have rules of their own for booleans and lists.
+/// A value as written. File and environment have different rules for booleans and lists.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Written<'a> {
     /// In the file.
@@ -25,7 +25,7 @@ pub(super) enum Written<'a> {
 }
 
 impl<'a> Written<'a> {
-    /// The single text, or what was found instead of one.
+    /// The text if it is a single value, else an error that says what was found.
     fn text(self) -> Result<&'a str, String> {
         match self {
             Self::Variable(text) => Ok(text),
@@ -35,17 +35,17 @@ impl<'a> Written<'a> {
     }
 }
 
-/// A kind of value.
+/// A type of setting.
 pub(super) trait Value: Sized + PartialEq {
-    /// Whether an empty text is a value of this kind. Else it is the same as none.
+    /// Whether an empty text is a value of this type. Otherwise it counts as unset.
     const MAY_BE_EMPTY: bool = false;
-    /// Reads what was written; the error is a text for people.
+    /// Parses the value. The error is meant for people.
     fn read(written: Written<'_>) -> Result<Self, String>;
     /// The value as YAML, on one line.
     fn show(&self) -> String;
-    /// Whether this is the 0 or the empty value of its kind.
+    /// Whether this is the zero or empty value of its type.
     fn is_zero(&self) -> bool;
-    /// A target without what may be secret in it; other kinds have nothing to hide.
+    /// The value with its possible secrets masked. Only targets have any.
     fn masked(&self) -> String {
         self.show()
     }
@@ -106,7 +106,7 @@ impl Value for usize {
     }
 }
 
-/// Several words: a YAML list, or words with commas between them.
+/// Several words: a YAML list, or words separated by commas.
 impl Value for Vec<String> {
     fn read(written: Written<'_>) -> Result<Self, String> {
         let Written::Yaml(Node { content: Content::List(items), .. }) = written else {
@@ -134,7 +134,7 @@ impl Value for Vec<String> {
     }
 }
 
-/// Somebody's text in an error: quoted, escaped, cut.
+/// A foreign text for an error message: quoted, escaped, cut.
 pub(super) fn found(text: &str) -> String {
     const SHOWN_CHARS_MAX: usize = 64;
     let mut shown: String = text.chars().take(SHOWN_CHARS_MAX).collect();
@@ -153,7 +153,7 @@ fn parse_bool(text: &str) -> Option<bool> {
     }
 }
 
-/// YAML 1.2's spellings and, as Go's yaml.v2 takes them where a boolean is wanted, those of 1.1.
+/// The spellings of YAML 1.2, and those of YAML 1.1 as Go's yaml.v2 accepts them for booleans.
 fn yaml_bool(text: &str) -> Option<bool> {
     match text {
         "true" | "True" | "TRUE" | "y" | "Y" | "yes" | "Yes" | "YES" | "on" | "On" | "ON" => Some(true),
@@ -173,7 +173,7 @@ fn whole_number(text: &str) -> Result<usize, String> {
     digits.parse().map_err(|_| format!("{} is too large", found(text)))
 }
 
-/// A text as YAML: bare where nobody can misread it, else in double quotes.
+/// A text as YAML: plain if that is unambiguous, else in double quotes.
 fn quoted(text: &str) -> String {
     let bare = |c: char| c.is_ascii_alphanumeric() || "_-./:".contains(c);
     let begins_bare = text.starts_with(|c: char| c.is_ascii_alphanumeric() || "_/.".contains(c));

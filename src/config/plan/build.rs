@@ -1,4 +1,4 @@
-//! Makes the plan: checks each setting, and those that depend on each other.
+//! Builds the plan: checks each setting, and those that depend on each other.
 #![forbid(unsafe_code)]
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -21,8 +21,7 @@ use crate::model::{Destination, HaLabels, MetadataRule, PerDestination};
 use crate::tenant::map::{TenantAllow, TenantMap};
 use crate::tenant::{IdRules, TenantRules, check_id};
 
-/// Makes a plan of `config`. What is wrong is added to `mistakes`; only when nothing was added is the plan
-/// sound.
+/// Builds a plan from `config`. Mistakes are added to `mistakes`; the plan is valid only if none was added.
 pub(in crate::config) fn build(config: &Config, mistakes: &mut Vec<Mistake>) -> Option<Plan> {
     let mut check = Check { config, mistakes };
     check.not_built_in();
@@ -114,7 +113,7 @@ fn limits(config: &Config) -> Limits {
     }
 }
 
-/// What is no mistake, but hardly meant.
+/// Valid settings that are probably not intended.
 fn notices(config: &Config) -> Vec<String> {
     let mut notices = Vec::new();
     if config.metadata.value == MetadataRule::ToDefault && config.tenant_default.value.is_empty() {
@@ -145,15 +144,14 @@ struct Check<'a> {
 }
 
 impl Check<'_> {
-    /// Tells of a setting, unless it has been told of already and what we see is only the default in its
-    /// place.
+    /// Reports a mistake in a setting, unless one was already reported and its value is only the default in its place.
     fn blame<T>(&mut self, setting: &Setting<T>, text: impl Into<String>) {
         if setting.origin != Origin::Mistaken {
             self.mistakes.push(setting.mistake(text));
         }
     }
 
-    /// Tells of two settings that don't go together, at the one that somebody set.
+    /// Reports two settings that contradict each other, at the one that was set.
     fn blame_pair<A, B>(&mut self, first: &Setting<A>, second: &Setting<B>, text: String) {
         match (first.origin, second.origin) {
             (Origin::Mistaken, _) | (_, Origin::Mistaken) => {}
@@ -194,7 +192,7 @@ impl Check<'_> {
         }
     }
 
-    /// What [`bounds`](crate::config::bounds) says.
+    /// Checks the rules of [`bounds`](crate::config::bounds).
     fn bounds(&mut self) {
         let origins = Origins { file: String::new(), of: self.config.origins() };
         let faults = Bounds::written(self.config).faults();
@@ -216,7 +214,7 @@ impl Check<'_> {
         if setting.value.is_empty() { Some(None) } else { self.address(setting).map(Some) }
     }
 
-    /// Two listeners cannot share a port of one address. Port 0 is a free one each time.
+    /// Two listeners cannot share a port of one address. Port 0 never clashes: the kernel picks a free port each time.
     fn addresses_differ(&mut self, listen: SocketAddr, metrics: SocketAddr, pprof: Option<SocketAddr>) {
         let config = self.config;
         if clash(listen, metrics) {
@@ -243,7 +241,7 @@ impl Check<'_> {
         }
     }
 
-    /// A target that is our own listener would be sent to itself for ever.
+    /// A target that is our own listener would make us send every request to ourselves, without end.
     fn no_loop(&mut self, listen: SocketAddr, target: &Target, setting: &Setting<String>) {
         let host = match target.host.parse::<IpAddr>() {
             Ok(host) => host,
@@ -258,7 +256,7 @@ impl Check<'_> {
         }
     }
 
-    /// The header's value for basic authentication (RFC 7617), if there is any.
+    /// The header value for basic authentication (RFC 7617), if it is configured.
     fn authorization(&mut self) -> Option<Option<Secret>> {
         let (username, password) = (&self.config.auth_egress_username, &self.config.auth_egress_password);
         match (username.value.is_empty(), password.value.is_empty()) {
@@ -301,7 +299,7 @@ impl Check<'_> {
         Some(setting.value.iter().map(|name| name.as_str().into()).collect())
     }
 
-    /// What IDs have to look like. Two numbers are asked of whoever sends two headers.
+    /// The rules for tenant IDs. The two headers of VictoriaMetrics require IDs of two numbers.
     fn id_rules(&mut self) -> Option<IdRules> {
         let config = self.config;
         let header = TenantHeader::parse(&config.tenant_header.value);
@@ -353,7 +351,7 @@ impl Check<'_> {
         ids_sound.then_some(rules)
     }
 
-    /// The map that `tenant.map` names; what is wrong with it is told with the lines of its own file.
+    /// Reads the file of `tenant.map`. Its mistakes are reported with the lines of that file.
     fn map(&mut self, id_rules: IdRules) -> Option<Option<Arc<TenantMap>>> {
         let setting = &self.config.tenant_map;
         let file = setting.value.as_str();
@@ -404,11 +402,11 @@ impl Check<'_> {
         Some(list.value.iter().map(|name| name.as_bytes().into()).collect())
     }
 
-    /// The prefix has to leave IDs valid, and the default with it has to be one.
+    /// Checks that IDs with the prefix can be valid, and that the default with the prefix is.
     fn ids(&mut self, rules: IdRules) -> bool {
         let (prefix, default) = (&self.config.tenant_prefix, &self.config.tenant_default);
-        // With a character behind it that is valid by all rules: a prefix alone may be `.`, and an ID begun by it still
-        // valid.
+        // Checked with a `1` appended, which all rules allow: a prefix may be `.` alone, and an ID that begins with it
+        // may still be valid.
         if let Err(fault) = check_id(format!("{}1", prefix.value).as_bytes(), rules) {
             self.blame(prefix, format!("no tenant's ID can begin with {}: {fault}", found(&prefix.value)));
             return false;

@@ -11,7 +11,7 @@ fn plan(text: &str) -> Plan {
     given(text).unwrap_or_else(|mistakes| panic!("{text}\n{mistakes:#?}"))
 }
 
-/// The one mistake of `text` is on this line and key, and says this.
+/// `text` has exactly one mistake, at `place`, and its text contains `said`.
 #[track_caller]
 fn refused(text: &str, place: &str, said: &str) {
     let mistakes = given(text).unwrap_err();
@@ -71,7 +71,7 @@ fn every_setting_reaches_the_plan() {
         map: None,
         allow: None,
     };
-    // A quarter of 9 requests, the odd one included.
+    // A quarter of 9 requests, rounded up.
     assert_eq!(plan.tenant_share(), Share { parts_max: 3, bytes_max: (20 << 20) / 100 * 25 });
     assert_eq!(plan.tenant, tenant);
     assert_eq!(plan.terms.tenant_header, TenantHeader::Name("X-T".into()));
@@ -236,7 +236,7 @@ fn authentication_takes_both_name_and_password() {
     refused("auth: {egress: {username: 'a:b', password: p}}", "f:1: auth.egress.username", "a colon");
     refused("auth: {egress: {username: \"a\\r\\n\", password: p}}", "f:1: auth.egress.username", "line ends");
     refused("auth: {egress: {username: a, password: \"p\\n\"}}", "f:1: auth.egress.password", "line ends");
-    // Told once: the other half only looks as if it were missing.
+    // Reported once: the other setting only appears to be missing.
     refused("auth: {egress: {username: u, password: [p]}}", "f:1: auth.egress.password", "a single value");
     let with_colon = plan("auth: {egress: {username: u, password: 'a:b'}}");
     assert_eq!(with_colon.terms.authorization.as_ref().unwrap().expose(), "Basic dTphOmI=");
@@ -254,7 +254,7 @@ fn the_default_tenant_is_valid_with_its_prefix() {
     let long = "x".repeat(149);
     plan(&format!("tenant: {{default: {long}, prefix: p}}"));
     refused(&format!("tenant: {{default: {long}, prefix: pp}}"), "f:1: tenant.default", "151 bytes");
-    // A prefix that spoils every ID is the prefix's fault.
+    // A prefix that makes every ID invalid is reported at the prefix.
     refused("tenant: {default: d, prefix: a/}", "f:1: tenant.prefix", "no tenant's ID can begin with \"a/\"");
     plan("tenant: {prefix: .}");
 }

@@ -1,4 +1,4 @@
-//! Values that are one of a few words.
+//! Types whose values are a few fixed words.
 #![forbid(unsafe_code)]
 
 use tracing::level_filters::LevelFilter;
@@ -7,11 +7,11 @@ use super::{Value, Written, found};
 use crate::model::{MetadataRule, V2Handling};
 use crate::tenant::Policy;
 
-/// A kind of value that is one of a few words.
+/// A type whose values are a few fixed words.
 trait Choice: Copy + PartialEq + 'static {
-    /// Each value under the names it goes by; the first name of a value is the one shown.
+    /// The names of each value. The first name of a value is the one shown.
     const WORDS: &'static [(&'static str, Self)];
-    /// The words to tell people about.
+    /// The names listed in an error.
     const WANTED: &'static str;
 }
 
@@ -32,8 +32,7 @@ impl<T: Choice> Value for T {
     }
 }
 
-/// Which lines are logged. The names are those of logrus; `fatal` and `panic` have no lines of their own
-/// here.
+/// The names are those of logrus. Nothing is logged at `fatal` or `panic` here, so both mean `error`.
 impl Choice for LevelFilter {
     const WORDS: &'static [(&'static str, Self)] = &[
         ("trace", Self::TRACE),
@@ -48,14 +47,14 @@ impl Choice for LevelFilter {
     const WANTED: &'static str = "trace, debug, info, warn, error";
 }
 
-/// What drives a core's sockets.
+/// The setting `driver`; [`crate::io::driver`] finds out what works.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DriverChoice {
-    /// io_uring where the kernel has it, else epoll.
+    /// io_uring if the kernel allows it, else epoll.
     Auto,
-    /// io_uring, or no start at all.
+    /// Only io_uring; startup fails without it.
     IoUring,
-    /// epoll, even where io_uring would be there.
+    /// Always epoll.
     Epoll,
 }
 
@@ -65,17 +64,17 @@ impl Choice for DriverChoice {
     const WANTED: &'static str = "auto, io_uring, epoll";
 }
 
-/// The setting `tenant.id_rules` as written; [`crate::config::plan`] makes [`crate::tenant::IdRules`] of it.
+/// The setting `tenant.id_rules` as written; [`crate::config::plan`] resolves it to [`crate::tenant::IdRules`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::config) enum IdRulesChoice {
-    /// Those that go with the tenant header: Mimir's with X-Scope-OrgID, VictoriaMetrics' with its two, else those of
+    /// By the tenant header: Mimir's rules for X-Scope-OrgID, VictoriaMetrics' for its two headers, else those of
     /// Thanos.
     Auto,
-    /// Mimir's.
+    /// Rules of Mimir.
     Mimir,
-    /// Those of Thanos.
+    /// Rules of Thanos.
     Thanos,
-    /// Those of VictoriaMetrics.
+    /// Rules of VictoriaMetrics.
     VictoriaMetrics,
 }
 

@@ -1,4 +1,4 @@
-//! Durations as Go writes them.
+//! Durations in Go's notation.
 #![forbid(unsafe_code)]
 
 use std::time::Duration;
@@ -19,7 +19,7 @@ impl Value for Duration {
     }
 }
 
-/// Units of a Go duration, in nanoseconds. Longer names come before their own beginnings.
+/// Units of a Go duration in nanoseconds. Longer names come before their own prefixes.
 const DURATION_UNITS: [(&str, u64); 8] = [
     ("ns", 1),
     ("us", 1_000),
@@ -31,8 +31,8 @@ const DURATION_UNITS: [(&str, u64); 8] = [
     ("h", 3_600_000_000_000),
 ];
 
-/// Go's `time.ParseDuration` without negative values: `10s`, `1m30s`, `1.5h`, `500ms`, `0`. The longest is
-/// Go's own, 2^63-1 nanoseconds (292 years).
+/// Go's `time.ParseDuration` without negative values: `10s`, `1m30s`, `1.5h`, `500ms`, `0`. The maximum is Go's own,
+/// 2^63-1 nanoseconds (292 years).
 pub(super) fn go_duration(text: &str) -> Result<Duration, String> {
     let unsigned = text.strip_prefix('+').unwrap_or(text);
     if unsigned == "0" {
@@ -63,7 +63,7 @@ pub(super) fn go_duration(text: &str) -> Result<Duration, String> {
     }
 }
 
-/// One number with its unit, in nanoseconds (`None` when it is too long), and what stands behind it.
+/// One number with its unit in nanoseconds (`None` if it is too long), and the rest of the text.
 fn duration_term(text: &str) -> Option<(Option<u64>, &str)> {
     let (whole, rest) = split_digits(text);
     let (fraction, rest) = match rest.strip_prefix('.') {
@@ -79,9 +79,9 @@ fn duration_term(text: &str) -> Option<(Option<u64>, &str)> {
     Some((term_nanos(whole, fraction, *unit_nanos), rest))
 }
 
-/// `whole.fraction` units; digits beyond the nanosecond are cut off.
+/// `whole.fraction` units. Digits beyond the nanosecond are cut off.
 fn term_nanos(whole: &str, fraction: &str, unit_nanos: u64) -> Option<u64> {
-    /// As many digits of a fraction as can matter: an hour has 3.6·10^12 nanoseconds.
+    /// The most digits of a fraction that can matter: an hour has 3.6·10^12 nanoseconds.
     const FRACTION_DIGITS_MAX: usize = 18;
     let whole: u64 = if whole.is_empty() { 0 } else { whole.parse().ok()? };
     let mut nanos = u128::from(whole) * u128::from(unit_nanos);
@@ -98,7 +98,7 @@ fn split_digits(text: &str) -> (&str, &str) {
     text.split_at_checked(end).unwrap_or((text, ""))
 }
 
-/// A duration as Go would take it back: `1h30m`, `10s`, `500ms`, `0s`.
+/// A duration in a form that Go parses: `1h30m`, `10s`, `500ms`, `0s`.
 pub(super) fn show_duration(duration: Duration) -> String {
     let mut nanos = duration.as_nanos();
     if nanos == 0 {

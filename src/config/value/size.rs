@@ -3,11 +3,11 @@
 
 use super::{Value, Written, found, whole_number};
 
-/// A number of bytes: plain, or with Ki, Mi, Gi behind it (KiB, MiB, GiB mean the same).
+/// A number of bytes: plain, or with the suffix Ki, Mi or Gi (KiB, MiB and GiB mean the same).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::config) struct ByteSize(pub(in crate::config) usize);
 
-/// Suffixes of a size by power of 1,024, the largest first.
+/// Suffixes for powers of 1,024, the largest first.
 const SIZE_UNITS: [(&str, usize); 3] = [("Gi", 1 << 30), ("Mi", 1 << 20), ("Ki", 1 << 10)];
 
 impl Value for ByteSize {
