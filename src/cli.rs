@@ -1,4 +1,4 @@
-//! The command line: reads the arguments, does what they ask for, and gives the exit code.
+//! The command line: parses the arguments, runs the command, and returns the exit code.
 #![forbid(unsafe_code)]
 
 mod args;
@@ -12,17 +12,19 @@ use std::process::ExitCode;
 use self::args::Command;
 use crate::{config, log, supervisor};
 
-/// The command line or the configuration is wrong: `EX_USAGE` of sysexits.h. Nothing has been opened.
+/// Exit code for a bad command line or configuration: `EX_USAGE` of sysexits.h. Nothing has been opened then.
 const EXIT_USAGE: u8 = 64;
 
-/// Does what the arguments ask for (the program's name first) and returns when it is done: for a server, when a
-/// signal has ended it. The exit code is 0 after an orderly end, 64 for a bad command line or configuration, and
-/// 1 when the server could not start or broke.
+/// Runs the command that the arguments (program name first) ask for, and returns when it is done. A server runs until a
+/// signal ends it.
+///
+/// The exit code is 0 after an orderly end, 64 for a bad command line or configuration, and 1 if the server could not
+/// start or failed.
 pub fn run_from_args(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     let command = match args::parse(args) {
         Ok(command) => command,
         Err(error) => {
-            // Nobody is left to tell when the terminal is gone.
+            // A failure to print cannot be reported: the terminal is gone.
             let _ = error.print();
             return if error.use_stderr() { ExitCode::from(EXIT_USAGE) } else { ExitCode::SUCCESS };
         }
@@ -61,7 +63,7 @@ fn serve(file: Option<&Path>) -> ExitCode {
     let file = file.map(Path::to_owned);
     let ended = supervisor::run(plan, move || config::load_again(file.as_deref(), had_settings));
     if let Err(failure) = &ended {
-        // The log has errors at every level that there is.
+        // Errors are logged at every level.
         tracing::error!("{failure}");
     }
     log::flush();
@@ -73,7 +75,7 @@ fn refuse(mistakes: &config::ConfigMistakes) -> ExitCode {
     ExitCode::from(EXIT_USAGE)
 }
 
-/// To standard output; a reader that went away (`| head`) is no failure.
+/// Prints to standard output. A closed pipe (`| head`) is not a failure.
 fn say(text: &str) -> ExitCode {
     let _ = std::io::stdout().lock().write_all(text.as_bytes());
     ExitCode::SUCCESS

@@ -1,7 +1,7 @@
 //! The arguments of the command line.
 //!
-//! Unit files and manifests that start cortex-tenant say `-config FILE`, with Go's single dash; they are to
-//! go on working. So a long option with one dash gets its second one before clap looks at it.
+//! Unit files and manifests for cortex-tenant use Go's single dash (`-config FILE`), and must keep working. So long
+//! options with one dash get a second one before clap parses them.
 #![forbid(unsafe_code)]
 
 use std::ffi::{OsStr, OsString};
@@ -9,20 +9,20 @@ use std::path::PathBuf;
 
 use clap::{CommandFactory, Parser};
 
-/// What a command line asks for.
+/// The command to run.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Command {
     /// Run the server.
     Run {
-        /// The configuration's file; without one there are the environment and the defaults.
+        /// The configuration file. Without one, only the environment and the defaults apply.
         config: Option<PathBuf>,
     },
-    /// Check the configuration, tell all its mistakes, and end.
+    /// Check the configuration, print all mistakes, and exit.
     CheckConfig {
         /// As in [`Command::Run`].
         config: Option<PathBuf>,
     },
-    /// Print every key with its default, and end.
+    /// Print every key with its default, and exit.
     PrintDefaultConfig,
 }
 
@@ -44,8 +44,8 @@ struct Args {
     print_default_config: bool,
 }
 
-/// Reads the arguments, the program's name first. The error is clap's: a mistake, or a wish for help or
-/// version; [`clap::Error::use_stderr`] tells which, and `print` prints it where it belongs.
+/// Parses the arguments, program name first. The error is clap's: a mistake, or a request for help or the version.
+/// [`clap::Error::use_stderr`] tells which, and `print` prints it to the right stream.
 pub(super) fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Command, clap::Error> {
     let args = Args::try_parse_from(double_dashes(args))?;
     Ok(if args.print_default_config {
@@ -57,8 +57,8 @@ pub(super) fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Command,
     })
 }
 
-/// Gives `-config`, `-config=FILE` and the other long options, written as Go's flag package takes them, their
-/// second dash. What follows an option that takes a value is that value, whatever it looks like.
+/// Adds the second dash to `-config`, `-config=FILE` and the other long options in the style of Go's flag package. The
+/// argument after an option that takes a value is always that value.
 fn double_dashes(args: impl IntoIterator<Item = OsString>) -> Vec<OsString> {
     let long_options: Vec<String> = Args::command()
         .get_arguments()
@@ -125,7 +125,7 @@ mod tests {
 
     #[test]
     fn a_value_is_never_taken_for_an_option() {
-        // A file of that name, given with `=`, keeps its dash; and after `--` nothing is rewritten.
+        // A file of that name keeps its dash if given with `=`. Nothing is rewritten after `--`.
         assert_eq!(command(&["--config=-config"]).unwrap(), run("-config"));
         assert_eq!(double_dashes(["t", "--config", "-version"].map(OsString::from))[2], "-version");
         assert_eq!(double_dashes(["t", "--", "-version"].map(OsString::from))[2], "-version");

@@ -1,17 +1,19 @@
-//! Settings of the whole process: how it ends on a panic, and its memory pages.
+//! Process-wide setup: the panic hook and memory pages.
 #![forbid(unsafe_code)]
 
 use crate::limits::LOG_FLUSH_MILLIS;
 use crate::log;
 
-/// A panic on a core's thread would end that core alone, and with it whatever is at home there, silently. Better the
-/// whole process ends, and the service manager starts another. What the panic says goes to standard error directly: the
-/// log might be what broke. A reader that stalls must not keep a broken process from its end.
+/// Makes a panic abort the process. Otherwise a panic would silently end one core's thread and lose all work of that
+/// core. After an abort, the service manager starts a new process.
+///
+/// The panic message goes directly to standard error, because the log itself may be what failed. A stalled reader of
+/// standard error must not keep a broken process alive.
 pub(super) fn abort_on_panic() {
     let report = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |panic| {
         log::flush();
-        // Without this thread, a report that nobody reads would last for ever; no worse than that.
+        // If this thread cannot start, a stalled reader can block the report, but nothing worse happens.
         let _ = std::thread::Builder::new().name("abort".into()).spawn(abort_soon);
         report(panic);
         std::process::abort();
@@ -24,8 +26,8 @@ fn abort_soon() {
     std::process::abort();
 }
 
-/// With transparent huge pages a server that is given a few kilobytes holds 2 MiB, which the kernel has cleared; that is
-/// twice the memory, and no less CPU. It still runs where the kernel knows no such thing.
+/// Disables transparent huge pages. With them, an allocation of a few kilobytes takes 2 MiB, which the kernel has to
+/// clear. That doubles the memory and saves no CPU. Kernels without this option are fine.
 pub(super) fn disable_huge_pages() {
     if let Err(error) = rustix::thread::disable_transparent_huge_pages(true) {
         tracing::debug!("cannot do without transparent huge pages: {error}");
