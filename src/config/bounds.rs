@@ -82,8 +82,8 @@ impl Bounds {
             faults.push(Fault {
                 keys: &["limits.tenants_per_request_max"],
                 text: format!(
-                    "must not be more than {FRAGMENTS_IN_FLIGHT_MAX}: so many parts a core has on their way at once, \
-                     and a request of more tenants would never be taken"
+                    "must not be more than {FRAGMENTS_IN_FLIGHT_MAX}: a core has no more parts in flight, so it \
+                     would never accept a request with more tenants"
                 ),
             });
         }
@@ -106,8 +106,8 @@ impl Bounds {
         }
         if self.linger >= self.timeout {
             let text = format!(
-                "merge.linger must be shorter than timeout, which is {}: what waits for company for so long is \
-                 never sent",
+                "merge.linger must be shorter than timeout, which is {}: data that waits this long is never \
+                 sent",
                 self.timeout.show()
             );
             faults.push(Fault { keys: &["merge.linger", "timeout"], text });
@@ -124,14 +124,14 @@ impl Bounds {
         if u32::try_from(self.inflated_bytes_max).is_err() {
             faults.push(Fault {
                 keys: &["limits.inflated_bytes_max"],
-                text: "must be less than 4Gi: snappy's own length has 32 bits".into(),
+                text: "must be less than 4Gi: snappy's length has 32 bits".into(),
             });
         }
         if self.inflated_bytes_max < self.body_bytes_max {
             faults.push(Fault {
                 keys: &["limits.inflated_bytes_max", "limits.body_bytes_max"],
-                text: "limits.inflated_bytes_max must not be less than limits.body_bytes_max: no such body could be \
-                       unpacked"
+                text: "limits.inflated_bytes_max must not be less than limits.body_bytes_max: such a body could never be \
+                       inflated"
                     .into(),
             });
         }

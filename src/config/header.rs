@@ -75,21 +75,21 @@ pub(super) fn check_passed(names: &[String], tenant_header: &str) -> Result<(), 
             );
         }
         if is("traceparent") || is("tracestate") {
-            return Err(format!("{name} goes on by itself: remove it"));
+            return Err(format!("{name} is always passed on: remove it"));
         }
         if is(tenant_header) || HEADERS_OF_TENANTS.into_iter().any(is) {
-            return Err(format!("{} names a tenant, which is Tenantry's to do", found(name)));
+            return Err(format!("{} names a tenant, which only Tenantry may do", found(name)));
         }
         let lower = name.to_ascii_lowercase();
         if ["content-", "proxy-"].iter().any(|prefix| lower.starts_with(prefix)) {
             return Err(format!(
-                "{} belongs to one message or one connection, and cannot go on",
+                "{} belongs to one message or one connection, and cannot be passed on",
                 found(name)
             ));
         }
         check_header(name)?;
         if names.iter().take(at).any(|earlier| is(earlier)) {
-            return Err(format!("{} is there twice: remove one", found(name)));
+            return Err(format!("{} is listed twice: remove one", found(name)));
         }
     }
     Ok(())
@@ -230,15 +230,15 @@ mod tests {
         assert_eq!(check(&["X-Loki-Backfill-Shard", "X-Priority"]), Ok(()));
         for (name, said) in [
             ("authorization", "auth.egress"),
-            ("Traceparent", "by itself"),
-            ("tracestate", "by itself"),
+            ("Traceparent", "is always passed on"),
+            ("tracestate", "is always passed on"),
             ("x-tenant", "names a tenant"),
             ("X-Scope-OrgID", "names a tenant"),
             ("THANOS-TENANT", "names a tenant"),
             ("AccountID", "names a tenant"),
-            ("Content-Length", "cannot go on"),
-            ("content-md5", "cannot go on"),
-            ("Proxy-Connection", "cannot go on"),
+            ("Content-Length", "cannot be passed on"),
+            ("content-md5", "cannot be passed on"),
+            ("Proxy-Connection", "cannot be passed on"),
             ("Transfer-Encoding", "choose another"),
             ("Connection", "choose another"),
             ("Host", "choose another"),
@@ -250,7 +250,7 @@ mod tests {
             let told = check(&["X-Fine", name]).unwrap_err();
             assert!(told.contains(said), "{name}: {told}");
         }
-        assert!(check(&["X-A", "x-a"]).unwrap_err().contains("twice"));
+        assert!(check(&["X-A", "x-a"]).unwrap_err().contains("listed twice"));
         let many: Vec<_> = (0..17).map(|n| format!("X-{n}")).collect();
         assert!(check_passed(&many, "").unwrap_err().contains("more than the 16"));
     }

@@ -36,7 +36,7 @@ pub fn load_again(file: Option<&Path>, had_settings: bool) -> Result<Plan, Confi
         Some(path) if had_settings && !has_settings(Some(path)) => {
             let name = path.display().to_string();
             let mut sources = Sources::new("", std::iter::empty());
-            sources.mistakes.push(Mistake::in_file("has no settings any more".to_owned()));
+            sources.mistakes.push(Mistake::in_file("no longer has any settings".to_owned()));
             conclude(&name, sources)
         }
         _ => load(file),
@@ -83,14 +83,14 @@ pub(super) fn read_file(path: &Path) -> Result<String, String> {
             _ if kind.is_dir() => "a directory",
             _ => "a device",
         };
-        return Err(format!("is {what}, no regular file"));
+        return Err(format!("is {what}, not a regular file"));
     }
     let mut bytes = Vec::new();
     let bytes_max = u64::try_from(CONFIG_FILE_BYTES_MAX).unwrap_or(u64::MAX);
     file.take(bytes_max.saturating_add(1)).read_to_end(&mut bytes).map_err(cannot)?;
     if bytes.len() > CONFIG_FILE_BYTES_MAX {
         return Err(format!(
-            "is larger than {CONFIG_FILE_BYTES_MAX} bytes: this is no configuration of ours"
+            "is larger than {CONFIG_FILE_BYTES_MAX} bytes: it is not a Tenantry configuration"
         ));
     }
     String::from_utf8(bytes).map_err(|_| "is not UTF-8 text".to_owned())

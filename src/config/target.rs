@@ -96,7 +96,7 @@ fn without_scheme(text: &str) -> Result<&str, String> {
     if scheme.eq_ignore_ascii_case("http") {
         Ok(rest)
     } else if scheme.eq_ignore_ascii_case("https") {
-        Err("TLS to the upstream is not built in yet; write http:// and let something else do the TLS".into())
+        Err("TLS to the upstream is not built in yet; write http:// and put a TLS proxy in between".into())
     } else {
         Err(format!("{} is not a scheme we know; write http://host:port/path", super::value::found(scheme)))
     }

@@ -94,7 +94,7 @@ impl Reader {
             Some((name, node)) => self.matches(&name, node),
             None if keys.broken => None,
             None => {
-                self.mistake(line, "", "for which values? give `exact`, `prefix` or `regex`");
+                self.mistake(line, "", "the values are missing; give `exact`, `prefix` or `regex`");
                 None
             }
         };
@@ -103,7 +103,7 @@ impl Reader {
             Some((name, node)) => self.target(&name, node, is_pattern),
             None if keys.broken => None,
             None => {
-                self.mistake(line, "", "what becomes of the values? give `tenant`, or `drop: true`");
+                self.mistake(line, "", "the tenant is missing; give `tenant`, or `drop: true`");
                 None
             }
         };
@@ -126,7 +126,7 @@ impl Reader {
         };
         if let Some((first, _)) = place {
             keys.broken = true;
-            let text = format!("not besides `{}`; a rule has one of them", first.text);
+            let text = format!("`{}` is already given; a rule has only one of them", first.text);
             return self.mistake(name.line, &name.text, text);
         }
         *place = Some((name, node));
@@ -258,10 +258,10 @@ mod tests {
         assert_eq!(
             mistakes(text),
             [
-                "map.yml:4: prefix: not besides `exact`; a rule has one of them",
+                "map.yml:4: prefix: `exact` is already given; a rule has only one of them",
                 "map.yml:6: exakt: unknown key; a rule has one of exact, prefix and regex, and one of tenant and drop",
-                "map.yml:8: for which values? give `exact`, `prefix` or `regex`",
-                "map.yml:9: what becomes of the values? give `tenant`, or `drop: true`",
+                "map.yml:8: the values are missing; give `exact`, `prefix` or `regex`",
+                "map.yml:9: the tenant is missing; give `tenant`, or `drop: true`",
                 "map.yml:10: a rule wants keys with values (`exact: …`), not a single value",
                 "map.yml:11: is not a regular expression: unclosed group",
                 "map.yml:14: drop: wants `true`, or give `tenant` in its place",
@@ -269,7 +269,7 @@ mod tests {
                 "map.yml:16: tenant: is no tenant ID: it contains ' ', which is not allowed",
                 "map.yml:17: exact: wants a single value, not nothing",
                 "map.yml:19: `$2` stands for no group of the pattern; write `$$` for a dollar",
-                "map.yml:23: drop: not besides `tenant`; a rule has one of them",
+                "map.yml:23: drop: `tenant` is already given; a rule has only one of them",
                 "map.yml:24: never applies: the rule on line 1 is for the same",
             ]
         );

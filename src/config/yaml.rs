@@ -169,7 +169,7 @@ impl<'a> Reader<'a> {
 
     fn alias(&mut self, id: usize, line: usize) -> Result<Content, Fault> {
         let Some(target) = self.anchors.get(&id).cloned() else {
-            return Err(Fault { line, text: "an alias inside of what it stands for".into() });
+            return Err(Fault { line, text: "an alias inside its own anchor".into() });
         };
         self.spend(target.count(), line)?;
         Ok(target.content)
@@ -179,7 +179,7 @@ impl<'a> Reader<'a> {
         match self.nodes_left.checked_sub(nodes) {
             Some(left) => self.nodes_left = left,
             None => {
-                let text = format!("more than {CONFIG_NODES_MAX} values: this is no configuration of ours");
+                let text = format!("more than {CONFIG_NODES_MAX} values: it is not a Tenantry configuration");
                 return Err(Fault { line, text });
             }
         }
@@ -277,7 +277,7 @@ mod tests {
             let ten = vec![alias; 10].join(", ");
             yaml += &format!("a{level}: &a{level} [{ten}]\n");
         }
-        assert!(read(&yaml).unwrap_err().text.contains("no configuration of ours"));
+        assert!(read(&yaml).unwrap_err().text.contains("not a Tenantry configuration"));
     }
 
     #[test]

@@ -118,7 +118,7 @@ fn notices(config: &Config) -> Vec<String> {
     let mut notices = Vec::new();
     if config.metadata.value == MetadataRule::ToDefault && config.tenant_default.value.is_empty() {
         notices.push(
-            "metadata is true, but without tenant.default there is nobody to send it to: it is dropped"
+            "metadata is true, but without tenant.default there is no tenant to send it to: it is dropped"
                 .into(),
         );
     }
@@ -130,7 +130,7 @@ fn notices(config: &Config) -> Vec<String> {
         );
     }
     if config.tenant_accept_all.value {
-        notices.push("tenant.accept_all is true: senders hear 204 even for what was lost".into());
+        notices.push("tenant.accept_all is true: senders get 204 even for data that was lost".into());
     }
     if !config.tenant_label_list.value.is_empty() && config.tenant_label.origin != Origin::Default {
         notices.push("tenant.label is ignored, because tenant.label_list is set".into());
@@ -251,7 +251,7 @@ impl Check<'_> {
         let ours = if listen.ip().is_unspecified() { host.is_loopback() } else { host == listen.ip() };
         if ours && target.port == listen.port() {
             let text =
-                format!("the target is our own listen address ({listen}): requests would go round for ever");
+                format!("the target is our own listen address ({listen}): requests would loop forever");
             self.blame_pair(setting, &self.config.listen, text);
         }
     }
@@ -320,8 +320,8 @@ impl Check<'_> {
             return None;
         }
         if rules == IdRules::VictoriaMetrics && config.tenant_prefix_prefer_source.value {
-            let text = "an inbound tenant and a `-` in front make no number of an ID, which tenant.id_rules \
-                        victoriametrics wants: switch it off";
+            let text = "an ID that begins with an inbound tenant and a `-` is no number, as tenant.id_rules \
+                        victoriametrics demands: switch it off";
             self.blame(&config.tenant_prefix_prefer_source, text);
             return None;
         }
@@ -396,7 +396,7 @@ impl Check<'_> {
                 list.value.iter().take(at).any(|earlier| earlier == name).then_some(name)
             })
         {
-            self.blame(list, format!("{} is there twice: remove one", found(twice)));
+            self.blame(list, format!("{} is listed twice: remove one", found(twice)));
             return None;
         }
         Some(list.value.iter().map(|name| name.as_bytes().into()).collect())
@@ -408,7 +408,7 @@ impl Check<'_> {
         // Checked with a `1` appended, which all rules allow: a prefix may be `.` alone, and an ID that begins with it
         // may still be valid.
         if let Err(fault) = check_id(format!("{}1", prefix.value).as_bytes(), rules) {
-            self.blame(prefix, format!("no tenant's ID can begin with {}: {fault}", found(&prefix.value)));
+            self.blame(prefix, format!("no tenant ID can begin with {}: {fault}", found(&prefix.value)));
             return false;
         }
         if default.value.is_empty() {
@@ -417,10 +417,7 @@ impl Check<'_> {
         let id = format!("{}{}", prefix.value, default.value);
         if let Err(fault) = check_id(id.as_bytes(), rules) {
             let name = rules.name();
-            self.blame(
-                default,
-                format!("{} is not a tenant's ID by the rules of {name}: {fault}", found(&id)),
-            );
+            self.blame(default, format!("{} is not a tenant ID by the rules of {name}: {fault}", found(&id)));
             return false;
         }
         true
@@ -436,7 +433,7 @@ impl Check<'_> {
             })),
             (cluster_empty, _) => {
                 let empty = if cluster_empty { cluster } else { replica };
-                self.blame(empty, "of the two HA labels one is empty and one is not: set both or none");
+                self.blame(empty, "one of the two HA labels is empty: set both or none");
                 None
             }
         }

@@ -160,7 +160,7 @@ fn id_rules_follow_the_header_unless_they_are_set() {
     refused(
         "tenant: {header: AccountID+ProjectID, prefix_prefer_source: true}",
         "f:1: tenant.prefix_prefer_source",
-        "no number",
+        "is no number",
     );
     refused(
         "tenant: {header: AccountID+ProjectID, default: a}",
@@ -179,7 +179,7 @@ fn the_label_list_takes_the_place_of_the_label() {
     assert_eq!(both.tenant.labels, [Box::from(*b"b")]);
     assert_eq!(both.notices, ["tenant.label is ignored, because tenant.label_list is set"]);
     refused("tenant: {label_list: [a, '']}", "f:1: tenant.label_list", "is empty");
-    refused("tenant: {label_list: [a, b, a]}", "f:1: tenant.label_list", "\"a\" is there twice");
+    refused("tenant: {label_list: [a, b, a]}", "f:1: tenant.label_list", "\"a\" is listed twice");
     refused("tenant: {label_list: [a, [b]]}", "f:1: tenant.label_list", "an item of the list wants a single");
 }
 
@@ -255,7 +255,7 @@ fn the_default_tenant_is_valid_with_its_prefix() {
     plan(&format!("tenant: {{default: {long}, prefix: p}}"));
     refused(&format!("tenant: {{default: {long}, prefix: pp}}"), "f:1: tenant.default", "151 bytes");
     // A prefix that makes every ID invalid is reported at the prefix.
-    refused("tenant: {default: d, prefix: a/}", "f:1: tenant.prefix", "no tenant's ID can begin with \"a/\"");
+    refused("tenant: {default: d, prefix: a/}", "f:1: tenant.prefix", "no tenant ID can begin with \"a/\"");
     plan("tenant: {prefix: .}");
 }
 
@@ -271,10 +271,10 @@ fn listeners_do_not_share_an_address() {
 
 #[test]
 fn a_target_that_is_ourselves_is_refused() {
-    refused("target: http://127.0.0.1:8081/push", "f:1: target", "go round for ever");
-    refused("target: localhost:8081", "f:1: target", "go round for ever");
-    refused("listen: 0.0.0.0:7\ntarget: http://127.0.0.9:7/", "f:2: target", "go round for ever");
-    refused("listen: 127.0.0.1:9090\nlisten_metrics_address: :1", "f:1: listen", "go round for ever");
+    refused("target: http://127.0.0.1:8081/push", "f:1: target", "loop forever");
+    refused("target: localhost:8081", "f:1: target", "loop forever");
+    refused("listen: 0.0.0.0:7\ntarget: http://127.0.0.9:7/", "f:2: target", "loop forever");
+    refused("listen: 127.0.0.1:9090\nlisten_metrics_address: :1", "f:1: listen", "loop forever");
     plan("listen: 127.0.0.2:7\ntarget: http://127.0.0.1:7/");
     plan("target: http://127.0.0.1:8082/push");
 }
@@ -320,7 +320,7 @@ fn what_cannot_be_read_is_told_once_and_spoils_no_other_check() {
 fn what_is_hardly_meant_is_worth_a_notice() {
     assert!(plan("metadata: true").notices[0].contains("without tenant.default"));
     assert_eq!(plan("metadata: true\ntenant: {default: d}").notices, [""; 0]);
-    assert!(plan("tenant: {accept_all: true}").notices[0].contains("hear 204"));
+    assert!(plan("tenant: {accept_all: true}").notices[0].contains("get 204 even for"));
     assert!(plan("remote_write_v2: refuse").notices[0].contains("does not fall back"));
     assert_eq!(plan("remote_write_v2: downgrade").notices, [""; 0]);
 }
