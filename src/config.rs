@@ -8,7 +8,7 @@
 //!   the first one. The file becomes a tree with lines (`yaml`). The tree and the environment become one value per key
 //!   (`source`). An unreadable value is replaced by its default, so that the remaining checks still run.
 //! * A key appears in many places: the file, the environment, the output of `--print-default-config`, the hints for
-//!   typos, the log. One table in [`keys`] feeds them all. A new key needs one entry there, and its use in [`plan`].
+//!   typos, the log. One table in `keys` feeds them all. A new key needs one entry there, and its use in [`plan`].
 //!
 //! ```text
 //! file ──► yaml ──┐
