@@ -1,146 +1,86 @@
-//! The command line.
-//!
-//! Unit files and manifests that start cortex-tenant say `-config FILE`, with Go's single dash; they are to
-//! go on working. So a long option with one dash gets its second one before clap looks at it.
+//! The command line: parses the arguments, runs the command, and returns the exit code.
 #![forbid(unsafe_code)]
 
-use std::ffi::{OsStr, OsString};
-use std::path::PathBuf;
+mod args;
+mod process;
 
-use clap::{CommandFactory, Parser};
+use std::ffi::OsString;
+use std::io::Write;
+use std::path::Path;
+use std::process::ExitCode;
 
-/// What a command line asks for.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Command {
-    /// Run the server.
-    Run {
-        /// The configuration's file; without one there are the environment and the defaults.
-        config: Option<PathBuf>,
-    },
-    /// Check the configuration, tell all its mistakes, and end.
-    CheckConfig {
-        /// As in [`Command::Run`].
-        config: Option<PathBuf>,
-    },
-    /// Print every key with its default, and end.
-    PrintDefaultConfig,
-}
+use self::args::Command;
+use crate::{config, log, supervisor};
 
-/// Takes Prometheus remote write, finds out which tenant each series belongs to, and forwards one request for
-/// each tenant with that tenant's header.
-#[derive(Debug, Parser)]
-#[command(name = "tenantry", version)]
-struct Args {
-    /// Read settings from this YAML file (`-config FILE` works, too); CT_ environment variables win over it
-    #[arg(short, long, value_name = "FILE")]
-    config: Option<PathBuf>,
+/// Exit code for a bad command line or configuration: `EX_USAGE` of sysexits.h. Nothing has been opened then.
+const EXIT_USAGE: u8 = 64;
 
-    /// Check file and environment, print every mistake, and exit: 0 when all is well, 64 when not
-    #[arg(long, conflicts_with = "print_default_config")]
-    check_config: bool,
-
-    /// Print a commented configuration with every key and its default, and exit
-    #[arg(long)]
-    print_default_config: bool,
-}
-
-/// Reads the arguments, the program's name first. The error is clap's: a mistake, or a wish for help or
-/// version; [`clap::Error::use_stderr`] tells which, and `print` prints it where it belongs.
-pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Command, clap::Error> {
-    let args = Args::try_parse_from(double_dashes(args))?;
-    Ok(if args.print_default_config {
-        Command::PrintDefaultConfig
-    } else if args.check_config {
-        Command::CheckConfig { config: args.config }
-    } else {
-        Command::Run { config: args.config }
-    })
-}
-
-/// Gives `-config`, `-config=FILE` and the other long options, written as Go's flag package takes them, their
-/// second dash. What follows an option that takes a value is that value, whatever it looks like.
-fn double_dashes(args: impl IntoIterator<Item = OsString>) -> Vec<OsString> {
-    let long_options: Vec<String> = Args::command()
-        .get_arguments()
-        .filter_map(|argument| argument.get_long().map(str::to_owned))
-        .chain(["help".into(), "version".into()])
-        .collect();
-    let mut rewritten: Vec<OsString> = Vec::new();
-    let mut options_over = false;
-    let mut value_next = false;
-    for (at, arg) in args.into_iter().enumerate() {
-        let single = arg.to_str().filter(|_| at > 0 && !options_over && !value_next).and_then(|text| {
-            let name = text.strip_prefix('-').filter(|name| !name.starts_with('-'))?;
-            let word = name.split_once('=').map_or(name, |(word, _)| word);
-            long_options.iter().any(|option| option == word).then(|| OsString::from(format!("--{name}")))
-        });
-        let arg = single.unwrap_or(arg);
-        options_over |= !value_next && arg == OsStr::new("--");
-        value_next = !value_next && !options_over && (arg == "--config" || arg == "-c");
-        rewritten.push(arg);
-    }
-    rewritten
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn command(args: &[&str]) -> Result<Command, clap::Error> {
-        parse(std::iter::once("tenantry").chain(args.iter().copied()).map(OsString::from))
-    }
-
-    fn run(file: &str) -> Command {
-        Command::Run { config: Some(file.into()) }
-    }
-
-    #[test]
-    fn a_file_can_be_named_in_every_usual_way() {
-        for args in [
-            &["--config", "a.yml"][..],
-            &["--config=a.yml"],
-            &["-c", "a.yml"],
-            &["-ca.yml"],
-            &["-config", "a.yml"],
-            &["-config=a.yml"],
-        ] {
-            assert_eq!(command(args).unwrap(), run("a.yml"), "{args:?}");
+/// Runs the command that the arguments (program name first) ask for, and returns when it is done. A server runs until a
+/// signal ends it.
+///
+/// The exit code is 0 after an orderly end, 64 for a bad command line or configuration, and 1 if the server could not
+/// start or failed.
+pub fn run_from_args(args: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let command = match args::parse(args) {
+        Ok(command) => command,
+        Err(error) => {
+            // A failure to print cannot be reported: the terminal is gone.
+            let _ = error.print();
+            return if error.use_stderr() { ExitCode::from(EXIT_USAGE) } else { ExitCode::SUCCESS };
         }
-        assert_eq!(command(&[]).unwrap(), Command::Run { config: None });
+    };
+    match command {
+        Command::PrintDefaultConfig => say(&config::print_defaults()),
+        Command::CheckConfig { config } => check(config.as_deref()),
+        Command::Run { config } => serve(config.as_deref()),
     }
+}
 
-    #[test]
-    fn other_long_options_take_one_dash_too() {
-        let check = Command::CheckConfig { config: Some("a.yml".into()) };
-        assert_eq!(command(&["-check-config", "-config", "a.yml"]).unwrap(), check);
-        assert_eq!(command(&["--check-config", "--config", "a.yml"]).unwrap(), check);
-        assert_eq!(command(&["-print-default-config"]).unwrap(), Command::PrintDefaultConfig);
-        for version in ["-version", "--version", "-V"] {
-            let asked = command(&[version]).unwrap_err();
-            assert_eq!(asked.kind(), clap::error::ErrorKind::DisplayVersion, "{version}");
-            assert!(!asked.use_stderr());
+fn check(file: Option<&Path>) -> ExitCode {
+    match config::load(file) {
+        Ok(plan) => {
+            plan.notices.iter().for_each(|notice| complain(notice));
+            say("The configuration is sound.\n")
         }
-        assert_eq!(command(&["-help"]).unwrap_err().kind(), clap::error::ErrorKind::DisplayHelp);
+        Err(mistakes) => refuse(&mistakes),
     }
+}
 
-    #[test]
-    fn a_value_is_never_taken_for_an_option() {
-        // A file of that name, given with `=`, keeps its dash; and after `--` nothing is rewritten.
-        assert_eq!(command(&["--config=-config"]).unwrap(), run("-config"));
-        assert_eq!(double_dashes(["t", "--config", "-version"].map(OsString::from))[2], "-version");
-        assert_eq!(double_dashes(["t", "--", "-version"].map(OsString::from))[2], "-version");
-        assert_eq!(double_dashes(["-config", "-version"].map(OsString::from)), ["-config", "--version"]);
+fn serve(file: Option<&Path>) -> ExitCode {
+    let plan = match config::load(file) {
+        Ok(plan) => plan,
+        Err(mistakes) => return refuse(&mistakes),
+    };
+    if let Err(error) = log::init(plan.log_level) {
+        complain(&format_args!("can't start the log: {error}"));
+        return ExitCode::FAILURE;
     }
+    process::abort_on_panic();
+    process::disable_huge_pages();
+    plan.notices.iter().for_each(|notice| tracing::warn!("{notice}"));
+    tracing::info!("configuration: {}", plan.effective());
+    let had_settings = config::has_settings(file);
+    let file = file.map(Path::to_owned);
+    let ended = supervisor::run(plan, move || config::load_again(file.as_deref(), had_settings));
+    if let Err(failure) = &ended {
+        // Errors are logged at every level.
+        tracing::error!("{failure}");
+    }
+    log::flush();
+    if ended.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
 
-    #[test]
-    fn mistakes_go_to_stderr() {
-        for args in [
-            &["-confg", "a.yml"][..],
-            &["--config"],
-            &["a.yml"],
-            &["--check-config", "--print-default-config"],
-        ] {
-            assert!(command(args).unwrap_err().use_stderr(), "{args:?}");
-        }
-    }
+fn refuse(mistakes: &config::ConfigMistakes) -> ExitCode {
+    complain(mistakes);
+    ExitCode::from(EXIT_USAGE)
+}
+
+/// Prints to standard output. A closed pipe (`| head`) is not a failure.
+fn say(text: &str) -> ExitCode {
+    let _ = std::io::stdout().lock().write_all(text.as_bytes());
+    ExitCode::SUCCESS
+}
+
+fn complain(text: &dyn std::fmt::Display) {
+    let _ = writeln!(std::io::stderr().lock(), "{text}");
 }

@@ -1,21 +1,22 @@
-//! HTTP/1.1 over byte slices: what we accept, what we answer, and what we take from an upstream.
+//! HTTP/1.1 on byte slices: requests that we accept, answers that we write, and responses of upstreams.
 //!
-//! # Constraints
-//! - One reading only. A proxy in front of us, and an upstream behind us, must see the same message boundaries as
-//!   we do, or a byte of one tenant ends up in the request of another (request smuggling). So whatever RFC 9112
-//!   lets a recipient repair (bare LF, repeated lengths, list-valued codings), we refuse, in both directions.
-//! - No I/O and no clock: a slice goes in, a value with ranges into that slice comes out. "Not enough bytes yet"
-//!   is `Ok(None)`, never an error, and the same bytes give the same result however they were cut into reads.
-//! - Nothing is allocated: a head lives on the stack, a chunked body is decoded into the caller's buffer. Only headers
-//!   that go on to the upstream are copied, where a request has any.
+//! Design constraints:
 //!
-//! # Design [`head`] reads a request's head, of which [`passed`] goes on to the upstream, [`body`] a chunked body
-//! (also an upstream's), [`response`] an upstream's head, [`reply`] writes our answers. [`refusal`] is all that may be
-//! wrong with a request before its body is understood; which status that becomes is decided in [`crate::verdict`],
-//! like every other status.
+//! * A message has only one reading. A proxy in front and an upstream behind must see the same message boundaries as we
+//!   do, or a byte of one tenant ends up in another's request (request smuggling). So whatever RFC 9112 lets a
+//!   recipient repair (bare LF, repeated lengths, list-valued codings) is refused, in both directions.
+//! * No I/O and no clock. The input is a slice; the result is a value with ranges into it. Incomplete input is
+//!   `Ok(None)`, never an error. The result does not depend on how the bytes were cut into reads.
+//! * No allocation. A head lives on the stack, and a chunked body is decoded into the caller's buffer. Only headers
+//!   that are passed on to the upstream are copied, if a request has any.
 //!
-//! httparse finds the tokens. It tolerates a bare LF as line end and leaves the meaning of fields to its caller:
-//! both are dealt with here, in the helpers that requests and responses share.
+//! [`head`] parses a request's head, and [`passed`] keeps the headers for the upstream. [`body`] decodes a chunked
+//! body, also an upstream's. [`response`] parses an upstream's head, and [`reply`] writes our answers. [`refusal`]
+//! lists everything that can be wrong with a request before its content is parsed. [`crate::verdict`] gives each
+//! refusal its status, like every other status.
+//!
+//! httparse finds the tokens. It tolerates a bare LF as line end and does not interpret fields. The helpers here,
+//! shared by requests and responses, do both.
 
 #![forbid(unsafe_code)]
 
@@ -35,26 +36,26 @@ pub use response::{BadResponse, ResponseFraming, ResponseHead};
 
 use std::ops::Range;
 
-/// Whether a line in `head` ends without a carriage return. Recipients differ in what they make of that (RFC 9112
-/// section 2.2 lets them accept it), which is what smuggling lives on.
+/// Whether a line in `head` ends without a carriage return. RFC 9112 section 2.2 lets recipients accept that. They
+/// interpret it differently, which request smuggling exploits.
 fn has_bare_lf(head: &[u8]) -> bool {
     let pairs = head.iter().zip(head.get(1..).unwrap_or_default());
     let inner = pairs.fold(false, |bare, (&before, &byte)| bare | ((byte == b'\n') & (before != b'\r')));
     inner || head.first() == Some(&b'\n')
 }
 
-/// Where `part` lies in `whole`. `part` must be a subslice of `whole`.
+/// The range of `part` in `whole`, of which it must be a subslice.
 fn range_in(whole: &[u8], part: &[u8]) -> Range<usize> {
     let start = part.as_ptr().addr().saturating_sub(whole.as_ptr().addr());
     start..start + part.len()
 }
 
-/// Whether the comma-separated `list` (RFC 9110 section 5.6.1) has `token` in it, in any case.
+/// Whether the comma-separated `list` (RFC 9110 section 5.6.1) contains `token`, ignoring case.
 fn lists_token(list: &[u8], token: &str) -> bool {
     list.split(|&byte| byte == b',').any(|item| item.trim_ascii().eq_ignore_ascii_case(token.as_bytes()))
 }
 
-/// The fields that say where a message ends (RFC 9112 section 6), gathered over a whole head.
+/// The fields that determine where a message ends (RFC 9112 section 6), collected over a whole head.
 #[derive(Default)]
 struct Delimiters {
     length: Option<u64>,
@@ -62,7 +63,7 @@ struct Delimiters {
 }
 
 impl Delimiters {
-    /// Takes note of one field, if it is one of these. The error says what is wrong with it.
+    /// Records one field, if it is one of these. The error says what is wrong with it.
     fn note(&mut self, name: &str, value: &[u8]) -> Result<(), &'static str> {
         if name.eq_ignore_ascii_case("content-length") {
             if self.length.is_some() {
@@ -81,7 +82,7 @@ impl Delimiters {
         Ok(())
     }
 
-    /// Checks the fields against each other, once all are noted.
+    /// Checks the fields for contradictions, after all are recorded.
     fn check(&self, minor_version: u8) -> Result<(), &'static str> {
         if self.chunked && self.length.is_some() {
             return Err("both Content-Length and Transfer-Encoding");
@@ -93,7 +94,7 @@ impl Delimiters {
     }
 }
 
-/// The options of the `Connection` fields (RFC 9112 section 9.3) that decide whether the connection lives on.
+/// The options of the `Connection` fields (RFC 9112 section 9.3) that decide whether the connection persists.
 #[derive(Default)]
 struct Persistence {
     close: bool,
@@ -108,13 +109,13 @@ impl Persistence {
         }
     }
 
-    /// HTTP/1.1 connections persist unless told otherwise, HTTP/1.0 ones only when asked to.
+    /// HTTP/1.1 connections persist by default, HTTP/1.0 connections only on request.
     fn persists(&self, minor_version: u8) -> bool {
         !self.close && (minor_version > 0 || self.keep_alive)
     }
 }
 
-/// A number of one or more ASCII digits and nothing else; `None` too when it does not fit 64 bits.
+/// Parses a number of one or more ASCII digits and nothing else. `None` also if it does not fit 64 bits.
 fn decimal(digits: &[u8]) -> Option<u64> {
     if digits.is_empty() {
         return None;

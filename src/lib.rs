@@ -17,7 +17,7 @@
 //! ([`wire`], [`http`], [`tenant`], [`split`], [`verdict`]), which know no I/O, no runtime and no clock.
 
 pub mod admin;
-pub mod cli;
+mod cli;
 pub mod config;
 pub mod core;
 pub mod egress;
@@ -29,7 +29,6 @@ pub mod limits;
 pub mod log;
 pub mod metrics;
 pub mod model;
-mod program;
 pub mod shared;
 pub mod signal;
 pub mod split;
@@ -39,4 +38,4 @@ pub mod upstream;
 pub mod verdict;
 pub mod wire;
 
-pub use program::run_from_args;
+pub use cli::run_from_args;

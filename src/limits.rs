@@ -1,326 +1,329 @@
-//! Every bound that is not a setting: each with its unit in its name and its reason beside it.
+//! All limits that are not settings. Each has its unit in its name and its reason in its comment.
 //!
-//! Bounds that an operator may have to change are settings; they live in [`crate::config`].
+//! Limits that an operator may need to change are settings; see [`crate::config`].
 
-/// Headers of one message head. Prometheus sends 8, proxies in front add a handful; past this it is an attack.
+/// Header fields per message. Prometheus sends 8, and proxies add a handful; more indicates an attack.
 pub const HEAD_FIELDS_MAX: usize = 64;
 
-/// What Prometheus reads of an error body (`maxErrMsgLen` in its storage/remote/client.go): longer is wasted.
+/// Length of an error body. Prometheus reads no more (`maxErrMsgLen` in its storage/remote/client.go).
 pub const ERROR_BODY_BYTES_MAX: usize = 1024;
 
-/// A tenant ID's length under `mimir` rules: Mimir's own limit (docs, "About tenant IDs").
+/// Length of a tenant ID under `mimir` rules: Mimir's own limit (docs, "About tenant IDs").
 pub const MIMIR_TENANT_BYTES_MAX: usize = 150;
 
-/// A tenant ID's length under `thanos` rules: it becomes a directory and object name, whose parts end at 255
-/// on common stores; 256 leaves room for IDs that were accepted before.
+/// Length of a tenant ID under `thanos` rules. IDs become directory and object names, whose parts end at 255 bytes on
+/// common stores; 256 leaves room for IDs accepted before.
 pub const THANOS_TENANT_BYTES_MAX: usize = 256;
 
-/// A tenant ID's length under `victoriametrics` rules: two numbers of 32 bits, and a colon.
+/// Length of a tenant ID under `victoriametrics` rules: two 32-bit numbers and a colon.
 pub const VICTORIAMETRICS_TENANT_BYTES_MAX: usize = 21;
 
-/// Headers that `upstream.pass_headers` may name. We know of one that somebody needs.
+/// Headers in `upstream.pass_headers`. Only one is known to be needed in practice.
 pub const PASS_HEADERS_MAX: usize = 16;
 
-/// What the headers of one request that are passed on may take together: upstreams, too, have a limit for heads, of 8
-/// KiB at the least, and our own headers need some of it.
+/// Total size of the headers passed on from one request. Upstreams limit heads to at least 8 KiB, and our own headers
+/// need some of that.
 pub const PASSED_BYTES_MAX: usize = 4_096;
 
-/// What is passed on of `tracestate` (W3C Trace Context section 3.3.1.5: at least 512 characters should be); a longer
-/// one is left out, which the section allows.
+/// Length of a `tracestate` that is passed on (W3C Trace Context section 3.3.1.5: at least 512 characters should be). A
+/// longer one is dropped, which that section allows.
 pub const TRACESTATE_BYTES_MAX: usize = 512;
 
-/// Depth of nested protobuf groups that the scanner skips. Nobody sends any; prost stops at 100 as well.
+/// Depth of nested protobuf groups that the scanner skips. No known sender uses groups; prost stops at 100 as well.
 pub const GROUP_DEPTH_MAX: usize = 100;
 
-/// What a chunk-size line may take, extensions included (RFC 9112 section 7.1.1 lets a recipient limit them).
+/// Length of a chunk-size line, including extensions (RFC 9112 section 7.1.1 allows recipients to limit them).
 pub const CHUNK_LINE_BYTES_MAX: usize = 256;
 
-/// Fragments that one core's requests may have under way at a time. This is what bounds the mailboxes: 64 bytes a
-/// message in them, and the fragments themselves are charged to the budget.
+/// Fragments in flight from the requests of one core. This bounds the mailboxes at 64 bytes per message; the fragments
+/// themselves are charged to the budget.
 pub const FRAGMENTS_IN_FLIGHT_MAX: usize = 16_384;
 
-/// How often a core looks for deadlines that have passed: a timeout may run this much late. Shorter would only
+/// Interval at which a core checks for expired deadlines, so a timeout may be this late. A shorter interval would only
 /// wake idle cores more often.
 pub const SWEEP_MILLIS: u64 = 20;
 
-/// Looks at deadlines that a core keeps beyond two for each socket, before it sorts out those that no longer hold.
+/// Scheduled deadline checks that a core keeps, beyond two per socket, before it removes stale ones.
 pub const DUE_SPARE_MAX: usize = 1_024;
-/// The shortest `timeout` and `idle_timeout`. Deadlines are looked at every [`SWEEP_MILLIS`]; one of nanoseconds would
-/// only refuse every request.
+
+/// The shortest `timeout` and `idle_timeout`. Deadlines are checked every [`SWEEP_MILLIS`]; a timeout of nanoseconds
+/// would refuse every request.
 pub const TIMEOUT_MILLIS_MIN: u64 = 10;
 
-/// The shortest `resolve_interval`: each time is a question to the name server, by a thread that would do nothing else.
+/// The shortest `resolve_interval`. Each lookup is a query to the name server; with a shorter interval, the resolver
+/// thread would do nothing else.
 pub const RESOLVE_INTERVAL_MILLIS_MIN: u64 = 100;
 
-/// Buffers that one core keeps for reuse, in bytes: enough for its requests in flight, not for its idle connections.
+/// Bytes of buffers that one core keeps for reuse: enough for its requests in flight, not for its idle connections.
 pub const POOLED_BYTES_MAX: usize = 8 << 20;
 
-/// A larger buffer is not kept: it served one unusual request.
+/// The largest buffer that is kept for reuse. A larger one served an unusual request.
 pub const POOLED_BUFFER_BYTES_MAX: usize = 1 << 20;
 
-/// Slices in one vectored write; Linux takes 1,024 (`UIO_MAXIOV`).
+/// Slices in one vectored write. Linux accepts 1,024 (`UIO_MAXIOV`).
 pub const GATHER_SLICES_MAX: usize = 1_024;
 
-/// First size of the buffer that a response of an upstream is read into; almost all are smaller.
+/// Initial size of the buffer for an upstream's response. Almost all responses are smaller.
 pub const RESPONSE_BYTES: usize = 4_096;
 
-/// What is read of a response's head before the upstream is taken to be no HTTP server.
+/// Size of a response's head. If it is larger, the upstream is taken not to be an HTTP server.
 pub const RESPONSE_HEAD_BYTES_MAX: usize = 16_384;
 
-/// What is read of a response's body so that the connection can be used again; past it, closing is cheaper.
+/// Bytes of a response's body that are read so that the connection can be reused. Beyond this, closing it is cheaper.
 pub const RESPONSE_BODY_BYTES_MAX: usize = 65_536;
 
-/// What is kept of an upstream's error text.
+/// Bytes kept of an upstream's error text.
 pub const RESPONSE_MESSAGE_BYTES_MAX: usize = 1_024;
 
-/// The largest window that a zstd frame may ask for, as the logarithm of its bytes: 8 MiB, which RFC 8878 (section
-/// 3.1.1.1.2) recommends that every decoder has and no encoder exceeds by default.
+/// The largest window that a zstd frame may request, as the logarithm of its bytes: 8 MiB. RFC 8878 (section 3.1.1.1.2)
+/// recommends that every decoder supports it and that encoders do not exceed it by default.
 pub const ZSTD_WINDOW_LOG_MAX: u32 = 23;
 
-/// gzip members that one body may have. bgzip, which makes the most of them, puts 64 KiB into each: as many as make 64
-/// MiB. An empty one takes 20 bytes, and starting a decoder for it some microseconds.
+/// gzip members in one body. bgzip, which creates the most, puts 64 KiB into each, so this corresponds to 64 MiB. An
+/// empty member takes 20 bytes, and starting a decoder for it takes microseconds.
 pub const GZIP_MEMBERS_MAX: usize = 1_024;
 
-/// Upstream requests of one tenant on their way at a time, when each is as large as merging makes it or can't be merged:
-/// enough to keep an upstream busy over a round trip, and few beside all connections to it.
+/// Upstream requests of one tenant in flight when each is full or cannot be merged. This keeps an upstream busy over a
+/// round trip, and is small compared to all connections to it.
 pub const FULL_BATCHES_INFLIGHT_MAX: usize = 8;
 
-/// Pairs of a metric family and a tenant that are remembered for routing metadata; 100,000 of some 100 bytes.
+/// Pairs of a metric family and a tenant remembered for routing metadata: 100,000 at about 100 bytes.
 pub const FAMILY_TENANTS_MAX: usize = 100_000;
 
-/// After this a pair that was not seen again is half forgotten, and after twice as long wholly. Prometheus sends
-/// metadata once a minute, and series of a family at least every few.
+/// Time after which a pair that was not seen again moves to the older half; after twice that time it is forgotten.
+/// Prometheus sends metadata once a minute, and series of a family at least every few minutes.
 pub const FAMILIES_TURN_SECS: u64 = 900;
 
-/// Pairs that a core remembers to have told of; past that it tells all of them once more.
+/// Pairs that a core remembers having announced. Beyond this, it announces all of them once more.
 pub const FAMILIES_TOLD_MAX: usize = 1 << 16;
 
-/// After so long a request twice as large as an upstream has shown to take is tried: limits are configuration, which
-/// changes in minutes at best, and a try costs one refused request.
+/// Time after which a request twice as large as an upstream has accepted is tried. Upstream limits are configuration
+/// and change within minutes at best. A try costs one refused request.
 pub const SIZE_GROWS_SECS: u64 = 600;
 
-/// After so long without a refusal, what an upstream has shown to take is forgotten.
+/// Time without a refusal after which the size limit learned for an upstream is forgotten.
 pub const SIZE_FORGOTTEN_SECS: u64 = 3_600;
 
-/// Addresses of which a tenant's lane remembers what they take.
+/// Addresses for which a tenant's lane remembers size limits.
 pub const SIZE_ADDRESSES_MAX: usize = 16;
 
-/// A part that inflates to more is sent in pieces, and no more is merged. Receivers refuse requests that inflate to more
-/// than 32 MiB since they were taught to distrust declared lengths (client_golang 1.24, Prometheus 3.8.1 and later,
-/// VictoriaMetrics); some say 32 MB.
+/// Inflated size above which a part is sent in pieces, and up to which parts are merged. Recent receivers refuse
+/// requests that inflate to more than 32 MiB, because they no longer trust declared lengths (client_golang 1.24,
+/// Prometheus 3.8.1 and later, VictoriaMetrics); some say 32 MB.
 pub const PART_INFLATED_BYTES_MAX: usize = 32_000_000;
 
-/// What a receipt costs in memory, with its place in two tables, filled to half at worst.
+/// Memory per receipt, including its places in two tables that may be half empty.
 pub const RECEIPT_BYTES: usize = 256;
 
-/// A tenant's request has to take at least so long to count as slow, however fast its upstream usually is: pauses of
-/// garbage collectors and compactions are shorter.
+/// The shortest duration of a slow request, however fast its upstream usually is. Pauses for garbage collection and
+/// compaction are shorter.
 pub const SLOW_MILLIS_MIN: u64 = 250;
 
-/// A request is slow when it takes so many times as long as its address's answers usually take. Answers to large and small
-/// requests differ by less.
+/// A request is slow if it takes this many times as long as is usual for its address. The difference between large and
+/// small requests is smaller.
 pub const SLOW_TIMES_USUAL: u64 = 8;
 
-/// Below this, no average of an upstream's answers is what counts as usual at first: an upstream that answers in a
-/// millisecond may well take five.
+/// The lowest duration taken as usual at first. An upstream that answers within a millisecond may well take five.
 pub const SLOW_USUAL_MICROS_MIN: u64 = 10_000;
 
-/// Requests of a slow tenant that were cut or timed out in a row, as far as they are counted: after six, one may take 16
-/// seconds while other slow tenants wait, which is more than the default `timeout`.
+/// The most strikes counted: requests of a slow tenant that were cut or timed out in a row. After six, a request may
+/// take 16 seconds while other slow tenants wait, which exceeds the default `timeout`.
 pub const SLOW_STRIKES_MAX: u32 = 6;
 
-/// Of an address's slow requests, as many as slow tenants may have are cut to find out whether it answers others. How many
-/// more may be cut for each answer that came in time since.
+/// How many more slow requests to an address may be cut for each answer that came in time. A first batch, as large as
+/// the share of slow tenants, is cut to find out whether the address answers others.
 pub const SLOW_CUTS_PER_ANSWER: u32 = 2;
 
-/// The most that may be cut before another answer comes in time.
+/// The most requests that may be cut before another answer comes in time.
 pub const SLOW_CUTS_AT_ONCE_MAX: u32 = 64;
 
-/// After so long without a cut, what was found out about an address is forgotten.
+/// Time without a cut after which the findings about an address are forgotten.
 pub const SLOW_CUTS_RENEW_MILLIS: u64 = 500;
 
-/// How often a core closes upstream connections that lay idle for too long, or whose address the upstream's name
-/// no longer has. Each time costs a core that sleeps one wake-up.
+/// Interval at which a core closes upstream connections that were idle for too long, or whose address no longer belongs
+/// to the upstream's name. Each time wakes a sleeping core once.
 pub const POOL_TIDY_MILLIS: u64 = 5_000;
 
-/// Failures in a row after which an upstream address rests, if there are others. One may be chance, and a rolling
-/// restart breaks a few connections at once.
+/// Consecutive failures after which an upstream address rests, if there are others. One failure may be chance, and a
+/// rolling restart breaks a few connections at once.
 pub const REST_AFTER_FAILURES: u32 = 3;
 
-/// The first rest of an upstream address: about as long as a restart takes.
+/// The first rest of an upstream address: about the duration of a restart.
 pub const REST_MILLIS_MIN: u64 = 1_000;
 
-/// The longest rest, each being twice the one before. One request that finds the address dead each time is no burden.
+/// The longest rest; each one is twice the previous one. One request that finds the address dead each time is
+/// acceptable.
 pub const REST_MILLIS_MAX: u64 = 30_000;
 
-/// The least that opening a connection to one of several upstream addresses may take, unless `timeout` is shorter: Linux
-/// repeats a lost SYN after a second.
+/// The shortest connect timeout for one of several upstream addresses, unless `timeout` is shorter. Linux repeats a
+/// lost SYN after a second.
 pub const CONNECT_MILLIS_MIN: u64 = 1_500;
 
-/// How long a lane sends its fragments singly after a merged request was refused, as one of its senders is likely
-/// to send the same again.
+/// How long a lane sends its fragments unmerged after a merged request was refused. The sender at fault is likely to
+/// send the same again.
 pub const UNMERGED_SECS: u64 = 10;
 
-/// Time to wait after `accept` failed for want of descriptors or memory: trying at once would only spin.
+/// Pause after `accept` failed for lack of descriptors or memory. An immediate retry would spin.
 pub const ACCEPT_PAUSE_MILLIS: u64 = 100;
 
-/// How long the first request of a connection is waited for once the server drains: its sender has just connected, most
-/// likely with something to say.
+/// How long to wait for the first request of a connection while draining. Its sender has just connected and most likely
+/// has something to send.
 pub const LAST_CALL_MILLIS: u64 = 500;
 
-/// Time for a ring to close a descriptor that was dropped: it does so when it goes to sleep next.
+/// Time for a ring to close a dropped descriptor, which it does when it next goes to sleep.
 pub const RING_CLOSE_MILLIS: u64 = 5;
 
-/// The body of a request that is refused for want of room is read and forgotten up to this size, so that its connection
-/// can be kept: a new one costs both sides more than reading so much. Requests of Prometheus are smaller.
+/// Size up to which the body of a request refused for lack of room is read and discarded, so that its connection can be
+/// kept. A new connection costs both sides more than that. Requests of Prometheus are smaller.
 pub const SHED_BODY_BYTES_MAX: usize = 512 << 10;
 
-/// What it is read into.
+/// Size of the buffer for it.
 pub const SHED_BUFFER_BYTES: usize = 64 << 10;
 
-/// Descriptors that are not for inbound connections: rings, listeners, logs, operators' connections, a margin.
+/// Descriptors reserved for other uses than inbound connections: rings, listeners, logs, operators' connections, a
+/// margin.
 pub const DESCRIPTORS_RESERVED: usize = 64 + ADMIN_CONNECTIONS_MAX;
 
-/// How long the start waits for the first answer of the resolver; afterwards requests are refused until it comes.
+/// How long startup waits for the first answer of the resolver. Afterwards requests are refused until it arrives.
 pub const FIRST_RESOLUTION_SECS: u64 = 3;
 
-/// How soon to ask again for a name that has never resolved.
+/// Delay before a name that has never resolved is looked up again.
 pub const UNRESOLVED_RETRY_MILLIS: u64 = 500;
 
-/// The connections waiting to be accepted, for each core's listener; the kernel may lower it (`somaxconn`).
+/// Backlog of each core's listener. The kernel may lower it (`somaxconn`).
 pub const LISTEN_BACKLOG: i32 = 4_096;
 
-/// Inflated bytes that a core works on before it looks at its sockets: some ten milliseconds. More than requests of
-/// ordinary size ever bring together; and a single one is inflated and scanned in one go, whatever its size.
+/// Inflated bytes that a core processes before it polls its sockets: about ten milliseconds. Requests of ordinary size
+/// never add up to more. A single request is inflated and scanned in one go, whatever its size.
 pub const TURN_BYTES_MAX: usize = 8 << 20;
 
-/// First size of the buffer that a request is read into: a head and, often, a small body.
+/// Initial size of the buffer for a request: a head and often a small body.
 pub const HEAD_BUFFER_BYTES: usize = 16_384;
 
-/// How long, and how much, is read on after the last answer of a connection that we end, so that its peer reads
-/// the answer and no reset.
+/// How long a connection that we close is still read after the last answer, so that the peer reads the answer and not a
+/// reset.
 pub const FAREWELL_MILLIS: u64 = 1_000;
 
-/// See [`FAREWELL_MILLIS`].
+/// How much is read during [`FAREWELL_MILLIS`].
 pub const FAREWELL_BYTES_MAX: usize = 16 << 20;
 
-/// Requests that one connection may have answered without ever waiting, for its peer or for an upstream: whoever
-/// pipelines more than that must leave the core to others for a moment.
+/// Requests that one connection may have answered without waiting for its peer or an upstream. A client that pipelines
+/// more must yield the core for a moment.
 pub const REQUESTS_AT_ONCE_MAX: u32 = 256;
 
-/// How long that moment is: the least that a timer can wait.
+/// The length of that pause: the shortest that a timer can wait.
 pub const TURN_MILLIS: u64 = 1;
 
-/// Splitters that a core keeps for its next requests. More are at work only while large requests take turns.
+/// Splitters that a core keeps for its next requests. More are in use only while large requests take turns.
 pub const SPLITTERS_KEPT_MAX: usize = 2;
 
-/// On top of all deadlines of requests in flight, what their end may take before the process ends without them: the
-/// last call for a first request, a farewell, deadlines that are kept late, and the work itself.
+/// Time for the end of the process beyond the deadlines of requests in flight: waiting for first requests, reading
+/// after the last answer, late deadlines, and the work itself. Then it ends anyway.
 pub const DRAIN_GRACE_SECS: u64 = 5;
 
-/// What the extensions of all chunk-size lines of one body, and its trailer, may take together. Nobody that sends
-/// remote write sends either; unbounded, one-byte chunks with long extensions make a small body cost gigabytes.
+/// Total size of chunk extensions and the trailer of one body. No sender of remote write uses either. Without a limit,
+/// one-byte chunks with long extensions would let a small body cost gigabytes.
 pub const CHUNK_EXCESS_BYTES_MAX: usize = 4096;
 
-/// The `Retry-After` of our own 503. Requests in flight turn over in well under a second, and a sender that
-/// stays away for longer only builds a backlog; Prometheus backs off further by itself.
+/// The `Retry-After` of our own 503. Requests in flight turn over in well under a second. A sender that waits longer
+/// only builds up a backlog, and Prometheus backs off further by itself.
 pub const OVERLOAD_RETRY_AFTER_SECS: u32 = 1;
 
-/// What the reason of one failing tenant gets at the least, when many have to share one error body: enough for
-/// the first clause of the usual Mimir and Thanos messages.
+/// Minimum space for one failing tenant's reason if many share one error body: enough for the first clause of the usual
+/// Mimir and Thanos messages.
 pub const REASON_BYTES_MIN: usize = 80;
 
-/// What an error text shows of a label or a tenant's ID: enough to find it by. All of the text has 1,024 bytes.
+/// Bytes of a label or tenant ID shown in an error text: enough to find it. The whole text has 1,024 bytes.
 pub const TENANT_EXCERPT_BYTES_MAX: usize = 80;
 
-/// Tenant labels that an error text names; a priority list is rarely longer.
+/// Tenant labels listed in an error text. A priority list is rarely longer.
 pub const TENANT_LABELS_NAMED_MAX: usize = 4;
 
-/// Values of tenant labels that are remembered within one request, with what became of them; others are resolved for
-/// each series anew. Requests have few, unless a map makes many values one tenant.
+/// Values of tenant labels whose results are cached within one request. Further values are resolved for each series.
+/// Requests have few values, unless a map assigns many to one tenant.
 pub const KNOWN_VALUES_MAX: usize = 16_384;
 
-/// A longer value is not remembered: it can be no ID, and hardly one that a map knows.
+/// The longest value that is cached. A longer one cannot be an ID, and is hardly in a map.
 pub const KNOWN_VALUE_BYTES_MAX: usize = 256;
 
-/// Series, metadata entries and unknown fields of one request, together. Prometheus sends 2,000 series; an
-/// empty one takes two bytes, and each costs us some twenty of bookkeeping, so bytes alone are no bound.
+/// Series, metadata entries and unknown fields of one request, together. Prometheus sends 2,000 series. An empty series
+/// takes two bytes and costs us about twenty of bookkeeping, so a limit on bytes alone is not enough.
 pub const REQUEST_FIELDS_MAX: usize = 1_000_000;
 
-/// Symbols of one Remote Write 2.0 request. 2,000 series have some 5,000; an empty one takes two bytes, and each costs us
-/// some twenty of bookkeeping.
+/// Symbols of one Remote Write 2.0 request. 2,000 series have about 5,000. An empty symbol takes two bytes and costs us
+/// about twenty of bookkeeping.
 pub const REQUEST_SYMBOLS_MAX: usize = 1_000_000;
 
-/// Unknown scalar fields at the top of a request are copied into every tenant's part; all that is known of
+/// Unknown scalar fields at the top of a request, which are copied into every tenant's part. All known ones together
 /// (Cortex' `source`, Mimir's `skip_label_name_validation`) take five bytes.
 pub const REQUEST_SCALARS_BYTES_MAX: usize = 256;
 
-/// What an error text shows of what a JSON parser has to say, which may quote what it found.
+/// Characters of a JSON parser's message, which may quote its input, shown in an error text.
 pub const JSON_FAULT_CHARS_MAX: usize = 200;
 
-/// What a splitter keeps of each of its buffers between requests; 2,000 series inflate to half a megabyte.
+/// Bytes that a splitter keeps of each of its buffers between requests. 2,000 series inflate to half a megabyte.
 pub const SCRATCH_BYTES_MAX: usize = 4 << 20;
 
-/// A configuration file. All keys with all their comments take a hundredth of it; past it, it is the wrong file.
+/// Size of a configuration file. All keys with all comments take a hundredth of it; a larger one is the wrong file.
 pub const CONFIG_FILE_BYTES_MAX: usize = 1 << 20;
 
-/// Values in a configuration file, aliases counted as what they stand for.
+/// Values in a configuration file; an alias counts as all the values that it stands for.
 pub const CONFIG_NODES_MAX: usize = 100_000;
 
-/// Nesting in a configuration file; our own keys need four levels.
+/// Nesting depth of a configuration file. Our own keys need four levels.
 pub const CONFIG_DEPTH_MAX: usize = 32;
 
-/// Fragments that one upstream request may join: each is one piece of a vectored write, which Linux bounds at
-/// 1,024 pieces (`IOV_MAX`); head and length take a few.
+/// Fragments merged into one upstream request. Each is one piece of a vectored write, which Linux limits to 1,024
+/// pieces (`IOV_MAX`); head and length take a few.
 pub const MERGE_FRAGMENTS_MAX: usize = 1000;
 
-/// Threads that `cores` may ask for: more than any machine we have heard of has CPUs to pin them to.
+/// The most threads for `cores`: more than the CPUs of any known machine.
 pub const CORES_MAX: usize = 1024;
 
-/// The least that a request's head must be allowed: what Prometheus and one proxy in front of it send, and room.
+/// The smallest limit for a request's head: what Prometheus and one proxy send, plus a margin.
 pub const HEAD_BYTES_MIN: usize = 1024;
 
-/// Statuses of an upstream that a tenant's durations are kept apart by; what comes on top shares one histogram.
+/// Upstream statuses with a latency histogram of their own per tenant. Further statuses share one.
 pub const TENANT_STATUSES_MAX: usize = 6;
 
-/// Tenants whose log lines are limited apart from each other; past it they share one allowance.
+/// Tenants whose log lines are rate-limited separately. Further tenants share one allowance.
 pub const LOG_TENANTS_MAX: usize = 1_024;
 
-/// Lines that a tenant may log in each window of [`LOG_WINDOW_SECS`].
+/// Lines that a tenant may log per window of [`LOG_WINDOW_SECS`].
 pub const LOG_LINES_MAX: u32 = 5;
 
 /// See [`LOG_LINES_MAX`].
 pub const LOG_WINDOW_SECS: u64 = 10;
 
-/// Log lines that wait to be written: a reader that is late by a second costs none at an ordinary pace, and a table of
-/// so many takes some 100 kB. Past it lines are dropped and counted, as nobody may wait for the log's reader.
+/// Log lines waiting to be written. At an ordinary rate a reader may lag by a second without loss, and a table of this
+/// size takes about 100 kB. Further lines are dropped and counted, because no thread may block on the log's reader.
 pub const LOG_QUEUE_LINES_MAX: usize = 2_048;
 
 /// The same in bytes. A line that quotes an upstream takes a kilobyte.
 pub const LOG_QUEUE_BYTES_MAX: usize = 1 << 20;
 
-/// How long the end of the process waits for the log to be written: a reader that stalls must not keep it.
+/// How long the end of the process waits for the log to be written. A stalled reader must not block it.
 pub const LOG_FLUSH_MILLIS: u64 = 1_000;
 
-/// Operators' connections at a time, on all ports of theirs. When there are as many, a newcomer takes the place of the
-/// one that waited longest; a scrape needs its own for some milliseconds.
+/// Operators' connections, on all admin ports together. At the limit, a new connection replaces the one that has waited
+/// longest. A scrape needs its connection for a few milliseconds.
 pub const ADMIN_CONNECTIONS_MAX: usize = 128;
 
-/// What the kernel keeps of an answer that an operator's client does not read (it doubles this, and would grow it to
-/// megabytes by itself). It also bounds the pace over a slow line: 1 MB/s over a round trip of 100 ms.
+/// Send buffer for answers to operators' clients. The kernel doubles it, and would otherwise grow it to megabytes. It
+/// also bounds the rate over a slow link: 1 MB/s at a round trip of 100 ms.
 pub const ADMIN_SEND_BUFFER_BYTES: usize = 128 << 10;
 
-/// What the pages of metrics may take that operators' clients have not read to the end: past it those go who have been
-/// at it for longest. With ten thousand tenants a page takes some megabytes.
+/// Memory for metrics pages that clients have not read completely. Beyond it, the clients that have been reading
+/// longest are closed. With ten thousand tenants a page takes some megabytes.
 pub const ADMIN_PAGES_BYTES_MAX: usize = 32 << 20;
 
-/// What an operator's request may take.
+/// Size of an operator's request.
 pub const ADMIN_HEAD_BYTES_MAX: usize = 8_192;
 
-/// How long an operator's client may take to send its request, and, with [`ADMIN_BYTES_PER_SEC_MIN`], to read the
+/// Time for an operator's client to send its request and, together with [`ADMIN_BYTES_PER_SEC_MIN`], to read the
 /// answer.
 pub const ADMIN_TIMEOUT_MILLIS: u64 = 2_000;
 
-/// The slowest that an operator's client may read. With ten thousand tenants the metrics take some megabytes, and
-/// Prometheus itself gives up after ten seconds.
+/// The minimum rate at which an operator's client must read. With ten thousand tenants the metrics take some megabytes,
+/// and Prometheus itself gives up after ten seconds.
 pub const ADMIN_BYTES_PER_SEC_MIN: usize = 1 << 20;

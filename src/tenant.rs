@@ -1,19 +1,19 @@
-//! From a label's value to a tenant's ID.
+//! Resolves a label's value to a tenant ID.
 //!
-//! Constraints that shaped it:
+//! Design constraints:
 //!
-//! * An ID becomes an HTTP header value, a directory name in object stores and a word in logs. Whatever cannot
-//!   be carried there unharmed has to be refused here, after the prefix was put in front, and nowhere else.
-//! * A value is another person's input. It appears in error texts, so there it is escaped and cut.
-//! * Resolving runs once per distinct value of a request; refusing may run once per *series*, so a refusal
-//!   allocates nothing until somebody asks for its text.
+//! * An ID becomes an HTTP header value, a directory name in object stores, and a word in logs. IDs that these cannot
+//!   carry safely are refused here, after the prefix is added, and only here.
+//! * A value is untrusted input. Error texts show it escaped and cut.
+//! * Resolving runs once per distinct value of a request, but a refusal may occur once per *series*. So a refusal does
+//!   not allocate until its text is requested.
 //!
-//! An empty label is no label (as in Prometheus' own data model): a series that carries the tenant label with
-//! an empty value has no tenant, and falls to the default.
+//! An empty label counts as absent, as in Prometheus' data model. A series with an empty tenant label has no tenant and
+//! goes to the default.
 //!
-//! With a map ([`map`]) a label's value stands for another tenant, or for none at all, and only some may be allowed: both
-//! ask about the ID without its prefix. The default is neither mapped nor asked about: no sender names it, its operator
-//! does. So it may be a tenant that senders are not allowed to name.
+//! A map ([`map`]) translates a value to another tenant or drops its series. An allow list restricts the tenants that
+//! may be named. Both apply to the ID without its prefix. Neither applies to the default tenant, because it is set by
+//! the operator and not by a sender. It may therefore be a tenant that senders cannot name.
 #![forbid(unsafe_code)]
 
 pub mod map;
@@ -29,18 +29,18 @@ use crate::limits::{
     VICTORIAMETRICS_TENANT_BYTES_MAX,
 };
 
-/// A checked tenant ID: it fits its header and its upstream. Cheap to clone.
+/// A valid tenant ID: its header and its upstream can carry it. Cheap to clone.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct TenantId(Arc<str>);
 
 impl TenantId {
-    /// Checks `id` as it stands (no prefix is put in front) and takes it.
+    /// Checks `id` as is, without adding a prefix.
     pub fn new(id: &str, rules: IdRules) -> Result<Self, IdFault> {
         check_id(id.as_bytes(), rules)?;
         Ok(Self(id.into()))
     }
 
-    /// The ID, as it goes into the upstream's header.
+    /// The ID as sent in the upstream's header.
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -58,21 +58,21 @@ impl fmt::Display for TenantId {
     }
 }
 
-/// Whose tenant IDs these are to become.
+/// The upstream whose rules tenant IDs follow.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum IdRules {
-    /// Grafana Mimir (docs, "About tenant IDs"): 1–150 bytes of `0-9A-Za-z!-_.*'()`, and not one of the names
-    /// `.`, `..` and `__mimir_cluster`.
+    /// Grafana Mimir (docs, "About tenant IDs"): 1–150 bytes of `0-9A-Za-z!-_.*'()`, except the names `.`, `..` and
+    /// `__mimir_cluster`.
     Mimir,
-    /// Thanos receive: 1–256 bytes of visible ASCII without `/` and `\`, and neither `.` nor `..`.
+    /// Thanos receive: 1–256 bytes of visible ASCII without `/` and `\`, except `.` and `..`.
     Thanos,
     /// VictoriaMetrics and VictoriaLogs (docs, "Multitenancy"): `accountID` or `accountID:projectID`, each a decimal
-    /// number of 32 bits.
+    /// 32-bit number.
     VictoriaMetrics,
 }
 
 impl IdRules {
-    /// Their name as `tenant.id_rules` has it.
+    /// The name used in `tenant.id_rules`.
     pub fn name(self) -> &'static str {
         match self {
             Self::Mimir => "mimir",
@@ -82,43 +82,43 @@ impl IdRules {
     }
 }
 
-/// What becomes of a series that has no usable tenant.
+/// What happens to a series without a usable tenant.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Policy {
     /// The whole request is refused.
     Reject,
-    /// The series is left out and counted; the others go on.
+    /// The series is dropped and counted; the others are forwarded.
     Drop,
 }
 
-/// How a series' labels name its tenant. Built, and checked, by [`crate::config`].
+/// How the labels of a series name its tenant. Built and checked by [`crate::config`].
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct TenantRules {
-    /// Label names by priority: the first one that a series carries with a value decides. Never empty.
+    /// Label names by priority. The first one that a series carries with a value decides. Never empty.
     pub labels: Vec<Box<[u8]>>,
-    /// Put in front of every ID, the default included.
+    /// Prepended to every ID, including the default.
     pub prefix: String,
-    /// When the inbound request names a tenant itself, that name and `-` take the place of `prefix`.
+    /// If the inbound request names a tenant itself, that name and `-` replace `prefix`.
     pub prefix_prefer_source: bool,
-    /// Take the deciding label out of the series.
+    /// Whether to remove the deciding label from the series.
     pub label_remove: bool,
-    /// Tenant of the series that name none. `None` and an empty string mean that there is no such tenant.
+    /// The tenant of series that name none. `None` and an empty string mean that there is no default.
     pub default: Option<String>,
-    /// What an ID has to look like.
+    /// The rules for IDs.
     pub id_rules: IdRules,
-    /// What becomes of a series without a tenant, when there is no default.
+    /// What happens to a series without a tenant if there is no default.
     pub on_missing: Policy,
-    /// What becomes of a series whose tenant ID breaks `id_rules`, or is not allowed.
+    /// What happens to a series whose tenant ID violates `id_rules` or is not allowed.
     pub on_invalid: Policy,
-    /// Which tenants the labels' values stand for; without it, and where it has no rule, for themselves.
+    /// Maps label values to tenants. Without a map, or a matching rule, the value is the tenant.
     pub map: Option<Arc<TenantMap>>,
-    /// The tenants that labels may name, once mapped; `None` allows all.
+    /// The tenants that mapped labels may name; `None` allows all.
     pub allow: Option<Arc<TenantAllow>>,
 }
 
 impl TenantRules {
-    /// The values of one label are the tenants, as Mimir takes them, and whatever else breaks a rule is refused: what
-    /// holds when nothing but the label is set.
+    /// The rules if only the label is set: its values are the tenants under Mimir's rules, and every violation is
+    /// rejected.
     pub fn of_label(label: &[u8]) -> Self {
         Self {
             labels: vec![label.into()],
@@ -134,13 +134,13 @@ impl TenantRules {
         }
     }
 
-    /// The tenant of a series whose deciding label has `value`, in a request whose own tenant header says
-    /// `source`. An empty value counts as none, and so does an empty header.
+    /// The tenant of a series whose deciding label is `value`, in a request whose tenant header is `source`. An empty
+    /// value or header counts as absent.
     pub fn resolve(&self, value: Option<&[u8]>, source: Option<&str>) -> Result<TenantId, TenantError> {
         self.try_resolve(value, source).map_err(|refusal| self.explain(refusal, value, source))
     }
 
-    /// As [`Self::resolve`], but a refusal costs no allocation; [`Self::explain`] makes an error of it.
+    /// Like [`Self::resolve`], but a refusal does not allocate; [`Self::explain`] turns it into an error.
     pub(crate) fn try_resolve(
         &self,
         value: Option<&[u8]>,
@@ -152,19 +152,19 @@ impl TenantRules {
         let mut id = String::with_capacity(prefix.len() + dash.len() + value.len());
         id.push_str(prefix);
         id.push_str(dash);
-        // Checked above: ASCII, so that each byte is the character of the same number.
+        // Checked above to be ASCII, so each byte is the character of the same number.
         id.extend(value.iter().copied().map(char::from));
         Ok(TenantId(id.into()))
     }
 
-    /// The ID that `value` gives, still without its prefix, and perhaps breaking `id_rules`.
+    /// The ID for `value`, without its prefix. It may still violate `id_rules`.
     fn bare_id<'a>(&'a self, value: Option<&'a [u8]>) -> Result<Cow<'a, [u8]>, Refusal> {
         let Some(value) = value.filter(|value| !value.is_empty()) else {
             return self.default_id().map(Cow::Borrowed).ok_or(Refusal::Missing);
         };
         let id = self.mapped(value).ok_or(Refusal::Dropped)?;
         if id.is_empty() {
-            // A prefix alone is nobody's ID, though it may look like one.
+            // A prefix alone is not an ID, although it may look like one.
             return Err(Refusal::Invalid(IdFault::Empty));
         }
         match &self.allow {
@@ -173,7 +173,7 @@ impl TenantRules {
         }
     }
 
-    /// What `value` stands for; `None` for nobody.
+    /// The tenant for `value`; `None` if the map drops its series.
     fn mapped<'a>(&'a self, value: &'a [u8]) -> Option<Cow<'a, [u8]>> {
         match self.map.as_ref().map_or(Mapped::Itself, |map| map.map(value)) {
             Mapped::Itself => Some(Cow::Borrowed(value)),
@@ -182,7 +182,7 @@ impl TenantRules {
         }
     }
 
-    /// The text of a refusal of [`Self::try_resolve`], given the same arguments.
+    /// The error for a refusal by [`Self::try_resolve`], given the same arguments.
     pub(crate) fn explain(
         &self,
         refusal: Refusal,
@@ -217,7 +217,7 @@ impl TenantRules {
         }
     }
 
-    /// The label names as an error shows them.
+    /// The label names for an error text.
     fn names(&self) -> String {
         let mut names = String::new();
         for (at, label) in self.labels.iter().enumerate() {
@@ -234,53 +234,53 @@ impl TenantRules {
     }
 }
 
-/// Why a value gives no tenant; [`TenantRules::explain`] tells it to people.
+/// Why a value resolves to no tenant; [`TenantRules::explain`] gives its text.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Refusal {
-    /// No label, no default.
+    /// No label and no default.
     Missing,
-    /// The ID breaks its rules.
+    /// The ID is invalid.
     Invalid(IdFault),
-    /// The map says that its series are left out: nobody's fault.
+    /// The map drops its series. Not a fault.
     Dropped,
 }
 
-/// A series has no usable tenant: its sender's fault, and no retry will help.
+/// A series has no usable tenant. The sender is at fault, and a retry does not help.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum TenantError {
-    /// None of the labels is there with a value, and there is no default.
+    /// None of the labels has a value, and there is no default.
     #[error("no tenant: it has no value in label {labels}, and no default tenant is set")]
     Missing {
         /// The labels that were looked for.
         labels: String,
     },
-    /// The ID, with its prefix, breaks its rules.
+    /// The ID with its prefix is invalid.
     #[error("invalid tenant ID \"{id}\" (from label {labels}): {fault}")]
     Invalid {
         /// The labels that were looked for.
         labels: String,
         /// The ID with its prefix, escaped and cut short.
         id: String,
-        /// The rule that it breaks.
+        /// The rule that it violates.
         fault: IdFault,
     },
-    /// The map says that such series are left out. Not a fault: the sender is told nothing of it.
+    /// The map drops such series. Not a fault; the sender is not told.
     #[error("the map drops \"{value}\" (from label {labels})")]
     Dropped {
         /// The labels that were looked for.
         labels: String,
-        /// What the label said, escaped and cut short.
+        /// The label's value, escaped and cut short.
         value: String,
     },
 }
 
-/// The rule that an ID breaks.
+/// The rule that an ID violates.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum IdFault {
-    /// No bytes at all.
+    /// It is empty.
     #[error("it is empty")]
     Empty,
-    /// More bytes than its upstream takes.
+    /// It is longer than the upstream accepts.
     #[error("it has {bytes} bytes, more than the {bytes_max} that are allowed")]
     TooLong {
         /// Its length.
@@ -288,26 +288,26 @@ pub enum IdFault {
         /// The longest allowed.
         bytes_max: usize,
     },
-    /// A byte that its header or its upstream cannot carry.
+    /// It contains a byte that the header or the upstream cannot carry.
     #[error("it contains '{}', which is not allowed", .0.escape_ascii())]
     Character(u8),
-    /// A name with a meaning of its own.
+    /// It is a reserved name.
     #[error("the name is reserved")]
     Reserved,
-    /// Not the numbers that VictoriaMetrics knows its tenants by.
+    /// It does not consist of the numbers that VictoriaMetrics expects.
     #[error("it is not one or two numbers below 4294967296 with a colon between them")]
     NoNumbers,
-    /// Not one of those that may be named.
+    /// It is not on the allow list.
     #[error("it is not among the tenants that are allowed")]
     NotAllowed,
 }
 
-/// Checks a whole ID, prefix and all, against `rules` and against what an HTTP header value can carry.
+/// Checks a whole ID, including its prefix, against `rules` and against what an HTTP header value can carry.
 pub fn check_id(id: &[u8], rules: IdRules) -> Result<(), IdFault> {
     check_parts([id, &[], &[]], rules)
 }
 
-/// Checks the ID that the parts make when put one after the other.
+/// Checks the ID formed by concatenating `parts`.
 fn check_parts(parts: [&[u8]; 3], rules: IdRules) -> Result<(), IdFault> {
     let bytes = parts.iter().map(|part| part.len()).sum();
     let (bytes_max, reserved): (_, &[&str]) = match rules {
@@ -334,7 +334,7 @@ fn check_parts(parts: [&[u8]; 3], rules: IdRules) -> Result<(), IdFault> {
     Ok(())
 }
 
-/// Whether `id`, of digits and colons, is one number of 32 bits, or two with a colon between them.
+/// Whether `id`, which consists of digits and colons, is one 32-bit number, or two separated by a colon.
 fn are_numbers(id: impl Iterator<Item = u8>) -> bool {
     let (mut numbers, mut number) = (1, None);
     for byte in id {
@@ -364,7 +364,7 @@ fn allowed(byte: u8, rules: IdRules) -> bool {
     }
 }
 
-/// Other people's bytes, fit for one line of a log or an answer: escaped, and cut.
+/// Untrusted bytes for one line of a log or an answer: escaped, and cut.
 pub(crate) fn excerpt(bytes: &[u8]) -> String {
     match bytes.get(..TENANT_EXCERPT_BYTES_MAX) {
         Some(start) if start.len() < bytes.len() => format!("{}…", start.escape_ascii()),
@@ -406,7 +406,7 @@ mod tests {
         let rules = TenantRules { prefix: "eu-".into(), default: Some("others".into()), ..rules() };
         assert_eq!(resolved(&rules, Some(b"a"), None), "eu-a");
         assert_eq!(resolved(&rules, None, None), "eu-others");
-        // The inbound header means nothing unless it is asked for.
+        // The inbound header is ignored unless enabled.
         assert_eq!(resolved(&rules, Some(b"a"), Some("us")), "eu-a");
     }
 
@@ -496,7 +496,7 @@ mod tests {
         let long = TenantRules { prefix: "p".repeat(149), ..rules() };
         assert_eq!(resolved(&long, Some(b"a"), None).len(), 150);
         assert!(matches!(long.resolve(Some(b"aa"), None), Err(TenantError::Invalid { .. })));
-        // A reserved name may be made by the two together, or be unmade.
+        // The prefix and the value together may form a reserved name, or turn one into a valid ID.
         let dot = TenantRules { prefix: ".".into(), ..rules() };
         assert!(matches!(
             dot.resolve(Some(b"."), None),
@@ -551,16 +551,16 @@ mod tests {
         assert_eq!(resolved(&rules, Some(b"a"), None), "p-b");
         assert_eq!(resolved(&rules, Some(b"b"), None), "p-b");
         assert_eq!(resolved(&rules, Some(b"c!"), None), "p-c");
-        // The default is what its operator wrote.
+        // The default is not mapped.
         assert_eq!(resolved(&rules, None, None), "p-a");
         assert_eq!(rules.try_resolve(Some(b"gone"), None), Err(Refusal::Dropped));
-        // What comes of it has to be an ID, and is told if it is none.
+        // The mapped tenant must be a valid ID.
         let invalid = rules.resolve(Some(b"x-1"), None).unwrap_err().to_string();
         assert_eq!(
             invalid,
             "invalid tenant ID \"p-two words\" (from label __tenant__): it contains ' ', which is not allowed"
         );
-        // Nothing behind a prefix is no ID.
+        // A prefix alone is not an ID.
         assert_eq!(rules.try_resolve(Some(b"!"), None), Err(Refusal::Invalid(IdFault::Empty)));
     }
 
@@ -568,14 +568,14 @@ mod tests {
     fn only_the_allowed_may_be_named() {
         let allow = TenantAllow::new(vec!["b".into(), "team-*".into()]).unwrap();
         let rules = TenantRules { allow: Some(Arc::new(allow)), prefix: "p-".into(), ..mapped() };
-        // As it is mapped, and without its prefix.
+        // The allow list applies to the mapped ID without its prefix.
         assert_eq!(resolved(&rules, Some(b"a"), None), "p-b");
         assert_eq!(resolved(&rules, Some(b"team-1"), None), "p-team-1");
         assert_eq!(
             rules.resolve(Some(b"p-b"), None).unwrap_err().to_string(),
             "invalid tenant ID \"p-p-b\" (from label __tenant__): it is not among the tenants that are allowed"
         );
-        // Nobody names the default.
+        // The allow list does not apply to the default.
         assert_eq!(resolved(&rules, None, None), "p-a");
     }
 }

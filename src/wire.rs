@@ -1,4 +1,4 @@
-//! Bytes ⇄ ranges: the formats that come in and go out, read without copying and without modelling them.
+//! The wire formats of requests, read as ranges: nothing is copied or built in between.
 //!
 //! Everything here is pure: it takes slices and returns lengths, ranges and slices.
 #![forbid(unsafe_code)]
@@ -11,14 +11,14 @@ pub mod remote_write_v2;
 pub mod snappy;
 pub mod varint;
 
-/// Whether two slices hold the same. For names and values of labels, most of which are too short for a call of
-/// `memcmp` to pay.
+/// Whether two slices are equal. Made for names and values of labels, most of which are too short for a call of
+/// `memcmp` to pay off.
 #[inline(always)]
 pub(crate) fn same(a: &[u8], b: &[u8]) -> bool {
     if a.len() != b.len() {
         return false;
     }
-    // Two words each, which overlap in the middle.
+    // Compares two words each, which overlap in the middle.
     if let (1..=16, Some(a_ends), Some(b_ends)) = (a.len(), ends::<8>(a), ends::<8>(b)) {
         return a_ends == b_ends;
     }

@@ -66,10 +66,10 @@ fn a_configuration_that_is_no_regular_file_is_refused_and_not_waited_for() {
     let map = directory.path().join("map-is-fifo.yml");
     std::fs::write(&map, format!("tenant: {{map: {}}}\n", fifo.display())).unwrap();
     for (file, told) in [
-        (fifo.to_str().unwrap(), "fifo.yml: is a FIFO, no regular file"),
-        (directory.path().to_str().unwrap(), ": is a directory, no regular file"),
-        ("/dev/zero", "/dev/zero: is a device, no regular file"),
-        (map.to_str().unwrap(), "fifo.yml\" is a FIFO, no regular file"),
+        (fifo.to_str().unwrap(), "fifo.yml: is a FIFO, not a regular file"),
+        (directory.path().to_str().unwrap(), ": is a directory, not a regular file"),
+        ("/dev/zero", "/dev/zero: is a device, not a regular file"),
+        (map.to_str().unwrap(), "fifo.yml\" is a FIFO, not a regular file"),
     ] {
         for args in [&["-config", file][..], &["--check-config", "-config", file]] {
             let output = ends(args);
@@ -90,7 +90,7 @@ fn a_fifo_in_place_of_the_configuration_does_not_keep_it_from_leaving() {
         server.signal("HUP");
         let refused = || server.metric("tenantry_config_reloads_total", "refused") == 1.0;
         eventually("it is refused", refused);
-        assert!(server.log().iter().any(|line| line.contains("is a FIFO, no regular file")));
+        assert!(server.log().iter().any(|line| line.contains("is a FIFO, not a regular file")));
         pushes(&server);
         server.signal("TERM");
         assert_eq!(server.wait(Duration::from_secs(5)).code(), Some(0));

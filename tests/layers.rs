@@ -49,8 +49,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "signal", "upstream",
         ],
     ),
-    ("cli.rs", &["config"]),
-    ("program.rs", &["cli", "config", "limits", "log", "supervisor"]),
+    ("cli", &["config", "limits", "log", "supervisor"]),
 ];
 
 /// Pure: no I/O, no runtime, no unsafe.

@@ -112,7 +112,7 @@ fn a_bad_file_changes_nothing_and_every_mistake_is_told() {
         for bare in ["", "\n  # timeout: 3s\n---\n"] {
             std::fs::write(server.file(), bare).unwrap();
             let lines = told(&server);
-            assert!(any(&lines, &["has no settings any more"]), "{lines:#?}");
+            assert!(any(&lines, &["no longer has any settings"]), "{lines:#?}");
             assert_eq!(one(&server, &upstream, "X-Scope-OrgID").0, "a");
         }
 

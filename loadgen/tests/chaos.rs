@@ -41,7 +41,7 @@ fn eventful_seed() -> u64 {
 
 /// io_uring may be forbidden, and then this says so.
 fn drivers() -> Vec<&'static str> {
-    match tenantry::io::driver::Driver::probe(tenantry::config::Driver::IoUring) {
+    match tenantry::io::driver::Driver::probe(tenantry::config::DriverChoice::IoUring) {
         Ok(_) => vec!["io_uring", "epoll"],
         Err(error) => {
             eprintln!("io_uring does not work here, testing epoll only: {error}");

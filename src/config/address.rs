@@ -5,14 +5,15 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use super::value::found;
 
-/// Whether two listeners would want the same port of the same address. Port 0 is a free one each time.
+/// Whether two listeners would need the same port of the same address. Port 0 never clashes: the kernel picks a free
+/// port each time.
 pub(super) fn clash(a: SocketAddr, b: SocketAddr) -> bool {
     let same = a.ip() == b.ip() || a.ip().is_unspecified() || b.ip().is_unspecified();
     same && a.port() == b.port() && a.port() != 0
 }
 
-/// An address to listen on, as Go takes it: `:8080` is every interface. A name other than `localhost` is
-/// refused, as it may have many addresses, or none yet.
+/// Parses an address to listen on, as Go does: `:8080` means every interface. Names other than `localhost` are refused,
+/// because a name may resolve to many addresses, or to none yet.
 pub(super) fn listen_address(text: &str) -> Result<SocketAddr, String> {
     const EXAMPLES: &str = "write it like 127.0.0.1:8080, [::1]:8080, or :8080 for every interface";
     if let Ok(address) = text.parse() {

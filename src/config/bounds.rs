@@ -1,24 +1,25 @@
-//! Bounds of settings that are numbers: by constants, and by each other.
+//! Bounds of numeric settings: against constants, and against each other.
 //!
-//! Constraints that shaped it:
+//! Design constraints:
 //!
-//! * The same rules hold for what was read at the start, for what is read again, and for what a reload makes of the
-//!   two: some settings wait for a restart, and what was sound as it was written need not be sound beside them.
-//! * So a rule looks at numbers alone and names the keys that it is about. Who blames knows which of them somebody
-//!   wrote, and where.
+//! * The same rules apply at startup, to a file that is read again, and to the plan that a reload produces from both.
+//!   Some settings wait for a restart, so settings that are valid in the file may be invalid in combination with those
+//!   still in effect.
+//! * A rule therefore sees only numbers, and names the keys that it concerns. The caller knows which of them were set,
+//!   and where.
 #![forbid(unsafe_code)]
 
 use std::time::Duration;
 
+use super::keys::{Config, Key};
 use super::mistake::{Mistake, Origin};
 use super::plan::Plan;
 use super::value::Value as _;
-use super::{Config, Key};
 use crate::limits::{
     FRAGMENTS_IN_FLIGHT_MAX, HEAD_BYTES_MIN, RESOLVE_INTERVAL_MILLIS_MIN, TIMEOUT_MILLIS_MIN,
 };
 
-/// The numbers that rules are about.
+/// The numbers that the rules check.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Bounds {
     timeout: Duration,
@@ -32,17 +33,17 @@ pub(super) struct Bounds {
     tenants_per_request_max: usize,
 }
 
-/// A rule that is broken.
+/// A violated rule.
 #[derive(Debug)]
 pub(super) struct Fault {
-    /// The settings that break it together; the first that somebody set is to blame.
+    /// The settings that violate it together. The mistake is reported at the first of them that was set.
     keys: &'static [&'static str],
-    /// What to do.
+    /// The text of the mistake.
     text: String,
 }
 
 impl Bounds {
-    /// As they are written.
+    /// The numbers as written.
     pub(super) fn written(config: &Config) -> Self {
         Self {
             timeout: config.timeout.value,
@@ -57,7 +58,7 @@ impl Bounds {
         }
     }
 
-    /// As they are to hold.
+    /// The numbers of a plan.
     pub(super) fn planned(plan: &Plan) -> Self {
         Self {
             timeout: plan.timeout,
@@ -72,7 +73,7 @@ impl Bounds {
         }
     }
 
-    /// Every rule that is broken.
+    /// Every violated rule.
     pub(super) fn faults(&self) -> Vec<Fault> {
         let mut faults = Vec::new();
         self.durations(&mut faults);
@@ -81,8 +82,8 @@ impl Bounds {
             faults.push(Fault {
                 keys: &["limits.tenants_per_request_max"],
                 text: format!(
-                    "must not be more than {FRAGMENTS_IN_FLIGHT_MAX}: so many parts a core has on their way at once, \
-                     and a request of more tenants would never be taken"
+                    "must not be more than {FRAGMENTS_IN_FLIGHT_MAX}: a core has no more parts in flight, so it \
+                     would never accept a request with more tenants"
                 ),
             });
         }
@@ -105,8 +106,8 @@ impl Bounds {
         }
         if self.linger >= self.timeout {
             let text = format!(
-                "merge.linger must be shorter than timeout, which is {}: what waits for company for so long is \
-                 never sent",
+                "merge.linger must be shorter than timeout, which is {}: data that waits this long is never \
+                 sent",
                 self.timeout.show()
             );
             faults.push(Fault { keys: &["merge.linger", "timeout"], text });
@@ -123,14 +124,14 @@ impl Bounds {
         if u32::try_from(self.inflated_bytes_max).is_err() {
             faults.push(Fault {
                 keys: &["limits.inflated_bytes_max"],
-                text: "must be less than 4Gi: snappy's own length has 32 bits".into(),
+                text: "must be less than 4Gi: snappy's length has 32 bits".into(),
             });
         }
         if self.inflated_bytes_max < self.body_bytes_max {
             faults.push(Fault {
                 keys: &["limits.inflated_bytes_max", "limits.body_bytes_max"],
-                text: "limits.inflated_bytes_max must not be less than limits.body_bytes_max: no such body could be \
-                       unpacked"
+                text: "limits.inflated_bytes_max must not be less than limits.body_bytes_max: such a body could never be \
+                       inflated"
                     .into(),
             });
         }
@@ -151,14 +152,14 @@ impl Bounds {
         }
     }
 
-    /// What one request may have to find room for before it is split. Its parts take the body's room over, and what
-    /// they need beyond that they get in any case: no request is refused for it.
+    /// The budget that one request may need before it is split. Its parts take over the body's share; whatever they
+    /// need beyond that is granted in any case, so it does not count here.
     fn request_bytes_max(&self) -> usize {
         self.head_bytes_max.saturating_add(self.body_bytes_max).saturating_add(self.inflated_bytes_max)
     }
 }
 
-/// Where each setting's value came from, and the name of the file that lines are of.
+/// The origin of each setting, and the name of the file that the line numbers refer to.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Origins {
     pub(super) file: String,
@@ -170,8 +171,8 @@ impl Origins {
         self.of.iter().copied().find(|(key, _)| key.path == path)
     }
 
-    /// The mistake that a fault is, told at the first of its settings that somebody set and that `holds`, else at one
-    /// that somebody set. `None` when one of them has been told of already: what we see is only the default in its
+    /// Turns a fault into a mistake. It is reported at the first of its settings that was set and that `holds`, else at
+    /// any that was set. `None` if one of its settings was already reported: its value is then only the default in its
     /// place.
     pub(super) fn mistake(&self, fault: Fault, holds: impl Fn(&str) -> bool) -> Option<Mistake> {
         let Fault { keys, text } = fault;
@@ -187,12 +188,12 @@ impl Origins {
 }
 
 impl Fault {
-    /// With more to be said about it.
+    /// Appends to the text.
     pub(super) fn and(self, more: &str) -> Self {
         Self { text: self.text + more, ..self }
     }
 
-    /// The settings that it is about.
+    /// The settings that it concerns.
     pub(super) fn keys(&self) -> &'static [&'static str] {
         self.keys
     }

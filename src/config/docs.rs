@@ -1,24 +1,24 @@
-//! What users read about the settings: the default configuration with comments, and the tables of `configs/README.md`.
+//! The settings' documentation: the default configuration with comments, and the tables of `configs/README.md`.
 //!
-//! Both come from [`KEYS`], so that no key can be missing and no default can be out of date. `tests/config.rs` compares
-//! the files with the text made here, and writes them anew if `UPDATE_DOCS` is set.
+//! Both are generated from [`KEYS`], so no key can be missing and no default can be stale. `tests/config.rs` compares
+//! the files with the text generated here, and rewrites them if `UPDATE_DOCS` is set.
 #![forbid(unsafe_code)]
 
 use std::fmt::Write as _;
 
-use super::{KEYS, Key, Zero};
+use super::keys::{KEYS, Key, Zero};
 
-/// Width of the comments in the printed configuration.
+/// Maximum width of the comments in the printed configuration.
 const PRINTED_COLUMNS_MAX: usize = 100;
 
-/// Settings that belong together in the tables.
+/// A group of settings with a table of its own.
 struct Topic {
     title: &'static str,
-    /// Their paths, in the order of the table.
+    /// The settings' paths, in the order of the table.
     paths: &'static [&'static str],
 }
 
-/// Every key is in exactly one topic; a test holds that.
+/// Every key is in exactly one topic; a test checks this.
 const TOPICS: &[Topic] = &[
     Topic { title: "Listening", paths: &["listen", "listen_metrics_address", "listen_pprof"] },
     Topic {
@@ -104,7 +104,7 @@ const TOPICS: &[Topic] = &[
     },
 ];
 
-/// The settings as Markdown: a heading and a table for each topic, and a row for each key.
+/// The settings as Markdown: a heading and a table for each topic, a row for each key.
 pub fn settings_tables() -> String {
     let mut tables = String::new();
     for topic in TOPICS {
@@ -127,7 +127,7 @@ fn row(key: &Key) -> String {
         Zero::IsDefault => " 0 or empty: the default.".to_owned(),
         Zero::EmptyIsDefault => " Empty: the default.".to_owned(),
         Zero::Means(meaning) => format!(" {meaning}"),
-        // What follows the semicolon is advice for somebody who has just made the mistake.
+        // The text after the semicolon is advice for correcting the mistake.
         Zero::Refused(demand) => format!(" It {}.", demand.split(';').next().unwrap_or(demand)),
         Zero::Nothing => String::new(),
     };
@@ -137,7 +137,8 @@ fn row(key: &Key) -> String {
     format!("| {} |", cells.map(|cell| cell.replace('|', "\\|")).join(" | "))
 }
 
-/// The text with other settings' names in it marked as such. Without an underscore or a dot it could be any word.
+/// Formats names of other settings in `text` as code. A name without an underscore or a dot is left alone: it could be
+/// an ordinary word.
 fn marked(text: &str) -> String {
     let marked = text.split(' ').map(|word| {
         let name = word.trim_matches(['(', ')', '.', ',', ':', ';']);
@@ -147,8 +148,8 @@ fn marked(text: &str) -> String {
     marked.collect::<Vec<_>>().join(" ")
 }
 
-/// The whole configuration with its defaults, as YAML with comments: every key, what it does, what 0 or an
-/// empty value means, who should change it, and its variable.
+/// The whole configuration with its defaults as commented YAML. Each key's comment says what it does, what 0 or an
+/// empty value means, when to change it, and its variable.
 pub fn print_defaults() -> String {
     let mut text = String::from(
         "# All settings of Tenantry with their defaults. Each can also be set by the environment variable in\n\
@@ -200,7 +201,7 @@ fn wrap(text: &mut String, indent: &str, words: &str) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::Config;
+    use crate::config::keys::Config;
     use crate::config::mistake::Origin;
     use crate::config::source::Sources;
 
@@ -238,7 +239,7 @@ mod tests {
         assert_eq!(sources.mistakes, []);
         let defaults = Config::read(&mut Sources::new("", []));
         assert_eq!(config.effective().to_string(), defaults.effective().to_string());
-        // Equal because it was read, not because it was left out: each key's value has a line.
+        // Checks that the values were read, not left out: each key has a line with its value.
         let mut sources = Sources::new(&print_defaults(), []);
         for key in KEYS {
             let origin = sources.setting(key, String::from("unread")).origin;

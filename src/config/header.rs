@@ -1,4 +1,4 @@
-//! Headers of upstream requests that the configuration decides on.
+//! Configurable headers of upstream requests.
 #![forbid(unsafe_code)]
 
 use super::value::found;
@@ -8,9 +8,9 @@ use crate::tenant::TenantId;
 /// How an upstream request names its tenant.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum TenantHeader {
-    /// By the header of this name: a token, and none that HTTP or we ourselves need.
+    /// In the header of this name. It is a token, and not a header used by HTTP or by Tenantry.
     Name(String),
-    /// By the two headers of VictoriaMetrics and VictoriaLogs (docs, "Multitenancy"); IDs follow
+    /// In the two headers of VictoriaMetrics and VictoriaLogs (docs, "Multitenancy"). IDs follow
     /// [`IdRules::VictoriaMetrics`](crate::tenant::IdRules::VictoriaMetrics).
     AccountAndProject,
 }
@@ -19,7 +19,7 @@ pub enum TenantHeader {
 const ACCOUNT_AND_PROJECT: &str = "AccountID+ProjectID";
 
 impl TenantHeader {
-    /// Reads the setting. The error says what is wrong with it.
+    /// Parses the setting. The error says what is wrong.
     pub(super) fn parse(text: &str) -> Result<Self, String> {
         if text.eq_ignore_ascii_case(ACCOUNT_AND_PROJECT) {
             return Ok(Self::AccountAndProject);
@@ -28,11 +28,11 @@ impl TenantHeader {
         Ok(Self::Name(text.to_owned()))
     }
 
-    /// The name of the header in which a sender may name a tenant itself; empty where there is none.
+    /// The name of the inbound header in which a sender may name a tenant; empty if there is none.
     pub fn inbound(&self) -> &str {
         match self {
             Self::Name(name) => name,
-            // Two numbers are no prefix of anything.
+            // Two numbers cannot serve as a prefix.
             Self::AccountAndProject => "",
         }
     }
@@ -43,7 +43,7 @@ impl TenantHeader {
         match self {
             Self::Name(name) => line(name, id, out),
             Self::AccountAndProject => {
-                // Without a project it is 0, as in VictoriaMetrics' own paths.
+                // A missing project means 0, as in VictoriaMetrics' own paths.
                 let (account, project) = id.split_once(':').unwrap_or((id, "0"));
                 line("AccountID", account, out);
                 line("ProjectID", project, out);
@@ -58,11 +58,11 @@ fn line(name: &str, value: &str, out: &mut Vec<u8>) {
     }
 }
 
-/// Names under which upstreams of any kind take tenants: whoever could pass one on could write into another's data.
+/// Headers from which some upstream reads the tenant. A sender that could pass one on could write into another tenant's
+/// data.
 const HEADERS_OF_TENANTS: [&str; 4] = ["x-scope-orgid", "thanos-tenant", "accountid", "projectid"];
 
-/// The names of `upstream.pass_headers`: those of fields that say how a message is framed, by whom it comes, or whose
-/// it is are refused.
+/// Checks the names of `upstream.pass_headers`. Refuses headers about framing, authentication or the tenant.
 pub(super) fn check_passed(names: &[String], tenant_header: &str) -> Result<(), String> {
     if names.len() > PASS_HEADERS_MAX {
         return Err(format!("there are more than the {PASS_HEADERS_MAX} that are possible"));
@@ -75,28 +75,28 @@ pub(super) fn check_passed(names: &[String], tenant_header: &str) -> Result<(), 
             );
         }
         if is("traceparent") || is("tracestate") {
-            return Err(format!("{name} goes on by itself: remove it"));
+            return Err(format!("{name} is always passed on: remove it"));
         }
         if is(tenant_header) || HEADERS_OF_TENANTS.into_iter().any(is) {
-            return Err(format!("{} names a tenant, which is Tenantry's to do", found(name)));
+            return Err(format!("{} names a tenant, which only Tenantry may do", found(name)));
         }
         let lower = name.to_ascii_lowercase();
         if ["content-", "proxy-"].iter().any(|prefix| lower.starts_with(prefix)) {
             return Err(format!(
-                "{} belongs to one message or one connection, and cannot go on",
+                "{} belongs to one message or one connection, and cannot be passed on",
                 found(name)
             ));
         }
         check_header(name)?;
         if names.iter().take(at).any(|earlier| is(earlier)) {
-            return Err(format!("{} is there twice: remove one", found(name)));
+            return Err(format!("{} is listed twice: remove one", found(name)));
         }
     }
     Ok(())
 }
 
-/// Headers that frame a message, belong to one connection, or are set by ourselves: a tenant's ID in one of
-/// them would break requests, or be overwritten.
+/// Headers that frame a message, belong to one connection, or are set by Tenantry. A tenant ID in one of them would
+/// break requests or be overwritten.
 const HEADERS_TAKEN: [&str; 26] = [
     "accept-encoding",
     "authorization",
@@ -126,7 +126,7 @@ const HEADERS_TAKEN: [&str; 26] = [
     "x-prometheus-remote-write-version",
 ];
 
-/// A header's name: a token (RFC 9110 section 5.6.2) that nobody else needs.
+/// Checks a header's name: a token (RFC 9110 section 5.6.2) that has no other use.
 pub(super) fn check_header(name: &str) -> Result<(), String> {
     if name.is_empty() {
         return Err("a header's name is empty".into());
@@ -143,7 +143,7 @@ pub(super) fn check_header(name: &str) -> Result<(), String> {
     Ok(())
 }
 
-/// The `Authorization` header's value for HTTP basic authentication (RFC 7617 section 2). The name has no
+/// The value of the `Authorization` header for HTTP basic authentication (RFC 7617 section 2). `username` contains no
 /// colon.
 pub(super) fn basic_authorization(username: &str, password: &str) -> String {
     format!("Basic {}", base64(format!("{username}:{password}").as_bytes()))
@@ -230,15 +230,15 @@ mod tests {
         assert_eq!(check(&["X-Loki-Backfill-Shard", "X-Priority"]), Ok(()));
         for (name, said) in [
             ("authorization", "auth.egress"),
-            ("Traceparent", "by itself"),
-            ("tracestate", "by itself"),
+            ("Traceparent", "is always passed on"),
+            ("tracestate", "is always passed on"),
             ("x-tenant", "names a tenant"),
             ("X-Scope-OrgID", "names a tenant"),
             ("THANOS-TENANT", "names a tenant"),
             ("AccountID", "names a tenant"),
-            ("Content-Length", "cannot go on"),
-            ("content-md5", "cannot go on"),
-            ("Proxy-Connection", "cannot go on"),
+            ("Content-Length", "cannot be passed on"),
+            ("content-md5", "cannot be passed on"),
+            ("Proxy-Connection", "cannot be passed on"),
             ("Transfer-Encoding", "choose another"),
             ("Connection", "choose another"),
             ("Host", "choose another"),
@@ -250,7 +250,7 @@ mod tests {
             let told = check(&["X-Fine", name]).unwrap_err();
             assert!(told.contains(said), "{name}: {told}");
         }
-        assert!(check(&["X-A", "x-a"]).unwrap_err().contains("twice"));
+        assert!(check(&["X-A", "x-a"]).unwrap_err().contains("listed twice"));
         let many: Vec<_> = (0..17).map(|n| format!("X-{n}")).collect();
         assert!(check_passed(&many, "").unwrap_err().contains("more than the 16"));
     }

@@ -1,23 +1,23 @@
-//! What is wrong with a configuration, and how it is told.
+//! Mistakes in a configuration, and how they are reported.
 //!
-//! Whoever fixes a configuration wants all of it at once: where, which key, what to do. Each mistake is one
-//! line in the form of a compiler's (`file.yml:12: tenant.lable: …`), so that editors jump to it.
+//! An operator wants to see all of them at once: where, which key, what to do. Each mistake is one line in the format
+//! of compiler errors (`file.yml:12: tenant.lable: …`), so that editors can jump to it.
 #![forbid(unsafe_code)]
 
 use std::fmt;
 
-use super::{KEYS, Key};
+use super::keys::{KEYS, Key};
 
 /// Where a value came from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Origin {
-    /// Nobody set it.
+    /// Not set.
     Default,
     /// The file, at this line (from 1).
     Line(usize),
     /// The key's environment variable.
     Variable,
-    /// Somewhere; but it could not be read, and has been told already. The value is the default.
+    /// Set, but unreadable. The mistake has already been reported, and the value is the default.
     Mistaken,
 }
 
@@ -25,39 +25,39 @@ pub(super) enum Origin {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Mistake {
     place: Place,
-    /// The key's whole path; empty when the mistake belongs to no key.
+    /// The key's full path; empty if the mistake belongs to no key.
     key: String,
     text: String,
 }
 
-/// Ordered as mistakes are told: the file from its top, then variables, then what has no place.
+/// Ordered as mistakes are reported: the file from top to bottom, then variables, then mistakes without a place.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Place {
     File,
     Line(usize),
-    /// A line of another file that the configuration names.
+    /// A line of another file that the configuration refers to.
     Elsewhere(String, usize),
     Variable(String),
     Nowhere,
 }
 
 impl Mistake {
-    /// About the file as a whole.
+    /// A mistake of the file as a whole.
     pub(super) fn in_file(text: impl Into<String>) -> Self {
         Self { place: Place::File, key: String::new(), text: text.into() }
     }
 
-    /// About a line of the file; `key` is empty when there is none to name.
+    /// A mistake on a line of the file; `key` is empty if it belongs to no key.
     pub(super) fn in_line(line: usize, key: impl Into<String>, text: impl Into<String>) -> Self {
         Self { place: Place::Line(line), key: one_line(&key.into()), text: text.into() }
     }
 
-    /// About a variable of the environment.
+    /// A mistake in an environment variable.
     pub(super) fn in_variable(key: &Key, text: impl Into<String>) -> Self {
         Self { place: Place::Variable(key.variable()), key: key.path.into(), text: text.into() }
     }
 
-    /// About a key's value, wherever it came from.
+    /// A mistake in a key's value, reported at its origin.
     pub(super) fn of(key: &Key, origin: Origin, text: impl Into<String>) -> Self {
         match origin {
             Origin::Line(line) => Self::in_line(line, key.path, text),
@@ -69,7 +69,7 @@ impl Mistake {
     }
 }
 
-/// A key as somebody wrote it, on the one line that a mistake has: escaped where it must be, and cut.
+/// A key as written, on one line: control characters escaped, and cut.
 fn one_line(key: &str) -> String {
     const SHOWN_CHARS_MAX: usize = 100;
     let mut shown = String::new();
@@ -85,9 +85,9 @@ fn one_line(key: &str) -> String {
     shown
 }
 
-/// Every mistake of a configuration, one a line, in the order in which to look for them. Never empty.
+/// All mistakes of a configuration, one per line, in file order. Never empty.
 ///
-/// The operator's fault; starting again helps only after a change.
+/// The operator has to correct them; a restart without a change does not help.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ConfigMistakes {
     file: String,
@@ -95,13 +95,13 @@ pub struct ConfigMistakes {
 }
 
 impl ConfigMistakes {
-    /// `file` as the operator named it.
+    /// `file` is the name that the operator used.
     pub(super) fn new(file: &str, mut mistakes: Vec<Mistake>) -> Self {
         mistakes.sort_by(|a, b| a.place.cmp(&b.place));
         Self { file: file.to_owned(), mistakes }
     }
 
-    /// The same, to be told among those of the file that names this one.
+    /// The same mistakes, for reporting along with those of the file that refers to this one.
     pub(super) fn elsewhere(self) -> impl Iterator<Item = Mistake> {
         let Self { file, mistakes } = self;
         mistakes.into_iter().map(move |mistake| match mistake.place {
@@ -110,7 +110,7 @@ impl ConfigMistakes {
         })
     }
 
-    /// How many there are.
+    /// The number of mistakes.
     pub fn count(&self) -> usize {
         self.mistakes.len()
     }
@@ -140,7 +140,7 @@ impl fmt::Display for ConfigMistakes {
 
 impl std::error::Error for ConfigMistakes {}
 
-/// What to say of a key that nobody knows: that it is unknown, and which one was probably meant.
+/// The text for an unknown key, with a guess at the key that was meant.
 pub(super) fn unknown_key(section: &str, name: &str) -> String {
     if name == "<<" {
         return "merge keys are not supported; write the keys out".into();
@@ -148,7 +148,8 @@ pub(super) fn unknown_key(section: &str, name: &str) -> String {
     format!("unknown key; {}", hint(section, name))
 }
 
-/// The same name in another section is the likeliest; then what is like it in this one, then anywhere.
+/// Guesses the key that was meant. The same name in another section comes first, then similar names in this section,
+/// then similar names anywhere.
 fn hint(section: &str, name: &str) -> String {
     if let Some((its_section, its_name)) =
         paths().find(|path| *path == name).and_then(|path| path.rsplit_once('.'))
@@ -180,7 +181,7 @@ fn last(path: &'static str) -> &'static str {
     path.rsplit_once('.').map_or(path, |(_, last)| last)
 }
 
-/// All keys, and all sections of keys, as paths, each once.
+/// The paths of all keys and sections, each once.
 fn paths() -> impl Iterator<Item = &'static str> {
     let sections =
         KEYS.iter().flat_map(|key| key.path.match_indices('.').filter_map(|(end, _)| key.path.get(..end)));
@@ -188,20 +189,21 @@ fn paths() -> impl Iterator<Item = &'static str> {
     paths.into_iter()
 }
 
-/// The path whose last word is most like `name`, if any is like it at all.
+/// The path whose last word is most similar to `name`, if any is similar enough.
 fn closest(paths: impl Iterator<Item = &'static str>, name: &str) -> Option<&'static str> {
     let scored = paths.filter_map(|path| unlikeness(last(path), name).map(|score| (score, path)));
     scored.min_by_key(|(score, _)| *score).map(|(_, path)| path)
 }
 
-/// How far a known word is from what was written, whatever the case; `None` when nobody would take the one
-/// for the other: more than a third of the letters, and at least two, would have to change. A part of the
-/// known word, or the word with something around it, counts as near, too: the more they share, the nearer,
-/// but behind any typo.
+/// The distance between a known word and what was written, ignoring case. `None` if they are too different to be
+/// confused: more than a third of the letters, and at least two, would have to change.
+///
+/// If one word contains the other, they also count as similar. Such matches rank behind all typos; the longer the
+/// shared part, the better.
 pub(super) fn unlikeness(known: &str, written: &str) -> Option<usize> {
     const PART_CHARS_MIN: usize = 4;
     const PART_SCORE: usize = 1000;
-    // Nobody's typo is that long, and the distance takes the square of it.
+    // No typo is that long, and the distance takes quadratic time.
     if written.len() > 3 * known.len() {
         return None;
     }
@@ -219,8 +221,8 @@ pub(super) fn unlikeness(known: &str, written: &str) -> Option<usize> {
     }
 }
 
-/// Insertions, deletions, replacements and swaps of neighbours that make one word of the other ("optimal
-/// string alignment", a restricted Damerau–Levenshtein distance).
+/// The number of insertions, deletions, replacements and swaps of neighbours that turn one word into the other
+/// ("optimal string alignment", a restricted Damerau–Levenshtein distance).
 fn edit_distance(a: &str, b: &str) -> usize {
     let (a, b): (Vec<char>, Vec<char>) = (a.chars().collect(), b.chars().collect());
     let mut before: Vec<usize> = Vec::new();

@@ -1,12 +1,12 @@
-//! From the plan that holds and the one that was read anew to the one that is to hold. Pure.
+//! Computes the plan after a reload from the running plan and the one just read. Pure.
 //!
-//! Constraints that shaped it:
+//! Design constraints:
 //!
-//! * What can change while we run changes at once, all of it together. What can't (ports, threads, and whatever was
-//!   measured out for them) stays as it is, and is named, so that nobody believes otherwise.
-//! * A setting that is added one day must be thought about here: plans are taken apart field by field, without `..`.
-//! * A sender's retry may come after a reload. Receipts tell it from what was delivered, and outlive the reload, unless
-//!   that sends data to another place: what was delivered to the old one is not in the new.
+//! * Settings that can change at run time change at once, all together. Those that cannot (ports, threads, and
+//!   everything sized at startup) keep their values, and are reported by name.
+//! * A setting that is added must be handled here: plans are destructured field by field, without `..`.
+//! * A sender's retry may arrive after a reload. Receipts recognize what was already delivered, so they outlive the
+//!   reload, unless it sends data to another place: data delivered to the old place is not in the new one.
 #![forbid(unsafe_code)]
 
 use std::sync::Arc;
@@ -16,24 +16,24 @@ use super::plan::{Effective, Limits, Plan, Terms};
 use super::{ConfigMistakes, Target};
 use crate::model::{Destination, PerDestination};
 
-/// What a reload comes to.
+/// The outcome of a reload.
 #[derive(Debug)]
 pub struct Adopted {
-    /// What is to hold from now on.
+    /// The plan in effect from now on.
     pub plan: Plan,
-    /// The settings that change with it. A file that a setting names counts as its value.
+    /// The settings that changed. The content of a file that a setting refers to counts as the setting's value.
     pub changed: Vec<&'static str>,
-    /// Those whose new values wait for the next start.
+    /// The settings whose new values wait for the next start.
     pub until_restart: Vec<&'static str>,
-    /// Series may belong to other tenants than before.
+    /// Whether series may now belong to other tenants.
     pub moves_tenants: bool,
 }
 
-/// What becomes of `running` when `read` has been read.
+/// Combines the `running` plan with the one just `read`.
 ///
 /// # Errors
-/// What is to hold is checked as a fresh plan is. What was sound as it was written need not be sound beside what waits
-/// for a restart; then nothing changes.
+/// The result is checked like a fresh plan. Settings that are valid in the file may be invalid in combination with
+/// those that wait for a restart. Then nothing changes.
 pub fn adopt(running: &Plan, read: Plan) -> Result<Adopted, ConfigMistakes> {
     let mut kept = Kept::default();
     let plan = merge(running, read, &mut kept);
@@ -46,7 +46,7 @@ pub fn adopt(running: &Plan, read: Plan) -> Result<Adopted, ConfigMistakes> {
         .map(|(key, _)| *key)
         .collect();
     let differs = |to| plan.terms.targets.of(to) != running.terms.targets.of(to);
-    // What is masked or stands in a file of its own does not show.
+    // Changes of masked values and of other files do not show in the effective settings.
     let hidden = [
         ("auth.egress.password", plan.terms.authorization != running.terms.authorization),
         ("target", differs(Destination::Metrics)),
@@ -62,7 +62,7 @@ pub fn adopt(running: &Plan, read: Plan) -> Result<Adopted, ConfigMistakes> {
     Ok(Adopted { plan, changed, until_restart: kept.0, moves_tenants })
 }
 
-/// Checks what is to hold. Its origins are those of what was read.
+/// Checks the resulting plan. Its origins are those of the plan just read.
 fn check(plan: &Plan, kept: &Kept) -> Result<(), ConfigMistakes> {
     let holds = |key: &str| !kept.0.contains(&key);
     let told = |fault: Fault| {
@@ -78,7 +78,7 @@ fn check(plan: &Plan, kept: &Kept) -> Result<(), ConfigMistakes> {
     if mistakes.is_empty() { Ok(()) } else { Err(ConfigMistakes::new(&plan.origins.file, mistakes)) }
 }
 
-/// The settings that stay as they are though something else was read.
+/// The settings that keep their values although other values were read.
 #[derive(Default)]
 struct Kept(Vec<&'static str>);
 
@@ -164,8 +164,8 @@ fn merge(running: &Plan, read: Plan, kept: &mut Kept) -> Plan {
     }
 }
 
-/// The names of upstreams are looked up, and connections held to what they resolve to, from the start on: another host or
-/// port waits, and the whole target with it. Another path does not.
+/// Merges the terms. Name lookups and connections are bound to a target's host and port from startup on. A new host or
+/// port therefore waits for a restart, and the whole target with it. A new path does not.
 fn merge_terms(running: &Arc<Terms>, read: &Terms, kept: &mut Kept) -> Arc<Terms> {
     let Terms { targets, tenant_header, authorization, place: _ } = read;
     let at = |target: &Target| (target.host.clone(), target.port);
@@ -216,7 +216,7 @@ fn merge_limits(running: &Limits, read: Limits, kept: &mut Kept) -> Limits {
     }
 }
 
-/// What is kept shows as it runs, not as it was read.
+/// Settings that keep their values are shown with these values, not with those read.
 fn merge_effective(running: &Effective, read: Effective, kept: &Kept) -> Effective {
     let shown = |(key, value): (&'static str, String)| {
         let stays =
@@ -322,7 +322,7 @@ mod tests {
         assert_eq!(&*adopted.plan.terms.targets.of(Destination::Metrics).host, "127.0.0.1");
     }
 
-    /// What is told of `after` beside what has run since `before`.
+    /// The mistakes of a reload from `before` to `after`.
     fn refused(before: &str, after: &str) -> Vec<String> {
         let told = adopt(&plan(before), plan(after)).unwrap_err().to_string();
         told.lines().map(str::to_owned).collect()
@@ -345,7 +345,8 @@ mod tests {
             );
             assert!(told.len() == 1 && told[0].starts_with(&format!("f:3: limits.{key}: ")), "{told:#?}");
         }
-        // What is taken out of the file is at its default again: no line is to blame but the one that waits.
+        // A setting removed from the file is back at its default. The only line to report is that of the setting that
+        // waits.
         let told = refused(
             "limits: {in_flight_bytes_max: 20Mi, inflated_bytes_max: 10Mi}",
             "limits: {in_flight_bytes_max: 1Gi}",

@@ -1,33 +1,32 @@
-//! From a file's tree and the environment to one value for each key, with its origin.
+//! Combines the file's tree and the environment into one value per key, with its origin.
 //!
-//! The environment wins over the file. A variable that is set but empty counts as not set, as in
-//! cortex-tenant: Kubernetes manifests are full of those. A key without a value (`listen_pprof:`) counts as
-//! not set, too.
+//! The environment overrides the file. A variable that is set but empty counts as unset, as in cortex-tenant, because
+//! Kubernetes manifests often contain such variables. A key without a value (`listen_pprof:`) counts as unset, too.
 #![forbid(unsafe_code)]
 
 use std::collections::HashMap;
 use std::ffi::OsString;
 
+use super::keys::{KEYS, Key, Setting, Zero};
 use super::mistake::{Mistake, Origin, unknown_key, unlikeness};
 use super::value::{Value, Written};
 use super::yaml::{self, Content, Name, Node};
-use super::{KEYS, Key, Setting, Zero};
 
-/// What the file and the environment say, before anybody asks what it means.
+/// The contents of the file and the environment, not yet interpreted.
 pub(super) struct Sources {
-    /// By the key's path: the line of the key, and its value.
+    /// By key path: the key's line and its value.
     file: HashMap<&'static str, (usize, Node)>,
-    /// By the key's path; `None` is a value that is no UTF-8.
+    /// By key path; `None` stands for a value that is not UTF-8.
     variables: HashMap<&'static str, Option<String>>,
-    /// What was wrong so far.
+    /// Mistakes found so far.
     pub(super) mistakes: Vec<Mistake>,
-    /// What is no mistake but looks like one.
+    /// Warnings about what is probably a mistake.
     pub(super) notices: Vec<String>,
 }
 
 impl Sources {
-    /// Takes the file's text (empty when there is none) and the environment: names with their values, of
-    /// which those that do not begin with `CT_` are ignored.
+    /// Reads the file's text (empty if there is no file) and the environment's names and values. Names that do not
+    /// begin with `CT_` are ignored.
     pub(super) fn new(text: &str, environment: impl IntoIterator<Item = (OsString, OsString)>) -> Self {
         let mut sources = Self {
             file: HashMap::new(),
@@ -72,7 +71,7 @@ impl Sources {
                 self.mistakes.push(Mistake::in_line(name.line, path, text));
                 continue;
             }
-            // A dot within a name would make the path of a key that stands elsewhere.
+            // A name that contains a dot would form the path of a key in another section.
             let dotted = name.text.contains('.');
             match KEYS.iter().find(|key| key.path == path && !dotted) {
                 Some(key) => _ = self.file.insert(key.path, (name.line, value)),
@@ -96,8 +95,8 @@ impl Sources {
         }
     }
 
-    /// An unknown variable is no mistake: Kubernetes makes some of its own, of the names of its services. But
-    /// one that is nearly ours is worth a word.
+    /// An unknown variable is not a mistake, because Kubernetes derives variables from the names of services. One that
+    /// resembles ours gets a notice.
     fn take_variable(&mut self, name: &str, value: OsString) {
         const TYPING_EDITS_MAX: usize = 2;
         if let Some(key) = KEYS.iter().find(|key| key.variable() == name) {
@@ -111,8 +110,8 @@ impl Sources {
         }
     }
 
-    /// The value of `key`. What cannot be read becomes a mistake, and the default takes its place, so that
-    /// the other keys can still be checked.
+    /// Reads the value of `key`. An unreadable value is recorded as a mistake and replaced by the default, so that
+    /// other keys can still be checked.
     pub(super) fn setting<T: Value>(&mut self, key: &'static Key, default: T) -> Setting<T> {
         let from_file = self.file.remove(key.path).filter(|(_, node)| !is_unset::<T>(node));
         let (read, origin) = if let Some(text) = self.variables.remove(key.path) {
@@ -140,7 +139,7 @@ impl Sources {
     }
 }
 
-/// Nothing at all; or an empty text, where an empty text is no value.
+/// No value, or an empty text for a type that has no empty value.
 fn is_unset<T: Value>(node: &Node) -> bool {
     match &node.content {
         Content::Null => true,

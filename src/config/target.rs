@@ -1,37 +1,35 @@
-//! The upstream: where requests go, and how a tenant's ID gets into their path.
+//! The target: the upstream's address, and where the tenant's ID goes in its path.
 #![forbid(unsafe_code)]
 
 use crate::tenant::TenantId;
 
-/// Stands for the tenant's ID in the target's path.
+/// The placeholder for the tenant's ID in the path.
 const PLACEHOLDER: &str = "{tenant}";
 
-/// The port of `http://` without one.
+/// The default port of `http://`.
 const HTTP_PORT: u16 = 80;
 
-/// Where requests go. Checked: every part can be written into a request as it is.
+/// Where requests go. Every part is checked and can be written into a request as is.
 ///
-/// Its query may hold a token: it is sent, and never shown.
+/// The query may hold a token: it is sent, but never shown.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Target {
-    /// Name or address to connect to; an IPv6 address without its brackets.
+    /// Name or address to connect to; an IPv6 address is without brackets.
     pub host: String,
     /// Port to connect to.
     pub port: u16,
-    /// Value of the `Host` header: host and port as written.
+    /// Value of the `Host` header: host and port as configured.
     pub host_header: String,
-    /// The path and what follows it, cut where the tenant's ID goes: never empty, and one piece when it goes
-    /// nowhere.
+    /// The path and query, cut where the tenant's ID goes. Never empty; one piece if it does not contain the ID.
     pieces: Vec<String>,
 }
 
 impl Target {
-    /// Reads `http://host[:port][/path][?query]`, where the scheme may be left out. The error says what to
-    /// write.
+    /// Parses `http://host[:port][/path][?query]`; the scheme is optional. The error says what to write.
     pub(super) fn parse(text: &str) -> Result<Self, String> {
         let rest = without_scheme(text)?;
-        // Not to be shown: what stands in front of an @ may be a password, and one with a /, ? or # in it looks like a
-        // host with a path. So no @ stands anywhere as it is.
+        // The text before an @ may be a password and must not be shown. A password with a /, ? or # in it looks like a
+        // host with a path. So a literal @ is refused everywhere.
         if rest.contains('@') {
             return Err("user and password do not belong here: set auth.egress.username and \
                         auth.egress.password; an @ in a path is written %40"
@@ -45,8 +43,8 @@ impl Target {
         Ok(Self { host, port, host_header: authority.to_owned(), pieces: path_pieces(path)? })
     }
 
-    /// Appends the request's target (path and query) for `tenant`, percent-encoded where the path cannot
-    /// carry a byte of its ID (RFC 3986 section 3.3).
+    /// Appends the request target (path and query) for `tenant`. Bytes of the ID that a path cannot carry are
+    /// percent-encoded (RFC 3986 section 3.3).
     pub fn path_for(&self, tenant: &TenantId, out: &mut Vec<u8>) {
         for (at, piece) in self.pieces.iter().enumerate() {
             if at > 0 {
@@ -73,12 +71,12 @@ impl std::fmt::Debug for Target {
     }
 }
 
-/// What stands for a secret.
+/// Shown in place of a secret.
 const MASK: &str = "***";
 
-/// A target as it may be shown: its query is masked, and all of one that may hold a user's name and password.
+/// The target as it may be shown: without its query, and not at all if it may contain a user name and password.
 pub(super) fn masked(target: &str) -> String {
-    // Such a target is refused; should one be shown all the same, nobody can say where a password ends.
+    // Such a target is refused. If it is shown anyway, there is no telling where a password ends.
     if target.contains('@') {
         return MASK.into();
     }
@@ -89,8 +87,7 @@ pub(super) fn masked(target: &str) -> String {
 }
 
 fn without_scheme(text: &str) -> Result<&str, String> {
-    // Past a path or a query, a scheme is a part of these; and in front of it there is nothing that could be a
-    // password.
+    // After a path or query, a scheme is part of them. Nothing before a scheme can be a password.
     let is_scheme =
         |text: &str| text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"+-.".contains(&byte));
     let Some((scheme, rest)) = text.split_once("://").filter(|(scheme, _)| is_scheme(scheme)) else {
@@ -99,7 +96,7 @@ fn without_scheme(text: &str) -> Result<&str, String> {
     if scheme.eq_ignore_ascii_case("http") {
         Ok(rest)
     } else if scheme.eq_ignore_ascii_case("https") {
-        Err("TLS to the upstream is not built in yet; write http:// and let something else do the TLS".into())
+        Err("TLS to the upstream is not built in yet; write http:// and put a TLS proxy in between".into())
     } else {
         Err(format!("{} is not a scheme we know; write http://host:port/path", super::value::found(scheme)))
     }
@@ -141,14 +138,14 @@ fn host_and_port(authority: &str) -> Result<(String, u16), String> {
     Ok((host.to_owned(), port))
 }
 
-/// A port to connect to: 1–65535, in digits only.
+/// Parses a port to connect to: 1–65535, digits only.
 fn parse_port(text: &str) -> Result<u16, String> {
     let digits = text.bytes().all(|byte| byte.is_ascii_digit());
     let port = text.parse().ok().filter(|&port| port > 0 && digits);
     port.ok_or_else(|| format!("{} is not a port; write a number from 1 to 65535", super::value::found(text)))
 }
 
-/// The path and query, cut at each placeholder.
+/// Cuts the path and query at each placeholder.
 fn path_pieces(path: &str) -> Result<Vec<String>, String> {
     if path.contains('#') {
         return Err("a fragment (#…) is never sent: remove it".into());
@@ -172,8 +169,8 @@ fn path_pieces(path: &str) -> Result<Vec<String>, String> {
     Ok(pieces)
 }
 
-/// Appends `id` as part of a path: unreserved characters, and those others of a path segment that no server
-/// gives a meaning of their own, stay as they are.
+/// Appends `id` as part of a path. Unreserved characters stay as they are, and so do the other path characters that
+/// have no special meaning to servers.
 fn encode(id: &str, out: &mut Vec<u8>) {
     const HEX: &[u8; 16] = b"0123456789ABCDEF";
     for byte in id.bytes() {

@@ -1,14 +1,15 @@
-//! The file that `tenant.map` names: rules in YAML, from the top, each for a value and with what becomes of it.
+//! The file of `tenant.map`: a YAML list of rules. Each rule selects values of the tenant label and says what happens
+//! to them. The first match decides.
 //!
 //! ```yaml
 //! - exact: infra             # this value
 //!   tenant: platform
-//! - prefix: dev-             # all that begin so
+//! - prefix: dev-             # values that begin with this
 //!   tenant: development
-//! - regex: '(.+)-(eu|us)'    # all that match it from end to end
+//! - regex: '(.+)-(eu|us)'    # values that match as a whole
 //!   tenant: $1
 //! - regex: 'test-.*'
-//!   drop: true               # their series are left out, and their sender is told nothing of it
+//!   drop: true               # the series are left out, and the sender is not told
 //! ```
 #![forbid(unsafe_code)]
 
@@ -17,10 +18,10 @@ use super::yaml::{self, Content, Name, Node};
 use crate::tenant::map::{MapFault, MapRule, Matches, Target, TenantMap};
 use crate::tenant::{IdFault, IdRules, check_id};
 
-/// Reads a map's `text`, which the operator calls `file`. IDs have to fit `id_rules`.
+/// Parses the `text` of a map. `file` is the name used in errors. IDs have to follow `id_rules`.
 ///
 /// # Errors
-/// Everything that is wrong with it, each with its line.
+/// All mistakes, each with its line.
 pub fn read_tenant_map(file: &str, text: &str, id_rules: IdRules) -> Result<TenantMap, ConfigMistakes> {
     let mut reader = Reader { id_rules, mistakes: Vec::new(), rules: Vec::new(), lines: Vec::new() };
     match yaml::read(text) {
@@ -51,16 +52,16 @@ struct Reader {
     id_rules: IdRules,
     mistakes: Vec<Mistake>,
     rules: Vec<MapRule>,
-    /// Where each rule begins.
+    /// The line on which each rule begins.
     lines: Vec<usize>,
 }
 
-/// The keys of one rule, as far as they are there.
+/// The keys found in one rule.
 #[derive(Default)]
 struct Keys {
     matches: Option<(Name, Node)>,
     target: Option<(Name, Node)>,
-    /// A mistake has been told that leaves it open what the rule is.
+    /// A mistake has been reported, and the rule is incomplete because of it.
     broken: bool,
 }
 
@@ -93,7 +94,7 @@ impl Reader {
             Some((name, node)) => self.matches(&name, node),
             None if keys.broken => None,
             None => {
-                self.mistake(line, "", "for which values? give `exact`, `prefix` or `regex`");
+                self.mistake(line, "", "the values are missing; give `exact`, `prefix` or `regex`");
                 None
             }
         };
@@ -102,7 +103,7 @@ impl Reader {
             Some((name, node)) => self.target(&name, node, is_pattern),
             None if keys.broken => None,
             None => {
-                self.mistake(line, "", "what becomes of the values? give `tenant`, or `drop: true`");
+                self.mistake(line, "", "the tenant is missing; give `tenant`, or `drop: true`");
                 None
             }
         };
@@ -125,7 +126,7 @@ impl Reader {
         };
         if let Some((first, _)) = place {
             keys.broken = true;
-            let text = format!("not besides `{}`; a rule has one of them", first.text);
+            let text = format!("`{}` is already given; a rule has only one of them", first.text);
             return self.mistake(name.line, &name.text, text);
         }
         *place = Some((name, node));
@@ -160,8 +161,8 @@ impl Reader {
             self.mistake(name.line, &name.text, "wants `true`, or give `tenant` in its place");
             return None;
         }
-        // A tenant of groups is known when a value is; what is only too long or reserved may be so no longer, or only
-        // then, behind a prefix.
+        // A tenant with group references is known only for a given value. And with a prefix, an ID that is too long or
+        // reserved may become valid, or the other way round. So only characters are checked here.
         let refers = is_pattern && text.contains('$');
         if let (false, Err(fault @ IdFault::Character(_))) =
             (refers, check_id(text.as_bytes(), self.id_rules))
@@ -179,7 +180,7 @@ mod tests {
     use crate::tenant::TenantRules;
     use std::sync::Arc;
 
-    /// The mistakes of a map, one a line.
+    /// The mistakes of a map, one per line.
     fn mistakes(text: &str) -> Vec<String> {
         let mistakes = read_tenant_map("map.yml", text, IdRules::Mimir).unwrap_err();
         mistakes.to_string().lines().map(str::to_owned).collect()
@@ -257,10 +258,10 @@ mod tests {
         assert_eq!(
             mistakes(text),
             [
-                "map.yml:4: prefix: not besides `exact`; a rule has one of them",
+                "map.yml:4: prefix: `exact` is already given; a rule has only one of them",
                 "map.yml:6: exakt: unknown key; a rule has one of exact, prefix and regex, and one of tenant and drop",
-                "map.yml:8: for which values? give `exact`, `prefix` or `regex`",
-                "map.yml:9: what becomes of the values? give `tenant`, or `drop: true`",
+                "map.yml:8: the values are missing; give `exact`, `prefix` or `regex`",
+                "map.yml:9: the tenant is missing; give `tenant`, or `drop: true`",
                 "map.yml:10: a rule wants keys with values (`exact: …`), not a single value",
                 "map.yml:11: is not a regular expression: unclosed group",
                 "map.yml:14: drop: wants `true`, or give `tenant` in its place",
@@ -268,7 +269,7 @@ mod tests {
                 "map.yml:16: tenant: is no tenant ID: it contains ' ', which is not allowed",
                 "map.yml:17: exact: wants a single value, not nothing",
                 "map.yml:19: `$2` stands for no group of the pattern; write `$$` for a dollar",
-                "map.yml:23: drop: not besides `tenant`; a rule has one of them",
+                "map.yml:23: drop: `tenant` is already given; a rule has only one of them",
                 "map.yml:24: never applies: the rule on line 1 is for the same",
             ]
         );

@@ -1,14 +1,13 @@
 //! A YAML document as a tree whose nodes remember their lines.
 //!
-//! Constraints that shaped it:
+//! Design constraints:
 //!
-//! * Every mistake in a file is to be told at once, each with its line. A serde deserializer stops at the
-//!   first one, so the file is read event by event into a tree, and what is wrong with the tree is somebody
-//!   else's concern ([`super::source`]).
-//! * A scalar keeps its text. `default: 007` names the tenant `007`, and `1.10` is no number that lost its
-//!   zero: what a text means is decided by the key it belongs to.
-//! * A configuration comes from an operator, not from the network; yet a file of aliases to aliases must not
-//!   take the memory with it, so nodes and nesting are bounded.
+//! * All mistakes of a file are reported at once, each with its line. A serde deserializer stops at the first one. So
+//!   the file is read event by event into a tree, and [`super::source`] checks the tree.
+//! * A scalar keeps its text. `default: 007` names the tenant `007`, and `1.10` does not lose its zero: the key decides
+//!   what its text means.
+//! * A configuration comes from an operator, not from the network. Still, a file of nested aliases must not exhaust the
+//!   memory, so the number of nodes and their depth are bounded.
 #![forbid(unsafe_code)]
 
 use std::borrow::Cow;
@@ -18,23 +17,23 @@ use serde_saphyr::granit_parser::{self, Event, Parser, ScalarStyle, ScanError, S
 
 use crate::limits::{CONFIG_DEPTH_MAX, CONFIG_NODES_MAX};
 
-/// A node and the line (from 1) on which it begins.
+/// A node and the line on which it begins (from 1).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Node {
     pub(super) line: usize,
     pub(super) content: Content,
 }
 
-/// What a node holds.
+/// The content of a node.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Content {
-    /// Nothing: `key:`, `~` or `null`.
+    /// No value: `key:`, `~` or `null`.
     Null,
-    /// A text, with quotes and escapes taken off.
+    /// A text, without its quotes and escapes.
     Text(String),
     /// A sequence.
     List(Vec<Node>),
-    /// A mapping, in the order of the file; a key may be there twice.
+    /// A mapping, in the order of the file. A key may occur twice.
     Map(Vec<(Name, Node)>),
 }
 
@@ -45,7 +44,7 @@ pub(super) struct Name {
     pub(super) text: String,
 }
 
-/// Why the text is no YAML, or more than we read.
+/// Why the text is not YAML, or exceeds our limits.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Fault {
     pub(super) line: usize,
@@ -65,7 +64,7 @@ impl Node {
         }
     }
 
-    /// What it is, for an error's text.
+    /// The kind of content, for error texts.
     pub(super) fn kind(&self) -> &'static str {
         match &self.content {
             Content::Null => "nothing",
@@ -76,7 +75,7 @@ impl Node {
     }
 }
 
-/// Reads the first document of `text`; an empty text is [`Content::Null`]. A second document is a fault.
+/// Parses the first document of `text`; an empty text is [`Content::Null`]. A second document is an error.
 pub(super) fn read(text: &str) -> Result<Node, Fault> {
     let options = granit_parser::options! {
         flow_nesting_limit: CONFIG_DEPTH_MAX,
@@ -170,7 +169,7 @@ impl<'a> Reader<'a> {
 
     fn alias(&mut self, id: usize, line: usize) -> Result<Content, Fault> {
         let Some(target) = self.anchors.get(&id).cloned() else {
-            return Err(Fault { line, text: "an alias inside of what it stands for".into() });
+            return Err(Fault { line, text: "an alias inside its own anchor".into() });
         };
         self.spend(target.count(), line)?;
         Ok(target.content)
@@ -180,7 +179,7 @@ impl<'a> Reader<'a> {
         match self.nodes_left.checked_sub(nodes) {
             Some(left) => self.nodes_left = left,
             None => {
-                let text = format!("more than {CONFIG_NODES_MAX} values: this is no configuration of ours");
+                let text = format!("more than {CONFIG_NODES_MAX} values: it is not a Tenantry configuration");
                 return Err(Fault { line, text });
             }
         }
@@ -188,7 +187,7 @@ impl<'a> Reader<'a> {
     }
 }
 
-/// An unquoted `null` is nothing; a quoted or tagged one is the word.
+/// A plain `null` is no value; a quoted or tagged one is a text.
 fn scalar(text: Cow<'_, str>, style: ScalarStyle, tagged: bool) -> Content {
     let plain = style == ScalarStyle::Plain && !tagged;
     if plain && matches!(&*text, "" | "~" | "null" | "Null" | "NULL") {
@@ -278,7 +277,7 @@ mod tests {
             let ten = vec![alias; 10].join(", ");
             yaml += &format!("a{level}: &a{level} [{ten}]\n");
         }
-        assert!(read(&yaml).unwrap_err().text.contains("no configuration of ours"));
+        assert!(read(&yaml).unwrap_err().text.contains("not a Tenantry configuration"));
     }
 
     #[test]

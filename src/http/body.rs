@@ -1,29 +1,29 @@
-//! Chunked bodies (RFC 9112 section 7.1), a request's or an upstream's.
+//! Chunked bodies (RFC 9112 section 7.1), of requests and of upstreams' responses.
 //!
-//! Strict where leniency is known to be abused: sizes of 1 to 16 hex digits with nothing around them, line ends of
-//! CR LF only, no control characters in extensions. A trailer is read, because the next message starts after it,
-//! and thrown away.
+//! Parsing is strict where leniency is known to be abused: sizes are 1 to 16 hex digits with nothing around them, lines
+//! end in CR LF, and extensions contain no control characters. A trailer is parsed, because the next message starts
+//! after it, and discarded.
 
 #![forbid(unsafe_code)]
 
 use super::Refusal;
 use crate::limits::{CHUNK_EXCESS_BYTES_MAX, CHUNK_LINE_BYTES_MAX};
 
-/// Digits of the largest size that fits 64 bits.
+/// Digits of the largest 64-bit size.
 const SIZE_DIGITS_MAX: usize = 16;
 
-/// Decodes one chunked body, fed in whatever pieces it arrives.
+/// Decodes one chunked body incrementally.
 #[derive(Debug)]
 pub struct ChunkDecoder {
     state: State,
     body_bytes_max: usize,
-    /// Data announced by chunk sizes so far. Never over `body_bytes_max`.
+    /// Total of the chunk sizes so far. Never exceeds `body_bytes_max`.
     body_bytes: usize,
     /// Bytes spent on extensions and on the trailer.
     excess_bytes: usize,
 }
 
-/// What the next byte belongs to.
+/// The parser's state: what the next byte belongs to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
     Size { size: u64, digits: usize },
@@ -41,21 +41,22 @@ enum State {
 }
 
 impl ChunkDecoder {
-    /// A decoder for a body of at most `body_bytes_max` bytes, counted without its framing.
+    /// Creates a decoder for a body of at most `body_bytes_max` bytes, not counting its framing.
     pub fn new(body_bytes_max: usize) -> Self {
         Self { state: State::Size { size: 0, digits: 0 }, body_bytes_max, body_bytes: 0, excess_bytes: 0 }
     }
 
-    /// Decodes from `input`, appending data to `out`. Gives the bytes consumed, and whether the body is complete.
+    /// Decodes `input` and appends data to `out`. Returns the number of bytes consumed, and whether the body is
+    /// complete.
     ///
-    /// All of `input` is consumed unless the body ends in it: what is left then is the next message's. Once the
-    /// body is complete, nothing is consumed any more. A chunk's size reserves no memory; only data that is there
-    /// is appended, never more than `body_bytes_max` over the decoder's life.
+    /// All of `input` is consumed unless the body ends in it; the rest then belongs to the next message. After the end
+    /// of the body, nothing is consumed. A chunk's size reserves no memory: only received data is appended, never more
+    /// than `body_bytes_max` in total.
     ///
     /// # Errors
-    /// [`Refusal::BodyTooLarge`] as soon as a chunk is announced that goes over the limit, before its data;
-    /// [`Refusal::BadRequest`] for anything malformed. The decoder is of no use after an error, nor is the
-    /// connection.
+    /// [`Refusal::BodyTooLarge`] as soon as a chunk size exceeds the limit, before its data arrives.
+    /// [`Refusal::BadRequest`] if the input is malformed. After an error neither the decoder nor the connection can be
+    /// used.
     pub fn decode(&mut self, input: &[u8], out: &mut Vec<u8>) -> Result<(usize, bool), Refusal> {
         let mut rest = input;
         while self.state != State::Done {
@@ -76,7 +77,7 @@ impl ChunkDecoder {
         Ok((input.len() - rest.len(), self.state == State::Done))
     }
 
-    /// Takes one byte of framing.
+    /// Handles one byte of framing.
     fn step(&mut self, byte: u8) -> Result<State, Refusal> {
         match (self.state, byte) {
             (State::Size { size, digits }, _) => self.size(size, digits, byte),
@@ -107,7 +108,7 @@ impl ChunkDecoder {
         }
     }
 
-    /// Takes one byte of a size, or what ends it.
+    /// Handles one byte of a size, or the byte that ends it.
     fn size(&mut self, size: u64, digits: usize, byte: u8) -> Result<State, Refusal> {
         match (char::from(byte).to_digit(16), byte) {
             (Some(digit), _) if digits < SIZE_DIGITS_MAX => {
@@ -122,7 +123,7 @@ impl ChunkDecoder {
         }
     }
 
-    /// A chunk of `size` bytes is announced; none is what ends the body.
+    /// Starts a chunk of `size` bytes. Size 0 ends the body.
     fn chunk(&mut self, size: u64) -> Result<State, Refusal> {
         if size == 0 {
             return Ok(State::TrailerStart);
@@ -137,7 +138,7 @@ impl ChunkDecoder {
         }
     }
 
-    /// Counts one byte that carries nothing.
+    /// Counts one byte of an extension or the trailer.
     fn spend(&mut self) -> Result<(), Refusal> {
         self.excess_bytes += 1;
         if self.excess_bytes > CHUNK_EXCESS_BYTES_MAX {
@@ -147,12 +148,12 @@ impl ChunkDecoder {
     }
 }
 
-/// Whether a field value may have `byte` in it (RFC 9110 section 5.5): visible, blank, or beyond ASCII.
+/// Whether a field value may contain `byte` (RFC 9110 section 5.5): visible ASCII, blanks, or non-ASCII.
 fn is_text(byte: u8) -> bool {
     byte == b'\t' || (byte >= b' ' && byte != 0x7f)
 }
 
-/// Whether a field name may have `byte` in it (RFC 9110 section 5.6.2).
+/// Whether a field name may contain `byte` (RFC 9110 section 5.6.2).
 fn is_token(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
 }

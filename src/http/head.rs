@@ -1,4 +1,4 @@
-//! The head of a request: where it ends, how its body is framed, and the few fields that we act on.
+//! The head of a request: where it ends, how its body is framed, and the few fields that matter to us.
 
 #![forbid(unsafe_code)]
 
@@ -10,33 +10,33 @@ use super::sender::Sender;
 use super::{Delimiters, Passed, Persistence, Refusal, has_bare_lf, lists_token, range_in};
 use crate::limits::HEAD_FIELDS_MAX;
 
-/// A request's head, understood. Ranges point into the buffer that was parsed.
+/// A parsed request head. Ranges refer to the parsed buffer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RequestHead {
     /// The method.
     pub method: Method,
-    /// The target's path, without its query; empty for an absolute-form target that has none.
+    /// The path of the request target, without the query. Empty for an absolute-form target without a path.
     pub path: Range<usize>,
-    /// How long the body is.
+    /// How the body is delimited.
     pub framing: Framing,
-    /// What the content is, by `Content-Type`.
+    /// The content type, by `Content-Type`.
     pub media: Media,
-    /// How the content is compressed, by `Content-Encoding`.
+    /// The compression, by `Content-Encoding`.
     pub encoding: Encoding,
-    /// The client waits for `100 Continue` before it sends its body. False where there is no body to wait for, and
-    /// in HTTP/1.0 (RFC 9110 section 10.1.1).
+    /// Whether the client waits for `100 Continue` before it sends the body. False if there is no body, and in HTTP/1.0
+    /// (RFC 9110 section 10.1.1).
     pub expect_continue: bool,
-    /// The client means to send further requests on this connection.
+    /// Whether the client may send further requests on this connection.
     pub keep_alive: bool,
-    /// The value of the tenant header, when it is there and not empty; all ASCII.
+    /// The value of the tenant header, if present and not empty. All ASCII.
     pub source_tenant: Option<Range<usize>>,
-    /// What kind of sender it comes from.
+    /// The kind of sender.
     pub sender: Sender,
-    /// Headers that go on to the upstream.
+    /// The headers to pass on to the upstream.
     pub passed: Option<Arc<Passed>>,
 }
 
-/// A request's method (RFC 9110 section 9), as far as we tell them apart. Methods are case-sensitive.
+/// A request's method (RFC 9110 section 9), as far as it matters here. Methods are case-sensitive.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Method {
     /// `GET`
@@ -52,7 +52,7 @@ pub enum Method {
 /// How a request's body is delimited (RFC 9112 section 6). A request never ends with its connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Framing {
-    /// There is no body.
+    /// No body.
     None,
     /// `Content-Length`, in bytes.
     Length(u64),
@@ -60,10 +60,10 @@ pub enum Framing {
     Chunked,
 }
 
-/// What `Content-Type` says (Remote Write 2.0 specification, "Protocol"; for Loki its HTTP API).
+/// The content type (Remote Write 2.0 specification, "Protocol"; for Loki its HTTP API).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Media {
-    /// `application/x-protobuf` without a word on which message it is; also when the field is absent.
+    /// `application/x-protobuf` without a `proto` parameter, or no field at all.
     Protobuf,
     /// `application/x-protobuf;proto=prometheus.WriteRequest`.
     RemoteWriteV1,
@@ -75,10 +75,10 @@ pub enum Media {
     Other,
 }
 
-/// What `Content-Encoding` says.
+/// The content encoding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Encoding {
-    /// Nothing: what that means depends on the path.
+    /// None given. The path determines what that means.
     Absent,
     /// `snappy`.
     Snappy,
@@ -93,24 +93,24 @@ pub enum Encoding {
 }
 
 impl RequestHead {
-    /// Reads the head at the start of `buf`, and says how many bytes it takes (empty lines before it included).
+    /// Parses the head at the start of `buf`, and returns its length in bytes, including empty lines before it.
     ///
-    /// `None` means that its end is not in `buf` yet; how much may come is the caller's to limit. `tenant_header` is
-    /// the name, in any case, of the field that [`RequestHead::source_tenant`] is taken from; pass an empty name
-    /// where its value plays no role, as two such fields are a refusal.
+    /// `None` means that the head is not complete yet; the caller limits its size. `tenant_header` is the name, in any
+    /// case, of the field for [`RequestHead::source_tenant`]. Pass an empty name if its value is not needed, because a
+    /// repeated tenant header is refused.
     ///
     /// # Errors
-    /// [`Refusal::BadRequest`] or [`Refusal::TooManyFields`]. What comes after a refused head cannot be trusted to
-    /// be a request: the connection has to be closed. An error found in the first part of a head stays an error
-    /// when more of it arrives.
+    /// [`Refusal::BadRequest`] or [`Refusal::TooManyFields`]. The bytes after a refused head cannot be trusted to be a
+    /// request, so the connection has to be closed. An error found in an incomplete head remains an error when more of
+    /// it arrives.
     pub fn parse(buf: &[u8], tenant_header: &str) -> Result<Option<(Self, usize)>, Refusal> {
         Self::parse_passing(buf, tenant_header, &[])
     }
 
-    /// As [`parse`](Self::parse), where headers of these names, besides those of a trace, go on to the upstream.
+    /// Like [`parse`](Self::parse). Headers of these names are passed on to the upstream, besides those of a trace.
     ///
     /// # Errors
-    /// Those of [`parse`](Self::parse), and of headers that can't go on.
+    /// Those of [`parse`](Self::parse), and headers that cannot be passed on.
     pub fn parse_passing(
         buf: &[u8],
         tenant_header: &str,
@@ -195,7 +195,7 @@ impl Media {
                 b"io.prometheus.write.v2.Request" => Self::RemoteWriteV2,
                 _ => Self::Other,
             };
-            // Two different messages are none.
+            // Two contradicting parameters name no message.
             media = Some(if media.is_none_or(|earlier| earlier == named) { named } else { Self::Other });
         }
         media.unwrap_or(if json { Self::Json } else { Self::Protobuf })
@@ -217,9 +217,10 @@ impl Encoding {
     }
 }
 
-/// Takes the first of some media type parameters, each with its semicolon in front (RFC 9110 section 5.6.6), and
-/// gives its name, its value without quotes, and what follows. The name is empty where there is only a semicolon.
-/// `None` when it is malformed. Escapes in a quoted value are left as they are: no value that we know has any.
+/// Splits the first of several media type parameters, each preceded by a semicolon (RFC 9110 section 5.6.6). Returns
+/// its name, its value without quotes, and the rest. The name is empty if there is only a semicolon.
+///
+/// `None` if it is malformed. Escapes in a quoted value are kept: no known value has any.
 fn parameter(parameters: &[u8]) -> Option<(&[u8], &[u8], &[u8])> {
     let text = parameters.strip_prefix(b";")?.trim_ascii_start();
     if text.is_empty() || text.starts_with(b";") {
@@ -249,7 +250,7 @@ fn parameter(parameters: &[u8]) -> Option<(&[u8], &[u8], &[u8])> {
     (rest.is_empty() || rest.starts_with(b";")).then_some((name, value, rest))
 }
 
-/// What the fields of a request's head say, gathered one by one.
+/// The fields of a request's head, collected one by one.
 #[derive(Default)]
 struct Fields<'a> {
     delimiters: Delimiters,
@@ -260,12 +261,12 @@ struct Fields<'a> {
     expect_continue: bool,
     source_tenant: Option<&'a [u8]>,
     sender: Sender,
-    /// There may be headers that go on to the upstream.
+    /// Whether there may be headers to pass on.
     passes: bool,
 }
 
 impl<'a> Fields<'a> {
-    /// Takes note of one field. The error says what is wrong with it.
+    /// Records one field. The error says what is wrong with it.
     fn note(&mut self, name: &str, value: &'a [u8], tenant_header: &str) -> Result<(), &'static str> {
         self.delimiters.note(name, value)?;
         self.persistence.note(name, value);
@@ -284,14 +285,14 @@ impl<'a> Fields<'a> {
             }
             self.media = Some(if value.is_empty() { Media::Protobuf } else { Media::of(value) });
         } else if name.eq_ignore_ascii_case("content-encoding") {
-            // A second one would be a second layer of compression, which is not ours to peel.
+            // A second field would mean a second layer of compression, which we do not support.
             let alone = self.encoding.is_none();
             self.encoding = Some(if alone { Encoding::of(value) } else { Encoding::Other });
         } else if name.eq_ignore_ascii_case("expect") {
             self.expect_continue |= lists_token(value, "100-continue");
         }
         if name.eq_ignore_ascii_case(tenant_header) {
-            // Whichever we took, somebody in front may have meant the other.
+            // Whichever we took, a proxy in front may have meant the other.
             if self.source_tenant.is_some() {
                 return Err("repeated tenant header");
             }
@@ -303,7 +304,7 @@ impl<'a> Fields<'a> {
         Ok(())
     }
 
-    /// Checks the fields against each other, once all are noted.
+    /// Checks the fields for contradictions, after all are recorded.
     fn check(&self, minor_version: u8) -> Result<(), &'static str> {
         self.delimiters.check(minor_version)?;
         if minor_version > 0 && !self.host {
@@ -321,8 +322,8 @@ impl<'a> Fields<'a> {
     }
 }
 
-/// The path of a request target (RFC 9112 section 3.2): origin-form, absolute-form (as senders behind a proxy
-/// setting write it) or, for OPTIONS, the asterisk. CONNECT asks for a tunnel, which we are not.
+/// The path of a request target (RFC 9112 section 3.2): origin-form, absolute-form (from senders with a proxy setting)
+/// or, for OPTIONS, the asterisk. CONNECT asks for a tunnel, which we do not offer.
 fn target_path<'a>(target: &'a str, method: &str) -> Result<&'a str, &'static str> {
     if !target.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'#') {
         return Err("malformed request target");
@@ -349,13 +350,13 @@ fn target_path<'a>(target: &'a str, method: &str) -> Result<&'a str, &'static st
     Ok(path_and_query.split_once('?').map_or(path_and_query, |(path, _)| path))
 }
 
-/// Whether `authority` is made of what a host and a port may be made of (RFC 3986 section 3.2.2, user information
-/// left out, as RFC 9110 section 4.2.4 asks). Empty is allowed: so a client says that there is none.
+/// Whether `authority` consists of characters allowed in a host and a port (RFC 3986 section 3.2.2). User information
+/// is excluded, as RFC 9110 section 4.2.4 demands. Empty is allowed: it means that the target has no authority.
 fn is_authority(authority: &[u8]) -> bool {
     authority.iter().all(|byte| byte.is_ascii_alphanumeric() || b"-._~%!$&'()*+,;=:[]".contains(byte))
 }
 
-/// What httparse finds wrong, in our words.
+/// Translates httparse's errors.
 fn refusal(error: httparse::Error) -> Refusal {
     Refusal::BadRequest(match error {
         httparse::Error::TooManyHeaders => return Refusal::TooManyFields,

@@ -1,13 +1,13 @@
-//! Headers of a request that go on to the upstream as they came.
+//! Headers of a request that are passed on to the upstream unchanged.
 //!
-//! Constraints that shaped it:
+//! Design constraints:
 //!
-//! * Some change what an upstream does (`upstream.pass_headers`): requests in which they differ must not become one.
-//!   Others only say which trace a request belongs to (W3C Trace Context); of those that become one, one is followed.
-//! * Almost no request has any. They are looked for while the head is read, and only when one is there is anything
-//!   allocated: ready-made lines, once for all parts of the request.
-//! * What goes on was written by somebody else. Names are ours, as they are configured; values are visible ASCII,
-//!   blanks and tabs, so that they end where we say that they end.
+//! * Some change the upstream's behaviour (`upstream.pass_headers`). Requests that differ in them must not be merged.
+//!   Others only identify a trace (W3C Trace Context); a merged request carries one of the traces.
+//! * Almost no request has any. They are detected while the head is parsed. Only then are the lines allocated, once for
+//!   all parts of the request.
+//! * They are untrusted input. Names are written as configured. Values are visible ASCII, blanks and tabs, so they
+//!   cannot end the line early.
 #![forbid(unsafe_code)]
 
 use std::sync::Arc;
@@ -18,11 +18,11 @@ use crate::limits::{PASSED_BYTES_MAX, TRACESTATE_BYTES_MAX};
 const TRACEPARENT: &str = "traceparent";
 const TRACESTATE: &str = "tracestate";
 
-/// The lines of these headers, ready to be written.
+/// The lines of these headers, ready to be sent.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Passed {
     lines: Vec<u8>,
-    /// Where the trace begins; what is in front of it changes what the upstream does.
+    /// Where the trace begins. The lines before it change the upstream's behaviour.
     trace_at: usize,
 }
 
@@ -32,23 +32,22 @@ impl Passed {
         &self.lines
     }
 
-    /// The lines that have to be the same in all that becomes one request.
+    /// The lines that must be equal in all requests that are merged.
     pub fn deciding(passed: Option<&Self>) -> &[u8] {
         passed.and_then(|passed| passed.lines.get(..passed.trace_at)).unwrap_or_default()
     }
 
-    /// Whether a header of this name may go on.
+    /// Whether a header of this name may be passed on.
     pub(super) fn concerns(name: &str, names: &[Box<str>]) -> bool {
         let is = |known: &str| name.eq_ignore_ascii_case(known);
         is(TRACEPARENT) || is(TRACESTATE) || names.iter().any(|known| is(known))
     }
 
-    /// Takes what goes on of these headers: those of `names`, in that order, then the trace. `None` when that is
-    /// nothing.
+    /// Collects the headers to pass on: those of `names`, in that order, then the trace. `None` if there are none.
     ///
     /// # Errors
-    /// [`Refusal::BadRequest`] for a value that can't go on, or too much of them: to leave one out would have the
-    /// upstream do something else than it was asked to.
+    /// [`Refusal::BadRequest`] if a value cannot be passed on, or if they are too long. Dropping one would change what
+    /// the upstream does.
     pub(super) fn gather(
         headers: &[httparse::Header<'_>],
         names: &[Box<str>],
@@ -77,8 +76,8 @@ impl std::fmt::Debug for Passed {
     }
 }
 
-/// Appends the trace, if there is one: what is malformed means that there is none (W3C Trace Context section 3.2.4),
-/// and its state says nothing without it.
+/// Appends the trace, if there is one. A malformed trace counts as absent (W3C Trace Context section 3.2.4), and its
+/// state means nothing without it.
 fn trace(headers: &[httparse::Header<'_>], lines: &mut Vec<u8>) {
     let mut parents = values(headers, TRACEPARENT);
     let (Some(parent), None) = (parents.next(), parents.next()) else { return };
@@ -86,7 +85,7 @@ fn trace(headers: &[httparse::Header<'_>], lines: &mut Vec<u8>) {
         return;
     }
     line(TRACEPARENT, parent, lines);
-    // With a comma between them, as several are one list (section 3.3.1).
+    // Several fields form one list, joined by commas (section 3.3.1).
     let bytes: usize = values(headers, TRACESTATE).map(|value| value.len() + 1).sum();
     if bytes <= TRACESTATE_BYTES_MAX + 1 && values(headers, TRACESTATE).all(is_plain) {
         values(headers, TRACESTATE).for_each(|value| line(TRACESTATE, value, lines));
@@ -107,8 +106,8 @@ fn is_plain(value: &[u8]) -> bool {
     value.iter().all(|&byte| byte.is_ascii_graphic() || byte == b' ' || byte == b'\t')
 }
 
-/// Version, trace, parent and flags in hexadecimal small letters (W3C Trace Context section 3.2): neither of the first
-/// two's forbidden values, and more behind it only in a version that we don't know.
+/// Whether `value` is a version, trace, parent and flags in lower-case hexadecimal (W3C Trace Context section 3.2),
+/// none of the first three with a forbidden value. More may follow only in an unknown version.
 fn is_traceparent(value: &[u8]) -> bool {
     const BYTES: usize = 55;
     let Some((known, more)) = value.split_at_checked(BYTES) else { return false };
@@ -198,7 +197,7 @@ mod tests {
         assert_eq!(gather(&[("tracestate", "a=1")], &[]), Ok(None));
         let future = format!("{other_version}-more");
         assert_eq!(lines(&[("traceparent", &future)], &[]), format!("traceparent: {future}\r\n"));
-        // A state of more than need be kept, or of bytes that it can't have, is left out alone.
+        // A state that is too long, or that has forbidden bytes, is dropped alone.
         for state in ["a".repeat(TRACESTATE_BYTES_MAX + 1), "a=\u{7f}".to_owned()] {
             let only = lines(&[("traceparent", PARENT), ("tracestate", &state)], &[]);
             assert_eq!(only, format!("traceparent: {PARENT}\r\n"));

@@ -1,4 +1,4 @@
-//! Our answers, as bytes.
+//! Serializes our answers.
 
 #![forbid(unsafe_code)]
 
@@ -7,15 +7,17 @@ use std::io::Write as _;
 use crate::model::Answer;
 use crate::model::Written;
 
-/// The interim response that a client with `Expect: 100-continue` waits for.
+/// The interim response for a client that sent `Expect: 100-continue`.
 pub const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 
-/// Appends the whole response for `answer` to `out`.
+/// Appends the complete response for `answer` to `out`.
 ///
-/// `keep_alive` is what the request's head said; the connection must be closed after the response unless that and
-/// not [`Answer::close`]. `head_only` is for a HEAD request: it gets the fields of the answer without its body.
+/// `keep_alive` is what the request's head asked for. The connection must be closed after the response unless
+/// `keep_alive` is true and [`Answer::close`] is false. `head_only` is for HEAD requests: the response has the same
+/// fields but no body.
 ///
-/// A connection that lives on says so: an HTTP/1.0 client that asked for it does not believe it otherwise.
+/// The response always has a `Connection` field, because an HTTP/1.0 client that asked for keep-alive needs a
+/// confirmation.
 pub fn write(out: &mut Vec<u8>, answer: &Answer, keep_alive: bool, head_only: bool) {
     // Writing to a Vec cannot fail.
     let _ = write!(out, "HTTP/1.1 {} {}\r\n", answer.status, reason(answer.status));
@@ -25,7 +27,7 @@ pub fn write(out: &mut Vec<u8>, answer: &Answer, keep_alive: bool, head_only: bo
         let _ = write!(out, "Content-Length: {}\r\n", body.len());
     }
     if !body.is_empty() {
-        // An upstream's words pass through us: no browser shall guess that they are HTML.
+        // The body may quote an upstream, so browsers must not guess that it is HTML.
         out.extend_from_slice(
             b"Content-Type: text/plain; charset=utf-8\r\nX-Content-Type-Options: nosniff\r\n",
         );
@@ -46,7 +48,7 @@ pub fn write(out: &mut Vec<u8>, answer: &Answer, keep_alive: bool, head_only: bo
     }
 }
 
-/// The customary words for a status; none for those that we never give and upstreams hardly do.
+/// The usual reason phrase of a status. Empty for statuses that we never send and upstreams hardly do.
 fn reason(status: u16) -> &'static str {
     match status {
         200 => "OK",

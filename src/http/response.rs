@@ -1,7 +1,7 @@
 //! The head of an upstream's response.
 //!
-//! As strict as with requests. The connection is used for many tenants in turn: a response that two readers could
-//! end at different places would let one tenant's answer pass for another's.
+//! Parsing is as strict as for requests. A connection serves many tenants in turn. If two readers could disagree on
+//! where a response ends, one tenant's answer could be taken for another's.
 
 #![forbid(unsafe_code)]
 
@@ -12,26 +12,25 @@ use super::{Delimiters, Persistence, decimal, has_bare_lf};
 use crate::limits::HEAD_FIELDS_MAX;
 use crate::model::Written;
 
-/// A response's head, understood.
+/// A parsed response head.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ResponseHead {
     /// The status code, 100 to 599. An interim response (1xx) is followed by another head.
     pub status: u16,
-    /// How the content is delimited, given that the request was a POST.
+    /// How the content is delimited, for a response to a POST.
     pub framing: ResponseFraming,
-    /// The connection may be used again, once the content is read to its end.
+    /// Whether the connection can be reused after the content is read completely.
     pub keep_alive: bool,
-    /// `Retry-After`, in seconds from now: as given, or until the date given, rounded up, 0 for a date that has
-    /// passed. `None` also when it is malformed.
+    /// `Retry-After` in seconds from now: as given, or until the given date, rounded up. 0 for a date in the past.
+    /// `None` also if it is malformed.
     pub retry_after_secs: Option<u32>,
-    /// What the upstream says to have stored, if it says so.
+    /// What the upstream reports as written, if it does.
     pub written: Option<Written>,
-    /// Whether there is a `Location`. What it says is not kept: it may hold credentials.
+    /// Whether there is a `Location`. Its value is not kept: it may contain credentials.
     pub has_location: bool,
 }
 
-/// Takes note of a header field, if it is one of the three. Of a repeated one the last counts; a malformed one
-/// counts for nothing, as it tells nothing.
+/// Records a header field, if it is one of the three. The last of repeated fields counts; malformed ones are ignored.
 fn note_written(written: &mut Option<Written>, name: &str, value: &[u8]) {
     let names = Written::default().fields().map(|(name, _)| name);
     let Some(which) = names.iter().position(|known| name.eq_ignore_ascii_case(known)) else { return };
@@ -47,29 +46,28 @@ fn note_written(written: &mut Option<Written>, name: &str, value: &[u8]) {
 /// How a response's content is delimited (RFC 9112 section 6.3).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ResponseFraming {
-    /// There is none.
+    /// No content.
     None,
     /// `Content-Length`, in bytes.
     Length(u64),
     /// `Transfer-Encoding: chunked`.
     Chunked,
-    /// It lasts until the upstream closes the connection.
+    /// The content ends when the upstream closes the connection.
     UntilClose,
 }
 
-/// What makes an upstream's response unusable. The connection has to be closed; whether the request had its effect
-/// is not known.
+/// Why an upstream's response is unusable. The connection has to be closed, and it is unknown whether the request took
+/// effect.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("bad response: {0}")]
 pub struct BadResponse(pub &'static str);
 
 impl ResponseHead {
-    /// Reads the head at the start of `buf`, of a response to a POST, and says how many bytes it takes. `None` means
-    /// that its end is not in `buf` yet. `now` is what a date in `Retry-After` is measured against.
+    /// Parses the head of a response to a POST at the start of `buf`, and returns its length in bytes. `None` if it is
+    /// not complete yet. `now` is the reference for a date in `Retry-After`.
     ///
     /// # Errors
-    /// [`BadResponse`] for what is malformed, could be read in two ways, or has more than
-    /// [`HEAD_FIELDS_MAX`] fields.
+    /// [`BadResponse`] if the head is malformed or ambiguous, or has more than [`HEAD_FIELDS_MAX`] fields.
     pub fn parse(buf: &[u8], now: SystemTime) -> Result<Option<(Self, usize)>, BadResponse> {
         let mut fields = [const { MaybeUninit::uninit() }; HEAD_FIELDS_MAX];
         let mut response = httparse::Response::new(&mut []);
@@ -128,8 +126,9 @@ fn framing(status: u16, delimiters: &Delimiters) -> Result<ResponseFraming, BadR
     }
 }
 
-/// Whether another response can follow. Not after content that only the close ends, nor after a 204 or an interim
-/// response that announces content: it must not have any (RFC 9110 section 6.4.1), but its sender may not know.
+/// Whether another response can follow. It cannot after content that ends with the connection, nor after a 204 or an
+/// interim response that announces content. Such a response must not have any (RFC 9110 section 6.4.1), but the
+/// upstream may send it anyway.
 fn is_reusable(status: u16, framing: ResponseFraming, delimiters: &Delimiters) -> bool {
     match framing {
         ResponseFraming::UntilClose => false,
@@ -138,8 +137,8 @@ fn is_reusable(status: u16, framing: ResponseFraming, delimiters: &Delimiters) -
     }
 }
 
-/// Seconds from `now` that a `Retry-After` (RFC 9110 section 10.2.3) asks to wait: a number, or a date in any of
-/// the three forms of section 5.6.7. More than fits is the most that fits.
+/// The seconds from `now` requested by a `Retry-After` (RFC 9110 section 10.2.3): a number, or a date in any of the
+/// three formats of section 5.6.7. Saturates.
 fn retry_after(value: &[u8], now: SystemTime) -> Option<u32> {
     if !value.is_empty() && value.iter().all(u8::is_ascii_digit) {
         let secs = decimal(value).unwrap_or(u64::MAX);
@@ -151,7 +150,7 @@ fn retry_after(value: &[u8], now: SystemTime) -> Option<u32> {
     Some(u32::try_from(secs).unwrap_or(u32::MAX))
 }
 
-/// What httparse finds wrong, in our words.
+/// Translates httparse's errors.
 fn bad_response(error: httparse::Error) -> BadResponse {
     BadResponse(match error {
         httparse::Error::TooManyHeaders => "too many fields",

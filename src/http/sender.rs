@@ -1,10 +1,10 @@
-//! Which kind of sender a request comes from.
+//! Detects the kind of sender of a request.
 #![forbid(unsafe_code)]
 
-/// A kind of sender, by what it makes of an answer.
+/// A kind of sender, by how it handles answers.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Sender {
-    /// It drops what gets 4xx, and sends again what gets 5xx: Prometheus and most others.
+    /// Drops data on 4xx and retries on 5xx: Prometheus and most others.
     #[default]
     Usual,
     /// VictoriaMetrics' agent.
@@ -14,7 +14,7 @@ pub enum Sender {
 }
 
 impl Sender {
-    /// Takes note of one field of a request's head, if it tells who sends.
+    /// Records one field of a request's head, if it identifies the sender.
     pub fn note(&mut self, name: &str, value: &[u8]) {
         if name.eq_ignore_ascii_case("x-victoriametrics-remote-write-version") {
             *self = Self::Vmagent;
@@ -33,7 +33,7 @@ impl Sender {
             .map_or(Self::Usual, |(_, sender)| sender)
     }
 
-    /// Who sends a request whose `head`, as far as it has come, can't be taken for one.
+    /// The sender of a request whose `head`, as far as received, cannot be parsed.
     pub fn of_bad_head(head: &[u8]) -> Self {
         let mut sender = Self::Usual;
         let lines = head.split(|&byte| byte == b'\n').map(<[u8]>::trim_ascii).skip(1);

@@ -9,7 +9,7 @@ use std::io;
 use monoio::{IoUringDriver, LegacyDriver, RuntimeBuilder};
 
 use super::stream::Blocking;
-use crate::config::Driver as DriverChoice;
+use crate::config::DriverChoice;
 
 /// A ring that is known to work here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

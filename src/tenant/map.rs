@@ -1,13 +1,13 @@
-//! What operators say of values: which tenant stands for which ([`TenantMap`]), and which tenants there are
+//! Operators' rules about label values: a map to tenants ([`TenantMap`]) and a list of allowed tenants
 //! ([`TenantAllow`]).
 //!
-//! Constraints that shaped it:
+//! Design constraints:
 //!
-//! * A map is read from the top, the first rule that matches decides: whoever reads the file knows what happens. It may
-//!   have thousands of rules for single values, so these are looked up, not tried one by one.
-//! * Values are other people's input: patterns take time linear in the value (the regex crate's promise), and match it
-//!   whole. A pattern that finds something *in* a value would hand one tenant's data to another.
-//! * A rule that cannot ever apply is a mistake that its author wants to hear of.
+//! * A map is read from the top and the first match decides, so the file shows what happens. It may have thousands of
+//!   rules for single values; these are looked up, not tried one by one.
+//! * Values are untrusted input. Patterns take time linear in the value (guaranteed by the regex crate) and match it as
+//!   a whole. A pattern that matched a part of a value could give one tenant's data to another.
+//! * A rule that can never apply is reported as a mistake.
 #![forbid(unsafe_code)]
 
 use std::borrow::Cow;
@@ -15,55 +15,55 @@ use std::collections::{HashMap, HashSet};
 
 use regex::bytes::{Captures, Regex, RegexSet};
 
-/// Which values a rule is for. Text, as values are UTF-8; one that is not matches no pattern.
+/// The values that a rule applies to. Rules are text because values are UTF-8; a value that is not matches no pattern.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Matches {
-    /// This one.
+    /// This value.
     Exact(String),
-    /// Those that begin so.
+    /// Values with this prefix.
     Prefix(String),
-    /// Those that the pattern matches from end to end, in the regex crate's syntax. `.` matches a line's end, too.
+    /// Values that the pattern matches as a whole, in the syntax of the regex crate. `.` also matches line ends.
     Regex(String),
 }
 
-/// What becomes of a value.
+/// What happens to a value.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Target {
-    /// It stands for this tenant. Behind a [`Matches::Regex`], `$1`, `${12}` and `${name}` stand for what the group
-    /// matched, and `$$` for a dollar.
+    /// It is mapped to this tenant. With a [`Matches::Regex`], `$1`, `${12}` and `${name}` insert what the group
+    /// matched, and `$$` inserts a dollar.
     Tenant(String),
-    /// Its series are left out.
+    /// Its series are dropped.
     Drop,
 }
 
 /// One rule.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct MapRule {
-    /// Which values it is for.
+    /// The values that it applies to.
     pub matches: Matches,
-    /// What becomes of them.
+    /// What happens to them.
     pub target: Target,
 }
 
-/// What is wrong with a rule: the operator's fault.
+/// A mistake in a rule, to be corrected by the operator.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum MapFault {
     /// An earlier rule has the same value or prefix.
     #[error("never applies: rule {} is for the same", .earlier + 1)]
     Repeated {
-        /// The place of that rule, from 0.
+        /// The index of that rule, from 0.
         earlier: usize,
     },
-    /// No value is empty, and every value begins with nothing.
+    /// Empty values do not exist, and an empty prefix would match every value.
     #[error("must not be empty")]
     Empty,
-    /// Values are left out with [`Target::Drop`] only.
+    /// Only [`Target::Drop`] drops series.
     #[error("the tenant must not be empty; `drop: true` leaves series out")]
     Nobody,
-    /// Not a pattern, or too large a one.
+    /// The pattern is invalid or too large.
     #[error("is not a regular expression: {0}")]
     Pattern(String),
-    /// The tenant refers to a group that the pattern does not have, or not as one refers to groups.
+    /// The tenant refers to a group that the pattern does not have, or the reference is malformed.
     #[error("`{0}` stands for no group of the pattern; write `$$` for a dollar")]
     Group(String),
     /// All patterns together are too large.
@@ -71,30 +71,30 @@ pub enum MapFault {
     TooLarge(String),
 }
 
-/// What a value stands for.
+/// The result of mapping a value.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) enum Mapped<'a> {
-    /// Itself: no rule is for it.
+    /// The value itself: no rule applies.
     Itself,
     /// This tenant.
     Tenant(Cow<'a, [u8]>),
-    /// Nobody.
+    /// None: its series are dropped.
     Nobody,
 }
 
-/// Rules in order, of which the first that matches decides. Values that none matches stay as they are.
+/// An ordered list of rules. The first match decides. Values without a match stay as they are.
 #[derive(Clone, Debug)]
 pub struct TenantMap {
     rules: Vec<MapRule>,
-    /// The rules' tenants where they refer to groups.
+    /// The tenants of rules that refer to groups, by rule index.
     templates: HashMap<usize, Template>,
-    /// Numbers of rules by their values, and by their prefixes.
+    /// Rule indexes by value, and by prefix.
     exact: HashMap<Box<[u8]>, usize>,
     prefixes: HashMap<Box<[u8]>, usize>,
-    /// Lengths of the prefixes, each once.
+    /// The distinct lengths of the prefixes.
     prefix_lengths: Vec<usize>,
     patterns: RegexSet,
-    /// Numbers of the rules of `patterns`.
+    /// The rule indexes of `patterns`.
     pattern_rules: Vec<usize>,
 }
 
@@ -106,7 +106,7 @@ impl PartialEq for TenantMap {
 
 impl Eq for TenantMap {}
 
-/// A tenant that is put together from what a pattern's groups match.
+/// A tenant assembled from what the groups of a pattern match.
 #[derive(Clone, Debug)]
 struct Template {
     pattern: Regex,
@@ -123,7 +123,7 @@ impl TenantMap {
     /// Compiles `rules`.
     ///
     /// # Errors
-    /// All that is wrong with them, each with its rule's place, from 0.
+    /// All mistakes, each with the index of its rule, from 0.
     pub fn new(rules: Vec<MapRule>) -> Result<Self, Vec<(usize, MapFault)>> {
         let mut map = Self {
             rules: Vec::new(),
@@ -186,7 +186,7 @@ impl TenantMap {
         let whole = anchored(pattern);
         let compile =
             |pattern: &str| Regex::new(pattern).map_err(|error| MapFault::Pattern(one_line(&error)));
-        // As it was written first, so that a fault is told in its author's words.
+        // Compiled as written first, so that errors quote the author's text.
         compile(pattern)?;
         let compiled = compile(&whole)?;
         if let Target::Tenant(tenant) = target {
@@ -200,7 +200,7 @@ impl TenantMap {
         Ok(())
     }
 
-    /// What `value` stands for.
+    /// Maps `value`.
     pub(crate) fn map<'a>(&'a self, value: &[u8]) -> Mapped<'a> {
         let Some(at) = self.first_rule(value) else { return Mapped::Itself };
         match (&self.rules[at].target, self.templates.get(&at)) {
@@ -217,13 +217,13 @@ impl TenantMap {
         }
     }
 
-    /// The number of the first rule that matches `value`.
+    /// The index of the first rule that matches `value`.
     fn first_rule(&self, value: &[u8]) -> Option<usize> {
         let exact = self.exact.get(value).copied();
         let prefix =
             |length: &usize| value.get(..*length).and_then(|begin| self.prefixes.get(begin).copied());
         let sure = self.prefix_lengths.iter().filter_map(prefix).chain(exact).min();
-        // Patterns cost the most, and need not be asked when all of them come later.
+        // Patterns cost the most. They are skipped if all of them come later.
         if self.pattern_rules.first().is_none_or(|first| sure.is_some_and(|sure| sure < *first)) {
             return sure;
         }
@@ -245,7 +245,7 @@ impl Template {
     }
 }
 
-/// Takes apart a tenant that may refer to groups of `pattern`.
+/// Parses a tenant that may refer to groups of `pattern`.
 fn pieces(tenant: &str, pattern: &Regex) -> Result<Vec<Piece>, MapFault> {
     let mut pieces = Vec::new();
     let mut rest = tenant;
@@ -275,19 +275,19 @@ fn pieces(tenant: &str, pattern: &Regex) -> Result<Vec<Piece>, MapFault> {
     Ok(pieces)
 }
 
-/// `pattern`, for whole values only.
+/// `pattern`, anchored to match whole values only.
 fn anchored(pattern: &str) -> String {
     format!(r"\A(?s:{pattern})\z")
 }
 
-/// An error of the regex crate on one line: it draws a picture, whose last line says what is wrong.
+/// An error of the regex crate on one line. It draws a picture whose last line says what is wrong.
 fn one_line(error: &regex::Error) -> String {
     let text = error.to_string();
     let last = text.lines().last().unwrap_or_default().trim();
     last.strip_prefix("error: ").unwrap_or(last).to_owned()
 }
 
-/// The tenants that senders may name: IDs without their prefix, in which `*` stands for any characters, also for none.
+/// The tenants that senders may name: IDs without their prefix, in which `*` stands for any text, even none.
 #[derive(Clone, Debug)]
 pub struct TenantAllow {
     patterns: Vec<String>,
@@ -304,10 +304,10 @@ impl PartialEq for TenantAllow {
 impl Eq for TenantAllow {}
 
 impl TenantAllow {
-    /// Compiles `patterns`; none of them allows nobody.
+    /// Compiles `patterns`. An empty list allows no tenant.
     ///
     /// # Errors
-    /// What is wrong with them: all together are too large.
+    /// If all patterns together are too large.
     pub fn new(patterns: Vec<String>) -> Result<Self, MapFault> {
         let (globs, exact): (Vec<_>, Vec<_>) = patterns.iter().partition(|pattern| pattern.contains('*'));
         let glob = |glob: &String| {
@@ -320,7 +320,7 @@ impl TenantAllow {
         Ok(Self { patterns, exact, globs })
     }
 
-    /// Whether `id` is among them.
+    /// Whether `id` is allowed.
     pub(crate) fn allows(&self, id: &[u8]) -> bool {
         self.exact.contains(id) || self.globs.is_match(id)
     }

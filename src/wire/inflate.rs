@@ -1,15 +1,15 @@
-//! Bodies as they are compressed on their way in: snappy blocks, zstd, gzip, or not at all.
+//! Decompression of request bodies: snappy blocks, zstd, gzip, or none.
 //!
-//! Constraints that shaped it:
+//! Design constraints:
 //!
-//! * What a body inflates to is bounded before memory is spent on it. A snappy block and most zstd frames declare it;
-//!   a declaration is held against the cap and then believed, byte for byte. Where nothing is declared, output grows
-//!   by what was really made, and stops at the cap.
-//! * zstd may ask its decoder for a window of its own: that, too, is memory of the sender's choosing. The bound is
-//!   what RFC 8878 (section 3.1.1.1.2) asks every decoder to support.
-//! * One body is one stream: what follows it is somebody's mistake or smuggling, not data. gzip members in a row and
-//!   zstd frames in a row are the exception that both formats make (RFC 1952 section 2.2, RFC 8878 section 3.1).
-//!   Each costs a decoder its start, however little is in it: their number is bounded, as their bytes are no bound.
+//! * The inflated size is bounded before memory is spent on it. A snappy block and most zstd frames declare it. A
+//!   declaration is checked against the limit, and the output must match it exactly. Without a declaration, the buffer
+//!   grows with the output and stops at the limit.
+//! * zstd lets the sender choose the decoder's window, which also takes memory. It is limited to what RFC 8878 (section
+//!   3.1.1.1.2) asks every decoder to support.
+//! * One body is one stream. Data after it is a mistake or smuggling, and refused. Sequences of gzip members and of
+//!   zstd frames are the exception that both formats make (RFC 1952 section 2.2, RFC 8878 section 3.1). Each costs the
+//!   start of a decoder even if it is empty, so their number is bounded as well.
 #![forbid(unsafe_code)]
 
 use std::io::{self, Read};
@@ -17,35 +17,35 @@ use std::io::{self, Read};
 use super::snappy::{self, SnappyError};
 use crate::limits::{GZIP_MEMBERS_MAX, SCRATCH_BYTES_MAX, ZSTD_WINDOW_LOG_MAX};
 
-/// How a body is compressed.
+/// The compression of a body.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Compression {
-    /// Snappy's block format: what Remote Write prescribes.
+    /// Snappy's block format, prescribed by Remote Write.
     Snappy,
-    /// Zstandard (RFC 8878): what vmagent prefers.
+    /// Zstandard (RFC 8878), preferred by vmagent.
     Zstd,
     /// gzip (RFC 1952): for Loki's JSON.
     Gzip,
-    /// Not at all.
+    /// No compression.
     Identity,
 }
 
-/// A body that we can't inflate. The sender's fault, and no retry will help.
+/// Why a body cannot be inflated. The sender is at fault, and a retry does not help.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum InflateError {
-    /// A snappy block that we do not take.
+    /// The snappy block is refused.
     #[error(transparent)]
     Snappy(#[from] SnappyError),
-    /// It inflates to more than the cap, whether it says so or not.
+    /// It inflates to more than the limit, whether declared or not.
     #[error("the body inflates to more than the {bytes_max} bytes that are allowed")]
     TooLarge {
-        /// The cap.
+        /// The limit.
         bytes_max: usize,
     },
-    /// It is cut into more pieces than anybody's compressor cuts it into.
+    /// It has more pieces than any compressor creates.
     #[error("the body has more than the {GZIP_MEMBERS_MAX} gzip members that are allowed")]
     TooManyMembers,
-    /// It is not what its Content-Encoding says.
+    /// It does not match its Content-Encoding.
     #[error("the body is not valid {format}")]
     Corrupt {
         /// `zstd` or `gzip`.
@@ -54,23 +54,23 @@ pub enum InflateError {
 }
 
 impl InflateError {
-    /// Whether it is the size that is wrong.
+    /// Whether the size is the problem.
     pub fn is_too_large(&self) -> bool {
         matches!(self, Self::TooLarge { .. } | Self::Snappy(SnappyError::TooLarge { .. }))
     }
 }
 
-/// Inflates one body after the other into the same memory.
+/// Inflates one body after another into the same memory.
 #[derive(Default, Debug)]
 pub struct Inflater {
     snappy: snappy::Inflater,
-    /// What a body inflated to that was no snappy block.
+    /// The inflated body, unless it was a snappy block.
     other: Vec<u8>,
 }
 
 impl Inflater {
-    /// Inflates `body` to at most `bytes_max` bytes: [`Self::bytes`] then has what it made, and after an error
-    /// nothing. Of a snappy block, returns where its elements begin.
+    /// Inflates `body` to at most `bytes_max` bytes. [`Self::bytes`] then returns the result, or nothing after an
+    /// error. For a snappy block, returns where its elements begin.
     pub fn inflate(
         &mut self,
         body: &[u8],
@@ -92,12 +92,12 @@ impl Inflater {
         result.map(|()| None)
     }
 
-    /// What the last body inflated to.
+    /// The last inflated body.
     pub fn bytes(&self) -> &[u8] {
         if self.other.is_empty() { self.snappy.bytes() } else { &self.other }
     }
 
-    /// Forgets the last body, and gives memory beyond what is kept between requests back.
+    /// Clears the last body, and frees memory beyond what is kept between requests.
     pub fn release(&mut self) {
         self.snappy.release();
         self.other.clear();
@@ -116,7 +116,7 @@ fn zstd(body: &[u8], out: &mut Vec<u8>, bytes_max: usize) -> Result<(), InflateE
         if declared > bytes_max {
             return Err(InflateError::TooLarge { bytes_max });
         }
-        // A frame of a few bytes may declare much: no more is set aside at once than is kept anyway.
+        // A frame of a few bytes may declare a large size, so no more is reserved in advance than is kept anyway.
         out.reserve(declared.min(SCRATCH_BYTES_MAX));
     }
     read_all(decoder, out, bytes_max, "zstd")
@@ -139,7 +139,7 @@ fn gzip(body: &[u8], out: &mut Vec<u8>, bytes_max: usize) -> Result<(), InflateE
     Err(InflateError::TooManyMembers)
 }
 
-/// Reads all of `source`, if it is at most `bytes_max` bytes.
+/// Reads all of `source`, up to `bytes_max` bytes.
 fn read_all(
     source: impl Read,
     out: &mut Vec<u8>,
@@ -169,12 +169,12 @@ mod tests {
         encoder.finish().unwrap()
     }
 
-    /// With its size in front, as one-shot encoders write it.
+    /// With a declared size, as from one-shot encoders.
     fn zstd_sized(bytes: &[u8]) -> Vec<u8> {
         zstd::bulk::compress(bytes, 1).unwrap()
     }
 
-    /// Without its size, as streaming encoders write it.
+    /// Without a declared size, as from streaming encoders.
     fn zstd_unsized(bytes: &[u8]) -> Vec<u8> {
         let mut encoder = zstd::stream::write::Encoder::new(Vec::new(), 1).unwrap();
         encoder.write_all(bytes).unwrap();
@@ -206,7 +206,7 @@ mod tests {
             let error = inflater.inflate(&body, compression, bytes.len() - 1).unwrap_err();
             assert!(error.is_too_large(), "{compression:?}: {error}");
             assert_eq!(inflater.bytes(), b"");
-            // Nothing of the last body is left behind.
+            // Nothing remains of the last body.
             inflater.inflate(&encode(b"x"), compression, 1).unwrap();
             assert_eq!(inflater.bytes(), b"x", "{compression:?}");
             inflater.inflate(&encode(b""), compression, 1).unwrap();
@@ -220,7 +220,7 @@ mod tests {
         for (compression, encode) in &ALL[..4] {
             let body = encode(&b"some bytes, some bytes, some bytes".repeat(50));
             for end in 0..body.len() {
-                // An empty zstd body is no frame at all, which is as good as a frame of nothing.
+                // An empty zstd body has no frame, which equals a frame without data.
                 let result = inflater.inflate(&body[..end], *compression, 1 << 20);
                 assert!(result.is_err() || end == 0, "{compression:?} cut at {end}");
             }

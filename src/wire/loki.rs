@@ -1,13 +1,14 @@
-//! `logproto.PushRequest`, as Loki takes it at `/loki/api/v1/push` (grafana/loki, pkg/push/push.proto), read as ranges.
+//! `logproto.PushRequest`, as Loki accepts it at `/loki/api/v1/push` (grafana/loki, pkg/push/push.proto), read as
+//! ranges.
 //!
-//! Constraints that shaped it:
+//! Design constraints:
 //!
-//! * What we don't need we don't touch. Of a stream its labels' text is read and its entries counted; into the entries
-//!   we look only if the labels name no tenant, and then no further than their structured metadata.
-//! * Whoever decodes behind us must see the tenant that we saw: see [`super::protobuf`]. Of labels that are there
-//!   twice in one stream the last count, as for every decoder.
-//! * The labels are text in Prometheus' notation, which knows quotes, escapes and comments ([`labels`]). And a push may
-//!   come as JSON, which is turned into protobuf before anything else is done with it ([`json`]).
+//! * Only what is needed is read. In a stream, the text of the labels is read and the entries are counted. Entries are
+//!   parsed only if the labels name no tenant, and then only up to their structured metadata.
+//! * Later decoders must see the same tenant as we do: see [`super::protobuf`]. If a stream has several label fields,
+//!   the last one counts, as for every decoder.
+//! * Labels are text in Prometheus' notation with quotes, escapes and comments ([`labels`]). A push in JSON is first
+//!   converted to protobuf ([`json`]).
 #![forbid(unsafe_code)]
 
 pub mod json;
@@ -25,29 +26,29 @@ pub const LABELS_KEY: u8 = 0x0a;
 /// The key of an entry in a stream: field 2, length-delimited.
 const ENTRY_KEY: u8 = 0x12;
 
-/// Bytes that are not a `PushRequest`: the sender's fault, and no retry will help.
+/// The bytes are not a `PushRequest`. The sender is at fault, and a retry does not help.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 #[error("the body is not a valid protobuf PushRequest: {fault}, in the field at byte {at_byte}")]
 pub struct Malformed {
     /// What is wrong.
     pub fault: Fault,
-    /// Where the field of the request that holds the fault begins, counted in inflated bytes.
+    /// Offset of the top-level field that contains the fault, in inflated bytes.
     pub at_byte: usize,
 }
 
 /// A field at the top of a request.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Field<'a> {
-    /// A `StreamAdapter`; [`Stream::read`] looks into it.
+    /// A `StreamAdapter`; [`Stream::read`] parses it.
     Stream(&'a [u8]),
     /// An unknown field that holds one number.
     Scalar,
-    /// A field that holds bytes or a group. Field 2, `format`, is one of these: Loki sets it itself, on the way from its
-    /// distributors to its ingesters.
+    /// A field that holds bytes or a group. Field 2, `format`, is one of these: Loki sets it itself, between its
+    /// distributors and its ingesters.
     Other,
 }
 
-/// Walks over the fields of a request.
+/// Iterates over the fields of a request.
 #[derive(Clone, Debug)]
 pub struct Fields<'a> {
     request: &'a [u8],
@@ -55,12 +56,12 @@ pub struct Fields<'a> {
 }
 
 impl<'a> Fields<'a> {
-    /// Of an inflated request.
+    /// Reads an inflated request.
     pub fn new(request: &'a [u8]) -> Self {
         Self { request, rest: request }
     }
 
-    /// Where the next field begins, and the last one ended.
+    /// Where the next field begins and the last one ended.
     pub fn at_byte(&self) -> usize {
         self.request.len() - self.rest.len()
     }
@@ -81,17 +82,17 @@ impl<'a> Fields<'a> {
     }
 }
 
-/// What a stream says of itself.
+/// The content of a stream.
 #[derive(Clone, PartialEq, Eq, Default, Debug)]
 pub struct Stream {
-    /// Where its labels' text stands in it; empty when there is none.
+    /// Range of the labels' text in the stream; empty if there is none.
     pub labels: Range<usize>,
-    /// How many entries it has.
+    /// The number of entries.
     pub entries: u32,
 }
 
 impl Stream {
-    /// Reads the stream of a [`Field::Stream`]. What stands within its entries is not looked at.
+    /// Parses the stream of a [`Field::Stream`]. The content of its entries is skipped.
     pub fn read(stream: &[u8]) -> Result<Self, Fault> {
         let mut seen = Self::default();
         let mut fields = StreamFields::new(stream);
@@ -109,9 +110,9 @@ impl Stream {
 /// A field of a stream.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum StreamField<'a> {
-    /// The labels' text; [`labels::Labels`] reads it.
+    /// The labels' text; [`labels::Labels`] parses it.
     Labels(&'a [u8]),
-    /// An `EntryAdapter`; [`entry_tenant`] looks into it.
+    /// An `EntryAdapter`; [`entry_tenant`] parses it.
     Entry(&'a [u8]),
     /// The hash of the labels.
     Hash,
@@ -121,7 +122,7 @@ pub enum StreamField<'a> {
     Other,
 }
 
-/// Walks over the fields of a stream.
+/// Iterates over the fields of a stream.
 #[derive(Clone, Debug)]
 pub struct StreamFields<'a> {
     stream: &'a [u8],
@@ -129,12 +130,12 @@ pub struct StreamFields<'a> {
 }
 
 impl<'a> StreamFields<'a> {
-    /// Of the stream of a [`Field::Stream`].
+    /// Reads the stream of a [`Field::Stream`].
     pub fn new(stream: &'a [u8]) -> Self {
         Self { stream, rest: stream }
     }
 
-    /// The next field, if there is one, and where in the stream it stands.
+    /// The next field, if there is one, and its range in the stream.
     pub fn take(&mut self) -> Result<Option<(StreamField<'a>, Range<usize>)>, Fault> {
         if self.rest.is_empty() {
             return Ok(None);
@@ -143,7 +144,7 @@ impl<'a> StreamFields<'a> {
         let field = match take_field(&mut self.rest)? {
             (1, Value::Bytes(text)) => StreamField::Labels(text),
             (2, Value::Bytes(entry)) => StreamField::Entry(entry),
-            // A varint; of fixed size, decoders would refuse it.
+            // A varint. Decoders would refuse it with a fixed size.
             (3, Value::Scalar) if self.stream.get(begin).is_some_and(|key| key & 7 == 0) => StreamField::Hash,
             (1..=3, _) => return Err(Fault::KnownWireType),
             (_, Value::Scalar) => StreamField::Scalar,
@@ -153,8 +154,7 @@ impl<'a> StreamFields<'a> {
     }
 }
 
-/// The value by which an entry's structured metadata names its tenant: that of the first of `names` that is there
-/// with a value.
+/// The tenant named by an entry's structured metadata: the value of the first of `names` that has one.
 pub fn entry_tenant<'e>(entry: &'e [u8], names: &[Box<[u8]>]) -> Result<Option<&'e [u8]>, Fault> {
     let mut tenant = None;
     let mut priority = names.len();

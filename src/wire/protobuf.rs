@@ -1,62 +1,62 @@
-//! Protobuf's wire format, read as ranges (protobuf.dev, "Encoding"): the fields of a message, one after the other.
+//! Protobuf's wire format, read as ranges (protobuf.dev, "Encoding"): the fields of a message in order.
 //!
-//! Constraints that shaped it:
+//! Design constraints:
 //!
-//! * Whoever decodes behind us must see what we saw. So where decoders differ we refuse: varints that overflow, keys
-//!   past 32 bits, groups that do not close. And where they agree we agree: keys and lengths may be longer than
-//!   needed, fields may come in any order.
-//! * Nearly every field has one byte of key and one of length: that case is told in two compares, and inlines. Any
-//!   other form takes the long way round.
+//! * Later decoders must see what we see. Input that decoders read differently is refused: varints that overflow, keys
+//!   beyond 32 bits, groups that do not close. Input that they read alike is accepted: keys and lengths may be longer
+//!   than needed, and fields may come in any order.
+//! * Nearly every field has one byte of key and one of length. That case takes two compares and is inlined. All others
+//!   take the slow path.
 #![forbid(unsafe_code)]
 
 use super::varint::{self, VarintFault};
 use crate::limits::GROUP_DEPTH_MAX;
 
-/// What is wrong with a message.
+/// Why a message is malformed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum Fault {
-    /// A key or a length cannot be read.
+    /// A key or a length is unreadable.
     #[error(transparent)]
     Varint(#[from] VarintFault),
-    /// A field's value reaches past the end of its message.
+    /// A field's value extends beyond the end of its message.
     #[error("it ends within a field")]
     Truncated,
-    /// A key past 32 bits, or of field number 0.
+    /// A key is beyond 32 bits, or has field number 0.
     #[error("a field number is out of range")]
     FieldNumber,
-    /// There are no wire types 6 and 7.
+    /// The wire type is 6 or 7, which do not exist.
     #[error("a wire type does not exist")]
     WireType,
-    /// A field of the specification that is not encoded as the specification has it.
+    /// A known field has another wire type than specified.
     #[error("a known field has another wire type")]
     KnownWireType,
-    /// A group ends that did not begin, does not end, or is nested too deep.
+    /// A group ends without a beginning, does not end, or is nested too deeply.
     #[error("a group is not closed properly")]
     Group,
 }
 
-/// A field's value, as far as its wire type tells what it is.
+/// A field's value, as far as the wire type determines it.
 pub(super) enum Value<'a> {
     Bytes(&'a [u8]),
-    /// A varint or a number of fixed size.
+    /// A varint or a fixed-size number.
     Scalar,
     Group,
 }
 
-/// Takes one field off the front of `input`, which must not be empty.
+/// Takes one field from the front of `input`, which must not be empty.
 #[inline(always)]
 pub(super) fn take_field<'a>(input: &mut &'a [u8]) -> Result<(u32, Value<'a>), Fault> {
     if let Some((number, bytes)) = take_short_field(input) {
         return Ok((number, Value::Bytes(bytes)));
     }
-    // Lends out a copy: `input` itself can then stay in registers, which is half of the loop's speed.
+    // Lends out a copy, so that `input` itself stays in registers. That makes up half of the loop's speed.
     let mut rest = *input;
     let field = take_any_field(&mut rest)?;
     *input = rest;
     Ok(field)
 }
 
-/// Takes a field that has one byte of key and one of length, as nearly all have.
+/// Takes a field with one byte of key and one of length, as nearly all have.
 #[inline(always)]
 fn take_short_field<'a>(input: &mut &'a [u8]) -> Option<(u32, &'a [u8])> {
     let [key @ 8..0x80, length @ ..0x80, rest @ ..] = *input else { return None };
@@ -85,7 +85,7 @@ fn take_any_field<'a>(input: &mut &'a [u8]) -> Result<(u32, Value<'a>), Fault> {
     Ok((number, value))
 }
 
-/// Takes a key: the field's number and its wire type.
+/// Takes a key: field number and wire type.
 #[inline]
 fn take_key(input: &mut &[u8]) -> Result<(u32, u8), Fault> {
     let key = u32::try_from(varint::take(input)?).map_err(|_| Fault::FieldNumber)?;
@@ -95,7 +95,7 @@ fn take_key(input: &mut &[u8]) -> Result<(u32, u8), Fault> {
     Ok((key >> 3, (key & 7) as u8))
 }
 
-/// Takes a length and as many bytes.
+/// Takes a length and that many bytes.
 #[inline]
 fn take_bytes<'a>(input: &mut &'a [u8]) -> Result<&'a [u8], Fault> {
     let length = varint::take(input)?;
@@ -120,7 +120,8 @@ fn skip_scalar(input: &mut &[u8], wire_type: u8) -> Result<(), Fault> {
     Ok(())
 }
 
-/// Skips what a group of field `number` holds, and its end. No recursion: the stack is not the sender's to use.
+/// Skips the content and the end of a group of field `number`. Not recursive, because the sender must not control the
+/// stack depth.
 #[cold]
 fn skip_group(input: &mut &[u8], number: u32) -> Result<(), Fault> {
     let mut open = [0; GROUP_DEPTH_MAX];
@@ -141,7 +142,7 @@ fn skip_group(input: &mut &[u8], number: u32) -> Result<(), Fault> {
     Ok(())
 }
 
-/// The name and the value of a label.
+/// Parses a label into its name and value.
 pub(super) fn read_label(mut label: &[u8]) -> Result<(&[u8], &[u8]), Fault> {
     let mut name: &[u8] = &[];
     let mut value: &[u8] = &[];

@@ -1,16 +1,16 @@
-//! `prometheus.WriteRequest`, as Remote Write 1.0 sends it (prometheus.io, "Remote-Write 1.0 specification";
-//! the messages are in Prometheus' prompb/remote.proto and prompb/types.proto), read as ranges.
+//! `prometheus.WriteRequest`, as Remote Write 1.0 sends it (prometheus.io, "Remote-Write 1.0 specification"; the
+//! messages are in Prometheus' prompb/remote.proto and prompb/types.proto), read as ranges.
 //!
-//! Constraints that shaped it:
+//! Design constraints:
 //!
-//! * What we don't need we don't touch. Of a series its labels are read, and its samples and histograms
-//!   counted; what stands within those is the upstream's to judge. Text is bytes: UTF-8 is not our business.
-//! * Whoever decodes behind us must see the tenant that we saw. So where decoders differ we refuse: varints
-//!   that overflow, keys past 32 bits, a known field of another wire type, groups that do not close.
-//!   And where they agree we agree: of a field that is repeated within a label the last counts, keys and lengths
-//!   may be longer than needed, fields may come in any order, and unknown ones may stand anywhere.
-//! * It is the hottest loop of the server: 2,000 series have 18,000 labels. A label in the form in which every
-//!   encoder writes it is read in a handful of compares; any other form takes the long way round.
+//! * Only what is needed is read. In a series, labels are read, and samples and histograms are counted; their content
+//!   is left to the upstream. Text is bytes, and need not be UTF-8.
+//! * Later decoders must see the same tenant as we do. Input that decoders read differently is refused: varints that
+//!   overflow, keys beyond 32 bits, known fields of another wire type, groups that do not close. Input that they read
+//!   alike is accepted: of repeated fields in a label the last counts, keys and lengths may be longer than needed,
+//!   fields may come in any order, and unknown fields may be anywhere.
+//! * This is the server's hottest loop: 2,000 series have 18,000 labels. A label in the form that all encoders write
+//!   takes a few compares. All others take the slow path.
 #![forbid(unsafe_code)]
 
 use std::ops::Range;
@@ -18,7 +18,7 @@ use std::ops::Range;
 use super::protobuf::{Fault, Value, read_label, take_field};
 use super::same;
 
-/// The key of a series in a request, as encoders write it: field 1, length-delimited.
+/// The key of a series in a request, as written by encoders: field 1, length-delimited.
 pub const SERIES_KEY: u8 = 0x0a;
 /// The key of a label in a series: field 1, length-delimited.
 const LABEL_KEY: u8 = 0x0a;
@@ -27,22 +27,22 @@ const NAME_KEY: u8 = 0x0a;
 /// The key of a value in a label: field 2, length-delimited.
 const VALUE_KEY: u8 = 0x12;
 
-/// Bytes that are not a `WriteRequest`: the sender's fault, and no retry will help.
+/// The bytes are not a `WriteRequest`. The sender is at fault, and a retry does not help.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 #[error("the body is not a valid protobuf WriteRequest: {fault}, in the field at byte {at_byte}")]
 pub struct Malformed {
     /// What is wrong.
     pub fault: Fault,
-    /// Where the field of the request that holds the fault begins, counted in inflated bytes.
+    /// Offset of the top-level field that contains the fault, in inflated bytes.
     pub at_byte: usize,
 }
 
 /// A field at the top of a request.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Field<'a> {
-    /// A `TimeSeries`; [`TenantLabels::read`] looks into it.
+    /// A `TimeSeries`; [`TenantLabels::read`] parses it.
     Series(&'a [u8]),
-    /// A `MetricMetadata`; [`metadata_family`] looks into it.
+    /// A `MetricMetadata`; [`metadata_family`] parses it.
     Metadata(&'a [u8]),
     /// An unknown field that holds one number.
     Scalar,
@@ -50,7 +50,7 @@ pub enum Field<'a> {
     Other,
 }
 
-/// Walks over the fields of a request.
+/// Iterates over the fields of a request.
 #[derive(Clone, Debug)]
 pub struct Fields<'a> {
     request: &'a [u8],
@@ -58,12 +58,12 @@ pub struct Fields<'a> {
 }
 
 impl<'a> Fields<'a> {
-    /// Of an inflated request.
+    /// Reads an inflated request.
     pub fn new(request: &'a [u8]) -> Self {
         Self { request, rest: request }
     }
 
-    /// Where the next field begins, and the last one ended.
+    /// Where the next field begins and the last one ended.
     #[inline]
     pub fn at_byte(&self) -> usize {
         self.request.len() - self.rest.len()
@@ -90,7 +90,7 @@ impl<'a> Fields<'a> {
     }
 }
 
-/// The name of the metric family that a [`Field::Metadata`] is about; empty when it has none.
+/// The metric family that a [`Field::Metadata`] describes; empty if it has no name.
 pub fn metadata_family(mut metadata: &[u8]) -> Result<&[u8], Fault> {
     let mut family: &[u8] = &[];
     while !metadata.is_empty() {
@@ -103,7 +103,7 @@ pub fn metadata_family(mut metadata: &[u8]) -> Result<&[u8], Fault> {
     Ok(family)
 }
 
-/// Takes a series whose length has two bytes, as that of nearly all has.
+/// Takes a series whose length has two bytes, as nearly all have.
 #[inline(always)]
 fn take_usual_series<'a>(input: &mut &'a [u8]) -> Option<&'a [u8]> {
     let [SERIES_KEY, low @ 0x80..=0xff, high @ ..0x80, rest @ ..] = *input else { return None };
@@ -112,12 +112,12 @@ fn take_usual_series<'a>(input: &mut &'a [u8]) -> Option<&'a [u8]> {
     Some(series)
 }
 
-/// What a series says of its tenant, and what it holds.
+/// The tenant label and the content of a series.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Series<'a> {
-    /// The label that names the tenant, if one does. Its value is not empty.
+    /// The label that names the tenant, if any. Its value is not empty.
     pub tenant: Option<Label<'a>>,
-    /// Samples and histograms.
+    /// Number of samples and histograms.
     pub samples: u32,
 }
 
@@ -125,21 +125,20 @@ pub struct Series<'a> {
 #[derive(Clone, Copy, Debug)]
 pub struct TenantLabels<'a> {
     names: &'a [Box<[u8]>],
-    /// Bit n is set when a name of n bytes is wanted, modulo 64. Most labels of a series are told apart by their
-    /// length alone.
+    /// Bit n is set if a wanted name has n bytes, modulo 64. The length alone rules out most labels.
     lengths: u64,
 }
 
 impl<'a> TenantLabels<'a> {
-    /// Looks for `names`, of which the first that a series carries with a value decides.
+    /// Looks for `names`. The first that a series carries with a value decides.
     pub fn new(names: &'a [Box<[u8]>]) -> Self {
         let lengths = names.iter().fold(0, |lengths, name| lengths | length_bit(name.len()));
         Self { names, lengths }
     }
 
-    /// Reads the series of a [`Field::Series`].
+    /// Parses the series of a [`Field::Series`].
     ///
-    /// Labels behind the one that decides are not looked into.
+    /// Labels after the deciding one are not parsed.
     #[inline]
     pub fn read<'s>(&self, series: &'s [u8]) -> Result<Series<'s>, Fault> {
         let mut tenant = None;
@@ -179,7 +178,7 @@ impl<'a> TenantLabels<'a> {
         Ok(Series { tenant, samples })
     }
 
-    /// The priority of `name`, if it is one of ours.
+    /// The priority of `name`, if it is a tenant label.
     #[inline]
     pub(crate) fn position(&self, name: &[u8]) -> Option<usize> {
         if self.lengths & length_bit(name.len()) == 0 {
@@ -193,7 +192,8 @@ impl<'a> TenantLabels<'a> {
 #[inline(always)]
 fn is_sample(number: u32, value: &Value<'_>) -> Result<u32, Fault> {
     match (number, value) {
-        // Samples are field 2 and histograms field 4. No branch: most fields are labels, and the last is not.
+        // Samples are field 2, histograms field 4. No branch, because it would be mispredicted: most fields are labels,
+        // but the last one is not.
         (1..=4, Value::Bytes(_)) => Ok(!number & 1),
         (1..=4, _) => Err(Fault::KnownWireType),
         _ => Ok(0),
@@ -205,20 +205,20 @@ fn length_bit(bytes: usize) -> u64 {
     1 << (bytes % 64)
 }
 
-/// A label in the form in which encoders write it: a short name, a short value and nothing else.
+/// A label in the form written by encoders: a short name, a short value and nothing else.
 struct CanonicalLabel<'a> {
     name_bytes: usize,
-    /// The label behind the length of its name.
+    /// The label after the length of its name.
     name_and_value: &'a [u8],
-    /// What follows the label.
+    /// The bytes after the label.
     rest: &'a [u8],
 }
 
 impl<'a> CanonicalLabel<'a> {
-    /// Reads the label in front of `fields`; `None` if none stands there, or one in another form.
+    /// Reads the label at the start of `fields`; `None` if there is none, or if it has another form.
     #[inline(always)]
     fn read(fields: &'a [u8]) -> Option<Self> {
-        /// The two keys in front, and lengths of one byte: told in one compare.
+        /// The two leading keys and one-byte lengths, checked in one compare.
         const MASK: u32 = u32::from_le_bytes([0xff, 0x80, 0xff, 0x80]);
         const FORM: u32 = u32::from_le_bytes([LABEL_KEY, 0, NAME_KEY, 0]);
         let head = u32::from_le_bytes(*fields.first_chunk()?);
@@ -240,9 +240,9 @@ impl<'a> CanonicalLabel<'a> {
     }
 }
 
-/// Skips labels in the form in which encoders write them, up to the first whose name has one of `lengths`.
+/// Skips labels in the form written by encoders, up to the first whose name has one of `lengths`.
 ///
-/// A loop of its own, so that all it needs stays in registers: most of a scan is spent here.
+/// A separate loop, so that everything stays in registers. Most of a scan is spent here.
 #[inline(never)]
 fn skip_labels(mut fields: &[u8], lengths: u64) -> &[u8] {
     while let Some(label) = CanonicalLabel::read(fields) {
@@ -254,7 +254,7 @@ fn skip_labels(mut fields: &[u8], lengths: u64) -> &[u8] {
     fields
 }
 
-/// The labels of a series that [`TenantLabels::read`] has taken, in their order.
+/// The labels, in order, of a series accepted by [`TenantLabels::read`].
 #[derive(Clone, Debug)]
 pub struct Labels<'a> {
     series: &'a [u8],
@@ -264,7 +264,7 @@ pub struct Labels<'a> {
 /// One label of a series.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Label<'a> {
-    /// Where in the series it stands, from its key to its end.
+    /// Its range in the series, from its key to its end.
     pub range: Range<usize>,
     /// Its name.
     pub name: &'a [u8],
@@ -273,7 +273,7 @@ pub struct Label<'a> {
 }
 
 impl<'a> Labels<'a> {
-    /// Of the series of a [`Field::Series`].
+    /// Reads the series of a [`Field::Series`].
     pub fn new(series: &'a [u8]) -> Self {
         Self { series, rest: series }
     }
@@ -300,7 +300,7 @@ mod tests {
     use crate::limits::GROUP_DEPTH_MAX;
     use crate::wire::varint::{self, VarintFault};
 
-    /// A length-delimited field of a number below 16.
+    /// A length-delimited field with a number below 16.
     fn field(number: u8, bytes: &[u8]) -> Vec<u8> {
         let mut field = vec![number << 3 | 2];
         varint::put(&mut field, bytes.len() as u64);
@@ -316,7 +316,7 @@ mod tests {
         names.iter().map(|name| name.as_bytes().into()).collect()
     }
 
-    /// The value that decides, and the bytes of its label.
+    /// The deciding value, and the bytes of its label.
     fn tenant<'s>(series: &'s [u8], wanted: &[&str]) -> Option<(&'s [u8], &'s [u8])> {
         let wanted = names(wanted);
         let label = TenantLabels::new(&wanted).read(series).unwrap().tenant?;
@@ -381,7 +381,7 @@ mod tests {
         }
         assert_eq!(tenant(&others.concat(), &["t"]), None);
         assert_eq!(tenant(&[], &["t"]), None);
-        // Names of the same length, and longer or shorter ones, are other names.
+        // Other names of the same length, and longer or shorter ones.
         assert_eq!(tenant(&[label("u", "x"), label("", "x"), label("tt", "x")].concat(), &["t"]), None);
     }
 
@@ -428,7 +428,7 @@ mod tests {
         assert_eq!(tenant(&series, &["t"]), None);
         let series = twice(&[field(1, b"t"), field(2, b"a"), field(2, b"")]);
         assert_eq!(tenant(&series, &["t"]), None);
-        // In any order, and with fields that nobody knows.
+        // In any order, and with unknown fields.
         let series = twice(&[field(2, b"a"), vec![15 << 3, 1], field(9, b"?"), field(1, b"t")]);
         assert_eq!(tenant(&series, &["t"]).unwrap().0, b"a");
     }
@@ -447,7 +447,7 @@ mod tests {
         for number in 1..=4_u8 {
             for field in [vec![number << 3, 1], [vec![number << 3 | 1], vec![0; 8]].concat()] {
                 assert_eq!(fault(&field), Fault::KnownWireType, "{field:?}");
-                // Also behind the label that decides.
+                // Also after the deciding label.
                 assert_eq!(fault(&[label("t", "a"), field].concat()), Fault::KnownWireType);
             }
         }
@@ -458,7 +458,7 @@ mod tests {
         for number in [1_u8, 2] {
             assert_eq!(fault(&field(1, &[number << 3 | 5, 0, 0, 0, 0])), Fault::KnownWireType);
         }
-        // What is not known may be of any type.
+        // Unknown fields may have any type.
         let unknown = [vec![5 << 3, 1], field(6, b"x"), vec![7 << 3 | 5, 0, 0, 0, 0], label("t", "a")];
         assert_eq!(tenant(&unknown.concat(), &["t"]).unwrap().0, b"a");
     }
@@ -492,7 +492,7 @@ mod tests {
         assert_eq!(request_fault(&[9 << 3 | 7, 0]).fault, Fault::WireType);
         // 2^32 + 0x0a: a decoder that keeps 32 bits of the key would see a series.
         assert_eq!(request_fault(&[0x8a, 0x80, 0x80, 0x80, 0x10, 0]).fault, Fault::FieldNumber);
-        // The last field number there is.
+        // The highest field number.
         let mut last = Fields::new(&[0xf8, 0xff, 0xff, 0xff, 0x0f, 1]);
         assert_eq!(last.take(), Ok(Some(Field::Scalar)));
         let overlong = [0xff; 11];
@@ -518,7 +518,7 @@ mod tests {
         let nested = |depth| [vec![begin(5); depth], vec![end(5); depth]].concat();
         assert_eq!(Fields::new(&nested(GROUP_DEPTH_MAX)).take(), Ok(Some(Field::Other)));
         assert_eq!(request_fault(&nested(GROUP_DEPTH_MAX + 1)).fault, Fault::Group);
-        // A group in a series, and in a label, is skipped there.
+        // A group in a series, or in a label, is skipped.
         let series = [good.to_vec(), field(1, &[good.to_vec(), field(1, b"t"), field(2, b"a")].concat())];
         assert_eq!(tenant(&series.concat(), &["t"]).unwrap().0, b"a");
     }

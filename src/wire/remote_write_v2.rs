@@ -1,26 +1,26 @@
-//! `io.prometheus.write.v2.Request`, as Remote Write 2.0 sends it (prometheus.io, "Remote-Write 2.0 specification";
-//! the messages are in Prometheus' prompb/io/prometheus/write/v2/types.proto), read as ranges.
+//! `io.prometheus.write.v2.Request`, as Remote Write 2.0 sends it (prometheus.io, "Remote-Write 2.0 specification"; the
+//! messages are in Prometheus' prompb/io/prometheus/write/v2/types.proto), read as ranges.
 //!
-//! Constraints that shaped it:
+//! Design constraints:
 //!
-//! * A series holds no text: its labels are references to a table of symbols, which stands beside the series, in
-//!   front or behind. So a request is walked over twice: at its top for symbols and series, then in each series.
-//! * A reference means nothing without its table, and a table that is cut down for one tenant moves them all. So every
-//!   reference is looked at, in labels, exemplars and metadata alike, and one that points nowhere is refused
-//!   here, wherever it stands and even if a later one overrides it.
-//! * Whoever decodes behind us must see the tenant that we saw. What [`super::remote_write_v1`] says of that holds here,
-//!   too. On top of it, references past 32 bits are refused, which some decoders cut off and others don't take; and so
-//!   are series and metadata of Remote Write 1.0, which receivers of 2.0 ignore or refuse, and receivers that
-//!   don't look at the `Content-Type` would take for all there is.
-//! * Where decoders agree we agree: references come packed or not, in as many pieces as their sender likes, and of a
-//!   number that is repeated the last counts.
+//! * A series contains no text. Its labels are references to a table of symbols, which may come before or after the
+//!   series. So a request is read in two passes: the top level for symbols and series, then each series.
+//! * A reference is meaningless without its table, and reducing the table for one tenant renumbers all references. So
+//!   every reference is read, in labels, exemplars and metadata. A dangling one is refused wherever it is, even if a
+//!   later one overrides it.
+//! * Later decoders must see the same tenant as we do; see [`super::remote_write_v1`]. In addition, references beyond
+//!   32 bits are refused, because some decoders truncate them and others reject them. So are series and metadata of
+//!   Remote Write 1.0: receivers of 2.0 ignore or refuse them, but a receiver that does not look at the `Content-Type`
+//!   would see nothing else.
+//! * Input that decoders read alike is accepted: references may be packed or not, in any number of pieces, and of a
+//!   repeated number the last counts.
 #![forbid(unsafe_code)]
 
 use super::protobuf::{self, take_field};
 use super::remote_write_v1::TenantLabels;
 use super::varint;
 
-/// The key of a symbol in a request, as encoders write it: field 4, length-delimited.
+/// The key of a symbol in a request, as written by encoders: field 4, length-delimited.
 pub const SYMBOL_KEY: u8 = 4 << 3 | 2;
 /// The key of a series in a request: field 5, length-delimited.
 pub const SERIES_KEY: u8 = 5 << 3 | 2;
@@ -35,7 +35,7 @@ pub const HELP_KEY: u8 = 3 << 3;
 /// The key of the unit in metadata: field 4, a number.
 pub const UNIT_KEY: u8 = 4 << 3;
 
-/// Bytes that are not a `Request`: the sender's fault, and no retry will help.
+/// The bytes are not a `Request`. The sender is at fault, and a retry does not help.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 #[error(
     "the body is not a valid protobuf io.prometheus.write.v2.Request: {fault}, in the field at byte {at_byte}"
@@ -43,29 +43,29 @@ pub const UNIT_KEY: u8 = 4 << 3;
 pub struct Malformed {
     /// What is wrong.
     pub fault: Fault,
-    /// Where the field of the request that holds the fault begins, counted in inflated bytes.
+    /// Offset of the top-level field that contains the fault, in inflated bytes.
     pub at_byte: usize,
 }
 
-/// What is wrong with a request.
+/// Why a request is malformed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum Fault {
-    /// It is no protobuf message, or one of another kind.
+    /// It is not a protobuf message, or one of another type.
     #[error(transparent)]
     Protobuf(#[from] protobuf::Fault),
-    /// The table of symbols must begin with the empty string (specification, "Symbols").
+    /// The table of symbols does not begin with the empty string (specification, "Symbols").
     #[error("the symbols do not begin with an empty one")]
     FirstSymbol,
-    /// A reference to a symbol that is not there.
+    /// A reference points to no symbol.
     #[error("a reference points past the {symbols} symbols")]
     Reference {
-        /// How many there are.
+        /// The number of symbols.
         symbols: usize,
     },
-    /// Labels are pairs of a name and a value.
+    /// The references of labels are not pairs of a name and a value.
     #[error("labels have an odd number of references")]
     OddLabels,
-    /// A series or metadata as Remote Write 1.0 has them; 2.0 reserves their numbers.
+    /// It contains series or metadata of Remote Write 1.0, whose numbers are reserved in 2.0.
     #[error("it belongs to Remote Write 1.0")]
     RemoteWriteV1,
 }
@@ -76,7 +76,7 @@ impl From<varint::VarintFault> for Fault {
     }
 }
 
-/// A known field of another wire type than the specification has for it.
+/// A known field with a wire type other than specified.
 const KNOWN_WIRE_TYPE: Fault = Fault::Protobuf(protobuf::Fault::KnownWireType);
 
 /// A field's value.
@@ -84,11 +84,11 @@ const KNOWN_WIRE_TYPE: Fault = Fault::Protobuf(protobuf::Fault::KnownWireType);
 enum Value<'a> {
     Bytes(&'a [u8]),
     Number(u64),
-    /// A number of fixed size, or a group.
+    /// A fixed-size number, or a group.
     Other,
 }
 
-/// Takes one field off the front of `input`, which must not be empty.
+/// Takes one field from the front of `input`, which must not be empty.
 #[inline(always)]
 fn take<'a>(input: &mut &'a [u8]) -> Result<(u32, Value<'a>), Fault> {
     let before = *input;
@@ -107,7 +107,7 @@ fn take<'a>(input: &mut &'a [u8]) -> Result<(u32, Value<'a>), Fault> {
     }
 }
 
-/// Reads the scalar in front of `field` once more, whose key is longer than a byte or says that its size is fixed.
+/// Parses the scalar at the start of `field` again. Its key is longer than a byte, or says that its size is fixed.
 #[cold]
 fn take_long_scalar(mut field: &[u8]) -> Result<Value<'_>, Fault> {
     let key = varint::take(&mut field)?;
@@ -119,7 +119,7 @@ fn take_long_scalar(mut field: &[u8]) -> Result<Value<'_>, Fault> {
 pub enum Field<'a> {
     /// A symbol.
     Symbol(&'a [u8]),
-    /// A `TimeSeries`; [`Symbols::read`] looks into it.
+    /// A `TimeSeries`; [`Symbols::read`] parses it.
     Series(&'a [u8]),
     /// An unknown field that holds one number.
     Scalar,
@@ -127,7 +127,7 @@ pub enum Field<'a> {
     Other,
 }
 
-/// Walks over the fields of a request.
+/// Iterates over the fields of a request.
 #[derive(Clone, Debug)]
 pub struct Fields<'a> {
     request: &'a [u8],
@@ -135,12 +135,12 @@ pub struct Fields<'a> {
 }
 
 impl<'a> Fields<'a> {
-    /// Of an inflated request.
+    /// Reads an inflated request.
     pub fn new(request: &'a [u8]) -> Self {
         Self { request, rest: request }
     }
 
-    /// Where the next field begins, and the last one ended.
+    /// Where the next field begins and the last one ended.
     #[inline]
     pub fn at_byte(&self) -> usize {
         self.request.len() - self.rest.len()
@@ -168,21 +168,21 @@ impl<'a> Fields<'a> {
 /// One symbol of a request.
 #[derive(Clone, Copy, Debug)]
 struct Symbol {
-    /// Where in the inflated request it stands.
+    /// Its range in the inflated request.
     begin: u32,
     bytes: u32,
 }
 
-/// The symbols of a request, which is at most `u32::MAX` bytes long.
+/// The symbols of a request. The request has at most `u32::MAX` bytes.
 #[derive(Debug)]
 pub struct Symbols {
     all: Vec<Symbol>,
     longest_bytes: u32,
-    /// Those that name tenant labels, and which, in the order of the symbols. More than one for a label if a symbol is
-    /// repeated.
+    /// The symbols that are names of tenant labels, with the index of the label, in symbol order. A label has several
+    /// if a symbol is repeated.
     labels: Vec<(u32, u32)>,
-    /// The first of them, and how far behind it the last one stands. Most requests have one: then other labels are told
-    /// apart by their number alone.
+    /// The first of these symbols, and the distance from it to the last. Most requests have only one. Then the number
+    /// alone rules out all other labels.
     first_label: u32,
     label_span: u32,
 }
@@ -194,8 +194,7 @@ impl Default for Symbols {
 }
 
 impl Symbols {
-    /// Adds the next one, which ends where `end` bytes of the request have been read; `labels` are those that may name
-    /// a tenant.
+    /// Adds the next symbol, which ends at byte `end` of the request. `labels` are the names of tenant labels.
     #[inline]
     #[expect(clippy::cast_possible_truncation, reason = "within a request of at most u32::MAX bytes")]
     pub fn push(&mut self, symbol: &[u8], end: usize, labels: &TenantLabels<'_>) -> Result<(), Fault> {
@@ -214,23 +213,24 @@ impl Symbols {
         Ok(())
     }
 
-    /// How many there are.
+    /// The number of symbols.
     #[inline]
     pub fn len(&self) -> usize {
         self.all.len()
     }
 
-    /// Whether there are none.
+    /// Whether there are no symbols.
     pub fn is_empty(&self) -> bool {
         self.all.is_empty()
     }
 
-    /// Bytes of the longest.
+    /// Length of the longest symbol.
     pub fn longest_bytes(&self) -> usize {
         self.longest_bytes as usize
     }
 
-    /// The bytes of the one that is referred to; none if it is out of range. `request` is what they were found in.
+    /// The bytes of the referenced symbol; none if the reference is out of range. `request` is the request that
+    /// contains the symbols.
     #[inline]
     pub fn get<'a>(&self, request: &'a [u8], reference: u32) -> &'a [u8] {
         let Some(symbol) = self.all.get(reference as usize) else { return &[] };
@@ -238,8 +238,8 @@ impl Symbols {
         request.get(begin..begin + symbol.bytes as usize).unwrap_or_default()
     }
 
-    /// The field of the one that is referred to, from its key to its end, if it is one as encoders write it: its length
-    /// has one byte.
+    /// The referenced symbol's field, from its key to its end, if it has the form written by encoders with a one-byte
+    /// length.
     #[inline(always)]
     pub fn field<'a>(&self, request: &'a [u8], reference: u32) -> Option<&'a [u8]> {
         let symbol = self.all.get(reference as usize)?;
@@ -250,7 +250,7 @@ impl Symbols {
         is_usual.then_some(field)
     }
 
-    /// Forgets them, and gives memory back if it is more than `bytes_max`.
+    /// Clears the symbols, and frees their memory if it is more than `bytes_max`.
     pub(crate) fn release(&mut self, bytes_max: usize) {
         self.all.clear();
         self.labels.clear();
@@ -263,7 +263,7 @@ impl Symbols {
         }
     }
 
-    /// Reads the series of a [`Field::Series`]: all of its references point at symbols, or it is refused.
+    /// Parses the series of a [`Field::Series`]. Refuses it if a reference points to no symbol.
     #[inline]
     pub fn read(&self, series: &[u8]) -> Result<Series, Fault> {
         let mut labels = LabelReader::new(self);
@@ -313,13 +313,13 @@ impl Symbols {
         Ok(())
     }
 
-    /// Whether this may be the name of a label that names a tenant. Nearly all others are told by their number alone.
+    /// Whether this reference may be the name of a tenant label. The number alone rules out nearly all others.
     #[inline(always)]
     fn may_name_tenant(&self, name: u32) -> bool {
         name.wrapping_sub(self.first_label) <= self.label_span
     }
 
-    /// Which of the labels that may name a tenant this one is, if it has a value.
+    /// The index of this tenant label, if it has a value.
     #[inline(never)]
     fn tenant_label(&self, name: u32, value: u32) -> Option<u32> {
         let at = match self.labels.len() {
@@ -330,7 +330,7 @@ impl Symbols {
         (symbol == name && self.all.get(value as usize)?.bytes > 0).then_some(label)
     }
 
-    /// Takes a packed reference off the front of `packed`.
+    /// Takes a packed reference from the front of `packed`.
     #[inline(always)]
     fn take_reference(&self, packed: &mut &[u8]) -> Result<u32, Fault> {
         self.check(varint::take(packed)?)
@@ -344,38 +344,38 @@ impl Symbols {
     }
 }
 
-/// What a series says of its tenant, and what it holds.
+/// The tenant label and the content of a series.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Series {
-    /// The label that names the tenant, if one does. Its value is not empty.
+    /// The label that names the tenant, if any. Its value is not empty.
     pub tenant: Option<TenantLabel>,
-    /// Float samples.
+    /// Number of float samples.
     pub samples: u32,
     /// Histograms.
     pub histograms: u32,
     /// Exemplars.
     pub exemplars: u32,
-    /// The references of its labels stand in more than one field.
+    /// Whether the references of its labels are spread over several fields.
     pub scattered: bool,
 }
 
 /// The label that names the tenant of a series.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct TenantLabel {
-    /// Its place among the series' labels.
+    /// Its index among the labels of the series.
     pub at: u32,
-    /// The symbol that is its value.
+    /// The symbol of its value.
     pub value: u32,
 }
 
-/// Reads references as labels: name, value, name, value, over as many fields as there are.
+/// Reads references as labels: name, value, name, value, across any number of fields.
 struct LabelReader<'a> {
     symbols: &'a Symbols,
-    /// A name whose value has not come yet.
+    /// A name whose value is still to come.
     name: Option<u32>,
     labels: u32,
     pieces: u32,
-    /// The label found so far, and which of those that may name a tenant it is.
+    /// The best label found so far, and its index among the tenant labels.
     tenant: Option<TenantLabel>,
     best: u32,
 }
@@ -386,7 +386,7 @@ impl<'a> LabelReader<'a> {
         Self { symbols, name: None, labels: 0, pieces: 0, tenant: None, best: u32::MAX }
     }
 
-    /// A loop of its own, so that all it needs stays in registers: most of a scan is spent here.
+    /// A separate loop, so that everything stays in registers. Most of a scan is spent here.
     #[inline(never)]
     fn packed(&mut self, mut packed: &[u8]) -> Result<(), Fault> {
         let Self { symbols, mut labels, mut tenant, mut best, .. } = *self;
@@ -411,7 +411,7 @@ impl<'a> LabelReader<'a> {
         Ok(())
     }
 
-    /// A reference that is not packed.
+    /// Reads a reference that is not packed.
     #[cold]
     fn single(&mut self, reference: u64) -> Result<(), Fault> {
         self.pieces += 1;
@@ -430,28 +430,28 @@ impl<'a> LabelReader<'a> {
         Ok(())
     }
 
-    /// The label that names the tenant, now that all have been read.
+    /// The label that names the tenant, after all have been read.
     #[inline(always)]
     fn end(&self) -> Result<Option<TenantLabel>, Fault> {
         if self.name.is_some() { Err(Fault::OddLabels) } else { Ok(self.tenant) }
     }
 }
 
-/// A field of a series, or of a message within one, that [`Symbols::read`] has taken.
+/// A field of a series, or of a message within one, that [`Symbols::read`] has accepted.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Member<'a> {
     /// Its number.
     pub number: u32,
-    /// All of it, from its key to its end.
+    /// The whole field, from its key to its end.
     pub raw: &'a [u8],
-    /// What it holds, if that is bytes.
+    /// Its content, if it is length-delimited.
     pub bytes: Option<&'a [u8]>,
-    /// What it holds, if that is a number of variable size.
+    /// Its content, if it is a varint.
     pub value: Option<u64>,
 }
 
-/// Walks over the fields of a series, or of a message within one. Of messages that [`Symbols::read`] did not look into
-/// it may find that they are broken: then it ends, and [`Self::fault`] says why.
+/// Iterates over the fields of a series, or of a message within one. Messages that [`Symbols::read`] did not parse may
+/// turn out to be malformed. Then the iteration ends early, and [`Self::fault`] tells why.
 #[derive(Clone, Debug)]
 pub struct Members<'a> {
     rest: &'a [u8],
@@ -459,13 +459,13 @@ pub struct Members<'a> {
 }
 
 impl<'a> Members<'a> {
-    /// Of these bytes.
+    /// Reads these bytes.
     #[inline(always)]
     pub fn new(message: &'a [u8]) -> Self {
         Self { rest: message, fault: None }
     }
 
-    /// What went wrong, if it ended early.
+    /// The fault, if the iteration ended early.
     pub fn fault(&self) -> Option<Fault> {
         self.fault
     }
@@ -498,7 +498,7 @@ impl<'a> Iterator for Members<'a> {
     }
 }
 
-/// The references of a series' or an exemplar's labels, over as many fields as there are.
+/// The references of the labels of a series or an exemplar, across any number of fields.
 #[derive(Clone, Debug)]
 pub struct References<'a> {
     members: Members<'a>,
@@ -506,7 +506,7 @@ pub struct References<'a> {
 }
 
 impl<'a> References<'a> {
-    /// Of a message that [`Symbols::read`] has taken.
+    /// Reads a message accepted by [`Symbols::read`].
     pub fn new(message: &'a [u8]) -> Self {
         Self { members: Members::new(message), packed: &[] }
     }

@@ -1,13 +1,13 @@
 //! Snappy's block format (google/snappy, `format_description.txt`): a length, then elements.
 //!
-//! Constraints that shaped it:
+//! Design constraints:
 //!
-//! * The declared length is the sender's word. It is held against a cap, and against what so many elements
-//!   could hold at best, before a byte is allocated for it.
-//! * Elements reach backwards only, and a block decodes alone. So the elements of two blocks, one after the
-//!   other behind the sum of their lengths, are a block again; that is why the length is kept apart here.
-//! * The decoder writes into initialised memory. Zeroing half a megabyte for each request would cost a
-//!   quarter of the decoding, so buffers stay initialised and only their growth is zeroed.
+//! * The declared length is untrusted. Before any allocation it is checked against the limit, and against the most that
+//!   the elements can produce.
+//! * Elements only refer backwards, and a block decodes alone. So concatenated elements of two blocks, with the sum of
+//!   their lengths in front, form a block again. This is why the length is kept separate here.
+//! * The decoder writes into initialized memory. Zeroing half a megabyte per request would cost a quarter of the
+//!   decoding time, so buffers stay initialized and only growth is zeroed.
 #![forbid(unsafe_code)]
 
 use bytes::Bytes;
@@ -15,42 +15,42 @@ use bytes::Bytes;
 use super::varint;
 use crate::limits::SCRATCH_BYTES_MAX;
 
-/// Bytes that one byte of elements can inflate to, at most: a copy of 64 bytes takes three (64 / 3 < 22).
+/// Maximum of inflated bytes per byte of elements: a copy of 64 bytes takes three (64 / 3 < 22).
 const INFLATION_MAX: usize = 22;
 
-/// The longest header: the varint of a 32-bit length.
+/// Maximum length of the header: the varint of a 32-bit length.
 const HEADER_BYTES_MAX: usize = 5;
 
-/// A block that we do not take. The sender's fault, and no retry will help.
+/// Why a block is refused. The sender is at fault, and a retry does not help.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum SnappyError {
-    /// There is no length in front, or not one of 32 bits.
+    /// The length is missing, or exceeds 32 bits.
     #[error("the body is not a snappy block: it does not begin with a length")]
     Header,
-    /// It says that it inflates to more than the cap.
+    /// It declares more bytes than the limit.
     #[error("the body inflates to {declared_bytes} bytes, more than the {bytes_max} that are allowed")]
     TooLarge {
-        /// Bytes that it declares.
+        /// The declared bytes.
         declared_bytes: usize,
-        /// The cap.
+        /// The limit.
         bytes_max: usize,
     },
-    /// Its elements do not make what the length declares.
+    /// Its elements do not produce the declared length.
     #[error("the body is not a valid snappy block")]
     Corrupt,
 }
 
-/// A block's length, read and believed as far as it can be without decoding.
+/// A block's length, checked as far as possible without decoding.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Header {
     /// Where the elements begin.
     pub elements_at: usize,
-    /// What the block declares to inflate to.
+    /// The declared inflated size.
     pub inflated_bytes: usize,
 }
 
 impl Header {
-    /// Reads the length in front of `block`: at most `bytes_max`, and no more than the elements could hold.
+    /// Parses the length at the start of `block`. It must not exceed `bytes_max`, nor what the elements can produce.
     pub fn read(block: &[u8], bytes_max: usize) -> Result<Self, SnappyError> {
         let mut rest = block;
         let declared = varint::take(&mut rest).map_err(|_| SnappyError::Header)?;
@@ -70,17 +70,17 @@ impl Header {
     }
 }
 
-/// Inflates one block after the other into the same buffer.
+/// Inflates one block after another into the same buffer.
 #[derive(Default, Debug)]
 pub struct Inflater {
-    /// Initialised throughout; the block at hand fills the front of it.
+    /// Fully initialized. The current block fills its beginning.
     buffer: Vec<u8>,
     inflated_bytes: usize,
 }
 
 impl Inflater {
-    /// Inflates `block`, which may inflate to at most `bytes_max` bytes. [`Self::bytes`] then has what it made,
-    /// exactly as long as declared; after an error it has nothing.
+    /// Inflates `block` to at most `bytes_max` bytes. [`Self::bytes`] then returns the result, exactly as long as
+    /// declared, or nothing after an error.
     pub fn inflate(&mut self, block: &[u8], bytes_max: usize) -> Result<Header, SnappyError> {
         self.inflated_bytes = 0;
         let header = Header::read(block, bytes_max)?;
@@ -94,23 +94,23 @@ impl Inflater {
         Ok(header)
     }
 
-    /// What the last block inflated to.
+    /// The last inflated block.
     pub fn bytes(&self) -> &[u8] {
         &self.buffer[..self.inflated_bytes]
     }
 
-    /// Forgets the last block, and gives memory beyond what is kept between requests back.
+    /// Clears the last block, and frees memory beyond what is kept between requests.
     pub fn release(&mut self) {
         self.inflated_bytes = 0;
         trim(&mut self.buffer);
     }
 }
 
-/// Deflates bytes into elements, without the length in front.
+/// Compresses bytes to elements, without the length in front.
 #[derive(Debug)]
 pub struct Deflater {
     encoder: Box<snap::raw::Encoder>,
-    /// Initialised throughout.
+    /// Fully initialized.
     buffer: Vec<u8>,
 }
 
@@ -121,7 +121,7 @@ impl Default for Deflater {
 }
 
 impl Deflater {
-    /// The elements that inflate to `bytes`, in memory of exactly their size.
+    /// The elements for `bytes`, in memory of exactly their size.
     pub fn elements(&mut self, bytes: &[u8]) -> Bytes {
         if bytes.is_empty() {
             return Bytes::new();
@@ -132,22 +132,22 @@ impl Deflater {
         };
         let block = &output[..written];
         let mut elements = block;
-        // The encoder always writes a whole block: skip its length.
+        // The encoder always writes a whole block, so skip its length.
         match varint::take(&mut elements) {
             Ok(_) => Bytes::copy_from_slice(elements),
             Err(_) => literal(bytes),
         }
     }
 
-    /// Gives memory beyond what is kept between requests back.
+    /// Frees memory beyond what is kept between requests.
     pub fn release(&mut self) {
         trim(&mut self.buffer);
     }
 }
 
-/// `bytes` as one element that holds them as they are: for what the encoder declares too large (past 3.6 GB).
+/// `bytes` as one uncompressed element, for input that the encoder considers too large (above 3.6 GB).
 fn literal(bytes: &[u8]) -> Bytes {
-    /// A literal whose length, less one, stands in the four bytes behind the tag.
+    /// A literal whose length, minus one, follows the tag in four bytes.
     const TAG: u8 = 63 << 2;
     let mut elements = Vec::with_capacity(bytes.len() + 5);
     for chunk in bytes.chunks(1 << 30) {
@@ -160,10 +160,10 @@ fn literal(bytes: &[u8]) -> Bytes {
     elements.into()
 }
 
-/// The first `bytes` bytes of `buffer`, which grows if it has to.
+/// The first `bytes` bytes of `buffer`, which grows if necessary.
 fn initialised(buffer: &mut Vec<u8>, bytes: usize) -> &mut [u8] {
     if buffer.len() < bytes {
-        // What is in there is of no use: a fresh buffer needs no copy, and large ones come zeroed by the kernel.
+        // The old content is not needed. A new buffer avoids a copy, and the kernel provides large ones zeroed.
         *buffer = Vec::new();
         *buffer = vec![0; bytes.next_power_of_two().min(bytes + SCRATCH_BYTES_MAX)];
     }
@@ -180,7 +180,7 @@ fn trim(buffer: &mut Vec<u8>) {
 mod tests {
     use super::*;
 
-    /// `elements` behind the length that they inflate to.
+    /// `elements` preceded by their inflated length.
     fn block(inflated_bytes: usize, elements: &[u8]) -> Vec<u8> {
         let mut block = Vec::new();
         varint::put(&mut block, inflated_bytes as u64);
@@ -214,7 +214,7 @@ mod tests {
         ] {
             assert_eq!(inflate(header, usize::MAX), Err(SnappyError::Header), "{header:x?}");
         }
-        // Longer than needed, but within the five bytes that decoders take.
+        // Overlong, but within the five bytes that decoders accept.
         assert_eq!(inflate(&[0x81, 0x80, 0x80, 0x80, 0x00, 0, b'x'], 1).unwrap(), b"x");
     }
 
@@ -224,7 +224,7 @@ mod tests {
         assert_eq!(inflate(&ones, 9).unwrap(), [1; 9]);
         let too_large = SnappyError::TooLarge { declared_bytes: 9, bytes_max: 8 };
         assert_eq!(inflate(&ones, 8), Err(too_large));
-        // The cap comes before the elements are looked at, broken as they may be.
+        // The limit is checked before the elements, even if they are malformed.
         assert_eq!(inflate(&block(9, &[0xff]), 8), Err(too_large));
     }
 
@@ -234,7 +234,7 @@ mod tests {
         let declared = u32::MAX as usize;
         assert_eq!(inflater.inflate(&block(declared, &[0; 100]), usize::MAX), Err(SnappyError::Corrupt));
         assert_eq!(inflater.buffer.capacity(), 0);
-        // The best that elements can do is believed: copies of 64 bytes, at three bytes each.
+        // The most that elements can produce is accepted: copies of 64 bytes, at three bytes each.
         let mut elements = vec![0, b'x'];
         for _ in 0..1000 {
             elements.extend_from_slice(&[(63 << 2) | 2, 1, 0]);
@@ -253,7 +253,7 @@ mod tests {
 
     #[test]
     fn elements_do_not_reach_back_before_the_block() {
-        // What the buffer holds of the last block is out of reach for the next one.
+        // The next block cannot reach the buffer's content of the last one.
         let mut inflater = Inflater::default();
         inflater.inflate(&block(6, b"\x14secret"), 10).unwrap();
         assert_eq!(inflater.bytes(), b"secret");
@@ -298,7 +298,7 @@ mod tests {
             (inflater.bytes().len(), inflater.buffer.capacity(), deflater.buffer.capacity()),
             (0, 0, 0)
         );
-        // One of usual size stays, and is not zeroed again.
+        // A buffer of ordinary size is kept, and not zeroed again.
         inflater.inflate(&block(1, &[0, b'x']), 1).unwrap();
         let kept = inflater.buffer.as_ptr();
         inflater.release();

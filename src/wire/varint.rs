@@ -1,25 +1,25 @@
 //! Protobuf's variable-length integers (protobuf.dev, "Encoding", base 128 varints); snappy uses the same.
 //!
-//! Nearly all that a request holds are one byte long, so that case stands alone and inlines. Longer than
-//! needed is legal (`0x81 0x00` is 1), as every decoder takes it; past ten bytes or 64 bits is not, although
-//! some decoders drop the excess bits silently. Those would read another number than we do: refused.
+//! Nearly all of them have one byte in practice, so that case is separate and inlined. Overlong forms are legal (`0x81
+//! 0x00` is 1), and every decoder accepts them. More than ten bytes or 64 bits are not. Some decoders silently drop the
+//! excess bits and would read another number than we do, so such a varint is refused.
 #![forbid(unsafe_code)]
 
-/// The longest varint: ten times 7 bits hold the 64.
+/// The longest varint: ten times 7 bits hold 64.
 pub const VARINT_BYTES_MAX: usize = 10;
 
-/// Why no varint could be read.
+/// Why a varint is unreadable.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum VarintFault {
-    /// The input ends within it.
+    /// The input is incomplete.
     #[error("it ends within a varint")]
     Truncated,
-    /// It goes on past ten bytes, or does not fit 64 bits.
+    /// It is longer than ten bytes, or does not fit 64 bits.
     #[error("a varint does not fit 64 bits")]
     Overflow,
 }
 
-/// Takes a varint off the front of `input`. On an error, `input` is left as it was.
+/// Takes a varint from the front of `input`, which is unchanged after an error.
 #[inline]
 pub fn take(input: &mut &[u8]) -> Result<u64, VarintFault> {
     match *input {
@@ -32,7 +32,7 @@ pub fn take(input: &mut &[u8]) -> Result<u64, VarintFault> {
             Ok(u64::from(*low & 0x7f) | u64::from(*high) << 7)
         }
         _ => {
-            // Lends out a copy: `input` itself can then stay in registers.
+            // Lends out a copy, so that `input` itself stays in registers.
             let mut rest = *input;
             let value = take_long(&mut rest)?;
             *input = rest;
@@ -45,7 +45,7 @@ pub fn take(input: &mut &[u8]) -> Result<u64, VarintFault> {
 fn take_long(input: &mut &[u8]) -> Result<u64, VarintFault> {
     let mut value = 0;
     for (at, &byte) in input.iter().take(VARINT_BYTES_MAX).enumerate() {
-        // Nine bytes hold 63 bits: one is left for the tenth.
+        // Nine bytes hold 63 bits, so one is left for the tenth.
         if at == VARINT_BYTES_MAX - 1 && byte > 1 {
             return Err(VarintFault::Overflow);
         }
@@ -58,7 +58,7 @@ fn take_long(input: &mut &[u8]) -> Result<u64, VarintFault> {
     Err(VarintFault::Truncated)
 }
 
-/// Bytes that [`put`] writes for `value`.
+/// The number of bytes that [`put`] writes for `value`.
 pub fn len(value: u64) -> usize {
     let bits = 64 - (value | 1).leading_zeros() as usize;
     bits.div_ceil(7)
@@ -78,7 +78,7 @@ pub fn put(out: &mut Vec<u8>, mut value: u64) {
 mod tests {
     use super::*;
 
-    /// Reads `bytes` with something behind them, which has to stay.
+    /// Reads `bytes` followed by other data, which must remain.
     fn take_all(bytes: &[u8]) -> Result<u64, VarintFault> {
         let more = [bytes, b"rest"].concat();
         let mut input = more.as_slice();
@@ -114,7 +114,7 @@ mod tests {
         assert_eq!(take_all(&bytes), Ok(u64::MAX));
         bytes[9] = 0x02;
         assert_eq!(take_all(&bytes), Err(VarintFault::Overflow));
-        // Ten bytes that all go on.
+        // Ten bytes, all with the continuation bit.
         assert_eq!(take_all(&[0x80; 10]), Err(VarintFault::Overflow));
         assert_eq!(take_all(&[0x80; 11]), Err(VarintFault::Overflow));
     }

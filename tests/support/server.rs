@@ -19,7 +19,7 @@ pub enum Driver {
 impl Driver {
     /// Those that this machine has; io_uring may be forbidden, and then the tests say so.
     pub fn all() -> Vec<Self> {
-        let probe = tenantry::io::driver::Driver::probe(tenantry::config::Driver::IoUring);
+        let probe = tenantry::io::driver::Driver::probe(tenantry::config::DriverChoice::IoUring);
         match probe {
             Ok(_) => vec![Self::IoUring, Self::Epoll],
             Err(e) => {

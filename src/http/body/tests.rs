@@ -1,4 +1,4 @@
-//! One test per rule, on bytes made by hand; then what holds for all bodies.
+//! One test per rule on hand-made bytes, then properties of all bodies.
 
 use proptest::prelude::*;
 
@@ -6,14 +6,14 @@ use super::*;
 
 const LIMIT: usize = 1 << 20;
 
-/// Decodes `input` in one piece: the data, the bytes consumed, whether the body is complete.
+/// Decodes `input` in one piece. Returns the data, the bytes consumed, and whether the body is complete.
 fn decode(input: impl AsRef<[u8]>) -> Result<(Vec<u8>, usize, bool), Refusal> {
     let mut out = Vec::new();
     let (consumed, done) = ChunkDecoder::new(LIMIT).decode(input.as_ref(), &mut out)?;
     Ok((out, consumed, done))
 }
 
-/// Decodes `input` in pieces of these sizes, again and again. As [`decode`].
+/// Like [`decode`], with `input` cut into pieces of these sizes, in turn.
 fn decode_in_pieces(input: &[u8], sizes: &[usize]) -> Result<(Vec<u8>, usize, bool), Refusal> {
     let mut decoder = ChunkDecoder::new(LIMIT);
     let mut out = Vec::new();
@@ -210,7 +210,7 @@ fn an_announced_chunk_reserves_no_memory() {
     assert!(out.capacity() < 1024);
 }
 
-/// Writes `data` as chunks of these sizes, again and again, each size in one of several spellings.
+/// Writes `data` as chunks of these sizes, in turn, with sizes in various spellings.
 fn encode(data: &[u8], sizes: &[usize], extension: &str, trailer: &str) -> Vec<u8> {
     let mut encoded = Vec::new();
     let mut rest = data;

@@ -1,4 +1,4 @@
-//! One test per rule, on bytes made by hand; then what holds for all bytes.
+//! One test per rule on hand-made bytes, then properties of all bytes.
 
 use proptest::prelude::*;
 
@@ -12,7 +12,7 @@ const PROMETHEUS: &str = "POST /api/v1/push HTTP/1.1\r\nHost: tenantry:8081\r\nU
     Content-Length: 4711\r\nContent-Encoding: snappy\r\nContent-Type: application/x-protobuf\r\n\
     X-Prometheus-Remote-Write-Version: 0.1.0\r\n\r\n";
 
-/// Heads that are accepted: each rule's good side once.
+/// Accepted heads: one for each rule.
 const GOOD: &[&str] = &[
     PROMETHEUS,
     "GET /alive HTTP/1.0\r\n\r\n",
@@ -21,7 +21,7 @@ const GOOD: &[&str] = &[
     "POST /push HTTP/1.1\r\nHost: [::1]:8081\r\nExpect: 100-continue\r\nContent-Length: 1\r\nX-Scope-OrgID: a\r\n\r\n",
 ];
 
-/// Heads that are refused: each rule's bad side once.
+/// Refused heads: one for each rule.
 const BAD: &[&str] = &[
     "POST /push HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n",
     "POST /push HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\nContent-Length: 5\r\n\r\n",
@@ -41,7 +41,7 @@ fn parse(text: impl AsRef<[u8]>) -> Result<Option<(RequestHead, usize)>, Refusal
     RequestHead::parse(text.as_ref(), TENANT_HEADER)
 }
 
-/// The head in `text`, which must be all of it.
+/// Parses the head in `text`, which must contain nothing else.
 fn whole(text: impl AsRef<[u8]>) -> RequestHead {
     let text = text.as_ref();
     let (head, head_bytes) = parse(text).expect("accepted").expect("complete");
@@ -554,7 +554,7 @@ fn fields_are_counted() {
     assert_eq!(parse(others(HEAD_FIELDS_MAX)), Err(Refusal::TooManyFields));
 }
 
-/// Reads an accepted head a second time, line by line and without httparse, and compares.
+/// Parses an accepted head again, line by line and without httparse, and compares.
 fn assert_reads_as_lines(buf: &[u8], head: &RequestHead, head_bytes: usize) {
     let text = &buf[..head_bytes];
     assert!(text.ends_with(b"\r\n\r\n"));
@@ -582,7 +582,7 @@ fn assert_reads_as_lines(buf: &[u8], head: &RequestHead, head_bytes: usize) {
     }
 }
 
-/// Whatever is found in `buf` must be found in all that starts with it, and nothing earlier.
+/// A result for a prefix of `buf` must also be the result for `buf`.
 fn assert_consistent(buf: &[u8]) {
     let whole = parse(buf);
     if let Ok(Some((head, head_bytes))) = &whole {
@@ -601,7 +601,7 @@ fn assert_consistent(buf: &[u8]) {
     }
 }
 
-/// Heads put together from lines that matter, good and bad.
+/// Heads assembled from valid and invalid lines that matter.
 fn pieced_head() -> impl Strategy<Value = Vec<u8>> {
     let lines = prop::sample::select(vec![
         "Host: a\r\n",
@@ -632,7 +632,7 @@ fn pieced_head() -> impl Strategy<Value = Vec<u8>> {
         .prop_map(|(line, lines)| [line, &lines.concat(), "\r\n"].concat().into_bytes())
 }
 
-/// Good and bad heads with some bytes replaced, inserted or removed.
+/// Accepted and refused heads with some bytes replaced, inserted or removed.
 fn mutated_head() -> impl Strategy<Value = Vec<u8>> {
     let heads = prop::sample::select([GOOD, BAD].concat());
     let byte = prop_oneof![any::<u8>(), prop::sample::select(b"\r\n\0\t :,;/\"\\".to_vec())];

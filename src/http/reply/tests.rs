@@ -1,4 +1,4 @@
-//! Our answers, read back.
+//! Our answers, parsed again.
 
 use std::time::UNIX_EPOCH;
 

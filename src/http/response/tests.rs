@@ -1,4 +1,4 @@
-//! One test per rule, on bytes made by hand; then what holds for all bytes.
+//! One test per rule on hand-made bytes, then properties of all bytes.
 
 use std::time::{Duration, UNIX_EPOCH};
 
@@ -9,7 +9,7 @@ use super::*;
 /// 6 November 1994, 08:49:00 GMT: 37 seconds before the date that RFC 9110 takes for its examples.
 const NOW_SECS: u64 = 784_111_740;
 
-/// What Mimir 2.x answers when all is well, and when it throttles.
+/// What Mimir 2.x answers on success, and when it throttles.
 const MIMIR_OK: &str = "HTTP/1.1 200 OK\r\nDate: Sun, 06 Nov 1994 08:49:00 GMT\r\nContent-Length: 0\r\n\r\n";
 const MIMIR_429: &str = "HTTP/1.1 429 Too Many Requests\r\nContent-Type: text/plain; charset=utf-8\r\n\
     Retry-After: 8\r\nX-Content-Type-Options: nosniff\r\nContent-Length: 42\r\n\r\n";
@@ -279,7 +279,7 @@ fn retry_after_twice_is_the_longer() {
     assert_eq!(head.retry_after_secs, Some(9));
 }
 
-/// Whatever is found in `buf` must be found in all that starts with it, and nothing earlier.
+/// A result for a prefix of `buf` must also be the result for `buf`.
 fn assert_consistent(buf: &[u8]) {
     let whole = parse(buf);
     if let Ok(Some((head, head_bytes))) = &whole {

@@ -16,7 +16,7 @@ fn drops(rule: MapRule) -> MapRule {
     MapRule { target: Target::Drop, ..rule }
 }
 
-/// What a value stands for: `=` for itself, `-` for nobody.
+/// The result for a value: `=` for itself, `-` for none.
 fn mapped(map: &TenantMap, value: &str) -> String {
     match map.map(value.as_bytes()) {
         Mapped::Itself => "=".to_owned(),
@@ -52,7 +52,7 @@ fn each_kind_of_rule_is_for_its_values() {
             ("a-dev-", "="),
             ("12", "z"),
             ("q", "z"),
-            // Never a part of the value only.
+            // A match of only a part of the value does not count.
             ("12a", "="),
             ("a12", "="),
             ("12\n", "="),
@@ -78,7 +78,7 @@ fn the_first_rule_that_matches_decides_whatever_its_kind() {
         let (ab, ac) = (of(&["exact", "prefix", "pattern"]), of(&["prefix", "pattern"]));
         assert_maps(rules, &[("ab", ab), ("ac", ac), ("b", "=")]);
     }
-    // Of prefixes too, and of patterns: not the longest one.
+    // Prefixes and patterns follow the same order; the longest does not win.
     assert_maps(vec![prefix("a", "1"), prefix("ab", "2")], &[("abc", "1")]);
     assert_maps(vec![prefix("ab", "2"), prefix("a", "1")], &[("abc", "2"), ("ac", "1")]);
     assert_maps(
@@ -107,7 +107,7 @@ fn groups_of_a_pattern_can_be_part_of_the_tenant() {
     ] {
         assert_eq!(mapped(&map, value), tenant, "{value}");
     }
-    // A dollar is a dollar where there are no groups.
+    // Without a pattern, a dollar is a dollar.
     assert_maps(vec![exact("a", "$1"), prefix("b", "$")], &[("a", "$1"), ("b", "$")]);
 }
 
@@ -161,7 +161,7 @@ fn every_mistake_is_told_with_its_rule() {
         assert_eq!(*told, (at, text.to_owned()));
     }
     assert!(told[14].1.contains("exceeds size limit"), "{told:?}");
-    // None of them costs a line of its own.
+    // All of them together take one line.
     assert!(told.iter().all(|(_, text)| !text.contains('\n')));
 }
 

@@ -1,18 +1,19 @@
-//! A push as JSON (Grafana Loki's HTTP API, "Ingest logs"), turned into the `PushRequest` that says the same:
+//! Converts a push in JSON (Grafana Loki's HTTP API, "Ingest logs") to the equivalent `PushRequest`:
 //!
 //! ```text
 //! {"streams": [{"stream": {"app": "shop"}, "values": [["1700000000000000000", "line", {"trace_id": "1"}]]}]}
 //! ```
 //!
-//! Constraints that shaped it:
+//! Design constraints:
 //!
-//! * Loki's own reading is the measure (grafana/loki, pkg/loghttp `LogProtoStream`): timestamps and lines are strings,
-//!   `null` for `values` or for an entry is none, keys that nobody knows and what stands behind the third element of an
-//!   entry are passed over. We refuse more clearly what it takes by accident: a key twice, a second document, an entry
-//!   without a line.
-//! * Nothing is built in between: the parser's strings go straight into the message, so memory is bounded by the body's
-//!   size, and what comes out by a cap of its own (escaping can make labels four times as long).
-//! * A label's name becomes text here, beside others: one that is no name would be read as something else.
+//! * Loki's own parser is the reference (grafana/loki, pkg/loghttp `LogProtoStream`). Timestamps and lines are strings.
+//!   `null` for `values` or for an entry means none. Unknown keys, and elements of an entry after the third, are
+//!   skipped. Input that Loki accepts by accident is refused with a clear error: repeated keys, a second document, an
+//!   entry without a line.
+//! * There is no intermediate representation. The parser's strings go directly into the message, so memory is bounded
+//!   by the body's size. The output has a limit of its own, because escaping can make labels four times as long.
+//! * Label names become text here, next to other labels. Text that is not a valid name would be read as something else,
+//!   so it is refused.
 #![forbid(unsafe_code)]
 
 use std::borrow::Cow;
@@ -25,7 +26,7 @@ use super::{ENTRY_KEY, LABELS_KEY, STREAM_KEY};
 use crate::limits::JSON_FAULT_CHARS_MAX;
 use crate::wire::varint;
 
-/// Keys of an entry's fields: timestamp, line and structured metadata; and of what stands in them.
+/// Keys of an entry's fields (timestamp, line, structured metadata) and of the fields within them.
 const TIMESTAMP_KEY: u8 = 0x0a;
 const LINE_KEY: u8 = 0x12;
 const METADATA_KEY: u8 = 0x1a;
@@ -34,28 +35,29 @@ const NANOS_KEY: u8 = 0x10;
 const NAME_KEY: u8 = 0x0a;
 const VALUE_KEY: u8 = 0x12;
 
-/// A body that is no push in JSON: the sender's fault, and no retry will help.
+/// The body is not a push in JSON. The sender is at fault, and a retry does not help.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum JsonError {
-    /// It is no JSON, or other JSON.
+    /// It is not JSON, or JSON of another shape.
     #[error("the body is not a Loki push in JSON (line {line}, column {column}): {fault}")]
     Malformed {
-        /// The line at which the parser stood, from 1.
+        /// The parser's line, from 1.
         line: usize,
-        /// How many bytes of that line it had read.
+        /// The number of bytes read of that line.
         column: usize,
-        /// What is wrong, on one line and cut short.
+        /// The error, on one line and cut short.
         fault: String,
     },
-    /// What it says does not fit the cap.
+    /// The result exceeds the limit.
     #[error("the push has more than {bytes_max} bytes")]
     TooLarge {
-        /// The cap.
+        /// The limit.
         bytes_max: usize,
     },
 }
 
-/// Appends to `out` the protobuf of what `json` says, at most `bytes_max` bytes. After an error, `out` holds anything.
+/// Appends the protobuf for `json` to `out`, at most `bytes_max` bytes. After an error the content of `out` is
+/// unspecified.
 pub fn to_protobuf(json: &[u8], bytes_max: usize, out: &mut Vec<u8>) -> Result<(), JsonError> {
     let mut sink = Sink { out, stream: Vec::new(), entry: Vec::new(), bytes_max, too_large: false };
     let mut parser = serde_json::Deserializer::from_slice(json);
@@ -67,7 +69,7 @@ pub fn to_protobuf(json: &[u8], bytes_max: usize, out: &mut Vec<u8>) -> Result<(
     }
 }
 
-/// The parser's words, which may quote the sender's, on one line and cut short.
+/// The parser's message on one line, cut short. It may quote the sender's text.
 fn malformed(error: &serde_json::Error) -> JsonError {
     let (line, column) = (error.line(), error.column());
     let text = error.to_string();
@@ -87,7 +89,7 @@ fn malformed(error: &serde_json::Error) -> JsonError {
     JsonError::Malformed { line, column, fault }
 }
 
-/// Where the message is put together: what is at hand stands apart until its length is known.
+/// Buffers for building the message. A nested message is built separately until its length is known.
 struct Sink<'o> {
     out: &'o mut Vec<u8>,
     stream: Vec<u8>,
@@ -109,7 +111,7 @@ fn put_bytes(out: &mut Vec<u8>, key: u8, bytes: &[u8]) {
     out.extend_from_slice(bytes);
 }
 
-/// Reads whatever comes next with a visitor, which tells what it expects if it is something else.
+/// Deserializes the next value with a visitor. On another type, the visitor says what it expects.
 struct Seed<V>(V);
 
 impl<'de, V: Visitor<'de>> DeserializeSeed<'de> for Seed<V> {
@@ -144,7 +146,7 @@ impl<'de> Visitor<'de> for Push<'_, '_> {
     }
 }
 
-/// Notes that a key is there, which must not be there already.
+/// Records that a key has occurred. A repeated key is an error.
 fn once<E: serde::de::Error>(seen: &mut bool, key: &'static str) -> Result<(), E> {
     if std::mem::replace(seen, true) { Err(E::duplicate_field(key)) } else { Ok(()) }
 }
@@ -172,7 +174,7 @@ impl<'de> Visitor<'de> for Streams<'_, '_> {
     }
 }
 
-/// Puts one stream together; its fields may come in either order, here as there.
+/// Builds one stream. Its fields may come in either order, as in protobuf.
 struct Stream<'s, 'o>(&'s mut Sink<'o>);
 
 impl<'de> Visitor<'de> for Stream<'_, '_> {
@@ -201,7 +203,7 @@ impl<'de> Visitor<'de> for Stream<'_, '_> {
     }
 }
 
-/// A stream's labels: sorted by name, of the same name the last, as Loki has it.
+/// Builds a stream's labels: sorted by name, the last of equal names, as Loki does.
 struct LabelSet<'s, 'o>(&'s mut Sink<'o>);
 
 impl<'de> Visitor<'de> for LabelSet<'_, '_> {
@@ -290,7 +292,7 @@ impl<'de> Visitor<'de> for Entry<'_, '_> {
     }
 }
 
-/// `google.protobuf.Timestamp`: whole seconds, rounded down, and what is left in nanoseconds.
+/// Builds a `google.protobuf.Timestamp`: whole seconds, rounded down, and the remaining nanoseconds.
 fn put_timestamp(entry: &mut Vec<u8>, nanos: i64) {
     const NANOS_PER_SEC: i64 = 1_000_000_000;
     let mut timestamp = Vec::with_capacity(16);
@@ -305,7 +307,7 @@ fn put_timestamp(entry: &mut Vec<u8>, nanos: i64) {
     put_bytes(entry, TIMESTAMP_KEY, &timestamp);
 }
 
-/// An entry's structured metadata, in the order in which it comes.
+/// Builds an entry's structured metadata, in its original order.
 struct Metadata<'s>(&'s mut Vec<u8>);
 
 impl<'de> Visitor<'de> for Metadata<'_> {
@@ -328,7 +330,7 @@ impl<'de> Visitor<'de> for Metadata<'_> {
     }
 }
 
-/// A string, and what it is expected to be.
+/// A string, and a description of it for errors.
 struct Text(&'static str);
 
 impl<'de> Visitor<'de> for Text {
@@ -347,7 +349,7 @@ impl<'de> Visitor<'de> for Text {
     }
 }
 
-/// The value of a stream's label: a string, or one of the words and whole numbers that Loki takes for their text.
+/// The value of a stream's label: a string, or a literal or whole number that Loki accepts as its text.
 struct LabelValue;
 
 impl<'de> Visitor<'de> for LabelValue {
@@ -389,7 +391,7 @@ impl Visitor<'_> for Nanos {
     }
 
     fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<i64, E> {
-        // `+1` is a number for Rust and none for Loki.
+        // `+1` is a number for Rust but not for Loki.
         let digits = !text.starts_with('+');
         text.parse()
             .ok()

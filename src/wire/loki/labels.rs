@@ -1,52 +1,51 @@
 //! A stream's labels: text such as `{app="shop", env="prod"}`.
 //!
-//! Loki has it read by Prometheus' parser of metrics (grafana/loki, pkg/logql/syntax `ParseLabels`; prometheus,
-//! promql/parser/lex.go and generated_parser.y, promql's `Unquote` in util/strutil/quote.go). What that takes we take,
-//! with the same meaning: double, single and back quotes, the escapes of Go, white space and comments between any two
-//! words, a comma behind the last label, names in quotes, and a metric's name in front or alone in quotes, which is the
-//! label `__name__`.
+//! Loki parses them with Prometheus' metric parser (grafana/loki, pkg/logql/syntax `ParseLabels`; prometheus,
+//! promql/parser/lex.go and generated_parser.y, promql's `Unquote` in util/strutil/quote.go). We accept the same syntax
+//! with the same meaning: double, single and back quotes, Go's escapes, white space and comments between tokens, a
+//! trailing comma, quoted names, and a metric name in front or alone in quotes, which is the label `__name__`.
 //!
-//! Constraints that shaped it:
+//! Design constraints:
 //!
-//! * Text is bytes, and nearly always there is nothing to unescape: names and values are slices of it then.
-//! * Taking one label out must leave the rest of the text as it was. So each label knows what to cut.
-//! * We may take a little more than Loki does (bytes that are no UTF-8, keywords as metric names): it refuses those itself.
+//! * Text is bytes and rarely contains escapes. Names and values without escapes are slices of it.
+//! * Removing one label must leave the rest of the text unchanged. So each label knows the range to cut.
+//! * We may accept a little more than Loki (invalid UTF-8, keywords as metric names), which then refuses it itself.
 #![forbid(unsafe_code)]
 
 use std::borrow::Cow;
 use std::ops::Range;
 
-/// The label that a metric's name stands for.
+/// The label that holds a metric's name.
 const METRIC_NAME: &[u8] = b"__name__";
 
-/// Why a text is not a set of labels.
+/// The text is not a set of labels.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 #[error("{fault}, at byte {at_byte}")]
 pub struct Malformed {
     /// What is wrong.
     pub fault: Fault,
-    /// Where in the text.
+    /// The offset in the text.
     pub at_byte: usize,
 }
 
-/// What is wrong with a text.
+/// Why a text is not a set of labels.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum Fault {
-    /// It ends within the braces.
+    /// It ends inside the braces.
     #[error("it ends before its closing brace")]
     End,
-    /// It ends, or its line does, within quotes.
+    /// It ends, or its line ends, inside quotes.
     #[error("a quote is not closed")]
     Quote,
-    /// An escape sequence that there is not, or whose character there is not.
+    /// An escape sequence is unknown, or names no character.
     #[error("an escape sequence is invalid")]
     Escape,
-    /// Something else was expected.
+    /// An unexpected token.
     #[error("expected {expected}, found '{}'", .found.escape_ascii())]
     Unexpected {
-        /// What could have stood there.
+        /// What was expected.
         expected: &'static str,
-        /// What does.
+        /// What was found.
         found: u8,
     },
 }
@@ -58,20 +57,20 @@ pub struct Label<'a> {
     pub name: Cow<'a, [u8]>,
     /// Its value, unquoted.
     pub value: Cow<'a, [u8]>,
-    /// What of the text to take out, so that all other labels remain: the label and one comma beside it.
+    /// The range to cut from the text so that all other labels remain: the label and one adjacent comma.
     pub cut: Range<usize>,
 }
 
-/// A name or a value: a slice of the text unless something in it was escaped.
+/// A name or a value: a slice of the text unless it contained escapes.
 type Word<'a> = Cow<'a, [u8]>;
 
-/// Walks over the labels of a text, in their order.
+/// Iterates over the labels of a text, in order.
 #[derive(Clone, Debug)]
 pub struct Labels<'a> {
     text: &'a [u8],
     at: usize,
     place: Place,
-    /// The comma in front of the next label.
+    /// The comma before the next label.
     comma: Option<usize>,
 }
 
@@ -84,12 +83,12 @@ enum Place {
 }
 
 impl<'a> Labels<'a> {
-    /// Of a stream's text. An empty one has no labels.
+    /// Reads a stream's text. An empty text has no labels.
     pub fn new(text: &'a [u8]) -> Self {
         Self { text, at: 0, place: Place::Start, comma: None }
     }
 
-    /// The next label; `None` when all have been taken and nothing else follows.
+    /// The next label; `None` at the end of the text.
     pub fn take(&mut self) -> Result<Option<Label<'a>>, Malformed> {
         loop {
             self.skip_blank();
@@ -120,7 +119,7 @@ impl<'a> Labels<'a> {
         Label { name: METRIC_NAME.into(), value: name.into(), cut: begin..self.at }
     }
 
-    /// Reads a label and the comma behind it, if there is one.
+    /// Reads a label and the comma after it, if there is one.
     fn label(&mut self) -> Result<Label<'a>, Malformed> {
         let begin = self.at;
         let (name, value) = self.name_and_value()?;
@@ -165,7 +164,7 @@ impl<'a> Labels<'a> {
         }
     }
 
-    /// Reads what stands in quotes, of which the first is next.
+    /// Reads a quoted text. The opening quote is next.
     fn quoted(&mut self) -> Result<Word<'a>, Malformed> {
         let open = self.at;
         let quote = self.text[open];
@@ -193,7 +192,7 @@ impl<'a> Labels<'a> {
         Ok(Cow::Owned(value))
     }
 
-    /// Reads an escape sequence, whose backslash is next.
+    /// Reads an escape sequence. Its backslash is next.
     fn escape(&mut self, quote: u8, value: &mut Vec<u8>) -> Result<(), Malformed> {
         let fault = self.fault(Fault::Escape);
         let rest = &self.text[self.at + 1..];
@@ -219,7 +218,7 @@ impl<'a> Labels<'a> {
         Ok(())
     }
 
-    /// A byte by its two hexadecimal or three octal digits, or a character by its four or eight hexadecimal ones.
+    /// A byte given by two hexadecimal or three octal digits, or a character given by four or eight hexadecimal ones.
     fn numbered(&mut self, digits: Option<&[u8]>, radix: u32, value: &mut Vec<u8>) -> Option<()> {
         let digits = digits?;
         let add =
@@ -231,7 +230,7 @@ impl<'a> Labels<'a> {
             let letter = char::from_u32(number)?;
             value.extend_from_slice(letter.encode_utf8(&mut [0; 4]).as_bytes());
         }
-        // The letter in front of hexadecimal digits, too.
+        // Skips the letter before hexadecimal digits, too.
         self.at += 1 + digits.len() + usize::from(radix == 16);
         Some(())
     }
@@ -243,7 +242,7 @@ impl<'a> Labels<'a> {
         &rest[..length]
     }
 
-    /// Skips white space, and comments, which go on to the end of their line.
+    /// Skips white space and comments, which extend to the end of the line.
     fn skip_blank(&mut self) {
         loop {
             match self.peek() {
@@ -275,14 +274,14 @@ fn continues_name(byte: u8) -> bool {
     begins_name(byte) || byte.is_ascii_digit()
 }
 
-/// Whether `name` can stand before `=` without quotes.
+/// Whether `name` can be written before `=` without quotes.
 pub(super) fn is_name(name: &[u8]) -> bool {
     name.first().copied().is_some_and(begins_name) && name.iter().copied().all(continues_name)
 }
 
-/// Appends `value` in double quotes, as Go's `strconv.Quote` writes it as far as ASCII goes. Of other characters those
-/// that have no place in a line of text are escaped, and U+FFFD, which Prometheus takes for a mistake; Go escapes more,
-/// which reads back as the same.
+/// Appends `value` in double quotes, as Go's `strconv.Quote` writes ASCII. Other characters are escaped if they cannot
+/// be in a line of text, and so is U+FFFD, which Prometheus treats as an error. Go escapes more characters, but the
+/// result parses to the same value.
 pub fn quote(value: &str, out: &mut Vec<u8>) {
     out.push(b'"');
     for letter in value.chars() {

@@ -1,7 +1,7 @@
 use super::*;
 use crate::wire::varint::{self, VarintFault};
 
-/// A length-delimited field of a number below 16.
+/// A length-delimited field with a number below 16.
 fn field(number: u8, bytes: &[u8]) -> Vec<u8> {
     let mut field = vec![number << 3 | 2];
     varint::put(&mut field, bytes.len() as u64);
@@ -111,7 +111,7 @@ fn an_entrys_metadata_names_its_tenant_by_priority() {
     assert_eq!(tenant(&["c", "b"]).as_deref(), Some(&b"4"[..]));
     assert_eq!(tenant(&["a"]), None);
     assert_eq!(tenant(&["line"]), None);
-    // What a query gives back in `parsed` names nobody.
+    // The metadata in `parsed`, which queries return, names no tenant.
     let parsed = field(4, &[field(1, b"a"), field(2, b"1")].concat());
     assert_eq!(entry_tenant(&parsed, &names(&["a"])), Ok(None));
 }

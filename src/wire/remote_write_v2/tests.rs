@@ -1,9 +1,9 @@
-//! Hand-made requests, read.
+//! Hand-made requests.
 
 use super::*;
 use crate::wire::varint::VarintFault;
 
-/// A length-delimited field of a number below 16.
+/// A length-delimited field with a number below 16.
 fn field(number: u8, bytes: &[u8]) -> Vec<u8> {
     let mut field = vec![number << 3 | 2];
     varint::put(&mut field, bytes.len() as u64);
@@ -11,7 +11,7 @@ fn field(number: u8, bytes: &[u8]) -> Vec<u8> {
     field
 }
 
-/// A field of a number below 16 that holds a number.
+/// A varint field with a number below 16.
 fn number(field: u8, value: u64) -> Vec<u8> {
     let mut bytes = vec![field << 3];
     varint::put(&mut bytes, value);
@@ -128,7 +128,7 @@ fn the_field_of_a_symbol_is_given_if_it_is_as_encoders_write_it() {
     let mut all = Symbols::default();
     let long = vec![b'x'; 128];
     let usual = field(4, b"usual");
-    // A key that is longer than needed, and one whose length is.
+    // An overlong key, and an overlong length.
     let odd = [vec![0xa2, 0x00, 3], b"odd".to_vec(), vec![0x22, 0x83, 0x00], b"odd".to_vec()].concat();
     let mut add = |bytes: &[u8], symbol: usize| {
         request.extend_from_slice(bytes);
@@ -141,7 +141,7 @@ fn the_field_of_a_symbol_is_given_if_it_is_as_encoders_write_it() {
     add(&field(4, &long), 128);
     let fields: Vec<_> = (0..6).map(|at| all.field(&request, at)).collect();
     assert_eq!(fields, [Some(&[0x22, 0][..]), Some(&usual), None, None, None, None]);
-    // Without anything in front there is no field.
+    // Without a preceding key there is no field.
     let mut bare = Symbols::default();
     bare.push(b"", 0, &labels).unwrap();
     assert_eq!(bare.field(b"", 0), None);
@@ -197,7 +197,7 @@ fn every_reference_is_checked() {
     let fault = Err(Fault::Reference { symbols: 5 });
     assert_eq!(read(&packed(&[4, 5])), fault);
     assert_eq!(read(&packed(&[5, 4])), fault);
-    // Cut off at 32 bits it would be 1.
+    // Truncated to 32 bits it would be 1.
     assert_eq!(read(&packed(&[(1 << 32) + 1, 2])), fault);
     assert_eq!(read(&[number(1, 5), number(1, 1)].concat()), fault);
     assert_eq!(read(&field(4, &packed(&[1, 5]))), fault);
@@ -205,7 +205,7 @@ fn every_reference_is_checked() {
     assert_eq!(read(&field(4, &packed(&[1]))), Err(Fault::OddLabels));
     assert!(read(&field(4, &[packed(&[1]), number(1, 4)].concat())).is_ok());
     assert_eq!(read(&field(5, &number(3, 5))), fault);
-    // One that a later one overrides, too.
+    // Also if a later one overrides it.
     assert_eq!(read(&field(5, &[number(4, 5), number(4, 1)].concat())), fault);
     assert!(read(&field(5, &[number(1, 900), number(3, 4), number(4, 4)].concat())).is_ok());
     let truncated = Err(VarintFault::Truncated.into());
@@ -224,7 +224,7 @@ fn known_fields_have_their_wire_types() {
     for text in [field(1, b""), field(3, b""), field(4, b""), fixed(3)] {
         assert_eq!(read(&field(5, &text)), Err(KNOWN_WIRE_TYPE), "{text:x?}");
     }
-    // A key longer than needed is the same key; what is unknown may be anything.
+    // An overlong key is the same key. Unknown fields may hold anything.
     assert_eq!(tenant(&[0x88, 0x00, 1, 0x8a, 0x00, 1, 2]), Some((0, 2)));
     let unknown = [number(6, 1), fixed(7), field(8, b"?"), vec![9 << 3 | 3, 9 << 3 | 4]].concat();
     assert_eq!(tenant(&[unknown.clone(), packed(&[1, 2])].concat()), Some((0, 2)));

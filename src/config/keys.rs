@@ -1,0 +1,446 @@
+//! The table of settings: key, variable, type, default, and the text that documents it.
+#![forbid(unsafe_code)]
+
+use std::time::Duration;
+
+use tracing::level_filters::LevelFilter;
+
+use super::mistake::{Mistake, Origin};
+use super::plan::Effective;
+use super::source::Sources;
+use super::value::{ByteSize, DriverChoice, IdRulesChoice, Value};
+use crate::model::{MetadataRule, V2Handling};
+use crate::tenant::Policy;
+
+/// A key's value and its origin.
+#[derive(Clone, Debug)]
+pub(super) struct Setting<T> {
+    /// As written, or the default.
+    pub(super) value: T,
+    /// Where the value was set.
+    pub(super) origin: Origin,
+    pub(super) key: &'static Key,
+}
+
+impl<T> Setting<T> {
+    pub(super) fn mistake(&self, text: impl Into<String>) -> Mistake {
+        Mistake::of(self.key, self.origin, text)
+    }
+}
+
+/// A key and everything known about it except its value.
+#[derive(Debug)]
+pub struct Key {
+    /// The section names and the key's own name, joined by dots.
+    pub path: &'static str,
+    /// The name of its variable, if it is not `CT_` plus the path in capitals.
+    variable: Option<&'static str>,
+    /// How much of the value is shown.
+    shown: Shown,
+    pub(super) zero: Zero,
+    /// What the setting does.
+    pub(super) what: &'static str,
+    /// When to change the setting.
+    pub(super) who: &'static str,
+    /// The default value as YAML.
+    pub(super) default: fn() -> String,
+}
+
+/// How much of a value the log and the status page show.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Shown {
+    /// The whole value.
+    Whole,
+    /// Only whether there is one.
+    Masked,
+    /// A target with its possible secrets masked.
+    Target,
+}
+
+/// What 0, or an empty value, means for a key.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Zero {
+    /// The same as leaving the key unset, as in cortex-tenant. Used for keys whose default is not empty.
+    IsDefault,
+    /// The same, for a text.
+    EmptyIsDefault,
+    /// A value of its own; the text says what it means.
+    Means(&'static str),
+    /// A mistake; the text says what to write instead.
+    Refused(&'static str),
+    /// The type has no such value, or it needs no explanation.
+    Nothing,
+}
+
+impl Key {
+    /// The name of its environment variable.
+    pub fn variable(&self) -> String {
+        match self.variable {
+            Some(name) => name.to_owned(),
+            None => format!("CT_{}", self.path.to_uppercase().replace('.', "_")),
+        }
+    }
+}
+
+/// Expands the table below into [`Config`], [`KEYS`], the code that reads one by the other, and the texts.
+macro_rules! keys {
+    ($($field:ident: $kind:ty = $default:expr, $path:literal $(as $variable:literal)? $([$shown:ident])?,
+        $zero:expr, $what:literal, $who:literal;)*) => {
+        /// Every setting as written in the file or in the environment, with its origin. Only the type of each value has
+        /// been checked.
+        #[derive(Clone, Debug)]
+        pub(super) struct Config {
+            $(#[doc = $what] pub(super) $field: Setting<$kind>,)*
+        }
+
+        /// The index of each key in [`KEYS`].
+        #[expect(non_camel_case_types, reason = "they are the fields' names")]
+        enum At { $($field,)* }
+
+        /// All keys, in the order in which they are printed.
+        pub static KEYS: &[Key] = &[$(Key {
+            path: $path,
+            variable: keys!(@variable $($variable)?),
+            shown: keys!(@shown $($shown)?),
+            zero: $zero,
+            what: $what,
+            who: $who,
+            default: || <$kind as Value>::show(&$default),
+        },)*];
+
+        impl Config {
+            pub(super) fn read(sources: &mut Sources) -> Self {
+                Self { $($field: sources.setting(&KEYS[At::$field as usize], $default),)* }
+            }
+
+            /// The origin of each value.
+            pub(super) fn origins(&self) -> Vec<(&'static Key, Origin)> {
+                vec![$((self.$field.key, self.$field.origin)),*]
+            }
+
+            /// All values on one line as `key=value`, for the log. Secrets are masked.
+            pub(super) fn effective(&self) -> Effective {
+                Effective(vec![$(self.$field.shown()),*])
+            }
+        }
+    };
+    (@variable) => { None };
+    (@variable $variable:literal) => { Some($variable) };
+    (@shown) => { Shown::Whole };
+    (@shown secret) => { Shown::Masked };
+    (@shown target) => { Shown::Target };
+}
+
+impl<T: Value> Setting<T> {
+    fn shown(&self) -> (&'static str, String) {
+        let shown = match self.key.shown {
+            Shown::Masked if !self.value.is_zero() => "***".into(),
+            Shown::Masked | Shown::Whole => self.value.show(),
+            Shown::Target => self.value.masked().show(),
+        };
+        (self.key.path, shown)
+    }
+}
+
+keys! {
+    listen: String = "127.0.0.1:8081".into(), "listen", Zero::EmptyIsDefault,
+        "The address and port to which senders push. `:8081` listens on every interface, IPv6 included.",
+        "Set it when senders run on other machines.";
+    listen_metrics_address: String = "0.0.0.0:9090".into(), "listen_metrics_address", Zero::EmptyIsDefault,
+        "The address and port of /metrics and of the status page.",
+        "Set it when another process has that port, or to keep the pages from the network.";
+    listen_pprof: String = String::new(), "listen_pprof", Zero::Means("Empty: off."),
+        "The address and port of the profiling endpoints.",
+        "Set it while you look for a performance problem, to an address that only you can reach.";
+    metrics_include_tenant: bool = false, "metrics_include_tenant", Zero::Nothing,
+        "Adds the tenant as a label to the per-tenant metrics: one series per tenant, for up to limits.tenants_max \
+         tenants.",
+        "Switch it on to see how much each tenant sends.";
+    log_level: LevelFilter = LevelFilter::WARN, "log_level", Zero::Nothing,
+        "The lowest severity that is logged: trace, debug, info, warn or error.",
+        "Set it to info to see the effective configuration, name lookups and recovered upstream addresses.";
+    log_response_errors: bool = false, "log_response_errors", Zero::Nothing,
+        "Logs each error response of the upstream with its text, at a limited rate per tenant.",
+        "Switch it on while you set up a tenant. The metrics count these errors in any case.";
+    target: String = "127.0.0.1:9090".into(), "target" [target], Zero::EmptyIsDefault,
+        "The URL to which remote write goes: `http://host[:port][/path]`. Without a scheme it is http. `{tenant}` \
+         in the path stands for the tenant ID. The name is looked up every resolve_interval, and all its addresses \
+         are used.",
+        "Everybody sets this.";
+    target_loki: String = TARGET_LOKI_DEFAULT.into(), "target_loki" [target], Zero::EmptyIsDefault,
+        "The URL to which Loki pushes go, written like target.",
+        "Set it when you push logs.";
+    enable_ipv6: bool = false, "enable_ipv6", Zero::Nothing,
+        "Uses the IPv6 addresses of the target as well as its IPv4 addresses.",
+        "Switch it on if the target has IPv6 addresses.";
+    resolve_interval: Duration = Duration::from_secs(10), "resolve_interval",
+        Zero::Refused("must be more than 0; write it like 10s"),
+        "How often the names in target and target_loki are looked up.",
+        "Lower it if the target's addresses change often and old ones must not be tried.";
+    auth_egress_username: String = String::new(), "auth.egress.username",
+        Zero::Means("Empty: no authentication."),
+        "The user name for HTTP basic authentication at the target.",
+        "Set it, together with the password, if the target requires basic authentication.";
+    auth_egress_password: String = String::new(), "auth.egress.password" [secret],
+        Zero::Means("Empty: none."),
+        "The password that belongs to the user name. It is never logged.",
+        "Prefer the variable to a file that others can read.";
+    auth_egress_ca_bundle_file: String = String::new(),
+        "auth.egress.tls_config.ca_bundle_file" as "CT_CA_BUNDLE_FILE", Zero::Means("Empty: none."),
+        "The certificates to trust at an https target. TLS is not implemented yet: a value is an error.",
+        "Leave it empty.";
+    auth_ingress_cert_file: String = String::new(),
+        "auth.ingress.tls_config.cert_file" as "CT_TLS_CERT_FILE", Zero::Means("Empty: plain HTTP."),
+        "The certificate to present to senders. TLS is not implemented yet: a value is an error.",
+        "Leave it empty.";
+    auth_ingress_key_file: String = String::new(),
+        "auth.ingress.tls_config.key_file" as "CT_TLS_KEY_FILE", Zero::Means("Empty: plain HTTP."),
+        "The private key of the certificate. TLS is not implemented yet: a value is an error.",
+        "Leave it empty.";
+    timeout: Duration = Duration::from_secs(10), "timeout", Zero::IsDefault,
+        "The longest time that a sender may take for the head or the body of a request, and the upstream for its \
+         answer.",
+        "Keep it below the senders' own timeout (Prometheus: remote_timeout, 30s), so that they get the reason of a \
+         failure.";
+    idle_timeout: Duration = Duration::from_secs(60), "idle_timeout", Zero::IsDefault,
+        "How long a sender's connection may be idle between two requests.",
+        "Raise it if senders push less often than that.";
+    retry_after_max: Duration = Duration::from_secs(60), "retry_after_max",
+        Zero::Refused("must be more than 0; the default is 1m"),
+        "The longest Retry-After of an upstream that is passed on, in whole seconds. A sender that waits sends \
+         nothing for its other tenants either.",
+        "Raise it if the upstream asks for long pauses and the senders' queues can hold the data of such a pause.";
+    timeout_shutdown: Duration = Duration::ZERO, "timeout_shutdown", Zero::Means("0s: stop at once."),
+        "How long pushes are still accepted after the signal to stop, while /alive answers 503 so that load \
+         balancers go elsewhere.",
+        "Set it behind a load balancer or in Kubernetes, to a little more than the period of its probe.";
+    concurrency: usize = 512, "concurrency", Zero::IsDefault,
+        "How many requests the whole process works on at once. Requests beyond that get 503 with Retry-After.",
+        "Raise it if you see such 503 and have memory left.";
+    max_connection_duration: Duration = Duration::ZERO, "max_connection_duration" as "CT_MAX_CONN_DURATION",
+        Zero::Means("0s: no limit."),
+        "How long a connection to the upstream is used before a new one replaces it.",
+        "Set it if a load balancer in front of the upstream should distribute connections again from time to time.";
+    max_conns_per_host: usize = 64, "max_conns_per_host", Zero::IsDefault,
+        "How many connections the whole process opens to one upstream address. A tenant that finds none free waits, \
+         and its data is merged meanwhile.",
+        "Raise it if the upstream is far away and tenants wait long.";
+    metadata: MetadataRule = MetadataRule::Drop, "metadata", Zero::Nothing,
+        "What happens to metric metadata (HELP, TYPE), which names no tenant. false: it is dropped. true: it goes \
+         to the default tenant. route: it goes to the tenants that sent series of the metric within the last 15 \
+         minutes, and to the default tenant if there are none.",
+        "Set it to route if people look at metadata, or to true if they look at it in the default tenant.";
+    remote_write_v2: Option<V2Handling> = Some(V2Handling::Pass), "remote_write_v2", Zero::Nothing,
+        "What happens to Remote Write 2.0. pass: it is forwarded as 2.0. downgrade: it is forwarded as 1.0, without \
+         what 1.0 cannot express (start timestamps, histograms with custom buckets). refuse: the answer is 415. \
+         Prometheus 3 does not fall back to 1.0 after a 415: it drops the data.",
+        "Set it to downgrade if the upstream supports only 1.0, as VictoriaMetrics does. Use refuse only for \
+         senders that are known to fall back.";
+    remote_write_v2_require_written: bool = false, "remote_write_v2_require_written", Zero::Nothing,
+        "Treats an upstream's 2xx to Remote Write 2.0 as 502 if it does not say how much was written although there \
+         was something to write. By the specification, nothing may have been written then. Such answers are logged \
+         and counted in any case.",
+        "Switch it on if the upstream is known to say how much it wrote. With an upstream that never does, senders \
+         repeat the same data for ever.";
+    upstream_pass_headers: Vec<String> = Vec::new(), "upstream.pass_headers", Zero::Means("Empty: none."),
+        "The names of headers that are passed on to the upstream as they came, because they change what it does. \
+         Requests that differ in them are never merged.",
+        "Set it, for example, to [X-Loki-Backfill-Shard] while you backfill a Loki.";
+    tenant_label: String = "__tenant__".into(), "tenant.label", Zero::EmptyIsDefault,
+        "The label whose value is the tenant of a series.",
+        "Most people set this to the label that their scrape jobs carry.";
+    tenant_label_list: Vec<String> = Vec::new(), "tenant.label_list",
+        Zero::Means("Empty: tenant.label is used."),
+        "A list of labels in order of priority, used instead of tenant.label. The first label in the list that a \
+         series carries with a value decides.",
+        "Set it if jobs name their tenants by different labels.";
+    tenant_prefix: String = String::new(), "tenant.prefix", Zero::Means("Empty: none."),
+        "A prefix for every tenant ID, the default tenant's included. Add a separator yourself.",
+        "Set it to keep clusters apart whose tenants have the same names.";
+    tenant_prefix_prefer_source: bool = false, "tenant.prefix_prefer_source", Zero::Nothing,
+        "Uses the tenant header of the inbound request, followed by `-`, in place of tenant.prefix, if the request \
+         has that header.",
+        "Switch it on if senders already name themselves in that header.";
+    tenant_label_remove: bool = false, "tenant.label_remove", Zero::Nothing,
+        "Removes the label that named the tenant from the series.",
+        "Leave it off unless the label must not be stored. With it on, no request can be forwarded unchanged.";
+    tenant_header: String = "X-Scope-OrgID".into(), "tenant.header", Zero::EmptyIsDefault,
+        "The header that names the tenant to the upstream. AccountID+ProjectID stands for the two headers of \
+         VictoriaMetrics and VictoriaLogs: the tenant is then `12:34`, or `12` for `12:0`.",
+        "Set it to THANOS-TENANT for Thanos. Mimir, Cortex and Loki use the default.";
+    tenant_default: String = String::new(), "tenant.default",
+        Zero::Means("Empty: no default tenant, and tenant.on_missing decides."),
+        "The tenant of series that have no tenant label.",
+        "Set it if series without a tenant should be kept.";
+    tenant_accept_all: bool = false, "tenant.accept_all", Zero::Nothing,
+        "Answers 204 to every push that can be split, whatever the upstream said. Data that the upstream refuses is \
+         lost.",
+        "Leave it off, so that senders get true answers.";
+    tenant_id_rules: IdRulesChoice = IdRulesChoice::Auto, "tenant.id_rules", Zero::Nothing,
+        "Which tenant IDs are valid. mimir: 1 to 150 of the characters `0-9A-Za-z!-_.*'()`. thanos: 1 to 256 \
+         visible ASCII characters without `/` and `\\`. victoriametrics: one or two 32-bit numbers with a colon \
+         between them. auto: mimir if the header is X-Scope-OrgID, victoriametrics if it is AccountID+ProjectID, \
+         else thanos.",
+        "Set it if the header does not tell which upstream it is.";
+    tenant_on_missing: Policy = Policy::Reject, "tenant.on_missing", Zero::Nothing,
+        "What happens to a request with a series that has no tenant, if there is no default tenant. reject: the \
+         whole request gets 400. drop: the other series are forwarded, and the answer is a 400 that says how many \
+         were left out.",
+        "Set it to drop if one wrong job must not hold up the other jobs of its Prometheus.";
+    tenant_on_invalid: Policy = Policy::Reject, "tenant.on_invalid", Zero::Nothing,
+        "The same for a series whose tenant ID breaks tenant.id_rules or is not in tenant.allow: reject or drop.",
+        "Set it to drop for the same reason.";
+    tenant_map: String = String::new(), "tenant.map", Zero::Means("Empty: none."),
+        "A file of rules that map label values to tenants. A rule matches an exact value, a prefix or a regular \
+         expression, and names a tenant or drops the series (`drop: true`). The first rule that matches decides.",
+        "Set it if the label's values are not the tenants: to map namespaces to teams, for example.";
+    tenant_allow: Vec<String> = Vec::new(), "tenant.allow", Zero::Means("Empty: all tenants are allowed."),
+        "The tenants that are allowed, before the prefix is added. `*` stands for any text. tenant.on_invalid says \
+         what happens to others.",
+        "Set it if a typo in a label must not create a new tenant.";
+    tenant_loki_label_remove: bool = false, "tenant.loki_label_remove", Zero::Nothing,
+        "Removes the label that named the tenant from the labels of Loki streams. tenant.label_remove applies to \
+         series only.",
+        "Leave it off unless the label must not be stored.";
+    cores: usize = 0, "cores", Zero::Means("0: one per CPU that the process may use."),
+        "The number of worker threads. Each is pinned to a CPU.",
+        "Lower it if the machine has other work to do.";
+    driver: DriverChoice = DriverChoice::Auto, "driver", Zero::Nothing,
+        "How sockets are driven. auto: io_uring if the kernel allows it, else epoll. io_uring: only io_uring, and \
+         no start without it. epoll: always epoll.",
+        "Set it to epoll if the kernel's io_uring misbehaves.";
+    merge_inflight_max: usize = 1, "merge.inflight_max",
+        Zero::Refused("must be at least 1; the default is 1"),
+        "How many requests of one tenant are on their way at once. Data that arrives meanwhile waits and is sent as \
+         one request. Once it fills a request (merge.inflated_bytes_max), it no longer waits.",
+        "Raise it if the upstream is far away and can take more requests.";
+    merge_linger: Duration = Duration::ZERO, "merge.linger", Zero::Means("0s: data never waits without need."),
+        "How long a tenant's data waits for more to be sent with it.",
+        "Set it to some milliseconds if the upstream suffers from many small requests.";
+    merge_fragments_max: usize = 64, "merge.fragments_max",
+        Zero::Refused("must be at least 1, which means never to merge; the default is 64"),
+        "How many parts of inbound requests may be merged into one upstream request.",
+        "Set it to 1 to switch merging off.";
+    merge_inflated_bytes_max: ByteSize = ByteSize(1 << 20), "merge.inflated_bytes_max",
+        Zero::Refused("must be at least 1; the default is 1Mi"),
+        "The largest upstream request that merging builds, before compression. A part that is larger goes alone.",
+        "Raise it if the upstream prefers few large requests. Keep it below the upstream's own limit.";
+    merge_ha_cluster_label: String = "cluster".into(), "merge.ha_cluster_label",
+        Zero::Means("Both empty: there are no HA pairs."),
+        "The label that names a pair of Prometheus servers in high availability. Parts of different pairs or \
+         replicas are never merged.",
+        "Set it to the label that the upstream's HA tracker uses.";
+    merge_ha_replica_label: String = "__replica__".into(), "merge.ha_replica_label",
+        Zero::Means("Both empty: there are no HA pairs."),
+        "The label that names the replica within its pair.",
+        "Set it together with merge.ha_cluster_label.";
+    receipts_keep: Duration = Duration::from_secs(300), "receipts.keep", Zero::Means("0s: no receipts are kept."),
+        "How long the delivered parts of a failed request are remembered. When its sender repeats the request, \
+         these parts are not sent again.",
+        "Raise it if senders come back later than that, for example because the upstream asks them to.";
+    receipts_bytes_max: ByteSize = ByteSize(16 << 20), "receipts.bytes_max",
+        Zero::Refused("must be at least 1; the default is 16Mi"),
+        "The memory for receipts in the whole process. Beyond it the oldest are forgotten.",
+        "Raise it if tens of thousands of parts per minute belong to requests that fail.";
+    limits_head_bytes_max: ByteSize = ByteSize(16 << 10), "limits.head_bytes_max",
+        Zero::Refused("must be at least 1Ki; the default is 16Ki"),
+        "The largest request line with its headers. Larger ones get 431.",
+        "Raise it if a proxy in front adds headers of that size.";
+    limits_body_bytes_max: ByteSize = ByteSize(8 << 20), "limits.body_bytes_max",
+        Zero::Refused("must be at least 1; the default is 8Mi"),
+        "The largest request body, as it arrives. Larger ones get 413.",
+        "Raise it if senders make larger requests.";
+    limits_inflated_bytes_max: ByteSize = ByteSize(64 << 20), "limits.inflated_bytes_max",
+        Zero::Refused("must be at least 1; the default is 64Mi"),
+        "The largest request body after decompression. Larger ones get 413.",
+        "Raise it together with limits.body_bytes_max.";
+    limits_in_flight_bytes_max: ByteSize = ByteSize(512 << 20), "limits.in_flight_bytes_max",
+        Zero::Refused("must be at least 1; the default is 512Mi"),
+        "The total bytes of all requests in work. Beyond it new requests get 503 with Retry-After.",
+        "Set it to about half of the memory that the process may use.";
+    limits_tenant_share_percent: usize = 50, "limits.tenant_share_percent",
+        Zero::Refused("must be 1 to 100; the default is 50"),
+        "The share of concurrency, limits.in_flight_bytes_max and max_conns_per_host that one tenant may use. Parts \
+         beyond the first two get 503, for that tenant alone. Parts beyond the third wait.",
+        "Lower it if many tenants share the server. Set it to 100 if there is only one.";
+    limits_slow_share_percent: usize = 25, "limits.slow_share_percent",
+        Zero::Refused("must be 1 to 100; the default is 25"),
+        "The same share for all slow tenants together. A tenant is slow when its requests take at least 250 ms and \
+         eight times as long as usual for their upstream address, or time out, until one is answered in time again. \
+         While others wait for a connection, requests of slow tenants beyond this share of the connections are \
+         given up with 504.",
+        "Raise it if many tenants are slow by nature.";
+    limits_connections_max: usize = 0, "limits.connections_max",
+        Zero::Means("0: as many as the limit of open files allows."),
+        "How many connections of senders are open at once. Beyond it new ones wait in the kernel's backlog.",
+        "Set it if the limit of open files is not the bound you want.";
+    limits_tenants_max: usize = 10_000, "limits.tenants_max",
+        Zero::Refused("must be at least 1; the default is 10000"),
+        "How many tenants have metrics of their own. The tenants beyond it share the name `__other__` in metrics.",
+        "Raise it if you have more tenants than that.";
+    limits_tenants_per_request_max: usize = 4096, "limits.tenants_per_request_max",
+        Zero::Refused("must be at least 1; the default is 4096"),
+        "How many different tenants one request may hold. Requests with more get 413.",
+        "Raise it if one Prometheus scrapes for more tenants than that.";
+}
+
+/// The default of `target_loki`, as in cortex-tenant.
+const TARGET_LOKI_DEFAULT: &str = "127.0.0.1:3100";
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+
+    #[test]
+    fn every_key_has_a_path_and_a_variable_of_its_own() {
+        let paths: HashSet<_> = KEYS.iter().map(|key| key.path).collect();
+        let variables: HashSet<_> = KEYS.iter().map(Key::variable).collect();
+        assert_eq!((paths.len(), variables.len()), (KEYS.len(), KEYS.len()));
+        // A key that is a section, too, could not be told from it.
+        for key in KEYS {
+            let section = format!("{}.", key.path);
+            assert!(!paths.iter().any(|path| path.starts_with(&section)), "{}", key.path);
+        }
+    }
+
+    #[test]
+    fn every_old_variable_is_known() {
+        let old = [
+            "LISTEN",
+            "LISTEN_PPROF",
+            "LISTEN_METRICS_ADDRESS",
+            "METRICS_INCLUDE_TENANT",
+            "TARGET",
+            "TARGET_LOKI",
+            "ENABLE_IPV6",
+            "LOG_LEVEL",
+            "TIMEOUT",
+            "IDLE_TIMEOUT",
+            "TIMEOUT_SHUTDOWN",
+            "CONCURRENCY",
+            "METADATA",
+            "LOG_RESPONSE_ERRORS",
+            "MAX_CONN_DURATION",
+            "MAX_CONNS_PER_HOST",
+            "AUTH_EGRESS_USERNAME",
+            "AUTH_EGRESS_PASSWORD",
+            "CA_BUNDLE_FILE",
+            "TLS_CERT_FILE",
+            "TLS_KEY_FILE",
+            "TENANT_LABEL",
+            "TENANT_LABEL_LIST",
+            "TENANT_PREFIX",
+            "TENANT_PREFIX_PREFER_SOURCE",
+            "TENANT_LABEL_REMOVE",
+            "TENANT_HEADER",
+            "TENANT_DEFAULT",
+            "TENANT_ACCEPT_ALL",
+        ];
+        let known: HashSet<_> = KEYS.iter().map(Key::variable).collect();
+        for name in old {
+            assert!(known.contains(&format!("CT_{name}")), "{name}");
+        }
+    }
+}
