@@ -298,22 +298,23 @@ impl<'a> Stored<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::journal::{Doubts, Settled};
+    use crate::journal::{Doubts, Fate, Settled};
     use crate::stamp::{Damaged, Stamp};
 
     const SENDER: SenderId = SenderId { run: 9, index: 0 };
+
+    fn fate(settled: Settled, doubtful: Doubts) -> Fate {
+        Fate { settled, unsettled: doubtful.all(), doubtful }
+    }
 
     /// Two series in each request, for tenant `a`; requests 0 to 4, acknowledged unless `settle` says otherwise, with how many
     /// attempts had no answer.
     fn journal(settle: &[(u64, Settled, u32)]) -> Journal {
         let mut entries = Entries::new(2);
         for sequence in 0..5 {
-            match settle.iter().find(|(at, ..)| *at == sequence) {
-                Some(&(_, settled, unanswered)) => {
-                    entries.settle(sequence, settled, Doubts { unanswered, ..Doubts::default() });
-                }
-                None => entries.settle(sequence, Settled::Acknowledged, Doubts::default()),
-            }
+            let told = settle.iter().find(|(at, ..)| *at == sequence);
+            let (_, settled, unanswered) = *told.unwrap_or(&(sequence, Settled::Acknowledged, 0));
+            entries.settle(sequence, fate(settled, Doubts { unanswered, ..Doubts::default() }));
         }
         let mut journal = Journal::default();
         journal.add(SENDER, "a", entries);
@@ -420,7 +421,7 @@ mod tests {
         let journal = |answered, answered_elsewhere, unanswered| {
             let mut entries = Entries::new(2);
             let doubtful = Doubts { answered, answered_elsewhere, unanswered };
-            entries.settle(0, Settled::Acknowledged, doubtful);
+            entries.settle(0, fate(Settled::Acknowledged, doubtful));
             let mut journal = Journal::default();
             journal.add(SENDER, "a", entries);
             journal
@@ -462,7 +463,7 @@ mod tests {
         assert_eq!(found(&audit(&refused, &[ALL[0], ALL[1], ALL[3], ALL[4]])), []);
         assert_eq!(found(&audit(&refused, &ALL)), [("though refused", 2)]);
         assert!(audit(&refused, &ALL).holds());
-        let unknown = [(2, Settled::Unknown, 1), (3, Settled::Unknown, 1)];
+        let unknown = [(2, Settled::GivenUp, 1), (3, Settled::Abandoned, 1)];
         let given_up = audit(&unknown, &[ALL[0], ALL[1], ALL[2], ALL[4]]);
         assert_eq!(found(&given_up), []);
         assert_eq!((given_up.stored_though_unknown, given_up.missing_as_unknown), (2, 2));

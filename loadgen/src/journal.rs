@@ -1,8 +1,10 @@
-//! What senders of stamped samples know of each request: whether it was acknowledged, refused, or neither.
+//! What senders know of their requests: whether each was acknowledged, refused, or neither.
 //!
 //! Constraints that shaped it:
 //! - It is held against what a sink stored, so it must say what may lawfully be there: a request that was attempted three times, twice without
 //!   a clear answer, may be there three times, and early attempts may arrive after later requests.
+//! - A [`Fate`] is what a sender knows of one request. Of bodies that are sent over and over it is enough to count fates
+//!   ([`crate::ledger`]); of stamped samples, each of which is another, a [`Journal`] keeps all.
 //! - It knows nothing of wire formats or retry rules; it notes how they ended.
 //! - Memory grows only with what goes wrong: numbers are kept as runs.
 
@@ -18,8 +20,21 @@ pub enum Settled {
     Acknowledged,
     /// With an answer that says that it will never be taken: it is not sent again. (A server that splits requests may have stored parts.)
     Refused,
-    /// Its sender gave up without either: it may be stored.
-    Unknown,
+    /// Its sender was not to send it again, though it might have been taken: it may be stored.
+    GivenUp,
+    /// It was still to be sent again when its time was over: it may be stored.
+    Abandoned,
+}
+
+/// What became of one request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Fate {
+    /// How it ended.
+    pub settled: Settled,
+    /// Attempts that left and were answered otherwise than with 2xx, or not at all.
+    pub unsettled: u32,
+    /// Those of them that may have been stored though nobody said so.
+    pub doubtful: Doubts,
 }
 
 /// What a sender knows of its requests for one tenant.
@@ -63,15 +78,16 @@ impl Entries {
         Self { series, ..Self::default() }
     }
 
-    /// Notes how a request ended, after attempts that may have been stored though nobody said so.
-    pub fn settle(&mut self, sequence: u64, settled: Settled, doubtful: Doubts) {
-        match settled {
-            Settled::Acknowledged => self.acknowledged.insert(sequence),
-            Settled::Refused => self.refused.insert(sequence),
-            Settled::Unknown => self.unknown.insert(sequence),
+    /// Notes what became of a request.
+    pub fn settle(&mut self, sequence: u64, fate: Fate) {
+        let all = match fate.settled {
+            Settled::Acknowledged => &mut self.acknowledged,
+            Settled::Refused => &mut self.refused,
+            Settled::GivenUp | Settled::Abandoned => &mut self.unknown,
         };
-        if doubtful.all() > 0 {
-            self.doubtful.insert(sequence, doubtful);
+        all.insert(sequence);
+        if fate.doubtful.all() > 0 {
+            self.doubtful.insert(sequence, fate.doubtful);
         }
     }
 

@@ -16,66 +16,35 @@ pub struct Entry {
     /// In attempts that left and were answered otherwise or not at all: some of it may have arrived, lawfully. What was sent
     /// again counts for each such attempt, and once more as acknowledged if it was in the end.
     pub unsettled: Tally,
-    /// The part of `unsettled` that nobody vouches for: no answer, or 5xx. So much may be there twice.
-    pub doubtful: Tally,
-    /// In requests that were given up: the sender will never bring it again.
-    pub dropped: Tally,
-    /// In requests that were still to be sent again when the run ended.
-    pub abandoned: Tally,
 }
 
-/// How often each body of a sender was acknowledged, and how often it was not.
-#[derive(Clone, Debug)]
-pub struct BodyCounts {
-    /// Times answered 2xx, for each body.
-    pub acknowledged: Vec<u64>,
+/// What became of one body.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct BodyCount {
+    /// Times answered 2xx.
+    pub(crate) acknowledged: u64,
     /// Times sent and answered otherwise or not at all, attempt by attempt.
-    pub unsettled: Vec<u64>,
-    /// Of these, times not answered, or answered 5xx.
-    pub doubtful: Vec<u64>,
-    /// Times given up.
-    pub dropped: Vec<u64>,
-    /// Times left when the run ended.
-    pub abandoned: Vec<u64>,
-}
-
-impl BodyCounts {
-    /// Zeros for so many bodies.
-    #[must_use]
-    pub fn new(bodies: usize) -> Self {
-        let zeros = vec![0; bodies];
-        Self {
-            acknowledged: zeros.clone(),
-            unsettled: zeros.clone(),
-            doubtful: zeros.clone(),
-            dropped: zeros.clone(),
-            abandoned: zeros,
-        }
-    }
+    pub(crate) unsettled: u64,
 }
 
 /// Every tenant's [`Entry`], by name.
 pub type Ledger = BTreeMap<String, Entry>;
 
-/// Adds up what all senders sent: each body's shares, as often as the body was sent.
-#[must_use]
-pub fn ledger(fleet: &Fleet, counts: &[BodyCounts]) -> Ledger {
+/// Adds up what all senders sent: each body's shares, as often as the body was sent. And how many shares were acknowledged.
+pub(crate) fn ledger(fleet: &Fleet, counts: &[Vec<BodyCount>]) -> (Ledger, u64) {
     let mut entries = vec![Entry::default(); fleet.tenants.len()];
-    for (bodies, counts) in fleet.senders.iter().zip(counts) {
-        for (number, body) in bodies.iter().enumerate() {
-            let times = |counts: &[u64]| counts.get(number).copied().unwrap_or_default();
-            for &(tenant, tally) in &body.shares {
-                if let Some(entry) = entries.get_mut(tenant) {
-                    entry.acknowledged += tally.times(times(&counts.acknowledged));
-                    entry.unsettled += tally.times(times(&counts.unsettled));
-                    entry.doubtful += tally.times(times(&counts.doubtful));
-                    entry.dropped += tally.times(times(&counts.dropped));
-                    entry.abandoned += tally.times(times(&counts.abandoned));
-                }
+    let mut parts = 0;
+    let bodies = fleet.senders.iter().zip(counts).flat_map(|(bodies, counts)| bodies.iter().zip(counts));
+    for (body, count) in bodies {
+        parts += body.shares.len() as u64 * count.acknowledged;
+        for &(tenant, tally) in &body.shares {
+            if let Some(entry) = entries.get_mut(tenant) {
+                entry.acknowledged += tally.times(count.acknowledged);
+                entry.unsettled += tally.times(count.unsettled);
             }
         }
     }
-    fleet.tenants.iter().cloned().zip(entries).collect()
+    (fleet.tenants.iter().cloned().zip(entries).collect(), parts)
 }
 
 /// What the comparison says of one tenant.
@@ -188,7 +157,7 @@ fn is_nobodys(count: &TenantCount) -> bool {
 }
 
 fn line(tenant: &str, entry: &Entry, count: &TenantCount) -> Line {
-    let Entry { acknowledged, unsettled, .. } = *entry;
+    let Entry { acknowledged, unsettled } = *entry;
     let stored = count.stored;
     let mut most = acknowledged;
     most += unsettled;
@@ -232,7 +201,7 @@ mod tests {
     }
 
     fn verdict(acknowledged: Tally, unsettled: Tally, stored: Tally) -> Verdict {
-        let ledger = Ledger::from([("a".to_owned(), Entry { acknowledged, unsettled, ..Entry::default() })]);
+        let ledger = Ledger::from([("a".to_owned(), Entry { acknowledged, unsettled })]);
         let before = snapshot(&[("x-a", tally(100, 7), 0)]);
         let mut after = tally(100, 7);
         after += stored;

@@ -218,7 +218,7 @@ fn report(outcome: &Outcome, config: &SendConfig, comparison: Option<&Comparison
     text
 }
 
-fn answers(statuses: &BTreeMap<u16, u64>) -> String {
+pub(crate) fn answers(statuses: &BTreeMap<u16, u64>) -> String {
     let counts: Vec<String> = statuses
         .iter()
         .map(|(&status, &count)| format!("{}: {}", status_name(status), grouped(count)))
@@ -246,7 +246,7 @@ fn metadata(metadata: &MetadataOutcome) -> String {
     )
 }
 
-fn status_name(status: u16) -> String {
+pub(crate) fn status_name(status: u16) -> String {
     if status == 0 { "no answer".to_owned() } else { status.to_string() }
 }
 
