@@ -11,7 +11,7 @@ use super::native::{Shape, exemplar, histogram};
 use super::spread::{Portion, deal};
 use super::{Body, FleetConfig};
 use crate::account::{Tally, walk};
-use crate::catalogue::{APPS, CLUSTERS, MORE_LABELS, Metric, NativeMetric, metrics, native_metrics};
+use crate::catalogue::{APPS, CLUSTERS, MORE_LABELS, Metric, Values, metrics, native_metrics};
 use crate::proto::{Label, Sample, TimeSeries, WriteRequest};
 use crate::random::Random;
 
@@ -23,13 +23,14 @@ const FLOAT_HISTOGRAM_EVERY: usize = 8;
 
 /// What targets export.
 pub(super) struct Catalogue {
-    floats: Vec<Metric>,
-    natives: Vec<NativeMetric>,
+    floats: Vec<Metric<Values>>,
+    natives: Vec<Metric<bool>>,
+    apps: Vec<&'static str>,
 }
 
 impl Catalogue {
     pub(super) fn new() -> Self {
-        Self { floats: metrics(), natives: native_metrics() }
+        Self { floats: metrics(), natives: native_metrics(), apps: APPS.split_whitespace().collect() }
     }
 }
 
@@ -144,7 +145,7 @@ impl<'a> Sender<'a> {
     }
 
     fn target(&mut self, tenant: usize, series: usize) -> Target {
-        let app = self.shape.pick(APPS).copied().unwrap_or_default();
+        let app = self.shape.pick(&self.catalogue.apps).copied().unwrap_or_default();
         let tenant = self.tenant_names.get(tenant).cloned().unwrap_or_default();
         let labels = self.job_labels(app, &tenant);
         Target {
@@ -257,8 +258,8 @@ impl<'a> Sender<'a> {
     fn native_series(&mut self, target: &Target, nth: usize, timestamp: i64, float: bool) -> TimeSeries {
         let natives = &self.catalogue.natives;
         let Some(metric) = natives.get(nth % natives.len().max(1)) else { return TimeSeries::default() };
-        let labels = self.labels(target, &metric.name, Some(&metric.variant));
-        let shape = Shape { float, signed: metric.signed };
+        let labels = self.labels(target, &metric.name, metric.variant.as_ref());
+        let shape = Shape { float, signed: metric.values };
         let histograms = scrapes(timestamp, self.config.samples)
             .map(|timestamp| histogram(&mut self.extras, shape, timestamp))
             .collect();
