@@ -14,5 +14,5 @@ mod plan;
 mod weather;
 
 pub use liveness::{Beats, Excuse, Liveness, Pulse, Starved, excuses};
-pub use plan::{Event, Plan, Planned, STORM_MIN, Trouble, Tuning};
+pub use plan::{Event, Plan, Planned, Tuning};
 pub use weather::Weather;
