@@ -41,23 +41,24 @@ impl Tally {
     /// The same `times` over.
     #[must_use]
     pub fn times(self, times: u64) -> Self {
+        self.with(Self::default(), |sum, _| sum.wrapping_mul(times))
+    }
+
+    /// Each sum of the one together with that of the other.
+    fn with(self, other: Self, both: impl Fn(u64, u64) -> u64) -> Self {
         Self {
-            series: self.series.wrapping_mul(times),
-            samples: self.samples.wrapping_mul(times),
-            histograms: self.histograms.wrapping_mul(times),
-            exemplars: self.exemplars.wrapping_mul(times),
-            checksum: self.checksum.wrapping_mul(times),
+            series: both(self.series, other.series),
+            samples: both(self.samples, other.samples),
+            histograms: both(self.histograms, other.histograms),
+            exemplars: both(self.exemplars, other.exemplars),
+            checksum: both(self.checksum, other.checksum),
         }
     }
 }
 
 impl AddAssign for Tally {
     fn add_assign(&mut self, other: Self) {
-        self.series = self.series.wrapping_add(other.series);
-        self.samples = self.samples.wrapping_add(other.samples);
-        self.histograms = self.histograms.wrapping_add(other.histograms);
-        self.exemplars = self.exemplars.wrapping_add(other.exemplars);
-        self.checksum = self.checksum.wrapping_add(other.checksum);
+        *self = self.with(other, u64::wrapping_add);
     }
 }
 
@@ -65,13 +66,7 @@ impl Sub for Tally {
     type Output = Self;
 
     fn sub(self, other: Self) -> Self {
-        Self {
-            series: self.series.wrapping_sub(other.series),
-            samples: self.samples.wrapping_sub(other.samples),
-            histograms: self.histograms.wrapping_sub(other.histograms),
-            exemplars: self.exemplars.wrapping_sub(other.exemplars),
-            checksum: self.checksum.wrapping_sub(other.checksum),
-        }
+        self.with(other, u64::wrapping_sub)
     }
 }
 
