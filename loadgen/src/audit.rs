@@ -109,9 +109,15 @@ impl Audit {
             untracked: account.untracked(),
             ..Self::default()
         };
-        let stored = Stored::new(account, prefix);
+        let mut stored: BTreeMap<(SenderId, &str), Vec<Place<'_>>> = BTreeMap::new();
+        for (path, tracks) in account.strands() {
+            let is_right = path.header.strip_prefix(prefix) == Some(&path.tenant);
+            let place = Place { wrong: (!is_right).then_some(&path.header), tracks };
+            stored.entry((path.sender, &path.tenant)).or_default().push(place);
+        }
         for (sender, tenant, entries) in journal.entries() {
-            let strand = Strand { sender, tenant, entries, stored: stored.of(sender, tenant) };
+            let places = stored.get(&(sender, tenant)).map_or(&[][..], Vec::as_slice);
+            let strand = Strand { sender, tenant, entries, places };
             for series in 0..entries.series {
                 audit.series(&strand, series);
             }
@@ -151,14 +157,18 @@ impl Audit {
             stored_under: stored_under.map(str::to_owned),
         };
         let nothing = Track::default();
-        let right = strand.stored.and_then(|stored| stored.right?.get(&series)).unwrap_or(&nothing);
-        let mut anywhere = right.stored.clone();
-        for (header, tracks) in strand.stored.map(|stored| stored.wrong.as_slice()).unwrap_or_default() {
+        let mut right = &nothing;
+        let mut anywhere = Runs::default();
+        for Place { wrong, tracks } in strand.places {
             let Some(track) = tracks.get(&series) else { continue };
             anywhere = anywhere.union(&track.stored);
-            let copies =
-                track.stored.count() + track.again.values().map(|&times| u64::from(times)).sum::<u64>();
-            self.misplaced.note(copies, track.stored.iter(), |at| example(at, Some(header)));
+            match wrong {
+                None => right = track,
+                Some(header) => {
+                    self.misplaced
+                        .note(track.all_copies(), track.stored.iter(), |at| example(at, Some(header)));
+                }
+            }
         }
         let all = |finding: &mut Finding, what: Runs| {
             finding.note(what.count(), what.iter(), |at| example(at, None));
@@ -262,37 +272,14 @@ struct Strand<'a> {
     sender: SenderId,
     tenant: &'a str,
     entries: &'a Entries,
-    stored: Option<&'a Places<'a>>,
+    places: &'a [Place<'a>],
 }
 
-/// Where the samples of one sender, meant for one tenant, are stored.
-#[derive(Default)]
-struct Places<'a> {
-    right: Option<&'a BTreeMap<u32, Track>>,
-    /// With the header that they should not be under.
-    wrong: Vec<(&'a str, &'a BTreeMap<u32, Track>)>,
-}
-
-/// An account, to be asked by sender and tenant.
-struct Stored<'a>(BTreeMap<(SenderId, &'a str), Places<'a>>);
-
-impl<'a> Stored<'a> {
-    fn new(account: &'a FullAccount, prefix: &str) -> Self {
-        let mut all: BTreeMap<(SenderId, &str), Places<'_>> = BTreeMap::new();
-        for (path, tracks) in account.strands() {
-            let places = all.entry((path.sender, &path.tenant)).or_default();
-            if path.header.strip_prefix(prefix) == Some(&path.tenant) {
-                places.right = Some(tracks);
-            } else {
-                places.wrong.push((&path.header, tracks));
-            }
-        }
-        Self(all)
-    }
-
-    fn of(&self, sender: SenderId, tenant: &'a str) -> Option<&Places<'a>> {
-        self.0.get(&(sender, tenant))
-    }
+/// Where some of it is stored.
+struct Place<'a> {
+    /// The header that it is under, if that is another tenant's.
+    wrong: Option<&'a String>,
+    tracks: &'a BTreeMap<u32, Track>,
 }
 
 #[cfg(test)]

@@ -80,7 +80,13 @@ impl Track {
         again.saturating_add(u32::from(self.stored.contains(sequence)))
     }
 
-    /// How many of them were stored without their sender being told so.
+    /// How many times all numbers together are stored.
+    #[must_use]
+    pub fn all_copies(&self) -> u64 {
+        self.stored.count() + self.again.values().map(|&times| u64::from(times)).sum::<u64>()
+    }
+
+    /// How many copies of a number are stored without their sender being told so.
     #[must_use]
     pub fn untold(&self, sequence: u64) -> u32 {
         self.untold.get(&sequence).copied().unwrap_or_default()

@@ -1,6 +1,6 @@
 //! What was acknowledged against what was stored, tenant by tenant.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Serialize;
 
@@ -98,24 +98,18 @@ impl Comparison {
     /// ledger's with `prefix` in front.
     #[must_use]
     pub fn new(ledger: &Ledger, before: &Snapshot, after: &Snapshot, prefix: &str) -> Self {
-        let since = |name: &str| difference(&after.tenant(name), &before.tenant(name));
-        let mut lines: Vec<Line> = ledger
-            .iter()
-            .map(|(tenant, entry)| line(tenant, entry, &since(&format!("{prefix}{tenant}"))))
-            .collect();
-        for name in after.tenants.keys() {
-            let known = name.strip_prefix(prefix).is_some_and(|tenant| ledger.contains_key(tenant));
-            let count = since(name);
-            if !known && !is_nobodys(&count) {
-                lines.push(Line {
-                    tenant: name.clone(),
-                    acknowledged: Tally::default(),
-                    stored: count.stored,
-                    requests: count.requests,
-                    verdict: Verdict::Stray,
-                });
+        let own = ledger.keys().map(|tenant| format!("{prefix}{tenant}"));
+        let names: BTreeSet<String> = own.chain(after.tenants.keys().cloned()).collect();
+        let line = |name: &String| {
+            let count = difference(&after.tenant(name), &before.tenant(name));
+            let known = name.strip_prefix(prefix).and_then(|tenant| ledger.get_key_value(tenant));
+            match known {
+                Some((tenant, entry)) => Some(line(tenant, entry, &count)),
+                None if is_nobodys(&count) => None,
+                None => Some(Line { verdict: Verdict::Stray, ..line(name, &Entry::default(), &count) }),
             }
-        }
+        };
+        let lines = names.iter().filter_map(line).collect();
         Self {
             lines,
             broken: after.broken - before.broken.min(after.broken),

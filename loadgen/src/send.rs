@@ -72,8 +72,6 @@ pub struct Progress {
     pub acknowledged: AtomicU64,
     /// How often a request was sent again.
     pub retries: AtomicU64,
-    /// Series in them.
-    pub series: AtomicU64,
     /// Set it, and senders stop after the request that they are at.
     pub stop: AtomicBool,
 }
@@ -92,7 +90,6 @@ pub(crate) struct Message<'a> {
     /// Head and body.
     pub(crate) bytes: &'a [u8],
     pub(crate) body_bytes: u64,
-    pub(crate) series: u64,
     /// How many entries of metadata it holds, if it holds nothing else.
     pub(crate) metadata: Option<u64>,
 }

@@ -13,7 +13,7 @@ use std::str::{self, FromStr};
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
-use crate::proto::TimeSeries;
+use crate::proto::{Sample, TimeSeries};
 
 /// Name of every stamped series.
 pub const METRIC_NAME: &str = "loadgen_stamped";
@@ -96,59 +96,18 @@ pub enum Damaged {
     Sample,
 }
 
-/// A stamp but for the sequence number: what a series' labels tell.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Origin<'a> {
-    tenant: &'a str,
-    sender: SenderId,
-    series: u32,
-}
-
-impl<'a> Origin<'a> {
-    /// Reads labels, in whatever order; None for a series that bears no stamp.
-    ///
-    /// # Errors
-    /// When a part of the stamp is there and the whole is not.
-    pub fn read(labels: impl Iterator<Item = (&'a [u8], &'a [u8])>) -> Result<Option<Self>, Damaged> {
-        let (mut tenant, mut sender, mut series) = (None, None, None);
-        for (name, value) in labels {
-            let place = match str::from_utf8(name) {
-                Ok(TENANT_LABEL) => &mut tenant,
-                Ok(SENDER_LABEL) => &mut sender,
-                Ok(SERIES_LABEL) => &mut series,
-                _ => continue,
-            };
-            let value = str::from_utf8(value).map_err(|_| Damaged::Labels)?;
-            if place.replace(value).is_some() {
-                return Err(Damaged::Labels);
-            }
-        }
-        match (tenant, sender, series) {
-            (None, None, None) => Ok(None),
-            (Some(tenant), Some(sender), Some(series)) => {
-                let sender = sender.parse().map_err(|_| Damaged::Labels)?;
-                let series = series.parse().map_err(|_| Damaged::Labels)?;
-                Ok(Some(Self { tenant, sender, series }))
-            }
-            _ => Err(Damaged::Labels),
-        }
-    }
-
-    /// The stamp of one of its samples, `timestamp` in milliseconds since the epoch.
-    ///
-    /// # Errors
-    /// When the two tell different numbers, or none.
-    pub fn stamp(&self, timestamp: i64, value: f64) -> Result<Stamp<'a>, Damaged> {
-        let Self { tenant, sender, series } = *self;
-        let by_time = u64::try_from(timestamp).ok().and_then(|timestamp| timestamp.checked_sub(sender.run));
+impl<'a> Stamp<'a> {
+    /// The stamp of another sample of the same series, `timestamp` in milliseconds since the epoch. Damaged where timestamp and
+    /// value tell different numbers, or none.
+    fn at(self, timestamp: i64, value: f64) -> Result<Stamp<'a>, Damaged> {
+        let run = self.sender.run;
+        let by_time = u64::try_from(timestamp).ok().and_then(|timestamp| timestamp.checked_sub(run));
         let sequence = by_time.filter(|&number| number <= EXACT_MAX).ok_or(Damaged::Sample)?;
-        let stamp = Stamp { tenant, sender, series, sequence };
+        let stamp = Stamp { sequence, ..self };
         // Bit by bit: a negative zero is a damaged zero.
         if stamp.value().to_bits() == value.to_bits() { Ok(stamp) } else { Err(Damaged::Sample) }
     }
-}
 
-impl Stamp<'_> {
     /// The sample's timestamp in milliseconds since the epoch.
     #[must_use]
     pub fn timestamp(&self) -> i64 {
@@ -176,17 +135,37 @@ impl Stamp<'_> {
 /// Reads a series of Remote Write 1.0: `each` gets every sample's stamp, or what is wrong with it, or with the whole series. False when
 /// the series bears no stamp.
 pub fn read_v1<'a>(series: &'a TimeSeries, mut each: impl FnMut(Result<Stamp<'a>, Damaged>)) -> bool {
-    let labels = series.labels.iter().map(|label| (&label.name[..], &label.value[..]));
-    match Origin::read(labels) {
+    match origin(series) {
         Ok(None) => return false,
         Ok(Some(origin)) => {
-            for sample in &series.samples {
-                each(origin.stamp(sample.timestamp, sample.value));
-            }
+            let stamp = |sample: &Sample| origin.at(sample.timestamp, sample.value);
+            series.samples.iter().map(stamp).for_each(each);
         }
         Err(damaged) => each(Err(damaged)),
     }
     true
+}
+
+/// What a series' labels tell, in whatever order they are: the stamp of its first sample; None for a series that bears no
+/// stamp.
+fn origin(series: &TimeSeries) -> Result<Option<Stamp<'_>>, Damaged> {
+    let find = |name: &str| -> Result<Option<&str>, Damaged> {
+        let mut found = series.labels.iter().filter(|label| label.name == name);
+        match (found.next(), found.next()) {
+            (Some(label), None) => str::from_utf8(&label.value).map(Some).map_err(|_| Damaged::Labels),
+            (None, _) => Ok(None),
+            (Some(_), Some(_)) => Err(Damaged::Labels),
+        }
+    };
+    match (find(TENANT_LABEL)?, find(SENDER_LABEL)?, find(SERIES_LABEL)?) {
+        (None, None, None) => Ok(None),
+        (Some(tenant), Some(sender), Some(series)) => {
+            let sender = sender.parse().map_err(|_| Damaged::Labels)?;
+            let series = series.parse().map_err(|_| Damaged::Labels)?;
+            Ok(Some(Stamp { tenant, sender, series, sequence: 0 }))
+        }
+        _ => Err(Damaged::Labels),
+    }
 }
 
 #[cfg(test)]

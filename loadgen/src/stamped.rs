@@ -131,8 +131,7 @@ impl Source for Stamps<'_> {
         if let Some(pulse) = &config.pulse {
             self.tenants().for_each(|tenant| pulse.sent(tenant));
         }
-        let series = self.parts.len() as u64 * u64::from(config.series);
-        Some(Message { bytes: &self.bytes, body_bytes: body.len() as u64, series, metadata: None })
+        Some(Message { bytes: &self.bytes, body_bytes: body.len() as u64, metadata: None })
     }
 
     fn note(&mut self, fate: Fate) {

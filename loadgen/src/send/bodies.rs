@@ -9,7 +9,6 @@ use crate::ledger::BodyCount;
 struct Request {
     bytes: Vec<u8>,
     body_bytes: u64,
-    series: u64,
     metadata: u64,
     count: BodyCount,
 }
@@ -19,7 +18,6 @@ impl Request {
         Self {
             bytes: config.url.push(fleet.format.headers(), &config.headers, &body.block),
             body_bytes: body.block.len() as u64,
-            series: body.shares.iter().map(|(_, tally)| tally.series).sum(),
             metadata: body.metadata,
             count: BodyCount::default(),
         }
@@ -72,8 +70,7 @@ impl Source for Bodies {
                 (self.bodies.get(self.last?)?, None)
             }
         };
-        let Request { bytes, body_bytes, series, .. } = request;
-        Some(Message { bytes, body_bytes: *body_bytes, series: *series, metadata })
+        Some(Message { bytes: &request.bytes, body_bytes: request.body_bytes, metadata })
     }
 
     fn note(&mut self, fate: Fate) {

@@ -107,7 +107,6 @@ impl Delivery<'_> {
         progress.answered.fetch_add(1, Ordering::Relaxed);
         if settled == Settled::Acknowledged {
             progress.acknowledged.fetch_add(1, Ordering::Relaxed);
-            progress.series.fetch_add(message.series, Ordering::Relaxed);
         }
         if !attempt.is_answered() && settled == Settled::GivenUp {
             sleep_until(at + UNANSWERED_PAUSE, || stopped(progress));
