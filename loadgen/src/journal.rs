@@ -3,13 +3,15 @@
 //! Constraints that shaped it:
 //! - It is held against what a sink stored, so it must say what may lawfully be there: a request that was attempted three times, twice without
 //!   a clear answer, may be there three times, and early attempts may arrive after later requests.
-//! - A [`Fate`] is what a sender knows of one request. Of bodies that are sent over and over it is enough to count fates
-//!   ([`crate::ledger`]); of stamped samples, each of which is another, a [`Journal`] keeps all.
+//! - A [`Fate`] is what a sender knows of one request. Of bodies that are sent over and over it is enough to count fates:
+//!   a [`Ledger`] adds them up. Of stamped samples, each of which is another, a [`Journal`] keeps all.
 //! - It knows nothing of wire formats or retry rules; it notes how they ended.
 //! - Memory grows only with what goes wrong: numbers are kept as runs.
 
 use std::collections::BTreeMap;
 
+use crate::account::Tally;
+use crate::fleet::Fleet;
 use crate::runs::Runs;
 use crate::stamp::SenderId;
 
@@ -37,7 +39,46 @@ pub struct Fate {
     pub doubtful: Doubts,
 }
 
-/// What a sender knows of its requests for one tenant.
+/// What senders know of one tenant's data.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Entry {
+    /// In requests that were answered 2xx.
+    pub acknowledged: Tally,
+    /// In attempts that left and were answered otherwise or not at all: some of it may have arrived, lawfully. What was sent
+    /// again counts for each such attempt, and once more as acknowledged if it was in the end.
+    pub unsettled: Tally,
+}
+
+/// What became of one body.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct BodyCount {
+    /// Times answered 2xx.
+    pub(crate) acknowledged: u64,
+    /// Times sent and answered otherwise or not at all, attempt by attempt.
+    pub(crate) unsettled: u64,
+}
+
+/// Every tenant's [`Entry`], by name.
+pub type Ledger = BTreeMap<String, Entry>;
+
+/// Adds up what all senders sent: each body's shares, as often as the body was sent. And how many shares were acknowledged.
+pub(crate) fn ledger(fleet: &Fleet, counts: &[Vec<BodyCount>]) -> (Ledger, u64) {
+    let mut entries = vec![Entry::default(); fleet.tenants.len()];
+    let mut parts = 0;
+    let bodies = fleet.senders.iter().zip(counts).flat_map(|(bodies, counts)| bodies.iter().zip(counts));
+    for (body, count) in bodies {
+        parts += body.shares.len() as u64 * count.acknowledged;
+        for &(tenant, tally) in &body.shares {
+            if let Some(entry) = entries.get_mut(tenant) {
+                entry.acknowledged += tally.times(count.acknowledged);
+                entry.unsettled += tally.times(count.unsettled);
+            }
+        }
+    }
+    (fleet.tenants.iter().cloned().zip(entries).collect(), parts)
+}
+
+/// What a sender knows of its stamped requests for one tenant.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Entries {
     /// Series in each request, numbered from 0.

@@ -25,8 +25,7 @@ use rustix::time::{ClockId, clock_gettime};
 
 use crate::client::Url;
 use crate::fleet::Fleet;
-use crate::journal::Fate;
-use crate::ledger::{BodyCount, ledger};
+use crate::journal::{BodyCount, Fate, ledger};
 use crate::process::Process;
 pub use crate::retry::{Retry, RetryRules};
 

@@ -7,10 +7,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use loadgen::account::FullAccount;
 use loadgen::audit::Audit;
 use loadgen::client::get;
 use loadgen::fleet::Format;
-use loadgen::full_account::FullAccount;
 use loadgen::journal::Journal;
 use loadgen::send::{Outcome, Progress, Retry, RetryRules, SendConfig};
 use loadgen::sink::faults::FaultScript;

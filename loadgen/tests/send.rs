@@ -10,9 +10,9 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use loadgen::audit::{Comparison, Verdict};
 use loadgen::fleet::{Fleet, FleetConfig, numbered_tenants};
 use loadgen::http::MessageReader;
-use loadgen::ledger::{Comparison, Verdict};
 use loadgen::process::Process;
 use loadgen::send::{Outcome, Progress, Retry, SendConfig, send};
 use loadgen::sink::{Arrival, Close, Reply, Sink, SinkConfig, Snapshot};

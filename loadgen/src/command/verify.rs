@@ -6,9 +6,9 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
+use loadgen::account::FullAccount;
 use loadgen::audit::{Audit, Finding};
 use loadgen::client::{Url, get};
-use loadgen::full_account::FullAccount;
 use loadgen::send::{Outcome, Progress, Retry, RetryRules, SendConfig};
 use loadgen::stamped::{StampedConfig, send};
 use serde_json::json;

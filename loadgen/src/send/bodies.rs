@@ -2,8 +2,7 @@
 
 use super::{Message, SendConfig, Source};
 use crate::fleet::{Body, Fleet};
-use crate::journal::{Fate, Settled};
-use crate::ledger::BodyCount;
+use crate::journal::{BodyCount, Fate, Settled};
 
 /// A request that is ready to leave.
 struct Request {

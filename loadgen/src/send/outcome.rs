@@ -9,8 +9,7 @@ use hdrhistogram::Histogram;
 
 use super::Message;
 use crate::account::Tally;
-use crate::journal::Settled;
-use crate::ledger::Ledger;
+use crate::journal::{Ledger, Settled};
 use crate::process::Memory;
 use crate::retry::Attempt;
 

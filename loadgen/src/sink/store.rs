@@ -11,7 +11,7 @@ use prost::Message;
 
 use super::Shared;
 use super::stats::TenantCount;
-use crate::full_account::FullAccount;
+use crate::account::FullAccount;
 use crate::proto::WriteRequest;
 use crate::stamp;
 

@@ -1,7 +1,7 @@
 //! Which stamped samples a sink has stored: under whom, how often, and in what order.
 //!
 //! Constraints that shaped it:
-//! - [`crate::account`] proves that something went wrong; this tells what. It is for proofs, not for measuring: each sample is looked at.
+//! - It is for proofs, not for measuring: each sample is looked at.
 //! - Memory must not grow with time. All goes well for nearly all samples, and then a series costs one run however
 //!   long it lasts; what goes wrong costs a *cell* each time (a run, a repeated or a late number), and there are at most
 //!   [`CELLS_MAX`] cells. Past that, samples are counted as untracked, and no audit of such an account holds.

@@ -1,51 +1,12 @@
-//! What was acknowledged against what was stored, tenant by tenant.
+//! What was acknowledged against what was stored, tenant by tenant, in sums.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use serde::Serialize;
 
 use crate::account::Tally;
-use crate::fleet::Fleet;
+use crate::journal::{Entry, Ledger};
 use crate::sink::{Snapshot, TenantCount};
-
-/// What senders know of one tenant's data.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Entry {
-    /// In requests that were answered 2xx.
-    pub acknowledged: Tally,
-    /// In attempts that left and were answered otherwise or not at all: some of it may have arrived, lawfully. What was sent
-    /// again counts for each such attempt, and once more as acknowledged if it was in the end.
-    pub unsettled: Tally,
-}
-
-/// What became of one body.
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct BodyCount {
-    /// Times answered 2xx.
-    pub(crate) acknowledged: u64,
-    /// Times sent and answered otherwise or not at all, attempt by attempt.
-    pub(crate) unsettled: u64,
-}
-
-/// Every tenant's [`Entry`], by name.
-pub type Ledger = BTreeMap<String, Entry>;
-
-/// Adds up what all senders sent: each body's shares, as often as the body was sent. And how many shares were acknowledged.
-pub(crate) fn ledger(fleet: &Fleet, counts: &[Vec<BodyCount>]) -> (Ledger, u64) {
-    let mut entries = vec![Entry::default(); fleet.tenants.len()];
-    let mut parts = 0;
-    let bodies = fleet.senders.iter().zip(counts).flat_map(|(bodies, counts)| bodies.iter().zip(counts));
-    for (body, count) in bodies {
-        parts += body.shares.len() as u64 * count.acknowledged;
-        for &(tenant, tally) in &body.shares {
-            if let Some(entry) = entries.get_mut(tenant) {
-                entry.acknowledged += tally.times(count.acknowledged);
-                entry.unsettled += tally.times(count.unsettled);
-            }
-        }
-    }
-    (fleet.tenants.iter().cloned().zip(entries).collect(), parts)
-}
 
 /// What the comparison says of one tenant.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
