@@ -16,7 +16,7 @@ mod pace;
 mod sender;
 
 use std::io;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -123,8 +123,8 @@ pub(crate) fn run<S: Source>(
     thread::scope(|scope| {
         let mut senders = Vec::new();
         let mut gates = Vec::new();
-        for (index, (source, pace)) in sources.enumerate() {
-            let mut sender = Sender::new(config, source, pace)?;
+        for (index, (mut source, pace)) in sources.enumerate() {
+            let mut sender = Sender::new(config, progress)?;
             let (gate, opened) = mpsc::channel::<Instant>();
             let (connected, over) = (connected.clone(), over.clone());
             let run = move || {
@@ -133,11 +133,11 @@ pub(crate) fn run<S: Source>(
                 // No start comes if there was no thread for another sender.
                 if let Ok(started) = opened.recv() {
                     let cpu_at_start = thread_cpu_time();
-                    sender.run(progress, started);
+                    sender.run(&mut source, pace, started);
                     sender.outcome.sender_cpu = thread_cpu_time().saturating_sub(cpu_at_start);
                 }
                 drop(over);
-                (sender.outcome, sender.source)
+                (sender.outcome, source)
             };
             senders.push(thread::Builder::new().name(format!("sender-{index}")).spawn_scoped(scope, run)?);
             gates.push(gate);
@@ -182,9 +182,4 @@ fn thread_cpu_time() -> Duration {
         u64::try_from(time.tv_sec).unwrap_or_default(),
         u32::try_from(time.tv_nsec).unwrap_or_default(),
     )
-}
-
-/// Whether senders are to stop.
-fn stopped(progress: &Progress) -> bool {
-    progress.stop.load(Ordering::Relaxed)
 }

@@ -15,8 +15,6 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use prost::Message as _;
-
 use crate::chaos::Pulse;
 use crate::fleet::Format;
 use crate::journal::{Entries, Fate, Journal};
@@ -81,20 +79,22 @@ impl<'a> Stamps<'a> {
         }
     }
 
-    /// A `WriteRequest` of the tenants whose turn it is.
-    fn encode(&mut self) -> Vec<u8> {
+    /// The next samples of the tenants whose turn it is.
+    fn request(&mut self) -> WriteRequest {
         let tenants = self.strands.len();
         let most = if self.config.tenant_header.is_some() { 1 } else { self.config.tenants_per_request };
-        let mut inflated = Vec::new();
+        let mut request = WriteRequest::default();
         self.parts.clear();
         for _ in 0..most.min(tenants) {
             let tenant = self.turn % tenants;
             self.turn = tenant + 1;
             if let Some(strand) = self.strands.get_mut(tenant) {
-                self.parts.push((tenant, strand.write_next(&mut inflated)));
+                let (sequence, series) = strand.next();
+                request.timeseries.extend(series);
+                self.parts.push((tenant, sequence));
             }
         }
-        inflated
+        request
     }
 
     /// The tenants of the request that was made last.
@@ -121,8 +121,7 @@ impl Source for Stamps<'_> {
             return None;
         }
         self.sent += 1;
-        let inflated = self.encode();
-        let body = config.format.body(&inflated, || WriteRequest::decode(&inflated[..]).unwrap_or_default());
+        let (_, body) = config.format.encode(&self.request());
         let mut headers = config.send.headers.clone();
         if let Some((name, tenant)) = config.tenant_header.as_ref().zip(self.tenants().next()) {
             headers.push((name.clone(), format!("{}{tenant}", config.prefix)));

@@ -6,36 +6,28 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant, SystemTime};
 
 use super::pace::{Pace, sleep_until};
-use super::{Message, Outcome, Progress, SendConfig, Source, stopped};
+use super::{Message, Outcome, Progress, SendConfig, Source};
 use crate::client::Client;
 use crate::http::HttpError;
 use crate::journal::{Fate, Settled};
-use crate::retry::{Attempt, Attempts, Next, Retry, retry_after};
+use crate::retry::{Attempt, Attempts, Next, retry_after};
 
 /// How long a sender waits after a request without an answer that it does not repeat, lest it spin on a port that nobody listens at.
 const UNANSWERED_PAUSE: Duration = Duration::from_millis(100);
 
-pub(super) struct Sender<S> {
-    pub(super) source: S,
+pub(super) struct Sender<'a> {
     pub(super) outcome: Outcome,
     client: Client,
-    pace: Pace,
-    retry: Retry,
-    duration: Option<Duration>,
-    requests_max: Option<u64>,
+    config: &'a SendConfig,
+    progress: &'a Progress,
+    /// When the run ends.
+    end: Option<Instant>,
 }
 
-impl<S: Source> Sender<S> {
-    pub(super) fn new(config: &SendConfig, source: S, pace: Pace) -> io::Result<Self> {
-        Ok(Self {
-            source,
-            outcome: Outcome::new()?,
-            client: Client::new(config.url.clone(), config.timeout),
-            pace,
-            retry: config.retry,
-            duration: config.duration,
-            requests_max: config.requests,
-        })
+impl<'a> Sender<'a> {
+    pub(super) fn new(config: &'a SendConfig, progress: &'a Progress) -> io::Result<Self> {
+        let client = Client::new(config.url.clone(), config.timeout);
+        Ok(Self { outcome: Outcome::new()?, client, config, progress, end: None })
     }
 
     /// Connects before the clock starts. If that fails, the first request will tell.
@@ -44,47 +36,39 @@ impl<S: Source> Sender<S> {
     }
 
     /// Sends until a bound is reached.
-    pub(super) fn run(&mut self, progress: &Progress, started: Instant) {
+    pub(super) fn run(&mut self, source: &mut impl Source, mut pace: Pace, started: Instant) {
         // The kernel lets a sleeper oversleep by 50 µs, which would count as latency.
         let _ = rustix::thread::set_current_timer_slack(NonZeroU64::new(1));
-        let end = self.duration.and_then(|duration| started.checked_add(duration));
-        let Self { source, outcome, client, retry, .. } = self;
-        let mut delivery = Delivery { client, outcome, retry: *retry, end, progress };
+        self.end = self.config.duration.and_then(|duration| started.checked_add(duration));
         loop {
-            let due = self.pace.due(started, Instant::now());
-            if end.is_some_and(|end| due >= end) || !sleep_until(due, || stopped(progress)) {
+            let due = pace.due(started, Instant::now());
+            if self.end.is_some_and(|end| due >= end) || !self.sleep_until(due) {
                 return;
             }
-            let claimed = progress.claimed.fetch_add(1, Ordering::Relaxed);
-            if self.requests_max.is_some_and(|most| claimed >= most) {
+            let claimed = self.progress.claimed.fetch_add(1, Ordering::Relaxed);
+            if self.config.requests.is_some_and(|most| claimed >= most) {
                 return;
             }
             let Some(message) = source.next() else { return };
-            let fate = delivery.deliver(&message, due);
+            let fate = self.deliver(&message, due);
             source.note(fate);
             // Without a time of its own, a request that could not be delivered leaves none for the next.
-            if fate.settled == Settled::Abandoned && retry.give_up_after().is_none() {
+            if fate.settled == Settled::Abandoned && self.config.retry.give_up_after().is_none() {
                 return;
             }
         }
     }
-}
 
-/// Gets one request across, or gives it up.
-struct Delivery<'a> {
-    client: &'a mut Client,
-    outcome: &'a mut Outcome,
-    retry: Retry,
-    /// When the run ends.
-    end: Option<Instant>,
-    progress: &'a Progress,
-}
+    /// Sleeps; false if it is to stop.
+    fn sleep_until(&self, due: Instant) -> bool {
+        sleep_until(due, || self.progress.stop.load(Ordering::Relaxed))
+    }
 
-impl Delivery<'_> {
+    /// Gets one request across, or gives it up.
     fn deliver(&mut self, message: &Message<'_>, due: Instant) -> Fate {
         let progress = self.progress;
-        let mut attempts = Attempts::new(self.retry);
-        let until = match self.retry.give_up_after() {
+        let mut attempts = Attempts::new(self.config.retry);
+        let until = match self.config.retry.give_up_after() {
             Some(time) => Instant::now().checked_add(time),
             None => self.end,
         };
@@ -96,7 +80,7 @@ impl Delivery<'_> {
             let left = until.map_or(Duration::MAX, |until| until.saturating_duration_since(at));
             match attempts.judge(attempt, left) {
                 Next::Done(settled) => break (settled, attempt, at),
-                Next::Again(pause) if sleep_until(at + pause, || stopped(progress)) => {
+                Next::Again(pause) if self.sleep_until(at + pause) => {
                     progress.retries.fetch_add(1, Ordering::Relaxed);
                 }
                 Next::Again(_) => break (Settled::Abandoned, attempt, at),
@@ -109,7 +93,7 @@ impl Delivery<'_> {
             progress.acknowledged.fetch_add(1, Ordering::Relaxed);
         }
         if !attempt.is_answered() && settled == Settled::GivenUp {
-            sleep_until(at + UNANSWERED_PAUSE, || stopped(progress));
+            self.sleep_until(at + UNANSWERED_PAUSE);
         }
         attempts.settle(settled)
     }
