@@ -132,18 +132,17 @@ impl<'a> Stamp<'a> {
     }
 }
 
-/// Reads a series of Remote Write 1.0: `each` gets every sample's stamp, or what is wrong with it, or with the whole series. False when
-/// the series bears no stamp.
-pub fn read_v1<'a>(series: &'a TimeSeries, mut each: impl FnMut(Result<Stamp<'a>, Damaged>)) -> bool {
+/// Reads a series of Remote Write 1.0: `each` gets every sample's stamp, or what is wrong with it, or with the whole series. It gets
+/// nothing of a series that bears no stamp.
+pub fn read_v1<'a>(series: &'a TimeSeries, mut each: impl FnMut(Result<Stamp<'a>, Damaged>)) {
     match origin(series) {
-        Ok(None) => return false,
+        Ok(None) => {}
         Ok(Some(origin)) => {
             let stamp = |sample: &Sample| origin.at(sample.timestamp, sample.value);
             series.samples.iter().map(stamp).for_each(each);
         }
         Err(damaged) => each(Err(damaged)),
     }
-    true
 }
 
 /// What a series' labels tell, in whatever order they are: the stamp of its first sample; None for a series that bears no
@@ -185,20 +184,20 @@ mod tests {
         TimeSeries::new(&labels, samples)
     }
 
-    fn read(series: &TimeSeries) -> (bool, Vec<Result<Stamp<'_>, Damaged>>) {
+    fn read(series: &TimeSeries) -> Vec<Result<Stamp<'_>, Damaged>> {
         let mut stamps = Vec::new();
-        let stamped = read_v1(series, |stamp| stamps.push(stamp));
-        (stamped, stamps)
+        read_v1(series, |stamp| stamps.push(stamp));
+        stamps
     }
 
     #[test]
     fn what_is_written_is_read() {
         let whole = series(|labels| labels.reverse(), &[(STAMP.timestamp(), STAMP.value())]);
-        assert_eq!(read(&whole), (true, vec![Ok(STAMP)]));
+        assert_eq!(read(&whole), vec![Ok(STAMP)]);
         let first = Stamp { sequence: 0, ..STAMP };
-        assert_eq!(read(&series(|_| (), &[(first.timestamp(), first.value())])), (true, vec![Ok(first)]));
+        assert_eq!(read(&series(|_| (), &[(first.timestamp(), first.value())])), vec![Ok(first)]);
         assert_eq!(SENDER.to_string().parse(), Ok(SENDER));
-        assert_eq!(read(&TimeSeries::new(&[("__name__", "up")], &[(1, 1.0)])), (false, vec![]));
+        assert_eq!(read(&TimeSeries::new(&[("__name__", "up")], &[(1, 1.0)])), vec![]);
     }
 
     #[test]
@@ -211,12 +210,12 @@ mod tests {
             |labels| labels[0].1 = "3".to_owned(),
         ];
         for change in changes {
-            assert_eq!(read(&series(change, &sample)), (true, vec![Err(Damaged::Labels)]));
+            assert_eq!(read(&series(change, &sample)), vec![Err(Damaged::Labels)]);
         }
         let (time, value) = sample[0];
         let damaged =
             [(time + 1, value), (time, value + 1.0), (-1, 0.0), (time, f64::NAN), (time - 42, -0.0)];
         let series = series(|_| (), &damaged);
-        assert_eq!(read(&series), (true, vec![Err(Damaged::Sample); damaged.len()]));
+        assert_eq!(read(&series), vec![Err(Damaged::Sample); damaged.len()]);
     }
 }

@@ -97,7 +97,6 @@ impl Track {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FullAccount {
     strands: Strands,
-    plain: u64,
     damaged: u64,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     damaged_examples: Vec<String>,
@@ -151,11 +150,6 @@ impl FullAccount {
         }
     }
 
-    /// Notes a stored series that bears no stamp.
-    pub fn store_plain(&mut self) {
-        self.plain += 1;
-    }
-
     /// Notes what is stored under `header` and bears no whole stamp.
     pub fn store_damaged(&mut self, header: &str, damaged: Damaged) {
         self.damaged += 1;
@@ -167,12 +161,6 @@ impl FullAccount {
     /// All paths, and each one's series by number.
     pub fn strands(&self) -> impl Iterator<Item = (&Path, &BTreeMap<u32, Track>)> {
         self.strands.tracks.iter()
-    }
-
-    /// Stored series that bear no stamp: somebody else's, of which nothing is known.
-    #[must_use]
-    pub fn plain(&self) -> u64 {
-        self.plain
     }
 
     /// Stored samples (or whole series) whose stamp is not whole, and what the first of them were.
@@ -295,7 +283,6 @@ mod tests {
         account.store("b", &stamp(0, 0));
         account.store("eu-a", &stamp(7, 999));
         account.store_untold("eu-a", &stamp(8, 3));
-        account.store_plain();
         account.store_damaged("b", Damaged::Sample);
         let json = serde_json::to_string(&account).unwrap();
         assert!(json.len() < 700, "{json}");

@@ -3,7 +3,7 @@
 //! Three streams of random numbers, so that what is asked for besides changes nothing else: one for the targets, one for their
 //! values, one for histograms and exemplars. The two senders of an HA pair draw the same numbers.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use bytes::Bytes;
 
@@ -280,16 +280,14 @@ impl<'a> Sender<'a> {
 
     fn body(&self, request: &WriteRequest, index: &HashMap<Bytes, usize>) -> Body {
         let (inflated, block) = self.config.format.encode(request);
-        let mut sums: HashMap<usize, Tally> = HashMap::new();
+        let mut sums: BTreeMap<usize, Tally> = BTreeMap::new();
         let walked = walk(&inflated, &[&self.tenant_label], |series| {
             if let Some(&tenant) = series.tenant.and_then(|name| index.get(name)) {
                 *sums.entry(tenant).or_default() += series.tally;
             }
         });
         debug_assert!(walked.is_ok(), "what prost encodes can be walked");
-        let mut shares: Vec<(usize, Tally)> = sums.into_iter().collect();
-        shares.sort_unstable_by_key(|&(tenant, _)| tenant);
-        Body { block, inflated_bytes: inflated.len(), shares, metadata: 0 }
+        Body { block, inflated_bytes: inflated.len(), shares: sums.into_iter().collect(), metadata: 0 }
     }
 }
 
