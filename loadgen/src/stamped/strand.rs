@@ -34,7 +34,7 @@ impl Strand {
         let sample = Sample { value: stamp.value(), timestamp: stamp.timestamp() };
         let series = move |labels: &Vec<Label>| TimeSeries {
             labels: labels.clone(),
-            samples: vec![sample.clone()],
+            samples: vec![sample],
             ..TimeSeries::default()
         };
         (sequence, self.labels.iter().map(series))
