@@ -10,14 +10,16 @@ use crate::random::Random;
 const TABLE: &str = include_str!("catalogue.txt");
 
 /// What a service's handlers are called.
-const HANDLERS: &str = "/ /api/v1/accounts /api/v1/accounts/{id} /api/v1/carts /api/v1/carts/{id} /api/v1/carts/{id}/items \
+const HANDLERS: &str = "\
+    / /api/v1/accounts /api/v1/accounts/{id} /api/v1/carts /api/v1/carts/{id} /api/v1/carts/{id}/items \
     /api/v1/events /api/v1/invoices /api/v1/invoices/{id} /api/v1/orders /api/v1/orders/{id} \
     /api/v1/payments /api/v1/payments/{id} /api/v1/products /api/v1/products/{id} /api/v1/search \
     /api/v1/sessions /api/v1/users /healthz /metrics /readyz";
 
 /// Programs that people run.
-pub(crate) const APPS: &str = "api auth billing cart catalog cron etcd frontend gateway ingress-nginx ledger mailer notifier \
-    postgres pricing redis scheduler search session worker";
+pub(crate) const APPS: &str = "\
+    api auth billing cart catalog cron etcd frontend gateway ingress-nginx ledger mailer notifier postgres \
+    pricing redis scheduler search session worker";
 
 /// How the values of a metric look.
 #[derive(Clone, Copy, Debug)]
@@ -93,9 +95,9 @@ pub(crate) fn metrics() -> Vec<Metric<Values>> {
     all(|family| Values::named(family.values))
 }
 
-/// Every native histogram of the catalogue, and whether it has values below zero, and so is a gauge histogram. They are at
-/// least as many as there are [`metrics`], so that any series of a target can be one and still be the only one of its
-/// name and label.
+/// Every native histogram of the catalogue, and whether it has values below zero, and so is a gauge histogram. They are
+/// at least as many as there are [`metrics`], so that any series of a target can be one and still be the only one of
+/// its name and label.
 pub(crate) fn native_metrics() -> Vec<Metric<bool>> {
     all(|family| match family.values {
         "signed" => Some(true),

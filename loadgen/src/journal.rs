@@ -1,10 +1,11 @@
 //! What senders know of their requests: whether each was acknowledged, refused, or neither.
 //!
 //! Constraints that shaped it:
-//! - It is held against what a sink stored, so it must say what may lawfully be there: a request that was attempted three times, twice without
-//!   a clear answer, may be there three times, and early attempts may arrive after later requests.
-//! - A [`Fate`] is what a sender knows of one request. Of bodies that are sent over and over it is enough to count fates:
-//!   a [`Ledger`] adds them up. Of stamped samples, each of which is another, a [`Journal`] keeps all.
+//! - It is held against what a sink stored, so it must say what may lawfully be there: a request that was attempted
+//!   three times, twice without a clear answer, may be there three times, and early attempts may arrive after later
+//!   requests.
+//! - A [`Fate`] is what a sender knows of one request. Of bodies that are sent over and over it is enough to count
+//!   fates: a [`Ledger`] adds them up. Of stamped samples, each of which is another, a [`Journal`] keeps all.
 //! - It knows nothing of wire formats or retry rules; it notes how they ended.
 //! - Memory grows only with what goes wrong: numbers are kept as runs.
 
@@ -20,7 +21,8 @@ use crate::stamp::SenderId;
 pub enum Settled {
     /// With a 2xx: it must be stored.
     Acknowledged,
-    /// With an answer that says that it will never be taken: it is not sent again. (A server that splits requests may have stored parts.)
+    /// With an answer that says that it will never be taken: it is not sent again. (A server that splits requests may
+    /// have stored parts.)
     Refused,
     /// Its sender was not to send it again, though it might have been taken: it may be stored.
     GivenUp,
@@ -44,8 +46,8 @@ pub struct Fate {
 pub struct Entry {
     /// In requests that were answered 2xx.
     pub acknowledged: Tally,
-    /// In attempts that left and were answered otherwise or not at all: some of it may have arrived, lawfully. What was sent
-    /// again counts for each such attempt, and once more as acknowledged if it was in the end.
+    /// In attempts that left and were answered otherwise or not at all: some of it may have arrived, lawfully. What was
+    /// sent again counts for each such attempt, and once more as acknowledged if it was in the end.
     pub unsettled: Tally,
 }
 
@@ -61,7 +63,8 @@ pub(crate) struct BodyCount {
 /// Every tenant's [`Entry`], by name.
 pub type Ledger = BTreeMap<String, Entry>;
 
-/// Adds up what all senders sent: each body's shares, as often as the body was sent. And how many shares were acknowledged.
+/// Adds up what all senders sent: each body's shares, as often as the body was sent. And how many shares were
+/// acknowledged.
 pub(crate) fn ledger(fleet: &Fleet, counts: &[Vec<BodyCount>]) -> (Ledger, u64) {
     let mut entries = vec![Entry::default(); fleet.tenants.len()];
     let mut parts = 0;
@@ -93,12 +96,14 @@ pub struct Entries {
     pub doubtful: BTreeMap<u64, Doubts>,
 }
 
-/// How many attempts of a request may have been stored though nobody said so. The attempt that was acknowledged is none of them.
+/// How many attempts of a request may have been stored though nobody said so. The attempt that was acknowledged is none
+/// of them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Doubts {
     /// Those that were answered: of a request that is split, something failed, and all else may be stored.
     pub answered: u32,
-    /// The same, but the request was sent again over another connection: perhaps to another server, which knows nothing of the first.
+    /// The same, but the request was sent again over another connection: perhaps to another server, which knows nothing
+    /// of the first.
     pub answered_elsewhere: u32,
     /// Those without an answer: nothing is known.
     pub unanswered: u32,

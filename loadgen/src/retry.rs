@@ -1,8 +1,8 @@
 //! What a sender does about an answer that is no 2xx. Pure: statuses and a clock in, what to do next out.
 //!
 //! The rules are those of Prometheus' remote write queue (`storage/remote`: `client.go` and `queue_manager.go`, and its
-//! configuration's defaults): a server's error and no answer at all are tried again for ever, with a pause that doubles;
-//! Retry-After takes the pause's place; any other answer is final, and what it refuses is dropped.
+//! configuration's defaults): a server's error and no answer at all are tried again for ever, with a pause that
+//! doubles; Retry-After takes the pause's place; any other answer is final, and what it refuses is dropped.
 //!
 //! Attempts are counted that may be stored though nobody said so: a proof has to allow for them.
 
@@ -161,8 +161,8 @@ impl Attempts {
     }
 }
 
-/// How long a Retry-After asks to wait (RFC 9110, section 10.2.3): seconds, or a date. None where it is neither, or a date
-/// that is past.
+/// How long a Retry-After asks to wait (RFC 9110, section 10.2.3): seconds, or a date. None where it is neither, or a
+/// date that is past.
 pub(crate) fn retry_after(value: &str, now: SystemTime) -> Option<Duration> {
     if let Ok(seconds) = value.trim().parse() {
         return Some(Duration::from_secs(seconds));

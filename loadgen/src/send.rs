@@ -93,7 +93,8 @@ pub(crate) struct Message<'a> {
     pub(crate) metadata: Option<u64>,
 }
 
-/// Sends a fleet's bodies until a bound of `config` is reached or [`Progress::stop`] is set. `tick` is called five times a second.
+/// Sends a fleet's bodies until a bound of `config` is reached or [`Progress::stop`] is set. `tick` is called five
+/// times a second.
 ///
 /// # Errors
 /// When there are no threads to be had. That requests fail is no error here: the [`Outcome`] tells of it.

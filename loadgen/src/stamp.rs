@@ -1,9 +1,10 @@
 //! Samples that say of themselves where they come from and where they belong.
 //!
 //! Constraints that shaped it:
-//! - On their way, requests are split by tenant and merged, and the tenant's label may be removed. So each series carries its
-//!   stamp in labels of its own, among them the tenant that it is meant for.
-//! - A receiver may insist on rising and recent timestamps: so the timestamp is the run's start and a millisecond more for each request.
+//! - On their way, requests are split by tenant and merged, and the tenant's label may be removed. So each series
+//!   carries its stamp in labels of its own, among them the tenant that it is meant for.
+//! - A receiver may insist on rising and recent timestamps: so the timestamp is the run's start and a millisecond more
+//!   for each request.
 //! - Nothing here knows a wire format but the function that reads Remote Write 1.0.
 //!
 //! Timestamp and value both tell the sequence number; where they don't agree, the sample is *damaged*.
@@ -97,8 +98,8 @@ pub enum Damaged {
 }
 
 impl<'a> Stamp<'a> {
-    /// The stamp of another sample of the same series, `timestamp` in milliseconds since the epoch. Damaged where timestamp and
-    /// value tell different numbers, or none.
+    /// The stamp of another sample of the same series, `timestamp` in milliseconds since the epoch. Damaged where
+    /// timestamp and value tell different numbers, or none.
     fn at(self, timestamp: i64, value: f64) -> Result<Stamp<'a>, Damaged> {
         let run = self.sender.run;
         let by_time = u64::try_from(timestamp).ok().and_then(|timestamp| timestamp.checked_sub(run));
@@ -132,8 +133,8 @@ impl<'a> Stamp<'a> {
     }
 }
 
-/// Reads a series of Remote Write 1.0: `each` gets every sample's stamp, or what is wrong with it, or with the whole series. It gets
-/// nothing of a series that bears no stamp.
+/// Reads a series of Remote Write 1.0: `each` gets every sample's stamp, or what is wrong with it, or with the whole
+/// series. It gets nothing of a series that bears no stamp.
 pub fn read_v1<'a>(series: &'a TimeSeries, mut each: impl FnMut(Result<Stamp<'a>, Damaged>)) {
     match origin(series) {
         Ok(None) => {}
@@ -145,8 +146,8 @@ pub fn read_v1<'a>(series: &'a TimeSeries, mut each: impl FnMut(Result<Stamp<'a>
     }
 }
 
-/// What a series' labels tell, in whatever order they are: the stamp of its first sample; None for a series that bears no
-/// stamp.
+/// What a series' labels tell, in whatever order they are: the stamp of its first sample; None for a series that bears
+/// no stamp.
 fn origin(series: &TimeSeries) -> Result<Option<Stamp<'_>>, Damaged> {
     let find = |name: &str| -> Result<Option<&str>, Damaged> {
         let mut found = series.labels.iter().filter(|label| label.name == name);

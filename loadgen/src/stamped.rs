@@ -1,13 +1,14 @@
 //! Requests of stamped samples, and a journal of what became of each.
 //!
 //! Constraints that shaped it:
-//! - It is for proofs: a request is encoded when it is sent, no two are alike, and what is measured is nothing but time.
-//! - Retries are Prometheus', as a proof by other rules would prove little about Prometheus; but each request has a time
-//!   of its own, lest a proof never end.
+//! - It is for proofs: a request is encoded when it is sent, no two are alike, and what is measured is nothing but
+//!   time.
+//! - Retries are Prometheus', as a proof by other rules would prove little about Prometheus; but each request has a
+//!   time of its own, lest a proof never end.
 //! - Whatever ends a sender, its journal holds every request that was sent.
 //!
-//! A request holds several tenants, for a server to split; or, where [`StampedConfig::tenant_header`] is set, one tenant and the header
-//! that names it, for an upstream itself.
+//! A request holds several tenants, for a server to split; or, where [`StampedConfig::tenant_header`] is set, one
+//! tenant and the header that names it, for an upstream itself.
 
 mod strand;
 
@@ -142,8 +143,8 @@ impl Source for Stamps<'_> {
     }
 }
 
-/// Runs `senders` senders, each on a thread of its own; `run` is [`SenderId::run`] of all, and no other run may have the same.
-/// Returns when the last has settled its last request. `tick` is called five times a second.
+/// Runs `senders` senders, each on a thread of its own; `run` is [`SenderId::run`] of all, and no other run may have
+/// the same. Returns when the last has settled its last request. `tick` is called five times a second.
 ///
 /// # Errors
 /// When there are no threads to be had. That requests fail is no error here: journal and outcome tell of it.

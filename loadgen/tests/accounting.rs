@@ -236,7 +236,8 @@ fn an_account_over_http_says_the_same() {
     assert_eq!(get(&url, Duration::from_secs(10)).unwrap().0, 404);
 }
 
-/// The request holds all tenants, as one that a server is to split; this server does not, and so misplaces all but one's.
+/// The request holds all tenants, as one that a server is to split; this server does not, and so misplaces all but
+/// one's.
 #[test]
 fn a_server_that_does_not_split_is_found_out() {
     let sink = start(None);
@@ -272,8 +273,8 @@ fn what_is_stored_after_its_sender_hung_up_is_untold() {
     assert_eq!(untold, all_stored);
 }
 
-/// Attempts that nobody waits for any more sit in a stalled upstream, or in the sockets of a killed server; their requests are sent again and
-/// settled, and later ones with them. Then the old attempts arrive.
+/// Attempts that nobody waits for any more sit in a stalled upstream, or in the sockets of a killed server; their
+/// requests are sent again and settled, and later ones with them. Then the old attempts arrive.
 #[test]
 fn what_arrives_after_its_sender_went_on_is_lawful_and_told_apart() {
     let sink = start(faults("rules:\n- {to: 200ms, latency: 600ms}"));

@@ -2,8 +2,8 @@
 //!
 //! Constraints that shaped it:
 //! - It is for proofs, not for measuring: each sample is looked at.
-//! - Memory must not grow with time. All goes well for nearly all samples, and then a series costs one run however
-//!   long it lasts; what goes wrong costs a *cell* each time (a run, a repeated or a late number), and there are at most
+//! - Memory must not grow with time. All goes well for nearly all samples, and then a series costs one run however long
+//!   it lasts; what goes wrong costs a *cell* each time (a run, a repeated or a late number), and there are at most
 //!   [`CELLS_MAX`] cells. Past that, samples are counted as untracked, and no audit of such an account holds.
 //! - It travels as JSON: series of one sender with the same history, nearly all, are told once.
 
@@ -14,7 +14,8 @@ use serde::{Deserialize, Serialize};
 use crate::runs::Runs;
 use crate::stamp::{Damaged, SenderId, Stamp};
 
-/// What an account may hold: a cell is a series, a run of numbers, or a number that came again. At 100 bytes or less each, some 200 MB.
+/// What an account may hold: a cell is a series, a run of numbers, or a number that came again. At 100 bytes or less
+/// each, some 200 MB.
 pub const CELLS_MAX: usize = 2 << 20;
 
 /// Damaged samples that are described.

@@ -8,10 +8,10 @@
 //! - The tenant's label may be removed on the way. Hence it is no part of the sum; that it names the right
 //!   tenant is checked apart from it, as *misplaced*, and a wrong tenant changes two tenants' sums as well.
 //!
-//! The checksum is the wrapping sum, over all samples, of a hash of the series' labels (as encoded, in their order), the
-//! timestamp and the value's bits; histograms, exemplars and fields that we don't know count with their bytes.
-//! Equal sums prove that nothing was lost, duplicated, misplaced or changed: two sets of samples that differ have
-//! the same sum with a probability of 2^-64.
+//! The checksum is the wrapping sum, over all samples, of a hash of the series' labels (as encoded, in their order),
+//! the timestamp and the value's bits; histograms, exemplars and fields that we don't know count with their bytes.
+//! Equal sums prove that nothing was lost, duplicated, misplaced or changed: two sets of samples that differ have the
+//! same sum with a probability of 2^-64.
 
 use std::ops::{AddAssign, Sub};
 

@@ -2,10 +2,11 @@
 //!
 //! Constraints that shaped it:
 //! - Each thing that can go wrong has a name of its own, a count, and examples that somebody can look for.
-//! - What the rules of remote write allow is told and held against nobody. A request without a clear answer is sent again, so it may be stored once
-//!   more for each doubtful attempt, and a doubtful attempt may arrive late; a refused request may be stored in part.
-//! - So it is with a sink that stores and says otherwise: whoever sent that copy, sender or server, may send it again. Such *untold* copies explain
-//!   themselves, and only copies that were told of are counted against attempts.
+//! - What the rules of remote write allow is told and held against nobody. A request without a clear answer is sent
+//!   again, so it may be stored once more for each doubtful attempt, and a doubtful attempt may arrive late; a refused
+//!   request may be stored in part.
+//! - So it is with a sink that stores and says otherwise: whoever sent that copy, sender or server, may send it again.
+//!   Such *untold* copies explain themselves, and only copies that were told of are counted against attempts.
 //! - A run is held against an account that may hold other runs: their senders are passed over.
 //!
 //! A sample under a wrong tenant is *misplaced* and not also lost; *lost* is what is stored nowhere at all.
@@ -82,11 +83,13 @@ pub struct Audit {
     pub damaged_examples: Vec<String>,
     /// Samples that the sink had no room to keep account of.
     pub untracked: u64,
-    /// Lawful: stored more than once, as nobody could know of an earlier copy: an attempt had no answer, or the copy was untold.
+    /// Lawful: stored more than once, as nobody could know of an earlier copy: an attempt had no answer, or the copy
+    /// was untold.
     pub duplicated_as_unknown: Finding,
     /// Lawful: stored more than once, as their requests failed in another part and were sent again whole.
     pub duplicated_with_others: Finding,
-    /// Lawful: the same, but sent again over another connection: perhaps to another server, which could not know what was stored.
+    /// Lawful: the same, but sent again over another connection: perhaps to another server, which could not know what
+    /// was stored.
     pub duplicated_elsewhere: Finding,
     /// Lawful: stored after a later one, as an attempt was doubtful or the copy untold.
     pub reordered_lawfully: Finding,
@@ -294,8 +297,8 @@ mod tests {
         Fate { settled, unsettled: doubtful.all(), doubtful }
     }
 
-    /// Two series in each request, for tenant `a`; requests 0 to 4, acknowledged unless `settle` says otherwise, with how many
-    /// attempts had no answer.
+    /// Two series in each request, for tenant `a`; requests 0 to 4, acknowledged unless `settle` says otherwise, with
+    /// how many attempts had no answer.
     fn journal(settle: &[(u64, Settled, u32)]) -> Journal {
         let mut entries = Entries::new(2);
         for sequence in 0..5 {

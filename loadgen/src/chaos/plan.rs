@@ -1,8 +1,8 @@
 //! Which trouble comes when. Pure: a seed in, a list of times and events out.
 //!
-//! A run is calm at first; then storms and calms take turns until it ends, and it ends calm. In a storm there are [`TRACKS`] tracks of upstream troubles,
-//! each with one at a time, and one track of operations on server and upstream. What comes next is dealt from a shuffled deck, so
-//! that no kind stays away for long.
+//! A run is calm at first; then storms and calms take turns until it ends, and it ends calm. In a storm there are
+//! [`TRACKS`] tracks of upstream troubles, each with one at a time, and one track of operations on server and upstream.
+//! What comes next is dealt from a shuffled deck, so that no kind stays away for long.
 
 use std::fmt;
 use std::time::Duration;
@@ -19,7 +19,8 @@ const STORM_MIN: Duration = Duration::from_millis(3500);
 /// The longest storm.
 const STORM_MAX: Duration = Duration::from_millis(7000);
 
-/// From one storm to the next. A request that waits for a server's timeout and then for a sender's pause still comes through.
+/// From one storm to the next. A request that waits for a server's timeout and then for a sender's pause still comes
+/// through.
 const CALM: (u64, u64) = (3500, 5000);
 
 /// Before the first storm.
@@ -37,8 +38,8 @@ const OPERATION_GAP: (u64, u64) = (300, 1200);
 /// A kind of upstream trouble.
 struct Trouble {
     name: &'static str,
-    /// How many requests in a hundred meet it, at least and at most. What holds a connection up, or makes a sender give a request up,
-    /// is not for all: the rest is to go on beside it.
+    /// How many requests in a hundred meet it, at least and at most. What holds a connection up, or makes a sender give
+    /// a request up, is not for all: the rest is to go on beside it.
     percent: (u64, u64),
     fault: fn(&mut Random) -> Fault,
 }

@@ -75,8 +75,8 @@ impl Format {
         matches!(self, Self::RemoteWrite1 | Self::RemoteWrite1Zstd)
     }
 
-    /// The headers that tell a receiver what the body is ("Protocol" in the Remote Write specifications; for Loki "Ingest
-    /// logs" in its HTTP API).
+    /// The headers that tell a receiver what the body is ("Protocol" in the Remote Write specifications; for Loki
+    /// "Ingest logs" in its HTTP API).
     #[must_use]
     pub fn headers(self) -> &'static [(&'static str, &'static str)] {
         match self {

@@ -1,7 +1,7 @@
 //! The bodies of one sender: a Prometheus with its targets, scrape after scrape.
 //!
-//! Three streams of random numbers, so that what is asked for besides changes nothing else: one for the targets, one for their
-//! values, one for histograms and exemplars. The two senders of an HA pair draw the same numbers.
+//! Three streams of random numbers, so that what is asked for besides changes nothing else: one for the targets, one
+//! for their values, one for histograms and exemplars. The two senders of an HA pair draw the same numbers.
 
 use std::collections::{BTreeMap, HashMap};
 

@@ -36,8 +36,8 @@ pub struct Outcome {
     pub refused: u64,
     /// Requests that were still to be sent again when the run ended.
     pub abandoned: u64,
-    /// Attempts that may have been stored though nobody said so: answered 5xx, or sent and not answered. What they held may
-    /// be stored more than once if they were repeated.
+    /// Attempts that may have been stored though nobody said so: answered 5xx, or sent and not answered. What they held
+    /// may be stored more than once if they were repeated.
     pub doubtful: u64,
     /// Bytes of all bodies, as sent.
     pub bytes: u64,
@@ -50,7 +50,8 @@ pub struct Outcome {
     pub service: Histogram<u64>,
     /// What came of metadata.
     pub metadata: MetadataOutcome,
-    /// What each tenant's data came to; empty where samples bear stamps, of which a [`crate::journal::Journal`] tells more.
+    /// What each tenant's data came to; empty where samples bear stamps, of which a [`crate::journal::Journal`] tells
+    /// more.
     pub ledger: Ledger,
     /// CPU time of the senders' threads.
     pub sender_cpu: Duration,

@@ -31,7 +31,8 @@ impl Pace {
         Self { next: turn(index), interval: turn(senders), catches_up: true }
     }
 
-    /// The timetable of a sender that, behind its time after retries, does not hurry to catch up: neither does Prometheus.
+    /// The timetable of a sender that, behind its time after retries, does not hurry to catch up: neither does
+    /// Prometheus.
     pub(crate) fn every(interval: Duration) -> Self {
         Self { next: Duration::ZERO, interval, catches_up: false }
     }
