@@ -2,7 +2,7 @@
 //!
 //! Constraints that shaped it:
 //! - What is measured is the server: so a fleet's request is one buffer that exists before the clock starts, one write,
-//!   and an answer read by a parser that keeps nothing. Where nothing is measured, a [`Source`] may encode each request
+//!   and an answer read by a parser that keeps nothing. Where nothing is measured, a source may encode each request
 //!   when it is to leave ([`crate::stamped`]).
 //! - A sender has one request in flight, as a shard of Prometheus has, and may do about answers what that does.
 //! - At a fixed rate a request's latency counts from when it *should* have left. Were it counted from when it did
