@@ -1,10 +1,10 @@
 //! What a bad day is made of: a plan of troubles, drawn from a seed, and an upstream that has them.
 //!
 //! Constraints that shaped it:
-//! - A failure must be found again: the plan is a function of the seed and nothing else. (When which request meets which trouble
-//!   is up to the clock and the scheduler; seeds bring the same weather, not the same raindrops.)
-//! - All of it must be lawful. An upstream may be slow, refuse, break down, and store without being able to say so; it never says that it stored
-//!   what it did not. So whatever is acknowledged and missing is the server's fault.
+//! - A failure must be found again: the plan is a function of the seed and nothing else. (When which request meets
+//!   which trouble is up to the clock and the scheduler; seeds bring the same weather, not the same raindrops.)
+//! - All of it must be lawful. An upstream may be slow, refuse, break down, and store without being able to say so; it
+//!   never says that it stored what it did not. So whatever is acknowledged and missing is the server's fault.
 //! - Progress must always be possible: troubles come in storms of a few seconds, only so many at a time, and between
 //!   storms it is calm for longer than a sender's pause and the server's timeout take together.
 //!   Whether each tenant makes it, [`Liveness`] tells.
@@ -14,5 +14,5 @@ mod plan;
 mod weather;
 
 pub use liveness::{Beats, Excuse, Liveness, Pulse, Starved, excuses};
-pub use plan::{Event, Plan, Planned, STORM_MIN, Trouble, Tuning};
+pub use plan::{Event, Plan, Planned, Tuning};
 pub use weather::Weather;

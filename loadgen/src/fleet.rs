@@ -63,9 +63,9 @@ pub struct FleetConfig {
     pub labels: usize,
     /// Samples of a series in one body; Prometheus sends 1 while it keeps up, an agent that catches up sends more.
     pub samples: usize,
-    /// Share of the series, from 0 to 1, that are of a new pod in each further body of a sender. 1: every body is of pods that
-    /// no other has. Below 1 a sender keeps its targets, with their tenants, and a share of the pods is replaced,
-    /// as in a deployment that is rolled out.
+    /// Share of the series, from 0 to 1, that are of a new pod in each further body of a sender. 1: every body is of
+    /// pods that no other has. Below 1 a sender keeps its targets, with their tenants, and a share of the pods is
+    /// replaced, as in a deployment that is rolled out.
     pub churn: f64,
     /// Tenants, and each one's share of the targets relative to the others.
     pub tenants: Vec<(String, u32)>,
@@ -75,7 +75,8 @@ pub struct FleetConfig {
     pub run_length: usize,
     /// Name of the label that names the tenant. One that targets have anyway, such as `namespace`, takes its place.
     pub tenant_label: String,
-    /// Share of the series, from 0 to 1, that are native histograms instead of floats; an eighth of them have float counts.
+    /// Share of the series, from 0 to 1, that are native histograms instead of floats; an eighth of them have float
+    /// counts.
     pub histograms: f64,
     /// Share of the series, from 0 to 1, that carry an exemplar with a `trace_id` in each body.
     pub exemplars: f64,

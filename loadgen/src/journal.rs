@@ -1,13 +1,18 @@
-//! What senders of stamped samples know of each request: whether it was acknowledged, refused, or neither.
+//! What senders know of their requests: whether each was acknowledged, refused, or neither.
 //!
 //! Constraints that shaped it:
-//! - It is held against what a sink stored, so it must say what may lawfully be there: a request that was attempted three times, twice without
-//!   a clear answer, may be there three times, and early attempts may arrive after later requests.
+//! - It is held against what a sink stored, so it must say what may lawfully be there: a request that was attempted
+//!   three times, twice without a clear answer, may be there three times, and early attempts may arrive after later
+//!   requests.
+//! - A [`Fate`] is what a sender knows of one request. Of bodies that are sent over and over it is enough to count
+//!   fates: a [`Ledger`] adds them up. Of stamped samples, each of which is another, a [`Journal`] keeps all.
 //! - It knows nothing of wire formats or retry rules; it notes how they ended.
 //! - Memory grows only with what goes wrong: numbers are kept as runs.
 
 use std::collections::BTreeMap;
 
+use crate::account::Tally;
+use crate::fleet::Fleet;
 use crate::runs::Runs;
 use crate::stamp::SenderId;
 
@@ -16,13 +21,67 @@ use crate::stamp::SenderId;
 pub enum Settled {
     /// With a 2xx: it must be stored.
     Acknowledged,
-    /// With an answer that says that it will never be taken: it is not sent again. (A server that splits requests may have stored parts.)
+    /// With an answer that says that it will never be taken: it is not sent again. (A server that splits requests may
+    /// have stored parts.)
     Refused,
-    /// Its sender gave up without either: it may be stored.
-    Unknown,
+    /// Its sender was not to send it again, though it might have been taken: it may be stored.
+    GivenUp,
+    /// It was still to be sent again when its time was over: it may be stored.
+    Abandoned,
 }
 
-/// What a sender knows of its requests for one tenant.
+/// What became of one request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Fate {
+    /// How it ended.
+    pub settled: Settled,
+    /// Attempts that left and were answered otherwise than with 2xx, or not at all.
+    pub unsettled: u32,
+    /// Those of them that may have been stored though nobody said so.
+    pub doubtful: Doubts,
+}
+
+/// What senders know of one tenant's data.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Entry {
+    /// In requests that were answered 2xx.
+    pub acknowledged: Tally,
+    /// In attempts that left and were answered otherwise or not at all: some of it may have arrived, lawfully. What was
+    /// sent again counts for each such attempt, and once more as acknowledged if it was in the end.
+    pub unsettled: Tally,
+}
+
+/// What became of one body.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct BodyCount {
+    /// Times answered 2xx.
+    pub(crate) acknowledged: u64,
+    /// Times sent and answered otherwise or not at all, attempt by attempt.
+    pub(crate) unsettled: u64,
+}
+
+/// Every tenant's [`Entry`], by name.
+pub type Ledger = BTreeMap<String, Entry>;
+
+/// Adds up what all senders sent: each body's shares, as often as the body was sent. And how many shares were
+/// acknowledged.
+pub(crate) fn ledger(fleet: &Fleet, counts: &[Vec<BodyCount>]) -> (Ledger, u64) {
+    let mut entries = vec![Entry::default(); fleet.tenants.len()];
+    let mut parts = 0;
+    let bodies = fleet.senders.iter().zip(counts).flat_map(|(bodies, counts)| bodies.iter().zip(counts));
+    for (body, count) in bodies {
+        parts += body.shares.len() as u64 * count.acknowledged;
+        for &(tenant, tally) in &body.shares {
+            if let Some(entry) = entries.get_mut(tenant) {
+                entry.acknowledged += tally.times(count.acknowledged);
+                entry.unsettled += tally.times(count.unsettled);
+            }
+        }
+    }
+    (fleet.tenants.iter().cloned().zip(entries).collect(), parts)
+}
+
+/// What a sender knows of its stamped requests for one tenant.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Entries {
     /// Series in each request, numbered from 0.
@@ -37,12 +96,14 @@ pub struct Entries {
     pub doubtful: BTreeMap<u64, Doubts>,
 }
 
-/// How many attempts of a request may have been stored though nobody said so. The attempt that was acknowledged is none of them.
+/// How many attempts of a request may have been stored though nobody said so. The attempt that was acknowledged is none
+/// of them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Doubts {
     /// Those that were answered: of a request that is split, something failed, and all else may be stored.
     pub answered: u32,
-    /// The same, but the request was sent again over another connection: perhaps to another server, which knows nothing of the first.
+    /// The same, but the request was sent again over another connection: perhaps to another server, which knows nothing
+    /// of the first.
     pub answered_elsewhere: u32,
     /// Those without an answer: nothing is known.
     pub unanswered: u32,
@@ -63,15 +124,16 @@ impl Entries {
         Self { series, ..Self::default() }
     }
 
-    /// Notes how a request ended, after attempts that may have been stored though nobody said so.
-    pub fn settle(&mut self, sequence: u64, settled: Settled, doubtful: Doubts) {
-        match settled {
-            Settled::Acknowledged => self.acknowledged.insert(sequence),
-            Settled::Refused => self.refused.insert(sequence),
-            Settled::Unknown => self.unknown.insert(sequence),
+    /// Notes what became of a request.
+    pub fn settle(&mut self, sequence: u64, fate: Fate) {
+        let all = match fate.settled {
+            Settled::Acknowledged => &mut self.acknowledged,
+            Settled::Refused => &mut self.refused,
+            Settled::GivenUp | Settled::Abandoned => &mut self.unknown,
         };
-        if doubtful.all() > 0 {
-            self.doubtful.insert(sequence, doubtful);
+        all.insert(sequence);
+        if fate.doubtful.all() > 0 {
+            self.doubtful.insert(sequence, fate.doubtful);
         }
     }
 

@@ -1,20 +1,14 @@
 //! What a sender does about an answer that is no 2xx. Pure: statuses and a clock in, what to do next out.
 //!
 //! The rules are those of Prometheus' remote write queue (`storage/remote`: `client.go` and `queue_manager.go`, and its
-//! configuration's defaults): a server's error and no answer at all are tried again for ever, with a pause that doubles;
-//! Retry-After takes the pause's place; any other answer is final, and what it refuses is dropped.
+//! configuration's defaults): a server's error and no answer at all are tried again for ever, with a pause that
+//! doubles; Retry-After takes the pause's place; any other answer is final, and what it refuses is dropped.
 //!
-//! [`Backoff`] is just that. [`Attempts`] gives up one day, lest a proof never end, and counts what may be stored though nobody said so.
+//! Attempts are counted that may be stored though nobody said so: a proof has to allow for them.
 
 use std::time::{Duration, SystemTime};
 
-use crate::journal::{Doubts, Settled};
-
-/// Prometheus' `min_backoff`.
-const BACKOFF_MIN: Duration = Duration::from_millis(30);
-
-/// Prometheus' `max_backoff`.
-const BACKOFF_MAX: Duration = Duration::from_secs(5);
+use crate::journal::{Doubts, Fate, Settled};
 
 /// Whether a request is sent again.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -22,11 +16,54 @@ pub enum Retry {
     /// Never: each request is sent once, whatever comes of it.
     #[default]
     Never,
-    /// As Prometheus does it.
+    /// As Prometheus does it, until the run ends.
     Prometheus {
         /// Whether 429 is tried again too, as with Prometheus' `retry_on_http_429`.
         on_429: bool,
     },
+    /// The same within bounds: each request has a time of its own, whenever the run ends.
+    Bounded(RetryRules),
+}
+
+/// How a sender goes about retries.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RetryRules {
+    /// The first pause; each further one is twice as long as the last.
+    pub backoff_min: Duration,
+    /// The longest pause, unless Retry-After asks for a longer one.
+    pub backoff_max: Duration,
+    /// Whether to send again after 429; otherwise the request is given up.
+    pub retry_429: bool,
+    /// No attempt begins after this time from the first one on.
+    pub give_up_after: Duration,
+}
+
+impl Default for RetryRules {
+    /// Prometheus' pauses (`min_backoff`, `max_backoff`); 429 is tried again, for a minute at most.
+    fn default() -> Self {
+        Self {
+            backoff_min: Duration::from_millis(30),
+            backoff_max: Duration::from_secs(5),
+            retry_429: true,
+            give_up_after: Duration::from_secs(60),
+        }
+    }
+}
+
+impl Retry {
+    /// The rules for what is sent again; None if nothing is.
+    fn rules(self) -> Option<RetryRules> {
+        match self {
+            Self::Never => None,
+            Self::Prometheus { on_429 } => Some(RetryRules { retry_429: on_429, ..RetryRules::default() }),
+            Self::Bounded(rules) => Some(rules),
+        }
+    }
+
+    /// How long a request is sent again; None if only the run's end ends it.
+    pub(crate) fn give_up_after(self) -> Option<Duration> {
+        if let Self::Bounded(rules) = self { Some(rules.give_up_after) } else { None }
+    }
 }
 
 /// What came of one attempt.
@@ -41,121 +78,37 @@ pub(crate) enum Attempt {
 }
 
 impl Attempt {
-    /// Whether what was sent may be stored though nobody said so.
+    /// The answer's status; 0 for none.
+    pub(crate) fn status(self) -> u16 {
+        if let Self::Answered { status, .. } = self { status } else { 0 }
+    }
+
+    /// Whether the answer, or its lack, leaves open whether anything is stored.
     pub(crate) fn is_doubtful(self) -> bool {
-        match self {
-            Self::Answered { status, .. } => status >= 500,
-            Self::Unanswered => true,
-            Self::Unreached => false,
-        }
+        self == Self::Unanswered || self.status() >= 500
     }
 
     /// Whether there was an answer.
     pub(crate) fn is_answered(self) -> bool {
         matches!(self, Self::Answered { .. })
     }
-
-    /// Whether the answer asks for fewer requests.
-    fn is_limited(self) -> bool {
-        matches!(self, Self::Answered { status: 429, .. })
-    }
 }
 
 /// What to do next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Reaction {
-    /// Nothing: it is acknowledged.
-    Acknowledged,
-    /// Nothing: it is given up.
-    Dropped,
+pub(crate) enum Next {
+    /// Nothing: the request is settled.
+    Done(Settled),
     /// The same once more, after this pause.
     Again(Duration),
-}
-
-/// The pauses of one request.
-#[derive(Clone, Debug)]
-pub(crate) struct Backoff {
-    retry: Retry,
-    pause: Duration,
-    pause_max: Duration,
-}
-
-impl Backoff {
-    /// With Prometheus' own pauses.
-    pub(crate) fn new(retry: Retry) -> Self {
-        Self::within(retry, BACKOFF_MIN, BACKOFF_MAX)
-    }
-
-    /// With pauses that double from the first to the second.
-    fn within(retry: Retry, pause: Duration, pause_max: Duration) -> Self {
-        Self { retry, pause, pause_max }
-    }
-
-    pub(crate) fn react(&mut self, attempt: Attempt) -> Reaction {
-        let (again, asked) = match (attempt, self.retry) {
-            (Attempt::Answered { status: 200..=299, .. }, _) => return Reaction::Acknowledged,
-            (_, Retry::Never) => (false, None),
-            (Attempt::Unanswered | Attempt::Unreached, _) => (true, None),
-            (Attempt::Answered { status, retry_after }, Retry::Prometheus { on_429 }) => {
-                (status >= 500 || status == 429 && on_429, retry_after)
-            }
-        };
-        if !again {
-            return Reaction::Dropped;
-        }
-        let pause = asked.filter(|asked| !asked.is_zero()).unwrap_or(self.pause);
-        // A server that asks for patience is asked the more cautiously afterwards, within the same bound.
-        self.pause = pause.saturating_mul(2).min(self.pause_max);
-        Reaction::Again(pause)
-    }
-}
-
-/// How a sender goes about retries that end.
-#[derive(Clone, Copy, Debug)]
-pub struct RetryRules {
-    /// The first pause; each further one is twice as long as the last.
-    pub backoff_min: Duration,
-    /// The longest pause, unless Retry-After asks for a longer one.
-    pub backoff_max: Duration,
-    /// Whether to send again after 429 (Prometheus' `retry_on_http_429`); otherwise the request is given up.
-    pub retry_429: bool,
-    /// No attempt begins after this time from the first one on.
-    pub give_up_after: Duration,
-    /// Attempts at most.
-    pub attempts_max: u32,
-}
-
-impl Default for RetryRules {
-    /// Prometheus' pauses; 429 is tried again, for a minute at most.
-    fn default() -> Self {
-        Self {
-            backoff_min: BACKOFF_MIN,
-            backoff_max: BACKOFF_MAX,
-            retry_429: true,
-            give_up_after: Duration::from_secs(60),
-            attempts_max: 10_000,
-        }
-    }
-}
-
-/// What follows from an attempt, where attempts end.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Next {
-    /// The request is settled.
-    Done(Settled),
-    /// It is sent again.
-    Again {
-        /// After this pause.
-        after: Duration,
-    },
 }
 
 /// The attempts of one request.
 #[derive(Clone, Debug)]
 pub(crate) struct Attempts {
-    rules: RetryRules,
-    backoff: Backoff,
-    made: u32,
+    rules: Option<RetryRules>,
+    pause: Duration,
+    unsettled: u32,
     doubtful: Doubts,
     /// Whether the last one was answered, and yet may be stored.
     is_last_answered: bool,
@@ -163,32 +116,35 @@ pub(crate) struct Attempts {
 
 impl Attempts {
     /// Before the first.
-    pub(crate) fn new(rules: RetryRules) -> Self {
-        let retry = Retry::Prometheus { on_429: rules.retry_429 };
-        let backoff = Backoff::within(retry, rules.backoff_min, rules.backoff_max);
-        Self { rules, backoff, made: 0, doubtful: Doubts::default(), is_last_answered: false }
+    pub(crate) fn new(retry: Retry) -> Self {
+        let rules = retry.rules();
+        let pause = rules.map(|rules| rules.backoff_min).unwrap_or_default();
+        Self { rules, pause, unsettled: 0, doubtful: Doubts::default(), is_last_answered: false }
     }
 
-    /// What to do after an attempt; `elapsed` is the time since the first began.
-    pub(crate) fn judge(&mut self, attempt: Attempt, elapsed: Duration) -> Next {
-        self.made = self.made.saturating_add(1);
-        let pause = match self.backoff.react(attempt) {
-            Reaction::Acknowledged => return Next::Done(Settled::Acknowledged),
-            Reaction::Dropped if !attempt.is_limited() => return Next::Done(Settled::Refused),
-            Reaction::Dropped => None,
-            Reaction::Again(pause) => Some(pause),
-        };
-        // Other than a single tenant's, a request that was limited may be stored in part.
-        let is_doubtful = attempt.is_doubtful() || attempt.is_limited();
-        self.is_last_answered = is_doubtful && attempt.is_answered();
-        let doubtful =
-            if attempt.is_answered() { &mut self.doubtful.answered } else { &mut self.doubtful.unanswered };
-        *doubtful += u32::from(is_doubtful);
-        let in_time = |after: &Duration| elapsed.saturating_add(*after) <= self.rules.give_up_after;
-        match pause.filter(in_time) {
-            Some(after) if self.made < self.rules.attempts_max => Next::Again { after },
-            _ => Next::Done(Settled::Unknown),
+    /// What to do after an attempt, when there is so much time left for more.
+    pub(crate) fn judge(&mut self, attempt: Attempt, left: Duration) -> Next {
+        let status = attempt.status();
+        if (200..300).contains(&status) {
+            return Next::Done(Settled::Acknowledged);
         }
+        self.unsettled += u32::from(attempt != Attempt::Unreached);
+        // Other than a single tenant's, a request that was limited may be stored in part.
+        let is_limited = status == 429;
+        self.is_last_answered = attempt.is_answered() && (attempt.is_doubtful() || is_limited);
+        self.doubtful.answered += u32::from(self.is_last_answered);
+        self.doubtful.unanswered += u32::from(attempt == Attempt::Unanswered);
+        if attempt.is_answered() && status < 500 && !is_limited {
+            return Next::Done(Settled::Refused);
+        }
+        let Some(rules) = self.rules.filter(|rules| rules.retry_429 || !is_limited) else {
+            return Next::Done(Settled::GivenUp);
+        };
+        let asked = if let Attempt::Answered { retry_after, .. } = attempt { retry_after } else { None };
+        let pause = asked.filter(|asked| !asked.is_zero()).unwrap_or(self.pause);
+        // A server that asks for patience is asked the more cautiously afterwards, within the same bound.
+        self.pause = pause.saturating_mul(2).min(rules.backoff_max);
+        if pause < left { Next::Again(pause) } else { Next::Done(Settled::Abandoned) }
     }
 
     /// Notes that the next attempt goes over another connection than the last.
@@ -199,14 +155,14 @@ impl Attempts {
         }
     }
 
-    /// How many attempts so far may have been stored though nobody said so.
-    pub(crate) fn doubtful(&self) -> Doubts {
-        self.doubtful
+    /// What became of the request.
+    pub(crate) fn settle(self, settled: Settled) -> Fate {
+        Fate { settled, unsettled: self.unsettled, doubtful: self.doubtful }
     }
 }
 
-/// How long a Retry-After asks to wait (RFC 9110, section 10.2.3): seconds, or a date. None where it is neither, or a date
-/// that is past.
+/// How long a Retry-After asks to wait (RFC 9110, section 10.2.3): seconds, or a date. None where it is neither, or a
+/// date that is past.
 pub(crate) fn retry_after(value: &str, now: SystemTime) -> Option<Duration> {
     if let Ok(seconds) = value.trim().parse() {
         return Some(Duration::from_secs(seconds));
@@ -220,6 +176,8 @@ mod tests {
 
     const PROMETHEUS: Retry = Retry::Prometheus { on_429: false };
 
+    const PATIENT: Retry = Retry::Prometheus { on_429: true };
+
     fn answered(status: u16) -> Attempt {
         Attempt::Answered { status, retry_after: None }
     }
@@ -228,50 +186,70 @@ mod tests {
         Attempt::Answered { status, retry_after: Some(Duration::from_secs(seconds)) }
     }
 
-    fn again(ms: u64) -> Reaction {
-        Reaction::Again(Duration::from_millis(ms))
+    fn again(ms: u64) -> Next {
+        Next::Again(Duration::from_millis(ms))
+    }
+
+    /// What follows from each attempt of a request.
+    fn judged<const COUNT: usize>(retry: Retry, attempts: [Attempt; COUNT]) -> [Next; COUNT] {
+        let mut request = Attempts::new(retry);
+        attempts.map(|attempt| request.judge(attempt, Duration::MAX))
     }
 
     #[test]
     fn pauses_double_from_30_ms_to_5_s() {
-        let mut backoff = Backoff::new(PROMETHEUS);
+        let mut request = Attempts::new(PROMETHEUS);
         for ms in [30, 60, 120, 240, 480, 960, 1920, 3840, 5000, 5000] {
             let attempt = match ms {
                 60 | 480 => Attempt::Unanswered,
                 120 | 1920 => Attempt::Unreached,
                 _ => answered(503),
             };
-            assert_eq!(backoff.react(attempt), again(ms));
+            assert_eq!(request.judge(attempt, Duration::MAX), again(ms));
         }
-        assert_eq!(backoff.react(answered(204)), Reaction::Acknowledged);
+        assert_eq!(request.judge(answered(204), Duration::MAX), Next::Done(Settled::Acknowledged));
     }
 
     #[test]
     fn retry_after_takes_the_pauses_place() {
-        let mut backoff = Backoff::new(PROMETHEUS);
-        assert_eq!(backoff.react(asked(503, 2)), again(2000));
-        assert_eq!(backoff.react(answered(503)), again(4000), "twice what was asked for");
-        assert_eq!(backoff.react(asked(500, 60)), again(60_000), "however long");
-        assert_eq!(backoff.react(asked(500, 0)), again(5000), "0 asks for nothing");
+        let attempts = [asked(503, 2), answered(503), asked(500, 60), asked(500, 0)];
+        // Twice what was asked for; however long; and 0 asks for nothing.
+        assert_eq!(judged(PROMETHEUS, attempts), [2000, 4000, 60_000, 5000].map(again));
+        let rules = RetryRules { backoff_max: Duration::from_millis(200), ..RetryRules::default() };
+        assert_eq!(
+            judged(Retry::Bounded(rules), [answered(503), answered(503), asked(503, 3), answered(500)]),
+            [30, 60, 3000, 200].map(again)
+        );
     }
 
     #[test]
-    fn what_is_the_senders_fault_is_dropped() {
-        for status in [301, 400, 404, 409, 413, 422, 429] {
-            assert_eq!(Backoff::new(PROMETHEUS).react(answered(status)), Reaction::Dropped, "{status}");
+    fn what_is_the_senders_fault_is_refused() {
+        for retry in [Retry::Never, PROMETHEUS, PATIENT] {
+            for status in [301, 400, 404, 409, 413, 422] {
+                let mut request = Attempts::new(retry);
+                let next = request.judge(answered(status), Duration::MAX);
+                assert_eq!(next, Next::Done(Settled::Refused), "{status}");
+                let fate = request.settle(Settled::Refused);
+                assert_eq!((fate.unsettled, fate.doubtful), (1, Doubts::default()));
+            }
         }
-        let mut patient = Backoff::new(Retry::Prometheus { on_429: true });
-        assert_eq!(patient.react(asked(429, 1)), again(1000));
-        assert_eq!(patient.react(answered(400)), Reaction::Dropped);
+    }
+
+    #[test]
+    fn what_is_limited_is_given_up_or_sent_again_and_may_be_stored_in_part() {
+        assert_eq!(judged(PATIENT, [asked(429, 1)]), [again(1000)]);
+        let mut request = Attempts::new(PROMETHEUS);
+        assert_eq!(request.judge(answered(429), Duration::MAX), Next::Done(Settled::GivenUp));
+        assert_eq!(request.settle(Settled::GivenUp).doubtful.all(), 1);
     }
 
     #[test]
     fn without_retries_the_first_answer_is_the_last() {
         for attempt in [answered(500), asked(503, 1), answered(429), Attempt::Unanswered, Attempt::Unreached]
         {
-            assert_eq!(Backoff::new(Retry::Never).react(attempt), Reaction::Dropped);
+            assert_eq!(judged(Retry::Never, [attempt]), [Next::Done(Settled::GivenUp)]);
         }
-        assert_eq!(Backoff::new(Retry::Never).react(answered(200)), Reaction::Acknowledged);
+        assert_eq!(judged(Retry::Never, [answered(200)]), [Next::Done(Settled::Acknowledged)]);
     }
 
     #[test]
@@ -295,66 +273,29 @@ mod tests {
         assert_eq!(seconds("soon"), None);
     }
 
-    const RULES: RetryRules = RetryRules {
-        backoff_min: Duration::from_millis(30),
-        backoff_max: Duration::from_millis(200),
-        retry_429: true,
-        give_up_after: Duration::from_secs(60),
-        attempts_max: 100,
-    };
-
-    fn later(ms: u64) -> Next {
-        Next::Again { after: Duration::from_millis(ms) }
-    }
-
-    #[test]
-    fn attempts_pause_no_longer_than_their_rules_say_and_count_doubts() {
-        let mut attempts = Attempts::new(RULES);
-        let mut judge = |attempt| attempts.judge(attempt, Duration::ZERO);
-        assert_eq!(
-            [judge(answered(503)), judge(Attempt::Unanswered), judge(Attempt::Unreached)],
-            [30, 60, 120].map(later)
-        );
-        assert_eq!([judge(answered(429)), judge(answered(500))], [later(200), later(200)]);
-        assert_eq!([judge(asked(503, 3)), judge(answered(500))], [later(3000), later(200)]);
-        assert_eq!(judge(answered(204)), Next::Done(Settled::Acknowledged));
-        let doubtful = Doubts { answered: 5, unanswered: 1, ..Doubts::default() };
-        assert_eq!(attempts.doubtful(), doubtful, "all but the one that was not sent, and the last");
-    }
-
     #[test]
     fn an_answered_attempt_before_a_new_connection_is_counted_apart() {
-        let mut attempts = Attempts::new(RULES);
-        attempts.reconnect();
-        for attempt in [answered(503), answered(503), Attempt::Unreached, Attempt::Unanswered, answered(429)]
-        {
-            attempts.judge(attempt, Duration::ZERO);
+        let mut request = Attempts::new(PATIENT);
+        request.reconnect();
+        let attempts = [answered(503), answered(503), Attempt::Unreached, Attempt::Unanswered, answered(429)];
+        for (number, attempt) in attempts.into_iter().enumerate() {
+            request.judge(attempt, Duration::MAX);
             // The first two share a connection.
-            if attempts.made != 1 {
-                attempts.reconnect();
+            if number > 0 {
+                request.reconnect();
             }
         }
-        assert_eq!(attempts.doubtful(), Doubts { answered: 1, answered_elsewhere: 2, unanswered: 1 });
+        request.judge(answered(204), Duration::MAX);
+        let fate = request.settle(Settled::Acknowledged);
+        assert_eq!(fate.doubtful, Doubts { answered: 1, answered_elsewhere: 2, unanswered: 1 });
+        assert_eq!(fate.unsettled, 4, "all but the one that was not sent, and the last");
     }
 
     #[test]
-    fn what_is_refused_is_not_sent_again() {
-        for refused in [400, 404, 413, 422, 301] {
-            let mut attempts = Attempts::new(RULES);
-            assert_eq!(attempts.judge(answered(refused), Duration::ZERO), Next::Done(Settled::Refused));
-            assert_eq!(attempts.doubtful(), Doubts::default());
-        }
-        let mut attempts = Attempts::new(RetryRules { retry_429: false, ..RULES });
-        assert_eq!(attempts.judge(answered(429), Duration::ZERO), Next::Done(Settled::Unknown));
-        assert_eq!(attempts.doubtful().all(), 1, "a part of it may be stored");
-    }
-
-    #[test]
-    fn attempts_end() {
-        let late = Duration::from_millis(59_971);
-        assert_eq!(Attempts::new(RULES).judge(answered(503), late), Next::Done(Settled::Unknown));
-        let mut attempts = Attempts::new(RetryRules { attempts_max: 2, ..RULES });
-        assert_eq!(attempts.judge(answered(503), Duration::ZERO), later(30));
-        assert_eq!(attempts.judge(answered(503), Duration::ZERO), Next::Done(Settled::Unknown));
+    fn attempts_end_with_their_time() {
+        let mut request = Attempts::new(PATIENT);
+        assert_eq!(request.judge(answered(503), Duration::from_millis(31)), again(30));
+        let late = request.judge(answered(503), Duration::from_millis(60));
+        assert_eq!(late, Next::Done(Settled::Abandoned));
     }
 }

@@ -1,21 +1,22 @@
-//! Sends a fleet's bodies and tells what came of it.
+//! Sends requests and tells what came of it.
 //!
 //! Constraints that shaped it:
-//! - What is measured is the server: so a request is one buffer that exists before the clock starts, one write, and
-//!   an answer read by a parser that keeps nothing.
+//! - What is measured is the server: so a fleet's request is one buffer that exists before the clock starts, one write,
+//!   and an answer read by a parser that keeps nothing. Where nothing is measured, a source may encode each request
+//!   when it is to leave ([`crate::stamped`]).
 //! - A sender has one request in flight, as a shard of Prometheus has, and may do about answers what that does.
 //! - At a fixed rate a request's latency counts from when it *should* have left. Were it counted from when it did
 //!   leave, a server that stalls would stop the clock that measures it (coordinated omission). The plain time from
 //!   leaving to answer is kept beside it, as *service time*.
 
+mod bodies;
 mod meter;
 mod outcome;
 mod pace;
 mod sender;
-mod tally;
 
 use std::io;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -23,15 +24,16 @@ use std::time::{Duration, Instant};
 use rustix::time::{ClockId, clock_gettime};
 
 use crate::client::Url;
-use crate::fleet::{Body, Fleet};
-use crate::ledger::{BodyCounts, ledger};
+use crate::fleet::Fleet;
+use crate::journal::{BodyCount, Fate, ledger};
 use crate::process::Process;
-pub use crate::retry::Retry;
+pub use crate::retry::{Retry, RetryRules};
 
+use bodies::Bodies;
 use meter::Meter;
 pub use outcome::{MetadataOutcome, Outcome, ServerCost};
+pub(crate) use pace::Pace;
 use sender::Sender;
-use tally::Tally;
 
 /// How often the caller hears how it goes.
 const TICK: Duration = Duration::from_millis(200);
@@ -69,13 +71,30 @@ pub struct Progress {
     pub acknowledged: AtomicU64,
     /// How often a request was sent again.
     pub retries: AtomicU64,
-    /// Series in them.
-    pub series: AtomicU64,
     /// Set it, and senders stop after the request that they are at.
     pub stop: AtomicBool,
 }
 
-/// Sends until a bound of `config` is reached or [`Progress::stop`] is set. `tick` is called five times a second.
+/// Where a sender has its requests from.
+pub(crate) trait Source: Send {
+    /// The next request; None if there is none left.
+    fn next(&mut self) -> Option<Message<'_>>;
+
+    /// Notes what became of the request that came last.
+    fn note(&mut self, fate: Fate);
+}
+
+/// A request that is to leave.
+pub(crate) struct Message<'a> {
+    /// Head and body.
+    pub(crate) bytes: &'a [u8],
+    pub(crate) body_bytes: u64,
+    /// How many entries of metadata it holds, if it holds nothing else.
+    pub(crate) metadata: Option<u64>,
+}
+
+/// Sends a fleet's bodies until a bound of `config` is reached or [`Progress::stop`] is set. `tick` is called five
+/// times a second.
 ///
 /// # Errors
 /// When there are no threads to be had. That requests fail is no error here: the [`Outcome`] tells of it.
@@ -83,16 +102,30 @@ pub fn send(
     fleet: &Fleet,
     config: &SendConfig,
     progress: &Progress,
-    mut tick: impl FnMut(&Progress),
+    tick: impl FnMut(&Progress),
 ) -> io::Result<Outcome> {
     let count = fleet.senders.len();
+    let source = |index| (Bodies::new(config, fleet, index), Pace::new(config.rate, index, count));
+    let (mut outcome, sources) = run(config, (0..count).map(source), progress, tick)?;
+    let counts: Vec<Vec<BodyCount>> = sources.iter().map(|bodies| bodies.counts().collect()).collect();
+    (outcome.ledger, outcome.parts) = ledger(fleet, &counts);
+    Ok(outcome)
+}
+
+/// The same with other sources, one for each sender; they are given back.
+pub(crate) fn run<S: Source>(
+    config: &SendConfig,
+    sources: impl Iterator<Item = (S, Pace)>,
+    progress: &Progress,
+    mut tick: impl FnMut(&Progress),
+) -> io::Result<(Outcome, Vec<S>)> {
     let (connected, all_connected) = mpsc::channel::<()>();
     let (over, all_over) = mpsc::channel::<()>();
     thread::scope(|scope| {
-        let mut senders = Vec::with_capacity(count);
-        let mut gates = Vec::with_capacity(count);
-        for index in 0..count {
-            let mut sender = Sender::new(config, fleet, index)?;
+        let mut senders = Vec::new();
+        let mut gates = Vec::new();
+        for (index, (mut source, pace)) in sources.enumerate() {
+            let mut sender = Sender::new(config, progress)?;
             let (gate, opened) = mpsc::channel::<Instant>();
             let (connected, over) = (connected.clone(), over.clone());
             let run = move || {
@@ -101,11 +134,11 @@ pub fn send(
                 // No start comes if there was no thread for another sender.
                 if let Ok(started) = opened.recv() {
                     let cpu_at_start = thread_cpu_time();
-                    sender.run(progress, started);
-                    sender.tally.cpu = thread_cpu_time().saturating_sub(cpu_at_start);
+                    sender.run(&mut source, pace, started);
+                    sender.outcome.sender_cpu = thread_cpu_time().saturating_sub(cpu_at_start);
                 }
                 drop(over);
-                sender.tally
+                (sender.outcome, source)
             };
             senders.push(thread::Builder::new().name(format!("sender-{index}")).spawn_scoped(scope, run)?);
             gates.push(gate);
@@ -119,39 +152,17 @@ pub fn send(
             let _ = gate.send(started);
         }
         let meter = watch(&all_over, meter, || tick(progress));
-        let elapsed = started.elapsed();
-        let server = meter.and_then(Meter::stop);
-        let mut total = Tally::new(0)?;
-        let mut counts = Vec::with_capacity(count);
+        let mut total = Outcome::new()?;
+        total.elapsed = started.elapsed();
+        total.server = meter.and_then(Meter::stop);
+        let mut sources = Vec::with_capacity(senders.len());
         for sender in senders {
-            let tally = sender.join().map_err(|_| io::Error::other("a sender panicked"))?;
-            counts.push(total.absorb(tally)?);
+            let (outcome, source) = sender.join().map_err(|_| io::Error::other("a sender panicked"))?;
+            total = total + outcome;
+            sources.push(source);
         }
-        Ok(Outcome {
-            elapsed,
-            requests: total.requests,
-            statuses: total.statuses,
-            complaints: total.complaints,
-            dropped: total.dropped,
-            abandoned: total.abandoned,
-            doubtful: total.doubtful,
-            bytes: total.bytes,
-            parts: parts(fleet, &counts),
-            latency: total.latency,
-            service: total.service,
-            metadata: total.metadata,
-            ledger: ledger(fleet, &counts),
-            sender_cpu: total.cpu,
-            server,
-        })
+        Ok((total, sources))
     })
-}
-
-fn parts(fleet: &Fleet, counts: &[BodyCounts]) -> u64 {
-    let of_sender = |(bodies, counts): (&Vec<Body>, &BodyCounts)| -> u64 {
-        bodies.iter().zip(&counts.acknowledged).map(|(body, &times)| body.shares.len() as u64 * times).sum()
-    };
-    fleet.senders.iter().zip(counts).map(of_sender).sum()
 }
 
 /// Ticks until all senders are over.
@@ -172,9 +183,4 @@ fn thread_cpu_time() -> Duration {
         u64::try_from(time.tv_sec).unwrap_or_default(),
         u32::try_from(time.tv_nsec).unwrap_or_default(),
     )
-}
-
-/// Whether senders are to stop.
-fn stopped(progress: &Progress) -> bool {
-    progress.stop.load(Ordering::Relaxed)
 }

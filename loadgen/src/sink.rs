@@ -25,7 +25,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
-use crate::full_account::FullAccount;
+use crate::account::FullAccount;
 use crate::http::Headers;
 use crate::proto::{BlockError, WriteRequest};
 

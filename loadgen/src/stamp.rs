@@ -1,9 +1,10 @@
 //! Samples that say of themselves where they come from and where they belong.
 //!
 //! Constraints that shaped it:
-//! - On their way, requests are split by tenant and merged, and the tenant's label may be removed. So each series carries its
-//!   stamp in labels of its own, among them the tenant that it is meant for.
-//! - A receiver may insist on rising and recent timestamps: so the timestamp is the run's start and a millisecond more for each request.
+//! - On their way, requests are split by tenant and merged, and the tenant's label may be removed. So each series
+//!   carries its stamp in labels of its own, among them the tenant that it is meant for.
+//! - A receiver may insist on rising and recent timestamps: so the timestamp is the run's start and a millisecond more
+//!   for each request.
 //! - Nothing here knows a wire format but the function that reads Remote Write 1.0.
 //!
 //! Timestamp and value both tell the sequence number; where they don't agree, the sample is *damaged*.
@@ -13,7 +14,7 @@ use std::str::{self, FromStr};
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
-use crate::proto::TimeSeries;
+use crate::proto::{Sample, TimeSeries};
 
 /// Name of every stamped series.
 pub const METRIC_NAME: &str = "loadgen_stamped";
@@ -96,59 +97,18 @@ pub enum Damaged {
     Sample,
 }
 
-/// A stamp but for the sequence number: what a series' labels tell.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Origin<'a> {
-    tenant: &'a str,
-    sender: SenderId,
-    series: u32,
-}
-
-impl<'a> Origin<'a> {
-    /// Reads labels, in whatever order; None for a series that bears no stamp.
-    ///
-    /// # Errors
-    /// When a part of the stamp is there and the whole is not.
-    pub fn read(labels: impl Iterator<Item = (&'a [u8], &'a [u8])>) -> Result<Option<Self>, Damaged> {
-        let (mut tenant, mut sender, mut series) = (None, None, None);
-        for (name, value) in labels {
-            let place = match str::from_utf8(name) {
-                Ok(TENANT_LABEL) => &mut tenant,
-                Ok(SENDER_LABEL) => &mut sender,
-                Ok(SERIES_LABEL) => &mut series,
-                _ => continue,
-            };
-            let value = str::from_utf8(value).map_err(|_| Damaged::Labels)?;
-            if place.replace(value).is_some() {
-                return Err(Damaged::Labels);
-            }
-        }
-        match (tenant, sender, series) {
-            (None, None, None) => Ok(None),
-            (Some(tenant), Some(sender), Some(series)) => {
-                let sender = sender.parse().map_err(|_| Damaged::Labels)?;
-                let series = series.parse().map_err(|_| Damaged::Labels)?;
-                Ok(Some(Self { tenant, sender, series }))
-            }
-            _ => Err(Damaged::Labels),
-        }
-    }
-
-    /// The stamp of one of its samples, `timestamp` in milliseconds since the epoch.
-    ///
-    /// # Errors
-    /// When the two tell different numbers, or none.
-    pub fn stamp(&self, timestamp: i64, value: f64) -> Result<Stamp<'a>, Damaged> {
-        let Self { tenant, sender, series } = *self;
-        let by_time = u64::try_from(timestamp).ok().and_then(|timestamp| timestamp.checked_sub(sender.run));
+impl<'a> Stamp<'a> {
+    /// The stamp of another sample of the same series, `timestamp` in milliseconds since the epoch. Damaged where
+    /// timestamp and value tell different numbers, or none.
+    fn at(self, timestamp: i64, value: f64) -> Result<Stamp<'a>, Damaged> {
+        let run = self.sender.run;
+        let by_time = u64::try_from(timestamp).ok().and_then(|timestamp| timestamp.checked_sub(run));
         let sequence = by_time.filter(|&number| number <= EXACT_MAX).ok_or(Damaged::Sample)?;
-        let stamp = Stamp { tenant, sender, series, sequence };
+        let stamp = Stamp { sequence, ..self };
         // Bit by bit: a negative zero is a damaged zero.
         if stamp.value().to_bits() == value.to_bits() { Ok(stamp) } else { Err(Damaged::Sample) }
     }
-}
 
-impl Stamp<'_> {
     /// The sample's timestamp in milliseconds since the epoch.
     #[must_use]
     pub fn timestamp(&self) -> i64 {
@@ -173,20 +133,39 @@ impl Stamp<'_> {
     }
 }
 
-/// Reads a series of Remote Write 1.0: `each` gets every sample's stamp, or what is wrong with it, or with the whole series. False when
-/// the series bears no stamp.
-pub fn read_v1<'a>(series: &'a TimeSeries, mut each: impl FnMut(Result<Stamp<'a>, Damaged>)) -> bool {
-    let labels = series.labels.iter().map(|label| (&label.name[..], &label.value[..]));
-    match Origin::read(labels) {
-        Ok(None) => return false,
+/// Reads a series of Remote Write 1.0: `each` gets every sample's stamp, or what is wrong with it, or with the whole
+/// series. It gets nothing of a series that bears no stamp.
+pub fn read_v1<'a>(series: &'a TimeSeries, mut each: impl FnMut(Result<Stamp<'a>, Damaged>)) {
+    match origin(series) {
+        Ok(None) => {}
         Ok(Some(origin)) => {
-            for sample in &series.samples {
-                each(origin.stamp(sample.timestamp, sample.value));
-            }
+            let stamp = |sample: &Sample| origin.at(sample.timestamp, sample.value);
+            series.samples.iter().map(stamp).for_each(each);
         }
         Err(damaged) => each(Err(damaged)),
     }
-    true
+}
+
+/// What a series' labels tell, in whatever order they are: the stamp of its first sample; None for a series that bears
+/// no stamp.
+fn origin(series: &TimeSeries) -> Result<Option<Stamp<'_>>, Damaged> {
+    let find = |name: &str| -> Result<Option<&str>, Damaged> {
+        let mut found = series.labels.iter().filter(|label| label.name == name);
+        match (found.next(), found.next()) {
+            (Some(label), None) => str::from_utf8(&label.value).map(Some).map_err(|_| Damaged::Labels),
+            (None, _) => Ok(None),
+            (Some(_), Some(_)) => Err(Damaged::Labels),
+        }
+    };
+    match (find(TENANT_LABEL)?, find(SENDER_LABEL)?, find(SERIES_LABEL)?) {
+        (None, None, None) => Ok(None),
+        (Some(tenant), Some(sender), Some(series)) => {
+            let sender = sender.parse().map_err(|_| Damaged::Labels)?;
+            let series = series.parse().map_err(|_| Damaged::Labels)?;
+            Ok(Some(Stamp { tenant, sender, series, sequence: 0 }))
+        }
+        _ => Err(Damaged::Labels),
+    }
 }
 
 #[cfg(test)]
@@ -206,20 +185,20 @@ mod tests {
         TimeSeries::new(&labels, samples)
     }
 
-    fn read(series: &TimeSeries) -> (bool, Vec<Result<Stamp<'_>, Damaged>>) {
+    fn read(series: &TimeSeries) -> Vec<Result<Stamp<'_>, Damaged>> {
         let mut stamps = Vec::new();
-        let stamped = read_v1(series, |stamp| stamps.push(stamp));
-        (stamped, stamps)
+        read_v1(series, |stamp| stamps.push(stamp));
+        stamps
     }
 
     #[test]
     fn what_is_written_is_read() {
         let whole = series(|labels| labels.reverse(), &[(STAMP.timestamp(), STAMP.value())]);
-        assert_eq!(read(&whole), (true, vec![Ok(STAMP)]));
+        assert_eq!(read(&whole), vec![Ok(STAMP)]);
         let first = Stamp { sequence: 0, ..STAMP };
-        assert_eq!(read(&series(|_| (), &[(first.timestamp(), first.value())])), (true, vec![Ok(first)]));
+        assert_eq!(read(&series(|_| (), &[(first.timestamp(), first.value())])), vec![Ok(first)]);
         assert_eq!(SENDER.to_string().parse(), Ok(SENDER));
-        assert_eq!(read(&TimeSeries::new(&[("__name__", "up")], &[(1, 1.0)])), (false, vec![]));
+        assert_eq!(read(&TimeSeries::new(&[("__name__", "up")], &[(1, 1.0)])), vec![]);
     }
 
     #[test]
@@ -232,12 +211,12 @@ mod tests {
             |labels| labels[0].1 = "3".to_owned(),
         ];
         for change in changes {
-            assert_eq!(read(&series(change, &sample)), (true, vec![Err(Damaged::Labels)]));
+            assert_eq!(read(&series(change, &sample)), vec![Err(Damaged::Labels)]);
         }
         let (time, value) = sample[0];
         let damaged =
             [(time + 1, value), (time, value + 1.0), (-1, 0.0), (time, f64::NAN), (time - 42, -0.0)];
         let series = series(|_| (), &damaged);
-        assert_eq!(read(&series), (true, vec![Err(Damaged::Sample); damaged.len()]));
+        assert_eq!(read(&series), vec![Err(Damaged::Sample); damaged.len()]);
     }
 }

@@ -5,17 +5,17 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test may fail")]
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
+use loadgen::account::FullAccount;
 use loadgen::audit::Audit;
 use loadgen::client::get;
 use loadgen::fleet::Format;
-use loadgen::full_account::FullAccount;
 use loadgen::journal::Journal;
+use loadgen::send::{Outcome, Progress, Retry, RetryRules, SendConfig};
 use loadgen::sink::faults::FaultScript;
 use loadgen::sink::{Arrival, Faults, Reply, Script, Sink, SinkConfig, Snapshot};
-use loadgen::stamped::{Bounds, Counts, RetryRules, Sender, StampedConfig, send};
+use loadgen::stamped::{StampedConfig, send};
 
 const RUN: u64 = 1_764_000_000_000;
 const SERIES: u32 = 5;
@@ -28,7 +28,7 @@ const SAMPLES: u64 = SERIES as u64 * SENDERS as u64 * REQUESTS;
 struct Proof {
     audit: Audit,
     journal: Journal,
-    counts: Counts,
+    outcome: Outcome,
     stored: Snapshot,
 }
 
@@ -59,31 +59,45 @@ fn faults(yaml: &str) -> Option<Arc<dyn Script>> {
 /// Requests of one tenant each, `a`, `b` and `c` in turns.
 fn config(sink: &Sink) -> StampedConfig {
     StampedConfig {
+        send: SendConfig {
+            url: sink.url().parse().unwrap(),
+            headers: Vec::new(),
+            duration: Some(Duration::from_secs(60)),
+            requests: None,
+            rate: None,
+            retry: Retry::Bounded(RetryRules {
+                backoff_min: Duration::from_millis(1),
+                ..RetryRules::default()
+            }),
+            timeout: Duration::from_secs(10),
+            server: None,
+        },
         format: Format::default(),
-        url: sink.url().parse().unwrap(),
-        headers: Vec::new(),
         tenants: ["a", "b", "c"].map(str::to_owned).to_vec(),
         tenant_label: "__tenant__".to_owned(),
         tenants_per_request: 1,
         tenant_header: Some("X-Scope-OrgID".to_owned()),
         prefix: String::new(),
         series: SERIES,
-        interval: None,
-        timeout: Duration::from_secs(10),
-        retry: RetryRules { backoff_min: Duration::from_millis(1), ..RetryRules::default() },
+        requests: Some(REQUESTS),
+        interval: Duration::ZERO,
         pulse: None,
     }
+}
+
+/// Sends with so many senders, and tells what they know.
+fn run(config: &StampedConfig, senders: u32) -> (Journal, Outcome) {
+    send(config, RUN, senders, &Progress::default(), |_| ()).unwrap()
 }
 
 fn prove_with(script: Option<Arc<dyn Script>>, change: impl FnOnce(&mut StampedConfig)) -> Proof {
     let sink = start(script);
     let mut config = config(&sink);
     change(&mut config);
-    let bounds = Bounds { duration: Duration::from_secs(60), requests: Some(REQUESTS) };
-    let (journal, counts) = send(&config, RUN, SENDERS, bounds, &AtomicBool::new(false)).unwrap();
-    assert_eq!(counts.requests, u64::from(SENDERS) * REQUESTS);
+    let (journal, outcome) = run(&config, SENDERS);
+    assert_eq!(outcome.requests, u64::from(SENDERS) * REQUESTS);
     let audit = Audit::new(&journal, &sink.account().unwrap(), "");
-    Proof { audit, journal, counts, stored: sink.stop() }
+    Proof { audit, journal, outcome, stored: sink.stop() }
 }
 
 fn prove(yaml: &str) -> Proof {
@@ -153,9 +167,7 @@ fn an_example_names_the_very_sample() {
         Reply { stored: Some(!lost), ..Reply::default() }
     };
     let sink = start(Some(Arc::new(script)));
-    let config = config(&sink);
-    let bounds = Bounds { duration: Duration::from_secs(60), requests: Some(30) };
-    let (journal, _) = send(&config, RUN, 1, bounds, &AtomicBool::new(false)).unwrap();
+    let (journal, _) = run(&StampedConfig { requests: Some(30), ..config(&sink) }, 1);
     let audit = Audit::new(&journal, &sink.account().unwrap(), "");
     assert_eq!(audit.lost.samples, u64::from(SERIES));
     let told: Vec<String> = audit.lost.examples.iter().map(ToString::to_string).collect();
@@ -168,27 +180,27 @@ fn copies_after_a_doubtful_answer_are_lawful() {
     assert_eq!(proof.found(), ["duplicated as unknown"]);
     assert!(proof.audit.holds());
     assert_eq!(proof.audit.duplicated_as_unknown.samples, proof.stored.total().stored.samples - SAMPLES);
-    assert_eq!(proof.counts.attempts - proof.counts.requests, proof.counts.statuses[&503]);
+    assert_eq!(proof.outcome.retries(), proof.outcome.statuses[&503]);
 }
 
 #[test]
 fn retries_get_everything_through_what_fails_honestly() {
     let yaml = "rules:\n- {share: 0.1, status: 503}\n- {share: 0.1, reset: before_body}\n\
         - {share: 0.1, reset: before_reply}\n- {share: 0.1, reset: mid_reply}\n- {share: 0.05, stall: true}\n";
-    let proof = prove_with(faults(yaml), |config| config.timeout = Duration::from_millis(100));
+    let proof = prove_with(faults(yaml), |config| config.send.timeout = Duration::from_millis(100));
     assert_eq!(proof.found(), [""; 0]);
     assert_eq!(proof.audit.stored, SAMPLES);
-    assert!(proof.counts.statuses[&0] > 0 && proof.counts.statuses[&503] > 0, "{:?}", proof.counts);
+    assert!(proof.outcome.statuses[&0] > 0 && proof.outcome.statuses[&503] > 0, "{:?}", proof.outcome);
 }
 
 #[test]
 fn a_refused_request_is_not_sent_again_and_not_missed() {
     let proof = prove("rules:\n- {share: 0.2, status: 400}");
     assert_eq!(proof.found(), [""; 0]);
-    assert!(proof.counts.refused > 0 && proof.audit.holds());
-    assert_eq!(proof.counts.attempts, proof.counts.requests);
+    assert!(proof.outcome.refused > 0 && proof.audit.holds());
+    assert_eq!(proof.outcome.attempts(), proof.outcome.requests);
     let refused: u64 = proof.journal.entries().map(|(.., entries)| entries.refused.count()).sum();
-    assert_eq!((refused, proof.counts.statuses[&400]), (proof.counts.refused, refused));
+    assert_eq!((refused, proof.outcome.statuses[&400]), (proof.outcome.refused, refused));
     let stored = prove("rules:\n- {share: 0.2, lie: 400}");
     assert_eq!(stored.found(), ["though refused"]);
     assert!(stored.audit.holds());
@@ -196,14 +208,14 @@ fn a_refused_request_is_not_sent_again_and_not_missed() {
 
 #[test]
 fn what_is_given_up_may_be_there_or_not() {
-    let give_up = |config: &mut StampedConfig| config.retry.attempts_max = 1;
+    let give_up = |config: &mut StampedConfig| config.send.retry = Retry::Never;
     let gone = prove_with(faults("rules:\n- {share: 0.2, status: 503}"), give_up);
     assert_eq!(gone.audit.missing_as_unknown, SAMPLES - gone.audit.acknowledged);
     let there = prove_with(faults("rules:\n- {share: 0.2, lie: 503}"), give_up);
     assert_eq!(there.audit.stored_though_unknown, SAMPLES - there.audit.acknowledged);
     for proof in [gone, there] {
         assert_eq!(proof.found(), [""; 0]);
-        assert!(proof.counts.unknown > 0 && proof.audit.holds());
+        assert!(proof.outcome.unknown() > 0 && proof.audit.holds());
     }
 }
 
@@ -211,8 +223,7 @@ fn what_is_given_up_may_be_there_or_not() {
 fn an_account_over_http_says_the_same() {
     let sink = start(faults("rules:\n- {share: 0.1, lose: true}\n- {share: 0.1, duplicate: true}"));
     let config = config(&sink);
-    let bounds = Bounds { duration: Duration::from_secs(60), requests: Some(REQUESTS) };
-    let (journal, _) = send(&config, RUN, SENDERS, bounds, &AtomicBool::new(false)).unwrap();
+    let (journal, _) = run(&config, SENDERS);
     let url = format!("http://{}/account", sink.addr()).parse().unwrap();
     let (status, body) = get(&url, Duration::from_secs(10)).unwrap();
     let told: FullAccount = serde_json::from_slice(&body).unwrap();
@@ -225,24 +236,20 @@ fn an_account_over_http_says_the_same() {
     assert_eq!(get(&url, Duration::from_secs(10)).unwrap().0, 404);
 }
 
-/// The request holds all tenants, as one that a server is to split; this server does not, and so misplaces all but one's.
+/// The request holds all tenants, as one that a server is to split; this server does not, and so misplaces all but
+/// one's.
 #[test]
 fn a_server_that_does_not_split_is_found_out() {
     let sink = start(None);
     let mut config = config(&sink);
     config.tenant_header = None;
     config.tenants_per_request = 3;
-    config.headers = vec![("X-Scope-OrgID".to_owned(), "a".to_owned())];
-    let stop = AtomicBool::new(false);
-    let mut sender = Sender::new(&config, loadgen::stamp::SenderId { run: RUN, index: 0 });
-    for _ in 0..4 {
-        let body = sender.next_body();
-        assert_eq!(body.samples, 3 * u64::from(SERIES));
-        sender.deliver(&body, &stop);
-    }
-    let (journal, _) = sender.into_journal();
+    config.send.headers = vec![("X-Scope-OrgID".to_owned(), "a".to_owned())];
+    config.requests = Some(4);
+    let (journal, _) = run(&config, 1);
     let audit = Audit::new(&journal, &sink.account().unwrap(), "");
     assert_eq!(audit.misplaced.samples, 2 * 4 * u64::from(SERIES));
+    assert_eq!(audit.acknowledged, 3 * 4 * u64::from(SERIES));
     assert_eq!((audit.stored, audit.lost.samples), (4 * u64::from(SERIES), 0));
 }
 
@@ -251,11 +258,11 @@ fn a_server_that_does_not_split_is_found_out() {
 fn what_is_stored_after_its_sender_hung_up_is_untold() {
     let sink = start(faults("rules:\n- {latency: 200ms}"));
     let mut config = config(&sink);
-    config.timeout = Duration::from_millis(20);
-    config.retry.attempts_max = 1;
-    let bounds = Bounds { duration: Duration::from_secs(60), requests: Some(2) };
-    let (_, counts) = send(&config, RUN, 1, bounds, &AtomicBool::new(false)).unwrap();
-    assert_eq!(counts.statuses, [(0, 2)].into());
+    config.send.timeout = Duration::from_millis(20);
+    config.send.retry = Retry::Never;
+    config.requests = Some(2);
+    let (_, outcome) = run(&config, 1);
+    assert_eq!(outcome.statuses, [(0, 2)].into());
     let all_stored = 2 * u64::from(SERIES);
     while sink.snapshot().total().stored.samples < all_stored {
         std::thread::yield_now();
@@ -266,21 +273,20 @@ fn what_is_stored_after_its_sender_hung_up_is_untold() {
     assert_eq!(untold, all_stored);
 }
 
-/// Attempts that nobody waits for any more sit in a stalled upstream, or in the sockets of a killed server; their requests are sent again and
-/// settled, and later ones with them. Then the old attempts arrive.
+/// Attempts that nobody waits for any more sit in a stalled upstream, or in the sockets of a killed server; their
+/// requests are sent again and settled, and later ones with them. Then the old attempts arrive.
 #[test]
 fn what_arrives_after_its_sender_went_on_is_lawful_and_told_apart() {
     let sink = start(faults("rules:\n- {to: 200ms, latency: 600ms}"));
     let mut config = config(&sink);
-    config.timeout = Duration::from_millis(50);
-    let bounds = Bounds { duration: Duration::from_secs(60), requests: Some(REQUESTS) };
-    let (journal, counts) = send(&config, RUN, SENDERS, bounds, &AtomicBool::new(false)).unwrap();
-    while sink.snapshot().total().stored.samples < counts.attempts * u64::from(SERIES) {
+    config.send.timeout = Duration::from_millis(50);
+    let (journal, outcome) = run(&config, SENDERS);
+    while sink.snapshot().total().stored.samples < outcome.attempts() * u64::from(SERIES) {
         std::thread::yield_now();
     }
     let audit = Audit::new(&journal, &sink.account().unwrap(), "");
     assert!(audit.holds(), "{audit:?}");
-    let late = (counts.attempts - counts.requests) * u64::from(SERIES);
+    let late = outcome.retries() * u64::from(SERIES);
     assert!(late > 0);
     assert_eq!(audit.duplicated_as_unknown.samples, late);
     // Of one request there may be several old attempts.

@@ -1,8 +1,8 @@
 //! Which trouble comes when. Pure: a seed in, a list of times and events out.
 //!
-//! A run is calm at first; then storms and calms take turns until it ends, and it ends calm. In a storm there are [`TRACKS`] tracks of upstream troubles,
-//! each with one at a time, and one track of operations on server and upstream. What comes next is dealt from a shuffled deck, so
-//! that no kind stays away for long.
+//! A run is calm at first; then storms and calms take turns until it ends, and it ends calm. In a storm there are
+//! [`TRACKS`] tracks of upstream troubles, each with one at a time, and one track of operations on server and upstream.
+//! What comes next is dealt from a shuffled deck, so that no kind stays away for long.
 
 use std::fmt;
 use std::time::Duration;
@@ -14,12 +14,13 @@ use crate::sink::faults::{Fault, ResetAt, Rule};
 const TRACKS: usize = 3;
 
 /// The shortest storm: each track of it has room for one event at least.
-pub const STORM_MIN: Duration = Duration::from_millis(3500);
+const STORM_MIN: Duration = Duration::from_millis(3500);
 
 /// The longest storm.
 const STORM_MAX: Duration = Duration::from_millis(7000);
 
-/// From one storm to the next. A request that waits for a server's timeout and then for a sender's pause still comes through.
+/// From one storm to the next. A request that waits for a server's timeout and then for a sender's pause still comes
+/// through.
 const CALM: (u64, u64) = (3500, 5000);
 
 /// Before the first storm.
@@ -35,99 +36,32 @@ const TROUBLE_GAP: (u64, u64) = (100, 1000);
 const OPERATION_GAP: (u64, u64) = (300, 1200);
 
 /// A kind of upstream trouble.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Trouble {
-    /// Answers take their time, some longer than the server waits.
-    Latency,
-    /// 500, 502, 503 or 504.
-    Unavailable,
-    /// 503 with Retry-After.
-    RetryAfter,
-    /// 429 with Retry-After.
-    TooMany,
-    /// 400, 409 or 422, for one tenant.
-    Refused,
-    /// 413 above a size.
-    TooLarge,
-    /// A reset when the head has come.
-    ResetBeforeBody,
-    /// A reset instead of an answer.
-    ResetBeforeReply,
-    /// A reset within the answer.
-    ResetMidReply,
-    /// Nothing is read nor answered.
-    HalfOpen,
-    /// All is read, nothing is answered.
-    Stall,
-    /// Bodies are read slowly.
-    SlowRead,
-    /// Stored, but told otherwise.
-    Lie,
+struct Trouble {
+    name: &'static str,
+    /// How many requests in a hundred meet it, at least and at most. What holds a connection up, or makes a sender give
+    /// a request up, is not for all: the rest is to go on beside it.
+    percent: (u64, u64),
+    fault: fn(&mut Random) -> Fault,
 }
 
 impl Trouble {
-    /// All kinds.
-    pub const ALL: [Self; 13] = [
-        Self::Latency,
-        Self::Unavailable,
-        Self::RetryAfter,
-        Self::TooMany,
-        Self::Refused,
-        Self::TooLarge,
-        Self::ResetBeforeBody,
-        Self::ResetBeforeReply,
-        Self::ResetMidReply,
-        Self::HalfOpen,
-        Self::Stall,
-        Self::SlowRead,
-        Self::Lie,
-    ];
-
-    fn fault(self, random: &mut Random) -> Fault {
-        let mut status = |all: &[u16]| random.pick(all).copied().unwrap_or(500);
-        match self {
-            Self::Unavailable => {
-                let code = status(&[500, 502, 503, 504]);
-                Fault::Status { code, headers: Vec::new(), body: "not now\n".to_owned() }
-            }
-            Self::RetryAfter => {
-                let seconds = 1 + random.below(2);
-                let headers = vec![("Retry-After".to_owned(), seconds.to_string())];
-                Fault::Status { code: 503, headers, body: "come again\n".to_owned() }
-            }
-            Self::Refused => {
-                let code = status(&[400, 409, 422]);
-                Fault::Status { code, headers: Vec::new(), body: "refused\n".to_owned() }
-            }
-            Self::Lie => Fault::Lie { status: status(&[400, 429, 500, 503]) },
-            Self::Latency => Fault::Latency { from: ms(random, (0, 100)), to: ms(random, (300, 2500)) },
-            Self::TooMany => Fault::TooMany { retry_after: Duration::from_secs(1 + random.below(2)) },
-            // Below the smallest body, and up to what only merged ones exceed.
-            Self::TooLarge => Fault::TooLarge { body_bytes_max: 100 + random.index(4000) },
-            Self::ResetBeforeBody => Fault::Reset(ResetAt::BeforeBody),
-            Self::ResetBeforeReply => Fault::Reset(ResetAt::BeforeReply),
-            Self::ResetMidReply => Fault::Reset(ResetAt::MidReply),
-            Self::HalfOpen => Fault::HalfOpen,
-            Self::Stall => Fault::Stall,
-            Self::SlowRead => Fault::SlowRead { bytes_per_second: 200 + random.below(4000) },
-        }
+    const fn new(name: &'static str, percent: (u64, u64), fault: fn(&mut Random) -> Fault) -> Self {
+        Self { name, percent, fault }
     }
 
-    /// How many requests in a hundred meet it, at least and at most. What holds a connection up, or makes a sender give a request up,
-    /// is not for all: the rest is to go on beside it.
-    fn percent(self) -> (u64, u64) {
-        match self {
-            Self::HalfOpen | Self::Stall => (5, 40),
-            Self::Refused | Self::TooLarge => (5, 40),
-            Self::Lie => (10, 50),
-            _ => (10, 70),
-        }
+    /// What happens from one time to another, and to whom.
+    fn rule(&self, (from, to): (Duration, Duration), tenants: &[String], random: &mut Random) -> Rule {
+        let (least, most) = self.percent;
+        let share = percent(least + random.below(most - least + 1));
+        let fault = (self.fault)(random);
+        let tenants = Self::tenants(&fault, tenants, random);
+        Rule { tenants, from, to: Some(to), share, fault }
     }
 
-    /// Whose requests meet it: none named means all tenants'.
-    fn tenants(self, tenants: &[String], random: &mut Random) -> Vec<String> {
-        let count = match (self, random.below(10)) {
-            (Self::Refused, _) | (_, 0..=4) => 1,
+    /// Whose requests meet it: none named means all tenants'. What is refused for good is refused to one.
+    fn tenants(fault: &Fault, tenants: &[String], random: &mut Random) -> Vec<String> {
+        let count = match (fault, random.below(10)) {
+            (Fault::Status { code: 400..500, .. }, _) | (_, 0..=4) => 1,
             (_, 5 | 6) => 2,
             _ => return Vec::new(),
         };
@@ -138,11 +72,50 @@ impl Trouble {
     }
 }
 
+const TROUBLES: [Trouble; 13] = [
+    Trouble::new("latency", (10, 70), |random| Fault::Latency {
+        from: ms(random, (0, 100)),
+        // Some take longer than the server waits.
+        to: ms(random, (300, 2500)),
+    }),
+    Trouble::new("unavailable", (10, 70), |random| status(random, &[500, 502, 503, 504], false)),
+    Trouble::new("retry after", (10, 70), |random| status(random, &[503], true)),
+    Trouble::new("too many", (10, 70), |random| Fault::TooMany { retry_after: patience(random) }),
+    Trouble::new("refused", (5, 40), |random| status(random, &[400, 409, 422], false)),
+    // Below the smallest body, and up to what only merged ones exceed.
+    Trouble::new("too large", (5, 40), |random| Fault::TooLarge { body_bytes_max: 100 + random.index(4000) }),
+    Trouble::new("reset before body", (10, 70), |_| Fault::Reset(ResetAt::BeforeBody)),
+    Trouble::new("reset before reply", (10, 70), |_| Fault::Reset(ResetAt::BeforeReply)),
+    Trouble::new("reset mid reply", (10, 70), |_| Fault::Reset(ResetAt::MidReply)),
+    Trouble::new("half open", (5, 40), |_| Fault::HalfOpen),
+    Trouble::new("stall", (5, 40), |_| Fault::Stall),
+    Trouble::new("slow read", (10, 70), |random| Fault::SlowRead {
+        bytes_per_second: 200 + random.below(4000),
+    }),
+    // Stored, but told otherwise.
+    Trouble::new("lie", (10, 50), |random| Fault::Lie { status: one_of(random, &[400, 429, 500, 503]) }),
+];
+
+/// What a Retry-After asks for: whole seconds.
+fn patience(random: &mut Random) -> Duration {
+    Duration::from_secs(1 + random.below(2))
+}
+
+/// Answers with one of these, and maybe says when to come again.
+fn status(random: &mut Random, codes: &[u16], asks_to_wait: bool) -> Fault {
+    let code = one_of(random, codes);
+    let mut headers = Vec::new();
+    if asks_to_wait {
+        headers.push(("Retry-After".to_owned(), patience(random).as_secs().to_string()));
+    }
+    Fault::Status { code, headers, body: "not so\n".to_owned() }
+}
+
 /// Something that happens.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Event {
     /// The upstream has a trouble for a while.
-    Trouble(Trouble, Rule),
+    Trouble(&'static str, Rule),
     /// The upstream stops listening, and all its connections break.
     UpstreamDown,
     /// It listens again, at the same address.
@@ -171,21 +144,7 @@ impl Event {
             Self::Handover => "handover",
             Self::Kill => "kill",
             Self::Start => "start",
-            Self::Trouble(trouble, _) => match trouble {
-                Trouble::Latency => "latency",
-                Trouble::Unavailable => "unavailable",
-                Trouble::RetryAfter => "retry after",
-                Trouble::TooMany => "too many",
-                Trouble::Refused => "refused",
-                Trouble::TooLarge => "too large",
-                Trouble::ResetBeforeBody => "reset before body",
-                Trouble::ResetBeforeReply => "reset before reply",
-                Trouble::ResetMidReply => "reset mid reply",
-                Trouble::HalfOpen => "half open",
-                Trouble::Stall => "stall",
-                Trouble::SlowRead => "slow read",
-                Trouble::Lie => "lie",
-            },
+            Self::Trouble(name, _) => name,
         }
     }
 }
@@ -198,23 +157,10 @@ impl fmt::Display for Event {
             Self::Reload(tuning) => return tuning.fmt(f),
             _ => return Ok(()),
         };
-        match &rule.fault {
-            Fault::Latency { from, to } => write!(f, "{from:.1?} to {to:.1?}, ")?,
-            Fault::Status { code, headers, .. } => {
-                write!(f, "{code}")?;
-                headers.iter().try_for_each(|(name, value)| write!(f, " with {name}: {value}"))?;
-                f.write_str(", ")?;
-            }
-            Fault::TooMany { retry_after } => write!(f, "429 with Retry-After: {}, ", retry_after.as_secs())?,
-            Fault::TooLarge { body_bytes_max } => write!(f, "413 above {body_bytes_max} bytes, ")?,
-            Fault::SlowRead { bytes_per_second } => write!(f, "{bytes_per_second} bytes/s, ")?,
-            Fault::Lie { status } => write!(f, "stored and answered {status}, ")?,
-            _ => {}
-        }
         let whose =
             if rule.tenants.is_empty() { "all tenants".to_owned() } else { rule.tenants.join(" and ") };
         let time = rule.to.unwrap_or_default().saturating_sub(rule.from);
-        write!(f, "{:.0} % of {whose}, for {time:.1?}", rule.share * 100.0)
+        write!(f, "{:?} for {:.0} % of {whose}, for {time:.1?}", rule.fault, rule.share * 100.0)
     }
 }
 
@@ -237,11 +183,10 @@ impl Tuning {
         Self { timeout_ms: 1500, inflight_max: 2, fragments_max: 64, max_conns_per_host: 64 };
 
     fn new(random: &mut Random) -> Self {
-        let mut one_of = |all: &[usize]| random.pick(all).copied().unwrap_or(1);
         Self {
-            inflight_max: one_of(&[1, 2, 4]),
-            fragments_max: one_of(&[1, 4, 64]),
-            max_conns_per_host: one_of(&[8, 24, 64]),
+            inflight_max: one_of(random, &[1, 2, 4]),
+            fragments_max: one_of(random, &[1, 4, 64]),
+            max_conns_per_host: one_of(random, &[8, 24, 64]),
             // No longer than the first: senders wait a little less than twice that.
             timeout_ms: 900 + 100 * random.below(7),
         }
@@ -283,8 +228,8 @@ impl Plan {
         let mut drawing = Drawing {
             tenants,
             events: Vec::new(),
-            troubles: Deck::new(&Trouble::ALL),
-            operations: Deck::new(&Operation::ALL),
+            troubles: Deck { all: &TROUBLES, left: Vec::new() },
+            operations: Deck { all: &OPERATIONS, left: Vec::new() },
         };
         let mut begin = ms(&mut random, LEAD_IN);
         while begin + STORM_MIN <= length {
@@ -311,30 +256,16 @@ impl Plan {
     }
 }
 
-/// What is done to server and upstream.
-#[derive(Clone, Copy, Debug, PartialEq)]
-enum Operation {
-    Reload,
-    BadReload,
-    RestartUpstream,
-    Handover,
-    Kill,
-}
+/// What is done to server or upstream: what begins, how long until what ends it, and what that is.
+type Operation = fn(&mut Random) -> (Event, Duration, Option<Event>);
 
-impl Operation {
-    const ALL: [Self; 5] = [Self::Reload, Self::BadReload, Self::RestartUpstream, Self::Handover, Self::Kill];
-
-    /// Its events: what begins, how long until what ends it, and what that is.
-    fn events(self, random: &mut Random) -> (Event, Duration, Option<Event>) {
-        match self {
-            Self::Reload => (Event::Reload(Tuning::new(random)), Duration::ZERO, None),
-            Self::BadReload => (Event::BadReload, Duration::ZERO, None),
-            Self::Handover => (Event::Handover, Duration::from_millis(500), None),
-            Self::RestartUpstream => (Event::UpstreamDown, ms(random, (100, 1500)), Some(Event::UpstreamUp)),
-            Self::Kill => (Event::Kill, ms(random, (0, 1000)), Some(Event::Start)),
-        }
-    }
-}
+const OPERATIONS: [Operation; 5] = [
+    |random| (Event::Reload(Tuning::new(random)), Duration::ZERO, None),
+    |_| (Event::BadReload, Duration::ZERO, None),
+    |random| (Event::UpstreamDown, ms(random, (100, 1500)), Some(Event::UpstreamUp)),
+    |_| (Event::Handover, Duration::from_millis(500), None),
+    |random| (Event::Kill, ms(random, (0, 1000)), Some(Event::Start)),
+];
 
 /// A plan that is being drawn.
 struct Drawing<'a> {
@@ -354,16 +285,8 @@ impl Drawing<'_> {
                 return;
             }
             let Some(trouble) = self.troubles.deal(random) else { return };
-            let (least, most) = trouble.percent();
-            let share = (least + random.below(most - least + 1)).min(100);
-            let rule = Rule {
-                tenants: trouble.tenants(self.tenants, random),
-                from,
-                to: Some(to),
-                share: percent(share),
-                fault: trouble.fault(random),
-            };
-            self.events.push(Planned { at: from, event: Event::Trouble(trouble, rule) });
+            let rule = trouble.rule((from, to), self.tenants, random);
+            self.events.push(Planned { at: from, event: Event::Trouble(trouble.name, rule) });
             from = to + ms(random, TROUBLE_GAP);
         }
     }
@@ -372,7 +295,7 @@ impl Drawing<'_> {
     fn operations(&mut self, begin: Duration, end: Duration, random: &mut Random) {
         let mut at = begin + ms(random, OPERATION_GAP);
         while let Some(operation) = self.operations.peek(random) {
-            let (event, takes, ending) = operation.events(random);
+            let (event, takes, ending) = operation(random);
             let over = at + takes;
             if over > end {
                 return;
@@ -386,30 +309,30 @@ impl Drawing<'_> {
 }
 
 /// Cards that are dealt until there is none, and then shuffled again.
-struct Deck<T> {
-    all: Vec<T>,
-    left: Vec<T>,
+struct Deck<T: 'static> {
+    all: &'static [T],
+    left: Vec<&'static T>,
 }
 
-impl<T: Copy> Deck<T> {
-    fn new(all: &[T]) -> Self {
-        Self { all: all.to_vec(), left: Vec::new() }
-    }
-
+impl<T> Deck<T> {
     /// The card that is dealt next.
-    fn peek(&mut self, random: &mut Random) -> Option<T> {
+    fn peek(&mut self, random: &mut Random) -> Option<&'static T> {
         if self.left.is_empty() {
-            self.left.clone_from(&self.all);
+            self.left = self.all.iter().collect();
             random.shuffle(&mut self.left);
         }
         self.left.last().copied()
     }
 
-    fn deal(&mut self, random: &mut Random) -> Option<T> {
+    fn deal(&mut self, random: &mut Random) -> Option<&'static T> {
         let card = self.peek(random);
         self.left.pop();
         card
     }
+}
+
+fn one_of<T: Copy + Default>(random: &mut Random, all: &[T]) -> T {
+    random.pick(all).copied().unwrap_or_default()
 }
 
 /// A time of so many milliseconds, both included.
@@ -453,7 +376,7 @@ mod tests {
             for planned in &plan(seed).events {
                 *count.entry(planned.event.name()).or_default() += 1;
             }
-            assert_eq!(count.len(), Trouble::ALL.len() + 7, "seed {seed}: {count:?}");
+            assert_eq!(count.len(), TROUBLES.len() + 7, "seed {seed}: {count:?}");
             assert!(count.values().all(|&times| times >= 8), "seed {seed}: {count:?}");
         }
     }

@@ -5,6 +5,7 @@ mod stage;
 
 use std::fs;
 use std::io::{self, Write};
+use std::ops::Add;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, ScopedJoinHandle};
@@ -16,7 +17,8 @@ use loadgen::chaos::{Liveness, Plan, Pulse, Tuning, excuses};
 use loadgen::client::Url;
 use loadgen::fleet::{Format, numbered_tenants};
 use loadgen::journal::Journal;
-use loadgen::stamped::{Bounds, Counts, RetryRules, StampedConfig, send};
+use loadgen::send::{Outcome, Progress, Retry, RetryRules, SendConfig};
+use loadgen::stamped::{StampedConfig, send};
 
 use super::args::ChaosArgs;
 use super::send::now_ms;
@@ -60,12 +62,12 @@ pub(crate) fn run(args: &ChaosArgs) -> anyhow::Result<bool> {
     let dir = tempfile::Builder::new().prefix("loadgen-chaos-").tempdir();
     let dir = dir.context("no place for the server's configuration and log")?;
     let mut stage = Stage::set(args, seed, &plan, &tenants, dir.path())?;
-    let crowds = crowds(&stage.push_url()?, &tenants, stage.pulse());
+    let crowds = crowds(&stage.push_url()?, length, &tenants, stage.pulse());
     let senders = crowds.iter().map(|crowd| crowd.senders).sum();
     write!(io::stdout(), "{}", report::title(args, seed, senders, &tenants, &stage))?;
 
     let begun = Instant::now();
-    let (journal, counts, mut failures) = play(&mut stage, &plan, &crowds, began, length, &interrupted)?;
+    let (journal, outcome, mut failures) = play(&mut stage, &plan, &crowds, began, &interrupted)?;
     let beats = stage.pulse().so_far();
     let is_interrupted = interrupted.load(Ordering::Relaxed);
     failures.extend(stage.end());
@@ -79,7 +81,7 @@ pub(crate) fn run(args: &ChaosArgs) -> anyhow::Result<bool> {
         audit: Audit::new(&journal, &account, ""),
         journal: &journal,
         liveness: Liveness::new(&beats, &excuses(&plan, &stage.over()), PATIENCE),
-        counts: &counts,
+        outcome: &outcome,
         stage: &stage,
         failures,
     };
@@ -98,20 +100,30 @@ pub(crate) fn run(args: &ChaosArgs) -> anyhow::Result<bool> {
 }
 
 /// Many who send little and often, and few who send more: their bodies differ in what they can be told off for.
-fn crowds(url: &Url, tenants: &[String], pulse: &Arc<Pulse>) -> [Crowd; 2] {
-    let config = |tenants_per_request, series, interval| StampedConfig {
-        format: Format::default(),
+fn crowds(url: &Url, length: Duration, tenants: &[String], pulse: &Arc<Pulse>) -> [Crowd; 2] {
+    let rules =
+        RetryRules { backoff_max: BACKOFF_MAX, give_up_after: GIVE_UP_AFTER, ..RetryRules::default() };
+    let send = SendConfig {
         url: url.clone(),
         headers: Vec::new(),
+        duration: Some(length),
+        requests: None,
+        rate: None,
+        retry: Retry::Bounded(rules),
+        timeout: ANSWER_TIMEOUT,
+        server: None,
+    };
+    let config = |tenants_per_request, series, interval| StampedConfig {
+        send: send.clone(),
+        format: Format::default(),
         tenants: tenants.to_vec(),
         tenant_label: TENANT_LABEL.to_owned(),
         tenants_per_request,
         tenant_header: None,
         prefix: String::new(),
         series,
-        interval: Some(Duration::from_millis(interval)),
-        timeout: ANSWER_TIMEOUT,
-        retry: RetryRules { backoff_max: BACKOFF_MAX, give_up_after: GIVE_UP_AFTER, ..RetryRules::default() },
+        requests: None,
+        interval: Duration::from_millis(interval),
         pulse: Some(Arc::clone(pulse)),
     };
     [
@@ -124,31 +136,30 @@ fn crowds(url: &Url, tenants: &[String], pulse: &Arc<Pulse>) -> [Crowd; 2] {
 fn play(
     stage: &mut Stage,
     plan: &Plan,
-    crowds: &[Crowd],
+    crowds: &[Crowd; 2],
     began: u64,
-    length: Duration,
     interrupted: &AtomicBool,
-) -> anyhow::Result<(Journal, Counts, Vec<String>)> {
-    let bounds = Bounds { duration: length, requests: None };
-    let enough = &AtomicBool::new(false);
+) -> anyhow::Result<(Journal, Outcome, Vec<String>)> {
+    let progress = &Progress::default();
     thread::scope(|scope| {
-        let mut threads = Vec::new();
         // A run of its own for each crowd: no two senders may be the same.
+        let mut threads = Vec::new();
         for (run, crowd) in (began..).zip(crowds) {
-            let work = move || send(&crowd.config, run, crowd.senders, bounds, enough);
+            let work = move || send(&crowd.config, run, crowd.senders, progress, |_| {});
             threads.push(thread::Builder::new().name("crowd".to_owned()).spawn_scoped(scope, work)?);
         }
         let are_over = || threads.iter().all(ScopedJoinHandle::is_finished);
-        let followed = follow(stage, plan, &are_over, interrupted, enough);
-        enough.store(true, Ordering::Relaxed);
+        let followed = follow(stage, plan, &are_over, interrupted, &progress.stop);
+        progress.stop.store(true, Ordering::Relaxed);
         let mut journal = Journal::default();
-        let mut counts = Counts::default();
+        let mut outcomes = Vec::new();
         for thread in threads {
-            let (noted, counted) = thread.join().map_err(|_| io::Error::other("a crowd panicked"))??;
+            let (noted, outcome) = thread.join().map_err(|_| io::Error::other("a crowd panicked"))??;
             journal.merge(noted);
-            counts += counted;
+            outcomes.push(outcome);
         }
-        Ok((journal, counts, followed.err().map(|error| format!("{error:#}")).into_iter().collect()))
+        let outcome = outcomes.into_iter().reduce(Outcome::add).context("there was no crowd")?;
+        Ok((journal, outcome, followed.err().map(|error| format!("{error:#}")).into_iter().collect()))
     })
 }
 

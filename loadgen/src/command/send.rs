@@ -13,9 +13,9 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use anyhow::{Context, bail};
 use hdrhistogram::Histogram;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use loadgen::audit::{Comparison, Line, Verdict};
 use loadgen::client::{Url, get};
 use loadgen::fleet::Fleet;
-use loadgen::ledger::{Comparison, Line, Verdict};
 use loadgen::process::Process;
 use loadgen::send::{MetadataOutcome, Outcome, Progress, Retry, SendConfig, send};
 use loadgen::sink::Snapshot;
@@ -218,7 +218,7 @@ fn report(outcome: &Outcome, config: &SendConfig, comparison: Option<&Comparison
     text
 }
 
-fn answers(statuses: &BTreeMap<u16, u64>) -> String {
+pub(crate) fn answers(statuses: &BTreeMap<u16, u64>) -> String {
     let counts: Vec<String> = statuses
         .iter()
         .map(|(&status, &count)| format!("{}: {}", status_name(status), grouped(count)))
@@ -246,7 +246,7 @@ fn metadata(metadata: &MetadataOutcome) -> String {
     )
 }
 
-fn status_name(status: u16) -> String {
+pub(crate) fn status_name(status: u16) -> String {
     if status == 0 { "no answer".to_owned() } else { status.to_string() }
 }
 

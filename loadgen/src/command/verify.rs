@@ -6,14 +6,15 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
+use loadgen::account::FullAccount;
 use loadgen::audit::{Audit, Finding};
 use loadgen::client::{Url, get};
-use loadgen::full_account::FullAccount;
-use loadgen::stamped::{Bounds, Counts, RetryRules, StampedConfig, send};
+use loadgen::send::{Outcome, Progress, Retry, RetryRules, SendConfig};
+use loadgen::stamped::{StampedConfig, send};
 use serde_json::json;
 
 use super::args::VerifyArgs;
-use super::send::now_ms;
+use super::send::{answers, forward_stop, now_ms, status_name};
 use super::text::{counted, grouped, per_second, rate, time};
 
 /// Sends, compares and reports; false when anything is wrong.
@@ -22,18 +23,17 @@ pub(crate) fn run(args: &VerifyArgs) -> anyhow::Result<bool> {
     // Before anything is sent: a proof that cannot be finished is not begun.
     account(&args.sink, args.timeout)?;
     let began = u64::try_from(now_ms()).unwrap_or_default();
-    let bounds = Bounds { duration: args.duration, requests: args.requests };
-    let begun = Instant::now();
-    let (journal, counts) = send(&config(args), began, u32::from(args.senders), bounds, &stop)?;
-    let elapsed = begun.elapsed();
+    let listen = |progress: &Progress| forward_stop(&stop, progress);
+    let (journal, outcome) =
+        send(&config(args), began, u32::from(args.senders), &Progress::default(), listen)?;
     wait(args.settle, &stop);
     let audit = Audit::new(&journal, &account(&args.sink, args.timeout)?, &args.prefix);
     let holds = audit.holds() && audit.acknowledged > 0;
     let mut out = io::stdout();
     if args.json {
-        writeln!(out, "{}", as_json(&counts, &audit, elapsed, holds))?;
+        writeln!(out, "{}", as_json(&outcome, &audit, holds))?;
     } else {
-        write!(out, "{}", report(&counts, &audit, elapsed))?;
+        write!(out, "{}", report(&outcome, &audit))?;
     }
     Ok(holds)
 }
@@ -41,22 +41,29 @@ pub(crate) fn run(args: &VerifyArgs) -> anyhow::Result<bool> {
 fn config(args: &VerifyArgs) -> StampedConfig {
     let per_request = args.tenants_per_request.and_then(|count| usize::try_from(count).ok());
     StampedConfig {
+        send: SendConfig {
+            url: args.url.clone(),
+            headers: args.headers.clone(),
+            duration: Some(args.duration),
+            requests: None,
+            rate: None,
+            retry: Retry::Bounded(RetryRules {
+                retry_429: !args.no_retry_429,
+                give_up_after: args.give_up_after,
+                ..RetryRules::default()
+            }),
+            timeout: args.timeout,
+            server: None,
+        },
         format: args.format,
-        url: args.url.clone(),
-        headers: args.headers.clone(),
         tenants: args.tenants.0.iter().map(|(name, _)| name.clone()).collect(),
         tenant_label: args.tenant_label.clone(),
         tenants_per_request: per_request.unwrap_or(usize::MAX),
         tenant_header: args.tenant_header.clone(),
         prefix: args.prefix.clone(),
         series: args.series,
-        interval: args.interval,
-        timeout: args.timeout,
-        retry: RetryRules {
-            retry_429: !args.no_retry_429,
-            give_up_after: args.give_up_after,
-            ..RetryRules::default()
-        },
+        requests: args.requests,
+        interval: args.interval.unwrap_or_default(),
         pulse: None,
     }
 }
@@ -79,35 +86,25 @@ fn wait(time: Duration, stop: &AtomicBool) {
 }
 
 /// The report for a person.
-fn report(counts: &Counts, audit: &Audit, elapsed: Duration) -> String {
+fn report(outcome: &Outcome, audit: &Audit) -> String {
     let mut text = String::new();
     let mut line = |label: &str, value: String| text.push_str(&format!("{label:<10} {value}\n"));
-    let attempts = match counts.attempts - counts.requests.min(counts.attempts) {
+    let attempts = match outcome.retries() {
         0 => String::new(),
         again => format!(", {} sent again", grouped(again)),
     };
-    let samples = rate(per_second(audit.acknowledged, elapsed));
+    let samples = rate(per_second(audit.acknowledged, outcome.elapsed));
     line(
         "sent",
         format!(
             "{} in {}{attempts}, {samples} samples/s",
-            counted(counts.requests, "request"),
-            time(elapsed)
+            counted(outcome.requests, "request"),
+            time(outcome.elapsed)
         ),
     );
-    line("answers", answers(counts));
-    for (&status, complaint) in &counts.complaints {
-        line("", format!("{}: {complaint}", status_name(status)));
+    for (label, value) in answered_and_settled(outcome) {
+        line(label, value);
     }
-    line(
-        "settled",
-        format!(
-            "{} acknowledged, {} refused, {} given up",
-            grouped(counts.acknowledged),
-            grouped(counts.refused),
-            grouped(counts.unknown)
-        ),
-    );
     line(
         "samples",
         format!("{} acknowledged, {} stored", grouped(audit.acknowledged), grouped(audit.stored)),
@@ -117,7 +114,7 @@ fn report(counts: &Counts, audit: &Audit, elapsed: Duration) -> String {
             line("", format!("{} {what}", grouped(finding.samples)));
         }
     }
-    if counts.unknown > 0 {
+    if outcome.unknown() > 0 {
         let there = grouped(audit.stored_though_unknown);
         line(
             "",
@@ -179,30 +176,40 @@ pub(crate) fn faults(audit: &Audit) -> Vec<(&'static str, String)> {
     lines
 }
 
-pub(crate) fn answers(counts: &Counts) -> String {
-    let told = |(&status, &count): (&u16, &u64)| format!("{}: {}", status_name(status), grouped(count));
-    let all: Vec<String> = counts.statuses.iter().map(told).collect();
-    if all.is_empty() { "none".to_owned() } else { all.join(", ") }
-}
-
-pub(crate) fn status_name(status: u16) -> String {
-    if status == 0 { "no answer".to_owned() } else { status.to_string() }
+/// What requests were answered, and how they ended.
+pub(crate) fn answered_and_settled(outcome: &Outcome) -> Vec<(&'static str, String)> {
+    let mut lines = vec![("answers", answers(&outcome.statuses))];
+    let complaint = |(&status, text): (&u16, &String)| ("", format!("{}: {text}", status_name(status)));
+    lines.extend(outcome.complaints.iter().map(complaint));
+    let settled = format!(
+        "{} acknowledged, {} refused, {} given up",
+        grouped(outcome.acknowledged()),
+        grouped(outcome.refused),
+        grouped(outcome.unknown())
+    );
+    lines.push(("settled", settled));
+    lines
 }
 
 /// The same for a program.
-fn as_json(counts: &Counts, audit: &Audit, elapsed: Duration, holds: bool) -> serde_json::Value {
+fn as_json(outcome: &Outcome, audit: &Audit, holds: bool) -> serde_json::Value {
     json!({
-        "elapsed_ms": elapsed.as_secs_f64() * 1e3,
-        "requests": {
-            "settled": counts.requests,
-            "attempts": counts.attempts,
-            "acknowledged": counts.acknowledged,
-            "refused": counts.refused,
-            "unknown": counts.unknown,
-        },
-        "statuses": counts.statuses,
-        "complaints": counts.complaints,
+        "elapsed_ms": outcome.elapsed.as_secs_f64() * 1e3,
+        "requests": requests_as_json(outcome),
+        "statuses": outcome.statuses,
+        "complaints": outcome.complaints,
         "verified": holds,
         "audit": audit,
+    })
+}
+
+/// How many requests there were, and how they ended.
+pub(crate) fn requests_as_json(outcome: &Outcome) -> serde_json::Value {
+    json!({
+        "settled": outcome.requests,
+        "attempts": outcome.attempts(),
+        "acknowledged": outcome.acknowledged(),
+        "refused": outcome.refused,
+        "unknown": outcome.unknown(),
     })
 }

@@ -75,8 +75,8 @@ impl Format {
         matches!(self, Self::RemoteWrite1 | Self::RemoteWrite1Zstd)
     }
 
-    /// The headers that tell a receiver what the body is ("Protocol" in the Remote Write specifications; for Loki "Ingest
-    /// logs" in its HTTP API).
+    /// The headers that tell a receiver what the body is ("Protocol" in the Remote Write specifications; for Loki
+    /// "Ingest logs" in its HTTP API).
     #[must_use]
     pub fn headers(self) -> &'static [(&'static str, &'static str)] {
         match self {
@@ -101,26 +101,21 @@ impl Format {
         }
     }
 
-    /// The request as 1.0 has it, which is what is counted, and as it is sent.
-    pub(super) fn encode(self, request: &WriteRequest) -> (Vec<u8>, Bytes) {
+    /// The request as 1.0 has it, which is what is counted, and the body that says it as it is sent.
+    pub(crate) fn encode(self, request: &WriteRequest) -> (Vec<u8>, Bytes) {
         let inflated = request.encode_to_vec();
-        let body = self.body(&inflated, || request.clone());
-        (inflated, body)
-    }
-
-    /// The body that says what a 1.0 request says: given encoded, and decoded where that is needed.
-    pub(crate) fn body(self, inflated: &[u8], request: impl FnOnce() -> WriteRequest) -> Bytes {
-        match self {
-            Self::RemoteWrite1 => deflate(inflated),
+        let body = match self {
+            Self::RemoteWrite1 => deflate(&inflated),
             Self::RemoteWrite1Zstd => {
                 // Level 1 is what vmagent uses. There is memory for it, or nothing works.
-                zstd::bulk::compress(inflated, 1).unwrap_or_default().into()
+                zstd::bulk::compress(&inflated, 1).unwrap_or_default().into()
             }
-            Self::RemoteWrite2 => deflate(&proto_v2::Request::from(&request()).encode_to_vec()),
-            Self::Loki => deflate(&words::to_loki(&request()).encode_to_vec()),
-            Self::LokiJson => words::to_loki_json(&request()).into(),
-            Self::LokiJsonGzip => gzip(&words::to_loki_json(&request())).into(),
-        }
+            Self::RemoteWrite2 => deflate(&proto_v2::Request::from(request).encode_to_vec()),
+            Self::Loki => deflate(&words::to_loki(request).encode_to_vec()),
+            Self::LokiJson => words::to_loki_json(request).into(),
+            Self::LokiJsonGzip => gzip(&words::to_loki_json(request)).into(),
+        };
+        (inflated, body)
     }
 }
 

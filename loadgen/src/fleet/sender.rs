@@ -1,9 +1,9 @@
 //! The bodies of one sender: a Prometheus with its targets, scrape after scrape.
 //!
-//! Three streams of random numbers, so that what is asked for besides changes nothing else: one for the targets, one for their
-//! values, one for histograms and exemplars. The two senders of an HA pair draw the same numbers.
+//! Three streams of random numbers, so that what is asked for besides changes nothing else: one for the targets, one
+//! for their values, one for histograms and exemplars. The two senders of an HA pair draw the same numbers.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use bytes::Bytes;
 
@@ -11,7 +11,7 @@ use super::native::{Shape, exemplar, histogram};
 use super::spread::{Portion, deal};
 use super::{Body, FleetConfig};
 use crate::account::{Tally, walk};
-use crate::catalogue::{APPS, CLUSTERS, MORE_LABELS, Metric, NativeMetric, metrics, native_metrics};
+use crate::catalogue::{APPS, CLUSTERS, MORE_LABELS, Metric, Values, metrics, native_metrics};
 use crate::proto::{Label, Sample, TimeSeries, WriteRequest};
 use crate::random::Random;
 
@@ -23,13 +23,14 @@ const FLOAT_HISTOGRAM_EVERY: usize = 8;
 
 /// What targets export.
 pub(super) struct Catalogue {
-    floats: Vec<Metric>,
-    natives: Vec<NativeMetric>,
+    floats: Vec<Metric<Values>>,
+    natives: Vec<Metric<bool>>,
+    apps: Vec<&'static str>,
 }
 
 impl Catalogue {
     pub(super) fn new() -> Self {
-        Self { floats: metrics(), natives: native_metrics() }
+        Self { floats: metrics(), natives: native_metrics(), apps: APPS.split_whitespace().collect() }
     }
 }
 
@@ -144,7 +145,7 @@ impl<'a> Sender<'a> {
     }
 
     fn target(&mut self, tenant: usize, series: usize) -> Target {
-        let app = self.shape.pick(APPS).copied().unwrap_or_default();
+        let app = self.shape.pick(&self.catalogue.apps).copied().unwrap_or_default();
         let tenant = self.tenant_names.get(tenant).cloned().unwrap_or_default();
         let labels = self.job_labels(app, &tenant);
         Target {
@@ -257,8 +258,8 @@ impl<'a> Sender<'a> {
     fn native_series(&mut self, target: &Target, nth: usize, timestamp: i64, float: bool) -> TimeSeries {
         let natives = &self.catalogue.natives;
         let Some(metric) = natives.get(nth % natives.len().max(1)) else { return TimeSeries::default() };
-        let labels = self.labels(target, &metric.name, Some(&metric.variant));
-        let shape = Shape { float, signed: metric.signed };
+        let labels = self.labels(target, &metric.name, metric.variant.as_ref());
+        let shape = Shape { float, signed: metric.values };
         let histograms = scrapes(timestamp, self.config.samples)
             .map(|timestamp| histogram(&mut self.extras, shape, timestamp))
             .collect();
@@ -279,16 +280,14 @@ impl<'a> Sender<'a> {
 
     fn body(&self, request: &WriteRequest, index: &HashMap<Bytes, usize>) -> Body {
         let (inflated, block) = self.config.format.encode(request);
-        let mut sums: HashMap<usize, Tally> = HashMap::new();
+        let mut sums: BTreeMap<usize, Tally> = BTreeMap::new();
         let walked = walk(&inflated, &[&self.tenant_label], |series| {
             if let Some(&tenant) = series.tenant.and_then(|name| index.get(name)) {
                 *sums.entry(tenant).or_default() += series.tally;
             }
         });
         debug_assert!(walked.is_ok(), "what prost encodes can be walked");
-        let mut shares: Vec<(usize, Tally)> = sums.into_iter().collect();
-        shares.sort_unstable_by_key(|&(tenant, _)| tenant);
-        Body { block, inflated_bytes: inflated.len(), shares, metadata: 0 }
+        Body { block, inflated_bytes: inflated.len(), shares: sums.into_iter().collect(), metadata: 0 }
     }
 }
 

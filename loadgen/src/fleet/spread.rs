@@ -75,8 +75,8 @@ pub(super) fn deal(weights: &[f64], targets: usize, offset: f64) -> Vec<usize> {
     dealt
 }
 
-/// Picks a share of things that come one after the other, as evenly as can be: what was picked never differs from the share by
-/// more than half of a thing.
+/// Picks a share of things that come one after the other, as evenly as can be: what was picked never differs from the
+/// share by more than half of a thing.
 pub(super) struct Portion {
     share_ppm: i64,
     /// What is due and not picked, in millionths.

@@ -1,18 +1,25 @@
 //! What came of a run.
 
 use std::collections::BTreeMap;
+use std::io;
+use std::ops::Add;
 use std::time::Duration;
 
 use hdrhistogram::Histogram;
 
+use super::Message;
 use crate::account::Tally;
-use crate::ledger::Ledger;
+use crate::journal::{Ledger, Settled};
 use crate::process::Memory;
+use crate::retry::Attempt;
+
+/// What is kept of an error's text.
+const COMPLAINT_CHARS_MAX: usize = 240;
 
 /// What came of it all.
 ///
 /// A *request* is a body that was to be delivered, an *attempt* is one time that it was sent. Each request ends in one
-/// of three ways: acknowledged, dropped, or abandoned.
+/// of three ways: acknowledged, dropped, or abandoned. Senders keep one each, and these add up.
 #[derive(Clone, Debug)]
 pub struct Outcome {
     /// From the first request to the last answer.
@@ -25,14 +32,16 @@ pub struct Outcome {
     pub complaints: BTreeMap<u16, String>,
     /// Requests that were given up because of what they were answered, or, without retries, because they were not.
     pub dropped: u64,
+    /// Those of them whose answer said that they will never be taken.
+    pub refused: u64,
     /// Requests that were still to be sent again when the run ended.
     pub abandoned: u64,
-    /// Attempts that may have been stored though nobody said so: answered 5xx, or sent and not answered. What they held may
-    /// be stored more than once if they were repeated.
+    /// Attempts that may have been stored though nobody said so: answered 5xx, or sent and not answered. What they held
+    /// may be stored more than once if they were repeated.
     pub doubtful: u64,
     /// Bytes of all bodies, as sent.
     pub bytes: u64,
-    /// How many tenants each acknowledged request held, summed: what a server without merging would send on.
+    /// How many tenants each acknowledged request of a fleet held, summed: what a server without merging would send on.
     pub parts: u64,
     /// From when a request was to leave to its last answer, in microseconds: at a fixed rate this holds the time that
     /// it waited for its sender, and with retries the pauses. Of requests that ended with an answer.
@@ -41,7 +50,8 @@ pub struct Outcome {
     pub service: Histogram<u64>,
     /// What came of metadata.
     pub metadata: MetadataOutcome,
-    /// What each tenant's data came to.
+    /// What each tenant's data came to; empty where samples bear stamps, of which a [`crate::journal::Journal`] tells
+    /// more.
     pub ledger: Ledger,
     /// CPU time of the senders' threads.
     pub sender_cpu: Duration,
@@ -86,6 +96,71 @@ pub struct ServerCost {
 }
 
 impl Outcome {
+    /// Before anything was sent.
+    pub(super) fn new() -> io::Result<Self> {
+        // Microseconds, to ten minutes, with three digits.
+        let histogram = || Histogram::new_with_bounds(1, 600_000_000, 3).map_err(io::Error::other);
+        Ok(Self {
+            elapsed: Duration::ZERO,
+            requests: 0,
+            statuses: BTreeMap::new(),
+            complaints: BTreeMap::new(),
+            dropped: 0,
+            refused: 0,
+            abandoned: 0,
+            doubtful: 0,
+            bytes: 0,
+            parts: 0,
+            latency: histogram()?,
+            service: histogram()?,
+            metadata: MetadataOutcome::default(),
+            ledger: Ledger::new(),
+            sender_cpu: Duration::ZERO,
+            server: None,
+        })
+    }
+
+    /// Counts an attempt.
+    pub(super) fn attempt(&mut self, message: &Message<'_>, attempt: Attempt, took: Duration) {
+        let is_metadata = message.metadata.is_some();
+        let statuses = if is_metadata { &mut self.metadata.statuses } else { &mut self.statuses };
+        *statuses.entry(attempt.status()).or_default() += 1;
+        if is_metadata {
+            return;
+        }
+        self.bytes += message.body_bytes;
+        self.doubtful += u64::from(attempt.is_doubtful());
+        if attempt.is_answered() {
+            self.service.saturating_record(micros(took));
+        }
+    }
+
+    /// Keeps the first text that comes with a status.
+    pub(super) fn complain(&mut self, status: u16, text: impl FnOnce() -> String) {
+        self.complaints
+            .entry(status)
+            .or_insert_with(|| text().trim().chars().take(COMPLAINT_CHARS_MAX).collect());
+    }
+
+    /// Counts a request that is over; `latency` is None if its last attempt had no answer.
+    pub(super) fn settle(&mut self, message: &Message<'_>, settled: Settled, latency: Option<Duration>) {
+        if let Some(entries) = message.metadata {
+            self.metadata.requests += 1;
+            if settled == Settled::Acknowledged {
+                self.metadata.acknowledged += 1;
+                self.metadata.entries += entries;
+            }
+            return;
+        }
+        self.requests += 1;
+        self.refused += u64::from(settled == Settled::Refused);
+        self.dropped += u64::from(matches!(settled, Settled::Refused | Settled::GivenUp));
+        self.abandoned += u64::from(settled == Settled::Abandoned);
+        if let Some(latency) = latency {
+            self.latency.saturating_record(micros(latency));
+        }
+    }
+
     /// Requests that were answered with 2xx in the end.
     #[must_use]
     pub fn acknowledged(&self) -> u64 {
@@ -96,6 +171,12 @@ impl Outcome {
     #[must_use]
     pub fn failed(&self) -> u64 {
         self.requests - self.acknowledged()
+    }
+
+    /// Requests of which nobody can say whether they are stored: neither acknowledged nor refused.
+    #[must_use]
+    pub fn unknown(&self) -> u64 {
+        self.failed() - self.refused
     }
 
     /// How often a request was sent.
@@ -148,5 +229,43 @@ impl Outcome {
     fn ms_per_attempt(&self, time: Duration) -> Option<f64> {
         let attempts = self.attempts() + self.metadata.attempts();
         (attempts > 0).then(|| time.as_secs_f64() * 1e3 / attempts as f64)
+    }
+}
+
+/// Both began at once, and went on beside each other.
+impl Add for Outcome {
+    type Output = Self;
+
+    fn add(mut self, other: Self) -> Self {
+        self.elapsed = self.elapsed.max(other.elapsed);
+        self.requests += other.requests;
+        add(&mut self.statuses, other.statuses);
+        for (status, complaint) in other.complaints {
+            self.complaints.entry(status).or_insert(complaint);
+        }
+        self.dropped += other.dropped;
+        self.refused += other.refused;
+        self.abandoned += other.abandoned;
+        self.doubtful += other.doubtful;
+        self.bytes += other.bytes;
+        self.parts += other.parts;
+        self.latency += other.latency;
+        self.service += other.service;
+        self.metadata.requests += other.metadata.requests;
+        self.metadata.acknowledged += other.metadata.acknowledged;
+        self.metadata.entries += other.metadata.entries;
+        add(&mut self.metadata.statuses, other.metadata.statuses);
+        self.sender_cpu += other.sender_cpu;
+        self
+    }
+}
+
+fn micros(time: Duration) -> u64 {
+    u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
+}
+
+fn add(statuses: &mut BTreeMap<u16, u64>, other: BTreeMap<u16, u64>) {
+    for (status, count) in other {
+        *statuses.entry(status).or_default() += count;
     }
 }

@@ -11,7 +11,7 @@ use prost::Message;
 
 use super::Shared;
 use super::stats::TenantCount;
-use crate::full_account::FullAccount;
+use crate::account::FullAccount;
 use crate::proto::WriteRequest;
 use crate::stamp;
 
@@ -64,14 +64,11 @@ impl Store {
         let (Some(account), Some(request)) = (&self.account, &delivery.decoded) else { return };
         let mut account = account.lock().unwrap_or_else(PoisonError::into_inner);
         for series in &request.timeseries {
-            let stamped = stamp::read_v1(series, |read| match read {
+            stamp::read_v1(series, |read| match read {
                 Ok(stamp) if delivery.is_told => account.store(&delivery.tenant, &stamp),
                 Ok(stamp) => account.store_untold(&delivery.tenant, &stamp),
                 Err(damaged) => account.store_damaged(&delivery.tenant, damaged),
             });
-            if !stamped {
-                account.store_plain();
-            }
         }
     }
 }

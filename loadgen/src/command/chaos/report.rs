@@ -9,13 +9,13 @@ use loadgen::audit::Audit;
 use loadgen::chaos::{Liveness, Starved};
 use loadgen::journal::{Entries, Journal};
 use loadgen::runs::Runs;
-use loadgen::stamped::Counts;
+use loadgen::send::Outcome;
 use serde_json::json;
 
 use super::stage::Stage;
 use crate::command::args::ChaosArgs;
 use crate::command::text::{counted, grouped, time};
-use crate::command::verify::{answers, faults, lawful, status_name};
+use crate::command::verify::{answered_and_settled, faults, lawful, requests_as_json};
 
 pub(super) struct Report<'a> {
     pub(super) args: &'a ChaosArgs,
@@ -25,7 +25,7 @@ pub(super) struct Report<'a> {
     pub(super) audit: Audit,
     pub(super) journal: &'a Journal,
     pub(super) liveness: Liveness,
-    pub(super) counts: &'a Counts,
+    pub(super) outcome: &'a Outcome,
     pub(super) stage: &'a Stage,
     /// What went wrong with server and upstream.
     pub(super) failures: Vec<String>,
@@ -54,8 +54,8 @@ impl Report<'_> {
             complaints.push("nothing was acknowledged".to_owned());
         }
         // Who is interrupted gives up what is under way.
-        if self.counts.unknown > 0 && !self.is_interrupted && self.failures.is_empty() {
-            let requests = counted(self.counts.unknown, "request");
+        if self.outcome.unknown() > 0 && !self.is_interrupted && self.failures.is_empty() {
+            let requests = counted(self.outcome.unknown(), "request");
             complaints.push(format!("{requests} did not come through, though all was mended"));
         }
         complaints.extend(self.liveness.starved.iter().map(starvation));
@@ -83,31 +83,21 @@ impl Report<'_> {
     }
 
     pub(super) fn text(&self) -> String {
-        let Self { counts, audit, stage, .. } = self;
+        let Self { outcome, audit, stage, .. } = self;
         let mut text = String::new();
         let mut line = |label: &str, value: String| text.push_str(&format!("{label:<10} {value}\n"));
         line(
             "sent",
             format!(
                 "{} in {}, {} sent again",
-                counted(counts.requests, "request"),
+                counted(outcome.requests, "request"),
                 time(self.elapsed),
-                grouped(counts.attempts.saturating_sub(counts.requests))
+                grouped(outcome.retries())
             ),
         );
-        line("answers", answers(counts));
-        for (&status, complaint) in &counts.complaints {
-            line("", format!("{}: {complaint}", status_name(status)));
+        for (label, value) in answered_and_settled(outcome) {
+            line(label, value);
         }
-        line(
-            "settled",
-            format!(
-                "{} acknowledged, {} refused, {} given up",
-                grouped(counts.acknowledged),
-                grouped(counts.refused),
-                grouped(counts.unknown)
-            ),
-        );
         line("events", list(&self.kinds()));
         let restarts = stage.restarts;
         line(
@@ -161,7 +151,7 @@ impl Report<'_> {
     }
 
     pub(super) fn json(&self) -> serde_json::Value {
-        let Self { counts, audit, stage, .. } = self;
+        let Self { outcome, audit, stage, .. } = self;
         json!({
             "seed": self.seed,
             "minutes": self.args.minutes,
@@ -169,15 +159,9 @@ impl Report<'_> {
             "elapsed_ms": self.elapsed.as_secs_f64() * 1e3,
             "holds": self.holds(),
             "complaints": self.complaints(),
-            "requests": {
-                "settled": counts.requests,
-                "attempts": counts.attempts,
-                "acknowledged": counts.acknowledged,
-                "refused": counts.refused,
-                "unknown": counts.unknown,
-            },
-            "statuses": counts.statuses,
-            "answers": counts.complaints,
+            "requests": requests_as_json(outcome),
+            "statuses": outcome.statuses,
+            "answers": outcome.complaints,
             "samples": {
                 "sent": self.samples(Entries::sent),
                 "acknowledged": audit.acknowledged,

@@ -8,9 +8,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
+use loadgen::account::FullAccount;
 use loadgen::chaos::{Event, Plan, Planned, Pulse, Tuning, Weather};
 use loadgen::client::Url;
-use loadgen::full_account::FullAccount;
 use loadgen::port::free_addr;
 use loadgen::sink::faults::{Fault, Rule};
 use loadgen::sink::{Script, Sink, SinkConfig, Snapshot};

@@ -1,9 +1,9 @@
 //! Which stamped samples a sink has stored: under whom, how often, and in what order.
 //!
 //! Constraints that shaped it:
-//! - [`crate::account`] proves that something went wrong; this tells what. It is for proofs, not for measuring: each sample is looked at.
-//! - Memory must not grow with time. All goes well for nearly all samples, and then a series costs one run however
-//!   long it lasts; what goes wrong costs a *cell* each time (a run, a repeated or a late number), and there are at most
+//! - It is for proofs, not for measuring: each sample is looked at.
+//! - Memory must not grow with time. All goes well for nearly all samples, and then a series costs one run however long
+//!   it lasts; what goes wrong costs a *cell* each time (a run, a repeated or a late number), and there are at most
 //!   [`CELLS_MAX`] cells. Past that, samples are counted as untracked, and no audit of such an account holds.
 //! - It travels as JSON: series of one sender with the same history, nearly all, are told once.
 
@@ -14,7 +14,8 @@ use serde::{Deserialize, Serialize};
 use crate::runs::Runs;
 use crate::stamp::{Damaged, SenderId, Stamp};
 
-/// What an account may hold: a cell is a series, a run of numbers, or a number that came again. At 100 bytes or less each, some 200 MB.
+/// What an account may hold: a cell is a series, a run of numbers, or a number that came again. At 100 bytes or less
+/// each, some 200 MB.
 pub const CELLS_MAX: usize = 2 << 20;
 
 /// Damaged samples that are described.
@@ -32,17 +33,21 @@ pub struct Path {
 }
 
 /// What is stored of one series.
-#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Track {
     /// Sequence numbers that are stored, however often.
     pub stored: Runs,
     /// How many times more than once, for each number that was.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub again: BTreeMap<u64, u32>,
     /// Numbers that were stored after a larger one.
+    #[serde(default, skip_serializing_if = "Runs::is_empty")]
     pub late: Runs,
     /// How many of each number's copies were stored without their sender being told so, for each number that had such.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub untold: BTreeMap<u64, u32>,
     /// Numbers of which such a copy was stored after a larger one. They are not in `late`.
+    #[serde(default, skip_serializing_if = "Runs::is_empty")]
     pub late_untold: Runs,
 }
 
@@ -64,7 +69,9 @@ impl Track {
 
     fn cells(&self) -> usize {
         let lists = self.again.len() + self.untold.len();
-        1 + self.stored.runs() + self.late.runs() + self.late_untold.runs() + lists
+        let runs = self.stored.runs() + self.late.runs() + self.late_untold.runs();
+        // Whatever is stored has a run.
+        runs + lists + usize::from(runs > 0)
     }
 
     /// How many times a number is stored.
@@ -74,7 +81,13 @@ impl Track {
         again.saturating_add(u32::from(self.stored.contains(sequence)))
     }
 
-    /// How many of them were stored without their sender being told so.
+    /// How many times all numbers together are stored.
+    #[must_use]
+    pub fn all_copies(&self) -> u64 {
+        self.stored.count() + self.again.values().map(|&times| u64::from(times)).sum::<u64>()
+    }
+
+    /// How many copies of a number are stored without their sender being told so.
     #[must_use]
     pub fn untold(&self, sequence: u64) -> u32 {
         self.untold.get(&sequence).copied().unwrap_or_default()
@@ -83,15 +96,31 @@ impl Track {
 
 /// The account of a sink.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(from = "Told", into = "Told")]
 pub struct FullAccount {
-    /// Each path's series by number.
-    strands: BTreeMap<Path, BTreeMap<u32, Track>>,
-    cells: usize,
-    plain: u64,
+    strands: Strands,
     damaged: u64,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     damaged_examples: Vec<String>,
     untracked: u64,
+}
+
+/// Each path's series by number.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(from = "Vec<Told>", into = "Vec<Told>")]
+struct Strands {
+    tracks: BTreeMap<Path, BTreeMap<u32, Track>>,
+    cells: usize,
+}
+
+impl Strands {
+    /// Changes the track of the series that `stamp` names.
+    fn change(&mut self, header: &str, stamp: &Stamp<'_>, change: impl FnOnce(&mut Track)) {
+        let path = Path { sender: stamp.sender, tenant: stamp.tenant.to_owned(), header: header.to_owned() };
+        let track = self.tracks.entry(path).or_default().entry(stamp.series).or_default();
+        let before = track.cells();
+        change(track);
+        self.cells = (self.cells + track.cells()).saturating_sub(before);
+    }
 }
 
 impl FullAccount {
@@ -107,38 +136,19 @@ impl FullAccount {
 
     /// Takes back that the sender of a stored sample was told so: the answer could not be sent after all.
     pub fn untell(&mut self, header: &str, stamp: &Stamp<'_>) {
-        let path = Path { sender: stamp.sender, tenant: stamp.tenant.to_owned(), header: header.to_owned() };
-        let Some(track) = self.strands.get_mut(&path).and_then(|tracks| tracks.get_mut(&stamp.series)) else {
-            return;
-        };
-        let before = track.cells();
-        if track.untold(stamp.sequence) < track.copies(stamp.sequence) {
-            *track.untold.entry(stamp.sequence).or_default() += 1;
-        }
-        self.cells = (self.cells + track.cells()).saturating_sub(before);
+        self.strands.change(header, stamp, |track| {
+            if track.untold(stamp.sequence) < track.copies(stamp.sequence) {
+                *track.untold.entry(stamp.sequence).or_default() += 1;
+            }
+        });
     }
 
     fn store_within(&mut self, cells_max: usize, header: &str, stamp: &Stamp<'_>, is_told: bool) {
-        if self.cells >= cells_max {
+        if self.strands.cells >= cells_max {
             self.untracked += 1;
-            return;
+        } else {
+            self.strands.change(header, stamp, |track| track.insert(stamp.sequence, is_told));
         }
-        let path = Path { sender: stamp.sender, tenant: stamp.tenant.to_owned(), header: header.to_owned() };
-        let tracks = self.strands.entry(path).or_default();
-        let (track, before) = match tracks.get_mut(&stamp.series) {
-            Some(track) => {
-                let before = track.cells();
-                (track, before)
-            }
-            None => (tracks.entry(stamp.series).or_default(), 0),
-        };
-        track.insert(stamp.sequence, is_told);
-        self.cells = (self.cells + track.cells()).saturating_sub(before);
-    }
-
-    /// Notes a stored series that bears no stamp.
-    pub fn store_plain(&mut self) {
-        self.plain += 1;
     }
 
     /// Notes what is stored under `header` and bears no whole stamp.
@@ -151,13 +161,7 @@ impl FullAccount {
 
     /// All paths, and each one's series by number.
     pub fn strands(&self) -> impl Iterator<Item = (&Path, &BTreeMap<u32, Track>)> {
-        self.strands.iter()
-    }
-
-    /// Stored series that bear no stamp: somebody else's, of which nothing is known.
-    #[must_use]
-    pub fn plain(&self) -> u64 {
-        self.plain
+        self.strands.tracks.iter()
     }
 
     /// Stored samples (or whole series) whose stamp is not whole, and what the first of them were.
@@ -173,92 +177,44 @@ impl FullAccount {
     }
 }
 
-/// The same as it travels.
-#[derive(Serialize, Deserialize)]
+/// A path as it travels: series with one history are told once.
+#[derive(Clone, Serialize, Deserialize)]
 struct Told {
-    strands: Vec<ToldStrand>,
-    plain: u64,
-    damaged: u64,
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    damaged_examples: Vec<String>,
-    untracked: u64,
-}
-
-#[derive(Serialize, Deserialize)]
-struct ToldStrand {
     #[serde(flatten)]
     path: Path,
-    tracks: Vec<ToldTrack>,
+    tracks: Vec<(Runs, Track)>,
 }
 
-/// Series with one history: a [`Track`]'s fields. (Spelled out: a flattened map cannot have numbers for keys.)
-#[derive(Serialize, Deserialize)]
-struct ToldTrack {
-    series: Runs,
-    stored: Runs,
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    again: BTreeMap<u64, u32>,
-    #[serde(default, skip_serializing_if = "Runs::is_empty")]
-    late: Runs,
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    untold: BTreeMap<u64, u32>,
-    #[serde(default, skip_serializing_if = "Runs::is_empty")]
-    late_untold: Runs,
-}
-
-impl From<FullAccount> for Told {
-    fn from(account: FullAccount) -> Self {
-        let grouped = |tracks: BTreeMap<u32, Track>| {
+impl From<Strands> for Vec<Told> {
+    fn from(strands: Strands) -> Self {
+        let told = |(path, tracks): (Path, BTreeMap<u32, Track>)| {
             let mut groups: BTreeMap<Track, Runs> = BTreeMap::new();
             for (series, track) in tracks {
                 groups.entry(track).or_default().insert(u64::from(series));
             }
-            let told = |(track, series)| {
-                let Track { stored, again, late, untold, late_untold } = track;
-                ToldTrack { series, stored, again, late, untold, late_untold }
-            };
-            groups.into_iter().map(told).collect()
+            Told { path, tracks: groups.into_iter().map(|(track, series)| (series, track)).collect() }
         };
-        Self {
-            strands: account
-                .strands
-                .into_iter()
-                .map(|(path, tracks)| ToldStrand { path, tracks: grouped(tracks) })
-                .collect(),
-            plain: account.plain,
-            damaged: account.damaged,
-            damaged_examples: account.damaged_examples,
-            untracked: account.untracked,
-        }
+        strands.tracks.into_iter().map(told).collect()
     }
 }
 
-impl From<Told> for FullAccount {
-    fn from(told: Told) -> Self {
-        let mut strands: BTreeMap<Path, BTreeMap<u32, Track>> = BTreeMap::new();
-        let mut cells = 0;
-        for strand in told.strands {
-            let tracks = strands.entry(strand.path).or_default();
-            for ToldTrack { series, stored, again, late, untold, late_untold } in strand.tracks {
-                let track = Track { stored, again, late, untold, late_untold };
+impl From<Vec<Told>> for Strands {
+    fn from(told: Vec<Told>) -> Self {
+        let mut strands = Self::default();
+        for Told { path, tracks } in told {
+            let all = strands.tracks.entry(path).or_default();
+            for (series, track) in tracks {
                 // What was told may come from anywhere: it gets no more room than what is stored.
                 for series in series.iter().map_while(|series| u32::try_from(series).ok()) {
-                    cells += track.cells();
-                    if cells > CELLS_MAX * 2 {
+                    strands.cells += track.cells();
+                    if strands.cells > CELLS_MAX * 2 {
                         break;
                     }
-                    tracks.insert(series, track.clone());
+                    all.insert(series, track.clone());
                 }
             }
         }
-        Self {
-            strands,
-            cells,
-            plain: told.plain,
-            damaged: told.damaged,
-            damaged_examples: told.damaged_examples,
-            untracked: told.untracked,
-        }
+        strands
     }
 }
 
@@ -311,13 +267,13 @@ mod tests {
         assert_eq!((&track.late, &track.late_untold), (&late, &late));
         assert_eq!([0, 1, 2, 3].map(|sequence| track.copies(sequence)), [2, 3, 1, 0]);
         assert_eq!([0, 1, 2, 3].map(|sequence| track.untold(sequence)), [1, 2, 0, 0]);
-        assert_eq!(track.cells(), account.cells);
+        assert_eq!(track.cells(), account.strands.cells);
 
         for (sequence, untold) in [(0, 2), (2, 1), (2, 1), (3, 0)] {
             account.untell("a", &stamp(0, sequence));
             assert_eq!(self::track(&account, 0).untold(sequence), untold, "no more than there are copies");
         }
-        assert_eq!(self::track(&account, 0).cells(), account.cells);
+        assert_eq!(self::track(&account, 0).cells(), account.strands.cells);
     }
 
     #[test]
@@ -328,11 +284,10 @@ mod tests {
         account.store("b", &stamp(0, 0));
         account.store("eu-a", &stamp(7, 999));
         account.store_untold("eu-a", &stamp(8, 3));
-        account.store_plain();
         account.store_damaged("b", Damaged::Sample);
         let json = serde_json::to_string(&account).unwrap();
         assert!(json.len() < 700, "{json}");
-        assert!(json.contains(r#"{"series":"0-6,9-49","stored":"0-999"}"#), "{json}");
+        assert!(json.contains(r#"["0-6,9-49",{"stored":"0-999"}]"#), "{json}");
         assert_eq!(serde_json::from_str::<FullAccount>(&json).unwrap(), account);
     }
 
@@ -344,13 +299,13 @@ mod tests {
             // Every second number: each is a run of its own.
             account.store_within(most, "a", &stamp(0, 2 * sequence), true);
         }
-        assert_eq!(account.cells, most);
+        assert_eq!(account.strands.cells, most);
         let stored = track(&account, 0).stored.count();
         assert_eq!((stored, account.untracked()), (999, sent - 999));
         // What comes again or late costs room as well.
         for times in 0..2 {
             account.store_within(most + 2, "a", &stamp(0, 0), true);
-            assert_eq!(account.cells, most + 2, "{times}");
+            assert_eq!(account.strands.cells, most + 2, "{times}");
         }
         assert_eq!(account.untracked(), sent - 999 + 1);
     }

@@ -1,82 +1,12 @@
-//! What was acknowledged against what was stored, tenant by tenant.
+//! What was acknowledged against what was stored, tenant by tenant, in sums.
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 
 use serde::Serialize;
 
 use crate::account::Tally;
-use crate::fleet::Fleet;
+use crate::journal::{Entry, Ledger};
 use crate::sink::{Snapshot, TenantCount};
-
-/// What senders know of one tenant's data.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Entry {
-    /// In requests that were answered 2xx.
-    pub acknowledged: Tally,
-    /// In attempts that left and were answered otherwise or not at all: some of it may have arrived, lawfully. What was sent
-    /// again counts for each such attempt, and once more as acknowledged if it was in the end.
-    pub unsettled: Tally,
-    /// The part of `unsettled` that nobody vouches for: no answer, or 5xx. So much may be there twice.
-    pub doubtful: Tally,
-    /// In requests that were given up: the sender will never bring it again.
-    pub dropped: Tally,
-    /// In requests that were still to be sent again when the run ended.
-    pub abandoned: Tally,
-}
-
-/// How often each body of a sender was acknowledged, and how often it was not.
-#[derive(Clone, Debug)]
-pub struct BodyCounts {
-    /// Times answered 2xx, for each body.
-    pub acknowledged: Vec<u64>,
-    /// Times sent and answered otherwise or not at all, attempt by attempt.
-    pub unsettled: Vec<u64>,
-    /// Of these, times not answered, or answered 5xx.
-    pub doubtful: Vec<u64>,
-    /// Times given up.
-    pub dropped: Vec<u64>,
-    /// Times left when the run ended.
-    pub abandoned: Vec<u64>,
-}
-
-impl BodyCounts {
-    /// Zeros for so many bodies.
-    #[must_use]
-    pub fn new(bodies: usize) -> Self {
-        let zeros = vec![0; bodies];
-        Self {
-            acknowledged: zeros.clone(),
-            unsettled: zeros.clone(),
-            doubtful: zeros.clone(),
-            dropped: zeros.clone(),
-            abandoned: zeros,
-        }
-    }
-}
-
-/// Every tenant's [`Entry`], by name.
-pub type Ledger = BTreeMap<String, Entry>;
-
-/// Adds up what all senders sent: each body's shares, as often as the body was sent.
-#[must_use]
-pub fn ledger(fleet: &Fleet, counts: &[BodyCounts]) -> Ledger {
-    let mut entries = vec![Entry::default(); fleet.tenants.len()];
-    for (bodies, counts) in fleet.senders.iter().zip(counts) {
-        for (number, body) in bodies.iter().enumerate() {
-            let times = |counts: &[u64]| counts.get(number).copied().unwrap_or_default();
-            for &(tenant, tally) in &body.shares {
-                if let Some(entry) = entries.get_mut(tenant) {
-                    entry.acknowledged += tally.times(times(&counts.acknowledged));
-                    entry.unsettled += tally.times(times(&counts.unsettled));
-                    entry.doubtful += tally.times(times(&counts.doubtful));
-                    entry.dropped += tally.times(times(&counts.dropped));
-                    entry.abandoned += tally.times(times(&counts.abandoned));
-                }
-            }
-        }
-    }
-    fleet.tenants.iter().cloned().zip(entries).collect()
-}
 
 /// What the comparison says of one tenant.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -129,24 +59,18 @@ impl Comparison {
     /// ledger's with `prefix` in front.
     #[must_use]
     pub fn new(ledger: &Ledger, before: &Snapshot, after: &Snapshot, prefix: &str) -> Self {
-        let since = |name: &str| difference(&after.tenant(name), &before.tenant(name));
-        let mut lines: Vec<Line> = ledger
-            .iter()
-            .map(|(tenant, entry)| line(tenant, entry, &since(&format!("{prefix}{tenant}"))))
-            .collect();
-        for name in after.tenants.keys() {
-            let known = name.strip_prefix(prefix).is_some_and(|tenant| ledger.contains_key(tenant));
-            let count = since(name);
-            if !known && !is_nobodys(&count) {
-                lines.push(Line {
-                    tenant: name.clone(),
-                    acknowledged: Tally::default(),
-                    stored: count.stored,
-                    requests: count.requests,
-                    verdict: Verdict::Stray,
-                });
+        let own = ledger.keys().map(|tenant| format!("{prefix}{tenant}"));
+        let names: BTreeSet<String> = own.chain(after.tenants.keys().cloned()).collect();
+        let line = |name: &String| {
+            let count = difference(&after.tenant(name), &before.tenant(name));
+            let known = name.strip_prefix(prefix).and_then(|tenant| ledger.get_key_value(tenant));
+            match known {
+                Some((tenant, entry)) => Some(line(tenant, entry, &count)),
+                None if is_nobodys(&count) => None,
+                None => Some(Line { verdict: Verdict::Stray, ..line(name, &Entry::default(), &count) }),
             }
-        }
+        };
+        let lines = names.iter().filter_map(line).collect();
         Self {
             lines,
             broken: after.broken - before.broken.min(after.broken),
@@ -188,7 +112,7 @@ fn is_nobodys(count: &TenantCount) -> bool {
 }
 
 fn line(tenant: &str, entry: &Entry, count: &TenantCount) -> Line {
-    let Entry { acknowledged, unsettled, .. } = *entry;
+    let Entry { acknowledged, unsettled } = *entry;
     let stored = count.stored;
     let mut most = acknowledged;
     most += unsettled;
@@ -232,7 +156,7 @@ mod tests {
     }
 
     fn verdict(acknowledged: Tally, unsettled: Tally, stored: Tally) -> Verdict {
-        let ledger = Ledger::from([("a".to_owned(), Entry { acknowledged, unsettled, ..Entry::default() })]);
+        let ledger = Ledger::from([("a".to_owned(), Entry { acknowledged, unsettled })]);
         let before = snapshot(&[("x-a", tally(100, 7), 0)]);
         let mut after = tally(100, 7);
         after += stored;
