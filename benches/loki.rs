@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 
 use bytes::Bytes;
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
-use loadgen::proto_loki::{Entry, PushRequest, Stream};
+use testkit::proto_loki::{Entry, PushRequest, Stream};
 use prost::Message;
 use tenantry::split::{Body, Compression, Protocol, SplitLimits, SplitRules, Splitter};
 use tenantry::tenant::TenantRules;

@@ -11,8 +11,8 @@ use std::time::Duration;
 
 use criterion::{Bencher, BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use fleet::{SERIES, split_rules, tenant_rules};
-use loadgen::proto::MetricType;
-use loadgen::proto_v2::{Metadata, Request};
+use testkit::proto::MetricType;
+use testkit::proto_v2::{Metadata, Request};
 use tenantry::split::{Body, SplitRules, Splitter, V2Handling};
 
 fn sizes(c: &mut Criterion) {

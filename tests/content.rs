@@ -12,7 +12,7 @@ mod support;
 
 use std::io::Write;
 
-use loadgen::{proto_loki, proto_v2};
+use testkit::{proto_loki, proto_v2};
 use prost::Message;
 use support::remote_write::{WriteRequest, deflate};
 use support::server::free_port;

@@ -4,7 +4,7 @@
 
 mod support;
 
-use loadgen::proto_loki::{Entry, PushRequest, Stream, Timestamp};
+use testkit::proto_loki::{Entry, PushRequest, Stream, Timestamp};
 use prost::Message;
 use support::client::Response;
 use support::upstream::Received;
@@ -233,7 +233,7 @@ fn metadata_finds_the_tenants_of_its_families_whichever_core_it_comes_to() {
 /// A Remote Write 2.0 request: a series for each tenant, with a sample, a histogram with an integer count, and an
 /// exemplar.
 fn v2(tenants: &[&str]) -> Vec<u8> {
-    use loadgen::proto_v2::{Exemplar, Histogram, Request, Sample, TimeSeries};
+    use testkit::proto_v2::{Exemplar, Histogram, Request, Sample, TimeSeries};
     let mut symbols: Vec<String> =
         ["", "__name__", "up", "tenant", "trace_id", "t1"].map(str::to_owned).to_vec();
     symbols.extend(tenants.iter().map(|&tenant| tenant.to_owned()));
@@ -278,7 +278,7 @@ fn remote_write_2_is_split_and_what_was_written_is_summed_on_success_and_failure
         );
         assert_eq!(received.header("x-prometheus-remote-write-version"), Some("2.0.0"));
         let plain = snap::raw::Decoder::new().decompress_vec(&received.body).unwrap();
-        let request = loadgen::proto_v2::Request::decode(&plain[..]).unwrap();
+        let request = testkit::proto_v2::Request::decode(&plain[..]).unwrap();
         assert_eq!(
             request.symbols.iter().filter(|symbol| &symbol[..] == b"a").count(),
             0,

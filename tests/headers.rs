@@ -160,7 +160,7 @@ fn victoriametrics_hears_of_accounts_and_projects() {
 const V2: &str = "Content-Type: application/x-protobuf;proto=io.prometheus.write.v2.Request\r\nContent-Encoding: snappy\r\n";
 
 fn push_v2(server: &Server, tenants: &[&str]) -> Response {
-    use loadgen::proto_v2::{Request, Sample, TimeSeries};
+    use testkit::proto_v2::{Request, Sample, TimeSeries};
     let mut symbols: Vec<_> = ["", "__name__", "up", "tenant"].map(|text| text.to_owned().into()).into();
     symbols.extend(tenants.iter().map(|&tenant| tenant.to_owned().into()));
     let timeseries = (0_u32..).zip(tenants).map(|(at, _)| TimeSeries {

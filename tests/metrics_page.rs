@@ -7,7 +7,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use loadgen::port::free_addr;
+use testkit::port::free_addr;
 use tenantry::admin::{Admin, Pages};
 use tenantry::metrics::{Metrics, Rejection};
 use tenantry::queue::commons::Commons;

@@ -296,7 +296,7 @@ fn a_replys_text_ends_where_its_length_says() {
 
 /// A Remote Write 2.0 request with a series of each of these tenants.
 fn request_v2(tenants: &[&str]) -> Vec<u8> {
-    use loadgen::proto_v2::{Request, Sample, TimeSeries};
+    use testkit::proto_v2::{Request, Sample, TimeSeries};
     let mut symbols: Vec<String> = ["", "__name__", "up", "tenant"].map(str::to_owned).to_vec();
     symbols.extend(tenants.iter().map(|tenant| (*tenant).to_owned()));
     let timeseries = (4..symbols.len()).map(|tenant| TimeSeries {

@@ -11,8 +11,8 @@ mod loki_labels;
 mod loki_protobuf;
 
 use bytes::Bytes;
-use loadgen::proto::Label;
-use loadgen::proto_loki::{Entry, PushRequest, Stream, Timestamp};
+use testkit::proto::Label;
+use testkit::proto_loki::{Entry, PushRequest, Stream, Timestamp};
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::{Index, select};

@@ -10,8 +10,8 @@ mod scan_v2;
 use std::collections::BTreeSet;
 
 use bytes::Bytes;
-use loadgen::proto;
-use loadgen::proto_v2::{Exemplar, Histogram, Metadata, Request, Sample, SymbolTable, TimeSeries};
+use testkit::proto;
+use testkit::proto_v2::{Exemplar, Histogram, Metadata, Request, Sample, SymbolTable, TimeSeries};
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::{Index, select};

@@ -1,7 +1,7 @@
 //! What the benches put in: series that look like those of a Kubernetes fleet, nine labels and some 280 bytes each.
 #![allow(dead_code, reason = "not every bench needs all of it")]
 
-use loadgen::proto::{TimeSeries, WriteRequest};
+use testkit::proto::{TimeSeries, WriteRequest};
 use tenantry::split::{SplitLimits, SplitRules};
 use tenantry::tenant::TenantRules;
 
