@@ -128,6 +128,12 @@ impl<R: Read> MessageReader<R> {
         Ok(self.at < self.buffer.len() || self.fill()? > 0)
     }
 
+    /// Bytes that have come and are not read yet.
+    #[must_use]
+    pub fn buffered(&self) -> usize {
+        self.buffer.len() - self.at
+    }
+
     /// The next request's head.
     ///
     /// # Errors

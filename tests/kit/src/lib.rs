@@ -8,3 +8,4 @@ pub mod port;
 pub mod proto;
 pub mod proto_loki;
 pub mod proto_v2;
+pub mod upstream;
