@@ -6,10 +6,10 @@ use std::fmt::Write as _;
 
 use bytes::Bytes;
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
-use testkit::proto_loki::{Entry, PushRequest, Stream};
 use prost::Message;
 use tenantry::split::{Body, Compression, Protocol, SplitLimits, SplitRules, Splitter};
 use tenantry::tenant::TenantRules;
+use testkit::proto_loki::{Entry, PushRequest, Stream};
 
 const STREAMS: usize = 100;
 const ENTRIES: usize = 20;

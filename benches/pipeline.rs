@@ -11,9 +11,9 @@ use std::time::Duration;
 
 use criterion::{Bencher, BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use fleet::{SERIES, split_rules, tenant_rules};
+use tenantry::split::{Body, SplitRules, Splitter, V2Handling};
 use testkit::proto::MetricType;
 use testkit::proto_v2::{Metadata, Request};
-use tenantry::split::{Body, SplitRules, Splitter, V2Handling};
 
 fn sizes(c: &mut Criterion) {
     let tenant = tenant_rules(false);

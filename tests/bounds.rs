@@ -5,7 +5,7 @@
 mod support;
 
 use support::remote_write::Label;
-use support::{Client, Reply, Server, Upstream, body, eventually, on_both, series};
+use support::{Client, Close, Reply, Server, Upstream, body, eventually, on_both, series};
 
 /// Writes `text` in the place of the server's configuration, and returns what it logs when it has read it.
 fn reload(server: &Server, from: &str, to: &str) -> Vec<String> {
@@ -75,7 +75,7 @@ fn many_empty_gzip_members_cost_no_second() {
 #[test]
 fn a_token_in_a_target_is_sent_and_never_shown() {
     on_both(|driver| {
-        let upstream = Upstream::start(|_| Reply::Close);
+        let upstream = Upstream::start(|_| Reply::from(Close::BeforeReply));
         let metrics = support::server::free_port();
         let config = format!(
             "listen: 127.0.0.1:0\nlisten_metrics_address: {metrics}\ntarget: http://{0}/push?token=hunter2\n\

@@ -295,7 +295,7 @@ fn an_idle_connection_is_closed_after_idle_timeout_and_not_before() {
 #[test]
 fn over_concurrency_requests_get_503_with_retry_after() {
     on_both(|driver| {
-        let upstream = Upstream::start(|_| Reply::After(Duration::from_millis(600), Box::new(Reply::ok())));
+        let upstream = Upstream::start(|_| Reply::ok().after(Duration::from_millis(600)));
         let server =
             Server::start(driver, upstream.address, "concurrency: 2\nlimits: {tenant_share_percent: 100}\n");
         let request = one_series();

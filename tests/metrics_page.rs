@@ -7,12 +7,12 @@ use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use testkit::port::free_addr;
 use tenantry::admin::{Admin, Pages};
 use tenantry::metrics::{Metrics, Rejection};
 use tenantry::queue::commons::Commons;
 use tenantry::split::Destination;
 use tenantry::tenant::{IdRules, TenantId};
+use testkit::port::free_addr;
 
 /// Prometheus with one target; ended when dropped.
 struct Prometheus {

@@ -215,7 +215,7 @@ fn what_was_delivered_before_a_reload_is_not_sent_again_after_it() {
         let answers = std::sync::Arc::clone(&well);
         let upstream = Upstream::start(move |request| {
             let sick = request.tenant() == "sick" && !answers.load(Ordering::Relaxed);
-            if sick { Reply::status(503, "not now") } else { Reply::ok() }
+            if sick { Reply::new(503, "not now") } else { Reply::ok() }
         });
         let extra = "auth: {egress: {username: u, password: old}}\n";
         let server = Server::start(driver, upstream.address, extra);

@@ -11,8 +11,6 @@ mod loki_labels;
 mod loki_protobuf;
 
 use bytes::Bytes;
-use testkit::proto::Label;
-use testkit::proto_loki::{Entry, PushRequest, Stream, Timestamp};
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::{Index, select};
@@ -24,6 +22,8 @@ use tenantry::split::{
 };
 use tenantry::tenant::{IdRules, Policy, TenantRules};
 use tenantry::wire::varint;
+use testkit::proto::Label;
+use testkit::proto_loki::{Entry, PushRequest, Stream, Timestamp};
 
 // ---- Pushes ----
 

@@ -10,8 +10,6 @@ mod scan_v2;
 use std::collections::BTreeSet;
 
 use bytes::Bytes;
-use testkit::proto;
-use testkit::proto_v2::{Exemplar, Histogram, Metadata, Request, Sample, SymbolTable, TimeSeries};
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::{Index, select};
@@ -19,6 +17,8 @@ use prost::Message;
 use prost::encoding::encode_varint;
 use tenantry::split::{self, HaLabels, Lost, Protocol, Scan, SplitLimits, SplitRules, Splitter, V2Handling};
 use tenantry::tenant::{IdRules, Policy, TenantRules};
+use testkit::proto;
+use testkit::proto_v2::{Exemplar, Histogram, Metadata, Request, Sample, SymbolTable, TimeSeries};
 
 /// The NaN that marks a series as stale, and one more that arithmetic would make quiet.
 const STALE_NAN: u64 = 0x7ff0_0000_0000_0002;

@@ -1,9 +1,9 @@
 //! What the benches put in: series that look like those of a Kubernetes fleet, nine labels and some 280 bytes each.
 #![allow(dead_code, reason = "not every bench needs all of it")]
 
-use testkit::proto::{TimeSeries, WriteRequest};
 use tenantry::split::{SplitLimits, SplitRules};
 use tenantry::tenant::TenantRules;
+use testkit::proto::{TimeSeries, WriteRequest};
 
 /// How many series Prometheus sends at a time, unless told otherwise.
 pub(crate) const SERIES: usize = 2_000;
