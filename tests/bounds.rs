@@ -34,7 +34,7 @@ fn what_is_wrong_only_beside_what_waits_for_a_restart_changes_nothing() {
         assert_eq!(server.metric("tenantry_config_last_reload_successful", ""), 0.0);
         // 100 MiB are too large, now and for ever: 503 would have their sender try for ever.
         let mut giant = series("a", "up", 1.0);
-        giant.labels.push(Label { name: "x".into(), value: "x".repeat(100 << 20) });
+        giant.labels.push(Label { name: "x".into(), value: "x".repeat(100 << 20).into() });
         assert_eq!(server.client().push(&body(vec![giant])).status, 413);
         assert_eq!(server.client().push(&body(vec![series("a", "up", 1.0)])).status, 200);
     });

@@ -16,7 +16,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use support::client::push_head;
-use support::remote_write::{Label, TimeSeries, names};
+use support::remote_write::{Label, TimeSeries, label, names};
 use support::server::free_port;
 use support::{Client, Close, Driver, Reply, Server, Upstream, body, eventually, on_both, series};
 
@@ -394,9 +394,8 @@ fn merging_stops_at_its_limits() {
 fn replicas_never_share_a_request() {
     fn replica_series(replica: &str, name: &str) -> TimeSeries {
         let mut series = series("a", name, 1.0);
-        let label = |n: &str, v: &str| Label { name: n.into(), value: v.into() };
-        series.labels.insert(0, label("__replica__", replica));
-        series.labels.insert(1, label("cluster", "c"));
+        series.labels.insert(0, Label::new("__replica__", replica));
+        series.labels.insert(1, Label::new("cluster", "c"));
         series
     }
     on_both(|driver| {
@@ -840,9 +839,9 @@ fn many_senders_and_tenants_lose_and_misplace_nothing() {
             let request = r.request();
             let mut sink = sink.lock().unwrap();
             for series in &request.timeseries {
-                let tenant = &series.labels.iter().find(|l| l.name == "tenant").unwrap().value;
+                let tenant = label(series, "tenant").unwrap();
                 assert_eq!(tenant, r.tenant(), "misplaced");
-                sink.push((tenant.clone(), series.samples[0].value as u64));
+                sink.push((tenant, series.samples[0].value as u64));
             }
             Reply::ok()
         });

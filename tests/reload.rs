@@ -5,12 +5,11 @@ mod support;
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use support::remote_write::{Label, TimeSeries};
+use support::remote_write::TimeSeries;
 use support::{Driver, Reply, Server, Upstream, body, eventually, on_both, series};
 
 fn labelled(labels: &[(&str, &str)]) -> TimeSeries {
-    let labels = labels.iter().map(|&(name, value)| Label { name: name.into(), value: value.into() });
-    TimeSeries { labels: labels.collect(), ..series("", "", 0.0) }
+    TimeSeries::new(labels, &[(1_700_000_000_000, 0.0)])
 }
 
 /// What [`Server::start`] writes, with `from` in it changed to `to`, and the server told of it; returns when it has said

@@ -12,7 +12,7 @@ use std::thread::sleep;
 use std::time::Duration;
 
 use prost::Message;
-use support::remote_write::{Metadata, WriteRequest, deflate};
+use support::remote_write::{WriteRequest, deflate, metadata_of_up};
 use support::upstream::Received;
 use support::{Close, Driver, Reply, Server, Upstream, body, eventually, on_both, series};
 
@@ -75,7 +75,7 @@ fn huge() -> Vec<u8> {
     };
     let name = |n: usize, letter: &mut dyn FnMut() -> char| {
         let mut series = series("a", &format!("m{n}"), 1.0);
-        series.labels[1].value = (0..1 << 16).map(|_| letter()).collect();
+        series.labels[1].value = (0..1 << 16).map(|_| letter()).collect::<String>().into();
         series
     };
     let request = body((0..112).map(|n| name(n, &mut letter)).collect());
@@ -268,7 +268,7 @@ fn the_same_metadata_again_is_no_retry() {
             Upstream::start(|r| if r.tenant() == "sick" { Reply::new(503, "") } else { Reply::ok() });
         let settings = "metadata: true\ntenant: {label: tenant, default: nobody}\n";
         let server = Server::start(driver, upstream.address, settings);
-        let metadata = vec![Metadata { kind: 1, family: "up".into(), help: "Whether it is up.".into() }];
+        let metadata = vec![metadata_of_up()];
         let timeseries = vec![series("sick", "up", 1.0), series("well", "up", 1.0)];
         let request = deflate(&WriteRequest { timeseries, metadata });
         for _ in 0..3 {

@@ -162,14 +162,8 @@ fn json(models: &[Model]) -> String {
 
 // ---- Odd encodings ----
 
-fn field(number: u8, bytes: &[u8], pad: bool) -> Vec<u8> {
-    let mut field = vec![number << 3 | 2];
-    if pad {
-        field = vec![number << 3 | 0x82, 0];
-    }
-    varint::put(&mut field, bytes.len() as u64);
-    field.extend_from_slice(bytes);
-    field
+fn field(number: u32, bytes: &[u8], pad: bool) -> Vec<u8> {
+    testkit::fields::field(number, bytes, (usize::from(pad), 0))
 }
 
 /// A field that no message knows: a number, bytes, or a group of such.
