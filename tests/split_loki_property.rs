@@ -343,7 +343,7 @@ fn said(part: &Part) -> Vec<Said> {
     let push = PushRequest::decode(loki_protobuf::common::inflate(part).as_slice()).unwrap();
     let pairs = |text: &[u8]| {
         let text_of = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
-        let labels = loki_labels::reader::labels(text).unwrap();
+        let labels = testkit::oracle::loki_labels::labels(text).unwrap();
         labels.into_iter().map(|(name, value)| (text_of(name), text_of(value))).collect()
     };
     push.streams.into_iter().map(|stream| (pairs(&stream.labels), stream.entries)).collect()
@@ -415,7 +415,7 @@ proptest! {
         labels in pairs(5), styles in vec(any::<u8>(), 1..20), changes in changes(),
     ) {
         let text = text(&labels, &styles);
-        let read = loki_labels::reader::labels(text.as_bytes()).unwrap();
+        let read = testkit::oracle::loki_labels::labels(text.as_bytes()).unwrap();
         let expected: Vec<_> =
             labels.iter().map(|(name, value)| (name.clone().into_bytes(), value.clone().into_bytes())).collect();
         prop_assert_eq!(read, expected, "{}", text);

@@ -13,12 +13,12 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::{Index, select};
 use prost::Message;
-use scan::oracle::{self, Expected};
 use tenantry::split::{
     Body, HaLabels, MergeKey, Metadata, Part, SplitError, SplitLimits, SplitRules, Splitter, V2Handling,
 };
 use tenantry::tenant::{IdRules, Policy, TenantRules};
 use testkit::fields::{field, varint};
+use testkit::oracle;
 use testkit::proto;
 
 /// The NaN that marks a series as stale, and one more that arithmetic would make quiet.
@@ -272,7 +272,7 @@ fn rules() -> impl Strategy<Value = Rules> {
 // ---- Properties ----
 
 /// A part of a decoded request, as prost has it: the series at `origin`, each less its label that is taken out.
-fn filtered(original: &proto::WriteRequest, part: &oracle::ExpectedPart) -> proto::WriteRequest {
+fn filtered(original: &proto::WriteRequest, part: &oracle::Part) -> proto::WriteRequest {
     let series = |&(at, cut): &(usize, Option<usize>)| {
         let mut series = original.timeseries[at].clone();
         if let Some(cut) = cut {
@@ -300,7 +300,7 @@ struct Merged {
     expected_bytes: Vec<u8>,
 }
 
-fn merge(all: &mut Vec<Merged>, part: &Part, expected: &oracle::ExpectedPart, request: &proto::WriteRequest) {
+fn merge(all: &mut Vec<Merged>, part: &Part, expected: &oracle::Part, request: &proto::WriteRequest) {
     let fits = |merged: &&mut Merged| {
         merged.tenant == part.tenant.as_str()
             && merged.merge.as_ref().is_some_and(|merge| merge.merges_with(&part.merge))
@@ -327,7 +327,7 @@ fn split_and_merge(requests: &[Vec<u8>], rules: &Rules) {
     let mut all = Vec::new();
     for request in requests {
         let decoded = proto::WriteRequest::decode(request.as_slice());
-        let expected: Result<Expected, _> = oracle::expect(request, &rules.split_rules(), rules.source);
+        let expected = scan::expect(request, &rules.split_rules(), rules.source);
         match scan::compare(&mut splitter, request, &rules.split_rules(), rules.source) {
             Ok((scan, parts)) => {
                 // What prost refuses for its text or its samples is the upstream's to refuse.

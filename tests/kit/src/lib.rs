@@ -5,6 +5,7 @@
 
 pub mod fields;
 pub mod http;
+pub mod oracle;
 pub mod port;
 pub mod proto;
 pub mod proto_loki;
