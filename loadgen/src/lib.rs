@@ -31,7 +31,6 @@ pub mod client;
 pub mod compare;
 pub mod duration;
 pub mod fleet;
-pub mod floor;
 pub mod full_account;
 pub mod journal;
 pub mod ledger;
