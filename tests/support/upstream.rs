@@ -91,7 +91,7 @@ impl Upstream {
 
     /// Connections that were ever opened.
     pub fn connections(&self) -> usize {
-        self.server.connections() as usize
+        usize::try_from(self.server.connections()).unwrap()
     }
 
     /// The most connections that were open at one time.

@@ -166,11 +166,19 @@ impl<R: Read> MessageReader<R> {
     /// When the stream fails or ends, or holds something else.
     pub fn response_head(&mut self) -> Result<ResponseHead, HttpError> {
         loop {
-            let head = self.head(parse_response)?;
+            let head = self.any_response_head()?;
             if head.status >= 200 {
                 return Ok(head);
             }
         }
+    }
+
+    /// The next response's head, be it an interim one.
+    ///
+    /// # Errors
+    /// When the stream fails or ends, or holds something else.
+    pub fn any_response_head(&mut self) -> Result<ResponseHead, HttpError> {
+        self.head(parse_response)
     }
 
     fn head<T>(

@@ -3,6 +3,7 @@
 //! Nothing here knows Tenantry or loadgen: what a server is held against has to come from elsewhere. So both may depend
 //! on this crate, and neither on the other for its tests.
 
+pub mod client;
 pub mod fields;
 pub mod http;
 pub mod oracle;

@@ -17,6 +17,9 @@ pub mod loki_labels;
 pub mod remote_write_v1;
 pub mod remote_write_v2;
 
+/// Tells the tenant of a label's value, or of none.
+pub type Resolve<'a> = dyn Fn(Option<&[u8]>) -> Result<String, NoTenant> + 'a;
+
 /// By what a request is split.
 #[derive(Clone, Copy)]
 pub struct Rules<'a> {
@@ -25,7 +28,7 @@ pub struct Rules<'a> {
     /// Whether the label that decides is taken out.
     pub label_remove: bool,
     /// The tenant that a value names, or why there is none.
-    pub resolve: &'a dyn Fn(Option<&[u8]>) -> Result<String, NoTenant>,
+    pub resolve: &'a Resolve<'a>,
     /// Tenants in a request.
     pub tenants_max: usize,
     /// Bytes of unknown fields that go into every part.
