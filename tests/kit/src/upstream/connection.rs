@@ -12,9 +12,6 @@ use super::reply::{Admission, Close, Reply};
 use super::{Session, Shared};
 use crate::http::{HttpError, MessageReader, RequestHead};
 
-/// How often a connection that waits for its peer to close looks whether the server stops.
-const HOLD_POLL: Timespec = Timespec { tv_sec: 0, tv_nsec: 50_000_000 };
-
 /// A slow reader reads this often.
 const SLOW_READS_PER_SECOND: u64 = 20;
 
@@ -42,14 +39,14 @@ impl Request<'_> {
     #[must_use]
     pub fn is_heard(&self) -> bool {
         let now = Timespec { tv_sec: 0, tv_nsec: 0 };
-        is_open(self.stream, &now).unwrap_or(false)
+        is_open(self.stream, Some(&now)).unwrap_or(false)
     }
 }
 
-/// Whether the peer has not closed by the end of `wait`.
-fn is_open(stream: &TcpStream, wait: &Timespec) -> rustix::io::Result<bool> {
+/// Whether neither side has closed by the end of `wait`, if that has one.
+fn is_open(stream: &TcpStream, wait: Option<&Timespec>) -> rustix::io::Result<bool> {
     let mut fds = [PollFd::new(stream, PollFlags::RDHUP)];
-    poll(&mut fds, Some(wait))?;
+    poll(&mut fds, wait)?;
     let [fd] = &fds;
     Ok(fd.revents().is_empty())
 }
@@ -179,8 +176,10 @@ impl<'a> Connection<'a> {
 
     /// Waits until the peer closes or the server stops, and reads nothing.
     fn hold(&self) {
+        // Who is not busy is shut down by a server that stops, which ends the wait.
+        self.set_busy(false);
         while !self.shared.stopping() {
-            match is_open(&self.stream, &HOLD_POLL) {
+            match is_open(&self.stream, None) {
                 Err(rustix::io::Errno::INTR) | Ok(true) => {}
                 _ => return,
             }
