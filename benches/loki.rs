@@ -1,16 +1,20 @@
 //! What a Loki push costs on its way in: a hundred streams of twenty entries, as Promtail sends them and as JSON, whose
-//! labels name the tenant, or whose entries do. `cargo bench --bench loki`.
+//! labels name the tenant, or whose entries do: scanning alone, and all of it. `cargo bench --bench loki`.
 #![allow(missing_docs, clippy::expect_used, reason = "a bench, not an interface")]
 
+mod fleet;
+
 use std::fmt::Write as _;
+use std::io::Write as _;
 
 use bytes::Bytes;
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
-use loadgen::proto_loki::{Entry, PushRequest, Stream};
 use prost::Message;
 use tenantry::model::{Protocol, SplitLimits};
 use tenantry::split::{Body, Compression, SplitRules, Splitter};
 use tenantry::tenant::TenantRules;
+use testkit::proto::deflate;
+use testkit::proto_loki::{Entry, PushRequest, Stream};
 
 const STREAMS: usize = 100;
 const ENTRIES: usize = 20;
@@ -77,6 +81,12 @@ fn json() -> String {
     json + "]}"
 }
 
+fn gzip(bytes: &[u8]) -> Bytes {
+    let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    gzip.write_all(bytes).expect("compresses");
+    gzip.finish().expect("compresses").into()
+}
+
 fn pushes(c: &mut Criterion) {
     let tenant = TenantRules::of_label(b"__tenant__");
     let limits = SplitLimits { inflated_bytes_max: 64 << 20, tenants_max: 4096 };
@@ -100,6 +110,15 @@ fn pushes(c: &mut Criterion) {
         group.bench_function(BenchmarkId::new("scan", name), |b| {
             b.iter(|| splitter.scan(body.clone(), &rules, None).expect("scans"));
         });
+    }
+    let gzipped = gzip(json().as_bytes());
+    for (name, protocol, compression, bytes) in [
+        ("protobuf, snappy", Protocol::Loki, Compression::Snappy, deflate(&protobuf(true))),
+        ("json, gzip", Protocol::LokiJson, Compression::Gzip, gzipped),
+    ] {
+        let body = Body { protocol, compression, bytes };
+        group.throughput(Throughput::Elements((STREAMS * ENTRIES) as u64));
+        group.bench_function(BenchmarkId::new("whole", name), |b| fleet::take_through(b, &body, &rules));
     }
     group.finish();
 }

@@ -6,15 +6,18 @@
 
 mod fleet;
 
-use std::hint::black_box;
 use std::time::Duration;
 
-use criterion::{Bencher, BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
-use fleet::{SERIES, split_rules, tenant_rules};
-use loadgen::proto::MetricType;
-use loadgen::proto_v2::{Metadata, Request};
-use tenantry::model::V2Handling;
-use tenantry::split::{Body, SplitRules, Splitter};
+use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
+use fleet::{SERIES, split_rules, take_through, tenant_rules};
+use prost::Message;
+use tenantry::model::{Protocol, V2Handling};
+use tenantry::split::{Body, Compression, SplitRules};
+use testkit::proto::MetricType;
+use testkit::proto_v2::{Metadata, Request};
+
+/// A tenant's consecutive series in loadgen's bodies.
+const RUN_LENGTH: usize = 20;
 
 fn sizes(c: &mut Criterion) {
     let tenant = tenant_rules(false);
@@ -24,23 +27,14 @@ fn sizes(c: &mut Criterion) {
     for series in [100, SERIES, 10_000] {
         group.throughput(Throughput::Elements(series as u64));
         for tenants in [1, 10, 100, 1_000] {
-            let body = Body::snappy_v1(fleet::request(series, tenants).to_block());
-            let name = BenchmarkId::new(format!("{series} series"), tenants);
-            group.bench_function(name, |b| take_through(b, &body, &rules));
+            for (turn, name) in [(1, ""), (RUN_LENGTH, ", runs of 20")] {
+                let body = Body::snappy_v1(fleet::request_in_runs(series, tenants, turn).to_block());
+                let name = BenchmarkId::new(format!("{series} series{name}"), tenants);
+                group.bench_function(name, |b| take_through(b, &body, &rules));
+            }
         }
     }
     group.finish();
-}
-
-/// From a body that came in to the parts that go out.
-fn take_through(b: &mut Bencher<'_>, body: &Body, rules: &SplitRules<'_>) {
-    let mut splitter = Splitter::new();
-    b.iter(|| {
-        splitter.scan(body.clone(), rules, None).expect("scans");
-        while let Some(part) = splitter.next_part() {
-            black_box(part);
-        }
-    });
 }
 
 /// As Prometheus sends it: with its metric's type in each series.
@@ -49,6 +43,12 @@ fn with_metadata(mut request: Request) -> Request {
         series.metadata = Some(Metadata { r#type: MetricType::Counter as i32, help_ref: 2, unit_ref: 0 });
     }
     request
+}
+
+/// As senders that have the choice may send it.
+fn zstd(inflated: &[u8]) -> Body {
+    let bytes = zstd::bulk::compress(inflated, 1).expect("compresses").into();
+    Body { protocol: Protocol::RemoteWriteV1, compression: Compression::Zstd, bytes }
 }
 
 fn formats(c: &mut Criterion) {
@@ -62,6 +62,7 @@ fn formats(c: &mut Criterion) {
         let v2 = Request::from(&v1);
         let bodies = [
             ("1.0", Body::snappy_v1(v1.to_block()), &pass),
+            ("1.0, zstd", zstd(&v1.encode_to_vec()), &pass),
             ("2.0", Body::snappy_v2(v2.to_block()), &pass),
             ("1.0, label removed", Body::snappy_v1(v1.to_block()), &removed),
             ("2.0, label removed", Body::snappy_v2(v2.to_block()), &removed),

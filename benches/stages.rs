@@ -1,5 +1,6 @@
-//! What a request of 2,000 series costs, stage by stage: its head, inflate, scan, split and deflate on its way in; the
-//! lane that merges its parts with others', and the upstream's head, on the way out. `cargo bench --bench stages`.
+//! What a request of 2,000 series costs, stage by stage: its head, inflate, scan, split and deflate (together, and
+//! deflate alone) on its way in; the lane that merges its parts with others', and the upstream's head, on the way out.
+//! `cargo bench --bench stages`.
 #![allow(missing_docs, clippy::expect_used, reason = "a bench, not an interface")]
 
 mod fleet;
@@ -26,7 +27,7 @@ use tenantry::shared::budget::Budget;
 use tenantry::split::{Body, Splitter};
 use tenantry::tenant::TenantRules;
 use tenantry::tenant::map::{MapRule, Matches, Target, TenantMap};
-use tenantry::wire::snappy::Inflater;
+use tenantry::wire::snappy::{Deflater, Inflater};
 use tenantry::wire::varint;
 
 type Group<'a> = BenchmarkGroup<'a, WallTime>;
@@ -63,6 +64,7 @@ fn stages(c: &mut Criterion) {
             // One tenant's request with its labels as they are passes through: nothing is split.
             if tenants > 1 || label_remove {
                 split(&mut group, tenants, &stored, label_remove);
+                deflate(&mut group, tenants, &stored, label_remove);
             }
             whole(&mut group, tenants, &block, label_remove);
         }
@@ -118,6 +120,24 @@ fn split(group: &mut Group<'_>, tenants: usize, stored: &Bytes, label_remove: bo
             }
             elapsed
         });
+    });
+}
+
+/// Deflating alone what splitting gathers: each tenant's part.
+fn deflate(group: &mut Group<'_>, tenants: usize, stored: &Bytes, label_remove: bool) {
+    let tenant = tenant_rules(label_remove);
+    let mut splitter = Splitter::new();
+    splitter.scan(Body::snappy_v1(stored.clone()), &split_rules(&tenant), None).expect("scans");
+    let inflate = |part: Part| {
+        let mut block = Vec::new();
+        varint::put(&mut block, u64::from(part.inflated_bytes));
+        block.extend_from_slice(&part.elements);
+        snap::raw::Decoder::new().decompress_vec(&block).expect("inflates")
+    };
+    let parts: Vec<Vec<u8>> = std::iter::from_fn(|| splitter.next_part()).map(inflate).collect();
+    let mut deflater = Deflater::default();
+    group.bench_function(BenchmarkId::new(named("deflate", label_remove), tenants), |b| {
+        b.iter(|| parts.iter().for_each(|part| drop(black_box(deflater.elements(part)))));
     });
 }
 

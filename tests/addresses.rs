@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 
 use support::client::push_head;
 use support::server::free_port;
-use support::{Client, Driver, Reply, Server, Upstream, body, eventually, on_both, series};
+use support::{Client, Close, Driver, Reply, Server, Upstream, body, eventually, on_both, series};
 use tenantry::limits::REST_AFTER_FAILURES;
 
 const HOSTS: &str = "127.0.0.1 localhost\n127.0.0.1 twins\n127.0.0.2 twins\n";
@@ -106,7 +106,7 @@ fn an_address_that_breaks_off_costs_a_few_requests_and_no_more() {
     on_both(|driver| {
         let [live, dead] = twins();
         let live = Upstream::start_on(live, |_| Reply::ok());
-        let dead = Upstream::start_on(dead, |_| Reply::Close);
+        let dead = Upstream::start_on(dead, |_| Reply::from(Close::BeforeReply));
         let Some(server) = start(driver, live.address, "") else { return };
         let begun = Instant::now();
         let statuses = statuses(&mut server.client(), 60);
@@ -122,7 +122,7 @@ fn an_address_that_never_answers_rests_and_one_that_answers_others_does_not() {
     on_both(|driver| {
         let [live, silent] = twins();
         let live = Upstream::start_on(live, |_| Reply::ok());
-        let _silent = Upstream::start_on(silent, |_| Reply::Stall);
+        let _silent = Upstream::start_on(silent, |_| Reply::from(Close::Stall));
         let Some(server) = start(driver, live.address, "timeout: 300ms\n") else { return };
         let begun = Instant::now();
         let statuses = statuses(&mut server.client(), 30);
@@ -132,7 +132,7 @@ fn an_address_that_never_answers_rests_and_one_that_answers_others_does_not() {
     });
     on_both(|driver| {
         let script = |r: &support::upstream::Received| match r.tenant() {
-            "slow" => Reply::Stall,
+            "slow" => Reply::from(Close::Stall),
             _ => Reply::ok(),
         };
         let [first, second] = twins().map(|listener| Upstream::start_on(listener, script));
@@ -177,7 +177,8 @@ fn a_request_finds_the_other_address_in_time_where_one_drops_what_it_is_sent() {
 
 /// An answer behind which the connection ends, so that the next request needs another one.
 fn last_answer() -> Reply {
-    Reply::RawThenClose(b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 0\r\n\r\n".to_vec())
+    Reply::raw(b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 0\r\n\r\n")
+        .close(Close::AfterReplyUnannounced)
 }
 
 /// Ends an upstream, and waits until its address refuses connections.

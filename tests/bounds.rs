@@ -5,7 +5,7 @@
 mod support;
 
 use support::remote_write::Label;
-use support::{Client, Reply, Server, Upstream, body, eventually, on_both, series};
+use support::{Client, Close, Reply, Server, Upstream, body, eventually, on_both, series};
 
 /// Writes `text` in the place of the server's configuration, and returns what it logs when it has read it.
 fn reload(server: &Server, from: &str, to: &str) -> Vec<String> {
@@ -34,7 +34,7 @@ fn what_is_wrong_only_beside_what_waits_for_a_restart_changes_nothing() {
         assert_eq!(server.metric("tenantry_config_last_reload_successful", ""), 0.0);
         // 100 MiB are too large, now and for ever: 503 would have their sender try for ever.
         let mut giant = series("a", "up", 1.0);
-        giant.labels.push(Label { name: "x".into(), value: "x".repeat(100 << 20) });
+        giant.labels.push(Label { name: "x".into(), value: "x".repeat(100 << 20).into() });
         assert_eq!(server.client().push(&body(vec![giant])).status, 413);
         assert_eq!(server.client().push(&body(vec![series("a", "up", 1.0)])).status, 200);
     });
@@ -75,7 +75,7 @@ fn many_empty_gzip_members_cost_no_second() {
 #[test]
 fn a_token_in_a_target_is_sent_and_never_shown() {
     on_both(|driver| {
-        let upstream = Upstream::start(|_| Reply::Close);
+        let upstream = Upstream::start(|_| Reply::from(Close::BeforeReply));
         let metrics = support::server::free_port();
         let config = format!(
             "listen: 127.0.0.1:0\nlisten_metrics_address: {metrics}\ntarget: http://{0}/push?token=hunter2\n\

@@ -12,11 +12,11 @@ mod support;
 
 use std::io::Write;
 
-use loadgen::{proto_loki, proto_v2};
 use prost::Message;
 use support::remote_write::{WriteRequest, deflate};
 use support::server::free_port;
 use support::{Driver, Reply, Response, Server, Upstream, body, on_both, series};
+use testkit::{proto_loki, proto_v2};
 
 const V2: &str = "Content-Type: application/x-protobuf;proto=io.prometheus.write.v2.Request\r\n";
 
@@ -275,7 +275,7 @@ fn what_thanos_takes_stays_one_segment_of_the_path() {
             let tenant = request.tenant().as_bytes();
             assert!(tenant.iter().all(u8::is_ascii_graphic) && HARMFUL.contains(&tenant));
             assert_eq!(
-                request.headers.iter().filter(|(n, _)| n.eq_ignore_ascii_case("x-scope-orgid")).count(),
+                request.headers.0.iter().filter(|(n, _)| n.eq_ignore_ascii_case("x-scope-orgid")).count(),
                 1
             );
         }

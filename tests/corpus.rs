@@ -97,12 +97,8 @@ fn write_seeds() {
     }
 }
 
-/// A length-delimited field with a number below 16.
-fn field(number: u8, bytes: &[u8]) -> Vec<u8> {
-    let mut field = vec![number << 3 | 2];
-    tenantry::wire::varint::put(&mut field, bytes.len() as u64);
-    field.extend_from_slice(bytes);
-    field
+fn field(number: u32, bytes: &[u8]) -> Vec<u8> {
+    testkit::fields::field(number, bytes, (0, 0))
 }
 
 fn label(name: &str, value: &str) -> Vec<u8> {

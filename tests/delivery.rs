@@ -16,9 +16,9 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use support::client::push_head;
-use support::remote_write::{Label, TimeSeries, names};
+use support::remote_write::{Label, TimeSeries, label, names};
 use support::server::free_port;
-use support::{Client, Driver, Reply, Server, Upstream, body, eventually, on_both, series};
+use support::{Client, Close, Driver, Reply, Server, Upstream, body, eventually, on_both, series};
 
 fn one(tenant: &str) -> Vec<u8> {
     body(vec![series(tenant, "up", 1.0)])
@@ -102,12 +102,12 @@ fn the_senders_answer_is_the_truth_about_all_parts() {
     on_both(|driver| {
         let (server, _upstream) = start(driver, |r| match r.tenant() {
             "ok" => Reply::ok(),
-            "accepted" => Reply::status(202, "queued"),
-            "bad" => Reply::status(400, "out of order sample"),
+            "accepted" => Reply::new(202, "queued"),
+            "bad" => Reply::new(400, "out of order sample"),
             "limited" => Reply::with(429, "Retry-After: 7\r\n", "slow down"),
             "down" => Reply::with(503, "Retry-After: 3\r\n", "no ingesters"),
             "moved" => Reply::with(307, "Location: /elsewhere\r\n", ""),
-            _ => Reply::Close,
+            _ => Reply::from(Close::BeforeReply),
         });
         let mut client = server.client();
         let mut push =
@@ -133,7 +133,7 @@ fn the_senders_answer_is_the_truth_about_all_parts() {
 fn accept_all_answers_204_whatever_the_upstream_says() {
     on_both(|driver| {
         let upstream =
-            Upstream::start(|r| if r.tenant() == "bad" { Reply::status(500, "") } else { Reply::ok() });
+            Upstream::start(|r| if r.tenant() == "bad" { Reply::new(500, "") } else { Reply::ok() });
         let server =
             Server::start(driver, upstream.address, "tenant:\n  label: tenant\n  accept_all: true\n");
         let request = body(vec![series("bad", "up", 1.0), series("ok", "up", 1.0)]);
@@ -149,7 +149,7 @@ fn one_failing_tenant_neither_fails_nor_delays_another() {
     on_both(|driver| {
         let delay = Duration::from_secs(3);
         let (server, upstream) = start(driver, move |r| match r.tenant() {
-            "slow" => Reply::After(delay, Box::new(Reply::ok())),
+            "slow" => Reply::ok().after(delay),
             _ => Reply::ok(),
         });
         let begun = Instant::now();
@@ -180,8 +180,9 @@ fn connections_are_used_again() {
 fn a_connection_that_went_stale_is_no_error() {
     on_both(|driver| {
         // The upstream closes each connection behind the answer without saying so, as after an idle timeout.
-        let (server, upstream) =
-            start(driver, |_| Reply::RawThenClose(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n".to_vec()));
+        let (server, upstream) = start(driver, |_| {
+            Reply::raw(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n").close(Close::AfterReplyUnannounced)
+        });
         let mut client = server.client();
         for _ in 0..20 {
             assert_eq!(client.push(&one("a")).status, 200);
@@ -195,7 +196,8 @@ fn a_connection_that_went_stale_is_no_error() {
 fn a_stale_connection_that_dies_under_the_request_is_tried_once_more_on_a_fresh_one() {
     on_both(|driver| {
         // Dies with the second request already read: the probe before its use can't have seen it.
-        let (server, upstream) = start(driver, |r| if r.nth == 1 { Reply::Close } else { Reply::ok() });
+        let (server, upstream) =
+            start(driver, |r| if r.nth == 1 { Reply::from(Close::BeforeReply) } else { Reply::ok() });
         let mut client = server.client();
         assert_eq!(client.push(&one("a")).status, 200);
         assert_eq!(client.push(&one("a")).status, 200);
@@ -208,7 +210,7 @@ fn a_stale_connection_that_dies_under_the_request_is_tried_once_more_on_a_fresh_
 fn a_connection_that_dies_behind_an_interim_answer_is_not_tried_again() {
     on_both(|driver| {
         // A 100 says that the upstream has the request: what it did with it can't be known.
-        let interim = || Reply::RawThenClose(b"HTTP/1.1 100 Continue\r\n\r\n".to_vec());
+        let interim = || Reply::raw(b"HTTP/1.1 100 Continue\r\n\r\n").close(Close::AfterReplyUnannounced);
         let (server, upstream) = start(driver, move |r| if r.nth == 1 { interim() } else { Reply::ok() });
         let mut client = server.client();
         assert_eq!(client.push(&one("a")).status, 200);
@@ -220,7 +222,7 @@ fn a_connection_that_dies_behind_an_interim_answer_is_not_tried_again() {
 #[test]
 fn a_fresh_connection_that_dies_is_not_tried_again_and_says_502() {
     on_both(|driver| {
-        let (server, upstream) = start(driver, |_| Reply::Close);
+        let (server, upstream) = start(driver, |_| Reply::from(Close::BeforeReply));
         let response = server.client().push(&one("a"));
         assert_eq!(response.status, 502, "{response:?}");
         assert_eq!(upstream.received().len(), 1, "it may have been stored: only its sender may repeat it");
@@ -254,7 +256,8 @@ fn a_name_that_does_not_resolve_is_502_and_no_failure_to_start() {
 #[test]
 fn an_upstream_that_does_not_answer_is_504_after_the_timeout() {
     on_both(|driver| {
-        let upstream = Upstream::start(|r| if r.tenant() == "sick" { Reply::Stall } else { Reply::ok() });
+        let upstream =
+            Upstream::start(|r| if r.tenant() == "sick" { Reply::from(Close::Stall) } else { Reply::ok() });
         let server = Server::start(driver, upstream.address, "timeout: 400ms\n");
         let begun = Instant::now();
         let response = server.client().push(&body(vec![series("sick", "up", 1.0), series("ok", "up", 1.0)]));
@@ -269,7 +272,7 @@ fn an_upstream_that_does_not_answer_is_504_after_the_timeout() {
 #[test]
 fn what_waits_for_a_connection_for_too_long_is_not_sent_and_says_503() {
     on_both(|driver| {
-        let upstream = Upstream::start(|_| Reply::Stall);
+        let upstream = Upstream::start(|_| Reply::from(Close::Stall));
         let server = Server::start(driver, upstream.address, "timeout: 400ms\nmax_conns_per_host: 1\n");
         let mut clients =
             send_together(&server, &[one("a"), one("b"), one("c"), one("d"), one("e"), one("f")]);
@@ -285,7 +288,7 @@ fn what_waits_for_a_connection_for_too_long_is_not_sent_and_says_503() {
 #[test]
 fn max_conns_per_host_holds_for_the_whole_process_and_nobody_starves() {
     on_both(|driver| {
-        let upstream = Upstream::start(|_| Reply::After(Duration::from_millis(5), Box::new(Reply::ok())));
+        let upstream = Upstream::start(|_| Reply::ok().after(Duration::from_millis(5)));
         let server = Server::start(driver, upstream.address, "max_conns_per_host: 3\ncores: 2\n");
         let bodies: Vec<_> = (0..40).map(|i| one(&format!("t{i}"))).collect();
         for _ in 0..5 {
@@ -301,7 +304,7 @@ fn max_conns_per_host_holds_for_the_whole_process_and_nobody_starves() {
 #[test]
 fn cores_that_want_more_connections_than_there_are_keep_those_they_have() {
     on_both(|driver| {
-        let upstream = Upstream::start(|_| Reply::After(Duration::from_millis(2), Box::new(Reply::ok())));
+        let upstream = Upstream::start(|_| Reply::ok().after(Duration::from_millis(2)));
         let server = Server::start(driver, upstream.address, "max_conns_per_host: 6\ncores: 2\n");
         let bodies: Vec<_> = (0..40).map(|i| one(&format!("t{i}"))).collect();
         for _ in 0..25 {
@@ -333,7 +336,7 @@ fn a_connection_is_not_used_past_max_connection_duration() {
 #[test]
 fn under_load_fragments_merge_and_every_sender_gets_its_answer() {
     on_both(|driver| {
-        let upstream = Upstream::start(|_| Reply::After(Duration::from_millis(50), Box::new(Reply::ok())));
+        let upstream = Upstream::start(|_| Reply::ok().after(Duration::from_millis(50)));
         let server = Server::start(driver, upstream.address, "merge:\n  inflight_max: 1\n");
         // Two tenants each, so that what is merged are parts that were split and deflated here.
         let bodies: Vec<_> = (0..30)
@@ -358,7 +361,7 @@ fn under_load_fragments_merge_and_every_sender_gets_its_answer() {
 fn what_comes_while_a_tenant_waits_for_a_connection_goes_with_it() {
     on_both(|driver| {
         let upstream = Upstream::start(|request| match request.tenant() {
-            "slow" => Reply::After(Duration::from_millis(500), Box::new(Reply::ok())),
+            "slow" => Reply::ok().after(Duration::from_millis(500)),
             _ => Reply::ok(),
         });
         let server = Server::start(driver, upstream.address, "max_conns_per_host: 1\n");
@@ -376,7 +379,7 @@ fn what_comes_while_a_tenant_waits_for_a_connection_goes_with_it() {
 #[test]
 fn merging_stops_at_its_limits() {
     on_both(|driver| {
-        let upstream = Upstream::start(|_| Reply::After(Duration::from_millis(50), Box::new(Reply::ok())));
+        let upstream = Upstream::start(|_| Reply::ok().after(Duration::from_millis(50)));
         let server =
             Server::start(driver, upstream.address, "merge:\n  inflight_max: 1\n  fragments_max: 4\n");
         let bodies: Vec<_> = (0..21).map(|i| body(vec![series("a", &format!("m{i}"), 1.0)])).collect();
@@ -391,13 +394,12 @@ fn merging_stops_at_its_limits() {
 fn replicas_never_share_a_request() {
     fn replica_series(replica: &str, name: &str) -> TimeSeries {
         let mut series = series("a", name, 1.0);
-        let label = |n: &str, v: &str| Label { name: n.into(), value: v.into() };
-        series.labels.insert(0, label("__replica__", replica));
-        series.labels.insert(1, label("cluster", "c"));
+        series.labels.insert(0, Label::new("__replica__", replica));
+        series.labels.insert(1, Label::new("cluster", "c"));
         series
     }
     on_both(|driver| {
-        let upstream = Upstream::start(|_| Reply::After(Duration::from_millis(50), Box::new(Reply::ok())));
+        let upstream = Upstream::start(|_| Reply::ok().after(Duration::from_millis(50)));
         let server = Server::start(driver, upstream.address, "merge:\n  inflight_max: 1\n");
         let bodies: Vec<_> = (0..20)
             .map(|i| body(vec![replica_series(if i % 2 == 0 { "r1" } else { "r2" }, &format!("m{i}"))]))
@@ -420,8 +422,8 @@ fn a_merged_request_that_is_refused_is_sent_again_part_by_part() {
     on_both(|driver| {
         let upstream = Upstream::start(|r| {
             let bad = r.names().iter().any(|name| name == "bad");
-            let reply = if bad { Reply::status(400, "bad is out of order") } else { Reply::ok() };
-            Reply::After(Duration::from_millis(60), Box::new(reply))
+            let reply = if bad { Reply::new(400, "bad is out of order") } else { Reply::ok() };
+            reply.after(Duration::from_millis(60))
         });
         let server = Server::start(driver, upstream.address, "merge:\n  inflight_max: 1\n");
         let bodies: Vec<_> =
@@ -446,8 +448,8 @@ fn the_parts_of_a_large_merged_request_go_again_beside_each_other() {
     on_both(|driver| {
         let upstream = Upstream::start(|r| {
             let bad = r.names().iter().any(|name| name == "bad");
-            let reply = if bad { Reply::status(400, "bad is out of order") } else { Reply::ok() };
-            Reply::After(Duration::from_millis(150), Box::new(reply))
+            let reply = if bad { Reply::new(400, "bad is out of order") } else { Reply::ok() };
+            reply.after(Duration::from_millis(150))
         });
         let server = Server::start(driver, upstream.address, "timeout: 2s\n");
         let mut first = send_together(&server, &[one("a")]);
@@ -472,7 +474,7 @@ fn a_merged_request_that_is_limited_is_not_sent_again_and_all_its_senders_hear_w
             } else {
                 Reply::ok()
             };
-            Reply::After(Duration::from_millis(60), Box::new(reply))
+            reply.after(Duration::from_millis(60))
         });
         let server = Server::start(driver, upstream.address, "merge:\n  inflight_max: 1\n");
         let send = |names: &[&str]| {
@@ -498,8 +500,8 @@ fn a_retry_sends_only_what_is_missing_over_whatever_connection_it_comes() {
         let healed = Arc::new(AtomicBool::new(false));
         let heals = Arc::clone(&healed);
         let upstream = Upstream::start(move |r| match r.tenant() {
-            "sick" if !heals.load(Ordering::SeqCst) => Reply::status(503, "sick"),
-            _ => Reply::status(202, "stored"),
+            "sick" if !heals.load(Ordering::SeqCst) => Reply::new(503, "sick"),
+            _ => Reply::new(202, "stored"),
         });
         let server = Server::start(driver, upstream.address, "cores: 2\n");
         let tenants = ["a", "sick", "b", "c"];
@@ -527,7 +529,7 @@ fn a_retry_sends_only_what_is_missing_over_whatever_connection_it_comes() {
 fn a_request_that_will_not_come_again_leaves_no_receipts() {
     on_both(|driver| {
         let upstream = Upstream::start(|r| match r.tenant() {
-            "bad" => Reply::status(400, "out of order"),
+            "bad" => Reply::new(400, "out of order"),
             _ => Reply::ok(),
         });
         let server = Server::start(driver, upstream.address, "");
@@ -543,7 +545,7 @@ fn a_request_that_will_not_come_again_leaves_no_receipts() {
 fn a_tenant_past_its_share_fails_alone_and_at_once() {
     on_both(|driver| {
         let upstream = Upstream::start(|r| match r.tenant() {
-            "slow" => Reply::Stall,
+            "slow" => Reply::from(Close::Stall),
             _ => Reply::ok(),
         });
         let settings =
@@ -580,7 +582,7 @@ fn a_stalling_tenant_leaves_the_others_their_connections() {
     ] {
         on_both(|driver| {
             let upstream = Upstream::start(|r| match r.tenant() {
-                "slow" => Reply::Stall,
+                "slow" => Reply::from(Close::Stall),
                 _ => Reply::ok(),
             });
             let server = Server::start(driver, upstream.address, &format!("timeout: 3s\n{settings}"));
@@ -619,7 +621,7 @@ fn a_part_that_is_too_large_is_halved_until_it_fits_and_the_next_one_at_once() {
         for (status, text) in [(413, "too large"), (400, MIMIR_TOO_LARGE)] {
             let upstream =
                 Upstream::start(
-                    move |r| if fits(&r.names()) { Reply::ok() } else { Reply::status(status, text) },
+                    move |r| if fits(&r.names()) { Reply::ok() } else { Reply::new(status, text) },
                 );
             let server = Server::start(driver, upstream.address, "cores: 1\n");
             let mut client = server.client();
@@ -642,7 +644,7 @@ fn a_single_series_that_is_too_large_is_413_and_the_others_are_stored() {
         let fits = |names: &[String]| !names.iter().any(|name| name == "s03");
         let upstream =
             Upstream::start(
-                move |r| if fits(&r.names()) { Reply::ok() } else { Reply::status(413, "s03 is huge") },
+                move |r| if fits(&r.names()) { Reply::ok() } else { Reply::new(413, "s03 is huge") },
             );
         let server = Server::start(driver, upstream.address, "");
         let response = server.client().push(&numbered("a", 10));
@@ -659,9 +661,9 @@ fn a_retry_sends_only_the_pieces_that_are_missing() {
         let fails = Arc::clone(&failing);
         let taken = |names: &[String]| names.len() <= 3;
         let upstream = Upstream::start(move |r| match r.names() {
-            names if !taken(&names) => Reply::status(413, "too large"),
+            names if !taken(&names) => Reply::new(413, "too large"),
             names if names.iter().any(|name| name == "s09") && fails.load(Ordering::SeqCst) => {
-                Reply::status(503, "not now")
+                Reply::new(503, "not now")
             }
             _ => Reply::ok(),
         });
@@ -704,7 +706,7 @@ fn odd_but_valid_answers_of_the_upstream_are_understood() {
         ];
         let (nth, count) = (Arc::new(AtomicUsize::new(0)), replies.len());
         let (server, upstream) =
-            start(driver, move |_| Reply::Raw(replies[nth.fetch_add(1, Ordering::SeqCst) % count].to_vec()));
+            start(driver, move |_| Reply::raw(replies[nth.fetch_add(1, Ordering::SeqCst) % count]));
         let mut client = server.client();
         let statuses: Vec<_> = (0..8).map(|_| client.push(&one("a")).status).collect();
         assert_eq!(statuses, [200, 204, 200, 200, 200, 204, 200, 200]);
@@ -716,12 +718,11 @@ fn odd_but_valid_answers_of_the_upstream_are_understood() {
 fn answers_that_end_with_the_connection_or_are_huge_are_understood() {
     on_both(|driver| {
         let (server, upstream) = start(driver, |r| match r.tenant() {
-            "close" => {
-                Reply::RawThenClose(b"HTTP/1.1 400 Bad\r\nConnection: close\r\n\r\nuntil the end".to_vec())
-            }
-            "old" => Reply::RawThenClose(b"HTTP/1.0 200 OK\r\n\r\n".to_vec()),
-            "huge" => Reply::status(400, &"x".repeat(300_000)),
-            _ => Reply::Raw(b"SSH-2.0-OpenSSH_9.2\r\n\r\n".to_vec()),
+            "close" => Reply::raw(b"HTTP/1.1 400 Bad\r\nConnection: close\r\n\r\nuntil the end")
+                .close(Close::AfterReplyUnannounced),
+            "old" => Reply::raw(b"HTTP/1.0 200 OK\r\n\r\n").close(Close::AfterReplyUnannounced),
+            "huge" => Reply::new(400, &"x".repeat(300_000)),
+            _ => Reply::raw(b"SSH-2.0-OpenSSH_9.2\r\n\r\n"),
         });
         let mut client = server.client();
         let closed = client.push(&one("close"));
@@ -762,7 +763,7 @@ fn an_answer_that_comes_before_the_request_was_read_is_taken() {
 #[test]
 fn counts_and_milliseconds_under_the_old_names_are_right() {
     on_both(|driver| {
-        let upstream = Upstream::start(|_| Reply::After(Duration::from_millis(30), Box::new(Reply::ok())));
+        let upstream = Upstream::start(|_| Reply::ok().after(Duration::from_millis(30)));
         let server = Server::start(driver, upstream.address, "metrics_include_tenant: true\n");
         let request = body(vec![series("a", "m1", 1.0), series("a", "m2", 1.0), series("b", "m3", 1.0)]);
         let mut client = server.client();
@@ -838,9 +839,9 @@ fn many_senders_and_tenants_lose_and_misplace_nothing() {
             let request = r.request();
             let mut sink = sink.lock().unwrap();
             for series in &request.timeseries {
-                let tenant = &series.labels.iter().find(|l| l.name == "tenant").unwrap().value;
+                let tenant = label(series, "tenant").unwrap();
                 assert_eq!(tenant, r.tenant(), "misplaced");
-                sink.push((tenant.clone(), series.samples[0].value as u64));
+                sink.push((tenant, series.samples[0].value as u64));
             }
             Reply::ok()
         });

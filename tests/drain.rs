@@ -37,8 +37,8 @@ fn send(server: &Server, sender: &Sender, begun: Instant) -> u16 {
 fn drains(driver: Driver) {
     // The first alone is under way; meanwhile two others wait, are merged, refused together, and taken one by one.
     let upstream = Upstream::start(|r| {
-        let reply = if r.names().len() > 1 { Reply::status(400, "not together") } else { Reply::ok() };
-        Reply::After(STEP, Box::new(reply))
+        let reply = if r.names().len() > 1 { Reply::new(400, "not together") } else { Reply::ok() };
+        reply.after(STEP)
     });
     let settings = format!("timeout: {}s\n", TIMEOUT.as_secs());
     let mut server = Server::start(driver, upstream.address, &settings);

@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 
 use support::client::push_head;
 use support::upstream::Received;
-use support::{Client, Reply, Server, Upstream, body, eventually, on_both, series};
+use support::{Client, Close, Reply, Server, Upstream, body, eventually, on_both, series};
 
 fn one(tenant: &str) -> Vec<u8> {
     body(vec![series(tenant, "up", 1.0)])
@@ -37,9 +37,9 @@ fn upstream_with_ill_tenants() -> (Upstream, Arc<AtomicBool>) {
     let is_ill = Arc::clone(&ill);
     let upstream = Upstream::start(move |received: &Received| {
         if received.tenant().starts_with("ill") && is_ill.load(Ordering::SeqCst) {
-            return Reply::Stall;
+            return Reply::from(Close::Stall);
         }
-        Reply::After(Duration::from_millis(5), Box::new(Reply::ok()))
+        Reply::ok().after(Duration::from_millis(5))
     });
     (upstream, ill)
 }
@@ -70,8 +70,7 @@ fn answers(server: &Server, tenants: usize, time: Duration) -> (Vec<usize>, Vec<
 fn equal_tenants_get_equal_turns_where_connections_are_few() {
     for cores in [1, 2] {
         on_both(|driver| {
-            let upstream =
-                Upstream::start(|_| Reply::After(Duration::from_millis(30), Box::new(Reply::ok())));
+            let upstream = Upstream::start(|_| Reply::ok().after(Duration::from_millis(30)));
             let settings = format!(
                 "cores: {cores}\nmax_conns_per_host: 4\nlimits: {{tenant_share_percent: 100}}\ntimeout: 5s\n"
             );
@@ -141,8 +140,8 @@ fn many_tenants_that_stall_together_leave_the_others_connections_and_recover() {
 fn a_tenant_that_is_slow_by_nature_gets_through_beside_those_that_never_answer() {
     on_both(|driver| {
         let upstream = Upstream::start(move |received: &Received| match received.tenant() {
-            "slow" => Reply::After(Duration::from_millis(900), Box::new(Reply::ok())),
-            tenant if tenant.starts_with("ill") => Reply::Stall,
+            "slow" => Reply::ok().after(Duration::from_millis(900)),
+            tenant if tenant.starts_with("ill") => Reply::from(Close::Stall),
             _ => Reply::ok(),
         });
         let server = Server::start(driver, upstream.address, "max_conns_per_host: 16\ntimeout: 4s\n");

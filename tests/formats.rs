@@ -4,11 +4,11 @@
 
 mod support;
 
-use loadgen::proto_loki::{Entry, PushRequest, Stream, Timestamp};
 use prost::Message;
 use support::client::Response;
 use support::upstream::Received;
 use support::{Driver, Reply, Server, Upstream, body, on_both, series};
+use testkit::proto_loki::{Entry, PushRequest, Stream, Timestamp};
 
 /// A server that takes logs to the upstream that is scripted, and series to nowhere.
 fn for_logs(
@@ -89,7 +89,7 @@ fn bodies_that_are_not_what_they_say_are_refused_and_bombs_too() {
 #[test]
 fn logs_go_to_their_tenants_as_they_came() {
     on_both(|driver| {
-        let (server, upstream) = for_logs(driver, "", |_| Reply::status(204, ""));
+        let (server, upstream) = for_logs(driver, "", |_| Reply::new(204, ""));
         let a = stream(
             r#"{tenant="a", app="shop"}"#,
             &[entry(1_700_000_000_123_456_789, "one"), entry(1, "two")],
@@ -118,7 +118,7 @@ fn logs_go_to_their_tenants_as_they_came() {
 #[test]
 fn json_becomes_protobuf_to_the_nanosecond() {
     on_both(|driver| {
-        let (server, upstream) = for_logs(driver, "", |_| Reply::status(204, ""));
+        let (server, upstream) = for_logs(driver, "", |_| Reply::new(204, ""));
         let json = r#"{"streams":[{"stream":{"app":"a \"b\"","tenant":"a"},"values":[["1700000000123456789","one",{"id":"7"}]]}]}"#;
         let gzip = {
             use std::io::Write;
@@ -146,7 +146,7 @@ fn json_becomes_protobuf_to_the_nanosecond() {
 #[test]
 fn what_loki_refuses_is_refused_as_loki_does() {
     on_both(|driver| {
-        let (server, upstream) = for_logs(driver, "", |_| Reply::status(204, ""));
+        let (server, upstream) = for_logs(driver, "", |_| Reply::new(204, ""));
         let protobuf = "Content-Type: application/x-protobuf\r\n";
         let refused = |body: &[u8]| post(&server, "/loki/api/v1/push", protobuf, body);
         assert_eq!(refused(&push(&[]).to_block()).status, 422);
@@ -166,12 +166,12 @@ fn what_loki_refuses_is_refused_as_loki_does() {
 fn a_streams_tenant_label_is_removed_only_when_that_is_set() {
     on_both(|driver| {
         let extra = "tenant: {label: team, loki_label_remove: true}\n";
-        let (server, upstream) = for_logs(driver, extra, |_| Reply::status(204, ""));
+        let (server, upstream) = for_logs(driver, extra, |_| Reply::new(204, ""));
         let request = push(&[stream(r#"{app="x", team="a"}"#, &[entry(1, "x")])]);
         assert_eq!(post(&server, "/loki/push", "", &request.to_block()).status, 204);
         assert_eq!(&stored(&upstream, "a")[0].labels[..], br#"{app="x"}"#);
         let (server, upstream) =
-            for_logs(driver, "tenant: {label: team, label_remove: true}\n", |_| Reply::status(204, ""));
+            for_logs(driver, "tenant: {label: team, label_remove: true}\n", |_| Reply::new(204, ""));
         assert_eq!(post(&server, "/loki/push", "", &request.to_block()).status, 204);
         assert_eq!(&stored(&upstream, "a")[0].labels[..], br#"{app="x", team="a"}"#);
     });
@@ -233,7 +233,7 @@ fn metadata_finds_the_tenants_of_its_families_whichever_core_it_comes_to() {
 /// A Remote Write 2.0 request: a series for each tenant, with a sample, a histogram with an integer count, and an
 /// exemplar.
 fn v2(tenants: &[&str]) -> Vec<u8> {
-    use loadgen::proto_v2::{Exemplar, Histogram, Request, Sample, TimeSeries};
+    use testkit::proto_v2::{Exemplar, Histogram, Request, Sample, TimeSeries};
     let mut symbols: Vec<String> =
         ["", "__name__", "up", "tenant", "trace_id", "t1"].map(str::to_owned).to_vec();
     symbols.extend(tenants.iter().map(|&tenant| tenant.to_owned()));
@@ -263,7 +263,7 @@ fn remote_write_2_is_split_and_what_was_written_is_summed_on_success_and_failure
                        X-Prometheus-Remote-Write-Histograms-Written: 1\r\n\
                        X-Prometheus-Remote-Write-Exemplars-Written: 1\r\n";
         let upstream = Upstream::start(move |r| match r.tenant() {
-            "bad" => Reply::status(500, "no"),
+            "bad" => Reply::new(500, "no"),
             _ => Reply::with(200, counted, ""),
         });
         let server = Server::start(driver, upstream.address, "");
@@ -278,7 +278,7 @@ fn remote_write_2_is_split_and_what_was_written_is_summed_on_success_and_failure
         );
         assert_eq!(received.header("x-prometheus-remote-write-version"), Some("2.0.0"));
         let plain = snap::raw::Decoder::new().decompress_vec(&received.body).unwrap();
-        let request = loadgen::proto_v2::Request::decode(&plain[..]).unwrap();
+        let request = testkit::proto_v2::Request::decode(&plain[..]).unwrap();
         assert_eq!(
             request.symbols.iter().filter(|symbol| &symbol[..] == b"a").count(),
             0,
@@ -300,7 +300,7 @@ fn remote_write_2_is_split_and_what_was_written_is_summed_on_success_and_failure
 #[test]
 fn an_upstream_that_does_not_know_remote_write_2_says_so_to_the_sender() {
     on_both(|driver| {
-        let upstream = Upstream::start(|_| Reply::status(415, "only 1.0 here"));
+        let upstream = Upstream::start(|_| Reply::new(415, "only 1.0 here"));
         let server = Server::start(driver, upstream.address, "");
         assert_eq!(post(&server, "/api/v1/write", V2, &v2(&["a", "b"])).status, 415);
         let refusing = Server::start(driver, upstream.address, "remote_write_v2: refuse\n");
@@ -312,7 +312,7 @@ fn an_upstream_that_does_not_know_remote_write_2_says_so_to_the_sender() {
 fn remote_write_2_goes_on_as_1_0_when_that_is_set_and_the_sender_hears_what_was_written() {
     on_both(|driver| {
         let upstream =
-            Upstream::start(|r| if r.tenant() == "bad" { Reply::status(503, "") } else { Reply::ok() });
+            Upstream::start(|r| if r.tenant() == "bad" { Reply::new(503, "") } else { Reply::ok() });
         let server = Server::start(driver, upstream.address, "remote_write_v2: downgrade\n");
         let stored = post(&server, "/api/v1/write", V2, &v2(&["a", "b"]));
         assert_eq!((stored.status, written(&stored)), (200, [Some("2"), Some("2"), Some("2")]));

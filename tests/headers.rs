@@ -23,7 +23,7 @@ const TRACE: [&str; 3] = [
 fn slow_at_first(driver: Driver, extra: &str) -> (Server, Upstream) {
     let slow = |r: &Received| r.names() == ["first"];
     let upstream = Upstream::start(move |r| match slow(r) {
-        true => Reply::After(Duration::from_secs(1), Box::new(Reply::ok())),
+        true => Reply::ok().after(Duration::from_secs(1)),
         false => Reply::ok(),
     });
     (Server::start(driver, upstream.address, extra), upstream)
@@ -58,7 +58,7 @@ fn a_trace_goes_on_and_of_a_merged_batch_the_first() {
         assert_eq!(received.len(), 2, "a trace keeps nothing apart");
         assert_eq!((received[0].header("traceparent"), received[0].header("tracestate")), (None, None));
         let traces: Vec<_> =
-            received[1].headers.iter().filter(|(name, _)| name.starts_with("trace")).collect();
+            received[1].headers.0.iter().filter(|(name, _)| name.starts_with("trace")).collect();
         assert_eq!(traces.len(), 2, "{traces:?}");
         assert_eq!(received[1].header("traceparent"), Some(TRACE[0]));
         assert_eq!(received[1].header("tracestate"), Some("a=0a"));
@@ -116,7 +116,7 @@ fn a_part_with_other_headers_is_another_part() {
         let well = Arc::new(AtomicBool::new(false));
         let is_well = Arc::clone(&well);
         let upstream = Upstream::start(move |r| match r.tenant() {
-            "b" if !is_well.load(Ordering::SeqCst) => Reply::status(503, "not now"),
+            "b" if !is_well.load(Ordering::SeqCst) => Reply::new(503, "not now"),
             _ => Reply::ok(),
         });
         let server = Server::start(driver, upstream.address, "upstream: {pass_headers: [X-Shard]}\n");
@@ -145,7 +145,7 @@ fn victoriametrics_hears_of_accounts_and_projects() {
         let answer = server.client().push_with(&request, "AccountID: 7\r\nProjectID: 8\r\n");
         assert_eq!(answer.status, 400, "{}", answer.text());
         let field = |r: &Received, name: &str| {
-            let values: Vec<_> = r.headers.iter().filter(|(n, _)| n.eq_ignore_ascii_case(name)).collect();
+            let values: Vec<_> = r.headers.0.iter().filter(|(n, _)| n.eq_ignore_ascii_case(name)).collect();
             assert_eq!(values.len(), 1, "{name}: {values:?}");
             values[0].1.clone()
         };
@@ -160,7 +160,7 @@ fn victoriametrics_hears_of_accounts_and_projects() {
 const V2: &str = "Content-Type: application/x-protobuf;proto=io.prometheus.write.v2.Request\r\nContent-Encoding: snappy\r\n";
 
 fn push_v2(server: &Server, tenants: &[&str]) -> Response {
-    use loadgen::proto_v2::{Request, Sample, TimeSeries};
+    use testkit::proto_v2::{Request, Sample, TimeSeries};
     let mut symbols: Vec<_> = ["", "__name__", "up", "tenant"].map(|text| text.to_owned().into()).into();
     symbols.extend(tenants.iter().map(|&tenant| tenant.to_owned().into()));
     let timeseries = (0_u32..).zip(tenants).map(|(at, _)| TimeSeries {

@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 use prost::Message;
 use support::client::push_head;
 use support::remote_write::WriteRequest;
-use support::{Client, Driver, Reply, Server, Upstream, body, eventually, on_both, series};
+use support::{Client, Close, Driver, Reply, Server, Upstream, body, eventually, on_both, series};
 
 fn start(driver: Driver, extra: &str) -> (Server, Upstream) {
     let upstream = Upstream::start(|_| Reply::ok());
@@ -172,7 +172,7 @@ fn promises_keep_nobody_out() {
 fn what_small_bodies_inflate_to_is_held_to_the_budget() {
     const INFLATED: usize = 30 << 20;
     on_both(|driver| {
-        let upstream = Upstream::start(|_| Reply::After(Duration::from_millis(300), Box::new(Reply::ok())));
+        let upstream = Upstream::start(|_| Reply::ok().after(Duration::from_millis(300)));
         let limits =
             "cores: 2\nlimits: {in_flight_bytes_max: 70Mi, body_bytes_max: 1Mi, inflated_bytes_max: 32Mi}\n";
         let server = Server::start(driver, upstream.address, limits);
@@ -212,7 +212,7 @@ fn what_small_bodies_inflate_to_is_held_to_the_budget() {
 #[test]
 fn who_is_shed_may_finish_his_sentence() {
     on_both(|driver| {
-        let upstream = Upstream::start(|_| Reply::Stall);
+        let upstream = Upstream::start(|_| Reply::from(Close::Stall));
         let server = Server::start(driver, upstream.address, "concurrency: 1\ntimeout: 3s\n");
         let mut first = server.client();
         first.send(&whole("a"));

@@ -12,7 +12,7 @@ mod support;
 use std::time::{Duration, Instant};
 
 use support::client::push_head;
-use support::remote_write::{Metadata, WriteRequest, deflate};
+use support::remote_write::{WriteRequest, deflate, metadata_of_up};
 use support::{Client, Driver, Reply, Server, Upstream, body, eventually, on_both, series};
 
 fn start(driver: Driver, extra: &str) -> (Server, Upstream) {
@@ -295,7 +295,7 @@ fn an_idle_connection_is_closed_after_idle_timeout_and_not_before() {
 #[test]
 fn over_concurrency_requests_get_503_with_retry_after() {
     on_both(|driver| {
-        let upstream = Upstream::start(|_| Reply::After(Duration::from_millis(600), Box::new(Reply::ok())));
+        let upstream = Upstream::start(|_| Reply::ok().after(Duration::from_millis(600)));
         let server =
             Server::start(driver, upstream.address, "concurrency: 2\nlimits: {tenant_share_percent: 100}\n");
         let request = one_series();
@@ -393,7 +393,7 @@ fn the_tenant_label_is_removed_on_request_and_the_others_keep_their_order() {
 #[test]
 fn metadata_is_dropped_or_sent_to_the_default_tenant() {
     on_both(|driver| {
-        let metadata = vec![Metadata { kind: 1, family: "up".into(), help: "Whether it is up.".into() }];
+        let metadata = vec![metadata_of_up()];
         let alone = deflate(&WriteRequest { timeseries: vec![], metadata: metadata.clone() });
         let riding =
             deflate(&WriteRequest { timeseries: vec![series("a", "up", 1.0)], metadata: metadata.clone() });

@@ -41,7 +41,7 @@ fn threads() -> usize {
 /// A server's life: idle connections, requests in flight and upstream connections at its end.
 fn live_and_stop(driver: Driver) {
     let upstream = Upstream::start(|request| match request.tenant() {
-        "slow" => Reply::After(Duration::from_millis(300), Box::new(Reply::ok())),
+        "slow" => Reply::ok().after(Duration::from_millis(300)),
         _ => Reply::ok(),
     });
     let (listen, metrics) = (free_port(), free_port());

@@ -23,7 +23,7 @@ const TENANTS_EACH: usize = 250;
 /// An upstream that refuses bad tenants at length.
 fn strict() -> Upstream {
     Upstream::start(|request| match request.tenant().starts_with("bad") {
-        true => Reply::status(400, &REFUSAL.repeat(20)),
+        true => Reply::new(400, &REFUSAL.repeat(20)),
         false => Reply::ok(),
     })
 }
@@ -194,7 +194,7 @@ fn what_an_upstream_says_forges_and_hides_nothing_in_the_log() {
     on_both(|driver| {
         let upstream = Upstream::start(|request| {
             let nth: usize = request.tenant().strip_prefix('t').unwrap().parse().unwrap();
-            Reply::status(400, FORGERIES[nth][0])
+            Reply::new(400, FORGERIES[nth][0])
         });
         let server = Server::start(driver, upstream.address, "log_response_errors: true\n");
         for (nth, [_, written]) in FORGERIES.iter().enumerate() {

@@ -7,12 +7,12 @@ use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use loadgen::port::free_addr;
 use tenantry::admin::{Admin, Pages};
 use tenantry::metrics::{Metrics, Rejection};
 use tenantry::model::Destination;
 use tenantry::shared::Commons;
 use tenantry::tenant::{IdRules, TenantId};
+use testkit::port::free_addr;
 
 /// Prometheus with one target; ended when dropped.
 struct Prometheus {

@@ -104,7 +104,7 @@ fn stored(received: &[Received]) -> u64 {
     let mut samples = 0;
     for request in received {
         for series in request.request().timeseries {
-            let label = |name: &str| series.labels.iter().find(|l| l.name == name).map(|l| l.value.clone());
+            let label = |name: &str| support::remote_write::label(&series, name);
             assert_eq!(label("tenant").as_deref(), Some(request.tenant()), "misplaced");
             if let Some(team) = label("team") {
                 assert_eq!(team, request.tenant(), "a series of another team's exporter");
@@ -199,11 +199,7 @@ fn readme_works(prometheus: &str, tenantry: &str) {
         .replace("search:8080", &exporter("search").to_string());
     let _prometheus = Prometheus::start(&format!("global: {{ scrape_interval: 1s }}\n{config}"));
     let has = |tenant: &str, metric: &str| {
-        let named = |label: &support::remote_write::Label| label.name == "__name__" && label.value == metric;
-        upstream
-            .of(tenant)
-            .iter()
-            .any(|request| request.request().timeseries.iter().any(|series| series.labels.iter().any(named)))
+        upstream.of(tenant).iter().any(|request| request.names().iter().any(|name| name == metric))
     };
     let until = Instant::now() + Duration::from_secs(60);
     while !["payments", "search"].iter().all(|tenant| has(tenant, "up") && has(tenant, "team_value")) {

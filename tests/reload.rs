@@ -5,12 +5,11 @@ mod support;
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use support::remote_write::{Label, TimeSeries};
+use support::remote_write::TimeSeries;
 use support::{Driver, Reply, Server, Upstream, body, eventually, on_both, series};
 
 fn labelled(labels: &[(&str, &str)]) -> TimeSeries {
-    let labels = labels.iter().map(|&(name, value)| Label { name: name.into(), value: value.into() });
-    TimeSeries { labels: labels.collect(), ..series("", "", 0.0) }
+    TimeSeries::new(labels, &[(1_700_000_000_000, 0.0)])
 }
 
 /// What [`Server::start`] writes, with `from` in it changed to `to`, and the server told of it; returns when it has said
@@ -215,7 +214,7 @@ fn what_was_delivered_before_a_reload_is_not_sent_again_after_it() {
         let answers = std::sync::Arc::clone(&well);
         let upstream = Upstream::start(move |request| {
             let sick = request.tenant() == "sick" && !answers.load(Ordering::Relaxed);
-            if sick { Reply::status(503, "not now") } else { Reply::ok() }
+            if sick { Reply::new(503, "not now") } else { Reply::ok() }
         });
         let extra = "auth: {egress: {username: u, password: old}}\n";
         let server = Server::start(driver, upstream.address, extra);

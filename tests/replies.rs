@@ -12,9 +12,9 @@ use std::thread::sleep;
 use std::time::Duration;
 
 use prost::Message;
-use support::remote_write::{Metadata, WriteRequest, deflate};
+use support::remote_write::{WriteRequest, deflate, metadata_of_up};
 use support::upstream::Received;
-use support::{Driver, Reply, Server, Upstream, body, eventually, on_both, series};
+use support::{Close, Driver, Reply, Server, Upstream, body, eventually, on_both, series};
 
 const OK: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n";
 
@@ -75,7 +75,7 @@ fn huge() -> Vec<u8> {
     };
     let name = |n: usize, letter: &mut dyn FnMut() -> char| {
         let mut series = series("a", &format!("m{n}"), 1.0);
-        series.labels[1].value = (0..1 << 16).map(|_| letter()).collect();
+        series.labels[1].value = (0..1 << 16).map(|_| letter()).collect::<String>().into();
         series
     };
     let request = body((0..112).map(|n| name(n, &mut letter)).collect());
@@ -160,7 +160,9 @@ fn a_connection_with_bytes_waiting_is_not_used() {
 #[test]
 fn a_408_on_a_used_connection_is_its_idle_timeout_and_tried_once_more() {
     on_both(|driver| {
-        let gone = || Reply::RawThenClose(b"HTTP/1.1 408 X\r\nConnection: close\r\n\r\nidle".to_vec());
+        let gone = || {
+            Reply::raw(b"HTTP/1.1 408 X\r\nConnection: close\r\n\r\nidle").close(Close::AfterReplyUnannounced)
+        };
         let (server, upstream) = start(driver, move |r| if r.nth == 1 { gone() } else { Reply::ok() });
         let mut client = server.client();
         assert_eq!(client.push(&one("a")).status, 200);
@@ -176,8 +178,8 @@ fn a_408_or_499_says_nothing_of_the_content() {
     on_both(|driver| {
         for status in [408, 499] {
             let (server, upstream) = start(driver, move |r| {
-                let reply = if r.nth == 0 { Reply::status(status, "gone") } else { Reply::ok() };
-                Reply::After(Duration::from_millis(50), Box::new(reply))
+                let reply = if r.nth == 0 { Reply::new(status, "gone") } else { Reply::ok() };
+                reply.after(Duration::from_millis(50))
             });
             let response = server.client().push(&one("a"));
             assert_eq!(response.status, 502, "{response:?}");
@@ -192,8 +194,8 @@ fn what_was_merged_is_not_sent_again_for_a_499() {
     on_both(|driver| {
         let (server, upstream) = start(driver, |r| {
             let first = r.names() == ["up"];
-            let reply = if first { Reply::ok() } else { Reply::status(499, "") };
-            Reply::After(Duration::from_millis(100), Box::new(reply))
+            let reply = if first { Reply::ok() } else { Reply::new(499, "") };
+            reply.after(Duration::from_millis(100))
         });
         let send = |name: &str| {
             let (mut client, body) = (server.client(), body(vec![series("a", name, 1.0)]));
@@ -263,10 +265,10 @@ fn a_retry_after_is_passed_on_up_to_its_limit() {
 fn the_same_metadata_again_is_no_retry() {
     on_both(|driver| {
         let upstream =
-            Upstream::start(|r| if r.tenant() == "sick" { Reply::status(503, "") } else { Reply::ok() });
+            Upstream::start(|r| if r.tenant() == "sick" { Reply::new(503, "") } else { Reply::ok() });
         let settings = "metadata: true\ntenant: {label: tenant, default: nobody}\n";
         let server = Server::start(driver, upstream.address, settings);
-        let metadata = vec![Metadata { kind: 1, family: "up".into(), help: "Whether it is up.".into() }];
+        let metadata = vec![metadata_of_up()];
         let timeseries = vec![series("sick", "up", 1.0), series("well", "up", 1.0)];
         let request = deflate(&WriteRequest { timeseries, metadata });
         for _ in 0..3 {
@@ -281,9 +283,7 @@ fn the_same_metadata_again_is_no_retry() {
 fn a_replys_text_ends_where_its_length_says() {
     on_both(|driver| {
         let (server, upstream) = start(driver, |_| {
-            Reply::Raw(
-                b"HTTP/1.1 400 X\r\nContent-Length: 5\r\n\r\nwrongHTTP/1.1 200 OK\r\nX: secret".to_vec(),
-            )
+            Reply::raw(b"HTTP/1.1 400 X\r\nContent-Length: 5\r\n\r\nwrongHTTP/1.1 200 OK\r\nX: secret")
         });
         let mut client = server.client();
         for pushed in 1..=2 {
@@ -296,7 +296,7 @@ fn a_replys_text_ends_where_its_length_says() {
 
 /// A Remote Write 2.0 request with a series of each of these tenants.
 fn request_v2(tenants: &[&str]) -> Vec<u8> {
-    use loadgen::proto_v2::{Request, Sample, TimeSeries};
+    use testkit::proto_v2::{Request, Sample, TimeSeries};
     let mut symbols: Vec<String> = ["", "__name__", "up", "tenant"].map(str::to_owned).to_vec();
     symbols.extend(tenants.iter().map(|tenant| (*tenant).to_owned()));
     let timeseries = (4..symbols.len()).map(|tenant| TimeSeries {

@@ -30,10 +30,10 @@ const SENDERS: [(&str, Option<u16>); 7] = [
 
 fn start(driver: Driver, extra: &str) -> (Server, Upstream) {
     let upstream = Upstream::start(|r| match r.tenant() {
-        "ok" => Reply::status(204, ""),
+        "ok" => Reply::new(204, ""),
         "limited" => Reply::with(429, "Retry-After: 7\r\n", "slow down"),
-        "down" => Reply::status(503, "no ingesters"),
-        other => Reply::status(other.parse().unwrap(), "the upstream's words"),
+        "down" => Reply::new(503, "no ingesters"),
+        other => Reply::new(other.parse().unwrap(), "the upstream's words"),
     });
     (Server::start(driver, upstream.address, extra), upstream)
 }

@@ -16,7 +16,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use support::client::push_head;
-use support::{Reply, Server, Upstream, body, eventually, on_both, series};
+use support::{Close, Reply, Server, Upstream, body, eventually, on_both, series};
 
 const ALIVE: &[u8] = b"GET /alive HTTP/1.1\r\nHost: x\r\n\r\n";
 
@@ -63,7 +63,7 @@ fn alive_says_503_during_timeout_shutdown_while_requests_are_still_served() {
 #[test]
 fn what_is_in_flight_is_finished_and_answered() {
     on_both(|driver| {
-        let upstream = Upstream::start(|_| Reply::After(Duration::from_millis(700), Box::new(Reply::ok())));
+        let upstream = Upstream::start(|_| Reply::ok().after(Duration::from_millis(700)));
         let mut server = Server::start(driver, upstream.address, "");
         let mut clients: Vec<_> = (0..10)
             .map(|i| {
@@ -107,7 +107,7 @@ fn a_request_that_is_being_read_is_finished() {
 #[test]
 fn a_second_signal_ends_it_at_once() {
     on_both(|driver| {
-        let upstream = Upstream::start(|_| Reply::Stall);
+        let upstream = Upstream::start(|_| Reply::from(Close::Stall));
         let mut server = Server::start(driver, upstream.address, "timeout_shutdown: 30s\n");
         server.signal("TERM");
         eventually("it is leaving", || server.log().iter().any(|l| l.contains("leaving")));
@@ -119,7 +119,7 @@ fn a_second_signal_ends_it_at_once() {
 #[test]
 fn a_stalled_upstream_does_not_keep_it_longer_than_the_timeout() {
     on_both(|driver| {
-        let upstream = Upstream::start(|_| Reply::Stall);
+        let upstream = Upstream::start(|_| Reply::from(Close::Stall));
         let mut server = Server::start(driver, upstream.address, "timeout: 500ms\n");
         let mut client = server.client();
         let request = one();

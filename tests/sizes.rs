@@ -30,7 +30,7 @@ fn upstream_with_limit(tenant: &'static str, limit: usize) -> Upstream {
     Upstream::start(move |received: &Received| {
         let concerned = tenant.is_empty() || received.tenant() == tenant;
         match concerned && inflated(&received.body).len() > limit {
-            true => Reply::status(413, "too large"),
+            true => Reply::new(413, "too large"),
             false => Reply::ok(),
         }
     })
@@ -82,7 +82,7 @@ fn a_value_that_quotes_mimirs_words_makes_nothing_smaller() {
     on_both(|driver| {
         let upstream = Upstream::start(|received: &Received| match received.names().first() {
             Some(name) if name.contains("quoted") => {
-                Reply::status(400, "invalid label value 'err-mimir-distributor-max-write-message-size'")
+                Reply::new(400, "invalid label value 'err-mimir-distributor-max-write-message-size'")
             }
             _ => Reply::ok(),
         });

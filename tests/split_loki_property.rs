@@ -11,8 +11,6 @@ mod loki_labels;
 mod loki_protobuf;
 
 use bytes::Bytes;
-use loadgen::proto::Label;
-use loadgen::proto_loki::{Entry, PushRequest, Stream, Timestamp};
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::{Index, select};
@@ -22,6 +20,8 @@ use tenantry::model::{Part, Protocol, SplitLimits, V2Handling};
 use tenantry::split::{Body, Compression, Metadata, Scan, SplitError, SplitRules, Splitter};
 use tenantry::tenant::{IdRules, Policy, TenantRules};
 use tenantry::wire::varint;
+use testkit::proto::Label;
+use testkit::proto_loki::{Entry, PushRequest, Stream, Timestamp};
 
 // ---- Pushes ----
 
@@ -160,14 +160,8 @@ fn json(models: &[Model]) -> String {
 
 // ---- Odd encodings ----
 
-fn field(number: u8, bytes: &[u8], pad: bool) -> Vec<u8> {
-    let mut field = vec![number << 3 | 2];
-    if pad {
-        field = vec![number << 3 | 0x82, 0];
-    }
-    varint::put(&mut field, bytes.len() as u64);
-    field.extend_from_slice(bytes);
-    field
+fn field(number: u32, bytes: &[u8], pad: bool) -> Vec<u8> {
+    testkit::fields::field(number, bytes, (usize::from(pad), 0))
 }
 
 /// A field that no message knows: a number, bytes, or a group of such.
@@ -347,7 +341,7 @@ fn said(part: &Part) -> Vec<Said> {
     let push = PushRequest::decode(loki_protobuf::common::inflate(part).as_slice()).unwrap();
     let pairs = |text: &[u8]| {
         let text_of = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
-        let labels = loki_labels::reader::labels(text).unwrap();
+        let labels = testkit::oracle::loki_labels::labels(text).unwrap();
         labels.into_iter().map(|(name, value)| (text_of(name), text_of(value))).collect()
     };
     push.streams.into_iter().map(|stream| (pairs(&stream.labels), stream.entries)).collect()
@@ -419,7 +413,7 @@ proptest! {
         labels in pairs(5), styles in vec(any::<u8>(), 1..20), changes in changes(),
     ) {
         let text = text(&labels, &styles);
-        let read = loki_labels::reader::labels(text.as_bytes()).unwrap();
+        let read = testkit::oracle::loki_labels::labels(text.as_bytes()).unwrap();
         let expected: Vec<_> =
             labels.iter().map(|(name, value)| (name.clone().into_bytes(), value.clone().into_bytes())).collect();
         prop_assert_eq!(read, expected, "{}", text);

@@ -3,8 +3,6 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test: what fails is a finding")]
 #![allow(clippy::cast_possible_truncation, reason = "a test: its requests are small")]
 
-#[path = "support/proto.rs"]
-mod proto;
 #[path = "../fuzz/checks/scan.rs"]
 mod scan;
 #[path = "../fuzz/checks/snappy.rs"]
@@ -15,36 +13,18 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::{Index, select};
 use prost::Message;
-use prost::encoding::encode_varint;
-use scan::oracle::{self, Expected};
 use tenantry::model::{HaLabels, MergeKey, Part, SplitLimits, V2Handling};
 use tenantry::split::{Body, Metadata, SplitError, SplitRules, Splitter};
 use tenantry::tenant::{IdRules, Policy, TenantRules};
+use testkit::fields::{field, varint};
+use testkit::oracle;
+use testkit::proto;
 
 /// The NaN that marks a series as stale, and one more that arithmetic would make quiet.
 const STALE_NAN: u64 = 0x7ff0_0000_0000_0002;
 const SIGNALLING_NAN: u64 = 0xfff4_0000_dead_beef;
 
 // ---- Requests ----
-
-/// A varint with `pad` bytes more than it needs.
-fn varint(value: u64, pad: usize) -> Vec<u8> {
-    let mut bytes = Vec::new();
-    encode_varint(value, &mut bytes);
-    let pad = pad.min(10 - bytes.len());
-    if pad > 0 {
-        *bytes.last_mut().unwrap() |= 0x80;
-        bytes.extend_from_slice(&[0x80, 0x80][..pad - 1]);
-        bytes.push(0);
-    }
-    bytes
-}
-
-/// A length-delimited field, with the padding of its key and of its length.
-fn field(number: u32, bytes: &[u8], pad: (usize, usize)) -> Vec<u8> {
-    let key = varint(u64::from(number) << 3 | 2, pad.0);
-    [&key, &varint(bytes.len() as u64, pad.1), bytes].concat()
-}
 
 /// Mostly none.
 fn pad() -> impl Strategy<Value = (usize, usize)> {
@@ -109,7 +89,7 @@ fn value() -> impl Strategy<Value = String> {
 fn label() -> impl Strategy<Value = Vec<u8>> {
     let name_field = || (name(), pad()).prop_map(|(name, pad)| field(1, name.as_bytes(), pad));
     let value_field = || (value(), pad()).prop_map(|(value, pad)| field(2, value.as_bytes(), pad));
-    let plain = (name(), value()).prop_map(|(name, value)| proto::Label { name, value }.encode_to_vec());
+    let plain = (name(), value()).prop_map(|(name, value)| proto::Label::new(&name, &value).encode_to_vec());
     let odd = fields(prop_oneof![2 => name_field(), 2 => value_field(), 1 => unknown()], 5);
     let bytes = prop_oneof![5 => plain, 1 => odd];
     (bytes, pad()).prop_map(|(bytes, pad)| field(1, &bytes, pad))
@@ -128,17 +108,17 @@ fn double() -> impl Strategy<Value = f64> {
 fn point() -> impl Strategy<Value = Vec<u8>> {
     let sample = (double(), any::<i64>())
         .prop_map(|(value, timestamp)| (2, proto::Sample { value, timestamp }.encode_to_vec()));
-    let labels = vec((name(), value()).prop_map(|(name, value)| proto::Label { name, value }), 0..2);
+    let labels = vec((name(), value()).prop_map(|(name, value)| proto::Label::new(&name, &value)), 0..2);
     let exemplar = (labels, double(), any::<i64>()).prop_map(|(labels, value, timestamp)| {
         (3, proto::Exemplar { labels, value, timestamp }.encode_to_vec())
     });
     let spans = vec((any::<i32>(), any::<u32>()), 0..3);
     let histogram = (any::<u64>(), double(), any::<i32>(), spans, vec(any::<i64>(), 0..4)).prop_map(
-        |(count_int, sum, schema, spans, positive_deltas)| {
+        |(count, sum, schema, spans, positive_deltas)| {
             let span = |(offset, length)| proto::BucketSpan { offset, length };
             let positive_spans = spans.into_iter().map(span).collect();
             let histogram = proto::Histogram {
-                count_int,
+                count: Some(proto::HistogramCount::Int(count)),
                 sum,
                 schema,
                 positive_spans,
@@ -159,8 +139,9 @@ fn series() -> impl Strategy<Value = Vec<u8>> {
 }
 
 fn metadata() -> impl Strategy<Value = Vec<u8>> {
-    let metadata = (0..8_i32, name(), value()).prop_map(|(kind, metric_family_name, help)| {
-        proto::MetricMetadata { kind, metric_family_name, help, unit: "s".into() }.encode_to_vec()
+    let metadata = (0..8_i32, name(), value()).prop_map(|(r#type, family, help)| {
+        let (metric_family_name, help, unit) = (family.into(), help.into(), "s".into());
+        proto::MetricMetadata { r#type, metric_family_name, help, unit }.encode_to_vec()
     });
     (metadata, fields(unknown(), 1), pad())
         .prop_map(|(bytes, extra, pad)| field(3, &[bytes, extra].concat(), pad))
@@ -290,7 +271,7 @@ fn rules() -> impl Strategy<Value = Rules> {
 // ---- Properties ----
 
 /// A part of a decoded request, as prost has it: the series at `origin`, each less its label that is taken out.
-fn filtered(original: &proto::WriteRequest, part: &oracle::ExpectedPart) -> proto::WriteRequest {
+fn filtered(original: &proto::WriteRequest, part: &oracle::Part) -> proto::WriteRequest {
     let series = |&(at, cut): &(usize, Option<usize>)| {
         let mut series = original.timeseries[at].clone();
         if let Some(cut) = cut {
@@ -318,7 +299,7 @@ struct Merged {
     expected_bytes: Vec<u8>,
 }
 
-fn merge(all: &mut Vec<Merged>, part: &Part, expected: &oracle::ExpectedPart, request: &proto::WriteRequest) {
+fn merge(all: &mut Vec<Merged>, part: &Part, expected: &oracle::Part, request: &proto::WriteRequest) {
     let fits = |merged: &&mut Merged| {
         merged.tenant == part.tenant.as_str()
             && merged.merge.as_ref().is_some_and(|merge| merge.merges_with(&part.merge))
@@ -345,7 +326,7 @@ fn split_and_merge(requests: &[Vec<u8>], rules: &Rules) {
     let mut all = Vec::new();
     for request in requests {
         let decoded = proto::WriteRequest::decode(request.as_slice());
-        let expected: Result<Expected, _> = oracle::expect(request, &rules.split_rules(), rules.source);
+        let expected = scan::expect(request, &rules.split_rules(), rules.source);
         match scan::compare(&mut splitter, request, &rules.split_rules(), rules.source) {
             Ok((scan, parts)) => {
                 // What prost refuses for its text or its samples is the upstream's to refuse.
@@ -408,7 +389,7 @@ proptest! {
 
     #[test]
     fn the_first_label_by_priority_decides_and_is_the_one_removed(
-        labels in vec((name(), value()).prop_map(|(name, value)| proto::Label { name, value }), 0..8),
+        labels in vec((name(), value()).prop_map(|(name, value)| proto::Label::new(&name, &value)), 0..8),
         names in select(vec![vec!["t"], vec!["t", "tenant"], vec!["tenant", "t"], vec!["c", "", "t"]]),
         label_remove in any::<bool>(),
     ) {
@@ -427,15 +408,15 @@ proptest! {
         let mut splitter = Splitter::new();
         let scan = splitter.scan(Body::snappy_v1(Bytes::from(block)), &rules, None).unwrap();
         let deciding = first_by_priority(&series.labels, &names);
-        let value = deciding.map_or("nobody", |at| series.labels[at].value.as_str());
+        let value = deciding.map_or(&b"nobody"[..], |at| &series.labels[at].value);
         let Some(part) = splitter.next_part() else {
-            prop_assert!(tenantry::tenant::check_id(value.as_bytes(), tenant.id_rules).is_err());
+            prop_assert!(tenantry::tenant::check_id(value, tenant.id_rules).is_err());
             prop_assert_eq!(scan.refused.invalid, 1);
             return Ok(());
         };
-        prop_assert_eq!(part.tenant.as_str(), value);
+        prop_assert_eq!(part.tenant.as_str().as_bytes(), value);
         let bytes = scan::common::inflate(&part);
-        let mut expected = series;
+        let mut expected = series.clone();
         if let (true, Some(deciding)) = (label_remove, deciding) {
             expected.labels.remove(deciding);
         }

@@ -10,45 +10,22 @@ mod scan_v2;
 use std::collections::BTreeSet;
 
 use bytes::Bytes;
-use loadgen::proto;
-use loadgen::proto_v2::{Exemplar, Histogram, Metadata, Request, Sample, SymbolTable, TimeSeries};
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::{Index, select};
 use prost::Message;
-use prost::encoding::encode_varint;
 use tenantry::model::{HaLabels, Protocol, SplitLimits, V2Handling};
 use tenantry::split::{self, Lost, Scan, SplitRules, Splitter};
 use tenantry::tenant::{IdRules, Policy, TenantRules};
+use testkit::fields::{field, number, varint};
+use testkit::proto;
+use testkit::proto_v2::{Exemplar, Histogram, Metadata, Request, Sample, SymbolTable, TimeSeries};
 
 /// The NaN that marks a series as stale, and one more that arithmetic would make quiet.
 const STALE_NAN: u64 = 0x7ff0_0000_0000_0002;
 const SIGNALLING_NAN: u64 = 0xfff4_0000_dead_beef;
 
 // ---- Requests, byte by byte ----
-
-/// A varint with `pad` bytes more than it needs.
-fn varint(value: u64, pad: usize) -> Vec<u8> {
-    let mut bytes = Vec::new();
-    encode_varint(value, &mut bytes);
-    let pad = pad.min(10 - bytes.len());
-    if pad > 0 {
-        *bytes.last_mut().unwrap() |= 0x80;
-        bytes.extend_from_slice(&[0x80, 0x80][..pad - 1]);
-        bytes.push(0);
-    }
-    bytes
-}
-
-/// A length-delimited field, with the padding of its key and of its length.
-fn field(number: u32, bytes: &[u8], pad: (usize, usize)) -> Vec<u8> {
-    let key = varint(u64::from(number) << 3 | 2, pad.0);
-    [&key, &varint(bytes.len() as u64, pad.1), bytes].concat()
-}
-
-fn number(field: u64, value: u64, pad: (usize, usize)) -> Vec<u8> {
-    [varint(field << 3, pad.0), varint(value, pad.1)].concat()
-}
 
 /// Mostly none.
 fn pad() -> impl Strategy<Value = (usize, usize)> {
@@ -59,15 +36,22 @@ fn unknown() -> impl Strategy<Value = Vec<u8>> {
     let number_of = || select(vec![20, 21, 99, 1000, (1 << 29) - 1]);
     let leaf = prop_oneof![
         (number_of(), any::<u64>(), pad()).prop_map(|(field, value, pad)| number(field, value, pad)),
-        (number_of(), any::<[u8; 8]>())
-            .prop_map(|(n, bytes)| [varint(n << 3 | 1, 0), bytes.to_vec()].concat()),
-        (number_of(), any::<[u8; 4]>())
-            .prop_map(|(n, bytes)| [varint(n << 3 | 5, 0), bytes.to_vec()].concat()),
-        (number_of(), vec(any::<u8>(), 0..8), pad()).prop_map(|(n, bytes, pad)| field(n as u32, &bytes, pad)),
+        (number_of(), any::<[u8; 8]>()).prop_map(|(n, bytes)| [
+            varint(u64::from(n) << 3 | 1, 0),
+            bytes.to_vec()
+        ]
+        .concat()),
+        (number_of(), any::<[u8; 4]>()).prop_map(|(n, bytes)| [
+            varint(u64::from(n) << 3 | 5, 0),
+            bytes.to_vec()
+        ]
+        .concat()),
+        (number_of(), vec(any::<u8>(), 0..8), pad()).prop_map(|(n, bytes, pad)| field(n, &bytes, pad)),
     ];
     leaf.prop_recursive(3, 8, 3, move |inner| {
-        (number_of(), vec(inner, 0..3))
-            .prop_map(|(n, inner)| [varint(n << 3 | 3, 0), inner.concat(), varint(n << 3 | 4, 1)].concat())
+        (number_of(), vec(inner, 0..3)).prop_map(|(n, inner)| {
+            [varint(u64::from(n) << 3 | 3, 0), inner.concat(), varint(u64::from(n) << 3 | 4, 1)].concat()
+        })
     })
 }
 
@@ -172,7 +156,7 @@ impl RawSeries {
                 }
                 Content::Metadata(kind, help, unit, extra) => {
                     let reference =
-                        |of: u64, at: &Index| number(of, at.index(symbols) as u64, (0, self.pad.1));
+                        |of: u32, at: &Index| number(of, at.index(symbols) as u64, (0, self.pad.1));
                     let all =
                         [number(1, *kind, (0, 0)), reference(3, help), reference(4, unit), extra.clone()];
                     field(5, &all.concat(), self.pad)

@@ -1,10 +1,13 @@
 //! What the benches put in: series that look like those of a Kubernetes fleet, nine labels and some 280 bytes each.
 #![allow(dead_code, reason = "not every bench needs all of it")]
 
-use loadgen::proto::{TimeSeries, WriteRequest};
+use std::hint::black_box;
+
+use criterion::Bencher;
 use tenantry::model::SplitLimits;
-use tenantry::split::SplitRules;
+use tenantry::split::{Body, SplitRules, Splitter};
 use tenantry::tenant::TenantRules;
+use testkit::proto::{TimeSeries, WriteRequest};
 
 /// How many series Prometheus sends at a time, unless told otherwise.
 pub(crate) const SERIES: usize = 2_000;
@@ -13,6 +16,11 @@ const LIMITS: SplitLimits = SplitLimits { inflated_bytes_max: 64 << 20, tenants_
 
 /// A request of series that take turns among the tenants; metrics come in groups, pods vary.
 pub(crate) fn request(series: usize, tenants: usize) -> WriteRequest {
+    request_in_runs(series, tenants, 1)
+}
+
+/// As [`request`], but a tenant's turn is so many series long: as scrapes give them, and loadgen's bodies.
+pub(crate) fn request_in_runs(series: usize, tenants: usize, run_length: usize) -> WriteRequest {
     let metrics = [
         "container_network_receive_packets_dropped_total",
         "kube_pod_container_resource_requests",
@@ -22,7 +30,8 @@ pub(crate) fn request(series: usize, tenants: usize) -> WriteRequest {
     ];
     let timeseries = (0..series).map(|at| {
         let mix = (at as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-        let (tenant, namespace) = (format!("tenant-{}", at % tenants), format!("team-{}", at % 17));
+        let (tenant, namespace) =
+            (format!("tenant-{}", at / run_length % tenants), format!("team-{}", at % 17));
         let container = format!("app-{}", at % 23);
         let instance = format!("10.{}.{}.{}:8080", mix >> 56, (mix >> 48) & 255, (mix >> 40) & 255);
         let job = format!("{namespace}/service-{}", at % 23);
@@ -51,4 +60,15 @@ pub(crate) fn tenant_rules(label_remove: bool) -> TenantRules {
 /// What is set when nothing is, but for the tenants.
 pub(crate) fn split_rules(tenant: &TenantRules) -> SplitRules<'_> {
     SplitRules::new(tenant, LIMITS)
+}
+
+/// From a body that came in to the parts that go out.
+pub(crate) fn take_through(b: &mut Bencher<'_>, body: &Body, rules: &SplitRules<'_>) {
+    let mut splitter = Splitter::new();
+    b.iter(|| {
+        splitter.scan(body.clone(), rules, None).expect("scans");
+        while let Some(part) = splitter.next_part() {
+            black_box(part);
+        }
+    });
 }

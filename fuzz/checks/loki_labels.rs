@@ -2,13 +2,10 @@
 //! label is cut out has to be the others; and what we quote has to read back.
 #![allow(clippy::expect_used, clippy::panic, reason = "a test: what fails is a finding")]
 
-#[allow(clippy::duplicate_mod, reason = "each check brings what it needs")]
-#[path = "../../tests/support/loki_labels.rs"]
-pub(crate) mod reader;
-
 use std::borrow::Cow;
 
 use tenantry::wire::loki::labels::{Labels, Malformed, quote};
+use testkit::oracle::loki_labels as reader;
 
 /// A name and a value.
 type Pair = (Vec<u8>, Vec<u8>);

@@ -2,19 +2,15 @@
 //! sees in them, and what prost does not take must not come through.
 #![allow(clippy::expect_used, clippy::panic, reason = "a test: what fails is a finding")]
 
-#[path = "../../tests/support/loki_oracle.rs"]
-pub(crate) mod oracle;
-
 #[allow(clippy::duplicate_mod, reason = "each check brings what it needs")]
 #[path = "common.rs"]
 pub(crate) mod common;
 
-use bytes::Bytes;
-use common::{inflate, tenant_rules};
-use oracle::Refusal;
+use common::{agree, ask, compare_left_out, compare_parts, deflate, split, tenant_rules};
 use tenantry::model::{Part, Protocol, SplitLimits};
 use tenantry::split::{Body, Compression, Scan, SplitError, SplitRules, Splitter};
 use tenantry::tenant::TenantRules;
+use testkit::oracle::loki;
 
 /// Rules that use everything there is.
 fn rich_tenant_rules() -> TenantRules {
@@ -26,8 +22,7 @@ fn rich_tenant_rules() -> TenantRules {
 
 /// An inflated push as a body.
 pub(crate) fn body(push: &[u8]) -> Body {
-    let block = snap::raw::Encoder::new().compress_vec(push).expect("compresses");
-    Body { protocol: Protocol::Loki, compression: Compression::Snappy, bytes: Bytes::from(block) }
+    Body { protocol: Protocol::Loki, compression: Compression::Snappy, bytes: deflate(push) }
 }
 
 /// Splits `push` and holds what comes out against the oracle.
@@ -37,46 +32,18 @@ pub(crate) fn compare(
     rules: &SplitRules<'_>,
     source: Option<&str>,
 ) -> Result<(Scan, Vec<Part>), SplitError> {
-    let expected = oracle::expect(push, rules, source);
-    let scan = match splitter.scan(body(push), rules, source) {
-        Ok(scan) => scan,
-        Err(error) => {
-            match expected {
-                Err(Refusal::Protobuf(_)) => {}
-                Err(Refusal::Reason(reason)) => assert_eq!(reason, error.reason(), "{error}"),
-                Ok(expected) => panic!("refused: {error}; but {expected:?}"),
-            }
-            assert_eq!(splitter.next_part(), None);
-            assert!(!error.to_string().contains(|c: char| c.is_control()), "{error:?}");
-            return Err(error);
-        }
-    };
-    let parts: Vec<Part> = std::iter::from_fn(|| splitter.next_part()).collect();
-    assert_eq!(parts.len(), scan.tenants);
-    let expected = match expected {
-        Ok(expected) => expected,
-        Err(Refusal::Protobuf(true)) => return Ok((scan, parts)),
-        Err(refusal) => panic!("taken: {scan:?}; but {refusal:?}"),
-    };
-    assert_eq!(scan.inflated_bytes, push.len());
+    let ours = split(splitter, body(push), push.len(), rules, source);
+    let expected = ask(rules, source, rules.loki_label_remove, |rules| loki::expect(push, rules));
+    let expected = agree(&ours, expected);
+    let (scan, parts) = ours?;
+    let Some(expected) = expected else { return Ok((scan, parts)) };
     assert_eq!((scan.series, scan.samples), (expected.streams, expected.entries));
-    assert_eq!((scan.refused.missing, scan.refused.invalid), (expected.missing, expected.invalid));
-    assert_eq!(scan.refused.samples, expected.refused_entries);
-    assert_eq!(
-        (scan.refused.dropped, scan.refused.dropped_samples),
-        (expected.dropped, expected.dropped_entries)
-    );
-    assert_eq!(scan.refused.example.is_some(), expected.missing + expected.invalid > 0);
+    compare_left_out(&scan, &expected.left_out);
     assert_eq!(scan.metadata_dropped, 0);
     assert_eq!(scan.unknown_fields_dropped, expected.unknown_fields_dropped);
     assert_eq!(scan.passthrough, expected.passthrough);
-    assert_eq!(parts.len(), expected.parts.len());
-    for (part, expected) in parts.iter().zip(&expected.parts) {
-        assert_eq!(part.tenant.as_str(), expected.tenant);
-        assert_eq!(inflate(part), expected.bytes);
-        assert_eq!((part.series, part.samples), (expected.streams, expected.entries));
-        assert_eq!((&part.merge, part.protocol), (&expected.merge, Protocol::Loki));
-    }
+    compare_parts(&parts, &expected.parts);
+    assert!(parts.iter().all(|part| part.protocol == Protocol::Loki));
     Ok((scan, parts))
 }
 

@@ -2,22 +2,20 @@
 //! what prost sees in them, and what prost does not take must not come through.
 #![allow(clippy::expect_used, clippy::panic, reason = "a test: what fails is a finding")]
 
-#[path = "../../tests/support/v2_oracle.rs"]
-pub(crate) mod oracle;
-
 #[allow(clippy::duplicate_mod, reason = "each check brings what it needs")]
 #[path = "common.rs"]
 pub(crate) mod common;
 
 use std::collections::BTreeSet;
 
-use bytes::Bytes;
-use common::{inflate, tenant_rules};
-use oracle::{Expected, Label, Refusal};
+use common::{agree, ask, compare_left_out, deflate, inflate, tenant_rules};
 use prost::Message;
 use tenantry::model::{HaLabels, MergeKey, Part, Protocol, SplitLimits, V2Handling};
 use tenantry::split::{Body, Scan, SplitError, SplitRules, Splitter};
 use tenantry::tenant::TenantRules;
+use testkit::oracle::Refusal;
+use testkit::oracle::remote_write_v1::{ShallowLabel, ShallowRequest};
+use testkit::oracle::remote_write_v2::{self, Expected, Label};
 
 /// Splits `request`.
 pub(crate) fn split(
@@ -26,16 +24,16 @@ pub(crate) fn split(
     rules: &SplitRules<'_>,
     source: Option<&str>,
 ) -> Result<(Scan, Vec<Part>), SplitError> {
-    let block = snap::raw::Encoder::new().compress_vec(request).expect("compresses");
-    let scan = splitter.scan(Body::snappy_v2(Bytes::from(block)), rules, source);
-    let parts: Vec<Part> = std::iter::from_fn(|| splitter.next_part()).collect();
-    let scan = scan.inspect_err(|error| {
-        assert!(parts.is_empty());
-        assert!(!error.to_string().contains(|c: char| c.is_control()), "{error:?}");
-    })?;
-    assert_eq!(parts.len(), scan.tenants);
-    assert_eq!(scan.inflated_bytes, request.len());
-    Ok((scan, parts))
+    common::split(splitter, Body::snappy_v2(deflate(request)), request.len(), rules, source)
+}
+
+/// What has to come of `request`.
+pub(crate) fn expect(
+    request: &[u8],
+    rules: &SplitRules<'_>,
+    source: Option<&str>,
+) -> Result<Expected, Refusal> {
+    ask(rules, source, rules.tenant.label_remove, |rules| remote_write_v2::expect(request, rules))
 }
 
 /// Splits `request` and holds what comes out against the oracle.
@@ -45,27 +43,14 @@ pub(crate) fn compare(
     rules: &SplitRules<'_>,
     source: Option<&str>,
 ) -> Result<(Scan, Vec<Part>), SplitError> {
-    let expected = oracle::expect(request, rules, source);
-    let (scan, parts) = match split(splitter, request, rules, source) {
-        Ok(split) => split,
-        Err(error) => {
-            match expected {
-                Err(Refusal::Protobuf(_)) => {}
-                Err(Refusal::Reason(reason)) => assert_eq!(reason, error.reason(), "{error}"),
-                Ok(expected) => panic!("refused: {error}; but {expected:?}"),
-            }
-            return Err(error);
-        }
-    };
-    let expected = match expected {
-        Ok(expected) => expected,
-        Err(Refusal::Protobuf(true)) => return Ok((scan, parts)),
-        Err(refusal) => panic!("taken: {scan:?}; but {refusal:?}"),
-    };
+    let ours = split(splitter, request, rules, source);
+    let expected = agree(&ours, expect(request, rules, source));
+    let (scan, parts) = ours?;
+    let Some(expected) = expected else { return Ok((scan, parts)) };
     compare_counts(&scan, &expected);
+    compare_left_out(&scan, &expected.left_out);
     assert_eq!(scan.unknown_fields_dropped, expected.unknown_fields_dropped);
     assert_eq!(scan.passthrough, expected.passthrough);
-    assert_eq!(scan.refused.example.is_some(), expected.missing + expected.invalid > 0);
     assert_eq!(parts.len(), expected.parts.len());
     for (part, expected_part) in parts.iter().zip(&expected.parts) {
         assert_eq!((part.protocol, &part.merge), (Protocol::RemoteWriteV2, &MergeKey::Alone));
@@ -77,7 +62,7 @@ pub(crate) fn compare(
             continue;
         }
         assert!(bytes.starts_with(&expected.scalars));
-        let (series, symbols, used) = oracle::resolve_part(&bytes);
+        let (series, symbols, used) = remote_write_v2::resolve_part(&bytes);
         assert_eq!(series, expected_part.series);
         compare_symbols(&symbols, &used, &expected);
     }
@@ -98,34 +83,6 @@ fn compare_counts(scan: &Scan, expected: &Expected) {
     assert_eq!((scan.histograms, scan.exemplars), (expected.histograms, expected.exemplars));
 }
 
-#[derive(Clone, PartialEq, Message)]
-struct ShallowV1 {
-    #[prost(message, repeated, tag = "1")]
-    timeseries: Vec<ShallowV1Series>,
-    #[prost(bytes = "vec", repeated, tag = "3")]
-    metadata: Vec<Vec<u8>>,
-}
-
-#[derive(Clone, PartialEq, Message)]
-struct ShallowV1Series {
-    #[prost(message, repeated, tag = "1")]
-    labels: Vec<ShallowV1Label>,
-    #[prost(bytes = "vec", repeated, tag = "2")]
-    samples: Vec<Vec<u8>>,
-    #[prost(bytes = "vec", repeated, tag = "3")]
-    exemplars: Vec<Vec<u8>>,
-    #[prost(bytes = "vec", repeated, tag = "4")]
-    histograms: Vec<Vec<u8>>,
-}
-
-#[derive(Clone, PartialEq, Message)]
-struct ShallowV1Label {
-    #[prost(bytes = "vec", tag = "1")]
-    name: Vec<u8>,
-    #[prost(bytes = "vec", tag = "2")]
-    value: Vec<u8>,
-}
-
 /// Downgrades `request`. Each part is a request of 1.0, and has no series but its tenant's, in their order.
 pub(crate) fn downgrade(
     splitter: &mut Splitter,
@@ -133,7 +90,7 @@ pub(crate) fn downgrade(
     rules: &SplitRules<'_>,
     source: Option<&str>,
 ) {
-    let expected = oracle::expect(request, rules, source);
+    let expected = expect(request, rules, source);
     let Ok((scan, parts)) = split(splitter, request, rules, source) else { return };
     let Ok(expected) = expected else {
         // Nothing is asked of series that are left out, and unknown numbers are.
@@ -144,13 +101,14 @@ pub(crate) fn downgrade(
     let mut series = scan.refused.series() + scan.lost.series;
     for part in &parts {
         assert_eq!(part.protocol, Protocol::RemoteWriteV1);
-        let whole = ShallowV1::decode(inflate(part).as_slice()).expect("a request of 1.0");
+        let whole = ShallowRequest::decode(inflate(part).as_slice()).expect("a request of 1.0");
         let theirs =
             expected.parts.iter().find(|theirs| theirs.tenant == part.tenant.as_str()).expect("a tenant");
         let mut left = theirs.series.iter();
         for ours in &whole.timeseries {
+            let label = |bytes: &Vec<u8>| ShallowLabel::decode(bytes.as_slice()).expect("a label");
             let labels: Vec<Label> =
-                ours.labels.iter().map(|label| (label.name.clone(), label.value.clone())).collect();
+                ours.labels.iter().map(label).map(|label| (label.name, label.value)).collect();
             assert!(left.any(|series| series.labels == labels), "{labels:?}");
         }
         let samples: usize =

@@ -4,7 +4,6 @@ mod args;
 mod chaos;
 mod compare;
 mod demo;
-mod floor;
 mod report;
 mod send;
 mod server;
@@ -34,7 +33,6 @@ pub(crate) fn run() -> ExitCode {
         Command::Trial(args) => trial::run(&args),
         Command::Compare(args) => compare::run(&args),
         Command::Report(args) => report::run(&args),
-        Command::Floor(args) => floor::run(&args),
         Command::Server { args } => return demo::serve(args),
     };
     match done {

@@ -25,14 +25,8 @@ pub mod client;
 pub mod compare;
 pub mod duration;
 pub mod fleet;
-pub mod floor;
-pub mod http;
 pub mod journal;
-pub mod port;
 pub mod process;
-pub mod proto;
-pub mod proto_loki;
-pub mod proto_v2;
 mod random;
 pub mod report;
 mod retry;
@@ -45,3 +39,4 @@ pub mod words;
 
 // The name by which the demo and the comparison of proxies ask for sums.
 pub use audit as ledger;
+pub use testkit::{http, port, proto, proto_loki, proto_v2};

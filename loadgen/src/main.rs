@@ -1,4 +1,4 @@
-//! `loadgen send`, `sink`, `verify`, `demo`, `chaos`, `trial`, `compare`, `report`, `floor`.
+//! `loadgen send`, `sink`, `verify`, `demo`, `chaos`, `trial`, `compare`, `report`.
 
 mod command;
 

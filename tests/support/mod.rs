@@ -18,7 +18,7 @@ pub mod upstream;
 pub use client::{Client, Response};
 pub use remote_write::{body, series};
 pub use server::{Driver, Server, on_both};
-pub use upstream::{Reply, Upstream};
+pub use upstream::{Close, Reply, Upstream};
 
 /// Waits until `what` holds, for at most ten seconds.
 pub fn eventually(what: &str, mut holds: impl FnMut() -> bool) {

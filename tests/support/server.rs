@@ -277,5 +277,5 @@ fn listens_at(lines: &[String]) -> Option<SocketAddr> {
 
 /// An address on which nobody listens, nor will unless told to.
 pub fn free_port() -> SocketAddr {
-    loadgen::port::free_addr().unwrap()
+    testkit::port::free_addr().unwrap()
 }

@@ -1,10 +1,12 @@
 //! An upstream that records what it gets and answers as its script says.
 
-use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+
+use testkit::http::{Framing, Headers, HttpError};
+pub use testkit::upstream::{Close, Reply};
+use testkit::upstream::{Request, Server, Service, Session};
 
 use super::remote_write::{WriteRequest, inflate, names};
 
@@ -12,17 +14,17 @@ use super::remote_write::{WriteRequest, inflate, names};
 #[derive(Debug, Clone)]
 pub struct Received {
     pub path: String,
-    pub headers: Vec<(String, String)>,
+    pub headers: Headers,
     pub body: Vec<u8>,
     /// The number of its connection, from 0.
-    pub connection: usize,
+    pub connection: u64,
     /// Its number on this connection, from 0.
-    pub nth: usize,
+    pub nth: u64,
 }
 
 impl Received {
     pub fn header(&self, name: &str) -> Option<&str> {
-        self.headers.iter().find(|(n, _)| n.eq_ignore_ascii_case(name)).map(|(_, v)| v.as_str())
+        self.headers.get(name)
     }
 
     pub fn tenant(&self) -> &str {
@@ -38,53 +40,22 @@ impl Received {
     }
 }
 
-/// What to do with a request.
-#[derive(Debug, Clone)]
-pub enum Reply {
-    /// These bytes, and keep the connection.
-    Raw(Vec<u8>),
-    /// These bytes, and close.
-    RawThenClose(Vec<u8>),
-    /// Close without a byte of answer.
-    Close,
-    /// Nothing, until the peer gives up.
-    Stall,
-    /// First wait, then do that.
-    After(Duration, Box<Reply>),
-}
-
-impl Reply {
-    pub fn status(status: u16, body: &str) -> Self {
-        Self::with(status, "", body)
-    }
-
-    /// A response with more header lines, each with its CRLF.
-    pub fn with(status: u16, headers: &str, body: &str) -> Self {
-        let length = body.len();
-        Self::Raw(
-            format!("HTTP/1.1 {status} X\r\n{headers}Content-Length: {length}\r\n\r\n{body}").into_bytes(),
-        )
-    }
-
-    pub fn ok() -> Self {
-        Self::status(200, "")
-    }
-}
-
 type Script = dyn Fn(&Received) -> Reply + Send + Sync;
 
 /// The upstream, until it is dropped.
 pub struct Upstream {
     pub address: SocketAddr,
+    server: Server,
     shared: Arc<Shared>,
 }
 
 struct Shared {
     script: Box<Script>,
     received: Mutex<Vec<Received>>,
-    connections: AtomicUsize,
+    /// What no request of ours may be.
+    faults: Mutex<Vec<String>>,
+    open: Mutex<Vec<TcpStream>>,
     open_most: AtomicUsize,
-    stopped: AtomicBool,
 }
 
 impl Upstream {
@@ -96,29 +67,16 @@ impl Upstream {
         listener: TcpListener,
         script: impl Fn(&Received) -> Reply + Send + Sync + 'static,
     ) -> Self {
-        let address = listener.local_addr().unwrap();
         let shared = Arc::new(Shared {
             script: Box::new(script),
             received: Mutex::default(),
-            connections: AtomicUsize::new(0),
+            faults: Mutex::default(),
+            open: Mutex::default(),
             open_most: AtomicUsize::new(0),
-            stopped: AtomicBool::new(false),
         });
-        let accepting = Arc::clone(&shared);
-        std::thread::spawn(move || {
-            let mut open: Vec<TcpStream> = Vec::new();
-            for stream in listener.incoming().map_while(Result::ok) {
-                if accepting.stopped.load(Ordering::SeqCst) {
-                    return;
-                }
-                open.retain(|earlier| !is_closed(earlier));
-                open.push(stream.try_clone().unwrap());
-                accepting.open_most.fetch_max(open.len(), Ordering::SeqCst);
-                let shared = Arc::clone(&accepting);
-                std::thread::spawn(move || shared.serve(stream));
-            }
-        });
-        Self { address, shared }
+        let service = Box::new(Serving(Arc::clone(&shared)));
+        let server = Server::start(listener, usize::MAX, service).unwrap();
+        Self { address: server.addr(), server, shared }
     }
 
     /// Everything received so far.
@@ -133,7 +91,7 @@ impl Upstream {
 
     /// Connections that were ever opened.
     pub fn connections(&self) -> usize {
-        self.shared.connections.load(Ordering::SeqCst)
+        usize::try_from(self.server.connections()).unwrap()
     }
 
     /// The most connections that were open at one time.
@@ -142,83 +100,59 @@ impl Upstream {
     }
 }
 
+impl Drop for Upstream {
+    fn drop(&mut self) {
+        // Nobody waits for what is left to be answered.
+        self.server.go_down();
+        if !std::thread::panicking() {
+            assert_eq!(*self.shared.faults.lock().unwrap(), [""; 0]);
+        }
+    }
+}
+
+struct Serving(Arc<Shared>);
+
+impl Service for Serving {
+    fn connect(&self, connection: u64, stream: &TcpStream) -> Box<dyn Session> {
+        let mut open = self.0.open.lock().unwrap();
+        open.retain(|earlier| !is_closed(earlier));
+        open.push(stream.try_clone().unwrap());
+        self.0.open_most.fetch_max(open.len(), Ordering::SeqCst);
+        Box::new(Serves { shared: Arc::clone(&self.0), connection })
+    }
+}
+
+struct Serves {
+    shared: Arc<Shared>,
+    connection: u64,
+}
+
+impl Session for Serves {
+    fn answer(&mut self, request: &Request<'_>) -> Reply {
+        let head = request.head;
+        if request.bytes_behind > 0 || !matches!(head.framing, Framing::Length(_)) {
+            let fault = format!("{} bytes behind the body of {head:?}", request.bytes_behind);
+            self.shared.faults.lock().unwrap().push(fault);
+        }
+        let received = Received {
+            path: head.path.clone(),
+            headers: head.headers.clone(),
+            body: request.body.to_vec(),
+            connection: self.connection,
+            nth: request.nth,
+        };
+        let reply = (self.shared.script)(&received);
+        self.shared.received.lock().unwrap().push(received);
+        reply
+    }
+
+    fn broken(&mut self, error: &HttpError) {
+        self.shared.faults.lock().unwrap().push(error.to_string());
+    }
+}
+
 /// Whether the peer has closed: what the kernel knows at once, and the thread that serves it a little later.
 fn is_closed(stream: &TcpStream) -> bool {
     let flags = rustix::net::RecvFlags::PEEK | rustix::net::RecvFlags::DONTWAIT;
     !matches!(rustix::net::recv(stream, &mut [0u8; 1], flags), Ok((1.., _)) | Err(rustix::io::Errno::AGAIN))
-}
-
-impl Drop for Upstream {
-    fn drop(&mut self) {
-        self.shared.stopped.store(true, Ordering::SeqCst);
-        let _ = TcpStream::connect(self.address);
-    }
-}
-
-impl Shared {
-    fn serve(&self, mut stream: TcpStream) {
-        let connection = self.connections.fetch_add(1, Ordering::SeqCst);
-        let mut nth = 0;
-        while let Some(mut received) = read_request(&mut stream) {
-            (received.connection, received.nth) = (connection, nth);
-            nth += 1;
-            let reply = (self.script)(&received);
-            self.received.lock().unwrap().push(received);
-            if !act(&mut stream, reply) {
-                break;
-            }
-        }
-        // Dropping would not close it: the thread that accepts holds it too.
-        let _ = stream.shutdown(std::net::Shutdown::Both);
-    }
-}
-
-fn act(stream: &mut TcpStream, reply: Reply) -> bool {
-    match reply {
-        Reply::Raw(bytes) => stream.write_all(&bytes).is_ok(),
-        Reply::RawThenClose(bytes) => {
-            let _ = stream.write_all(&bytes);
-            false
-        }
-        Reply::Close => false,
-        Reply::Stall => {
-            let _ = stream.read(&mut [0]);
-            false
-        }
-        Reply::After(delay, then) => {
-            std::thread::sleep(delay);
-            act(stream, *then)
-        }
-    }
-}
-
-fn read_request(stream: &mut TcpStream) -> Option<Received> {
-    let mut bytes = Vec::new();
-    let mut buffer = [0u8; 65_536];
-    let end = loop {
-        if let Some(at) = bytes.windows(4).position(|w| w == b"\r\n\r\n") {
-            break at + 4;
-        }
-        match stream.read(&mut buffer) {
-            Ok(n) if n > 0 => bytes.extend_from_slice(&buffer[..n]),
-            _ => return None,
-        }
-    };
-    let head = String::from_utf8(bytes[..end].to_vec()).unwrap();
-    let mut lines = head.trim_end().split("\r\n");
-    let path = lines.next().unwrap().split(' ').nth(1).unwrap().to_owned();
-    let headers: Vec<_> =
-        lines.map(|l| l.split_once(": ").unwrap()).map(|(n, v)| (n.to_owned(), v.to_owned())).collect();
-    let mut received = Received { path, headers, body: Vec::new(), connection: 0, nth: 0 };
-    let length: usize = received.header("content-length").expect("a length").parse().unwrap();
-    let mut body = bytes[end..].to_vec();
-    while body.len() < length {
-        match stream.read(&mut buffer) {
-            Ok(n) if n > 0 => body.extend_from_slice(&buffer[..n]),
-            _ => return None,
-        }
-    }
-    assert_eq!(body.len(), length, "bytes behind the body");
-    received.body = body;
-    Some(received)
 }

@@ -61,8 +61,6 @@ pub(crate) enum Command {
     Compare(CompareArgs),
     /// Makes a page, and charts, of what a comparison found
     Report(PageArgs),
-    /// Measures what the work on a request costs without any I/O, stage by stage
-    Floor(Box<FloorArgs>),
     /// The demo's server, and that of chaos
     #[command(hide = true, disable_help_flag = true)]
     Server {
@@ -302,21 +300,6 @@ pub(crate) struct PageArgs {
     /// Keep each chart as an SVG file in this directory, too
     #[arg(long, value_name = "DIR")]
     pub(crate) svg: Option<PathBuf>,
-}
-
-#[derive(Debug, clap::Args)]
-pub(crate) struct FloorArgs {
-    #[command(flatten)]
-    pub(crate) fleet: FleetArgs,
-    /// Take the tenant's label out of each series
-    #[arg(long)]
-    pub(crate) label_remove: bool,
-    /// How long to measure
-    #[arg(long, default_value = "3", value_parser = seconds)]
-    pub(crate) seconds: f64,
-    /// Print one JSON object instead of a table
-    #[arg(long)]
-    pub(crate) json: bool,
 }
 
 /// Names that a platform team would find familiar, and how uneven such teams are.

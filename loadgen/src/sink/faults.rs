@@ -16,7 +16,7 @@ mod written;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use super::script::{Admission, Approach, Arrival, Close, Reply, Script, Storing};
+use super::{Admission, Approach, Arrival, Close, Reply, Script, Storing};
 use crate::random::Random;
 use ha::Elections;
 

@@ -9,7 +9,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use prost::Message;
-use prost::encoding::{DecodeContext, WireType, decode_key, decode_varint, skip_field};
+use prost::encoding::WireType;
+use testkit::fields::fields;
 
 use crate::proto::TimeSeries;
 
@@ -53,17 +54,11 @@ pub(super) fn pair(inflated: &[u8]) -> Option<(Bytes, Bytes)> {
     value("cluster").zip(value("__replica__"))
 }
 
-fn first_series(mut rest: &[u8]) -> Option<TimeSeries> {
-    while !rest.is_empty() {
-        match decode_key(&mut rest).ok()? {
-            (1, WireType::LengthDelimited) => {
-                let length = usize::try_from(decode_varint(&mut rest).ok()?).ok()?;
-                return TimeSeries::decode(rest.get(..length)?).ok();
-            }
-            (tag, wire) => skip_field(wire, tag, &mut rest, DecodeContext::default()).ok()?,
-        }
-    }
-    None
+fn first_series(inflated: &[u8]) -> Option<TimeSeries> {
+    let is_series = (1, WireType::LengthDelimited);
+    let mut fields = fields(inflated).map_while(Result::ok);
+    let first = fields.find(|field| (field.number, field.wire_type) == is_series)?;
+    TimeSeries::decode(first.body(inflated)).ok()
 }
 
 #[cfg(test)]

@@ -10,7 +10,8 @@ enum Word {
 }
 
 /// All labels of a text, in their order; `None` if it is no text of labels.
-pub(crate) fn labels(text: &[u8]) -> Option<Vec<(Vec<u8>, Vec<u8>)>> {
+#[must_use]
+pub fn labels(text: &[u8]) -> Option<Vec<(Vec<u8>, Vec<u8>)>> {
     let words = words(text)?;
     let mut rest = words.as_slice();
     let mut labels = Vec::new();

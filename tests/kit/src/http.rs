@@ -128,6 +128,12 @@ impl<R: Read> MessageReader<R> {
         Ok(self.at < self.buffer.len() || self.fill()? > 0)
     }
 
+    /// Bytes that have come and are not read yet.
+    #[must_use]
+    pub fn buffered(&self) -> usize {
+        self.buffer.len() - self.at
+    }
+
     /// The next request's head.
     ///
     /// # Errors
@@ -160,11 +166,19 @@ impl<R: Read> MessageReader<R> {
     /// When the stream fails or ends, or holds something else.
     pub fn response_head(&mut self) -> Result<ResponseHead, HttpError> {
         loop {
-            let head = self.head(parse_response)?;
+            let head = self.any_response_head()?;
             if head.status >= 200 {
                 return Ok(head);
             }
         }
+    }
+
+    /// The next response's head, be it an interim one.
+    ///
+    /// # Errors
+    /// When the stream fails or ends, or holds something else.
+    pub fn any_response_head(&mut self) -> Result<ResponseHead, HttpError> {
+        self.head(parse_response)
     }
 
     fn head<T>(

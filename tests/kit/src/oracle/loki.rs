@@ -1,0 +1,217 @@
+//! The oracle of Loki's pushes.
+
+use prost::Message;
+
+use super::loki_labels::labels as loki_labels;
+use super::{LeftOut, Merge, Part, Refusal, Rules, find_part, scalars, unknown_fields};
+use crate::fields::{field, raw_fields};
+
+#[derive(Clone, PartialEq, Message)]
+struct ShallowPush {
+    #[prost(message, repeated, tag = "1")]
+    streams: Vec<ShallowStream>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct ShallowStream {
+    #[prost(bytes = "vec", tag = "1")]
+    labels: Vec<u8>,
+    #[prost(bytes = "vec", repeated, tag = "2")]
+    entries: Vec<Vec<u8>>,
+    #[prost(uint64, tag = "3")]
+    hash: u64,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct ShallowEntry {
+    #[prost(bytes = "vec", tag = "1")]
+    timestamp: Vec<u8>,
+    #[prost(bytes = "vec", tag = "2")]
+    line: Vec<u8>,
+    #[prost(message, repeated, tag = "3")]
+    structured_metadata: Vec<ShallowPair>,
+    #[prost(bytes = "vec", repeated, tag = "4")]
+    parsed: Vec<Vec<u8>>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct ShallowPair {
+    #[prost(bytes = "vec", tag = "1")]
+    name: Vec<u8>,
+    #[prost(bytes = "vec", tag = "2")]
+    value: Vec<u8>,
+}
+
+/// What has to come of a push that is taken.
+#[derive(Clone, PartialEq, Debug, Default)]
+pub struct Expected {
+    /// In the order of each tenant's first entry.
+    pub parts: Vec<Part>,
+    /// All streams that came in.
+    pub streams: u64,
+    /// All entries that came in.
+    pub entries: u64,
+    /// What of it goes nowhere: streams of which entries are left out, and those entries.
+    pub left_out: LeftOut,
+    /// Unknown fields that go nowhere.
+    pub unknown_fields_dropped: u64,
+    /// The bytes that came in go on.
+    pub passthrough: bool,
+}
+
+/// The first of `names` that is among the pairs with a value: its place among them.
+fn by_priority<'a>(
+    names: &[Box<[u8]>],
+    pairs: impl Iterator<Item = (&'a [u8], &'a [u8])> + Clone,
+) -> Option<usize> {
+    let carries = |name: &[u8]| pairs.clone().position(|pair| pair.0 == name && !pair.1.is_empty());
+    names.iter().find_map(|name| carries(name))
+}
+
+/// Splits the inflated `push`.
+///
+/// # Errors
+/// When it must not be taken.
+pub fn expect(push: &[u8], rules: &Rules<'_>) -> Result<Expected, Refusal> {
+    let decoded = ShallowPush::decode(push)?;
+    let fields = raw_fields(push).unwrap();
+    let mut all =
+        Expected { streams: decoded.streams.len() as u64, passthrough: true, ..Expected::default() };
+    for (stream, field) in decoded.streams.iter().zip(fields.iter().filter(|field| field.number == 1)) {
+        let (field, body) = (field.whole(push), field.body(push));
+        Splitting { rules, all: &mut all, stream, field, body }.run()?;
+    }
+    if decoded.streams.is_empty() {
+        return Err(Refusal::Reason("empty"));
+    }
+    all.passthrough &= all.parts.len() == 1 && all.left_out.is_nothing();
+    let unknown = fields.iter().filter(|field| field.number != 1);
+    all.unknown_fields_dropped += unknown_fields(push, unknown, all.passthrough, &mut all.parts, rules)?;
+    Ok(all)
+}
+
+/// One stream on its way.
+struct Splitting<'a> {
+    rules: &'a Rules<'a>,
+    all: &'a mut Expected,
+    stream: &'a ShallowStream,
+    field: &'a [u8],
+    body: &'a [u8],
+}
+
+impl Splitting<'_> {
+    fn run(&mut self) -> Result<(), Refusal> {
+        self.all.entries += self.stream.entries.len() as u64;
+        let labels = loki_labels(&self.stream.labels).ok_or(Refusal::Reason("bad_labels"))?;
+        if self.stream.entries.is_empty() {
+            self.all.passthrough = false;
+            return Ok(());
+        }
+        let pairs = labels.iter().map(|(name, value)| (&name[..], &value[..]));
+        let names = self.rules.labels;
+        let values: Vec<Option<Vec<u8>>> = match by_priority(names, pairs) {
+            Some(deciding) => return self.whole(&labels, deciding),
+            None => self.stream.entries.iter().map(|entry| entry_value(entry, names)).collect(),
+        };
+        // As entries are read one after the other, so are their faults.
+        let mut parts: Vec<usize> = Vec::new();
+        let before = self.all.left_out;
+        for (entry, value) in self.stream.entries.iter().zip(&values) {
+            ShallowEntry::decode(entry.as_slice())?;
+            let part = self.resolve(value.as_deref(), 1)?;
+            parts.push(part.unwrap_or(usize::MAX));
+        }
+        let left_out = &mut self.all.left_out;
+        left_out.missing = left_out.missing.min(before.missing + 1);
+        left_out.invalid = left_out.invalid.min(before.invalid + 1);
+        left_out.dropped = left_out.dropped.min(before.dropped + 1);
+        let mut own: Vec<usize> = parts.clone();
+        own.sort_unstable();
+        own.dedup();
+        own.retain(|part| *part != usize::MAX);
+        if own.is_empty() {
+            return Ok(());
+        }
+        let some_refused = parts.contains(&usize::MAX);
+        if own.len() == 1 && !some_refused {
+            self.add(own[0], self.field.to_vec(), parts.len());
+            return Ok(());
+        }
+        self.all.passthrough = false;
+        self.apart(&parts, &own)
+    }
+
+    /// A stream whose labels name its tenant.
+    fn whole(&mut self, labels: &[(Vec<u8>, Vec<u8>)], deciding: usize) -> Result<(), Refusal> {
+        let entries = self.stream.entries.len();
+        let Some(part) = self.resolve(Some(&labels[deciding].1), entries)? else { return Ok(()) };
+        if !self.rules.label_remove {
+            self.add(part, self.field.to_vec(), entries);
+            return Ok(());
+        }
+        self.all.passthrough = false;
+        let fields = raw_fields(self.body).unwrap();
+        let kept = fields.iter().filter(|field| field.number != 1 && field.number != 3);
+        let kept: Vec<u8> = kept.flat_map(|field| field.whole(self.body)).copied().collect();
+        let stream = stream_of(&without(&self.stream.labels, labels, deciding, self.rules), &kept);
+        self.add(part, stream, entries);
+        Ok(())
+    }
+
+    /// A stream for each tenant among the entries.
+    fn apart(&mut self, parts: &[usize], own: &[usize]) -> Result<(), Refusal> {
+        let fields = raw_fields(self.body).unwrap();
+        let (common, dropped) =
+            scalars(self.body, fields.iter().filter(|field| field.number > 2), self.rules)?;
+        self.all.unknown_fields_dropped += dropped;
+        let entries: Vec<&[u8]> =
+            fields.iter().filter(|field| field.number == 2).map(|field| field.whole(self.body)).collect();
+        for &part in own {
+            let owned = entries.iter().zip(parts).filter(|(_, owner)| **owner == part);
+            let of_part: Vec<&[u8]> = owned.map(|(entry, _)| *entry).collect();
+            let stream = stream_of(&self.stream.labels, &[common.clone(), of_part.concat()].concat());
+            self.add(part, stream, of_part.len());
+        }
+        Ok(())
+    }
+
+    fn add(&mut self, part: usize, stream: Vec<u8>, entries: usize) {
+        let part = &mut self.all.parts[part];
+        part.bytes.extend(stream);
+        part.series += 1;
+        part.samples += entries as u32;
+    }
+
+    /// The part of the tenant of so many entries, or `None` where they are left out.
+    fn resolve(&mut self, value: Option<&[u8]>, entries: usize) -> Result<Option<usize>, Refusal> {
+        match self.all.left_out.tenant(self.rules, value, entries as u64)? {
+            Some(tenant) => find_part(&mut self.all.parts, &tenant, Merge::Ha(None), self.rules).map(Some),
+            None => Ok(None),
+        }
+    }
+}
+
+/// The value by which an entry's metadata names its tenant; none for one that cannot be read, which is told later.
+fn entry_value(entry: &[u8], names: &[Box<[u8]>]) -> Option<Vec<u8>> {
+    let entry = ShallowEntry::decode(entry).ok()?;
+    let metadata = &entry.structured_metadata;
+    let deciding = by_priority(names, metadata.iter().map(|pair| (&pair.name[..], &pair.value[..])))?;
+    Some(metadata[deciding].value.clone())
+}
+
+/// A stream's field of these labels and these other fields.
+fn stream_of(labels: &[u8], fields: &[u8]) -> Vec<u8> {
+    let labels = if labels.is_empty() { Vec::new() } else { field(1, labels, (0, 0)) };
+    field(1, &[&labels, fields].concat(), (0, 0))
+}
+
+/// The labels' text less label number `at`: what is left has to read as the other labels, and to be what there was, but
+/// for one piece.
+fn without(text: &[u8], labels: &[(Vec<u8>, Vec<u8>)], at: usize, rules: &Rules<'_>) -> Vec<u8> {
+    let cut = (rules.cut)(text, at);
+    let kept = [&text[..cut.start], &text[cut.end..]].concat();
+    let mut others = labels.to_vec();
+    others.remove(at);
+    assert_eq!(loki_labels(&kept), Some(others), "{}", kept.escape_ascii());
+    kept
+}

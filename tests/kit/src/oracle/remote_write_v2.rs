@@ -1,0 +1,240 @@
+//! The oracle of Remote Write 2.0: every reference is replaced by the text that it stands for.
+//!
+//! References have 64 bits here, so that none is cut off unseen.
+
+use std::collections::BTreeSet;
+
+use prost::Message;
+
+use super::{LeftOut, Refusal, Rules, find, scalars};
+use crate::fields::{RawField, raw_fields};
+
+#[derive(Clone, PartialEq, Message)]
+struct ShallowRequest {
+    #[prost(bytes = "vec", repeated, tag = "4")]
+    symbols: Vec<Vec<u8>>,
+    #[prost(message, repeated, tag = "5")]
+    timeseries: Vec<ShallowSeries>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct ShallowSeries {
+    #[prost(uint64, repeated, tag = "1")]
+    labels_refs: Vec<u64>,
+    #[prost(bytes = "vec", repeated, tag = "2")]
+    samples: Vec<Vec<u8>>,
+    #[prost(bytes = "vec", repeated, tag = "3")]
+    histograms: Vec<Vec<u8>>,
+    #[prost(message, repeated, tag = "4")]
+    exemplars: Vec<ShallowExemplar>,
+    #[prost(message, optional, tag = "5")]
+    metadata: Option<ShallowMetadata>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct ShallowExemplar {
+    #[prost(uint64, repeated, tag = "1")]
+    labels_refs: Vec<u64>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct ShallowMetadata {
+    #[prost(uint64, tag = "1")]
+    kind: u64,
+    #[prost(uint64, tag = "3")]
+    help_ref: u64,
+    #[prost(uint64, tag = "4")]
+    unit_ref: u64,
+}
+
+/// A name and a value.
+pub type Label = (Vec<u8>, Vec<u8>);
+
+/// A series, without references.
+#[derive(Clone, PartialEq, Debug)]
+pub struct ResolvedSeries {
+    /// Its labels, in their order.
+    pub labels: Vec<Label>,
+    /// All else, in its order.
+    pub members: Vec<Member>,
+}
+
+/// What a series holds besides its labels.
+#[derive(Clone, PartialEq, Debug)]
+pub enum Member {
+    /// As it came: all of the field.
+    Raw(Vec<u8>),
+    /// An exemplar's labels, and the rest of it.
+    Exemplar(Vec<Label>, Vec<u8>),
+    /// The fields of metadata.
+    Metadata(Vec<MetadataField>),
+}
+
+/// A field of metadata.
+#[derive(Clone, PartialEq, Debug)]
+pub enum MetadataField {
+    /// As it came: all of the field.
+    Raw(Vec<u8>),
+    /// The number of a field with a reference, and the text.
+    Text(u32, Vec<u8>),
+}
+
+/// One tenant's share.
+#[derive(Clone, PartialEq, Debug)]
+pub struct ExpectedPart {
+    /// Whose.
+    pub tenant: String,
+    /// Less the labels that are taken out.
+    pub series: Vec<ResolvedSeries>,
+    /// Samples and histograms.
+    pub samples: u32,
+}
+
+/// What has to come of a request that is taken.
+#[derive(Clone, PartialEq, Debug, Default)]
+pub struct Expected {
+    /// In the order of each tenant's first series.
+    pub parts: Vec<ExpectedPart>,
+    /// All series that came in.
+    pub series: u64,
+    /// All samples and histograms that came in.
+    pub samples: u64,
+    /// The histograms among them.
+    pub histograms: u64,
+    /// All exemplars that came in.
+    pub exemplars: u64,
+    /// What of it goes nowhere.
+    pub left_out: LeftOut,
+    /// Unknown fields at the top that hold a number; they go into every part.
+    pub scalars: Vec<u8>,
+    /// Unknown fields that go nowhere.
+    pub unknown_fields_dropped: u64,
+    /// No symbol is there twice.
+    pub unique_symbols: bool,
+    /// The bytes that came in go on.
+    pub passthrough: bool,
+}
+
+const BROKEN: Refusal = Refusal::Reason("bad_protobuf");
+
+/// Resolves the references of one request, and remembers them.
+struct Resolver<'a> {
+    symbols: &'a [Vec<u8>],
+    used: BTreeSet<u64>,
+}
+
+impl Resolver<'_> {
+    fn text(&mut self, reference: u64) -> Option<Vec<u8>> {
+        self.used.insert(reference);
+        self.symbols.get(usize::try_from(reference).ok()?).cloned()
+    }
+
+    fn labels(&mut self, references: &[u64]) -> Option<Vec<Label>> {
+        let pairs = references.chunks(2).map(|pair| match *pair {
+            [name, value] => Some((self.text(name)?, self.text(value)?)),
+            _ => None,
+        });
+        pairs.collect()
+    }
+
+    fn metadata(&mut self, message: &[u8]) -> Option<Member> {
+        let fields = raw_fields(message).unwrap();
+        let resolved = fields.iter().map(|field| match field.number {
+            3 | 4 => Some(MetadataField::Text(field.number, self.text(field.varint(message).unwrap())?)),
+            _ => Some(MetadataField::Raw(field.whole(message).to_vec())),
+        });
+        resolved.collect::<Option<_>>().map(Member::Metadata)
+    }
+
+    fn exemplar(&mut self, message: &[u8]) -> Option<Member> {
+        let references = ShallowExemplar::decode(message).unwrap().labels_refs;
+        let fields = raw_fields(message).unwrap();
+        let rest = fields.iter().filter(|field| field.number != 1);
+        let rest = rest.flat_map(|field| field.whole(message)).copied().collect();
+        Some(Member::Exemplar(self.labels(&references)?, rest))
+    }
+
+    /// `None` if a reference is out of range, or has no partner.
+    fn series(&mut self, message: &[u8]) -> Option<ResolvedSeries> {
+        let labels = self.labels(&ShallowSeries::decode(message).unwrap().labels_refs)?;
+        let fields = raw_fields(message).unwrap();
+        let members = fields.iter().filter(|field| field.number != 1).map(|field| match field.number {
+            4 => self.exemplar(field.body(message)),
+            5 => self.metadata(field.body(message)),
+            _ => Some(Member::Raw(field.whole(message).to_vec())),
+        });
+        Some(ResolvedSeries { members: members.collect::<Option<_>>()?, labels })
+    }
+}
+
+/// What a part says: its series, and which of how many symbols they refer to.
+///
+/// # Panics
+/// When it is broken.
+#[must_use]
+pub fn resolve_part(part: &[u8]) -> (Vec<ResolvedSeries>, Vec<Vec<u8>>, BTreeSet<u64>) {
+    let symbols = ShallowRequest::decode(part).unwrap().symbols;
+    let mut resolver = Resolver { symbols: &symbols, used: BTreeSet::new() };
+    let fields = raw_fields(part).unwrap();
+    let series = fields.iter().filter(|field| field.number == 5).map(|field| field.body(part));
+    let series = series.map(|series| resolver.series(series).unwrap()).collect();
+    let used = resolver.used;
+    (series, symbols, used)
+}
+
+/// The label that decides: its place and value.
+fn deciding_label<'a>(labels: &'a [Label], names: &[Box<[u8]>]) -> Option<(usize, &'a [u8])> {
+    names.iter().find_map(|wanted| {
+        let of_name = |(name, value): &Label| **wanted == **name && !value.is_empty();
+        labels.iter().position(of_name).map(|at| (at, labels[at].1.as_slice()))
+    })
+}
+
+/// Splits the inflated `request`.
+///
+/// # Errors
+/// When it must not be taken.
+pub fn expect(request: &[u8], rules: &Rules<'_>) -> Result<Expected, Refusal> {
+    let decoded = ShallowRequest::decode(request)?;
+    let fields = raw_fields(request).unwrap();
+    let ours = |field: &RawField| matches!(field.number, 1 | 3);
+    if fields.iter().any(ours) || decoded.symbols.first().is_some_and(|symbol| !symbol.is_empty()) {
+        return Err(BROKEN);
+    }
+    if decoded.timeseries.is_empty() {
+        return Err(Refusal::Reason("empty"));
+    }
+    if decoded.symbols.is_empty() {
+        return Err(BROKEN);
+    }
+    let mut all = Expected { series: decoded.timeseries.len() as u64, ..Expected::default() };
+    all.unique_symbols = decoded.symbols.iter().collect::<BTreeSet<_>>().len() == decoded.symbols.len();
+    let mut resolver = Resolver { symbols: &decoded.symbols, used: BTreeSet::new() };
+    let raw_series = fields.iter().filter(|field| field.number == 5).map(|field| field.body(request));
+    let mut cuts = false;
+    for (raw, shallow) in raw_series.zip(&decoded.timeseries) {
+        let mut series = resolver.series(raw).ok_or(BROKEN)?;
+        let samples = (shallow.samples.len() + shallow.histograms.len()) as u32;
+        all.samples += u64::from(samples);
+        all.histograms += shallow.histograms.len() as u64;
+        all.exemplars += shallow.exemplars.len() as u64;
+        let label = deciding_label(&series.labels, rules.labels);
+        let cut = label.filter(|_| rules.label_remove).map(|(at, _)| at);
+        let value = label.map(|(_, value)| value);
+        let Some(tenant) = all.left_out.tenant(rules, value, u64::from(samples))? else { continue };
+        if let Some(cut) = cut {
+            series.labels.remove(cut);
+            cuts = true;
+        }
+        let new = || ExpectedPart { tenant: tenant.clone(), series: Vec::new(), samples: 0 };
+        let at = find(&mut all.parts, rules.tenants_max, |part| part.tenant == tenant, new)?;
+        all.parts[at].series.push(series);
+        all.parts[at].samples += samples;
+    }
+    all.passthrough = all.parts.len() == 1 && !cuts && all.left_out.is_nothing();
+    if !all.passthrough {
+        let unknown = fields.iter().filter(|field| !matches!(field.number, 4 | 5));
+        (all.scalars, all.unknown_fields_dropped) = scalars(request, unknown, rules)?;
+    }
+    Ok(all)
+}
