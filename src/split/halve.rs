@@ -234,8 +234,8 @@ mod tests {
 
     #[test]
     fn streams_are_halved_and_then_their_entries() {
-        use loadgen::proto_loki::{Entry, PushRequest, Stream};
         use prost::Message;
+        use testkit::proto_loki::{Entry, PushRequest, Stream};
         let stream = |labels: &str, lines: &[&str]| Stream {
             labels: labels.to_owned().into(),
             entries: lines
@@ -259,8 +259,8 @@ mod tests {
 
     #[test]
     fn each_half_of_a_2_0_request_has_its_own_symbols() {
-        use loadgen::proto_v2::{Request, Sample, TimeSeries};
         use prost::Message;
+        use testkit::proto_v2::{Request, Sample, TimeSeries};
         let series = |labels_refs: &[u32], samples| TimeSeries {
             labels_refs: labels_refs.to_vec(),
             samples: vec![Sample { value: 1.0, timestamp: 5, start_timestamp: 4 }; samples],
