@@ -3,15 +3,17 @@
 //! Nearly everything that is sent arrives, in order: so a set of a million numbers is nearly always one run.
 
 use std::fmt;
+use std::ops::RangeInclusive;
 use std::str::FromStr;
 
+use rangemap::RangeInclusiveSet;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
-/// A set of numbers, kept as runs `(first, last)`: ascending, apart from each other by at least one number.
+/// A set of numbers, kept as runs: ascending, apart from each other by at least one number.
 ///
 /// As text, and so in JSON, it is `0-99,101,103-200`; the empty set is the empty text.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Runs(Vec<(u64, u64)>);
+pub struct Runs(RangeInclusiveSet<u64>);
 
 /// A text that is no set of runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -21,47 +23,23 @@ pub struct RunsError;
 impl Runs {
     /// Adds a number; false if it is there already.
     pub fn insert(&mut self, number: u64) -> bool {
-        // The first run that ends at or after the number: its own, the one that it precedes, or none.
-        let at = self.0.partition_point(|&(_, last)| last < number);
-        if self.0.get(at).is_some_and(|&(first, _)| first <= number) {
-            return false;
+        let is_new = !self.0.contains(&number);
+        if is_new {
+            self.0.insert(number..=number);
         }
-        let joins_left =
-            at.checked_sub(1).filter(|&left| self.0.get(left).is_some_and(|run| run.1 + 1 == number));
-        let joins_right = self.0.get(at).is_some_and(|run| run.0 - 1 == number);
-        match (joins_left, joins_right) {
-            (Some(left), true) => {
-                let (_, last) = self.0.remove(at);
-                self.set_last(left, last);
-            }
-            (Some(left), false) => self.set_last(left, number),
-            (None, true) => {
-                if let Some(run) = self.0.get_mut(at) {
-                    run.0 = number;
-                }
-            }
-            (None, false) => self.0.insert(at, (number, number)),
-        }
-        true
-    }
-
-    fn set_last(&mut self, at: usize, last: u64) {
-        if let Some(run) = self.0.get_mut(at) {
-            run.1 = last;
-        }
+        is_new
     }
 
     /// Whether a number is in the set.
     #[must_use]
     pub fn contains(&self, number: u64) -> bool {
-        let at = self.0.partition_point(|&(_, last)| last < number);
-        self.0.get(at).is_some_and(|&(first, _)| first <= number)
+        self.0.contains(&number)
     }
 
     /// How many numbers.
     #[must_use]
     pub fn count(&self) -> u64 {
-        self.0.iter().map(|&(first, last)| (last - first).saturating_add(1)).fold(0, u64::saturating_add)
+        self.0.iter().map(|run| (run.end() - run.start()).saturating_add(1)).fold(0, u64::saturating_add)
     }
 
     /// How many runs: what the set costs.
@@ -79,73 +57,32 @@ impl Runs {
     /// The largest number.
     #[must_use]
     pub fn last(&self) -> Option<u64> {
-        self.0.last().map(|&(_, last)| last)
+        self.0.last().map(|run| *run.end())
     }
 
     /// All numbers, ascending.
     pub fn iter(&self) -> impl Iterator<Item = u64> + '_ {
-        self.0.iter().flat_map(|&(first, last)| first..=last)
+        self.0.iter().cloned().flatten()
     }
 
     /// What is in either.
     #[must_use]
     pub fn union(&self, other: &Self) -> Self {
-        let mut all: Vec<(u64, u64)> = self.0.iter().chain(&other.0).copied().collect();
-        all.sort_unstable();
-        let mut joined: Vec<(u64, u64)> = Vec::with_capacity(all.len());
-        for (first, last) in all {
-            match joined.last_mut() {
-                Some(run) if first <= run.1.saturating_add(1) => run.1 = run.1.max(last),
-                _ => joined.push((first, last)),
-            }
-        }
-        Self(joined)
+        Self(self.0.union(&other.0).collect())
     }
 
     /// What is in both.
     #[must_use]
     pub fn intersection(&self, other: &Self) -> Self {
-        let (mut left, mut right) = (self.0.iter().peekable(), other.0.iter().peekable());
-        let mut both = Vec::new();
-        while let (Some(&&a), Some(&&b)) = (left.peek(), right.peek()) {
-            let (first, last) = (a.0.max(b.0), a.1.min(b.1));
-            if first <= last {
-                both.push((first, last));
-            }
-            if a.1 <= b.1 {
-                left.next()
-            } else {
-                right.next()
-            };
-        }
-        Self(both)
+        Self(self.0.intersection(&other.0).collect())
     }
 
     /// What is in this and not in the other.
     #[must_use]
     pub fn minus(&self, other: &Self) -> Self {
-        let mut rest = Vec::new();
-        let mut holes = other.0.iter().peekable();
-        for &(mut first, last) in &self.0 {
-            while holes.next_if(|hole| hole.1 < first).is_some() {}
-            // A hole that goes on past this run may reach into the next: it is looked at again then.
-            let mut used_up = false;
-            while let Some(&&(hole_first, hole_last)) = holes.peek().filter(|hole| hole.0 <= last) {
-                if hole_first > first {
-                    rest.push((first, hole_first - 1));
-                }
-                if hole_last >= last {
-                    used_up = true;
-                    break;
-                }
-                first = hole_last + 1;
-                holes.next();
-            }
-            if !used_up {
-                rest.push((first, last));
-            }
-        }
-        Self(rest)
+        let mut rest = self.clone();
+        other.0.iter().for_each(|run| rest.0.remove(run.clone()));
+        rest
     }
 }
 
@@ -161,7 +98,8 @@ impl FromIterator<u64> for Runs {
 
 impl fmt::Display for Runs {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (index, &(first, last)) in self.0.iter().enumerate() {
+        for (index, run) in self.0.iter().enumerate() {
+            let (first, last) = (run.start(), run.end());
             f.write_str(if index > 0 { "," } else { "" })?;
             if first == last { write!(f, "{first}")? } else { write!(f, "{first}-{last}")? }
         }
@@ -177,14 +115,14 @@ impl FromStr for Runs {
             let (first, last) = part.split_once('-').unwrap_or((part, part));
             let (first, last): (u64, u64) =
                 (first.parse().map_err(|_| RunsError)?, last.parse().map_err(|_| RunsError)?);
-            if first <= last { Ok((first, last)) } else { Err(RunsError) }
+            if first <= last { Ok(first..=last) } else { Err(RunsError) }
         };
         if text.is_empty() {
             return Ok(Self::default());
         }
-        let runs: Vec<(u64, u64)> = text.split(',').map(run).collect::<Result<_, _>>()?;
-        let apart = |pair: &[(u64, u64)]| matches!(pair, [a, b] if b.0 > a.1.saturating_add(1));
-        if runs.windows(2).all(apart) { Ok(Self(runs)) } else { Err(RunsError) }
+        let runs: Vec<RangeInclusive<u64>> = text.split(',').map(run).collect::<Result<_, _>>()?;
+        let apart = runs.is_sorted_by(|a, b| *b.start() > a.end().saturating_add(1));
+        if apart { Ok(Self(runs.into_iter().collect())) } else { Err(RunsError) }
     }
 }
 
