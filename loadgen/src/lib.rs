@@ -27,6 +27,7 @@ pub mod account;
 pub mod audit;
 mod catalogue;
 pub mod chaos;
+pub mod child;
 pub mod client;
 pub mod compare;
 pub mod duration;

@@ -3,20 +3,17 @@
 //! Everything that can be known before the first run is checked here, so that nobody waits a quarter of an hour for
 //! a typing mistake: names, numbers, placeholders, and that the templates are there.
 
-mod written;
-
 use std::collections::BTreeMap;
 use std::fmt;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
 use super::template::{PLACEHOLDERS, unknown};
 use crate::client::Url;
 use crate::fleet::{Format, LABELS_MIN};
-use written::{Written, WrittenContender, WrittenScenarios};
 
 /// Longest phase of a run, in seconds: a day that nobody means.
 const SECONDS_MAX: f64 = 3600.0;
@@ -46,7 +43,8 @@ pub struct Config {
 }
 
 /// A server, and how to deal with it.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Deserialize)]
+#[serde(default, deny_unknown_fields)]
 pub struct Contender {
     /// What it is called.
     pub name: String,
@@ -58,37 +56,81 @@ pub struct Contender {
     pub environment: BTreeMap<String, String>,
     /// Prints the version: program and arguments. Empty for none.
     pub version: Vec<String>,
-    /// Files to write into its directory: the name there and the text, with placeholders.
+    /// Files to write into its directory: the name there and the text, with placeholders. In the YAML it is the path of
+    /// a template, relative to the configuration.
     pub files: BTreeMap<String, String>,
     /// How one sees that it is ready.
     pub ready: Ready,
     /// How long it may take until it is.
+    #[serde(rename = "ready_seconds", deserialize_with = "seconds")]
     pub ready_within: Duration,
     /// Path to push series to.
+    #[serde(deserialize_with = "push_path")]
     pub push: String,
     /// Path to push logs to.
+    #[serde(deserialize_with = "push_path")]
     pub push_loki: String,
     /// What it can be sent; scenarios in other formats leave it out.
     pub formats: Vec<Format>,
     /// Headers for it besides those of remote write.
-    pub headers: Vec<(String, String)>,
+    pub headers: BTreeMap<String, String>,
     /// Whether it sends each tenant's series under that tenant's header.
     pub splits: bool,
     /// When it answers.
     pub acknowledges: Acknowledges,
     /// How long it may take to deliver what it has acknowledged.
+    #[serde(rename = "drain_seconds", deserialize_with = "seconds")]
     pub drain_within: Duration,
     /// What must be equal at both ends.
     pub compares: Compares,
 }
 
+impl Default for Contender {
+    fn default() -> Self {
+        Self {
+            name: String::new(),
+            note: String::new(),
+            command: Vec::new(),
+            environment: BTreeMap::new(),
+            version: Vec::new(),
+            files: BTreeMap::new(),
+            ready: Ready::Tcp,
+            ready_within: Duration::from_secs(10),
+            push: "/push".to_owned(),
+            push_loki: "/loki/api/v1/push".to_owned(),
+            formats: vec![Format::default()],
+            headers: BTreeMap::new(),
+            splits: true,
+            acknowledges: Acknowledges::default(),
+            drain_within: Duration::from_secs(30),
+            compares: Compares::default(),
+        }
+    }
+}
+
 /// How one sees that a contender is ready.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
 pub enum Ready {
     /// It takes connections at `{listen}`.
     Tcp,
     /// This URL, with placeholders, answers 2xx.
     Url(String),
+}
+
+impl TryFrom<String> for Ready {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        if text == "tcp" {
+            return Ok(Self::Tcp);
+        }
+        // A placeholder may stand where an address will.
+        match text.replace("{listen}", "h:1").replace("{metrics}", "h:1").parse::<Url>() {
+            Ok(_) => Ok(Self::Url(text)),
+            Err(error) => Err(format!("ready: `{text}` is neither `tcp` nor a URL: {error}")),
+        }
+    }
 }
 
 /// When a contender answers a request.
@@ -193,16 +235,101 @@ pub enum ConfigError {
 const LABELS_DEFAULT: u32 = 9;
 const RUN_LENGTH_DEFAULT: u32 = 20;
 
+/// The file as written.
+#[derive(Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct Written {
+    seconds: f64,
+    warm_up_seconds: f64,
+    rounds: u32,
+    tenant_label: String,
+    tenant_header: String,
+    allow_failure: bool,
+    contenders: Vec<Contender>,
+    /// Another comparison, whose contenders take part in this one.
+    contenders_of: Option<PathBuf>,
+    scenarios: Vec<Matrix>,
+}
+
+impl Default for Written {
+    fn default() -> Self {
+        Self {
+            seconds: 0.0,
+            warm_up_seconds: 1.0,
+            rounds: 3,
+            tenant_label: "tenant".to_owned(),
+            tenant_header: "X-Scope-OrgID".to_owned(),
+            allow_failure: false,
+            contenders: Vec::new(),
+            contenders_of: None,
+            scenarios: Vec::new(),
+        }
+    }
+}
+
+/// Every combination is a scenario.
+#[derive(Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct Matrix {
+    formats: Vec<Format>,
+    tenants: Numbers,
+    series: Numbers,
+    senders: Numbers,
+    labels: Numbers,
+    run_length: Numbers,
+    seconds: Option<f64>,
+    warm_up_seconds: Option<f64>,
+    rounds: Option<u32>,
+}
+
+impl Default for Matrix {
+    fn default() -> Self {
+        let none = || Numbers::Many(Vec::new());
+        Self {
+            formats: vec![Format::default()],
+            tenants: none(),
+            series: none(),
+            senders: none(),
+            labels: Numbers::One(LABELS_DEFAULT),
+            run_length: Numbers::One(RUN_LENGTH_DEFAULT),
+            seconds: None,
+            warm_up_seconds: None,
+            rounds: None,
+        }
+    }
+}
+
+/// `5` or `[5, 10]`.
+#[derive(Deserialize)]
+#[serde(untagged, expecting = "neither a number from 0 nor a list of numbers")]
+enum Numbers {
+    One(u32),
+    Many(Vec<u32>),
+}
+
+impl Numbers {
+    fn all(&self) -> &[u32] {
+        match self {
+            Self::One(number) => std::slice::from_ref(number),
+            Self::Many(numbers) => numbers,
+        }
+    }
+}
+
 impl Config {
     /// Reads and checks a configuration and the templates that it names.
     ///
     /// # Errors
     /// When a file cannot be read, is not the YAML expected, or says what cannot be meant.
     pub fn load(path: &Path) -> Result<Self, ConfigError> {
-        let mut written = Written::read(path)?;
+        let written = Written::read(path)?;
         let wrong = |text| ConfigError::Wrong { path: path.to_owned(), text };
         let scenarios = written.scenarios().map_err(&wrong)?;
-        let contenders = written.contenders(path)?;
+        let mut contenders = match &written.contenders_of {
+            Some(other) => Written::read(&dir_of(path).join(other))?.contenders,
+            None => Vec::new(),
+        };
+        contenders.extend(written.contenders);
         if contenders.is_empty() {
             return Err(wrong("contenders: there must be at least one".to_owned()));
         }
@@ -223,24 +350,21 @@ impl Config {
 }
 
 impl Written {
+    /// Reads it; its contenders are checked and have their files.
     fn read(path: &Path) -> Result<Self, ConfigError> {
-        serde_saphyr::from_str(&read(path)?)
-            .map_err(|error| ConfigError::Yaml { path: path.to_owned(), text: error.to_string() })
-    }
-
-    /// Its own, behind those of the comparison that it names.
-    fn contenders(&mut self, path: &Path) -> Result<Vec<Contender>, ConfigError> {
-        let mut contenders = Vec::new();
-        if let Some(other) = &self.contenders_of {
-            let other = dir_of(path).join(other);
-            for contender in Self::read(&other)?.contenders {
-                contenders.push(contender.check(dir_of(&other), &other)?);
+        let yaml = serde_saphyr::from_str(&read(path)?);
+        let mut written: Self =
+            yaml.map_err(|error| ConfigError::Yaml { path: path.to_owned(), text: error.to_string() })?;
+        for contender in &mut written.contenders {
+            for template in contender.files.values_mut() {
+                *template = read(&dir_of(path).join(&*template))?;
             }
+            contender.check().map_err(|text| ConfigError::Wrong {
+                path: path.to_owned(),
+                text: format!("contender `{}`: {text}", contender.name),
+            })?;
         }
-        for contender in self.contenders.drain(..) {
-            contenders.push(contender.check(dir_of(path), path)?);
-        }
-        Ok(contenders)
+        Ok(written)
     }
 
     /// Every combination, in the order in which it is run.
@@ -249,10 +373,12 @@ impl Written {
         for matrix in &self.scenarios {
             let before = scenarios.len();
             for &format in &matrix.formats {
-                scenarios.extend(self.of_format(matrix, format));
+                self.of_format(matrix, format, &mut scenarios);
             }
             if scenarios.len() == before {
-                return Err("scenarios: no list may be empty".to_owned());
+                return Err(
+                    "scenarios: tenants, series and senders are needed, and no list may be empty".to_owned()
+                );
             }
         }
         if scenarios.is_empty() {
@@ -262,13 +388,12 @@ impl Written {
         Ok(scenarios)
     }
 
-    fn of_format(&self, matrix: &WrittenScenarios, format: Format) -> Vec<Scenario> {
-        let mut scenarios = Vec::new();
-        for &series in &matrix.series.0 {
-            for &senders in &matrix.senders.0 {
-                for &tenants in &matrix.tenants.0 {
-                    for &labels in &matrix.labels.0 {
-                        scenarios.extend(matrix.run_length.0.iter().map(|&run_length| Scenario {
+    fn of_format(&self, matrix: &Matrix, format: Format, scenarios: &mut Vec<Scenario>) {
+        for &series in matrix.series.all() {
+            for &senders in matrix.senders.all() {
+                for &tenants in matrix.tenants.all() {
+                    for &labels in matrix.labels.all() {
+                        scenarios.extend(matrix.run_length.all().iter().map(|&run_length| Scenario {
                             format,
                             tenants,
                             series,
@@ -283,7 +408,6 @@ impl Written {
                 }
             }
         }
-        scenarios
     }
 }
 
@@ -302,86 +426,59 @@ impl Scenario {
                 return Err(format!("{name}: {number} is not from {least} to {most}"));
             }
         }
-        seconds("seconds", self.seconds)?;
-        if self.warm_up_seconds != 0.0 {
-            seconds("warm_up_seconds", self.warm_up_seconds)?;
+        let (measured, warm_up) = (self.seconds, self.warm_up_seconds);
+        time(measured).map_err(|wrong| format!("seconds: {wrong}"))?;
+        if warm_up != 0.0 {
+            time(warm_up).map_err(|wrong| format!("warm_up_seconds: {wrong}"))?;
         }
         Ok(())
     }
 }
 
-impl WrittenContender {
-    fn check(self, dir: &Path, path: &Path) -> Result<Contender, ConfigError> {
-        let name = self.name.clone();
-        let wrong = |text: String| ConfigError::Wrong {
-            path: path.to_owned(),
-            text: format!("contender `{name}`: {text}"),
-        };
+impl Contender {
+    /// What its fields say together, beyond what each may say.
+    fn check(&self) -> Result<(), String> {
         if self.name.trim().is_empty() {
-            return Err(wrong("it needs a name".to_owned()));
+            return Err("it needs a name".to_owned());
         }
         if self.command.first().is_none_or(String::is_empty) {
-            return Err(wrong("command: it must begin with a program".to_owned()));
+            return Err("command: it must begin with a program".to_owned());
         }
-        for (key, path) in [("push", &self.push), ("push_loki", &self.push_loki)] {
-            if !path.starts_with('/') {
-                return Err(wrong(format!("{key}: `{path}` is no path")));
-            }
+        let is_bare = |file: &String| Path::new(file).file_name().is_some_and(|name| name == file.as_str());
+        if let Some(file) = self.files.keys().find(|file| !is_bare(file)) {
+            return Err(format!("files: `{file}` is not the bare name of a file"));
         }
-        let mut files = BTreeMap::new();
-        for (file, template) in &self.files {
-            if Path::new(file).file_name().is_none_or(|name| name != file.as_str()) {
-                return Err(wrong(format!("files: `{file}` is not the bare name of a file")));
-            }
-            files.insert(file.clone(), read(&dir.join(template))?);
+        let ready = match &self.ready {
+            Ready::Tcp => None,
+            Ready::Url(url) => Some(url),
+        };
+        let texts = self.command.iter().chain(&self.version).chain(self.environment.values());
+        if let Some(unknown) = texts.chain(self.files.values()).chain(ready).find_map(|text| unknown(text)) {
+            let known = PLACEHOLDERS.map(|name| format!("{{{name}}}")).join(", ");
+            return Err(format!("there is no placeholder {{{unknown}}}, only {known}"));
         }
-        let ready = ready(&self.ready).map_err(&wrong)?;
-        let texts =
-            self.command.iter().chain(&self.version).chain(self.environment.values()).chain(files.values());
-        for text in texts.chain([&self.ready]) {
-            if let Some(unknown) = unknown(text) {
-                let known = PLACEHOLDERS.map(|name| format!("{{{name}}}")).join(", ");
-                return Err(wrong(format!("there is no placeholder {{{unknown}}}, only {known}")));
-            }
-        }
-        Ok(Contender {
-            name: self.name,
-            note: self.note,
-            command: self.command,
-            environment: self.environment,
-            version: self.version,
-            files,
-            ready,
-            ready_within: seconds("ready_seconds", self.ready_seconds).map_err(&wrong)?,
-            push: self.push,
-            push_loki: self.push_loki,
-            formats: self.formats,
-            headers: self.headers.into_iter().collect(),
-            splits: self.splits,
-            acknowledges: self.acknowledges,
-            drain_within: seconds("drain_seconds", self.drain_seconds).map_err(&wrong)?,
-            compares: self.compares,
-        })
+        Ok(())
     }
 }
 
-fn ready(text: &str) -> Result<Ready, String> {
-    if text == "tcp" {
-        return Ok(Ready::Tcp);
-    }
-    // A placeholder may stand where an address will.
-    let probe = text.replace("{listen}", "h:1").replace("{metrics}", "h:1");
-    match probe.parse::<Url>() {
-        Ok(_) => Ok(Ready::Url(text.to_owned())),
-        Err(error) => Err(format!("ready: `{text}` is neither `tcp` nor a URL: {error}")),
+fn push_path<'de, D: Deserializer<'de>>(from: D) -> Result<String, D::Error> {
+    let path = String::deserialize(from)?;
+    if path.starts_with('/') {
+        Ok(path)
+    } else {
+        Err(serde::de::Error::custom(format_args!("`{path}` is no path")))
     }
 }
 
-fn seconds(name: &str, seconds: f64) -> Result<Duration, String> {
+fn seconds<'de, D: Deserializer<'de>>(from: D) -> Result<Duration, D::Error> {
+    time(f64::deserialize(from)?).map_err(serde::de::Error::custom)
+}
+
+fn time(seconds: f64) -> Result<Duration, String> {
     if seconds > 0.0 && seconds <= SECONDS_MAX {
         Ok(Duration::from_secs_f64(seconds))
     } else {
-        Err(format!("{name}: {seconds} is not above 0 and up to {SECONDS_MAX}"))
+        Err(format!("{seconds} is not above 0 and up to {SECONDS_MAX}"))
     }
 }
 
@@ -490,8 +587,13 @@ scenarios:
             ("seconds: 2", "seconds: 0", "seconds: 0 is not above 0"),
             ("seconds: 2", "seconds: .nan", "seconds: NaN is not above 0"),
             ("series: 100", "series: 0", "series: 0 is not from 1"),
-            ("series: 100", "series: many", "a number or a list of numbers"),
-            ("series: 100", "series: -1", "-1"),
+            (
+                "series: 100",
+                "series: many",
+                "line 15 column 13: neither a number from 0 nor a list of numbers",
+            ),
+            ("series: 100", "series: -1", "neither a number from 0 nor a list of numbers"),
+            ("splits: false", "drain_seconds: 0", "0 is not above 0"),
             ("series: 100", "series: []", "no list may be empty"),
             ("rounds: 1, labels: 12", "rounds: 1, formats: [loki, lok]", "`lok` is no format"),
             ("labels: 12", "labels: 3", "labels: 3 is not from 4"),

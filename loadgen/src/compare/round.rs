@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use super::Stopped;
 use super::config::{Acknowledges, Compares, Config, Contender, Scenario};
-use super::contender::{Running, pause};
+use super::contender::Running;
 use super::results::{Failure, FailureKind, Latency, Round};
 use crate::client::Url;
 use crate::fleet::Fleet;
@@ -78,7 +78,7 @@ impl Run<'_> {
         let cost_before = self.cost()?;
         let config = SendConfig {
             url: self.url.clone(),
-            headers: self.contender.headers.clone(),
+            headers: self.contender.headers.clone().into_iter().collect(),
             duration: Some(Duration::from_secs_f64(seconds)),
             requests: None,
             rate: None,
@@ -89,13 +89,13 @@ impl Run<'_> {
         let (stop, running) = (self.stop, &mut self.running);
         let outcome = send(self.fleet, &config, &Progress::default(), |progress| {
             // One that has ended answers nothing more: waiting for the time to pass would tell nothing.
-            let ended = running.still_runs(FailureKind::Ends).is_err();
+            let ended = running.still_runs().is_err();
             if ended || stop.load(Ordering::Relaxed) {
                 progress.stop.store(true, Ordering::Relaxed);
             }
             tick();
         })?;
-        self.running.still_runs(FailureKind::Ends)?;
+        self.running.still_runs()?;
         if self.stop.load(Ordering::Relaxed) {
             return Err(Stopped::Interrupted);
         }
@@ -116,7 +116,7 @@ impl Run<'_> {
         match self.running.tree().cost() {
             Ok(cost) => Ok(cost),
             Err(error) => {
-                self.running.still_runs(FailureKind::Ends)?;
+                self.running.still_runs()?;
                 Err(Failure { kind: FailureKind::Ends, reason: error.to_string() })
             }
         }
@@ -136,8 +136,8 @@ impl Run<'_> {
             if self.stop.load(Ordering::Relaxed) {
                 return Err(Stopped::Interrupted);
             }
-            self.running.still_runs(FailureKind::Ends)?;
-            pause(DRAIN_INTERVAL);
+            self.running.still_runs()?;
+            crate::child::pause(DRAIN_INTERVAL);
         }
         Ok(begun.elapsed())
     }
