@@ -43,7 +43,6 @@ pub mod proto;
 pub mod proto_loki;
 pub mod proto_v2;
 mod random;
-pub mod report;
 mod retry;
 pub mod runs;
 pub mod send;

@@ -14,7 +14,7 @@ use loadgen::client::Url;
 use loadgen::fleet::{Format, numbered_tenants};
 use loadgen::send::Retry;
 
-pub(crate) use chaos::{ChaosArgs, DriverKind, Theft};
+pub(crate) use chaos::{ChaosArgs, ServerArgs, Theft, name_of};
 pub(crate) use fleet::FleetArgs;
 pub(crate) use trial::{
     FairnessArgs, IdleArgs, IsolationArgs, OverloadArgs, RetryTrialArgs, TrialArgs, TrialCommand,

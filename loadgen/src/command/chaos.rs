@@ -13,15 +13,17 @@ use std::time::{Duration, Instant};
 use anyhow::Context;
 use loadgen::audit::Audit;
 use loadgen::chaos::{Liveness, Plan, Pulse, Tuning, excuses};
+use loadgen::child::pause;
 use loadgen::client::Url;
 use loadgen::fleet::{Format, numbered_tenants};
 use loadgen::journal::Journal;
 use loadgen::stamped::{Bounds, Counts, RetryRules, StampedConfig, send};
 
 use super::args::ChaosArgs;
-use super::send::now_ms;
+use super::now_ms;
+use super::rig::TENANT_LABEL;
 use report::Report;
-use stage::{Stage, TENANT_LABEL};
+use stage::Stage;
 
 /// Tenants of a run.
 const TENANTS: usize = 6;
@@ -57,9 +59,7 @@ pub(crate) fn run(args: &ChaosArgs) -> anyhow::Result<bool> {
     let length = Duration::from_secs_f64(args.minutes * 60.0);
     let tenants: Vec<String> = numbered_tenants(TENANTS).into_iter().map(|(name, _)| name).collect();
     let plan = Plan::new(seed, length, &tenants);
-    let dir = tempfile::Builder::new().prefix("loadgen-chaos-").tempdir();
-    let dir = dir.context("no place for the server's configuration and log")?;
-    let mut stage = Stage::set(args, seed, &plan, &tenants, dir.path())?;
+    let mut stage = Stage::set(args, seed, &plan, &tenants)?;
     let crowds = crowds(&stage.push_url()?, &tenants, stage.pulse());
     let senders = crowds.iter().map(|crowd| crowd.senders).sum();
     write!(io::stdout(), "{}", report::title(args, seed, senders, &tenants, &stage))?;
@@ -90,7 +90,7 @@ pub(crate) fn run(args: &ChaosArgs) -> anyhow::Result<bool> {
     }
     write!(io::stdout(), "{}", report.text())?;
     if !holds {
-        let dir = dir.keep();
+        let dir = stage.keep();
         fs::write(dir.join("report.json"), &json)?;
         writeln!(io::stdout(), "kept       {}: server.log, tenantry.yml and report.json", dir.display())?;
     }
@@ -173,13 +173,8 @@ fn follow(
         if let Some(planned) = events.next_if(|planned| !is_interrupted && planned.at <= begun.elapsed()) {
             stage.perform(planned)?;
         } else {
-            pause();
+            pause(TICK);
         }
         stage.look_after()?;
     }
-}
-
-#[expect(clippy::disallowed_methods, reason = "the command's own thread has nothing else to do")]
-fn pause() {
-    thread::sleep(TICK);
 }

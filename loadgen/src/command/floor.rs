@@ -3,11 +3,11 @@
 use std::io::{self, Write};
 use std::time::Duration;
 
-use loadgen::compare::figure;
 use loadgen::fleet::FleetConfig;
 use loadgen::floor::{Floor, floor};
 
 use super::args::FloorArgs;
+use super::text::{Table, figure};
 
 /// Measures and prints; never false.
 pub(crate) fn run(args: &FloorArgs) -> anyhow::Result<bool> {
@@ -24,34 +24,23 @@ pub(crate) fn run(args: &FloorArgs) -> anyhow::Result<bool> {
 }
 
 fn report(floor: &Floor) -> String {
-    let mut text = format!(
-        "{} bodies of {} series and {} tenants, {} bytes inflated, {} deflated, on one thread\n\n\
-         {:<10}  {:>12}  {:>10}  {:>8}  {:>7}\n",
+    let mut table = Table::new(["stage", "µs/request", "ns/series", "MB/s", "share"]);
+    let total = floor.total_us();
+    for (name, us) in floor.stages().into_iter().chain([("all", total)]) {
+        // Nothing takes no time: NaN is told as a dash.
+        let (rate, share) = (floor.inflated_bytes / us, us / total * 100.0);
+        let each = figure(us * 1e3 / floor.series);
+        table.row([name.to_owned(), figure(us), each, figure(rate), format!("{share:.0}%")]);
+    }
+    format!(
+        "{} bodies of {} series and {} tenants, {} bytes inflated, {} deflated, on one thread\n\n{table}\n\
+         CPU a request: {} ms; a million series: {} s\n",
         floor.bodies,
         figure(floor.series),
         figure(floor.tenants),
         figure(floor.inflated_bytes),
         figure(floor.block_bytes),
-        "stage",
-        "µs/request",
-        "ns/series",
-        "MB/s",
-        "share",
-    );
-    let total = floor.total_us();
-    for (name, us) in floor.stages().into_iter().chain([("all", total)]) {
-        let rate = if us > 0.0 { figure(floor.inflated_bytes / us) } else { "–".to_owned() };
-        text.push_str(&format!(
-            "{name:<10}  {:>12}  {:>10}  {rate:>8}  {:>6.0}%\n",
-            figure(us),
-            figure(us * 1e3 / floor.series),
-            if total > 0.0 { us / total * 100.0 } else { 0.0 },
-        ));
-    }
-    text.push_str(&format!(
-        "\nCPU a request: {} ms; a million series: {} s\n",
         figure(total / 1e3),
         figure(total / floor.series)
-    ));
-    text
+    )
 }

@@ -13,8 +13,8 @@ use loadgen::stamped::{Bounds, Counts, RetryRules, StampedConfig, send};
 use serde_json::json;
 
 use super::args::VerifyArgs;
-use super::send::now_ms;
-use super::text::{counted, grouped, per_second, rate, time};
+use super::now_ms;
+use super::text::{Report, counted, figure, grouped, per_second, time};
 
 /// Sends, compares and reports; false when anything is wrong.
 pub(crate) fn run(args: &VerifyArgs) -> anyhow::Result<bool> {
@@ -79,63 +79,60 @@ fn wait(time: Duration, stop: &AtomicBool) {
 }
 
 /// The report for a person.
-fn report(counts: &Counts, audit: &Audit, elapsed: Duration) -> String {
-    let mut text = String::new();
-    let mut line = |label: &str, value: String| text.push_str(&format!("{label:<10} {value}\n"));
+fn report(counts: &Counts, audit: &Audit, elapsed: Duration) -> Report {
+    let mut report = Report::default();
     let attempts = match counts.attempts - counts.requests.min(counts.attempts) {
         0 => String::new(),
         again => format!(", {} sent again", grouped(again)),
     };
-    let samples = rate(per_second(audit.acknowledged, elapsed));
-    line(
+    let samples = figure(per_second(audit.acknowledged, elapsed));
+    report.line(
         "sent",
-        format!(
+        format_args!(
             "{} in {}{attempts}, {samples} samples/s",
             counted(counts.requests, "request"),
             time(elapsed)
         ),
     );
-    line("answers", answers(counts));
-    for (&status, complaint) in &counts.complaints {
-        line("", format!("{}: {complaint}", status_name(status)));
+    settled(&mut report, counts);
+    report.line(
+        "samples",
+        format_args!("{} acknowledged, {} stored", grouped(audit.acknowledged), grouped(audit.stored)),
+    );
+    for (what, finding) in lawful(audit).into_iter().filter(|(_, finding)| finding.samples > 0) {
+        report.line("", format_args!("{} {what}", grouped(finding.samples)));
     }
-    line(
+    if counts.unknown > 0 {
+        let (there, missing) = (grouped(audit.stored_though_unknown), grouped(audit.missing_as_unknown));
+        report.line("", format_args!("of those given up, {there} are stored and {missing} not"));
+    }
+    if audit.acknowledged == 0 {
+        report.line("verified", "NO: nothing was acknowledged");
+    } else if audit.holds() {
+        let all = "every acknowledged sample is stored where it belongs, in order";
+        report.line(
+            "verified",
+            format_args!("{all}; none is lost, duplicated, misplaced, reordered or invented"),
+        );
+    } else {
+        report.line("verified", "NO");
+        faults(audit).into_iter().for_each(|(label, value)| report.line(label, value));
+    }
+    report
+}
+
+/// What was answered, and what came of all requests.
+pub(crate) fn settled(report: &mut Report, counts: &Counts) {
+    report.answers(&counts.statuses, &counts.complaints);
+    report.line(
         "settled",
-        format!(
+        format_args!(
             "{} acknowledged, {} refused, {} given up",
             grouped(counts.acknowledged),
             grouped(counts.refused),
             grouped(counts.unknown)
         ),
     );
-    line(
-        "samples",
-        format!("{} acknowledged, {} stored", grouped(audit.acknowledged), grouped(audit.stored)),
-    );
-    for (what, finding) in lawful(audit) {
-        if finding.samples > 0 {
-            line("", format!("{} {what}", grouped(finding.samples)));
-        }
-    }
-    if counts.unknown > 0 {
-        let there = grouped(audit.stored_though_unknown);
-        line(
-            "",
-            format!("of those given up, {there} are stored and {} not", grouped(audit.missing_as_unknown)),
-        );
-    }
-    if audit.acknowledged == 0 {
-        line("verified", "NO: nothing was acknowledged".to_owned());
-    } else if audit.holds() {
-        let all = "every acknowledged sample is stored where it belongs, in order";
-        line("verified", format!("{all}; none is lost, duplicated, misplaced, reordered or invented"));
-    } else {
-        line("verified", "NO".to_owned());
-        for (label, value) in faults(audit) {
-            line(label, value);
-        }
-    }
-    text
 }
 
 /// What the rules of remote write allow, and what is said of it.
@@ -177,16 +174,6 @@ pub(crate) fn faults(audit: &Audit) -> Vec<(&'static str, String)> {
         lines.push(("untracked", format!("{untracked} that the sink had no room to keep account of")));
     }
     lines
-}
-
-pub(crate) fn answers(counts: &Counts) -> String {
-    let told = |(&status, &count): (&u16, &u64)| format!("{}: {}", status_name(status), grouped(count));
-    let all: Vec<String> = counts.statuses.iter().map(told).collect();
-    if all.is_empty() { "none".to_owned() } else { all.join(", ") }
-}
-
-pub(crate) fn status_name(status: u16) -> String {
-    if status == 0 { "no answer".to_owned() } else { status.to_string() }
 }
 
 /// The same for a program.

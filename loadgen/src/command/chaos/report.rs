@@ -3,8 +3,6 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use clap::ValueEnum;
-use clap::builder::PossibleValue;
 use loadgen::audit::Audit;
 use loadgen::chaos::{Liveness, Starved};
 use loadgen::journal::{Entries, Journal};
@@ -12,10 +10,10 @@ use loadgen::runs::Runs;
 use loadgen::stamped::Counts;
 use serde_json::json;
 
-use super::stage::Stage;
-use crate::command::args::ChaosArgs;
-use crate::command::text::{counted, grouped, time};
-use crate::command::verify::{answers, faults, lawful, status_name};
+use super::stage::{Restarts, Stage};
+use crate::command::args::{ChaosArgs, name_of};
+use crate::command::text::{self, counted, grouped, time};
+use crate::command::verify::{faults, lawful, settled};
 
 pub(super) struct Report<'a> {
     pub(super) args: &'a ChaosArgs,
@@ -82,44 +80,25 @@ impl Report<'_> {
         self.journal.entries().map(|(.., entries)| which(entries).count() * u64::from(entries.series)).sum()
     }
 
-    pub(super) fn text(&self) -> String {
+    pub(super) fn text(&self) -> text::Report {
         let Self { counts, audit, stage, .. } = self;
-        let mut text = String::new();
-        let mut line = |label: &str, value: String| text.push_str(&format!("{label:<10} {value}\n"));
-        line(
+        let mut report = text::Report::default();
+        report.line(
             "sent",
-            format!(
+            format_args!(
                 "{} in {}, {} sent again",
                 counted(counts.requests, "request"),
                 time(self.elapsed),
                 grouped(counts.attempts.saturating_sub(counts.requests))
             ),
         );
-        line("answers", answers(counts));
-        for (&status, complaint) in &counts.complaints {
-            line("", format!("{}: {complaint}", status_name(status)));
-        }
-        line(
-            "settled",
-            format!(
-                "{} acknowledged, {} refused, {} given up",
-                grouped(counts.acknowledged),
-                grouped(counts.refused),
-                grouped(counts.unknown)
-            ),
-        );
-        line("events", list(&self.kinds()));
-        let restarts = stage.restarts;
-        line(
-            "server",
-            format!(
-                "{} started, {} handed over, {} killed",
-                restarts.started, restarts.handed_over, restarts.killed
-            ),
-        );
-        line(
+        settled(&mut report, counts);
+        report.line("events", list(&self.kinds()));
+        let Restarts { started, handed_over, killed } = stage.restarts;
+        report.line("server", format_args!("{started} started, {handed_over} handed over, {killed} killed"));
+        report.line(
             "samples",
-            format!(
+            format_args!(
                 "{} sent, {} acknowledged, {} refused, {} given up, {} stored",
                 grouped(self.samples(Entries::sent)),
                 grouped(audit.acknowledged),
@@ -129,9 +108,9 @@ impl Report<'_> {
             ),
         );
         let Liveness { patience_ms, longest_ms, starved } = &self.liveness;
-        line(
+        report.line(
             "waited",
-            format!(
+            format_args!(
                 "{} at most, of {} that a tenant has to while its upstream is well; {}",
                 time(Duration::from_millis(*longest_ms)),
                 time(Duration::from_millis(*patience_ms)),
@@ -139,17 +118,13 @@ impl Report<'_> {
             ),
         );
         for (what, finding) in lawful(audit) {
-            line("", format!("{} {what}", grouped(finding.samples)));
+            report.line("", format_args!("{} {what}", grouped(finding.samples)));
         }
-        line("wrong", wrong(audit));
-        for (label, value) in faults(audit) {
-            line(label, value);
-        }
-        for complaint in self.complaints() {
-            line("failed", complaint);
-        }
-        line("verdict", self.verdict());
-        text
+        report.line("wrong", wrong(audit));
+        faults(audit).into_iter().for_each(|(label, value)| report.line(label, value));
+        self.complaints().iter().for_each(|complaint| report.line("failed", complaint));
+        report.line("verdict", self.verdict());
+        report
     }
 
     fn verdict(&self) -> String {
@@ -198,15 +173,14 @@ impl Report<'_> {
 fn again(args: &ChaosArgs, seed: u64) -> String {
     let mut again = format!(" --seed {seed} --minutes {}", args.minutes);
     let mut option = |name: &str, value: String| again.push_str(&format!(" --{name} {value}"));
-    let value = |value: Option<PossibleValue>| value.map(|value| value.get_name().to_owned());
-    if let Some(driver) = args.driver.and_then(|driver| value(driver.to_possible_value())) {
-        option("driver", driver);
+    if let Some(driver) = &args.server.driver {
+        option("driver", name_of(driver));
     }
-    if let Some(server) = &args.server {
+    if let Some(server) = &args.server.server {
         option("server", server.display().to_string());
     }
-    if let Some(theft) = args.steal.and_then(|theft| value(theft.to_possible_value())) {
-        option("steal", theft);
+    if let Some(theft) = &args.steal {
+        option("steal", name_of(theft));
     }
     again
 }
