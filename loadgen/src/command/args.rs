@@ -296,7 +296,7 @@ pub(crate) struct PageArgs {
     /// What `compare` kept
     #[arg(value_name = "RESULTS")]
     pub(crate) results: PathBuf,
-    /// The page; beside the results, with .html for .json, if not given
+    /// The page; beside the results, with .md for .json, if not given
     #[arg(long, short, value_name = "FILE")]
     pub(crate) output: Option<PathBuf>,
     /// Keep each chart as an SVG file in this directory, too

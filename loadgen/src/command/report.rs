@@ -69,19 +69,19 @@ fn page(results: &Results, pictures: &str) -> String {
         bytes(machine.memory_bytes),
         machine.kernel,
         warnings(results),
-        contenders(results).markdown(),
+        contenders(results).markdown("---"),
         winners(results),
     );
     if !pictures.is_empty() {
         let note =
             "Whiskers go from the least to the most of the rounds; a cross is a contender that failed.";
-        let _ = writeln!(page, "## How the cost grows\n\n{note}\n\n{pictures}");
+        let _ = write!(page, "## How the cost grows\n\n{note}\n\n{pictures}");
     }
     page.push_str("## Every figure\n");
     for scenario in &results.scenarios {
         let asked = &scenario.scenario;
         let rounds = counted(u64::from(asked.rounds), "round");
-        let figures = figures(results, scenario).markdown();
+        let figures = figures(results, scenario).markdown("---:");
         let _ = write!(page, "\n### {asked}\n\n{rounds} of {} s\n\n{figures}", asked.seconds);
     }
     let _ = write!(page, "\n## How it was measured\n\n{METHOD}");
@@ -141,7 +141,7 @@ fn winners(results: &Results) -> String {
     format!(
         "{}\nEach cell: how many times {}’s figure (median over all scenarios, and from the least to the most), and in how \
          many of the {} scenarios it is the best of all. A contender that does not split does less for its cost.\n",
-        table.markdown(),
+        table.markdown("---:"),
         first.name,
         results.scenarios.len(),
     )

@@ -130,14 +130,14 @@ impl Table {
         self.0.len() == 1
     }
 
-    /// The same in Markdown.
-    pub(crate) fn markdown(&self) -> String {
+    /// The same in Markdown; `align` is `---` to have all columns to the left, `---:` for figures.
+    pub(crate) fn markdown(&self, align: &str) -> String {
         let cell = |cell: &String| cell.replace('|', "\\|").replace('<', "&lt;").replace('\n', "<br>");
         let line =
             |row: &Vec<String>| format!("| {} |\n", row.iter().map(cell).collect::<Vec<_>>().join(" | "));
         let mut lines: Vec<String> = self.0.iter().map(line).collect();
         let columns = self.0.first().map_or(0, Vec::len);
-        lines.insert(1, format!("|---|{}\n", "---:|".repeat(columns.saturating_sub(1))));
+        lines.insert(1, format!("|---|{}\n", format!("{align}|").repeat(columns.saturating_sub(1))));
         lines.concat()
     }
 }
@@ -189,6 +189,6 @@ mod tests {
         let plain = console::strip_ansi_codes(&table.to_string()).into_owned();
         assert!(plain.starts_with("who       what\na            1\n"), "{plain}");
         let markdown = "| who | what |\n|---|---:|\n| a | 1 |\n| longer | x\\|&lt;y<br>z |\n";
-        assert_eq!(table.markdown(), markdown);
+        assert_eq!(table.markdown("---:"), markdown);
     }
 }

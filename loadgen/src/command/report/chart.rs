@@ -158,7 +158,15 @@ fn panel(
         .y_label_area_size(56)
         .build_cartesian_2d((least * 0.8..most * 1.25).log_scale(), 0.0..top)?;
     let numbers = |number: &f64| format!("{}", (number * 1000.0).round() / 1000.0);
-    chart.configure_mesh().x_desc(along.0).x_label_formatter(&numbers).y_label_formatter(&numbers).draw()?;
+    chart
+        .configure_mesh()
+        .max_light_lines(0)
+        .x_labels(4)
+        .y_labels(5)
+        .x_desc(along.0)
+        .x_label_formatter(&numbers)
+        .y_label_formatter(&numbers)
+        .draw()?;
     for index in 0..results.contenders.len() {
         let colour = colour(index);
         let own = || scenarios.iter().filter_map(|(x, showings)| Some((*x, showings.get(index)?)));
