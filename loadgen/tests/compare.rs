@@ -231,7 +231,7 @@ fn report_of(comparison: &Comparison, results: &Results) {
     for ((_, name, failure), scenario) in results.failures().zip(figures.split("\n### ").skip(1).cycle()) {
         let row = scenario.lines().find(|line| line.starts_with(&format!("| {name} | ")));
         let row = row.unwrap_or_else(|| panic!("{name} is not in the table: {scenario}"));
-        assert!(row.contains(failure.kind.as_str()), "{failure} is not in the table: {row}");
+        assert!(row.contains(&failure.kind.to_string()), "{failure} is not in the table: {row}");
     }
     let good = figures.lines().filter(|line| line.starts_with("| tenantry | "));
     let columns: Vec<usize> = good.map(|row| row.matches(" | ").count()).collect();

@@ -181,69 +181,46 @@ pub struct Scenario {
 
 impl fmt::Display for Scenario {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let counted =
-            |count: u32, one: &str, many: &str| format!("{count} {}", if count == 1 { one } else { many });
+        let tenants = if self.tenants == 1 { "tenant" } else { "tenants" };
+        let senders = if self.senders == 1 { "sender" } else { "senders" };
         write!(
             f,
-            "{}, {} a request, {}",
-            counted(self.tenants, "tenant", "tenants"),
-            counted(self.series, "series", "series"),
-            counted(self.senders, "sender", "senders"),
+            "{} {tenants}, {} series a request, {} {senders}",
+            self.tenants, self.series, self.senders
         )?;
         if self.format != Format::default() {
             write!(f, ", {}", self.format)?;
         }
-        if self.labels != LABELS_DEFAULT {
+        if self.labels != Self::USUAL.labels {
             write!(f, ", {} labels", self.labels)?;
         }
-        if self.run_length != RUN_LENGTH_DEFAULT {
+        if self.run_length != Self::USUAL.run_length {
             write!(f, ", runs of {}", self.run_length)?;
         }
         Ok(())
     }
 }
 
-/// Why there is nothing to compare.
+/// Why there is nothing to compare: a file that cannot be read, is not the YAML expected (then the text has the place), or
+/// says what cannot be meant.
 #[derive(Debug, thiserror::Error)]
-pub enum ConfigError {
-    /// A file that cannot be read.
-    #[error("cannot read {}: {error}", path.display())]
-    Read {
-        /// The configuration, or a template that it names.
-        path: PathBuf,
-        /// What the system says.
-        error: std::io::Error,
-    },
-    /// Not the YAML that is expected; the text has the place.
-    #[error("{}: {text}", path.display())]
-    Yaml {
-        /// The configuration.
-        path: PathBuf,
-        /// What is wrong and where.
-        text: String,
-    },
-    /// It can be read, and cannot be meant.
-    #[error("{}: {text}", path.display())]
-    Wrong {
-        /// The configuration.
-        path: PathBuf,
-        /// What is wrong.
-        text: String,
-    },
+#[error("{}: {text}", path.display())]
+pub struct ConfigError {
+    /// The configuration, or a template that it names.
+    pub path: PathBuf,
+    /// What is wrong.
+    pub text: String,
 }
 
-const LABELS_DEFAULT: u32 = 9;
-const RUN_LENGTH_DEFAULT: u32 = 20;
-
 /// The file as written.
-#[derive(Deserialize)]
+#[derive(Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 struct Written {
     seconds: f64,
-    warm_up_seconds: f64,
-    rounds: u32,
-    tenant_label: String,
-    tenant_header: String,
+    warm_up_seconds: Option<f64>,
+    rounds: Option<u32>,
+    tenant_label: Option<String>,
+    tenant_header: Option<String>,
     allow_failure: bool,
     contenders: Vec<Contender>,
     /// Another comparison, whose contenders take part in this one.
@@ -251,52 +228,19 @@ struct Written {
     scenarios: Vec<Matrix>,
 }
 
-impl Default for Written {
-    fn default() -> Self {
-        Self {
-            seconds: 0.0,
-            warm_up_seconds: 1.0,
-            rounds: 3,
-            tenant_label: "tenant".to_owned(),
-            tenant_header: "X-Scope-OrgID".to_owned(),
-            allow_failure: false,
-            contenders: Vec::new(),
-            contenders_of: None,
-            scenarios: Vec::new(),
-        }
-    }
-}
-
 /// Every combination is a scenario.
-#[derive(Deserialize)]
+#[derive(Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 struct Matrix {
-    formats: Vec<Format>,
-    tenants: Numbers,
-    series: Numbers,
-    senders: Numbers,
-    labels: Numbers,
-    run_length: Numbers,
+    formats: Option<Vec<Format>>,
+    tenants: Option<Numbers>,
+    series: Option<Numbers>,
+    senders: Option<Numbers>,
+    labels: Option<Numbers>,
+    run_length: Option<Numbers>,
     seconds: Option<f64>,
     warm_up_seconds: Option<f64>,
     rounds: Option<u32>,
-}
-
-impl Default for Matrix {
-    fn default() -> Self {
-        let none = || Numbers::Many(Vec::new());
-        Self {
-            formats: vec![Format::default()],
-            tenants: none(),
-            series: none(),
-            senders: none(),
-            labels: Numbers::One(LABELS_DEFAULT),
-            run_length: Numbers::One(RUN_LENGTH_DEFAULT),
-            seconds: None,
-            warm_up_seconds: None,
-            rounds: None,
-        }
-    }
 }
 
 /// `5` or `[5, 10]`.
@@ -307,15 +251,6 @@ enum Numbers {
     Many(Vec<u32>),
 }
 
-impl Numbers {
-    fn all(&self) -> &[u32] {
-        match self {
-            Self::One(number) => std::slice::from_ref(number),
-            Self::Many(numbers) => numbers,
-        }
-    }
-}
-
 impl Config {
     /// Reads and checks a configuration and the templates that it names.
     ///
@@ -323,7 +258,7 @@ impl Config {
     /// When a file cannot be read, is not the YAML expected, or says what cannot be meant.
     pub fn load(path: &Path) -> Result<Self, ConfigError> {
         let written = Written::read(path)?;
-        let wrong = |text| ConfigError::Wrong { path: path.to_owned(), text };
+        let wrong = |text| wrong(path, text);
         let scenarios = written.scenarios().map_err(&wrong)?;
         let mut contenders = match &written.contenders_of {
             Some(other) => Written::read(&dir_of(path).join(other))?.contenders,
@@ -340,8 +275,8 @@ impl Config {
         }
         Ok(Self {
             name: path.file_stem().unwrap_or_default().to_string_lossy().into_owned(),
-            tenant_label: written.tenant_label,
-            tenant_header: written.tenant_header,
+            tenant_label: written.tenant_label.unwrap_or_else(|| "tenant".to_owned()),
+            tenant_header: written.tenant_header.unwrap_or_else(|| "X-Scope-OrgID".to_owned()),
             allow_failure: written.allow_failure,
             contenders,
             scenarios,
@@ -353,16 +288,13 @@ impl Written {
     /// Reads it; its contenders are checked and have their files.
     fn read(path: &Path) -> Result<Self, ConfigError> {
         let yaml = serde_saphyr::from_str(&read(path)?);
-        let mut written: Self =
-            yaml.map_err(|error| ConfigError::Yaml { path: path.to_owned(), text: error.to_string() })?;
+        let mut written: Self = yaml.map_err(|error| wrong(path, error.to_string()))?;
         for contender in &mut written.contenders {
             for template in contender.files.values_mut() {
                 *template = read(&dir_of(path).join(&*template))?;
             }
-            contender.check().map_err(|text| ConfigError::Wrong {
-                path: path.to_owned(),
-                text: format!("contender `{}`: {text}", contender.name),
-            })?;
+            let named = |text| wrong(path, format!("contender `{}`: {text}", contender.name));
+            contender.check().map_err(named)?;
         }
         Ok(written)
     }
@@ -371,68 +303,73 @@ impl Written {
     fn scenarios(&self) -> Result<Vec<Scenario>, String> {
         let mut scenarios = Vec::new();
         for matrix in &self.scenarios {
-            let before = scenarios.len();
-            for &format in &matrix.formats {
-                self.of_format(matrix, format, &mut scenarios);
-            }
-            if scenarios.len() == before {
-                return Err(
-                    "scenarios: tenants, series and senders are needed, and no list may be empty".to_owned()
-                );
-            }
+            scenarios.extend(self.of_matrix(matrix)?);
         }
         if scenarios.is_empty() {
             return Err("scenarios: there must be at least one".to_owned());
         }
-        scenarios.iter().try_for_each(Scenario::check)?;
         Ok(scenarios)
     }
 
-    fn of_format(&self, matrix: &Matrix, format: Format, scenarios: &mut Vec<Scenario>) {
-        for &series in matrix.series.all() {
-            for &senders in matrix.senders.all() {
-                for &tenants in matrix.tenants.all() {
-                    for &labels in matrix.labels.all() {
-                        scenarios.extend(matrix.run_length.all().iter().map(|&run_length| Scenario {
-                            format,
-                            tenants,
-                            series,
-                            senders,
-                            labels,
-                            run_length,
-                            seconds: matrix.seconds.unwrap_or(self.seconds),
-                            warm_up_seconds: matrix.warm_up_seconds.unwrap_or(self.warm_up_seconds),
-                            rounds: matrix.rounds.unwrap_or(self.rounds),
-                        }));
-                    }
+    fn of_matrix(&self, matrix: &Matrix) -> Result<Vec<Scenario>, String> {
+        let seconds = matrix.seconds.unwrap_or(self.seconds);
+        let warm_up_seconds = matrix.warm_up_seconds.or(self.warm_up_seconds).unwrap_or(1.0);
+        time(seconds).map_err(|wrong| format!("seconds: {wrong}"))?;
+        if warm_up_seconds != 0.0 {
+            time(warm_up_seconds).map_err(|wrong| format!("warm_up_seconds: {wrong}"))?;
+        }
+        let of_format = |format| Scenario { format, seconds, warm_up_seconds, ..Scenario::USUAL };
+        let formats = matrix.formats.clone().unwrap_or_else(|| vec![Format::default()]);
+        let mut scenarios: Vec<Scenario> = formats.into_iter().map(of_format).collect();
+        let labels_min = u32::try_from(LABELS_MIN).unwrap_or(u32::MAX);
+        let rounds = matrix.rounds.or(self.rounds).map(Numbers::One);
+        let fields: [(&str, &Option<Numbers>, Field, u32, u32); 6] = [
+            ("series", &matrix.series, |scenario| &mut scenario.series, 1, SERIES_MAX),
+            ("senders", &matrix.senders, |scenario| &mut scenario.senders, 1, SENDERS_MAX),
+            ("tenants", &matrix.tenants, |scenario| &mut scenario.tenants, 1, TENANTS_MAX),
+            ("labels", &matrix.labels, |scenario| &mut scenario.labels, labels_min, LABELS_MAX),
+            ("run_length", &matrix.run_length, |scenario| &mut scenario.run_length, 1, SERIES_MAX),
+            ("rounds", &rounds, |scenario| &mut scenario.rounds, 1, ROUNDS_MAX),
+        ];
+        for (name, numbers, field, least, most) in fields {
+            let numbers = match numbers {
+                Some(Numbers::One(number)) => vec![*number],
+                Some(Numbers::Many(numbers)) => numbers.clone(),
+                // 0 where nothing is usual, which is refused.
+                None => vec![*field(&mut Scenario::USUAL.clone())],
+            };
+            if let Some(number) = numbers.iter().find(|number| !(least..=most).contains(*number)) {
+                return Err(format!("{name}: {number} is not from {least} to {most}"));
+            }
+            let mut each = Vec::new();
+            for mut scenario in scenarios {
+                for &number in &numbers {
+                    *field(&mut scenario) = number;
+                    each.push(scenario);
                 }
             }
+            scenarios = each;
         }
+        if scenarios.is_empty() { Err("scenarios: no list may be empty".to_owned()) } else { Ok(scenarios) }
     }
 }
 
+/// A count of a scenario.
+type Field = fn(&mut Scenario) -> &mut u32;
+
 impl Scenario {
-    fn check(&self) -> Result<(), String> {
-        let labels_min = u32::try_from(LABELS_MIN).unwrap_or(u32::MAX);
-        for (name, number, least, most) in [
-            ("tenants", self.tenants, 1, TENANTS_MAX),
-            ("series", self.series, 1, SERIES_MAX),
-            ("senders", self.senders, 1, SENDERS_MAX),
-            ("labels", self.labels, labels_min, LABELS_MAX),
-            ("run_length", self.run_length, 1, SERIES_MAX),
-            ("rounds", self.rounds, 1, ROUNDS_MAX),
-        ] {
-            if !(least..=most).contains(&number) {
-                return Err(format!("{name}: {number} is not from {least} to {most}"));
-            }
-        }
-        let (measured, warm_up) = (self.seconds, self.warm_up_seconds);
-        time(measured).map_err(|wrong| format!("seconds: {wrong}"))?;
-        if warm_up != 0.0 {
-            time(warm_up).map_err(|wrong| format!("warm_up_seconds: {wrong}"))?;
-        }
-        Ok(())
-    }
+    /// What it is where nothing is said; 0 where something has to be.
+    const USUAL: Self = Self {
+        format: Format::RemoteWrite1,
+        tenants: 0,
+        series: 0,
+        senders: 0,
+        labels: 9,
+        run_length: 20,
+        seconds: 0.0,
+        warm_up_seconds: 1.0,
+        rounds: 3,
+    };
 }
 
 impl Contender {
@@ -487,8 +424,12 @@ fn dir_of(path: &Path) -> &Path {
     path.parent().unwrap_or(Path::new("."))
 }
 
+fn wrong(path: &Path, text: String) -> ConfigError {
+    ConfigError { path: path.to_owned(), text }
+}
+
 fn read(path: &Path) -> Result<String, ConfigError> {
-    fs::read_to_string(path).map_err(|error| ConfigError::Read { path: path.to_owned(), error })
+    fs::read_to_string(path).map_err(|error| wrong(path, format!("cannot be read: {error}")))
 }
 
 #[cfg(test)]

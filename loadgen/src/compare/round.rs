@@ -7,6 +7,8 @@ use super::Stopped;
 use super::config::{Acknowledges, Compares, Config, Contender, Scenario};
 use super::contender::Running;
 use super::results::{Failure, FailureKind, Latency, Round};
+use crate::account::Tally;
+use crate::child::pause;
 use crate::client::Url;
 use crate::fleet::Fleet;
 use crate::ledger::{Comparison, Verdict};
@@ -137,7 +139,7 @@ impl Run<'_> {
                 return Err(Stopped::Interrupted);
             }
             self.running.still_runs()?;
-            crate::child::pause(DRAIN_INTERVAL);
+            pause(DRAIN_INTERVAL);
         }
         Ok(begun.elapsed())
     }
@@ -156,16 +158,14 @@ impl Run<'_> {
         if !self.contender.splits {
             let (sent, arrived) =
                 (outcome.acknowledged_tally(), after.total().stored - before.total().stored);
-            let counts = |tally: crate::account::Tally| {
-                (tally.series, tally.samples, tally.histograms, tally.exemplars)
+            let counts = |tally: Tally| (tally.series, tally.samples, tally.histograms, tally.exemplars);
+            return match counts(sent) == counts(arrived) {
+                false => lost(format!("{} samples acknowledged, {} arrived", sent.samples, arrived.samples)),
+                true if sums && sent != arrived => {
+                    lost(format!("{} samples arrived, but not as they were sent", arrived.samples))
+                }
+                true => Ok(()),
             };
-            if counts(sent) != counts(arrived) {
-                return lost(format!("{} samples acknowledged, {} arrived", sent.samples, arrived.samples));
-            }
-            if sums && sent != arrived {
-                return lost(format!("{} samples arrived, but not as they were sent", arrived.samples));
-            }
-            return Ok(());
         }
         let comparison = Comparison::new(&outcome.ledger, before, after, "");
         let good = |verdict| verdict == Verdict::Exact || !sums && verdict == Verdict::Changed;
