@@ -18,10 +18,13 @@ use std::io::{self, IsTerminal, Write};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use anyhow::Context;
 use clap::Parser;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use loadgen::client::{Url, get};
+use serde::de::DeserializeOwned;
 use signal_hook::consts::{SIGINT, SIGTERM};
 
 use args::{Args, Command};
@@ -65,6 +68,13 @@ fn stop_flag() -> io::Result<Arc<AtomicBool>> {
         signal_hook::flag::register(signal, Arc::clone(&stop))?;
     }
     Ok(stop)
+}
+
+/// What a sink tells at a URL that an option names.
+fn fetch<T: DeserializeOwned>(option: &str, url: &Url, timeout: Duration, hint: &str) -> anyhow::Result<T> {
+    let (status, body) = get(url, timeout).with_context(|| format!("{option}: no answer from {url}"))?;
+    anyhow::ensure!(status == 200, "{option}: {url} answers {status}{hint}");
+    serde_json::from_slice(&body).with_context(|| format!("{option}: {url} shows nothing of a sink"))
 }
 
 /// Milliseconds since the epoch.

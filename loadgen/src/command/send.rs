@@ -9,10 +9,9 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
-use anyhow::{Context, bail};
+use anyhow::Context;
 use hdrhistogram::Histogram;
 use indicatif::ProgressBar;
-use loadgen::client::{Url, get};
 use loadgen::fleet::Fleet;
 use loadgen::ledger::{Comparison, Line, Verdict};
 use loadgen::process::Process;
@@ -21,7 +20,7 @@ use loadgen::sink::Snapshot;
 use serde_json::json;
 
 use super::args::SendArgs;
-use super::text::{Report, answers, bytes, counted, figure, grouped, per_second, ratio, time, whole};
+use super::text::{Report, answers, bytes, counted, figure, grouped, listed, per_second, ratio, time, whole};
 use super::{now_ms, progress_bar};
 
 /// How long it sends if nothing is said.
@@ -50,6 +49,7 @@ pub(crate) fn run(args: &SendArgs) -> anyhow::Result<bool> {
     }
     let stop = super::stop_flag()?;
     let fleet = Fleet::build(&args.fleet.config(now_ms()))?;
+    let stats = |url, timeout| super::fetch::<Snapshot>("--verify", url, timeout, "");
     let before = args.report.verify.as_ref().map(|url| stats(url, args.timeout)).transpose()?;
     let progress = Progress::default();
     let bar = bar(&config);
@@ -94,15 +94,6 @@ pub(crate) fn forward_stop(stop: &AtomicBool, progress: &Progress) {
     if stop.load(Ordering::Relaxed) {
         progress.stop.store(true, Ordering::Relaxed);
     }
-}
-
-/// What a sink tells at /stats.
-fn stats(url: &Url, timeout: Duration) -> anyhow::Result<Snapshot> {
-    let (status, body) = get(url, timeout).with_context(|| format!("--verify: no answer from {url}"))?;
-    if status != 200 {
-        bail!("--verify: {url} answers {status}");
-    }
-    serde_json::from_slice(&body).with_context(|| format!("--verify: {url} shows no counts of a sink"))
 }
 
 /// A bar on a terminal, for a run that is long enough to wait for.
@@ -156,16 +147,10 @@ fn report(outcome: &Outcome, config: &SendConfig, comparison: Option<&Comparison
     );
     report.answers(&outcome.statuses, &outcome.complaints);
     if config.retry != Retry::Never {
-        report.line(
-            "retries",
-            format_args!(
-                "{} sent again; {} dropped, {} abandoned at the end; {} attempts may have been stored though nobody said so",
-                grouped(outcome.retries()),
-                grouped(outcome.dropped),
-                grouped(outcome.abandoned),
-                grouped(outcome.doubtful),
-            ),
-        );
+        let given_up = [(outcome.dropped, "dropped"), (outcome.abandoned, "abandoned at the end")];
+        let doubtful = listed([(outcome.doubtful, "attempts may have been stored though nobody said so")]);
+        let again = grouped(outcome.retries());
+        report.line("retries", format_args!("{again} sent again; {}; {doubtful}", listed(given_up)));
     }
     if outcome.metadata != MetadataOutcome::default() {
         let MetadataOutcome { requests, entries, statuses, .. } = &outcome.metadata;
@@ -287,12 +272,7 @@ fn as_json(outcome: &Outcome, comparison: Option<&Comparison>) -> serde_json::Va
         "samples": tally.samples,
         "histograms": tally.histograms,
         "exemplars": tally.exemplars,
-        "metadata": {
-            "requests": outcome.metadata.requests,
-            "acknowledged": outcome.metadata.acknowledged,
-            "entries": outcome.metadata.entries,
-            "statuses": outcome.metadata.statuses,
-        },
+        "metadata": outcome.metadata,
         "latency_ms": percentiles_as_json(&outcome.latency),
         "service_ms": percentiles_as_json(&outcome.service),
         "sender_cpu_ms_per_request": outcome.sender_cpu_ms_per_request(),

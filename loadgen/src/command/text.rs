@@ -76,6 +76,12 @@ pub(crate) fn counted(count: u64, noun: &str) -> String {
     format!("{} {noun}{}", grouped(count), if count == 1 { "" } else { "s" })
 }
 
+/// `3 sent, 2 stored`.
+pub(crate) fn listed<'a>(counts: impl IntoIterator<Item = (u64, &'a str)>) -> String {
+    let told = |(count, what)| format!("{} {what}", grouped(count));
+    counts.into_iter().map(told).collect::<Vec<_>>().join(", ")
+}
+
 /// How often which status was answered; 0 is no answer.
 pub(crate) fn answers(statuses: &BTreeMap<u16, u64>) -> String {
     let told =

@@ -5,16 +5,15 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, bail};
 use loadgen::audit::{Audit, Finding};
-use loadgen::client::{Url, get};
+use loadgen::client::Url;
 use loadgen::full_account::FullAccount;
 use loadgen::stamped::{Bounds, Counts, RetryRules, StampedConfig, send};
 use serde_json::json;
 
 use super::args::VerifyArgs;
 use super::now_ms;
-use super::text::{Report, counted, figure, grouped, per_second, time};
+use super::text::{Report, counted, figure, grouped, listed, per_second, time};
 
 /// Sends, compares and reports; false when anything is wrong.
 pub(crate) fn run(args: &VerifyArgs) -> anyhow::Result<bool> {
@@ -63,11 +62,7 @@ fn config(args: &VerifyArgs) -> StampedConfig {
 
 /// What a sink tells at /account.
 fn account(url: &Url, timeout: Duration) -> anyhow::Result<FullAccount> {
-    let (status, body) = get(url, timeout).with_context(|| format!("--sink: no answer from {url}"))?;
-    if status != 200 {
-        bail!("--sink: {url} answers {status}; was the sink started with --account?");
-    }
-    serde_json::from_slice(&body).with_context(|| format!("--sink: {url} shows no account of a sink"))
+    super::fetch("--sink", url, timeout, "; was the sink started with --account?")
 }
 
 #[expect(clippy::disallowed_methods, reason = "the command's own thread has nothing else to do")]
@@ -95,10 +90,7 @@ fn report(counts: &Counts, audit: &Audit, elapsed: Duration) -> Report {
         ),
     );
     settled(&mut report, counts);
-    report.line(
-        "samples",
-        format_args!("{} acknowledged, {} stored", grouped(audit.acknowledged), grouped(audit.stored)),
-    );
+    report.line("samples", listed([(audit.acknowledged, "acknowledged"), (audit.stored, "stored")]));
     for (what, finding) in lawful(audit).into_iter().filter(|(_, finding)| finding.samples > 0) {
         report.line("", format_args!("{} {what}", grouped(finding.samples)));
     }
@@ -124,15 +116,9 @@ fn report(counts: &Counts, audit: &Audit, elapsed: Duration) -> Report {
 /// What was answered, and what came of all requests.
 pub(crate) fn settled(report: &mut Report, counts: &Counts) {
     report.answers(&counts.statuses, &counts.complaints);
-    report.line(
-        "settled",
-        format_args!(
-            "{} acknowledged, {} refused, {} given up",
-            grouped(counts.acknowledged),
-            grouped(counts.refused),
-            grouped(counts.unknown)
-        ),
-    );
+    let Counts { acknowledged, refused, unknown, .. } = *counts;
+    let ends = [(acknowledged, "acknowledged"), (refused, "refused"), (unknown, "given up")];
+    report.line("settled", listed(ends));
 }
 
 /// What the rules of remote write allow, and what is said of it.
@@ -176,17 +162,22 @@ pub(crate) fn faults(audit: &Audit) -> Vec<(&'static str, String)> {
     lines
 }
 
+/// What came of all requests, for a program.
+pub(crate) fn requests_as_json(counts: &Counts) -> serde_json::Value {
+    json!({
+        "settled": counts.requests,
+        "attempts": counts.attempts,
+        "acknowledged": counts.acknowledged,
+        "refused": counts.refused,
+        "unknown": counts.unknown,
+    })
+}
+
 /// The same for a program.
 fn as_json(counts: &Counts, audit: &Audit, elapsed: Duration, holds: bool) -> serde_json::Value {
     json!({
         "elapsed_ms": elapsed.as_secs_f64() * 1e3,
-        "requests": {
-            "settled": counts.requests,
-            "attempts": counts.attempts,
-            "acknowledged": counts.acknowledged,
-            "refused": counts.refused,
-            "unknown": counts.unknown,
-        },
+        "requests": requests_as_json(counts),
         "statuses": counts.statuses,
         "complaints": counts.complaints,
         "verified": holds,

@@ -12,8 +12,8 @@ use serde_json::json;
 
 use super::stage::{Restarts, Stage};
 use crate::command::args::{ChaosArgs, name_of};
-use crate::command::text::{self, counted, grouped, time};
-use crate::command::verify::{faults, lawful, settled};
+use crate::command::text::{self, counted, grouped, listed, time};
+use crate::command::verify::{faults, lawful, requests_as_json, settled};
 
 pub(super) struct Report<'a> {
     pub(super) args: &'a ChaosArgs,
@@ -75,9 +75,19 @@ impl Report<'_> {
         kinds
     }
 
-    /// Samples of the requests that `which` names.
-    fn samples(&self, which: impl Fn(&Entries) -> Runs) -> u64 {
-        self.journal.entries().map(|(.., entries)| which(entries).count() * u64::from(entries.series)).sum()
+    /// What became of all samples.
+    fn samples(&self) -> [(u64, &'static str); 5] {
+        let of = |which: fn(&Entries) -> Runs| {
+            let samples = |entries: &Entries| which(entries).count() * u64::from(entries.series);
+            self.journal.entries().map(|(.., entries)| samples(entries)).sum()
+        };
+        [
+            (of(Entries::sent), "sent"),
+            (self.audit.acknowledged, "acknowledged"),
+            (of(|entries| entries.refused.clone()), "refused"),
+            (of(|entries| entries.unknown.clone()), "given up"),
+            (self.audit.stored, "stored"),
+        ]
     }
 
     pub(super) fn text(&self) -> text::Report {
@@ -95,18 +105,9 @@ impl Report<'_> {
         settled(&mut report, counts);
         report.line("events", list(&self.kinds()));
         let Restarts { started, handed_over, killed } = stage.restarts;
-        report.line("server", format_args!("{started} started, {handed_over} handed over, {killed} killed"));
-        report.line(
-            "samples",
-            format_args!(
-                "{} sent, {} acknowledged, {} refused, {} given up, {} stored",
-                grouped(self.samples(Entries::sent)),
-                grouped(audit.acknowledged),
-                grouped(self.samples(|entries| entries.refused.clone())),
-                grouped(self.samples(|entries| entries.unknown.clone())),
-                grouped(audit.stored)
-            ),
-        );
+        let servers = [(started, "started"), (handed_over, "handed over"), (killed, "killed")];
+        report.line("server", listed(servers));
+        report.line("samples", listed(self.samples()));
         let Liveness { patience_ms, longest_ms, starved } = &self.liveness;
         report.line(
             "waited",
@@ -120,7 +121,8 @@ impl Report<'_> {
         for (what, finding) in lawful(audit) {
             report.line("", format_args!("{} {what}", grouped(finding.samples)));
         }
-        report.line("wrong", wrong(audit));
+        let found = audit.faults().map(|(name, finding)| (finding.samples, name));
+        report.line("wrong", listed(found.into_iter().chain([(audit.damaged, "damaged")])));
         faults(audit).into_iter().for_each(|(label, value)| report.line(label, value));
         self.complaints().iter().for_each(|complaint| report.line("failed", complaint));
         report.line("verdict", self.verdict());
@@ -137,6 +139,14 @@ impl Report<'_> {
 
     pub(super) fn json(&self) -> serde_json::Value {
         let Self { counts, audit, stage, .. } = self;
+        let [sent, acknowledged, refused, unknown, stored] = self.samples().map(|(count, _)| count);
+        let samples = json!({
+            "sent": sent,
+            "acknowledged": acknowledged,
+            "refused": refused,
+            "unknown": unknown,
+            "stored": stored,
+        });
         json!({
             "seed": self.seed,
             "minutes": self.args.minutes,
@@ -144,22 +154,10 @@ impl Report<'_> {
             "elapsed_ms": self.elapsed.as_secs_f64() * 1e3,
             "holds": self.holds(),
             "complaints": self.complaints(),
-            "requests": {
-                "settled": counts.requests,
-                "attempts": counts.attempts,
-                "acknowledged": counts.acknowledged,
-                "refused": counts.refused,
-                "unknown": counts.unknown,
-            },
+            "requests": requests_as_json(counts),
             "statuses": counts.statuses,
             "answers": counts.complaints,
-            "samples": {
-                "sent": self.samples(Entries::sent),
-                "acknowledged": audit.acknowledged,
-                "refused": self.samples(|entries| entries.refused.clone()),
-                "unknown": self.samples(|entries| entries.unknown.clone()),
-                "stored": audit.stored,
-            },
+            "samples": samples,
             "audit": audit,
             "liveness": self.liveness,
             "server": stage.restarts,
@@ -183,12 +181,6 @@ fn again(args: &ChaosArgs, seed: u64) -> String {
         option("steal", name_of(theft));
     }
     again
-}
-
-/// What must not be, in numbers.
-fn wrong(audit: &Audit) -> String {
-    let found = audit.faults().map(|(name, finding)| format!("{} {name}", grouped(finding.samples)));
-    format!("{}, {} damaged", found.join(", "), grouped(audit.damaged))
 }
 
 fn starvation(Starved { tenant, from_ms, to_ms }: &Starved) -> String {

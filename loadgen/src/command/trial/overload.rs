@@ -60,7 +60,7 @@ pub(super) fn run(args: &TrialArgs, trial: &OverloadArgs) -> anyhow::Result<bool
         "overload    {:.0} s: offered {:.1} times that ({OFFER} wanted), useful {:.0} requests/s: {:.1} % of capacity\n\
          answers     {}\n\
          memory      {} at most; its budget is {}, besides its program, stacks, rings and connections\n\
-         recovery    a normal load is answered as before ({}) after {}",
+         recovery    a normal load is answered as before ({}) after {:.2} s",
         trial.seconds,
         offered,
         over.useful,
@@ -69,7 +69,7 @@ pub(super) fn run(args: &TrialArgs, trial: &OverloadArgs) -> anyhow::Result<bool
         bytes(resident),
         bytes(BUDGET_BYTES),
         time(before),
-        time(recovery),
+        recovery.as_secs_f64(),
     )?;
     rig.server.stop()?;
     conclude_all([
