@@ -241,8 +241,10 @@ fn report_of(comparison: &Comparison, results: &Results) {
     for name in names.map(|name| format!("{name}-by-tenants")) {
         assert!(page.contains(&format!("](charts/{name}.svg)")), "{name} is not on the page: {page}");
         let chart = fs::read_to_string(charts.join(format!("{name}.svg"))).unwrap();
-        // A whisker's dot for each of three in two scenarios; of the crosses of six that failed, two lines each.
+        // A median's dot for each of three in two scenarios; of the fourth, which failed, two crosses of two lines.
         assert_eq!(chart.matches("<circle ").count(), 3 * 2, "{name}: {chart}");
+        let crosses = chart.lines().filter(|line| line.starts_with("<line ") && line.contains("#B6558D"));
+        assert_eq!(crosses.count(), 2 * 2, "{name}: {chart}");
         for contender in &results.contenders {
             assert!(chart.contains(&format!("● {}\n", contender.name)), "{name}: {}", contender.name);
         }
