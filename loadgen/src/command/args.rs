@@ -299,7 +299,7 @@ pub(crate) struct PageArgs {
     /// The page; beside the results, with .md for .json, if not given
     #[arg(long, short, value_name = "FILE")]
     pub(crate) output: Option<PathBuf>,
-    /// Keep each chart as an SVG file in this directory, too
+    /// Draw charts, too: SVG files in this directory, which the page shows
     #[arg(long, value_name = "DIR")]
     pub(crate) svg: Option<PathBuf>,
 }
@@ -320,18 +320,8 @@ pub(crate) struct FloorArgs {
 }
 
 /// Names that a platform team would find familiar, and how uneven such teams are.
-const DEMO_TENANTS: &[(&str, u32)] = &[
-    ("payments", 34),
-    ("checkout", 25),
-    ("search", 18),
-    ("observability", 13),
-    ("kube-system", 10),
-    ("recommendations", 8),
-    ("identity", 6),
-    ("logistics", 5),
-    ("marketing", 4),
-    ("data-platform", 3),
-];
+const DEMO_TENANTS: &str = "payments:34,checkout:25,search:18,observability:13,kube-system:10,recommendations:8,\
+                            identity:6,logistics:5,marketing:4,data-platform:3";
 
 /// Most tenants that can be asked for: what a body of a few thousand series can still give a share to, in turns.
 const TENANTS_MAX: usize = 100_000;
@@ -346,10 +336,10 @@ fn tenants(text: &str) -> Result<Tenants, String> {
 fn demo_tenants(text: &str) -> Result<Tenants, String> {
     let Some(count) = count(text) else { return named_tenants(text) };
     let count = count?;
-    let mut tenants: Vec<(String, u32)> =
-        DEMO_TENANTS.iter().take(count).map(|&(name, weight)| (name.to_owned(), weight)).collect();
+    let mut tenants = named_tenants(DEMO_TENANTS)?.0;
     tenants
         .extend(numbered_tenants(count.saturating_sub(tenants.len())).into_iter().map(|(name, _)| (name, 2)));
+    tenants.truncate(count);
     Ok(Tenants(tenants))
 }
 
