@@ -36,9 +36,10 @@ pub(crate) enum Command {
     Sink(SinkArgs),
     /// Sends samples that say where they belong, and finds those that are lost, duplicated, misplaced or reordered
     ///
-    /// Every sample bears a stamp: the tenant that it is meant for, its sender, its series, and a sequence number. Senders send again as
-    /// Prometheus does: after a 5xx, 429 or no answer, with pauses from 30 ms to 5 s or as long as Retry-After says. What they know of each
-    /// request is then held against what a `loadgen sink --account` has stored.
+    /// Every sample bears a stamp: the tenant that it is meant for, its sender, its series, and a sequence number.
+    /// Senders send again as Prometheus does: after a 5xx, 429 or no answer, with pauses from 30 ms to 5 s or as long
+    /// as Retry-After says. What they know of each request is then held against what a `loadgen sink --account` has
+    /// stored.
     ///
     /// Exits with 1 when anything is wrong. A request without a clear answer is sent again, so each such attempt
     /// explains one copy and one late arrival: these are told, and held against nobody.
@@ -47,13 +48,14 @@ pub(crate) enum Command {
     Demo(DemoArgs),
     /// Puts a server through a bad day, drawn from a seed, and finds whatever acknowledged sample did not survive it
     ///
-    /// Senders send as Prometheus does, again and again where it does. Their upstream is slow, refuses, resets, stalls, stores and says
-    /// otherwise, and is restarted; the server is reloaded (with mistakes, too), handed over to a successor, and killed. Then all is mended, and what is
-    /// stored is held against what was acknowledged.
+    /// Senders send as Prometheus does, again and again where it does. Their upstream is slow, refuses, resets, stalls,
+    /// stores and says otherwise, and is restarted; the server is reloaded (with mistakes, too), handed over to a
+    /// successor, and killed. Then all is mended, and what is stored is held against what was acknowledged.
     ///
-    /// Exits with 1 when anything acknowledged is lost, misplaced, reordered or damaged, or stored twice for no reason; when a
-    /// request does not come through though all is mended; when a tenant gets nowhere for two timeouts while its upstream is
-    /// well; and when the server does not start or end as it should. The same seed plans the same troubles at the same times.
+    /// Exits with 1 when anything acknowledged is lost, misplaced, reordered or damaged, or stored twice for no reason;
+    /// when a request does not come through though all is mended; when a tenant gets nowhere for two timeouts while its
+    /// upstream is well; and when the server does not start or end as it should. The same seed plans the same troubles
+    /// at the same times.
     Chaos(ChaosArgs),
     /// Measures one claim about a server in trouble, and exits with 1 if it does not hold
     Trial(TrialArgs),
@@ -233,7 +235,8 @@ pub(crate) struct VerifyArgs {
     /// Name of the tenant's label
     #[arg(long, default_value = "__tenant__")]
     pub(crate) tenant_label: String,
-    /// Name the tenant in this header, and send one tenant in a request: for a server that does not split, or the sink itself
+    /// Name the tenant in this header, and send one tenant in a request: for a server that does not split, or the sink
+    /// itself
     #[arg(long, value_name = "NAME", conflicts_with = "tenants_per_request", value_parser = header_name)]
     pub(crate) tenant_header: Option<String>,
     /// What the server puts before each tenant

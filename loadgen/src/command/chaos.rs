@@ -28,8 +28,8 @@ use stage::Stage;
 /// Tenants of a run.
 const TENANTS: usize = 6;
 
-/// How long a sender waits for an answer: a little less than a server may take that waits for a place to send and then for
-/// the upstream. So senders, too, hang up on what may still arrive.
+/// How long a sender waits for an answer: a little less than a server may take that waits for a place to send and then
+/// for the upstream. So senders, too, hang up on what may still arrive.
 const ANSWER_TIMEOUT: Duration = Duration::from_millis(2500);
 
 /// How long a request is sent again. Calms come far more often.

@@ -61,7 +61,8 @@ fn page(results: &Results, pictures: &str) -> String {
     let machine = &results.machine;
     let commit = results.commit.as_deref().map(|commit| format!(", commit {commit}")).unwrap_or_default();
     let mut page = format!(
-        "# Comparison: {}\n\n{}{commit}; {}, {}, {} of memory, Linux {}\n{}\n## Who took part\n\n{}\n## Who wins\n\n{}\n",
+        "# Comparison: {}\n\n{}{commit}; {}, {}, {} of memory, Linux {}\n{}\n\
+         ## Who took part\n\n{}\n## Who wins\n\n{}\n",
         results.name,
         results.date,
         machine.cpu,
@@ -139,8 +140,8 @@ fn winners(results: &Results) -> String {
         table.row([contender.name.clone()].into_iter().chain(Measure::RATIOS.iter().map(ratio)));
     }
     format!(
-        "{}\nEach cell: how many times {}’s figure (median over all scenarios, and from the least to the most), and in how \
-         many of the {} scenarios it is the best of all. A contender that does not split does less for its cost.\n",
+        "{}\nEach cell: how many times {}’s figure (median over all scenarios, and from the least to the most), \
+         and in how many of the {} scenarios it is the best of all. A contender that does not split does less for its cost.\n",
         table.markdown("---:"),
         first.name,
         results.scenarios.len(),

@@ -201,8 +201,8 @@ impl fmt::Display for Scenario {
     }
 }
 
-/// Why there is nothing to compare: a file that cannot be read, is not the YAML expected (then the text has the place), or
-/// says what cannot be meant.
+/// Why there is nothing to compare: a file that cannot be read, is not the YAML expected (then the text has the place),
+/// or says what cannot be meant.
 #[derive(Debug, thiserror::Error)]
 #[error("{}: {text}", path.display())]
 pub struct ConfigError {

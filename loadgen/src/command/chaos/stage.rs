@@ -202,7 +202,8 @@ impl Stage {
         Ok(format!("process {}", server.pid()))
     }
 
-    /// Looks whether the server still runs, and whether its predecessors end as they should; tells how far things have come.
+    /// Looks whether the server still runs, and whether its predecessors end as they should; tells how far things have
+    /// come.
     pub(super) fn look_after(&mut self) -> anyhow::Result<()> {
         if let Some(server) = &mut self.server
             && let Some(ended) = server.ended()?

@@ -1,9 +1,10 @@
 //! What one tenant's trouble costs the others: the p99 of requests that have nothing of it, with and without.
 //!
-//! Nine tenants' senders keep a moderate rate, and a tenth's own senders another, in phases by turns: the tenth is well,
-//! the tenth is ill. Latency counts from when a request should have left. A phase's p99 is compared with that of the
-//! phase before it, of the same minute and the same neighbours; the median of these ratios is what is told. The machine
-//! itself wavers, which the phases show in which all are well: what is no worse than the worst of these proves nothing.
+//! Nine tenants' senders keep a moderate rate, and a tenth's own senders another, in phases by turns: the tenth is
+//! well, the tenth is ill. Latency counts from when a request should have left. A phase's p99 is compared with that of
+//! the phase before it, of the same minute and the same neighbours; the median of these ratios is what is told. The
+//! machine itself wavers, which the phases show in which all are well: what is no worse than the worst of these proves
+//! nothing.
 
 use std::io::{self, Write};
 use std::sync::Arc;
