@@ -5,6 +5,7 @@ mod chaos;
 mod compare;
 mod demo;
 mod report;
+mod rig;
 mod send;
 mod server;
 mod sink;
@@ -12,12 +13,17 @@ mod text;
 mod trial;
 mod verify;
 
-use std::io::{self, Write};
+use std::io::{self, IsTerminal, Write};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use anyhow::Context;
 use clap::Parser;
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use loadgen::client::{Url, get};
+use serde::de::DeserializeOwned;
 use signal_hook::consts::{SIGINT, SIGTERM};
 
 use args::{Args, Command};
@@ -60,4 +66,29 @@ fn stop_flag() -> io::Result<Arc<AtomicBool>> {
         signal_hook::flag::register(signal, Arc::clone(&stop))?;
     }
     Ok(stop)
+}
+
+/// What a sink tells at a URL that an option names.
+fn fetch<T: DeserializeOwned>(option: &str, url: &Url, timeout: Duration, hint: &str) -> anyhow::Result<T> {
+    let (status, body) = get(url, timeout).with_context(|| format!("{option}: no answer from {url}"))?;
+    anyhow::ensure!(status == 200, "{option}: {url} answers {status}{hint}");
+    serde_json::from_slice(&body).with_context(|| format!("{option}: {url} shows nothing of a sink"))
+}
+
+/// Milliseconds since the epoch.
+fn now_ms() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
+}
+
+/// A bar on a terminal, and what the template says after it; nothing elsewhere.
+fn progress_bar(length: u64, template: &str) -> ProgressBar {
+    if !io::stderr().is_terminal() {
+        return ProgressBar::hidden();
+    }
+    let style = ProgressStyle::with_template(&format!("{{elapsed:>4}} ▕{{bar:24}}▏ {template}"))
+        .unwrap_or_else(|_| ProgressStyle::default_bar());
+    let bar = ProgressBar::with_draw_target(Some(length), ProgressDrawTarget::stderr());
+    bar.set_style(style.progress_chars("█▉▊▋▌▍▎▏ "));
+    bar
 }

@@ -33,7 +33,7 @@ use std::time::SystemTime;
 
 pub use config::{Acknowledges, Compares, Config, ConfigError, Contender, Ready, Scenario};
 pub use machine::{Machine, commit};
-pub use measure::{Dimension, Measure, Spread, figure};
+pub use measure::{Measure, Spread};
 pub use results::{Entrant, FORMAT, Failure, FailureKind, Latency, Results, Round, ScenarioResults, Showing};
 pub use template::PLACEHOLDERS;
 

@@ -1,9 +1,9 @@
 //! What a process costs, or a tree of them: CPU time and memory, read from outside.
 
-use std::collections::BTreeMap;
-use std::fs;
 use std::io;
 use std::time::Duration;
+
+use procfs::process::{Stat, Status};
 
 /// A process of this machine.
 #[derive(Clone, Copy, Debug)]
@@ -60,7 +60,16 @@ impl Process {
 
     /// The same in ticks.
     fn cpu_ticks(&self) -> io::Result<Duration> {
-        Stat::read(self.pid).map(|stat| stat.own)
+        let stat = self.stat()?;
+        Ok(ticks(stat.utime + stat.stime))
+    }
+
+    fn proc(&self) -> io::Result<procfs::process::Process> {
+        procfs::process::Process::new(self.pid).map_err(io::Error::other)
+    }
+
+    fn stat(&self) -> io::Result<Stat> {
+        self.proc()?.stat().map_err(io::Error::other)
     }
 
     /// Resident memory in bytes.
@@ -68,7 +77,7 @@ impl Process {
     /// # Errors
     /// When there is no such process.
     pub fn resident_bytes(&self) -> io::Result<u64> {
-        self.status_bytes("VmRSS:")
+        self.status_bytes(|status| status.vmrss)
     }
 
     /// The most resident memory that it ever had, in bytes.
@@ -76,50 +85,19 @@ impl Process {
     /// # Errors
     /// When there is no such process.
     pub fn resident_bytes_peak(&self) -> io::Result<u64> {
-        self.status_bytes("VmHWM:")
+        self.status_bytes(|status| status.vmhwm)
     }
 
-    /// A line of `/proc/P/status`, which counts in KiB.
-    fn status_bytes(&self, name: &str) -> io::Result<u64> {
-        let status = fs::read_to_string(format!("/proc/{}/status", self.pid))?;
-        let line = status.lines().find_map(|line| line.strip_prefix(name));
-        let kibibytes =
-            line.and_then(|line| line.split_whitespace().next()).and_then(|n| n.parse::<u64>().ok());
-        kibibytes.map(|kibibytes| kibibytes * 1024).ok_or_else(|| io::Error::other("the process has ended"))
+    /// A figure of `/proc/P/status`, which counts in KiB.
+    fn status_bytes(&self, kibibytes: fn(&Status) -> Option<u64>) -> io::Result<u64> {
+        let status = self.proc()?.status().map_err(io::Error::other)?;
+        let kibibytes = kibibytes(&status).ok_or_else(|| io::Error::other("the process has ended"))?;
+        Ok(kibibytes * 1024)
     }
 }
 
-/// What is used here of `/proc/P/stat` (proc_pid_stat(5)).
-#[derive(Clone, Copy, Debug)]
-struct Stat {
-    /// Whether it has ended, and only waits to be waited for.
-    ended: bool,
-    /// The process that started it, or that it was given to when that one ended.
-    parent: libc::pid_t,
-    /// Its process group.
-    group: libc::pid_t,
-    /// CPU time of the process itself.
-    own: Duration,
-    /// CPU time of those of its children, and theirs, that have ended and been waited for.
-    children: Duration,
-}
-
-impl Stat {
-    fn read(pid: libc::pid_t) -> io::Result<Self> {
-        /// USER_HZ, which the kernel has fixed for its interfaces on every architecture that we run on.
-        const TICKS_PER_SECOND: u64 = 100;
-        let stat = fs::read_to_string(format!("/proc/{pid}/stat"))?;
-        // The second field is the program's name in parentheses and may hold anything, so count from its end.
-        let fields: Vec<&str> =
-            stat.rsplit_once(')').map_or("", |(_, rest)| rest).split_whitespace().collect();
-        let id = |at: usize| fields.get(at).and_then(|field| field.parse().ok()).unwrap_or_default();
-        let ticks = |at: usize| -> u64 {
-            fields.iter().skip(at).take(2).filter_map(|field| field.parse::<u64>().ok()).sum()
-        };
-        let time = |ticks: u64| Duration::from_millis(ticks * 1000 / TICKS_PER_SECOND);
-        let ended = fields.first().is_some_and(|&state| matches!(state, "Z" | "X"));
-        Ok(Self { ended, parent: id(1), group: id(2), own: time(ticks(11)), children: time(ticks(13)) })
-    }
+fn ticks(count: u64) -> Duration {
+    Duration::from_millis(count * 1000 / procfs::ticks_per_second())
 }
 
 /// A process, all that descend from it, and all of its process group: a server with its workers.
@@ -150,22 +128,25 @@ impl ProcessTree {
     /// # Errors
     /// When `/proc` cannot be read.
     pub fn members(&self) -> io::Result<Vec<u32>> {
-        let stats = running()?;
         let root = self.root.pid;
-        let mut members: Vec<libc::pid_t> = stats.keys().copied().filter(|&pid| pid == root).collect();
-        members.extend(
-            stats.iter().filter(|&(&pid, stat)| stat.group == root && pid != root).map(|(&pid, _)| pid),
-        );
+        // One that has ended and only waits to be waited for does not count; one that ends just now can't be read.
+        let stats: Vec<Stat> = procfs::process::all_processes()
+            .map_err(io::Error::other)?
+            .filter_map(|process| process.and_then(|process| process.stat()).ok())
+            .filter(|stat| !matches!(stat.state, 'Z' | 'X'))
+            .collect();
+        let mut members: Vec<&Stat> = stats.iter().filter(|stat| stat.pid == root).collect();
+        members.extend(stats.iter().filter(|stat| stat.pgrp == root && stat.pid != root));
         let mut next = 0;
-        while let Some(&parent) = members.get(next) {
+        while let Some(parent) = members.get(next).map(|member| member.pid) {
             next += 1;
-            for (&pid, stat) in &stats {
-                if stat.parent == parent && !members.contains(&pid) {
-                    members.push(pid);
+            for stat in stats.iter().filter(|stat| stat.ppid == parent) {
+                if !members.iter().any(|member| member.pid == stat.pid) {
+                    members.push(stat);
                 }
             }
         }
-        Ok(members.into_iter().filter_map(|pid| u32::try_from(pid).ok()).collect())
+        Ok(members.iter().filter_map(|member| u32::try_from(member.pid).ok()).collect())
     }
 
     /// What it has cost so far.
@@ -188,24 +169,13 @@ impl ProcessTree {
 
 impl TreeCost {
     fn add(&mut self, process: &Process) -> io::Result<()> {
-        let (own, children) = (process.cpu_time()?, Stat::read(process.pid)?.children);
+        let (own, stat) = (process.cpu_time()?, process.stat()?);
+        let children = ticks(u64::try_from(stat.cutime + stat.cstime).unwrap_or_default());
         let peak = process.resident_bytes_peak()?;
         self.cpu += own + children;
         self.resident_bytes_peak += peak;
         Ok(())
     }
-}
-
-/// All processes of this machine that run and can be read.
-fn running() -> io::Result<BTreeMap<libc::pid_t, Stat>> {
-    let mut stats = BTreeMap::new();
-    for entry in fs::read_dir("/proc")? {
-        let Some(pid) = entry?.file_name().to_str().and_then(|name| name.parse().ok()) else { continue };
-        if let Some(stat) = Stat::read(pid).ok().filter(|stat| !stat.ended) {
-            stats.insert(pid, stat);
-        }
-    }
-    Ok(stats)
 }
 
 /// Resident memory over a run, one reading a second.

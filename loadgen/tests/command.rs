@@ -90,8 +90,8 @@ fn send_verifies_against_a_sink_command() {
     let output = send("X-Scope-OrgID=team-000", "");
     let text = stdout(&output);
     assert_eq!(output.status.code(), Some(0), "{text}");
-    assert!(text.contains("verified  1 tenant: every acknowledged sample is stored"), "{text}");
-    assert!(text.contains("answers   200: 40\n") && text.contains("server    CPU "), "{text}");
+    assert!(text.contains("verified   1 tenant: every acknowledged sample is stored"), "{text}");
+    assert!(text.contains("answers    200: 40\n") && text.contains("server     CPU "), "{text}");
 
     let table = sink.end();
     assert!(

@@ -347,7 +347,7 @@ fn the_command_sends_every_profile_and_tells_what_it_took() {
     let text = String::from_utf8(output.stdout).unwrap();
     assert_eq!(output.status.code(), Some(0), "{text}");
     for line in
-        ["retries   0 sent again; 0 dropped", "metadata  2 requests besides, 80 entries", "service   p50 "]
+        ["retries    0 sent again; 0 dropped", "metadata   2 requests besides, 80 entries", "service    p50 "]
     {
         assert!(text.contains(line), "{line}: {text}");
     }

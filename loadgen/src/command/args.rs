@@ -14,7 +14,7 @@ use loadgen::client::Url;
 use loadgen::fleet::{Format, numbered_tenants};
 use loadgen::send::Retry;
 
-pub(crate) use chaos::{ChaosArgs, DriverKind, Theft};
+pub(crate) use chaos::{ChaosArgs, ServerArgs, Theft, name_of};
 pub(crate) use fleet::FleetArgs;
 pub(crate) use trial::{
     FairnessArgs, IdleArgs, IsolationArgs, OverloadArgs, RetryTrialArgs, TrialArgs, TrialCommand,
@@ -36,9 +36,10 @@ pub(crate) enum Command {
     Sink(SinkArgs),
     /// Sends samples that say where they belong, and finds those that are lost, duplicated, misplaced or reordered
     ///
-    /// Every sample bears a stamp: the tenant that it is meant for, its sender, its series, and a sequence number. Senders send again as
-    /// Prometheus does: after a 5xx, 429 or no answer, with pauses from 30 ms to 5 s or as long as Retry-After says. What they know of each
-    /// request is then held against what a `loadgen sink --account` has stored.
+    /// Every sample bears a stamp: the tenant that it is meant for, its sender, its series, and a sequence number.
+    /// Senders send again as Prometheus does: after a 5xx, 429 or no answer, with pauses from 30 ms to 5 s or as long
+    /// as Retry-After says. What they know of each request is then held against what a `loadgen sink --account` has
+    /// stored.
     ///
     /// Exits with 1 when anything is wrong. A request without a clear answer is sent again, so each such attempt
     /// explains one copy and one late arrival: these are told, and held against nobody.
@@ -47,13 +48,14 @@ pub(crate) enum Command {
     Demo(DemoArgs),
     /// Puts a server through a bad day, drawn from a seed, and finds whatever acknowledged sample did not survive it
     ///
-    /// Senders send as Prometheus does, again and again where it does. Their upstream is slow, refuses, resets, stalls, stores and says
-    /// otherwise, and is restarted; the server is reloaded (with mistakes, too), handed over to a successor, and killed. Then all is mended, and what is
-    /// stored is held against what was acknowledged.
+    /// Senders send as Prometheus does, again and again where it does. Their upstream is slow, refuses, resets, stalls,
+    /// stores and says otherwise, and is restarted; the server is reloaded (with mistakes, too), handed over to a
+    /// successor, and killed. Then all is mended, and what is stored is held against what was acknowledged.
     ///
-    /// Exits with 1 when anything acknowledged is lost, misplaced, reordered or damaged, or stored twice for no reason; when a
-    /// request does not come through though all is mended; when a tenant gets nowhere for two timeouts while its upstream is
-    /// well; and when the server does not start or end as it should. The same seed plans the same troubles at the same times.
+    /// Exits with 1 when anything acknowledged is lost, misplaced, reordered or damaged, or stored twice for no reason;
+    /// when a request does not come through though all is mended; when a tenant gets nowhere for two timeouts while its
+    /// upstream is well; and when the server does not start or end as it should. The same seed plans the same troubles
+    /// at the same times.
     Chaos(ChaosArgs),
     /// Measures one claim about a server in trouble, and exits with 1 if it does not hold
     Trial(TrialArgs),
@@ -231,7 +233,8 @@ pub(crate) struct VerifyArgs {
     /// Name of the tenant's label
     #[arg(long, default_value = "__tenant__")]
     pub(crate) tenant_label: String,
-    /// Name the tenant in this header, and send one tenant in a request: for a server that does not split, or the sink itself
+    /// Name the tenant in this header, and send one tenant in a request: for a server that does not split, or the sink
+    /// itself
     #[arg(long, value_name = "NAME", conflicts_with = "tenants_per_request", value_parser = header_name)]
     pub(crate) tenant_header: Option<String>,
     /// What the server puts before each tenant
@@ -294,27 +297,17 @@ pub(crate) struct PageArgs {
     /// What `compare` kept
     #[arg(value_name = "RESULTS")]
     pub(crate) results: PathBuf,
-    /// The page; beside the results, with .html for .json, if not given
+    /// The page; beside the results, with .md for .json, if not given
     #[arg(long, short, value_name = "FILE")]
     pub(crate) output: Option<PathBuf>,
-    /// Keep each chart as an SVG file in this directory, too
+    /// Draw charts, too: SVG files in this directory, which the page shows
     #[arg(long, value_name = "DIR")]
     pub(crate) svg: Option<PathBuf>,
 }
 
 /// Names that a platform team would find familiar, and how uneven such teams are.
-const DEMO_TENANTS: &[(&str, u32)] = &[
-    ("payments", 34),
-    ("checkout", 25),
-    ("search", 18),
-    ("observability", 13),
-    ("kube-system", 10),
-    ("recommendations", 8),
-    ("identity", 6),
-    ("logistics", 5),
-    ("marketing", 4),
-    ("data-platform", 3),
-];
+const DEMO_TENANTS: &str = "payments:34,checkout:25,search:18,observability:13,kube-system:10,recommendations:8,\
+                            identity:6,logistics:5,marketing:4,data-platform:3";
 
 /// Most tenants that can be asked for: what a body of a few thousand series can still give a share to, in turns.
 const TENANTS_MAX: usize = 100_000;
@@ -329,10 +322,10 @@ fn tenants(text: &str) -> Result<Tenants, String> {
 fn demo_tenants(text: &str) -> Result<Tenants, String> {
     let Some(count) = count(text) else { return named_tenants(text) };
     let count = count?;
-    let mut tenants: Vec<(String, u32)> =
-        DEMO_TENANTS.iter().take(count).map(|&(name, weight)| (name.to_owned(), weight)).collect();
+    let mut tenants = named_tenants(DEMO_TENANTS)?.0;
     tenants
         .extend(numbered_tenants(count.saturating_sub(tenants.len())).into_iter().map(|(name, _)| (name, 2)));
+    tenants.truncate(count);
     Ok(Tenants(tenants))
 }
 

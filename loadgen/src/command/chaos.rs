@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 use anyhow::Context;
 use loadgen::audit::Audit;
 use loadgen::chaos::{Liveness, Plan, Pulse, Tuning, excuses};
+use loadgen::child::pause;
 use loadgen::client::Url;
 use loadgen::fleet::{Format, numbered_tenants};
 use loadgen::journal::Journal;
@@ -21,15 +22,16 @@ use loadgen::send::{Outcome, Progress, Retry, RetryRules, SendConfig};
 use loadgen::stamped::{StampedConfig, send};
 
 use super::args::ChaosArgs;
-use super::send::now_ms;
+use super::now_ms;
+use super::rig::TENANT_LABEL;
 use report::Report;
-use stage::{Stage, TENANT_LABEL};
+use stage::Stage;
 
 /// Tenants of a run.
 const TENANTS: usize = 6;
 
-/// How long a sender waits for an answer: a little less than a server may take that waits for a place to send and then for
-/// the upstream. So senders, too, hang up on what may still arrive.
+/// How long a sender waits for an answer: a little less than a server may take that waits for a place to send and then
+/// for the upstream. So senders, too, hang up on what may still arrive.
 const ANSWER_TIMEOUT: Duration = Duration::from_millis(2500);
 
 /// How long a request is sent again. Calms come far more often.
@@ -59,9 +61,7 @@ pub(crate) fn run(args: &ChaosArgs) -> anyhow::Result<bool> {
     let length = Duration::from_secs_f64(args.minutes * 60.0);
     let tenants: Vec<String> = numbered_tenants(TENANTS).into_iter().map(|(name, _)| name).collect();
     let plan = Plan::new(seed, length, &tenants);
-    let dir = tempfile::Builder::new().prefix("loadgen-chaos-").tempdir();
-    let dir = dir.context("no place for the server's configuration and log")?;
-    let mut stage = Stage::set(args, seed, &plan, &tenants, dir.path())?;
+    let mut stage = Stage::set(args, seed, &plan, &tenants)?;
     let crowds = crowds(&stage.push_url()?, length, &tenants, stage.pulse());
     let senders = crowds.iter().map(|crowd| crowd.senders).sum();
     write!(io::stdout(), "{}", report::title(args, seed, senders, &tenants, &stage))?;
@@ -92,7 +92,7 @@ pub(crate) fn run(args: &ChaosArgs) -> anyhow::Result<bool> {
     }
     write!(io::stdout(), "{}", report.text())?;
     if !holds {
-        let dir = dir.keep();
+        let dir = stage.keep();
         fs::write(dir.join("report.json"), &json)?;
         writeln!(io::stdout(), "kept       {}: server.log, tenantry.yml and report.json", dir.display())?;
     }
@@ -184,13 +184,8 @@ fn follow(
         if let Some(planned) = events.next_if(|planned| !is_interrupted && planned.at <= begun.elapsed()) {
             stage.perform(planned)?;
         } else {
-            pause();
+            pause(TICK);
         }
         stage.look_after()?;
     }
-}
-
-#[expect(clippy::disallowed_methods, reason = "the command's own thread has nothing else to do")]
-fn pause() {
-    thread::sleep(TICK);
 }

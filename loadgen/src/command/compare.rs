@@ -1,27 +1,27 @@
 //! `loadgen compare`.
 
 use std::fmt::Write as _;
-use std::io::{self, IsTerminal, Write};
+use std::io::{self, Write};
 use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
-use console::{measure_text_width, style};
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-use loadgen::compare::{Config, Event, Measure, Results, ScenarioResults, Showing, Spread, compare, figure};
+use console::style;
+use loadgen::compare::{Config, Event, Measure, Results, ScenarioResults, Showing, compare};
 
 use super::args::CompareArgs;
-use super::text::{bytes, counted};
-
-/// Between two columns.
-const GAP: usize = 2;
+use super::progress_bar;
+use super::report::told;
+use super::text::{Table, bytes, counted, figure};
 
 /// Runs the comparison, prints each scenario when it is over, and keeps all of it; false when a contender failed.
 pub(crate) fn run(args: &CompareArgs) -> anyhow::Result<bool> {
     let config = config(args)?;
     let output = args.output.clone();
     let stop = super::stop_flag()?;
-    let bar = bar(&config);
+    let rounds: u64 = config.scenarios.iter().map(|scenario| u64::from(scenario.rounds)).sum();
+    let bar = progress_bar(rounds * config.contenders.len() as u64, "{pos}/{len}, {eta} to go: {wide_msg}");
+    bar.enable_steady_tick(Duration::from_millis(500));
     let names: Vec<String> = config.contenders.iter().map(|contender| contender.name.clone()).collect();
     let mut printed = Ok(());
     let results = compare(&config, &stop, |event| match event {
@@ -73,23 +73,6 @@ fn default_output(args: &CompareArgs, results: &Results) -> PathBuf {
     dir.join(format!("{}-{}.json", results.date.replace(':', "-"), results.name))
 }
 
-/// A bar on a terminal, a step a round.
-fn bar(config: &Config) -> ProgressBar {
-    if !io::stderr().is_terminal() {
-        return ProgressBar::hidden();
-    }
-    let rounds: u64 = config.scenarios.iter().map(|scenario| u64::from(scenario.rounds)).sum();
-    let style = ProgressStyle::with_template("{elapsed:>4} ▕{bar:24}▏ {pos}/{len}, {eta} to go: {wide_msg}")
-        .unwrap_or_else(|_| ProgressStyle::default_bar());
-    let bar = ProgressBar::with_draw_target(
-        Some(rounds * config.contenders.len() as u64),
-        ProgressDrawTarget::stderr(),
-    );
-    bar.set_style(style.progress_chars("█▉▊▋▌▍▎▏ "));
-    bar.enable_steady_tick(Duration::from_millis(500));
-    bar
-}
-
 /// A scenario's two tables: figures, and ratios to the first contender.
 fn scenario(names: &[String], results: &ScenarioResults) -> String {
     let scenario = &results.scenario;
@@ -99,33 +82,34 @@ fn scenario(names: &[String], results: &ScenarioResults) -> String {
         style(scenario.to_string()).bold(),
         style(format!("({rounds} of {} s)", scenario.seconds)).dim()
     );
-    let mut rows = vec![headings("", &Measure::ALL)];
+    let mut figures = Table::new(headings("", &Measure::ALL));
+    let mut ratios =
+        Table::new(headings(&format!("× {}", names.first().map_or("", |name| name)), &Measure::RATIOS));
     let mut failed = String::new();
-    for (name, showing) in names.iter().zip(&results.showings) {
+    for (index, (name, showing)) in names.iter().zip(&results.showings).enumerate() {
         match showing {
-            Showing::LeftOut => {}
-            Showing::Measured(_) => rows.push(figures(name, showing)),
+            Showing::LeftOut => continue,
             Showing::Failed(failure) => {
                 let _ = writeln!(failed, "{} {}", style("✗").red(), style(format!("{name} {failure}")).red());
             }
-        }
-    }
-    if rows.len() > 1 {
-        text.push_str(&table(&rows));
-    }
-    if let Some(first) = names.first().filter(|_| rows.len() > 2) {
-        let mut rows = vec![headings(&format!("× {first}"), &Measure::RATIOS)];
-        for (index, name) in names.iter().enumerate().skip(1) {
-            let ratios = Measure::RATIOS.map(|measure| measure.ratio(results, index));
-            if ratios.iter().any(Option::is_some) {
-                rows.push([name.clone()].into_iter().chain(ratios.map(ratio)).collect());
+            Showing::Measured(_) => {
+                let median = |measure: &Measure| measure.spread(showing).map(|spread| figure(spread.median));
+                figures.row(cells(name, Measure::ALL.iter().map(median)));
             }
         }
-        if rows.len() > 1 {
-            text.push_str(&table(&rows));
+        let of_first = Measure::RATIOS.map(|measure| measure.ratio(results, index).map(told));
+        if index > 0 && of_first.iter().any(Option::is_some) {
+            ratios.row(cells(name, of_first.into_iter()));
         }
     }
+    for table in [figures, ratios].iter().filter(|table| !table.is_empty()) {
+        text.push_str(&table.to_string());
+    }
     text + &failed
+}
+
+fn cells(name: &str, figures: impl Iterator<Item = Option<String>>) -> impl Iterator<Item = String> {
+    [name.to_owned()].into_iter().chain(figures.map(|figure| figure.unwrap_or_else(|| "–".to_owned())))
 }
 
 fn headings(first: &str, measures: &[Measure]) -> Vec<String> {
@@ -138,44 +122,6 @@ fn headings(first: &str, measures: &[Measure]) -> Vec<String> {
         _ => measure.heading().replace("latency ", "").replace(',', ""),
     };
     [first.to_owned()].into_iter().chain(measures.iter().map(heading)).collect()
-}
-
-fn figures(name: &str, showing: &Showing) -> Vec<String> {
-    let median = |measure: &Measure| {
-        measure.spread(showing).map_or_else(|| "–".to_owned(), |spread| figure(spread.median))
-    };
-    [name.to_owned()].into_iter().chain(Measure::ALL.iter().map(median)).collect()
-}
-
-fn ratio(spread: Option<Spread>) -> String {
-    spread.map_or_else(
-        || "–".to_owned(),
-        |Spread { median, min, max }| format!("{} ({}–{})", figure(median), figure(min), figure(max)),
-    )
-}
-
-/// Rows under a dim first one; the first column to the left, the others to the right.
-fn table(rows: &[Vec<String>]) -> String {
-    let columns = rows.first().map_or(0, Vec::len);
-    let width = |column: usize| {
-        let cells = rows.iter().filter_map(|row| row.get(column));
-        cells.map(|cell| measure_text_width(cell)).max().unwrap_or_default()
-    };
-    let widths: Vec<usize> = (0..columns).map(width).collect();
-    let mut text = String::new();
-    for (index, row) in rows.iter().enumerate() {
-        let mut line = String::new();
-        for (column, (cell, width)) in row.iter().zip(&widths).enumerate() {
-            let pad = " ".repeat(width.saturating_sub(measure_text_width(cell)));
-            match column {
-                0 => line.extend([cell.as_str(), &pad]),
-                _ => line.extend([&" ".repeat(GAP), &pad, cell.as_str()]),
-            }
-        }
-        let line = line.trim_end();
-        let _ = if index == 0 { writeln!(text, "{}", style(line).dim()) } else { writeln!(text, "{line}") };
-    }
-    text
 }
 
 /// Where it is kept, what it ran on, and what went wrong.

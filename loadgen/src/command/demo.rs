@@ -15,28 +15,20 @@ use anyhow::Context;
 use console::style;
 use loadgen::fleet::{Fleet, FleetConfig};
 use loadgen::ledger::{Comparison, Verdict};
-use loadgen::port::free_addr;
-use loadgen::process::Process;
-use loadgen::send::{Outcome, Progress, Retry, SendConfig, send};
-use loadgen::sink::{Sink, SinkConfig, Snapshot};
+use loadgen::send::{Outcome, Progress, SendConfig, send};
+use loadgen::sink::Snapshot;
 
 use super::args::DemoArgs;
-use super::send::{faults, forward_stop, latency, now_ms};
-use super::server::{Server, Setup};
-use super::text::{bytes, counted, grouped, per_second, rate, ratio, time};
+use super::rig::{Rig, RigConfig, fleet_config};
+use super::send::{faults, forward_stop, latency};
+use super::text::{Report, Table, bytes, counted, figure, grouped, per_second, ratio, status_name, time};
 use screen::{Scene, Screen};
-
-/// The label that names the tenant; what most people call it.
-const TENANT_LABEL: &str = "tenant";
-
-/// How long a sender waits for an answer: as Prometheus does.
-const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// How long the server may take to end.
 const END_PATIENCE: Duration = Duration::from_secs(10);
 
 /// Tenants that the last table lists; the rest is in the total.
-pub(crate) const ROWS_MAX: usize = 24;
+const ROWS_MAX: usize = 24;
 
 /// The server's own process: runs it as its program would. Ends with the demo, also when that is killed.
 pub(crate) fn serve(args: Vec<OsString>) -> ExitCode {
@@ -47,38 +39,13 @@ pub(crate) fn serve(args: Vec<OsString>) -> ExitCode {
 /// Shows it; false when anything differs.
 pub(crate) fn run(args: &DemoArgs) -> anyhow::Result<bool> {
     let stop = super::stop_flag()?;
-    let fleet = Fleet::build(&FleetConfig {
-        senders: usize::from(args.senders),
-        tenants: args.tenants.0.clone(),
-        tenant_label: TENANT_LABEL.to_owned(),
-        timestamp_ms: now_ms(),
-        ..FleetConfig::default()
-    })?;
-    let sink =
-        Sink::start(SinkConfig { tenant_labels: vec![TENANT_LABEL.to_owned()], ..SinkConfig::default() })?;
-    let dir = tempfile::tempdir().context("no place for the server's configuration")?;
-    let server = Server::start(&Setup {
-        program: None,
-        listen: free_addr()?,
-        target: sink.url(),
-        tenant_label: TENANT_LABEL.to_owned(),
-        settings: String::new(),
-        dir: dir.path().to_owned(),
-        end_patience: END_PATIENCE,
-    })?;
+    let tenants = args.tenants.0.clone();
+    let fleet = Fleet::build(&FleetConfig { senders: usize::from(args.senders), ..fleet_config(tenants) })?;
+    let rig = Rig::start(RigConfig { end_patience: END_PATIENCE, ..RigConfig::default() })?;
     let duration = Duration::from_secs(u64::from(args.seconds));
-    let config = SendConfig {
-        url: server.push_url()?,
-        headers: Vec::new(),
-        duration: Some(duration),
-        requests: None,
-        rate: None,
-        retry: Retry::Never,
-        timeout: ANSWER_TIMEOUT,
-        server: Some(Process::new(server.pid())?),
-    };
-    write!(io::stdout(), "{}", title(args, &server, &sink))?;
-    let mut screen = Screen::new(&fleet.tenants);
+    let config = SendConfig { server: Some(rig.process()?), ..rig.sending(duration)? };
+    write!(io::stdout(), "{}", title(args, &rig))?;
+    let mut screen = Screen::new(&fleet.tenants)?;
     let begun = Instant::now();
     let mut shown = Ok(());
     let outcome = send(&fleet, &config, &Progress::default(), |progress| {
@@ -88,26 +55,24 @@ pub(crate) fn run(args: &DemoArgs) -> anyhow::Result<bool> {
             duration,
             acknowledged: progress.acknowledged.load(Ordering::Relaxed),
             answered: progress.answered.load(Ordering::Relaxed),
-            stored: sink.snapshot(),
+            stored: rig.sink.snapshot(),
         };
         if shown.is_ok() {
             shown = screen.draw(&scene);
         }
     })?;
     shown?;
-    let ended = server.stop().context("the server did not end as it should")?;
-    let counts = sink.stop();
+    let ended = rig.server.stop().context("the server did not end as it should")?;
+    let counts = rig.sink.stop();
     let comparison = Comparison::new(&outcome.ledger, &Snapshot::default(), &counts, "");
     screen.clear()?;
     let proven = comparison.is_exact() && outcome.failed() == 0 && outcome.requests > 0 && ended.success();
-    let mut text = table(&comparison);
-    text.push_str(&figures(&outcome, &comparison, ended));
-    text.push_str(&if proven { shown_and_next(&outcome) } else { failed(&outcome, &comparison, ended) });
-    write!(io::stdout(), "{text}")?;
+    let end = if proven { shown_and_next(&outcome) } else { failed(&outcome, &comparison, ended) };
+    write!(io::stdout(), "{}\n{}\n{end}", table(&comparison), figures(&outcome, &comparison, ended))?;
     Ok(proven)
 }
 
-fn title(args: &DemoArgs, server: &Server, sink: &Sink) -> String {
+fn title(args: &DemoArgs, rig: &Rig) -> String {
     format!(
         "\n{}: {}, {}, {}\n{}\n\n",
         style("Tenantry at work").bold(),
@@ -116,9 +81,9 @@ fn title(args: &DemoArgs, server: &Server, sink: &Sink) -> String {
         counted(u64::from(args.seconds), "second"),
         style(format!(
             "senders ─► tenantry at {} (process {}) ─► one request per tenant ─► sink at {}",
-            server.addr(),
-            server.pid(),
-            sink.addr()
+            rig.server.addr(),
+            rig.server.pid(),
+            rig.sink.addr()
         ))
         .dim(),
     )
@@ -128,43 +93,35 @@ fn title(args: &DemoArgs, server: &Server, sink: &Sink) -> String {
 fn table(comparison: &Comparison) -> String {
     let mut lines: Vec<_> = comparison.lines.iter().collect();
     lines.sort_by_key(|line| (line.verdict == Verdict::Exact, std::cmp::Reverse(line.stored.samples)));
-    let width = lines.iter().map(|line| line.tenant.chars().count()).max().unwrap_or_default().max(6);
-    let head = format!(
-        "{:width$}  {:>14}  {:>14}  {:>12}  checksum of what was sent and of what is stored",
-        "tenant", "acknowledged", "stored", "requests out"
-    );
-    let mut text = format!("{}\n", style(head).dim());
+    let mut table =
+        Table::new(["tenant", "acknowledged", "stored", "requests out", "checksum, sent and stored"]);
     for line in lines.iter().take(ROWS_MAX) {
         let sums = match line.verdict {
             Verdict::Exact => style(format!("✓ {:016x}", line.stored.checksum)).green(),
             _ => style(format!("✗ {:016x} {:016x}", line.acknowledged.checksum, line.stored.checksum)).red(),
         };
-        text.push_str(&format!(
-            "{:width$}  {:>14}  {:>14}  {:>12}  {sums}\n",
-            line.tenant,
+        table.row([
+            line.tenant.clone(),
             grouped(line.acknowledged.samples),
             grouped(line.stored.samples),
             grouped(line.requests),
-        ));
+            sums.to_string(),
+        ]);
     }
     let hidden = lines.len().saturating_sub(ROWS_MAX);
-    if hidden > 0 {
-        let exact = lines.iter().skip(ROWS_MAX).filter(|line| line.verdict == Verdict::Exact).count();
-        text.push_str(&format!("… and {hidden} more, {exact} of them equal\n"));
+    if hidden == 0 {
+        return table.to_string();
     }
-    text
+    let exact = lines.iter().skip(ROWS_MAX).filter(|line| line.verdict == Verdict::Exact).count();
+    format!("{table}… and {hidden} more, {exact} of them equal\n")
 }
 
 /// What it took.
-fn figures(outcome: &Outcome, comparison: &Comparison, ended: ExitStatus) -> String {
-    let mut text = String::from("\n");
-    let mut line = |label: &str, value: String| {
-        text.push_str(&format!("{} {value}\n", style(format!("{label:<10}")).dim()));
-    };
-    let tally = outcome.acknowledged_tally();
-    line(
+fn figures(outcome: &Outcome, comparison: &Comparison, ended: ExitStatus) -> Report {
+    let mut report = Report::default();
+    report.line(
         "in and out",
-        format!(
+        format_args!(
             "{} in, {} tenant parts, {} out: {:.1} parts merged into each",
             counted(outcome.requests, "request"),
             grouped(outcome.parts),
@@ -172,28 +129,20 @@ fn figures(outcome: &Outcome, comparison: &Comparison, ended: ExitStatus) -> Str
             ratio(outcome.parts, comparison.requests),
         ),
     );
-    line(
-        "rate",
-        format!(
-            "{} requests/s, {} series/s",
-            rate(per_second(outcome.requests, outcome.elapsed)),
-            rate(per_second(tally.series, outcome.elapsed)),
-        ),
-    );
-    line("latency", latency(outcome));
+    let each = |count| figure(per_second(count, outcome.elapsed));
+    let series = outcome.acknowledged_tally().series;
+    report.line("rate", format_args!("{} requests/s, {} series/s", each(outcome.requests), each(series)));
+    report.line("latency", latency(outcome));
     if let (Some(cost), Some(cpu_ms)) = (&outcome.server, outcome.cpu_ms_per_request()) {
-        line(
+        let (cpu, memory, ended) = (time(cost.cpu), bytes(cost.memory.end()), how_it_ended(ended));
+        report.line(
             "server",
-            format!(
-                "CPU {cpu_ms:.2} ms a request ({} in all), {} of memory; SIGTERM, then {}",
-                time(cost.cpu),
-                bytes(cost.memory.end()),
-                how_it_ended(ended),
+            format_args!(
+                "CPU {cpu_ms:.2} ms a request ({cpu} in all), {memory} of memory; SIGTERM, then {ended}"
             ),
         );
     }
-    text.push('\n');
-    text
+    report
 }
 
 fn how_it_ended(ended: ExitStatus) -> String {
@@ -219,8 +168,7 @@ fn failed(outcome: &Outcome, comparison: &Comparison, ended: ExitStatus) -> Stri
     faults(comparison).for_each(|fault| line(&fault));
     for (status, complaint) in &outcome.complaints {
         let count = outcome.statuses.get(status).copied().unwrap_or_default();
-        let what = if *status == 0 { "without an answer".to_owned() } else { format!("answered {status}") };
-        line(&format!("{} {what}: {complaint}", counted(count, "request")));
+        line(&format!("{}, {}: {complaint}", counted(count, "request"), status_name(*status)));
     }
     if outcome.requests == 0 {
         line("nothing was sent");

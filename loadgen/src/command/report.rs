@@ -1,34 +1,176 @@
-//! `loadgen report`.
+//! `loadgen report`: what a comparison found, as a page of Markdown that tells all by itself, and as charts.
 
+mod chart;
+
+use std::fmt::Write as _;
 use std::fs;
 use std::io::{self, Write};
 use std::path::Path;
 
 use anyhow::Context;
-use loadgen::compare::Results;
-use loadgen::report::{charts, page};
+use loadgen::compare::{Acknowledges, Compares, Measure, Results, ScenarioResults, Showing, Spread};
 
 use super::args::PageArgs;
+use super::text::{Table, bytes, counted, figure};
+use chart::Chart;
+
+/// What every reader should know of the figures.
+const METHOD: &str = "\
+Each contender runs alone between senders and a sink that live in the measuring process, on the same machine.
+Contenders take turns (A B C, A B C, …), each freshly started for each round, so that a machine that drifts drifts for
+all.
+
+CPU is user and system time of all the contender's processes, from the first measured request until the last
+acknowledged sample has arrived in the sink: starting and warming up do not count, delivering late does. Requests per
+second count to the same moment.
+
+Every round is proven: each request was answered with 2xx, and what arrived is what was acknowledged, by counts and,
+where a contender leaves the bytes as they are, by checksums. Who fails has no figures.
+
+A figure is the median of its rounds, with the least and the most of them; the best of a scenario is bold. A ratio is
+taken within each round first. On a machine that senders and sink share, requests per second tell who leaves them most
+room; CPU per request is what carries over to another.
+";
 
 /// Writes the page and, if asked to, the charts; never false.
 pub(crate) fn run(args: &PageArgs) -> anyhow::Result<bool> {
     let results =
         Results::load(&args.results).with_context(|| format!("cannot read {}", args.results.display()))?;
-    let path = args.output.clone().unwrap_or_else(|| args.results.with_extension("html"));
-    write(&path, &page(&results))?;
-    let mut out = io::stdout();
-    writeln!(out, "{}", path.display())?;
+    let path = args.output.clone().unwrap_or_else(|| args.results.with_extension("md"));
+    let mut pictures = String::new();
     if let Some(dir) = &args.svg {
         fs::create_dir_all(dir).with_context(|| format!("cannot make {}", dir.display()))?;
-        for chart in charts(&results) {
-            let path = dir.join(format!("{}.svg", chart.name));
-            write(&path, &chart.file())?;
-            writeln!(out, "{}", path.display())?;
+        // The page shows what lies below its own directory by a relative path, so that both can be moved together.
+        let from_page = path.parent().and_then(|page| dir.strip_prefix(page).ok()).unwrap_or(dir);
+        for Chart { name, title, svg } in chart::charts(&results)? {
+            let file = format!("{name}.svg");
+            write(&dir.join(&file), &svg)?;
+            let _ = writeln!(pictures, "![{title}]({})\n", from_page.join(&file).display());
         }
     }
+    write(&path, &page(&results, &pictures))?;
     Ok(true)
 }
 
 fn write(path: &Path, text: &str) -> anyhow::Result<()> {
-    fs::write(path, text).with_context(|| format!("cannot write {}", path.display()))
+    fs::write(path, text).with_context(|| format!("cannot write {}", path.display()))?;
+    Ok(writeln!(io::stdout(), "{}", path.display())?)
+}
+
+fn page(results: &Results, pictures: &str) -> String {
+    let machine = &results.machine;
+    let commit = results.commit.as_deref().map(|commit| format!(", commit {commit}")).unwrap_or_default();
+    let mut page = format!(
+        "# Comparison: {}\n\n{}{commit}; {}, {}, {} of memory, Linux {}\n{}\n\
+         ## Who took part\n\n{}\n## Who wins\n\n{}\n",
+        results.name,
+        results.date,
+        machine.cpu,
+        counted(machine.cores as u64, "core"),
+        bytes(machine.memory_bytes),
+        machine.kernel,
+        warnings(results),
+        contenders(results).markdown("---"),
+        winners(results),
+    );
+    if !pictures.is_empty() {
+        let note =
+            "Whiskers go from the least to the most of the rounds; a cross is a contender that failed.";
+        let _ = write!(page, "## How the cost grows\n\n{note}\n\n{pictures}");
+    }
+    page.push_str("## Every figure\n");
+    for scenario in &results.scenarios {
+        let asked = &scenario.scenario;
+        let rounds = counted(u64::from(asked.rounds), "round");
+        let figures = figures(results, scenario).markdown("---:");
+        let _ = write!(page, "\n### {asked}\n\n{rounds} of {} s\n\n{figures}", asked.seconds);
+    }
+    let _ = write!(page, "\n## How it was measured\n\n{METHOD}");
+    page
+}
+
+fn warnings(results: &Results) -> String {
+    let mut warnings = String::new();
+    if results.interrupted {
+        warnings.push_str("\n**The comparison was interrupted: scenarios are missing.**\n");
+    }
+    for contender in &results.contenders {
+        let own = || results.failures().filter(|(_, name, _)| *name == contender.name);
+        if own().next().is_some() {
+            let count = counted(own().count() as u64, "scenario");
+            let _ = writeln!(warnings, "\n**{} failed in {count}; see there.**", contender.name);
+        }
+    }
+    warnings
+}
+
+fn contenders(results: &Results) -> Table {
+    let mut table = Table::new(["contender", "version", "splits by tenant", "answers", "proven by", "note"]);
+    for contender in &results.contenders {
+        let answers = match contender.acknowledges {
+            Acknowledges::AfterDelivery => "after delivery",
+            Acknowledges::BeforeDelivery => "before delivery",
+        };
+        let proven = match contender.compares {
+            Compares::Sums => "counts and checksums",
+            Compares::Counts => "counts",
+        };
+        let version = contender.version.as_deref().unwrap_or("unknown");
+        let splits = if contender.splits { "yes" } else { "no" };
+        table.row([&contender.name, version, splits, answers, proven, &contender.note]);
+    }
+    table
+}
+
+/// Ratios to the first over all scenarios, and how often each contender is the best.
+fn winners(results: &Results) -> String {
+    let Some(first) = results.contenders.first() else { return String::new() };
+    let heading = |measure: &Measure| {
+        format!("{} ({} is better)", measure.title, if measure.less_is_better { "less" } else { "more" })
+    };
+    let mut table = Table::new([String::new()].into_iter().chain(Measure::RATIOS.iter().map(heading)));
+    for (index, contender) in results.contenders.iter().enumerate() {
+        let ratio = |measure: &Measure| {
+            let ratios = results.scenarios.iter().filter_map(|scenario| measure.ratio(scenario, index));
+            let best =
+                results.scenarios.iter().filter(|scenario| measure.best(scenario) == Some(index)).count();
+            let spread = Spread::new(ratios.map(|ratio| ratio.median));
+            format!("{}; best in {best}", spread.map_or_else(|| "–".to_owned(), told))
+        };
+        table.row([contender.name.clone()].into_iter().chain(Measure::RATIOS.iter().map(ratio)));
+    }
+    format!(
+        "{}\nEach cell: how many times {}’s figure (median over all scenarios, and from the least to the most), \
+         and in how many of the {} scenarios it is the best of all. A contender that does not split does less for its cost.\n",
+        table.markdown("---:"),
+        first.name,
+        results.scenarios.len(),
+    )
+}
+
+/// Every figure of a scenario, or why a contender has none.
+fn figures(results: &Results, scenario: &ScenarioResults) -> Table {
+    let mut table = Table::new([String::new()].into_iter().chain(Measure::ALL.iter().map(Measure::heading)));
+    for (index, (contender, showing)) in results.contenders.iter().zip(&scenario.showings).enumerate() {
+        let cell = |measure: &Measure| match measure.spread(showing) {
+            None => "–".to_owned(),
+            Some(spread) if measure.best(scenario) == Some(index) => {
+                format!("**{}**", told(spread))
+            }
+            Some(spread) => told(spread),
+        };
+        let name = contender.name.clone();
+        match showing {
+            Showing::Measured(_) => table.row([name].into_iter().chain(Measure::ALL.iter().map(cell))),
+            Showing::Failed(failure) => table.row([name, failure.to_string()]),
+            Showing::LeftOut => table.row([name, "does not know this format".to_owned()]),
+        }
+    }
+    table
+}
+
+/// `1.50 (1.00–2.00)`; the figure alone where the rounds agree.
+pub(super) fn told(Spread { median, min, max }: Spread) -> String {
+    let (median, min, max) = (figure(median), figure(min), figure(max));
+    if min == max { median } else { format!("{median} ({min}–{max})") }
 }

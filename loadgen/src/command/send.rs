@@ -2,19 +2,17 @@
 
 mod percentiles;
 
-use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fs;
-use std::io::{self, IsTerminal, Write};
+use std::io::{self, Write};
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
 
-use anyhow::{Context, bail};
+use anyhow::Context;
 use hdrhistogram::Histogram;
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use indicatif::ProgressBar;
 use loadgen::audit::{Comparison, Line, Verdict};
-use loadgen::client::{Url, get};
 use loadgen::fleet::Fleet;
 use loadgen::process::Process;
 use loadgen::send::{MetadataOutcome, Outcome, Progress, Retry, SendConfig, send};
@@ -22,7 +20,8 @@ use loadgen::sink::Snapshot;
 use serde_json::json;
 
 use super::args::SendArgs;
-use super::text::{bytes, counted, grouped, per_second, rate, time};
+use super::text::{Report, answers, bytes, counted, figure, grouped, listed, per_second, ratio, time, whole};
+use super::{now_ms, progress_bar};
 
 /// How long it sends if nothing is said.
 const DURATION_DEFAULT: Duration = Duration::from_secs(10);
@@ -50,6 +49,7 @@ pub(crate) fn run(args: &SendArgs) -> anyhow::Result<bool> {
     }
     let stop = super::stop_flag()?;
     let fleet = Fleet::build(&args.fleet.config(now_ms()))?;
+    let stats = |url, timeout| super::fetch::<Snapshot>("--verify", url, timeout, "");
     let before = args.report.verify.as_ref().map(|url| stats(url, args.timeout)).transpose()?;
     let progress = Progress::default();
     let bar = bar(&config);
@@ -96,167 +96,108 @@ pub(crate) fn forward_stop(stop: &AtomicBool, progress: &Progress) {
     }
 }
 
-/// Milliseconds since the epoch.
-pub(crate) fn now_ms() -> i64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
-}
-
-/// What a sink tells at /stats.
-fn stats(url: &Url, timeout: Duration) -> anyhow::Result<Snapshot> {
-    let (status, body) = get(url, timeout).with_context(|| format!("--verify: no answer from {url}"))?;
-    if status != 200 {
-        bail!("--verify: {url} answers {status}");
-    }
-    serde_json::from_slice(&body).with_context(|| format!("--verify: {url} shows no counts of a sink"))
-}
-
 /// A bar on a terminal, for a run that is long enough to wait for.
 fn bar(config: &SendConfig) -> ProgressBar {
     let long = config.duration.is_none_or(|duration| duration > BAR_FROM);
-    if !long || !io::stderr().is_terminal() {
-        return ProgressBar::hidden();
-    }
-    let (length, template) = match (config.duration, config.requests) {
-        (Some(duration), None) => {
-            (u64::try_from(duration.as_millis()).unwrap_or(u64::MAX), "{elapsed:>4} ▕{bar:40}▏ {msg}")
-        }
-        (_, requests) => (requests.unwrap_or_default(), "{elapsed:>4} ▕{bar:40}▏ {msg}, {eta} to go"),
+    let (length, rest) = match (config.duration, config.requests) {
+        (Some(duration), None) => (millis(duration), "{msg}"),
+        (_, requests) => (requests.unwrap_or_default(), "{msg}, {eta} to go"),
     };
-    let style = ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
-    let bar = ProgressBar::with_draw_target(Some(length), ProgressDrawTarget::stderr());
-    bar.set_style(style.progress_chars("█▉▊▋▌▍▎▏ "));
-    bar
+    if long { progress_bar(length, rest) } else { ProgressBar::hidden() }
 }
 
 fn draw(bar: &ProgressBar, config: &SendConfig, progress: &Progress) {
-    if bar.is_hidden() {
-        return;
-    }
-    let answered = progress.answered.load(Ordering::Relaxed);
-    let acknowledged = progress.acknowledged.load(Ordering::Relaxed);
-    let elapsed = bar.elapsed();
+    let now = |count: &AtomicU64| count.load(Ordering::Relaxed);
+    let (answered, acknowledged) = (now(&progress.answered), now(&progress.acknowledged));
     bar.set_position(match (config.duration, config.requests) {
-        (Some(_), None) => u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX),
+        (Some(_), None) => millis(bar.elapsed()),
         _ => answered,
     });
-    let failed = match answered - acknowledged.min(answered) {
-        0 => String::new(),
-        failed => format!(", {} failed", grouped(failed)),
-    };
-    let retries = match progress.retries.load(Ordering::Relaxed) {
-        0 => String::new(),
-        retries => format!(", {} sent again", grouped(retries)),
-    };
-    let per_second = rate(per_second(acknowledged, elapsed));
-    bar.set_message(format!("{}, {per_second}/s{failed}{retries}", counted(answered, "request")));
+    let mut told =
+        format!("{}, {}/s", counted(answered, "request"), figure(per_second(acknowledged, bar.elapsed())));
+    for (count, what) in
+        [(answered.saturating_sub(acknowledged), "failed"), (now(&progress.retries), "sent again")]
+    {
+        if count > 0 {
+            told.push_str(&format!(", {} {what}", grouped(count)));
+        }
+    }
+    bar.set_message(told);
+}
+
+fn millis(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// The report for a person.
-fn report(outcome: &Outcome, config: &SendConfig, comparison: Option<&Comparison>) -> String {
-    let mut text = String::new();
-    let mut line = |label: &str, value: String| text.push_str(&format!("{label:<9} {value}\n"));
+fn report(outcome: &Outcome, config: &SendConfig, comparison: Option<&Comparison>) -> Report {
+    let mut report = Report::default();
     let tally = outcome.acknowledged_tally();
-    let each = |count: u64| rate(per_second(count, outcome.elapsed));
-    line(
+    let each = |count: u64| figure(per_second(count, outcome.elapsed));
+    report.line(
         "requests",
-        format!(
+        format_args!(
             "{} in {}: {}/s, {} series/s, {}/s",
             grouped(outcome.requests),
             time(outcome.elapsed),
             each(outcome.requests),
             each(tally.series),
-            bytes(super::text::whole(per_second(outcome.bytes, outcome.elapsed))),
+            bytes(whole(per_second(outcome.bytes, outcome.elapsed))),
         ),
     );
-    line("answers", answers(&outcome.statuses));
-    for (&status, complaint) in &outcome.complaints {
-        line("", format!("{}: {complaint}", status_name(status)));
-    }
+    report.answers(&outcome.statuses, &outcome.complaints);
     if config.retry != Retry::Never {
-        line("retries", retries(outcome));
+        let given_up = [(outcome.dropped, "dropped"), (outcome.abandoned, "abandoned at the end")];
+        let doubtful = listed([(outcome.doubtful, "attempts may have been stored though nobody said so")]);
+        let again = grouped(outcome.retries());
+        report.line("retries", format_args!("{again} sent again; {}; {doubtful}", listed(given_up)));
     }
     if outcome.metadata != MetadataOutcome::default() {
-        line("metadata", metadata(&outcome.metadata));
+        let MetadataOutcome { requests, entries, statuses, .. } = &outcome.metadata;
+        let (requests, entries) = (counted(*requests, "request"), grouped(*entries));
+        report.line(
+            "metadata",
+            format_args!("{requests} besides, {entries} entries acknowledged: {}", answers(statuses)),
+        );
     }
-    line("latency", latency(outcome));
+    report.line("latency", latency(outcome));
     // Without a timetable and without pauses the two are the same.
     if config.rate.is_some() || config.retry != Retry::Never {
-        line("service", service(outcome));
+        report.line("service", in_percentiles(|percent| outcome.service_at(percent)));
     }
     if let Some(cpu_ms) = outcome.sender_cpu_ms_per_request() {
-        line("senders", format!("CPU {cpu_ms:.3} ms a request"));
+        report.line("senders", format_args!("CPU {cpu_ms:.3} ms a request"));
     }
     if let (Some(cost), Some(cpu_ms)) = (&outcome.server, outcome.cpu_ms_per_request()) {
-        let per_million = cost.cpu.as_secs_f64() * 1e6 * super::text::ratio(1, tally.samples);
-        line(
+        let per_million = cost.cpu.as_secs_f64() * 1e6 * ratio(1, tally.samples);
+        let all = time(cost.cpu);
+        report.line(
             "server",
-            format!(
-                "CPU {cpu_ms:.3} ms a request ({} in all, {per_million:.2} s a million samples)",
-                time(cost.cpu)
-            ),
+            format_args!("CPU {cpu_ms:.3} ms a request ({all} in all, {per_million:.2} s a million samples)"),
         );
         let (before, last) = cost.memory.before_and_last();
-        let flat = if cost.memory.is_flat() { "flat" } else { "growing" };
-        line(
+        report.line(
             "",
-            format!(
-                "memory {} in the middle, {} at the end; most {} before the last stretch, {} in it: {flat}",
+            format_args!(
+                "memory {} in the middle, {} at the end; most {} before the last stretch, {} in it: {}",
                 bytes(cost.memory.middle()),
                 bytes(cost.memory.end()),
                 bytes(before),
                 bytes(last),
+                if cost.memory.is_flat() { "flat" } else { "growing" },
             ),
         );
     }
     if let Some(comparison) = comparison {
-        line("verified", verdict(comparison));
-        for fault in faults(comparison).take(FAULTS_SHOWN_MAX) {
-            line("", fault);
-        }
+        report.line("verified", verdict(comparison));
+        faults(comparison).take(FAULTS_SHOWN_MAX).for_each(|fault| report.line("", fault));
     }
-    text
-}
-
-pub(crate) fn answers(statuses: &BTreeMap<u16, u64>) -> String {
-    let counts: Vec<String> = statuses
-        .iter()
-        .map(|(&status, &count)| format!("{}: {}", status_name(status), grouped(count)))
-        .collect();
-    if counts.is_empty() { "none".to_owned() } else { counts.join(", ") }
-}
-
-/// What it took to get requests across, and what became of those that did not get there.
-fn retries(outcome: &Outcome) -> String {
-    format!(
-        "{} sent again; {} dropped, {} abandoned at the end; {} attempts may have been stored though nobody said so",
-        grouped(outcome.retries()),
-        grouped(outcome.dropped),
-        grouped(outcome.abandoned),
-        grouped(outcome.doubtful),
-    )
-}
-
-fn metadata(metadata: &MetadataOutcome) -> String {
-    format!(
-        "{} besides, {} entries acknowledged: {}",
-        counted(metadata.requests, "request"),
-        grouped(metadata.entries),
-        answers(&metadata.statuses),
-    )
-}
-
-pub(crate) fn status_name(status: u16) -> String {
-    if status == 0 { "no answer".to_owned() } else { status.to_string() }
+    report
 }
 
 /// The latency's percentiles, in one line.
 pub(crate) fn latency(outcome: &Outcome) -> String {
     in_percentiles(|percent| outcome.latency_at(percent))
-}
-
-fn service(outcome: &Outcome) -> String {
-    in_percentiles(|percent| outcome.service_at(percent))
 }
 
 fn in_percentiles(time_at: impl Fn(f64) -> Duration) -> String {
@@ -331,12 +272,7 @@ fn as_json(outcome: &Outcome, comparison: Option<&Comparison>) -> serde_json::Va
         "samples": tally.samples,
         "histograms": tally.histograms,
         "exemplars": tally.exemplars,
-        "metadata": {
-            "requests": outcome.metadata.requests,
-            "acknowledged": outcome.metadata.acknowledged,
-            "entries": outcome.metadata.entries,
-            "statuses": outcome.metadata.statuses,
-        },
+        "metadata": outcome.metadata,
         "latency_ms": percentiles_as_json(&outcome.latency),
         "service_ms": percentiles_as_json(&outcome.service),
         "sender_cpu_ms_per_request": outcome.sender_cpu_ms_per_request(),

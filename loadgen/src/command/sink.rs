@@ -15,7 +15,7 @@ use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
 use super::args::SinkArgs;
-use super::text::{bytes, counted, grouped};
+use super::text::{Table, bytes, counted, grouped};
 
 /// Tenants that a table shows; the rest is summed up in one line.
 const ROWS_MAX: usize = 20;
@@ -101,22 +101,19 @@ fn table(counts: &Snapshot) -> String {
         tenants.push((&more, rest));
     }
     tenants.push(("total", total));
-    let width = tenants.iter().map(|(name, _)| name.chars().count()).max().unwrap_or_default().max(6);
-    let mut text = format!(
-        "\n{:width$}  {:>10} {:>9} {:>14} {:>14} {:>10} {:>10}\n",
-        "tenant", "requests", "refused", "series", "samples", "bytes", "misplaced"
-    );
+    let mut table = Table::new(["tenant", "requests", "refused", "series", "samples", "bytes", "misplaced"]);
     for (name, count) in tenants {
-        text.push_str(&format!(
-            "{name:width$}  {:>10} {:>9} {:>14} {:>14} {:>10} {:>10}\n",
+        table.row([
+            name.to_owned(),
             grouped(count.requests),
             grouped(count.refused),
             grouped(count.stored.series),
             grouped(count.stored.samples),
             bytes(count.bytes),
             grouped(count.misplaced),
-        ));
+        ]);
     }
+    let mut text = format!("\n{table}");
     if counts.broken > 0 {
         let why = counts.broken_why.as_deref().unwrap_or_default();
         text.push_str(&format!("{}, the last because: {why}\n", counted(counts.broken, "broken request")));

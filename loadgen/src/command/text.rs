@@ -1,6 +1,10 @@
-//! Numbers as people read them.
+//! Numbers, lines and tables as people read them.
 
+use std::collections::BTreeMap;
+use std::fmt::{self, Display};
 use std::time::Duration;
+
+use console::{measure_text_width, style};
 
 /// `1234567` as `1,234,567`.
 pub(crate) fn grouped(number: u64) -> String {
@@ -15,9 +19,17 @@ pub(crate) fn grouped(number: u64) -> String {
     text
 }
 
-/// A rate, with a digit after the point where that says something.
-pub(crate) fn rate(per_second: f64) -> String {
-    if per_second < 100.0 { format!("{per_second:.1}") } else { grouped(whole(per_second)) }
+/// A number that is not negative: three digits that say something, thousands grouped.
+pub(crate) fn figure(number: f64) -> String {
+    let decimals = match number {
+        _ if !number.is_finite() => return "–".to_owned(),
+        _ if number == 0.0 || number >= 99.95 => return grouped(whole(number)),
+        _ if number >= 9.995 => 1,
+        _ if number >= 0.9995 => 2,
+        _ if number >= 0.099_95 => 3,
+        _ => 4,
+    };
+    format!("{number:.decimals$}")
 }
 
 /// `count` over `time`, per second.
@@ -40,48 +52,123 @@ pub(crate) fn whole(number: f64) -> u64 {
 /// Bytes in the unit that leaves one to three digits before the point.
 #[expect(clippy::cast_precision_loss, reason = "for a person to read")]
 pub(crate) fn bytes(count: u64) -> String {
-    let mut number = count as f64;
-    for unit in ["B", "kB", "MB", "GB"] {
-        if number < 1000.0 {
-            return if unit == "B" {
-                format!("{count} B")
-            } else {
-                format!("{} {unit}", three_digits(number))
-            };
-        }
-        number /= 1000.0;
+    let (mut number, mut units) = (count as f64, ["B", "kB", "MB", "GB", "TB"].into_iter());
+    let mut unit = units.next();
+    while number >= 1000.0 {
+        let Some(next) = units.next() else { break };
+        (number, unit) = (number / 1000.0, Some(next));
     }
-    format!("{} TB", three_digits(number))
+    if count < 1000 {
+        format!("{count} B")
+    } else {
+        format!("{} {}", figure(number), unit.unwrap_or_default())
+    }
 }
 
-/// A time in milliseconds or seconds, with three digits.
+/// A time in milliseconds or seconds.
 pub(crate) fn time(time: Duration) -> String {
     let ms = time.as_secs_f64() * 1e3;
-    if ms < 1000.0 { format!("{} ms", three_digits(ms)) } else { format!("{} s", three_digits(ms / 1e3)) }
-}
-
-fn three_digits(number: f64) -> String {
-    match number {
-        _ if number < 9.995 => format!("{number:.2}"),
-        _ if number < 99.95 => format!("{number:.1}"),
-        _ => format!("{number:.0}"),
-    }
-}
-
-/// A bar, `share` of `width` columns long, in steps of an eighth of a column.
-#[expect(clippy::cast_precision_loss, clippy::cast_possible_truncation, reason = "widths of terminals")]
-#[expect(clippy::cast_sign_loss, reason = "clamped to 0 and 1")]
-pub(crate) fn bar(share: f64, width: usize) -> String {
-    const EIGHTHS: [&str; 8] = ["", "▏", "▎", "▍", "▌", "▋", "▊", "▉"];
-    let eighths = (share.clamp(0.0, 1.0) * width as f64 * 8.0).round() as usize;
-    let mut bar = "█".repeat(eighths / 8);
-    bar.push_str(EIGHTHS.get(eighths % 8).copied().unwrap_or_default());
-    bar
+    if ms < 1000.0 { format!("{} ms", figure(ms)) } else { format!("{} s", figure(ms / 1e3)) }
 }
 
 /// `1 tenant`, `2 tenants`.
 pub(crate) fn counted(count: u64, noun: &str) -> String {
     format!("{} {noun}{}", grouped(count), if count == 1 { "" } else { "s" })
+}
+
+/// `3 sent, 2 stored`.
+pub(crate) fn listed<'a>(counts: impl IntoIterator<Item = (u64, &'a str)>) -> String {
+    let told = |(count, what)| format!("{} {what}", grouped(count));
+    counts.into_iter().map(told).collect::<Vec<_>>().join(", ")
+}
+
+/// How often which status was answered; 0 is no answer.
+pub(crate) fn answers(statuses: &BTreeMap<u16, u64>) -> String {
+    let told =
+        statuses.iter().map(|(&status, &count)| format!("{}: {}", status_name(status), grouped(count)));
+    let all: Vec<String> = told.collect();
+    if all.is_empty() { "none".to_owned() } else { all.join(", ") }
+}
+
+pub(crate) fn status_name(status: u16) -> String {
+    if status == 0 { "no answer".to_owned() } else { status.to_string() }
+}
+
+/// A report: lines, each with a label before it.
+#[derive(Debug, Default)]
+pub(crate) struct Report(String);
+
+impl Report {
+    pub(crate) fn line(&mut self, label: &str, value: impl Display) {
+        self.0.push_str(&format!("{} {value}\n", style(format!("{label:<10}")).dim()));
+    }
+
+    /// What was answered, and why where it was not 2xx.
+    pub(crate) fn answers(&mut self, statuses: &BTreeMap<u16, u64>, complaints: &BTreeMap<u16, String>) {
+        self.line("answers", answers(statuses));
+        for (&status, complaint) in complaints {
+            self.line("", format_args!("{}: {complaint}", status_name(status)));
+        }
+    }
+}
+
+impl Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// Rows under a head; the first column to the left, the others to the right.
+#[derive(Debug)]
+pub(crate) struct Table(Vec<Vec<String>>);
+
+impl Table {
+    pub(crate) fn new<T: Into<String>>(head: impl IntoIterator<Item = T>) -> Self {
+        Self(vec![head.into_iter().map(Into::into).collect()])
+    }
+
+    pub(crate) fn row<T: Into<String>>(&mut self, cells: impl IntoIterator<Item = T>) {
+        self.0.push(cells.into_iter().map(Into::into).collect());
+    }
+
+    /// Whether it has no row besides its head.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.len() == 1
+    }
+
+    /// The same in Markdown; `align` is `---` to have all columns to the left, `---:` for figures.
+    pub(crate) fn markdown(&self, align: &str) -> String {
+        let cell = |cell: &String| cell.replace('|', "\\|").replace('<', "&lt;").replace('\n', "<br>");
+        let line =
+            |row: &Vec<String>| format!("| {} |\n", row.iter().map(cell).collect::<Vec<_>>().join(" | "));
+        let mut lines: Vec<String> = self.0.iter().map(line).collect();
+        let columns = self.0.first().map_or(0, Vec::len);
+        lines.insert(1, format!("|---|{}\n", format!("{align}|").repeat(columns.saturating_sub(1))));
+        lines.concat()
+    }
+}
+
+/// For a terminal.
+impl Display for Table {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let width = |column: usize| {
+            let cells = self.0.iter().filter_map(|row| row.get(column));
+            cells.map(|cell| measure_text_width(cell)).max().unwrap_or_default()
+        };
+        for (index, row) in self.0.iter().enumerate() {
+            let mut line = String::new();
+            for (column, cell) in row.iter().enumerate() {
+                let pad = " ".repeat(width(column).saturating_sub(measure_text_width(cell)));
+                match column {
+                    0 => line.extend([cell.as_str(), &pad]),
+                    _ => line.extend(["  ", &pad, cell.as_str()]),
+                }
+            }
+            let line = line.trim_end();
+            if index == 0 { writeln!(f, "{}", style(line).dim())? } else { writeln!(f, "{line}")? }
+        }
+        Ok(())
+    }
 }
 
 #[cfg(test)]
@@ -94,15 +181,20 @@ mod tests {
         assert_eq!([0, 999, 1500, 12_345_678].map(bytes), ["0 B", "999 B", "1.50 kB", "12.3 MB"]);
         assert_eq!(time(Duration::from_micros(1234)), "1.23 ms");
         assert_eq!(time(Duration::from_millis(12_345)), "12.3 s");
-        assert_eq!([12.34, 1234.5].map(rate), ["12.3", "1,235"]);
         assert_eq!(counted(1, "tenant"), "1 tenant");
+        let numbers = [0.0, 0.01234, 0.1234, 1.234, 12.34, 123.4, 1_234_567.0, f64::NAN];
+        let texts = ["0", "0.0123", "0.123", "1.23", "12.3", "123", "1,234,567", "–"];
+        assert_eq!(numbers.map(figure), texts);
     }
 
     #[test]
-    fn bars_have_eighths() {
-        assert_eq!(bar(0.5, 4), "██");
-        assert_eq!(bar(1.0 / 32.0, 4), "▏");
-        assert_eq!(bar(7.0, 2), "██");
-        assert_eq!(bar(f64::NAN, 2), "");
+    fn a_table_is_aligned_and_its_markdown_is_escaped() {
+        let mut table = Table::new(["who", "what"]);
+        table.row(["a", "1"]);
+        table.row(["longer", "x|<y\nz"]);
+        let plain = console::strip_ansi_codes(&table.to_string()).into_owned();
+        assert!(plain.starts_with("who       what\na            1\n"), "{plain}");
+        let markdown = "| who | what |\n|---|---:|\n| a | 1 |\n| longer | x\\|&lt;y<br>z |\n";
+        assert_eq!(table.markdown("---:"), markdown);
     }
 }

@@ -13,26 +13,19 @@ mod retry;
 use std::io::{self, Write};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
 use std::time::Duration;
 
 use anyhow::Context;
 use console::style;
 use loadgen::fleet::{Body, Fleet, FleetConfig};
-use loadgen::port::free_addr;
-use loadgen::send::{Retry, SendConfig};
+use loadgen::send::{Outcome, Progress, SendConfig, send};
 use loadgen::sink::faults::{Fault, FaultScript, Rule};
-use loadgen::sink::{Admission, Approach, Arrival, Faults, Reply, Script, Sink, SinkConfig};
+use loadgen::sink::{Admission, Approach, Arrival, Faults, Reply, Script};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use super::args::{TrialArgs, TrialCommand};
-use super::send::now_ms;
-use super::server::{Server, Setup};
-
-/// The label that names the tenant.
-const TENANT_LABEL: &str = "tenant";
-
-/// How long a sender waits for an answer: as Prometheus does.
-const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
+use super::rig::{Rig, RigConfig, fleet_config};
 
 /// How long the server may take to end.
 const END_PATIENCE: Duration = Duration::from_secs(30);
@@ -49,61 +42,32 @@ pub(crate) fn run(args: &TrialArgs) -> anyhow::Result<bool> {
     }
 }
 
-/// A server and its upstream, and where the server's files are.
-struct Stage {
-    server: Server,
-    sink: Sink,
-    _dir: tempfile::TempDir,
-}
-
-impl Stage {
-    /// Starts both; `settings` are lines of the server's configuration.
-    fn start(args: &TrialArgs, settings: &str, script: Option<Arc<dyn Script>>) -> anyhow::Result<Self> {
-        let sink = Sink::start(SinkConfig {
-            tenant_labels: vec![TENANT_LABEL.to_owned()],
-            script,
-            ..SinkConfig::default()
-        })?;
-        let dir = tempfile::tempdir().context("no place for the server's configuration")?;
-        let driver = args.driver.map(|driver| format!("driver: {}\n", driver.name())).unwrap_or_default();
-        let server = Server::start(&Setup {
-            program: args.server.clone(),
-            listen: free_addr()?,
-            target: sink.url(),
-            tenant_label: TENANT_LABEL.to_owned(),
-            settings: format!("{driver}{settings}"),
-            dir: dir.path().to_owned(),
-            end_patience: END_PATIENCE,
-        })?;
-        Ok(Self { server, sink, _dir: dir })
-    }
-
-    /// How to send to the server; more is set by whoever sends.
-    fn sending(&self, duration: Duration) -> anyhow::Result<SendConfig> {
-        Ok(SendConfig {
-            url: self.server.push_url()?,
-            headers: Vec::new(),
-            duration: Some(duration),
-            requests: None,
-            rate: None,
-            retry: Retry::Never,
-            timeout: ANSWER_TIMEOUT,
-            server: None,
-        })
-    }
+/// Starts server and upstream; `settings` are lines of the server's configuration.
+fn rig(args: &TrialArgs, settings: &str, script: Option<Arc<dyn Script>>) -> anyhow::Result<Rig> {
+    let settings = settings.to_owned();
+    let server = args.server.clone();
+    Rig::start(RigConfig { server, settings, script, full_account: false, end_patience: END_PATIENCE })
 }
 
 /// Senders of these tenants.
 fn fleet(tenants: Vec<(String, u32)>, senders: usize, series: usize, seed: u64) -> anyhow::Result<Fleet> {
-    Ok(Fleet::build(&FleetConfig {
-        seed,
-        senders,
-        series,
-        tenants,
-        tenant_label: TENANT_LABEL.to_owned(),
-        timestamp_ms: now_ms(),
-        ..FleetConfig::default()
-    })?)
+    Ok(Fleet::build(&FleetConfig { seed, senders, series, ..fleet_config(tenants) })?)
+}
+
+/// Has a fleet send until something else is done; what came of both.
+fn beside<T>(
+    fleet: &Fleet,
+    config: &SendConfig,
+    work: impl FnOnce() -> anyhow::Result<T>,
+) -> anyhow::Result<(T, Outcome)> {
+    let progress = Progress::default();
+    thread::scope(|scope| {
+        let sending = scope.spawn(|| send(fleet, config, &progress, |_| {}));
+        let done = work();
+        progress.stop.store(true, Ordering::Relaxed);
+        let outcome = sending.join().map_err(|_| anyhow::anyhow!("a sender panicked"))??;
+        Ok((done?, outcome))
+    })
 }
 
 /// Fleets of their own for each `group` of tenants that follow each other, as one: whoever sends for some of a group
@@ -115,22 +79,12 @@ fn fleets(
     series: usize,
     seed: u64,
 ) -> anyhow::Result<Fleet> {
-    let first = tenants.chunks(group).zip(seed..).map(|(group, seed)| -> anyhow::Result<Fleet> {
-        Ok(Fleet::build(&FleetConfig {
-            seed,
-            senders,
-            series,
-            // A run for each tenant of the group.
-            run_length: series.div_ceil(group.len()),
-            tenants: group.to_vec(),
-            tenant_label: TENANT_LABEL.to_owned(),
-            timestamp_ms: now_ms(),
-            ..FleetConfig::default()
-        })?)
-    });
     let mut all: Option<Fleet> = None;
-    for fleet in first {
-        let mut fleet = fleet?;
+    for (group, seed) in tenants.chunks(group).zip(seed..) {
+        // A run for each tenant of the group.
+        let run_length = series.div_ceil(group.len());
+        let config = FleetConfig { seed, senders, series, run_length, ..fleet_config(group.to_vec()) };
+        let mut fleet = Fleet::build(&config)?;
         let Some(all) = &mut all else {
             all = Some(fleet);
             continue;
@@ -199,7 +153,7 @@ fn conclude(holds: bool, claim: &str) -> anyhow::Result<bool> {
     Ok(holds)
 }
 
-#[expect(clippy::disallowed_methods, reason = "the command's own thread")]
-fn pause(time: Duration) {
-    std::thread::sleep(time);
+/// Says of each claim whether it holds; whether all do.
+fn conclude_all(claims: impl IntoIterator<Item = (bool, &'static str)>) -> anyhow::Result<bool> {
+    claims.into_iter().try_fold(true, |all, (holds, claim)| Ok(conclude(holds, claim)? && all))
 }

@@ -5,17 +5,17 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, bail};
 use loadgen::account::FullAccount;
 use loadgen::audit::{Audit, Finding};
-use loadgen::client::{Url, get};
+use loadgen::client::Url;
 use loadgen::send::{Outcome, Progress, Retry, RetryRules, SendConfig};
 use loadgen::stamped::{StampedConfig, send};
 use serde_json::json;
 
 use super::args::VerifyArgs;
-use super::send::{answers, forward_stop, now_ms, status_name};
-use super::text::{counted, grouped, per_second, rate, time};
+use super::now_ms;
+use super::send::forward_stop;
+use super::text::{Report, counted, figure, grouped, listed, per_second, time};
 
 /// Sends, compares and reports; false when anything is wrong.
 pub(crate) fn run(args: &VerifyArgs) -> anyhow::Result<bool> {
@@ -70,11 +70,7 @@ fn config(args: &VerifyArgs) -> StampedConfig {
 
 /// What a sink tells at /account.
 fn account(url: &Url, timeout: Duration) -> anyhow::Result<FullAccount> {
-    let (status, body) = get(url, timeout).with_context(|| format!("--sink: no answer from {url}"))?;
-    if status != 200 {
-        bail!("--sink: {url} answers {status}; was the sink started with --account?");
-    }
-    serde_json::from_slice(&body).with_context(|| format!("--sink: {url} shows no account of a sink"))
+    super::fetch("--sink", url, timeout, "; was the sink started with --account?")
 }
 
 #[expect(clippy::disallowed_methods, reason = "the command's own thread has nothing else to do")]
@@ -86,53 +82,54 @@ fn wait(time: Duration, stop: &AtomicBool) {
 }
 
 /// The report for a person.
-fn report(outcome: &Outcome, audit: &Audit) -> String {
-    let mut text = String::new();
-    let mut line = |label: &str, value: String| text.push_str(&format!("{label:<10} {value}\n"));
+fn report(outcome: &Outcome, audit: &Audit) -> Report {
+    let mut report = Report::default();
     let attempts = match outcome.retries() {
         0 => String::new(),
         again => format!(", {} sent again", grouped(again)),
     };
-    let samples = rate(per_second(audit.acknowledged, outcome.elapsed));
-    line(
+    let samples = figure(per_second(audit.acknowledged, outcome.elapsed));
+    report.line(
         "sent",
-        format!(
+        format_args!(
             "{} in {}{attempts}, {samples} samples/s",
             counted(outcome.requests, "request"),
             time(outcome.elapsed)
         ),
     );
-    for (label, value) in answered_and_settled(outcome) {
-        line(label, value);
-    }
-    line(
-        "samples",
-        format!("{} acknowledged, {} stored", grouped(audit.acknowledged), grouped(audit.stored)),
-    );
-    for (what, finding) in lawful(audit) {
-        if finding.samples > 0 {
-            line("", format!("{} {what}", grouped(finding.samples)));
-        }
+    settled(&mut report, outcome);
+    report.line("samples", listed([(audit.acknowledged, "acknowledged"), (audit.stored, "stored")]));
+    for (what, finding) in lawful(audit).into_iter().filter(|(_, finding)| finding.samples > 0) {
+        report.line("", format_args!("{} {what}", grouped(finding.samples)));
     }
     if outcome.unknown() > 0 {
-        let there = grouped(audit.stored_though_unknown);
-        line(
-            "",
-            format!("of those given up, {there} are stored and {} not", grouped(audit.missing_as_unknown)),
-        );
+        let (there, missing) = (grouped(audit.stored_though_unknown), grouped(audit.missing_as_unknown));
+        report.line("", format_args!("of those given up, {there} are stored and {missing} not"));
     }
     if audit.acknowledged == 0 {
-        line("verified", "NO: nothing was acknowledged".to_owned());
+        report.line("verified", "NO: nothing was acknowledged");
     } else if audit.holds() {
         let all = "every acknowledged sample is stored where it belongs, in order";
-        line("verified", format!("{all}; none is lost, duplicated, misplaced, reordered or invented"));
+        report.line(
+            "verified",
+            format_args!("{all}; none is lost, duplicated, misplaced, reordered or invented"),
+        );
     } else {
-        line("verified", "NO".to_owned());
-        for (label, value) in faults(audit) {
-            line(label, value);
-        }
+        report.line("verified", "NO");
+        faults(audit).into_iter().for_each(|(label, value)| report.line(label, value));
     }
-    text
+    report
+}
+
+/// What was answered, and what came of all requests.
+pub(crate) fn settled(report: &mut Report, outcome: &Outcome) {
+    report.answers(&outcome.statuses, &outcome.complaints);
+    let ends = [
+        (outcome.acknowledged(), "acknowledged"),
+        (outcome.refused, "refused"),
+        (outcome.unknown(), "given up"),
+    ];
+    report.line("settled", listed(ends));
 }
 
 /// What the rules of remote write allow, and what is said of it.
@@ -173,21 +170,6 @@ pub(crate) fn faults(audit: &Audit) -> Vec<(&'static str, String)> {
         let untracked = counted(audit.untracked, "sample");
         lines.push(("untracked", format!("{untracked} that the sink had no room to keep account of")));
     }
-    lines
-}
-
-/// What requests were answered, and how they ended.
-pub(crate) fn answered_and_settled(outcome: &Outcome) -> Vec<(&'static str, String)> {
-    let mut lines = vec![("answers", answers(&outcome.statuses))];
-    let complaint = |(&status, text): (&u16, &String)| ("", format!("{}: {text}", status_name(status)));
-    lines.extend(outcome.complaints.iter().map(complaint));
-    let settled = format!(
-        "{} acknowledged, {} refused, {} given up",
-        grouped(outcome.acknowledged()),
-        grouped(outcome.refused),
-        grouped(outcome.unknown())
-    );
-    lines.push(("settled", settled));
     lines
 }
 

@@ -3,20 +3,17 @@
 //! Everything that can be known before the first run is checked here, so that nobody waits a quarter of an hour for
 //! a typing mistake: names, numbers, placeholders, and that the templates are there.
 
-mod written;
-
 use std::collections::BTreeMap;
 use std::fmt;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
 use super::template::{PLACEHOLDERS, unknown};
 use crate::client::Url;
 use crate::fleet::{Format, LABELS_MIN};
-use written::{Written, WrittenContender, WrittenScenarios};
 
 /// Longest phase of a run, in seconds: a day that nobody means.
 const SECONDS_MAX: f64 = 3600.0;
@@ -46,7 +43,8 @@ pub struct Config {
 }
 
 /// A server, and how to deal with it.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Deserialize)]
+#[serde(default, deny_unknown_fields)]
 pub struct Contender {
     /// What it is called.
     pub name: String,
@@ -58,37 +56,81 @@ pub struct Contender {
     pub environment: BTreeMap<String, String>,
     /// Prints the version: program and arguments. Empty for none.
     pub version: Vec<String>,
-    /// Files to write into its directory: the name there and the text, with placeholders.
+    /// Files to write into its directory: the name there and the text, with placeholders. In the YAML it is the path of
+    /// a template, relative to the configuration.
     pub files: BTreeMap<String, String>,
     /// How one sees that it is ready.
     pub ready: Ready,
     /// How long it may take until it is.
+    #[serde(rename = "ready_seconds", deserialize_with = "seconds")]
     pub ready_within: Duration,
     /// Path to push series to.
+    #[serde(deserialize_with = "push_path")]
     pub push: String,
     /// Path to push logs to.
+    #[serde(deserialize_with = "push_path")]
     pub push_loki: String,
     /// What it can be sent; scenarios in other formats leave it out.
     pub formats: Vec<Format>,
     /// Headers for it besides those of remote write.
-    pub headers: Vec<(String, String)>,
+    pub headers: BTreeMap<String, String>,
     /// Whether it sends each tenant's series under that tenant's header.
     pub splits: bool,
     /// When it answers.
     pub acknowledges: Acknowledges,
     /// How long it may take to deliver what it has acknowledged.
+    #[serde(rename = "drain_seconds", deserialize_with = "seconds")]
     pub drain_within: Duration,
     /// What must be equal at both ends.
     pub compares: Compares,
 }
 
+impl Default for Contender {
+    fn default() -> Self {
+        Self {
+            name: String::new(),
+            note: String::new(),
+            command: Vec::new(),
+            environment: BTreeMap::new(),
+            version: Vec::new(),
+            files: BTreeMap::new(),
+            ready: Ready::Tcp,
+            ready_within: Duration::from_secs(10),
+            push: "/push".to_owned(),
+            push_loki: "/loki/api/v1/push".to_owned(),
+            formats: vec![Format::default()],
+            headers: BTreeMap::new(),
+            splits: true,
+            acknowledges: Acknowledges::default(),
+            drain_within: Duration::from_secs(30),
+            compares: Compares::default(),
+        }
+    }
+}
+
 /// How one sees that a contender is ready.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
 pub enum Ready {
     /// It takes connections at `{listen}`.
     Tcp,
     /// This URL, with placeholders, answers 2xx.
     Url(String),
+}
+
+impl TryFrom<String> for Ready {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        if text == "tcp" {
+            return Ok(Self::Tcp);
+        }
+        // A placeholder may stand where an address will.
+        match text.replace("{listen}", "h:1").replace("{metrics}", "h:1").parse::<Url>() {
+            Ok(_) => Ok(Self::Url(text)),
+            Err(error) => Err(format!("ready: `{text}` is neither `tcp` nor a URL: {error}")),
+        }
+    }
 }
 
 /// When a contender answers a request.
@@ -139,59 +181,75 @@ pub struct Scenario {
 
 impl fmt::Display for Scenario {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let counted =
-            |count: u32, one: &str, many: &str| format!("{count} {}", if count == 1 { one } else { many });
+        let tenants = if self.tenants == 1 { "tenant" } else { "tenants" };
+        let senders = if self.senders == 1 { "sender" } else { "senders" };
         write!(
             f,
-            "{}, {} a request, {}",
-            counted(self.tenants, "tenant", "tenants"),
-            counted(self.series, "series", "series"),
-            counted(self.senders, "sender", "senders"),
+            "{} {tenants}, {} series a request, {} {senders}",
+            self.tenants, self.series, self.senders
         )?;
         if self.format != Format::default() {
             write!(f, ", {}", self.format)?;
         }
-        if self.labels != LABELS_DEFAULT {
+        if self.labels != Self::USUAL.labels {
             write!(f, ", {} labels", self.labels)?;
         }
-        if self.run_length != RUN_LENGTH_DEFAULT {
+        if self.run_length != Self::USUAL.run_length {
             write!(f, ", runs of {}", self.run_length)?;
         }
         Ok(())
     }
 }
 
-/// Why there is nothing to compare.
+/// Why there is nothing to compare: a file that cannot be read, is not the YAML expected (then the text has the place),
+/// or says what cannot be meant.
 #[derive(Debug, thiserror::Error)]
-pub enum ConfigError {
-    /// A file that cannot be read.
-    #[error("cannot read {}: {error}", path.display())]
-    Read {
-        /// The configuration, or a template that it names.
-        path: PathBuf,
-        /// What the system says.
-        error: std::io::Error,
-    },
-    /// Not the YAML that is expected; the text has the place.
-    #[error("{}: {text}", path.display())]
-    Yaml {
-        /// The configuration.
-        path: PathBuf,
-        /// What is wrong and where.
-        text: String,
-    },
-    /// It can be read, and cannot be meant.
-    #[error("{}: {text}", path.display())]
-    Wrong {
-        /// The configuration.
-        path: PathBuf,
-        /// What is wrong.
-        text: String,
-    },
+#[error("{}: {text}", path.display())]
+pub struct ConfigError {
+    /// The configuration, or a template that it names.
+    pub path: PathBuf,
+    /// What is wrong.
+    pub text: String,
 }
 
-const LABELS_DEFAULT: u32 = 9;
-const RUN_LENGTH_DEFAULT: u32 = 20;
+/// The file as written.
+#[derive(Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct Written {
+    seconds: f64,
+    warm_up_seconds: Option<f64>,
+    rounds: Option<u32>,
+    tenant_label: Option<String>,
+    tenant_header: Option<String>,
+    allow_failure: bool,
+    contenders: Vec<Contender>,
+    /// Another comparison, whose contenders take part in this one.
+    contenders_of: Option<PathBuf>,
+    scenarios: Vec<Matrix>,
+}
+
+/// Every combination is a scenario.
+#[derive(Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct Matrix {
+    formats: Option<Vec<Format>>,
+    tenants: Option<Numbers>,
+    series: Option<Numbers>,
+    senders: Option<Numbers>,
+    labels: Option<Numbers>,
+    run_length: Option<Numbers>,
+    seconds: Option<f64>,
+    warm_up_seconds: Option<f64>,
+    rounds: Option<u32>,
+}
+
+/// `5` or `[5, 10]`.
+#[derive(Deserialize)]
+#[serde(untagged, expecting = "neither a number from 0 nor a list of numbers")]
+enum Numbers {
+    One(u32),
+    Many(Vec<u32>),
+}
 
 impl Config {
     /// Reads and checks a configuration and the templates that it names.
@@ -199,10 +257,14 @@ impl Config {
     /// # Errors
     /// When a file cannot be read, is not the YAML expected, or says what cannot be meant.
     pub fn load(path: &Path) -> Result<Self, ConfigError> {
-        let mut written = Written::read(path)?;
-        let wrong = |text| ConfigError::Wrong { path: path.to_owned(), text };
+        let written = Written::read(path)?;
+        let wrong = |text| wrong(path, text);
         let scenarios = written.scenarios().map_err(&wrong)?;
-        let contenders = written.contenders(path)?;
+        let mut contenders = match &written.contenders_of {
+            Some(other) => Written::read(&dir_of(path).join(other))?.contenders,
+            None => Vec::new(),
+        };
+        contenders.extend(written.contenders);
         if contenders.is_empty() {
             return Err(wrong("contenders: there must be at least one".to_owned()));
         }
@@ -213,8 +275,8 @@ impl Config {
         }
         Ok(Self {
             name: path.file_stem().unwrap_or_default().to_string_lossy().into_owned(),
-            tenant_label: written.tenant_label,
-            tenant_header: written.tenant_header,
+            tenant_label: written.tenant_label.unwrap_or_else(|| "tenant".to_owned()),
+            tenant_header: written.tenant_header.unwrap_or_else(|| "X-Scope-OrgID".to_owned()),
             allow_failure: written.allow_failure,
             contenders,
             scenarios,
@@ -223,165 +285,137 @@ impl Config {
 }
 
 impl Written {
+    /// Reads it; its contenders are checked and have their files.
     fn read(path: &Path) -> Result<Self, ConfigError> {
-        serde_saphyr::from_str(&read(path)?)
-            .map_err(|error| ConfigError::Yaml { path: path.to_owned(), text: error.to_string() })
-    }
-
-    /// Its own, behind those of the comparison that it names.
-    fn contenders(&mut self, path: &Path) -> Result<Vec<Contender>, ConfigError> {
-        let mut contenders = Vec::new();
-        if let Some(other) = &self.contenders_of {
-            let other = dir_of(path).join(other);
-            for contender in Self::read(&other)?.contenders {
-                contenders.push(contender.check(dir_of(&other), &other)?);
+        let yaml = serde_saphyr::from_str(&read(path)?);
+        let mut written: Self = yaml.map_err(|error| wrong(path, error.to_string()))?;
+        for contender in &mut written.contenders {
+            for template in contender.files.values_mut() {
+                *template = read(&dir_of(path).join(&*template))?;
             }
+            let named = |text| wrong(path, format!("contender `{}`: {text}", contender.name));
+            contender.check().map_err(named)?;
         }
-        for contender in self.contenders.drain(..) {
-            contenders.push(contender.check(dir_of(path), path)?);
-        }
-        Ok(contenders)
+        Ok(written)
     }
 
     /// Every combination, in the order in which it is run.
     fn scenarios(&self) -> Result<Vec<Scenario>, String> {
         let mut scenarios = Vec::new();
         for matrix in &self.scenarios {
-            let before = scenarios.len();
-            for &format in &matrix.formats {
-                scenarios.extend(self.of_format(matrix, format));
-            }
-            if scenarios.len() == before {
-                return Err("scenarios: no list may be empty".to_owned());
-            }
+            scenarios.extend(self.of_matrix(matrix)?);
         }
         if scenarios.is_empty() {
             return Err("scenarios: there must be at least one".to_owned());
         }
-        scenarios.iter().try_for_each(Scenario::check)?;
         Ok(scenarios)
     }
 
-    fn of_format(&self, matrix: &WrittenScenarios, format: Format) -> Vec<Scenario> {
-        let mut scenarios = Vec::new();
-        for &series in &matrix.series.0 {
-            for &senders in &matrix.senders.0 {
-                for &tenants in &matrix.tenants.0 {
-                    for &labels in &matrix.labels.0 {
-                        scenarios.extend(matrix.run_length.0.iter().map(|&run_length| Scenario {
-                            format,
-                            tenants,
-                            series,
-                            senders,
-                            labels,
-                            run_length,
-                            seconds: matrix.seconds.unwrap_or(self.seconds),
-                            warm_up_seconds: matrix.warm_up_seconds.unwrap_or(self.warm_up_seconds),
-                            rounds: matrix.rounds.unwrap_or(self.rounds),
-                        }));
-                    }
+    fn of_matrix(&self, matrix: &Matrix) -> Result<Vec<Scenario>, String> {
+        let seconds = matrix.seconds.unwrap_or(self.seconds);
+        let warm_up_seconds = matrix.warm_up_seconds.or(self.warm_up_seconds).unwrap_or(1.0);
+        time(seconds).map_err(|wrong| format!("seconds: {wrong}"))?;
+        if warm_up_seconds != 0.0 {
+            time(warm_up_seconds).map_err(|wrong| format!("warm_up_seconds: {wrong}"))?;
+        }
+        let of_format = |format| Scenario { format, seconds, warm_up_seconds, ..Scenario::USUAL };
+        let formats = matrix.formats.clone().unwrap_or_else(|| vec![Format::default()]);
+        let mut scenarios: Vec<Scenario> = formats.into_iter().map(of_format).collect();
+        let labels_min = u32::try_from(LABELS_MIN).unwrap_or(u32::MAX);
+        let rounds = matrix.rounds.or(self.rounds).map(Numbers::One);
+        let fields: [(&str, &Option<Numbers>, Field, u32, u32); 6] = [
+            ("series", &matrix.series, |scenario| &mut scenario.series, 1, SERIES_MAX),
+            ("senders", &matrix.senders, |scenario| &mut scenario.senders, 1, SENDERS_MAX),
+            ("tenants", &matrix.tenants, |scenario| &mut scenario.tenants, 1, TENANTS_MAX),
+            ("labels", &matrix.labels, |scenario| &mut scenario.labels, labels_min, LABELS_MAX),
+            ("run_length", &matrix.run_length, |scenario| &mut scenario.run_length, 1, SERIES_MAX),
+            ("rounds", &rounds, |scenario| &mut scenario.rounds, 1, ROUNDS_MAX),
+        ];
+        for (name, numbers, field, least, most) in fields {
+            let numbers = match numbers {
+                Some(Numbers::One(number)) => vec![*number],
+                Some(Numbers::Many(numbers)) => numbers.clone(),
+                // 0 where nothing is usual, which is refused.
+                None => vec![*field(&mut Scenario::USUAL.clone())],
+            };
+            if let Some(number) = numbers.iter().find(|number| !(least..=most).contains(*number)) {
+                return Err(format!("{name}: {number} is not from {least} to {most}"));
+            }
+            let mut each = Vec::new();
+            for mut scenario in scenarios {
+                for &number in &numbers {
+                    *field(&mut scenario) = number;
+                    each.push(scenario);
                 }
             }
+            scenarios = each;
         }
-        scenarios
+        if scenarios.is_empty() { Err("scenarios: no list may be empty".to_owned()) } else { Ok(scenarios) }
     }
 }
 
+/// A count of a scenario.
+type Field = fn(&mut Scenario) -> &mut u32;
+
 impl Scenario {
+    /// What it is where nothing is said; 0 where something has to be.
+    const USUAL: Self = Self {
+        format: Format::RemoteWrite1,
+        tenants: 0,
+        series: 0,
+        senders: 0,
+        labels: 9,
+        run_length: 20,
+        seconds: 0.0,
+        warm_up_seconds: 1.0,
+        rounds: 3,
+    };
+}
+
+impl Contender {
+    /// What its fields say together, beyond what each may say.
     fn check(&self) -> Result<(), String> {
-        let labels_min = u32::try_from(LABELS_MIN).unwrap_or(u32::MAX);
-        for (name, number, least, most) in [
-            ("tenants", self.tenants, 1, TENANTS_MAX),
-            ("series", self.series, 1, SERIES_MAX),
-            ("senders", self.senders, 1, SENDERS_MAX),
-            ("labels", self.labels, labels_min, LABELS_MAX),
-            ("run_length", self.run_length, 1, SERIES_MAX),
-            ("rounds", self.rounds, 1, ROUNDS_MAX),
-        ] {
-            if !(least..=most).contains(&number) {
-                return Err(format!("{name}: {number} is not from {least} to {most}"));
-            }
+        if self.name.trim().is_empty() {
+            return Err("it needs a name".to_owned());
         }
-        seconds("seconds", self.seconds)?;
-        if self.warm_up_seconds != 0.0 {
-            seconds("warm_up_seconds", self.warm_up_seconds)?;
+        if self.command.first().is_none_or(String::is_empty) {
+            return Err("command: it must begin with a program".to_owned());
+        }
+        let is_bare = |file: &String| Path::new(file).file_name().is_some_and(|name| name == file.as_str());
+        if let Some(file) = self.files.keys().find(|file| !is_bare(file)) {
+            return Err(format!("files: `{file}` is not the bare name of a file"));
+        }
+        let ready = match &self.ready {
+            Ready::Tcp => None,
+            Ready::Url(url) => Some(url),
+        };
+        let texts = self.command.iter().chain(&self.version).chain(self.environment.values());
+        if let Some(unknown) = texts.chain(self.files.values()).chain(ready).find_map(|text| unknown(text)) {
+            let known = PLACEHOLDERS.map(|name| format!("{{{name}}}")).join(", ");
+            return Err(format!("there is no placeholder {{{unknown}}}, only {known}"));
         }
         Ok(())
     }
 }
 
-impl WrittenContender {
-    fn check(self, dir: &Path, path: &Path) -> Result<Contender, ConfigError> {
-        let name = self.name.clone();
-        let wrong = |text: String| ConfigError::Wrong {
-            path: path.to_owned(),
-            text: format!("contender `{name}`: {text}"),
-        };
-        if self.name.trim().is_empty() {
-            return Err(wrong("it needs a name".to_owned()));
-        }
-        if self.command.first().is_none_or(String::is_empty) {
-            return Err(wrong("command: it must begin with a program".to_owned()));
-        }
-        for (key, path) in [("push", &self.push), ("push_loki", &self.push_loki)] {
-            if !path.starts_with('/') {
-                return Err(wrong(format!("{key}: `{path}` is no path")));
-            }
-        }
-        let mut files = BTreeMap::new();
-        for (file, template) in &self.files {
-            if Path::new(file).file_name().is_none_or(|name| name != file.as_str()) {
-                return Err(wrong(format!("files: `{file}` is not the bare name of a file")));
-            }
-            files.insert(file.clone(), read(&dir.join(template))?);
-        }
-        let ready = ready(&self.ready).map_err(&wrong)?;
-        let texts =
-            self.command.iter().chain(&self.version).chain(self.environment.values()).chain(files.values());
-        for text in texts.chain([&self.ready]) {
-            if let Some(unknown) = unknown(text) {
-                let known = PLACEHOLDERS.map(|name| format!("{{{name}}}")).join(", ");
-                return Err(wrong(format!("there is no placeholder {{{unknown}}}, only {known}")));
-            }
-        }
-        Ok(Contender {
-            name: self.name,
-            note: self.note,
-            command: self.command,
-            environment: self.environment,
-            version: self.version,
-            files,
-            ready,
-            ready_within: seconds("ready_seconds", self.ready_seconds).map_err(&wrong)?,
-            push: self.push,
-            push_loki: self.push_loki,
-            formats: self.formats,
-            headers: self.headers.into_iter().collect(),
-            splits: self.splits,
-            acknowledges: self.acknowledges,
-            drain_within: seconds("drain_seconds", self.drain_seconds).map_err(&wrong)?,
-            compares: self.compares,
-        })
+fn push_path<'de, D: Deserializer<'de>>(from: D) -> Result<String, D::Error> {
+    let path = String::deserialize(from)?;
+    if path.starts_with('/') {
+        Ok(path)
+    } else {
+        Err(serde::de::Error::custom(format_args!("`{path}` is no path")))
     }
 }
 
-fn ready(text: &str) -> Result<Ready, String> {
-    if text == "tcp" {
-        return Ok(Ready::Tcp);
-    }
-    // A placeholder may stand where an address will.
-    let probe = text.replace("{listen}", "h:1").replace("{metrics}", "h:1");
-    match probe.parse::<Url>() {
-        Ok(_) => Ok(Ready::Url(text.to_owned())),
-        Err(error) => Err(format!("ready: `{text}` is neither `tcp` nor a URL: {error}")),
-    }
+fn seconds<'de, D: Deserializer<'de>>(from: D) -> Result<Duration, D::Error> {
+    time(f64::deserialize(from)?).map_err(serde::de::Error::custom)
 }
 
-fn seconds(name: &str, seconds: f64) -> Result<Duration, String> {
+fn time(seconds: f64) -> Result<Duration, String> {
     if seconds > 0.0 && seconds <= SECONDS_MAX {
         Ok(Duration::from_secs_f64(seconds))
     } else {
-        Err(format!("{name}: {seconds} is not above 0 and up to {SECONDS_MAX}"))
+        Err(format!("{seconds} is not above 0 and up to {SECONDS_MAX}"))
     }
 }
 
@@ -390,8 +424,12 @@ fn dir_of(path: &Path) -> &Path {
     path.parent().unwrap_or(Path::new("."))
 }
 
+fn wrong(path: &Path, text: String) -> ConfigError {
+    ConfigError { path: path.to_owned(), text }
+}
+
 fn read(path: &Path) -> Result<String, ConfigError> {
-    fs::read_to_string(path).map_err(|error| ConfigError::Read { path: path.to_owned(), error })
+    fs::read_to_string(path).map_err(|error| wrong(path, format!("cannot be read: {error}")))
 }
 
 #[cfg(test)]
@@ -490,8 +528,13 @@ scenarios:
             ("seconds: 2", "seconds: 0", "seconds: 0 is not above 0"),
             ("seconds: 2", "seconds: .nan", "seconds: NaN is not above 0"),
             ("series: 100", "series: 0", "series: 0 is not from 1"),
-            ("series: 100", "series: many", "a number or a list of numbers"),
-            ("series: 100", "series: -1", "-1"),
+            (
+                "series: 100",
+                "series: many",
+                "line 15 column 13: neither a number from 0 nor a list of numbers",
+            ),
+            ("series: 100", "series: -1", "neither a number from 0 nor a list of numbers"),
+            ("splits: false", "drain_seconds: 0", "0 is not above 0"),
             ("series: 100", "series: []", "no list may be empty"),
             ("rounds: 1, labels: 12", "rounds: 1, formats: [loki, lok]", "`lok` is no format"),
             ("labels: 12", "labels: 3", "labels: 3 is not from 4"),

@@ -1,9 +1,9 @@
 //! Where a comparison ran: what its figures depend on besides the contenders.
 
-use std::fs;
 use std::process::{Command, Stdio};
 use std::thread;
 
+use procfs::{CpuInfo, Current, Meminfo};
 use serde::{Deserialize, Serialize};
 
 /// A machine.
@@ -23,27 +23,15 @@ impl Machine {
     /// This one. What cannot be found out is `unknown` or 0.
     #[must_use]
     pub fn own() -> Self {
-        let cpuinfo = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-        let meminfo = fs::read_to_string("/proc/meminfo").unwrap_or_default();
-        let memory =
-            value_of(&meminfo, "MemTotal").and_then(|value| value.split_whitespace().next()?.parse().ok());
-        let kernel = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
-        let or_unknown = |text: &str| if text.is_empty() { "unknown".to_owned() } else { text.to_owned() };
+        let cpu = CpuInfo::current().ok().and_then(|cpu| cpu.model_name(0).map(str::to_owned));
+        let kernel = rustix::system::uname().release().to_string_lossy().into_owned();
         Self {
-            cpu: or_unknown(value_of(&cpuinfo, "model name").unwrap_or_default()),
+            cpu: cpu.unwrap_or_else(|| "unknown".to_owned()),
             cores: thread::available_parallelism().map_or(0, usize::from),
-            memory_bytes: memory.unwrap_or(0u64) * 1024,
-            kernel: or_unknown(kernel.trim()),
+            memory_bytes: Meminfo::current().map_or(0, |memory| memory.mem_total),
+            kernel,
         }
     }
-}
-
-/// The value in a line `name : value`.
-fn value_of<'a>(text: &'a str, name: &str) -> Option<&'a str> {
-    text.lines().find_map(|line| {
-        let (key, value) = line.split_once(':')?;
-        (key.trim() == name).then(|| value.trim())
-    })
 }
 
 /// The commit that is checked out here, `-dirty` behind it if there are changes; None outside a repository.

@@ -1,6 +1,5 @@
 //! What is read off a round: the figures that are printed and drawn.
 
-use super::config::Scenario;
 use super::results::{Round, ScenarioResults, Showing};
 
 /// A figure that every round has.
@@ -19,85 +18,38 @@ pub struct Measure {
 
 impl Measure {
     /// Requests, by the time until the last of them was delivered.
-    pub const REQUESTS: Self = Self {
-        key: "requests",
-        title: "requests",
-        unit: "1/s",
-        less_is_better: false,
-        of: |round| per(round.requests, round.delivered_seconds),
-    };
+    pub const REQUESTS: Self =
+        more("requests", "requests", "1/s", |round| per(round.requests, round.delivered_seconds));
     /// Samples, by the same time.
-    pub const SAMPLES: Self = Self {
-        key: "samples",
-        title: "samples",
-        unit: "1/s",
-        less_is_better: false,
-        of: |round| per(round.samples, round.delivered_seconds),
-    };
+    pub const SAMPLES: Self =
+        more("samples", "samples", "1/s", |round| per(round.samples, round.delivered_seconds));
     /// CPU time by requests.
-    pub const CPU_PER_REQUEST: Self = Self {
-        key: "cpu-per-request",
-        title: "CPU per request",
-        unit: "ms",
-        less_is_better: true,
-        of: |round| quotient(round.cpu_seconds * 1e3, float(round.requests)),
-    };
+    pub const CPU_PER_REQUEST: Self = less("cpu-per-request", "CPU per request", "ms", |round| {
+        quotient(round.cpu_seconds * 1e3, float(round.requests))
+    });
     /// CPU time by samples.
-    pub const CPU_PER_MILLION_SAMPLES: Self = Self {
-        key: "cpu-per-million-samples",
-        title: "CPU per million samples",
-        unit: "s",
-        less_is_better: true,
-        of: |round| quotient(round.cpu_seconds * 1e6, float(round.samples)),
-    };
+    pub const CPU_PER_MILLION_SAMPLES: Self =
+        less("cpu-per-million-samples", "CPU per million samples", "s", |round| {
+            quotient(round.cpu_seconds * 1e6, float(round.samples))
+        });
     /// Samples by CPU time.
-    pub const SAMPLES_PER_CPU_SECOND: Self = Self {
-        key: "samples-per-cpu-second",
-        title: "samples per CPU-second",
-        unit: "",
-        less_is_better: false,
-        of: |round| per(round.samples, round.cpu_seconds),
-    };
+    pub const SAMPLES_PER_CPU_SECOND: Self =
+        more("samples-per-cpu-second", "samples per CPU-second", "", |round| {
+            per(round.samples, round.cpu_seconds)
+        });
     /// Latency of half of the answers.
-    pub const P50: Self = Self {
-        key: "p50",
-        title: "latency p50",
-        unit: "ms",
-        less_is_better: true,
-        of: |round| round.latency_ms.p50,
-    };
+    pub const P50: Self = less("p50", "latency p50", "ms", |round| round.latency_ms.p50);
     /// Latency of 99 % of the answers.
-    pub const P99: Self = Self {
-        key: "p99",
-        title: "latency p99",
-        unit: "ms",
-        less_is_better: true,
-        of: |round| round.latency_ms.p99,
-    };
+    pub const P99: Self = less("p99", "latency p99", "ms", |round| round.latency_ms.p99);
     /// Latency of 99.9 % of the answers.
-    pub const P99_9: Self = Self {
-        key: "p99-9",
-        title: "latency p99.9",
-        unit: "ms",
-        less_is_better: true,
-        of: |round| round.latency_ms.p99_9,
-    };
+    pub const P99_9: Self = less("p99-9", "latency p99.9", "ms", |round| round.latency_ms.p99_9);
     /// Resident memory, at most.
-    pub const RESIDENT: Self = Self {
-        key: "peak-rss",
-        title: "peak RSS",
-        unit: "MB",
-        less_is_better: true,
-        of: |round| float(round.resident_bytes_peak) / 1e6,
-    };
+    pub const RESIDENT: Self =
+        less("peak-rss", "peak RSS", "MB", |round| float(round.resident_bytes_peak) / 1e6);
     /// Upstream requests by inbound requests.
-    pub const FAN_OUT: Self = Self {
-        key: "fan-out",
-        title: "upstream requests per request",
-        unit: "",
-        less_is_better: true,
-        of: |round| quotient(float(round.upstream_requests), float(round.requests)),
-    };
+    pub const FAN_OUT: Self = less("fan-out", "upstream requests per request", "", |round| {
+        quotient(float(round.upstream_requests), float(round.requests))
+    });
 
     /// All of them, in the order of the tables.
     pub const ALL: [Self; 10] = [
@@ -180,72 +132,12 @@ impl Spread {
     }
 }
 
-/// A dimension of the scenarios along which figures are drawn.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Dimension {
-    /// Tenants.
-    Tenants,
-    /// Series in a request.
-    Series,
-    /// Senders.
-    Senders,
-    /// Labels of a series.
-    Labels,
-    /// Consecutive series that share a tenant.
-    RunLength,
+const fn less(key: &'static str, title: &'static str, unit: &'static str, of: fn(&Round) -> f64) -> Measure {
+    Measure { key, title, unit, less_is_better: true, of }
 }
 
-impl Dimension {
-    /// All of them.
-    pub const ALL: [Self; 5] = [Self::Tenants, Self::Series, Self::Senders, Self::Labels, Self::RunLength];
-
-    /// Where a scenario stands in it.
-    #[must_use]
-    pub fn of(self, scenario: &Scenario) -> u32 {
-        match self {
-            Self::Tenants => scenario.tenants,
-            Self::Series => scenario.series,
-            Self::Senders => scenario.senders,
-            Self::Labels => scenario.labels,
-            Self::RunLength => scenario.run_length,
-        }
-    }
-
-    /// What stands at an axis.
-    #[must_use]
-    pub fn title(self) -> &'static str {
-        match self {
-            Self::Tenants => "tenants",
-            Self::Series => "series in a request",
-            Self::Senders => "senders",
-            Self::Labels => "labels of a series",
-            Self::RunLength => "consecutive series of a tenant",
-        }
-    }
-}
-
-/// A number as people read it: three digits that say something, thousands grouped.
-#[must_use]
-pub fn figure(number: f64) -> String {
-    let size = number.abs();
-    let decimals = match size {
-        _ if !number.is_finite() => return "–".to_owned(),
-        _ if size == 0.0 || size >= 99.95 => 0,
-        _ if size >= 9.995 => 1,
-        _ if size >= 0.9995 => 2,
-        _ if size >= 0.099_95 => 3,
-        _ => 4,
-    };
-    let text = format!("{number:.decimals$}");
-    let (whole, rest) = text.split_at(text.find('.').unwrap_or(text.len()));
-    let mut grouped = String::with_capacity(text.len() + 4);
-    for (index, c) in whole.chars().enumerate() {
-        if index > 0 && (whole.len() - index).is_multiple_of(3) && !grouped.ends_with('-') {
-            grouped.push(',');
-        }
-        grouped.push(c);
-    }
-    grouped + rest
+const fn more(key: &'static str, title: &'static str, unit: &'static str, of: fn(&Round) -> f64) -> Measure {
+    Measure { less_is_better: false, ..less(key, title, unit, of) }
 }
 
 fn per(count: u64, seconds: f64) -> f64 {
@@ -265,6 +157,7 @@ fn float(count: u64) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::compare::Scenario;
     use crate::compare::results::{Failure, FailureKind, Latency};
     use crate::fleet::Format;
 
@@ -337,12 +230,5 @@ mod tests {
     fn an_even_number_of_rounds_has_a_median_between_two() {
         assert_eq!(Spread::new([4.0, 1.0, 2.0, 3.0]), Some(Spread { median: 2.5, min: 1.0, max: 4.0 }));
         assert_eq!(Spread::new([]), None);
-    }
-
-    #[test]
-    fn numbers_have_three_digits() {
-        let numbers = [0.0, 0.01234, 0.1234, 1.234, 12.34, 123.4, 1_234_567.0, -1234.0, f64::NAN];
-        let texts = ["0", "0.0123", "0.123", "1.23", "12.3", "123", "1,234,567", "-1,234", "–"];
-        assert_eq!(numbers.map(figure), texts);
     }
 }

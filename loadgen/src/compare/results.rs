@@ -93,7 +93,7 @@ impl Showing {
 
 /// Why a contender has no figures for a scenario.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
-#[error("{}: {reason}", kind.as_str())]
+#[error("{kind}: {reason}")]
 pub struct Failure {
     /// In a word.
     pub kind: FailureKind,
@@ -102,30 +102,21 @@ pub struct Failure {
 }
 
 /// What went wrong.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 #[serde(rename_all = "snake_case")]
 pub enum FailureKind {
     /// Its program is missing, ended early, or was not ready in time.
+    #[error("does not start")]
     DoesNotStart,
     /// It ended while it was measured.
+    #[error("ends while it is measured")]
     Ends,
     /// It answered otherwise than with 2xx, or not at all.
+    #[error("answers wrongly")]
     AnswersWrongly,
     /// What it acknowledged is not what arrived.
+    #[error("does not deliver what it acknowledged")]
     LosesSamples,
-}
-
-impl FailureKind {
-    /// The same in words.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::DoesNotStart => "does not start",
-            Self::Ends => "ends while it is measured",
-            Self::AnswersWrongly => "answers wrongly",
-            Self::LosesSamples => "does not deliver what it acknowledged",
-        }
-    }
 }
 
 /// The raw figures of one round: a contender, freshly started, through a scenario's measured time.

@@ -5,8 +5,10 @@ use std::time::{Duration, Instant};
 
 use super::Stopped;
 use super::config::{Acknowledges, Compares, Config, Contender, Scenario};
-use super::contender::{Running, pause};
+use super::contender::Running;
 use super::results::{Failure, FailureKind, Latency, Round};
+use crate::account::Tally;
+use crate::child::pause;
 use crate::client::Url;
 use crate::fleet::Fleet;
 use crate::ledger::{Comparison, Verdict};
@@ -78,7 +80,7 @@ impl Run<'_> {
         let cost_before = self.cost()?;
         let config = SendConfig {
             url: self.url.clone(),
-            headers: self.contender.headers.clone(),
+            headers: self.contender.headers.clone().into_iter().collect(),
             duration: Some(Duration::from_secs_f64(seconds)),
             requests: None,
             rate: None,
@@ -89,13 +91,13 @@ impl Run<'_> {
         let (stop, running) = (self.stop, &mut self.running);
         let outcome = send(self.fleet, &config, &Progress::default(), |progress| {
             // One that has ended answers nothing more: waiting for the time to pass would tell nothing.
-            let ended = running.still_runs(FailureKind::Ends).is_err();
+            let ended = running.still_runs().is_err();
             if ended || stop.load(Ordering::Relaxed) {
                 progress.stop.store(true, Ordering::Relaxed);
             }
             tick();
         })?;
-        self.running.still_runs(FailureKind::Ends)?;
+        self.running.still_runs()?;
         if self.stop.load(Ordering::Relaxed) {
             return Err(Stopped::Interrupted);
         }
@@ -116,7 +118,7 @@ impl Run<'_> {
         match self.running.tree().cost() {
             Ok(cost) => Ok(cost),
             Err(error) => {
-                self.running.still_runs(FailureKind::Ends)?;
+                self.running.still_runs()?;
                 Err(Failure { kind: FailureKind::Ends, reason: error.to_string() })
             }
         }
@@ -136,7 +138,7 @@ impl Run<'_> {
             if self.stop.load(Ordering::Relaxed) {
                 return Err(Stopped::Interrupted);
             }
-            self.running.still_runs(FailureKind::Ends)?;
+            self.running.still_runs()?;
             pause(DRAIN_INTERVAL);
         }
         Ok(begun.elapsed())
@@ -156,16 +158,14 @@ impl Run<'_> {
         if !self.contender.splits {
             let (sent, arrived) =
                 (outcome.acknowledged_tally(), after.total().stored - before.total().stored);
-            let counts = |tally: crate::account::Tally| {
-                (tally.series, tally.samples, tally.histograms, tally.exemplars)
+            let counts = |tally: Tally| (tally.series, tally.samples, tally.histograms, tally.exemplars);
+            return match counts(sent) == counts(arrived) {
+                false => lost(format!("{} samples acknowledged, {} arrived", sent.samples, arrived.samples)),
+                true if sums && sent != arrived => {
+                    lost(format!("{} samples arrived, but not as they were sent", arrived.samples))
+                }
+                true => Ok(()),
             };
-            if counts(sent) != counts(arrived) {
-                return lost(format!("{} samples acknowledged, {} arrived", sent.samples, arrived.samples));
-            }
-            if sums && sent != arrived {
-                return lost(format!("{} samples arrived, but not as they were sent", arrived.samples));
-            }
-            return Ok(());
         }
         let comparison = Comparison::new(&outcome.ledger, before, after, "");
         let good = |verdict| verdict == Verdict::Exact || !sums && verdict == Verdict::Changed;

@@ -1,105 +1,56 @@
 //! Placeholders in a contender's command and configuration.
 
-/// The placeholders that there are; what stands for each is known only when a run begins.
+/// The placeholders that there are; what stands for each is known only when a run begins. `listen` is where the
+/// contender is to listen for pushes, `metrics` a free address for whatever else it listens at, `sink` the upstream,
+/// `dir` a directory of its own for this run, which holds its files, and `loadgen` this program.
 pub const PLACEHOLDERS: [&str; 5] = ["listen", "metrics", "sink", "dir", "loadgen"];
 
 /// What stands for each placeholder in one run.
 #[derive(Clone, Debug)]
-pub(super) struct Values {
-    /// `{listen}`: where the contender is to listen for pushes, `127.0.0.1:PORT`.
-    pub(super) listen: String,
-    /// `{metrics}`: a free address for whatever else it listens at.
-    pub(super) metrics: String,
-    /// `{sink}`: the upstream.
-    pub(super) sink: String,
-    /// `{dir}`: a directory of its own for this run, which holds its files.
-    pub(super) dir: String,
-    /// `{loadgen}`: this program.
-    pub(super) loadgen: String,
-}
+pub(super) struct Values(pub(super) [(&'static str, String); PLACEHOLDERS.len()]);
 
 impl Values {
-    fn of(&self, name: &str) -> Option<&str> {
-        match name {
-            "listen" => Some(&self.listen),
-            "metrics" => Some(&self.metrics),
-            "sink" => Some(&self.sink),
-            "dir" => Some(&self.dir),
-            "loadgen" => Some(&self.loadgen),
-            _ => None,
-        }
-    }
-
-    /// `text` with its placeholders filled in; one that is unknown stays as it is, which [`unknown`] had told.
+    /// `text` with its placeholders filled in; one that is unknown is empty, which [`unknown`] had told.
     pub(super) fn fill(&self, text: &str) -> String {
-        let mut filled = String::with_capacity(text.len());
-        for piece in pieces(text) {
-            match piece {
-                Piece::Text(text) => filled.push_str(text),
-                Piece::Placeholder(name) => match self.of(name) {
-                    Some(value) => filled.push_str(value),
-                    None => filled.push_str(&format!("{{{name}}}")),
-                },
-            }
-        }
-        filled
+        let value = |wanted: &str| self.0.iter().find(|(name, _)| *name == wanted);
+        expand(text, |name| value(name).map(|(_, value)| value.clone()).unwrap_or_default())
     }
 }
 
 /// The first placeholder in `text` that there is not.
-pub(super) fn unknown(text: &str) -> Option<&str> {
-    pieces(text).find_map(|piece| match piece {
-        Piece::Placeholder(name) if !PLACEHOLDERS.contains(&name) => Some(name),
-        _ => None,
-    })
+pub(super) fn unknown(text: &str) -> Option<String> {
+    let mut unknown = None;
+    expand(text, |name| {
+        if unknown.is_none() && !PLACEHOLDERS.contains(&name) {
+            unknown = Some(name.to_owned());
+        }
+        String::new()
+    });
+    unknown
 }
 
-enum Piece<'a> {
-    Text(&'a str),
-    /// The name between braces.
-    Placeholder(&'a str),
-}
-
-/// `text` cut at its placeholders. One is a name of small letters in braces; in two pairs of braces it is the name in
-/// one pair. Any other brace is a brace: configurations are full of them.
-fn pieces(text: &str) -> impl Iterator<Item = Piece<'_>> {
+/// `text` with each placeholder replaced. One is a name of small letters in braces; in two pairs of braces it is the
+/// name in one pair. Any other brace is a brace: configurations are full of them.
+fn expand(text: &str, mut value: impl FnMut(&str) -> String) -> String {
+    let mut expanded = String::with_capacity(text.len());
     let mut rest = text;
-    std::iter::from_fn(move || {
-        if rest.is_empty() {
-            return None;
-        }
-        let (piece, after) = first_piece(rest);
-        rest = after;
-        Some(piece)
-    })
-}
-
-fn first_piece(text: &str) -> (Piece<'_>, &str) {
-    for (at, _) in text.match_indices('{') {
-        let (before, braces) = text.split_at(at);
-        let escaped =
-            braces.strip_prefix("{{").and_then(name_and_rest).filter(|(_, rest)| rest.starts_with('}'));
-        if escaped.is_some() || braces.strip_prefix('{').and_then(name_and_rest).is_some() {
-            if !before.is_empty() {
-                return (Piece::Text(before), braces);
+    while let Some((before, braces)) = rest.split_once('{') {
+        expanded.push_str(before);
+        let (inner, closing) = braces.strip_prefix('{').map_or((braces, "}"), |inner| (inner, "}}"));
+        let end = inner.find(|c: char| !c.is_ascii_lowercase() && c != '_').unwrap_or(inner.len());
+        let (name, after) = inner.split_at(end);
+        match after.strip_prefix(closing).filter(|_| !name.is_empty()) {
+            Some(after) => {
+                expanded.push_str(&if closing == "}" { value(name) } else { format!("{{{name}}}") });
+                rest = after;
             }
-            if let Some((name, rest)) = escaped {
-                // From the inner brace to the inner brace.
-                return (Piece::Text(&braces[1..name.len() + 3]), &rest[1..]);
+            None => {
+                expanded.push('{');
+                rest = braces;
             }
-        }
-        if let Some((name, rest)) = braces.strip_prefix('{').and_then(name_and_rest) {
-            return (Piece::Placeholder(name), rest);
         }
     }
-    (Piece::Text(text), "")
-}
-
-/// A name and what follows its closing brace.
-fn name_and_rest(text: &str) -> Option<(&str, &str)> {
-    let (name, rest) = text.split_once('}')?;
-    let is_name = !name.is_empty() && name.bytes().all(|b| b.is_ascii_lowercase() || b == b'_');
-    is_name.then_some((name, rest))
+    expanded + rest
 }
 
 #[cfg(test)]
@@ -107,8 +58,8 @@ mod tests {
     use super::*;
 
     fn values() -> Values {
-        let text = |text: &str| text.to_owned();
-        Values { listen: text("L"), metrics: text("M"), sink: text("S"), dir: text("/d"), loadgen: text("G") }
+        let pairs = [("listen", "L"), ("metrics", "M"), ("sink", "S"), ("dir", "/d"), ("loadgen", "G")];
+        Values(pairs.map(|(name, value)| (name, value.to_owned())))
     }
 
     #[test]
@@ -128,7 +79,7 @@ mod tests {
 
     #[test]
     fn unknown_ones_are_told() {
-        assert_eq!(unknown("{listen} {metrcs}"), Some("metrcs"));
+        assert_eq!(unknown("{listen} {metrcs}"), Some("metrcs".to_owned()));
         assert_eq!(unknown("{listen} {{metrcs}} { x } {Version}"), None);
     }
 }

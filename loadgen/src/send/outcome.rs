@@ -60,7 +60,7 @@ pub struct Outcome {
 }
 
 /// What came of the requests that held metadata only. They are in no other count but `complaints`.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize)]
 pub struct MetadataOutcome {
     /// Requests that are over.
     pub requests: u64,

@@ -17,12 +17,8 @@ pub(crate) struct ChaosArgs {
     /// How long there are troubles; at most 30, as the account of all that went wrong is kept in memory
     #[arg(long, default_value_t = 1.0, value_parser = minutes)]
     pub(crate) minutes: f64,
-    /// The server's driver; its own choice if not given
-    #[arg(long, value_enum)]
-    pub(crate) driver: Option<DriverKind>,
-    /// The server's program; the one that is built into this one if not given
-    #[arg(long, value_name = "PATH")]
-    pub(crate) server: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) server: ServerArgs,
     /// Write all that came of it, and the troubles' times, to FILE as JSON
     #[arg(long, value_name = "FILE")]
     pub(crate) json: Option<PathBuf>,
@@ -40,14 +36,28 @@ pub(crate) enum DriverKind {
     Epoll,
 }
 
-impl DriverKind {
-    /// As the server's configuration has it.
-    pub(crate) fn name(self) -> &'static str {
-        match self {
-            Self::IoUring => "io_uring",
-            Self::Epoll => "epoll",
-        }
+/// The server under test.
+#[derive(Clone, Debug, Default, clap::Args)]
+pub(crate) struct ServerArgs {
+    /// The server's driver; its own choice if not given
+    #[arg(long, value_enum, global = true)]
+    pub(crate) driver: Option<DriverKind>,
+    /// The server's program; the one that is built into this one if not given
+    #[arg(long, value_name = "PATH", global = true)]
+    pub(crate) server: Option<PathBuf>,
+}
+
+impl ServerArgs {
+    /// Lines of the server's configuration, the driver before `more`.
+    pub(crate) fn settings(&self, more: &str) -> String {
+        let driver = self.driver.as_ref().map(|driver| format!("driver: {}\n", name_of(driver)));
+        driver.unwrap_or_default() + more
     }
+}
+
+/// What is typed for a value.
+pub(crate) fn name_of(value: &impl ValueEnum) -> String {
+    value.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default()
 }
 
 /// What no honest upstream does.

@@ -1,19 +1,13 @@
 //! The command line of `loadgen trial`.
 
-use std::path::PathBuf;
-
-use super::{DriverKind, positive};
+use super::{ServerArgs, positive};
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct TrialArgs {
     #[command(subcommand)]
     pub(crate) trial: TrialCommand,
-    /// The server's driver; its own choice if not given
-    #[arg(long, value_enum, global = true)]
-    pub(crate) driver: Option<DriverKind>,
-    /// The server's program; the one that is built into this one if not given
-    #[arg(long, value_name = "PATH", global = true)]
-    pub(crate) server: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) server: ServerArgs,
 }
 
 #[derive(Debug, clap::Subcommand)]

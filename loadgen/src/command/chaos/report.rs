@@ -3,8 +3,6 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use clap::ValueEnum;
-use clap::builder::PossibleValue;
 use loadgen::audit::Audit;
 use loadgen::chaos::{Liveness, Starved};
 use loadgen::journal::{Entries, Journal};
@@ -12,10 +10,10 @@ use loadgen::runs::Runs;
 use loadgen::send::Outcome;
 use serde_json::json;
 
-use super::stage::Stage;
-use crate::command::args::ChaosArgs;
-use crate::command::text::{counted, grouped, time};
-use crate::command::verify::{answered_and_settled, faults, lawful, requests_as_json};
+use super::stage::{Restarts, Stage};
+use crate::command::args::{ChaosArgs, name_of};
+use crate::command::text::{self, counted, grouped, listed, time};
+use crate::command::verify::{faults, lawful, requests_as_json, settled};
 
 pub(super) struct Report<'a> {
     pub(super) args: &'a ChaosArgs,
@@ -77,51 +75,43 @@ impl Report<'_> {
         kinds
     }
 
-    /// Samples of the requests that `which` names.
-    fn samples(&self, which: impl Fn(&Entries) -> Runs) -> u64 {
-        self.journal.entries().map(|(.., entries)| which(entries).count() * u64::from(entries.series)).sum()
+    /// What became of all samples.
+    fn samples(&self) -> [(u64, &'static str); 5] {
+        let of = |which: fn(&Entries) -> Runs| {
+            let samples = |entries: &Entries| which(entries).count() * u64::from(entries.series);
+            self.journal.entries().map(|(.., entries)| samples(entries)).sum()
+        };
+        [
+            (of(Entries::sent), "sent"),
+            (self.audit.acknowledged, "acknowledged"),
+            (of(|entries| entries.refused.clone()), "refused"),
+            (of(|entries| entries.unknown.clone()), "given up"),
+            (self.audit.stored, "stored"),
+        ]
     }
 
-    pub(super) fn text(&self) -> String {
+    pub(super) fn text(&self) -> text::Report {
         let Self { outcome, audit, stage, .. } = self;
-        let mut text = String::new();
-        let mut line = |label: &str, value: String| text.push_str(&format!("{label:<10} {value}\n"));
-        line(
+        let mut report = text::Report::default();
+        report.line(
             "sent",
-            format!(
+            format_args!(
                 "{} in {}, {} sent again",
                 counted(outcome.requests, "request"),
                 time(self.elapsed),
                 grouped(outcome.retries())
             ),
         );
-        for (label, value) in answered_and_settled(outcome) {
-            line(label, value);
-        }
-        line("events", list(&self.kinds()));
-        let restarts = stage.restarts;
-        line(
-            "server",
-            format!(
-                "{} started, {} handed over, {} killed",
-                restarts.started, restarts.handed_over, restarts.killed
-            ),
-        );
-        line(
-            "samples",
-            format!(
-                "{} sent, {} acknowledged, {} refused, {} given up, {} stored",
-                grouped(self.samples(Entries::sent)),
-                grouped(audit.acknowledged),
-                grouped(self.samples(|entries| entries.refused.clone())),
-                grouped(self.samples(|entries| entries.unknown.clone())),
-                grouped(audit.stored)
-            ),
-        );
+        settled(&mut report, outcome);
+        report.line("events", list(&self.kinds()));
+        let Restarts { started, handed_over, killed } = stage.restarts;
+        let servers = [(started, "started"), (handed_over, "handed over"), (killed, "killed")];
+        report.line("server", listed(servers));
+        report.line("samples", listed(self.samples()));
         let Liveness { patience_ms, longest_ms, starved } = &self.liveness;
-        line(
+        report.line(
             "waited",
-            format!(
+            format_args!(
                 "{} at most, of {} that a tenant has to while its upstream is well; {}",
                 time(Duration::from_millis(*longest_ms)),
                 time(Duration::from_millis(*patience_ms)),
@@ -129,17 +119,14 @@ impl Report<'_> {
             ),
         );
         for (what, finding) in lawful(audit) {
-            line("", format!("{} {what}", grouped(finding.samples)));
+            report.line("", format_args!("{} {what}", grouped(finding.samples)));
         }
-        line("wrong", wrong(audit));
-        for (label, value) in faults(audit) {
-            line(label, value);
-        }
-        for complaint in self.complaints() {
-            line("failed", complaint);
-        }
-        line("verdict", self.verdict());
-        text
+        let found = audit.faults().map(|(name, finding)| (finding.samples, name));
+        report.line("wrong", listed(found.into_iter().chain([(audit.damaged, "damaged")])));
+        faults(audit).into_iter().for_each(|(label, value)| report.line(label, value));
+        self.complaints().iter().for_each(|complaint| report.line("failed", complaint));
+        report.line("verdict", self.verdict());
+        report
     }
 
     fn verdict(&self) -> String {
@@ -152,6 +139,14 @@ impl Report<'_> {
 
     pub(super) fn json(&self) -> serde_json::Value {
         let Self { outcome, audit, stage, .. } = self;
+        let [sent, acknowledged, refused, unknown, stored] = self.samples().map(|(count, _)| count);
+        let samples = json!({
+            "sent": sent,
+            "acknowledged": acknowledged,
+            "refused": refused,
+            "unknown": unknown,
+            "stored": stored,
+        });
         json!({
             "seed": self.seed,
             "minutes": self.args.minutes,
@@ -162,13 +157,7 @@ impl Report<'_> {
             "requests": requests_as_json(outcome),
             "statuses": outcome.statuses,
             "answers": outcome.complaints,
-            "samples": {
-                "sent": self.samples(Entries::sent),
-                "acknowledged": audit.acknowledged,
-                "refused": self.samples(|entries| entries.refused.clone()),
-                "unknown": self.samples(|entries| entries.unknown.clone()),
-                "stored": audit.stored,
-            },
+            "samples": samples,
             "audit": audit,
             "liveness": self.liveness,
             "server": stage.restarts,
@@ -182,23 +171,16 @@ impl Report<'_> {
 fn again(args: &ChaosArgs, seed: u64) -> String {
     let mut again = format!(" --seed {seed} --minutes {}", args.minutes);
     let mut option = |name: &str, value: String| again.push_str(&format!(" --{name} {value}"));
-    let value = |value: Option<PossibleValue>| value.map(|value| value.get_name().to_owned());
-    if let Some(driver) = args.driver.and_then(|driver| value(driver.to_possible_value())) {
-        option("driver", driver);
+    if let Some(driver) = &args.server.driver {
+        option("driver", name_of(driver));
     }
-    if let Some(server) = &args.server {
+    if let Some(server) = &args.server.server {
         option("server", server.display().to_string());
     }
-    if let Some(theft) = args.steal.and_then(|theft| value(theft.to_possible_value())) {
-        option("steal", theft);
+    if let Some(theft) = &args.steal {
+        option("steal", name_of(theft));
     }
     again
-}
-
-/// What must not be, in numbers.
-fn wrong(audit: &Audit) -> String {
-    let found = audit.faults().map(|(name, finding)| format!("{} {name}", grouped(finding.samples)));
-    format!("{}, {} damaged", found.join(", "), grouped(audit.damaged))
 }
 
 fn starvation(Starved { tenant, from_ms, to_ms }: &Starved) -> String {

@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::io::{self, Write};
-use std::path::Path;
+use std::path::PathBuf;
 use std::process::ExitStatus;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -11,17 +11,15 @@ use anyhow::{Context, bail};
 use loadgen::account::FullAccount;
 use loadgen::chaos::{Event, Plan, Planned, Pulse, Tuning, Weather};
 use loadgen::client::Url;
-use loadgen::port::free_addr;
 use loadgen::sink::faults::{Fault, Rule};
-use loadgen::sink::{Script, Sink, SinkConfig, Snapshot};
+use loadgen::sink::{Script, Sink, Snapshot};
 use serde::Serialize;
+use tempfile::TempDir;
 
-use crate::command::args::{ChaosArgs, DriverKind, Theft};
+use crate::command::args::{ChaosArgs, ServerArgs, Theft};
+use crate::command::rig::RigConfig;
 use crate::command::server::{Server, Setup};
 use crate::command::text::{counted, grouped};
-
-/// The label that names the tenant.
-pub(super) const TENANT_LABEL: &str = "tenant";
 
 /// How long a server may take to end. One that drains ends within three timeouts and a grace of 5 s.
 const END_PATIENCE: Duration = Duration::from_secs(12);
@@ -64,12 +62,13 @@ pub(super) struct Restarts {
 
 pub(super) struct Stage {
     setup: Setup,
-    driver: Option<DriverKind>,
+    args: ServerArgs,
     /// None while it is killed.
     server: Option<Server>,
     /// Predecessors that were told to end.
     leaving: Vec<Server>,
     sink: Sink,
+    dir: TempDir,
     weather: Arc<Weather>,
     begun: Instant,
     progress_due: Duration,
@@ -79,40 +78,27 @@ pub(super) struct Stage {
 
 impl Stage {
     /// Starts upstream and server.
-    pub(super) fn set(
-        args: &ChaosArgs,
-        seed: u64,
-        plan: &Plan,
-        tenants: &[String],
-        dir: &Path,
-    ) -> anyhow::Result<Self> {
+    pub(super) fn set(args: &ChaosArgs, seed: u64, plan: &Plan, tenants: &[String]) -> anyhow::Result<Self> {
         let mut rules = plan.rules();
         // Last, so that it strikes what is well otherwise.
         rules.extend(args.steal.map(|theft| stolen(theft, tenants)));
         let weather = Arc::new(Weather::new(seed, rules));
-        let sink = Sink::start(SinkConfig {
-            listen: free_addr()?,
-            tenant_labels: vec![TENANT_LABEL.to_owned()],
-            full_account: true,
+        let config = RigConfig {
+            server: args.server.clone(),
+            settings: settings(&Tuning::FIRST),
             script: Some(Arc::clone(&weather) as Arc<dyn Script>),
-            ..SinkConfig::default()
-        })?;
-        let setup = Setup {
-            program: args.server.clone(),
-            listen: free_addr()?,
-            target: sink.url(),
-            tenant_label: TENANT_LABEL.to_owned(),
-            settings: settings(args.driver, &Tuning::FIRST),
-            dir: dir.to_owned(),
+            full_account: true,
             end_patience: END_PATIENCE,
         };
+        let (setup, sink, dir) = config.prepare()?;
         let server = Some(Server::start(&setup)?);
         Ok(Self {
             setup,
-            driver: args.driver,
+            args: args.server.clone(),
             server,
             leaving: Vec::new(),
             sink,
+            dir,
             weather,
             begun: Instant::now(),
             progress_due: PROGRESS_INTERVAL,
@@ -178,7 +164,7 @@ impl Stage {
     }
 
     fn reload(&mut self, tuning: &Tuning) -> anyhow::Result<String> {
-        let settings = settings(self.driver, tuning);
+        let settings = self.args.settings(&settings(tuning));
         self.setup.settings.clone_from(&settings);
         let server = self.server()?;
         server.reload(&settings)?;
@@ -216,7 +202,8 @@ impl Stage {
         Ok(format!("process {}", server.pid()))
     }
 
-    /// Looks whether the server still runs, and whether its predecessors end as they should; tells how far things have come.
+    /// Looks whether the server still runs, and whether its predecessors end as they should; tells how far things have
+    /// come.
     pub(super) fn look_after(&mut self) -> anyhow::Result<()> {
         if let Some(server) = &mut self.server
             && let Some(ended) = server.ended()?
@@ -255,7 +242,7 @@ impl Stage {
             failures.extend(ended.err().map(|error| format!("{error:#}")));
         };
         for server in self.leaving.drain(..) {
-            note(server.pid(), server.wait_until_left());
+            note(server.pid(), server.end());
         }
         if let Some(server) = self.server.take() {
             note(server.pid(), server.stop());
@@ -265,6 +252,11 @@ impl Stage {
 
     pub(super) fn account(&self) -> Option<FullAccount> {
         self.sink.account()
+    }
+
+    /// Keeps the server's configuration and log.
+    pub(super) fn keep(self) -> PathBuf {
+        self.dir.keep()
     }
 
     pub(super) fn stored(&self) -> Snapshot {
@@ -286,11 +278,10 @@ impl fmt::Display for Happened {
     }
 }
 
-fn settings(driver: Option<DriverKind>, tuning: &Tuning) -> String {
-    let driver = driver.map(|driver| format!("driver: {}\n", driver.name())).unwrap_or_default();
+fn settings(tuning: &Tuning) -> String {
     let Tuning { timeout_ms, inflight_max, fragments_max, max_conns_per_host } = tuning;
     format!(
-        "timeout: {timeout_ms}ms\nmax_conns_per_host: {max_conns_per_host}\n{driver}merge:\n  \
+        "timeout: {timeout_ms}ms\nmax_conns_per_host: {max_conns_per_host}\nmerge:\n  \
          inflight_max: {inflight_max}\n  fragments_max: {fragments_max}\n"
     )
 }

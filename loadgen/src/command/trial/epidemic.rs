@@ -14,17 +14,20 @@ use std::fmt;
 use std::io::{self, Write};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::thread;
 use std::time::{Duration, Instant};
 
+use loadgen::child::pause;
 use loadgen::compare::Spread;
 use loadgen::fleet::{Fleet, numbered_tenants};
 use loadgen::send::{Outcome, Progress, Retry, SendConfig, send};
 use loadgen::sink::faults::Fault;
 
-use super::{Patient, Stage, conclude, fleets, pause, raise_limit};
+use super::isolation::spread;
+use super::{Patient, beside, conclude_all, fleets, raise_limit, rig};
 use crate::command::args::{IsolationArgs, TrialArgs};
-use crate::command::text::counted;
+use crate::command::report::told;
+use crate::command::rig::Rig;
+use crate::command::text::{Table, counted, figure, grouped, time};
 
 const SERIES: usize = 20;
 const TENANTS_PER_REQUEST: usize = 4;
@@ -67,14 +70,13 @@ pub(super) fn run(args: &TrialArgs, trial: &IsolationArgs) -> anyhow::Result<boo
     )?;
     let found = Ward::open(args, trial)?.observe()?;
     writeln!(out, "{found}")?;
-    let claims = found.claims();
-    claims.into_iter().try_fold(true, |all, (holds, claim)| Ok(conclude(holds, claim)? && all))
+    conclude_all(found.claims())
 }
 
 /// Everybody in it.
 struct Ward<'a> {
     trial: &'a IsolationArgs,
-    stage: Stage,
+    rig: Rig,
     patient: Arc<Patient>,
     names: Vec<String>,
     others: Fleet,
@@ -113,11 +115,11 @@ struct Usual {
 
 impl Usual {
     fn new(phases: &[Phase]) -> anyhow::Result<Self> {
-        let over = |figure: fn(&Phase) -> f64| {
-            Spread::new(phases.iter().map(figure)).ok_or_else(|| anyhow::anyhow!("no phase was measured"))
-        };
-        let refused = phases.iter().map(|phase| phase.refused).sum();
-        Ok(Self { p50_ms: over(|phase| phase.p50_ms)?, p99_ms: over(|phase| phase.p99_ms)?, refused })
+        Ok(Self {
+            p50_ms: spread(phases.iter().map(|phase| phase.p50_ms))?,
+            p99_ms: spread(phases.iter().map(|phase| phase.p99_ms))?,
+            refused: phases.iter().map(|phase| phase.refused).sum(),
+        })
     }
 
     /// Whether a phase is as usual, or no worse than the machine's own wavering.
@@ -126,27 +128,21 @@ impl Usual {
     }
 }
 
-/// What was seen from when they fell ill until after they recovered.
-#[derive(Debug)]
-struct Course {
-    /// The others within the first seconds, of which nothing is claimed.
-    onset: Phase,
-    others: Phase,
-    others_recovering: Phase,
-    /// How long after the recovery each of the ill was served; None for one that was not in time.
-    served: Vec<Option<Duration>>,
-    /// How long that time is.
-    recovery: Duration,
-}
-
 /// All that was seen.
 #[derive(Debug)]
 struct Found {
     others_well: Usual,
     ill_well: Usual,
-    course: Course,
+    /// The others within the first seconds after they fell ill, of which nothing is claimed.
+    onset: Phase,
+    others: Phase,
+    others_recovering: Phase,
     others_after: Phase,
     ill_after: Phase,
+    /// How long after the recovery each of the ill was served; None for one that was not in time.
+    served: Vec<Option<Duration>>,
+    /// How long that time is.
+    recovery: Duration,
 }
 
 impl<'a> Ward<'a> {
@@ -155,7 +151,7 @@ impl<'a> Ward<'a> {
         let names: Vec<String> = (0..count).map(|number| format!("ill-{number:03}")).collect();
         let patient = Patient::new("ill-*", Fault::Stall, ANSWER);
         let settings = format!("{}concurrency: {CONCURRENCY}\n", super::timeout(trial.timeout));
-        let stage = Stage::start(args, &settings, Some(Arc::clone(&patient) as _))?;
+        let rig = rig(args, &settings, Some(Arc::clone(&patient) as _))?;
         let fleet = |tenants: &[(String, u32)], senders_min: usize, seed| {
             let groups = tenants.len().div_ceil(TENANTS_PER_REQUEST);
             fleets(tenants, TENANTS_PER_REQUEST, senders_min.div_ceil(groups), SERIES, seed)
@@ -163,7 +159,7 @@ impl<'a> Ward<'a> {
         let ill: Vec<_> = names.iter().map(|name| (name.clone(), 1)).collect();
         Ok(Self {
             trial,
-            stage,
+            rig,
             patient,
             others: fleet(&numbered_tenants(count), SENDERS_MIN, 1)?,
             ill: fleet(&ill, ILL_SENDERS_MIN, 1_000_000)?,
@@ -182,51 +178,59 @@ impl<'a> Ward<'a> {
                 ill.push(of_ill);
             }
         }
-        let course = self.fall_ill(phase * 2)?;
-        let (others_after, ill_after) = self.all_well(phase)?;
         let (others_well, ill_well) = (Usual::new(&others)?, Usual::new(&ill)?);
-        self.stage.server.stop()?;
-        Ok(Found { others_well, ill_well, course, others_after, ill_after })
+        let found = self.fall_ill(phase * 2, others_well, ill_well)?;
+        let (others_after, ill_after) = self.all_well(phase)?;
+        self.rig.server.stop()?;
+        Ok(Found { others_after, ill_after, ..found })
     }
 
     /// Both kinds of senders for a while.
     fn all_well(&self, time: Duration) -> anyhow::Result<(Phase, Phase)> {
-        let stop = Progress::default();
-        thread::scope(|scope| {
-            let ill = scope.spawn(|| self.send_ill(time, &stop));
-            let others = self.send_others(time)?;
-            Ok((others, ill.join().map_err(panicked)??))
-        })
+        let (others, ill) = beside(&self.ill, &self.sick(time)?, || self.send_others(time))?;
+        Ok((others, Phase::new(&ill)))
     }
 
     /// Has the ill stall for this time after the onset, and waits until they have recovered.
-    fn fall_ill(&self, time: Duration) -> anyhow::Result<Course> {
+    fn fall_ill(&self, time: Duration, others_well: Usual, ill_well: Usual) -> anyhow::Result<Found> {
         let timeout = Duration::from_secs_f64(self.trial.timeout);
         let recovery = RECOVERY_MIN.max(timeout + RECOVERY_AFTER_TIMEOUT);
-        let stop = Progress::default();
-        thread::scope(|scope| {
-            let ill = scope.spawn(|| self.send_ill((ONSET + time + recovery) * 2, &stop));
+        let sick = self.sick((ONSET + time + recovery) * 2)?;
+        let ((onset, others, others_recovering, served), ill) = beside(&self.ill, &sick, || {
             self.patient.is(true);
-            let onset = scope.spawn(|| self.send_others(ONSET));
-            pause(ONSET);
-            let others = self.send_others(time);
+            let (others, onset) = beside(&self.others, &self.healthy(ONSET)?, || {
+                pause(ONSET);
+                self.send_others(time)
+            })?;
             self.patient.is(false);
-            let recovering = scope.spawn(|| self.send_others(recovery));
-            let served = self.watch_recovery(recovery);
-            stop.stop.store(true, Ordering::Relaxed);
-            ill.join().map_err(panicked)??;
-            Ok(Course {
-                onset: onset.join().map_err(panicked)??,
-                others: others?,
-                others_recovering: recovering.join().map_err(panicked)??,
-                served,
-                recovery,
-            })
+            let (served, recovering) =
+                beside(&self.others, &self.healthy(recovery)?, || Ok(self.watch_recovery(recovery)))?;
+            Ok((Phase::new(&onset), others, Phase::new(&recovering), served))
+        })?;
+        let (others_after, ill_after) = (others, Phase::new(&ill));
+        Ok(Found {
+            others_well,
+            ill_well,
+            onset,
+            others,
+            others_recovering,
+            others_after,
+            ill_after,
+            served,
+            recovery,
         })
     }
 
+    fn healthy(&self, time: Duration) -> anyhow::Result<SendConfig> {
+        Ok(SendConfig { rate: Some(self.trial.rate), ..self.rig.sending(time)? })
+    }
+
+    fn sick(&self, time: Duration) -> anyhow::Result<SendConfig> {
+        let retry = Retry::Prometheus { on_429: true };
+        Ok(SendConfig { rate: Some(self.trial.ill_rate), retry, ..self.rig.sending(time)? })
+    }
+
     fn send_others(&self, time: Duration) -> anyhow::Result<Phase> {
-        let config = SendConfig { rate: Some(self.trial.rate), ..self.stage.sending(time)? };
         let begun = Instant::now();
         // What a bad server leaves undone is not worked off for minutes.
         let end = time + Duration::from_secs_f64(self.trial.timeout) * 2;
@@ -235,26 +239,17 @@ impl<'a> Ward<'a> {
                 progress.stop.store(true, Ordering::Relaxed);
             }
         };
-        Ok(Phase::new(&send(&self.others, &config, &Progress::default(), stop_late)?))
-    }
-
-    fn send_ill(&self, time: Duration, progress: &Progress) -> anyhow::Result<Phase> {
-        let config = SendConfig {
-            rate: Some(self.trial.ill_rate),
-            retry: Retry::Prometheus { on_429: true },
-            ..self.stage.sending(time)?
-        };
-        Ok(Phase::new(&send(&self.ill, &config, progress, |_| {})?))
+        Ok(Phase::new(&send(&self.others, &self.healthy(time)?, &Progress::default(), stop_late)?))
     }
 
     /// Waits for so long; tells when each of the ill was stored something of, from now on.
     fn watch_recovery(&self, time: Duration) -> Vec<Option<Duration>> {
         let begun = Instant::now();
-        let before = self.stage.sink.snapshot();
+        let before = self.rig.sink.snapshot();
         let mut served: BTreeMap<&str, Duration> = BTreeMap::new();
         while begun.elapsed() < time {
             pause(LOOK_INTERVAL);
-            let now = self.stage.sink.snapshot();
+            let now = self.rig.sink.snapshot();
             for name in &self.names {
                 if now.tenant(name).stored.series > before.tenant(name).stored.series {
                     served.entry(name).or_insert_with(|| begun.elapsed());
@@ -265,15 +260,11 @@ impl<'a> Ward<'a> {
     }
 }
 
-fn panicked<E>(_: E) -> anyhow::Error {
-    anyhow::anyhow!("a sender panicked")
-}
-
 impl Found {
     fn claims(&self) -> [(bool, &'static str); 3] {
-        let Course { others, others_recovering, served, .. } = &self.course;
-        let refused = others.refused + others_recovering.refused + self.others_after.refused;
-        let all_served = served.iter().all(Option::is_some) && self.ill_after.refused == 0;
+        let Self { others, others_recovering, others_after, .. } = self;
+        let refused = others.refused + others_recovering.refused + others_after.refused;
+        let all_served = self.served.iter().all(Option::is_some) && self.ill_after.refused == 0;
         [
             (
                 self.others_well.holds_for(others),
@@ -290,33 +281,37 @@ impl Found {
 
 impl fmt::Display for Found {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { others_well, ill_well, course, others_after, ill_after } = self;
-        writeln!(f, "{:34} {:>9}  {:30} {:>7}", "", "p50 ms", "p99 ms", "refused")?;
-        let mut usual = |who: &str, Usual { p50_ms, p99_ms, refused }: &Usual| {
-            let p99 = format!("{:.2} ({:.2} to {:.2})", p99_ms.median, p99_ms.min, p99_ms.max);
-            writeln!(f, "{who:34} {:9.2}  {p99:30} {refused:7}", p50_ms.median)
-        };
-        usual("the others, all well", others_well)?;
-        usual("the ill, all well", ill_well)?;
-        let mut phase = |who: &str, Phase { p50_ms, p99_ms, refused }: &Phase| {
-            writeln!(f, "{who:34} {p50_ms:9.2}  {:30} {refused:7}", format!("{p99_ms:.2}"))
-        };
-        phase("the others, as the ill fall ill", &course.onset)?;
-        phase("the others, from 2 s after that on", &course.others)?;
-        phase("the others, as the ill recover", &course.others_recovering)?;
-        phase("the others, afterwards", others_after)?;
-        phase("the ill, afterwards", ill_after)?;
-        let mut served: Vec<Duration> = course.served.iter().copied().flatten().collect();
+        let mut table = Table::new(["", "p50 ms", "p99 ms", "refused"]);
+        for (who, usual) in
+            [("the others, all well", &self.others_well), ("the ill, all well", &self.ill_well)]
+        {
+            table.row([
+                who.to_owned(),
+                figure(usual.p50_ms.median),
+                told(usual.p99_ms),
+                grouped(usual.refused),
+            ]);
+        }
+        for (who, phase) in [
+            ("the others, as the ill fall ill", self.onset),
+            ("the others, from 2 s after that on", self.others),
+            ("the others, as the ill recover", self.others_recovering),
+            ("the others, afterwards", self.others_after),
+            ("the ill, afterwards", self.ill_after),
+        ] {
+            table.row([who.to_owned(), figure(phase.p50_ms), figure(phase.p99_ms), grouped(phase.refused)]);
+        }
+        let mut served: Vec<Duration> = self.served.iter().copied().flatten().collect();
         served.sort_unstable();
-        let seconds = |time: Option<&Duration>| time.copied().unwrap_or_default().as_secs_f64();
+        let after = |moment: Option<&Duration>| moment.copied().map_or_else(|| "–".to_owned(), time);
         write!(
             f,
-            "served again within {:.0} s: {} of {}, half of them after {:.2} s, the last after {:.2} s",
-            course.recovery.as_secs_f64(),
+            "{table}served again within {:.0} s: {} of {}, half of them after {}, the last after {}",
+            self.recovery.as_secs_f64(),
             served.len(),
-            course.served.len(),
-            seconds(served.get(served.len() / 2)),
-            seconds(served.last()),
+            self.served.len(),
+            after(served.get(served.len() / 2)),
+            after(served.last()),
         )
     }
 }
@@ -335,13 +330,11 @@ mod tests {
         let mut found = Found {
             others_well: usual(),
             ill_well: usual(),
-            course: Course {
-                onset: phase(2000.0, 30),
-                others: phase(11.0, 0),
-                others_recovering: phase(500.0, 0),
-                served: vec![Some(Duration::from_millis(20)), Some(Duration::from_secs(3))],
-                recovery: Duration::from_secs(5),
-            },
+            onset: phase(2000.0, 30),
+            others: phase(11.0, 0),
+            others_recovering: phase(500.0, 0),
+            served: vec![Some(Duration::from_millis(20)), Some(Duration::from_secs(3))],
+            recovery: Duration::from_secs(5),
             others_after: phase(9.0, 0),
             ill_after: phase(25.0, 0),
         };
@@ -352,10 +345,10 @@ mod tests {
     #[test]
     fn each_claim_fails_by_its_own_fault() {
         assert_eq!(claims(|_| {}), [true; 3], "of the onset nothing is claimed");
-        assert_eq!(claims(|found| found.course.others.p99_ms = 25.1), [false, true, true]);
-        assert_eq!(claims(|found| found.course.others.refused = 1), [true, false, true]);
-        assert_eq!(claims(|found| found.course.others_recovering.refused = 1), [true, false, true]);
-        assert_eq!(claims(|found| found.course.served.push(None)), [true, true, false]);
+        assert_eq!(claims(|found| found.others.p99_ms = 25.1), [false, true, true]);
+        assert_eq!(claims(|found| found.others.refused = 1), [true, false, true]);
+        assert_eq!(claims(|found| found.others_recovering.refused = 1), [true, false, true]);
+        assert_eq!(claims(|found| found.served.push(None)), [true, true, false]);
         assert_eq!(claims(|found| found.ill_after.p99_ms = 25.1), [true, true, false]);
         assert_eq!(claims(|found| found.ill_after.refused = 1), [true, true, false]);
     }

@@ -23,12 +23,14 @@ use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
+use loadgen::child::pause;
 use loadgen::fleet::{Fleet, numbered_tenants};
-use loadgen::send::{Outcome, Progress, send};
+use loadgen::send::Outcome;
 use loadgen::sink::{Arrival, Reply};
 
-use super::{Stage, conclude, fleets, pause, raise_limit};
+use super::{conclude, fleets, raise_limit, rig};
 use crate::command::args::{FairnessArgs, TrialArgs};
+use crate::command::rig::{Rig, send_all};
 use crate::command::text::ratio;
 
 const SENDERS_EACH: usize = 3;
@@ -99,34 +101,33 @@ impl Cell {
             self.tenants * SENDERS_EACH * 2,
         );
         let slow = |_: &Arrival<'_>| Reply::default().after(ANSWER);
-        let stage = Stage::start(args, &settings, Some(Arc::new(slow)))?;
+        let rig = rig(args, &settings, Some(Arc::new(slow)))?;
         let fleets = (0..SENDERS_EACH as u64)
             .map(|nth| fleets(&numbered_tenants(self.tenants), 1, 1, SERIES, nth << 32))
             .collect::<anyhow::Result<Vec<Fleet>>>()?;
-        self.open_connections(&stage)?;
-        let config = stage.sending(at_least.max(rounds))?;
+        self.open_connections(&rig)?;
+        let config = rig.sending(at_least.max(rounds))?;
         let outcomes: Vec<Outcome> = thread::scope(|scope| {
             let mut runs = Vec::new();
             for fleet in &fleets {
                 let config = &config;
-                runs.push(scope.spawn(move || send(fleet, config, &Progress::default(), |_| {})));
+                runs.push(scope.spawn(move || send_all(fleet, config)));
                 pause(ANSWER / 3);
             }
-            let outcome = |run: thread::ScopedJoinHandle<'_, io::Result<Outcome>>| {
-                Ok(run.join().map_err(|_| anyhow::anyhow!("a sender panicked"))??)
+            let outcome = |run: thread::ScopedJoinHandle<'_, anyhow::Result<Outcome>>| {
+                run.join().map_err(|_| anyhow::anyhow!("a sender panicked"))?
             };
             runs.into_iter().map(outcome).collect::<anyhow::Result<_>>()
         })?;
-        stage.server.stop()?;
+        rig.server.stop()?;
         Ok(Shares::new(self, &outcomes))
     }
 
     /// Has tenants send that take no part afterwards, one for each connection.
-    fn open_connections(self, stage: &Stage) -> anyhow::Result<()> {
+    fn open_connections(self, rig: &Rig) -> anyhow::Result<()> {
         let tenants: Vec<_> = (0..self.connections).map(|number| (format!("opens-{number}"), 1)).collect();
         let fleet = fleets(&tenants, 1, 1, SERIES, u64::MAX / 2)?;
-        send(&fleet, &stage.sending(ANSWER * 5)?, &Progress::default(), |_| {})?;
-        Ok(())
+        send_all(&fleet, &rig.sending(ANSWER * 5)?).map(drop)
     }
 }
 

@@ -2,14 +2,14 @@
 
 use std::io::{self, Write};
 use std::net::TcpStream;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::Context;
-use loadgen::client::{Url, get};
-use loadgen::process::Process;
+use loadgen::child::wait_for;
 
-use super::{Stage, conclude, raise_limit};
+use super::{conclude, raise_limit, rig};
 use crate::command::args::{IdleArgs, TrialArgs};
+use crate::command::rig::Rig;
 use crate::command::text::{counted, grouped};
 
 /// What as many connections as are asked for by default may cost the server, together.
@@ -29,14 +29,12 @@ pub(super) fn run(args: &TrialArgs, trial: &IdleArgs) -> anyhow::Result<bool> {
     if count < wanted {
         writeln!(out, "the limit of open files allows {} only", counted(count, "connection"))?;
     }
-    let stage = Stage::start(args, "idle_timeout: 10m\nmax_conns_per_host: 1\n", None)?;
-    let server = Process::new(stage.server.pid())?;
+    let rig = rig(args, "idle_timeout: 10m\nmax_conns_per_host: 1\n", None)?;
+    let server = rig.process()?;
     // The first ones pay for what is there once.
-    let first: Vec<TcpStream> = connect(&stage, 100)?;
-    wait_until_open(&stage, 100)?;
+    let first = connect(&rig, 100, 100)?;
     let before = server.resident_bytes()?;
-    let idle = connect(&stage, count.saturating_sub(100))?;
-    wait_until_open(&stage, count)?;
+    let idle = connect(&rig, count.saturating_sub(100), count)?;
     let grown = server.resident_bytes()?.saturating_sub(before);
     let each = grown / (count - 100).max(1);
     writeln!(
@@ -47,30 +45,16 @@ pub(super) fn run(args: &TrialArgs, trial: &IdleArgs) -> anyhow::Result<bool> {
         grouped(each)
     )?;
     drop((first, idle));
-    stage.server.stop()?;
+    rig.server.stop()?;
     conclude(each * CONNECTIONS < BYTES_MAX, "20,000 idle connections cost less than 100 MB")
 }
 
-fn connect(stage: &Stage, count: u64) -> anyhow::Result<Vec<TcpStream>> {
-    let connect = |_| TcpStream::connect(stage.server.addr()).context("cannot connect");
-    (0..count).map(connect).collect()
-}
-
-fn wait_until_open(stage: &Stage, count: u64) -> anyhow::Result<()> {
-    let url: Url = stage.server.metrics_url()?;
-    let deadline = Instant::now() + PATIENCE;
-    loop {
-        let (_, page) = get(&url, PATIENCE)?;
-        let page = String::from_utf8_lossy(&page);
-        let open = page.lines().filter(|line| line.starts_with("tenantry_connections_open{"));
-        let open: u64 = open.filter_map(|line| line.rsplit_once(' ')?.1.parse::<u64>().ok()).sum();
-        if open >= count {
-            return Ok(());
-        }
-        anyhow::ensure!(
-            Instant::now() < deadline,
-            "{open} of {count} connections are open after {PATIENCE:?}"
-        );
-        super::pause(Duration::from_millis(50));
-    }
+/// Opens so many more, and waits until the server has taken all.
+fn connect(rig: &Rig, more: u64, all: u64) -> anyhow::Result<Vec<TcpStream>> {
+    let connect = |_| TcpStream::connect(rig.server.addr()).context("cannot connect");
+    let connections = (0..more).map(connect).collect::<anyhow::Result<_>>()?;
+    let open = || rig.server.sum("tenantry_connections_open{");
+    let opened = wait_for(PATIENCE, || open().is_ok_and(|open| open >= all));
+    anyhow::ensure!(opened, "{} of {all} connections are open after {PATIENCE:?}", open()?);
+    Ok(connections)
 }

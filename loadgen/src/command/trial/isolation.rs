@@ -1,23 +1,26 @@
 //! What one tenant's trouble costs the others: the p99 of requests that have nothing of it, with and without.
 //!
-//! Nine tenants' senders keep a moderate rate, and a tenth's own senders another, in phases by turns: the tenth is well,
-//! the tenth is ill. Latency counts from when a request should have left. A phase's p99 is compared with that of the
-//! phase before it, of the same minute and the same neighbours; the median of these ratios is what is told. The machine
-//! itself wavers, which the phases show in which all are well: what is no worse than the worst of these proves nothing.
+//! Nine tenants' senders keep a moderate rate, and a tenth's own senders another, in phases by turns: the tenth is
+//! well, the tenth is ill. Latency counts from when a request should have left. A phase's p99 is compared with that of
+//! the phase before it, of the same minute and the same neighbours; the median of these ratios is what is told. The
+//! machine itself wavers, which the phases show in which all are well: what is no worse than the worst of these proves
+//! nothing.
 
 use std::io::{self, Write};
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
-use std::thread;
 use std::time::Duration;
 
+use loadgen::child::pause;
 use loadgen::compare::Spread;
 use loadgen::fleet::{Fleet, numbered_tenants};
-use loadgen::send::{Progress, Retry, SendConfig, send};
+use loadgen::send::{Retry, SendConfig};
 use loadgen::sink::faults::{Fault, ResetAt};
 
-use super::{Patient, Stage, conclude, fleet, timeout};
+use super::{Patient, beside, conclude, fleet, rig, timeout};
 use crate::command::args::{IsolationArgs, TrialArgs};
+use crate::command::report::told;
+use crate::command::rig::send_all;
+use crate::command::text::figure;
 
 const ILL: &str = "ill";
 const SENDERS: usize = 8;
@@ -54,10 +57,10 @@ pub(super) fn run(args: &TrialArgs, trial: &IsolationArgs) -> anyhow::Result<boo
     )?;
     let mut holds = true;
     for (name, fault) in illnesses() {
-        let found = measure(args, trial, fault)?;
-        let Found { well, ill, ratio } = found;
+        let Found { well, ill, ratio } = measure(args, trial, fault)?;
         holds &= ratio.median <= RATIO_MAX || ill[1].median <= well[1].max;
-        writeln!(out, "{name:8} {:>32} {:>32} {:>24}", phases(&well), phases(&ill), spread(&ratio))?;
+        let phases = |[p50, p99]: [Spread; 2]| format!("{}, {}", figure(p50.median), told(p99));
+        writeln!(out, "{name:8} {:>32} {:>32} {:>24}", phases(well), phases(ill), told(ratio))?;
     }
     conclude(
         holds,
@@ -72,73 +75,51 @@ struct Found {
     ratio: Spread,
 }
 
-fn phases([p50, p99]: &[Spread; 2]) -> String {
-    format!("{:.2}, {}", p50.median, spread(p99))
-}
-
-fn spread(Spread { median, min, max }: &Spread) -> String {
-    format!("{median:.2} ({min:.2} to {max:.2})")
-}
-
 fn measure(args: &TrialArgs, trial: &IsolationArgs, fault: Fault) -> anyhow::Result<Found> {
     let patient = Patient::new(ILL, fault, Duration::ZERO);
-    let stage = Stage::start(args, &timeout(trial.timeout), Some(Arc::clone(&patient) as _))?;
+    let rig = rig(args, &timeout(trial.timeout), Some(Arc::clone(&patient) as _))?;
     let phase = Duration::from_secs_f64(trial.seconds);
     let others = fleet(numbered_tenants(9), SENDERS, 200, 1)?;
     let ill = fleet(vec![(ILL.to_owned(), 1)], SENDERS, 200, 2)?;
-    let healthy = SendConfig { rate: Some(trial.rate), ..stage.sending(phase)? };
+    let healthy = SendConfig { rate: Some(trial.rate), ..rig.sending(phase)? };
     let sick = SendConfig {
         rate: Some(trial.ill_rate),
         retry: Retry::Prometheus { on_429: true },
-        ..stage.sending(LEAD + phase + Duration::from_secs(60))?
+        ..rig.sending(LEAD + phase + Duration::from_secs(60))?
     };
     let (mut of_well, mut of_ill) = (Vec::new(), Vec::new());
     // One more to begin with, which is not counted: it opens connections and warms caches.
     for round in 0..=trial.rounds {
         for (is_ill, phases) in [(false, &mut of_well), (true, &mut of_ill)] {
             patient.is(is_ill);
-            let measured = beside(&ill, &sick, || percentiles(&others, &healthy))?;
+            let (measured, _) = beside(&ill, &sick, || {
+                pause(LEAD);
+                percentiles(&others, &healthy)
+            })?;
             patient.is(false);
             if round > 0 {
                 phases.push(measured);
             }
         }
     }
-    let over = |figures: &mut dyn Iterator<Item = f64>| {
-        Spread::new(figures).ok_or_else(|| anyhow::anyhow!("no phase was measured"))
-    };
+    rig.server.stop()?;
     let both = |phases: &[[f64; 2]]| -> anyhow::Result<[Spread; 2]> {
-        Ok([over(&mut phases.iter().map(|[p50, _]| *p50))?, over(&mut phases.iter().map(|[_, p99]| *p99))?])
+        Ok([spread(phases.iter().map(|[p50, _]| *p50))?, spread(phases.iter().map(|[_, p99]| *p99))?])
     };
-    let ratio = over(&mut of_well.iter().zip(&of_ill).map(|([_, well], [_, ill])| ill / well))?;
-    stage.server.stop()?;
+    let ratio = spread(of_well.iter().zip(&of_ill).map(|([_, well], [_, ill])| ill / well))?;
     Ok(Found { well: both(&of_well)?, ill: both(&of_ill)?, ratio })
 }
 
-/// Does something while the ill tenant's senders send.
-fn beside<T>(
-    ill: &Fleet,
-    sick: &SendConfig,
-    measure: impl FnOnce() -> anyhow::Result<T>,
-) -> anyhow::Result<T> {
-    let progress = Progress::default();
-    thread::scope(|scope| {
-        let sending = scope.spawn(|| send(ill, sick, &progress, |_| {}));
-        super::pause(LEAD);
-        let measured = measure();
-        progress.stop.store(true, Ordering::Relaxed);
-        sending.join().map_err(|_| anyhow::anyhow!("a sender panicked"))??;
-        measured
-    })
+pub(super) fn spread(figures: impl Iterator<Item = f64>) -> anyhow::Result<Spread> {
+    Spread::new(figures).ok_or_else(|| anyhow::anyhow!("no phase was measured"))
 }
 
 fn percentiles(fleet: &Fleet, config: &SendConfig) -> anyhow::Result<[f64; 2]> {
-    let outcome = send(fleet, config, &Progress::default(), |_| {})?;
+    let outcome = send_all(fleet, config)?;
+    let (failed, statuses) = (outcome.failed(), &outcome.statuses);
     anyhow::ensure!(
-        outcome.failed() == 0,
-        "{} of the others' requests failed: {:?} {:?}",
-        outcome.failed(),
-        outcome.statuses,
+        failed == 0,
+        "{failed} of the others' requests failed: {statuses:?} {:?}",
         outcome.complaints
     );
     Ok([50.0, 99.0].map(|percent| outcome.latency_at(percent).as_secs_f64() * 1e3))

@@ -10,14 +10,16 @@
 
 use std::io::{self, Write};
 use std::process::{Command, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::Context;
-use loadgen::process::Process;
-use loadgen::send::{Progress, SendConfig, send};
+use loadgen::fleet::{Fleet, numbered_tenants};
+use loadgen::send::{Outcome, SendConfig};
 
-use super::{Stage, conclude, fleet};
+use super::{conclude_all, fleet, rig};
 use crate::command::args::{OverloadArgs, TrialArgs};
+use crate::command::rig::{Rig, TENANT_LABEL, send_all};
+use crate::command::text::{bytes, time};
 
 /// Requests that the server admits at a time, and its budget of memory.
 const CONCURRENCY: usize = 16;
@@ -39,40 +41,42 @@ pub(super) fn run(args: &TrialArgs, trial: &OverloadArgs) -> anyhow::Result<bool
         "cores: 1\nconcurrency: {CONCURRENCY}\nlimits:\n  in_flight_bytes_max: {BUDGET_BYTES}\n  body_bytes_max: 2Mi\n  \
          inflated_bytes_max: 16Mi\n  tenant_share_percent: 100\n"
     );
-    let stage = Stage::start(args, &settings, None)?;
-    let server = Process::new(stage.server.pid())?;
+    let rig = rig(args, &settings, None)?;
+    let server = rig.process()?;
     let mut out = io::stdout();
-    offer(&stage, CONCURRENCY, 2.0, None)?;
-    let capacity = offer(&stage, CONCURRENCY, trial.capacity_seconds, None)?;
+    offer(&rig, CONCURRENCY, 2.0, None)?;
+    let capacity = offer(&rig, CONCURRENCY, trial.capacity_seconds, None)?;
     writeln!(out, "capacity    {:.0} requests/s of {SERIES} series, answered with 2xx", capacity.useful)?;
-    let before = normal(&stage)?;
-    let over = offer(&stage, SENDERS, trial.seconds, Some(capacity.useful * OFFER))?;
-    let recovery = recovery(&stage, before)?;
+    let normal = fleet(numbered_tenants(10), 2, SERIES, 3)?;
+    let before = some(&rig, &normal, Duration::from_secs(2))?;
+    anyhow::ensure!(before.failed() == 0, "a normal load fails: {:?}", before.statuses);
+    let before = before.latency_at(99.0);
+    let over = offer(&rig, SENDERS, trial.seconds, Some(capacity.useful * OFFER))?;
+    let recovery = recovery(&rig, &normal, before)?;
     let resident = server.resident_bytes_peak()?;
     let (share, offered) = (over.useful / capacity.useful, over.attempts / capacity.useful);
     writeln!(
         out,
         "overload    {:.0} s: offered {:.1} times that ({OFFER} wanted), useful {:.0} requests/s: {:.1} % of capacity\n\
          answers     {}\n\
-         memory      {:.1} MB at most; its budget is {:.1} MB, besides its program, stacks, rings and connections\n\
-         recovery    a normal load is answered as before ({:.1} ms) after {:.2} s",
+         memory      {} at most; its budget is {}, besides its program, stacks, rings and connections\n\
+         recovery    a normal load is answered as before ({}) after {:.2} s",
         trial.seconds,
         offered,
         over.useful,
         share * 100.0,
         over.statuses,
-        megabytes(resident),
-        megabytes(BUDGET_BYTES),
-        before.as_secs_f64() * 1e3,
+        bytes(resident),
+        bytes(BUDGET_BYTES),
+        time(before),
         recovery.as_secs_f64(),
     )?;
-    stage.server.stop()?;
-    let claims = [
+    rig.server.stop()?;
+    conclude_all([
         (share >= USEFUL_MIN, "useful throughput stays at 90 % of capacity or above"),
         (resident <= BUDGET_BYTES + BESIDES_BYTES, "memory stays within its budget"),
         (recovery <= RECOVERY_MAX, "it recovers within 2 s"),
-    ];
-    claims.into_iter().try_fold(true, |all, (holds, claim)| Ok(conclude(holds, claim)? && all))
+    ])
 }
 
 /// What came of an offer, a second.
@@ -83,11 +87,11 @@ struct Offered {
 }
 
 /// Has another process send.
-fn offer(stage: &Stage, senders: usize, seconds: f64, rate: Option<f64>) -> anyhow::Result<Offered> {
+fn offer(rig: &Rig, senders: usize, seconds: f64, rate: Option<f64>) -> anyhow::Result<Offered> {
     let mut command = Command::new("chrt");
     command.args(["--idle", "0"]).arg(std::env::current_exe()?).arg("send").arg("--json");
-    command.arg("--url").arg(format!("http://{}/push", stage.server.addr()));
-    command.args(["--tenant-label", super::TENANT_LABEL, "--tenants", "10", "--bodies", "1"]);
+    command.arg("--url").arg(format!("http://{}/push", rig.server.addr()));
+    command.args(["--tenant-label", TENANT_LABEL, "--tenants", "10", "--bodies", "1"]);
     command.arg("--senders").arg(senders.to_string()).arg("--series").arg(SERIES.to_string());
     command.arg("--duration").arg(format!("{}ms", (seconds * 1e3).round()));
     if let Some(rate) = rate {
@@ -106,30 +110,19 @@ fn offer(stage: &Stage, senders: usize, seconds: f64, rate: Option<f64>) -> anyh
     })
 }
 
-/// How long a request takes when there are few: p99.
-fn normal(stage: &Stage) -> anyhow::Result<Duration> {
-    let fleet = fleet(loadgen::fleet::numbered_tenants(10), 2, SERIES, 3)?;
-    let config = SendConfig { rate: Some(50.0), ..stage.sending(Duration::from_secs(2))? };
-    let outcome = send(&fleet, &config, &Progress::default(), |_| {})?;
-    anyhow::ensure!(outcome.failed() == 0, "a normal load fails: {:?}", outcome.statuses);
-    Ok(outcome.latency_at(99.0))
+/// A load that no server minds.
+fn some(rig: &Rig, fleet: &Fleet, time: Duration) -> anyhow::Result<Outcome> {
+    send_all(fleet, &SendConfig { rate: Some(50.0), ..rig.sending(time)? })
 }
 
 /// How long it takes until requests are answered, none of them refused and none slower than twice the p99 before.
-fn recovery(stage: &Stage, before: Duration) -> anyhow::Result<Duration> {
-    let fleet = fleet(loadgen::fleet::numbered_tenants(10), 2, SERIES, 4)?;
-    let begun = std::time::Instant::now();
+fn recovery(rig: &Rig, fleet: &Fleet, before: Duration) -> anyhow::Result<Duration> {
+    let begun = Instant::now();
     loop {
         let at = begun.elapsed();
-        let config = SendConfig { rate: Some(50.0), ..stage.sending(Duration::from_millis(200))? };
-        let outcome = send(&fleet, &config, &Progress::default(), |_| {})?;
+        let outcome = some(rig, fleet, Duration::from_millis(200))?;
         if (outcome.failed() == 0 && outcome.latency_at(100.0) <= before * 2) || at > RECOVERY_MAX * 5 {
             return Ok(at);
         }
     }
-}
-
-#[expect(clippy::cast_precision_loss, reason = "no memory has 2^53 bytes")]
-fn megabytes(bytes: u64) -> f64 {
-    bytes as f64 / 1e6
 }

@@ -12,10 +12,10 @@ use loadgen::fleet::{Fleet, FleetConfig, numbered_tenants};
 use loadgen::send::{Progress, Retry, SendConfig, send};
 use loadgen::sink::faults::Fault;
 
-use super::{Patient, Stage, TENANT_LABEL, conclude};
+use super::{Patient, conclude, rig};
 use crate::command::args::{RetryTrialArgs, TrialArgs};
-use crate::command::send::now_ms;
-use crate::command::text::{counted, grouped};
+use crate::command::rig::fleet_config;
+use crate::command::text::{counted, grouped, ratio};
 
 const SENDERS: usize = 32;
 const BODIES: usize = 100;
@@ -32,23 +32,20 @@ pub(super) fn run(args: &TrialArgs, trial: &RetryTrialArgs) -> anyhow::Result<bo
     let ill = tenants.last().map(|(name, _)| name.clone()).unwrap_or_default();
     let fault = Fault::Status { code: 500, headers: Vec::new(), body: "not now".to_owned() };
     let patient = Patient::new(&ill, fault, Duration::ZERO);
-    let stage = Stage::start(args, "", Some(Arc::clone(&patient) as _))?;
+    let rig = rig(args, "", Some(Arc::clone(&patient) as _))?;
     let fleet = Fleet::build(&FleetConfig {
         senders: SENDERS,
         bodies_per_sender: BODIES,
         series: 200,
         run_length: 5,
-        tenants,
-        tenant_label: TENANT_LABEL.to_owned(),
-        timestamp_ms: now_ms(),
-        ..FleetConfig::default()
+        ..fleet_config(tenants)
     })?;
     let trouble = Duration::from_secs_f64(trial.seconds);
     let config = SendConfig {
         retry: Retry::Prometheus { on_429: true },
         // The same body sent anew would be taken for a retry: none comes twice.
         requests: Some((SENDERS * BODIES / 2) as u64),
-        ..stage.sending(trouble + AFTER)?
+        ..rig.sending(trouble + AFTER)?
     };
     patient.is(true);
     let begun = Instant::now();
@@ -57,14 +54,14 @@ pub(super) fn run(args: &TrialArgs, trial: &RetryTrialArgs) -> anyhow::Result<bo
             patient.is(false);
         }
     })?;
-    stage.server.stop()?;
-    let counts = stage.sink.stop();
+    rig.server.stop()?;
+    let counts = rig.sink.stop();
     let (mut acknowledged, mut stored) = (0, 0);
     for (tenant, entry) in outcome.ledger.iter().filter(|(tenant, _)| **tenant != ill) {
         acknowledged += entry.acknowledged.samples;
         stored += counts.tenant(tenant).stored.samples;
     }
-    let growth = share(stored.saturating_sub(acknowledged), acknowledged);
+    let growth = ratio(stored.saturating_sub(acknowledged), acknowledged);
     let mut out = io::stdout();
     writeln!(
         out,
@@ -87,9 +84,4 @@ pub(super) fn run(args: &TrialArgs, trial: &RetryTrialArgs) -> anyhow::Result<bo
         growth < GROWTH_MAX,
         "with one of ten tenants failing, less than 1 % more is sent for the other nine",
     )
-}
-
-#[expect(clippy::cast_precision_loss, reason = "counts far below 2^53")]
-fn share(part: u64, whole: u64) -> f64 {
-    part as f64 / whole.max(1) as f64
 }

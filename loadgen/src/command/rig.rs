@@ -1,0 +1,109 @@
+//! A server and its upstream, and the senders before them: what the demo, chaos and every trial stand on.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context;
+use loadgen::fleet::{Fleet, FleetConfig};
+use loadgen::port::free_addr;
+use loadgen::process::Process;
+use loadgen::send::{Outcome, Progress, Retry, SendConfig, send};
+use loadgen::sink::{Script, Sink, SinkConfig};
+use tempfile::TempDir;
+
+use super::args::ServerArgs;
+use super::now_ms;
+use super::server::{Server, Setup};
+
+/// The label that names the tenant; what most people call it.
+pub(crate) const TENANT_LABEL: &str = "tenant";
+
+/// How long a sender waits for an answer: as Prometheus does.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// What a rig is started with.
+#[derive(Default)]
+pub(crate) struct RigConfig {
+    pub(crate) server: ServerArgs,
+    /// Lines of the server's configuration.
+    pub(crate) settings: String,
+    /// What the upstream does.
+    pub(crate) script: Option<Arc<dyn Script>>,
+    /// Whether the upstream keeps account of every sample.
+    pub(crate) full_account: bool,
+    /// How long the server may take to end.
+    pub(crate) end_patience: Duration,
+}
+
+/// A server and its upstream, and where the server's files are.
+pub(crate) struct Rig {
+    pub(crate) server: Server,
+    pub(crate) sink: Sink,
+    _dir: TempDir,
+}
+
+impl RigConfig {
+    /// Starts the upstream, at an address that it can leave and come back to, and prepares the server.
+    pub(crate) fn prepare(self) -> anyhow::Result<(Setup, Sink, TempDir)> {
+        let dir = tempfile::Builder::new().prefix("loadgen-").tempdir();
+        let dir = dir.context("no place for the server's configuration and log")?;
+        let sink = Sink::start(SinkConfig {
+            listen: free_addr()?,
+            tenant_labels: vec![TENANT_LABEL.to_owned()],
+            full_account: self.full_account,
+            script: self.script,
+            ..SinkConfig::default()
+        })?;
+        let setup = Setup {
+            program: self.server.server.clone(),
+            listen: free_addr()?,
+            target: sink.url(),
+            tenant_label: TENANT_LABEL.to_owned(),
+            settings: self.server.settings(&self.settings),
+            dir: dir.path().to_owned(),
+            end_patience: self.end_patience,
+        };
+        Ok((setup, sink, dir))
+    }
+}
+
+impl Rig {
+    pub(crate) fn start(config: RigConfig) -> anyhow::Result<Self> {
+        let (setup, sink, dir) = config.prepare()?;
+        Ok(Self { server: Server::start(&setup)?, sink, _dir: dir })
+    }
+
+    /// How to send to the server; more is set by whoever sends.
+    pub(crate) fn sending(&self, duration: Duration) -> anyhow::Result<SendConfig> {
+        Ok(SendConfig {
+            url: self.server.push_url()?,
+            headers: Vec::new(),
+            duration: Some(duration),
+            requests: None,
+            rate: None,
+            retry: Retry::Never,
+            timeout: ANSWER_TIMEOUT,
+            server: None,
+        })
+    }
+
+    /// The server's process.
+    pub(crate) fn process(&self) -> anyhow::Result<Process> {
+        Ok(Process::new(self.server.pid())?)
+    }
+}
+
+/// What the fleets of all rigs have in common.
+pub(crate) fn fleet_config(tenants: Vec<(String, u32)>) -> FleetConfig {
+    FleetConfig {
+        tenants,
+        tenant_label: TENANT_LABEL.to_owned(),
+        timestamp_ms: now_ms(),
+        ..FleetConfig::default()
+    }
+}
+
+/// Sends, and hears nothing meanwhile.
+pub(crate) fn send_all(fleet: &Fleet, config: &SendConfig) -> anyhow::Result<Outcome> {
+    Ok(send(fleet, config, &Progress::default(), |_| {})?)
+}
