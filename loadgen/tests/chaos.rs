@@ -73,7 +73,8 @@ fn what_is_acknowledged_survives_a_bad_day() {
                 }
                 let liveness = &json["liveness"];
                 assert_eq!(liveness["starved"].as_array().map(Vec::len), Some(0), "{text}");
-                assert!(liveness["longest_ms"].as_u64() > Some(0), "nothing was watched: {text}");
+                // That nobody waited for a tenth of a second would be no fault: what counts is that it was looked at.
+                assert!(liveness["watched_beats"].as_u64() > Some(0), "nothing was watched: {text}");
                 // Storms did meet requests.
                 assert!(
                     json["requests"]["attempts"].as_u64() > json["requests"]["settled"].as_u64(),

@@ -60,6 +60,12 @@ impl Beats {
         }
     }
 
+    /// How many beats it got on in, at times that are not excused.
+    fn watched(&self, is_excused: impl Fn(Duration) -> bool) -> usize {
+        let begins = (0..).map(|number| BEAT * number);
+        self.0.iter().zip(begins).filter(|(beat, begin)| beat.got_on && !is_excused(*begin)).count()
+    }
+
     /// From when to when something waited and nothing got on, of times that are not excused.
     fn waits(&self, is_excused: impl Fn(Duration) -> bool) -> Vec<(Duration, Duration)> {
         let mut since = None;
@@ -197,6 +203,8 @@ pub struct Starved {
 pub struct Liveness {
     /// How long something may wait.
     pub patience_ms: u64,
+    /// Tenths of a second, of all tenants together, in which a tenant got on and was not excused.
+    pub watched_beats: usize,
     /// How long something waited, at most, of whatever tenant; to a tenth of a second.
     pub longest_ms: u64,
     /// Those who waited for longer than they have to.
@@ -209,7 +217,9 @@ impl Liveness {
     pub fn new(tenants: &BTreeMap<String, Beats>, excuses: &[Excuse], patience: Duration) -> Self {
         let mut liveness = Self { patience_ms: ms(patience), ..Self::default() };
         for (tenant, beats) in tenants {
-            for (from, to) in beats.waits(|beat| excuses.iter().any(|excuse| excuse.holds(tenant, beat))) {
+            let is_excused = |beat| excuses.iter().any(|excuse| excuse.holds(tenant, beat));
+            liveness.watched_beats += beats.watched(is_excused);
+            for (from, to) in beats.waits(is_excused) {
                 let waited = to.saturating_sub(from);
                 liveness.longest_ms = liveness.longest_ms.max(ms(waited));
                 if waited > patience {
@@ -266,7 +276,10 @@ mod tests {
         assert_eq!(starved(&busy((5000, 8000)), &[]), [], "no longer than one has to wait");
         assert_eq!(starved(&busy((5000, 8200)), &[]), [(5000, 8200)]);
         assert_eq!(starved(&busy((15_000, 20_000)), &[]), [(15_000, 20_000)], "to the end");
-        assert_eq!(Liveness::new(&busy((5000, 8000)), &[], PATIENCE).longest_ms, 3000);
+        let liveness = Liveness::new(&busy((5000, 8000)), &[], PATIENCE);
+        assert_eq!((liveness.longest_ms, liveness.watched_beats), (3000, 170));
+        let excused = Liveness::new(&busy((5000, 8000)), &[excuse(&["a"], 0, 10_000)], PATIENCE);
+        assert!(excused.watched_beats < 100, "{excused:?}");
     }
 
     #[test]

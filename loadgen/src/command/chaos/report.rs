@@ -108,7 +108,7 @@ impl Report<'_> {
         let servers = [(started, "started"), (handed_over, "handed over"), (killed, "killed")];
         report.line("server", listed(servers));
         report.line("samples", listed(self.samples()));
-        let Liveness { patience_ms, longest_ms, starved } = &self.liveness;
+        let Liveness { patience_ms, longest_ms, starved, .. } = &self.liveness;
         report.line(
             "waited",
             format_args!(
