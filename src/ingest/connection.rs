@@ -86,7 +86,8 @@ impl Connection {
         self.ingest.counters().connections_open.up();
         let mut at_once = 0;
         loop {
-            // Boxed, so that a connection is small while it waits: an allocation for each request, none for an idle one.
+            // Boxed, so that a connection is small while it waits: an allocation for each request, none for an idle
+            // one.
             let next = async { self.wait_for_request().await && Box::pin(self.request()).await };
             let (goes_on, waited) = tell_whether_waiting(next).await;
             if !goes_on {
@@ -216,9 +217,9 @@ impl Connection {
         })))
     }
 
-    /// Refuses a request for want of room, by its head and at once. If its body is no larger than a few buffers and comes
-    /// soon, it is read and forgotten, and the connection stays: for both sides that is cheaper than another one, and both
-    /// have no time to lose.
+    /// Refuses a request for want of room, by its head and at once. If its body is no larger than a few buffers and
+    /// comes soon, it is read and forgotten, and the connection stays: for both sides that is cheaper than another
+    /// one, and both have no time to lose.
     async fn shed(&mut self, head: &RequestHead, refusal: Refusal, plan: &Plan) -> Result<(), Stop> {
         let length = match head.framing {
             Framing::Length(length) => usize::try_from(length).unwrap_or(usize::MAX),

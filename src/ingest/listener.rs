@@ -4,10 +4,10 @@
 //! even for thousands and uneven for the few that Prometheus keeps for hours: so a core that accepts a connection
 //! while another has fewer hands the descriptor over. It is then at home there for good.
 //!
-//! To close a listener resets whoever waits in its backlog, though another process may listen on the same port by then
-//! and would have served them. So a listener that stops first takes in all that wait, to serve each one request. Between
-//! the last look and the close lie microseconds in which one more may come; Linux can pass such a one on to the other
-//! listeners itself (sysctl `net.ipv4.tcp_migrate_req`).
+//! To close a listener resets whoever waits in its backlog, though another process may listen on the same port by
+//! then and would have served them. So a listener that stops first takes in all that wait, to serve each one request.
+//! Between the last look and the close lie microseconds in which one more may come; Linux can pass such a one on to
+//! the other listeners itself (sysctl `net.ipv4.tcp_migrate_req`).
 
 use std::io;
 use std::net::TcpListener as StdListener;

@@ -11,6 +11,7 @@ use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use super::Ingest;
+use super::pending::Ticket;
 use crate::config::plan::Plan;
 use crate::exchange::fragment::{Delivered, Fragment, Message, RequestId, home_core};
 use crate::http::Passed;
@@ -90,20 +91,22 @@ pub(super) fn kind(
     Ok((protocol, compression))
 }
 
-/// A request on its way: what its fragments have in common.
+/// A request that has been scanned: what its fragments have in common, and what its answer will need.
 struct Dispatch<'a> {
     ingest: &'a Ingest,
-    plan: &'a Plan,
-    ticket: &'a super::pending::Ticket,
+    plan: Arc<Plan>,
+    protocol: Protocol,
+    ticket: Ticket,
     charge: Charge,
+    /// Its place among the requests in work, until it is answered.
+    _in_work: Charge,
     passed: Option<Arc<Passed>>,
     client: SocketAddr,
     arrived: Instant,
     request_id: RequestId,
-    /// Whether the sender is told how much was written.
-    tells_written: bool,
     /// Whether receipts may be needed, and how to make them.
     receipts: Option<ReceiptKey>,
+    refused: Refused,
     sent: Vec<SentPart>,
 }
 
@@ -117,8 +120,8 @@ struct SentPart {
 }
 
 impl Ingest {
-    /// Admits a request or not, by its head alone: before its body is read, so that shedding costs little. Nothing is set
-    /// aside for it: whoever sends a head and no body would keep others out.
+    /// Admits a request or not, by its head alone: before its body is read, so that shedding costs little. Nothing is
+    /// set aside for it: whoever sends a head and no body would keep others out.
     pub(super) fn admit(&self, head: &RequestHead, plan: &Plan) -> Result<(), Refusal> {
         let limit = plan.limits.body_bytes_max;
         let declared = match head.framing {
@@ -191,17 +194,30 @@ impl Ingest {
         counters.requests.add(1);
         counters.batch_bytes.of(push.protocol.destination()).observe(push.body.len() as f64);
         let mut splitter = self.splitters.borrow_mut().pop().unwrap_or_default();
-        let sent = self.split_and_send(&mut splitter, push).await;
-        self.keep_splitter(splitter);
-        let answer = match sent {
-            Ok(sent) => sent.answer(self).await,
-            Err(answer) => answer,
+        let answer = match self.prepare(&mut splitter, push).await {
+            Ok((mut dispatch, inflated)) => {
+                loop {
+                    self.tasks.turn().await;
+                    let Some(part) = splitter.next_part() else { break };
+                    self.tasks.has_worked_on(part.inflated_bytes as usize);
+                    dispatch.send(part);
+                }
+                drop(inflated);
+                self.keep_splitter(splitter);
+                dispatch.answer().await
+            }
+            Err(answer) => {
+                splitter.release();
+                self.keep_splitter(splitter);
+                answer
+            }
         };
         self.counters().request_duration.observe(arrived.elapsed().as_secs_f64());
         answer
     }
 
-    async fn split_and_send(&self, splitter: &mut Splitter, push: Push) -> Result<Sent, Answer> {
+    /// Scans a request and makes room for its parts. The charge is for what it inflated to, until it has been split.
+    async fn prepare(&self, splitter: &mut Splitter, push: Push) -> Result<(Dispatch<'_>, Charge), Answer> {
         let Push { plan, protocol, compression, body, charge, in_work, source, passed, client, arrived } =
             push;
         let body = Body { protocol, compression, bytes: body.into() };
@@ -212,41 +228,29 @@ impl Ingest {
         })?;
         self.tasks.has_worked_on(scan.inflated_bytes);
         // Only now does every compression tell how much it is: a core may hold one body more than the budget knows of.
-        let inflated = self.commons.bytes.charge(scan.inflated_bytes).ok_or_else(|| {
-            splitter.release();
-            Answer::from(&self.out_of_memory())
-        })?;
+        let inflated = self.commons.bytes.charge(scan.inflated_bytes);
+        let inflated = inflated.ok_or_else(|| Answer::from(&self.out_of_memory()))?;
         self.count(&scan);
         let ticket = self.pending.open(scan.tenants, FRAGMENTS_IN_FLIGHT_MAX).ok_or_else(|| {
-            splitter.release();
             self.counters().rejected(Rejection::Fragments);
             Answer::from(&Refusal::Overloaded { why: "too many fragments in flight" })
         })?;
-        let sent = Vec::with_capacity(scan.tenants);
-        let receipts = (scan.tenants > 1).then_some(self.commons.receipt_key);
-        let request_id = self.request_id();
-        let mut dispatch = Dispatch {
+        let dispatch = Dispatch {
             ingest: self,
-            plan: &plan,
-            ticket: &ticket,
+            plan,
+            protocol,
+            ticket,
             charge,
+            _in_work: in_work,
             passed,
             client,
             arrived,
-            request_id,
-            tells_written: protocol.tells_written(),
-            receipts,
-            sent,
+            request_id: self.request_id(),
+            receipts: (scan.tenants > 1).then_some(self.commons.receipt_key),
+            refused: scan.refused,
+            sent: Vec::with_capacity(scan.tenants),
         };
-        loop {
-            self.tasks.turn().await;
-            let Some(part) = splitter.next_part() else { break };
-            self.tasks.has_worked_on(part.inflated_bytes as usize);
-            dispatch.send(part);
-        }
-        drop(inflated);
-        let parts = dispatch.sent;
-        Ok(Sent { plan, protocol, ticket, parts, refused: scan.refused, _in_work: in_work })
+        Ok((dispatch, inflated))
     }
 
     fn scan(
@@ -332,6 +336,7 @@ impl Ingest {
 }
 
 impl Dispatch<'_> {
+    /// Sends a part to its tenant's home core.
     fn send(&mut self, part: Part) {
         let ingest = self.ingest;
         let home = home_core(&part.tenant, ingest.exchange.cores());
@@ -339,7 +344,7 @@ impl Dispatch<'_> {
         let receipt =
             self.receipts.and_then(|key| key.receipt(&part, self.plan.terms.place, self.passed.as_deref()));
         // Remote Write 2.0 that goes on as 1.0.
-        let written = (self.tells_written && !part.protocol.tells_written()).then(|| Written {
+        let written = (self.protocol.tells_written() && !part.protocol.tells_written()).then(|| Written {
             samples: u64::from(part.samples - part.histograms),
             histograms: part.histograms.into(),
             exemplars: part.exemplars.into(),
@@ -362,32 +367,22 @@ impl Dispatch<'_> {
         let rung = ingest.exchange.send(home, Message::Fragment(Box::new(fragment)));
         ingest.counters().doorbells_rung.add(u64::from(rung));
     }
-}
 
-/// A request whose parts are all on their way.
-struct Sent {
-    plan: Arc<Plan>,
-    protocol: Protocol,
-    ticket: super::pending::Ticket,
-    parts: Vec<SentPart>,
-    refused: Refused,
-    /// Its place among the requests in work, until it is answered.
-    _in_work: Charge,
-}
-
-impl Sent {
-    async fn answer(self, ingest: &Ingest) -> Answer {
+    /// Waits for the outcomes of all parts that were sent, and concludes the answer.
+    async fn answer(self) -> Answer {
+        // The parts have charges of their own; the body is gone.
+        drop(self.charge);
         let mut outcomes: Vec<Outcome> = self.ticket.outcomes().await;
-        for (part, outcome) in self.parts.iter().zip(&mut outcomes).filter(|(_, o)| o.is_delivered()) {
+        for (part, outcome) in self.sent.iter().zip(&mut outcomes).filter(|(_, o)| o.is_delivered()) {
             outcome.written = outcome.written.or(part.written);
         }
-        let tenants = self.parts.iter().map(|part| &part.tenant);
+        let tenants = self.sent.iter().map(|part| &part.tenant);
         let destination = self.protocol.destination();
         let answer = conclude(destination, tenants.zip(&outcomes), &self.refused, self.plan.accept_all);
         let answer = answer.with_wait_at_most(self.plan.retry_after_max);
         if answer.invites_retry() {
-            let delivered = self.parts.iter().zip(outcomes).filter(|(_, outcome)| outcome.is_delivered());
-            delivered.for_each(|(part, outcome)| ingest.remember(self.protocol, part, outcome));
+            let delivered = self.sent.iter().zip(outcomes).filter(|(_, outcome)| outcome.is_delivered());
+            delivered.for_each(|(part, outcome)| self.ingest.remember(self.protocol, part, outcome));
         }
         Answer { written: answer.written.filter(|_| self.protocol.tells_written()), ..answer }
     }
