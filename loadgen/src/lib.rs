@@ -37,6 +37,4 @@ pub mod stamp;
 pub mod stamped;
 pub mod words;
 
-// The name by which the demo and the comparison of proxies ask for sums.
-pub use audit as ledger;
 pub use testkit::{http, port, proto, proto_loki, proto_v2};

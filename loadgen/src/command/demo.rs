@@ -13,8 +13,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use console::style;
+use loadgen::audit::{Comparison, Verdict};
 use loadgen::fleet::{Fleet, FleetConfig};
-use loadgen::ledger::{Comparison, Verdict};
 use loadgen::send::{Outcome, Progress, SendConfig, send};
 use loadgen::sink::Snapshot;
 
@@ -182,7 +182,7 @@ fn failed(outcome: &Outcome, comparison: &Comparison, ended: ExitStatus) -> Stri
 #[cfg(test)]
 mod tests {
     use loadgen::account::Tally;
-    use loadgen::ledger::Line;
+    use loadgen::audit::Line;
 
     use super::*;
 
