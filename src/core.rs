@@ -1,9 +1,9 @@
 //! A core: one pinned thread with one ring, on which ingest and egress meet at the exchange.
 //!
-//! A core ends in three steps, as others may still need it when it needs nobody any more: on `Close` it stops accepting
-//! and says so; on `Drain`, which comes when nobody accepts and so nobody hands connections over any more, it finishes its
-//! requests and says so; on `Stop`, which comes when all cores have drained, it closes its upstream connections and ends.
-//! Its tasks are joined before its ring goes.
+//! A core ends in three steps, as others may still need it when it needs nobody any more: on `Close` it stops
+//! accepting and says so; on `Drain`, which comes when nobody accepts and so nobody hands connections over any more,
+//! it finishes its requests and says so; on `Stop`, which comes when all cores have drained, it closes its upstream
+//! connections and ends. Its tasks are joined before its ring goes.
 
 use std::io;
 use std::net::TcpListener;

@@ -102,7 +102,8 @@ impl Ingest {
         self.closing.get()
     }
 
-    /// From now on, connections end with the request that they are at, or with their first, which is waited for a little.
+    /// From now on, connections end with the request that they are at, or with their first, which is waited for a
+    /// little.
     pub fn drain(&self) {
         self.draining.set(true);
         self.deadlines.cut_idle(Instant::now() + Duration::from_millis(LAST_CALL_MILLIS));

@@ -12,9 +12,9 @@
 //!   reply ◄── verdict ◄── mailbox back to core k ◄──────────┘     one Outcome a fragment
 //! ```
 //!
-//! ARCHITECTURE.md follows one request through the files. Imports point down only:
-//! [`supervisor`] → [`core`] → {[`ingest`], [`egress`] → [`upstream`]} → [`exchange`], [`shared`], [`io`] → the pure modules
-//! ([`wire`], [`http`], [`tenant`], [`split`], [`verdict`]), which know no I/O, no runtime and no clock.
+//! ARCHITECTURE.md follows one request through the files. Imports point down only: [`supervisor`] → [`core`] →
+//! {[`ingest`], [`egress`] → [`upstream`]} → [`exchange`], [`shared`], [`io`] → the pure modules ([`wire`], [`http`],
+//! [`tenant`], [`split`], [`verdict`]), which know no I/O, no runtime and no clock.
 
 pub mod admin;
 mod cli;

@@ -19,8 +19,8 @@
 //! A request that turns out to be one tenant's, with nothing to take out, goes on as the very elements that
 //! came in (*passthrough*).
 //!
-//! A Remote Write 2.0 request has the text of all its series in one table. There a part is written anew, with a table of
-//! its own; or in the words of 1.0, if its upstream knows no others (`downgrade`).
+//! A Remote Write 2.0 request has the text of all its series in one table. There a part is written anew, with a table
+//! of its own; or in the words of 1.0, if its upstream knows no others (`downgrade`).
 //!
 //! A Loki push is treated alike: its streams count as series, its entries as samples.
 #![forbid(unsafe_code)]

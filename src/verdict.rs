@@ -61,10 +61,8 @@ impl<'a> Survey<'a> {
 }
 
 /// What was written of all of these together; `None` when one was delivered and does not say, as half of it, told as
-/// the
-/// whole, would count the rest as lost. A failure that says nothing wrote nothing (Remote Write 2.0 specification,
-/// "Required
-/// Written Response Headers").
+/// the whole, would count the rest as lost. A failure that says nothing wrote nothing (Remote Write 2.0
+/// specification, "Required Written Response Headers").
 fn written_by_all<'a>(outcomes: impl IntoIterator<Item = &'a Outcome>) -> Option<Written> {
     let mut sum = None;
     for outcome in outcomes {

@@ -1,7 +1,7 @@
 //! One attempt to deliver a batch: a connection, a request over it, and what is learnt from what comes back.
 //!
-//! A connection that has been used before may have been closed by its peer just now. If it has, before a byte of a reply,
-//! the request goes once more over a fresh one: everything else that fails is the batch's outcome.
+//! A connection that has been used before may have been closed by its peer just now. If it has, before a byte of a
+//! reply, the request goes once more over a fresh one: everything else that fails is the batch's outcome.
 
 use std::net::SocketAddr;
 use std::rc::Rc;

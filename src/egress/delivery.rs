@@ -2,13 +2,14 @@
 //!
 //! Design constraints:
 //! - A fragment's sender gets exactly one outcome, whatever happens: it waits for nothing else.
-//! - It gets it in time. A fragment has one `timeout` until it must be on its way, and one more if what it was sent with was
-//!   refused and it goes alone, or in [`pieces`](super::pieces); its last attempt takes no more than another.
+//! - It gets it in time. A fragment has one `timeout` until it must be on its way, and one more if what it was sent
+//!   with was refused and it goes alone, or in [`pieces`](super::pieces); its last attempt takes no more than
+//!   another.
 //! - An outcome is of this part alone: nobody hears what became of those that it was merged with.
 //!
 //! A fragment that did not get through before ([`receipts`](super::receipts)) is put into its tenant's
-//! [`lane`](super::lane); what the lane gives out is sent over a connection of the [`pool`](crate::upstream::pool) and answered by
-//! what comes back.
+//! [`lane`](super::lane); what the lane gives out is sent over a connection of the [`pool`](crate::upstream::pool)
+//! and answered by what comes back.
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;

@@ -21,9 +21,9 @@ pub(super) fn is_too_large(reply: &Reply) -> bool {
     reply.status == 413 || (reply.status == 400 && is_mimirs_too_large(&reply.message))
 }
 
-/// Whether this is, as a whole, what Mimir says of a request that is too large, which it answered with 400 in some versions
-/// (pkg/distributor/errors.go, distributorMaxWriteMessageSizeErr, and its "Runbooks"). A part of it may be quoted from a
-/// label's value.
+/// Whether this is, as a whole, what Mimir says of a request that is too large, which it answered with 400 in some
+/// versions (pkg/distributor/errors.go, distributorMaxWriteMessageSizeErr, and its "Runbooks"). A part of it may be
+/// quoted from a label's value.
 fn is_mimirs_too_large(message: &[u8]) -> bool {
     let number = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
     let matches = || {

@@ -4,8 +4,8 @@
 //!
 //! * No upstream tells its limit beforehand; it answers 413. Without a memory every large request would be sent once in
 //!   vain and then in halves.
-//! * A limit may be the upstream's or the tenant's own, and what is in a request decides what it deflates to. So what is
-//!   learnt belongs to one tenant and one address.
+//! * A limit may be the upstream's or the tenant's own, and what is in a request decides what it deflates to. So what
+//!   is learnt belongs to one tenant and one address.
 //! * Only a refusal lowers what is believed. That a small request was taken says nothing about larger ones.
 //! * Limits are raised, too. So every [`SIZE_GROWS_SECS`] a request twice as large may be tried, at the price of one
 //!   refusal if the limit is what it was; and a limit that has not been met for long is forgotten.

@@ -147,7 +147,8 @@ impl Deadlines {
         }
     }
 
-    /// The sweeper: one task a core, which ends after [`end`](Self::end). `look` is called each time that it has looked.
+    /// The sweeper: one task a core, which ends after [`end`](Self::end). `look` is called each time that it has
+    /// looked.
     pub async fn sweep(&self, look: impl Fn(Instant)) {
         while !self.shared.ended.get() {
             self.something_to_watch().await;

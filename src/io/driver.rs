@@ -1,7 +1,8 @@
 //! Which ring a core has: io_uring where the kernel lets us, else epoll.
 //!
-//! Containers often forbid io_uring by seccomp, or a part of it, and old kernels lack what is needed: so it is tried at the start,
-//! on a thread of its own and with the very flags that the cores will use, before anything depends on it.
+//! Containers often forbid io_uring by seccomp, or a part of it, and old kernels lack what is needed: so it is tried
+//! at the start, on a thread of its own and with the very flags that the cores will use, before anything depends on
+//! it.
 
 use std::future::Future;
 use std::io;

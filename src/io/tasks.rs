@@ -1,9 +1,9 @@
 //! The tasks of one core, counted, so that its thread ends only when all of them have; and the turns that they leave to
 //! each other.
 //!
-//! A core looks at its sockets and timers only while no task is ready to run. A task that wakes itself is: giving others a
-//! turn like that lets no other connection in. So whoever has much to do says how much he has done, and past a bound all
-//! of them wait for a timer ([`Tasks::turn`]).
+//! A core looks at its sockets and timers only while no task is ready to run. A task that wakes itself is: giving
+//! others a turn like that lets no other connection in. So whoever has much to do says how much he has done, and past
+//! a bound all of them wait for a timer ([`Tasks::turn`]).
 
 use std::cell::{Cell, RefCell};
 use std::future::{Future, poll_fn};

@@ -79,8 +79,7 @@ impl Outcome {
     }
 
     /// The upstream redirects with `status`. Nobody follows: what is told for one place is not to be sent to another
-    /// by a
-    /// stranger's word. Neither the place nor the text beside it is told, as they may hold credentials.
+    /// by a stranger's word. Neither the place nor the text beside it is told, as they may hold credentials.
     pub fn redirected(status: u16, has_location: bool) -> Self {
         let with = if has_location { "with" } else { "without" };
         let message = format!(
@@ -195,8 +194,7 @@ impl Answer {
     }
 
     /// The same, with a Retry-After of no more than `max`, rounded up to a second. What one tenant's upstream asks
-    /// for, all
-    /// tenants of the sender wait for.
+    /// for, all tenants of the sender wait for.
     #[must_use]
     pub fn with_wait_at_most(mut self, max: Duration) -> Self {
         let max_secs = max.as_secs() + u64::from(max.subsec_nanos() > 0);

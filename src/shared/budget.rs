@@ -1,9 +1,9 @@
 //! What may be in flight, in bytes or in requests, and who holds how much of it.
 //!
-//! A request that does not fit is refused by its head, at the price of that; it is charged as its bytes come in, so that
-//! nobody holds room by a promise. The charge moves along with the bytes: from the body to the fragments made of it, and
-//! back into the budget when the last of them is dropped. That it is given back on every path is not left to care:
-//! [`Charge`] does it when dropped.
+//! A request that does not fit is refused by its head, at the price of that; it is charged as its bytes come in, so
+//! that nobody holds room by a promise. The charge moves along with the bytes: from the body to the fragments made of
+//! it, and back into the budget when the last of them is dropped. That it is given back on every path is not left to
+//! care: [`Charge`] does it when dropped.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};

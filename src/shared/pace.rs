@@ -1,26 +1,28 @@
-//! How fast an upstream address answers, when a request to it is slow, and how many slow ones may be cut. Pure: no I/O, no
-//! clock of its own.
+//! How fast an upstream address answers, when a request to it is slow, and how many slow ones may be cut. Pure: no
+//! I/O, no clock of its own.
 //!
 //! Constraints that shaped it:
 //!
 //! * One tenant that stalls is held by its own share. Many that stall together would take every connection and every
 //!   place in work: 64 requests that nobody answers are enough. So all slow tenants *together* get a share, and what is
 //!   prompt always finds the rest.
-//! * Nobody knows beforehand who will stall, and a request on its way can't be taken back. So a tenant counts as slow as
-//!   soon as one of its requests has been on its way for far longer than is usual for its address ([`Pace::patience`]),
-//!   not only when that request times out; and it is prompt again with the first answer that comes in time.
-//! * Requests of slow tenants that are on their way beyond the share are cut when others wait: the sender gets 504, as it
-//!   would a little later. But an address that answers nobody for a moment must not have all its requests cut. A few may
-//!   be cut to find out; after that, each answer that came in time *since* pays for two more ([`Pace::may_cut`]).
+//! * Nobody knows beforehand who will stall, and a request on its way can't be taken back. So a tenant counts as slow
+//!   as soon as one of its requests has been on its way for far longer than is usual for its address
+//!   ([`Pace::patience`]), not only when that request times out; and it is prompt again with the first answer that
+//!   comes in time.
+//! * Requests of slow tenants that are on their way beyond the share are cut when others wait: the sender gets 504,
+//!   as it would a little later. But an address that answers nobody for a moment must not have all its requests cut.
+//!   A few may be cut to find out; after that, each answer that came in time *since* pays for two more
+//!   ([`Pace::may_cut`]).
 //!
 //! * A tenant may be taken for slow by mistake, or be slow by nature. So slow tenants don't only wait for each other's
 //!   timeouts: a request is cut for another slow tenant's, too, but each time that this happens to a tenant in a row its
 //!   requests may take twice as long ([`leash`]), and wait a little longer ([`penalty`]). Who was taken for slow by
 //!   mistake comes before those who never answer, and who needs two seconds gets them.
 //!
-//! An address's usual time is an average that follows within some fifty answers, so that an upstream which becomes slow
-//! for everybody is soon the usual one. All cores learn it together: a core whose tenants all stall would never know it.
-//! Its words are read and written without order between them, as each only has to be about right.
+//! An address's usual time is an average that follows within some fifty answers, so that an upstream which becomes
+//! slow for everybody is soon the usual one. All cores learn it together: a core whose tenants all stall would never
+//! know it. Its words are read and written without order between them, as each only has to be about right.
 #![forbid(unsafe_code)]
 
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
@@ -66,13 +68,14 @@ impl Pace {
         }
     }
 
-    /// A request that was sent at `begun` has been answered at `now`, whatever the answer says. Whether it came in time.
+    /// A request that was sent at `begun` has been answered at `now`, whatever the answer says. Whether it came in
+    /// time.
     pub fn answered(&self, begun: Instant, now: Instant, timeout: Duration) -> bool {
         let took = now.saturating_duration_since(begun);
         let in_time = took <= self.patience(timeout);
         let took = micros(took);
-        // The latest answer has an eighth of the weight, and counts for no more than twice what was usual: a few that come
-        // very late must not hide all that come late afterwards.
+        // The latest answer has an eighth of the weight, and counts for no more than twice what was usual: a few that
+        // come very late must not hide all that come late afterwards.
         let average = match self.usual.load(Ordering::Relaxed) {
             NEVER => took,
             usual => usual - usual / 8 + took.min((2 * usual).max(SLOW_USUAL_MICROS_MIN)) / 8,
@@ -109,8 +112,8 @@ impl Pace {
     }
 }
 
-/// How long a request of a slow tenant may take while other slow tenants wait, when so many of its requests in a row were
-/// cut or timed out. `patience` is its address's.
+/// How long a request of a slow tenant may take while other slow tenants wait, when so many of its requests in a row
+/// were cut or timed out. `patience` is its address's.
 pub fn leash(patience: Duration, strikes: u32, timeout: Duration) -> Duration {
     patience.saturating_mul(1 << strikes.min(SLOW_STRIKES_MAX)).min(timeout)
 }

@@ -8,8 +8,8 @@
 //! family's name is the metric's, less the suffix that its type gives to its series (Prometheus,
 //! model/textparse and scrape: `isSeriesPartOfFamily`).
 //!
-//! A text that many series refer to is written for each of them. So what a request would grow to is weighed before a byte
-//! of it is written ([`Budget`]).
+//! A text that many series refer to is written for each of them. So what a request would grow to is weighed before a
+//! byte of it is written ([`Budget`]).
 #![forbid(unsafe_code)]
 
 use std::hash::BuildHasher;
@@ -24,7 +24,8 @@ use crate::wire::remote_write_v1::SERIES_KEY;
 use crate::wire::remote_write_v2::{Fault, Members, References, Symbols};
 use crate::wire::varint;
 
-/// Keys of Remote Write 1.0, all length-delimited but the last: a label in a series or an exemplar, its name, its value.
+/// Keys of Remote Write 1.0, all length-delimited but the last: a label in a series or an exemplar, its name, its
+/// value.
 const LABEL_KEY: u8 = 1 << 3 | 2;
 const NAME_KEY: u8 = 1 << 3 | 2;
 const VALUE_KEY: u8 = 2 << 3 | 2;

@@ -4,9 +4,9 @@
 //!
 //! * A stream's labels name its tenant, or else each of its entries does, in its structured metadata. So one stream may
 //!   have to become several of the same labels, one for each tenant, whose entries keep their order.
-//! * What such streams have in common is copied for each: bounded by what the request may inflate to, else a push of some
-//!   megabytes would become as many gigabytes. And of what the stream holds besides, only numbers are common: unknown
-//!   bytes could be one tenant's data.
+//! * What such streams have in common is copied for each: bounded by what the request may inflate to, else a push of
+//!   some megabytes would become as many gigabytes. And of what the stream holds besides, only numbers are common:
+//!   unknown bytes could be one tenant's data.
 //! * Loki skips streams without entries. So do we, and ask nobody for their tenant; but as for Loki, their labels have
 //!   to be labels.
 //!

@@ -197,8 +197,8 @@ impl Pass<'_> {
         Ok(())
     }
 
-    /// Gives an entry of metadata to the tenants that have its family, and tells whether there are any; else keeps it for
-    /// the default tenant, unless it is dropped.
+    /// Gives an entry of metadata to the tenants that have its family, and tells whether there are any; else keeps it
+    /// for the default tenant, unless it is dropped.
     fn metadata(&mut self, entry: &[u8], begin: usize, end: usize) -> Result<bool, SplitError> {
         let families = match self.resolver.rules.metadata {
             Metadata::Drop => return Ok(false),

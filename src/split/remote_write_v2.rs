@@ -2,8 +2,8 @@
 //!
 //! Constraints that shaped it:
 //!
-//! * The table that came in has the words of all tenants. A part's has exactly those that its own series refer to, in the
-//!   order in which they do, behind the empty one; so every reference is written anew.
+//! * The table that came in has the words of all tenants. A part's has exactly those that its own series refer to, in
+//!   the order in which they do, behind the empty one; so every reference is written anew.
 //! * A symbol that tenants share goes into the part of each. A small request can so become large ones: what its
 //!   parts may be together is bounded like the request itself, before the first is built.
 //! * 2,000 series have 36,000 references. A tenant's value is resolved once for each symbol, not for each series; and
@@ -333,8 +333,9 @@ impl Pass<'_> {
 }
 
 impl Found {
-    /// Refuses a request whose parts would be more than `bytes_max` together. Nearly none would: be it that there is room
-    /// for all symbols in each, or for one symbol with each reference. The others are built once for their size alone.
+    /// Refuses a request whose parts would be more than `bytes_max` together. Nearly none would: be it that there is
+    /// room for all symbols in each, or for one symbol with each reference. The others are built once for their size
+    /// alone.
     fn check_growth(
         &mut self,
         inflated: &[u8],

@@ -18,8 +18,8 @@ pub(super) struct Request {
 }
 
 impl Request {
-    /// Takes a body, whose bytes may be `bytes_max` at every step. Returns its elements, if it came as a snappy block and
-    /// could go on as one.
+    /// Takes a body, whose bytes may be `bytes_max` at every step. Returns its elements, if it came as a snappy block
+    /// and could go on as one.
     pub(super) fn open(&mut self, body: Body, bytes_max: usize) -> Result<Option<Bytes>, SplitError> {
         let elements_at = self.inflater.inflate(&body.bytes, body.compression, bytes_max)?;
         if body.protocol == Protocol::LokiJson {

@@ -290,8 +290,8 @@ impl<'a> Resolver<'a> {
         self.scan.samples += u64::from(samples);
     }
 
-    /// The slot of the tenant that `value` names for so many samples of the series that was [counted](Self::count) last;
-    /// `None` if the policy leaves them out, which is counted as one series.
+    /// The slot of the tenant that `value` names for so many samples of the series that was [counted](Self::count)
+    /// last; `None` if the policy leaves them out, which is counted as one series.
     #[inline(always)]
     pub(super) fn find(
         &mut self,
@@ -312,8 +312,8 @@ impl<'a> Resolver<'a> {
         [missing, invalid, dropped]
     }
 
-    /// Makes of what was refused of one series, since [`Self::refused_series`] said `before`, one series for each reason;
-    /// whether there was any.
+    /// Makes of what was refused of one series, since [`Self::refused_series`] said `before`, one series for each
+    /// reason; whether there was any.
     pub(super) fn count_refused_once(&mut self, before: [u64; 3]) -> bool {
         let Refused { missing, invalid, dropped, .. } = &mut self.scan.refused;
         let mut some = false;

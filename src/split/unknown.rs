@@ -1,7 +1,7 @@
 //! Fields at the top of a request that its format does not know, when the request has to be split.
 //!
-//! One that holds a number can say nothing of a tenant: it goes into every part. One that holds bytes may be any tenant's
-//! data: it goes nowhere, and is counted.
+//! One that holds a number can say nothing of a tenant: it goes into every part. One that holds bytes may be any
+//! tenant's data: it goes nowhere, and is counted.
 #![forbid(unsafe_code)]
 
 use super::SplitError;

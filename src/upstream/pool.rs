@@ -4,9 +4,9 @@
 //! - The bound on connections is the process's, for each address; a core holds permits of it. See
 //!   [`permits`](crate::shared::permits).
 //! - Who finds no connection waits (and what comes meanwhile merges behind it); it gets no error before its deadline.
-//! - What comes free is handed to whoever has waited longest, on this core or on another: nobody who comes later takes it,
-//!   and nobody who gives back a connection takes it again before them. A connection goes to another core open, as a
-//!   descriptor.
+//! - What comes free is handed to whoever has waited longest, on this core or on another: nobody who comes later
+//!   takes it, and nobody who gives back a connection takes it again before them. A connection goes to another core
+//!   open, as a descriptor.
 //! - Tenants that are slow have at most their share of connections while anybody else could use them: they wait in a
 //!   queue of their own, which is passed over while they have it. See [`pace`](crate::shared::pace).
 //! - All addresses of the upstream are used evenly: requests take turns over them, not connections.
@@ -171,8 +171,8 @@ impl Pool {
         self.limits.set(limits);
     }
 
-    /// A connection, or the right to open one, for a tenant of this standing, waiting for it until `deadline`; rather not
-    /// to an address that was `tried` for the same request.
+    /// A connection, or the right to open one, for a tenant of this standing, waiting for it until `deadline`; rather
+    /// not to an address that was `tried` for the same request.
     ///
     /// # Errors
     /// See [`NoLease`].
@@ -398,8 +398,8 @@ impl Pool {
         self.rests.borrow_mut().failed(address, Instant::now())
     }
 
-    /// The address has answered a request that was sent at `begun`. Whether it had been put to rest, and whether the answer
-    /// came in time.
+    /// The address has answered a request that was sent at `begun`. Whether it had been put to rest, and whether the
+    /// answer came in time.
     pub fn worked(&self, address: SocketAddr, begun: Instant, timeout: Duration) -> (bool, bool) {
         let now = Instant::now();
         let in_time = self.known_host(address, |host| {
@@ -430,8 +430,8 @@ impl Pool {
         self.known_host(address, |host| host.permits.turned_slow())
     }
 
-    /// How many of the slow requests on their way to this address are to be cut: those beyond the share of slow tenants,
-    /// while prompt ones wait, as far as what is known of the address allows. With `anyway`, whoever waits.
+    /// How many of the slow requests on their way to this address are to be cut: those beyond the share of slow
+    /// tenants, while prompt ones wait, as far as what is known of the address allows. With `anyway`, whoever waits.
     pub fn to_cut(&self, address: SocketAddr, now: Instant, anyway: bool) -> usize {
         let wait_here = self.queue(Class::Prompt).borrow().len();
         let to_cut = self.known_host(address, |host| {
@@ -479,10 +479,9 @@ impl Pool {
     }
 }
 
-/// The idle connection that was used last, as it is the least likely to have been closed. However short it was idle, it
-/// must be quiet: bytes that wait would pass for the answer to the next request, another tenant's perhaps. The look
-/// is a
-/// system call of half a microsecond.
+/// The idle connection that was used last, as it is the least likely to have been closed. However short it was idle,
+/// it must be quiet: bytes that wait would pass for the answer to the next request, another tenant's perhaps. The
+/// look is a system call of half a microsecond.
 fn take_usable(idle: &mut Vec<Connection>) -> Option<Connection> {
     while let Some(connection) = idle.pop() {
         if !connection.stream.expired() && connection.stream.is_quiet() {

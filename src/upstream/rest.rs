@@ -6,15 +6,15 @@
 //!   that has failed [`REST_AFTER_FAILURES`] times in a row rests, and the others take over.
 //! * It may be back at any time. When its rest is over, one request goes there as a probe; what becomes of it decides
 //!   between an end of all rest and one twice as long, up to [`REST_MILLIS_MAX`].
-//! * One event is one rest. When a host dies, everything that was under way to it fails, within moments or, where nobody
-//!   sends a reset, later: failures of requests that were no probe don't make a rest longer.
-//! * Rest is a choice among addresses, never an answer: where all rest, requests go to the one whose rest ends first, at
-//!   once. It goes behind the others then, so that no single one gets them all. Nobody hears 502 because we chose not
-//!   to ask, be it that the others have just failed. And an address that is the only one has nobody to take over, so
-//!   that there is nothing to remember of it.
-//! * What fails must be the address, not a request: refused, unreachable, reset. An answer that does not come in time may
-//!   be one tenant's trouble, and counts only if the address has answered nobody meanwhile. A stale connection never
-//!   counts.
+//! * One event is one rest. When a host dies, everything that was under way to it fails, within moments or, where
+//!   nobody sends a reset, later: failures of requests that were no probe don't make a rest longer.
+//! * Rest is a choice among addresses, never an answer: where all rest, requests go to the one whose rest ends first,
+//!   at once. It goes behind the others then, so that no single one gets them all. Nobody hears 502 because we chose
+//!   not to ask, be it that the others have just failed. And an address that is the only one has nobody to take over,
+//!   so that there is nothing to remember of it.
+//! * What fails must be the address, not a request: refused, unreachable, reset. An answer that does not come in time
+//!   may be one tenant's trouble, and counts only if the address has answered nobody meanwhile. A stale connection
+//!   never counts.
 //!
 //! A resting address is not asked only because all connections to the others are in use: to wait for one of them is
 //! better than an error.
@@ -64,8 +64,9 @@ impl Rests {
         self.troubled.is_empty()
     }
 
-    /// The addresses to be tried now, out of `in_turn` and in their order: those that neither rest nor have been `tried`
-    /// for the same request. If there are none, all of them: those that were not tried first, by the end of their rest.
+    /// The addresses to be tried now, out of `in_turn` and in their order: those that neither rest nor have been
+    /// `tried` for the same request. If there are none, all of them: those that were not tried first, by the end of
+    /// their rest.
     pub fn choose(
         &self,
         mut in_turn: Vec<SocketAddr>,
@@ -83,8 +84,8 @@ impl Rests {
         in_turn
     }
 
-    /// A request goes to `address`. If its rest was over, that is the probe, and no other goes there until its outcome is
-    /// known or it has taken as long as the rest. If not, all rest, and it is the others' turn.
+    /// A request goes to `address`. If its rest was over, that is the probe, and no other goes there until its
+    /// outcome is known or it has taken as long as the rest. If not, all rest, and it is the others' turn.
     pub fn goes_to(&mut self, address: SocketAddr, now: Instant) {
         if let Some(Trouble { rest: Some(rest), .. }) = self.troubled.get_mut(&address) {
             rest.probed |= now >= rest.end;

@@ -2,9 +2,8 @@
 //!
 //! # Constraints
 //! - An answer means one of four things: it is stored, it can never be, it may be later (429, 5xx). Senders don't
-//!   agree on
-//!   which status says which. One that takes "never" for "later" sends the same again for ever, and all its other
-//!   data, every tenant's, queues up behind.
+//!   agree on which status says which. One that takes "never" for "later" sends the same again for ever, and all its
+//!   other data, every tenant's, queues up behind.
 //! - A status may cost more than the request: on 400 and 415 vmagent gives up zstd for as long as it lives.
 //! - Who sends is told by its request's head. Whoever we don't know is taken to go by the specification.
 //!
@@ -12,14 +11,12 @@
 //! By their sources, as of autumn 2026:
 //!
 //! - Prometheus, Grafana Agent and Alloy (`storage/remote`) drop what gets 4xx, 429 too unless they are told to
-//!   retry, and
-//!   send again what gets 5xx.
+//!   retry, and send again what gets 5xx.
 //! - The OpenTelemetry Collector (`prometheusremotewriteexporter`) does the same; its gate for 429 is `RetryOn429`.
 //! - Promtail and Alloy (`loki.write`) do the same, but send again what gets 429.
 //! - vmagent (`app/vmagent/remotewrite`) drops what gets 409, and sends again all else but 2xx. On 400 and 415 it
-//!   packs a
-//!   zstd block again as snappy, and all others from then on; only a snappy block, or one that can't be unpacked, it
-//!   drops.
+//!   packs a zstd block again as snappy, and all others from then on; only a snappy block, or one that can't be
+//!   unpacked, it drops.
 //! - Fluent Bit (`out_loki`, `out_prometheus_remote_write`) drops what gets 400, and sends again all else but 2xx.
 
 #![forbid(unsafe_code)]

@@ -14,8 +14,8 @@ use crate::wire::varint;
 
 /// Where the symbols of a request are in the part at hand.
 ///
-/// A place has the number of a part, and behind it that of a symbol in the part: it is void when the part has gone by. One
-/// word for both, as a table of two would not fit the first cache.
+/// A place has the number of a part, and behind it that of a symbol in the part: it is void when the part has gone
+/// by. One word for both, as a table of two would not fit the first cache.
 #[derive(Default, Debug)]
 pub(super) struct Places {
     all: Vec<u32>,

@@ -13,8 +13,8 @@ use crate::io::stream::Stream;
 use crate::shared::permits::{Claimant, Handed, Permit, Want};
 use crate::shared::slow::Class;
 
-/// A connection goes to another core when somebody there has waited longer than the first who waits here, by this part of
-/// it: else cores with equal waits would pass every connection to and fro.
+/// A connection goes to another core when somebody there has waited longer than the first who waits here, by this
+/// part of it: else cores with equal waits would pass every connection to and fro.
 const HANDOVER_MARGIN: u64 = 4;
 
 /// What has come free.
