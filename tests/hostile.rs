@@ -208,6 +208,27 @@ fn what_small_bodies_inflate_to_is_held_to_the_budget() {
     });
 }
 
+/// A body is gone once it is split: while an upstream takes its time, only what was sent to it counts.
+#[test]
+fn what_is_left_out_takes_no_room_while_the_rest_is_on_its_way() {
+    on_both(|driver| {
+        let upstream = Upstream::start(|_| Reply::from(Close::Stall));
+        let server = Server::start(
+            driver,
+            upstream.address,
+            "timeout: 3s\ntenant: {label: tenant, on_missing: drop}\n",
+        );
+        let nobodys = (0..5_000).map(|n| series("", &format!("up_{n}_{}", n * 7_919), 1.0));
+        let all = nobodys.chain([series("a", "up", 1.0)]).collect();
+        let body = body(all);
+        let mut client = server.client();
+        client.send(&[push_head(body.len(), "").as_bytes(), &body].concat());
+        eventually("its one part is on its way", || upstream.received().len() == 1);
+        let in_flight = server.metric("tenantry_in_flight_bytes", "");
+        assert!(in_flight > 0.0 && in_flight < 1_000.0, "{in_flight} of {} bytes", body.len());
+    });
+}
+
 /// Who is turned away can read why, also when he goes on sending and wants no further request.
 #[test]
 fn who_is_shed_may_finish_his_sentence() {
