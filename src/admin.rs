@@ -87,7 +87,7 @@ impl Admin {
 
 /// What all connections share.
 #[derive(Debug)]
-struct Shared {
+struct Server {
     pages: Arc<Pages>,
     snapshots: Snapshots,
     connections: Rc<Connections>,
@@ -104,7 +104,7 @@ async fn run(
 ) -> io::Result<()> {
     let stop_socket = UnixStream::from_std(stopped)?;
     let listeners = listeners.into_iter().map(TcpListener::from_std).collect::<io::Result<Vec<_>>>()?;
-    let shared = Rc::new(Shared {
+    let server = Rc::new(Server {
         pages,
         snapshots: Snapshots::default(),
         connections: Rc::default(),
@@ -113,48 +113,48 @@ async fn run(
         closing: Cell::new(false),
     });
     let (acceptors, sweeper, stop) = (Tasks::default(), Tasks::default(), Canceller::new());
-    let deadlines = shared.deadlines.clone();
+    let deadlines = server.deadlines.clone();
     sweeper.spawn(async move { deadlines.sweep(|_| ()).await });
     for listener in listeners {
-        acceptors.spawn(accept(listener, Rc::clone(&shared), stop.handle()));
+        acceptors.spawn(accept(listener, Rc::clone(&server), stop.handle()));
     }
     let _ = ready.try_send(Ok(()));
     // Any result means that the thread must end.
     let _ = stop_socket.readable(false).await;
-    shared.closing.set(true);
+    server.closing.set(true);
     drop(stop.cancel());
-    shared.connections.cut_all();
+    server.connections.cut_all();
     acceptors.join().await;
     // Another connection may have been accepted meanwhile.
-    shared.connections.cut_all();
-    shared.tasks.join().await;
-    shared.deadlines.end();
+    server.connections.cut_all();
+    server.tasks.join().await;
+    server.deadlines.end();
     sweeper.join().await;
     Ok(())
 }
 
 /// Accepts connections until `stop` is cancelled, then closes the listener.
-async fn accept(listener: TcpListener, shared: Rc<Shared>, stop: CancelHandle) {
-    while !shared.closing.get() {
+async fn accept(listener: TcpListener, server: Rc<Server>, stop: CancelHandle) {
+    while !server.closing.get() {
         match listener.cancelable_accept(stop.clone()).await {
             Ok((stream, _)) => {
                 // SAFETY: `into_raw_fd` consumes the stream, the descriptor's only owner, and leaves it open.
-                shared.receive(unsafe { OwnedFd::from_raw_fd(stream.into_raw_fd()) });
-                shared.connections.wait_for_room().await;
+                server.receive(unsafe { OwnedFd::from_raw_fd(stream.into_raw_fd()) });
+                server.connections.wait_for_room().await;
             }
-            Err(_) if shared.closing.get() => {}
+            Err(_) if server.closing.get() => {}
             Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
             Err(error) => {
                 tracing::warn!(%error, "can't accept connections for operators");
                 // Most likely there are no descriptors left: cutting a connection may free one.
-                shared.connections.cut_longest();
+                server.connections.cut_longest();
                 monoio::time::sleep(Duration::from_millis(ACCEPT_PAUSE_MILLIS)).await;
             }
         }
     }
 }
 
-impl Shared {
+impl Server {
     /// Serves a connection until it ends.
     fn receive(self: &Rc<Self>, socket: OwnedFd) {
         match Stream::accepted(socket, Driver::Epoll.blocking(), &self.deadlines) {

@@ -31,13 +31,13 @@ use crate::io::tasks::Tasks;
 use crate::limits::FULL_BATCHES_INFLIGHT_MAX;
 use crate::metrics::Metrics;
 use crate::model::{Destination, PerDestination};
-use crate::shared::Commons;
+use crate::shared::Shared;
 use crate::shared::permits::Directory;
 use crate::upstream::pool::{Pool, PoolLimits};
 use crate::upstream::resolve::Addresses;
 
 /// What a core is started with.
-pub struct Seed {
+pub struct Setup {
     /// Its number.
     pub core: usize,
     /// The CPU it is pinned to.
@@ -49,7 +49,7 @@ pub struct Seed {
     /// What is to be done.
     pub plan: Live,
     /// What all cores share.
-    pub commons: Arc<Commons>,
+    pub shared: Arc<Shared>,
     /// The upstreams' addresses.
     pub addresses: PerDestination<Addresses>,
     /// How many connections each of them may have.
@@ -63,7 +63,7 @@ pub struct Seed {
 }
 
 /// What connects a core to the rest of the world.
-pub struct Link {
+pub struct Endpoints {
     /// Its listener.
     pub listener: TcpListener,
     /// Its mailbox.
@@ -76,12 +76,12 @@ pub struct Link {
 ///
 /// # Errors
 /// When no thread can be started.
-pub fn start(seed: Seed, link: Link) -> io::Result<JoinHandle<()>> {
-    std::thread::Builder::new().name(format!("core-{}", seed.core)).spawn(move || {
-        pin(seed.cpu);
-        seed.metrics.core(seed.core).runs_as(rustix::thread::gettid().as_raw_nonzero().get());
-        let (core, driver, ended) = (seed.core, seed.driver, seed.ended.clone());
-        let result = driver.block_on(run(seed, link)).flatten();
+pub fn start(setup: Setup, endpoints: Endpoints) -> io::Result<JoinHandle<()>> {
+    std::thread::Builder::new().name(format!("core-{}", setup.core)).spawn(move || {
+        pin(setup.cpu);
+        setup.metrics.core(setup.core).runs_as(rustix::thread::gettid().as_raw_nonzero().get());
+        let (core, driver, ended) = (setup.core, setup.driver, setup.ended.clone());
+        let result = driver.block_on(run(setup, endpoints)).flatten();
         let _ = ended.try_send((core, result.err().map(|e| e.to_string()).unwrap_or_default()));
     })
 }
@@ -95,23 +95,23 @@ fn pin(cpu: usize) {
     }
 }
 
-async fn run(seed: Seed, link: Link) -> io::Result<()> {
-    let Link { listener, mailbox, bell } = link;
-    let core = Core::new(&seed, mailbox);
+async fn run(setup: Setup, endpoints: Endpoints) -> io::Result<()> {
+    let Endpoints { listener, mailbox, bell } = endpoints;
+    let core = Core::new(&setup, mailbox);
     let bell_end = bell.try_clone()?;
-    bell.set_nonblocking(seed.driver.blocking() == Blocking::No)?;
+    bell.set_nonblocking(setup.driver.blocking() == Blocking::No)?;
     let bell = UnixStream::from_std(bell)?;
-    core.tools.spawn(answer_the_bell(bell, Rc::clone(&core.exchange)));
+    core.background_tasks.spawn(answer_the_bell(bell, Rc::clone(&core.exchange)));
     let deadlines = core.deadlines.clone();
     let looking = core.egress.clone();
     let look = move |now| looking.iter().for_each(|egress| egress.look_at_flights(now));
-    core.tools.spawn(async move { deadlines.sweep(look).await });
+    core.background_tasks.spawn(async move { deadlines.sweep(look).await });
     for egress in core.egress.iter().map(Rc::clone) {
-        core.tools.spawn(async move { egress.keep_tidy().await });
+        core.background_tasks.spawn(async move { egress.keep_tidy().await });
     }
     let stop = listener::canceller();
     let accepting = listener::accept(listener, Rc::clone(&core.ingest), stop.handle());
-    core.doors.spawn(async move {
+    core.accept_tasks.spawn(async move {
         if let Err(error) = accepting.await {
             tracing::error!(%error, "a listener failed");
         }
@@ -119,65 +119,65 @@ async fn run(seed: Seed, link: Link) -> io::Result<()> {
     core.until(Message::Close).await;
     core.ingest.close();
     drop(stop.cancel());
-    core.announce_end_of(&core.doors, &seed);
+    core.announce_end_of(&core.accept_tasks, &setup);
     core.until(Message::Drain).await;
     core.ingest.drain();
-    core.announce_end_of(&core.ingress, &seed);
+    core.announce_end_of(&core.connection_tasks, &setup);
     core.until(Message::Stop).await;
     core.pools().for_each(Pool::close);
-    core.egress_tasks.join().await;
+    core.delivery_tasks.join().await;
     core.deadlines.end();
     // Ends the read that waits for the bell, as a deadline ends one that waits for a peer.
     let _ = rustix::net::shutdown(&bell_end, rustix::net::Shutdown::Both);
-    core.tools.join().await;
+    core.background_tasks.join().await;
     Ok(())
 }
 
 struct Core {
     plan: Live,
-    commons: Arc<Commons>,
+    shared: Arc<Shared>,
     directory: Arc<Directory>,
     exchange: Rc<Exchange>,
     deadlines: Deadlines,
     ingest: Rc<Ingest>,
     egress: PerDestination<Rc<Egress>>,
     /// The listener.
-    doors: Tasks,
+    accept_tasks: Tasks,
     /// The connections.
-    ingress: Tasks,
+    connection_tasks: Tasks,
     /// The lanes at work.
-    egress_tasks: Tasks,
+    delivery_tasks: Tasks,
     /// What runs as long as the core.
-    tools: Tasks,
+    background_tasks: Tasks,
 }
 
 impl Core {
-    fn new(seed: &Seed, mailbox: Mailbox<Message>) -> Self {
-        let exchange = Rc::new(Exchange::new(seed.core, mailbox, seed.posts.clone()));
+    fn new(setup: &Setup, mailbox: Mailbox<Message>) -> Self {
+        let exchange = Rc::new(Exchange::new(setup.core, mailbox, setup.posts.clone()));
         let deadlines = Deadlines::default();
-        let (ingress, egress_tasks) = (Tasks::default(), Tasks::default());
+        let (connection_tasks, delivery_tasks) = (Tasks::default(), Tasks::default());
         let ingest = Ingest::new(
-            Arc::clone(&seed.plan),
-            seed.driver.blocking(),
-            Arc::clone(&seed.commons),
+            Arc::clone(&setup.plan),
+            setup.driver.blocking(),
+            Arc::clone(&setup.shared),
             Rc::clone(&exchange),
             deadlines.clone(),
-            ingress.clone(),
-            Arc::clone(&seed.metrics),
+            connection_tasks.clone(),
+            Arc::clone(&setup.metrics),
         );
-        let egress = PerDestination::new(|to| egress(seed, to, &exchange, &deadlines, &egress_tasks));
+        let egress = PerDestination::new(|to| egress(setup, to, &exchange, &deadlines, &delivery_tasks));
         Self {
-            plan: Arc::clone(&seed.plan),
-            commons: Arc::clone(&seed.commons),
-            directory: Arc::clone(&seed.directory),
+            plan: Arc::clone(&setup.plan),
+            shared: Arc::clone(&setup.shared),
+            directory: Arc::clone(&setup.directory),
             exchange,
             deadlines,
             ingest,
             egress,
-            doors: Tasks::default(),
-            ingress,
-            egress_tasks,
-            tools: Tasks::default(),
+            accept_tasks: Tasks::default(),
+            connection_tasks,
+            delivery_tasks,
+            background_tasks: Tasks::default(),
         }
     }
 
@@ -200,7 +200,7 @@ impl Core {
             }
             Message::Outcome(address, outcome) => self.ingest.pending().resolve(address, outcome),
             Message::Remember(delivered) => self.egress.of(delivered.destination).remember(*delivered),
-            Message::Connection(socket, seat) => self.ingest.serve(socket, seat),
+            Message::Connection(socket, guard) => self.ingest.serve(socket, guard),
             Message::Handed(destination, handed) => self.egress.of(destination).pool().receive(*handed),
             Message::ConnectionWanted(address) => {
                 self.pools().for_each(|pool| pool.hand_over_idle(address));
@@ -217,7 +217,7 @@ impl Core {
         self.directory.limit_slow(plan.slow_connections_max());
         let (cores, limits) = (self.exchange.cores(), pool_limits(&plan, self.ingest.blocking()));
         for (egress, destination) in self.egress.iter().zip(Destination::ALL) {
-            egress.settle(egress_settings(&plan, destination, &self.commons, cores), limits);
+            egress.settle(egress_settings(&plan, destination, &self.shared, cores), limits);
         }
     }
 
@@ -226,9 +226,9 @@ impl Core {
     }
 
     /// Says so when none of these runs any more.
-    fn announce_end_of(&self, tasks: &Tasks, seed: &Seed) {
-        let (tasks, done, core) = (tasks.clone(), seed.done.clone(), seed.core);
-        self.tools.spawn(async move {
+    fn announce_end_of(&self, tasks: &Tasks, setup: &Setup) {
+        let (tasks, done, core) = (tasks.clone(), setup.done.clone(), setup.core);
+        self.background_tasks.spawn(async move {
             tasks.join().await;
             let _ = done.try_send(core);
         });
@@ -236,30 +236,30 @@ impl Core {
 }
 
 fn egress(
-    seed: &Seed,
+    setup: &Setup,
     destination: Destination,
     exchange: &Rc<Exchange>,
     deadlines: &Deadlines,
     tasks: &Tasks,
 ) -> Rc<Egress> {
-    let plan = seed.plan.load();
+    let plan = setup.plan.load();
     let pool = Pool::new(
         destination,
-        Arc::clone(seed.addresses.of(destination)),
-        Arc::clone(&seed.directory),
+        Arc::clone(setup.addresses.of(destination)),
+        Arc::clone(&setup.directory),
         Rc::clone(exchange),
         deadlines.clone(),
-        pool_limits(&plan, seed.driver.blocking()),
+        pool_limits(&plan, setup.driver.blocking()),
     );
-    let settings = egress_settings(&plan, destination, &seed.commons, exchange.cores());
+    let settings = egress_settings(&plan, destination, &setup.shared, exchange.cores());
     Egress::new(
         settings,
         &plan.terms,
         pool,
-        Arc::clone(&seed.commons),
+        Arc::clone(&setup.shared),
         Rc::clone(exchange),
         tasks.clone(),
-        Arc::clone(&seed.metrics),
+        Arc::clone(&setup.metrics),
     )
 }
 
@@ -267,7 +267,7 @@ fn pool_limits(plan: &Plan, blocking: Blocking) -> PoolLimits {
     PoolLimits { age_max: plan.max_connection_duration, idle_max: plan.idle_timeout, blocking }
 }
 
-fn egress_settings(plan: &Plan, destination: Destination, commons: &Commons, cores: usize) -> EgressSettings {
+fn egress_settings(plan: &Plan, destination: Destination, shared: &Shared, cores: usize) -> EgressSettings {
     // A tenant whose upstream stalls holds on to its connections: others must find some.
     let connections_max = plan.tenant_connections_max();
     let inflight_max = plan.merge.inflight_max.min(connections_max);
@@ -287,7 +287,7 @@ fn egress_settings(plan: &Plan, destination: Destination, commons: &Commons, cor
             keep: plan.receipts.keep,
             bytes_max: plan.receipts.bytes_max / (cores * Destination::ALL.len()),
         },
-        receipt_key: commons.receipt_key,
+        receipt_key: shared.receipt_key,
         timeout: plan.timeout,
         lanes_max: plan.limits.tenants_max,
         log_response_errors: plan.log_response_errors,

@@ -30,7 +30,8 @@ use crate::io::tasks::Tasks;
 use crate::limits::LAST_CALL_MILLIS;
 use crate::log::Limiter;
 use crate::metrics::{CoreMetrics, Metrics};
-use crate::shared::{Commons, Seat};
+use crate::shared::Shared;
+use crate::shared::connections::ConnectionGuard;
 use crate::split::Splitter;
 
 /// One core's ingest.
@@ -38,7 +39,7 @@ use crate::split::Splitter;
 pub struct Ingest {
     plan: Live,
     blocking: Blocking,
-    commons: Arc<Commons>,
+    shared: Arc<Shared>,
     exchange: Rc<Exchange>,
     pending: Pending,
     splitters: RefCell<Vec<Splitter>>,
@@ -57,7 +58,7 @@ impl Ingest {
     pub fn new(
         plan: Live,
         blocking: Blocking,
-        commons: Arc<Commons>,
+        shared: Arc<Shared>,
         exchange: Rc<Exchange>,
         deadlines: Deadlines,
         tasks: Tasks,
@@ -66,7 +67,7 @@ impl Ingest {
         Rc::new(Self {
             plan,
             blocking,
-            commons,
+            shared,
             exchange,
             pending: Pending::default(),
             splitters: RefCell::default(),
@@ -80,15 +81,15 @@ impl Ingest {
         })
     }
 
-    /// Serves a connection until it ends. `seat` counts it meanwhile.
-    pub fn serve(self: &Rc<Self>, socket: OwnedFd, seat: Seat) {
+    /// Serves a connection until it ends. `guard` counts it until then.
+    pub fn serve(self: &Rc<Self>, socket: OwnedFd, guard: ConnectionGuard) {
         let ingest = Rc::clone(self);
         self.tasks.spawn(async move {
             match Stream::accepted(socket, ingest.blocking, &ingest.deadlines) {
                 Ok(stream) => Connection::new(ingest, stream).run().await,
                 Err(error) => tracing::debug!(%error, "a connection was lost before it was served"),
             }
-            drop(seat);
+            drop(guard);
         });
     }
 
@@ -130,8 +131,8 @@ impl Ingest {
     }
 
     /// What all cores share.
-    pub fn commons(&self) -> &Arc<Commons> {
-        &self.commons
+    pub fn shared(&self) -> &Arc<Shared> {
+        &self.shared
     }
 
     /// The way to other cores.

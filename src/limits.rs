@@ -144,16 +144,16 @@ pub const SLOW_CUTS_RENEW_MILLIS: u64 = 500;
 /// to the upstream's name. Each time wakes a sleeping core once.
 pub const POOL_TIDY_MILLIS: u64 = 5_000;
 
-/// Consecutive failures after which an upstream address rests, if there are others. One failure may be chance, and a
+/// Consecutive failures after which an upstream address enters backoff, if there are others. One failure may be chance, and a
 /// rolling restart breaks a few connections at once.
-pub const REST_AFTER_FAILURES: u32 = 3;
+pub const BACKOFF_AFTER_FAILURES: u32 = 3;
 
-/// The first rest of an upstream address: about the duration of a restart.
-pub const REST_MILLIS_MIN: u64 = 1_000;
+/// The first backoff of an upstream address: about the duration of a restart.
+pub const BACKOFF_MILLIS_MIN: u64 = 1_000;
 
-/// The longest rest; each one is twice the previous one. One request that finds the address dead each time is
+/// The longest backoff; each one is twice the previous one. One request that finds the address dead each time is
 /// acceptable.
-pub const REST_MILLIS_MAX: u64 = 30_000;
+pub const BACKOFF_MILLIS_MAX: u64 = 30_000;
 
 /// The shortest connect timeout for one of several upstream addresses, unless `timeout` is shorter. Linux repeats a
 /// lost SYN after a second.

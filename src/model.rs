@@ -124,7 +124,7 @@ pub struct HaLabels {
 
 /// Series left out because they have no tenant that they could go to.
 #[derive(Clone, PartialEq, Eq, Default, Debug)]
-pub struct Refused {
+pub struct RefusedSeries {
     /// Series without a tenant, and streams with entries without one.
     pub missing: u64,
     /// Series whose tenant ID is invalid, and streams with entries of which it is.
@@ -139,7 +139,7 @@ pub struct Refused {
     pub dropped_samples: u64,
 }
 
-impl Refused {
+impl RefusedSeries {
     /// Series left out, for whatever reason.
     pub fn series(&self) -> u64 {
         self.missing + self.invalid + self.dropped

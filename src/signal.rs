@@ -17,22 +17,22 @@ use signal_hook::low_level::signal_name;
 const MEANINGLESS: [i32; 9] =
     [SIGUSR1, SIGUSR2, SIGALRM, SIGVTALRM, SIGPROF, SIGIO, SIGXFSZ, libc::SIGPWR, libc::SIGSTKFLT];
 
-/// The request that a signal stands for.
+/// What a signal asks the supervisor to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Wish {
+pub enum Command {
     /// SIGTERM or SIGINT: shut down in order.
-    Leave,
+    Shutdown,
     /// SIGHUP: read the configuration again.
     Reload,
 }
 
-/// Installs the signal handlers. The first SIGTERM or SIGINT is sent as a wish. The second ends the process at once,
+/// Installs the signal handlers. The first SIGTERM or SIGINT is sent as a command. The second ends the process at once,
 /// from within its handler, whatever the process is doing. Signals without a meaning are logged at `info` and end
 /// nothing.
 ///
 /// # Errors
 /// When a handler or the thread cannot be installed.
-pub fn listen() -> io::Result<Receiver<Wish>> {
+pub fn listen() -> io::Result<Receiver<Command>> {
     let leaving = Arc::new(AtomicBool::new(false));
     for signal in [SIGTERM, SIGINT] {
         // The order matters: the handler that ends the process must read the flag before the other one sets it.
@@ -42,13 +42,13 @@ pub fn listen() -> io::Result<Receiver<Wish>> {
     let real_time = libc::SIGRTMIN()..=libc::SIGRTMAX();
     let mut signals =
         Signals::new([SIGTERM, SIGINT, SIGHUP].into_iter().chain(MEANINGLESS).chain(real_time))?;
-    let (sender, wishes) = crossbeam_channel::bounded(4);
+    let (sender, commands) = crossbeam_channel::bounded(4);
     std::thread::Builder::new().name("signals".into()).spawn(move || {
         for signal in signals.forever() {
             // A reload may be lost if the channel is full, as one is pending then. A shutdown must always be delivered.
             match signal {
-                SIGHUP => _ = sender.try_send(Wish::Reload),
-                SIGTERM | SIGINT => _ = sender.send(Wish::Leave),
+                SIGHUP => _ = sender.try_send(Command::Reload),
+                SIGTERM | SIGINT => _ = sender.send(Command::Shutdown),
                 other => {
                     let name = signal_name(other).unwrap_or("a real-time signal");
                     tracing::info!(number = other, "{name} means nothing here");
@@ -56,7 +56,7 @@ pub fn listen() -> io::Result<Receiver<Wish>> {
             }
         }
     })?;
-    Ok(wishes)
+    Ok(commands)
 }
 
 /// Tells systemd that the server takes requests, if systemd started it.

@@ -41,7 +41,7 @@ mod unknown;
 use bytes::Bytes;
 
 use crate::limits::SCRATCH_BYTES_MAX;
-use crate::model::{HaLabels, MergeKey, Part, Protocol, Refused, SplitLimits, V2Handling};
+use crate::model::{HaLabels, MergeKey, Part, Protocol, RefusedSeries, SplitLimits, V2Handling};
 use crate::tenant::{TenantError, TenantRules};
 use crate::wire::inflate::InflateError;
 use crate::wire::loki::json::JsonError;
@@ -129,7 +129,7 @@ pub struct Scan {
     /// Size of the inflated request.
     pub inflated_bytes: usize,
     /// Series that are left out, by the policy `drop` or by the tenants' map.
-    pub refused: Refused,
+    pub refused: RefusedSeries,
     /// Metadata entries that go nowhere.
     pub metadata_dropped: u64,
     /// Unknown fields of the request, or of a stream with many tenants, that go nowhere: they cannot be given to one.

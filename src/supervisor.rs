@@ -25,7 +25,7 @@ use self::reader::{ReadPlan, Reader};
 use crate::admin::{Admin, Pages};
 use crate::config::plan::{Live, Plan};
 use crate::config::reload::{Adopted, adopt};
-use crate::core::{self, Link, Seed};
+use crate::core::{self, Endpoints, Setup};
 use crate::exchange::fragment::Message;
 use crate::exchange::mailbox::{Mailbox, Post};
 use crate::io::driver::Driver;
@@ -33,9 +33,9 @@ use crate::limits::{DESCRIPTORS_RESERVED, DRAIN_GRACE_SECS, LISTEN_BACKLOG};
 use crate::log;
 use crate::metrics::Metrics;
 use crate::model::{Destination, PerDestination};
-use crate::shared::Commons;
+use crate::shared::Shared;
 use crate::shared::permits::Directory;
-use crate::signal::{self, Wish};
+use crate::signal::{self, Command};
 use crate::upstream::resolve::{Question, Resolver};
 
 /// Why the server did not start, or ended without a request to do so.
@@ -77,17 +77,21 @@ pub fn run(plan: Plan, read_again: impl ReadAgain) -> Result<(), Failure> {
     run_until(plan, read_again, &signal::listen()?)
 }
 
-/// Like [`run`], with wishes from a channel instead of signals.
+/// Like [`run`], with commands from a channel instead of signals.
 ///
 /// # Errors
 /// See [`Failure`].
-pub fn run_until(plan: Plan, read_again: impl ReadAgain, wishes: &Receiver<Wish>) -> Result<(), Failure> {
+pub fn run_until(
+    plan: Plan,
+    read_again: impl ReadAgain,
+    commands: &Receiver<Command>,
+) -> Result<(), Failure> {
     let mut server = Server::start(plan)?;
     let mut reader = Reader::new(read_again);
     signal::notify_ready();
     loop {
-        match server.wait(wishes, &reader.read)? {
-            Event::Leave => break,
+        match server.wait(commands, &reader.read)? {
+            Event::Shutdown => break,
             Event::Reload => {
                 signal::notify_reloading();
                 reader.ask();
@@ -107,7 +111,7 @@ pub fn run_until(plan: Plan, read_again: impl ReadAgain, wishes: &Receiver<Wish>
 
 /// The supervisor's next task.
 enum Event {
-    Leave,
+    Shutdown,
     Reload,
     /// The configuration has been read.
     Read(Box<ReadPlan>),
@@ -119,7 +123,7 @@ struct Server {
     /// one.
     request_time_max: Duration,
     metrics: Arc<Metrics>,
-    commons: Arc<Commons>,
+    shared: Arc<Shared>,
     posts: Box<[Post<Message>]>,
     done: Receiver<usize>,
     ended: Receiver<(usize, String)>,
@@ -139,10 +143,10 @@ impl Server {
         let connections_max = connections_max(plan);
         let listeners = bind_each_core(plan.listen, cores)?;
         let bound = listeners.first().and_then(|l| l.local_addr().ok()).unwrap_or(plan.listen);
-        let commons = Commons::new(cores, plan.limits.in_flight_bytes_max, plan.concurrency, connections_max);
+        let shared = Shared::new(cores, plan.limits.in_flight_bytes_max, plan.concurrency, connections_max);
         let metrics = Arc::new(Metrics::new(cores, plan.limits.tenants_max, plan.metrics_include_tenant));
         metrics.reloads.loaded_at.set(unix_seconds());
-        let admin = start_admin(&live, &metrics, &commons, driver)?;
+        let admin = start_admin(&live, &metrics, &shared, driver)?;
         let resolvers = [resolver(plan, Destination::Metrics)?, resolver(plan, Destination::Logs)?];
         let addresses = PerDestination::new(|to| resolvers[to as usize].addresses());
         let mut boxes = Vec::with_capacity(cores);
@@ -160,20 +164,20 @@ impl Server {
         for (core, ((listener, (mailbox, bell)), cpu)) in
             listeners.into_iter().zip(boxes).zip(cpus).enumerate()
         {
-            let seed = Seed {
+            let setup = Setup {
                 core,
                 cpu,
                 driver,
                 posts: posts.clone(),
                 plan: Arc::clone(&live),
-                commons: Arc::clone(&commons),
+                shared: Arc::clone(&shared),
                 addresses: addresses.clone(),
                 directory: Arc::clone(&directory),
                 metrics: Arc::clone(&metrics),
                 done: done_by.clone(),
                 ended: ended_by.clone(),
             };
-            threads.push(core::start(seed, Link { listener, mailbox, bell })?);
+            threads.push(core::start(setup, Endpoints { listener, mailbox, bell })?);
         }
         let target = &plan.terms.targets.of(Destination::Metrics).host_header;
         tracing::warn!(address = %bound, %target, cores, driver = driver.name(), "listening");
@@ -181,7 +185,7 @@ impl Server {
             plan: live,
             request_time_max,
             metrics,
-            commons,
+            shared,
             posts,
             done,
             ended,
@@ -192,14 +196,14 @@ impl Server {
     }
 
     /// Waits for the next task.
-    fn wait(&self, wishes: &Receiver<Wish>, read: &Receiver<ReadPlan>) -> Result<Event, Failure> {
+    fn wait(&self, commands: &Receiver<Command>, read: &Receiver<ReadPlan>) -> Result<Event, Failure> {
         crossbeam_channel::select! {
-            recv(wishes) -> wish => match wish {
-                Ok(Wish::Reload) => Ok(Event::Reload),
+            recv(commands) -> command => match command {
+                Ok(Command::Reload) => Ok(Event::Reload),
                 // No sender is left: shut down.
-                Ok(Wish::Leave) | Err(_) => Ok(Event::Leave),
+                Ok(Command::Shutdown) | Err(_) => Ok(Event::Shutdown),
             },
-            recv(read) -> read => Ok(read.map_or(Event::Leave, |read| Event::Read(Box::new(read)))),
+            recv(read) -> read => Ok(read.map_or(Event::Shutdown, |read| Event::Read(Box::new(read)))),
             recv(self.ended) -> ended => {
                 let (core, error) = ended.unwrap_or((0, "its thread is gone".into()));
                 Err(Failure::Core { core, error })
@@ -226,7 +230,7 @@ impl Server {
         self.request_time_max = self.request_time_max.max(plan.request_time_max());
         self.plan.store(Arc::new(plan));
         if moves_tenants {
-            self.commons.families.forget();
+            self.shared.families.forget();
         }
         self.tell_all(|| Message::Reloaded);
         tracing::warn!(changed = changed.join(", "), "the configuration was read again");
@@ -241,8 +245,8 @@ impl Server {
 
     fn stop(self) -> Result<(), Failure> {
         let notice = self.plan.load().timeout_shutdown;
-        tracing::warn!(?notice, "leaving: /alive says 503");
-        self.commons.leave();
+        tracing::warn!(?notice, "shutting down: /alive answers 503");
+        self.shared.begin_shutdown();
         pause(notice);
         tracing::info!("finishing what is in flight");
         let until = Instant::now() + self.request_time_max + Duration::from_secs(DRAIN_GRACE_SECS);
@@ -392,10 +396,10 @@ fn unix_seconds() -> usize {
 fn start_admin(
     live: &Live,
     metrics: &Arc<Metrics>,
-    commons: &Arc<Commons>,
+    shared: &Arc<Shared>,
     driver: Driver,
 ) -> Result<Admin, Failure> {
-    let pages = Pages::new(Arc::clone(metrics), Arc::clone(commons), driver.name(), Arc::clone(live));
+    let pages = Pages::new(Arc::clone(metrics), Arc::clone(shared), driver.name(), Arc::clone(live));
     let plan = live.load();
     // Shared like the port for pushes, because a successor starts before this process ends.
     let addresses = [Some(plan.listen_metrics), plan.listen_pprof];

@@ -5,7 +5,7 @@
 //! * An ID becomes an HTTP header value, a directory name in object stores, and a word in logs. IDs that these cannot
 //!   carry safely are refused here, after the prefix is added, and only here.
 //! * A value is untrusted input. Error texts show it escaped and cut.
-//! * Resolving runs once per distinct value of a request, but a refusal may occur once per *series*. So a refusal does
+//! * Resolving runs once per distinct value of a request, but a reason may occur once per *series*. So a reason does
 //!   not allocate until its text is requested.
 //!
 //! An empty label counts as absent, as in Prometheus' data model. A series with an empty tenant label has no tenant and
@@ -137,18 +137,19 @@ impl TenantRules {
     /// The tenant of a series whose deciding label is `value`, in a request whose tenant header is `source`. An empty
     /// value or header counts as absent.
     pub fn resolve(&self, value: Option<&[u8]>, source: Option<&str>) -> Result<TenantId, TenantError> {
-        self.try_resolve(value, source).map_err(|refusal| self.explain(refusal, value, source))
+        self.try_resolve(value, source).map_err(|reason| self.explain(reason, value, source))
     }
 
-    /// Like [`Self::resolve`], but a refusal does not allocate; [`Self::explain`] turns it into an error.
+    /// Like [`Self::resolve`], but a reason does not allocate; [`Self::explain`] turns it into an error.
     pub(crate) fn try_resolve(
         &self,
         value: Option<&[u8]>,
         source: Option<&str>,
-    ) -> Result<TenantId, Refusal> {
+    ) -> Result<TenantId, NoTenant> {
         let value = self.bare_id(value)?;
         let [prefix, dash] = self.prefix_parts(source);
-        check_parts([prefix.as_bytes(), dash.as_bytes(), &value], self.id_rules).map_err(Refusal::Invalid)?;
+        check_parts([prefix.as_bytes(), dash.as_bytes(), &value], self.id_rules)
+            .map_err(NoTenant::Invalid)?;
         let mut id = String::with_capacity(prefix.len() + dash.len() + value.len());
         id.push_str(prefix);
         id.push_str(dash);
@@ -158,17 +159,17 @@ impl TenantRules {
     }
 
     /// The ID for `value`, without its prefix. It may still violate `id_rules`.
-    fn bare_id<'a>(&'a self, value: Option<&'a [u8]>) -> Result<Cow<'a, [u8]>, Refusal> {
+    fn bare_id<'a>(&'a self, value: Option<&'a [u8]>) -> Result<Cow<'a, [u8]>, NoTenant> {
         let Some(value) = value.filter(|value| !value.is_empty()) else {
-            return self.default_id().map(Cow::Borrowed).ok_or(Refusal::Missing);
+            return self.default_id().map(Cow::Borrowed).ok_or(NoTenant::Missing);
         };
-        let id = self.mapped(value).ok_or(Refusal::Dropped)?;
+        let id = self.mapped(value).ok_or(NoTenant::Dropped)?;
         if id.is_empty() {
             // A prefix alone is not an ID, although it may look like one.
-            return Err(Refusal::Invalid(IdFault::Empty));
+            return Err(NoTenant::Invalid(IdFault::Empty));
         }
         match &self.allow {
-            Some(allow) if !allow.allows(&id) => Err(Refusal::Invalid(IdFault::NotAllowed)),
+            Some(allow) if !allow.allows(&id) => Err(NoTenant::Invalid(IdFault::NotAllowed)),
             _ => Ok(id),
         }
     }
@@ -182,20 +183,20 @@ impl TenantRules {
         }
     }
 
-    /// The error for a refusal by [`Self::try_resolve`], given the same arguments.
+    /// The error for a reason by [`Self::try_resolve`], given the same arguments.
     pub(crate) fn explain(
         &self,
-        refusal: Refusal,
+        reason: NoTenant,
         value: Option<&[u8]>,
         source: Option<&str>,
     ) -> TenantError {
         let labels = self.names();
-        let fault = match refusal {
-            Refusal::Missing => return TenantError::Missing { labels },
-            Refusal::Dropped => {
+        let fault = match reason {
+            NoTenant::Missing => return TenantError::Missing { labels },
+            NoTenant::Dropped => {
                 return TenantError::Dropped { labels, value: excerpt(value.unwrap_or_default()) };
             }
-            Refusal::Invalid(fault) => fault,
+            NoTenant::Invalid(fault) => fault,
         };
         let [prefix, dash] = self.prefix_parts(source);
         let mut id = [prefix.as_bytes(), dash.as_bytes()].concat();
@@ -236,7 +237,7 @@ impl TenantRules {
 
 /// Why a value resolves to no tenant; [`TenantRules::explain`] gives its text.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Refusal {
+pub(crate) enum NoTenant {
     /// No label and no default.
     Missing,
     /// The ID is invalid.
@@ -553,7 +554,7 @@ mod tests {
         assert_eq!(resolved(&rules, Some(b"c!"), None), "p-c");
         // The default is not mapped.
         assert_eq!(resolved(&rules, None, None), "p-a");
-        assert_eq!(rules.try_resolve(Some(b"gone"), None), Err(Refusal::Dropped));
+        assert_eq!(rules.try_resolve(Some(b"gone"), None), Err(NoTenant::Dropped));
         // The mapped tenant must be a valid ID.
         let invalid = rules.resolve(Some(b"x-1"), None).unwrap_err().to_string();
         assert_eq!(
@@ -561,7 +562,7 @@ mod tests {
             "invalid tenant ID \"p-two words\" (from label __tenant__): it contains ' ', which is not allowed"
         );
         // A prefix alone is not an ID.
-        assert_eq!(rules.try_resolve(Some(b"!"), None), Err(Refusal::Invalid(IdFault::Empty)));
+        assert_eq!(rules.try_resolve(Some(b"!"), None), Err(NoTenant::Invalid(IdFault::Empty)));
     }
 
     #[test]

@@ -27,7 +27,7 @@ use crate::http::Refusal;
 use crate::limits::{ERROR_BODY_BYTES_MAX, OVERLOAD_RETRY_AFTER_SECS, REASON_BYTES_MIN};
 use crate::model::Written;
 use crate::model::{Answer, Fate, Outcome, cut};
-use crate::model::{Destination, Refused};
+use crate::model::{Destination, RefusedSeries};
 use crate::split::SplitError;
 use crate::tenant::TenantId;
 use crate::wire::loki::json::JsonError;
@@ -92,7 +92,7 @@ pub fn combine(pieces: &[Outcome]) -> Outcome {
 pub fn conclude<'a>(
     destination: Destination,
     parts: impl IntoIterator<Item = (&'a TenantId, &'a Outcome)> + Clone,
-    refused: &Refused,
+    refused: &RefusedSeries,
     accept_all: bool,
 ) -> Answer {
     let written = written_by_all(parts.clone().into_iter().map(|(_, outcome)| outcome));
@@ -192,8 +192,8 @@ impl Listing {
 }
 
 /// What was refused, and why, on one line; `None` if nothing was.
-fn describe(destination: Destination, refused: &Refused) -> Option<String> {
-    let Refused { missing, invalid, samples, example, .. } = refused;
+fn describe(destination: Destination, refused: &RefusedSeries) -> Option<String> {
+    let RefusedSeries { missing, invalid, samples, example, .. } = refused;
     let total = missing.saturating_add(*invalid);
     if total == 0 {
         return None;

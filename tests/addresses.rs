@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 use support::client::push_head;
 use support::server::free_port;
 use support::{Client, Close, Driver, Reply, Server, Upstream, body, eventually, on_both, series};
-use tenantry::limits::REST_AFTER_FAILURES;
+use tenantry::limits::BACKOFF_AFTER_FAILURES;
 
 const HOSTS: &str = "127.0.0.1 localhost\n127.0.0.1 twins\n127.0.0.2 twins\n";
 
@@ -54,7 +54,7 @@ fn lines(server: &Server, what: &str) -> usize {
 /// How many requests may have gone to an address that has been failing all the time: those that put it to rest, and its
 /// probes, the first after a second and each later than the one before.
 fn failures_max(since: Instant) -> usize {
-    REST_AFTER_FAILURES as usize + since.elapsed().as_secs() as usize
+    BACKOFF_AFTER_FAILURES as usize + since.elapsed().as_secs() as usize
 }
 
 #[test]
@@ -64,7 +64,7 @@ fn a_name_with_two_addresses_has_both_used_evenly() {
         let Some(server) = start(driver, first.address, "") else { return };
         assert_eq!(statuses(&mut server.client(), 40), [200; 40]);
         assert_eq!((first.received().len(), second.received().len()), (20, 20));
-        assert_eq!(server.metric("tenantry_upstream_rests_total", ""), 0.0);
+        assert_eq!(server.metric("tenantry_upstream_backoffs_total", ""), 0.0);
     });
 }
 
@@ -79,12 +79,12 @@ fn an_address_that_refuses_rests_unnoticed_and_is_used_again_when_it_is_back() {
         let mut client = server.client();
         assert_eq!(statuses(&mut client, 30), [200; 30]);
         assert_eq!(live.received().len(), 30, "nothing was sent twice");
-        assert_eq!(server.metric("tenantry_upstream_addresses_resting", ""), 1.0);
+        assert_eq!(server.metric("tenantry_upstream_addresses_in_backoff", ""), 1.0);
         assert_eq!(lines(&server, "WARN an upstream address fails again and again"), 1);
         // Its rest is over again and again; one request finds that out, and is sent to the other.
         eventually("it was probed", || {
             assert_eq!(client.push(&one("a")).status, 200);
-            server.metric("tenantry_upstream_rests_total", "") >= 2.0
+            server.metric("tenantry_upstream_backoffs_total", "") >= 2.0
         });
         assert_eq!(lines(&server, "WARN an upstream address fails again and again"), 1, "said once");
 
@@ -94,7 +94,7 @@ fn an_address_that_refuses_rests_unnoticed_and_is_used_again_when_it_is_back() {
             !back.received().is_empty()
         });
         assert_eq!(lines(&server, "INFO an upstream address is back"), 1);
-        assert_eq!(server.metric("tenantry_upstream_addresses_resting", ""), 0.0);
+        assert_eq!(server.metric("tenantry_upstream_addresses_in_backoff", ""), 0.0);
         let before = back.received().len();
         assert_eq!(statuses(&mut client, 20), [200; 20]);
         assert_eq!(back.received().len() - before, 10, "as evenly as before");
@@ -112,7 +112,7 @@ fn an_address_that_breaks_off_costs_a_few_requests_and_no_more() {
         let statuses = statuses(&mut server.client(), 60);
         let failed = statuses.iter().filter(|&&status| status == 502).count();
         assert_eq!(statuses.iter().filter(|&&status| status == 200).count(), 60 - failed);
-        assert!((REST_AFTER_FAILURES as usize..=failures_max(begun)).contains(&failed), "{failed}");
+        assert!((BACKOFF_AFTER_FAILURES as usize..=failures_max(begun)).contains(&failed), "{failed}");
         assert_eq!(dead.connections(), failed, "nor was it asked in another way");
     });
 }
@@ -128,7 +128,7 @@ fn an_address_that_never_answers_rests_and_one_that_answers_others_does_not() {
         let statuses = statuses(&mut server.client(), 30);
         let failed = statuses.iter().filter(|&&status| status == 504).count();
         assert_eq!(statuses.iter().filter(|&&status| status == 200).count(), 30 - failed);
-        assert!((REST_AFTER_FAILURES as usize..=failures_max(begun)).contains(&failed), "{failed}");
+        assert!((BACKOFF_AFTER_FAILURES as usize..=failures_max(begun)).contains(&failed), "{failed}");
     });
     on_both(|driver| {
         let script = |r: &support::upstream::Received| match r.tenant() {
@@ -150,7 +150,7 @@ fn an_address_that_never_answers_rests_and_one_that_answers_others_does_not() {
         waiting.iter_mut().for_each(|client| assert_eq!(client.response().status, 504));
         assert!(first.of("slow").len() >= 3 && second.of("slow").len() >= 3);
         assert_eq!(
-            server.metric("tenantry_upstream_rests_total", ""),
+            server.metric("tenantry_upstream_backoffs_total", ""),
             0.0,
             "one tenant's trouble is its own"
         );
@@ -171,7 +171,7 @@ fn a_request_finds_the_other_address_in_time_where_one_drops_what_it_is_sent() {
         let live = Upstream::start_on(live, |_| Reply::ok());
         let Some(server) = start(driver, live.address, "timeout: 2s\n") else { return };
         assert_eq!(statuses(&mut server.client(), 20), [200; 20]);
-        assert!(server.metric("tenantry_upstream_rests_total", "") >= 1.0);
+        assert!(server.metric("tenantry_upstream_backoffs_total", "") >= 1.0);
     });
 }
 
@@ -198,7 +198,7 @@ fn an_address_that_rests_is_asked_at_once_when_the_other_refuses() {
         let Some(server) = start(driver, live.address, "") else { return };
         let mut client = server.client();
         assert_eq!(statuses(&mut client, 10), [200; 10]);
-        assert_eq!(server.metric("tenantry_upstream_addresses_resting", ""), 1.0);
+        assert_eq!(server.metric("tenantry_upstream_addresses_in_backoff", ""), 1.0);
         let back = Upstream::start_on(TcpListener::bind(address).unwrap(), |_| last_answer());
         end(live);
         assert_eq!(statuses(&mut client, 10), [200; 10]);
@@ -216,7 +216,7 @@ fn where_all_addresses_rest_they_are_asked_all_the_same() {
         let mut client = server.client();
         for back in addresses {
             assert_eq!(statuses(&mut client, 10), [502; 10]);
-            assert_eq!(server.metric("tenantry_upstream_addresses_resting", ""), 2.0);
+            assert_eq!(server.metric("tenantry_upstream_addresses_in_backoff", ""), 2.0);
             let upstream = Upstream::start_on(TcpListener::bind(back).unwrap(), |_| last_answer());
             assert_eq!(client.push(&one("a")).status, 200, "at once");
             end(upstream);

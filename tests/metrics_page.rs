@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use tenantry::admin::{Admin, Pages};
 use tenantry::metrics::{Metrics, Rejection};
 use tenantry::model::Destination;
-use tenantry::shared::Commons;
+use tenantry::shared::Shared;
 use tenantry::tenant::{IdRules, TenantId};
 use testkit::port::free_addr;
 
@@ -101,7 +101,7 @@ fn prometheus_finds_every_old_name_with_its_type_and_value() {
     let target = listener.local_addr().unwrap();
     let plan = tenantry::config::parse("", "", []).unwrap();
     let plan = std::sync::Arc::new(arc_swap::ArcSwap::from_pointee(plan));
-    let pages = Pages::new(counted(), Commons::new(2, 100, 10, 10), "epoll", plan);
+    let pages = Pages::new(counted(), Shared::new(2, 100, 10, 10), "epoll", plan);
     let admin = Admin::start(vec![listener], Arc::new(pages)).unwrap();
     let Some(prometheus) = Prometheus::start(target) else {
         assert!(std::env::var_os("CI").is_none(), "CI has prometheus");

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
-use super::Shared;
+use super::Server;
 use super::eviction::Slot;
 use super::pages::Page;
 use crate::http::head::{Framing, Method, RequestHead};
@@ -31,18 +31,18 @@ struct Request {
 }
 
 /// Serves a connection until it ends. Errors of the connection, timeouts included, are ignored.
-pub(super) async fn serve(shared: Rc<Shared>, mut stream: Stream, slot: Slot) {
-    let _ = answer_request(&shared, &mut stream, &slot).await;
+pub(super) async fn serve(server: Rc<Server>, mut stream: Stream, slot: Slot) {
+    let _ = answer_request(&server, &mut stream, &slot).await;
     // Closed before its slot is freed for the next connection.
     drop(stream);
     drop(slot);
 }
 
-async fn answer_request(shared: &Shared, stream: &mut Stream, slot: &Slot) -> io::Result<()> {
+async fn answer_request(server: &Server, stream: &mut Stream, slot: &Slot) -> io::Result<()> {
     let timeout = Duration::from_millis(ADMIN_TIMEOUT_MILLIS);
     stream.set_deadline(Instant::now() + timeout, Cut::Both);
     let request = read_request(stream).await?;
-    let (head, body) = response(shared, request.as_ref(), slot).await;
+    let (head, body) = response(server, request.as_ref(), slot).await;
     let head_only = request.as_ref().is_some_and(|request| request.method == Method::Head);
     let body = if head_only { Bytes::new() } else { body };
     let transfer_time = Duration::from_secs((body.len() / ADMIN_BYTES_PER_SEC_MIN) as u64);
@@ -53,21 +53,21 @@ async fn answer_request(shared: &Shared, stream: &mut Stream, slot: &Slot) -> io
     }
     stream.finish_writing().await;
     if !request.is_some_and(|request| request.all_read) {
-        discard_rest(shared, stream).await;
+        discard_rest(server, stream).await;
     }
     Ok(())
 }
 
 /// The answer's head and body. The slot records the page that the answer keeps in memory.
-async fn response(shared: &Shared, request: Option<&Request>, slot: &Slot) -> (Vec<u8>, Bytes) {
+async fn response(server: &Server, request: Option<&Request>, slot: &Slot) -> (Vec<u8>, Bytes) {
     let page = match request {
         Some(Request { method: Method::Get | Method::Head, path, .. }) if path == b"/metrics" => {
-            let snapshot = shared.snapshots.take(&shared.connections, || shared.pages.page(path)).await;
+            let snapshot = server.snapshots.take(&server.connections, || server.pages.page(path)).await;
             let parts = snapshot.page.parts();
             slot.answered(Some(snapshot));
             return parts;
         }
-        Some(Request { method: Method::Get | Method::Head, path, .. }) => shared.pages.page(path),
+        Some(Request { method: Method::Get | Method::Head, path, .. }) => server.pages.page(path),
         Some(_) => Page::text(405, "this page is for GET and HEAD\n"),
         None => Page::text(400, "bad request\n"),
     };
@@ -106,7 +106,7 @@ async fn read_request(stream: &mut Stream) -> io::Result<Option<Request>> {
 
 /// Reads and discards what the client still sends, for a limited time. Closing a socket with unread bytes sends a
 /// reset, and the client might never see its answer.
-async fn discard_rest(shared: &Shared, stream: &mut Stream) {
+async fn discard_rest(server: &Server, stream: &mut Stream) {
     stream.set_deadline(Instant::now() + Duration::from_millis(FAREWELL_MILLIS), Cut::Both);
     let mut buffer = Vec::with_capacity(FAREWELL_CHUNK_BYTES);
     let mut left = FAREWELL_BYTES_MAX;
@@ -117,8 +117,8 @@ async fn discard_rest(shared: &Shared, stream: &mut Stream) {
         match result {
             Ok(n) if n > 0 => {
                 left = left.saturating_sub(n);
-                shared.tasks.has_worked_on(n);
-                shared.tasks.turn().await;
+                server.tasks.has_worked_on(n);
+                server.tasks.turn().await;
             }
             _ => return,
         }

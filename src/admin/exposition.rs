@@ -18,10 +18,10 @@ use crate::log;
 use crate::metrics::table::{Family, Value};
 use crate::metrics::{CoreMetrics, DestinationFamilies, Distribution, Metrics, Reloads, TenantMetrics};
 use crate::model::Destination;
-use crate::shared::Commons;
+use crate::shared::Shared;
 
 /// The page with the current values.
-pub(super) fn text(metrics: &Metrics, commons: &Commons, driver: &str) -> String {
+pub(super) fn text(metrics: &Metrics, shared: &Shared, driver: &str) -> String {
     let mut page = Page { out: String::new() };
     for destination in Destination::ALL {
         let families = DestinationFamilies::of(destination);
@@ -30,16 +30,16 @@ pub(super) fn text(metrics: &Metrics, commons: &Commons, driver: &str) -> String
     }
     page.parts(CoreMetrics::FAMILIES, metrics.cores(), Some("core"));
     page.parts(Reloads::FAMILIES, std::slice::from_ref(&metrics.reloads), None);
-    process(&mut page, commons, driver);
+    process(&mut page, shared, driver);
     page.out
 }
 
-fn process(page: &mut Page, commons: &Commons, driver: &str) {
-    page.gauge("tenantry_in_flight_bytes", "Bytes of requests in flight.", commons.bytes.in_flight());
+fn process(page: &mut Page, shared: &Shared, driver: &str) {
+    page.gauge("tenantry_in_flight_bytes", "Bytes of requests in flight.", shared.bytes.in_flight());
     page.gauge(
         "tenantry_requests_in_flight",
         "Push requests in work: read, and not answered yet.",
-        commons.requests.in_flight(),
+        shared.requests.in_flight(),
     );
     page.counter(
         "tenantry_log_lines_dropped_total",
@@ -234,7 +234,7 @@ mod tests {
         metrics.core(1).rejected(Rejection::Memory);
         metrics.core(0).replied(503);
         metrics.core(1).replied(503);
-        text(&metrics, &Commons::new(2, 100, 10, 10), "epoll")
+        text(&metrics, &Shared::new(2, 100, 10, 10), "epoll")
     }
 
     fn assert_lines(page: &str, lines: &[&str]) {
@@ -305,7 +305,7 @@ mod tests {
         let tenant = metrics.tenant(0, Destination::Metrics, &TenantId::new("a", IdRules::Mimir).unwrap());
         (400..).take(TENANT_STATUSES_MAX + 2).for_each(|status| tenant.answered(status, 1.0));
         let name = "cortex_tenant_timeseries_request_duration_milliseconds_count";
-        let page = text(&metrics, &Commons::new(1, 100, 10, 10), "epoll");
+        let page = text(&metrics, &Shared::new(1, 100, 10, 10), "epoll");
         assert_lines(
             &page,
             &[

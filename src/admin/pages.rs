@@ -9,13 +9,13 @@ use bytes::Bytes;
 use super::{exposition, process};
 use crate::config::plan::Live;
 use crate::metrics::Metrics;
-use crate::shared::Commons;
+use crate::shared::Shared;
 
 /// The sources of the pages.
 #[derive(Debug)]
 pub struct Pages {
     metrics: Arc<Metrics>,
-    commons: Arc<Commons>,
+    shared: Arc<Shared>,
     driver: &'static str,
     plan: Live,
     started: Instant,
@@ -70,18 +70,18 @@ impl Page {
 
 impl Pages {
     /// Pages about these counters and about the current settings, without secrets.
-    pub fn new(metrics: Arc<Metrics>, commons: Arc<Commons>, driver: &'static str, plan: Live) -> Self {
-        Self { metrics, commons, driver, plan, started: Instant::now() }
+    pub fn new(metrics: Arc<Metrics>, shared: Arc<Shared>, driver: &'static str, plan: Live) -> Self {
+        Self { metrics, shared, driver, plan, started: Instant::now() }
     }
 
     /// The page at `path`.
     pub fn page(&self, path: &[u8]) -> Page {
         match path {
             b"/metrics" => {
-                let body = exposition::text(&self.metrics, &self.commons, self.driver);
+                let body = exposition::text(&self.metrics, &self.shared, self.driver);
                 Page { status: 200, media: METRICS, body: Bytes::from(body) }
             }
-            b"/alive" if self.commons.is_leaving() => Page::text(503, "shutting down\n"),
+            b"/alive" if self.shared.is_shutting_down() => Page::text(503, "shutting down\n"),
             b"/alive" => Page::text(200, ""),
             b"/" => Page::text(200, self.status()),
             b"/debug/threads" => Page::text(200, threads()),
@@ -98,8 +98,8 @@ impl Pages {
             env!("CARGO_PKG_VERSION"),
             self.driver,
             self.started.elapsed().as_secs(),
-            self.commons.requests.in_flight(),
-            self.commons.bytes.in_flight(),
+            self.shared.requests.in_flight(),
+            self.shared.bytes.in_flight(),
         );
         for (k, core) in self.metrics.cores().iter().enumerate() {
             // Writing to a String can't fail.

@@ -9,13 +9,13 @@ use super::{Admin, Pages};
 use crate::limits::{ADMIN_CONNECTIONS_MAX, ADMIN_TIMEOUT_MILLIS, FAREWELL_BYTES_MAX};
 use crate::metrics::Metrics;
 use crate::model::Destination;
-use crate::shared::Commons;
+use crate::shared::Shared;
 use crate::tenant::{IdRules, TenantId};
 
-fn start_with(tenants: usize) -> (Admin, SocketAddr, Arc<Commons>) {
+fn start_with(tenants: usize) -> (Admin, SocketAddr, Arc<Shared>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
-    let commons = Commons::new(2, 100, 10, 10);
+    let shared = Shared::new(2, 100, 10, 10);
     let metrics = Arc::new(Metrics::new(2, tenants.max(10), true));
     for n in 0..tenants {
         let tenant = TenantId::new(&format!("tenant-{n}"), IdRules::Mimir).unwrap();
@@ -23,11 +23,11 @@ fn start_with(tenants: usize) -> (Admin, SocketAddr, Arc<Commons>) {
     }
     let plan = crate::config::parse("", "listen: 127.0.0.1:1", []).unwrap();
     let plan = Arc::new(arc_swap::ArcSwap::from_pointee(plan));
-    let pages = Pages::new(metrics, Arc::clone(&commons), "epoll", plan);
-    (Admin::start(vec![listener], Arc::new(pages)).unwrap(), address, commons)
+    let pages = Pages::new(metrics, Arc::clone(&shared), "epoll", plan);
+    (Admin::start(vec![listener], Arc::new(pages)).unwrap(), address, shared)
 }
 
-fn start() -> (Admin, SocketAddr, Arc<Commons>) {
+fn start() -> (Admin, SocketAddr, Arc<Shared>) {
     start_with(0)
 }
 
@@ -70,14 +70,14 @@ fn scrapes_are_prompt(address: SocketAddr) {
 
 #[test]
 fn the_pages_are_there_and_nothing_else() {
-    let (admin, address, commons) = start();
+    let (admin, address, shared) = start();
     assert!(get(address, "/metrics?x=y").contains("\ncortex_tenant_timeseries_batches_received 0\n"));
     assert!(get(address, "/").contains("listen=127.0.0.1:1"));
     assert!(get(address, "/debug/threads").contains("admin"));
     let profile = get(address, "/debug/pprof/profile?seconds=5");
     assert!(profile.starts_with("HTTP/1.1 404") && profile.contains("perf record"));
     assert!(get(address, "/alive").starts_with("HTTP/1.1 200"));
-    commons.leave();
+    shared.begin_shutdown();
     assert!(get(address, "/alive").starts_with("HTTP/1.1 503"));
     assert!(get(address, "/nothing").starts_with("HTTP/1.1 404"));
     assert!(ask(address, "POST /metrics HTTP/1.1\r\nHost: x\r\n\r\n").starts_with("HTTP/1.1 405"));
@@ -218,13 +218,13 @@ fn a_refused_request_with_a_body_still_gets_its_answer() {
 
 #[test]
 fn stopping_cuts_clients_off_ends_the_thread_and_frees_the_port() {
-    let (admin, address, commons) = start();
+    let (admin, address, shared) = start();
     let silent = connect(address, ADMIN_CONNECTIONS_MAX / 2);
     scrape(address);
     let begun = Instant::now();
     admin.stop();
     assert!(begun.elapsed() < Duration::from_millis(ADMIN_TIMEOUT_MILLIS / 2), "{:?}", begun.elapsed());
-    assert_eq!(Arc::strong_count(&commons), 1, "the thread has let go of it");
+    assert_eq!(Arc::strong_count(&shared), 1, "the thread has let go of it");
     assert!(TcpStream::connect(address).is_err());
     for client in silent {
         assert!(cut_off_after(client) < Duration::from_secs(1));

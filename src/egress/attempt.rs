@@ -17,10 +17,10 @@ use crate::exchange::fragment::Fragment;
 use crate::io::buffers::Gather;
 use crate::shared::permits::SlowUse;
 use crate::shared::slow::Standing;
+use crate::upstream::backoff::Started;
 use crate::upstream::client::{self, NoReply, Reply};
 use crate::upstream::pool::{Connection, Lease, Leased};
 use crate::upstream::request::RequestHeads;
-use crate::upstream::rest::Begun;
 
 /// A connection to send a request over, and whether it counts as used by a slow tenant.
 pub(super) struct Way {
@@ -171,22 +171,22 @@ impl Egress {
     }
 
     fn has_failed(&self, address: SocketAddr) {
-        let Some(Begun { length, first }) = self.pool.failed(address) else { return };
-        self.counters().upstream_rests.add(1);
+        let Some(Started { length, first }) = self.pool.failed(address) else { return };
+        self.counters().upstream_backoffs.add(1);
         if first && let Some(suppressed) = self.may_log_of(address) {
             tracing::warn!(
-                %address, rest = ?length, suppressed,
+                %address, backoff = ?length, suppressed,
                 "an upstream address fails again and again: the others take over"
             );
         }
     }
 
     fn has_worked(&self, lane: &TenantLane, address: SocketAddr, begun: Instant) {
-        let (had_rested, in_time) = self.pool.worked(address, begun, self.settings.get().timeout);
+        let (had_backoff, in_time) = self.pool.worked(address, begun, self.settings.get().timeout);
         if in_time {
             self.turns_prompt(lane);
         }
-        if had_rested && let Some(suppressed) = self.may_log_of(address) {
+        if had_backoff && let Some(suppressed) = self.may_log_of(address) {
             tracing::info!(%address, suppressed, "an upstream address is back");
         }
     }

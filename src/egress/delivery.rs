@@ -35,7 +35,7 @@ use crate::log::Limiter;
 use crate::metrics::{CoreMetrics, Gauge, Metrics, TenantMetrics, UpstreamClass};
 use crate::model::{Destination, MergeKey};
 use crate::model::{Outcome, blames_content};
-use crate::shared::Commons;
+use crate::shared::Shared;
 use crate::shared::receipt::ReceiptKey;
 use crate::shared::slow::{Class, Standing};
 use crate::tenant::TenantId;
@@ -77,7 +77,7 @@ pub struct Egress {
     pub(super) heads: RefCell<(Arc<Terms>, RequestHeads)>,
     pub(super) pool: Pool,
     pub(super) flights: Flights,
-    pub(super) commons: Arc<Commons>,
+    pub(super) shared: Arc<Shared>,
     exchange: Rc<Exchange>,
     tasks: Tasks,
     metrics: Arc<Metrics>,
@@ -175,7 +175,7 @@ impl Egress {
         settings: EgressSettings,
         terms: &Arc<Terms>,
         pool: Pool,
-        commons: Arc<Commons>,
+        shared: Arc<Shared>,
         exchange: Rc<Exchange>,
         tasks: Tasks,
         metrics: Arc<Metrics>,
@@ -186,7 +186,7 @@ impl Egress {
             heads: RefCell::new((Arc::clone(terms), heads)),
             pool,
             flights: Flights::default(),
-            commons,
+            shared,
             exchange,
             tasks,
             metrics,
@@ -222,7 +222,7 @@ impl Egress {
             return Err(outcome);
         }
         let (settings, bytes) = (self.settings.get(), fragment.part.elements.len());
-        if lane.slow.get() && !self.commons.slow.admit(lane.held.get().0, &settings.slow) {
+        if lane.slow.get() && !self.shared.slow.admit(lane.held.get().0, &settings.slow) {
             self.counters().slow_refused.add(1);
             return Err(over_slow_share());
         }
@@ -232,7 +232,7 @@ impl Egress {
             return Err(Outcome::overloaded(reason));
         }
         if lane.slow.get() {
-            self.commons.slow.add(1, bytes);
+            self.shared.slow.add(1, bytes);
         }
         Ok(())
     }
@@ -263,7 +263,7 @@ impl Egress {
         let (counters, destination) = (self.counters(), self.settings.get().destination);
         counters.upstream_open.of(destination).set(open);
         counters.upstream_idle.of(destination).set(idle);
-        counters.upstream_resting.of(destination).set(self.pool.resting());
+        counters.upstream_in_backoff.of(destination).set(self.pool.in_backoff());
     }
 
     pub(super) fn counters(&self) -> &CoreMetrics {
@@ -327,7 +327,7 @@ impl Egress {
                 self.waiting().down_by(batch.len());
                 Some(batch)
             }
-            Next::Rest => None,
+            Next::Nothing => None,
             Next::Wait(until) => {
                 self.linger(lane, until);
                 None
@@ -476,7 +476,7 @@ impl Egress {
         let bytes = fragment.part.elements.len();
         lane.let_go(bytes);
         if lane.slow.get() {
-            self.commons.slow.sub(1, bytes);
+            self.shared.slow.sub(1, bytes);
         }
         self.tell(*fragment, outcome);
     }

@@ -95,7 +95,7 @@ impl Egress {
     fn cut_slow(&self, flying: &[Rc<Flight>], now: Instant) {
         // Parts wait in no queue for their share: they are refused past it. So those beyond it hold up others only when
         // there is hardly any room left.
-        let mut is_crowded = self.commons.slow.exceed(&self.settings.get().slow) && self.commons.is_crowded();
+        let mut is_crowded = self.shared.slow.exceed(&self.settings.get().slow) && self.shared.is_crowded();
         for flight in flying.iter().filter(|flight| !flight.is_cut() && flight.slow.borrow().is_some()) {
             let timeout = self.settings.get().timeout;
             let for_others = self.pool.to_cut(flight.address, now, is_crowded) > 0;
@@ -132,7 +132,7 @@ impl Egress {
             return;
         }
         let (parts, bytes) = lane.held.get();
-        self.commons.slow.add(parts, bytes);
+        self.shared.slow.add(parts, bytes);
         self.counters().slow_tenants.of(self.settings.get().destination).up();
         self.shed_waiting(lane);
     }
@@ -144,13 +144,13 @@ impl Egress {
             return;
         }
         let (parts, bytes) = lane.held.get();
-        self.commons.slow.sub(parts, bytes);
+        self.shared.slow.sub(parts, bytes);
         self.counters().slow_tenants.of(self.settings.get().destination).down();
     }
 
     /// What waits in a lane that has become slow is more than slow tenants may have: what came last goes first.
     fn shed_waiting(&self, lane: &TenantLane) {
-        while !self.commons.slow.admit(lane.held.get().0, &self.settings.get().slow) {
+        while !self.shared.slow.admit(lane.held.get().0, &self.settings.get().slow) {
             let Some(fragment) = lane.lane.borrow_mut().take_newest() else { return };
             self.waiting().down();
             self.counters().slow_refused.add(1);

@@ -55,7 +55,7 @@ pub enum Next<F> {
     /// Nothing yet: ask again at this time.
     Wait(Instant),
     /// Nothing until something comes or comes back.
-    Rest,
+    Nothing,
 }
 
 /// See the module.
@@ -130,11 +130,11 @@ impl<F: Queued> Lane<F> {
 
     /// What to do now.
     pub fn next(&mut self, now: Instant, limits: &LaneLimits) -> Next<F> {
-        let Some(first) = self.waiting.front() else { return Next::Rest };
+        let Some(first) = self.waiting.front() else { return Next::Nothing };
         let gains_nothing = self.is_single(first, now) || self.is_full(limits);
         let inflight_max = if gains_nothing { limits.inflight_full_max } else { limits.inflight_max };
         if self.in_flight >= inflight_max {
-            return Next::Rest;
+            return Next::Nothing;
         }
         let lingers_until = first.arrived() + limits.linger;
         if lingers_until > now && !gains_nothing {
@@ -256,7 +256,7 @@ mod tests {
         let mut lane = lane([item(0, now)]);
         assert_eq!(lane.next(now, &LIMITS), Next::Send(vec![item(0, now)]));
         (1..4).for_each(|id| lane.push(item(id, now)));
-        assert_eq!(lane.next(now, &LIMITS), Next::Rest);
+        assert_eq!(lane.next(now, &LIMITS), Next::Nothing);
         lane.finished();
         assert_eq!(sent(&mut lane, now), [1, 2, 3]);
         assert!(lane.is_idle());

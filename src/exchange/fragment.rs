@@ -9,8 +9,8 @@ use crate::config::plan::Terms;
 use crate::http::Passed;
 use crate::model::Outcome;
 use crate::model::{Destination, Part};
-use crate::shared::Seat;
 use crate::shared::budget::Charge;
+use crate::shared::connections::ConnectionGuard;
 use crate::shared::permits::Handed;
 use crate::shared::receipt::Receipt;
 use crate::tenant::TenantId;
@@ -93,8 +93,8 @@ pub enum Message {
     Outcome(ReturnAddress, Outcome),
     /// To the tenant's home core: this part got through, but its request failed and will come again.
     Remember(Box<Delivered>),
-    /// A connection that another core accepted while it had more than its share, and its seat here.
-    Connection(OwnedFd, Seat),
+    /// A connection that another core accepted while it had more than its share, and the guard that counts it here.
+    Connection(OwnedFd, ConnectionGuard),
     /// An upstream connection, or the right to open one: this core has waited for it longer than any other.
     Handed(Destination, Box<Handed>),
     /// Another core waits for a connection to this address, and all are taken: hand over one that is idle.

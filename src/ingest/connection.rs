@@ -184,7 +184,7 @@ impl Connection {
         let destination = match route? {
             Route::Alive => {
                 self.skip_body(&head).await?;
-                return Ok(Next::Answer(alive(self.ingest.commons.is_leaving())));
+                return Ok(Next::Answer(alive(self.ingest.shared.is_shutting_down())));
             }
             Route::Push => Destination::Metrics,
             Route::LokiPush => Destination::Logs,
@@ -259,7 +259,7 @@ impl Connection {
 
     /// Reads the body, charged to the budget as it comes.
     async fn body(&mut self, head: &RequestHead, plan: &Plan) -> Result<(Vec<u8>, Charge), Stop> {
-        let mut charge = self.ingest.commons.bytes.no_charge();
+        let mut charge = self.ingest.shared.bytes.no_charge();
         self.awaiting = "body";
         self.stream.set_deadline(Instant::now() + plan.timeout, Cut::Read);
         if head.expect_continue && self.read.is_empty() {
@@ -364,7 +364,7 @@ impl Connection {
     async fn reply(&mut self, answer: Answer, plan: &Plan, keep_alive: bool, head_only: bool) -> bool {
         let answer = self.sender.hears(answer);
         // While we are leaving, a sender's next connection finds whoever takes our place.
-        let leaving = self.ingest.commons.is_leaving() || self.ingest.is_draining();
+        let leaving = self.ingest.shared.is_shutting_down() || self.ingest.is_draining();
         let keep_alive = keep_alive && !answer.close && !leaving;
         let mut out = self.ingest.buffers.take(HEAD_BUFFER_BYTES);
         reply::write(&mut out, &answer, keep_alive, head_only);

@@ -32,7 +32,7 @@ pub async fn accept(listener: StdListener, ingest: Rc<Ingest>, stop: CancelHandl
     let last = listener.try_clone()?;
     let listener = TcpListener::from_std(listener)?;
     while !ingest.is_closing() {
-        if ingest.commons().is_full() {
+        if ingest.shared().connections.is_full() {
             // The kernel's backlog holds who comes meanwhile.
             pause(ACCEPT_PAUSE_MILLIS).await;
             continue;
@@ -59,12 +59,12 @@ pub async fn accept(listener: StdListener, ingest: Rc<Ingest>, stop: CancelHandl
     Ok(())
 }
 
-/// Accepts all who wait.
+/// Accepts every connection that waits in the backlog.
 fn take_in_backlog(listener: &StdListener, ingest: &Rc<Ingest>) {
     if listener.set_nonblocking(true).is_err() {
         return;
     }
-    while !ingest.commons().is_full() {
+    while !ingest.shared().connections.is_full() {
         match listener.accept() {
             Ok((socket, _)) => place(ingest, socket.into()),
             Err(e) if is_peers_fault(&e) || e.kind() == io::ErrorKind::Interrupted => {}
@@ -80,19 +80,19 @@ pub fn canceller() -> Canceller {
 
 fn place(ingest: &Rc<Ingest>, socket: OwnedFd) {
     let core = ingest.core();
-    let commons = ingest.commons();
-    let chosen = commons.least_loaded(core);
-    let seat = commons.seat(chosen);
+    let connections = &ingest.shared().connections;
+    let chosen = connections.least_loaded(core);
+    let guard = connections.count(chosen);
     ingest.counters().connections_accepted.add(1);
     if chosen == core {
-        ingest.serve(socket, seat);
+        ingest.serve(socket, guard);
     } else {
         ingest.counters().connections_handed_over.add(1);
-        ingest.exchange().send(chosen, Message::Connection(socket, seat));
+        ingest.exchange().send(chosen, Message::Connection(socket, guard));
     }
 }
 
-/// A connection that went away before it was accepted is no trouble of ours.
+/// A connection that went away before it was accepted is no error of ours.
 fn is_peers_fault(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset)
 }

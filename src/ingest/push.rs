@@ -21,7 +21,7 @@ use crate::limits::{FRAGMENTS_IN_FLIGHT_MAX, SPLITTERS_KEPT_MAX};
 use crate::metrics::Rejection;
 use crate::model::Written;
 use crate::model::{Answer, Outcome};
-use crate::model::{Destination, MetadataRule, Part, Protocol, Refused};
+use crate::model::{Destination, MetadataRule, Part, Protocol, RefusedSeries};
 use crate::shared::budget::Charge;
 use crate::shared::receipt::{Receipt, ReceiptKey};
 use crate::split::{Body, Compression, Lost, Metadata, Scan, SplitError, SplitRules, Splitter};
@@ -106,7 +106,7 @@ struct Dispatch<'a> {
     request_id: RequestId,
     /// Whether receipts may be needed, and how to make them.
     receipts: Option<ReceiptKey>,
-    refused: Refused,
+    refused: RefusedSeries,
     sent: Vec<SentPart>,
 }
 
@@ -131,10 +131,10 @@ impl Ingest {
         if declared > limit {
             return Err(Refusal::BodyTooLarge { limit });
         }
-        if !self.commons.requests.has_room(1) {
+        if !self.shared.requests.has_room(1) {
             return Err(self.too_many_requests());
         }
-        if !self.commons.bytes.has_room(declared) {
+        if !self.shared.bytes.has_room(declared) {
             return Err(self.out_of_memory());
         }
         Ok(())
@@ -142,7 +142,7 @@ impl Ingest {
 
     /// A place among the requests in work, for one that has been read.
     pub(super) fn take_on(&self) -> Result<Charge, Refusal> {
-        self.commons.requests.charge(1).ok_or_else(|| self.too_many_requests())
+        self.shared.requests.charge(1).ok_or_else(|| self.too_many_requests())
     }
 
     fn too_many_requests(&self) -> Refusal {
@@ -228,7 +228,7 @@ impl Ingest {
         })?;
         self.tasks.has_worked_on(scan.inflated_bytes);
         // Only now does every compression tell how much it is: a core may hold one body more than the budget knows of.
-        let inflated = self.commons.bytes.charge(scan.inflated_bytes);
+        let inflated = self.shared.bytes.charge(scan.inflated_bytes);
         let inflated = inflated.ok_or_else(|| Answer::from(&self.out_of_memory()))?;
         self.count(&scan);
         let ticket = self.pending.open(scan.tenants, FRAGMENTS_IN_FLIGHT_MAX).ok_or_else(|| {
@@ -246,7 +246,7 @@ impl Ingest {
             client,
             arrived,
             request_id: self.request_id(),
-            receipts: (scan.tenants > 1).then_some(self.commons.receipt_key),
+            receipts: (scan.tenants > 1).then_some(self.shared.receipt_key),
             refused: scan.refused,
             sent: Vec::with_capacity(scan.tenants),
         };
@@ -278,8 +278,8 @@ impl Ingest {
             MetadataRule::Drop => Metadata::Drop,
             MetadataRule::ToDefault => Metadata::ToDefault,
             MetadataRule::Route => {
-                self.commons.families.turn(Instant::now());
-                Metadata::Route(&self.commons.families)
+                self.shared.families.turn(Instant::now());
+                Metadata::Route(&self.shared.families)
             }
         }
     }
@@ -299,7 +299,7 @@ impl Ingest {
         counters.lost_start_timestamps.add(lost.start_timestamps);
         counters.lost_series.add(lost.series);
         counters.lost_fields.add(lost.fields);
-        if *lost != Lost::default() && !self.commons.lost_was_told.swap(true, Ordering::Relaxed) {
+        if *lost != Lost::default() && !self.shared.warned_of_lost_data.swap(true, Ordering::Relaxed) {
             tracing::warn!(
                 ?lost,
                 "remote_write_v2 is `downgrade`, and a request held what 1.0 can't say; \

@@ -50,11 +50,11 @@ pub enum Idle {
 /// All deadlines of one core.
 #[derive(Clone, Debug, Default)]
 pub struct Deadlines {
-    shared: Rc<Shared>,
+    state: Rc<State>,
 }
 
 #[derive(Debug, Default)]
-struct Shared {
+struct State {
     table: RefCell<Table>,
     sweeper: RefCell<Option<Waker>>,
     ended: Cell<bool>,
@@ -118,9 +118,12 @@ impl Cutter {
 }
 
 impl Deadlines {
-    /// Watches a socket. The watch must be dropped before the socket is closed: keep both in one struct, the
-    /// watch first.
-    pub fn watch_socket(&self, fd: RawFd) -> Watch {
+    /// Watches a socket.
+    ///
+    /// # Safety
+    /// `fd` must stay open until the watch has been dropped; otherwise a deadline shuts down whichever socket has got
+    /// its number by then. A struct that owns both keeps this if it drops the watch first.
+    pub unsafe fn watch_socket(&self, fd: RawFd) -> Watch {
         self.watch(Target::Socket(fd))
     }
 
@@ -133,7 +136,7 @@ impl Deadlines {
     /// One whose first request has not come yet has time for it until `first_until`. A request that has arrived already
     /// is still read, as the kernel keeps what it has received.
     pub fn cut_idle(&self, first_until: Instant) {
-        let mut table = self.shared.table.borrow_mut();
+        let mut table = self.state.table.borrow_mut();
         for place in 0..table.entries.len() {
             let Some(entry) = table.entries.get_mut(place) else { continue };
             match entry.idle {
@@ -150,40 +153,40 @@ impl Deadlines {
     /// The sweeper: one task a core, which ends after [`end`](Self::end). `look` is called each time that it has
     /// looked.
     pub async fn sweep(&self, look: impl Fn(Instant)) {
-        while !self.shared.ended.get() {
+        while !self.state.ended.get() {
             self.something_to_watch().await;
             monoio::time::sleep(Duration::from_millis(SWEEP_MILLIS)).await;
             let now = Instant::now();
-            self.shared.table.borrow_mut().fire_due(now);
+            self.state.table.borrow_mut().fire_due(now);
             look(now);
         }
     }
 
     /// Ends the sweeper. To be called when all tasks with deadlines have ended.
     pub fn end(&self) {
-        self.shared.ended.set(true);
+        self.state.ended.set(true);
         self.wake_sweeper();
     }
 
     async fn something_to_watch(&self) {
         poll_fn(|cx| {
-            if self.shared.ended.get() || self.shared.table.borrow().watched > 0 {
+            if self.state.ended.get() || self.state.table.borrow().watched > 0 {
                 return Poll::Ready(());
             }
-            *self.shared.sweeper.borrow_mut() = Some(cx.waker().clone());
+            *self.state.sweeper.borrow_mut() = Some(cx.waker().clone());
             Poll::Pending
         })
         .await;
     }
 
     fn wake_sweeper(&self) {
-        if let Some(waker) = self.shared.sweeper.take() {
+        if let Some(waker) = self.state.sweeper.take() {
             waker.wake();
         }
     }
 
     fn watch(&self, target: Target) -> Watch {
-        let mut table = self.shared.table.borrow_mut();
+        let mut table = self.state.table.borrow_mut();
         let place = table.insert(target);
         drop(table);
         self.wake_sweeper();
@@ -191,14 +194,14 @@ impl Deadlines {
     }
 
     fn with<R>(&self, place: usize, f: impl FnOnce(&mut Entry) -> R) -> Option<R> {
-        self.shared.table.borrow_mut().entries.get_mut(place).map(f)
+        self.state.table.borrow_mut().entries.get_mut(place).map(f)
     }
 }
 
 impl Watch {
     /// From now on the deadline is `at`.
     pub fn set(&self, at: Instant, cut: Cut) {
-        self.deadlines.shared.table.borrow_mut().set(self.place, at, cut);
+        self.deadlines.state.table.borrow_mut().set(self.place, at, cut);
     }
 
     /// From now on there is no deadline.
@@ -241,7 +244,7 @@ impl Watch {
 
 impl Drop for Watch {
     fn drop(&mut self) {
-        self.deadlines.shared.table.borrow_mut().remove(self.place);
+        self.deadlines.state.table.borrow_mut().remove(self.place);
     }
 }
 
@@ -363,9 +366,9 @@ mod tests {
         let (deadlines, start) = (Deadlines::default(), Instant::now());
         let watch = deadlines.watch_task();
         watch.set(after(start, 100), Cut::Both);
-        deadlines.shared.table.borrow_mut().fire_due(after(start, 99));
+        deadlines.state.table.borrow_mut().fire_due(after(start, 99));
         assert!(!watch.expired());
-        deadlines.shared.table.borrow_mut().fire_due(after(start, 100));
+        deadlines.state.table.borrow_mut().fire_due(after(start, 100));
         assert!(watch.expired());
     }
 
@@ -375,9 +378,9 @@ mod tests {
         let watch = deadlines.watch_task();
         watch.set(after(start, 100), Cut::Both);
         watch.set(after(start, 300), Cut::Both);
-        deadlines.shared.table.borrow_mut().fire_due(after(start, 200));
+        deadlines.state.table.borrow_mut().fire_due(after(start, 200));
         assert!(!watch.expired());
-        deadlines.shared.table.borrow_mut().fire_due(after(start, 300));
+        deadlines.state.table.borrow_mut().fire_due(after(start, 300));
         assert!(watch.expired());
     }
 
@@ -387,7 +390,7 @@ mod tests {
         let watch = deadlines.watch_task();
         watch.set(after(start, 60_000), Cut::Read);
         watch.set(after(start, 100), Cut::Read);
-        deadlines.shared.table.borrow_mut().fire_due(after(start, 100));
+        deadlines.state.table.borrow_mut().fire_due(after(start, 100));
         assert!(watch.expired());
     }
 
@@ -401,7 +404,7 @@ mod tests {
         dropped.set(after(start, 100), Cut::Both);
         drop(dropped);
         let newcomer = deadlines.watch_task();
-        deadlines.shared.table.borrow_mut().fire_due(after(start, 100));
+        deadlines.state.table.borrow_mut().fire_due(after(start, 100));
         assert!(!cleared.expired());
         assert!(!newcomer.expired(), "it stands where the dropped one stood, but it is another");
     }
@@ -426,8 +429,8 @@ mod tests {
         for round in 0..100_000 {
             watch.set(after(start, 1_000_000 - round), Cut::Read);
         }
-        assert!(deadlines.shared.table.borrow().due.len() <= 2 + DUE_SPARE_MAX);
-        deadlines.shared.table.borrow_mut().fire_due(after(start, 900_001));
+        assert!(deadlines.state.table.borrow().due.len() <= 2 + DUE_SPARE_MAX);
+        deadlines.state.table.borrow_mut().fire_due(after(start, 900_001));
         assert!(watch.expired(), "the one that holds is kept");
     }
 
@@ -436,6 +439,6 @@ mod tests {
         let (deadlines, start) = (Deadlines::default(), Instant::now());
         let watch = deadlines.watch_task();
         (0..1_000).for_each(|i| watch.set(after(start, 100 + i), Cut::Read));
-        assert_eq!(deadlines.shared.table.borrow().due.len(), 1);
+        assert_eq!(deadlines.state.table.borrow().due.len(), 1);
     }
 }

@@ -100,8 +100,11 @@ impl Stream {
     }
 
     fn registered(socket: std::net::TcpStream, peer: SocketAddr, deadlines: &Deadlines) -> io::Result<Self> {
-        let watch = deadlines.watch_socket(socket.as_raw_fd());
-        Ok(Self { watch, transport: Transport::Tcp(TcpStream::from_std(socket)?), peer })
+        let tcp = TcpStream::from_std(socket)?;
+        // SAFETY: the stream owns both. It drops the watch before the socket, as its fields are in that order, and
+        // `into_socket` does the same.
+        let watch = unsafe { deadlines.watch_socket(tcp.as_raw_fd()) };
+        Ok(Self { watch, transport: Transport::Tcp(tcp), peer })
     }
 
     /// A connection to `peer` that another core has taken [out of its stream](Self::into_socket).

@@ -20,11 +20,11 @@ use crate::limits::{TURN_BYTES_MAX, TURN_MILLIS};
 /// sockets; so nothing is spawned but through here.
 #[derive(Clone, Debug, Default)]
 pub struct Tasks {
-    shared: Rc<Shared>,
+    state: Rc<State>,
 }
 
 #[derive(Debug, Default)]
-struct Shared {
+struct State {
     running: Cell<usize>,
     waiting: RefCell<Vec<Waker>>,
     /// Bytes that were worked on since sockets were looked at, or a moment longer.
@@ -34,13 +34,13 @@ struct Shared {
 impl Tasks {
     /// Starts a task.
     pub fn spawn(&self, task: impl Future<Output = ()> + 'static) {
-        self.shared.running.set(self.shared.running.get() + 1);
+        self.state.running.set(self.state.running.get() + 1);
         drop(monoio::spawn(Counted { task, tasks: self.clone() }));
     }
 
     /// How many run.
     pub fn running(&self) -> usize {
-        self.shared.running.get()
+        self.state.running.get()
     }
 
     /// Waits until none runs.
@@ -49,7 +49,7 @@ impl Tasks {
             if self.running() == 0 {
                 return Poll::Ready(());
             }
-            self.shared.waiting.borrow_mut().push(cx.waker().clone());
+            self.state.waiting.borrow_mut().push(cx.waker().clone());
             Poll::Pending
         })
         .await;
@@ -57,28 +57,28 @@ impl Tasks {
 
     /// So many bytes were inflated, scanned or deflated.
     pub fn has_worked_on(&self, bytes: usize) {
-        let before = self.shared.worked.get();
-        self.shared.worked.set(before.saturating_add(bytes));
+        let before = self.state.worked.get();
+        self.state.worked.set(before.saturating_add(bytes));
         if before == 0 && bytes > 0 {
             let tasks = self.clone();
             self.spawn(async move {
                 pause().await;
-                tasks.shared.worked.set(0);
+                tasks.state.worked.set(0);
             });
         }
     }
 
     /// Waits until there is time for more work on this core: at once, unless much has been done in one go.
     pub async fn turn(&self) {
-        while self.shared.worked.get() >= TURN_BYTES_MAX {
+        while self.state.worked.get() >= TURN_BYTES_MAX {
             pause().await;
         }
     }
 
     fn ended(&self) {
-        self.shared.running.set(self.running() - 1);
+        self.state.running.set(self.running() - 1);
         if self.running() == 0 {
-            self.shared.waiting.take().into_iter().for_each(Waker::wake);
+            self.state.waiting.take().into_iter().for_each(Waker::wake);
         }
     }
 }

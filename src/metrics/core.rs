@@ -73,7 +73,7 @@ metrics! {
         "tenantry_upstream_connections_opened_total", "Upstream connections opened." => upstream_opened: Counter;
         "tenantry_upstream_unwritten_total", "Answers of 2xx to Remote Write 2.0 that don't say what was written." =>
             upstream_unwritten: Counter;
-        "tenantry_upstream_rests_total", "Times that an upstream address was put to rest." => upstream_rests: Counter;
+        "tenantry_upstream_backoffs_total", "Times that an upstream address entered backoff." => upstream_backoffs: Counter;
         "tenantry_upstream_connections_reused_total", "Requests over a connection used before." =>
             upstream_reused: Counter;
         "tenantry_upstream_outcomes_total", "Ends of upstream requests." =>
@@ -93,8 +93,8 @@ metrics! {
             upstream_open: PerDestination<Gauge>;
         "tenantry_upstream_connections_idle", "Upstream connections open and idle." =>
             upstream_idle: PerDestination<Gauge>;
-        "tenantry_upstream_addresses_resting", "Upstream addresses put to rest after failures." =>
-            upstream_resting: PerDestination<Gauge>;
+        "tenantry_upstream_addresses_in_backoff", "Upstream addresses in backoff after failures." =>
+            upstream_in_backoff: PerDestination<Gauge>;
         "tenantry_core_cpu_seconds_total", "CPU time of each core's thread." => thread: ThreadId;
         "tenantry_doorbells_rung_total", "Times that a core woke another." => doorbells_rung: Counter;
 

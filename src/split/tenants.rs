@@ -12,8 +12,8 @@ use hashbrown::HashTable;
 
 use super::{Scan, SplitError, SplitRules, narrow, trim};
 use crate::limits::{KNOWN_VALUE_BYTES_MAX, KNOWN_VALUES_MAX, SCRATCH_BYTES_MAX};
-use crate::model::{MergeKey, Refused};
-use crate::tenant::{self, Policy, Refusal, TenantId};
+use crate::model::{MergeKey, RefusedSeries};
+use crate::tenant::{self, NoTenant, Policy, TenantId};
 use crate::wire::same;
 
 /// What is known of a tenant while its request is being split.
@@ -37,7 +37,7 @@ pub(super) struct Slot {
 enum Resolved {
     /// The slot of its tenant.
     Slot(u32),
-    Refused(Refusal),
+    Refused(NoTenant),
 }
 
 /// A value that has been resolved.
@@ -308,14 +308,14 @@ impl<'a> Resolver<'a> {
 
     /// Series that were left out so far, by reason.
     pub(super) fn refused_series(&self) -> [u64; 3] {
-        let Refused { missing, invalid, dropped, .. } = self.scan.refused;
+        let RefusedSeries { missing, invalid, dropped, .. } = self.scan.refused;
         [missing, invalid, dropped]
     }
 
     /// Makes of what was refused of one series, since [`Self::refused_series`] said `before`, one series for each
     /// reason; whether there was any.
     pub(super) fn count_refused_once(&mut self, before: [u64; 3]) -> bool {
-        let Refused { missing, invalid, dropped, .. } = &mut self.scan.refused;
+        let RefusedSeries { missing, invalid, dropped, .. } = &mut self.scan.refused;
         let mut some = false;
         for (count, before) in [missing, invalid, dropped].into_iter().zip(before) {
             some |= *count > before;
@@ -347,7 +347,7 @@ impl<'a> Resolver<'a> {
         };
         match resolved {
             Resolved::Slot(slot) => Ok(Some(slot)),
-            Resolved::Refused(refusal) => self.refuse(refusal, value, samples, subject).map(|()| None),
+            Resolved::Refused(reason) => self.refuse(reason, value, samples, subject).map(|()| None),
         }
     }
 
@@ -359,7 +359,7 @@ impl<'a> Resolver<'a> {
     ) -> Result<Resolved, SplitError> {
         let id = match self.rules.tenant.try_resolve(value, self.source) {
             Ok(id) => id,
-            Err(refusal) => return Ok(Resolved::Refused(refusal)),
+            Err(reason) => return Ok(Resolved::Refused(reason)),
         };
         let hash = match self.tenants.slot_of(&id) {
             Ok(slot) => return Ok(Resolved::Slot(slot)),
@@ -400,17 +400,17 @@ impl<'a> Resolver<'a> {
     #[cold]
     fn refuse<S: Subject>(
         &mut self,
-        refusal: Refusal,
+        reason: NoTenant,
         value: Option<&[u8]>,
         samples: u32,
         subject: &S,
     ) -> Result<(), SplitError> {
         let rules = self.rules.tenant;
         let refused = &mut self.scan.refused;
-        let (policy, count) = match refusal {
-            Refusal::Missing => (rules.on_missing, &mut refused.missing),
-            Refusal::Invalid(_) => (rules.on_invalid, &mut refused.invalid),
-            Refusal::Dropped => {
+        let (policy, count) = match reason {
+            NoTenant::Missing => (rules.on_missing, &mut refused.missing),
+            NoTenant::Invalid(_) => (rules.on_invalid, &mut refused.invalid),
+            NoTenant::Dropped => {
                 refused.dropped += 1;
                 refused.dropped_samples += u64::from(samples);
                 return Ok(());
@@ -425,7 +425,7 @@ impl<'a> Resolver<'a> {
             noun: S::NOUN,
             place: self.scan.series,
             name: tenant::excerpt(&subject.name()),
-            error: rules.explain(refusal, value, self.source),
+            error: rules.explain(reason, value, self.source),
         };
         match policy {
             Policy::Reject => Err(error),

@@ -229,7 +229,7 @@ fn can_drop_bad_series_and_count_them() {
     let request = [series(&[]), good.clone(), series(&[("t", "/")]), good.clone(), series(&[("t", "/")])];
     let (scan, parts) = rules.split(&request);
     assert_eq!(all_inflated(&parts), [("a", [good.clone(), good].concat())]);
-    let Refused { missing, invalid, samples, example, .. } = &scan.refused;
+    let RefusedSeries { missing, invalid, samples, example, .. } = &scan.refused;
     assert_eq!((*missing, *invalid, *samples, scan.refused.series()), (1, 2, 3, 3));
     assert!(example.as_ref().unwrap().starts_with("series 1 (no name): no tenant"), "{example:?}");
     // One tenant is left, but not all of the bytes may go on.
@@ -471,7 +471,7 @@ fn what_the_map_drops_is_left_out_and_no_fault() {
     let of = |tenant: &str| series(&[("t", tenant)]);
     let (scan, parts) = mapped().split(&[of("x1"), of("a"), of("x1"), of("x2")]);
     assert_eq!(all_inflated(&parts), [("a", of("a"))]);
-    let refused = Refused { dropped: 3, dropped_samples: 3, ..Refused::default() };
+    let refused = RefusedSeries { dropped: 3, dropped_samples: 3, ..RefusedSeries::default() };
     assert_eq!((&scan.refused, scan.series, scan.samples, scan.passthrough), (&refused, 4, 4, false));
     assert_eq!(refused.series(), 3);
     let (scan, parts) = mapped().split(&[of("x1"), of("x2")]);

@@ -12,7 +12,7 @@
 //! - All addresses of the upstream are used evenly: requests take turns over them, not connections.
 //! - A connection that lies idle may be closed by its peer at any time, or be out of step: each is probed before it is
 //!   used again.
-//! - An address that fails again and again rests while others are there: see [`rest`](super::rest).
+//! - An address that fails repeatedly is passed over while others answer: see [`backoff`](super::backoff).
 //! - Addresses come and go with DNS. What is kept for one goes with it: [`Pool::tidy`] looks every few seconds,
 //!   also on a core that has nothing to send, and a connection in use is closed when it comes back.
 
@@ -29,8 +29,8 @@ use std::sync::Arc;
 use std::task::{Poll, Waker};
 use std::time::{Duration, Instant};
 
+use super::backoff::{Backoffs, Started};
 use super::resolve::Addresses;
-use super::rest::{Begun, Rests};
 use crate::exchange::Exchange;
 use crate::io::deadline::{Cut, Deadlines};
 use crate::io::stream::{Blocking, Stream};
@@ -106,7 +106,7 @@ pub struct Pool {
     deadlines: Deadlines,
     limits: Cell<PoolLimits>,
     hosts: RefCell<HashMap<SocketAddr, Host>>,
-    rests: RefCell<Rests>,
+    backoffs: RefCell<Backoffs>,
     turn: Cell<usize>,
     /// A queue for each [`Class`].
     waiting: [RefCell<VecDeque<Rc<Waiter>>>; Class::ALL.len()],
@@ -156,7 +156,7 @@ impl Pool {
             deadlines,
             limits: Cell::new(limits),
             hosts: RefCell::default(),
-            rests: RefCell::default(),
+            backoffs: RefCell::default(),
             turn: Cell::default(),
             waiting: Default::default(),
             alive: Rc::default(),
@@ -329,7 +329,7 @@ impl Pool {
             host.idle.retain(|connection| !gone && !connection.stream.expired());
             !gone
         });
-        self.rests.borrow_mut().keep(&resolution.addresses);
+        self.backoffs.borrow_mut().keep(&resolution.addresses);
         self.announce();
         self.serve();
     }
@@ -365,15 +365,15 @@ impl Pool {
         let turn = self.turn.get();
         self.turn.set(turn.wrapping_add(1));
         let mut in_turn = (0..addresses.len()).map(|k| addresses[turn.wrapping_add(k) % addresses.len()]);
-        let mut rests = self.rests.borrow_mut();
-        if rests.is_quiet() && tried.is_empty() {
+        let mut backoffs = self.backoffs.borrow_mut();
+        if backoffs.is_quiet() && tried.is_empty() {
             return Ok(in_turn.find_map(|address| self.lease(class, address)));
         }
         let now = Instant::now();
-        let chosen = rests.choose(in_turn.collect(), tried, now);
+        let chosen = backoffs.choose(in_turn.collect(), tried, now);
         let lease = chosen.into_iter().find_map(|address| Some((address, self.lease(class, address)?)));
         Ok(lease.map(|(address, lease)| {
-            rests.goes_to(address, now);
+            backoffs.goes_to(address, now);
             lease
         }))
     }
@@ -390,15 +390,15 @@ impl Pool {
         })
     }
 
-    /// The address refused, could not be reached, or broke off; whether it is put to rest for that.
-    pub fn failed(&self, address: SocketAddr) -> Option<Begun> {
+    /// The address refused, could not be reached, or broke off; the backoff that starts for that reason.
+    pub fn failed(&self, address: SocketAddr) -> Option<Started> {
         if self.addresses() < 2 || self.is_gone(address) {
             return None;
         }
-        self.rests.borrow_mut().failed(address, Instant::now())
+        self.backoffs.borrow_mut().failed(address, Instant::now())
     }
 
-    /// The address has answered a request that was sent at `begun`. Whether it had been put to rest, and whether the
+    /// The address has answered a request that was sent at `begun`. Whether it was in backoff, and whether the
     /// answer came in time.
     pub fn worked(&self, address: SocketAddr, begun: Instant, timeout: Duration) -> (bool, bool) {
         let now = Instant::now();
@@ -406,7 +406,7 @@ impl Pool {
             host.answered = Some(now);
             host.permits.pace.answered(begun, now, timeout)
         });
-        (self.rests.borrow_mut().worked(address), in_time.unwrap_or(true))
+        (self.backoffs.borrow_mut().worked(address), in_time.unwrap_or(true))
     }
 
     /// Whether the address has answered anything since `then`.
@@ -415,9 +415,9 @@ impl Pool {
         answered.is_some_and(|answered| answered >= then)
     }
 
-    /// Addresses that have been put to rest.
-    pub fn resting(&self) -> usize {
-        self.rests.borrow().resting()
+    /// Addresses in backoff.
+    pub fn in_backoff(&self) -> usize {
+        self.backoffs.borrow().in_backoff()
     }
 
     /// How long a request to this address may take before its tenant counts as slow.

@@ -18,7 +18,7 @@ fn status(status: u16) -> Outcome {
 }
 
 /// One answer for these outcomes, of tenants `t0`, `t1` and so on.
-fn conclude_all(outcomes: &[Outcome], refused: &Refused) -> Answer {
+fn conclude_all(outcomes: &[Outcome], refused: &RefusedSeries) -> Answer {
     let tenants: Vec<_> = (0..outcomes.len()).map(|index| tenant(&format!("t{index}"))).collect();
     conclude(Destination::Metrics, tenants.iter().zip(outcomes), refused, false)
 }
@@ -27,18 +27,18 @@ fn tenant(id: &str) -> TenantId {
     TenantId::new(id, IdRules::Thanos).unwrap()
 }
 
-fn refused(missing: u64, invalid: u64) -> Refused {
-    Refused {
+fn refused(missing: u64, invalid: u64) -> RefusedSeries {
+    RefusedSeries {
         missing,
         invalid,
         samples: 7,
         example: Some("no tenant: no label".to_owned()),
-        ..Refused::default()
+        ..RefusedSeries::default()
     }
 }
 
-fn none_refused() -> Refused {
-    Refused::default()
+fn none_refused() -> RefusedSeries {
+    RefusedSeries::default()
 }
 
 #[test]
@@ -286,7 +286,7 @@ fn bytes_that_are_not_utf_8_are_replaced() {
 
 #[test]
 fn a_long_example_is_cut() {
-    let refused = Refused { example: Some("é".repeat(2000)), ..refused(1, 1) };
+    let refused = RefusedSeries { example: Some("é".repeat(2000)), ..refused(1, 1) };
     for outcomes in [&[][..], &[status(500)], &[status(500), status(400)]] {
         assert!(conclude_all(outcomes, &refused).body.len() <= ERROR_BODY_BYTES_MAX);
     }
@@ -425,16 +425,16 @@ fn any_outcome() -> impl Strategy<Value = Outcome> {
     })
 }
 
-fn any_refused() -> impl Strategy<Value = Refused> {
+fn any_refused() -> impl Strategy<Value = RefusedSeries> {
     prop_oneof![
-        Just(Refused::default()),
+        Just(RefusedSeries::default()),
         (any::<u64>(), any::<u64>(), any::<u64>(), any::<Option<String>>()).prop_map(
-            |(missing, invalid, samples, example)| Refused {
+            |(missing, invalid, samples, example)| RefusedSeries {
                 missing,
                 invalid,
                 samples,
                 example,
-                ..Refused::default()
+                ..RefusedSeries::default()
             }
         )
     ]

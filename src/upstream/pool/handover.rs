@@ -90,9 +90,9 @@ impl Pool {
         };
         // `next` has seen that there is room for it; another core may have taken that since, for this once.
         let slow = (class == Class::Slow).then(|| self.turned_slow(address)).flatten();
-        let mut rests = self.rests.borrow_mut();
-        if !rests.is_quiet() {
-            rests.goes_to(address, Instant::now());
+        let mut backoffs = self.backoffs.borrow_mut();
+        if !backoffs.is_quiet() {
+            backoffs.goes_to(address, Instant::now());
         }
         waiter.fill(Lease { what, slow });
     }
@@ -157,11 +157,11 @@ impl Pool {
 
     /// Whether a request that has `tried` these addresses may go to that one.
     fn may_go_to(&self, address: SocketAddr, tried: &[SocketAddr], now: Instant) -> bool {
-        let rests = self.rests.borrow();
-        if rests.is_quiet() && tried.is_empty() {
+        let backoffs = self.backoffs.borrow();
+        if backoffs.is_quiet() && tried.is_empty() {
             return true;
         }
-        rests.choose(self.addresses.load().addresses.clone(), tried, now).contains(&address)
+        backoffs.choose(self.addresses.load().addresses.clone(), tried, now).contains(&address)
     }
 
     /// Gives those who wait what is free already: there is something only if it came free before they were seen, at an

@@ -6,7 +6,7 @@ use std::task::Context;
 use super::*;
 use crate::exchange::fragment::Message;
 use crate::exchange::mailbox::Mailbox;
-use crate::limits::REST_AFTER_FAILURES;
+use crate::limits::BACKOFF_AFTER_FAILURES;
 use crate::upstream::resolve::Resolution;
 
 fn resolve_to(addresses: &Addresses, to: &[SocketAddr]) {
@@ -217,13 +217,13 @@ fn an_address_that_fails_rests_and_the_other_takes_over() {
                 Ok(_) => assert!(!pool.worked(address, soon, Duration::from_secs(5)).0),
                 Err(_) => {
                     failures += 1;
-                    let rest = pool.failed(address);
-                    assert_eq!(rest.is_some(), failures == REST_AFTER_FAILURES);
+                    let backoff = pool.failed(address);
+                    assert_eq!(backoff.is_some(), failures == BACKOFF_AFTER_FAILURES);
                 }
             }
         }
-        assert_eq!((failures, pool.resting()), (REST_AFTER_FAILURES, 1));
-        // The live one goes from DNS: the other is asked at once, rest or no rest.
+        assert_eq!((failures, pool.in_backoff()), (BACKOFF_AFTER_FAILURES, 1));
+        // The live one goes from DNS: the other is asked at once, although it is in backoff.
         resolve_to(&addresses, &at[..1]);
         let Ok(Lease { what: Leased::Connect(address, _), .. }) =
             pool.take(Standing::PROMPT, soon, &[]).await
@@ -233,6 +233,6 @@ fn an_address_that_fails_rests_and_the_other_takes_over() {
         assert_eq!(address, at[0]);
         resolve_to(&addresses, &at[1..]);
         pool.tidy();
-        assert_eq!(pool.resting(), 0);
+        assert_eq!(pool.in_backoff(), 0);
     });
 }
