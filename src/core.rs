@@ -17,9 +17,9 @@ use monoio::io::AsyncReadRent;
 use monoio::net::UnixStream;
 
 use crate::config::plan::{Live, Plan};
-use crate::egress::delivery::{Egress, EgressSettings};
 use crate::egress::lane::LaneLimits;
 use crate::egress::receipts::ReceiptLimits;
+use crate::egress::{Egress, EgressSettings};
 use crate::exchange::Exchange;
 use crate::exchange::fragment::Message;
 use crate::exchange::mailbox::{Mailbox, Post};
@@ -104,7 +104,7 @@ async fn run(setup: Setup, endpoints: Endpoints) -> io::Result<()> {
     core.background_tasks.spawn(answer_the_bell(bell, Rc::clone(&core.exchange)));
     let deadlines = core.deadlines.clone();
     let looking = core.egress.clone();
-    let look = move |now| looking.iter().for_each(|egress| egress.look_at_flights(now));
+    let look = move |now| looking.iter().for_each(|egress| egress.look_at_requests(now));
     core.background_tasks.spawn(async move { deadlines.sweep(look).await });
     for egress in core.egress.iter().map(Rc::clone) {
         core.background_tasks.spawn(async move { egress.keep_tidy().await });
@@ -217,7 +217,7 @@ impl Core {
         self.directory.limit_slow(plan.slow_connections_max());
         let (cores, limits) = (self.exchange.cores(), pool_limits(&plan, self.ingest.blocking()));
         for (egress, destination) in self.egress.iter().zip(Destination::ALL) {
-            egress.settle(egress_settings(&plan, destination, &self.shared, cores), limits);
+            egress.apply(egress_settings(&plan, destination, &self.shared, cores), limits);
         }
     }
 

@@ -1,20 +1,262 @@
 //! From fragments to upstream requests: the lanes of the tenants that are at home on this core.
 //!
+//! # Constraints
+//! - Each fragment gets exactly one outcome, as its request waits for all of its outcomes and for nothing else.
+//! - A fragment gets its outcome in time. It has one `timeout` until its request is sent, and one more if that request
+//!   was refused and the fragment is sent again, alone or in [`pieces`]. The last attempt takes at most another.
+//! - An outcome is about one fragment. It says nothing about the fragments that were merged with it.
+//!
+//! # Design
+//!
 //! ```text
-//! fragment ─► writer ─► lane (what goes next?) ─► pool (over which connection?) ─► client (POST, reply)
-//!                                                                                     │
-//! outcome, one for each fragment, to the core that its request came in on ◄───────────┘
+//! fragment ─► lane (what goes next?) ─► delivery ─► pool (over which connection?) ─► client (POST, reply)
+//!                                                                                      │
+//! outcome, one for each fragment, to the core that its request came in on ◄────────────┘
 //! ```
 //!
-//! Every fragment that comes in gets exactly one outcome: delivered, refused, or why not. There is no path on
-//! which it is forgotten, as a request waits for all of its outcomes.
+//! A fragment whose part was delivered before ([`receipts`]) gets its outcome at once. Any other fragment goes into the
+//! [`lane`] of its tenant, if the tenant's share has room. [`delivery`] sends what the lane gives out, over a connection
+//! of the [`pool`](crate::upstream::pool), and the reply becomes the outcome.
 
 mod attempt;
-pub mod delivery;
-mod failure;
-mod flights;
+mod delivery;
+mod in_flight;
 pub mod lane;
 mod pieces;
 pub mod receipts;
 pub mod sizes;
+mod slow;
+mod tenant_lane;
 mod written;
+
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use hashbrown::HashMap;
+
+use self::in_flight::InFlight;
+use self::lane::LaneLimits;
+use self::receipts::{ReceiptLimits, Receipts};
+use self::tenant_lane::TenantLane;
+use crate::config::plan::{Share, Terms};
+use crate::exchange::Exchange;
+use crate::exchange::fragment::{Delivered, Fragment, Message};
+use crate::io::tasks::Tasks;
+use crate::log::Limiter;
+use crate::metrics::{CoreMetrics, Gauge, Metrics};
+use crate::model::{Destination, Failure, Outcome};
+use crate::shared::Shared;
+use crate::shared::receipt::ReceiptKey;
+use crate::tenant::TenantId;
+use crate::upstream::pool::{Pool, PoolLimits};
+use crate::upstream::request::RequestHeads;
+
+/// The settings of one core's egress to one destination.
+#[derive(Clone, Copy, Debug)]
+pub struct EgressSettings {
+    /// The destination.
+    pub destination: Destination,
+    /// When and how much a lane merges.
+    pub lane: LaneLimits,
+    /// How much the fragments of one tenant may hold.
+    pub share: Share,
+    /// How much the fragments of all slow tenants may hold.
+    pub slow: Share,
+    /// The key that receipts are made with.
+    pub receipt_key: ReceiptKey,
+    /// How long and how many receipts are kept.
+    pub receipts: ReceiptLimits,
+    /// How long an upstream may take to answer, and how long a fragment may wait to be sent.
+    pub timeout: Duration,
+    /// Lanes to keep even when they are empty. Beyond this number a lane is dropped once it is empty.
+    pub lanes_max: usize,
+    /// Whether every upstream reply other than 2xx is logged.
+    pub log_response_errors: bool,
+    /// Whether an upstream that accepts Remote Write 2.0 without saying how much it wrote counts as failed.
+    pub require_written: bool,
+}
+
+/// One core's egress to one destination.
+#[derive(Debug)]
+pub struct Egress {
+    /// Replaced as a whole on reload.
+    settings: Cell<EgressSettings>,
+    /// The request heads for the terms of the fragment that was sent last.
+    heads: RefCell<(Arc<Terms>, RequestHeads)>,
+    pool: Pool,
+    in_flight: InFlight,
+    shared: Arc<Shared>,
+    exchange: Rc<Exchange>,
+    tasks: Tasks,
+    metrics: Arc<Metrics>,
+    lanes: RefCell<HashMap<TenantId, Rc<TenantLane>>>,
+    receipts: RefCell<Receipts>,
+    log_limits: LogLimits,
+}
+
+/// How often lines are logged. Each subject has a limiter of its own, so that one cannot suppress the lines of another.
+#[derive(Debug, Default)]
+struct LogLimits {
+    tenants: RefCell<Limiter>,
+    addresses: RefCell<Limiter>,
+    /// For upstreams that do not say how much they wrote.
+    unwritten: RefCell<Limiter>,
+}
+
+impl Egress {
+    /// Creates the egress of the core that `exchange` belongs to.
+    pub fn new(
+        settings: EgressSettings,
+        terms: &Arc<Terms>,
+        pool: Pool,
+        shared: Arc<Shared>,
+        exchange: Rc<Exchange>,
+        tasks: Tasks,
+        metrics: Arc<Metrics>,
+    ) -> Rc<Self> {
+        let heads = RequestHeads::new(terms, settings.destination);
+        Rc::new(Self {
+            settings: Cell::new(settings),
+            heads: RefCell::new((Arc::clone(terms), heads)),
+            pool,
+            in_flight: InFlight::default(),
+            shared,
+            exchange,
+            tasks,
+            metrics,
+            lanes: RefCell::default(),
+            receipts: RefCell::default(),
+            log_limits: LogLimits::default(),
+        })
+    }
+
+    /// Accepts a fragment for delivery. Its sender gets one outcome.
+    pub fn accept(self: &Rc<Self>, fragment: Box<Fragment>) {
+        let lane = self.lane(&fragment.part.tenant);
+        lane.metrics.received(u64::from(fragment.part.series), u64::from(fragment.part.samples));
+        match self.admit(&lane, &fragment) {
+            Ok(()) => {
+                lane.queue.borrow_mut().push(fragment);
+                self.waiting().up();
+                self.pump(&lane);
+            }
+            Err(outcome) => {
+                self.send_outcome(*fragment, outcome);
+                self.retire(&lane);
+            }
+        }
+    }
+
+    /// Reserves room for a fragment in its lane, unless its outcome is known already.
+    fn admit(&self, lane: &TenantLane, fragment: &Fragment) -> Result<(), Outcome> {
+        if let Some(outcome) = self.delivered_before(fragment) {
+            self.counters().receipts_used.add(1);
+            return Err(outcome);
+        }
+        let (settings, bytes) = (self.settings.get(), fragment.part.elements.len());
+        if lane.slow.get() && !self.shared.slow.admit(lane.held.get().0, &settings.slow) {
+            self.counters().slow_refused.add(1);
+            return Err(Failure::OverSlowShare.outcome(settings.timeout));
+        }
+        if !lane.reserve(bytes, &settings.share) {
+            self.counters().over_share.add(1);
+            return Err(Failure::OverShare.outcome(settings.timeout));
+        }
+        if lane.slow.get() {
+            self.shared.slow.add(1, bytes);
+        }
+        Ok(())
+    }
+
+    /// Applies new settings. Fragments that are here already keep the terms that they came with.
+    pub fn apply(&self, settings: EgressSettings, limits: PoolLimits) {
+        self.settings.set(settings);
+        self.pool.limit(limits);
+    }
+
+    /// Returns the pool of connections to the upstream.
+    pub fn pool(&self) -> &Pool {
+        &self.pool
+    }
+
+    /// Keeps the pool tidy until it is closed. One task a core.
+    pub async fn keep_tidy(&self) {
+        self.pool.keep_tidy(|| self.gauge_connections()).await;
+    }
+
+    /// Remembers that a part was delivered although its request failed.
+    pub fn remember(&self, delivered: Delivered) {
+        let mut receipts = self.receipts.borrow_mut();
+        receipts.keep(delivered.receipt, delivered.outcome, Instant::now(), &self.settings.get().receipts);
+        self.counters().receipts.of(self.settings.get().destination).set(receipts.len());
+    }
+
+    /// Returns the outcome of the same part in an earlier request, if it was delivered then.
+    fn delivered_before(&self, fragment: &Fragment) -> Option<Outcome> {
+        let mut receipts = self.receipts.borrow_mut();
+        if receipts.is_empty() {
+            return None;
+        }
+        let outcome = receipts.find(fragment.receipt?, Instant::now(), &self.settings.get().receipts);
+        self.counters().receipts.of(self.settings.get().destination).set(receipts.len());
+        outcome
+    }
+
+    /// Returns the lane of a tenant, which is created if there is none.
+    fn lane(&self, tenant: &TenantId) -> Rc<TenantLane> {
+        if let Some(lane) = self.lanes.borrow().get(tenant) {
+            return Rc::clone(lane);
+        }
+        let metrics = self.metrics.tenant(self.exchange.core(), self.settings.get().destination, tenant);
+        let lane = Rc::new(TenantLane::new(tenant.clone(), metrics));
+        self.lanes.borrow_mut().insert(tenant.clone(), Rc::clone(&lane));
+        self.counters().lanes.of(self.settings.get().destination).set(self.lanes.borrow().len());
+        lane
+    }
+
+    /// Drops an empty lane if there are more lanes than are worth keeping.
+    fn retire(&self, lane: &TenantLane) {
+        let mut lanes = self.lanes.borrow_mut();
+        if lanes.len() > self.settings.get().lanes_max && lane.is_idle() {
+            lanes.remove(&lane.tenant);
+            self.turns_prompt(lane);
+            self.counters().lanes.of(self.settings.get().destination).set(lanes.len());
+        }
+    }
+
+    /// Releases the room of a fragment and sends its outcome.
+    fn finish(&self, lane: &TenantLane, fragment: Box<Fragment>, outcome: Outcome) {
+        let bytes = fragment.part.elements.len();
+        lane.release(bytes);
+        if lane.slow.get() {
+            self.shared.slow.sub(1, bytes);
+        }
+        self.send_outcome(*fragment, outcome);
+    }
+
+    fn send_outcome(&self, fragment: Fragment, outcome: Outcome) {
+        let Fragment { sender, charge, .. } = fragment;
+        drop(charge);
+        let rang = self.exchange.send(sender.core, Message::Outcome(sender, outcome));
+        self.counters().doorbells_rung.add(u64::from(rang));
+    }
+
+    /// The gauge of fragments that wait in lanes.
+    fn waiting(&self) -> &Gauge {
+        self.counters().lanes_waiting.of(self.settings.get().destination)
+    }
+
+    fn gauge_connections(&self) {
+        let (open, idle) = (self.pool.open(), self.pool.idle());
+        let (counters, destination) = (self.counters(), self.settings.get().destination);
+        counters.upstream_open.of(destination).set(open);
+        counters.upstream_idle.of(destination).set(idle);
+        counters.upstream_in_backoff.of(destination).set(self.pool.in_backoff());
+    }
+
+    fn counters(&self) -> &CoreMetrics {
+        self.metrics.core(self.exchange.core())
+    }
+}

@@ -3,8 +3,10 @@
 //! Every layer speaks of these, and each speaks to the next in them; so they stand below all of them and know none.
 #![forbid(unsafe_code)]
 
+mod failure;
 mod outcome;
 
+pub use failure::Failure;
 pub(crate) use outcome::cut;
 pub use outcome::{Answer, Fate, Outcome, Source, Written, blames_content};
 

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use support::server::{configuration, free_port};
 use support::{Driver, Reply, Server, Upstream, body, eventually, on_both, series};
-use tenantry::signal::Wish;
+use tenantry::signal;
 use tenantry::supervisor;
 
 fn pushes(server: &Server) {
@@ -119,10 +119,10 @@ fn a_configuration_that_is_read_for_ever_keeps_nobody_from_leaving() {
             ended.send(supervisor::run_until(plan, read, &wishes)).unwrap();
         });
         eventually("it listens", || std::net::TcpStream::connect(listen).is_ok());
-        wish.send(Wish::Reload).unwrap();
+        wish.send(signal::Command::Reload).unwrap();
         has_begun.recv_timeout(Duration::from_secs(5)).unwrap();
-        wish.send(Wish::Reload).unwrap();
-        wish.send(Wish::Leave).unwrap();
+        wish.send(signal::Command::Reload).unwrap();
+        wish.send(signal::Command::Shutdown).unwrap();
         has_ended.recv_timeout(Duration::from_secs(5)).expect("it leaves").unwrap();
         assert!(has_begun.try_recv().is_err(), "one is read at a time");
     }

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use support::client::push_head;
 use support::server::free_port;
 use support::{Client, Driver, Reply, Upstream, body, eventually, series};
-use tenantry::signal::Wish;
+use tenantry::signal::Command;
 use tenantry::supervisor;
 
 /// What this process has open, by kind: `socket`, `anon_inode:[io_uring]`, `anon_inode:[eventpoll]` and so on.
@@ -65,13 +65,13 @@ fn live_and_stop(driver: Driver) {
         let request = body(vec![series(&format!("t{n}"), "up", 1.0), series("other", "up", 1.0)]);
         assert_eq!(client.push(&request).status, 200);
     }
-    wish.send(Wish::Reload).unwrap();
+    wish.send(Command::Reload).unwrap();
     let mut in_flight: Vec<Client> = (0..6).map(|n| slow(listen, n)).collect();
     eventually("they are under way", || !upstream.of("slow").is_empty());
     let mut half = Client::connect(listen);
     half.send(b"POST /push HTTP/1.1\r\nHost: x\r\n");
 
-    wish.send(Wish::Leave).unwrap();
+    wish.send(Command::Shutdown).unwrap();
     for client in &mut in_flight {
         assert_eq!(client.response().status, 200, "what is in flight is finished");
     }

@@ -1,7 +1,7 @@
-//! One attempt to deliver a batch: a connection, a request over it, and what is learnt from what comes back.
+//! One attempt to send a batch: a connection, a request over it, and what the result says about the address.
 //!
-//! A connection that has been used before may have been closed by its peer just now. If it has, before a byte of a
-//! reply, the request goes once more over a fresh one: everything else that fails is the batch's outcome.
+//! The peer may just have closed a connection that has been used before. If a request fails for that reason before a
+//! byte of a response has come, it is sent once more over a new connection. Every other failure is the batch's outcome.
 
 use std::net::SocketAddr;
 use std::rc::Rc;
@@ -10,124 +10,122 @@ use std::time::Instant;
 
 use bytes::Bytes;
 
-use super::delivery::{Egress, TenantLane, inflated_bytes};
-use super::failure::Failure;
+use super::Egress;
 use super::pieces::is_too_large;
+use super::tenant_lane::{TenantLane, inflated_bytes};
 use crate::exchange::fragment::Fragment;
 use crate::io::buffers::Gather;
+use crate::model::Failure;
 use crate::shared::permits::SlowUse;
 use crate::shared::slow::Standing;
 use crate::upstream::backoff::Started;
-use crate::upstream::client::{self, NoReply, Reply};
+use crate::upstream::client::{self, Reply};
 use crate::upstream::pool::{Connection, Lease, Leased};
 use crate::upstream::request::RequestHeads;
 
-/// A connection to send a request over, and whether it counts as used by a slow tenant.
-pub(super) struct Way {
+/// A connection that a request may use, and whether it counts as used by a slow tenant.
+pub(super) struct Checkout {
     connection: Box<Connection>,
     slow: Option<SlowUse>,
 }
 
-/// A request that was sent, at `begun`, and what came of it.
+/// A request that was sent, at `at`, and its result.
 struct Sent {
-    way: Way,
-    begun: Instant,
-    result: Result<Reply, NoReply>,
+    checkout: Checkout,
+    at: Instant,
+    result: Result<Reply, Failure>,
 }
 
 impl Egress {
-    /// Sends a batch over a connection, or over a fresh one where that has gone stale.
+    /// Sends a batch over a connection, or over a new one if that connection has gone stale.
     pub(super) async fn send(
         &self,
-        way: Way,
+        checkout: Checkout,
         lane: &Rc<TenantLane>,
         batch: &[Box<Fragment>],
     ) -> Result<Reply, Failure> {
         self.gauge_connections();
         let deadline = Instant::now() + self.settings.get().timeout;
-        let mut sent = self.post(way, lane, batch, deadline).await;
-        if let Err(NoReply::Stale(_)) = sent.result {
+        let mut sent = self.post(checkout, lane, batch, deadline).await;
+        if let Err(Failure::Stale { .. }) = sent.result {
             self.counters().upstream_retries.add(1);
-            let Way { connection, slow } = sent.way;
+            let Checkout { connection, slow } = sent.checkout;
             let (address, permit) = connection.into_permit();
             let connection = match self.pool.connect(address, permit, deadline).await {
                 Ok(connection) => connection,
-                Err(error) => {
+                Err(failure) => {
                     self.has_failed(address);
-                    return Err(Failure::Unreachable(format!("{address}: {error}")));
+                    return Err(failure);
                 }
             };
             self.counters().upstream_opened.add(1);
-            sent = self.post(Way { connection, slow }, lane, batch, deadline).await;
+            sent = self.post(Checkout { connection, slow }, lane, batch, deadline).await;
         }
-        self.take_back(sent, lane, batch)
+        self.check_in(sent, lane, batch)
     }
 
     async fn post(
         &self,
-        way: Way,
+        checkout: Checkout,
         lane: &Rc<TenantLane>,
         batch: &[Box<Fragment>],
         deadline: Instant,
     ) -> Sent {
-        let Way { mut connection, slow } = way;
-        let flight = self.flights.begin(lane, &connection, slow);
+        let Checkout { mut connection, slow } = checkout;
+        let request = self.in_flight.begin(lane, &connection, slow);
         let mut result = client::post(&mut connection, self.request(batch), deadline).await;
-        let slow = self.flights.end(&flight);
-        if flight.is_cut() {
+        let slow = self.in_flight.end(&request);
+        if request.is_cut() {
             result = match result {
                 Ok(reply) => Ok(Reply { reusable: false, ..reply }),
-                Err(_) => Err(NoReply::Cut),
+                Err(_) => Err(Failure::Cut),
             };
         }
-        Sent { way: Way { connection, slow }, begun: flight.begun, result }
+        Sent { checkout: Checkout { connection, slow }, at: request.sent, result }
     }
 
-    /// Learns from what came of a request, and gives its connection to whoever waits.
-    fn take_back(&self, sent: Sent, lane: &TenantLane, batch: &[Box<Fragment>]) -> Result<Reply, Failure> {
-        let Sent { way: Way { connection, slow }, begun, result } = sent;
-        // First: when the connection is free, no slow tenant uses it any more.
+    /// Records what the result of a request says about its address and its tenant, and returns the connection to the
+    /// pool.
+    fn check_in(&self, sent: Sent, lane: &TenantLane, batch: &[Box<Fragment>]) -> Result<Reply, Failure> {
+        let Sent { checkout: Checkout { connection, slow }, at, result } = sent;
+        // First: once the connection is free, no slow tenant uses it any more.
         drop(slow);
         let address = connection.address();
-        match result {
+        match &result {
             Ok(reply) => {
-                self.has_worked(lane, address, begun);
-                self.note_size(lane, address, batch, &reply);
+                self.has_worked(lane, address, at);
+                self.note_size(lane, address, batch, reply);
                 match reply.reusable {
                     true => self.pool.put(connection),
                     false => self.pool.discard(connection),
                 }
-                Ok(reply)
             }
-            Err(error) => {
+            Err(failure) => {
                 self.pool.discard(connection);
-                let is_its_own = match error {
-                    NoReply::Cut => {
-                        self.strikes(lane);
-                        true
-                    }
-                    // An address that answers others is well: it is the request that takes so long.
-                    NoReply::TimedOut => {
-                        self.strikes(lane);
-                        self.pool.has_answered_since(address, begun)
-                    }
-                    _ => false,
+                if matches!(failure, Failure::Cut | Failure::TimedOut) {
+                    self.strikes(lane);
+                }
+                let blames_address = match failure {
+                    Failure::Cut => false,
+                    // If the address has answered other requests meanwhile, this request is at fault.
+                    Failure::TimedOut => !self.pool.has_answered_since(address, at),
+                    _ => true,
                 };
-                if !is_its_own {
+                if blames_address {
                     self.has_failed(address);
                 }
-                Err(Failure::from_no_reply(error, address))
             }
         }
+        result
     }
 
-    /// Learns from a reply which sizes its sender takes.
+    /// Records which request sizes the address accepts from this tenant.
     fn note_size(&self, lane: &TenantLane, address: SocketAddr, batch: &[Box<Fragment>], reply: &Reply) {
         let bytes = usize::try_from(inflated_bytes(batch)).unwrap_or(usize::MAX);
         let mut sizes = lane.sizes.borrow_mut();
         let series: u32 = batch.iter().map(|fragment| fragment.part.series).sum();
         if is_too_large(reply) {
-            // What can't be halved says nothing about how large a request of several may be.
+            // A request that cannot be halved says nothing about how large one of several series may be.
             if series <= 1 {
                 return;
             }
@@ -137,8 +135,12 @@ impl Egress {
         }
     }
 
-    /// A connection, until `start_by`. Where one address refuses, the next is tried: nothing has been sent yet.
-    pub(super) async fn connection(&self, standing: Standing, start_by: Instant) -> Result<Way, Failure> {
+    /// Waits for a connection until `start_by`. If one address refuses, the next is tried, as nothing has been sent yet.
+    pub(super) async fn connection(
+        &self,
+        standing: Standing,
+        start_by: Instant,
+    ) -> Result<Checkout, Failure> {
         let attempts_max = self.pool.addresses();
         let mut tried = Vec::new();
         loop {
@@ -146,7 +148,7 @@ impl Egress {
             let (address, permit) = match what {
                 Leased::Open(connection) => {
                     self.counters().upstream_reused.add(1);
-                    return Ok(Way { connection, slow });
+                    return Ok(Checkout { connection, slow });
                 }
                 Leased::Connect(address, permit) => (address, permit),
             };
@@ -154,16 +156,16 @@ impl Egress {
             match self.pool.connect(address, permit, deadline).await {
                 Ok(connection) => {
                     self.counters().upstream_opened.add(1);
-                    return Ok(Way { connection, slow });
+                    return Ok(Checkout { connection, slow });
                 }
-                Err(e) => {
-                    // Where this was a slow tenant's, the next one has room only now.
+                Err(failure) => {
+                    // If this was a slow tenant's, the next slow tenant has room only now.
                     drop(slow);
                     self.pool.serve();
                     self.has_failed(address);
                     tried.push(address);
                     if tried.len() >= attempts_max || Instant::now() >= start_by {
-                        return Err(Failure::Unreachable(format!("{address}: {e}")));
+                        return Err(failure);
                     }
                 }
             }
@@ -181,8 +183,8 @@ impl Egress {
         }
     }
 
-    fn has_worked(&self, lane: &TenantLane, address: SocketAddr, begun: Instant) {
-        let (had_backoff, in_time) = self.pool.worked(address, begun, self.settings.get().timeout);
+    fn has_worked(&self, lane: &TenantLane, address: SocketAddr, sent: Instant) {
+        let (had_backoff, in_time) = self.pool.worked(address, sent, self.settings.get().timeout);
         if in_time {
             self.turns_prompt(lane);
         }
@@ -191,12 +193,13 @@ impl Egress {
         }
     }
 
-    /// Whether a line about an address may be written, as one that comes and goes could fill the log.
+    /// Returns the number of suppressed lines if a line about an address may be logged. An address that keeps failing
+    /// and recovering must not fill the log.
     fn may_log_of(&self, address: SocketAddr) -> Option<u64> {
-        self.address_limiter.borrow_mut().allow(&address.to_string(), Instant::now())
+        self.log_limits.addresses.borrow_mut().allow(&address.to_string(), Instant::now())
     }
 
-    /// The upstream request for a batch: its head, the length of all that is in it, and everybody's elements.
+    /// Builds the upstream request for a batch: the head, the inflated length, and the elements of all fragments.
     fn request(&self, batch: &[Box<Fragment>]) -> Gather {
         let mut slices = Vec::with_capacity(batch.len() + 1);
         slices.push(Bytes::new());

@@ -1,17 +1,18 @@
-//! A part that an upstream finds too large, in pieces: halved and halved again, down to a single entry.
+//! Sends a part that is too large for its upstream in pieces: it is halved, and halved again, down to a single entry.
 //!
-//! Pieces go one after the other, and the first that fails for now ends it: its sender will send all of it again. Then
-//! the pieces that got through are known by receipts of their own, as halving the same part gives the same pieces.
+//! Pieces are sent one after the other. The first one that fails with a status that invites a retry ends the delivery,
+//! as the sender will send the whole part again. Each piece has a receipt of its own, and halving the same part gives
+//! the same pieces, so a retry does not resend the delivered ones.
 
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::delivery::{Egress, TenantLane};
+use super::Egress;
+use super::tenant_lane::TenantLane;
 use crate::exchange::fragment::{Delivered, Fragment};
 use crate::io::tasks::pause;
-use crate::model::Outcome;
-use crate::model::Part;
+use crate::model::{Failure, Outcome, Part};
 use crate::split::halve;
 use crate::upstream::client::Reply;
 use crate::verdict::combine;
@@ -21,9 +22,9 @@ pub(super) fn is_too_large(reply: &Reply) -> bool {
     reply.status == 413 || (reply.status == 400 && is_mimirs_too_large(&reply.message))
 }
 
-/// Whether this is, as a whole, what Mimir says of a request that is too large, which it answered with 400 in some
-/// versions (pkg/distributor/errors.go, distributorMaxWriteMessageSizeErr, and its "Runbooks"). A part of it may be
-/// quoted from a label's value.
+/// Whether `message` is Mimir's error for a request that is too large, which some versions answer with 400
+/// (pkg/distributor/errors.go, distributorMaxWriteMessageSizeErr, and its "Runbooks"). The whole message must match, as
+/// another error may quote this text from a label's value.
 fn is_mimirs_too_large(message: &[u8]) -> bool {
     let number = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
     let matches = || {
@@ -44,8 +45,7 @@ fn is_mimirs_too_large(message: &[u8]) -> bool {
 }
 
 impl Egress {
-    /// Delivers a fragment's part in pieces, and gives its sender their outcome together. `refusal` is for a part that
-    /// can't be halved.
+    /// Delivers a part in pieces and sends their combined outcome. A part that cannot be halved gets `refusal`.
     pub(super) async fn deliver_in_pieces(
         &self,
         lane: &Rc<TenantLane>,
@@ -58,14 +58,14 @@ impl Egress {
             Some(halves) => left.extend(halves.into_iter().rev()),
             None => outcomes.push(refusal),
         }
-        // As long as it would have if it had been sent with others; what has been re-sent already has had that.
+        // The same extension that a fragment of a refused batch gets. One that goes alone has had it already.
         let more = if fragment.alone { Duration::ZERO } else { self.settings.get().timeout };
         let until = fragment.start_by + more;
         let mut delivered = Vec::new();
         while let Some(part) = left.pop() {
             pause().await;
             let Some(batch) = self.piece(&mut fragment, part, until) else {
-                outcomes.push(Outcome::timed_out(self.settings.get().timeout));
+                outcomes.push(Failure::TimedOut.outcome(self.settings.get().timeout));
                 break;
             };
             let [piece] = &batch;
@@ -90,10 +90,10 @@ impl Egress {
         if outcome.invites_retry() {
             delivered.into_iter().for_each(|piece| self.remember(piece));
         }
-        self.answer(lane, fragment, outcome);
+        self.finish(lane, fragment, outcome);
     }
 
-    /// A batch of its own for a piece of `whole`; `None` when there is no time left for it.
+    /// Makes a batch for one piece of `whole`. Returns `None` if there is no time left.
     fn piece(&self, whole: &mut Fragment, part: Part, until: Instant) -> Option<[Box<Fragment>; 1]> {
         let start_by = Instant::now() + self.settings.get().timeout;
         (Instant::now() < until).then(|| {
@@ -137,10 +137,10 @@ impl Egress {
     }
 }
 
-/// What became of a piece.
+/// The result of sending a piece.
 enum Piece {
     Done(Outcome),
-    /// It is too large, and these are to go in its place.
+    /// The piece is too large; these are sent in its place.
     Halved([Part; 2]),
 }
 
@@ -153,7 +153,7 @@ mod tests {
         configure -distributor.max-recv-msg-size, or contact your service administrator.";
 
     #[test]
-    fn mimirs_own_words_say_that_a_request_is_too_large() {
+    fn mimirs_error_says_that_a_request_is_too_large() {
         let without_size = MIMIR.replace(" of 300 bytes", "");
         for message in [MIMIR, &format!("{MIMIR}\n"), &without_size] {
             assert!(is_mimirs_too_large(message.as_bytes()), "{message}");
@@ -161,7 +161,7 @@ mod tests {
     }
 
     #[test]
-    fn words_that_are_quoted_from_a_request_do_not() {
+    fn a_quotation_of_mimirs_error_does_not() {
         let quoted = format!("received a series with an invalid value: '{MIMIR}'");
         let within = MIMIR.replace("of 300", "of x 300");
         let behind = format!("{MIMIR} series: 'x'");

@@ -1,18 +1,18 @@
-//! What an upstream says to have written of Remote Write 2.0.
+//! Checks how much an upstream says it has written of Remote Write 2.0.
 //!
-//! A receiver of 2.0 has to say how much it wrote (Remote Write 2.0 specification, "Required Written Response
-//! Headers"). One that knows only 1.0 finds a 2.0 request to be an empty one, as all its fields are unknown: it answers
-//! 2xx and stores nothing. That is not known, as a receiver may also forget to say; so it is told and counted, and is a
-//! failure where the operator wants it to be one.
+//! A receiver of 2.0 must say how much it wrote (Remote Write 2.0 specification, "Required Written Response Headers"). A
+//! receiver that knows only 1.0 reads a 2.0 request as an empty one, because all of its fields are unknown: it answers
+//! 2xx and stores nothing. A reply without the headers may come from either, so it is logged and counted, and it is a
+//! failure if `remote_write_v2_require_written` is set.
 
 use std::time::Instant;
 
-use super::delivery::Egress;
+use super::Egress;
 use crate::exchange::fragment::Fragment;
 use crate::model::Protocol;
 use crate::upstream::client::Reply;
 
-/// Whether a 2xx to this batch says nothing of what was written although there was something to write.
+/// Whether the reply is a 2xx that says nothing of what was written, although the batch has something to write.
 fn says_nothing(reply: &Reply, batch: &[Box<Fragment>]) -> bool {
     let is_2 = batch.first().is_some_and(|first| first.part.protocol == Protocol::RemoteWriteV2);
     let has_data = || batch.iter().any(|fragment| fragment.part.samples > 0 || fragment.part.exemplars > 0);
@@ -20,14 +20,14 @@ fn says_nothing(reply: &Reply, batch: &[Box<Fragment>]) -> bool {
 }
 
 impl Egress {
-    /// What a reply counts as.
-    pub(super) fn hold_to_its_word(&self, reply: Reply, batch: &[Box<Fragment>]) -> Reply {
+    /// Returns the reply, or a 502 in its place if it says nothing of what was written and has to.
+    pub(super) fn check_written(&self, reply: Reply, batch: &[Box<Fragment>]) -> Reply {
         if !says_nothing(&reply, batch) {
             return reply;
         }
         self.counters().upstream_unwritten.add(1);
         let tenant = batch.first().map_or("", |first| first.part.tenant.as_str());
-        if let Some(suppressed) = self.word_limiter.borrow_mut().allow("", Instant::now()) {
+        if let Some(suppressed) = self.log_limits.unwritten.borrow_mut().allow("", Instant::now()) {
             tracing::warn!(
                 tenant,
                 status = reply.status,

@@ -4,6 +4,7 @@
 use std::borrow::Cow;
 
 use super::cells::Label;
+use crate::model::Failure;
 
 /// Declares an enum whose variants are the values of a label.
 macro_rules! label {
@@ -96,6 +97,20 @@ label! {
 }
 
 impl UpstreamClass {
+    /// The class of a request without a response.
+    pub fn of_failure(failure: &Failure) -> Self {
+        match failure {
+            Failure::OverShare | Failure::OverSlowShare | Failure::Expired | Failure::NoConnection => {
+                Self::Expired
+            }
+            Failure::Unresolved(_)
+            | Failure::Unreachable { .. }
+            | Failure::Stale { .. }
+            | Failure::Broken { .. } => Self::Unreachable,
+            Failure::TimedOut | Failure::Cut => Self::TimedOut,
+        }
+    }
+
     /// The class of an upstream's status.
     pub fn of_status(status: u16) -> Self {
         match status {

@@ -89,30 +89,10 @@ impl Outcome {
         Self::upstream(502, None, message.as_bytes())
     }
 
-    /// No connection, or one that broke before the answer was complete: whether it was stored is not known.
-    pub fn unreachable(reason: &str) -> Self {
-        let message = format!("the upstream could not be reached: {reason}");
-        Self::upstream(502, None, message.as_bytes())
-    }
-
-    /// No answer within the time set (`after`): whether it was stored is not known.
-    pub fn timed_out(after: Duration) -> Self {
-        let message = format!("the upstream did not answer within {after:?}");
-        Self::upstream(504, None, message.as_bytes())
-    }
-
-    /// It was sent, and we have not waited for the answer to the end: whether it was stored is not known.
-    pub fn gave_up(reason: &str) -> Self {
-        Self::upstream(504, None, reason.as_bytes())
-    }
-
-    /// It was not sent, because a limit of ours on work in progress is reached.
-    pub fn overloaded(reason: &str) -> Self {
-        let message = format!("overloaded: {reason}");
-        Self {
-            source: Source::Us,
-            ..Self::upstream(503, Some(OVERLOAD_RETRY_AFTER_SECS), message.as_bytes())
-        }
+    /// No answer of an upstream: `source` is at fault, and a retry may help. With 503, the sender is asked to wait.
+    pub(super) fn failed(source: Source, status: u16, reason: &str) -> Self {
+        let retry_after_secs = (status == 503).then_some(OVERLOAD_RETRY_AFTER_SECS);
+        Self { source, ..Self::upstream(status, retry_after_secs, reason.as_bytes()) }
     }
 
     /// Whether the same, sent again, may fare better.

@@ -1,7 +1,8 @@
 //! One POST over one connection: write it, read the reply.
 //!
-//! What is kept of a response is its status, its Retry-After, and the first [`RESPONSE_MESSAGE_BYTES_MAX`] bytes of
-//! its body; the rest of a body is read only so that the connection can be used again.
+//! Of a response, the status, Retry-After, the counts of what was written, and the first
+//! [`RESPONSE_MESSAGE_BYTES_MAX`] bytes of the body are kept. The rest of the body is read only so that the connection
+//! can be used again.
 
 use std::io;
 use std::time::{Instant, SystemTime};
@@ -14,9 +15,7 @@ use crate::io::deadline::Cut;
 use crate::limits::{
     RESPONSE_BODY_BYTES_MAX, RESPONSE_BYTES, RESPONSE_HEAD_BYTES_MAX, RESPONSE_MESSAGE_BYTES_MAX,
 };
-use crate::model::Written;
-
-use crate::model::Outcome;
+use crate::model::{Failure, Outcome, Written};
 
 /// An upstream's reply.
 #[derive(Debug)]
@@ -25,9 +24,9 @@ pub struct Reply {
     pub status: u16,
     /// Its Retry-After, in seconds from now.
     pub retry_after_secs: Option<u32>,
-    /// What it says to have stored.
+    /// How much the upstream says it has stored.
     pub written: Option<Written>,
-    /// Whether it says where else to go.
+    /// Whether it has a Location.
     pub has_location: bool,
     /// The beginning of its body.
     pub message: Vec<u8>,
@@ -36,12 +35,12 @@ pub struct Reply {
 }
 
 impl Reply {
-    /// What a redirect comes to, if it is one.
+    /// Returns the outcome of a redirect, if the reply is one.
     pub fn redirect(&self) -> Option<Outcome> {
         (300..400).contains(&self.status).then(|| Outcome::redirected(self.status, self.has_location))
     }
 
-    /// What it means for whoever waits for the outcome.
+    /// Returns the outcome for the fragments of the request.
     pub fn into_outcome(self) -> Outcome {
         if let Some(outcome) = self.redirect() {
             return outcome;
@@ -51,93 +50,88 @@ impl Reply {
     }
 }
 
-/// Why there is no reply.
-#[derive(Debug, thiserror::Error)]
-pub enum NoReply {
-    /// The connection had been used before and died before the first byte of a response, or was answered 408: its peer
-    /// had most likely given it up already. Worth one more try over a fresh one.
-    #[error("the connection had gone stale: {0}")]
-    Stale(io::Error),
-    /// Reset, closed early, or broken in another way. Whether the request was processed can't be known.
-    #[error("{0}")]
-    Broken(io::Error),
-    /// No answer before the deadline.
-    #[error("no answer in time")]
-    TimedOut,
-    /// Cut before an answer came, as others needed the connection.
-    #[error("given up for others")]
-    Cut,
-    /// A 2xx that came before the upstream can have had the request: it says nothing about it.
-    #[error("it answered {0} before it had all of the request")]
-    Early(u16),
-    /// Something answered that is no HTTP server.
-    #[error("not an HTTP response: {0}")]
-    NotHttp(String),
-}
-
 /// Sends `request` and reads the reply, all before `deadline`. After an error the connection must not be used again.
 ///
 /// # Errors
-/// See [`NoReply`].
-pub async fn post(connection: &mut Connection, request: Gather, deadline: Instant) -> Result<Reply, NoReply> {
+/// [`Failure::Stale`], [`Failure::Broken`] or [`Failure::TimedOut`].
+pub async fn post(connection: &mut Connection, request: Gather, deadline: Instant) -> Result<Reply, Failure> {
     connection.stream.set_deadline(deadline, Cut::Both);
     let mut buffer = std::mem::take(&mut connection.buffer);
     buffer.clear();
     buffer.reserve(RESPONSE_BYTES);
     let mut reading = Reading { connection, buffer, heard: false };
-    let sent = reading.send(request).await;
-    // An upstream may refuse a request before it has read all of it, and close: then writing fails, but the
-    // answer is there to be read, and it is better than the error.
-    let reply = match (reading.reply().await, sent) {
-        // It had timed out before the request came, which the upstream therefore does not have (RFC 9110 section
-        // 15.5.9).
-        (Ok(reply), _) if reply.status == 408 && reading.connection.reused => {
-            Err(NoReply::Stale(io::Error::other("it had timed out")))
-        }
-        (Err(NoReply::Broken(_)), Err(e)) if !reading.heard => Err(NoReply::Broken(e)),
-        (Ok(reply), Err(_) | Ok(Sent::Answered)) if (200..300).contains(&reply.status) => {
-            Err(NoReply::Early(reply.status))
-        }
-        (Ok(reply), Err(_)) => Ok(Reply { reusable: false, ..reply }),
-        (reply, _) => reply,
-    };
+    let result = reading.exchange(request).await;
     let Reading { connection, buffer, heard } = reading;
-    let reply = reply.map_err(|e| classify(e, connection, heard));
     connection.buffer = buffer;
-    reply
+    result.map_err(|broken| broken.into_failure(connection, heard))
 }
 
-fn classify(error: NoReply, connection: &Connection, heard: bool) -> NoReply {
-    match error {
-        NoReply::Broken(_) if connection.stream.expired() => NoReply::TimedOut,
-        NoReply::Broken(e) if connection.reused && !heard => NoReply::Stale(e),
-        other => other,
+/// Why there is no reply.
+enum NoReply {
+    /// The connection broke, or was shut down at its deadline.
+    Io(io::Error),
+    /// The connection had timed out before the request came, so that the upstream has not processed it.
+    Unprocessed,
+    /// The response is none that can be trusted.
+    Invalid(String),
+}
+
+impl NoReply {
+    /// `heard` tells whether a byte of a response has come.
+    fn into_failure(self, connection: &Connection, heard: bool) -> Failure {
+        let address = connection.address();
+        match self {
+            Self::Io(_) if connection.stream.expired() => Failure::TimedOut,
+            Self::Io(e) if connection.reused && !heard => Failure::Stale { address, reason: e.to_string() },
+            Self::Io(e) => Failure::Broken { address, reason: e.to_string() },
+            Self::Unprocessed => Failure::Stale { address, reason: "it had timed out".into() },
+            Self::Invalid(reason) => Failure::Broken { address, reason },
+        }
     }
 }
 
-/// The kernel has all of a request.
+/// What was known of the response when the kernel had taken the whole request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Sent {
-    /// And nothing had been answered before.
     Unanswered,
-    /// Its answer had begun to come before.
+    /// The response had begun to arrive.
     Answered,
 }
 
-/// As much of a response as tells a final from an interim one: up to the first digit of its status.
+/// As much of a response as tells a final one from an interim one: up to the first digit of its status.
 const STATUS_PREFIX: &[u8] = b"HTTP/1.1 1";
 
 struct Reading<'c> {
     connection: &'c mut Connection,
     buffer: Vec<u8>,
-    /// Whether a byte of a response has come, be it of an interim one that is no longer in `buffer`: then the peer
-    /// has the request, and a second try could store it twice.
+    /// Whether a byte of a response has come. It counts although an interim response has left `buffer`: the peer has
+    /// the request, and another attempt could store it twice.
     heard: bool,
 }
 
 impl Reading<'_> {
-    /// Hands the request to the kernel. Where that takes several writes, it looks between them whether the answer comes
-    /// already.
+    async fn exchange(&mut self, request: Gather) -> Result<Reply, NoReply> {
+        let sent = self.send(request).await;
+        // An upstream may refuse a request before it has read all of it, and close. Then writing fails, but the
+        // response can be read, and it says more than the error.
+        let reply = match (self.reply().await, sent) {
+            // RFC 9110 section 15.5.9: the server has not received a complete request.
+            (Ok(reply), _) if reply.status == 408 && self.connection.reused => {
+                return Err(NoReply::Unprocessed);
+            }
+            (Err(NoReply::Io(_)), Err(e)) if !self.heard => return Err(NoReply::Io(e)),
+            (reply, sent) => (reply?, sent),
+        };
+        match reply {
+            (reply, Err(_) | Ok(Sent::Answered)) if (200..300).contains(&reply.status) => Err(
+                NoReply::Invalid(format!("it answered {} before it had all of the request", reply.status)),
+            ),
+            (reply, Err(_)) => Ok(Reply { reusable: false, ..reply }),
+            (reply, Ok(_)) => Ok(reply),
+        }
+    }
+
+    /// Hands the request to the kernel. Between writes it looks whether the response has begun to arrive.
     async fn send(&mut self, mut request: Gather) -> io::Result<Sent> {
         let mut sent = Sent::Unanswered;
         loop {
@@ -167,16 +161,16 @@ impl Reading<'_> {
         })
     }
 
-    /// The head of the final response, after any interim ones (RFC 9110 section 15.2), and where it ends.
+    /// Reads the head of the final response, after any interim ones (RFC 9110 section 15.2). Returns its length, too.
     async fn final_head(&mut self) -> Result<(ResponseHead, usize), NoReply> {
         loop {
             let parsed = ResponseHead::parse(&self.buffer, SystemTime::now());
-            match parsed.map_err(|e| NoReply::NotHttp(e.to_string()))? {
+            match parsed.map_err(|e| NoReply::Invalid(format!("not an HTTP response: {e}")))? {
                 Some((head, bytes)) if head.status < 200 => drop(self.buffer.drain(..bytes)),
                 Some(found) => return Ok(found),
                 None if self.buffer.len() >= RESPONSE_HEAD_BYTES_MAX => {
-                    return Err(NoReply::NotHttp(format!(
-                        "its head exceeds {RESPONSE_HEAD_BYTES_MAX} bytes"
+                    return Err(NoReply::Invalid(format!(
+                        "not an HTTP response: its head exceeds {RESPONSE_HEAD_BYTES_MAX} bytes"
                     )));
                 }
                 None => self.more().await?,
@@ -199,8 +193,8 @@ impl Reading<'_> {
             self.more().await?;
         }
         let here = self.buffer.len() - from;
-        // Bytes past its end belong to no request of ours: nobody is told them, and such a connection is not to be
-        // trusted.
+        // Bytes past the end of the body answer no request of ours. They are not passed on, and the connection is not
+        // used again.
         let text = self.buffer[from..from + here.min(wanted)].to_vec();
         Ok(Body { ended: here as u64 == length, text })
     }
@@ -214,7 +208,7 @@ impl Reading<'_> {
                     return Ok(Body { text, ended: self.buffer.len() == from + consumed });
                 }
                 Ok((consumed, false)) => from += consumed,
-                // Too long or malformed: the status is known all the same, only the connection is spoilt.
+                // Too long or malformed: the status is known, but the connection cannot be used again.
                 Err(_) => return Ok(Body { text, ended: false }),
             }
             self.more().await?;
@@ -225,7 +219,7 @@ impl Reading<'_> {
         while self.buffer.len() - from < RESPONSE_MESSAGE_BYTES_MAX {
             match self.more().await {
                 Ok(()) => {}
-                Err(NoReply::Broken(e)) if e.kind() == io::ErrorKind::UnexpectedEof => break,
+                Err(NoReply::Io(e)) if e.kind() == io::ErrorKind::UnexpectedEof => break,
                 Err(e) => return Err(e),
             }
         }
@@ -240,18 +234,18 @@ impl Reading<'_> {
         let (result, buffer) = self.connection.stream.read(buffer).await;
         self.buffer = buffer;
         match result {
-            Ok(0) => Err(NoReply::Broken(io::ErrorKind::UnexpectedEof.into())),
+            Ok(0) => Err(NoReply::Io(io::ErrorKind::UnexpectedEof.into())),
             Ok(_) => {
                 self.heard = true;
                 Ok(())
             }
-            Err(e) => Err(NoReply::Broken(e)),
+            Err(e) => Err(NoReply::Io(e)),
         }
     }
 }
 
 struct Body {
     text: Vec<u8>,
-    /// Whether the connection stands exactly at its end.
+    /// Whether the whole body has been read, and nothing after it.
     ended: bool,
 }

@@ -35,11 +35,10 @@ use crate::exchange::Exchange;
 use crate::io::deadline::{Cut, Deadlines};
 use crate::io::stream::{Blocking, Stream};
 use crate::limits::{CONNECT_MILLIS_MIN, POOL_TIDY_MILLIS};
-use crate::model::Destination;
+use crate::model::{Destination, Failure};
 use crate::shared::pace::penalty;
 use crate::shared::permits::{Claimant, Directory, Permit, Permits, SlowUse};
 use crate::shared::slow::{Class, Standing};
-use handover::Free;
 
 /// An open connection to the upstream.
 #[derive(Debug)]
@@ -74,15 +73,6 @@ pub enum Leased {
     Open(Box<Connection>),
     /// The right to open one.
     Connect(SocketAddr, Permit),
-}
-
-/// Why there is no connection to be had.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum NoLease {
-    /// The upstream's name has never resolved.
-    Unresolved(String),
-    /// None came free before the deadline.
-    TimedOut,
 }
 
 /// The pool's settings.
@@ -138,6 +128,12 @@ struct Waiter {
     waker: RefCell<Option<Waker>>,
 }
 
+/// What has come free at an address.
+enum Free {
+    Connection(Box<Connection>),
+    Permit(Permit),
+}
+
 impl Pool {
     /// An empty pool over `addresses`.
     pub fn new(
@@ -175,13 +171,13 @@ impl Pool {
     /// not to an address that was `tried` for the same request.
     ///
     /// # Errors
-    /// See [`NoLease`].
+    /// [`Failure::Unresolved`] or [`Failure::NoConnection`].
     pub async fn take(
         &self,
         standing: Standing,
         deadline: Instant,
         tried: &[SocketAddr],
-    ) -> Result<Lease, NoLease> {
+    ) -> Result<Lease, Failure> {
         // Who waits already comes first.
         if self.queue(standing.class).borrow().is_empty()
             && let Some(lease) = self.try_take(standing.class, tried)?
@@ -196,7 +192,7 @@ impl Pool {
         standing: Standing,
         deadline: Instant,
         tried: &[SocketAddr],
-    ) -> Result<Lease, NoLease> {
+    ) -> Result<Lease, Failure> {
         let watch = self.deadlines.watch_task();
         watch.set(deadline, Cut::Both);
         let now = Instant::now();
@@ -225,24 +221,24 @@ impl Pool {
             queue.borrow_mut().retain(|other| !Rc::ptr_eq(other, &waiter));
             self.announce();
         }
-        lease.map(probed).ok_or(NoLease::TimedOut)
+        lease.map(probed).ok_or(Failure::NoConnection)
     }
 
     /// Opens a connection; its permit goes to whoever waits when that fails.
     ///
     /// # Errors
-    /// What the kernel says; `TimedOut` when `deadline` has passed.
+    /// [`Failure::Unreachable`], also when `deadline` has passed.
     pub async fn connect(
         &self,
         address: SocketAddr,
         permit: Permit,
         deadline: Instant,
-    ) -> std::io::Result<Box<Connection>> {
+    ) -> Result<Box<Connection>, Failure> {
         match Stream::connect(address, deadline, self.limits.get().blocking, &self.deadlines).await {
             Ok(stream) => Ok(Box::new(self.connection(stream, address, permit, Instant::now()))),
             Err(error) => {
                 self.give(address, Free::Permit(permit));
-                Err(error)
+                Err(Failure::Unreachable { address, reason: error.to_string() })
             }
         }
     }
@@ -356,11 +352,11 @@ impl Pool {
         }
     }
 
-    fn try_take(&self, class: Class, tried: &[SocketAddr]) -> Result<Option<Lease>, NoLease> {
+    fn try_take(&self, class: Class, tried: &[SocketAddr]) -> Result<Option<Lease>, Failure> {
         let resolution = self.addresses.load();
         let addresses = &resolution.addresses;
         if addresses.is_empty() {
-            return Err(NoLease::Unresolved(resolution.error.clone().unwrap_or_default()));
+            return Err(Failure::Unresolved(resolution.error.clone().unwrap_or_default()));
         }
         let turn = self.turn.get();
         self.turn.set(turn.wrapping_add(1));

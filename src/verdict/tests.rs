@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::model::{Source, blames_content};
+use crate::model::{Failure, Source, blames_content};
 use crate::tenant::{IdRules, TenantError};
 use crate::wire::inflate::InflateError;
 use crate::wire::protobuf::Fault;
@@ -186,7 +186,7 @@ fn several_failures_are_named_the_worst_first() {
         Outcome::upstream(400, None, b"too old\n"),
         status(200),
         Outcome::upstream(429, Some(3), b"slow\r\ndown"),
-        Outcome::timed_out(Duration::from_millis(1500)),
+        Failure::TimedOut.outcome(Duration::from_millis(1500)),
         Outcome::upstream(500, None, b""),
     ];
     let answer = conclude_all(&outcomes, &refused(1, 0));
@@ -329,23 +329,16 @@ fn nobody_is_told_to_wait_for_longer_than_the_limit() {
 
 #[test]
 fn our_own_503_always_says_when_to_come_back() {
-    let outcome = Outcome::overloaded("512 MiB are in flight");
+    let outcome = Failure::OverShare.outcome(Duration::from_secs(10));
     assert_eq!((outcome.source, outcome.status), (Source::Us, 503));
-    assert_eq!(&*outcome.message, "overloaded: 512 MiB are in flight");
+    assert_eq!(
+        &*outcome.message,
+        "overloaded: this tenant has its share in flight (limits.tenant_share_percent)"
+    );
     let answer = conclude_all(std::slice::from_ref(&outcome), &none_refused());
     assert_eq!(answer.retry_after_secs, Some(OVERLOAD_RETRY_AFTER_SECS));
     let silent = Outcome { retry_after_secs: None, ..outcome };
     assert_eq!(conclude_all(&[silent], &none_refused()).retry_after_secs, Some(OVERLOAD_RETRY_AFTER_SECS));
-}
-
-#[test]
-fn what_is_not_known_is_retriable() {
-    let unreachable = Outcome::unreachable("connection refused");
-    assert_eq!((unreachable.status, unreachable.source), (502, Source::Upstream));
-    assert_eq!(&*unreachable.message, "the upstream could not be reached: connection refused");
-    let timed_out = Outcome::timed_out(Duration::from_secs(10));
-    assert_eq!((timed_out.status, timed_out.source), (504, Source::Upstream));
-    assert_eq!(&*timed_out.message, "the upstream did not answer within 10s");
 }
 
 #[test]

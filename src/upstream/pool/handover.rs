@@ -6,22 +6,16 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::{Connection, Lease, Leased, Pool, Waiter, take_usable};
+use super::{Connection, Free, Lease, Leased, Pool, Waiter, take_usable};
 use crate::exchange::fragment::Message;
 use crate::io::deadline::Cut;
 use crate::io::stream::Stream;
-use crate::shared::permits::{Claimant, Handed, Permit, Want};
+use crate::shared::permits::{Claimant, Handed, Want};
 use crate::shared::slow::Class;
 
 /// A connection goes to another core when somebody there has waited longer than the first who waits here, by this
 /// part of it: else cores with equal waits would pass every connection to and fro.
 const HANDOVER_MARGIN: u64 = 4;
-
-/// What has come free.
-pub(super) enum Free {
-    Connection(Box<Connection>),
-    Permit(Permit),
-}
 
 /// Who is to get it.
 enum Next {

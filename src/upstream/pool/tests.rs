@@ -72,7 +72,7 @@ fn poll_once<F: Future>(future: Pin<&mut F>) -> Poll<F::Output> {
     future.poll(&mut Context::from_waker(Waker::noop()))
 }
 
-fn is_open(lease: &Result<Lease, NoLease>) -> bool {
+fn is_open(lease: &Result<Lease, Failure>) -> bool {
     matches!(lease, Ok(Lease { what: Leased::Open(_), .. }))
 }
 

@@ -1,0 +1,125 @@
+//! One tenant's lane on its home core, with what is known of the tenant there.
+
+use std::cell::{Cell, RefCell};
+use std::sync::Arc;
+use std::time::Instant;
+
+use super::lane::{Lane, Queued};
+use super::sizes::Sizes;
+use crate::config::plan::Share;
+use crate::exchange::fragment::Fragment;
+use crate::http::Passed;
+use crate::limits::PART_INFLATED_BYTES_MAX;
+use crate::metrics::TenantMetrics;
+use crate::model::MergeKey;
+use crate::shared::slow::{Class, Standing};
+use crate::tenant::TenantId;
+
+/// The fragments of one upstream request. They are boxed because they move from queue to queue.
+pub(super) type Batch = Vec<Box<Fragment>>;
+
+/// See the module.
+#[derive(Debug)]
+pub(super) struct TenantLane {
+    pub(super) tenant: TenantId,
+    pub(super) queue: RefCell<Lane<Box<Fragment>>>,
+    /// Fragments without an outcome yet, and their bytes.
+    pub(super) held: Cell<(usize, usize)>,
+    /// Whether the tenant's upstream has lately been slow to answer it: see [`pace`](crate::shared::pace).
+    pub(super) slow: Cell<bool>,
+    /// How many of its latest requests in a row were cut or timed out.
+    pub(super) strikes: Cell<u32>,
+    /// Request sizes that upstreams accept from this tenant.
+    pub(super) sizes: RefCell<Sizes>,
+    /// Whether a task waits for the end of the lane's linger.
+    pub(super) lingers: Cell<bool>,
+    pub(super) metrics: Arc<TenantMetrics>,
+}
+
+impl TenantLane {
+    pub(super) fn new(tenant: TenantId, metrics: Arc<TenantMetrics>) -> Self {
+        Self {
+            tenant,
+            queue: RefCell::default(),
+            held: Cell::default(),
+            slow: Cell::default(),
+            strikes: Cell::default(),
+            sizes: RefCell::default(),
+            lingers: Cell::new(false),
+            metrics,
+        }
+    }
+
+    /// Reserves room for a fragment of `bytes` and returns whether the tenant's share has it. A single fragment always
+    /// fits.
+    pub(super) fn reserve(&self, bytes: usize, share: &Share) -> bool {
+        let (parts, held) = self.held.get();
+        let fits = parts == 0 || (parts < share.parts_max && held + bytes <= share.bytes_max);
+        if fits {
+            self.held.set((parts + 1, held + bytes));
+        }
+        fits
+    }
+
+    /// Releases the room of a fragment of `bytes`.
+    pub(super) fn release(&self, bytes: usize) {
+        let (parts, held) = self.held.get();
+        self.held.set((parts - 1, held - bytes));
+    }
+
+    /// Returns the number of bytes that one of the tenant's requests may inflate to, as far as is known.
+    pub(super) fn inflated_bytes_max(&self, now: Instant) -> usize {
+        let known = self.sizes.borrow_mut().bytes_max(now);
+        known.map_or(PART_INFLATED_BYTES_MAX, |known| known.min(PART_INFLATED_BYTES_MAX))
+    }
+
+    pub(super) fn standing(&self) -> Standing {
+        match self.slow.get() {
+            true => Standing { class: Class::Slow, strikes: self.strikes.get() },
+            false => Standing::PROMPT,
+        }
+    }
+
+    /// Whether nothing waits here and nothing is in flight.
+    pub(super) fn is_idle(&self) -> bool {
+        self.queue.borrow().is_idle() && !self.lingers.get()
+    }
+}
+
+impl Queued for Box<Fragment> {
+    fn merge_key(&self) -> &MergeKey {
+        &self.part.merge
+    }
+
+    fn goes_with(&self, other: &Self) -> bool {
+        self.part.merge.merges_with(&other.part.merge)
+            && Arc::ptr_eq(&self.terms, &other.terms)
+            && Passed::deciding(self.passed.as_deref()) == Passed::deciding(other.passed.as_deref())
+    }
+
+    fn inflated_bytes(&self) -> usize {
+        self.part.inflated_bytes as usize
+    }
+
+    fn alone(&self) -> bool {
+        self.alone
+    }
+
+    fn arrived(&self) -> Instant {
+        self.arrived
+    }
+
+    fn start_by(&self) -> Instant {
+        self.start_by
+    }
+}
+
+/// Returns when the request for a batch has to be sent.
+pub(super) fn start_by(batch: &[Box<Fragment>]) -> Instant {
+    batch.iter().map(|fragment| fragment.start_by).min().unwrap_or_else(Instant::now)
+}
+
+/// Returns the number of bytes that the fragments inflate to together.
+pub(super) fn inflated_bytes(batch: &[Box<Fragment>]) -> u64 {
+    batch.iter().map(|fragment| u64::from(fragment.part.inflated_bytes)).sum()
+}
