@@ -20,13 +20,17 @@
 mod address;
 mod bounds;
 mod docs;
+mod file;
 mod header;
+mod key;
 mod keys;
 mod load;
 mod mistake;
 pub mod plan;
 pub mod reload;
+mod setting;
 mod source;
+mod suggest;
 mod target;
 mod tenant_map;
 mod value;
@@ -34,7 +38,8 @@ mod yaml;
 
 pub use self::docs::{print_defaults, settings_tables};
 pub use self::header::TenantHeader;
-pub use self::keys::{KEYS, Key};
+pub use self::key::Key;
+pub use self::keys::KEYS;
 pub use self::load::{has_settings, load, load_again, parse};
 pub use self::mistake::ConfigMistakes;
 pub use self::plan::{Limits, Merge, Plan, Secret};

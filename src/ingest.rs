@@ -14,24 +14,21 @@ mod push;
 mod routes;
 
 use std::cell::{Cell, RefCell};
-use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use self::connection::Connection;
 use self::pending::Pending;
 use crate::config::plan::{Live, Plan};
 use crate::exchange::Exchange;
 use crate::io::buffers::Buffers;
 use crate::io::deadline::Deadlines;
-use crate::io::stream::{Blocking, Stream};
+use crate::io::stream::Blocking;
 use crate::io::tasks::Tasks;
 use crate::limits::LAST_CALL_MILLIS;
 use crate::log::Limiter;
 use crate::metrics::{CoreMetrics, Metrics};
 use crate::shared::Shared;
-use crate::shared::connections::ConnectionGuard;
 use crate::split::Splitter;
 
 /// One core's ingest.
@@ -79,18 +76,6 @@ impl Ingest {
             closing: Cell::new(false),
             draining: Cell::new(false),
         })
-    }
-
-    /// Serves a connection until it ends. `guard` counts it until then.
-    pub fn serve(self: &Rc<Self>, socket: OwnedFd, guard: ConnectionGuard) {
-        let ingest = Rc::clone(self);
-        self.tasks.spawn(async move {
-            match Stream::accepted(socket, ingest.blocking, &ingest.deadlines) {
-                Ok(stream) => Connection::new(ingest, stream).run().await,
-                Err(error) => tracing::debug!(%error, "a connection was lost before it was served"),
-            }
-            drop(guard);
-        });
     }
 
     /// From now on, no connection is accepted.

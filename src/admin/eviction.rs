@@ -11,7 +11,7 @@ use std::future::poll_fn;
 use std::rc::Rc;
 use std::task::{Poll, Waker};
 
-use super::snapshot::Snapshot;
+use super::pages::Snapshot;
 use crate::io::deadline::Cutter;
 use crate::limits::ADMIN_CONNECTIONS_MAX;
 

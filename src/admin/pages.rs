@@ -1,6 +1,8 @@
 //! The pages of the admin port, and their HTTP responses.
 
+use std::cell::Cell;
 use std::fmt::Write;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -65,6 +67,26 @@ impl Page {
             self.body.len(),
         );
         (head.into_bytes(), self.body.clone())
+    }
+}
+
+/// A page whose bytes count as held until it is dropped.
+#[derive(Debug)]
+pub(super) struct Snapshot {
+    pub(super) page: Page,
+    held: Rc<Cell<usize>>,
+}
+
+impl Snapshot {
+    pub(super) fn new(page: Page, held: &Rc<Cell<usize>>) -> Self {
+        held.set(held.get() + page.len());
+        Self { page, held: Rc::clone(held) }
+    }
+}
+
+impl Drop for Snapshot {
+    fn drop(&mut self) {
+        self.held.set(self.held.get() - self.page.len());
     }
 }
 

@@ -9,7 +9,7 @@ use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 
 use super::eviction::Connections;
-use super::pages::Page;
+use super::pages::{Page, Snapshot};
 use crate::io::tasks::pause;
 use crate::limits::ADMIN_PAGES_BYTES_MAX;
 
@@ -26,13 +26,6 @@ pub(super) struct Snapshots {
     held: Rc<Cell<usize>>,
 }
 
-/// A page whose bytes count as held until it is dropped.
-#[derive(Debug)]
-pub(super) struct Snapshot {
-    pub(super) page: Page,
-    held: Rc<Cell<usize>>,
-}
-
 impl Snapshots {
     /// A page that `write` renders after this call; concurrent callers share it.
     pub(super) async fn take(&self, connections: &Connections, write: impl FnOnce() -> Page) -> Rc<Snapshot> {
@@ -41,7 +34,7 @@ impl Snapshots {
         pause().await;
         if self.written.get() == before {
             connections.cut_readers_until(|| self.held.get() <= ADMIN_PAGES_BYTES_MAX);
-            *self.latest.borrow_mut() = Some(Rc::new(self.snapshot(write())));
+            *self.latest.borrow_mut() = Some(Rc::new(Snapshot::new(write(), &self.held)));
             self.written.set(before + 1);
         }
         let latest = self.latest.borrow().clone();
@@ -50,18 +43,7 @@ impl Snapshots {
             self.latest.take();
         }
         // It was rendered above, by this caller or another, and is kept while callers wait.
-        latest.unwrap_or_else(|| Rc::new(self.snapshot(Page::text(503, "no page\n"))))
-    }
-
-    fn snapshot(&self, page: Page) -> Snapshot {
-        self.held.set(self.held.get() + page.len());
-        Snapshot { page, held: Rc::clone(&self.held) }
-    }
-}
-
-impl Drop for Snapshot {
-    fn drop(&mut self) {
-        self.held.set(self.held.get() - self.page.len());
+        latest.unwrap_or_else(|| Rc::new(Snapshot::new(Page::text(503, "no page\n"), &self.held)))
     }
 }
 

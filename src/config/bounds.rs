@@ -11,9 +11,11 @@
 
 use std::time::Duration;
 
-use super::keys::{Config, Key};
+use super::key::Key;
+use super::keys::Config;
 use super::mistake::{Mistake, Origin};
 use super::plan::Plan;
+use super::setting::Origins;
 use super::value::Value as _;
 use crate::limits::{
     FRAGMENTS_IN_FLIGHT_MAX, HEAD_BYTES_MIN, RESOLVE_INTERVAL_MILLIS_MIN, TIMEOUT_MILLIS_MIN,
@@ -159,24 +161,13 @@ impl Bounds {
     }
 }
 
-/// The origin of each setting, and the name of the file that the line numbers refer to.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Origins {
-    pub(super) file: String,
-    pub(super) of: Vec<(&'static Key, Origin)>,
-}
-
-impl Origins {
-    fn find(&self, path: &str) -> Option<(&'static Key, Origin)> {
-        self.of.iter().copied().find(|(key, _)| key.path == path)
-    }
-
-    /// Turns a fault into a mistake. It is reported at the first of its settings that was set and that `holds`, else at
+impl Fault {
+    /// Turns the fault into a mistake. It is reported at the first of its settings that was set and that `holds`, else at
     /// any that was set. `None` if one of its settings was already reported: its value is then only the default in its
     /// place.
-    pub(super) fn mistake(&self, fault: Fault, holds: impl Fn(&str) -> bool) -> Option<Mistake> {
-        let Fault { keys, text } = fault;
-        let keys: Vec<_> = keys.iter().filter_map(|path| self.find(path)).collect();
+    pub(super) fn mistake(self, origins: &Origins, holds: impl Fn(&str) -> bool) -> Option<Mistake> {
+        let Fault { keys, text } = self;
+        let keys: Vec<_> = keys.iter().filter_map(|path| origins.find(path)).collect();
         if keys.iter().any(|(_, origin)| *origin == Origin::Mistaken) {
             return None;
         }
@@ -185,9 +176,7 @@ impl Origins {
         let (key, origin) = blamed.or_else(|| keys.iter().find(set)).or(keys.first())?;
         Some(Mistake::of(key, *origin, text))
     }
-}
 
-impl Fault {
     /// Appends to the text.
     pub(super) fn and(self, more: &str) -> Self {
         Self { text: self.text + more, ..self }

@@ -6,7 +6,8 @@
 
 use std::fmt::Write as _;
 
-use super::keys::{KEYS, Key, Zero};
+use super::key::{Key, Zero};
+use super::keys::KEYS;
 
 /// Maximum width of the comments in the printed configuration.
 const PRINTED_COLUMNS_MAX: usize = 100;
@@ -234,13 +235,13 @@ mod tests {
 
     #[test]
     fn the_printed_configuration_is_the_defaults() {
-        let mut sources = Sources::new(&print_defaults(), []);
+        let mut sources = Sources::new(KEYS, &print_defaults(), []);
         let config = Config::read(&mut sources);
         assert_eq!(sources.mistakes, []);
-        let defaults = Config::read(&mut Sources::new("", []));
+        let defaults = Config::read(&mut Sources::new(KEYS, "", []));
         assert_eq!(config.effective().to_string(), defaults.effective().to_string());
         // Checks that the values were read, not left out: each key has a line with its value.
-        let mut sources = Sources::new(&print_defaults(), []);
+        let mut sources = Sources::new(KEYS, &print_defaults(), []);
         for key in KEYS {
             let origin = sources.setting(key, String::from("unread")).origin;
             let is_list = ["tenant.label_list", "tenant.allow", "upstream.pass_headers"].contains(&key.path);

@@ -5,82 +5,13 @@ use std::time::Duration;
 
 use tracing::level_filters::LevelFilter;
 
-use super::mistake::{Mistake, Origin};
-use super::plan::Effective;
+use super::key::{Key, Shown, Zero};
+use super::mistake::Origin;
+use super::setting::{Effective, Setting};
 use super::source::Sources;
 use super::value::{ByteSize, DriverChoice, IdRulesChoice, Value};
 use crate::model::{MetadataRule, V2Handling};
 use crate::tenant::Policy;
-
-/// A key's value and its origin.
-#[derive(Clone, Debug)]
-pub(super) struct Setting<T> {
-    /// As written, or the default.
-    pub(super) value: T,
-    /// Where the value was set.
-    pub(super) origin: Origin,
-    pub(super) key: &'static Key,
-}
-
-impl<T> Setting<T> {
-    pub(super) fn mistake(&self, text: impl Into<String>) -> Mistake {
-        Mistake::of(self.key, self.origin, text)
-    }
-}
-
-/// A key and everything known about it except its value.
-#[derive(Debug)]
-pub struct Key {
-    /// The section names and the key's own name, joined by dots.
-    pub path: &'static str,
-    /// The name of its variable, if it is not `CT_` plus the path in capitals.
-    variable: Option<&'static str>,
-    /// How much of the value is shown.
-    shown: Shown,
-    pub(super) zero: Zero,
-    /// What the setting does.
-    pub(super) what: &'static str,
-    /// When to change the setting.
-    pub(super) who: &'static str,
-    /// The default value as YAML.
-    pub(super) default: fn() -> String,
-}
-
-/// How much of a value the log and the status page show.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Shown {
-    /// The whole value.
-    Whole,
-    /// Only whether there is one.
-    Masked,
-    /// A target with its possible secrets masked.
-    Target,
-}
-
-/// What 0, or an empty value, means for a key.
-#[derive(Clone, Copy, Debug)]
-pub(super) enum Zero {
-    /// The same as leaving the key unset, as in cortex-tenant. Used for keys whose default is not empty.
-    IsDefault,
-    /// The same, for a text.
-    EmptyIsDefault,
-    /// A value of its own; the text says what it means.
-    Means(&'static str),
-    /// A mistake; the text says what to write instead.
-    Refused(&'static str),
-    /// The type has no such value, or it needs no explanation.
-    Nothing,
-}
-
-impl Key {
-    /// The name of its environment variable.
-    pub fn variable(&self) -> String {
-        match self.variable {
-            Some(name) => name.to_owned(),
-            None => format!("CT_{}", self.path.to_uppercase().replace('.', "_")),
-        }
-    }
-}
 
 /// Expands the table below into [`Config`], [`KEYS`], the code that reads one by the other, and the texts.
 macro_rules! keys {
@@ -129,17 +60,6 @@ macro_rules! keys {
     (@shown) => { Shown::Whole };
     (@shown secret) => { Shown::Masked };
     (@shown target) => { Shown::Target };
-}
-
-impl<T: Value> Setting<T> {
-    fn shown(&self) -> (&'static str, String) {
-        let shown = match self.key.shown {
-            Shown::Masked if !self.value.is_zero() => "***".into(),
-            Shown::Masked | Shown::Whole => self.value.show(),
-            Shown::Target => self.value.masked().show(),
-        };
-        (self.key.path, shown)
-    }
 }
 
 keys! {

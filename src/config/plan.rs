@@ -2,7 +2,7 @@
 //! check a setting again.
 #![forbid(unsafe_code)]
 
-mod build;
+pub(super) mod build;
 
 use std::net::SocketAddr;
 use std::num::NonZeroUsize;
@@ -12,9 +12,10 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use tracing::level_filters::LevelFilter;
 
-pub(super) use self::build::build;
-use super::bounds::Origins;
-use super::{DriverChoice, Target, TenantHeader};
+use super::header::TenantHeader;
+use super::setting::{Effective, Origins};
+use super::target::Target;
+use super::value::DriverChoice;
 use crate::limits::DRAIN_GRACE_SECS;
 use crate::model::{HaLabels, MetadataRule, PerDestination, SplitLimits, V2Handling};
 use crate::tenant::TenantRules;
@@ -163,28 +164,6 @@ pub struct Terms {
     /// Incremented when a reload moves tenants' data to another place. Data delivered to the old place is not in the
     /// new one.
     pub place: u32,
-}
-
-/// The settings as they are shown: keys and values, with secrets masked.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Effective(pub(super) Vec<(&'static str, String)>);
-
-impl Effective {
-    /// The text that says that a setting keeps its value.
-    pub(super) fn stays(&self, path: &str) -> String {
-        let value = self.0.iter().find(|(key, _)| *key == path).map_or("", |(_, value)| value);
-        format!("{path} stays {value}")
-    }
-}
-
-impl std::fmt::Display for Effective {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        for (at, (key, value)) in self.0.iter().enumerate() {
-            let space = if at == 0 { "" } else { " " };
-            write!(f, "{space}{key}={value}")?;
-        }
-        Ok(())
-    }
 }
 
 /// A text that is never logged.

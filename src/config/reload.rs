@@ -12,7 +12,8 @@
 use std::sync::Arc;
 
 use super::bounds::{Bounds, Fault};
-use super::plan::{Effective, Limits, Plan, Terms};
+use super::plan::{Limits, Plan, Terms};
+use super::setting::Effective;
 use super::{ConfigMistakes, Target};
 use crate::model::{Destination, PerDestination};
 
@@ -72,7 +73,7 @@ fn check(plan: &Plan, kept: &Kept) -> Result<(), ConfigMistakes> {
             true => String::new(),
             false => format!("; until the next start {}", waits.join(", ")),
         };
-        plan.origins.mistake(fault.and(&more), holds)
+        fault.and(&more).mistake(&plan.origins, holds)
     };
     let mistakes: Vec<_> = Bounds::planned(plan).faults().into_iter().filter_map(told).collect();
     if mistakes.is_empty() { Ok(()) } else { Err(ConfigMistakes::new(&plan.origins.file, mistakes)) }

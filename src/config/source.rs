@@ -7,13 +7,17 @@
 use std::collections::HashMap;
 use std::ffi::OsString;
 
-use super::keys::{KEYS, Key, Setting, Zero};
-use super::mistake::{Mistake, Origin, unknown_key, unlikeness};
+use super::key::{Key, Zero};
+use super::mistake::{Mistake, Origin};
+use super::setting::Setting;
+use super::suggest::{unknown_key, unlikeness};
 use super::value::{Value, Written};
 use super::yaml::{self, Content, Name, Node};
 
 /// The contents of the file and the environment, not yet interpreted.
 pub(super) struct Sources {
+    /// All keys that there are.
+    keys: &'static [Key],
     /// By key path: the key's line and its value.
     file: HashMap<&'static str, (usize, Node)>,
     /// By key path; `None` stands for a value that is not UTF-8.
@@ -27,8 +31,13 @@ pub(super) struct Sources {
 impl Sources {
     /// Reads the file's text (empty if there is no file) and the environment's names and values. Names that do not
     /// begin with `CT_` are ignored.
-    pub(super) fn new(text: &str, environment: impl IntoIterator<Item = (OsString, OsString)>) -> Self {
+    pub(super) fn new(
+        keys: &'static [Key],
+        text: &str,
+        environment: impl IntoIterator<Item = (OsString, OsString)>,
+    ) -> Self {
         let mut sources = Self {
+            keys,
             file: HashMap::new(),
             variables: HashMap::new(),
             mistakes: Vec::new(),
@@ -73,11 +82,11 @@ impl Sources {
             }
             // A name that contains a dot would form the path of a key in another section.
             let dotted = name.text.contains('.');
-            match KEYS.iter().find(|key| key.path == path && !dotted) {
+            match self.keys.iter().find(|key| key.path == path && !dotted) {
                 Some(key) => _ = self.file.insert(key.path, (name.line, value)),
-                None if is_section(&path) && !dotted => self.take_subsection(&path, &name, value),
+                None if self.is_section(&path) && !dotted => self.take_subsection(&path, &name, value),
                 None => {
-                    let text = unknown_key(section, &name.text);
+                    let text = unknown_key(self.keys, section, &name.text);
                     self.mistakes.push(Mistake::in_line(name.line, path, text));
                 }
             }
@@ -95,17 +104,21 @@ impl Sources {
         }
     }
 
+    fn is_section(&self, path: &str) -> bool {
+        self.keys.iter().any(|key| key.path.strip_prefix(path).is_some_and(|rest| rest.starts_with('.')))
+    }
+
     /// An unknown variable is not a mistake, because Kubernetes derives variables from the names of services. One that
     /// resembles ours gets a notice.
     fn take_variable(&mut self, name: &str, value: OsString) {
         const TYPING_EDITS_MAX: usize = 2;
-        if let Some(key) = KEYS.iter().find(|key| key.variable() == name) {
+        if let Some(key) = self.keys.iter().find(|key| key.variable() == name) {
             self.variables.insert(key.path, value.into_string().ok());
             return;
         }
         let near =
             |key: &Key| unlikeness(&key.variable(), name).is_some_and(|edits| edits <= TYPING_EDITS_MAX);
-        if let Some(key) = KEYS.iter().find(|key| near(key)) {
+        if let Some(key) = self.keys.iter().find(|key| near(key)) {
             self.notices.push(format!("{name} (environment) is ignored; did you mean {}?", key.variable()));
         }
     }
@@ -146,8 +159,4 @@ fn is_unset<T: Value>(node: &Node) -> bool {
         Content::Text(text) => text.is_empty() && !T::MAY_BE_EMPTY,
         Content::List(_) | Content::Map(_) => false,
     }
-}
-
-fn is_section(path: &str) -> bool {
-    KEYS.iter().any(|key| key.path.strip_prefix(path).is_some_and(|rest| rest.starts_with('.')))
 }

@@ -6,6 +6,7 @@
 //! - What can be refused by its head is refused before its body is read. A connection whose framing is in doubt is
 //!   closed, as nobody can say where the next request would begin.
 
+use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -28,6 +29,7 @@ use crate::limits::{
 };
 use crate::model::{Answer, Destination};
 use crate::shared::budget::Charge;
+use crate::shared::connections::ConnectionGuard;
 
 /// Why a connection ends with this request.
 enum Stop {
@@ -72,6 +74,20 @@ enum Next {
     Answer(Answer),
     /// Nothing: it has been answered.
     Answered,
+}
+
+impl Ingest {
+    /// Serves a connection until it ends. `guard` counts it until then.
+    pub fn serve(self: &Rc<Self>, socket: OwnedFd, guard: ConnectionGuard) {
+        let ingest = Rc::clone(self);
+        self.tasks.spawn(async move {
+            match Stream::accepted(socket, ingest.blocking, &ingest.deadlines) {
+                Ok(stream) => Connection::new(ingest, stream).run().await,
+                Err(error) => tracing::debug!(%error, "a connection was lost before it was served"),
+            }
+            drop(guard);
+        });
+    }
 }
 
 impl Connection {

@@ -5,6 +5,7 @@ use tracing::level_filters::LevelFilter;
 
 use super::*;
 use crate::config::{KEYS, TenantHeader};
+use crate::limits::CONFIG_FILE_BYTES_MAX;
 use crate::model::MetadataRule;
 
 type Variables<'a> = &'a [(&'a str, &'a str)];
@@ -22,7 +23,7 @@ fn mistakes(text: &str, variables: Variables<'_>) -> Vec<String> {
 }
 
 fn defaults() -> String {
-    let config = Config::read(&mut Sources::new("", []));
+    let config = Config::read(&mut Sources::new(KEYS, "", []));
     config.effective().to_string()
 }
 
@@ -76,7 +77,7 @@ fn zero_and_empty_are_the_default_where_they_were_for_cortex_tenant() {
     let zeros = "listen: ''\nlisten_metrics_address: \"\"\ntarget: ''\ntarget_loki: ''\nlog_level: ''\n\
                  timeout: 0\nidle_timeout: 0s\nconcurrency: 0\nmax_conns_per_host: 0\nlisten_pprof:\n\
                  tenant:\n  label: ''\n  header: ~\n  label_list: []\n  default:\nauth:\n";
-    let mut sources = Sources::new(zeros, []);
+    let mut sources = Sources::new(KEYS, zeros, []);
     let config = Config::read(&mut sources);
     assert_eq!(sources.mistakes, []);
     assert_eq!(config.effective().to_string(), defaults());

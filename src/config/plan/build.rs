@@ -8,11 +8,12 @@ use std::sync::Arc;
 
 use super::{Limits, Merge, Plan, Receipts, Secret, Terms};
 use crate::config::address::{clash, listen_address};
-use crate::config::bounds::{Bounds, Origins};
+use crate::config::bounds::Bounds;
+use crate::config::file::read_file;
 use crate::config::header::{TenantHeader, basic_authorization, check_passed};
-use crate::config::keys::{Config, Setting};
-use crate::config::load::read_file;
+use crate::config::keys::Config;
 use crate::config::mistake::{Mistake, Origin};
+use crate::config::setting::{Origins, Setting};
 use crate::config::target::Target;
 use crate::config::tenant_map::read_tenant_map;
 use crate::config::value::{IdRulesChoice, found};
@@ -196,7 +197,7 @@ impl Check<'_> {
     fn bounds(&mut self) {
         let origins = Origins { file: String::new(), of: self.config.origins() };
         let faults = Bounds::written(self.config).faults();
-        self.mistakes.extend(faults.into_iter().filter_map(|fault| origins.mistake(fault, |_| true)));
+        self.mistakes.extend(faults.into_iter().filter_map(|fault| fault.mistake(&origins, |_| true)));
     }
 
     fn address(&mut self, setting: &Setting<String>) -> Option<SocketAddr> {
