@@ -1,60 +1,60 @@
 //! A tenant's lane: which of its fragments go into the next upstream request. Pure: no I/O, no clock of its own.
 //!
-//! Group commit. While fewer than `inflight_max` requests of the tenant are on their way, a fragment leaves at
-//! once, alone: idle costs no delay. Otherwise it waits, and whichever request comes back takes along all that
-//! waits, up to the merge limits: load merges by itself, the more the slower the upstream is. A batch that has to wait
-//! for a connection stays open meanwhile ([`Lane::join`]). What would gain nothing
-//! by waiting (a batch that is full already, a fragment that merges with none) leaves while fewer than
-//! `inflight_full_max` are on their way, so that a giant tenant is not held to one batch at a time.
+//! This is group commit. While fewer than `inflight_max` requests of the tenant are in flight, a fragment is sent at
+//! once, alone: an idle lane adds no delay. Otherwise it waits, and the next request that finishes takes along all that
+//! waits, up to the merge limits. So merging follows the load: the slower the upstream, the larger the batches. A batch
+//! that waits for a connection stays open ([`Lane::join`]). A full batch, or a fragment that cannot be merged, would
+//! gain nothing by waiting; it is sent while fewer than `inflight_full_max` requests are in flight, so that a giant
+//! tenant is not held to one batch at a time.
 //!
-//! What may go together is said by each fragment's merge key: Mimir and Cortex read the HA pair of a request's
-//! first series and apply it to the whole request, so two replicas' series must never share one. Between senders
-//! there is no order to keep: each awaits its answer before it sends the next request of a shard.
+//! The merge key of each fragment says which others it may share a request with. Mimir and Cortex read the HA pair of a
+//! request's first series and apply it to the whole request, so series of two replicas must never share one. Senders
+//! impose no order among fragments: each awaits the answer to a request before it sends the next one of that shard.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use crate::model::MergeKey;
 
-/// What a lane has to know of a fragment.
+/// What a lane needs to know about a fragment.
 pub trait Queued {
-    /// With which others it may share a request.
+    /// The key that says which others it may share a request with.
     fn merge_key(&self) -> &MergeKey;
-    /// Whether the two may share a request: by their keys, and by whatever else a request says once.
+    /// Whether both may share a request: their keys, and everything else that a request has once, must agree.
     fn goes_with(&self, other: &Self) -> bool;
-    /// Its share of a merged request's inflated length.
+    /// The number of bytes that it adds to a request's inflated length.
     fn inflated_bytes(&self) -> usize;
-    /// Whether it must go in a request of its own, whatever its key says.
+    /// Whether it must have a request of its own, whatever its key says.
     fn alone(&self) -> bool;
-    /// When it reached the lane, more or less: where its linger is counted from.
+    /// Roughly when it reached the lane. Its linger starts then.
     fn arrived(&self) -> Instant;
-    /// After this it is not sent any more.
+    /// After this time it is no longer sent.
     fn start_by(&self) -> Instant;
 }
 
 /// The limits of merging; see the settings `merge.*`.
 #[derive(Clone, Copy, Debug)]
 pub struct LaneLimits {
-    /// Upstream requests of one tenant on their way at a time.
+    /// Upstream requests of one tenant in flight at a time.
     pub inflight_max: usize,
-    /// The same, for batches that are full and fragments that go alone. No less than `inflight_max`.
+    /// The same for full batches and for fragments that go alone. At least `inflight_max`.
     pub inflight_full_max: usize,
-    /// How long a fragment may wait for company though it could leave.
+    /// How long a fragment that could be sent waits for others.
     pub linger: Duration,
     /// Fragments in one upstream request.
     pub fragments_max: usize,
-    /// Inflated bytes of one upstream request, unless a single fragment has more.
+    /// Inflated bytes of one upstream request. A single fragment may exceed it.
     pub inflated_bytes_max: usize,
 }
 
-/// What a lane wants done.
+/// What to do next for a lane.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Next<F> {
-    /// Send these in one request; then say [`Lane::finished`].
+    /// Send these in one request, then call [`Lane::finished`].
     Send(Vec<F>),
-    /// Nothing yet: ask again at this time.
+    /// Nothing yet. Ask again at this time.
     Wait(Instant),
-    /// Nothing until something comes or comes back.
+    /// Nothing until a fragment arrives or a request finishes.
     Nothing,
 }
 
@@ -62,9 +62,9 @@ pub enum Next<F> {
 #[derive(Debug)]
 pub struct Lane<F> {
     waiting: VecDeque<F>,
-    /// What waits inflates to so much.
+    /// The inflated bytes of all that waits.
     waiting_bytes: usize,
-    /// None that waits has to be on its way before.
+    /// No waiting fragment expires before this time.
     none_expires_before: Option<Instant>,
     in_flight: usize,
     unmerged_until: Option<Instant>,
@@ -83,7 +83,7 @@ impl<F> Default for Lane<F> {
 }
 
 impl<F: Queued> Lane<F> {
-    /// A fragment has come.
+    /// Adds a fragment.
     pub fn push(&mut self, fragment: F) {
         let start_by = fragment.start_by();
         self.none_expires_before = Some(self.none_expires_before.map_or(start_by, |at| at.min(start_by)));
@@ -91,32 +91,32 @@ impl<F: Queued> Lane<F> {
         self.waiting.push_back(fragment);
     }
 
-    /// Takes out what has waited for the shortest time.
+    /// Removes the fragment that was added last.
     pub fn take_newest(&mut self) -> Option<F> {
         let newest = self.waiting.pop_back()?;
         self.waiting_bytes -= newest.inflated_bytes();
         Some(newest)
     }
 
-    /// A request that [`next`](Self::next) gave out has its outcome.
+    /// Counts a request that [`next`](Self::next) gave out as finished.
     pub fn finished(&mut self) {
         self.in_flight -= 1;
     }
 
-    /// Until `until`, every fragment goes alone.
+    /// Sends every fragment alone until `until`.
     pub fn stop_merging(&mut self, until: Instant) {
         self.unmerged_until = Some(until);
     }
 
-    /// Whether nothing waits and nothing is on its way.
+    /// Whether nothing waits and nothing is in flight.
     pub fn is_idle(&self) -> bool {
         self.waiting.is_empty() && self.in_flight == 0
     }
 
-    /// Fragments that waited for too long. They are always found in time: whatever occupies the lane is itself
-    /// over within one timeout of its start, and then this is called again.
+    /// Removes the fragments whose time is up. They are always found in time: every request in flight ends within one
+    /// timeout of its start, and then this is called again.
     pub fn take_expired(&mut self, now: Instant) -> Vec<F> {
-        // All are looked at only when one may have expired, not for each that comes.
+        // The queue is scanned only if a fragment may have expired, not for each that arrives.
         if self.none_expires_before.is_none_or(|at| now < at) {
             return Vec::new();
         }
@@ -128,7 +128,7 @@ impl<F: Queued> Lane<F> {
         Vec::from(expired)
     }
 
-    /// What to do now.
+    /// Decides what to do now.
     pub fn next(&mut self, now: Instant, limits: &LaneLimits) -> Next<F> {
         let Some(first) = self.waiting.front() else { return Next::Nothing };
         let gains_nothing = self.is_single(first, now) || self.is_full(limits);
@@ -144,7 +144,7 @@ impl<F: Queued> Lane<F> {
         Next::Send(self.take_batch(now, limits))
     }
 
-    /// Whether a fragment goes alone, whatever else waits.
+    /// Whether a fragment has to be sent alone.
     fn is_single(&self, fragment: &F, now: Instant) -> bool {
         let unmerged = self.unmerged_until.is_some_and(|until| now < until);
         unmerged || fragment.alone() || *fragment.merge_key() == MergeKey::Alone
@@ -154,7 +154,7 @@ impl<F: Queued> Lane<F> {
         self.waiting.len() >= limits.fragments_max || self.waiting_bytes >= limits.inflated_bytes_max
     }
 
-    /// The first that waits, and all others that may go with it.
+    /// Removes the first fragment and all others that may share its request.
     fn take_batch(&mut self, now: Instant, limits: &LaneLimits) -> Vec<F> {
         let first = self.waiting.pop_front();
         self.waiting_bytes -= first.as_ref().map_or(0, F::inflated_bytes);
@@ -163,7 +163,8 @@ impl<F: Queued> Lane<F> {
         batch
     }
 
-    /// Adds to a batch, before it is sent, what has come since and may go with it. What is left keeps its order.
+    /// Adds to a batch that has not been sent yet all waiting fragments that may share its request. The others keep
+    /// their order.
     pub fn join(&mut self, batch: &mut Vec<F>, now: Instant, limits: &LaneLimits) {
         match batch.first() {
             Some(first) if !self.is_single(first, now) => {}
@@ -243,7 +244,7 @@ mod tests {
         lane
     }
 
-    /// The IDs of what the lane sends next, which must be something; it is finished at once.
+    /// Returns the IDs of the batch that the lane sends next, and finishes it at once.
     fn sent(lane: &mut Lane<Item>, now: Instant) -> Vec<u32> {
         let Next::Send(batch) = lane.next(now, &LIMITS) else { panic!("nothing to send: {lane:?}") };
         lane.finished();
@@ -251,7 +252,7 @@ mod tests {
     }
 
     #[test]
-    fn the_first_leaves_at_once_and_the_rest_gather_until_it_is_back() {
+    fn the_first_is_sent_at_once_and_the_others_gather_until_it_has_finished() {
         let now = Instant::now();
         let mut lane = lane([item(0, now)]);
         assert_eq!(lane.next(now, &LIMITS), Next::Send(vec![item(0, now)]));
@@ -263,7 +264,7 @@ mod tests {
     }
 
     #[test]
-    fn what_gains_nothing_by_waiting_leaves_beside_what_is_on_its_way() {
+    fn a_full_batch_or_a_single_is_sent_beside_requests_in_flight() {
         let now = Instant::now();
         let on_their_way = |items: Vec<Item>| {
             let mut lane = lane(items);
@@ -304,7 +305,7 @@ mod tests {
     }
 
     #[test]
-    fn what_must_go_alone_goes_alone() {
+    fn fragments_that_must_go_alone_do() {
         let now = Instant::now();
         let marked = |id| Item { alone: true, ..item(id, now) };
         let keyed = |id| Item { key: MergeKey::Alone, ..item(id, now) };
@@ -314,7 +315,7 @@ mod tests {
     }
 
     #[test]
-    fn a_lane_that_stopped_merging_begins_again() {
+    fn merging_resumes_after_its_stop() {
         let now = Instant::now();
         let mut lane = lane((0..4).map(|id| item(id, now)));
         lane.stop_merging(now + Duration::from_secs(1));
@@ -323,7 +324,7 @@ mod tests {
     }
 
     #[test]
-    fn a_batch_that_waits_is_joined_by_what_comes_and_goes_with_it() {
+    fn a_waiting_batch_is_joined_by_later_fragments_that_may_share_it() {
         let now = Instant::now();
         let mut lane = lane([item(0, now)]);
         let Next::Send(mut batch) = lane.next(now, &LIMITS) else { panic!("nothing to send") };
@@ -357,7 +358,7 @@ mod tests {
     }
 
     #[test]
-    fn what_waited_for_too_long_is_taken_out_and_the_rest_stays() {
+    fn expired_fragments_are_removed_and_the_others_stay() {
         let now = Instant::now();
         let late = now + Duration::from_secs(5);
         let mut lane = lane([item(0, now), item(1, late), item(2, now)]);
@@ -370,7 +371,7 @@ mod tests {
     }
 
     #[test]
-    fn what_came_last_can_be_taken_out_again() {
+    fn the_newest_fragment_can_be_removed() {
         let now = Instant::now();
         let mut lane = lane((0..3).map(|id| item(id, now)));
         assert_eq!(lane.take_newest().map(|item| item.id), Some(2));

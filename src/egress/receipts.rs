@@ -1,12 +1,13 @@
-//! Receipts of parts that got through although their request failed. Pure: no I/O, no clock of its own.
+//! Receipts of parts that were delivered although their request failed. Pure: no I/O, no clock of its own.
 //!
-//! A request fails as a whole: when one of its tenants is refused for now, its sender will send all of it again. The
-//! core that took it in then tells the home cores of the other tenants to remember that they had theirs; and when the
-//! same part comes again, it is answered as it was before, and nothing is sent. So a tenant in trouble costs the others
-//! nothing, and no sample arrives twice.
+//! A request fails as a whole: if the upstream refuses one of its tenants for now, the sender sends all of it again. The
+//! core that received the request then tells the home cores of the other tenants to remember their parts. When the same
+//! part comes again, it gets the same outcome, and nothing is sent. So a tenant in trouble costs the others nothing, and
+//! no sample is stored twice.
 //!
-//! Kept for a time that outlasts a sender's retries, each retry counting anew; and no more than fit, the oldest going
-//! first. What was forgotten too early is sent twice, which upstreams take for a duplicate; nothing is ever lost by it.
+//! A receipt is kept longer than a sender's retries take, and each retry renews it. The number of receipts is bounded;
+//! the oldest go first. A part whose receipt went too early is sent twice, and upstreams take it for a duplicate. No
+//! data is ever lost because of a receipt.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
@@ -20,9 +21,9 @@ use crate::shared::receipt::Receipt;
 /// How long receipts are kept, and how many.
 #[derive(Clone, Copy, Debug)]
 pub struct ReceiptLimits {
-    /// For so long after the request failed. Zero keeps none.
+    /// How long after the request failed. Zero keeps none.
     pub keep: Duration,
-    /// Of one core's.
+    /// The memory for one core's receipts.
     pub bytes_max: usize,
 }
 
@@ -32,18 +33,18 @@ impl ReceiptLimits {
     }
 }
 
-/// One core's receipts; see the module.
+/// The receipts of one core.
 #[derive(Debug, Default)]
 pub struct Receipts {
     kept: HashMap<Receipt, Kept>,
-    /// Those in `kept` by their age, and some that have been renewed since.
+    /// Receipts by age. A receipt that has been renewed is here more than once.
     by_age: VecDeque<Aged>,
     next_serial: u64,
 }
 
 #[derive(Debug)]
 struct Kept {
-    /// Of its youngest place in [`Receipts::by_age`].
+    /// The serial of its newest entry in [`Receipts::by_age`].
     serial: u64,
     outcome: Outcome,
 }
@@ -56,7 +57,7 @@ struct Aged {
 }
 
 impl Receipts {
-    /// Remembers that `outcome`, a success, was what became of a part.
+    /// Remembers that a part was delivered with `outcome`.
     pub fn keep(&mut self, receipt: Receipt, outcome: Outcome, now: Instant, limits: &ReceiptLimits) {
         self.forget_old(now, limits);
         let receipts_max = limits.receipts_max();
@@ -67,24 +68,24 @@ impl Receipts {
         self.next_serial += 1;
         self.kept.insert(receipt, Kept { serial, outcome });
         self.by_age.push_back(Aged { since: now, serial, receipt });
-        // Renewed ones stand here twice, so this bounds both.
+        // A renewed receipt is in `by_age` more than once, so this bounds both.
         while self.by_age.len() > receipts_max {
             self.forget_oldest();
         }
     }
 
-    /// What became of the part when it came before, if that is still known.
+    /// Returns the outcome that the part had before, if it is still remembered.
     pub fn find(&mut self, receipt: Receipt, now: Instant, limits: &ReceiptLimits) -> Option<Outcome> {
         self.forget_old(now, limits);
         self.kept.get(&receipt).map(|kept| kept.outcome.clone())
     }
 
-    /// How many there are.
+    /// The number of receipts.
     pub fn len(&self) -> usize {
         self.kept.len()
     }
 
-    /// Whether there are none.
+    /// Whether there are no receipts.
     pub fn is_empty(&self) -> bool {
         self.kept.is_empty()
     }
@@ -101,7 +102,7 @@ impl Receipts {
 
     fn forget_oldest(&mut self) {
         let Some(Aged { serial, receipt, .. }) = self.by_age.pop_front() else { return };
-        // One that was renewed has a younger place behind.
+        // A renewed receipt has a newer entry.
         if self.kept.get(&receipt).is_some_and(|kept| kept.serial == serial) {
             self.kept.remove(&receipt);
         }

@@ -1,14 +1,14 @@
-//! Which sizes of one tenant's requests an upstream takes, as far as it has shown. Pure: no I/O, no clock of its own.
+//! Which request sizes an upstream accepts from one tenant, as far as is known. Pure: no I/O, no clock of its own.
 //!
-//! Constraints that shaped it:
+//! # Constraints
 //!
-//! * No upstream tells its limit beforehand; it answers 413. Without a memory every large request would be sent once in
-//!   vain and then in halves.
-//! * A limit may be the upstream's or the tenant's own, and what is in a request decides what it deflates to. So what
-//!   is learnt belongs to one tenant and one address.
-//! * Only a refusal lowers what is believed. That a small request was taken says nothing about larger ones.
-//! * Limits are raised, too. So every [`SIZE_GROWS_SECS`] a request twice as large may be tried, at the price of one
-//!   refusal if the limit is what it was; and a limit that has not been met for long is forgotten.
+//! * No upstream announces its limit; it answers 413. Without a memory every large request would be sent once in vain
+//!   and then in halves.
+//! * A limit may belong to the upstream or to the tenant, and it may apply to deflated bytes. So each tenant learns for
+//!   each address.
+//! * Only a refusal lowers the known size. A small request that was accepted says nothing about larger ones.
+//! * Operators raise limits. So every [`SIZE_GROWS_SECS`] a request of twice the size may be tried, which costs one
+//!   refusal if the limit is still the same. A limit that no request has met for long is forgotten.
 #![forbid(unsafe_code)]
 
 use std::net::SocketAddr;
@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 
 use crate::limits::{SIZE_ADDRESSES_MAX, SIZE_FORGOTTEN_SECS, SIZE_GROWS_SECS};
 
-/// What addresses have shown to one tenant; see the module. It holds those that have refused something lately.
+/// The known sizes of one tenant, for the addresses that have refused one of its requests lately.
 #[derive(Debug, Default)]
 pub struct Sizes {
     known: Vec<Known>,
@@ -25,7 +25,7 @@ pub struct Sizes {
 #[derive(Debug)]
 struct Known {
     address: SocketAddr,
-    /// The most that a request should inflate to, as of `since`.
+    /// The number of bytes that a request may inflate to, as of `since`.
     bytes_max: usize,
     since: Instant,
 }
@@ -40,7 +40,7 @@ impl Known {
 }
 
 impl Sizes {
-    /// The address has refused a request that inflates to so many bytes, for its size: half of that may fit.
+    /// The address has refused a request of this inflated size because of the size. Half of it may fit.
     pub fn refused(&mut self, address: SocketAddr, bytes: usize, now: Instant) {
         let half = (bytes / 2).max(1);
         self.forget_old(now);
@@ -49,13 +49,13 @@ impl Sizes {
             None => half,
         };
         if self.known.len() >= SIZE_ADDRESSES_MAX {
-            // The one that has been known for longest will soon be tried anew anyway.
+            // The oldest one would soon be tried again anyway.
             self.known.remove(0);
         }
         self.known.push(Known { address, bytes_max, since: now });
     }
 
-    /// The address has taken a request that inflates to so many bytes: as much fits, whatever was believed.
+    /// The address has accepted a request of this inflated size.
     pub fn taken(&mut self, address: SocketAddr, bytes: usize, now: Instant) {
         let known = self.known.iter_mut().find(|known| known.address == address);
         if let Some(known) = known.filter(|known| known.bytes_max < bytes) {
@@ -63,7 +63,8 @@ impl Sizes {
         }
     }
 
-    /// The most bytes that a request should inflate to, whichever address it goes to; None where nothing is known.
+    /// Returns the number of bytes that a request may inflate to, whichever address it goes to. `None` if nothing is
+    /// known.
     pub fn bytes_max(&mut self, now: Instant) -> Option<usize> {
         if self.known.is_empty() {
             return None;
@@ -93,7 +94,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_known_of_who_refused_nothing() {
+    fn nothing_is_known_of_an_address_that_refused_nothing() {
         let (mut sizes, now) = (Sizes::default(), Instant::now());
         sizes.taken(address(1), 1_000, now);
         assert_eq!(sizes.bytes_max(now), None);

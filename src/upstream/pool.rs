@@ -1,20 +1,21 @@
-//! One core's connections to the upstream's addresses, and who gets the next one.
+//! One core's connections to the upstream's addresses, and which request gets the next one.
 //!
-//! Design constraints:
-//! - The bound on connections is the process's, for each address; a core holds permits of it. See
+//! # Constraints
+//! - The limit on connections is process-wide and per address. A core holds permits of it: see
 //!   [`permits`](crate::shared::permits).
-//! - Who finds no connection waits (and what comes meanwhile merges behind it); it gets no error before its deadline.
-//! - What comes free is handed to whoever has waited longest, on this core or on another: nobody who comes later
-//!   takes it, and nobody who gives back a connection takes it again before them. A connection goes to another core
-//!   open, as a descriptor.
-//! - Tenants that are slow have at most their share of connections while anybody else could use them: they wait in a
-//!   queue of their own, which is passed over while they have it. See [`pace`](crate::shared::pace).
-//! - All addresses of the upstream are used evenly: requests take turns over them, not connections.
-//! - A connection that lies idle may be closed by its peer at any time, or be out of step: each is probed before it is
-//!   used again.
+//! - A request that finds no connection waits, and fragments that arrive meanwhile are merged behind it. It fails only
+//!   at its deadline.
+//! - A connection that comes free goes to the request that has waited longest, on this core or on another. No later
+//!   request overtakes it, and no request takes its own connection again before it. Between cores an open connection
+//!   travels as a descriptor.
+//! - Slow tenants hold at most their share of connections while any other tenant could use them. They wait in a queue of
+//!   their own, which is skipped while they hold their share. See [`pace`](crate::shared::pace).
+//! - All addresses of the upstream are used evenly: requests, not connections, take turns over them.
+//! - The peer may close an idle connection at any time, or leave bytes on it. So each is checked before it is used
+//!   again.
 //! - An address that fails repeatedly is passed over while others answer: see [`backoff`](super::backoff).
-//! - Addresses come and go with DNS. What is kept for one goes with it: [`Pool::tidy`] looks every few seconds,
-//!   also on a core that has nothing to send, and a connection in use is closed when it comes back.
+//! - DNS adds and removes addresses. The state of an address goes with it: [`Pool::tidy`] looks every few seconds, also
+//!   on a core that has nothing to send. A connection in use is closed when it comes back.
 
 mod handover;
 
@@ -43,9 +44,9 @@ use crate::shared::slow::{Class, Standing};
 /// An open connection to the upstream.
 #[derive(Debug)]
 pub struct Connection {
-    /// What to read and write.
+    /// The stream to read and write.
     pub stream: Stream,
-    /// For responses: kept with the connection, as every request needs it.
+    /// The buffer for responses, kept because every request needs one.
     pub buffer: Vec<u8>,
     /// Whether it has carried a request before.
     pub reused: bool,
@@ -53,7 +54,7 @@ pub struct Connection {
     opened: Instant,
     idle_since: Instant,
     permit: Permit,
-    /// Makes it count among those that are open.
+    /// Counts it as open.
     _alive: Rc<()>,
 }
 
@@ -62,7 +63,7 @@ pub struct Connection {
 pub struct Lease {
     /// A connection, or the right to open one.
     pub what: Leased,
-    /// It is for a slow tenant, and counts as such until this is dropped: when the connection is free again.
+    /// Set for a slow tenant. The connection counts as used by one until this is dropped.
     pub slow: Option<SlowUse>,
 }
 
@@ -78,15 +79,15 @@ pub enum Leased {
 /// The pool's settings.
 #[derive(Clone, Copy, Debug)]
 pub struct PoolLimits {
-    /// After this, a connection is not used again.
+    /// The age at which a connection is not used again.
     pub age_max: Option<Duration>,
-    /// An idle connection is closed after this.
+    /// How long a connection may be idle before it is closed.
     pub idle_max: Duration,
-    /// How the ring wants its sockets.
+    /// Whether sockets block, as the driver requires.
     pub blocking: Blocking,
 }
 
-/// See the module.
+/// One core's pool of connections to one upstream.
 #[derive(Debug)]
 pub struct Pool {
     destination: Destination,
@@ -103,9 +104,9 @@ pub struct Pool {
     /// Shared with every open connection.
     alive: Rc<()>,
     closed: Cell<bool>,
-    /// When to tidy up next.
+    /// When the next tidying is due.
     tidy_at: Cell<Instant>,
-    /// Of the task that does.
+    /// Wakes the task that tidies.
     tidier: RefCell<Option<Waker>>,
 }
 
@@ -113,17 +114,17 @@ pub struct Pool {
 struct Host {
     idle: Vec<Connection>,
     permits: Arc<Permits>,
-    /// When it answered last.
+    /// The time of its latest answer.
     answered: Option<Instant>,
 }
 
 /// A request that waits for a connection.
 #[derive(Debug)]
 struct Waiter {
-    /// Later than it did begin for a tenant that is slow again and again.
+    /// Since when it waits. For a repeatedly slow tenant a later time stands here than the real one.
     since: Instant,
     tried: Vec<SocketAddr>,
-    /// What it has been given.
+    /// The connection that it has been given.
     lease: RefCell<Option<Lease>>,
     waker: RefCell<Option<Waker>>,
 }
@@ -135,7 +136,7 @@ enum Free {
 }
 
 impl Pool {
-    /// An empty pool over `addresses`.
+    /// Creates an empty pool for `addresses`.
     pub fn new(
         destination: Destination,
         addresses: Addresses,
@@ -162,13 +163,13 @@ impl Pool {
         }
     }
 
-    /// From now on by these; a connection that lies idle keeps its time.
+    /// Applies new limits. A connection that is idle now keeps its old idle time.
     pub fn limit(&self, limits: PoolLimits) {
         self.limits.set(limits);
     }
 
-    /// A connection, or the right to open one, for a tenant of this standing, waiting for it until `deadline`; rather
-    /// not to an address that was `tried` for the same request.
+    /// Waits until `deadline` for a connection, or for the right to open one, for a tenant of this standing. Avoids the
+    /// addresses that were `tried` for the same request, if there are others.
     ///
     /// # Errors
     /// [`Failure::Unresolved`] or [`Failure::NoConnection`].
@@ -178,7 +179,7 @@ impl Pool {
         deadline: Instant,
         tried: &[SocketAddr],
     ) -> Result<Lease, Failure> {
-        // Who waits already comes first.
+        // Requests that wait already come first.
         if self.queue(standing.class).borrow().is_empty()
             && let Some(lease) = self.try_take(standing.class, tried)?
         {
@@ -224,7 +225,7 @@ impl Pool {
         lease.map(probed).ok_or(Failure::NoConnection)
     }
 
-    /// Opens a connection; its permit goes to whoever waits when that fails.
+    /// Opens a connection. If that fails, the permit goes to the next request that waits.
     ///
     /// # Errors
     /// [`Failure::Unreachable`], also when `deadline` has passed.
@@ -249,19 +250,19 @@ impl Pool {
         Connection { stream, buffer, reused: false, address, opened, idle_since, permit, _alive: alive }
     }
 
-    /// How long opening a connection may take where a request has `timeout`: its share of that, so that a request finds
-    /// the others in time where one address drops what it is sent.
+    /// Returns how long opening a connection may take for a request with this `timeout`: its share of the timeout, so
+    /// that the request can try the other addresses if one of them drops packets.
     pub fn connect_timeout(&self, timeout: Duration) -> Duration {
         let addresses = u32::try_from(self.addresses()).unwrap_or(u32::MAX).max(1);
         (timeout / addresses).max(Duration::from_millis(CONNECT_MILLIS_MIN)).min(timeout)
     }
 
-    /// How many addresses there are to try.
+    /// The number of addresses.
     pub fn addresses(&self) -> usize {
         self.addresses.load().addresses.len()
     }
 
-    /// Takes a connection back whose last response has been read to its end.
+    /// Takes back a connection whose response has been read to its end.
     pub fn put(&self, mut connection: Box<Connection>) {
         let now = Instant::now();
         let limits = self.limits.get();
@@ -274,20 +275,20 @@ impl Pool {
         self.give(connection.address, Free::Connection(connection));
     }
 
-    /// Takes a connection back that can't be used again.
+    /// Takes back a connection that cannot be used again.
     pub fn discard(&self, connection: Box<Connection>) {
         let (address, permit) = connection.into_permit();
         self.give(address, Free::Permit(permit));
     }
 
-    /// Closes what is idle; connections that come back are closed too.
+    /// Closes all idle connections, and from now on every connection that comes back.
     pub fn close(&self) {
         self.closed.set(true);
         self.hosts.take();
         self.wake_tidier();
     }
 
-    /// Tidies up again and again until the pool is closed, and calls `tidied` each time. One task a core.
+    /// Tidies up at intervals until the pool is closed, and calls `tidied` each time. One task a core.
     pub async fn keep_tidy(&self, tidied: impl Fn()) {
         while !self.closed.get() {
             self.tidy_is_due().await;
@@ -297,7 +298,7 @@ impl Pool {
         }
     }
 
-    /// Until it is time to tidy up, or the pool is closed.
+    /// Waits until tidying is due or the pool is closed.
     async fn tidy_is_due(&self) {
         let mut pause = pin!(monoio::time::sleep_until(self.tidy_at.get().into()));
         poll_fn(|cx| {
@@ -316,8 +317,8 @@ impl Pool {
         }
     }
 
-    /// Closes idle connections whose time is up, forgets addresses that the upstream no longer has, and lets those who
-    /// wait try addresses that are new.
+    /// Closes idle connections whose time is up, forgets addresses that the upstream no longer has, and lets waiting
+    /// requests try new addresses.
     pub fn tidy(&self) {
         let resolution = self.addresses.load();
         self.hosts.borrow_mut().retain(|address, host| {
@@ -330,12 +331,12 @@ impl Pool {
         self.serve();
     }
 
-    /// Idle connections.
+    /// The number of idle connections.
     pub fn idle(&self) -> usize {
         self.hosts.borrow().values().map(|h| h.idle.len()).sum()
     }
 
-    /// Open connections, those in use included.
+    /// The number of open connections, including those in use.
     pub fn open(&self) -> usize {
         Rc::strong_count(&self.alive) - 1
     }
@@ -386,7 +387,8 @@ impl Pool {
         })
     }
 
-    /// The address refused, could not be reached, or broke off; the backoff that starts for that reason.
+    /// Records that a connection to the address was refused, failed, or broke. Returns the backoff that starts for that
+    /// reason.
     pub fn failed(&self, address: SocketAddr) -> Option<Started> {
         if self.addresses() < 2 || self.is_gone(address) {
             return None;
@@ -394,8 +396,8 @@ impl Pool {
         self.backoffs.borrow_mut().failed(address, Instant::now())
     }
 
-    /// The address has answered a request that was sent at `begun`. Whether it was in backoff, and whether the
-    /// answer came in time.
+    /// Records that the address has answered a request that was sent at `begun`. Returns whether it was in backoff, and
+    /// whether the answer came in time.
     pub fn worked(&self, address: SocketAddr, begun: Instant, timeout: Duration) -> (bool, bool) {
         let now = Instant::now();
         let in_time = self.known_host(address, |host| {
@@ -405,29 +407,29 @@ impl Pool {
         (self.backoffs.borrow_mut().worked(address), in_time.unwrap_or(true))
     }
 
-    /// Whether the address has answered anything since `then`.
+    /// Whether the address has answered any request since `then`.
     pub fn has_answered_since(&self, address: SocketAddr, then: Instant) -> bool {
         let answered = self.known_host(address, |host| host.answered).flatten();
         answered.is_some_and(|answered| answered >= then)
     }
 
-    /// Addresses in backoff.
+    /// The number of addresses in backoff.
     pub fn in_backoff(&self) -> usize {
         self.backoffs.borrow().in_backoff()
     }
 
-    /// How long a request to this address may take before its tenant counts as slow.
+    /// Returns how long a request to this address may take before its tenant counts as slow.
     pub fn patience(&self, address: SocketAddr, timeout: Duration) -> Duration {
         self.known_host(address, |host| host.permits.pace.patience(timeout)).unwrap_or(timeout)
     }
 
-    /// A request on its way to this address has turned out to be slow.
+    /// Counts the connection of a request to this address as used by a slow tenant from now on.
     pub fn turned_slow(&self, address: SocketAddr) -> Option<SlowUse> {
         self.known_host(address, |host| host.permits.turned_slow())
     }
 
-    /// How many of the slow requests on their way to this address are to be cut: those beyond the share of slow
-    /// tenants, while prompt ones wait, as far as what is known of the address allows. With `anyway`, whoever waits.
+    /// Returns how many of the slow requests in flight to this address should be cut: those beyond the share of slow
+    /// tenants while prompt tenants wait, within what the pace of the address allows. With `anyway`, also if none wait.
     pub fn to_cut(&self, address: SocketAddr, now: Instant, anyway: bool) -> usize {
         let wait_here = self.queue(Class::Prompt).borrow().len();
         let to_cut = self.known_host(address, |host| {
@@ -443,7 +445,7 @@ impl Pool {
         to_cut.unwrap_or(0)
     }
 
-    /// Whether a request of a slow tenant on its way to this address keeps another slow tenant's waiting.
+    /// Whether a slow tenant waits for a connection to this address that another slow tenant uses.
     pub fn slow_wait(&self, address: SocketAddr) -> bool {
         let wait_here = !self.queue(Class::Slow).borrow().is_empty();
         let waits = self.known_host(address, |host| {
@@ -453,7 +455,7 @@ impl Pool {
         waits.unwrap_or(false)
     }
 
-    /// A request on its way to this address was cut.
+    /// Records that a request to this address was cut.
     pub fn cut(&self, address: SocketAddr, now: Instant) {
         self.known_host(address, |host| host.permits.pace.cut(host.permits.slow_max(), now));
     }
@@ -475,9 +477,9 @@ impl Pool {
     }
 }
 
-/// The idle connection that was used last, as it is the least likely to have been closed. However short it was idle,
-/// it must be quiet: bytes that wait would pass for the answer to the next request, another tenant's perhaps. The
-/// look is a system call of half a microsecond.
+/// Takes the idle connection that was used last, as it is the least likely to have been closed. However short it was
+/// idle, it must be quiet: bytes on it would pass for the answer to the next request, perhaps of another tenant. The
+/// check is a system call of half a microsecond.
 fn take_usable(idle: &mut Vec<Connection>) -> Option<Connection> {
     while let Some(connection) = idle.pop() {
         if !connection.stream.expired() && connection.stream.is_quiet() {
@@ -487,7 +489,7 @@ fn take_usable(idle: &mut Vec<Connection>) -> Option<Connection> {
     None
 }
 
-/// What has been handed out, as a right to open a connection if the one that came with it can't be used.
+/// Checks a lease that has waited. A connection that cannot be used any more becomes the right to open one.
 fn probed(lease: Lease) -> Lease {
     let Lease { what, slow } = lease;
     let what = match what {
@@ -501,7 +503,7 @@ fn probed(lease: Lease) -> Lease {
 }
 
 impl Connection {
-    /// Gives up the connection, but keeps the right to have one to the same address.
+    /// Closes the connection and keeps the right to have one to the same address.
     pub fn into_permit(self) -> (SocketAddr, Permit) {
         (self.address, self.permit)
     }

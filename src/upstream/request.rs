@@ -1,4 +1,4 @@
-//! The head of an upstream request: what is the same for all is written once, at the start.
+//! The head of an upstream request. Its constant fields are formatted once per set of terms.
 
 use crate::config::plan::{Secret, Terms};
 use crate::config::{Target, TenantHeader};
@@ -10,13 +10,13 @@ use crate::wire::varint;
 #[derive(Debug)]
 pub struct RequestHeads {
     target: Target,
-    /// Between the path and the tenant's header: the rest of the request line and all constant fields.
+    /// The bytes between the path and the tenant's header: the rest of the request line and all constant fields.
     constant: Vec<u8>,
     tenant_header: TenantHeader,
 }
 
 impl RequestHeads {
-    /// Heads for `destination` under these terms.
+    /// Prepares heads for `destination` under these terms.
     pub fn new(terms: &Terms, destination: Destination) -> Self {
         let target = terms.targets.of(destination).clone();
         let mut constant = format!(
@@ -30,8 +30,8 @@ impl RequestHeads {
         Self { target, constant: constant.into_bytes(), tenant_header: terms.tenant_header.clone() }
     }
 
-    /// The head of a request that begins with `first`, and behind it the first bytes of its body: the snappy
-    /// length of `inflated_bytes`. What follows are `elements_bytes` bytes of elements.
+    /// Returns the head of a request whose first fragment is `first`, followed by the first bytes of its body: the
+    /// snappy length `inflated_bytes`. The caller sends `elements_bytes` bytes of elements behind it.
     pub fn head(&self, first: &Fragment, inflated_bytes: u64, elements_bytes: usize) -> Vec<u8> {
         use std::io::Write;
         let mut head = Vec::with_capacity(self.constant.len() + 384);
@@ -55,7 +55,7 @@ impl RequestHeads {
     }
 }
 
-/// The fields that say what a body is.
+/// The fields that describe the body.
 fn content_fields(protocol: Protocol) -> &'static str {
     match protocol {
         Protocol::RemoteWriteV1 => {

@@ -1,8 +1,8 @@
-//! The upstream's addresses, asked for again and again.
+//! Resolves the upstream's name at intervals.
 //!
-//! `getaddrinfo` blocks, so it has a thread of its own; the cores read the latest answer through an [`ArcSwap`],
-//! which costs them no lock. A name that can't be resolved is no reason not to start, nor one to give up the
-//! addresses that it had: in a cluster both the name and the resolver come and go.
+//! `getaddrinfo` blocks, so it has a thread of its own. The cores read the latest answer through an [`ArcSwap`], without
+//! a lock. A name that does not resolve neither keeps the server from starting nor takes away the addresses that are
+//! known: in a cluster both the name and the resolver come and go.
 
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
 use std::sync::Arc;
@@ -14,7 +14,7 @@ use crossbeam_channel::{Receiver, Sender};
 
 use crate::limits::{FIRST_RESOLUTION_SECS, UNRESOLVED_RETRY_MILLIS};
 
-/// What is known of the upstream's name.
+/// The latest answer for the upstream's name.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Resolution {
     /// Its addresses, sorted; empty while it has never resolved.
@@ -26,20 +26,20 @@ pub struct Resolution {
 /// The cores' view of the latest [`Resolution`].
 pub type Addresses = Arc<ArcSwap<Resolution>>;
 
-/// What the resolver is to do.
+/// What to resolve, and how often.
 #[derive(Clone, Debug)]
 pub struct Question {
     /// A name or an address.
     pub host: String,
-    /// The port that goes with it.
+    /// The upstream's port.
     pub port: u16,
-    /// Whether IPv6 addresses are wanted too; without, a literal IPv6 address still works.
+    /// Whether IPv6 addresses are used, too. A literal IPv6 address always works.
     pub ipv6: bool,
-    /// How often to ask.
+    /// The interval between two queries.
     pub interval: Duration,
 }
 
-/// The resolver's thread, if the host is a name; it ends when this is dropped.
+/// The resolver's thread, if the host is a name. Dropping this ends it.
 #[derive(Debug)]
 pub struct Resolver {
     addresses: Addresses,
@@ -47,10 +47,10 @@ pub struct Resolver {
 }
 
 impl Resolver {
-    /// Starts resolving, and waits a little for the first answer.
+    /// Starts resolving and waits for the first answer, but not for long.
     ///
     /// # Errors
-    /// When no thread can be started.
+    /// If no thread can be started.
     pub fn start(question: Question) -> std::io::Result<Self> {
         let addresses = Addresses::default();
         if let Ok(ip) = question.host.trim_matches(['[', ']']).parse::<IpAddr>() {
@@ -68,7 +68,7 @@ impl Resolver {
         Ok(Self { addresses, thread: Some((stop, thread)) })
     }
 
-    /// Where the answers are to be read.
+    /// Returns the place where the cores read the answers.
     pub fn addresses(&self) -> Addresses {
         Arc::clone(&self.addresses)
     }
@@ -76,7 +76,7 @@ impl Resolver {
 
 impl Drop for Resolver {
     fn drop(&mut self) {
-        // Not joined: a `getaddrinfo` under way may take many seconds, and nobody waits for its answer.
+        // The thread is not joined: a pending `getaddrinfo` may take many seconds, and its answer is not needed.
         if let Some((stop, _thread)) = self.thread.take() {
             let _ = stop.try_send(());
         }
@@ -100,7 +100,7 @@ fn keep_asking(question: &Question, addresses: &Addresses, answered: &Sender<()>
     }
 }
 
-/// The new resolution: a failure keeps the addresses that were known.
+/// Makes the new resolution. A failure keeps the known addresses.
 fn refresh(known: &Resolution, answer: Result<Vec<SocketAddr>, String>) -> Resolution {
     match answer {
         Ok(addresses) => Resolution { addresses, error: None },

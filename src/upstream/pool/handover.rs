@@ -1,4 +1,4 @@
-//! What has come free, and who gets it: see [`pool`](super).
+//! Which waiting request gets a connection that has come free: see [`pool`](super).
 
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
@@ -13,20 +13,20 @@ use crate::io::stream::Stream;
 use crate::shared::permits::{Claimant, Handed, Want};
 use crate::shared::slow::Class;
 
-/// A connection goes to another core when somebody there has waited longer than the first who waits here, by this
-/// part of it: else cores with equal waits would pass every connection to and fro.
+/// A connection goes to another core only if a request there has waited longer than the first one here by more than one
+/// part in so many. Otherwise cores with equal waits would pass every connection to and fro.
 const HANDOVER_MARGIN: u64 = 4;
 
-/// Who is to get it.
+/// Where a free connection goes.
 enum Next {
-    /// The waiter at this place of this queue.
+    /// To the request at this place of this queue.
     Here(Class, usize),
     Elsewhere(Want),
-    Nobody,
+    Idle,
 }
 
 impl Pool {
-    /// Another core has handed over what this one has waited for.
+    /// Receives a connection or a permit from another core, for a request that waits here.
     pub fn receive(&self, handed: Handed) {
         let Handed { address, permit, socket } = handed;
         let stream = socket.and_then(|(socket, opened)| Some((self.adopt(socket, address)?, opened)));
@@ -48,7 +48,7 @@ impl Pool {
         Some(stream)
     }
 
-    /// Another core waits for a connection to `address`: hands over one that is idle here.
+    /// Hands over a connection to `address` that is idle here, as another core waits for one.
     pub fn hand_over_idle(&self, address: SocketAddr) {
         let idle = self.known_host(address, |host| take_usable(&mut host.idle)).flatten();
         if let Some(connection) = idle {
@@ -56,10 +56,10 @@ impl Pool {
         }
     }
 
-    /// Gives what has come free to whoever has waited longest, and keeps it if nobody waits.
+    /// Gives what has come free to the request that has waited longest, or keeps it if none waits.
     pub(super) fn give(&self, address: SocketAddr, free: Free) {
         if self.closed.get() || self.is_gone(address) {
-            // Dropping it releases the permit, for whoever still wants it.
+            // Dropping it releases the permit.
             return;
         }
         match self.next(address) {
@@ -68,9 +68,9 @@ impl Pool {
                 self.announce();
             }
             Next::Elsewhere(want) => self.hand_over(address, free, want),
-            Next::Nobody => match free {
+            Next::Idle => match free {
                 Free::Connection(connection) => self.host(address, |host| host.idle.push(*connection)),
-                // Whoever has begun to want it meanwhile gets it.
+                // Its release announces it to cores that have begun to want it meanwhile.
                 Free::Permit(permit) => drop(permit),
             },
         }
@@ -82,7 +82,7 @@ impl Pool {
             Free::Connection(connection) => Leased::Open(connection),
             Free::Permit(permit) => Leased::Connect(address, permit),
         };
-        // `next` has seen that there is room for it; another core may have taken that since, for this once.
+        // `next` has seen that slow tenants have room. Another core may have used it since; then they are over by one.
         let slow = (class == Class::Slow).then(|| self.turned_slow(address)).flatten();
         let mut backoffs = self.backoffs.borrow_mut();
         if !backoffs.is_quiet() {
@@ -94,7 +94,7 @@ impl Pool {
     fn hand_over(&self, address: SocketAddr, free: Free, want: Want) {
         let Claimant { core, destination, .. } = want.claimant;
         let (permit, socket) = match free {
-            // Another destination may ask other things of its connections: it gets the right alone.
+            // Another destination may need other connections, so it gets the permit alone.
             Free::Connection(connection) if destination == self.destination => {
                 let Connection { stream, opened, permit, .. } = *connection;
                 (permit, Some((stream.into_socket(), opened)))
@@ -105,7 +105,7 @@ impl Pool {
         self.exchange.send(core, Message::Handed(destination, Box::new(Handed { address, permit, socket })));
     }
 
-    /// Who is to get what has come free at `address`. A want elsewhere is claimed by this.
+    /// Decides where a connection to `address` that has come free goes. Claims the want of another core if it goes there.
     fn next(&self, address: SocketAddr) -> Next {
         let now = Instant::now();
         let (core, destination) = (self.exchange.core(), self.destination);
@@ -122,18 +122,18 @@ impl Pool {
                 theirs > ours + ours / HANDOVER_MARGIN
             };
             match (here, elsewhere) {
-                (None, None) => return Next::Nobody,
+                (None, None) => return Next::Idle,
                 (Some((class, place, since)), want) if want.is_none_or(|want| !is_theirs(since, want)) => {
                     return Next::Here(class, place);
                 }
                 (_, Some(want)) if permits.claim(want) => return Next::Elsewhere(want),
-                // Somebody else has answered that want, or it has changed.
+                // Another core has answered that want, or it has changed.
                 _ => {}
             }
         }
     }
 
-    /// Of those who wait here and may go to `address`, the one who has waited longest.
+    /// Returns the request that has waited longest here, among those that may use `address`.
     fn first_here(
         &self,
         address: SocketAddr,
@@ -158,8 +158,8 @@ impl Pool {
         backoffs.choose(self.addresses.load().addresses.clone(), tried, now).contains(&address)
     }
 
-    /// Gives those who wait what is free already: there is something only if it came free before they were seen, at an
-    /// address that has just appeared, or when they had no room for it.
+    /// Gives waiting requests what is free already. There is something only if it came free before they were queued, at
+    /// an address that has just appeared, or while slow tenants had no room for it.
     pub fn serve(&self) {
         for class in Class::ALL {
             let mut place = 0;
@@ -172,7 +172,7 @@ impl Pool {
                         waiter.fill(lease);
                         self.announce();
                     }
-                    // Those behind it can go nowhere that it can't.
+                    // The requests behind it can go nowhere else.
                     _ if waiter.tried.is_empty() => break,
                     _ => place += 1,
                 }
@@ -188,8 +188,8 @@ impl Pool {
             .any(|&address| self.host(address, |host| !host.idle.is_empty() || host.permits.any_free()))
     }
 
-    /// Says on every address since when the first of those who wait here has waited. To be called whenever that has
-    /// changed, or another core may have answered it.
+    /// Announces on every address since when the first request of each queue has waited. Call it whenever that changes,
+    /// or when another core may have claimed the announcement.
     pub(super) fn announce(&self) {
         let now = Instant::now();
         for class in Class::ALL {
