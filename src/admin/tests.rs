@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::{Admin, Pages};
-use crate::limits::{ADMIN_CONNECTIONS_MAX, ADMIN_TIMEOUT_MILLIS, FAREWELL_BYTES_MAX};
+use crate::limits::{ADMIN_CONNECTIONS_MAX, ADMIN_TIMEOUT_MILLIS, CLOSE_DISCARD_BYTES_MAX};
 use crate::metrics::Metrics;
 use crate::model::Destination;
 use crate::shared::Shared;
@@ -208,7 +208,7 @@ fn a_client_that_reads_a_byte_now_and_then_is_cut_off() {
 fn a_refused_request_with_a_body_still_gets_its_answer() {
     let (admin, address, _) = start();
     // More than the kernel buffers: a client that cannot send all of it may never read the answer.
-    let body = "x".repeat(FAREWELL_BYTES_MAX - (1 << 20));
+    let body = "x".repeat(CLOSE_DISCARD_BYTES_MAX - (1 << 20));
     let request = format!("POST / HTTP/1.1\r\nHost: x\r\nContent-Length: {}\r\n\r\n{body}", body.len());
     assert!(ask(address, &request).contains("for GET and HEAD"));
     let long = format!("GET / HTTP/1.1\r\nHost: x\r\nX: {body}\r\n\r\n");
