@@ -148,8 +148,8 @@ impl Connection {
         if (draining && idle == Idle::Next) || self.stream.idle(idle).await.is_err() {
             return false;
         }
-        // An idle connection that timed out closes without an answer: no request had begun. While draining, one may have
-        // begun before the cut.
+        // An idle connection that timed out closes without an answer: no request had begun. While draining, one may
+        // have begun before the cut.
         if self.stream.expired() && !self.ingest.is_draining() {
             return false;
         }
@@ -388,8 +388,8 @@ impl Connection {
         result.is_ok() && keep_alive
     }
 
-    /// Reads and discards data for a moment after the last answer. Closing a socket with unread data sends a reset, which
-    /// would overtake the answer.
+    /// Reads and discards data for a moment after the last answer. Closing a socket with unread data sends a reset,
+    /// which would overtake the answer.
     async fn discard_before_close(&mut self) {
         self.stream.finish_writing().await;
         self.stream.set_deadline(Instant::now() + Duration::from_millis(CLOSE_DISCARD_MILLIS), Cut::Both);

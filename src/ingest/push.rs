@@ -1,7 +1,7 @@
 //! Processing of a push request: admit it by its head, split it, send its parts, and conclude the answer.
 //!
-//! CPU work happens here, on the core that has the bytes in its cache. A tenant's home core receives parts that are ready
-//! to be sent. A request with a large inflated body yields to other tasks between its parts.
+//! CPU work happens here, on the core that has the bytes in its cache. A tenant's home core receives parts that are
+//! ready to be sent. A request with a large inflated body yields to other tasks between its parts.
 
 use std::hash::{BuildHasher, RandomState};
 use std::net::SocketAddr;
@@ -115,14 +115,14 @@ struct SentPart {
     tenant: TenantId,
     /// See [`Fragment::receipt`].
     receipt: Option<Receipt>,
-    /// The counts to report if the upstream accepts the part: for a sender that expects them, when the upstream does not
-    /// report any.
+    /// The counts to report if the upstream accepts the part. Set only if the sender expects counts and the upstream
+    /// does not report any.
     written: Option<Written>,
 }
 
 impl Ingest {
-    /// Checks by its head whether a request can be admitted. This happens before its body is read, so that load shedding
-    /// is cheap. It reserves nothing: a client that sends a head but no body must not keep others out.
+    /// Checks by its head whether a request can be admitted. This happens before its body is read, so that load
+    /// shedding is cheap. It reserves nothing: a client that sends a head but no body must not keep others out.
     ///
     /// # Errors
     /// [`Refusal::BodyTooLarge`] or [`Refusal::Overloaded`].
@@ -224,7 +224,7 @@ impl Ingest {
         answer
     }
 
-    /// Scans a request and reserves room for its parts. The returned charge is for the inflated body, until it is split.
+    /// Scans a request and reserves room for its parts. The returned charge is for the inflated body until it is split.
     async fn prepare(&self, splitter: &mut Splitter, push: Push) -> Result<(Dispatch<'_>, Charge), Answer> {
         let Push {
             plan,
