@@ -41,7 +41,7 @@ pub const OTHER_TENANTS: &str = "__other__";
 /// All counters of the process.
 #[derive(Debug)]
 pub struct Metrics {
-    /// What reloads count.
+    /// The counters of reloads.
     pub reloads: Reloads,
     cores: Box<[CoreMetrics]>,
     tenants: PerDestination<Mutex<Tenants>>,
