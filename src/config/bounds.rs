@@ -130,8 +130,8 @@ impl Bounds {
         if self.inflated_bytes_max < self.body_bytes_max {
             faults.push(Fault {
                 keys: &["limits.inflated_bytes_max", "limits.body_bytes_max"],
-                text: "limits.inflated_bytes_max must not be less than limits.body_bytes_max: such a body could never be \
-                       inflated"
+                text: "limits.inflated_bytes_max must not be less than limits.body_bytes_max: such a body could never \
+                       be inflated"
                     .into(),
             });
         }

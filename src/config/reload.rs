@@ -2,8 +2,8 @@
 //!
 //! Design constraints:
 //!
-//! * Settings that can change at run time change at once, all together. Those that cannot (ports, threads, and
-//!   everything sized at startup) keep their values, and are reported by name.
+//! * Settings that can change at run time change at once, all together. The others (ports, threads, and everything
+//!   sized at startup) keep their values, and are reported by name.
 //! * A setting that is added must be handled here: plans are destructured field by field, without `..`.
 //! * A sender's retry may arrive after a reload. Receipts recognize what was already delivered, so they outlive the
 //!   reload, unless it sends data to another place: data delivered to the old place is not in the new one.
@@ -254,7 +254,8 @@ mod tests {
     fn what_can_change_changes_at_once() {
         let adopted = reload(
             "",
-            "timeout: 3s\nretry_after_max: 5s\nmetadata: route\ntenant: {prefix: a-, header: X-Tenant}\nmerge: {linger: 5ms}\n\
+            "timeout: 3s\nretry_after_max: 5s\nmetadata: route\ntenant: {prefix: a-, header: X-Tenant}\n\
+             merge: {linger: 5ms}\n\
              log_level: info\nupstream: {pass_headers: [X-A]}\nremote_write_v2_require_written: true\n\
              limits: {body_bytes_max: 1Mi}\ntarget: 127.0.0.1:9090/else",
         );
