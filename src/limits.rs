@@ -144,8 +144,8 @@ pub const SLOW_CUTS_RENEW_MILLIS: u64 = 500;
 /// to the upstream's name. Each time wakes a sleeping core once.
 pub const POOL_TIDY_MILLIS: u64 = 5_000;
 
-/// Consecutive failures after which an upstream address enters backoff, if there are others. One failure may be chance, and a
-/// rolling restart breaks a few connections at once.
+/// Consecutive failures after which an upstream address enters backoff, if there are others. One failure may be chance,
+/// and a rolling restart breaks a few connections at once.
 pub const BACKOFF_AFTER_FAILURES: u32 = 3;
 
 /// The first backoff of an upstream address: about the duration of a restart.

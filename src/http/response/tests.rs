@@ -304,7 +304,11 @@ proptest! {
 
     #[test]
     fn mutated_heads_are_read_consistently(
-        head in prop::sample::select(vec![MIMIR_OK, MIMIR_429, "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"]),
+        head in prop::sample::select(vec![
+            MIMIR_OK,
+            MIMIR_429,
+            "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n",
+        ]),
         edits in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>(), any::<bool>()), 0..5),
     ) {
         let mut head = head.as_bytes().to_vec();
