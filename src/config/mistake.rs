@@ -290,7 +290,7 @@ mod tests {
     }
 
     #[test]
-    fn a_key_of_another_section_is_sent_there() {
+    fn a_key_of_another_section_is_suggested_with_its_section() {
         for (section, name, hint) in [
             ("", "label", "`label` belongs under `tenant`"),
             ("", "username", "`username` belongs under `auth.egress`"),
@@ -311,7 +311,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_like_no_key_gets_no_guess() {
+    fn an_unknown_key_without_a_similar_one_gets_no_guess() {
         let long = "label".repeat(100_000);
         for name in ["foo", "x", "", "remote_read", "scrape_configs", "überall", long.as_str()] {
             let text = unknown_key("", name);
@@ -321,14 +321,14 @@ mod tests {
     }
 
     #[test]
-    fn a_mistake_has_one_line_whatever_the_key() {
+    fn a_mistake_is_one_line_for_any_key() {
         let long = format!("a\n\u{1b}{}", "ü".repeat(1000));
         let told = ConfigMistakes::new("f", vec![Mistake::in_line(1, long, "unknown")]).to_string();
         assert_eq!(told, format!("f:1: a\\n\\u{{1b}}{}…: unknown", "ü".repeat(97)));
     }
 
     #[test]
-    fn mistakes_are_told_in_the_order_of_the_file_then_the_rest() {
+    fn mistakes_are_reported_in_file_order_then_the_rest() {
         let [listen, target] =
             ["listen", "target"].map(|path| KEYS.iter().find(|key| key.path == path).unwrap());
         let mistakes = vec![
