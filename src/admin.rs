@@ -7,11 +7,11 @@
 //!   client costs a descriptor and a little memory for a limited time. A connection carries one request. Its deadlines
 //!   are for the whole head and for the whole answer, not for each read.
 //! - The number of connections is bounded. At the bound, a new connection replaces the one that has waited longest
-//!   ([`eviction`]), so slow clients cannot keep a scrape out.
+//!   (module `eviction`), so slow clients cannot keep a scrape out.
 //!
 //! With ten thousand tenants, rendering the metrics takes about 100 ms, and all other requests wait meanwhile, `/alive`
-//! included. So scrapes that arrive in that time share the next page ([`snapshot`]). A client waits for at most two
-//! pages, however many clients ask.
+//! included. So scrapes that arrive in that time share the next page (module `snapshot`). A client waits for at most
+//! two pages, however many clients ask.
 
 mod connection;
 mod eviction;
@@ -73,7 +73,7 @@ impl Admin {
                 let _ = ready.try_send(Err(error));
             }
         })?;
-        started.recv().unwrap_or_else(|_| Err(io::Error::other("the thread for operators is gone")))?;
+        started.recv().unwrap_or_else(|_| Err(io::Error::other("the admin thread ended")))?;
         Ok(Self { stop_socket, thread })
     }
 

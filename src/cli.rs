@@ -30,7 +30,7 @@ pub fn run_from_args(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         }
     };
     match command {
-        Command::PrintDefaultConfig => say(&config::print_defaults()),
+        Command::PrintDefaultConfig => print(&config::print_defaults()),
         Command::CheckConfig { config } => check(config.as_deref()),
         Command::Run { config } => serve(config.as_deref()),
     }
@@ -39,20 +39,20 @@ pub fn run_from_args(args: impl IntoIterator<Item = OsString>) -> ExitCode {
 fn check(file: Option<&Path>) -> ExitCode {
     match config::load(file) {
         Ok(plan) => {
-            plan.notices.iter().for_each(|notice| complain(notice));
-            say("The configuration is sound.\n")
+            plan.notices.iter().for_each(|notice| print_error(notice));
+            print("The configuration is sound.\n")
         }
-        Err(mistakes) => refuse(&mistakes),
+        Err(mistakes) => report_mistakes(&mistakes),
     }
 }
 
 fn serve(file: Option<&Path>) -> ExitCode {
     let plan = match config::load(file) {
         Ok(plan) => plan,
-        Err(mistakes) => return refuse(&mistakes),
+        Err(mistakes) => return report_mistakes(&mistakes),
     };
     if let Err(error) = log::init(plan.log_level) {
-        complain(&format_args!("can't start the log: {error}"));
+        print_error(&format_args!("can't start the log: {error}"));
         return ExitCode::FAILURE;
     }
     process::abort_on_panic();
@@ -70,17 +70,17 @@ fn serve(file: Option<&Path>) -> ExitCode {
     if ended.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
-fn refuse(mistakes: &config::ConfigMistakes) -> ExitCode {
-    complain(mistakes);
+fn report_mistakes(mistakes: &config::ConfigMistakes) -> ExitCode {
+    print_error(mistakes);
     ExitCode::from(EXIT_USAGE)
 }
 
 /// Prints to standard output. A closed pipe (`| head`) is not a failure.
-fn say(text: &str) -> ExitCode {
+fn print(text: &str) -> ExitCode {
     let _ = std::io::stdout().lock().write_all(text.as_bytes());
     ExitCode::SUCCESS
 }
 
-fn complain(text: &dyn std::fmt::Display) {
+fn print_error(text: &dyn std::fmt::Display) {
     let _ = writeln!(std::io::stderr().lock(), "{text}");
 }

@@ -1,10 +1,10 @@
-//! From connections to fragments: accept, read requests, split them, and answer when every part has its outcome.
+//! Inbound side of a core: accepts connections, reads and splits requests, and answers when all parts have outcomes.
 //!
 //! A push takes six steps from its socket to its fragments:
 //!
 //! ```text
-//! listener::place ─► Ingest::serve ─► Connection::run ─► Connection::request ─► Ingest::push ─► Dispatch::send
-//!    (which core?)     (a task)       (wait, repeat)       (head, body)          (split)        (one part)
+//! listener::assign ─► Ingest::serve ─► Connection::run ─► Connection::serve_request ─► Ingest::push ─► Dispatch::send
+//!   (choose core)        (a task)       (wait, repeat)          (head, body)              (split)        (one part)
 //! ```
 
 mod connection;
@@ -25,13 +25,13 @@ use crate::io::buffers::Buffers;
 use crate::io::deadline::Deadlines;
 use crate::io::stream::Blocking;
 use crate::io::tasks::Tasks;
-use crate::limits::LAST_CALL_MILLIS;
+use crate::limits::DRAIN_FIRST_REQUEST_MILLIS;
 use crate::log::Limiter;
 use crate::metrics::{CoreMetrics, Metrics};
 use crate::shared::Shared;
 use crate::split::Splitter;
 
-/// One core's ingest.
+/// The inbound side of one core.
 #[derive(Debug)]
 pub struct Ingest {
     plan: Live,
@@ -44,14 +44,14 @@ pub struct Ingest {
     deadlines: Deadlines,
     tasks: Tasks,
     metrics: Arc<Metrics>,
-    /// Of lines about requests that are refused.
+    /// Limits the log lines about refused requests.
     limiter: RefCell<Limiter>,
     closing: Cell<bool>,
     draining: Cell<bool>,
 }
 
 impl Ingest {
-    /// The ingest of the core of `exchange`. `blocking` is how its ring wants its sockets.
+    /// Creates the ingest of the core that owns `exchange`. `blocking` is the socket mode that its ring needs.
     pub fn new(
         plan: Live,
         blocking: Blocking,
@@ -78,59 +78,59 @@ impl Ingest {
         })
     }
 
-    /// From now on, no connection is accepted.
+    /// Stops accepting connections.
     pub fn close(&self) {
         self.closing.set(true);
     }
 
-    /// Whether [`close`](Self::close) was called.
+    /// Returns whether [`close`](Self::close) was called.
     pub fn is_closing(&self) -> bool {
         self.closing.get()
     }
 
-    /// From now on, connections end with the request that they are at, or with their first, which is waited for a
-    /// little.
+    /// Ends each connection after its current request. A connection without a request yet may still send its first one
+    /// within [`DRAIN_FIRST_REQUEST_MILLIS`].
     pub fn drain(&self) {
         self.draining.set(true);
-        self.deadlines.cut_idle(Instant::now() + Duration::from_millis(LAST_CALL_MILLIS));
+        self.deadlines.cut_idle(Instant::now() + Duration::from_millis(DRAIN_FIRST_REQUEST_MILLIS));
     }
 
-    /// Whether [`drain`](Self::drain) was called.
+    /// Returns whether [`drain`](Self::drain) was called.
     pub fn is_draining(&self) -> bool {
         self.draining.get()
     }
 
-    /// What holds now.
+    /// Returns the current plan.
     fn plan(&self) -> Arc<Plan> {
         self.plan.load_full()
     }
 
-    /// This core's number.
+    /// Returns this core's number.
     pub fn core(&self) -> usize {
         self.exchange.core()
     }
 
-    /// How the ring wants its sockets.
+    /// Returns the socket mode that this core's ring needs.
     pub fn blocking(&self) -> Blocking {
         self.blocking
     }
 
-    /// What all cores share.
+    /// Returns the state that all cores share.
     pub fn shared(&self) -> &Arc<Shared> {
         &self.shared
     }
 
-    /// The way to other cores.
+    /// Returns this core's exchange.
     pub fn exchange(&self) -> &Exchange {
         &self.exchange
     }
 
-    /// Requests that wait for outcomes.
+    /// Returns the requests that wait for outcomes.
     pub fn pending(&self) -> &Pending {
         &self.pending
     }
 
-    /// This core's counters.
+    /// Returns this core's counters.
     pub fn counters(&self) -> &CoreMetrics {
         self.metrics.core(self.exchange.core())
     }

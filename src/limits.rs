@@ -144,8 +144,8 @@ pub const SLOW_CUTS_RENEW_MILLIS: u64 = 500;
 /// to the upstream's name. Each time wakes a sleeping core once.
 pub const POOL_TIDY_MILLIS: u64 = 5_000;
 
-/// Consecutive failures after which an upstream address enters backoff, if there are others. One failure may be chance, and a
-/// rolling restart breaks a few connections at once.
+/// Consecutive failures after which an upstream address enters backoff, if there are others. One failure may be chance,
+/// and a rolling restart breaks a few connections at once.
 pub const BACKOFF_AFTER_FAILURES: u32 = 3;
 
 /// The first backoff of an upstream address: about the duration of a restart.
@@ -168,17 +168,17 @@ pub const ACCEPT_PAUSE_MILLIS: u64 = 100;
 
 /// How long to wait for the first request of a connection while draining. Its sender has just connected and most likely
 /// has something to send.
-pub const LAST_CALL_MILLIS: u64 = 500;
+pub const DRAIN_FIRST_REQUEST_MILLIS: u64 = 500;
 
 /// Time for a ring to close a dropped descriptor, which it does when it next goes to sleep.
 pub const RING_CLOSE_MILLIS: u64 = 5;
 
 /// Size up to which the body of a request refused for lack of room is read and discarded, so that its connection can be
 /// kept. A new connection costs both sides more than that. Requests of Prometheus are smaller.
-pub const SHED_BODY_BYTES_MAX: usize = 512 << 10;
+pub const OVERLOAD_DISCARD_BYTES_MAX: usize = 512 << 10;
 
 /// Size of the buffer for it.
-pub const SHED_BUFFER_BYTES: usize = 64 << 10;
+pub const DISCARD_BUFFER_BYTES: usize = 64 << 10;
 
 /// Descriptors reserved for other uses than inbound connections: rings, listeners, logs, operators' connections, a
 /// margin.
@@ -202,14 +202,14 @@ pub const HEAD_BUFFER_BYTES: usize = 16_384;
 
 /// How long a connection that we close is still read after the last answer, so that the peer reads the answer and not a
 /// reset.
-pub const FAREWELL_MILLIS: u64 = 1_000;
+pub const CLOSE_DISCARD_MILLIS: u64 = 1_000;
 
-/// How much is read during [`FAREWELL_MILLIS`].
-pub const FAREWELL_BYTES_MAX: usize = 16 << 20;
+/// How much is read during [`CLOSE_DISCARD_MILLIS`].
+pub const CLOSE_DISCARD_BYTES_MAX: usize = 16 << 20;
 
 /// Requests that one connection may have answered without waiting for its peer or an upstream. A client that pipelines
 /// more must yield the core for a moment.
-pub const REQUESTS_AT_ONCE_MAX: u32 = 256;
+pub const REQUESTS_PER_TURN_MAX: u32 = 256;
 
 /// The length of that pause: the shortest that a timer can wait.
 pub const TURN_MILLIS: u64 = 1;

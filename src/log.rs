@@ -1,7 +1,7 @@
 //! The log: lines on standard error, with a limit on the lines about a failing tenant.
 //!
-//! Logging puts a line into a queue ([`queue`]) and returns; a thread writes it. An event stays on one line, whatever
-//! its text contains ([`escape`]).
+//! Logging puts a line into a queue (module `queue`) and returns; a thread writes it. An event stays on one line,
+//! whatever its text contains (module `escape`).
 
 mod escape;
 mod queue;
@@ -129,21 +129,21 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_tenant_may_write_some_lines_in_a_window_and_is_told_what_was_suppressed() {
+    fn a_tenant_may_log_some_lines_per_window_and_suppressed_lines_are_counted() {
         let (mut limiter, start) = (Limiter::default(), Instant::now());
         for _ in 0..LOG_LINES_MAX {
             assert_eq!(limiter.allow("a", start), Some(0));
         }
         assert_eq!(limiter.allow("a", start), None);
         assert_eq!(limiter.allow("a", start), None);
-        assert_eq!(limiter.allow("b", start), Some(0), "another tenant is not concerned");
+        assert_eq!(limiter.allow("b", start), Some(0), "another tenant is not affected");
         let next = start + Duration::from_secs(LOG_WINDOW_SECS);
         assert_eq!(limiter.allow("a", next), Some(2));
         assert_eq!(limiter.allow("a", next), Some(0));
     }
 
     #[test]
-    fn ever_new_tenants_take_bounded_memory_and_share_one_allowance() {
+    fn many_tenants_take_bounded_memory_and_the_last_share_one_allowance() {
         let (mut limiter, start) = (Limiter::default(), Instant::now());
         let allowed = (0..5_000).filter(|i| limiter.allow(&format!("t{i}"), start).is_some()).count();
         assert!(limiter.tenants.len() <= LOG_TENANTS_MAX + 1);

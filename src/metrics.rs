@@ -41,7 +41,7 @@ pub const OTHER_TENANTS: &str = "__other__";
 /// All counters of the process.
 #[derive(Debug)]
 pub struct Metrics {
-    /// What reloads count.
+    /// The counters of reloads.
     pub reloads: Reloads,
     cores: Box<[CoreMetrics]>,
     tenants: PerDestination<Mutex<Tenants>>,
@@ -139,7 +139,7 @@ mod tests {
     }
 
     #[test]
-    fn counters_are_the_same_for_one_core_and_others_for_another() {
+    fn each_core_has_its_own_counters() {
         let metrics = Metrics::new(2, 1, true);
         for id in ["a", "past-the-bound"].map(tenant) {
             assert!(Arc::ptr_eq(
@@ -154,7 +154,7 @@ mod tests {
     }
 
     #[test]
-    fn tenants_are_not_told_apart_unless_asked_for() {
+    fn tenants_share_one_label_unless_configured() {
         let metrics = Metrics::new(1, 0, false);
         assert!(Arc::ptr_eq(
             &metrics.tenant(0, Destination::Metrics, &tenant("a")),

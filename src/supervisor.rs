@@ -90,15 +90,15 @@ pub fn run_until(
     let mut reader = Reader::new(read_again);
     signal::notify_ready();
     loop {
-        match server.wait(commands, &reader.read)? {
+        match server.next_event(commands, &reader.read)? {
             Event::Shutdown => break,
             Event::Reload => {
                 signal::notify_reloading();
-                reader.ask();
+                reader.request();
             }
             Event::Read(read) => {
                 server.reload(read);
-                reader.is_done();
+                reader.finished();
             }
         }
         if !reader.is_reading {
@@ -109,7 +109,7 @@ pub fn run_until(
     server.stop()
 }
 
-/// The supervisor's next task.
+/// An event that the supervisor handles.
 enum Event {
     Shutdown,
     Reload,
@@ -195,8 +195,8 @@ impl Server {
         })
     }
 
-    /// Waits for the next task.
-    fn wait(&self, commands: &Receiver<Command>, read: &Receiver<ReadPlan>) -> Result<Event, Failure> {
+    /// Waits for the next event.
+    fn next_event(&self, commands: &Receiver<Command>, read: &Receiver<ReadPlan>) -> Result<Event, Failure> {
         crossbeam_channel::select! {
             recv(commands) -> command => match command {
                 Ok(Command::Reload) => Ok(Event::Reload),
@@ -232,7 +232,7 @@ impl Server {
         if moves_tenants {
             self.shared.families.forget();
         }
-        self.tell_all(|| Message::Reloaded);
+        self.broadcast(|| Message::Reloaded);
         tracing::warn!(changed = changed.join(", "), "the configuration was read again");
         if !until_restart.is_empty() {
             tracing::warn!(settings = until_restart.join(", "), "these change with the next start only");
@@ -250,9 +250,9 @@ impl Server {
         pause(notice);
         tracing::info!("finishing what is in flight");
         let until = Instant::now() + self.request_time_max + Duration::from_secs(DRAIN_GRACE_SECS);
-        self.have_all(|| Message::Close, until)?;
-        self.have_all(|| Message::Drain, until)?;
-        self.tell_all(|| Message::Stop);
+        self.broadcast_and_wait(|| Message::Close, until)?;
+        self.broadcast_and_wait(|| Message::Drain, until)?;
+        self.broadcast(|| Message::Stop);
         for thread in self.threads {
             let _ = thread.join();
         }
@@ -263,15 +263,16 @@ impl Server {
         }
     }
 
-    /// Sends a message to all cores and waits until all have completed it.
-    fn have_all(&self, message: impl Fn() -> Message, until: Instant) -> Result<(), Failure> {
-        self.tell_all(message);
+    /// Sends a message to all cores and waits until each reports that it is done.
+    fn broadcast_and_wait(&self, message: impl Fn() -> Message, until: Instant) -> Result<(), Failure> {
+        self.broadcast(message);
         self.posts
             .iter()
             .try_for_each(|_| self.done.recv_deadline(until).map(drop).map_err(|_| Failure::Drain))
     }
 
-    fn tell_all(&self, message: impl Fn() -> Message) {
+    /// Sends a message to all cores.
+    fn broadcast(&self, message: impl Fn() -> Message) {
         self.posts.iter().for_each(|post| _ = post.post(message()));
     }
 }

@@ -403,7 +403,7 @@ mod tests {
     }
 
     #[test]
-    fn the_prefix_stands_before_every_id() {
+    fn the_prefix_precedes_every_id() {
         let rules = TenantRules { prefix: "eu-".into(), default: Some("others".into()), ..rules() };
         assert_eq!(resolved(&rules, Some(b"a"), None), "eu-a");
         assert_eq!(resolved(&rules, None, None), "eu-others");
@@ -412,7 +412,7 @@ mod tests {
     }
 
     #[test]
-    fn the_inbound_tenant_can_take_the_place_of_the_prefix() {
+    fn the_inbound_tenant_can_replace_the_prefix() {
         let rules = TenantRules {
             prefix: "eu-".into(),
             prefix_prefer_source: true,
@@ -426,7 +426,7 @@ mod tests {
     }
 
     #[test]
-    fn mimir_takes_its_own_characters_only() {
+    fn mimir_accepts_only_its_own_characters() {
         let allowed = "0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ!-_.*'()";
         assert_eq!(check_id(allowed.as_bytes(), IdRules::Mimir), Ok(()));
         for byte in 0..=255 {
@@ -440,7 +440,7 @@ mod tests {
     }
 
     #[test]
-    fn thanos_takes_visible_ascii_without_slashes() {
+    fn thanos_accepts_visible_ascii_without_slashes() {
         for byte in 0..=255 {
             let verdict = check_id(&[b'a', byte], IdRules::Thanos);
             if (0x21..=0x7e).contains(&byte) && byte != b'/' && byte != b'\\' {
@@ -452,7 +452,7 @@ mod tests {
     }
 
     #[test]
-    fn victoriametrics_takes_one_or_two_numbers_of_32_bits() {
+    fn victoriametrics_accepts_one_or_two_32_bit_numbers() {
         for id in ["0", "12", "12:34", "4294967295", "4294967295:4294967295", "007"] {
             assert_eq!(check_id(id.as_bytes(), IdRules::VictoriaMetrics), Ok(()), "{id}");
         }
@@ -512,7 +512,7 @@ mod tests {
     }
 
     #[test]
-    fn errors_show_other_peoples_bytes_escaped_and_cut() {
+    fn errors_show_untrusted_bytes_escaped_and_cut() {
         let rules = TenantRules {
             labels: ["a", "b\n", "c", "d", "e", "f"].map(|name| name.as_bytes().into()).to_vec(),
             prefix: "eu-".into(),
@@ -529,7 +529,7 @@ mod tests {
     }
 
     #[test]
-    fn an_id_of_its_own_is_checked_too() {
+    fn an_id_without_prefix_is_checked() {
         assert_eq!(TenantId::new("a", IdRules::Mimir).unwrap().to_string(), "a");
         assert_eq!(TenantId::new("a/b", IdRules::Thanos), Err(IdFault::Character(b'/')));
     }
@@ -547,7 +547,7 @@ mod tests {
     }
 
     #[test]
-    fn a_map_says_for_whom_a_value_stands() {
+    fn a_map_translates_values_to_tenants() {
         let rules = TenantRules { prefix: "p-".into(), ..mapped() };
         assert_eq!(resolved(&rules, Some(b"a"), None), "p-b");
         assert_eq!(resolved(&rules, Some(b"b"), None), "p-b");
@@ -566,7 +566,7 @@ mod tests {
     }
 
     #[test]
-    fn only_the_allowed_may_be_named() {
+    fn tenants_outside_the_allow_list_are_refused() {
         let allow = TenantAllow::new(vec!["b".into(), "team-*".into()]).unwrap();
         let rules = TenantRules { allow: Some(Arc::new(allow)), prefix: "p-".into(), ..mapped() };
         // The allow list applies to the mapped ID without its prefix.

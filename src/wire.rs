@@ -39,7 +39,7 @@ mod tests {
     use super::same;
 
     #[test]
-    fn the_same_is_what_differs_in_no_byte_and_no_length() {
+    fn equal_means_same_bytes_and_same_length() {
         let bytes: Vec<u8> = (0..40).collect();
         for length in 0..bytes.len() {
             let a = &bytes[..length];

@@ -14,13 +14,14 @@ use crate::io::buffers::Gather;
 use crate::io::deadline::{Cut, Idle};
 use crate::io::stream::Stream;
 use crate::limits::{
-    ADMIN_BYTES_PER_SEC_MIN, ADMIN_HEAD_BYTES_MAX, ADMIN_TIMEOUT_MILLIS, FAREWELL_BYTES_MAX, FAREWELL_MILLIS,
+    ADMIN_BYTES_PER_SEC_MIN, ADMIN_HEAD_BYTES_MAX, ADMIN_TIMEOUT_MILLIS, CLOSE_DISCARD_BYTES_MAX,
+    CLOSE_DISCARD_MILLIS,
 };
 
 /// Size of one read of a request's head.
 const HEAD_CHUNK_BYTES: usize = 1_024;
 /// Size of one read of data that is discarded.
-const FAREWELL_CHUNK_BYTES: usize = 8_192;
+const DISCARD_CHUNK_BYTES: usize = 8_192;
 
 /// The relevant parts of a request.
 struct Request {
@@ -107,9 +108,9 @@ async fn read_request(stream: &mut Stream) -> io::Result<Option<Request>> {
 /// Reads and discards what the client still sends, for a limited time. Closing a socket with unread bytes sends a
 /// reset, and the client might never see its answer.
 async fn discard_rest(server: &Server, stream: &mut Stream) {
-    stream.set_deadline(Instant::now() + Duration::from_millis(FAREWELL_MILLIS), Cut::Both);
-    let mut buffer = Vec::with_capacity(FAREWELL_CHUNK_BYTES);
-    let mut left = FAREWELL_BYTES_MAX;
+    stream.set_deadline(Instant::now() + Duration::from_millis(CLOSE_DISCARD_MILLIS), Cut::Both);
+    let mut buffer = Vec::with_capacity(DISCARD_CHUNK_BYTES);
+    let mut left = CLOSE_DISCARD_BYTES_MAX;
     while left > 0 {
         buffer.clear();
         let (result, filled) = stream.read(buffer).await;

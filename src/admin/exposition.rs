@@ -279,7 +279,7 @@ mod tests {
     }
 
     #[test]
-    fn new_names_are_summed_or_told_apart_by_core() {
+    fn new_names_are_summed_or_shown_by_core() {
         assert_lines(
             &page(),
             &[
@@ -349,7 +349,7 @@ mod tests {
 
     /// Runs where promtool is installed. It exits with 3 if it only objects to a name, as it does for the old names.
     #[test]
-    fn promtool_takes_the_page_and_dislikes_no_new_name() {
+    fn promtool_accepts_the_page_and_all_new_names() {
         let promtool = Command::new("promtool")
             .args(["check", "metrics"])
             .stdin(Stdio::piped())

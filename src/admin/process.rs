@@ -87,7 +87,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_with_spaces_and_parentheses_moves_no_field() {
+    fn a_name_with_spaces_and_parentheses_shifts_no_field() {
         let stat = "7 (a b) 1 (c) S 1 2 3 4 5 6 7 8 9 10 300 45 0 0 20 0 3 0 987 1000 55 0";
         assert_eq!(stat_cpu_seconds(stat), 345.0 / ticks_per_second());
         assert_eq!((stat_field(stat, 22), stat_field(stat, 24)), (987.0, 55.0));
@@ -95,7 +95,7 @@ mod tests {
     }
 
     #[test]
-    fn a_thread_that_works_uses_time_of_its_own() {
+    fn a_busy_thread_uses_its_own_cpu_time() {
         let me = rustix::thread::gettid().as_raw_nonzero().get();
         let before = thread_cpu_seconds(me).unwrap();
         let begun = std::time::Instant::now();

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::{Admin, Pages};
-use crate::limits::{ADMIN_CONNECTIONS_MAX, ADMIN_TIMEOUT_MILLIS, FAREWELL_BYTES_MAX};
+use crate::limits::{ADMIN_CONNECTIONS_MAX, ADMIN_TIMEOUT_MILLIS, CLOSE_DISCARD_BYTES_MAX};
 use crate::metrics::Metrics;
 use crate::model::Destination;
 use crate::shared::Shared;
@@ -69,7 +69,7 @@ fn scrapes_are_prompt(address: SocketAddr) {
 }
 
 #[test]
-fn the_pages_are_there_and_nothing_else() {
+fn only_the_documented_pages_exist() {
     let (admin, address, shared) = start();
     assert!(get(address, "/metrics?x=y").contains("\ncortex_tenant_timeseries_batches_received 0\n"));
     assert!(get(address, "/").contains("listen=127.0.0.1:1"));
@@ -88,7 +88,7 @@ fn the_pages_are_there_and_nothing_else() {
 }
 
 #[test]
-fn five_hundred_clients_that_send_nothing_cost_a_scrape_nothing() {
+fn five_hundred_silent_clients_do_not_delay_a_scrape() {
     let (admin, address, _) = start();
     let silent = connect(address, 500);
     scrapes_are_prompt(address);
@@ -97,7 +97,7 @@ fn five_hundred_clients_that_send_nothing_cost_a_scrape_nothing() {
 }
 
 #[test]
-fn five_hundred_clients_that_send_a_byte_now_and_then_cost_a_scrape_nothing() {
+fn five_hundred_slow_senders_do_not_delay_a_scrape() {
     let (admin, address, _) = start();
     let mut slow = connect(address, 500);
     let say = |slow: &mut Vec<TcpStream>, what: &[u8]| slow.iter_mut().for_each(|c| _ = c.write_all(what));
@@ -114,7 +114,7 @@ fn five_hundred_clients_that_send_a_byte_now_and_then_cost_a_scrape_nothing() {
 }
 
 #[test]
-fn five_hundred_clients_that_never_read_their_answer_cost_a_scrape_nothing() {
+fn five_hundred_clients_that_never_read_do_not_delay_a_scrape() {
     // Pages of half a megabyte, more than the kernel keeps for a client that does not read.
     let (admin, address, _) = start_with(300);
     let mut deaf = Vec::new();
@@ -158,7 +158,7 @@ fn cut_off_after(mut client: TcpStream) -> Duration {
 const A_BIT_LATE: Duration = Duration::from_millis(ADMIN_TIMEOUT_MILLIS + 1_500);
 
 #[test]
-fn clients_that_send_nothing_or_a_byte_now_and_then_are_cut_off_in_time() {
+fn silent_and_slow_senders_are_cut_off_in_time() {
     let (admin, address, _) = start();
     let silent = TcpStream::connect(address).unwrap();
     let mut slow = TcpStream::connect(address).unwrap();
@@ -179,7 +179,7 @@ fn clients_that_send_nothing_or_a_byte_now_and_then_are_cut_off_in_time() {
 }
 
 #[test]
-fn a_client_that_reads_a_byte_now_and_then_is_cut_off() {
+fn a_slow_reader_is_cut_off() {
     let (admin, address, _) = start_with(2_000);
     let mut client = TcpStream::connect(address).unwrap();
     socket2::SockRef::from(&client).set_recv_buffer_size(4_096).unwrap();
@@ -208,7 +208,7 @@ fn a_client_that_reads_a_byte_now_and_then_is_cut_off() {
 fn a_refused_request_with_a_body_still_gets_its_answer() {
     let (admin, address, _) = start();
     // More than the kernel buffers: a client that cannot send all of it may never read the answer.
-    let body = "x".repeat(FAREWELL_BYTES_MAX - (1 << 20));
+    let body = "x".repeat(CLOSE_DISCARD_BYTES_MAX - (1 << 20));
     let request = format!("POST / HTTP/1.1\r\nHost: x\r\nContent-Length: {}\r\n\r\n{body}", body.len());
     assert!(ask(address, &request).contains("for GET and HEAD"));
     let long = format!("GET / HTTP/1.1\r\nHost: x\r\nX: {body}\r\n\r\n");

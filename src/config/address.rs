@@ -54,7 +54,7 @@ mod tests {
     }
 
     #[test]
-    fn addresses_are_taken_as_go_takes_them() {
+    fn addresses_are_parsed_as_in_go() {
         assert_eq!(listen("127.0.0.1:8081"), "127.0.0.1:8081");
         assert_eq!(listen("0.0.0.0:0"), "0.0.0.0:0");
         assert_eq!(listen("[::1]:8080"), "[::1]:8080");

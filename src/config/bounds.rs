@@ -132,8 +132,8 @@ impl Bounds {
         if self.inflated_bytes_max < self.body_bytes_max {
             faults.push(Fault {
                 keys: &["limits.inflated_bytes_max", "limits.body_bytes_max"],
-                text: "limits.inflated_bytes_max must not be less than limits.body_bytes_max: such a body could never be \
-                       inflated"
+                text: "limits.inflated_bytes_max must not be less than limits.body_bytes_max: such a body could never \
+                       be inflated"
                     .into(),
             });
         }
@@ -207,7 +207,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_too_short_to_be_kept_is_refused() {
+    fn times_that_are_too_short_are_refused() {
         refused(
             "timeout: 9999us\nidle_timeout: 1ns\nresolve_interval: 99ms\n",
             &[
@@ -220,7 +220,7 @@ mod tests {
     }
 
     #[test]
-    fn what_lingers_until_it_is_too_late_is_refused() {
+    fn a_linger_as_long_as_the_timeout_is_refused() {
         refused(
             "merge: {linger: 10s}",
             &["f:1: merge.linger: merge.linger must be shorter than timeout, which is 10s"],
@@ -230,7 +230,7 @@ mod tests {
     }
 
     #[test]
-    fn a_request_of_the_largest_size_has_room() {
+    fn the_budget_has_room_for_the_largest_request() {
         let needed = (16 << 10) + (8 << 20) + (64 << 20);
         refused(
             &format!("limits: {{in_flight_bytes_max: {}}}", needed - 1),
@@ -246,7 +246,7 @@ mod tests {
     }
 
     #[test]
-    fn a_request_of_more_tenants_than_a_core_takes_is_never_asked_for() {
+    fn more_tenants_per_request_than_a_core_takes_are_refused() {
         refused(
             "limits: {tenants_per_request_max: 16385}",
             &["f:1: limits.tenants_per_request_max: must not be more"],
@@ -255,7 +255,7 @@ mod tests {
     }
 
     #[test]
-    fn what_could_not_be_read_is_told_once() {
+    fn an_unreadable_value_is_reported_once() {
         refused("timeout: x\nmerge: {linger: 10s}", &["f:1: timeout: \"x\" is not a duration"]);
     }
 }

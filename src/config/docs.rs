@@ -250,7 +250,7 @@ mod tests {
     }
 
     #[test]
-    fn the_printed_configuration_tells_of_every_key_what_it_is() {
+    fn the_printed_configuration_documents_every_key() {
         let printed = print_defaults();
         assert!(printed.lines().all(|line| line.chars().count() <= 105), "fits a terminal");
         assert!(printed.lines().all(|line| line.trim_end() == line), "no blanks at line ends");

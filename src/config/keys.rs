@@ -326,7 +326,7 @@ mod tests {
     }
 
     #[test]
-    fn every_old_variable_is_known() {
+    fn every_variable_of_cortex_tenant_is_known() {
         let old = [
             "LISTEN",
             "LISTEN_PPROF",

@@ -146,14 +146,14 @@ mod tests {
     use crate::config::KEYS;
 
     #[test]
-    fn a_mistake_has_one_line_whatever_the_key() {
+    fn a_mistake_is_one_line_for_any_key() {
         let long = format!("a\n\u{1b}{}", "ü".repeat(1000));
         let told = ConfigMistakes::new("f", vec![Mistake::in_line(1, long, "unknown")]).to_string();
         assert_eq!(told, format!("f:1: a\\n\\u{{1b}}{}…: unknown", "ü".repeat(97)));
     }
 
     #[test]
-    fn mistakes_are_told_in_the_order_of_the_file_then_the_rest() {
+    fn mistakes_are_reported_in_file_order_then_the_rest() {
         let [listen, target] =
             ["listen", "target"].map(|path| KEYS.iter().find(|key| key.path == path).unwrap());
         let mistakes = vec![

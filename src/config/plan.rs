@@ -20,7 +20,7 @@ use crate::limits::DRAIN_GRACE_SECS;
 use crate::model::{HaLabels, MetadataRule, PerDestination, SplitLimits, V2Handling};
 use crate::tenant::TenantRules;
 
-/// Everything that the server runs by.
+/// All settings, checked and resolved.
 #[derive(Clone, Debug)]
 pub struct Plan {
     /// The address for pushes. `[::]` accepts IPv4 as well.
@@ -51,13 +51,13 @@ pub struct Plan {
     pub max_connection_duration: Option<Duration>,
     /// Process-wide maximum of connections to one upstream address. At least 1.
     pub max_conns_per_host: usize,
-    /// Process-wide maximum of requests in work. At least 1.
+    /// Process-wide maximum of requests in flight. At least 1.
     pub concurrency: usize,
     /// What happens to metadata.
     pub metadata: MetadataRule,
     /// How Remote Write 2.0 is forwarded; `None` refuses it.
     pub remote_write_v2: Option<V2Handling>,
-    /// Whether a 2xx to Remote Write 2.0 without a count of what was written is treated as a failure.
+    /// Whether a 2xx to Remote Write 2.0 without a count of written samples is treated as a failure.
     pub remote_write_v2_require_written: bool,
     /// Inbound headers that are passed on unchanged.
     pub pass_headers: Vec<Box<str>>,
@@ -73,9 +73,9 @@ pub struct Plan {
     pub driver: DriverChoice,
     /// When and how parts of one tenant are merged.
     pub merge: Merge,
-    /// What is remembered about requests that failed in part.
+    /// Receipts: records of delivered parts of requests that failed in part.
     pub receipts: Receipts,
-    /// Bounds that an operator may move.
+    /// Configurable limits.
     pub limits: Limits,
     /// Interval between two lookups of the targets' names. Never 0.
     pub resolve_interval: Duration,
@@ -188,7 +188,7 @@ impl std::fmt::Debug for Secret {
 pub struct Merge {
     /// Maximum of a tenant's requests in flight. At least 1.
     pub inflight_max: usize,
-    /// How long a part waits for others. 0 means not at all.
+    /// How long a part waits for others. 0 disables waiting.
     pub linger: Duration,
     /// Maximum of parts in one request, 1 to [`MERGE_FRAGMENTS_MAX`](crate::limits::MERGE_FRAGMENTS_MAX). 1 disables
     /// merging.
@@ -199,10 +199,10 @@ pub struct Merge {
     pub ha_labels: Option<HaLabels>,
 }
 
-/// What is remembered about requests that failed in part.
+/// Receipts: records of delivered parts of requests that failed in part.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Receipts {
-    /// For how long. 0 means not at all.
+    /// How long a receipt is kept. 0 disables receipts.
     pub keep: Duration,
     /// Process-wide memory for receipts. At least 1.
     pub bytes_max: usize,
@@ -217,9 +217,9 @@ pub struct Limits {
     pub body_bytes_max: usize,
     /// Maximum size of a request's body after decompression. Fits in 32 bits.
     pub inflated_bytes_max: usize,
-    /// Maximum total size of all requests in work.
+    /// Maximum total size of all requests in flight.
     pub in_flight_bytes_max: usize,
-    /// The share of requests and bytes in work that one tenant may use, in percent.
+    /// The share of requests and bytes in flight that one tenant may use, in percent.
     pub tenant_share_percent: usize,
     /// The same, and also of connections, for all slow tenants together.
     pub slow_share_percent: usize,

@@ -2,8 +2,8 @@
 //!
 //! Design constraints:
 //!
-//! * Settings that can change at run time change at once, all together. Those that cannot (ports, threads, and
-//!   everything sized at startup) keep their values, and are reported by name.
+//! * Settings that can change at run time change at once, all together. The others (ports, threads, and everything
+//!   sized at startup) keep their values, and are reported by name.
 //! * A setting that is added must be handled here: plans are destructured field by field, without `..`.
 //! * A sender's retry may arrive after a reload. Receipts recognize what was already delivered, so they outlive the
 //!   reload, unless it sends data to another place: data delivered to the old place is not in the new one.
@@ -241,7 +241,7 @@ mod tests {
     }
 
     #[test]
-    fn what_did_not_change_is_not_told_and_keeps_its_terms() {
+    fn unchanged_settings_are_not_reported_and_keep_their_terms() {
         let text = "auth: {egress: {username: u, password: p}}\ntenant: {prefix: a-}";
         let running = plan(text);
         let adopted = adopt(&running, plan(text)).unwrap();
@@ -252,10 +252,11 @@ mod tests {
     }
 
     #[test]
-    fn what_can_change_changes_at_once() {
+    fn reloadable_settings_change_at_once() {
         let adopted = reload(
             "",
-            "timeout: 3s\nretry_after_max: 5s\nmetadata: route\ntenant: {prefix: a-, header: X-Tenant}\nmerge: {linger: 5ms}\n\
+            "timeout: 3s\nretry_after_max: 5s\nmetadata: route\ntenant: {prefix: a-, header: X-Tenant}\n\
+             merge: {linger: 5ms}\n\
              log_level: info\nupstream: {pass_headers: [X-A]}\nremote_write_v2_require_written: true\n\
              limits: {body_bytes_max: 1Mi}\ntarget: 127.0.0.1:9090/else",
         );
@@ -287,7 +288,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_change_stays_is_named_and_shows_as_it_runs() {
+    fn settings_that_need_a_restart_keep_their_values_and_are_named() {
         let adopted = reload(
             "listen: :1",
             "listen: :2\nlisten_metrics_address: :3\nlisten_pprof: :4\nmetrics_include_tenant: true\n\
@@ -330,7 +331,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_sound_only_after_a_restart_is_refused_with_its_line() {
+    fn settings_valid_only_after_a_restart_are_refused_with_their_lines() {
         let told = refused(
             "limits: {in_flight_bytes_max: 73Mi}",
             "timeout: 3s\nlimits:\n  in_flight_bytes_max: 1Gi\n  inflated_bytes_max: 128Mi\n",
@@ -356,7 +357,7 @@ mod tests {
     }
 
     #[test]
-    fn what_fits_what_stays_is_taken() {
+    fn settings_that_fit_the_kept_ones_are_adopted() {
         let adopted = reload("limits: {in_flight_bytes_max: 1Gi}", "limits: {in_flight_bytes_max: 73Mi}");
         assert_eq!(adopted.until_restart, ["limits.in_flight_bytes_max"]);
         assert_eq!(adopted.plan.limits.in_flight_bytes_max, 1 << 30);
@@ -372,7 +373,7 @@ mod tests {
     }
 
     #[test]
-    fn another_query_is_a_change_that_is_told_and_not_shown() {
+    fn another_query_is_reported_without_its_value() {
         let with = |key: &str, token: &str| format!("{key}: http://127.0.0.1:81/?token={token}");
         for key in ["target", "target_loki"] {
             let adopted = reload(&with(key, "one"), &with(key, "two"));
@@ -391,7 +392,7 @@ mod tests {
     }
 
     #[test]
-    fn a_map_that_reads_otherwise_is_a_change() {
+    fn a_map_with_other_content_is_a_change() {
         let file = tempfile::NamedTempFile::new().unwrap();
         let text = format!("tenant: {{map: {}}}", file.path().display());
         std::fs::write(file.path(), "- {exact: a, tenant: b}\n").unwrap();

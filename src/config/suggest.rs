@@ -154,7 +154,7 @@ mod tests {
     }
 
     #[test]
-    fn a_key_of_another_section_is_sent_there() {
+    fn a_key_of_another_section_is_suggested_with_its_section() {
         for (section, name, hint) in [
             ("", "label", "`label` belongs under `tenant`"),
             ("", "username", "`username` belongs under `auth.egress`"),
@@ -175,7 +175,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_like_no_key_gets_no_guess() {
+    fn an_unknown_key_without_a_similar_one_gets_no_guess() {
         let long = "label".repeat(100_000);
         for name in ["foo", "x", "", "remote_read", "scrape_configs", "überall", long.as_str()] {
             let text = unknown_key(KEYS, "", name);

@@ -199,7 +199,7 @@ mod tests {
     }
 
     #[test]
-    fn host_and_port_are_taken_apart() {
+    fn host_and_port_are_parsed() {
         for (text, host, port, host_header) in [
             ("http://thanos:19291/api/v1/receive", "thanos", 19291, "thanos:19291"),
             ("HTTP://10.0.0.7/x", "10.0.0.7", 80, "10.0.0.7"),
@@ -231,7 +231,7 @@ mod tests {
     }
 
     #[test]
-    fn the_tenant_stands_where_the_path_says() {
+    fn the_tenant_replaces_the_placeholder_in_the_path() {
         let text = "http://vm:8480/insert/{tenant}/prometheus/api/v1/write";
         assert!(target(text).names_tenant());
         assert_eq!(path(text, "42"), "/insert/42/prometheus/api/v1/write");
@@ -248,7 +248,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_sent_to_is_refused_with_a_word_of_help() {
+    fn invalid_targets_are_refused_with_a_hint() {
         for (text, said) in [
             ("https://h/", "TLS to the upstream is not built in yet"),
             ("HTTPS://h/", "TLS to the upstream is not built in yet"),

@@ -227,7 +227,7 @@ mod tests {
     }
 
     #[test]
-    fn every_mistake_is_told_at_once_with_its_line() {
+    fn all_mistakes_are_reported_at_once_with_their_lines() {
         let text = "\
 - exact: a
   tenant: x
@@ -276,7 +276,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_list_is_told() {
+    fn anything_but_a_list_is_reported() {
         assert_eq!(mistakes("exact: a"), ["map.yml:1: wants a list of rules (`- exact: …`), not a section"]);
         assert_eq!(mistakes("a: ["), mistakes("a: ["));
         assert!(

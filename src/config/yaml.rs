@@ -241,7 +241,7 @@ mod tests {
     }
 
     #[test]
-    fn only_an_unquoted_null_is_nothing() {
+    fn only_an_unquoted_null_is_no_value() {
         let yaml = "a:\nb: ~\nc: null\nd: ''\ne: \"null\"\nf: !!str null\n";
         let text = |text: &str| Content::Text(text.into());
         let expected = [Content::Null, Content::Null, Content::Null, text(""), text("null"), text("null")];
@@ -249,14 +249,14 @@ mod tests {
     }
 
     #[test]
-    fn empty_documents_are_nothing() {
+    fn empty_documents_have_no_value() {
         for yaml in ["", "\n\n", "# only a comment\n", "---\n", "---\n...\n"] {
             assert_eq!(read(yaml).map(|node| node.content), Ok(Content::Null), "{yaml:?}");
         }
     }
 
     #[test]
-    fn a_key_may_be_there_twice() {
+    fn repeated_keys_are_kept() {
         let entries = map("a: 1\na: 2\n");
         assert_eq!(entries.iter().map(|(name, _)| name.line).collect::<Vec<_>>(), [1, 2]);
     }
@@ -270,7 +270,7 @@ mod tests {
     }
 
     #[test]
-    fn aliases_to_aliases_do_not_take_the_memory() {
+    fn nested_aliases_take_bounded_memory() {
         let mut yaml = String::from("a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n");
         for level in 1..12 {
             let alias = format!("*a{}", level - 1);
@@ -289,7 +289,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_yaml_says_where() {
+    fn yaml_errors_have_a_line() {
         for (yaml, line) in [
             ("a: 1\nb: [1, 2\n", 2),
             ("a: 1\n b: 2\n", 2),

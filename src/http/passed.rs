@@ -146,7 +146,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_named_goes_on_as_it_came_under_its_configured_name() {
+    fn named_headers_are_passed_on_unchanged_under_their_configured_names() {
         let headers = [("x-b", "2"), ("Host", "h"), ("X-A", "one, two"), ("X-B", "")];
         assert_eq!(lines(&headers, &["X-A", "X-B"]), "X-A: one, two\r\nX-B: 2\r\nX-B: \r\n");
         assert_eq!(lines(&headers, &[]), "");
@@ -154,7 +154,7 @@ mod tests {
     }
 
     #[test]
-    fn a_value_that_cannot_go_on_refuses_its_request() {
+    fn a_value_that_cannot_be_passed_on_is_refused() {
         for value in ["a\rb", "a\nb", "\0", "\u{7f}", "ü"] {
             assert!(matches!(gather(&[("X-A", value)], &["X-A"]), Err(Refusal::BadRequest(_))), "{value:?}");
             assert_eq!(gather(&[("X-B", value)], &["X-A"]), Ok(None));
@@ -165,7 +165,7 @@ mod tests {
     }
 
     #[test]
-    fn a_trace_goes_on_and_decides_nothing() {
+    fn a_trace_is_passed_on_and_does_not_prevent_merging() {
         let headers = [("tracestate", "a=1"), ("Traceparent", PARENT), ("TraceState", "b=2"), ("X-A", "1")];
         let passed = gather(&headers, &["X-A"]).unwrap().unwrap();
         let expected = format!("X-A: 1\r\ntraceparent: {PARENT}\r\ntracestate: a=1\r\ntracestate: b=2\r\n");
@@ -176,7 +176,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_trace_is_left_out_and_refuses_nothing() {
+    fn a_malformed_trace_is_dropped_without_an_error() {
         let other_version = PARENT.replacen("00", "01", 1);
         for wrong in [
             "",

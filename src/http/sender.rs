@@ -59,7 +59,7 @@ mod tests {
     }
 
     #[test]
-    fn senders_are_known_by_their_heads() {
+    fn senders_are_detected_by_their_heads() {
         for (agent, expected) in [
             ("Prometheus/3.14.0", Sender::Usual),
             ("GrafanaAgent/v0.44.2 (static; linux; deb)", Sender::Usual),
@@ -83,7 +83,7 @@ mod tests {
     }
 
     #[test]
-    fn a_sender_is_known_by_a_bad_head_too() {
+    fn a_sender_is_detected_by_a_bad_head_too() {
         let head = "POST /push HTTP/1.1\r\nHost: x\r\nno field\r\nUser-Agent:vmagent\r\nX: yyyyyyyy";
         assert_eq!(Sender::of_bad_head(head.as_bytes()), Sender::Vmagent);
         for head in [

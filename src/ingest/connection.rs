@@ -1,10 +1,10 @@
-//! The life of an inbound connection: wait, read a head, route it, read its body, answer, and again.
+//! The loop of an inbound connection: wait for a request, read and route its head, read its body, answer.
 //!
 //! Design constraints:
 //! - An idle connection holds no buffer; see [`buffers`](crate::io::buffers).
-//! - Requests that are pipelined are answered in their order: they are simply taken one after the other.
-//! - What can be refused by its head is refused before its body is read. A connection whose framing is in doubt is
-//!   closed, as nobody can say where the next request would begin.
+//! - Pipelined requests are processed one at a time, so they are answered in order.
+//! - A request that its head alone rules out is refused before its body is read. A connection whose framing is in
+//!   doubt is closed, because the start of the next request is unknown.
 
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
@@ -24,41 +24,42 @@ use crate::io::deadline::{Cut, Idle};
 use crate::io::stream::Stream;
 use crate::io::tasks::{pause, tell_whether_waiting};
 use crate::limits::{
-    FAREWELL_BYTES_MAX, FAREWELL_MILLIS, HEAD_BUFFER_BYTES, LAST_CALL_MILLIS, REQUESTS_AT_ONCE_MAX,
-    SHED_BODY_BYTES_MAX, SHED_BUFFER_BYTES,
+    CLOSE_DISCARD_BYTES_MAX, CLOSE_DISCARD_MILLIS, DISCARD_BUFFER_BYTES, DRAIN_FIRST_REQUEST_MILLIS,
+    HEAD_BUFFER_BYTES, OVERLOAD_DISCARD_BYTES_MAX, REQUESTS_PER_TURN_MAX,
 };
 use crate::model::{Answer, Destination};
 use crate::shared::budget::Charge;
 use crate::shared::connections::ConnectionGuard;
 
 /// Why a connection ends with this request.
-enum Stop {
-    /// There is nobody to talk to any more.
-    Gone,
-    /// This is to be said first.
+enum RequestError {
+    /// The peer has disconnected, or no answer is due. The connection closes without one.
+    Disconnected,
+    /// The request is refused. The connection closes after the answer.
     Refused(Refusal),
 }
 
-impl From<Refusal> for Stop {
+impl From<Refusal> for RequestError {
     fn from(refusal: Refusal) -> Self {
         Self::Refused(refusal)
     }
 }
 
+/// An inbound connection.
 pub(super) struct Connection {
     ingest: Rc<Ingest>,
     stream: Stream,
-    /// What has been read and not been used yet.
-    read: Vec<u8>,
-    /// The part of a request that is being waited for.
+    /// Bytes that were received and not processed yet.
+    received: Vec<u8>,
+    /// The part of the request that is being read, for [`Refusal::Timeout`].
     awaiting: &'static str,
-    /// Who sends the request that it is at.
+    /// The kind of sender of the current request.
     sender: Sender,
-    /// How it waits for a request.
+    /// Whether the next wait is for the connection's first request.
     idle: Idle,
 }
 
-/// A request of which the head has been read.
+/// A request whose head has been read.
 struct Request {
     head: RequestHead,
     route: Result<Route, Refusal>,
@@ -66,24 +67,24 @@ struct Request {
     source: Option<Vec<u8>>,
 }
 
-/// What is to be done for a request that has been read.
-enum Next {
-    /// Split it and forward its parts.
+/// A request that has been read, and what remains to do for it.
+enum Received {
+    /// Split the push and forward its parts.
     Push(Box<Push>),
-    /// Write this.
+    /// Write this answer.
     Answer(Answer),
-    /// Nothing: it has been answered.
-    Answered,
+    /// Nothing: the answer has been written.
+    AlreadyAnswered,
 }
 
 impl Ingest {
-    /// Serves a connection until it ends. `guard` counts it until then.
+    /// Starts a task that serves a connection until it ends. `guard` counts the connection until then.
     pub fn serve(self: &Rc<Self>, socket: OwnedFd, guard: ConnectionGuard) {
         let ingest = Rc::clone(self);
         self.tasks.spawn(async move {
             match Stream::accepted(socket, ingest.blocking, &ingest.deadlines) {
                 Ok(stream) => Connection::new(ingest, stream).run().await,
-                Err(error) => tracing::debug!(%error, "a connection was lost before it was served"),
+                Err(error) => tracing::debug!(%error, "a connection failed before it was served"),
             }
             drop(guard);
         });
@@ -91,27 +92,26 @@ impl Ingest {
 }
 
 impl Connection {
-    /// A connection that has just been accepted.
+    /// Creates the state of a connection that was just accepted.
     pub(super) fn new(ingest: Rc<Ingest>, stream: Stream) -> Self {
         let sender = Sender::default();
-        Self { ingest, stream, read: Vec::new(), awaiting: "head", sender, idle: Idle::First }
+        Self { ingest, stream, received: Vec::new(), awaiting: "head", sender, idle: Idle::First }
     }
 
-    /// Answers one request after the other until the connection ends.
+    /// Answers requests until the connection ends.
     pub(super) async fn run(mut self) {
         self.ingest.counters().connections_open.up();
-        let mut at_once = 0;
+        let mut without_waiting = 0;
         loop {
-            // Boxed, so that a connection is small while it waits: an allocation for each request, none for an idle
-            // one.
-            let next = async { self.wait_for_request().await && Box::pin(self.request()).await };
-            let (goes_on, waited) = tell_whether_waiting(next).await;
-            if !goes_on {
+            // Boxed, so that an idle connection stays small. This costs one allocation per request.
+            let next = async { self.wait_for_request().await && Box::pin(self.serve_request()).await };
+            let (continues, waited) = tell_whether_waiting(next).await;
+            if !continues {
                 break;
             }
-            at_once = if waited { 0 } else { at_once + 1 };
-            if at_once == REQUESTS_AT_ONCE_MAX {
-                at_once = 0;
+            without_waiting = if waited { 0 } else { without_waiting + 1 };
+            if without_waiting == REQUESTS_PER_TURN_MAX {
+                without_waiting = 0;
                 pause().await;
             }
         }
@@ -119,113 +119,120 @@ impl Connection {
         if self.stream.expired() && !ingest.is_draining() {
             ingest.counters().connections_timed_out.add(1);
         }
-        ingest.buffers.put(std::mem::take(&mut self.read));
+        ingest.buffers.put(std::mem::take(&mut self.received));
         drop(self);
         ingest.counters().connections_open.down();
     }
 
-    /// Reads a request that has begun, and answers it. Whether another may follow.
-    async fn request(&mut self) -> bool {
+    /// Reads and answers a request whose first byte has arrived. Returns whether another request may follow.
+    async fn serve_request(&mut self) -> bool {
         let arrived = Instant::now();
         self.awaiting = "head";
-        // One plan from the first byte to the answer, whatever is reloaded meanwhile.
+        // One plan from the first byte to the answer, even if a reload happens meanwhile.
         let plan = self.ingest.plan();
         self.stream.set_deadline(arrived + plan.timeout, Cut::Read);
-        let request = match self.head(&plan).await {
+        let request = match self.read_head(&plan).await {
             Ok(request) => request,
-            Err(stop) => {
-                self.sender = Sender::of_bad_head(&self.read);
-                return self.end(stop, &plan, false).await;
+            Err(error) => {
+                self.sender = Sender::of_bad_head(&self.received);
+                return self.end(error, &plan, false).await;
             }
         };
         self.sender = request.head.sender;
         let (head_only, keep_alive) = (request.head.method == Method::Head, request.head.keep_alive);
-        let answer = match self.push(request, arrived, &plan).await {
-            Ok(Next::Push(push)) => self.ingest.push(*push).await,
-            Ok(Next::Answer(answer)) => answer,
-            Ok(Next::Answered) => return true,
-            Err(stop) => return self.end(stop, &plan, head_only).await,
+        let answer = match self.receive(request, arrived, &plan).await {
+            Ok(Received::Push(push)) => self.ingest.push(*push).await,
+            Ok(Received::Answer(answer)) => answer,
+            Ok(Received::AlreadyAnswered) => return true,
+            Err(error) => return self.end(error, &plan, head_only).await,
         };
         self.reply(answer, &plan, keep_alive, head_only).await
     }
 
-    /// Waits, without a buffer, until a request begins. False when none comes.
+    /// Waits, without a buffer, until a request begins. Returns false if the connection ends first.
     async fn wait_for_request(&mut self) -> bool {
-        if !self.read.is_empty() {
+        if !self.received.is_empty() {
             return true;
         }
-        self.ingest.buffers.put(std::mem::take(&mut self.read));
+        self.ingest.buffers.put(std::mem::take(&mut self.received));
         let (draining, idle) = (self.ingest.is_draining(), std::mem::replace(&mut self.idle, Idle::Next));
-        let patience = match draining {
-            true => Duration::from_millis(LAST_CALL_MILLIS),
+        let timeout = match draining {
+            true => Duration::from_millis(DRAIN_FIRST_REQUEST_MILLIS),
             false => self.ingest.plan.load().idle_timeout,
         };
-        self.stream.set_deadline(Instant::now() + patience, Cut::Read);
+        self.stream.set_deadline(Instant::now() + timeout, Cut::Read);
         if (draining && idle == Idle::Next) || self.stream.idle(idle).await.is_err() {
             return false;
         }
-        // Cut while idle: nothing had begun, so there is nothing to say. Unless, when draining, something had.
+        // An idle connection that timed out closes without an answer: no request had begun. While draining, one may
+        // have begun before the cut.
         if self.stream.expired() && !self.ingest.is_draining() {
             return false;
         }
-        self.read = self.ingest.buffers.take(HEAD_BUFFER_BYTES);
-        matches!(self.more().await, Ok(()))
+        self.received = self.ingest.buffers.take(HEAD_BUFFER_BYTES);
+        matches!(self.read_more().await, Ok(()))
     }
 
-    /// Reads a request's head, and takes it off what has been read.
-    async fn head(&mut self, plan: &Plan) -> Result<Request, Stop> {
+    /// Reads a request's head and removes it from the received bytes.
+    async fn read_head(&mut self, plan: &Plan) -> Result<Request, RequestError> {
         loop {
             let limit = plan.limits.head_bytes_max;
             let tenant_header = plan.terms.tenant_header.inbound();
-            match RequestHead::parse_passing(&self.read, tenant_header, &plan.pass_headers)? {
+            match RequestHead::parse_passing(&self.received, tenant_header, &plan.pass_headers)? {
                 Some((_, bytes)) if bytes > limit => return Err(Refusal::HeadTooLarge { limit }.into()),
                 Some((head, bytes)) => return Ok(self.take_head(head, bytes)),
-                None if self.read.len() >= limit => return Err(Refusal::HeadTooLarge { limit }.into()),
-                None => self.more().await?,
+                None if self.received.len() >= limit => return Err(Refusal::HeadTooLarge { limit }.into()),
+                None => self.read_more().await?,
             }
         }
     }
 
     fn take_head(&mut self, head: RequestHead, bytes: usize) -> Request {
-        let path = self.read.get(head.path.clone()).unwrap_or_default();
+        let path = self.received.get(head.path.clone()).unwrap_or_default();
         let route = route(head.method, path);
-        let source = head.source_tenant.clone().and_then(|range| self.read.get(range)).map(<[u8]>::to_vec);
-        self.read.drain(..bytes);
+        let source =
+            head.source_tenant.clone().and_then(|range| self.received.get(range)).map(<[u8]>::to_vec);
+        self.received.drain(..bytes);
         Request { head, route, source }
     }
 
-    /// Reads a push to its end. Refuses it by its head where that is possible, before its body is read.
-    async fn push(&mut self, request: Request, arrived: Instant, plan: &Arc<Plan>) -> Result<Next, Stop> {
+    /// Reads the rest of a request, or refuses it by its head alone where that is possible.
+    async fn receive(
+        &mut self,
+        request: Request,
+        arrived: Instant,
+        plan: &Arc<Plan>,
+    ) -> Result<Received, RequestError> {
         let Request { head, route, source } = request;
         let destination = match route? {
             Route::Alive => {
-                self.skip_body(&head).await?;
-                return Ok(Next::Answer(alive(self.ingest.shared.is_shutting_down())));
+                require_no_body(&head)?;
+                return Ok(Received::Answer(alive(self.ingest.shared.is_shutting_down())));
             }
             Route::Push => Destination::Metrics,
             Route::LokiPush => Destination::Logs,
         };
-        let (protocol, compression) = push::kind(destination, &head, plan.remote_write_v2.is_some())?;
+        let (protocol, compression) = push::format(destination, &head, plan.remote_write_v2.is_some())?;
         if let Err(refusal) = self.ingest.admit(&head, plan) {
-            self.shed(&head, refusal, plan).await?;
-            return Ok(Next::Answered);
+            self.refuse_by_head(&head, refusal, plan).await?;
+            return Ok(Received::AlreadyAnswered);
         }
-        let (body, charge) = self.body(&head, plan).await?;
-        let in_work = match self.ingest.take_on() {
-            Ok(in_work) => in_work,
-            Err(refusal) => return Ok(Next::Answer(Answer::from(&refusal))),
+        let (body, body_charge) = self.read_body(&head, plan).await?;
+        let request_charge = match self.ingest.reserve_request() {
+            Ok(charge) => charge,
+            Err(refusal) => return Ok(Received::Answer(Answer::from(&refusal))),
         };
-        // From here on the upstream is waited for, each attempt by a deadline of its own.
+        // The rest of the time is spent on the upstream, where each attempt has its own deadline.
         self.stream.clear_deadline();
         let client = self.stream.peer();
         let (passed, plan) = (head.passed, Arc::clone(plan));
-        Ok(Next::Push(Box::new(Push {
+        Ok(Received::Push(Box::new(Push {
             plan,
             protocol,
             compression,
             body,
-            charge,
-            in_work,
+            body_charge,
+            request_charge,
             source,
             passed,
             client,
@@ -233,72 +240,82 @@ impl Connection {
         })))
     }
 
-    /// Refuses a request for want of room, by its head and at once. If its body is no larger than a few buffers and
-    /// comes soon, it is read and forgotten, and the connection stays: for both sides that is cheaper than another
-    /// one, and both have no time to lose.
-    async fn shed(&mut self, head: &RequestHead, refusal: Refusal, plan: &Plan) -> Result<(), Stop> {
+    /// Refuses a request without reading its body first. After a refusal for overload, the connection stays open if the
+    /// body is small and arrives soon: the body is discarded. Under overload this is cheaper for both sides than a new
+    /// connection.
+    async fn refuse_by_head(
+        &mut self,
+        head: &RequestHead,
+        refusal: Refusal,
+        plan: &Plan,
+    ) -> Result<(), RequestError> {
         let length = match head.framing {
             Framing::Length(length) => usize::try_from(length).unwrap_or(usize::MAX),
             Framing::None => 0,
             Framing::Chunked => usize::MAX,
         };
         let overloaded = matches!(refusal, Refusal::Overloaded { .. });
-        if !overloaded || head.expect_continue || length > SHED_BODY_BYTES_MAX {
+        if !overloaded || head.expect_continue || length > OVERLOAD_DISCARD_BYTES_MAX {
             return Err(refusal.into());
         }
         self.ingest.count_refusal(&refusal);
         if !self.reply(Answer::from(&refusal), plan, head.keep_alive, false).await {
-            self.farewell().await;
-            return Err(Stop::Gone);
+            self.discard_before_close().await;
+            return Err(RequestError::Disconnected);
         }
-        self.stream.set_deadline(Instant::now() + Duration::from_millis(FAREWELL_MILLIS), Cut::Read);
-        self.forget(length).await
+        self.stream.set_deadline(Instant::now() + Duration::from_millis(CLOSE_DISCARD_MILLIS), Cut::Read);
+        self.discard(length).await
     }
 
-    /// Reads past so many bytes; holds no buffer while none come.
-    async fn forget(&mut self, length: usize) -> Result<(), Stop> {
-        let here = self.read.len().min(length);
-        self.read.drain(..here);
+    /// Reads and discards `length` bytes. Holds no buffer while it waits for them.
+    async fn discard(&mut self, length: usize) -> Result<(), RequestError> {
+        let here = self.received.len().min(length);
+        self.received.drain(..here);
         let mut left = length - here;
         while left > 0 {
-            self.stream.idle(Idle::No).await.map_err(|_| Stop::Gone)?;
-            let buffer = self.ingest.buffers.take(SHED_BUFFER_BYTES);
+            self.stream.idle(Idle::No).await.map_err(|_| RequestError::Disconnected)?;
+            let buffer = self.ingest.buffers.take(DISCARD_BUFFER_BYTES);
             let end = buffer.capacity().min(left);
             let (result, buffer) = self.stream.read_up_to(buffer, end).await;
             left -= buffer.len();
             self.ingest.buffers.put(buffer);
-            // It has been answered: whatever goes wrong now, there is nothing more to say.
-            result.ok().filter(|&n| n > 0).ok_or(Stop::Gone)?;
+            // The request has been answered, so an error only ends the connection.
+            result.ok().filter(|&n| n > 0).ok_or(RequestError::Disconnected)?;
         }
         Ok(())
     }
 
-    /// Reads the body, charged to the budget as it comes.
-    async fn body(&mut self, head: &RequestHead, plan: &Plan) -> Result<(Vec<u8>, Charge), Stop> {
+    /// Reads the body, and charges it to the budget as it arrives.
+    async fn read_body(
+        &mut self,
+        head: &RequestHead,
+        plan: &Plan,
+    ) -> Result<(Vec<u8>, Charge), RequestError> {
         let mut charge = self.ingest.shared.bytes.no_charge();
         self.awaiting = "body";
         self.stream.set_deadline(Instant::now() + plan.timeout, Cut::Read);
-        if head.expect_continue && self.read.is_empty() {
+        if head.expect_continue && self.received.is_empty() {
             let (result, _) = self.stream.write_all(reply::CONTINUE.to_vec()).await;
-            result.map_err(|_| Stop::Gone)?;
+            result.map_err(|_| RequestError::Disconnected)?;
         }
         let body = match head.framing {
             Framing::None => Vec::new(),
-            Framing::Length(length) => self.counted_body(length, &mut charge).await?,
-            Framing::Chunked => self.chunked_body(&mut charge, plan).await?,
+            Framing::Length(length) => self.read_sized_body(length, &mut charge).await?,
+            Framing::Chunked => self.read_chunked_body(&mut charge, plan).await?,
         };
         Ok((body, charge))
     }
 
-    async fn counted_body(&mut self, length: u64, charge: &mut Charge) -> Result<Vec<u8>, Stop> {
-        // Admission has checked it against the limit.
+    /// Reads a body of a known length.
+    async fn read_sized_body(&mut self, length: u64, charge: &mut Charge) -> Result<Vec<u8>, RequestError> {
+        // Admission has checked the length against the limit.
         let length = usize::try_from(length).unwrap_or(usize::MAX);
-        let here = self.read.len().min(length);
+        let here = self.received.len().min(length);
         let mut body = Vec::with_capacity(length);
-        body.extend(self.read.drain(..here));
-        // Once the rest of this body goes straight to its place, the buffer serves others.
-        if self.read.is_empty() && body.len() < length {
-            self.ingest.buffers.put(std::mem::take(&mut self.read));
+        body.extend(self.received.drain(..here));
+        // The rest is read directly into `body`, so the buffer is free for other connections.
+        if self.received.is_empty() && body.len() < length {
+            self.ingest.buffers.put(std::mem::take(&mut self.received));
         }
         let mut charged = 0;
         loop {
@@ -309,40 +326,34 @@ impl Connection {
             if charged == length {
                 return Ok(body);
             }
-            // A Vec may have more room than was asked for; what lies behind is the next request's.
+            // A Vec's capacity may exceed `length`; bytes beyond it belong to the next request.
             let (result, filled) = self.stream.read_up_to(body, length).await;
             body = filled;
             self.check_read(result)?;
         }
     }
 
-    async fn chunked_body(&mut self, charge: &mut Charge, plan: &Plan) -> Result<Vec<u8>, Stop> {
+    /// Reads a body in chunks.
+    async fn read_chunked_body(&mut self, charge: &mut Charge, plan: &Plan) -> Result<Vec<u8>, RequestError> {
         let mut decoder = ChunkDecoder::new(plan.limits.body_bytes_max);
         let mut body = Vec::new();
         loop {
             let before = body.len();
-            let (consumed, done) = decoder.decode(&self.read, &mut body)?;
-            self.read.drain(..consumed);
+            let (consumed, done) = decoder.decode(&self.received, &mut body)?;
+            self.received.drain(..consumed);
             if !charge.grow(body.len() - before) {
                 return Err(self.ingest.out_of_memory().into());
             }
             if done {
                 return Ok(body);
             }
-            self.more().await?;
+            self.read_more().await?;
         }
     }
 
-    /// Reads past a body that nobody asked for, so that the next request is found.
-    async fn skip_body(&mut self, head: &RequestHead) -> Result<(), Stop> {
-        if head.framing == Framing::None || head.framing == Framing::Length(0) {
-            return Ok(());
-        }
-        Err(Refusal::BadRequest("this path takes no body").into())
-    }
-
-    async fn more(&mut self) -> Result<(), Stop> {
-        let mut buffer = std::mem::take(&mut self.read);
+    /// Receives more bytes.
+    async fn read_more(&mut self) -> Result<(), RequestError> {
+        let mut buffer = std::mem::take(&mut self.received);
         if buffer.capacity() == 0 {
             buffer = self.ingest.buffers.take(HEAD_BUFFER_BYTES);
         }
@@ -350,38 +361,40 @@ impl Connection {
             buffer.reserve(HEAD_BUFFER_BYTES);
         }
         let (result, buffer) = self.stream.read(buffer).await;
-        self.read = buffer;
+        self.received = buffer;
         self.check_read(result)
     }
 
-    fn check_read(&self, result: std::io::Result<usize>) -> Result<(), Stop> {
+    fn check_read(&self, result: std::io::Result<usize>) -> Result<(), RequestError> {
         match result {
             Ok(n) if n > 0 => Ok(()),
             _ if self.stream.expired() && !self.ingest.is_draining() => {
                 Err(Refusal::Timeout(self.awaiting).into())
             }
-            _ => Err(Stop::Gone),
+            _ => Err(RequestError::Disconnected),
         }
     }
 
-    /// Says why, if there is somebody to say it to, and ends the connection.
-    async fn end(&mut self, stop: Stop, plan: &Plan, head_only: bool) -> bool {
-        if let Stop::Refused(refusal) = stop {
+    /// Ends the connection after a failed request: answers a refusal, and counts it. Returns false, as no other request
+    /// may follow.
+    async fn end(&mut self, error: RequestError, plan: &Plan, head_only: bool) -> bool {
+        if let RequestError::Refused(refusal) = error {
             self.ingest.count_refusal(&refusal);
             let mut answer = Answer::from(&refusal);
             answer.close = true;
             self.reply(answer, plan, false, head_only).await;
-            self.farewell().await;
+            self.discard_before_close().await;
         }
         false
     }
 
-    /// Gives the answer, in the sender's words. Whether another request may follow.
+    /// Writes the answer, with the status that this kind of sender understands. Returns whether another request may
+    /// follow.
     async fn reply(&mut self, answer: Answer, plan: &Plan, keep_alive: bool, head_only: bool) -> bool {
         let answer = self.sender.hears(answer);
-        // While we are leaving, a sender's next connection finds whoever takes our place.
-        let leaving = self.ingest.shared.is_shutting_down() || self.ingest.is_draining();
-        let keep_alive = keep_alive && !answer.close && !leaving;
+        // During shutdown every answer closes its connection, so that the sender's next one reaches our successor.
+        let shutting_down = self.ingest.shared.is_shutting_down() || self.ingest.is_draining();
+        let keep_alive = keep_alive && !answer.close && !shutting_down;
         let mut out = self.ingest.buffers.take(HEAD_BUFFER_BYTES);
         reply::write(&mut out, &answer, keep_alive, head_only);
         self.ingest.counters().replied(answer.status);
@@ -391,12 +404,12 @@ impl Connection {
         result.is_ok() && keep_alive
     }
 
-    /// Reads on for a moment after the last answer. To close with data unread would reset the connection, and the
-    /// reset would overtake the answer.
-    async fn farewell(&mut self) {
+    /// Reads and discards data for a moment after the last answer. Closing a socket with unread data sends a reset,
+    /// which would overtake the answer.
+    async fn discard_before_close(&mut self) {
         self.stream.finish_writing().await;
-        self.stream.set_deadline(Instant::now() + Duration::from_millis(FAREWELL_MILLIS), Cut::Both);
-        let mut left = FAREWELL_BYTES_MAX;
+        self.stream.set_deadline(Instant::now() + Duration::from_millis(CLOSE_DISCARD_MILLIS), Cut::Both);
+        let mut left = CLOSE_DISCARD_BYTES_MAX;
         let mut buffer = self.ingest.buffers.take(HEAD_BUFFER_BYTES);
         while left > 0 {
             buffer.clear();
@@ -411,6 +424,15 @@ impl Connection {
     }
 }
 
-fn alive(leaving: bool) -> Answer {
-    if leaving { Answer::from(&Refusal::Draining) } else { Answer::ok() }
+/// Refuses a request with a body.
+fn require_no_body(head: &RequestHead) -> Result<(), Refusal> {
+    match head.framing {
+        Framing::None | Framing::Length(0) => Ok(()),
+        _ => Err(Refusal::BadRequest("this path takes no body")),
+    }
+}
+
+/// The answer to `/alive`.
+fn alive(shutting_down: bool) -> Answer {
+    if shutting_down { Answer::from(&Refusal::Draining) } else { Answer::ok() }
 }

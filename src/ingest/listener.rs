@@ -1,13 +1,13 @@
-//! Accepts connections, and passes them to the core that has the fewest.
+//! Accepts connections, and assigns each to the core with the fewest.
 //!
-//! Every core listens on the same port, and the kernel spreads connections over the listeners by a hash. That is
-//! even for thousands and uneven for the few that Prometheus keeps for hours: so a core that accepts a connection
-//! while another has fewer hands the descriptor over. It is then at home there for good.
+//! All cores listen on the same port, and the kernel distributes connections over the listeners by a hash. This is even
+//! for thousands of connections, but uneven for the few that Prometheus keeps open for hours. So a core that accepts a
+//! connection while another core has fewer hands the descriptor over, and the connection stays there.
 //!
-//! To close a listener resets whoever waits in its backlog, though another process may listen on the same port by
-//! then and would have served them. So a listener that stops first takes in all that wait, to serve each one request.
-//! Between the last look and the close lie microseconds in which one more may come; Linux can pass such a one on to
-//! the other listeners itself (sysctl `net.ipv4.tcp_migrate_req`).
+//! Closing a listener resets the connections in its backlog, even if another process listens on the same port by then
+//! and would serve them. So a listener first accepts its whole backlog, and each of these connections gets one request
+//! served. One more connection may arrive in the microseconds between the last accept and the close. Linux can migrate
+//! it to another listener (sysctl `net.ipv4.tcp_migrate_req`).
 
 use std::io;
 use std::net::TcpListener as StdListener;
@@ -23,62 +23,63 @@ use crate::exchange::fragment::Message;
 use crate::io::stream::Blocking;
 use crate::limits::{ACCEPT_PAUSE_MILLIS, RING_CLOSE_MILLIS};
 
-/// Accepts until `stop` is cancelled. Then it takes in what is in its backlog, and the listener is closed.
+/// Accepts connections until `stop` is cancelled, then accepts the backlog and closes the listener.
 ///
 /// # Errors
-/// When the ring can't take the listener.
+/// When the listener cannot be registered with the ring.
 pub async fn accept(listener: StdListener, ingest: Rc<Ingest>, stop: CancelHandle) -> io::Result<()> {
     listener.set_nonblocking(ingest.blocking() == Blocking::No)?;
     let last = listener.try_clone()?;
     let listener = TcpListener::from_std(listener)?;
     while !ingest.is_closing() {
         if ingest.shared().connections.is_full() {
-            // The kernel's backlog holds who comes meanwhile.
+            // New connections wait in the kernel's backlog.
             pause(ACCEPT_PAUSE_MILLIS).await;
             continue;
         }
         match listener.cancelable_accept(stop.clone()).await {
             Ok((stream, _)) => {
-                // SAFETY: `into_raw_fd` takes the stream, its only owner, and leaves the descriptor open for us to own.
-                place(&ingest, unsafe { OwnedFd::from_raw_fd(stream.into_raw_fd()) });
+                // SAFETY: `into_raw_fd` consumes the stream, the descriptor's only owner, and leaves it open.
+                assign(&ingest, unsafe { OwnedFd::from_raw_fd(stream.into_raw_fd()) });
             }
             Err(_) if ingest.is_closing() => {}
-            Err(e) if is_peers_fault(&e) => {}
+            Err(e) if is_lost_connection(&e) => {}
             Err(error) => {
-                // Out of descriptors or memory: to try at once would fail at once, and spin.
+                // Descriptors or memory have run out. An immediate retry would spin.
                 tracing::warn!(%error, fd = listener.as_raw_fd(), "can't accept connections");
                 pause(ACCEPT_PAUSE_MILLIS).await;
             }
         }
     }
-    // The ring closes its descriptor in its own time. It must not be the last one, or the port would stay open for
-    // a while behind the last look.
+    // The ring closes its descriptor asynchronously. `last` must outlive it, or the port would stay open for a moment
+    // after the last accept.
     drop(listener);
     pause(RING_CLOSE_MILLIS).await;
-    take_in_backlog(&last, &ingest);
+    accept_backlog(&last, &ingest);
     Ok(())
 }
 
-/// Accepts every connection that waits in the backlog.
-fn take_in_backlog(listener: &StdListener, ingest: &Rc<Ingest>) {
+/// Accepts all connections in the backlog.
+fn accept_backlog(listener: &StdListener, ingest: &Rc<Ingest>) {
     if listener.set_nonblocking(true).is_err() {
         return;
     }
     while !ingest.shared().connections.is_full() {
         match listener.accept() {
-            Ok((socket, _)) => place(ingest, socket.into()),
-            Err(e) if is_peers_fault(&e) || e.kind() == io::ErrorKind::Interrupted => {}
+            Ok((socket, _)) => assign(ingest, socket.into()),
+            Err(e) if is_lost_connection(&e) || e.kind() == io::ErrorKind::Interrupted => {}
             Err(_) => return,
         }
     }
 }
 
-/// Makes the handle by which [`accept`] is stopped.
+/// Creates the canceller that stops [`accept`].
 pub fn canceller() -> Canceller {
     Canceller::new()
 }
 
-fn place(ingest: &Rc<Ingest>, socket: OwnedFd) {
+/// Gives a connection to the core with the fewest connections.
+fn assign(ingest: &Rc<Ingest>, socket: OwnedFd) {
     let core = ingest.core();
     let connections = &ingest.shared().connections;
     let chosen = connections.least_loaded(core);
@@ -92,8 +93,8 @@ fn place(ingest: &Rc<Ingest>, socket: OwnedFd) {
     }
 }
 
-/// A connection that went away before it was accepted is no error of ours.
-fn is_peers_fault(error: &io::Error) -> bool {
+/// Returns whether `accept` failed only because the peer closed the connection first.
+fn is_lost_connection(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset)
 }
 

@@ -1,4 +1,4 @@
-//! Requests that wait for the outcomes of their parts.
+//! Collects the outcomes of the parts of each request.
 
 use std::cell::RefCell;
 use std::future::poll_fn;
@@ -8,7 +8,7 @@ use std::task::{Poll, Waker};
 use crate::exchange::fragment::ReturnAddress;
 use crate::model::Outcome;
 
-/// One core's requests that wait.
+/// The requests of one core that wait for outcomes.
 #[derive(Clone, Debug, Default)]
 pub struct Pending {
     table: Rc<RefCell<Table>>,
@@ -28,7 +28,7 @@ struct Slot {
     waiting: Option<Waker>,
 }
 
-/// A request's place among those that wait. Its parts are numbered from 0, and each gets one outcome.
+/// A request that waits for outcomes: one for each of its parts, which are numbered from 0.
 #[derive(Debug)]
 pub struct Ticket {
     pending: Pending,
@@ -36,7 +36,7 @@ pub struct Ticket {
 }
 
 impl Pending {
-    /// A place for a request of `parts` parts, unless that would make more than `parts_max` on this core.
+    /// Registers a request of `parts` parts. Returns None if more than `parts_max` parts would wait on this core.
     pub fn open(&self, parts: usize, parts_max: usize) -> Option<Ticket> {
         let mut table = self.table.borrow_mut();
         if table.parts + parts > parts_max {
@@ -50,14 +50,14 @@ impl Pending {
             }
         };
         table.parts += parts;
-        let place = table.slots.get_mut(slot as usize)?;
-        place.missing = parts;
-        place.outcomes.clear();
-        place.outcomes.resize_with(parts, || None);
+        let entry = table.slots.get_mut(slot as usize)?;
+        entry.missing = parts;
+        entry.outcomes.clear();
+        entry.outcomes.resize_with(parts, || None);
         Some(Ticket { pending: self.clone(), slot })
     }
 
-    /// A part has its outcome.
+    /// Stores the outcome of a part.
     pub fn resolve(&self, address: ReturnAddress, outcome: Outcome) {
         let mut table = self.table.borrow_mut();
         let Some(slot) = table.slots.get_mut(address.slot as usize) else { return };
@@ -72,23 +72,23 @@ impl Pending {
         {
             waker.wake();
         }
-        // Not only when its request has all of them: one part that takes long must not keep the others' room.
+        // Frees the part's room at once: one slow part must not hold the room of its whole request.
         table.parts -= 1;
     }
 
-    /// Parts that wait.
+    /// Returns the number of parts that wait.
     pub fn parts(&self) -> usize {
         self.table.borrow().parts
     }
 }
 
 impl Ticket {
-    /// Where the outcome of part number `part` is to be sent, on core number `core`.
+    /// Returns the address for the outcome of part `part`, for a request of core `core`.
     pub fn return_address(&self, core: usize, part: u32) -> ReturnAddress {
         ReturnAddress { core, slot: self.slot, part }
     }
 
-    /// All outcomes, in the order of the parts.
+    /// Waits for all outcomes, and returns them in the order of the parts.
     pub async fn outcomes(self) -> Vec<Outcome> {
         poll_fn(|cx| {
             let mut table = self.pending.table.borrow_mut();
@@ -113,7 +113,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn outcomes_come_in_the_order_of_the_parts_whatever_order_they_arrive_in() {
+    fn outcomes_are_in_the_order_of_the_parts_not_of_arrival() {
         let pending = Pending::default();
         let ticket = pending.open(3, 10).unwrap();
         let addresses: Vec<_> = (0..3).map(|part| ticket.return_address(0, part)).collect();
@@ -123,13 +123,15 @@ mod tests {
             assert!(outcomes.as_mut().poll(&mut cx).is_pending());
             pending.resolve(addresses[part], Outcome::upstream([200, 201, 202][part], None, b""));
         }
-        let Poll::Ready(outcomes) = outcomes.as_mut().poll(&mut cx) else { panic!("all have come") };
+        let Poll::Ready(outcomes) = outcomes.as_mut().poll(&mut cx) else {
+            panic!("all outcomes have arrived")
+        };
         assert_eq!(outcomes.iter().map(|o| o.status).collect::<Vec<_>>(), [200, 201, 202]);
         assert_eq!(pending.parts(), 0);
     }
 
     #[test]
-    fn a_part_that_has_its_outcome_leaves_its_room_to_others() {
+    fn a_resolved_part_frees_its_room() {
         let pending = Pending::default();
         let ticket = pending.open(10, 10).unwrap();
         assert!(pending.open(1, 10).is_none());
@@ -141,7 +143,7 @@ mod tests {
     }
 
     #[test]
-    fn there_is_a_bound_on_parts_and_places_are_used_again() {
+    fn parts_are_bounded_and_slots_are_reused() {
         let pending = Pending::default();
         let first = pending.open(6, 10).unwrap();
         assert!(pending.open(5, 10).is_none());

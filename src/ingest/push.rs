@@ -1,7 +1,7 @@
-//! A push request: admitted by its head, split, dispatched, and answered when all its parts have their outcomes.
+//! Processing of a push request: admit it by its head, split it, send its parts, and conclude the answer.
 //!
-//! The CPU's work is done here, on the core where the bytes are in cache; a tenant's home core gets them ready to
-//! be sent. A request that inflates to much gives other tasks a turn between its parts.
+//! CPU work happens here, on the core that has the bytes in its cache. A tenant's home core receives parts that are
+//! ready to be sent. A request with a large inflated body yields to other tasks between its parts.
 
 use std::hash::{BuildHasher, RandomState};
 use std::net::SocketAddr;
@@ -28,38 +28,38 @@ use crate::split::{Body, Compression, Lost, Metadata, Scan, SplitError, SplitRul
 use crate::tenant::{TenantError, TenantId};
 use crate::verdict::conclude;
 
-/// A push request, read whole.
+/// A push request that was read completely.
 pub(super) struct Push {
-    /// What held when it began.
+    /// The plan at the time of its first byte.
     pub(super) plan: Arc<Plan>,
-    /// What its body says.
+    /// The format of its body.
     pub(super) protocol: Protocol,
-    /// How that is compressed.
+    /// The compression of its body.
     pub(super) compression: Compression,
     /// The body.
     pub(super) body: Vec<u8>,
-    /// What the body was charged.
-    pub(super) charge: Charge,
-    /// Its place among the requests in work.
-    pub(super) in_work: Charge,
-    /// The inbound tenant header's value.
+    /// The body's share of the memory budget.
+    pub(super) body_charge: Charge,
+    /// Its place among the `concurrency` requests in flight.
+    pub(super) request_charge: Charge,
+    /// The value of the inbound tenant header.
     pub(super) source: Option<Vec<u8>>,
-    /// Headers that go on to the upstream.
+    /// Headers to forward to the upstream.
     pub(super) passed: Option<Arc<Passed>>,
-    /// Who sent it.
+    /// The sender's address.
     pub(super) client: SocketAddr,
-    /// When its head had arrived.
+    /// The time of its first byte.
     pub(super) arrived: Instant,
 }
 
-/// What a request carries, if it is something that its path takes.
+/// Determines the format and compression of a request, if its path supports them.
 ///
-/// Without a Content-Encoding, protobuf is snappy (Remote Write prescribes it, and Loki takes nothing else), and JSON
-/// is plain.
+/// Without a Content-Encoding, protobuf is taken to be snappy (Remote Write prescribes it, and Loki supports nothing
+/// else), and JSON to be uncompressed.
 ///
 /// # Errors
 /// [`Refusal::UnsupportedMedia`], [`Refusal::RemoteWriteV2`] or [`Refusal::UnsupportedEncoding`].
-pub(super) fn kind(
+pub(super) fn format(
     destination: Destination,
     head: &RequestHead,
     takes_v2: bool,
@@ -91,37 +91,41 @@ pub(super) fn kind(
     Ok((protocol, compression))
 }
 
-/// A request that has been scanned: what its fragments have in common, and what its answer will need.
+/// A scanned request: the data that its fragments share, and the data that its answer needs.
 struct Dispatch<'a> {
     ingest: &'a Ingest,
     plan: Arc<Plan>,
     protocol: Protocol,
     ticket: Ticket,
-    charge: Charge,
-    /// Its place among the requests in work, until it is answered.
-    _in_work: Charge,
+    body_charge: Charge,
+    /// Held until the request is answered.
+    _request_charge: Charge,
     passed: Option<Arc<Passed>>,
     client: SocketAddr,
     arrived: Instant,
     request_id: RequestId,
-    /// Whether receipts may be needed, and how to make them.
+    /// The key for receipts, if the request may need them.
     receipts: Option<ReceiptKey>,
     refused: RefusedSeries,
     sent: Vec<SentPart>,
 }
 
-/// A part on its way.
+/// A part that was sent to its home core.
 struct SentPart {
     tenant: TenantId,
     /// See [`Fragment::receipt`].
     receipt: Option<Receipt>,
-    /// What its upstream will have written when it takes it, where the upstream won't say and the sender wants to know.
+    /// The counts to report if the upstream accepts the part. Set only if the sender expects counts and the upstream
+    /// does not report any.
     written: Option<Written>,
 }
 
 impl Ingest {
-    /// Admits a request or not, by its head alone: before its body is read, so that shedding costs little. Nothing is
-    /// set aside for it: whoever sends a head and no body would keep others out.
+    /// Checks by its head whether a request can be admitted. This happens before its body is read, so that load
+    /// shedding is cheap. It reserves nothing: a client that sends a head but no body must not keep others out.
+    ///
+    /// # Errors
+    /// [`Refusal::BodyTooLarge`] or [`Refusal::Overloaded`].
     pub(super) fn admit(&self, head: &RequestHead, plan: &Plan) -> Result<(), Refusal> {
         let limit = plan.limits.body_bytes_max;
         let declared = match head.framing {
@@ -140,8 +144,11 @@ impl Ingest {
         Ok(())
     }
 
-    /// A place among the requests in work, for one that has been read.
-    pub(super) fn take_on(&self) -> Result<Charge, Refusal> {
+    /// Reserves a place among the `concurrency` requests in flight, for a request that was read completely.
+    ///
+    /// # Errors
+    /// [`Refusal::Overloaded`].
+    pub(super) fn reserve_request(&self) -> Result<Charge, Refusal> {
         self.shared.requests.charge(1).ok_or_else(|| self.too_many_requests())
     }
 
@@ -150,12 +157,13 @@ impl Ingest {
         Refusal::Overloaded { why: "too many requests in flight (setting `concurrency`)" }
     }
 
+    /// Counts and returns a refusal for lack of memory budget.
     pub(super) fn out_of_memory(&self) -> Refusal {
         self.counters().rejected(Rejection::Memory);
         Refusal::Overloaded { why: "too many bytes in flight (setting `limits.in_flight_bytes_max`)" }
     }
 
-    /// Counts a refusal, unless it was counted where its reason was known best.
+    /// Counts a refusal. An [`Refusal::Overloaded`] was counted already, where the exhausted limit was known.
     pub(super) fn count_refusal(&self, refusal: &Refusal) {
         let rejection = match refusal {
             Refusal::BadRequest(_) => Rejection::BadRequest,
@@ -165,7 +173,7 @@ impl Ingest {
             Refusal::BodyTooLarge { .. } => Rejection::BodyTooLarge,
             Refusal::HeadTooLarge { .. } | Refusal::TooManyFields => Rejection::HeadTooLarge,
             Refusal::RemoteWriteV2 => {
-                self.tell_of_refused_v2();
+                self.warn_of_refused_v2();
                 Rejection::Media
             }
             Refusal::UnsupportedMedia { .. } => Rejection::Media,
@@ -176,8 +184,8 @@ impl Ingest {
         self.counters().rejected(rejection);
     }
 
-    /// A sender that does not fall back has just lost its data, and may not tell anybody.
-    fn tell_of_refused_v2(&self) {
+    /// Warns the operator: a sender that does not fall back to 1.0 has just lost data, possibly without logging it.
+    fn warn_of_refused_v2(&self) {
         if let Some(suppressed) = self.limiter.borrow_mut().allow("", Instant::now()) {
             tracing::warn!(
                 suppressed,
@@ -187,7 +195,7 @@ impl Ingest {
         }
     }
 
-    /// Splits a request, sends its parts on their way, and waits for their outcomes.
+    /// Splits a request, sends its parts to their home cores, and waits for their outcomes.
     pub(super) async fn push(self: &Rc<Self>, push: Push) -> Answer {
         let arrived = push.arrived;
         let counters = self.counters();
@@ -216,10 +224,20 @@ impl Ingest {
         answer
     }
 
-    /// Scans a request and makes room for its parts. The charge is for what it inflated to, until it has been split.
+    /// Scans a request and reserves room for its parts. The returned charge is for the inflated body until it is split.
     async fn prepare(&self, splitter: &mut Splitter, push: Push) -> Result<(Dispatch<'_>, Charge), Answer> {
-        let Push { plan, protocol, compression, body, charge, in_work, source, passed, client, arrived } =
-            push;
+        let Push {
+            plan,
+            protocol,
+            compression,
+            body,
+            body_charge,
+            request_charge,
+            source,
+            passed,
+            client,
+            arrived,
+        } = push;
         let body = Body { protocol, compression, bytes: body.into() };
         self.tasks.turn().await;
         let scan = self.scan(splitter, body, source.as_deref(), &plan).map_err(|e| {
@@ -227,10 +245,11 @@ impl Ingest {
             Answer::from(&e)
         })?;
         self.tasks.has_worked_on(scan.inflated_bytes);
-        // Only now does every compression tell how much it is: a core may hold one body more than the budget knows of.
+        // Not every compression declares the inflated size, so it is charged only now. Until here a core may hold one
+        // inflated body beyond the budget.
         let inflated = self.shared.bytes.charge(scan.inflated_bytes);
         let inflated = inflated.ok_or_else(|| Answer::from(&self.out_of_memory()))?;
-        self.count(&scan);
+        self.count_scan(&scan);
         let ticket = self.pending.open(scan.tenants, FRAGMENTS_IN_FLIGHT_MAX).ok_or_else(|| {
             self.counters().rejected(Rejection::Fragments);
             Answer::from(&Refusal::Overloaded { why: "too many fragments in flight" })
@@ -240,8 +259,8 @@ impl Ingest {
             plan,
             protocol,
             ticket,
-            charge,
-            _in_work: in_work,
+            body_charge,
+            _request_charge: request_charge,
             passed,
             client,
             arrived,
@@ -268,7 +287,7 @@ impl Ingest {
             remote_write_v2: plan.remote_write_v2.unwrap_or_default(),
             limits: plan.split_limits(),
         };
-        // A header value that is no UTF-8 is no tenant ID either; the lossy form keeps it from becoming one.
+        // A header value that is not UTF-8 is not a valid tenant ID. Its lossy form is not one, either.
         let source = source.map(String::from_utf8_lossy);
         splitter.scan(body, &rules, source.as_deref())
     }
@@ -284,7 +303,7 @@ impl Ingest {
         }
     }
 
-    fn count(&self, scan: &Scan) {
+    fn count_scan(&self, scan: &Scan) {
         let counters = self.counters();
         counters.inflated_bytes.add(scan.inflated_bytes as u64);
         counters.series.add(scan.series);
@@ -310,7 +329,7 @@ impl Ingest {
         counters.fragments.add(scan.tenants as u64);
     }
 
-    /// Sees to it that a part that got through is not sent again when its request is.
+    /// Asks the home core to remember that a part was delivered, so that a retry of the request does not resend it.
     fn remember(&self, protocol: Protocol, part: &SentPart, outcome: Outcome) {
         let Some(receipt) = part.receipt else { return };
         let home = home_core(&part.tenant, self.exchange.cores());
@@ -326,7 +345,7 @@ impl Ingest {
         }
     }
 
-    /// A random UUID (RFC 9562 version 4).
+    /// Returns a random UUID (RFC 9562 version 4).
     fn request_id(&self) -> RequestId {
         let random = RandomState::new();
         let id = (u128::from(random.hash_one(0u8)) << 64) | u128::from(random.hash_one(1u8));
@@ -343,14 +362,14 @@ impl Dispatch<'_> {
         let number = u32::try_from(self.sent.len()).unwrap_or(u32::MAX);
         let receipt =
             self.receipts.and_then(|key| key.receipt(&part, self.plan.terms.place, self.passed.as_deref()));
-        // Remote Write 2.0 that goes on as 1.0.
+        // Remote Write 2.0 that is forwarded as 1.0.
         let written = (self.protocol.tells_written() && !part.protocol.tells_written()).then(|| Written {
             samples: u64::from(part.samples - part.histograms),
             histograms: part.histograms.into(),
             exemplars: part.exemplars.into(),
         });
         self.sent.push(SentPart { tenant: part.tenant.clone(), receipt, written });
-        let charge = self.charge.part(part.elements.len());
+        let charge = self.body_charge.part(part.elements.len());
         let fragment = Fragment {
             part,
             terms: Arc::clone(&self.plan.terms),
@@ -368,10 +387,10 @@ impl Dispatch<'_> {
         ingest.counters().doorbells_rung.add(u64::from(rung));
     }
 
-    /// Waits for the outcomes of all parts that were sent, and concludes the answer.
+    /// Waits for the outcomes of all sent parts, and concludes the answer.
     async fn answer(self) -> Answer {
-        // The parts have charges of their own; the body is gone.
-        drop(self.charge);
+        // The body is gone, and the parts have their own charges.
+        drop(self.body_charge);
         let mut outcomes: Vec<Outcome> = self.ticket.outcomes().await;
         for (part, outcome) in self.sent.iter().zip(&mut outcomes).filter(|(_, o)| o.is_delivered()) {
             outcome.written = outcome.written.or(part.written);

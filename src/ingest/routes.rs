@@ -1,29 +1,30 @@
-//! What there is to ask for on the data port.
+//! Paths of the data port.
 
 use crate::http::head::Method;
 use crate::http::refusal::Refusal;
 
-/// What a request is for.
+/// The endpoint that a request addresses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Route {
-    /// Remote write, under cortex-tenant's path or that of an upstream whose URL a sender may have had.
+    /// Remote write, at the path of cortex-tenant or of an upstream. A sender that was configured for either works
+    /// unchanged.
     Push,
-    /// Loki's push, under cortex-tenant's path or Loki's own.
+    /// Loki push, at the path of cortex-tenant or of Loki.
     LokiPush,
-    /// Whether to send requests here.
+    /// The readiness check for load balancers.
     Alive,
 }
 
-/// The paths under which remote write is taken.
+/// Paths for remote write.
 const PUSH: [&[u8]; 4] = [b"/push", b"/api/v1/push", b"/api/v1/write", b"/api/v1/receive"];
 
-/// The paths under which Loki pushes are taken.
+/// Paths for Loki pushes.
 const LOKI_PUSH: [&[u8]; 2] = [b"/loki/push", b"/loki/api/v1/push"];
 
-/// Finds the route of a request; a query behind the path doesn't matter.
+/// Finds the route of a request. A query after the path is ignored.
 ///
 /// # Errors
-/// [`Refusal::NotFound`], or [`Refusal::MethodNotAllowed`] with the methods that are.
+/// [`Refusal::NotFound`], or [`Refusal::MethodNotAllowed`] with the methods that the path supports.
 pub(super) fn route(method: Method, target: &[u8]) -> Result<Route, Refusal> {
     let path = target.split(|&b| b == b'?').next().unwrap_or_default();
     for (paths, route) in [(&PUSH[..], Route::Push), (&LOKI_PUSH[..], Route::LokiPush)] {
@@ -48,7 +49,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_path_under_which_a_sender_may_know_us_is_taken() {
+    fn all_supported_paths_have_routes() {
         for path in PUSH {
             assert_eq!(route(Method::Post, path).unwrap(), Route::Push);
         }

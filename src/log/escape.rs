@@ -34,7 +34,7 @@ struct Escaped<'a, 'w>(&'a mut Writer<'w>);
 impl Write for Escaped<'_, '_> {
     fn write_str(&mut self, text: &str) -> fmt::Result {
         let mut rest = text;
-        while let Some((at, letter)) = rest.char_indices().find(|&(_, letter)| deceives(letter)) {
+        while let Some((at, letter)) = rest.char_indices().find(|&(_, letter)| needs_escape(letter)) {
             let (plain, behind) = rest.split_at(at);
             self.0.write_str(plain)?;
             write!(self.0, "{}", letter.escape_default())?;
@@ -46,7 +46,7 @@ impl Write for Escaped<'_, '_> {
 
 /// Whether a character controls a terminal, ends a line, changes the direction of its neighbours (Unicode Standard
 /// Annex 9), or is invisible.
-fn deceives(letter: char) -> bool {
+fn needs_escape(letter: char) -> bool {
     !matches!(letter, ' '..='~')
         && (letter.is_control()
             || matches!(
@@ -98,7 +98,7 @@ mod tests {
     }
 
     #[test]
-    fn an_event_is_one_line_whatever_is_in_it() {
+    fn an_event_stays_on_one_line() {
         let text = logged(false, || {
             tracing::error!(tenant = "a\nb", "answered 400: x\r\n2026-01-01T00:00:00Z  INFO forged\n");
             tracing::warn!(error = %"c\nd", "{}", "e\u{1b}[31mf\tg");
@@ -117,7 +117,7 @@ mod tests {
     }
 
     #[test]
-    fn no_character_turns_or_hides_text() {
+    fn characters_that_reorder_or_hide_text_are_escaped() {
         let hidden = [
             '\u{0}',
             '\u{7}',
@@ -159,14 +159,14 @@ mod tests {
     }
 
     #[test]
-    fn what_people_write_is_left_as_it_is() {
+    fn ordinary_text_is_not_changed() {
         let words = "größe 大きさ गति שלום ¡sí! “x” — 🙂 a\\b";
         let text = logged(false, || tracing::error!(said = %words, "{words}"));
         assert!(text.contains(&format!(" {words} said={words}\n")), "{text}");
     }
 
     #[test]
-    fn colours_are_ours_alone() {
+    fn only_our_own_colours_reach_the_terminal() {
         let text = logged(true, || tracing::error!(a = %"\u{1b}[32m", "b"));
         assert!(text.contains("\u{1b}[3ma\u{1b}[0m") && text.contains(r"\u{1b}[32m"), "{text:?}");
     }

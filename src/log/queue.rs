@@ -213,7 +213,7 @@ mod tests {
     }
 
     #[test]
-    fn a_stalled_reader_blocks_no_writer_and_finds_the_gap_marked_in_place() {
+    fn a_stalled_reader_blocks_no_writer_and_gaps_are_marked_in_place() {
         let (reader, writer) = pipe();
         let queue = Queue::start(writer).unwrap();
         let (begun, sent) = (Instant::now(), 3 * LOG_QUEUE_LINES_MAX);
@@ -265,7 +265,7 @@ mod tests {
     }
 
     #[test]
-    fn a_reader_that_is_gone_makes_lines_lost_and_counted() {
+    fn lines_are_counted_as_lost_after_the_reader_closed() {
         let (reader, writer) = pipe();
         drop(reader);
         let queue = Queue::start(writer).unwrap();

@@ -1,4 +1,4 @@
-//! The table of what each core counts.
+//! The table of each core's metrics.
 #![forbid(unsafe_code)]
 
 use super::cells::{Counter, Counters, Gauge, Histogram, ThreadId};
@@ -16,7 +16,7 @@ const SECONDS: &[f64] = &[
 ];
 
 metrics! {
-    /// What one core counts. The alignment keeps two cores from writing to one cache line, or to two lines that are
+    /// The counters of one core. The alignment keeps two cores from writing to one cache line, or to two lines that are
     /// fetched as a pair.
     #[repr(align(128))]
     pub struct CoreMetrics {
@@ -73,7 +73,8 @@ metrics! {
         "tenantry_upstream_connections_opened_total", "Upstream connections opened." => upstream_opened: Counter;
         "tenantry_upstream_unwritten_total", "Answers of 2xx to Remote Write 2.0 that don't say what was written." =>
             upstream_unwritten: Counter;
-        "tenantry_upstream_backoffs_total", "Times that an upstream address entered backoff." => upstream_backoffs: Counter;
+        "tenantry_upstream_backoffs_total", "Times that an upstream address entered backoff." =>
+            upstream_backoffs: Counter;
         "tenantry_upstream_connections_reused_total", "Requests over a connection used before." =>
             upstream_reused: Counter;
         "tenantry_upstream_outcomes_total", "Ends of upstream requests." =>

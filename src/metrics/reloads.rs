@@ -1,4 +1,4 @@
-//! The table of what the process counts as a whole.
+//! The table of process-wide metrics.
 #![forbid(unsafe_code)]
 
 use super::cells::{Counter, Gauge};

@@ -1,4 +1,4 @@
-//! What is counted of each tenant, and cortex-tenant's names.
+//! The table of each tenant's metrics, and cortex-tenant's names.
 #![forbid(unsafe_code)]
 
 use std::sync::OnceLock;
@@ -13,7 +13,7 @@ use crate::model::Destination;
 const REQUEST_MILLIS: &[f64] =
     &[0.5, 1.0, 5.0, 10.0, 25.0, 50.0, 100.0, 250.0, 500.0, 1e3, 2.5e3, 5e3, 1e4, 3e4, 6e4, 1.8e6, 3.6e6];
 
-/// What a tenant's home core counts of it. Tenants that share a label share this.
+/// The counters of one tenant, written by its home core. Tenants that share a label share them.
 #[derive(Debug, Default)]
 pub struct TenantMetrics {
     /// Series received.
@@ -33,9 +33,9 @@ pub struct TenantMetrics {
 /// The families that a destination has under names of its own.
 #[derive(Debug)]
 pub struct DestinationFamilies {
-    /// What the cores count.
+    /// The cores' metrics.
     pub of_cores: &'static [Family<CoreMetrics>],
-    /// What is counted of each tenant.
+    /// The tenants' metrics.
     pub of_tenants: &'static [Family<TenantMetrics>],
 }
 

@@ -35,7 +35,7 @@ impl<F: ReadAgain> Reader<F> {
     }
 
     /// Starts reading, or reads once more after the current thread is done.
-    pub(super) fn ask(&mut self) {
+    pub(super) fn request(&mut self) {
         if self.is_reading {
             tracing::warn!("the configuration is still being read; it will be read once more after that");
             self.once_more = true;
@@ -51,11 +51,11 @@ impl<F: ReadAgain> Reader<F> {
         }
     }
 
-    /// Records that the result was received.
-    pub(super) fn is_done(&mut self) {
+    /// Records that the result was received, and starts reading once more if that was requested.
+    pub(super) fn finished(&mut self) {
         self.is_reading = false;
         if std::mem::take(&mut self.once_more) {
-            self.ask();
+            self.request();
         }
     }
 }

@@ -196,7 +196,7 @@ mod tests {
     ];
 
     #[test]
-    fn every_compression_gives_the_bytes_back_up_to_the_cap() {
+    fn every_compression_inflates_up_to_the_limit() {
         let bytes: Vec<u8> = (0..200_000u32).flat_map(|n| (n / 7).to_le_bytes()).collect();
         let mut inflater = Inflater::default();
         for (compression, encode) in ALL {
@@ -215,7 +215,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_cut_short_or_followed_by_something_else_is_refused() {
+    fn truncated_bodies_and_trailing_data_are_refused() {
         let mut inflater = Inflater::default();
         for (compression, encode) in &ALL[..4] {
             let body = encode(&b"some bytes, some bytes, some bytes".repeat(50));
@@ -230,7 +230,7 @@ mod tests {
     }
 
     #[test]
-    fn a_bomb_costs_no_more_than_the_cap() {
+    fn a_decompression_bomb_stops_at_the_limit() {
         let zeros = vec![0; 8 << 20];
         let mut inflater = Inflater::default();
         for (compression, encode) in &ALL[1..4] {
@@ -243,7 +243,7 @@ mod tests {
     }
 
     #[test]
-    fn members_in_a_row_are_one_body_up_to_their_bound() {
+    fn consecutive_members_are_one_body_up_to_a_limit() {
         let mut inflater = Inflater::default();
         let member = gzip(b"ab");
         inflater.inflate(&member.repeat(GZIP_MEMBERS_MAX), Compression::Gzip, 2 * GZIP_MEMBERS_MAX).unwrap();
@@ -258,7 +258,7 @@ mod tests {
     }
 
     #[test]
-    fn many_empty_members_or_frames_cost_no_second() {
+    fn many_empty_members_or_frames_take_less_than_a_second() {
         let empty_frame = [&b"\x28\xb5\x2f\xfd"[..], &[0x20, 0, 1, 0, 0]].concat();
         let skippable = b"\x50\x2a\x4d\x18\0\0\0\0".to_vec();
         let mut inflater = Inflater::default();
@@ -275,7 +275,7 @@ mod tests {
     }
 
     #[test]
-    fn a_window_past_what_every_decoder_has_is_refused() {
+    fn a_window_above_the_limit_is_refused() {
         let mut encoder = zstd::stream::write::Encoder::new(Vec::new(), 1).unwrap();
         encoder.window_log(ZSTD_WINDOW_LOG_MAX + 1).unwrap();
         encoder.include_contentsize(false).unwrap();

@@ -338,7 +338,7 @@ mod tests {
     }
 
     #[test]
-    fn tells_the_fields_of_a_request_apart() {
+    fn distinguishes_the_fields_of_a_request() {
         let series = label("t", "a");
         let parts = [
             field(1, &series),
@@ -371,7 +371,7 @@ mod tests {
     }
 
     #[test]
-    fn finds_the_tenant_wherever_its_label_stands() {
+    fn finds_the_tenant_label_at_any_position() {
         let others = [label("__name__", "up"), label("job", "node"), field(2, &[0x11]), label("zone", "z")];
         for at in 0..=others.len() {
             let mut fields = others.to_vec();
@@ -420,7 +420,7 @@ mod tests {
     }
 
     #[test]
-    fn of_a_field_repeated_in_a_label_the_last_counts() {
+    fn the_last_of_repeated_fields_in_a_label_counts() {
         let twice = |fields: &[Vec<u8>]| field(1, &fields.concat());
         let series = twice(&[field(1, b"x"), field(2, b"no"), field(1, b"t"), field(2, b"a")]);
         assert_eq!(tenant(&series, &["t"]), Some((&b"a"[..], &series[..])));
@@ -464,7 +464,7 @@ mod tests {
     }
 
     #[test]
-    fn refuses_what_is_cut_short() {
+    fn refuses_truncated_input() {
         let series = [label("job", "node"), label("t", "a"), field(2, b"sample")].concat();
         let whole = [field(1, &series), vec![9 << 3 | 1, 1, 2, 3, 4, 5, 6, 7, 8]].concat();
         let series_end = field(1, &series).len();
@@ -504,7 +504,7 @@ mod tests {
     }
 
     #[test]
-    fn groups_close_in_order_and_nest_so_deep_only() {
+    fn groups_close_in_order_and_nesting_is_bounded() {
         let begin = |number: u8| number << 3 | 3;
         let end = |number: u8| number << 3 | 4;
         let good = [begin(5), begin(6), 7 << 3, 1, 0x0a, 2, end(5), end(5), end(6), end(5)];

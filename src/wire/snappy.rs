@@ -203,7 +203,7 @@ mod tests {
     }
 
     #[test]
-    fn a_length_needs_to_be_there_and_to_fit_32_bits() {
+    fn a_length_is_required_and_fits_32_bits() {
         for header in [
             &[][..],
             &[0x80],
@@ -219,7 +219,7 @@ mod tests {
     }
 
     #[test]
-    fn holds_the_declared_length_against_the_cap_first() {
+    fn checks_the_declared_length_against_the_limit_first() {
         let ones = block(9, &[8 << 2, 1, 1, 1, 1, 1, 1, 1, 1, 1]);
         assert_eq!(inflate(&ones, 9).unwrap(), [1; 9]);
         let too_large = SnappyError::TooLarge { declared_bytes: 9, bytes_max: 8 };
@@ -229,7 +229,7 @@ mod tests {
     }
 
     #[test]
-    fn allocates_nothing_for_a_length_that_the_elements_cannot_have() {
+    fn allocates_nothing_for_an_impossible_length() {
         let mut inflater = Inflater::default();
         let declared = u32::MAX as usize;
         assert_eq!(inflater.inflate(&block(declared, &[0; 100]), usize::MAX), Err(SnappyError::Corrupt));
@@ -277,7 +277,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_too_large_for_the_encoder_goes_as_literals() {
+    fn input_too_large_for_the_encoder_becomes_literals() {
         for bytes in [&b"x"[..], &[7; 100_000]] {
             let elements = literal(bytes);
             assert_eq!(inflate(&block(bytes.len(), &elements), bytes.len()).unwrap(), bytes);

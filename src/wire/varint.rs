@@ -88,7 +88,7 @@ mod tests {
     }
 
     #[test]
-    fn reads_what_it_writes() {
+    fn values_round_trip() {
         for shift in 0..64 {
             for value in [1_u64 << shift, (1 << shift) - 1, u64::MAX >> shift] {
                 let mut bytes = Vec::new();
@@ -101,7 +101,7 @@ mod tests {
     }
 
     #[test]
-    fn reads_longer_than_needed() {
+    fn accepts_overlong_forms() {
         assert_eq!(take_all(&[0x81, 0x00]), Ok(1));
         assert_eq!(take_all(&[0x81, 0x80, 0x00]), Ok(1));
         assert_eq!(take_all(&[0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x00]), Ok(0));
@@ -120,7 +120,7 @@ mod tests {
     }
 
     #[test]
-    fn tells_when_it_is_cut_short_and_takes_nothing() {
+    fn truncated_input_is_an_error_and_consumes_nothing() {
         for bytes in [&[][..], &[0x80], &[0xff; 9]] {
             let mut input = bytes;
             assert_eq!(take(&mut input), Err(VarintFault::Truncated));

@@ -84,7 +84,7 @@ fn zero_and_empty_are_the_default_where_they_were_for_cortex_tenant() {
 }
 
 #[test]
-fn zero_is_refused_where_it_would_be_a_riddle() {
+fn zero_is_refused_where_it_would_be_ambiguous() {
     let told = mistakes(
         "resolve_interval: 0s\nmerge:\n  inflight_max: 0\n  fragments_max: 0\n\
          limits:\n  body_bytes_max: 0\n",
@@ -103,7 +103,7 @@ fn zero_is_refused_where_it_would_be_a_riddle() {
 }
 
 #[test]
-fn every_mistake_is_told_at_once() {
+fn all_mistakes_are_reported_at_once() {
     let told = mistakes(
         "listen: 8080\ntimeout: 10\ntenant:\n  lable: x\n  header: Host\n  label_remove: maybe\n\
          \x20 default: [a]\n\
@@ -143,7 +143,7 @@ fn a_key_given_twice_is_a_mistake() {
 }
 
 #[test]
-fn what_is_no_mapping_is_told() {
+fn anything_but_a_mapping_is_reported() {
     assert_eq!(mistakes("- a\n", &[]), ["f.yml:1: wants keys with values (`listen: …`), not a list"]);
     let told = mistakes("timeout: [\n", &[("CT_TIMEOUT", "x")]);
     assert!(told[0].starts_with("f.yml:1: not YAML: "), "{told:?}");
@@ -157,7 +157,7 @@ fn a_dotted_name_is_not_the_key_of_that_path() {
 }
 
 #[test]
-fn a_variable_that_is_nearly_ours_is_worth_a_word_but_no_mistake() {
+fn an_unknown_variable_similar_to_ours_is_a_notice() {
     let variables = [
         ("CT_TENANT_LABLE", "x"),
         ("CT_SERVICE_HOST", "10.0.0.1"),
@@ -169,7 +169,7 @@ fn a_variable_that_is_nearly_ours_is_worth_a_word_but_no_mistake() {
 }
 
 #[test]
-fn a_variable_that_is_no_text_is_a_mistake_of_its_key() {
+fn a_variable_that_is_not_utf8_is_a_mistake_of_its_key() {
     let bytes = || OsString::from_vec(vec![b'a', 0xff]);
     let variables = [("CT_TENANT_DEFAULT".into(), bytes()), ("OTHER".into(), bytes()), (bytes(), "x".into())];
     let told = parse("f.yml", "", variables).unwrap_err().to_string();

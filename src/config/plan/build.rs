@@ -1,4 +1,4 @@
-//! Builds the plan: checks each setting, and those that depend on each other.
+//! Builds the plan: checks each setting, and combinations of settings.
 #![forbid(unsafe_code)]
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};

@@ -99,7 +99,7 @@ fn every_setting_reaches_the_plan() {
 }
 
 #[test]
-fn the_time_to_stop_is_what_every_wait_of_a_request_adds_up_to() {
+fn the_time_to_stop_is_the_sum_of_a_requests_waits() {
     let plan = plan("timeout: 4s\ntimeout_shutdown: 3s");
     assert_eq!(plan.request_time_max(), Duration::from_secs(28));
     assert_eq!(plan.stop_time_max(), Duration::from_secs(3 + 28 + 5));
@@ -172,7 +172,7 @@ fn id_rules_follow_the_header_unless_they_are_set() {
 }
 
 #[test]
-fn the_label_list_takes_the_place_of_the_label() {
+fn the_label_list_replaces_the_label() {
     assert_eq!(plan("tenant: {label: a}").tenant.labels, [Box::from(*b"a")]);
     assert_eq!(plan("tenant: {label: a, label_list: []}").tenant.labels, [Box::from(*b"a")]);
     let both = plan("tenant: {label: a, label_list: [b]}");
@@ -184,7 +184,7 @@ fn the_label_list_takes_the_place_of_the_label() {
 }
 
 #[test]
-fn what_is_not_built_in_yet_parses_and_is_refused_when_used() {
+fn unsupported_settings_parse_and_are_refused_when_set() {
     for key in ["target", "target_loki"] {
         refused(&format!("{key}: https://h/x"), &format!("f:1: {key}"), "not built in yet");
         let own = format!("listen: 127.0.0.1:81\n{key}: 127.0.0.1:81");
@@ -206,7 +206,7 @@ fn what_is_not_built_in_yet_parses_and_is_refused_when_used() {
 }
 
 #[test]
-fn what_is_wrong_with_the_map_is_told_with_its_own_lines() {
+fn mistakes_of_the_map_are_reported_with_its_own_lines() {
     let file = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(
         file.path(),
@@ -230,7 +230,7 @@ fn what_is_wrong_with_the_map_is_told_with_its_own_lines() {
 }
 
 #[test]
-fn authentication_takes_both_name_and_password() {
+fn authentication_needs_name_and_password() {
     refused("auth: {egress: {username: u}}", "f:1: auth.egress.username", "password is not");
     refused("auth: {egress: {password: p}}", "f:1: auth.egress.password", "username is not");
     refused("auth: {egress: {username: 'a:b', password: p}}", "f:1: auth.egress.username", "a colon");
@@ -280,7 +280,7 @@ fn a_target_that_is_ourselves_is_refused() {
 }
 
 #[test]
-fn sizes_and_counts_have_to_make_sense() {
+fn invalid_sizes_and_counts_are_refused() {
     refused("limits: {inflated_bytes_max: 4Mi}", "f:1: limits.inflated_bytes_max", "must not be less than");
     refused("limits: {body_bytes_max: 65Mi}", "f:1: limits.body_bytes_max", "must not be less than");
     refused("limits: {in_flight_bytes_max: 72Mi}", "f:1: limits.in_flight_bytes_max", "at least 75513856");
@@ -306,7 +306,7 @@ fn sizes_and_counts_have_to_make_sense() {
 }
 
 #[test]
-fn what_cannot_be_read_is_told_once_and_spoils_no_other_check() {
+fn an_unreadable_value_is_reported_once_and_hides_no_other_mistake() {
     refused(
         "limits: {in_flight_bytes_max: x, inflated_bytes_max: 600Mi}",
         "f:1: limits.in_flight_bytes_max",
@@ -317,7 +317,7 @@ fn what_cannot_be_read_is_told_once_and_spoils_no_other_check() {
 }
 
 #[test]
-fn what_is_hardly_meant_is_worth_a_notice() {
+fn probably_unintended_settings_get_a_notice() {
     assert!(plan("metadata: true").notices[0].contains("without tenant.default"));
     assert_eq!(plan("metadata: true\ntenant: {default: d}").notices, [""; 0]);
     assert!(plan("tenant: {accept_all: true}").notices[0].contains("get 204 even for"));

@@ -43,7 +43,7 @@ fn durations_are_those_of_go() {
 }
 
 #[test]
-fn what_go_refuses_is_refused_with_a_word_of_help() {
+fn durations_that_go_refuses_are_refused_with_a_hint() {
     for (text, said) in [
         ("-5s", "is negative"),
         ("-0.5h", "is negative"),
@@ -72,7 +72,7 @@ fn what_go_refuses_is_refused_with_a_word_of_help() {
 }
 
 #[test]
-fn a_duration_is_shown_so_that_it_reads_back() {
+fn shown_durations_parse_back() {
     for (text, shown) in [
         ("0", "0s"),
         ("60s", "1m"),
@@ -175,7 +175,7 @@ fn lists() {
 }
 
 #[test]
-fn choices_tell_what_there_is_to_choose() {
+fn errors_list_the_choices() {
     assert_eq!(in_file("io_uring"), Ok(DriverChoice::IoUring));
     assert_eq!(in_variable("EPOLL"), Ok(DriverChoice::Epoll));
     assert_eq!(in_file("drop"), Ok(Policy::Drop));
@@ -204,7 +204,7 @@ fn log_levels_are_those_of_logrus() {
 }
 
 #[test]
-fn a_section_is_no_value() {
+fn a_section_is_not_a_value() {
     let node = Node { line: 1, content: Content::Map(Vec::new()) };
     let errors = [
         String::read(Written::Yaml(&node)).unwrap_err(),
@@ -264,7 +264,7 @@ proptest::proptest! {
     }
 
     #[test]
-    fn no_text_breaks_a_reader(text in "[0-9.+\\-a-zA-Z\u{b5} ]{0,24}|\\PC{0,24}") {
+    fn no_text_makes_a_parser_panic(text in "[0-9.+\\-a-zA-Z\u{b5} ]{0,24}|\\PC{0,24}") {
         let _ = (go_duration(&text), in_file::<usize>(&text), in_file::<ByteSize>(&text));
         let _ = (in_variable::<bool>(&text), in_variable::<Vec<String>>(&text));
     }

@@ -65,7 +65,7 @@ fn no_prefix_is_a_whole_body() {
 }
 
 #[test]
-fn what_follows_is_left_alone() {
+fn bytes_after_the_body_are_not_consumed() {
     let input = "0\r\n\r\nPOST /push HTTP/1.1\r\n";
     assert_eq!(decode(input), Ok((Vec::new(), 5, true)));
 }
@@ -192,7 +192,7 @@ fn the_limit_is_on_all_data_together() {
 }
 
 #[test]
-fn the_limit_is_checked_before_data_comes() {
+fn the_limit_is_checked_before_data_arrives() {
     let refusal = ChunkDecoder::new(5).decode(b"6\r\n", &mut Vec::new());
     assert_eq!(refusal, Err(Refusal::BodyTooLarge { limit: 5 }));
 }
@@ -251,7 +251,7 @@ proptest! {
     }
 
     #[test]
-    fn mutated_bodies_read_the_same_however_cut(
+    fn mutated_bodies_decode_the_same_for_any_split(
         data in prop::collection::vec(any::<u8>(), 0..100),
         chunks in prop::collection::vec(1..40_usize, 1..4),
         pieces in prop::collection::vec(1..40_usize, 1..8),

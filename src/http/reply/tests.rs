@@ -16,7 +16,7 @@ fn written(answer: &Answer, keep_alive: bool, head_only: bool) -> String {
 }
 
 #[test]
-fn an_error_is_written_whole() {
+fn an_error_is_written_completely() {
     let answer = Answer { retry_after_secs: Some(8), close: true, ..answer(503, "no more\nroom") };
     assert_eq!(
         written(&answer, true, false),
@@ -27,7 +27,7 @@ fn an_error_is_written_whole() {
 }
 
 #[test]
-fn what_was_written_is_told_with_success_and_with_failure() {
+fn written_counts_are_sent_with_success_and_with_failure() {
     for status in [204, 200, 500] {
         let stored = Written { samples: 5, histograms: 0, exemplars: 12 };
         let text = written(&Answer { written: Some(stored), ..answer(status, "") }, true, false);
@@ -84,7 +84,7 @@ fn connection_closes_when_either_side_wants_it() {
 }
 
 #[test]
-fn method_not_allowed_says_which_are() {
+fn method_not_allowed_lists_the_allowed_methods() {
     let answer = Answer::from(&Refusal::MethodNotAllowed { allow: "GET, HEAD" });
     assert!(written(&answer, true, false).contains("\r\nAllow: GET, HEAD\r\n"));
 }
@@ -104,7 +104,7 @@ fn continue_is_an_interim_response() {
 }
 
 #[test]
-fn every_answer_reads_back_as_it_was_meant() {
+fn every_answer_parses_back() {
     for status in (200..300).chain(400..600) {
         for (body, wait) in [("", None), ("reason", Some(30))] {
             let text = written(&Answer { retry_after_secs: wait, ..answer(status, body) }, true, false);

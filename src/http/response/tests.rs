@@ -38,7 +38,7 @@ fn retry_after(value: &str) -> Option<u32> {
 }
 
 #[test]
-fn what_mimir_answers_is_read_whole() {
+fn mimirs_answers_are_parsed() {
     assert_eq!(
         whole(MIMIR_OK),
         ResponseHead {
@@ -64,7 +64,7 @@ fn what_mimir_answers_is_read_whole() {
 }
 
 #[test]
-fn what_was_written_is_read_where_it_is_said() {
+fn written_counts_are_parsed_where_present() {
     let written = |fields: &str| whole(answer(200, &format!("{fields}Content-Length: 0\r\n"))).written;
     assert_eq!(written(""), None);
     let all = "X-Prometheus-Remote-Write-Samples-Written: 20\r\n\
@@ -86,7 +86,7 @@ fn head_ends_before_content_and_before_next_response() {
 }
 
 #[test]
-fn every_prefix_asks_for_more() {
+fn every_prefix_is_incomplete() {
     for good in [MIMIR_OK, MIMIR_429, "HTTP/1.0 500\r\n\r\n"] {
         for end in 0..good.len() {
             assert_eq!(parse(&good[..end]), Ok(None), "{:?}", &good[..end]);
@@ -121,7 +121,7 @@ fn only_http_1_0_and_1_1_are_accepted() {
 }
 
 #[test]
-fn words_may_be_missing() {
+fn the_reason_phrase_may_be_missing() {
     assert_eq!(whole("HTTP/1.1 200\r\n\r\n").status, 200);
     assert_eq!(whole("HTTP/1.1 200 \r\n\r\n").status, 200);
 }
@@ -236,7 +236,7 @@ fn retry_after_as_asctime_date() {
 }
 
 #[test]
-fn retry_after_a_date_that_has_passed_is_now() {
+fn retry_after_in_the_past_is_now() {
     assert_eq!(retry_after("Sun, 06 Nov 1994 08:48:59 GMT"), Some(0));
     assert_eq!(retry_after("Thu, 01 Jan 1970 00:00:00 GMT"), Some(0));
 }
@@ -250,7 +250,7 @@ fn retry_after_rounds_up() {
 }
 
 #[test]
-fn retry_after_more_than_fits_is_the_most_that_fits() {
+fn retry_after_saturates() {
     assert_eq!(retry_after("4294967296"), Some(u32::MAX));
     assert_eq!(retry_after("99999999999999999999999999"), Some(u32::MAX));
     assert_eq!(retry_after("Fri, 31 Dec 9999 23:59:59 GMT"), Some(u32::MAX));
@@ -304,7 +304,11 @@ proptest! {
 
     #[test]
     fn mutated_heads_are_read_consistently(
-        head in prop::sample::select(vec![MIMIR_OK, MIMIR_429, "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"]),
+        head in prop::sample::select(vec![
+            MIMIR_OK,
+            MIMIR_429,
+            "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n",
+        ]),
         edits in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>(), any::<bool>()), 0..5),
     ) {
         let mut head = head.as_bytes().to_vec();

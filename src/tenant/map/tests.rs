@@ -38,7 +38,7 @@ fn faults(rules: Vec<MapRule>) -> Vec<(usize, String)> {
 }
 
 #[test]
-fn each_kind_of_rule_is_for_its_values() {
+fn each_kind_of_rule_matches_its_values() {
     let rules =
         vec![exact("a", "x"), prefix("dev-", "y"), pattern("[0-9]+|q", "z"), drops(exact("gone", ""))];
     assert_maps(
@@ -112,7 +112,7 @@ fn groups_of_a_pattern_can_be_part_of_the_tenant() {
 }
 
 #[test]
-fn values_that_are_no_text_match_no_pattern() {
+fn values_that_are_not_utf8_match_no_pattern() {
     let map = TenantMap::new(vec![pattern(".*", "all"), prefix("a", "p")]).unwrap();
     assert_eq!(map.map(b"a\xff"), Mapped::Tenant(b"p"[..].into()));
     assert_eq!(map.map(b"\xff"), Mapped::Itself);
@@ -120,7 +120,7 @@ fn values_that_are_no_text_match_no_pattern() {
 }
 
 #[test]
-fn every_mistake_is_told_with_its_rule() {
+fn every_mistake_is_reported_with_its_rule() {
     let told = faults(vec![
         exact("a", "x"),
         exact("a", "y"),
@@ -176,7 +176,7 @@ fn many_rules_are_looked_up() {
 }
 
 #[test]
-fn the_allowed_are_named_or_fit_a_glob() {
+fn the_allow_list_has_names_and_globs() {
     let allow =
         |patterns: &[&str]| TenantAllow::new(patterns.iter().map(|&p| p.to_owned()).collect()).unwrap();
     let some = allow(&["a", "team-*", "*.eu", "x*y*z", "(b)", "c.d"]);

@@ -28,7 +28,7 @@ fn request_fault(request: &[u8]) -> Malformed {
 }
 
 #[test]
-fn tells_the_fields_of_a_request_apart() {
+fn distinguishes_the_fields_of_a_request() {
     let group = vec![5 << 3 | 3, 5 << 3 | 4];
     let parts = [field(1, b"s"), field(2, b"loki"), vec![3 << 3, 7], group, field(1, b"")];
     let request = parts.concat();
@@ -49,7 +49,7 @@ fn tells_the_fields_of_a_request_apart() {
 }
 
 #[test]
-fn of_a_stream_the_last_labels_count_and_all_entries() {
+fn the_last_labels_and_all_entries_of_a_stream_count() {
     let stream =
         [field(1, b"{}"), field(2, b"1"), field(9, b"?"), field(1, b"{a=``}"), field(2, b"")].concat();
     let seen = Stream::read(&stream).unwrap();
@@ -60,7 +60,7 @@ fn of_a_stream_the_last_labels_count_and_all_entries() {
 }
 
 #[test]
-fn tells_the_fields_of_a_stream_apart() {
+fn distinguishes_the_fields_of_a_stream() {
     let parts = [
         field(1, b"{}"),
         vec![3 << 3, 0x80, 1],

@@ -56,7 +56,7 @@ fn request_fault(request: &[u8]) -> Malformed {
 }
 
 #[test]
-fn tells_the_fields_of_a_request_apart() {
+fn distinguishes_the_fields_of_a_request() {
     let parts = [
         field(5, b"series"),
         field(4, b"symbol"),
@@ -86,7 +86,7 @@ fn tells_the_fields_of_a_request_apart() {
 }
 
 #[test]
-fn refuses_what_belongs_to_another_protocol_or_is_no_message() {
+fn refuses_other_protocols_and_malformed_messages() {
     let series = field(5, b"");
     for (field, fault) in [
         (field(1, b"series"), Fault::RemoteWriteV1),
@@ -108,7 +108,7 @@ fn refuses_what_belongs_to_another_protocol_or_is_no_message() {
 }
 
 #[test]
-fn symbols_begin_with_the_empty_one_and_are_found_again() {
+fn symbols_begin_with_the_empty_one_and_resolve() {
     let labels = TenantLabels::new(&[]);
     assert_eq!(Symbols::default().push(b"a", 1, &labels), Err(Fault::FirstSymbol));
     let mut request = b"in front".to_vec();
@@ -122,7 +122,7 @@ fn symbols_begin_with_the_empty_one_and_are_found_again() {
 }
 
 #[test]
-fn the_field_of_a_symbol_is_given_if_it_is_as_encoders_write_it() {
+fn a_symbols_field_is_returned_if_it_has_the_usual_form() {
     let labels = TenantLabels::new(&[]);
     let mut request = Vec::new();
     let mut all = Symbols::default();
@@ -148,7 +148,7 @@ fn the_field_of_a_symbol_is_given_if_it_is_as_encoders_write_it() {
 }
 
 #[test]
-fn finds_the_tenant_by_priority_wherever_its_label_stands() {
+fn finds_the_tenant_by_priority_at_any_position() {
     assert_eq!(tenant(&packed(&[1, 2])), Some((0, 2)));
     assert_eq!(tenant(&packed(&[2, 4, 4, 2, 1, 2])), Some((2, 2)));
     assert_eq!(tenant(&packed(&[3, 4, 1, 2])), Some((1, 2)), "the first by priority");
@@ -160,7 +160,7 @@ fn finds_the_tenant_by_priority_wherever_its_label_stands() {
 }
 
 #[test]
-fn a_name_that_is_repeated_among_the_symbols_is_the_same_name() {
+fn a_repeated_symbol_is_the_same_name() {
     let mut request = Vec::new();
     let all = symbols(&mut request, &["", "x", "u", "a", "t", "y", "t", "b"], &["t", "u"]);
     let tenant = |references| all.read(&packed(references)).unwrap().tenant.map(|label| label.value);
@@ -233,7 +233,7 @@ fn known_fields_have_their_wire_types() {
 }
 
 #[test]
-fn counts_what_a_series_holds() {
+fn counts_the_content_of_a_series() {
     let series =
         [field(2, b"x"), field(3, b"y"), field(4, b""), packed(&[1, 2]), field(2, b""), field(5, b"")]
             .concat();
@@ -244,7 +244,7 @@ fn counts_what_a_series_holds() {
 }
 
 #[test]
-fn members_end_where_a_message_is_broken_and_say_why() {
+fn iteration_ends_at_a_malformed_message_with_its_fault() {
     let message = [number(1, 7), field(2, b"two"), vec![0x1a, 9]].concat();
     let mut members = Members::new(&message);
     let first = Member { number: 1, raw: &[8, 7], bytes: None, value: Some(7) };

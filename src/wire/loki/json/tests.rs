@@ -77,7 +77,7 @@ fn labels_are_sorted_and_quoted() {
 }
 
 #[test]
-fn what_loki_passes_over_we_pass_over() {
+fn skips_what_loki_skips() {
     for (json, count) in [
         (r#"{}"#, 0),
         (r#"{"streams":null}"#, 0),
@@ -103,7 +103,7 @@ fn metadata_keeps_its_order_and_every_pair() {
 }
 
 #[test]
-fn a_fault_says_where_and_what() {
+fn errors_have_a_position_and_a_reason() {
     let place = "the body is not a Loki push in JSON (line 1, column ";
     for (json, expected) in [
         ("", "0): EOF while parsing a value"),
@@ -147,7 +147,7 @@ fn a_fault_says_where_and_what() {
 }
 
 #[test]
-fn times_are_whole_nanoseconds_of_64_bits() {
+fn timestamps_are_64_bit_nanoseconds() {
     for time in
         ["", " 1", "1 ", "+1", "1.5", "1e9", "0x1", "9223372036854775808", "-9223372036854775809", "now"]
     {
@@ -160,7 +160,7 @@ fn times_are_whole_nanoseconds_of_64_bits() {
 }
 
 #[test]
-fn a_labels_name_is_a_name() {
+fn label_names_are_checked() {
     for name in ["", "1a", "a-b", "a b", "a.b", "é", "a:b", "a=\\\"x\\\", t"] {
         let json = format!(r#"{{"streams":[{{"stream":{{"{name}":"1"}}}}]}}"#);
         assert!(fault(&json).contains("a label's name has to be letters"), "{name}");
@@ -168,7 +168,7 @@ fn a_labels_name_is_a_name() {
 }
 
 #[test]
-fn a_fault_is_one_short_line() {
+fn errors_are_one_short_line() {
     let long = format!("{{\"streams\":\"{}\\n{}\"}}", "\\u0007".repeat(10), "ü".repeat(10_000));
     let text = fault(&long);
     assert!(text.len() < 600 && text.ends_with('…'), "{text}");

@@ -32,7 +32,7 @@ fn fault(text: &str) -> Malformed {
 }
 
 #[test]
-fn reads_what_loki_reads() {
+fn accepts_what_loki_accepts() {
     for text in ["", "  ", "{}", " { } ", "# nothing\n{# at all\n}", "\t\r\n{\n}\n"] {
         assert_pairs(text, &[]);
     }
@@ -97,7 +97,7 @@ fn escapes_are_those_of_go() {
 }
 
 #[test]
-fn copies_only_what_is_escaped() {
+fn copies_only_escaped_text() {
     let labels = read(br#"{a="plain", b=`\raw`, c="\n"}"#).unwrap();
     let borrowed: Vec<bool> = labels.iter().map(|label| matches!(label.value, Cow::Borrowed(_))).collect();
     assert_eq!(borrowed, [true, true, false]);
@@ -153,7 +153,7 @@ fn a_label_can_be_cut_out() {
 }
 
 #[test]
-fn what_is_quoted_reads_back() {
+fn quoted_text_parses_back() {
     let quoted = |value: &str| {
         let mut out = Vec::new();
         quote(value, &mut out);
