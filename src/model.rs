@@ -43,7 +43,7 @@ impl Protocol {
     }
 
     /// Returns the protocol of the parts of a request in this one.
-    pub(crate) fn of_parts(self, remote_write_v2: V2Handling) -> Self {
+    pub(crate) fn for_parts(self, remote_write_v2: V2Handling) -> Self {
         match self {
             Self::RemoteWriteV1 => self,
             Self::RemoteWriteV2 if remote_write_v2 == V2Handling::Downgrade => Self::RemoteWriteV1,
