@@ -1,9 +1,13 @@
 //! A core: one pinned thread with one ring, on which ingest and egress meet at the exchange.
 //!
-//! A core ends in three steps, as others may still need it when it needs nobody any more: on `Close` it stops
-//! accepting and says so; on `Drain`, which comes when nobody accepts and so nobody hands connections over any more,
-//! it finishes its requests and says so; on `Stop`, which comes when all cores have drained, it closes its upstream
-//! connections and ends. Its tasks are joined before its ring goes.
+//! A core ends in three steps, as other cores may still need it after its own work is done:
+//!
+//! - On `Close` it stops accepting and reports that.
+//! - On `Drain` it finishes its requests and reports that. `Drain` is sent once no core accepts, so none hands over
+//!   connections any more.
+//! - On `Stop` it closes its upstream connections and ends. `Stop` is sent once all cores have drained.
+//!
+//! All tasks of a core are joined before its ring is dropped.
 
 use std::io;
 use std::net::TcpListener;
@@ -36,46 +40,46 @@ use crate::shared::permits::Directory;
 use crate::upstream::pool::{Pool, PoolLimits};
 use crate::upstream::resolve::Addresses;
 
-/// What a core is started with.
+/// Everything that a core needs to start.
 pub struct Setup {
-    /// Its number.
+    /// The core's number.
     pub core: usize,
-    /// The CPU it is pinned to.
+    /// The CPU to pin it to.
     pub cpu: usize,
-    /// Which ring it has.
+    /// The driver of its ring.
     pub driver: Driver,
-    /// The ways into all cores.
+    /// The posts to all cores, by number.
     pub posts: Box<[Post<Message>]>,
-    /// What is to be done.
+    /// The current plan.
     pub plan: Live,
-    /// What all cores share.
+    /// The state that all cores share.
     pub shared: Arc<Shared>,
-    /// The upstreams' addresses.
+    /// The addresses of each destination's upstream.
     pub addresses: PerDestination<Addresses>,
-    /// How many connections each of them may have.
+    /// The permits for connections to these addresses.
     pub directory: Arc<Directory>,
-    /// Everybody's counters.
+    /// The metrics of the whole process.
     pub metrics: Arc<Metrics>,
-    /// Where the core says that it has closed, and that it has drained.
+    /// Receives the core's number once when it has closed, and again when it has drained.
     pub done: Sender<usize>,
-    /// Where the core says that it has ended, and why (empty when it was told to).
+    /// Receives the core's number when it has ended, with the reason (empty after `Stop`).
     pub ended: Sender<(usize, String)>,
 }
 
-/// What connects a core to the rest of the world.
+/// The descriptors and queues that belong to one core.
 pub struct Endpoints {
-    /// Its listener.
+    /// The core's listener.
     pub listener: TcpListener,
-    /// Its mailbox.
+    /// The core's mailbox.
     pub mailbox: Mailbox<Message>,
-    /// Its end of its doorbell.
+    /// The core's end of its doorbell.
     pub bell: StdUnixStream,
 }
 
 /// Starts a core's thread.
 ///
 /// # Errors
-/// When no thread can be started.
+/// If the thread can't be started.
 pub fn start(setup: Setup, endpoints: Endpoints) -> io::Result<JoinHandle<()>> {
     std::thread::Builder::new().name(format!("core-{}", setup.core)).spawn(move || {
         pin(setup.cpu);
@@ -86,7 +90,8 @@ pub fn start(setup: Setup, endpoints: Endpoints) -> io::Result<JoinHandle<()>> {
     })
 }
 
-/// Pinning is for speed alone, so that a failure (a changed affinity mask) is no reason not to run.
+/// Pins the thread to `cpu`. Pinning only improves speed, so a failure (such as a changed affinity mask) is logged and
+/// otherwise ignored.
 fn pin(cpu: usize) {
     let mut set = rustix::thread::CpuSet::new();
     set.set(cpu);
@@ -101,13 +106,13 @@ async fn run(setup: Setup, endpoints: Endpoints) -> io::Result<()> {
     let bell_end = bell.try_clone()?;
     bell.set_nonblocking(setup.driver.blocking() == Blocking::No)?;
     let bell = UnixStream::from_std(bell)?;
-    core.background_tasks.spawn(answer_the_bell(bell, Rc::clone(&core.exchange)));
+    core.background_tasks.spawn(forward_doorbell(bell, Rc::clone(&core.exchange)));
     let deadlines = core.deadlines.clone();
-    let looking = core.egress.clone();
-    let look = move |now| looking.iter().for_each(|egress| egress.look_at_requests(now));
-    core.background_tasks.spawn(async move { deadlines.sweep(look).await });
+    let all = core.egress.clone();
+    let after_sweep = move |now| all.iter().for_each(|egress| egress.look_at_requests(now));
+    core.background_tasks.spawn(async move { deadlines.sweep(after_sweep).await });
     for egress in core.egress.iter().map(Rc::clone) {
-        core.background_tasks.spawn(async move { egress.keep_tidy().await });
+        core.background_tasks.spawn(async move { egress.maintain().await });
     }
     let stop = listener::canceller();
     let accepting = listener::accept(listener, Rc::clone(&core.ingest), stop.handle());
@@ -116,18 +121,18 @@ async fn run(setup: Setup, endpoints: Endpoints) -> io::Result<()> {
             tracing::error!(%error, "a listener failed");
         }
     });
-    core.until(Message::Close).await;
+    core.dispatch_until(Message::Close).await;
     core.ingest.close();
     drop(stop.cancel());
     core.announce_end_of(&core.accept_tasks, &setup);
-    core.until(Message::Drain).await;
+    core.dispatch_until(Message::Drain).await;
     core.ingest.drain();
     core.announce_end_of(&core.connection_tasks, &setup);
-    core.until(Message::Stop).await;
+    core.dispatch_until(Message::Stop).await;
     core.pools().for_each(Pool::close);
     core.delivery_tasks.join().await;
     core.deadlines.end();
-    // Ends the read that waits for the bell, as a deadline ends one that waits for a peer.
+    // Ends the pending read of the doorbell, as a deadline ends a read from a peer.
     let _ = rustix::net::shutdown(&bell_end, rustix::net::Shutdown::Both);
     core.background_tasks.join().await;
     Ok(())
@@ -141,13 +146,13 @@ struct Core {
     deadlines: Deadlines,
     ingest: Rc<Ingest>,
     egress: PerDestination<Rc<Egress>>,
-    /// The listener.
+    /// The task that accepts connections.
     accept_tasks: Tasks,
-    /// The connections.
+    /// A task per inbound connection.
     connection_tasks: Tasks,
-    /// The lanes at work.
+    /// The tasks of busy lanes.
     delivery_tasks: Tasks,
-    /// What runs as long as the core.
+    /// Tasks that run for as long as the core.
     background_tasks: Tasks,
 }
 
@@ -181,19 +186,19 @@ impl Core {
         }
     }
 
-    /// Hands out messages until the one that ends this phase.
-    async fn until(&self, end: Message) {
+    /// Dispatches messages until `end`, which ends this phase.
+    async fn dispatch_until(&self, end: Message) {
         let end = std::mem::discriminant(&end);
         loop {
             let message = self.exchange.receive().await;
             if std::mem::discriminant(&message) == end {
                 return;
             }
-            self.hand_out(message);
+            self.dispatch(message);
         }
     }
 
-    fn hand_out(&self, message: Message) {
+    fn dispatch(&self, message: Message) {
         match message {
             Message::Fragment(fragment) => {
                 self.egress.of(fragment.part.protocol.destination()).accept(fragment);
@@ -205,14 +210,14 @@ impl Core {
             Message::ConnectionWanted(address) => {
                 self.pools().for_each(|pool| pool.hand_over_idle(address));
             }
-            Message::Reloaded => self.settle(),
-            // Each ends a phase, and comes once.
+            Message::Reloaded => self.apply_plan(),
+            // Each of these ends a phase, and is sent once.
             Message::Close | Message::Drain | Message::Stop => {}
         }
     }
 
-    /// Ingest takes the plan with each request; egress has bounds that hold between them.
-    fn settle(&self) {
+    /// Applies the limits of a new plan that hold between requests. Ingest loads the plan for each request by itself.
+    fn apply_plan(&self) {
         let plan = self.plan.load();
         self.directory.limit_slow(plan.slow_connections_max());
         let (cores, limits) = (self.exchange.cores(), pool_limits(&plan, self.ingest.blocking()));
@@ -225,7 +230,7 @@ impl Core {
         self.egress.iter().map(|egress| egress.pool())
     }
 
-    /// Says so when none of these runs any more.
+    /// Reports this core's number on `done` once all of `tasks` have ended.
     fn announce_end_of(&self, tasks: &Tasks, setup: &Setup) {
         let (tasks, done, core) = (tasks.clone(), setup.done.clone(), setup.core);
         self.background_tasks.spawn(async move {
@@ -268,7 +273,7 @@ fn pool_limits(plan: &Plan, blocking: Blocking) -> PoolLimits {
 }
 
 fn egress_settings(plan: &Plan, destination: Destination, shared: &Shared, cores: usize) -> EgressSettings {
-    // A tenant whose upstream stalls holds on to its connections: others must find some.
+    // A tenant whose upstream stalls keeps its connections busy. The limit leaves some for other tenants.
     let connections_max = plan.tenant_connections_max();
     let inflight_max = plan.merge.inflight_max.min(connections_max);
     let full_max = FULL_BATCHES_INFLIGHT_MAX.min(plan.max_conns_per_host / 4).min(connections_max);
@@ -295,8 +300,8 @@ fn egress_settings(plan: &Plan, destination: Destination, shared: &Shared, cores
     }
 }
 
-/// Wakes the receiving task for each ring, until its end of the bell is shut down.
-async fn answer_the_bell(mut bell: UnixStream, exchange: Rc<Exchange>) {
+/// Wakes the receiving task at each ring, until this end of the doorbell is shut down.
+async fn forward_doorbell(mut bell: UnixStream, exchange: Rc<Exchange>) {
     let mut buffer = vec![0u8; 64];
     loop {
         let (rung, returned) = bell.read(buffer).await;

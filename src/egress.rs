@@ -182,8 +182,8 @@ impl Egress {
     }
 
     /// Keeps the pool tidy until it is closed. One task a core.
-    pub async fn keep_tidy(&self) {
-        self.pool.keep_tidy(|| self.gauge_connections()).await;
+    pub async fn maintain(&self) {
+        self.pool.maintain(|| self.gauge_connections()).await;
     }
 
     /// Remembers that a part was delivered although its request failed.

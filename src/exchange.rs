@@ -1,8 +1,7 @@
-//! A core's one place to send messages from and to receive them at.
+//! The exchange: a core sends and receives all its messages here.
 //!
-//! A message for the same core takes the same road as one for another, only that its road is a plain queue: so
-//! ingest and egress need not know whether they meet on one core, and a fragment's way never nests into the
-//! call that sent it.
+//! Messages to the same core take the same path, through a plain queue. So ingest and egress need not know whether they
+//! share a core, and handling a fragment never nests inside the call that sent it.
 
 pub mod fragment;
 pub mod mailbox;
@@ -15,7 +14,7 @@ use std::task::{Context, Poll, Waker};
 use self::fragment::Message;
 use self::mailbox::{Mailbox, Post};
 
-/// See the module.
+/// The exchange of one core; see the module.
 #[derive(Debug)]
 pub struct Exchange {
     core: usize,
@@ -26,24 +25,24 @@ pub struct Exchange {
 }
 
 impl Exchange {
-    /// The exchange of core number `core`, which reads `mailbox` and writes to `posts` (one for each core, its
+    /// Creates the exchange of core `core`, which receives from `mailbox` and sends to `posts` (one for each core, its
     /// own included).
     pub fn new(core: usize, mailbox: Mailbox<Message>, posts: Box<[Post<Message>]>) -> Self {
         Self { core, posts, mailbox, local: RefCell::default(), receiver: RefCell::default() }
     }
 
-    /// This core's number.
+    /// Returns this core's number.
     pub fn core(&self) -> usize {
         self.core
     }
 
-    /// How many cores there are.
+    /// Returns the number of cores.
     pub fn cores(&self) -> usize {
         self.posts.len()
     }
 
-    /// Sends a message to a core. It always arrives, unless that core has ended. Whether that took a ring of its
-    /// doorbell is returned (for the metrics).
+    /// Sends a message to a core. It always arrives, unless that core has ended. Returns whether the core's doorbell
+    /// was rung (for the metrics).
     pub fn send(&self, core: usize, message: Message) -> bool {
         if core == self.core {
             self.local.borrow_mut().push_back(message);
@@ -53,12 +52,12 @@ impl Exchange {
         self.posts.get(core).is_some_and(|post| post.post(message))
     }
 
-    /// The next message. To be awaited by one task only.
+    /// Waits for the next message. Only one task may wait at a time.
     pub async fn receive(&self) -> Message {
         poll_fn(|cx| self.poll_receive(cx)).await
     }
 
-    /// Wakes the receiving task: what to do when the doorbell has rung.
+    /// Wakes the receiving task. Call it when the doorbell has rung.
     pub fn wake(&self) {
         if let Some(waker) = self.receiver.take() {
             waker.wake();
@@ -104,7 +103,7 @@ mod tests {
     }
 
     #[test]
-    fn only_a_sleeping_core_is_rung_for() {
+    fn only_a_sleeping_core_is_rung() {
         let (zero, one) = two_cores();
         assert!(!zero.send(1, Message::Drain), "core 1 has never slept");
         assert!(poll(&one).is_ready());

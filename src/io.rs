@@ -1,4 +1,4 @@
-//! A core's tools: its ring, and what tasks on it do their I/O with. They know sockets, time and buffers, and nothing
+//! The I/O tools of a core: its driver, and the streams, deadlines, buffers and tasks that run on it. They know nothing
 //! of requests. [`core`](crate::core) builds a core from them.
 
 pub mod buffers;

@@ -1,5 +1,5 @@
-//! Tenantry takes Prometheus remote write, finds in each series which tenant it belongs to, and forwards one
-//! request per tenant with that tenant's HTTP header.
+//! Tenantry receives Prometheus remote write and Loki pushes, finds the tenant of each series or stream, and forwards
+//! one request per tenant with that tenant's HTTP header.
 //!
 //! ```text
 //!             core k: one pinned thread, one ring
@@ -14,7 +14,7 @@
 //!
 //! ARCHITECTURE.md follows one request through the files. Imports point down only: [`supervisor`] → [`core`] →
 //! {[`ingest`], [`egress`] → [`upstream`]} → [`exchange`], [`shared`], [`io`] → the pure modules ([`wire`], [`http`],
-//! [`tenant`], [`split`], [`verdict`]), which know no I/O, no runtime and no clock.
+//! [`tenant`], [`split`], [`verdict`]), which do no I/O and know neither the runtime nor the clock.
 
 pub mod admin;
 mod cli;

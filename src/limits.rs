@@ -95,7 +95,7 @@ pub const FAMILY_TENANTS_MAX: usize = 100_000;
 pub const FAMILIES_TURN_SECS: u64 = 900;
 
 /// Pairs that a core remembers having announced. Beyond this, it announces all of them once more.
-pub const FAMILIES_TOLD_MAX: usize = 1 << 16;
+pub const FAMILIES_REPORTED_MAX: usize = 1 << 16;
 
 /// Time after which a request twice as large as an upstream has accepted is tried. Upstream limits are configuration
 /// and change within minutes at best. A try costs one refused request.

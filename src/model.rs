@@ -1,6 +1,6 @@
-//! The nouns of a push: what comes in, the parts that go out, and what became of them.
+//! The data types of a push: protocols, parts and their outcomes.
 //!
-//! Every layer speaks of these, and each speaks to the next in them; so they stand below all of them and know none.
+//! All layers exchange these types, so this module is below all of them and imports none.
 #![forbid(unsafe_code)]
 
 mod failure;
@@ -14,21 +14,21 @@ use bytes::Bytes;
 
 use crate::tenant::TenantId;
 
-/// What a request's body says, and in which words. Its parts go on in the same, unless [`V2Handling`] says otherwise.
+/// The protocol of a request's body. Its parts keep it, unless [`V2Handling`] says otherwise.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum Protocol {
     /// `prometheus.WriteRequest` (prometheus.io, "Remote-Write 1.0 specification").
     RemoteWriteV1,
     /// `io.prometheus.write.v2.Request` (prometheus.io, "Remote-Write 2.0 specification").
     RemoteWriteV2,
-    /// `logproto.PushRequest` (grafana/loki, pkg/push/push.proto). Its series are streams, its samples entries.
+    /// `logproto.PushRequest` (grafana/loki, pkg/push/push.proto). Streams count as series, entries as samples.
     Loki,
-    /// The same as JSON (Grafana Loki's HTTP API, "Ingest logs"). Parts go on as [`Self::Loki`].
+    /// A Loki push as JSON (Grafana Loki's HTTP API, "Ingest logs"). Its parts are forwarded as [`Self::Loki`].
     LokiJson,
 }
 
 impl Protocol {
-    /// Where it goes.
+    /// Returns the destination of its requests.
     pub fn destination(self) -> Destination {
         match self {
             Self::RemoteWriteV1 | Self::RemoteWriteV2 => Destination::Metrics,
@@ -36,16 +36,16 @@ impl Protocol {
         }
     }
 
-    /// Whether its senders are told how much was written; where the specification doesn't have it, they must not be.
-    pub fn tells_written(self) -> bool {
+    /// Whether its answers report how much was written. Only Remote Write 2.0 specifies that; other answers must not.
+    pub fn reports_written(self) -> bool {
         match self {
             Self::RemoteWriteV2 => true,
             Self::RemoteWriteV1 | Self::Loki | Self::LokiJson => false,
         }
     }
 
-    /// In which words the parts of such a request go on.
-    pub(crate) fn of_parts(self, remote_write_v2: V2Handling) -> Self {
+    /// Returns the protocol of the parts of a request in this one.
+    pub(crate) fn for_parts(self, remote_write_v2: V2Handling) -> Self {
         match self {
             Self::RemoteWriteV1 => self,
             Self::RemoteWriteV2 if remote_write_v2 == V2Handling::Downgrade => Self::RemoteWriteV1,
@@ -55,41 +55,42 @@ impl Protocol {
     }
 }
 
-/// In which words a Remote Write 2.0 request goes on.
+/// The protocol that a Remote Write 2.0 request is forwarded in.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
 pub enum V2Handling {
-    /// In its own.
+    /// Remote Write 2.0.
     #[default]
     Pass,
-    /// In those of Remote Write 1.0, for upstreams that know no other. What they cannot say is [`Lost`].
+    /// Remote Write 1.0, for upstreams that support no other. [`Lost`](crate::split::Lost) counts the data that it
+    /// cannot express.
     Downgrade,
 }
 
-/// An upstream of its own.
+/// A kind of data with its own upstream.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Destination {
     /// Series: the setting `target`.
     Metrics,
-    /// Loki's streams: the setting `target_loki`.
+    /// Loki streams: the setting `target_loki`.
     Logs,
 }
 
 impl Destination {
-    /// All of them, in the order of their numbers.
+    /// All destinations, in the order of their discriminants.
     pub const ALL: [Self; 2] = [Self::Metrics, Self::Logs];
 }
 
-/// One of something for each [`Destination`].
+/// One value for each [`Destination`].
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct PerDestination<T>([T; Destination::ALL.len()]);
 
 impl<T> PerDestination<T> {
-    /// Makes one for each.
+    /// Creates the value of each destination with `make`.
     pub fn new(make: impl FnMut(Destination) -> T) -> Self {
         Self(Destination::ALL.map(make))
     }
 
-    /// The one for `destination`.
+    /// Returns the value of `destination`.
     pub fn of(&self, destination: Destination) -> &T {
         let [metrics, logs] = &self.0;
         match destination {
@@ -98,91 +99,94 @@ impl<T> PerDestination<T> {
         }
     }
 
-    /// All of them, in the order of their numbers.
+    /// Iterates over the values, in the order of [`Destination::ALL`].
     pub fn iter(&self) -> impl Iterator<Item = &T> {
         self.0.iter()
     }
 }
 
-/// What is to become of metadata, as it is set.
+/// The setting for Remote Write 1.0 metadata.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum MetadataRule {
-    /// It is dropped.
+    /// Metadata is dropped.
     Drop,
-    /// See [`Metadata::ToDefault`].
+    /// See [`Metadata::ToDefault`](crate::split::Metadata::ToDefault).
     ToDefault,
-    /// See [`Metadata::Route`].
+    /// See [`Metadata::Route`](crate::split::Metadata::Route).
     Route,
 }
 
-/// The labels by which an upstream tells the replicas of a highly available sender apart.
+/// The labels by which an upstream distinguishes the replicas of a highly available sender.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct HaLabels {
-    /// Names the group of replicas: `cluster` by default in Mimir and Cortex.
+    /// The label that names the group of replicas: `cluster` by default in Mimir and Cortex.
     pub cluster: Box<[u8]>,
-    /// Names the replica within it: `__replica__` by default.
+    /// The label that names the replica within it: `__replica__` by default.
     pub replica: Box<[u8]>,
 }
 
-/// Series left out because they have no tenant that they could go to.
+/// Series and streams of a request that are not forwarded, because they have no usable tenant or are dropped.
 #[derive(Clone, PartialEq, Eq, Default, Debug)]
 pub struct RefusedSeries {
-    /// Series without a tenant, and streams with entries without one.
+    /// Series without a tenant, and streams with such entries.
     pub missing: u64,
-    /// Series whose tenant ID is invalid, and streams with entries of which it is.
+    /// Series with an invalid tenant ID, and streams with such entries.
     pub invalid: u64,
-    /// The samples, histograms and entries of both.
+    /// The samples, histograms and entries of `missing` and `invalid`.
     pub samples: u64,
-    /// Why, for the first of them.
+    /// The error of the first series in `missing` or `invalid`.
     pub example: Option<String>,
-    /// Series and streams that the tenants' map leaves out. That is no fault: nobody is told.
+    /// Series and streams that the tenant map drops. That is no error, so the answer does not mention them.
     pub dropped: u64,
-    /// The samples, histograms and entries of those.
+    /// The samples, histograms and entries of `dropped`.
     pub dropped_samples: u64,
 }
 
 impl RefusedSeries {
-    /// Series left out, for whatever reason.
+    /// Returns the number of series that are not forwarded, for any reason.
     pub fn series(&self) -> u64 {
         self.missing + self.invalid + self.dropped
     }
 }
 
-/// What goes to one tenant.
+/// The part of a request that goes to one tenant.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Part {
-    /// To whom.
+    /// The tenant.
     pub tenant: TenantId,
-    /// What it says.
+    /// The protocol of `elements`.
     pub protocol: Protocol,
-    /// A snappy block without its length: parts merge by putting elements behind the sum of their lengths.
+    /// A snappy block without its length prefix. Parts are merged by concatenating their elements after a prefix with
+    /// the sum of their lengths.
     pub elements: Bytes,
-    /// That length: what the elements inflate to.
+    /// The size of the inflated elements: the length prefix that `elements` lacks.
     pub inflated_bytes: u32,
-    /// Series or streams in it; none when it is metadata only. A stream with entries of many tenants counts for each.
+    /// Number of series or streams; 0 if the part holds only metadata. A stream with entries of several tenants counts
+    /// for each of them.
     pub series: u32,
-    /// Their samples and histograms, or their entries.
+    /// Number of their samples and histograms, or of their entries.
     pub samples: u32,
-    /// The histograms among them, and exemplars: counted where Remote Write 2.0 goes on as 1.0, whose receivers don't.
+    /// Number of the histograms among `samples`. Counted only where Remote Write 2.0 is forwarded as 1.0, whose
+    /// receivers do not report it.
     pub histograms: u32,
-    /// See there.
+    /// Number of exemplars. Counted as `histograms` are.
     pub exemplars: u32,
-    /// With which parts of the same tenant it may share a request.
+    /// Decides which parts of the same tenant it may share a request with.
     pub merge: MergeKey,
 }
 
-/// Parts of a tenant may share a request when their keys are equal, and neither is `Alone`:
-/// see [`Self::merges_with`].
+/// Parts of a tenant may share a request if their keys are equal and not `Alone`; see [`Self::merges_with`].
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum MergeKey {
-    /// It carries fields for the request as a whole, which would apply to others.
+    /// The part shares no request. It has content that belongs to its request as a whole, such as fields that would
+    /// also apply to other parts.
     Alone,
-    /// The replica that the first series names: upstreams read it there and apply it to the whole request.
+    /// The HA replica of the first series. Upstreams read it there and apply it to the whole request.
     Ha(Option<Box<HaReplica>>),
 }
 
 impl MergeKey {
-    /// The key of a part whose first series names this pair, of which either half may be missing.
+    /// Returns the key of a part whose first series has these label values. If either is empty, there is no replica.
     pub(crate) fn replica(cluster: &[u8], replica: &[u8]) -> Self {
         if cluster.is_empty() || replica.is_empty() {
             return Self::Ha(None);
@@ -199,17 +203,17 @@ impl MergeKey {
 /// One replica of a highly available sender.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct HaReplica {
-    /// Value of the cluster label.
+    /// The value of the cluster label.
     pub cluster: Box<[u8]>,
-    /// Value of the replica label.
+    /// The value of the replica label.
     pub replica: Box<[u8]>,
 }
 
-/// Bounds of one request.
+/// Limits of one request.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct SplitLimits {
-    /// What its body may inflate to.
+    /// Maximum size of its inflated body.
     pub inflated_bytes_max: usize,
-    /// Distinct tenants in it.
+    /// Maximum number of distinct tenants in it.
     pub tenants_max: usize,
 }

@@ -1,4 +1,5 @@
-//! What all cores share: a few counters and flags, none of which guards other memory.
+//! State that all cores share. Its counters and flags are atomics that guard no other memory. The metric families are
+//! behind a lock, which the hot path rarely takes.
 
 pub mod budget;
 pub mod connections;
@@ -16,28 +17,29 @@ use self::receipt::ReceiptKey;
 use self::slow::SlowTotals;
 use crate::split::Families;
 
-/// The shared state of all cores. One for the process.
+/// The state that all cores share. One per process.
 #[derive(Debug)]
 pub struct Shared {
-    /// Bytes of requests in flight.
+    /// Budget of bytes in flight.
     pub bytes: Arc<Budget>,
-    /// Push requests that have been read and not answered yet.
+    /// Budget of push requests that were read and have no answer yet.
     pub requests: Arc<Budget>,
-    /// Inbound connections of each core.
+    /// Inbound connections per core.
     pub connections: Arc<Connections>,
-    /// How many bytes and requests the parts of slow tenants hold.
+    /// Parts and bytes that slow tenants hold.
     pub slow: SlowTotals,
-    /// What receipts are made with.
+    /// The key of the receipts' hash.
     pub receipt_key: ReceiptKey,
-    /// Which tenants have which metric families: for metadata.
+    /// Tenants by metric family, for routing metadata.
     pub families: Families,
-    /// Whether the log has warned that a translation from Remote Write 2.0 to 1.0 loses data.
+    /// Whether the log has warned that the translation from Remote Write 2.0 to 1.0 loses data.
     pub warned_of_lost_data: AtomicBool,
     shutting_down: AtomicBool,
 }
 
 impl Shared {
-    /// For `cores` cores, with the bounds on bytes, requests and inbound connections in flight.
+    /// Creates the state for `cores` cores. `bytes_max`, `requests_max` and `connections_max` limit the bytes and push
+    /// requests in flight and the inbound connections, each for the whole process.
     pub fn new(cores: usize, bytes_max: usize, requests_max: usize, connections_max: usize) -> Arc<Self> {
         Arc::new(Self {
             bytes: Budget::new(bytes_max),
@@ -51,7 +53,7 @@ impl Shared {
         })
     }
 
-    /// From now on `/alive` answers 503.
+    /// Marks the server as shutting down: from now on `/alive` answers 503.
     pub fn begin_shutdown(&self) {
         self.shutting_down.store(true, Ordering::Relaxed);
     }
@@ -61,7 +63,7 @@ impl Shared {
         self.shutting_down.load(Ordering::Relaxed)
     }
 
-    /// Whether requests or bytes in flight come near their bound, so that other requests will soon be refused.
+    /// Whether the requests or bytes in flight are near their limit, so that the server will soon refuse requests.
     pub fn is_crowded(&self) -> bool {
         self.requests.is_nearly_full() || self.bytes.is_nearly_full()
     }

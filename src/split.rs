@@ -1,28 +1,27 @@
-//! One request in, one part for each of its tenants out.
+//! Splits a request into one part for each of its tenants.
 //!
 //! Constraints that shaped it:
 //!
-//! * No byte of one tenant reaches another (a part has whole series, or nothing), and an ack is the truth: a
-//!   series is in exactly one part, or refused and counted.
-//! * A refusal should cost little. So all of a request is scanned, and every tenant resolved, before the first
-//!   part is built; a core can do other work between one part and the next.
-//! * The hot path allocates per request and per tenant, never per series. Scratch is kept between requests,
-//!   up to [`SCRATCH_BYTES_MAX`] of each kind.
+//! * No byte of one tenant reaches another, so a part has whole series or nothing. An ack is the truth, so a series is
+//!   in exactly one part, or refused and counted.
+//! * A refusal should cost little. So the whole request is scanned, and every tenant resolved, before the first part is
+//!   built. A core can do other work between two parts.
+//! * The hot path allocates per request and per tenant, never per series. Scratch buffers are kept between requests, up
+//!   to [`SCRATCH_BYTES_MAX`] of each kind.
 //!
 //! # Design
 //!
-//! [`Splitter::scan`] inflates the block and walks over it once: what a format's own module finds there, it puts
-//! down as items (ranges of inflated bytes, mostly), each with the slot of its tenant. `tenants` resolves every
-//! distinct value once, and then brings the items of a tenant together, in the order in which they came.
-//! [`Splitter::next_part`] writes the items of one tenant behind each other and deflates them.
+//! [`Splitter::scan`] inflates the block and walks over it once. The module of the format records what it finds as
+//! items (mostly ranges of inflated bytes), each with the slot of its tenant. `tenants` resolves every distinct value
+//! once, then groups the items by tenant, in their original order. [`Splitter::next_part`] concatenates the items of
+//! one tenant and compresses them.
 //!
-//! A request that turns out to be one tenant's, with nothing to take out, goes on as the very elements that
-//! came in (*passthrough*).
+//! A request of a single tenant, with nothing to remove, is forwarded with the received elements (*passthrough*).
 //!
-//! A Remote Write 2.0 request has the text of all its series in one table. There a part is written anew, with a table
-//! of its own; or in the words of 1.0, if its upstream knows no others (`downgrade`).
+//! A Remote Write 2.0 request keeps the strings of all its series in one symbol table. So each part is rewritten with a
+//! table of its own, or as Remote Write 1.0 for an upstream that supports no other (`downgrade`).
 //!
-//! A Loki push is treated alike: its streams count as series, its entries as samples.
+//! A Loki push is split in the same way: its streams count as series, its entries as samples.
 #![forbid(unsafe_code)]
 
 mod downgrade;
@@ -58,37 +57,37 @@ pub use crate::wire::inflate::Compression;
 use request::Request;
 use tenants::{Resolver, Tenants};
 
-/// A request's body, as it came in.
+/// The body of a request, as received.
 #[derive(Clone, Debug)]
 pub struct Body {
-    /// What it says.
+    /// Its protocol.
     pub protocol: Protocol,
-    /// How it is compressed.
+    /// Its compression.
     pub compression: Compression,
-    /// Its bytes.
+    /// The compressed bytes.
     pub bytes: Bytes,
 }
 
-/// How to split.
+/// The rules for splitting a request.
 #[derive(Clone, Copy, Debug)]
 pub struct SplitRules<'a> {
-    /// How series name their tenants.
+    /// How the tenant of a series is found.
     pub tenant: &'a TenantRules,
-    /// What becomes of Remote Write 1.0's metadata, which names no tenant.
+    /// The treatment of Remote Write 1.0 metadata, which names no tenant.
     pub metadata: Metadata<'a>,
-    /// Tell replicas apart by these labels; `None` merges them all.
+    /// The labels that distinguish HA replicas; with `None`, parts of all replicas merge.
     pub ha: Option<&'a HaLabels>,
-    /// Whether the deciding label is taken out of the labels of Loki's streams. Structured metadata is never touched.
+    /// Whether the tenant label is removed from the labels of Loki streams. Structured metadata is never changed.
     pub loki_label_remove: bool,
-    /// In which words Remote Write 2.0 requests go on.
+    /// The protocol that Remote Write 2.0 requests are forwarded in.
     pub remote_write_v2: V2Handling,
-    /// Bounds of one request.
+    /// Limits of one request.
     pub limits: SplitLimits,
 }
 
 impl<'a> SplitRules<'a> {
-    /// What holds when only the tenants' rules are set: metadata is dropped, no replica is told from another, and 2.0
-    /// stays 2.0.
+    /// Creates rules with defaults: metadata is dropped, HA replicas are not distinguished, and Remote Write 2.0 stays
+    /// 2.0.
     pub fn new(tenant: &'a TenantRules, limits: SplitLimits) -> Self {
         Self {
             tenant,
@@ -101,51 +100,52 @@ impl<'a> SplitRules<'a> {
     }
 }
 
-/// What becomes of metadata.
+/// The treatment of Remote Write 1.0 metadata.
 #[derive(Clone, Copy, Debug)]
 pub enum Metadata<'a> {
     /// It is dropped.
     Drop,
-    /// It goes to the default tenant; without one it is dropped.
+    /// It goes to the default tenant. Without one it is dropped.
     ToDefault,
-    /// Each family's goes to the tenants that have sent series of it lately; where none is known, to the default
-    /// tenant.
+    /// The metadata of a family goes to the tenants that have recently sent series of it. If none is known, it goes to
+    /// the default tenant.
     Route(&'a Families),
 }
 
-/// What a request holds.
+/// The result of scanning a request.
 #[derive(Clone, PartialEq, Eq, Default, Debug)]
 pub struct Scan {
-    /// Parts that [`Splitter::next_part`] will give; none when there is nothing to send.
+    /// Number of parts that [`Splitter::next_part`] will return; 0 if there is nothing to send.
     pub tenants: usize,
-    /// Series or streams that came in, refused ones included.
+    /// Number of received series or streams, including refused ones.
     pub series: u64,
-    /// Their samples and histograms, or their entries, refused ones included.
+    /// Number of their samples and histograms, or of their entries, including refused ones.
     pub samples: u64,
-    /// The histograms among them; counted in Remote Write 2.0 only.
+    /// Number of the histograms among `samples`; counted only in Remote Write 2.0.
     pub histograms: u64,
-    /// Exemplars that came in, those of refused series included; counted in Remote Write 2.0 only.
+    /// Number of received exemplars, including those of refused series; counted only in Remote Write 2.0.
     pub exemplars: u64,
     /// Size of the inflated request.
     pub inflated_bytes: usize,
-    /// Series that are left out, by the policy `drop` or by the tenants' map.
+    /// Series that are not forwarded, by the policy `drop` or by the tenant map.
     pub refused: RefusedSeries,
-    /// Metadata entries that go nowhere.
+    /// Number of metadata entries that are dropped.
     pub metadata_dropped: u64,
-    /// Unknown fields of the request, or of a stream with many tenants, that go nowhere: they cannot be given to one.
+    /// Number of dropped unknown fields: those of the request, or of a stream with several tenants, that cannot be
+    /// assigned to one tenant.
     pub unknown_fields_dropped: u64,
-    /// What was given up so that the request can go on as Remote Write 1.0.
+    /// Data that is lost because the request is forwarded as Remote Write 1.0.
     pub lost: Lost,
-    /// One tenant, and the same bytes go on.
+    /// Whether the request has one tenant and is forwarded byte for byte.
     pub passthrough: bool,
 }
 
-/// What a Remote Write 2.0 request says and Remote Write 1.0 has no words for, of series that were not refused.
+/// Data of a Remote Write 2.0 request, without its refused series, that Remote Write 1.0 cannot express.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
 pub struct Lost {
-    /// Histograms with custom buckets, which 1.0's receivers don't know. Prometheus leaves them out of 1.0 as well.
+    /// Histograms with custom buckets. Receivers of 1.0 do not know them, and Prometheus omits them from 1.0 as well.
     pub custom_histograms: u64,
-    /// Series left out because they held nothing, or nothing else.
+    /// Series that are omitted because they have no data, or none but custom histograms.
     pub series: u64,
     /// Start timestamps of samples and histograms, and created timestamps of series.
     pub start_timestamps: u64,
@@ -153,10 +153,10 @@ pub struct Lost {
     pub fields: u64,
 }
 
-/// A request that cannot be split: always the sender's fault, and no retry will help.
+/// A request that cannot be split. It is always the sender's fault, and a retry does not help.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum SplitError {
-    /// The body is too large once inflated, or not what its encoding says.
+    /// The inflated body is too large, or the body does not match its encoding.
     #[error(transparent)]
     Inflate(#[from] InflateError),
     /// The inflated body is not a `WriteRequest`.
@@ -168,79 +168,81 @@ pub enum SplitError {
     /// The inflated body is not a `PushRequest`.
     #[error(transparent)]
     MalformedPush(#[from] wire_loki::Malformed),
-    /// The body is no push in JSON, or too large a one.
+    /// The body is not a push in JSON, or it is too large.
     #[error(transparent)]
     Json(#[from] JsonError),
-    /// A stream's labels are no labels.
+    /// A stream's labels cannot be parsed.
     #[error("stream {place} ({labels}): malformed labels: {fault}")]
     Labels {
-        /// Its place in the request, from 1.
+        /// The stream's position in the request, from 1.
         place: u64,
-        /// Their text, escaped and cut short.
+        /// The labels, escaped and truncated.
         labels: String,
-        /// What is wrong with them.
+        /// The error.
         fault: labels::Malformed,
     },
-    /// Neither series nor metadata.
+    /// The request has neither series nor metadata.
     #[error("no timeseries found in the request")]
     Empty,
-    /// A push without streams. Loki answers it with 422.
+    /// The push has no streams. Loki answers 422.
     #[error("no streams found in the push")]
     EmptyPush,
-    /// Streams with entries of many tenants, whose labels each of them would have to get.
+    /// Content that several tenants each need a copy of, such as the labels of a stream with entries of several
+    /// tenants, or routed metadata, would take too much room.
     #[error(
-        "the request cannot be split: what several tenants would each get of it is more than {bytes_max} bytes"
+        "the request cannot be split: its copies for several tenants would take more than {bytes_max} bytes"
     )]
     TooManyCopies {
-        /// The bound.
+        /// The limit.
         bytes_max: usize,
     },
-    /// More series, metadata entries and unknown fields than one request may have.
+    /// The request has too many series, metadata entries and unknown fields.
     #[error("the request has more than {fields_max} series and metadata entries")]
     TooManyFields {
-        /// The bound.
+        /// The limit.
         fields_max: usize,
     },
-    /// More symbols than one request may have.
+    /// The request has too many symbols.
     #[error("the request has more than {symbols_max} symbols")]
     TooManySymbols {
-        /// The bound.
+        /// The limit.
         symbols_max: usize,
     },
-    /// Symbols that many tenants or, in Remote Write 1.0, many series would each get a copy of.
+    /// The parts would grow too much, as several tenants, or in Remote Write 1.0 several series, each get a copy of a
+    /// symbol.
     #[error("the request cannot be split: its parts would inflate to more than {bytes_max} bytes together")]
     TooMuchGrowth {
-        /// The bound.
+        /// The limit.
         bytes_max: usize,
     },
-    /// Unknown numbers at the top of the request would have to be copied into every part.
+    /// The request has too many bytes of unknown numeric fields, which would be copied into every part.
     #[error("the request cannot be split: it has more than {bytes_max} bytes of unknown fields")]
     TooManyScalars {
-        /// The bound.
+        /// The limit.
         bytes_max: usize,
     },
-    /// More distinct tenants than one request may have.
+    /// The request has too many distinct tenants.
     #[error("the request has more than {tenants_max} tenants")]
     TooManyTenants {
-        /// The bound.
+        /// The limit.
         tenants_max: usize,
     },
-    /// A series has no usable tenant, and the policy is to reject.
+    /// A series or stream has no usable tenant, and the policy is to reject.
     #[error("{noun} {place} ({name}): {error}")]
     Tenant {
         /// `series` or `stream`.
         noun: &'static str,
-        /// Its place in the request, from 1.
+        /// Its position in the request, from 1.
         place: u64,
-        /// Its metric name, escaped and cut short.
+        /// The metric name or the stream's labels, escaped and truncated.
         name: String,
-        /// What is wrong with its tenant.
+        /// The error.
         error: TenantError,
     },
 }
 
 impl SplitError {
-    /// One word for logs and metrics.
+    /// Returns the reason as one word, for logs and metrics.
     pub fn reason(&self) -> &'static str {
         match self {
             Self::Inflate(error) if error.is_too_large() => "too_large",
@@ -263,51 +265,54 @@ impl SplitError {
     }
 }
 
-/// Splits one request at a time; keeps its scratch for the next.
+/// Splits one request at a time, and keeps its scratch buffers for the next.
 #[derive(Default, Debug)]
 pub struct Splitter {
     request: Request,
     tenants: Tenants,
-    /// Of the request at hand.
+    /// The protocol of the current request.
     protocol: Option<Protocol>,
-    series: remote_write_v1::Found,
-    symbolised: remote_write_v2::Found,
-    streams: loki::Found,
-    /// The parts carry fields for the request as a whole.
+    v1: remote_write_v1::ScannedSeries,
+    v2: remote_write_v2::ScannedV2Series,
+    streams: loki::ScannedStreams,
+    /// Whether the parts have fields of the request as a whole.
     alone: bool,
-    /// All of the request is one tenant's, and goes on as it is.
+    /// Whether the whole request belongs to one tenant and is forwarded unchanged.
     whole: bool,
-    /// The elements that came in, when they go on as they are.
+    /// The received elements, if they are forwarded unchanged.
     elements: Option<Bytes>,
-    /// The tenant whose part comes next.
+    /// The slot of the tenant whose part is next.
     next: usize,
-    /// What a part is put together in.
+    /// The buffer in which a part is built.
     gathered: Vec<u8>,
     deflater: Deflater,
 }
 
 impl Body {
-    /// A Remote Write 1.0 request, as every Prometheus sends it.
+    /// Creates the body of a Remote Write 1.0 request, as every Prometheus sends it.
     pub fn snappy_v1(bytes: Bytes) -> Self {
         Self { protocol: Protocol::RemoteWriteV1, compression: Compression::Snappy, bytes }
     }
 
-    /// A Remote Write 2.0 request.
+    /// Creates the body of a Remote Write 2.0 request.
     pub fn snappy_v2(bytes: Bytes) -> Self {
         Self { protocol: Protocol::RemoteWriteV2, compression: Compression::Snappy, bytes }
     }
 }
 
 impl Splitter {
-    /// Without scratch: it grows with the first requests.
+    /// Creates a splitter. Its scratch buffers grow with the first requests.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Inflates and scans `body`, and resolves the tenants of its series; `source` is what the request's own tenant
-    /// header says. No part is built yet, so a refusal costs no deflating.
+    /// Inflates and scans `body`, and resolves the tenants of its series. `source` is the value of the request's own
+    /// tenant header. Builds no part yet, so a refusal costs no compression.
     ///
-    /// Parts of an earlier request that have not been taken are forgotten.
+    /// Discards the remaining parts of the previous request.
+    ///
+    /// # Errors
+    /// If the request cannot be split; see [`SplitError`].
     pub fn scan(
         &mut self,
         body: Body,
@@ -322,7 +327,7 @@ impl Splitter {
         scan
     }
 
-    /// The next tenant's part, in the order of each tenant's first series; `None` when all have been taken.
+    /// Builds the next part. Parts come in the order of each tenant's first series; `None` after the last.
     pub fn next_part(&mut self) -> Option<Part> {
         let slot = self.tenants.slots.get(self.next)?;
         let protocol = self.protocol?;
@@ -334,9 +339,9 @@ impl Splitter {
                 self.gathered.clear();
                 let out = &mut self.gathered;
                 match protocol {
-                    Protocol::RemoteWriteV1 => self.series.gather(inflated, &self.tenants, self.next, out),
+                    Protocol::RemoteWriteV1 => self.v1.gather(inflated, &self.tenants, self.next, out),
                     Protocol::RemoteWriteV2 => {
-                        self.symbolised.gather(inflated, &self.tenants, self.next, out);
+                        self.v2.gather(inflated, &self.tenants, self.next, out);
                     }
                     Protocol::Loki | Protocol::LokiJson => {
                         self.streams.gather(inflated, &self.tenants, self.next, out);
@@ -347,7 +352,7 @@ impl Splitter {
         };
         let part = Part {
             tenant: slot.id.clone(),
-            protocol: protocol.of_parts(self.symbolised.handling()),
+            protocol: protocol.for_parts(self.v2.handling()),
             elements,
             inflated_bytes: narrow(inflated_bytes),
             series: slot.series,
@@ -375,13 +380,13 @@ impl Splitter {
         let resolver = Resolver::new(rules, source, &mut self.tenants, inflated.len());
         let mut scan = match protocol {
             Protocol::RemoteWriteV1 => {
-                let scan = remote_write_v1::find(inflated, resolver, &mut self.series)?;
-                self.alone = self.series.alone;
+                let scan = remote_write_v1::scan(inflated, resolver, &mut self.v1)?;
+                self.alone = self.v1.alone;
                 scan
             }
-            Protocol::RemoteWriteV2 => remote_write_v2::find(inflated, resolver, &mut self.symbolised)?,
+            Protocol::RemoteWriteV2 => remote_write_v2::scan(inflated, resolver, &mut self.v2)?,
             Protocol::Loki | Protocol::LokiJson => {
-                let scan = loki::find(inflated, resolver, &mut self.streams)?;
+                let scan = loki::scan(inflated, resolver, &mut self.streams)?;
                 self.alone = self.streams.alone;
                 scan
             }
@@ -395,12 +400,12 @@ impl Splitter {
         Ok(scan)
     }
 
-    /// Forgets the request at hand, and gives memory beyond what is kept between requests back.
+    /// Discards the current request, and frees memory beyond what is kept between requests.
     pub fn release(&mut self) {
         self.request.release();
         self.tenants.release();
-        self.series.release();
-        self.symbolised.release();
+        self.v1.release();
+        self.v2.release();
         self.streams.release();
         self.protocol = None;
         (self.alone, self.whole) = (false, false);
@@ -411,14 +416,14 @@ impl Splitter {
     }
 }
 
-/// A length or an offset within one inflated request.
+/// Converts a length or an offset within one inflated request.
 #[inline]
 #[expect(clippy::cast_possible_truncation, reason = "a snappy block declares at most u32::MAX bytes")]
 const fn narrow(bytes: usize) -> u32 {
     bytes as u32
 }
 
-/// Empties `scratch`, and gives its memory back if it is more than is kept between requests.
+/// Empties `scratch`, and frees its memory if it is more than is kept between requests.
 fn trim<T>(scratch: &mut Vec<T>) {
     scratch.clear();
     if scratch.capacity() * size_of::<T>() > SCRATCH_BYTES_MAX {

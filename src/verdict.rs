@@ -1,21 +1,22 @@
-//! What the sender hears: the one place where outcomes and errors become status codes.
+//! The verdict: the one place where outcomes and errors become the status code of an answer.
 //!
 //! # Constraints
-//! - A sender takes 2xx for "all of it is stored" and 4xx for "never send this again": either, said wrongly, loses
-//!   data. So 2xx needs every part to be delivered, and 4xx needs every part's fate to be known.
-//! - Prometheus reads 1,024 bytes of an error body, and up to 2.4x only its first line: the reasons of many tenants
-//!   have to share one short line.
-//! - The sender of a request sees every tenant in it; nobody else sees the answer. Naming tenants to it leaks nothing.
+//! - A sender reads 2xx as "all of it is stored" and 4xx as "never send this again". Either loses data if it is wrong.
+//!   So 2xx requires that every part was delivered, and 4xx that the fate of every part is known.
+//! - Prometheus reads 1,024 bytes of an error body, and up to 2.4x only its first line. So the reasons of many tenants
+//!   must share one short line.
+//! - The sender of a request knows every tenant in it, and only that sender receives the answer. So naming tenants
+//!   leaks nothing.
 //!
 //! # Design
-//! Each part has a rank; the highest decides the status. Parts that can be retried come first, because a retry may
-//! change everything else: 5xx and transport failures > 429 > other 4xx > series refused by policy `drop` > 2xx.
-//! Within a rank the highest status wins, but among other 4xx the lowest: 400 says the least, while a sender may take
-//! a 413 or a 415 as advice on how to send, which would be wrong for the other parts.
+//! Each part has a rank, and the highest rank decides the status: 5xx and transport failures > 429 > other 4xx > series
+//! refused by policy `drop` > 2xx. Retriable ranks come first, as a retry may change everything else. Within a rank the
+//! highest status wins, except that among other 4xx the lowest does. 400 is the least specific: a sender may take a 413
+//! or 415 as advice on how to send, which would be wrong for the other parts.
 //!
-//! One failure alone is passed on as it came. Several are listed, those that decided the status first.
+//! A single failure is passed on unchanged. Several are listed, those that decided the status first.
 //!
-//! That is the answer's meaning; [`sender`] then puts it into the status that this kind of sender understands.
+//! This decides what the answer means. [`sender`] then maps it to a status that this kind of sender understands.
 
 #![forbid(unsafe_code)]
 
@@ -32,7 +33,7 @@ use crate::split::SplitError;
 use crate::tenant::TenantId;
 use crate::wire::loki::json::JsonError;
 
-/// What there is to say about all parts together.
+/// A summary of the outcomes of all parts.
 #[derive(Default)]
 struct Survey<'a> {
     parts: usize,
@@ -42,8 +43,8 @@ struct Survey<'a> {
 }
 
 impl<'a> Survey<'a> {
-    fn take(mut self, outcome: &'a Outcome) -> Self {
-        let status = outcome.heard_status();
+    fn add(mut self, outcome: &'a Outcome) -> Self {
+        let status = outcome.sender_status();
         let rank = Fate::of(status);
         self.parts += 1;
         self.failed += usize::from(rank > Fate::Delivered);
@@ -51,7 +52,7 @@ impl<'a> Survey<'a> {
             self.retry_after_secs = self.retry_after_secs.max(outcome.wait_secs());
         }
         let decides = self.worst.is_none_or(|(worst, holder)| {
-            rank > worst || (rank == worst && rank.prefers(status, holder.heard_status()))
+            rank > worst || (rank == worst && rank.prefers(status, holder.sender_status()))
         });
         if decides {
             self.worst = Some((rank, outcome));
@@ -60,9 +61,9 @@ impl<'a> Survey<'a> {
     }
 }
 
-/// What was written of all of these together; `None` when one was delivered and does not say, as half of it, told as
-/// the whole, would count the rest as lost. A failure that says nothing wrote nothing (Remote Write 2.0
-/// specification, "Required Written Response Headers").
+/// Returns the sum of what was written, or `None` if a delivered part did not report it: a partial sum would count the
+/// rest as lost. A failure without a report wrote nothing (Remote Write 2.0 specification, "Required Written Response
+/// Headers").
 fn written_by_all<'a>(outcomes: impl IntoIterator<Item = &'a Outcome>) -> Option<Written> {
     let mut sum = None;
     for outcome in outcomes {
@@ -75,19 +76,19 @@ fn written_by_all<'a>(outcomes: impl IntoIterator<Item = &'a Outcome>) -> Option
     sum
 }
 
-/// One outcome for a part that was delivered in pieces, by the same rules by which a request's outcomes become one
-/// answer. Without pieces it counts as delivered: there was nothing to deliver.
+/// Combines the outcomes of a part's pieces by the rules that make one answer of a request's outcomes. Without pieces
+/// the part counts as delivered.
 pub fn combine(pieces: &[Outcome]) -> Outcome {
-    let survey = pieces.iter().fold(Survey::default(), Survey::take);
+    let survey = pieces.iter().fold(Survey::default(), Survey::add);
     let written = written_by_all(pieces);
     let Some((_, worst)) = survey.worst else { return Outcome::delivered(200, b"") };
     Outcome { retry_after_secs: survey.retry_after_secs, written, ..worst.clone() }
 }
 
-/// The answer to a request for `destination` whose `parts` have these outcomes, and of which what is in `refused` was
-/// not sent.
+/// Returns the answer to a request for `destination`, given the outcomes of its `parts` and the series in `refused`,
+/// which were not sent.
 ///
-/// A request without parts and without refused series gets 200: there was nothing to deliver. `accept_all` answers
+/// A request without parts and without refused series gets 200, as there was nothing to deliver. `accept_all` answers
 /// 204 whatever the outcomes are.
 pub fn conclude<'a>(
     destination: Destination,
@@ -100,23 +101,23 @@ pub fn conclude<'a>(
         return Answer { written, ..Answer::new(204, String::new()) };
     }
     let survey =
-        parts.clone().into_iter().fold(Survey::default(), |survey, (_, outcome)| survey.take(outcome));
+        parts.clone().into_iter().fold(Survey::default(), |survey, (_, outcome)| survey.add(outcome));
     let refusal = describe(destination, refused);
     let (status, body) = match (survey.worst, &refusal) {
         (None, None) => (200, String::new()),
         (Some((rank, outcome)), _) if rank > Fate::Delivered && (refusal.is_some() || survey.failed > 1) => {
-            (outcome.heard_status(), list(parts, refusal.as_deref(), &survey))
+            (outcome.sender_status(), list(parts, refusal.as_deref(), &survey))
         }
         (Some((_, outcome)), None) => {
-            (outcome.heard_status(), cut(&outcome.reason(), ERROR_BODY_BYTES_MAX).to_owned())
+            (outcome.sender_status(), cut(&outcome.reason(), ERROR_BODY_BYTES_MAX).to_owned())
         }
         (_, Some(refusal)) => (400, cut(refusal, ERROR_BODY_BYTES_MAX).to_owned()),
     };
     Answer { retry_after_secs: survey.retry_after_secs, written, ..Answer::new(status, body) }
 }
 
-/// One line that names each failed tenant with its status and reason, and what was refused, as far as they fit.
-/// Each gets an equal share of the room; what one leaves over, those after it get.
+/// Returns one line that names each failed tenant with its status and reason, then the refused series, as far as they
+/// fit. Each gets an equal share of the room; the ones after it get what it leaves over.
 fn list<'a>(
     parts: impl IntoIterator<Item = (&'a TenantId, &'a Outcome)> + Clone,
     refusal: Option<&str>,
@@ -129,7 +130,7 @@ fn list<'a>(
     };
     for rank in Fate::FAILED {
         for (tenant, outcome) in parts.clone() {
-            let status = outcome.heard_status();
+            let status = outcome.sender_status();
             if Fate::of(status) == rank
                 && !line.push(&format!("{}: {status}", tenant.as_str()), &outcome.reason())
             {
@@ -146,7 +147,7 @@ fn list<'a>(
 /// The line that [`list`] builds.
 struct Listing {
     text: String,
-    /// Items still to come.
+    /// Items that are not listed yet.
     left: usize,
     first: bool,
 }
@@ -157,7 +158,8 @@ impl Listing {
     const SEPARATOR: &'static str = "; ";
     const ELLIPSIS: &'static str = "…";
 
-    /// Adds one item: `name` in full, `reason` on one line and cut to its share. False if there is no room for it.
+    /// Adds an item: `name` in full, and `reason` on one line, cut to its share. Returns false if there is no room for
+    /// it.
     fn push(&mut self, name: &str, reason: &str) -> bool {
         let separator = if self.first { "" } else { Self::SEPARATOR };
         let reason = reason.trim();
@@ -180,7 +182,7 @@ impl Listing {
         true
     }
 
-    /// The text, with a word on what found no room.
+    /// Returns the text, followed by the number of items that did not fit.
     fn finish(mut self) -> String {
         if self.left > 0 {
             let separator = if self.first { "" } else { Self::SEPARATOR };
@@ -191,7 +193,7 @@ impl Listing {
     }
 }
 
-/// What was refused, and why, on one line; `None` if nothing was.
+/// Describes on one line the refused series and the reasons; `None` if there are none.
 fn describe(destination: Destination, refused: &RefusedSeries) -> Option<String> {
     let RefusedSeries { missing, invalid, samples, example, .. } = refused;
     let total = missing.saturating_add(*invalid);
@@ -224,8 +226,7 @@ impl From<&Refusal> for Answer {
             | Refusal::RemoteWriteV2 => (415, false),
             Refusal::HeadTooLarge { .. } | Refusal::TooManyFields => (431, true),
             Refusal::Overloaded { .. } => (503, false),
-            // Not 408, as HTTP has it: senders drop what they hear 4xx for, and nothing is wrong with what did not
-            // come.
+            // HTTP's 408 would not do: senders drop data on 4xx, and data that did not arrive is not at fault.
             Refusal::Draining | Refusal::Timeout(_) => (503, true),
         };
         let allow = if let Refusal::MethodNotAllowed { allow } = refusal { Some(*allow) } else { None };

@@ -118,8 +118,8 @@ async fn discard_rest(server: &Server, stream: &mut Stream) {
         match result {
             Ok(n) if n > 0 => {
                 left = left.saturating_sub(n);
-                server.tasks.has_worked_on(n);
-                server.tasks.turn().await;
+                server.tasks.record_work(n);
+                server.tasks.yield_if_busy().await;
             }
             _ => return,
         }

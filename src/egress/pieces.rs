@@ -103,7 +103,7 @@ impl Egress {
                     whole.terms.place,
                     whole.passed.as_deref(),
                 ),
-                charge: whole.charge.part(part.elements.len()),
+                charge: whole.charge.split_off(part.elements.len()),
                 part,
                 start_by: start_by.min(until),
                 terms: Arc::clone(&whole.terms),

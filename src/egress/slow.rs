@@ -10,17 +10,17 @@ use super::in_flight::Request;
 use super::tenant_lane::TenantLane;
 use crate::limits::SLOW_STRIKES_MAX;
 use crate::model::Failure;
-use crate::shared::pace::leash;
+use crate::shared::pace::slow_timeout;
 
 impl Egress {
     /// Finds requests that have become slow, and cuts those whose connections others need.
     pub fn look_at_requests(&self, now: Instant) {
         let requests = self.in_flight.all();
         for request in &requests {
-            let patience = self.pool.patience(request.address, self.settings.get().timeout);
+            let slow_after = self.pool.slow_after(request.address, self.settings.get().timeout);
             let is_known = request.is_cut() || request.slow.borrow().is_some();
-            if !is_known && request.age(now) > patience {
-                *request.slow.borrow_mut() = self.pool.turned_slow(request.address);
+            if !is_known && request.age(now) > slow_after {
+                *request.slow.borrow_mut() = self.pool.begin_slow_unbounded(request.address);
                 self.turns_slow(&request.lane);
             }
         }
@@ -36,14 +36,15 @@ impl Egress {
         {
             let timeout = self.settings.get().timeout;
             let for_others = self.pool.to_cut(request.address, now, is_crowded) > 0;
-            let patience = self.pool.patience(request.address, timeout);
-            let is_over_leash = request.age(now) > leash(patience, request.lane.strikes.get(), timeout);
+            let slow_after = self.pool.slow_after(request.address, timeout);
+            let is_over_time =
+                request.age(now) > slow_timeout(slow_after, request.lane.strikes.get(), timeout);
             if for_others {
                 self.pool.cut(request.address, now);
                 // One request per look: its room is released only when its task has noticed.
                 is_crowded = false;
             }
-            if for_others || (is_over_leash && self.pool.slow_wait(request.address)) {
+            if for_others || (is_over_time && self.pool.slow_wait(request.address)) {
                 self.cut(request);
             }
         }

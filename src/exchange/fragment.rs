@@ -1,4 +1,4 @@
-//! What travels between the cores: fragments one way, their outcomes back, and a few notices.
+//! The messages between cores: fragments, their outcomes, and control messages.
 
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
@@ -15,61 +15,61 @@ use crate::shared::permits::Handed;
 use crate::shared::receipt::Receipt;
 use crate::tenant::TenantId;
 
-/// One tenant's part of one request, on its way to that tenant's lane.
+/// One tenant's part of one request, on its way to the tenant's lane.
 #[derive(Debug)]
 pub struct Fragment {
-    /// The series, ready to be sent, and whose they are.
+    /// The series, ready to send, and their tenant.
     pub part: Part,
-    /// Where it goes, and what its request says besides its tenant.
+    /// The settings of its upstream request: target, header and credentials.
     pub terms: Arc<Terms>,
-    /// Headers of its request that go on.
+    /// Headers of its request that are forwarded.
     pub passed: Option<Arc<Passed>>,
-    /// Who waits for its outcome.
+    /// Where its outcome is awaited.
     pub sender: ReturnAddress,
-    /// Before this it must start on its way to the upstream, or it is not sent at all.
+    /// The latest time at which it may start on its way to the upstream. After that it is not sent at all.
     pub start_by: Instant,
-    /// When its request's head had been read.
+    /// The time at which its request's head had been read.
     pub arrived: Instant,
-    /// The address of the client whose request it was.
+    /// The address of the client that sent its request.
     pub client: SocketAddr,
-    /// The request's ID, told to the upstream, so that both sides' logs can be matched.
+    /// The request's ID. It is sent to the upstream, so that the logs of both sides can be matched.
     pub request_id: RequestId,
-    /// By which it would be known if it came again: only where its request has other parts, which could fail.
+    /// Identifies the part if it is sent again. Only set if its request has other parts, which could fail.
     pub receipt: Option<Receipt>,
-    /// To be sent in a request of its own: it was part of a merged one that the upstream refused.
+    /// Whether it must be sent in a request of its own, because it was part of a merged one that the upstream refused.
     pub alone: bool,
-    /// Its bytes' share of the budget.
+    /// The charge for its bytes.
     pub charge: Charge,
 }
 
-/// A part that got through, of a request that failed.
+/// A part that was delivered although its request failed.
 #[derive(Debug)]
 pub struct Delivered {
-    /// Where it went.
+    /// The destination that stored it.
     pub destination: Destination,
-    /// By which it will be known.
+    /// Identifies the part when it is sent again.
     pub receipt: Receipt,
-    /// What its sender hears of it, then as now: a success.
+    /// Its outcome, a success, which will answer for the part again.
     pub outcome: Outcome,
 }
 
-/// Where an outcome is awaited: a part of a request on the core that took it in.
+/// Where an outcome is awaited: one part of a request on the core that received it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ReturnAddress {
-    /// The core.
+    /// The number of that core.
     pub core: usize,
-    /// The request's place in that core's table of requests that wait.
+    /// The request's slot in that core's table of pending requests.
     pub slot: u32,
-    /// Which part of that request.
+    /// The index of the part in that request.
     pub part: u32,
 }
 
-/// Identifies an inbound request in both sides' logs.
+/// Identifies an inbound request in our logs and in the upstream's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RequestId(pub u128);
 
 impl std::fmt::Display for RequestId {
-    /// The form of a UUID (RFC 9562), as cortex-tenant writes it.
+    /// Formats it like a UUID (RFC 9562), as cortex-tenant does.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let id = self.0;
         write!(
@@ -84,36 +84,38 @@ impl std::fmt::Display for RequestId {
     }
 }
 
-/// What cores tell each other.
+/// A message to a core.
 #[derive(Debug)]
 pub enum Message {
-    /// To the tenant's home core: deliver this. Boxed, as it is many times larger than the rest.
+    /// To the tenant's home core: deliver this fragment. Boxed, as it is many times larger than the other variants.
     Fragment(Box<Fragment>),
-    /// Back to the core of the request: what became of one of its parts.
+    /// To the core of the request: the outcome of one of its parts.
     Outcome(ReturnAddress, Outcome),
-    /// To the tenant's home core: this part got through, but its request failed and will come again.
+    /// To the tenant's home core: remember this part, which was delivered, as its request failed and will be sent
+    /// again.
     Remember(Box<Delivered>),
-    /// A connection that another core accepted while it had more than its share, and the guard that counts it here.
+    /// An inbound connection that another core accepted while this one served fewer, and the guard that counts it here.
     Connection(OwnedFd, ConnectionGuard),
-    /// An upstream connection, or the right to open one: this core has waited for it longer than any other.
+    /// A permit for an upstream connection, perhaps with an open connection, for which this core has waited the
+    /// longest.
     Handed(Destination, Box<Handed>),
-    /// Another core waits for a connection to this address, and all are taken: hand over one that is idle.
+    /// Another core waits for a connection to this address, and all permits are taken: hand over an idle connection.
     ConnectionWanted(SocketAddr),
-    /// Another plan holds: take its bounds over.
+    /// The plan has changed: apply its limits.
     Reloaded,
-    /// Stop accepting, and say so when the listener is closed.
+    /// Stop accepting, and report when the listener is closed.
     Close,
-    /// Nobody accepts any more: finish what is in flight, and say so when nothing is left.
+    /// No core accepts any more: finish everything in flight, and report when nothing is left.
     Drain,
     /// All cores have drained: end.
     Stop,
 }
 
-/// The core that is home to `tenant`: the same on every core and for the life of the process.
+/// Returns the home core of `tenant`. It is the same on every core and for the life of the process.
 pub fn home_core(tenant: &TenantId, cores: usize) -> usize {
     use std::hash::BuildHasher;
-    // Fixed on purpose: a tenant's home must be the same whoever asks. Somebody who can choose tenants' names
-    // could pile them onto one core, but for that they need no collisions: one busy tenant does the same.
+    // The seed is fixed on purpose: all cores must agree on a tenant's home. A client that can choose tenant names
+    // could pile tenants onto one core, but it needs no collisions for that: one busy tenant does the same.
     let hash = foldhash::fast::FixedState::with_seed(0x7e4a_4e7e).hash_one(tenant.as_str().as_bytes());
     // Lemire's multiply-shift: even over any number of cores, without a division.
     let core = (u128::from(hash) * cores as u128) >> 64;

@@ -1,21 +1,21 @@
-//! The way into a core from another thread: a lock-free queue and a doorbell.
+//! The mailbox: how other threads send messages to a core. A lock-free queue and a doorbell.
 //!
 //! Design constraints:
 //! - A post costs no system call while its core is awake, and exactly one while it sleeps.
-//! - A core that goes to sleep must never miss a message: that is the one race here, and the reason for the two
-//!   fences below.
-//! - The core waits on *its ring*, so the bell is a descriptor (one end of a socket pair), not a condvar.
+//! - A core that goes to sleep must never miss a message. That is the only race here, and the reason for the two fences
+//!   below.
+//! - The core waits on *its ring*, so the doorbell is a descriptor (one end of a socket pair), not a condvar.
 //!
-//! The race, and why it is none. The sender pushes, fences, then looks at `asleep`. The core sets `asleep`,
-//! fences, then looks at the queue once more. Both fences are sequentially consistent, so they have an order:
-//! if the sender's comes first, the core's second look sees the message; if the core's comes first, the sender
-//! sees `asleep` and rings. In neither order do both miss. (This is the store-buffering litmus test; without
-//! the fences each side may read the other's old value.) The test at the end puts it before loom.
+//! Why the race is harmless: the sender pushes, fences, then reads `asleep`. The core sets `asleep`, fences, then
+//! checks the queue once more. Both fences are sequentially consistent, so they have an order. If the sender's comes
+//! first, the core's second check sees the message. If the core's comes first, the sender sees `asleep` and rings. In
+//! neither order do both miss. (This is the store-buffering litmus test; without the fences each side may read the
+//! other's old value.) The loom tests at the end check it.
 //!
-//! The queue itself is unbounded in its type and bounded in fact: a core has at most
-//! [`FRAGMENTS_IN_FLIGHT_MAX`](crate::limits::FRAGMENTS_IN_FLIGHT_MAX) fragments under way, so that no mailbox can
-//! ever hold more than all cores' fragments, the outcomes of its own, and a handful of notices. Thus a post
-//! never fails and never waits, and an outcome can't get lost for lack of room.
+//! The queue's type is unbounded, but its length is limited in practice. A core has at most
+//! [`FRAGMENTS_IN_FLIGHT_MAX`](crate::limits::FRAGMENTS_IN_FLIGHT_MAX) fragments in flight, so no mailbox can hold more
+//! than the fragments of all cores, its own outcomes, and a few control messages. So a post never fails and never
+//! waits, and no outcome is lost for lack of room.
 
 #[cfg(loom)]
 use loom::sync::atomic::{AtomicBool, Ordering, fence};
@@ -29,7 +29,7 @@ use std::sync::Arc;
 
 use crossbeam_channel::{Receiver, Sender};
 
-/// Whether the core sleeps: the one word that both sides agree by.
+/// Whether the core sleeps: the one atomic that both sides synchronise on.
 #[derive(Debug)]
 struct Sleep {
     asleep: AtomicBool,
@@ -40,27 +40,27 @@ impl Sleep {
         Self { asleep: AtomicBool::new(false) }
     }
 
-    /// For the sender, after its push: is it on us to ring? True for one sender only until the core sleeps again.
+    /// Called by a sender after its push: whether it must ring. True for only one sender until the core sleeps again.
     fn must_ring(&self) -> bool {
         fence(Ordering::SeqCst);
-        // The load first: while the core is awake, which under load is always, senders share the cache line.
+        // Load before the swap: while the core is awake, as it always is under load, senders share the cache line.
         self.asleep.load(Ordering::Relaxed) && self.asleep.swap(false, Ordering::Relaxed)
     }
 
-    /// For the core, before it waits: announces the sleep. The caller must look at the queue once more after
-    /// this, and wait only if it is still empty.
+    /// Called by the core before it waits: announces the sleep. The caller must check the queue once more after this,
+    /// and may wait only if it is still empty.
     fn announce(&self) {
         self.asleep.store(true, Ordering::Relaxed);
         fence(Ordering::SeqCst);
     }
 
-    /// For the core, once it is awake by whatever cause: spares the senders their ring.
+    /// Called by the core once it is awake, for whatever reason: saves senders the ring.
     fn cancel(&self) {
         self.asleep.store(false, Ordering::Relaxed);
     }
 }
 
-/// The sending side; one clone for each thread that posts.
+/// The sending side. Each thread that posts has its own clone.
 #[derive(Debug)]
 pub struct Post<T> {
     queue: Sender<T>,
@@ -75,15 +75,15 @@ impl<T> Clone for Post<T> {
 }
 
 impl<T> Post<T> {
-    /// Puts a message into the mailbox and wakes its core if that sleeps; whether it did is returned (for the
-    /// metrics). A message for a core that has ended is dropped, as its caller can do nothing about it.
+    /// Puts a message into the mailbox, and wakes its core if that sleeps. Returns whether it rang (for the metrics). A
+    /// message to a core that has ended is dropped, as the caller can do nothing about it.
     pub fn post(&self, message: T) -> bool {
         if self.queue.send(message).is_err() {
             return false;
         }
         let ring = self.sleep.must_ring();
         if ring {
-            // A full socket buffer is fine: bytes enough to wake the core are in it already.
+            // A full socket buffer is fine: it already holds enough bytes to wake the core.
             let flags = rustix::net::SendFlags::DONTWAIT | rustix::net::SendFlags::NOSIGNAL;
             let _ = rustix::net::send(&*self.bell, &[1], flags);
         }
@@ -91,7 +91,7 @@ impl<T> Post<T> {
     }
 }
 
-/// The receiving side: one core's.
+/// The receiving side, owned by one core.
 #[derive(Debug)]
 pub struct Mailbox<T> {
     queue: Receiver<T>,
@@ -99,10 +99,11 @@ pub struct Mailbox<T> {
 }
 
 impl<T> Mailbox<T> {
-    /// A mailbox, the post to reach it, and the core's end of the bell, on which a byte arrives for each ring.
+    /// Creates a mailbox, the post that sends to it, and the core's end of the doorbell, which receives one byte per
+    /// ring.
     ///
     /// # Errors
-    /// When the process may open no more descriptors.
+    /// If the process may open no more descriptors.
     pub fn new() -> io::Result<(Self, Post<T>, UnixStream)> {
         let (bell, core_end) = UnixStream::pair()?;
         let (sender, queue) = crossbeam_channel::unbounded();
@@ -111,13 +112,13 @@ impl<T> Mailbox<T> {
         Ok((Self { queue, sleep }, post, core_end))
     }
 
-    /// The next message, if there is one. Never waits.
+    /// Takes the next message, if there is one. Never waits.
     pub fn take(&self) -> Option<T> {
         self.queue.try_recv().ok()
     }
 
-    /// To be called when [`take`](Self::take) found nothing and the core means to wait for the bell. A message
-    /// that slipped in meanwhile is returned, and then the core must not wait.
+    /// Announces that the core is about to wait for the doorbell. Call it when [`take`](Self::take) found nothing. If
+    /// it returns a message, which arrived in the meantime, the core must not wait.
     pub fn fall_asleep(&self) -> Option<T> {
         self.sleep.announce();
         let message = self.take();
@@ -127,17 +128,17 @@ impl<T> Mailbox<T> {
         message
     }
 
-    /// To be called when the core runs again.
+    /// Announces that the core runs again.
     pub fn wake_up(&self) {
         self.sleep.cancel();
     }
 
-    /// Messages that wait.
+    /// Returns the number of queued messages.
     pub fn len(&self) -> usize {
         self.queue.len()
     }
 
-    /// Whether none wait.
+    /// Whether the queue is empty.
     pub fn is_empty(&self) -> bool {
         self.queue.is_empty()
     }
@@ -171,11 +172,11 @@ mod tests {
     }
 
     #[test]
-    fn falling_asleep_with_mail_returns_it() {
+    fn falling_asleep_with_a_queued_message_returns_it() {
         let (mailbox, post, _bell) = Mailbox::new().unwrap();
         post.post(7);
         assert_eq!(mailbox.fall_asleep(), Some(7));
-        assert!(!post.post(8), "the core is awake: nobody has to ring");
+        assert!(!post.post(8), "the core is awake, so no ring is needed");
     }
 
     #[test]
@@ -186,7 +187,7 @@ mod tests {
     }
 
     #[test]
-    fn every_message_of_four_threads_arrives_though_the_core_keeps_falling_asleep() {
+    fn every_message_of_four_threads_arrives_while_the_core_keeps_falling_asleep() {
         const EACH: u32 = 20_000;
         let (mailbox, post, mut bell) = Mailbox::new().unwrap();
         bell.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
@@ -201,7 +202,7 @@ mod tests {
             let message = loop {
                 match mailbox.take().or_else(|| mailbox.fall_asleep()) {
                     Some(message) => break message,
-                    None => _ = bell.read(&mut [0; 64]).expect("a missed ring"),
+                    None => _ = bell.read(&mut [0; 64]).expect("a ring before the timeout"),
                 }
             };
             assert!(!std::mem::replace(&mut seen[message as usize], true), "{message} came twice");
@@ -210,7 +211,7 @@ mod tests {
     }
 }
 
-/// `RUSTFLAGS="--cfg loom" cargo test --lib queue::mailbox`
+/// `RUSTFLAGS="--cfg loom" cargo test --lib exchange::mailbox`
 #[cfg(all(test, loom))]
 mod model {
     use std::sync::Arc;
@@ -220,8 +221,8 @@ mod model {
 
     use super::Sleep;
 
-    /// The queue as loom sees it: how many messages were pushed. Relaxed on purpose, weaker than any real
-    /// queue, so that only the fences of [`Sleep`] can make the protocol right.
+    /// The queue as loom sees it: the number of pushed messages. Relaxed on purpose, weaker than any real queue, so
+    /// that only the fences of [`Sleep`] can make the protocol correct.
     struct Model {
         pushed: AtomicU32,
         rings: AtomicU32,
@@ -235,7 +236,7 @@ mod model {
         }
     }
 
-    /// In every interleaving a core that decided to wait has been rung for, or will be: never asleep with mail.
+    /// In every interleaving, a core that decides to wait is rung: it never sleeps with a message in the queue.
     fn no_message_is_slept_through(senders: u32) {
         loom::model(move || {
             let model =

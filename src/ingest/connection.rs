@@ -22,7 +22,7 @@ use crate::http::reply;
 use crate::http::sender::Sender;
 use crate::io::deadline::{Cut, Idle};
 use crate::io::stream::Stream;
-use crate::io::tasks::{pause, tell_whether_waiting};
+use crate::io::tasks::{pause, poll_noting_wait};
 use crate::limits::{
     CLOSE_DISCARD_BYTES_MAX, CLOSE_DISCARD_MILLIS, DISCARD_BUFFER_BYTES, DRAIN_FIRST_REQUEST_MILLIS,
     HEAD_BUFFER_BYTES, OVERLOAD_DISCARD_BYTES_MAX, REQUESTS_PER_TURN_MAX,
@@ -105,7 +105,7 @@ impl Connection {
         loop {
             // Boxed, so that an idle connection stays small. This costs one allocation per request.
             let next = async { self.wait_for_request().await && Box::pin(self.serve_request()).await };
-            let (continues, waited) = tell_whether_waiting(next).await;
+            let (continues, waited) = poll_noting_wait(next).await;
             if !continues {
                 break;
             }
@@ -391,7 +391,7 @@ impl Connection {
     /// Writes the answer, with the status that this kind of sender understands. Returns whether another request may
     /// follow.
     async fn reply(&mut self, answer: Answer, plan: &Plan, keep_alive: bool, head_only: bool) -> bool {
-        let answer = self.sender.hears(answer);
+        let answer = self.sender.adapt(answer);
         // During shutdown every answer closes its connection, so that the sender's next one reaches our successor.
         let shutting_down = self.ingest.shared.is_shutting_down() || self.ingest.is_draining();
         let keep_alive = keep_alive && !answer.close && !shutting_down;

@@ -205,9 +205,9 @@ impl Ingest {
         let answer = match self.prepare(&mut splitter, push).await {
             Ok((mut dispatch, inflated)) => {
                 loop {
-                    self.tasks.turn().await;
+                    self.tasks.yield_if_busy().await;
                     let Some(part) = splitter.next_part() else { break };
-                    self.tasks.has_worked_on(part.inflated_bytes as usize);
+                    self.tasks.record_work(part.inflated_bytes as usize);
                     dispatch.send(part);
                 }
                 drop(inflated);
@@ -239,12 +239,12 @@ impl Ingest {
             arrived,
         } = push;
         let body = Body { protocol, compression, bytes: body.into() };
-        self.tasks.turn().await;
+        self.tasks.yield_if_busy().await;
         let scan = self.scan(splitter, body, source.as_deref(), &plan).map_err(|e| {
             self.counters().rejected(rejection_of(&e));
             Answer::from(&e)
         })?;
-        self.tasks.has_worked_on(scan.inflated_bytes);
+        self.tasks.record_work(scan.inflated_bytes);
         // Not every compression declares the inflated size, so it is charged only now. Until here a core may hold one
         // inflated body beyond the budget.
         let inflated = self.shared.bytes.charge(scan.inflated_bytes);
@@ -297,7 +297,7 @@ impl Ingest {
             MetadataRule::Drop => Metadata::Drop,
             MetadataRule::ToDefault => Metadata::ToDefault,
             MetadataRule::Route => {
-                self.shared.families.turn(Instant::now());
+                self.shared.families.rotate(Instant::now());
                 Metadata::Route(&self.shared.families)
             }
         }
@@ -363,13 +363,14 @@ impl Dispatch<'_> {
         let receipt =
             self.receipts.and_then(|key| key.receipt(&part, self.plan.terms.place, self.passed.as_deref()));
         // Remote Write 2.0 that is forwarded as 1.0.
-        let written = (self.protocol.tells_written() && !part.protocol.tells_written()).then(|| Written {
-            samples: u64::from(part.samples - part.histograms),
-            histograms: part.histograms.into(),
-            exemplars: part.exemplars.into(),
-        });
+        let written =
+            (self.protocol.reports_written() && !part.protocol.reports_written()).then(|| Written {
+                samples: u64::from(part.samples - part.histograms),
+                histograms: part.histograms.into(),
+                exemplars: part.exemplars.into(),
+            });
         self.sent.push(SentPart { tenant: part.tenant.clone(), receipt, written });
-        let charge = self.body_charge.part(part.elements.len());
+        let charge = self.body_charge.split_off(part.elements.len());
         let fragment = Fragment {
             part,
             terms: Arc::clone(&self.plan.terms),
@@ -398,12 +399,12 @@ impl Dispatch<'_> {
         let tenants = self.sent.iter().map(|part| &part.tenant);
         let destination = self.protocol.destination();
         let answer = conclude(destination, tenants.zip(&outcomes), &self.refused, self.plan.accept_all);
-        let answer = answer.with_wait_at_most(self.plan.retry_after_max);
+        let answer = answer.with_retry_after_max(self.plan.retry_after_max);
         if answer.invites_retry() {
             let delivered = self.sent.iter().zip(outcomes).filter(|(_, outcome)| outcome.is_delivered());
             delivered.for_each(|(part, outcome)| self.ingest.remember(self.protocol, part, outcome));
         }
-        Answer { written: answer.written.filter(|_| self.protocol.tells_written()), ..answer }
+        Answer { written: answer.written.filter(|_| self.protocol.reports_written()), ..answer }
     }
 }
 

@@ -1,7 +1,7 @@
-//! Buffers: those that come back, and those that are written together.
+//! Reusable read buffers, and slices that are written together.
 //!
-//! A ring needs its buffer from the start of an operation to its end. An idle connection therefore must not have a
-//! read pending (2,000 of them would pin 2,000 buffers): it waits for readability first and borrows a buffer then.
+//! An operation on a ring owns its buffer from start to end. So an idle connection must not have a read pending: 2,000
+//! of them would pin 2,000 buffers. It waits for readability first, and only then borrows a buffer.
 
 use std::cell::RefCell;
 
@@ -10,7 +10,7 @@ use monoio::buf::IoVecBuf;
 
 use crate::limits::{GATHER_SLICES_MAX, POOLED_BUFFER_BYTES_MAX, POOLED_BYTES_MAX};
 
-/// One core's spare buffers; bounded in bytes, unusually large ones are not kept.
+/// The spare buffers of one core. Their total size is limited, and unusually large buffers are not kept.
 #[derive(Debug, Default)]
 pub struct Buffers {
     spare: RefCell<Spare>,
@@ -23,7 +23,7 @@ struct Spare {
 }
 
 impl Buffers {
-    /// An empty buffer with room for at least `capacity` bytes.
+    /// Returns an empty buffer with room for at least `capacity` bytes.
     pub fn take(&self, capacity: usize) -> Vec<u8> {
         let mut spare = self.spare.borrow_mut();
         let mut buffer = spare.buffers.pop().unwrap_or_default();
@@ -32,7 +32,7 @@ impl Buffers {
         buffer
     }
 
-    /// Takes a buffer back, whatever is in it.
+    /// Takes back a buffer, with any content, for reuse.
     pub fn put(&self, mut buffer: Vec<u8>) {
         let mut spare = self.spare.borrow_mut();
         let bytes = buffer.capacity();
@@ -45,29 +45,29 @@ impl Buffers {
     }
 }
 
-/// Several slices to be written as one, with what has been written already taken off the front.
+/// Several slices to write as one. Tracks how much of them has been written.
 #[derive(Debug, Default)]
 pub struct Gather {
     slices: Vec<Bytes>,
-    /// Slices before this one have been written whole.
+    /// Index of the first slice that is not fully written.
     next: usize,
     iovecs: Vec<libc::iovec>,
 }
 
 impl Gather {
-    /// The slices, in the order in which they are to be written.
+    /// Creates a gather of `slices`, which are written in this order.
     pub fn new(slices: Vec<Bytes>) -> Self {
         let mut gather = Self { slices, next: 0, iovecs: Vec::new() };
         gather.point();
         gather
     }
 
-    /// Whether all has been written.
+    /// Whether everything has been written.
     pub fn is_done(&self) -> bool {
         self.iovecs.is_empty()
     }
 
-    /// Takes `written` bytes off the front.
+    /// Removes `written` bytes from the front.
     pub fn advance(&mut self, mut written: usize) {
         while let Some(slice) = self.slices.get_mut(self.next) {
             if written < slice.len() {
@@ -80,7 +80,7 @@ impl Gather {
         self.point();
     }
 
-    /// Points the kernel's view at what is left.
+    /// Points the iovecs at the unwritten bytes.
     fn point(&mut self) {
         self.iovecs.clear();
         let left = self.slices.iter().skip(self.next).filter(|s| !s.is_empty()).take(GATHER_SLICES_MAX);
@@ -89,9 +89,9 @@ impl Gather {
     }
 }
 
-// SAFETY: the pointer is that of a Vec which is changed only through `&mut self`, that is not while the runtime owns
-// this value. Each iovec points into a `Bytes` of the same value, whose memory neither moves nor goes while it is
-// held; the kernel only reads it, so that casting away `const` above is sound.
+// SAFETY: the pointer is that of a Vec that changes only through `&mut self`, so not while the runtime owns this value.
+// Each iovec points into a `Bytes` of the same value, whose memory is neither moved nor freed while it is held. The
+// kernel only reads that memory, so casting `const` away above is sound.
 unsafe impl IoVecBuf for Gather {
     fn read_iovec_ptr(&self) -> *const libc::iovec {
         self.iovecs.as_ptr()
@@ -117,7 +117,7 @@ mod tests {
     }
 
     #[test]
-    fn a_gather_can_be_written_in_any_steps() {
+    fn a_gather_can_be_written_in_steps_of_any_size() {
         let text = b"POST / HTTP/1.1\r\n\r\nelements and more elements";
         for step in 1..text.len() {
             let slices = vec![&text[..5], b"", &text[5..19], &text[19..30], &text[30..], b""];
@@ -134,7 +134,7 @@ mod tests {
     }
 
     #[test]
-    fn more_slices_than_the_kernel_takes_go_in_several_writes() {
+    fn more_slices_than_the_kernel_accepts_take_several_writes() {
         let slices = vec![Bytes::from_static(b"x"); GATHER_SLICES_MAX + 10];
         let mut gather = Gather::new(slices);
         assert_eq!(left(&gather).len(), GATHER_SLICES_MAX);
@@ -143,7 +143,7 @@ mod tests {
     }
 
     #[test]
-    fn the_pool_keeps_what_is_usual_and_no_more_than_its_bound() {
+    fn the_pool_keeps_usual_buffers_up_to_its_limit() {
         let buffers = Buffers::default();
         buffers.put(Vec::with_capacity(POOLED_BUFFER_BYTES_MAX + 1));
         assert_eq!(buffers.spare.borrow().buffers.len(), 0);

@@ -1,20 +1,20 @@
 //! Deadlines for operations in flight: an operation is *cut short* and then awaited, never dropped.
 //!
 //! Design constraints, all from the ring (each was reproduced on monoio 0.2.4):
-//! - A read that is dropped when its time is up loses the bytes it may just have received; a write that is dropped
-//!   goes on sending; a runtime that is dropped with operations pending leaks their sockets. So whoever started an
-//!   operation must await its end.
-//! - A cancel handle for each operation costs two allocations and a timer. A core does tens of thousands of
-//!   operations a second, of which none runs late.
+//! - A read that is dropped at its deadline loses the bytes it may just have received. A write that is dropped goes on
+//!   sending. A runtime that is dropped with operations pending leaks their sockets. So a task must await every
+//!   operation that it has started.
+//! - A cancel handle per operation costs two allocations and a timer. A core runs tens of thousands of operations a
+//!   second, and almost none runs late.
 //! - monoio has no cancelable form of `readable` or `connect`.
 //!
-//! Design: a socket whose time is up is shut down (`shutdown(2)`), by the sweeper of its core. The kernel then ends
-//! whatever is pending on it, under io_uring as under epoll: a read or a poll finds the end of the stream, a write
-//! fails with EPIPE, a connect fails. The task that awaits the operation goes on, asks its [`Watch`] whether it was
-//! cut, and closes the socket. Setting a deadline stores a number; it costs no allocation, no timer, and no call.
+//! Design: when the deadline of a socket passes, the sweeper of its core shuts it down (`shutdown(2)`). The kernel then
+//! ends whatever is pending on it, under io_uring as under epoll: a read or a poll finds the end of the stream, a write
+//! fails with EPIPE, a connect fails. The task that awaits the operation continues, asks its [`Watch`] whether the
+//! socket was cut, and closes it. Setting a deadline stores a number: no allocation, no timer, no system call.
 //!
-//! The sweeper looks at the earliest deadlines every [`SWEEP_MILLIS`]; with nothing to watch it sleeps for good.
-//! Deadlines mostly move later, so the heap keeps one entry a socket and puts it back when it comes up early.
+//! The sweeper checks the earliest deadlines every [`SWEEP_MILLIS`]; with nothing to watch it sleeps indefinitely.
+//! Deadlines mostly move later, so the heap keeps one entry per socket and reinserts it if it comes up too early.
 
 use std::cell::{Cell, RefCell};
 use std::cmp::Reverse;
@@ -27,27 +27,27 @@ use std::time::{Duration, Instant};
 
 use crate::limits::{DUE_SPARE_MAX, SWEEP_MILLIS};
 
-/// What happens when a deadline passes.
+/// The directions of a socket that end when a deadline passes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Cut {
-    /// Reading ends, as if the peer had closed; an answer can still be written.
+    /// Reading ends, as if the peer had closed. An answer can still be written.
     Read,
     /// Both directions end.
     Both,
 }
 
-/// Whether a socket waits for nothing but its peer's next request.
+/// Whether a socket is idle, that is, waits only for its peer's next request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Idle {
-    /// It does not.
+    /// It is not idle.
     No,
-    /// For its first: the peer has just come, and most likely to say something.
+    /// It waits for its first request, which is likely to come soon after the connect.
     First,
-    /// For another one.
+    /// It waits for a further request.
     Next,
 }
 
-/// All deadlines of one core.
+/// The deadlines of one core.
 #[derive(Clone, Debug, Default)]
 pub struct Deadlines {
     state: Rc<State>,
@@ -64,7 +64,7 @@ struct State {
 struct Table {
     entries: Vec<Entry>,
     vacant: Vec<usize>,
-    /// Times at which to look at an entry: never later than its deadline, sometimes long before.
+    /// Times at which to check an entry: never later than its deadline, sometimes long before.
     due: BinaryHeap<Reverse<(Instant, usize, u64)>>,
     watched: usize,
     next_key: u64,
@@ -72,12 +72,12 @@ struct Table {
 
 #[derive(Debug)]
 struct Entry {
-    /// Unique over all time, so that an old `due` can't be taken for that of a new socket in the same place.
+    /// Never reused, so that an old `due` can't match a new socket in the same slot.
     key: u64,
     target: Target,
     deadline: Option<Instant>,
     /// The earliest time in `due` for this entry.
-    look_at: Option<Instant>,
+    check_at: Option<Instant>,
     cut: Cut,
     expired: bool,
     idle: Idle,
@@ -90,25 +90,25 @@ enum Target {
     Vacant,
 }
 
-/// One socket's (or one waiting task's) place among the deadlines; taken out when dropped.
+/// The registration of a socket, or of a waiting task. Dropping it removes its deadline.
 #[derive(Debug)]
 pub struct Watch {
     deadlines: Deadlines,
-    place: usize,
+    slot: usize,
 }
 
-/// Cuts a watched socket at once, from wherever; does nothing once its [`Watch`] is gone.
+/// Cuts a watched socket at once. Does nothing once its [`Watch`] has been dropped.
 #[derive(Clone, Debug)]
 pub struct Cutter {
     deadlines: Deadlines,
-    place: usize,
+    slot: usize,
     key: u64,
 }
 
 impl Cutter {
-    /// Ends both directions, as a deadline would that passes now.
+    /// Ends both directions, as a deadline that passes now would.
     pub fn cut(&self) {
-        self.deadlines.with(self.place, |entry| {
+        self.deadlines.with(self.slot, |entry| {
             if entry.key == self.key {
                 entry.cut = Cut::Both;
                 entry.fire();
@@ -121,8 +121,8 @@ impl Deadlines {
     /// Watches a socket.
     ///
     /// # Safety
-    /// `fd` must stay open until the watch has been dropped; otherwise a deadline shuts down whichever socket has got
-    /// its number by then. A struct that owns both keeps this if it drops the watch first.
+    /// `fd` must stay open until the watch has been dropped. Otherwise a deadline could shut down an unrelated socket
+    /// that has reused the descriptor's number. A struct that owns both meets this if it drops the watch first.
     pub unsafe fn watch_socket(&self, fd: RawFd) -> Watch {
         self.watch(Target::Socket(fd))
     }
@@ -132,16 +132,16 @@ impl Deadlines {
         self.watch(Target::Task(None))
     }
 
-    /// Shuts down reading on every socket that is marked idle: what draining does to connections between two requests.
-    /// One whose first request has not come yet has time for it until `first_until`. A request that has arrived already
-    /// is still read, as the kernel keeps what it has received.
+    /// Shuts down reading on every idle socket, to drain connections between two requests. A socket that waits for its
+    /// first request keeps waiting until `first_until`. A request that has already arrived is still read, as the kernel
+    /// keeps received data.
     pub fn cut_idle(&self, first_until: Instant) {
         let mut table = self.state.table.borrow_mut();
-        for place in 0..table.entries.len() {
-            let Some(entry) = table.entries.get_mut(place) else { continue };
+        for slot in 0..table.entries.len() {
+            let Some(entry) = table.entries.get_mut(slot) else { continue };
             match entry.idle {
                 Idle::No => {}
-                Idle::First => table.set(place, first_until, Cut::Read),
+                Idle::First => table.set(slot, first_until, Cut::Read),
                 Idle::Next => {
                     entry.cut = Cut::Read;
                     entry.fire();
@@ -150,19 +150,19 @@ impl Deadlines {
         }
     }
 
-    /// The sweeper: one task a core, which ends after [`end`](Self::end). `look` is called each time that it has
-    /// looked.
-    pub async fn sweep(&self, look: impl Fn(Instant)) {
+    /// Runs the sweeper, one task per core, until [`end`](Self::end) is called. It calls `after_sweep` after each
+    /// sweep.
+    pub async fn sweep(&self, after_sweep: impl Fn(Instant)) {
         while !self.state.ended.get() {
             self.something_to_watch().await;
             monoio::time::sleep(Duration::from_millis(SWEEP_MILLIS)).await;
             let now = Instant::now();
             self.state.table.borrow_mut().fire_due(now);
-            look(now);
+            after_sweep(now);
         }
     }
 
-    /// Ends the sweeper. To be called when all tasks with deadlines have ended.
+    /// Ends the sweeper. Call it once all tasks with deadlines have ended.
     pub fn end(&self) {
         self.state.ended.set(true);
         self.wake_sweeper();
@@ -187,46 +187,46 @@ impl Deadlines {
 
     fn watch(&self, target: Target) -> Watch {
         let mut table = self.state.table.borrow_mut();
-        let place = table.insert(target);
+        let slot = table.insert(target);
         drop(table);
         self.wake_sweeper();
-        Watch { deadlines: self.clone(), place }
+        Watch { deadlines: self.clone(), slot }
     }
 
-    fn with<R>(&self, place: usize, f: impl FnOnce(&mut Entry) -> R) -> Option<R> {
-        self.state.table.borrow_mut().entries.get_mut(place).map(f)
+    fn with<R>(&self, slot: usize, f: impl FnOnce(&mut Entry) -> R) -> Option<R> {
+        self.state.table.borrow_mut().entries.get_mut(slot).map(f)
     }
 }
 
 impl Watch {
-    /// From now on the deadline is `at`.
+    /// Sets the deadline to `at`.
     pub fn set(&self, at: Instant, cut: Cut) {
-        self.deadlines.state.table.borrow_mut().set(self.place, at, cut);
+        self.deadlines.state.table.borrow_mut().set(self.slot, at, cut);
     }
 
-    /// From now on there is no deadline.
+    /// Removes the deadline.
     pub fn clear(&self) {
-        self.deadlines.with(self.place, |e| e.deadline = None);
+        self.deadlines.with(self.slot, |e| e.deadline = None);
     }
 
-    /// A handle by which others can cut it.
+    /// Returns a handle that can cut the socket without owning it.
     pub fn cutter(&self) -> Cutter {
-        let key = self.deadlines.with(self.place, |entry| entry.key).unwrap_or_default();
-        Cutter { deadlines: self.deadlines.clone(), place: self.place, key }
+        let key = self.deadlines.with(self.slot, |entry| entry.key).unwrap_or_default();
+        Cutter { deadlines: self.deadlines.clone(), slot: self.slot, key }
     }
 
-    /// Whether a deadline has passed and the socket was shut down for it.
+    /// Whether the deadline has passed, or a [`Cutter`] or draining has cut the socket.
     pub fn expired(&self) -> bool {
-        self.deadlines.with(self.place, |e| e.expired).unwrap_or(false)
+        self.deadlines.with(self.slot, |e| e.expired).unwrap_or(false)
     }
 
-    /// Marks the socket as waiting for nothing but its peer's next request: [`Deadlines::cut_idle`] may end it.
+    /// Marks the socket as idle or not. [`Deadlines::cut_idle`] ends idle sockets.
     pub fn set_idle(&self, idle: Idle) {
-        self.deadlines.with(self.place, |e| e.idle = idle);
+        self.deadlines.with(self.slot, |e| e.idle = idle);
     }
 
-    /// Waits until `ready` says so, or until the deadline: true when ready. Whoever makes it ready calls the
-    /// waker that `ready` was given.
+    /// Waits until `ready` returns true, or until the deadline. Returns whether it is ready. The code that makes it
+    /// ready must call the waker that `ready` was given.
     pub async fn wait(&self, mut ready: impl FnMut(&Waker) -> bool) -> bool {
         poll_fn(|cx| {
             if ready(cx.waker()) {
@@ -235,7 +235,7 @@ impl Watch {
             if self.expired() {
                 return Poll::Ready(false);
             }
-            self.deadlines.with(self.place, |e| e.target = Target::Task(Some(cx.waker().clone())));
+            self.deadlines.with(self.slot, |e| e.target = Target::Task(Some(cx.waker().clone())));
             Poll::Pending
         })
         .await
@@ -244,7 +244,7 @@ impl Watch {
 
 impl Drop for Watch {
     fn drop(&mut self) {
-        self.deadlines.state.table.borrow_mut().remove(self.place);
+        self.deadlines.state.table.borrow_mut().remove(self.slot);
     }
 }
 
@@ -256,15 +256,15 @@ impl Table {
             key: self.next_key,
             target,
             deadline: None,
-            look_at: None,
+            check_at: None,
             cut: Cut::Both,
             expired: false,
             idle: Idle::No,
         };
         match self.vacant.pop() {
-            Some(place) => {
-                self.entries[place] = entry;
-                place
+            Some(slot) => {
+                self.entries[slot] = entry;
+                slot
             }
             None => {
                 self.entries.push(entry);
@@ -273,53 +273,53 @@ impl Table {
         }
     }
 
-    fn remove(&mut self, place: usize) {
-        let Some(entry) = self.entries.get_mut(place) else { return };
+    fn remove(&mut self, slot: usize) {
+        let Some(entry) = self.entries.get_mut(slot) else { return };
         (entry.target, entry.deadline, entry.idle) = (Target::Vacant, None, Idle::No);
-        self.vacant.push(place);
+        self.vacant.push(slot);
         self.watched -= 1;
         if self.watched == 0 {
-            // Nothing refers to what is left: old looks of sockets that are gone.
+            // All remaining checks are stale: their sockets are gone.
             self.due.clear();
         }
     }
 
-    fn set(&mut self, place: usize, at: Instant, cut: Cut) {
-        let Some(entry) = self.entries.get_mut(place) else { return };
+    fn set(&mut self, slot: usize, at: Instant, cut: Cut) {
+        let Some(entry) = self.entries.get_mut(slot) else { return };
         (entry.deadline, entry.cut) = (Some(at), cut);
-        if entry.look_at.is_none_or(|earliest| at < earliest) {
-            entry.look_at = Some(at);
-            self.due.push(Reverse((at, place, entry.key)));
-            self.forget_old_looks();
+        if entry.check_at.is_none_or(|earliest| at < earliest) {
+            entry.check_at = Some(at);
+            self.due.push(Reverse((at, slot, entry.key)));
+            self.drop_stale_checks();
         }
     }
 
-    /// A deadline that moves earlier leaves its later look behind: these must not pile up until their time.
-    fn forget_old_looks(&mut self) {
+    /// Drops stale checks. A deadline that moves earlier leaves its later check behind; these must not pile up.
+    fn drop_stale_checks(&mut self) {
         if self.due.len() > 2 * self.watched + DUE_SPARE_MAX {
             let entries = &self.entries;
-            self.due.retain(|Reverse((at, place, key))| {
-                entries.get(*place).is_some_and(|entry| entry.key == *key && entry.look_at == Some(*at))
+            self.due.retain(|Reverse((at, slot, key))| {
+                entries.get(*slot).is_some_and(|entry| entry.key == *key && entry.check_at == Some(*at))
             });
         }
     }
 
     fn fire_due(&mut self, now: Instant) {
-        while let Some(&Reverse((at, place, key))) = self.due.peek() {
+        while let Some(&Reverse((at, slot, key))) = self.due.peek() {
             if at > now {
                 return;
             }
             self.due.pop();
-            let Some(entry) = self.entries.get_mut(place).filter(|e| e.key == key && e.look_at == Some(at))
+            let Some(entry) = self.entries.get_mut(slot).filter(|e| e.key == key && e.check_at == Some(at))
             else {
                 continue;
             };
-            entry.look_at = None;
+            entry.check_at = None;
             match entry.deadline {
                 Some(deadline) if deadline <= now => entry.fire(),
                 Some(later) => {
-                    entry.look_at = Some(later);
-                    self.due.push(Reverse((later, place, key)));
+                    entry.check_at = Some(later);
+                    self.due.push(Reverse((later, slot, key)));
                 }
                 None => {}
             }
@@ -337,10 +337,10 @@ impl Entry {
                     Cut::Read => rustix::net::Shutdown::Read,
                     Cut::Both => rustix::net::Shutdown::Both,
                 };
-                // SAFETY: the descriptor is open: its owner drops the watch, which makes this entry vacant,
-                // before it closes the socket (`Stream` declares them in this order), all on this thread.
+                // SAFETY: the descriptor is open. Its owner drops the watch, which vacates this entry, before it closes
+                // the socket (`Stream` declares them in this order), all on this thread.
                 let fd = unsafe { BorrowedFd::borrow_raw(*fd) };
-                // Fails only when the peer has gone, and then nothing is pending any more.
+                // Fails only if the peer has disconnected, and then nothing is pending any more.
                 let _ = rustix::net::shutdown(fd, how);
             }
             Target::Task(waker) => {
@@ -362,7 +362,7 @@ mod tests {
     }
 
     #[test]
-    fn a_deadline_fires_once_it_has_passed_and_not_before() {
+    fn a_deadline_fires_when_it_has_passed_and_not_before() {
         let (deadlines, start) = (Deadlines::default(), Instant::now());
         let watch = deadlines.watch_task();
         watch.set(after(start, 100), Cut::Both);
@@ -373,7 +373,7 @@ mod tests {
     }
 
     #[test]
-    fn a_deadline_that_moved_later_does_not_fire_at_its_old_time() {
+    fn a_deadline_moved_later_does_not_fire_at_its_old_time() {
         let (deadlines, start) = (Deadlines::default(), Instant::now());
         let watch = deadlines.watch_task();
         watch.set(after(start, 100), Cut::Both);
@@ -385,7 +385,7 @@ mod tests {
     }
 
     #[test]
-    fn a_deadline_that_moved_earlier_fires_early() {
+    fn a_deadline_moved_earlier_fires_at_its_new_time() {
         let (deadlines, start) = (Deadlines::default(), Instant::now());
         let watch = deadlines.watch_task();
         watch.set(after(start, 60_000), Cut::Read);
@@ -406,11 +406,11 @@ mod tests {
         let newcomer = deadlines.watch_task();
         deadlines.state.table.borrow_mut().fire_due(after(start, 100));
         assert!(!cleared.expired());
-        assert!(!newcomer.expired(), "it stands where the dropped one stood, but it is another");
+        assert!(!newcomer.expired(), "it reuses the dropped one's slot");
     }
 
     #[test]
-    fn a_cutter_cuts_at_once_and_nobody_but_its_own() {
+    fn a_cutter_cuts_at_once_and_only_its_own_watch() {
         let deadlines = Deadlines::default();
         let watch = deadlines.watch_task();
         let cutter = watch.cutter();
@@ -419,11 +419,11 @@ mod tests {
         drop(watch);
         let newcomer = deadlines.watch_task();
         cutter.cut();
-        assert!(!newcomer.expired(), "it stands where the other one stood");
+        assert!(!newcomer.expired(), "it reuses the other one's slot");
     }
 
     #[test]
-    fn moving_a_deadline_to_and_fro_piles_nothing_up() {
+    fn moving_a_deadline_earlier_many_times_keeps_few_entries() {
         let (deadlines, start) = (Deadlines::default(), Instant::now());
         let watch = deadlines.watch_task();
         for round in 0..100_000 {
@@ -431,7 +431,7 @@ mod tests {
         }
         assert!(deadlines.state.table.borrow().due.len() <= 2 + DUE_SPARE_MAX);
         deadlines.state.table.borrow_mut().fire_due(after(start, 900_001));
-        assert!(watch.expired(), "the one that holds is kept");
+        assert!(watch.expired(), "the current check is kept");
     }
 
     #[test]

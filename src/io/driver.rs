@@ -1,8 +1,8 @@
-//! Which ring a core has: io_uring where the kernel lets us, else epoll.
+//! The driver of a core: io_uring where the kernel allows it, otherwise epoll.
 //!
-//! Containers often forbid io_uring by seccomp, or a part of it, and old kernels lack what is needed: so it is tried
-//! at the start, on a thread of its own and with the very flags that the cores will use, before anything depends on
-//! it.
+//! Containers often forbid io_uring, or a part of it, by seccomp, and old kernels lack operations that we need. So the
+//! server probes it at the start, before anything depends on it: on a separate thread, with the flags that the cores
+//! will use.
 
 use std::future::Future;
 use std::io;
@@ -12,19 +12,19 @@ use monoio::{IoUringDriver, LegacyDriver, RuntimeBuilder};
 use super::stream::Blocking;
 use crate::config::DriverChoice;
 
-/// A ring that is known to work here.
+/// A driver that is known to work on this machine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Driver {
-    /// io_uring, with what this kernel can do to spare interrupts.
+    /// io_uring, with the best mode of completing operations that this kernel supports.
     IoUring(TaskRun),
     /// epoll.
     Epoll,
 }
 
-/// When the kernel does its part of completing operations.
+/// When the kernel runs the task work that completes operations.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TaskRun {
-    /// When we ask for completions, and never between (Linux 6.1).
+    /// When the core asks for completions, and never in between (Linux 6.1).
     Deferred,
     /// At any system call, without an interrupt (Linux 5.19).
     Cooperative,
@@ -32,14 +32,15 @@ pub enum TaskRun {
     Eager,
 }
 
-/// Entries of a core's submission queue. Submissions are flushed when it is full, so that it bounds no load.
+/// Entries of a core's submission queue. A full queue is submitted, so this does not limit the load.
 const ENTRIES: u32 = 1_024;
 
 impl Driver {
-    /// The ring to use: what `choice` says, if it works here. For `auto`, also says why it is not io_uring.
+    /// Returns the driver for `choice`, if it works here. If `auto` falls back to epoll, also returns the reason why
+    /// io_uring does not work.
     ///
     /// # Errors
-    /// When io_uring is asked for and does not work.
+    /// If `choice` is io_uring and that does not work.
     pub fn probe(choice: DriverChoice) -> io::Result<(Self, Option<io::Error>)> {
         match (choice, probe_io_uring()) {
             (DriverChoice::Epoll, _) => Ok((Self::Epoll, None)),
@@ -49,7 +50,7 @@ impl Driver {
         }
     }
 
-    /// For the log and the metrics.
+    /// Returns the driver's name for the log and the metrics.
     pub fn name(self) -> &'static str {
         match self {
             Self::IoUring(_) => "io_uring",
@@ -57,7 +58,7 @@ impl Driver {
         }
     }
 
-    /// How it wants its sockets.
+    /// Returns the socket mode that the driver needs.
     pub fn blocking(self) -> Blocking {
         match self {
             Self::IoUring(_) => Blocking::Yes,
@@ -65,10 +66,10 @@ impl Driver {
         }
     }
 
-    /// Runs a future, and all that it spawns, on a ring of its own on this thread.
+    /// Runs a future and all tasks that it spawns on a new ring on this thread.
     ///
     /// # Errors
-    /// When the ring can't be set up.
+    /// If the ring can't be set up.
     pub fn block_on<F: Future>(self, future: F) -> io::Result<F::Output> {
         match self {
             Self::IoUring(task_run) => {
@@ -93,7 +94,7 @@ fn flags(task_run: TaskRun) -> io_uring::Builder {
     builder
 }
 
-/// Tries the flags from the best to the plainest, on a thread that ends with its ring.
+/// Tries the modes from the best to the plainest, on a thread that ends with its ring.
 fn probe_io_uring() -> io::Result<Driver> {
     let probe = std::thread::Builder::new().name("probe".into()).spawn(|| {
         if !monoio::utils::detect_uring() {
@@ -120,12 +121,12 @@ fn probe_io_uring() -> io::Result<Driver> {
     probe.join().unwrap_or_else(|_| Err(io::Error::other("the probe panicked")))
 }
 
-/// Has a ring do nothing, once. A seccomp profile may let rings be made and forbid them to be entered; monoio does not
-/// look at that error, and would wait for ever.
+/// Submits one no-op to a ring. A seccomp profile may allow creating rings and forbid entering them. monoio ignores
+/// that error and would wait forever.
 fn enter_ring(task_run: TaskRun) -> io::Result<()> {
     let mut ring: io_uring::IoUring = flags(task_run).build(2)?;
     let nothing = io_uring::opcode::Nop::new().build();
-    // SAFETY: this operation refers to no memory.
+    // SAFETY: a no-op refers to no memory.
     unsafe { ring.submission().push(&nothing) }.map_err(io::Error::other)?;
     let entered = ring.submit_and_wait(1);
     entered.map_err(|e| io::Error::new(e.kind(), format!("io_uring_enter: {e}")))?;

@@ -1,8 +1,8 @@
-//! The one kind of connection that ingest, egress and admin read and write.
+//! The connection type that ingest, egress and admin read and write.
 //!
-//! What lies underneath is this module's business alone: plain TCP now; TLS is to become another [`Transport`],
-//! without a change to any caller. Every operation runs to its end (see [`deadline`](super::deadline)): a caller
-//! sets a deadline first and looks at [`expired`](Stream::expired) when an operation fails or finds the end.
+//! It hides its transport. That is plain TCP now; TLS is to become another `Transport` without a change to any caller.
+//! Every operation runs to its end (see [`deadline`](super::deadline)). A caller sets a deadline first, and checks
+//! [`expired`](Stream::expired) when an operation fails or finds the end of the stream.
 
 use std::io;
 use std::mem::ManuallyDrop;
@@ -18,10 +18,10 @@ use monoio::net::TcpStream;
 use super::buffers::Gather;
 use super::deadline::{Cut, Cutter, Deadlines, Idle, Watch};
 
-/// A connection with its deadline.
+/// A connection with a deadline.
 #[derive(Debug)]
 pub struct Stream {
-    // Before the transport: the watch must be gone when the descriptor is closed.
+    // Declared before the transport: the watch must be dropped before the descriptor is closed.
     watch: Watch,
     transport: Transport,
     peer: SocketAddr,
@@ -33,28 +33,29 @@ enum Transport {
 }
 
 impl Drop for Stream {
-    /// The ring closes the descriptor in its own time; the peer, and whoever counts connections, hear of it now.
+    /// Shuts the connection down now, as the ring closes the descriptor only later. The peer and the kernel's list of
+    /// connections see the end at once.
     fn drop(&mut self) {
-        // Fails only when the peer has gone already.
+        // Fails only if the peer has disconnected already.
         let _ = rustix::net::shutdown(self.fd(), rustix::net::Shutdown::Both);
     }
 }
 
-/// How the ring wants its sockets: io_uring would return EAGAIN at once for one that does not block, and epoll
-/// would stop the core for one that does.
+/// The socket mode that a driver needs. On a non-blocking socket io_uring would complete with EAGAIN at once; on a
+/// blocking one epoll would block the core.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Blocking {
-    /// For io_uring.
+    /// Blocking, for io_uring.
     Yes,
-    /// For epoll.
+    /// Non-blocking, for epoll.
     No,
 }
 
 impl Stream {
-    /// A connection that was accepted, here or on another core.
+    /// Creates a stream from a connection that was accepted on this core or another.
     ///
     /// # Errors
-    /// When the socket is broken already or the ring can't take it.
+    /// If the socket is already broken or can't be registered with the driver.
     pub fn accepted(socket: OwnedFd, blocking: Blocking, deadlines: &Deadlines) -> io::Result<Self> {
         let socket = std::net::TcpStream::from(socket);
         let peer = socket.peer_addr().unwrap_or_else(|_| SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0)));
@@ -62,10 +63,10 @@ impl Stream {
         Self::over(socket, blocking, peer, deadlines)
     }
 
-    /// Connects to `address` until `deadline`.
+    /// Connects to `address`, and gives up at `deadline`.
     ///
     /// # Errors
-    /// What the kernel says; `TimedOut` when the deadline has passed.
+    /// The kernel's error; `TimedOut` if the deadline has passed.
     pub async fn connect(
         address: SocketAddr,
         deadline: Instant,
@@ -94,36 +95,36 @@ impl Stream {
         deadlines: &Deadlines,
     ) -> io::Result<Self> {
         socket.set_nonblocking(blocking == Blocking::No)?;
-        // Requests and replies are written whole: waiting for more would only delay them.
+        // Requests and replies are written whole: Nagle's algorithm would only delay them.
         socket.set_nodelay(true)?;
         Self::registered(socket, peer, deadlines)
     }
 
     fn registered(socket: std::net::TcpStream, peer: SocketAddr, deadlines: &Deadlines) -> io::Result<Self> {
         let tcp = TcpStream::from_std(socket)?;
-        // SAFETY: the stream owns both. It drops the watch before the socket, as its fields are in that order, and
-        // `into_socket` does the same.
+        // SAFETY: the stream owns both. It drops the watch before the socket, as its fields are declared in that order,
+        // and `into_socket` does the same.
         let watch = unsafe { deadlines.watch_socket(tcp.as_raw_fd()) };
         Ok(Self { watch, transport: Transport::Tcp(tcp), peer })
     }
 
-    /// A connection to `peer` that another core has taken [out of its stream](Self::into_socket).
+    /// Creates a stream from a connection to `peer` that another core has taken [out of its stream](Self::into_socket).
     ///
     /// # Errors
-    /// When the ring can't take it.
+    /// If the socket can't be registered with the driver.
     pub fn handed(socket: OwnedFd, peer: SocketAddr, deadlines: &Deadlines) -> io::Result<Self> {
         Self::registered(socket.into(), peer, deadlines)
     }
 
-    /// The socket, open and as it is, for another core. Nothing may be pending on it, and no operation is, as each one
-    /// borrows the stream until it has ended.
+    /// Returns the open socket, unchanged, for another core. No operation can be pending on it, as each one borrows the
+    /// stream until it has ended.
     pub fn into_socket(self) -> OwnedFd {
         let this = ManuallyDrop::new(self);
-        // SAFETY: `this` is neither used after this nor ever dropped, so that each field is owned here alone.
+        // SAFETY: `this` is neither used nor dropped after this, so each field has this function as its only owner.
         let (watch, transport) = unsafe { (ptr::read(&this.watch), ptr::read(&this.transport)) };
         drop(watch);
         let Transport::Tcp(tcp) = transport;
-        // SAFETY: `into_raw_fd` takes the stream, its only owner, and leaves the descriptor open for us to own.
+        // SAFETY: `into_raw_fd` consumes the stream, its only owner, and leaves the descriptor open for us to own.
         unsafe { OwnedFd::from_raw_fd(tcp.into_raw_fd()) }
     }
 
@@ -143,40 +144,40 @@ impl Stream {
 
     fn fd(&self) -> BorrowedFd<'_> {
         let Transport::Tcp(tcp) = &self.transport;
-        // SAFETY: monoio's stream keeps its descriptor open until it is dropped, which is not while `self` is
-        // borrowed. (It has no `AsFd` to say so itself.)
+        // SAFETY: monoio's stream keeps its descriptor open until it is dropped, which is not while `self` is borrowed.
+        // (It has no `AsFd` of its own.)
         unsafe { BorrowedFd::borrow_raw(tcp.as_raw_fd()) }
     }
 
-    /// The peer's address.
+    /// Returns the peer's address.
     pub fn peer(&self) -> SocketAddr {
         self.peer
     }
 
-    /// Sets the deadline of what is done from now on.
+    /// Sets the deadline of all operations from now on. `cut` selects the directions that end when it passes.
     pub fn set_deadline(&self, at: Instant, cut: Cut) {
         self.watch.set(at, cut);
     }
 
-    /// There is nothing to be awaited for now.
+    /// Removes the deadline.
     pub fn clear_deadline(&self) {
         self.watch.clear();
     }
 
-    /// By which whoever does not own the stream can cut it.
+    /// Returns a handle that shuts the connection down without owning it.
     pub fn cutter(&self) -> Cutter {
         self.watch.cutter()
     }
 
-    /// Whether this connection was cut, by its deadline or by draining.
+    /// Whether this connection was cut, by its deadline, a [`Cutter`] or draining.
     pub fn expired(&self) -> bool {
         self.watch.expired()
     }
 
-    /// Waits until there is something to read, or the end; meanwhile the connection counts as idle in this way.
+    /// Waits until there is data to read, or the end of the stream. Meanwhile the connection counts as `idle`.
     ///
     /// # Errors
-    /// When the socket is broken.
+    /// If the socket is broken.
     pub async fn idle(&self, idle: Idle) -> io::Result<()> {
         self.watch.set_idle(idle);
         let Transport::Tcp(tcp) = &self.transport;
@@ -185,19 +186,19 @@ impl Stream {
         result
     }
 
-    /// Reads into the room that `buffer` has left (there must be some); 0 bytes mean the end.
+    /// Reads into the spare capacity of `buffer`, which must have some. 0 bytes mean the end of the stream.
     ///
     /// # Errors
-    /// When the connection was reset, or cut.
+    /// If the connection was reset or cut.
     pub async fn read(&mut self, buffer: Vec<u8>) -> (io::Result<usize>, Vec<u8>) {
         let capacity = buffer.capacity();
         self.read_up_to(buffer, capacity).await
     }
 
-    /// As [`read`](Self::read), but only until `buffer` holds `end` bytes, for which it must have room.
+    /// Reads like [`read`](Self::read), but at most until `buffer`, which must have the capacity, holds `end` bytes.
     ///
     /// # Errors
-    /// When the connection was reset, or cut.
+    /// If the connection was reset or cut.
     pub async fn read_up_to(&mut self, buffer: Vec<u8>, end: usize) -> (io::Result<usize>, Vec<u8>) {
         let from = buffer.len();
         let Transport::Tcp(tcp) = &mut self.transport;
@@ -205,10 +206,10 @@ impl Stream {
         (result, slice.into_inner())
     }
 
-    /// Writes all of `buffer`.
+    /// Writes all of `buffer`, and returns it for reuse.
     ///
     /// # Errors
-    /// When the peer has gone, or the deadline passed.
+    /// If the peer has disconnected or the deadline has passed.
     pub async fn write_all(&mut self, mut buffer: Vec<u8>) -> (io::Result<()>, Vec<u8>) {
         let mut written = 0;
         while written < buffer.len() {
@@ -224,10 +225,10 @@ impl Stream {
         (Ok(()), buffer)
     }
 
-    /// Writes as much of `gather` as the kernel takes at once, and gives back the rest.
+    /// Writes as much of `gather` as the kernel accepts at once, and returns the rest.
     ///
     /// # Errors
-    /// When the peer has gone, or the deadline passed.
+    /// If the peer has disconnected or the deadline has passed.
     pub async fn write_some(&mut self, gather: Gather) -> io::Result<Gather> {
         let Transport::Tcp(tcp) = &mut self.transport;
         let (result, mut rest) = tcp.writev(gather).await;
@@ -240,22 +241,22 @@ impl Stream {
         }
     }
 
-    /// Says that nothing more will be written, so that the peer reads what was to the end and closes.
+    /// Shuts down the writing side. The peer then reads to the end of the stream and closes.
     pub async fn finish_writing(&mut self) {
         let Transport::Tcp(tcp) = &mut self.transport;
-        // Fails only when the peer has closed already, which is what this asks for.
+        // Fails only if the peer has closed already, which is the aim.
         let _ = tcp.shutdown().await;
     }
 
-    /// Whether the peer has neither closed nor sent anything: what an idle connection to an upstream must be.
+    /// Whether the peer has neither closed nor sent anything, as required of an idle connection to an upstream.
     pub fn is_quiet(&self) -> bool {
         matches!(self.peek(&mut [0]), Err(e) if e.kind() == io::ErrorKind::WouldBlock)
     }
 
-    /// Copies the first bytes that wait to be read, without waiting for them and without taking them. Gives how many.
+    /// Copies the first readable bytes without waiting for them or consuming them. Returns their number.
     ///
     /// # Errors
-    /// `WouldBlock` when there are none yet; else when the socket is broken.
+    /// `WouldBlock` if there are none yet; another error if the socket is broken.
     pub fn peek(&self, into: &mut [u8]) -> io::Result<usize> {
         let flags = rustix::net::RecvFlags::PEEK | rustix::net::RecvFlags::DONTWAIT;
         let (bytes, _) = rustix::net::recv(self.fd(), into, flags)?;

@@ -1,9 +1,9 @@
-//! The tasks of one core, counted, so that its thread ends only when all of them have; and the turns that they leave to
-//! each other.
+//! Groups of tasks on one core: counted, so that the core's thread ends only after all of them, and fair to each
+//! other's I/O.
 //!
-//! A core looks at its sockets and timers only while no task is ready to run. A task that wakes itself is: giving
-//! others a turn like that lets no other connection in. So whoever has much to do says how much he has done, and past
-//! a bound all of them wait for a timer ([`Tasks::turn`]).
+//! A core polls its sockets and timers only while no task is ready to run. A task that yields by waking itself stays
+//! ready, so no socket is polled. Therefore tasks with much CPU work report how many bytes they processed, and past a
+//! limit all of them wait for a timer ([`Tasks::yield_if_busy`]).
 
 use std::cell::{Cell, RefCell};
 use std::future::{Future, poll_fn};
@@ -16,8 +16,8 @@ use pin_project_lite::pin_project;
 
 use crate::limits::{TURN_BYTES_MAX, TURN_MILLIS};
 
-/// A group of tasks that can be awaited together. monoio drops what is pending when its runtime ends, which leaks
-/// sockets; so nothing is spawned but through here.
+/// A group of tasks that can be awaited together. monoio drops pending tasks when its runtime ends, which leaks
+/// sockets, so every task is spawned through this type.
 #[derive(Clone, Debug, Default)]
 pub struct Tasks {
     state: Rc<State>,
@@ -27,23 +27,23 @@ pub struct Tasks {
 struct State {
     running: Cell<usize>,
     waiting: RefCell<Vec<Waker>>,
-    /// Bytes that were worked on since sockets were looked at, or a moment longer.
+    /// Bytes that were processed since the core last polled its sockets, or for slightly longer.
     worked: Cell<usize>,
 }
 
 impl Tasks {
-    /// Starts a task.
+    /// Spawns a task.
     pub fn spawn(&self, task: impl Future<Output = ()> + 'static) {
         self.state.running.set(self.state.running.get() + 1);
         drop(monoio::spawn(Counted { task, tasks: self.clone() }));
     }
 
-    /// How many run.
+    /// Returns the number of running tasks.
     pub fn running(&self) -> usize {
         self.state.running.get()
     }
 
-    /// Waits until none runs.
+    /// Waits until no task of the group is running.
     pub async fn join(&self) {
         poll_fn(|cx| {
             if self.running() == 0 {
@@ -55,8 +55,8 @@ impl Tasks {
         .await;
     }
 
-    /// So many bytes were inflated, scanned or deflated.
-    pub fn has_worked_on(&self, bytes: usize) {
+    /// Records that `bytes` were inflated, scanned or compressed.
+    pub fn record_work(&self, bytes: usize) {
         let before = self.state.worked.get();
         self.state.worked.set(before.saturating_add(bytes));
         if before == 0 && bytes > 0 {
@@ -68,8 +68,8 @@ impl Tasks {
         }
     }
 
-    /// Waits until there is time for more work on this core: at once, unless much has been done in one go.
-    pub async fn turn(&self) {
+    /// Waits for this task's turn to do more CPU work. Returns at once unless much was done without polling sockets.
+    pub async fn yield_if_busy(&self) {
         while self.state.worked.get() >= TURN_BYTES_MAX {
             pause().await;
         }
@@ -84,8 +84,8 @@ impl Tasks {
 }
 
 pin_project! {
-    /// A task that says when it has ended. Not an `async` block around it, which would take twice its size: once as
-    /// what was captured and once as what is awaited.
+    /// A task that reports its end. An `async` block around it would take twice the task's size: once for the captured
+    /// future and once for the awaited one.
     struct Counted<F> {
         #[pin]
         task: F,
@@ -106,16 +106,16 @@ impl<F: Future<Output = ()>> Future for Counted<F> {
     }
 }
 
-/// Leaves this core to others for the least that a timer can wait: sockets are looked at meanwhile.
+/// Yields for the shortest time that a timer can wait, so that the core polls its sockets.
 pub async fn pause() {
-    // Boxed, as hardly anybody ever gets here, and a timer is larger than all the rest of a connection.
+    // Boxed, as this is rare, and a timer is larger than the rest of a connection's state.
     Box::pin(monoio::time::sleep(Duration::from_millis(TURN_MILLIS))).await;
 }
 
-/// Awaits `future`, and tells whether it ever had to wait. One that had not kept its core to itself: under epoll an
-/// operation that can be done at once is, so that a peer who always has something to read for us, or room for what
-/// we write, would never let anybody else have a turn.
-pub async fn tell_whether_waiting<F: Future>(future: F) -> (F::Output, bool) {
+/// Awaits `future`, and also returns whether it was ever pending. If it never was, it has not yielded: under epoll, an
+/// operation that can complete at once never does. A peer that always has data for us, or always has room for ours,
+/// would then keep the core from all other tasks.
+pub async fn poll_noting_wait<F: Future>(future: F) -> (F::Output, bool) {
     let mut future = pin!(future);
     let mut waited = false;
     let output = poll_fn(|cx| {
@@ -133,9 +133,9 @@ mod tests {
 
     use super::*;
 
-    /// A core's work, in pieces, and a timer: whoever works must not keep the other from its turn.
+    /// Two tasks with CPU work and one with a timer: the work must not delay the timer.
     #[test]
-    fn who_has_much_to_do_lets_the_core_look_at_timers_and_sockets() {
+    fn tasks_with_much_work_let_the_core_poll_timers_and_sockets() {
         monoio::RuntimeBuilder::<monoio::LegacyDriver>::new().enable_timer().build().unwrap().block_on(
             async {
                 let (tasks, done, seen) = (Tasks::default(), Rc::new(Cell::new(0)), Rc::new(Cell::new(None)));
@@ -143,8 +143,8 @@ mod tests {
                     let (worker, done) = (tasks.clone(), Rc::clone(&done));
                     tasks.spawn(async move {
                         for _ in 0..10 {
-                            worker.turn().await;
-                            worker.has_worked_on(TURN_BYTES_MAX);
+                            worker.yield_if_busy().await;
+                            worker.record_work(TURN_BYTES_MAX);
                             done.set(done.get() + 1);
                         }
                     });
@@ -157,21 +157,21 @@ mod tests {
                 tasks.join().await;
                 assert_eq!(done.get(), 20);
                 let seen = seen.get().unwrap();
-                assert!(seen <= 2, "{seen} pieces of work were done before a timer was looked at");
+                assert!(seen <= 2, "{seen} pieces of work were done before a timer fired");
             },
         );
     }
 
     #[test]
-    fn who_has_little_to_do_never_waits() {
+    fn tasks_with_little_work_never_wait() {
         monoio::RuntimeBuilder::<monoio::LegacyDriver>::new().enable_timer().build().unwrap().block_on(
             async {
                 let (tasks, begun) = (Tasks::default(), Instant::now());
                 for _ in 0..7 {
-                    let mut turn = pin!(tasks.turn());
+                    let mut turn = pin!(tasks.yield_if_busy());
                     let polled = poll_fn(|cx| Poll::Ready(turn.as_mut().poll(cx))).await;
                     assert!(polled.is_ready(), "after {:?}", begun.elapsed());
-                    tasks.has_worked_on(TURN_BYTES_MAX / 8);
+                    tasks.record_work(TURN_BYTES_MAX / 8);
                 }
                 tasks.join().await;
             },

@@ -1,12 +1,11 @@
-//! What became of a part, and what a sender is answered. Which outcomes make which answer is told in
-//! [`verdict`](crate::verdict).
+//! The outcome of a part, and the answer to a sender. [`verdict`](crate::verdict) turns outcomes into an answer.
 #![forbid(unsafe_code)]
 
 use std::time::Duration;
 
 use crate::limits::{ERROR_BODY_BYTES_MAX, OVERLOAD_RETRY_AFTER_SECS};
 
-/// What was written of a request (Remote Write 2.0 specification, "Required Written Response Headers").
+/// What an upstream reports as written (Remote Write 2.0 specification, "Required Written Response Headers").
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Written {
     /// `X-Prometheus-Remote-Write-Samples-Written`.
@@ -18,7 +17,8 @@ pub struct Written {
 }
 
 impl Written {
-    /// The fields, by name; where one is missing although another is there, the specification says 0.
+    /// Returns the header fields with their values. If a response has only some of them, the specification defines the
+    /// others as 0.
     pub fn fields(&self) -> [(&'static str, u64); 3] {
         [
             ("X-Prometheus-Remote-Write-Samples-Written", self.samples),
@@ -40,95 +40,97 @@ impl std::ops::Add for Written {
     }
 }
 
-/// Who an outcome comes from.
+/// The origin of an outcome.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Source {
-    /// The sender: the part was not worth forwarding.
+    /// The client: its part is faulty and was not forwarded.
     Client,
-    /// This process: a limit was reached.
+    /// This process: one of its limits was reached.
     Us,
-    /// The upstream, or the way to it.
+    /// The upstream, or the connection to it.
     Upstream,
 }
 
-/// What became of one fragment.
+/// The outcome of one fragment.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Outcome {
-    /// Who says so.
+    /// Its origin.
     pub source: Source,
-    /// The status code: the upstream's own, or the one that tells a sender what happened.
+    /// The upstream's status code, or the one that describes the failure.
     pub status: u16,
-    /// How long to wait before a retry, in seconds, when that was said.
+    /// `Retry-After` in seconds, if one was given.
     pub retry_after_secs: Option<u32>,
-    /// What the upstream says to have stored.
+    /// What the upstream reports as written.
     pub written: Option<Written>,
-    /// The upstream's body, or the reason; at most [`ERROR_BODY_BYTES_MAX`] bytes.
+    /// The upstream's response body, or the reason for a failure; at most [`ERROR_BODY_BYTES_MAX`] bytes.
     pub message: Box<str>,
 }
 
 impl Outcome {
-    /// The upstream took it. `status` is its 2xx, `body` what it had to say.
+    /// Creates the outcome of a part that the upstream accepted with the 2xx `status` and `body`.
     pub fn delivered(status: u16, body: &[u8]) -> Self {
         Self::upstream(status, None, body)
     }
 
-    /// The upstream answered with `status` and `body`, of which the first [`ERROR_BODY_BYTES_MAX`] bytes are kept;
-    /// bytes that are not UTF-8 are replaced.
+    /// Creates the outcome for an upstream's response. Keeps the first [`ERROR_BODY_BYTES_MAX`] bytes of `body`, and
+    /// replaces bytes that are not UTF-8.
     pub fn upstream(status: u16, retry_after_secs: Option<u32>, body: &[u8]) -> Self {
         Self { source: Source::Upstream, status, retry_after_secs, written: None, message: text_of(body) }
     }
 
-    /// The upstream redirects with `status`. Nobody follows: what is told for one place is not to be sent to another
-    /// by a stranger's word. Neither the place nor the text beside it is told, as they may hold credentials.
+    /// Creates a 502 for an upstream that redirects with `status`. Redirects are not followed: credentials and data for
+    /// one place must not go to another because a response says so. The message contains neither the Location nor the
+    /// body, as these may hold credentials.
     pub fn redirected(status: u16, has_location: bool) -> Self {
         let with = if has_location { "with" } else { "without" };
         let message = format!(
-            "the upstream redirects (status {status}, {with} a Location); redirects are not followed: the target setting \
-             has to name the place itself"
+            "the upstream redirects (status {status}, {with} a Location); redirects are not followed: the target \
+             setting has to name the place itself"
         );
         Self::upstream(502, None, message.as_bytes())
     }
 
-    /// No answer of an upstream: `source` is at fault, and a retry may help. With 503, the sender is asked to wait.
+    /// Creates the outcome of a [`Failure`](super::Failure). A 503 asks the sender to wait.
     pub(super) fn failed(source: Source, status: u16, reason: &str) -> Self {
         let retry_after_secs = (status == 503).then_some(OVERLOAD_RETRY_AFTER_SECS);
         Self { source, ..Self::upstream(status, retry_after_secs, reason.as_bytes()) }
     }
 
-    /// Whether the same, sent again, may fare better.
+    /// Whether a retry may succeed.
     pub fn invites_retry(&self) -> bool {
-        Fate::of(self.heard_status()) >= Fate::Throttled
+        Fate::of(self.sender_status()) >= Fate::Throttled
     }
 
-    /// Whether the upstream has stored it.
+    /// Whether the upstream has stored the part.
     pub fn is_delivered(&self) -> bool {
-        Fate::of(self.heard_status()) == Fate::Delivered
+        Fate::of(self.sender_status()) == Fate::Delivered
     }
 
-    /// The status as the sender may hear it.
-    pub(crate) fn heard_status(&self) -> u16 {
-        heard_status(self.status)
+    /// Returns the status to show to the sender.
+    pub(crate) fn sender_status(&self) -> u16 {
+        sender_status(self.status)
     }
 
-    /// How long to wait before a retry. When we are the ones who are full, we always say.
+    /// Returns the `Retry-After` in seconds. Our own 503 always has one.
     pub(crate) fn wait_secs(&self) -> Option<u32> {
         let own = self.source == Source::Us && self.status == 503;
         self.retry_after_secs.or(own.then_some(OVERLOAD_RETRY_AFTER_SECS))
     }
 
-    /// The text for the sender.
+    /// Returns the message to show to the sender.
     pub(crate) fn reason(&self) -> std::borrow::Cow<'_, str> {
-        if self.heard_status() == self.status {
+        if self.sender_status() == self.status {
             return self.message.as_ref().into();
         }
         format!("the upstream answered with status {}. {}", self.status, self.message).into()
     }
 }
 
-/// An upstream's status as a sender may hear it. What is neither a success nor an error (a 304, say) is no answer to a
-/// push. Nor are 408 (RFC 9110 section 15.5.9) and nginx' 499, though they look like it: somebody on the way gave up on
-/// somebody else, and nothing is known to be stored, nor to be at fault.
-fn heard_status(status: u16) -> u16 {
+/// Maps an upstream's status to the one to show to a sender. A status that is neither a success nor an error (such as
+/// 304) is no valid answer to a push and becomes 502. So do 408 (RFC 9110 section 15.5.9) and nginx's 499: despite being
+/// 4xx they mean that one hop gave up on another, so whether the data was stored is unknown and the content is not at
+/// fault.
+fn sender_status(status: u16) -> u16 {
     match status {
         408 | 499 => 502,
         200..300 | 400..600 => status,
@@ -136,47 +138,46 @@ fn heard_status(status: u16) -> u16 {
     }
 }
 
-/// Whether an upstream's status says that the content was refused, as opposed to its sender's rate or the upstream's
+/// Whether an upstream's status rejects the content, as opposed to the sender's rate or because of the upstream's own
 /// health.
 pub fn blames_content(status: u16) -> bool {
-    Fate::of(heard_status(status)) == Fate::Rejected
+    Fate::of(sender_status(status)) == Fate::Rejected
 }
 
-/// What is sent back for a whole request.
+/// The answer to a whole request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Answer {
     /// The status code.
     pub status: u16,
     /// `Retry-After`, in seconds.
     pub retry_after_secs: Option<u32>,
-    /// What the upstreams say to have stored, all parts together; `None` unless each that
-    /// took its part says.
+    /// The sum of what the upstreams report as written; `None` unless every upstream that accepted its part reports it.
     pub written: Option<Written>,
-    /// The body: plain text, empty or one short line of ours or what an upstream said; at most
-    /// [`ERROR_BODY_BYTES_MAX`] bytes.
+    /// The body as plain text: empty, a short line of ours, or an upstream's message. At most [`ERROR_BODY_BYTES_MAX`]
+    /// bytes.
     pub body: String,
-    /// `Allow`, with a 405.
+    /// The `Allow` header of a 405.
     pub allow: Option<&'static str>,
-    /// The connection cannot be used for a further request, whatever its client asked for. Where this is false and
-    /// the request's body was not read to its end, that is still to be done, or the connection to be closed.
+    /// Whether the connection must be closed, whatever the client asked for. If this is false and the request's body
+    /// was not read to its end, the caller must still read the rest or close the connection.
     pub close: bool,
 }
 
 impl Answer {
-    /// 200, with nothing to say.
+    /// Creates a 200 with an empty body.
     pub fn ok() -> Self {
         Self::new(200, String::new())
     }
 
-    /// Whether a sender that hears this sends the same again.
+    /// Whether the status tells a sender to retry the request.
     pub fn invites_retry(&self) -> bool {
         Fate::of(self.status) >= Fate::Throttled
     }
 
-    /// The same, with a Retry-After of no more than `max`, rounded up to a second. What one tenant's upstream asks
-    /// for, all tenants of the sender wait for.
+    /// Limits `Retry-After` to `max`, rounded up to a second. All tenants of a sender wait for as long as the upstream
+    /// of one tenant asks.
     #[must_use]
-    pub fn with_wait_at_most(mut self, max: Duration) -> Self {
+    pub fn with_retry_after_max(mut self, max: Duration) -> Self {
         let max_secs = max.as_secs() + u64::from(max.subsec_nanos() > 0);
         let max_secs = u32::try_from(max_secs).unwrap_or(u32::MAX);
         self.retry_after_secs = self.retry_after_secs.map(|secs| secs.min(max_secs));
@@ -188,26 +189,26 @@ impl Answer {
     }
 }
 
-/// What a status comes to for its sender. The order is that in which the outcomes of parts decide their answer.
+/// What a status means to a sender. Variants are ordered by rank: the highest rank among the parts decides the answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Fate {
     /// 2xx.
     Delivered,
-    /// 4xx but 429: sending it again does not help.
+    /// 4xx except 429: a retry does not help.
     Rejected,
-    /// 429: sending it again helps, later.
+    /// 429: a later retry helps.
     Throttled,
-    /// 5xx, or no answer: sending it again may help.
+    /// 5xx or no answer: a retry may help.
     Retriable,
 }
 
 impl Fate {
-    /// The ranks of failure, the worst first.
+    /// The ranks of failure, worst first.
     pub(crate) const FAILED: [Self; 3] = [Self::Retriable, Self::Throttled, Self::Rejected];
 
-    /// Of a status as a sender may hear it.
-    pub fn of(heard_status: u16) -> Self {
-        match heard_status {
+    /// Returns the fate that `sender_status`, a status mapped for the sender, stands for.
+    pub fn of(sender_status: u16) -> Self {
+        match sender_status {
             200..300 => Self::Delivered,
             429 => Self::Throttled,
             400..500 => Self::Rejected,
@@ -215,13 +216,13 @@ impl Fate {
         }
     }
 
-    /// Whether `status` speaks for this rank rather than `other` does.
+    /// Whether `status` represents this rank better than `other`.
     pub(crate) fn prefers(self, status: u16, other: u16) -> bool {
         if self == Self::Rejected { status < other } else { status > other }
     }
 }
 
-/// The start of `text`, at most `bytes_max` bytes of it, ending between two characters.
+/// Returns the longest prefix of `text` of at most `bytes_max` bytes that ends between two characters.
 pub(crate) fn cut(text: &str, bytes_max: usize) -> &str {
     let mut end = text.len().min(bytes_max);
     while !text.is_char_boundary(end) {
@@ -230,8 +231,8 @@ pub(crate) fn cut(text: &str, bytes_max: usize) -> &str {
     text.split_at(end).0
 }
 
-/// The start of a body as text, at most [`ERROR_BODY_BYTES_MAX`] bytes. A character that the cut would halve is left
-/// out; other bytes that are not UTF-8 are replaced.
+/// Decodes the start of a body, at most [`ERROR_BODY_BYTES_MAX`] bytes. A character that would be split is dropped;
+/// other bytes that are not UTF-8 are replaced.
 fn text_of(body: &[u8]) -> Box<str> {
     let mut start = body.get(..ERROR_BODY_BYTES_MAX).unwrap_or(body);
     if start.len() < body.len()

@@ -1,14 +1,13 @@
-//! What may be in flight, in bytes or in requests, and who holds how much of it.
+//! Budgets that limit the bytes and the requests in flight, and charges that hold a share of them.
 //!
-//! A request that does not fit is refused by its head, at the price of that; it is charged as its bytes come in, so
-//! that nobody holds room by a promise. The charge moves along with the bytes: from the body to the fragments made of
-//! it, and back into the budget when the last of them is dropped. That it is given back on every path is not left to
-//! care: [`Charge`] does it when dropped.
+//! A request that does not fit is refused after its head, before its body costs anything. A request is charged as its
+//! bytes arrive, so a declared length reserves nothing. The charge moves with the bytes: from the body to the fragments
+//! made of it. Dropping a [`Charge`] releases its units, so no path can leak them.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// A number of units (bytes, or requests) in flight in the whole process, and its bound.
+/// A limit on units (bytes or requests) in flight in the whole process, and their current number.
 #[derive(Debug)]
 pub struct Budget {
     units_max: usize,
@@ -16,38 +15,38 @@ pub struct Budget {
 }
 
 impl Budget {
-    /// A budget of `units_max` units.
+    /// Creates a budget of `units_max` units.
     pub fn new(units_max: usize) -> Arc<Self> {
         Arc::new(Self { units_max, units: AtomicUsize::new(0) })
     }
 
-    /// Takes `units` out of the budget; None when they don't fit, and then nothing was taken.
+    /// Charges `units`; `None`, with nothing charged, if they do not fit.
     pub fn charge(self: &Arc<Self>, units: usize) -> Option<Charge> {
         self.take(units).then(|| Charge { budget: Arc::clone(self), units })
     }
 
-    /// A charge of nothing yet, to [grow](Charge::grow).
+    /// Returns a charge of zero units, to [grow](Charge::grow).
     pub fn no_charge(self: &Arc<Self>) -> Charge {
         Charge { budget: Arc::clone(self), units: 0 }
     }
 
-    /// Whether so many units would fit now.
+    /// Whether `units` more would fit now.
     pub fn has_room(&self, units: usize) -> bool {
         self.in_flight().checked_add(units).is_some_and(|sum| sum <= self.units_max)
     }
 
-    /// Whether seven eighths are in flight.
+    /// Whether at least seven eighths of the budget are in flight.
     pub fn is_nearly_full(&self) -> bool {
         self.in_flight() >= self.units_max - self.units_max / 8
     }
 
-    /// Units in flight now; more than the bound where what is in work has [outgrown](Charge::part) it.
+    /// Returns the units in flight. They can exceed the limit if parts have [outgrown](Charge::split_off) their request.
     pub fn in_flight(&self) -> usize {
         self.units.load(Ordering::Relaxed)
     }
 
     fn take(&self, units: usize) -> bool {
-        // Relaxed throughout: the number guards no other memory, it only has to be a number.
+        // Relaxed is enough: the number guards no other memory.
         self.units
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |held| {
                 held.checked_add(units).filter(|&sum| sum <= self.units_max)
@@ -56,7 +55,7 @@ impl Budget {
     }
 }
 
-/// Some units of a [`Budget`], given back when dropped.
+/// Units of a [`Budget`]. Dropping the charge releases them.
 #[derive(Debug)]
 pub struct Charge {
     budget: Arc<Budget>,
@@ -64,7 +63,7 @@ pub struct Charge {
 }
 
 impl Charge {
-    /// Takes `more` units; false when they don't fit, and then the charge stays what it was.
+    /// Charges `more` units. Returns false, and leaves the charge unchanged, if they do not fit.
     pub fn grow(&mut self, more: usize) -> bool {
         let fits = self.budget.take(more);
         if fits {
@@ -73,9 +72,9 @@ impl Charge {
         fits
     }
 
-    /// A charge of its own for `units`: for a part that outlives the whole. What is more than the whole is taken in any
-    /// case, as the part is there already; what comes next is refused for it.
-    pub fn part(&mut self, units: usize) -> Charge {
+    /// Splits off a charge of `units` for a part that outlives the whole. Units beyond those of this charge are charged
+    /// even if they exceed the limit, as the part exists already. Later requests are refused in turn.
+    pub fn split_off(&mut self, units: usize) -> Charge {
         let covered = units.min(self.units);
         self.units -= covered;
         self.budget.units.fetch_add(units - covered, Ordering::Relaxed);
@@ -94,7 +93,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_does_not_fit_is_refused_and_not_taken() {
+    fn units_that_do_not_fit_are_refused_and_not_charged() {
         let budget = Budget::new(100);
         let held = budget.charge(60).unwrap();
         assert!(budget.charge(41).is_none());
@@ -105,7 +104,7 @@ mod tests {
     }
 
     #[test]
-    fn a_charge_grows_within_the_budget_only() {
+    fn a_charge_grows_only_within_the_budget() {
         let budget = Budget::new(100);
         let mut held = budget.charge(60).unwrap();
         assert!(held.grow(40));
@@ -115,11 +114,11 @@ mod tests {
     }
 
     #[test]
-    fn parts_give_back_what_they_took_along() {
+    fn parts_release_the_units_that_they_split_off() {
         let budget = Budget::new(100);
         let mut whole = budget.charge(100).unwrap();
-        let part = whole.part(30);
-        let rest = whole.part(70);
+        let part = whole.split_off(30);
+        let rest = whole.split_off(70);
         drop(whole);
         assert_eq!(budget.in_flight(), 100);
         drop(rest);
@@ -129,10 +128,10 @@ mod tests {
     }
 
     #[test]
-    fn parts_that_outgrow_their_whole_are_counted_and_keep_others_out() {
+    fn parts_that_outgrow_their_whole_count_and_block_new_charges() {
         let budget = Budget::new(100);
         let mut whole = budget.charge(60).unwrap();
-        let part = whole.part(130);
+        let part = whole.split_off(130);
         drop(whole);
         assert_eq!(budget.in_flight(), 130);
         assert!(!budget.has_room(0) && budget.charge(1).is_none());

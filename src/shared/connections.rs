@@ -1,13 +1,13 @@
-//! How many inbound connections each core serves: for the bound on all of them, and so that a core that accepts one
-//! can give it to a core that serves fewer.
+//! Counts of the inbound connections of each core. They enforce the limit on all connections, and let a core hand an
+//! accepted connection to a core that serves fewer.
 //!
-//! The counts are read and changed without a lock. Two cores that accept at the same moment may both see room for the
-//! last connection; the bound then holds to within the number of cores.
+//! The counts need no lock. Two cores that accept at the same moment may both see room for the last connection, so the
+//! limit can be exceeded by less than the number of cores.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// The counts of all cores.
+/// The connection counts of all cores.
 #[derive(Debug)]
 pub struct Connections {
     by_core: Box<[AtomicUsize]>,
@@ -15,13 +15,13 @@ pub struct Connections {
 }
 
 impl Connections {
-    /// No connections yet, on `cores` cores; together they may serve `max`.
+    /// Creates the counts for `cores` cores, which may serve `max` connections together.
     pub fn new(cores: usize, max: usize) -> Arc<Self> {
         Arc::new(Self { by_core: (0..cores).map(|_| AtomicUsize::new(0)).collect(), max })
     }
 
     /// Counts a connection of `core` until the guard is dropped. A core that hands a connection over counts it for the
-    /// other core at once, so that a burst spreads before its first connection has arrived there.
+    /// other core at once, so that a burst spreads before the first connection has arrived there.
     pub fn count(self: &Arc<Self>, core: usize) -> ConnectionGuard {
         if let Some(count) = self.by_core.get(core) {
             count.fetch_add(1, Ordering::Relaxed);
@@ -34,8 +34,8 @@ impl Connections {
         self.by_core.iter().map(|count| count.load(Ordering::Relaxed)).sum::<usize>() >= self.max
     }
 
-    /// The core that should serve the connection that `core` has just accepted: the one with the fewest connections,
-    /// and `core` itself if no other has fewer.
+    /// Returns the core that should serve a connection that `core` has just accepted: the one with the fewest
+    /// connections, or `core` itself if no other has fewer.
     pub fn least_loaded(&self, core: usize) -> usize {
         let load = |k: usize| self.by_core.get(k).map_or(usize::MAX, |count| count.load(Ordering::Relaxed));
         let least = (0..self.by_core.len()).min_by_key(|&k| load(k)).unwrap_or(core);
@@ -63,9 +63,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn connections_go_to_the_core_that_has_the_fewest() {
+    fn connections_go_to_the_least_loaded_core() {
         let connections = Connections::new(3, 100);
-        assert_eq!(connections.least_loaded(2), 2, "all equal: it stays");
+        assert_eq!(connections.least_loaded(2), 2, "all are equal, so it stays");
         let _first = connections.count(2);
         assert_eq!(connections.least_loaded(2), 0);
         let _second = connections.count(0);

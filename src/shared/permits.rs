@@ -1,17 +1,17 @@
-//! How many connections to one upstream address the process may have, over all its cores, and who gets the next one.
+//! Permits: the limit on connections to one upstream address, over all cores, and their handover between cores.
 //!
 //! Design constraints:
-//! - A permit is held as long as its connection is open, in use or idle. One that comes free is *handed* to whoever has
-//!   waited longest, on whichever core: nobody who gives one back takes it again past those who wait.
-//! - Cores share no lock. Each says in a word of its own since when its first waiter has waited; whoever has something
-//!   to give reads these words.
-//! - Tenants that are slow must leave connections to those that are not: how many they use is counted here, as it
-//!   concerns all cores. See [`pace`](super::pace).
+//! - A connection holds its permit for as long as it is open, in use or idle. A permit that comes free is *handed* to
+//!   the longest waiter on any core. A core that returns a permit cannot take it again ahead of the waiters.
+//! - Cores share no lock on this path. Each core publishes in atomic words since when its first waiter has waited. A
+//!   core with a permit or a connection to give away reads these words.
+//! - Slow tenants must leave some connections for prompt tenants. The connections that they use are counted here, as
+//!   the limit spans all cores. See [`pace`](super::pace).
 //!
-//! The race between a core that announces and one that gives is the store-buffering race of
-//! [`mailbox`](super::mailbox), and is decided the same way: announce, fence, look for a free permit — free the
-//! permit, fence, look who has announced. A want is *claimed* before something is sent for it, so that two cores never
-//! answer the same one. The model at the end puts this before loom.
+//! A core that announces a want races with a core that releases a permit. It is the store-buffering race of the
+//! [mailbox](crate::exchange::mailbox), with the same solution. The waiter announces its want, fences, then looks for a
+//! free permit. The releaser frees the permit, fences, then looks for wants. A core *claims* a want before it sends
+//! anything for it, so two cores never serve the same want. The loom tests at the end check the protocol.
 
 #[cfg(loom)]
 use loom::sync::atomic::{AtomicU64, AtomicUsize, Ordering, fence};
@@ -28,25 +28,25 @@ use super::pace::Pace;
 use super::slow::Class;
 use crate::model::Destination;
 
-/// What one core hands to another that has waited longer.
+/// A permit, perhaps with an open connection, that one core hands to another core whose waiter has waited longer.
 #[derive(Debug)]
 pub struct Handed {
     /// The upstream's address.
     pub address: SocketAddr,
-    /// The right to have a connection open to it.
+    /// The permit for a connection to it.
     pub permit: Permit,
-    /// A connection that is open and idle, and when it was opened.
+    /// An open, idle connection and the time at which it was opened; `None` if only the permit is handed over.
     pub socket: Option<(OwnedFd, Instant)>,
 }
 
-/// Brings to a claimant what it is handed.
+/// Delivers a handed permit to its claimant.
 type Carrier = dyn Fn(Claimant, Handed) + Send + Sync;
 
-/// The permits of all addresses; asked only when a core meets an address for the first time.
+/// The permits of all addresses. A core locks it only when it meets an address for the first time.
 pub struct Directory {
     cores: usize,
     per_address_max: usize,
-    /// Connections to one address that slow tenants may take; changes with the plan.
+    /// Maximum of connections to one address for slow tenants; changes with the plan.
     slow_max: Arc<AtomicUsize>,
     carrier: Arc<Carrier>,
     addresses: Mutex<HashMap<SocketAddr, Arc<Permits>>>,
@@ -59,8 +59,9 @@ impl std::fmt::Debug for Directory {
 }
 
 impl Directory {
-    /// For `cores` cores, with at most `per_address_max` connections to each address, of which slow tenants may take
-    /// `slow_max`. `carrier` is called, on any core, with each permit that comes free while somebody waits for it.
+    /// Creates the directory for `cores` cores, with at most `per_address_max` connections to each address. Slow
+    /// tenants may use `slow_max` of them. `carrier` is called, on any core, with each permit that comes free while a
+    /// claimant waits for it.
     pub fn new(
         cores: usize,
         per_address_max: usize,
@@ -76,18 +77,18 @@ impl Directory {
         })
     }
 
-    /// From now on slow tenants may take so many connections to an address.
+    /// Sets how many connections to one address slow tenants may use.
     pub fn limit_slow(&self, slow_max: usize) {
         self.slow_max.store(slow_max, Ordering::Relaxed);
     }
 
-    /// The permits of `address`.
+    /// Returns the permits of `address`.
     pub fn permits(&self, address: SocketAddr) -> Arc<Permits> {
         let mut addresses = self.addresses.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(permits) = addresses.get(&address) {
             return Arc::clone(permits);
         }
-        // Addresses come and go with DNS: those that no core holds any more are forgotten here.
+        // Addresses come and go with DNS: drop those that no core uses any more.
         addresses.retain(|_, permits| Arc::strong_count(permits) > 1);
         let (carrier, slow_max) = (Arc::clone(&self.carrier), Arc::clone(&self.slow_max));
         let permits = Arc::new(Permits::new(address, self.cores, self.per_address_max, slow_max, carrier));
@@ -96,28 +97,28 @@ impl Directory {
     }
 }
 
-/// Whose want it is: there is one word for each.
+/// A queue of waiters. Each has one word in [`Permits`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Claimant {
-    /// The core that waits.
+    /// The core of the waiters.
     pub core: usize,
-    /// For a connection to be used by its pool of this destination.
+    /// The destination whose pool wants the connection.
     pub destination: Destination,
-    /// By a tenant of this class.
+    /// The class of the waiting tenants.
     pub class: Class,
 }
 
 impl Claimant {
     const PER_CORE: usize = Destination::ALL.len() * Class::ALL.len();
 
-    fn place(self) -> usize {
+    fn index(self) -> usize {
         self.core * Self::PER_CORE + self.destination as usize * Class::ALL.len() + self.class as usize
     }
 
-    fn at(place: usize) -> Self {
-        let within = place % Self::PER_CORE;
+    fn from_index(index: usize) -> Self {
+        let within = index % Self::PER_CORE;
         Self {
-            core: place / Self::PER_CORE,
+            core: index / Self::PER_CORE,
             destination: Destination::ALL[within / Class::ALL.len()],
             class: Class::ALL[within % Class::ALL.len()],
         }
@@ -129,13 +130,13 @@ pub struct Permits {
     address: SocketAddr,
     carrier: Arc<Carrier>,
     free: AtomicUsize,
-    /// How fast the address answers.
+    /// Response times of the address.
     pub pace: Pace,
-    /// Connections in use by tenants that are slow.
+    /// Connections that slow tenants use.
     slow: AtomicUsize,
-    /// How many these may be.
+    /// Maximum of `slow` for new requests.
     slow_max: Arc<AtomicUsize>,
-    /// For each [`Claimant`] since when its first waiter has waited, in microseconds after `epoch`; or [`CONTENT`].
+    /// By [`Claimant`]: since when its first waiter has waited, in microseconds after `epoch`, or [`NO_WAITER`].
     wanted: Box<[AtomicU64]>,
     epoch: Instant,
 }
@@ -149,13 +150,13 @@ impl std::fmt::Debug for Permits {
     }
 }
 
-/// What a claimant says for whom nobody waits.
-const CONTENT: u64 = u64::MAX;
+/// The word of a claimant without waiters.
+const NO_WAITER: u64 = u64::MAX;
 
-/// A want, as it was read. It may be answered by another core before this one [claims](Permits::claim) it.
+/// A snapshot of a want. Another core may serve it before this one [claims](Permits::claim) it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Want {
-    /// Whose it is.
+    /// The claimant that announced it.
     pub claimant: Claimant,
     since: u64,
 }
@@ -175,12 +176,12 @@ impl Permits {
             pace: Pace::new(Instant::now()),
             slow: AtomicUsize::new(0),
             slow_max,
-            wanted: (0..cores * Claimant::PER_CORE).map(|_| AtomicU64::new(CONTENT)).collect(),
+            wanted: (0..cores * Claimant::PER_CORE).map(|_| AtomicU64::new(NO_WAITER)).collect(),
             epoch: Instant::now(),
         }
     }
 
-    /// Takes a permit if one is free.
+    /// Takes a permit, if one is free.
     pub fn try_take(self: &Arc<Self>) -> Option<Permit> {
         self.take().then(|| Permit { permits: Arc::clone(self) })
     }
@@ -194,57 +195,62 @@ impl Permits {
         self.free.load(Ordering::Acquire) > 0
     }
 
-    /// Announces since when `claimant` wants a connection; true when it had announced none. The caller must look for a
-    /// free permit once more after this, and may wait only if there is none.
+    /// Announces that `claimant` has waited for a connection since `since`. Returns whether it had no announced want
+    /// before.
+    ///
+    /// The caller must look for a free permit once more after this, and may wait only if there is none.
     pub fn announce(&self, claimant: Claimant, since: Instant) -> bool {
-        let Some(wanted) = self.wanted.get(claimant.place()) else { return false };
-        let first = wanted.swap(self.micros(since), Ordering::Relaxed) == CONTENT;
+        let Some(wanted) = self.wanted.get(claimant.index()) else { return false };
+        let first = wanted.swap(self.micros(since), Ordering::Relaxed) == NO_WAITER;
         fence(Ordering::SeqCst);
         first
     }
 
-    /// Nobody waits for `claimant` any more.
+    /// Withdraws the want of `claimant`, if it has announced one.
     pub fn withdraw(&self, claimant: Claimant) {
-        if let Some(wanted) = self.wanted.get(claimant.place())
-            && wanted.load(Ordering::Relaxed) != CONTENT
+        if let Some(wanted) = self.wanted.get(claimant.index())
+            && wanted.load(Ordering::Relaxed) != NO_WAITER
         {
-            wanted.store(CONTENT, Ordering::Relaxed);
+            wanted.store(NO_WAITER, Ordering::Relaxed);
         }
     }
 
-    /// Of the wants that `counts` lets count, the one that is oldest.
+    /// Returns the oldest want among those of claimants for which `counts` returns true.
     pub fn oldest_want(&self, counts: impl Fn(Claimant) -> bool) -> Option<Want> {
-        let wants = self.wanted.iter().enumerate().filter_map(|(place, wanted)| {
+        let wants = self.wanted.iter().enumerate().filter_map(|(index, wanted)| {
             let since = wanted.load(Ordering::Relaxed);
-            let claimant = Claimant::at(place);
-            (since != CONTENT && counts(claimant)).then_some(Want { claimant, since })
+            let claimant = Claimant::from_index(index);
+            (since != NO_WAITER && counts(claimant)).then_some(Want { claimant, since })
         });
         wants.min_by_key(|want| want.since)
     }
 
-    /// Whether this core may answer the want: false when another has, or when it has changed. Who claims must send.
+    /// Claims a want. Returns false if another core has claimed it or if it has changed. After a successful claim the
+    /// caller must hand the claimant a permit.
     pub fn claim(&self, want: Want) -> bool {
-        self.wanted.get(want.claimant.place()).is_some_and(|wanted| {
-            wanted.compare_exchange(want.since, CONTENT, Ordering::Relaxed, Ordering::Relaxed).is_ok()
+        self.wanted.get(want.claimant.index()).is_some_and(|wanted| {
+            wanted.compare_exchange(want.since, NO_WAITER, Ordering::Relaxed, Ordering::Relaxed).is_ok()
         })
     }
 
-    /// How long the want has waited, and how long one has that waits since `other`; in microseconds.
+    /// Returns the waiting times of `want` and of a waiter that has waited since `other`, both in microseconds at
+    /// `now`.
     pub fn waited(&self, want: Want, other: Instant, now: Instant) -> (u64, u64) {
         let now = self.micros(now);
         (now.saturating_sub(want.since), now.saturating_sub(self.micros(other)))
     }
 
-    /// Gives back a permit. Whose want it is to answer, if there is one, and then the permit is taken again for that.
+    /// Gives back a permit. If a claimant waits for it, takes the permit again and returns that claimant: the caller
+    /// must hand it the permit.
     fn release(&self) -> Option<Claimant> {
         self.free.fetch_add(1, Ordering::AcqRel);
         fence(Ordering::SeqCst);
         loop {
-            // Who has no room for it could only give it back.
-            let slow_have_room = self.slow_have_room();
-            let want = self.oldest_want(|claimant| slow_have_room || claimant.class == Class::Prompt)?;
+            // Slow tenants without room could only give the permit back.
+            let has_room_for_slow = self.has_room_for_slow();
+            let want = self.oldest_want(|claimant| has_room_for_slow || claimant.class == Class::Prompt)?;
             if !self.take() {
-                // Somebody has it already.
+                // Another core took it first.
                 return None;
             }
             if self.claim(want) {
@@ -255,7 +261,7 @@ impl Permits {
         }
     }
 
-    /// Counts a use by a slow tenant, if there is room for it.
+    /// Counts one more connection in use by a slow tenant; `None` if slow tenants use their maximum.
     pub fn begin_slow(self: &Arc<Self>) -> Option<SlowUse> {
         let max = self.slow_max();
         let counted = self
@@ -264,33 +270,33 @@ impl Permits {
         counted.is_ok().then(|| SlowUse { permits: Arc::clone(self) })
     }
 
-    /// A use has turned out to be slow: it counts, however many there are.
-    pub fn turned_slow(self: &Arc<Self>) -> SlowUse {
+    /// Counts a connection in use whose tenant has turned out to be slow, even beyond the maximum.
+    pub fn begin_slow_unbounded(self: &Arc<Self>) -> SlowUse {
         self.slow.fetch_add(1, Ordering::Relaxed);
         SlowUse { permits: Arc::clone(self) }
     }
 
-    /// Whether slow tenants may use one more connection.
-    pub fn slow_have_room(&self) -> bool {
+    /// Whether slow tenants may use another connection.
+    pub fn has_room_for_slow(&self) -> bool {
         self.slow() < self.slow_max()
     }
 
-    /// How many connections slow tenants may use. At least 1.
+    /// Returns how many connections slow tenants may use. At least 1.
     pub fn slow_max(&self) -> usize {
         self.slow_max.load(Ordering::Relaxed)
     }
 
-    /// How many connections slow tenants use.
+    /// Returns how many connections slow tenants use.
     pub fn slow(&self) -> usize {
         self.slow.load(Ordering::Relaxed)
     }
 
     fn micros(&self, at: Instant) -> u64 {
-        u64::try_from(at.saturating_duration_since(self.epoch).as_micros()).unwrap_or(CONTENT - 1)
+        u64::try_from(at.saturating_duration_since(self.epoch).as_micros()).unwrap_or(NO_WAITER - 1)
     }
 }
 
-/// The right to have one connection open; given back when dropped.
+/// The right to have one connection open. Dropping it gives it back.
 #[derive(Debug)]
 pub struct Permit {
     permits: Arc<Permits>,
@@ -306,7 +312,7 @@ impl Drop for Permit {
     }
 }
 
-/// A connection counts as used by a slow tenant as long as this lives.
+/// Counts a connection as used by a slow tenant until it is dropped.
 #[derive(Debug)]
 pub struct SlowUse {
     permits: Arc<Permits>,
@@ -327,7 +333,7 @@ mod tests {
 
     const AT: SocketAddr = SocketAddr::V4(std::net::SocketAddrV4::new(std::net::Ipv4Addr::LOCALHOST, 1));
 
-    /// The permits of one address, and where what comes free is handed to.
+    /// The permits of one address, and a receiver of the permits that are handed over.
     fn permits(cores: usize, max: usize) -> (Arc<Permits>, crossbeam_channel::Receiver<(usize, Handed)>) {
         let (hand, handed) = crossbeam_channel::unbounded();
         let carrier = move |claimant: Claimant, handed| _ = hand.send((claimant.core, handed));
@@ -343,13 +349,13 @@ mod tests {
     }
 
     #[test]
-    fn every_claimant_has_a_place_of_its_own() {
-        let places = (0..3 * Claimant::PER_CORE).map(|place| Claimant::at(place).place());
-        assert!(places.eq(0..3 * Claimant::PER_CORE));
+    fn each_claimant_has_its_own_index() {
+        let indexes = (0..3 * Claimant::PER_CORE).map(|index| Claimant::from_index(index).index());
+        assert!(indexes.eq(0..3 * Claimant::PER_CORE));
     }
 
     #[test]
-    fn there_are_no_more_than_the_maximum_over_all_cores() {
+    fn the_maximum_holds_over_all_cores() {
         let directory = Directory::new(2, 2, 1, |_, _| ());
         let a = directory.permits(AT).try_take().unwrap();
         let _b = directory.permits(AT).try_take().unwrap();
@@ -359,7 +365,7 @@ mod tests {
     }
 
     #[test]
-    fn a_permit_that_comes_free_is_handed_to_who_has_waited_longest() {
+    fn a_free_permit_is_handed_to_the_longest_waiter() {
         let (permits, handed) = permits(3, 1);
         let held = permits.try_take().unwrap();
         let start = permits.epoch;
@@ -372,11 +378,11 @@ mod tests {
         assert!(handed.is_empty() && permits.try_take().is_none(), "there is one, and core 1 has it");
         drop(permit);
         assert_eq!(handed.try_recv().unwrap().0, 2);
-        assert!(handed.is_empty() && permits.try_take().is_some(), "nobody waits any more");
+        assert!(handed.is_empty() && permits.try_take().is_some(), "no waiter is left");
     }
 
     #[test]
-    fn a_want_is_answered_once() {
+    fn a_want_is_claimed_once() {
         let (permits, _) = permits(2, 1);
         permits.announce(of_core(1), permits.epoch);
         let want = permits.oldest_want(|claimant| claimant.core != 0).unwrap();
@@ -384,30 +390,30 @@ mod tests {
         assert!(permits.claim(want) && !permits.claim(want));
         assert!(permits.oldest_want(|_| true).is_none());
         permits.announce(of_core(1), after(permits.epoch, 1));
-        assert!(!permits.claim(want), "it is another want by now");
+        assert!(!permits.claim(want), "the want has changed");
         permits.withdraw(of_core(1));
         assert!(permits.oldest_want(|_| true).is_none());
     }
 
     #[test]
-    fn slow_uses_are_counted_and_only_those_that_begin_as_such_are_bounded() {
+    fn the_slow_maximum_applies_only_when_a_use_begins() {
         let (permits, _) = permits(1, 9);
         let begun = permits.begin_slow().unwrap();
         assert!(permits.begin_slow().is_none());
-        let turned = permits.turned_slow();
+        let turned = permits.begin_slow_unbounded();
         assert_eq!(permits.slow(), 2);
         drop((begun, turned));
         assert_eq!(permits.slow(), 0);
     }
 
     #[test]
-    fn a_permit_is_not_handed_to_slow_tenants_that_have_no_room_for_it() {
+    fn slow_tenants_without_room_are_handed_no_permit() {
         let (permits, handed) = permits(2, 2);
         let slow = Claimant { class: Class::Slow, ..of_core(1) };
         let (held, used) = (permits.try_take().unwrap(), permits.begin_slow().unwrap());
         permits.announce(slow, permits.epoch);
         drop(held);
-        assert!(handed.is_empty() && permits.any_free(), "it would go round and round");
+        assert!(handed.is_empty() && permits.any_free(), "it would be returned at once");
         let held = permits.try_take().unwrap();
         drop(used);
         drop(held);
@@ -415,14 +421,14 @@ mod tests {
     }
 
     #[test]
-    fn addresses_that_are_gone_are_forgotten() {
+    fn unused_addresses_are_dropped() {
         let directory = Directory::new(1, 1, 1, |_, _| ());
         (1..100u16).for_each(|port| _ = directory.permits(([127, 0, 0, 1], port).into()));
         assert_eq!(directory.addresses.lock().unwrap().len(), 1);
     }
 }
 
-/// `RUSTFLAGS="--cfg loom" cargo test --lib queue::permits`
+/// `RUSTFLAGS="--cfg loom" cargo test --lib shared::permits`
 #[cfg(all(test, loom))]
 mod model {
     use loom::thread;
@@ -438,9 +444,10 @@ mod model {
         Claimant { core, destination: Destination::Metrics, class: Class::Prompt }
     }
 
-    /// A core that found none and waits is handed the one that came free, or has got it: never neither, never both.
+    /// A core that announces a want while a permit is released either takes the permit or is handed it: never neither,
+    /// never both.
     #[test]
-    fn no_permit_that_comes_free_is_waited_for_in_vain() {
+    fn a_waiter_never_misses_a_released_permit() {
         loom::model(|| {
             let permits = permits(2, 1);
             assert!(permits.take());
@@ -456,10 +463,10 @@ mod model {
         });
     }
 
-    /// Two cores want the one permit: who waits is handed it when it comes free, and it is neither lost nor doubled.
+    /// Two cores want the only permit: the waiter is handed it once it is free, and it is neither lost nor duplicated.
     #[test]
-    fn of_two_that_want_it_the_one_that_waits_is_handed_it() {
-        // Three threads have more interleavings than can be tried; two switches find what fences can get wrong.
+    fn of_two_claimants_the_waiting_one_is_handed_the_permit() {
+        // Three threads have too many interleavings to try. Two preemptions find the errors that missing fences cause.
         let mut model = loom::model::Builder::new();
         model.preemption_bound = Some(2);
         model.check(|| {
@@ -469,7 +476,7 @@ mod model {
                 let permits = Arc::clone(&permits);
                 thread::spawn(move || {
                     permits.announce(of_core(core), Instant::now());
-                    // Who gets it withdraws, and gives it back to the other.
+                    // The core that takes the permit withdraws its want and releases the permit for the other.
                     permits.take().then(|| {
                         permits.withdraw(of_core(core));
                         permits.release()
@@ -491,28 +498,28 @@ mod model {
                 "{waits:?} {handed:?}"
             );
             assert!(handed.len() <= 1, "one permit was handed out twice: {handed:?}");
-            assert_eq!(permits.take(), handed.is_empty(), "one permit, neither lost nor doubled");
+            assert_eq!(permits.take(), handed.is_empty(), "one permit, neither lost nor duplicated");
         });
     }
 
-    /// However cores take and give back, no more are out than there are.
+    /// In every interleaving of takes and releases, no more permits are taken than exist.
     #[test]
-    fn there_are_never_more_out_than_the_maximum() {
+    fn no_more_permits_are_taken_than_exist() {
         loom::model(|| {
             let permits = permits(2, 1);
-            let out = Arc::new(AtomicUsize::new(0));
-            let take_and_release = |permits: &Permits, out: &AtomicUsize| {
+            let taken = Arc::new(AtomicUsize::new(0));
+            let take_and_release = |permits: &Permits, taken: &AtomicUsize| {
                 if permits.take() {
-                    assert_eq!(out.fetch_add(1, Ordering::SeqCst), 0, "two are out");
-                    out.fetch_sub(1, Ordering::SeqCst);
+                    assert_eq!(taken.fetch_add(1, Ordering::SeqCst), 0, "two are taken");
+                    taken.fetch_sub(1, Ordering::SeqCst);
                     permits.release();
                 }
             };
             let other = {
-                let (permits, out) = (Arc::clone(&permits), Arc::clone(&out));
-                thread::spawn(move || take_and_release(&permits, &out))
+                let (permits, taken) = (Arc::clone(&permits), Arc::clone(&taken));
+                thread::spawn(move || take_and_release(&permits, &taken))
             };
-            take_and_release(&permits, &out);
+            take_and_release(&permits, &taken);
             other.join().unwrap();
             assert!(permits.take());
         });

@@ -1,13 +1,14 @@
-//! Names of fragments, by which one that comes again is known.
+//! Receipts: keyed hashes of delivered parts, which identify a part that is sent again.
 //!
 //! Constraints that shaped it:
 //!
-//! * When a request fails for some of its tenants, its sender sends all of it again, byte for byte. What got through
-//!   the first time is told from what did not by a hash of each part: so much need not be kept.
-//! * Two parts with the same hash would be one loss. Hence 128 bits, keyed with a number that is new with each start
-//!   and that nobody outside learns: parts can't be made to collide.
-//! * Every part of every request of several tenants is hashed, failed or not. HighwayHash reads ten bytes in a
-//!   nanosecond, which is a hundredth of what it took to deflate them.
+//! * When a request fails for some of its tenants, its sender sends all of it again, byte for byte. A hash of each part
+//!   tells the parts that were delivered from those that were not. Keeping the parts themselves would take too much
+//!   memory.
+//! * A hash collision between two parts would lose data. So a receipt has 128 bits and a secret key that changes with
+//!   each start: no one can construct colliding parts.
+//! * Every part of every request with several tenants is hashed, failed or not. HighwayHash reads ten bytes per
+//!   nanosecond, a hundredth of the cost of compressing them.
 
 use std::hash::{BuildHasher, RandomState};
 
@@ -16,31 +17,33 @@ use highway::{HighwayHash, HighwayHasher, Key};
 use crate::http::Passed;
 use crate::model::Part;
 
-/// Names one tenant's part of a request: the same bytes for the same tenant, the same receipt.
+/// Identifies one tenant's part of a request: equal bytes of the same tenant have equal receipts.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct Receipt(u128);
 
-/// What receipts are made with: one for the process.
+/// The key of the receipts' hash. One per process.
 #[derive(Clone, Copy)]
 pub struct ReceiptKey(Key);
 
 impl ReceiptKey {
-    /// A new one, which nobody can guess.
+    /// Creates a random, unguessable key.
     pub fn random() -> Self {
-        // Two keys of SipHash from the operating system, and four numbers from each.
+        // Each number is a SipHash of a constant, with random keys that std seeds from the operating system.
         Self(Key(std::array::from_fn(|_| RandomState::new().hash_one(0u8))))
     }
 
-    /// The receipt for `part` at a `place` (see [`Terms`](crate::config::plan::Terms)), where `passed` may have the
-    /// upstream do something else with it. `None` for one of metadata alone: senders send the same again and again, and
-    /// that is no retry. To be answered from a receipt would keep it from an upstream that has lost it.
+    /// Returns the receipt for `part` at a `place` (see [`Terms`](crate::config::plan::Terms)). `passed` are the
+    /// forwarded headers, which may change what the upstream does with the part.
+    ///
+    /// Returns `None` for a part that holds only metadata. Senders repeat metadata without a retry; answering from a
+    /// receipt would keep it from an upstream that has lost it.
     pub fn receipt(&self, part: &Part, place: u32, passed: Option<&Passed>) -> Option<Receipt> {
         if part.series == 0 {
             return None;
         }
         let mut hasher = HighwayHasher::new(self.0);
         let tenant = part.tenant.as_str().as_bytes();
-        // The lengths in front keep one tenant's bytes from being taken for another's name.
+        // Length prefixes keep the fields apart: no tenant's bytes can pass for part of another's name.
         hasher.append(&[part.protocol as u8]);
         hasher.append(&place.to_le_bytes());
         hasher.append(&tenant.len().to_le_bytes());
@@ -83,7 +86,7 @@ mod tests {
     }
 
     #[test]
-    fn the_same_part_has_the_same_receipt_and_any_other_another() {
+    fn equal_parts_have_equal_receipts_and_others_differ() {
         let key = ReceiptKey::random();
         let receipt = key.receipt(&part("ab", b"cd"), 0, None);
         assert!(receipt.is_some());
@@ -100,7 +103,7 @@ mod tests {
             key.receipt(&part("ab", b"cd"), 0, head.passed.as_deref())
         };
         assert_eq!(passed("X-B: 1"), receipt);
-        assert_ne!(passed("X-A: 1"), receipt, "it is to be treated otherwise");
+        assert_ne!(passed("X-A: 1"), receipt, "a header changes its treatment");
         assert_ne!(passed("X-A: 1"), passed("X-A: 2"));
         assert_eq!(passed("traceparent: 00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"), receipt);
         assert_ne!(ReceiptKey::random().receipt(&part("ab", b"cd"), 0, None), receipt, "another process");

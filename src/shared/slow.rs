@@ -1,39 +1,39 @@
-//! What the tenants that are slow have together, and may have, over all cores. [`pace`](super::pace) tells who is slow.
+//! Counts and limits of what all slow tenants hold together, over all cores. [`pace`](super::pace) defines slow.
 #![forbid(unsafe_code)]
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::config::plan::Share;
 
-/// Whether a tenant's upstream answers in time.
+/// The class of a tenant, by the response times of its latest requests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Class {
-    /// It does.
+    /// Its upstream answers in time.
     Prompt,
-    /// It has lately not.
+    /// Its upstream has lately not answered in time.
     Slow,
 }
 
 impl Class {
-    /// Both, in the order of their numbers.
+    /// Both classes, in the order of their discriminants.
     pub const ALL: [Self; 2] = [Self::Prompt, Self::Slow];
 }
 
-/// How a tenant waits for a connection.
+/// A tenant's position when it waits for a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Standing {
-    /// In which queue.
+    /// The class, which selects the queue.
     pub class: Class,
-    /// Its requests that were cut or timed out in a row, if it is slow.
+    /// Consecutive requests that were cut or timed out, if the tenant is slow.
     pub strikes: u32,
 }
 
 impl Standing {
-    /// Of a tenant whose upstream answers in time.
+    /// The standing of a prompt tenant.
     pub const PROMPT: Self = Self { class: Class::Prompt, strikes: 0 };
 }
 
-/// What all slow tenants together have: one for the process.
+/// Parts and bytes that all slow tenants hold together. One per process.
 #[derive(Debug, Default)]
 pub struct SlowTotals {
     parts: AtomicUsize,
@@ -41,30 +41,30 @@ pub struct SlowTotals {
 }
 
 impl SlowTotals {
-    /// Counts so much more.
+    /// Adds `parts` and `bytes` to the totals.
     pub fn add(&self, parts: usize, bytes: usize) {
-        // Relaxed: the numbers guard no other memory.
+        // Relaxed is enough: the numbers guard no other memory.
         self.parts.fetch_add(parts, Ordering::Relaxed);
         self.bytes.fetch_add(bytes, Ordering::Relaxed);
     }
 
-    /// Counts so much less.
+    /// Subtracts `parts` and `bytes` from the totals.
     pub fn sub(&self, parts: usize, bytes: usize) {
         self.parts.fetch_sub(parts, Ordering::Relaxed);
         self.bytes.fetch_sub(bytes, Ordering::Relaxed);
     }
 
-    /// Whether a slow tenant that has `held` parts may have one more.
+    /// Whether a slow tenant that holds `held` parts may have one more.
     ///
-    /// Half of the share is for tenants that have none, so that a few that send much can't keep the others from ever
-    /// showing that they are well again.
+    /// Half of the share is reserved for tenants that hold none. Otherwise a few busy slow tenants could keep the
+    /// others from ever sending the request that shows their recovery.
     pub fn admit(&self, held: usize, share: &Share) -> bool {
         let of = |max: usize| if held == 0 { max } else { max / 2 };
         self.parts.load(Ordering::Relaxed) < of(share.parts_max)
             && self.bytes.load(Ordering::Relaxed) < of(share.bytes_max)
     }
 
-    /// Whether they have more than their share.
+    /// Whether slow tenants hold more than their share.
     pub fn exceed(&self, share: &Share) -> bool {
         self.parts.load(Ordering::Relaxed) > share.parts_max
             || self.bytes.load(Ordering::Relaxed) > share.bytes_max
@@ -76,7 +76,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn half_of_the_share_is_for_those_who_have_nothing() {
+    fn half_of_the_share_is_for_tenants_that_hold_nothing() {
         let totals = SlowTotals::default();
         let share = Share { parts_max: 10, bytes_max: 1_000 };
         totals.add(5, 100);

@@ -1,15 +1,15 @@
-//! Says a Remote Write 2.0 series in the words of Remote Write 1.0, for upstreams that know no others.
+//! Translates Remote Write 2.0 series to Remote Write 1.0, for upstreams that support no other.
 //!
-//! Labels, those of exemplars too, get their text in place of references. Samples, histograms and exemplars keep their
-//! bytes, less the fields that 1.0 does not have: their numbers are the same in both. What 1.0 has no words for is left
-//! out and counted ([`Lost`]), as Prometheus does when it sends 1.0.
+//! References become text in the labels of series and exemplars. Samples, histograms and exemplars keep their bytes, as
+//! 1.0 has the same field numbers, except for fields that 1.0 lacks. Data that 1.0 cannot express is omitted and
+//! counted ([`Lost`]), as Prometheus does when it sends 1.0.
 //!
-//! Metadata belongs to a series in 2.0, and to a metric family in 1.0: the first that a part has of a family goes on. A
-//! family's name is the metric's, less the suffix that its type gives to its series (Prometheus,
+//! Metadata belongs to a series in 2.0 and to a metric family in 1.0, so a part gets the first metadata of each family.
+//! The family's name is the metric's name without the suffix that its type adds to series names (Prometheus,
 //! model/textparse and scrape: `isSeriesPartOfFamily`).
 //!
-//! A text that many series refer to is written for each of them. So what a request would grow to is weighed before a
-//! byte of it is written ([`Budget`]).
+//! A string is written once for each series that refers to it. So the size of the result is estimated before anything
+//! is written ([`GrowthBudget`]).
 #![forbid(unsafe_code)]
 
 use std::hash::BuildHasher;
@@ -24,43 +24,42 @@ use crate::wire::remote_write_v1::SERIES_KEY;
 use crate::wire::remote_write_v2::{Fault, Members, References, Symbols};
 use crate::wire::varint;
 
-/// Keys of Remote Write 1.0, all length-delimited but the last: a label in a series or an exemplar, its name, its
-/// value.
+/// Keys of Remote Write 1.0, all length-delimited but the last. A label in a series or an exemplar; its name and value.
 const LABEL_KEY: u8 = 1 << 3 | 2;
 const NAME_KEY: u8 = 1 << 3 | 2;
 const VALUE_KEY: u8 = 2 << 3 | 2;
-/// A sample, an exemplar, a histogram in a series.
+/// A sample, an exemplar and a histogram in a series.
 const SAMPLE_KEY: u8 = 2 << 3 | 2;
 const EXEMPLAR_KEY: u8 = 3 << 3 | 2;
 const HISTOGRAM_KEY: u8 = 4 << 3 | 2;
-/// Metadata in a request; the family's name, help text, unit and type in it.
+/// Metadata in a request; its family name, help text, unit and type.
 const METADATA_KEY: u8 = 3 << 3 | 2;
 const FAMILY_KEY: u8 = 2 << 3 | 2;
 const HELP_KEY: u8 = 4 << 3 | 2;
 const UNIT_KEY: u8 = 5 << 3 | 2;
 const TYPE_KEY: u8 = 1 << 3;
 
-/// What 1.0 knows of a message that has the same fields in both.
+/// The fields that 1.0 shares with 2.0 in one kind of message.
 struct Kind {
-    /// The last field that it knows.
+    /// The last field of 1.0.
     last: u32,
-    /// The field with the start timestamp, which it does not.
+    /// The field of the start timestamp, which 1.0 lacks.
     start_timestamp: Option<u32>,
 }
 
 const SAMPLE: Kind = Kind { last: 2, start_timestamp: Some(3) };
 const HISTOGRAM: Kind = Kind { last: 16, start_timestamp: Some(17) };
 const EXEMPLAR: Kind = Kind { last: 3, start_timestamp: None };
-/// The field of a series with what was its start timestamp before those of samples and histograms.
+/// The created timestamp of a series, which preceded the start timestamps of samples and histograms.
 const CREATED_TIMESTAMP: u32 = 6;
 
-/// The schema -53 of a histogram with custom buckets, as the wire has it.
+/// Schema -53 (custom buckets) of a histogram, zigzag-encoded as on the wire.
 const CUSTOM_SCHEMA: u64 = 105;
 
-/// What a message takes besides its bytes, at most: its key and its length.
+/// Maximum size of a message's key and length.
 const HEADER_BYTES: usize = 6;
 
-/// The labels of a series or an exemplar, as text, less the one at `cut`.
+/// Returns the labels of a series or an exemplar, as text, without the one at index `cut`.
 pub(super) fn labels<'a>(
     inflated: &'a [u8],
     symbols: &Symbols,
@@ -73,46 +72,46 @@ pub(super) fn labels<'a>(
     kept.map(|((name, value), _)| (symbols.get(inflated, name), symbols.get(inflated, value)))
 }
 
-/// What of a series goes on.
+/// The data of a series that remains in 1.0.
 #[derive(Clone, Copy, Default, Debug)]
 pub(super) struct Kept {
     /// Samples and histograms.
     pub(super) samples: u32,
-    /// The histograms among them.
+    /// The histograms among `samples`.
     pub(super) histograms: u32,
     pub(super) exemplars: u32,
-    /// It says something of its metric's family.
+    /// Whether it has metadata for its metric's family.
     pub(super) metadata: bool,
-    /// Metadata that names no family: there is no name.
+    /// Whether its metadata is dropped, because the series has no name and so no family.
     metadata_dropped: bool,
-    /// What it takes in the part, at most.
+    /// Its maximum size in the part, in bytes.
     pub(super) bytes_max: usize,
     lost: Lost,
 }
 
 impl Kept {
-    /// Whether there is anything to say but metadata.
+    /// Whether it has samples, histograms or exemplars.
     pub(super) fn has_series(&self) -> bool {
         self.samples > 0 || self.exemplars > 0
     }
 
-    /// Counts what is lost.
+    /// Adds its losses to `scan`.
     pub(super) fn count(&self, scan: &mut Scan) {
         let (all, lost) = (&mut scan.lost, &self.lost);
         all.custom_histograms += lost.custom_histograms;
         all.start_timestamps += lost.start_timestamps;
         all.fields += lost.fields;
-        // Of one that had metadata alone, nothing is lost.
+        // A series with only metadata is not lost.
         all.series += u64::from(!self.has_series() && !self.metadata);
         scan.metadata_dropped += u64::from(self.metadata_dropped);
     }
 }
 
-/// Looks at all that a series holds, which [`Symbols::read`] has taken.
+/// Measures the data of a series, which [`Symbols::read`] has validated.
 ///
 /// # Errors
-/// When a message within it is broken.
-pub(super) fn weigh(inflated: &[u8], symbols: &Symbols, series: &[u8]) -> Result<Kept, Fault> {
+/// If a message within it is malformed.
+pub(super) fn measure(inflated: &[u8], symbols: &Symbols, series: &[u8]) -> Result<Kept, Fault> {
     let text_bytes = |message| -> usize {
         let labels = labels(inflated, symbols, message, None);
         labels.map(|(name, value)| 3 * HEADER_BYTES + name.len() + value.len()).sum()
@@ -159,7 +158,7 @@ pub(super) fn weigh(inflated: &[u8], symbols: &Symbols, series: &[u8]) -> Result
 }
 
 impl Kind {
-    /// What `message` says that 1.0 does not know.
+    /// Counts the data of `message` that 1.0 cannot express.
     fn lost(&self, message: &[u8]) -> Result<Lost, Fault> {
         let mut lost = Lost::default();
         let mut start = 0;
@@ -191,11 +190,11 @@ fn is_custom(histogram: &[u8]) -> bool {
     schema == Some(CUSTOM_SCHEMA)
 }
 
-/// What a series says of its metric's family.
+/// Metadata that a series has for its metric's family.
 struct Family<'a> {
-    /// Empty if the series has no name.
+    /// The family's name; empty if the series has no name.
     name: &'a [u8],
-    /// The symbol that the name begins.
+    /// The symbol of the metric's name, which begins with the family's.
     metric: u32,
     kind: u64,
     help: &'a [u8],
@@ -203,7 +202,7 @@ struct Family<'a> {
 }
 
 impl<'a> Family<'a> {
-    /// Of a series that [`Symbols::read`] has taken; `None` if it says nothing.
+    /// Reads the metadata of a series that [`Symbols::read`] has validated; `None` if it has none.
     fn read(inflated: &'a [u8], symbols: &Symbols, series: &'a [u8]) -> Option<Self> {
         let (mut kind, mut help, mut unit): (u64, &[u8], &[u8]) = (0, &[], &[]);
         let all = Members::new(series).filter(|member| member.number == 5).filter_map(|member| member.bytes);
@@ -226,7 +225,7 @@ impl<'a> Family<'a> {
     }
 }
 
-/// The symbol with the name of a series' metric; the empty one if it has none.
+/// Returns the symbol of a series' metric name, or the empty symbol if it has none.
 fn metric(inflated: &[u8], symbols: &Symbols, series: &[u8]) -> u32 {
     let mut references = References::new(series);
     while let (Some(name), Some(value)) = (references.next(), references.next()) {
@@ -237,7 +236,7 @@ fn metric(inflated: &[u8], symbols: &Symbols, series: &[u8]) -> u32 {
     0
 }
 
-/// The name of a metric's family, given the number of its type in `Metadata.MetricType`.
+/// Returns the name of a metric's family. `kind` is the number of its type in `Metadata.MetricType`.
 fn family_name(metric: &[u8], kind: u64) -> &[u8] {
     let suffixes: &[&[u8]] = match kind {
         1 => &[b"_total"],
@@ -251,20 +250,20 @@ fn family_name(metric: &[u8], kind: u64) -> &[u8] {
     family.filter(|family| !family.is_empty()).unwrap_or(metric)
 }
 
-/// What all parts of a request may be together.
-pub(super) struct Budget {
+/// A budget for the size of all parts of a request together.
+pub(super) struct GrowthBudget {
     bytes_max: usize,
     bytes_left: usize,
 }
 
-impl Budget {
-    /// So many bytes, and not more than one part may have.
+impl GrowthBudget {
+    /// Creates a budget of `bytes_max`, or of the maximum size of a part if that is less.
     pub(super) fn new(bytes_max: usize) -> Self {
         let bytes_max = bytes_max.min(u32::MAX as usize);
         Self { bytes_max, bytes_left: bytes_max }
     }
 
-    /// Takes what a series needs.
+    /// Takes the bytes that a series needs.
     pub(super) fn take(&mut self, bytes: usize) -> Result<(), SplitError> {
         let left = self.bytes_left.checked_sub(bytes);
         self.bytes_left = left.ok_or(SplitError::TooMuchGrowth { bytes_max: self.bytes_max })?;
@@ -272,16 +271,16 @@ impl Budget {
     }
 }
 
-/// The metric families that the part at hand tells of.
+/// The metric families whose metadata the current part already has.
 #[derive(Default, Debug)]
 pub(super) struct Families {
-    /// A symbol, and how many of its bytes are the family's name.
+    /// A symbol, and the number of its bytes that are the family's name.
     table: HashTable<(u32, usize)>,
     hasher: RandomState,
 }
 
 impl Families {
-    /// Adds a family; `false` if it was there before.
+    /// Adds a family. Returns `false` if it was there before.
     fn insert(&mut self, inflated: &[u8], symbols: &Symbols, family: &Family<'_>) -> bool {
         let Self { table, hasher } = self;
         let name =
@@ -302,7 +301,7 @@ impl Families {
     }
 }
 
-/// Writes the series of one part.
+/// Writes the series of one part as Remote Write 1.0.
 pub(super) struct Writer<'a> {
     inflated: &'a [u8],
     symbols: &'a Symbols,
@@ -311,7 +310,7 @@ pub(super) struct Writer<'a> {
 }
 
 impl<'a> Writer<'a> {
-    /// Of a request whose series all have been [weighed](weigh).
+    /// Creates the writer of a part. All series of the request must have been [measured](measure).
     pub(super) fn new(
         inflated: &'a [u8],
         symbols: &'a Symbols,
@@ -322,11 +321,11 @@ impl<'a> Writer<'a> {
         Self { inflated, symbols, families, out }
     }
 
-    /// Writes a series, less the label at `cut`, and its family's metadata if that is the first.
+    /// Writes a series without the label at index `cut`, and its metadata if that is the first of its family.
     pub(super) fn series(&mut self, series: &[u8], cut: Option<u32>) {
         let begin = self.out.len();
         self.out.push(SERIES_KEY);
-        // Text takes more than references do: likely more than 127 bytes.
+        // Text takes more room than references: most likely more than 127 bytes.
         let nested = Nested::open(self.out, series.len().max(0x80));
         self.labels(series, cut);
         let mut is_empty = true;
@@ -369,7 +368,7 @@ impl<'a> Writer<'a> {
         self.out.extend_from_slice(text);
     }
 
-    /// Writes a message less what 1.0 does not know.
+    /// Writes a message without the fields that 1.0 lacks.
     fn message(&mut self, key: u8, message: &[u8], kind: &Kind) {
         let known = || Members::new(message).filter(|member| member.number <= kind.last);
         self.out.push(key);

@@ -1,14 +1,14 @@
-//! Which tenants have sent series of a metric family lately: where its metadata belongs.
+//! Learns which tenants have recently sent series of a metric family, to route the family's metadata.
 //!
 //! Constraints that shaped it:
 //!
-//! * Remote Write 1.0 sends metadata apart, in requests that name no tenant. All there is to go by are the families'
-//!   names and who sent series of them; and series and metadata come over different connections, to different cores.
-//!   So what is learned is shared.
-//! * Learning stands in the hottest loop. A core asks its own filter first, and takes the lock only for what it has not
-//!   told lately: a handful of times per family and tenant, not per series.
-//! * Names are other people's input. The table is bounded, and forgets: what was not seen for one to two of
-//!   [`FAMILIES_TURN_SECS`] is gone.
+//! * Remote Write 1.0 sends metadata in separate requests that name no tenant. The only hints are the names of the
+//!   families and the tenants that sent series of them. Series and metadata arrive over different connections, on
+//!   different cores, so the table is shared.
+//! * Learning happens in the hottest loop. A core checks its own filter first, and takes the lock only for pairs that
+//!   it has not reported recently: a few times per family and tenant, not once per series.
+//! * Names are untrusted input. The table is limited in size and forgets entries that were not seen for one to two
+//!   times [`FAMILIES_TURN_SECS`].
 #![forbid(unsafe_code)]
 
 use std::hash::BuildHasher;
@@ -19,26 +19,26 @@ use std::time::Instant;
 use foldhash::fast::RandomState;
 use hashbrown::{HashMap, HashSet};
 
-use crate::limits::{FAMILIES_TOLD_MAX, FAMILIES_TURN_SECS, FAMILY_TENANTS_MAX};
+use crate::limits::{FAMILIES_REPORTED_MAX, FAMILIES_TURN_SECS, FAMILY_TENANTS_MAX};
 use crate::tenant::TenantId;
 
-/// Suffixes of series that belong to a family without them (Prometheus' exposition formats: histograms, summaries,
-/// and OpenMetrics' counters).
+/// Suffixes that series names add to their family's name (Prometheus' exposition formats: histograms, summaries, and
+/// OpenMetrics' counters).
 const SUFFIXES: [&[u8]; 4] = [b"_bucket", b"_sum", b"_count", b"_total"];
 
-/// The families and their tenants; one for the process.
+/// The metric families and their tenants. One per process.
 #[derive(Debug, Default)]
 pub struct Families {
-    kept: Mutex<Kept>,
-    /// When it was asked to turn for the first time.
+    kept: Mutex<Turns>,
+    /// The time of the first call of [`Self::turn`].
     start: OnceLock<Instant>,
-    /// How often the table has turned.
+    /// The number of the current turn.
     turns: AtomicU64,
 }
 
-/// What was seen in this turn, and in the one before.
+/// The families seen in the current turn and in the one before.
 #[derive(Debug, Default)]
-struct Kept {
+struct Turns {
     current: Turn,
     previous: Turn,
 }
@@ -46,13 +46,13 @@ struct Kept {
 #[derive(Debug, Default)]
 struct Turn {
     tenants: HashMap<Box<[u8]>, Vec<TenantId>>,
-    /// Over all families.
+    /// Pairs of a family and a tenant, over all families.
     pairs: usize,
 }
 
 impl Families {
-    /// Forgets what is too old. To be called now and then, and cheap where nothing is due.
-    pub fn turn(&self, now: Instant) {
+    /// Forgets entries that are too old. To be called regularly; cheap if nothing is due.
+    pub fn rotate(&self, now: Instant) {
         let turn =
             now.saturating_duration_since(*self.start.get_or_init(|| now)).as_secs() / FAMILIES_TURN_SECS;
         let before = self.turns.load(Ordering::Relaxed);
@@ -61,22 +61,22 @@ impl Families {
         }
         let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
         if self.turns.swap(turn, Ordering::Relaxed) < turn {
-            // After a pause of more than one turn, nothing is recent.
+            // After more than one turn without a call, nothing is recent.
             kept.previous =
                 if turn == before + 1 { std::mem::take(&mut kept.current) } else { Turn::default() };
             kept.current = Turn::default();
         }
     }
 
-    /// Forgets everything: tenants are called otherwise from now on.
+    /// Forgets everything, because a new plan names tenants differently.
     pub fn forget(&self) {
         let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
-        *kept = Kept::default();
-        // So that cores tell anew of what they have told.
+        *kept = Turns::default();
+        // Makes the cores report again what they have reported.
         self.turns.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// The tenants that have sent series of the family of this name.
+    /// Returns the tenants that have recently sent series of the family `name`.
     pub(super) fn tenants_of(&self, name: &[u8]) -> Vec<TenantId> {
         let family = fold(name);
         let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
@@ -104,31 +104,31 @@ impl Families {
     }
 }
 
-/// What one core has told of lately.
+/// One core's filter of pairs that it has reported in the current turn.
 #[derive(Default, Debug)]
 pub(super) struct Learner {
-    told: HashSet<u64>,
+    reported: HashSet<u64>,
     turn: u64,
     hasher: RandomState,
 }
 
 impl Learner {
-    /// Has `families` know that `tenant` sends series of this name.
+    /// Reports to `families` that `tenant` sends series of this name.
     pub(super) fn learn(&mut self, families: &Families, name: &[u8], tenant: &TenantId) {
         let turn = families.turns.load(Ordering::Relaxed);
-        if turn != self.turn || self.told.len() >= FAMILIES_TOLD_MAX {
-            self.told.clear();
+        if turn != self.turn || self.reported.len() >= FAMILIES_REPORTED_MAX {
+            self.reported.clear();
             self.turn = turn;
         }
         let family = fold(name);
-        // Two pairs of one hash would only be told of a turn later.
-        if self.told.insert(self.hasher.hash_one((family, tenant.as_str()))) {
+        // A hash collision only delays a report by a turn.
+        if self.reported.insert(self.hasher.hash_one((family, tenant.as_str()))) {
             families.learn(family, tenant);
         }
     }
 }
 
-/// The family that a series' name, or that of a family's metadata, belongs to.
+/// Returns the name of the family that a series name, or the name in a family's metadata, belongs to.
 fn fold(name: &[u8]) -> &[u8] {
     SUFFIXES.iter().find_map(|suffix| name.strip_suffix(*suffix)).unwrap_or(name)
 }
@@ -140,7 +140,7 @@ mod tests {
     use super::*;
     use crate::tenant::IdRules;
 
-    /// How long a family's tenants are known at least.
+    /// The shortest time for which a family's tenants are known.
     const KNOWN_FOR: Duration = Duration::from_secs(FAMILIES_TURN_SECS);
 
     fn tenant(id: &str) -> TenantId {
@@ -168,20 +168,20 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_seen_for_two_turns_is_forgotten() {
+    fn families_not_seen_for_two_turns_are_forgotten() {
         let start = Instant::now();
         let families = Families::default();
-        families.turn(start);
+        families.rotate(start);
         let mut learner = Learner::default();
         learner.learn(&families, b"old", &tenant("a"));
         learner.learn(&families, b"seen", &tenant("a"));
-        families.turn(start + KNOWN_FOR);
+        families.rotate(start + KNOWN_FOR);
         assert_eq!(known(&families, b"old"), ["a"]);
         learner.learn(&families, b"seen", &tenant("a"));
         assert_eq!(known(&families, b"seen"), ["a"], "once");
-        families.turn(start + KNOWN_FOR * 2);
+        families.rotate(start + KNOWN_FOR * 2);
         assert_eq!((known(&families, b"old").len(), known(&families, b"seen").len()), (0, 1));
-        families.turn(start + KNOWN_FOR * 9);
+        families.rotate(start + KNOWN_FOR * 9);
         assert_eq!(known(&families, b"seen").len(), 0);
     }
 
@@ -193,7 +193,7 @@ mod tests {
             learner.learn(&families, format!("m{number}").as_bytes(), &tenant("a"));
         }
         assert_eq!(families.kept.lock().unwrap().current.pairs, FAMILY_TENANTS_MAX);
-        assert!(learner.told.len() <= FAMILIES_TOLD_MAX);
+        assert!(learner.reported.len() <= FAMILIES_REPORTED_MAX);
         assert_eq!(known(&families, b"m0"), ["a"]);
     }
 }

@@ -1,7 +1,7 @@
-//! One part, halved: for an upstream that finds it too large.
+//! Halves a part that its upstream finds too large.
 //!
-//! A rare path, so it starts from the elements and keeps no scratch. Halves are cut between two entries (series,
-//! streams), near the middle of their bytes; what belongs to the request as a whole goes into both.
+//! This is rare, so it starts from the elements and keeps no scratch buffers. The cut is between two entries (series or
+//! streams), near the middle of their bytes. Both halves get what belongs to the request as a whole.
 #![forbid(unsafe_code)]
 
 use super::narrow;
@@ -12,8 +12,8 @@ use crate::wire::remote_write_v2::{self, Symbols};
 use crate::wire::snappy::{Deflater, Inflater};
 use crate::wire::varint::{self, VARINT_BYTES_MAX};
 
-/// Two parts that hold what `part` holds, in its order; `None` when it has but one entry. Deterministic: the same part
-/// always gives the same halves.
+/// Halves `part`. The two parts together have its entries in the same order; `None` if it has only one entry.
+/// Deterministic: the same part always gives the same halves.
 pub fn halve(part: &Part) -> Option<[Part; 2]> {
     let inflated = inflate(part)?;
     let halves = match part.protocol {
@@ -31,7 +31,7 @@ pub fn halve(part: &Part) -> Option<[Part; 2]> {
     }))
 }
 
-/// What one half holds.
+/// The content of one half.
 struct Half {
     bytes: Vec<u8>,
     series: u32,
@@ -41,7 +41,7 @@ struct Half {
 /// A field of the request that goes into one half.
 struct Entry<'a> {
     bytes: &'a [u8],
-    /// Where it ends in the request.
+    /// Its end in the request, in bytes.
     end: usize,
     series: u32,
     samples: u32,
@@ -77,7 +77,7 @@ fn halve_v1(request: &[u8]) -> Option<[Half; 2]> {
     divide(&shared, &entries, request.len())
 }
 
-/// Each half gets a table of its own symbols.
+/// Halves a Remote Write 2.0 request. Each half gets its own symbol table.
 fn halve_v2(request: &[u8]) -> Option<[Half; 2]> {
     let labels = TenantLabels::new(&[]);
     let mut symbols = Symbols::default();
@@ -142,7 +142,7 @@ fn halve_loki(request: &[u8]) -> Option<[Half; 2]> {
     }))
 }
 
-/// Halves one stream's entries; its labels, and all else, go into both.
+/// Halves the entries of one stream. All its other fields, such as its labels, go into both halves.
 fn halve_stream(stream: &[u8]) -> Option<[Half; 2]> {
     let (mut entries, mut shared) = (Vec::new(), Vec::new());
     let mut fields = StreamFields::new(stream);
@@ -156,7 +156,7 @@ fn halve_stream(stream: &[u8]) -> Option<[Half; 2]> {
     divide(&shared, &entries, stream.len())
 }
 
-/// Two halves with `shared` in both; of the entries, which end within `bytes`, each in one.
+/// Makes two halves, both with `shared` and each with a part of the entries, which end within `bytes`.
 fn divide(shared: &[u8], entries: &[Entry<'_>], bytes: usize) -> Option<[Half; 2]> {
     let (first, second) = cut(entries, bytes)?;
     Some([first, second].map(|entries| Half {
@@ -166,7 +166,7 @@ fn divide(shared: &[u8], entries: &[Entry<'_>], bytes: usize) -> Option<[Half; 2
     }))
 }
 
-/// Cuts as near to the middle of `bytes` as can be, with at least one entry on either side.
+/// Cuts as near to the middle of `bytes` as possible, with at least one entry on either side.
 fn cut<'e, 'a>(entries: &'e [Entry<'a>], bytes: usize) -> Option<(&'e [Entry<'a>], &'e [Entry<'a>])> {
     let from_middle = |at: &usize| entries.get(at - 1).map(|before| before.end.abs_diff(bytes / 2));
     let middle = (1..entries.len()).min_by_key(from_middle)?;
@@ -193,7 +193,7 @@ mod tests {
         }
     }
 
-    /// A series whose name has so many bytes, with two samples.
+    /// A series with two samples and a name of `name_bytes`.
     fn series(name_bytes: usize) -> Vec<u8> {
         let field = |key: u8, bytes: &[u8]| {
             let mut field = vec![key];
@@ -205,7 +205,7 @@ mod tests {
     }
 
     #[test]
-    fn halves_hold_everything_in_order_cut_near_the_middle() {
+    fn halves_keep_all_series_in_order_and_are_cut_near_the_middle() {
         for sizes in [&[10, 10][..], &[10, 10, 10], &[1000, 10, 10], &[10, 10, 1000], &[10, 1000, 10, 20]] {
             let all: Vec<_> = sizes.iter().map(|&size| series(size)).collect();
             let halves = halve(&part(&all.concat())).unwrap();
@@ -233,7 +233,7 @@ mod tests {
     }
 
     #[test]
-    fn streams_are_halved_and_then_their_entries() {
+    fn a_push_is_halved_by_streams_and_a_single_stream_by_entries() {
         use prost::Message;
         use testkit::proto_loki::{Entry, PushRequest, Stream};
         let stream = |labels: &str, lines: &[&str]| Stream {
@@ -288,7 +288,7 @@ mod tests {
     }
 
     #[test]
-    fn what_belongs_to_the_whole_goes_into_both_and_metadata_counts_as_entries() {
+    fn request_fields_go_into_both_halves_and_metadata_counts_as_entries() {
         let scalar = [2 << 3, 7];
         let metadata = [3 << 3 | 2, 1, b'm'];
         let request = [&scalar[..], &series(5), &metadata].concat();

@@ -1,23 +1,23 @@
-//! Finds the streams of a Loki push, and writes those of one tenant behind each other.
+//! Finds the streams of a Loki push, and concatenates those of one tenant.
 //!
 //! Constraints that shaped it:
 //!
-//! * A stream's labels name its tenant, or else each of its entries does, in its structured metadata. So one stream may
-//!   have to become several of the same labels, one for each tenant, whose entries keep their order.
-//! * What such streams have in common is copied for each: bounded by what the request may inflate to, else a push of
-//!   some megabytes would become as many gigabytes. And of what the stream holds besides, only numbers are common:
-//!   unknown bytes could be one tenant's data.
-//! * Loki skips streams without entries. So do we, and ask nobody for their tenant; but as for Loki, their labels have
-//!   to be labels.
+//! * A stream's labels name its tenant or, if they do not, the structured metadata of each of its entries does. So one
+//!   stream may have to become several with the same labels, one for each tenant, whose entries keep their order.
+//! * The labels and other common fields of such a stream are copied for each tenant. The limit on the inflated request
+//!   bounds these copies; otherwise a push of some megabytes could become as many gigabytes. Besides the labels, only
+//!   numeric fields are common: unknown bytes could be one tenant's data.
+//! * Loki skips streams without entries. So do we, without requiring a tenant for them. As in Loki, their labels must
+//!   still be valid.
 //!
-//! Streams that stand side by side, belong to the same tenant and are to go on as they are become one *run*.
+//! Adjacent streams of the same tenant that are forwarded unchanged form one *run*.
 #![forbid(unsafe_code)]
 
 use std::borrow::Cow;
 use std::ops::Range;
 
 use super::tenants::{Resolver, Subject, Tenants};
-use super::unknown::Unknown;
+use super::unknown::UnknownFields;
 use super::{Scan, SplitError, SplitRules, narrow, trim};
 use crate::limits::{REQUEST_FIELDS_MAX, REQUEST_SCALARS_BYTES_MAX};
 use crate::model::MergeKey;
@@ -29,19 +29,19 @@ use crate::wire::loki::{
 use crate::wire::protobuf::Fault;
 use crate::wire::varint;
 
-/// What there is to copy for one tenant.
+/// A run or a stream to copy for one tenant.
 #[derive(Clone, Copy, Debug)]
 struct Item {
-    /// Slot of the tenant.
+    /// The slot of the tenant.
     tenant: u32,
-    /// Where in [`Found::texts`] the labels stand of a stream that is put together anew; none for a run.
+    /// For a rebuilt stream, the index of its labels in [`ScannedStreams::texts`]; `None` for a run.
     text: Option<u32>,
-    /// Of a run, the range of inflated bytes; of a stream, that of [`Found::ranges`].
+    /// For a run, a range of inflated bytes; for a rebuilt stream, a range of [`ScannedStreams::ranges`].
     begin: u32,
     end: u32,
 }
 
-/// A stream's labels, as ranges of inflated bytes: the text, and what to take out of it.
+/// A stream's labels, as ranges of inflated bytes: their text, and the label to remove from it.
 #[derive(Clone, Copy, Debug)]
 struct Text {
     begin: u32,
@@ -56,7 +56,7 @@ impl Text {
     }
 }
 
-/// An entry, or neighbouring ones, of a stream that is being taken apart.
+/// One entry, or adjacent ones of the same tenant, of a stream that is taken apart.
 #[derive(Clone, Copy, Debug)]
 struct Entries {
     tenant: u32,
@@ -64,23 +64,23 @@ struct Entries {
     end: u32,
 }
 
-/// What there is to copy into the parts of a push.
+/// The scanned content of a push, to copy into its parts.
 #[derive(Default, Debug)]
-pub(super) struct Found {
+pub(super) struct ScannedStreams {
     items: Vec<Item>,
     texts: Vec<Text>,
-    /// Ranges of inflated bytes that hold whole fields of a stream, all but its labels.
+    /// Ranges of inflated bytes with whole fields of a stream, except its labels.
     ranges: Vec<(u32, u32)>,
-    /// Of the stream at hand.
+    /// The entries of the current stream.
     entries: Vec<Entries>,
-    /// Unknown fields that hold one number each: they go into every part.
+    /// Unknown numeric fields, which go into every part.
     scalars: Vec<u8>,
-    /// The parts carry fields for the request as a whole.
+    /// Whether the parts have fields of the request as a whole.
     pub(super) alone: bool,
 }
 
-impl Found {
-    /// Adds a stream that goes on as it is; `begin..end` is its whole field.
+impl ScannedStreams {
+    /// Adds a stream that is forwarded unchanged; `begin..end` is its whole field.
     fn push_run(&mut self, tenants: &mut Tenants, tenant: u32, begin: usize, end: usize) {
         let (begin, end) = (narrow(begin), narrow(end));
         if let Some(last) = self.items.last_mut()
@@ -93,14 +93,14 @@ impl Found {
         self.items.push(Item { tenant, text: None, begin, end });
     }
 
-    /// Adds a stream of the last of the texts, and of the ranges from `first_range` on.
+    /// Adds a rebuilt stream with the last of the texts, and the ranges from `first_range` on.
     fn push_stream(&mut self, tenants: &mut Tenants, tenant: u32, first_range: usize) {
         tenants.add_item(tenant);
         let text = Some(narrow(self.texts.len() - 1));
         self.items.push(Item { tenant, text, begin: narrow(first_range), end: narrow(self.ranges.len()) });
     }
 
-    /// Adds a range to the stream that is being put together, whose ranges begin at `first`.
+    /// Adds a range to the stream that is being rebuilt, whose ranges begin at `first`.
     fn push_range(&mut self, first: usize, begin: u32, end: u32) {
         match self.ranges.get_mut(first..).and_then(<[_]>::last_mut) {
             Some(last) if last.1 == begin => last.1 = end,
@@ -108,7 +108,7 @@ impl Found {
         }
     }
 
-    /// Puts what goes to `tenant` behind each other.
+    /// Appends the part of `tenant` to `out`.
     pub(super) fn gather(&self, inflated: &[u8], tenants: &Tenants, tenant: usize, out: &mut Vec<u8>) {
         out.extend_from_slice(&self.scalars);
         for &at in tenants.items(tenant) {
@@ -131,7 +131,7 @@ impl Found {
     }
 }
 
-/// Appends a stream of these labels and these fields.
+/// Appends a stream with these labels and fields.
 fn put_stream(inflated: &[u8], text: Text, ranges: &[(u32, u32)], out: &mut Vec<u8>) {
     let fields_bytes: usize = ranges.iter().map(|(begin, end)| (end - begin) as usize).sum();
     let text_bytes = text.bytes() as usize;
@@ -149,30 +149,42 @@ fn put_stream(inflated: &[u8], text: Text, ranges: &[(u32, u32)], out: &mut Vec<
     }
 }
 
-/// Walks over an inflated push once, and puts what it finds into `found`, which is empty.
-pub(super) fn find(inflated: &[u8], resolver: Resolver<'_>, found: &mut Found) -> Result<Scan, SplitError> {
+/// Walks over an inflated push once, and records its content in `found`, which must be empty.
+pub(super) fn scan(
+    inflated: &[u8],
+    resolver: Resolver<'_>,
+    found: &mut ScannedStreams,
+) -> Result<Scan, SplitError> {
     let copies_bytes_left = resolver.rules.limits.inflated_bytes_max;
-    Pass { inflated, resolver, found, unknown: Unknown::default(), left_out: false, copies_bytes_left }.run()
+    Pass {
+        inflated,
+        resolver,
+        found,
+        unknown: UnknownFields::default(),
+        skipped_empty: false,
+        copies_bytes_left,
+    }
+    .run()
 }
 
-/// One pass over an inflated push.
+/// A pass over an inflated push.
 struct Pass<'a> {
     inflated: &'a [u8],
     resolver: Resolver<'a>,
-    found: &'a mut Found,
-    unknown: Unknown,
-    /// A stream without entries was left out.
-    left_out: bool,
-    /// What streams that are taken apart may still take on top.
+    found: &'a mut ScannedStreams,
+    unknown: UnknownFields,
+    /// Whether a stream without entries was skipped.
+    skipped_empty: bool,
+    /// Bytes that the copies of common fields may still take.
     copies_bytes_left: usize,
 }
 
-/// A stream that has been read: where in the request it stands, and its labels in it.
+/// A stream that has been read, with its labels and their positions in the request.
 #[derive(Clone, Copy)]
 struct StreamAt<'a> {
     stream: &'a [u8],
     labels: &'a [u8],
-    /// Where its field begins, its bytes, its labels' text.
+    /// The start of its field, of its bytes, and of its labels' text.
     field_at: usize,
     stream_at: usize,
     labels_at: usize,
@@ -187,20 +199,20 @@ impl StreamAt<'_> {
         Malformed { fault, at_byte: self.field_at }
     }
 
-    /// Where a range of the stream stands in the request.
-    fn place(&self, range: &Range<usize>) -> (u32, u32) {
+    /// Converts a range of the stream to one of the request.
+    fn range_in_request(&self, range: &Range<usize>) -> (u32, u32) {
         (narrow(self.stream_at + range.start), narrow(self.stream_at + range.end))
     }
 
-    /// Its labels without what is at `cut` within their text.
+    /// Returns its labels without the range `cut` of their text.
     fn text(&self, cut: &Range<usize>) -> Text {
         let at = |offset| narrow(self.labels_at + offset);
         Text { begin: at(0), end: at(self.labels.len()), cut_begin: at(cut.start), cut_end: at(cut.end) }
     }
 }
 
-/// The label that names a stream's tenant.
-struct Deciding<'a> {
+/// The label that names a stream's tenant, and its range in the labels' text.
+struct TenantLabel<'a> {
     value: Cow<'a, [u8]>,
     cut: Range<usize>,
 }
@@ -232,21 +244,21 @@ impl<'a> Pass<'a> {
         let labels_at = stream_at + seen.labels.start;
         let at = StreamAt { stream, labels: &stream[seen.labels], field_at: begin, stream_at, labels_at };
         self.resolver.count(seen.entries);
-        let deciding = self.deciding_label(at.labels)?;
+        let tenant_label = self.tenant_label(at.labels)?;
         if seen.entries == 0 {
-            self.left_out = true;
+            self.skipped_empty = true;
             return Ok(());
         }
-        match deciding {
+        match tenant_label {
             Some(label) => self.stream_of_one(at, &label, seen.entries),
             None => self.stream_of_entries(at),
         }
     }
 
-    /// The label that names the tenant, if one does. All are read, as Loki will.
-    fn deciding_label(&self, text: &'a [u8]) -> Result<Option<Deciding<'a>>, SplitError> {
+    /// Returns the label that names the tenant, if there is one. Reads all labels, as Loki will.
+    fn tenant_label(&self, text: &'a [u8]) -> Result<Option<TenantLabel<'a>>, SplitError> {
         let names = &self.resolver.rules.tenant.labels;
-        let (mut deciding, mut priority) = (None, names.len());
+        let (mut tenant_label, mut priority) = (None, names.len());
         let mut labels = Labels::new(text);
         let malformed = |fault| SplitError::Labels {
             place: self.resolver.scan.series,
@@ -257,17 +269,17 @@ impl<'a> Pass<'a> {
             let found = names.iter().position(|name| **name == *label.name);
             if let Some(found) = found.filter(|&found| found < priority && !label.value.is_empty()) {
                 priority = found;
-                deciding = Some(Deciding { value: label.value, cut: label.cut });
+                tenant_label = Some(TenantLabel { value: label.value, cut: label.cut });
             }
         }
-        Ok(deciding)
+        Ok(tenant_label)
     }
 
-    /// A stream whose labels name its tenant.
+    /// Handles a stream whose labels name its tenant.
     fn stream_of_one(
         &mut self,
         at: StreamAt<'_>,
-        label: &Deciding<'_>,
+        label: &TenantLabel<'_>,
         entries: u32,
     ) -> Result<(), SplitError> {
         let subject = StreamSubject { labels: at.labels };
@@ -283,9 +295,9 @@ impl<'a> Pass<'a> {
         let first = found.ranges.len();
         let mut fields = StreamFields::new(at.stream);
         while let Some((field, range)) = fields.take().map_err(|fault| at.malformed(fault))? {
-            // The hash is that of the labels as they were.
+            // The hash is that of the original labels.
             if !matches!(field, StreamField::Labels(_) | StreamField::Hash) {
-                let (begin, end) = at.place(&range);
+                let (begin, end) = at.range_in_request(&range);
                 found.push_range(first, begin, end);
             }
         }
@@ -293,7 +305,7 @@ impl<'a> Pass<'a> {
         Ok(())
     }
 
-    /// A stream whose entries may name their tenants.
+    /// Handles a stream whose entries may name their tenants.
     fn stream_of_entries(&mut self, at: StreamAt<'_>) -> Result<(), SplitError> {
         let subject = StreamSubject { labels: at.labels };
         let before = self.resolver.refused_series();
@@ -305,7 +317,7 @@ impl<'a> Pass<'a> {
             let value = entry_tenant(entry, names).map_err(|fault| at.malformed(fault))?;
             let Some(tenant) = self.resolver.find(value, 1, &subject)? else { continue };
             self.resolver.tenants.count(tenant, 0, 1);
-            let (begin, end) = at.place(&range);
+            let (begin, end) = at.range_in_request(&range);
             match self.found.entries.last_mut() {
                 Some(last) if (last.tenant, last.end) == (tenant, begin) => last.end = end,
                 _ => self.found.entries.push(Entries { tenant, begin, end }),
@@ -321,7 +333,7 @@ impl<'a> Pass<'a> {
         self.take_apart(at)
     }
 
-    /// Makes a stream for each tenant of the entries that were found, of those that it has.
+    /// Splits a stream into one for each tenant of its entries.
     fn take_apart(&mut self, at: StreamAt<'_>) -> Result<(), SplitError> {
         let common = self.found.ranges.len();
         let common_bytes = self.common_fields(at)?;
@@ -347,7 +359,8 @@ impl<'a> Pass<'a> {
         Ok(())
     }
 
-    /// Puts down the ranges of what all streams get that one becomes, besides its labels; returns the size of both.
+    /// Records the ranges of the fields that each of the resulting streams gets, besides its labels. Returns the size
+    /// of these fields and the labels.
     fn common_fields(&mut self, at: StreamAt<'_>) -> Result<usize, SplitError> {
         let first = self.found.ranges.len();
         let mut scalars_bytes = 0;
@@ -357,7 +370,7 @@ impl<'a> Pass<'a> {
                 StreamField::Labels(_) | StreamField::Entry(_) => {}
                 StreamField::Hash | StreamField::Scalar => {
                     scalars_bytes += range.len();
-                    let (begin, end) = at.place(&range);
+                    let (begin, end) = at.range_in_request(&range);
                     self.found.push_range(first, begin, end);
                 }
                 StreamField::Other => self.resolver.scan.unknown_fields_dropped += 1,
@@ -369,14 +382,14 @@ impl<'a> Pass<'a> {
         Ok(at.labels.len() + scalars_bytes)
     }
 
-    /// Decides how the push goes on.
+    /// Decides how the push is forwarded.
     fn conclude(self) -> Result<Scan, SplitError> {
         let Resolver { tenants, mut scan, .. } = self.resolver;
         let found = self.found;
         scan.tenants = tenants.slots.len();
         scan.passthrough = scan.tenants == 1
             && scan.refused.series() == 0
-            && !self.left_out
+            && !self.skipped_empty
             && found.items.iter().all(|item| item.text.is_none());
         found.alone = self.unknown.scalars_bytes > 0;
         if scan.passthrough {
@@ -398,7 +411,7 @@ struct StreamSubject<'a> {
 impl Subject for StreamSubject<'_> {
     const NOUN: &'static str = "stream";
 
-    /// Replicas are not told apart: Loki knows none.
+    /// Always the key without a replica, as Loki has no HA replicas.
     fn merge_key(&self, _: &SplitRules<'_>) -> MergeKey {
         MergeKey::Ha(None)
     }

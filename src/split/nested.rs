@@ -1,18 +1,18 @@
-//! Messages that are written behind their length, before that is known.
+//! Writes nested messages whose length is not known in advance.
 #![forbid(unsafe_code)]
 
 use crate::wire::varint::{self, VARINT_BYTES_MAX};
 
-/// A message that is being written, and the room in front of it.
+/// A message being written, and the room for its length in front of it.
 pub(super) struct Nested {
-    /// Where its bytes begin.
+    /// The start of the message's bytes.
     begin: usize,
-    /// Room for its length, in front of them.
+    /// Bytes reserved for its length in front of them.
     room: usize,
 }
 
 impl Nested {
-    /// Leaves room for the length, which is likely to take as much as that of `bytes` does.
+    /// Reserves room for the length. It expects a message of about `bytes`.
     #[inline(always)]
     pub(super) fn open(out: &mut Vec<u8>, bytes: usize) -> Self {
         let room = match bytes {
@@ -24,13 +24,14 @@ impl Nested {
         Self { begin: out.len(), room }
     }
 
-    /// Whether nothing has been written since.
+    /// Whether nothing has been written since [`Self::open`].
     #[inline(always)]
     pub(super) fn is_empty(&self, out: &[u8]) -> bool {
         out.len() == self.begin
     }
 
-    /// Writes the length of what has been written since. If it does not fit the room, that moves.
+    /// Writes the length of everything written since [`Self::open`]. Moves the message if its length does not fit the
+    /// room exactly.
     #[inline(always)]
     pub(super) fn close(self, out: &mut Vec<u8>) {
         let bytes = out.len() - self.begin;
@@ -60,7 +61,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn lengths_are_the_shortest_whatever_was_expected() {
+    fn lengths_have_the_shortest_encoding_whatever_was_expected() {
         let sizes = [0, 1, 0x7f, 0x80, 0x3fff, 0x4000, 70_000];
         for expected in sizes {
             for bytes in sizes {

@@ -1,14 +1,14 @@
-//! Finds the series of a Remote Write 1.0 request, and writes those of one tenant behind each other.
+//! Finds the series of a Remote Write 1.0 request, and concatenates those of one tenant.
 //!
-//! Series that stand side by side, belong to the same tenant and are to go on as they are become one *run*, a range
-//! of inflated bytes: where targets keep together, a part is a handful of copies.
+//! Adjacent series of the same tenant that are forwarded unchanged form one *run*, a range of inflated bytes. Where the
+//! series of targets keep together, a part is built with few copies.
 #![forbid(unsafe_code)]
 
 use std::borrow::Cow;
 
 use super::families::Learner;
 use super::tenants::{Resolver, Subject, Tenants};
-use super::unknown::Unknown;
+use super::unknown::UnknownFields;
 use super::{Metadata, Scan, SplitError, SplitRules, narrow, trim};
 use crate::limits::REQUEST_FIELDS_MAX;
 use crate::model::MergeKey;
@@ -17,16 +17,16 @@ use crate::wire::remote_write_v1::{
 };
 use crate::wire::varint;
 
-/// Neighbouring series of one tenant, as a range of inflated bytes.
+/// Adjacent series of one tenant, as a range of inflated bytes.
 #[derive(Clone, Copy, Debug)]
 struct Run {
-    /// Where the first series' key stands; if there is a cut, where the bytes behind its length stand.
+    /// The start of the first series' key or, if there is a cut, of the bytes after its length.
     begin: u32,
     end: u32,
-    /// A label to take out, if the range is not empty: then the run is one series.
+    /// The range of a label to remove. If it is not empty, the run is one series.
     cut_begin: u32,
     cut_end: u32,
-    /// Slot of its tenant.
+    /// The slot of its tenant.
     tenant: u32,
 }
 
@@ -36,25 +36,26 @@ impl Run {
     }
 }
 
-/// What there is to copy into the parts of a request.
+/// The scanned content of a request, to copy into its parts.
 #[derive(Default, Debug)]
-pub(super) struct Found {
+pub(super) struct ScannedSeries {
     runs: Vec<Run>,
-    /// Ranges of inflated bytes that hold metadata for the default tenant, and the slot of that.
+    /// Ranges of inflated bytes with metadata for the default tenant.
     metadata: Vec<(u32, u32)>,
+    /// The slot of the default tenant, if it gets metadata.
     metadata_tenant: Option<u32>,
-    /// Bytes that metadata takes for more than one tenant.
+    /// Bytes of the additional copies of metadata that goes to several tenants.
     copied_bytes: usize,
-    /// Kept from request to request.
+    /// Kept between requests.
     learner: Learner,
-    /// Unknown fields that hold one number each: they go into every part.
+    /// Unknown numeric fields, which go into every part.
     scalars: Vec<u8>,
-    /// The parts carry fields for the request as a whole.
+    /// Whether the parts have fields of the request as a whole.
     pub(super) alone: bool,
 }
 
-impl Found {
-    /// Adds a series that goes on as it is; `begin..end` is its whole field.
+impl ScannedSeries {
+    /// Adds a series that is forwarded unchanged; `begin..end` is its whole field.
     #[inline]
     fn push(&mut self, tenants: &mut Tenants, tenant: u32, begin: usize, end: usize) {
         let (begin, end) = (narrow(begin), narrow(end));
@@ -70,7 +71,7 @@ impl Found {
         self.runs.push(Run { begin, end, cut_begin: 0, cut_end: 0, tenant });
     }
 
-    /// Adds a series, whose bytes behind its length are `begin..end`, without the label at `cut` within it.
+    /// Adds a series without the label `cut` within it; `begin..end` are the bytes after its length.
     fn push_without(
         &mut self,
         tenants: &mut Tenants,
@@ -97,7 +98,7 @@ impl Found {
         }
     }
 
-    /// Puts what goes to `tenant` behind each other.
+    /// Appends the part of `tenant` to `out`.
     pub(super) fn gather(&self, inflated: &[u8], tenants: &Tenants, tenant: usize, out: &mut Vec<u8>) {
         out.extend_from_slice(&self.scalars);
         for &at in tenants.items(tenant) {
@@ -135,18 +136,22 @@ impl Found {
     }
 }
 
-/// Walks over an inflated request once, and puts what it finds into `found`, which is empty.
-pub(super) fn find(inflated: &[u8], resolver: Resolver<'_>, found: &mut Found) -> Result<Scan, SplitError> {
+/// Walks over an inflated request once, and records its content in `found`, which must be empty.
+pub(super) fn scan(
+    inflated: &[u8],
+    resolver: Resolver<'_>,
+    found: &mut ScannedSeries,
+) -> Result<Scan, SplitError> {
     let labels = TenantLabels::new(&resolver.rules.tenant.labels);
     Pass { inflated, labels, resolver, found }.run()
 }
 
-/// One pass over an inflated request.
+/// A pass over an inflated request.
 struct Pass<'a> {
     inflated: &'a [u8],
     labels: TenantLabels<'a>,
     resolver: Resolver<'a>,
-    found: &'a mut Found,
+    found: &'a mut ScannedSeries,
 }
 
 impl Pass<'_> {
@@ -154,7 +159,7 @@ impl Pass<'_> {
         let mut fields = Fields::new(self.inflated);
         let mut left = REQUEST_FIELDS_MAX;
         let (mut metadata, mut routed): (u64, u64) = (0, 0);
-        let mut unknown = Unknown::default();
+        let mut unknown = UnknownFields::default();
         loop {
             let begin = fields.at_byte();
             let Some(field) = fields.take()? else { break };
@@ -197,8 +202,8 @@ impl Pass<'_> {
         Ok(())
     }
 
-    /// Gives an entry of metadata to the tenants that have its family, and tells whether there are any; else keeps it
-    /// for the default tenant, unless it is dropped.
+    /// Routes a metadata entry to the tenants that have its family, and returns whether there are any. Otherwise keeps
+    /// it for the default tenant, unless it is dropped.
     fn metadata(&mut self, entry: &[u8], begin: usize, end: usize) -> Result<bool, SplitError> {
         let families = match self.resolver.rules.metadata {
             Metadata::Drop => return Ok(false),
@@ -216,7 +221,7 @@ impl Pass<'_> {
             return Err(SplitError::TooManyCopies { bytes_max });
         }
         for tenant in &tenants {
-            let slot = self.resolver.known_slot(tenant)?;
+            let slot = self.resolver.slot_of_id(tenant)?;
             self.found.push(self.resolver.tenants, slot, begin, end);
         }
         if tenants.is_empty() {
@@ -225,7 +230,7 @@ impl Pass<'_> {
         Ok(!tenants.is_empty())
     }
 
-    /// Gives the `entries` of metadata that have not been routed to the default tenant, if it is of use.
+    /// Assigns the metadata that was not routed, `entries` in number, to the default tenant, if there is a usable one.
     fn place_metadata(&mut self, entries: u64) -> Result<(), SplitError> {
         if !self.found.metadata.is_empty() {
             self.found.metadata_tenant = self.resolver.default_slot()?;
@@ -237,8 +242,8 @@ impl Pass<'_> {
         Ok(())
     }
 
-    /// Decides how the request goes on.
-    fn conclude(self, unknown: &Unknown) -> Result<Scan, SplitError> {
+    /// Decides how the request is forwarded.
+    fn conclude(self, unknown: &UnknownFields) -> Result<Scan, SplitError> {
         let Resolver { tenants, mut scan, .. } = self.resolver;
         let found = self.found;
         scan.tenants = tenants.slots.len();
@@ -267,8 +272,8 @@ struct SeriesSubject<'a> {
 impl Subject for SeriesSubject<'_> {
     const NOUN: &'static str = "series";
 
-    /// The replica that it names, less the label that is taken out. As upstreams do, of labels of the same name
-    /// the last is read, and a pair that lacks one half is none.
+    /// Returns the replica that it names, ignoring a label that is removed. As in the upstreams, the last of several
+    /// labels with the same name counts, and a pair that lacks one half is none.
     fn merge_key(&self, rules: &SplitRules<'_>) -> MergeKey {
         let Some(names) = rules.ha else { return MergeKey::Ha(None) };
         let tenant = self.seen.tenant.as_ref().filter(|_| rules.tenant.label_remove);

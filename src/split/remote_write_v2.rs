@@ -1,13 +1,13 @@
-//! Finds the series of a Remote Write 2.0 request, and writes those of one tenant behind a table of their own symbols.
+//! Finds the series of a Remote Write 2.0 request, and writes those of one tenant with a symbol table of their own.
 //!
 //! Constraints that shaped it:
 //!
-//! * The table that came in has the words of all tenants. A part's has exactly those that its own series refer to, in
-//!   the order in which they do, behind the empty one; so every reference is written anew.
-//! * A symbol that tenants share goes into the part of each. A small request can so become large ones: what its
-//!   parts may be together is bounded like the request itself, before the first is built.
-//! * 2,000 series have 36,000 references. A tenant's value is resolved once for each symbol, not for each series; and
-//!   where a symbol goes in a part is one look into a table, which is not cleared from tenant to tenant.
+//! * The received table has the strings of all tenants. The table of a part has exactly the symbols that its series
+//!   refer to, in the order of the references, after the empty symbol. So every reference is rewritten.
+//! * A symbol that tenants share is copied into the part of each, so a small request can grow large. The total size of
+//!   its parts is limited like the size of the request, and checked before the first is built.
+//! * 2,000 series have 36,000 references. A tenant's value is resolved once per symbol, not per series. The symbol's
+//!   place in a part is a single table lookup, and the table need not be cleared between tenants.
 #![forbid(unsafe_code)]
 
 mod part;
@@ -16,9 +16,9 @@ mod tests;
 
 use std::borrow::Cow;
 
-use self::part::{Places, Writer};
+use self::part::{Indexes, Writer};
 use super::tenants::{Resolver, Subject, Tenants};
-use super::unknown::Unknown;
+use super::unknown::UnknownFields;
 use super::{Scan, SplitError, SplitRules, downgrade, narrow, trim};
 use crate::limits::{REQUEST_FIELDS_MAX, REQUEST_SYMBOLS_MAX, SCRATCH_BYTES_MAX};
 use crate::model::{HaLabels, MergeKey, V2Handling};
@@ -26,48 +26,48 @@ use crate::wire::remote_write_v1::TenantLabels;
 use crate::wire::remote_write_v2::{Fault, Field, Fields, Malformed, Series, Symbols};
 use crate::wire::varint::VARINT_BYTES_MAX;
 
-/// A series, as a range of inflated bytes: what stands behind its length.
+/// A series, as the range of inflated bytes after its length.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Item {
     begin: u32,
     end: u32,
-    /// Slot of its tenant; not known yet after the first walk.
+    /// The slot of its tenant; set in the second walk.
     tenant: u32,
-    /// Place of the label to take out; [`NO_CUT`] if none.
+    /// Index of the label to remove, or [`NO_CUT`].
     pub(super) cut: u32,
-    /// The references of its labels stand in more than one field.
+    /// Whether the references of its labels are in more than one field.
     scattered: bool,
 }
 
-/// The place of no label.
+/// The value of [`Item::cut`] if no label is removed.
 const NO_CUT: u32 = u32::MAX;
 
-/// The slot of a symbol that has not been met as a tenant's value, or names no usable tenant.
+/// The slot of a symbol that was not yet seen as a tenant's value, or that names no usable tenant.
 const NO_SLOT: u32 = u32::MAX;
 
-/// What there is to write into the parts of a request.
+/// The scanned content of a request, to write into its parts.
 #[derive(Default, Debug)]
-pub(super) struct Found {
+pub(super) struct ScannedV2Series {
     pub(super) symbols: Symbols,
-    /// By symbol: the slot of the tenant that it names as a value.
+    /// By symbol: the slot of the tenant that it names as a value, or [`NO_SLOT`].
     slots: Vec<u32>,
     items: Vec<Item>,
-    /// Unknown fields that hold one number each: they go into every part.
+    /// Unknown numeric fields, which go into every part.
     scalars: Vec<u8>,
     handling: V2Handling,
-    places: Places,
-    /// The series of the part at hand, as its symbols are written first.
+    indexes: Indexes,
+    /// The series of the current part. They are buffered, as the part's symbols are written first.
     body: Vec<u8>,
     families: downgrade::Families,
 }
 
-impl Found {
-    /// In which words the parts go on.
+impl ScannedV2Series {
+    /// Returns the protocol that the parts are forwarded in.
     pub(super) fn handling(&self) -> V2Handling {
         self.handling
     }
 
-    /// Puts what goes to `tenant` behind each other.
+    /// Appends the part of `tenant` to `out`.
     pub(super) fn gather(&mut self, inflated: &[u8], tenants: &Tenants, tenant: usize, out: &mut Vec<u8>) {
         let items = tenants.items(tenant);
         if self.handling == V2Handling::Downgrade {
@@ -80,7 +80,7 @@ impl Found {
         }
         out.extend_from_slice(&self.scalars);
         self.body.clear();
-        let mut writer = Writer::new(inflated, &self.symbols, &mut self.places, out, &mut self.body);
+        let mut writer = Writer::new(inflated, &self.symbols, &mut self.indexes, out, &mut self.body);
         for &at in items {
             let item = self.items[at as usize];
             writer.series(item.bytes(inflated), item.cut(), item.scattered);
@@ -94,7 +94,7 @@ impl Found {
         trim(&mut self.items);
         self.scalars.clear();
         self.handling = V2Handling::default();
-        self.places.release();
+        self.indexes.release();
         trim(&mut self.body);
         self.families.release();
     }
@@ -103,7 +103,7 @@ impl Found {
     pub(super) fn scratch_bytes(&self) -> usize {
         self.items.capacity() * size_of::<Item>()
             + self.slots.capacity() * size_of::<u32>()
-            + self.places.scratch_bytes()
+            + self.indexes.scratch_bytes()
             + self.body.capacity()
     }
 }
@@ -118,16 +118,16 @@ impl Item {
     }
 }
 
-/// Writes series of a request behind the symbols that they refer to; all of them have been read before.
+/// Writes series of a request after the symbols that they refer to. All of them must have been read before.
 pub(super) fn write<'a>(
     inflated: &[u8],
     symbols: &Symbols,
     series: impl Iterator<Item = &'a [u8]>,
     out: &mut Vec<u8>,
 ) {
-    let (mut places, mut body) = (Places::default(), Vec::new());
-    places.reset(symbols.len());
-    let mut writer = Writer::new(inflated, symbols, &mut places, out, &mut body);
+    let (mut indexes, mut body) = (Indexes::default(), Vec::new());
+    indexes.reset(symbols.len());
+    let mut writer = Writer::new(inflated, symbols, &mut indexes, out, &mut body);
     for series in series {
         let scattered = symbols.read(series).is_ok_and(|series| series.scattered);
         writer.series(series, None, scattered);
@@ -135,28 +135,32 @@ pub(super) fn write<'a>(
     out.extend_from_slice(&body);
 }
 
-/// Walks over an inflated request, and puts what it finds into `found`, which is empty.
-pub(super) fn find(inflated: &[u8], resolver: Resolver<'_>, found: &mut Found) -> Result<Scan, SplitError> {
-    let mut pass = Pass { inflated, resolver, found, unknown: Unknown::default(), scalars: 0 };
+/// Walks over an inflated request, and records its content in `found`, which must be empty.
+pub(super) fn scan(
+    inflated: &[u8],
+    resolver: Resolver<'_>,
+    found: &mut ScannedV2Series,
+) -> Result<Scan, SplitError> {
+    let mut pass = Pass { inflated, resolver, found, unknown: UnknownFields::default(), scalars: 0 };
     pass.found.handling = pass.resolver.rules.remote_write_v2;
-    pass.top()?;
+    pass.top_level()?;
     pass.series()?;
     pass.conclude()
 }
 
-/// One scan of an inflated request.
+/// Two passes over an inflated request.
 struct Pass<'a> {
     inflated: &'a [u8],
     resolver: Resolver<'a>,
-    found: &'a mut Found,
-    unknown: Unknown,
-    /// Unknown fields that hold a number.
+    found: &'a mut ScannedV2Series,
+    unknown: UnknownFields,
+    /// Number of unknown numeric fields.
     scalars: u64,
 }
 
 impl Pass<'_> {
-    /// Finds symbols and series.
-    fn top(&mut self) -> Result<(), SplitError> {
+    /// First walk: finds symbols and series.
+    fn top_level(&mut self) -> Result<(), SplitError> {
         let labels = TenantLabels::new(&self.resolver.rules.tenant.labels);
         let found = &mut *self.found;
         let mut fields = Fields::new(self.inflated);
@@ -203,10 +207,10 @@ impl Pass<'_> {
         Ok(())
     }
 
-    /// Looks into each series, and leaves out those that go nowhere.
+    /// Second walk: reads each series, and removes those that are not forwarded.
     fn series(&mut self) -> Result<(), SplitError> {
         let mut kept = 0;
-        let mut budget = downgrade::Budget::new(self.resolver.rules.limits.inflated_bytes_max);
+        let mut budget = downgrade::GrowthBudget::new(self.resolver.rules.limits.inflated_bytes_max);
         for at in 0..self.found.items.len() {
             let mut item = self.found.items[at];
             let series = item.bytes(self.inflated);
@@ -232,7 +236,7 @@ impl Pass<'_> {
         Ok(())
     }
 
-    /// The tenant of a series that goes on in the same words; `None` if the policy leaves it out.
+    /// Returns the tenant of a series that is forwarded as 2.0; `None` if it is dropped.
     #[inline(always)]
     fn passed(&mut self, series: &[u8], seen: &Series) -> Result<Option<u32>, SplitError> {
         let samples = seen.samples + seen.histograms;
@@ -243,19 +247,19 @@ impl Pass<'_> {
         Ok(tenant)
     }
 
-    /// The tenant of a series that goes on in the words of Remote Write 1.0; `None` if nothing of it does.
+    /// Returns the tenant of a series that is forwarded as 1.0; `None` if nothing of it is.
     fn downgraded(
         &mut self,
         item: &Item,
         series: &[u8],
         seen: &Series,
-        budget: &mut downgrade::Budget,
+        budget: &mut downgrade::GrowthBudget,
     ) -> Result<Option<u32>, SplitError> {
         let came_in = seen.samples + seen.histograms;
-        let weighed = downgrade::weigh(self.inflated, &self.found.symbols, series);
-        let kept = weighed.map_err(|fault| self.broken(fault, item))?;
+        let measured = downgrade::measure(self.inflated, &self.found.symbols, series);
+        let kept = measured.map_err(|fault| self.broken(fault, item))?;
         if !kept.has_series() && !kept.metadata {
-            // Nobody gets it, so that it needs no tenant either.
+            // It is not forwarded, so it needs no tenant.
             self.resolver.count(came_in);
             kept.count(&mut self.resolver.scan);
             return Ok(None);
@@ -270,7 +274,7 @@ impl Pass<'_> {
         Ok(tenant)
     }
 
-    /// The fault of a series, with the place of its field.
+    /// Returns the error for a malformed series, with the position of its field.
     #[cold]
     fn broken(&self, fault: Fault, item: &Item) -> Malformed {
         let mut fields = Fields::new(self.inflated);
@@ -284,7 +288,7 @@ impl Pass<'_> {
         Malformed { fault, at_byte }
     }
 
-    /// The slot of a series' tenant, found without hashing where its symbol has been met before.
+    /// Returns the slot of a series' tenant, without hashing if its symbol was seen before.
     #[inline(always)]
     fn tenant(&mut self, series: &[u8], seen: &Series, samples: u32) -> Result<Option<u32>, SplitError> {
         self.resolver.count(samples);
@@ -306,7 +310,7 @@ impl Pass<'_> {
         Ok(slot)
     }
 
-    /// Decides how the request goes on.
+    /// Decides how the request is forwarded.
     fn conclude(self) -> Result<Scan, SplitError> {
         let Self { inflated, resolver: Resolver { rules, tenants, mut scan, .. }, found, unknown, scalars } =
             self;
@@ -321,33 +325,33 @@ impl Pass<'_> {
         scan.unknown_fields_dropped = unknown.others;
         tenants.sort(found.items.iter().map(|item| item.tenant));
         if found.handling == V2Handling::Downgrade {
-            // What 2.0 means by a number at the top, 1.0 may mean something else by.
+            // A top-level number of 2.0 may have another meaning in 1.0.
             scan.unknown_fields_dropped += scalars;
             return Ok(scan);
         }
         unknown.check()?;
-        found.places.reset(found.symbols.len());
+        found.indexes.reset(found.symbols.len());
         found.check_growth(inflated, tenants, rules.limits.inflated_bytes_max)?;
         Ok(scan)
     }
 }
 
-impl Found {
-    /// Refuses a request whose parts would be more than `bytes_max` together. Nearly none would: be it that there is
-    /// room for all symbols in each, or for one symbol with each reference. The others are built once for their size
-    /// alone.
+impl ScannedV2Series {
+    /// Refuses a request whose parts would together exceed `bytes_max`. Two cheap upper bounds settle almost every
+    /// request: all symbols in each part, and the longest symbol for each reference. For the others, the parts are
+    /// built once to measure them.
     fn check_growth(
         &mut self,
         inflated: &[u8],
         tenants: &Tenants,
         bytes_max: usize,
     ) -> Result<(), SplitError> {
-        /// What a symbol takes besides its bytes, and a reference in place of one byte.
+        /// Overhead of a symbol besides its bytes.
         const OVERHEAD_BYTES: usize = 8;
         let bytes_max = bytes_max.min(u32::MAX as usize);
         let with_all_symbols = inflated.len().saturating_mul(tenants.slots.len());
         let with_one_each = inflated.len().saturating_mul(self.symbols.longest_bytes() + OVERHEAD_BYTES);
-        // References may take more bytes than they did, as symbols stand in another order.
+        // References may take more bytes than before, as symbols have another order.
         let references = inflated.len().saturating_mul(VARINT_BYTES_MAX);
         if with_all_symbols.min(with_one_each).saturating_add(references) <= bytes_max {
             return Ok(());
@@ -368,7 +372,7 @@ struct SeriesSubject<'a> {
     inflated: &'a [u8],
     symbols: &'a Symbols,
     series: &'a [u8],
-    /// Place of the label that is taken out.
+    /// Index of the label that is removed.
     cut: Option<u32>,
 }
 
@@ -377,7 +381,7 @@ impl<'a> SeriesSubject<'a> {
         downgrade::labels(self.inflated, self.symbols, self.series, self.cut)
     }
 
-    /// The replica that it names. As upstreams do, of labels of the same name the last is read.
+    /// Returns the replica that it names. As in the upstreams, the last of several labels with the same name counts.
     fn replica(&self, names: &HaLabels) -> MergeKey {
         let (mut cluster, mut replica): (&[u8], &[u8]) = (&[], &[]);
         for (name, value) in self.labels() {
@@ -395,7 +399,7 @@ impl<'a> SeriesSubject<'a> {
 impl Subject for SeriesSubject<'_> {
     const NOUN: &'static str = "series";
 
-    /// Parts in the words of 2.0 share no request: each has references into a table of its own.
+    /// Parts in 2.0 cannot be merged: the references of each are into its own table.
     fn merge_key(&self, rules: &SplitRules<'_>) -> MergeKey {
         match (rules.remote_write_v2, rules.ha) {
             (V2Handling::Pass, _) => MergeKey::Alone,

@@ -1,7 +1,7 @@
-//! The tenants of one request: each distinct value is resolved once, and each tenant owns a slot from then on.
+//! The tenants of one request. Each distinct value is resolved once, and each tenant gets a slot.
 //!
-//! With a map many values may stand for one tenant, so values and tenants are looked up apart: a value by what was
-//! resolved for it, a tenant by its ID. Only the first is on the way of every series.
+//! With a tenant map, several values may name the same tenant. So there are two lookups: from a value to its
+//! resolution, and from a tenant's ID to its slot. Only the first is on the path of every series.
 #![forbid(unsafe_code)]
 
 use std::borrow::Cow;
@@ -16,11 +16,11 @@ use crate::model::{MergeKey, RefusedSeries};
 use crate::tenant::{self, NoTenant, Policy, TenantId};
 use crate::wire::same;
 
-/// What is known of a tenant while its request is being split.
+/// A tenant of the request that is being split.
 #[derive(Debug)]
 pub(super) struct Slot {
     pub(super) id: TenantId,
-    /// Of the ID.
+    /// The hash of `id`.
     hash: u64,
     pub(super) series: u32,
     pub(super) samples: u32,
@@ -28,11 +28,11 @@ pub(super) struct Slot {
     pub(super) exemplars: u32,
     pub(super) merge: MergeKey,
     items: u32,
-    /// Where in [`Tenants::order`] its items end.
+    /// The end of its items in [`Tenants::order`].
     order_end: u32,
 }
 
-/// What has become of a value.
+/// The resolution of a value.
 #[derive(Clone, Copy, Debug)]
 enum Resolved {
     /// The slot of its tenant.
@@ -44,16 +44,16 @@ enum Resolved {
 #[derive(Debug)]
 struct Known {
     hash: u64,
-    /// Where in [`Tenants::bytes`] it stands.
+    /// The value's range in [`Tenants::bytes`].
     begin: u32,
     end: u32,
     resolved: Resolved,
 }
 
-/// How many values [`Tenants`] remembers where they were found. A power of two.
+/// Entries of [`Tenants::recent`]. A power of two.
 const RECENT: usize = 128;
 
-/// The tenants of one request, by value: each is resolved once.
+/// The tenants of one request, and the values that name them.
 #[derive(Debug)]
 pub(super) struct Tenants {
     pub(super) slots: Vec<Slot>,
@@ -62,18 +62,18 @@ pub(super) struct Tenants {
     values: Vec<Known>,
     /// Indexes into `values`.
     table: HashTable<u32>,
-    /// The values, one behind the other.
+    /// The values, concatenated.
     bytes: Vec<u8>,
     hasher: RandomState,
-    /// Indexes into `values`, by [`recent_place`]: the value that was found there last. Fleets have few tenants
-    /// per request, and this spares most series the hashing.
+    /// Indexes into `values`, by [`recent_index`]: the value last found for this index. Fleets have few tenants per
+    /// request, so this saves hashing the values of most series.
     recent: [u32; RECENT],
-    /// The value that was found last, as a range of `bytes`, and its slot. Series of one target stand side by side and
-    /// share their tenant.
+    /// The value last found, as a range of `bytes`, and its slot. Series of one target are adjacent and share their
+    /// tenant.
     last: (u32, u32, u32),
-    /// What has become of having no value.
+    /// The resolution of series without a value.
     missing: Option<Resolved>,
-    /// Indexes of items: those of each slot together, in the order in which they came.
+    /// Indexes of items, grouped by slot, in their original order.
     order: Vec<u32>,
 }
 
@@ -94,27 +94,27 @@ impl Default for Tenants {
     }
 }
 
-/// Where in [`Tenants::recent`] remembers `value`. Names of tenants mostly differ in their last two bytes, often
-/// digits; values that collide are merely hashed.
+/// Returns the index of `value` in [`Tenants::recent`]. Tenant names mostly differ in their last two bytes, often
+/// digits. A collision only costs a hash.
 #[inline]
-fn recent_place(value: &[u8]) -> usize {
+fn recent_index(value: &[u8]) -> usize {
     let [tens, ones] = value.last_chunk().copied().unwrap_or_default();
     (usize::from(tens) * 10 + usize::from(ones) + value.len()) % RECENT
 }
 
 impl Tenants {
-    /// The slot of `value`, which is not empty, if it was the one that was found last.
+    /// Returns the slot of `value`, which is not empty, if it is the value found last.
     #[inline(always)]
     fn find_last(&self, value: &[u8]) -> Option<u32> {
         let (begin, end, slot) = self.last;
         same(&self.bytes[begin as usize..end as usize], value).then_some(slot)
     }
 
-    /// What has become of `value`, or else the hash for [`Self::remember`].
+    /// Returns the resolution of `value`, or the hash for [`Self::remember`].
     fn find(&mut self, value: &[u8]) -> Result<Resolved, u64> {
         let Self { values, bytes, table, .. } = self;
         let is = |known: &Known| bytes[known.begin as usize..known.end as usize] == *value;
-        let recent = &mut self.recent[recent_place(value)];
+        let recent = &mut self.recent[recent_index(value)];
         let known = match values.get(*recent as usize) {
             Some(known) if is(known) => known,
             _ => {
@@ -130,8 +130,8 @@ impl Tenants {
         Ok(known.resolved)
     }
 
-    /// Remembers what has become of `value`; `hash` is what [`Self::find`] returned. Not more than some: with a map, a
-    /// request may have as many values as series.
+    /// Stores the resolution of `value`; `hash` comes from [`Self::find`]. The number of stored values is limited: with
+    /// a tenant map, a request may have as many values as series.
     fn remember(&mut self, value: &[u8], hash: u64, resolved: Resolved) {
         if self.values.len() >= KNOWN_VALUES_MAX || value.len() > KNOWN_VALUE_BYTES_MAX {
             return;
@@ -145,13 +145,13 @@ impl Tenants {
         self.table.insert_unique(hash, at, |&at| values[at as usize].hash);
     }
 
-    /// The slot of the tenant `id`, if it has one, and else the hash for [`Self::insert`].
+    /// Returns the slot of the tenant `id`, or the hash for [`Self::insert`] if it has none.
     fn slot_of(&self, id: &TenantId) -> Result<u32, u64> {
         let hash = self.hasher.hash_one(id.as_str());
         self.ids.find(hash, |&at| self.slots[at as usize].id == *id).copied().ok_or(hash)
     }
 
-    /// Adds a tenant that [`Self::slot_of`] did not find; `hash` is what that returned.
+    /// Adds a tenant without a slot; `hash` comes from [`Self::slot_of`]. Returns its slot.
     fn insert(&mut self, id: TenantId, hash: u64, merge: MergeKey) -> u32 {
         let at = narrow(self.slots.len());
         self.slots.push(Slot {
@@ -170,7 +170,7 @@ impl Tenants {
         at
     }
 
-    /// Counts what goes to the tenant of `slot`.
+    /// Adds to the counts of the tenant in `slot`.
     #[inline(always)]
     pub(super) fn count(&mut self, slot: u32, series: u32, samples: u32) {
         let slot = &mut self.slots[slot as usize];
@@ -178,25 +178,25 @@ impl Tenants {
         slot.samples += samples;
     }
 
-    /// Counts the histograms and exemplars among what was counted.
+    /// Adds to the histograms and exemplars of the tenant in `slot`.
     pub(super) fn count_kinds(&mut self, slot: u32, histograms: u32, exemplars: u32) {
         let slot = &mut self.slots[slot as usize];
         slot.histograms += histograms;
         slot.exemplars += exemplars;
     }
 
-    /// Says that an item belongs to `slot`.
+    /// Counts an item of `slot`.
     #[inline(always)]
     pub(super) fn add_item(&mut self, slot: u32) {
         self.slots[slot as usize].items += 1;
     }
 
-    /// Brings the items of each slot together, given the slots of all items in the order in which they were
-    /// [added](Self::add_item): a counting sort.
+    /// Groups the items by slot with a counting sort. `owners` are the slots of all items in the order in which they
+    /// were [added](Self::add_item).
     pub(super) fn sort(&mut self, owners: impl ExactSizeIterator<Item = u32>) {
         let mut end = 0;
         for slot in &mut self.slots {
-            // For now, where they begin: each item that is put in place moves it on.
+            // Holds the start of the slot's items for now. Each item that is placed moves it on.
             slot.order_end = end;
             end += slot.items;
         }
@@ -208,7 +208,7 @@ impl Tenants {
         }
     }
 
-    /// The items of `slot`, once sorted.
+    /// Returns the items of `slot`, after [`Self::sort`].
     pub(super) fn items(&self, slot: usize) -> &[u32] {
         let Slot { items, order_end, .. } = self.slots[slot];
         &self.order[(order_end - items) as usize..order_end as usize]
@@ -237,19 +237,19 @@ impl Tenants {
     }
 }
 
-/// What the resolver asks of a series or a stream, when it meets a tenant for the first time or refuses one.
+/// A series or stream, as the resolver sees it when it meets a new tenant or refuses one.
 pub(super) trait Subject {
-    /// What it is called.
+    /// `series` or `stream`, for error messages.
     const NOUN: &'static str;
 
-    /// The key of a part whose first series this is.
+    /// Returns the merge key of a part that begins with it.
     fn merge_key(&self, rules: &SplitRules<'_>) -> MergeKey;
 
-    /// What people know it by.
+    /// Returns its name for error messages.
     fn name(&self) -> Cow<'_, [u8]>;
 }
 
-/// Finds the slots of a request's tenants, and counts.
+/// Finds the slots of a request's tenants, and counts its series and samples.
 pub(super) struct Resolver<'a> {
     pub(super) rules: &'a SplitRules<'a>,
     source: Option<&'a str>,
@@ -258,7 +258,7 @@ pub(super) struct Resolver<'a> {
 }
 
 impl<'a> Resolver<'a> {
-    /// For a request of `inflated_bytes` whose own tenant header says `source`.
+    /// Creates a resolver for a request of `inflated_bytes`. `source` is the value of its own tenant header.
     pub(super) fn new(
         rules: &'a SplitRules<'a>,
         source: Option<&'a str>,
@@ -268,8 +268,8 @@ impl<'a> Resolver<'a> {
         Self { rules, source, tenants, scan: Scan { inflated_bytes, ..Scan::default() } }
     }
 
-    /// Counts a series whose deciding label has `value`, and returns the slot of its tenant; `None` if the policy
-    /// leaves the series out.
+    /// Counts a series whose tenant label has `value`, and returns the slot of its tenant; `None` if the series is
+    /// dropped.
     #[inline(always)]
     pub(super) fn slot(
         &mut self,
@@ -283,15 +283,15 @@ impl<'a> Resolver<'a> {
         Ok(Some(found))
     }
 
-    /// Counts a series that came in.
+    /// Counts a received series.
     #[inline(always)]
     pub(super) fn count(&mut self, samples: u32) {
         self.scan.series += 1;
         self.scan.samples += u64::from(samples);
     }
 
-    /// The slot of the tenant that `value` names for so many samples of the series that was [counted](Self::count)
-    /// last; `None` if the policy leaves them out, which is counted as one series.
+    /// Returns the slot of the tenant that `value` names, for `samples` of the series [counted](Self::count) last;
+    /// `None` if they are dropped, which counts as one series.
     #[inline(always)]
     pub(super) fn find(
         &mut self,
@@ -306,14 +306,14 @@ impl<'a> Resolver<'a> {
         }
     }
 
-    /// Series that were left out so far, by reason.
+    /// Returns the number of series that are not forwarded so far, by reason.
     pub(super) fn refused_series(&self) -> [u64; 3] {
         let RefusedSeries { missing, invalid, dropped, .. } = self.scan.refused;
         [missing, invalid, dropped]
     }
 
-    /// Makes of what was refused of one series, since [`Self::refused_series`] said `before`, one series for each
-    /// reason; whether there was any.
+    /// Counts the refusals of one series, made since [`Self::refused_series`] returned `before`, as one series per
+    /// reason. Returns whether there were any.
     pub(super) fn count_refused_once(&mut self, before: [u64; 3]) -> bool {
         let RefusedSeries { missing, invalid, dropped, .. } = &mut self.scan.refused;
         let mut some = false;
@@ -351,7 +351,7 @@ impl<'a> Resolver<'a> {
         }
     }
 
-    /// Finds out whose `value` is; a tenant that is new gets a slot.
+    /// Resolves `value`, and gives a new tenant a slot.
     fn decide(
         &mut self,
         value: Option<&[u8]>,
@@ -368,8 +368,8 @@ impl<'a> Resolver<'a> {
         Ok(Resolved::Slot(self.insert(id, hash, merge(self.rules))?))
     }
 
-    /// The slot of a tenant that is known by its ID; no series comes with it.
-    pub(super) fn known_slot(&mut self, id: &TenantId) -> Result<u32, SplitError> {
+    /// Returns the slot of the tenant `id`, without counting a series.
+    pub(super) fn slot_of_id(&mut self, id: &TenantId) -> Result<u32, SplitError> {
         match self.tenants.slot_of(id) {
             Ok(slot) => Ok(slot),
             Err(hash) => self.insert(id.clone(), hash, MergeKey::Ha(None)),
@@ -384,7 +384,7 @@ impl<'a> Resolver<'a> {
         Ok(self.tenants.insert(id, hash, merge))
     }
 
-    /// The slot of the default tenant, if there is one that is of use; no series comes with it.
+    /// Returns the slot of the default tenant, without counting a series; `None` if there is no usable one.
     pub(super) fn default_slot(&mut self) -> Result<Option<u32>, SplitError> {
         let resolved = match self.tenants.missing {
             Some(resolved) => resolved,
@@ -396,7 +396,7 @@ impl<'a> Resolver<'a> {
         }
     }
 
-    /// Refuses the request, or leaves the series out and counts it, as the policy has it.
+    /// Rejects the request, or drops and counts the series, as the policy says.
     #[cold]
     fn refuse<S: Subject>(
         &mut self,

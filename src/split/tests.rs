@@ -551,7 +551,7 @@ fn holds_no_request_and_little_memory_after_the_last_part() {
     rules.scan(&mut splitter, &large).unwrap();
     while splitter.next_part().is_some() {}
     assert_eq!(splitter.request.bytes(), b"");
-    let Splitter { series, tenants, gathered, .. } = &splitter;
+    let Splitter { v1: series, tenants, gathered, .. } = &splitter;
     assert_eq!((series.scratch_bytes(), gathered.capacity()), (0, 0));
     assert!(tenants.scratch_bytes() <= SCRATCH_BYTES_MAX);
 }

@@ -1,23 +1,23 @@
-//! Fields at the top of a request that its format does not know, when the request has to be split.
+//! UnknownFields top-level fields of a request that is split.
 //!
-//! One that holds a number can say nothing of a tenant: it goes into every part. One that holds bytes may be any
-//! tenant's data: it goes nowhere, and is counted.
+//! A numeric field cannot hold a tenant's data, so it goes into every part. A field of bytes could be the data of any
+//! tenant, so it is dropped and counted.
 #![forbid(unsafe_code)]
 
 use super::SplitError;
 use crate::limits::REQUEST_SCALARS_BYTES_MAX;
 
-/// Unknown fields at the top of a request.
+/// The unknown top-level fields of a request.
 #[derive(Default)]
-pub(super) struct Unknown {
-    /// Size of those that hold a number.
+pub(super) struct UnknownFields {
+    /// Size of the numeric fields.
     pub(super) scalars_bytes: usize,
-    /// How many hold bytes or a group.
+    /// Number of fields of bytes or groups.
     pub(super) others: u64,
 }
 
-impl Unknown {
-    /// Keeps a field for all parts, as long as it is few enough bytes for that.
+impl UnknownFields {
+    /// Appends a numeric field to `scalars`, which go into every part, unless their limit is exceeded.
     #[cold]
     pub(super) fn scalar(&mut self, field: &[u8], scalars: &mut Vec<u8>) {
         self.scalars_bytes += field.len();
@@ -26,7 +26,7 @@ impl Unknown {
         }
     }
 
-    /// Whether they can be copied into every part.
+    /// Returns an error if the numeric fields are too large to copy into every part.
     pub(super) fn check(&self) -> Result<(), SplitError> {
         if self.scalars_bytes > REQUEST_SCALARS_BYTES_MAX {
             return Err(SplitError::TooManyScalars { bytes_max: REQUEST_SCALARS_BYTES_MAX });

@@ -37,7 +37,7 @@ use crate::io::deadline::{Cut, Deadlines};
 use crate::io::stream::{Blocking, Stream};
 use crate::limits::{CONNECT_MILLIS_MIN, POOL_TIDY_MILLIS};
 use crate::model::{Destination, Failure};
-use crate::shared::pace::penalty;
+use crate::shared::pace::queue_penalty;
 use crate::shared::permits::{Claimant, Directory, Permit, Permits, SlowUse};
 use crate::shared::slow::{Class, Standing};
 
@@ -198,7 +198,7 @@ impl Pool {
         watch.set(deadline, Cut::Both);
         let now = Instant::now();
         let waiter = Rc::new(Waiter {
-            since: now + penalty(standing.strikes, deadline.saturating_duration_since(now)),
+            since: now + queue_penalty(standing.strikes, deadline.saturating_duration_since(now)),
             tried: tried.to_vec(),
             lease: RefCell::default(),
             waker: RefCell::default(),
@@ -289,7 +289,7 @@ impl Pool {
     }
 
     /// Tidies up at intervals until the pool is closed, and calls `tidied` each time. One task a core.
-    pub async fn keep_tidy(&self, tidied: impl Fn()) {
+    pub async fn maintain(&self, tidied: impl Fn()) {
         while !self.closed.get() {
             self.tidy_is_due().await;
             self.tidy_at.set(Instant::now() + Duration::from_millis(POOL_TIDY_MILLIS));
@@ -419,13 +419,13 @@ impl Pool {
     }
 
     /// Returns how long a request to this address may take before its tenant counts as slow.
-    pub fn patience(&self, address: SocketAddr, timeout: Duration) -> Duration {
-        self.known_host(address, |host| host.permits.pace.patience(timeout)).unwrap_or(timeout)
+    pub fn slow_after(&self, address: SocketAddr, timeout: Duration) -> Duration {
+        self.known_host(address, |host| host.permits.pace.slow_after(timeout)).unwrap_or(timeout)
     }
 
     /// Counts the connection of a request to this address as used by a slow tenant from now on.
-    pub fn turned_slow(&self, address: SocketAddr) -> Option<SlowUse> {
-        self.known_host(address, |host| host.permits.turned_slow())
+    pub fn begin_slow_unbounded(&self, address: SocketAddr) -> Option<SlowUse> {
+        self.known_host(address, |host| host.permits.begin_slow_unbounded())
     }
 
     /// Returns how many of the slow requests in flight to this address should be cut: those beyond the share of slow
@@ -450,7 +450,7 @@ impl Pool {
         let wait_here = !self.queue(Class::Slow).borrow().is_empty();
         let waits = self.known_host(address, |host| {
             let is_slow = |claimant: Claimant| claimant.class == Class::Slow;
-            !host.permits.slow_have_room() && (wait_here || host.permits.oldest_want(is_slow).is_some())
+            !host.permits.has_room_for_slow() && (wait_here || host.permits.oldest_want(is_slow).is_some())
         });
         waits.unwrap_or(false)
     }

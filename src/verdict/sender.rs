@@ -1,23 +1,24 @@
-//! Who sends, and which status makes that sender do what our answer means.
+//! Maps an answer to the status that makes each kind of sender act as the answer intends.
 //!
 //! # Constraints
-//! - An answer means one of four things: it is stored, it can never be, it may be later (429, 5xx). Senders don't
-//!   agree on which status says which. One that takes "never" for "later" sends the same again for ever, and all its
-//!   other data, every tenant's, queues up behind.
-//! - A status may cost more than the request: on 400 and 415 vmagent gives up zstd for as long as it lives.
-//! - Who sends is told by its request's head. Whoever we don't know is taken to go by the specification.
+//! - An answer means one of three things: the data is stored, it can never be, or it may be later (429, 5xx). Senders
+//!   do not agree on which status says which. One that reads "never" as "later" repeats the same request forever, and
+//!   all its other data, that of every tenant, queues up behind it.
+//! - A status may affect more than the request: on 400 and 415 vmagent gives up zstd for the rest of its life.
+//! - The request's head identifies the sender. An unknown sender is assumed to follow the specification.
 //!
-//! # What they make of answers
-//! By their sources, as of autumn 2026:
+//! # How they react to answers
+//! According to their sources, as of autumn 2026:
 //!
-//! - Prometheus, Grafana Agent and Alloy (`storage/remote`) drop what gets 4xx, 429 too unless they are told to
-//!   retry, and send again what gets 5xx.
+//! - Prometheus, Grafana Agent and Alloy (`storage/remote`) drop the data on 4xx, also on 429 unless configured to
+//!   retry it, and retry on 5xx.
 //! - The OpenTelemetry Collector (`prometheusremotewriteexporter`) does the same; its gate for 429 is `RetryOn429`.
-//! - Promtail and Alloy (`loki.write`) do the same, but send again what gets 429.
-//! - vmagent (`app/vmagent/remotewrite`) drops what gets 409, and sends again all else but 2xx. On 400 and 415 it
-//!   packs a zstd block again as snappy, and all others from then on; only a snappy block, or one that can't be
-//!   unpacked, it drops.
-//! - Fluent Bit (`out_loki`, `out_prometheus_remote_write`) drops what gets 400, and sends again all else but 2xx.
+//! - Promtail and Alloy (`loki.write`) do the same, but retry on 429.
+//! - vmagent (`app/vmagent/remotewrite`) drops the data on 409, and retries on everything else but 2xx. On 400 and 415
+//!   it recompresses a zstd block as snappy, and uses snappy from then on. It drops only a block that is already snappy
+//!   or that it can't decompress.
+//! - Fluent Bit (`out_loki`, `out_prometheus_remote_write`) drops the data on 400, and retries on everything else but
+//!   2xx.
 
 #![forbid(unsafe_code)]
 
@@ -26,7 +27,7 @@ use crate::limits::ERROR_BODY_BYTES_MAX;
 use crate::model::{Answer, Fate, cut};
 
 impl Sender {
-    /// The status for which it drops a request, where not every 4xx but 429 is one.
+    /// Returns the only 4xx on which it always drops a request; `None` if it does so on every 4xx but 429.
     fn drops_for(self) -> Option<u16> {
         match self {
             Self::Usual => None,
@@ -35,8 +36,9 @@ impl Sender {
         }
     }
 
-    /// The answer in words that this sender understands. A status that had to make way is told in the text.
-    pub fn hears(self, answer: Answer) -> Answer {
+    /// Adapts an answer to this sender: replaces a 4xx on which it would retry by the one on which it drops the data.
+    /// The body then begins with the original status.
+    pub fn adapt(self, answer: Answer) -> Answer {
         match self.drops_for() {
             Some(status) if Fate::of(answer.status) == Fate::Rejected && answer.status != status => {
                 let body = format!("{}: {}", answer.status, answer.body);
@@ -56,35 +58,35 @@ mod tests {
     }
 
     #[test]
-    fn what_can_never_succeed_is_dropped_by_each() {
+    fn every_sender_drops_what_can_never_succeed() {
         for was in [400, 401, 403, 404, 405, 409, 413, 415, 422, 431] {
-            assert_eq!(Sender::Usual.hears(answer(was)), answer(was));
+            assert_eq!(Sender::Usual.adapt(answer(was)), answer(was));
             for (sender, status) in [(Sender::Vmagent, 409), (Sender::FluentBit, 400)] {
-                let heard = sender.hears(answer(was));
+                let adapted = sender.adapt(answer(was));
                 let body = if was == status { "why".to_owned() } else { format!("{was}: why") };
-                assert_eq!((heard.status, heard.body), (status, body), "{sender:?}");
+                assert_eq!((adapted.status, adapted.body), (status, body), "{sender:?}");
             }
         }
     }
 
     #[test]
-    fn everything_else_is_heard_as_it_is() {
+    fn other_answers_are_unchanged() {
         for sender in [Sender::Usual, Sender::Vmagent, Sender::FluentBit] {
             for status in [200, 202, 204, 429, 500, 502, 503, 504, 599] {
                 let answer = Answer { retry_after_secs: Some(7), close: true, ..answer(status) };
-                assert_eq!(sender.hears(answer.clone()), answer, "{sender:?}");
+                assert_eq!(sender.adapt(answer.clone()), answer, "{sender:?}");
             }
         }
     }
 
     #[test]
-    fn the_text_stays_within_its_limit() {
+    fn the_body_stays_within_its_limit() {
         let body = "é".repeat(ERROR_BODY_BYTES_MAX / 2);
-        let heard = Sender::Vmagent.hears(Answer::new(404, body));
+        let adapted = Sender::Vmagent.adapt(Answer::new(404, body));
         assert!(
-            heard.body.starts_with("404: é") && heard.body.len() <= ERROR_BODY_BYTES_MAX,
+            adapted.body.starts_with("404: é") && adapted.body.len() <= ERROR_BODY_BYTES_MAX,
             "{}",
-            heard.body.len()
+            adapted.body.len()
         );
     }
 }

@@ -1,4 +1,4 @@
-//! The table of verdicts, row by row; then what holds for all outcomes.
+//! The table of verdicts, row by row, and properties that hold for all outcomes.
 
 use proptest::prelude::*;
 
@@ -12,12 +12,12 @@ use crate::wire::remote_write_v2;
 use crate::wire::snappy::SnappyError;
 use std::time::Duration;
 
-/// An upstream's answer without words.
+/// An upstream's response without a body.
 fn status(status: u16) -> Outcome {
     Outcome::upstream(status, None, b"")
 }
 
-/// One answer for these outcomes, of tenants `t0`, `t1` and so on.
+/// The answer to these outcomes of tenants `t0`, `t1` and so on.
 fn conclude_all(outcomes: &[Outcome], refused: &RefusedSeries) -> Answer {
     let tenants: Vec<_> = (0..outcomes.len()).map(|index| tenant(&format!("t{index}"))).collect();
     conclude(Destination::Metrics, tenants.iter().zip(outcomes), refused, false)
@@ -42,7 +42,7 @@ fn none_refused() -> RefusedSeries {
 }
 
 #[test]
-fn what_was_written_is_summed_whatever_the_answer_is() {
+fn written_counts_are_summed_whatever_the_status() {
     let wrote = |status, samples| {
         let written = Some(Written { samples, histograms: 1, exemplars: 0 });
         Outcome { written, ..Outcome::upstream(status, None, b"") }
@@ -52,16 +52,16 @@ fn what_was_written_is_summed_whatever_the_answer_is() {
         assert_eq!(combine(outcomes).written, written, "pieces count like parts: {outcomes:?}");
         written
     };
-    assert_eq!(sum(&[]), None, "there was nothing to say");
-    assert_eq!(sum(&[status(200), status(500)]), None, "nobody said");
+    assert_eq!(sum(&[]), None, "there was nothing to report");
+    assert_eq!(sum(&[status(200), status(500)]), None, "no upstream reported");
     let expected = Some(Written { samples: 12, histograms: 2, exemplars: 0 });
     assert_eq!(sum(&[wrote(200, 5), status(500), wrote(400, 7)]), expected, "a failure wrote nothing");
-    assert_eq!(sum(&[wrote(200, 5), status(200), wrote(400, 7)]), None, "half of it is not the whole");
+    assert_eq!(sum(&[wrote(200, 5), status(200), wrote(400, 7)]), None, "a partial sum is not reported");
     assert_eq!(sum(&[status(204), wrote(200, 5)]), None);
 }
 
 #[test]
-fn the_worst_rank_decides() {
+fn the_highest_rank_decides() {
     for (statuses, expected) in [
         (&[][..], 200),
         (&[200], 200),
@@ -126,7 +126,7 @@ fn refused_series_are_counted_and_explained() {
 }
 
 #[test]
-fn success_has_the_body_of_the_status_that_won() {
+fn success_has_the_body_of_the_deciding_status() {
     let outcomes =
         [Outcome::delivered(200, b"first"), Outcome::delivered(202, b"second"), Outcome::delivered(202, b"")];
     let answer = conclude_all(&outcomes, &none_refused());
@@ -134,9 +134,9 @@ fn success_has_the_body_of_the_status_that_won() {
 }
 
 #[test]
-fn one_failure_is_passed_on_as_it_came() {
-    let words = "out of order sample\nfor series {a=\"b\"}\n";
-    let outcomes = [status(200), Outcome::upstream(422, Some(5), words.as_bytes()), status(204)];
+fn a_single_failure_is_passed_on_unchanged() {
+    let text = "out of order sample\nfor series {a=\"b\"}\n";
+    let outcomes = [status(200), Outcome::upstream(422, Some(5), text.as_bytes()), status(204)];
     let answer = conclude_all(&outcomes, &none_refused());
     assert_eq!(
         answer,
@@ -144,7 +144,7 @@ fn one_failure_is_passed_on_as_it_came() {
             status: 422,
             retry_after_secs: None,
             written: None,
-            body: words.to_owned(),
+            body: text.to_owned(),
             allow: None,
             close: false
         }
@@ -152,10 +152,10 @@ fn one_failure_is_passed_on_as_it_came() {
 }
 
 #[test]
-fn a_status_that_is_no_answer_is_explained() {
+fn a_status_that_is_no_valid_answer_is_explained() {
     for status in [304, 408, 499, 600] {
-        let answer = conclude_all(&[Outcome::upstream(status, None, b"words")], &none_refused());
-        assert_eq!(answer.body, format!("the upstream answered with status {status}. words"));
+        let answer = conclude_all(&[Outcome::upstream(status, None, b"text")], &none_refused());
+        assert_eq!(answer.body, format!("the upstream answered with status {status}. text"));
     }
 }
 
@@ -171,7 +171,7 @@ fn a_redirect_is_explained() {
 }
 
 #[test]
-fn only_what_is_known_to_be_refused_blames_the_content() {
+fn only_a_definite_rejection_blames_the_content() {
     for status in [400, 401, 404, 409, 413, 422] {
         assert!(blames_content(status), "{status}");
     }
@@ -181,7 +181,7 @@ fn only_what_is_known_to_be_refused_blames_the_content() {
 }
 
 #[test]
-fn several_failures_are_named_the_worst_first() {
+fn several_failures_are_listed_worst_first() {
     let outcomes = [
         Outcome::upstream(400, None, b"too old\n"),
         status(200),
@@ -200,7 +200,7 @@ fn several_failures_are_named_the_worst_first() {
 }
 
 #[test]
-fn one_failure_beside_refused_series_names_both() {
+fn a_failure_and_refused_series_are_both_listed() {
     let answer = conclude_all(&[Outcome::upstream(422, None, b"too old")], &refused(0, 2));
     assert_eq!(
         answer.body,
@@ -210,7 +210,7 @@ fn one_failure_beside_refused_series_names_both() {
 }
 
 #[test]
-fn a_list_too_long_says_how_many_more() {
+fn a_list_that_is_too_long_ends_with_the_number_of_further_items() {
     let reason = "x".repeat(200);
     let outcomes = vec![Outcome::upstream(500, None, reason.as_bytes()); 4096];
     let body = conclude_all(&outcomes, &none_refused()).body;
@@ -238,7 +238,7 @@ fn a_long_reason_leaves_room_for_the_others() {
 }
 
 #[test]
-fn long_names_are_given_in_full_or_not_at_all() {
+fn long_tenant_names_are_listed_in_full_or_not_at_all() {
     let tenants: Vec<_> = (0..8).map(|index| tenant(&format!("{index}{}", "n".repeat(255)))).collect();
     let outcome = Outcome::upstream(400, None, "y".repeat(500).as_bytes());
     let body = conclude(
@@ -259,10 +259,10 @@ fn long_names_are_given_in_full_or_not_at_all() {
 fn bodies_are_cut_between_characters() {
     for offset in 0..4 {
         for letter in ["é", "…", "🦀"] {
-            let words = format!("{}{}", "x".repeat(offset), letter.repeat(ERROR_BODY_BYTES_MAX));
-            let outcome = Outcome::upstream(400, None, words.as_bytes());
+            let text = format!("{}{}", "x".repeat(offset), letter.repeat(ERROR_BODY_BYTES_MAX));
+            let outcome = Outcome::upstream(400, None, text.as_bytes());
             let body = conclude_all(std::slice::from_ref(&outcome), &none_refused()).body;
-            assert!(words.starts_with(&body), "{body}");
+            assert!(text.starts_with(&body), "{body}");
             assert!((ERROR_BODY_BYTES_MAX - 3..=ERROR_BODY_BYTES_MAX).contains(&body.len()));
             let body = conclude_all(&[outcome.clone(), outcome], &none_refused()).body;
             assert!(body.len() <= ERROR_BODY_BYTES_MAX && !body.contains('\u{fffd}'));
@@ -271,9 +271,9 @@ fn bodies_are_cut_between_characters() {
 }
 
 #[test]
-fn a_body_of_just_the_limit_is_kept() {
-    let words = "x".repeat(ERROR_BODY_BYTES_MAX);
-    assert_eq!(conclude_all(&[Outcome::upstream(400, None, words.as_bytes())], &none_refused()).body, words);
+fn a_body_of_exactly_the_limit_is_kept() {
+    let text = "x".repeat(ERROR_BODY_BYTES_MAX);
+    assert_eq!(conclude_all(&[Outcome::upstream(400, None, text.as_bytes())], &none_refused()).body, text);
 }
 
 #[test]
@@ -293,7 +293,7 @@ fn a_long_example_is_cut() {
 }
 
 #[test]
-fn retry_after_is_the_longest_of_those_that_can_be_retried() {
+fn retry_after_is_the_longest_of_the_retriable_outcomes() {
     let throttled = |secs| Outcome::upstream(429, secs, b"");
     let failed = |secs| Outcome::upstream(503, secs, b"");
     let rejected = |secs| Outcome::upstream(400, secs, b"");
@@ -314,10 +314,10 @@ fn retry_after_is_the_longest_of_those_that_can_be_retried() {
 }
 
 #[test]
-fn nobody_is_told_to_wait_for_longer_than_the_limit() {
+fn retry_after_is_limited() {
     let waits = |secs, max| {
         let answer = conclude_all(&[Outcome::upstream(429, secs, b"")], &none_refused());
-        answer.with_wait_at_most(Duration::from_millis(max)).retry_after_secs
+        answer.with_retry_after_max(Duration::from_millis(max)).retry_after_secs
     };
     assert_eq!(waits(Some(u32::MAX), 60_000), Some(60));
     assert_eq!(waits(Some(59), 60_000), Some(59));
@@ -328,7 +328,7 @@ fn nobody_is_told_to_wait_for_longer_than_the_limit() {
 }
 
 #[test]
-fn our_own_503_always_says_when_to_come_back() {
+fn our_own_503_always_has_a_retry_after() {
     let outcome = Failure::OverShare.outcome(Duration::from_secs(10));
     assert_eq!((outcome.source, outcome.status), (Source::Us, 503));
     assert_eq!(
@@ -342,9 +342,9 @@ fn our_own_503_always_says_when_to_come_back() {
 }
 
 #[test]
-fn accept_all_is_204_whatever_happened() {
+fn accept_all_answers_204_to_any_outcome() {
     let tenant = tenant("a");
-    let outcome = Outcome::upstream(500, Some(9), b"words");
+    let outcome = Outcome::upstream(500, Some(9), b"text");
     let answer = conclude(Destination::Metrics, [(&tenant, &outcome)], &refused(1, 1), true);
     assert_eq!(answer, Answer::new(204, String::new()));
 }
@@ -376,7 +376,7 @@ fn refusals_have_their_statuses() {
 }
 
 #[test]
-fn what_cannot_be_split_is_the_clients_fault() {
+fn split_errors_are_client_errors() {
     let missing = TenantError::Missing { labels: "__tenant__".to_owned() };
     let malformed = Malformed { fault: Fault::Truncated, at_byte: 3 };
     let malformed_v2 = remote_write_v2::Malformed { fault: remote_write_v2::Fault::OddLabels, at_byte: 3 };
@@ -399,22 +399,22 @@ fn what_cannot_be_split_is_the_clients_fault() {
 }
 
 #[test]
-fn the_text_of_what_cannot_be_split_is_cut() {
+fn the_text_of_a_split_error_is_cut() {
     let error = TenantError::Missing { labels: "é".repeat(2000) };
     let answer = Answer::from(&SplitError::Tenant { noun: "series", place: 1, name: "up".to_owned(), error });
     assert!((ERROR_BODY_BYTES_MAX - 3..=ERROR_BODY_BYTES_MAX).contains(&answer.body.len()));
 }
 
 /// Text of every length up to twice the limit, with characters of every width.
-fn any_words() -> impl Strategy<Value = String> {
-    (".{0,8}", 0..60_usize).prop_map(|(words, times)| words.repeat(times))
+fn any_text() -> impl Strategy<Value = String> {
+    (".{0,8}", 0..60_usize).prop_map(|(text, times)| text.repeat(times))
 }
 
 fn any_outcome() -> impl Strategy<Value = Outcome> {
     let code = prop_oneof![0..1000_u16, 200..210_u16, 400..430_u16, 500..505_u16];
     let source = prop::sample::select(vec![Source::Client, Source::Us, Source::Upstream]);
-    (source, code, any::<Option<u32>>(), any_words()).prop_map(|(source, status, retry_after_secs, words)| {
-        Outcome { source, ..Outcome::upstream(status, retry_after_secs, words.as_bytes()) }
+    (source, code, any::<Option<u32>>(), any_text()).prop_map(|(source, status, retry_after_secs, text)| {
+        Outcome { source, ..Outcome::upstream(status, retry_after_secs, text.as_bytes()) }
     })
 }
 
@@ -473,7 +473,7 @@ proptest! {
     }
 
     #[test]
-    fn several_failures_are_told_on_one_line(
+    fn several_failures_are_listed_on_one_line(
         outcomes in prop::collection::vec(any_outcome(), 2..40),
         refused in any_refused(),
     ) {

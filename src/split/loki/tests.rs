@@ -1,4 +1,4 @@
-//! Hand-made pushes, split.
+//! Splits hand-made pushes.
 
 use bytes::Bytes;
 
@@ -7,7 +7,7 @@ use crate::model::{Part, Protocol, SplitLimits, V2Handling};
 use crate::split::{Body, Compression, Metadata, Scan, SplitError, SplitRules, Splitter};
 use crate::tenant::{Policy, TenantRules};
 
-/// A length-delimited field of a number below 16.
+/// A length-delimited field with a number below 16.
 fn field(number: u8, bytes: &[u8]) -> Vec<u8> {
     let mut field = vec![number << 3 | 2];
     varint::put(&mut field, bytes.len() as u64);
@@ -19,7 +19,7 @@ fn stream(labels: &str, fields: &[Vec<u8>]) -> Vec<u8> {
     field(1, &[field(1, labels.as_bytes()), fields.concat()].concat())
 }
 
-/// An entry of the line `line`, with this structured metadata.
+/// An entry with the line `line` and this structured metadata.
 fn entry(line: &str, metadata: &[(&str, &str)]) -> Vec<u8> {
     let mut bytes = [field(1, &[8, 5, 16, 7]), field(2, line.as_bytes())].concat();
     for (name, value) in metadata {
@@ -28,7 +28,7 @@ fn entry(line: &str, metadata: &[(&str, &str)]) -> Vec<u8> {
     field(2, &bytes)
 }
 
-/// A stream of one entry.
+/// A stream with these labels and one entry.
 fn of(labels: &str) -> Vec<u8> {
     stream(labels, &[entry("line", &[])])
 }
@@ -96,7 +96,7 @@ fn snappy(protocol: Protocol, bytes: &[u8]) -> Body {
     Body { protocol, compression: Compression::Snappy, bytes }
 }
 
-/// What each part inflates to, and whose it is.
+/// The tenant and the inflated bytes of each part.
 fn inflated(parts: &[Part]) -> Vec<(&str, Vec<u8>)> {
     let inflate = |part: &Part| {
         let mut block = Vec::new();
@@ -108,7 +108,7 @@ fn inflated(parts: &[Part]) -> Vec<(&str, Vec<u8>)> {
 }
 
 #[test]
-fn each_tenant_gets_its_streams_in_their_order() {
+fn each_tenant_gets_its_streams_in_order() {
     let push = [of(r#"{t="b",x="1"}"#), of(r#"{x="2", t="a"}"#), of("{t=`b`}"), of(r#"{"t"="\x62"}"#)];
     let (scan, parts) = Rules::default().split(&push);
     let [b1, a2, b3, b4] = push.clone();
@@ -120,7 +120,7 @@ fn each_tenant_gets_its_streams_in_their_order() {
 }
 
 #[test]
-fn one_tenants_push_goes_on_as_the_same_bytes() {
+fn a_push_of_one_tenant_is_forwarded_byte_for_byte() {
     let push =
         [of(r#"{t="a"}"#), stream("{t='a'}", &[HASH.to_vec(), field(9, b"?"), entry("x", &[("t", "b")])])];
     let body = snappy(Protocol::Loki, &push.concat());
@@ -129,7 +129,7 @@ fn one_tenants_push_goes_on_as_the_same_bytes() {
     assert_eq!(parts[0].elements.as_ptr(), body.bytes[1..].as_ptr());
     assert_eq!((parts[0].series, parts[0].samples), (2, 2));
     assert_eq!(inflated(&parts), [("a", push.concat())]);
-    // Nothing to pass on as it is, but nothing to split either.
+    // Without a snappy block there is nothing to pass through, but nothing to split either.
     let body = Body { compression: Compression::Identity, bytes: push.concat().into(), ..body };
     let (scan, parts) = Rules::default().split_body(body).unwrap();
     assert!(!scan.passthrough);
@@ -137,7 +137,7 @@ fn one_tenants_push_goes_on_as_the_same_bytes() {
 }
 
 #[test]
-fn entries_name_their_tenants_where_the_labels_do_not() {
+fn entries_name_their_tenants_if_the_labels_do_not() {
     let (a1, b2, b3, a4) = (
         entry("1", &[("x", "y"), ("t", "a")]),
         entry("2", &[("t", "b")]),
@@ -153,18 +153,18 @@ fn entries_name_their_tenants_where_the_labels_do_not() {
     assert_eq!(inflated(&parts), expected);
     assert_eq!(parts.iter().map(|part| (part.series, part.samples)).collect::<Vec<_>>(), [(1, 2), (2, 3)]);
     assert_eq!((scan.series, scan.samples, scan.passthrough), (2, 5, false));
-    // All of one: as it is, and it may pass through.
+    // A stream of one tenant stays unchanged and may pass through.
     let same = stream("{x='1'}", &[a1.clone(), HASH.to_vec(), field(9, b"?"), a1.clone()]);
     let (scan, parts) = Rules::default().split(&[same.clone(), of("{t='a'}")]);
     assert!(scan.passthrough);
     assert_eq!(inflated(&parts), [("a", [same.clone(), of("{t='a'}")].concat())]);
-    // Labels win over metadata.
+    // Labels take precedence over metadata.
     let (_, parts) = Rules::default().split(&[stream("{t='c'}", &all)]);
     assert_eq!(inflated(&parts), [("c", stream("{t='c'}", &all))]);
 }
 
 #[test]
-fn entries_without_a_tenant_are_the_defaults() {
+fn entries_without_a_tenant_go_to_the_default_tenant() {
     let (a, none, empty) = (entry("1", &[("t", "a")]), entry("2", &[("u", "a")]), entry("3", &[("t", "")]));
     let push = [stream("{}", &[a.clone(), none.clone(), empty.clone()])];
     let rules = Rules::with(|rules| rules.tenant.default = Some("d".into()));
@@ -184,7 +184,7 @@ fn entries_without_a_tenant_are_the_defaults() {
 }
 
 #[test]
-fn a_stream_counts_once_for_each_reason_to_refuse_entries() {
+fn a_stream_counts_once_per_reason_for_which_entries_are_refused() {
     let (none, bad, a) = (entry("1", &[]), entry("2", &[("t", "/")]), entry("3", &[("t", "a")]));
     let push = [
         stream("{}", &[none.clone(), bad.clone(), none.clone(), bad.clone(), a.clone()]),
@@ -201,7 +201,7 @@ fn a_stream_counts_once_for_each_reason_to_refuse_entries() {
 }
 
 #[test]
-fn what_a_split_stream_has_in_common_goes_to_each() {
+fn each_part_of_a_split_stream_gets_its_common_fields() {
     let (a, b) = (entry("1", &[("t", "a")]), entry("2", &[("t", "b")]));
     let fields = [a.clone(), HASH.to_vec(), field(9, b"whose?"), b.clone(), SCALAR.to_vec()];
     let (scan, parts) = Rules::default().split(&[stream("{x='1'}", &fields)]);
@@ -209,7 +209,7 @@ fn what_a_split_stream_has_in_common_goes_to_each() {
     let expected = [stream("{x='1'}", &[common.clone(), a.clone()]), stream("{x='1'}", &[common, b.clone()])];
     assert_eq!(inflated(&parts).into_iter().map(|(_, bytes)| bytes).collect::<Vec<_>>(), expected);
     assert_eq!(scan.unknown_fields_dropped, 1);
-    // Without labels there are none to copy; of several the last count.
+    // Without labels there are none to copy. Of several label fields the last counts.
     let (_, parts) = Rules::default().split(&[field(1, &[a.clone(), b.clone()].concat())]);
     assert_eq!(inflated(&parts), [("a", field(1, &a)), ("b", field(1, &b))]);
     let twice = [field(1, b"{t='c'}"), a.clone(), b.clone(), field(1, b"{x='1'}")].concat();
@@ -218,7 +218,7 @@ fn what_a_split_stream_has_in_common_goes_to_each() {
 }
 
 #[test]
-fn copies_of_what_is_common_are_bounded() {
+fn copies_of_common_fields_are_limited() {
     let entries: Vec<_> = (0..3).map(|at| entry("", &[("t", ["a", "b", "c"][at])])).collect();
     let long = format!("{{x='{}'}}", "y".repeat(20_000));
     let push = [stream(&long, &entries)];
@@ -228,7 +228,7 @@ fn copies_of_what_is_common_are_bounded() {
     assert_eq!(rules.error(&push).reason(), "too_large");
     rules.limits.inflated_bytes_max = 3 * bytes_max;
     assert_eq!(rules.split(&push).1.len(), 3);
-    // Nothing is copied when the labels name the tenant, or all entries the same.
+    // Nothing is copied if the labels name the tenant, or if all entries name the same one.
     rules.limits.inflated_bytes_max = bytes_max;
     assert!(rules.split(&[stream(&long, &entries[..1])]).0.passthrough);
     let scalars = SCALAR.repeat(REQUEST_SCALARS_BYTES_MAX / 2 + 1);
@@ -237,21 +237,21 @@ fn copies_of_what_is_common_are_bounded() {
 }
 
 #[test]
-fn the_label_is_taken_out_only_when_loki_is_asked_for() {
+fn the_label_is_removed_only_if_the_setting_for_loki_is_on() {
     let push =
         [stream("{a='1', t='x', b=\"2\"}", &[HASH.to_vec(), entry("l", &[("t", "y")]), field(9, b"?")])];
     assert!(Rules::default().split(&push).0.passthrough);
     let mut rules = Rules::with(|rules| rules.loki_label_remove = true);
     let (scan, parts) = rules.split(&push);
-    // The hash was that of other labels.
+    // The hash is dropped, as it was that of the original labels.
     let expected = stream("{a='1', b=\"2\"}", &[entry("l", &[("t", "y")]), field(9, b"?")]);
     assert_eq!(inflated(&parts), [("x", expected)]);
     assert!(!scan.passthrough);
-    // Neither where metadata names the tenant, nor for the default.
+    // Nothing is removed if metadata names the tenant, nor for the default tenant.
     rules.tenant.default = Some("x".into());
     let push = [of("{a='1'}"), stream("{a='2'}", &[entry("l", &[("t", "x")])]), of("{t=''}")];
     assert!(rules.split(&push).0.passthrough);
-    // What is set for series says nothing of streams, either way.
+    // The setting for series does not apply to streams.
     rules.tenant.label_remove = false;
     assert_eq!(inflated(&rules.split(&[of("{t='x'}")]).1)[0].1, of("{}"));
     rules = Rules::with(|rules| rules.tenant.label_remove = true);
@@ -259,7 +259,7 @@ fn the_label_is_taken_out_only_when_loki_is_asked_for() {
 }
 
 #[test]
-fn streams_without_entries_are_left_out() {
+fn streams_without_entries_are_skipped() {
     let empty = |labels: &str| stream(labels, &[]);
     let (scan, parts) = Rules::default().split(&[empty("{}"), of("{t='a'}"), empty("{t='b'}")]);
     assert_eq!(inflated(&parts), [("a", of("{t='a'}"))]);
@@ -279,7 +279,7 @@ fn a_push_without_streams_is_an_error_of_its_own() {
 }
 
 #[test]
-fn malformed_labels_are_told_with_their_stream() {
+fn malformed_labels_are_reported_with_their_stream() {
     let error = Rules::default().error(&[of("{t='a'}"), of("{t=\n1}")]);
     assert_eq!(
         error.to_string(),
@@ -287,12 +287,12 @@ fn malformed_labels_are_told_with_their_stream() {
     );
     let long = Rules::default().error(&[of(&format!("{{{}", "\u{1b}".repeat(10_000)))]).to_string();
     assert!(long.len() < 500 && !long.contains('\u{1b}'), "{long}");
-    // Also behind the label that decides.
+    // Also after the tenant label.
     assert_eq!(Rules::default().error(&[of("{t='a',,}")]).reason(), "bad_labels");
 }
 
 #[test]
-fn unknown_fields_are_treated_as_in_any_request() {
+fn unknown_fields_are_handled_as_in_other_requests() {
     let (a, b) = (of("{t='a'}"), of("{t='b'}"));
     let (scan, parts) = Rules::default().split(&[a.clone(), SCALAR.to_vec(), field(2, b"loki"), b.clone()]);
     assert_eq!(inflated(&parts), [("a", [&SCALAR, &a[..]].concat()), ("b", [&SCALAR, &b[..]].concat())]);
@@ -306,7 +306,7 @@ fn unknown_fields_are_treated_as_in_any_request() {
 }
 
 #[test]
-fn json_is_split_as_the_protobuf_of_the_same() {
+fn json_is_split_like_the_same_push_in_protobuf() {
     let json = br#"{"streams":[
         {"stream":{"t":"a","x":"1"},"values":[["5000000007","line"]]},
         {"stream":{"x":"1"},"values":[["5000000007","1",{"t":"b"}],["5000000007","2",{"t":"a"}]]}]}"#;
@@ -332,7 +332,7 @@ fn json_is_split_as_the_protobuf_of_the_same() {
 }
 
 #[test]
-fn bounds_hold() {
+fn limits_hold() {
     let tenants: Vec<_> = ["a", "b", "c", "d"].map(|tenant| entry("", &[("t", tenant)])).into();
     assert_eq!(
         Rules::default().error(&[stream("{}", &tenants)]),
@@ -343,12 +343,12 @@ fn bounds_hold() {
     let at_byte = of("{t='a'}").len();
     let expected = Malformed { fault: Fault::Truncated, at_byte };
     assert_eq!(Rules::default().error(&[of("{t='a'}"), broken]), SplitError::MalformedPush(expected));
-    // What stands within the entries of a stream whose labels name the tenant is Loki's to judge.
+    // The entries of a stream whose labels name the tenant are not parsed; Loki judges them.
     assert!(Rules::default().split(&[stream("{t='a'}", &[field(2, &[0x1a, 9])])]).0.passthrough);
 }
 
 #[test]
-fn a_splitter_forgets_the_push_before() {
+fn a_splitter_forgets_the_previous_push() {
     let rules = Rules::default();
     let split_rules = SplitRules::new(&rules.tenant, rules.limits);
     let mut splitter = Splitter::new();
@@ -363,7 +363,7 @@ fn a_splitter_forgets_the_push_before() {
         (snappy(Protocol::Loki, &of("{t='d'}")), 1),
         (Body::snappy_v1(snappy(Protocol::Loki, &field(1, &[])).bytes), 0),
     ];
-    // Parts that nobody takes are forgotten, too.
+    // Parts that are not taken are discarded, too.
     for taken in [0, 1, 2] {
         for (body, tenants) in &bodies {
             match splitter.scan(body.clone(), &split_rules, None) {

@@ -1,7 +1,7 @@
-//! Writes the series of one tenant, and the table of just the symbols that they refer to.
+//! Writes the series of one tenant, and a table of only the symbols that they refer to.
 //!
-//! Symbols and series are written side by side, into buffers of their own: receivers may resolve a reference when they
-//! read it (Mimir does), so the table has to stand in front, and is complete only with the last series.
+//! Symbols and series are written at the same time, into separate buffers. Receivers may resolve a reference as they
+//! read it (Mimir does), so the table must come first, but it is complete only after the last series.
 #![forbid(unsafe_code)]
 
 use crate::limits::REQUEST_SYMBOLS_MAX;
@@ -12,33 +12,33 @@ use crate::wire::remote_write_v2::{
 };
 use crate::wire::varint;
 
-/// Where the symbols of a request are in the part at hand.
+/// The index of each symbol of a request in the current part.
 ///
-/// A place has the number of a part, and behind it that of a symbol in the part: it is void when the part has gone
-/// by. One word for both, as a table of two would not fit the first cache.
+/// An entry combines the number of a part (high bits) and the symbol's index in that part (low bits). So an entry is
+/// void once its part is done. They share one word, as a table of two words per symbol would not fit the L1 cache.
 #[derive(Default, Debug)]
-pub(super) struct Places {
+pub(super) struct Indexes {
     all: Vec<u32>,
-    /// Of the part at hand: its number, where it stands in a place.
+    /// The number of the current part, shifted to its bits of an entry.
     part: u32,
-    /// Symbols in the part.
+    /// Number of symbols in the current part.
     symbols: u32,
 }
 
-/// Bits of a place that have the symbol.
+/// Number of low bits in an entry that hold the symbol's index.
 const SYMBOL_BITS: u32 = 20;
 const SYMBOL_MASK: u32 = (1 << SYMBOL_BITS) - 1;
 const _: () = assert!(REQUEST_SYMBOLS_MAX <= 1 << SYMBOL_BITS);
 
-impl Places {
-    /// Makes room for a request that has so many symbols. Nothing of the one before shows.
+impl Indexes {
+    /// Makes room for a request with so many symbols, and clears the entries of the previous one.
     pub(super) fn reset(&mut self, symbols: usize) {
         self.all.clear();
         self.all.resize(symbols, 0);
         self.part = 0;
     }
 
-    /// Begins a part, with the empty symbol in it. When all numbers of parts have been used, they begin anew.
+    /// Begins a part that has the empty symbol. Restarts the numbers of parts when they run out.
     fn begin(&mut self) {
         if self.part >> SYMBOL_BITS == u32::MAX >> SYMBOL_BITS {
             self.reset(self.all.len());
@@ -57,36 +57,41 @@ impl Places {
     }
 }
 
-/// The table of the part at hand.
+/// The symbol table of the current part.
 struct Table<'a> {
     inflated: &'a [u8],
     symbols: &'a Symbols,
-    places: &'a mut Places,
+    indexes: &'a mut Indexes,
     out: &'a mut Vec<u8>,
 }
 
 impl<'a> Table<'a> {
-    /// With the empty symbol in it.
-    fn begin(inflated: &'a [u8], symbols: &'a Symbols, places: &'a mut Places, out: &'a mut Vec<u8>) -> Self {
+    /// Begins a table with the empty symbol.
+    fn begin(
+        inflated: &'a [u8],
+        symbols: &'a Symbols,
+        indexes: &'a mut Indexes,
+        out: &'a mut Vec<u8>,
+    ) -> Self {
         out.extend_from_slice(&[SYMBOL_KEY, 0]);
-        places.begin();
-        Self { inflated, symbols, places, out }
+        indexes.begin();
+        Self { inflated, symbols, indexes, out }
     }
 
-    /// Where the symbol is in the part: it is added to it if it is not in there yet.
+    /// Returns the symbol's index in the part, and adds it if it is not there yet.
     #[inline(always)]
-    fn place(&mut self, symbol: u32) -> u32 {
-        match self.places.all.get(symbol as usize) {
-            Some(place) if place & !SYMBOL_MASK == self.places.part => place & SYMBOL_MASK,
+    fn index(&mut self, symbol: u32) -> u32 {
+        match self.indexes.all.get(symbol as usize) {
+            Some(index) if index & !SYMBOL_MASK == self.indexes.part => index & SYMBOL_MASK,
             _ => self.add(symbol),
         }
     }
 
     fn add(&mut self, symbol: u32) -> u32 {
         let bytes = self.symbols.get(self.inflated, symbol);
-        let place = if bytes.is_empty() { 0 } else { self.places.symbols };
+        let index = if bytes.is_empty() { 0 } else { self.indexes.symbols };
         match self.symbols.field(self.inflated, symbol) {
-            _ if place == 0 => {}
+            _ if index == 0 => {}
             Some(field) => self.out.extend_from_slice(field),
             None => {
                 self.out.push(SYMBOL_KEY);
@@ -94,41 +99,42 @@ impl<'a> Table<'a> {
                 self.out.extend_from_slice(bytes);
             }
         }
-        self.places.symbols += u32::from(place != 0);
-        if let Some(known) = self.places.all.get_mut(symbol as usize) {
-            *known = self.places.part | place;
+        self.indexes.symbols += u32::from(index != 0);
+        if let Some(known) = self.indexes.all.get_mut(symbol as usize) {
+            *known = self.indexes.part | index;
         }
-        place
+        index
     }
 }
 
 /// Writes one part.
 pub(super) struct Writer<'a> {
     table: Table<'a>,
-    /// The part's series.
+    /// The buffer of the part's series.
     body: &'a mut Vec<u8>,
 }
 
 impl<'a> Writer<'a> {
-    /// Writes symbols to `table` and series to `body`. `places` have been [reset](Places::reset) for the request.
+    /// Creates a writer of symbols to `table` and series to `body`. `indexes` must have been [reset](Indexes::reset)
+    /// for the request.
     pub(super) fn new(
         inflated: &'a [u8],
         symbols: &'a Symbols,
-        places: &'a mut Places,
+        indexes: &'a mut Indexes,
         table: &'a mut Vec<u8>,
         body: &'a mut Vec<u8>,
     ) -> Self {
-        Self { table: Table::begin(inflated, symbols, places, table), body }
+        Self { table: Table::begin(inflated, symbols, indexes, table), body }
     }
 
-    /// Writes a series less the label at `cut`, with its references in one field if they are `scattered`.
+    /// Writes a series without the label at index `cut`, with its references in one field if they are `scattered`.
     pub(super) fn series(&mut self, series: &[u8], cut: Option<u32>, scattered: bool) {
         self.body.push(SERIES_KEY);
         let nested = Nested::open(self.body, series.len());
         if scattered {
             self.scattered(series, cut);
         }
-        // Members that go on as they are, and have not been copied yet.
+        // Members that are copied unchanged, and are not copied yet.
         let mut kept = series;
         let mut kept_bytes = 0;
         for member in Members::new(series) {
@@ -145,7 +151,7 @@ impl<'a> Writer<'a> {
         nested.close(self.body);
     }
 
-    /// Writes a member of a series that has references.
+    /// Writes a member that has references.
     #[inline(always)]
     fn member(&mut self, member: &Member<'_>, cut: Option<u32>, scattered: bool) {
         match (member.number, member.bytes) {
@@ -156,7 +162,7 @@ impl<'a> Writer<'a> {
         }
     }
 
-    /// Writes the references of a field that has all that there are.
+    /// Writes the references of a series that has them all in one field.
     #[inline(always)]
     fn packed(&mut self, mut packed: &[u8], cut: Option<u32>) {
         let begin = self.body.len();
@@ -167,7 +173,7 @@ impl<'a> Writer<'a> {
         while !packed.is_empty() {
             let (name, value) = (take(&mut packed), take(&mut packed));
             if at != cut {
-                let (name, value) = (self.table.place(name), self.table.place(value));
+                let (name, value) = (self.table.index(name), self.table.index(value));
                 put(self.body, name);
                 put(self.body, value);
             }
@@ -176,7 +182,7 @@ impl<'a> Writer<'a> {
         self.close_references(nested, begin);
     }
 
-    /// Writes the references of a message's labels less the label at `cut`, in however many fields they stand.
+    /// Writes the references of a message's labels, which may be in several fields, without the label at index `cut`.
     fn scattered(&mut self, message: &[u8], cut: Option<u32>) {
         let begin = self.body.len();
         self.body.push(REFS_KEY);
@@ -185,7 +191,7 @@ impl<'a> Writer<'a> {
         let mut at = 0;
         while let (Some(name), Some(value)) = (references.next(), references.next()) {
             if Some(at) != cut {
-                let (name, value) = (self.table.place(name), self.table.place(value));
+                let (name, value) = (self.table.index(name), self.table.index(value));
                 varint::put(self.body, u64::from(name));
                 varint::put(self.body, u64::from(value));
             }
@@ -194,7 +200,7 @@ impl<'a> Writer<'a> {
         self.close_references(nested, begin);
     }
 
-    /// Ends a field that begins at `begin`, or takes it back if it has no references.
+    /// Closes a field that begins at `begin`, or removes it if it has no references.
     #[inline(always)]
     fn close_references(&mut self, nested: Nested, begin: usize) {
         if nested.is_empty(self.body) { self.body.truncate(begin) } else { nested.close(self.body) }
@@ -218,9 +224,9 @@ impl<'a> Writer<'a> {
         for member in Members::new(metadata) {
             match (member.number, member.value) {
                 (number @ (3 | 4), Some(reference)) => {
-                    let place = self.table.place(u32::try_from(reference).unwrap_or_default());
+                    let index = self.table.index(u32::try_from(reference).unwrap_or_default());
                     self.body.push(if number == 3 { HELP_KEY } else { UNIT_KEY });
-                    varint::put(self.body, u64::from(place));
+                    varint::put(self.body, u64::from(index));
                 }
                 _ => self.body.extend_from_slice(member.raw),
             }
@@ -229,7 +235,7 @@ impl<'a> Writer<'a> {
     }
 }
 
-/// Takes a reference that has been checked before.
+/// Takes a reference that has been validated before.
 #[inline(always)]
 fn take(packed: &mut &[u8]) -> u32 {
     let Ok(reference) = varint::take(packed) else {
@@ -239,7 +245,7 @@ fn take(packed: &mut &[u8]) -> u32 {
     u32::try_from(reference).unwrap_or_default()
 }
 
-/// Appends a reference, most of which have one byte or two.
+/// Appends a reference. Most take one byte or two.
 #[inline(always)]
 fn put(out: &mut Vec<u8>, reference: u32) {
     let [low, high, ..] = (reference & 0x7f | (reference & 0x3f80) << 1).to_le_bytes();

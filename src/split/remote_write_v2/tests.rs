@@ -459,7 +459,7 @@ fn a_splitter_forgets_the_request_before() {
         (0..400_000).flat_map(|at| series(&[packed(&[1, at % 2 + 2, at + 2, 2])])).collect();
     rules.scan(&mut splitter, &[symbols(&table), series]).unwrap();
     while splitter.next_part().is_some() {}
-    assert!(splitter.symbolised.scratch_bytes() <= 4 * SCRATCH_BYTES_MAX);
+    assert!(splitter.v2.scratch_bytes() <= 4 * SCRATCH_BYTES_MAX);
     assert!(splitter.gathered.capacity() <= SCRATCH_BYTES_MAX);
 }
 

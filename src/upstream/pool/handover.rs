@@ -83,7 +83,7 @@ impl Pool {
             Free::Permit(permit) => Leased::Connect(address, permit),
         };
         // `next` has seen that slow tenants have room. Another core may have used it since; then they are over by one.
-        let slow = (class == Class::Slow).then(|| self.turned_slow(address)).flatten();
+        let slow = (class == Class::Slow).then(|| self.begin_slow_unbounded(address)).flatten();
         let mut backoffs = self.backoffs.borrow_mut();
         if !backoffs.is_quiet() {
             backoffs.goes_to(address, Instant::now());
@@ -110,12 +110,12 @@ impl Pool {
         let now = Instant::now();
         let (core, destination) = (self.exchange.core(), self.destination);
         let permits = self.host(address, |host| Arc::clone(&host.permits));
-        let slow_have_room = permits.slow_have_room();
+        let has_room_for_slow = permits.has_room_for_slow();
         loop {
-            let here = self.first_here(address, slow_have_room, now);
+            let here = self.first_here(address, has_room_for_slow, now);
             let elsewhere = permits.oldest_want(|claimant| {
                 (claimant.core != core || claimant.destination != destination)
-                    && (claimant.class == Class::Prompt || slow_have_room)
+                    && (claimant.class == Class::Prompt || has_room_for_slow)
             });
             let is_theirs = |since: Instant, want: Want| {
                 let (theirs, ours) = permits.waited(want, since, now);
@@ -137,10 +137,10 @@ impl Pool {
     fn first_here(
         &self,
         address: SocketAddr,
-        slow_have_room: bool,
+        has_room_for_slow: bool,
         now: Instant,
     ) -> Option<(Class, usize, Instant)> {
-        let classes = Class::ALL.iter().filter(|&&class| class == Class::Prompt || slow_have_room);
+        let classes = Class::ALL.iter().filter(|&&class| class == Class::Prompt || has_room_for_slow);
         let first = |class: Class| {
             let queue = self.queue(class).borrow();
             let place = queue.iter().position(|waiter| self.may_go_to(address, &waiter.tried, now))?;
