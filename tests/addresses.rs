@@ -15,14 +15,10 @@ use std::time::{Duration, Instant};
 
 use support::client::push_head;
 use support::server::free_port;
-use support::{Client, Close, Driver, Reply, Server, Upstream, body, eventually, on_both, series};
+use support::{Client, Close, Driver, Reply, Server, Upstream, eventually, on_both, one};
 use tenantry::limits::REST_AFTER_FAILURES;
 
 const HOSTS: &str = "127.0.0.1 localhost\n127.0.0.1 twins\n127.0.0.2 twins\n";
-
-fn one(tenant: &str) -> Vec<u8> {
-    body(vec![series(tenant, "up", 1.0)])
-}
 
 /// The twins' listeners, on one port.
 fn twins() -> [TcpListener; 2] {

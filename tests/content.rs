@@ -15,14 +15,10 @@ use std::io::Write;
 use prost::Message;
 use support::remote_write::{WriteRequest, deflate};
 use support::server::free_port;
-use support::{Driver, Reply, Response, Server, Upstream, body, on_both, series};
+use support::{Driver, Reply, Response, Server, Upstream, on_both, one, series};
 use testkit::{proto_loki, proto_v2};
 
 const V2: &str = "Content-Type: application/x-protobuf;proto=io.prometheus.write.v2.Request\r\n";
-
-fn one(tenant: &str) -> Vec<u8> {
-    body(vec![series(tenant, "up", 1.0)])
-}
 
 fn block(plain: &[u8]) -> Vec<u8> {
     snap::raw::Encoder::new().compress_vec(plain).unwrap()

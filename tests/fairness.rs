@@ -13,23 +13,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use support::client::push_head;
 use support::upstream::Received;
-use support::{Client, Close, Reply, Server, Upstream, body, eventually, on_both, series};
-
-fn one(tenant: &str) -> Vec<u8> {
-    body(vec![series(tenant, "up", 1.0)])
-}
-
-/// Sends requests over connections of their own, so that they are under way together.
-fn send_together(server: &Server, bodies: impl IntoIterator<Item = Vec<u8>>) -> Vec<Client> {
-    let send = |body: Vec<u8>| {
-        let mut client = server.client();
-        client.send(&[push_head(body.len(), "").as_bytes(), &body].concat());
-        client
-    };
-    bodies.into_iter().map(send).collect()
-}
+use support::{Close, Reply, Server, Upstream, body, eventually, on_both, one, send_together, series};
 
 /// An upstream that stalls for tenants whose names begin with `ill`, while it is told to, and else answers after 5 ms.
 fn upstream_with_ill_tenants() -> (Upstream, Arc<AtomicBool>) {
@@ -239,4 +224,62 @@ fn parts_that_have_their_outcome_leave_their_room_to_others() {
             assert_eq!(response.status, 200, "request {number}: {}", response.text());
         }
     });
+}
+
+#[test]
+fn a_tenant_past_its_share_fails_alone_and_at_once() {
+    on_both(|driver| {
+        let upstream = Upstream::start(|r| match r.tenant() {
+            "slow" => Reply::from(Close::Stall),
+            _ => Reply::ok(),
+        });
+        let settings =
+            "timeout: 2s\nconcurrency: 10\nlimits: {tenant_share_percent: 40}\nmerge: {inflight_max: 4}\n";
+        let server = Server::start(driver, upstream.address, settings);
+        let mut waiting = send_together(&server, vec![one("slow"); 4]);
+        std::thread::sleep(Duration::from_millis(200));
+        let begin = Instant::now();
+        let over = server.client().push(&one("slow"));
+        assert_eq!(over.status, 503);
+        assert_eq!(over.header("retry-after"), Some("1"));
+        assert_eq!(
+            over.text(),
+            "overloaded: this tenant has its share in flight (limits.tenant_share_percent)"
+        );
+        assert_eq!(server.client().push(&one("healthy")).status, 200);
+        assert!(begin.elapsed() < Duration::from_secs(1), "nobody waited for the slow one");
+        waiting.iter_mut().for_each(|client| assert_eq!(client.response().status, 504));
+        // Its share is free again.
+        assert_eq!(server.client().push(&one("slow")).status, 504);
+    });
+}
+
+#[test]
+fn a_stalling_tenant_leaves_the_others_their_connections() {
+    // A request of one fragment is a full batch, of which more than `inflight_max` may be on their way.
+    for (settings, held) in [
+        ("max_conns_per_host: 4\nmerge: {inflight_max: 100, fragments_max: 1}\n", 2),
+        (
+            "max_conns_per_host: 16\nlimits: {tenant_share_percent: 10}\n\
+             merge: {inflight_max: 1, fragments_max: 1}\n",
+            1,
+        ),
+    ] {
+        on_both(|driver| {
+            let upstream = Upstream::start(|r| match r.tenant() {
+                "slow" => Reply::from(Close::Stall),
+                _ => Reply::ok(),
+            });
+            let server = Server::start(driver, upstream.address, &format!("timeout: 3s\n{settings}"));
+            let mut waiting = send_together(&server, vec![one("slow"); 8]);
+            eventually("it holds what it may", || upstream.of("slow").len() == held);
+            let begin = Instant::now();
+            for _ in 0..20 {
+                assert_eq!(server.client().push(&one("healthy")).status, 200);
+            }
+            assert!(begin.elapsed() < Duration::from_secs(1), "nobody waited for the slow one");
+            assert_eq!(upstream.of("slow").len(), held, "its share of the connections");
+            waiting.iter_mut().for_each(|client| assert!(client.response().status >= 503));
+        });
+    }
 }

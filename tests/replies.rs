@@ -13,19 +13,9 @@ use std::time::Duration;
 
 use prost::Message;
 use support::remote_write::{WriteRequest, deflate, metadata_of_up};
-use support::upstream::Received;
-use support::{Close, Driver, Reply, Server, Upstream, body, eventually, on_both, series};
+use support::{Close, Reply, Server, Upstream, body, eventually, on_both, one, series, start};
 
 const OK: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n";
-
-fn one(tenant: &str) -> Vec<u8> {
-    body(vec![series(tenant, "up", 1.0)])
-}
-
-fn start(driver: Driver, script: impl Fn(&Received) -> Reply + Send + Sync + 'static) -> (Server, Upstream) {
-    let upstream = Upstream::start(script);
-    (Server::start(driver, upstream.address, ""), upstream)
-}
 
 /// An upstream that reads and writes as it likes, each connection in a thread of its own. It takes little into its
 /// buffers, so that whoever sends much notices when it does not read.

@@ -16,9 +16,18 @@ pub mod server;
 pub mod upstream;
 
 pub use client::{Client, Response};
-pub use remote_write::{body, series};
-pub use server::{Driver, Server, on_both};
+pub use remote_write::{body, one, series};
+pub use server::{Driver, Server, on_both, send_together};
 pub use upstream::{Close, Reply, Upstream};
+
+/// A server, and the upstream that it sends to, which answers as its script says.
+pub fn start(
+    driver: Driver,
+    script: impl Fn(&upstream::Received) -> Reply + Send + Sync + 'static,
+) -> (Server, Upstream) {
+    let upstream = Upstream::start(script);
+    (Server::start(driver, upstream.address, ""), upstream)
+}
 
 /// Waits until `what` holds, for at most ten seconds.
 pub fn eventually(what: &str, mut holds: impl FnMut() -> bool) {

@@ -14,6 +14,11 @@ pub fn body(timeseries: Vec<TimeSeries>) -> Vec<u8> {
     deflate(&WriteRequest { timeseries, metadata: vec![] })
 }
 
+/// A request's body with one series of this tenant.
+pub fn one(tenant: &str) -> Vec<u8> {
+    body(vec![series(tenant, "up", 1.0)])
+}
+
 /// Any request, deflated.
 pub fn deflate(request: &WriteRequest) -> Vec<u8> {
     request.to_block().to_vec()

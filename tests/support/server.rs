@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::process::{Child, ChildStderr, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
-use super::client::Client;
+use super::client::{Client, push_head};
 
 /// Both rings have to pass every test.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,6 +43,16 @@ pub fn on_both(test: impl Fn(Driver)) {
         eprintln!("on {}", driver.name());
         test(driver);
     }
+}
+
+/// Sends requests over connections of their own, so that they are under way together.
+pub fn send_together(server: &Server, bodies: impl IntoIterator<Item = impl AsRef<[u8]>>) -> Vec<Client> {
+    let send = |body: &[u8]| {
+        let mut client = server.client();
+        client.send(&[push_head(body.len(), "").as_bytes(), body].concat());
+        client
+    };
+    bodies.into_iter().map(|body| send(body.as_ref())).collect()
 }
 
 /// A running server; killed when dropped.
