@@ -9,17 +9,19 @@ mod loki_json;
 mod loki_labels;
 #[path = "../fuzz/checks/loki_protobuf.rs"]
 mod loki_protobuf;
+mod strategies;
+
+use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use proptest::collection::vec;
 use proptest::prelude::*;
-use proptest::sample::{Index, select};
+use proptest::sample::select;
 use prost::Message;
-use std::collections::BTreeMap;
-use tenantry::model::{Part, Protocol, SplitLimits, V2Handling};
-use tenantry::split::{Body, Compression, Metadata, Scan, SplitError, SplitRules, Splitter};
-use tenantry::tenant::{IdRules, Policy, TenantRules};
-use tenantry::wire::varint;
+use strategies::{mutate, mutations, tenant_rules, unknown};
+use tenantry::model::{Part, Protocol, SplitLimits};
+use tenantry::split::{Body, Compression, Scan, SplitError, SplitRules, Splitter};
+use tenantry::tenant::{Policy, TenantRules};
 use testkit::proto::Label;
 use testkit::proto_loki::{Entry, PushRequest, Stream, Timestamp};
 
@@ -164,23 +166,6 @@ fn field(number: u32, bytes: &[u8], pad: bool) -> Vec<u8> {
     testkit::fields::field(number, bytes, (usize::from(pad), 0))
 }
 
-/// A field that no message knows: a number, bytes, or a group of such.
-fn unknown() -> impl Strategy<Value = Vec<u8>> {
-    let number = prop_oneof![
-        any::<u64>().prop_map(|value| {
-            let mut field = vec![11 << 3];
-            varint::put(&mut field, value);
-            field
-        }),
-        any::<[u8; 4]>().prop_map(|bytes| [&[12 << 3 | 5], &bytes[..]].concat()),
-    ];
-    let bytes = vec(any::<u8>(), 0..6).prop_map(|bytes| field(13, &bytes, false));
-    let leaf = prop_oneof![number, bytes];
-    (leaf, any::<bool>()).prop_map(|(leaf, group)| {
-        if group { [&[14 << 3 | 3], &leaf[..], &[14 << 3 | 4]].concat() } else { leaf }
-    })
-}
-
 /// Fields in any order and number, as encoders of other versions might write them.
 fn odd_push() -> impl Strategy<Value = Vec<u8>> {
     let pair = || {
@@ -213,26 +198,6 @@ fn odd_push() -> impl Strategy<Value = Vec<u8>> {
     vec(push_field, 0..5).prop_map(|fields| fields.concat())
 }
 
-fn break_bytes(mut bytes: Vec<u8>, changes: &[(Index, u8, u8)]) -> Vec<u8> {
-    for (at, change, byte) in changes.iter().filter(|_| !bytes.is_empty()).cloned().collect::<Vec<_>>() {
-        if bytes.is_empty() {
-            break;
-        }
-        let at = at.index(bytes.len());
-        match change % 4 {
-            0 => bytes[at] = byte,
-            1 => bytes.insert(at, byte),
-            2 => drop(bytes.remove(at)),
-            _ => bytes[at] ^= 1 << (byte % 8),
-        }
-    }
-    bytes
-}
-
-fn changes() -> impl Strategy<Value = Vec<(Index, u8, u8)>> {
-    vec(any::<(Index, u8, u8)>(), 1..4)
-}
-
 // ---- Rules ----
 
 #[derive(Clone, Debug)]
@@ -245,14 +210,8 @@ struct Rules {
 
 impl Rules {
     fn split_rules(&self) -> SplitRules<'_> {
-        SplitRules {
-            tenant: &self.tenant,
-            metadata: Metadata::ToDefault,
-            ha: None,
-            loki_label_remove: self.loki_label_remove,
-            remote_write_v2: V2Handling::Pass,
-            limits: SplitLimits { inflated_bytes_max: 1 << 20, tenants_max: self.tenants_max },
-        }
+        let limits = SplitLimits { inflated_bytes_max: 1 << 20, tenants_max: self.tenants_max };
+        SplitRules { loki_label_remove: self.loki_label_remove, ..SplitRules::new(&self.tenant, limits) }
     }
 
     fn split(&self, body: Body) -> Result<(Scan, Vec<Part>), SplitError> {
@@ -263,28 +222,14 @@ impl Rules {
 }
 
 fn rules() -> impl Strategy<Value = Rules> {
-    let labels = select(vec![vec!["t"], vec!["tenant", "t"], vec!["__name__", "t"]]);
-    let default = select(vec![None, Some("d"), Some("a")]);
-    let policy = || prop_oneof![1 => Just(Policy::Reject), 3 => Just(Policy::Drop)];
-    let flags = any::<(bool, bool, bool)>();
-    let maps = (any::<bool>(), prop::bool::weighted(0.2));
-    let rest = (select(vec![2, 100, 100, 100]), select(vec![None, Some("s")]), select(vec!["", "p-"]), maps);
-    (labels, default, policy(), policy(), flags, rest).prop_map(
-        |(labels, default, on_missing, on_invalid, flags, (tenants_max, source, prefix, (map, allow)))| {
-            let (label_remove, loki_label_remove, prefix_prefer_source) = flags;
-            let tenant = TenantRules {
-                labels: labels.into_iter().map(|name| name.as_bytes().into()).collect(),
-                prefix: prefix.into(),
-                prefix_prefer_source,
-                label_remove,
-                default: default.map(str::to_owned),
-                id_rules: IdRules::Mimir,
-                on_missing,
-                on_invalid,
-                map: map.then(loki_protobuf::common::map),
-                allow: allow.then(loki_protobuf::common::allow),
-            };
-            Rules { tenant, loki_label_remove, tenants_max, source }
+    let labels = vec![vec!["t"], vec!["tenant", "t"], vec!["__name__", "t"]];
+    let (tenants_max, source) = (select(vec![2, 100, 100, 100]), select(vec![None, Some("s")]));
+    (tenant_rules(labels), any::<bool>(), tenants_max, source).prop_map(
+        |(tenant, loki_label_remove, tenants_max, source)| Rules {
+            tenant,
+            loki_label_remove,
+            tenants_max,
+            source,
         },
     )
 }
@@ -400,17 +345,17 @@ proptest! {
     }
 
     #[test]
-    fn odd_and_broken_pushes_do_no_harm(push in odd_push(), changes in changes(), rules in rules()) {
+    fn odd_and_broken_pushes_do_no_harm(push in odd_push(), mutations in mutations(), rules in rules()) {
         let mut splitter = Splitter::new();
         let _ = loki_protobuf::compare(&mut splitter, &push, &rules.split_rules(), rules.source);
-        let broken = break_bytes(push, &changes);
+        let broken = mutate(push, &mutations);
         let _ = loki_protobuf::compare(&mut splitter, &broken, &rules.split_rules(), rules.source);
         loki_protobuf::check(&broken);
     }
 
     #[test]
     fn labels_read_as_another_reader_reads_them(
-        labels in pairs(5), styles in vec(any::<u8>(), 1..20), changes in changes(),
+        labels in pairs(5), styles in vec(any::<u8>(), 1..20), mutations in mutations(),
     ) {
         let text = text(&labels, &styles);
         let read = testkit::oracle::loki_labels::labels(text.as_bytes()).unwrap();
@@ -418,13 +363,13 @@ proptest! {
             labels.iter().map(|(name, value)| (name.clone().into_bytes(), value.clone().into_bytes())).collect();
         prop_assert_eq!(read, expected, "{}", text);
         loki_labels::check(text.as_bytes());
-        loki_labels::check(&break_bytes(text.into_bytes(), &changes));
+        loki_labels::check(&mutate(text.into_bytes(), &mutations));
     }
 
     #[test]
-    fn broken_json_does_no_harm(models in vec(model(), 0..4), changes in changes()) {
+    fn broken_json_does_no_harm(models in vec(model(), 0..4), mutations in mutations()) {
         let json = json(&models);
         loki_json::check(json.as_bytes());
-        loki_json::check(&break_bytes(json.into_bytes(), &changes));
+        loki_json::check(&mutate(json.into_bytes(), &mutations));
     }
 }

@@ -6,6 +6,7 @@
 
 #[path = "../fuzz/checks/scan_v2.rs"]
 mod scan_v2;
+mod strategies;
 
 use std::collections::BTreeSet;
 
@@ -14,46 +15,15 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::{Index, select};
 use prost::Message;
+use strategies::{double, ha_labels, mutate, mutations, pad, tenant_rules, unknown};
 use tenantry::model::{HaLabels, Protocol, SplitLimits, V2Handling};
-use tenantry::split::{self, Lost, Scan, SplitRules, Splitter};
-use tenantry::tenant::{IdRules, Policy, TenantRules};
+use tenantry::split::{Lost, Scan, SplitRules, Splitter};
+use tenantry::tenant::TenantRules;
 use testkit::fields::{field, number, varint};
 use testkit::proto;
 use testkit::proto_v2::{Exemplar, Histogram, Metadata, Request, Sample, SymbolTable, TimeSeries};
 
-/// The NaN that marks a series as stale, and one more that arithmetic would make quiet.
-const STALE_NAN: u64 = 0x7ff0_0000_0000_0002;
-const SIGNALLING_NAN: u64 = 0xfff4_0000_dead_beef;
-
 // ---- Requests, byte by byte ----
-
-/// Mostly none.
-fn pad() -> impl Strategy<Value = (usize, usize)> {
-    prop_oneof![8 => Just((0, 0)), 1 => (0..=3_usize, 0..=3_usize)]
-}
-
-fn unknown() -> impl Strategy<Value = Vec<u8>> {
-    let number_of = || select(vec![20, 21, 99, 1000, (1 << 29) - 1]);
-    let leaf = prop_oneof![
-        (number_of(), any::<u64>(), pad()).prop_map(|(field, value, pad)| number(field, value, pad)),
-        (number_of(), any::<[u8; 8]>()).prop_map(|(n, bytes)| [
-            varint(u64::from(n) << 3 | 1, 0),
-            bytes.to_vec()
-        ]
-        .concat()),
-        (number_of(), any::<[u8; 4]>()).prop_map(|(n, bytes)| [
-            varint(u64::from(n) << 3 | 5, 0),
-            bytes.to_vec()
-        ]
-        .concat()),
-        (number_of(), vec(any::<u8>(), 0..8), pad()).prop_map(|(n, bytes, pad)| field(n, &bytes, pad)),
-    ];
-    leaf.prop_recursive(3, 8, 3, move |inner| {
-        (number_of(), vec(inner, 0..3)).prop_map(|(n, inner)| {
-            [varint(u64::from(n) << 3 | 3, 0), inner.concat(), varint(u64::from(n) << 3 | 4, 1)].concat()
-        })
-    })
-}
 
 /// Names that mean something to the rules, values that name tenants, and others.
 fn symbol() -> impl Strategy<Value = String> {
@@ -209,23 +179,6 @@ fn raw_request() -> impl Strategy<Value = Vec<u8>> {
     })
 }
 
-/// What may happen to bytes on their way.
-fn mutate(mut bytes: Vec<u8>, mutations: &[(Index, u8, u8)]) -> Vec<u8> {
-    for (at, kind, byte) in mutations {
-        if bytes.is_empty() {
-            break;
-        }
-        let at = at.index(bytes.len());
-        match kind % 4 {
-            0 => bytes[at] = *byte,
-            1 => bytes.insert(at, *byte),
-            2 => drop(bytes.remove(at)),
-            _ => bytes[at] = bytes[at].wrapping_add(1),
-        }
-    }
-    bytes
-}
-
 // ---- Rules ----
 
 #[derive(Clone, Debug)]
@@ -238,46 +191,17 @@ struct Rules {
 
 impl Rules {
     fn split_rules(&self, remote_write_v2: V2Handling) -> SplitRules<'_> {
-        SplitRules {
-            tenant: &self.tenant,
-            metadata: split::Metadata::Drop,
-            ha: self.ha.as_ref(),
-            loki_label_remove: false,
-            remote_write_v2,
-            limits: SplitLimits { inflated_bytes_max: 1 << 22, tenants_max: self.tenants_max },
-        }
+        let limits = SplitLimits { inflated_bytes_max: 1 << 22, tenants_max: self.tenants_max };
+        SplitRules { ha: self.ha.as_ref(), remote_write_v2, ..SplitRules::new(&self.tenant, limits) }
     }
 }
 
 fn rules() -> impl Strategy<Value = Rules> {
-    let labels = select(vec![vec!["t"], vec!["t"], vec!["tenant", "t"], vec!["team", "", "t", "tenant"]]);
-    let default = select(vec![None, Some("d"), Some("a")]);
-    let policy = || prop_oneof![1 => Just(Policy::Reject), 4 => Just(Policy::Drop)];
-    let ids = select(vec![IdRules::Mimir, IdRules::Thanos]);
-    let rest = (
-        select(vec!["", "p-"]),
-        any::<bool>(),
-        select(vec![None, Some("s")]),
-        select(vec![1, 3, 100, 100, 100]),
-    );
-    (labels, default, ids, policy(), policy(), any::<bool>(), any::<bool>(), rest).prop_map(
-        |(labels, default, id_rules, on_missing, on_invalid, label_remove, ha, rest)| {
-            let (prefix, prefix_prefer_source, source, tenants_max) = rest;
-            let tenant = TenantRules {
-                labels: labels.into_iter().map(|name| name.as_bytes().into()).collect(),
-                prefix: prefix.into(),
-                prefix_prefer_source,
-                label_remove,
-                default: default.map(str::to_owned),
-                id_rules,
-                on_missing,
-                on_invalid,
-                ..scan_v2::common::tenant_rules()
-            };
-            let ha = ha.then(|| HaLabels { cluster: (*b"c").into(), replica: (*b"r").into() });
-            Rules { tenant, ha, tenants_max, source }
-        },
-    )
+    let labels = vec![vec!["t"], vec!["t"], vec!["tenant", "t"], vec!["team", "", "t", "tenant"]];
+    let source = select(vec![None, Some("s")]);
+    let tenants_max = select(vec![1, 3, 100, 100, 100]);
+    (tenant_rules(labels), ha_labels(), tenants_max, source)
+        .prop_map(|(tenant, ha, tenants_max, source)| Rules { tenant, ha, tenants_max, source })
 }
 
 // ---- Messages ----
@@ -310,10 +234,6 @@ fn labels(max: usize) -> impl Strategy<Value = Vec<(String, String)>> {
         "gh_gcount",
     ]);
     vec((name, value).prop_map(|(name, value)| (name.to_owned(), value.to_owned())), 0..=max)
-}
-
-fn double() -> impl Strategy<Value = f64> {
-    prop_oneof![Just(STALE_NAN), Just(SIGNALLING_NAN), any::<u64>()].prop_map(f64::from_bits)
 }
 
 fn histogram() -> impl Strategy<Value = Histogram> {
@@ -400,14 +320,7 @@ fn told_rules() -> TenantRules {
 
 fn split_told(all: &[Told], remote_write_v2: V2Handling) -> (Scan, Vec<(String, Protocol, Vec<u8>)>) {
     let (tenant, limits) = (told_rules(), SplitLimits { inflated_bytes_max: 1 << 20, tenants_max: 100 });
-    let rules = SplitRules {
-        tenant: &tenant,
-        metadata: split::Metadata::Drop,
-        ha: None,
-        loki_label_remove: false,
-        remote_write_v2,
-        limits,
-    };
+    let rules = SplitRules { remote_write_v2, ..SplitRules::new(&tenant, limits) };
     let request = encode_told(all).encode_to_vec();
     let (scan, parts) = scan_v2::split(&mut Splitter::new(), &request, &rules, None).unwrap();
     let parts =
@@ -527,7 +440,7 @@ proptest! {
     #[test]
     fn broken_requests_do_no_harm(
         request in raw_request(),
-        mutations in vec((any::<Index>(), any::<u8>(), prop_oneof![0..0x30_u8, any::<u8>()]), 1..4),
+        mutations in mutations(),
     ) {
         scan_v2::check(&mutate(request, &mutations));
     }
