@@ -345,8 +345,7 @@ fn translate(told: &Told, lost: &mut Lost) -> Option<proto::TimeSeries> {
             continue;
         }
         lost.start_timestamps += u64::from(histogram.start_timestamp != 0);
-        let without = Histogram { start_timestamp: 0, ..histogram.clone() };
-        histograms.push(proto::Histogram::decode(&without.encode_to_vec()[..]).unwrap());
+        histograms.push(Histogram { start_timestamp: 0, ..histogram.clone() });
     }
     let exemplars =
         series.exemplars.iter().zip(&told.exemplar_labels).map(|(exemplar, labels)| proto::Exemplar {

@@ -13,9 +13,9 @@ use prost::Message;
 use tenantry::model::{HaLabels, MergeKey, Part, Protocol, SplitLimits, V2Handling};
 use tenantry::split::{Body, Scan, SplitError, SplitRules, Splitter};
 use tenantry::tenant::TenantRules;
-use testkit::oracle::Refusal;
-use testkit::oracle::remote_write_v1::{ShallowLabel, ShallowRequest};
+use testkit::oracle::remote_write_v1::ShallowRequest;
 use testkit::oracle::remote_write_v2::{self, Expected, Label};
+use testkit::oracle::{Refusal, ShallowLabel};
 
 /// Splits `request`.
 pub(crate) fn split(

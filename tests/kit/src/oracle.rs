@@ -10,6 +10,8 @@
 
 use std::ops::Range;
 
+use prost::Message;
+
 use crate::fields::RawField;
 
 pub mod loki;
@@ -40,6 +42,17 @@ pub struct Rules<'a> {
     /// Which piece of a stream's labels the server takes out to be rid of this label; whether that does it is checked.
     /// (Loki)
     pub cut: &'a dyn Fn(&[u8], usize) -> Range<usize>,
+}
+
+/// A label; or a pair of structured metadata, which has the same fields.
+#[derive(Clone, PartialEq, Message)]
+pub struct ShallowLabel {
+    /// Its name.
+    #[prost(bytes = "vec", tag = "1")]
+    pub name: Vec<u8>,
+    /// Its value.
+    #[prost(bytes = "vec", tag = "2")]
+    pub value: Vec<u8>,
 }
 
 /// Why a series goes nowhere.
@@ -143,6 +156,17 @@ impl LeftOut {
         self.refused_samples += samples;
         Ok(None)
     }
+}
+
+/// The label that decides: the first of `names` that is among the labels with a value. Gives its place and its value.
+fn deciding_label<'a>(
+    labels: impl Iterator<Item = (&'a [u8], &'a [u8])> + Clone,
+    names: &[Box<[u8]>],
+) -> Option<(usize, &'a [u8])> {
+    names.iter().find_map(|wanted| {
+        let carries = |&(_, (name, value)): &(usize, (&[u8], &[u8]))| *name == **wanted && !value.is_empty();
+        labels.clone().enumerate().find(carries).map(|(at, (_, value))| (at, value))
+    })
 }
 
 /// The place of the part that `is` the one, which is made if there is none yet.

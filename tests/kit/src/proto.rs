@@ -70,7 +70,8 @@ pub struct Exemplar {
     pub timestamp: i64,
 }
 
-/// `prometheus.Histogram`: a native histogram, with integer or with float counts.
+/// `prometheus.Histogram`: a native histogram, with integer or with float counts. That of Remote Write 2.0 has one field
+/// more.
 #[derive(Clone, PartialEq, Message)]
 pub struct Histogram {
     /// How many observations.
@@ -115,6 +116,9 @@ pub struct Histogram {
     /// Bucket bounds of a histogram with custom buckets.
     #[prost(double, repeated, tag = "16")]
     pub custom_values: Vec<f64>,
+    /// When it began to count, in milliseconds since the epoch; 0 if not known. Only Remote Write 2.0 has this field.
+    #[prost(int64, tag = "17")]
+    pub start_timestamp: i64,
 }
 
 /// The count of a [`Histogram`].
@@ -237,9 +241,7 @@ impl WriteRequest {
     /// # Errors
     /// When it does not inflate, inflates to more than [`INFLATED_BYTES_MAX`], or is no `WriteRequest`.
     pub fn from_block(block: &[u8]) -> Result<Self, BlockError> {
-        let mut inflated = Vec::new();
-        inflate(block, &mut inflated)?;
-        Ok(Self::decode(Bytes::from(inflated))?)
+        read_block(block)
     }
 }
 
@@ -277,6 +279,16 @@ impl Label {
 pub fn deflate(bytes: &[u8]) -> Bytes {
     // Fails only past 4 GiB, the format's own limit, which nothing here comes near.
     Bytes::from(snap::raw::Encoder::new().compress_vec(bytes).unwrap_or_default())
+}
+
+/// Reads the message in a snappy block.
+///
+/// # Errors
+/// When the block does not inflate, inflates to more than [`INFLATED_BYTES_MAX`], or is no such message.
+pub(crate) fn read_block<M: Message + Default>(block: &[u8]) -> Result<M, BlockError> {
+    let mut inflated = Vec::new();
+    inflate(block, &mut inflated)?;
+    Ok(M::decode(Bytes::from(inflated))?)
 }
 
 /// Inflates a block into `out`, whose old content is lost and whose memory is used again.

@@ -5,7 +5,7 @@
 use bytes::Bytes;
 use prost::Message;
 
-use crate::proto::{BlockError, Label, deflate, inflate};
+use crate::proto::{BlockError, Label, deflate, read_block};
 
 /// `logproto.PushRequest`. Field 2, `format`, is Loki's own.
 #[derive(Clone, PartialEq, Message)]
@@ -66,9 +66,7 @@ impl PushRequest {
     /// # Errors
     /// When it does not inflate, inflates to more than [`crate::proto::INFLATED_BYTES_MAX`], or is no `PushRequest`.
     pub fn from_block(block: &[u8]) -> Result<Self, BlockError> {
-        let mut inflated = Vec::new();
-        inflate(block, &mut inflated)?;
-        Ok(Self::decode(Bytes::from(inflated))?)
+        read_block(block)
     }
 }
 

@@ -3,7 +3,9 @@
 use prost::Message;
 
 use super::loki_labels::labels as loki_labels;
-use super::{LeftOut, Merge, Part, Refusal, Rules, find_part, scalars, unknown_fields};
+use super::{
+    LeftOut, Merge, Part, Refusal, Rules, ShallowLabel, deciding_label, find_part, scalars, unknown_fields,
+};
 use crate::fields::{field, raw_fields};
 
 #[derive(Clone, PartialEq, Message)]
@@ -29,17 +31,9 @@ struct ShallowEntry {
     #[prost(bytes = "vec", tag = "2")]
     line: Vec<u8>,
     #[prost(message, repeated, tag = "3")]
-    structured_metadata: Vec<ShallowPair>,
+    structured_metadata: Vec<ShallowLabel>,
     #[prost(bytes = "vec", repeated, tag = "4")]
     parsed: Vec<Vec<u8>>,
-}
-
-#[derive(Clone, PartialEq, Message)]
-struct ShallowPair {
-    #[prost(bytes = "vec", tag = "1")]
-    name: Vec<u8>,
-    #[prost(bytes = "vec", tag = "2")]
-    value: Vec<u8>,
 }
 
 /// What has to come of a push that is taken.
@@ -57,15 +51,6 @@ pub struct Expected {
     pub unknown_fields_dropped: u64,
     /// The bytes that came in go on.
     pub passthrough: bool,
-}
-
-/// The first of `names` that is among the pairs with a value: its place among them.
-fn by_priority<'a>(
-    names: &[Box<[u8]>],
-    pairs: impl Iterator<Item = (&'a [u8], &'a [u8])> + Clone,
-) -> Option<usize> {
-    let carries = |name: &[u8]| pairs.clone().position(|pair| pair.0 == name && !pair.1.is_empty());
-    names.iter().find_map(|name| carries(name))
 }
 
 /// Splits the inflated `push`.
@@ -109,8 +94,8 @@ impl Splitting<'_> {
         }
         let pairs = labels.iter().map(|(name, value)| (&name[..], &value[..]));
         let names = self.rules.labels;
-        let values: Vec<Option<Vec<u8>>> = match by_priority(names, pairs) {
-            Some(deciding) => return self.whole(&labels, deciding),
+        let values: Vec<Option<Vec<u8>>> = match deciding_label(pairs, names) {
+            Some((at, _)) => return self.whole(&labels, at),
             None => self.stream.entries.iter().map(|entry| entry_value(entry, names)).collect(),
         };
         // As entries are read one after the other, so are their faults.
@@ -194,9 +179,8 @@ impl Splitting<'_> {
 /// The value by which an entry's metadata names its tenant; none for one that cannot be read, which is told later.
 fn entry_value(entry: &[u8], names: &[Box<[u8]>]) -> Option<Vec<u8>> {
     let entry = ShallowEntry::decode(entry).ok()?;
-    let metadata = &entry.structured_metadata;
-    let deciding = by_priority(names, metadata.iter().map(|pair| (&pair.name[..], &pair.value[..])))?;
-    Some(metadata[deciding].value.clone())
+    let pairs = entry.structured_metadata.iter().map(|pair| (&pair.name[..], &pair.value[..]));
+    deciding_label(pairs, names).map(|(_, value)| value.to_vec())
 }
 
 /// A stream's field of these labels and these other fields.

@@ -2,7 +2,7 @@
 
 use prost::Message;
 
-use super::{LeftOut, Merge, Part, Refusal, Rules, find_part, unknown_fields};
+use super::{LeftOut, Merge, Part, Refusal, Rules, ShallowLabel, find_part, unknown_fields};
 use crate::fields::{RawField, field, raw_fields};
 
 /// A request, as deep as the scanner looks.
@@ -31,17 +31,6 @@ pub struct ShallowSeries {
     /// Its histograms.
     #[prost(bytes = "vec", repeated, tag = "4")]
     pub histograms: Vec<Vec<u8>>,
-}
-
-/// A label.
-#[derive(Clone, PartialEq, Message)]
-pub struct ShallowLabel {
-    /// Its name.
-    #[prost(bytes = "vec", tag = "1")]
-    pub name: Vec<u8>,
-    /// Its value.
-    #[prost(bytes = "vec", tag = "2")]
-    pub value: Vec<u8>,
 }
 
 /// What has to come of a request that is taken.

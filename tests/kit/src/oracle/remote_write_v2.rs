@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 
 use prost::Message;
 
-use super::{LeftOut, Refusal, Rules, find, scalars};
+use super::{LeftOut, Refusal, Rules, deciding_label, find, scalars};
 use crate::fields::{RawField, raw_fields};
 
 #[derive(Clone, PartialEq, Message)]
@@ -182,14 +182,6 @@ pub fn resolve_part(part: &[u8]) -> (Vec<ResolvedSeries>, Vec<Vec<u8>>, BTreeSet
     (series, symbols, used)
 }
 
-/// The label that decides: its place and value.
-fn deciding_label<'a>(labels: &'a [Label], names: &[Box<[u8]>]) -> Option<(usize, &'a [u8])> {
-    names.iter().find_map(|wanted| {
-        let of_name = |(name, value): &Label| **wanted == **name && !value.is_empty();
-        labels.iter().position(of_name).map(|at| (at, labels[at].1.as_slice()))
-    })
-}
-
 /// Splits the inflated `request`.
 ///
 /// # Errors
@@ -218,7 +210,8 @@ pub fn expect(request: &[u8], rules: &Rules<'_>) -> Result<Expected, Refusal> {
         all.samples += u64::from(samples);
         all.histograms += shallow.histograms.len() as u64;
         all.exemplars += shallow.exemplars.len() as u64;
-        let label = deciding_label(&series.labels, rules.labels);
+        let labels = series.labels.iter().map(|(name, value)| (&name[..], &value[..]));
+        let label = deciding_label(labels, rules.labels);
         let cut = label.filter(|_| rules.label_remove).map(|(at, _)| at);
         let value = label.map(|(_, value)| value);
         let Some(tenant) = all.left_out.tenant(rules, value, u64::from(samples))? else { continue };
