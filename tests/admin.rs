@@ -35,8 +35,8 @@ fn scrapes(server: &Server) -> Vec<Duration> {
     times
 }
 
-/// Scrapes wait for no slow client, which may take [`ADMIN_TIMEOUT_MILLIS`]. `alone` is what scrapes take on this machine
-/// without such clients. One of five may be held up by the machine.
+/// Scrapes wait for no slow client, which may take [`ADMIN_TIMEOUT_MILLIS`]. `alone` is what scrapes take on this
+/// machine without such clients. One of five may be held up by the machine.
 fn scrapes_are_prompt(server: &Server, alone: &[Duration]) {
     let (times, usual, timeout) = (scrapes(server), alone[4], Duration::from_millis(ADMIN_TIMEOUT_MILLIS));
     let (most, all) = (timeout / 4 + 4 * usual, timeout / 2 + 8 * usual);

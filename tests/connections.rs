@@ -136,7 +136,8 @@ fn max_conns_per_host_holds_for_the_whole_process_and_nobody_starves() {
     });
 }
 
-/// However much two cores want of them, connections stay: each that moves to the other core is closed, and one is opened.
+/// However much two cores want of them, connections stay: each that moves to the other core is closed, and one is
+/// opened.
 #[test]
 fn cores_that_want_more_connections_than_there_are_keep_those_they_have() {
     on_both(|driver| {

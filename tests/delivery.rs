@@ -1,5 +1,5 @@
-//! What reaches the upstream, and what its answers become: the real server between a raw client and a scripted upstream,
-//! on both rings.
+//! What reaches the upstream, and what its answers become: the real server between a raw client and a scripted
+//! upstream, on both rings.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,

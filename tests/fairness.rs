@@ -68,8 +68,8 @@ fn equal_tenants_get_equal_turns_where_connections_are_few() {
     }
 }
 
-/// What senders of healthy tenants hear, one request after another until `until`: when each was sent, how long its answer
-/// took, and its status.
+/// What senders of healthy tenants hear, one request after another until `until`: when each was sent, how long its
+/// answer took, and its status.
 fn healthy_answers(server: &Server, until: Instant) -> Vec<(Instant, Duration, u16)> {
     let of_sender = |sender: usize| {
         let (body, mut client) = (one(&format!("healthy{sender}")), server.client());

@@ -128,7 +128,8 @@ fn a_configuration_that_is_read_for_ever_keeps_nobody_from_leaving() {
     }
 }
 
-/// Has the kernel answer `io_uring_enter` with `errno` in what `command` starts, as a seccomp profile of a container may.
+/// Has the kernel answer `io_uring_enter` with `errno` in what `command` starts, as a seccomp profile of a container
+/// may.
 fn without_io_uring_enter(mut command: Command, errno: i32) -> Command {
     let step =
         |code: u32, jt, jf, k: u32| libc::sock_filter { code: u16::try_from(code).unwrap(), jt, jf, k };

@@ -166,8 +166,8 @@ fn promises_keep_nobody_out() {
     });
 }
 
-/// What inflates to much is counted as what it inflates to, and so are its parts: zstd finds what repeats after more than
-/// snappy's 64 KiB, so that a small body has large parts.
+/// What inflates to much is counted as what it inflates to, and so are its parts: zstd finds what repeats after more
+/// than snappy's 64 KiB, so that a small body has large parts.
 #[test]
 fn what_small_bodies_inflate_to_is_held_to_the_budget() {
     const INFLATED: usize = 30 << 20;
@@ -255,8 +255,8 @@ fn who_is_shed_may_finish_his_sentence() {
 fn one_who_never_reads_the_answers_is_cut() {
     on_both(|driver| {
         let (server, _upstream) = start(driver, "timeout: 500ms\nidle_timeout: 60s\n");
-        // The buffer before the connection: a window that shrinks later has the kernel drop what comes, acknowledgements
-        // included, and then no byte moves in either direction.
+        // The buffer before the connection: a window that shrinks later has the kernel drop what comes,
+        // acknowledgements included, and then no byte moves in either direction.
         let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
         socket.set_recv_buffer_size(4_096).unwrap();
         socket.connect(&server.address.into()).unwrap();

@@ -12,8 +12,8 @@ fn labelled(labels: &[(&str, &str)]) -> TimeSeries {
     TimeSeries::new(labels, &[(1_700_000_000_000, 0.0)])
 }
 
-/// What [`Server::start`] writes, with `from` in it changed to `to`, and the server told of it; returns when it has said
-/// what it makes of it.
+/// What [`Server::start`] writes, with `from` in it changed to `to`, and the server told of it; returns when it has
+/// said what it makes of it.
 fn reload(server: &Server, from: &str, to: &str) -> Vec<String> {
     let text = std::fs::read_to_string(server.file()).unwrap();
     assert!(text.contains(from), "{from}: {text}");

@@ -1,6 +1,6 @@
-//! For arbitrary Remote Write 2.0 requests, and for arbitrarily broken ones: the parts of a split say what prost decodes
-//! of the original, tenant by tenant, with the symbols that they need and no others; downgraded, they say what a plain
-//! translation of the decoded messages says.
+//! For arbitrary Remote Write 2.0 requests, and for arbitrarily broken ones: the parts of a split say what prost
+//! decodes of the original, tenant by tenant, with the symbols that they need and no others; downgraded, they say what
+//! a plain translation of the decoded messages says.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test: what fails is a finding")]
 #![allow(clippy::cast_possible_truncation, reason = "a test: its requests are small")]
 
@@ -299,7 +299,8 @@ fn encode_told<'a>(all: impl IntoIterator<Item = &'a Told>) -> Request {
     Request { symbols: table.into_symbols(), timeseries }
 }
 
-/// Whose each series is, with the rules of [`told_rules`], and the series less the label that says so, with their places.
+/// Whose each series is, with the rules of [`told_rules`], and the series less the label that says so, with their
+/// places.
 fn by_tenant(all: &[Told]) -> Vec<(String, Vec<(usize, Told)>)> {
     let mut parts: Vec<(String, Vec<(usize, Told)>)> = Vec::new();
     for (at, told) in all.iter().enumerate() {

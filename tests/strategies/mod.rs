@@ -1,5 +1,5 @@
-//! What the property tests of splitting draw from: padding, unknown fields, odd numbers, tenants' rules, and changes that
-//! break bytes.
+//! What the property tests of splitting draw from: padding, unknown fields, odd numbers, tenants' rules, and changes
+//! that break bytes.
 #![allow(dead_code, unreachable_pub, reason = "each test uses a part of it")]
 #![allow(clippy::expect_used, clippy::panic, reason = "a test: what fails is a finding")]
 

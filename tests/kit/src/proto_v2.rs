@@ -1,7 +1,7 @@
 //! Remote Write 2.0 as Prometheus defines it (`prompb/io/prometheus/write/v2/types.proto`), for prost.
 //!
-//! Derived by hand, like [`crate::proto`], whose histograms and types are the same here. Where Prometheus says `string`
-//! we say `Bytes`.
+//! The messages are written by hand and have `Bytes` for `string`, for the reasons that [`crate::proto`] gives.
+//! Histograms and metric types are shared with Remote Write 1.0.
 
 use std::collections::HashMap;
 
@@ -40,7 +40,7 @@ pub struct TimeSeries {
     /// What is known about the series' metric family.
     #[prost(message, optional, tag = "5")]
     pub metadata: Option<Metadata>,
-    /// Milliseconds since the epoch; the field that samples and histograms have their start timestamps for today.
+    /// Milliseconds since the epoch. Newer senders set the start timestamps of samples and histograms instead.
     #[prost(int64, tag = "6")]
     pub created_timestamp: i64,
 }
@@ -108,7 +108,7 @@ impl Request {
         self.symbols.get(reference as usize)
     }
 
-    /// Names and values behind references; `None` if one points nowhere, or has no partner.
+    /// The names and values that references stand for. `None` if one is out of range or a name has no value.
     #[must_use]
     pub fn labels(&self, references: &[u32]) -> Option<Vec<(Bytes, Bytes)>> {
         let pairs = references.chunks(2).map(|pair| match *pair {
@@ -159,7 +159,7 @@ impl SymbolTable {
     }
 }
 
-/// What a request of Remote Write 1.0 says, in the words of 2.0. Metadata stays behind: in 1.0 it belongs to no series.
+/// Translates a request of Remote Write 1.0. Metadata is dropped, as in 1.0 it belongs to no series.
 impl From<&proto::WriteRequest> for Request {
     fn from(request: &proto::WriteRequest) -> Self {
         let mut table = SymbolTable::default();
@@ -197,7 +197,7 @@ impl TimeSeries {
 mod tests {
     use super::*;
 
-    /// The field numbers, spelled out once more as the bytes that Prometheus would send.
+    /// The field numbers, written out as the bytes that Prometheus sends.
     #[test]
     fn the_wire_is_prometheus_wire() {
         let request = Request {
