@@ -15,20 +15,13 @@ use std::io::Write;
 use prost::Message;
 use support::remote_write::{WriteRequest, deflate};
 use support::server::free_port;
-use support::{Driver, Reply, Response, Server, Upstream, on_both, one, series};
+use support::{Driver, Reply, Response, Server, Upstream, on_both, one, post, series};
 use testkit::{proto_loki, proto_v2};
 
 const V2: &str = "Content-Type: application/x-protobuf;proto=io.prometheus.write.v2.Request\r\n";
 
 fn block(plain: &[u8]) -> Vec<u8> {
     snap::raw::Encoder::new().compress_vec(plain).unwrap()
-}
-
-fn post(server: &Server, path: &str, fields: &str, body: &[u8]) -> Response {
-    let head = format!("POST {path} HTTP/1.1\r\nHost: x\r\n{fields}Content-Length: {}\r\n\r\n", body.len());
-    let mut client = server.client();
-    client.try_send(&[head.as_bytes(), body].concat());
-    client.response()
 }
 
 fn gzip(plain: &[u8]) -> Vec<u8> {

@@ -7,7 +7,7 @@ mod support;
 use prost::Message;
 use support::client::Response;
 use support::upstream::Received;
-use support::{Driver, Reply, Server, Upstream, body, on_both, series};
+use support::{Driver, Reply, Server, Upstream, body, on_both, post, series};
 use testkit::proto_loki::{Entry, PushRequest, Stream, Timestamp};
 
 /// A server that takes logs to the upstream that is scripted, and series to nowhere.
@@ -19,13 +19,6 @@ fn for_logs(
     let upstream = Upstream::start(script);
     let settings = format!("target_loki: http://{}/loki/api/v1/push\n{extra}", upstream.address);
     (Server::start(driver, "127.0.0.1:9", &settings), upstream)
-}
-
-fn post(server: &Server, path: &str, fields: &str, body: &[u8]) -> Response {
-    let head = format!("POST {path} HTTP/1.1\r\nHost: x\r\n{fields}Content-Length: {}\r\n\r\n", body.len());
-    let mut client = server.client();
-    client.send(&[head.as_bytes(), body].concat());
-    client.response()
 }
 
 fn entry(nanoseconds: i64, line: &str) -> Entry {

@@ -320,9 +320,9 @@ fn without_descriptors_it_waits_and_does_not_spin() {
         limit_descriptors(&server, open + 12);
         let mut crowd: Vec<Client> = (0..60).map(|_| server.client()).collect();
         std::thread::sleep(Duration::from_millis(300));
-        let before = cpu_ticks(&server);
+        let before = server.cpu_ticks();
         std::thread::sleep(Duration::from_secs(1));
-        let spent = cpu_ticks(&server) - before;
+        let spent = server.cpu_ticks() - before;
         assert!(spent <= 30, "{spent} ticks of CPU time in a second in which nothing can be done");
         assert_eq!(kept.push(&body(vec![series("a", "up", 1.0)])).status, 200, "who is in is served");
         limit_descriptors(&server, 1_024);
@@ -336,11 +336,4 @@ fn limit_descriptors(server: &Server, limit: u64) {
     let pid = server.pid().to_string();
     let limit = format!("--nofile={limit}:");
     assert!(std::process::Command::new("prlimit").args(["--pid", &pid, &limit]).status().unwrap().success());
-}
-
-/// User and system time, in hundredths of a second.
-fn cpu_ticks(server: &Server) -> u64 {
-    let stat = std::fs::read_to_string(format!("/proc/{}/stat", server.pid())).unwrap();
-    let fields: Vec<&str> = stat.rsplit_once(')').unwrap().1.split_whitespace().collect();
-    fields[11].parse::<u64>().unwrap() + fields[12].parse::<u64>().unwrap()
 }

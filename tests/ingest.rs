@@ -435,10 +435,10 @@ fn two_thousand_idle_connections_hold_no_buffers() {
         // What a page of metrics and a first connection cost is there already.
         assert_eq!(server.client().push(&one_series()).status, 200);
         assert!(server.metric("tenantry_connections_open", "") >= 0.0);
-        let before = resident_kib(&server);
+        let before = server.status_kib("VmRSS");
         let clients: Vec<_> = (0..2_000).map(|_| server.client()).collect();
         eventually("all are accepted", || server.metric("tenantry_connections_open", "") >= 2_000.0);
-        let grown = resident_kib(&server).saturating_sub(before);
+        let grown = server.status_kib("VmRSS").saturating_sub(before);
         assert!(grown < 20_000, "2,000 idle connections cost {grown} KiB");
         drop(clients);
         eventually("all are gone", || server.metric("tenantry_connections_open", "") < 10.0);
@@ -460,10 +460,4 @@ fn few_connections_are_spread_evenly_over_the_cores() {
             assert_eq!(server.metric("tenantry_connections_open", core), 4.0, "{core}");
         }
     });
-}
-
-fn resident_kib(server: &Server) -> u64 {
-    let status = std::fs::read_to_string(format!("/proc/{}/status", server.pid())).unwrap();
-    let line = status.lines().find(|l| l.starts_with("VmRSS:")).unwrap();
-    line.split_whitespace().nth(1).unwrap().parse().unwrap()
 }

@@ -6,7 +6,7 @@
 mod support;
 
 use support::client::{Response, push_head};
-use support::{Driver, Reply, Server, Upstream, body, on_both, series};
+use support::{Driver, Reply, Server, Upstream, body, on_both, post, series};
 
 /// What a sender puts into its heads.
 const PROMETHEUS: &str = "User-Agent: Prometheus/3.14.0\r\n";
@@ -36,13 +36,6 @@ fn start(driver: Driver, extra: &str) -> (Server, Upstream) {
         other => Reply::new(other.parse().unwrap(), "the upstream's words"),
     });
     (Server::start(driver, upstream.address, extra), upstream)
-}
-
-fn post(server: &Server, path: &str, fields: &str, body: &[u8]) -> Response {
-    let head = format!("POST {path} HTTP/1.1\r\nHost: x\r\n{fields}Content-Length: {}\r\n\r\n", body.len());
-    let mut client = server.client();
-    client.try_send(&[head.as_bytes(), body].concat());
-    client.response()
 }
 
 /// What was refused with `status` has to be dropped by this sender.

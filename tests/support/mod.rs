@@ -17,7 +17,7 @@ pub mod upstream;
 
 pub use client::{Client, Response};
 pub use remote_write::{body, one, series};
-pub use server::{Driver, Server, on_both, send_together};
+pub use server::{Driver, Server, on_both, post, send_together};
 pub use upstream::{Close, Reply, Upstream};
 
 /// A server, and the upstream that it sends to, which answers as its script says.

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::process::{Child, ChildStderr, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
-use super::client::{Client, push_head};
+use super::client::{Client, Response, push_head};
 
 /// Both rings have to pass every test.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,6 +53,15 @@ pub fn send_together(server: &Server, bodies: impl IntoIterator<Item = impl AsRe
         client
     };
     bodies.into_iter().map(|body| send(body.as_ref())).collect()
+}
+
+/// Posts a body over a connection of its own. `fields` are more header lines, each with its CRLF. The server may answer
+/// and close before it has read the whole body.
+pub fn post(server: &Server, path: &str, fields: &str, body: &[u8]) -> Response {
+    let head = format!("POST {path} HTTP/1.1\r\nHost: x\r\n{fields}Content-Length: {}\r\n\r\n", body.len());
+    let mut client = server.client();
+    client.try_send(&[head.as_bytes(), body].concat());
+    client.response()
 }
 
 /// A running server; killed when dropped.
@@ -203,6 +212,27 @@ impl Server {
         &self.file
     }
 
+    /// Changes `from` in its configuration to `to` and has it read again. Returns the lines that it logs about that.
+    pub fn reload_with(&self, from: &str, to: &str) -> Vec<String> {
+        let text = std::fs::read_to_string(&self.file).unwrap();
+        assert!(text.contains(from), "{from}: {text}");
+        std::fs::write(&self.file, text.replace(from, to)).unwrap();
+        self.reload()
+    }
+
+    /// Has it read its files again. Returns the lines that it logs about that.
+    pub fn reload(&self) -> Vec<String> {
+        let before = self.log().len();
+        let reloads = |what| self.metric("tenantry_config_reloads_total", what);
+        let counted = reloads("done") + reloads("refused");
+        self.signal("HUP");
+        let over = |line: &String| line.contains("the configuration was read again");
+        super::eventually("it has read its files", || self.log()[before..].iter().any(over));
+        // It names what needs a restart after that line, and counts the reload last.
+        super::eventually("the reload is counted", || reloads("done") + reloads("refused") > counted);
+        self.log()[before..].to_vec()
+    }
+
     pub fn signal(&self, signal: &str) {
         let pid = self.pid().to_string();
         assert!(Command::new("kill").args(["-s", signal, &pid]).status().unwrap().success());
@@ -225,6 +255,13 @@ impl Server {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid())).unwrap();
         let line = status.lines().find_map(|l| l.strip_prefix(field)?.strip_prefix(':')).unwrap();
         line.split_whitespace().next().unwrap().parse().unwrap()
+    }
+
+    /// The user and system time that it has taken so far, in hundredths of a second.
+    pub fn cpu_ticks(&self) -> u64 {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.pid())).unwrap();
+        let fields: Vec<&str> = stat.rsplit_once(')').unwrap().1.split_whitespace().collect();
+        fields[11].parse::<u64>().unwrap() + fields[12].parse::<u64>().unwrap()
     }
 
     /// Forgets the most memory that there was so far: from now on `VmHWM` tells the most since.
