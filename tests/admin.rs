@@ -1,4 +1,4 @@
-//! What slow clients of the admin port cost an honest scrape. The port listens on every interface.
+//! Scrapes while slow clients hold connections to the admin port. The port listens on every interface.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::disallowed_methods)]
 
 mod support;
@@ -11,10 +11,10 @@ use tenantry::limits::ADMIN_TIMEOUT_MILLIS;
 
 use support::{Client, Reply, Server, Upstream, body, eventually, on_both, series};
 
-/// More than may be connected at a time.
+/// More clients than may be connected at a time.
 const CLIENTS: usize = 500;
 
-/// A server with some hundred tenants, so that its page is larger than what the kernel keeps for a client.
+/// A server with some hundred tenants, so that its page exceeds what the kernel buffers for a client.
 fn start(driver: support::Driver, upstream: &Upstream) -> Server {
     let server = Server::start(driver, upstream.address, "metrics_include_tenant: true\n");
     let tenants = (0..400).map(|n| series(&format!("tenant-{n}"), "up", 1.0));

@@ -1,5 +1,5 @@
-//! Settings that only together are wrong, also where a reload brings them together; bodies that cost more than their
-//! bytes; secrets in targets. On both rings.
+//! Settings that contradict each other, also after a reload; bodies that cost more than their bytes; secrets in
+//! targets. On both rings.
 #![allow(clippy::unwrap_used, clippy::panic, clippy::disallowed_methods)]
 
 mod support;
@@ -8,7 +8,7 @@ use support::remote_write::Label;
 use support::{Client, Close, Reply, Server, Upstream, body, on_both, series};
 
 #[test]
-fn what_is_wrong_only_beside_what_waits_for_a_restart_changes_nothing() {
+fn a_reload_that_contradicts_a_setting_that_needs_a_restart_changes_nothing() {
     on_both(|driver| {
         let upstream = Upstream::start(|_| Reply::ok());
         let extra = "limits:\n  in_flight_bytes_max: 80Mi\n";
@@ -20,7 +20,7 @@ fn what_is_wrong_only_beside_what_waits_for_a_restart_changes_nothing() {
         assert!(told(&[&name, "limits.inflated_bytes_max: ", "stays 80Mi"]), "{lines:#?}");
         assert!(told(&["nothing changes"]), "{lines:#?}");
         assert_eq!(server.metric("tenantry_config_last_reload_successful", ""), 0.0);
-        // 100 MiB are too large, now and for ever: 503 would have their sender try for ever.
+        // 100 MiB never fit. With 503 the sender would try for ever.
         let mut giant = series("a", "up", 1.0);
         giant.labels.push(Label { name: "x".into(), value: "x".repeat(100 << 20).into() });
         assert_eq!(server.client().push(&body(vec![giant])).status, 413);

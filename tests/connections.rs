@@ -31,7 +31,7 @@ fn connections_are_used_again() {
 #[test]
 fn a_connection_that_went_stale_is_no_error() {
     on_both(|driver| {
-        // The upstream closes each connection behind the answer without saying so, as after an idle timeout.
+        // The upstream closes each connection after the answer without saying so, as after an idle timeout.
         let (server, upstream) = start(driver, |_| {
             Reply::raw(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n").close(Close::AfterReplyUnannounced)
         });
@@ -40,14 +40,14 @@ fn a_connection_that_went_stale_is_no_error() {
             assert_eq!(client.push(&one("a")).status, 200);
             std::thread::sleep(Duration::from_millis(5));
         }
-        assert_eq!(upstream.received().len(), 20, "and nothing is sent twice");
+        assert_eq!(upstream.received().len(), 20, "nothing is sent twice");
     });
 }
 
 #[test]
 fn a_stale_connection_that_dies_under_the_request_is_tried_once_more_on_a_fresh_one() {
     on_both(|driver| {
-        // Dies with the second request already read: the probe before its use can't have seen it.
+        // The connection dies when the second request has been read, so the check before its use can't notice.
         let (server, upstream) =
             start(driver, |r| if r.nth == 1 { Reply::from(Close::BeforeReply) } else { Reply::ok() });
         let mut client = server.client();
@@ -61,7 +61,7 @@ fn a_stale_connection_that_dies_under_the_request_is_tried_once_more_on_a_fresh_
 #[test]
 fn a_connection_that_dies_behind_an_interim_answer_is_not_tried_again() {
     on_both(|driver| {
-        // A 100 says that the upstream has the request: what it did with it can't be known.
+        // A 100 says that the upstream has seen the request. Whether it stored the request can't be known.
         let interim = || Reply::raw(b"HTTP/1.1 100 Continue\r\n\r\n").close(Close::AfterReplyUnannounced);
         let (server, upstream) = start(driver, move |r| if r.nth == 1 { interim() } else { Reply::ok() });
         let mut client = server.client();
@@ -106,7 +106,7 @@ fn a_name_that_does_not_resolve_is_502_and_no_failure_to_start() {
 }
 
 #[test]
-fn what_waits_for_a_connection_for_too_long_is_not_sent_and_says_503() {
+fn a_request_that_waits_for_a_connection_for_too_long_is_not_sent_and_says_503() {
     on_both(|driver| {
         let upstream = Upstream::start(|_| Reply::from(Close::Stall));
         let server = Server::start(driver, upstream.address, "timeout: 400ms\nmax_conns_per_host: 1\n");
@@ -122,7 +122,7 @@ fn what_waits_for_a_connection_for_too_long_is_not_sent_and_says_503() {
 }
 
 #[test]
-fn max_conns_per_host_holds_for_the_whole_process_and_nobody_starves() {
+fn max_conns_per_host_holds_for_the_whole_process_and_no_request_starves() {
     on_both(|driver| {
         let upstream = Upstream::start(|_| Reply::ok().after(Duration::from_millis(5)));
         let server = Server::start(driver, upstream.address, "max_conns_per_host: 3\ncores: 2\n");
@@ -172,7 +172,7 @@ fn a_connection_is_not_used_past_max_connection_duration() {
 
 #[test]
 fn all_addresses_of_a_name_are_used_evenly() {
-    // `localhost` is both 127.0.0.1 and ::1 here, or the test has nothing to show.
+    // The test needs a `localhost` that is both 127.0.0.1 and ::1.
     let Ok(v6) = TcpListener::bind("[::1]:0") else { return eprintln!("no IPv6 here") };
     let port = v6.local_addr().unwrap().port();
     let Ok(v4) = TcpListener::bind(("127.0.0.1", port)) else { return eprintln!("the port is taken") };

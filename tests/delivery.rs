@@ -100,9 +100,9 @@ fn the_senders_answer_is_the_truth_about_all_parts() {
         let mixed = push(&["ok", "bad", "limited", "down"]);
         assert_eq!((mixed.status, mixed.header("retry-after")), (503, Some("7")), "{mixed:?}");
         assert!(mixed.text().contains("no ingesters") && mixed.text().contains("slow down"), "{mixed:?}");
-        assert!(!mixed.text().contains("ok:"), "names only who failed: {mixed:?}");
+        assert!(!mixed.text().contains("ok:"), "only parts that failed are named: {mixed:?}");
         assert_eq!(push(&["ok", "bad"]).status, 400);
-        assert_eq!(push(&["moved"]).status, 502, "nobody followed the redirect");
+        assert_eq!(push(&["moved"]).status, 502, "the redirect is not followed");
         assert_eq!(push(&["gone", "bad", "ok"]).status, 502, "a retry may help");
     });
 }
@@ -117,8 +117,8 @@ fn accept_all_answers_204_whatever_the_upstream_says() {
         let request = body(vec![series("bad", "up", 1.0), series("ok", "up", 1.0)]);
         let response = server.client().push(&request);
         assert_eq!((response.status, response.body.len()), (204, 0));
-        assert_eq!(upstream.received().len(), 2, "it is sent all the same");
-        assert_eq!(server.client().push(b"no snappy").status, 400, "but what can't be read was not accepted");
+        assert_eq!(upstream.received().len(), 2, "both parts are sent");
+        assert_eq!(server.client().push(b"no snappy").status, 400, "a body that can't be read is refused");
     });
 }
 
@@ -133,7 +133,7 @@ fn one_failing_tenant_neither_fails_nor_delays_another() {
         let begun = Instant::now();
         let mut slow = send_together(&server, &[one("slow")]);
         eventually("the slow tenant is under way", || upstream.of("slow").len() == 1);
-        // And with more of it waiting behind.
+        // More requests of that tenant wait behind it.
         slow.extend(send_together(&server, &[one("slow"), one("slow"), one("slow"), one("slow")]));
         (0..20).for_each(|_| assert_eq!(server.client().push(&one("quick")).status, 200));
         assert!(begun.elapsed() < delay, "{:?}", begun.elapsed());
@@ -170,7 +170,7 @@ fn a_retry_sends_only_what_is_missing_over_whatever_connection_it_comes() {
         let server = Server::start(driver, upstream.address, "cores: 2\n");
         let tenants = ["a", "sick", "b", "c"];
         let request = body(tenants.map(|tenant| series(tenant, "up", 1.0)).to_vec());
-        // Each over a connection of its own, and these are spread over the cores.
+        // Each push has a connection of its own. The connections are spread over the cores.
         let push = || server.client().push(&request).status;
         for _ in 0..6 {
             assert_eq!(push(), 503);
@@ -182,7 +182,7 @@ fn a_retry_sends_only_what_is_missing_over_whatever_connection_it_comes() {
         }
         assert_eq!(upstream.of("sick").len(), 7);
         assert_eq!(server.metric("tenantry_receipts_used_total", ""), 18.0);
-        // What is not the same is sent.
+        // A request that differs is sent.
         let other = body(tenants.map(|tenant| series(tenant, "up", 2.0)).to_vec());
         assert_eq!(server.client().push(&other).status, 202);
         assert_eq!(upstream.of("a").len(), 2);
@@ -248,7 +248,7 @@ fn answers_that_end_with_the_connection_or_are_huge_are_understood() {
 #[test]
 fn an_answer_that_comes_before_the_request_was_read_is_taken() {
     on_both(|driver| {
-        // An upstream that refuses by the head alone, and closes with the body unread.
+        // An upstream that refuses by the head and closes without reading the body.
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         std::thread::spawn(move || {
@@ -300,7 +300,7 @@ fn a_cortex_tenant_configuration_that_is_in_use_starts_unchanged_and_forwards() 
     let upstream = Upstream::start(|_| Reply::ok());
     let (metrics, pprof) = (free_port().to_string(), free_port().to_string());
     let target = format!("http://{}/api/v1/receive", upstream.address);
-    // Only the addresses are this machine's: the environment wins over the file.
+    // The environment overrides the file, and sets only addresses of this machine.
     let environment = [
         ("CT_LISTEN", "127.0.0.1:0"),
         ("CT_LISTEN_METRICS_ADDRESS", metrics.as_str()),

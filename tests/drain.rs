@@ -1,4 +1,4 @@
-//! A server that leaves waits for the slowest request that its limits allow.
+//! A server that shuts down waits for the slowest request that its limits allow.
 #![allow(clippy::unwrap_used, clippy::panic, clippy::disallowed_methods)]
 
 mod support;

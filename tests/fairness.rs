@@ -1,4 +1,4 @@
-//! More of everything than there is room for: who gets a turn, and what those who are slow leave to the others.
+//! Overload: how tenants share connections and requests in flight, and what slow tenants leave to the others.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -29,8 +29,8 @@ fn upstream_with_ill_tenants() -> (Upstream, Arc<AtomicBool>) {
     (upstream, ill)
 }
 
-/// How many requests of each tenant are answered with 200 within `time`, three senders each, one after another; and all
-/// other answers.
+/// How many requests of each tenant get 200 within `time`, and all other statuses. A tenant has three senders, each of
+/// which waits for an answer before its next request.
 fn answers(server: &Server, tenants: usize, time: Duration) -> (Vec<usize>, Vec<u16>) {
     let until = Instant::now() + time;
     let of_sender = |tenant: usize| {
@@ -107,7 +107,10 @@ fn many_tenants_that_stall_together_leave_the_others_connections_and_recover() {
             .filter(|(_, took, status)| *status != 200 || *took > Duration::from_millis(200))
             .collect();
         assert!(bad.is_empty() && later.count() > 100, "{bad:?}");
-        assert!(server.metric("tenantry_slow_cut_total", "") >= 6.0, "eight were held by stalled ones");
+        assert!(
+            server.metric("tenantry_slow_cut_total", "") >= 6.0,
+            "eight connections were held by stalled requests"
+        );
         assert!(server.metric("tenantry_slow_tenants", "") >= 8.0);
         ill.store(false, Ordering::SeqCst);
         for (number, client) in stalled.iter_mut().enumerate() {
@@ -156,7 +159,7 @@ fn a_tenant_that_is_slow_by_nature_gets_through_beside_those_that_never_answer()
 }
 
 #[test]
-fn an_upstream_that_pauses_for_everybody_has_few_requests_given_up() {
+fn an_upstream_that_pauses_for_all_tenants_has_few_requests_cut() {
     on_both(|driver| {
         let paused = Arc::new(AtomicBool::new(false));
         let is_paused = Arc::clone(&paused);
@@ -193,7 +196,7 @@ fn tenants_of_many_senders_that_stall_leave_room_for_requests_of_others() {
         std::thread::sleep(Duration::from_secs(1));
         (0..50).for_each(|_| assert_eq!(healthy.push(&one("healthy")).status, 200));
         assert!(server.metric("tenantry_slow_refused_total", "") > 0.0);
-        // And while their senders come again and again.
+        // Also while their senders try again.
         let mut more = send_together(&server, of("ill-a").chain(of("ill-b")));
         assert_eq!(healthy.push(&one("healthy")).status, 200);
         std::thread::sleep(Duration::from_millis(500));
@@ -209,7 +212,7 @@ fn parts_that_have_their_outcome_leave_their_room_to_others() {
         ill.store(true, Ordering::SeqCst);
         let settings = "cores: 1\ntimeout: 15s\n";
         let server = Server::start(driver, upstream.address, settings);
-        // As many parts as one core may have under way; one of each request stalls.
+        // As many parts as one core may have in flight. One part of each request stalls.
         let request = |number: usize| {
             let tenants = (1..4096).map(|tenant| series(&format!("t{tenant}"), &format!("m{number}"), 1.0));
             body(tenants.chain([series("ill", "up", 1.0)]).collect())
@@ -247,7 +250,7 @@ fn a_tenant_past_its_share_fails_alone_and_at_once() {
             "overloaded: this tenant has its share in flight (limits.tenant_share_percent)"
         );
         assert_eq!(server.client().push(&one("healthy")).status, 200);
-        assert!(begin.elapsed() < Duration::from_secs(1), "nobody waited for the slow one");
+        assert!(begin.elapsed() < Duration::from_secs(1), "no request waited for the slow tenant");
         waiting.iter_mut().for_each(|client| assert_eq!(client.response().status, 504));
         // Its share is free again.
         assert_eq!(server.client().push(&one("slow")).status, 504);
@@ -277,7 +280,7 @@ fn a_stalling_tenant_leaves_the_others_their_connections() {
             for _ in 0..20 {
                 assert_eq!(server.client().push(&one("healthy")).status, 200);
             }
-            assert!(begin.elapsed() < Duration::from_secs(1), "nobody waited for the slow one");
+            assert!(begin.elapsed() < Duration::from_secs(1), "no request waited for the slow tenant");
             assert_eq!(upstream.of("slow").len(), held, "its share of the connections");
             waiting.iter_mut().for_each(|client| assert!(client.response().status >= 503));
         });

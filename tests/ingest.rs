@@ -1,4 +1,4 @@
-//! The data port as a sender meets it: raw bytes against the real server, on both rings.
+//! The data port as senders see it: raw bytes against the real server, on both rings.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -26,7 +26,7 @@ fn one_series() -> Vec<u8> {
     body(vec![series("a", "up", 1.0)])
 }
 
-/// Sends bytes that must be refused with `status`, one line of text, and an end of the connection.
+/// Sends bytes that must be refused with `status` and one line of text, after which the connection ends.
 fn refused(server: &Server, bytes: &[u8], status: u16) -> support::Response {
     let mut client = server.client();
     client.try_send(bytes);
@@ -66,7 +66,7 @@ fn requests_on_one_connection_are_answered_in_order_also_when_pipelined() {
         client.send(&bytes);
         let statuses: Vec<u16> = (0..4).map(|_| client.response().status).collect();
         assert_eq!(statuses, [200, 400, 200, 200]);
-        assert_eq!(client.push(&good).status, 200, "and the connection goes on");
+        assert_eq!(client.push(&good).status, 200, "the connection stays");
     });
 }
 
@@ -98,7 +98,7 @@ fn a_chunked_body_is_taken() {
         }
         client.send(b"0\r\n\r\n");
         assert_eq!(client.response().status, 200);
-        assert_eq!(client.push(&request).status, 200, "the next request is found behind it");
+        assert_eq!(client.push(&request).status, 200, "the next request is found after it");
         assert_eq!(upstream.of("a").len(), 2);
     });
 }
@@ -189,7 +189,7 @@ fn unknown_paths_and_methods_are_refused() {
 }
 
 #[test]
-fn what_we_cannot_read_is_refused_with_415() {
+fn unknown_content_types_and_encodings_are_refused_with_415() {
     on_both(|driver| {
         let (server, upstream) = start(driver, "");
         for headers in [
@@ -225,7 +225,7 @@ fn bodies_and_heads_over_their_limits_are_refused() {
     on_both(|driver| {
         let (server, upstream) = start(driver, "limits:\n  body_bytes_max: 10000\n  head_bytes_max: 2048\n");
         refused(&server, push_head(10_001, "").as_bytes(), 413);
-        // The sender may have sent all of it already: it has to hear the answer all the same, not a reset.
+        // The sender may have sent the whole body already. It must still get the answer, and no reset.
         let mut all = push_head(3_000_000, "").into_bytes();
         all.resize(all.len() + 3_000_000, 0);
         refused(&server, &all, 413);
@@ -241,7 +241,7 @@ fn bodies_and_heads_over_their_limits_are_refused() {
 fn a_decompression_bomb_is_refused_before_it_is_inflated() {
     on_both(|driver| {
         let (server, upstream) = start(driver, "");
-        // A block that declares 4 GiB less a byte.
+        // A block that declares 4 GiB minus a byte.
         let mut bomb = vec![0xff, 0xff, 0xff, 0xff, 0x0f];
         bomb.extend_from_slice(&[0xfe, 0x01, 0x00].repeat(1_000));
         assert_eq!(server.client().push(&bomb).status, 413);
@@ -252,7 +252,7 @@ fn a_decompression_bomb_is_refused_before_it_is_inflated() {
 }
 
 #[test]
-fn what_is_no_remote_write_is_refused_and_the_connection_goes_on() {
+fn a_body_that_is_not_remote_write_is_refused_and_the_connection_stays() {
     on_both(|driver| {
         let (server, upstream) = start(driver, "");
         let mut client = server.client();
@@ -336,7 +336,8 @@ fn over_the_memory_budget_requests_get_503_before_their_body_is_read() {
     on_both(|driver| {
         let (server, _upstream) = start(
             driver,
-            "limits: {head_bytes_max: 1024, body_bytes_max: 4000, inflated_bytes_max: 6000, in_flight_bytes_max: 11024}\n",
+            "limits: {head_bytes_max: 1024, body_bytes_max: 4000, inflated_bytes_max: 6000, \
+             in_flight_bytes_max: 11024}\n",
         );
         let mut slow: Vec<Client> = (0..2).map(|_| server.client()).collect();
         for client in &mut slow {
@@ -432,7 +433,7 @@ fn metadata_is_dropped_or_sent_to_the_default_tenant() {
 fn two_thousand_idle_connections_hold_no_buffers() {
     on_both(|driver| {
         let (server, _upstream) = start(driver, "");
-        // What a page of metrics and a first connection cost is there already.
+        // A page of metrics and a first connection come before the measurement.
         assert_eq!(server.client().push(&one_series()).status, 200);
         assert!(server.metric("tenantry_connections_open", "") >= 0.0);
         let before = server.status_kib("VmRSS");

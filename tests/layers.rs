@@ -10,8 +10,8 @@ use std::path::{Path, PathBuf};
 
 use graph::Graph;
 
-/// Which modules a place may import from this crate, besides itself; the longest prefix that fits counts.
-/// Test modules are held to the same.
+/// Which modules of this crate a place may import, besides itself. The longest prefix that fits counts. Test modules
+/// follow the same rule.
 const ALLOWED: &[(&str, &[&str])] = &[
     ("limits.rs", &[]),
     ("wire", &["limits"]),
@@ -125,7 +125,7 @@ fn belongs(file: &str, place: &str) -> bool {
     file == place || file == format!("{place}.rs") || file.starts_with(&format!("{place}/"))
 }
 
-/// The crate's modules that a source names: whatever follows `crate::`, be it in a group.
+/// The modules of the crate that a source names after `crate::`, also in groups.
 fn imports(source: &str) -> Vec<String> {
     let code: Vec<_> = source.lines().filter(|l| !l.trim_start().starts_with("//")).collect();
     let code = code.join("\n");
@@ -160,7 +160,7 @@ fn every_way_to_write_an_import_is_seen() {
     assert_eq!(imports(source), ["a", "d", "f", "g", "l", "m"]);
 }
 
-/// A path with two `super` might lead anywhere, unseen.
+/// The other checks do not follow paths with two `super`.
 #[test]
 fn no_path_leaves_its_module_by_two_steps() {
     for (file, source) in sources() {

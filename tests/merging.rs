@@ -1,5 +1,5 @@
-//! Requests that carry the parts of several: what is merged, up to which limits, and what the senders hear when such a
-//! request is refused. The real server between a raw client and a scripted upstream, on both rings.
+//! Merged requests: which parts merge, up to which limits, and what the senders hear when a merged request is refused.
+//! The real server between a raw client and a scripted upstream, on both rings.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -20,7 +20,7 @@ fn under_load_fragments_merge_and_every_sender_gets_its_answer() {
     on_both(|driver| {
         let upstream = Upstream::start(|_| Reply::ok().after(Duration::from_millis(50)));
         let server = Server::start(driver, upstream.address, "merge:\n  inflight_max: 1\n");
-        // Two tenants each, so that what is merged are parts that were split and deflated here.
+        // Two tenants in each request, so that its parts are split and deflated before they merge.
         let bodies: Vec<_> = (0..30)
             .map(|i| body(vec![series("a", &format!("a{i}"), 1.0), series("b", &format!("b{i}"), 1.0)]))
             .collect();
@@ -40,7 +40,7 @@ fn under_load_fragments_merge_and_every_sender_gets_its_answer() {
 }
 
 #[test]
-fn what_comes_while_a_tenant_waits_for_a_connection_goes_with_it() {
+fn requests_that_come_while_their_tenant_waits_for_a_connection_are_merged() {
     on_both(|driver| {
         let upstream = Upstream::start(|request| match request.tenant() {
             "slow" => Reply::ok().after(Duration::from_millis(500)),
@@ -53,7 +53,7 @@ fn what_comes_while_a_tenant_waits_for_a_connection_goes_with_it() {
         let mut clients = send_together(&server, &bodies);
         clients.iter_mut().chain(&mut slow).for_each(|client| assert_eq!(client.response().status, 200));
         let received = upstream.of("a");
-        assert_eq!(received.len(), 1, "the first of them did not leave the others behind");
+        assert_eq!(received.len(), 1, "all requests that waited are in one");
         assert_eq!(received[0].names().len(), 10);
     });
 }
@@ -124,7 +124,7 @@ fn a_merged_request_that_is_refused_is_sent_again_part_by_part() {
     });
 }
 
-/// One at a time they would not all be on their way before their time is up.
+/// One after another, they would run out of time.
 #[test]
 fn the_parts_of_a_large_merged_request_go_again_beside_each_other() {
     on_both(|driver| {
@@ -177,7 +177,7 @@ fn a_merged_request_that_is_limited_is_not_sent_again_and_all_its_senders_hear_w
 }
 
 #[test]
-fn linger_waits_for_company() {
+fn linger_waits_for_more_requests() {
     on_both(|driver| {
         let upstream = Upstream::start(|_| Reply::ok());
         let server = Server::start(driver, upstream.address, "merge:\n  linger: 300ms\n");

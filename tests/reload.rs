@@ -1,4 +1,4 @@
-//! SIGHUP: what changes, what stays, and that no request sees half of it.
+//! SIGHUP: which settings change, which stay, and that each request sees one whole configuration.
 #![allow(clippy::unwrap_used, clippy::panic, clippy::disallowed_methods, clippy::cast_possible_truncation)]
 
 mod support;
@@ -16,7 +16,7 @@ fn any(lines: &[String], parts: &[&str]) -> bool {
     lines.iter().any(|line| parts.iter().all(|part| line.contains(part)))
 }
 
-/// Sends one series of tenant `a` and returns its upstream request's tenant, and its Authorization.
+/// Sends one series of tenant `a`. Returns the tenant and the Authorization header of the upstream request.
 fn one(server: &Server, upstream: &Upstream, header: &str) -> (String, Option<String>) {
     let before = upstream.received().len();
     let request = body(vec![labelled(&[("__name__", "up"), ("tenant", "a"), ("team", "b")])]);
@@ -85,7 +85,7 @@ fn a_bad_file_changes_nothing_and_every_mistake_is_told() {
         assert_eq!(server.metric("tenantry_config_reloads_total", "refused"), 1.0);
         assert_eq!(server.metric("tenantry_config_last_reload_successful", ""), 0.0);
 
-        // As a file is for a moment, when it is written in place.
+        // A file that is written in place is empty for a moment.
         for bare in ["", "\n  # timeout: 3s\n---\n"] {
             std::fs::write(server.file(), bare).unwrap();
             let lines = server.reload();
@@ -101,7 +101,7 @@ fn a_bad_file_changes_nothing_and_every_mistake_is_told() {
 }
 
 #[test]
-fn what_needs_a_restart_is_named_and_left_as_it_is() {
+fn settings_that_need_a_restart_are_named_and_stay_as_they_are() {
     on_both(|driver| {
         let upstream = Upstream::start(|_| Reply::ok());
         let server = Server::start(driver, upstream.address, "concurrency: 40\nmerge: {linger: 1ms}\n");
@@ -115,10 +115,10 @@ fn what_needs_a_restart_is_named_and_left_as_it_is() {
 }
 
 #[test]
-fn a_signal_to_leave_is_not_lost_behind_many_to_reload() {
+fn sigterm_is_not_lost_behind_many_sighups() {
     on_both(|driver| {
         let upstream = Upstream::start(|_| Reply::ok());
-        // A map that takes a while to be read.
+        // Reading this map takes a while.
         let map = tempfile::NamedTempFile::new().unwrap();
         let rule = |n| format!("- {{regex: '(a|b)+x{n}(c|d)*', tenant: t{n}}}\n");
         std::fs::write(map.path(), (0..400).map(rule).collect::<String>()).unwrap();
@@ -133,7 +133,7 @@ fn a_signal_to_leave_is_not_lost_behind_many_to_reload() {
     });
 }
 
-/// Two configurations that differ in three things at once; each upstream request has to be of one of them wholly.
+/// The two configurations differ in three settings. Each upstream request must follow one of them in all three.
 #[test]
 fn under_load_every_request_is_of_one_configuration_and_none_fails() {
     on_both(|driver: Driver| {

@@ -1,4 +1,4 @@
-//! Requests that are too large for an upstream: how many pieces they become, and that it is nobody else's trouble.
+//! Requests that are too large for an upstream: into how many pieces they are split, and that others are not affected.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -16,7 +16,7 @@ use support::remote_write::inflated;
 use support::upstream::Received;
 use support::{Reply, Server, Upstream, body, on_both, one, series};
 
-/// A request of one tenant with so many series of some 120 bytes each.
+/// A request of one tenant with `count` series of some 120 bytes each.
 fn large(tenant: &str, count: usize) -> Vec<u8> {
     let padding = "x".repeat(80);
     body((0..count).map(|number| series(tenant, &format!("s{number}_{padding}"), 1.0)).collect())
@@ -60,7 +60,7 @@ fn a_large_request_becomes_few_pieces_while_others_push_small_ones() {
 }
 
 #[test]
-fn a_tenants_own_limit_is_no_other_tenants() {
+fn a_size_limit_of_one_tenant_does_not_apply_to_others() {
     on_both(|driver| {
         let upstream = upstream_with_limit("a", 2_000);
         let server = Server::start(driver, upstream.address, "cores: 1\n");
@@ -75,7 +75,7 @@ fn a_tenants_own_limit_is_no_other_tenants() {
 }
 
 #[test]
-fn a_value_that_quotes_mimirs_words_makes_nothing_smaller() {
+fn a_value_that_quotes_mimirs_error_code_does_not_lower_the_size() {
     on_both(|driver| {
         let upstream = Upstream::start(|received: &Received| match received.names().first() {
             Some(name) if name.contains("quoted") => {
@@ -87,7 +87,11 @@ fn a_value_that_quotes_mimirs_words_makes_nothing_smaller() {
         let mut client = server.client();
         let quoted = body((0..50).map(|number| series("a", &format!("quoted{number}"), 1.0)).collect());
         assert_eq!(client.push(&quoted).status, 400);
-        assert_eq!(upstream.of("a").len(), 1, "it is refused for its content, and not sent in pieces");
+        assert_eq!(
+            upstream.of("a").len(),
+            1,
+            "the request is refused for its content and not sent in pieces"
+        );
         assert_eq!(client.push(&large("a", 1_000)).status, 200);
         assert_eq!(upstream.of("a").len(), 2);
     });
@@ -105,12 +109,12 @@ fn a_part_larger_than_receivers_take_is_sent_in_pieces() {
     });
 }
 
-/// A request of one tenant with so many series, `s00`, `s01` and so on.
+/// A request of one tenant with `count` series: `s00`, `s01` and so on.
 fn numbered(tenant: &str, count: usize) -> Vec<u8> {
     body((0..count).map(|number| series(tenant, &format!("s{number:02}"), 1.0)).collect())
 }
 
-/// What an upstream has stored, by its own script: everything that `taken` lets pass.
+/// The series that an upstream has stored: those of requests for which `taken` holds.
 fn stored(upstream: &Upstream, taken: impl Fn(&[String]) -> bool) -> Vec<String> {
     upstream.received().iter().map(|r| r.names()).filter(|names| taken(names)).flatten().collect()
 }
@@ -135,7 +139,7 @@ fn a_part_that_is_too_large_is_halved_until_it_fits_and_the_next_one_at_once() {
             let all: Vec<_> = (0..40).map(|number| format!("s{number:02}")).collect();
             assert_eq!(stored(&upstream, fits), all, "each once, in order");
             let requests = upstream.received().len();
-            assert!(requests > 8, "it was sent whole first, then halved");
+            assert!(requests > 8, "the request was sent whole, then halved");
             assert_eq!(client.push(&numbered("a", 41)).status, 200);
             let refused = upstream.received()[requests..].iter().filter(|r| !fits(&r.names())).count();
             assert_eq!(refused, 0, "the size is remembered");

@@ -1,6 +1,6 @@
-//! For arbitrary pushes, encoded in any of the ways there are, and for arbitrarily broken ones: each tenant's part of a
-//! split decodes to exactly its streams and entries; a push in JSON splits as the protobuf of the same content; labels
-//! read as another reader reads them.
+//! Properties of splitting Loki pushes, for arbitrary pushes in any encoding and for broken ones. Each tenant's part
+//! decodes to exactly its streams and entries. A push in JSON splits like the protobuf with the same content. Labels
+//! are read like an independent reader reads them.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test: what fails is a finding")]
 
 #[path = "../fuzz/checks/loki_json.rs"]
@@ -54,13 +54,13 @@ fn pairs(max: usize) -> impl Strategy<Value = Vec<Pair>> {
 fn model() -> impl Strategy<Value = Model> {
     let time = prop_oneof![any::<i64>(), select(vec![0, 1, -1, 1_700_000_000_123_456_789])];
     let entry = (time, value(), pairs(3));
-    // Labels of a stream differ in their names, as Loki demands.
+    // Loki requires that the labels of a stream have different names.
     let labels =
         pairs(4).prop_map(|pairs| pairs.into_iter().collect::<BTreeMap<_, _>>().into_iter().collect());
     (labels, vec(entry, 0..5)).prop_map(|(labels, entries)| Model { labels, entries })
 }
 
-/// A value in one of the notations there are. `style` decides which.
+/// A value in one of the notations, as `style` decides.
 fn quoted(value: &str, style: u8) -> String {
     let escaped = |quote: char| {
         let mut text = String::from(quote);
@@ -85,7 +85,7 @@ fn quoted(value: &str, style: u8) -> String {
     }
 }
 
-/// Labels as text, with white space, comments and commas wherever they may be.
+/// Labels as text, with white space, comments and commas wherever they are allowed.
 fn text(labels: &[Pair], styles: &[u8]) -> String {
     let mut styles = styles.iter().copied().cycle();
     let mut style = || styles.next().unwrap_or_default();
@@ -104,7 +104,7 @@ fn text(labels: &[Pair], styles: &[u8]) -> String {
     text + "}"
 }
 
-/// Labels as Loki writes them itself.
+/// Labels as Loki writes them.
 fn canonical(labels: &[Pair]) -> String {
     let mut out = b"{".to_vec();
     for (at, (name, value)) in labels.iter().enumerate() {
@@ -152,7 +152,7 @@ fn json(models: &[Model]) -> String {
         }
     };
     let stream = |model: &Model| {
-        // In the wrong order: they have to come out sorted.
+        // In reverse order, as the result must be sorted.
         let labels: Vec<Pair> = model.labels.iter().rev().cloned().collect();
         let entries: Vec<String> = model.entries.iter().map(entry).collect();
         format!("{{\"stream\": {}, \"values\": [{}]}}", object(&labels), entries.join(", "))
@@ -166,7 +166,7 @@ fn field(number: u32, bytes: &[u8], pad: bool) -> Vec<u8> {
     testkit::fields::field(number, bytes, (usize::from(pad), 0))
 }
 
-/// Fields in any order and number, as encoders of other versions might write them.
+/// A push with fields in any order and number, as encoders of other versions may write them.
 fn odd_push() -> impl Strategy<Value = Vec<u8>> {
     let pair = || {
         (name(), value(), any::<bool>()).prop_map(|(name, value, pad)| {
@@ -239,7 +239,7 @@ fn rules() -> impl Strategy<Value = Rules> {
 /// A stream with its labels as pairs, and its entries as they are.
 type Said = (Vec<Pair>, Vec<Entry>);
 
-/// What the rules make of the models, tenant by tenant.
+/// What each tenant should get by the rules. `None` if the push must be refused.
 fn expected(models: &[Model], rules: &Rules) -> Option<BTreeMap<String, Vec<Said>>> {
     let names = &rules.tenant.labels;
     let deciding = |pairs: &[Pair]| {
@@ -281,7 +281,7 @@ fn expected(models: &[Model], rules: &Rules) -> Option<BTreeMap<String, Vec<Said
     (!models.is_empty() && tenants.len() <= rules.tenants_max).then_some(tenants)
 }
 
-/// What a part says, with its labels read by another reader.
+/// The streams of a part, with labels read by an independent reader.
 fn said(part: &Part) -> Vec<Said> {
     let push = PushRequest::decode(loki_protobuf::common::inflate(part).as_slice()).unwrap();
     let pairs = |text: &[u8]| {

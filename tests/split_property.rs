@@ -1,5 +1,6 @@
-//! For arbitrary requests, and for arbitrarily broken ones: the parts of a split, merged and inflated, are what
-//! prost decodes of the original, tenant by tenant, with unknown fields and the bits of every NaN intact.
+//! Properties of splitting Remote Write 1.0, for arbitrary requests and for broken ones. The parts, merged and
+//! inflated, are what prost decodes of the original for each tenant. Unknown fields and the bits of every NaN are
+//! intact.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test: what fails is a finding")]
 #![allow(clippy::cast_possible_truncation, reason = "a test: its requests are small")]
 
@@ -26,7 +27,7 @@ use testkit::proto;
 
 // ---- Requests ----
 
-/// Fields in any order, one behind the other.
+/// Up to `max` fields, one after another.
 fn fields(field: impl Strategy<Value = Vec<u8>>, max: usize) -> impl Strategy<Value = Vec<u8>> {
     vec(field, 0..=max).prop_map(|fields| fields.concat())
 }
@@ -43,7 +44,7 @@ fn value() -> impl Strategy<Value = String> {
     prop_oneof![12 => select(known.to_vec()), 1 => "\\PC{0,4}", 1 => "v{120,300}"]
 }
 
-/// A label: mostly as encoders write it, else with its fields in any order and number.
+/// A label, mostly as encoders write it, else with its fields in any order and number.
 fn label() -> impl Strategy<Value = Vec<u8>> {
     let name_field = || (name(), pad()).prop_map(|(name, pad)| field(1, name.as_bytes(), pad));
     let value_field = || (value(), pad()).prop_map(|(value, pad)| field(2, value.as_bytes(), pad));
@@ -53,7 +54,7 @@ fn label() -> impl Strategy<Value = Vec<u8>> {
     (bytes, pad()).prop_map(|(bytes, pad)| field(1, &bytes, pad))
 }
 
-/// A sample, an exemplar or a histogram, with the number of its field, and perhaps something unknown in it.
+/// The field of a sample, an exemplar or a histogram, sometimes with an unknown field in it.
 fn point() -> impl Strategy<Value = Vec<u8>> {
     let sample = (double(), any::<i64>())
         .prop_map(|(value, timestamp)| (2, proto::Sample { value, timestamp }.encode_to_vec()));
@@ -96,7 +97,7 @@ fn metadata() -> impl Strategy<Value = Vec<u8>> {
         .prop_map(|(bytes, extra, pad)| field(3, &[bytes, extra].concat(), pad))
 }
 
-/// A `WriteRequest` that prost takes, encoded in one of the many ways there are.
+/// A `WriteRequest` that prost accepts, in an arbitrary encoding.
 fn request() -> impl Strategy<Value = Vec<u8>> {
     let with_all = prop_oneof![
         14 => series(),
@@ -142,7 +143,7 @@ fn rules() -> impl Strategy<Value = Rules> {
 
 // ---- Properties ----
 
-/// A part of a decoded request, as prost has it: the series at `origin`, each less its label that is taken out.
+/// The part of a decoded request: the series at `origin`, without the labels that are taken out.
 fn filtered(original: &proto::WriteRequest, part: &oracle::Part) -> proto::WriteRequest {
     let series = |&(at, cut): &(usize, Option<usize>)| {
         let mut series = original.timeseries[at].clone();
@@ -155,12 +156,12 @@ fn filtered(original: &proto::WriteRequest, part: &oracle::Part) -> proto::Write
     proto::WriteRequest { timeseries: part.origin.iter().map(series).collect(), metadata }
 }
 
-/// Bit for bit: two NaNs are never equal, and two different ones may print alike.
+/// Compares bit by bit: two NaNs are never equal, and two different ones may print alike.
 fn assert_same(ours: &proto::WriteRequest, theirs: &proto::WriteRequest) {
     assert_eq!(ours.encode_to_vec(), theirs.encode_to_vec(), "{ours:?}\n{theirs:?}");
 }
 
-/// Parts that may share a request, in one: their elements behind the sum of their lengths.
+/// Parts that may share a request, merged: the sum of their lengths, and their elements.
 #[derive(Default)]
 struct Merged {
     tenant: String,
@@ -192,7 +193,7 @@ fn merge(all: &mut Vec<Merged>, part: &Part, expected: &oracle::Part, request: &
     merged.expected.metadata.extend(expected.metadata);
 }
 
-/// Splits the requests one after the other, merges what may be merged, and compares that with what prost sees.
+/// Splits the requests one after another, merges the parts that may merge, and compares the result with prost's.
 fn split_and_merge(requests: &[Vec<u8>], rules: &Rules) {
     let mut splitter = Splitter::new();
     let mut all = Vec::new();
@@ -201,7 +202,7 @@ fn split_and_merge(requests: &[Vec<u8>], rules: &Rules) {
         let expected = scan::expect(request, &rules.split_rules(), rules.source);
         match scan::compare(&mut splitter, request, &rules.split_rules(), rules.source) {
             Ok((scan, parts)) => {
-                // What prost refuses for its text or its samples is the upstream's to refuse.
+                // The scanner does not decode samples, nor check text for UTF-8. The upstream does.
                 let Ok(decoded) = decoded else { continue };
                 assert_eq!(scan.series, decoded.timeseries.len() as u64);
                 for (part, expected) in parts.iter().zip(&expected.unwrap().parts) {
@@ -219,7 +220,7 @@ fn split_and_merge(requests: &[Vec<u8>], rules: &Rules) {
     }
 }
 
-/// Which label decides, said once more and plainly: its index.
+/// The index of the label that decides, found in the simplest way.
 fn first_by_priority(labels: &[proto::Label], names: &[&str]) -> Option<usize> {
     names
         .iter()

@@ -1,6 +1,6 @@
-//! For arbitrary Remote Write 2.0 requests, and for arbitrarily broken ones: the parts of a split say what prost
-//! decodes of the original, tenant by tenant, with the symbols that they need and no others; downgraded, they say what
-//! a plain translation of the decoded messages says.
+//! Properties of splitting Remote Write 2.0, for arbitrary requests and for broken ones. The parts have the content
+//! that prost decodes of the original for each tenant, with only the symbols that they need. A downgraded part has the
+//! content of a simple translation of the decoded messages.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test: what fails is a finding")]
 #![allow(clippy::cast_possible_truncation, reason = "a test: its requests are small")]
 
@@ -34,7 +34,7 @@ fn symbol() -> impl Strategy<Value = String> {
     prop_oneof![12 => select(known.to_vec()).prop_map(str::to_owned), 1 => "\\PC{0,4}", 1 => "v{120,300}"]
 }
 
-/// References, and the pieces that they stand in: packed or not, how many, and how much longer than needed.
+/// References, and the fields that hold them: packed or not, how many, and with how much padding.
 type References = (Vec<Index>, Vec<Piece>);
 type Piece = (bool, usize, (usize, usize));
 
@@ -46,7 +46,7 @@ fn references(max: usize) -> impl Strategy<Value = References> {
     (vec(any::<Index>(), 0..=max), pieces)
 }
 
-/// The fields that hold references into a table of so many symbols. An odd one at the end is left out, mostly.
+/// The fields that hold references into a table of `symbols` symbols. Unless `odd`, their number is even.
 fn encode((references, pieces): &References, symbols: usize, odd: bool) -> Vec<Vec<u8>> {
     let even = if odd { references.len() } else { references.len() & !1 };
     let all: Vec<u64> = references[..even].iter().map(|at| at.index(symbols) as u64).collect();
@@ -68,7 +68,7 @@ fn encode((references, pieces): &References, symbols: usize, odd: bool) -> Vec<V
     fields
 }
 
-/// What a series holds besides its labels: the number of the field, and what makes its bytes for a table's size.
+/// What a series holds besides its labels. References are fixed once the size of the table is known.
 #[derive(Clone, Debug)]
 enum Content {
     Raw(Vec<u8>),
@@ -92,10 +92,10 @@ fn content() -> impl Strategy<Value = Content> {
 #[derive(Clone, Debug)]
 struct RawSeries {
     labels: References,
-    /// A pair of references into the known part of the table, in front: mostly a tenant's label.
+    /// A pair of references into the fixed part of the table, in front of all others. Mostly a tenant's label.
     tenant: Option<(u64, u64)>,
     content: Vec<Content>,
-    /// Members that change places with the first.
+    /// Members that are swapped with the first.
     order: Vec<Index>,
     odd: bool,
     pad: (usize, usize),
@@ -110,7 +110,7 @@ impl RawSeries {
         }
         let labels = encode(&self.labels, symbols, self.odd);
         match members.first_mut() {
-            // As encoders write it: one field has them all.
+            // One field for all references, as encoders write it.
             Some(first) if labels.len() == 1 && labels[0].starts_with(&[0x0a]) && labels[0].len() < 100 => {
                 *first = field(1, &[&first[2..], &labels[0][2..]].concat(), (0, 0));
             }
@@ -153,7 +153,7 @@ fn raw_series() -> impl Strategy<Value = RawSeries> {
     )
 }
 
-/// A request that prost takes, encoded in one of the many ways there are.
+/// A request that prost accepts, in an arbitrary encoding.
 fn raw_request() -> impl Strategy<Value = Vec<u8>> {
     let fixed = ["", "t", "a", "b", "c", "d"].map(str::to_owned);
     let symbols = (vec(symbol(), 0..30), 0..=3_usize).prop_map(move |(more, pad)| {
@@ -206,7 +206,7 @@ fn rules() -> impl Strategy<Value = Rules> {
 
 // ---- Messages ----
 
-/// A series as people think of it.
+/// A series with its labels and metadata in place of references.
 #[derive(Clone, Debug)]
 struct Told {
     labels: Vec<(String, String)>,
@@ -299,8 +299,7 @@ fn encode_told<'a>(all: impl IntoIterator<Item = &'a Told>) -> Request {
     Request { symbols: table.into_symbols(), timeseries }
 }
 
-/// Whose each series is, with the rules of [`told_rules`], and the series less the label that says so, with their
-/// places.
+/// The series of each tenant by [`told_rules`], with their places and without the label that names the tenant.
 fn by_tenant(all: &[Told]) -> Vec<(String, Vec<(usize, Told)>)> {
     let mut parts: Vec<(String, Vec<(usize, Told)>)> = Vec::new();
     for (at, told) in all.iter().enumerate() {
@@ -329,7 +328,7 @@ fn split_told(all: &[Told], remote_write_v2: V2Handling) -> (Scan, Vec<(String, 
     (scan, parts.collect())
 }
 
-/// One series in the words of 1.0, if it has anything to say there; `lost` counts what it has not.
+/// Translates a series to 1.0. `None` if nothing of it is left. `lost` counts what 1.0 does not have.
 fn translate(told: &Told, lost: &mut Lost) -> Option<proto::TimeSeries> {
     let label = |(name, value): &(String, String)| proto::Label::new(name, value);
     let series = &told.series;
@@ -364,7 +363,7 @@ fn translate(told: &Told, lost: &mut Lost) -> Option<proto::TimeSeries> {
     })
 }
 
-/// What a series says of its metric's family, if anything.
+/// The metadata of a series' metric family, if it has any.
 fn family(told: &Told) -> Option<(Bytes, proto::MetricMetadata)> {
     let (kind, help, unit) = told.metadata.clone()?;
     if kind == 0 && help.is_empty() && unit.is_empty() {
@@ -391,7 +390,7 @@ fn family(told: &Told) -> Option<(Bytes, proto::MetricMetadata)> {
     Some((name, metadata))
 }
 
-/// What a downgrade has to give: the parts, what is lost, and the metadata that names no family.
+/// The expected result of a downgrade: the parts, what is lost, and the count of metadata without a family.
 fn model(all: &[Told]) -> (Vec<(String, proto::WriteRequest)>, Lost, u64) {
     let (mut lost, mut nameless) = (Lost::default(), 0);
     let mut parts: Vec<(String, usize, proto::WriteRequest)> = Vec::new();
@@ -452,10 +451,13 @@ proptest! {
         prop_assert_eq!(parts.len(), expected.len());
         for ((tenant, protocol, bytes), (expected_tenant, series)) in parts.iter().zip(&expected) {
             prop_assert_eq!((tenant, *protocol), (expected_tenant, Protocol::RemoteWriteV2));
-            // The table is in the order in which series refer to it, as one that is made from them alone.
-            let expected = if scan.passthrough { encode_told(&all) } else { encode_told(series.iter().map(|(_, told)| told)) };
+            // The symbols are in the order in which the series refer to them, as in a table made of these series alone.
+            let expected = match scan.passthrough {
+                true => encode_told(&all),
+                false => encode_told(series.iter().map(|(_, told)| told)),
+            };
             let part = Request::decode(&bytes[..]).unwrap();
-            // Bit for bit: two NaNs are never equal, and two different ones may print alike.
+            // Bit by bit: two NaNs are never equal, and two different ones may print alike.
             prop_assert_eq!(part.encode_to_vec(), expected.encode_to_vec(), "{:?}\n{:?}", part, expected);
         }
     }

@@ -205,7 +205,8 @@ fn rejects_the_whole_request_by_default() {
     let fault = IdFault::Character(b' ');
     assert!(matches!(
         &error,
-        SplitError::Tenant { noun: "series", place: 1, error: TenantError::Invalid { fault: seen, .. }, .. } if *seen == fault
+        SplitError::Tenant { noun: "series", place: 1, error: TenantError::Invalid { fault: seen, .. }, .. }
+            if *seen == fault
     ));
     assert_eq!(
         error.to_string(),

@@ -70,7 +70,7 @@ impl Graph {
         for head in ["crate", "super", "self"].into_iter().chain(children) {
             for (at, _) in code.match_indices(&format!("{head}::")) {
                 let before = &code[..at];
-                // `pub(in crate::split)` says who may see an item, and imports nothing.
+                // `pub(in crate::split)` is a visibility, and imports nothing.
                 let is_path = !before.ends_with(|letter: char| is_word(letter) || letter == ':');
                 if is_path && !before.ends_with("(in ") {
                     let path = code[at..].split(|c: char| !is_word(c) && c != ':').next().unwrap_or_default();

@@ -1,5 +1,4 @@
-//! What the tests over sockets share: the real server, an upstream that does as it is told, a client that sends raw
-//! bytes.
+//! What the tests over sockets share: the real server, a scripted upstream, and a client that sends raw bytes.
 #![allow(
     dead_code,
     unused_imports,
@@ -20,7 +19,7 @@ pub use remote_write::{body, one, series};
 pub use server::{Driver, Server, on_both, post, send_together};
 pub use upstream::{Close, Reply, Upstream};
 
-/// A server, and the upstream that it sends to, which answers as its script says.
+/// A server and the scripted upstream that it sends to.
 pub fn start(
     driver: Driver,
     script: impl Fn(&upstream::Received) -> Reply + Send + Sync + 'static,

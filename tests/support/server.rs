@@ -1,4 +1,4 @@
-//! The real binary, started with a configuration of the test's.
+//! The real binary, started with a configuration that the test gives.
 
 use std::fs::File;
 use std::io::{Read, Write};
@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use super::client::{Client, Response, push_head};
 
-/// Both rings have to pass every test.
+/// The driver of the runtime. Tests run with both.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Driver {
     IoUring,
@@ -17,7 +17,7 @@ pub enum Driver {
 }
 
 impl Driver {
-    /// Those that this machine has; io_uring may be forbidden, and then the tests say so.
+    /// The drivers that work on this machine. Where io_uring is forbidden, the tests print that.
     pub fn all() -> Vec<Self> {
         let probe = tenantry::io::driver::Driver::probe(tenantry::config::DriverChoice::IoUring);
         match probe {
@@ -45,7 +45,7 @@ pub fn on_both(test: impl Fn(Driver)) {
     }
 }
 
-/// Sends requests over connections of their own, so that they are under way together.
+/// Sends requests over separate connections, so that they are in flight together.
 pub fn send_together(server: &Server, bodies: impl IntoIterator<Item = impl AsRef<[u8]>>) -> Vec<Client> {
     let send = |body: &[u8]| {
         let mut client = server.client();
@@ -64,7 +64,7 @@ pub fn post(server: &Server, path: &str, fields: &str, body: &[u8]) -> Response 
     client.response()
 }
 
-/// A running server; killed when dropped.
+/// A running server. Dropping it kills it.
 pub struct Server {
     child: Child,
     pub address: SocketAddr,
@@ -81,8 +81,8 @@ impl Server {
         Self::start_with(&configuration(driver, target, extra, metrics), metrics, &[])
     }
 
-    /// As [`start`](Self::start), on a machine that knows `hosts` by these names (lines of `/etc/hosts`): in a mount
-    /// namespace of its own. `None` where that is forbidden.
+    /// As [`start`](Self::start), in a mount namespace in which `/etc/hosts` has these lines. `None` where that is
+    /// forbidden.
     pub fn start_knowing(
         driver: Driver,
         hosts: &str,
@@ -116,12 +116,12 @@ impl Server {
         Self::start_by(command, config, metrics)
     }
 
-    /// Starts a server with this configuration by `command`, to which the argument that names its file is added.
+    /// Starts a server by `command`, to which `-config` and the file with this configuration are added.
     pub fn start_by(command: Command, config: &str, metrics: SocketAddr) -> Self {
         Self::run(command, tempfile::tempdir().unwrap(), config, metrics)
     }
 
-    /// As [`start`](Self::start), with a pipe for its log, which nobody reads yet.
+    /// As [`start`](Self::start), with a pipe for its log, of which the reading end is returned.
     pub fn start_piped(driver: Driver, target: impl std::fmt::Display, extra: &str) -> (Self, ChildStderr) {
         let (address, metrics) = (free_port(), free_port());
         let config = configuration(driver, target, extra, metrics)
@@ -141,7 +141,7 @@ impl Server {
     fn run(mut command: Command, directory: tempfile::TempDir, config: &str, metrics: SocketAddr) -> Self {
         let file = directory.path().join("tenantry.yml");
         std::fs::write(&file, config).unwrap();
-        // Into a file, which never stalls and can be read while the server runs.
+        // The log goes into a file, which never stalls and can be read while the server runs.
         let log = directory.path().join("server.log");
         let child = command.arg("-config").arg(&file).stderr(File::create(&log).unwrap()).spawn().unwrap();
         let unknown = SocketAddr::from(([127, 0, 0, 1], 0));
@@ -179,7 +179,7 @@ impl Server {
         response.text()
     }
 
-    /// The value of a metric, summed over its label sets whose text contains `labels`; 0 when it is absent.
+    /// The value of a metric, summed over the label sets whose text contains `labels`. 0 when it is absent.
     pub fn metric(&self, name: &str, labels: &str) -> f64 {
         let text = self.metrics_text();
         let lines = text.lines().filter(|l| !l.starts_with('#'));
@@ -192,7 +192,7 @@ impl Server {
             .sum()
     }
 
-    /// Log lines that it has not written yet; 0 when it can't be asked.
+    /// Log lines that it has not written yet. 0 when it does not answer.
     fn log_lines_waiting(&self) -> usize {
         let ask = || -> std::io::Result<String> {
             let mut stream = TcpStream::connect(self.metrics)?;
@@ -207,7 +207,7 @@ impl Server {
         line.and_then(|count| count.parse().ok()).unwrap_or_default()
     }
 
-    /// The configuration that it was started with, to be changed before it is told to read it again.
+    /// The file of its configuration.
     pub fn file(&self) -> &std::path::Path {
         &self.file
     }
@@ -264,7 +264,7 @@ impl Server {
         fields[11].parse::<u64>().unwrap() + fields[12].parse::<u64>().unwrap()
     }
 
-    /// Forgets the most memory that there was so far: from now on `VmHWM` tells the most since.
+    /// Resets the peak of its memory, so that `VmHWM` is the peak from now on.
     pub fn forget_peak(&self) {
         std::fs::write(format!("/proc/{}/clear_refs", self.pid()), "5").unwrap();
     }
@@ -273,7 +273,7 @@ impl Server {
         self.child.try_wait().unwrap().is_none()
     }
 
-    /// The lines that it has logged so far. What it logged before it answered is among them when the answer is there.
+    /// The lines that it has logged so far. Once an answer is there, the lines that it logged before are among them.
     pub fn log(&self) -> Vec<String> {
         let until = Instant::now() + Duration::from_secs(5);
         while self.log_lines_waiting() > 0 && Instant::now() < until {
@@ -281,7 +281,7 @@ impl Server {
         }
         let text = std::fs::read(&self.log).unwrap();
         let text = String::from_utf8_lossy(&text);
-        // A line that is not all there yet has no end.
+        // The last line may be incomplete. Then it has no line end.
         text.rsplit_once('\n').map_or(Vec::new(), |(all, _)| all.lines().map(str::to_owned).collect())
     }
 }
@@ -322,7 +322,7 @@ fn listens_at(lines: &[String]) -> Option<SocketAddr> {
     rest.split_whitespace().next()?.trim_matches('"').parse().ok()
 }
 
-/// An address on which nobody listens, nor will unless told to.
+/// An address on which no socket listens.
 pub fn free_port() -> SocketAddr {
     testkit::port::free_addr().unwrap()
 }

@@ -42,7 +42,7 @@ fn values_that_stand_for_one_tenant_make_one_part() {
 }
 
 #[test]
-fn what_the_map_drops_is_left_out_and_no_fault() {
+fn series_that_the_map_drops_are_left_out_without_a_fault() {
     let of = |tenant: &str| series(&[("t", tenant)]);
     let (scan, parts) = mapped().split(&[of("x1"), of("a"), of("x1"), of("x2")]);
     assert_eq!(all_inflated(&parts), [("a", of("a"))]);
@@ -54,7 +54,7 @@ fn what_the_map_drops_is_left_out_and_no_fault() {
 }
 
 #[test]
-fn who_is_not_allowed_is_refused_as_the_policy_has_it() {
+fn tenants_that_are_not_allowed_are_refused_by_policy() {
     let of = |tenant: &str| series(&[("t", tenant)]);
     let mut rules = mapped();
     rules.tenant.allow = Some(Arc::new(TenantAllow::new(vec!["a".into()]).unwrap()));

@@ -129,7 +129,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_broken_ends_the_fields() {
+    fn a_broken_field_ends_the_iterator() {
         let mut fields = fields(&[0x08, 1, 0x0a, 9]);
         assert!(fields.next().unwrap().is_ok() && fields.next().unwrap().is_err() && fields.next().is_none());
     }

@@ -77,7 +77,7 @@ fn a_downgrade_counts_what_it_loses() {
 }
 
 #[test]
-fn what_a_refused_series_had_is_not_lost() {
+fn a_refused_series_does_not_count_as_lost() {
     let rules = Rules::with(|rules| {
         rules.v2 = V2Handling::Downgrade;
         rules.tenant.on_missing = Policy::Drop;
