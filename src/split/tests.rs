@@ -21,7 +21,7 @@ fn label(name: &str, value: &str) -> Vec<u8> {
     field(1, &[field(1, name.as_bytes()), field(2, value.as_bytes())].concat())
 }
 
-/// A series with these labels and one sample, whose bytes are nobody's business.
+/// A series with these labels and one sample, whose bytes are not read.
 fn series(labels: &[(&str, &str)]) -> Vec<u8> {
     let mut bytes: Vec<u8> = labels.iter().flat_map(|(name, value)| label(name, value)).collect();
     bytes.extend_from_slice(&field(2, b"sample"));

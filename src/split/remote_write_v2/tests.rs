@@ -40,7 +40,7 @@ fn series(members: &[Vec<u8>]) -> Vec<u8> {
     field(5, &members.concat())
 }
 
-/// A sample whose bytes are nobody's business.
+/// A sample, whose bytes are not read.
 fn sample() -> Vec<u8> {
     field(2, &[0x10, 1])
 }

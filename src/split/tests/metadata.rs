@@ -12,7 +12,7 @@ fn metadata_is_dropped_unless_it_is_asked_for() {
     // Nothing is left, but it was no empty request.
     let (scan, _) = rules.split(&[metadata("1")]);
     assert_eq!((scan.tenants, scan.series, scan.metadata_dropped), (0, 0, 1));
-    // Without a default there is nobody to have it.
+    // Without a default tenant it is dropped.
     rules.tenant.default = None;
     rules.metadata = true;
     let (scan, parts) = rules.split(&request);
@@ -72,7 +72,7 @@ fn metadata_goes_to_the_tenants_that_have_its_family() {
             ("b", [about("latency"), about("requests")].concat())
         ]
     );
-    // What nobody has goes to the default tenant, if there is one; and one tenant's request passes as it is.
+    // Metadata of an unknown family goes to the default tenant, if there is one. A request of one tenant passes through.
     let rules = Rules { tenant: TenantRules { default: Some("d".into()), ..rules.tenant }, ..rules };
     let (scan, parts) = rules.split(&[about("nobodys")]);
     assert_eq!((scan.metadata_dropped, scan.passthrough, inflated(&parts[0]).0), (0, true, "d"));

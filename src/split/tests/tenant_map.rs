@@ -6,7 +6,7 @@ use super::*;
 use crate::limits::{KNOWN_VALUE_BYTES_MAX, KNOWN_VALUES_MAX};
 use crate::tenant::map::{MapRule, Matches, Target, TenantAllow, TenantMap};
 
-/// Rules with a map: values of one letter stand for themselves, others for their first letter; `x…` for nobody.
+/// Rules with a map: a value of one letter is its tenant, longer values name their first letter, and `x…` is dropped.
 fn mapped() -> Rules {
     Rules::with(|rules| {
         let rule = |matches, target| MapRule { matches, target };
