@@ -101,12 +101,15 @@ fn many_tenants_that_stall_together_leave_the_others_connections_and_recover() {
             let stalled = send_together(&server, (0..16).map(|number| one(&format!("ill{number}"))));
             (healthy.join().unwrap(), stalled)
         });
-        let later = heard.iter().filter(|(sent, ..)| *sent > onset + Duration::from_secs(2));
-        let bad: Vec<_> = later
-            .clone()
-            .filter(|(_, took, status)| *status != 200 || *took > Duration::from_millis(200))
-            .collect();
-        assert!(bad.is_empty() && later.count() > 100, "{bad:?}");
+        let later: Vec<_> =
+            heard.iter().filter(|(sent, ..)| *sent > onset + Duration::from_secs(2)).collect();
+        let over = |most: Duration| later.iter().filter(|(_, took, _)| *took > most).count();
+        let (slow, too_slow) = (over(Duration::from_millis(200)), over(Duration::from_secs(1)));
+        let failed = later.iter().filter(|(.., status)| *status != 200).count();
+        // A busy machine may stop all eight senders for a moment. A connection that they lack would delay them all the
+        // time.
+        let is_prompt = later.len() > 100 && slow * 20 <= later.len() && too_slow == 0 && failed == 0;
+        assert!(is_prompt, "of {}: {slow} slow, {too_slow} too slow, {failed} failed", later.len());
         assert!(
             server.metric("tenantry_slow_cut_total", "") >= 6.0,
             "eight connections were held by stalled requests"

@@ -72,7 +72,8 @@ fn metadata_goes_to_the_tenants_that_have_its_family() {
             ("b", [about("latency"), about("requests")].concat())
         ]
     );
-    // Metadata of an unknown family goes to the default tenant, if there is one. A request of one tenant passes through.
+    // Metadata of an unknown family goes to the default tenant, if there is one. A request of one tenant passes
+    // through.
     let rules = Rules { tenant: TenantRules { default: Some("d".into()), ..rules.tenant }, ..rules };
     let (scan, parts) = rules.split(&[about("nobodys")]);
     assert_eq!((scan.metadata_dropped, scan.passthrough, inflated(&parts[0]).0), (0, true, "d"));
