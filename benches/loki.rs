@@ -1,5 +1,5 @@
-//! What a Loki push costs on its way in: a hundred streams of twenty entries, as Promtail sends them and as JSON, whose
-//! labels name the tenant, or whose entries do: scanning alone, and all of it. `cargo bench --bench loki`.
+//! What an inbound Loki push costs: scanning alone, and all steps. A push has a hundred streams of twenty entries, as
+//! Promtail sends them or as JSON. Labels or entries name the tenant. `cargo bench --bench loki`.
 #![allow(missing_docs, clippy::expect_used, reason = "a bench, not an interface")]
 
 mod fleet;

@@ -1,7 +1,7 @@
-//! What requests cost on their way in, without sockets: inflate, scan, split and deflate. `cargo bench --bench pipeline`.
+//! What inbound requests cost without sockets: inflate, scan, split and deflate. `cargo bench --bench pipeline`.
 //!
-//! `sizes` shows how that grows with series and tenants; `formats` holds 2.0 against 1.0, of which it is to take at most
-//! 1.2 times for the same series.
+//! `sizes` shows how the cost grows with series and tenants. `formats` compares 2.0 with 1.0: it should take at most
+//! 1.2 times as long for the same series.
 #![allow(missing_docs, clippy::expect_used, reason = "a bench, not an interface")]
 
 mod fleet;
@@ -37,7 +37,7 @@ fn sizes(c: &mut Criterion) {
     group.finish();
 }
 
-/// As Prometheus sends it: with its metric's type in each series.
+/// A request as Prometheus sends it, with the metric's type in each series.
 fn with_metadata(mut request: Request) -> Request {
     for series in &mut request.timeseries {
         series.metadata = Some(Metadata { r#type: MetricType::Counter as i32, help_ref: 2, unit_ref: 0 });
@@ -45,7 +45,7 @@ fn with_metadata(mut request: Request) -> Request {
     request
 }
 
-/// As senders that have the choice may send it.
+/// A body in zstd, which newer senders can choose.
 fn zstd(inflated: &[u8]) -> Body {
     let bytes = zstd::bulk::compress(inflated, 1).expect("compresses").into();
     Body { protocol: Protocol::RemoteWriteV1, compression: Compression::Zstd, bytes }

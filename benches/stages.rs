@@ -1,5 +1,5 @@
-//! What a request of 2,000 series costs, stage by stage: its head, inflate, scan, split and deflate (together, and
-//! deflate alone) on its way in; the lane that merges its parts with others', and the upstream's head, on the way out.
+//! What a request of 2,000 series costs, stage by stage. Inbound: head, inflate, scan, split and deflate (together, and
+//! deflate alone). Outbound: the lane that merges its parts with others, and the head of the upstream request.
 //! `cargo bench --bench stages`.
 #![allow(missing_docs, clippy::expect_used, reason = "a bench, not an interface")]
 
@@ -34,7 +34,7 @@ type Group<'a> = BenchmarkGroup<'a, WallTime>;
 
 const INFLATED_BYTES_MAX: usize = 64 << 20;
 
-/// A block that holds its bytes as they are, so that inflating it is but a copy.
+/// A block that holds its bytes as literals, so that inflating it is only a copy.
 fn stored(inflated: &[u8]) -> Bytes {
     let mut block = Vec::new();
     varint::put(&mut block, inflated.len() as u64);
@@ -61,7 +61,7 @@ fn stages(c: &mut Criterion) {
         for label_remove in [false, true] {
             let stored = stored(&inflated);
             scan(&mut group, tenants, &stored, label_remove);
-            // One tenant's request with its labels as they are passes through: nothing is split.
+            // A request of one tenant that keeps its labels passes through: nothing is split.
             if tenants > 1 || label_remove {
                 split(&mut group, tenants, &stored, label_remove);
                 deflate(&mut group, tenants, &stored, label_remove);
@@ -88,7 +88,7 @@ fn scan(group: &mut Group<'_>, tenants: usize, stored: &Bytes, label_remove: boo
     });
 }
 
-/// With a map whose rules for these tenants stand behind a thousand for single values.
+/// Rules with a map, in which a thousand rules for single values precede the rules for these tenants.
 fn scan_mapped(group: &mut Group<'_>, tenants: usize, stored: &Bytes) {
     let rule = |matches, tenant: &str| MapRule { matches, target: Target::Tenant(tenant.to_owned()) };
     let exact = |at| rule(Matches::Exact(format!("team-{at}")), "team");
@@ -104,7 +104,7 @@ fn scan_mapped(group: &mut Group<'_>, tenants: usize, stored: &Bytes) {
     });
 }
 
-/// Splitting and deflating alone: the clock stands still while the request is scanned.
+/// Splitting and deflating alone. The clock is stopped while the request is scanned.
 fn split(group: &mut Group<'_>, tenants: usize, stored: &Bytes, label_remove: bool) {
     let tenant = tenant_rules(label_remove);
     let rules = split_rules(&tenant);
@@ -123,7 +123,7 @@ fn split(group: &mut Group<'_>, tenants: usize, stored: &Bytes, label_remove: bo
     });
 }
 
-/// Deflating alone what splitting gathers: each tenant's part.
+/// Deflating alone, for each tenant's part as splitting gathers it.
 fn deflate(group: &mut Group<'_>, tenants: usize, stored: &Bytes, label_remove: bool) {
     let tenant = tenant_rules(label_remove);
     let mut splitter = Splitter::new();
@@ -165,7 +165,7 @@ fn named(stage: &str, label_remove: bool) -> String {
     if label_remove { format!("{stage}, label removed") } else { stage.to_owned() }
 }
 
-/// Heads as they come: Prometheus' own, and what Mimir answers.
+/// Heads as Prometheus and Mimir send them.
 fn heads(c: &mut Criterion) {
     let request = b"POST /api/v1/push HTTP/1.1\r\nHost: tenantry.monitoring.svc:8081\r\n\
         User-Agent: Prometheus/2.42.0\r\nContent-Length: 171044\r\nContent-Encoding: snappy\r\n\
@@ -183,7 +183,7 @@ fn heads(c: &mut Criterion) {
     group.finish();
 }
 
-/// As many parts of a tenant's as go into one upstream request at the most, each with 200 series.
+/// As many parts of a tenant as fit into one upstream request, each with 200 series.
 fn merge(c: &mut Criterion) {
     const FRAGMENTS: usize = 32;
     let limits = LaneLimits {
@@ -216,7 +216,7 @@ fn merge(c: &mut Criterion) {
     group.finish();
 }
 
-/// One of ten tenants' part of a request.
+/// The part of one of ten tenants.
 fn a_part() -> Part {
     let body = Body::snappy_v1(fleet::request(SERIES, 10).to_block());
     let mut splitter = Splitter::new();

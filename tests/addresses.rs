@@ -1,5 +1,6 @@
-//! An upstream whose name has several addresses of which one fails: the real server between a raw client and scripted
-//! upstreams, on both rings. The name is known in a mount namespace of the server's; without one, nothing is tested.
+//! An upstream whose name has several addresses, of which one fails: the real server between a raw client and scripted
+//! upstreams, on both rings. The name exists in a mount namespace of the server. Without mount namespaces, nothing is
+//! tested.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -15,14 +16,10 @@ use std::time::{Duration, Instant};
 
 use support::client::push_head;
 use support::server::free_port;
-use support::{Client, Close, Driver, Reply, Server, Upstream, body, eventually, on_both, series};
+use support::{Client, Close, Driver, Reply, Server, Upstream, eventually, on_both, one};
 use tenantry::limits::BACKOFF_AFTER_FAILURES;
 
 const HOSTS: &str = "127.0.0.1 localhost\n127.0.0.1 twins\n127.0.0.2 twins\n";
-
-fn one(tenant: &str) -> Vec<u8> {
-    body(vec![series(tenant, "up", 1.0)])
-}
 
 /// The twins' listeners, on one port.
 fn twins() -> [TcpListener; 2] {
@@ -46,13 +43,13 @@ fn statuses(client: &mut Client, count: usize) -> Vec<u16> {
     (0..count).map(|_| client.push(&one("a")).status).collect()
 }
 
-/// How many lines of the log say this.
+/// How many lines of the log contain `what`.
 fn lines(server: &Server, what: &str) -> usize {
     server.log().iter().filter(|line| line.contains(what)).count()
 }
 
-/// How many requests may have gone to an address that has been failing all the time: those that put it to rest, and its
-/// probes, the first after a second and each later than the one before.
+/// How many requests may have gone to an address that always fails: those before its first backoff, and one probe a second
+/// at most.
 fn failures_max(since: Instant) -> usize {
     BACKOFF_AFTER_FAILURES as usize + since.elapsed().as_secs() as usize
 }
@@ -81,12 +78,12 @@ fn an_address_that_refuses_rests_unnoticed_and_is_used_again_when_it_is_back() {
         assert_eq!(live.received().len(), 30, "nothing was sent twice");
         assert_eq!(server.metric("tenantry_upstream_addresses_in_backoff", ""), 1.0);
         assert_eq!(lines(&server, "WARN an upstream address fails again and again"), 1);
-        // Its rest is over again and again; one request finds that out, and is sent to the other.
+        // Whenever its backoff ends, one request probes it, fails, and is sent to the other address.
         eventually("it was probed", || {
             assert_eq!(client.push(&one("a")).status, 200);
             server.metric("tenantry_upstream_backoffs_total", "") >= 2.0
         });
-        assert_eq!(lines(&server, "WARN an upstream address fails again and again"), 1, "said once");
+        assert_eq!(lines(&server, "WARN an upstream address fails again and again"), 1, "logged once");
 
         let back = Upstream::start_on(TcpListener::bind(address).unwrap(), |_| Reply::ok());
         eventually("it is used again", || {
@@ -113,7 +110,7 @@ fn an_address_that_breaks_off_costs_a_few_requests_and_no_more() {
         let failed = statuses.iter().filter(|&&status| status == 502).count();
         assert_eq!(statuses.iter().filter(|&&status| status == 200).count(), 60 - failed);
         assert!((BACKOFF_AFTER_FAILURES as usize..=failures_max(begun)).contains(&failed), "{failed}");
-        assert_eq!(dead.connections(), failed, "nor was it asked in another way");
+        assert_eq!(dead.connections(), failed, "no other connection was opened to it");
     });
 }
 
@@ -161,7 +158,7 @@ fn an_address_that_never_answers_rests_and_one_that_answers_others_does_not() {
 fn a_request_finds_the_other_address_in_time_where_one_drops_what_it_is_sent() {
     on_both(|driver| {
         let [live, dropping] = twins();
-        // A backlog that is full: Linux answers no SYN then.
+        // With a full backlog, Linux answers no SYN.
         rustix::net::listen(&dropping, 0).unwrap();
         let address = dropping.local_addr().unwrap();
         let _fills = TcpStream::connect(address).unwrap();
@@ -175,7 +172,7 @@ fn a_request_finds_the_other_address_in_time_where_one_drops_what_it_is_sent() {
     });
 }
 
-/// An answer behind which the connection ends, so that the next request needs another one.
+/// An answer after which the connection ends, so that the next request needs another one.
 fn last_answer() -> Reply {
     Reply::raw(b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 0\r\n\r\n")
         .close(Close::AfterReplyUnannounced)
@@ -221,7 +218,7 @@ fn where_all_addresses_rest_they_are_asked_all_the_same() {
             assert_eq!(client.push(&one("a")).status, 200, "at once");
             end(upstream);
         }
-        // Each address once, and the one that was back once more.
+        // Each address once, and again the one that was back.
         assert_eq!(lines(&server, "WARN an upstream address fails again and again"), 3);
     });
 }

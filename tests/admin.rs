@@ -1,4 +1,4 @@
-//! What slow clients of the admin port cost an honest scrape. The port listens on every interface.
+//! Scrapes while slow clients hold connections to the admin port. The port listens on every interface.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::disallowed_methods)]
 
 mod support;
@@ -7,12 +7,14 @@ use std::io::Write;
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
+use tenantry::limits::ADMIN_TIMEOUT_MILLIS;
+
 use support::{Client, Reply, Server, Upstream, body, eventually, on_both, series};
 
-/// More than may be connected at a time.
+/// More clients than may be connected at a time.
 const CLIENTS: usize = 500;
 
-/// A server with some hundred tenants, so that its page is larger than what the kernel keeps for a client.
+/// A server with some hundred tenants, so that its page exceeds what the kernel buffers for a client.
 fn start(driver: support::Driver, upstream: &Upstream) -> Server {
     let server = Server::start(driver, upstream.address, "metrics_include_tenant: true\n");
     let tenants = (0..400).map(|n| series(&format!("tenant-{n}"), "up", 1.0));
@@ -20,8 +22,8 @@ fn start(driver: support::Driver, upstream: &Upstream) -> Server {
     server
 }
 
-/// Scrapes again and again, a moment apart: within a fifth of a second, but for one that the machine may hold up.
-fn scrapes_are_prompt(server: &Server) {
+/// How long each of five scrapes takes, a moment apart; the fastest first.
+fn scrapes(server: &Server) -> Vec<Duration> {
     let scrapes = (0..5).map(|_| {
         std::thread::sleep(Duration::from_millis(50));
         let begun = Instant::now();
@@ -30,7 +32,15 @@ fn scrapes_are_prompt(server: &Server) {
     });
     let mut times: Vec<_> = scrapes.collect();
     times.sort_unstable();
-    assert!(times[3] < Duration::from_millis(200) && times[4] < Duration::from_secs(1), "{times:?}");
+    times
+}
+
+/// Scrapes wait for no slow client, which may take [`ADMIN_TIMEOUT_MILLIS`]. `alone` is what scrapes take on this
+/// machine without such clients. One of five may be held up by the machine.
+fn scrapes_are_prompt(server: &Server, alone: &[Duration]) {
+    let (times, usual, timeout) = (scrapes(server), alone[4], Duration::from_millis(ADMIN_TIMEOUT_MILLIS));
+    let (most, all) = (timeout / 4 + 4 * usual, timeout / 2 + 8 * usual);
+    assert!(times[3] < most && times[4] < all, "{times:?}; without slow clients: {alone:?}");
 }
 
 fn connect(server: &Server) -> Vec<TcpStream> {
@@ -38,31 +48,34 @@ fn connect(server: &Server) -> Vec<TcpStream> {
 }
 
 #[test]
-fn slow_clients_cost_a_scrape_nothing_and_keep_nobody_from_leaving() {
+fn slow_clients_delay_neither_scrapes_nor_the_end_of_the_server() {
     on_both(|driver| {
         let upstream = Upstream::start(|_| Reply::ok());
         let mut server = start(driver, &upstream);
+        let alone = scrapes(&server);
         let memory = server.status_kib("VmRSS");
 
         let silent = connect(&server);
-        scrapes_are_prompt(&server);
+        scrapes_are_prompt(&server, &alone);
 
         let mut slow = connect(&server);
-        // Whoever has been closed to make room can't be written to.
+        // A write to a client that was closed to make room fails.
         slow.iter_mut().for_each(|client| _ = client.write_all(b"GET /metrics HTTP/1.1\r\nX: "));
-        scrapes_are_prompt(&server);
+        scrapes_are_prompt(&server, &alone);
         slow.iter_mut().for_each(|client| _ = client.write_all(b"x"));
-        scrapes_are_prompt(&server);
+        scrapes_are_prompt(&server, &alone);
 
-        let mut deaf = connect(&server);
-        deaf.iter_mut().for_each(|client| _ = client.write_all(b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n"));
-        scrapes_are_prompt(&server);
+        let mut unread = connect(&server);
+        unread
+            .iter_mut()
+            .for_each(|client| _ = client.write_all(b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n"));
+        scrapes_are_prompt(&server, &alone);
 
         let grown = server.status_kib("VmRSS").saturating_sub(memory);
         assert!(grown < 64 << 10, "{grown} KiB");
         server.signal("TERM");
-        assert_eq!(server.wait(Duration::from_secs(5)).code(), Some(0));
-        drop((silent, slow, deaf));
+        assert_eq!(server.wait(Duration::from_secs(20)).code(), Some(0));
+        drop((silent, slow, unread));
     });
 }
 
@@ -71,17 +84,18 @@ fn a_successor_shows_its_metrics_on_the_same_port() {
     on_both(|driver| {
         let upstream = Upstream::start(|_| Reply::ok());
         let mut server = start(driver, &upstream);
+        let alone = scrapes(&server);
         let config = std::fs::read_to_string(server.file()).unwrap();
         let successor = Server::start_with(&config, server.metrics, &[]);
         let silent = connect(&server);
         server.signal("TERM");
-        assert_eq!(server.wait(Duration::from_secs(5)).code(), Some(0));
+        assert_eq!(server.wait(Duration::from_secs(20)).code(), Some(0));
         drop(silent);
         eventually("only the successor is left", || {
             let mut client = Client::connect(successor.metrics);
             client.send(b"GET /alive HTTP/1.1\r\nHost: x\r\n\r\n");
             client.response().status == 200
         });
-        scrapes_are_prompt(&successor);
+        scrapes_are_prompt(&successor, &alone);
     });
 }

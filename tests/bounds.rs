@@ -1,50 +1,31 @@
-//! Settings that only together are wrong, also where a reload brings them together; bodies that cost more than their
-//! bytes; secrets in targets. On both rings.
+//! Settings that contradict each other, also after a reload; bodies that cost more than their bytes; secrets in
+//! targets. On both rings.
 #![allow(clippy::unwrap_used, clippy::panic, clippy::disallowed_methods)]
 
 mod support;
 
 use support::remote_write::Label;
-use support::{Client, Close, Reply, Server, Upstream, body, eventually, on_both, series};
-
-/// Writes `text` in the place of the server's configuration, and returns what it logs when it has read it.
-fn reload(server: &Server, from: &str, to: &str) -> Vec<String> {
-    let text = std::fs::read_to_string(server.file()).unwrap();
-    assert!(text.contains(from), "{from}: {text}");
-    std::fs::write(server.file(), text.replace(from, to)).unwrap();
-    let before = server.log().len();
-    server.signal("HUP");
-    let over = |line: &String| line.contains("the configuration was read again");
-    eventually("it has been read again", || server.log()[before..].iter().any(over));
-    server.log()[before..].to_vec()
-}
+use support::{Client, Close, Reply, Server, Upstream, body, on_both, series};
 
 #[test]
-fn what_is_wrong_only_beside_what_waits_for_a_restart_changes_nothing() {
+fn a_reload_that_contradicts_a_setting_that_needs_a_restart_changes_nothing() {
     on_both(|driver| {
         let upstream = Upstream::start(|_| Reply::ok());
         let extra = "limits:\n  in_flight_bytes_max: 80Mi\n";
         let server = Server::start(driver, upstream.address, extra);
         let to = "timeout: 7s\nlimits:\n  inflated_bytes_max: 200Mi\n  in_flight_bytes_max: 1Gi\n";
-        let lines = reload(&server, extra, to);
+        let lines = server.reload_with(extra, to);
         let told = |parts: &[&str]| lines.iter().any(|line| parts.iter().all(|part| line.contains(part)));
         let name = server.file().display().to_string();
         assert!(told(&[&name, "limits.inflated_bytes_max: ", "stays 80Mi"]), "{lines:#?}");
         assert!(told(&["nothing changes"]), "{lines:#?}");
         assert_eq!(server.metric("tenantry_config_last_reload_successful", ""), 0.0);
-        // 100 MiB are too large, now and for ever: 503 would have their sender try for ever.
+        // 100 MiB never fit. With 503 the sender would try for ever.
         let mut giant = series("a", "up", 1.0);
         giant.labels.push(Label { name: "x".into(), value: "x".repeat(100 << 20).into() });
         assert_eq!(server.client().push(&body(vec![giant])).status, 413);
         assert_eq!(server.client().push(&body(vec![series("a", "up", 1.0)])).status, 200);
     });
-}
-
-/// The CPU time that a process has taken so far, in hundredths of a second.
-fn cpu_ticks(pid: u32) -> u64 {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
-    let fields: Vec<_> = stat.rsplit_once(')').unwrap().1.split_whitespace().collect();
-    fields[11].parse::<u64>().unwrap() + fields[12].parse::<u64>().unwrap()
 }
 
 #[test]
@@ -60,12 +41,12 @@ fn many_empty_gzip_members_cost_no_second() {
              Content-Length: {}\r\n\r\n",
             body.len()
         );
-        let before = cpu_ticks(server.pid());
+        let before = server.cpu_ticks();
         let mut client = server.client();
         client.send(&[head.as_bytes(), &body].concat());
         let response = client.response();
         assert_eq!(response.status, 400, "{}", response.text());
-        let ticks = cpu_ticks(server.pid()) - before;
+        let ticks = server.cpu_ticks() - before;
         eprintln!("{ticks} hundredths of a second");
         assert!(response.text().contains("gzip members"), "{}", response.text());
         assert!(ticks < 30, "{ticks} hundredths of a second");
@@ -88,7 +69,7 @@ fn a_token_in_a_target_is_sent_and_never_shown() {
         let answer = server.client().push(&body(vec![series("a", "up", 1.0)]));
         assert_eq!(answer.status, 502);
         assert_eq!(upstream.received()[0].path, "/push?token=hunter2");
-        let lines = reload(&server, "token=hunter2", "token=hunter22");
+        let lines = server.reload_with("token=hunter2", "token=hunter22");
         assert!(lines.iter().any(|line| line.contains("target")), "{lines:#?}");
         let mut status = Client::connect(server.metrics);
         status.send(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n");

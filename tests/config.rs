@@ -1,4 +1,4 @@
-//! Whole configurations: those that people run today, those that we ship, and what the program says of bad ones.
+//! Whole configurations: ones in use today, the ones in this repository, and the errors for bad ones.
 #![expect(
     clippy::unwrap_used,
     clippy::panic,
@@ -20,7 +20,7 @@ fn read(path: &str) -> String {
     std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
 
-/// Holds a file against the text that is made for it. If `UPDATE_DOCS` is set, it writes the file first.
+/// Compares a file with the text that is generated for it. If `UPDATE_DOCS` is set, it writes the file first.
 fn is_made(path: &str, text: &str) {
     if std::env::var_os("UPDATE_DOCS").is_some() {
         std::fs::write(Path::new(env!("CARGO_MANIFEST_DIR")).join(path), text).unwrap();
@@ -114,7 +114,7 @@ fn a_typo_in_it_is_told_with_its_line_and_the_key_meant() {
         let line = |found: &str| text.lines().position(|line| line.contains(found.trim_start_matches('\n')));
         assert!(line(written).is_some(), "{written} is there to be mistyped");
         let text = text.replacen(written, typed, 1);
-        // A default out of its place ends the section that the last key belongs to.
+        // A default at another indentation ends the section of the last key.
         let text = text.replace("  accept_all: false\n", "");
         assert_eq!(given(&text).unwrap_err().to_string(), told);
     }
@@ -277,7 +277,7 @@ fn the_manifest_agrees_with_itself() {
 proptest::proptest! {
     #![proptest_config(proptest::prelude::ProptestConfig::with_cases(512))]
 
-    /// Whatever becomes of a file, it is a plan or a list of mistakes, each of them on a line that there is.
+    /// Any file gives a plan or a list of mistakes, each on a line that exists.
     #[test]
     fn a_damaged_configuration_is_never_more_than_mistaken(
         damage in proptest::collection::vec(
@@ -303,7 +303,7 @@ proptest::proptest! {
     }
 }
 
-/// Runs the program with these arguments and variables, and none of ours.
+/// Runs the program with these arguments and only these variables.
 fn tenantry(args: &[&str], variables: &[(&str, &str)]) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_tenantry"));
     for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("CT_")) {
@@ -338,7 +338,7 @@ fn the_program_tells_every_mistake_and_ends_with_64() {
     let path: PathBuf = directory.path().join("bad.yml");
     std::fs::write(&path, read(SEED).replace("  label: ", "  lable: ").replace("1000", "-1")).unwrap();
     let file = path.to_str().unwrap();
-    // Checked or run, long before anything is bound.
+    // With and without --check-config, before anything is bound.
     for args in [&["--check-config", "-c", file][..], &["-config", file]] {
         let output = tenantry(args, &[("CT_TIMEOUT", "soon")]);
         assert_eq!(output.status.code(), Some(64));

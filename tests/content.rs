@@ -1,5 +1,5 @@
-//! Bodies that mean harm: bombs, and values that would mean something else in a header or a path. Against the real
-//! server, on both rings, in every format.
+//! Hostile bodies: bombs, and values that have another meaning in a header or a path. Against the real server, on both
+//! rings, in every format.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -15,24 +15,13 @@ use std::io::Write;
 use prost::Message;
 use support::remote_write::{WriteRequest, deflate};
 use support::server::free_port;
-use support::{Driver, Reply, Response, Server, Upstream, body, on_both, series};
+use support::{Driver, Reply, Response, Server, Upstream, on_both, one, post, series};
 use testkit::{proto_loki, proto_v2};
 
 const V2: &str = "Content-Type: application/x-protobuf;proto=io.prometheus.write.v2.Request\r\n";
 
-fn one(tenant: &str) -> Vec<u8> {
-    body(vec![series(tenant, "up", 1.0)])
-}
-
 fn block(plain: &[u8]) -> Vec<u8> {
     snap::raw::Encoder::new().compress_vec(plain).unwrap()
-}
-
-fn post(server: &Server, path: &str, fields: &str, body: &[u8]) -> Response {
-    let head = format!("POST {path} HTTP/1.1\r\nHost: x\r\n{fields}Content-Length: {}\r\n\r\n", body.len());
-    let mut client = server.client();
-    client.try_send(&[head.as_bytes(), body].concat());
-    client.response()
 }
 
 fn gzip(plain: &[u8]) -> Vec<u8> {
@@ -41,7 +30,7 @@ fn gzip(plain: &[u8]) -> Vec<u8> {
     encoder.finish().unwrap()
 }
 
-/// Frames without their size, one after the other: no header tells what they come to.
+/// Frames one after another, without a size in their headers.
 fn zstd_frames(plain: &[u8], frames: usize) -> Vec<u8> {
     let mut encoder = zstd::stream::write::Encoder::new(Vec::new(), 1).unwrap();
     encoder.include_contentsize(false).unwrap();
@@ -49,7 +38,7 @@ fn zstd_frames(plain: &[u8], frames: usize) -> Vec<u8> {
     encoder.finish().unwrap().repeat(frames)
 }
 
-/// Small bodies that come to much, by themselves or by what is to be kept of them: path, fields, body.
+/// Small bodies that inflate to much, or of which much has to be kept: path, fields, body.
 fn bombs() -> Vec<(&'static str, String, Vec<u8>)> {
     let zeros = vec![0; 96 << 20];
     let members = gzip(&zeros[..1 << 20]).repeat(96);
@@ -71,7 +60,7 @@ fn bombs() -> Vec<(&'static str, String, Vec<u8>)> {
         ("/loki/push", format!("{json}{gzip_json}"), members),
         ("/loki/push", format!("{json}{gzip_json}"), gzip(&b"[".repeat(3 << 19))),
         ("/loki/push", format!("{json}{gzip_json}"), gzip(&br#"{"streams":["#.repeat(200_000))),
-        // Two bytes a series, a symbol, a label: each costs more to keep than to send.
+        // Series, symbols and streams of two bytes, which cost more to keep than to send.
         ("/push", String::new(), block(&[0x0a, 0x00].repeat(3 << 19))),
         ("/push", V2.into(), block(&[0x22, 0x00].repeat(3 << 19))),
         ("/push", V2.into(), block(&[0x2a, 0x00].repeat(3 << 19))),
@@ -101,8 +90,8 @@ fn bombs_are_refused_and_memory_stays_flat() {
             }
         }
         let peak = server.status_kib("VmHWM").saturating_sub(before);
-        // One at a time, on either of two cores: the body, what may be inflated of it, what is noted of that; and
-        // nothing of earlier ones. A single one would be more if it were inflated.
+        // Each of two cores holds one body at a time, what it inflates to, and what the scan notes. Nothing is left of
+        // earlier ones. One bomb alone would exceed this if it were inflated.
         assert!(peak < 64 << 10, "they cost {peak} KiB");
         assert_eq!(upstream.received().len(), 1);
         assert_eq!(server.metric("tenantry_in_flight_bytes", ""), 0.0);
@@ -110,7 +99,7 @@ fn bombs_are_refused_and_memory_stays_flat() {
     });
 }
 
-/// Values that would mean something else in a header, in a path, or in somebody's log.
+/// Values that have another meaning in a header, in a path, or in a log.
 const HARMFUL: &[&[u8]] = &[
     b"a\r\nX-Scope-OrgID: other",
     b"a\nX-Scope-OrgID: other",
@@ -150,7 +139,7 @@ const HARMFUL: &[&[u8]] = &[
     &[b'x'; 257],
 ];
 
-/// As many bytes, to be put in a value's place once a request is encoded: prost's strings are UTF-8.
+/// A placeholder of the same length, which is replaced by the value in the encoded request: prost's strings are UTF-8.
 fn stand_in(value: &[u8]) -> String {
     "q".repeat(value.len())
 }
@@ -255,7 +244,7 @@ fn no_label_value_gets_into_a_header_or_out_of_its_place_in_the_path() {
 }
 
 #[test]
-fn what_thanos_takes_stays_one_segment_of_the_path() {
+fn a_tenant_that_thanos_accepts_stays_one_segment_of_the_path() {
     on_both(|driver| {
         let upstream = Upstream::start(|_| Reply::ok());
         let server = towards(driver, &upstream, "/insert/{tenant}/push", "thanos");
@@ -282,7 +271,7 @@ fn what_thanos_takes_stays_one_segment_of_the_path() {
     });
 }
 
-/// What deflates to nothing much and is no bomb goes through: the limits above are not what refuses everything.
+/// The limits above refuse bombs, and not every large request.
 #[test]
 fn large_requests_that_are_no_bombs_go_through() {
     on_both(|driver| {

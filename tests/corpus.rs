@@ -1,8 +1,8 @@
-//! Replays the fuzz corpora that are checked in: every input by the same check that the fuzzer runs.
+//! Replays the fuzz corpora: every input runs through the same check as under the fuzzer.
 //!
-//! The seeds among them are put together here, each for one thing that a request can do. After a change,
-//! `cargo test --test corpus -- --ignored` writes them anew. An input that once was a finding is kept beside
-//! them under a name that says what it found.
+//! The seeds among them are built here, one for each property of a request. After a change,
+//! `cargo test --test corpus -- --ignored` writes them anew. Inputs that once were findings are kept beside them, under
+//! names that say what they found.
 #![allow(clippy::unwrap_used, reason = "a test: what fails is a finding")]
 #![allow(clippy::cast_possible_truncation, reason = "a test: its requests are small")]
 
@@ -30,7 +30,7 @@ fn corpus(target: &str) -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus").join(target)
 }
 
-/// Runs `check` over every file of a target's corpus, and sees that the seeds are among them.
+/// Runs `check` on every file of a target's corpus. The seeds must be among them.
 fn replay(target: &str, check: Check, seeds: Seeds) {
     for (name, bytes) in seeds {
         assert_eq!(std::fs::read(corpus(target).join(name)).unwrap(), bytes, "{target}/{name}");
@@ -42,7 +42,7 @@ fn replay(target: &str, check: Check, seeds: Seeds) {
     }
 }
 
-/// These seeds are text: each file is its own source.
+/// These seeds are text files, which are written by hand.
 #[test]
 fn http_head_corpus() {
     replay("http_head", http_head::check, Vec::new());
@@ -109,13 +109,13 @@ fn series(fields: &[Vec<u8>]) -> Vec<u8> {
     field(1, &fields.concat())
 }
 
-/// A sample with the value whose bits are given, at time 1.
+/// A sample at time 1, with a value of these bits.
 fn sample(value: u64) -> Vec<u8> {
     field(2, &[&[0x09][..], &value.to_le_bytes(), &[0x10, 1]].concat())
 }
 
-/// Requests: `t`, then `tenant`, then the empty name are the labels that the check looks for, `c` and `r` those
-/// that tell replicas apart.
+/// Requests. The check takes tenants from the labels `t`, `tenant` and the empty name, in this order, and clusters and
+/// replicas from `c` and `r`.
 fn scan_seeds() -> Seeds {
     const STALE: u64 = 0x7ff0_0000_0000_0002;
     let of = |tenant: &str| series(&[label("__name__", "up"), label("t", tenant), sample(STALE)]);
@@ -261,7 +261,7 @@ fn snappy_seeds() -> Seeds {
     ]
 }
 
-/// Pushes: `t`, then `tenant`, then `__name__` are the labels that the check looks for.
+/// Pushes. The check takes tenants from the labels `t`, `tenant` and `__name__`, in this order.
 fn loki_protobuf_seeds() -> Seeds {
     let pair =
         |name: &str, value: &str| field(3, &[field(1, name.as_bytes()), field(2, value.as_bytes())].concat());

@@ -1,4 +1,4 @@
-//! More of everything than there is room for: who gets a turn, and what those who are slow leave to the others.
+//! Overload: how tenants share connections and requests in flight, and what slow tenants leave to the others.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -13,23 +13,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use support::client::push_head;
 use support::upstream::Received;
-use support::{Client, Close, Reply, Server, Upstream, body, eventually, on_both, series};
-
-fn one(tenant: &str) -> Vec<u8> {
-    body(vec![series(tenant, "up", 1.0)])
-}
-
-/// Sends requests over connections of their own, so that they are under way together.
-fn send_together(server: &Server, bodies: impl IntoIterator<Item = Vec<u8>>) -> Vec<Client> {
-    let send = |body: Vec<u8>| {
-        let mut client = server.client();
-        client.send(&[push_head(body.len(), "").as_bytes(), &body].concat());
-        client
-    };
-    bodies.into_iter().map(send).collect()
-}
+use support::{Close, Reply, Server, Upstream, body, eventually, on_both, one, send_together, series};
 
 /// An upstream that stalls for tenants whose names begin with `ill`, while it is told to, and else answers after 5 ms.
 fn upstream_with_ill_tenants() -> (Upstream, Arc<AtomicBool>) {
@@ -44,8 +29,8 @@ fn upstream_with_ill_tenants() -> (Upstream, Arc<AtomicBool>) {
     (upstream, ill)
 }
 
-/// How many requests of each tenant are answered with 200 within `time`, three senders each, one after another; and all
-/// other answers.
+/// How many requests of each tenant get 200 within `time`, and all other statuses. A tenant has three senders, each of
+/// which waits for an answer before its next request.
 fn answers(server: &Server, tenants: usize, time: Duration) -> (Vec<usize>, Vec<u16>) {
     let until = Instant::now() + time;
     let of_sender = |tenant: usize| {
@@ -83,8 +68,8 @@ fn equal_tenants_get_equal_turns_where_connections_are_few() {
     }
 }
 
-/// What senders of healthy tenants hear, one request after another until `until`: when each was sent, how long its answer
-/// took, and its status.
+/// What senders of healthy tenants hear, one request after another until `until`: when each was sent, how long its
+/// answer took, and its status.
 fn healthy_answers(server: &Server, until: Instant) -> Vec<(Instant, Duration, u16)> {
     let of_sender = |sender: usize| {
         let (body, mut client) = (one(&format!("healthy{sender}")), server.client());
@@ -116,13 +101,19 @@ fn many_tenants_that_stall_together_leave_the_others_connections_and_recover() {
             let stalled = send_together(&server, (0..16).map(|number| one(&format!("ill{number}"))));
             (healthy.join().unwrap(), stalled)
         });
-        let later = heard.iter().filter(|(sent, ..)| *sent > onset + Duration::from_secs(2));
-        let bad: Vec<_> = later
-            .clone()
-            .filter(|(_, took, status)| *status != 200 || *took > Duration::from_millis(200))
-            .collect();
-        assert!(bad.is_empty() && later.count() > 100, "{bad:?}");
-        assert!(server.metric("tenantry_slow_cut_total", "") >= 6.0, "eight were held by stalled ones");
+        let later: Vec<_> =
+            heard.iter().filter(|(sent, ..)| *sent > onset + Duration::from_secs(2)).collect();
+        let over = |most: Duration| later.iter().filter(|(_, took, _)| *took > most).count();
+        let (slow, too_slow) = (over(Duration::from_millis(200)), over(Duration::from_secs(1)));
+        let failed = later.iter().filter(|(.., status)| *status != 200).count();
+        // A busy machine may stop all eight senders for a moment. A connection that they lack would delay them all the
+        // time.
+        let is_prompt = later.len() > 100 && slow * 20 <= later.len() && too_slow == 0 && failed == 0;
+        assert!(is_prompt, "of {}: {slow} slow, {too_slow} too slow, {failed} failed", later.len());
+        assert!(
+            server.metric("tenantry_slow_cut_total", "") >= 6.0,
+            "eight connections were held by stalled requests"
+        );
         assert!(server.metric("tenantry_slow_tenants", "") >= 8.0);
         ill.store(false, Ordering::SeqCst);
         for (number, client) in stalled.iter_mut().enumerate() {
@@ -171,7 +162,7 @@ fn a_tenant_that_is_slow_by_nature_gets_through_beside_those_that_never_answer()
 }
 
 #[test]
-fn an_upstream_that_pauses_for_everybody_has_few_requests_given_up() {
+fn an_upstream_that_pauses_for_all_tenants_has_few_requests_cut() {
     on_both(|driver| {
         let paused = Arc::new(AtomicBool::new(false));
         let is_paused = Arc::clone(&paused);
@@ -208,7 +199,7 @@ fn tenants_of_many_senders_that_stall_leave_room_for_requests_of_others() {
         std::thread::sleep(Duration::from_secs(1));
         (0..50).for_each(|_| assert_eq!(healthy.push(&one("healthy")).status, 200));
         assert!(server.metric("tenantry_slow_refused_total", "") > 0.0);
-        // And while their senders come again and again.
+        // Also while their senders try again.
         let mut more = send_together(&server, of("ill-a").chain(of("ill-b")));
         assert_eq!(healthy.push(&one("healthy")).status, 200);
         std::thread::sleep(Duration::from_millis(500));
@@ -224,7 +215,7 @@ fn parts_that_have_their_outcome_leave_their_room_to_others() {
         ill.store(true, Ordering::SeqCst);
         let settings = "cores: 1\ntimeout: 15s\n";
         let server = Server::start(driver, upstream.address, settings);
-        // As many parts as one core may have under way; one of each request stalls.
+        // As many parts as one core may have in flight. One part of each request stalls.
         let request = |number: usize| {
             let tenants = (1..4096).map(|tenant| series(&format!("t{tenant}"), &format!("m{number}"), 1.0));
             body(tenants.chain([series("ill", "up", 1.0)]).collect())
@@ -239,4 +230,62 @@ fn parts_that_have_their_outcome_leave_their_room_to_others() {
             assert_eq!(response.status, 200, "request {number}: {}", response.text());
         }
     });
+}
+
+#[test]
+fn a_tenant_past_its_share_fails_alone_and_at_once() {
+    on_both(|driver| {
+        let upstream = Upstream::start(|r| match r.tenant() {
+            "slow" => Reply::from(Close::Stall),
+            _ => Reply::ok(),
+        });
+        let settings =
+            "timeout: 2s\nconcurrency: 10\nlimits: {tenant_share_percent: 40}\nmerge: {inflight_max: 4}\n";
+        let server = Server::start(driver, upstream.address, settings);
+        let mut waiting = send_together(&server, vec![one("slow"); 4]);
+        std::thread::sleep(Duration::from_millis(200));
+        let begin = Instant::now();
+        let over = server.client().push(&one("slow"));
+        assert_eq!(over.status, 503);
+        assert_eq!(over.header("retry-after"), Some("1"));
+        assert_eq!(
+            over.text(),
+            "overloaded: this tenant has its share in flight (limits.tenant_share_percent)"
+        );
+        assert_eq!(server.client().push(&one("healthy")).status, 200);
+        assert!(begin.elapsed() < Duration::from_secs(1), "no request waited for the slow tenant");
+        waiting.iter_mut().for_each(|client| assert_eq!(client.response().status, 504));
+        // Its share is free again.
+        assert_eq!(server.client().push(&one("slow")).status, 504);
+    });
+}
+
+#[test]
+fn a_stalling_tenant_leaves_the_others_their_connections() {
+    // A request of one fragment is a full batch, of which more than `inflight_max` may be on their way.
+    for (settings, held) in [
+        ("max_conns_per_host: 4\nmerge: {inflight_max: 100, fragments_max: 1}\n", 2),
+        (
+            "max_conns_per_host: 16\nlimits: {tenant_share_percent: 10}\n\
+             merge: {inflight_max: 1, fragments_max: 1}\n",
+            1,
+        ),
+    ] {
+        on_both(|driver| {
+            let upstream = Upstream::start(|r| match r.tenant() {
+                "slow" => Reply::from(Close::Stall),
+                _ => Reply::ok(),
+            });
+            let server = Server::start(driver, upstream.address, &format!("timeout: 3s\n{settings}"));
+            let mut waiting = send_together(&server, vec![one("slow"); 8]);
+            eventually("it holds what it may", || upstream.of("slow").len() == held);
+            let begin = Instant::now();
+            for _ in 0..20 {
+                assert_eq!(server.client().push(&one("healthy")).status, 200);
+            }
+            assert!(begin.elapsed() < Duration::from_secs(1), "no request waited for the slow tenant");
+            assert_eq!(upstream.of("slow").len(), held, "its share of the connections");
+            waiting.iter_mut().for_each(|client| assert!(client.response().status >= 503));
+        });
+    }
 }

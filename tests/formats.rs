@@ -7,10 +7,10 @@ mod support;
 use prost::Message;
 use support::client::Response;
 use support::upstream::Received;
-use support::{Driver, Reply, Server, Upstream, body, on_both, series};
+use support::{Driver, Reply, Server, Upstream, body, on_both, post, series};
 use testkit::proto_loki::{Entry, PushRequest, Stream, Timestamp};
 
-/// A server that takes logs to the upstream that is scripted, and series to nowhere.
+/// A server that sends logs to a scripted upstream. Its upstream for series does not exist.
 fn for_logs(
     driver: Driver,
     extra: &str,
@@ -19,13 +19,6 @@ fn for_logs(
     let upstream = Upstream::start(script);
     let settings = format!("target_loki: http://{}/loki/api/v1/push\n{extra}", upstream.address);
     (Server::start(driver, "127.0.0.1:9", &settings), upstream)
-}
-
-fn post(server: &Server, path: &str, fields: &str, body: &[u8]) -> Response {
-    let head = format!("POST {path} HTTP/1.1\r\nHost: x\r\n{fields}Content-Length: {}\r\n\r\n", body.len());
-    let mut client = server.client();
-    client.send(&[head.as_bytes(), body].concat());
-    client.response()
 }
 
 fn entry(nanoseconds: i64, line: &str) -> Entry {
@@ -44,7 +37,7 @@ fn push(streams: &[Stream]) -> PushRequest {
     PushRequest { streams: streams.to_vec() }
 }
 
-/// What the upstream got for a tenant, as Loki would decode it.
+/// The streams that the upstream got for a tenant, decoded as by Loki.
 fn stored(upstream: &Upstream, tenant: &str) -> Vec<Stream> {
     let inflate = |body: &[u8]| snap::raw::Decoder::new().decompress_vec(body).unwrap();
     let requests = upstream.of(tenant);
@@ -71,7 +64,7 @@ fn zstd_is_taken_and_goes_on_as_snappy() {
 }
 
 #[test]
-fn bodies_that_are_not_what_they_say_are_refused_and_bombs_too() {
+fn bodies_in_another_encoding_than_they_say_are_refused_and_bombs_too() {
     on_both(|driver| {
         let upstream = Upstream::start(|_| Reply::ok());
         let limits = "limits: {inflated_bytes_max: 9Mi, body_bytes_max: 8Mi}\n";
@@ -119,7 +112,10 @@ fn logs_go_to_their_tenants_as_they_came() {
 fn json_becomes_protobuf_to_the_nanosecond() {
     on_both(|driver| {
         let (server, upstream) = for_logs(driver, "", |_| Reply::new(204, ""));
-        let json = r#"{"streams":[{"stream":{"app":"a \"b\"","tenant":"a"},"values":[["1700000000123456789","one",{"id":"7"}]]}]}"#;
+        let stream = r#"{"app":"a \"b\"","tenant":"a"}"#;
+        let json = format!(
+            r#"{{"streams":[{{"stream":{stream},"values":[["1700000000123456789","one",{{"id":"7"}}]]}}]}}"#
+        );
         let gzip = {
             use std::io::Write;
             let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
@@ -144,7 +140,7 @@ fn json_becomes_protobuf_to_the_nanosecond() {
 }
 
 #[test]
-fn what_loki_refuses_is_refused_as_loki_does() {
+fn pushes_that_loki_refuses_are_refused_with_its_status() {
     on_both(|driver| {
         let (server, upstream) = for_logs(driver, "", |_| Reply::new(204, ""));
         let protobuf = "Content-Type: application/x-protobuf\r\n";
@@ -182,7 +178,8 @@ fn a_map_turns_values_into_tenants_and_leaves_some_out() {
     on_both(|driver| {
         let upstream = Upstream::start(|_| Reply::ok());
         let map = tempfile::NamedTempFile::new().unwrap();
-        let rules = "- {prefix: dev-, tenant: development}\n- {exact: noise, drop: true}\n- {regex: '(.+)-(eu|us)', tenant: $1}\n";
+        let rules = "- {prefix: dev-, tenant: development}\n- {exact: noise, drop: true}\n\
+                     - {regex: '(.+)-(eu|us)', tenant: $1}\n";
         std::fs::write(map.path(), rules).unwrap();
         let extra = format!(
             "tenant: {{label: tenant, map: {}, allow: [development, 'shop*'], on_invalid: drop}}\n",
@@ -249,7 +246,8 @@ fn v2(tenants: &[&str]) -> Vec<u8> {
     snap::raw::Encoder::new().compress_vec(&request.encode_to_vec()).unwrap()
 }
 
-const V2: &str = "Content-Type: application/x-protobuf;proto=io.prometheus.write.v2.Request\r\nContent-Encoding: snappy\r\n";
+const V2: &str = "Content-Type: application/x-protobuf;proto=io.prometheus.write.v2.Request\r\n\
+                  Content-Encoding: snappy\r\n";
 
 fn written(response: &Response) -> [Option<&str>; 3] {
     ["Samples", "Histograms", "Exemplars"]
@@ -282,9 +280,9 @@ fn remote_write_2_is_split_and_what_was_written_is_summed_on_success_and_failure
         assert_eq!(
             request.symbols.iter().filter(|symbol| &symbol[..] == b"a").count(),
             0,
-            "nothing of another tenant"
+            "no symbol of another tenant"
         );
-        // On 1.0 nothing of the kind is ever sent, whatever the upstream says.
+        // A sender of 1.0 never gets these headers.
         let one = server.client().push(&body(vec![series("a", "up", 1.0)]));
         assert_eq!((one.status, written(&one)), (200, [None; 3]));
         let odd = post(

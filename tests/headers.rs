@@ -1,5 +1,5 @@
-//! What upstream requests say besides their body: headers that come from the sender, the two of VictoriaMetrics; and
-//! what the upstream has to say of Remote Write 2.0. On both rings.
+//! Headers of upstream requests: those that the sender passes on, and the two of VictoriaMetrics. And headers of
+//! upstream replies that report what Remote Write 2.0 wrote. On both rings.
 #![allow(clippy::unwrap_used, clippy::panic, clippy::disallowed_methods)]
 
 mod support;
@@ -19,7 +19,7 @@ const TRACE: [&str; 3] = [
     "00-2af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-00",
 ];
 
-/// A server whose upstream keeps the first request for so long that all others wait for it.
+/// A server whose upstream takes so long for the first request that all others wait for it.
 fn slow_at_first(driver: Driver, extra: &str) -> (Server, Upstream) {
     let slow = |r: &Received| r.names() == ["first"];
     let upstream = Upstream::start(move |r| match slow(r) {
@@ -29,7 +29,7 @@ fn slow_at_first(driver: Driver, extra: &str) -> (Server, Upstream) {
     (Server::start(driver, upstream.address, extra), upstream)
 }
 
-/// Sends `first`, and while that is under way a request of one series for each of `headers`; returns when all have 200.
+/// Sends `first`, and while it is in flight a request of one series for each of `headers`. Returns when all have 200.
 fn behind_the_first(server: &Server, headers: &[String]) {
     let send = |name: &str, headers: &str| {
         let body = body(vec![series("a", name, 1.0)]);
@@ -48,21 +48,21 @@ fn behind_the_first(server: &Server, headers: &[String]) {
 }
 
 #[test]
-fn a_trace_goes_on_and_of_a_merged_batch_the_first() {
+fn a_merged_request_has_the_first_trace_of_its_parts() {
     on_both(|driver| {
         let (server, upstream) = slow_at_first(driver, "");
         let headers =
             TRACE.map(|trace| format!("TraceParent: {trace}\r\ntracestate: a={}\r\n", &trace[3..5]));
         behind_the_first(&server, &headers);
         let received = upstream.received();
-        assert_eq!(received.len(), 2, "a trace keeps nothing apart");
+        assert_eq!(received.len(), 2, "requests with different traces merge");
         assert_eq!((received[0].header("traceparent"), received[0].header("tracestate")), (None, None));
         let traces: Vec<_> =
             received[1].headers.0.iter().filter(|(name, _)| name.starts_with("trace")).collect();
         assert_eq!(traces.len(), 2, "{traces:?}");
         assert_eq!(received[1].header("traceparent"), Some(TRACE[0]));
         assert_eq!(received[1].header("tracestate"), Some("a=0a"));
-        // Of each tenant's part, and not when it is none.
+        // Each tenant's part has the trace, unless it is malformed.
         let two = body(vec![series("b", "up", 1.0), series("c", "up", 1.0)]);
         let mut client = server.client();
         assert_eq!(client.push_with(&two, &format!("traceparent: {}\r\n", TRACE[1])).status, 200);
@@ -76,7 +76,7 @@ fn a_trace_goes_on_and_of_a_merged_batch_the_first() {
 }
 
 #[test]
-fn headers_that_change_what_an_upstream_does_go_on_and_keep_requests_apart() {
+fn configured_headers_are_passed_on_and_keep_requests_apart() {
     on_both(|driver| {
         let (server, upstream) = slow_at_first(driver, "upstream: {pass_headers: [X-Shard, X-Mode]}\n");
         let headers =
@@ -125,9 +125,9 @@ fn a_part_with_other_headers_is_another_part() {
         let mut push = |shard: u32| client.push_with(&two, &format!("X-Shard: {shard}\r\n")).status;
         assert_eq!(push(1), 503);
         assert_eq!(push(1), 503);
-        assert_eq!(upstream.of("a").len(), 1, "it is there");
+        assert_eq!(upstream.of("a").len(), 1, "a part with the same headers is not sent again");
         assert_eq!(push(2), 503);
-        assert_eq!(upstream.of("a").len(), 2, "it is there, but not so");
+        assert_eq!(upstream.of("a").len(), 2, "a part with other headers is sent");
         well.store(true, Ordering::SeqCst);
         assert_eq!((push(1), push(2)), (200, 200));
         assert_eq!((upstream.of("a").len(), upstream.of("b").len()), (2, 5));
@@ -135,7 +135,7 @@ fn a_part_with_other_headers_is_another_part() {
 }
 
 #[test]
-fn victoriametrics_hears_of_accounts_and_projects() {
+fn victoriametrics_gets_account_and_project_as_headers() {
     on_both(|driver| {
         let upstream = Upstream::start(|_| Reply::ok());
         let extra = "tenant: {label: tenant, header: AccountID+ProjectID, on_invalid: drop}\n";
@@ -157,7 +157,8 @@ fn victoriametrics_hears_of_accounts_and_projects() {
     });
 }
 
-const V2: &str = "Content-Type: application/x-protobuf;proto=io.prometheus.write.v2.Request\r\nContent-Encoding: snappy\r\n";
+const V2: &str = "Content-Type: application/x-protobuf;proto=io.prometheus.write.v2.Request\r\n\
+                  Content-Encoding: snappy\r\n";
 
 fn push_v2(server: &Server, tenants: &[&str]) -> Response {
     use testkit::proto_v2::{Request, Sample, TimeSeries};
@@ -178,7 +179,7 @@ fn push_v2(server: &Server, tenants: &[&str]) -> Response {
 }
 
 #[test]
-fn an_upstream_that_does_not_say_what_it_wrote_is_told_of_and_counted() {
+fn an_upstream_that_does_not_say_what_it_wrote_is_logged_and_counted() {
     on_both(|driver| {
         let upstream = Upstream::start(|r| match r.tenant() {
             "says" => Reply::with(204, "X-Prometheus-Remote-Write-Samples-Written: 1\r\n", ""),
@@ -196,7 +197,7 @@ fn an_upstream_that_does_not_say_what_it_wrote_is_told_of_and_counted() {
             assert_eq!(push_v2(&server, &["silent"]).status, 200);
         }
         assert_eq!(unwritten(), 20.0);
-        // The tenant has one home, and each core some lines in a while.
+        // The tenant has one home core, and each core logs a few such lines in a while.
         let told = || server.log().iter().filter(|line| line.contains("does not say what it wrote")).count();
         eventually("it is told", || told() > 0);
         assert!(told() <= 5, "{}", told());
@@ -215,7 +216,7 @@ fn an_upstream_that_does_not_say_what_it_wrote_can_count_as_failed() {
         let answer = push_v2(&server, &["says", "silent"]);
         assert_eq!(answer.status, 502);
         assert!(answer.text().contains("remote_write_v2_require_written"), "{}", answer.text());
-        // What is known to be stored is not sent again, what is not is.
+        // The part that is known to be stored is not sent again. The other is.
         assert_eq!(push_v2(&server, &["says", "silent"]).status, 502);
         assert_eq!((upstream.of("says").len(), upstream.of("silent").len()), (2, 2));
         let as_1_0 = server.client().push(&body(vec![series("silent", "up", 1.0)]));
@@ -224,7 +225,7 @@ fn an_upstream_that_does_not_say_what_it_wrote_can_count_as_failed() {
 }
 
 #[test]
-fn whoever_refuses_remote_write_2_is_told_what_it_costs() {
+fn the_log_says_what_it_costs_to_refuse_remote_write_2() {
     on_both(|driver| {
         let upstream = Upstream::start(|_| Reply::ok());
         let server = Server::start(driver, upstream.address, "remote_write_v2: refuse\ncores: 1\n");

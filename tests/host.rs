@@ -1,4 +1,4 @@
-//! What the host may do to a server: signals that mean nothing, files that are none, system calls that are forbidden.
+//! What the host may do to a server: unknown signals, configurations that are no regular files, forbidden system calls.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::disallowed_methods)]
 
 mod support;
@@ -19,7 +19,7 @@ fn pushes(server: &Server) {
 }
 
 #[test]
-fn signals_that_mean_nothing_end_nothing() {
+fn signals_without_a_meaning_do_not_end_the_server() {
     on_both(|driver| {
         let upstream = Upstream::start(|_| Reply::ok());
         let mut server = Server::start(driver, upstream.address, "");
@@ -42,7 +42,7 @@ fn make_fifo(path: &Path) {
     assert!(Command::new("mkfifo").arg(path).status().unwrap().success());
 }
 
-/// Runs it with these arguments until it ends by itself, which must be soon.
+/// Runs the program with these arguments until it ends by itself, which must be soon.
 fn ends(args: &[&str]) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_tenantry"));
     let mut child = command.args(args).stderr(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
@@ -51,7 +51,7 @@ fn ends(args: &[&str]) -> Output {
         if Instant::now() > until {
             child.kill().unwrap();
             child.wait().unwrap();
-            panic!("{args:?}: it does not end");
+            panic!("{args:?}: the program does not end");
         }
         std::thread::sleep(Duration::from_millis(5));
     }
@@ -81,7 +81,7 @@ fn a_configuration_that_is_no_regular_file_is_refused_and_not_waited_for() {
 }
 
 #[test]
-fn a_fifo_in_place_of_the_configuration_does_not_keep_it_from_leaving() {
+fn a_fifo_in_place_of_the_configuration_does_not_keep_the_server_from_ending() {
     on_both(|driver| {
         let upstream = Upstream::start(|_| Reply::ok());
         let mut server = Server::start(driver, upstream.address, "");
@@ -97,9 +97,9 @@ fn a_fifo_in_place_of_the_configuration_does_not_keep_it_from_leaving() {
     });
 }
 
-/// As with a mount that is dead.
+/// A dead mount has this effect.
 #[test]
-fn a_configuration_that_is_read_for_ever_keeps_nobody_from_leaving() {
+fn a_configuration_that_can_not_be_read_to_its_end_does_not_keep_the_server_from_ending() {
     for driver in Driver::all() {
         let upstream = Upstream::start(|_| Reply::ok());
         let (listen, metrics) = (free_port(), free_port());
@@ -128,7 +128,8 @@ fn a_configuration_that_is_read_for_ever_keeps_nobody_from_leaving() {
     }
 }
 
-/// Has the kernel answer `io_uring_enter` with `errno` in what `command` starts, as a seccomp profile of a container may.
+/// Has the kernel answer `io_uring_enter` with `errno` in what `command` starts, as a seccomp profile of a container
+/// may.
 fn without_io_uring_enter(mut command: Command, errno: i32) -> Command {
     let step =
         |code: u32, jt, jf, k: u32| libc::sock_filter { code: u16::try_from(code).unwrap(), jt, jf, k };

@@ -1,4 +1,4 @@
-//! People who mean harm, or might as well: what they send must cost little, reach nobody, and leave the others be.
+//! Hostile or broken clients: their requests must cost little, reach no upstream, and not disturb other senders.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -32,7 +32,7 @@ fn whole(tenant: &str) -> Vec<u8> {
 const POST: &str = "POST /push HTTP/1.1\r\nHost: x\r\n";
 
 #[test]
-fn unusual_but_lawful_framing_is_read_as_it_is_meant() {
+fn unusual_but_valid_framing_is_accepted() {
     on_both(|driver| {
         let (server, upstream) = start(driver, "");
         let body = body(vec![series("first", "up", 1.0)]);
@@ -111,7 +111,7 @@ fn more_tenants_than_a_request_may_have_are_refused() {
 }
 
 #[test]
-fn half_requests_are_cut_and_give_everything_back() {
+fn incomplete_requests_are_cut_and_their_memory_is_freed() {
     on_both(|driver| {
         let (server, upstream) = start(driver, "timeout: 700ms\nconcurrency: 400\n");
         let begun = Instant::now();
@@ -124,7 +124,7 @@ fn half_requests_are_cut_and_give_everything_back() {
                 client
             })
             .collect();
-        // A few bytes now and then buy no time.
+        // A few bytes now and then do not extend the time.
         for _ in 0..4 {
             std::thread::sleep(Duration::from_millis(100));
             clients.iter_mut().for_each(|client| client.try_send(b"x"));
@@ -143,11 +143,12 @@ fn half_requests_are_cut_and_give_everything_back() {
     });
 }
 
-/// Heads that promise bodies and are followed by none.
+/// Only a byte of each body is sent, so only that byte counts against the budget.
 #[test]
-fn promises_keep_nobody_out() {
+fn announced_bodies_that_never_come_keep_no_sender_out() {
     on_both(|driver| {
-        let limits = "concurrency: 4\nlimits: {body_bytes_max: 8Mi, inflated_bytes_max: 8Mi, in_flight_bytes_max: 20Mi}\n";
+        let limits = "concurrency: 4\n\
+                      limits: {body_bytes_max: 8Mi, inflated_bytes_max: 8Mi, in_flight_bytes_max: 20Mi}\n";
         let (server, _upstream) = start(driver, limits);
         let _waiting: Vec<Client> = [8, 8 << 20]
             .repeat(20)
@@ -166,10 +167,10 @@ fn promises_keep_nobody_out() {
     });
 }
 
-/// What inflates to much is counted as what it inflates to, and so are its parts: zstd finds what repeats after more than
-/// snappy's 64 KiB, so that a small body has large parts.
+/// A body counts with the bytes that it inflates to, and so do its parts. Zstd finds repetitions beyond snappy's 64
+/// KiB, so a small body can have large parts.
 #[test]
-fn what_small_bodies_inflate_to_is_held_to_the_budget() {
+fn inflated_bytes_count_against_the_memory_budget() {
     const INFLATED: usize = 30 << 20;
     on_both(|driver| {
         let upstream = Upstream::start(|_| Reply::ok().after(Duration::from_millis(300)));
@@ -181,7 +182,7 @@ fn what_small_bodies_inflate_to_is_held_to_the_budget() {
             noise = noise.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
             format!("{noise:016x}")
         };
-        // Of many tenants, as each has a share of its own.
+        // Many tenants, as each may use only its share.
         let all = (0..500).map(|n| {
             let name: String = (0..8).map(|_| random()).collect();
             series(&format!("t{}", n % 50), &name, 1.0)
@@ -208,9 +209,9 @@ fn what_small_bodies_inflate_to_is_held_to_the_budget() {
     });
 }
 
-/// A body is gone once it is split: while an upstream takes its time, only what was sent to it counts.
+/// The body is freed once it is split. While the upstream takes its time, only the part that was sent counts.
 #[test]
-fn what_is_left_out_takes_no_room_while_the_rest_is_on_its_way() {
+fn dropped_series_take_no_memory_while_the_others_are_in_flight() {
     on_both(|driver| {
         let upstream = Upstream::start(|_| Reply::from(Close::Stall));
         let server = Server::start(
@@ -229,9 +230,9 @@ fn what_is_left_out_takes_no_room_while_the_rest_is_on_its_way() {
     });
 }
 
-/// Who is turned away can read why, also when he goes on sending and wants no further request.
+/// The sender can read the reason, also if it goes on sending or announces that the connection ends.
 #[test]
-fn who_is_shed_may_finish_his_sentence() {
+fn a_refused_sender_can_finish_its_body_and_read_the_answer() {
     on_both(|driver| {
         let upstream = Upstream::start(|_| Reply::from(Close::Stall));
         let server = Server::start(driver, upstream.address, "concurrency: 1\ntimeout: 3s\n");
@@ -252,17 +253,17 @@ fn who_is_shed_may_finish_his_sentence() {
 }
 
 #[test]
-fn one_who_never_reads_the_answers_is_cut() {
+fn a_client_that_never_reads_answers_is_cut() {
     on_both(|driver| {
         let (server, _upstream) = start(driver, "timeout: 500ms\nidle_timeout: 60s\n");
-        // The buffer before the connection: a window that shrinks later has the kernel drop what comes, acknowledgements
-        // included, and then no byte moves in either direction.
+        // The buffer is set before the connection is opened. If the window shrinks later, the kernel drops what comes,
+        // acknowledgements included, and no byte moves in either direction.
         let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
         socket.set_recv_buffer_size(4_096).unwrap();
         socket.connect(&server.address.into()).unwrap();
         let stream = TcpStream::from(socket);
         stream.set_nonblocking(true).unwrap();
-        // Questions without end, until the server can't get rid of its answers.
+        // Requests without end, until the server can't send its answers any more.
         let alive = b"GET /alive HTTP/1.1\r\nHost: x\r\n\r\n".repeat(1_000);
         let until = Instant::now() + Duration::from_secs(15);
         let mut sent = 0usize;
@@ -284,7 +285,7 @@ fn one_who_never_reads_the_answers_is_cut() {
 const ALIVE: &[u8] = b"GET /alive HTTP/1.1\r\nHost: x\r\n\r\n";
 
 #[test]
-fn who_always_has_another_request_leaves_turns_to_others() {
+fn a_client_that_pipelines_without_end_leaves_turns_to_others() {
     on_both(|driver| {
         let (server, _upstream) = start(driver, "timeout: 500ms\ncores: 1\n");
         let greedy = TcpStream::connect(server.address).unwrap();
@@ -292,7 +293,7 @@ fn who_always_has_another_request_leaves_turns_to_others() {
         let writing = std::thread::spawn(move || while writes.write_all(&ALIVE.repeat(5_000)).is_ok() {});
         let reading = std::thread::spawn(move || while reads.read(&mut [0; 1 << 16]).is_ok_and(|n| n > 0) {});
         eventually("it is served", || server.metric("tenantry_replies_total", "200") > 1_000.0);
-        // Somebody else's requests, and somebody else's deadlines: both need a core that looks up now and then.
+        // Requests and deadlines of other connections, which share the core.
         let mut slow = server.client();
         slow.send(b"POST /push HT");
         let begun = Instant::now();
@@ -309,10 +310,10 @@ fn who_always_has_another_request_leaves_turns_to_others() {
 }
 
 #[test]
-fn without_descriptors_it_waits_and_does_not_spin() {
+fn a_server_without_descriptors_waits_and_does_not_spin() {
     on_both(|driver| {
         let upstream = Upstream::start(|_| Reply::ok());
-        // The server holds connections below its limit by itself; so the limit is lowered behind its back.
+        // The server keeps its connections below its limit of descriptors, so the limit is lowered while it runs.
         let server = Server::start(driver, upstream.address, "cores: 2\nidle_timeout: 60s\n");
         let mut kept = server.client();
         assert_eq!(kept.push(&body(vec![series("a", "up", 1.0)])).status, 200);
@@ -320,11 +321,15 @@ fn without_descriptors_it_waits_and_does_not_spin() {
         limit_descriptors(&server, open + 12);
         let mut crowd: Vec<Client> = (0..60).map(|_| server.client()).collect();
         std::thread::sleep(Duration::from_millis(300));
-        let before = cpu_ticks(&server);
+        let before = server.cpu_ticks();
         std::thread::sleep(Duration::from_secs(1));
-        let spent = cpu_ticks(&server) - before;
+        let spent = server.cpu_ticks() - before;
         assert!(spent <= 30, "{spent} ticks of CPU time in a second in which nothing can be done");
-        assert_eq!(kept.push(&body(vec![series("a", "up", 1.0)])).status, 200, "who is in is served");
+        assert_eq!(
+            kept.push(&body(vec![series("a", "up", 1.0)])).status,
+            200,
+            "an open connection is served"
+        );
         limit_descriptors(&server, 1_024);
         for client in &mut crowd {
             assert_eq!(client.push(&body(vec![series("b", "up", 1.0)])).status, 200);
@@ -336,11 +341,4 @@ fn limit_descriptors(server: &Server, limit: u64) {
     let pid = server.pid().to_string();
     let limit = format!("--nofile={limit}:");
     assert!(std::process::Command::new("prlimit").args(["--pid", &pid, &limit]).status().unwrap().success());
-}
-
-/// User and system time, in hundredths of a second.
-fn cpu_ticks(server: &Server) -> u64 {
-    let stat = std::fs::read_to_string(format!("/proc/{}/stat", server.pid())).unwrap();
-    let fields: Vec<&str> = stat.rsplit_once(')').unwrap().1.split_whitespace().collect();
-    fields[11].parse::<u64>().unwrap() + fields[12].parse::<u64>().unwrap()
 }

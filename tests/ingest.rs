@@ -1,4 +1,4 @@
-//! The data port as a sender meets it: raw bytes against the real server, on both rings.
+//! The data port as senders see it: raw bytes against the real server, on both rings.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -9,6 +9,8 @@
 
 mod support;
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use support::client::push_head;
@@ -24,7 +26,7 @@ fn one_series() -> Vec<u8> {
     body(vec![series("a", "up", 1.0)])
 }
 
-/// Sends bytes that must be refused with `status`, one line of text, and an end of the connection.
+/// Sends bytes that must be refused with `status` and one line of text, after which the connection ends.
 fn refused(server: &Server, bytes: &[u8], status: u16) -> support::Response {
     let mut client = server.client();
     client.try_send(bytes);
@@ -64,7 +66,7 @@ fn requests_on_one_connection_are_answered_in_order_also_when_pipelined() {
         client.send(&bytes);
         let statuses: Vec<u16> = (0..4).map(|_| client.response().status).collect();
         assert_eq!(statuses, [200, 400, 200, 200]);
-        assert_eq!(client.push(&good).status, 200, "and the connection goes on");
+        assert_eq!(client.push(&good).status, 200, "the connection stays");
     });
 }
 
@@ -96,7 +98,7 @@ fn a_chunked_body_is_taken() {
         }
         client.send(b"0\r\n\r\n");
         assert_eq!(client.response().status, 200);
-        assert_eq!(client.push(&request).status, 200, "the next request is found behind it");
+        assert_eq!(client.push(&request).status, 200, "the next request is found after it");
         assert_eq!(upstream.of("a").len(), 2);
     });
 }
@@ -187,7 +189,7 @@ fn unknown_paths_and_methods_are_refused() {
 }
 
 #[test]
-fn what_we_cannot_read_is_refused_with_415() {
+fn unknown_content_types_and_encodings_are_refused_with_415() {
     on_both(|driver| {
         let (server, upstream) = start(driver, "");
         for headers in [
@@ -223,7 +225,7 @@ fn bodies_and_heads_over_their_limits_are_refused() {
     on_both(|driver| {
         let (server, upstream) = start(driver, "limits:\n  body_bytes_max: 10000\n  head_bytes_max: 2048\n");
         refused(&server, push_head(10_001, "").as_bytes(), 413);
-        // The sender may have sent all of it already: it has to hear the answer all the same, not a reset.
+        // The sender may have sent the whole body already. It must still get the answer, and no reset.
         let mut all = push_head(3_000_000, "").into_bytes();
         all.resize(all.len() + 3_000_000, 0);
         refused(&server, &all, 413);
@@ -239,7 +241,7 @@ fn bodies_and_heads_over_their_limits_are_refused() {
 fn a_decompression_bomb_is_refused_before_it_is_inflated() {
     on_both(|driver| {
         let (server, upstream) = start(driver, "");
-        // A block that declares 4 GiB less a byte.
+        // A block that declares 4 GiB minus a byte.
         let mut bomb = vec![0xff, 0xff, 0xff, 0xff, 0x0f];
         bomb.extend_from_slice(&[0xfe, 0x01, 0x00].repeat(1_000));
         assert_eq!(server.client().push(&bomb).status, 413);
@@ -250,7 +252,7 @@ fn a_decompression_bomb_is_refused_before_it_is_inflated() {
 }
 
 #[test]
-fn what_is_no_remote_write_is_refused_and_the_connection_goes_on() {
+fn a_body_that_is_not_remote_write_is_refused_and_the_connection_stays() {
     on_both(|driver| {
         let (server, upstream) = start(driver, "");
         let mut client = server.client();
@@ -272,7 +274,8 @@ fn a_slow_head_or_body_is_cut_with_503() {
             let slow = refused(&server, bytes.as_bytes(), 503);
             assert!(slow.header("retry-after").is_some(), "it is to come again: {slow:?}");
             let took = begun.elapsed();
-            assert!(took >= Duration::from_millis(300) && took < Duration::from_secs(3), "{took:?}");
+            // Without the setting it would be ten seconds.
+            assert!(took >= Duration::from_millis(300) && took < Duration::from_secs(8), "{took:?}");
         }
         eventually("both are counted", || server.metric("tenantry_rejections_total", "timeout") == 2.0);
     });
@@ -281,21 +284,30 @@ fn a_slow_head_or_body_is_cut_with_503() {
 #[test]
 fn an_idle_connection_is_closed_after_idle_timeout_and_not_before() {
     on_both(|driver| {
-        let (server, _upstream) = start(driver, "idle_timeout: 500ms\ntimeout: 100ms\n");
+        let (server, _upstream) = start(driver, "idle_timeout: 3s\ntimeout: 500ms\n");
+        let begun = Instant::now();
         let mut fresh = server.client();
         let mut used = server.client();
         assert_eq!(used.push(&one_series()).status, 200);
-        assert!(used.is_quiet_for(250), "timeout is not for idle connections");
-        let begun = Instant::now();
+        assert!(used.is_quiet_for(1_000), "timeout is not for idle connections");
         assert!(used.is_closed() && fresh.is_closed());
-        assert!(begun.elapsed() < Duration::from_secs(3));
+        let took = begun.elapsed();
+        // Without the setting it would be a minute.
+        assert!(took >= Duration::from_secs(3) && took < Duration::from_secs(20), "{took:?}");
     });
 }
 
 #[test]
 fn over_concurrency_requests_get_503_with_retry_after() {
     on_both(|driver| {
-        let upstream = Upstream::start(|_| Reply::ok().after(Duration::from_millis(600)));
+        let held = Arc::new(AtomicBool::new(true));
+        let is_held = Arc::clone(&held);
+        let upstream = Upstream::start(move |_| {
+            while is_held.load(Ordering::SeqCst) {
+                std::thread::sleep(Duration::from_millis(5));
+            }
+            Reply::ok()
+        });
         let server =
             Server::start(driver, upstream.address, "concurrency: 2\nlimits: {tenant_share_percent: 100}\n");
         let request = one_series();
@@ -313,6 +325,7 @@ fn over_concurrency_requests_get_503_with_retry_after() {
             503,
             "its connection stays, and where its body ended is known"
         );
+        held.store(false, Ordering::SeqCst);
         waiting.iter_mut().for_each(|client| assert_eq!(client.response().status, 200));
         assert_eq!(patient.push(&request).status, 200, "their places are free again");
     });
@@ -323,7 +336,8 @@ fn over_the_memory_budget_requests_get_503_before_their_body_is_read() {
     on_both(|driver| {
         let (server, _upstream) = start(
             driver,
-            "limits: {head_bytes_max: 1024, body_bytes_max: 4000, inflated_bytes_max: 6000, in_flight_bytes_max: 11024}\n",
+            "limits: {head_bytes_max: 1024, body_bytes_max: 4000, inflated_bytes_max: 6000, \
+             in_flight_bytes_max: 11024}\n",
         );
         let mut slow: Vec<Client> = (0..2).map(|_| server.client()).collect();
         for client in &mut slow {
@@ -419,13 +433,13 @@ fn metadata_is_dropped_or_sent_to_the_default_tenant() {
 fn two_thousand_idle_connections_hold_no_buffers() {
     on_both(|driver| {
         let (server, _upstream) = start(driver, "");
-        // What a page of metrics and a first connection cost is there already.
+        // A page of metrics and a first connection come before the measurement.
         assert_eq!(server.client().push(&one_series()).status, 200);
         assert!(server.metric("tenantry_connections_open", "") >= 0.0);
-        let before = resident_kib(&server);
+        let before = server.status_kib("VmRSS");
         let clients: Vec<_> = (0..2_000).map(|_| server.client()).collect();
         eventually("all are accepted", || server.metric("tenantry_connections_open", "") >= 2_000.0);
-        let grown = resident_kib(&server).saturating_sub(before);
+        let grown = server.status_kib("VmRSS").saturating_sub(before);
         assert!(grown < 20_000, "2,000 idle connections cost {grown} KiB");
         drop(clients);
         eventually("all are gone", || server.metric("tenantry_connections_open", "") < 10.0);
@@ -447,10 +461,4 @@ fn few_connections_are_spread_evenly_over_the_cores() {
             assert_eq!(server.metric("tenantry_connections_open", core), 4.0, "{core}");
         }
     });
-}
-
-fn resident_kib(server: &Server) -> u64 {
-    let status = std::fs::read_to_string(format!("/proc/{}/status", server.pid())).unwrap();
-    let line = status.lines().find(|l| l.starts_with("VmRSS:")).unwrap();
-    line.split_whitespace().nth(1).unwrap().parse().unwrap()
 }

@@ -1,7 +1,7 @@
-//! A server that has been stopped leaves nothing behind: no descriptor, no ring, no thread, and no peer that waits.
+//! A stopped server leaves nothing behind: no descriptor, no ring, no thread, and no peer that waits.
 //!
-//! It runs within this process, again and again, so that what is left behind can be seen. One test, as nothing else may
-//! open or start anything meanwhile.
+//! The server runs within this process several times, so that leaks can be counted. The file has one test, as nothing
+//! else may open descriptors or start threads meanwhile.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::disallowed_methods)]
 
 mod support;
@@ -23,7 +23,7 @@ fn descriptors() -> BTreeMap<String, usize> {
         let Ok(target) = std::fs::read_link(entry.path()) else { continue };
         let target = target.to_string_lossy().into_owned();
         let kind = target.split_once(":[").map_or(&*target, |(kind, _)| {
-            // Sockets and pipes have numbers of their own behind their kind; anonymous inodes have names.
+            // The names of sockets and pipes end in a number. Those of anonymous inodes do not.
             if kind == "anon_inode" { &target } else { kind }
         });
         *kinds.entry(kind.to_owned()).or_insert(0) += 1;
@@ -31,14 +31,14 @@ fn descriptors() -> BTreeMap<String, usize> {
     kinds
 }
 
-/// The test's own, and its harness's. Any more is the scripted upstream's or the server's, and may hold a socket.
+/// The threads of the test and of its harness. Any other belongs to the scripted upstream or the server.
 const OWN_THREADS: usize = 2;
 
 fn threads() -> usize {
     std::fs::read_dir("/proc/self/task").unwrap().count()
 }
 
-/// A server's life: idle connections, requests in flight and upstream connections at its end.
+/// Runs a server and stops it with idle connections, requests in flight and upstream connections.
 fn live_and_stop(driver: Driver) {
     let upstream = Upstream::start(|request| match request.tenant() {
         "slow" => Reply::ok().after(Duration::from_millis(300)),
@@ -73,17 +73,17 @@ fn live_and_stop(driver: Driver) {
 
     wish.send(Command::Shutdown).unwrap();
     for client in &mut in_flight {
-        assert_eq!(client.response().status, 200, "what is in flight is finished");
+        assert_eq!(client.response().status, 200, "requests in flight are finished");
     }
-    assert!(idle.iter_mut().all(Client::is_closed), "who is idle sees the end");
+    assert!(idle.iter_mut().all(Client::is_closed), "idle connections are closed");
     half.send(b"Content-Length: 0\r\n\r\n");
-    assert_eq!(half.response().status, 400, "who is at it is answered: a request without series");
+    assert_eq!(half.response().status, 400, "a request that was being read is answered, and has no series");
     assert!(half.is_closed());
     server.join().unwrap();
-    assert!(std::net::TcpStream::connect(listen).is_err(), "nobody listens any more");
+    assert!(std::net::TcpStream::connect(listen).is_err(), "the port is closed");
 }
 
-/// A request that its upstream takes its time for.
+/// A request for which the upstream takes long.
 fn slow(listen: SocketAddr, n: usize) -> Client {
     let request = body(vec![series("slow", &format!("m{n}"), 1.0), series(&format!("t{n}"), "up", 1.0)]);
     let mut client = Client::connect(listen);
@@ -94,7 +94,7 @@ fn slow(listen: SocketAddr, n: usize) -> Client {
 #[test]
 fn a_server_that_was_stopped_leaves_nothing_behind() {
     for driver in Driver::all() {
-        // The first life pays for what a process has once.
+        // The first run opens what a process opens only once.
         live_and_stop(driver);
         eventually("all threads are gone", || threads() <= OWN_THREADS);
         let before = descriptors();

@@ -1,4 +1,4 @@
-//! The log, as whoever reads it sees it, and what the server does when nobody does.
+//! The log as its reader sees it, and what the server does when the log is not read.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::disallowed_methods)]
 
 mod support;
@@ -12,15 +12,15 @@ use support::server::free_port;
 use support::{Driver, Reply, Server, Upstream, body, eventually, on_both, series};
 
 const ALIVE: &[u8] = b"GET /alive HTTP/1.1\r\nHost: x\r\n\r\n";
-/// What an upstream says of each tenant whose name begins with `bad`.
+/// What the upstream answers for each tenant whose name begins with `bad`.
 const REFUSAL: &str = "there is a lot to be said against this sample";
-/// Refused tenants: no more than whose lines are limited apart from each other.
+/// How many tenants are refused. Each of them has its own limit of lines.
 const TENANTS: usize = 1_000;
-/// What each of them may log in a window.
+/// How many lines each of them may log in a window.
 const TIMES: usize = 5;
 const TENANTS_EACH: usize = 250;
 
-/// An upstream that refuses bad tenants at length.
+/// An upstream that refuses bad tenants with a long text.
 fn strict() -> Upstream {
     Upstream::start(|request| match request.tenant().starts_with("bad") {
         true => Reply::new(400, &REFUSAL.repeat(20)),
@@ -102,11 +102,11 @@ fn a_reader_that_resumes_finds_whole_lines_and_is_told_how_many_are_missing() {
         assert!(missing > 0 && missing as f64 == dropped, "{missing} of {dropped}");
         let refusals = lines.iter().filter(|line| line.contains(REFUSAL)).count();
         assert_eq!(refusals + missing, TENANTS * TIMES, "each line was written or counted");
-        assert!(lines.last().unwrap().contains("finishing what is in flight"), "the last words are there");
+        assert!(lines.last().unwrap().contains("finishing what is in flight"), "the last line is there");
     });
 }
 
-/// Ends the process that it runs in, if that was started for it: by a panic while a server runs.
+/// Panics while a server runs, in a process that was started for this.
 #[test]
 fn panics_in_a_process_of_its_own() {
     let Ok(file) = std::env::var("PANIC_OF_SERVER") else { return };
@@ -116,7 +116,7 @@ fn panics_in_a_process_of_its_own() {
     std::thread::spawn(move || tenantry::run_from_args(["tenantry", "-config", &file].map(Into::into)));
     eventually("it listens", || std::net::TcpStream::connect(&*address).is_ok());
     if std::env::var("PANIC_UNREAD").is_ok() {
-        // Fills the pipe, and keeps the standard library's lock meanwhile.
+        // Fills the pipe while it holds the standard library's lock.
         std::thread::spawn(|| std::io::stderr().write_all(&[b'x'; 1 << 20]));
         std::thread::sleep(Duration::from_millis(200));
     }
@@ -125,7 +125,7 @@ fn panics_in_a_process_of_its_own() {
 }
 
 #[test]
-fn a_panic_is_told_behind_the_log_and_ends_the_process_even_if_nobody_reads() {
+fn a_panic_is_logged_last_and_ends_the_process_even_if_the_log_is_not_read() {
     let directory = tempfile::tempdir().unwrap();
     for unread in [false, true] {
         let (address, metrics) = (free_port(), free_port());
@@ -163,7 +163,7 @@ fn a_panic_is_told_behind_the_log_and_ends_the_process_even_if_nobody_reads() {
 }
 
 #[test]
-fn why_it_does_not_start_is_told() {
+fn the_reason_for_a_failed_start_is_told_once() {
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("f.yml");
@@ -179,7 +179,7 @@ fn why_it_does_not_start_is_told() {
     assert_eq!(told.matches(&format!("can't listen on {address}")).count(), 1, "{told}");
 }
 
-/// What an upstream says, and what becomes of it: `[from, to]`.
+/// Text of an upstream, and how it is logged: `[from, to]`.
 const FORGERIES: [[&str; 2]; 6] = [
     ["x\r\n2026-01-01T00:00:00Z ERROR forged", r"x\r\n2026-01-01T00:00:00Z ERROR forged"],
     ["a\u{1b}[2Jb", r"a\u{1b}[2Jb"],
@@ -190,7 +190,7 @@ const FORGERIES: [[&str; 2]; 6] = [
 ];
 
 #[test]
-fn what_an_upstream_says_forges_and_hides_nothing_in_the_log() {
+fn text_of_an_upstream_can_neither_forge_nor_hide_log_lines() {
     on_both(|driver| {
         let upstream = Upstream::start(|request| {
             let nth: usize = request.tenant().strip_prefix('t').unwrap().parse().unwrap();

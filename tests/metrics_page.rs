@@ -1,4 +1,4 @@
-//! A real Prometheus scrapes /metrics, and finds cortex-tenant's names under their types.
+//! A real Prometheus scrapes /metrics and finds cortex-tenant's names with their types.
 #![allow(clippy::disallowed_methods, clippy::unwrap_used, clippy::panic)]
 
 use std::io::{Read, Write};
@@ -14,7 +14,7 @@ use tenantry::shared::Shared;
 use tenantry::tenant::{IdRules, TenantId};
 use testkit::port::free_addr;
 
-/// Prometheus with one target; ended when dropped.
+/// A Prometheus with one target. Dropping it ends it.
 struct Prometheus {
     process: Child,
     address: SocketAddr,
@@ -22,7 +22,7 @@ struct Prometheus {
 }
 
 impl Prometheus {
-    /// None where it is not installed.
+    /// `None` where Prometheus is not installed.
     fn start(target: SocketAddr) -> Option<Self> {
         let directory = tempfile::tempdir().unwrap();
         let config = directory.path().join("prometheus.yml");
@@ -43,7 +43,7 @@ impl Prometheus {
         Some(Self { process, address, _directory: directory })
     }
 
-    /// The answer of its HTTP API; empty while it does not answer.
+    /// The answer of its HTTP API. Empty while it does not answer.
     fn ask(&self, path_and_query: &str) -> String {
         let ask = || -> std::io::Result<String> {
             let mut stream = TcpStream::connect(self.address)?;

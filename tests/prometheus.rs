@@ -1,4 +1,4 @@
-//! A real Prometheus in front: what it counts as sent is what the upstream has, under the right tenants.
+//! A real Prometheus as the sender: what it counts as sent is stored by the upstream under the right tenants.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -19,7 +19,7 @@ use support::server::free_port;
 use support::upstream::Received;
 use support::{Client, Driver, Reply, Server, Upstream, on_both};
 
-/// Prometheus, killed when dropped.
+/// A running Prometheus. Dropping it kills it.
 struct Prometheus {
     child: Child,
     address: SocketAddr,
@@ -82,7 +82,7 @@ fn get(address: SocketAddr, path: &str) -> Option<String> {
     (response.status == 200).then(|| response.text())
 }
 
-/// Something to scrape: one metric, that says whose it is.
+/// An exporter with one metric, whose label names its team.
 fn exporter(team: &'static str) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
@@ -99,7 +99,7 @@ fn exporter(team: &'static str) -> SocketAddr {
     address
 }
 
-/// Samples that the upstream has; each is checked to be where it belongs.
+/// How many samples the upstream has. Each must be under its tenant.
 fn stored(received: &[Received]) -> u64 {
     let mut samples = 0;
     for request in received {
@@ -115,7 +115,7 @@ fn stored(received: &[Received]) -> u64 {
     samples
 }
 
-/// Waits until Prometheus has sent something, over several scrapes, and what it has sent is what is stored.
+/// Waits until Prometheus has sent samples of several scrapes, and all that it has sent are stored.
 fn settle(prometheus: &Prometheus, upstream: &Upstream) -> (Counts, u64) {
     let until = Instant::now() + Duration::from_secs(60);
     let mut last = None;
@@ -123,7 +123,7 @@ fn settle(prometheus: &Prometheus, upstream: &Upstream) -> (Counts, u64) {
         std::thread::sleep(Duration::from_millis(50));
         let Some(before) = prometheus.counts() else { continue };
         let stored = stored(&upstream.received());
-        // Between two equal readings nothing was sent, so that the count in between belongs to both.
+        // Nothing was sent between two equal readings, so the count in between belongs to both.
         if prometheus.counts() == Some(before) && before.sent > 1_500 && before.sent == stored {
             return (before, stored);
         }
@@ -132,7 +132,7 @@ fn settle(prometheus: &Prometheus, upstream: &Upstream) -> (Counts, u64) {
     panic!("what Prometheus counts as sent is not what is stored: {last:?}");
 }
 
-/// Whether there is a Prometheus to test with; under CI there must be.
+/// Whether Prometheus is installed. Under CI it must be.
 fn has_prometheus() -> bool {
     let found = Command::new("prometheus").arg("--version").output().is_ok();
     if !found {
@@ -142,7 +142,7 @@ fn has_prometheus() -> bool {
     found
 }
 
-/// Two jobs with a label each, metadata, and what they scrape sent within a second.
+/// A configuration with two jobs, each with a label of its own. Samples and metadata are sent within a second.
 fn two_jobs(push: &str) -> String {
     let [payments, search] = [exporter("payments"), exporter("search")];
     format!(
@@ -172,7 +172,7 @@ fn what_prometheus_counts_as_sent_is_stored_under_its_tenant() {
         }
         let refused = server.metric("tenantry_replies_total", "code=\"4")
             + server.metric("tenantry_replies_total", "code=\"5");
-        assert_eq!(refused, 0.0, "metadata too was answered with 2xx");
+        assert_eq!(refused, 0.0, "metadata was answered with 2xx, too");
         assert!(server.metric("tenantry_metadata_dropped_total", "") > 0.0, "metadata was sent");
     });
 }
@@ -181,7 +181,7 @@ fn stored_of(upstream: &Upstream, tenant: &str) -> u64 {
     stored(&upstream.of(tenant))
 }
 
-/// The README's example that begins with this line, and that line.
+/// The example in the README that begins with `first_line`, including that line.
 fn readme(first_line: &str) -> String {
     let readme = include_str!("../README.md");
     let start = readme.find(&format!("```yaml\n{first_line}\n")).expect(first_line);
@@ -189,7 +189,7 @@ fn readme(first_line: &str) -> String {
     block.split_once("```").unwrap().0.to_owned()
 }
 
-/// The README's example with real ports, and `up` of both jobs where it belongs.
+/// Runs an example of the README with real ports. `up` of both jobs must arrive under the right tenant.
 fn readme_works(prometheus: &str, tenantry: &str) {
     let upstream = Upstream::start(|_| Reply::ok());
     let server = Server::start(Driver::all()[0], upstream.address, tenantry);

@@ -1,4 +1,4 @@
-//! SIGHUP: what changes, what stays, and that no request sees half of it.
+//! SIGHUP: which settings change, which stay, and that each request sees one whole configuration.
 #![allow(clippy::unwrap_used, clippy::panic, clippy::disallowed_methods, clippy::cast_possible_truncation)]
 
 mod support;
@@ -6,40 +6,17 @@ mod support;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use support::remote_write::TimeSeries;
-use support::{Driver, Reply, Server, Upstream, body, eventually, on_both, series};
+use support::{Driver, Reply, Server, Upstream, body, on_both, series};
 
 fn labelled(labels: &[(&str, &str)]) -> TimeSeries {
     TimeSeries::new(labels, &[(1_700_000_000_000, 0.0)])
-}
-
-/// What [`Server::start`] writes, with `from` in it changed to `to`, and the server told of it; returns when it has said
-/// what it makes of it.
-fn reload(server: &Server, from: &str, to: &str) -> Vec<String> {
-    let text = std::fs::read_to_string(server.file()).unwrap();
-    assert!(text.contains(from), "{from}: {text}");
-    std::fs::write(server.file(), text.replace(from, to)).unwrap();
-    told(server)
-}
-
-/// Tells the server to read its files again, and returns the lines that it logs about it.
-fn told(server: &Server) -> Vec<String> {
-    let before = server.log().len();
-    let counted = server.metric("tenantry_config_reloads_total", "done")
-        + server.metric("tenantry_config_reloads_total", "refused");
-    server.signal("HUP");
-    let over = |line: &String| line.contains("the configuration was read again");
-    eventually("it has been read again", || server.log()[before..].iter().any(over));
-    // What needs a restart is told behind it, and before the metrics know of it.
-    let reloads = |what| server.metric("tenantry_config_reloads_total", what);
-    eventually("it is over", || reloads("done") + reloads("refused") > counted);
-    server.log()[before..].to_vec()
 }
 
 fn any(lines: &[String], parts: &[&str]) -> bool {
     lines.iter().any(|line| parts.iter().all(|part| line.contains(part)))
 }
 
-/// Sends one series of tenant `a` and returns its upstream request's tenant, and its Authorization.
+/// Sends one series of tenant `a`. Returns the tenant and the Authorization header of the upstream request.
 fn one(server: &Server, upstream: &Upstream, header: &str) -> (String, Option<String>) {
     let before = upstream.received().len();
     let request = body(vec![labelled(&[("__name__", "up"), ("tenant", "a"), ("team", "b")])]);
@@ -59,14 +36,14 @@ fn credentials_and_tenant_rules_hold_from_the_next_request_on() {
         let (tenant, old) = one(&server, &upstream, "X-Scope-OrgID");
         assert_eq!(tenant, "a");
 
-        let lines = reload(&server, "password: one", "password: two");
+        let lines = server.reload_with("password: one", "password: two");
         assert!(any(&lines, &["read again", "auth.egress.password"]), "{lines:#?}");
         assert!(!any(&lines, &["two"]), "a secret in the log: {lines:#?}");
         let (tenant, new) = one(&server, &upstream, "X-Scope-OrgID");
         assert_eq!(tenant, "a");
         assert!(old.is_some() && new.is_some() && old != new);
 
-        reload(&server, "tenant: {label: tenant}", "tenant: {label: team, prefix: x-, header: X-Team}");
+        server.reload_with("tenant: {label: tenant}", "tenant: {label: team, prefix: x-, header: X-Team}");
         assert_eq!(one(&server, &upstream, "X-Team").0, "x-b");
         assert_eq!(server.metric("tenantry_config_reloads_total", "done"), 2.0);
         assert!(server.metric("tenantry_config_last_reload_success_timestamp_seconds", "") > 1.7e9);
@@ -83,12 +60,12 @@ fn the_tenants_map_is_read_again() {
         let server = Server::start(driver, upstream.address, &extra);
         assert_eq!(one(&server, &upstream, "X-Scope-OrgID").0, "first");
         std::fs::write(map.path(), "- {exact: a, tenant: second}\n").unwrap();
-        let lines = told(&server);
+        let lines = server.reload();
         assert!(any(&lines, &["read again", "tenant.map"]), "{lines:#?}");
         assert_eq!(one(&server, &upstream, "X-Scope-OrgID").0, "second");
 
         std::fs::write(map.path(), "- {exact: a, tenant: third}\n- {regex: '(', tenant: c}\n").unwrap();
-        let lines = told(&server);
+        let lines = server.reload();
         assert!(any(&lines, &[&format!("{}:2", map.path().display())]), "{lines:#?}");
         assert_eq!(one(&server, &upstream, "X-Scope-OrgID").0, "second");
     });
@@ -99,7 +76,8 @@ fn a_bad_file_changes_nothing_and_every_mistake_is_told() {
     on_both(|driver| {
         let upstream = Upstream::start(|_| Reply::ok());
         let server = Server::start(driver, upstream.address, "timeout: 7s\n");
-        let lines = reload(&server, "timeout: 7s", "timeout: 7 parsecs\ntimeouts: 3s\ntenants: {prefix: x-}");
+        let lines =
+            server.reload_with("timeout: 7s", "timeout: 7 parsecs\ntimeouts: 3s\ntenants: {prefix: x-}");
         for parts in [&["timeout", "parsecs"][..], &["timeouts"], &["tenants"], &["nothing changes"]] {
             assert!(any(&lines, parts), "{parts:?}: {lines:#?}");
         }
@@ -107,28 +85,28 @@ fn a_bad_file_changes_nothing_and_every_mistake_is_told() {
         assert_eq!(server.metric("tenantry_config_reloads_total", "refused"), 1.0);
         assert_eq!(server.metric("tenantry_config_last_reload_successful", ""), 0.0);
 
-        // As a file is for a moment, when it is written in place.
+        // A file that is written in place is empty for a moment.
         for bare in ["", "\n  # timeout: 3s\n---\n"] {
             std::fs::write(server.file(), bare).unwrap();
-            let lines = told(&server);
+            let lines = server.reload();
             assert!(any(&lines, &["no longer has any settings"]), "{lines:#?}");
             assert_eq!(one(&server, &upstream, "X-Scope-OrgID").0, "a");
         }
 
         std::fs::remove_file(server.file()).unwrap();
-        let lines = told(&server);
+        let lines = server.reload();
         assert!(any(&lines, &["cannot be read"]), "{lines:#?}");
         assert_eq!(one(&server, &upstream, "X-Scope-OrgID").0, "a");
     });
 }
 
 #[test]
-fn what_needs_a_restart_is_named_and_left_as_it_is() {
+fn settings_that_need_a_restart_are_named_and_stay_as_they_are() {
     on_both(|driver| {
         let upstream = Upstream::start(|_| Reply::ok());
         let server = Server::start(driver, upstream.address, "concurrency: 40\nmerge: {linger: 1ms}\n");
         let to = "concurrency: 50\ncores: 1\nmerge: {linger: 2ms}";
-        let lines = reload(&server, "concurrency: 40\nmerge: {linger: 1ms}", to);
+        let lines = server.reload_with("concurrency: 40\nmerge: {linger: 1ms}", to);
         assert!(any(&lines, &["read again", "merge.linger"]), "{lines:#?}");
         assert!(any(&lines, &["next start", "concurrency", "cores"]), "{lines:#?}");
         assert!(any(&lines, &["concurrency=40", "merge.linger=2ms"]), "what runs is shown: {lines:#?}");
@@ -137,10 +115,10 @@ fn what_needs_a_restart_is_named_and_left_as_it_is() {
 }
 
 #[test]
-fn a_signal_to_leave_is_not_lost_behind_many_to_reload() {
+fn sigterm_is_not_lost_behind_many_sighups() {
     on_both(|driver| {
         let upstream = Upstream::start(|_| Reply::ok());
-        // A map that takes a while to be read.
+        // Reading this map takes a while.
         let map = tempfile::NamedTempFile::new().unwrap();
         let rule = |n| format!("- {{regex: '(a|b)+x{n}(c|d)*', tenant: t{n}}}\n");
         std::fs::write(map.path(), (0..400).map(rule).collect::<String>()).unwrap();
@@ -155,7 +133,7 @@ fn a_signal_to_leave_is_not_lost_behind_many_to_reload() {
     });
 }
 
-/// Two configurations that differ in three things at once; each upstream request has to be of one of them wholly.
+/// The two configurations differ in three settings. Each upstream request must follow one of them in all three.
 #[test]
 fn under_load_every_request_is_of_one_configuration_and_none_fails() {
     on_both(|driver: Driver| {
@@ -184,7 +162,7 @@ fn under_load_every_request_is_of_one_configuration_and_none_fails() {
             }
             for round in 0..10 {
                 let (from, to) = if round % 2 == 0 { (old, new) } else { (new, old) };
-                reload(&server, from, to);
+                server.reload_with(from, to);
             }
             over.store(true, Ordering::Relaxed);
         });
@@ -222,7 +200,7 @@ fn what_was_delivered_before_a_reload_is_not_sent_again_after_it() {
         let mut client = server.client();
         assert_eq!(client.push(&both).status, 503);
         well.store(true, Ordering::Relaxed);
-        reload(&server, "password: old", "password: new");
+        server.reload_with("password: old", "password: new");
         assert_eq!(client.push(&both).status, 200);
         assert_eq!((upstream.of("well").len(), upstream.of("sick").len()), (1, 2));
     });

@@ -1,5 +1,5 @@
-//! What an upstream's odd replies become: those that come too early or over a connection that is out of step, and those
-//! that look like an answer and are none. The real server between a raw client and a scripted upstream, on both rings.
+//! Unusual replies of an upstream: replies that come too early or over a connection that is out of step, and statuses
+//! that are no answer to the request. The real server between a raw client and a scripted upstream, on both rings.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::disallowed_methods)]
 
 mod support;
@@ -13,22 +13,12 @@ use std::time::Duration;
 
 use prost::Message;
 use support::remote_write::{WriteRequest, deflate, metadata_of_up};
-use support::upstream::Received;
-use support::{Close, Driver, Reply, Server, Upstream, body, eventually, on_both, series};
+use support::{Close, Reply, Server, Upstream, body, eventually, on_both, one, series, start};
 
 const OK: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n";
 
-fn one(tenant: &str) -> Vec<u8> {
-    body(vec![series(tenant, "up", 1.0)])
-}
-
-fn start(driver: Driver, script: impl Fn(&Received) -> Reply + Send + Sync + 'static) -> (Server, Upstream) {
-    let upstream = Upstream::start(script);
-    (Server::start(driver, upstream.address, ""), upstream)
-}
-
-/// An upstream that reads and writes as it likes, each connection in a thread of its own. It takes little into its
-/// buffers, so that whoever sends much notices when it does not read.
+/// An upstream that serves each connection with `talk`, in a thread of its own. Its receive buffers are small, so that
+/// a sender of a large request notices when it does not read.
 fn unruly(talk: impl Fn(TcpStream) + Send + Sync + 'static) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     socket2::SockRef::from(&listener).set_recv_buffer_size(4_096).unwrap();
@@ -47,7 +37,7 @@ fn begin_to_read(stream: &mut TcpStream) -> usize {
     stream.read(&mut [0; 1_024]).unwrap_or(0)
 }
 
-/// Reads a head and as much of a body as it announces. False when there is none.
+/// Reads a head and the body that it announces. False when there is none.
 fn read_request(stream: &mut TcpStream) -> bool {
     let mut bytes = Vec::new();
     let mut buffer = [0; 65_536];
@@ -66,7 +56,7 @@ fn read_request(stream: &mut TcpStream) -> bool {
     }
 }
 
-/// A request of one tenant that fits no socket's buffers: 7 MiB that can't be compressed.
+/// A request of one tenant that exceeds the buffers of a socket: 7 MiB that can't be compressed.
 fn huge() -> Vec<u8> {
     let mut state = 1_u64;
     let mut letter = || {
@@ -84,7 +74,7 @@ fn huge() -> Vec<u8> {
 }
 
 #[test]
-fn a_2xx_before_all_of_the_request_was_sent_is_no_2xx() {
+fn a_2xx_before_all_of_the_request_was_sent_is_no_success() {
     let request = huge();
     let closes = |mut stream: TcpStream| {
         begin_to_read(&mut stream);
@@ -115,7 +105,7 @@ fn a_2xx_before_all_of_the_request_was_sent_is_no_2xx() {
     });
 }
 
-/// It is the upstream's word on a request that it need not read to its end.
+/// An upstream may refuse a request before it has read all of it.
 #[test]
 fn an_early_refusal_stays_as_it_is() {
     let request = huge();
@@ -131,7 +121,7 @@ fn an_early_refusal_stays_as_it_is() {
     });
 }
 
-/// One that answers what nobody asked would have the next tenant hear it.
+/// Otherwise the next request, of another tenant, would get those bytes as its answer.
 #[test]
 fn a_connection_with_bytes_waiting_is_not_used() {
     on_both(|driver| {
@@ -150,7 +140,7 @@ fn a_connection_with_bytes_waiting_is_not_used() {
         let mut client = server.client();
         for pushed in 1..=5 {
             assert_eq!(client.push(&one("a")).status, 200);
-            assert_eq!(connections.load(Ordering::SeqCst), pushed, "each over a connection of its own");
+            assert_eq!(connections.load(Ordering::SeqCst), pushed, "each request has its own connection");
             assert_eq!(requests.load(Ordering::SeqCst), pushed, "the upstream has it");
             sleep(Duration::from_millis(15));
         }
@@ -190,7 +180,7 @@ fn a_408_or_499_says_nothing_of_the_content() {
 }
 
 #[test]
-fn what_was_merged_is_not_sent_again_for_a_499() {
+fn a_merged_request_is_not_sent_again_for_a_499() {
     on_both(|driver| {
         let (server, upstream) = start(driver, |r| {
             let first = r.names() == ["up"];
@@ -225,8 +215,8 @@ fn a_redirect_is_a_mistake_of_configuration_and_says_so_without_its_secrets() {
         for _ in 0..20 {
             let moved = client.push(&one("moved"));
             assert_eq!(moved.status, 502);
-            let expected = "the upstream redirects (status 308, with a Location); redirects are not followed: the target \
-                            setting has to name the place itself";
+            let expected = "the upstream redirects (status 308, with a Location); redirects are not followed: the \
+                            target setting has to name the place itself";
             assert_eq!(moved.text(), expected);
         }
         let nowhere = client.push(&one("nowhere"));
@@ -274,8 +264,8 @@ fn the_same_metadata_again_is_no_retry() {
         for _ in 0..3 {
             assert_eq!(server.client().push(&request).status, 503);
         }
-        assert_eq!(upstream.of("well").len(), 1, "series that are stored are not sent again");
-        assert_eq!(upstream.of("nobody").len(), 3, "metadata is");
+        assert_eq!(upstream.of("well").len(), 1, "stored series are not sent again");
+        assert_eq!(upstream.of("nobody").len(), 3, "metadata is sent again");
     });
 }
 
@@ -310,7 +300,7 @@ fn request_v2(tenants: &[&str]) -> Vec<u8> {
 }
 
 #[test]
-fn what_only_some_parts_report_as_written_is_not_told_as_the_whole() {
+fn written_counts_that_only_some_parts_have_are_not_summed() {
     on_both(|driver| {
         let written = "X-Prometheus-Remote-Write-Samples-Written: 1\r\n";
         let (server, _upstream) = start(driver, move |r| match r.tenant() {

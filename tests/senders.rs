@@ -1,28 +1,27 @@
-//! What each kind of sender hears, so that it drops what can never succeed and sends again what may: the real server,
-//! on
-//! both rings. Why they differ is told in `src/verdict/sender.rs`.
+//! Statuses for each kind of sender, which must drop what can never succeed and repeat what may succeed later. The real
+//! server, on both rings. `src/verdict/sender.rs` says why the senders differ.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::disallowed_methods)]
 
 mod support;
 
 use support::client::{Response, push_head};
-use support::{Driver, Reply, Server, Upstream, body, on_both, series};
+use support::{Driver, Reply, Server, Upstream, body, on_both, post, series};
 
-/// What a sender puts into its heads.
+/// Headers by which senders are recognised.
 const PROMETHEUS: &str = "User-Agent: Prometheus/3.14.0\r\n";
 const ALLOY: &str = "User-Agent: Alloy/v1.11.0\r\n";
 const COLLECTOR: &str = "User-Agent: opentelemetry-collector-contrib/0.139.0\r\n";
 const VMAGENT: &str = "User-Agent: vmagent\r\n";
 const VMAGENT_BEHIND_A_PROXY: &str = "User-Agent: proxy/1.0\r\nX-VictoriaMetrics-Remote-Write-Version: 1\r\n";
 const FLUENT_BIT: &str = "User-Agent: Fluent-Bit\r\n";
-const NOBODY: &str = "";
+const UNNAMED: &str = "";
 
-/// Each sender with the status for which it drops what may be dropped, if that is always the same.
+/// Each sender, with the one status for which it drops a request. `None` for senders that drop on any 4xx.
 const SENDERS: [(&str, Option<u16>); 7] = [
     (PROMETHEUS, None),
     (ALLOY, None),
     (COLLECTOR, None),
-    (NOBODY, None),
+    (UNNAMED, None),
     (VMAGENT, Some(409)),
     (VMAGENT_BEHIND_A_PROXY, Some(409)),
     (FLUENT_BIT, Some(400)),
@@ -38,23 +37,16 @@ fn start(driver: Driver, extra: &str) -> (Server, Upstream) {
     (Server::start(driver, upstream.address, extra), upstream)
 }
 
-fn post(server: &Server, path: &str, fields: &str, body: &[u8]) -> Response {
-    let head = format!("POST {path} HTTP/1.1\r\nHost: x\r\n{fields}Content-Length: {}\r\n\r\n", body.len());
-    let mut client = server.client();
-    client.try_send(&[head.as_bytes(), body].concat());
-    client.response()
-}
-
-/// What was refused with `status` has to be dropped by this sender.
+/// The response must make this sender drop a request that was refused with `status`.
 fn assert_dropped(response: &Response, status: u16, drops_for: Option<u16>, what: &str) {
     assert_eq!(response.status, drops_for.unwrap_or(status), "{what}: {response:?}");
     if drops_for.is_some_and(|drops_for| drops_for != status) {
-        assert!(response.text().starts_with(&format!("{status}: ")), "the status is told: {response:?}");
+        assert!(response.text().starts_with(&format!("{status}: ")), "the text has the status: {response:?}");
     }
 }
 
 #[test]
-fn what_is_refused_by_its_head_is_dropped_by_each_sender() {
+fn requests_refused_by_their_head_are_dropped_by_each_sender() {
     on_both(|driver| {
         let (server, upstream) = start(driver, "limits: {head_bytes_max: 2Ki, body_bytes_max: 1Ki}\n");
         for (sender, drops_for) in SENDERS {
@@ -77,7 +69,7 @@ fn what_is_refused_by_its_head_is_dropped_by_each_sender() {
 }
 
 #[test]
-fn what_can_not_be_read_is_dropped_by_each_sender() {
+fn unreadable_bodies_are_dropped_by_each_sender() {
     on_both(|driver| {
         let (server, upstream) = start(driver, "limits: {inflated_bytes_max: 8Mi}\n");
         let plain = b"\xff\xff\xff\xff";
@@ -98,7 +90,7 @@ fn what_can_not_be_read_is_dropped_by_each_sender() {
 }
 
 #[test]
-fn what_an_upstream_refuses_is_dropped_by_each_sender_and_what_it_may_take_is_sent_again() {
+fn each_sender_drops_what_an_upstream_refuses_and_repeats_what_it_may_accept_later() {
     on_both(|driver| {
         let (server, _upstream) = start(driver, "");
         for (sender, drops_for) in SENDERS {
@@ -121,12 +113,12 @@ fn what_an_upstream_refuses_is_dropped_by_each_sender_and_what_it_may_take_is_se
 }
 
 #[test]
-fn who_sends_is_asked_anew_for_each_request_of_a_connection() {
+fn the_kind_of_sender_is_found_anew_for_each_request() {
     on_both(|driver| {
         let (server, _upstream) = start(driver, "");
         let mut client = server.client();
         let body = body(vec![series("404", "up", 1.0)]);
-        for (sender, status) in [(VMAGENT, 409), (NOBODY, 404), (FLUENT_BIT, 400), (PROMETHEUS, 404)] {
+        for (sender, status) in [(VMAGENT, 409), (UNNAMED, 404), (FLUENT_BIT, 400), (PROMETHEUS, 404)] {
             assert_eq!(client.push_with(&body, sender).status, status, "{sender}");
         }
     });

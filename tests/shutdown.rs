@@ -1,4 +1,4 @@
-//! How the server goes away.
+//! How the server shuts down.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -25,7 +25,7 @@ fn one() -> Vec<u8> {
 }
 
 #[test]
-fn sigterm_and_sigint_end_it_with_exit_code_0() {
+fn sigterm_and_sigint_end_the_server_with_exit_code_0() {
     on_both(|driver| {
         for signal in ["TERM", "INT"] {
             let upstream = Upstream::start(|_| Reply::ok());
@@ -61,7 +61,7 @@ fn alive_says_503_during_timeout_shutdown_while_requests_are_still_served() {
 }
 
 #[test]
-fn what_is_in_flight_is_finished_and_answered() {
+fn requests_in_flight_are_finished_and_answered() {
     on_both(|driver| {
         let upstream = Upstream::start(|_| Reply::ok().after(Duration::from_millis(700)));
         let mut server = Server::start(driver, upstream.address, "");
@@ -105,7 +105,7 @@ fn a_request_that_is_being_read_is_finished() {
 }
 
 #[test]
-fn a_second_signal_ends_it_at_once() {
+fn a_second_signal_ends_the_server_at_once() {
     on_both(|driver| {
         let upstream = Upstream::start(|_| Reply::from(Close::Stall));
         let mut server = Server::start(driver, upstream.address, "timeout_shutdown: 30s\n");
@@ -117,7 +117,7 @@ fn a_second_signal_ends_it_at_once() {
 }
 
 #[test]
-fn a_stalled_upstream_does_not_keep_it_longer_than_the_timeout() {
+fn a_stalled_upstream_does_not_keep_the_server_longer_than_the_timeout() {
     on_both(|driver| {
         let upstream = Upstream::start(|_| Reply::from(Close::Stall));
         let mut server = Server::start(driver, upstream.address, "timeout: 500ms\n");
@@ -131,16 +131,16 @@ fn a_stalled_upstream_does_not_keep_it_longer_than_the_timeout() {
     });
 }
 
-/// Senders that push one series after the other, each of a name of its own, until told to stop.
+/// Senders that push one series after another, each with its own name, until they are told to stop.
 struct Load {
     over: AtomicBool,
     next: AtomicUsize,
 }
 
-/// What became of a push that met a server on its way out.
+/// The result of a push to a server that may be shutting down.
 enum Push {
     Acknowledged(String),
-    /// No connection could be had, or it broke before an answer came: why, and over which connection.
+    /// The connection was refused, or broke before an answer came: why, and which connection it was.
     Broken(String),
 }
 
@@ -149,7 +149,7 @@ impl Load {
         Self { over: AtomicBool::new(false), next: AtomicUsize::new(0) }
     }
 
-    /// Pushes over new connections, or over one for as long as the server keeps it.
+    /// Pushes over new connections, or over the same one as long as the server keeps it.
     fn push(&self, address: SocketAddr, keep: bool) -> Vec<Push> {
         let mut pushes = Vec::new();
         let mut kept = None;
@@ -168,7 +168,7 @@ impl Load {
     }
 }
 
-/// One push; the connection, if it stays.
+/// Pushes once. Returns the connection if it stays open.
 fn push_once(address: SocketAddr, kept: Option<TcpStream>, name: &str) -> Result<Option<TcpStream>, String> {
     let which = if kept.is_some() { "kept" } else { "new" };
     let told = |what: &'static str| move |error: std::io::Error| format!("{which}, {what}: {error}");
@@ -190,7 +190,7 @@ fn push_once(address: SocketAddr, kept: Option<TcpStream>, name: &str) -> Result
     Ok((!answer.contains("Connection: close")).then_some(stream))
 }
 
-/// The names of series that the upstream has, of both tenants.
+/// The names of the series that the upstream has, for each of the two tenants.
 fn stored(upstream: &Upstream) -> [BTreeSet<String>; 2] {
     ["a", "b"].map(|tenant| upstream.of(tenant).iter().flat_map(|request| request.names()).collect())
 }
@@ -268,8 +268,8 @@ fn a_successor_on_the_same_port_takes_over_without_a_failed_request() {
         let broken = |push: &Push| if let Push::Broken(why) = push { Some(why.clone()) } else { None };
         let broken: Vec<String> = pushes.iter().filter_map(broken).collect();
         eprintln!("{} pushes over five successions, {} broken: {broken:?}", pushes.len(), broken.len());
-        // Who connects in the microseconds between a listener's last look at its backlog and its close is reset: seen
-        // once in some hundred successions of this kind. Anything more is a mistake of ours.
+        // A connection is reset if it comes in the microseconds between a listener's last accept and its close. This
+        // was seen once in some hundred successions. More than one is a bug.
         assert!(broken.len() <= 1, "of {}: {broken:?}", pushes.len());
         let stored = stored(&upstream);
         for push in &pushes {

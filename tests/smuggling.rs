@@ -1,7 +1,8 @@
-//! Requests whose end two readers might see in two places: raw bytes against the real server, on both rings.
+//! Request smuggling: requests whose end two readers may see in different places. Raw bytes against the real server, on
+//! both rings.
 //!
-//! Every attack carries a whole second request behind, or in, its first one. Whatever the first is answered, the
-//! second must never be taken for a request: nothing of it may reach the upstream.
+//! Every attack carries a whole second request in or after its first one. Whatever the answer to the first is, the
+//! server must not read the second as a request, and nothing of it may reach the upstream.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::disallowed_methods)]
 
 mod support;
@@ -11,18 +12,18 @@ use support::{Client, Reply, Server, Upstream, body, on_both, series};
 
 const CHUNKED: &str = "Transfer-Encoding: chunked\r\n";
 
-/// The request that is to be smuggled: good by itself.
+/// The request that is smuggled. It is valid by itself.
 fn smuggled() -> Vec<u8> {
     let body = body(vec![series("smuggled", "up", 1.0)]);
     [push_head(body.len(), "").as_bytes(), &body].concat()
 }
 
-/// A push with these fields, and this behind its head.
+/// A push with these fields, and `rest` after its head.
 fn push(fields: &str, rest: &[u8]) -> Vec<u8> {
     [format!("POST /push HTTP/1.1\r\nHost: x\r\n{fields}\r\n").as_bytes(), rest].concat()
 }
 
-/// Where a body ends by one field and goes on by the other.
+/// Bodies that end by one field and go on by the other.
 fn both_fields() -> Vec<Vec<u8>> {
     let mut attacks = Vec::new();
     let behind = [b"0\r\n\r\n", &smuggled()[..]].concat();
@@ -42,7 +43,7 @@ fn both_fields() -> Vec<Vec<u8>> {
     attacks
 }
 
-/// Codings that one reader takes for `chunked`, and another doesn't; with a length beside them and without.
+/// Codings that some readers take for `chunked` and others do not, with and without a length.
 fn codings() -> Vec<Vec<u8>> {
     let fields = [
         "Transfer-Encoding: xchunked\r\n",
@@ -86,7 +87,7 @@ fn codings() -> Vec<Vec<u8>> {
     fields.iter().map(|field| push(field, &behind)).chain(with_length).collect()
 }
 
-/// Lengths that one reader takes for a number, and another for another or none.
+/// Lengths that readers may parse to different numbers, or refuse.
 fn lengths() -> Vec<Vec<u8>> {
     let values = [
         "+5",
@@ -130,7 +131,7 @@ fn lengths() -> Vec<Vec<u8>> {
     values.iter().map(|value| push(&format!("Content-Length: {value}\r\n"), &behind)).chain(named).collect()
 }
 
-/// Heads that not everybody reads as one head, or as one target.
+/// Heads that readers may end in different places, or read with different targets.
 fn heads() -> Vec<Vec<u8>> {
     let behind = smuggled();
     [
@@ -189,7 +190,7 @@ fn heads() -> Vec<Vec<u8>> {
     .collect()
 }
 
-/// Chunks that not everybody ends in the same place.
+/// Chunks that readers may end in different places.
 fn chunks() -> Vec<Vec<u8>> {
     let bodies = [
         "zz\r\n",
@@ -227,7 +228,7 @@ fn chunks() -> Vec<Vec<u8>> {
         "0\r\n folded: y\r\n\r\n",
         "0\r\nX : y\r\n\r\n",
         "0\r\nX: \0\r\n\r\n",
-        // Sizes that wrap around, or that a reader cuts off.
+        // Sizes that overflow, or that a reader may truncate.
         "10000000000000000\r\n",
         "10000000000000003\r\nabc\r\n0\r\n\r\n",
         "fffffffffffffffff\r\n",
@@ -236,7 +237,7 @@ fn chunks() -> Vec<Vec<u8>> {
     bodies.iter().map(|body| push(CHUNKED, &[body.as_bytes(), &smuggled()].concat())).collect()
 }
 
-/// Sends an attack, and hears its one answer and the end of the connection.
+/// Sends an attack. There must be one answer, and then the end of the connection. Returns the status.
 fn answer_and_end(server: &Server, attack: &[u8]) -> u16 {
     let mut client = server.client();
     client.try_send(attack);
@@ -248,7 +249,7 @@ fn answer_and_end(server: &Server, attack: &[u8]) -> u16 {
 }
 
 #[test]
-fn the_second_request_would_be_taken_by_itself() {
+fn the_smuggled_request_is_accepted_by_itself() {
     on_both(|driver| {
         let upstream = Upstream::start(|_| Reply::ok());
         let server = Server::start(driver, upstream.address, "");
@@ -260,7 +261,7 @@ fn the_second_request_would_be_taken_by_itself() {
 }
 
 #[test]
-fn what_has_no_certain_end_is_refused_and_nothing_behind_it_is_read() {
+fn a_request_without_a_certain_end_is_refused_and_nothing_after_it_is_read() {
     on_both(|driver| {
         let upstream = Upstream::start(|_| Reply::ok());
         let server = Server::start(driver, upstream.address, "timeout: 3s\n");
@@ -275,7 +276,7 @@ fn what_has_no_certain_end_is_refused_and_nothing_behind_it_is_read() {
 }
 
 #[test]
-fn what_is_refused_for_other_reasons_does_not_leave_its_body_to_be_read_as_a_request() {
+fn the_body_of_a_refused_request_is_not_read_as_a_request() {
     on_both(|driver| {
         let upstream = Upstream::start(|_| Reply::ok());
         let server = Server::start(driver, upstream.address, "limits: {body_bytes_max: 100}\n");
@@ -305,14 +306,14 @@ fn what_is_refused_for_other_reasons_does_not_leave_its_body_to_be_read_as_a_req
     });
 }
 
-/// A chunk that is announced with the largest size there is, and a request where its data should be.
+/// A chunk with the largest possible size, and a request in the place of its data.
 fn chunked_too_large() -> Vec<u8> {
     push(CHUNKED, &[b"ffffffffffffffff\r\n", &smuggled()[..]].concat())
 }
 
-/// What is odd and yet has one meaning only: everything up to its end is its body, and what follows is a request.
+/// Everything up to the end of such a request is its body, and the next request follows.
 #[test]
-fn what_has_one_meaning_is_taken_by_it() {
+fn unusual_requests_with_one_meaning_are_accepted() {
     on_both(|driver| {
         let upstream = Upstream::start(|_| Reply::ok());
         let server = Server::start(driver, upstream.address, "");
@@ -327,12 +328,12 @@ fn what_has_one_meaning_is_taken_by_it() {
         let old = format!("POST /push HTTP/1.0\r\nConnection: keep-alive\r\n{}\r\n", length(&good));
         let trailer = "Content-Length: 5\r\nTransfer-Encoding: chunked\r\nHost: y\r\nX-Scope-OrgID: evil\r\n";
         for (status, request) in [
-            // A request as data is data, and no snappy block.
+            // The data of a body is no request, and here no snappy block either.
             (400, push(&length(&second), &second)),
             (400, push(CHUNKED, &chunk(&second, "", ""))),
-            // Extensions and trailers say nothing about where a message ends, nor for whom it is.
+            // Extensions and trailers change neither the end of a message nor its tenant.
             (200, push(CHUNKED, &chunk(&good, ";a=\"b;c\";d", trailer))),
-            // A field can't be taken out of a message by naming it in Connection.
+            // Naming a field in Connection does not remove it from the message.
             (400, push(&format!("Connection: Content-Length\r\n{}", length(&second)), &second)),
             (200, push(&format!("Connection: Transfer-Encoding\r\n{CHUNKED}"), &chunk(&good, "", ""))),
             // Other names are other fields.

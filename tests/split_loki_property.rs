@@ -1,6 +1,6 @@
-//! For arbitrary pushes, encoded in any of the ways there are, and for arbitrarily broken ones: each tenant's part of a
-//! split decodes to exactly its streams and entries; a push in JSON splits as the protobuf of the same content; labels
-//! read as another reader reads them.
+//! Properties of splitting Loki pushes, for arbitrary pushes in any encoding and for broken ones. Each tenant's part
+//! decodes to exactly its streams and entries. A push in JSON splits like the protobuf with the same content. Labels
+//! are read like an independent reader reads them.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test: what fails is a finding")]
 
 #[path = "../fuzz/checks/loki_json.rs"]
@@ -9,17 +9,19 @@ mod loki_json;
 mod loki_labels;
 #[path = "../fuzz/checks/loki_protobuf.rs"]
 mod loki_protobuf;
+mod strategies;
+
+use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use proptest::collection::vec;
 use proptest::prelude::*;
-use proptest::sample::{Index, select};
+use proptest::sample::select;
 use prost::Message;
-use std::collections::BTreeMap;
-use tenantry::model::{Part, Protocol, SplitLimits, V2Handling};
-use tenantry::split::{Body, Compression, Metadata, Scan, SplitError, SplitRules, Splitter};
-use tenantry::tenant::{IdRules, Policy, TenantRules};
-use tenantry::wire::varint;
+use strategies::{mutate, mutations, tenant_rules, unknown};
+use tenantry::model::{Part, Protocol, SplitLimits};
+use tenantry::split::{Body, Compression, Scan, SplitError, SplitRules, Splitter};
+use tenantry::tenant::{Policy, TenantRules};
 use testkit::proto::Label;
 use testkit::proto_loki::{Entry, PushRequest, Stream, Timestamp};
 
@@ -52,13 +54,13 @@ fn pairs(max: usize) -> impl Strategy<Value = Vec<Pair>> {
 fn model() -> impl Strategy<Value = Model> {
     let time = prop_oneof![any::<i64>(), select(vec![0, 1, -1, 1_700_000_000_123_456_789])];
     let entry = (time, value(), pairs(3));
-    // Labels of a stream differ in their names, as Loki demands.
+    // Loki requires that the labels of a stream have different names.
     let labels =
         pairs(4).prop_map(|pairs| pairs.into_iter().collect::<BTreeMap<_, _>>().into_iter().collect());
     (labels, vec(entry, 0..5)).prop_map(|(labels, entries)| Model { labels, entries })
 }
 
-/// A value in one of the notations there are. `style` decides which.
+/// A value in one of the notations, as `style` decides.
 fn quoted(value: &str, style: u8) -> String {
     let escaped = |quote: char| {
         let mut text = String::from(quote);
@@ -83,7 +85,7 @@ fn quoted(value: &str, style: u8) -> String {
     }
 }
 
-/// Labels as text, with white space, comments and commas wherever they may be.
+/// Labels as text, with white space, comments and commas wherever they are allowed.
 fn text(labels: &[Pair], styles: &[u8]) -> String {
     let mut styles = styles.iter().copied().cycle();
     let mut style = || styles.next().unwrap_or_default();
@@ -102,7 +104,7 @@ fn text(labels: &[Pair], styles: &[u8]) -> String {
     text + "}"
 }
 
-/// Labels as Loki writes them itself.
+/// Labels as Loki writes them.
 fn canonical(labels: &[Pair]) -> String {
     let mut out = b"{".to_vec();
     for (at, (name, value)) in labels.iter().enumerate() {
@@ -150,7 +152,7 @@ fn json(models: &[Model]) -> String {
         }
     };
     let stream = |model: &Model| {
-        // In the wrong order: they have to come out sorted.
+        // In reverse order, as the result must be sorted.
         let labels: Vec<Pair> = model.labels.iter().rev().cloned().collect();
         let entries: Vec<String> = model.entries.iter().map(entry).collect();
         format!("{{\"stream\": {}, \"values\": [{}]}}", object(&labels), entries.join(", "))
@@ -164,24 +166,7 @@ fn field(number: u32, bytes: &[u8], pad: bool) -> Vec<u8> {
     testkit::fields::field(number, bytes, (usize::from(pad), 0))
 }
 
-/// A field that no message knows: a number, bytes, or a group of such.
-fn unknown() -> impl Strategy<Value = Vec<u8>> {
-    let number = prop_oneof![
-        any::<u64>().prop_map(|value| {
-            let mut field = vec![11 << 3];
-            varint::put(&mut field, value);
-            field
-        }),
-        any::<[u8; 4]>().prop_map(|bytes| [&[12 << 3 | 5], &bytes[..]].concat()),
-    ];
-    let bytes = vec(any::<u8>(), 0..6).prop_map(|bytes| field(13, &bytes, false));
-    let leaf = prop_oneof![number, bytes];
-    (leaf, any::<bool>()).prop_map(|(leaf, group)| {
-        if group { [&[14 << 3 | 3], &leaf[..], &[14 << 3 | 4]].concat() } else { leaf }
-    })
-}
-
-/// Fields in any order and number, as encoders of other versions might write them.
+/// A push with fields in any order and number, as encoders of other versions may write them.
 fn odd_push() -> impl Strategy<Value = Vec<u8>> {
     let pair = || {
         (name(), value(), any::<bool>()).prop_map(|(name, value, pad)| {
@@ -213,26 +198,6 @@ fn odd_push() -> impl Strategy<Value = Vec<u8>> {
     vec(push_field, 0..5).prop_map(|fields| fields.concat())
 }
 
-fn break_bytes(mut bytes: Vec<u8>, changes: &[(Index, u8, u8)]) -> Vec<u8> {
-    for (at, change, byte) in changes.iter().filter(|_| !bytes.is_empty()).cloned().collect::<Vec<_>>() {
-        if bytes.is_empty() {
-            break;
-        }
-        let at = at.index(bytes.len());
-        match change % 4 {
-            0 => bytes[at] = byte,
-            1 => bytes.insert(at, byte),
-            2 => drop(bytes.remove(at)),
-            _ => bytes[at] ^= 1 << (byte % 8),
-        }
-    }
-    bytes
-}
-
-fn changes() -> impl Strategy<Value = Vec<(Index, u8, u8)>> {
-    vec(any::<(Index, u8, u8)>(), 1..4)
-}
-
 // ---- Rules ----
 
 #[derive(Clone, Debug)]
@@ -245,14 +210,8 @@ struct Rules {
 
 impl Rules {
     fn split_rules(&self) -> SplitRules<'_> {
-        SplitRules {
-            tenant: &self.tenant,
-            metadata: Metadata::ToDefault,
-            ha: None,
-            loki_label_remove: self.loki_label_remove,
-            remote_write_v2: V2Handling::Pass,
-            limits: SplitLimits { inflated_bytes_max: 1 << 20, tenants_max: self.tenants_max },
-        }
+        let limits = SplitLimits { inflated_bytes_max: 1 << 20, tenants_max: self.tenants_max };
+        SplitRules { loki_label_remove: self.loki_label_remove, ..SplitRules::new(&self.tenant, limits) }
     }
 
     fn split(&self, body: Body) -> Result<(Scan, Vec<Part>), SplitError> {
@@ -263,28 +222,14 @@ impl Rules {
 }
 
 fn rules() -> impl Strategy<Value = Rules> {
-    let labels = select(vec![vec!["t"], vec!["tenant", "t"], vec!["__name__", "t"]]);
-    let default = select(vec![None, Some("d"), Some("a")]);
-    let policy = || prop_oneof![1 => Just(Policy::Reject), 3 => Just(Policy::Drop)];
-    let flags = any::<(bool, bool, bool)>();
-    let maps = (any::<bool>(), prop::bool::weighted(0.2));
-    let rest = (select(vec![2, 100, 100, 100]), select(vec![None, Some("s")]), select(vec!["", "p-"]), maps);
-    (labels, default, policy(), policy(), flags, rest).prop_map(
-        |(labels, default, on_missing, on_invalid, flags, (tenants_max, source, prefix, (map, allow)))| {
-            let (label_remove, loki_label_remove, prefix_prefer_source) = flags;
-            let tenant = TenantRules {
-                labels: labels.into_iter().map(|name| name.as_bytes().into()).collect(),
-                prefix: prefix.into(),
-                prefix_prefer_source,
-                label_remove,
-                default: default.map(str::to_owned),
-                id_rules: IdRules::Mimir,
-                on_missing,
-                on_invalid,
-                map: map.then(loki_protobuf::common::map),
-                allow: allow.then(loki_protobuf::common::allow),
-            };
-            Rules { tenant, loki_label_remove, tenants_max, source }
+    let labels = vec![vec!["t"], vec!["tenant", "t"], vec!["__name__", "t"]];
+    let (tenants_max, source) = (select(vec![2, 100, 100, 100]), select(vec![None, Some("s")]));
+    (tenant_rules(labels), any::<bool>(), tenants_max, source).prop_map(
+        |(tenant, loki_label_remove, tenants_max, source)| Rules {
+            tenant,
+            loki_label_remove,
+            tenants_max,
+            source,
         },
     )
 }
@@ -294,7 +239,7 @@ fn rules() -> impl Strategy<Value = Rules> {
 /// A stream with its labels as pairs, and its entries as they are.
 type Said = (Vec<Pair>, Vec<Entry>);
 
-/// What the rules make of the models, tenant by tenant.
+/// What each tenant should get by the rules. `None` if the push must be refused.
 fn expected(models: &[Model], rules: &Rules) -> Option<BTreeMap<String, Vec<Said>>> {
     let names = &rules.tenant.labels;
     let deciding = |pairs: &[Pair]| {
@@ -336,7 +281,7 @@ fn expected(models: &[Model], rules: &Rules) -> Option<BTreeMap<String, Vec<Said
     (!models.is_empty() && tenants.len() <= rules.tenants_max).then_some(tenants)
 }
 
-/// What a part says, with its labels read by another reader.
+/// The streams of a part, with labels read by an independent reader.
 fn said(part: &Part) -> Vec<Said> {
     let push = PushRequest::decode(loki_protobuf::common::inflate(part).as_slice()).unwrap();
     let pairs = |text: &[u8]| {
@@ -400,17 +345,17 @@ proptest! {
     }
 
     #[test]
-    fn odd_and_broken_pushes_do_no_harm(push in odd_push(), changes in changes(), rules in rules()) {
+    fn odd_and_broken_pushes_do_no_harm(push in odd_push(), mutations in mutations(), rules in rules()) {
         let mut splitter = Splitter::new();
         let _ = loki_protobuf::compare(&mut splitter, &push, &rules.split_rules(), rules.source);
-        let broken = break_bytes(push, &changes);
+        let broken = mutate(push, &mutations);
         let _ = loki_protobuf::compare(&mut splitter, &broken, &rules.split_rules(), rules.source);
         loki_protobuf::check(&broken);
     }
 
     #[test]
     fn labels_read_as_another_reader_reads_them(
-        labels in pairs(5), styles in vec(any::<u8>(), 1..20), changes in changes(),
+        labels in pairs(5), styles in vec(any::<u8>(), 1..20), mutations in mutations(),
     ) {
         let text = text(&labels, &styles);
         let read = testkit::oracle::loki_labels::labels(text.as_bytes()).unwrap();
@@ -418,13 +363,13 @@ proptest! {
             labels.iter().map(|(name, value)| (name.clone().into_bytes(), value.clone().into_bytes())).collect();
         prop_assert_eq!(read, expected, "{}", text);
         loki_labels::check(text.as_bytes());
-        loki_labels::check(&break_bytes(text.into_bytes(), &changes));
+        loki_labels::check(&mutate(text.into_bytes(), &mutations));
     }
 
     #[test]
-    fn broken_json_does_no_harm(models in vec(model(), 0..4), changes in changes()) {
+    fn broken_json_does_no_harm(models in vec(model(), 0..4), mutations in mutations()) {
         let json = json(&models);
         loki_json::check(json.as_bytes());
-        loki_json::check(&break_bytes(json.into_bytes(), &changes));
+        loki_json::check(&mutate(json.into_bytes(), &mutations));
     }
 }

@@ -1,5 +1,6 @@
-//! For arbitrary requests, and for arbitrarily broken ones: the parts of a split, merged and inflated, are what
-//! prost decodes of the original, tenant by tenant, with unknown fields and the bits of every NaN intact.
+//! Properties of splitting Remote Write 1.0, for arbitrary requests and for broken ones. The parts, merged and
+//! inflated, are what prost decodes of the original for each tenant. Unknown fields and the bits of every NaN are
+//! intact.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test: what fails is a finding")]
 #![allow(clippy::cast_possible_truncation, reason = "a test: its requests are small")]
 
@@ -7,70 +8,28 @@
 mod scan;
 #[path = "../fuzz/checks/snappy.rs"]
 mod snappy;
+mod strategies;
 
 use bytes::Bytes;
 use proptest::collection::vec;
 use proptest::prelude::*;
-use proptest::sample::{Index, select};
+use proptest::sample::select;
 use prost::Message;
-use tenantry::model::{HaLabels, MergeKey, Part, SplitLimits, V2Handling};
+use strategies::{
+    double, ha_labels, mutate, mutations, pad, tenant_rules, unknown, unknown_other, unknown_scalar,
+};
+use tenantry::model::{HaLabels, MergeKey, Part, SplitLimits};
 use tenantry::split::{Body, Metadata, SplitError, SplitRules, Splitter};
-use tenantry::tenant::{IdRules, Policy, TenantRules};
-use testkit::fields::{field, varint};
+use tenantry::tenant::{Policy, TenantRules};
+use testkit::fields::field;
 use testkit::oracle;
 use testkit::proto;
 
-/// The NaN that marks a series as stale, and one more that arithmetic would make quiet.
-const STALE_NAN: u64 = 0x7ff0_0000_0000_0002;
-const SIGNALLING_NAN: u64 = 0xfff4_0000_dead_beef;
-
 // ---- Requests ----
 
-/// Mostly none.
-fn pad() -> impl Strategy<Value = (usize, usize)> {
-    prop_oneof![8 => Just((0, 0)), 1 => (0..=3_usize, 0..=3_usize)]
-}
-
-/// Fields in any order, one behind the other.
+/// Up to `max` fields, one after another.
 fn fields(field: impl Strategy<Value = Vec<u8>>, max: usize) -> impl Strategy<Value = Vec<u8>> {
     vec(field, 0..=max).prop_map(|fields| fields.concat())
-}
-
-/// A number that a message known to no more than `number` fields does not know.
-fn unknown_number() -> impl Strategy<Value = u64> {
-    select(vec![20, 21, 99, 1000, (1 << 29) - 1])
-}
-
-/// An unknown field that holds a number.
-fn unknown_scalar() -> impl Strategy<Value = Vec<u8>> {
-    let value = prop_oneof![
-        (any::<u64>(), 0..=2_usize).prop_map(|(value, pad)| (0, varint(value, pad))),
-        any::<[u8; 8]>().prop_map(|bytes| (1, bytes.to_vec())),
-        any::<[u8; 4]>().prop_map(|bytes| (5, bytes.to_vec())),
-    ];
-    (unknown_number(), value, 0..=1_usize)
-        .prop_map(|(number, (wire_type, value), pad)| [varint(number << 3 | wire_type, pad), value].concat())
-}
-
-/// An unknown field that holds bytes, or a group of others.
-fn unknown_other() -> impl Strategy<Value = Vec<u8>> {
-    let bytes = || {
-        (unknown_number(), vec(any::<u8>(), 0..8), pad())
-            .prop_map(|(number, bytes, pad)| field(number as u32, &bytes, pad))
-    };
-    let leaf = prop_oneof![bytes(), unknown_scalar()];
-    let group = leaf.prop_recursive(3, 8, 3, |inner| {
-        (unknown_number(), vec(inner, 0..3)).prop_map(|(number, inner)| {
-            [varint(number << 3 | 3, 0), inner.concat(), varint(number << 3 | 4, 1)].concat()
-        })
-    });
-    // A recursive strategy may give a leaf: put it in a group of its own.
-    let group = group.prop_map(|inner| [varint(77 << 3 | 3, 0), inner, varint(77 << 3 | 4, 0)].concat());
-    prop_oneof![bytes(), group]
-}
-
-fn unknown() -> impl Strategy<Value = Vec<u8>> {
-    prop_oneof![unknown_scalar(), unknown_other()]
 }
 
 /// Names that mean something to the rules, and others.
@@ -85,7 +44,7 @@ fn value() -> impl Strategy<Value = String> {
     prop_oneof![12 => select(known.to_vec()), 1 => "\\PC{0,4}", 1 => "v{120,300}"]
 }
 
-/// A label: mostly as encoders write it, else with its fields in any order and number.
+/// A label, mostly as encoders write it, else with its fields in any order and number.
 fn label() -> impl Strategy<Value = Vec<u8>> {
     let name_field = || (name(), pad()).prop_map(|(name, pad)| field(1, name.as_bytes(), pad));
     let value_field = || (value(), pad()).prop_map(|(value, pad)| field(2, value.as_bytes(), pad));
@@ -95,16 +54,7 @@ fn label() -> impl Strategy<Value = Vec<u8>> {
     (bytes, pad()).prop_map(|(bytes, pad)| field(1, &bytes, pad))
 }
 
-fn double() -> impl Strategy<Value = f64> {
-    prop_oneof![
-        2 => Just(STALE_NAN),
-        1 => Just(SIGNALLING_NAN),
-        2 => any::<u64>(),
-    ]
-    .prop_map(f64::from_bits)
-}
-
-/// A sample, an exemplar or a histogram, with the number of its field, and perhaps something unknown in it.
+/// The field of a sample, an exemplar or a histogram, sometimes with an unknown field in it.
 fn point() -> impl Strategy<Value = Vec<u8>> {
     let sample = (double(), any::<i64>())
         .prop_map(|(value, timestamp)| (2, proto::Sample { value, timestamp }.encode_to_vec()));
@@ -147,7 +97,7 @@ fn metadata() -> impl Strategy<Value = Vec<u8>> {
         .prop_map(|(bytes, extra, pad)| field(3, &[bytes, extra].concat(), pad))
 }
 
-/// A `WriteRequest` that prost takes, encoded in one of the many ways there are.
+/// A `WriteRequest` that prost accepts, in an arbitrary encoding.
 fn request() -> impl Strategy<Value = Vec<u8>> {
     let with_all = prop_oneof![
         14 => series(),
@@ -158,54 +108,6 @@ fn request() -> impl Strategy<Value = Vec<u8>> {
         1 => Just(vec![0x10, 1]),
     ];
     prop_oneof![fields(series(), 12), fields(with_all, 12)]
-}
-
-/// What may happen to bytes on their way.
-#[derive(Clone, Debug)]
-enum Mutation {
-    Set(Index, u8),
-    Insert(Index, Vec<u8>),
-    Remove(Index, usize),
-    Cut(Index),
-    Repeat(Index, usize),
-}
-
-fn mutations() -> impl Strategy<Value = Vec<Mutation>> {
-    let odd_bytes = select(vec![0x00, 0x01, 0x02, 0x08, 0x0a, 0x12, 0x1a, 0x22, 0x7f, 0x80, 0xff]);
-    let byte = || prop_oneof![odd_bytes.clone(), any::<u8>()];
-    let mutation = prop_oneof![
-        4 => (any::<Index>(), byte()).prop_map(|(at, byte)| Mutation::Set(at, byte)),
-        2 => (any::<Index>(), vec(byte(), 1..12)).prop_map(|(at, bytes)| Mutation::Insert(at, bytes)),
-        2 => (any::<Index>(), 1..8_usize).prop_map(|(at, bytes)| Mutation::Remove(at, bytes)),
-        1 => any::<Index>().prop_map(Mutation::Cut),
-        1 => (any::<Index>(), 1..20_usize).prop_map(|(at, bytes)| Mutation::Repeat(at, bytes)),
-    ];
-    vec(mutation, 1..4)
-}
-
-fn mutate(mut bytes: Vec<u8>, mutations: &[Mutation]) -> Vec<u8> {
-    for mutation in mutations {
-        let end = |at: usize, count: usize| (at + count).min(bytes.len());
-        match mutation {
-            _ if bytes.is_empty() => {}
-            Mutation::Set(at, byte) => *at.get_mut(&mut bytes) = *byte,
-            Mutation::Insert(at, more) => {
-                let at = at.index(bytes.len());
-                bytes.splice(at..at, more.iter().copied());
-            }
-            Mutation::Remove(at, count) => {
-                let at = at.index(bytes.len());
-                bytes.drain(at..end(at, *count));
-            }
-            Mutation::Cut(at) => bytes.truncate(at.index(bytes.len())),
-            Mutation::Repeat(at, count) => {
-                let at = at.index(bytes.len());
-                let again = bytes[at..end(at, *count)].to_vec();
-                bytes.splice(at..at, again);
-            }
-        }
-    }
-    bytes
 }
 
 // ---- Rules ----
@@ -223,54 +125,25 @@ impl Rules {
     fn split_rules(&self) -> SplitRules<'_> {
         let limits = SplitLimits { inflated_bytes_max: 1 << 20, tenants_max: self.tenants_max };
         SplitRules {
-            tenant: &self.tenant,
             metadata: if self.metadata { Metadata::ToDefault } else { Metadata::Drop },
             ha: self.ha.as_ref(),
-            loki_label_remove: false,
-            remote_write_v2: V2Handling::Pass,
-            limits,
+            ..SplitRules::new(&self.tenant, limits)
         }
     }
 }
 
-fn policy() -> impl Strategy<Value = Policy> {
-    prop_oneof![1 => Just(Policy::Reject), 3 => Just(Policy::Drop)]
-}
-
 fn rules() -> impl Strategy<Value = Rules> {
-    let labels = select(vec![vec!["t"], vec!["t"], vec!["tenant", "t"], vec!["team", "", "t", "tenant"]]);
-    let default = select(vec![None, Some(""), Some("d"), Some("a")]);
-    let ids = (select(vec!["", "p-"]), any::<bool>(), select(vec![IdRules::Mimir, IdRules::Thanos]));
-    let ha = select(vec![false, true]);
+    let labels = vec![vec!["t"], vec!["t"], vec!["tenant", "t"], vec!["team", "", "t", "tenant"]];
     let source = select(vec![None, Some(""), Some("s"), Some("s s")]);
     let tenants_max = select(vec![1, 3, 100, 100, 100, 100]);
-    let flags = (any::<bool>(), any::<bool>());
-    let maps = (any::<bool>(), prop::bool::weighted(0.2));
-    (labels, default, ids, policy(), policy(), flags, (ha, source, tenants_max, maps)).prop_map(
-        |(labels, default, (prefix, prefix_prefer_source, id_rules), on_missing, on_invalid, flags, rest)| {
-            let (label_remove, metadata) = flags;
-            let (ha, source, tenants_max, maps) = rest;
-            let tenant = TenantRules {
-                labels: labels.into_iter().map(|name| name.as_bytes().into()).collect(),
-                prefix: prefix.into(),
-                prefix_prefer_source,
-                label_remove,
-                default: default.map(str::to_owned),
-                id_rules,
-                on_missing,
-                on_invalid,
-                map: maps.0.then(scan::common::map),
-                allow: maps.1.then(scan::common::allow),
-            };
-            let ha = ha.then(|| HaLabels { cluster: (*b"c").into(), replica: (*b"r").into() });
-            Rules { tenant, metadata, ha, tenants_max, source }
-        },
+    (tenant_rules(labels), any::<bool>(), ha_labels(), tenants_max, source).prop_map(
+        |(tenant, metadata, ha, tenants_max, source)| Rules { tenant, metadata, ha, tenants_max, source },
     )
 }
 
 // ---- Properties ----
 
-/// A part of a decoded request, as prost has it: the series at `origin`, each less its label that is taken out.
+/// The part of a decoded request: the series at `origin`, without the labels that are taken out.
 fn filtered(original: &proto::WriteRequest, part: &oracle::Part) -> proto::WriteRequest {
     let series = |&(at, cut): &(usize, Option<usize>)| {
         let mut series = original.timeseries[at].clone();
@@ -283,12 +156,12 @@ fn filtered(original: &proto::WriteRequest, part: &oracle::Part) -> proto::Write
     proto::WriteRequest { timeseries: part.origin.iter().map(series).collect(), metadata }
 }
 
-/// Bit for bit: two NaNs are never equal, and two different ones may print alike.
+/// Compares bit by bit: two NaNs are never equal, and two different ones may print alike.
 fn assert_same(ours: &proto::WriteRequest, theirs: &proto::WriteRequest) {
     assert_eq!(ours.encode_to_vec(), theirs.encode_to_vec(), "{ours:?}\n{theirs:?}");
 }
 
-/// Parts that may share a request, in one: their elements behind the sum of their lengths.
+/// Parts that may share a request, merged: the sum of their lengths, and their elements.
 #[derive(Default)]
 struct Merged {
     tenant: String,
@@ -320,7 +193,7 @@ fn merge(all: &mut Vec<Merged>, part: &Part, expected: &oracle::Part, request: &
     merged.expected.metadata.extend(expected.metadata);
 }
 
-/// Splits the requests one after the other, merges what may be merged, and compares that with what prost sees.
+/// Splits the requests one after another, merges the parts that may merge, and compares the result with prost's.
 fn split_and_merge(requests: &[Vec<u8>], rules: &Rules) {
     let mut splitter = Splitter::new();
     let mut all = Vec::new();
@@ -329,7 +202,7 @@ fn split_and_merge(requests: &[Vec<u8>], rules: &Rules) {
         let expected = scan::expect(request, &rules.split_rules(), rules.source);
         match scan::compare(&mut splitter, request, &rules.split_rules(), rules.source) {
             Ok((scan, parts)) => {
-                // What prost refuses for its text or its samples is the upstream's to refuse.
+                // The scanner does not decode samples, nor check text for UTF-8. The upstream does.
                 let Ok(decoded) = decoded else { continue };
                 assert_eq!(scan.series, decoded.timeseries.len() as u64);
                 for (part, expected) in parts.iter().zip(&expected.unwrap().parts) {
@@ -347,7 +220,7 @@ fn split_and_merge(requests: &[Vec<u8>], rules: &Rules) {
     }
 }
 
-/// Which label decides, said once more and plainly: its index.
+/// The index of the label that decides, found in the simplest way.
 fn first_by_priority(labels: &[proto::Label], names: &[&str]) -> Option<usize> {
     names
         .iter()

@@ -1,11 +1,12 @@
-//! For arbitrary Remote Write 2.0 requests, and for arbitrarily broken ones: the parts of a split say what prost decodes
-//! of the original, tenant by tenant, with the symbols that they need and no others; downgraded, they say what a plain
-//! translation of the decoded messages says.
+//! Properties of splitting Remote Write 2.0, for arbitrary requests and for broken ones. The parts have the content
+//! that prost decodes of the original for each tenant, with only the symbols that they need. A downgraded part has the
+//! content of a simple translation of the decoded messages.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test: what fails is a finding")]
 #![allow(clippy::cast_possible_truncation, reason = "a test: its requests are small")]
 
 #[path = "../fuzz/checks/scan_v2.rs"]
 mod scan_v2;
+mod strategies;
 
 use std::collections::BTreeSet;
 
@@ -14,46 +15,15 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::{Index, select};
 use prost::Message;
+use strategies::{double, ha_labels, mutate, mutations, pad, tenant_rules, unknown};
 use tenantry::model::{HaLabels, Protocol, SplitLimits, V2Handling};
-use tenantry::split::{self, Lost, Scan, SplitRules, Splitter};
-use tenantry::tenant::{IdRules, Policy, TenantRules};
+use tenantry::split::{Lost, Scan, SplitRules, Splitter};
+use tenantry::tenant::TenantRules;
 use testkit::fields::{field, number, varint};
 use testkit::proto;
 use testkit::proto_v2::{Exemplar, Histogram, Metadata, Request, Sample, SymbolTable, TimeSeries};
 
-/// The NaN that marks a series as stale, and one more that arithmetic would make quiet.
-const STALE_NAN: u64 = 0x7ff0_0000_0000_0002;
-const SIGNALLING_NAN: u64 = 0xfff4_0000_dead_beef;
-
 // ---- Requests, byte by byte ----
-
-/// Mostly none.
-fn pad() -> impl Strategy<Value = (usize, usize)> {
-    prop_oneof![8 => Just((0, 0)), 1 => (0..=3_usize, 0..=3_usize)]
-}
-
-fn unknown() -> impl Strategy<Value = Vec<u8>> {
-    let number_of = || select(vec![20, 21, 99, 1000, (1 << 29) - 1]);
-    let leaf = prop_oneof![
-        (number_of(), any::<u64>(), pad()).prop_map(|(field, value, pad)| number(field, value, pad)),
-        (number_of(), any::<[u8; 8]>()).prop_map(|(n, bytes)| [
-            varint(u64::from(n) << 3 | 1, 0),
-            bytes.to_vec()
-        ]
-        .concat()),
-        (number_of(), any::<[u8; 4]>()).prop_map(|(n, bytes)| [
-            varint(u64::from(n) << 3 | 5, 0),
-            bytes.to_vec()
-        ]
-        .concat()),
-        (number_of(), vec(any::<u8>(), 0..8), pad()).prop_map(|(n, bytes, pad)| field(n, &bytes, pad)),
-    ];
-    leaf.prop_recursive(3, 8, 3, move |inner| {
-        (number_of(), vec(inner, 0..3)).prop_map(|(n, inner)| {
-            [varint(u64::from(n) << 3 | 3, 0), inner.concat(), varint(u64::from(n) << 3 | 4, 1)].concat()
-        })
-    })
-}
 
 /// Names that mean something to the rules, values that name tenants, and others.
 fn symbol() -> impl Strategy<Value = String> {
@@ -64,7 +34,7 @@ fn symbol() -> impl Strategy<Value = String> {
     prop_oneof![12 => select(known.to_vec()).prop_map(str::to_owned), 1 => "\\PC{0,4}", 1 => "v{120,300}"]
 }
 
-/// References, and the pieces that they stand in: packed or not, how many, and how much longer than needed.
+/// References, and the fields that hold them: packed or not, how many, and with how much padding.
 type References = (Vec<Index>, Vec<Piece>);
 type Piece = (bool, usize, (usize, usize));
 
@@ -76,7 +46,7 @@ fn references(max: usize) -> impl Strategy<Value = References> {
     (vec(any::<Index>(), 0..=max), pieces)
 }
 
-/// The fields that hold references into a table of so many symbols. An odd one at the end is left out, mostly.
+/// The fields that hold references into a table of `symbols` symbols. Unless `odd`, their number is even.
 fn encode((references, pieces): &References, symbols: usize, odd: bool) -> Vec<Vec<u8>> {
     let even = if odd { references.len() } else { references.len() & !1 };
     let all: Vec<u64> = references[..even].iter().map(|at| at.index(symbols) as u64).collect();
@@ -98,7 +68,7 @@ fn encode((references, pieces): &References, symbols: usize, odd: bool) -> Vec<V
     fields
 }
 
-/// What a series holds besides its labels: the number of the field, and what makes its bytes for a table's size.
+/// What a series holds besides its labels. References are fixed once the size of the table is known.
 #[derive(Clone, Debug)]
 enum Content {
     Raw(Vec<u8>),
@@ -122,10 +92,10 @@ fn content() -> impl Strategy<Value = Content> {
 #[derive(Clone, Debug)]
 struct RawSeries {
     labels: References,
-    /// A pair of references into the known part of the table, in front: mostly a tenant's label.
+    /// A pair of references into the fixed part of the table, in front of all others. Mostly a tenant's label.
     tenant: Option<(u64, u64)>,
     content: Vec<Content>,
-    /// Members that change places with the first.
+    /// Members that are swapped with the first.
     order: Vec<Index>,
     odd: bool,
     pad: (usize, usize),
@@ -140,7 +110,7 @@ impl RawSeries {
         }
         let labels = encode(&self.labels, symbols, self.odd);
         match members.first_mut() {
-            // As encoders write it: one field has them all.
+            // One field for all references, as encoders write it.
             Some(first) if labels.len() == 1 && labels[0].starts_with(&[0x0a]) && labels[0].len() < 100 => {
                 *first = field(1, &[&first[2..], &labels[0][2..]].concat(), (0, 0));
             }
@@ -183,7 +153,7 @@ fn raw_series() -> impl Strategy<Value = RawSeries> {
     )
 }
 
-/// A request that prost takes, encoded in one of the many ways there are.
+/// A request that prost accepts, in an arbitrary encoding.
 fn raw_request() -> impl Strategy<Value = Vec<u8>> {
     let fixed = ["", "t", "a", "b", "c", "d"].map(str::to_owned);
     let symbols = (vec(symbol(), 0..30), 0..=3_usize).prop_map(move |(more, pad)| {
@@ -209,23 +179,6 @@ fn raw_request() -> impl Strategy<Value = Vec<u8>> {
     })
 }
 
-/// What may happen to bytes on their way.
-fn mutate(mut bytes: Vec<u8>, mutations: &[(Index, u8, u8)]) -> Vec<u8> {
-    for (at, kind, byte) in mutations {
-        if bytes.is_empty() {
-            break;
-        }
-        let at = at.index(bytes.len());
-        match kind % 4 {
-            0 => bytes[at] = *byte,
-            1 => bytes.insert(at, *byte),
-            2 => drop(bytes.remove(at)),
-            _ => bytes[at] = bytes[at].wrapping_add(1),
-        }
-    }
-    bytes
-}
-
 // ---- Rules ----
 
 #[derive(Clone, Debug)]
@@ -238,51 +191,22 @@ struct Rules {
 
 impl Rules {
     fn split_rules(&self, remote_write_v2: V2Handling) -> SplitRules<'_> {
-        SplitRules {
-            tenant: &self.tenant,
-            metadata: split::Metadata::Drop,
-            ha: self.ha.as_ref(),
-            loki_label_remove: false,
-            remote_write_v2,
-            limits: SplitLimits { inflated_bytes_max: 1 << 22, tenants_max: self.tenants_max },
-        }
+        let limits = SplitLimits { inflated_bytes_max: 1 << 22, tenants_max: self.tenants_max };
+        SplitRules { ha: self.ha.as_ref(), remote_write_v2, ..SplitRules::new(&self.tenant, limits) }
     }
 }
 
 fn rules() -> impl Strategy<Value = Rules> {
-    let labels = select(vec![vec!["t"], vec!["t"], vec!["tenant", "t"], vec!["team", "", "t", "tenant"]]);
-    let default = select(vec![None, Some("d"), Some("a")]);
-    let policy = || prop_oneof![1 => Just(Policy::Reject), 4 => Just(Policy::Drop)];
-    let ids = select(vec![IdRules::Mimir, IdRules::Thanos]);
-    let rest = (
-        select(vec!["", "p-"]),
-        any::<bool>(),
-        select(vec![None, Some("s")]),
-        select(vec![1, 3, 100, 100, 100]),
-    );
-    (labels, default, ids, policy(), policy(), any::<bool>(), any::<bool>(), rest).prop_map(
-        |(labels, default, id_rules, on_missing, on_invalid, label_remove, ha, rest)| {
-            let (prefix, prefix_prefer_source, source, tenants_max) = rest;
-            let tenant = TenantRules {
-                labels: labels.into_iter().map(|name| name.as_bytes().into()).collect(),
-                prefix: prefix.into(),
-                prefix_prefer_source,
-                label_remove,
-                default: default.map(str::to_owned),
-                id_rules,
-                on_missing,
-                on_invalid,
-                ..scan_v2::common::tenant_rules()
-            };
-            let ha = ha.then(|| HaLabels { cluster: (*b"c").into(), replica: (*b"r").into() });
-            Rules { tenant, ha, tenants_max, source }
-        },
-    )
+    let labels = vec![vec!["t"], vec!["t"], vec!["tenant", "t"], vec!["team", "", "t", "tenant"]];
+    let source = select(vec![None, Some("s")]);
+    let tenants_max = select(vec![1, 3, 100, 100, 100]);
+    (tenant_rules(labels), ha_labels(), tenants_max, source)
+        .prop_map(|(tenant, ha, tenants_max, source)| Rules { tenant, ha, tenants_max, source })
 }
 
 // ---- Messages ----
 
-/// A series as people think of it.
+/// A series with its labels and metadata in place of references.
 #[derive(Clone, Debug)]
 struct Told {
     labels: Vec<(String, String)>,
@@ -310,10 +234,6 @@ fn labels(max: usize) -> impl Strategy<Value = Vec<(String, String)>> {
         "gh_gcount",
     ]);
     vec((name, value).prop_map(|(name, value)| (name.to_owned(), value.to_owned())), 0..=max)
-}
-
-fn double() -> impl Strategy<Value = f64> {
-    prop_oneof![Just(STALE_NAN), Just(SIGNALLING_NAN), any::<u64>()].prop_map(f64::from_bits)
 }
 
 fn histogram() -> impl Strategy<Value = Histogram> {
@@ -379,7 +299,7 @@ fn encode_told<'a>(all: impl IntoIterator<Item = &'a Told>) -> Request {
     Request { symbols: table.into_symbols(), timeseries }
 }
 
-/// Whose each series is, with the rules of [`told_rules`], and the series less the label that says so, with their places.
+/// The series of each tenant by [`told_rules`], with their places and without the label that names the tenant.
 fn by_tenant(all: &[Told]) -> Vec<(String, Vec<(usize, Told)>)> {
     let mut parts: Vec<(String, Vec<(usize, Told)>)> = Vec::new();
     for (at, told) in all.iter().enumerate() {
@@ -400,14 +320,7 @@ fn told_rules() -> TenantRules {
 
 fn split_told(all: &[Told], remote_write_v2: V2Handling) -> (Scan, Vec<(String, Protocol, Vec<u8>)>) {
     let (tenant, limits) = (told_rules(), SplitLimits { inflated_bytes_max: 1 << 20, tenants_max: 100 });
-    let rules = SplitRules {
-        tenant: &tenant,
-        metadata: split::Metadata::Drop,
-        ha: None,
-        loki_label_remove: false,
-        remote_write_v2,
-        limits,
-    };
+    let rules = SplitRules { remote_write_v2, ..SplitRules::new(&tenant, limits) };
     let request = encode_told(all).encode_to_vec();
     let (scan, parts) = scan_v2::split(&mut Splitter::new(), &request, &rules, None).unwrap();
     let parts =
@@ -415,7 +328,7 @@ fn split_told(all: &[Told], remote_write_v2: V2Handling) -> (Scan, Vec<(String, 
     (scan, parts.collect())
 }
 
-/// One series in the words of 1.0, if it has anything to say there; `lost` counts what it has not.
+/// Translates a series to 1.0. `None` if nothing of it is left. `lost` counts what 1.0 does not have.
 fn translate(told: &Told, lost: &mut Lost) -> Option<proto::TimeSeries> {
     let label = |(name, value): &(String, String)| proto::Label::new(name, value);
     let series = &told.series;
@@ -432,8 +345,7 @@ fn translate(told: &Told, lost: &mut Lost) -> Option<proto::TimeSeries> {
             continue;
         }
         lost.start_timestamps += u64::from(histogram.start_timestamp != 0);
-        let without = Histogram { start_timestamp: 0, ..histogram.clone() };
-        histograms.push(proto::Histogram::decode(&without.encode_to_vec()[..]).unwrap());
+        histograms.push(Histogram { start_timestamp: 0, ..histogram.clone() });
     }
     let exemplars =
         series.exemplars.iter().zip(&told.exemplar_labels).map(|(exemplar, labels)| proto::Exemplar {
@@ -451,7 +363,7 @@ fn translate(told: &Told, lost: &mut Lost) -> Option<proto::TimeSeries> {
     })
 }
 
-/// What a series says of its metric's family, if anything.
+/// The metadata of a series' metric family, if it has any.
 fn family(told: &Told) -> Option<(Bytes, proto::MetricMetadata)> {
     let (kind, help, unit) = told.metadata.clone()?;
     if kind == 0 && help.is_empty() && unit.is_empty() {
@@ -478,7 +390,7 @@ fn family(told: &Told) -> Option<(Bytes, proto::MetricMetadata)> {
     Some((name, metadata))
 }
 
-/// What a downgrade has to give: the parts, what is lost, and the metadata that names no family.
+/// The expected result of a downgrade: the parts, what is lost, and the count of metadata without a family.
 fn model(all: &[Told]) -> (Vec<(String, proto::WriteRequest)>, Lost, u64) {
     let (mut lost, mut nameless) = (Lost::default(), 0);
     let mut parts: Vec<(String, usize, proto::WriteRequest)> = Vec::new();
@@ -527,7 +439,7 @@ proptest! {
     #[test]
     fn broken_requests_do_no_harm(
         request in raw_request(),
-        mutations in vec((any::<Index>(), any::<u8>(), prop_oneof![0..0x30_u8, any::<u8>()]), 1..4),
+        mutations in mutations(),
     ) {
         scan_v2::check(&mutate(request, &mutations));
     }
@@ -539,10 +451,13 @@ proptest! {
         prop_assert_eq!(parts.len(), expected.len());
         for ((tenant, protocol, bytes), (expected_tenant, series)) in parts.iter().zip(&expected) {
             prop_assert_eq!((tenant, *protocol), (expected_tenant, Protocol::RemoteWriteV2));
-            // The table is in the order in which series refer to it, as one that is made from them alone.
-            let expected = if scan.passthrough { encode_told(&all) } else { encode_told(series.iter().map(|(_, told)| told)) };
+            // The symbols are in the order in which the series refer to them, as in a table made of these series alone.
+            let expected = match scan.passthrough {
+                true => encode_told(&all),
+                false => encode_told(series.iter().map(|(_, told)| told)),
+            };
             let part = Request::decode(&bytes[..]).unwrap();
-            // Bit for bit: two NaNs are never equal, and two different ones may print alike.
+            // Bit by bit: two NaNs are never equal, and two different ones may print alike.
             prop_assert_eq!(part.encode_to_vec(), expected.encode_to_vec(), "{:?}\n{:?}", part, expected);
         }
     }

@@ -1,4 +1,4 @@
-//! What the benches put in: series that look like those of a Kubernetes fleet, nine labels and some 280 bytes each.
+//! The input of the benches: series as a Kubernetes fleet has them, with nine labels and some 280 bytes each.
 #![allow(dead_code, reason = "not every bench needs all of it")]
 
 use std::hint::black_box;
@@ -9,17 +9,17 @@ use tenantry::split::{Body, SplitRules, Splitter};
 use tenantry::tenant::TenantRules;
 use testkit::proto::{TimeSeries, WriteRequest};
 
-/// How many series Prometheus sends at a time, unless told otherwise.
+/// How many series Prometheus sends at a time by default.
 pub(crate) const SERIES: usize = 2_000;
 
 const LIMITS: SplitLimits = SplitLimits { inflated_bytes_max: 64 << 20, tenants_max: 4096 };
 
-/// A request of series that take turns among the tenants; metrics come in groups, pods vary.
+/// A request whose series alternate between the tenants. Metrics come in groups, pods vary.
 pub(crate) fn request(series: usize, tenants: usize) -> WriteRequest {
     request_in_runs(series, tenants, 1)
 }
 
-/// As [`request`], but a tenant's turn is so many series long: as scrapes give them, and loadgen's bodies.
+/// As [`request`], but each tenant has `run_length` consecutive series, as in scrapes and in loadgen's bodies.
 pub(crate) fn request_in_runs(series: usize, tenants: usize, run_length: usize) -> WriteRequest {
     let metrics = [
         "container_network_receive_packets_dropped_total",
@@ -52,12 +52,12 @@ pub(crate) fn request_in_runs(series: usize, tenants: usize, run_length: usize) 
     WriteRequest { timeseries: timeseries.collect(), metadata: Vec::new() }
 }
 
-/// The tenant is in the label `__tenant__`, which stays or goes.
+/// Rules with the tenant in the label `__tenant__`, which is kept or removed.
 pub(crate) fn tenant_rules(label_remove: bool) -> TenantRules {
     TenantRules { label_remove, ..TenantRules::of_label(b"__tenant__") }
 }
 
-/// What is set when nothing is, but for the tenants.
+/// The default limits, with room for more tenants.
 pub(crate) fn split_rules(tenant: &TenantRules) -> SplitRules<'_> {
     SplitRules::new(tenant, LIMITS)
 }

@@ -1,5 +1,5 @@
-//! What the checks of several formats share: rules with names so short that chance finds them, an inflater that is not
-//! ours, and the oracle's word held against ours.
+//! What the checks of several formats share: rules with names so short that a fuzzer finds them, an independent
+//! inflater, and the comparison with an oracle.
 #![allow(dead_code, reason = "not every check needs all of it")]
 
 use std::sync::{Arc, LazyLock};
@@ -34,9 +34,9 @@ pub(crate) fn rich_tenant_rules() -> TenantRules {
     }
 }
 
-/// Values of two and more letters stand for one of few tenants, or for none.
+/// Maps values of two and more letters to one of few tenants, or drops them.
 pub(crate) fn map() -> Arc<TenantMap> {
-    /// Compiling takes longer than a check.
+    /// Shared, as compiling it takes longer than a check.
     static MAP: LazyLock<Arc<TenantMap>> = LazyLock::new(|| Arc::new(compile()));
     Arc::clone(&MAP)
 }
@@ -53,7 +53,7 @@ fn compile() -> TenantMap {
     TenantMap::new(rules).expect("compiles")
 }
 
-/// What one letter, or two, may name.
+/// Allows tenants of one letter, and some of two.
 pub(crate) fn allow() -> Arc<TenantAllow> {
     static ALLOW: LazyLock<Arc<TenantAllow>> = LazyLock::new(|| Arc::new(few()));
     Arc::clone(&ALLOW)
@@ -68,7 +68,7 @@ pub(crate) fn inflate(part: &Part) -> Vec<u8> {
     inflate_elements(part.inflated_bytes as usize, &part.elements)
 }
 
-/// `elements` behind the length of what they inflate to, inflated by snap.
+/// Inflates `elements`, for which snap needs the inflated length in front.
 pub(crate) fn inflate_elements(inflated_bytes: usize, elements: &[u8]) -> Vec<u8> {
     let mut block = Vec::new();
     varint::put(&mut block, inflated_bytes as u64);
@@ -81,7 +81,7 @@ pub(crate) fn deflate(inflated: &[u8]) -> bytes::Bytes {
     snap::raw::Encoder::new().compress_vec(inflated).expect("compresses").into()
 }
 
-/// Splits `body`, which inflates to so many bytes.
+/// Splits `body`, which inflates to `inflated_bytes`.
 pub(crate) fn split(
     splitter: &mut Splitter,
     body: Body,
@@ -100,7 +100,7 @@ pub(crate) fn split(
     Ok((scan, parts))
 }
 
-/// Asks an oracle, which knows rules as [`Rules`]. `label_remove` is that of the format.
+/// Asks an oracle, with the rules translated into [`Rules`]. `label_remove` is the setting for the format.
 pub(crate) fn ask<T>(
     rules: &SplitRules<'_>,
     source: Option<&str>,
@@ -138,7 +138,8 @@ pub(crate) fn ask<T>(
     })
 }
 
-/// What the oracle expects, where both took the request. Otherwise both must have refused it, for the same reason.
+/// Returns what the oracle expects if both accepted the request. Otherwise both must have refused it for the same
+/// reason.
 pub(crate) fn agree<E: std::fmt::Debug>(
     ours: &Result<(Scan, Vec<Part>), SplitError>,
     expected: Result<E, Refusal>,
@@ -155,7 +156,7 @@ pub(crate) fn agree<E: std::fmt::Debug>(
     }
 }
 
-/// Holds what was left out against what was to be.
+/// Compares what was left out with what the oracle leaves out.
 pub(crate) fn compare_left_out(scan: &Scan, expected: &LeftOut) {
     let refused = &scan.refused;
     let ours = LeftOut {
@@ -169,7 +170,7 @@ pub(crate) fn compare_left_out(scan: &Scan, expected: &LeftOut) {
     assert_eq!(refused.example.is_some(), expected.missing + expected.invalid > 0);
 }
 
-/// Holds parts against those that were to be, byte by byte.
+/// Compares parts with the expected ones, byte by byte.
 pub(crate) fn compare_parts(parts: &[Part], expected: &[testkit::oracle::Part]) {
     assert_eq!(parts.len(), expected.len());
     for (part, expected) in parts.iter().zip(expected) {

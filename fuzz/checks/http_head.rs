@@ -1,9 +1,9 @@
 //! Heads of requests and of responses, chunked bodies, and whole connections of requests.
 //!
-//! Nothing may panic. Beyond that:
-//! - What is found must not depend on how many bytes came after it, nor on how they were cut into reads.
-//! - An accepted head, read once more by a reader that knows no leniency (lines, colons, nothing else), must have
-//!   the same end and the same single framing. So must a chunked body.
+//! Nothing may panic. Besides:
+//! - The result must not depend on how many bytes follow, nor on how the bytes are cut into reads.
+//! - A strict reader that knows only lines and colons must find the same end and the same single framing in an accepted
+//!   head, and the same end in a chunked body.
 #![allow(clippy::expect_used, clippy::panic, reason = "a test: what fails is a finding")]
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -14,7 +14,7 @@ use tenantry::http::{
 
 const TENANT_HEADER: &str = "X-Scope-OrgID";
 const BODY_BYTES_MAX: usize = 256;
-/// Prefixes tried of one input: all of a short one, evenly spread ones of a long one.
+/// How many prefixes of an input are tried: all of a short input, evenly spread ones of a long input.
 const PREFIXES_MAX: usize = 512;
 
 /// What the fuzz target does.
@@ -34,7 +34,7 @@ fn parse_response(buf: &[u8]) -> Result<Option<(ResponseHead, usize)>, BadRespon
     ResponseHead::parse(buf, now())
 }
 
-/// The date of RFC 9110's examples: dates in the corpus lie on both sides of it.
+/// The date in RFC 9110's examples. The corpus has earlier and later dates.
 fn now() -> SystemTime {
     UNIX_EPOCH + Duration::from_secs(784_111_777)
 }
@@ -63,7 +63,7 @@ fn request(data: &[u8]) {
     assert!(lines.tenants.len() < 2 && tenant.is_none_or(<[u8]>::is_ascii));
 }
 
-/// What goes on to the upstream is lines of its own: each a name that is asked for, a value, and one CRLF.
+/// Each line that goes on to the upstream is a name that is asked for, a value, and one CRLF.
 fn passed(data: &[u8]) {
     let names = ["Accept".into(), "X-Shard".into()];
     let Ok(Some((head, _))) = RequestHead::parse_passing(data, TENANT_HEADER, &names) else { return };
@@ -95,7 +95,7 @@ fn response(data: &[u8]) {
     }
 }
 
-/// What is found in all of `data` must be found in no less than its own bytes, and in anything longer.
+/// A result for all of `data` must come of no prefix shorter than what it consumes, and of every longer prefix.
 fn assert_same_for_prefixes<T: PartialEq + std::fmt::Debug, E>(
     data: &[u8],
     found: &Result<Option<(T, usize)>, E>,
@@ -122,7 +122,7 @@ fn assert_same_for_prefixes<T: PartialEq + std::fmt::Debug, E>(
     }
 }
 
-/// A head as a reader sees it that knows nothing but lines and colons.
+/// A head as a strict reader sees it, which knows only lines and colons.
 struct Lines {
     start: String,
     lengths: Vec<u64>,
@@ -168,13 +168,13 @@ impl Lines {
 fn chunks(data: &[u8]) {
     let whole = decode(data, |rest| rest.len());
     assert_eq!(decode(data, |_| 1), whole);
-    // Pieces as irregular as the data.
+    // Pieces of irregular sizes, taken from the data.
     assert_eq!(decode(data, |rest| 1 + usize::from(rest[0] % 11)), whole);
     let Ok((body, consumed, done)) = whole else { return };
     assert!(body.len() <= BODY_BYTES_MAX && body.len() <= consumed && consumed <= data.len());
     if done {
         assert_eq!(decode_by_lines(data), Some((body, consumed)));
-        // Not a byte less is a body.
+        // A body that lacks its last byte is incomplete.
         let (_, _, early) = decode(&data[..consumed - 1], |rest| rest.len()).expect("a good beginning");
         assert!(!early);
     } else {
@@ -197,7 +197,7 @@ fn decode(data: &[u8], size: impl Fn(&[u8]) -> usize) -> Result<(Vec<u8>, usize,
     Ok((out, data.len() - rest.len(), done))
 }
 
-/// A body's data and length, as a reader sees it that looks for line ends in the whole of it.
+/// A body's data and length, as found by a reader that looks for line ends in the whole body.
 fn decode_by_lines(data: &[u8]) -> Option<(Vec<u8>, usize)> {
     let (mut out, mut rest) = (Vec::new(), data);
     let line = |rest: &[u8]| rest.windows(2).position(|pair| pair == b"\r\n");
@@ -221,14 +221,14 @@ fn decode_by_lines(data: &[u8]) -> Option<(Vec<u8>, usize)> {
     }
 }
 
-/// What a server makes of all requests on one connection.
+/// What a server reads from all requests on one connection.
 #[derive(Default, PartialEq, Debug)]
 struct Heard {
     requests: Vec<(RequestHead, Vec<u8>)>,
     refused: bool,
 }
 
-/// Requests one after the other, read with all bytes at hand and as they trickle in.
+/// Reads requests one after another, once with all bytes present and once as they arrive piece by piece.
 fn connection(data: &[u8]) {
     let whole = hear(data, data.len());
     for piece_bytes in [1, 7] {

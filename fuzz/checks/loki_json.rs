@@ -1,4 +1,4 @@
-//! Bytes are taken for a push in JSON. What becomes of it has to say what the JSON says, as read into a tree.
+//! Reads bytes as a push in JSON. The protobuf that is made of it must have the same content as the JSON in a tree.
 #![allow(clippy::expect_used, clippy::panic, reason = "a test: what fails is a finding")]
 
 use std::fmt;
@@ -50,7 +50,7 @@ struct Pair {
     value: String,
 }
 
-/// JSON, with every key of an object in its place.
+/// JSON, with all keys of an object in their order.
 enum Tree {
     Null,
     /// A word or a whole number, as it would be written.
@@ -120,7 +120,7 @@ fn streams(tree: &Tree) -> Option<Vec<Said>> {
     }
 }
 
-/// The value of a key that may not be there twice.
+/// The value of a key, which must not be repeated.
 fn only<'t>(fields: &'t [(String, Tree)], key: &str) -> Option<Option<&'t Tree>> {
     let mut values = fields.iter().filter(|(name, _)| name == key).map(|(_, value)| value);
     let first = values.next();
@@ -209,7 +209,7 @@ pub(crate) fn check(json: &[u8]) {
                 push.streams.into_iter().map(|stream| (pairs(&stream.labels), stream.entries)).collect();
             match tree {
                 Ok(tree) => assert_eq!(Some(said), streams(&tree)),
-                // What is skipped is not looked at so closely: its depth, its characters, the size of its numbers.
+                // Skipped values are not checked for depth, characters and the size of numbers.
                 Err(error) => {
                     let passed =
                         ["recursion limit", "unicode code point", "hex escape", "number out of range"];

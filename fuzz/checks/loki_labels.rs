@@ -1,5 +1,5 @@
-//! Bytes are taken for a stream's labels. We have to read what another reader reads, word by word; what is left when a
-//! label is cut out has to be the others; and what we quote has to read back.
+//! Reads bytes as a stream's labels. The result must be that of an independent reader, a text without one label must
+//! read as the other labels, and text that was quoted must read back.
 #![allow(clippy::expect_used, clippy::panic, reason = "a test: what fails is a finding")]
 
 use std::borrow::Cow;
@@ -41,7 +41,7 @@ pub(crate) fn check(text: &[u8]) {
         let mut others = labels.clone();
         others.remove(at);
         assert_eq!(read(&kept).as_ref(), Ok(&others), "{}", kept.escape_ascii());
-        // No escape, no copy.
+        // A value without an escape is not copied.
         let raw = text.windows(label.value.len().max(1)).any(|bytes| bytes == &*label.value);
         assert!(matches!(label.value, Cow::Borrowed(_)) || !raw || text.contains(&b'\\'));
         quoted(&label.value);
@@ -49,7 +49,7 @@ pub(crate) fn check(text: &[u8]) {
     quoted(text);
 }
 
-/// Text that we quote reads back, here and there.
+/// Text that was quoted reads back, with both readers.
 fn quoted(text: &[u8]) {
     let Ok(text) = std::str::from_utf8(text) else { return };
     let mut set = b"{a=".to_vec();
@@ -58,7 +58,7 @@ fn quoted(text: &[u8]) {
     let expected = vec![(b"a".to_vec(), text.as_bytes().to_vec())];
     assert_eq!(read(&set), Ok(expected.clone()));
     assert_eq!(reader::labels(&set), Some(expected));
-    // Prometheus' lexer takes U+FFFD for bytes that are no UTF-8, and no line ends within quotes.
+    // Prometheus' lexer takes U+FFFD for invalid UTF-8, and accepts no line end within quotes.
     let set = String::from_utf8(set).expect("quoting keeps UTF-8");
     assert!(!set.contains(|c: char| c == '\u{fffd}' || c.is_control()), "{set:?}");
 }

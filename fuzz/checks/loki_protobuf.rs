@@ -1,5 +1,5 @@
-//! Bytes are taken for an inflated Loki push, and split by several sets of rules. What comes out has to be what prost
-//! sees in them, and what prost does not take must not come through.
+//! Splits bytes as an inflated Loki push by several sets of rules. The parts must be those that the oracle makes with
+//! prost, and what prost refuses must be refused.
 #![allow(clippy::expect_used, clippy::panic, reason = "a test: what fails is a finding")]
 
 #[allow(clippy::duplicate_mod, reason = "each check brings what it needs")]
@@ -25,7 +25,7 @@ pub(crate) fn body(push: &[u8]) -> Body {
     Body { protocol: Protocol::Loki, compression: Compression::Snappy, bytes: deflate(push) }
 }
 
-/// Splits `push` and holds what comes out against the oracle.
+/// Splits `push` and compares the parts with the oracle.
 pub(crate) fn compare(
     splitter: &mut Splitter,
     push: &[u8],
@@ -54,7 +54,7 @@ pub(crate) fn check(push: &[u8]) {
     let plain = SplitRules::new(&plain, limits);
     let rich = SplitRules { tenant: &rich, loki_label_remove: true, ..plain };
     let kept = SplitRules { loki_label_remove: false, ..rich };
-    // One splitter for all: what it keeps of one push must not show in the next.
+    // One splitter for all rules: nothing of one push may show in the next.
     let mut splitter = Splitter::new();
     for (rules, source) in [(&rich, Some("s")), (&plain, None), (&kept, None)] {
         let _ = compare(&mut splitter, push, rules, source);

@@ -1,5 +1,5 @@
-//! Bytes are taken for an inflated request, and split by several sets of rules. What comes out has to be what
-//! prost sees in them, and what prost does not take must not come through.
+//! Splits bytes as an inflated Remote Write 1.0 request by several sets of rules. The parts must be those that the
+//! oracle makes with prost, and what prost refuses must be refused.
 #![allow(clippy::expect_used, clippy::panic, reason = "a test: what fails is a finding")]
 
 #[allow(clippy::duplicate_mod, reason = "each check brings what it needs")]
@@ -13,7 +13,7 @@ use tenantry::tenant::TenantRules;
 use testkit::oracle::Refusal;
 use testkit::oracle::remote_write_v1::{self, Expected};
 
-/// What has to come of `request`.
+/// The expected result of `request`.
 pub(crate) fn expect(
     request: &[u8],
     rules: &SplitRules<'_>,
@@ -22,7 +22,7 @@ pub(crate) fn expect(
     ask(rules, source, rules.tenant.label_remove, |rules| remote_write_v1::expect(request, rules))
 }
 
-/// Splits `request` and holds what comes out against the oracle.
+/// Splits `request` and compares the parts with the oracle.
 pub(crate) fn compare(
     splitter: &mut Splitter,
     request: &[u8],
@@ -58,7 +58,7 @@ pub(crate) fn check(request: &[u8]) {
         limits,
     };
     let kept = SplitRules { tenant: &kept, ..rich };
-    // One splitter for all: what it keeps of one request must not show in the next.
+    // One splitter for all rules: nothing of one request may show in the next.
     let mut splitter = Splitter::new();
     for (rules, source) in [(&rich, Some("s")), (&plain, None), (&kept, None)] {
         let _ = compare(&mut splitter, request, rules, source);

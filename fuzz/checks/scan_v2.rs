@@ -1,5 +1,5 @@
-//! Bytes are taken for an inflated Remote Write 2.0 request, and split by several sets of rules. What comes out has to be
-//! what prost sees in them, and what prost does not take must not come through.
+//! Splits bytes as an inflated Remote Write 2.0 request by several sets of rules. The parts must be those that the
+//! oracle makes with prost, and what prost refuses must be refused.
 #![allow(clippy::expect_used, clippy::panic, reason = "a test: what fails is a finding")]
 
 #[allow(clippy::duplicate_mod, reason = "each check brings what it needs")]
@@ -13,9 +13,9 @@ use prost::Message;
 use tenantry::model::{HaLabels, MergeKey, Part, Protocol, SplitLimits, V2Handling};
 use tenantry::split::{Body, Scan, SplitError, SplitRules, Splitter};
 use tenantry::tenant::TenantRules;
-use testkit::oracle::Refusal;
-use testkit::oracle::remote_write_v1::{ShallowLabel, ShallowRequest};
+use testkit::oracle::remote_write_v1::ShallowRequest;
 use testkit::oracle::remote_write_v2::{self, Expected, Label};
+use testkit::oracle::{Refusal, ShallowLabel};
 
 /// Splits `request`.
 pub(crate) fn split(
@@ -27,7 +27,7 @@ pub(crate) fn split(
     common::split(splitter, Body::snappy_v2(deflate(request)), request.len(), rules, source)
 }
 
-/// What has to come of `request`.
+/// The expected result of `request`.
 pub(crate) fn expect(
     request: &[u8],
     rules: &SplitRules<'_>,
@@ -36,7 +36,7 @@ pub(crate) fn expect(
     ask(rules, source, rules.tenant.label_remove, |rules| remote_write_v2::expect(request, rules))
 }
 
-/// Splits `request` and holds what comes out against the oracle.
+/// Splits `request` and compares the parts with the oracle.
 pub(crate) fn compare(
     splitter: &mut Splitter,
     request: &[u8],
@@ -69,7 +69,7 @@ pub(crate) fn compare(
     Ok((scan, parts))
 }
 
-/// The first is empty; the others are used, each, and none is there twice that did not come in twice.
+/// The first symbol is empty. Each of the others is used, and none is repeated that was not repeated in the request.
 fn compare_symbols(symbols: &[Vec<u8>], used: &BTreeSet<u64>, expected: &Expected) {
     assert!(symbols[0].is_empty());
     assert!((1..symbols.len() as u64).all(|at| used.contains(&at)), "{symbols:?} {used:?}");
@@ -83,7 +83,7 @@ fn compare_counts(scan: &Scan, expected: &Expected) {
     assert_eq!((scan.histograms, scan.exemplars), (expected.histograms, expected.exemplars));
 }
 
-/// Downgrades `request`. Each part is a request of 1.0, and has no series but its tenant's, in their order.
+/// Downgrades `request`. Each part is a request of 1.0 with only its tenant's series, in their order.
 pub(crate) fn downgrade(
     splitter: &mut Splitter,
     request: &[u8],
@@ -93,7 +93,7 @@ pub(crate) fn downgrade(
     let expected = expect(request, rules, source);
     let Ok((scan, parts)) = split(splitter, request, rules, source) else { return };
     let Ok(expected) = expected else {
-        // Nothing is asked of series that are left out, and unknown numbers are.
+        // A downgrade does not check series that are left out, and drops unknown fields, so it may accept more.
         return;
     };
     compare_counts(&scan, &expected);
@@ -117,7 +117,7 @@ pub(crate) fn downgrade(
         assert!(!whole.timeseries.is_empty() || !whole.metadata.is_empty());
         series += u64::from(part.series);
     }
-    // What is left had metadata alone.
+    // All other series had only metadata.
     assert!(series <= scan.series);
 }
 
@@ -131,7 +131,7 @@ pub(crate) fn check(request: &[u8]) {
     let plain = SplitRules::new(&plain, limits);
     let rich = SplitRules { tenant: &rich, ha: Some(&ha), ..plain };
     let kept = SplitRules { tenant: &kept, ..rich };
-    // One splitter for all: what it keeps of one request must not show in the next.
+    // One splitter for all rules: nothing of one request may show in the next.
     let mut splitter = Splitter::new();
     for (rules, source) in [(&rich, Some("s")), (&plain, None), (&kept, None)] {
         let _ = compare(&mut splitter, request, rules, source);

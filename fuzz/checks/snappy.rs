@@ -1,11 +1,11 @@
-//! Bytes are taken for a snappy block. We take what snap's own decoder takes, to the byte, as long as it is within
-//! the cap; and what we deflate, that decoder inflates.
+//! Reads bytes as a snappy block. The inflater accepts the same blocks as snap's decoder, up to its limit, with the
+//! same result. And snap's decoder inflates what the deflater makes.
 #![allow(clippy::expect_used, clippy::panic, reason = "a test: what fails is a finding")]
 
 use tenantry::wire::snappy::{Deflater, Inflater, SnappyError};
 use tenantry::wire::varint;
 
-/// Small, so that chance finds blocks on both sides of it.
+/// Small, so that a fuzzer finds blocks on both sides of it.
 const INFLATED_BYTES_MAX: usize = 1 << 16;
 
 /// What the fuzz target does.
@@ -37,7 +37,7 @@ pub(crate) fn check(block: &[u8]) {
     }
 }
 
-/// Elements that came in, and elements of ours, make one block behind the sum of their lengths.
+/// Elements that came in and elements of the deflater make one block, if the sum of their lengths is in front.
 fn merges(block: &[u8], elements: &[u8], inflated: &[u8]) {
     let mut merged = Vec::new();
     varint::put(&mut merged, (inflated.len() * 2 + block.len()) as u64);

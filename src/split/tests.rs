@@ -1,14 +1,11 @@
 //! Hand-made requests, split.
 
-use std::sync::Arc;
+mod metadata;
+mod tenant_map;
 
 use super::*;
-use crate::limits::{
-    KNOWN_VALUE_BYTES_MAX, KNOWN_VALUES_MAX, REQUEST_FIELDS_MAX, REQUEST_SCALARS_BYTES_MAX,
-    TENANT_EXCERPT_BYTES_MAX,
-};
+use crate::limits::{REQUEST_FIELDS_MAX, REQUEST_SCALARS_BYTES_MAX, TENANT_EXCERPT_BYTES_MAX};
 use crate::model::HaReplica;
-use crate::tenant::map::{MapRule, Matches, Target, TenantAllow, TenantMap};
 use crate::tenant::{IdFault, Policy};
 use crate::wire::varint;
 
@@ -24,7 +21,7 @@ fn label(name: &str, value: &str) -> Vec<u8> {
     field(1, &[field(1, name.as_bytes()), field(2, value.as_bytes())].concat())
 }
 
-/// A series with these labels and one sample, whose bytes are nobody's business.
+/// A series with these labels and one sample, whose bytes are not read.
 fn series(labels: &[(&str, &str)]) -> Vec<u8> {
     let mut bytes: Vec<u8> = labels.iter().flat_map(|(name, value)| label(name, value)).collect();
     bytes.extend_from_slice(&field(2, b"sample"));
@@ -208,7 +205,8 @@ fn rejects_the_whole_request_by_default() {
     let fault = IdFault::Character(b' ');
     assert!(matches!(
         &error,
-        SplitError::Tenant { noun: "series", place: 1, error: TenantError::Invalid { fault: seen, .. }, .. } if *seen == fault
+        SplitError::Tenant { noun: "series", place: 1, error: TenantError::Invalid { fault: seen, .. }, .. }
+            if *seen == fault
     ));
     assert_eq!(
         error.to_string(),
@@ -247,56 +245,6 @@ fn each_policy_is_for_its_own_fault() {
     let rules = Rules::with(|rules| rules.tenant.on_invalid = Policy::Drop);
     assert_eq!(rules.split(&invalid).0.refused.invalid, 1);
     assert_eq!(rules.error(&missing).reason(), "missing_tenant");
-}
-
-#[test]
-fn metadata_is_dropped_unless_it_is_asked_for() {
-    let mut rules = Rules::with(|rules| rules.tenant.default = Some("d".into()));
-    let request = [metadata("1"), series(&[("t", "a")]), metadata("2")];
-    let (scan, parts) = rules.split(&request);
-    assert_eq!((scan.metadata_dropped, scan.passthrough), (2, false));
-    assert_eq!(all_inflated(&parts), [("a", request[1].clone())]);
-    // Nothing is left, but it was no empty request.
-    let (scan, _) = rules.split(&[metadata("1")]);
-    assert_eq!((scan.tenants, scan.series, scan.metadata_dropped), (0, 0, 1));
-    // Without a default there is nobody to have it.
-    rules.tenant.default = None;
-    rules.metadata = true;
-    let (scan, parts) = rules.split(&request);
-    assert_eq!((scan.metadata_dropped, parts.len()), (2, 1));
-}
-
-#[test]
-fn metadata_goes_to_the_default_tenant() {
-    let rules = Rules::with(|rules| {
-        rules.metadata = true;
-        rules.tenant.default = Some("d".into());
-        rules.tenant.prefix = "p-".into();
-    });
-    let of = |tenant: &str| series(&[("t", tenant)]);
-    let (scan, parts) = rules.split(&[metadata("1"), of("a"), metadata("2"), metadata("3"), of("a")]);
-    let all = [metadata("1"), metadata("2"), metadata("3")].concat();
-    assert_eq!(all_inflated(&parts), [("p-a", of("a").repeat(2)), ("p-d", all)]);
-    assert_eq!((parts[1].series, parts[1].samples, scan.metadata_dropped), (0, 0, 0));
-    let (_, parts) = rules.split(&[metadata("1"), series(&[]), of("a"), metadata("2")]);
-    let with_series = [series(&[]), metadata("1"), metadata("2")].concat();
-    assert_eq!(all_inflated(&parts), [("p-d", with_series), ("p-a", of("a"))]);
-}
-
-#[test]
-fn metadata_for_the_only_tenant_passes_through() {
-    let rules = Rules::with(|rules| {
-        rules.metadata = true;
-        rules.tenant.default = Some("d".into());
-    });
-    for request in [
-        vec![metadata("1"), series(&[]), metadata("2"), series(&[("t", "d")])],
-        vec![metadata("1"), metadata("2")],
-    ] {
-        let (scan, parts) = rules.split(&request);
-        assert!(scan.passthrough);
-        assert_eq!(all_inflated(&parts), [("d", request.concat())]);
-    }
 }
 
 #[test]
@@ -431,91 +379,6 @@ fn many_tenants_each_get_their_own() {
     }
 }
 
-/// Rules with a map: values of one letter stand for themselves, others for their first letter; `x…` for nobody.
-fn mapped() -> Rules {
-    Rules::with(|rules| {
-        let rule = |matches, target| MapRule { matches, target };
-        let map = TenantMap::new(vec![
-            rule(Matches::Prefix("x".into()), Target::Drop),
-            rule(Matches::Regex("([a-z]).+".into()), Target::Tenant("$1".into())),
-        ]);
-        rules.tenant.map = Some(Arc::new(map.unwrap()));
-    })
-}
-
-#[test]
-fn values_that_stand_for_one_tenant_make_one_part() {
-    let of = |tenant: &str| series(&[("t", tenant)]);
-    let mut rules = mapped();
-    rules.tenant.default = Some("a".into());
-    rules.tenant.prefix = "p-".into();
-    rules.metadata = true;
-    let request = [of("a1"), of("b1"), of("a"), of("a2"), series(&[]), of("a1"), metadata("m"), of("b")];
-    let (scan, parts) = rules.split(&request);
-    let a = [of("a1"), of("a"), of("a2"), series(&[]), of("a1"), metadata("m")].concat();
-    assert_eq!(all_inflated(&parts), [("p-a", a), ("p-b", [of("b1"), of("b")].concat())]);
-    assert_eq!(parts.iter().map(|part| (part.series, part.samples)).collect::<Vec<_>>(), [(5, 5), (2, 2)]);
-    assert_eq!(scan.tenants, 2);
-    // It is one tenant's request, whatever the values.
-    let (scan, parts) = rules.split(&[of("a1"), of("a"), of("a2")]);
-    assert!(scan.passthrough);
-    assert_eq!(all_inflated(&parts), [("p-a", [of("a1"), of("a"), of("a2")].concat())]);
-    // Tenants are bounded, values are not.
-    let values: Vec<_> = (0..100).map(|at| of(&format!("a{at}"))).collect();
-    rules.limits.tenants_max = 1;
-    assert_eq!(rules.split(&values).1.len(), 1);
-}
-
-#[test]
-fn what_the_map_drops_is_left_out_and_no_fault() {
-    let of = |tenant: &str| series(&[("t", tenant)]);
-    let (scan, parts) = mapped().split(&[of("x1"), of("a"), of("x1"), of("x2")]);
-    assert_eq!(all_inflated(&parts), [("a", of("a"))]);
-    let refused = RefusedSeries { dropped: 3, dropped_samples: 3, ..RefusedSeries::default() };
-    assert_eq!((&scan.refused, scan.series, scan.samples, scan.passthrough), (&refused, 4, 4, false));
-    assert_eq!(refused.series(), 3);
-    let (scan, parts) = mapped().split(&[of("x1"), of("x2")]);
-    assert_eq!((scan.tenants, parts.len(), scan.refused.dropped, scan.refused.example), (0, 0, 2, None));
-}
-
-#[test]
-fn who_is_not_allowed_is_refused_as_the_policy_has_it() {
-    let of = |tenant: &str| series(&[("t", tenant)]);
-    let mut rules = mapped();
-    rules.tenant.allow = Some(Arc::new(TenantAllow::new(vec!["a".into()]).unwrap()));
-    let request = [of("a1"), of("b1"), of("a"), of("b1"), of("b")];
-    let error = rules.error(&request);
-    assert_eq!(
-        error.to_string(),
-        "series 2 (no name): invalid tenant ID \"b\" (from label t): it is not among the tenants that are allowed"
-    );
-    assert_eq!(error.reason(), "invalid_tenant");
-    rules.tenant.on_invalid = Policy::Drop;
-    let (scan, parts) = rules.split(&request);
-    assert_eq!(all_inflated(&parts), [("a", [of("a1"), of("a")].concat())]);
-    assert_eq!((scan.refused.invalid, scan.refused.samples), (3, 3));
-}
-
-#[test]
-fn more_values_than_are_remembered_are_resolved_all_the_same() {
-    let mut rules = mapped();
-    rules.limits.inflated_bytes_max = usize::MAX;
-    let of = |at: usize| series(&[("t", &format!("{}{at}", ["a", "b", "x"][at % 3]))]);
-    let long = series(&[("t", &"b".repeat(KNOWN_VALUE_BYTES_MAX + 1))]);
-    let mut request: Vec<_> = (0..KNOWN_VALUES_MAX + 3000).map(of).collect();
-    request.push(long.clone());
-    request.extend((0..KNOWN_VALUES_MAX + 3000).rev().map(of));
-    let (scan, parts) = rules.split(&request);
-    let all = |which: usize| (0..KNOWN_VALUES_MAX + 3000).filter(move |at| at % 3 == which);
-    let there_and_back = |which, between: &[u8]| {
-        let there: Vec<u8> = all(which).flat_map(of).collect();
-        let back: Vec<u8> = all(which).rev().flat_map(of).collect();
-        [&there, between, &back].concat()
-    };
-    assert_eq!(all_inflated(&parts), [("a", there_and_back(0, &[])), ("b", there_and_back(1, &long))]);
-    assert_eq!(scan.refused.dropped, 2 * all(2).count() as u64);
-}
-
 #[test]
 fn a_splitter_forgets_the_request_before() {
     let mut splitter = Splitter::new();
@@ -571,37 +434,4 @@ fn a_body_that_is_no_snappy_block_is_deflated_anew_even_for_one_tenant() {
         assert_eq!(inflated(&splitter.next_part().unwrap()), ("a", request.clone()));
         assert_eq!(splitter.next_part(), None);
     }
-}
-
-#[test]
-fn metadata_goes_to_the_tenants_that_have_its_family() {
-    let about = |family: &str| metadata_of(family);
-    let rules = Rules::with(|rules| rules.families = Some(Families::default()));
-    let of = |tenant: &str, name: &str| series(&[("__name__", name), ("t", tenant)]);
-    let series =
-        [of("a", "latency_bucket"), of("b", "latency_sum"), of("b", "requests_total"), of("a", "up")];
-    rules.split(&series);
-    let entries = ["latency", "requests", "up", "nobodys"].map(about);
-    let (scan, parts) = rules.split(&entries);
-    assert_eq!((scan.series, scan.metadata_dropped, scan.passthrough), (0, 1, false));
-    let mut found: Vec<_> = parts.iter().map(inflated).collect();
-    found.sort();
-    assert_eq!(
-        found,
-        [
-            ("a", [about("latency"), about("up")].concat()),
-            ("b", [about("latency"), about("requests")].concat())
-        ]
-    );
-    // What nobody has goes to the default tenant, if there is one; and one tenant's request passes as it is.
-    let rules = Rules { tenant: TenantRules { default: Some("d".into()), ..rules.tenant }, ..rules };
-    let (scan, parts) = rules.split(&[about("nobodys")]);
-    assert_eq!((scan.metadata_dropped, scan.passthrough, inflated(&parts[0]).0), (0, true, "d"));
-    let (scan, parts) = rules.split(&[about("up"), of("a", "up")]);
-    assert_eq!((scan.passthrough, inflated(&parts[0])), (true, ("a", [about("up"), of("a", "up")].concat())));
-}
-
-/// Metadata of a family, with a help text.
-fn metadata_of(family: &str) -> Vec<u8> {
-    field(3, &[vec![1 << 3, 1], field(2, family.as_bytes()), field(4, b"help")].concat())
 }

@@ -1,4 +1,4 @@
-//! A client that sends the bytes that it is given, and reads responses strictly.
+//! A client that sends raw bytes and reads responses strictly.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -9,7 +9,7 @@ use testkit::http::Framing;
 
 pub struct Client(RawClient);
 
-/// A push request with these additional header lines (each with its CRLF).
+/// The head of a push. `more` are further header lines, each with its CRLF.
 pub fn push_head(length: usize, more: &str) -> String {
     format!(
         "POST /push HTTP/1.1\r\nHost: tenantry\r\nContent-Type: application/x-protobuf\r\nContent-Encoding: snappy\r\n\
@@ -46,16 +46,16 @@ impl Client {
         self.response()
     }
 
-    /// The next response, be it an interim one.
+    /// The next response, which may be an interim one.
     pub fn response(&mut self) -> Response {
         self.response_to(false)
     }
 
-    /// The next response; one to a HEAD request has no body.
+    /// The next response. One to a HEAD request has no body.
     pub fn response_to(&mut self, head_request: bool) -> Response {
         let response = self.0.any_response(head_request).unwrap();
-        assert_ne!(response.framing, Framing::Chunked, "we send no chunks");
-        assert!(std::str::from_utf8(&response.body).is_ok(), "we send text");
+        assert_ne!(response.framing, Framing::Chunked, "the server sends no chunks");
+        assert!(std::str::from_utf8(&response.body).is_ok(), "the server sends text");
         response
     }
 
@@ -64,7 +64,7 @@ impl Client {
         self.0.is_closed().unwrap()
     }
 
-    /// Whether nothing comes for a while, and the connection stays open. What comes is still to be read.
+    /// Whether nothing comes for so long and the connection stays open. Bytes that do come can still be read.
     pub fn is_quiet_for(&mut self, millis: u64) -> bool {
         self.0.is_quiet_for(Duration::from_millis(millis)).unwrap()
     }

@@ -1,5 +1,4 @@
-//! What the tests over sockets share: the real server, an upstream that does as it is told, a client that sends raw
-//! bytes.
+//! What the tests over sockets share: the real server, a scripted upstream, and a client that sends raw bytes.
 #![allow(
     dead_code,
     unused_imports,
@@ -16,9 +15,18 @@ pub mod server;
 pub mod upstream;
 
 pub use client::{Client, Response};
-pub use remote_write::{body, series};
-pub use server::{Driver, Server, on_both};
+pub use remote_write::{body, one, series};
+pub use server::{Driver, Server, on_both, post, send_together};
 pub use upstream::{Close, Reply, Upstream};
+
+/// A server and the scripted upstream that it sends to.
+pub fn start(
+    driver: Driver,
+    script: impl Fn(&upstream::Received) -> Reply + Send + Sync + 'static,
+) -> (Server, Upstream) {
+    let upstream = Upstream::start(script);
+    (Server::start(driver, upstream.address, ""), upstream)
+}
 
 /// Waits until `what` holds, for at most ten seconds.
 pub fn eventually(what: &str, mut holds: impl FnMut() -> bool) {

@@ -1,8 +1,8 @@
-//! Remote write 1.0 as prost sees it: the other opinion on what we send.
+//! Remote Write 1.0 through prost, independent of the server's own code.
 
 pub use testkit::proto::{Label, MetricMetadata, MetricType, Sample, TimeSeries, WriteRequest};
 
-/// A series with one sample; an empty tenant means no tenant label.
+/// A series with one sample. An empty tenant means no tenant label.
 pub fn series(tenant: &str, name: &str, value: f64) -> TimeSeries {
     let labels = [("__name__", name), ("job", "test"), ("tenant", tenant)];
     let count = if tenant.is_empty() { 2 } else { 3 };
@@ -12,6 +12,11 @@ pub fn series(tenant: &str, name: &str, value: f64) -> TimeSeries {
 /// A request's body: the series, deflated.
 pub fn body(timeseries: Vec<TimeSeries>) -> Vec<u8> {
     deflate(&WriteRequest { timeseries, metadata: vec![] })
+}
+
+/// A request's body with one series of this tenant.
+pub fn one(tenant: &str) -> Vec<u8> {
+    body(vec![series(tenant, "up", 1.0)])
 }
 
 /// Any request, deflated.
@@ -29,7 +34,7 @@ pub fn inflate(body: &[u8]) -> WriteRequest {
     WriteRequest::from_block(body).expect("a WriteRequest")
 }
 
-/// What is known of the family `up`, as Prometheus tells it.
+/// The metadata of the family `up`, as Prometheus sends it.
 pub fn metadata_of_up() -> MetricMetadata {
     MetricMetadata {
         r#type: MetricType::Counter as i32,

@@ -1,4 +1,4 @@
-//! The real binary, started with a configuration of the test's.
+//! The real binary, started with a configuration that the test gives.
 
 use std::fs::File;
 use std::io::{Read, Write};
@@ -7,9 +7,9 @@ use std::path::PathBuf;
 use std::process::{Child, ChildStderr, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
-use super::client::Client;
+use super::client::{Client, Response, push_head};
 
-/// Both rings have to pass every test.
+/// The driver of the runtime. Tests run with both.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Driver {
     IoUring,
@@ -17,7 +17,7 @@ pub enum Driver {
 }
 
 impl Driver {
-    /// Those that this machine has; io_uring may be forbidden, and then the tests say so.
+    /// The drivers that work on this machine. Where io_uring is forbidden, the tests print that.
     pub fn all() -> Vec<Self> {
         let probe = tenantry::io::driver::Driver::probe(tenantry::config::DriverChoice::IoUring);
         match probe {
@@ -45,7 +45,26 @@ pub fn on_both(test: impl Fn(Driver)) {
     }
 }
 
-/// A running server; killed when dropped.
+/// Sends requests over separate connections, so that they are in flight together.
+pub fn send_together(server: &Server, bodies: impl IntoIterator<Item = impl AsRef<[u8]>>) -> Vec<Client> {
+    let send = |body: &[u8]| {
+        let mut client = server.client();
+        client.send(&[push_head(body.len(), "").as_bytes(), body].concat());
+        client
+    };
+    bodies.into_iter().map(|body| send(body.as_ref())).collect()
+}
+
+/// Posts a body over a connection of its own. `fields` are more header lines, each with its CRLF. The server may answer
+/// and close before it has read the whole body.
+pub fn post(server: &Server, path: &str, fields: &str, body: &[u8]) -> Response {
+    let head = format!("POST {path} HTTP/1.1\r\nHost: x\r\n{fields}Content-Length: {}\r\n\r\n", body.len());
+    let mut client = server.client();
+    client.try_send(&[head.as_bytes(), body].concat());
+    client.response()
+}
+
+/// A running server. Dropping it kills it.
 pub struct Server {
     child: Child,
     pub address: SocketAddr,
@@ -62,8 +81,8 @@ impl Server {
         Self::start_with(&configuration(driver, target, extra, metrics), metrics, &[])
     }
 
-    /// As [`start`](Self::start), on a machine that knows `hosts` by these names (lines of `/etc/hosts`): in a mount
-    /// namespace of its own. `None` where that is forbidden.
+    /// As [`start`](Self::start), in a mount namespace in which `/etc/hosts` has these lines. `None` where that is
+    /// forbidden.
     pub fn start_knowing(
         driver: Driver,
         hosts: &str,
@@ -97,12 +116,12 @@ impl Server {
         Self::start_by(command, config, metrics)
     }
 
-    /// Starts a server with this configuration by `command`, to which the argument that names its file is added.
+    /// Starts a server by `command`, to which `-config` and the file with this configuration are added.
     pub fn start_by(command: Command, config: &str, metrics: SocketAddr) -> Self {
         Self::run(command, tempfile::tempdir().unwrap(), config, metrics)
     }
 
-    /// As [`start`](Self::start), with a pipe for its log, which nobody reads yet.
+    /// As [`start`](Self::start), with a pipe for its log, of which the reading end is returned.
     pub fn start_piped(driver: Driver, target: impl std::fmt::Display, extra: &str) -> (Self, ChildStderr) {
         let (address, metrics) = (free_port(), free_port());
         let config = configuration(driver, target, extra, metrics)
@@ -122,7 +141,7 @@ impl Server {
     fn run(mut command: Command, directory: tempfile::TempDir, config: &str, metrics: SocketAddr) -> Self {
         let file = directory.path().join("tenantry.yml");
         std::fs::write(&file, config).unwrap();
-        // Into a file, which never stalls and can be read while the server runs.
+        // The log goes into a file, which never stalls and can be read while the server runs.
         let log = directory.path().join("server.log");
         let child = command.arg("-config").arg(&file).stderr(File::create(&log).unwrap()).spawn().unwrap();
         let unknown = SocketAddr::from(([127, 0, 0, 1], 0));
@@ -160,7 +179,7 @@ impl Server {
         response.text()
     }
 
-    /// The value of a metric, summed over its label sets whose text contains `labels`; 0 when it is absent.
+    /// The value of a metric, summed over the label sets whose text contains `labels`. 0 when it is absent.
     pub fn metric(&self, name: &str, labels: &str) -> f64 {
         let text = self.metrics_text();
         let lines = text.lines().filter(|l| !l.starts_with('#'));
@@ -173,7 +192,7 @@ impl Server {
             .sum()
     }
 
-    /// Log lines that it has not written yet; 0 when it can't be asked.
+    /// Log lines that it has not written yet. 0 when it does not answer.
     fn log_lines_waiting(&self) -> usize {
         let ask = || -> std::io::Result<String> {
             let mut stream = TcpStream::connect(self.metrics)?;
@@ -188,9 +207,30 @@ impl Server {
         line.and_then(|count| count.parse().ok()).unwrap_or_default()
     }
 
-    /// The configuration that it was started with, to be changed before it is told to read it again.
+    /// The file of its configuration.
     pub fn file(&self) -> &std::path::Path {
         &self.file
+    }
+
+    /// Changes `from` in its configuration to `to` and has it read again. Returns the lines that it logs about that.
+    pub fn reload_with(&self, from: &str, to: &str) -> Vec<String> {
+        let text = std::fs::read_to_string(&self.file).unwrap();
+        assert!(text.contains(from), "{from}: {text}");
+        std::fs::write(&self.file, text.replace(from, to)).unwrap();
+        self.reload()
+    }
+
+    /// Has it read its files again. Returns the lines that it logs about that.
+    pub fn reload(&self) -> Vec<String> {
+        let before = self.log().len();
+        let reloads = |what| self.metric("tenantry_config_reloads_total", what);
+        let counted = reloads("done") + reloads("refused");
+        self.signal("HUP");
+        let over = |line: &String| line.contains("the configuration was read again");
+        super::eventually("it has read its files", || self.log()[before..].iter().any(over));
+        // It names what needs a restart after that line, and counts the reload last.
+        super::eventually("the reload is counted", || reloads("done") + reloads("refused") > counted);
+        self.log()[before..].to_vec()
     }
 
     pub fn signal(&self, signal: &str) {
@@ -217,7 +257,14 @@ impl Server {
         line.split_whitespace().next().unwrap().parse().unwrap()
     }
 
-    /// Forgets the most memory that there was so far: from now on `VmHWM` tells the most since.
+    /// The user and system time that it has taken so far, in hundredths of a second.
+    pub fn cpu_ticks(&self) -> u64 {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.pid())).unwrap();
+        let fields: Vec<&str> = stat.rsplit_once(')').unwrap().1.split_whitespace().collect();
+        fields[11].parse::<u64>().unwrap() + fields[12].parse::<u64>().unwrap()
+    }
+
+    /// Resets the peak of its memory, so that `VmHWM` is the peak from now on.
     pub fn forget_peak(&self) {
         std::fs::write(format!("/proc/{}/clear_refs", self.pid()), "5").unwrap();
     }
@@ -226,7 +273,7 @@ impl Server {
         self.child.try_wait().unwrap().is_none()
     }
 
-    /// The lines that it has logged so far. What it logged before it answered is among them when the answer is there.
+    /// The lines that it has logged so far. Once an answer is there, the lines that it logged before are among them.
     pub fn log(&self) -> Vec<String> {
         let until = Instant::now() + Duration::from_secs(5);
         while self.log_lines_waiting() > 0 && Instant::now() < until {
@@ -234,7 +281,7 @@ impl Server {
         }
         let text = std::fs::read(&self.log).unwrap();
         let text = String::from_utf8_lossy(&text);
-        // A line that is not all there yet has no end.
+        // The last line may be incomplete. Then it has no line end.
         text.rsplit_once('\n').map_or(Vec::new(), |(all, _)| all.lines().map(str::to_owned).collect())
     }
 }
@@ -275,7 +322,7 @@ fn listens_at(lines: &[String]) -> Option<SocketAddr> {
     rest.split_whitespace().next()?.trim_matches('"').parse().ok()
 }
 
-/// An address on which nobody listens, nor will unless told to.
+/// An address on which no socket listens.
 pub fn free_port() -> SocketAddr {
     testkit::port::free_addr().unwrap()
 }

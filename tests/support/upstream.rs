@@ -1,4 +1,4 @@
-//! An upstream that records what it gets and answers as its script says.
+//! An upstream that records requests and answers as its script says.
 
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -52,7 +52,7 @@ pub struct Upstream {
 struct Shared {
     script: Box<Script>,
     received: Mutex<Vec<Received>>,
-    /// What no request of ours may be.
+    /// Faults that no request of the server may have.
     faults: Mutex<Vec<String>>,
     open: Mutex<Vec<TcpStream>>,
     open_most: AtomicUsize,
@@ -102,7 +102,7 @@ impl Upstream {
 
 impl Drop for Upstream {
     fn drop(&mut self) {
-        // Nobody waits for what is left to be answered.
+        // No client waits for the remaining answers.
         self.server.go_down();
         if !std::thread::panicking() {
             assert_eq!(*self.shared.faults.lock().unwrap(), [""; 0]);
@@ -151,7 +151,7 @@ impl Session for Serves {
     }
 }
 
-/// Whether the peer has closed: what the kernel knows at once, and the thread that serves it a little later.
+/// Whether the peer has closed. The kernel knows this earlier than the thread that serves the connection.
 fn is_closed(stream: &TcpStream) -> bool {
     let flags = rustix::net::RecvFlags::PEEK | rustix::net::RecvFlags::DONTWAIT;
     !matches!(rustix::net::recv(stream, &mut [0u8; 1], flags), Ok((1.., _)) | Err(rustix::io::Errno::AGAIN))

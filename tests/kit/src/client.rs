@@ -33,7 +33,7 @@ impl Response {
         self.headers.get(name)
     }
 
-    /// The body as text; what is none is replaced.
+    /// The body as text. Bytes that are not UTF-8 are replaced.
     #[must_use]
     pub fn text(&self) -> String {
         String::from_utf8_lossy(&self.body).into_owned()
@@ -44,7 +44,7 @@ impl RawClient {
     /// Connects, and waits for at most `timeout` whenever it reads.
     ///
     /// # Errors
-    /// When nobody takes the connection.
+    /// When the connection is refused.
     pub fn connect(address: SocketAddr, timeout: Duration) -> io::Result<Self> {
         let stream = TcpStream::connect(address)?;
         stream.set_read_timeout(Some(timeout))?;
@@ -62,7 +62,7 @@ impl RawClient {
     /// Writes all of these bytes.
     ///
     /// # Errors
-    /// When the peer has closed, as far as is known.
+    /// When the peer is known to have closed.
     pub fn send(&mut self, bytes: &[u8]) -> io::Result<()> {
         self.stream.write_all(bytes)
     }
@@ -70,7 +70,7 @@ impl RawClient {
     /// The next response; interim (1xx) ones are skipped.
     ///
     /// # Errors
-    /// When it does not come, is cut short, or is no HTTP.
+    /// When the response does not come, is cut short, or is not HTTP.
     pub fn response(&mut self) -> Result<Response, HttpError> {
         loop {
             let response = self.any_response(false)?;
@@ -83,7 +83,7 @@ impl RawClient {
     /// The next response, interim ones included; one to a HEAD request has no body.
     ///
     /// # Errors
-    /// When it does not come, is cut short, or is no HTTP.
+    /// When the response does not come, is cut short, or is not HTTP.
     pub fn any_response(&mut self, head_request: bool) -> Result<Response, HttpError> {
         let head = self.reader.any_response_head()?;
         let framing = if head_request { Framing::None } else { head.framing };
@@ -100,10 +100,10 @@ impl RawClient {
         self.reader.wait().map(|is_more| !is_more)
     }
 
-    /// Whether nothing comes for a while, and the connection stays open. What comes is still to be read.
+    /// Whether nothing comes within `wait` and the connection stays open. Bytes that do come can still be read.
     ///
     /// # Errors
-    /// When the socket takes no timeout.
+    /// When the socket refuses a timeout.
     pub fn is_quiet_for(&mut self, wait: Duration) -> io::Result<bool> {
         self.stream.set_read_timeout(Some(wait))?;
         let result = self.stream.peek(&mut [0u8; 1]);

@@ -1,4 +1,5 @@
-//! Protobuf fields as ranges of bytes, by prost's own primitives; and fields written by hand, as no encoder would.
+//! Protobuf fields as ranges of bytes, read with prost's own primitives, and fields written by hand, as no encoder
+//! writes them.
 
 use std::ops::Range;
 
@@ -14,7 +15,7 @@ pub struct RawField {
     pub wire_type: WireType,
     /// All of it, key included.
     pub range: Range<usize>,
-    /// Where its value begins: behind the key, and behind the length if it has one.
+    /// Where its value begins: after the key, and after the length if there is one.
     pub body_at: usize,
 }
 
@@ -37,7 +38,7 @@ impl RawField {
         decode_varint(&mut self.body(message)).ok().filter(|_| self.wire_type == WireType::Varint)
     }
 
-    /// Whether it holds a number, of whatever width.
+    /// Whether it holds a number of any width.
     #[must_use]
     pub fn is_number(&self) -> bool {
         matches!(self.wire_type, WireType::Varint | WireType::ThirtyTwoBit | WireType::SixtyFourBit)
@@ -47,7 +48,7 @@ impl RawField {
 /// The fields of a message, in their order.
 ///
 /// # Errors
-/// When prost would not skip one of them.
+/// When prost cannot skip one of them.
 pub fn raw_fields(message: &[u8]) -> Result<Vec<RawField>, DecodeError> {
     fields(message).collect()
 }
@@ -82,7 +83,7 @@ fn next(rest: &mut &[u8]) -> Result<(u32, WireType, usize), DecodeError> {
     Ok((number, wire_type, value.len() - rest.len()))
 }
 
-/// A varint with `pad` bytes more than it needs, as far as ten bytes allow.
+/// A varint with `pad` bytes more than it needs, and ten bytes at most.
 #[must_use]
 pub fn varint(value: u64, pad: usize) -> Vec<u8> {
     let mut bytes = Vec::new();
@@ -128,7 +129,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_broken_ends_the_fields() {
+    fn a_broken_field_ends_the_iterator() {
         let mut fields = fields(&[0x08, 1, 0x0a, 9]);
         assert!(fields.next().unwrap().is_ok() && fields.next().unwrap().is_err() && fields.next().is_none());
     }

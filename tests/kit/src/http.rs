@@ -1,21 +1,21 @@
 //! HTTP/1.1 as far as a load generator and its sink need it, over any blocking stream.
 //!
-//! Not a second implementation of the server's own parsing: this one is generous in what it takes, because the
-//! sink is to report what arrives rather than to defend itself. Sizes are bounded all the same.
+//! This is no second implementation of the server's parser. It accepts more, because the sink reports what arrives and
+//! does not defend itself. Sizes are still bounded.
 
 use std::io::{self, Read};
 use std::mem::MaybeUninit;
 
-/// A message head; ours and the server's are a tenth of it.
+/// Size of a message head. Real ones have a tenth of it.
 pub const HEAD_BYTES_MAX: usize = 64 << 10;
 
-/// A body as it comes over the wire; far over what the server lets through.
+/// Size of a body on the wire, far above what the server lets through.
 pub const BODY_BYTES_MAX: usize = 256 << 20;
 
 /// Headers of one head.
 const FIELDS_MAX: usize = 96;
 
-/// How much is read at once: a head and a small body, or a slice of a large one.
+/// How much is read at once: a head with a small body, or a piece of a large body.
 const READ_BYTES: usize = 64 << 10;
 
 /// Why a message could not be read.
@@ -53,7 +53,7 @@ pub enum Framing {
 pub struct Headers(pub Vec<(String, String)>);
 
 impl Headers {
-    /// The first value under this name, in whatever case.
+    /// The first value of a header. Case does not matter in `name`.
     #[must_use]
     pub fn get(&self, name: &str) -> Option<&str> {
         self.0.iter().find(|(known, _)| known.eq_ignore_ascii_case(name)).map(|(_, value)| value.as_str())
@@ -64,7 +64,8 @@ impl Headers {
             .is_some_and(|value| value.split(',').any(|part| part.trim().eq_ignore_ascii_case(token)))
     }
 
-    /// The message's framing; None where a request has no body and a response may go on until it is closed.
+    /// The message's framing. `None` means no body for a request, and a body until the connection closes for a
+    /// response.
     fn framing(&self) -> Result<Option<Framing>, HttpError> {
         if self.has_token("transfer-encoding", "chunked") {
             return Ok(Some(Framing::Chunked));
@@ -120,7 +121,7 @@ impl<R: Read> MessageReader<R> {
         Self { inner, buffer: Vec::with_capacity(READ_BYTES), at: 0 }
     }
 
-    /// Waits until something is there to be parsed; false when the peer closed between two messages.
+    /// Waits until there are bytes to parse. False when the peer closed between two messages.
     ///
     /// # Errors
     /// When the stream fails.
@@ -128,7 +129,7 @@ impl<R: Read> MessageReader<R> {
         Ok(self.at < self.buffer.len() || self.fill()? > 0)
     }
 
-    /// Bytes that have come and are not read yet.
+    /// Bytes that have arrived and are not parsed yet.
     #[must_use]
     pub fn buffered(&self) -> usize {
         self.buffer.len() - self.at
@@ -137,7 +138,7 @@ impl<R: Read> MessageReader<R> {
     /// The next request's head.
     ///
     /// # Errors
-    /// When the stream fails or ends, or holds something else.
+    /// When the stream fails, ends, or holds something else.
     pub fn request_head(&mut self) -> Result<RequestHead, HttpError> {
         self.head(|bytes| {
             let mut fields = [MaybeUninit::uninit(); FIELDS_MAX];
@@ -163,7 +164,7 @@ impl<R: Read> MessageReader<R> {
     /// The next response's head; interim (1xx) ones are skipped.
     ///
     /// # Errors
-    /// When the stream fails or ends, or holds something else.
+    /// When the stream fails, ends, or holds something else.
     pub fn response_head(&mut self) -> Result<ResponseHead, HttpError> {
         loop {
             let head = self.any_response_head()?;
@@ -176,7 +177,7 @@ impl<R: Read> MessageReader<R> {
     /// The next response's head, be it an interim one.
     ///
     /// # Errors
-    /// When the stream fails or ends, or holds something else.
+    /// When the stream fails, ends, or holds something else.
     pub fn any_response_head(&mut self) -> Result<ResponseHead, HttpError> {
         self.head(parse_response)
     }
@@ -198,7 +199,7 @@ impl<R: Read> MessageReader<R> {
         }
     }
 
-    /// Reads a whole body into `out`, whose old content is lost and whose memory is used again.
+    /// Reads a whole body into `out`. This overwrites the old content and keeps the memory.
     ///
     /// # Errors
     /// When the stream fails or ends before the body does, or the body is malformed or too large.
@@ -242,7 +243,7 @@ impl<R: Read> MessageReader<R> {
                 return Err(HttpError::TooLarge("body"));
             }
             if size == 0 {
-                // Trailers, if any, end as a head does: with an empty line.
+                // Trailers end with an empty line, as a head does.
                 while self.line()? > 0 {}
                 return Ok(());
             }
@@ -253,7 +254,7 @@ impl<R: Read> MessageReader<R> {
         }
     }
 
-    /// Skips a line; returns how long it was, without its end.
+    /// Skips a line and returns its length without the line end.
     fn line(&mut self) -> Result<usize, HttpError> {
         self.head(|bytes| match bytes.iter().position(|&byte| byte == b'\n') {
             None => Ok(None),
@@ -268,7 +269,7 @@ impl<R: Read> MessageReader<R> {
         if self.fill()? == 0 { Err(HttpError::Closed) } else { Ok(()) }
     }
 
-    /// One read; 0 at the end of the stream.
+    /// Reads once. Returns 0 at the end of the stream.
     fn fill(&mut self) -> Result<usize, HttpError> {
         self.buffer.drain(..self.at);
         self.at = 0;
@@ -331,7 +332,7 @@ fn keep_alive(version: Option<u8>, headers: &Headers) -> bool {
 mod tests {
     use super::*;
 
-    /// Gives a byte at a time, so that every border is met.
+    /// Gives a byte at a time, so that reads end at every position.
     struct Drip<'a>(&'a [u8]);
 
     impl Read for Drip<'_> {

@@ -1,7 +1,7 @@
 //! What the tests, the benches, the fuzz targets and loadgen share.
 //!
-//! Nothing here knows Tenantry or loadgen: what a server is held against has to come from elsewhere. So both may depend
-//! on this crate, and neither on the other for its tests.
+//! This crate knows neither Tenantry nor loadgen, so that what it expects of a server does not come from that server.
+//! Both may depend on it, and neither needs the other for its tests.
 
 pub mod client;
 pub mod fields;

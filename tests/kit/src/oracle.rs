@@ -1,14 +1,16 @@
-//! What splitting a request has to give, worked out the slow way: with prost, and a copy of everything.
+//! The expected result of splitting a request, computed the slow way: with prost, and with copies of everything.
 //!
-//! The messages here are as shallow as a scanner is meant to be: text is bytes, and what stands within samples,
-//! histograms and the like is left alone. So whether a request is taken can be compared both ways.
+//! The messages here are as shallow as a scanner reads them: text is bytes, and the content of samples and histograms
+//! is not decoded. So oracle and scanner must accept and refuse the same requests.
 //!
-//! An oracle knows the formats, and nothing of the server that is held against it. Which tenant a value names, it asks:
-//! see [`Rules`].
+//! An oracle knows the formats and nothing of the server that is compared with it. It asks [`Rules`] which tenant a
+//! value names.
 #![allow(clippy::unwrap_used, reason = "a test: what fails is a finding")]
 #![allow(clippy::cast_possible_truncation, reason = "a test: its requests are small")]
 
 use std::ops::Range;
+
+use prost::Message;
 
 use crate::fields::RawField;
 
@@ -17,13 +19,13 @@ pub mod loki_labels;
 pub mod remote_write_v1;
 pub mod remote_write_v2;
 
-/// Tells the tenant of a label's value, or of none.
+/// Returns the tenant of a label's value, or of a series without such a label.
 pub type Resolve<'a> = dyn Fn(Option<&[u8]>) -> Result<String, NoTenant> + 'a;
 
-/// By what a request is split.
+/// The rules by which a request is split.
 #[derive(Clone, Copy)]
 pub struct Rules<'a> {
-    /// Names of the labels that name the tenant; the first that a series has with a value decides.
+    /// Names of the labels that name the tenant. The first one that a series has with a value decides.
     pub labels: &'a [Box<[u8]>],
     /// Whether the label that decides is taken out.
     pub label_remove: bool,
@@ -33,34 +35,45 @@ pub struct Rules<'a> {
     pub tenants_max: usize,
     /// Bytes of unknown fields that go into every part.
     pub scalars_bytes_max: usize,
-    /// Whether metadata goes to the tenant of no value. (Remote Write 1.0)
+    /// Whether metadata goes to the tenant of series without a value. (Remote Write 1.0)
     pub metadata_to_default: bool,
     /// The labels of cluster and replica, if replicas are kept apart. (Remote Write 1.0)
     pub ha: Option<(&'a [u8], &'a [u8])>,
-    /// Which piece of a stream's labels the server takes out to be rid of this label; whether that does it is checked.
+    /// Which piece of a stream's labels the server cuts out to remove a label. The oracle checks that this removes it.
     /// (Loki)
     pub cut: &'a dyn Fn(&[u8], usize) -> Range<usize>,
 }
 
-/// Why a series goes nowhere.
+/// A label, or a pair of structured metadata, which has the same fields.
+#[derive(Clone, PartialEq, Message)]
+pub struct ShallowLabel {
+    /// Its name.
+    #[prost(bytes = "vec", tag = "1")]
+    pub name: Vec<u8>,
+    /// Its value.
+    #[prost(bytes = "vec", tag = "2")]
+    pub value: Vec<u8>,
+}
+
+/// Why a series is not forwarded.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum NoTenant {
-    /// It has no tenant, and is left out.
+    /// It has no tenant and is left out.
     Missing,
-    /// Its tenant is none, and it is left out.
+    /// Its tenant is invalid and it is left out.
     Invalid,
-    /// A map leaves it out.
+    /// The map drops it.
     Dropped,
-    /// It makes its request one that is refused, for this reason.
+    /// Its request is refused for this reason.
     Refused(&'static str),
 }
 
 /// Why a request must not be taken.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Refusal {
-    /// prost does not take it either. `true` if for its depth alone, where ours may go a level further.
+    /// prost refuses it, too. `true` if only for its depth, where the server may accept one level more.
     Protobuf(bool),
-    /// This has to be the reason.
+    /// The server must give this reason.
     Reason(&'static str),
 }
 
@@ -70,58 +83,57 @@ impl From<prost::DecodeError> for Refusal {
     }
 }
 
-/// With whom a part may share an upstream request.
+/// Which parts may share an upstream request with this one.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Merge {
-    /// With those of the same cluster and replica, or of none.
+    /// Parts of the same cluster and replica, or parts without one.
     Ha(Option<(Vec<u8>, Vec<u8>)>),
-    /// With nobody.
+    /// None.
     Alone,
 }
 
 /// One tenant's share, byte for byte.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Part {
-    /// Whose.
+    /// The tenant.
     pub tenant: String,
     /// Its inflated bytes.
     pub bytes: Vec<u8>,
-    /// Series in it; or streams.
+    /// Its series, or streams.
     pub series: u32,
-    /// Samples and histograms in it; or entries.
+    /// Its samples and histograms, or entries.
     pub samples: u32,
-    /// With whom it merges.
+    /// Which parts it merges with.
     pub merge: Merge,
-    /// Indexes of its series among those of the request, each with the index of the label that is taken out. (Remote
-    /// Write 1.0)
+    /// Indexes of its series in the request, each with the index of the label that is taken out. (Remote Write 1.0)
     pub origin: Vec<(usize, Option<usize>)>,
     /// Whether it has the request's metadata.
     pub metadata: bool,
 }
 
-/// What is left out of a request that is taken.
+/// What is left out of a request that is accepted.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct LeftOut {
-    /// Series for want of a tenant; or streams.
+    /// Series or streams without a tenant.
     pub missing: u64,
-    /// Series because of their tenant.
+    /// Series or streams with an invalid tenant.
     pub invalid: u64,
-    /// The samples and histograms of those; or entries.
+    /// The samples and histograms, or entries, of both.
     pub refused_samples: u64,
-    /// Series that the map leaves out.
+    /// Series or streams that the map drops.
     pub dropped: u64,
-    /// The samples and histograms of those.
+    /// The samples and histograms, or entries, of these.
     pub dropped_samples: u64,
 }
 
 impl LeftOut {
-    /// Whether nothing is.
+    /// Whether nothing is left out.
     #[must_use]
     pub fn is_nothing(&self) -> bool {
         *self == Self::default()
     }
 
-    /// The tenant of so many samples, or `None` where they are left out.
+    /// The tenant of a series with so many samples, or `None` when the series is left out.
     fn tenant(
         &mut self,
         rules: &Rules<'_>,
@@ -145,7 +157,18 @@ impl LeftOut {
     }
 }
 
-/// The place of the part that `is` the one, which is made if there is none yet.
+/// The index and value of the label that decides: the first of `names` that the labels have with a value.
+fn deciding_label<'a>(
+    labels: impl Iterator<Item = (&'a [u8], &'a [u8])> + Clone,
+    names: &[Box<[u8]>],
+) -> Option<(usize, &'a [u8])> {
+    names.iter().find_map(|wanted| {
+        let carries = |&(_, (name, value)): &(usize, (&[u8], &[u8]))| *name == **wanted && !value.is_empty();
+        labels.clone().enumerate().find(carries).map(|(at, (_, value))| (at, value))
+    })
+}
+
+/// The index of the part for which `is` holds. If there is none, `new` makes it.
 fn find<P>(
     parts: &mut Vec<P>,
     tenants_max: usize,
@@ -162,7 +185,7 @@ fn find<P>(
     Ok(at)
 }
 
-/// The place of a tenant's part; what is new merges as `merge` says.
+/// The index of a tenant's part. A new part merges as `merge` says.
 fn find_part(parts: &mut Vec<Part>, tenant: &str, merge: Merge, rules: &Rules<'_>) -> Result<usize, Refusal> {
     let new = || Part {
         tenant: tenant.to_owned(),
@@ -176,7 +199,7 @@ fn find_part(parts: &mut Vec<Part>, tenant: &str, merge: Merge, rules: &Rules<'_
     find(parts, rules.tenants_max, |part| part.tenant == tenant, new)
 }
 
-/// The bytes of fields that hold a number, which go on, and how many others there are, which do not.
+/// The bytes of the fields that hold a number, which are forwarded, and the count of all others, which are dropped.
 fn scalars<'f>(
     message: &[u8],
     fields: impl Iterator<Item = &'f RawField>,
@@ -190,7 +213,7 @@ fn scalars<'f>(
     Ok((scalars, others.len() as u64))
 }
 
-/// What becomes of the fields at the top that are unknown: gives how many go nowhere.
+/// Adds unknown top-level fields to the parts, and returns how many are dropped.
 fn unknown_fields<'f>(
     message: &[u8],
     unknown: impl Iterator<Item = &'f RawField>,

@@ -1,21 +1,20 @@
-//! Ports for servers that are to be started.
+//! Ports for servers that a test starts.
 //!
-//! A port that was free when it was asked for must still be free when a process has started and binds it. The kernel
-//! gives none of ours to others: it takes those of outgoing connections, and of who asks for any port, from a range of
-//! its own.
+//! A port has to stay free until the new process binds it. The kernel takes ports for outgoing connections, and for
+//! sockets that ask for any port, from a range of its own. The ports here are outside of that range.
 
 use std::hash::{BuildHasher, RandomState};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::{fs, io};
 
-/// Where free ports are looked for from.
+/// The first port that is tried.
 const PORT_MIN: u16 = 10_000;
 
-/// Where the kernel's own range begins unless it was set.
+/// Where the kernel's own range begins by default.
 const EPHEMERAL_PORT_MIN: u16 = 32_768;
 
-/// An address of this host that nobody listens at, with a port that the kernel gives to nobody. Two calls hardly ever
-/// find the same.
+/// An address of this host on which no socket listens, with a port outside of the kernel's range. Two calls hardly ever
+/// return the same address.
 ///
 /// # Errors
 ///

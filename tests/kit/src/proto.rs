@@ -1,7 +1,7 @@
 //! Remote Write 1.0 as Prometheus defines it (`prompb/remote.proto` and `prompb/types.proto`), for prost.
 //!
-//! Derived by hand rather than generated: it is one page, and needs no protoc. Where Prometheus says `string` we
-//! say `Bytes`: the wire format is the same, nothing has to be UTF-8, and decoding from `Bytes` copies nothing.
+//! The messages are written by hand: they are one page, and need no protoc. A `string` of Prometheus is `Bytes` here.
+//! The wire format is the same, nothing has to be UTF-8, and decoding from `Bytes` copies nothing.
 
 use bytes::Bytes;
 use prost::{Enumeration, Message, Oneof};
@@ -70,7 +70,8 @@ pub struct Exemplar {
     pub timestamp: i64,
 }
 
-/// `prometheus.Histogram`: a native histogram, with integer or with float counts.
+/// `prometheus.Histogram`: a native histogram, with integer or with float counts. In Remote Write 2.0 it has one more
+/// field.
 #[derive(Clone, PartialEq, Message)]
 pub struct Histogram {
     /// How many observations.
@@ -115,6 +116,9 @@ pub struct Histogram {
     /// Bucket bounds of a histogram with custom buckets.
     #[prost(double, repeated, tag = "16")]
     pub custom_values: Vec<f64>,
+    /// When it began to count, in milliseconds since the epoch; 0 if not known. Only Remote Write 2.0 has this field.
+    #[prost(int64, tag = "17")]
+    pub start_timestamp: i64,
 }
 
 /// The count of a [`Histogram`].
@@ -160,7 +164,7 @@ pub enum ResetHint {
     Yes = 1,
     /// It was not.
     No = 2,
-    /// A gauge histogram: the question does not arise.
+    /// A gauge histogram, which is never reset.
     Gauge = 3,
 }
 
@@ -206,7 +210,7 @@ pub enum MetricType {
 /// Why a block is no write request.
 #[derive(Debug, thiserror::Error)]
 pub enum BlockError {
-    /// Not a snappy block, or one that says it inflates to more than `limit` bytes.
+    /// Not a snappy block.
     #[error("snappy: {0}")]
     Snappy(#[from] snap::Error),
     /// The block's own length is over the limit.
@@ -222,7 +226,7 @@ pub enum BlockError {
     Protobuf(#[from] prost::DecodeError),
 }
 
-/// What a block may inflate to, here. The server's own limit is 64 MiB; a test may want to go past it.
+/// What a block may inflate to. A test may go past the server's own limit, which is 64 MiB.
 pub const INFLATED_BYTES_MAX: usize = 256 << 20;
 
 impl WriteRequest {
@@ -235,11 +239,9 @@ impl WriteRequest {
     /// Reads a snappy block.
     ///
     /// # Errors
-    /// When it does not inflate, inflates to more than [`INFLATED_BYTES_MAX`], or is no `WriteRequest`.
+    /// When it does not inflate, inflates to more than [`INFLATED_BYTES_MAX`], or is not a `WriteRequest`.
     pub fn from_block(block: &[u8]) -> Result<Self, BlockError> {
-        let mut inflated = Vec::new();
-        inflate(block, &mut inflated)?;
-        Ok(Self::decode(Bytes::from(inflated))?)
+        read_block(block)
     }
 }
 
@@ -275,14 +277,24 @@ impl Label {
 /// Any bytes as a snappy block.
 #[must_use]
 pub fn deflate(bytes: &[u8]) -> Bytes {
-    // Fails only past 4 GiB, the format's own limit, which nothing here comes near.
+    // This fails only past 4 GiB, the limit of the format.
     Bytes::from(snap::raw::Encoder::new().compress_vec(bytes).unwrap_or_default())
 }
 
-/// Inflates a block into `out`, whose old content is lost and whose memory is used again.
+/// Reads the message in a snappy block.
 ///
 /// # Errors
-/// When it is no snappy block, or inflates to more than [`INFLATED_BYTES_MAX`].
+/// When the block does not inflate, inflates to more than [`INFLATED_BYTES_MAX`], or is no such message.
+pub(crate) fn read_block<M: Message + Default>(block: &[u8]) -> Result<M, BlockError> {
+    let mut inflated = Vec::new();
+    inflate(block, &mut inflated)?;
+    Ok(M::decode(Bytes::from(inflated))?)
+}
+
+/// Inflates a block into `out`. This overwrites the old content and keeps the memory.
+///
+/// # Errors
+/// When it is not a snappy block, or inflates to more than [`INFLATED_BYTES_MAX`].
 pub fn inflate(block: &[u8], out: &mut Vec<u8>) -> Result<(), BlockError> {
     let declared = snap::raw::decompress_len(block)?;
     if declared > INFLATED_BYTES_MAX {
@@ -298,7 +310,7 @@ pub fn inflate(block: &[u8], out: &mut Vec<u8>) -> Result<(), BlockError> {
 mod tests {
     use super::*;
 
-    /// The field numbers, spelled out once more as the bytes that Prometheus would send.
+    /// The field numbers, written out as the bytes that Prometheus sends.
     #[test]
     fn the_wire_is_prometheus_wire() {
         let request = WriteRequest {

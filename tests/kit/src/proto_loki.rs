@@ -1,11 +1,11 @@
 //! Loki's push as Loki defines it (grafana/loki, `pkg/push/push.proto`), for prost.
 //!
-//! Derived by hand, and with `Bytes` for `string`, for the reasons that [`crate::proto`] gives.
+//! The messages are written by hand and have `Bytes` for `string`, for the reasons that [`crate::proto`] gives.
 
 use bytes::Bytes;
 use prost::Message;
 
-use crate::proto::{BlockError, Label, deflate, inflate};
+use crate::proto::{BlockError, Label, deflate, read_block};
 
 /// `logproto.PushRequest`. Field 2, `format`, is Loki's own.
 #[derive(Clone, PartialEq, Message)]
@@ -24,7 +24,7 @@ pub struct Stream {
     /// Its entries.
     #[prost(message, repeated, tag = "2")]
     pub entries: Vec<Entry>,
-    /// A hash of the labels; 0 when nobody has worked it out.
+    /// A hash of the labels, or 0.
     #[prost(uint64, tag = "3")]
     pub hash: u64,
 }
@@ -38,7 +38,7 @@ pub struct Entry {
     /// The line.
     #[prost(bytes = "bytes", tag = "2")]
     pub line: Bytes,
-    /// What else is known of it. `logproto.LabelPairAdapter` has the fields of a label.
+    /// Its structured metadata. `logproto.LabelPairAdapter` has the fields of a label.
     #[prost(message, repeated, tag = "3")]
     pub structured_metadata: Vec<Label>,
 }
@@ -66,9 +66,7 @@ impl PushRequest {
     /// # Errors
     /// When it does not inflate, inflates to more than [`crate::proto::INFLATED_BYTES_MAX`], or is no `PushRequest`.
     pub fn from_block(block: &[u8]) -> Result<Self, BlockError> {
-        let mut inflated = Vec::new();
-        inflate(block, &mut inflated)?;
-        Ok(Self::decode(Bytes::from(inflated))?)
+        read_block(block)
     }
 }
 
@@ -107,7 +105,7 @@ impl Timestamp {
         Self { seconds: nanos.div_euclid(Self::NANOS_PER_SEC), nanos: rest }
     }
 
-    /// The nanoseconds since the epoch; `None` if they do not fit, as for some 290 years to either side.
+    /// The nanoseconds since the epoch. `None` if they do not fit, which is the case beyond some 290 years.
     #[must_use]
     pub fn to_nanos(self) -> Option<i64> {
         let nanos = i128::from(self.seconds) * i128::from(Self::NANOS_PER_SEC) + i128::from(self.nanos);
@@ -119,7 +117,7 @@ impl Timestamp {
 mod tests {
     use super::*;
 
-    /// The field numbers, spelled out once more as the bytes that Promtail would send.
+    /// The field numbers, written out as the bytes that Promtail sends.
     #[test]
     fn the_wire_is_lokis_wire() {
         let entry = Entry::new(1_000_000_002, "x", &[("k", "v")]);

@@ -1,14 +1,15 @@
 //! Remote Write 2.0 as Prometheus defines it (`prompb/io/prometheus/write/v2/types.proto`), for prost.
 //!
-//! Derived by hand, like [`crate::proto`], whose buckets, types and reset hints are the same here. Where Prometheus
-//! says `string` we say `Bytes`.
+//! The messages are written by hand and have `Bytes` for `string`, for the reasons that [`crate::proto`] gives.
+//! Histograms and metric types are shared with Remote Write 1.0.
 
 use std::collections::HashMap;
 
 use bytes::Bytes;
 use prost::Message;
 
-use crate::proto::{self, BlockError, BucketSpan, HistogramCount, HistogramZeroCount, MetricType, ResetHint};
+pub use crate::proto::Histogram;
+use crate::proto::{self, BlockError, MetricType};
 
 /// `io.prometheus.write.v2.Request`. Fields 1 to 3 are reserved: Remote Write 1.0 has them.
 #[derive(Clone, PartialEq, Message)]
@@ -39,7 +40,7 @@ pub struct TimeSeries {
     /// What is known about the series' metric family.
     #[prost(message, optional, tag = "5")]
     pub metadata: Option<Metadata>,
-    /// Milliseconds since the epoch; the field that samples and histograms have their start timestamps for today.
+    /// Milliseconds since the epoch. Newer senders set the start timestamps of samples and histograms instead.
     #[prost(int64, tag = "6")]
     pub created_timestamp: i64,
 }
@@ -86,56 +87,6 @@ pub struct Metadata {
     pub unit_ref: u32,
 }
 
-/// `io.prometheus.write.v2.Histogram`: that of Remote Write 1.0, with a start timestamp.
-#[derive(Clone, PartialEq, Message)]
-pub struct Histogram {
-    /// How many observations.
-    #[prost(oneof = "HistogramCount", tags = "1, 2")]
-    pub count: Option<HistogramCount>,
-    /// Sum of the observations.
-    #[prost(double, tag = "3")]
-    pub sum: f64,
-    /// Resolution, -4 to 8, or -53 for custom buckets.
-    #[prost(sint32, tag = "4")]
-    pub schema: i32,
-    /// Breadth of the zero bucket.
-    #[prost(double, tag = "5")]
-    pub zero_threshold: f64,
-    /// Observations in the zero bucket.
-    #[prost(oneof = "HistogramZeroCount", tags = "6, 7")]
-    pub zero_count: Option<HistogramZeroCount>,
-    /// Spans of negative buckets.
-    #[prost(message, repeated, tag = "8")]
-    pub negative_spans: Vec<BucketSpan>,
-    /// Counts of negative buckets, each as the difference to the one before.
-    #[prost(sint64, repeated, tag = "9")]
-    pub negative_deltas: Vec<i64>,
-    /// Counts of negative buckets of a float histogram.
-    #[prost(double, repeated, tag = "10")]
-    pub negative_counts: Vec<f64>,
-    /// Spans of positive buckets.
-    #[prost(message, repeated, tag = "11")]
-    pub positive_spans: Vec<BucketSpan>,
-    /// Counts of positive buckets, each as the difference to the one before.
-    #[prost(sint64, repeated, tag = "12")]
-    pub positive_deltas: Vec<i64>,
-    /// Counts of positive buckets of a float histogram.
-    #[prost(double, repeated, tag = "13")]
-    pub positive_counts: Vec<f64>,
-    /// Whether the counter was reset before this histogram.
-    #[prost(enumeration = "ResetHint", tag = "14")]
-    pub reset_hint: i32,
-    /// Milliseconds since the epoch.
-    #[prost(int64, tag = "15")]
-    pub timestamp: i64,
-    /// Bucket bounds of a histogram with custom buckets.
-    #[prost(double, repeated, tag = "16")]
-    pub custom_values: Vec<f64>,
-    /// When it began to count, in milliseconds since the epoch; 0 if not known.
-    #[prost(int64, tag = "17")]
-    pub start_timestamp: i64,
-}
-
 impl Request {
     /// The request as a snappy block: the body of a remote-write POST.
     #[must_use]
@@ -148,9 +99,7 @@ impl Request {
     /// # Errors
     /// When it does not inflate, inflates to more than [`proto::INFLATED_BYTES_MAX`], or is no `Request`.
     pub fn from_block(block: &[u8]) -> Result<Self, BlockError> {
-        let mut inflated = Vec::new();
-        proto::inflate(block, &mut inflated)?;
-        Ok(Self::decode(Bytes::from(inflated))?)
+        proto::read_block(block)
     }
 
     /// The symbol at `reference`, if there is one.
@@ -159,7 +108,7 @@ impl Request {
         self.symbols.get(reference as usize)
     }
 
-    /// Names and values behind references; `None` if one points nowhere, or has no partner.
+    /// The names and values that references stand for. `None` if one is out of range or a name has no value.
     #[must_use]
     pub fn labels(&self, references: &[u32]) -> Option<Vec<(Bytes, Bytes)>> {
         let pairs = references.chunks(2).map(|pair| match *pair {
@@ -210,7 +159,7 @@ impl SymbolTable {
     }
 }
 
-/// What a request of Remote Write 1.0 says, in the words of 2.0. Metadata stays behind: in 1.0 it belongs to no series.
+/// Translates a request of Remote Write 1.0. Metadata is dropped, as in 1.0 it belongs to no series.
 impl From<&proto::WriteRequest> for Request {
     fn from(request: &proto::WriteRequest) -> Self {
         let mut table = SymbolTable::default();
@@ -229,7 +178,7 @@ impl TimeSeries {
         Self {
             labels_refs: references(&series.labels),
             samples: series.samples.iter().map(sample).collect(),
-            histograms: series.histograms.iter().map(Histogram::from).collect(),
+            histograms: series.histograms.clone(),
             exemplars: series
                 .exemplars
                 .iter()
@@ -244,34 +193,11 @@ impl TimeSeries {
     }
 }
 
-impl From<&proto::Histogram> for Histogram {
-    fn from(histogram: &proto::Histogram) -> Self {
-        let old = histogram.clone();
-        Self {
-            count: old.count,
-            sum: old.sum,
-            schema: old.schema,
-            zero_threshold: old.zero_threshold,
-            zero_count: old.zero_count,
-            negative_spans: old.negative_spans,
-            negative_deltas: old.negative_deltas,
-            negative_counts: old.negative_counts,
-            positive_spans: old.positive_spans,
-            positive_deltas: old.positive_deltas,
-            positive_counts: old.positive_counts,
-            reset_hint: old.reset_hint,
-            timestamp: old.timestamp,
-            custom_values: old.custom_values,
-            start_timestamp: 0,
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    /// The field numbers, spelled out once more as the bytes that Prometheus would send.
+    /// The field numbers, written out as the bytes that Prometheus sends.
     #[test]
     fn the_wire_is_prometheus_wire() {
         let request = Request {

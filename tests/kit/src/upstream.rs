@@ -1,11 +1,11 @@
-//! An HTTP/1.1 server that does as it is told: the one under the tests' upstreams and under loadgen's sink.
+//! A scripted HTTP/1.1 server, on which the tests' upstreams and loadgen's sink are built.
 //!
 //! Constraints that shaped it:
-//! - It shares a machine with the server under test. So: a thread for each connection, with buffers that it keeps from
+//! - It shares a machine with the server under test. So each connection has a thread, with buffers that it keeps from
 //!   request to request.
-//! - What is said to a request is for others to decide: a [`Service`] gives each connection a [`Session`], and that is
-//!   asked twice a request, when the head has come and when all has. How a connection misbehaves stands in [`Reply`].
-//! - A test wants to see it go down and come up again, and never to wait for it longer than [`STOP_GRACE`].
+//! - Its user decides about the answers. A [`Service`] gives each connection a [`Session`], which is asked twice for
+//!   each request: when the head has come, and when the body has. A [`Reply`] says how the connection misbehaves.
+//! - Tests take it down and bring it up again, and never wait for it longer than [`STOP_GRACE`].
 
 mod connection;
 mod reply;
@@ -26,26 +26,26 @@ pub use reply::{Admission, Close, Reply, Storing};
 /// How long a stopping server waits for requests that it is about to answer.
 pub const STOP_GRACE: Duration = Duration::from_secs(5);
 
-/// Who answers.
+/// Answers requests.
 pub trait Service: Send + Sync {
-    /// A connection has come, the how-manieth, counted from 0. Called on the thread that accepts.
+    /// Called for each new connection, with its number from 0, on the thread that accepts.
     fn connect(&self, connection: u64, stream: &TcpStream) -> Box<dyn Session>;
 }
 
-/// Who answers on one connection. Dropped when that ends.
+/// Answers the requests of one connection. Dropped when the connection ends.
 pub trait Session: Send {
-    /// The head of a request has come: whether and how its body is read.
+    /// Called when the head of a request has come. Decides whether and how its body is read.
     fn admit(&mut self, _head: &RequestHead) -> Admission {
         Admission::Read
     }
 
-    /// A request has come, whole: the answer to it.
+    /// Called when all of a request has come. Returns the answer.
     fn answer(&mut self, request: &Request<'_>) -> Reply;
 
-    /// The answer has been written, or could not be. Not called for one that does not leave.
+    /// Called when the answer has been written, or could not be. Not called for an answer that is never sent.
     fn sent(&mut self, _is_sent: bool) {}
 
-    /// What came was no HTTP. It is answered with 400.
+    /// Called when what came is not HTTP. The answer is 400.
     fn broken(&mut self, _error: &HttpError) {}
 }
 
@@ -56,10 +56,10 @@ pub struct Server {
     acceptor: Option<JoinHandle<()>>,
 }
 
-/// What the threads of a server have in common.
+/// What the threads of a server share.
 struct Shared {
     service: Box<dyn Service>,
-    /// Connections at a time; further ones wait to be accepted.
+    /// Connections at a time. Further ones wait to be accepted.
     connections_max: usize,
     connections: Mutex<Connections>,
     stopping: AtomicBool,
@@ -83,7 +83,7 @@ struct Open {
 }
 
 impl Shared {
-    /// A panic elsewhere leaves a list that is still right.
+    /// A panic of another thread leaves the list intact.
     fn connections(&self) -> MutexGuard<'_, Connections> {
         self.connections.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -167,7 +167,7 @@ impl Server {
     /// Listens again, at the same address.
     ///
     /// # Errors
-    /// When somebody else has taken it meanwhile.
+    /// When another process has taken the address meanwhile.
     pub fn come_up(&mut self) -> io::Result<()> {
         if self.acceptor.is_none() {
             let listener = TcpListener::bind(self.addr)?;
@@ -180,11 +180,11 @@ impl Server {
     /// Ends the accepting thread, and with it the listener.
     fn end_acceptor(&mut self) {
         let Some(acceptor) = self.acceptor.take() else { return };
-        // It may wait for a connection to end. (Under the lock: it looks at the flags under it, too.)
+        // The thread may wait for a connection to end. Notify under the lock, under which it checks the flags.
         let connections = self.shared.connections();
         self.shared.changed.notify_all();
         drop(connections);
-        // Or it waits for one to come: here is one.
+        // Or it may wait for a new connection, so open one.
         let own = SocketAddr::new(reachable(self.addr), self.addr.port());
         let _ = TcpStream::connect_timeout(&own, STOP_GRACE);
         let _ = acceptor.join();
@@ -244,7 +244,7 @@ fn accept(listener: &TcpListener, shared: &Arc<Shared>) {
         }
         match accepted {
             Ok((stream, _)) => serve(stream, shared),
-            // Out of descriptors, or a peer that has gone already: the next one may do better.
+            // Out of descriptors, or the peer has gone already. The next connection may succeed.
             Err(_) => shared.pause(Duration::from_millis(10)),
         }
     }
@@ -257,7 +257,7 @@ fn wait_for_room(shared: &Shared) {
     }
 }
 
-/// Gives a connection a thread. One that cannot be served is closed, which its peer sees.
+/// Gives a connection a thread. A connection that cannot be served is closed.
 fn serve(stream: TcpStream, shared: &Arc<Shared>) {
     let Ok(outside) = stream.try_clone() else { return };
     let mut connections = shared.connections();
@@ -278,7 +278,7 @@ fn serve(stream: TcpStream, shared: &Arc<Shared>) {
     }
 }
 
-/// Takes a connection off the list when its thread ends, however it ends.
+/// Takes a connection off the list when its thread ends, also by a panic.
 struct Registered<'a> {
     shared: &'a Shared,
     id: u64,

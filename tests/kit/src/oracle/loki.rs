@@ -3,7 +3,9 @@
 use prost::Message;
 
 use super::loki_labels::labels as loki_labels;
-use super::{LeftOut, Merge, Part, Refusal, Rules, find_part, scalars, unknown_fields};
+use super::{
+    LeftOut, Merge, Part, Refusal, Rules, ShallowLabel, deciding_label, find_part, scalars, unknown_fields,
+};
 use crate::fields::{field, raw_fields};
 
 #[derive(Clone, PartialEq, Message)]
@@ -29,20 +31,12 @@ struct ShallowEntry {
     #[prost(bytes = "vec", tag = "2")]
     line: Vec<u8>,
     #[prost(message, repeated, tag = "3")]
-    structured_metadata: Vec<ShallowPair>,
+    structured_metadata: Vec<ShallowLabel>,
     #[prost(bytes = "vec", repeated, tag = "4")]
     parsed: Vec<Vec<u8>>,
 }
 
-#[derive(Clone, PartialEq, Message)]
-struct ShallowPair {
-    #[prost(bytes = "vec", tag = "1")]
-    name: Vec<u8>,
-    #[prost(bytes = "vec", tag = "2")]
-    value: Vec<u8>,
-}
-
-/// What has to come of a push that is taken.
+/// The expected result of a push that is accepted.
 #[derive(Clone, PartialEq, Debug, Default)]
 pub struct Expected {
     /// In the order of each tenant's first entry.
@@ -51,27 +45,18 @@ pub struct Expected {
     pub streams: u64,
     /// All entries that came in.
     pub entries: u64,
-    /// What of it goes nowhere: streams of which entries are left out, and those entries.
+    /// What is left out: streams of which entries are left out, and those entries.
     pub left_out: LeftOut,
-    /// Unknown fields that go nowhere.
+    /// Unknown fields that are dropped.
     pub unknown_fields_dropped: u64,
-    /// The bytes that came in go on.
+    /// Whether the request is forwarded as the bytes that came in.
     pub passthrough: bool,
-}
-
-/// The first of `names` that is among the pairs with a value: its place among them.
-fn by_priority<'a>(
-    names: &[Box<[u8]>],
-    pairs: impl Iterator<Item = (&'a [u8], &'a [u8])> + Clone,
-) -> Option<usize> {
-    let carries = |name: &[u8]| pairs.clone().position(|pair| pair.0 == name && !pair.1.is_empty());
-    names.iter().find_map(|name| carries(name))
 }
 
 /// Splits the inflated `push`.
 ///
 /// # Errors
-/// When it must not be taken.
+/// When it must be refused.
 pub fn expect(push: &[u8], rules: &Rules<'_>) -> Result<Expected, Refusal> {
     let decoded = ShallowPush::decode(push)?;
     let fields = raw_fields(push).unwrap();
@@ -90,7 +75,7 @@ pub fn expect(push: &[u8], rules: &Rules<'_>) -> Result<Expected, Refusal> {
     Ok(all)
 }
 
-/// One stream on its way.
+/// One stream that is being split.
 struct Splitting<'a> {
     rules: &'a Rules<'a>,
     all: &'a mut Expected,
@@ -109,11 +94,11 @@ impl Splitting<'_> {
         }
         let pairs = labels.iter().map(|(name, value)| (&name[..], &value[..]));
         let names = self.rules.labels;
-        let values: Vec<Option<Vec<u8>>> = match by_priority(names, pairs) {
-            Some(deciding) => return self.whole(&labels, deciding),
+        let values: Vec<Option<Vec<u8>>> = match deciding_label(pairs, names) {
+            Some((at, _)) => return self.whole(&labels, at),
             None => self.stream.entries.iter().map(|entry| entry_value(entry, names)).collect(),
         };
-        // As entries are read one after the other, so are their faults.
+        // The first entry with a fault decides about the refusal.
         let mut parts: Vec<usize> = Vec::new();
         let before = self.all.left_out;
         for (entry, value) in self.stream.entries.iter().zip(&values) {
@@ -182,7 +167,7 @@ impl Splitting<'_> {
         part.samples += entries as u32;
     }
 
-    /// The part of the tenant of so many entries, or `None` where they are left out.
+    /// The index of the part for so many entries, or `None` when they are left out.
     fn resolve(&mut self, value: Option<&[u8]>, entries: usize) -> Result<Option<usize>, Refusal> {
         match self.all.left_out.tenant(self.rules, value, entries as u64)? {
             Some(tenant) => find_part(&mut self.all.parts, &tenant, Merge::Ha(None), self.rules).map(Some),
@@ -191,22 +176,20 @@ impl Splitting<'_> {
     }
 }
 
-/// The value by which an entry's metadata names its tenant; none for one that cannot be read, which is told later.
+/// The value by which an entry's metadata names its tenant. `None` for a broken entry, which is refused later.
 fn entry_value(entry: &[u8], names: &[Box<[u8]>]) -> Option<Vec<u8>> {
     let entry = ShallowEntry::decode(entry).ok()?;
-    let metadata = &entry.structured_metadata;
-    let deciding = by_priority(names, metadata.iter().map(|pair| (&pair.name[..], &pair.value[..])))?;
-    Some(metadata[deciding].value.clone())
+    let pairs = entry.structured_metadata.iter().map(|pair| (&pair.name[..], &pair.value[..]));
+    deciding_label(pairs, names).map(|(_, value)| value.to_vec())
 }
 
-/// A stream's field of these labels and these other fields.
+/// The field of a stream with these labels and these other fields.
 fn stream_of(labels: &[u8], fields: &[u8]) -> Vec<u8> {
     let labels = if labels.is_empty() { Vec::new() } else { field(1, labels, (0, 0)) };
     field(1, &[&labels, fields].concat(), (0, 0))
 }
 
-/// The labels' text less label number `at`: what is left has to read as the other labels, and to be what there was, but
-/// for one piece.
+/// The labels' text without label number `at`. One piece is cut out, and the rest has to read as the other labels.
 fn without(text: &[u8], labels: &[(Vec<u8>, Vec<u8>)], at: usize, rules: &Rules<'_>) -> Vec<u8> {
     let cut = (rules.cut)(text, at);
     let kept = [&text[..cut.start], &text[cut.end..]].concat();

@@ -1,5 +1,5 @@
-//! Labels read as Prometheus' lexer and grammar have it, word by word: words first, then what they make. Slow, and
-//! another way than ours.
+//! Reads labels as Prometheus' lexer and grammar do: first into words, then into labels. Slow, and independent of the
+//! server's reader.
 
 /// A word of the text.
 #[derive(Clone, PartialEq, Debug)]
@@ -9,7 +9,7 @@ enum Word {
     Sign(u8),
 }
 
-/// All labels of a text, in their order; `None` if it is no text of labels.
+/// All labels of a text, in their order. `None` if the text is malformed.
 #[must_use]
 pub fn labels(text: &[u8]) -> Option<Vec<(Vec<u8>, Vec<u8>)>> {
     let words = words(text)?;
@@ -23,7 +23,7 @@ pub fn labels(text: &[u8]) -> Option<Vec<(Vec<u8>, Vec<u8>)>> {
         return Some(labels);
     }
     let [Word::Sign(b'{'), inside @ .., Word::Sign(b'}')] = rest else { return None };
-    // A comma behind each label but, perhaps, the last.
+    // A comma follows each label. It may be missing after the last.
     let mut items: Vec<&[Word]> = inside.split(|word| *word == Word::Sign(b',')).collect();
     if items.last().is_some_and(|item| item.is_empty()) {
         items.pop();
@@ -77,7 +77,7 @@ fn words(text: &[u8]) -> Option<Vec<Word>> {
     Some(words)
 }
 
-/// What the quotes at `open` hold, and where they end.
+/// The content of the quotes at `open`, and where they end.
 fn unquote(text: &[u8], open: usize) -> Option<(Vec<u8>, usize)> {
     let quote = text[open];
     let mut value = Vec::new();

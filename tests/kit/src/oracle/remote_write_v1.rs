@@ -2,10 +2,10 @@
 
 use prost::Message;
 
-use super::{LeftOut, Merge, Part, Refusal, Rules, find_part, unknown_fields};
+use super::{LeftOut, Merge, Part, Refusal, Rules, ShallowLabel, find_part, unknown_fields};
 use crate::fields::{RawField, field, raw_fields};
 
-/// A request, as deep as the scanner looks.
+/// A request, decoded as deep as the scanner reads it.
 #[derive(Clone, PartialEq, Message)]
 pub struct ShallowRequest {
     /// Its series.
@@ -16,7 +16,7 @@ pub struct ShallowRequest {
     pub metadata: Vec<Vec<u8>>,
 }
 
-/// A series, as deep as that.
+/// A series, decoded as deep as the scanner reads it.
 #[derive(Clone, PartialEq, Message)]
 pub struct ShallowSeries {
     /// Its labels.
@@ -33,18 +33,7 @@ pub struct ShallowSeries {
     pub histograms: Vec<Vec<u8>>,
 }
 
-/// A label.
-#[derive(Clone, PartialEq, Message)]
-pub struct ShallowLabel {
-    /// Its name.
-    #[prost(bytes = "vec", tag = "1")]
-    pub name: Vec<u8>,
-    /// Its value.
-    #[prost(bytes = "vec", tag = "2")]
-    pub value: Vec<u8>,
-}
-
-/// What has to come of a request that is taken.
+/// The expected result of a request that is accepted.
 #[derive(Clone, PartialEq, Debug, Default)]
 pub struct Expected {
     /// In the order of each tenant's first series.
@@ -53,13 +42,13 @@ pub struct Expected {
     pub series: u64,
     /// All samples and histograms that came in.
     pub samples: u64,
-    /// What of it goes nowhere.
+    /// What is left out.
     pub left_out: LeftOut,
-    /// Metadata that goes nowhere.
+    /// Metadata that is dropped.
     pub metadata_dropped: u64,
-    /// Unknown fields that go nowhere.
+    /// Unknown fields that are dropped.
     pub unknown_fields_dropped: u64,
-    /// The bytes that came in go on.
+    /// Whether the request is forwarded as the bytes that came in.
     pub passthrough: bool,
 }
 
@@ -88,7 +77,7 @@ fn replica(series: &ShallowSeries, cut: Option<usize>, names: Option<(&[u8], &[u
     let Some(names) = names else { return Merge::Ha(None) };
     let (mut cluster, mut replica) = (Vec::new(), Vec::new());
     for (at, label) in series.labels.iter().enumerate() {
-        // Labels behind the one that decides may be broken; nobody has looked.
+        // Labels after the one that decides may be broken, as the scanner does not read them.
         let Ok(label) = ShallowLabel::decode(label.as_slice()) else { break };
         if Some(at) != cut && label.name == names.0 {
             cluster.clone_from(&label.value);
@@ -101,7 +90,7 @@ fn replica(series: &ShallowSeries, cut: Option<usize>, names: Option<(&[u8], &[u
     Merge::Ha(is_named.then_some((cluster, replica)))
 }
 
-/// A series' field less its label number `cut`.
+/// The field of a series without its label number `cut`.
 fn without_label(request: &[u8], series: &RawField, cut: Option<usize>) -> Vec<u8> {
     let Some(cut) = cut else { return series.whole(request).to_vec() };
     let body = series.body(request);
@@ -113,7 +102,7 @@ fn without_label(request: &[u8], series: &RawField, cut: Option<usize>) -> Vec<u
 /// Splits the inflated `request`.
 ///
 /// # Errors
-/// When it must not be taken.
+/// When it must be refused.
 pub fn expect(request: &[u8], rules: &Rules<'_>) -> Result<Expected, Refusal> {
     let decoded = ShallowRequest::decode(request)?;
     let fields = raw_fields(request).unwrap();
@@ -146,7 +135,7 @@ pub fn expect(request: &[u8], rules: &Rules<'_>) -> Result<Expected, Refusal> {
     Ok(all)
 }
 
-/// What becomes of the request's metadata.
+/// Adds the request's metadata to a part, or counts it as dropped.
 fn metadata(
     request: &[u8],
     fields: &[RawField],

@@ -1,12 +1,12 @@
-//! The oracle of Remote Write 2.0: every reference is replaced by the text that it stands for.
+//! The oracle of Remote Write 2.0. It replaces every reference by the text that it stands for.
 //!
-//! References have 64 bits here, so that none is cut off unseen.
+//! References have 64 bits here, so that none is truncated.
 
 use std::collections::BTreeSet;
 
 use prost::Message;
 
-use super::{LeftOut, Refusal, Rules, find, scalars};
+use super::{LeftOut, Refusal, Rules, deciding_label, find, scalars};
 use crate::fields::{RawField, raw_fields};
 
 #[derive(Clone, PartialEq, Message)]
@@ -55,14 +55,14 @@ pub type Label = (Vec<u8>, Vec<u8>);
 pub struct ResolvedSeries {
     /// Its labels, in their order.
     pub labels: Vec<Label>,
-    /// All else, in its order.
+    /// Everything else, in its order.
     pub members: Vec<Member>,
 }
 
 /// What a series holds besides its labels.
 #[derive(Clone, PartialEq, Debug)]
 pub enum Member {
-    /// As it came: all of the field.
+    /// The whole field, as it came.
     Raw(Vec<u8>),
     /// An exemplar's labels, and the rest of it.
     Exemplar(Vec<Label>, Vec<u8>),
@@ -73,7 +73,7 @@ pub enum Member {
 /// A field of metadata.
 #[derive(Clone, PartialEq, Debug)]
 pub enum MetadataField {
-    /// As it came: all of the field.
+    /// The whole field, as it came.
     Raw(Vec<u8>),
     /// The number of a field with a reference, and the text.
     Text(u32, Vec<u8>),
@@ -82,15 +82,15 @@ pub enum MetadataField {
 /// One tenant's share.
 #[derive(Clone, PartialEq, Debug)]
 pub struct ExpectedPart {
-    /// Whose.
+    /// The tenant.
     pub tenant: String,
-    /// Less the labels that are taken out.
+    /// Its series, without the labels that are taken out.
     pub series: Vec<ResolvedSeries>,
-    /// Samples and histograms.
+    /// Its samples and histograms.
     pub samples: u32,
 }
 
-/// What has to come of a request that is taken.
+/// The expected result of a request that is accepted.
 #[derive(Clone, PartialEq, Debug, Default)]
 pub struct Expected {
     /// In the order of each tenant's first series.
@@ -103,21 +103,21 @@ pub struct Expected {
     pub histograms: u64,
     /// All exemplars that came in.
     pub exemplars: u64,
-    /// What of it goes nowhere.
+    /// What is left out.
     pub left_out: LeftOut,
-    /// Unknown fields at the top that hold a number; they go into every part.
+    /// Unknown top-level fields that hold a number. They go into every part.
     pub scalars: Vec<u8>,
-    /// Unknown fields that go nowhere.
+    /// Unknown fields that are dropped.
     pub unknown_fields_dropped: u64,
-    /// No symbol is there twice.
+    /// Whether no symbol is there twice.
     pub unique_symbols: bool,
-    /// The bytes that came in go on.
+    /// Whether the request is forwarded as the bytes that came in.
     pub passthrough: bool,
 }
 
 const BROKEN: Refusal = Refusal::Reason("bad_protobuf");
 
-/// Resolves the references of one request, and remembers them.
+/// Resolves the references of one request and records them.
 struct Resolver<'a> {
     symbols: &'a [Vec<u8>],
     used: BTreeSet<u64>,
@@ -154,7 +154,7 @@ impl Resolver<'_> {
         Some(Member::Exemplar(self.labels(&references)?, rest))
     }
 
-    /// `None` if a reference is out of range, or has no partner.
+    /// `None` if a reference is out of range or a name has no value.
     fn series(&mut self, message: &[u8]) -> Option<ResolvedSeries> {
         let labels = self.labels(&ShallowSeries::decode(message).unwrap().labels_refs)?;
         let fields = raw_fields(message).unwrap();
@@ -167,10 +167,10 @@ impl Resolver<'_> {
     }
 }
 
-/// What a part says: its series, and which of how many symbols they refer to.
+/// The series of a part, its symbols, and the references that are used.
 ///
 /// # Panics
-/// When it is broken.
+/// When the part is broken.
 #[must_use]
 pub fn resolve_part(part: &[u8]) -> (Vec<ResolvedSeries>, Vec<Vec<u8>>, BTreeSet<u64>) {
     let symbols = ShallowRequest::decode(part).unwrap().symbols;
@@ -182,18 +182,10 @@ pub fn resolve_part(part: &[u8]) -> (Vec<ResolvedSeries>, Vec<Vec<u8>>, BTreeSet
     (series, symbols, used)
 }
 
-/// The label that decides: its place and value.
-fn deciding_label<'a>(labels: &'a [Label], names: &[Box<[u8]>]) -> Option<(usize, &'a [u8])> {
-    names.iter().find_map(|wanted| {
-        let of_name = |(name, value): &Label| **wanted == **name && !value.is_empty();
-        labels.iter().position(of_name).map(|at| (at, labels[at].1.as_slice()))
-    })
-}
-
 /// Splits the inflated `request`.
 ///
 /// # Errors
-/// When it must not be taken.
+/// When it must be refused.
 pub fn expect(request: &[u8], rules: &Rules<'_>) -> Result<Expected, Refusal> {
     let decoded = ShallowRequest::decode(request)?;
     let fields = raw_fields(request).unwrap();
@@ -218,7 +210,8 @@ pub fn expect(request: &[u8], rules: &Rules<'_>) -> Result<Expected, Refusal> {
         all.samples += u64::from(samples);
         all.histograms += shallow.histograms.len() as u64;
         all.exemplars += shallow.exemplars.len() as u64;
-        let label = deciding_label(&series.labels, rules.labels);
+        let labels = series.labels.iter().map(|(name, value)| (&name[..], &value[..]));
+        let label = deciding_label(labels, rules.labels);
         let cut = label.filter(|_| rules.label_remove).map(|(at, _)| at);
         let value = label.map(|(_, value)| value);
         let Some(tenant) = all.left_out.tenant(rules, value, u64::from(samples))? else { continue };

@@ -21,9 +21,9 @@ pub struct Request<'a> {
     pub head: &'a RequestHead,
     /// Its body, without the framing.
     pub body: &'a [u8],
-    /// The how-manieth request of its connection it is, counted from 0.
+    /// The number of this request on its connection, from 0.
     pub nth: u64,
-    /// Bytes that came behind it: what only a peer sends that does not wait for answers.
+    /// Bytes that came after it. Only a peer that does not wait for answers sends any.
     pub bytes_behind: usize,
     shared: &'a Shared,
     stream: &'a TcpStream,
@@ -35,7 +35,7 @@ impl Request<'_> {
         self.shared.pause(delay);
     }
 
-    /// Whether the peer is still there to hear an answer. Who stopped waiting has closed the connection.
+    /// Whether the peer still waits for an answer. A peer that stopped waiting has closed the connection.
     #[must_use]
     pub fn is_heard(&self) -> bool {
         let now = Timespec { tv_sec: 0, tv_nsec: 0 };
@@ -43,7 +43,7 @@ impl Request<'_> {
     }
 }
 
-/// Whether neither side has closed by the end of `wait`, if that has one.
+/// Whether both sides are still open when `wait` is over. Without `wait`, this returns when a side closes.
 fn is_open(stream: &TcpStream, wait: Option<&Timespec>) -> rustix::io::Result<bool> {
     let mut fds = [PollFd::new(stream, PollFlags::RDHUP)];
     poll(&mut fds, wait)?;
@@ -55,7 +55,7 @@ fn is_open(stream: &TcpStream, wait: Option<&Timespec>) -> rustix::io::Result<bo
 struct Throttled<'a> {
     shared: &'a Shared,
     stream: TcpStream,
-    /// Bytes a second; 0 for as they come.
+    /// Bytes a second. 0 means no limit.
     rate: Rc<Cell<u64>>,
 }
 
@@ -92,13 +92,13 @@ pub(super) struct Connection<'a> {
 
 impl<'a> Connection<'a> {
     pub(super) fn new(shared: &'a Shared, stream: TcpStream, id: u64) -> Self {
-        // An answer is one small write: nothing is gained by waiting for more to send.
+        // An answer is one small write, so waiting for more data gains nothing.
         let _ = stream.set_nodelay(true);
         let (body, reply) = (Vec::new(), Vec::new());
         Self { shared, stream, id, body, reply, reset: false, read_rate: Rc::default() }
     }
 
-    /// Serves requests until either side has enough.
+    /// Serves requests until either side closes.
     pub(super) fn run(mut self, mut session: Box<dyn Session>) {
         let Ok(stream) = self.stream.try_clone() else { return };
         let read_half = Throttled { shared: self.shared, stream, rate: Rc::clone(&self.read_rate) };
@@ -133,7 +133,7 @@ impl<'a> Connection<'a> {
         }
     }
 
-    /// Reads a request; None when the session ends the connection instead.
+    /// Reads a request. `None` when the session ends the connection instead.
     fn receive(
         &mut self,
         reader: &mut MessageReader<Throttled<'_>>,
@@ -169,14 +169,14 @@ impl<'a> Connection<'a> {
 
     /// Makes the connection end with a RST.
     fn reset(&mut self) {
-        // Linger 0 makes the last close send a RST (socket(7)); so there must be no FIN before it.
+        // Linger 0 makes the last close send a RST (socket(7)), so no FIN may be sent before.
         self.reset = true;
         let _ = rustix::net::sockopt::set_socket_linger(&self.stream, Some(Duration::ZERO));
     }
 
     /// Waits until the peer closes or the server stops, and reads nothing.
     fn hold(&self) {
-        // Who is not busy is shut down by a server that stops, which ends the wait.
+        // A stopping server shuts down connections that are not busy, which ends the wait.
         self.set_busy(false);
         while !self.shared.stopping() {
             match is_open(&self.stream, None) {
@@ -186,7 +186,7 @@ impl<'a> Connection<'a> {
         }
     }
 
-    /// Answers a request; false when it was the connection's last.
+    /// Answers a request. False when it was the connection's last.
     fn answer(
         &mut self,
         head: &RequestHead,
@@ -200,7 +200,7 @@ impl<'a> Connection<'a> {
         self.send(&reply, head.keep_alive, session)
     }
 
-    /// Sends a reply; false when the connection ends with it.
+    /// Sends a reply. False when the connection ends with it.
     fn send(&mut self, reply: &Reply, keep_alive: bool, session: &mut dyn Session) -> bool {
         let going_on = keep_alive && reply.close == Close::Never && !self.shared.stopping();
         match reply.close {

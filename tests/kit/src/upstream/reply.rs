@@ -1,8 +1,8 @@
-//! What an upstream does about a request: how it reads it, what it says, and what becomes of the connection.
+//! How an upstream reads a request, what it answers, and what it does to the connection.
 
 use std::time::Duration;
 
-/// What becomes of a request's body.
+/// How a request's body is read.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Admission {
     /// It is read as it comes.
@@ -15,11 +15,11 @@ pub enum Admission {
     },
     /// It is not read, and the connection is reset (RST).
     Reset,
-    /// It is not read, and nothing is ever answered; the connection stays open until the peer closes it.
+    /// It is not read and no answer comes. The connection stays open until the peer closes it.
     HalfOpen,
 }
 
-/// What becomes of the connection.
+/// How the connection ends.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Close {
     /// It stays open, if the peer wants it to.
@@ -35,7 +35,7 @@ pub enum Close {
     Stall,
     /// It is closed after the answer, which says so.
     AfterReply,
-    /// It is closed after the answer, which does not say so: the peer finds a stale connection.
+    /// It is closed after the answer, which does not say so. The peer is left with a stale connection.
     AfterReplyUnannounced,
 }
 
@@ -49,12 +49,13 @@ pub enum Storing {
     Twice,
     /// Under another tenant.
     Under(String),
-    /// After the next request of its tenant on its connection; or when the connection ends, the account is asked for, or the sink stops.
+    /// After the next request of its tenant on its connection, or when the connection ends, the account is asked for,
+    /// or the sink stops.
     AfterNext,
 }
 
-/// An answer, and what becomes of its request where an upstream keeps account of them. The default is an empty 200, at
-/// once.
+/// An answer, and how its request is stored by an upstream that keeps account of requests. The default is an empty 200
+/// without delay.
 #[derive(Clone, Debug)]
 pub struct Reply {
     /// Status; a 2xx stores the request.
@@ -67,11 +68,12 @@ pub struct Reply {
     pub delay: Duration,
     /// What becomes of the connection.
     pub close: Close,
-    /// Whether the request counts as stored; None to go by the status. (An upstream may store and then fail to answer.)
+    /// Whether the request counts as stored. `None` goes by the status. (An upstream may store and then fail to
+    /// answer.)
     pub stored: Option<bool>,
     /// How it is stored, if it is.
     pub storing: Storing,
-    /// These bytes in place of an HTTP response, for answers that are none.
+    /// These bytes in place of an HTTP response.
     pub raw: Option<Vec<u8>>,
 }
 
@@ -90,7 +92,7 @@ impl Default for Reply {
     }
 }
 
-/// No answer, or a cut one: an empty 200 at best.
+/// An empty 200, if an answer is sent at all.
 impl From<Close> for Reply {
     fn from(close: Close) -> Self {
         Self { close, ..Self::default() }
@@ -104,7 +106,7 @@ impl Reply {
         Self::default()
     }
 
-    /// These bytes, whatever they are.
+    /// These bytes, which need not be HTTP.
     #[must_use]
     pub fn raw(bytes: &[u8]) -> Self {
         Self { raw: Some(bytes.to_vec()), ..Self::default() }
@@ -123,7 +125,7 @@ impl Reply {
         Self { status, body: body.as_bytes().to_vec(), ..Self::default() }
     }
 
-    /// With one header more, such as `Retry-After`.
+    /// With another header, such as `Retry-After`.
     #[must_use]
     pub fn header(mut self, name: &str, value: &str) -> Self {
         self.headers.push((name.to_owned(), value.to_owned()));
