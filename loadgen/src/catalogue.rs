@@ -146,7 +146,6 @@ impl Values {
     }
 
     /// A value that such a metric may have.
-    #[expect(clippy::cast_precision_loss, reason = "a value has 53 bits, like everybody's")]
     pub(crate) fn draw(self, random: &mut Random) -> f64 {
         match self {
             Self::Count => random.below(2_000_000) as f64,

@@ -63,7 +63,6 @@ impl fmt::Display for Url {
 
 impl Url {
     /// A whole POST, head and body in one buffer; `format` are the headers that tell what the body is.
-    #[must_use]
     pub fn push(&self, format: &[(&str, &str)], headers: &[(String, String)], body: &[u8]) -> Vec<u8> {
         let mut head = format!(
             "POST {} HTTP/1.1\r\nHost: {}\r\nUser-Agent: loadgen/{}\r\nContent-Length: {}\r\n",
@@ -104,13 +103,11 @@ pub struct Client {
 
 impl Client {
     /// A client that waits at most `timeout` for a connection, for a write and for each part of an answer.
-    #[must_use]
     pub fn new(url: Url, timeout: Duration) -> Self {
         Self { url, timeout, open: None, body: Vec::new() }
     }
 
     /// Whether there is a connection, as far as is known.
-    #[must_use]
     pub fn is_connected(&self) -> bool {
         self.open.is_some()
     }
@@ -171,7 +168,6 @@ impl Client {
     }
 
     /// Body of the last answer.
-    #[must_use]
     pub fn body(&self) -> &[u8] {
         &self.body
     }

@@ -30,31 +30,26 @@ impl Runs {
     }
 
     /// Whether a number is in the set.
-    #[must_use]
     pub fn contains(&self, number: u64) -> bool {
         self.0.contains(&number)
     }
 
     /// How many numbers.
-    #[must_use]
     pub fn count(&self) -> u64 {
         self.0.iter().map(|run| (run.end() - run.start()).saturating_add(1)).fold(0, u64::saturating_add)
     }
 
     /// How many runs: what the set costs.
-    #[must_use]
     pub fn runs(&self) -> usize {
         self.0.len()
     }
 
     /// Whether there is no number in it.
-    #[must_use]
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
     /// The largest number.
-    #[must_use]
     pub fn last(&self) -> Option<u64> {
         self.0.last().map(|run| *run.end())
     }
@@ -65,7 +60,6 @@ impl Runs {
     }
 
     /// What is in either.
-    #[must_use]
     pub fn union(&self, other: &Self) -> Self {
         let mut all = self.clone();
         all.0.extend(other.0.iter().cloned());
@@ -73,13 +67,11 @@ impl Runs {
     }
 
     /// What is in both.
-    #[must_use]
     pub fn intersection(&self, other: &Self) -> Self {
         Self(self.0.intersection(&other.0).collect())
     }
 
     /// What is in this and not in the other.
-    #[must_use]
     pub fn minus(&self, other: &Self) -> Self {
         let mut rest = self.clone();
         other.0.iter().for_each(|run| rest.0.remove(run.clone()));

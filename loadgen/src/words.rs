@@ -80,7 +80,6 @@ pub fn from_v2(inflated: &[u8]) -> Result<WriteRequest, Unreadable> {
 
 /// A push whose streams are the request's series, and whose entries are their samples. Histograms, exemplars and
 /// metadata, which logs don't have, are left behind.
-#[must_use]
 pub fn to_loki(request: &WriteRequest) -> PushRequest {
     let stream = |series: &proto::TimeSeries| Stream {
         labels: labels_text(&series.labels).into(),
@@ -91,7 +90,6 @@ pub fn to_loki(request: &WriteRequest) -> PushRequest {
 }
 
 /// The same push as JSON (Grafana Loki's HTTP API, "Ingest logs").
-#[must_use]
 pub fn to_loki_json(request: &WriteRequest) -> Vec<u8> {
     let text = |bytes: &Bytes| String::from_utf8_lossy(bytes).into_owned();
     let stream = |series: &proto::TimeSeries| {

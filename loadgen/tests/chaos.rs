@@ -121,7 +121,7 @@ fn who_starves_while_the_plan_calls_him_well_is_found() {
 fn chaos_says_what_is_wrong_with_its_arguments() {
     for (args, fault) in [
         (&["--minutes", "0"][..], "no number above 0"),
-        (&["--minutes", "31"][..], "30 minutes at most"),
+        (&["--minutes", "31"][..], "no number above 0 and up to 30"),
         (&["--driver", "poll"][..], "io_uring"),
         (&["--server", "/nowhere", "--minutes", "0.01"][..], "cannot start the server"),
     ] {

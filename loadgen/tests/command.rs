@@ -146,12 +146,12 @@ fn a_sink_command_shows_its_counts_as_json() {
     sink.end();
 }
 
-/// Stamped samples straight to a sink: 3 tenants, 2 senders, 30 requests each.
+/// Stamped samples straight to a sink: 3 tenants, 2 senders, 60 requests.
 fn verify(sink: &SinkCommand, more: &[&str]) -> Output {
     let account = sink.url.replace("/api/v1/push", "/account");
     let args =
         ["verify", "--url", &sink.url, "--sink", &account, "--tenant-header", "X-Scope-OrgID", "--tenants"];
-    let rest = ["a,b,c", "--senders", "2", "--requests", "30", "--series", "4", "--settle", "0s"];
+    let rest = ["a,b,c", "--senders", "2", "--requests", "60", "--series", "4", "--settle", "0s"];
     loadgen(&[&args[..], &rest, more].concat())
 }
 

@@ -39,11 +39,8 @@ fn to(sink: &Sink) -> SendConfig {
         url: sink.url().parse().unwrap(),
         headers: vec![("X-Scope-OrgID".to_owned(), "team-000".to_owned())],
         duration: Some(Duration::from_secs(20)),
-        requests: None,
-        rate: None,
-        retry: Retry::Never,
         timeout: Duration::from_secs(5),
-        server: None,
+        ..SendConfig::default()
     }
 }
 
@@ -128,13 +125,9 @@ fn nobody_there_is_no_answer_and_no_spinning() {
     let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port();
     let config = SendConfig {
         url: format!("http://127.0.0.1:{port}/").parse().unwrap(),
-        headers: vec![],
         duration: Some(Duration::from_millis(500)),
-        requests: None,
-        rate: None,
-        retry: Retry::Never,
         timeout: Duration::from_secs(1),
-        server: None,
+        ..SendConfig::default()
     };
     let outcome = send(&fleet(1), &config, &Progress::default(), |_| ()).unwrap();
     assert_eq!(outcome.statuses, BTreeMap::from([(0, outcome.requests)]));
@@ -378,11 +371,8 @@ fn what_a_request_costs_its_sender() {
         url: format!("http://127.0.0.1:{port}/push").parse().unwrap(),
         headers: vec![],
         duration: Some(Duration::from_secs(5)),
-        requests: None,
-        rate: None,
-        retry: Retry::Never,
         timeout: Duration::from_secs(5),
-        server: None,
+        ..SendConfig::default()
     };
     let fleet = Fleet::build(&FleetConfig::default()).unwrap();
     let outcome = send(&fleet, &config, &Progress::default(), |_| ()).unwrap();

@@ -75,20 +75,17 @@ impl Track {
     }
 
     /// How many times a number is stored.
-    #[must_use]
     pub fn copies(&self, sequence: u64) -> u32 {
         let again = self.again.get(&sequence).copied().unwrap_or_default();
         again.saturating_add(u32::from(self.stored.contains(sequence)))
     }
 
     /// How many times all numbers together are stored.
-    #[must_use]
     pub fn all_copies(&self) -> u64 {
         self.stored.count() + self.again.values().map(|&times| u64::from(times)).sum::<u64>()
     }
 
     /// How many copies of a number are stored without their sender being told so.
-    #[must_use]
     pub fn untold(&self, sequence: u64) -> u32 {
         self.untold.get(&sequence).copied().unwrap_or_default()
     }
@@ -165,13 +162,11 @@ impl FullAccount {
     }
 
     /// Stored samples (or whole series) whose stamp is not whole, and what the first of them were.
-    #[must_use]
     pub fn damaged(&self) -> (u64, &[String]) {
         (self.damaged, &self.damaged_examples)
     }
 
     /// Samples that found the account full, see [`CELLS_MAX`].
-    #[must_use]
     pub fn untracked(&self) -> u64 {
         self.untracked
     }

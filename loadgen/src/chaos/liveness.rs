@@ -127,7 +127,6 @@ impl Pulse {
     }
 
     /// What has happened so far.
-    #[must_use]
     pub fn so_far(&self) -> BTreeMap<String, Beats> {
         let now = self.begun.get().map(Instant::elapsed).unwrap_or_default();
         let mut tenants = self.tenants().clone();
@@ -158,7 +157,6 @@ impl Excuse {
 
 /// The times that a plan excuses. `over` tells of the first events, one after the other, when each was over; the rest
 /// did not happen.
-#[must_use]
 pub fn excuses(plan: &Plan, over: &[Duration]) -> Vec<Excuse> {
     let all = |from, to| Excuse { tenants: Vec::new(), from, to };
     let mut excuses = Vec::new();
@@ -213,7 +211,6 @@ pub struct Liveness {
 
 impl Liveness {
     /// Of tenants, the times that are excused, and how long a tenant has to wait.
-    #[must_use]
     pub fn new(tenants: &BTreeMap<String, Beats>, excuses: &[Excuse], patience: Duration) -> Self {
         let mut liveness = Self { patience_ms: ms(patience), ..Self::default() };
         for (tenant, beats) in tenants {

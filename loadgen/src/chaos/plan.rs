@@ -134,7 +134,6 @@ pub enum Event {
 
 impl Event {
     /// What kind of event it is.
-    #[must_use]
     pub fn name(&self) -> &'static str {
         match self {
             Self::UpstreamDown => "upstream down",
@@ -222,7 +221,6 @@ pub struct Plan {
 
 impl Plan {
     /// Draws a plan for a run of this length with these tenants. Too short for a storm, it is empty.
-    #[must_use]
     pub fn new(seed: u64, length: Duration, tenants: &[String]) -> Self {
         let mut random = Random::new(seed, 0);
         let mut drawing = Drawing {
@@ -246,7 +244,6 @@ impl Plan {
     }
 
     /// The upstream's troubles, as rules for a sink.
-    #[must_use]
     pub fn rules(&self) -> Vec<Rule> {
         let rule = |planned: &Planned| match &planned.event {
             Event::Trouble(_, rule) => Some(rule.clone()),
@@ -340,7 +337,6 @@ fn ms(random: &mut Random, (least, most): (u64, u64)) -> Duration {
     Duration::from_millis(least + random.below(most.saturating_sub(least) + 1))
 }
 
-#[expect(clippy::cast_precision_loss, reason = "of 100")]
 fn percent(share: u64) -> f64 {
     share as f64 / 100.0
 }

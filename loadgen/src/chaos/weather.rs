@@ -24,7 +24,6 @@ pub struct Weather {
 
 impl Weather {
     /// Weather of these rules, whose time has not begun yet.
-    #[must_use]
     pub fn new(seed: u64, rules: Vec<Rule>) -> Self {
         Self {
             faults: Faults::new(seed, rules),
@@ -36,7 +35,6 @@ impl Weather {
     }
 
     /// Where it notes who gets on; senders are to note there what they send.
-    #[must_use]
     pub fn pulse(&self) -> &Arc<Pulse> {
         &self.pulse
     }

@@ -14,17 +14,13 @@ use hdrhistogram::Histogram;
 use indicatif::ProgressBar;
 use loadgen::audit::{Comparison, Line, Verdict};
 use loadgen::fleet::Fleet;
-use loadgen::process::Process;
 use loadgen::send::{MetadataOutcome, Outcome, Progress, Retry, SendConfig, send};
 use loadgen::sink::Snapshot;
 use serde_json::json;
 
 use super::args::SendArgs;
+use super::progress_bar;
 use super::text::{Report, answers, bytes, counted, figure, grouped, listed, per_second, ratio, time, whole};
-use super::{now_ms, progress_bar};
-
-/// How long it sends if nothing is said.
-const DURATION_DEFAULT: Duration = Duration::from_secs(10);
 
 /// A run that is shorter needs no bar.
 const BAR_FROM: Duration = Duration::from_secs(3);
@@ -34,23 +30,14 @@ const FAULTS_SHOWN_MAX: usize = 10;
 
 /// Sends and reports; false when something was to hold and does not.
 pub(crate) fn run(args: &SendArgs) -> anyhow::Result<bool> {
-    let config = SendConfig {
-        url: args.url.clone(),
-        headers: args.headers.clone(),
-        duration: args.duration.or(args.requests.is_none().then_some(DURATION_DEFAULT)),
-        requests: args.requests,
-        rate: args.rate,
-        retry: args.retry(),
-        timeout: args.timeout,
-        server: args.report.server_pid.map(Process::new).transpose()?,
-    };
+    let config = args.config()?;
     if let Some(server) = config.server {
         server.cpu_time().context("--server-pid: no such process")?;
     }
     let stop = super::stop_flag()?;
-    let fleet = Fleet::build(&args.fleet.config(now_ms()))?;
+    let fleet = Fleet::build(&args.fleet)?;
     let stats = |url, timeout| super::fetch::<Snapshot>("--verify", url, timeout, "");
-    let before = args.report.verify.as_ref().map(|url| stats(url, args.timeout)).transpose()?;
+    let before = args.report.verify.as_ref().map(|url| stats(url, config.timeout)).transpose()?;
     let progress = Progress::default();
     let bar = bar(&config);
     let outcome = send(&fleet, &config, &progress, |progress| {
@@ -60,7 +47,7 @@ pub(crate) fn run(args: &SendArgs) -> anyhow::Result<bool> {
     bar.finish_and_clear();
     let comparison = match (&args.report.verify, before) {
         (Some(url), Some(before)) => {
-            let after = stats(url, args.timeout)?;
+            let after = stats(url, config.timeout)?;
             Some(Comparison::new(&outcome.ledger, &before, &after, &args.report.prefix))
         }
         _ => None,
@@ -284,7 +271,6 @@ fn as_json(outcome: &Outcome, comparison: Option<&Comparison>) -> serde_json::Va
     })
 }
 
-#[expect(clippy::cast_precision_loss, reason = "no latency has 53 bits")]
 fn percentiles_as_json(micros: &Histogram<u64>) -> serde_json::Value {
     let ms_at = |quantile: f64| micros.value_at_quantile(quantile) as f64 / 1e3;
     json!({

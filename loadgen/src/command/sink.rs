@@ -22,16 +22,8 @@ const ROWS_MAX: usize = 20;
 
 /// Serves until a signal, and tells the counts.
 pub(crate) fn run(args: &SinkArgs) -> anyhow::Result<bool> {
-    let config = SinkConfig {
-        listen: args.listen,
-        tenant_headers: args.tenant_headers.clone(),
-        tenant_labels: args.tenant_labels.clone(),
-        prefix: args.prefix.clone(),
-        connections_max: usize::from(args.connections_max),
-        full_account: args.account,
-        script: args.faults.as_deref().map(faults).transpose()?,
-        ..SinkConfig::default()
-    };
+    let script = args.faults.as_deref().map(faults).transpose()?;
+    let config = SinkConfig { script, ..args.sink.clone() };
     let mut signals = Signals::new([SIGINT, SIGTERM])?;
     let (ended, end) = mpsc::channel::<()>();
     thread::spawn(move || {
@@ -43,10 +35,10 @@ pub(crate) fn run(args: &SinkArgs) -> anyhow::Result<bool> {
             }
         }
     });
-    let sink = Sink::start(config).with_context(|| format!("cannot listen at {}", args.listen))?;
+    let sink = Sink::start(config).with_context(|| format!("cannot listen at {}", args.sink.listen))?;
     let mut out = io::stdout();
     if !args.json {
-        let account = if args.account {
+        let account = if args.sink.full_account {
             format!(", its account at http://{}/account", sink.addr())
         } else {
             String::new()

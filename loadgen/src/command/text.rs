@@ -33,13 +33,11 @@ pub(crate) fn figure(number: f64) -> String {
 }
 
 /// `count` over `time`, per second.
-#[expect(clippy::cast_precision_loss, reason = "for a person to read")]
 pub(crate) fn per_second(count: u64, time: Duration) -> f64 {
     if time.is_zero() { 0.0 } else { count as f64 / time.as_secs_f64() }
 }
 
 /// `part` of `whole`; 0 of nothing.
-#[expect(clippy::cast_precision_loss, reason = "for a person to read")]
 pub(crate) fn ratio(part: u64, whole: u64) -> f64 {
     if whole == 0 { 0.0 } else { part as f64 / whole as f64 }
 }
@@ -50,7 +48,6 @@ pub(crate) fn whole(number: f64) -> u64 {
 }
 
 /// Bytes in the unit that leaves one to three digits before the point.
-#[expect(clippy::cast_precision_loss, reason = "for a person to read")]
 pub(crate) fn bytes(count: u64) -> String {
     let (mut number, mut units) = (count as f64, ["B", "kB", "MB", "GB", "TB"].into_iter());
     let mut unit = units.next();

@@ -73,7 +73,6 @@ pub enum Showing {
 
 impl Showing {
     /// Its rounds; none if it failed.
-    #[must_use]
     pub fn rounds(&self) -> &[Round] {
         match self {
             Self::Measured(rounds) => rounds,
@@ -82,7 +81,6 @@ impl Showing {
     }
 
     /// Why there are no figures.
-    #[must_use]
     pub fn failure(&self) -> Option<&Failure> {
         match self {
             Self::Measured(_) | Self::LeftOut => None,

@@ -13,11 +13,8 @@ use crate::child::pause;
 use crate::client::Url;
 use crate::fleet::Fleet;
 use crate::process::TreeCost;
-use crate::send::{Outcome, Progress, Retry, SendConfig, send};
+use crate::send::{Outcome, Progress, SendConfig, send};
 use crate::sink::{Sink, SinkConfig, Snapshot};
-
-/// How long a sender waits for an answer.
-const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Connections that a sink takes at a time: more than any contender opens.
 const CONNECTIONS_MAX: usize = 8192;
@@ -82,11 +79,7 @@ impl Run<'_> {
             url: self.url.clone(),
             headers: self.contender.headers.clone().into_iter().collect(),
             duration: Some(Duration::from_secs_f64(seconds)),
-            requests: None,
-            rate: None,
-            retry: Retry::default(),
-            timeout: ANSWER_TIMEOUT,
-            server: None,
+            ..SendConfig::default()
         };
         let (stop, running) = (self.stop, &mut self.running);
         let outcome = send(self.fleet, &config, &Progress::default(), |progress| {

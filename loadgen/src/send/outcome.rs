@@ -74,13 +74,11 @@ pub struct MetadataOutcome {
 
 impl MetadataOutcome {
     /// Requests that were not acknowledged.
-    #[must_use]
     pub fn failed(&self) -> u64 {
         self.requests - self.acknowledged
     }
 
     /// How often such a request was sent.
-    #[must_use]
     pub fn attempts(&self) -> u64 {
         self.statuses.values().sum()
     }
@@ -162,37 +160,31 @@ impl Outcome {
     }
 
     /// Requests that were answered with 2xx in the end.
-    #[must_use]
     pub fn acknowledged(&self) -> u64 {
         self.statuses.iter().filter(|(status, _)| (200..300).contains(*status)).map(|(_, count)| count).sum()
     }
 
     /// All others.
-    #[must_use]
     pub fn failed(&self) -> u64 {
         self.requests - self.acknowledged()
     }
 
     /// Requests of which nobody can say whether they are stored: neither acknowledged nor refused.
-    #[must_use]
     pub fn unknown(&self) -> u64 {
         self.failed() - self.refused
     }
 
     /// How often a request was sent.
-    #[must_use]
     pub fn attempts(&self) -> u64 {
         self.statuses.values().sum()
     }
 
     /// Attempts besides each request's first.
-    #[must_use]
     pub fn retries(&self) -> u64 {
         self.attempts() - self.requests
     }
 
     /// Sums over all tenants of what was acknowledged.
-    #[must_use]
     pub fn acknowledged_tally(&self) -> Tally {
         let mut total = Tally::default();
         for entry in self.ledger.values() {
@@ -202,30 +194,25 @@ impl Outcome {
     }
 
     /// The latency that `percent` of the answered requests kept within.
-    #[must_use]
     pub fn latency_at(&self, percent: f64) -> Duration {
         Duration::from_micros(self.latency.value_at_quantile(percent / 100.0))
     }
 
     /// The service time that `percent` of the answered attempts kept within.
-    #[must_use]
     pub fn service_at(&self, percent: f64) -> Duration {
         Duration::from_micros(self.service.value_at_quantile(percent / 100.0))
     }
 
     /// The server's CPU time for each request that came to it, in milliseconds.
-    #[must_use]
     pub fn cpu_ms_per_request(&self) -> Option<f64> {
         self.ms_per_attempt(self.server.as_ref()?.cpu)
     }
 
     /// The senders' CPU time for each request that left, in milliseconds.
-    #[must_use]
     pub fn sender_cpu_ms_per_request(&self) -> Option<f64> {
         self.ms_per_attempt(self.sender_cpu)
     }
 
-    #[expect(clippy::cast_precision_loss, reason = "a count of requests is far below 2^53")]
     fn ms_per_attempt(&self, time: Duration) -> Option<f64> {
         let attempts = self.attempts() + self.metadata.attempts();
         (attempts > 0).then(|| time.as_secs_f64() * 1e3 / attempts as f64)

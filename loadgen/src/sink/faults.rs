@@ -165,7 +165,6 @@ pub struct Whole<'a> {
 
 impl Faults {
     /// Of rules; `seed` is that of the drawn numbers.
-    #[must_use]
     pub fn new(seed: u64, rules: Vec<Rule>) -> Self {
         Self { seed, rules }
     }
@@ -179,7 +178,6 @@ impl Faults {
     }
 
     /// How many rules there are.
-    #[must_use]
     pub fn rules(&self) -> usize {
         self.rules.len()
     }
@@ -282,7 +280,6 @@ pub struct FaultScript {
 
 impl FaultScript {
     /// The script whose time begins now.
-    #[must_use]
     pub fn new(faults: Faults) -> Self {
         Self {
             started: Instant::now(),

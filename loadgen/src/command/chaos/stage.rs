@@ -313,7 +313,6 @@ fn ms(time: Duration) -> u64 {
     u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 
-#[expect(clippy::cast_precision_loss, reason = "for a person to read")]
 fn seconds(ms: u64) -> String {
     format!("{:>7.2} s", ms as f64 / 1e3)
 }
