@@ -33,7 +33,7 @@ use crate::typed::{duration, header};
 
 use bodies::Bodies;
 use meter::Meter;
-pub use outcome::{MetadataOutcome, Outcome, ServerCost};
+pub use outcome::{MetadataOutcome, Outcome, Percentiles, ServerCost};
 pub(crate) use pace::Pace;
 use sender::Sender;
 

@@ -217,6 +217,10 @@ impl From<Vec<Told>> for Strands {
 mod tests {
     use super::*;
 
+    fn runs(runs: &[(u64, u64)]) -> Runs {
+        runs.to_vec().try_into().unwrap()
+    }
+
     const SENDER: SenderId = SenderId { run: 1, index: 2 };
 
     fn stamp(series: u32, sequence: u64) -> Stamp<'static> {
@@ -239,13 +243,13 @@ mod tests {
     fn again_and_late_are_told_apart() {
         let account = account("a", &[(0, 0), (0, 1), (0, 1), (0, 1), (0, 4), (0, 3), (1, 3), (0, 4)]);
         let expected = Track {
-            stored: "0-1,3-4".parse().unwrap(),
+            stored: runs(&[(0, 1), (3, 4)]),
             again: BTreeMap::from([(1, 2), (4, 1)]),
-            late: "3".parse().unwrap(),
+            late: runs(&[(3, 3)]),
             ..Track::default()
         };
         assert_eq!(track(&account, 0), expected);
-        assert_eq!(track(&account, 1), Track { stored: "3".parse().unwrap(), ..Track::default() });
+        assert_eq!(track(&account, 1), Track { stored: runs(&[(3, 3)]), ..Track::default() });
     }
 
     #[test]
@@ -258,7 +262,7 @@ mod tests {
             }
         }
         let track = track(&account, 0);
-        let late = "1".parse::<Runs>().unwrap();
+        let late = runs(&[(1, 1)]);
         assert_eq!((&track.late, &track.late_untold), (&late, &late));
         assert_eq!([0, 1, 2, 3].map(|sequence| track.copies(sequence)), [2, 3, 1, 0]);
         assert_eq!([0, 1, 2, 3].map(|sequence| track.untold(sequence)), [1, 2, 0, 0]);
@@ -282,7 +286,7 @@ mod tests {
         account.store_damaged("b", Damaged::Sample);
         let json = serde_json::to_string(&account).unwrap();
         assert!(json.len() < 700, "{json}");
-        assert!(json.contains(r#"["0-6,9-49",{"stored":"0-999"}]"#), "{json}");
+        assert!(json.contains(r#"[[[0,6],[9,49]],{"stored":[[0,999]]}]"#), "{json}");
         assert_eq!(serde_json::from_str::<FullAccount>(&json).unwrap(), account);
     }
 

@@ -17,6 +17,7 @@ use std::time::{Duration, Instant};
 use serde::Serialize;
 
 use super::{Event, Plan};
+use crate::duration::ms;
 
 /// How finely time is told. No wait is known better than that.
 const BEAT: Duration = Duration::from_millis(100);
@@ -227,10 +228,6 @@ impl Liveness {
         }
         liveness
     }
-}
-
-fn ms(time: Duration) -> u64 {
-    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]

@@ -105,7 +105,7 @@ mod tests {
 
     #[test]
     fn it_is_fair_before_it_begins_and_after_it_is_over() {
-        let weather = weather(Fault::Lie { status: 503 });
+        let weather = weather(Fault::Lie(503));
         let mut seen = vec![answer(&weather).status];
         weather.begin();
         seen.push(answer(&weather).status);

@@ -9,10 +9,11 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use serde::{Deserialize, Deserializer, Serialize};
+use serde::{Deserialize, Serialize};
 
 use super::template::{PLACEHOLDERS, unknown};
 use crate::client::Url;
+use crate::duration;
 use crate::fleet::{Format, LABELS_MIN};
 
 /// Longest phase of a run, in seconds: a day that nobody means.
@@ -62,13 +63,11 @@ pub struct Contender {
     /// How one sees that it is ready.
     pub ready: Ready,
     /// How long it may take until it is.
-    #[serde(rename = "ready_seconds", deserialize_with = "seconds")]
+    #[serde(rename = "ready_seconds", deserialize_with = "duration::deserialize")]
     pub ready_within: Duration,
     /// Path to push series to.
-    #[serde(deserialize_with = "push_path")]
     pub push: String,
     /// Path to push logs to.
-    #[serde(deserialize_with = "push_path")]
     pub push_loki: String,
     /// What it can be sent; scenarios in other formats leave it out.
     pub formats: Vec<Format>,
@@ -79,7 +78,7 @@ pub struct Contender {
     /// When it answers.
     pub acknowledges: Acknowledges,
     /// How long it may take to deliver what it has acknowledged.
-    #[serde(rename = "drain_seconds", deserialize_with = "seconds")]
+    #[serde(rename = "drain_seconds", deserialize_with = "duration::deserialize")]
     pub drain_within: Duration,
     /// What must be equal at both ends.
     pub compares: Compares,
@@ -244,7 +243,7 @@ struct Matrix {
 }
 
 /// `5` or `[5, 10]`.
-#[derive(Deserialize)]
+#[derive(Clone, Deserialize)]
 #[serde(untagged, expecting = "neither a number from 0 nor a list of numbers")]
 enum Numbers {
     One(u32),
@@ -314,9 +313,13 @@ impl Written {
     fn of_matrix(&self, matrix: &Matrix) -> Result<Vec<Scenario>, String> {
         let seconds = matrix.seconds.unwrap_or(self.seconds);
         let warm_up_seconds = matrix.warm_up_seconds.or(self.warm_up_seconds).unwrap_or(1.0);
-        time(seconds).map_err(|wrong| format!("seconds: {wrong}"))?;
-        if warm_up_seconds != 0.0 {
-            time(warm_up_seconds).map_err(|wrong| format!("warm_up_seconds: {wrong}"))?;
+        for (name, number, may_be_0) in
+            [("seconds", seconds, false), ("warm_up_seconds", warm_up_seconds, true)]
+        {
+            let is_good = number > 0.0 && number <= SECONDS_MAX || may_be_0 && number == 0.0;
+            if !is_good {
+                return Err(format!("{name}: {number} is not above 0 and up to {SECONDS_MAX}"));
+            }
         }
         let of_format = |format| Scenario { format, seconds, warm_up_seconds, ..Scenario::USUAL };
         let formats = matrix.formats.clone().unwrap_or_else(|| vec![Format::default()]);
@@ -385,6 +388,9 @@ impl Contender {
         if let Some(file) = self.files.keys().find(|file| !is_bare(file)) {
             return Err(format!("files: `{file}` is not the bare name of a file"));
         }
+        if let Some(path) = [&self.push, &self.push_loki].into_iter().find(|path| !path.starts_with('/')) {
+            return Err(format!("`{path}` is no path"));
+        }
         let ready = match &self.ready {
             Ready::Tcp => None,
             Ready::Url(url) => Some(url),
@@ -395,27 +401,6 @@ impl Contender {
             return Err(format!("there is no placeholder {{{unknown}}}, only {known}"));
         }
         Ok(())
-    }
-}
-
-fn push_path<'de, D: Deserializer<'de>>(from: D) -> Result<String, D::Error> {
-    let path = String::deserialize(from)?;
-    if path.starts_with('/') {
-        Ok(path)
-    } else {
-        Err(serde::de::Error::custom(format_args!("`{path}` is no path")))
-    }
-}
-
-fn seconds<'de, D: Deserializer<'de>>(from: D) -> Result<Duration, D::Error> {
-    time(f64::deserialize(from)?).map_err(serde::de::Error::custom)
-}
-
-fn time(seconds: f64) -> Result<Duration, String> {
-    if seconds > 0.0 && seconds <= SECONDS_MAX {
-        Ok(Duration::from_secs_f64(seconds))
-    } else {
-        Err(format!("{seconds} is not above 0 and up to {SECONDS_MAX}"))
     }
 }
 
@@ -534,7 +519,7 @@ scenarios:
                 "line 15 column 13: neither a number from 0 nor a list of numbers",
             ),
             ("series: 100", "series: -1", "neither a number from 0 nor a list of numbers"),
-            ("splits: false", "drain_seconds: 0", "0 is not above 0"),
+            ("splits: false", "drain_seconds: soon", "`soon` is no duration"),
             ("series: 100", "series: []", "no list may be empty"),
             ("rounds: 1, labels: 12", "rounds: 1, formats: [loki, lok]", "`lok` is no format"),
             ("labels: 12", "labels: 3", "labels: 3 is not from 4"),

@@ -151,8 +151,9 @@ fn float(count: u64) -> f64 {
 mod tests {
     use super::*;
     use crate::compare::Scenario;
-    use crate::compare::results::{Failure, FailureKind, Latency};
+    use crate::compare::results::{Failure, FailureKind};
     use crate::fleet::Format;
+    use crate::send::Percentiles;
 
     fn round(requests: u64, cpu_seconds: f64) -> Round {
         Round {
@@ -165,7 +166,7 @@ mod tests {
             upstream_requests: requests * 2,
             cpu_seconds,
             resident_bytes_peak: 50_000_000,
-            latency_ms: Latency { p50: 1.0, p99: 2.0, p99_9: 3.0, max: 4.0 },
+            latency_ms: Percentiles { p50: 1.0, p99: 2.0, p99_9: 3.0, max: 4.0 },
         }
     }
 

@@ -6,14 +6,14 @@ use std::time::{Duration, Instant};
 use super::Stopped;
 use super::config::{Acknowledges, Compares, Config, Contender, Scenario};
 use super::contender::Running;
-use super::results::{Failure, FailureKind, Latency, Round};
+use super::results::{Failure, FailureKind, Round};
 use crate::account::Tally;
 use crate::audit::{Comparison, Verdict};
 use crate::child::pause;
 use crate::client::Url;
 use crate::fleet::Fleet;
 use crate::process::TreeCost;
-use crate::send::{Outcome, Progress, SendConfig, send};
+use crate::send::{Outcome, Percentiles, Progress, SendConfig, send};
 use crate::sink::{Sink, SinkConfig, Snapshot};
 
 /// Connections that a sink takes at a time: more than any contender opens.
@@ -206,7 +206,6 @@ fn answered_well(outcome: &Outcome) -> Result<(), Failure> {
 impl Phase {
     fn round(&self) -> Round {
         let Self { outcome, delivered, upstream_requests, cost: (before, after) } = self;
-        let ms = |percent| outcome.latency_at(percent).as_secs_f64() * 1e3;
         Round {
             seconds: outcome.elapsed.as_secs_f64(),
             delivered_seconds: delivered.as_secs_f64(),
@@ -217,7 +216,7 @@ impl Phase {
             upstream_requests: *upstream_requests,
             cpu_seconds: after.cpu.saturating_sub(before.cpu).as_secs_f64(),
             resident_bytes_peak: after.resident_bytes_peak,
-            latency_ms: Latency { p50: ms(50.0), p99: ms(99.0), p99_9: ms(99.9), max: ms(100.0) },
+            latency_ms: Percentiles::new(&outcome.latency),
         }
     }
 }

@@ -251,7 +251,7 @@ impl<'a> Sender<'a> {
         let Some(metric) = floats.get(nth % floats.len().max(1)) else { return TimeSeries::default() };
         let labels = self.labels(target, &metric.name, metric.variant.as_ref());
         let samples = scrapes(timestamp, self.config.samples)
-            .map(|timestamp| Sample { value: metric.values.draw(&mut self.values), timestamp })
+            .map(|timestamp| Sample { value: (metric.values)(&mut self.values), timestamp })
             .collect();
         TimeSeries { labels, samples, ..TimeSeries::default() }
     }

@@ -6,6 +6,7 @@ use std::ops::Add;
 use std::time::Duration;
 
 use hdrhistogram::Histogram;
+use serde::{Deserialize, Serialize};
 
 use super::Message;
 use crate::account::Tally;
@@ -60,7 +61,7 @@ pub struct Outcome {
 }
 
 /// What came of the requests that held metadata only. They are in no other count but `complaints`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct MetadataOutcome {
     /// Requests that are over.
     pub requests: u64,
@@ -81,6 +82,27 @@ impl MetadataOutcome {
     /// How often such a request was sent.
     pub fn attempts(&self) -> u64 {
         self.statuses.values().sum()
+    }
+}
+
+/// How long things took, in milliseconds.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Percentiles {
+    /// Half of them took no longer.
+    pub p50: f64,
+    /// 99 % of them took no longer.
+    pub p99: f64,
+    /// 99.9 % of them took no longer.
+    pub p99_9: f64,
+    /// None took longer.
+    pub max: f64,
+}
+
+impl Percentiles {
+    /// Of microseconds.
+    pub fn new(micros: &Histogram<u64>) -> Self {
+        let ms = |quantile| micros.value_at_quantile(quantile) as f64 / 1e3;
+        Self { p50: ms(0.5), p99: ms(0.99), p99_9: ms(0.999), max: ms(1.0) }
     }
 }
 

@@ -16,14 +16,19 @@ mod written;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use serde::Deserialize;
+
 use super::{Admission, Approach, Arrival, Close, Reply, Script, Storing};
+use crate::duration;
 use crate::random::Random;
 use ha::Elections;
 
-/// What goes wrong.
-#[derive(Clone, Debug, PartialEq)]
+/// What goes wrong. In a file, each has its key.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Fault {
     /// The answer takes so long, drawn evenly from a range.
+    #[serde(deserialize_with = "written::latency")]
     Latency {
         /// At least.
         from: Duration,
@@ -31,6 +36,7 @@ pub enum Fault {
         to: Duration,
     },
     /// This is the answer, and it is stored if that is a 2xx.
+    #[serde(deserialize_with = "written::status")]
     Status {
         /// The status.
         code: u16,
@@ -45,43 +51,31 @@ pub enum Fault {
     HalfOpen,
     /// All is read, nothing is stored or answered, and the connection stays open.
     Stall,
-    /// The body is read slowly.
-    SlowRead {
-        /// Bytes a second.
-        bytes_per_second: u64,
-    },
-    /// 413 for what is larger.
-    TooLarge {
-        /// The largest body that passes, in bytes as they come over the wire.
-        body_bytes_max: usize,
-    },
-    /// 429.
-    TooMany {
-        /// What its Retry-After says.
-        retry_after: Duration,
-    },
+    /// The body is read slowly, at so many bytes a second.
+    #[serde(rename = "read_bytes_per_second")]
+    SlowRead(u64),
+    /// 413 for bodies that are larger, in bytes as they come over the wire.
+    #[serde(rename = "body_bytes_max")]
+    TooLarge(usize),
+    /// 429, with this Retry-After.
+    #[serde(rename = "retry_after", deserialize_with = "duration::deserialize")]
+    TooMany(Duration),
     /// As Mimir with its HA tracker: only the elected replica of a cluster is stored, others are answered 202.
     Ha,
     /// Stored, and answered with this status.
-    Lie {
-        /// What is answered.
-        status: u16,
-    },
+    Lie(u16),
     /// Answered with 200, and not stored.
     Lose,
     /// Stored twice.
     Duplicate,
-    /// Stored under another tenant.
-    Misplace {
-        /// The other's name, as a header would say it.
-        tenant: String,
-    },
+    /// Stored under another tenant: its name, as a header would say it.
+    Misplace(String),
     /// Stored after the next request, see [`Storing::AfterNext`].
     Reorder,
 }
 
 /// When a connection is reset.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ResetAt {
     /// When the head has come.
@@ -190,7 +184,7 @@ impl Faults {
             let decided = match rule.fault {
                 Fault::HalfOpen => Admission::HalfOpen,
                 Fault::Reset(ResetAt::BeforeBody) => Admission::Reset,
-                Fault::SlowRead { bytes_per_second } => Admission::ReadSlowly { bytes_per_second },
+                Fault::SlowRead(bytes_per_second) => Admission::ReadSlowly { bytes_per_second },
                 _ => continue,
             };
             if admission != Admission::Read && matches!(decided, Admission::ReadSlowly { .. }) {
@@ -217,8 +211,8 @@ impl Faults {
         let mut delay = Duration::ZERO;
         for rule in &self.rules {
             let passes = match rule.fault {
-                Fault::HalfOpen | Fault::SlowRead { .. } | Fault::Reset(ResetAt::BeforeBody) => true,
-                Fault::TooLarge { body_bytes_max } => request.body_bytes <= body_bytes_max,
+                Fault::HalfOpen | Fault::SlowRead(_) | Fault::Reset(ResetAt::BeforeBody) => true,
+                Fault::TooLarge(body_bytes_max) => request.body_bytes <= body_bytes_max,
                 _ => false,
             };
             if passes || !rule.applies(now, Some(request.tenant), draw) {
@@ -246,10 +240,10 @@ impl Fault {
             Self::Reset(ResetAt::MidReply) => Reply::new(200, "cut short").close(Close::MidReply),
             Self::Reset(_) => Reply::default().close(Close::Reset),
             Self::Stall => Reply::default().close(Close::Stall),
-            Self::TooLarge { body_bytes_max } => {
+            Self::TooLarge(body_bytes_max) => {
                 Reply::new(413, &format!("the body is larger than {body_bytes_max} bytes\n"))
             }
-            Self::TooMany { retry_after } => {
+            Self::TooMany(retry_after) => {
                 // Whole seconds, as the header has them; none is lost by rounding.
                 let seconds = retry_after.as_secs() + u64::from(retry_after.subsec_nanos() > 0);
                 Reply::new(429, "too many requests\n").header("Retry-After", &seconds.to_string())
@@ -258,14 +252,14 @@ impl Fault {
                 let reply = Reply::new(202, "not stored: another replica of the cluster is elected\n");
                 Reply { stored: Some(false), ..reply }
             }
-            Self::Lie { status } => {
+            Self::Lie(status) => {
                 Reply { stored: Some(true), ..Reply::new(*status, "stored, but told otherwise\n") }
             }
             Self::Lose => Reply { stored: Some(false), ..Reply::default() },
             Self::Duplicate => Reply::default().storing(Storing::Twice),
-            Self::Misplace { tenant } => Reply::default().storing(Storing::Under(tenant.clone())),
+            Self::Misplace(tenant) => Reply::default().storing(Storing::Under(tenant.clone())),
             Self::Reorder => Reply::default().storing(Storing::AfterNext),
-            Self::Latency { .. } | Self::HalfOpen | Self::SlowRead { .. } => Reply::default(),
+            Self::Latency { .. } | Self::HalfOpen | Self::SlowRead(_) => Reply::default(),
         }
     }
 }

@@ -139,14 +139,7 @@ impl Report<'_> {
 
     pub(super) fn json(&self) -> serde_json::Value {
         let Self { outcome, audit, stage, .. } = self;
-        let [sent, acknowledged, refused, unknown, stored] = self.samples().map(|(count, _)| count);
-        let samples = json!({
-            "sent": sent,
-            "acknowledged": acknowledged,
-            "refused": refused,
-            "unknown": unknown,
-            "stored": stored,
-        });
+        let samples: BTreeMap<_, _> = self.samples().into_iter().map(|(count, name)| (name, count)).collect();
         json!({
             "seed": self.seed,
             "minutes": self.args.minutes,
@@ -170,15 +163,13 @@ impl Report<'_> {
 /// Arguments that plan the same.
 fn again(args: &ChaosArgs, seed: u64) -> String {
     let mut again = format!(" --seed {seed} --minutes {}", args.minutes);
-    let mut option = |name: &str, value: String| again.push_str(&format!(" --{name} {value}"));
-    if let Some(driver) = &args.server.driver {
-        option("driver", name_of(driver));
-    }
-    if let Some(server) = &args.server.server {
-        option("server", server.display().to_string());
-    }
-    if let Some(theft) = &args.steal {
-        option("steal", name_of(theft));
+    let options = [
+        ("driver", args.server.driver.as_ref().map(name_of)),
+        ("server", args.server.server.as_ref().map(|path| path.display().to_string())),
+        ("steal", args.steal.as_ref().map(name_of)),
+    ];
+    for (name, value) in options {
+        again.extend(value.map(|value| format!(" --{name} {value}")));
     }
     again
 }

@@ -11,6 +11,7 @@ use anyhow::{Context, bail};
 use loadgen::account::FullAccount;
 use loadgen::chaos::{Event, Plan, Planned, Pulse, Tuning, Weather};
 use loadgen::client::Url;
+use loadgen::duration::ms;
 use loadgen::sink::faults::{Fault, Rule};
 use loadgen::sink::{Script, Sink, Snapshot};
 use serde::Serialize;
@@ -291,7 +292,7 @@ fn stolen(theft: Theft, tenants: &[String]) -> Rule {
         Theft::Lose => Fault::Lose,
         Theft::Duplicate => Fault::Duplicate,
         Theft::Reorder => Fault::Reorder,
-        Theft::Misplace => Fault::Misplace { tenant: "somebody-else".to_owned() },
+        Theft::Misplace => Fault::Misplace("somebody-else".to_owned()),
         Theft::Starve => {
             let (from, to) = STARVED;
             let tenants = tenants.iter().take(1).cloned().collect();
@@ -307,10 +308,6 @@ fn check(pid: u32, ended: ExitStatus) -> anyhow::Result<()> {
         bail!("the server (process {pid}) was asked to end and ended with {ended}");
     }
     Ok(())
-}
-
-fn ms(time: Duration) -> u64 {
-    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 
 fn seconds(ms: u64) -> String {

@@ -15,6 +15,7 @@ use std::time::{Duration, Instant};
 use anyhow::Context;
 use loadgen::fleet::{Fleet, numbered_tenants};
 use loadgen::send::{Outcome, SendConfig};
+use serde::Deserialize;
 
 use super::{conclude_all, fleet, rig};
 use crate::command::args::{OverloadArgs, TrialArgs};
@@ -86,6 +87,15 @@ struct Offered {
     statuses: String,
 }
 
+/// What senders tell as JSON.
+#[derive(Deserialize)]
+struct Told {
+    elapsed_ms: f64,
+    acknowledged: f64,
+    attempts: f64,
+    statuses: serde_json::Value,
+}
+
 /// Has another process send.
 fn offer(rig: &Rig, senders: usize, seconds: f64, rate: Option<f64>) -> anyhow::Result<Offered> {
     let mut command = Command::new("chrt");
@@ -99,14 +109,12 @@ fn offer(rig: &Rig, senders: usize, seconds: f64, rate: Option<f64>) -> anyhow::
     }
     let output =
         command.stdin(Stdio::null()).stderr(Stdio::inherit()).output().context("cannot start senders")?;
-    let told: serde_json::Value = serde_json::from_slice(&output.stdout).context("senders told nothing")?;
-    let number =
-        |key: &str| told.get(key).and_then(serde_json::Value::as_f64).context("senders left a figure out");
-    let elapsed = number("elapsed_ms")? / 1e3;
+    let told: Told = serde_json::from_slice(&output.stdout).context("senders told nothing")?;
+    let seconds = told.elapsed_ms / 1e3;
     Ok(Offered {
-        useful: number("acknowledged")? / elapsed,
-        attempts: number("attempts")? / elapsed,
-        statuses: told.get("statuses").map(ToString::to_string).unwrap_or_default(),
+        useful: told.acknowledged / seconds,
+        attempts: told.attempts / seconds,
+        statuses: told.statuses.to_string(),
     })
 }
 
