@@ -71,10 +71,8 @@ impl Url {
             env!("CARGO_PKG_VERSION"),
             body.len(),
         );
-        for (name, value) in format {
-            head.push_str(&format!("{name}: {value}\r\n"));
-        }
-        for (name, value) in headers {
+        let headers = headers.iter().map(|(name, value)| (name.as_str(), value.as_str()));
+        for (name, value) in format.iter().copied().chain(headers) {
             head.push_str(&format!("{name}: {value}\r\n"));
         }
         head.push_str("\r\n");
@@ -150,20 +148,13 @@ impl Client {
             reader.body(head.framing, &mut self.body)?;
             Ok((Answer { status: head.status, headers: head.headers }, head.keep_alive))
         });
+        if !matches!((&written, &answer), (Ok(()), Ok((_, true)))) {
+            self.open = None;
+        }
         match (written, answer) {
-            (Ok(()), Ok((answer, true))) => Ok(answer),
-            (_, Ok((answer, _))) => {
-                self.open = None;
-                Ok(answer)
-            }
-            (Err(error), Err(_)) => {
-                self.open = None;
-                Err(error.into())
-            }
-            (Ok(()), Err(error)) => {
-                self.open = None;
-                Err(error)
-            }
+            (_, Ok((answer, _))) => Ok(answer),
+            (Err(error), Err(_)) => Err(error.into()),
+            (Ok(()), Err(error)) => Err(error),
         }
     }
 

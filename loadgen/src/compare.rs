@@ -31,7 +31,7 @@ use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::SystemTime;
 
-pub use config::{Acknowledges, Compares, Config, ConfigError, Contender, Ready, Scenario};
+pub use config::{Acknowledges, Compares, Config, ConfigError, Contender, Scenario};
 pub use machine::{Machine, commit};
 pub use measure::{Measure, Spread};
 pub use results::{Entrant, FORMAT, Failure, FailureKind, Results, Round, ScenarioResults, Showing};

@@ -176,11 +176,6 @@ impl Sink {
         self.shared.state().kept.iter().cloned().collect()
     }
 
-    /// Closes all connections at once, between requests or within one, as an upstream that dies does.
-    pub fn sever(&self) {
-        self.server.sever();
-    }
-
     /// Stops listening and closes all connections, as an upstream that dies does. What is stored stays stored, and so, later, is what has
     /// arrived and waits for its answer's delay.
     pub fn go_down(&mut self) {

@@ -79,23 +79,10 @@ impl Script for Weather {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::http::Headers;
     use crate::sink::faults::{Fault, ResetAt};
 
     fn answer(weather: &Weather) -> Reply {
-        weather.answer(&Arrival {
-            tenant: "a",
-            nth_of_tenant: 1,
-            nth: 1,
-            connection: 0,
-            nth_of_connection: 1,
-            series: 1,
-            samples: 1,
-            path: "/",
-            headers: &Headers::default(),
-            body: &[],
-            inflated: &[],
-        })
+        weather.answer(&Arrival { tenant: "a", nth_of_tenant: 1, nth: 1, body: &[], inflated: &[] })
     }
 
     fn weather(fault: Fault) -> Weather {

@@ -71,7 +71,7 @@ pub(crate) fn run(args: &ChaosArgs) -> anyhow::Result<bool> {
     let is_interrupted = interrupted.load(Ordering::Relaxed);
     failures.extend(stage.end());
     // Nothing is on its way any more: the server has ended.
-    let account = stage.account().context("the sink keeps no account")?;
+    let account = stage.sink.account().context("the sink keeps no account")?;
     let report = Report {
         args,
         seed,

@@ -54,7 +54,6 @@ impl RigConfig {
             program: self.server.server.clone(),
             listen: free_addr()?,
             target: sink.url(),
-            tenant_label: TENANT_LABEL.to_owned(),
             settings: self.server.settings(&self.settings),
             dir: dir.path().to_owned(),
             end_patience: self.end_patience,

@@ -1,12 +1,12 @@
 //! `loadgen verify`.
 
 use std::io::{self, Write};
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread;
-use std::time::{Duration, Instant};
+use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use loadgen::account::FullAccount;
 use loadgen::audit::{Audit, Finding};
+use loadgen::child::wait_for;
 use loadgen::client::Url;
 use loadgen::fleet::now_ms;
 use loadgen::send::{Outcome, Progress, Retry, RetryRules};
@@ -26,7 +26,7 @@ pub(crate) fn run(args: &VerifyArgs) -> anyhow::Result<bool> {
     let began = u64::try_from(now_ms()).unwrap_or_default();
     let listen = |progress: &Progress| forward_stop(&stop, progress);
     let (journal, outcome) = send(&config, began, u32::from(args.senders), &Progress::default(), listen)?;
-    wait(args.settle, &stop);
+    wait_for(args.settle, || stop.load(Ordering::Relaxed));
     let audit = Audit::new(&journal, &account(&args.sink, config.send.timeout)?, &config.prefix);
     let holds = audit.holds() && audit.acknowledged > 0;
     let mut out = io::stdout();
@@ -52,14 +52,6 @@ fn config(args: &VerifyArgs) -> StampedConfig {
 /// What a sink tells at /account.
 fn account(url: &Url, timeout: Duration) -> anyhow::Result<FullAccount> {
     super::fetch("--sink", url, timeout, "; was the sink started with --account?")
-}
-
-#[expect(clippy::disallowed_methods, reason = "the command's own thread has nothing else to do")]
-fn wait(time: Duration, stop: &AtomicBool) {
-    let begun = Instant::now();
-    while begun.elapsed() < time && !stop.load(Ordering::Relaxed) {
-        thread::sleep(time.saturating_sub(begun.elapsed()).min(Duration::from_millis(50)));
-    }
 }
 
 /// The report for a person.

@@ -26,6 +26,9 @@ const SENDERS_MAX: u32 = 1024;
 const LABELS_MAX: u32 = 1000;
 const ROUNDS_MAX: u32 = 1000;
 
+/// Says of a contender that it is ready when it takes connections.
+pub(super) const TCP: &str = "tcp";
+
 /// A comparison, checked.
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -60,8 +63,9 @@ pub struct Contender {
     /// Files to write into its directory: the name there and the text, with placeholders. In the YAML it is the path of
     /// a template, relative to the configuration.
     pub files: BTreeMap<String, String>,
-    /// How one sees that it is ready.
-    pub ready: Ready,
+    /// How one sees that it is ready: `tcp` if it takes connections at `{listen}`, else a URL, with placeholders, that
+    /// answers 2xx.
+    pub ready: String,
     /// How long it may take until it is.
     #[serde(rename = "ready_seconds", deserialize_with = "duration::deserialize")]
     pub ready_within: Duration,
@@ -93,7 +97,7 @@ impl Default for Contender {
             environment: BTreeMap::new(),
             version: Vec::new(),
             files: BTreeMap::new(),
-            ready: Ready::Tcp,
+            ready: TCP.to_owned(),
             ready_within: Duration::from_secs(10),
             push: "/push".to_owned(),
             push_loki: "/loki/api/v1/push".to_owned(),
@@ -103,31 +107,6 @@ impl Default for Contender {
             acknowledges: Acknowledges::default(),
             drain_within: Duration::from_secs(30),
             compares: Compares::default(),
-        }
-    }
-}
-
-/// How one sees that a contender is ready.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
-#[serde(try_from = "String")]
-pub enum Ready {
-    /// It takes connections at `{listen}`.
-    Tcp,
-    /// This URL, with placeholders, answers 2xx.
-    Url(String),
-}
-
-impl TryFrom<String> for Ready {
-    type Error = String;
-
-    fn try_from(text: String) -> Result<Self, String> {
-        if text == "tcp" {
-            return Ok(Self::Tcp);
-        }
-        // A placeholder may stand where an address will.
-        match text.replace("{listen}", "h:1").replace("{metrics}", "h:1").parse::<Url>() {
-            Ok(_) => Ok(Self::Url(text)),
-            Err(error) => Err(format!("ready: `{text}` is neither `tcp` nor a URL: {error}")),
         }
     }
 }
@@ -391,12 +370,17 @@ impl Contender {
         if let Some(path) = [&self.push, &self.push_loki].into_iter().find(|path| !path.starts_with('/')) {
             return Err(format!("`{path}` is no path"));
         }
-        let ready = match &self.ready {
-            Ready::Tcp => None,
-            Ready::Url(url) => Some(url),
-        };
+        // A placeholder may stand where an address will.
+        let ready = self.ready.replace("{listen}", "h:1").replace("{metrics}", "h:1");
+        if ready != TCP
+            && let Err(error) = ready.parse::<Url>()
+        {
+            return Err(format!("ready: `{ready}` is neither `{TCP}` nor a URL: {error}"));
+        }
         let texts = self.command.iter().chain(&self.version).chain(self.environment.values());
-        if let Some(unknown) = texts.chain(self.files.values()).chain(ready).find_map(|text| unknown(text)) {
+        if let Some(unknown) =
+            texts.chain(self.files.values()).chain([&self.ready]).find_map(|text| unknown(text))
+        {
             let known = PLACEHOLDERS.map(|name| format!("{{{name}}}")).join(", ");
             return Err(format!("there is no placeholder {{{unknown}}}, only {known}"));
         }
@@ -462,12 +446,9 @@ scenarios:
         assert_eq!((config.name.as_str(), config.tenant_label.as_str()), ("try", "tenant"));
         let [a, b] = &config.contenders[..] else { panic!("two contenders") };
         assert_eq!(a.files["a.conf"], "sink {sink}");
-        assert_eq!(a.ready, Ready::Url("http://{metrics}/ready".to_owned()));
+        assert_eq!(a.ready, "http://{metrics}/ready");
         assert_eq!((a.acknowledges, a.splits), (Acknowledges::BeforeDelivery, true));
-        assert_eq!(
-            (b.acknowledges, b.splits, b.ready.clone()),
-            (Acknowledges::AfterDelivery, false, Ready::Tcp)
-        );
+        assert_eq!((b.acknowledges, b.splits, b.ready.as_str()), (Acknowledges::AfterDelivery, false, TCP));
         assert_eq!(b.compares, Compares::Counts);
     }
 

@@ -220,11 +220,6 @@ impl Outcome {
         Duration::from_micros(self.latency.value_at_quantile(percent / 100.0))
     }
 
-    /// The service time that `percent` of the answered attempts kept within.
-    pub fn service_at(&self, percent: f64) -> Duration {
-        Duration::from_micros(self.service.value_at_quantile(percent / 100.0))
-    }
-
     /// The server's CPU time for each request that came to it, in milliseconds.
     pub fn cpu_ms_per_request(&self) -> Option<f64> {
         self.ms_per_attempt(self.server.as_ref()?.cpu)

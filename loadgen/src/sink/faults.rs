@@ -148,15 +148,6 @@ pub enum FaultsError {
     },
 }
 
-/// A whole request, as far as faults look at it.
-#[derive(Clone, Copy, Debug)]
-pub struct Whole<'a> {
-    /// The tenant's header.
-    pub tenant: &'a str,
-    /// The body as it came, in bytes.
-    pub body_bytes: usize,
-}
-
 impl Faults {
     /// Of rules; `seed` is that of the drawn numbers.
     pub fn new(seed: u64, rules: Vec<Rule>) -> Self {
@@ -171,40 +162,35 @@ impl Faults {
         written::read(text)
     }
 
-    /// How many rules there are.
-    pub fn rules(&self) -> usize {
-        self.rules.len()
-    }
-
     /// What becomes of a request's body: `now` is the time since the sink's start; `draw` gives numbers from 0 up to and without 1, and is
     /// asked once for each rule whose share of requests it decides.
     pub fn admission(&self, now: Duration, tenant: Option<&str>, draw: &mut dyn FnMut() -> f64) -> Admission {
-        let mut admission = Admission::Read;
+        let mut slow = Admission::Read;
         for rule in &self.rules {
-            let decided = match rule.fault {
+            let admission = match rule.fault {
                 Fault::HalfOpen => Admission::HalfOpen,
                 Fault::Reset(ResetAt::BeforeBody) => Admission::Reset,
-                Fault::SlowRead(bytes_per_second) => Admission::ReadSlowly { bytes_per_second },
+                Fault::SlowRead(bytes_per_second) if slow == Admission::Read => {
+                    Admission::ReadSlowly { bytes_per_second }
+                }
                 _ => continue,
             };
-            if admission != Admission::Read && matches!(decided, Admission::ReadSlowly { .. }) {
-                continue;
-            }
             if rule.applies(now, tenant, draw) {
-                admission = decided;
-                if !matches!(decided, Admission::ReadSlowly { .. }) {
+                slow = admission;
+                if !matches!(admission, Admission::ReadSlowly { .. }) {
                     break;
                 }
             }
         }
-        admission
+        slow
     }
 
     /// What is answered to a whole request, and what becomes of it. `elected` says whether HA rules let it pass.
     pub fn reply(
         &self,
         now: Duration,
-        request: Whole<'_>,
+        tenant: &str,
+        body_bytes: usize,
         draw: &mut dyn FnMut() -> f64,
         mut elected: impl FnMut() -> bool,
     ) -> Reply {
@@ -212,10 +198,10 @@ impl Faults {
         for rule in &self.rules {
             let passes = match rule.fault {
                 Fault::HalfOpen | Fault::SlowRead(_) | Fault::Reset(ResetAt::BeforeBody) => true,
-                Fault::TooLarge(body_bytes_max) => request.body_bytes <= body_bytes_max,
+                Fault::TooLarge(body_bytes_max) => body_bytes <= body_bytes_max,
                 _ => false,
             };
-            if passes || !rule.applies(now, Some(request.tenant), draw) {
+            if passes || !rule.applies(now, Some(tenant), draw) {
                 continue;
             }
             match &rule.fault {
@@ -300,8 +286,7 @@ impl Script for FaultScript {
             let mut elections = self.elections.lock().unwrap_or_else(PoisonError::into_inner);
             elections.elect(now, arrival.tenant, &cluster, &replica)
         };
-        let request = Whole { tenant: arrival.tenant, body_bytes: arrival.body.len() };
-        self.faults.reply(now, request, &mut || self.draw(), elected)
+        self.faults.reply(now, arrival.tenant, arrival.body.len(), &mut || self.draw(), elected)
     }
 }
 
@@ -320,7 +305,7 @@ mod tests {
     }
 
     fn answer(faults: &Faults, now: Duration, tenant: &str, draw: &mut dyn FnMut() -> f64) -> Reply {
-        faults.reply(now, Whole { tenant, body_bytes: 100 }, draw, || true)
+        faults.reply(now, tenant, 100, draw, || true)
     }
 
     #[test]
@@ -359,7 +344,7 @@ mod tests {
     fn what_refuses_only_some_lets_the_others_pass() {
         let faults = faults("rules:\n- body_bytes_max: 100\n- ha: true\n- lose: true\n");
         let reply = |body_bytes, elected| {
-            let reply = faults.reply(NOW, Whole { tenant: "a", body_bytes }, &mut never, || elected);
+            let reply = faults.reply(NOW, "a", body_bytes, &mut never, || elected);
             (reply.status, reply.stores())
         };
         assert_eq!(reply(101, true), (413, false));

@@ -79,9 +79,6 @@ pub(crate) struct OverloadArgs {
     /// How long too much is offered
     #[arg(long, default_value_t = 60.0, value_parser = number(3600.0))]
     pub(crate) seconds: f64,
-    /// How long the capacity is measured
-    #[arg(long, default_value_t = 15.0, value_parser = number(3600.0))]
-    pub(crate) capacity_seconds: f64,
 }
 
 #[derive(clap::Args)]

@@ -10,7 +10,7 @@ use loadgen::runs::Runs;
 use loadgen::send::Outcome;
 use serde_json::json;
 
-use super::stage::{Restarts, Stage};
+use super::stage::Stage;
 use crate::command::args::{ChaosArgs, name_of};
 use crate::command::text::{self, counted, grouped, listed, time};
 use crate::command::verify::{faults, lawful, requests_as_json, settled};
@@ -57,7 +57,7 @@ impl Report<'_> {
             complaints.push(format!("{requests} did not come through, though all was mended"));
         }
         complaints.extend(self.liveness.starved.iter().map(starvation));
-        let broken = self.stage.stored();
+        let broken = self.stage.sink.snapshot();
         if broken.broken > 0 {
             let why = broken.broken_why.unwrap_or_default();
             complaints
@@ -73,6 +73,14 @@ impl Report<'_> {
             *kinds.entry(happened.event).or_default() += 1;
         }
         kinds
+    }
+
+    /// What was done to the server; the first one was started before all events.
+    fn servers(&self) -> [(u64, &'static str); 3] {
+        let kinds = self.kinds();
+        let times = |event| kinds.get(event).copied().unwrap_or_default();
+        let started = 1 + times("handover") + times("start");
+        [(started, "started"), (times("handover"), "handed over"), (times("kill"), "killed")]
     }
 
     /// What became of all samples.
@@ -91,7 +99,7 @@ impl Report<'_> {
     }
 
     pub(super) fn text(&self) -> text::Report {
-        let Self { outcome, audit, stage, .. } = self;
+        let Self { outcome, audit, .. } = self;
         let mut report = text::Report::default();
         report.line(
             "sent",
@@ -104,9 +112,7 @@ impl Report<'_> {
         );
         settled(&mut report, outcome);
         report.line("events", list(&self.kinds()));
-        let Restarts { started, handed_over, killed } = stage.restarts;
-        let servers = [(started, "started"), (handed_over, "handed over"), (killed, "killed")];
-        report.line("server", listed(servers));
+        report.line("server", listed(self.servers()));
         report.line("samples", listed(self.samples()));
         let Liveness { patience_ms, longest_ms, starved, .. } = &self.liveness;
         report.line(
@@ -139,7 +145,9 @@ impl Report<'_> {
 
     pub(super) fn json(&self) -> serde_json::Value {
         let Self { outcome, audit, stage, .. } = self;
-        let samples: BTreeMap<_, _> = self.samples().into_iter().map(|(count, name)| (name, count)).collect();
+        let named = |counts: &[(u64, &'static str)]| -> BTreeMap<_, _> {
+            counts.iter().map(|&(count, name)| (name, count)).collect()
+        };
         json!({
             "seed": self.seed,
             "minutes": self.args.minutes,
@@ -150,10 +158,10 @@ impl Report<'_> {
             "requests": requests_as_json(outcome),
             "statuses": outcome.statuses,
             "answers": outcome.complaints,
-            "samples": samples,
+            "samples": named(&self.samples()),
             "audit": audit,
             "liveness": self.liveness,
-            "server": stage.restarts,
+            "server": named(&self.servers()),
             "events_by_kind": self.kinds(),
             "events": stage.happened,
         })

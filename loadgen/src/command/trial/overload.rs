@@ -29,6 +29,9 @@ const BUDGET_BYTES: u64 = 80 << 20;
 /// What it takes besides its budget: its program, stacks, rings, buffers that are kept, connections.
 const BESIDES_BYTES: u64 = 64 << 20;
 
+/// How long the capacity is measured.
+const CAPACITY_SECONDS: f64 = 15.0;
+
 const SENDERS: usize = 64;
 const SERIES: usize = 1000;
 const OFFER: f64 = 3.0;
@@ -46,7 +49,7 @@ pub(super) fn run(args: &TrialArgs, trial: &OverloadArgs) -> anyhow::Result<bool
     let server = rig.process()?;
     let mut out = io::stdout();
     offer(&rig, CONCURRENCY, 2.0, None)?;
-    let capacity = offer(&rig, CONCURRENCY, trial.capacity_seconds, None)?;
+    let capacity = offer(&rig, CONCURRENCY, CAPACITY_SECONDS, None)?;
     writeln!(out, "capacity    {:.0} requests/s of {SERIES} series, answered with 2xx", capacity.useful)?;
     let normal = fleet(numbered_tenants(10), 2, SERIES, 3)?;
     let before = some(&rig, &normal, Duration::from_secs(2))?;
