@@ -49,7 +49,7 @@ pub const LABELS_MIN_HA: usize = 6;
 /// Tenants and their weights. (An alias, since clap takes a bare `Vec` for an option that may be repeated.)
 pub type Tenants = Vec<(String, u32)>;
 
-/// What the bodies look like. The default is what an empty command line gives.
+/// What the bodies look like. The default has the defaults of the command line.
 #[derive(Clone, Debug, Parser)]
 #[command(next_help_heading = "What is sent")]
 pub struct FleetConfig {

@@ -40,10 +40,10 @@ use sender::Sender;
 /// How often the caller hears how it goes.
 const TICK: Duration = Duration::from_millis(200);
 
-/// How long senders send where nothing is said.
+/// How long senders send if neither a duration nor a number of requests is given.
 const DURATION_DEFAULT: Duration = Duration::from_secs(10);
 
-/// What to send where, and for how long. The default is what an empty command line gives.
+/// What to send where, and for how long. The default has the defaults of the command line.
 #[derive(Clone, Debug, Parser)]
 pub struct SendConfig {
     /// Where to send
@@ -80,7 +80,7 @@ impl Default for SendConfig {
 }
 
 impl SendConfig {
-    /// The same, but one that would never end ends after ten seconds.
+    /// Adds a duration of ten seconds if there is no other bound.
     pub fn bounded(mut self) -> Self {
         if self.requests.is_none() {
             self.duration.get_or_insert(DURATION_DEFAULT);

@@ -37,7 +37,7 @@ pub use stats::{Snapshot, TenantCount};
 use store::Store;
 pub use testkit::upstream::{Admission, Close, Reply, Storing};
 
-/// How a sink listens and what it does with requests. The default is what an empty command line gives, at a free port.
+/// How a sink listens and what it does with requests. The default has the defaults of the command line, but a free port.
 #[derive(Clone, Parser)]
 pub struct SinkConfig {
     /// Where to listen; port 0 takes a free one

@@ -28,7 +28,7 @@ use crate::typed::{count, duration, header_name, tenant_names};
 
 use strand::Strand;
 
-/// What stamped senders send, and where. The default is what an empty command line gives.
+/// What stamped senders send, and where. The default has the defaults of the command line.
 #[derive(Clone, Debug, Parser)]
 pub struct StampedConfig {
     /// Where to, for how long, and when again. The last requests' retries may go on past its duration.

@@ -1,4 +1,4 @@
-//! The values of options, as they are typed.
+//! Parsers for the values of command line options.
 
 use std::time::Duration;
 
@@ -70,7 +70,7 @@ pub fn header_name(text: &str) -> Result<String, String> {
 /// Tenants: a number, or names with weights as in `payments:5,search:2`.
 ///
 /// # Errors
-/// When it is neither, or a name is there twice.
+/// When it is neither, or a name occurs twice.
 pub fn tenants(text: &str) -> Result<Tenants, String> {
     match text.parse() {
         Ok(1..=TENANTS_MAX) => Ok(numbered_tenants(text.parse().unwrap_or_default())),
@@ -79,7 +79,7 @@ pub fn tenants(text: &str) -> Result<Tenants, String> {
     }
 }
 
-/// The same, where a number of tenants have familiar names and uneven weights.
+/// As [`tenants`], but a number gives familiar names and uneven weights.
 ///
 /// # Errors
 /// See [`tenants`].

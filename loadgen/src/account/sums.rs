@@ -19,7 +19,7 @@ use prost::Message;
 use prost::encoding::{DecodeContext, WireType, decode_key, decode_varint, skip_field};
 use serde::{Deserialize, Serialize};
 
-use crate::proto::{Exemplar, Histogram, MetricMetadata, Sample};
+use crate::proto::{Exemplar, Histogram, MetricMetadata};
 
 /// Sums over series. Adding is how tallies of requests become a tally of a tenant.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -99,37 +99,40 @@ pub struct SeriesSeen<'a> {
 /// # Errors
 /// When the bytes are no `WriteRequest`. Series before the fault were then seen already.
 pub fn walk<'a>(
-    request: &'a [u8],
+    mut request: &'a [u8],
     tenant_labels: &[impl AsRef<[u8]>],
     mut each: impl FnMut(SeriesSeen<'a>),
 ) -> Result<u64, Malformed> {
     let mut metadata = 0;
-    for field in Fields(request) {
-        let field = field?;
-        match (field.number, field.wire_type) {
-            (1, WireType::LengthDelimited) => each(series(field.value, tenant_labels)?),
+    while !request.is_empty() {
+        match key(&mut request)? {
+            (1, WireType::LengthDelimited) => each(series(take(&mut request)?, tenant_labels)?),
             (3, WireType::LengthDelimited) => {
-                MetricMetadata::decode(field.value)?;
+                MetricMetadata::decode(take(&mut request)?)?;
                 metadata += 1;
             }
             (1 | 3, _) => return Err(Malformed::WireType),
-            _ => {}
+            (tag, wire) => skip_field(wire, tag, &mut request, DecodeContext::default())?,
         }
     }
     Ok(metadata)
 }
 
 /// Labels first, wherever they stand; then what was measured under them.
-fn series<'a>(series: &'a [u8], tenant_labels: &[impl AsRef<[u8]>]) -> Result<SeriesSeen<'a>, Malformed> {
+fn series<'a>(bytes: &'a [u8], tenant_labels: &[impl AsRef<[u8]>]) -> Result<SeriesSeen<'a>, Malformed> {
     let mut labels_hash = Hash::LABELS;
     let mut tenant: Option<(usize, &[u8])> = None;
-    for field in Fields(series) {
-        let field = field?;
-        match (field.number, field.wire_type) {
+    let mut rest = bytes;
+    // Where the labels end, as they are sent: what stands before needs no second look.
+    let mut after_labels = None;
+    while !rest.is_empty() {
+        let before = rest;
+        match key(&mut rest)? {
             (1, WireType::LengthDelimited) => {
-                let (name, value) = label(field.value)?;
+                let message = take(&mut rest)?;
+                let (name, value) = label(message)?;
                 match tenant_labels.iter().position(|known| known.as_ref() == name) {
-                    None => labels_hash = labels_hash.bytes(field.value),
+                    None => labels_hash = labels_hash.bytes(message),
                     Some(rank) if !value.is_empty() && tenant.is_none_or(|(best, _)| rank < best) => {
                         tenant = Some((rank, value));
                     }
@@ -137,118 +140,139 @@ fn series<'a>(series: &'a [u8], tenant_labels: &[impl AsRef<[u8]>]) -> Result<Se
                 }
             }
             (1, _) => return Err(Malformed::WireType),
-            _ => {}
+            (_, WireType::LengthDelimited) => {
+                after_labels.get_or_insert(before);
+                take(&mut rest)?;
+            }
+            (tag, wire) => {
+                after_labels.get_or_insert(before);
+                skip_field(wire, tag, &mut rest, DecodeContext::default())?;
+            }
         }
     }
-    Ok(SeriesSeen { tenant: tenant.map(|(_, value)| value), tally: measured(series, labels_hash)? })
+    let tally = measured(after_labels.unwrap_or_default(), labels_hash)?;
+    Ok(SeriesSeen { tenant: tenant.map(|(_, value)| value), tally })
 }
 
 /// The second walk over a series: samples, exemplars, histograms, and what else there is.
-fn measured(series: &[u8], labels: Hash) -> Result<Tally, Malformed> {
+fn measured(mut rest: &[u8], labels: Hash) -> Result<Tally, Malformed> {
     let mut tally = Tally { series: 1, ..Tally::default() };
-    for field in Fields(series) {
-        let field = field?;
-        let hash = match (field.number, field.wire_type) {
-            (1, _) => continue,
+    let mut add = |hash: Hash| tally.checksum = tally.checksum.wrapping_add(hash.0);
+    while !rest.is_empty() {
+        let before = rest;
+        match key(&mut rest)? {
+            (1, _) => drop(take(&mut rest)?),
             (2, WireType::LengthDelimited) => {
-                let sample = Sample::decode(field.value)?;
+                let (timestamp, bits) = sample(take(&mut rest)?)?;
+                add(labels.word(timestamp).word(bits));
                 tally.samples += 1;
-                labels.word(sample.timestamp.cast_unsigned()).word(sample.value.to_bits())
             }
             (3, WireType::LengthDelimited) => {
-                Exemplar::decode(field.value)?;
+                let exemplar = take(&mut rest)?;
+                Exemplar::decode(exemplar)?;
+                add(labels.word(3).bytes(exemplar));
                 tally.exemplars += 1;
-                labels.word(3).bytes(field.value)
             }
             (4, WireType::LengthDelimited) => {
-                Histogram::decode(field.value)?;
+                let histogram = take(&mut rest)?;
+                Histogram::decode(histogram)?;
+                add(labels.word(4).bytes(histogram));
                 tally.histograms += 1;
-                labels.word(4).bytes(field.value)
             }
             (2..=4, _) => return Err(Malformed::WireType),
-            (number, _) => labels.word(u64::from(number)).bytes(field.whole),
-        };
-        tally.checksum = tally.checksum.wrapping_add(hash.0);
+            (tag, wire) => {
+                skip_field(wire, tag, &mut rest, DecodeContext::default())?;
+                let field = before.get(..before.len() - rest.len()).unwrap_or_default();
+                add(labels.word(u64::from(tag)).bytes(field));
+            }
+        }
     }
     Ok(tally)
 }
 
 /// Name and value of a label.
-fn label(label: &[u8]) -> Result<(&[u8], &[u8]), Malformed> {
+fn label(message: &[u8]) -> Result<(&[u8], &[u8]), Malformed> {
+    match plain_label(message) {
+        Some(label) => Ok(label),
+        None => any_label(message),
+    }
+}
+
+/// A label as everybody encodes it: name, value, each shorter than 128 bytes, and nothing else.
+#[inline]
+fn plain_label(message: &[u8]) -> Option<(&[u8], &[u8])> {
+    let [0x0a, length @ ..0x80, rest @ ..] = message else { return None };
+    let (name, rest) = rest.split_at_checked(usize::from(*length))?;
+    match rest {
+        [0x12, length @ ..0x80, value @ ..] if usize::from(*length) == value.len() => Some((name, value)),
+        _ => None,
+    }
+}
+
+/// A label in any encoding.
+fn any_label(mut rest: &[u8]) -> Result<(&[u8], &[u8]), Malformed> {
     let (mut name, mut value): (&[u8], &[u8]) = (&[], &[]);
-    for field in Fields(label) {
-        let field = field?;
-        match (field.number, field.wire_type) {
-            (1, WireType::LengthDelimited) => name = field.value,
-            (2, WireType::LengthDelimited) => value = field.value,
+    while !rest.is_empty() {
+        match key(&mut rest)? {
+            (1, WireType::LengthDelimited) => name = take(&mut rest)?,
+            (2, WireType::LengthDelimited) => value = take(&mut rest)?,
             (1 | 2, _) => return Err(Malformed::WireType),
-            _ => {}
+            (tag, wire) => skip_field(wire, tag, &mut rest, DecodeContext::default())?,
         }
     }
     Ok((name, value))
 }
 
-/// A field of a message.
-struct Field<'a> {
-    number: u32,
-    wire_type: WireType,
-    /// All of it, with its key.
-    whole: &'a [u8],
-    /// Its payload, if it is length-delimited; else empty.
-    value: &'a [u8],
+/// Timestamp and the value's bits of a sample.
+fn sample(mut rest: &[u8]) -> Result<(u64, u64), Malformed> {
+    let (mut timestamp, mut bits) = (0, 0);
+    while !rest.is_empty() {
+        match key(&mut rest)? {
+            (1, WireType::SixtyFourBit) => {
+                let (eight, after) = rest.split_first_chunk().ok_or(Malformed::Truncated)?;
+                bits = u64::from_le_bytes(*eight);
+                rest = after;
+            }
+            (2, WireType::Varint) => timestamp = varint(&mut rest)?,
+            (1 | 2, _) => return Err(Malformed::WireType),
+            (tag, wire) => skip_field(wire, tag, &mut rest, DecodeContext::default())?,
+        }
+    }
+    Ok((timestamp, bits))
 }
 
-/// The fields of a message, in their order. Behind an error there are none that mean anything.
-struct Fields<'a>(&'a [u8]);
-
-impl<'a> Iterator for Fields<'a> {
-    type Item = Result<Field<'a>, Malformed>;
-
-    #[inline]
-    fn next(&mut self) -> Option<Self::Item> {
-        (!self.0.is_empty()).then(|| self.field())
+/// A varint; nearly all are lengths below 128.
+#[inline]
+fn varint(rest: &mut &[u8]) -> Result<u64, prost::DecodeError> {
+    match rest.split_first() {
+        Some((&byte, after)) if byte < 0x80 => {
+            *rest = after;
+            Ok(u64::from(byte))
+        }
+        _ => decode_varint(rest),
     }
 }
 
-impl<'a> Fields<'a> {
-    #[inline]
-    fn field(&mut self) -> Result<Field<'a>, Malformed> {
-        let message = self.0;
-        let (number, wire_type) = self.key()?;
-        let mut value: &[u8] = &[];
-        if wire_type == WireType::LengthDelimited {
-            let length = usize::try_from(self.varint()?).map_err(|_| Malformed::Truncated)?;
-            (value, self.0) = self.0.split_at_checked(length).ok_or(Malformed::Truncated)?;
-        } else {
-            skip_field(wire_type, number, &mut self.0, DecodeContext::default())?;
+/// A field's number and wire type.
+#[inline]
+fn key(rest: &mut &[u8]) -> Result<(u32, WireType), prost::DecodeError> {
+    match rest.split_first() {
+        // Fields 1 to 15, length-delimited: nearly all there are.
+        Some((&byte, after)) if (0x0a..0x80).contains(&byte) && byte & 7 == 2 => {
+            *rest = after;
+            Ok((u32::from(byte >> 3), WireType::LengthDelimited))
         }
-        let whole = message.get(..message.len() - self.0.len()).unwrap_or_default();
-        Ok(Field { number, wire_type, whole, value })
+        _ => decode_key(rest),
     }
+}
 
-    /// A field's number and wire type. Nearly all are length-delimited fields from 1 to 15.
-    #[inline]
-    fn key(&mut self) -> Result<(u32, WireType), prost::DecodeError> {
-        match self.0 {
-            [byte @ 0x0a..0x80, rest @ ..] if byte & 7 == 2 => {
-                self.0 = rest;
-                Ok((u32::from(byte >> 3), WireType::LengthDelimited))
-            }
-            _ => decode_key(&mut self.0),
-        }
-    }
-
-    /// A varint. Nearly all are lengths below 128.
-    #[inline]
-    fn varint(&mut self) -> Result<u64, prost::DecodeError> {
-        match self.0 {
-            [byte @ ..0x80, rest @ ..] => {
-                self.0 = rest;
-                Ok(u64::from(*byte))
-            }
-            _ => decode_varint(&mut self.0),
-        }
-    }
+/// The payload of a length-delimited field.
+#[inline]
+fn take<'a>(rest: &mut &'a [u8]) -> Result<&'a [u8], Malformed> {
+    let length = usize::try_from(varint(rest)?).map_err(|_| Malformed::Truncated)?;
+    let (payload, after) = rest.split_at_checked(length).ok_or(Malformed::Truncated)?;
+    *rest = after;
+    Ok(payload)
 }
 
 /// A hash in progress: each word is folded in by a 64 × 64 → 128 bit multiplication whose halves are xored, as
@@ -301,7 +325,7 @@ mod hex {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::proto::{Label, TimeSeries, WriteRequest};
+    use crate::proto::{Label, Sample, TimeSeries, WriteRequest};
     use crate::random::Random;
 
     const TENANT: [&str; 2] = ["first", "tenant"];

@@ -18,7 +18,7 @@ use super::text::{Table, bytes, counted, grouped};
 /// Tenants that a table shows; the rest is summed up in one line.
 const ROWS_MAX: usize = 20;
 
-/// A year is as good.
+/// Longer than any run.
 const NEVER: Duration = Duration::from_secs(365 * 86_400);
 
 /// Serves until a signal, and tells the counts.

@@ -26,7 +26,7 @@ const SENDERS_MAX: u32 = 1024;
 const LABELS_MAX: u32 = 1000;
 const ROUNDS_MAX: u32 = 1000;
 
-/// Says of a contender that it is ready when it takes connections.
+/// The value of `ready` for a contender that is ready when it takes connections.
 pub(super) const TCP: &str = "tcp";
 
 /// A comparison, checked.

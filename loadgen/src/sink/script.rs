@@ -32,9 +32,9 @@ pub struct Approach<'a> {
 pub struct Arrival<'a> {
     /// The tenant's header.
     pub tenant: &'a str,
-    /// The how-manieth request of this tenant it is, counted from 1.
+    /// The number of this request among those of its tenant, from 1.
     pub nth_of_tenant: u64,
-    /// The how-manieth request of the sink, over all tenants, counted from 1.
+    /// The number of this request among those of all tenants, from 1.
     pub nth: u64,
     /// The body as it came.
     pub body: &'a [u8],

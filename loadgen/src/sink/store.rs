@@ -83,7 +83,7 @@ impl Shared {
         }
     }
 
-    /// Notes that nobody could be told that a request is stored.
+    /// Notes that the answer to a stored request could not be sent.
     pub(super) fn untell(&self, delivery: &Delivery) {
         self.store.note(delivery, |account, read| {
             if let Ok(stamp) = read {

@@ -1,4 +1,4 @@
-//! What senders saw for a while, and what is usual.
+//! Latencies and refusals of one phase of a trial, and of the phases in which all is well.
 
 use loadgen::compare::Spread;
 use loadgen::send::{Outcome, Percentiles};

@@ -74,7 +74,7 @@ impl Written {
     }
 }
 
-/// The one fault. One that is `false` is none.
+/// The fault of a rule. A key that is `false` does not count.
 fn fault(mut written: BTreeMap<String, Value>) -> Result<Fault, String> {
     written.retain(|_, value| *value != Value::Bool(false));
     let mut written = written.into_iter();
@@ -84,7 +84,7 @@ fn fault(mut written: BTreeMap<String, Value>) -> Result<Fault, String> {
             Err(format!("a rule has one fault, this has `{first}` and `{second}`; write two rules"))
         }
         (Some((name, value)), None) => {
-            // As serde wants what has a name only.
+            // A fault without values is null to serde.
             let value = if value == Value::Bool(true) { Value::Null } else { value };
             let fault = serde_json::from_value(Value::Object([(name, value)].into_iter().collect()));
             fault.map_err(|error| error.to_string()).and_then(Fault::checked)
@@ -118,7 +118,7 @@ impl Fault {
     }
 }
 
-/// A duration, or two with `..` between them.
+/// Reads a duration, or two with `..` between them.
 pub(super) fn latency<'de, D: Deserializer<'de>>(from: D) -> Result<(Duration, Duration), D::Error> {
     let text = Time::deserialize(from)?.to_string();
     let (least, most) = text.split_once("..").unwrap_or((&text, &text));
