@@ -21,21 +21,26 @@ pub(crate) const APPS: &str = "\
     api auth billing cart catalog cron etcd frontend gateway ingress-nginx ledger mailer notifier postgres \
     pricing redis scheduler search session worker";
 
-/// How the values of a metric look.
-#[derive(Clone, Copy, Debug)]
-pub(crate) enum Values {
-    /// A count of events: a whole number.
-    Count,
-    /// Seconds that add up: a fraction.
-    Seconds,
-    /// A size in memory: whole pages.
-    Pages,
-    /// One of a few states: 0 or 1.
-    Flag,
-    /// A share between 0 and 1.
-    Ratio,
-    /// Seconds since the epoch.
-    Time,
+/// Draws a value that a metric may have.
+pub(crate) type Values = fn(&mut Random) -> f64;
+
+/// How the values of a metric look, by the word for it in the table.
+fn values(word: &str) -> Option<Values> {
+    Some(match word {
+        // A count of events: a whole number.
+        "count" => |random| random.below(2_000_000) as f64,
+        // Seconds that add up: a fraction.
+        "seconds" => |random| (random.unit() * 1e9).round() / 1e4,
+        // A size in memory: whole pages.
+        "pages" => |random| (random.below(1 << 19) * 4096) as f64,
+        // One of two states.
+        "flag" => |random| random.below(2) as f64,
+        // A share of a whole.
+        "ratio" => |random| (random.unit() * 1e4).round() / 1e4,
+        // Seconds since the epoch.
+        "time" => |random| 1_760_000_000.0 + random.below(10_000_000) as f64,
+        _ => return None,
+    })
 }
 
 /// A line of the table.
@@ -92,7 +97,7 @@ fn all<V: Copy>(values: impl Fn(&Family) -> Option<V>) -> Vec<Metric<V>> {
 
 /// Every metric of the catalogue that has floats.
 pub(crate) fn metrics() -> Vec<Metric<Values>> {
-    all(|family| Values::named(family.values))
+    all(|family| values(family.values))
 }
 
 /// Every native histogram of the catalogue, and whether it has values below zero, and so is a gauge histogram. They are
@@ -132,33 +137,6 @@ pub(crate) fn metadata() -> Vec<MetricMetadata> {
     families().filter_map(entry).collect()
 }
 
-impl Values {
-    fn named(name: &str) -> Option<Self> {
-        Some(match name {
-            "count" => Self::Count,
-            "seconds" => Self::Seconds,
-            "pages" => Self::Pages,
-            "flag" => Self::Flag,
-            "ratio" => Self::Ratio,
-            "time" => Self::Time,
-            _ => return None,
-        })
-    }
-
-    /// A value that such a metric may have.
-    #[expect(clippy::cast_precision_loss, reason = "a value has 53 bits, like everybody's")]
-    pub(crate) fn draw(self, random: &mut Random) -> f64 {
-        match self {
-            Self::Count => random.below(2_000_000) as f64,
-            Self::Seconds => (random.unit() * 1e9).round() / 1e4,
-            Self::Pages => (random.below(1 << 19) * 4096) as f64,
-            Self::Flag => random.below(2) as f64,
-            Self::Ratio => (random.unit() * 1e4).round() / 1e4,
-            Self::Time => 1_760_000_000.0 + random.below(10_000_000) as f64,
-        }
-    }
-}
-
 /// Places where clusters stand.
 pub(crate) const CLUSTERS: &[&str] =
     &["prod-eu-1", "prod-eu-2", "prod-us-1", "prod-us-2", "prod-ap-1", "stage-eu-1"];
@@ -187,7 +165,7 @@ mod tests {
         assert_eq!(families().count(), lines.count());
         for family in families() {
             let is_native = matches!(family.values, "signed" | "unsigned");
-            assert!(is_native || Values::named(family.values).is_some(), "{}", family.name);
+            assert!(is_native || values(family.values).is_some(), "{}", family.name);
             assert_eq!(family.label.is_empty(), family.variants.is_empty(), "{}", family.name);
             assert_eq!(family.kind == "-", family.help.is_empty(), "{}", family.name);
         }

@@ -38,7 +38,6 @@ impl Child {
     }
 
     /// Its process ID.
-    #[must_use]
     pub fn pid(&self) -> u32 {
         self.child.id()
     }
@@ -118,7 +117,6 @@ impl Child {
     }
 
     /// The last lines that it wrote, or nothing.
-    #[must_use]
     pub fn last_log_lines(&self) -> String {
         let log = fs::read(&self.log).unwrap_or_default();
         let log = console::strip_ansi_codes(&String::from_utf8_lossy(&log)).into_owned();

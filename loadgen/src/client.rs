@@ -63,7 +63,6 @@ impl fmt::Display for Url {
 
 impl Url {
     /// A whole POST, head and body in one buffer; `format` are the headers that tell what the body is.
-    #[must_use]
     pub fn push(&self, format: &[(&str, &str)], headers: &[(String, String)], body: &[u8]) -> Vec<u8> {
         let mut head = format!(
             "POST {} HTTP/1.1\r\nHost: {}\r\nUser-Agent: loadgen/{}\r\nContent-Length: {}\r\n",
@@ -72,10 +71,8 @@ impl Url {
             env!("CARGO_PKG_VERSION"),
             body.len(),
         );
-        for (name, value) in format {
-            head.push_str(&format!("{name}: {value}\r\n"));
-        }
-        for (name, value) in headers {
+        let headers = headers.iter().map(|(name, value)| (name.as_str(), value.as_str()));
+        for (name, value) in format.iter().copied().chain(headers) {
             head.push_str(&format!("{name}: {value}\r\n"));
         }
         head.push_str("\r\n");
@@ -104,13 +101,11 @@ pub struct Client {
 
 impl Client {
     /// A client that waits at most `timeout` for a connection, for a write and for each part of an answer.
-    #[must_use]
     pub fn new(url: Url, timeout: Duration) -> Self {
         Self { url, timeout, open: None, body: Vec::new() }
     }
 
     /// Whether there is a connection, as far as is known.
-    #[must_use]
     pub fn is_connected(&self) -> bool {
         self.open.is_some()
     }
@@ -153,25 +148,17 @@ impl Client {
             reader.body(head.framing, &mut self.body)?;
             Ok((Answer { status: head.status, headers: head.headers }, head.keep_alive))
         });
+        if !matches!((&written, &answer), (Ok(()), Ok((_, true)))) {
+            self.open = None;
+        }
         match (written, answer) {
-            (Ok(()), Ok((answer, true))) => Ok(answer),
-            (_, Ok((answer, _))) => {
-                self.open = None;
-                Ok(answer)
-            }
-            (Err(error), Err(_)) => {
-                self.open = None;
-                Err(error.into())
-            }
-            (Ok(()), Err(error)) => {
-                self.open = None;
-                Err(error)
-            }
+            (_, Ok((answer, _))) => Ok(answer),
+            (Err(error), Err(_)) => Err(error.into()),
+            (Ok(()), Err(error)) => Err(error),
         }
     }
 
     /// Body of the last answer.
-    #[must_use]
     pub fn body(&self) -> &[u8] {
         &self.body
     }

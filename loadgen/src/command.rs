@@ -17,7 +17,7 @@ use std::io::{self, IsTerminal, Write};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use anyhow::Context;
 use clap::Parser;
@@ -73,12 +73,6 @@ fn fetch<T: DeserializeOwned>(option: &str, url: &Url, timeout: Duration, hint: 
     let (status, body) = get(url, timeout).with_context(|| format!("{option}: no answer from {url}"))?;
     anyhow::ensure!(status == 200, "{option}: {url} answers {status}{hint}");
     serde_json::from_slice(&body).with_context(|| format!("{option}: {url} shows nothing of a sink"))
-}
-
-/// Milliseconds since the epoch.
-fn now_ms() -> i64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
 }
 
 /// A bar on a terminal, and what the template says after it; nothing elsewhere.

@@ -31,10 +31,10 @@ use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::SystemTime;
 
-pub use config::{Acknowledges, Compares, Config, ConfigError, Contender, Ready, Scenario};
+pub use config::{Acknowledges, Compares, Config, ConfigError, Contender, Scenario};
 pub use machine::{Machine, commit};
 pub use measure::{Measure, Spread};
-pub use results::{Entrant, FORMAT, Failure, FailureKind, Latency, Results, Round, ScenarioResults, Showing};
+pub use results::{Entrant, FORMAT, Failure, FailureKind, Results, Round, ScenarioResults, Showing};
 pub use template::PLACEHOLDERS;
 
 use crate::fleet::{Fleet, FleetConfig, numbered_tenants};

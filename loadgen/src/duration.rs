@@ -1,77 +1,59 @@
 //! Durations as people write them.
 
+use std::fmt;
 use std::time::Duration;
 
-use serde::de::{self, Deserializer, Visitor};
+use serde::de::{Deserialize, Deserializer, Error};
 
 /// A text that is no duration.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("`{0}` is no duration such as 10s, 1m30s or 500ms")]
 pub struct DurationError(String);
 
-/// Reads a duration as Go writes it (`1m30s`, `500ms`), or a number of seconds.
+/// Reads a duration such as `1m30s` or `500ms`, or a number of seconds.
 ///
 /// # Errors
 /// When it is neither, negative, or longer than can be told.
 pub fn parse(text: &str) -> Result<Duration, DurationError> {
-    let wrong = || DurationError(text.to_owned());
-    let seconds = |number: f64| Duration::try_from_secs_f64(number).map_err(|_| wrong());
-    if let Ok(number) = text.parse() {
-        return seconds(number);
-    }
-    let mut total = Duration::ZERO;
-    let mut rest = text;
-    while !rest.is_empty() {
-        let number_end = rest.find(|c: char| !c.is_ascii_digit() && c != '.').ok_or_else(wrong)?;
-        let (number, unit_on) = rest.split_at(number_end);
-        let unit_end = unit_on.find(|c: char| c.is_ascii_digit()).unwrap_or(unit_on.len());
-        let (unit, after) = unit_on.split_at(unit_end);
-        let scale = match unit {
-            "ms" => 1e-3,
-            "s" => 1.0,
-            "m" => 60.0,
-            "h" => 3600.0,
-            _ => return Err(wrong()),
-        };
-        let number: f64 = number.parse().map_err(|_| wrong())?;
-        total = total.checked_add(seconds(number * scale)?).ok_or_else(wrong)?;
-        rest = after;
-    }
-    if text.is_empty() { Err(wrong()) } else { Ok(total) }
+    let seconds = text.parse().ok().and_then(|number| Duration::try_from_secs_f64(number).ok());
+    let duration = seconds.or_else(|| humantime::parse_duration(text).ok());
+    duration.ok_or_else(|| DurationError(text.to_owned()))
 }
 
-/// For `#[serde(deserialize_with)]`: such a text, or a bare number of seconds.
-///
-/// # Errors
-/// When it is neither.
-pub fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Duration, D::Error> {
-    struct Either;
+/// A duration in whole milliseconds.
+pub fn ms(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+}
 
-    impl Visitor<'_> for Either {
-        type Value = Duration;
+/// A duration in a file.
+#[derive(serde::Deserialize)]
+#[serde(untagged, expecting = "a duration such as 10s, 1m30s or 500ms, or a number of seconds")]
+pub(crate) enum Written {
+    Seconds(f64),
+    Text(String),
+}
 
-        fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-            f.write_str("a duration such as 10s, 1m30s or 500ms, or a number of seconds")
-        }
-
-        fn visit_str<E: de::Error>(self, text: &str) -> Result<Duration, E> {
-            parse(text).map_err(E::custom)
-        }
-
-        fn visit_u64<E: de::Error>(self, seconds: u64) -> Result<Duration, E> {
-            Ok(Duration::from_secs(seconds))
-        }
-
-        fn visit_i64<E: de::Error>(self, seconds: i64) -> Result<Duration, E> {
-            parse(&seconds.to_string()).map_err(E::custom)
-        }
-
-        fn visit_f64<E: de::Error>(self, seconds: f64) -> Result<Duration, E> {
-            parse(&seconds.to_string()).map_err(E::custom)
+/// As a text that [`parse`] reads.
+impl fmt::Display for Written {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Seconds(number) => number.fmt(f),
+            Self::Text(text) => text.fmt(f),
         }
     }
+}
 
-    from.deserialize_any(Either)
+impl TryFrom<Written> for Duration {
+    type Error = DurationError;
+
+    fn try_from(written: Written) -> Result<Self, DurationError> {
+        parse(&written.to_string())
+    }
+}
+
+/// For `#[serde(deserialize_with)]`.
+pub(crate) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Duration, D::Error> {
+    Duration::try_from(Written::deserialize(from)?).map_err(D::Error::custom)
 }
 
 #[cfg(test)]

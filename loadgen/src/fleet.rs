@@ -24,14 +24,17 @@ mod spread;
 mod tests;
 
 use std::thread;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
+use clap::Parser;
 
 use crate::account::Tally;
 use crate::catalogue;
 use crate::proto::WriteRequest;
+use crate::typed::{count, share, tenants};
 
-pub use format::{Format, UnknownFormat};
+pub use format::Format;
 pub use spread::Distribution;
 
 use sender::{Catalogue, Sender};
@@ -43,78 +46,80 @@ pub const LABELS_MIN: usize = 4;
 /// Fewest labels of a series of an HA pair, which have the cluster and the replica besides.
 pub const LABELS_MIN_HA: usize = 6;
 
-/// The timestamp of the first body, unless told otherwise: fixed, so that the bytes are.
-const TIMESTAMP_MS: i64 = 1_764_000_000_000;
+/// Tenants and their weights. (An alias, since clap takes a bare `Vec` for an option that may be repeated.)
+pub type Tenants = Vec<(String, u32)>;
 
-/// What to build.
-#[derive(Clone, Debug)]
+/// What the bodies look like. The default has the defaults of the command line.
+#[derive(Clone, Debug, Parser)]
+#[command(next_help_heading = "What is sent")]
 pub struct FleetConfig {
-    /// Same seed (and same rest), same bytes.
-    pub seed: u64,
-    /// How bodies are written.
-    pub format: Format,
-    /// How many senders; each has bodies, a cluster and pods of its own.
+    /// Senders, each with a connection of its own and one request in flight
+    #[arg(long, value_name = "N", default_value_t = 8, value_parser = count(65_535))]
     pub senders: usize,
-    /// Bodies for each sender, which it sends in turn.
-    pub bodies_per_sender: usize,
-    /// Series in a body.
+    /// How bodies are written
+    #[arg(long, value_enum, default_value_t)]
+    pub format: Format,
+    /// Series in a request
+    #[arg(long, value_name = "N", default_value_t = 2000, value_parser = count(10_000_000))]
     pub series: usize,
-    /// Labels of a series, name and tenant among them; at least [`LABELS_MIN`], or [`LABELS_MIN_HA`] with `ha_pairs`.
+    /// Labels of a series, name and tenant among them; at least 4, or 6 with --ha-pairs
+    #[arg(long, value_name = "N", default_value_t = 9, value_parser = count(65_535))]
     pub labels: usize,
-    /// Samples of a series in one body; Prometheus sends 1 while it keeps up, an agent that catches up sends more.
+    /// Samples of a series in one request; more than 1 as from an agent that catches up
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = count(65_535))]
     pub samples: usize,
-    /// Share of the series, from 0 to 1, that are of a new pod in each further body of a sender. 1: every body is of
-    /// pods that no other has. Below 1 a sender keeps its targets, with their tenants, and a share of the pods is
-    /// replaced, as in a deployment that is rolled out.
+    /// Share of the series whose pod is new in each further body
+    ///
+    /// At 1, each body is of targets of its own. Below it a sender keeps its targets and their tenants, and a share of
+    /// their pods is replaced, as in a rollout.
+    #[arg(long, value_name = "SHARE", default_value_t = 1.0, value_parser = share)]
     pub churn: f64,
-    /// Tenants, and each one's share of the targets relative to the others.
-    pub tenants: Vec<(String, u32)>,
-    /// How the targets are spread over the tenants.
-    pub distribution: Distribution,
-    /// Consecutive series that share a target, and so a tenant.
-    pub run_length: usize,
-    /// Name of the label that names the tenant. One that targets have anyway, such as `namespace`, takes its place.
-    pub tenant_label: String,
-    /// Share of the series, from 0 to 1, that are native histograms instead of floats; an eighth of them have float
-    /// counts.
+    /// Share of the series that are native histograms instead of floats; an eighth of them have float counts
+    #[arg(long, value_name = "SHARE", default_value_t = 0.0, value_parser = share)]
     pub histograms: f64,
-    /// Share of the series, from 0 to 1, that carry an exemplar with a `trace_id` in each body.
+    /// Share of the series that carry an exemplar with a trace ID
+    #[arg(long, value_name = "SHARE", default_value_t = 0.0, value_parser = share)]
     pub exemplars: f64,
-    /// Senders are pairs: two Prometheus that scrape the same targets, and whose series differ in `__replica__` only.
+    /// Senders are pairs: two Prometheus with the same targets, told apart by `__replica__`
+    #[arg(long)]
     pub ha_pairs: bool,
-    /// One of so many requests of a sender is metadata and nothing else; 0 for none. Prometheus sends it once a minute.
+    /// Every Nth request of a sender is metadata only; 0 for none
+    #[arg(long, value_name = "N", default_value_t = 0)]
     pub metadata_every: u32,
-    /// Milliseconds since the epoch of the first body's samples.
-    pub timestamp_ms: i64,
+    /// Tenants: a number, or names with weights as in `payments:5,search:2`
+    #[arg(long, default_value = "10", value_parser = tenants)]
+    pub tenants: Tenants,
+    /// How series are spread over tenants: uniform, zipf[:EXPONENT], one-giant[:SHARE]
+    ///
+    /// uniform: by the tenants' weights, which are equal unless given. zipf: the larger the rank the fewer, with
+    /// exponent 1 unless given. one-giant: the first has the share, 0.9 unless given, and the others have the rest.
+    #[arg(long, value_name = "HOW", default_value = "uniform")]
+    pub distribution: Distribution,
+    /// Consecutive series that share a target, and so a tenant
+    #[arg(long, value_name = "N", default_value_t = 20, value_parser = count(u64::MAX))]
+    pub run_length: usize,
+    /// Name of the tenant's label; one that targets have anyway, such as `namespace`, takes its place
+    #[arg(long, value_name = "NAME", default_value = "__tenant__")]
+    pub tenant_label: String,
+    /// Different bodies of each sender, which it sends in turn
+    #[arg(long = "bodies", value_name = "N", default_value_t = 4, value_parser = count(65_535))]
+    pub bodies_per_sender: usize,
+    /// Same seed and timestamp, same bytes
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    pub seed: u64,
+    /// When the first samples were taken, in milliseconds since the epoch; now, if not given
+    #[arg(long = "timestamp", value_name = "MS")]
+    pub timestamp_ms: Option<i64>,
 }
 
 impl Default for FleetConfig {
     fn default() -> Self {
-        Self {
-            seed: 1,
-            format: Format::default(),
-            senders: 8,
-            bodies_per_sender: 4,
-            series: 2000,
-            labels: 9,
-            samples: 1,
-            churn: 1.0,
-            tenants: numbered_tenants(10),
-            distribution: Distribution::default(),
-            run_length: 20,
-            tenant_label: "__tenant__".to_owned(),
-            histograms: 0.0,
-            exemplars: 0.0,
-            ha_pairs: false,
-            metadata_every: 0,
-            timestamp_ms: TIMESTAMP_MS,
-        }
+        Self::parse_from(["fleet"])
     }
 }
 
 /// `count` tenants of equal weight: `team-000`, `team-001`, …
-#[must_use]
-pub fn numbered_tenants(count: usize) -> Vec<(String, u32)> {
+pub fn numbered_tenants(count: usize) -> Tenants {
     (0..count).map(|index| (format!("team-{index:03}"), 1)).collect()
 }
 
@@ -174,7 +179,7 @@ impl FleetConfig {
             (self.run_length == 0, "a run has at least one series"),
             (self.senders == 0 || self.bodies_per_sender == 0, "there must be a sender with a body"),
             (!self.tenants.iter().any(|&(_, weight)| weight > 0), "there must be a tenant with a weight"),
-            (!self.distribution.is_sound(), "a share is from 0 to 1, and an exponent is not below 0"),
+            (!self.distribution.is_sound(), "a share is from 0 to 1, and an exponent from 0 to 10"),
             (!is_share(self.churn), "the share of churn is from 0 to 1"),
             (!is_share(self.histograms), "the share of native histograms is from 0 to 1"),
             (!is_share(self.exemplars), "the share of exemplars is from 0 to 1"),
@@ -204,6 +209,7 @@ impl Fleet {
         let threads = thread::available_parallelism().map_or(1, usize::from).min(config.senders);
         let catalogue = Catalogue::new();
         let weights = config.distribution.weights(&config.tenants);
+        let timestamp_ms = config.timestamp_ms.unwrap_or_else(now_ms);
         let mut senders: Vec<Vec<Body>> = Vec::new();
         senders.resize_with(config.senders, Vec::new);
         thread::scope(|scope| {
@@ -212,7 +218,8 @@ impl Fleet {
                 let (catalogue, weights) = (&catalogue, &weights);
                 scope.spawn(move || {
                     for (offset, bodies) in bodies.iter_mut().enumerate() {
-                        *bodies = Sender::new(config, catalogue, weights, first + offset).bodies();
+                        *bodies =
+                            Sender::new(config, catalogue, weights, first + offset).bodies(timestamp_ms);
                     }
                 });
             }
@@ -224,6 +231,12 @@ impl Fleet {
             metadata: metadata(config),
         })
     }
+}
+
+/// Milliseconds since the epoch.
+pub fn now_ms() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
 }
 
 /// One body for all senders: what a family means does not depend on who scraped it.

@@ -111,7 +111,6 @@ pub struct Doubts {
 
 impl Doubts {
     /// All together.
-    #[must_use]
     pub fn all(self) -> u32 {
         self.answered.saturating_add(self.answered_elsewhere).saturating_add(self.unanswered)
     }
@@ -119,7 +118,6 @@ impl Doubts {
 
 impl Entries {
     /// Entries of requests that hold so many series.
-    #[must_use]
     pub fn new(series: u32) -> Self {
         Self { series, ..Self::default() }
     }
@@ -138,20 +136,17 @@ impl Entries {
     }
 
     /// All numbers that were ever sent.
-    #[must_use]
     pub fn sent(&self) -> Runs {
         self.acknowledged.union(&self.refused).union(&self.unknown)
     }
 
     /// How many times more than once a request may lawfully be stored: of one that was given up, each attempt but one.
-    #[must_use]
     pub fn again_max(&self, sequence: u64) -> u32 {
         let expected = u32::from(self.unknown.contains(sequence));
         self.doubtful(sequence).all().saturating_sub(expected)
     }
 
     /// How many attempts of a request may have been stored though nobody said so.
-    #[must_use]
     pub fn doubtful(&self, sequence: u64) -> Doubts {
         self.doubtful.get(&sequence).copied().unwrap_or_default()
     }
@@ -178,7 +173,6 @@ impl Journal {
     }
 
     /// What a sender knows of a tenant.
-    #[must_use]
     pub fn of(&self, sender: SenderId, tenant: &str) -> Option<&Entries> {
         self.0.get(&(sender, tenant.to_owned()))
     }

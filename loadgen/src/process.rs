@@ -118,7 +118,6 @@ pub struct TreeCost {
 
 impl ProcessTree {
     /// The tree under `root`. Its group counts if `root` leads one: then children whose parent has ended still belong.
-    #[must_use]
     pub fn new(root: Process) -> Self {
         Self { root }
     }
@@ -197,19 +196,16 @@ impl Memory {
     }
 
     /// In the middle of the run.
-    #[must_use]
     pub fn middle(&self) -> u64 {
         self.readings.get(self.readings.len() / 2).copied().unwrap_or_default()
     }
 
     /// At its end.
-    #[must_use]
     pub fn end(&self) -> u64 {
         self.readings.last().copied().unwrap_or_default()
     }
 
     /// The most before the last 30 s, and the most within them. A run of less than a minute is halved instead.
-    #[must_use]
     pub fn before_and_last(&self) -> (u64, u64) {
         let border = self.readings.len().saturating_sub(LAST_SECONDS.min(self.readings.len() / 2));
         let (before, last) = self.readings.split_at(border);
@@ -218,7 +214,6 @@ impl Memory {
     }
 
     /// Whether the last window took no more than was taken before: 2 % and a MiB of slack.
-    #[must_use]
     pub fn is_flat(&self) -> bool {
         let (before, last) = self.before_and_last();
         last <= before + before / 50 + FLAT_SLACK_BYTES

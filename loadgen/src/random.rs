@@ -34,7 +34,6 @@ impl Random {
     }
 
     /// From 0 up to, and without, 1.
-    #[expect(clippy::cast_precision_loss, reason = "53 bits are what an f64 holds")]
     pub(crate) fn unit(&mut self) -> f64 {
         (self.next() >> 11) as f64 / (1u64 << 53) as f64
     }

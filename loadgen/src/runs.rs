@@ -2,21 +2,19 @@
 //!
 //! Nearly everything that is sent arrives, in order: so a set of a million numbers is nearly always one run.
 
-use std::fmt;
-use std::str::FromStr;
-
 use rangemap::RangeInclusiveSet;
-use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+use serde::{Deserialize, Serialize};
 
 /// A set of numbers, kept as runs that are apart from each other by at least one number.
 ///
-/// As text, and so in JSON, it is `0-99,101,103-200`; the empty set is the empty text.
-#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+/// In JSON it is the first and the last number of each run: `[[0,99],[101,101]]`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(into = "Vec<(u64, u64)>", try_from = "Vec<(u64, u64)>")]
 pub struct Runs(RangeInclusiveSet<u64>);
 
-/// A text that is no set of runs.
+/// A run that ends before it begins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("not runs of numbers such as 0-99,101")]
+#[error("a run of numbers ends before it begins")]
 pub struct RunsError;
 
 impl Runs {
@@ -30,31 +28,26 @@ impl Runs {
     }
 
     /// Whether a number is in the set.
-    #[must_use]
     pub fn contains(&self, number: u64) -> bool {
         self.0.contains(&number)
     }
 
     /// How many numbers.
-    #[must_use]
     pub fn count(&self) -> u64 {
         self.0.iter().map(|run| (run.end() - run.start()).saturating_add(1)).fold(0, u64::saturating_add)
     }
 
     /// How many runs: what the set costs.
-    #[must_use]
     pub fn runs(&self) -> usize {
         self.0.len()
     }
 
     /// Whether there is no number in it.
-    #[must_use]
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
     /// The largest number.
-    #[must_use]
     pub fn last(&self) -> Option<u64> {
         self.0.last().map(|run| *run.end())
     }
@@ -65,7 +58,6 @@ impl Runs {
     }
 
     /// What is in either.
-    #[must_use]
     pub fn union(&self, other: &Self) -> Self {
         let mut all = self.clone();
         all.0.extend(other.0.iter().cloned());
@@ -73,13 +65,11 @@ impl Runs {
     }
 
     /// What is in both.
-    #[must_use]
     pub fn intersection(&self, other: &Self) -> Self {
         Self(self.0.intersection(&other.0).collect())
     }
 
     /// What is in this and not in the other.
-    #[must_use]
     pub fn minus(&self, other: &Self) -> Self {
         let mut rest = self.clone();
         other.0.iter().for_each(|run| rest.0.remove(run.clone()));
@@ -87,45 +77,20 @@ impl Runs {
     }
 }
 
-impl fmt::Display for Runs {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (index, run) in self.0.iter().enumerate() {
-            f.write_str(if index > 0 { "," } else { "" })?;
-            let (first, last) = (run.start(), run.end());
-            if first == last { write!(f, "{first}")? } else { write!(f, "{first}-{last}")? }
+impl From<Runs> for Vec<(u64, u64)> {
+    fn from(runs: Runs) -> Self {
+        runs.0.iter().map(|run| (*run.start(), *run.end())).collect()
+    }
+}
+
+impl TryFrom<Vec<(u64, u64)>> for Runs {
+    type Error = RunsError;
+
+    fn try_from(runs: Vec<(u64, u64)>) -> Result<Self, RunsError> {
+        if runs.iter().any(|(first, last)| first > last) {
+            return Err(RunsError);
         }
-        Ok(())
-    }
-}
-
-impl FromStr for Runs {
-    type Err = RunsError;
-
-    fn from_str(text: &str) -> Result<Self, RunsError> {
-        let mut runs = Self::default();
-        for part in text.split(',').filter(|_| !text.is_empty()) {
-            let (first, last) = part.split_once('-').unwrap_or((part, part));
-            let first: u64 = first.parse().map_err(|_| RunsError)?;
-            let run = first..=last.parse().map_err(|_| RunsError)?;
-            if run.is_empty() {
-                return Err(RunsError);
-            }
-            runs.0.insert(run);
-        }
-        // Runs that touch or come in another order are no text of ours.
-        if runs.to_string() == text { Ok(runs) } else { Err(RunsError) }
-    }
-}
-
-impl Serialize for Runs {
-    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
-        to.collect_str(self)
-    }
-}
-
-impl<'de> Deserialize<'de> for Runs {
-    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-        String::deserialize(from)?.parse().map_err(de::Error::custom)
+        Ok(Self(runs.into_iter().map(|(first, last)| first..=last).collect()))
     }
 }
 
@@ -141,7 +106,7 @@ mod tests {
         let mut runs = Runs::default();
         let mut set = BTreeSet::new();
         for number in numbers {
-            assert_eq!(runs.insert(number), set.insert(number), "{number} into {runs}");
+            assert_eq!(runs.insert(number), set.insert(number), "{number} into {runs:?}");
         }
         (runs, set)
     }
@@ -154,11 +119,11 @@ mod tests {
             let (a, set_a) = drawn(&mut random, round % 80);
             let (b, set_b) = drawn(&mut random, (round * 7) % 50);
             let same = |runs: &Runs, set: &BTreeSet<u64>| {
-                assert_eq!(&runs.iter().collect::<BTreeSet<_>>(), set, "{a} and {b} gave {runs}");
+                assert_eq!(&runs.iter().collect::<BTreeSet<_>>(), set, "{a:?} and {b:?} gave {runs:?}");
                 assert_eq!(runs.count(), set.len() as u64);
                 assert_eq!(runs.last(), set.last().copied());
-                // The text is read back only if the runs are apart and ascending.
-                assert_eq!(&runs.to_string().parse::<Runs>().unwrap(), runs);
+                let json = serde_json::to_string(runs).unwrap();
+                assert_eq!(&serde_json::from_str::<Runs>(&json).unwrap(), runs, "{json}");
             };
             same(&a, &set_a);
             same(&a.union(&b), &(&set_a | &set_b));
@@ -172,9 +137,9 @@ mod tests {
     fn what_arrives_in_order_is_one_run() {
         let mut all = Runs::default();
         assert!((0..100_000).all(|number| all.insert(number)));
-        assert_eq!((all.runs(), all.to_string().as_str()), (1, "0-99999"));
-        for wrong in ["1-", "3-2", "a", "1,2", "5,1", "1-4,3", ","] {
-            assert_eq!(wrong.parse::<Runs>(), Err(RunsError), "{wrong}");
+        assert_eq!((all.runs(), serde_json::to_string(&all).unwrap().as_str()), (1, "[[0,99999]]"));
+        for wrong in ["[[3,2]]", "[1,2]", "[[1]]", "[[-1,2]]", "[[0,18446744073709551616]]"] {
+            assert!(serde_json::from_str::<Runs>(wrong).is_err(), "{wrong}");
         }
         let mut edge = Runs::default();
         assert!([u64::MAX, 0, u64::MAX - 1].into_iter().all(|number| edge.insert(number)));

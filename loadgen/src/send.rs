@@ -21,6 +21,7 @@ use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use clap::Parser;
 use rustix::time::{ClockId, clock_gettime};
 
 use crate::client::Url;
@@ -28,36 +29,64 @@ use crate::fleet::Fleet;
 use crate::journal::{BodyCount, Fate, ledger};
 use crate::process::Process;
 pub use crate::retry::{Retry, RetryRules};
+use crate::typed::{duration, header};
 
 use bodies::Bodies;
 use meter::Meter;
-pub use outcome::{MetadataOutcome, Outcome, ServerCost};
+pub use outcome::{MetadataOutcome, Outcome, Percentiles, ServerCost};
 pub(crate) use pace::Pace;
 use sender::Sender;
 
 /// How often the caller hears how it goes.
 const TICK: Duration = Duration::from_millis(200);
 
-/// What to send where, and for how long.
-#[derive(Clone, Debug)]
+/// How long senders send if neither a duration nor a number of requests is given.
+const DURATION_DEFAULT: Duration = Duration::from_secs(10);
+
+/// What to send where, and for how long. The default has the defaults of the command line.
+#[derive(Clone, Debug, Parser)]
 pub struct SendConfig {
-    /// The server.
+    /// Where to send
+    #[arg(long, default_value = "http://127.0.0.1:8081/push")]
     pub url: Url,
-    /// Headers besides those of the fleet's format.
+    /// A header besides those of the format, NAME=VALUE; may be repeated
+    #[arg(long = "header", value_name = "NAME=VALUE", value_parser = header)]
     pub headers: Vec<(String, String)>,
-    /// Stops after this time; None for no such bound. At a fixed rate, requests that were due before are still sent.
+    /// How long to send; 10s if --requests is not given either
+    #[arg(long, value_parser = duration)]
     pub duration: Option<Duration>,
-    /// Stops after so many requests of all senders together, metadata among them; None for no such bound.
+    /// How many requests, of all senders together
+    #[arg(long, value_name = "N")]
     pub requests: Option<u64>,
+    /// How long to wait for an answer
+    #[arg(long, value_parser = duration, default_value = "30s")]
+    pub timeout: Duration,
     /// Requests per second of all senders together; None to send the next as soon as the last is answered. There may be
-    /// more senders than the rate needs: each has its turn.
+    /// more senders than the rate needs: each has its turn. Requests that were due before the end are still sent.
+    #[arg(skip)]
     pub rate: Option<f64>,
     /// Whether a request that failed is sent again.
+    #[arg(skip)]
     pub retry: Retry,
-    /// How long a sender waits for an answer.
-    pub timeout: Duration,
     /// The server's process, to tell what the requests cost it.
+    #[arg(skip)]
     pub server: Option<Process>,
+}
+
+impl Default for SendConfig {
+    fn default() -> Self {
+        Self::parse_from(["send"])
+    }
+}
+
+impl SendConfig {
+    /// Adds a duration of ten seconds if there is no other bound.
+    pub fn bounded(mut self) -> Self {
+        if self.requests.is_none() {
+            self.duration.get_or_insert(DURATION_DEFAULT);
+        }
+        self
+    }
 }
 
 /// Counts that grow while senders send.

@@ -18,15 +18,17 @@ mod store;
 
 use std::collections::VecDeque;
 use std::io;
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::net::{SocketAddr, TcpListener};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
+use clap::Parser;
 use testkit::upstream::Server;
 
 use crate::account::FullAccount;
 use crate::http::Headers;
 use crate::proto::{BlockError, WriteRequest};
+use crate::typed::count;
 
 pub use faults::Faults;
 pub use script::{Approach, Arrival, Script};
@@ -35,40 +37,50 @@ pub use stats::{Snapshot, TenantCount};
 use store::Store;
 pub use testkit::upstream::{Admission, Close, Reply, Storing};
 
-/// How a sink listens and what it does with requests.
-#[derive(Clone)]
+/// How a sink listens and what it does with requests. The default has the defaults of the command line, but a free port.
+#[derive(Clone, Parser)]
 pub struct SinkConfig {
-    /// Where to listen; port 0 takes a free one.
+    /// Where to listen; port 0 takes a free one
+    #[arg(long, default_value = "127.0.0.1:9009")]
     pub listen: SocketAddr,
-    /// Names of the tenant's header, the first that a request has counts.
+    /// Names of the tenant's header, the first that a request has counts
+    #[arg(
+        long = "tenant-header",
+        value_name = "NAME",
+        value_delimiter = ',',
+        default_value = "X-Scope-OrgID,THANOS-TENANT"
+    )]
     pub tenant_headers: Vec<String>,
-    /// Names of the tenant's label, in priority order. A series that has one must have come under the header
-    /// `prefix` + value.
+    /// Names of the tenant's label, the first that a series has counts
+    ///
+    /// A series that has one must have come under the header that the prefix and its value make.
+    #[arg(
+        long = "tenant-label",
+        value_name = "NAME",
+        value_delimiter = ',',
+        default_value = "__tenant__,tenant"
+    )]
     pub tenant_labels: Vec<String>,
-    /// What the server puts before each tenant.
+    /// What the server puts before each tenant
+    #[arg(long, default_value = "")]
     pub prefix: String,
-    /// Connections at a time; further ones wait to be accepted.
+    /// Connections at a time; further ones wait to be accepted
+    #[arg(long, default_value_t = 1024, value_parser = count(65_535))]
     pub connections_max: usize,
-    /// Keeps the last so many requests for [`Sink::requests`]; 0 for none.
-    pub requests_kept_max: usize,
-    /// Keeps a [`FullAccount`] of stamped samples.
+    /// Keep account of every sample that `loadgen verify` sends, and show it at /account
+    #[arg(long = "account")]
     pub full_account: bool,
+    /// Keeps the last so many requests for [`Sink::requests`]; 0 for none.
+    #[arg(skip)]
+    pub requests_kept_max: usize,
     /// Decides each answer; without one it is an empty 200.
+    #[arg(skip)]
     pub script: Option<Arc<dyn Script>>,
 }
 
 impl Default for SinkConfig {
     fn default() -> Self {
-        Self {
-            listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
-            tenant_headers: vec!["X-Scope-OrgID".to_owned(), "THANOS-TENANT".to_owned()],
-            tenant_labels: vec!["__tenant__".to_owned(), "tenant".to_owned()],
-            prefix: String::new(),
-            connections_max: 1024,
-            requests_kept_max: 0,
-            full_account: false,
-            script: None,
-        }
+        Self::parse_from(["sink", "--listen", "127.0.0.1:0"])
     }
 }
 
@@ -140,38 +152,28 @@ impl Sink {
     }
 
     /// Where it listens.
-    #[must_use]
     pub fn addr(&self) -> SocketAddr {
         self.server.addr()
     }
 
     /// What a server's `target` has to be.
-    #[must_use]
     pub fn url(&self) -> String {
         format!("http://{}/api/v1/push", self.addr())
     }
 
     /// Everything counted so far.
-    #[must_use]
     pub fn snapshot(&self) -> Snapshot {
         self.shared.state().counts.clone()
     }
 
     /// The full account so far; None if none is kept, see [`SinkConfig::full_account`]. What a script holds back is stored first.
-    #[must_use]
     pub fn account(&self) -> Option<FullAccount> {
         self.shared.account()
     }
 
     /// The last requests, oldest first; see [`SinkConfig::requests_kept_max`].
-    #[must_use]
     pub fn requests(&self) -> Vec<Received> {
         self.shared.state().kept.iter().cloned().collect()
-    }
-
-    /// Closes all connections at once, between requests or within one, as an upstream that dies does.
-    pub fn sever(&self) {
-        self.server.sever();
     }
 
     /// Stops listening and closes all connections, as an upstream that dies does. What is stored stays stored, and so, later, is what has

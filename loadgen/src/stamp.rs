@@ -110,20 +110,16 @@ impl<'a> Stamp<'a> {
     }
 
     /// The sample's timestamp in milliseconds since the epoch.
-    #[must_use]
     pub fn timestamp(&self) -> i64 {
         i64::try_from(self.sender.run.saturating_add(self.sequence)).unwrap_or(i64::MAX)
     }
 
     /// The sample's value.
-    #[must_use]
-    #[expect(clippy::cast_precision_loss, reason = "reading refuses what a float does not hold exactly")]
     pub fn value(&self) -> f64 {
         self.sequence as f64
     }
 
     /// The labels that hold all but the sequence number: name and value, sorted by name.
-    #[must_use]
     pub fn labels(&self) -> [(&'static str, String); 3] {
         [
             (SENDER_LABEL, self.sender.to_string()),

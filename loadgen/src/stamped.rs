@@ -16,41 +16,62 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
+use clap::Parser;
+
 use crate::chaos::Pulse;
 use crate::fleet::Format;
 use crate::journal::{Entries, Fate, Journal};
 use crate::proto::WriteRequest;
 use crate::send::{Message, Outcome, Pace, Progress, SendConfig, Source};
 use crate::stamp::SenderId;
+use crate::typed::{count, duration, header_name, tenant_names};
 
 use strand::Strand;
 
-/// What stamped senders send, and where.
-#[derive(Clone, Debug)]
+/// What stamped senders send, and where. The default has the defaults of the command line.
+#[derive(Clone, Debug, Parser)]
 pub struct StampedConfig {
     /// Where to, for how long, and when again. The last requests' retries may go on past its duration.
+    #[command(flatten)]
     pub send: SendConfig,
-    /// In which words.
+    /// How bodies are written
+    #[arg(long, value_enum, default_value_t)]
     pub format: Format,
-    /// The tenants' names.
-    pub tenants: Vec<String>,
-    /// Name of the label that names the tenant.
+    /// Tenants: a number, or names as in `payments,search`
+    #[arg(long, default_value = "10", value_parser = tenant_names)]
+    pub tenants: Names,
+    /// Name of the tenant's label
+    #[arg(long, default_value = "__tenant__")]
     pub tenant_label: String,
-    /// Tenants in a request; those of a sender take turns. All, if there are no more.
-    pub tenants_per_request: usize,
-    /// The header that names a request's tenant, for a server that does not split: each request then holds one tenant.
+    /// Tenants in one request, in turns; all of them if not given
+    #[arg(long, value_name = "COUNT", value_parser = count(u64::MAX))]
+    pub tenants_per_request: Option<usize>,
+    /// Name the tenant in this header, and send one tenant in a request: for a server that does not split, or the sink
+    /// itself
+    #[arg(long, value_name = "NAME", conflicts_with = "tenants_per_request", value_parser = header_name)]
     pub tenant_header: Option<String>,
-    /// What stands before the tenant in that header.
+    /// What the server puts before each tenant
+    #[arg(long, default_value = "")]
     pub prefix: String,
-    /// Series of each tenant in a request, with one sample each.
+    /// Series of each tenant in a request, with a sample each
+    #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=100_000))]
     pub series: u32,
-    /// Requests of each sender; None for no such bound.
-    pub requests: Option<u64>,
-    /// From one request of a sender to its next; zero to send as soon as the last is settled.
+    /// From one request of a sender to its next; 0s to send as soon as the last is settled
+    #[arg(long, value_parser = duration, default_value = "0s")]
     pub interval: Duration,
     /// Where it is noted whose requests are sent for the first time; None to note it nowhere.
+    #[arg(skip)]
     pub pulse: Option<Arc<Pulse>>,
 }
+
+impl Default for StampedConfig {
+    fn default() -> Self {
+        Self::parse_from(["stamped"])
+    }
+}
+
+/// Tenants' names. (An alias, since clap takes a bare `Vec` for an option that may be repeated.)
+type Names = Vec<String>;
 
 /// One sender's samples, and what became of them.
 struct Stamps<'a> {
@@ -59,7 +80,6 @@ struct Stamps<'a> {
     strands: Vec<Strand>,
     /// The tenant whose turn it is, by its place.
     turn: usize,
-    sent: u64,
     /// The request that was made last: the tenants in it, by their places, each with its sequence number.
     parts: Vec<(usize, u64)>,
     bytes: Vec<u8>,
@@ -74,7 +94,6 @@ impl<'a> Stamps<'a> {
             strands: config.tenants.iter().map(strand).collect(),
             // Senders begin with different tenants, lest all send for the same at once.
             turn: usize::try_from(id.index).unwrap_or_default(),
-            sent: 0,
             parts: Vec::new(),
             bytes: Vec::new(),
         }
@@ -83,7 +102,8 @@ impl<'a> Stamps<'a> {
     /// The next samples of the tenants whose turn it is.
     fn request(&mut self) -> WriteRequest {
         let tenants = self.strands.len();
-        let most = if self.config.tenant_header.is_some() { 1 } else { self.config.tenants_per_request };
+        let one = self.config.tenant_header.as_ref().map(|_| 1);
+        let most = one.or(self.config.tenants_per_request).unwrap_or(tenants);
         let mut request = WriteRequest::default();
         self.parts.clear();
         for _ in 0..most.min(tenants) {
@@ -118,10 +138,6 @@ impl<'a> Stamps<'a> {
 impl Source for Stamps<'_> {
     fn next(&mut self) -> Option<Message<'_>> {
         let config = self.config;
-        if config.requests.is_some_and(|most| self.sent >= most) {
-            return None;
-        }
-        self.sent += 1;
         let (_, body) = config.format.encode(&self.request());
         let mut headers = config.send.headers.clone();
         if let Some((name, tenant)) = config.tenant_header.as_ref().zip(self.tenants().next()) {

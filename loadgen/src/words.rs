@@ -11,12 +11,12 @@ use std::fmt::Write as _;
 
 use bytes::Bytes;
 use prost::Message;
+use testkit::oracle::loki_labels;
 
 use crate::proto::{self, Label, Sample, WriteRequest};
 use crate::proto_loki::{Entry, PushRequest, Stream, Timestamp};
 use crate::proto_v2;
 
-const NANOSECONDS_IN_A_SECOND: i64 = 1_000_000_000;
 const NANOSECONDS_IN_A_MILLISECOND: i64 = 1_000_000;
 
 /// Why bytes could not be turned into a 1.0 request.
@@ -43,13 +43,9 @@ pub enum Unreadable {
 /// See [`Unreadable`].
 pub fn from_v2(inflated: &[u8]) -> Result<WriteRequest, Unreadable> {
     let request = proto_v2::Request::decode(inflated)?;
-    let labels = |references: &[u32]| {
-        let symbol = |&at: &u32| request.symbols.get(at as usize).cloned().ok_or(Unreadable::Reference);
-        let pairs = references.chunks(2).map(|pair| match pair {
-            [name, value] => Ok(Label { name: symbol(name)?, value: symbol(value)? }),
-            _ => Err(Unreadable::Reference),
-        });
-        pairs.collect::<Result<Vec<_>, _>>()
+    let labels = |references: &[u32]| -> Result<Vec<Label>, Unreadable> {
+        let labels = request.labels(references).ok_or(Unreadable::Reference)?;
+        Ok(labels.into_iter().map(|(name, value)| Label { name, value }).collect())
     };
     let mut timeseries = Vec::with_capacity(request.timeseries.len());
     for series in &request.timeseries {
@@ -80,7 +76,6 @@ pub fn from_v2(inflated: &[u8]) -> Result<WriteRequest, Unreadable> {
 
 /// A push whose streams are the request's series, and whose entries are their samples. Histograms, exemplars and
 /// metadata, which logs don't have, are left behind.
-#[must_use]
 pub fn to_loki(request: &WriteRequest) -> PushRequest {
     let stream = |series: &proto::TimeSeries| Stream {
         labels: labels_text(&series.labels).into(),
@@ -91,14 +86,12 @@ pub fn to_loki(request: &WriteRequest) -> PushRequest {
 }
 
 /// The same push as JSON (Grafana Loki's HTTP API, "Ingest logs").
-#[must_use]
 pub fn to_loki_json(request: &WriteRequest) -> Vec<u8> {
     let text = |bytes: &Bytes| String::from_utf8_lossy(bytes).into_owned();
     let stream = |series: &proto::TimeSeries| {
         let labels = series.labels.iter().map(|label| (text(&label.name), text(&label.value).into()));
         let values = series.samples.iter().map(entry).map(|entry| {
-            let at = entry.timestamp.unwrap_or_default();
-            let nanoseconds = at.seconds * NANOSECONDS_IN_A_SECOND + i64::from(at.nanos);
+            let nanoseconds = entry.timestamp.and_then(Timestamp::to_nanos).unwrap_or_default();
             serde_json::json!([nanoseconds.to_string(), text(&entry.line)])
         });
         let labels: serde_json::Map<String, serde_json::Value> = labels.collect();
@@ -134,13 +127,7 @@ fn entry(sample: &Sample) -> Entry {
     let bits = sample.value.to_bits();
     let at = sample.timestamp * NANOSECONDS_IN_A_MILLISECOND + odd_nanoseconds(bits);
     let line = format!("level=info msg=\"request served\" took={:?}ms bits={bits:016x}", sample.value);
-    let seconds = at.div_euclid(NANOSECONDS_IN_A_SECOND);
-    let nanos = i32::try_from(at.rem_euclid(NANOSECONDS_IN_A_SECOND)).unwrap_or(0);
-    Entry {
-        timestamp: Some(Timestamp { seconds, nanos }),
-        line: line.into(),
-        structured_metadata: Vec::new(),
-    }
+    Entry::new(at, &line, &[])
 }
 
 fn read_entry(entry: &Entry) -> Result<Sample, Unreadable> {
@@ -148,8 +135,7 @@ fn read_entry(entry: &Entry) -> Result<Sample, Unreadable> {
     let strange = || Unreadable::Entry(line.chars().take(100).collect());
     let bits = line.rsplit_once("bits=").and_then(|(_, bits)| u64::from_str_radix(bits, 16).ok());
     let bits = bits.ok_or_else(strange)?;
-    let at = entry.timestamp.ok_or_else(strange)?;
-    let nanoseconds = at.seconds * NANOSECONDS_IN_A_SECOND + i64::from(at.nanos);
+    let nanoseconds = entry.timestamp.and_then(Timestamp::to_nanos).ok_or_else(strange)?;
     if nanoseconds.rem_euclid(NANOSECONDS_IN_A_MILLISECOND) != odd_nanoseconds(bits) {
         return Err(strange());
     }
@@ -173,29 +159,9 @@ fn labels_text(labels: &[Label]) -> String {
 
 /// Reads what [`labels_text`] wrote.
 fn read_labels(text: &[u8]) -> Result<Vec<Label>, Unreadable> {
-    let text = String::from_utf8_lossy(text);
-    let strange = || Unreadable::Labels(text.chars().take(100).collect());
-    let mut rest = text.strip_prefix('{').and_then(|rest| rest.strip_suffix('}')).ok_or_else(strange)?;
-    let mut labels = Vec::new();
-    while !rest.is_empty() {
-        let (name, after) = rest.split_once("=\"").ok_or_else(strange)?;
-        let mut value = String::new();
-        let mut letters = after.char_indices();
-        let end = loop {
-            match letters.next().ok_or_else(strange)? {
-                (at, '"') => break at,
-                (_, '\\') => match letters.next().ok_or_else(strange)?.1 {
-                    'n' => value.push('\n'),
-                    letter => value.push(letter),
-                },
-                (_, letter) => value.push(letter),
-            }
-        };
-        labels.push(Label { name: name.to_owned().into(), value: value.into() });
-        rest = after.get(end + 1..).unwrap_or_default();
-        rest = rest.strip_prefix(", ").unwrap_or(rest);
-    }
-    Ok(labels)
+    let labels = loki_labels::labels(text)
+        .ok_or_else(|| Unreadable::Labels(String::from_utf8_lossy(text).chars().take(100).collect()))?;
+    Ok(labels.into_iter().map(|(name, value)| Label { name: name.into(), value: value.into() }).collect())
 }
 
 #[cfg(test)]

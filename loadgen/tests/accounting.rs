@@ -10,7 +10,6 @@ use std::time::Duration;
 use loadgen::account::FullAccount;
 use loadgen::audit::Audit;
 use loadgen::client::get;
-use loadgen::fleet::Format;
 use loadgen::journal::Journal;
 use loadgen::send::{Outcome, Progress, Retry, RetryRules, SendConfig};
 use loadgen::sink::faults::FaultScript;
@@ -58,30 +57,20 @@ fn faults(yaml: &str) -> Option<Arc<dyn Script>> {
 
 /// Requests of one tenant each, `a`, `b` and `c` in turns.
 fn config(sink: &Sink) -> StampedConfig {
+    let rules = RetryRules { backoff_min: Duration::from_millis(1), ..RetryRules::default() };
     StampedConfig {
         send: SendConfig {
             url: sink.url().parse().unwrap(),
-            headers: Vec::new(),
             duration: Some(Duration::from_secs(60)),
-            requests: None,
-            rate: None,
-            retry: Retry::Bounded(RetryRules {
-                backoff_min: Duration::from_millis(1),
-                ..RetryRules::default()
-            }),
+            requests: Some(u64::from(SENDERS) * REQUESTS),
+            retry: Retry::Bounded(rules),
             timeout: Duration::from_secs(10),
-            server: None,
+            ..SendConfig::default()
         },
-        format: Format::default(),
         tenants: ["a", "b", "c"].map(str::to_owned).to_vec(),
-        tenant_label: "__tenant__".to_owned(),
-        tenants_per_request: 1,
         tenant_header: Some("X-Scope-OrgID".to_owned()),
-        prefix: String::new(),
         series: SERIES,
-        requests: Some(REQUESTS),
-        interval: Duration::ZERO,
-        pulse: None,
+        ..StampedConfig::default()
     }
 }
 
@@ -167,7 +156,9 @@ fn an_example_names_the_very_sample() {
         Reply { stored: Some(!lost), ..Reply::default() }
     };
     let sink = start(Some(Arc::new(script)));
-    let (journal, _) = run(&StampedConfig { requests: Some(30), ..config(&sink) }, 1);
+    let mut config = config(&sink);
+    config.send.requests = Some(30);
+    let (journal, _) = run(&config, 1);
     let audit = Audit::new(&journal, &sink.account().unwrap(), "");
     assert_eq!(audit.lost.samples, u64::from(SERIES));
     let told: Vec<String> = audit.lost.examples.iter().map(ToString::to_string).collect();
@@ -243,9 +234,9 @@ fn a_server_that_does_not_split_is_found_out() {
     let sink = start(None);
     let mut config = config(&sink);
     config.tenant_header = None;
-    config.tenants_per_request = 3;
+    config.tenants_per_request = Some(3);
     config.send.headers = vec![("X-Scope-OrgID".to_owned(), "a".to_owned())];
-    config.requests = Some(4);
+    config.send.requests = Some(4);
     let (journal, _) = run(&config, 1);
     let audit = Audit::new(&journal, &sink.account().unwrap(), "");
     assert_eq!(audit.misplaced.samples, 2 * 4 * u64::from(SERIES));
@@ -260,7 +251,7 @@ fn what_is_stored_after_its_sender_hung_up_is_untold() {
     let mut config = config(&sink);
     config.send.timeout = Duration::from_millis(20);
     config.send.retry = Retry::Never;
-    config.requests = Some(2);
+    config.send.requests = Some(2);
     let (_, outcome) = run(&config, 1);
     assert_eq!(outcome.statuses, [(0, 2)].into());
     let all_stored = 2 * u64::from(SERIES);

@@ -2,26 +2,24 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test may fail")]
 
-use std::process::{Command, Output};
+mod support;
+
+use std::process::Output;
 use std::thread;
 use std::time::Duration;
 
 use loadgen::chaos::Plan;
 use loadgen::fleet::numbered_tenants;
 use serde_json::Value;
+use support::{loadgen, refuses, text};
 
 const MINUTES: &str = "0.15";
 
 fn chaos(args: &[&str]) -> (Output, String, Value) {
     let file = tempfile::NamedTempFile::new().unwrap();
-    let output = Command::new(env!("CARGO_BIN_EXE_loadgen"))
-        .args(["chaos", "--json", file.path().to_str().unwrap()])
-        .args(args)
-        .output()
-        .unwrap();
+    let output = loadgen(&[&["chaos", "--json", file.path().to_str().unwrap()], args].concat());
     let json = serde_json::from_slice(&std::fs::read(file.path()).unwrap());
-    let text =
-        format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    let text = text(&output);
     let json = json.unwrap_or_else(|error| panic!("{error}: {text}"));
     (output, text, json)
 }
@@ -119,14 +117,10 @@ fn who_starves_while_the_plan_calls_him_well_is_found() {
 
 #[test]
 fn chaos_says_what_is_wrong_with_its_arguments() {
-    for (args, fault) in [
-        (&["--minutes", "0"][..], "no number above 0"),
-        (&["--minutes", "31"][..], "30 minutes at most"),
-        (&["--driver", "poll"][..], "io_uring"),
-        (&["--server", "/nowhere", "--minutes", "0.01"][..], "cannot start the server"),
-    ] {
-        let output = Command::new(env!("CARGO_BIN_EXE_loadgen")).arg("chaos").args(args).output().unwrap();
-        let error = String::from_utf8(output.stderr).unwrap();
-        assert!(!output.status.success() && error.contains(fault), "{args:?}: {error}");
-    }
+    refuses(&[
+        (&["chaos", "--minutes", "0"], "no number above 0"),
+        (&["chaos", "--minutes", "31"], "no number above 0 and up to 30"),
+        (&["chaos", "--driver", "poll"], "io_uring"),
+        (&["chaos", "--server", "/nowhere", "--minutes", "0.01"], "cannot start the server"),
+    ]);
 }

@@ -2,18 +2,13 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test may fail")]
 
+mod support;
+
 use std::io::{BufRead, BufReader, Read};
 use std::process::{Child, ChildStdout, Command, Output, Stdio};
 
 use loadgen::sink::{Reply, Sink, SinkConfig, Snapshot};
-
-fn loadgen(args: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_loadgen")).args(args).output().unwrap()
-}
-
-fn stdout(output: &Output) -> String {
-    String::from_utf8(output.stdout.clone()).unwrap()
-}
+use support::{loadgen, refuses, stdout, text};
 
 /// `loadgen sink` on a free port.
 struct SinkCommand {
@@ -62,25 +57,9 @@ fn send_verifies_against_a_sink_command() {
     let pid = sink.child.id().to_string();
     let (url, stats) = (sink.url.clone(), sink.stats_url());
     let send = |header: &str, prefix: &str| {
-        loadgen(&[
-            "send",
-            "--url",
-            &url,
-            "--header",
-            header,
-            "--prefix",
-            prefix,
-            "--series",
-            "100",
-            "--tenants",
-            "1",
-            "--requests",
-            "40",
-            "--verify",
-            &stats,
-            "--server-pid",
-            &pid,
-        ])
+        let to = ["send", "--url", &url, "--header", header, "--prefix", prefix, "--verify", &stats];
+        let what = ["--series", "100", "--tenants", "1", "--requests", "40", "--server-pid", &pid];
+        loadgen(&[&to[..], &what].concat())
     };
     // The sink is not told of the prefix, so it finds all series under a tenant that is not theirs.
     let output = send("X-Scope-OrgID=eu-team-000", "eu-");
@@ -119,20 +98,13 @@ fn send_exits_with_1_when_told_to_fail_on_errors() {
 
 #[test]
 fn send_says_what_is_wrong_with_its_arguments() {
-    for (args, fault) in [
-        (&["send", "--url", "https://a/"][..], "begins with http://"),
-        (&["send", "--tenants", "a,a"][..], "`a` is there twice"),
-        (&["send", "--rate", "0"][..], "no number above 0"),
-        (
-            &["send", "--verify", "http://127.0.0.1:1/stats", "--requests", "1"][..],
-            "--verify: no answer from",
-        ),
-        (&["send", "--server-pid", "4000000", "--requests", "1"][..], "no such process"),
-    ] {
-        let output = loadgen(args);
-        let error = String::from_utf8(output.stderr).unwrap();
-        assert!(!output.status.success() && error.contains(fault), "{args:?}: {error}");
-    }
+    refuses(&[
+        (&["send", "--url", "https://a/"], "begins with http://"),
+        (&["send", "--tenants", "a,a"], "`a` is there twice"),
+        (&["send", "--rate", "0"], "no number above 0"),
+        (&["send", "--verify", "http://127.0.0.1:1/stats", "--requests", "1"], "--verify: no answer from"),
+        (&["send", "--server-pid", "4000000", "--requests", "1"], "no such process"),
+    ]);
 }
 
 #[test]
@@ -146,12 +118,12 @@ fn a_sink_command_shows_its_counts_as_json() {
     sink.end();
 }
 
-/// Stamped samples straight to a sink: 3 tenants, 2 senders, 30 requests each.
+/// Stamped samples straight to a sink: 3 tenants, 2 senders, 60 requests.
 fn verify(sink: &SinkCommand, more: &[&str]) -> Output {
     let account = sink.url.replace("/api/v1/push", "/account");
     let args =
         ["verify", "--url", &sink.url, "--sink", &account, "--tenant-header", "X-Scope-OrgID", "--tenants"];
-    let rest = ["a,b,c", "--senders", "2", "--requests", "30", "--series", "4", "--settle", "0s"];
+    let rest = ["a,b,c", "--senders", "2", "--requests", "60", "--series", "4", "--settle", "0s"];
     loadgen(&[&args[..], &rest, more].concat())
 }
 
@@ -215,25 +187,20 @@ fn verify_and_sink_say_what_is_wrong_with_their_arguments() {
     let file = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(file.path(), "rules:\n- {share: 0.3}\n").unwrap();
     let wrong = file.path().to_str().unwrap();
-    for (args, fault) in [
-        (&["sink", "--faults", wrong][..], "line 2: the rule has no fault"),
-        (&["sink", "--faults", "/nowhere"][..], "--faults: cannot read /nowhere"),
-        (&["verify", "--tenant-header", "a b"][..], "cannot be a header's name"),
-        (&["verify", "--sink", "http://127.0.0.1:1/account"][..], "--sink: no answer from"),
-    ] {
-        let output = loadgen(args);
-        let error = String::from_utf8(output.stderr).unwrap();
-        assert!(!output.status.success() && error.contains(fault), "{args:?}: {error}");
-    }
+    refuses(&[
+        (&["sink", "--faults", wrong], "line 2: the rule has no fault"),
+        (&["sink", "--faults", "/nowhere"], "--faults: cannot read /nowhere"),
+        (&["verify", "--tenant-header", "a b"], "cannot be a header's name"),
+        (&["verify", "--sink", "http://127.0.0.1:1/account"], "--sink: no answer from"),
+    ]);
 }
 
 /// The whole path, through the real server: the demo proves itself, and says so without a single escape code.
 #[test]
 fn the_demo_proves_that_every_sample_arrived() {
     let output = loadgen(&["demo", "--seconds", "2", "--senders", "4"]);
-    let text = stdout(&output);
-    let error = String::from_utf8_lossy(&output.stderr);
-    assert_eq!(output.status.code(), Some(0), "{text}{error}");
+    let text = text(&output);
+    assert_eq!(output.status.code(), Some(0), "{text}");
     for tenant in ["payments", "checkout", "search", "observability", "kube-system"] {
         let row = text
             .lines()

@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test may fail")]
 
+mod support;
+
 use std::fs;
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -9,7 +11,7 @@ use std::process::{Child, Command, Output, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use loadgen::compare::{FailureKind, Measure, Results, Showing};
+use loadgen::compare::{FailureKind, Measure, Results};
 use loadgen::sink::{Arrival, Reply, Sink, SinkConfig};
 use tempfile::TempDir;
 
@@ -81,11 +83,6 @@ fn processes_of(dir: &Path) -> Vec<String> {
 
 fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
-}
-
-fn failure(showing: &Showing) -> (FailureKind, &str) {
-    let failure = showing.failure().expect("it should have failed");
-    (failure.kind, failure.reason.as_str())
 }
 
 /// No test: what the comparison starts as a server that answers 500. Started by hand it ends at once.
@@ -176,24 +173,18 @@ fn who_fails_is_named_with_its_reason_and_has_no_figures() {
         assert!(below.resident_bytes_peak > alone.resident_bytes_peak / 2, "{below:?} {alone:?}");
         assert!(cpu(&below) > cpu(&alone) / 10.0, "{below:?} {alone:?}");
 
-        let (kind, why) = failure(missing);
-        assert_eq!(kind, FailureKind::DoesNotStart);
-        assert!(why.contains("/nowhere/server") && why.contains("No such file"), "{why}");
-        let (kind, why) = failure(early);
-        assert_eq!(kind, FailureKind::DoesNotStart);
-        assert!(why.contains("exit status: 3") && why.contains("no licence"), "{why}");
-        let (kind, why) = failure(unready);
-        assert_eq!(kind, FailureKind::DoesNotStart);
-        assert!(why.contains("not ready within 0.2 s") && why.contains("refused"), "{why}");
-        let (kind, why) = failure(wrong);
-        assert_eq!(kind, FailureKind::AnswersWrongly);
-        assert!(why.contains("500: out of order"), "{why}");
-        let (kind, why) = failure(lossy);
-        assert_eq!(kind, FailureKind::LosesSamples);
-        assert!(why.contains("tenants differ: team-000 (Lost"), "{why}");
-        let (kind, why) = failure(late);
-        assert_eq!(kind, FailureKind::LosesSamples);
-        assert!(why.contains("acknowledged, 0 arrived"), "{why}");
+        for (showing, kind, words) in [
+            (missing, FailureKind::DoesNotStart, ["/nowhere/server", "No such file"]),
+            (early, FailureKind::DoesNotStart, ["exit status: 3", "no licence"]),
+            (unready, FailureKind::DoesNotStart, ["not ready within 0.2 s", "refused"]),
+            (wrong, FailureKind::AnswersWrongly, ["500: out of order", ""]),
+            (lossy, FailureKind::LosesSamples, ["tenants differ: team-000 (Lost", ""]),
+            (late, FailureKind::LosesSamples, ["acknowledged, 0 arrived", ""]),
+        ] {
+            let failure = showing.failure().expect("it should have failed");
+            assert_eq!(failure.kind, kind);
+            assert!(words.iter().all(|word| failure.reason.contains(word)), "{failure}");
+        }
     }
     for (name, reason) in [
         ("missing", "does not start"),
@@ -215,13 +206,9 @@ fn who_fails_is_named_with_its_reason_and_has_no_figures() {
 /// for each measure, in which those that failed have crosses and no figures.
 fn report_of(comparison: &Comparison, results: &Results) {
     let charts = comparison.path("charts");
-    let output = Command::new(env!("CARGO_BIN_EXE_loadgen"))
-        .arg("report")
-        .arg(comparison.path("out.json"))
-        .arg("--svg")
-        .arg(&charts)
-        .output()
-        .unwrap();
+    let results_at = comparison.path("out.json");
+    let args = ["report", results_at.to_str().unwrap(), "--svg", charts.to_str().unwrap()];
+    let output = support::loadgen(&args);
     assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
     let page = fs::read_to_string(comparison.path("out.md")).unwrap();
     let (_, figures) = page.split_once("## Every figure").unwrap();
@@ -320,18 +307,12 @@ fn mistakes_are_told() {
     let error = text(&output.stderr);
     assert!(error.contains("try.yml") && error.contains("secs"), "{error}");
 
-    let output =
-        Command::new(env!("CARGO_BIN_EXE_loadgen")).args(["report", "/nowhere.json"]).output().unwrap();
-    assert_eq!(output.status.code(), Some(1));
-    assert!(text(&output.stderr).contains("cannot read /nowhere.json"));
-    fs::write(comparison.path("other.json"), "{}").unwrap();
-    let output = Command::new(env!("CARGO_BIN_EXE_loadgen"))
-        .arg("report")
-        .arg(comparison.path("other.json"))
-        .output()
-        .unwrap();
-    assert_eq!(output.status.code(), Some(1));
-    assert!(text(&output.stderr).contains("missing field"), "{}", text(&output.stderr));
+    let other = comparison.path("other.json");
+    fs::write(&other, "{}").unwrap();
+    support::refuses(&[
+        (&["report", "/nowhere.json"], "cannot read /nowhere.json"),
+        (&["report", other.to_str().unwrap()], "missing field"),
+    ]);
 }
 
 /// The configurations that come with the project are ones that can be run.

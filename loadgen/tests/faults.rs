@@ -99,9 +99,7 @@ fn a_rule_begins_and_ends() {
 fn status_with_headers_and_body() {
     let sink = sink("- status: {code: 503, headers: {X-Reason: tests}, body: not now}");
     let mut client = Client::connect(&sink);
-    let block = up().to_block();
-    let head = format!("POST / HTTP/1.1\r\nX-Scope-OrgID: a\r\nContent-Length: {}\r\n\r\n", block.len());
-    client.send(&head, &block);
+    client.post("a", &up().to_block());
     let head = client.reader.response_head().unwrap();
     let mut body = Vec::new();
     client.reader.body(head.framing, &mut body).unwrap();
@@ -113,9 +111,7 @@ fn status_with_headers_and_body() {
 fn too_many_requests_and_when_to_come_again() {
     let sink = sink("- retry_after: 7s");
     let mut client = Client::connect(&sink);
-    let block = up().to_block();
-    let head = format!("POST / HTTP/1.1\r\nX-Scope-OrgID: a\r\nContent-Length: {}\r\n\r\n", block.len());
-    client.send(&head, &block);
+    client.post("a", &up().to_block());
     let head = client.reader.response_head().unwrap();
     assert_eq!((head.status, head.headers.get("retry-after")), (429, Some("7")));
     assert_eq!(stored(&sink, "a"), 0);
@@ -132,9 +128,7 @@ fn resets_before_the_body_before_the_reply_and_in_the_middle_of_it() {
     assert_eq!(sink.snapshot().requests, 1);
 
     let mut client = Client::connect(&sink);
-    let block = up().to_block();
-    let head = format!("POST / HTTP/1.1\r\nX-Scope-OrgID: mid\r\nContent-Length: {}\r\n\r\n", block.len());
-    client.send(&head, &block);
+    client.post("mid", &up().to_block());
     let mut all = Vec::new();
     let error = client.stream.read_to_end(&mut all).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::ConnectionReset);
@@ -151,17 +145,14 @@ fn half_open_reads_nothing_and_a_stall_reads_all_and_both_keep_the_connection() 
     let large = vec![0x5a; 64 << 20];
     let mut half = Client::connect(&sink);
     half.stream.set_write_timeout(Some(Duration::from_millis(500))).unwrap();
-    let head = |tenant, length| {
-        format!("POST / HTTP/1.1\r\nX-Scope-OrgID: {tenant}\r\nContent-Length: {length}\r\n\r\n")
-    };
-    half.stream.write_all(head("half", large.len()).as_bytes()).unwrap();
+    let length = large.len();
+    half.send(&format!("POST / HTTP/1.1\r\nX-Scope-OrgID: half\r\nContent-Length: {length}\r\n\r\n"), b"");
     let written = half.stream.write_all(&large).map_err(|error| error.kind());
     assert!(matches!(written, Err(ErrorKind::WouldBlock | ErrorKind::TimedOut)), "{written:?}");
     assert!(is_silent(&mut half));
 
     let mut stall = Client::connect(&sink);
-    let block = up().to_block();
-    stall.send(&head("stall", block.len()), &block);
+    stall.post("stall", &up().to_block());
     assert!(is_silent(&mut stall));
     let counts = sink.snapshot();
     assert_eq!((counts.tenant("stall").requests, counts.tenant("stall").refused), (1, 1));
@@ -182,11 +173,7 @@ fn reads_slowly() {
     let timed = |tenant: &str| {
         let mut client = Client::connect(&sink);
         let begun = Instant::now();
-        let length = body.len();
-        client.send(
-            &format!("POST / HTTP/1.1\r\nX-Scope-OrgID: {tenant}\r\nContent-Length: {length}\r\n\r\n"),
-            &body,
-        );
+        client.post(tenant, &body);
         assert_eq!(client.reply().unwrap().0, 400);
         begun.elapsed()
     };

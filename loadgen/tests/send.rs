@@ -14,7 +14,7 @@ use loadgen::audit::{Comparison, Verdict};
 use loadgen::fleet::{Fleet, FleetConfig, numbered_tenants};
 use loadgen::http::MessageReader;
 use loadgen::process::Process;
-use loadgen::send::{Outcome, Progress, Retry, SendConfig, send};
+use loadgen::send::{Outcome, Percentiles, Progress, Retry, SendConfig, send};
 use loadgen::sink::{Arrival, Close, Reply, Sink, SinkConfig, Snapshot};
 
 /// One tenant, since nothing here splits.
@@ -39,16 +39,17 @@ fn to(sink: &Sink) -> SendConfig {
         url: sink.url().parse().unwrap(),
         headers: vec![("X-Scope-OrgID".to_owned(), "team-000".to_owned())],
         duration: Some(Duration::from_secs(20)),
-        requests: None,
-        rate: None,
-        retry: Retry::Never,
         timeout: Duration::from_secs(5),
-        server: None,
+        ..SendConfig::default()
     }
 }
 
 fn sink(script: impl Fn(&Arrival<'_>) -> Reply + Send + Sync + 'static) -> Sink {
     Sink::start(SinkConfig { script: Some(Arc::new(script)), ..SinkConfig::default() }).unwrap()
+}
+
+fn run(fleet: &Fleet, config: &SendConfig) -> Outcome {
+    send(fleet, config, &Progress::default(), |_| ()).unwrap()
 }
 
 fn compare(outcome: &Outcome, after: &Snapshot) -> Comparison {
@@ -59,7 +60,7 @@ fn compare(outcome: &Outcome, after: &Snapshot) -> Comparison {
 fn every_acknowledged_sample_is_stored() {
     let sink = Sink::start(SinkConfig::default()).unwrap();
     let config = SendConfig { requests: Some(500), server: Some(Process::own().unwrap()), ..to(&sink) };
-    let outcome = send(&fleet(4), &config, &Progress::default(), |_| ()).unwrap();
+    let outcome = run(&fleet(4), &config);
     assert_eq!((outcome.requests, outcome.acknowledged(), outcome.failed()), (500, 500, 0));
     assert_eq!(outcome.latency.len(), 500);
     assert!(outcome.bytes > 500 * 1000);
@@ -80,7 +81,7 @@ fn what_was_refused_is_told_and_still_adds_up() {
         _ => Reply::default(),
     });
     let config = SendConfig { requests: Some(200), ..to(&sink) };
-    let outcome = send(&fleet(2), &config, &Progress::default(), |_| ()).unwrap();
+    let outcome = run(&fleet(2), &config);
     // A request on a connection that was closed behind the sender's back gets no answer, and never arrives.
     let unanswered = outcome.statuses.get(&0).copied().unwrap_or_default();
     assert!(unanswered > 5, "{:?}", outcome.statuses);
@@ -100,7 +101,7 @@ fn an_answer_that_lies_is_found_out() {
     ] {
         let sink = sink(move |arrival| if arrival.nth == 7 { reply.clone() } else { Reply::default() });
         let config = SendConfig { requests: Some(20), ..to(&sink) };
-        let outcome = send(&fleet(2), &config, &Progress::default(), |_| ()).unwrap();
+        let outcome = run(&fleet(2), &config);
         let comparison = compare(&outcome, &sink.stop());
         assert_eq!(comparison.lines[0].verdict, verdict);
         assert_eq!(comparison.holds(), verdict == Verdict::Plausible);
@@ -115,7 +116,7 @@ fn a_fixed_rate_is_kept_and_a_stall_shows_in_the_latency() {
         _ => Reply::default(),
     });
     let config = SendConfig { rate: Some(200.0), duration: Some(Duration::from_secs(2)), ..to(&sink) };
-    let outcome = send(&fleet(4), &config, &Progress::default(), |_| ()).unwrap();
+    let outcome = run(&fleet(4), &config);
     assert_eq!(outcome.acknowledged(), 400);
     assert!(outcome.elapsed >= Duration::from_millis(1950), "{:?}", outcome.elapsed);
     // The stalled connection owes a request every 20 ms: 25 of them leave late, and some 12 by more than 250 ms.
@@ -128,15 +129,11 @@ fn nobody_there_is_no_answer_and_no_spinning() {
     let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port();
     let config = SendConfig {
         url: format!("http://127.0.0.1:{port}/").parse().unwrap(),
-        headers: vec![],
         duration: Some(Duration::from_millis(500)),
-        requests: None,
-        rate: None,
-        retry: Retry::Never,
         timeout: Duration::from_secs(1),
-        server: None,
+        ..SendConfig::default()
     };
-    let outcome = send(&fleet(1), &config, &Progress::default(), |_| ()).unwrap();
+    let outcome = run(&fleet(1), &config);
     assert_eq!(outcome.statuses, BTreeMap::from([(0, outcome.requests)]));
     assert!((1..=6).contains(&outcome.requests), "{}", outcome.requests);
     assert!(outcome.complaints[&0].contains("refused"), "{:?}", outcome.complaints);
@@ -168,19 +165,19 @@ fn who_is_behind_skips_nothing_and_the_service_time_is_told_beside() {
     // Due every 10 ms and answered after 30: the last of 50 leaves a second late.
     let sink = sink(|_| Reply::default().after(Duration::from_millis(30)));
     let config = SendConfig { rate: Some(100.0), duration: Some(Duration::from_millis(500)), ..to(&sink) };
-    let outcome = send(&fleet(1), &config, &Progress::default(), |_| ()).unwrap();
+    let outcome = run(&fleet(1), &config);
     assert_eq!((outcome.acknowledged(), outcome.latency.len(), outcome.service.len()), (50, 50, 50));
     assert!(outcome.latency_at(100.0) >= Duration::from_millis(980), "{:?}", outcome.latency_at(100.0));
     assert!(outcome.latency_at(50.0) >= Duration::from_millis(480), "{:?}", outcome.latency_at(50.0));
-    let service = outcome.service_at(50.0);
-    assert!((Duration::from_millis(29)..Duration::from_millis(300)).contains(&service), "{service:?}");
+    let service = Percentiles::new(&outcome.service).p50;
+    assert!((29.0..300.0).contains(&service), "{service:?}");
 }
 
 #[test]
 fn more_senders_than_a_rate_needs_take_turns() {
     let sink = Sink::start(SinkConfig { requests_kept_max: 100, ..SinkConfig::default() }).unwrap();
     let config = SendConfig { rate: Some(20.0), duration: Some(Duration::from_secs(1)), ..to(&sink) };
-    let outcome = send(&fleet(32), &config, &Progress::default(), |_| ()).unwrap();
+    let outcome = run(&fleet(32), &config);
     assert_eq!(outcome.acknowledged(), 20);
     assert!(outcome.elapsed >= Duration::from_millis(940), "{:?}", outcome.elapsed);
     let connections: std::collections::BTreeSet<_> =
@@ -196,7 +193,7 @@ fn a_request_is_repeated_until_it_is_acknowledged_and_counts_once() {
         _ => Reply::default(),
     });
     let config = SendConfig { requests: Some(20), retry: PROMETHEUS, ..to(&sink) };
-    let outcome = send(&fleet(1), &config, &Progress::default(), |_| ()).unwrap();
+    let outcome = run(&fleet(1), &config);
     assert_eq!((outcome.requests, outcome.acknowledged(), outcome.failed()), (20, 20, 0));
     assert_eq!((outcome.attempts(), outcome.retries(), outcome.doubtful), (23, 3, 3));
     assert_eq!((outcome.dropped, outcome.abandoned), (0, 0));
@@ -217,7 +214,7 @@ fn what_may_be_there_twice_is_known() {
         _ => Reply::default(),
     });
     let config = SendConfig { requests: Some(10), retry: PROMETHEUS, ..to(&sink) };
-    let outcome = send(&fleet(1), &config, &Progress::default(), |_| ()).unwrap();
+    let outcome = run(&fleet(1), &config);
     assert_eq!((outcome.acknowledged(), outcome.doubtful), (10, 1));
     let comparison = compare(&outcome, &sink.stop());
     assert_eq!(comparison.lines[0].verdict, Verdict::Plausible);
@@ -235,7 +232,7 @@ fn what_is_refused_is_dropped_and_429_only_if_nothing_else_was_said() {
             _ => Reply::default(),
         });
         let config = SendConfig { requests: Some(10), retry, ..to(&sink) };
-        let outcome = send(&fleet(1), &config, &Progress::default(), |_| ()).unwrap();
+        let outcome = run(&fleet(1), &config);
         assert_eq!((outcome.acknowledged(), outcome.dropped), (acknowledged, dropped));
         assert_eq!((outcome.retries(), outcome.doubtful), (2 - dropped, 0));
         assert_eq!(outcome.refused, 1, "429 refuses nothing for good");
@@ -248,7 +245,7 @@ fn what_is_refused_is_dropped_and_429_only_if_nothing_else_was_said() {
 fn what_is_still_to_be_repeated_at_the_end_is_abandoned() {
     let sink = sink(|_| Reply::new(500, "never"));
     let config = SendConfig { duration: Some(Duration::from_millis(400)), retry: PROMETHEUS, ..to(&sink) };
-    let outcome = send(&fleet(2), &config, &Progress::default(), |_| ()).unwrap();
+    let outcome = run(&fleet(2), &config);
     // 30 + 60 + 120 ms of pauses fit into 400, and 240 more do not.
     assert_eq!((outcome.requests, outcome.abandoned, outcome.acknowledged()), (2, 2, 0));
     assert!((4..=8).contains(&outcome.attempts()), "{}", outcome.attempts());
@@ -262,7 +259,7 @@ fn metadata_goes_between_and_is_counted_apart() {
     let sink = Sink::start(SinkConfig { requests_kept_max: 50, ..SinkConfig::default() }).unwrap();
     let fleet = Fleet::build(&FleetConfig { metadata_every: 4, ..small(1) }).unwrap();
     let config = SendConfig { requests: Some(40), ..to(&sink) };
-    let outcome = send(&fleet, &config, &Progress::default(), |_| ()).unwrap();
+    let outcome = run(&fleet, &config);
     assert_eq!((outcome.requests, outcome.acknowledged(), outcome.latency.len()), (30, 30, 30));
     let metadata = &outcome.metadata;
     assert_eq!((metadata.requests, metadata.acknowledged, metadata.failed()), (10, 10, 0));
@@ -284,7 +281,7 @@ fn histograms_and_exemplars_are_part_of_the_proof() {
     let profile =
         FleetConfig { histograms: 0.2, exemplars: 0.1, churn: 0.1, ha_pairs: true, samples: 3, ..small(2) };
     let config = SendConfig { requests: Some(12), ..to(&sink) };
-    let outcome = send(&Fleet::build(&profile).unwrap(), &config, &Progress::default(), |_| ()).unwrap();
+    let outcome = run(&Fleet::build(&profile).unwrap(), &config);
     let head = sink.requests().remove(0).headers;
     assert_eq!(head.get("content-type"), Some("application/x-protobuf"));
     assert_eq!(head.get("content-encoding"), Some("snappy"));
@@ -378,21 +375,18 @@ fn what_a_request_costs_its_sender() {
         url: format!("http://127.0.0.1:{port}/push").parse().unwrap(),
         headers: vec![],
         duration: Some(Duration::from_secs(5)),
-        requests: None,
-        rate: None,
-        retry: Retry::Never,
         timeout: Duration::from_secs(5),
-        server: None,
+        ..SendConfig::default()
     };
     let fleet = Fleet::build(&FleetConfig::default()).unwrap();
-    let outcome = send(&fleet, &config, &Progress::default(), |_| ()).unwrap();
+    let outcome = run(&fleet, &config);
     println!(
-        "{} requests of {} bytes in {:?}, {:.4} ms of CPU each; service {:?} at p50",
+        "{} requests of {} bytes in {:?}, {:.4} ms of CPU each; service {} ms at p50",
         outcome.requests,
         outcome.bytes / outcome.requests,
         outcome.elapsed,
         outcome.sender_cpu_ms_per_request().unwrap(),
-        outcome.service_at(50.0),
+        Percentiles::new(&outcome.service).p50,
     );
     assert_eq!(outcome.failed(), 0);
 }

@@ -102,13 +102,10 @@ fn what_is_no_remote_write_is_broken_and_400() {
     let post = "POST / HTTP/1.1\r\nHost: s\r\n";
     client.send(&format!("{post}Content-Length: 0\r\n\r\n"), b"");
     assert_eq!(client.reply().unwrap(), (400, "no tenant header".to_owned()));
-    client.send(&format!("{post}X-Scope-OrgID: a\r\nContent-Length: 3\r\n\r\n"), b"\xff\xff\xff");
+    client.post("a", b"\xff\xff\xff");
     assert_eq!(client.reply().unwrap().0, 400);
     let no_protobuf = deflate(&[0x0a, 100, 1]);
-    client.send(
-        &format!("{post}X-Scope-OrgID: a\r\nContent-Length: {}\r\n\r\n", no_protobuf.len()),
-        &no_protobuf,
-    );
+    client.post("a", &no_protobuf);
     assert_eq!(client.reply().unwrap().0, 400);
     client.send("nonsense\r\n\r\n", b"");
     assert_eq!(client.reply().unwrap().0, 400);
@@ -183,11 +180,7 @@ fn a_script_closes_connections() {
     }
     for (tenant, announced) in [("after", true), ("stale", false)] {
         let mut client = Client::connect(&sink);
-        let block = one.to_block();
-        client.send(
-            &format!("POST / HTTP/1.1\r\nX-Scope-OrgID: {tenant}\r\nContent-Length: {}\r\n\r\n", block.len()),
-            &block,
-        );
+        client.post(tenant, &one.to_block());
         let mut all = String::new();
         client.stream.read_to_string(&mut all).unwrap();
         assert!(all.starts_with("HTTP/1.1 200 OK\r\n") && all.ends_with("\r\n\r\nok"), "{all}");

@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test may fail")]
 
+mod support;
+
 use std::process::{Command, Output};
 
 /// Runs a trial; the server takes its settings from the environment, too.
@@ -12,8 +14,7 @@ fn trial(args: &[&str], environment: &[(&str, &str)]) -> (Output, String) {
         .envs(environment.iter().copied())
         .output()
         .unwrap();
-    let text =
-        format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    let text = support::text(&output);
     (output, text)
 }
 

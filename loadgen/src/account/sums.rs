@@ -39,7 +39,6 @@ pub struct Tally {
 
 impl Tally {
     /// The same `times` over.
-    #[must_use]
     pub fn times(self, times: u64) -> Self {
         self.with(Self::default(), |sum, _| sum.wrapping_mul(times))
     }

@@ -103,7 +103,6 @@ pub struct Audit {
 
 impl Audit {
     /// Compares. `prefix` is what the server puts before each tenant's name in its header.
-    #[must_use]
     pub fn new(journal: &Journal, account: &FullAccount, prefix: &str) -> Self {
         let (damaged, examples) = account.damaged();
         let mut audit = Self {
@@ -130,7 +129,6 @@ impl Audit {
     }
 
     /// Whether nothing is found that the rules do not allow.
-    #[must_use]
     pub fn holds(&self) -> bool {
         self.faults().iter().all(|(_, finding)| finding.samples == 0)
             && self.damaged == 0
@@ -138,7 +136,6 @@ impl Audit {
     }
 
     /// What the rules do not allow, by name.
-    #[must_use]
     pub fn faults(&self) -> [(&'static str, &Finding); 5] {
         [
             ("lost", &self.lost),

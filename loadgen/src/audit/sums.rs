@@ -57,7 +57,6 @@ pub struct Comparison {
 impl Comparison {
     /// Compares what `ledger` says with what a sink counted between two moments. The sink's tenants are the
     /// ledger's with `prefix` in front.
-    #[must_use]
     pub fn new(ledger: &Ledger, before: &Snapshot, after: &Snapshot, prefix: &str) -> Self {
         let own = ledger.keys().map(|tenant| format!("{prefix}{tenant}"));
         let names: BTreeSet<String> = own.chain(after.tenants.keys().cloned()).collect();
@@ -79,14 +78,12 @@ impl Comparison {
     }
 
     /// Whether nothing is lost, invented, changed or misplaced.
-    #[must_use]
     pub fn holds(&self) -> bool {
         self.broken == 0
             && self.lines.iter().all(|line| matches!(line.verdict, Verdict::Exact | Verdict::Plausible))
     }
 
     /// Whether, besides, every tenant's sums are equal to the bit.
-    #[must_use]
     pub fn is_exact(&self) -> bool {
         self.holds() && self.lines.iter().all(|line| line.verdict == Verdict::Exact)
     }

@@ -17,6 +17,7 @@ use std::time::{Duration, Instant};
 use serde::Serialize;
 
 use super::{Event, Plan};
+use crate::duration::ms;
 
 /// How finely time is told. No wait is known better than that.
 const BEAT: Duration = Duration::from_millis(100);
@@ -127,7 +128,6 @@ impl Pulse {
     }
 
     /// What has happened so far.
-    #[must_use]
     pub fn so_far(&self) -> BTreeMap<String, Beats> {
         let now = self.begun.get().map(Instant::elapsed).unwrap_or_default();
         let mut tenants = self.tenants().clone();
@@ -158,7 +158,6 @@ impl Excuse {
 
 /// The times that a plan excuses. `over` tells of the first events, one after the other, when each was over; the rest
 /// did not happen.
-#[must_use]
 pub fn excuses(plan: &Plan, over: &[Duration]) -> Vec<Excuse> {
     let all = |from, to| Excuse { tenants: Vec::new(), from, to };
     let mut excuses = Vec::new();
@@ -213,7 +212,6 @@ pub struct Liveness {
 
 impl Liveness {
     /// Of tenants, the times that are excused, and how long a tenant has to wait.
-    #[must_use]
     pub fn new(tenants: &BTreeMap<String, Beats>, excuses: &[Excuse], patience: Duration) -> Self {
         let mut liveness = Self { patience_ms: ms(patience), ..Self::default() };
         for (tenant, beats) in tenants {
@@ -230,10 +228,6 @@ impl Liveness {
         }
         liveness
     }
-}
-
-fn ms(time: Duration) -> u64 {
-    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]

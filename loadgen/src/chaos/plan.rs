@@ -45,14 +45,9 @@ struct Trouble {
 }
 
 impl Trouble {
-    const fn new(name: &'static str, percent: (u64, u64), fault: fn(&mut Random) -> Fault) -> Self {
-        Self { name, percent, fault }
-    }
-
     /// What happens from one time to another, and to whom.
     fn rule(&self, (from, to): (Duration, Duration), tenants: &[String], random: &mut Random) -> Rule {
-        let (least, most) = self.percent;
-        let share = percent(least + random.below(most - least + 1));
+        let share = between(random, self.percent) as f64 / 100.0;
         let fault = (self.fault)(random);
         let tenants = Self::tenants(&fault, tenants, random);
         Rule { tenants, from, to: Some(to), share, fault }
@@ -72,28 +67,30 @@ impl Trouble {
     }
 }
 
+const fn trouble(name: &'static str, percent: (u64, u64), fault: fn(&mut Random) -> Fault) -> Trouble {
+    Trouble { name, percent, fault }
+}
+
 const TROUBLES: [Trouble; 13] = [
-    Trouble::new("latency", (10, 70), |random| Fault::Latency {
+    trouble("latency", (10, 70), |random| Fault::Latency {
         from: ms(random, (0, 100)),
         // Some take longer than the server waits.
         to: ms(random, (300, 2500)),
     }),
-    Trouble::new("unavailable", (10, 70), |random| status(random, &[500, 502, 503, 504], false)),
-    Trouble::new("retry after", (10, 70), |random| status(random, &[503], true)),
-    Trouble::new("too many", (10, 70), |random| Fault::TooMany { retry_after: patience(random) }),
-    Trouble::new("refused", (5, 40), |random| status(random, &[400, 409, 422], false)),
+    trouble("unavailable", (10, 70), |random| status(random, &[500, 502, 503, 504], false)),
+    trouble("retry after", (10, 70), |random| status(random, &[503], true)),
+    trouble("too many", (10, 70), |random| Fault::TooMany(patience(random))),
+    trouble("refused", (5, 40), |random| status(random, &[400, 409, 422], false)),
     // Below the smallest body, and up to what only merged ones exceed.
-    Trouble::new("too large", (5, 40), |random| Fault::TooLarge { body_bytes_max: 100 + random.index(4000) }),
-    Trouble::new("reset before body", (10, 70), |_| Fault::Reset(ResetAt::BeforeBody)),
-    Trouble::new("reset before reply", (10, 70), |_| Fault::Reset(ResetAt::BeforeReply)),
-    Trouble::new("reset mid reply", (10, 70), |_| Fault::Reset(ResetAt::MidReply)),
-    Trouble::new("half open", (5, 40), |_| Fault::HalfOpen),
-    Trouble::new("stall", (5, 40), |_| Fault::Stall),
-    Trouble::new("slow read", (10, 70), |random| Fault::SlowRead {
-        bytes_per_second: 200 + random.below(4000),
-    }),
+    trouble("too large", (5, 40), |random| Fault::TooLarge(100 + random.index(4000))),
+    trouble("reset before body", (10, 70), |_| Fault::Reset(ResetAt::BeforeBody)),
+    trouble("reset before reply", (10, 70), |_| Fault::Reset(ResetAt::BeforeReply)),
+    trouble("reset mid reply", (10, 70), |_| Fault::Reset(ResetAt::MidReply)),
+    trouble("half open", (5, 40), |_| Fault::HalfOpen),
+    trouble("stall", (5, 40), |_| Fault::Stall),
+    trouble("slow read", (10, 70), |random| Fault::SlowRead(200 + random.below(4000))),
     // Stored, but told otherwise.
-    Trouble::new("lie", (10, 50), |random| Fault::Lie { status: one_of(random, &[400, 429, 500, 503]) }),
+    trouble("lie", (10, 50), |random| Fault::Lie(one_of(random, &[400, 429, 500, 503]))),
 ];
 
 /// What a Retry-After asks for: whole seconds.
@@ -104,10 +101,8 @@ fn patience(random: &mut Random) -> Duration {
 /// Answers with one of these, and maybe says when to come again.
 fn status(random: &mut Random, codes: &[u16], asks_to_wait: bool) -> Fault {
     let code = one_of(random, codes);
-    let mut headers = Vec::new();
-    if asks_to_wait {
-        headers.push(("Retry-After".to_owned(), patience(random).as_secs().to_string()));
-    }
+    let seconds = asks_to_wait.then(|| patience(random).as_secs().to_string());
+    let headers = seconds.map(|seconds| ("Retry-After".to_owned(), seconds)).into_iter().collect();
     Fault::Status { code, headers, body: "not so\n".to_owned() }
 }
 
@@ -134,7 +129,6 @@ pub enum Event {
 
 impl Event {
     /// What kind of event it is.
-    #[must_use]
     pub fn name(&self) -> &'static str {
         match self {
             Self::UpstreamDown => "upstream down",
@@ -222,7 +216,6 @@ pub struct Plan {
 
 impl Plan {
     /// Draws a plan for a run of this length with these tenants. Too short for a storm, it is empty.
-    #[must_use]
     pub fn new(seed: u64, length: Duration, tenants: &[String]) -> Self {
         let mut random = Random::new(seed, 0);
         let mut drawing = Drawing {
@@ -246,7 +239,6 @@ impl Plan {
     }
 
     /// The upstream's troubles, as rules for a sink.
-    #[must_use]
     pub fn rules(&self) -> Vec<Rule> {
         let rule = |planned: &Planned| match &planned.event {
             Event::Trouble(_, rule) => Some(rule.clone()),
@@ -335,14 +327,14 @@ fn one_of<T: Copy + Default>(random: &mut Random, all: &[T]) -> T {
     random.pick(all).copied().unwrap_or_default()
 }
 
-/// A time of so many milliseconds, both included.
-fn ms(random: &mut Random, (least, most): (u64, u64)) -> Duration {
-    Duration::from_millis(least + random.below(most.saturating_sub(least) + 1))
+/// A number from the first to the second, both included.
+fn between(random: &mut Random, (least, most): (u64, u64)) -> u64 {
+    least + random.below(most.saturating_sub(least) + 1)
 }
 
-#[expect(clippy::cast_precision_loss, reason = "of 100")]
-fn percent(share: u64) -> f64 {
-    share as f64 / 100.0
+/// A time of so many milliseconds.
+fn ms(random: &mut Random, range: (u64, u64)) -> Duration {
+    Duration::from_millis(between(random, range))
 }
 
 #[cfg(test)]
@@ -456,7 +448,7 @@ mod tests {
                 rules.iter().filter(|rule| matches!(rule.fault, Fault::Status { code: 400..500, .. }));
             assert!(refusals.clone().count() > 0 && refusals.clone().all(|rule| rule.tenants.len() == 1));
             let thefts = |rule: &Rule| {
-                matches!(rule.fault, Fault::Lose | Fault::Duplicate | Fault::Misplace { .. } | Fault::Reorder)
+                matches!(rule.fault, Fault::Lose | Fault::Duplicate | Fault::Misplace(_) | Fault::Reorder)
             };
             assert!(!rules.iter().any(thefts));
         }

@@ -24,7 +24,6 @@ pub struct Weather {
 
 impl Weather {
     /// Weather of these rules, whose time has not begun yet.
-    #[must_use]
     pub fn new(seed: u64, rules: Vec<Rule>) -> Self {
         Self {
             faults: Faults::new(seed, rules),
@@ -36,7 +35,6 @@ impl Weather {
     }
 
     /// Where it notes who gets on; senders are to note there what they send.
-    #[must_use]
     pub fn pulse(&self) -> &Arc<Pulse> {
         &self.pulse
     }
@@ -81,23 +79,10 @@ impl Script for Weather {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::http::Headers;
     use crate::sink::faults::{Fault, ResetAt};
 
     fn answer(weather: &Weather) -> Reply {
-        weather.answer(&Arrival {
-            tenant: "a",
-            nth_of_tenant: 1,
-            nth: 1,
-            connection: 0,
-            nth_of_connection: 1,
-            series: 1,
-            samples: 1,
-            path: "/",
-            headers: &Headers::default(),
-            body: &[],
-            inflated: &[],
-        })
+        weather.answer(&Arrival { tenant: "a", nth_of_tenant: 1, nth: 1, body: &[], inflated: &[] })
     }
 
     fn weather(fault: Fault) -> Weather {
@@ -107,7 +92,7 @@ mod tests {
 
     #[test]
     fn it_is_fair_before_it_begins_and_after_it_is_over() {
-        let weather = weather(Fault::Lie { status: 503 });
+        let weather = weather(Fault::Lie(503));
         let mut seen = vec![answer(&weather).status];
         weather.begin();
         seen.push(answer(&weather).status);

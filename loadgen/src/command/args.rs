@@ -1,39 +1,40 @@
 //! The command line.
 
 mod chaos;
-mod fleet;
 mod trial;
 
 use std::ffi::OsString;
-use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Parser, Subcommand, ValueEnum};
 use loadgen::client::Url;
-use loadgen::fleet::{Format, numbered_tenants};
-use loadgen::send::Retry;
+use loadgen::fleet::{FleetConfig, Tenants};
+use loadgen::process::Process;
+use loadgen::send::{Retry, SendConfig};
+use loadgen::sink::SinkConfig;
+use loadgen::stamped::StampedConfig;
+use loadgen::typed::{duration, familiar_tenants, number};
 
 pub(crate) use chaos::{ChaosArgs, ServerArgs, Theft, name_of};
-pub(crate) use fleet::FleetArgs;
 pub(crate) use trial::{
     FairnessArgs, IdleArgs, IsolationArgs, OverloadArgs, RetryTrialArgs, TrialArgs, TrialCommand,
 };
 
 /// Load, sink and proof for Tenantry.
-#[derive(Debug, Parser)]
+#[derive(Parser)]
 #[command(name = "loadgen", version, about, disable_help_subcommand = true)]
 pub(crate) struct Args {
     #[command(subcommand)]
     pub(crate) command: Command,
 }
 
-#[derive(Debug, Subcommand)]
+#[derive(Subcommand)]
 pub(crate) enum Command {
     /// Sends remote write and tells rates, latencies, what it cost the server, and whether all arrived
     Send(Box<SendArgs>),
     /// Takes remote write, counts it tenant by tenant, shows the counts at /stats, and misbehaves if told to
-    Sink(SinkArgs),
+    Sink(Box<SinkArgs>),
     /// Sends samples that say where they belong, and finds those that are lost, duplicated, misplaced or reordered
     ///
     /// Every sample bears a stamp: the tenant that it is meant for, its sender, its series, and a sequence number.
@@ -71,43 +72,30 @@ pub(crate) enum Command {
     },
 }
 
-#[derive(Debug, clap::Args)]
+#[derive(clap::Args)]
 pub(crate) struct SendArgs {
-    /// Where to send
-    #[arg(long, default_value = "http://127.0.0.1:8081/push")]
-    pub(crate) url: Url,
-    /// A header more, NAME=VALUE; may be repeated
-    #[arg(long = "header", value_name = "NAME=VALUE", value_parser = header)]
-    pub(crate) headers: Vec<(String, String)>,
-    /// How long; 10s if --requests is not given either
-    #[arg(long, value_parser = duration)]
-    pub(crate) duration: Option<Duration>,
-    /// How many requests, of all senders together
-    #[arg(long, value_name = "N")]
-    pub(crate) requests: Option<u64>,
+    #[command(flatten)]
+    send: SendConfig,
     /// Requests per second, of all senders together; without it each sends as soon as it has its answer
     ///
     /// Latency then counts from when a request should have left; a sender that is behind leaves none out. The time from
     /// when it did leave is told beside it, as service time.
-    #[arg(long, value_parser = positive)]
-    pub(crate) rate: Option<f64>,
-    /// How long to wait for an answer
-    #[arg(long, value_parser = duration, default_value = "30s")]
-    pub(crate) timeout: Duration,
+    #[arg(long, value_parser = number(1e9))]
+    rate: Option<f64>,
     /// What to do about 5xx and no answer
     #[arg(long, value_enum, default_value_t)]
-    pub(crate) retry: RetryKind,
+    retry: RetryKind,
     /// With --retry prometheus, send again after 429 too (its `retry_on_http_429`)
     #[arg(long, requires = "retry")]
-    pub(crate) retry_on_429: bool,
+    retry_on_429: bool,
     #[command(flatten)]
-    pub(crate) fleet: FleetArgs,
+    pub(crate) fleet: FleetConfig,
     #[command(flatten)]
     pub(crate) report: ReportArgs,
 }
 
 /// What is told and checked at the end.
-#[derive(Debug, clap::Args)]
+#[derive(clap::Args)]
 #[command(next_help_heading = "What is told")]
 pub(crate) struct ReportArgs {
     /// The server's process: tells its CPU time per request and its memory
@@ -144,48 +132,20 @@ pub(crate) enum RetryKind {
 }
 
 impl SendArgs {
-    pub(crate) fn retry(&self) -> Retry {
-        match self.retry {
+    pub(crate) fn config(&self) -> anyhow::Result<SendConfig> {
+        let retry = match self.retry {
             RetryKind::None => Retry::Never,
             RetryKind::Prometheus => Retry::Prometheus { on_429: self.retry_on_429 },
-        }
+        };
+        let server = self.report.server_pid.map(Process::new).transpose()?;
+        Ok(SendConfig { rate: self.rate, retry, server, ..self.send.clone().bounded() })
     }
 }
 
-/// Tenants and their weights. (A type of its own: clap takes a bare `Vec` for a repeated option.)
-#[derive(Clone, Debug)]
-pub(crate) struct Tenants(pub(crate) Vec<(String, u32)>);
-
-#[derive(Debug, clap::Args)]
+#[derive(clap::Args)]
 pub(crate) struct SinkArgs {
-    /// Where to listen
-    #[arg(long, default_value = "127.0.0.1:9009")]
-    pub(crate) listen: SocketAddr,
-    /// Names of the tenant's header
-    #[arg(
-        long = "tenant-header",
-        value_name = "NAME",
-        value_delimiter = ',',
-        default_value = "X-Scope-OrgID,THANOS-TENANT"
-    )]
-    pub(crate) tenant_headers: Vec<String>,
-    /// Names of the tenant's label, the first one that a series has counts
-    #[arg(
-        long = "tenant-label",
-        value_name = "NAME",
-        value_delimiter = ',',
-        default_value = "__tenant__,tenant"
-    )]
-    pub(crate) tenant_labels: Vec<String>,
-    /// What the server puts before each tenant
-    #[arg(long, default_value = "")]
-    pub(crate) prefix: String,
-    /// Connections at a time
-    #[arg(long, default_value_t = 1024, value_parser = clap::value_parser!(u16).range(1..))]
-    pub(crate) connections_max: u16,
-    /// Keep account of every sample that `loadgen verify` sends, and show it at /account
-    #[arg(long)]
-    pub(crate) account: bool,
+    #[command(flatten)]
+    pub(crate) sink: SinkConfig,
     /// Misbehave as this YAML file says: latencies, statuses, resets, stalls, lies and thefts, by tenant, time and
     /// share of requests. loadgen/faults.example.yml shows and explains them all
     #[arg(long, value_name = "FILE")]
@@ -198,54 +158,16 @@ pub(crate) struct SinkArgs {
     pub(crate) json: bool,
 }
 
-#[derive(Debug, clap::Args)]
+#[derive(clap::Args)]
 pub(crate) struct VerifyArgs {
-    /// Where to send
-    #[arg(long, default_value = "http://127.0.0.1:8081/push")]
-    pub(crate) url: Url,
-    /// In which words: remote-write-1, remote-write-1-zstd, remote-write-2, loki, loki-json or loki-json-gzip
-    #[arg(long, default_value_t)]
-    pub(crate) format: Format,
+    #[command(flatten)]
+    pub(crate) stamped: StampedConfig,
     /// The sink behind it, which was started with --account
     #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:9009/account")]
     pub(crate) sink: Url,
-    /// How long to send; a last request's retries may take longer
-    #[arg(long, value_parser = duration, default_value = "10s")]
-    pub(crate) duration: Duration,
-    /// Requests of each sender at most
-    #[arg(long)]
-    pub(crate) requests: Option<u64>,
     /// Senders, each with a connection of its own and one request in flight
     #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(u16).range(1..))]
     pub(crate) senders: u16,
-    /// Tenants: a number, or names as in `payments,search`
-    #[arg(long, default_value = "10", value_parser = tenants)]
-    pub(crate) tenants: Tenants,
-    /// Tenants in one request, in turns; all of them if not given
-    #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u32).range(1..))]
-    pub(crate) tenants_per_request: Option<u32>,
-    /// Series of each tenant in a request, with a sample each
-    #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=100_000))]
-    pub(crate) series: u32,
-    /// From one request of a sender to its next; as soon as the last is settled, if not given
-    #[arg(long, value_parser = duration)]
-    pub(crate) interval: Option<Duration>,
-    /// Name of the tenant's label
-    #[arg(long, default_value = "__tenant__")]
-    pub(crate) tenant_label: String,
-    /// Name the tenant in this header, and send one tenant in a request: for a server that does not split, or the sink
-    /// itself
-    #[arg(long, value_name = "NAME", conflicts_with = "tenants_per_request", value_parser = header_name)]
-    pub(crate) tenant_header: Option<String>,
-    /// What the server puts before each tenant
-    #[arg(long, default_value = "")]
-    pub(crate) prefix: String,
-    /// A header more, NAME=VALUE; may be repeated
-    #[arg(long = "header", value_name = "NAME=VALUE", value_parser = header)]
-    pub(crate) headers: Vec<(String, String)>,
-    /// How long to wait for an answer
-    #[arg(long, value_parser = duration, default_value = "30s")]
-    pub(crate) timeout: Duration,
     /// How long a request is sent again before it is given up
     #[arg(long, value_parser = duration, default_value = "60s")]
     pub(crate) give_up_after: Duration,
@@ -260,20 +182,20 @@ pub(crate) struct VerifyArgs {
     pub(crate) json: bool,
 }
 
-#[derive(Debug, clap::Args)]
+#[derive(clap::Args)]
 pub(crate) struct DemoArgs {
     /// How long it runs
     #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) seconds: u32,
     /// Tenants: a number, or names with weights as in `payments:5,search:2`
-    #[arg(long, default_value = "5", value_parser = demo_tenants)]
+    #[arg(long, default_value = "5", value_parser = familiar_tenants)]
     pub(crate) tenants: Tenants,
     /// Senders
     #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(u16).range(1..))]
     pub(crate) senders: u16,
 }
 
-#[derive(Debug, clap::Args)]
+#[derive(clap::Args)]
 pub(crate) struct CompareArgs {
     /// What to compare: contenders and scenarios
     #[arg(long, value_name = "FILE", default_value = "perf/compare.yml")]
@@ -288,11 +210,11 @@ pub(crate) struct CompareArgs {
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..=1000))]
     pub(crate) rounds: Option<u32>,
     /// Seconds that each round measures, whatever the configuration says
-    #[arg(long, value_parser = seconds)]
+    #[arg(long, value_parser = number(3600.0))]
     pub(crate) seconds: Option<f64>,
 }
 
-#[derive(Debug, clap::Args)]
+#[derive(clap::Args)]
 pub(crate) struct PageArgs {
     /// What `compare` kept
     #[arg(value_name = "RESULTS")]
@@ -305,92 +227,6 @@ pub(crate) struct PageArgs {
     pub(crate) svg: Option<PathBuf>,
 }
 
-/// Names that a platform team would find familiar, and how uneven such teams are.
-const DEMO_TENANTS: &str = "payments:34,checkout:25,search:18,observability:13,kube-system:10,recommendations:8,\
-                            identity:6,logistics:5,marketing:4,data-platform:3";
-
-/// Most tenants that can be asked for: what a body of a few thousand series can still give a share to, in turns.
-const TENANTS_MAX: usize = 100_000;
-
-fn tenants(text: &str) -> Result<Tenants, String> {
-    match count(text) {
-        Some(count) => Ok(Tenants(numbered_tenants(count?))),
-        None => named_tenants(text),
-    }
-}
-
-fn demo_tenants(text: &str) -> Result<Tenants, String> {
-    let Some(count) = count(text) else { return named_tenants(text) };
-    let count = count?;
-    let mut tenants = named_tenants(DEMO_TENANTS)?.0;
-    tenants
-        .extend(numbered_tenants(count.saturating_sub(tenants.len())).into_iter().map(|(name, _)| (name, 2)));
-    tenants.truncate(count);
-    Ok(Tenants(tenants))
-}
-
-/// A number of tenants; None when the text is none.
-fn count(text: &str) -> Option<Result<usize, String>> {
-    let count: usize = text.parse().ok()?;
-    Some(match count {
-        1..=TENANTS_MAX => Ok(count),
-        _ => Err(format!("there can be 1 to {TENANTS_MAX} tenants")),
-    })
-}
-
-fn named_tenants(text: &str) -> Result<Tenants, String> {
-    let tenant = |part: &str| {
-        let (name, weight) = part.split_once(':').unwrap_or((part, "1"));
-        match weight.parse() {
-            Ok(weight) if weight > 0 && !name.is_empty() => Ok((name.to_owned(), weight)),
-            _ => Err(format!("`{part}` is neither NAME nor NAME:WEIGHT")),
-        }
-    };
-    let tenants: Vec<(String, u32)> = text.split(',').map(tenant).collect::<Result<_, _>>()?;
-    for (index, (name, _)) in tenants.iter().enumerate() {
-        if tenants.iter().take(index).any(|(other, _)| other == name) {
-            return Err(format!("`{name}` is there twice"));
-        }
-    }
-    Ok(Tenants(tenants))
-}
-
-fn duration(text: &str) -> Result<Duration, String> {
-    loadgen::duration::parse(text).map_err(|error| error.to_string())
-}
-
-fn positive(text: &str) -> Result<f64, String> {
-    text.parse()
-        .ok()
-        .filter(|number: &f64| number.is_finite() && *number > 0.0)
-        .ok_or_else(|| format!("`{text}` is no number above 0"))
-}
-
-/// As long as somebody would wait.
-fn seconds(text: &str) -> Result<f64, String> {
-    const SECONDS_MAX: f64 = 3600.0;
-    positive(text)
-        .ok()
-        .filter(|seconds| *seconds <= SECONDS_MAX)
-        .ok_or_else(|| format!("`{text}` is no number above 0 and up to {SECONDS_MAX}"))
-}
-
-fn header(text: &str) -> Result<(String, String), String> {
-    let (name, value) = text.split_once('=').ok_or_else(|| format!("`{text}` is not NAME=VALUE"))?;
-    if header_name(name).is_err() || value.chars().any(char::is_control) {
-        return Err(format!("`{text}` cannot be a header"));
-    }
-    Ok((name.to_owned(), value.to_owned()))
-}
-
-fn header_name(text: &str) -> Result<String, String> {
-    let is_token = |c: char| c.is_ascii_alphanumeric() || "!#$%&'*+-.^_`|~".contains(c);
-    if text.is_empty() || !text.chars().all(is_token) {
-        return Err(format!("`{text}` cannot be a header's name"));
-    }
-    Ok(text.to_owned())
-}
-
 #[cfg(test)]
 mod tests {
     use clap::CommandFactory;
@@ -400,32 +236,5 @@ mod tests {
     #[test]
     fn the_command_line_is_sound() {
         Args::command().debug_assert();
-    }
-
-    #[test]
-    fn tenants_by_number_and_by_name() {
-        assert_eq!(tenants("3").unwrap().0.len(), 3);
-        assert_eq!(tenants("a:5,b").unwrap().0, [("a".to_owned(), 5), ("b".to_owned(), 1)]);
-        assert_eq!(demo_tenants("2").unwrap().0, [("payments".to_owned(), 34), ("checkout".to_owned(), 25)]);
-        assert_eq!(demo_tenants("12").unwrap().0.len(), 12);
-        for wrong in ["0", "100001", "a:", "a:0", ":5", "a,a", "", "a,,b"] {
-            assert!(tenants(wrong).is_err(), "{wrong}");
-        }
-    }
-
-    #[test]
-    fn seconds_end() {
-        assert_eq!(seconds("0.5"), Ok(0.5));
-        for wrong in ["0", "-1", "1e9", "NaN", "s"] {
-            assert!(seconds(wrong).is_err(), "{wrong}");
-        }
-    }
-
-    #[test]
-    fn headers() {
-        assert_eq!(header("X-A=b=c").unwrap(), ("X-A".to_owned(), "b=c".to_owned()));
-        for wrong in ["X-A", "=v", "X A=v", "X=a\r\nB: c"] {
-            assert!(header(wrong).is_err(), "{wrong:?}");
-        }
     }
 }

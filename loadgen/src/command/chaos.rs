@@ -16,13 +16,12 @@ use loadgen::audit::Audit;
 use loadgen::chaos::{Liveness, Plan, Pulse, Tuning, excuses};
 use loadgen::child::pause;
 use loadgen::client::Url;
-use loadgen::fleet::{Format, numbered_tenants};
+use loadgen::fleet::{now_ms, numbered_tenants};
 use loadgen::journal::Journal;
 use loadgen::send::{Outcome, Progress, Retry, RetryRules, SendConfig};
 use loadgen::stamped::{StampedConfig, send};
 
 use super::args::ChaosArgs;
-use super::now_ms;
 use super::rig::TENANT_LABEL;
 use report::Report;
 use stage::Stage;
@@ -72,7 +71,7 @@ pub(crate) fn run(args: &ChaosArgs) -> anyhow::Result<bool> {
     let is_interrupted = interrupted.load(Ordering::Relaxed);
     failures.extend(stage.end());
     // Nothing is on its way any more: the server has ended.
-    let account = stage.account().context("the sink keeps no account")?;
+    let account = stage.sink.account().context("the sink keeps no account")?;
     let report = Report {
         args,
         seed,
@@ -105,30 +104,24 @@ fn crowds(url: &Url, length: Duration, tenants: &[String], pulse: &Arc<Pulse>) -
         RetryRules { backoff_max: BACKOFF_MAX, give_up_after: GIVE_UP_AFTER, ..RetryRules::default() };
     let send = SendConfig {
         url: url.clone(),
-        headers: Vec::new(),
         duration: Some(length),
-        requests: None,
-        rate: None,
         retry: Retry::Bounded(rules),
         timeout: ANSWER_TIMEOUT,
-        server: None,
+        ..SendConfig::default()
     };
     let config = |tenants_per_request, series, interval| StampedConfig {
         send: send.clone(),
-        format: Format::default(),
         tenants: tenants.to_vec(),
         tenant_label: TENANT_LABEL.to_owned(),
         tenants_per_request,
-        tenant_header: None,
-        prefix: String::new(),
         series,
-        requests: None,
         interval: Duration::from_millis(interval),
         pulse: Some(Arc::clone(pulse)),
+        ..StampedConfig::default()
     };
     [
-        Crowd { senders: 20, config: config(3, 4, 30) },
-        Crowd { senders: 2, config: config(usize::MAX, 60, 200) },
+        Crowd { senders: 20, config: config(Some(3), 4, 30) },
+        Crowd { senders: 2, config: config(None, 60, 200) },
     ]
 }
 

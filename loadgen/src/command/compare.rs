@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 use std::io::{self, Write};
+use std::iter;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -73,55 +74,34 @@ fn default_output(args: &CompareArgs, results: &Results) -> PathBuf {
     dir.join(format!("{}-{}.json", results.date.replace(':', "-"), results.name))
 }
 
-/// A scenario's two tables: figures, and ratios to the first contender.
+/// A scenario's table: what counts most, the ratios to the first contender, and who failed. The page has every figure.
 fn scenario(names: &[String], results: &ScenarioResults) -> String {
     let scenario = &results.scenario;
     let rounds = counted(u64::from(scenario.rounds), "round");
-    let mut text = format!(
-        "\n{} {}\n",
-        style(scenario.to_string()).bold(),
-        style(format!("({rounds} of {} s)", scenario.seconds)).dim()
-    );
-    let mut figures = Table::new(headings("", &Measure::ALL));
-    let mut ratios =
-        Table::new(headings(&format!("× {}", names.first().map_or("", |name| name)), &Measure::RATIOS));
+    let title = style(scenario.to_string()).bold();
+    let time = style(format!("({rounds} of {} s)", scenario.seconds)).dim();
+    let mut table = Table::new(iter::once(String::new()).chain(Measure::RATIOS.iter().map(Measure::heading)));
     let mut failed = String::new();
     for (index, (name, showing)) in names.iter().zip(&results.showings).enumerate() {
+        let cell = |measure: &Measure| {
+            let median =
+                measure.spread(showing).map_or_else(|| "–".to_owned(), |spread| figure(spread.median));
+            match measure.ratio(results, index).filter(|_| index > 0) {
+                Some(ratio) => format!("{median}, × {}", told(ratio)),
+                None => median,
+            }
+        };
         match showing {
-            Showing::LeftOut => continue,
+            Showing::LeftOut => {}
+            Showing::Measured(_) => {
+                table.row(iter::once(name.clone()).chain(Measure::RATIOS.iter().map(cell)));
+            }
             Showing::Failed(failure) => {
                 let _ = writeln!(failed, "{} {}", style("✗").red(), style(format!("{name} {failure}")).red());
             }
-            Showing::Measured(_) => {
-                let median = |measure: &Measure| measure.spread(showing).map(|spread| figure(spread.median));
-                figures.row(cells(name, Measure::ALL.iter().map(median)));
-            }
-        }
-        let of_first = Measure::RATIOS.map(|measure| measure.ratio(results, index).map(told));
-        if index > 0 && of_first.iter().any(Option::is_some) {
-            ratios.row(cells(name, of_first.into_iter()));
         }
     }
-    for table in [figures, ratios].iter().filter(|table| !table.is_empty()) {
-        text.push_str(&table.to_string());
-    }
-    text + &failed
-}
-
-fn cells(name: &str, figures: impl Iterator<Item = Option<String>>) -> impl Iterator<Item = String> {
-    [name.to_owned()].into_iter().chain(figures.map(|figure| figure.unwrap_or_else(|| "–".to_owned())))
-}
-
-fn headings(first: &str, measures: &[Measure]) -> Vec<String> {
-    let heading = |measure: &Measure| match measure.key {
-        // The long ones, short.
-        "cpu-per-million-samples" => "CPU s/M samples".to_owned(),
-        "samples-per-cpu-second" => "samples/CPU s".to_owned(),
-        "cpu-per-request" => "CPU ms/request".to_owned(),
-        "fan-out" => "out/in".to_owned(),
-        _ => measure.heading().replace("latency ", "").replace(',', ""),
-    };
-    [first.to_owned()].into_iter().chain(measures.iter().map(heading)).collect()
+    format!("\n{title} {time}\n{table}{failed}")
 }
 
 /// Where it is kept, what it ran on, and what went wrong.
@@ -146,7 +126,8 @@ fn end(results: &Results, path: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use loadgen::compare::{Failure, FailureKind, Latency, Round, Scenario};
+    use loadgen::compare::{Failure, FailureKind, Round, Scenario};
+    use loadgen::send::Percentiles;
 
     use super::*;
 
@@ -161,7 +142,7 @@ mod tests {
             upstream_requests: 2500,
             cpu_seconds,
             resident_bytes_peak: 12_300_000,
-            latency_ms: Latency { p50: 1.0, p99: 2.0, p99_9: 3.0, max: 4.0 },
+            latency_ms: Percentiles { p50: 1.0, p99: 2.0, p99_9: 3.0, max: 4.0 },
         }
     }
 
@@ -191,14 +172,20 @@ mod tests {
         let text = console::strip_ansi_codes(&scenario(&names, &results)).into_owned();
         let lines: Vec<&str> = text.lines().collect();
         assert_eq!(lines[1], "10 tenants, 100 series a request, 8 senders (3 rounds of 2 s)");
-        let words = |line: &str| line.split_whitespace().map(str::to_owned).collect::<Vec<_>>();
+        let cells = |line: &str| {
+            line.split("  ")
+                .map(str::trim)
+                .filter(|cell| !cell.is_empty())
+                .map(str::to_owned)
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(cells(lines[2]), ["CPU per request, ms", "requests/s", "latency p99, ms", "peak RSS, MB"]);
+        assert_eq!(cells(lines[3]), ["a", "2.00", "500", "2.00", "12.3"]);
         assert_eq!(
-            words(lines[3]),
-            ["a", "500", "50,000", "2.00", "20.0", "50,000", "1.00", "2.00", "3.00", "12.3", "2.50"]
+            cells(lines[4]),
+            ["b", "3.00, × 1.50 (1.00–2.00)", "500, × 1.00", "2.00, × 1.00", "12.3, × 1.00"]
         );
-        assert!(lines[5].starts_with("× a"), "{text}");
-        assert!(lines[6].starts_with("b ") && lines[6].contains("1.50 (1.00–2.00)"), "{text}");
-        assert_eq!(lines[7], "✗ c answers wrongly: 500: no");
-        assert_eq!(lines.len(), 8, "{text}");
+        assert_eq!(lines[5], "✗ c answers wrongly: 500: no");
+        assert_eq!(lines.len(), 6, "{text}");
     }
 }

@@ -39,7 +39,7 @@ pub(crate) fn serve(args: Vec<OsString>) -> ExitCode {
 /// Shows it; false when anything differs.
 pub(crate) fn run(args: &DemoArgs) -> anyhow::Result<bool> {
     let stop = super::stop_flag()?;
-    let tenants = args.tenants.0.clone();
+    let tenants = args.tenants.clone();
     let fleet = Fleet::build(&FleetConfig { senders: usize::from(args.senders), ..fleet_config(tenants) })?;
     let rig = Rig::start(RigConfig { end_patience: END_PATIENCE, ..RigConfig::default() })?;
     let duration = Duration::from_secs(u64::from(args.seconds));
@@ -77,7 +77,7 @@ fn title(args: &DemoArgs, rig: &Rig) -> String {
         "\n{}: {}, {}, {}\n{}\n\n",
         style("Tenantry at work").bold(),
         counted(u64::from(args.senders), "sender"),
-        counted(args.tenants.0.len() as u64, "tenant"),
+        counted(args.tenants.len() as u64, "tenant"),
         counted(u64::from(args.seconds), "second"),
         style(format!(
             "senders ─► tenantry at {} (process {}) ─► one request per tenant ─► sink at {}",

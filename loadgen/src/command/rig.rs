@@ -4,22 +4,18 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
-use loadgen::fleet::{Fleet, FleetConfig};
+use loadgen::fleet::{Fleet, FleetConfig, Tenants};
 use loadgen::port::free_addr;
 use loadgen::process::Process;
-use loadgen::send::{Outcome, Progress, Retry, SendConfig, send};
+use loadgen::send::{Outcome, Progress, SendConfig, send};
 use loadgen::sink::{Script, Sink, SinkConfig};
 use tempfile::TempDir;
 
 use super::args::ServerArgs;
-use super::now_ms;
 use super::server::{Server, Setup};
 
 /// The label that names the tenant; what most people call it.
 pub(crate) const TENANT_LABEL: &str = "tenant";
-
-/// How long a sender waits for an answer: as Prometheus does.
-const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// What a rig is started with.
 #[derive(Default)]
@@ -58,7 +54,6 @@ impl RigConfig {
             program: self.server.server.clone(),
             listen: free_addr()?,
             target: sink.url(),
-            tenant_label: TENANT_LABEL.to_owned(),
             settings: self.server.settings(&self.settings),
             dir: dir.path().to_owned(),
             end_patience: self.end_patience,
@@ -75,16 +70,7 @@ impl Rig {
 
     /// How to send to the server; more is set by whoever sends.
     pub(crate) fn sending(&self, duration: Duration) -> anyhow::Result<SendConfig> {
-        Ok(SendConfig {
-            url: self.server.push_url()?,
-            headers: Vec::new(),
-            duration: Some(duration),
-            requests: None,
-            rate: None,
-            retry: Retry::Never,
-            timeout: ANSWER_TIMEOUT,
-            server: None,
-        })
+        Ok(SendConfig { url: self.server.push_url()?, duration: Some(duration), ..SendConfig::default() })
     }
 
     /// The server's process.
@@ -94,13 +80,8 @@ impl Rig {
 }
 
 /// What the fleets of all rigs have in common.
-pub(crate) fn fleet_config(tenants: Vec<(String, u32)>) -> FleetConfig {
-    FleetConfig {
-        tenants,
-        tenant_label: TENANT_LABEL.to_owned(),
-        timestamp_ms: now_ms(),
-        ..FleetConfig::default()
-    }
+pub(crate) fn fleet_config(tenants: Tenants) -> FleetConfig {
+    FleetConfig { tenants, tenant_label: TENANT_LABEL.to_owned(), ..FleetConfig::default() }
 }
 
 /// Sends, and hears nothing meanwhile.

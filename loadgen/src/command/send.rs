@@ -13,18 +13,15 @@ use anyhow::Context;
 use hdrhistogram::Histogram;
 use indicatif::ProgressBar;
 use loadgen::audit::{Comparison, Line, Verdict};
+use loadgen::duration::ms;
 use loadgen::fleet::Fleet;
-use loadgen::process::Process;
-use loadgen::send::{MetadataOutcome, Outcome, Progress, Retry, SendConfig, send};
+use loadgen::send::{MetadataOutcome, Outcome, Percentiles, Progress, Retry, SendConfig, send};
 use loadgen::sink::Snapshot;
 use serde_json::json;
 
 use super::args::SendArgs;
+use super::progress_bar;
 use super::text::{Report, answers, bytes, counted, figure, grouped, listed, per_second, ratio, time, whole};
-use super::{now_ms, progress_bar};
-
-/// How long it sends if nothing is said.
-const DURATION_DEFAULT: Duration = Duration::from_secs(10);
 
 /// A run that is shorter needs no bar.
 const BAR_FROM: Duration = Duration::from_secs(3);
@@ -34,23 +31,14 @@ const FAULTS_SHOWN_MAX: usize = 10;
 
 /// Sends and reports; false when something was to hold and does not.
 pub(crate) fn run(args: &SendArgs) -> anyhow::Result<bool> {
-    let config = SendConfig {
-        url: args.url.clone(),
-        headers: args.headers.clone(),
-        duration: args.duration.or(args.requests.is_none().then_some(DURATION_DEFAULT)),
-        requests: args.requests,
-        rate: args.rate,
-        retry: args.retry(),
-        timeout: args.timeout,
-        server: args.report.server_pid.map(Process::new).transpose()?,
-    };
+    let config = args.config()?;
     if let Some(server) = config.server {
         server.cpu_time().context("--server-pid: no such process")?;
     }
     let stop = super::stop_flag()?;
-    let fleet = Fleet::build(&args.fleet.config(now_ms()))?;
+    let fleet = Fleet::build(&args.fleet)?;
     let stats = |url, timeout| super::fetch::<Snapshot>("--verify", url, timeout, "");
-    let before = args.report.verify.as_ref().map(|url| stats(url, args.timeout)).transpose()?;
+    let before = args.report.verify.as_ref().map(|url| stats(url, config.timeout)).transpose()?;
     let progress = Progress::default();
     let bar = bar(&config);
     let outcome = send(&fleet, &config, &progress, |progress| {
@@ -60,7 +48,7 @@ pub(crate) fn run(args: &SendArgs) -> anyhow::Result<bool> {
     bar.finish_and_clear();
     let comparison = match (&args.report.verify, before) {
         (Some(url), Some(before)) => {
-            let after = stats(url, args.timeout)?;
+            let after = stats(url, config.timeout)?;
             Some(Comparison::new(&outcome.ledger, &before, &after, &args.report.prefix))
         }
         _ => None,
@@ -98,35 +86,20 @@ pub(crate) fn forward_stop(stop: &AtomicBool, progress: &Progress) {
 
 /// A bar on a terminal, for a run that is long enough to wait for.
 fn bar(config: &SendConfig) -> ProgressBar {
-    let long = config.duration.is_none_or(|duration| duration > BAR_FROM);
-    let (length, rest) = match (config.duration, config.requests) {
-        (Some(duration), None) => (millis(duration), "{msg}"),
-        (_, requests) => (requests.unwrap_or_default(), "{msg}, {eta} to go"),
-    };
-    if long { progress_bar(length, rest) } else { ProgressBar::hidden() }
+    match (config.duration, config.requests) {
+        (Some(duration), _) if duration <= BAR_FROM => ProgressBar::hidden(),
+        (Some(duration), None) => progress_bar(ms(duration), "{msg}"),
+        (_, requests) => progress_bar(requests.unwrap_or_default(), "{msg}, {eta} to go"),
+    }
 }
 
 fn draw(bar: &ProgressBar, config: &SendConfig, progress: &Progress) {
     let now = |count: &AtomicU64| count.load(Ordering::Relaxed);
     let (answered, acknowledged) = (now(&progress.answered), now(&progress.acknowledged));
-    bar.set_position(match (config.duration, config.requests) {
-        (Some(_), None) => millis(bar.elapsed()),
-        _ => answered,
-    });
-    let mut told =
-        format!("{}, {}/s", counted(answered, "request"), figure(per_second(acknowledged, bar.elapsed())));
-    for (count, what) in
-        [(answered.saturating_sub(acknowledged), "failed"), (now(&progress.retries), "sent again")]
-    {
-        if count > 0 {
-            told.push_str(&format!(", {} {what}", grouped(count)));
-        }
-    }
-    bar.set_message(told);
-}
-
-fn millis(time: Duration) -> u64 {
-    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+    bar.set_position(if config.requests.is_none() { ms(bar.elapsed()) } else { answered });
+    let rate = figure(per_second(acknowledged, bar.elapsed()));
+    let besides = [(answered.saturating_sub(acknowledged), "failed"), (now(&progress.retries), "sent again")];
+    bar.set_message(format!("{}, {rate}/s, {}", counted(answered, "request"), listed(besides)));
 }
 
 /// The report for a person.
@@ -163,7 +136,7 @@ fn report(outcome: &Outcome, config: &SendConfig, comparison: Option<&Comparison
     report.line("latency", latency(outcome));
     // Without a timetable and without pauses the two are the same.
     if config.rate.is_some() || config.retry != Retry::Never {
-        report.line("service", in_percentiles(|percent| outcome.service_at(percent)));
+        report.line("service", in_percentiles(&outcome.service));
     }
     if let Some(cpu_ms) = outcome.sender_cpu_ms_per_request() {
         report.line("senders", format_args!("CPU {cpu_ms:.3} ms a request"));
@@ -197,12 +170,13 @@ fn report(outcome: &Outcome, config: &SendConfig, comparison: Option<&Comparison
 
 /// The latency's percentiles, in one line.
 pub(crate) fn latency(outcome: &Outcome) -> String {
-    in_percentiles(|percent| outcome.latency_at(percent))
+    in_percentiles(&outcome.latency)
 }
 
-fn in_percentiles(time_at: impl Fn(f64) -> Duration) -> String {
-    let at = |percent| time(time_at(percent));
-    format!("p50 {}, p99 {}, p99.9 {}, most {}", at(50.0), at(99.0), at(99.9), at(100.0))
+fn in_percentiles(micros: &Histogram<u64>) -> String {
+    let Percentiles { p50, p99, p99_9, max } = Percentiles::new(micros);
+    let at = |ms: f64| time(Duration::from_secs_f64(ms / 1e3));
+    format!("p50 {}, p99 {}, p99.9 {}, most {}", at(p50), at(p99), at(p99_9), at(max))
 }
 
 fn verdict(comparison: &Comparison) -> String {
@@ -273,26 +247,13 @@ fn as_json(outcome: &Outcome, comparison: Option<&Comparison>) -> serde_json::Va
         "histograms": tally.histograms,
         "exemplars": tally.exemplars,
         "metadata": outcome.metadata,
-        "latency_ms": percentiles_as_json(&outcome.latency),
-        "service_ms": percentiles_as_json(&outcome.service),
+        "latency_ms": Percentiles::new(&outcome.latency),
+        "service_ms": Percentiles::new(&outcome.service),
         "sender_cpu_ms_per_request": outcome.sender_cpu_ms_per_request(),
         "server": server,
         "verified": comparison.map(Comparison::holds),
         "exact": comparison.map(Comparison::is_exact),
         "tenants": comparison.map(|comparison| &comparison.lines),
         "upstream_requests": comparison.map(|comparison| comparison.requests),
-    })
-}
-
-#[expect(clippy::cast_precision_loss, reason = "no latency has 53 bits")]
-fn percentiles_as_json(micros: &Histogram<u64>) -> serde_json::Value {
-    let ms_at = |quantile: f64| micros.value_at_quantile(quantile) as f64 / 1e3;
-    json!({
-        "p50": ms_at(0.5),
-        "p90": ms_at(0.9),
-        "p99": ms_at(0.99),
-        "p99_9": ms_at(0.999),
-        "max": ms_at(1.0),
-        "mean": micros.mean() / 1e3,
     })
 }

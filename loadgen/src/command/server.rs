@@ -16,6 +16,8 @@ use loadgen::client::{Url, get};
 use loadgen::port::free_addr;
 use rustix::process::Signal;
 
+use super::rig::TENANT_LABEL;
+
 /// How long the server may take to answer its first request.
 const START_PATIENCE: Duration = Duration::from_secs(10);
 
@@ -28,8 +30,6 @@ pub(crate) struct Setup {
     pub(crate) listen: SocketAddr,
     /// Its upstream.
     pub(crate) target: String,
-    /// Name of the label that names the tenant.
-    pub(crate) tenant_label: String,
     /// Lines of its configuration besides these.
     pub(crate) settings: String,
     /// Where its configuration and its log are; the log of all servers that were ever started there.
@@ -44,10 +44,10 @@ impl Setup {
     }
 
     fn write_config(&self, metrics: SocketAddr) -> anyhow::Result<()> {
-        let Self { listen, target, tenant_label, settings, .. } = self;
+        let Self { listen, target, settings, .. } = self;
         let config = format!(
             "listen: {listen}\nlisten_metrics_address: {metrics}\ntarget: {target}\nlog_level: warn\n\
-             tenant:\n  label: {tenant_label}\n{settings}"
+             tenant:\n  label: {TENANT_LABEL}\n{settings}"
         );
         fs::write(self.config(), config).context("cannot write the server's configuration")
     }

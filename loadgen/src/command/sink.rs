@@ -4,15 +4,13 @@ use std::fs;
 use std::io::{self, Write};
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::mpsc::{self, RecvTimeoutError};
-use std::thread;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use anyhow::Context;
+use loadgen::child::wait_for;
 use loadgen::sink::faults::FaultScript;
 use loadgen::sink::{Faults, Script, Sink, SinkConfig, Snapshot, TenantCount};
-use signal_hook::consts::{SIGINT, SIGTERM};
-use signal_hook::iterator::Signals;
 
 use super::args::SinkArgs;
 use super::text::{Table, bytes, counted, grouped};
@@ -20,42 +18,27 @@ use super::text::{Table, bytes, counted, grouped};
 /// Tenants that a table shows; the rest is summed up in one line.
 const ROWS_MAX: usize = 20;
 
+/// Longer than any run.
+const NEVER: Duration = Duration::from_secs(365 * 86_400);
+
 /// Serves until a signal, and tells the counts.
 pub(crate) fn run(args: &SinkArgs) -> anyhow::Result<bool> {
-    let config = SinkConfig {
-        listen: args.listen,
-        tenant_headers: args.tenant_headers.clone(),
-        tenant_labels: args.tenant_labels.clone(),
-        prefix: args.prefix.clone(),
-        connections_max: usize::from(args.connections_max),
-        full_account: args.account,
-        script: args.faults.as_deref().map(faults).transpose()?,
-        ..SinkConfig::default()
-    };
-    let mut signals = Signals::new([SIGINT, SIGTERM])?;
-    let (ended, end) = mpsc::channel::<()>();
-    thread::spawn(move || {
-        // Waits for the first; hanging up is the message. A second one ends the process as it would without us.
-        if let Some(signal) = signals.forever().next() {
-            drop(ended);
-            if signals.forever().next().is_some() {
-                let _ = signal_hook::low_level::emulate_default_handler(signal);
-            }
-        }
-    });
-    let sink = Sink::start(config).with_context(|| format!("cannot listen at {}", args.listen))?;
+    let script = args.faults.as_deref().map(faults).transpose()?;
+    let config = SinkConfig { script, ..args.sink.clone() };
+    let stop = super::stop_flag()?;
+    let sink = Sink::start(config).with_context(|| format!("cannot listen at {}", args.sink.listen))?;
     let mut out = io::stdout();
     if !args.json {
-        let account = if args.account {
+        let account = if args.sink.full_account {
             format!(", its account at http://{}/account", sink.addr())
         } else {
             String::new()
         };
         writeln!(out, "sink at {}, its counts at http://{}/stats{account}", sink.url(), sink.addr())?;
     }
-    let every = if args.every.is_zero() { Duration::MAX } else { args.every };
+    let every = if args.every.is_zero() { NEVER } else { args.every.min(NEVER) };
     let mut shown = Snapshot::default();
-    while end.recv_timeout(every) == Err(RecvTimeoutError::Timeout) {
+    while !wait_for(every, || stop.load(Ordering::Relaxed)) {
         let now = sink.snapshot();
         if now != shown {
             show(&now, args.json, &mut out)?;

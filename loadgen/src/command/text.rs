@@ -5,18 +5,11 @@ use std::fmt::{self, Display};
 use std::time::Duration;
 
 use console::{measure_text_width, style};
+use indicatif::{DecimalBytes, HumanCount};
 
 /// `1234567` as `1,234,567`.
 pub(crate) fn grouped(number: u64) -> String {
-    let digits = number.to_string();
-    let mut text = String::with_capacity(digits.len() + digits.len() / 3);
-    for (index, digit) in digits.chars().enumerate() {
-        if index > 0 && (digits.len() - index).is_multiple_of(3) {
-            text.push(',');
-        }
-        text.push(digit);
-    }
-    text
+    HumanCount(number).to_string()
 }
 
 /// A number that is not negative: three digits that say something, thousands grouped.
@@ -33,13 +26,11 @@ pub(crate) fn figure(number: f64) -> String {
 }
 
 /// `count` over `time`, per second.
-#[expect(clippy::cast_precision_loss, reason = "for a person to read")]
 pub(crate) fn per_second(count: u64, time: Duration) -> f64 {
     if time.is_zero() { 0.0 } else { count as f64 / time.as_secs_f64() }
 }
 
 /// `part` of `whole`; 0 of nothing.
-#[expect(clippy::cast_precision_loss, reason = "for a person to read")]
 pub(crate) fn ratio(part: u64, whole: u64) -> f64 {
     if whole == 0 { 0.0 } else { part as f64 / whole as f64 }
 }
@@ -50,19 +41,8 @@ pub(crate) fn whole(number: f64) -> u64 {
 }
 
 /// Bytes in the unit that leaves one to three digits before the point.
-#[expect(clippy::cast_precision_loss, reason = "for a person to read")]
 pub(crate) fn bytes(count: u64) -> String {
-    let (mut number, mut units) = (count as f64, ["B", "kB", "MB", "GB", "TB"].into_iter());
-    let mut unit = units.next();
-    while number >= 1000.0 {
-        let Some(next) = units.next() else { break };
-        (number, unit) = (number / 1000.0, Some(next));
-    }
-    if count < 1000 {
-        format!("{count} B")
-    } else {
-        format!("{} {}", figure(number), unit.unwrap_or_default())
-    }
+    DecimalBytes(count).to_string()
 }
 
 /// A time in milliseconds or seconds.
@@ -131,11 +111,6 @@ impl Table {
         self.0.push(cells.into_iter().map(Into::into).collect());
     }
 
-    /// Whether it has no row besides its head.
-    pub(crate) fn is_empty(&self) -> bool {
-        self.0.len() == 1
-    }
-
     /// The same in Markdown; `align` is `---` to have all columns to the left, `---:` for figures.
     pub(crate) fn markdown(&self, align: &str) -> String {
         let cell = |cell: &String| cell.replace('|', "\\|").replace('<', "&lt;").replace('\n', "<br>");
@@ -178,7 +153,7 @@ mod tests {
     #[test]
     fn numbers_read_well() {
         assert_eq!([0, 999, 1000, 1_234_567].map(grouped), ["0", "999", "1,000", "1,234,567"]);
-        assert_eq!([0, 999, 1500, 12_345_678].map(bytes), ["0 B", "999 B", "1.50 kB", "12.3 MB"]);
+        assert_eq!([0, 999, 1500, 12_345_678].map(bytes), ["0 B", "999 B", "1.50 kB", "12.35 MB"]);
         assert_eq!(time(Duration::from_micros(1234)), "1.23 ms");
         assert_eq!(time(Duration::from_millis(12_345)), "12.3 s");
         assert_eq!(counted(1, "tenant"), "1 tenant");

@@ -8,6 +8,7 @@ mod fairness;
 mod idle;
 mod isolation;
 mod overload;
+mod phase;
 mod retry;
 
 use std::io::{self, Write};

@@ -1,19 +1,19 @@
 //! `loadgen verify`.
 
 use std::io::{self, Write};
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread;
-use std::time::{Duration, Instant};
+use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use loadgen::account::FullAccount;
 use loadgen::audit::{Audit, Finding};
+use loadgen::child::wait_for;
 use loadgen::client::Url;
-use loadgen::send::{Outcome, Progress, Retry, RetryRules, SendConfig};
+use loadgen::fleet::now_ms;
+use loadgen::send::{Outcome, Progress, Retry, RetryRules};
 use loadgen::stamped::{StampedConfig, send};
 use serde_json::json;
 
 use super::args::VerifyArgs;
-use super::now_ms;
 use super::send::forward_stop;
 use super::text::{Report, counted, figure, grouped, listed, per_second, time};
 
@@ -21,13 +21,13 @@ use super::text::{Report, counted, figure, grouped, listed, per_second, time};
 pub(crate) fn run(args: &VerifyArgs) -> anyhow::Result<bool> {
     let stop = super::stop_flag()?;
     // Before anything is sent: a proof that cannot be finished is not begun.
-    account(&args.sink, args.timeout)?;
+    let config = config(args);
+    account(&args.sink, config.send.timeout)?;
     let began = u64::try_from(now_ms()).unwrap_or_default();
     let listen = |progress: &Progress| forward_stop(&stop, progress);
-    let (journal, outcome) =
-        send(&config(args), began, u32::from(args.senders), &Progress::default(), listen)?;
-    wait(args.settle, &stop);
-    let audit = Audit::new(&journal, &account(&args.sink, args.timeout)?, &args.prefix);
+    let (journal, outcome) = send(&config, began, u32::from(args.senders), &Progress::default(), listen)?;
+    wait_for(args.settle, || stop.load(Ordering::Relaxed));
+    let audit = Audit::new(&journal, &account(&args.sink, config.send.timeout)?, &config.prefix);
     let holds = audit.holds() && audit.acknowledged > 0;
     let mut out = io::stdout();
     if args.json {
@@ -39,46 +39,19 @@ pub(crate) fn run(args: &VerifyArgs) -> anyhow::Result<bool> {
 }
 
 fn config(args: &VerifyArgs) -> StampedConfig {
-    let per_request = args.tenants_per_request.and_then(|count| usize::try_from(count).ok());
-    StampedConfig {
-        send: SendConfig {
-            url: args.url.clone(),
-            headers: args.headers.clone(),
-            duration: Some(args.duration),
-            requests: None,
-            rate: None,
-            retry: Retry::Bounded(RetryRules {
-                retry_429: !args.no_retry_429,
-                give_up_after: args.give_up_after,
-                ..RetryRules::default()
-            }),
-            timeout: args.timeout,
-            server: None,
-        },
-        format: args.format,
-        tenants: args.tenants.0.iter().map(|(name, _)| name.clone()).collect(),
-        tenant_label: args.tenant_label.clone(),
-        tenants_per_request: per_request.unwrap_or(usize::MAX),
-        tenant_header: args.tenant_header.clone(),
-        prefix: args.prefix.clone(),
-        series: args.series,
-        requests: args.requests,
-        interval: args.interval.unwrap_or_default(),
-        pulse: None,
-    }
+    let mut config = args.stamped.clone();
+    config.send = config.send.bounded();
+    config.send.retry = Retry::Bounded(RetryRules {
+        retry_429: !args.no_retry_429,
+        give_up_after: args.give_up_after,
+        ..RetryRules::default()
+    });
+    config
 }
 
 /// What a sink tells at /account.
 fn account(url: &Url, timeout: Duration) -> anyhow::Result<FullAccount> {
     super::fetch("--sink", url, timeout, "; was the sink started with --account?")
-}
-
-#[expect(clippy::disallowed_methods, reason = "the command's own thread has nothing else to do")]
-fn wait(time: Duration, stop: &AtomicBool) {
-    let begun = Instant::now();
-    while begun.elapsed() < time && !stop.load(Ordering::Relaxed) {
-        thread::sleep(time.saturating_sub(begun.elapsed()).min(Duration::from_millis(50)));
-    }
 }
 
 /// The report for a person.

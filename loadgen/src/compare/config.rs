@@ -9,10 +9,11 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use serde::{Deserialize, Deserializer, Serialize};
+use serde::{Deserialize, Serialize};
 
 use super::template::{PLACEHOLDERS, unknown};
 use crate::client::Url;
+use crate::duration;
 use crate::fleet::{Format, LABELS_MIN};
 
 /// Longest phase of a run, in seconds: a day that nobody means.
@@ -24,6 +25,9 @@ const SERIES_MAX: u32 = 1_000_000;
 const SENDERS_MAX: u32 = 1024;
 const LABELS_MAX: u32 = 1000;
 const ROUNDS_MAX: u32 = 1000;
+
+/// The value of `ready` for a contender that is ready when it takes connections.
+pub(super) const TCP: &str = "tcp";
 
 /// A comparison, checked.
 #[derive(Clone, Debug)]
@@ -59,16 +63,15 @@ pub struct Contender {
     /// Files to write into its directory: the name there and the text, with placeholders. In the YAML it is the path of
     /// a template, relative to the configuration.
     pub files: BTreeMap<String, String>,
-    /// How one sees that it is ready.
-    pub ready: Ready,
+    /// How one sees that it is ready: `tcp` if it takes connections at `{listen}`, else a URL, with placeholders, that
+    /// answers 2xx.
+    pub ready: String,
     /// How long it may take until it is.
-    #[serde(rename = "ready_seconds", deserialize_with = "seconds")]
+    #[serde(rename = "ready_seconds", deserialize_with = "duration::deserialize")]
     pub ready_within: Duration,
     /// Path to push series to.
-    #[serde(deserialize_with = "push_path")]
     pub push: String,
     /// Path to push logs to.
-    #[serde(deserialize_with = "push_path")]
     pub push_loki: String,
     /// What it can be sent; scenarios in other formats leave it out.
     pub formats: Vec<Format>,
@@ -79,7 +82,7 @@ pub struct Contender {
     /// When it answers.
     pub acknowledges: Acknowledges,
     /// How long it may take to deliver what it has acknowledged.
-    #[serde(rename = "drain_seconds", deserialize_with = "seconds")]
+    #[serde(rename = "drain_seconds", deserialize_with = "duration::deserialize")]
     pub drain_within: Duration,
     /// What must be equal at both ends.
     pub compares: Compares,
@@ -94,7 +97,7 @@ impl Default for Contender {
             environment: BTreeMap::new(),
             version: Vec::new(),
             files: BTreeMap::new(),
-            ready: Ready::Tcp,
+            ready: TCP.to_owned(),
             ready_within: Duration::from_secs(10),
             push: "/push".to_owned(),
             push_loki: "/loki/api/v1/push".to_owned(),
@@ -104,31 +107,6 @@ impl Default for Contender {
             acknowledges: Acknowledges::default(),
             drain_within: Duration::from_secs(30),
             compares: Compares::default(),
-        }
-    }
-}
-
-/// How one sees that a contender is ready.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
-#[serde(try_from = "String")]
-pub enum Ready {
-    /// It takes connections at `{listen}`.
-    Tcp,
-    /// This URL, with placeholders, answers 2xx.
-    Url(String),
-}
-
-impl TryFrom<String> for Ready {
-    type Error = String;
-
-    fn try_from(text: String) -> Result<Self, String> {
-        if text == "tcp" {
-            return Ok(Self::Tcp);
-        }
-        // A placeholder may stand where an address will.
-        match text.replace("{listen}", "h:1").replace("{metrics}", "h:1").parse::<Url>() {
-            Ok(_) => Ok(Self::Url(text)),
-            Err(error) => Err(format!("ready: `{text}` is neither `tcp` nor a URL: {error}")),
         }
     }
 }
@@ -244,7 +222,7 @@ struct Matrix {
 }
 
 /// `5` or `[5, 10]`.
-#[derive(Deserialize)]
+#[derive(Clone, Deserialize)]
 #[serde(untagged, expecting = "neither a number from 0 nor a list of numbers")]
 enum Numbers {
     One(u32),
@@ -314,9 +292,13 @@ impl Written {
     fn of_matrix(&self, matrix: &Matrix) -> Result<Vec<Scenario>, String> {
         let seconds = matrix.seconds.unwrap_or(self.seconds);
         let warm_up_seconds = matrix.warm_up_seconds.or(self.warm_up_seconds).unwrap_or(1.0);
-        time(seconds).map_err(|wrong| format!("seconds: {wrong}"))?;
-        if warm_up_seconds != 0.0 {
-            time(warm_up_seconds).map_err(|wrong| format!("warm_up_seconds: {wrong}"))?;
+        for (name, number, may_be_0) in
+            [("seconds", seconds, false), ("warm_up_seconds", warm_up_seconds, true)]
+        {
+            let is_good = number > 0.0 && number <= SECONDS_MAX || may_be_0 && number == 0.0;
+            if !is_good {
+                return Err(format!("{name}: {number} is not above 0 and up to {SECONDS_MAX}"));
+            }
         }
         let of_format = |format| Scenario { format, seconds, warm_up_seconds, ..Scenario::USUAL };
         let formats = matrix.formats.clone().unwrap_or_else(|| vec![Format::default()]);
@@ -385,37 +367,24 @@ impl Contender {
         if let Some(file) = self.files.keys().find(|file| !is_bare(file)) {
             return Err(format!("files: `{file}` is not the bare name of a file"));
         }
-        let ready = match &self.ready {
-            Ready::Tcp => None,
-            Ready::Url(url) => Some(url),
-        };
+        if let Some(path) = [&self.push, &self.push_loki].into_iter().find(|path| !path.starts_with('/')) {
+            return Err(format!("`{path}` is no path"));
+        }
+        // A placeholder may stand where an address will.
+        let ready = self.ready.replace("{listen}", "h:1").replace("{metrics}", "h:1");
+        if ready != TCP
+            && let Err(error) = ready.parse::<Url>()
+        {
+            return Err(format!("ready: `{ready}` is neither `{TCP}` nor a URL: {error}"));
+        }
         let texts = self.command.iter().chain(&self.version).chain(self.environment.values());
-        if let Some(unknown) = texts.chain(self.files.values()).chain(ready).find_map(|text| unknown(text)) {
+        if let Some(unknown) =
+            texts.chain(self.files.values()).chain([&self.ready]).find_map(|text| unknown(text))
+        {
             let known = PLACEHOLDERS.map(|name| format!("{{{name}}}")).join(", ");
             return Err(format!("there is no placeholder {{{unknown}}}, only {known}"));
         }
         Ok(())
-    }
-}
-
-fn push_path<'de, D: Deserializer<'de>>(from: D) -> Result<String, D::Error> {
-    let path = String::deserialize(from)?;
-    if path.starts_with('/') {
-        Ok(path)
-    } else {
-        Err(serde::de::Error::custom(format_args!("`{path}` is no path")))
-    }
-}
-
-fn seconds<'de, D: Deserializer<'de>>(from: D) -> Result<Duration, D::Error> {
-    time(f64::deserialize(from)?).map_err(serde::de::Error::custom)
-}
-
-fn time(seconds: f64) -> Result<Duration, String> {
-    if seconds > 0.0 && seconds <= SECONDS_MAX {
-        Ok(Duration::from_secs_f64(seconds))
-    } else {
-        Err(format!("{seconds} is not above 0 and up to {SECONDS_MAX}"))
     }
 }
 
@@ -477,12 +446,9 @@ scenarios:
         assert_eq!((config.name.as_str(), config.tenant_label.as_str()), ("try", "tenant"));
         let [a, b] = &config.contenders[..] else { panic!("two contenders") };
         assert_eq!(a.files["a.conf"], "sink {sink}");
-        assert_eq!(a.ready, Ready::Url("http://{metrics}/ready".to_owned()));
+        assert_eq!(a.ready, "http://{metrics}/ready");
         assert_eq!((a.acknowledges, a.splits), (Acknowledges::BeforeDelivery, true));
-        assert_eq!(
-            (b.acknowledges, b.splits, b.ready.clone()),
-            (Acknowledges::AfterDelivery, false, Ready::Tcp)
-        );
+        assert_eq!((b.acknowledges, b.splits, b.ready.as_str()), (Acknowledges::AfterDelivery, false, TCP));
         assert_eq!(b.compares, Compares::Counts);
     }
 
@@ -534,7 +500,7 @@ scenarios:
                 "line 15 column 13: neither a number from 0 nor a list of numbers",
             ),
             ("series: 100", "series: -1", "neither a number from 0 nor a list of numbers"),
-            ("splits: false", "drain_seconds: 0", "0 is not above 0"),
+            ("splits: false", "drain_seconds: soon", "`soon` is no duration"),
             ("series: 100", "series: []", "no list may be empty"),
             ("rounds: 1, labels: 12", "rounds: 1, formats: [loki, lok]", "`lok` is no format"),
             ("labels: 12", "labels: 3", "labels: 3 is not from 4"),

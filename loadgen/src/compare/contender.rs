@@ -17,7 +17,7 @@ use rustix::process::Signal;
 use tempfile::TempDir;
 
 use super::Stopped;
-use super::config::{Contender, Ready};
+use super::config::{Contender, TCP};
 use super::results::{Failure, FailureKind};
 use super::template::Values;
 use crate::child::{Child, send_signal, wait_for};
@@ -116,20 +116,16 @@ impl Drop for Running {
 }
 
 /// Looks once whether it is ready; else why not.
-fn look(values: &Values, ready: &Ready) -> Result<(), String> {
-    match ready {
-        Ready::Tcp => {
-            let addr: SocketAddr = values.fill("{listen}").parse().map_err(|_| "no address".to_owned())?;
-            TcpStream::connect_timeout(&addr, LOOK_TIMEOUT).map(drop).map_err(|error| error.to_string())
-        }
-        Ready::Url(url) => {
-            let url: Url = values.fill(url).parse().map_err(|error| format!("{error}"))?;
-            match get(&url, LOOK_TIMEOUT) {
-                Ok((200..=299, _)) => Ok(()),
-                Ok((status, _)) => Err(format!("{url} answers {status}")),
-                Err(error) => Err(format!("{url}: {error}")),
-            }
-        }
+fn look(values: &Values, ready: &str) -> Result<(), String> {
+    if ready == TCP {
+        let addr: SocketAddr = values.fill("{listen}").parse().map_err(|_| "no address".to_owned())?;
+        return TcpStream::connect_timeout(&addr, LOOK_TIMEOUT).map(drop).map_err(|error| error.to_string());
+    }
+    let url: Url = values.fill(ready).parse().map_err(|error| format!("{error}"))?;
+    match get(&url, LOOK_TIMEOUT) {
+        Ok((200..=299, _)) => Ok(()),
+        Ok((status, _)) => Err(format!("{url} answers {status}")),
+        Err(error) => Err(format!("{url}: {error}")),
     }
 }
 

@@ -21,7 +21,6 @@ pub struct Machine {
 
 impl Machine {
     /// This one. What cannot be found out is `unknown` or 0.
-    #[must_use]
     pub fn own() -> Self {
         let cpu = CpuInfo::current().ok().and_then(|cpu| cpu.model_name(0).map(str::to_owned));
         let kernel = rustix::system::uname().release().to_string_lossy().into_owned();
@@ -35,7 +34,6 @@ impl Machine {
 }
 
 /// The commit that is checked out here, `-dirty` behind it if there are changes; None outside a repository.
-#[must_use]
 pub fn commit() -> Option<String> {
     let git = |args: &str| output(&format!("git {args}").split(' ').map(str::to_owned).collect::<Vec<_>>());
     let commit = git("rev-parse --short=12 HEAD")?;

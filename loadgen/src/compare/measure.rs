@@ -69,27 +69,23 @@ impl Measure {
     pub const RATIOS: [Self; 4] = [Self::CPU_PER_REQUEST, Self::REQUESTS, Self::P99, Self::RESIDENT];
 
     /// The figure of one round.
-    #[must_use]
     pub fn of(&self, round: &Round) -> f64 {
         (self.of)(round)
     }
 
     /// The figure over all rounds of a showing; None if it failed.
-    #[must_use]
     pub fn spread(&self, showing: &Showing) -> Option<Spread> {
         Spread::new(showing.rounds().iter().map(|round| self.of(round)))
     }
 
     /// How often the first contender's figure goes into that of contender `index`, round by round; None if either
     /// failed.
-    #[must_use]
     pub fn ratio(&self, results: &ScenarioResults, index: usize) -> Option<Spread> {
         let (first, other) = (results.showings.first()?.rounds(), results.showings.get(index)?.rounds());
         Spread::new(first.iter().zip(other).map(|(first, other)| quotient(self.of(other), self.of(first))))
     }
 
     /// Title and unit.
-    #[must_use]
     pub fn heading(&self) -> String {
         match self.unit {
             "" => self.title.to_owned(),
@@ -99,7 +95,6 @@ impl Measure {
     }
 
     /// Contenders whose figure is the best of a scenario; none if all failed.
-    #[must_use]
     pub fn best(&self, results: &ScenarioResults) -> Option<usize> {
         let figure = |(index, showing)| self.spread(showing).map(|spread| (index, spread.median));
         let better = |a: f64, b: f64| if self.less_is_better { a.total_cmp(&b) } else { b.total_cmp(&a) };
@@ -121,7 +116,6 @@ pub struct Spread {
 
 impl Spread {
     /// The spread of `figures`; None of none.
-    #[must_use]
     pub fn new(figures: impl IntoIterator<Item = f64>) -> Option<Self> {
         let mut sorted: Vec<f64> = figures.into_iter().collect();
         sorted.sort_unstable_by(f64::total_cmp);
@@ -149,7 +143,6 @@ fn quotient(part: f64, whole: f64) -> f64 {
     if whole > 0.0 { part / whole } else { 0.0 }
 }
 
-#[expect(clippy::cast_precision_loss, reason = "counts far below 2^53")]
 fn float(count: u64) -> f64 {
     count as f64
 }
@@ -158,8 +151,9 @@ fn float(count: u64) -> f64 {
 mod tests {
     use super::*;
     use crate::compare::Scenario;
-    use crate::compare::results::{Failure, FailureKind, Latency};
+    use crate::compare::results::{Failure, FailureKind};
     use crate::fleet::Format;
+    use crate::send::Percentiles;
 
     fn round(requests: u64, cpu_seconds: f64) -> Round {
         Round {
@@ -172,7 +166,7 @@ mod tests {
             upstream_requests: requests * 2,
             cpu_seconds,
             resident_bytes_peak: 50_000_000,
-            latency_ms: Latency { p50: 1.0, p99: 2.0, p99_9: 3.0, max: 4.0 },
+            latency_ms: Percentiles { p50: 1.0, p99: 2.0, p99_9: 3.0, max: 4.0 },
         }
     }
 

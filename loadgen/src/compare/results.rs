@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::config::{Acknowledges, Compares, Scenario};
 use super::machine::Machine;
+use crate::send::Percentiles;
 
 /// The form of the file; another one has another number.
 pub const FORMAT: u32 = 1;
@@ -73,7 +74,6 @@ pub enum Showing {
 
 impl Showing {
     /// Its rounds; none if it failed.
-    #[must_use]
     pub fn rounds(&self) -> &[Round] {
         match self {
             Self::Measured(rounds) => rounds,
@@ -82,7 +82,6 @@ impl Showing {
     }
 
     /// Why there are no figures.
-    #[must_use]
     pub fn failure(&self) -> Option<&Failure> {
         match self {
             Self::Measured(_) | Self::LeftOut => None,
@@ -142,20 +141,7 @@ pub struct Round {
     /// The most resident memory of each of its processes, from its start on, summed.
     pub resident_bytes_peak: u64,
     /// Latencies of its answers.
-    pub latency_ms: Latency,
-}
-
-/// Latency in milliseconds.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Latency {
-    /// Half of the answers took no longer.
-    pub p50: f64,
-    /// 99 % of them took no longer.
-    pub p99: f64,
-    /// 99.9 % of them took no longer.
-    pub p99_9: f64,
-    /// None took longer.
-    pub max: f64,
+    pub latency_ms: Percentiles,
 }
 
 impl Results {

@@ -6,18 +6,15 @@ use std::time::{Duration, Instant};
 use super::Stopped;
 use super::config::{Acknowledges, Compares, Config, Contender, Scenario};
 use super::contender::Running;
-use super::results::{Failure, FailureKind, Latency, Round};
+use super::results::{Failure, FailureKind, Round};
 use crate::account::Tally;
 use crate::audit::{Comparison, Verdict};
 use crate::child::pause;
 use crate::client::Url;
 use crate::fleet::Fleet;
 use crate::process::TreeCost;
-use crate::send::{Outcome, Progress, Retry, SendConfig, send};
+use crate::send::{Outcome, Percentiles, Progress, SendConfig, send};
 use crate::sink::{Sink, SinkConfig, Snapshot};
-
-/// How long a sender waits for an answer.
-const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Connections that a sink takes at a time: more than any contender opens.
 const CONNECTIONS_MAX: usize = 8192;
@@ -82,11 +79,7 @@ impl Run<'_> {
             url: self.url.clone(),
             headers: self.contender.headers.clone().into_iter().collect(),
             duration: Some(Duration::from_secs_f64(seconds)),
-            requests: None,
-            rate: None,
-            retry: Retry::default(),
-            timeout: ANSWER_TIMEOUT,
-            server: None,
+            ..SendConfig::default()
         };
         let (stop, running) = (self.stop, &mut self.running);
         let outcome = send(self.fleet, &config, &Progress::default(), |progress| {
@@ -156,16 +149,14 @@ impl Run<'_> {
             ));
         }
         if !self.contender.splits {
+            let of = |tally: Tally| if sums { tally } else { Tally { checksum: 0, ..tally } };
             let (sent, arrived) =
-                (outcome.acknowledged_tally(), after.total().stored - before.total().stored);
-            let counts = |tally: Tally| (tally.series, tally.samples, tally.histograms, tally.exemplars);
-            return match counts(sent) == counts(arrived) {
-                false => lost(format!("{} samples acknowledged, {} arrived", sent.samples, arrived.samples)),
-                true if sums && sent != arrived => {
-                    lost(format!("{} samples arrived, but not as they were sent", arrived.samples))
-                }
-                true => Ok(()),
-            };
+                (of(outcome.acknowledged_tally()), of(after.total().stored - before.total().stored));
+            if sent == arrived {
+                return Ok(());
+            }
+            let (sent, arrived) = (sent.samples, arrived.samples);
+            return lost(format!("{sent} samples acknowledged, {arrived} arrived, or not as they were sent"));
         }
         let comparison = Comparison::new(&outcome.ledger, before, after, "");
         let good = |verdict| verdict == Verdict::Exact || !sums && verdict == Verdict::Changed;
@@ -213,7 +204,6 @@ fn answered_well(outcome: &Outcome) -> Result<(), Failure> {
 impl Phase {
     fn round(&self) -> Round {
         let Self { outcome, delivered, upstream_requests, cost: (before, after) } = self;
-        let ms = |percent| outcome.latency_at(percent).as_secs_f64() * 1e3;
         Round {
             seconds: outcome.elapsed.as_secs_f64(),
             delivered_seconds: delivered.as_secs_f64(),
@@ -224,7 +214,7 @@ impl Phase {
             upstream_requests: *upstream_requests,
             cpu_seconds: after.cpu.saturating_sub(before.cpu).as_secs_f64(),
             resident_bytes_peak: after.resident_bytes_peak,
-            latency_ms: Latency { p50: ms(50.0), p99: ms(99.0), p99_9: ms(99.9), max: ms(100.0) },
+            latency_ms: Percentiles::new(&outcome.latency),
         }
     }
 }

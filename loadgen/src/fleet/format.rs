@@ -5,9 +5,9 @@
 
 use std::fmt;
 use std::io::Write as _;
-use std::str::FromStr;
 
 use bytes::Bytes;
+use clap::ValueEnum;
 use prost::Message;
 use serde::{Deserialize, Serialize};
 
@@ -15,69 +15,45 @@ use crate::proto::{WriteRequest, deflate};
 use crate::{proto_v2, words};
 
 /// A protocol together with its compression. In files it stands under the name under which it is typed.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, ValueEnum)]
 #[serde(try_from = "String", into = "String")]
 pub enum Format {
-    /// Prometheus Remote Write 1.0: `prometheus.WriteRequest` as a snappy block.
+    /// Prometheus Remote Write 1.0: `prometheus.WriteRequest` as a snappy block
     #[default]
+    #[value(name = "remote-write-1")]
     RemoteWrite1,
-    /// The same with zstd, as vmagent sends it.
+    /// The same with zstd, as vmagent sends it
+    #[value(name = "remote-write-1-zstd")]
     RemoteWrite1Zstd,
-    /// Prometheus Remote Write 2.0: `io.prometheus.write.v2.Request` as a snappy block.
+    /// Prometheus Remote Write 2.0: `io.prometheus.write.v2.Request` as a snappy block
+    #[value(name = "remote-write-2")]
     RemoteWrite2,
-    /// A Loki push: `logproto.PushRequest` as a snappy block. Series are streams, and samples entries.
+    /// A Loki push: `logproto.PushRequest` as a snappy block. Series are streams, and samples are entries
     Loki,
-    /// The same as JSON.
+    /// The same as JSON
     LokiJson,
-    /// The same as JSON with gzip.
+    /// The same as JSON with gzip
     LokiJsonGzip,
 }
 
 impl Format {
-    /// All there are.
-    pub const ALL: &[Self] = &[
-        Self::RemoteWrite1,
-        Self::RemoteWrite1Zstd,
-        Self::RemoteWrite2,
-        Self::Loki,
-        Self::LokiJson,
-        Self::LokiJsonGzip,
-    ];
-
-    /// As it is typed.
-    #[must_use]
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::RemoteWrite1 => "remote-write-1",
-            Self::RemoteWrite1Zstd => "remote-write-1-zstd",
-            Self::RemoteWrite2 => "remote-write-2",
-            Self::Loki => "loki",
-            Self::LokiJson => "loki-json",
-            Self::LokiJsonGzip => "loki-json-gzip",
-        }
-    }
-
     /// Whether it goes to where logs are pushed.
-    #[must_use]
     pub fn is_loki(self) -> bool {
         matches!(self, Self::Loki | Self::LokiJson | Self::LokiJsonGzip)
     }
 
     /// Whether it can carry native histograms and exemplars.
-    #[must_use]
     pub fn has_histograms(self) -> bool {
         !self.is_loki()
     }
 
     /// Whether it has requests that hold metadata alone.
-    #[must_use]
     pub fn has_metadata_requests(self) -> bool {
         matches!(self, Self::RemoteWrite1 | Self::RemoteWrite1Zstd)
     }
 
     /// The headers that tell a receiver what the body is ("Protocol" in the Remote Write specifications; for Loki
     /// "Ingest logs" in its HTTP API).
-    #[must_use]
     pub fn headers(self) -> &'static [(&'static str, &'static str)] {
         match self {
             Self::RemoteWrite1 => &[
@@ -128,35 +104,21 @@ fn gzip(bytes: &[u8]) -> Vec<u8> {
 
 impl fmt::Display for Format {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.name())
+        self.to_possible_value().map_or(Ok(()), |value| f.write_str(value.get_name()))
     }
 }
 
 impl From<Format> for String {
     fn from(format: Format) -> Self {
-        format.name().to_owned()
+        format.to_string()
     }
 }
 
 impl TryFrom<String> for Format {
-    type Error = UnknownFormat;
+    type Error = String;
 
-    fn try_from(name: String) -> Result<Self, UnknownFormat> {
-        name.parse()
-    }
-}
-
-/// A name that no [`Format`] has.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("`{0}` is no format")]
-pub struct UnknownFormat(String);
-
-impl FromStr for Format {
-    type Err = UnknownFormat;
-
-    fn from_str(name: &str) -> Result<Self, UnknownFormat> {
-        let known = Self::ALL.iter().copied().find(|format| format.name() == name);
-        known.ok_or_else(|| UnknownFormat(name.to_owned()))
+    fn try_from(name: String) -> Result<Self, String> {
+        ValueEnum::from_str(&name, false).map_err(|_| format!("`{name}` is no format"))
     }
 }
 
@@ -166,10 +128,10 @@ mod tests {
 
     #[test]
     fn every_format_has_a_name_of_its_own_and_says_what_it_is() {
-        for &format in Format::ALL {
-            assert_eq!(format.to_string().parse(), Ok(format));
+        for &format in Format::value_variants() {
+            assert_eq!(Format::try_from(format.to_string()), Ok(format));
             assert!(format.headers().iter().any(|(name, _)| *name == "Content-Type"), "{format}");
         }
-        assert!("remote-write".parse::<Format>().is_err());
+        assert!(Format::try_from("remote-write".to_owned()).is_err());
     }
 }

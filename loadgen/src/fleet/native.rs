@@ -52,7 +52,6 @@ pub(super) fn histogram(random: &mut Random, shape: Shape, timestamp: i64) -> Hi
 }
 
 /// A count as a rate: a fraction whose sums are exact.
-#[expect(clippy::cast_precision_loss, reason = "counts are far below 2^53")]
 fn rate(count: u64) -> f64 {
     count as f64 / 16.0
 }
@@ -126,7 +125,6 @@ mod tests {
         assert!(counts.iter().all(|&count| count >= 0.0), "{counts:?}");
     }
 
-    #[expect(clippy::cast_precision_loss, reason = "small counts")]
     fn absolute(deltas: &[i64]) -> Vec<f64> {
         let sum = |sum: &mut i64, delta: &i64| {
             *sum += delta;
@@ -136,7 +134,6 @@ mod tests {
     }
 
     #[test]
-    #[expect(clippy::cast_precision_loss, reason = "small counts")]
     #[expect(clippy::float_cmp, reason = "sums of sixteenths are exact")]
     fn histograms_are_valid() {
         let mut random = Random::new(5, 0);

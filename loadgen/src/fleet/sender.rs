@@ -100,7 +100,8 @@ impl<'a> Sender<'a> {
         }
     }
 
-    pub(super) fn bodies(mut self) -> Vec<Body> {
+    /// All bodies; `first_ms` is when the first samples were taken.
+    pub(super) fn bodies(mut self, first_ms: i64) -> Vec<Body> {
         let index: HashMap<Bytes, usize> =
             self.tenant_names.iter().enumerate().map(|(index, name)| (name.clone(), index)).collect();
         let mut offset = self.shape.unit();
@@ -117,7 +118,7 @@ impl<'a> Sender<'a> {
                 } else {
                     self.replace_pods(&mut targets);
                 }
-                let begin = self.config.timestamp_ms.saturating_add_unsigned(scrape * SCRAPE_INTERVAL_MS);
+                let begin = first_ms.saturating_add_unsigned(scrape * SCRAPE_INTERVAL_MS);
                 let request = self.request(&targets, begin);
                 self.body(&request, &index)
             })
@@ -250,7 +251,7 @@ impl<'a> Sender<'a> {
         let Some(metric) = floats.get(nth % floats.len().max(1)) else { return TimeSeries::default() };
         let labels = self.labels(target, &metric.name, metric.variant.as_ref());
         let samples = scrapes(timestamp, self.config.samples)
-            .map(|timestamp| Sample { value: metric.values.draw(&mut self.values), timestamp })
+            .map(|timestamp| Sample { value: (metric.values)(&mut self.values), timestamp })
             .collect();
         TimeSeries { labels, samples, ..TimeSeries::default() }
     }

@@ -1,5 +1,7 @@
 //! Which tenants' series a body holds, and how evenly shares of a whole are picked.
 
+use std::str::FromStr;
+
 /// How the targets are spread over the tenants. Each tenant's own weight counts in all of them.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub enum Distribution {
@@ -9,7 +11,7 @@ pub enum Distribution {
     /// The tenant of rank `k`, counted from 1 in the order of the tenants, weighs `k` to the power of `-exponent`:
     /// few large tenants and a long tail, as in most places where many teams share a system.
     Zipf {
-        /// At least 0; 0 makes all ranks equal, 1 is the usual one.
+        /// From 0 to 10; 0 makes all ranks equal, 1 is the usual one.
         exponent: f64,
     },
     /// The first tenant has this share of all targets, and the others have the rest by their weights.
@@ -23,13 +25,12 @@ impl Distribution {
     pub(super) fn is_sound(self) -> bool {
         match self {
             Self::Weighted => true,
-            Self::Zipf { exponent } => exponent.is_finite() && exponent >= 0.0,
+            Self::Zipf { exponent } => (0.0..=10.0).contains(&exponent),
             Self::OneGiant { share } => is_share(share),
         }
     }
 
     /// What each tenant weighs, relative to the others.
-    #[expect(clippy::cast_precision_loss, reason = "ranks are far below 2^53")]
     pub(super) fn weights(self, tenants: &[(String, u32)]) -> Vec<f64> {
         let own = tenants.iter().map(|&(_, weight)| f64::from(weight));
         match self {
@@ -49,6 +50,25 @@ impl Distribution {
     }
 }
 
+impl FromStr for Distribution {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (kind, number) = text.split_once(':').map_or((text, None), |(kind, number)| (kind, Some(number)));
+        // The usual exponent; and a tenant as large as all others together nine times over.
+        let number_or = |usual: f64| number.map_or(Ok(usual), str::parse);
+        let distribution = match (kind, number) {
+            ("uniform", None) => Some(Self::Weighted),
+            ("zipf", _) => number_or(1.0).ok().map(|exponent| Self::Zipf { exponent }),
+            ("one-giant", _) => number_or(0.9).ok().map(|share| Self::OneGiant { share }),
+            _ => None,
+        };
+        distribution.filter(|distribution| distribution.is_sound()).ok_or_else(|| {
+            format!("`{text}` is none of uniform, zipf[:EXPONENT] (0 to 10) and one-giant[:SHARE] (0 to 1)")
+        })
+    }
+}
+
 /// Whether it is a number from 0 to 1.
 pub(super) fn is_share(share: f64) -> bool {
     (0.0..=1.0).contains(&share)
@@ -56,7 +76,6 @@ pub(super) fn is_share(share: f64) -> bool {
 
 /// The tenants of `targets` targets, by systematic sampling: a first step of `offset` (from 0 to 1), then equal steps
 /// over the weights. Each tenant gets its share to within one target.
-#[expect(clippy::cast_precision_loss, reason = "counts are far below 2^53")]
 pub(super) fn deal(weights: &[f64], targets: usize, offset: f64) -> Vec<usize> {
     let total: f64 = weights.iter().sum();
     let step = total / targets as f64;
@@ -107,6 +126,18 @@ impl Portion {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn distributions_as_they_are_typed() {
+        let parse = str::parse::<Distribution>;
+        assert_eq!(parse("uniform"), Ok(Distribution::Weighted));
+        assert_eq!(parse("zipf"), Ok(Distribution::Zipf { exponent: 1.0 }));
+        assert_eq!(parse("zipf:1.5"), Ok(Distribution::Zipf { exponent: 1.5 }));
+        assert_eq!(parse("one-giant:0.99"), Ok(Distribution::OneGiant { share: 0.99 }));
+        for wrong in ["", "zipf:", "zipf:-1", "one-giant:2", "one-giant:x", "uniform:1", "pareto"] {
+            assert!(parse(wrong).is_err(), "{wrong}");
+        }
+    }
 
     fn shares(distribution: Distribution, weights: &[u32]) -> Vec<f64> {
         let tenants: Vec<_> = weights.iter().map(|&weight| (String::new(), weight)).collect();

@@ -6,7 +6,13 @@ use super::*;
 use crate::proto::{HistogramCount, Label, TimeSeries};
 
 fn small() -> FleetConfig {
-    FleetConfig { senders: 3, bodies_per_sender: 2, series: 500, ..FleetConfig::default() }
+    FleetConfig {
+        senders: 3,
+        bodies_per_sender: 2,
+        series: 500,
+        timestamp_ms: Some(1_764_000_000_000),
+        ..FleetConfig::default()
+    }
 }
 
 fn decoded(body: &Body) -> WriteRequest {

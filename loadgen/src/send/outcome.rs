@@ -6,6 +6,7 @@ use std::ops::Add;
 use std::time::Duration;
 
 use hdrhistogram::Histogram;
+use serde::{Deserialize, Serialize};
 
 use super::Message;
 use crate::account::Tally;
@@ -60,7 +61,7 @@ pub struct Outcome {
 }
 
 /// What came of the requests that held metadata only. They are in no other count but `complaints`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct MetadataOutcome {
     /// Requests that are over.
     pub requests: u64,
@@ -74,15 +75,34 @@ pub struct MetadataOutcome {
 
 impl MetadataOutcome {
     /// Requests that were not acknowledged.
-    #[must_use]
     pub fn failed(&self) -> u64 {
         self.requests - self.acknowledged
     }
 
     /// How often such a request was sent.
-    #[must_use]
     pub fn attempts(&self) -> u64 {
         self.statuses.values().sum()
+    }
+}
+
+/// How long things took, in milliseconds.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Percentiles {
+    /// Half of them took no longer.
+    pub p50: f64,
+    /// 99 % of them took no longer.
+    pub p99: f64,
+    /// 99.9 % of them took no longer.
+    pub p99_9: f64,
+    /// None took longer.
+    pub max: f64,
+}
+
+impl Percentiles {
+    /// Of microseconds.
+    pub fn new(micros: &Histogram<u64>) -> Self {
+        let ms = |quantile| micros.value_at_quantile(quantile) as f64 / 1e3;
+        Self { p50: ms(0.5), p99: ms(0.99), p99_9: ms(0.999), max: ms(1.0) }
     }
 }
 
@@ -162,37 +182,31 @@ impl Outcome {
     }
 
     /// Requests that were answered with 2xx in the end.
-    #[must_use]
     pub fn acknowledged(&self) -> u64 {
         self.statuses.iter().filter(|(status, _)| (200..300).contains(*status)).map(|(_, count)| count).sum()
     }
 
     /// All others.
-    #[must_use]
     pub fn failed(&self) -> u64 {
         self.requests - self.acknowledged()
     }
 
     /// Requests of which nobody can say whether they are stored: neither acknowledged nor refused.
-    #[must_use]
     pub fn unknown(&self) -> u64 {
         self.failed() - self.refused
     }
 
     /// How often a request was sent.
-    #[must_use]
     pub fn attempts(&self) -> u64 {
         self.statuses.values().sum()
     }
 
     /// Attempts besides each request's first.
-    #[must_use]
     pub fn retries(&self) -> u64 {
         self.attempts() - self.requests
     }
 
     /// Sums over all tenants of what was acknowledged.
-    #[must_use]
     pub fn acknowledged_tally(&self) -> Tally {
         let mut total = Tally::default();
         for entry in self.ledger.values() {
@@ -202,30 +216,20 @@ impl Outcome {
     }
 
     /// The latency that `percent` of the answered requests kept within.
-    #[must_use]
     pub fn latency_at(&self, percent: f64) -> Duration {
         Duration::from_micros(self.latency.value_at_quantile(percent / 100.0))
     }
 
-    /// The service time that `percent` of the answered attempts kept within.
-    #[must_use]
-    pub fn service_at(&self, percent: f64) -> Duration {
-        Duration::from_micros(self.service.value_at_quantile(percent / 100.0))
-    }
-
     /// The server's CPU time for each request that came to it, in milliseconds.
-    #[must_use]
     pub fn cpu_ms_per_request(&self) -> Option<f64> {
         self.ms_per_attempt(self.server.as_ref()?.cpu)
     }
 
     /// The senders' CPU time for each request that left, in milliseconds.
-    #[must_use]
     pub fn sender_cpu_ms_per_request(&self) -> Option<f64> {
         self.ms_per_attempt(self.sender_cpu)
     }
 
-    #[expect(clippy::cast_precision_loss, reason = "a count of requests is far below 2^53")]
     fn ms_per_attempt(&self, time: Duration) -> Option<f64> {
         let attempts = self.attempts() + self.metadata.attempts();
         (attempts > 0).then(|| time.as_secs_f64() * 1e3 / attempts as f64)

@@ -16,14 +16,19 @@ mod written;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use serde::Deserialize;
+
 use super::{Admission, Approach, Arrival, Close, Reply, Script, Storing};
+use crate::duration;
 use crate::random::Random;
 use ha::Elections;
 
-/// What goes wrong.
-#[derive(Clone, Debug, PartialEq)]
+/// What goes wrong. In a file, each has its key.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Fault {
     /// The answer takes so long, drawn evenly from a range.
+    #[serde(deserialize_with = "written::latency")]
     Latency {
         /// At least.
         from: Duration,
@@ -31,6 +36,7 @@ pub enum Fault {
         to: Duration,
     },
     /// This is the answer, and it is stored if that is a 2xx.
+    #[serde(deserialize_with = "written::status")]
     Status {
         /// The status.
         code: u16,
@@ -45,43 +51,31 @@ pub enum Fault {
     HalfOpen,
     /// All is read, nothing is stored or answered, and the connection stays open.
     Stall,
-    /// The body is read slowly.
-    SlowRead {
-        /// Bytes a second.
-        bytes_per_second: u64,
-    },
-    /// 413 for what is larger.
-    TooLarge {
-        /// The largest body that passes, in bytes as they come over the wire.
-        body_bytes_max: usize,
-    },
-    /// 429.
-    TooMany {
-        /// What its Retry-After says.
-        retry_after: Duration,
-    },
+    /// The body is read slowly, at so many bytes a second.
+    #[serde(rename = "read_bytes_per_second")]
+    SlowRead(u64),
+    /// 413 for bodies that are larger, in bytes as they come over the wire.
+    #[serde(rename = "body_bytes_max")]
+    TooLarge(usize),
+    /// 429, with this Retry-After.
+    #[serde(rename = "retry_after", deserialize_with = "duration::deserialize")]
+    TooMany(Duration),
     /// As Mimir with its HA tracker: only the elected replica of a cluster is stored, others are answered 202.
     Ha,
     /// Stored, and answered with this status.
-    Lie {
-        /// What is answered.
-        status: u16,
-    },
+    Lie(u16),
     /// Answered with 200, and not stored.
     Lose,
     /// Stored twice.
     Duplicate,
-    /// Stored under another tenant.
-    Misplace {
-        /// The other's name, as a header would say it.
-        tenant: String,
-    },
+    /// Stored under another tenant: its name, as a header would say it.
+    Misplace(String),
     /// Stored after the next request, see [`Storing::AfterNext`].
     Reorder,
 }
 
 /// When a connection is reset.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ResetAt {
     /// When the head has come.
@@ -154,18 +148,8 @@ pub enum FaultsError {
     },
 }
 
-/// A whole request, as far as faults look at it.
-#[derive(Clone, Copy, Debug)]
-pub struct Whole<'a> {
-    /// The tenant's header.
-    pub tenant: &'a str,
-    /// The body as it came, in bytes.
-    pub body_bytes: usize,
-}
-
 impl Faults {
     /// Of rules; `seed` is that of the drawn numbers.
-    #[must_use]
     pub fn new(seed: u64, rules: Vec<Rule>) -> Self {
         Self { seed, rules }
     }
@@ -178,52 +162,46 @@ impl Faults {
         written::read(text)
     }
 
-    /// How many rules there are.
-    #[must_use]
-    pub fn rules(&self) -> usize {
-        self.rules.len()
-    }
-
     /// What becomes of a request's body: `now` is the time since the sink's start; `draw` gives numbers from 0 up to and without 1, and is
     /// asked once for each rule whose share of requests it decides.
     pub fn admission(&self, now: Duration, tenant: Option<&str>, draw: &mut dyn FnMut() -> f64) -> Admission {
-        let mut admission = Admission::Read;
+        let mut slow = Admission::Read;
         for rule in &self.rules {
-            let decided = match rule.fault {
+            let admission = match rule.fault {
                 Fault::HalfOpen => Admission::HalfOpen,
                 Fault::Reset(ResetAt::BeforeBody) => Admission::Reset,
-                Fault::SlowRead { bytes_per_second } => Admission::ReadSlowly { bytes_per_second },
+                Fault::SlowRead(bytes_per_second) if slow == Admission::Read => {
+                    Admission::ReadSlowly { bytes_per_second }
+                }
                 _ => continue,
             };
-            if admission != Admission::Read && matches!(decided, Admission::ReadSlowly { .. }) {
-                continue;
-            }
             if rule.applies(now, tenant, draw) {
-                admission = decided;
-                if !matches!(decided, Admission::ReadSlowly { .. }) {
+                slow = admission;
+                if !matches!(admission, Admission::ReadSlowly { .. }) {
                     break;
                 }
             }
         }
-        admission
+        slow
     }
 
     /// What is answered to a whole request, and what becomes of it. `elected` says whether HA rules let it pass.
     pub fn reply(
         &self,
         now: Duration,
-        request: Whole<'_>,
+        tenant: &str,
+        body_bytes: usize,
         draw: &mut dyn FnMut() -> f64,
         mut elected: impl FnMut() -> bool,
     ) -> Reply {
         let mut delay = Duration::ZERO;
         for rule in &self.rules {
             let passes = match rule.fault {
-                Fault::HalfOpen | Fault::SlowRead { .. } | Fault::Reset(ResetAt::BeforeBody) => true,
-                Fault::TooLarge { body_bytes_max } => request.body_bytes <= body_bytes_max,
+                Fault::HalfOpen | Fault::SlowRead(_) | Fault::Reset(ResetAt::BeforeBody) => true,
+                Fault::TooLarge(body_bytes_max) => body_bytes <= body_bytes_max,
                 _ => false,
             };
-            if passes || !rule.applies(now, Some(request.tenant), draw) {
+            if passes || !rule.applies(now, Some(tenant), draw) {
                 continue;
             }
             match &rule.fault {
@@ -248,10 +226,10 @@ impl Fault {
             Self::Reset(ResetAt::MidReply) => Reply::new(200, "cut short").close(Close::MidReply),
             Self::Reset(_) => Reply::default().close(Close::Reset),
             Self::Stall => Reply::default().close(Close::Stall),
-            Self::TooLarge { body_bytes_max } => {
+            Self::TooLarge(body_bytes_max) => {
                 Reply::new(413, &format!("the body is larger than {body_bytes_max} bytes\n"))
             }
-            Self::TooMany { retry_after } => {
+            Self::TooMany(retry_after) => {
                 // Whole seconds, as the header has them; none is lost by rounding.
                 let seconds = retry_after.as_secs() + u64::from(retry_after.subsec_nanos() > 0);
                 Reply::new(429, "too many requests\n").header("Retry-After", &seconds.to_string())
@@ -260,14 +238,14 @@ impl Fault {
                 let reply = Reply::new(202, "not stored: another replica of the cluster is elected\n");
                 Reply { stored: Some(false), ..reply }
             }
-            Self::Lie { status } => {
+            Self::Lie(status) => {
                 Reply { stored: Some(true), ..Reply::new(*status, "stored, but told otherwise\n") }
             }
             Self::Lose => Reply { stored: Some(false), ..Reply::default() },
             Self::Duplicate => Reply::default().storing(Storing::Twice),
-            Self::Misplace { tenant } => Reply::default().storing(Storing::Under(tenant.clone())),
+            Self::Misplace(tenant) => Reply::default().storing(Storing::Under(tenant.clone())),
             Self::Reorder => Reply::default().storing(Storing::AfterNext),
-            Self::Latency { .. } | Self::HalfOpen | Self::SlowRead { .. } => Reply::default(),
+            Self::Latency { .. } | Self::HalfOpen | Self::SlowRead(_) => Reply::default(),
         }
     }
 }
@@ -282,7 +260,6 @@ pub struct FaultScript {
 
 impl FaultScript {
     /// The script whose time begins now.
-    #[must_use]
     pub fn new(faults: Faults) -> Self {
         Self {
             started: Instant::now(),
@@ -309,8 +286,7 @@ impl Script for FaultScript {
             let mut elections = self.elections.lock().unwrap_or_else(PoisonError::into_inner);
             elections.elect(now, arrival.tenant, &cluster, &replica)
         };
-        let request = Whole { tenant: arrival.tenant, body_bytes: arrival.body.len() };
-        self.faults.reply(now, request, &mut || self.draw(), elected)
+        self.faults.reply(now, arrival.tenant, arrival.body.len(), &mut || self.draw(), elected)
     }
 }
 
@@ -329,7 +305,7 @@ mod tests {
     }
 
     fn answer(faults: &Faults, now: Duration, tenant: &str, draw: &mut dyn FnMut() -> f64) -> Reply {
-        faults.reply(now, Whole { tenant, body_bytes: 100 }, draw, || true)
+        faults.reply(now, tenant, 100, draw, || true)
     }
 
     #[test]
@@ -368,7 +344,7 @@ mod tests {
     fn what_refuses_only_some_lets_the_others_pass() {
         let faults = faults("rules:\n- body_bytes_max: 100\n- ha: true\n- lose: true\n");
         let reply = |body_bytes, elected| {
-            let reply = faults.reply(NOW, Whole { tenant: "a", body_bytes }, &mut never, || elected);
+            let reply = faults.reply(NOW, "a", body_bytes, &mut never, || elected);
             (reply.status, reply.stores())
         };
         assert_eq!(reply(101, true), (413, false));

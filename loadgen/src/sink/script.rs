@@ -2,9 +2,6 @@
 
 use testkit::upstream::{Admission, Reply};
 
-use crate::http::Headers;
-use crate::proto::{BlockError, WriteRequest};
-
 /// Decides what becomes of each request. It is called on the connection's thread, by several at a time. A closure from
 /// [`Arrival`] to [`Reply`] is a script that reads every body at once.
 pub trait Script: Send + Sync {
@@ -28,10 +25,6 @@ impl<F: Fn(&Arrival<'_>) -> Reply + Send + Sync> Script for F {
 pub struct Approach<'a> {
     /// The tenant's header, if there is one.
     pub tenant: Option<&'a str>,
-    /// Path and query.
-    pub path: &'a str,
-    /// All headers.
-    pub headers: &'a Headers,
 }
 
 /// A good request that waits for its answer.
@@ -39,34 +32,12 @@ pub struct Approach<'a> {
 pub struct Arrival<'a> {
     /// The tenant's header.
     pub tenant: &'a str,
-    /// The how-manieth request of this tenant it is, counted from 1.
+    /// The number of this request among those of its tenant, from 1.
     pub nth_of_tenant: u64,
-    /// The how-manieth request of the sink, over all tenants, counted from 1.
+    /// The number of this request among those of all tenants, from 1.
     pub nth: u64,
-    /// Which of the sink's connections it came over, counted from 0.
-    pub connection: u64,
-    /// The how-manieth request of its connection, counted from 1.
-    pub nth_of_connection: u64,
-    /// Series in it.
-    pub series: u64,
-    /// Float samples in it.
-    pub samples: u64,
-    /// Path and query.
-    pub path: &'a str,
-    /// All headers.
-    pub headers: &'a Headers,
-    /// The snappy block.
+    /// The body as it came.
     pub body: &'a [u8],
     /// What it inflates to.
     pub inflated: &'a [u8],
-}
-
-impl Arrival<'_> {
-    /// The body, decoded.
-    ///
-    /// # Errors
-    /// Does not happen for what a sink passes to a script.
-    pub fn decode(&self) -> Result<WriteRequest, BlockError> {
-        WriteRequest::from_block(self.body)
-    }
 }

@@ -36,12 +36,10 @@ struct Session {
     told: Option<Delivery>,
 }
 
-/// A good request, counted.
+/// A good request: its tenant's header, and what it adds to the tenant's counts if it is stored.
 struct Counted {
     tenant: String,
-    tally: Tally,
-    misplaced: u64,
-    metadata: u64,
+    adds: TenantCount,
 }
 
 /// Whether a request says to be Remote Write 2.0.
@@ -64,7 +62,7 @@ impl upstream::Session for Session {
             return Admission::Read;
         };
         let tenant = self.tenant(head);
-        script.admit(&Approach { tenant: tenant.as_deref(), path: &head.path, headers: &head.headers })
+        script.admit(&Approach { tenant: tenant.as_deref() })
     }
 
     fn answer(&mut self, request: &Request<'_>) -> Reply {
@@ -73,7 +71,7 @@ impl upstream::Session for Session {
         }
         match self.count(request) {
             Ok(counted) => {
-                let tally = counted.tally;
+                let tally = counted.adds.stored;
                 let reply = self.settle(request, counted);
                 if is_v2(request.head) && reply.is_success() { tell_written(reply, &tally) } else { reply }
             }
@@ -148,14 +146,13 @@ impl Session {
         let config = &self.shared.config;
         // Without its prefix the header is nobody's label, so every series with a label is misplaced.
         let expected = tenant.strip_prefix(config.prefix.as_str()).map(str::as_bytes);
-        let mut tally = Tally::default();
-        let mut misplaced = 0;
-        let metadata = walk(&self.inflated, &config.tenant_labels, |series| {
-            tally += series.tally;
-            misplaced += u64::from(series.tenant.is_some_and(|label| Some(label) != expected));
+        let mut adds = TenantCount::default();
+        adds.metadata = walk(&self.inflated, &config.tenant_labels, |series| {
+            adds.stored += series.tally;
+            adds.misplaced += u64::from(series.tenant.is_some_and(|label| Some(label) != expected));
         })
         .map_err(|error| error.to_string())?;
-        Ok(Counted { tenant, tally, misplaced, metadata })
+        Ok(Counted { tenant, adds })
     }
 
     fn tenant(&self, head: &RequestHead) -> Option<String> {
@@ -180,12 +177,6 @@ impl Session {
                 tenant: &counted.tenant,
                 nth_of_tenant,
                 nth,
-                connection: self.connection,
-                nth_of_connection: request.nth + 1,
-                series: counted.tally.series,
-                samples: counted.tally.samples,
-                path: &request.head.path,
-                headers: &request.head.headers,
                 body: request.body,
                 inflated: &self.inflated,
             }),
@@ -209,12 +200,7 @@ impl Session {
         let delivery = |counted: Counted| Delivery {
             is_told,
             tenant: counted.tenant,
-            count: TenantCount {
-                misplaced: counted.misplaced,
-                metadata: counted.metadata,
-                stored: counted.tally,
-                ..TenantCount::default()
-            },
+            count: counted.adds,
             decoded: self.shared.store.decode(&self.inflated),
         };
         match &reply.storing {

@@ -54,7 +54,6 @@ pub struct Snapshot {
 
 impl Snapshot {
     /// Sums over all tenants.
-    #[must_use]
     pub fn total(&self) -> TenantCount {
         let mut total = TenantCount::default();
         for &count in self.tenants.values() {
@@ -64,7 +63,6 @@ impl Snapshot {
     }
 
     /// One tenant's counts; zeros for one that nothing came for.
-    #[must_use]
     pub fn tenant(&self, name: &str) -> TenantCount {
         self.tenants.get(name).copied().unwrap_or_default()
     }

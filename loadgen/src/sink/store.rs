@@ -13,7 +13,7 @@ use super::Shared;
 use super::stats::TenantCount;
 use crate::account::FullAccount;
 use crate::proto::WriteRequest;
-use crate::stamp;
+use crate::stamp::{self, Damaged, Stamp};
 
 /// Requests held back at a time. One that finds no room is stored at once.
 const HELD_MAX: usize = 1024;
@@ -60,15 +60,12 @@ impl Store {
         self.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn enter(&self, delivery: &Delivery) {
+    /// Notes something of each stamped sample of a request, if an account is kept.
+    fn note(&self, delivery: &Delivery, note: impl Fn(&mut FullAccount, Result<Stamp<'_>, Damaged>)) {
         let (Some(account), Some(request)) = (&self.account, &delivery.decoded) else { return };
         let mut account = account.lock().unwrap_or_else(PoisonError::into_inner);
         for series in &request.timeseries {
-            stamp::read_v1(series, |read| match read {
-                Ok(stamp) if delivery.is_told => account.store(&delivery.tenant, &stamp),
-                Ok(stamp) => account.store_untold(&delivery.tenant, &stamp),
-                Err(damaged) => account.store_damaged(&delivery.tenant, damaged),
-            });
+            stamp::read_v1(series, |read| note(&mut account, read));
         }
     }
 }
@@ -86,17 +83,13 @@ impl Shared {
         }
     }
 
-    /// Notes that nobody could be told that a request is stored.
+    /// Notes that the answer to a stored request could not be sent.
     pub(super) fn untell(&self, delivery: &Delivery) {
-        let (Some(account), Some(request)) = (&self.store.account, &delivery.decoded) else { return };
-        let mut account = account.lock().unwrap_or_else(PoisonError::into_inner);
-        for series in &request.timeseries {
-            stamp::read_v1(series, |read| {
-                if let Ok(stamp) = read {
-                    account.untell(&delivery.tenant, &stamp);
-                }
-            });
-        }
+        self.store.note(delivery, |account, read| {
+            if let Ok(stamp) = read {
+                account.untell(&delivery.tenant, &stamp);
+            }
+        });
     }
 
     /// Holds a request back until the next; it is that next itself if one waits already.
@@ -132,7 +125,11 @@ impl Shared {
 
     fn store_only(&self, delivery: &Delivery) {
         // First the account: whoever sees the counts may then ask for it.
-        self.store.enter(delivery);
+        self.store.note(delivery, |account, read| match read {
+            Ok(stamp) if delivery.is_told => account.store(&delivery.tenant, &stamp),
+            Ok(stamp) => account.store_untold(&delivery.tenant, &stamp),
+            Err(damaged) => account.store_damaged(&delivery.tenant, damaged),
+        });
         let mut state = self.state();
         match state.counts.tenants.get_mut(&delivery.tenant) {
             Some(count) => *count += delivery.count,

@@ -3,19 +3,15 @@
 use std::path::PathBuf;
 
 use clap::ValueEnum;
+use loadgen::typed::number;
 
-use super::positive;
-
-/// An hour of troubles could fill the sink's account.
-const MINUTES_MAX: f64 = 30.0;
-
-#[derive(Debug, clap::Args)]
+#[derive(clap::Args)]
 pub(crate) struct ChaosArgs {
     /// What the troubles are drawn from; another one each time, and told, if not given
     #[arg(long)]
     pub(crate) seed: Option<u64>,
     /// How long there are troubles; at most 30, as the account of all that went wrong is kept in memory
-    #[arg(long, default_value_t = 1.0, value_parser = minutes)]
+    #[arg(long, default_value_t = 1.0, value_parser = number(30.0))]
     pub(crate) minutes: f64,
     #[command(flatten)]
     pub(crate) server: ServerArgs,
@@ -37,7 +33,7 @@ pub(crate) enum DriverKind {
 }
 
 /// The server under test.
-#[derive(Clone, Debug, Default, clap::Args)]
+#[derive(Clone, Default, clap::Args)]
 pub(crate) struct ServerArgs {
     /// The server's driver; its own choice if not given
     #[arg(long, value_enum, global = true)]
@@ -73,12 +69,4 @@ pub(crate) enum Theft {
     Reorder,
     /// Leave one tenant without an answer for five seconds
     Starve,
-}
-
-fn minutes(text: &str) -> Result<f64, String> {
-    let minutes = positive(text)?;
-    if minutes > MINUTES_MAX {
-        return Err(format!("there can be {MINUTES_MAX} minutes at most"));
-    }
-    Ok(minutes)
 }

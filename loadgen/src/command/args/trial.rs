@@ -1,8 +1,10 @@
 //! The command line of `loadgen trial`.
 
-use super::{ServerArgs, positive};
+use loadgen::typed::number;
 
-#[derive(Debug, clap::Args)]
+use super::ServerArgs;
+
+#[derive(clap::Args)]
 pub(crate) struct TrialArgs {
     #[command(subcommand)]
     pub(crate) trial: TrialCommand,
@@ -10,7 +12,7 @@ pub(crate) struct TrialArgs {
     pub(crate) server: ServerArgs,
 }
 
-#[derive(Debug, clap::Subcommand)]
+#[derive(clap::Subcommand)]
 pub(crate) enum TrialCommand {
     /// Whether equal tenants get equal shares when connections to the upstream are few
     Fairness(FairnessArgs),
@@ -24,7 +26,7 @@ pub(crate) enum TrialCommand {
     Idle(IdleArgs),
 }
 
-#[derive(Debug, clap::Args)]
+#[derive(clap::Args)]
 pub(crate) struct FairnessArgs {
     /// How many tenants there are; each number is tried with each of the connections and cores
     #[arg(long, value_delimiter = ',', default_values_t = [5, 50, 500], value_parser = clap::value_parser!(u16).range(1..=2000))]
@@ -36,14 +38,14 @@ pub(crate) struct FairnessArgs {
     #[arg(long, value_delimiter = ',', default_values_t = [1, 2], value_parser = clap::value_parser!(u16).range(1..))]
     pub(crate) cores: Vec<u16>,
     /// How long each is measured, at least; longer where tenants wait long for their turns
-    #[arg(long, default_value_t = 6.0, value_parser = positive)]
+    #[arg(long, default_value_t = 6.0, value_parser = number(3600.0))]
     pub(crate) seconds: f64,
 }
 
-#[derive(Debug, clap::Args)]
+#[derive(clap::Args)]
 pub(crate) struct IsolationArgs {
     /// How long a phase is measured
-    #[arg(long, default_value_t = 5.0, value_parser = positive)]
+    #[arg(long, default_value_t = 5.0, value_parser = number(3600.0))]
     pub(crate) seconds: f64,
     /// Tenants that fall ill
     ///
@@ -52,37 +54,34 @@ pub(crate) struct IsolationArgs {
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=1000))]
     pub(crate) ill: u16,
     /// The server's `timeout`, in seconds; with one ill tenant, stalls are to end within a phase
-    #[arg(long, default_value_t = 2.0, value_parser = positive)]
+    #[arg(long, default_value_t = 2.0, value_parser = number(3600.0))]
     pub(crate) timeout: f64,
     /// How often all are well, and where one falls ill, how often it does
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) rounds: u32,
     /// Requests a second of the others
-    #[arg(long, default_value_t = 200.0, value_parser = positive)]
+    #[arg(long, default_value_t = 200.0, value_parser = number(1e9))]
     pub(crate) rate: f64,
     /// Requests a second of those that fall ill
-    #[arg(long, default_value_t = 50.0, value_parser = positive)]
+    #[arg(long, default_value_t = 50.0, value_parser = number(1e9))]
     pub(crate) ill_rate: f64,
 }
 
-#[derive(Debug, clap::Args)]
+#[derive(clap::Args)]
 pub(crate) struct RetryTrialArgs {
     /// How long the tenant fails
-    #[arg(long, default_value_t = 60.0, value_parser = positive)]
+    #[arg(long, default_value_t = 60.0, value_parser = number(3600.0))]
     pub(crate) seconds: f64,
 }
 
-#[derive(Debug, clap::Args)]
+#[derive(clap::Args)]
 pub(crate) struct OverloadArgs {
     /// How long too much is offered
-    #[arg(long, default_value_t = 60.0, value_parser = positive)]
+    #[arg(long, default_value_t = 60.0, value_parser = number(3600.0))]
     pub(crate) seconds: f64,
-    /// How long the capacity is measured
-    #[arg(long, default_value_t = 15.0, value_parser = positive)]
-    pub(crate) capacity_seconds: f64,
 }
 
-#[derive(Debug, clap::Args)]
+#[derive(clap::Args)]
 pub(crate) struct IdleArgs {
     /// How many connections
     #[arg(long, default_value_t = 20_000, value_parser = clap::value_parser!(u32).range(200..))]

@@ -10,7 +10,7 @@ use loadgen::runs::Runs;
 use loadgen::send::Outcome;
 use serde_json::json;
 
-use super::stage::{Restarts, Stage};
+use super::stage::Stage;
 use crate::command::args::{ChaosArgs, name_of};
 use crate::command::text::{self, counted, grouped, listed, time};
 use crate::command::verify::{faults, lawful, requests_as_json, settled};
@@ -57,7 +57,7 @@ impl Report<'_> {
             complaints.push(format!("{requests} did not come through, though all was mended"));
         }
         complaints.extend(self.liveness.starved.iter().map(starvation));
-        let broken = self.stage.stored();
+        let broken = self.stage.sink.snapshot();
         if broken.broken > 0 {
             let why = broken.broken_why.unwrap_or_default();
             complaints
@@ -73,6 +73,14 @@ impl Report<'_> {
             *kinds.entry(happened.event).or_default() += 1;
         }
         kinds
+    }
+
+    /// What was done to the server; the first one was started before all events.
+    fn servers(&self) -> [(u64, &'static str); 3] {
+        let kinds = self.kinds();
+        let times = |event| kinds.get(event).copied().unwrap_or_default();
+        let started = 1 + times("handover") + times("start");
+        [(started, "started"), (times("handover"), "handed over"), (times("kill"), "killed")]
     }
 
     /// What became of all samples.
@@ -91,7 +99,7 @@ impl Report<'_> {
     }
 
     pub(super) fn text(&self) -> text::Report {
-        let Self { outcome, audit, stage, .. } = self;
+        let Self { outcome, audit, .. } = self;
         let mut report = text::Report::default();
         report.line(
             "sent",
@@ -104,9 +112,7 @@ impl Report<'_> {
         );
         settled(&mut report, outcome);
         report.line("events", list(&self.kinds()));
-        let Restarts { started, handed_over, killed } = stage.restarts;
-        let servers = [(started, "started"), (handed_over, "handed over"), (killed, "killed")];
-        report.line("server", listed(servers));
+        report.line("server", listed(self.servers()));
         report.line("samples", listed(self.samples()));
         let Liveness { patience_ms, longest_ms, starved, .. } = &self.liveness;
         report.line(
@@ -139,14 +145,9 @@ impl Report<'_> {
 
     pub(super) fn json(&self) -> serde_json::Value {
         let Self { outcome, audit, stage, .. } = self;
-        let [sent, acknowledged, refused, unknown, stored] = self.samples().map(|(count, _)| count);
-        let samples = json!({
-            "sent": sent,
-            "acknowledged": acknowledged,
-            "refused": refused,
-            "unknown": unknown,
-            "stored": stored,
-        });
+        let named = |counts: &[(u64, &'static str)]| -> BTreeMap<_, _> {
+            counts.iter().map(|&(count, name)| (name, count)).collect()
+        };
         json!({
             "seed": self.seed,
             "minutes": self.args.minutes,
@@ -157,10 +158,10 @@ impl Report<'_> {
             "requests": requests_as_json(outcome),
             "statuses": outcome.statuses,
             "answers": outcome.complaints,
-            "samples": samples,
+            "samples": named(&self.samples()),
             "audit": audit,
             "liveness": self.liveness,
-            "server": stage.restarts,
+            "server": named(&self.servers()),
             "events_by_kind": self.kinds(),
             "events": stage.happened,
         })
@@ -170,15 +171,13 @@ impl Report<'_> {
 /// Arguments that plan the same.
 fn again(args: &ChaosArgs, seed: u64) -> String {
     let mut again = format!(" --seed {seed} --minutes {}", args.minutes);
-    let mut option = |name: &str, value: String| again.push_str(&format!(" --{name} {value}"));
-    if let Some(driver) = &args.server.driver {
-        option("driver", name_of(driver));
-    }
-    if let Some(server) = &args.server.server {
-        option("server", server.display().to_string());
-    }
-    if let Some(theft) = &args.steal {
-        option("steal", name_of(theft));
+    let options = [
+        ("driver", args.server.driver.as_ref().map(name_of)),
+        ("server", args.server.server.as_ref().map(|path| path.display().to_string())),
+        ("steal", args.steal.as_ref().map(name_of)),
+    ];
+    for (name, value) in options {
+        again.extend(value.map(|value| format!(" --{name} {value}")));
     }
     again
 }

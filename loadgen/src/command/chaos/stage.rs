@@ -8,11 +8,11 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
-use loadgen::account::FullAccount;
 use loadgen::chaos::{Event, Plan, Planned, Pulse, Tuning, Weather};
 use loadgen::client::Url;
+use loadgen::duration::ms;
 use loadgen::sink::faults::{Fault, Rule};
-use loadgen::sink::{Script, Sink, Snapshot};
+use loadgen::sink::{Script, Sink};
 use serde::Serialize;
 use tempfile::TempDir;
 
@@ -49,17 +49,6 @@ pub(super) struct Happened {
     pub(super) detail: String,
 }
 
-/// How often what was done to the server.
-#[derive(Clone, Copy, Debug, Default, Serialize)]
-pub(super) struct Restarts {
-    /// Processes, the first one included.
-    pub(super) started: u64,
-    /// Those that were handed over to a successor.
-    pub(super) handed_over: u64,
-    /// Those that were killed.
-    pub(super) killed: u64,
-}
-
 pub(super) struct Stage {
     setup: Setup,
     args: ServerArgs,
@@ -67,12 +56,11 @@ pub(super) struct Stage {
     server: Option<Server>,
     /// Predecessors that were told to end.
     leaving: Vec<Server>,
-    sink: Sink,
+    pub(super) sink: Sink,
     dir: TempDir,
     weather: Arc<Weather>,
     begun: Instant,
     progress_due: Duration,
-    pub(super) restarts: Restarts,
     pub(super) happened: Vec<Happened>,
 }
 
@@ -102,7 +90,6 @@ impl Stage {
             weather,
             begun: Instant::now(),
             progress_due: PROGRESS_INTERVAL,
-            restarts: Restarts { started: 1, ..Restarts::default() },
             happened: Vec::new(),
         })
     }
@@ -182,8 +169,6 @@ impl Stage {
         let successor = Server::start(&self.setup).context("handover")?;
         let mut old = self.server.replace(successor).context("there is no server")?;
         old.terminate().context("handover")?;
-        self.restarts.started += 1;
-        self.restarts.handed_over += 1;
         let detail = format!("process {} to {}", old.pid(), self.server()?.pid());
         self.leaving.push(old);
         Ok(detail)
@@ -192,13 +177,11 @@ impl Stage {
     fn kill(&mut self) -> anyhow::Result<String> {
         let mut server = self.server.take().context("there is no server")?;
         server.kill()?;
-        self.restarts.killed += 1;
         Ok(format!("process {}", server.pid()))
     }
 
     fn start(&mut self) -> anyhow::Result<String> {
         let server = self.server.insert(Server::start(&self.setup).context("after a kill")?);
-        self.restarts.started += 1;
         Ok(format!("process {}", server.pid()))
     }
 
@@ -250,17 +233,9 @@ impl Stage {
         failures
     }
 
-    pub(super) fn account(&self) -> Option<FullAccount> {
-        self.sink.account()
-    }
-
     /// Keeps the server's configuration and log.
     pub(super) fn keep(self) -> PathBuf {
         self.dir.keep()
-    }
-
-    pub(super) fn stored(&self) -> Snapshot {
-        self.sink.snapshot()
     }
 }
 
@@ -291,7 +266,7 @@ fn stolen(theft: Theft, tenants: &[String]) -> Rule {
         Theft::Lose => Fault::Lose,
         Theft::Duplicate => Fault::Duplicate,
         Theft::Reorder => Fault::Reorder,
-        Theft::Misplace => Fault::Misplace { tenant: "somebody-else".to_owned() },
+        Theft::Misplace => Fault::Misplace("somebody-else".to_owned()),
         Theft::Starve => {
             let (from, to) = STARVED;
             let tenants = tenants.iter().take(1).cloned().collect();
@@ -309,11 +284,6 @@ fn check(pid: u32, ended: ExitStatus) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn ms(time: Duration) -> u64 {
-    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
-}
-
-#[expect(clippy::cast_precision_loss, reason = "for a person to read")]
 fn seconds(ms: u64) -> String {
     format!("{:>7.2} s", ms as f64 / 1e3)
 }

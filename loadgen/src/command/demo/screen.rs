@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use console::{Term, style};
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
+use loadgen::duration::ms;
 use loadgen::sink::Snapshot;
 
 use super::ROWS_MAX;
@@ -73,7 +74,6 @@ impl Screen {
             let (requests, samples) = (grouped(count.requests), grouped(count.stored.samples));
             bar.set_message(format!("{requests:>9}  {:>11}  {samples:>13}", figure(bar.per_sec().round())));
         }
-        let ms = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
         self.progress.set_length(ms(scene.duration));
         self.progress.set_position(ms(scene.elapsed));
         self.progress.set_message(sums(scene));

@@ -11,7 +11,6 @@ use hdrhistogram::Histogram;
 const TICKS_PER_HALF_DISTANCE: u32 = 5;
 
 /// The whole distribution of a histogram of microseconds.
-#[expect(clippy::cast_precision_loss, reason = "for people and plots")]
 pub(super) fn percentiles(histogram: &Histogram<u64>) -> String {
     let ms = |micros: f64| micros / 1e3;
     let mut text =

@@ -17,12 +17,11 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use loadgen::child::pause;
-use loadgen::compare::Spread;
 use loadgen::fleet::{Fleet, numbered_tenants};
-use loadgen::send::{Outcome, Progress, Retry, SendConfig, send};
+use loadgen::send::{Progress, Retry, SendConfig, send};
 use loadgen::sink::faults::Fault;
 
-use super::isolation::spread;
+use super::phase::{Phase, Usual};
 use super::{Patient, beside, conclude_all, fleets, raise_limit, rig};
 use crate::command::args::{IsolationArgs, TrialArgs};
 use crate::command::report::told;
@@ -49,9 +48,6 @@ const ONSET: Duration = Duration::from_secs(2);
 /// So long after their recovery the ill are measured again, at least; and so long after the end of what still stalls.
 const RECOVERY_MIN: Duration = Duration::from_secs(5);
 const RECOVERY_AFTER_TIMEOUT: Duration = Duration::from_secs(3);
-
-/// A request takes so many times as long as usual, at its p99.
-const RATIO_MAX: f64 = 2.0;
 
 const LOOK_INTERVAL: Duration = Duration::from_millis(20);
 
@@ -83,50 +79,8 @@ struct Ward<'a> {
     ill: Fleet,
 }
 
-/// What senders saw in a phase.
-#[derive(Clone, Copy, Debug)]
-struct Phase {
-    p50_ms: f64,
-    p99_ms: f64,
-    /// Requests that were not acknowledged.
-    refused: u64,
-}
-
-impl Phase {
-    fn new(outcome: &Outcome) -> Self {
-        let ms = |percent| outcome.latency_at(percent).as_secs_f64() * 1e3;
-        Self { p50_ms: ms(50.0), p99_ms: ms(99.0), refused: outcome.failed() }.of(outcome.requests)
-    }
-
-    /// A refusal is quick, and yet no answer: where more than a hundredth is refused, p99 is a time that never comes.
-    fn of(self, requests: u64) -> Self {
-        let unless = |times: u64, ms: f64| if self.refused * times > requests { f64::INFINITY } else { ms };
-        Self { p50_ms: unless(2, self.p50_ms), p99_ms: unless(100, self.p99_ms), ..self }
-    }
-}
-
-/// What is usual.
-#[derive(Clone, Copy, Debug)]
-struct Usual {
-    p50_ms: Spread,
-    p99_ms: Spread,
-    refused: u64,
-}
-
-impl Usual {
-    fn new(phases: &[Phase]) -> anyhow::Result<Self> {
-        Ok(Self {
-            p50_ms: spread(phases.iter().map(|phase| phase.p50_ms))?,
-            p99_ms: spread(phases.iter().map(|phase| phase.p99_ms))?,
-            refused: phases.iter().map(|phase| phase.refused).sum(),
-        })
-    }
-
-    /// Whether a phase is as usual, or no worse than the machine's own wavering.
-    fn holds_for(&self, phase: &Phase) -> bool {
-        phase.p99_ms <= (self.p99_ms.median * RATIO_MAX).max(self.p99_ms.max)
-    }
-}
+/// How long after the recovery each of the ill was served; None for one that was not in time.
+type Served = Vec<Option<Duration>>;
 
 /// All that was seen.
 #[derive(Debug)]
@@ -139,8 +93,7 @@ struct Found {
     others_recovering: Phase,
     others_after: Phase,
     ill_after: Phase,
-    /// How long after the recovery each of the ill was served; None for one that was not in time.
-    served: Vec<Option<Duration>>,
+    served: Served,
     /// How long that time is.
     recovery: Duration,
 }
@@ -178,11 +131,22 @@ impl<'a> Ward<'a> {
                 ill.push(of_ill);
             }
         }
-        let (others_well, ill_well) = (Usual::new(&others)?, Usual::new(&ill)?);
-        let found = self.fall_ill(phase * 2, others_well, ill_well)?;
+        let timeout = Duration::from_secs_f64(self.trial.timeout);
+        let recovery = RECOVERY_MIN.max(timeout + RECOVERY_AFTER_TIMEOUT);
+        let (onset, during, others_recovering, served) = self.fall_ill(phase * 2, recovery)?;
         let (others_after, ill_after) = self.all_well(phase)?;
         self.rig.server.stop()?;
-        Ok(Found { others_after, ill_after, ..found })
+        Ok(Found {
+            others_well: Usual::new(&others)?,
+            ill_well: Usual::new(&ill)?,
+            onset,
+            others: during,
+            others_recovering,
+            others_after,
+            ill_after,
+            served,
+            recovery,
+        })
     }
 
     /// Both kinds of senders for a while.
@@ -191,12 +155,11 @@ impl<'a> Ward<'a> {
         Ok((others, Phase::new(&ill)))
     }
 
-    /// Has the ill stall for this time after the onset, and waits until they have recovered.
-    fn fall_ill(&self, time: Duration, others_well: Usual, ill_well: Usual) -> anyhow::Result<Found> {
-        let timeout = Duration::from_secs_f64(self.trial.timeout);
-        let recovery = RECOVERY_MIN.max(timeout + RECOVERY_AFTER_TIMEOUT);
+    /// Has the ill stall for this time after the onset, and waits until they have recovered: the others' phases, and
+    /// when each of the ill was served again.
+    fn fall_ill(&self, time: Duration, recovery: Duration) -> anyhow::Result<(Phase, Phase, Phase, Served)> {
         let sick = self.sick((ONSET + time + recovery) * 2)?;
-        let ((onset, others, others_recovering, served), ill) = beside(&self.ill, &sick, || {
+        let (found, _) = beside(&self.ill, &sick, || {
             self.patient.is(true);
             let (others, onset) = beside(&self.others, &self.healthy(ONSET)?, || {
                 pause(ONSET);
@@ -207,18 +170,7 @@ impl<'a> Ward<'a> {
                 beside(&self.others, &self.healthy(recovery)?, || Ok(self.watch_recovery(recovery)))?;
             Ok((Phase::new(&onset), others, Phase::new(&recovering), served))
         })?;
-        let (others_after, ill_after) = (others, Phase::new(&ill));
-        Ok(Found {
-            others_well,
-            ill_well,
-            onset,
-            others,
-            others_recovering,
-            others_after,
-            ill_after,
-            served,
-            recovery,
-        })
+        Ok(found)
     }
 
     fn healthy(&self, time: Duration) -> anyhow::Result<SendConfig> {
@@ -243,7 +195,7 @@ impl<'a> Ward<'a> {
     }
 
     /// Waits for so long; tells when each of the ill was stored something of, from now on.
-    fn watch_recovery(&self, time: Duration) -> Vec<Option<Duration>> {
+    fn watch_recovery(&self, time: Duration) -> Served {
         let begun = Instant::now();
         let before = self.rig.sink.snapshot();
         let mut served: BTreeMap<&str, Duration> = BTreeMap::new();
@@ -351,22 +303,5 @@ mod tests {
         assert_eq!(claims(|found| found.served.push(None)), [true, true, false]);
         assert_eq!(claims(|found| found.ill_after.p99_ms = 25.1), [true, true, false]);
         assert_eq!(claims(|found| found.ill_after.refused = 1), [true, true, false]);
-    }
-
-    #[test]
-    fn refusals_are_no_quick_answers() {
-        let never = f64::INFINITY;
-        let times = |refused| {
-            let Phase { p50_ms, p99_ms, .. } = phase(8.0, refused).of(1000);
-            (p50_ms, p99_ms)
-        };
-        assert_eq!([0, 10].map(times), [(6.0, 8.0); 2]);
-        assert_eq!([11, 501].map(times), [(6.0, never), (never, never)]);
-    }
-
-    #[test]
-    fn on_a_steady_machine_twice_the_usual_is_the_bound() {
-        let usual = Usual::new(&[phase(10.0, 0), phase(10.0, 0), phase(11.0, 0)]).unwrap();
-        assert!(usual.holds_for(&phase(20.0, 0)) && !usual.holds_for(&phase(20.1, 0)));
     }
 }

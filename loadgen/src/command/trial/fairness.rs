@@ -85,7 +85,6 @@ struct Cell {
 
 impl Cell {
     /// From one turn of a tenant to its next, where all have theirs.
-    #[expect(clippy::cast_precision_loss, reason = "a few thousand tenants")]
     fn round(self) -> Duration {
         ANSWER.mul_f64((self.tenants as f64 / f64::from(self.connections)).max(1.0))
     }

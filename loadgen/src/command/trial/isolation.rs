@@ -16,6 +16,7 @@ use loadgen::fleet::{Fleet, numbered_tenants};
 use loadgen::send::{Retry, SendConfig};
 use loadgen::sink::faults::{Fault, ResetAt};
 
+use super::phase::{Phase, Usual, spread};
 use super::{Patient, beside, conclude, fleet, rig, timeout};
 use crate::command::args::{IsolationArgs, TrialArgs};
 use crate::command::report::told;
@@ -58,8 +59,8 @@ pub(super) fn run(args: &TrialArgs, trial: &IsolationArgs) -> anyhow::Result<boo
     let mut holds = true;
     for (name, fault) in illnesses() {
         let Found { well, ill, ratio } = measure(args, trial, fault)?;
-        holds &= ratio.median <= RATIO_MAX || ill[1].median <= well[1].max;
-        let phases = |[p50, p99]: [Spread; 2]| format!("{}, {}", figure(p50.median), told(p99));
+        holds &= ratio.median <= RATIO_MAX || ill.p99_ms.median <= well.p99_ms.max;
+        let phases = |usual: Usual| format!("{}, {}", figure(usual.p50_ms.median), told(usual.p99_ms));
         writeln!(out, "{name:8} {:>32} {:>32} {:>24}", phases(well), phases(ill), told(ratio))?;
     }
     conclude(
@@ -68,10 +69,10 @@ pub(super) fn run(args: &TrialArgs, trial: &IsolationArgs) -> anyhow::Result<boo
     )
 }
 
-/// p50 and p99 in milliseconds, over the phases in which all are well, and those in which one is ill.
+/// The phases in which all are well, and those in which one is ill.
 struct Found {
-    well: [Spread; 2],
-    ill: [Spread; 2],
+    well: Usual,
+    ill: Usual,
     ratio: Spread,
 }
 
@@ -94,7 +95,7 @@ fn measure(args: &TrialArgs, trial: &IsolationArgs, fault: Fault) -> anyhow::Res
             patient.is(is_ill);
             let (measured, _) = beside(&ill, &sick, || {
                 pause(LEAD);
-                percentiles(&others, &healthy)
+                answered(&others, &healthy)
             })?;
             patient.is(false);
             if round > 0 {
@@ -103,24 +104,15 @@ fn measure(args: &TrialArgs, trial: &IsolationArgs, fault: Fault) -> anyhow::Res
         }
     }
     rig.server.stop()?;
-    let both = |phases: &[[f64; 2]]| -> anyhow::Result<[Spread; 2]> {
-        Ok([spread(phases.iter().map(|[p50, _]| *p50))?, spread(phases.iter().map(|[_, p99]| *p99))?])
-    };
-    let ratio = spread(of_well.iter().zip(&of_ill).map(|([_, well], [_, ill])| ill / well))?;
-    Ok(Found { well: both(&of_well)?, ill: both(&of_ill)?, ratio })
+    let ratio = spread(of_well.iter().zip(&of_ill).map(|(well, ill)| ill.p99_ms / well.p99_ms))?;
+    Ok(Found { well: Usual::new(&of_well)?, ill: Usual::new(&of_ill)?, ratio })
 }
 
-pub(super) fn spread(figures: impl Iterator<Item = f64>) -> anyhow::Result<Spread> {
-    Spread::new(figures).ok_or_else(|| anyhow::anyhow!("no phase was measured"))
-}
-
-fn percentiles(fleet: &Fleet, config: &SendConfig) -> anyhow::Result<[f64; 2]> {
+/// A phase in which nothing may fail.
+fn answered(fleet: &Fleet, config: &SendConfig) -> anyhow::Result<Phase> {
     let outcome = send_all(fleet, config)?;
     let (failed, statuses) = (outcome.failed(), &outcome.statuses);
-    anyhow::ensure!(
-        failed == 0,
-        "{failed} of the others' requests failed: {statuses:?} {:?}",
-        outcome.complaints
-    );
-    Ok([50.0, 99.0].map(|percent| outcome.latency_at(percent).as_secs_f64() * 1e3))
+    let complaints = &outcome.complaints;
+    anyhow::ensure!(failed == 0, "{failed} of the others' requests failed: {statuses:?} {complaints:?}");
+    Ok(Phase::new(&outcome))
 }

@@ -15,6 +15,7 @@ use std::time::{Duration, Instant};
 use anyhow::Context;
 use loadgen::fleet::{Fleet, numbered_tenants};
 use loadgen::send::{Outcome, SendConfig};
+use serde::Deserialize;
 
 use super::{conclude_all, fleet, rig};
 use crate::command::args::{OverloadArgs, TrialArgs};
@@ -27,6 +28,9 @@ const BUDGET_BYTES: u64 = 80 << 20;
 
 /// What it takes besides its budget: its program, stacks, rings, buffers that are kept, connections.
 const BESIDES_BYTES: u64 = 64 << 20;
+
+/// How long the capacity is measured.
+const CAPACITY_SECONDS: f64 = 15.0;
 
 const SENDERS: usize = 64;
 const SERIES: usize = 1000;
@@ -45,7 +49,7 @@ pub(super) fn run(args: &TrialArgs, trial: &OverloadArgs) -> anyhow::Result<bool
     let server = rig.process()?;
     let mut out = io::stdout();
     offer(&rig, CONCURRENCY, 2.0, None)?;
-    let capacity = offer(&rig, CONCURRENCY, trial.capacity_seconds, None)?;
+    let capacity = offer(&rig, CONCURRENCY, CAPACITY_SECONDS, None)?;
     writeln!(out, "capacity    {:.0} requests/s of {SERIES} series, answered with 2xx", capacity.useful)?;
     let normal = fleet(numbered_tenants(10), 2, SERIES, 3)?;
     let before = some(&rig, &normal, Duration::from_secs(2))?;
@@ -86,6 +90,15 @@ struct Offered {
     statuses: String,
 }
 
+/// What senders tell as JSON.
+#[derive(Deserialize)]
+struct Told {
+    elapsed_ms: f64,
+    acknowledged: f64,
+    attempts: f64,
+    statuses: serde_json::Value,
+}
+
 /// Has another process send.
 fn offer(rig: &Rig, senders: usize, seconds: f64, rate: Option<f64>) -> anyhow::Result<Offered> {
     let mut command = Command::new("chrt");
@@ -99,14 +112,12 @@ fn offer(rig: &Rig, senders: usize, seconds: f64, rate: Option<f64>) -> anyhow::
     }
     let output =
         command.stdin(Stdio::null()).stderr(Stdio::inherit()).output().context("cannot start senders")?;
-    let told: serde_json::Value = serde_json::from_slice(&output.stdout).context("senders told nothing")?;
-    let number =
-        |key: &str| told.get(key).and_then(serde_json::Value::as_f64).context("senders left a figure out");
-    let elapsed = number("elapsed_ms")? / 1e3;
+    let told: Told = serde_json::from_slice(&output.stdout).context("senders told nothing")?;
+    let seconds = told.elapsed_ms / 1e3;
     Ok(Offered {
-        useful: number("acknowledged")? / elapsed,
-        attempts: number("attempts")? / elapsed,
-        statuses: told.get("statuses").map(ToString::to_string).unwrap_or_default(),
+        useful: told.acknowledged / seconds,
+        attempts: told.attempts / seconds,
+        statuses: told.statuses.to_string(),
     })
 }
 

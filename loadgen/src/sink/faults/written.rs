@@ -1,20 +1,21 @@
 //! The file as it is written, and what it means.
 
 use std::collections::BTreeMap;
-use std::fmt;
 use std::time::Duration;
 
-use serde::de::value::MapAccessDeserializer;
-use serde::de::{self, Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
+use serde::Deserialize;
+use serde::de::{Deserializer, Error};
+use serde_json::Value;
 use serde_saphyr::Spanned;
 
-use super::{Fault, Faults, FaultsError, ResetAt, Rule};
-use crate::duration;
+use super::{Fault, Faults, FaultsError, Rule};
+use crate::duration::{self, Written as Time};
+use crate::typed::header_name;
 
 /// The seed of a file that names none.
 const SEED: u64 = 1;
 
-#[derive(serde::Deserialize)]
+#[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct File {
     seed: Option<u64>,
@@ -22,35 +23,21 @@ struct File {
 }
 
 /// A rule: when and for whom, and one of the faults.
-#[derive(serde::Deserialize)]
-#[serde(deny_unknown_fields)]
+#[derive(Deserialize)]
 struct Written {
-    #[serde(default)]
-    tenant: Names,
+    tenant: Option<Names>,
     from: Option<Time>,
     to: Option<Time>,
     share: Option<f64>,
+    #[serde(flatten)]
+    faults: BTreeMap<String, Value>,
+}
 
-    latency: Option<Latency>,
-    status: Option<Status>,
-    reset: Option<ResetAt>,
-    #[serde(default)]
-    half_open: bool,
-    #[serde(default)]
-    stall: bool,
-    read_bytes_per_second: Option<u64>,
-    body_bytes_max: Option<usize>,
-    retry_after: Option<Time>,
-    #[serde(default)]
-    ha: bool,
-    lie: Option<u16>,
-    #[serde(default)]
-    lose: bool,
-    #[serde(default)]
-    duplicate: bool,
-    misplace: Option<String>,
-    #[serde(default)]
-    reorder: bool,
+#[derive(Deserialize)]
+#[serde(untagged, expecting = "a tenant is a name (quoted, if it looks like a number) or a list of names")]
+enum Names {
+    One(String),
+    Many(Vec<String>),
 }
 
 pub(super) fn read(text: &str) -> Result<Faults, FaultsError> {
@@ -65,8 +52,9 @@ pub(super) fn read(text: &str) -> Result<Faults, FaultsError> {
 
 impl Written {
     fn rule(self) -> Result<Rule, String> {
-        let from = self.from.map(|Time(from)| from).unwrap_or_default();
-        let to = self.to.map(|Time(to)| to);
+        let time = |time: Option<Time>| time.map(Duration::try_from).transpose();
+        let from = time(self.from).map_err(|error| error.to_string())?.unwrap_or_default();
+        let to = time(self.to).map_err(|error| error.to_string())?;
         if let Some(to) = to.filter(|to| *to <= from) {
             return Err(format!("the rule ends at {to:?} but begins at {from:?}"));
         }
@@ -74,47 +62,32 @@ impl Written {
         if !(0.0..=1.0).contains(&share) {
             return Err(format!("share must be from 0 to 1, and is {share}"));
         }
-        let tenants = self.tenant.0.clone();
-        Ok(Rule { tenants, from, to, share, fault: self.fault()? })
-    }
-
-    /// The one fault.
-    fn fault(self) -> Result<Fault, String> {
-        let flag = |set: bool, fault: Fault| set.then_some(fault);
-        let named = [
-            ("latency", self.latency.map(|Latency { from, to }| Fault::Latency { from, to })),
-            (
-                "status",
-                self.status.map(|Status { code, headers, body }| Fault::Status {
-                    code,
-                    headers: headers.into_iter().collect(),
-                    body,
-                }),
-            ),
-            ("reset", self.reset.map(Fault::Reset)),
-            ("half_open", flag(self.half_open, Fault::HalfOpen)),
-            ("stall", flag(self.stall, Fault::Stall)),
-            (
-                "read_bytes_per_second",
-                self.read_bytes_per_second.map(|bytes_per_second| Fault::SlowRead { bytes_per_second }),
-            ),
-            ("body_bytes_max", self.body_bytes_max.map(|body_bytes_max| Fault::TooLarge { body_bytes_max })),
-            ("retry_after", self.retry_after.map(|Time(retry_after)| Fault::TooMany { retry_after })),
-            ("ha", flag(self.ha, Fault::Ha)),
-            ("lie", self.lie.map(|status| Fault::Lie { status })),
-            ("lose", flag(self.lose, Fault::Lose)),
-            ("duplicate", flag(self.duplicate, Fault::Duplicate)),
-            ("misplace", self.misplace.map(|tenant| Fault::Misplace { tenant })),
-            ("reorder", flag(self.reorder, Fault::Reorder)),
-        ];
-        let names: Vec<&str> = named.iter().map(|(name, _)| *name).collect();
-        let mut set = named.into_iter().filter_map(|(name, fault)| Some((name, fault?)));
-        match (set.next(), set.next()) {
-            (None, _) => Err(format!("the rule has no fault; it needs one of {}", names.join(", "))),
-            (Some((first, _)), Some((second, _))) => {
-                Err(format!("a rule has one fault, this has `{first}` and `{second}`; write two rules"))
+        let tenants = match self.tenant {
+            None => Vec::new(),
+            Some(Names::One(name)) => vec![name],
+            Some(Names::Many(names)) if names.is_empty() => {
+                return Err("a list of tenants must not be empty".to_owned());
             }
-            (Some((_, fault)), None) => fault.checked(),
+            Some(Names::Many(names)) => names,
+        };
+        Ok(Rule { tenants, from, to, share, fault: fault(self.faults)? })
+    }
+}
+
+/// The fault of a rule. A key that is `false` does not count.
+fn fault(mut written: BTreeMap<String, Value>) -> Result<Fault, String> {
+    written.retain(|_, value| *value != Value::Bool(false));
+    let mut written = written.into_iter();
+    match (written.next(), written.next()) {
+        (None, _) => Err("the rule has no fault; loadgen/faults.example.yml shows them all".to_owned()),
+        (Some((first, _)), Some((second, _))) => {
+            Err(format!("a rule has one fault, this has `{first}` and `{second}`; write two rules"))
+        }
+        (Some((name, value)), None) => {
+            // A fault without values is null to serde.
+            let value = if value == Value::Bool(true) { Value::Null } else { value };
+            let fault = serde_json::from_value(Value::Object([(name, value)].into_iter().collect()));
+            fault.map_err(|error| error.to_string()).and_then(Fault::checked)
         }
     }
 }
@@ -122,8 +95,7 @@ impl Written {
 impl Fault {
     fn checked(self) -> Result<Self, String> {
         let is_header = |(name, value): &(String, String)| {
-            let is_token = |c: char| c.is_ascii_alphanumeric() || "!#$%&'*+-.^_`|~".contains(c);
-            !name.is_empty() && name.chars().all(is_token) && !value.chars().any(char::is_control)
+            header_name(name).is_ok() && !value.chars().any(char::is_control)
         };
         match &self {
             Self::Status { code, .. } if !(200..=599).contains(code) => {
@@ -132,13 +104,13 @@ impl Fault {
             Self::Status { headers, .. } if !headers.iter().all(is_header) => {
                 Err("a header has a name and a value that HTTP cannot carry".to_owned())
             }
-            Self::Lie { status } if !(300..=599).contains(status) => Err(format!(
+            Self::Lie(status) if !(300..=599).contains(status) => Err(format!(
                 "a lie says that a stored request was not: a status from 300 to 599, not {status}"
             )),
-            Self::SlowRead { bytes_per_second: 0 } => {
+            Self::SlowRead(0) => {
                 Err("read_bytes_per_second must be above 0; half_open reads nothing".to_owned())
             }
-            Self::Misplace { tenant } if tenant.is_empty() => {
+            Self::Misplace(tenant) if tenant.is_empty() => {
                 Err("misplace names the tenant that requests are stored under".to_owned())
             }
             _ => Ok(self),
@@ -146,145 +118,49 @@ impl Fault {
     }
 }
 
-/// One name, or a list.
-#[derive(Default)]
-struct Names(Vec<String>);
-
-impl<'de> Deserialize<'de> for Names {
-    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-        struct OneOrMore;
-
-        impl<'de> Visitor<'de> for OneOrMore {
-            type Value = Names;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a tenant's name (quoted, if it looks like a number), or a list of names")
-            }
-
-            fn visit_str<E: de::Error>(self, name: &str) -> Result<Names, E> {
-                Ok(Names(vec![name.to_owned()]))
-            }
-
-            fn visit_seq<A: SeqAccess<'de>>(self, mut names: A) -> Result<Names, A::Error> {
-                let mut all = Vec::new();
-                while let Some(name) = names.next_element()? {
-                    all.push(name);
-                }
-                if all.is_empty() {
-                    return Err(de::Error::custom("a list of tenants must not be empty"));
-                }
-                Ok(Names(all))
-            }
-        }
-
-        from.deserialize_any(OneOrMore)
+/// Reads a duration, or two with `..` between them.
+pub(super) fn latency<'de, D: Deserializer<'de>>(from: D) -> Result<(Duration, Duration), D::Error> {
+    let text = Time::deserialize(from)?.to_string();
+    let (least, most) = text.split_once("..").unwrap_or((&text, &text));
+    let time = |text: &str| duration::parse(text.trim()).map_err(D::Error::custom);
+    let (least, most) = (time(least)?, time(most)?);
+    if least > most {
+        return Err(D::Error::custom(format_args!("`{text}` ends before it begins")));
     }
-}
-
-/// A duration, or a number of seconds.
-#[derive(Clone, Copy)]
-struct Time(Duration);
-
-impl<'de> Deserialize<'de> for Time {
-    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-        duration::deserialize(from).map(Self)
-    }
-}
-
-/// A duration, or two with `..` between them.
-struct Latency {
-    from: Duration,
-    to: Duration,
-}
-
-impl<'de> Deserialize<'de> for Latency {
-    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-        struct OneOrTwo;
-
-        impl Visitor<'_> for OneOrTwo {
-            type Value = Latency;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a duration such as 200ms, or a range such as 20ms..80ms")
-            }
-
-            fn visit_str<E: de::Error>(self, text: &str) -> Result<Latency, E> {
-                let (from, to) = text.split_once("..").unwrap_or((text, text));
-                let time = |text: &str| duration::parse(text.trim()).map_err(E::custom);
-                let (from, to) = (time(from)?, time(to)?);
-                if from > to {
-                    return Err(E::custom(format_args!("`{text}` ends before it begins")));
-                }
-                Ok(Latency { from, to })
-            }
-
-            fn visit_u64<E: de::Error>(self, seconds: u64) -> Result<Latency, E> {
-                self.visit_str(&seconds.to_string())
-            }
-
-            fn visit_i64<E: de::Error>(self, seconds: i64) -> Result<Latency, E> {
-                self.visit_str(&seconds.to_string())
-            }
-
-            fn visit_f64<E: de::Error>(self, seconds: f64) -> Result<Latency, E> {
-                self.visit_str(&seconds.to_string())
-            }
-        }
-
-        from.deserialize_any(OneOrTwo)
-    }
+    Ok((least, most))
 }
 
 /// A status, or a whole answer.
-struct Status {
+#[derive(Deserialize)]
+#[serde(untagged, expecting = "a status such as 503, or {code: 503, headers: {...}, body: ...}")]
+enum Status {
+    Code(u16),
+    Answer(Answer),
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Answer {
     code: u16,
+    #[serde(default)]
     headers: BTreeMap<String, String>,
+    #[serde(default)]
     body: String,
 }
 
-impl<'de> Deserialize<'de> for Status {
-    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-        #[derive(serde::Deserialize)]
-        #[serde(deny_unknown_fields)]
-        struct Answer {
-            code: u16,
-            #[serde(default)]
-            headers: BTreeMap<String, String>,
-            #[serde(default)]
-            body: String,
-        }
+type StatusFields = (u16, Vec<(String, String)>, String);
 
-        struct CodeOrAnswer;
-
-        impl<'de> Visitor<'de> for CodeOrAnswer {
-            type Value = Status;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a status such as 503, or {code: 503, headers: {...}, body: ...}")
-            }
-
-            fn visit_u64<E: de::Error>(self, code: u64) -> Result<Status, E> {
-                let code = u16::try_from(code).map_err(|_| E::custom("a status is from 200 to 599"))?;
-                Ok(Status { code, headers: BTreeMap::new(), body: String::new() })
-            }
-
-            fn visit_i64<E: de::Error>(self, code: i64) -> Result<Status, E> {
-                self.visit_u64(u64::try_from(code).unwrap_or_default())
-            }
-
-            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Status, A::Error> {
-                let Answer { code, headers, body } = Answer::deserialize(MapAccessDeserializer::new(map))?;
-                Ok(Status { code, headers, body })
-            }
-        }
-
-        from.deserialize_any(CodeOrAnswer)
-    }
+pub(super) fn status<'de, D: Deserializer<'de>>(from: D) -> Result<StatusFields, D::Error> {
+    Ok(match Status::deserialize(from)? {
+        Status::Code(code) => (code, Vec::new(), String::new()),
+        Status::Answer(Answer { code, headers, body }) => (code, headers.into_iter().collect(), body),
+    })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::sink::faults::ResetAt;
 
     #[test]
     fn every_key_is_read() {
@@ -316,14 +192,14 @@ mod tests {
             Fault::Reset(ResetAt::MidReply),
             Fault::HalfOpen,
             Fault::Stall,
-            Fault::SlowRead { bytes_per_second: 7 },
-            Fault::TooLarge { body_bytes_max: 8 },
-            Fault::TooMany { retry_after: ms(2000) },
+            Fault::SlowRead(7),
+            Fault::TooLarge(8),
+            Fault::TooMany(ms(2000)),
             Fault::Ha,
-            Fault::Lie { status: 500 },
+            Fault::Lie(500),
             Fault::Lose,
             Fault::Duplicate,
-            Fault::Misplace { tenant: "c".to_owned() },
+            Fault::Misplace("c".to_owned()),
             Fault::Reorder,
         ];
         assert_eq!(rest, expected);
@@ -332,7 +208,7 @@ mod tests {
     #[test]
     fn what_makes_no_sense_is_refused_with_its_line() {
         for (rule, why) in [
-            ("{tenant: a}", "line 2: the rule has no fault; it needs one of latency, status, reset"),
+            ("{tenant: a}", "line 2: the rule has no fault; loadgen/faults.example.yml shows them all"),
             ("{lose: false}", "line 2: the rule has no fault"),
             ("{lose: true, lie: 503}", "line 2: a rule has one fault, this has `lie` and `lose`"),
             ("{lose: true, share: 1.5}", "line 2: share must be from 0 to 1"),
@@ -340,12 +216,13 @@ mod tests {
             ("{lose: true, from: 10s, to: 5s}", "line 2: the rule ends at 5s but begins at 10s"),
             ("{lie: 200}", "line 2: a lie says"),
             ("{status: 99}", "line 2: a status is from 200 to 599"),
-            ("{status: 70000}", "a status is from 200 to 599"),
+            ("{status: 70000}", "line 2: a status such as 503"),
             ("{status: {code: 503, headers: {'a b': c}}}", "line 2: a header"),
             ("{read_bytes_per_second: 0}", "line 2: read_bytes_per_second must be above 0"),
             ("{misplace: ''}", "line 2: misplace names"),
-            ("{lose: true, shar: 1}", "shar"),
-            ("{status: {code: 503, text: x}}", "text"),
+            ("{lose: true, shar: 1}", "`lose` and `shar`"),
+            ("{loose: true}", "line 2: unknown variant `loose`, expected one of `latency`, `status`"),
+            ("{status: {code: 503, text: x}}", "line 2: a status such as 503, or {code: 503"),
             ("{reset: never}", "never"),
             ("{latency: soon}", "`soon` is no duration"),
             ("{latency: 2s..1s}", "ends before it begins"),
