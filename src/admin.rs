@@ -41,7 +41,6 @@ pub use self::pages::{Page, Pages};
 use self::snapshot::Snapshots;
 use crate::io::deadline::Deadlines;
 use crate::io::driver::Driver;
-use crate::io::stream::Stream;
 use crate::io::tasks::Tasks;
 use crate::limits::{ACCEPT_PAUSE_MILLIS, ADMIN_SEND_BUFFER_BYTES};
 
@@ -150,19 +149,6 @@ async fn accept(listener: TcpListener, server: Rc<Server>, stop: CancelHandle) {
                 server.connections.cut_longest();
                 monoio::time::sleep(Duration::from_millis(ACCEPT_PAUSE_MILLIS)).await;
             }
-        }
-    }
-}
-
-impl Server {
-    /// Serves a connection until it ends.
-    fn receive(self: &Rc<Self>, socket: OwnedFd) {
-        match Stream::accepted(socket, Driver::Epoll.blocking(), &self.deadlines) {
-            Ok(stream) => {
-                let slot = Connections::admit(&self.connections, stream.cutter());
-                self.tasks.spawn(connection::serve(Rc::clone(self), stream, slot));
-            }
-            Err(error) => tracing::debug!(%error, "an operator's connection was lost before it was served"),
         }
     }
 }

@@ -20,6 +20,7 @@
 mod address;
 mod bounds;
 mod docs;
+mod excerpt;
 mod file;
 mod header;
 mod key;

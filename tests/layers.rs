@@ -62,9 +62,6 @@ const ALLOWED: &[(&str, &[&str])] = &[
 const PURE: &[&str] =
     &["wire", "tenant", "model", "split", "verdict", "http", "limits.rs", "metrics", "upstream/backoff.rs"];
 
-/// Known exceptions: imports (file, imported file) that close a circle today. The list is to become empty.
-const KNOWN_CIRCULAR: &[(&str, &str)] = &[];
-
 /// Where Rust sources are, from the repository's root.
 const SOURCES: &[&str] = &["src", "tests", "loadgen/src", "loadgen/tests", "fuzz", "benches"];
 
@@ -204,17 +201,8 @@ fn pure_modules_are_pure() {
 
 #[test]
 fn files_of_one_room_import_one_another_in_no_circle() {
-    let circular = Graph::new(&sources()).circular(KNOWN_CIRCULAR);
+    let circular = Graph::new(&sources()).circular();
     assert!(circular.is_empty(), "imports that are part of a circle: {circular:#?}");
-}
-
-#[test]
-fn no_known_exception_has_become_needless() {
-    let graph = Graph::new(&sources());
-    for known in KNOWN_CIRCULAR {
-        let others: Vec<_> = KNOWN_CIRCULAR.iter().copied().filter(|other| other != known).collect();
-        assert!(!graph.circular(&others).is_empty(), "{known:?} closes no circle: take it off the list");
-    }
 }
 
 #[test]
@@ -222,7 +210,7 @@ fn a_circle_is_found_through_groups_and_re_exports_but_not_through_tests() {
     let circular = |sources: &[(&str, &str)]| {
         let sources: Vec<_> =
             sources.iter().map(|(file, text)| (format!("{file}.rs"), (*text).to_owned())).collect();
-        let found = Graph::new(&sources).circular(&[]);
+        let found = Graph::new(&sources).circular();
         found.iter().map(|import| import.split(':').next().unwrap().replace(".rs", "")).collect::<Vec<_>>()
     };
     let back = ("a/y", "use super::x::X;\nstruct Y;");

@@ -1,17 +1,19 @@
 //! Serves one admin connection: one request and its answer.
 
 use std::io;
+use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
 use super::Server;
-use super::eviction::Slot;
+use super::eviction::{Connections, Slot};
 use super::pages::Page;
 use crate::http::head::{Framing, Method, RequestHead};
 use crate::io::buffers::Gather;
 use crate::io::deadline::{Cut, Idle};
+use crate::io::driver::Driver;
 use crate::io::stream::Stream;
 use crate::limits::{
     ADMIN_BYTES_PER_SEC_MIN, ADMIN_HEAD_BYTES_MAX, ADMIN_TIMEOUT_MILLIS, CLOSE_DISCARD_BYTES_MAX,
@@ -31,8 +33,21 @@ struct Request {
     all_read: bool,
 }
 
+impl Server {
+    /// Serves a connection until it ends.
+    pub(super) fn receive(self: &Rc<Self>, socket: OwnedFd) {
+        match Stream::accepted(socket, Driver::Epoll.blocking(), &self.deadlines) {
+            Ok(stream) => {
+                let slot = Connections::admit(&self.connections, stream.cutter());
+                self.tasks.spawn(serve(Rc::clone(self), stream, slot));
+            }
+            Err(error) => tracing::debug!(%error, "an operator's connection was lost before it was served"),
+        }
+    }
+}
+
 /// Serves a connection until it ends. Errors of the connection, timeouts included, are ignored.
-pub(super) async fn serve(server: Rc<Server>, mut stream: Stream, slot: Slot) {
+async fn serve(server: Rc<Server>, mut stream: Stream, slot: Slot) {
     let _ = answer_request(&server, &mut stream, &slot).await;
     // Closed before its slot is freed for the next connection.
     drop(stream);

@@ -3,7 +3,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-use super::value::found;
+use super::excerpt::found;
 
 /// Whether two listeners would need the same port of the same address. Port 0 never clashes: the kernel picks a free
 /// port each time.

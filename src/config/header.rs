@@ -1,7 +1,7 @@
 //! Configurable headers of upstream requests.
 #![forbid(unsafe_code)]
 
-use super::value::found;
+use super::excerpt::found;
 use crate::limits::PASS_HEADERS_MAX;
 use crate::tenant::TenantId;
 

@@ -98,7 +98,7 @@ fn without_scheme(text: &str) -> Result<&str, String> {
     } else if scheme.eq_ignore_ascii_case("https") {
         Err("TLS to the upstream is not built in yet; write http:// and put a TLS proxy in between".into())
     } else {
-        Err(format!("{} is not a scheme we know; write http://host:port/path", super::value::found(scheme)))
+        Err(format!("{} is not a scheme we know; write http://host:port/path", super::excerpt::found(scheme)))
     }
 }
 
@@ -107,7 +107,7 @@ fn host_and_port(authority: &str) -> Result<(String, u16), String> {
         Some(rest) => {
             let (address, behind) = rest.split_once(']').ok_or("an IPv6 address lacks its closing ]")?;
             if address.parse::<std::net::Ipv6Addr>().is_err() {
-                return Err(format!("{} is not an IPv6 address", super::value::found(address)));
+                return Err(format!("{} is not an IPv6 address", super::excerpt::found(address)));
             }
             let port = match behind.strip_prefix(':') {
                 Some(port) => Some(port),
@@ -129,7 +129,7 @@ fn host_and_port(authority: &str) -> Result<(String, u16), String> {
     }
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._:".contains(&byte);
     if !host.bytes().all(plain) {
-        return Err(format!("{} is not a host's name or address", super::value::found(host)));
+        return Err(format!("{} is not a host's name or address", super::excerpt::found(host)));
     }
     let port = match port {
         None => HTTP_PORT,
@@ -142,7 +142,9 @@ fn host_and_port(authority: &str) -> Result<(String, u16), String> {
 fn parse_port(text: &str) -> Result<u16, String> {
     let digits = text.bytes().all(|byte| byte.is_ascii_digit());
     let port = text.parse().ok().filter(|&port| port > 0 && digits);
-    port.ok_or_else(|| format!("{} is not a port; write a number from 1 to 65535", super::value::found(text)))
+    port.ok_or_else(|| {
+        format!("{} is not a port; write a number from 1 to 65535", super::excerpt::found(text))
+    })
 }
 
 /// Cuts the path and query at each placeholder.

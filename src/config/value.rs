@@ -13,6 +13,7 @@ mod size;
 pub use self::choice::DriverChoice;
 pub(super) use self::choice::IdRulesChoice;
 pub(super) use self::size::ByteSize;
+use super::excerpt::found;
 use super::yaml::{Content, Node};
 
 /// A value as written. File and environment have different rules for booleans and lists.
@@ -132,16 +133,6 @@ impl Value for Vec<String> {
     fn is_zero(&self) -> bool {
         self.is_empty()
     }
-}
-
-/// A foreign text for an error message: quoted, escaped, cut.
-pub(super) fn found(text: &str) -> String {
-    const SHOWN_CHARS_MAX: usize = 64;
-    let mut shown: String = text.chars().take(SHOWN_CHARS_MAX).collect();
-    if shown.len() < text.len() {
-        shown.push('…');
-    }
-    format!("{shown:?}")
 }
 
 /// The spellings of Go's `strconv.ParseBool`.

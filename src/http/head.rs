@@ -6,8 +6,10 @@ use std::mem::MaybeUninit;
 use std::ops::Range;
 use std::sync::Arc;
 
+use super::passed::Passed;
+use super::refusal::Refusal;
 use super::sender::Sender;
-use super::{Delimiters, Passed, Persistence, Refusal, has_bare_lf, lists_token, range_in};
+use super::syntax::{Delimiters, Persistence, has_bare_lf, lists_token, range_in};
 use crate::limits::HEAD_FIELDS_MAX;
 
 /// A parsed request head. Ranges refer to the parsed buffer.

@@ -8,7 +8,7 @@
 use std::mem::MaybeUninit;
 use std::time::SystemTime;
 
-use super::{Delimiters, Persistence, decimal, has_bare_lf};
+use super::syntax::{Delimiters, Persistence, decimal, has_bare_lf};
 use crate::limits::HEAD_FIELDS_MAX;
 use crate::model::Written;
 

@@ -17,8 +17,9 @@ use std::hash::BuildHasher;
 use foldhash::fast::RandomState;
 use hashbrown::HashTable;
 
+use super::error::SplitError;
 use super::nested::Nested;
-use super::{Lost, Scan, SplitError};
+use super::scan::{Lost, Scan};
 use crate::limits::SCRATCH_BYTES_MAX;
 use crate::wire::remote_write_v1::SERIES_KEY;
 use crate::wire::remote_write_v2::{Fault, Members, References, Symbols};

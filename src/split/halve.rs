@@ -4,7 +4,7 @@
 //! streams), near the middle of their bytes. Both halves get what belongs to the request as a whole.
 #![forbid(unsafe_code)]
 
-use super::narrow;
+use super::scratch::narrow;
 use crate::model::{Part, Protocol};
 use crate::wire::loki::{self, STREAM_KEY, Stream, StreamField, StreamFields};
 use crate::wire::remote_write_v1::{Field, Fields, TenantLabels};

@@ -16,9 +16,11 @@
 use std::borrow::Cow;
 use std::ops::Range;
 
+use super::error::SplitError;
+use super::scan::{Scan, SplitRules};
+use super::scratch::{narrow, trim};
 use super::tenants::{Resolver, Subject, Tenants};
 use super::unknown::UnknownFields;
-use super::{Scan, SplitError, SplitRules, narrow, trim};
 use crate::limits::{REQUEST_FIELDS_MAX, REQUEST_SCALARS_BYTES_MAX};
 use crate::model::MergeKey;
 use crate::tenant;

@@ -6,10 +6,12 @@
 
 use std::borrow::Cow;
 
+use super::error::SplitError;
 use super::families::Learner;
+use super::scan::{Metadata, Scan, SplitRules};
+use super::scratch::{narrow, trim};
 use super::tenants::{Resolver, Subject, Tenants};
 use super::unknown::UnknownFields;
-use super::{Metadata, Scan, SplitError, SplitRules, narrow, trim};
 use crate::limits::REQUEST_FIELDS_MAX;
 use crate::model::MergeKey;
 use crate::wire::remote_write_v1::{

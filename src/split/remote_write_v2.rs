@@ -17,9 +17,12 @@ mod tests;
 use std::borrow::Cow;
 
 use self::part::{Indexes, Writer};
+use super::downgrade;
+use super::error::SplitError;
+use super::scan::{Scan, SplitRules};
+use super::scratch::{narrow, trim};
 use super::tenants::{Resolver, Subject, Tenants};
 use super::unknown::UnknownFields;
-use super::{Scan, SplitError, SplitRules, downgrade, narrow, trim};
 use crate::limits::{REQUEST_FIELDS_MAX, REQUEST_SYMBOLS_MAX, SCRATCH_BYTES_MAX};
 use crate::model::{HaLabels, MergeKey, V2Handling};
 use crate::wire::remote_write_v1::TenantLabels;

@@ -3,7 +3,9 @@
 
 use bytes::Bytes;
 
-use super::{Body, SplitError, trim};
+use super::error::SplitError;
+use super::scan::Body;
+use super::scratch::trim;
 use crate::model::Protocol;
 use crate::wire::inflate::Inflater;
 use crate::wire::loki::json;

@@ -10,7 +10,9 @@ use std::hash::BuildHasher;
 use foldhash::fast::RandomState;
 use hashbrown::HashTable;
 
-use super::{Scan, SplitError, SplitRules, narrow, trim};
+use super::error::SplitError;
+use super::scan::{Scan, SplitRules};
+use super::scratch::{narrow, trim};
 use crate::limits::{KNOWN_VALUE_BYTES_MAX, KNOWN_VALUES_MAX, SCRATCH_BYTES_MAX};
 use crate::model::{MergeKey, RefusedSeries};
 use crate::tenant::{self, NoTenant, Policy, TenantId};

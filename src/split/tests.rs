@@ -4,9 +4,11 @@ mod metadata;
 mod tenant_map;
 
 use super::*;
-use crate::limits::{REQUEST_FIELDS_MAX, REQUEST_SCALARS_BYTES_MAX, TENANT_EXCERPT_BYTES_MAX};
-use crate::model::HaReplica;
-use crate::tenant::{IdFault, Policy};
+use crate::limits::{
+    REQUEST_FIELDS_MAX, REQUEST_SCALARS_BYTES_MAX, SCRATCH_BYTES_MAX, TENANT_EXCERPT_BYTES_MAX,
+};
+use crate::model::{HaLabels, HaReplica, RefusedSeries, SplitLimits, V2Handling};
+use crate::tenant::{IdFault, Policy, TenantError, TenantRules};
 use crate::wire::varint;
 
 /// A length-delimited field of a number below 16.

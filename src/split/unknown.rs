@@ -4,7 +4,7 @@
 //! tenant, so it is dropped and counted.
 #![forbid(unsafe_code)]
 
-use super::SplitError;
+use super::error::SplitError;
 use crate::limits::REQUEST_SCALARS_BYTES_MAX;
 
 /// The unknown top-level fields of a request.

@@ -33,12 +33,8 @@ impl Graph {
     }
 
     /// The imports that are part of a circle of files of one room, as text: file, imported file, and imported names.
-    /// Those in `but_for`, pairs of file and imported file, count as if they were not there.
-    pub(crate) fn circular(&self, but_for: &[(&str, &str)]) -> Vec<String> {
-        let mut edges: Edges = self.0.keys().map(|from| (from.clone(), self.imported_by(from))).collect();
-        for (from, to) in but_for {
-            edges.entry(module(from)).or_default().remove(&module(to));
-        }
+    pub(crate) fn circular(&self) -> Vec<String> {
+        let edges: Edges = self.0.keys().map(|from| (from.clone(), self.imported_by(from))).collect();
         let reached: BTreeMap<_, _> = edges.keys().map(|from| (from, reach(&edges, from))).collect();
         let all = edges.iter().flat_map(|(from, targets)| targets.iter().map(move |to| (from, to)));
         let circular = all.filter(|(from, (to, _))| reached[to].contains(*from));

@@ -3,7 +3,8 @@
 
 use tracing::level_filters::LevelFilter;
 
-use super::{Value, Written, found};
+use super::{Value, Written};
+use crate::config::excerpt::found;
 use crate::model::{MetadataRule, V2Handling};
 use crate::tenant::Policy;
 

@@ -3,7 +3,8 @@
 
 use std::time::Duration;
 
-use super::{Value, Written, found};
+use super::{Value, Written};
+use crate::config::excerpt::found;
 
 impl Value for Duration {
     fn read(written: Written<'_>) -> Result<Self, String> {

@@ -1,7 +1,8 @@
 //! Sizes in bytes.
 #![forbid(unsafe_code)]
 
-use super::{Value, Written, found, whole_number};
+use super::{Value, Written, whole_number};
+use crate::config::excerpt::found;
 
 /// A number of bytes: plain, or with the suffix Ki, Mi or Gi (KiB, MiB and GiB mean the same).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -2,12 +2,12 @@
 
 mod downgrade;
 
+use crate::limits::{REQUEST_FIELDS_MAX, REQUEST_SCALARS_BYTES_MAX, REQUEST_SYMBOLS_MAX, SCRATCH_BYTES_MAX};
+use crate::model::{HaLabels, HaReplica, SplitLimits, V2Handling};
+use crate::tenant::{Policy, TenantRules};
 use bytes::Bytes;
 
-use crate::limits::{REQUEST_FIELDS_MAX, REQUEST_SCALARS_BYTES_MAX, REQUEST_SYMBOLS_MAX};
-use crate::model::HaReplica;
 use crate::split::*;
-use crate::tenant::Policy;
 use crate::wire::remote_write_v2::Fault;
 use crate::wire::varint;
 
