@@ -126,6 +126,8 @@ pub(super) fn resolve(
         }
     }
     let versions = versions(choices, &mut note);
+    // A client would offer the suites of the other version, too, and a server would take it for one that has both.
+    default.cipher_suites.retain(|suite| versions.contains(&suite.version()));
     if mistakes.is_empty() { Ok((Arc::new(default), versions)) } else { Err(mistakes) }
 }
 

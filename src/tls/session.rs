@@ -5,7 +5,7 @@
 //! * No socket, no runtime. What has to be sent is appended to an [`Outgoing`], on errors too: then it holds the alert.
 //! * Each call does a bounded amount of work, and all that a session holds is bounded ([`limits`](super::limits)): in
 //!   `incoming` a read and what is left of the one before; in `rest` one record's plaintext for which the caller's
-//!   buffer had no room.
+//!   buffer had no room, or what came with the end of a handshake and had to make way for a reply.
 //! * The end of a connection is an end only behind a `close_notify`; without it, an attacker may have cut the data
 //!   short (RFC 8446 section 6.1).
 //!
@@ -213,8 +213,8 @@ impl Session {
         Ok(Handshake::Done)
     }
 
-    /// Appends plaintext to `into` until that holds `end` bytes, or all that came has been used, or
-    /// [`STEP_BYTES_MAX`] bytes were added: then another call goes on.
+    /// Appends plaintext to `into` until that holds `end` bytes, for which it must have less now, or all that came has
+    /// been used, or [`STEP_BYTES_MAX`] bytes were added: then another call goes on.
     ///
     /// It goes on with the handshake if that is not complete.
     ///
@@ -263,8 +263,8 @@ impl Session {
     }
 
     /// Encrypts the beginning of `slices` into `outgoing` and says how many bytes that are: at most `bytes_max` rounded
-    /// down to full records, at most [`STEP_BYTES_MAX`], and less by what waits in `outgoing`; 0 if that has to be sent
-    /// first. Records are full, but for the last of the slices.
+    /// down to full records, but one record at least; at most [`STEP_BYTES_MAX`], less what waits in `outgoing`; 0 if
+    /// that has to be sent first. Records are full, but for the last of the slices.
     ///
     /// What a record takes from one slice is encrypted from where it is; a record that spans slices is put together
     /// first.

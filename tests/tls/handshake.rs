@@ -4,6 +4,7 @@ use rustls::pki_types::UnixTime;
 use tenantry::tls::client::ClientSettings;
 use tenantry::tls::error::{Fault, SessionError};
 use tenantry::tls::identity::Identity;
+use tenantry::tls::material::CertificateFiles;
 use tenantry::tls::names::{Choices, ClientAuth};
 use tenantry::tls::server::ServerTls;
 use testkit::pki::{Authority, Wanted};
@@ -113,16 +114,21 @@ fn a_name_chooses_its_certificate() {
 #[test]
 fn of_two_certificates_for_a_name_the_client_gets_one_that_it_can_verify() {
     let mut world = World::new();
-    let wanted = Wanted { common_name: "ed25519".into(), ..Wanted::server(&["localhost"]) };
-    let issued = world.authority.issue_ed25519(&wanted).unwrap();
-    let files = world.files.put_pair("ed25519", &issued, "");
-    world.server.certificates.insert(0, files);
-    for (version, _) in VERSIONS {
-        world.client.choices = only(version);
+    let rsa = world.files.put("rsa.pem", include_str!("../fixtures/tls-rsa.pem"));
+    world.server.certificates.push(CertificateFiles { certificate: rsa.clone(), key: rsa });
+    world.client.insecure_skip_verify = true;
+    for (suite, expected) in [
+        ("TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256", "localhost"),
+        ("TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256", "rsa"),
+    ] {
+        world.client.choices = Choices { cipher_suites: vec![suite.into()], ..only("TLS12") };
         let (client, server) = world.load();
-        let pair = Pair::connected(&client, &server, "localhost");
-        let shown = Identity::of(pair.client.session.peer_certificate().unwrap()).unwrap();
-        assert_eq!(shown.common_name.as_deref(), Some("ed25519"), "our client verifies both");
+        for name in ["localhost", "unknown.test"] {
+            let pair = Pair::connected(&client, &server, name);
+            let shown = Identity::of(pair.client.session.peer_certificate().unwrap()).unwrap();
+            assert_eq!(shown.common_name.as_deref(), Some(expected), "{suite} {name}");
+            assert_eq!(pair.client.session.cipher_suite().as_deref(), Some(suite));
+        }
     }
 }
 

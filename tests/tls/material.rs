@@ -43,6 +43,7 @@ fn a_servers_certificate_and_key() {
     let encrypted = good.key.replace("PRIVATE KEY", "ENCRYPTED PRIVATE KEY");
     let traditional = "-----BEGIN EC PRIVATE KEY-----\nProc-Type: 4,ENCRYPTED\nDEK-Info: AES-256-CBC,00\n\nAAAA\n\
         -----END EC PRIVATE KEY-----\n";
+    let rsa = include_str!("../fixtures/tls-rsa.pem");
     let cut = &good.certificate[..good.certificate.len() - 30];
     let cut_key = &good.key[..good.key.len() - 30];
     let nonsense = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
@@ -64,6 +65,8 @@ fn a_servers_certificate_and_key() {
             &["tls.key: its key has a passphrase; write it without: openssl pkey"],
         ),
         (&good.certificate, traditional, &["tls.key: its key has a passphrase"]),
+        (rsa, &good.key, &["tls.key: its key does not belong to the certificate in tls.crt"]),
+        (&good.certificate, rsa, &["tls.key: its key does not belong to the certificate in tls.crt"]),
         (&good.certificate, &other.key, &["tls.key: its key does not belong to the certificate in tls.crt"]),
         (
             &old.certificate,
