@@ -34,6 +34,7 @@ pub mod signal;
 pub mod split;
 pub mod supervisor;
 pub mod tenant;
+pub mod tls;
 pub mod upstream;
 pub mod verdict;
 pub mod wire;

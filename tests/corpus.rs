@@ -20,6 +20,8 @@ mod scan;
 mod scan_v2;
 #[path = "../fuzz/checks/snappy.rs"]
 mod snappy;
+#[path = "../fuzz/checks/tls.rs"]
+mod tls;
 
 use std::path::PathBuf;
 
@@ -79,6 +81,11 @@ fn loki_json_corpus() {
 }
 
 #[test]
+fn tls_corpus() {
+    replay("tls", tls::check, tls_seeds());
+}
+
+#[test]
 #[ignore = "writes the seeds into fuzz/corpus"]
 fn write_seeds() {
     let all = [
@@ -88,6 +95,7 @@ fn write_seeds() {
         ("loki_protobuf", loki_protobuf_seeds()),
         ("loki_labels", loki_labels_seeds()),
         ("loki_json", loki_json_seeds()),
+        ("tls", tls_seeds()),
     ];
     for (target, seeds) in all {
         std::fs::create_dir_all(corpus(target)).unwrap();
@@ -367,4 +375,91 @@ fn loki_json_seeds() -> Seeds {
         ("cut-short", entry(r#""1","x""#)[..30].to_owned()),
     ];
     texts.into_iter().map(|(name, text)| (name, text.into_bytes())).collect()
+}
+
+/// What a peer of TLS may send. The first byte says to whom and how, the second how it is cut.
+fn tls_seeds() -> Seeds {
+    let with = |what: u8, cut: u8, rest: &[u8]| [&[what, cut], rest].concat();
+    let record = |kind: u8, payload: &[u8]| {
+        [&[kind, 3, 3], &(payload.len() as u16).to_be_bytes()[..], payload].concat()
+    };
+    let message = |kind: u8, body: &[u8]| [&[kind, 0], &(body.len() as u16).to_be_bytes()[..], body].concat();
+    let extension =
+        |kind: u16, body: &[u8]| [&kind.to_be_bytes()[..], &(body.len() as u16).to_be_bytes(), body].concat();
+    let key_share = || [&[0, 36, 0, 29, 0, 32][..], &[9; 32]].concat();
+    let extensions = || {
+        let name = b"\0\x0c\0\0\x09localhost";
+        [
+            extension(0, name),
+            extension(10, &[0, 2, 0, 29]),
+            extension(13, &[0, 4, 4, 3, 8, 4]),
+            extension(16, b"\0\x09\x08http/1.1"),
+            extension(43, &[2, 3, 4]),
+            extension(51, &key_share()),
+        ]
+        .concat()
+    };
+    let hello = |suites: &[u8], extensions: &[u8]| {
+        let session = [&[32][..], &[7; 32]].concat();
+        let lengths = |bytes: &[u8]| (bytes.len() as u16).to_be_bytes().to_vec();
+        let head = [&[3, 3][..], &[5; 32], &session, &lengths(suites), suites, &[1, 0]].concat();
+        message(1, &[&head[..], &lengths(extensions), extensions].concat())
+    };
+    let tls13 = || hello(&[0x13, 1, 0x13, 2], &extensions());
+    let tls12 =
+        || hello(&[0xc0, 0x2b], &[extension(10, &[0, 2, 0, 29]), extension(13, &[0, 2, 4, 3])].concat());
+    let server_hello = || {
+        let tail =
+            [extension(43, &[3, 4]), extension(51, &[&[0, 29, 0, 32][..], &[9; 32]].concat())].concat();
+        let head = [&[3, 3][..], &[5; 32], &[0, 0x13, 1, 0]].concat();
+        message(2, &[&head[..], &(tail.len() as u16).to_be_bytes(), &tail].concat())
+    };
+    let alert = |level: u8, what: u8| record(21, &[level, what]);
+    let in_pieces = || tls13().chunks(50).flat_map(|part| record(22, part)).collect::<Vec<_>>();
+    vec![
+        ("server-nothing", with(0, 1, b"")),
+        ("server-plain-http", with(0, 1, b"GET / HTTP/1.1\r\n\r\n")),
+        ("server-ssl-2", with(0, 9, b"\x80\x2e\x01\0\x02\0\x15\0\0\0\x10")),
+        ("server-hello-1.3", with(0, 200, &record(22, &tls13()))),
+        ("server-hello-1.3-byte-by-byte", with(0, 1, &record(22, &tls13()))),
+        ("server-hello-1.3-in-pieces", with(0, 5, &in_pieces())),
+        ("server-hello-1.2", with(0, 200, &record(22, &tls12()))),
+        ("server-hello-twice", with(0, 200, &record(22, &[tls13(), tls13()].concat()))),
+        (
+            "server-hello-then-ccs-and-data",
+            with(0, 200, &[record(22, &tls13()), record(20, &[1]), record(23, &[0; 40])].concat()),
+        ),
+        ("server-hello-without-end", with(0, 3, &record(22, &[1, 0, 0xff, 0xff, 3, 3]))),
+        ("server-record-too-long", with(0, 255, &[22, 3, 1, 0xff, 0xff, 1])),
+        ("server-empty-records", with(0, 20, &record(22, b"").repeat(40))),
+        ("server-alert", with(0, 20, &alert(2, 40))),
+        ("server-warnings", with(0, 20, &alert(1, 90).repeat(9))),
+        ("client-plain-http", with(1, 2, b"HTTP/1.1 400 Bad Request\r\n")),
+        ("client-server-hello", with(1, 200, &record(22, &server_hello()))),
+        ("client-server-hello-1.2", with(9, 200, &record(22, &server_hello()))),
+        ("client-alert", with(1, 200, &alert(2, 70))),
+        ("client-close-notify", with(1, 200, &alert(1, 0))),
+        (
+            "server-records",
+            with(2, 9, &[&[2, 6, 1, 0, 0, 2, 3, 3][..], &[0, 1, 1], &[3, 2, 9, 9], &[1, 2, 1, 0]].concat()),
+        ),
+        (
+            "client-records",
+            with(3, 9, &[&[2, 6, 2, 0, 0, 2, 3, 3][..], &[0, 1, 1], &[3, 2, 9, 9], &[1, 2, 2, 0]].concat()),
+        ),
+        ("hello-unchanged", with(4, 7, b"")),
+        ("hello-unchanged-1.2", with(12, 7, b"")),
+        ("hello-changed", with(4, 90, &[0, 60, 1, 0, 120, 0x80])),
+        ("hello-cut", with(4, 90, &[0, 100, 0])),
+        ("answer-changed", with(5, 90, &[0, 20, 1])),
+        ("answer-changed-in-the-certificate", with(13, 90, &[1, 44, 4])),
+        ("answer-cut", with(5, 90, &[0, 140, 0])),
+        ("after-handshake-plaintext-alert", with(6, 90, &alert(1, 0))),
+        ("after-handshake-data", with(6, 90, &record(23, &[3; 60]))),
+        ("after-handshake-1.2-renegotiation", with(14, 90, &record(22, &message(1, b"")))),
+        ("honest", with(7, 1, &[0, 10, 6, 10, 1, 200, 5, 1, 6, 0, 0, 0])),
+        ("honest-1.2", with(15, 100, &[0, 10, 6, 10, 1, 200, 5, 1, 6, 0, 0, 0])),
+        ("changed-later", with(7, 100, &[0, 100, 7, 3])),
+        ("changed-later-1.2", with(15, 100, &[0, 100, 7, 30])),
+    ]
 }

@@ -7,6 +7,7 @@ pub mod client;
 pub mod fields;
 pub mod http;
 pub mod oracle;
+pub mod pki;
 pub mod port;
 pub mod proto;
 pub mod proto_loki;

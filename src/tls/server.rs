@@ -1,0 +1,196 @@
+//! What a server's sessions run by: certificates, client certificates, versions, and resumption.
+//!
+//! Design constraints:
+//!
+//! * One configuration serves all cores, and a reload replaces it as a whole. A session keeps the one that it began
+//!   with, so no connection is dropped.
+//! * Resumption has to work on every core, and across a reload: the tickets' keys and the sessions of TLS 1.2 are
+//!   shared, and a reload takes them over. But a resumed session is not verified again. So they are taken over only
+//!   if what clients have to prove, and to which authorities, is the same.
+//! * No early data: it can be replayed (RFC 8446 section 8), and a push is not idempotent everywhere.
+#![forbid(unsafe_code)]
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use rustls::crypto::{CryptoProvider, ring};
+use rustls::pki_types::{CertificateDer, UnixTime};
+use rustls::server::danger::ClientCertVerifier;
+use rustls::server::{ProducesTickets, ServerSessionMemoryCache, StoresServerSessions, WebPkiClientVerifier};
+use rustls::{ServerConfig, SupportedProtocolVersion};
+
+use super::limits::SERVER_SESSIONS_MAX;
+use super::material::{self, Authorities, CertificateFiles, KeyPair, Mistake, Purpose, Reason, Source};
+use super::names::{self, Choices, ClientAuth};
+use super::sni::Certificates;
+
+/// The one protocol that is spoken over TLS here (RFC 7301).
+pub(super) const ALPN: &[u8] = b"http/1.1";
+
+/// A server's settings, as written.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ServerSettings {
+    /// At least one; the first is for clients that name none of them.
+    pub certificates: Vec<CertificateFiles>,
+    /// Whether clients have to show a certificate.
+    pub client_auth: ClientAuth,
+    /// The authorities that may have issued it.
+    pub client_ca: Option<PathBuf>,
+    /// Versions, suites and curves.
+    pub choices: Choices,
+    /// Whether a suite is chosen by our order, not by the client's.
+    pub prefer_server_cipher_suites: bool,
+}
+
+/// What a server's sessions run by.
+#[derive(Clone, Debug)]
+pub struct ServerTls {
+    config: Arc<ServerConfig>,
+    resumption: Resumption,
+    not_after: i64,
+}
+
+/// What makes sessions resumable.
+#[derive(Clone, Debug)]
+struct Resumption {
+    /// Its keys change every six hours; a ticket is good for twelve at most.
+    ticketer: Arc<dyn ProducesTickets>,
+    sessions: Arc<dyn StoresServerSessions>,
+    trust: Trust,
+}
+
+/// What a client had to prove in the session that is resumed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Trust {
+    client_auth: ClientAuth,
+    authorities: Vec<CertificateDer<'static>>,
+}
+
+impl ServerTls {
+    /// Reads and checks all files. Sessions of `previous` can be resumed if clients have to prove the same as then.
+    ///
+    /// It reads through `source`, and so it may block.
+    ///
+    /// # Errors
+    /// All mistakes in settings and files. What ran before can go on.
+    pub fn load(
+        settings: &ServerSettings,
+        source: &dyn Source,
+        now: UnixTime,
+        previous: Option<&Self>,
+    ) -> Result<Self, Vec<Mistake>> {
+        let mut mistakes = Vec::new();
+        let choices = noted(names::resolve(&settings.choices), &mut mistakes);
+        // Names that can't be used don't hide what is wrong with the files.
+        let (provider, versions) =
+            choices.unwrap_or((Arc::new(ring::default_provider()), rustls::ALL_VERSIONS));
+        let pairs: Vec<_> = settings
+            .certificates
+            .iter()
+            .filter_map(|files| {
+                noted(material::key_pair(files, Purpose::Server, &provider, source, now), &mut mistakes)
+            })
+            .collect();
+        if settings.certificates.is_empty() {
+            mistakes.push(Mistake::in_setting("cert_file", Reason::Setting("is missing")));
+        }
+        let authorities = client_authorities(settings, source, now, &mut mistakes);
+        if !mistakes.is_empty() {
+            return Err(mistakes);
+        }
+        let trust = Trust {
+            client_auth: settings.client_auth,
+            authorities: authorities.as_ref().map(|found| found.certificates.clone()).unwrap_or_default(),
+        };
+        let resumption = Resumption::after(previous, trust).map_err(refused)?;
+        let verifier = verifier(settings.client_auth, authorities, &provider)?;
+        let config = build(settings, &pairs, provider, versions, verifier, &resumption).map_err(refused)?;
+        let not_after = pairs.iter().map(|pair| pair.not_after).min().unwrap_or(i64::MAX);
+        Ok(Self { config: Arc::new(config), resumption, not_after })
+    }
+
+    /// For [`Session::server`](super::session::Session::server), on any core.
+    pub fn config(&self) -> &Arc<ServerConfig> {
+        &self.config
+    }
+
+    /// The last second in which all certificates are valid, since 1970: chains count, too.
+    pub fn not_after(&self) -> i64 {
+        self.not_after
+    }
+}
+
+impl Resumption {
+    fn after(previous: Option<&ServerTls>, trust: Trust) -> Result<Self, rustls::Error> {
+        match previous {
+            Some(previous) if previous.resumption.trust == trust => Ok(previous.resumption.clone()),
+            _ => Ok(Self {
+                ticketer: ring::Ticketer::new()?,
+                sessions: ServerSessionMemoryCache::new(SERVER_SESSIONS_MAX),
+                trust,
+            }),
+        }
+    }
+}
+
+fn client_authorities(
+    settings: &ServerSettings,
+    source: &dyn Source,
+    now: UnixTime,
+    mistakes: &mut Vec<Mistake>,
+) -> Option<Authorities> {
+    match (&settings.client_ca, settings.client_auth) {
+        (Some(path), ClientAuth::None) => {
+            let reason = Reason::Setting("has no effect unless clients are asked for a certificate");
+            mistakes.push(Mistake::in_setting("client_ca_file", reason));
+            noted(material::authorities(path, source, now), mistakes)
+        }
+        (Some(path), _) => noted(material::authorities(path, source, now), mistakes),
+        (None, ClientAuth::None) => None,
+        (None, _) => {
+            let reason = Reason::Setting("needs client_ca_file, by which certificates are verified");
+            mistakes.push(Mistake::in_setting("client_auth", reason));
+            None
+        }
+    }
+}
+
+/// The result, or its mistakes noted.
+fn noted<T>(result: Result<T, Vec<Mistake>>, mistakes: &mut Vec<Mistake>) -> Option<T> {
+    result.map_err(|mut found| mistakes.append(&mut found)).ok()
+}
+
+fn verifier(
+    auth: ClientAuth,
+    authorities: Option<Authorities>,
+    provider: &Arc<CryptoProvider>,
+) -> Result<Arc<dyn ClientCertVerifier>, Vec<Mistake>> {
+    let Some(authorities) = authorities else { return Ok(WebPkiClientVerifier::no_client_auth()) };
+    let builder = WebPkiClientVerifier::builder_with_provider(authorities.roots, Arc::clone(provider));
+    let builder = if auth == ClientAuth::Require { builder } else { builder.allow_unauthenticated() };
+    builder.build().map_err(|e| vec![Mistake::in_setting("client_ca_file", Reason::Refused(e.to_string()))])
+}
+
+fn build(
+    settings: &ServerSettings,
+    pairs: &[KeyPair],
+    provider: Arc<CryptoProvider>,
+    versions: &[&'static SupportedProtocolVersion],
+    verifier: Arc<dyn ClientCertVerifier>,
+    resumption: &Resumption,
+) -> Result<ServerConfig, rustls::Error> {
+    let mut config = ServerConfig::builder_with_provider(provider)
+        .with_protocol_versions(versions)?
+        .with_client_cert_verifier(verifier)
+        .with_cert_resolver(Arc::new(Certificates::new(pairs)));
+    config.alpn_protocols = vec![ALPN.to_vec()];
+    config.ignore_client_order = settings.prefer_server_cipher_suites;
+    config.ticketer = Arc::clone(&resumption.ticketer);
+    config.session_storage = Arc::clone(&resumption.sessions);
+    Ok(config)
+}
+
+/// rustls refuses the whole: no suite is left for a version, for one.
+fn refused(error: rustls::Error) -> Vec<Mistake> {
+    vec![Mistake::in_setting("tls_config", Reason::Refused(error.to_string()))]
+}
