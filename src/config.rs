@@ -34,6 +34,7 @@ mod source;
 mod suggest;
 mod target;
 mod tenant_map;
+pub mod tls;
 mod value;
 mod yaml;
 

@@ -222,7 +222,8 @@ impl Core {
         self.directory.limit_slow(plan.slow_connections_max());
         let (cores, limits) = (self.exchange.cores(), pool_limits(&plan, self.ingest.blocking()));
         for (egress, destination) in self.egress.iter().zip(Destination::ALL) {
-            egress.apply(egress_settings(&plan, destination, &self.shared, cores), limits);
+            let settings = egress_settings(&plan, destination, &self.shared, cores);
+            egress.apply(settings, limits, plan.tls.upstream.of(destination).clone());
         }
     }
 
@@ -255,6 +256,7 @@ fn egress(
         Rc::clone(exchange),
         deadlines.clone(),
         pool_limits(&plan, setup.driver.blocking()),
+        plan.tls.upstream.of(destination).clone(),
     );
     let settings = egress_settings(&plan, destination, &setup.shared, exchange.cores());
     Egress::new(

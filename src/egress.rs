@@ -41,6 +41,7 @@ use self::lane::LaneLimits;
 use self::receipts::{ReceiptLimits, Receipts};
 use self::tenant_lane::TenantLane;
 use crate::config::plan::{Share, Terms};
+use crate::config::tls::UpstreamTls;
 use crate::exchange::Exchange;
 use crate::exchange::fragment::{Delivered, Fragment, Message};
 use crate::io::tasks::Tasks;
@@ -171,9 +172,10 @@ impl Egress {
     }
 
     /// Applies new settings. Fragments that are here already keep the terms that they came with.
-    pub fn apply(&self, settings: EgressSettings, limits: PoolLimits) {
+    pub fn apply(&self, settings: EgressSettings, limits: PoolLimits, tls: Option<Arc<UpstreamTls>>) {
         self.settings.set(settings);
         self.pool.limit(limits);
+        self.pool.secure(tls);
     }
 
     /// Returns the pool of connections to the upstream.

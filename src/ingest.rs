@@ -7,7 +7,10 @@
 //!   (choose core)        (a task)       (wait, repeat)          (head, body)              (split)        (one part)
 //! ```
 
+mod close;
 mod connection;
+mod handshake;
+mod handshakes;
 pub mod listener;
 pub mod pending;
 mod push;
@@ -18,6 +21,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use self::handshakes::Handshakes;
 use self::pending::Pending;
 use crate::config::plan::{Live, Plan};
 use crate::exchange::Exchange;
@@ -39,6 +43,7 @@ pub struct Ingest {
     shared: Arc<Shared>,
     exchange: Rc<Exchange>,
     pending: Pending,
+    handshakes: Handshakes,
     splitters: RefCell<Vec<Splitter>>,
     buffers: Buffers,
     deadlines: Deadlines,
@@ -67,6 +72,7 @@ impl Ingest {
             shared,
             exchange,
             pending: Pending::default(),
+            handshakes: Handshakes::default(),
             splitters: RefCell::default(),
             buffers: Buffers::default(),
             deadlines,

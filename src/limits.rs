@@ -140,6 +140,19 @@ pub const SLOW_CUTS_AT_ONCE_MAX: u32 = 64;
 /// Time without a cut after which the findings about an address are forgotten.
 pub const SLOW_CUTS_RENEW_MILLIS: u64 = 500;
 
+/// TLS handshakes in progress on one core. At the limit the oldest one is cut. Each holds about 20 KB.
+pub const HANDSHAKES_MAX: usize = 1_024;
+
+/// The work that one step of a TLS handshake counts for, in bytes that could be split in the same time: about half a
+/// millisecond.
+pub const HANDSHAKE_STEP_WORK_BYTES: usize = TURN_BYTES_MAX / 16;
+
+/// Interval at which the files of TLS are looked at for changes.
+pub const TLS_FILES_MILLIS: u64 = 5_000;
+
+/// Interval of the warning that an upstream's certificate is not verified.
+pub const TLS_INSECURE_WARNING_SECS: u64 = 600;
+
 /// Interval at which a core closes upstream connections that were idle for too long, or whose address no longer belongs
 /// to the upstream's name. Each time wakes a sleeping core once.
 pub const POOL_TIDY_MILLIS: u64 = 5_000;

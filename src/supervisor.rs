@@ -9,6 +9,7 @@
 //!   tenants.
 //! - The threads are joined.
 
+mod certificates;
 mod reader;
 
 use std::io;
@@ -20,6 +21,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use arc_swap::ArcSwap;
 use crossbeam_channel::Receiver;
 
+use self::certificates::{ReadCertificates, Watcher};
 pub use self::reader::ReadAgain;
 use self::reader::{ReadPlan, Reader};
 use crate::admin::{Admin, Pages};
@@ -96,6 +98,7 @@ pub fn run_until(
                 signal::notify_reloading();
                 reader.request();
             }
+            Event::Certificates(read) => server.apply_certificates(*read),
             Event::Read(read) => {
                 server.reload(read);
                 reader.finished();
@@ -115,6 +118,8 @@ enum Event {
     Reload,
     /// The configuration has been read.
     Read(Box<ReadPlan>),
+    /// The files of TLS have changed and have been read.
+    Certificates(Box<ReadCertificates>),
 }
 
 struct Server {
@@ -129,6 +134,7 @@ struct Server {
     ended: Receiver<(usize, String)>,
     threads: Vec<JoinHandle<()>>,
     admin: Admin,
+    watcher: Watcher,
     _resolvers: [Resolver; 2],
 }
 
@@ -147,6 +153,7 @@ impl Server {
         let metrics = Arc::new(Metrics::new(cores, plan.limits.tenants_max, plan.metrics_include_tenant));
         metrics.reloads.loaded_at.set(unix_seconds());
         let admin = start_admin(&live, &metrics, &shared, driver)?;
+        let watcher = Watcher::start(Arc::clone(&live))?;
         let resolvers = [resolver(plan, Destination::Metrics)?, resolver(plan, Destination::Logs)?];
         let addresses = PerDestination::new(|to| resolvers[to as usize].addresses());
         let mut boxes = Vec::with_capacity(cores);
@@ -191,6 +198,7 @@ impl Server {
             ended,
             threads,
             admin,
+            watcher,
             _resolvers: resolvers,
         })
     }
@@ -204,6 +212,7 @@ impl Server {
                 Ok(Command::Shutdown) | Err(_) => Ok(Event::Shutdown),
             },
             recv(read) -> read => Ok(read.map_or(Event::Shutdown, |read| Event::Read(Box::new(read)))),
+            recv(self.watcher.read) -> read => Ok(read.map_or(Event::Shutdown, |read| Event::Certificates(Box::new(read)))),
             recv(self.ended) -> ended => {
                 let (core, error) = ended.unwrap_or((0, "its thread is gone".into()));
                 Err(Failure::Core { core, error })
@@ -241,6 +250,27 @@ impl Server {
         reloads.done.add(1);
         reloads.last_successful.set(1);
         reloads.loaded_at.set(unix_seconds());
+    }
+
+    /// Applies the files of TLS that were read. Files with mistakes change nothing.
+    fn apply_certificates(&self, read: ReadCertificates) {
+        let reloads = &self.metrics.reloads;
+        let ReadCertificates { running, result } = read;
+        match result {
+            Ok(plan) if Arc::ptr_eq(&running, &self.plan.load()) => {
+                self.plan.store(Arc::new(plan));
+                self.broadcast(|| Message::Reloaded);
+                tracing::warn!("the files of TLS have changed and were read again");
+                reloads.certificates.add(1);
+            }
+            // The configuration was read meanwhile, and the files with it.
+            Ok(_) => {}
+            Err(mistakes) => {
+                mistakes.iter().for_each(|mistake| tracing::error!("{mistake}"));
+                tracing::error!("the files of TLS have changed and have mistakes: the old ones stay in use");
+                reloads.certificates_refused.add(1);
+            }
+        }
     }
 
     fn stop(self) -> Result<(), Failure> {

@@ -23,12 +23,12 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("tls", &[]),
     ("metrics", &["limits", "model", "tenant"]),
     ("log", &["limits"]),
-    ("config", &["limits", "model", "tenant"]),
-    ("io", &["limits"]),
+    ("config", &["limits", "model", "tenant", "tls"]),
+    ("io", &["limits", "tls"]),
     ("io/driver.rs", &["config", "limits"]),
-    ("shared", &["config", "http", "limits", "model", "split", "tenant"]),
+    ("shared", &["config", "http", "limits", "model", "split", "tenant", "tls"]),
     ("exchange", &["config", "http", "model", "shared", "tenant"]),
-    ("upstream", &["config", "exchange", "http", "io", "limits", "model", "shared", "tenant", "wire"]),
+    ("upstream", &["config", "exchange", "http", "io", "limits", "model", "shared", "tenant", "tls", "wire"]),
     (
         "ingest",
         &[

@@ -12,8 +12,10 @@
 
 use std::fmt::{Display, Write};
 use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::process::{Process, thread_cpu_seconds};
+use crate::config::tls::Tls;
 use crate::log;
 use crate::metrics::table::{Family, Value};
 use crate::metrics::{CoreMetrics, DestinationFamilies, Distribution, Metrics, Reloads, TenantMetrics};
@@ -31,6 +33,26 @@ pub(super) fn text(metrics: &Metrics, shared: &Shared, driver: &str) -> String {
     page.parts(CoreMetrics::FAMILIES, metrics.cores(), Some("core"));
     page.parts(Reloads::FAMILIES, std::slice::from_ref(&metrics.reloads), None);
     process(&mut page, shared, driver);
+    page.out
+}
+
+/// The days until the first certificate of each side expires; negative afterwards.
+pub(super) fn certificates(tls: &Tls, now: SystemTime) -> String {
+    let now =
+        now.duration_since(UNIX_EPOCH).map_or(0, |since| i64::try_from(since.as_secs()).unwrap_or(i64::MAX));
+    let days = |not_after: i64| not_after.saturating_sub(now) as f64 / 86_400.0;
+    let upstream = tls.upstream.iter().flatten().filter_map(|tls| tls.client.not_after()).min();
+    let sides = [("in", tls.ingress.as_ref().map(|tls| tls.not_after())), ("out", upstream)];
+    let mut page = Page { out: String::new() };
+    if sides.iter().any(|(_, not_after)| not_after.is_some()) {
+        let help = "Days until our certificate for senders (in) or targets (out) expires.";
+        page.family("tenantry_tls_certificate_days_left", "gauge", help);
+    }
+    for (side, not_after) in sides {
+        if let Some(not_after) = not_after {
+            page.sample("tenantry_tls_certificate_days_left", &[("direction", side)], days(not_after));
+        }
+    }
     page.out
 }
 

@@ -4,7 +4,7 @@ use std::cell::Cell;
 use std::fmt::Write;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Instant, SystemTime};
 
 use bytes::Bytes;
 
@@ -100,7 +100,8 @@ impl Pages {
     pub fn page(&self, path: &[u8]) -> Page {
         match path {
             b"/metrics" => {
-                let body = exposition::text(&self.metrics, &self.shared, self.driver);
+                let mut body = exposition::text(&self.metrics, &self.shared, self.driver);
+                body.push_str(&exposition::certificates(&self.plan.load().tls, SystemTime::now()));
                 Page { status: 200, media: METRICS, body: Bytes::from(body) }
             }
             b"/alive" if self.shared.is_shutting_down() => Page::text(503, "shutting down\n"),

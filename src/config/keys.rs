@@ -12,6 +12,7 @@ use super::source::Sources;
 use super::value::{ByteSize, DriverChoice, IdRulesChoice, Value};
 use crate::model::{MetadataRule, V2Handling};
 use crate::tenant::Policy;
+use crate::tls::names::ClientAuth;
 
 /// Expands the table below into [`Config`], [`KEYS`], the code that reads one by the other, and the texts.
 macro_rules! keys {
@@ -106,17 +107,55 @@ keys! {
         "The password that belongs to the user name. It is never logged.",
         "Prefer the variable to a file that others can read.";
     auth_egress_ca_bundle_file: String = String::new(),
-        "auth.egress.tls_config.ca_bundle_file" as "CT_CA_BUNDLE_FILE", Zero::Means("Empty: none."),
-        "The certificates to trust at an https target. TLS is not implemented yet: a value is an error.",
-        "Leave it empty.";
+        "auth.egress.tls_config.ca_bundle_file" as "CT_CA_BUNDLE_FILE", Zero::Means("Empty: those of the system."),
+        "A file of the certificates to trust at an https target, as PEM. Empty means those of the system.",
+        "Set it if the target's certificate was issued by an authority of your own.";
+    auth_egress_cert_file: String = String::new(), "auth.egress.tls_config.cert_file",
+        Zero::Means("Empty: none."),
+        "The certificate that is presented to an https target that asks for one, as PEM, with its chain.",
+        "Set it, together with the key, if the target requires client certificates.";
+    auth_egress_key_file: String = String::new(), "auth.egress.tls_config.key_file",
+        Zero::Means("Empty: none."),
+        "The private key of that certificate, as PEM without a passphrase.",
+        "Set it together with the certificate.";
+    auth_egress_server_name: String = String::new(), "auth.egress.tls_config.server_name",
+        Zero::Means("Empty: the host in target."),
+        "The name that the target's certificate has to be for, and that the target is asked for (SNI).",
+        "Set it if the target is reached by another name than that in its certificate.";
+    auth_egress_insecure_skip_verify: bool = false, "auth.egress.tls_config.insecure_skip_verify", Zero::Nothing,
+        "Accepts any certificate of an https target. Whoever is on the way can then read and change all data. The log \
+         warns of it every ten minutes.",
+        "Leave it off. Set ca_bundle_file instead.";
     auth_ingress_cert_file: String = String::new(),
         "auth.ingress.tls_config.cert_file" as "CT_TLS_CERT_FILE", Zero::Means("Empty: plain HTTP."),
-        "The certificate to present to senders. TLS is not implemented yet: a value is an error.",
-        "Leave it empty.";
+        "The certificate that is presented to senders, as PEM, with its chain. With it, `listen` speaks TLS only. The \
+         file is read again when it changes.",
+        "Set it, together with the key, if senders push over an untrusted network.";
     auth_ingress_key_file: String = String::new(),
         "auth.ingress.tls_config.key_file" as "CT_TLS_KEY_FILE", Zero::Means("Empty: plain HTTP."),
-        "The private key of the certificate. TLS is not implemented yet: a value is an error.",
-        "Leave it empty.";
+        "The private key of the certificate, as PEM without a passphrase.",
+        "Set it together with the certificate.";
+    auth_ingress_more_certificates: Vec<String> = Vec::new(), "auth.ingress.tls_config.more_certificates",
+        Zero::Means("Empty: none."),
+        "More certificates, each as `CERT_FILE:KEY_FILE`. A sender gets the one for the name that it asks for (SNI), or \
+         else that of cert_file.",
+        "Set it if senders use several names that one certificate does not cover.";
+    auth_ingress_client_ca_file: String = String::new(), "auth.ingress.tls_config.client_ca_file",
+        Zero::Means("Empty: none."),
+        "The authorities that may have issued the certificates of senders, as PEM.",
+        "Set it together with client_auth.";
+    auth_ingress_client_auth: ClientAuth = ClientAuth::None, "auth.ingress.tls_config.client_auth", Zero::Nothing,
+        "Whether senders have to present a certificate. none: they are not asked. verify_if_given: one that is \
+         presented must be valid. require: they must present a valid one.",
+        "Set it to require if only senders with a certificate of yours may push.";
+    auth_ingress_min_version: String = String::new(), "auth.ingress.tls_config.min_version",
+        Zero::Means("Empty: TLS12."),
+        "The oldest version of TLS that senders may use: TLS12 or TLS13.",
+        "Set it to TLS13 if all senders support it.";
+    auth_ingress_cipher_suites: Vec<String> = Vec::new(), "auth.ingress.tls_config.cipher_suites",
+        Zero::Means("Empty: all that are safe."),
+        "The cipher suites of TLS 1.2 that senders may use, by their names in Go. Those of TLS 1.3 cannot be chosen.",
+        "Leave it empty unless a policy demands certain suites.";
     timeout: Duration = Duration::from_secs(10), "timeout", Zero::IsDefault,
         "The longest time that a sender may take for the head or the body of a request, and the upstream for its \
          answer.",

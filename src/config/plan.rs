@@ -6,6 +6,7 @@ pub(super) mod build;
 
 use std::net::SocketAddr;
 use std::num::NonZeroUsize;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,6 +16,7 @@ use tracing::level_filters::LevelFilter;
 use super::header::TenantHeader;
 use super::setting::{Effective, Origins};
 use super::target::Target;
+use super::tls::{Tls, TlsSettings};
 use super::value::DriverChoice;
 use crate::limits::DRAIN_GRACE_SECS;
 use crate::model::{HaLabels, MetadataRule, PerDestination, SplitLimits, V2Handling};
@@ -37,6 +39,10 @@ pub struct Plan {
     pub log_response_errors: bool,
     /// Everything in upstream requests except the tenant.
     pub terms: Arc<Terms>,
+    /// The TLS of the listener and of the targets.
+    pub tls: Tls,
+    /// The settings that it was read by.
+    pub(super) tls_settings: TlsSettings,
     /// Whether the targets' IPv6 addresses are used as well.
     pub enable_ipv6: bool,
     /// Timeout for a request's head, for its body, and for the upstream's answer. Never 0.
@@ -118,6 +124,25 @@ impl Plan {
     /// How many connections of one upstream address one tenant may hold.
     pub fn tenant_connections_max(&self) -> usize {
         (self.max_conns_per_host * self.limits.tenant_share_percent / 100).max(1)
+    }
+
+    /// Reads the files of TLS again. Returns a plan with what they have now, or `None` if nothing has changed.
+    ///
+    /// # Errors
+    /// All mistakes in the files, one per line. What runs can go on.
+    pub fn with_tls_read_again(&self) -> Result<Option<Self>, Vec<String>> {
+        let read = self.tls_settings.read_again(&self.terms.targets, &self.tls)?;
+        Ok(read.map(|tls| Self { tls, ..self.clone() }))
+    }
+
+    /// The files of TLS.
+    pub fn tls_files(&self) -> Vec<PathBuf> {
+        let needs_egress = self.terms.targets.iter().any(|target| target.tls);
+        if needs_egress || self.tls_settings.ingress.is_some() {
+            self.tls_settings.files()
+        } else {
+            Vec::new()
+        }
     }
 
     /// The longest that a request in flight can take, from its first byte to the last byte of its answer. Shutdown

@@ -14,6 +14,7 @@ use std::sync::Arc;
 use super::bounds::{Bounds, Fault};
 use super::plan::{Limits, Plan, Terms};
 use super::setting::Effective;
+use super::tls::Tls;
 use super::{ConfigMistakes, Target};
 use crate::model::{Destination, PerDestination};
 
@@ -101,6 +102,8 @@ fn merge(running: &Plan, read: Plan, kept: &mut Kept) -> Plan {
         log_level,
         log_response_errors,
         terms,
+        tls,
+        tls_settings,
         enable_ipv6,
         timeout,
         idle_timeout,
@@ -137,6 +140,8 @@ fn merge(running: &Plan, read: Plan, kept: &mut Kept) -> Plan {
         ),
         log_level,
         log_response_errors,
+        tls: merge_tls(running, tls, &terms),
+        tls_settings,
         terms: merge_terms(&running.terms, &terms, kept),
         enable_ipv6: kept.keep("enable_ipv6", &running.enable_ipv6, &enable_ipv6),
         timeout,
@@ -186,6 +191,20 @@ fn merge_terms(running: &Arc<Terms>, read: &Terms, kept: &mut Kept) -> Arc<Terms
         place: running.place.wrapping_add(u32::from(moved)),
     };
     if terms == **running { Arc::clone(running) } else { Arc::new(terms) }
+}
+
+/// Merges the TLS. That of a target waits for a restart with the target.
+fn merge_tls(running: &Plan, read: Tls, terms: &Terms) -> Tls {
+    let upstream = PerDestination::new(|destination| {
+        let (old, new) = (running.terms.targets.of(destination), terms.targets.of(destination));
+        let stays = (&old.host, old.port) != (&new.host, new.port);
+        if stays {
+            running.tls.upstream.of(destination).clone()
+        } else {
+            read.upstream.of(destination).clone()
+        }
+    });
+    Tls { upstream, ..read }.after(&running.tls)
 }
 
 fn merge_limits(running: &Limits, read: Limits, kept: &mut Kept) -> Limits {

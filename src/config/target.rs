@@ -9,6 +9,9 @@ const PLACEHOLDER: &str = "{tenant}";
 /// The default port of `http://`.
 const HTTP_PORT: u16 = 80;
 
+/// The default port of `https://`.
+const HTTPS_PORT: u16 = 443;
+
 /// Where requests go. Every part is checked and can be written into a request as is.
 ///
 /// The query may hold a token: it is sent, but never shown.
@@ -18,6 +21,8 @@ pub struct Target {
     pub host: String,
     /// Port to connect to.
     pub port: u16,
+    /// Whether it is `https://`.
+    pub tls: bool,
     /// Value of the `Host` header: host and port as configured.
     pub host_header: String,
     /// The path and query, cut where the tenant's ID goes. Never empty; one piece if it does not contain the ID.
@@ -25,9 +30,10 @@ pub struct Target {
 }
 
 impl Target {
-    /// Parses `http://host[:port][/path][?query]`; the scheme is optional. The error says what to write.
+    /// Parses `http://host[:port][/path][?query]`, or the same with `https://`. Without a scheme it is `http://`. The
+    /// error says what to write.
     pub(super) fn parse(text: &str) -> Result<Self, String> {
-        let rest = without_scheme(text)?;
+        let (tls, rest) = scheme(text)?;
         // The text before an @ may be a password and must not be shown. A password with a /, ? or # in it looks like a
         // host with a path. So a literal @ is refused everywhere.
         if rest.contains('@') {
@@ -39,8 +45,8 @@ impl Target {
             Some(at) => rest.split_at_checked(at).unwrap_or((rest, "")),
             None => (rest, ""),
         };
-        let (host, port) = host_and_port(authority)?;
-        Ok(Self { host, port, host_header: authority.to_owned(), pieces: path_pieces(path)? })
+        let (host, port) = host_and_port(authority, if tls { HTTPS_PORT } else { HTTP_PORT })?;
+        Ok(Self { host, port, tls, host_header: authority.to_owned(), pieces: path_pieces(path)? })
     }
 
     /// Appends the request target (path and query) for `tenant`. Bytes of the ID that a path cannot carry are
@@ -86,23 +92,24 @@ pub(super) fn masked(target: &str) -> String {
     }
 }
 
-fn without_scheme(text: &str) -> Result<&str, String> {
+/// Whether the target is `https://`, and the rest of it.
+fn scheme(text: &str) -> Result<(bool, &str), String> {
     // After a path or query, a scheme is part of them. Nothing before a scheme can be a password.
     let is_scheme =
         |text: &str| text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"+-.".contains(&byte));
     let Some((scheme, rest)) = text.split_once("://").filter(|(scheme, _)| is_scheme(scheme)) else {
-        return Ok(text);
+        return Ok((false, text));
     };
     if scheme.eq_ignore_ascii_case("http") {
-        Ok(rest)
+        Ok((false, rest))
     } else if scheme.eq_ignore_ascii_case("https") {
-        Err("TLS to the upstream is not built in yet; write http:// and put a TLS proxy in between".into())
+        Ok((true, rest))
     } else {
         Err(format!("{} is not a scheme we know; write http://host:port/path", super::excerpt::found(scheme)))
     }
 }
 
-fn host_and_port(authority: &str) -> Result<(String, u16), String> {
+fn host_and_port(authority: &str, default_port: u16) -> Result<(String, u16), String> {
     let (host, port) = match authority.strip_prefix('[') {
         Some(rest) => {
             let (address, behind) = rest.split_once(']').ok_or("an IPv6 address lacks its closing ]")?;
@@ -132,7 +139,7 @@ fn host_and_port(authority: &str) -> Result<(String, u16), String> {
         return Err(format!("{} is not a host's name or address", super::excerpt::found(host)));
     }
     let port = match port {
-        None => HTTP_PORT,
+        None => default_port,
         Some(port) => parse_port(port)?,
     };
     Ok((host.to_owned(), port))
@@ -211,6 +218,8 @@ mod tests {
             ("http://[fd00::1]", "fd00::1", 80, "[fd00::1]"),
             ("http://a_b.c-d.:1", "a_b.c-d.", 1, "a_b.c-d.:1"),
             ("http://h?x=1", "h", 80, "h"),
+            ("HTTPS://h/x", "h", 443, "h"),
+            ("https://h:8443/x", "h", 8443, "h:8443"),
         ] {
             let target = target(text);
             assert_eq!(
@@ -252,8 +261,6 @@ mod tests {
     #[test]
     fn invalid_targets_are_refused_with_a_hint() {
         for (text, said) in [
-            ("https://h/", "TLS to the upstream is not built in yet"),
-            ("HTTPS://h/", "TLS to the upstream is not built in yet"),
             ("ftp://h/", "\"ftp\" is not a scheme we know"),
             ("http://", "the host is missing"),
             ("http:///x", "the host is missing"),

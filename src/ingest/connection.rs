@@ -12,6 +12,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::Ingest;
+use super::close::discard_before_close;
 use super::push::{self, Push};
 use super::routes::{Route, route};
 use crate::config::plan::Plan;
@@ -24,8 +25,8 @@ use crate::io::deadline::{Cut, Idle};
 use crate::io::stream::Stream;
 use crate::io::tasks::{pause, poll_noting_wait};
 use crate::limits::{
-    CLOSE_DISCARD_BYTES_MAX, CLOSE_DISCARD_MILLIS, DISCARD_BUFFER_BYTES, DRAIN_FIRST_REQUEST_MILLIS,
-    HEAD_BUFFER_BYTES, OVERLOAD_DISCARD_BYTES_MAX, REQUESTS_PER_TURN_MAX,
+    CLOSE_DISCARD_MILLIS, DISCARD_BUFFER_BYTES, DRAIN_FIRST_REQUEST_MILLIS, HEAD_BUFFER_BYTES,
+    OVERLOAD_DISCARD_BYTES_MAX, REQUESTS_PER_TURN_MAX,
 };
 use crate::model::{Answer, Destination};
 use crate::shared::budget::Charge;
@@ -83,7 +84,12 @@ impl Ingest {
         let ingest = Rc::clone(self);
         self.tasks.spawn(async move {
             match Stream::accepted(socket, ingest.blocking, &ingest.deadlines) {
-                Ok(stream) => Connection::new(ingest, stream).run().await,
+                Ok(mut stream) => {
+                    // Boxed: a connection lives for long after it.
+                    if Box::pin(ingest.secure(&mut stream)).await {
+                        Connection::new(ingest, stream).run().await;
+                    }
+                }
                 Err(error) => tracing::debug!(%error, "a connection failed before it was served"),
             }
             drop(guard);
@@ -260,7 +266,7 @@ impl Connection {
         }
         self.ingest.count_refusal(&refusal);
         if !self.reply(Answer::from(&refusal), plan, head.keep_alive, false).await {
-            self.discard_before_close().await;
+            discard_before_close(&mut self.stream, &self.ingest.buffers).await;
             return Err(RequestError::Disconnected);
         }
         self.stream.set_deadline(Instant::now() + Duration::from_millis(CLOSE_DISCARD_MILLIS), Cut::Read);
@@ -383,7 +389,7 @@ impl Connection {
             let mut answer = Answer::from(&refusal);
             answer.close = true;
             self.reply(answer, plan, false, head_only).await;
-            self.discard_before_close().await;
+            discard_before_close(&mut self.stream, &self.ingest.buffers).await;
         }
         false
     }
@@ -402,25 +408,6 @@ impl Connection {
         let (result, out) = self.stream.write_all(out).await;
         self.ingest.buffers.put(out);
         result.is_ok() && keep_alive
-    }
-
-    /// Reads and discards data for a moment after the last answer. Closing a socket with unread data sends a reset,
-    /// which would overtake the answer.
-    async fn discard_before_close(&mut self) {
-        self.stream.finish_writing().await;
-        self.stream.set_deadline(Instant::now() + Duration::from_millis(CLOSE_DISCARD_MILLIS), Cut::Both);
-        let mut left = CLOSE_DISCARD_BYTES_MAX;
-        let mut buffer = self.ingest.buffers.take(HEAD_BUFFER_BYTES);
-        while left > 0 {
-            buffer.clear();
-            let (result, filled) = self.stream.read(buffer).await;
-            buffer = filled;
-            match result {
-                Ok(n) if n > 0 => left = left.saturating_sub(n),
-                _ => break,
-            }
-        }
-        self.ingest.buffers.put(buffer);
     }
 }
 

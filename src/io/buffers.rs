@@ -67,6 +67,11 @@ impl Gather {
         self.iovecs.is_empty()
     }
 
+    /// The unwritten bytes, slice by slice.
+    pub fn left(&self) -> impl Iterator<Item = &[u8]> {
+        self.slices.iter().skip(self.next).filter(|slice| !slice.is_empty()).map(|slice| &slice[..])
+    }
+
     /// Removes `written` bytes from the front.
     pub fn advance(&mut self, mut written: usize) {
         while let Some(slice) = self.slices.get_mut(self.next) {

@@ -1,8 +1,10 @@
 //! The connection type that ingest, egress and admin read and write.
 //!
-//! It hides its transport. That is plain TCP now; TLS is to become another `Transport` without a change to any caller.
+//! It is plain TCP until [`Stream::secure`] puts a TLS session over it; the other operations are the same for both.
 //! Every operation runs to its end (see [`deadline`](super::deadline)). A caller sets a deadline first, and checks
 //! [`expired`](Stream::expired) when an operation fails or finds the end of the stream.
+
+mod layer;
 
 use std::io;
 use std::mem::ManuallyDrop;
@@ -11,25 +13,23 @@ use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd};
 use std::ptr;
 use std::time::Instant;
 
-use monoio::buf::{IoBuf, IoBufMut};
+use monoio::buf::IoBufMut;
 use monoio::io::{AsyncReadRent, AsyncWriteRent};
 use monoio::net::TcpStream;
 
+use self::layer::{Layer, write_front};
 use super::buffers::Gather;
 use super::deadline::{Cut, Cutter, Deadlines, Idle, Watch};
+use crate::tls::session::Session;
 
 /// A connection with a deadline.
 #[derive(Debug)]
 pub struct Stream {
-    // Declared before the transport: the watch must be dropped before the descriptor is closed.
+    // Declared before the socket: the watch must be dropped before the descriptor is closed.
     watch: Watch,
-    transport: Transport,
+    tcp: TcpStream,
+    tls: Option<Box<Layer>>,
     peer: SocketAddr,
-}
-
-#[derive(Debug)]
-enum Transport {
-    Tcp(TcpStream),
 }
 
 impl Drop for Stream {
@@ -105,32 +105,39 @@ impl Stream {
         // SAFETY: the stream owns both. It drops the watch before the socket, as its fields are declared in that order,
         // and `into_socket` does the same.
         let watch = unsafe { deadlines.watch_socket(tcp.as_raw_fd()) };
-        Ok(Self { watch, transport: Transport::Tcp(tcp), peer })
+        Ok(Self { watch, tcp, tls: None, peer })
     }
 
-    /// Creates a stream from a connection to `peer` that another core has taken [out of its stream](Self::into_socket).
+    /// Creates a stream from a connection to `peer` that another core has taken [out of its stream](Self::into_parts).
     ///
     /// # Errors
     /// If the socket can't be registered with the driver.
-    pub fn handed(socket: OwnedFd, peer: SocketAddr, deadlines: &Deadlines) -> io::Result<Self> {
-        Self::registered(socket.into(), peer, deadlines)
+    pub fn handed(
+        socket: OwnedFd,
+        session: Option<Box<Session>>,
+        peer: SocketAddr,
+        deadlines: &Deadlines,
+    ) -> io::Result<Self> {
+        let mut stream = Self::registered(socket.into(), peer, deadlines)?;
+        stream.tls = session.map(Layer::new);
+        Ok(stream)
     }
 
-    /// Returns the open socket, unchanged, for another core. No operation can be pending on it, as each one borrows the
-    /// stream until it has ended.
-    pub fn into_socket(self) -> OwnedFd {
+    /// Returns the open socket, and the TLS session over it, for another core. No operation can be pending on the
+    /// socket, as each one borrows the stream until it has ended. The stream must be [quiet](Self::is_quiet).
+    pub fn into_parts(self) -> (OwnedFd, Option<Box<Session>>) {
         let this = ManuallyDrop::new(self);
         // SAFETY: `this` is neither used nor dropped after this, so each field has this function as its only owner.
-        let (watch, transport) = unsafe { (ptr::read(&this.watch), ptr::read(&this.transport)) };
+        let (watch, tcp, tls) =
+            unsafe { (ptr::read(&this.watch), ptr::read(&this.tcp), ptr::read(&this.tls)) };
         drop(watch);
-        let Transport::Tcp(tcp) = transport;
         // SAFETY: `into_raw_fd` consumes the stream, its only owner, and leaves the descriptor open for us to own.
-        unsafe { OwnedFd::from_raw_fd(tcp.into_raw_fd()) }
+        let socket = unsafe { OwnedFd::from_raw_fd(tcp.into_raw_fd()) };
+        (socket, tls.map(|layer| layer.into_session()))
     }
 
     async fn connected(&self, blocking: Blocking) -> io::Result<()> {
-        let Transport::Tcp(tcp) = &self.transport;
-        tcp.writable(false).await?;
+        self.tcp.writable(false).await?;
         if self.expired() {
             return Err(io::ErrorKind::TimedOut.into());
         }
@@ -143,10 +150,9 @@ impl Stream {
     }
 
     fn fd(&self) -> BorrowedFd<'_> {
-        let Transport::Tcp(tcp) = &self.transport;
         // SAFETY: monoio's stream keeps its descriptor open until it is dropped, which is not while `self` is borrowed.
         // (It has no `AsFd` of its own.)
-        unsafe { BorrowedFd::borrow_raw(tcp.as_raw_fd()) }
+        unsafe { BorrowedFd::borrow_raw(self.tcp.as_raw_fd()) }
     }
 
     /// Returns the peer's address.
@@ -174,14 +180,37 @@ impl Stream {
         self.watch.expired()
     }
 
+    /// Puts a TLS session over the connection, and shakes hands. `turn` is awaited before each step of the handshake: a
+    /// step takes up to a millisecond of CPU time, and other connections need theirs.
+    ///
+    /// # Errors
+    /// If the connection was reset or cut, or a [`SessionError`](crate::tls::error::SessionError) within an
+    /// [`io::Error`]. The peer has got its alert then, and the stream must not be used further.
+    pub async fn secure(&mut self, session: Session, turn: impl AsyncFn()) -> io::Result<()> {
+        let layer = self.tls.insert(Layer::new(Box::new(session)));
+        layer.handshake(&mut self.tcp, turn).await
+    }
+
+    /// Drops the TLS session after it has failed. What the peer still sends can then be read, as it is, and discarded.
+    pub fn drop_session(&mut self) {
+        self.tls = None;
+    }
+
+    /// Returns the TLS session, if there is one.
+    pub fn session(&self) -> Option<&Session> {
+        self.tls.as_ref().map(|layer| layer.session())
+    }
+
     /// Waits until there is data to read, or the end of the stream. Meanwhile the connection counts as `idle`.
     ///
     /// # Errors
     /// If the socket is broken.
-    pub async fn idle(&self, idle: Idle) -> io::Result<()> {
+    pub async fn idle(&mut self, idle: Idle) -> io::Result<()> {
+        if self.tls.as_mut().is_some_and(|layer| layer.has_pending()) {
+            return Ok(());
+        }
         self.watch.set_idle(idle);
-        let Transport::Tcp(tcp) = &self.transport;
-        let result = tcp.readable(false).await;
+        let result = self.tcp.readable(false).await;
         self.watch.set_idle(Idle::No);
         result
     }
@@ -189,7 +218,7 @@ impl Stream {
     /// Reads into the spare capacity of `buffer`, which must have some. 0 bytes mean the end of the stream.
     ///
     /// # Errors
-    /// If the connection was reset or cut.
+    /// If the connection was reset or cut, or its TLS session failed; also at an end without a `close_notify`.
     pub async fn read(&mut self, buffer: Vec<u8>) -> (io::Result<usize>, Vec<u8>) {
         let capacity = buffer.capacity();
         self.read_up_to(buffer, capacity).await
@@ -198,11 +227,13 @@ impl Stream {
     /// Reads like [`read`](Self::read), but at most until `buffer`, which must have the capacity, holds `end` bytes.
     ///
     /// # Errors
-    /// If the connection was reset or cut.
+    /// As [`read`](Self::read).
     pub async fn read_up_to(&mut self, buffer: Vec<u8>, end: usize) -> (io::Result<usize>, Vec<u8>) {
+        if let Some(layer) = &mut self.tls {
+            return layer.read_up_to(&mut self.tcp, buffer, end).await;
+        }
         let from = buffer.len();
-        let Transport::Tcp(tcp) = &mut self.transport;
-        let (result, slice) = tcp.read(buffer.slice_mut(from..end)).await;
+        let (result, slice) = self.tcp.read(buffer.slice_mut(from..end)).await;
         (result, slice.into_inner())
     }
 
@@ -210,28 +241,25 @@ impl Stream {
     ///
     /// # Errors
     /// If the peer has disconnected or the deadline has passed.
-    pub async fn write_all(&mut self, mut buffer: Vec<u8>) -> (io::Result<()>, Vec<u8>) {
-        let mut written = 0;
-        while written < buffer.len() {
-            let Transport::Tcp(tcp) = &mut self.transport;
-            let (result, slice) = tcp.write(buffer.slice(written..)).await;
-            buffer = slice.into_inner();
-            match result {
-                Ok(0) => return (Err(io::ErrorKind::WriteZero.into()), buffer),
-                Ok(n) => written += n,
-                Err(e) => return (Err(e), buffer),
-            }
+    pub async fn write_all(&mut self, buffer: Vec<u8>) -> (io::Result<()>, Vec<u8>) {
+        if let Some(layer) = &mut self.tls {
+            return (layer.write_all(&mut self.tcp, &buffer).await, buffer);
         }
-        (Ok(()), buffer)
+        let end = buffer.len();
+        write_front(&mut self.tcp, buffer, end).await
     }
 
     /// Writes as much of `gather` as the kernel accepts at once, and returns the rest.
     ///
     /// # Errors
     /// If the peer has disconnected or the deadline has passed.
-    pub async fn write_some(&mut self, gather: Gather) -> io::Result<Gather> {
-        let Transport::Tcp(tcp) = &mut self.transport;
-        let (result, mut rest) = tcp.writev(gather).await;
+    pub async fn write_some(&mut self, mut gather: Gather) -> io::Result<Gather> {
+        if let Some(layer) = &mut self.tls {
+            let written = layer.write_some(&mut self.tcp, gather.left()).await?;
+            gather.advance(written);
+            return Ok(gather);
+        }
+        let (result, mut rest) = self.tcp.writev(gather).await;
         match result? {
             0 => Err(io::ErrorKind::WriteZero.into()),
             n => {
@@ -243,21 +271,33 @@ impl Stream {
 
     /// Shuts down the writing side. The peer then reads to the end of the stream and closes.
     pub async fn finish_writing(&mut self) {
-        let Transport::Tcp(tcp) = &mut self.transport;
+        if let Some(layer) = &mut self.tls {
+            layer.close(&mut self.tcp).await;
+        }
         // Fails only if the peer has closed already, which is the aim.
-        let _ = tcp.shutdown().await;
+        let _ = self.tcp.shutdown().await;
     }
 
     /// Whether the peer has neither closed nor sent anything, as required of an idle connection to an upstream.
     pub fn is_quiet(&self) -> bool {
-        matches!(self.peek(&mut [0]), Err(e) if e.kind() == io::ErrorKind::WouldBlock)
+        let is_pending = self.tls.as_ref().is_some_and(|layer| layer.is_pending());
+        !is_pending && matches!(self.peek_socket(&mut [0]), Err(e) if e.kind() == io::ErrorKind::WouldBlock)
     }
 
     /// Copies the first readable bytes without waiting for them or consuming them. Returns their number.
     ///
     /// # Errors
     /// `WouldBlock` if there are none yet; another error if the socket is broken.
-    pub fn peek(&self, into: &mut [u8]) -> io::Result<usize> {
+    pub fn peek(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        // SAFETY: as in `fd`; the borrow of the field alone leaves `tls` free.
+        let fd = unsafe { BorrowedFd::borrow_raw(self.tcp.as_raw_fd()) };
+        match &mut self.tls {
+            Some(layer) => layer.peek(fd, into),
+            None => self.peek_socket(into),
+        }
+    }
+
+    fn peek_socket(&self, into: &mut [u8]) -> io::Result<usize> {
         let flags = rustix::net::RecvFlags::PEEK | rustix::net::RecvFlags::DONTWAIT;
         let (bytes, _) = rustix::net::recv(self.fd(), into, flags)?;
         Ok(bytes)

@@ -25,6 +25,13 @@ metrics! {
         "tenantry_connections_handed_over_total", "Connections handed to the core with the fewest." =>
             connections_handed_over: Counter;
         "tenantry_connections_timed_out_total", "Connections cut by a deadline." => connections_timed_out: Counter;
+        "tenantry_tls_handshakes_total", "TLS handshakes with senders." =>
+            /// A new session began.
+            tls_full [result = "full"]: Counter,
+            /// An earlier session was resumed.
+            tls_resumed [result = "resumed"]: Counter,
+            /// The handshake failed.
+            tls_failed [result = "failed"]: Counter;
         "tenantry_requests_total", "Push requests read." => requests: Counter;
         "tenantry_inflated_bytes_total", "What they inflated to." => inflated_bytes: Counter;
         "tenantry_series_total", "Series received." => series: Counter;

@@ -12,6 +12,11 @@ metrics! {
             done [result = "done"]: Counter,
             /// It had mistakes, and nothing changed.
             refused [result = "refused"]: Counter;
+        "tenantry_tls_reloads_total", "The files of TLS had changed and were read again." =>
+            /// They were valid and are in use.
+            certificates [result = "done"]: Counter,
+            /// They had mistakes, and the old ones stay in use.
+            certificates_refused [result = "refused"]: Counter;
         "tenantry_config_last_reload_successful", "0 if its latest text had mistakes." =>
             last_successful: Gauge = Gauge::new(1);
         "tenantry_config_last_reload_success_timestamp_seconds", "When the one that holds was read." =>

@@ -26,7 +26,9 @@ use std::time::Instant;
 
 use super::pace::Pace;
 use super::slow::Class;
+use crate::config::tls::UpstreamTls;
 use crate::model::Destination;
+use crate::tls::session::Session;
 
 /// A permit, perhaps with an open connection, that one core hands to another core whose waiter has waited longer.
 #[derive(Debug)]
@@ -35,8 +37,21 @@ pub struct Handed {
     pub address: SocketAddr,
     /// The permit for a connection to it.
     pub permit: Permit,
-    /// An open, idle connection and the time at which it was opened; `None` if only the permit is handed over.
-    pub socket: Option<(OwnedFd, Instant)>,
+    /// An open, idle connection; `None` if only the permit is handed over.
+    pub connection: Option<HandedConnection>,
+}
+
+/// An open, idle connection that one core hands to another.
+#[derive(Debug)]
+pub struct HandedConnection {
+    /// Its socket.
+    pub socket: OwnedFd,
+    /// The TLS session over it.
+    pub session: Option<Box<Session>>,
+    /// What the session was opened with.
+    pub tls: Option<Arc<UpstreamTls>>,
+    /// When it was opened.
+    pub opened: Instant,
 }
 
 /// Delivers a handed permit to its claimant.
@@ -306,7 +321,7 @@ impl Drop for Permit {
     fn drop(&mut self) {
         if let Some(claimant) = self.permits.release() {
             let permit = Permit { permits: Arc::clone(&self.permits) };
-            let handed = Handed { address: self.permits.address, permit, socket: None };
+            let handed = Handed { address: self.permits.address, permit, connection: None };
             (self.permits.carrier)(claimant, handed);
         }
     }

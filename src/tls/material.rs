@@ -156,7 +156,8 @@ impl Mistake {
         Self { place: Place::File(path.to_owned()), reason }
     }
 
-    pub(super) fn in_setting(setting: &'static str, reason: Reason) -> Self {
+    /// A mistake in a setting.
+    pub fn in_setting(setting: &'static str, reason: Reason) -> Self {
         Self { place: Place::Setting(setting), reason }
     }
 }

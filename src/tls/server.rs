@@ -109,6 +109,19 @@ impl ServerTls {
         Ok(Self { config: Arc::new(config), resumption, not_after })
     }
 
+    /// Lets clients resume the sessions of `previous`, if they had to prove the same then.
+    #[must_use]
+    pub fn resuming(mut self, previous: &Self) -> Self {
+        if previous.resumption.trust == self.resumption.trust {
+            let mut config = ServerConfig::clone(&self.config);
+            config.ticketer = Arc::clone(&previous.resumption.ticketer);
+            config.session_storage = Arc::clone(&previous.resumption.sessions);
+            self.config = Arc::new(config);
+            self.resumption = previous.resumption.clone();
+        }
+        self
+    }
+
     /// For [`Session::server`](super::session::Session::server), on any core.
     pub fn config(&self) -> &Arc<ServerConfig> {
         &self.config

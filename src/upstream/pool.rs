@@ -32,6 +32,7 @@ use std::time::{Duration, Instant};
 
 use super::backoff::{Backoffs, Started};
 use super::resolve::Addresses;
+use crate::config::tls::UpstreamTls;
 use crate::exchange::Exchange;
 use crate::io::deadline::{Cut, Deadlines};
 use crate::io::stream::{Blocking, Stream};
@@ -40,6 +41,8 @@ use crate::model::{Destination, Failure};
 use crate::shared::pace::queue_penalty;
 use crate::shared::permits::{Claimant, Directory, Permit, Permits, SlowUse};
 use crate::shared::slow::{Class, Standing};
+use crate::tls::client::ClientTls;
+use crate::tls::session::Session;
 
 /// An open connection to the upstream.
 #[derive(Debug)]
@@ -51,6 +54,8 @@ pub struct Connection {
     /// Whether it has carried a request before.
     pub reused: bool,
     address: SocketAddr,
+    /// What its TLS session was opened with.
+    tls: Option<Arc<UpstreamTls>>,
     opened: Instant,
     idle_since: Instant,
     permit: Permit,
@@ -96,6 +101,7 @@ pub struct Pool {
     exchange: Rc<Exchange>,
     deadlines: Deadlines,
     limits: Cell<PoolLimits>,
+    tls: RefCell<Option<Arc<UpstreamTls>>>,
     hosts: RefCell<HashMap<SocketAddr, Host>>,
     backoffs: RefCell<Backoffs>,
     turn: Cell<usize>,
@@ -113,6 +119,8 @@ pub struct Pool {
 #[derive(Debug)]
 struct Host {
     idle: Vec<Connection>,
+    /// The TLS of this address. It remembers sessions of its own, for resumption.
+    tls: Option<ClientTls>,
     permits: Arc<Permits>,
     /// The time of its latest answer.
     answered: Option<Instant>,
@@ -144,6 +152,7 @@ impl Pool {
         exchange: Rc<Exchange>,
         deadlines: Deadlines,
         limits: PoolLimits,
+        tls: Option<Arc<UpstreamTls>>,
     ) -> Self {
         Self {
             destination,
@@ -152,6 +161,7 @@ impl Pool {
             exchange,
             deadlines,
             limits: Cell::new(limits),
+            tls: RefCell::new(tls),
             hosts: RefCell::default(),
             backoffs: RefCell::default(),
             turn: Cell::default(),
@@ -166,6 +176,19 @@ impl Pool {
     /// Applies new limits. A connection that is idle now keeps its old idle time.
     pub fn limit(&self, limits: PoolLimits) {
         self.limits.set(limits);
+    }
+
+    /// Applies other TLS settings or certificates to new connections. Idle connections are closed, and those in use when
+    /// they come back: nothing is sent over a connection that the new settings may forbid.
+    pub fn secure(&self, tls: Option<Arc<UpstreamTls>>) {
+        if is_same(&self.tls.borrow(), &tls) {
+            return;
+        }
+        *self.tls.borrow_mut() = tls;
+        for host in self.hosts.borrow_mut().values_mut() {
+            host.tls = None;
+            host.idle.clear();
+        }
     }
 
     /// Waits until `deadline` for a connection, or for the right to open one, for a tenant of this standing. Avoids the
@@ -235,8 +258,9 @@ impl Pool {
         permit: Permit,
         deadline: Instant,
     ) -> Result<Box<Connection>, Failure> {
-        match Stream::connect(address, deadline, self.limits.get().blocking, &self.deadlines).await {
-            Ok(stream) => Ok(Box::new(self.connection(stream, address, permit, Instant::now()))),
+        let tls = self.tls.borrow().clone();
+        match self.open_stream(address, tls.as_deref(), deadline).await {
+            Ok(stream) => Ok(Box::new(self.connection(stream, tls, address, permit, Instant::now()))),
             Err(error) => {
                 self.give(address, Free::Permit(permit));
                 Err(Failure::Unreachable { address, reason: error.to_string() })
@@ -244,10 +268,41 @@ impl Pool {
         }
     }
 
-    fn connection(&self, stream: Stream, address: SocketAddr, permit: Permit, opened: Instant) -> Connection {
+    /// Connects, and shakes hands if the upstream speaks TLS.
+    async fn open_stream(
+        &self,
+        address: SocketAddr,
+        tls: Option<&UpstreamTls>,
+        deadline: Instant,
+    ) -> std::io::Result<Stream> {
+        let blocking = self.limits.get().blocking;
+        let mut stream = Stream::connect(address, deadline, blocking, &self.deadlines).await?;
+        if let Some(tls) = tls {
+            let client =
+                self.host(address, |host| host.tls.get_or_insert_with(|| tls.client.for_address()).clone());
+            let session = Session::client(Arc::clone(client.config()), tls.name.clone());
+            let session = session.map_err(std::io::Error::other)?;
+            // A core opens few connections, so the handshake need not wait for its turn.
+            if let Err(error) = stream.secure(session, async || ()).await {
+                let timed_out =
+                    std::io::Error::new(std::io::ErrorKind::TimedOut, "the TLS handshake timed out");
+                return Err(if stream.expired() { timed_out } else { error });
+            }
+        }
+        Ok(stream)
+    }
+
+    fn connection(
+        &self,
+        stream: Stream,
+        tls: Option<Arc<UpstreamTls>>,
+        address: SocketAddr,
+        permit: Permit,
+        opened: Instant,
+    ) -> Connection {
         let alive = Rc::clone(&self.alive);
         let (buffer, idle_since) = (Vec::new(), Instant::now());
-        Connection { stream, buffer, reused: false, address, opened, idle_since, permit, _alive: alive }
+        Connection { stream, buffer, reused: false, address, tls, opened, idle_since, permit, _alive: alive }
     }
 
     /// Returns how long opening a connection may take for a request with this `timeout`: its share of the timeout, so
@@ -266,7 +321,8 @@ impl Pool {
     pub fn put(&self, mut connection: Box<Connection>) {
         let now = Instant::now();
         let limits = self.limits.get();
-        if limits.age_max.is_some_and(|max| now - connection.opened >= max) {
+        let is_old = limits.age_max.is_some_and(|max| now - connection.opened >= max);
+        if is_old || !is_same(&connection.tls, &self.tls.borrow()) {
             return self.discard(connection);
         }
         connection.reused = true;
@@ -470,10 +526,19 @@ impl Pool {
             Entry::Occupied(entry) => entry.into_mut(),
             Entry::Vacant(entry) => {
                 let permits = self.directory.permits(address);
-                entry.insert(Host { idle: Vec::new(), permits, answered: None })
+                entry.insert(Host { idle: Vec::new(), tls: None, permits, answered: None })
             }
         };
         f(host)
+    }
+}
+
+/// Whether two connections are secured in the same way.
+fn is_same(a: &Option<Arc<UpstreamTls>>, b: &Option<Arc<UpstreamTls>>) -> bool {
+    match (a, b) {
+        (Some(a), Some(b)) => Arc::ptr_eq(a, b),
+        (None, None) => true,
+        _ => false,
     }
 }
 

@@ -107,7 +107,7 @@ fn all_mistakes_are_reported_at_once() {
     let told = mistakes(
         "listen: 8080\ntimeout: 10\ntenant:\n  lable: x\n  header: Host\n  label_remove: maybe\n\
          \x20 default: [a]\n\
-         concurrency: many\ntarget: https://h/\nlimits: 5\n",
+         concurrency: many\ntarget: ftp://h/\nlimits: 5\n",
         &[("CT_METADATA", "yes"), ("CT_CORES", "-1")],
     );
     let expected = [
@@ -118,7 +118,7 @@ fn all_mistakes_are_reported_at_once() {
         "f.yml:6: tenant.label_remove: \"maybe\" is neither true nor false",
         "f.yml:7: tenant.default: wants a single value, not a list",
         "f.yml:8: concurrency: \"many\" is not a whole number",
-        "f.yml:9: target: TLS to the upstream is not built in yet; ",
+        "f.yml:9: target: \"ftp\" is not a scheme we know; ",
         "f.yml:10: limits: is a section: wants keys indented under it, not a single value",
         "CT_CORES (environment): cores: \"-1\" is negative",
         "CT_METADATA (environment): metadata: \"yes\" is none of false, true and route",

@@ -3,8 +3,10 @@
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::num::NonZeroUsize;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
+
+use rustls::pki_types::UnixTime;
 
 use super::{Limits, Merge, Plan, Receipts, Secret, Terms};
 use crate::config::address::{clash, listen_address};
@@ -17,16 +19,20 @@ use crate::config::mistake::{Mistake, Origin};
 use crate::config::setting::{Origins, Setting};
 use crate::config::target::Target;
 use crate::config::tenant_map::read_tenant_map;
+use crate::config::tls::{Tls, TlsSettings};
 use crate::config::value::IdRulesChoice;
 use crate::limits::{CORES_MAX, MERGE_FRAGMENTS_MAX};
 use crate::model::{Destination, HaLabels, MetadataRule, PerDestination};
 use crate::tenant::map::{TenantAllow, TenantMap};
 use crate::tenant::{IdRules, TenantRules, check_id};
+use crate::tls::client::ClientSettings;
+use crate::tls::material::{self, CertificateFiles, Place};
+use crate::tls::names::Choices;
+use crate::tls::server::ServerSettings;
 
 /// Builds a plan from `config`. Mistakes are added to `mistakes`; the plan is valid only if none was added.
 pub(in crate::config) fn build(config: &Config, mistakes: &mut Vec<Mistake>) -> Option<Plan> {
     let mut check = Check { config, mistakes };
-    check.not_built_in();
     check.ceilings();
     check.bounds();
     let listen = check.address(&config.listen);
@@ -48,6 +54,11 @@ pub(in crate::config) fn build(config: &Config, mistakes: &mut Vec<Mistake>) -> 
         }
     }
     let (target, target_loki) = (target?, target_loki?);
+    let targets = PerDestination::new(|destination| match destination {
+        Destination::Metrics => target.clone(),
+        Destination::Logs => target_loki.clone(),
+    });
+    let (tls_settings, tls) = check.tls(&targets);
     Some(Plan {
         listen: listen?,
         listen_metrics: listen_metrics?,
@@ -56,14 +67,13 @@ pub(in crate::config) fn build(config: &Config, mistakes: &mut Vec<Mistake>) -> 
         log_level: config.log_level.value,
         log_response_errors: config.log_response_errors.value,
         terms: Arc::new(Terms {
-            targets: PerDestination::new(|destination| match destination {
-                Destination::Metrics => target.clone(),
-                Destination::Logs => target_loki.clone(),
-            }),
+            targets,
             tenant_header: tenant_header?,
             authorization: authorization?,
             place: 0,
         }),
+        tls: tls?,
+        tls_settings,
         enable_ipv6: config.enable_ipv6.value,
         timeout: config.timeout.value,
         idle_timeout: config.idle_timeout.value,
@@ -131,6 +141,13 @@ fn notices(config: &Config) -> Vec<String> {
                 .into(),
         );
     }
+    if config.auth_egress_insecure_skip_verify.value {
+        notices.push(
+            "auth.egress.tls_config.insecure_skip_verify is true: anyone on the way to the target can read and change \
+             all data"
+                .into(),
+        );
+    }
     if config.tenant_accept_all.value {
         notices.push("tenant.accept_all is true: senders get 204 even for data that was lost".into());
     }
@@ -138,6 +155,10 @@ fn notices(config: &Config) -> Vec<String> {
         notices.push("tenant.label is ignored, because tenant.label_list is set".into());
     }
     notices
+}
+
+fn some_path(setting: &Setting<String>) -> Option<PathBuf> {
+    Some(PathBuf::from(&setting.value)).filter(|path| !path.as_os_str().is_empty())
 }
 
 struct Check<'a> {
@@ -162,17 +183,104 @@ impl Check<'_> {
         }
     }
 
-    fn not_built_in(&mut self) {
+    /// Reads the files of TLS, and reports each mistake at the setting that names the file.
+    fn tls(&mut self, targets: &PerDestination<Target>) -> (TlsSettings, Option<Tls>) {
         let config = self.config;
-        if !config.auth_egress_ca_bundle_file.value.is_empty() {
-            self.blame(
-                &config.auth_egress_ca_bundle_file,
-                "TLS to the upstream is not built in yet: remove it",
-            );
+        let settings = TlsSettings { ingress: self.ingress_tls(), egress: self.egress_tls() };
+        let mistakes = match settings.read(targets, UnixTime::now()) {
+            Ok(tls) => return (settings, Some(tls)),
+            Err(mistakes) => mistakes,
+        };
+        let ingress = [
+            &config.auth_ingress_cert_file,
+            &config.auth_ingress_key_file,
+            &config.auth_ingress_client_ca_file,
+            &config.auth_ingress_min_version,
+        ];
+        let egress = [
+            &config.auth_egress_ca_bundle_file,
+            &config.auth_egress_cert_file,
+            &config.auth_egress_key_file,
+            &config.auth_egress_server_name,
+        ];
+        mistakes.ingress.iter().for_each(|mistake| self.blame_file(&ingress, mistake));
+        mistakes.egress.iter().for_each(|mistake| self.blame_file(&egress, mistake));
+        (settings, None)
+    }
+
+    fn blame_file(&mut self, settings: &[&Setting<String>], mistake: &material::Mistake) {
+        let named = |setting: &&&Setting<String>| match &mistake.place {
+            Place::File(path) => path.as_os_str() == setting.value.as_str(),
+            Place::Setting(name) => setting.key.path.ends_with(name),
+        };
+        let text = match &mistake.place {
+            Place::File(path) => format!("{} {}", path.display(), mistake.reason),
+            Place::Setting(_) => mistake.reason.to_string(),
+        };
+        if let Some(setting) = settings.iter().find(named).or(settings.first()) {
+            self.blame(setting, text);
         }
-        for file in [&config.auth_ingress_cert_file, &config.auth_ingress_key_file] {
-            if !file.value.is_empty() {
-                self.blame(file, "TLS for senders is not built in yet: remove it");
+    }
+
+    fn ingress_tls(&mut self) -> Option<ServerSettings> {
+        let config = self.config;
+        let (cert, key) = (&config.auth_ingress_cert_file, &config.auth_ingress_key_file);
+        let first = self.certificate(cert, key)?;
+        let mut certificates = vec![first];
+        for pair in &config.auth_ingress_more_certificates.value {
+            match pair.split_once(':') {
+                Some((certificate, key)) => {
+                    certificates.push(CertificateFiles { certificate: certificate.into(), key: key.into() });
+                }
+                None => {
+                    let text = format!("{} is not of the form CERT_FILE:KEY_FILE", found(pair));
+                    self.blame(&config.auth_ingress_more_certificates, text);
+                }
+            }
+        }
+        Some(ServerSettings {
+            certificates,
+            client_auth: config.auth_ingress_client_auth.value,
+            client_ca: some_path(&config.auth_ingress_client_ca_file),
+            choices: Choices {
+                min_version: Some(config.auth_ingress_min_version.value.clone())
+                    .filter(|name| !name.is_empty()),
+                cipher_suites: config.auth_ingress_cipher_suites.value.clone(),
+                ..Choices::default()
+            },
+            prefer_server_cipher_suites: true,
+        })
+    }
+
+    fn egress_tls(&mut self) -> ClientSettings {
+        let config = self.config;
+        let name = &config.auth_egress_server_name.value;
+        ClientSettings {
+            ca: some_path(&config.auth_egress_ca_bundle_file),
+            certificate: self.certificate(&config.auth_egress_cert_file, &config.auth_egress_key_file),
+            server_name: Some(name.clone()).filter(|name| !name.is_empty()),
+            insecure_skip_verify: config.auth_egress_insecure_skip_verify.value,
+            choices: Choices::default(),
+        }
+    }
+
+    /// A certificate and its key: both are set, or none.
+    fn certificate(&mut self, cert: &Setting<String>, key: &Setting<String>) -> Option<CertificateFiles> {
+        match (cert.value.is_empty(), key.value.is_empty()) {
+            (true, true) => None,
+            (false, false) => Some(CertificateFiles {
+                certificate: cert.value.as_str().into(),
+                key: key.value.as_str().into(),
+            }),
+            (false, true) => {
+                let text = format!("{} is set, but {} is not: set both or none", cert.key.path, key.key.path);
+                self.blame_pair(cert, key, text);
+                None
+            }
+            (true, false) => {
+                let text = format!("{} is set, but {} is not: set both or none", key.key.path, cert.key.path);
+                self.blame_pair(key, cert, text);
+                None
             }
         }
     }

@@ -184,24 +184,115 @@ fn the_label_list_replaces_the_label() {
 }
 
 #[test]
-fn unsupported_settings_parse_and_are_refused_when_set() {
+fn a_target_that_is_our_own_address_is_refused() {
     for key in ["target", "target_loki"] {
-        refused(&format!("{key}: https://h/x"), &format!("f:1: {key}"), "not built in yet");
-        let own = format!("listen: 127.0.0.1:81\n{key}: 127.0.0.1:81");
-        refused(&own, &format!("f:2: {key}"), "our own listen address");
+        for scheme in ["", "http://", "https://"] {
+            let own = format!("listen: 127.0.0.1:81\n{key}: {scheme}127.0.0.1:81");
+            refused(&own, &format!("f:2: {key}"), "our own listen address");
+        }
     }
-    refused(
-        "auth: {egress: {tls_config: {ca_bundle_file: /ca}}}",
-        "f:1: auth.egress.tls_config.ca_bundle_file",
-        "not built in yet",
-    );
-    for key in ["cert_file", "key_file"] {
-        let text = format!("auth:\n  ingress:\n    tls_config:\n      {key}: /f");
-        refused(&text, &format!("f:4: auth.ingress.tls_config.{key}"), "not built in yet");
+}
+
+/// A folder with a certificate for `localhost`, its key, and the authority that issued it.
+fn certificates() -> tempfile::TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    let authority = testkit::pki::Authority::new("ca").unwrap();
+    let issued = authority.issue(&testkit::pki::Wanted::server(&["localhost"])).unwrap();
+    for (name, text) in
+        [("ca.pem", authority.certificate()), ("cert.pem", issued.certificate), ("key.pem", issued.key)]
+    {
+        std::fs::write(folder.path().join(name), text).unwrap();
     }
-    plan(
+    folder
+}
+
+#[test]
+fn empty_tls_settings_mean_plain_http_and_the_roots_of_the_system() {
+    let plan = plan(
         "target_loki: 127.0.0.1:3100\nauth:\n  egress:\n    tls_config:\n      ca_bundle_file: ''\n\
           \x20 ingress:\n    tls_config:\n      cert_file:\n      key_file: ''\n",
+    );
+    assert!(plan.tls.ingress.is_none() && plan.tls.upstream.iter().all(Option::is_none));
+    assert_eq!(plan.tls_files(), Vec::<std::path::PathBuf>::new());
+}
+
+#[test]
+fn the_files_of_tls_are_read_with_the_configuration() {
+    let folder = certificates();
+    let at = |name: &str| folder.path().join(name).display().to_string();
+    let text = format!(
+        "target: https://h:1/x\ntarget_loki: http://h:1/y\nauth:\n  egress: {{tls_config: {{ca_bundle_file: '{}'}}}}\n\
+         \x20 ingress: {{tls_config: {{cert_file: '{}', key_file: '{}'}}}}\n",
+        at("ca.pem"),
+        at("cert.pem"),
+        at("key.pem"),
+    );
+    let running = plan(&text);
+    assert!(running.tls.ingress.is_some());
+    assert!(running.tls.upstream.of(Destination::Metrics).is_some());
+    assert!(running.tls.upstream.of(Destination::Logs).is_none(), "http:// stays plain");
+    assert_eq!(running.tls_files().len(), 3);
+    assert!(running.with_tls_read_again().unwrap().is_none(), "nothing has changed");
+
+    let renewed = certificates();
+    for name in ["cert.pem", "key.pem"] {
+        std::fs::copy(renewed.path().join(name), folder.path().join(name)).unwrap();
+    }
+    let after = running.with_tls_read_again().unwrap().unwrap();
+    let same = |a: &Plan, b: &Plan, destination: Destination| {
+        let of = |plan: &Plan| plan.tls.upstream.of(destination).clone().map(|tls| Arc::as_ptr(&tls));
+        of(a) == of(b)
+    };
+    assert!(same(&running, &after, Destination::Metrics), "pools keep their connections");
+    let ingress = |plan: &Plan| Arc::as_ptr(plan.tls.ingress.as_ref().unwrap());
+    assert_ne!(ingress(&running), ingress(&after));
+
+    std::fs::write(folder.path().join("key.pem"), "no key").unwrap();
+    let mistakes = running.with_tls_read_again().map(drop).unwrap_err();
+    assert_eq!(mistakes, [format!("{}: contains no private key", at("key.pem"))]);
+}
+
+#[test]
+fn mistakes_in_the_files_of_tls_are_reported_at_the_settings_that_name_them() {
+    let folder = certificates();
+    let at = |name: &str| folder.path().join(name).display().to_string();
+    let (cert, key, ca) = (at("cert.pem"), at("key.pem"), at("ca.pem"));
+    let ingress = |text: &str| format!("auth:\n  ingress:\n    tls_config:\n{text}");
+    refused(
+        &ingress(&format!("      cert_file: {cert}")),
+        "f:4: auth.ingress.tls_config.cert_file",
+        "set both or none",
+    );
+    refused(
+        &ingress(&format!("      key_file: {key}")),
+        "f:4: auth.ingress.tls_config.key_file",
+        "set both or none",
+    );
+    refused(
+        &ingress(&format!("      cert_file: {cert}\n      key_file: {ca}")),
+        "f:5: auth.ingress.tls_config.key_file",
+        "contains no private key",
+    );
+    let pair = format!("      cert_file: {cert}\n      key_file: {key}\n");
+    refused(
+        &ingress(&format!("{pair}      client_auth: require")),
+        "f:4: auth.ingress.tls_config.cert_file",
+        "needs client_ca_file",
+    );
+    refused(
+        &ingress(&format!("{pair}      min_version: SSL3")),
+        "f:6: auth.ingress.tls_config.min_version",
+        "SSL3",
+    );
+    refused(
+        &ingress(&format!("{pair}      more_certificates: [x]")),
+        "f:6: auth.ingress.tls_config.more_certificates",
+        "CERT_FILE:KEY_FILE",
+    );
+    refused(
+        "target: https://h/\nauth: {egress: {tls_config: {ca_bundle_file: /none}}}",
+        "f:2: auth.egress.tls_config.ca_bundle_file",
+        "/none can't be read",
     );
 }
 

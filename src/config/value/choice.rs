@@ -7,6 +7,7 @@ use super::{Value, Written};
 use crate::config::excerpt::found;
 use crate::model::{MetadataRule, V2Handling};
 use crate::tenant::Policy;
+use crate::tls::names::ClientAuth;
 
 /// A type whose values are a few fixed words.
 trait Choice: Copy + PartialEq + 'static {
@@ -46,6 +47,12 @@ impl Choice for LevelFilter {
         ("panic", Self::ERROR),
     ];
     const WANTED: &'static str = "trace, debug, info, warn, error";
+}
+
+impl Choice for ClientAuth {
+    const WORDS: &'static [(&'static str, Self)] =
+        &[("none", Self::None), ("verify_if_given", Self::VerifyIfGiven), ("require", Self::Require)];
+    const WANTED: &'static str = "none, verify_if_given, require";
 }
 
 /// The setting `driver`; [`crate::io::driver`] finds out what works.

@@ -1,16 +1,16 @@
 //! Which waiting request gets a connection that has come free: see [`pool`](super).
 
 use std::net::SocketAddr;
-use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::{Connection, Free, Lease, Leased, Pool, Waiter, take_usable};
+use super::{Connection, Free, Lease, Leased, Pool, Waiter, is_same, take_usable};
+use crate::config::tls::UpstreamTls;
 use crate::exchange::fragment::Message;
 use crate::io::deadline::Cut;
 use crate::io::stream::Stream;
-use crate::shared::permits::{Claimant, Handed, Want};
+use crate::shared::permits::{Claimant, Handed, HandedConnection, Want};
 use crate::shared::slow::Class;
 
 /// A connection goes to another core only if a request there has waited longer than the first one here by more than one
@@ -28,11 +28,12 @@ enum Next {
 impl Pool {
     /// Receives a connection or a permit from another core, for a request that waits here.
     pub fn receive(&self, handed: Handed) {
-        let Handed { address, permit, socket } = handed;
-        let stream = socket.and_then(|(socket, opened)| Some((self.adopt(socket, address)?, opened)));
-        let free = match stream {
-            Some((stream, opened)) => {
-                let mut connection = self.connection(stream, address, permit, opened);
+        let Handed { address, permit, connection } = handed;
+        let connection = connection.filter(|handed| is_same(&handed.tls, &self.tls.borrow()));
+        let adopted = connection.and_then(|handed| self.adopt(handed, address));
+        let free = match adopted {
+            Some((stream, tls, opened)) => {
+                let mut connection = self.connection(stream, tls, address, permit, opened);
                 connection.reused = true;
                 Free::Connection(Box::new(connection))
             }
@@ -42,10 +43,15 @@ impl Pool {
         self.announce();
     }
 
-    fn adopt(&self, socket: OwnedFd, address: SocketAddr) -> Option<Stream> {
-        let stream = Stream::handed(socket, address, &self.deadlines).ok()?;
+    fn adopt(
+        &self,
+        handed: HandedConnection,
+        address: SocketAddr,
+    ) -> Option<(Stream, Option<Arc<UpstreamTls>>, Instant)> {
+        let HandedConnection { socket, session, tls, opened } = handed;
+        let stream = Stream::handed(socket, session, address, &self.deadlines).ok()?;
         stream.set_deadline(Instant::now() + self.limits.get().idle_max, Cut::Both);
-        Some(stream)
+        Some((stream, tls, opened))
     }
 
     /// Hands over a connection to `address` that is idle here, as another core waits for one.
@@ -93,16 +99,20 @@ impl Pool {
 
     fn hand_over(&self, address: SocketAddr, free: Free, want: Want) {
         let Claimant { core, destination, .. } = want.claimant;
-        let (permit, socket) = match free {
+        let (permit, connection) = match free {
             // Another destination may need other connections, so it gets the permit alone.
-            Free::Connection(connection) if destination == self.destination => {
-                let Connection { stream, opened, permit, .. } = *connection;
-                (permit, Some((stream.into_socket(), opened)))
+            Free::Connection(connection)
+                if destination == self.destination && connection.stream.is_quiet() =>
+            {
+                let Connection { stream, tls, opened, permit, .. } = *connection;
+                let (socket, session) = stream.into_parts();
+                (permit, Some(HandedConnection { socket, session, tls, opened }))
             }
             Free::Connection(connection) => (connection.into_permit().1, None),
             Free::Permit(permit) => (permit, None),
         };
-        self.exchange.send(core, Message::Handed(destination, Box::new(Handed { address, permit, socket })));
+        self.exchange
+            .send(core, Message::Handed(destination, Box::new(Handed { address, permit, connection })));
     }
 
     /// Decides where a connection to `address` that has come free goes. Claims the want of another core if it goes there.

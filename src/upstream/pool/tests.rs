@@ -41,6 +41,7 @@ fn pools<const N: usize>(addresses: &Addresses, max: usize) -> [(Pool, Rc<Exchan
             Rc::clone(&exchange),
             deadlines,
             limits,
+            None,
         );
         (pool, exchange)
     })

@@ -1,0 +1,65 @@
+//! The TLS handshake of an inbound connection.
+//!
+//! # Constraints
+//! - A client that connects and says nothing must cost no more than without TLS. So a session is made when the first
+//!   bytes have arrived, not before.
+//! - A handshake takes up to a millisecond of CPU time. Each of its steps therefore waits for its turn among all work of
+//!   the core, so that a flood of handshakes leaves established connections their share.
+//! - The number of handshakes in progress has a limit: see [`handshakes`](super::handshakes).
+
+use std::io;
+use std::sync::Arc;
+use std::time::Instant;
+
+use super::Ingest;
+use super::close::discard_before_close;
+use crate::config::tls::IngressTls;
+use crate::io::deadline::{Cut, Idle};
+use crate::io::stream::Stream;
+use crate::limits::HANDSHAKE_STEP_WORK_BYTES;
+use crate::tls::session::Session;
+
+impl Ingest {
+    /// Shakes hands with a client, if the listener speaks TLS. Returns whether the connection can be served.
+    pub(super) async fn secure(&self, stream: &mut Stream) -> bool {
+        let plan = self.plan();
+        let Some(tls) = &plan.tls.ingress else { return true };
+        stream.set_deadline(Instant::now() + plan.timeout, Cut::Both);
+        if stream.idle(Idle::First).await.is_err() || stream.expired() {
+            return false;
+        }
+        let number = self.handshakes.begin(stream.cutter());
+        let result = self.shake_hands(stream, tls).await;
+        self.handshakes.end(number);
+        match result {
+            Ok(resumed) => {
+                let counters = self.counters();
+                if resumed {
+                    counters.tls_resumed.add(1)
+                } else {
+                    counters.tls_full.add(1)
+                }
+                true
+            }
+            Err(error) => {
+                self.counters().tls_failed.add(1);
+                tracing::debug!(client = %stream.peer(), %error, "a TLS handshake failed");
+                // The client has been sent an alert, or a 400 if it speaks plain HTTP.
+                stream.drop_session();
+                discard_before_close(stream, &self.buffers).await;
+                false
+            }
+        }
+    }
+
+    /// Returns whether an earlier session was resumed.
+    async fn shake_hands(&self, stream: &mut Stream, tls: &IngressTls) -> io::Result<bool> {
+        let session = Session::server(Arc::clone(tls.config())).map_err(io::Error::other)?;
+        let turn = async || {
+            self.tasks.yield_if_busy().await;
+            self.tasks.record_work(HANDSHAKE_STEP_WORK_BYTES);
+        };
+        stream.secure(session, turn).await?;
+        Ok(stream.session().and_then(Session::is_resumed).unwrap_or_default())
+    }
+}

@@ -1,0 +1,227 @@
+//! A TLS session over a socket: drives a [`Session`] with the socket's bytes.
+//!
+//! # Constraints
+//! - A session only turns bytes into bytes, so this is the one place where TLS reads and writes.
+//! - Nothing waits to be sent between two operations: each one writes all that its session has to say.
+//! - An idle connection must not hold a buffer. The memory that ciphertext is read into is given up before a connection
+//!   goes idle; the memory that is encrypted into belongs to the core and is lent for one operation.
+//! - Each step encrypts or decrypts at most
+//!   [`STEP_BYTES_MAX`](crate::tls::limits::STEP_BYTES_MAX) bytes before it awaits the socket.
+
+use std::cell::RefCell;
+use std::io;
+use std::os::fd::BorrowedFd;
+
+use monoio::buf::{IoBuf, IoBufMut};
+use monoio::io::{AsyncReadRent, AsyncWriteRent};
+use monoio::net::TcpStream;
+
+use crate::tls::limits::STEP_BYTES_MAX;
+use crate::tls::outgoing::Outgoing;
+use crate::tls::session::{Handshake, Progress, Session};
+
+/// The size of a read that must not wait: enough for the head of a response.
+const PEEKED_BYTES: usize = 4_096;
+
+/// How many buffers for outgoing bytes a core keeps. An operation needs one while it writes.
+const SPARE_OUTGOING_MAX: usize = 16;
+
+thread_local! {
+    /// Buffers for outgoing bytes. A core is a thread.
+    static SPARE: RefCell<Vec<Outgoing>> = const { RefCell::new(Vec::new()) };
+}
+
+/// See the module.
+#[derive(Debug)]
+pub(super) struct Layer {
+    session: Box<Session>,
+    /// Plaintext that was decrypted by [`peek`](Self::peek) and has not been read.
+    peeked: Vec<u8>,
+}
+
+impl Layer {
+    pub(super) fn new(session: Box<Session>) -> Box<Self> {
+        Box::new(Self { session, peeked: Vec::new() })
+    }
+
+    pub(super) fn session(&self) -> &Session {
+        &self.session
+    }
+
+    pub(super) fn into_session(self) -> Box<Session> {
+        self.session
+    }
+
+    /// Whether a read gives something without waiting for the socket.
+    pub(super) fn is_pending(&self) -> bool {
+        !self.peeked.is_empty() || self.session.has_pending()
+    }
+
+    /// As [`is_pending`](Self::is_pending). If nothing is, the memory for reads is given up.
+    pub(super) fn has_pending(&mut self) -> bool {
+        let pending = self.is_pending();
+        if !pending {
+            drop(self.session.reclaim());
+        }
+        pending
+    }
+
+    /// Shakes hands. `turn` is awaited before each step.
+    pub(super) async fn handshake(&mut self, tcp: &mut TcpStream, turn: impl AsyncFn()) -> io::Result<()> {
+        loop {
+            turn().await;
+            let mut outgoing = take_outgoing();
+            let state = self.session.handshake(&mut outgoing);
+            let flushed = flush(tcp, outgoing).await;
+            match state.map_err(io::Error::other)? {
+                Handshake::Done => return flushed,
+                Handshake::Blocked => flushed?,
+            }
+            if self.fetch(tcp).await? == 0 {
+                self.session.ended().map_err(io::Error::other)?;
+            }
+        }
+    }
+
+    /// Reads ciphertext from the socket into the session. 0 bytes mean the end.
+    async fn fetch(&mut self, tcp: &mut TcpStream) -> io::Result<usize> {
+        let (buffer, end) = self.session.lend();
+        let from = buffer.len();
+        let (result, slice) = tcp.read(buffer.slice_mut(from..end)).await;
+        self.session.received(slice.into_inner());
+        result
+    }
+
+    pub(super) async fn read_up_to(
+        &mut self,
+        tcp: &mut TcpStream,
+        mut buffer: Vec<u8>,
+        end: usize,
+    ) -> (io::Result<usize>, Vec<u8>) {
+        if !self.peeked.is_empty() {
+            let bytes = self.peeked.len().min(end - buffer.len());
+            buffer.extend(self.peeked.drain(..bytes));
+            return (Ok(bytes), buffer);
+        }
+        loop {
+            let result = match self.decrypt(tcp, &mut buffer, end).await {
+                Ok(Progress::Plaintext(bytes)) => Ok(bytes),
+                Ok(Progress::Ended) => Ok(0),
+                Ok(Progress::Blocked) => match self.fetch(tcp).await {
+                    Ok(0) => self.session.ended().map(|()| 0).map_err(io::Error::other),
+                    Ok(_) => continue,
+                    Err(e) => Err(e),
+                },
+                Err(e) => Err(e),
+            };
+            return (result, buffer);
+        }
+    }
+
+    /// One step of decrypting, and writes what the session has to say to it.
+    async fn decrypt(&mut self, tcp: &mut TcpStream, into: &mut Vec<u8>, end: usize) -> io::Result<Progress> {
+        let mut outgoing = take_outgoing();
+        let progress = self.session.read(into, end, &mut outgoing);
+        // An alert that cannot be sent is worth no error of its own.
+        let _ = flush(tcp, outgoing).await;
+        progress.map_err(io::Error::other)
+    }
+
+    pub(super) async fn write_all(&mut self, tcp: &mut TcpStream, bytes: &[u8]) -> io::Result<()> {
+        let mut left = bytes;
+        while !left.is_empty() {
+            let written = self.write_some(tcp, std::iter::once(left)).await?;
+            left = left.get(written..).unwrap_or_default();
+        }
+        Ok(())
+    }
+
+    /// Encrypts and writes the beginning of `slices`: one step. Returns the number of plaintext bytes.
+    pub(super) async fn write_some<'p>(
+        &mut self,
+        tcp: &mut TcpStream,
+        slices: impl IntoIterator<Item = &'p [u8]>,
+    ) -> io::Result<usize> {
+        let mut outgoing = take_outgoing();
+        let written = self.session.encrypt(slices, STEP_BYTES_MAX, &mut outgoing);
+        let flushed = flush(tcp, outgoing).await;
+        let written = written.map_err(io::Error::other)?;
+        flushed?;
+        if written == 0 { Err(io::ErrorKind::WriteZero.into()) } else { Ok(written) }
+    }
+
+    /// Tells the peer that nothing more will be written.
+    pub(super) async fn close(&mut self, tcp: &mut TcpStream) {
+        let mut outgoing = take_outgoing();
+        self.session.close(&mut outgoing);
+        // Fails only if the peer has gone, who then needs no word.
+        let _ = flush(tcp, outgoing).await;
+    }
+
+    /// Decrypts what the socket has, without waiting, and copies the first bytes without consuming them.
+    pub(super) fn peek(&mut self, socket: BorrowedFd<'_>, into: &mut [u8]) -> io::Result<usize> {
+        if self.peeked.len() < into.len() {
+            let mut chunk = [0; PEEKED_BYTES];
+            let (mut buffer, end) = self.session.lend();
+            let room = chunk.len().min(end - buffer.len());
+            let received = match chunk.get_mut(..room) {
+                Some(chunk) => rustix::net::recv(socket, chunk, rustix::net::RecvFlags::DONTWAIT),
+                None => Ok((0, 0)),
+            };
+            let bytes = received.as_ref().map_or(0, |(bytes, _)| *bytes);
+            buffer.extend_from_slice(chunk.get(..bytes).unwrap_or_default());
+            self.session.received(buffer);
+            // What the session says to it is sent with the next operation that reads; data needs no answer.
+            let end = self.peeked.len() + PEEKED_BYTES;
+            let read = self.session.read(&mut self.peeked, end, &mut Outgoing::default());
+            read.map_err(io::Error::other)?;
+        }
+        if self.peeked.is_empty() {
+            return Err(io::ErrorKind::WouldBlock.into());
+        }
+        let bytes = self.peeked.len().min(into.len());
+        let (from, to) = (self.peeked.iter(), into.iter_mut());
+        to.zip(from).for_each(|(to, from)| *to = *from);
+        Ok(bytes)
+    }
+}
+
+fn take_outgoing() -> Outgoing {
+    SPARE.with_borrow_mut(Vec::pop).unwrap_or_default()
+}
+
+/// Writes all that is to be sent, and keeps the memory.
+async fn flush(tcp: &mut TcpStream, mut outgoing: Outgoing) -> io::Result<()> {
+    let mut result = Ok(());
+    if !outgoing.is_empty() {
+        let (buffer, end) = outgoing.take();
+        let (written, buffer) = write_front(tcp, buffer, end).await;
+        outgoing.restore(buffer);
+        result = written;
+    }
+    SPARE.with_borrow_mut(|spare| {
+        if spare.len() < SPARE_OUTGOING_MAX {
+            spare.push(outgoing);
+        }
+    });
+    result
+}
+
+/// Writes the first `end` bytes of `buffer`, and returns it for reuse.
+pub(super) async fn write_front(
+    tcp: &mut TcpStream,
+    mut buffer: Vec<u8>,
+    end: usize,
+) -> (io::Result<()>, Vec<u8>) {
+    let mut written = 0;
+    while written < end {
+        let (result, slice) = tcp.write(buffer.slice(written..end)).await;
+        buffer = slice.into_inner();
+        match result {
+            Ok(0) => return (Err(io::ErrorKind::WriteZero.into()), buffer),
+            Ok(n) => written += n,
+            Err(e) => return (Err(e), buffer),
+        }
+    }
+    (Ok(()), buffer)
+}

@@ -1,0 +1,88 @@
+//! Reads the files of TLS again when they change, without a signal: cert-manager and its like renew certificates as they
+//! see fit. On a dead mount, looking never returns, so this has a thread of its own.
+//!
+//! A file counts as changed when it is another one, by its inode, or has another size or time. Symbolic links are
+//! followed, as Kubernetes swaps a link to a folder. A change is acted upon when two looks in a row have found the same,
+//! so that a certificate and its key that are written one after the other are read together.
+
+use std::os::unix::fs::MetadataExt;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
+
+use crate::config::plan::{Live, Plan};
+use crate::limits::{TLS_FILES_MILLIS, TLS_INSECURE_WARNING_SECS};
+
+/// What was read when files had changed.
+#[derive(Debug)]
+pub(super) struct ReadCertificates {
+    /// The plan that was live then.
+    pub(super) running: Arc<Plan>,
+    /// The same with what the files have now, or what is wrong with them.
+    pub(super) result: Result<Plan, Vec<String>>,
+}
+
+/// The thread that looks at the files. Dropping this ends it.
+#[derive(Debug)]
+pub(super) struct Watcher {
+    /// Receives the results.
+    pub(super) read: Receiver<ReadCertificates>,
+    _stop: Sender<()>,
+}
+
+/// What tells one version of a file from another.
+type Stamp = Option<(u64, u64, u64, i64, i64)>;
+
+impl Watcher {
+    /// Starts to watch the files of the plan that is live.
+    ///
+    /// # Errors
+    /// If no thread can be started.
+    pub(super) fn start(plan: Live) -> std::io::Result<Self> {
+        let (stop, stopped) = crossbeam_channel::bounded(0);
+        let (sender, read) = crossbeam_channel::bounded(1);
+        std::thread::Builder::new()
+            .name("certificates".into())
+            .spawn(move || watch(&plan, &sender, &stopped))?;
+        Ok(Self { read, _stop: stop })
+    }
+}
+
+fn watch(plan: &Live, sender: &Sender<ReadCertificates>, stopped: &Receiver<()>) {
+    let mut read = stamps(&plan.load());
+    let mut last = read.clone();
+    let mut warned = Instant::now();
+    while stopped.recv_timeout(Duration::from_millis(TLS_FILES_MILLIS)) == Err(RecvTimeoutError::Timeout) {
+        let plan = plan.load_full();
+        if plan.tls.is_insecure() && warned.elapsed() >= Duration::from_secs(TLS_INSECURE_WARNING_SECS) {
+            warned = Instant::now();
+            tracing::warn!(
+                "the target's certificate is not verified (auth.egress.tls_config.insecure_skip_verify)"
+            );
+        }
+        let now = stamps(&plan);
+        let has_settled = now == std::mem::replace(&mut last, now.clone());
+        if !has_settled || now == read {
+            continue;
+        }
+        read = now;
+        let result = match plan.with_tls_read_again() {
+            Ok(None) => continue,
+            Ok(Some(plan)) => Ok(plan),
+            Err(mistakes) => Err(mistakes),
+        };
+        if sender.send(ReadCertificates { running: plan, result }).is_err() {
+            return;
+        }
+    }
+}
+
+fn stamps(plan: &Plan) -> Vec<(PathBuf, Stamp)> {
+    let stamp = |path: &PathBuf| {
+        let meta = std::fs::metadata(path).ok()?;
+        Some((meta.dev(), meta.ino(), meta.size(), meta.mtime(), meta.mtime_nsec()))
+    };
+    plan.tls_files().into_iter().map(|path| (path.clone(), stamp(&path))).collect()
+}
