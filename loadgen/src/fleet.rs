@@ -132,8 +132,6 @@ pub struct Body {
     pub inflated_bytes: usize,
     /// What it holds: the tenant's index in [`Fleet::tenants`] and its sums; ascending, each tenant once.
     pub shares: Vec<(usize, Tally)>,
-    /// Metadata entries in it. A body has either these or series.
-    pub metadata: u64,
 }
 
 /// The metadata that senders send now and then.
@@ -246,11 +244,6 @@ fn metadata(config: &FleetConfig) -> Option<MetadataTurn> {
     }
     let request = WriteRequest { timeseries: Vec::new(), metadata: catalogue::metadata() };
     let (inflated, block) = config.format.encode(&request);
-    let body = Body {
-        block,
-        inflated_bytes: inflated.len(),
-        shares: Vec::new(),
-        metadata: request.metadata.len() as u64,
-    };
+    let body = Body { block, inflated_bytes: inflated.len(), shares: Vec::new() };
     Some(MetadataTurn { every: config.metadata_every, body })
 }

@@ -3,7 +3,6 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test may fail")]
 
 use std::collections::BTreeMap;
-use std::io::Write;
 use std::net::{Ipv4Addr, TcpListener};
 use std::process::Command;
 use std::sync::Arc;
@@ -12,7 +11,6 @@ use std::time::Duration;
 
 use loadgen::audit::{Comparison, Verdict};
 use loadgen::fleet::{Fleet, FleetConfig, numbered_tenants};
-use loadgen::http::MessageReader;
 use loadgen::process::Process;
 use loadgen::send::{Outcome, Percentiles, Progress, Retry, SendConfig, send};
 use loadgen::sink::{Arrival, Close, Reply, Sink, SinkConfig, Snapshot};
@@ -70,7 +68,7 @@ fn every_acknowledged_sample_is_stored() {
     assert!(comparison.is_exact(), "{comparison:?}");
     assert_eq!(comparison.lines[0].stored.samples, 500 * 50);
     assert!(outcome.cpu_ms_per_request().unwrap() > 0.0);
-    assert!(outcome.server.unwrap().memory.end() > 0);
+    assert!(outcome.server.unwrap().resident_bytes > 0);
 }
 
 #[test]
@@ -255,22 +253,21 @@ fn what_is_still_to_be_repeated_at_the_end_is_abandoned() {
 }
 
 #[test]
-fn metadata_goes_between_and_is_counted_apart() {
+fn metadata_goes_between() {
     let sink = Sink::start(SinkConfig { requests_kept_max: 50, ..SinkConfig::default() }).unwrap();
     let fleet = Fleet::build(&FleetConfig { metadata_every: 4, ..small(1) }).unwrap();
     let config = SendConfig { requests: Some(40), ..to(&sink) };
     let outcome = run(&fleet, &config);
-    assert_eq!((outcome.requests, outcome.acknowledged(), outcome.latency.len()), (30, 30, 30));
-    let metadata = &outcome.metadata;
-    assert_eq!((metadata.requests, metadata.acknowledged, metadata.failed()), (10, 10, 0));
-    assert_eq!(metadata.statuses, BTreeMap::from([(200, 10)]));
+    assert_eq!((outcome.requests, outcome.acknowledged(), outcome.latency.len()), (40, 40, 40));
+    let mut entries = 0;
     for (nth, request) in sink.requests().iter().enumerate() {
         let decoded = request.decode().unwrap();
         assert_eq!(decoded.timeseries.is_empty(), nth % 4 == 3, "request {nth}");
         assert_eq!(decoded.metadata.is_empty(), nth % 4 != 3);
+        entries += decoded.metadata.len() as u64;
     }
     let stats = sink.stop();
-    assert_eq!(stats.tenant("team-000").metadata, metadata.entries);
+    assert_eq!(stats.tenant("team-000").metadata, entries);
     assert_eq!(stats.tenant("team-000").stored.series, 30 * 50);
     assert!(compare(&outcome, &stats).is_exact());
 }
@@ -292,7 +289,7 @@ fn histograms_and_exemplars_are_part_of_the_proof() {
     assert_eq!((stored.samples, stored.histograms, stored.exemplars), (12 * 120, 12 * 30, 12 * 5));
 }
 
-/// The command: every profile at once, failures repeated, percentiles written, and the sink's word on it.
+/// The command: every profile at once, failures repeated, and the sink's word on it.
 #[test]
 fn the_command_sends_every_profile_and_tells_what_it_took() {
     let sink = sink(|arrival| match arrival.nth {
@@ -301,15 +298,12 @@ fn the_command_sends_every_profile_and_tells_what_it_took() {
         12 => Reply::new(400, "never"),
         _ => Reply::default(),
     });
-    let dir = tempfile::tempdir().unwrap();
-    let hdr = dir.path().join("latency.hgrm");
     let (url, stats) = (sink.url(), format!("http://{}/stats", sink.addr()));
     let args = format!(
         "send --url {url} --header X-Scope-OrgID=team-000 --verify {stats} --requests 41 --rate 400 --senders 2 \
          --series 100 --tenants 1 --samples 2 --churn 0.2 --histograms 0.1 --exemplars 0.05 --ha-pairs \
          --metadata-every 15 --distribution zipf:1.2 --format remote-write-1 --retry prometheus --retry-on-429 \
-         --hdr {} --fail-on-error",
-        hdr.display()
+         --fail-on-error"
     );
     let run = |more: &[&str]| {
         let args = args.split_whitespace().chain(more.iter().copied());
@@ -324,69 +318,19 @@ fn the_command_sends_every_profile_and_tells_what_it_took() {
         (&2.into(), &1.into(), &0.into())
     );
     assert_eq!(report["doubtful"], 1);
-    // How many of the 41 each sender claims is chance, but for a few.
-    let (data, metadata) = (report["requests"].as_u64().unwrap(), &report["metadata"]);
-    assert_eq!(data + metadata["requests"].as_u64().unwrap(), 41);
-    assert_eq!(metadata["entries"].as_u64().unwrap(), 40 * metadata["acknowledged"].as_u64().unwrap());
-    assert!((1..=2).contains(&(41 - data)), "{report}");
-    assert_eq!(report["acknowledged"], data - 1);
-    assert_eq!(report["histograms"], (data - 1) * 20);
-    assert_eq!(report["exemplars"], (data - 1) * 5);
+    assert_eq!((&report["requests"], &report["acknowledged"]), (&41.into(), &40.into()), "{report}");
+    // How many of the 41 each sender claims is chance, but for a few: one or two held metadata, and one may have been
+    // the one that was refused.
+    let with_series = report["histograms"].as_u64().unwrap() / 20;
+    assert!((38..=40).contains(&with_series), "{report}");
+    assert_eq!(report["exemplars"], with_series * 5);
     // The pause of a second is latency, and no service time.
     assert!(report["latency_ms"]["max"].as_f64() > Some(999.0), "{report}");
     assert!(report["service_ms"]["max"].as_f64() < Some(900.0), "{report}");
-    assert!(report["sender_cpu_ms_per_request"].as_f64() > Some(0.0), "{report}");
-    for (file, count) in [("latency.hgrm", data), ("latency.hgrm.service", data + 2)] {
-        let text = std::fs::read_to_string(dir.path().join(file)).unwrap();
-        assert!(text.contains(&format!("Total count    = {count:12}]")), "{file}: {text}");
-    }
     let output = run(&[]);
     let text = String::from_utf8(output.stdout).unwrap();
     assert_eq!(output.status.code(), Some(0), "{text}");
-    for line in
-        ["retries    0 sent again; 0 dropped", "metadata   2 requests besides, 80 entries", "service    p50 "]
-    {
+    for line in ["retries    0 sent again; 0 dropped", "service    p50 "] {
         assert!(text.contains(line), "{line}: {text}");
     }
-}
-
-/// What a request of the usual size costs its sender, beside a receiver that does nothing but read. By hand, as only a release
-/// build says anything: `cargo test --release -p loadgen --test send -- --ignored --nocapture`.
-#[test]
-#[ignore = "a measurement"]
-#[expect(clippy::print_stdout, reason = "a measurement is to be seen")]
-fn what_a_request_costs_its_sender() {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-    let port = listener.local_addr().unwrap().port();
-    std::thread::spawn(move || {
-        for stream in listener.incoming().map_while(Result::ok) {
-            std::thread::spawn(move || {
-                let mut answers = stream.try_clone().unwrap();
-                let mut reader = MessageReader::new(stream);
-                let mut body = Vec::new();
-                while let Ok(head) = reader.request_head() {
-                    reader.body(head.framing, &mut body).unwrap();
-                    answers.write_all(b"HTTP/1.1 204 No Content\r\n\r\n").unwrap();
-                }
-            });
-        }
-    });
-    let config = SendConfig {
-        url: format!("http://127.0.0.1:{port}/push").parse().unwrap(),
-        headers: vec![],
-        duration: Some(Duration::from_secs(5)),
-        timeout: Duration::from_secs(5),
-        ..SendConfig::default()
-    };
-    let fleet = Fleet::build(&FleetConfig::default()).unwrap();
-    let outcome = run(&fleet, &config);
-    println!(
-        "{} requests of {} bytes in {:?}, {:.4} ms of CPU each; service {} ms at p50",
-        outcome.requests,
-        outcome.bytes / outcome.requests,
-        outcome.elapsed,
-        outcome.sender_cpu_ms_per_request().unwrap(),
-        Percentiles::new(&outcome.service).p50,
-    );
-    assert_eq!(outcome.failed(), 0);
 }

@@ -45,14 +45,13 @@ pub(crate) fn run(args: &DemoArgs) -> anyhow::Result<bool> {
     let duration = Duration::from_secs(u64::from(args.seconds));
     let config = SendConfig { server: Some(rig.process()?), ..rig.sending(duration)? };
     write!(io::stdout(), "{}", title(args, &rig))?;
-    let mut screen = Screen::new(&fleet.tenants)?;
+    let mut screen = Screen::new(&fleet.tenants);
     let begun = Instant::now();
     let mut shown = Ok(());
     let outcome = send(&fleet, &config, &Progress::default(), |progress| {
         forward_stop(&stop, progress);
         let scene = Scene {
             elapsed: begun.elapsed(),
-            duration,
             acknowledged: progress.acknowledged.load(Ordering::Relaxed),
             answered: progress.answered.load(Ordering::Relaxed),
             stored: rig.sink.snapshot(),
@@ -134,7 +133,7 @@ fn figures(outcome: &Outcome, comparison: &Comparison, ended: ExitStatus) -> Rep
     report.line("rate", format_args!("{} requests/s, {} series/s", each(outcome.requests), each(series)));
     report.line("latency", latency(outcome));
     if let (Some(cost), Some(cpu_ms)) = (&outcome.server, outcome.cpu_ms_per_request()) {
-        let (cpu, memory, ended) = (time(cost.cpu), bytes(cost.memory.end()), how_it_ended(ended));
+        let (cpu, memory, ended) = (time(cost.cpu), bytes(cost.resident_bytes), how_it_ended(ended));
         report.line(
             "server",
             format_args!(

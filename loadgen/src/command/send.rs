@@ -1,11 +1,6 @@
 //! `loadgen send`.
 
-mod percentiles;
-
-use std::ffi::OsString;
-use std::fs;
 use std::io::{self, Write};
-use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
@@ -15,13 +10,13 @@ use indicatif::ProgressBar;
 use loadgen::audit::{Comparison, Line, Verdict};
 use loadgen::duration::ms;
 use loadgen::fleet::Fleet;
-use loadgen::send::{MetadataOutcome, Outcome, Percentiles, Progress, Retry, SendConfig, send};
+use loadgen::send::{Outcome, Percentiles, Progress, Retry, SendConfig, send};
 use loadgen::sink::Snapshot;
 use serde_json::json;
 
 use super::args::SendArgs;
 use super::progress_bar;
-use super::text::{Report, answers, bytes, counted, figure, grouped, listed, per_second, ratio, time, whole};
+use super::text::{Report, bytes, counted, figure, grouped, listed, per_second, ratio, time, whole};
 
 /// A run that is shorter needs no bar.
 const BAR_FROM: Duration = Duration::from_secs(3);
@@ -53,9 +48,6 @@ pub(crate) fn run(args: &SendArgs) -> anyhow::Result<bool> {
         }
         _ => None,
     };
-    if let Some(file) = &args.report.hdr {
-        write_percentiles(file, &outcome)?;
-    }
     let mut out = io::stdout();
     if args.report.json {
         writeln!(out, "{}", as_json(&outcome, comparison.as_ref()))?;
@@ -63,19 +55,7 @@ pub(crate) fn run(args: &SendArgs) -> anyhow::Result<bool> {
         write!(out, "{}", report(&outcome, &config, comparison.as_ref()))?;
     }
     let verified = comparison.is_none_or(|comparison| comparison.holds());
-    let failed = outcome.failed() + outcome.metadata.failed();
-    Ok(verified && outcome.requests > 0 && !(args.report.fail_on_error && failed > 0))
-}
-
-/// Latencies to `file`, service times to a file beside it.
-fn write_percentiles(file: &Path, outcome: &Outcome) -> anyhow::Result<()> {
-    let mut service = OsString::from(file);
-    service.push(".service");
-    for (file, histogram) in [(file, &outcome.latency), (Path::new(&service), &outcome.service)] {
-        fs::write(file, percentiles::percentiles(histogram))
-            .with_context(|| format!("--hdr: cannot write {}", file.display()))?;
-    }
-    Ok(())
+    Ok(verified && outcome.requests > 0 && !(args.report.fail_on_error && outcome.failed() > 0))
 }
 
 pub(crate) fn forward_stop(stop: &AtomicBool, progress: &Progress) {
@@ -125,21 +105,10 @@ fn report(outcome: &Outcome, config: &SendConfig, comparison: Option<&Comparison
         let again = grouped(outcome.retries());
         report.line("retries", format_args!("{again} sent again; {}; {doubtful}", listed(given_up)));
     }
-    if outcome.metadata != MetadataOutcome::default() {
-        let MetadataOutcome { requests, entries, statuses, .. } = &outcome.metadata;
-        let (requests, entries) = (counted(*requests, "request"), grouped(*entries));
-        report.line(
-            "metadata",
-            format_args!("{requests} besides, {entries} entries acknowledged: {}", answers(statuses)),
-        );
-    }
     report.line("latency", latency(outcome));
     // Without a timetable and without pauses the two are the same.
     if config.rate.is_some() || config.retry != Retry::Never {
         report.line("service", in_percentiles(&outcome.service));
-    }
-    if let Some(cpu_ms) = outcome.sender_cpu_ms_per_request() {
-        report.line("senders", format_args!("CPU {cpu_ms:.3} ms a request"));
     }
     if let (Some(cost), Some(cpu_ms)) = (&outcome.server, outcome.cpu_ms_per_request()) {
         let per_million = cost.cpu.as_secs_f64() * 1e6 * ratio(1, tally.samples);
@@ -148,18 +117,8 @@ fn report(outcome: &Outcome, config: &SendConfig, comparison: Option<&Comparison
             "server",
             format_args!("CPU {cpu_ms:.3} ms a request ({all} in all, {per_million:.2} s a million samples)"),
         );
-        let (before, last) = cost.memory.before_and_last();
-        report.line(
-            "",
-            format_args!(
-                "memory {} in the middle, {} at the end; most {} before the last stretch, {} in it: {}",
-                bytes(cost.memory.middle()),
-                bytes(cost.memory.end()),
-                bytes(before),
-                bytes(last),
-                if cost.memory.is_flat() { "flat" } else { "growing" },
-            ),
-        );
+        let (resident, peak) = (bytes(cost.resident_bytes), bytes(cost.resident_bytes_peak));
+        report.line("", format_args!("memory {resident} at the end, {peak} at most"));
     }
     if let Some(comparison) = comparison {
         report.line("verified", verdict(comparison));
@@ -217,15 +176,11 @@ fn as_json(outcome: &Outcome, comparison: Option<&Comparison>) -> serde_json::Va
     let ms = |time: Duration| time.as_secs_f64() * 1e3;
     let tally = outcome.acknowledged_tally();
     let server = outcome.server.as_ref().map(|cost| {
-        let (before, last) = cost.memory.before_and_last();
         json!({
             "cpu_ms": ms(cost.cpu),
             "cpu_ms_per_request": outcome.cpu_ms_per_request(),
-            "resident_middle_bytes": cost.memory.middle(),
-            "resident_end_bytes": cost.memory.end(),
-            "resident_most_before_bytes": before,
-            "resident_most_last_bytes": last,
-            "memory_flat": cost.memory.is_flat(),
+            "resident_bytes": cost.resident_bytes,
+            "resident_bytes_peak": cost.resident_bytes_peak,
         })
     });
     json!({
@@ -246,10 +201,8 @@ fn as_json(outcome: &Outcome, comparison: Option<&Comparison>) -> serde_json::Va
         "samples": tally.samples,
         "histograms": tally.histograms,
         "exemplars": tally.exemplars,
-        "metadata": outcome.metadata,
         "latency_ms": Percentiles::new(&outcome.latency),
         "service_ms": Percentiles::new(&outcome.service),
-        "sender_cpu_ms_per_request": outcome.sender_cpu_ms_per_request(),
         "server": server,
         "verified": comparison.map(Comparison::holds),
         "exact": comparison.map(Comparison::is_exact),

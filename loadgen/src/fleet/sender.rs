@@ -288,7 +288,7 @@ impl<'a> Sender<'a> {
             }
         });
         debug_assert!(walked.is_ok(), "what prost encodes can be walked");
-        Body { block, inflated_bytes: inflated.len(), shares: sums.into_iter().collect(), metadata: 0 }
+        Body { block, inflated_bytes: inflated.len(), shares: sums.into_iter().collect() }
     }
 }
 

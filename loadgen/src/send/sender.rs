@@ -88,7 +88,7 @@ impl<'a> Sender<'a> {
             }
         };
         let is_told = attempt.is_answered() && settled != Settled::Abandoned;
-        self.outcome.settle(message, settled, is_told.then(|| at.saturating_duration_since(due)));
+        self.outcome.settle(settled, is_told.then(|| at.saturating_duration_since(due)));
         progress.answered.fetch_add(1, Ordering::Relaxed);
         if settled == Settled::Acknowledged {
             progress.acknowledged.fetch_add(1, Ordering::Relaxed);
