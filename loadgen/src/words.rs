@@ -58,8 +58,6 @@ pub fn from_v2(inflated: &[u8]) -> Result<WriteRequest, Unreadable> {
                 timestamp: *timestamp,
             });
         }
-        // The fields that both have bear the same numbers.
-        let histogram = |old: &proto_v2::Histogram| proto::Histogram::decode(&old.encode_to_vec()[..]);
         timeseries.push(proto::TimeSeries {
             labels: labels(&series.labels_refs)?,
             samples: series
@@ -68,7 +66,7 @@ pub fn from_v2(inflated: &[u8]) -> Result<WriteRequest, Unreadable> {
                 .map(|s| Sample { value: s.value, timestamp: s.timestamp })
                 .collect(),
             exemplars,
-            histograms: series.histograms.iter().map(histogram).collect::<Result<_, _>>()?,
+            histograms: series.histograms.clone(),
         });
     }
     Ok(WriteRequest { timeseries, metadata: Vec::new() })

@@ -2,16 +2,17 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test may fail")]
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{Ipv4Addr, TcpListener};
 use std::process::Command;
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use loadgen::audit::{Comparison, Verdict};
 use loadgen::fleet::{Fleet, FleetConfig, numbered_tenants};
 use loadgen::process::Process;
+use loadgen::proto::WriteRequest;
 use loadgen::send::{Outcome, Percentiles, Progress, Retry, SendConfig, send};
 use loadgen::sink::{Arrival, Close, Reply, Sink, SinkConfig, Snapshot};
 
@@ -44,6 +45,19 @@ fn to(sink: &Sink) -> SendConfig {
 
 fn sink(script: impl Fn(&Arrival<'_>) -> Reply + Send + Sync + 'static) -> Sink {
     Sink::start(SinkConfig { script: Some(Arc::new(script)), ..SinkConfig::default() }).unwrap()
+}
+
+/// A sink that takes all, and what `note` says of each request.
+fn noting<T: Send + 'static>(
+    note: impl Fn(&Arrival<'_>) -> T + Send + Sync + 'static,
+) -> (Sink, Arc<Mutex<Vec<T>>>) {
+    let notes = Arc::new(Mutex::new(Vec::new()));
+    let noted = Arc::clone(&notes);
+    let sink = sink(move |arrival| {
+        noted.lock().unwrap().push(note(arrival));
+        Reply::default()
+    });
+    (sink, notes)
 }
 
 fn run(fleet: &Fleet, config: &SendConfig) -> Outcome {
@@ -173,13 +187,12 @@ fn who_is_behind_skips_nothing_and_the_service_time_is_told_beside() {
 
 #[test]
 fn more_senders_than_a_rate_needs_take_turns() {
-    let sink = Sink::start(SinkConfig { requests_kept_max: 100, ..SinkConfig::default() }).unwrap();
+    let (sink, connections) = noting(|arrival| arrival.connection);
     let config = SendConfig { rate: Some(20.0), duration: Some(Duration::from_secs(1)), ..to(&sink) };
     let outcome = run(&fleet(32), &config);
     assert_eq!(outcome.acknowledged(), 20);
     assert!(outcome.elapsed >= Duration::from_millis(940), "{:?}", outcome.elapsed);
-    let connections: std::collections::BTreeSet<_> =
-        sink.requests().iter().map(|request| request.connection).collect();
+    let connections: BTreeSet<u64> = connections.lock().unwrap().iter().copied().collect();
     assert_eq!(connections.len(), 20, "each from another");
 }
 
@@ -254,14 +267,14 @@ fn what_is_still_to_be_repeated_at_the_end_is_abandoned() {
 
 #[test]
 fn metadata_goes_between() {
-    let sink = Sink::start(SinkConfig { requests_kept_max: 50, ..SinkConfig::default() }).unwrap();
+    let (sink, bodies) = noting(|arrival| arrival.body.to_vec());
     let fleet = Fleet::build(&FleetConfig { metadata_every: 4, ..small(1) }).unwrap();
     let config = SendConfig { requests: Some(40), ..to(&sink) };
     let outcome = run(&fleet, &config);
     assert_eq!((outcome.requests, outcome.acknowledged(), outcome.latency.len()), (40, 40, 40));
     let mut entries = 0;
-    for (nth, request) in sink.requests().iter().enumerate() {
-        let decoded = request.decode().unwrap();
+    for (nth, body) in bodies.lock().unwrap().iter().enumerate() {
+        let decoded = WriteRequest::from_block(body).unwrap();
         assert_eq!(decoded.timeseries.is_empty(), nth % 4 == 3, "request {nth}");
         assert_eq!(decoded.metadata.is_empty(), nth % 4 != 3);
         entries += decoded.metadata.len() as u64;
@@ -274,12 +287,12 @@ fn metadata_goes_between() {
 
 #[test]
 fn histograms_and_exemplars_are_part_of_the_proof() {
-    let sink = Sink::start(SinkConfig { requests_kept_max: 1, ..SinkConfig::default() }).unwrap();
+    let (sink, heads) = noting(|arrival| arrival.headers.clone());
     let profile =
         FleetConfig { histograms: 0.2, exemplars: 0.1, churn: 0.1, ha_pairs: true, samples: 3, ..small(2) };
     let config = SendConfig { requests: Some(12), ..to(&sink) };
     let outcome = run(&Fleet::build(&profile).unwrap(), &config);
-    let head = sink.requests().remove(0).headers;
+    let head = heads.lock().unwrap().remove(0);
     assert_eq!(head.get("content-type"), Some("application/x-protobuf"));
     assert_eq!(head.get("content-encoding"), Some("snappy"));
     assert_eq!(head.get("x-prometheus-remote-write-version"), Some("0.1.0"));

@@ -79,10 +79,20 @@ impl Script for Weather {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::http::Headers;
     use crate::sink::faults::{Fault, ResetAt};
 
     fn answer(weather: &Weather) -> Reply {
-        weather.answer(&Arrival { tenant: "a", nth_of_tenant: 1, nth: 1, body: &[], inflated: &[] })
+        let headers = Headers::default();
+        weather.answer(&Arrival {
+            tenant: "a",
+            headers: &headers,
+            connection: 0,
+            nth_of_tenant: 1,
+            nth: 1,
+            body: &[],
+            inflated: &[],
+        })
     }
 
     fn weather(fault: Fault) -> Weather {

@@ -16,7 +16,7 @@ use loadgen::sink::SinkConfig;
 use loadgen::stamped::StampedConfig;
 use loadgen::typed::{duration, number, tenants};
 
-pub(crate) use chaos::{ChaosArgs, ServerArgs, Theft, name_of};
+pub(crate) use chaos::{ChaosArgs, ServerArgs, Theft};
 pub(crate) use trial::{
     FairnessArgs, IdleArgs, IsolationArgs, OverloadArgs, RetryTrialArgs, TrialArgs, TrialCommand,
 };

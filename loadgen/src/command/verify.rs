@@ -139,10 +139,6 @@ pub(crate) fn faults(audit: &Audit) -> Vec<(&'static str, String)> {
         lines.push(("damaged", counted(audit.damaged, "sample")));
         lines.extend(audit.damaged_examples.iter().map(|example| ("", format!("  {example}"))));
     }
-    if audit.untracked > 0 {
-        let untracked = counted(audit.untracked, "sample");
-        lines.push(("untracked", format!("{untracked} that the sink had no room to keep account of")));
-    }
     lines
 }
 

@@ -46,14 +46,12 @@ pub(crate) struct ServerArgs {
 impl ServerArgs {
     /// Lines of the server's configuration, the driver before `more`.
     pub(crate) fn settings(&self, more: &str) -> String {
-        let driver = self.driver.as_ref().map(|driver| format!("driver: {}\n", name_of(driver)));
-        driver.unwrap_or_default() + more
+        match self.driver {
+            None => more.to_owned(),
+            Some(DriverKind::IoUring) => format!("driver: io_uring\n{more}"),
+            Some(DriverKind::Epoll) => format!("driver: epoll\n{more}"),
+        }
     }
-}
-
-/// What is typed for a value.
-pub(crate) fn name_of(value: &impl ValueEnum) -> String {
-    value.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default()
 }
 
 /// What no honest upstream does.

@@ -1,6 +1,7 @@
 //! What is told of a run: for a person, and for a program.
 
 use std::collections::BTreeMap;
+use std::env;
 use std::time::Duration;
 
 use loadgen::audit::Audit;
@@ -11,7 +12,7 @@ use loadgen::send::Outcome;
 use serde_json::json;
 
 use super::stage::Stage;
-use crate::command::args::{ChaosArgs, name_of};
+use crate::command::args::ChaosArgs;
 use crate::command::text::{self, counted, grouped, listed, time};
 use crate::command::verify::{faults, lawful, requests_as_json, settled};
 
@@ -140,7 +141,9 @@ impl Report<'_> {
         if self.holds() {
             return format!("all that was acknowledged survived, once, in order and in its place{so_far}");
         }
-        format!("FAILED{so_far}; again: loadgen chaos{}", again(self.args, self.seed))
+        let typed: Vec<String> = env::args().skip(1).collect();
+        let seed = self.args.seed.map_or_else(|| format!(" --seed {}", self.seed), |_| String::new());
+        format!("FAILED{so_far}; again: loadgen {}{seed}", typed.join(" "))
     }
 
     pub(super) fn json(&self) -> serde_json::Value {
@@ -166,20 +169,6 @@ impl Report<'_> {
             "events": stage.happened,
         })
     }
-}
-
-/// Arguments that plan the same.
-fn again(args: &ChaosArgs, seed: u64) -> String {
-    let mut again = format!(" --seed {seed} --minutes {}", args.minutes);
-    let options = [
-        ("driver", args.server.driver.as_ref().map(name_of)),
-        ("server", args.server.server.as_ref().map(|path| path.display().to_string())),
-        ("steal", args.steal.as_ref().map(name_of)),
-    ];
-    for (name, value) in options {
-        again.extend(value.map(|value| format!(" --{name} {value}")));
-    }
-    again
 }
 
 fn starvation(Starved { tenant, from_ms, to_ms }: &Starved) -> String {

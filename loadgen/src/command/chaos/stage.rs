@@ -19,16 +19,12 @@ use tempfile::TempDir;
 use crate::command::args::{ChaosArgs, ServerArgs, Theft};
 use crate::command::rig::RigConfig;
 use crate::command::server::{Server, Setup};
-use crate::command::text::{counted, grouped};
 
 /// How long a server may take to end. One that drains ends within three timeouts and a grace of 5 s.
 const END_PATIENCE: Duration = Duration::from_secs(12);
 
 /// A value that can't be read, and a setting that nobody knows. The third would do no harm, but must not change either.
 const MISTAKES: &str = "timeout: soon\nmerge:\n  in_flight_max: 3\n  linger: 7ms\n";
-
-/// How often it is told how far things have come.
-const PROGRESS_INTERVAL: Duration = Duration::from_secs(5);
 
 /// The part of all requests that a thief takes.
 const STOLEN_SHARE: f64 = 0.02;
@@ -60,7 +56,6 @@ pub(super) struct Stage {
     dir: TempDir,
     weather: Arc<Weather>,
     begun: Instant,
-    progress_due: Duration,
     pub(super) happened: Vec<Happened>,
 }
 
@@ -89,7 +84,6 @@ impl Stage {
             dir,
             weather,
             begun: Instant::now(),
-            progress_due: PROGRESS_INTERVAL,
             happened: Vec::new(),
         })
     }
@@ -185,8 +179,7 @@ impl Stage {
         Ok(format!("process {}", server.pid()))
     }
 
-    /// Looks whether the server still runs, and whether its predecessors end as they should; tells how far things have
-    /// come.
+    /// Looks whether the server still runs, and whether its predecessors end as they should.
     pub(super) fn look_after(&mut self) -> anyhow::Result<()> {
         if let Some(server) = &mut self.server
             && let Some(ended) = server.ended()?
@@ -199,16 +192,6 @@ impl Stage {
                 None => self.leaving.push(server),
                 Some(ended) => check(server.pid(), ended)?,
             }
-        }
-        if self.begun.elapsed() >= self.progress_due {
-            self.progress_due += PROGRESS_INTERVAL;
-            let stored = self.sink.snapshot().total();
-            let (requests, samples) = (counted(stored.requests, "request"), grouped(stored.stored.samples));
-            writeln!(
-                io::stdout(),
-                "{}  upstream: {requests} so far, {samples} samples stored",
-                seconds(ms(self.begun.elapsed()))
-            )?;
         }
         Ok(())
     }
