@@ -35,7 +35,7 @@ pub mod send;
 pub mod sink;
 pub mod stamp;
 pub mod stamped;
+pub mod translate;
 pub mod typed;
-pub mod words;
 
 pub use testkit::{http, port, proto, proto_loki, proto_v2};

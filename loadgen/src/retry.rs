@@ -4,7 +4,7 @@
 //! configuration's defaults): a server's error and no answer at all are tried again for ever, with a pause that
 //! doubles; Retry-After takes the pause's place; any other answer is final, and what it refuses is dropped.
 //!
-//! Attempts are counted that may be stored though nobody said so: a proof has to allow for them.
+//! Attempts that may be stored without an acknowledgement are counted: a proof has to allow for them.
 
 use std::time::{Duration, SystemTime};
 

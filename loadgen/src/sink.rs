@@ -2,7 +2,7 @@
 //!
 //! Constraints that shaped it:
 //! - What is counted has to be a proof: [`crate::account`] says of what. It is counted before the answer leaves, so
-//!   whoever has an answer finds its samples in the next [`Snapshot`].
+//!   the next [`Snapshot`] after an answer has its samples.
 //! - It shares a machine with the server under test. So: one walk over the inflated bytes, in a buffer of the connection's,
 //!   and one short lock per request to add the sums up. Connections themselves are [`testkit::upstream`]'s.
 //! - Tests need an upstream that misbehaves on demand: a [`Script`] decides each answer. [`Faults`] are a script from a file.

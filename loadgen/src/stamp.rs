@@ -81,7 +81,7 @@ impl TryFrom<String> for SenderId {
 pub struct Stamp<'a> {
     /// The tenant that it is meant for.
     pub tenant: &'a str,
-    /// Who sent it.
+    /// Its sender.
     pub sender: SenderId,
     /// Which of the sender's series of this tenant.
     pub series: u32,

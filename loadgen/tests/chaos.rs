@@ -65,7 +65,8 @@ fn what_is_acknowledged_survives_a_bad_day() {
                 let happened: Vec<&str> =
                     happened.iter().map(|event| event["event"].as_str().unwrap()).collect();
                 assert_eq!(&happened, planned, "{text}");
-                for (of, what) in [("requests", "acknowledged"), ("samples", "stored"), ("server", "killed")]
+                for (of, what) in
+                    [("requests", "acknowledged"), ("samples", "stored"), ("events_by_kind", "kill")]
                 {
                     assert!(json[of][what].as_u64() > Some(0), "no {of} {what}: {text}");
                 }

@@ -18,7 +18,7 @@ const EXAMPLES_MAX: usize = 5;
 /// Whose samples, meant for whom, are stored under whom.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Path {
-    /// Who sent them.
+    /// Their sender.
     pub sender: SenderId,
     /// The tenant that they are meant for.
     pub tenant: String,

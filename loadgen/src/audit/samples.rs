@@ -2,10 +2,10 @@
 //!
 //! Constraints that shaped it:
 //! - Each thing that can go wrong has a name of its own, a count, and examples that somebody can look for.
-//! - What the rules of remote write allow is told and held against nobody. A request without a clear answer is sent
+//! - What the rules of remote write allow is reported, and is no fault. A request without a clear answer is sent
 //!   again, so it may be stored once more for each doubtful attempt, and a doubtful attempt may arrive late; a refused
 //!   request may be stored in part.
-//! - So it is with a sink that stores and says otherwise: whoever sent that copy, sender or server, may send it again.
+//! - So it is with a sink that stores and says otherwise: its sender, or the server, may send it again.
 //!   Such *untold* copies explain themselves, and only copies that were told of are counted against attempts.
 //! - A run is held against an account that may hold other runs: their senders are passed over.
 //!
@@ -29,7 +29,7 @@ pub const EXAMPLES_MAX: usize = 5;
 pub struct Example {
     /// The tenant that it is meant for.
     pub tenant: String,
-    /// Who sent it.
+    /// Its sender.
     pub sender: SenderId,
     /// Which of the sender's series of the tenant.
     pub series: u32,
@@ -75,13 +75,13 @@ pub struct Audit {
     pub misplaced: Finding,
     /// Stored after a later one of the same series, though no attempt of its request was doubtful.
     pub reordered: Finding,
-    /// Stored, though nobody sent it.
+    /// Stored, but never sent.
     pub invented: Finding,
     /// Stored, with a stamp that is not whole. (Of all runs: a damaged stamp may not tell whose it is.)
     pub damaged: u64,
     /// What was damaged about the first of them.
     pub damaged_examples: Vec<String>,
-    /// Lawful: stored more than once, as nobody could know of an earlier copy: an attempt had no answer, or the copy
+    /// Lawful: stored more than once, as an earlier copy could not be known of: an attempt had no answer, or the copy
     /// was untold.
     pub duplicated_as_unknown: Finding,
     /// Lawful: stored more than once, as their requests failed in another part and were sent again whole.
@@ -236,7 +236,7 @@ impl Finding {
 struct Copies {
     /// For no reason.
     unlawful: u32,
-    /// Because nobody could know of another copy.
+    /// Because an earlier copy could not be known of.
     unknown: u32,
     /// Because its request failed in another part.
     with_others: u32,

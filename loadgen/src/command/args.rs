@@ -46,7 +46,7 @@ pub(crate) enum Command {
     /// stored.
     ///
     /// Exits with 1 when anything is wrong. A request without a clear answer is sent again, so each such attempt
-    /// explains one copy and one late arrival: these are told, and held against nobody.
+    /// explains one copy and one late arrival: these are reported, and are no faults.
     Verify(Box<VerifyArgs>),
     /// Shows a server, a sink and senders at work for ten seconds, and proves that every sample arrived
     Demo(DemoArgs),
@@ -151,9 +151,6 @@ pub(crate) struct SinkArgs {
     /// Print the counts this often; 0s for only at the end
     #[arg(long, value_parser = duration, default_value = "10s")]
     pub(crate) every: Duration,
-    /// Print JSON, an object a line
-    #[arg(long)]
-    pub(crate) json: bool,
 }
 
 #[derive(clap::Args)]
@@ -169,9 +166,6 @@ pub(crate) struct VerifyArgs {
     /// How long a request is sent again before it is given up
     #[arg(long, value_parser = duration, default_value = "60s")]
     pub(crate) give_up_after: Duration,
-    /// Give a request up that is answered with 429, as Prometheus does unless told otherwise
-    #[arg(long)]
-    pub(crate) no_retry_429: bool,
     /// How long to wait, when all is sent, for what may still arrive
     #[arg(long, value_parser = duration, default_value = "1s")]
     pub(crate) settle: Duration,

@@ -47,7 +47,7 @@ fn page(results: &Results, pictures: &str) -> String {
     let commit = results.commit.as_deref().map(|commit| format!(", commit {commit}")).unwrap_or_default();
     let mut page = format!(
         "# Comparison: {}\n\n{}{commit}; {}, {}, {} of memory, Linux {}\n{}\n\
-         ## Who took part\n\n{}\n## Who wins\n\n{}\n",
+         ## Contenders\n\n{}\n## Summary\n\n{}\n",
         results.name,
         results.date,
         machine.cpu,

@@ -7,19 +7,14 @@ use std::time::Duration;
 use anyhow::Context;
 use hdrhistogram::Histogram;
 use indicatif::ProgressBar;
-use loadgen::audit::{Comparison, Line, Verdict};
-use loadgen::duration::ms;
+use loadgen::audit::{Comparison, Line};
 use loadgen::fleet::Fleet;
 use loadgen::send::{Outcome, Percentiles, Progress, Retry, SendConfig, send};
 use loadgen::sink::Snapshot;
 use serde_json::json;
 
 use super::args::SendArgs;
-use super::progress_bar;
 use super::text::{Report, bytes, counted, figure, grouped, listed, per_second, ratio, time, whole};
-
-/// A run that is shorter needs no bar.
-const BAR_FROM: Duration = Duration::from_secs(3);
 
 /// Tenants that a report names when something is wrong with them.
 const FAULTS_SHOWN_MAX: usize = 10;
@@ -35,10 +30,10 @@ pub(crate) fn run(args: &SendArgs) -> anyhow::Result<bool> {
     let stats = |url, timeout| super::fetch::<Snapshot>("--verify", url, timeout, "");
     let before = args.report.verify.as_ref().map(|url| stats(url, config.timeout)).transpose()?;
     let progress = Progress::default();
-    let bar = bar(&config);
+    let bar = ProgressBar::new_spinner();
     let outcome = send(&fleet, &config, &progress, |progress| {
         forward_stop(&stop, progress);
-        draw(&bar, &config, progress);
+        draw(&bar, progress);
     })?;
     bar.finish_and_clear();
     let comparison = match (&args.report.verify, before) {
@@ -64,48 +59,34 @@ pub(crate) fn forward_stop(stop: &AtomicBool, progress: &Progress) {
     }
 }
 
-/// A bar on a terminal, for a run that is long enough to wait for.
-fn bar(config: &SendConfig) -> ProgressBar {
-    match (config.duration, config.requests) {
-        (Some(duration), _) if duration <= BAR_FROM => ProgressBar::hidden(),
-        (Some(duration), None) => progress_bar(ms(duration), "{msg}"),
-        (_, requests) => progress_bar(requests.unwrap_or_default(), "{msg}, {eta} to go"),
-    }
-}
-
-fn draw(bar: &ProgressBar, config: &SendConfig, progress: &Progress) {
+/// How it goes, on a terminal.
+fn draw(bar: &ProgressBar, progress: &Progress) {
     let now = |count: &AtomicU64| count.load(Ordering::Relaxed);
     let (answered, acknowledged) = (now(&progress.answered), now(&progress.acknowledged));
-    bar.set_position(if config.requests.is_none() { ms(bar.elapsed()) } else { answered });
     let rate = figure(per_second(acknowledged, bar.elapsed()));
     let besides = [(answered.saturating_sub(acknowledged), "failed"), (now(&progress.retries), "sent again")];
     bar.set_message(format!("{}, {rate}/s, {}", counted(answered, "request"), listed(besides)));
+    bar.tick();
 }
 
 /// The report for a person.
-fn report(outcome: &Outcome, config: &SendConfig, comparison: Option<&Comparison>) -> Report {
+pub(crate) fn report(outcome: &Outcome, config: &SendConfig, comparison: Option<&Comparison>) -> Report {
     let mut report = Report::default();
     let tally = outcome.acknowledged_tally();
     let each = |count: u64| figure(per_second(count, outcome.elapsed));
-    report.line(
-        "requests",
-        format_args!(
-            "{} in {}: {}/s, {} series/s, {}/s",
-            grouped(outcome.requests),
-            time(outcome.elapsed),
-            each(outcome.requests),
-            each(tally.series),
-            bytes(whole(per_second(outcome.bytes, outcome.elapsed))),
-        ),
-    );
+    let (requests, elapsed) = (grouped(outcome.requests), time(outcome.elapsed));
+    let (requests_per_s, series_per_s) = (each(outcome.requests), each(tally.series));
+    let bytes_per_s = bytes(whole(per_second(outcome.bytes, outcome.elapsed)));
+    let rates = format!("{requests_per_s}/s, {series_per_s} series/s, {bytes_per_s}/s");
+    report.line("requests", format_args!("{requests} in {elapsed}: {rates}"));
     report.answers(&outcome.statuses, &outcome.complaints);
     if config.retry != Retry::Never {
         let given_up = [(outcome.dropped, "dropped"), (outcome.abandoned, "abandoned at the end")];
-        let doubtful = listed([(outcome.doubtful, "attempts may have been stored though nobody said so")]);
+        let doubtful = listed([(outcome.doubtful, "attempts may have been stored unacknowledged")]);
         let again = grouped(outcome.retries());
         report.line("retries", format_args!("{again} sent again; {}; {doubtful}", listed(given_up)));
     }
-    report.line("latency", latency(outcome));
+    report.line("latency", in_percentiles(&outcome.latency));
     // Without a timetable and without pauses the two are the same.
     if config.rate.is_some() || config.retry != Retry::Never {
         report.line("service", in_percentiles(&outcome.service));
@@ -127,11 +108,6 @@ fn report(outcome: &Outcome, config: &SendConfig, comparison: Option<&Comparison
     report
 }
 
-/// The latency's percentiles, in one line.
-pub(crate) fn latency(outcome: &Outcome) -> String {
-    in_percentiles(&outcome.latency)
-}
-
 fn in_percentiles(micros: &Histogram<u64>) -> String {
     let Percentiles { p50, p99, p99_9, max } = Percentiles::new(micros);
     let at = |ms: f64| time(Duration::from_secs_f64(ms / 1e3));
@@ -150,25 +126,9 @@ fn verdict(comparison: &Comparison) -> String {
 }
 
 /// What is wrong, a line for each.
-pub(crate) fn faults(comparison: &Comparison) -> impl Iterator<Item = String> + '_ {
+fn faults(comparison: &Comparison) -> impl Iterator<Item = String> + '_ {
     let broken = (comparison.broken > 0).then(|| counted(comparison.broken, "broken request"));
-    let wrong = |line: &&Line| !matches!(line.verdict, Verdict::Exact | Verdict::Plausible);
-    let tell = |line: &Line| {
-        let fault = match line.verdict {
-            Verdict::Lost => "samples are lost",
-            Verdict::Surplus => "samples are there more than once",
-            Verdict::Misplaced => "series of other tenants are there",
-            Verdict::Stray => "nobody sent anything for it",
-            _ => "samples are not what was sent",
-        };
-        let acknowledged = counted(line.acknowledged.samples, "sample");
-        format!(
-            "{}: {fault} ({acknowledged} acknowledged, {} stored)",
-            line.tenant,
-            grouped(line.stored.samples)
-        )
-    };
-    broken.into_iter().chain(comparison.lines.iter().filter(wrong).map(tell))
+    broken.into_iter().chain(comparison.faults().map(Line::to_string))
 }
 
 /// The same for a program. Times in milliseconds, memory in bytes.

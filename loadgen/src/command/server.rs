@@ -1,7 +1,7 @@
 //! A server under test: a child process, its configuration, and the ways to reload and end it.
 //!
 //! It listens at an address that the system gives to no outgoing connection. So the address is still free when the
-//! server is started again, and nobody who tries to connect meanwhile is connected with himself.
+//! server is started again, and a client that connects meanwhile is not connected with itself.
 
 use std::env;
 use std::fs;
@@ -124,7 +124,7 @@ impl Server {
         let bad = Setup { settings: mistakes.to_owned(), ..self.setup.clone() };
         bad.write_config(self.metrics)?;
         self.hang_up("refused").context("reload of a configuration with mistakes")?;
-        // For whoever looks, and for a successor.
+        // For a successor.
         self.setup.write_config(self.metrics)?;
         let after = self.settings_in_effect()?;
         if after != before {

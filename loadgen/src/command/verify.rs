@@ -41,11 +41,8 @@ pub(crate) fn run(args: &VerifyArgs) -> anyhow::Result<bool> {
 fn config(args: &VerifyArgs) -> StampedConfig {
     let mut config = args.stamped.clone();
     config.send = config.send.bounded();
-    config.send.retry = Retry::Bounded(RetryRules {
-        retry_429: !args.no_retry_429,
-        give_up_after: args.give_up_after,
-        ..RetryRules::default()
-    });
+    let rules = RetryRules { give_up_after: args.give_up_after, ..RetryRules::default() };
+    config.send.retry = Retry::Bounded(rules);
     config
 }
 
@@ -62,14 +59,8 @@ fn report(outcome: &Outcome, audit: &Audit) -> Report {
         again => format!(", {} sent again", grouped(again)),
     };
     let samples = figure(per_second(audit.acknowledged, outcome.elapsed));
-    report.line(
-        "sent",
-        format_args!(
-            "{} in {}{attempts}, {samples} samples/s",
-            counted(outcome.requests, "request"),
-            time(outcome.elapsed)
-        ),
-    );
+    let (requests, elapsed) = (counted(outcome.requests, "request"), time(outcome.elapsed));
+    report.line("sent", format_args!("{requests} in {elapsed}{attempts}, {samples} samples/s"));
     settled(&mut report, outcome);
     report.line("samples", listed([(audit.acknowledged, "acknowledged"), (audit.stored, "stored")]));
     for (what, finding) in lawful(audit).into_iter().filter(|(_, finding)| finding.samples > 0) {
@@ -108,7 +99,7 @@ pub(crate) fn settled(report: &mut Report, outcome: &Outcome) {
 /// What the rules of remote write allow, and what is said of it.
 pub(crate) fn lawful(audit: &Audit) -> [(&'static str, &Finding); 5] {
     [
-        ("stored again, lawfully: nobody could know that they were stored", &audit.duplicated_as_unknown),
+        ("stored again, lawfully: an earlier copy could not be known of", &audit.duplicated_as_unknown),
         (
             "stored again, lawfully: their requests failed in another part and were sent again",
             &audit.duplicated_with_others,

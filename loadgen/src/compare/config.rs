@@ -18,7 +18,7 @@ use crate::client::Url;
 use crate::duration;
 use crate::fleet::Format;
 
-/// Longest phase of a run, in seconds: a day that nobody means.
+/// Longest phase of a run, in seconds.
 const SECONDS_MAX: f64 = 3600.0;
 
 /// Labels of a series, and consecutive series of a tenant, where nothing else is said.
@@ -39,7 +39,7 @@ pub struct Config {
     pub tenant_header: String,
     /// Whether a comparison in which a contender failed is still a success.
     pub allow_failure: bool,
-    /// Who takes part; the first is what the others are held against.
+    /// The contenders; the first is what the others are compared with.
     pub contenders: Vec<Contender>,
     /// What they are put through, one after the other.
     pub scenarios: Vec<Scenario>,
@@ -506,7 +506,7 @@ scenarios:
             ("series: 100", "series: -1", "neither a number from 0 nor a list of numbers"),
             ("splits: false", "drain_seconds: soon", "`soon` is no duration"),
             ("series: 100", "series: []", "no list may be empty"),
-            ("rounds: 1, labels: 12", "rounds: 1, formats: [loki, lok]", "`lok` is no format"),
+            ("rounds: 1, labels: 12", "rounds: 1, formats: [loki, lok]", "unknown variant `lok`"),
             ("labels: 12", "labels: 3", "labels: 3 is not from 4"),
             (
                 "'{listen}'",

@@ -37,7 +37,7 @@ pub struct Outcome {
     pub refused: u64,
     /// Requests that were still to be sent again when the run ended.
     pub abandoned: u64,
-    /// Attempts that may have been stored though nobody said so: answered 5xx, or sent and not answered. What they held
+    /// Attempts that may have been stored without an acknowledgement: answered 5xx, or sent and not answered. What they held
     /// may be stored more than once if they were repeated.
     pub doubtful: u64,
     /// Bytes of all bodies, as sent.
@@ -160,7 +160,7 @@ impl Outcome {
         self.requests - self.acknowledged()
     }
 
-    /// Requests of which nobody can say whether they are stored: neither acknowledged nor refused.
+    /// Requests that may or may not be stored: neither acknowledged nor refused.
     pub fn unknown(&self) -> u64 {
         self.failed() - self.refused
     }

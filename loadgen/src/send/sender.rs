@@ -12,8 +12,8 @@ use crate::http::HttpError;
 use crate::journal::{Fate, Settled};
 use crate::retry::{Attempt, Attempts, Next, retry_after};
 
-/// How long a sender waits after a request without an answer that it does not repeat, lest it spin on a port that
-/// nobody listens at.
+/// How long a sender waits after a request without an answer that it does not repeat, lest it spin on a port
+/// without a listener.
 const UNANSWERED_PAUSE: Duration = Duration::from_millis(100);
 
 pub(super) struct Sender<'a> {

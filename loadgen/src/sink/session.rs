@@ -13,7 +13,7 @@ use super::store::Delivery;
 use crate::account::{Tally, walk};
 use crate::http::{HttpError, RequestHead};
 use crate::proto::inflate;
-use crate::words::{Unreadable, from_loki, from_v2};
+use crate::translate::{Unreadable, from_loki, from_v2};
 
 /// Gives each connection its session.
 pub(super) struct Service(pub(super) Arc<Shared>);
@@ -142,7 +142,7 @@ impl Session {
     /// Walks the inflated body, as one that comes under this tenant's header.
     fn count_under(&self, tenant: String) -> Result<Counted, String> {
         let config = &self.shared.config;
-        // Without its prefix the header is nobody's label, so every series with a label is misplaced.
+        // A header without the prefix matches no label, so every series with a label is misplaced.
         let expected = tenant.strip_prefix(config.prefix.as_str()).map(str::as_bytes);
         let mut adds = TenantCount::default();
         adds.metadata = walk(&self.inflated, &config.tenant_labels, |series| {

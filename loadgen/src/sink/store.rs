@@ -124,7 +124,7 @@ impl Shared {
     }
 
     fn store_only(&self, delivery: &Delivery) {
-        // First the account: whoever sees the counts may then ask for it.
+        // First the account: a reader of the counts may then ask for it.
         self.store.note(delivery, |account, read| match read {
             Ok(stamp) => account.store(&delivery.tenant, &stamp, delivery.is_told),
             Err(damaged) => account.store_damaged(&delivery.tenant, damaged),

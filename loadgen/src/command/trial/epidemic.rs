@@ -1,7 +1,7 @@
 //! What it costs the others when half of all tenants stall at the same moment, and how soon these are served again.
 //!
-//! Requests are small and hold few tenants: the others' hold none that falls ill, and those of the ill hold nobody
-//! else. So whatever the others feel comes through what all share: connections, requests and bytes in flight, a core's
+//! Requests are small and hold few tenants: the others' hold none that falls ill, and those of the ill hold no
+//! others. So whatever the others feel comes through what all share: connections, requests and bytes in flight, a core's
 //! time.
 //!
 //! All are well for some phases, which shows what is usual, and how far the machine itself wavers. Then half of them
@@ -21,7 +21,7 @@ use loadgen::send::{Progress, Retry, SendConfig, send};
 use loadgen::sink::faults::Fault;
 
 use super::phase::{Phase, Usual};
-use super::{Patient, beside, conclude_all, fleets, raise_limit, rig};
+use super::{Patient, beside, conclude, fleets, raise_limit, rig};
 use crate::command::args::{IsolationArgs, TrialArgs};
 use crate::command::report::told;
 use crate::command::rig::Rig;
@@ -63,10 +63,10 @@ pub(super) fn run(args: &TrialArgs, trial: &IsolationArgs) -> anyhow::Result<boo
     )?;
     let found = Ward::open(args, trial)?.observe()?;
     writeln!(out, "{found}")?;
-    conclude_all(found.claims())
+    conclude(&found.claims())
 }
 
-/// Everybody in it.
+/// The server, and both kinds of tenants.
 struct Ward<'a> {
     trial: &'a IsolationArgs,
     rig: Rig,
@@ -254,7 +254,7 @@ mod tests {
         Phase { p50_ms: 6.0, p99_ms, refused }
     }
 
-    /// An epidemic of which nobody else feels anything, but for one change.
+    /// An epidemic that costs the others nothing, but for one change.
     fn claims(change: impl FnOnce(&mut Found)) -> [bool; 3] {
         let usual = || Usual::new(&[phase(8.0, 0), phase(10.0, 0), phase(25.0, 0)]).unwrap();
         let mut found = Found {

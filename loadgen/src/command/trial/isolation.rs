@@ -63,10 +63,10 @@ pub(super) fn run(args: &TrialArgs, trial: &IsolationArgs) -> anyhow::Result<boo
         let phases = |usual: Usual| format!("{}, {}", figure(usual.p50_ms.median), told(usual.p99_ms));
         writeln!(out, "{name:8} {:>32} {:>32} {:>24}", phases(well), phases(ill), told(ratio))?;
     }
-    conclude(
+    conclude(&[(
         holds,
         "one tenant's trouble leaves the others' p99 within 10 %, or within the machine's own wavering",
-    )
+    )])
 }
 
 /// The phases in which all are well, and those in which one is ill.

@@ -80,8 +80,8 @@ pub(super) fn run(args: &TrialArgs, trial: &RetryTrialArgs) -> anyhow::Result<bo
     )?;
     let all_came = outcome.failed() == 0 && stored >= acknowledged;
     anyhow::ensure!(all_came, "requests failed for good: {:?} {:?}", outcome.statuses, outcome.complaints);
-    conclude(
+    conclude(&[(
         growth < GROWTH_MAX,
         "with one of ten tenants failing, less than 1 % more is sent for the other nine",
-    )
+    )])
 }
