@@ -35,8 +35,8 @@ const TROUBLE_GAP: (u64, u64) = (100, 1000);
 /// From one operation to the next. The first one waits for as long, too.
 const OPERATION_GAP: (u64, u64) = (300, 1200);
 
-/// A kind of upstream trouble: its name, how many requests in a hundred meet it, at least and at most, and what they
-/// meet. What holds a connection up, or makes a sender give a request up, is not for all: the rest is to go on beside it.
+/// A kind of upstream trouble: its name, the least and the greatest share of requests that meet it, in percent, and the
+/// fault. Faults that block a connection have low shares, so that other requests go on beside them.
 struct Trouble(&'static str, (u64, u64), fn(&mut Random) -> Fault);
 
 impl Trouble {

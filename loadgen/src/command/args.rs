@@ -34,38 +34,37 @@ pub(crate) struct Args {
 
 #[derive(Subcommand)]
 pub(crate) enum Command {
-    /// Sends remote write and tells rates, latencies, what it cost the server, and whether all arrived
+    /// Sends load and reports rates, latencies, what it cost the server, and whether everything arrived
     Send(Box<SendArgs>),
-    /// Takes remote write, counts it tenant by tenant, shows the counts at /stats, and misbehaves if told to
+    /// Accepts remote write and Loki pushes, counts samples by tenant, and misbehaves on demand
     Sink(Box<SinkArgs>),
-    /// Sends samples that say where they belong, and finds those that are lost, duplicated, misplaced or reordered
+    /// Sends stamped samples, and finds those that are lost, duplicated, misplaced or reordered
     ///
-    /// Every sample bears a stamp: the tenant that it is meant for, its sender, its series, and a sequence number.
+    /// A stamp is the tenant that a sample is meant for, its sender, its series, and a sequence number.
     /// Senders send again as Prometheus does: after a 5xx, 429 or no answer, with pauses from 30 ms to 5 s or as long
-    /// as Retry-After says. What they know of each request is then held against what a `loadgen sink --account` has
-    /// stored.
+    /// as Retry-After says. Their journal is then compared with what a `loadgen sink --account` has stored.
     ///
     /// Exits with 1 when anything is wrong. A request without a clear answer is sent again, so each such attempt
     /// explains one copy and one late arrival: these are reported, and are no faults.
     Verify(Box<VerifyArgs>),
     /// Shows a server, a sink and senders at work for ten seconds, and proves that every sample arrived
     Demo(DemoArgs),
-    /// Puts a server through a bad day, drawn from a seed, and finds whatever acknowledged sample did not survive it
+    /// Injects faults planned from a seed, and checks that every acknowledged sample survives
     ///
-    /// Senders send as Prometheus does, again and again where it does. Their upstream is slow, refuses, resets, stalls,
+    /// Senders send and retry as Prometheus does. Their upstream is slow, refuses, resets, stalls,
     /// stores and says otherwise, and is restarted; the server is reloaded (with mistakes, too), handed over to a
-    /// successor, and killed. Then all is mended, and what is stored is held against what was acknowledged.
+    /// successor, and killed. Then all faults end, and what is stored is compared with what was acknowledged.
     ///
     /// Exits with 1 when anything acknowledged is lost, misplaced, reordered or damaged, or stored twice for no reason;
-    /// when a request does not come through though all is mended; when a tenant gets nowhere for two timeouts while its
+    /// when a request fails after the faults have ended; when a tenant gets nowhere for two timeouts while its
     /// upstream is well; and when the server does not start or end as it should. The same seed plans the same troubles
     /// at the same times.
     Chaos(ChaosArgs),
     /// Measures one claim about a server in trouble, and exits with 1 if it does not hold
     Trial(TrialArgs),
-    /// Puts several servers through the same loads and tells what each costs
+    /// Puts several servers through the same loads and reports what each costs
     Compare(CompareArgs),
-    /// Makes a page, and charts, of what a comparison found
+    /// Makes a page, with charts, of a comparison's results
     Report(PageArgs),
     /// The demo's server, and that of chaos
     #[command(hide = true, disable_help_flag = true)]
@@ -85,7 +84,7 @@ pub(crate) struct SendArgs {
     /// when it did leave is told beside it, as service time.
     #[arg(long, value_parser = number(1e9))]
     rate: Option<f64>,
-    /// What to do about 5xx and no answer
+    /// What to do after a 5xx or no answer
     #[arg(long, value_enum, default_value_t)]
     retry: RetryKind,
     /// With --retry prometheus, send again after 429 too (its `retry_on_http_429`)
@@ -97,11 +96,11 @@ pub(crate) struct SendArgs {
     pub(crate) report: ReportArgs,
 }
 
-/// What is told and checked at the end.
+/// What is reported and checked at the end.
 #[derive(clap::Args)]
-#[command(next_help_heading = "What is told")]
+#[command(next_help_heading = "Report")]
 pub(crate) struct ReportArgs {
-    /// The server's process: tells its CPU time per request and its memory
+    /// The server's process: reports its CPU time per request and its memory
     #[arg(long, value_name = "PID")]
     pub(crate) server_pid: Option<u32>,
     /// A sink's /stats: at the end, what it stored must be what was acknowledged
@@ -118,7 +117,7 @@ pub(crate) struct ReportArgs {
     pub(crate) json: bool,
 }
 
-/// What a sender does about failures.
+/// What a sender does after a failure.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub(crate) enum RetryKind {
     /// Nothing: each request is sent once

@@ -125,7 +125,8 @@ fn crowds(url: &Url, length: Duration, tenants: &[String], pulse: &Arc<Pulse>) -
     ]
 }
 
-/// Sends while the plan is followed, and until all is settled. The last value says what went wrong with server and upstream.
+/// Sends while the plan is followed, and until all is settled. The last value says what went wrong with server and
+/// upstream.
 fn play(
     rig: &mut ChaosRig,
     plan: &Plan,

@@ -1,7 +1,7 @@
-//! `loadgen demo`: a server, a sink and senders in one tree of processes, and the proof that nothing went astray.
+//! `loadgen demo`: a server, a sink and senders, and the proof that every sample arrived.
 //!
-//! The server is this program once more, under a command of its own, so that its CPU time and memory can be told
-//! from the sink's and the senders', and so that it is ended as a service manager would end it.
+//! The server is a second process of this program, started with a hidden command. So its CPU time and memory can be
+//! measured apart from the sink's and the senders', and it is stopped as a service manager would stop it.
 
 mod screen;
 

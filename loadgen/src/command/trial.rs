@@ -1,7 +1,7 @@
-//! `loadgen trial`: one claim each, measured between a server, a sink and senders in one tree of processes.
+//! `loadgen trial`: each trial measures one claim, with a server, a sink and senders.
 //!
-//! A trial prints what it found and says whether its claim holds; its exit code says the same. It is told apart from
-//! `chaos`, which looks for what is lost: here it is about what a trouble costs.
+//! A trial prints what it found and whether its claim holds; its exit code says the same. `chaos` looks for what is lost,
+//! a trial measures what a fault costs.
 
 mod epidemic;
 mod fairness;

@@ -1,7 +1,7 @@
 //! What is compared: the YAML as written, and what it comes to.
 //!
-//! Everything that can be known before the first run is checked here, so that a typing mistake does not cost a quarter of
-//! an hour: names, numbers, placeholders, and that the templates are there.
+//! Everything that can be known before the first run is checked here, so that a typing mistake does not cost a quarter
+//! of an hour: names, numbers, placeholders, and that the templates are there.
 
 use std::collections::BTreeMap;
 use std::fmt;

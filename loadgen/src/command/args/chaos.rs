@@ -7,18 +7,18 @@ use loadgen::typed::number;
 
 #[derive(clap::Args)]
 pub(crate) struct ChaosArgs {
-    /// What the troubles are drawn from; another one each time, and told, if not given
+    /// Seed of the plan; random, and printed, if not given
     #[arg(long)]
     pub(crate) seed: Option<u64>,
-    /// How long there are troubles; at most 30, as the account of all that went wrong is kept in memory
+    /// How many minutes of faults; at most 30, as the account of all that goes wrong is kept in memory
     #[arg(long, default_value_t = 1.0, value_parser = number(30.0))]
     pub(crate) minutes: f64,
     #[command(flatten)]
     pub(crate) server: ServerArgs,
-    /// Write all that came of it, and the troubles' times, to FILE as JSON
+    /// Write the results, with all events and their times, to FILE as JSON
     #[arg(long, value_name = "FILE")]
     pub(crate) json: Option<PathBuf>,
-    /// Have the upstream do what no plan allows: to every fiftieth request, or to one tenant. Then the run must fail
+    /// Have the upstream cheat, with every fiftieth request or one tenant. Then the run must fail
     #[arg(long, value_enum)]
     pub(crate) steal: Option<Theft>,
 }
