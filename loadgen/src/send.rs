@@ -26,7 +26,7 @@ use crate::client::Url;
 use crate::fleet::Fleet;
 use crate::journal::{BodyCount, Fate, ledger};
 use crate::process::Process;
-pub use crate::retry::{Retry, RetryRules};
+pub use crate::retry::RetryRules;
 use crate::typed::{duration, header};
 
 use bodies::Bodies;
@@ -62,9 +62,9 @@ pub struct SendConfig {
     /// more senders than the rate needs: each has its turn. Requests that were due before the end are still sent.
     #[arg(skip)]
     pub rate: Option<f64>,
-    /// Whether a request that failed is sent again.
+    /// How a request that failed is sent again; None to send each once.
     #[arg(skip)]
-    pub retry: Retry,
+    pub retry: Option<RetryRules>,
     /// The server's process, to tell what the requests cost it.
     #[arg(skip)]
     pub server: Option<Process>,

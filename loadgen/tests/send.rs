@@ -13,7 +13,7 @@ use loadgen::audit::{Comparison, Verdict};
 use loadgen::fleet::{Fleet, FleetConfig, numbered_tenants};
 use loadgen::process::Process;
 use loadgen::proto::WriteRequest;
-use loadgen::send::{Outcome, Percentiles, Progress, Retry, SendConfig, send};
+use loadgen::send::{Outcome, Percentiles, Progress, RetryRules, SendConfig, send};
 use loadgen::sink::{Arrival, Close, Reply, Sink, SinkConfig, Snapshot};
 
 /// One tenant, since nothing here splits.
@@ -31,7 +31,7 @@ fn fleet(senders: usize) -> Fleet {
     Fleet::build(&small(senders)).unwrap()
 }
 
-const PROMETHEUS: Retry = Retry::Prometheus { on_429: false };
+const PROMETHEUS: Option<RetryRules> = Some(RetryRules::prometheus(false));
 
 fn to(sink: &Sink) -> SendConfig {
     SendConfig {
@@ -236,7 +236,7 @@ fn what_may_be_there_twice_is_known() {
 
 #[test]
 fn what_is_refused_is_dropped_and_429_only_if_nothing_else_was_said() {
-    for (retry, acknowledged, dropped) in [(PROMETHEUS, 8, 2), (Retry::Prometheus { on_429: true }, 9, 1)] {
+    for (retry, acknowledged, dropped) in [(PROMETHEUS, 8, 2), (Some(RetryRules::prometheus(true)), 9, 1)] {
         let sink = sink(|arrival| match arrival.nth {
             3 => Reply::new(400, "out of bounds"),
             6 => Reply::new(429, "slow down").header("Retry-After", "1"),

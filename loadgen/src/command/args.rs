@@ -11,7 +11,7 @@ use clap::{Parser, Subcommand, ValueEnum};
 use loadgen::client::Url;
 use loadgen::fleet::{FleetConfig, Tenants};
 use loadgen::process::Process;
-use loadgen::send::{Retry, SendConfig};
+use loadgen::send::{RetryRules, SendConfig};
 use loadgen::sink::SinkConfig;
 use loadgen::stamped::StampedConfig;
 use loadgen::typed::{duration, number, tenants};
@@ -131,8 +131,8 @@ pub(crate) enum RetryKind {
 impl SendArgs {
     pub(crate) fn config(&self) -> anyhow::Result<SendConfig> {
         let retry = match self.retry {
-            RetryKind::None => Retry::Never,
-            RetryKind::Prometheus => Retry::Prometheus { on_429: self.retry_on_429 },
+            RetryKind::None => None,
+            RetryKind::Prometheus => Some(RetryRules::prometheus(self.retry_on_429)),
         };
         let server = self.report.server_pid.map(Process::new).transpose()?;
         Ok(SendConfig { rate: self.rate, retry, server, ..self.send.clone().bounded() })

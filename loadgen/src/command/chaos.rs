@@ -18,7 +18,7 @@ use loadgen::child::pause;
 use loadgen::client::Url;
 use loadgen::fleet::{now_ms, numbered_tenants};
 use loadgen::journal::Journal;
-use loadgen::send::{Outcome, Progress, Retry, RetryRules, SendConfig};
+use loadgen::send::{Outcome, Progress, RetryRules, SendConfig};
 use loadgen::stamped::{StampedConfig, send};
 
 use super::args::ChaosArgs;
@@ -100,12 +100,15 @@ pub(crate) fn run(args: &ChaosArgs) -> anyhow::Result<bool> {
 
 /// Many senders of small, frequent requests, and few of large ones: an upstream that limits sizes refuses some only.
 fn crowds(url: &Url, length: Duration, tenants: &[String], pulse: &Arc<Pulse>) -> [Crowd; 2] {
-    let rules =
-        RetryRules { backoff_max: BACKOFF_MAX, give_up_after: GIVE_UP_AFTER, ..RetryRules::default() };
+    let rules = RetryRules {
+        backoff_max: BACKOFF_MAX,
+        give_up_after: Some(GIVE_UP_AFTER),
+        ..RetryRules::prometheus(true)
+    };
     let send = SendConfig {
         url: url.clone(),
         duration: Some(length),
-        retry: Retry::Bounded(rules),
+        retry: Some(rules),
         timeout: ANSWER_TIMEOUT,
         ..SendConfig::default()
     };

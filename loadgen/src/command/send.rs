@@ -9,7 +9,7 @@ use hdrhistogram::Histogram;
 use indicatif::ProgressBar;
 use loadgen::audit::{Comparison, Line};
 use loadgen::fleet::Fleet;
-use loadgen::send::{Outcome, Percentiles, Progress, Retry, SendConfig, send};
+use loadgen::send::{Outcome, Percentiles, Progress, SendConfig, send};
 use loadgen::sink::Snapshot;
 use serde_json::json;
 
@@ -80,7 +80,7 @@ pub(crate) fn report(outcome: &Outcome, config: &SendConfig, comparison: Option<
     let rates = format!("{requests_per_s}/s, {series_per_s} series/s, {bytes_per_s}/s");
     report.line("requests", format_args!("{requests} in {elapsed}: {rates}"));
     report.answers(&outcome.statuses, &outcome.complaints);
-    if config.retry != Retry::Never {
+    if config.retry.is_some() {
         let given_up = [(outcome.dropped, "dropped"), (outcome.abandoned, "abandoned at the end")];
         let doubtful = listed([(outcome.doubtful, "attempts may have been stored unacknowledged")]);
         let again = grouped(outcome.retries());
@@ -88,7 +88,7 @@ pub(crate) fn report(outcome: &Outcome, config: &SendConfig, comparison: Option<
     }
     report.line("latency", in_percentiles(&outcome.latency));
     // Without a timetable and without pauses the two are the same.
-    if config.rate.is_some() || config.retry != Retry::Never {
+    if config.rate.is_some() || config.retry.is_some() {
         report.line("service", in_percentiles(&outcome.service));
     }
     if let (Some(cost), Some(cpu_ms)) = (&outcome.server, outcome.cpu_ms_per_request()) {

@@ -179,13 +179,6 @@ impl Server {
         Ok(self.child.kill()?)
     }
 
-    /// Whether a server that was asked to end has ended, and how.
-    ///
-    /// It is an error if it takes too long.
-    pub(crate) fn left(&mut self) -> anyhow::Result<Option<ExitStatus>> {
-        self.wait_until_left(Duration::ZERO)
-    }
-
     /// Asks it to end and waits until it has.
     pub(crate) fn stop(mut self) -> anyhow::Result<ExitStatus> {
         self.terminate()?;
@@ -194,10 +187,13 @@ impl Server {
 
     /// Waits until a server that was asked to end has ended.
     pub(crate) fn end(mut self) -> anyhow::Result<ExitStatus> {
-        self.wait_until_left(self.setup.end_patience)?.context("it still runs")
+        self.wait(self.setup.end_patience)?.context("it still runs")
     }
 
-    fn wait_until_left(&mut self, within: Duration) -> anyhow::Result<Option<ExitStatus>> {
+    /// How a server that was asked to end has ended, if it has within this time.
+    ///
+    /// It is an error if it takes too long.
+    pub(crate) fn wait(&mut self, within: Duration) -> anyhow::Result<Option<ExitStatus>> {
         let ended = self.child.wait(within)?;
         let patience = self.setup.end_patience;
         if ended.is_none() && self.leaving.is_some_and(|since| since.elapsed() >= patience) {

@@ -9,7 +9,7 @@ use loadgen::audit::{Audit, Finding};
 use loadgen::child::wait_for;
 use loadgen::client::Url;
 use loadgen::fleet::now_ms;
-use loadgen::send::{Outcome, Progress, Retry, RetryRules};
+use loadgen::send::{Outcome, Progress, RetryRules};
 use loadgen::stamped::{StampedConfig, send};
 use serde_json::json;
 
@@ -41,8 +41,8 @@ pub(crate) fn run(args: &VerifyArgs) -> anyhow::Result<bool> {
 fn config(args: &VerifyArgs) -> StampedConfig {
     let mut config = args.stamped.clone();
     config.send = config.send.bounded();
-    let rules = RetryRules { give_up_after: args.give_up_after, ..RetryRules::default() };
-    config.send.retry = Retry::Bounded(rules);
+    let rules = RetryRules { give_up_after: Some(args.give_up_after), ..RetryRules::prometheus(true) };
+    config.send.retry = Some(rules);
     config
 }
 

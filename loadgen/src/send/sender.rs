@@ -54,10 +54,15 @@ impl<'a> Sender<'a> {
             let fate = self.deliver(&message, due);
             source.note(fate);
             // Without a time of its own, a request that could not be delivered leaves none for the next.
-            if fate.settled == Settled::Abandoned && self.config.retry.give_up_after().is_none() {
+            if fate.settled == Settled::Abandoned && self.give_up_after().is_none() {
                 return;
             }
         }
+    }
+
+    /// How long a request is sent again, whenever the run ends.
+    fn give_up_after(&self) -> Option<Duration> {
+        self.config.retry?.give_up_after
     }
 
     /// Sleeps; false if it is to stop.
@@ -69,7 +74,7 @@ impl<'a> Sender<'a> {
     fn deliver(&mut self, message: &Message<'_>, due: Instant) -> Fate {
         let progress = self.progress;
         let mut attempts = Attempts::new(self.config.retry);
-        let until = match self.config.retry.give_up_after() {
+        let until = match self.give_up_after() {
             Some(time) => Instant::now().checked_add(time),
             None => self.end,
         };

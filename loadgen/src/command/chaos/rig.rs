@@ -188,7 +188,7 @@ impl ChaosRig {
         }
         let leaving = std::mem::take(&mut self.leaving);
         for mut server in leaving {
-            match server.left()? {
+            match server.wait(Duration::ZERO)? {
                 None => self.leaving.push(server),
                 Some(ended) => check(server.pid(), ended)?,
             }

@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 
 use loadgen::child::pause;
 use loadgen::fleet::{Fleet, numbered_tenants};
-use loadgen::send::{Progress, Retry, SendConfig, send};
+use loadgen::send::{Progress, RetryRules, SendConfig, send};
 use loadgen::sink::faults::Fault;
 
 use super::phase::{Phase, Usual};
@@ -174,7 +174,7 @@ impl<'a> Ward<'a> {
     }
 
     fn sick(&self, time: Duration) -> anyhow::Result<SendConfig> {
-        let retry = Retry::Prometheus { on_429: true };
+        let retry = Some(RetryRules::prometheus(true));
         Ok(SendConfig { rate: Some(self.trial.ill_rate), retry, ..self.rig.sending(time)? })
     }
 

@@ -13,7 +13,7 @@ use std::time::Duration;
 use loadgen::child::pause;
 use loadgen::compare::Spread;
 use loadgen::fleet::{Fleet, numbered_tenants};
-use loadgen::send::{Retry, SendConfig};
+use loadgen::send::{RetryRules, SendConfig};
 use loadgen::sink::faults::{Fault, ResetAt};
 
 use super::phase::{Phase, Usual, spread};
@@ -85,7 +85,7 @@ fn measure(args: &TrialArgs, trial: &IsolationArgs, fault: Fault) -> anyhow::Res
     let healthy = SendConfig { rate: Some(trial.rate), ..rig.sending(phase)? };
     let sick = SendConfig {
         rate: Some(trial.ill_rate),
-        retry: Retry::Prometheus { on_429: true },
+        retry: Some(RetryRules::prometheus(true)),
         ..rig.sending(LEAD + phase + Duration::from_secs(60))?
     };
     let (mut of_well, mut of_ill) = (Vec::new(), Vec::new());
