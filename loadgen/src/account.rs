@@ -9,5 +9,5 @@
 mod samples;
 mod sums;
 
-pub use samples::{CELLS_MAX, FullAccount, Path, Track};
+pub use samples::{FullAccount, Path, Track};
 pub use sums::{Malformed, SeriesSeen, Tally, walk};

@@ -2,7 +2,7 @@
 //!
 //! Constraints that shaped it:
 //! - A failure must be found again: the plan is a function of the seed and nothing else. (When which request meets
-//!   which trouble is up to the clock and the scheduler; seeds bring the same weather, not the same raindrops.)
+//!   which trouble is up to the clock and the scheduler; a seed does not repeat that.)
 //! - All of it must be lawful. An upstream may be slow, refuse, break down, and store without being able to say so; it
 //!   never says that it stored what it did not. So whatever is acknowledged and missing is the server's fault.
 //! - Progress must always be possible: troubles come in storms of a few seconds, only so many at a time, and between
@@ -11,8 +11,8 @@
 
 mod liveness;
 mod plan;
-mod weather;
+mod upstream;
 
 pub use liveness::{Beats, Excuse, Liveness, Pulse, Starved, excuses};
 pub use plan::{Event, Plan, Planned, Tuning};
-pub use weather::Weather;
+pub use upstream::FaultyUpstream;

@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::io::{self, Write};
-use std::net::{TcpStream, ToSocketAddrs};
+use std::net::{SocketAddr, TcpStream, ToSocketAddrs};
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -11,14 +11,10 @@ use crate::http::{Headers, HttpError, MessageReader};
 /// Where requests go: `http://host[:port]/path`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Url {
-    /// Host name or address, without brackets.
-    pub host: String,
-    /// Port; 80 if none was given.
-    pub port: u16,
-    /// Path and query, from the slash on.
-    pub path: String,
-    /// As it was written, for the Host header.
+    /// Host and port as they were written, for the Host header.
     authority: String,
+    /// Path and query, from the slash on.
+    path: String,
 }
 
 /// Why a text is no [`Url`].
@@ -41,18 +37,17 @@ impl FromStr for Url {
             Some(slash) => rest.split_at(slash),
             None => (rest, "/"),
         };
-        let (host, port) = match authority.rsplit_once(':') {
-            Some((host, port)) if !port.ends_with(']') => {
-                (host, port.parse().map_err(|_| UrlError::Authority)?)
-            }
-            _ => (authority, 80),
-        };
-        let host = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
-        if host.is_empty() {
+        let is_port = |port: &str| port.parse::<u16>().is_ok();
+        if authority.is_empty() || authority.starts_with(':') || !port(authority).is_none_or(is_port) {
             return Err(UrlError::Authority);
         }
-        Ok(Self { host: host.to_owned(), port, path: path.to_owned(), authority: authority.to_owned() })
+        Ok(Self { authority: authority.to_owned(), path: path.to_owned() })
     }
+}
+
+/// The port that an authority names, if it does; the colons of an IPv6 address stand in brackets.
+fn port(authority: &str) -> Option<&str> {
+    authority.rsplit_once(':').map(|(_, port)| port).filter(|port| !port.ends_with(']'))
 }
 
 impl fmt::Display for Url {
@@ -62,6 +57,12 @@ impl fmt::Display for Url {
 }
 
 impl Url {
+    /// The addresses of its host; port 80 if it names none.
+    fn addresses(&self) -> io::Result<impl Iterator<Item = SocketAddr>> {
+        let port = if port(&self.authority).is_some() { "" } else { ":80" };
+        format!("{}{port}", self.authority).to_socket_addrs()
+    }
+
     /// A whole POST, head and body in one buffer; `format` are the headers that tell what the body is.
     pub fn push(&self, format: &[(&str, &str)], headers: &[(String, String)], body: &[u8]) -> Vec<u8> {
         let mut head = format!(
@@ -119,7 +120,7 @@ impl Client {
             return Ok(());
         }
         let mut last = io::Error::new(io::ErrorKind::NotFound, "the host has no address");
-        for addr in (self.url.host.as_str(), self.url.port).to_socket_addrs()? {
+        for addr in self.url.addresses()? {
             match TcpStream::connect_timeout(&addr, self.timeout) {
                 Ok(stream) => {
                     stream.set_nodelay(true)?;
@@ -183,12 +184,16 @@ mod tests {
     #[test]
     fn urls() {
         let url: Url = "http://localhost:8081/push?x=1".parse().unwrap();
-        assert_eq!((url.host.as_str(), url.port, url.path.as_str()), ("localhost", 8081, "/push?x=1"));
+        assert_eq!((url.authority.as_str(), url.path.as_str()), ("localhost:8081", "/push?x=1"));
         assert_eq!(url.to_string(), "http://localhost:8081/push?x=1");
-        let url: Url = "http://[::1]:9".parse().unwrap();
-        assert_eq!((url.host.as_str(), url.port, url.path.as_str()), ("::1", 9, "/"));
-        let url: Url = "http://[::1]/x".parse().unwrap();
-        assert_eq!((url.host.as_str(), url.port), ("::1", 80));
+        for (text, addr) in [
+            ("http://[::1]:9", "[::1]:9"),
+            ("http://[::1]/x", "[::1]:80"),
+            ("http://127.0.0.1", "127.0.0.1:80"),
+        ] {
+            let url: Url = text.parse().unwrap();
+            assert_eq!(url.addresses().unwrap().collect::<Vec<_>>(), [addr.parse().unwrap()], "{text}");
+        }
         assert_eq!("https://a/".parse::<Url>(), Err(UrlError::Scheme));
         assert_eq!("http://:80/".parse::<Url>(), Err(UrlError::Authority));
         assert_eq!("http://a:x/".parse::<Url>(), Err(UrlError::Authority));

@@ -13,7 +13,7 @@ mod text;
 mod trial;
 mod verify;
 
-use std::io::{self, IsTerminal, Write};
+use std::io::{self, Write};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -21,7 +21,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use clap::Parser;
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use indicatif::{ProgressBar, ProgressStyle};
 use loadgen::client::{Url, get};
 use serde::de::DeserializeOwned;
 use signal_hook::consts::{SIGINT, SIGTERM};
@@ -77,12 +77,7 @@ fn fetch<T: DeserializeOwned>(option: &str, url: &Url, timeout: Duration, hint: 
 
 /// A bar on a terminal, and what the template says after it; nothing elsewhere.
 fn progress_bar(length: u64, template: &str) -> ProgressBar {
-    if !io::stderr().is_terminal() {
-        return ProgressBar::hidden();
-    }
     let style = ProgressStyle::with_template(&format!("{{elapsed:>4}} ▕{{bar:24}}▏ {template}"))
         .unwrap_or_else(|_| ProgressStyle::default_bar());
-    let bar = ProgressBar::with_draw_target(Some(length), ProgressDrawTarget::stderr());
-    bar.set_style(style.progress_chars("█▉▊▋▌▍▎▏ "));
-    bar
+    ProgressBar::new(length).with_style(style.progress_chars("█▉▊▋▌▍▎▏ "))
 }

@@ -65,7 +65,7 @@ enum Stopped {
     /// The contender's fault.
     #[error(transparent)]
     Failed(#[from] Failure),
-    /// Nobody's fault.
+    /// Ctrl-C.
     #[error("interrupted")]
     Interrupted,
     /// Ours: no threads, no sockets.

@@ -3,7 +3,7 @@
 //! Constraints that shaped it:
 //! - The same seed gives the same bytes, so that two servers can be put through the same work.
 //! - Tenants are spread as scrape jobs spread them: consecutive series of one target share a tenant. (A tenant drawn
-//!   per series would be the worst case for a splitter and is nobody's case; `run_length: 1` gives it.)
+//!   per series would be the worst case for a splitter and is not realistic; `run_length: 1` gives it.)
 //! - Each body brings its sums along, tenant by tenant, so that counting what was acknowledged costs an addition.
 //!
 //! ```text
@@ -132,8 +132,6 @@ pub struct Body {
     pub inflated_bytes: usize,
     /// What it holds: the tenant's index in [`Fleet::tenants`] and its sums; ascending, each tenant once.
     pub shares: Vec<(usize, Tally)>,
-    /// Metadata entries in it. A body has either these or series.
-    pub metadata: u64,
 }
 
 /// The metadata that senders send now and then.
@@ -239,18 +237,13 @@ pub fn now_ms() -> i64 {
     i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
 }
 
-/// One body for all senders: what a family means does not depend on who scraped it.
+/// One body for all senders: what a family means does not depend on its scraper.
 fn metadata(config: &FleetConfig) -> Option<MetadataTurn> {
     if config.metadata_every == 0 {
         return None;
     }
     let request = WriteRequest { timeseries: Vec::new(), metadata: catalogue::metadata() };
     let (inflated, block) = config.format.encode(&request);
-    let body = Body {
-        block,
-        inflated_bytes: inflated.len(),
-        shares: Vec::new(),
-        metadata: request.metadata.len() as u64,
-    };
+    let body = Body { block, inflated_bytes: inflated.len(), shares: Vec::new() };
     Some(MetadataTurn { every: config.metadata_every, body })
 }

@@ -37,7 +37,7 @@ pub struct Fate {
     pub settled: Settled,
     /// Attempts that left and were answered otherwise than with 2xx, or not at all.
     pub unsettled: u32,
-    /// Those of them that may have been stored though nobody said so.
+    /// Those of them that may have been stored all the same.
     pub doubtful: Doubts,
 }
 
@@ -96,8 +96,8 @@ pub struct Entries {
     pub doubtful: BTreeMap<u64, Doubts>,
 }
 
-/// How many attempts of a request may have been stored though nobody said so. The attempt that was acknowledged is none
-/// of them.
+/// How many attempts of a request may have been stored without an acknowledgement. The one that was acknowledged is not
+/// among them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Doubts {
     /// Those that were answered: of a request that is split, something failed, and all else may be stored.
@@ -146,7 +146,7 @@ impl Entries {
         self.doubtful(sequence).all().saturating_sub(expected)
     }
 
-    /// How many attempts of a request may have been stored though nobody said so.
+    /// How many attempts of a request may have been stored without an acknowledgement.
     pub fn doubtful(&self, sequence: u64) -> Doubts {
         self.doubtful.get(&sequence).copied().unwrap_or_default()
     }

@@ -1,9 +1,8 @@
 //! Load, sink and proof for Tenantry.
 //!
-//! A sender sends bodies that were built beforehand, so that the server is measured and not its load; a sink at
-//! the other end counts what arrives, tenant by tenant; and because both keep the same sums, the two can be
-//! compared: what was acknowledged must be what was stored. Where sums don't tell enough, the same sender sends samples
-//! that bear stamps, and what went wrong is told sample by sample.
+//! Senders send bodies that were built beforehand, so that encoding them does not count. A sink at the other end counts
+//! what arrives, by tenant. Both keep the same sums, which must be equal: what was acknowledged is what was stored. Where
+//! sums are not enough, senders send stamped samples, and an audit reports each sample that went wrong.
 //!
 //! ```text
 //! catalogue ─► fleet ──┐
@@ -12,10 +11,9 @@
 //!                         journal ─────► audit ◄─── account    sums, or every sample
 //! ```
 //!
-//! [`chaos`] plans the bad days on which that has to hold.
+//! [`chaos`] plans the faults under which that has to hold.
 //!
-//! Threads and blocking sockets are right here: a thread per connection costs the server nothing, and its
-//! latency figures hold no queue of ours.
+//! Senders and sinks use threads and blocking sockets: so latencies include no queue of this program.
 
 pub mod account;
 pub mod audit;
@@ -35,7 +33,7 @@ pub mod send;
 pub mod sink;
 pub mod stamp;
 pub mod stamped;
+pub mod translate;
 pub mod typed;
-pub mod words;
 
 pub use testkit::{http, port, proto, proto_loki, proto_v2};

@@ -4,26 +4,11 @@
 //! configuration's defaults): a server's error and no answer at all are tried again for ever, with a pause that
 //! doubles; Retry-After takes the pause's place; any other answer is final, and what it refuses is dropped.
 //!
-//! Attempts are counted that may be stored though nobody said so: a proof has to allow for them.
+//! Attempts that may be stored without an acknowledgement are counted: a proof has to allow for them.
 
 use std::time::{Duration, SystemTime};
 
 use crate::journal::{Doubts, Fate, Settled};
-
-/// Whether a request is sent again.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Retry {
-    /// Never: each request is sent once, whatever comes of it.
-    #[default]
-    Never,
-    /// As Prometheus does it, until the run ends.
-    Prometheus {
-        /// Whether 429 is tried again too, as with Prometheus' `retry_on_http_429`.
-        on_429: bool,
-    },
-    /// The same within bounds: each request has a time of its own, whenever the run ends.
-    Bounded(RetryRules),
-}
 
 /// How a sender goes about retries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,35 +19,19 @@ pub struct RetryRules {
     pub backoff_max: Duration,
     /// Whether to send again after 429; otherwise the request is given up.
     pub retry_429: bool,
-    /// No attempt begins after this time from the first one on.
-    pub give_up_after: Duration,
+    /// No attempt begins after this time from the first one on; None if only the run's end ends them.
+    pub give_up_after: Option<Duration>,
 }
 
-impl Default for RetryRules {
-    /// Prometheus' pauses (`min_backoff`, `max_backoff`); 429 is tried again, for a minute at most.
-    fn default() -> Self {
+impl RetryRules {
+    /// Prometheus' pauses (`min_backoff`, `max_backoff`), until the run ends. `retry_429` is its `retry_on_http_429`.
+    pub const fn prometheus(retry_429: bool) -> Self {
         Self {
             backoff_min: Duration::from_millis(30),
             backoff_max: Duration::from_secs(5),
-            retry_429: true,
-            give_up_after: Duration::from_secs(60),
+            retry_429,
+            give_up_after: None,
         }
-    }
-}
-
-impl Retry {
-    /// The rules for what is sent again; None if nothing is.
-    fn rules(self) -> Option<RetryRules> {
-        match self {
-            Self::Never => None,
-            Self::Prometheus { on_429 } => Some(RetryRules { retry_429: on_429, ..RetryRules::default() }),
-            Self::Bounded(rules) => Some(rules),
-        }
-    }
-
-    /// How long a request is sent again; None if only the run's end ends it.
-    pub(crate) fn give_up_after(self) -> Option<Duration> {
-        if let Self::Bounded(rules) = self { Some(rules.give_up_after) } else { None }
     }
 }
 
@@ -116,8 +85,7 @@ pub(crate) struct Attempts {
 
 impl Attempts {
     /// Before the first.
-    pub(crate) fn new(retry: Retry) -> Self {
-        let rules = retry.rules();
+    pub(crate) fn new(rules: Option<RetryRules>) -> Self {
         let pause = rules.map(|rules| rules.backoff_min).unwrap_or_default();
         Self { rules, pause, unsettled: 0, doubtful: Doubts::default(), is_last_answered: false }
     }
@@ -174,9 +142,9 @@ pub(crate) fn retry_after(value: &str, now: SystemTime) -> Option<Duration> {
 mod tests {
     use super::*;
 
-    const PROMETHEUS: Retry = Retry::Prometheus { on_429: false };
+    const PROMETHEUS: Option<RetryRules> = Some(RetryRules::prometheus(false));
 
-    const PATIENT: Retry = Retry::Prometheus { on_429: true };
+    const PATIENT: Option<RetryRules> = Some(RetryRules::prometheus(true));
 
     fn answered(status: u16) -> Attempt {
         Attempt::Answered { status, retry_after: None }
@@ -191,7 +159,7 @@ mod tests {
     }
 
     /// What follows from each attempt of a request.
-    fn judged<const COUNT: usize>(retry: Retry, attempts: [Attempt; COUNT]) -> [Next; COUNT] {
+    fn judged<const COUNT: usize>(retry: Option<RetryRules>, attempts: [Attempt; COUNT]) -> [Next; COUNT] {
         let mut request = Attempts::new(retry);
         attempts.map(|attempt| request.judge(attempt, Duration::MAX))
     }
@@ -215,16 +183,16 @@ mod tests {
         let attempts = [asked(503, 2), answered(503), asked(500, 60), asked(500, 0)];
         // Twice what was asked for; however long; and 0 asks for nothing.
         assert_eq!(judged(PROMETHEUS, attempts), [2000, 4000, 60_000, 5000].map(again));
-        let rules = RetryRules { backoff_max: Duration::from_millis(200), ..RetryRules::default() };
+        let rules = RetryRules { backoff_max: Duration::from_millis(200), ..RetryRules::prometheus(true) };
         assert_eq!(
-            judged(Retry::Bounded(rules), [answered(503), answered(503), asked(503, 3), answered(500)]),
+            judged(Some(rules), [answered(503), answered(503), asked(503, 3), answered(500)]),
             [30, 60, 3000, 200].map(again)
         );
     }
 
     #[test]
     fn what_is_the_senders_fault_is_refused() {
-        for retry in [Retry::Never, PROMETHEUS, PATIENT] {
+        for retry in [None, PROMETHEUS, PATIENT] {
             for status in [301, 400, 404, 409, 413, 422] {
                 let mut request = Attempts::new(retry);
                 let next = request.judge(answered(status), Duration::MAX);
@@ -247,9 +215,9 @@ mod tests {
     fn without_retries_the_first_answer_is_the_last() {
         for attempt in [answered(500), asked(503, 1), answered(429), Attempt::Unanswered, Attempt::Unreached]
         {
-            assert_eq!(judged(Retry::Never, [attempt]), [Next::Done(Settled::GivenUp)]);
+            assert_eq!(judged(None, [attempt]), [Next::Done(Settled::GivenUp)]);
         }
-        assert_eq!(judged(Retry::Never, [answered(200)]), [Next::Done(Settled::Acknowledged)]);
+        assert_eq!(judged(None, [answered(200)]), [Next::Done(Settled::Acknowledged)]);
     }
 
     #[test]

@@ -10,7 +10,6 @@
 //!   leaving to answer is kept beside it, as *service time*.
 
 mod bodies;
-mod meter;
 mod outcome;
 mod pace;
 mod sender;
@@ -22,18 +21,16 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use clap::Parser;
-use rustix::time::{ClockId, clock_gettime};
 
 use crate::client::Url;
 use crate::fleet::Fleet;
 use crate::journal::{BodyCount, Fate, ledger};
 use crate::process::Process;
-pub use crate::retry::{Retry, RetryRules};
+pub use crate::retry::RetryRules;
 use crate::typed::{duration, header};
 
 use bodies::Bodies;
-use meter::Meter;
-pub use outcome::{MetadataOutcome, Outcome, Percentiles, ServerCost};
+pub use outcome::{Outcome, Percentiles, ServerCost};
 pub(crate) use pace::Pace;
 use sender::Sender;
 
@@ -65,9 +62,9 @@ pub struct SendConfig {
     /// more senders than the rate needs: each has its turn. Requests that were due before the end are still sent.
     #[arg(skip)]
     pub rate: Option<f64>,
-    /// Whether a request that failed is sent again.
+    /// How a request that failed is sent again; None to send each once.
     #[arg(skip)]
-    pub retry: Retry,
+    pub retry: Option<RetryRules>,
     /// The server's process, to tell what the requests cost it.
     #[arg(skip)]
     pub server: Option<Process>,
@@ -94,7 +91,7 @@ impl SendConfig {
 pub struct Progress {
     /// Requests that senders have claimed, and one for each sender that found none left.
     claimed: AtomicU64,
-    /// Requests that are over, whatever came of them. Metadata counts here and below.
+    /// Requests that are over, whatever came of them.
     pub answered: AtomicU64,
     /// Those answered with 2xx.
     pub acknowledged: AtomicU64,
@@ -118,8 +115,6 @@ pub(crate) struct Message<'a> {
     /// Head and body.
     pub(crate) bytes: &'a [u8],
     pub(crate) body_bytes: u64,
-    /// How many entries of metadata it holds, if it holds nothing else.
-    pub(crate) metadata: Option<u64>,
 }
 
 /// Sends a fleet's bodies until a bound of `config` is reached or [`Progress::stop`] is set. `tick` is called five
@@ -162,9 +157,7 @@ pub(crate) fn run<S: Source>(
                 drop(connected);
                 // No start comes if there was no thread for another sender.
                 if let Ok(started) = opened.recv() {
-                    let cpu_at_start = thread_cpu_time();
                     sender.run(&mut source, pace, started);
-                    sender.outcome.sender_cpu = thread_cpu_time().saturating_sub(cpu_at_start);
                 }
                 drop(over);
                 (sender.outcome, source)
@@ -173,17 +166,19 @@ pub(crate) fn run<S: Source>(
             gates.push(gate);
         }
         drop((connected, over));
-        // Nobody sends on it: it ends when the last sender has connected.
+        // Nothing is sent on it: it ends when the last sender has connected.
         let _ = all_connected.recv();
-        let meter = Meter::start(config.server);
+        let server = config.server.and_then(|process| Some((process, process.cpu_time().ok()?)));
         let started = Instant::now();
         for gate in gates {
             let _ = gate.send(started);
         }
-        let meter = watch(&all_over, meter, || tick(progress));
+        while matches!(all_over.recv_timeout(TICK), Err(RecvTimeoutError::Timeout)) {
+            tick(progress);
+        }
         let mut total = Outcome::new()?;
         total.elapsed = started.elapsed();
-        total.server = meter.and_then(Meter::stop);
+        total.server = server.and_then(|(process, cpu)| ServerCost::since(&process, cpu));
         let mut sources = Vec::with_capacity(senders.len());
         for sender in senders {
             let (outcome, source) = sender.join().map_err(|_| io::Error::other("a sender panicked"))?;
@@ -192,24 +187,4 @@ pub(crate) fn run<S: Source>(
         }
         Ok((total, sources))
     })
-}
-
-/// Ticks until all senders are over.
-fn watch(all_over: &mpsc::Receiver<()>, mut meter: Option<Meter>, mut tick: impl FnMut()) -> Option<Meter> {
-    while matches!(all_over.recv_timeout(TICK), Err(RecvTimeoutError::Timeout)) {
-        if let Some(meter) = &mut meter {
-            meter.read_memory();
-        }
-        tick();
-    }
-    meter
-}
-
-/// CPU time of the calling thread so far.
-fn thread_cpu_time() -> Duration {
-    let time = clock_gettime(ClockId::ThreadCPUTime);
-    Duration::new(
-        u64::try_from(time.tv_sec).unwrap_or_default(),
-        u32::try_from(time.tv_nsec).unwrap_or_default(),
-    )
 }

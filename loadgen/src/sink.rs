@@ -2,7 +2,7 @@
 //!
 //! Constraints that shaped it:
 //! - What is counted has to be a proof: [`crate::account`] says of what. It is counted before the answer leaves, so
-//!   whoever has an answer finds its samples in the next [`Snapshot`].
+//!   the next [`Snapshot`] after an answer has its samples.
 //! - It shares a machine with the server under test. So: one walk over the inflated bytes, in a buffer of the connection's,
 //!   and one short lock per request to add the sums up. Connections themselves are [`testkit::upstream`]'s.
 //! - Tests need an upstream that misbehaves on demand: a [`Script`] decides each answer. [`Faults`] are a script from a file.
@@ -16,18 +16,14 @@ mod session;
 mod stats;
 mod store;
 
-use std::collections::VecDeque;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use bytes::Bytes;
 use clap::Parser;
 use testkit::upstream::Server;
 
 use crate::account::FullAccount;
-use crate::http::Headers;
-use crate::proto::{BlockError, WriteRequest};
 use crate::typed::count;
 
 pub use faults::Faults;
@@ -70,9 +66,6 @@ pub struct SinkConfig {
     /// Keep account of every sample that `loadgen verify` sends, and show it at /account
     #[arg(long = "account")]
     pub full_account: bool,
-    /// Keeps the last so many requests for [`Sink::requests`]; 0 for none.
-    #[arg(skip)]
-    pub requests_kept_max: usize,
     /// Decides each answer; without one it is an empty 200.
     #[arg(skip)]
     pub script: Option<Arc<dyn Script>>,
@@ -81,33 +74,6 @@ pub struct SinkConfig {
 impl Default for SinkConfig {
     fn default() -> Self {
         Self::parse_from(["sink", "--listen", "127.0.0.1:0"])
-    }
-}
-
-/// A request as it came, kept for a test to look at.
-#[derive(Clone, Debug)]
-pub struct Received {
-    /// The tenant's header; None when there was none.
-    pub tenant: Option<String>,
-    /// Path and query.
-    pub path: String,
-    /// All headers.
-    pub headers: Headers,
-    /// The body as it came: a snappy block, if all is well.
-    pub body: Bytes,
-    /// The status that it was answered with; 0 when its connection was closed instead.
-    pub status: u16,
-    /// Which of the sink's connections it came over, counted from 0.
-    pub connection: u64,
-}
-
-impl Received {
-    /// The body, decoded.
-    ///
-    /// # Errors
-    /// When it is no write request.
-    pub fn decode(&self) -> Result<WriteRequest, BlockError> {
-        WriteRequest::from_block(&self.body)
     }
 }
 
@@ -120,20 +86,14 @@ pub struct Sink {
 /// What the connections of a sink have in common.
 struct Shared {
     config: SinkConfig,
-    state: Mutex<State>,
+    counts: Mutex<Snapshot>,
     store: Store,
-}
-
-#[derive(Default)]
-struct State {
-    counts: Snapshot,
-    kept: VecDeque<Received>,
 }
 
 impl Shared {
     /// A panic elsewhere leaves sums that are still sums.
-    fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    fn counts(&self) -> MutexGuard<'_, Snapshot> {
+        self.counts.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -146,7 +106,7 @@ impl Sink {
         let listener = TcpListener::bind(config.listen)?;
         let connections_max = config.connections_max;
         let store = Store::new(config.full_account);
-        let shared = Arc::new(Shared { config, state: Mutex::default(), store });
+        let shared = Arc::new(Shared { config, counts: Mutex::default(), store });
         let server = Server::start(listener, connections_max, Box::new(Service(Arc::clone(&shared))))?;
         Ok(Self { shared, server })
     }
@@ -163,17 +123,12 @@ impl Sink {
 
     /// Everything counted so far.
     pub fn snapshot(&self) -> Snapshot {
-        self.shared.state().counts.clone()
+        self.shared.counts().clone()
     }
 
     /// The full account so far; None if none is kept, see [`SinkConfig::full_account`]. What a script holds back is stored first.
     pub fn account(&self) -> Option<FullAccount> {
         self.shared.account()
-    }
-
-    /// The last requests, oldest first; see [`SinkConfig::requests_kept_max`].
-    pub fn requests(&self) -> Vec<Received> {
-        self.shared.state().kept.iter().cloned().collect()
     }
 
     /// Stops listening and closes all connections, as an upstream that dies does. What is stored stays stored, and so, later, is what has

@@ -12,7 +12,7 @@
 use std::fmt;
 use std::str::{self, FromStr};
 
-use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+use serde::{Deserialize, Serialize};
 
 use crate::proto::{Sample, TimeSeries};
 
@@ -32,7 +32,8 @@ pub const TENANT_LABEL: &str = "loadgen_tenant";
 const EXACT_MAX: u64 = 1 << 53;
 
 /// A sender, told apart from those of all other runs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
 pub struct SenderId {
     /// When its run began, in milliseconds since the epoch: the timestamp of what has the sequence number 0.
     pub run: u64,
@@ -61,15 +62,17 @@ impl FromStr for SenderId {
     }
 }
 
-impl Serialize for SenderId {
-    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
-        to.collect_str(self)
+impl From<SenderId> for String {
+    fn from(sender: SenderId) -> Self {
+        sender.to_string()
     }
 }
 
-impl<'de> Deserialize<'de> for SenderId {
-    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-        String::deserialize(from)?.parse().map_err(de::Error::custom)
+impl TryFrom<String> for SenderId {
+    type Error = SenderIdError;
+
+    fn try_from(text: String) -> Result<Self, SenderIdError> {
+        text.parse()
     }
 }
 
@@ -78,7 +81,7 @@ impl<'de> Deserialize<'de> for SenderId {
 pub struct Stamp<'a> {
     /// The tenant that it is meant for.
     pub tenant: &'a str,
-    /// Who sent it.
+    /// Its sender.
     pub sender: SenderId,
     /// Which of the sender's series of this tenant.
     pub series: u32,

@@ -147,7 +147,7 @@ impl Source for Stamps<'_> {
         if let Some(pulse) = &config.pulse {
             self.tenants().for_each(|tenant| pulse.sent(tenant));
         }
-        Some(Message { bytes: &self.bytes, body_bytes: body.len() as u64, metadata: None })
+        Some(Message { bytes: &self.bytes, body_bytes: body.len() as u64 })
     }
 
     fn note(&mut self, fate: Fate) {

@@ -9,10 +9,6 @@ use crate::fleet::{Tenants, numbered_tenants};
 /// The most tenants: what a body of a few thousand series can still give a share to, in turns.
 const TENANTS_MAX: usize = 100_000;
 
-/// Names that a platform team would find familiar, and how uneven such teams are.
-const FAMILIAR_TENANTS: &str = "payments:34,checkout:25,search:18,observability:13,kube-system:10,\
-                                recommendations:8,identity:6,logistics:5,marketing:4,data-platform:3";
-
 /// A number above 0 and up to `most`.
 pub fn number(most: f64) -> impl Fn(&str) -> Result<f64, String> + Clone {
     move |text| {
@@ -79,21 +75,6 @@ pub fn tenants(text: &str) -> Result<Tenants, String> {
     }
 }
 
-/// As [`tenants`], but a number gives familiar names and uneven weights.
-///
-/// # Errors
-/// See [`tenants`].
-pub fn familiar_tenants(text: &str) -> Result<Tenants, String> {
-    let mut tenants = tenants(text)?;
-    if text.parse::<usize>().is_ok() {
-        tenants.iter_mut().for_each(|(_, weight)| *weight = 2);
-        for (tenant, familiar) in tenants.iter_mut().zip(named_tenants(FAMILIAR_TENANTS)?) {
-            *tenant = familiar;
-        }
-    }
-    Ok(tenants)
-}
-
 /// The names of [`tenants`] alone.
 ///
 /// # Errors
@@ -126,12 +107,6 @@ mod tests {
     fn tenants_by_number_and_by_name() {
         assert_eq!(tenants("3").unwrap().len(), 3);
         assert_eq!(tenants("a:5,b").unwrap(), [("a".to_owned(), 5), ("b".to_owned(), 1)]);
-        assert_eq!(
-            familiar_tenants("2").unwrap(),
-            [("payments".to_owned(), 34), ("checkout".to_owned(), 25)]
-        );
-        let dozen = familiar_tenants("12").unwrap();
-        assert_eq!((dozen.len(), dozen[11].1), (12, 2));
         for wrong in ["0", "100001", "a:", "a:0", ":5", "a,a", "", "a,,b"] {
             assert!(tenants(wrong).is_err(), "{wrong}");
         }

@@ -11,7 +11,7 @@ use loadgen::account::FullAccount;
 use loadgen::audit::Audit;
 use loadgen::client::get;
 use loadgen::journal::Journal;
-use loadgen::send::{Outcome, Progress, Retry, RetryRules, SendConfig};
+use loadgen::send::{Outcome, Progress, RetryRules, SendConfig};
 use loadgen::sink::faults::FaultScript;
 use loadgen::sink::{Arrival, Faults, Reply, Script, Sink, SinkConfig, Snapshot};
 use loadgen::stamped::{StampedConfig, send};
@@ -57,13 +57,17 @@ fn faults(yaml: &str) -> Option<Arc<dyn Script>> {
 
 /// Requests of one tenant each, `a`, `b` and `c` in turns.
 fn config(sink: &Sink) -> StampedConfig {
-    let rules = RetryRules { backoff_min: Duration::from_millis(1), ..RetryRules::default() };
+    let rules = RetryRules {
+        backoff_min: Duration::from_millis(1),
+        give_up_after: Some(Duration::from_secs(60)),
+        ..RetryRules::prometheus(true)
+    };
     StampedConfig {
         send: SendConfig {
             url: sink.url().parse().unwrap(),
             duration: Some(Duration::from_secs(60)),
             requests: Some(u64::from(SENDERS) * REQUESTS),
-            retry: Retry::Bounded(rules),
+            retry: Some(rules),
             timeout: Duration::from_secs(10),
             ..SendConfig::default()
         },
@@ -199,7 +203,7 @@ fn a_refused_request_is_not_sent_again_and_not_missed() {
 
 #[test]
 fn what_is_given_up_may_be_there_or_not() {
-    let give_up = |config: &mut StampedConfig| config.send.retry = Retry::Never;
+    let give_up = |config: &mut StampedConfig| config.send.retry = None;
     let gone = prove_with(faults("rules:\n- {share: 0.2, status: 503}"), give_up);
     assert_eq!(gone.audit.missing_as_unknown, SAMPLES - gone.audit.acknowledged);
     let there = prove_with(faults("rules:\n- {share: 0.2, lie: 503}"), give_up);
@@ -250,7 +254,7 @@ fn what_is_stored_after_its_sender_hung_up_is_untold() {
     let sink = start(faults("rules:\n- {latency: 200ms}"));
     let mut config = config(&sink);
     config.send.timeout = Duration::from_millis(20);
-    config.send.retry = Retry::Never;
+    config.send.retry = None;
     config.send.requests = Some(2);
     let (_, outcome) = run(&config, 1);
     assert_eq!(outcome.statuses, [(0, 2)].into());

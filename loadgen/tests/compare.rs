@@ -178,7 +178,7 @@ fn who_fails_is_named_with_its_reason_and_has_no_figures() {
             (early, FailureKind::DoesNotStart, ["exit status: 3", "no licence"]),
             (unready, FailureKind::DoesNotStart, ["not ready within 0.2 s", "refused"]),
             (wrong, FailureKind::AnswersWrongly, ["500: out of order", ""]),
-            (lossy, FailureKind::LosesSamples, ["tenants differ: team-000 (Lost", ""]),
+            (lossy, FailureKind::LosesSamples, ["tenants differ: team-000: samples are lost (", ""]),
             (late, FailureKind::LosesSamples, ["acknowledged, 0 arrived", ""]),
         ] {
             let failure = showing.failure().expect("it should have failed");

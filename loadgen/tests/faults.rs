@@ -60,7 +60,7 @@ fn the_example_file_is_read_and_shows_every_key() {
     let is_comment = |line: &&str| line.trim_start().starts_with('#');
     let rules: Vec<&str> = text.lines().filter(|line| !is_comment(line)).collect();
     let keys = "seed tenant from to share latency status half_open stall read_bytes_per_second body_bytes_max \
-        retry_after ha lie lose duplicate misplace reorder";
+        retry_after lie lose duplicate misplace reorder";
     let resets = ["before_body", "before_reply", "mid_reply"].map(|at| format!("reset: {at}"));
     for key in keys.split_whitespace().map(|key| format!("{key}:")).chain(resets) {
         let is_shown = |line: &&str| line.trim_start_matches([' ', '-']).starts_with(&key);
@@ -190,27 +190,6 @@ fn bodies_above_a_size_are_too_large() {
     assert_eq!(push(&sink, "fits").unwrap().0, 413, "the second rule holds for all");
     let sink = self::sink(&format!("- body_bytes_max: {size}"));
     assert_eq!(push(&sink, "fits").unwrap().0, 200);
-}
-
-#[test]
-fn only_the_elected_replica_of_a_cluster_is_stored() {
-    let sink = sink("- ha: true");
-    let mut client = Client::connect(&sink);
-    let mut push = |tenant: &str, cluster, replica| {
-        let replica = request(&[("__replica__", replica), ("cluster", cluster)]);
-        client.push(tenant, &replica).unwrap().0
-    };
-    assert_eq!([push("a", "c1", "r1"), push("a", "c1", "r2"), push("a", "c1", "r1")], [200, 202, 200]);
-    assert_eq!([push("a", "c2", "r2"), push("b", "c1", "r2")], [200, 200]);
-    assert_eq!(client.push("a", &up()).unwrap().0, 200, "who names no replica is stored");
-    // The pair of the first series is the whole request's.
-    let mut mixed = request(&[("__replica__", "r2"), ("cluster", "c1")]);
-    mixed.timeseries.extend(up().timeseries);
-    assert_eq!(client.push("a", &mixed).unwrap().0, 202);
-    mixed.timeseries.reverse();
-    assert_eq!(client.push("a", &mixed).unwrap().0, 200);
-    assert_eq!((stored(&sink, "a"), stored(&sink, "b")), (6, 1));
-    assert_eq!(sink.snapshot().tenant("a").refused, 2);
 }
 
 #[test]

@@ -2,19 +2,18 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test may fail")]
 
-use std::collections::BTreeMap;
-use std::io::Write;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{Ipv4Addr, TcpListener};
 use std::process::Command;
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use loadgen::audit::{Comparison, Verdict};
 use loadgen::fleet::{Fleet, FleetConfig, numbered_tenants};
-use loadgen::http::MessageReader;
 use loadgen::process::Process;
-use loadgen::send::{Outcome, Percentiles, Progress, Retry, SendConfig, send};
+use loadgen::proto::WriteRequest;
+use loadgen::send::{Outcome, Percentiles, Progress, RetryRules, SendConfig, send};
 use loadgen::sink::{Arrival, Close, Reply, Sink, SinkConfig, Snapshot};
 
 /// One tenant, since nothing here splits.
@@ -32,7 +31,7 @@ fn fleet(senders: usize) -> Fleet {
     Fleet::build(&small(senders)).unwrap()
 }
 
-const PROMETHEUS: Retry = Retry::Prometheus { on_429: false };
+const PROMETHEUS: Option<RetryRules> = Some(RetryRules::prometheus(false));
 
 fn to(sink: &Sink) -> SendConfig {
     SendConfig {
@@ -46,6 +45,19 @@ fn to(sink: &Sink) -> SendConfig {
 
 fn sink(script: impl Fn(&Arrival<'_>) -> Reply + Send + Sync + 'static) -> Sink {
     Sink::start(SinkConfig { script: Some(Arc::new(script)), ..SinkConfig::default() }).unwrap()
+}
+
+/// A sink that takes all, and what `note` says of each request.
+fn noting<T: Send + 'static>(
+    note: impl Fn(&Arrival<'_>) -> T + Send + Sync + 'static,
+) -> (Sink, Arc<Mutex<Vec<T>>>) {
+    let notes = Arc::new(Mutex::new(Vec::new()));
+    let noted = Arc::clone(&notes);
+    let sink = sink(move |arrival| {
+        noted.lock().unwrap().push(note(arrival));
+        Reply::default()
+    });
+    (sink, notes)
 }
 
 fn run(fleet: &Fleet, config: &SendConfig) -> Outcome {
@@ -70,7 +82,7 @@ fn every_acknowledged_sample_is_stored() {
     assert!(comparison.is_exact(), "{comparison:?}");
     assert_eq!(comparison.lines[0].stored.samples, 500 * 50);
     assert!(outcome.cpu_ms_per_request().unwrap() > 0.0);
-    assert!(outcome.server.unwrap().memory.end() > 0);
+    assert!(outcome.server.unwrap().resident_bytes > 0);
 }
 
 #[test]
@@ -175,13 +187,12 @@ fn who_is_behind_skips_nothing_and_the_service_time_is_told_beside() {
 
 #[test]
 fn more_senders_than_a_rate_needs_take_turns() {
-    let sink = Sink::start(SinkConfig { requests_kept_max: 100, ..SinkConfig::default() }).unwrap();
+    let (sink, connections) = noting(|arrival| arrival.connection);
     let config = SendConfig { rate: Some(20.0), duration: Some(Duration::from_secs(1)), ..to(&sink) };
     let outcome = run(&fleet(32), &config);
     assert_eq!(outcome.acknowledged(), 20);
     assert!(outcome.elapsed >= Duration::from_millis(940), "{:?}", outcome.elapsed);
-    let connections: std::collections::BTreeSet<_> =
-        sink.requests().iter().map(|request| request.connection).collect();
+    let connections: BTreeSet<u64> = connections.lock().unwrap().iter().copied().collect();
     assert_eq!(connections.len(), 20, "each from another");
 }
 
@@ -225,7 +236,7 @@ fn what_may_be_there_twice_is_known() {
 
 #[test]
 fn what_is_refused_is_dropped_and_429_only_if_nothing_else_was_said() {
-    for (retry, acknowledged, dropped) in [(PROMETHEUS, 8, 2), (Retry::Prometheus { on_429: true }, 9, 1)] {
+    for (retry, acknowledged, dropped) in [(PROMETHEUS, 8, 2), (Some(RetryRules::prometheus(true)), 9, 1)] {
         let sink = sink(|arrival| match arrival.nth {
             3 => Reply::new(400, "out of bounds"),
             6 => Reply::new(429, "slow down").header("Retry-After", "1"),
@@ -255,34 +266,33 @@ fn what_is_still_to_be_repeated_at_the_end_is_abandoned() {
 }
 
 #[test]
-fn metadata_goes_between_and_is_counted_apart() {
-    let sink = Sink::start(SinkConfig { requests_kept_max: 50, ..SinkConfig::default() }).unwrap();
+fn metadata_goes_between() {
+    let (sink, bodies) = noting(|arrival| arrival.body.to_vec());
     let fleet = Fleet::build(&FleetConfig { metadata_every: 4, ..small(1) }).unwrap();
     let config = SendConfig { requests: Some(40), ..to(&sink) };
     let outcome = run(&fleet, &config);
-    assert_eq!((outcome.requests, outcome.acknowledged(), outcome.latency.len()), (30, 30, 30));
-    let metadata = &outcome.metadata;
-    assert_eq!((metadata.requests, metadata.acknowledged, metadata.failed()), (10, 10, 0));
-    assert_eq!(metadata.statuses, BTreeMap::from([(200, 10)]));
-    for (nth, request) in sink.requests().iter().enumerate() {
-        let decoded = request.decode().unwrap();
+    assert_eq!((outcome.requests, outcome.acknowledged(), outcome.latency.len()), (40, 40, 40));
+    let mut entries = 0;
+    for (nth, body) in bodies.lock().unwrap().iter().enumerate() {
+        let decoded = WriteRequest::from_block(body).unwrap();
         assert_eq!(decoded.timeseries.is_empty(), nth % 4 == 3, "request {nth}");
         assert_eq!(decoded.metadata.is_empty(), nth % 4 != 3);
+        entries += decoded.metadata.len() as u64;
     }
     let stats = sink.stop();
-    assert_eq!(stats.tenant("team-000").metadata, metadata.entries);
+    assert_eq!(stats.tenant("team-000").metadata, entries);
     assert_eq!(stats.tenant("team-000").stored.series, 30 * 50);
     assert!(compare(&outcome, &stats).is_exact());
 }
 
 #[test]
 fn histograms_and_exemplars_are_part_of_the_proof() {
-    let sink = Sink::start(SinkConfig { requests_kept_max: 1, ..SinkConfig::default() }).unwrap();
+    let (sink, heads) = noting(|arrival| arrival.headers.clone());
     let profile =
         FleetConfig { histograms: 0.2, exemplars: 0.1, churn: 0.1, ha_pairs: true, samples: 3, ..small(2) };
     let config = SendConfig { requests: Some(12), ..to(&sink) };
     let outcome = run(&Fleet::build(&profile).unwrap(), &config);
-    let head = sink.requests().remove(0).headers;
+    let head = heads.lock().unwrap().remove(0);
     assert_eq!(head.get("content-type"), Some("application/x-protobuf"));
     assert_eq!(head.get("content-encoding"), Some("snappy"));
     assert_eq!(head.get("x-prometheus-remote-write-version"), Some("0.1.0"));
@@ -292,7 +302,7 @@ fn histograms_and_exemplars_are_part_of_the_proof() {
     assert_eq!((stored.samples, stored.histograms, stored.exemplars), (12 * 120, 12 * 30, 12 * 5));
 }
 
-/// The command: every profile at once, failures repeated, percentiles written, and the sink's word on it.
+/// The command: every profile at once, failures repeated, and the sink's word on it.
 #[test]
 fn the_command_sends_every_profile_and_tells_what_it_took() {
     let sink = sink(|arrival| match arrival.nth {
@@ -301,15 +311,12 @@ fn the_command_sends_every_profile_and_tells_what_it_took() {
         12 => Reply::new(400, "never"),
         _ => Reply::default(),
     });
-    let dir = tempfile::tempdir().unwrap();
-    let hdr = dir.path().join("latency.hgrm");
     let (url, stats) = (sink.url(), format!("http://{}/stats", sink.addr()));
     let args = format!(
         "send --url {url} --header X-Scope-OrgID=team-000 --verify {stats} --requests 41 --rate 400 --senders 2 \
          --series 100 --tenants 1 --samples 2 --churn 0.2 --histograms 0.1 --exemplars 0.05 --ha-pairs \
          --metadata-every 15 --distribution zipf:1.2 --format remote-write-1 --retry prometheus --retry-on-429 \
-         --hdr {} --fail-on-error",
-        hdr.display()
+         --fail-on-error"
     );
     let run = |more: &[&str]| {
         let args = args.split_whitespace().chain(more.iter().copied());
@@ -324,69 +331,19 @@ fn the_command_sends_every_profile_and_tells_what_it_took() {
         (&2.into(), &1.into(), &0.into())
     );
     assert_eq!(report["doubtful"], 1);
-    // How many of the 41 each sender claims is chance, but for a few.
-    let (data, metadata) = (report["requests"].as_u64().unwrap(), &report["metadata"]);
-    assert_eq!(data + metadata["requests"].as_u64().unwrap(), 41);
-    assert_eq!(metadata["entries"].as_u64().unwrap(), 40 * metadata["acknowledged"].as_u64().unwrap());
-    assert!((1..=2).contains(&(41 - data)), "{report}");
-    assert_eq!(report["acknowledged"], data - 1);
-    assert_eq!(report["histograms"], (data - 1) * 20);
-    assert_eq!(report["exemplars"], (data - 1) * 5);
+    assert_eq!((&report["requests"], &report["acknowledged"]), (&41.into(), &40.into()), "{report}");
+    // How many of the 41 each sender claims is chance, but for a few: one or two held metadata, and one may have been
+    // the one that was refused.
+    let with_series = report["histograms"].as_u64().unwrap() / 20;
+    assert!((38..=40).contains(&with_series), "{report}");
+    assert_eq!(report["exemplars"], with_series * 5);
     // The pause of a second is latency, and no service time.
     assert!(report["latency_ms"]["max"].as_f64() > Some(999.0), "{report}");
     assert!(report["service_ms"]["max"].as_f64() < Some(900.0), "{report}");
-    assert!(report["sender_cpu_ms_per_request"].as_f64() > Some(0.0), "{report}");
-    for (file, count) in [("latency.hgrm", data), ("latency.hgrm.service", data + 2)] {
-        let text = std::fs::read_to_string(dir.path().join(file)).unwrap();
-        assert!(text.contains(&format!("Total count    = {count:12}]")), "{file}: {text}");
-    }
     let output = run(&[]);
     let text = String::from_utf8(output.stdout).unwrap();
     assert_eq!(output.status.code(), Some(0), "{text}");
-    for line in
-        ["retries    0 sent again; 0 dropped", "metadata   2 requests besides, 80 entries", "service    p50 "]
-    {
+    for line in ["retries    0 sent again; 0 dropped", "service    p50 "] {
         assert!(text.contains(line), "{line}: {text}");
     }
-}
-
-/// What a request of the usual size costs its sender, beside a receiver that does nothing but read. By hand, as only a release
-/// build says anything: `cargo test --release -p loadgen --test send -- --ignored --nocapture`.
-#[test]
-#[ignore = "a measurement"]
-#[expect(clippy::print_stdout, reason = "a measurement is to be seen")]
-fn what_a_request_costs_its_sender() {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-    let port = listener.local_addr().unwrap().port();
-    std::thread::spawn(move || {
-        for stream in listener.incoming().map_while(Result::ok) {
-            std::thread::spawn(move || {
-                let mut answers = stream.try_clone().unwrap();
-                let mut reader = MessageReader::new(stream);
-                let mut body = Vec::new();
-                while let Ok(head) = reader.request_head() {
-                    reader.body(head.framing, &mut body).unwrap();
-                    answers.write_all(b"HTTP/1.1 204 No Content\r\n\r\n").unwrap();
-                }
-            });
-        }
-    });
-    let config = SendConfig {
-        url: format!("http://127.0.0.1:{port}/push").parse().unwrap(),
-        headers: vec![],
-        duration: Some(Duration::from_secs(5)),
-        timeout: Duration::from_secs(5),
-        ..SendConfig::default()
-    };
-    let fleet = Fleet::build(&FleetConfig::default()).unwrap();
-    let outcome = run(&fleet, &config);
-    println!(
-        "{} requests of {} bytes in {:?}, {:.4} ms of CPU each; service {} ms at p50",
-        outcome.requests,
-        outcome.bytes / outcome.requests,
-        outcome.elapsed,
-        outcome.sender_cpu_ms_per_request().unwrap(),
-        Percentiles::new(&outcome.service).p50,
-    );
-    assert_eq!(outcome.failed(), 0);
 }

@@ -192,21 +192,6 @@ fn a_script_closes_connections() {
 }
 
 #[test]
-fn keeps_the_last_requests_for_a_test_to_look_at() {
-    let sink = Sink::start(SinkConfig { requests_kept_max: 2, ..SinkConfig::default() }).unwrap();
-    let mut client = Client::connect(&sink);
-    for pod in ["p1", "p2", "p3"] {
-        client.push("x", &request(vec![series("x", pod, &[(1, 1.0)])])).unwrap();
-    }
-    let kept = sink.requests();
-    let pods: Vec<_> =
-        kept.iter().map(|r| r.decode().unwrap().timeseries[0].label("pod").unwrap().to_vec()).collect();
-    assert_eq!(pods, [b"p2", b"p3"]);
-    assert_eq!((kept[0].path.as_str(), kept[0].status), ("/api/v1/push", 200));
-    assert_eq!(kept[0].headers.get("x-scope-orgid"), Some("x"));
-}
-
-#[test]
 fn stopping_lets_a_request_in_work_end_and_is_quick_about_idle_ones() {
     let sink = scripted(|_| Reply::default().after(Duration::from_secs(60)));
     let _idle = Client::connect(&sink);

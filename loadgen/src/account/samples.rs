@@ -3,8 +3,7 @@
 //! Constraints that shaped it:
 //! - It is for proofs, not for measuring: each sample is looked at.
 //! - Memory must not grow with time. All goes well for nearly all samples, and then a series costs one run however long
-//!   it lasts; what goes wrong costs a *cell* each time (a run, a repeated or a late number), and there are at most
-//!   [`CELLS_MAX`] cells. Past that, samples are counted as untracked, and no audit of such an account holds.
+//!   it lasts; only what goes wrong costs a run, a repeated or a late number each time.
 
 use std::collections::BTreeMap;
 
@@ -13,17 +12,13 @@ use serde::{Deserialize, Serialize};
 use crate::runs::Runs;
 use crate::stamp::{Damaged, SenderId, Stamp};
 
-/// What an account may hold: a cell is a series, a run of numbers, or a number that came again. At 100 bytes or less
-/// each, some 200 MB.
-pub const CELLS_MAX: usize = 2 << 20;
-
 /// Damaged samples that are described.
 const EXAMPLES_MAX: usize = 5;
 
 /// Whose samples, meant for whom, are stored under whom.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Path {
-    /// Who sent them.
+    /// Their sender.
     pub sender: SenderId,
     /// The tenant that they are meant for.
     pub tenant: String,
@@ -66,13 +61,6 @@ impl Track {
         }
     }
 
-    fn cells(&self) -> usize {
-        let lists = self.again.len() + self.untold.len();
-        let runs = self.stored.runs() + self.late.runs() + self.late_untold.runs();
-        // Whatever is stored has a run.
-        runs + lists + usize::from(runs > 0)
-    }
-
     /// How many times a number is stored.
     pub fn copies(&self, sequence: u64) -> u32 {
         let again = self.again.get(&sequence).copied().unwrap_or_default();
@@ -90,63 +78,35 @@ impl Track {
     }
 }
 
-/// The account of a sink.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct FullAccount {
-    strands: Strands,
-    damaged: u64,
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    damaged_examples: Vec<String>,
-    untracked: u64,
-}
-
 /// Series by number.
 type Tracks = BTreeMap<u32, Track>;
 
-/// Each path's series. In JSON a list, as keys have to be texts there.
+/// The account of a sink.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(from = "Vec<(Path, Tracks)>", into = "Vec<(Path, Tracks)>")]
-struct Strands {
-    tracks: BTreeMap<Path, Tracks>,
-    cells: usize,
-}
-
-impl Strands {
-    /// Changes the track of the series that `stamp` names.
-    fn change(&mut self, header: &str, stamp: &Stamp<'_>, change: impl FnOnce(&mut Track)) {
-        let path = Path { sender: stamp.sender, tenant: stamp.tenant.to_owned(), header: header.to_owned() };
-        let track = self.tracks.entry(path).or_default().entry(stamp.series).or_default();
-        let before = track.cells();
-        change(track);
-        self.cells = (self.cells + track.cells()).saturating_sub(before);
-    }
+pub struct FullAccount {
+    #[serde(with = "pairs")]
+    strands: BTreeMap<Path, Tracks>,
+    damaged: u64,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    damaged_examples: Vec<String>,
 }
 
 impl FullAccount {
-    /// Notes a sample that is stored under `header`, and whose sender is told so.
-    pub fn store(&mut self, header: &str, stamp: &Stamp<'_>) {
-        self.store_within(CELLS_MAX, header, stamp, true);
+    fn track(&mut self, header: &str, stamp: &Stamp<'_>) -> &mut Track {
+        let path = Path { sender: stamp.sender, tenant: stamp.tenant.to_owned(), header: header.to_owned() };
+        self.strands.entry(path).or_default().entry(stamp.series).or_default()
     }
 
-    /// Notes a sample that is stored under `header`, though its sender is told otherwise, or nothing.
-    pub fn store_untold(&mut self, header: &str, stamp: &Stamp<'_>) {
-        self.store_within(CELLS_MAX, header, stamp, false);
+    /// Notes a sample that is stored under `header`, and whether its sender is told so.
+    pub fn store(&mut self, header: &str, stamp: &Stamp<'_>, is_told: bool) {
+        self.track(header, stamp).insert(stamp.sequence, is_told);
     }
 
     /// Takes back that the sender of a stored sample was told so: the answer could not be sent after all.
     pub fn untell(&mut self, header: &str, stamp: &Stamp<'_>) {
-        self.strands.change(header, stamp, |track| {
-            if track.untold(stamp.sequence) < track.copies(stamp.sequence) {
-                *track.untold.entry(stamp.sequence).or_default() += 1;
-            }
-        });
-    }
-
-    fn store_within(&mut self, cells_max: usize, header: &str, stamp: &Stamp<'_>, is_told: bool) {
-        if self.strands.cells >= cells_max {
-            self.untracked += 1;
-        } else {
-            self.strands.change(header, stamp, |track| track.insert(stamp.sequence, is_told));
+        let track = self.track(header, stamp);
+        if track.untold(stamp.sequence) < track.copies(stamp.sequence) {
+            *track.untold.entry(stamp.sequence).or_default() += 1;
         }
     }
 
@@ -160,30 +120,31 @@ impl FullAccount {
 
     /// All paths, and each one's series by number.
     pub fn strands(&self) -> impl Iterator<Item = (&Path, &BTreeMap<u32, Track>)> {
-        self.strands.tracks.iter()
+        self.strands.iter()
     }
 
     /// Stored samples (or whole series) whose stamp is not whole, and what the first of them were.
     pub fn damaged(&self) -> (u64, &[String]) {
         (self.damaged, &self.damaged_examples)
     }
-
-    /// Samples that found the account full, see [`CELLS_MAX`].
-    pub fn untracked(&self) -> u64 {
-        self.untracked
-    }
 }
 
-impl From<Strands> for Vec<(Path, Tracks)> {
-    fn from(strands: Strands) -> Self {
-        strands.tracks.into_iter().collect()
-    }
-}
+/// A map as a list of pairs: in JSON, keys have to be texts.
+mod pairs {
+    use std::collections::BTreeMap;
 
-impl From<Vec<(Path, Tracks)>> for Strands {
-    fn from(tracks: Vec<(Path, Tracks)>) -> Self {
-        let cells = tracks.iter().flat_map(|(_, tracks)| tracks.values()).map(Track::cells).sum();
-        Self { tracks: tracks.into_iter().collect(), cells }
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    use super::{Path, Tracks};
+
+    pub(super) fn serialize<S: Serializer>(map: &BTreeMap<Path, Tracks>, to: S) -> Result<S::Ok, S::Error> {
+        to.collect_seq(map)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
+        from: D,
+    ) -> Result<BTreeMap<Path, Tracks>, D::Error> {
+        Ok(Vec::<(Path, Tracks)>::deserialize(from)?.into_iter().collect())
     }
 }
 
@@ -204,7 +165,7 @@ mod tests {
     fn account(header: &str, stored: &[(u32, u64)]) -> FullAccount {
         let mut account = FullAccount::default();
         for &(series, sequence) in stored {
-            account.store(header, &stamp(series, sequence));
+            account.store(header, &stamp(series, sequence), true);
         }
         account
     }
@@ -230,23 +191,18 @@ mod tests {
     fn copies_that_nobody_was_told_of_are_told_apart() {
         let mut account = FullAccount::default();
         for (sequence, is_told) in [(0, false), (0, true), (2, true), (1, false), (1, false), (1, true)] {
-            match is_told {
-                true => account.store("a", &stamp(0, sequence)),
-                false => account.store_untold("a", &stamp(0, sequence)),
-            }
+            account.store("a", &stamp(0, sequence), is_told);
         }
         let track = track(&account, 0);
         let late = runs(&[(1, 1)]);
         assert_eq!((&track.late, &track.late_untold), (&late, &late));
         assert_eq!([0, 1, 2, 3].map(|sequence| track.copies(sequence)), [2, 3, 1, 0]);
         assert_eq!([0, 1, 2, 3].map(|sequence| track.untold(sequence)), [1, 2, 0, 0]);
-        assert_eq!(track.cells(), account.strands.cells);
 
         for (sequence, untold) in [(0, 2), (2, 1), (2, 1), (3, 0)] {
             account.untell("a", &stamp(0, sequence));
             assert_eq!(self::track(&account, 0).untold(sequence), untold, "no more than there are copies");
         }
-        assert_eq!(self::track(&account, 0).cells(), account.strands.cells);
     }
 
     #[test]
@@ -254,31 +210,12 @@ mod tests {
         let all: Vec<(u32, u64)> =
             (0..1000).flat_map(|sequence| (0..50).map(move |s| (s, sequence))).collect();
         let mut account = account("eu-a", &all);
-        account.store("b", &stamp(0, 0));
-        account.store("eu-a", &stamp(7, 999));
-        account.store_untold("eu-a", &stamp(8, 3));
+        account.store("b", &stamp(0, 0), true);
+        account.store("eu-a", &stamp(7, 999), true);
+        account.store("eu-a", &stamp(8, 3), false);
         account.store_damaged("b", Damaged::Sample);
         let json = serde_json::to_string(&account).unwrap();
         assert!(json.contains(r#""6":{"stored":[[0,999]]},"7""#), "{json}");
         assert_eq!(serde_json::from_str::<FullAccount>(&json).unwrap(), account);
-    }
-
-    #[test]
-    fn memory_is_bounded_and_what_is_not_tracked_is_counted() {
-        let mut account = FullAccount::default();
-        let (most, sent) = (1000, 2000);
-        for sequence in 0..sent {
-            // Every second number: each is a run of its own.
-            account.store_within(most, "a", &stamp(0, 2 * sequence), true);
-        }
-        assert_eq!(account.strands.cells, most);
-        let stored = track(&account, 0).stored.count();
-        assert_eq!((stored, account.untracked()), (999, sent - 999));
-        // What comes again or late costs room as well.
-        for times in 0..2 {
-            account.store_within(most + 2, "a", &stamp(0, 0), true);
-            assert_eq!(account.strands.cells, most + 2, "{times}");
-        }
-        assert_eq!(account.untracked(), sent - 999 + 1);
     }
 }

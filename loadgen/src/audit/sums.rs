@@ -1,6 +1,7 @@
 //! What was acknowledged against what was stored, tenant by tenant, in sums.
 
 use std::collections::BTreeSet;
+use std::fmt;
 
 use serde::Serialize;
 
@@ -24,7 +25,7 @@ pub enum Verdict {
     Changed,
     /// Series of another tenant were stored under this one.
     Misplaced,
-    /// Nobody sent anything for this tenant.
+    /// Nothing was sent for this tenant.
     Stray,
 }
 
@@ -41,6 +42,22 @@ pub struct Line {
     pub requests: u64,
     /// What the two say.
     pub verdict: Verdict,
+}
+
+impl fmt::Display for Line {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let verdict = match self.verdict {
+            Verdict::Exact => "all is there",
+            Verdict::Plausible => "all is there, and some of what failed",
+            Verdict::Lost => "samples are lost",
+            Verdict::Surplus => "samples are there more than once",
+            Verdict::Changed => "samples are not what was sent",
+            Verdict::Misplaced => "series of other tenants are there",
+            Verdict::Stray => "nothing was sent for it",
+        };
+        let (acknowledged, stored) = (self.acknowledged.samples, self.stored.samples);
+        write!(f, "{}: {verdict} ({acknowledged} samples acknowledged, {stored} arrived)", self.tenant)
+    }
 }
 
 /// All tenants, compared.
@@ -65,7 +82,7 @@ impl Comparison {
             let known = name.strip_prefix(prefix).and_then(|tenant| ledger.get_key_value(tenant));
             match known {
                 Some((tenant, entry)) => Some(line(tenant, entry, &count)),
-                None if is_nobodys(&count) => None,
+                None if has_no_data(&count) => None,
                 None => Some(Line { verdict: Verdict::Stray, ..line(name, &Entry::default(), &count) }),
             }
         };
@@ -79,8 +96,12 @@ impl Comparison {
 
     /// Whether nothing is lost, invented, changed or misplaced.
     pub fn holds(&self) -> bool {
-        self.broken == 0
-            && self.lines.iter().all(|line| matches!(line.verdict, Verdict::Exact | Verdict::Plausible))
+        self.broken == 0 && self.faults().next().is_none()
+    }
+
+    /// The tenants with which something is wrong.
+    pub fn faults(&self) -> impl Iterator<Item = &Line> {
+        self.lines.iter().filter(|line| !matches!(line.verdict, Verdict::Exact | Verdict::Plausible))
     }
 
     /// Whether, besides, every tenant's sums are equal to the bit.
@@ -102,7 +123,7 @@ fn difference(after: &TenantCount, before: &TenantCount) -> TenantCount {
 
 /// Whether nothing of a tenant that the ledger does not know is anybody's data: no requests, or metadata, which has no
 /// tenant of its own and which a server sends to one of its choice.
-fn is_nobodys(count: &TenantCount) -> bool {
+fn has_no_data(count: &TenantCount) -> bool {
     let is_metadata = count.metadata > 0 || count.refused > 0;
     *count == TenantCount::default()
         || (is_metadata && count.stored == Tally::default() && count.misplaced == 0)
@@ -189,7 +210,7 @@ mod tests {
             after.tenants.insert("default".to_owned(), count);
             compare(&after).is_exact()
         };
-        assert!(with(metadata), "metadata is nobody's");
+        assert!(with(metadata), "metadata has no tenant");
         assert!(!with(TenantCount { stored: tally(1, 1), ..metadata }));
         assert!(!with(TenantCount { requests: 1, ..TenantCount::default() }), "an empty request");
         assert!(!compare(&Snapshot { broken: 1, ..snapshot(&[("a", tally(1, 1), 0)]) }).holds());

@@ -5,7 +5,7 @@
 //!   request that holds something of it, and ends when it gets on. A request that is sent again begins no clock: what
 //!   it still lacks may be another tenant's, and then this one has nothing to send.
 //! - While its upstream has a trouble, or server or upstream are restarted or reloaded, and for [`GRACE`] after that,
-//!   a tenant is *excused*: its clock stands at nothing. A trouble of other tenants excuses nobody.
+//!   a tenant is *excused*: its clock stands at nothing. A trouble excuses no other tenant.
 //! - Which times are excused is known only afterwards. So it is noted, beat by beat, what happened to each tenant; a
 //!   beat costs a byte or two, however much is sent. What happens at times that are given is all that [`Liveness`]
 //!   looks at; [`Pulse`] lends the clock.
@@ -91,7 +91,7 @@ fn number(time: Duration) -> usize {
     usize::try_from(time.as_millis() / BEAT.as_millis()).unwrap_or(usize::MAX / 2)
 }
 
-/// Everybody's beats, and the clock that they are told by.
+/// The beats of all tenants, and the clock.
 #[derive(Debug, Default)]
 pub struct Pulse {
     begun: OnceLock<Instant>,
@@ -165,7 +165,7 @@ pub fn excuses(plan: &Plan, over: &[Duration]) -> Vec<Excuse> {
     for (index, planned) in plan.events.iter().enumerate() {
         let happened = over.get(index);
         match &planned.event {
-            // The weather needs nobody to perform it.
+            // The upstream has it by itself.
             Event::Trouble(_, rule) => excuses.push(Excuse {
                 tenants: rule.tenants.clone(),
                 from: rule.from,
@@ -206,7 +206,7 @@ pub struct Liveness {
     pub watched_beats: usize,
     /// How long something waited, at most, of whatever tenant; to a tenth of a second.
     pub longest_ms: u64,
-    /// Those who waited for longer than they have to.
+    /// Each wait that was too long.
     pub starved: Vec<Starved>,
 }
 

@@ -35,20 +35,15 @@ const TROUBLE_GAP: (u64, u64) = (100, 1000);
 /// From one operation to the next. The first one waits for as long, too.
 const OPERATION_GAP: (u64, u64) = (300, 1200);
 
-/// A kind of upstream trouble.
-struct Trouble {
-    name: &'static str,
-    /// How many requests in a hundred meet it, at least and at most. What holds a connection up, or makes a sender give
-    /// a request up, is not for all: the rest is to go on beside it.
-    percent: (u64, u64),
-    fault: fn(&mut Random) -> Fault,
-}
+/// A kind of upstream trouble: its name, the least and the greatest share of requests that meet it, in percent, and the
+/// fault. Faults that block a connection have low shares, so that other requests go on beside them.
+struct Trouble(&'static str, (u64, u64), fn(&mut Random) -> Fault);
 
 impl Trouble {
     /// What happens from one time to another, and to whom.
     fn rule(&self, (from, to): (Duration, Duration), tenants: &[String], random: &mut Random) -> Rule {
-        let share = between(random, self.percent) as f64 / 100.0;
-        let fault = (self.fault)(random);
+        let share = between(random, self.1) as f64 / 100.0;
+        let fault = (self.2)(random);
         let tenants = Self::tenants(&fault, tenants, random);
         Rule { tenants, from, to: Some(to), share, fault }
     }
@@ -67,30 +62,26 @@ impl Trouble {
     }
 }
 
-const fn trouble(name: &'static str, percent: (u64, u64), fault: fn(&mut Random) -> Fault) -> Trouble {
-    Trouble { name, percent, fault }
-}
-
 const TROUBLES: [Trouble; 13] = [
-    trouble("latency", (10, 70), |random| Fault::Latency {
+    Trouble("latency", (10, 70), |random| Fault::Latency {
         from: ms(random, (0, 100)),
         // Some take longer than the server waits.
         to: ms(random, (300, 2500)),
     }),
-    trouble("unavailable", (10, 70), |random| status(random, &[500, 502, 503, 504], false)),
-    trouble("retry after", (10, 70), |random| status(random, &[503], true)),
-    trouble("too many", (10, 70), |random| Fault::TooMany(patience(random))),
-    trouble("refused", (5, 40), |random| status(random, &[400, 409, 422], false)),
+    Trouble("unavailable", (10, 70), |random| status(random, &[500, 502, 503, 504], false)),
+    Trouble("retry after", (10, 70), |random| status(random, &[503], true)),
+    Trouble("too many", (10, 70), |random| Fault::TooMany(patience(random))),
+    Trouble("refused", (5, 40), |random| status(random, &[400, 409, 422], false)),
     // Below the smallest body, and up to what only merged ones exceed.
-    trouble("too large", (5, 40), |random| Fault::TooLarge(100 + random.index(4000))),
-    trouble("reset before body", (10, 70), |_| Fault::Reset(ResetAt::BeforeBody)),
-    trouble("reset before reply", (10, 70), |_| Fault::Reset(ResetAt::BeforeReply)),
-    trouble("reset mid reply", (10, 70), |_| Fault::Reset(ResetAt::MidReply)),
-    trouble("half open", (5, 40), |_| Fault::HalfOpen),
-    trouble("stall", (5, 40), |_| Fault::Stall),
-    trouble("slow read", (10, 70), |random| Fault::SlowRead(200 + random.below(4000))),
+    Trouble("too large", (5, 40), |random| Fault::TooLarge(100 + random.index(4000))),
+    Trouble("reset before body", (10, 70), |_| Fault::Reset(ResetAt::BeforeBody)),
+    Trouble("reset before reply", (10, 70), |_| Fault::Reset(ResetAt::BeforeReply)),
+    Trouble("reset mid reply", (10, 70), |_| Fault::Reset(ResetAt::MidReply)),
+    Trouble("half open", (5, 40), |_| Fault::HalfOpen),
+    Trouble("stall", (5, 40), |_| Fault::Stall),
+    Trouble("slow read", (10, 70), |random| Fault::SlowRead(200 + random.below(4000))),
     // Stored, but told otherwise.
-    trouble("lie", (10, 50), |random| Fault::Lie(one_of(random, &[400, 429, 500, 503]))),
+    Trouble("lie", (10, 50), |random| Fault::Lie(one_of(random, &[400, 429, 500, 503]))),
 ];
 
 /// What a Retry-After asks for: whole seconds.
@@ -278,7 +269,7 @@ impl Drawing<'_> {
             }
             let Some(trouble) = self.troubles.deal(random) else { return };
             let rule = trouble.rule((from, to), self.tenants, random);
-            self.events.push(Planned { at: from, event: Event::Trouble(trouble.name, rule) });
+            self.events.push(Planned { at: from, event: Event::Trouble(trouble.0, rule) });
             from = to + ms(random, TROUBLE_GAP);
         }
     }
@@ -286,13 +277,12 @@ impl Drawing<'_> {
     /// The track of operations.
     fn operations(&mut self, begin: Duration, end: Duration, random: &mut Random) {
         let mut at = begin + ms(random, OPERATION_GAP);
-        while let Some(operation) = self.operations.peek(random) {
+        while let Some(operation) = self.operations.deal(random) {
             let (event, takes, ending) = operation(random);
             let over = at + takes;
             if over > end {
                 return;
             }
-            self.operations.deal(random);
             self.events.push(Planned { at, event });
             self.events.extend(ending.map(|event| Planned { at: over, event }));
             at = over + ms(random, OPERATION_GAP);
@@ -307,19 +297,12 @@ struct Deck<T: 'static> {
 }
 
 impl<T> Deck<T> {
-    /// The card that is dealt next.
-    fn peek(&mut self, random: &mut Random) -> Option<&'static T> {
+    fn deal(&mut self, random: &mut Random) -> Option<&'static T> {
         if self.left.is_empty() {
             self.left = self.all.iter().collect();
             random.shuffle(&mut self.left);
         }
-        self.left.last().copied()
-    }
-
-    fn deal(&mut self, random: &mut Random) -> Option<&'static T> {
-        let card = self.peek(random);
-        self.left.pop();
-        card
+        self.left.pop()
     }
 }
 

@@ -11,15 +11,18 @@ use clap::{Parser, Subcommand, ValueEnum};
 use loadgen::client::Url;
 use loadgen::fleet::{FleetConfig, Tenants};
 use loadgen::process::Process;
-use loadgen::send::{Retry, SendConfig};
+use loadgen::send::{RetryRules, SendConfig};
 use loadgen::sink::SinkConfig;
 use loadgen::stamped::StampedConfig;
-use loadgen::typed::{duration, familiar_tenants, number};
+use loadgen::typed::{duration, number, tenants};
 
-pub(crate) use chaos::{ChaosArgs, ServerArgs, Theft, name_of};
+pub(crate) use chaos::{ChaosArgs, ServerArgs, Theft};
 pub(crate) use trial::{
     FairnessArgs, IdleArgs, IsolationArgs, OverloadArgs, RetryTrialArgs, TrialArgs, TrialCommand,
 };
+
+/// The demo's tenants: teams that most platforms have, as uneven as such teams are.
+const FAMILIAR_TENANTS: &str = "payments:34,checkout:25,search:18,observability:13,kube-system:10";
 
 /// Load, sink and proof for Tenantry.
 #[derive(Parser)]
@@ -31,38 +34,37 @@ pub(crate) struct Args {
 
 #[derive(Subcommand)]
 pub(crate) enum Command {
-    /// Sends remote write and tells rates, latencies, what it cost the server, and whether all arrived
+    /// Sends load and reports rates, latencies, what it cost the server, and whether everything arrived
     Send(Box<SendArgs>),
-    /// Takes remote write, counts it tenant by tenant, shows the counts at /stats, and misbehaves if told to
+    /// Accepts remote write and Loki pushes, counts samples by tenant, and misbehaves on demand
     Sink(Box<SinkArgs>),
-    /// Sends samples that say where they belong, and finds those that are lost, duplicated, misplaced or reordered
+    /// Sends stamped samples, and finds those that are lost, duplicated, misplaced or reordered
     ///
-    /// Every sample bears a stamp: the tenant that it is meant for, its sender, its series, and a sequence number.
+    /// A stamp is the tenant that a sample is meant for, its sender, its series, and a sequence number.
     /// Senders send again as Prometheus does: after a 5xx, 429 or no answer, with pauses from 30 ms to 5 s or as long
-    /// as Retry-After says. What they know of each request is then held against what a `loadgen sink --account` has
-    /// stored.
+    /// as Retry-After says. Their journal is then compared with what a `loadgen sink --account` has stored.
     ///
     /// Exits with 1 when anything is wrong. A request without a clear answer is sent again, so each such attempt
-    /// explains one copy and one late arrival: these are told, and held against nobody.
+    /// explains one copy and one late arrival: these are reported, and are no faults.
     Verify(Box<VerifyArgs>),
     /// Shows a server, a sink and senders at work for ten seconds, and proves that every sample arrived
     Demo(DemoArgs),
-    /// Puts a server through a bad day, drawn from a seed, and finds whatever acknowledged sample did not survive it
+    /// Injects faults planned from a seed, and checks that every acknowledged sample survives
     ///
-    /// Senders send as Prometheus does, again and again where it does. Their upstream is slow, refuses, resets, stalls,
+    /// Senders send and retry as Prometheus does. Their upstream is slow, refuses, resets, stalls,
     /// stores and says otherwise, and is restarted; the server is reloaded (with mistakes, too), handed over to a
-    /// successor, and killed. Then all is mended, and what is stored is held against what was acknowledged.
+    /// successor, and killed. Then all faults end, and what is stored is compared with what was acknowledged.
     ///
     /// Exits with 1 when anything acknowledged is lost, misplaced, reordered or damaged, or stored twice for no reason;
-    /// when a request does not come through though all is mended; when a tenant gets nowhere for two timeouts while its
+    /// when a request fails after the faults have ended; when a tenant gets nowhere for two timeouts while its
     /// upstream is well; and when the server does not start or end as it should. The same seed plans the same troubles
     /// at the same times.
     Chaos(ChaosArgs),
     /// Measures one claim about a server in trouble, and exits with 1 if it does not hold
     Trial(TrialArgs),
-    /// Puts several servers through the same loads and tells what each costs
+    /// Puts several servers through the same loads and reports what each costs
     Compare(CompareArgs),
-    /// Makes a page, and charts, of what a comparison found
+    /// Makes a page, with charts, of a comparison's results
     Report(PageArgs),
     /// The demo's server, and that of chaos
     #[command(hide = true, disable_help_flag = true)]
@@ -82,7 +84,7 @@ pub(crate) struct SendArgs {
     /// when it did leave is told beside it, as service time.
     #[arg(long, value_parser = number(1e9))]
     rate: Option<f64>,
-    /// What to do about 5xx and no answer
+    /// What to do after a 5xx or no answer
     #[arg(long, value_enum, default_value_t)]
     retry: RetryKind,
     /// With --retry prometheus, send again after 429 too (its `retry_on_http_429`)
@@ -94,11 +96,11 @@ pub(crate) struct SendArgs {
     pub(crate) report: ReportArgs,
 }
 
-/// What is told and checked at the end.
+/// What is reported and checked at the end.
 #[derive(clap::Args)]
-#[command(next_help_heading = "What is told")]
+#[command(next_help_heading = "Report")]
 pub(crate) struct ReportArgs {
-    /// The server's process: tells its CPU time per request and its memory
+    /// The server's process: reports its CPU time per request and its memory
     #[arg(long, value_name = "PID")]
     pub(crate) server_pid: Option<u32>,
     /// A sink's /stats: at the end, what it stored must be what was acknowledged
@@ -110,17 +112,12 @@ pub(crate) struct ReportArgs {
     /// Exit with 1 when any request was not acknowledged in the end
     #[arg(long)]
     pub(crate) fail_on_error: bool,
-    /// Write all percentiles of the latency to FILE and those of the service time to FILE.service
-    ///
-    /// In milliseconds, in the text format of HdrHistogram and wrk2 that its plotters read.
-    #[arg(long, value_name = "FILE")]
-    pub(crate) hdr: Option<PathBuf>,
     /// Print one JSON object instead of a report
     #[arg(long)]
     pub(crate) json: bool,
 }
 
-/// What a sender does about failures.
+/// What a sender does after a failure.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub(crate) enum RetryKind {
     /// Nothing: each request is sent once
@@ -134,8 +131,8 @@ pub(crate) enum RetryKind {
 impl SendArgs {
     pub(crate) fn config(&self) -> anyhow::Result<SendConfig> {
         let retry = match self.retry {
-            RetryKind::None => Retry::Never,
-            RetryKind::Prometheus => Retry::Prometheus { on_429: self.retry_on_429 },
+            RetryKind::None => None,
+            RetryKind::Prometheus => Some(RetryRules::prometheus(self.retry_on_429)),
         };
         let server = self.report.server_pid.map(Process::new).transpose()?;
         Ok(SendConfig { rate: self.rate, retry, server, ..self.send.clone().bounded() })
@@ -153,9 +150,6 @@ pub(crate) struct SinkArgs {
     /// Print the counts this often; 0s for only at the end
     #[arg(long, value_parser = duration, default_value = "10s")]
     pub(crate) every: Duration,
-    /// Print JSON, an object a line
-    #[arg(long)]
-    pub(crate) json: bool,
 }
 
 #[derive(clap::Args)]
@@ -171,9 +165,6 @@ pub(crate) struct VerifyArgs {
     /// How long a request is sent again before it is given up
     #[arg(long, value_parser = duration, default_value = "60s")]
     pub(crate) give_up_after: Duration,
-    /// Give a request up that is answered with 429, as Prometheus does unless told otherwise
-    #[arg(long)]
-    pub(crate) no_retry_429: bool,
     /// How long to wait, when all is sent, for what may still arrive
     #[arg(long, value_parser = duration, default_value = "1s")]
     pub(crate) settle: Duration,
@@ -188,7 +179,7 @@ pub(crate) struct DemoArgs {
     #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) seconds: u32,
     /// Tenants: a number, or names with weights as in `payments:5,search:2`
-    #[arg(long, default_value = "5", value_parser = familiar_tenants)]
+    #[arg(long, default_value = FAMILIAR_TENANTS, value_parser = tenants)]
     pub(crate) tenants: Tenants,
     /// Senders
     #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(u16).range(1..))]

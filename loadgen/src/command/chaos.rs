@@ -1,7 +1,7 @@
 //! `loadgen chaos`: a server's bad day, and what survived it.
 
 mod report;
-mod stage;
+mod rig;
 
 use std::fs;
 use std::io::{self, Write};
@@ -18,13 +18,13 @@ use loadgen::child::pause;
 use loadgen::client::Url;
 use loadgen::fleet::{now_ms, numbered_tenants};
 use loadgen::journal::Journal;
-use loadgen::send::{Outcome, Progress, Retry, RetryRules, SendConfig};
+use loadgen::send::{Outcome, Progress, RetryRules, SendConfig};
 use loadgen::stamped::{StampedConfig, send};
 
 use super::args::ChaosArgs;
 use super::rig::TENANT_LABEL;
 use report::Report;
-use stage::Stage;
+use rig::ChaosRig;
 
 /// Tenants of a run.
 const TENANTS: usize = 6;
@@ -60,18 +60,18 @@ pub(crate) fn run(args: &ChaosArgs) -> anyhow::Result<bool> {
     let length = Duration::from_secs_f64(args.minutes * 60.0);
     let tenants: Vec<String> = numbered_tenants(TENANTS).into_iter().map(|(name, _)| name).collect();
     let plan = Plan::new(seed, length, &tenants);
-    let mut stage = Stage::set(args, seed, &plan, &tenants)?;
-    let crowds = crowds(&stage.push_url()?, length, &tenants, stage.pulse());
+    let mut rig = ChaosRig::set(args, seed, &plan, &tenants)?;
+    let crowds = crowds(&rig.push_url()?, length, &tenants, rig.pulse());
     let senders = crowds.iter().map(|crowd| crowd.senders).sum();
-    write!(io::stdout(), "{}", report::title(args, seed, senders, &tenants, &stage))?;
+    write!(io::stdout(), "{}", report::title(args, seed, senders, &tenants, &rig))?;
 
     let begun = Instant::now();
-    let (journal, outcome, mut failures) = play(&mut stage, &plan, &crowds, began, &interrupted)?;
-    let beats = stage.pulse().so_far();
+    let (journal, outcome, mut failures) = play(&mut rig, &plan, &crowds, began, &interrupted)?;
+    let beats = rig.pulse().so_far();
     let is_interrupted = interrupted.load(Ordering::Relaxed);
-    failures.extend(stage.end());
+    failures.extend(rig.end());
     // Nothing is on its way any more: the server has ended.
-    let account = stage.sink.account().context("the sink keeps no account")?;
+    let account = rig.sink.account().context("the sink keeps no account")?;
     let report = Report {
         args,
         seed,
@@ -79,9 +79,9 @@ pub(crate) fn run(args: &ChaosArgs) -> anyhow::Result<bool> {
         elapsed: begun.elapsed(),
         audit: Audit::new(&journal, &account, ""),
         journal: &journal,
-        liveness: Liveness::new(&beats, &excuses(&plan, &stage.over()), PATIENCE),
+        liveness: Liveness::new(&beats, &excuses(&plan, &rig.over()), PATIENCE),
         outcome: &outcome,
-        stage: &stage,
+        rig: &rig,
         failures,
     };
     let holds = report.holds();
@@ -91,21 +91,24 @@ pub(crate) fn run(args: &ChaosArgs) -> anyhow::Result<bool> {
     }
     write!(io::stdout(), "{}", report.text())?;
     if !holds {
-        let dir = stage.keep();
+        let dir = rig.keep();
         fs::write(dir.join("report.json"), &json)?;
         writeln!(io::stdout(), "kept       {}: server.log, tenantry.yml and report.json", dir.display())?;
     }
     Ok(holds)
 }
 
-/// Many who send little and often, and few who send more: their bodies differ in what they can be told off for.
+/// Many senders of small, frequent requests, and few of large ones: an upstream that limits sizes refuses some only.
 fn crowds(url: &Url, length: Duration, tenants: &[String], pulse: &Arc<Pulse>) -> [Crowd; 2] {
-    let rules =
-        RetryRules { backoff_max: BACKOFF_MAX, give_up_after: GIVE_UP_AFTER, ..RetryRules::default() };
+    let rules = RetryRules {
+        backoff_max: BACKOFF_MAX,
+        give_up_after: Some(GIVE_UP_AFTER),
+        ..RetryRules::prometheus(true)
+    };
     let send = SendConfig {
         url: url.clone(),
         duration: Some(length),
-        retry: Retry::Bounded(rules),
+        retry: Some(rules),
         timeout: ANSWER_TIMEOUT,
         ..SendConfig::default()
     };
@@ -125,9 +128,10 @@ fn crowds(url: &Url, length: Duration, tenants: &[String], pulse: &Arc<Pulse>) -
     ]
 }
 
-/// Sends while the plan is followed, and until all is settled. What went wrong on stage is in the last.
+/// Sends while the plan is followed, and until all is settled. The last value says what went wrong with server and
+/// upstream.
 fn play(
-    stage: &mut Stage,
+    rig: &mut ChaosRig,
     plan: &Plan,
     crowds: &[Crowd; 2],
     began: u64,
@@ -142,7 +146,7 @@ fn play(
             threads.push(thread::Builder::new().name("crowd".to_owned()).spawn_scoped(scope, work)?);
         }
         let are_over = || threads.iter().all(ScopedJoinHandle::is_finished);
-        let followed = follow(stage, plan, &are_over, interrupted, &progress.stop);
+        let followed = follow(rig, plan, &are_over, interrupted, &progress.stop);
         progress.stop.store(true, Ordering::Relaxed);
         let mut journal = Journal::default();
         let mut outcomes = Vec::new();
@@ -158,13 +162,13 @@ fn play(
 
 /// Follows the plan to its end, and until all senders are over.
 fn follow(
-    stage: &mut Stage,
+    rig: &mut ChaosRig,
     plan: &Plan,
     are_over: &dyn Fn() -> bool,
     interrupted: &AtomicBool,
     enough: &AtomicBool,
 ) -> anyhow::Result<()> {
-    let begun = stage.begin();
+    let begun = rig.begin();
     let mut events = plan.events.iter().peekable();
     loop {
         let is_interrupted = interrupted.load(Ordering::Relaxed);
@@ -175,10 +179,10 @@ fn follow(
             return Ok(());
         }
         if let Some(planned) = events.next_if(|planned| !is_interrupted && planned.at <= begun.elapsed()) {
-            stage.perform(planned)?;
+            rig.perform(planned)?;
         } else {
             pause(TICK);
         }
-        stage.look_after()?;
+        rig.look_after()?;
     }
 }

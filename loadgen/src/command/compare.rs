@@ -74,7 +74,7 @@ fn default_output(args: &CompareArgs, results: &Results) -> PathBuf {
     dir.join(format!("{}-{}.json", results.date.replace(':', "-"), results.name))
 }
 
-/// A scenario's table: what counts most, the ratios to the first contender, and who failed. The page has every figure.
+/// A scenario's table: what counts most, the ratios to the first contender, and failures. The page has every figure.
 fn scenario(names: &[String], results: &ScenarioResults) -> String {
     let scenario = &results.scenario;
     let rounds = counted(u64::from(scenario.rounds), "round");

@@ -1,7 +1,7 @@
-//! `loadgen demo`: a server, a sink and senders in one tree of processes, and the proof that nothing went astray.
+//! `loadgen demo`: a server, a sink and senders, and the proof that every sample arrived.
 //!
-//! The server is this program once more, under a command of its own, so that its CPU time and memory can be told
-//! from the sink's and the senders', and so that it is ended as a service manager would end it.
+//! The server is a second process of this program, started with a hidden command. So its CPU time and memory can be
+//! measured apart from the sink's and the senders', and it is stopped as a service manager would stop it.
 
 mod screen;
 
@@ -20,8 +20,8 @@ use loadgen::sink::Snapshot;
 
 use super::args::DemoArgs;
 use super::rig::{Rig, RigConfig, fleet_config};
-use super::send::{faults, forward_stop, latency};
-use super::text::{Report, Table, bytes, counted, figure, grouped, per_second, ratio, status_name, time};
+use super::send::{forward_stop, report};
+use super::text::{Table, counted, grouped, ratio};
 use screen::{Scene, Screen};
 
 /// How long the server may take to end.
@@ -45,14 +45,13 @@ pub(crate) fn run(args: &DemoArgs) -> anyhow::Result<bool> {
     let duration = Duration::from_secs(u64::from(args.seconds));
     let config = SendConfig { server: Some(rig.process()?), ..rig.sending(duration)? };
     write!(io::stdout(), "{}", title(args, &rig))?;
-    let mut screen = Screen::new(&fleet.tenants)?;
+    let mut screen = Screen::new(&fleet.tenants);
     let begun = Instant::now();
     let mut shown = Ok(());
     let outcome = send(&fleet, &config, &Progress::default(), |progress| {
         forward_stop(&stop, progress);
         let scene = Scene {
             elapsed: begun.elapsed(),
-            duration,
             acknowledged: progress.acknowledged.load(Ordering::Relaxed),
             answered: progress.answered.load(Ordering::Relaxed),
             stored: rig.sink.snapshot(),
@@ -67,26 +66,23 @@ pub(crate) fn run(args: &DemoArgs) -> anyhow::Result<bool> {
     let comparison = Comparison::new(&outcome.ledger, &Snapshot::default(), &counts, "");
     screen.clear()?;
     let proven = comparison.is_exact() && outcome.failed() == 0 && outcome.requests > 0 && ended.success();
-    let end = if proven { shown_and_next(&outcome) } else { failed(&outcome, &comparison, ended) };
-    write!(io::stdout(), "{}\n{}\n{end}", table(&comparison), figures(&outcome, &comparison, ended))?;
+    let mut report = report(&outcome, &config, Some(&comparison));
+    report.line("merged", merged(&outcome, &comparison));
+    report.line("ended", format_args!("SIGTERM, then {}", how_it_ended(ended)));
+    let end =
+        if proven { shown_and_next(&outcome) } else { style("✗ The proof failed.\n").red().to_string() };
+    write!(io::stdout(), "{}\n{report}\n{end}", table(&comparison))?;
     Ok(proven)
 }
 
 fn title(args: &DemoArgs, rig: &Rig) -> String {
-    format!(
-        "\n{}: {}, {}, {}\n{}\n\n",
-        style("Tenantry at work").bold(),
-        counted(u64::from(args.senders), "sender"),
-        counted(args.tenants.len() as u64, "tenant"),
-        counted(u64::from(args.seconds), "second"),
-        style(format!(
-            "senders ─► tenantry at {} (process {}) ─► one request per tenant ─► sink at {}",
-            rig.server.addr(),
-            rig.server.pid(),
-            rig.sink.addr()
-        ))
-        .dim(),
-    )
+    let (senders, tenants) =
+        (counted(args.senders.into(), "sender"), counted(args.tenants.len() as u64, "tenant"));
+    let (server, pid, sink) = (rig.server.addr(), rig.server.pid(), rig.sink.addr());
+    let path = format!(
+        "senders ─► tenantry at {server} (process {pid}) ─► one request per tenant ─► sink at {sink}"
+    );
+    format!("\n{}: {senders}, {tenants}\n{}\n\n", style("Tenantry at work").bold(), style(path).dim())
 }
 
 /// Acknowledged against stored, tenant by tenant, the largest first.
@@ -116,33 +112,13 @@ fn table(comparison: &Comparison) -> String {
     format!("{table}… and {hidden} more, {exact} of them equal\n")
 }
 
-/// What it took.
-fn figures(outcome: &Outcome, comparison: &Comparison, ended: ExitStatus) -> Report {
-    let mut report = Report::default();
-    report.line(
-        "in and out",
-        format_args!(
-            "{} in, {} tenant parts, {} out: {:.1} parts merged into each",
-            counted(outcome.requests, "request"),
-            grouped(outcome.parts),
-            counted(comparison.requests, "request"),
-            ratio(outcome.parts, comparison.requests),
-        ),
-    );
-    let each = |count| figure(per_second(count, outcome.elapsed));
-    let series = outcome.acknowledged_tally().series;
-    report.line("rate", format_args!("{} requests/s, {} series/s", each(outcome.requests), each(series)));
-    report.line("latency", latency(outcome));
-    if let (Some(cost), Some(cpu_ms)) = (&outcome.server, outcome.cpu_ms_per_request()) {
-        let (cpu, memory, ended) = (time(cost.cpu), bytes(cost.memory.end()), how_it_ended(ended));
-        report.line(
-            "server",
-            format_args!(
-                "CPU {cpu_ms:.2} ms a request ({cpu} in all), {memory} of memory; SIGTERM, then {ended}"
-            ),
-        );
-    }
-    report
+fn merged(outcome: &Outcome, comparison: &Comparison) -> String {
+    format!(
+        "{} tenant parts into {} to the sink: {:.1} in each",
+        grouped(outcome.parts),
+        counted(comparison.requests, "request"),
+        ratio(outcome.parts, comparison.requests),
+    )
 }
 
 fn how_it_ended(ended: ExitStatus) -> String {
@@ -157,26 +133,6 @@ fn shown_and_next(outcome: &Outcome) -> String {
          Thanos\n  remote_write: [{{ url: http://127.0.0.1:8081/push }}]     # in prometheus.yml\n\n",
         style("✓").green().bold(),
     )
-}
-
-fn failed(outcome: &Outcome, comparison: &Comparison, ended: ExitStatus) -> String {
-    let mut text = format!(
-        "{} Not every sample is where it belongs, or something else went wrong:\n",
-        style("✗").red().bold()
-    );
-    let mut line = |fault: &str| text.push_str(&format!("  {fault}\n"));
-    faults(comparison).for_each(|fault| line(&fault));
-    for (status, complaint) in &outcome.complaints {
-        let count = outcome.statuses.get(status).copied().unwrap_or_default();
-        line(&format!("{}, {}: {complaint}", counted(count, "request"), status_name(*status)));
-    }
-    if outcome.requests == 0 {
-        line("nothing was sent");
-    }
-    if !ended.success() {
-        line(&format!("the server ended with {}", how_it_ended(ended)));
-    }
-    text
 }
 
 #[cfg(test)]

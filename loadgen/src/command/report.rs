@@ -15,22 +15,7 @@ use super::text::{Table, bytes, counted, figure};
 use chart::Chart;
 
 /// What every reader should know of the figures.
-const METHOD: &str = "\
-Each contender runs alone between senders and a sink that live in the measuring process, on the same machine.
-Contenders take turns (A B C, A B C, …), each freshly started for each round, so that a machine that drifts drifts for
-all.
-
-CPU is user and system time of all the contender's processes, from the first measured request until the last
-acknowledged sample has arrived in the sink: starting and warming up do not count, delivering late does. Requests per
-second count to the same moment.
-
-Every round is proven: each request was answered with 2xx, and what arrived is what was acknowledged, by counts and,
-where a contender leaves the bytes as they are, by checksums. Who fails has no figures.
-
-A figure is the median of its rounds, with the least and the most of them; the best of a scenario is bold. A ratio is
-taken within each round first. On a machine that senders and sink share, requests per second tell who leaves them most
-room; CPU per request is what carries over to another.
-";
+const METHOD: &str = include_str!("report/method.md");
 
 /// Writes the page and, if asked to, the charts; never false.
 pub(crate) fn run(args: &PageArgs) -> anyhow::Result<bool> {
@@ -62,7 +47,7 @@ fn page(results: &Results, pictures: &str) -> String {
     let commit = results.commit.as_deref().map(|commit| format!(", commit {commit}")).unwrap_or_default();
     let mut page = format!(
         "# Comparison: {}\n\n{}{commit}; {}, {}, {} of memory, Linux {}\n{}\n\
-         ## Who took part\n\n{}\n## Who wins\n\n{}\n",
+         ## Contenders\n\n{}\n## Summary\n\n{}\n",
         results.name,
         results.date,
         machine.cpu,

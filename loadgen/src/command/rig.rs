@@ -68,7 +68,7 @@ impl Rig {
         Ok(Self { server: Server::start(&setup)?, sink, _dir: dir })
     }
 
-    /// How to send to the server; more is set by whoever sends.
+    /// How to send to the server; callers set more.
     pub(crate) fn sending(&self, duration: Duration) -> anyhow::Result<SendConfig> {
         Ok(SendConfig { url: self.server.push_url()?, duration: Some(duration), ..SendConfig::default() })
     }

@@ -1,30 +1,20 @@
 //! `loadgen send`.
 
-mod percentiles;
-
-use std::ffi::OsString;
-use std::fs;
 use std::io::{self, Write};
-use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use anyhow::Context;
 use hdrhistogram::Histogram;
 use indicatif::ProgressBar;
-use loadgen::audit::{Comparison, Line, Verdict};
-use loadgen::duration::ms;
+use loadgen::audit::{Comparison, Line};
 use loadgen::fleet::Fleet;
-use loadgen::send::{MetadataOutcome, Outcome, Percentiles, Progress, Retry, SendConfig, send};
+use loadgen::send::{Outcome, Percentiles, Progress, SendConfig, send};
 use loadgen::sink::Snapshot;
 use serde_json::json;
 
 use super::args::SendArgs;
-use super::progress_bar;
-use super::text::{Report, answers, bytes, counted, figure, grouped, listed, per_second, ratio, time, whole};
-
-/// A run that is shorter needs no bar.
-const BAR_FROM: Duration = Duration::from_secs(3);
+use super::text::{Report, bytes, counted, figure, grouped, listed, per_second, ratio, time, whole};
 
 /// Tenants that a report names when something is wrong with them.
 const FAULTS_SHOWN_MAX: usize = 10;
@@ -40,10 +30,10 @@ pub(crate) fn run(args: &SendArgs) -> anyhow::Result<bool> {
     let stats = |url, timeout| super::fetch::<Snapshot>("--verify", url, timeout, "");
     let before = args.report.verify.as_ref().map(|url| stats(url, config.timeout)).transpose()?;
     let progress = Progress::default();
-    let bar = bar(&config);
+    let bar = ProgressBar::new_spinner();
     let outcome = send(&fleet, &config, &progress, |progress| {
         forward_stop(&stop, progress);
-        draw(&bar, &config, progress);
+        draw(&bar, progress);
     })?;
     bar.finish_and_clear();
     let comparison = match (&args.report.verify, before) {
@@ -53,9 +43,6 @@ pub(crate) fn run(args: &SendArgs) -> anyhow::Result<bool> {
         }
         _ => None,
     };
-    if let Some(file) = &args.report.hdr {
-        write_percentiles(file, &outcome)?;
-    }
     let mut out = io::stdout();
     if args.report.json {
         writeln!(out, "{}", as_json(&outcome, comparison.as_ref()))?;
@@ -63,19 +50,7 @@ pub(crate) fn run(args: &SendArgs) -> anyhow::Result<bool> {
         write!(out, "{}", report(&outcome, &config, comparison.as_ref()))?;
     }
     let verified = comparison.is_none_or(|comparison| comparison.holds());
-    let failed = outcome.failed() + outcome.metadata.failed();
-    Ok(verified && outcome.requests > 0 && !(args.report.fail_on_error && failed > 0))
-}
-
-/// Latencies to `file`, service times to a file beside it.
-fn write_percentiles(file: &Path, outcome: &Outcome) -> anyhow::Result<()> {
-    let mut service = OsString::from(file);
-    service.push(".service");
-    for (file, histogram) in [(file, &outcome.latency), (Path::new(&service), &outcome.service)] {
-        fs::write(file, percentiles::percentiles(histogram))
-            .with_context(|| format!("--hdr: cannot write {}", file.display()))?;
-    }
-    Ok(())
+    Ok(verified && outcome.requests > 0 && !(args.report.fail_on_error && outcome.failed() > 0))
 }
 
 pub(crate) fn forward_stop(stop: &AtomicBool, progress: &Progress) {
@@ -84,62 +59,37 @@ pub(crate) fn forward_stop(stop: &AtomicBool, progress: &Progress) {
     }
 }
 
-/// A bar on a terminal, for a run that is long enough to wait for.
-fn bar(config: &SendConfig) -> ProgressBar {
-    match (config.duration, config.requests) {
-        (Some(duration), _) if duration <= BAR_FROM => ProgressBar::hidden(),
-        (Some(duration), None) => progress_bar(ms(duration), "{msg}"),
-        (_, requests) => progress_bar(requests.unwrap_or_default(), "{msg}, {eta} to go"),
-    }
-}
-
-fn draw(bar: &ProgressBar, config: &SendConfig, progress: &Progress) {
+/// How it goes, on a terminal.
+fn draw(bar: &ProgressBar, progress: &Progress) {
     let now = |count: &AtomicU64| count.load(Ordering::Relaxed);
     let (answered, acknowledged) = (now(&progress.answered), now(&progress.acknowledged));
-    bar.set_position(if config.requests.is_none() { ms(bar.elapsed()) } else { answered });
     let rate = figure(per_second(acknowledged, bar.elapsed()));
     let besides = [(answered.saturating_sub(acknowledged), "failed"), (now(&progress.retries), "sent again")];
     bar.set_message(format!("{}, {rate}/s, {}", counted(answered, "request"), listed(besides)));
+    bar.tick();
 }
 
 /// The report for a person.
-fn report(outcome: &Outcome, config: &SendConfig, comparison: Option<&Comparison>) -> Report {
+pub(crate) fn report(outcome: &Outcome, config: &SendConfig, comparison: Option<&Comparison>) -> Report {
     let mut report = Report::default();
     let tally = outcome.acknowledged_tally();
     let each = |count: u64| figure(per_second(count, outcome.elapsed));
-    report.line(
-        "requests",
-        format_args!(
-            "{} in {}: {}/s, {} series/s, {}/s",
-            grouped(outcome.requests),
-            time(outcome.elapsed),
-            each(outcome.requests),
-            each(tally.series),
-            bytes(whole(per_second(outcome.bytes, outcome.elapsed))),
-        ),
-    );
+    let (requests, elapsed) = (grouped(outcome.requests), time(outcome.elapsed));
+    let (requests_per_s, series_per_s) = (each(outcome.requests), each(tally.series));
+    let bytes_per_s = bytes(whole(per_second(outcome.bytes, outcome.elapsed)));
+    let rates = format!("{requests_per_s}/s, {series_per_s} series/s, {bytes_per_s}/s");
+    report.line("requests", format_args!("{requests} in {elapsed}: {rates}"));
     report.answers(&outcome.statuses, &outcome.complaints);
-    if config.retry != Retry::Never {
+    if config.retry.is_some() {
         let given_up = [(outcome.dropped, "dropped"), (outcome.abandoned, "abandoned at the end")];
-        let doubtful = listed([(outcome.doubtful, "attempts may have been stored though nobody said so")]);
+        let doubtful = listed([(outcome.doubtful, "attempts may have been stored unacknowledged")]);
         let again = grouped(outcome.retries());
         report.line("retries", format_args!("{again} sent again; {}; {doubtful}", listed(given_up)));
     }
-    if outcome.metadata != MetadataOutcome::default() {
-        let MetadataOutcome { requests, entries, statuses, .. } = &outcome.metadata;
-        let (requests, entries) = (counted(*requests, "request"), grouped(*entries));
-        report.line(
-            "metadata",
-            format_args!("{requests} besides, {entries} entries acknowledged: {}", answers(statuses)),
-        );
-    }
-    report.line("latency", latency(outcome));
+    report.line("latency", in_percentiles(&outcome.latency));
     // Without a timetable and without pauses the two are the same.
-    if config.rate.is_some() || config.retry != Retry::Never {
+    if config.rate.is_some() || config.retry.is_some() {
         report.line("service", in_percentiles(&outcome.service));
-    }
-    if let Some(cpu_ms) = outcome.sender_cpu_ms_per_request() {
-        report.line("senders", format_args!("CPU {cpu_ms:.3} ms a request"));
     }
     if let (Some(cost), Some(cpu_ms)) = (&outcome.server, outcome.cpu_ms_per_request()) {
         let per_million = cost.cpu.as_secs_f64() * 1e6 * ratio(1, tally.samples);
@@ -148,29 +98,14 @@ fn report(outcome: &Outcome, config: &SendConfig, comparison: Option<&Comparison
             "server",
             format_args!("CPU {cpu_ms:.3} ms a request ({all} in all, {per_million:.2} s a million samples)"),
         );
-        let (before, last) = cost.memory.before_and_last();
-        report.line(
-            "",
-            format_args!(
-                "memory {} in the middle, {} at the end; most {} before the last stretch, {} in it: {}",
-                bytes(cost.memory.middle()),
-                bytes(cost.memory.end()),
-                bytes(before),
-                bytes(last),
-                if cost.memory.is_flat() { "flat" } else { "growing" },
-            ),
-        );
+        let (resident, peak) = (bytes(cost.resident_bytes), bytes(cost.resident_bytes_peak));
+        report.line("", format_args!("memory {resident} at the end, {peak} at most"));
     }
     if let Some(comparison) = comparison {
         report.line("verified", verdict(comparison));
         faults(comparison).take(FAULTS_SHOWN_MAX).for_each(|fault| report.line("", fault));
     }
     report
-}
-
-/// The latency's percentiles, in one line.
-pub(crate) fn latency(outcome: &Outcome) -> String {
-    in_percentiles(&outcome.latency)
 }
 
 fn in_percentiles(micros: &Histogram<u64>) -> String {
@@ -191,25 +126,9 @@ fn verdict(comparison: &Comparison) -> String {
 }
 
 /// What is wrong, a line for each.
-pub(crate) fn faults(comparison: &Comparison) -> impl Iterator<Item = String> + '_ {
+fn faults(comparison: &Comparison) -> impl Iterator<Item = String> + '_ {
     let broken = (comparison.broken > 0).then(|| counted(comparison.broken, "broken request"));
-    let wrong = |line: &&Line| !matches!(line.verdict, Verdict::Exact | Verdict::Plausible);
-    let tell = |line: &Line| {
-        let fault = match line.verdict {
-            Verdict::Lost => "samples are lost",
-            Verdict::Surplus => "samples are there more than once",
-            Verdict::Misplaced => "series of other tenants are there",
-            Verdict::Stray => "nobody sent anything for it",
-            _ => "samples are not what was sent",
-        };
-        let acknowledged = counted(line.acknowledged.samples, "sample");
-        format!(
-            "{}: {fault} ({acknowledged} acknowledged, {} stored)",
-            line.tenant,
-            grouped(line.stored.samples)
-        )
-    };
-    broken.into_iter().chain(comparison.lines.iter().filter(wrong).map(tell))
+    broken.into_iter().chain(comparison.faults().map(Line::to_string))
 }
 
 /// The same for a program. Times in milliseconds, memory in bytes.
@@ -217,15 +136,11 @@ fn as_json(outcome: &Outcome, comparison: Option<&Comparison>) -> serde_json::Va
     let ms = |time: Duration| time.as_secs_f64() * 1e3;
     let tally = outcome.acknowledged_tally();
     let server = outcome.server.as_ref().map(|cost| {
-        let (before, last) = cost.memory.before_and_last();
         json!({
             "cpu_ms": ms(cost.cpu),
             "cpu_ms_per_request": outcome.cpu_ms_per_request(),
-            "resident_middle_bytes": cost.memory.middle(),
-            "resident_end_bytes": cost.memory.end(),
-            "resident_most_before_bytes": before,
-            "resident_most_last_bytes": last,
-            "memory_flat": cost.memory.is_flat(),
+            "resident_bytes": cost.resident_bytes,
+            "resident_bytes_peak": cost.resident_bytes_peak,
         })
     });
     json!({
@@ -246,10 +161,8 @@ fn as_json(outcome: &Outcome, comparison: Option<&Comparison>) -> serde_json::Va
         "samples": tally.samples,
         "histograms": tally.histograms,
         "exemplars": tally.exemplars,
-        "metadata": outcome.metadata,
         "latency_ms": Percentiles::new(&outcome.latency),
         "service_ms": Percentiles::new(&outcome.service),
-        "sender_cpu_ms_per_request": outcome.sender_cpu_ms_per_request(),
         "server": server,
         "verified": comparison.map(Comparison::holds),
         "exact": comparison.map(Comparison::is_exact),

@@ -1,7 +1,7 @@
 //! A server under test: a child process, its configuration, and the ways to reload and end it.
 //!
 //! It listens at an address that the system gives to no outgoing connection. So the address is still free when the
-//! server is started again, and nobody who tries to connect meanwhile is connected with himself.
+//! server is started again, and a client that connects meanwhile is not connected with itself.
 
 use std::env;
 use std::fs;
@@ -124,7 +124,7 @@ impl Server {
         let bad = Setup { settings: mistakes.to_owned(), ..self.setup.clone() };
         bad.write_config(self.metrics)?;
         self.hang_up("refused").context("reload of a configuration with mistakes")?;
-        // For whoever looks, and for a successor.
+        // For a successor.
         self.setup.write_config(self.metrics)?;
         let after = self.settings_in_effect()?;
         if after != before {
@@ -179,13 +179,6 @@ impl Server {
         Ok(self.child.kill()?)
     }
 
-    /// Whether a server that was asked to end has ended, and how.
-    ///
-    /// It is an error if it takes too long.
-    pub(crate) fn left(&mut self) -> anyhow::Result<Option<ExitStatus>> {
-        self.wait_until_left(Duration::ZERO)
-    }
-
     /// Asks it to end and waits until it has.
     pub(crate) fn stop(mut self) -> anyhow::Result<ExitStatus> {
         self.terminate()?;
@@ -194,10 +187,13 @@ impl Server {
 
     /// Waits until a server that was asked to end has ended.
     pub(crate) fn end(mut self) -> anyhow::Result<ExitStatus> {
-        self.wait_until_left(self.setup.end_patience)?.context("it still runs")
+        self.wait(self.setup.end_patience)?.context("it still runs")
     }
 
-    fn wait_until_left(&mut self, within: Duration) -> anyhow::Result<Option<ExitStatus>> {
+    /// How a server that was asked to end has ended, if it has within this time.
+    ///
+    /// It is an error if it takes too long.
+    pub(crate) fn wait(&mut self, within: Duration) -> anyhow::Result<Option<ExitStatus>> {
         let ended = self.child.wait(within)?;
         let patience = self.setup.end_patience;
         if ended.is_none() && self.leaving.is_some_and(|since| since.elapsed() >= patience) {

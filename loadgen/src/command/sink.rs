@@ -28,24 +28,22 @@ pub(crate) fn run(args: &SinkArgs) -> anyhow::Result<bool> {
     let stop = super::stop_flag()?;
     let sink = Sink::start(config).with_context(|| format!("cannot listen at {}", args.sink.listen))?;
     let mut out = io::stdout();
-    if !args.json {
-        let account = if args.sink.full_account {
-            format!(", its account at http://{}/account", sink.addr())
-        } else {
-            String::new()
-        };
-        writeln!(out, "sink at {}, its counts at http://{}/stats{account}", sink.url(), sink.addr())?;
-    }
+    let account = match args.sink.full_account {
+        true => format!(", its account at http://{}/account", sink.addr()),
+        false => String::new(),
+    };
+    writeln!(out, "sink at {}, its counts at http://{}/stats{account}", sink.url(), sink.addr())?;
     let every = if args.every.is_zero() { NEVER } else { args.every.min(NEVER) };
     let mut shown = Snapshot::default();
     while !wait_for(every, || stop.load(Ordering::Relaxed)) {
         let now = sink.snapshot();
         if now != shown {
-            show(&now, args.json, &mut out)?;
+            write!(out, "{}", table(&now))?;
+            out.flush()?;
             shown = now;
         }
     }
-    show(&sink.stop(), args.json, &mut out)?;
+    write!(out, "{}", table(&sink.stop()))?;
     Ok(true)
 }
 
@@ -55,16 +53,6 @@ fn faults(file: &Path) -> anyhow::Result<Arc<dyn Script>> {
     let text = fs::read_to_string(file).with_context(|| format!("--faults: cannot read {name}"))?;
     let faults = Faults::from_yaml(&text).with_context(|| format!("--faults: {name}"))?;
     Ok(Arc::new(FaultScript::new(faults)))
-}
-
-fn show(counts: &Snapshot, json: bool, out: &mut impl Write) -> anyhow::Result<()> {
-    if json {
-        writeln!(out, "{}", serde_json::to_string(counts)?)?;
-    } else {
-        write!(out, "{}", table(counts))?;
-    }
-    out.flush()?;
-    Ok(())
 }
 
 /// The counts, tenants with the most samples first.

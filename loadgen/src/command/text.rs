@@ -63,7 +63,7 @@ pub(crate) fn listed<'a>(counts: impl IntoIterator<Item = (u64, &'a str)>) -> St
 }
 
 /// How often which status was answered; 0 is no answer.
-pub(crate) fn answers(statuses: &BTreeMap<u16, u64>) -> String {
+fn answers(statuses: &BTreeMap<u16, u64>) -> String {
     let told =
         statuses.iter().map(|(&status, &count)| format!("{}: {}", status_name(status), grouped(count)));
     let all: Vec<String> = told.collect();

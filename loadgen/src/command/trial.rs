@@ -1,7 +1,7 @@
-//! `loadgen trial`: one claim each, measured between a server, a sink and senders in one tree of processes.
+//! `loadgen trial`: each trial measures one claim, with a server, a sink and senders.
 //!
-//! A trial prints what it found and says whether its claim holds; its exit code says the same. It is told apart from
-//! `chaos`, which looks for what is lost: here it is about what a trouble costs.
+//! A trial prints what it found and whether its claim holds; its exit code says the same. `chaos` looks for what is lost,
+//! a trial measures what a fault costs.
 
 mod epidemic;
 mod fairness;
@@ -71,8 +71,8 @@ fn beside<T>(
     })
 }
 
-/// Fleets of their own for each `group` of tenants that follow each other, as one: whoever sends for some of a group
-/// sends for all of it, the same number of series for each, and for nobody else. A group has `senders` senders.
+/// One fleet of many: each `group` of consecutive tenants has `senders` senders of its own. Their requests hold all
+/// tenants of the group, with equally many series, and no other tenant.
 fn fleets(
     tenants: &[(String, u32)],
     group: usize,
@@ -146,15 +146,11 @@ impl Script for Patient {
     }
 }
 
-/// Says whether a claim holds.
-fn conclude(holds: bool, claim: &str) -> anyhow::Result<bool> {
-    let (mark, word) =
-        if holds { (style("✓").green(), "holds") } else { (style("✗").red(), "DOES NOT HOLD") };
-    writeln!(io::stdout(), "{mark} {word}: {claim}")?;
-    Ok(holds)
-}
-
 /// Says of each claim whether it holds; whether all do.
-fn conclude_all(claims: impl IntoIterator<Item = (bool, &'static str)>) -> anyhow::Result<bool> {
-    claims.into_iter().try_fold(true, |all, (holds, claim)| Ok(conclude(holds, claim)? && all))
+fn conclude(claims: &[(bool, &str)]) -> anyhow::Result<bool> {
+    for (holds, claim) in claims {
+        let mark = if *holds { style("✓ holds").green() } else { style("✗ DOES NOT HOLD").red() };
+        writeln!(io::stdout(), "{mark}: {claim}")?;
+    }
+    Ok(claims.iter().all(|(holds, _)| *holds))
 }

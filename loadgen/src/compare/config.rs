@@ -1,7 +1,7 @@
 //! What is compared: the YAML as written, and what it comes to.
 //!
-//! Everything that can be known before the first run is checked here, so that nobody waits a quarter of an hour for
-//! a typing mistake: names, numbers, placeholders, and that the templates are there.
+//! Everything that can be known before the first run is checked here, so that a typing mistake does not cost a quarter
+//! of an hour: names, numbers, placeholders, and that the templates are there.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -9,22 +9,21 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use itertools::iproduct;
+use serde::de::{Deserializer, Error};
 use serde::{Deserialize, Serialize};
 
 use super::template::{PLACEHOLDERS, unknown};
 use crate::client::Url;
 use crate::duration;
-use crate::fleet::{Format, LABELS_MIN};
+use crate::fleet::Format;
 
-/// Longest phase of a run, in seconds: a day that nobody means.
+/// Longest phase of a run, in seconds.
 const SECONDS_MAX: f64 = 3600.0;
 
-/// Most of what a scenario counts. Senders are threads here, tenants are counts in memory.
-const TENANTS_MAX: u32 = 100_000;
-const SERIES_MAX: u32 = 1_000_000;
-const SENDERS_MAX: u32 = 1024;
-const LABELS_MAX: u32 = 1000;
-const ROUNDS_MAX: u32 = 1000;
+/// Labels of a series, and consecutive series of a tenant, where nothing else is said.
+const LABELS: u32 = 9;
+const RUN_LENGTH: u32 = 20;
 
 /// The value of `ready` for a contender that is ready when it takes connections.
 pub(super) const TCP: &str = "tcp";
@@ -40,7 +39,7 @@ pub struct Config {
     pub tenant_header: String,
     /// Whether a comparison in which a contender failed is still a success.
     pub allow_failure: bool,
-    /// Who takes part; the first is what the others are held against.
+    /// The contenders; the first is what the others are compared with.
     pub contenders: Vec<Contender>,
     /// What they are put through, one after the other.
     pub scenarios: Vec<Scenario>,
@@ -160,22 +159,49 @@ pub struct Scenario {
 impl fmt::Display for Scenario {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let tenants = if self.tenants == 1 { "tenant" } else { "tenants" };
-        let senders = if self.senders == 1 { "sender" } else { "senders" };
-        write!(
-            f,
-            "{} {tenants}, {} series a request, {} {senders}",
-            self.tenants, self.series, self.senders
-        )?;
-        if self.format != Format::default() {
-            write!(f, ", {}", self.format)?;
+        write!(f, "{} {tenants}, {}", self.tenants, self.besides_tenants())
+    }
+}
+
+impl Scenario {
+    fn check(&self) -> Result<(), String> {
+        // Senders are threads here, and tenants counts in memory.
+        for (name, number, least, most) in [
+            ("tenants", self.tenants, 1, 100_000),
+            ("series", self.series, 1, 1_000_000),
+            ("senders", self.senders, 1, 1024),
+            ("labels", self.labels, 4, 1000),
+            ("run_length", self.run_length, 1, 1_000_000),
+            ("rounds", self.rounds, 1, 1000),
+        ] {
+            if !(least..=most).contains(&number) {
+                return Err(format!("{name}: {number} is not from {least} to {most}"));
+            }
         }
-        if self.labels != Self::USUAL.labels {
-            write!(f, ", {} labels", self.labels)?;
+        let (seconds, warm_up) = (self.seconds, self.warm_up_seconds);
+        if !(seconds > 0.0 && seconds <= SECONDS_MAX) {
+            return Err(format!("seconds: {seconds} is not above 0 and up to {SECONDS_MAX}"));
         }
-        if self.run_length != Self::USUAL.run_length {
-            write!(f, ", runs of {}", self.run_length)?;
+        if !(0.0..=SECONDS_MAX).contains(&warm_up) {
+            return Err(format!("warm_up_seconds: {warm_up} is not from 0 to {SECONDS_MAX}"));
         }
         Ok(())
+    }
+
+    /// As a text, without its tenants.
+    pub fn besides_tenants(&self) -> String {
+        let senders = if self.senders == 1 { "sender" } else { "senders" };
+        let mut text = format!("{} series a request, {} {senders}", self.series, self.senders);
+        if self.format != Format::default() {
+            text += &format!(", {}", self.format);
+        }
+        if self.labels != LABELS {
+            text += &format!(", {} labels", self.labels);
+        }
+        if self.run_length != RUN_LENGTH {
+            text += &format!(", runs of {}", self.run_length);
+        }
+        text
     }
 }
 
@@ -207,26 +233,51 @@ struct Written {
 }
 
 /// Every combination is a scenario.
-#[derive(Default, Deserialize)]
-#[serde(default, deny_unknown_fields)]
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
 struct Matrix {
-    formats: Option<Vec<Format>>,
-    tenants: Option<Numbers>,
-    series: Option<Numbers>,
-    senders: Option<Numbers>,
-    labels: Option<Numbers>,
-    run_length: Option<Numbers>,
+    #[serde(default = "formats")]
+    formats: Vec<Format>,
+    #[serde(deserialize_with = "numbers")]
+    tenants: Vec<u32>,
+    #[serde(deserialize_with = "numbers")]
+    series: Vec<u32>,
+    #[serde(deserialize_with = "numbers")]
+    senders: Vec<u32>,
+    #[serde(default = "labels", deserialize_with = "numbers")]
+    labels: Vec<u32>,
+    #[serde(default = "run_length", deserialize_with = "numbers")]
+    run_length: Vec<u32>,
     seconds: Option<f64>,
     warm_up_seconds: Option<f64>,
     rounds: Option<u32>,
 }
 
-/// `5` or `[5, 10]`.
-#[derive(Clone, Deserialize)]
-#[serde(untagged, expecting = "neither a number from 0 nor a list of numbers")]
-enum Numbers {
-    One(u32),
-    Many(Vec<u32>),
+fn formats() -> Vec<Format> {
+    vec![Format::default()]
+}
+
+fn labels() -> Vec<u32> {
+    vec![LABELS]
+}
+
+fn run_length() -> Vec<u32> {
+    vec![RUN_LENGTH]
+}
+
+/// Reads `5` or `[5, 10]`.
+fn numbers<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<u32>, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged, expecting = "neither a number from 0 nor a list of numbers")]
+    enum Numbers {
+        One(u32),
+        Many(Vec<u32>),
+    }
+    match Numbers::deserialize(from)? {
+        Numbers::One(number) => Ok(vec![number]),
+        Numbers::Many(numbers) if numbers.is_empty() => Err(D::Error::custom("no list may be empty")),
+        Numbers::Many(numbers) => Ok(numbers),
+    }
 }
 
 impl Config {
@@ -279,79 +330,32 @@ impl Written {
 
     /// Every combination, in the order in which it is run.
     fn scenarios(&self) -> Result<Vec<Scenario>, String> {
-        let mut scenarios = Vec::new();
-        for matrix in &self.scenarios {
-            scenarios.extend(self.of_matrix(matrix)?);
-        }
+        let scenarios: Vec<Scenario> =
+            self.scenarios.iter().flat_map(|matrix| self.combinations(matrix)).collect();
         if scenarios.is_empty() {
             return Err("scenarios: there must be at least one".to_owned());
         }
+        scenarios.iter().try_for_each(Scenario::check)?;
         Ok(scenarios)
     }
 
-    fn of_matrix(&self, matrix: &Matrix) -> Result<Vec<Scenario>, String> {
-        let seconds = matrix.seconds.unwrap_or(self.seconds);
-        let warm_up_seconds = matrix.warm_up_seconds.or(self.warm_up_seconds).unwrap_or(1.0);
-        for (name, number, may_be_0) in
-            [("seconds", seconds, false), ("warm_up_seconds", warm_up_seconds, true)]
-        {
-            let is_good = number > 0.0 && number <= SECONDS_MAX || may_be_0 && number == 0.0;
-            if !is_good {
-                return Err(format!("{name}: {number} is not above 0 and up to {SECONDS_MAX}"));
-            }
-        }
-        let of_format = |format| Scenario { format, seconds, warm_up_seconds, ..Scenario::USUAL };
-        let formats = matrix.formats.clone().unwrap_or_else(|| vec![Format::default()]);
-        let mut scenarios: Vec<Scenario> = formats.into_iter().map(of_format).collect();
-        let labels_min = u32::try_from(LABELS_MIN).unwrap_or(u32::MAX);
-        let rounds = matrix.rounds.or(self.rounds).map(Numbers::One);
-        let fields: [(&str, &Option<Numbers>, Field, u32, u32); 6] = [
-            ("series", &matrix.series, |scenario| &mut scenario.series, 1, SERIES_MAX),
-            ("senders", &matrix.senders, |scenario| &mut scenario.senders, 1, SENDERS_MAX),
-            ("tenants", &matrix.tenants, |scenario| &mut scenario.tenants, 1, TENANTS_MAX),
-            ("labels", &matrix.labels, |scenario| &mut scenario.labels, labels_min, LABELS_MAX),
-            ("run_length", &matrix.run_length, |scenario| &mut scenario.run_length, 1, SERIES_MAX),
-            ("rounds", &rounds, |scenario| &mut scenario.rounds, 1, ROUNDS_MAX),
-        ];
-        for (name, numbers, field, least, most) in fields {
-            let numbers = match numbers {
-                Some(Numbers::One(number)) => vec![*number],
-                Some(Numbers::Many(numbers)) => numbers.clone(),
-                // 0 where nothing is usual, which is refused.
-                None => vec![*field(&mut Scenario::USUAL.clone())],
-            };
-            if let Some(number) = numbers.iter().find(|number| !(least..=most).contains(*number)) {
-                return Err(format!("{name}: {number} is not from {least} to {most}"));
-            }
-            let mut each = Vec::new();
-            for mut scenario in scenarios {
-                for &number in &numbers {
-                    *field(&mut scenario) = number;
-                    each.push(scenario);
-                }
-            }
-            scenarios = each;
-        }
-        if scenarios.is_empty() { Err("scenarios: no list may be empty".to_owned()) } else { Ok(scenarios) }
+    fn combinations(&self, of: &Matrix) -> impl Iterator<Item = Scenario> {
+        let seconds = of.seconds.unwrap_or(self.seconds);
+        let warm_up_seconds = of.warm_up_seconds.or(self.warm_up_seconds).unwrap_or(1.0);
+        let rounds = of.rounds.or(self.rounds).unwrap_or(3);
+        let all = iproduct!(&of.formats, &of.series, &of.senders, &of.tenants, &of.labels, &of.run_length);
+        all.map(move |(&format, &series, &senders, &tenants, &labels, &run_length)| Scenario {
+            format,
+            tenants,
+            series,
+            senders,
+            labels,
+            run_length,
+            seconds,
+            warm_up_seconds,
+            rounds,
+        })
     }
-}
-
-/// A count of a scenario.
-type Field = fn(&mut Scenario) -> &mut u32;
-
-impl Scenario {
-    /// What it is where nothing is said; 0 where something has to be.
-    const USUAL: Self = Self {
-        format: Format::RemoteWrite1,
-        tenants: 0,
-        series: 0,
-        senders: 0,
-        labels: 9,
-        run_length: 20,
-        seconds: 0.0,
-        warm_up_seconds: 1.0,
-        rounds: 3,
-    };
 }
 
 impl Contender {
@@ -502,7 +506,7 @@ scenarios:
             ("series: 100", "series: -1", "neither a number from 0 nor a list of numbers"),
             ("splits: false", "drain_seconds: soon", "`soon` is no duration"),
             ("series: 100", "series: []", "no list may be empty"),
-            ("rounds: 1, labels: 12", "rounds: 1, formats: [loki, lok]", "`lok` is no format"),
+            ("rounds: 1, labels: 12", "rounds: 1, formats: [loki, lok]", "unknown variant `lok`"),
             ("labels: 12", "labels: 3", "labels: 3 is not from 4"),
             (
                 "'{listen}'",

@@ -32,11 +32,6 @@ impl Measure {
         less("cpu-per-million-samples", "CPU per million samples", "s", |round| {
             quotient(round.cpu_seconds * 1e6, float(round.samples))
         });
-    /// Samples by CPU time.
-    pub const SAMPLES_PER_CPU_SECOND: Self =
-        more("samples-per-cpu-second", "samples per CPU-second", "", |round| {
-            per(round.samples, round.cpu_seconds)
-        });
     /// Latency of half of the answers.
     pub const P50: Self = less("p50", "latency p50", "ms", |round| round.latency_ms.p50);
     /// Latency of 99 % of the answers.
@@ -52,12 +47,11 @@ impl Measure {
     });
 
     /// All of them, in the order of the tables.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 9] = [
         Self::REQUESTS,
         Self::SAMPLES,
         Self::CPU_PER_REQUEST,
         Self::CPU_PER_MILLION_SAMPLES,
-        Self::SAMPLES_PER_CPU_SECOND,
         Self::P50,
         Self::P99,
         Self::P99_9,
@@ -197,7 +191,7 @@ mod tests {
     fn figures_of_a_round() {
         let round = round(1000, 2.0);
         let figures = Measure::ALL.map(|measure| measure.of(&round));
-        assert_eq!(figures, [250.0, 25_000.0, 2.0, 20.0, 50_000.0, 1.0, 2.0, 3.0, 50.0, 2.0]);
+        assert_eq!(figures, [250.0, 25_000.0, 2.0, 20.0, 1.0, 2.0, 3.0, 50.0, 2.0]);
     }
 
     #[test]

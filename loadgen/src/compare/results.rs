@@ -28,7 +28,7 @@ pub struct Results {
     pub machine: Machine,
     /// Whether it was ended before its time; then scenarios are missing.
     pub interrupted: bool,
-    /// Who took part; the first is what the others are held against.
+    /// The contenders; the first is what the others are compared with.
     pub contenders: Vec<Entrant>,
     /// What came of each scenario, in the order in which they were run.
     pub scenarios: Vec<ScenarioResults>,

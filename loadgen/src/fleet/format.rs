@@ -1,7 +1,7 @@
 //! How a body is written, and what a request's head says of it.
 //!
-//! Everything that depends on the format is here: whoever adds one adds a variant, its name, its headers and its
-//! encoding, and nothing else has to know.
+//! Everything that depends on the format is here: a new one is a variant with its name, its headers and its
+//! encoding.
 
 use std::fmt;
 use std::io::Write as _;
@@ -12,21 +12,24 @@ use prost::Message;
 use serde::{Deserialize, Serialize};
 
 use crate::proto::{WriteRequest, deflate};
-use crate::{proto_v2, words};
+use crate::{proto_v2, translate};
 
 /// A protocol together with its compression. In files it stands under the name under which it is typed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, ValueEnum)]
-#[serde(try_from = "String", into = "String")]
+#[serde(rename_all = "kebab-case")]
 pub enum Format {
     /// Prometheus Remote Write 1.0: `prometheus.WriteRequest` as a snappy block
     #[default]
     #[value(name = "remote-write-1")]
+    #[serde(rename = "remote-write-1")]
     RemoteWrite1,
     /// The same with zstd, as vmagent sends it
     #[value(name = "remote-write-1-zstd")]
+    #[serde(rename = "remote-write-1-zstd")]
     RemoteWrite1Zstd,
     /// Prometheus Remote Write 2.0: `io.prometheus.write.v2.Request` as a snappy block
     #[value(name = "remote-write-2")]
+    #[serde(rename = "remote-write-2")]
     RemoteWrite2,
     /// A Loki push: `logproto.PushRequest` as a snappy block. Series are streams, and samples are entries
     Loki,
@@ -87,9 +90,9 @@ impl Format {
                 zstd::bulk::compress(&inflated, 1).unwrap_or_default().into()
             }
             Self::RemoteWrite2 => deflate(&proto_v2::Request::from(request).encode_to_vec()),
-            Self::Loki => deflate(&words::to_loki(request).encode_to_vec()),
-            Self::LokiJson => words::to_loki_json(request).into(),
-            Self::LokiJsonGzip => gzip(&words::to_loki_json(request)).into(),
+            Self::Loki => deflate(&translate::to_loki(request).encode_to_vec()),
+            Self::LokiJson => translate::to_loki_json(request).into(),
+            Self::LokiJsonGzip => gzip(&translate::to_loki_json(request)).into(),
         };
         (inflated, body)
     }
@@ -108,20 +111,6 @@ impl fmt::Display for Format {
     }
 }
 
-impl From<Format> for String {
-    fn from(format: Format) -> Self {
-        format.to_string()
-    }
-}
-
-impl TryFrom<String> for Format {
-    type Error = String;
-
-    fn try_from(name: String) -> Result<Self, String> {
-        ValueEnum::from_str(&name, false).map_err(|_| format!("`{name}` is no format"))
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -129,9 +118,8 @@ mod tests {
     #[test]
     fn every_format_has_a_name_of_its_own_and_says_what_it_is() {
         for &format in Format::value_variants() {
-            assert_eq!(Format::try_from(format.to_string()), Ok(format));
+            assert_eq!(serde_json::to_value(format).unwrap(), format.to_string());
             assert!(format.headers().iter().any(|(name, _)| *name == "Content-Type"), "{format}");
         }
-        assert!(Format::try_from("remote-write".to_owned()).is_err());
     }
 }

@@ -164,19 +164,15 @@ impl<'a> Sender<'a> {
         let wanted = self.config.labels - 2;
         let (pod, instance) = self.pod(app);
         let app = Bytes::from_static(app.as_bytes());
-        let mut labels = vec![label("pod", pod)];
-        if let Some(replica) = &self.replica {
-            labels.push(label("cluster", self.cluster.clone()));
-            labels.push(label("__replica__", replica.clone()));
-        }
-        labels.push(label("namespace", tenant.clone()));
-        labels.push(label("instance", instance));
-        labels.push(label("job", app.clone()));
-        if self.replica.is_none() {
-            labels.push(label("cluster", self.cluster.clone()));
-        }
-        labels.push(label("container", app));
-        labels.push(label("node", format!("worker-{:03}", self.shape.below(200)).into()));
+        let mut labels = vec![label("pod", pod), label("cluster", self.cluster.clone())];
+        labels.extend(self.replica.clone().map(|replica| label("__replica__", replica)));
+        labels.extend([
+            label("namespace", tenant.clone()),
+            label("instance", instance),
+            label("job", app.clone()),
+            label("container", app),
+            label("node", format!("worker-{:03}", self.shape.below(200)).into()),
+        ]);
         let more = labels.len();
         for (name, values) in MORE_LABELS.iter().take(wanted.saturating_sub(more)) {
             let value = self.shape.pick(values).copied().unwrap_or_default();
@@ -288,7 +284,7 @@ impl<'a> Sender<'a> {
             }
         });
         debug_assert!(walked.is_ok(), "what prost encodes can be walked");
-        Body { block, inflated_bytes: inflated.len(), shares: sums.into_iter().collect(), metadata: 0 }
+        Body { block, inflated_bytes: inflated.len(), shares: sums.into_iter().collect() }
     }
 }
 

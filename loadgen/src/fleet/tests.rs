@@ -322,7 +322,6 @@ fn metadata_is_a_body_of_its_own() {
     let turn = fleet.metadata.unwrap();
     let request = decoded(&turn.body);
     assert_eq!((turn.every, request.timeseries.len()), (7, 0));
-    assert_eq!(request.metadata.len() as u64, turn.body.metadata);
-    assert!(turn.body.metadata > 30 && turn.body.shares.is_empty());
+    assert!(request.metadata.len() > 30 && turn.body.shares.is_empty());
     assert!(request.metadata.iter().all(|entry| entry.r#type != 0 && !entry.help.is_empty()));
 }

@@ -8,7 +8,6 @@ use crate::journal::{BodyCount, Fate, Settled};
 struct Request {
     bytes: Vec<u8>,
     body_bytes: u64,
-    metadata: u64,
     count: BodyCount,
 }
 
@@ -17,7 +16,6 @@ impl Request {
         Self {
             bytes: config.url.push(fleet.format.headers(), &config.headers, &body.block),
             body_bytes: body.block.len() as u64,
-            metadata: body.metadata,
             count: BodyCount::default(),
         }
     }
@@ -57,19 +55,19 @@ impl Bodies {
 impl Source for Bodies {
     fn next(&mut self) -> Option<Message<'_>> {
         self.turn = self.turn.wrapping_add(1);
-        let (request, metadata) = match &self.metadata {
+        let request = match &self.metadata {
             Some((every, request)) if self.turn >= *every => {
                 self.turn = 0;
                 self.last = None;
-                (request, Some(request.metadata))
+                request
             }
             _ => {
                 self.last = Some(self.next);
                 self.next = (self.next + 1) % self.bodies.len().max(1);
-                (self.bodies.get(self.last?)?, None)
+                self.bodies.get(self.last?)?
             }
         };
-        Some(Message { bytes: &request.bytes, body_bytes: request.body_bytes, metadata })
+        Some(Message { bytes: &request.bytes, body_bytes: request.body_bytes })
     }
 
     fn note(&mut self, fate: Fate) {

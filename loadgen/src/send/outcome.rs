@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use super::Message;
 use crate::account::Tally;
 use crate::journal::{Ledger, Settled};
-use crate::process::Memory;
+use crate::process::Process;
 use crate::retry::Attempt;
 
 /// What is kept of an error's text.
@@ -25,7 +25,7 @@ const COMPLAINT_CHARS_MAX: usize = 240;
 pub struct Outcome {
     /// From the first request to the last answer.
     pub elapsed: Duration,
-    /// Requests that are over, whatever came of them. Metadata is not among them.
+    /// Requests that are over, whatever came of them.
     pub requests: u64,
     /// How often each status came, attempt by attempt; 0 stands for no answer.
     pub statuses: BTreeMap<u16, u64>,
@@ -37,7 +37,7 @@ pub struct Outcome {
     pub refused: u64,
     /// Requests that were still to be sent again when the run ended.
     pub abandoned: u64,
-    /// Attempts that may have been stored though nobody said so: answered 5xx, or sent and not answered. What they held
+    /// Attempts that may have been stored without an acknowledgement: answered 5xx, or sent and not answered. What they held
     /// may be stored more than once if they were repeated.
     pub doubtful: u64,
     /// Bytes of all bodies, as sent.
@@ -49,40 +49,11 @@ pub struct Outcome {
     pub latency: Histogram<u64>,
     /// From when an attempt did leave to its answer, in microseconds. Of attempts that were answered.
     pub service: Histogram<u64>,
-    /// What came of metadata.
-    pub metadata: MetadataOutcome,
     /// What each tenant's data came to; empty where samples bear stamps, of which a [`crate::journal::Journal`] tells
     /// more.
     pub ledger: Ledger,
-    /// CPU time of the senders' threads.
-    pub sender_cpu: Duration,
     /// What it cost the server, if its process is known and still there.
     pub server: Option<ServerCost>,
-}
-
-/// What came of the requests that held metadata only. They are in no other count but `complaints`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
-pub struct MetadataOutcome {
-    /// Requests that are over.
-    pub requests: u64,
-    /// Those that were answered with 2xx.
-    pub acknowledged: u64,
-    /// Entries in them.
-    pub entries: u64,
-    /// How often each status came, attempt by attempt; 0 stands for no answer.
-    pub statuses: BTreeMap<u16, u64>,
-}
-
-impl MetadataOutcome {
-    /// Requests that were not acknowledged.
-    pub fn failed(&self) -> u64 {
-        self.requests - self.acknowledged
-    }
-
-    /// How often such a request was sent.
-    pub fn attempts(&self) -> u64 {
-        self.statuses.values().sum()
-    }
 }
 
 /// How long things took, in milliseconds.
@@ -107,12 +78,25 @@ impl Percentiles {
 }
 
 /// What the requests cost the server.
-#[derive(Clone, Debug)]
+#[derive(Clone, Copy, Debug)]
 pub struct ServerCost {
     /// CPU time, user and system.
     pub cpu: Duration,
-    /// Resident memory, second by second.
-    pub memory: Memory,
+    /// Resident memory when the last request was over.
+    pub resident_bytes: u64,
+    /// The most resident memory that the process ever had.
+    pub resident_bytes_peak: u64,
+}
+
+impl ServerCost {
+    /// Of a process whose CPU time was `cpu_at_start`. None if it has ended.
+    pub(super) fn since(process: &Process, cpu_at_start: Duration) -> Option<Self> {
+        Some(Self {
+            cpu: process.cpu_time().ok()?.saturating_sub(cpu_at_start),
+            resident_bytes: process.resident_bytes().ok()?,
+            resident_bytes_peak: process.resident_bytes_peak().ok()?,
+        })
+    }
 }
 
 impl Outcome {
@@ -133,21 +117,14 @@ impl Outcome {
             parts: 0,
             latency: histogram()?,
             service: histogram()?,
-            metadata: MetadataOutcome::default(),
             ledger: Ledger::new(),
-            sender_cpu: Duration::ZERO,
             server: None,
         })
     }
 
     /// Counts an attempt.
     pub(super) fn attempt(&mut self, message: &Message<'_>, attempt: Attempt, took: Duration) {
-        let is_metadata = message.metadata.is_some();
-        let statuses = if is_metadata { &mut self.metadata.statuses } else { &mut self.statuses };
-        *statuses.entry(attempt.status()).or_default() += 1;
-        if is_metadata {
-            return;
-        }
+        *self.statuses.entry(attempt.status()).or_default() += 1;
         self.bytes += message.body_bytes;
         self.doubtful += u64::from(attempt.is_doubtful());
         if attempt.is_answered() {
@@ -163,15 +140,7 @@ impl Outcome {
     }
 
     /// Counts a request that is over; `latency` is None if its last attempt had no answer.
-    pub(super) fn settle(&mut self, message: &Message<'_>, settled: Settled, latency: Option<Duration>) {
-        if let Some(entries) = message.metadata {
-            self.metadata.requests += 1;
-            if settled == Settled::Acknowledged {
-                self.metadata.acknowledged += 1;
-                self.metadata.entries += entries;
-            }
-            return;
-        }
+    pub(super) fn settle(&mut self, settled: Settled, latency: Option<Duration>) {
         self.requests += 1;
         self.refused += u64::from(settled == Settled::Refused);
         self.dropped += u64::from(matches!(settled, Settled::Refused | Settled::GivenUp));
@@ -191,7 +160,7 @@ impl Outcome {
         self.requests - self.acknowledged()
     }
 
-    /// Requests of which nobody can say whether they are stored: neither acknowledged nor refused.
+    /// Requests that may or may not be stored: neither acknowledged nor refused.
     pub fn unknown(&self) -> u64 {
         self.failed() - self.refused
     }
@@ -222,17 +191,8 @@ impl Outcome {
 
     /// The server's CPU time for each request that came to it, in milliseconds.
     pub fn cpu_ms_per_request(&self) -> Option<f64> {
-        self.ms_per_attempt(self.server.as_ref()?.cpu)
-    }
-
-    /// The senders' CPU time for each request that left, in milliseconds.
-    pub fn sender_cpu_ms_per_request(&self) -> Option<f64> {
-        self.ms_per_attempt(self.sender_cpu)
-    }
-
-    fn ms_per_attempt(&self, time: Duration) -> Option<f64> {
-        let attempts = self.attempts() + self.metadata.attempts();
-        (attempts > 0).then(|| time.as_secs_f64() * 1e3 / attempts as f64)
+        let cpu_ms = self.server?.cpu.as_secs_f64() * 1e3;
+        (self.attempts() > 0).then(|| cpu_ms / self.attempts() as f64)
     }
 }
 
@@ -243,7 +203,9 @@ impl Add for Outcome {
     fn add(mut self, other: Self) -> Self {
         self.elapsed = self.elapsed.max(other.elapsed);
         self.requests += other.requests;
-        add(&mut self.statuses, other.statuses);
+        for (status, count) in other.statuses {
+            *self.statuses.entry(status).or_default() += count;
+        }
         for (status, complaint) in other.complaints {
             self.complaints.entry(status).or_insert(complaint);
         }
@@ -255,21 +217,10 @@ impl Add for Outcome {
         self.parts += other.parts;
         self.latency += other.latency;
         self.service += other.service;
-        self.metadata.requests += other.metadata.requests;
-        self.metadata.acknowledged += other.metadata.acknowledged;
-        self.metadata.entries += other.metadata.entries;
-        add(&mut self.metadata.statuses, other.metadata.statuses);
-        self.sender_cpu += other.sender_cpu;
         self
     }
 }
 
 fn micros(time: Duration) -> u64 {
     u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
-}
-
-fn add(statuses: &mut BTreeMap<u16, u64>, other: BTreeMap<u16, u64>) {
-    for (status, count) in other {
-        *statuses.entry(status).or_default() += count;
-    }
 }

@@ -12,8 +12,8 @@ use crate::http::HttpError;
 use crate::journal::{Fate, Settled};
 use crate::retry::{Attempt, Attempts, Next, retry_after};
 
-/// How long a sender waits after a request without an answer that it does not repeat, lest it spin on a port that
-/// nobody listens at.
+/// How long a sender waits after a request without an answer that it does not repeat, lest it spin on a port
+/// without a listener.
 const UNANSWERED_PAUSE: Duration = Duration::from_millis(100);
 
 pub(super) struct Sender<'a> {
@@ -54,10 +54,15 @@ impl<'a> Sender<'a> {
             let fate = self.deliver(&message, due);
             source.note(fate);
             // Without a time of its own, a request that could not be delivered leaves none for the next.
-            if fate.settled == Settled::Abandoned && self.config.retry.give_up_after().is_none() {
+            if fate.settled == Settled::Abandoned && self.give_up_after().is_none() {
                 return;
             }
         }
+    }
+
+    /// How long a request is sent again, whenever the run ends.
+    fn give_up_after(&self) -> Option<Duration> {
+        self.config.retry?.give_up_after
     }
 
     /// Sleeps; false if it is to stop.
@@ -69,7 +74,7 @@ impl<'a> Sender<'a> {
     fn deliver(&mut self, message: &Message<'_>, due: Instant) -> Fate {
         let progress = self.progress;
         let mut attempts = Attempts::new(self.config.retry);
-        let until = match self.config.retry.give_up_after() {
+        let until = match self.give_up_after() {
             Some(time) => Instant::now().checked_add(time),
             None => self.end,
         };
@@ -88,7 +93,7 @@ impl<'a> Sender<'a> {
             }
         };
         let is_told = attempt.is_answered() && settled != Settled::Abandoned;
-        self.outcome.settle(message, settled, is_told.then(|| at.saturating_duration_since(due)));
+        self.outcome.settle(settled, is_told.then(|| at.saturating_duration_since(due)));
         progress.answered.fetch_add(1, Ordering::Relaxed);
         if settled == Settled::Acknowledged {
             progress.acknowledged.fetch_add(1, Ordering::Relaxed);

@@ -6,11 +6,10 @@
 //! - Which rule applies is a function of the time, the tenant and a drawn number, all of which are given: see [`Faults::admission`] and
 //!   [`Faults::reply`]. [`FaultScript`] lends them a clock and a generator.
 //!
-//! Rules are looked at in their order. `latency` and `read_bytes_per_second` add to what comes after them; `body_bytes_max` and `ha`
-//! let pass what they don't refuse; any other fault decides, and the rules after it are not looked at. `half_open`,
+//! Rules are looked at in their order. `latency` and `read_bytes_per_second` add to what comes after them; `body_bytes_max`
+//! lets pass what it does not refuse; any other fault decides, and the rules after it are not looked at. `half_open`,
 //! `reset: before_body` and `read_bytes_per_second` are decided when a request's head has come, before all others.
 
-mod ha;
 mod written;
 
 use std::sync::{Mutex, PoisonError};
@@ -21,7 +20,6 @@ use serde::Deserialize;
 use super::{Admission, Approach, Arrival, Close, Reply, Script, Storing};
 use crate::duration;
 use crate::random::Random;
-use ha::Elections;
 
 /// What goes wrong. In a file, each has its key.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
@@ -60,8 +58,6 @@ pub enum Fault {
     /// 429, with this Retry-After.
     #[serde(rename = "retry_after", deserialize_with = "duration::deserialize")]
     TooMany(Duration),
-    /// As Mimir with its HA tracker: only the elected replica of a cluster is stored, others are answered 202.
-    Ha,
     /// Stored, and answered with this status.
     Lie(u16),
     /// Answered with 200, and not stored.
@@ -185,14 +181,13 @@ impl Faults {
         slow
     }
 
-    /// What is answered to a whole request, and what becomes of it. `elected` says whether HA rules let it pass.
+    /// What is answered to a whole request, and what becomes of it.
     pub fn reply(
         &self,
         now: Duration,
         tenant: &str,
         body_bytes: usize,
         draw: &mut dyn FnMut() -> f64,
-        mut elected: impl FnMut() -> bool,
     ) -> Reply {
         let mut delay = Duration::ZERO;
         for rule in &self.rules {
@@ -208,7 +203,6 @@ impl Faults {
                 Fault::Latency { from, to } => {
                     delay += *from + to.saturating_sub(*from).mul_f64(draw().clamp(0.0, 1.0));
                 }
-                Fault::Ha if elected() => {}
                 fault => return fault.reply().after(delay),
             }
         }
@@ -234,10 +228,6 @@ impl Fault {
                 let seconds = retry_after.as_secs() + u64::from(retry_after.subsec_nanos() > 0);
                 Reply::new(429, "too many requests\n").header("Retry-After", &seconds.to_string())
             }
-            Self::Ha => {
-                let reply = Reply::new(202, "not stored: another replica of the cluster is elected\n");
-                Reply { stored: Some(false), ..reply }
-            }
             Self::Lie(status) => {
                 Reply { stored: Some(true), ..Reply::new(*status, "stored, but told otherwise\n") }
             }
@@ -250,23 +240,17 @@ impl Fault {
     }
 }
 
-/// [`Faults`] with a clock, a generator, and a memory of who is elected.
+/// [`Faults`] with a clock and a generator.
 pub struct FaultScript {
     faults: Faults,
     started: Instant,
     random: Mutex<Random>,
-    elections: Mutex<Elections>,
 }
 
 impl FaultScript {
     /// The script whose time begins now.
     pub fn new(faults: Faults) -> Self {
-        Self {
-            started: Instant::now(),
-            random: Mutex::new(Random::new(faults.seed, 0)),
-            elections: Mutex::default(),
-            faults,
-        }
+        Self { started: Instant::now(), random: Mutex::new(Random::new(faults.seed, 0)), faults }
     }
 
     fn draw(&self) -> f64 {
@@ -281,12 +265,7 @@ impl Script for FaultScript {
 
     fn answer(&self, arrival: &Arrival<'_>) -> Reply {
         let now = self.started.elapsed();
-        let elected = || {
-            let Some((cluster, replica)) = ha::pair(arrival.inflated) else { return true };
-            let mut elections = self.elections.lock().unwrap_or_else(PoisonError::into_inner);
-            elections.elect(now, arrival.tenant, &cluster, &replica)
-        };
-        self.faults.reply(now, arrival.tenant, arrival.body.len(), &mut || self.draw(), elected)
+        self.faults.reply(now, arrival.tenant, arrival.body.len(), &mut || self.draw())
     }
 }
 
@@ -305,7 +284,7 @@ mod tests {
     }
 
     fn answer(faults: &Faults, now: Duration, tenant: &str, draw: &mut dyn FnMut() -> f64) -> Reply {
-        faults.reply(now, tenant, 100, draw, || true)
+        faults.reply(now, tenant, 100, draw)
     }
 
     #[test]
@@ -342,14 +321,13 @@ mod tests {
 
     #[test]
     fn what_refuses_only_some_lets_the_others_pass() {
-        let faults = faults("rules:\n- body_bytes_max: 100\n- ha: true\n- lose: true\n");
-        let reply = |body_bytes, elected| {
-            let reply = faults.reply(NOW, "a", body_bytes, &mut never, || elected);
+        let faults = faults("rules:\n- body_bytes_max: 100\n- lose: true\n");
+        let reply = |body_bytes| {
+            let reply = faults.reply(NOW, "a", body_bytes, &mut never);
             (reply.status, reply.stores())
         };
-        assert_eq!(reply(101, true), (413, false));
-        assert_eq!(reply(100, false), (202, false));
-        assert_eq!(reply(100, true), (200, false), "the last rule loses it");
+        assert_eq!(reply(101), (413, false));
+        assert_eq!(reply(100), (200, false), "the last rule loses it");
     }
 
     #[test]

@@ -2,6 +2,8 @@
 
 use testkit::upstream::{Admission, Reply};
 
+use crate::http::Headers;
+
 /// Decides what becomes of each request. It is called on the connection's thread, by several at a time. A closure from
 /// [`Arrival`] to [`Reply`] is a script that reads every body at once.
 pub trait Script: Send + Sync {
@@ -32,6 +34,10 @@ pub struct Approach<'a> {
 pub struct Arrival<'a> {
     /// The tenant's header.
     pub tenant: &'a str,
+    /// All headers.
+    pub headers: &'a Headers,
+    /// Which of the sink's connections it came over, counted from 0.
+    pub connection: u64,
     /// The number of this request among those of its tenant, from 1.
     pub nth_of_tenant: u64,
     /// The number of this request among those of all tenants, from 1.

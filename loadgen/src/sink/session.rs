@@ -3,18 +3,17 @@
 use std::net::TcpStream;
 use std::sync::Arc;
 
-use bytes::Bytes;
 use prost::Message;
 use testkit::upstream::{self, Admission, Reply, Request, Storing};
 
+use super::Shared;
 use super::script::{Approach, Arrival};
 use super::stats::TenantCount;
 use super::store::Delivery;
-use super::{Received, Shared};
 use crate::account::{Tally, walk};
 use crate::http::{HttpError, RequestHead};
 use crate::proto::inflate;
-use crate::words::{Unreadable, from_loki, from_v2};
+use crate::translate::{Unreadable, from_loki, from_v2};
 
 /// Gives each connection its session.
 pub(super) struct Service(pub(super) Arc<Shared>);
@@ -22,7 +21,7 @@ pub(super) struct Service(pub(super) Arc<Shared>);
 impl upstream::Service for Service {
     fn connect(&self, connection: u64, _stream: &TcpStream) -> Box<dyn upstream::Session> {
         let shared = Arc::clone(&self.0);
-        shared.state().counts.connections += 1;
+        shared.counts().connections += 1;
         Box::new(Session { shared, connection, inflated: Vec::new(), told: None })
     }
 }
@@ -77,7 +76,6 @@ impl upstream::Session for Session {
             }
             Err(why) => {
                 self.note_broken(&why);
-                self.keep(request, None, 400);
                 Reply::new(400, &why)
             }
         }
@@ -109,7 +107,7 @@ impl Session {
                 "a loadgen sink; its counts are at /stats, its full account, if kept, at /account\n",
             ),
             "/stats" => {
-                let counts = self.shared.state().counts.clone();
+                let counts = self.shared.counts().clone();
                 json(&counts)
             }
             "/account" => match self.shared.account() {
@@ -144,7 +142,7 @@ impl Session {
     /// Walks the inflated body, as one that comes under this tenant's header.
     fn count_under(&self, tenant: String) -> Result<Counted, String> {
         let config = &self.shared.config;
-        // Without its prefix the header is nobody's label, so every series with a label is misplaced.
+        // A header without the prefix matches no label, so every series with a label is misplaced.
         let expected = tenant.strip_prefix(config.prefix.as_str()).map(str::as_bytes);
         let mut adds = TenantCount::default();
         adds.metadata = walk(&self.inflated, &config.tenant_labels, |series| {
@@ -163,10 +161,10 @@ impl Session {
     /// Asks the script, waits as long as it says, and stores; the answer may leave after that.
     fn settle(&mut self, request: &Request<'_>, counted: Counted) -> Reply {
         let (nth, nth_of_tenant) = {
-            let mut state = self.shared.state();
-            state.counts.requests += 1;
-            let nth = state.counts.requests;
-            let count = state.counts.tenants.entry(counted.tenant.clone()).or_default();
+            let mut counts = self.shared.counts();
+            counts.requests += 1;
+            let nth = counts.requests;
+            let count = counts.tenants.entry(counted.tenant.clone()).or_default();
             count.requests += 1;
             count.bytes += request.body.len() as u64;
             (nth, count.requests)
@@ -175,6 +173,8 @@ impl Session {
             None => Reply::default(),
             Some(script) => script.answer(&Arrival {
                 tenant: &counted.tenant,
+                headers: &request.head.headers,
+                connection: self.connection,
                 nth_of_tenant,
                 nth,
                 body: request.body,
@@ -183,13 +183,11 @@ impl Session {
         };
         // It is stored when it is answered, and not before.
         request.pause(std::mem::take(&mut reply.delay));
-        let tenant = counted.tenant.clone();
         if reply.stores() {
             self.store(request, counted, &reply);
-        } else if let Some(count) = self.shared.state().counts.tenants.get_mut(&tenant) {
+        } else if let Some(count) = self.shared.counts().tenants.get_mut(&counted.tenant) {
             count.refused += 1;
         }
-        self.keep(request, Some(tenant), if reply.answers() { reply.status } else { 0 });
         reply
     }
 
@@ -224,30 +222,10 @@ impl Session {
         }
     }
 
-    fn keep(&self, request: &Request<'_>, tenant: Option<String>, status: u16) {
-        let kept_max = self.shared.config.requests_kept_max;
-        if kept_max == 0 {
-            return;
-        }
-        let received = Received {
-            tenant,
-            path: request.head.path.clone(),
-            headers: request.head.headers.clone(),
-            body: Bytes::copy_from_slice(request.body),
-            status,
-            connection: self.connection,
-        };
-        let mut state = self.shared.state();
-        while state.kept.len() >= kept_max {
-            state.kept.pop_front();
-        }
-        state.kept.push_back(received);
-    }
-
     fn note_broken(&self, why: &str) {
-        let mut state = self.shared.state();
-        state.counts.broken += 1;
-        state.counts.broken_why = Some(why.to_owned());
+        let mut counts = self.shared.counts();
+        counts.broken += 1;
+        counts.broken_why = Some(why.to_owned());
     }
 }
 

@@ -124,16 +124,15 @@ impl Shared {
     }
 
     fn store_only(&self, delivery: &Delivery) {
-        // First the account: whoever sees the counts may then ask for it.
+        // First the account: a reader of the counts may then ask for it.
         self.store.note(delivery, |account, read| match read {
-            Ok(stamp) if delivery.is_told => account.store(&delivery.tenant, &stamp),
-            Ok(stamp) => account.store_untold(&delivery.tenant, &stamp),
+            Ok(stamp) => account.store(&delivery.tenant, &stamp, delivery.is_told),
             Err(damaged) => account.store_damaged(&delivery.tenant, damaged),
         });
-        let mut state = self.state();
-        match state.counts.tenants.get_mut(&delivery.tenant) {
+        let mut counts = self.counts();
+        match counts.tenants.get_mut(&delivery.tenant) {
             Some(count) => *count += delivery.count,
-            None => drop(state.counts.tenants.insert(delivery.tenant.clone(), delivery.count)),
+            None => drop(counts.tenants.insert(delivery.tenant.clone(), delivery.count)),
         }
     }
 }

@@ -7,18 +7,18 @@ use loadgen::typed::number;
 
 #[derive(clap::Args)]
 pub(crate) struct ChaosArgs {
-    /// What the troubles are drawn from; another one each time, and told, if not given
+    /// Seed of the plan; random, and printed, if not given
     #[arg(long)]
     pub(crate) seed: Option<u64>,
-    /// How long there are troubles; at most 30, as the account of all that went wrong is kept in memory
+    /// How many minutes of faults; at most 30, as the account of all that goes wrong is kept in memory
     #[arg(long, default_value_t = 1.0, value_parser = number(30.0))]
     pub(crate) minutes: f64,
     #[command(flatten)]
     pub(crate) server: ServerArgs,
-    /// Write all that came of it, and the troubles' times, to FILE as JSON
+    /// Write the results, with all events and their times, to FILE as JSON
     #[arg(long, value_name = "FILE")]
     pub(crate) json: Option<PathBuf>,
-    /// Have the upstream do what no plan allows: to every fiftieth request, or to one tenant. Then the run must fail
+    /// Have the upstream cheat, with every fiftieth request or one tenant. Then the run must fail
     #[arg(long, value_enum)]
     pub(crate) steal: Option<Theft>,
 }
@@ -46,14 +46,12 @@ pub(crate) struct ServerArgs {
 impl ServerArgs {
     /// Lines of the server's configuration, the driver before `more`.
     pub(crate) fn settings(&self, more: &str) -> String {
-        let driver = self.driver.as_ref().map(|driver| format!("driver: {}\n", name_of(driver)));
-        driver.unwrap_or_default() + more
+        match self.driver {
+            None => more.to_owned(),
+            Some(DriverKind::IoUring) => format!("driver: io_uring\n{more}"),
+            Some(DriverKind::Epoll) => format!("driver: epoll\n{more}"),
+        }
     }
-}
-
-/// What is typed for a value.
-pub(crate) fn name_of(value: &impl ValueEnum) -> String {
-    value.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default()
 }
 
 /// What no honest upstream does.

@@ -18,11 +18,11 @@ pub(crate) enum TrialCommand {
     Fairness(FairnessArgs),
     /// What one tenant's stalls, errors and resets, or the stalls of many, cost the others, at their p99
     Isolation(IsolationArgs),
-    /// What is sent for nothing while one of ten tenants of each request fails
+    /// What is sent in vain while one of ten tenants fails
     Retry(RetryTrialArgs),
-    /// What is left of the throughput when three times as much is offered
+    /// How much throughput is left when three times the capacity is offered
     Overload(OverloadArgs),
-    /// What connections cost that say nothing
+    /// What idle connections cost
     Idle(IdleArgs),
 }
 
@@ -76,7 +76,7 @@ pub(crate) struct RetryTrialArgs {
 
 #[derive(clap::Args)]
 pub(crate) struct OverloadArgs {
-    /// How long too much is offered
+    /// How long the overload lasts
     #[arg(long, default_value_t = 60.0, value_parser = number(3600.0))]
     pub(crate) seconds: f64,
 }

@@ -1,6 +1,7 @@
 //! What is told of a run: for a person, and for a program.
 
 use std::collections::BTreeMap;
+use std::env;
 use std::time::Duration;
 
 use loadgen::audit::Audit;
@@ -10,8 +11,8 @@ use loadgen::runs::Runs;
 use loadgen::send::Outcome;
 use serde_json::json;
 
-use super::stage::Stage;
-use crate::command::args::{ChaosArgs, name_of};
+use super::rig::ChaosRig;
+use crate::command::args::ChaosArgs;
 use crate::command::text::{self, counted, grouped, listed, time};
 use crate::command::verify::{faults, lawful, requests_as_json, settled};
 
@@ -24,15 +25,15 @@ pub(super) struct Report<'a> {
     pub(super) journal: &'a Journal,
     pub(super) liveness: Liveness,
     pub(super) outcome: &'a Outcome,
-    pub(super) stage: &'a Stage,
+    pub(super) rig: &'a ChaosRig,
     /// What went wrong with server and upstream.
     pub(super) failures: Vec<String>,
 }
 
 /// What is done, and how to do it again.
-pub(super) fn title(args: &ChaosArgs, seed: u64, senders: u32, tenants: &[String], stage: &Stage) -> String {
+pub(super) fn title(args: &ChaosArgs, seed: u64, senders: u32, tenants: &[String], rig: &ChaosRig) -> String {
     format!(
-        "chaos: seed {seed}, {} minutes; {}, {}; {stage}\n",
+        "chaos: seed {seed}, {} minutes; {}, {}; {rig}\n",
         args.minutes,
         counted(u64::from(senders), "sender"),
         counted(tenants.len() as u64, "tenant"),
@@ -51,13 +52,13 @@ impl Report<'_> {
         if self.audit.acknowledged == 0 {
             complaints.push("nothing was acknowledged".to_owned());
         }
-        // Who is interrupted gives up what is under way.
+        // A run that is interrupted gives up what is under way.
         if self.outcome.unknown() > 0 && !self.is_interrupted && self.failures.is_empty() {
             let requests = counted(self.outcome.unknown(), "request");
             complaints.push(format!("{requests} did not come through, though all was mended"));
         }
         complaints.extend(self.liveness.starved.iter().map(starvation));
-        let broken = self.stage.sink.snapshot();
+        let broken = self.rig.sink.snapshot();
         if broken.broken > 0 {
             let why = broken.broken_why.unwrap_or_default();
             complaints
@@ -69,18 +70,10 @@ impl Report<'_> {
     /// How often what happened.
     fn kinds(&self) -> BTreeMap<&'static str, u64> {
         let mut kinds = BTreeMap::new();
-        for happened in &self.stage.happened {
+        for happened in &self.rig.happened {
             *kinds.entry(happened.event).or_default() += 1;
         }
         kinds
-    }
-
-    /// What was done to the server; the first one was started before all events.
-    fn servers(&self) -> [(u64, &'static str); 3] {
-        let kinds = self.kinds();
-        let times = |event| kinds.get(event).copied().unwrap_or_default();
-        let started = 1 + times("handover") + times("start");
-        [(started, "started"), (times("handover"), "handed over"), (times("kill"), "killed")]
     }
 
     /// What became of all samples.
@@ -101,34 +94,19 @@ impl Report<'_> {
     pub(super) fn text(&self) -> text::Report {
         let Self { outcome, audit, .. } = self;
         let mut report = text::Report::default();
-        report.line(
-            "sent",
-            format_args!(
-                "{} in {}, {} sent again",
-                counted(outcome.requests, "request"),
-                time(self.elapsed),
-                grouped(outcome.retries())
-            ),
-        );
+        let (requests, again) = (counted(outcome.requests, "request"), grouped(outcome.retries()));
+        report.line("sent", format_args!("{requests} in {}, {again} sent again", time(self.elapsed)));
         settled(&mut report, outcome);
         report.line("events", list(&self.kinds()));
-        report.line("server", listed(self.servers()));
         report.line("samples", listed(self.samples()));
         let Liveness { patience_ms, longest_ms, starved, .. } = &self.liveness;
-        report.line(
-            "waited",
-            format_args!(
-                "{} at most, of {} that a tenant has to while its upstream is well; {}",
-                time(Duration::from_millis(*longest_ms)),
-                time(Duration::from_millis(*patience_ms)),
-                counted(starved.len() as u64, "starvation"),
-            ),
-        );
+        let [longest, patience] = [*longest_ms, *patience_ms].map(|ms| time(Duration::from_millis(ms)));
+        let starved = counted(starved.len() as u64, "starvation");
+        let rule = format!("of {patience} that a tenant has to while its upstream is well");
+        report.line("waited", format_args!("{longest} at most, {rule}; {starved}"));
         for (what, finding) in lawful(audit) {
             report.line("", format_args!("{} {what}", grouped(finding.samples)));
         }
-        let found = audit.faults().map(|(name, finding)| (finding.samples, name));
-        report.line("wrong", listed(found.into_iter().chain([(audit.damaged, "damaged")])));
         faults(audit).into_iter().for_each(|(label, value)| report.line(label, value));
         self.complaints().iter().for_each(|complaint| report.line("failed", complaint));
         report.line("verdict", self.verdict());
@@ -140,14 +118,13 @@ impl Report<'_> {
         if self.holds() {
             return format!("all that was acknowledged survived, once, in order and in its place{so_far}");
         }
-        format!("FAILED{so_far}; again: loadgen chaos{}", again(self.args, self.seed))
+        let typed: Vec<String> = env::args().skip(1).collect();
+        let seed = self.args.seed.map_or_else(|| format!(" --seed {}", self.seed), |_| String::new());
+        format!("FAILED{so_far}; again: loadgen {}{seed}", typed.join(" "))
     }
 
     pub(super) fn json(&self) -> serde_json::Value {
-        let Self { outcome, audit, stage, .. } = self;
-        let named = |counts: &[(u64, &'static str)]| -> BTreeMap<_, _> {
-            counts.iter().map(|&(count, name)| (name, count)).collect()
-        };
+        let Self { outcome, audit, rig, .. } = self;
         json!({
             "seed": self.seed,
             "minutes": self.args.minutes,
@@ -158,28 +135,13 @@ impl Report<'_> {
             "requests": requests_as_json(outcome),
             "statuses": outcome.statuses,
             "answers": outcome.complaints,
-            "samples": named(&self.samples()),
+            "samples": self.samples().map(|(count, name)| (name, count)).into_iter().collect::<BTreeMap<_, _>>(),
             "audit": audit,
             "liveness": self.liveness,
-            "server": named(&self.servers()),
             "events_by_kind": self.kinds(),
-            "events": stage.happened,
+            "events": rig.happened,
         })
     }
-}
-
-/// Arguments that plan the same.
-fn again(args: &ChaosArgs, seed: u64) -> String {
-    let mut again = format!(" --seed {seed} --minutes {}", args.minutes);
-    let options = [
-        ("driver", args.server.driver.as_ref().map(name_of)),
-        ("server", args.server.server.as_ref().map(|path| path.display().to_string())),
-        ("steal", args.steal.as_ref().map(name_of)),
-    ];
-    for (name, value) in options {
-        again.extend(value.map(|value| format!(" --{name} {value}")));
-    }
-    again
 }
 
 fn starvation(Starved { tenant, from_ms, to_ms }: &Starved) -> String {

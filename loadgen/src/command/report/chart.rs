@@ -1,22 +1,14 @@
-//! Charts: a measure against one dimension of the scenarios, a panel for each combination of the others.
+//! Charts: a measure against the number of tenants, a panel for each combination of all else that scenarios differ in.
 
-use loadgen::compare::{Measure, Results, Scenario};
+use itertools::Itertools;
+use loadgen::compare::{Measure, Results};
 use plotters::coord::Shift;
 use plotters::prelude::*;
 
-/// What figures are drawn against.
-type Dimension = (&'static str, fn(&Scenario) -> u32);
-
-const TENANTS: Dimension = ("tenants", |scenario| scenario.tenants);
-const SERIES: Dimension = ("series", |scenario| scenario.series);
-const SENDERS: Dimension = ("senders", |scenario| scenario.senders);
-const LABELS: Dimension = ("labels", |scenario| scenario.labels);
-const RUN_LENGTH: Dimension = ("run length", |scenario| scenario.run_length);
-const DIMENSIONS: [Dimension; 5] = [TENANTS, SERIES, SENDERS, LABELS, RUN_LENGTH];
-
-/// What is drawn against the main dimension.
-const AGAINST_MAIN: [Measure; 6] = [
+/// What is drawn.
+const MEASURES: [Measure; 7] = [
     Measure::CPU_PER_REQUEST,
+    Measure::CPU_PER_MILLION_SAMPLES,
     Measure::REQUESTS,
     Measure::P50,
     Measure::P99,
@@ -47,54 +39,15 @@ pub(super) struct Chart {
     pub(super) svg: String,
 }
 
-/// Each measure against tenants (or against what there is most of, if tenants are always the same), and how the cost
-/// grows with senders and with the size of requests.
+/// Each measure against tenants.
 pub(super) fn charts(results: &Results) -> anyhow::Result<Vec<Chart>> {
-    let most = DIMENSIONS.into_iter().rev().max_by_key(|&dimension| values(results, dimension).len());
-    let main = most.filter(|_| values(results, TENANTS).len() < 2).unwrap_or(TENANTS);
-    let mut wanted: Vec<(Measure, Dimension)> = AGAINST_MAIN.map(|measure| (measure, main)).to_vec();
-    for (measure, along) in [(Measure::CPU_PER_REQUEST, SENDERS), (Measure::CPU_PER_MILLION_SAMPLES, SERIES)]
-    {
-        if along.0 != main.0 && values(results, along).len() > 1 {
-            wanted.push((measure, along));
-        }
-    }
-    wanted.into_iter().map(|(measure, along)| draw(results, measure, along)).collect()
+    MEASURES.into_iter().map(|measure| draw(results, measure)).collect()
 }
 
-/// All that a dimension is in these results, ascending.
-fn values(results: &Results, (_, of): Dimension) -> Vec<u32> {
-    let mut values: Vec<u32> = results.scenarios.iter().map(|results| of(&results.scenario)).collect();
-    values.sort_unstable();
-    values.dedup();
-    values
-}
-
-/// What tells a panel from the others: all that differs between scenarios, but for what is drawn along.
-fn caption(results: &Results, along: Dimension, scenario: &Scenario) -> String {
-    let varies = |dimension: &Dimension| dimension.0 != along.0 && values(results, *dimension).len() > 1;
-    let mut parts: Vec<String> = DIMENSIONS
-        .iter()
-        .filter(|d| varies(d))
-        .map(|(name, of)| format!("{name}: {}", of(scenario)))
-        .collect();
-    if results.scenarios.iter().any(|other| other.scenario.format != scenario.format) {
-        parts.push(scenario.format.to_string());
-    }
-    parts.join(", ")
-}
-
-fn draw(results: &Results, measure: Measure, along: Dimension) -> anyhow::Result<Chart> {
-    let title = format!("{} against {}", measure.heading(), along.0);
-    let mut panels: Vec<String> =
-        results.scenarios.iter().map(|scenario| caption(results, along, &scenario.scenario)).collect();
-    let mut seen = Vec::new();
-    panels.retain(|caption| {
-        !seen.contains(caption) && {
-            seen.push(caption.clone());
-            true
-        }
-    });
+fn draw(results: &Results, measure: Measure) -> anyhow::Result<Chart> {
+    let title = format!("{} against tenants", measure.heading());
+    let captions = results.scenarios.iter().map(|scenario| scenario.scenario.besides_tenants());
+    let panels: Vec<String> = captions.unique().collect();
     let columns = panels.len().clamp(1, COLUMNS_MAX);
     let rows = panels.len().div_ceil(columns).max(1);
     let pixels = |panels: usize, each: u32| u32::try_from(panels).unwrap_or(u32::MAX).saturating_mul(each);
@@ -107,11 +60,11 @@ fn draw(results: &Results, measure: Measure, along: Dimension) -> anyhow::Result
         head.draw(&Text::new(title.clone(), (10, 10), ("sans-serif", 16)))?;
         legend(results, &head)?;
         for (caption, area) in panels.iter().zip(body.split_evenly((rows, columns))) {
-            panel(results, measure, along, caption, &area)?;
+            panel(results, measure, caption, &area)?;
         }
         root.present()?;
     }
-    Ok(Chart { name: format!("{}-by-{}", measure.key, along.0.replace(' ', "-")), title, svg })
+    Ok(Chart { name: format!("{}-by-tenants", measure.key), title, svg })
 }
 
 type Area<'a> = DrawingArea<SVGBackend<'a>, Shift>;
@@ -132,18 +85,12 @@ fn legend(results: &Results, head: &Area<'_>) -> anyhow::Result<()> {
 }
 
 /// The scenarios that a caption stands for: each contender's medians joined by a line, with whiskers.
-fn panel(
-    results: &Results,
-    measure: Measure,
-    along: Dimension,
-    wanted: &str,
-    area: &Area<'_>,
-) -> anyhow::Result<()> {
+fn panel(results: &Results, measure: Measure, wanted: &str, area: &Area<'_>) -> anyhow::Result<()> {
     let mut scenarios: Vec<_> = results
         .scenarios
         .iter()
-        .filter(|scenario| caption(results, along, &scenario.scenario) == wanted)
-        .map(|scenario| (f64::from((along.1)(&scenario.scenario)), &scenario.showings))
+        .filter(|scenario| scenario.scenario.besides_tenants() == wanted)
+        .map(|scenario| (f64::from(scenario.scenario.tenants), &scenario.showings))
         .collect();
     scenarios.sort_by(|a, b| a.0.total_cmp(&b.0));
     let (Some((least, _)), Some((most, _))) = (scenarios.first(), scenarios.last()) else { return Ok(()) };
@@ -163,7 +110,7 @@ fn panel(
         .max_light_lines(0)
         .x_labels(4)
         .y_labels(5)
-        .x_desc(along.0)
+        .x_desc("tenants")
         .x_label_formatter(&numbers)
         .y_label_formatter(&numbers)
         .draw()?;

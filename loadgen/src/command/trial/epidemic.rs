@@ -1,7 +1,7 @@
 //! What it costs the others when half of all tenants stall at the same moment, and how soon these are served again.
 //!
-//! Requests are small and hold few tenants: the others' hold none that falls ill, and those of the ill hold nobody
-//! else. So whatever the others feel comes through what all share: connections, requests and bytes in flight, a core's
+//! Requests are small and hold few tenants: the others' hold none that falls ill, and those of the ill hold no
+//! others. So whatever the others feel comes through what all share: connections, requests and bytes in flight, a core's
 //! time.
 //!
 //! All are well for some phases, which shows what is usual, and how far the machine itself wavers. Then half of them
@@ -9,7 +9,6 @@
 //! What stalled before may still hold them up for a `timeout`, and their senders pause for seconds: after that they
 //! are to be served as usual.
 
-use std::collections::BTreeMap;
 use std::fmt;
 use std::io::{self, Write};
 use std::sync::Arc;
@@ -18,15 +17,15 @@ use std::time::{Duration, Instant};
 
 use loadgen::child::pause;
 use loadgen::fleet::{Fleet, numbered_tenants};
-use loadgen::send::{Progress, Retry, SendConfig, send};
+use loadgen::send::{Progress, RetryRules, SendConfig, send};
 use loadgen::sink::faults::Fault;
 
 use super::phase::{Phase, Usual};
-use super::{Patient, beside, conclude_all, fleets, raise_limit, rig};
+use super::{Patient, beside, conclude, fleets, raise_limit, rig};
 use crate::command::args::{IsolationArgs, TrialArgs};
 use crate::command::report::told;
 use crate::command::rig::Rig;
-use crate::command::text::{Table, counted, figure, grouped, time};
+use crate::command::text::{Table, counted, figure, grouped};
 
 const SERIES: usize = 20;
 const TENANTS_PER_REQUEST: usize = 4;
@@ -49,8 +48,6 @@ const ONSET: Duration = Duration::from_secs(2);
 const RECOVERY_MIN: Duration = Duration::from_secs(5);
 const RECOVERY_AFTER_TIMEOUT: Duration = Duration::from_secs(3);
 
-const LOOK_INTERVAL: Duration = Duration::from_millis(20);
-
 pub(super) fn run(args: &TrialArgs, trial: &IsolationArgs) -> anyhow::Result<bool> {
     raise_limit();
     let mut out = io::stdout();
@@ -66,10 +63,10 @@ pub(super) fn run(args: &TrialArgs, trial: &IsolationArgs) -> anyhow::Result<boo
     )?;
     let found = Ward::open(args, trial)?.observe()?;
     writeln!(out, "{found}")?;
-    conclude_all(found.claims())
+    conclude(&found.claims())
 }
 
-/// Everybody in it.
+/// The server, and both kinds of tenants.
 struct Ward<'a> {
     trial: &'a IsolationArgs,
     rig: Rig,
@@ -78,9 +75,6 @@ struct Ward<'a> {
     others: Fleet,
     ill: Fleet,
 }
-
-/// How long after the recovery each of the ill was served; None for one that was not in time.
-type Served = Vec<Option<Duration>>;
 
 /// All that was seen.
 #[derive(Debug)]
@@ -93,8 +87,9 @@ struct Found {
     others_recovering: Phase,
     others_after: Phase,
     ill_after: Phase,
-    served: Served,
-    /// How long that time is.
+    ill: usize,
+    /// How many of the ill were served again within this time after their recovery.
+    served: usize,
     recovery: Duration,
 }
 
@@ -144,6 +139,7 @@ impl<'a> Ward<'a> {
             others_recovering,
             others_after,
             ill_after,
+            ill: self.names.len(),
             served,
             recovery,
         })
@@ -156,8 +152,8 @@ impl<'a> Ward<'a> {
     }
 
     /// Has the ill stall for this time after the onset, and waits until they have recovered: the others' phases, and
-    /// when each of the ill was served again.
-    fn fall_ill(&self, time: Duration, recovery: Duration) -> anyhow::Result<(Phase, Phase, Phase, Served)> {
+    /// how many of the ill were served again.
+    fn fall_ill(&self, time: Duration, recovery: Duration) -> anyhow::Result<(Phase, Phase, Phase, usize)> {
         let sick = self.sick((ONSET + time + recovery) * 2)?;
         let (found, _) = beside(&self.ill, &sick, || {
             self.patient.is(true);
@@ -167,7 +163,7 @@ impl<'a> Ward<'a> {
             })?;
             self.patient.is(false);
             let (served, recovering) =
-                beside(&self.others, &self.healthy(recovery)?, || Ok(self.watch_recovery(recovery)))?;
+                beside(&self.others, &self.healthy(recovery)?, || Ok(self.served_within(recovery)))?;
             Ok((Phase::new(&onset), others, Phase::new(&recovering), served))
         })?;
         Ok(found)
@@ -178,7 +174,7 @@ impl<'a> Ward<'a> {
     }
 
     fn sick(&self, time: Duration) -> anyhow::Result<SendConfig> {
-        let retry = Retry::Prometheus { on_429: true };
+        let retry = Some(RetryRules::prometheus(true));
         Ok(SendConfig { rate: Some(self.trial.ill_rate), retry, ..self.rig.sending(time)? })
     }
 
@@ -194,21 +190,13 @@ impl<'a> Ward<'a> {
         Ok(Phase::new(&send(&self.others, &self.healthy(time)?, &Progress::default(), stop_late)?))
     }
 
-    /// Waits for so long; tells when each of the ill was stored something of, from now on.
-    fn watch_recovery(&self, time: Duration) -> Served {
-        let begun = Instant::now();
+    /// Waits for so long; tells of how many of the ill something was stored meanwhile.
+    fn served_within(&self, time: Duration) -> usize {
         let before = self.rig.sink.snapshot();
-        let mut served: BTreeMap<&str, Duration> = BTreeMap::new();
-        while begun.elapsed() < time {
-            pause(LOOK_INTERVAL);
-            let now = self.rig.sink.snapshot();
-            for name in &self.names {
-                if now.tenant(name).stored.series > before.tenant(name).stored.series {
-                    served.entry(name).or_insert_with(|| begun.elapsed());
-                }
-            }
-        }
-        self.names.iter().map(|name| served.get(name.as_str()).copied()).collect()
+        pause(time);
+        let after = self.rig.sink.snapshot();
+        let is_served = |name: &&String| after.tenant(name).stored.series > before.tenant(name).stored.series;
+        self.names.iter().filter(is_served).count()
     }
 }
 
@@ -216,7 +204,7 @@ impl Found {
     fn claims(&self) -> [(bool, &'static str); 3] {
         let Self { others, others_recovering, others_after, .. } = self;
         let refused = others.refused + others_recovering.refused + others_after.refused;
-        let all_served = self.served.iter().all(Option::is_some) && self.ill_after.refused == 0;
+        let all_served = self.served == self.ill && self.ill_after.refused == 0;
         [
             (
                 self.others_well.holds_for(others),
@@ -253,18 +241,8 @@ impl fmt::Display for Found {
         ] {
             table.row([who.to_owned(), figure(phase.p50_ms), figure(phase.p99_ms), grouped(phase.refused)]);
         }
-        let mut served: Vec<Duration> = self.served.iter().copied().flatten().collect();
-        served.sort_unstable();
-        let after = |moment: Option<&Duration>| moment.copied().map_or_else(|| "–".to_owned(), time);
-        write!(
-            f,
-            "{table}served again within {:.0} s: {} of {}, half of them after {}, the last after {}",
-            self.recovery.as_secs_f64(),
-            served.len(),
-            self.served.len(),
-            after(served.get(served.len() / 2)),
-            after(served.last()),
-        )
+        let recovery = self.recovery.as_secs_f64();
+        write!(f, "{table}served again within {recovery:.0} s: {} of {}", self.served, self.ill)
     }
 }
 
@@ -276,7 +254,7 @@ mod tests {
         Phase { p50_ms: 6.0, p99_ms, refused }
     }
 
-    /// An epidemic of which nobody else feels anything, but for one change.
+    /// An epidemic that costs the others nothing, but for one change.
     fn claims(change: impl FnOnce(&mut Found)) -> [bool; 3] {
         let usual = || Usual::new(&[phase(8.0, 0), phase(10.0, 0), phase(25.0, 0)]).unwrap();
         let mut found = Found {
@@ -285,7 +263,8 @@ mod tests {
             onset: phase(2000.0, 30),
             others: phase(11.0, 0),
             others_recovering: phase(500.0, 0),
-            served: vec![Some(Duration::from_millis(20)), Some(Duration::from_secs(3))],
+            ill: 2,
+            served: 2,
             recovery: Duration::from_secs(5),
             others_after: phase(9.0, 0),
             ill_after: phase(25.0, 0),
@@ -300,7 +279,7 @@ mod tests {
         assert_eq!(claims(|found| found.others.p99_ms = 25.1), [false, true, true]);
         assert_eq!(claims(|found| found.others.refused = 1), [true, false, true]);
         assert_eq!(claims(|found| found.others_recovering.refused = 1), [true, false, true]);
-        assert_eq!(claims(|found| found.served.push(None)), [true, true, false]);
+        assert_eq!(claims(|found| found.served = 1), [true, true, false]);
         assert_eq!(claims(|found| found.ill_after.p99_ms = 25.1), [true, true, false]);
         assert_eq!(claims(|found| found.ill_after.refused = 1), [true, true, false]);
     }

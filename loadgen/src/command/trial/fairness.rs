@@ -10,7 +10,7 @@
 //!
 //! A tenant that waits for its turn gets it once a *round*: tenants × 30 ms ÷ connections. A cell lasts four rounds at
 //! least, so that a turn more or less at the edges of the time is no factor of two; and the server's `timeout` is four
-//! rounds, too, and 2 s at least: who waits for longer is not served last but passed over, and hears 503.
+//! rounds, too, and 2 s at least: a request that waits for longer is passed over, and gets 503.
 //!
 //! A tenant's senders are out of step, as real ones are: connections are open before anything counts, and the senders
 //! begin one after the other. Else all of a tenant's requests wait together for a connection to open, leave as one, are
@@ -69,10 +69,10 @@ pub(super) fn run(args: &TrialArgs, trial: &FairnessArgs) -> anyhow::Result<bool
             }
         }
     }
-    conclude(
+    conclude(&[(
         holds,
         "no tenant is refused, and the busiest gets at most twice what the idlest of equal ones gets",
-    )
+    )])
 }
 
 /// One measurement.

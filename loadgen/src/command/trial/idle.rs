@@ -46,7 +46,7 @@ pub(super) fn run(args: &TrialArgs, trial: &IdleArgs) -> anyhow::Result<bool> {
     )?;
     drop((first, idle));
     rig.server.stop()?;
-    conclude(each * CONNECTIONS < BYTES_MAX, "20,000 idle connections cost less than 100 MB")
+    conclude(&[(each * CONNECTIONS < BYTES_MAX, "20,000 idle connections cost less than 100 MB")])
 }
 
 /// Opens so many more, and waits until the server has taken all.

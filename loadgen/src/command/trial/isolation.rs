@@ -13,7 +13,7 @@ use std::time::Duration;
 use loadgen::child::pause;
 use loadgen::compare::Spread;
 use loadgen::fleet::{Fleet, numbered_tenants};
-use loadgen::send::{Retry, SendConfig};
+use loadgen::send::{RetryRules, SendConfig};
 use loadgen::sink::faults::{Fault, ResetAt};
 
 use super::phase::{Phase, Usual, spread};
@@ -63,10 +63,10 @@ pub(super) fn run(args: &TrialArgs, trial: &IsolationArgs) -> anyhow::Result<boo
         let phases = |usual: Usual| format!("{}, {}", figure(usual.p50_ms.median), told(usual.p99_ms));
         writeln!(out, "{name:8} {:>32} {:>32} {:>24}", phases(well), phases(ill), told(ratio))?;
     }
-    conclude(
+    conclude(&[(
         holds,
         "one tenant's trouble leaves the others' p99 within 10 %, or within the machine's own wavering",
-    )
+    )])
 }
 
 /// The phases in which all are well, and those in which one is ill.
@@ -85,7 +85,7 @@ fn measure(args: &TrialArgs, trial: &IsolationArgs, fault: Fault) -> anyhow::Res
     let healthy = SendConfig { rate: Some(trial.rate), ..rig.sending(phase)? };
     let sick = SendConfig {
         rate: Some(trial.ill_rate),
-        retry: Retry::Prometheus { on_429: true },
+        retry: Some(RetryRules::prometheus(true)),
         ..rig.sending(LEAD + phase + Duration::from_secs(60))?
     };
     let (mut of_well, mut of_ill) = (Vec::new(), Vec::new());

@@ -17,7 +17,7 @@ use loadgen::fleet::{Fleet, numbered_tenants};
 use loadgen::send::{Outcome, SendConfig};
 use serde::Deserialize;
 
-use super::{conclude_all, fleet, rig};
+use super::{conclude, fleet, rig};
 use crate::command::args::{OverloadArgs, TrialArgs};
 use crate::command::rig::{Rig, TENANT_LABEL, send_all};
 use crate::command::text::{bytes, time};
@@ -76,7 +76,7 @@ pub(super) fn run(args: &TrialArgs, trial: &OverloadArgs) -> anyhow::Result<bool
         recovery.as_secs_f64(),
     )?;
     rig.server.stop()?;
-    conclude_all([
+    conclude(&[
         (share >= USEFUL_MIN, "useful throughput stays at 90 % of capacity or above"),
         (resident <= BUDGET_BYTES + BESIDES_BYTES, "memory stays within its budget"),
         (recovery <= RECOVERY_MAX, "it recovers within 2 s"),

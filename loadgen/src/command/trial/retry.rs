@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use loadgen::fleet::{Fleet, FleetConfig, numbered_tenants};
-use loadgen::send::{Progress, Retry, SendConfig, send};
+use loadgen::send::{Progress, RetryRules, SendConfig, send};
 use loadgen::sink::faults::Fault;
 
 use super::{Patient, conclude, rig};
@@ -42,7 +42,7 @@ pub(super) fn run(args: &TrialArgs, trial: &RetryTrialArgs) -> anyhow::Result<bo
     })?;
     let trouble = Duration::from_secs_f64(trial.seconds);
     let config = SendConfig {
-        retry: Retry::Prometheus { on_429: true },
+        retry: Some(RetryRules::prometheus(true)),
         // The same body sent anew would be taken for a retry: none comes twice.
         requests: Some((SENDERS * BODIES / 2) as u64),
         ..rig.sending(trouble + AFTER)?
@@ -80,8 +80,8 @@ pub(super) fn run(args: &TrialArgs, trial: &RetryTrialArgs) -> anyhow::Result<bo
     )?;
     let all_came = outcome.failed() == 0 && stored >= acknowledged;
     anyhow::ensure!(all_came, "requests failed for good: {:?} {:?}", outcome.statuses, outcome.complaints);
-    conclude(
+    conclude(&[(
         growth < GROWTH_MAX,
         "with one of ten tenants failing, less than 1 % more is sent for the other nine",
-    )
+    )])
 }

@@ -170,7 +170,7 @@ mod tests {
              - {tenant: [a, b], latency: 10ms..20ms}\n\
              - status: {code: 503, headers: {Retry-After: '1'}, body: later}\n\
              - reset: mid_reply\n- half_open: true\n- stall: true\n- read_bytes_per_second: 7\n\
-             - body_bytes_max: 8\n- retry_after: 2\n- ha: true\n- lie: 500\n- lose: true\n\
+             - body_bytes_max: 8\n- retry_after: 2\n- lie: 500\n- lose: true\n\
              - duplicate: true\n- misplace: c\n- reorder: true\n",
         )
         .unwrap();
@@ -195,7 +195,6 @@ mod tests {
             Fault::SlowRead(7),
             Fault::TooLarge(8),
             Fault::TooMany(ms(2000)),
-            Fault::Ha,
             Fault::Lie(500),
             Fault::Lose,
             Fault::Duplicate,

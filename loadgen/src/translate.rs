@@ -1,4 +1,4 @@
-//! What a request of Remote Write 1.0 says, in the words of other protocols, and back.
+//! Translates requests of Remote Write 1.0 to other protocols and back.
 //!
 //! Constraints that shaped it:
 //! - Sums, stamps and audits know one form, that of 1.0. So whatever is sent otherwise is made of a 1.0 request, and what
@@ -31,7 +31,7 @@ pub enum Unreadable {
     /// The labels' text is not what was written.
     #[error("a stream's labels are unreadable: {0}")]
     Labels(String),
-    /// A line or a timestamp that nobody here wrote.
+    /// A line or a timestamp of another program.
     #[error("an entry says something else than what was written: {0}")]
     Entry(String),
 }
@@ -49,17 +49,10 @@ pub fn from_v2(inflated: &[u8]) -> Result<WriteRequest, Unreadable> {
     };
     let mut timeseries = Vec::with_capacity(request.timeseries.len());
     for series in &request.timeseries {
-        let mut exemplars = Vec::with_capacity(series.exemplars.len());
-        for exemplar in &series.exemplars {
-            let proto_v2::Exemplar { labels_refs, value, timestamp } = exemplar;
-            exemplars.push(proto::Exemplar {
-                labels: labels(labels_refs)?,
-                value: *value,
-                timestamp: *timestamp,
-            });
-        }
-        // The fields that both have bear the same numbers.
-        let histogram = |old: &proto_v2::Histogram| proto::Histogram::decode(&old.encode_to_vec()[..]);
+        let exemplar = |exemplar: &proto_v2::Exemplar| -> Result<_, Unreadable> {
+            let labels = labels(&exemplar.labels_refs)?;
+            Ok(proto::Exemplar { labels, value: exemplar.value, timestamp: exemplar.timestamp })
+        };
         timeseries.push(proto::TimeSeries {
             labels: labels(&series.labels_refs)?,
             samples: series
@@ -67,8 +60,8 @@ pub fn from_v2(inflated: &[u8]) -> Result<WriteRequest, Unreadable> {
                 .iter()
                 .map(|s| Sample { value: s.value, timestamp: s.timestamp })
                 .collect(),
-            exemplars,
-            histograms: series.histograms.iter().map(histogram).collect::<Result<_, _>>()?,
+            exemplars: series.exemplars.iter().map(exemplar).collect::<Result<_, _>>()?,
+            histograms: series.histograms.clone(),
         });
     }
     Ok(WriteRequest { timeseries, metadata: Vec::new() })

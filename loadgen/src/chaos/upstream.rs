@@ -14,7 +14,7 @@ const STREAM: u64 = 0x77ea;
 /// Fair until it begins, and after it is over; rules in between.
 ///
 /// An upstream that breaks down instead of answering may have stored the request before: here a coin decides.
-pub struct Weather {
+pub struct FaultyUpstream {
     faults: Faults,
     begun: OnceLock<FaultScript>,
     is_over: AtomicBool,
@@ -22,8 +22,8 @@ pub struct Weather {
     pulse: Arc<Pulse>,
 }
 
-impl Weather {
-    /// Weather of these rules, whose time has not begun yet.
+impl FaultyUpstream {
+    /// An upstream with these rules, whose time has not begun yet.
     pub fn new(seed: u64, rules: Vec<Rule>) -> Self {
         Self {
             faults: Faults::new(seed, rules),
@@ -34,7 +34,7 @@ impl Weather {
         }
     }
 
-    /// Where it notes who gets on; senders are to note there what they send.
+    /// Where it notes which tenants get on. Senders note there what they send.
     pub fn pulse(&self) -> &Arc<Pulse> {
         &self.pulse
     }
@@ -59,7 +59,7 @@ impl Weather {
     }
 }
 
-impl Script for Weather {
+impl Script for FaultyUpstream {
     fn admit(&self, approach: &Approach<'_>) -> Admission {
         self.rules().map(|rules| rules.admit(approach)).unwrap_or_default()
     }
@@ -79,34 +79,44 @@ impl Script for Weather {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::http::Headers;
     use crate::sink::faults::{Fault, ResetAt};
 
-    fn answer(weather: &Weather) -> Reply {
-        weather.answer(&Arrival { tenant: "a", nth_of_tenant: 1, nth: 1, body: &[], inflated: &[] })
+    fn answer(upstream: &FaultyUpstream) -> Reply {
+        let headers = Headers::default();
+        upstream.answer(&Arrival {
+            tenant: "a",
+            headers: &headers,
+            connection: 0,
+            nth_of_tenant: 1,
+            nth: 1,
+            body: &[],
+            inflated: &[],
+        })
     }
 
-    fn weather(fault: Fault) -> Weather {
+    fn upstream(fault: Fault) -> FaultyUpstream {
         let all = std::time::Duration::ZERO;
-        Weather::new(1, vec![Rule { tenants: vec![], from: all, to: None, share: 1.0, fault }])
+        FaultyUpstream::new(1, vec![Rule { tenants: vec![], from: all, to: None, share: 1.0, fault }])
     }
 
     #[test]
     fn it_is_fair_before_it_begins_and_after_it_is_over() {
-        let weather = weather(Fault::Lie(503));
-        let mut seen = vec![answer(&weather).status];
-        weather.begin();
-        seen.push(answer(&weather).status);
-        weather.heal();
-        seen.push(answer(&weather).status);
+        let upstream = upstream(Fault::Lie(503));
+        let mut seen = vec![answer(&upstream).status];
+        upstream.begin();
+        seen.push(answer(&upstream).status);
+        upstream.heal();
+        seen.push(answer(&upstream).status);
         assert_eq!(seen, [200, 503, 200]);
     }
 
     #[test]
     fn half_of_what_breaks_down_is_stored_before() {
         for fault in [Fault::Reset(ResetAt::BeforeReply), Fault::Reset(ResetAt::MidReply), Fault::Stall] {
-            let weather = weather(fault);
-            weather.begin();
-            let stored = (0..200).filter(|_| answer(&weather).stored == Some(true)).count();
+            let upstream = upstream(fault);
+            upstream.begin();
+            let stored = (0..200).filter(|_| answer(&upstream).stored == Some(true)).count();
             assert!((60..140).contains(&stored), "{stored}");
         }
     }

@@ -1,4 +1,4 @@
-//! Where it happens: the server, whoever it took over from, and the upstream.
+//! The server under test, its predecessors, and the upstream.
 
 use std::fmt;
 use std::io::{self, Write};
@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
-use loadgen::chaos::{Event, Plan, Planned, Pulse, Tuning, Weather};
+use loadgen::chaos::{Event, FaultyUpstream, Plan, Planned, Pulse, Tuning};
 use loadgen::client::Url;
 use loadgen::duration::ms;
 use loadgen::sink::faults::{Fault, Rule};
@@ -19,16 +19,12 @@ use tempfile::TempDir;
 use crate::command::args::{ChaosArgs, ServerArgs, Theft};
 use crate::command::rig::RigConfig;
 use crate::command::server::{Server, Setup};
-use crate::command::text::{counted, grouped};
 
 /// How long a server may take to end. One that drains ends within three timeouts and a grace of 5 s.
 const END_PATIENCE: Duration = Duration::from_secs(12);
 
-/// A value that can't be read, and a setting that nobody knows. The third would do no harm, but must not change either.
+/// A value that can't be read, and a setting that does not exist. The third would be valid, but must not change either.
 const MISTAKES: &str = "timeout: soon\nmerge:\n  in_flight_max: 3\n  linger: 7ms\n";
-
-/// How often it is told how far things have come.
-const PROGRESS_INTERVAL: Duration = Duration::from_secs(5);
 
 /// The part of all requests that a thief takes.
 const STOLEN_SHARE: f64 = 0.02;
@@ -49,7 +45,7 @@ pub(super) struct Happened {
     pub(super) detail: String,
 }
 
-pub(super) struct Stage {
+pub(super) struct ChaosRig {
     setup: Setup,
     args: ServerArgs,
     /// None while it is killed.
@@ -58,23 +54,22 @@ pub(super) struct Stage {
     leaving: Vec<Server>,
     pub(super) sink: Sink,
     dir: TempDir,
-    weather: Arc<Weather>,
+    upstream: Arc<FaultyUpstream>,
     begun: Instant,
-    progress_due: Duration,
     pub(super) happened: Vec<Happened>,
 }
 
-impl Stage {
+impl ChaosRig {
     /// Starts upstream and server.
     pub(super) fn set(args: &ChaosArgs, seed: u64, plan: &Plan, tenants: &[String]) -> anyhow::Result<Self> {
         let mut rules = plan.rules();
         // Last, so that it strikes what is well otherwise.
         rules.extend(args.steal.map(|theft| stolen(theft, tenants)));
-        let weather = Arc::new(Weather::new(seed, rules));
+        let upstream = Arc::new(FaultyUpstream::new(seed, rules));
         let config = RigConfig {
             server: args.server.clone(),
             settings: settings(&Tuning::FIRST),
-            script: Some(Arc::clone(&weather) as Arc<dyn Script>),
+            script: Some(Arc::clone(&upstream) as Arc<dyn Script>),
             full_account: true,
             end_patience: END_PATIENCE,
         };
@@ -87,9 +82,8 @@ impl Stage {
             leaving: Vec::new(),
             sink,
             dir,
-            weather,
+            upstream,
             begun: Instant::now(),
-            progress_due: PROGRESS_INTERVAL,
             happened: Vec::new(),
         })
     }
@@ -98,9 +92,9 @@ impl Stage {
         self.server.as_ref().context("there is no server")?.push_url()
     }
 
-    /// Who gets on.
+    /// Which tenants get on.
     pub(super) fn pulse(&self) -> &Arc<Pulse> {
-        self.weather.pulse()
+        self.upstream.pulse()
     }
 
     /// When each event that has happened was over, after the run's start.
@@ -110,7 +104,7 @@ impl Stage {
 
     /// Begins the upstream's troubles, and the time of all others.
     pub(super) fn begin(&mut self) -> Instant {
-        self.weather.begin();
+        self.upstream.begin();
         self.begun = Instant::now();
         self.begun
     }
@@ -119,7 +113,7 @@ impl Stage {
     pub(super) fn perform(&mut self, planned: &Planned) -> anyhow::Result<()> {
         let event = &planned.event;
         let detail = match event {
-            // The weather knows.
+            // The upstream has it by itself.
             Event::Trouble(..) => event.to_string(),
             Event::UpstreamDown => {
                 self.sink.go_down();
@@ -185,8 +179,7 @@ impl Stage {
         Ok(format!("process {}", server.pid()))
     }
 
-    /// Looks whether the server still runs, and whether its predecessors end as they should; tells how far things have
-    /// come.
+    /// Looks whether the server still runs, and whether its predecessors end as they should.
     pub(super) fn look_after(&mut self) -> anyhow::Result<()> {
         if let Some(server) = &mut self.server
             && let Some(ended) = server.ended()?
@@ -195,27 +188,17 @@ impl Stage {
         }
         let leaving = std::mem::take(&mut self.leaving);
         for mut server in leaving {
-            match server.left()? {
+            match server.wait(Duration::ZERO)? {
                 None => self.leaving.push(server),
                 Some(ended) => check(server.pid(), ended)?,
             }
-        }
-        if self.begun.elapsed() >= self.progress_due {
-            self.progress_due += PROGRESS_INTERVAL;
-            let stored = self.sink.snapshot().total();
-            let (requests, samples) = (counted(stored.requests, "request"), grouped(stored.stored.samples));
-            writeln!(
-                io::stdout(),
-                "{}  upstream: {requests} so far, {samples} samples stored",
-                seconds(ms(self.begun.elapsed()))
-            )?;
         }
         Ok(())
     }
 
     /// Mends all and ends the server; returns what went wrong with that.
     pub(super) fn end(&mut self) -> Vec<String> {
-        self.weather.heal();
+        self.upstream.heal();
         let mut failures = Vec::new();
         if let Err(error) = self.sink.come_up() {
             failures.push(format!("the upstream cannot listen again: {error}"));
@@ -240,7 +223,7 @@ impl Stage {
 }
 
 /// For the title.
-impl fmt::Display for Stage {
+impl fmt::Display for ChaosRig {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "server at {}, upstream at {}", self.setup.listen, self.sink.addr())
     }
