@@ -95,9 +95,10 @@ impl Ingest {
     }
 
     /// Ends each connection after its current request. A connection without a request yet may still send its first one
-    /// within [`DRAIN_FIRST_REQUEST_MILLIS`].
+    /// within [`DRAIN_FIRST_REQUEST_MILLIS`], unless its TLS handshake is not complete: then it ends now.
     pub fn drain(&self) {
         self.draining.set(true);
+        self.handshakes.cut_all();
         self.deadlines.cut_idle(Instant::now() + Duration::from_millis(DRAIN_FIRST_REQUEST_MILLIS));
     }
 

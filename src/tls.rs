@@ -7,8 +7,8 @@
 //!   have to be sent to an [`Outgoing`](outgoing::Outgoing). One stream type drives it, on io_uring as on epoll, and
 //!   tests and the fuzzer drive it without any.
 //! * Encryption takes CPU time from the other connections of a core. Each call therefore does a bounded amount of work:
-//!   [`STEP_BYTES_MAX`](limits::STEP_BYTES_MAX) of plaintext at most.
-//! * A peer decides how much it sends. All that a session holds has a bound in [`limits`].
+//!   [`TLS_STEP_BYTES_MAX`](crate::limits::TLS_STEP_BYTES_MAX) of plaintext at most.
+//! * A peer decides how much it sends. All that a session holds has a bound in [`limits`](crate::limits).
 //! * Files are read and checked on a loader's thread, as a dead mount may keep a reader for ever, and all mistakes are
 //!   told at once. Only [`files`] reads; everything else works on bytes and a time that are given to it.
 //!
@@ -21,6 +21,7 @@
 //! | [`server`], [`sni`], [`client`] | configurations, shared by all cores |
 //! | [`names`] | versions, cipher suites and curves by the names that Go and Prometheus use |
 //! | [`material`], [`identity`] | certificates and keys: what is wrong with them, and the names in them |
+//! | [`mistake`] | what can be wrong with them |
 //! | [`files`] | the only I/O: reads a file, and the system's roots |
 //!
 //! # Why rustls' unbuffered API
@@ -40,8 +41,8 @@ pub mod error;
 pub mod files;
 pub mod identity;
 mod incoming;
-pub mod limits;
 pub mod material;
+pub mod mistake;
 pub mod names;
 pub mod outgoing;
 mod sealing;

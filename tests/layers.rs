@@ -20,7 +20,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("http", &["limits", "model"]),
     ("split", &["limits", "model", "tenant", "wire"]),
     ("verdict", &["http", "limits", "model", "split", "tenant", "wire"]),
-    ("tls", &[]),
+    ("tls", &["limits"]),
     ("metrics", &["limits", "model", "tenant"]),
     ("log", &["limits"]),
     ("config", &["limits", "model", "tenant", "tls"]),
@@ -33,7 +33,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
         "ingest",
         &[
             "config", "exchange", "http", "io", "limits", "log", "metrics", "model", "shared", "split",
-            "tenant", "verdict",
+            "tenant", "tls", "verdict",
         ],
     ),
     (

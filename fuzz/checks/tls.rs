@@ -19,9 +19,9 @@ mod pair;
 use std::sync::LazyLock;
 
 use pair::{End, Files, Pair, load_client, load_server};
+use tenantry::limits::{TLS_INCOMING_BYTES_MAX, TLS_RECORD_BYTES};
 use tenantry::tls::client::{ClientSettings, ClientTls};
 use tenantry::tls::error::SessionError;
-use tenantry::tls::limits::{INCOMING_BYTES_MAX, RECORD_BYTES};
 use tenantry::tls::names::Choices;
 use tenantry::tls::server::{ServerSettings, ServerTls};
 use tenantry::tls::session::Progress;
@@ -100,13 +100,13 @@ fn hostile(mut end: End, bytes: &[u8], chunk: usize) {
 
 /// As `End::deliver`, and looks at the bounds.
 fn deliver(end: &mut End, bytes: &[u8], chunk: usize) -> Result<(), SessionError> {
-    for part in bytes.chunks(chunk.min(INCOMING_BYTES_MAX)) {
+    for part in bytes.chunks(chunk.min(TLS_INCOMING_BYTES_MAX)) {
         let result = end.deliver(part, usize::MAX);
         assert!(end.outgoing.len() <= OUTGOING_BYTES_MAX, "{}", end.outgoing.len());
         result?;
         assert!(end.ended || !end.session.has_pending(), "it was driven until it was blocked");
         let (buffer, room) = end.session.lend();
-        assert!(buffer.len() < room && room <= INCOMING_BYTES_MAX);
+        assert!(buffer.len() < room && room <= TLS_INCOMING_BYTES_MAX);
         end.session.received(buffer);
     }
     Ok(())
@@ -161,7 +161,7 @@ fn honest(mut pair: Pair, plan: &[u8], chunk: usize) {
                 pair.client.encrypt(&[first, second]).expect("it is open")
             }
             5 => {
-                let text = vec![step[1]; 4 * RECORD_BYTES];
+                let text = vec![step[1]; 4 * TLS_RECORD_BYTES];
                 sent.extend_from_slice(&text);
                 pair.client.encrypt(&[&text]).expect("it is open")
             }

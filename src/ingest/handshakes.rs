@@ -30,6 +30,11 @@ impl Handshakes {
         number
     }
 
+    /// Cuts all handshakes in progress: no request has begun on their connections.
+    pub(super) fn cut_all(&self) {
+        self.in_progress.borrow().values().for_each(Cutter::cut);
+    }
+
     pub(super) fn end(&self, number: u64) {
         self.in_progress.borrow_mut().remove(&number);
     }

@@ -21,10 +21,10 @@ use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls::{ClientConfig, DigitallySignedStruct, Error, SignatureScheme};
 
-use super::limits::CLIENT_SESSIONS_MAX;
 use super::material::{self, CertificateFiles, KeyPair, Mistake, Purpose, Reason, Source};
 use super::names::{self, Choices};
 use super::server::ALPN;
+use crate::limits::TLS_CLIENT_SESSIONS_MAX;
 
 /// A client's settings, as written.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -84,7 +84,7 @@ impl ClientTls {
             None => builder.with_no_client_auth(),
         };
         config.alpn_protocols = vec![ALPN.to_vec()];
-        config.resumption = Resumption::in_memory_sessions(CLIENT_SESSIONS_MAX);
+        config.resumption = Resumption::in_memory_sessions(TLS_CLIENT_SESSIONS_MAX);
         let insecure = settings.insecure_skip_verify;
         Ok(Self { config: Arc::new(config), server_name, not_after, insecure })
     }
@@ -97,7 +97,7 @@ impl ClientTls {
     /// The same, for one more address of the target: it remembers sessions of its own.
     pub fn for_address(&self) -> Self {
         let mut config = ClientConfig::clone(&self.config);
-        config.resumption = Resumption::in_memory_sessions(CLIENT_SESSIONS_MAX);
+        config.resumption = Resumption::in_memory_sessions(TLS_CLIENT_SESSIONS_MAX);
         Self { config: Arc::new(config), ..self.clone() }
     }
 

@@ -3,7 +3,7 @@
 
 use rustls::{AlertDescription, CertificateError, Error};
 
-use super::limits::HANDSHAKE_BYTES_MAX;
+use crate::limits::TLS_HANDSHAKE_BYTES_MAX;
 
 /// Why a session can't go on. Each is final: the connection has to be closed, after the bytes in
 /// [`Outgoing`](super::outgoing::Outgoing) have been sent, among which is the alert that tells the peer (RFC 8446
@@ -30,7 +30,7 @@ pub enum SessionError {
     #[error("the peer broke the TLS protocol: {0}")]
     Protocol(String),
     /// A handshake, or a single message after it, is longer than any that makes sense. A retry does not help.
-    #[error("the peer's handshake is over the limit of {HANDSHAKE_BYTES_MAX} bytes")]
+    #[error("the peer's handshake is over the limit of {TLS_HANDSHAKE_BYTES_MAX} bytes")]
     HandshakeTooLong,
     /// The connection ended while the handshake was going on. A retry may help.
     #[error("the connection ended during the TLS handshake")]

@@ -4,7 +4,7 @@
 //! and not moved: the rest moves to the front once, when the buffer goes out for the next read.
 #![forbid(unsafe_code)]
 
-use super::limits::INCOMING_BYTES_MAX;
+use crate::limits::TLS_INCOMING_BYTES_MAX;
 
 /// The buffer of one session.
 #[derive(Debug, Default)]
@@ -54,7 +54,7 @@ impl Incoming {
         self.bytes.drain(..self.from);
         self.from = 0;
         let mut bytes = std::mem::take(&mut self.bytes);
-        let end = (bytes.len() + room).min(INCOMING_BYTES_MAX.max(bytes.len()));
+        let end = (bytes.len() + room).min(TLS_INCOMING_BYTES_MAX.max(bytes.len()));
         bytes.reserve_exact(end - bytes.len());
         (bytes, end)
     }
@@ -113,9 +113,9 @@ mod tests {
     #[test]
     fn the_room_ends_at_the_bound() {
         let mut incoming = Incoming::default();
-        read(&mut incoming, INCOMING_BYTES_MAX, &vec![1; INCOMING_BYTES_MAX - 10]);
+        read(&mut incoming, TLS_INCOMING_BYTES_MAX, &vec![1; TLS_INCOMING_BYTES_MAX - 10]);
         let (buffer, end) = incoming.lend(100);
-        assert_eq!((buffer.len(), end), (INCOMING_BYTES_MAX - 10, INCOMING_BYTES_MAX));
+        assert_eq!((buffer.len(), end), (TLS_INCOMING_BYTES_MAX - 10, TLS_INCOMING_BYTES_MAX));
     }
 
     #[test]

@@ -13,7 +13,8 @@ use rustls::crypto::ring::{self, cipher_suite as suite, kx_group};
 use rustls::crypto::{CryptoProvider, SupportedKxGroup};
 use rustls::{SupportedCipherSuite, SupportedProtocolVersion, version};
 
-use super::material::Mistake;
+use super::mistake::Mistake;
+pub use super::mistake::NameError;
 
 /// What may be negotiated, as it was written. Empty and `None` stand for the defaults.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -38,37 +39,6 @@ pub enum ClientAuth {
     VerifyIfGiven,
     /// They have to show a valid one.
     Require,
-}
-
-/// A name that can't be used.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum NameError {
-    /// Nothing has this name.
-    #[error("there is no {kind} named {name:?}; known are {known}")]
-    Unknown {
-        /// What was looked for.
-        kind: &'static str,
-        /// The name as written.
-        name: String,
-        /// Names that could be used.
-        known: String,
-    },
-    /// It exists, but not here.
-    #[error("{name} is not supported: {why}")]
-    Unsupported {
-        /// The name as written.
-        name: String,
-        /// The reason.
-        why: &'static str,
-    },
-    /// The lowest version is above the highest.
-    #[error("the lowest version, {min}, is above the highest, {max}")]
-    Versions {
-        /// The lowest.
-        min: String,
-        /// The highest.
-        max: String,
-    },
 }
 
 /// TLS 1.2 suites by Go's names. Go has two names for those with ChaCha20.

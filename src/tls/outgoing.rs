@@ -7,11 +7,12 @@
 
 use rustls::unbuffered::{EncodeError, EncryptError, InsufficientSizeError};
 
-use super::limits::{RECORD_BYTES, RECORD_OVERHEAD_BYTES_MAX, STEP_BYTES_MAX};
+use crate::limits::{TLS_RECORD_BYTES, TLS_RECORD_OVERHEAD_BYTES_MAX, TLS_STEP_BYTES_MAX};
 
 /// The largest buffer that is kept: one step, and a handshake message before it.
-const KEPT_BYTES_MAX: usize =
-    STEP_BYTES_MAX + (STEP_BYTES_MAX / RECORD_BYTES) * RECORD_OVERHEAD_BYTES_MAX + RECORD_BYTES;
+const KEPT_BYTES_MAX: usize = TLS_STEP_BYTES_MAX
+    + (TLS_STEP_BYTES_MAX / TLS_RECORD_BYTES) * TLS_RECORD_OVERHEAD_BYTES_MAX
+    + TLS_RECORD_BYTES;
 
 /// Bytes to be sent. It belongs to no session, so that the connections of a core can share a few.
 #[derive(Debug, Default)]

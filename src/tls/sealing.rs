@@ -5,8 +5,8 @@ use rustls::client::ClientConnectionData;
 use rustls::server::ServerConnectionData;
 use rustls::unbuffered::{EncryptError, WriteTraffic};
 
-use super::limits::{RECORD_BYTES, RECORD_OVERHEAD_BYTES_MAX};
 use super::outgoing::{NotWritten, Outgoing};
+use crate::limits::{TLS_RECORD_BYTES, TLS_RECORD_OVERHEAD_BYTES_MAX};
 
 /// What rustls can do in the state in which traffic may be written, on either side.
 pub(super) trait Seal {
@@ -32,7 +32,7 @@ seal!(ClientConnectionData);
 
 /// What is to be sealed.
 pub(super) enum Sealing<'a, 'p> {
-    /// Up to `bytes` of the slices, a multiple of [`RECORD_BYTES`]; `taken` says afterwards how many that were.
+    /// Up to `bytes` of the slices, a multiple of [`TLS_RECORD_BYTES`]; `taken` says afterwards how many that were.
     Plaintext { slices: &'a mut dyn Iterator<Item = &'p [u8]>, bytes: usize, taken: usize },
     /// The alert that ends a session.
     CloseNotify,
@@ -50,7 +50,7 @@ impl Sealing<'_, '_> {
                 Ok(())
             }
             Self::CloseNotify => {
-                outgoing.append(RECORD_OVERHEAD_BYTES_MAX + 2, |room| traffic.close_notify(room))
+                outgoing.append(TLS_RECORD_OVERHEAD_BYTES_MAX + 2, |room| traffic.close_notify(room))
             }
         }
     }
@@ -72,16 +72,16 @@ fn records(
         let mut slice = &slice[..slice.len().min(bytes - taken)];
         taken += slice.len();
         if !staged.is_empty() {
-            let (first, others) = slice.split_at(slice.len().min(RECORD_BYTES - staged.len()));
+            let (first, others) = slice.split_at(slice.len().min(TLS_RECORD_BYTES - staged.len()));
             staged.extend_from_slice(first);
             slice = others;
-            if staged.len() == RECORD_BYTES {
+            if staged.len() == TLS_RECORD_BYTES {
                 encrypt(traffic, staged, outgoing)?;
                 staged.clear();
             }
         }
         let is_last = taken == bytes || slices.peek().is_none();
-        let whole = if is_last { slice.len() } else { slice.len() / RECORD_BYTES * RECORD_BYTES };
+        let whole = if is_last { slice.len() } else { slice.len() / TLS_RECORD_BYTES * TLS_RECORD_BYTES };
         let (now, later) = slice.split_at(whole);
         encrypt(traffic, now, outgoing)?;
         staged.extend_from_slice(later);
@@ -94,8 +94,8 @@ fn encrypt(traffic: &mut impl Seal, plaintext: &[u8], outgoing: &mut Outgoing) -
     if plaintext.is_empty() {
         return Ok(());
     }
-    let records = plaintext.len().div_ceil(RECORD_BYTES);
-    let estimate = plaintext.len() + records * RECORD_OVERHEAD_BYTES_MAX;
+    let records = plaintext.len().div_ceil(TLS_RECORD_BYTES);
+    let estimate = plaintext.len() + records * TLS_RECORD_OVERHEAD_BYTES_MAX;
     outgoing.append(estimate, |room| traffic.plaintext(plaintext, room))
 }
 
@@ -115,7 +115,7 @@ mod tests {
     impl Seal for Clear {
         fn plaintext(&mut self, plaintext: &[u8], room: &mut [u8]) -> Result<usize, EncryptError> {
             assert!(room.len() >= plaintext.len());
-            self.records.extend(plaintext.chunks(RECORD_BYTES).map(<[u8]>::to_vec));
+            self.records.extend(plaintext.chunks(TLS_RECORD_BYTES).map(<[u8]>::to_vec));
             Ok(0)
         }
 
@@ -135,7 +135,7 @@ mod tests {
 
     fn lengths() -> impl Strategy<Value = Vec<usize>> {
         let length =
-            prop_oneof![Just(0), 1..100_usize, Just(RECORD_BYTES), 16_000..17_000_usize, 1..70_000_usize];
+            prop_oneof![Just(0), 1..100_usize, Just(TLS_RECORD_BYTES), 16_000..17_000_usize, 1..70_000_usize];
         prop::collection::vec(length, 0..12)
     }
 
@@ -147,11 +147,11 @@ mod tests {
             let slices: Vec<Vec<u8>> =
                 lengths.iter().enumerate().map(|(i, n)| (0..*n).map(|k| (i * 31 + k) as u8).collect()).collect();
             let all = slices.concat();
-            let bytes = steps * RECORD_BYTES;
+            let bytes = steps * TLS_RECORD_BYTES;
             let (taken, records) = sealed(&slices, bytes);
             prop_assert_eq!(taken, all.len().min(bytes));
             prop_assert_eq!(records.concat(), &all[..taken]);
-            let full = records.iter().take_while(|record| record.len() == RECORD_BYTES).count();
+            let full = records.iter().take_while(|record| record.len() == TLS_RECORD_BYTES).count();
             prop_assert!(full + 1 >= records.len(), "only the last record is shorter");
             prop_assert!(records.iter().all(|record| !record.is_empty()));
         }

@@ -19,10 +19,10 @@ use rustls::server::danger::ClientCertVerifier;
 use rustls::server::{ProducesTickets, ServerSessionMemoryCache, StoresServerSessions, WebPkiClientVerifier};
 use rustls::{ServerConfig, SupportedProtocolVersion};
 
-use super::limits::SERVER_SESSIONS_MAX;
 use super::material::{self, Authorities, CertificateFiles, KeyPair, Mistake, Purpose, Reason, Source};
 use super::names::{self, Choices, ClientAuth};
 use super::sni::Certificates;
+use crate::limits::TLS_SERVER_SESSIONS_MAX;
 
 /// The one protocol that is spoken over TLS here (RFC 7301).
 pub(super) const ALPN: &[u8] = b"http/1.1";
@@ -139,7 +139,7 @@ impl Resumption {
             Some(previous) if previous.resumption.trust == trust => Ok(previous.resumption.clone()),
             _ => Ok(Self {
                 ticketer: ring::Ticketer::new()?,
-                sessions: ServerSessionMemoryCache::new(SERVER_SESSIONS_MAX),
+                sessions: ServerSessionMemoryCache::new(TLS_SERVER_SESSIONS_MAX),
                 trust,
             }),
         }

@@ -3,7 +3,7 @@
 //! Design constraints:
 //!
 //! * No socket, no runtime. What has to be sent is appended to an [`Outgoing`], on errors too: then it holds the alert.
-//! * Each call does a bounded amount of work, and all that a session holds is bounded ([`limits`](super::limits)): in
+//! * Each call does a bounded amount of work, and all that a session holds is bounded ([`limits`](crate::limits)): in
 //!   `incoming` a read and what is left of the one before; in `rest` one record's plaintext for which the caller's
 //!   buffer had no room, or what came with the end of a handshake and had to make way for a reply.
 //! * The end of a connection is an end only behind a `close_notify`; without it, an attacker may have cut the data
@@ -38,12 +38,12 @@ use rustls::{ClientConfig, CommonState, HandshakeKind, ProtocolVersion, ServerCo
 
 use super::error::SessionError;
 use super::incoming::Incoming;
-use super::limits::{
-    HANDSHAKE_BYTES_MAX, HANDSHAKE_READ_BYTES, READ_BYTES, RECORD_BYTES, RECORD_WIRE_BYTES_MAX,
-    STEP_BYTES_MAX,
-};
 use super::outgoing::Outgoing;
 use super::sealing::{Seal, Sealing};
+use crate::limits::{
+    TLS_HANDSHAKE_BYTES_MAX, TLS_HANDSHAKE_READ_BYTES, TLS_READ_BYTES, TLS_RECORD_BYTES,
+    TLS_RECORD_WIRE_BYTES_MAX, TLS_STEP_BYTES_MAX,
+};
 
 /// What a client gets that speaks plain HTTP to a TLS port. Go's servers and nginx answer in the same way.
 pub const PLAIN_HTTP_REPLY: &[u8] =
@@ -171,7 +171,7 @@ impl Session {
     /// for a byte, as long as the session was driven until it was blocked. It has to come back by
     /// [`received`](Self::received), whatever became of the read.
     pub fn lend(&mut self) -> (Vec<u8>, usize) {
-        let room = if self.is_handshaking() { HANDSHAKE_READ_BYTES } else { READ_BYTES };
+        let room = if self.is_handshaking() { TLS_HANDSHAKE_READ_BYTES } else { TLS_READ_BYTES };
         self.incoming.lend(room)
     }
 
@@ -214,7 +214,7 @@ impl Session {
     }
 
     /// Appends plaintext to `into` until that holds `end` bytes, for which it must have less now, or all that came has
-    /// been used, or [`STEP_BYTES_MAX`] bytes were added: then another call goes on.
+    /// been used, or [`TLS_STEP_BYTES_MAX`] bytes were added: then another call goes on.
     ///
     /// It goes on with the handshake if that is not complete.
     ///
@@ -228,7 +228,7 @@ impl Session {
         outgoing: &mut Outgoing,
     ) -> Result<Progress, SessionError> {
         let before = into.len();
-        let end = end.min(before + STEP_BYTES_MAX).max(before);
+        let end = end.min(before + TLS_STEP_BYTES_MAX).max(before);
         self.rest.move_to(into, end);
         while into.len() < end {
             match self.turn(into, end, outgoing) {
@@ -263,7 +263,7 @@ impl Session {
     }
 
     /// Encrypts the beginning of `slices` into `outgoing` and says how many bytes that are: at most `bytes_max` rounded
-    /// down to full records, but one record at least; at most [`STEP_BYTES_MAX`], less what waits in `outgoing`; 0 if
+    /// down to full records, but one record at least; at most [`TLS_STEP_BYTES_MAX`], less what waits in `outgoing`; 0 if
     /// that has to be sent first. Records are full, but for the last of the slices.
     ///
     /// What a record takes from one slice is encrypted from where it is; a record that spans slices is put together
@@ -280,11 +280,11 @@ impl Session {
         outgoing: &mut Outgoing,
     ) -> Result<usize, SessionError> {
         self.check_writable()?;
-        if outgoing.len() >= STEP_BYTES_MAX {
+        if outgoing.len() >= TLS_STEP_BYTES_MAX {
             return Ok(0);
         }
-        let room = bytes_max.min(STEP_BYTES_MAX - outgoing.len());
-        let bytes = (room / RECORD_BYTES * RECORD_BYTES).max(RECORD_BYTES);
+        let room = bytes_max.min(TLS_STEP_BYTES_MAX - outgoing.len());
+        let bytes = (room / TLS_RECORD_BYTES * TLS_RECORD_BYTES).max(TLS_RECORD_BYTES);
         let mut slices = slices.into_iter();
         let mut sealing = Sealing::Plaintext { slices: &mut slices, bytes, taken: 0 };
         self.seal(&mut sealing, outgoing)?;
@@ -425,9 +425,9 @@ impl Session {
         let left = self.incoming.left();
         turn.is_idle()
             && if self.is_handshaking() {
-                self.handshake_bytes + left > HANDSHAKE_BYTES_MAX
+                self.handshake_bytes + left > TLS_HANDSHAKE_BYTES_MAX
             } else {
-                left > HANDSHAKE_BYTES_MAX + RECORD_WIRE_BYTES_MAX
+                left > TLS_HANDSHAKE_BYTES_MAX + TLS_RECORD_WIRE_BYTES_MAX
             }
     }
 
@@ -511,7 +511,7 @@ where
             Ok(Turn::Plaintext)
         }
         Ok(ConnectionState::EncodeTlsData(mut data)) => outgoing
-            .append(HANDSHAKE_READ_BYTES, |room| data.encode(room))
+            .append(TLS_HANDSHAKE_READ_BYTES, |room| data.encode(room))
             .map(|()| Turn::Again)
             .map_err(|_| SessionError::Internal("a handshake message can't be encoded".into())),
         Ok(ConnectionState::TransmitTlsData(data)) => {

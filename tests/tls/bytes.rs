@@ -1,9 +1,9 @@
 //! However bytes are cut, on the wire or by the reader's room: plaintext arrives whole and in order.
 
 use proptest::prelude::*;
-use tenantry::tls::limits::{
-    INCOMING_BYTES_MAX, READ_BYTES, RECORD_BYTES, RECORD_OVERHEAD_BYTES_MAX, RECORD_WIRE_BYTES_MAX,
-    STEP_BYTES_MAX,
+use tenantry::limits::{
+    TLS_INCOMING_BYTES_MAX, TLS_READ_BYTES, TLS_RECORD_BYTES, TLS_RECORD_OVERHEAD_BYTES_MAX,
+    TLS_RECORD_WIRE_BYTES_MAX, TLS_STEP_BYTES_MAX,
 };
 use tenantry::tls::outgoing::Outgoing;
 use tenantry::tls::session::{Handshake, Progress};
@@ -82,22 +82,22 @@ fn a_large_write_goes_out_in_full_records_and_in_steps() {
         let mut session = pair.client.session;
         let mut outgoing = Outgoing::default();
         let step = session.encrypt(parts.iter().map(Vec::as_slice), usize::MAX, &mut outgoing).unwrap();
-        assert_eq!(step, STEP_BYTES_MAX);
+        assert_eq!(step, TLS_STEP_BYTES_MAX);
         let full = records(outgoing.as_slice());
-        assert_eq!(full.len(), STEP_BYTES_MAX / RECORD_BYTES);
-        let overhead = full[0] - RECORD_BYTES;
-        assert!(full.iter().all(|length| *length == RECORD_BYTES + overhead), "{full:?}");
-        assert!(5 + overhead <= RECORD_OVERHEAD_BYTES_MAX);
+        assert_eq!(full.len(), TLS_STEP_BYTES_MAX / TLS_RECORD_BYTES);
+        let overhead = full[0] - TLS_RECORD_BYTES;
+        assert!(full.iter().all(|length| *length == TLS_RECORD_BYTES + overhead), "{full:?}");
+        assert!(5 + overhead <= TLS_RECORD_OVERHEAD_BYTES_MAX);
         assert_eq!(session.encrypt([&all[..]], usize::MAX, &mut outgoing), Ok(0), "that has to go first");
-        pair.server.deliver(outgoing.as_slice(), READ_BYTES).unwrap();
+        pair.server.deliver(outgoing.as_slice(), TLS_READ_BYTES).unwrap();
         outgoing.clear();
         pair.client = End { session, outgoing, plaintext: Vec::new(), ended: false };
         let rest = pair.client.encrypt(&[&all[step..]]).unwrap();
         let lengths = records(&rest);
         let (last, others) = lengths.split_last().unwrap();
-        assert!(others.iter().all(|length| *length == RECORD_BYTES + overhead), "{lengths:?}");
-        assert_eq!(*last, (all.len() - step) % RECORD_BYTES + overhead);
-        pair.server.deliver(&rest, READ_BYTES).unwrap();
+        assert!(others.iter().all(|length| *length == TLS_RECORD_BYTES + overhead), "{lengths:?}");
+        assert_eq!(*last, (all.len() - step) % TLS_RECORD_BYTES + overhead);
+        pair.server.deliver(&rest, TLS_READ_BYTES).unwrap();
         assert!(pair.server.plaintext == all);
     }
 }
@@ -107,9 +107,15 @@ fn what_is_asked_for_bounds_what_is_encrypted_to_full_records() {
     let (client, server) = World::new().load();
     let mut pair = Pair::connected(&client, &server, "localhost");
     let (all, session) = (text(200_000), &mut pair.client.session);
-    for (asked, expected) in [(1, 1), (RECORD_BYTES, 1), (2 * RECORD_BYTES - 1, 1), (3 * RECORD_BYTES, 3)] {
+    for (asked, expected) in
+        [(1, 1), (TLS_RECORD_BYTES, 1), (2 * TLS_RECORD_BYTES - 1, 1), (3 * TLS_RECORD_BYTES, 3)]
+    {
         let mut outgoing = Outgoing::default();
-        assert_eq!(session.encrypt([&all[..]], asked, &mut outgoing), Ok(expected * RECORD_BYTES), "{asked}");
+        assert_eq!(
+            session.encrypt([&all[..]], asked, &mut outgoing),
+            Ok(expected * TLS_RECORD_BYTES),
+            "{asked}"
+        );
     }
     let mut outgoing = Outgoing::default();
     assert_eq!(session.encrypt([], 100, &mut outgoing), Ok(0));
@@ -121,14 +127,14 @@ fn what_is_asked_for_bounds_what_is_encrypted_to_full_records() {
 fn one_read_gives_a_step_at_most_and_what_is_held_is_bounded() {
     let (client, server) = World::new().load();
     let mut pair = Pair::connected(&client, &server, "localhost");
-    let request = text(STEP_BYTES_MAX + 100_000);
+    let request = text(TLS_STEP_BYTES_MAX + 100_000);
     let sent = pair.client.encrypt(&[&request]).unwrap();
     let (mut wire, mut got) = (&sent[..], Vec::with_capacity(request.len()));
     let server = &mut pair.server;
     while got.len() < request.len() {
         let (mut buffer, end) = server.session.lend();
-        assert!(end <= INCOMING_BYTES_MAX && end >= buffer.len() + READ_BYTES);
-        assert!(buffer.len() < RECORD_WIRE_BYTES_MAX, "only a part of a record is left");
+        assert!(end <= TLS_INCOMING_BYTES_MAX && end >= buffer.len() + TLS_READ_BYTES);
+        assert!(buffer.len() < TLS_RECORD_WIRE_BYTES_MAX, "only a part of a record is left");
         let now = wire.len().min(end - buffer.len());
         buffer.extend_from_slice(&wire[..now]);
         wire = &wire[now..];
@@ -136,7 +142,7 @@ fn one_read_gives_a_step_at_most_and_what_is_held_is_bounded() {
         while let Progress::Plaintext(n) =
             server.session.read(&mut got, usize::MAX / 2, &mut server.outgoing).unwrap()
         {
-            assert!(n <= STEP_BYTES_MAX);
+            assert!(n <= TLS_STEP_BYTES_MAX);
         }
     }
     assert!(got == request);

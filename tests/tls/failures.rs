@@ -1,7 +1,7 @@
 //! Ends that are none, bytes that are no TLS, and peers that do not stop.
 
+use tenantry::limits::{TLS_HANDSHAKE_BYTES_MAX, TLS_INCOMING_BYTES_MAX};
 use tenantry::tls::error::{Fault, SessionError};
-use tenantry::tls::limits::{HANDSHAKE_BYTES_MAX, INCOMING_BYTES_MAX};
 use tenantry::tls::session::{Handshake, PLAIN_HTTP_REPLY, Progress, Session};
 
 use super::pair::{End, Pair};
@@ -149,7 +149,7 @@ fn a_handshake_that_does_not_end_is_refused() {
         let mut taken = 0;
         let error = loop {
             let (mut buffer, room) = end.session.lend();
-            assert!(room <= INCOMING_BYTES_MAX && room > buffer.len());
+            assert!(room <= TLS_INCOMING_BYTES_MAX && room > buffer.len());
             let now = (room - buffer.len()).min(hello.len() - taken);
             assert!(now > 0, "it took all of {} bytes", hello.len());
             buffer.extend_from_slice(&hello[taken..taken + now]);
@@ -160,7 +160,7 @@ fn a_handshake_that_does_not_end_is_refused() {
                 Err(e) => break e,
             }
         };
-        assert!(taken <= HANDSHAKE_BYTES_MAX + 5_000, "{taken}");
+        assert!(taken <= TLS_HANDSHAKE_BYTES_MAX + 5_000, "{taken}");
         assert_eq!(error.fault(), Fault::Peer, "{error}");
     }
 }

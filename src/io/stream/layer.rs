@@ -6,7 +6,7 @@
 //! - An idle connection must not hold a buffer. The memory that ciphertext is read into is given up before a connection
 //!   goes idle; the memory that is encrypted into belongs to the core and is lent for one operation.
 //! - Each step encrypts or decrypts at most
-//!   [`STEP_BYTES_MAX`](crate::tls::limits::STEP_BYTES_MAX) bytes before it awaits the socket.
+//!   [`TLS_STEP_BYTES_MAX`](crate::limits::TLS_STEP_BYTES_MAX) bytes before it awaits the socket.
 
 use std::cell::RefCell;
 use std::io;
@@ -16,7 +16,7 @@ use monoio::buf::{IoBuf, IoBufMut};
 use monoio::io::{AsyncReadRent, AsyncWriteRent};
 use monoio::net::TcpStream;
 
-use crate::tls::limits::STEP_BYTES_MAX;
+use crate::limits::TLS_STEP_BYTES_MAX;
 use crate::tls::outgoing::Outgoing;
 use crate::tls::session::{Handshake, Progress, Session};
 
@@ -143,7 +143,7 @@ impl Layer {
         slices: impl IntoIterator<Item = &'p [u8]>,
     ) -> io::Result<usize> {
         let mut outgoing = take_outgoing();
-        let written = self.session.encrypt(slices, STEP_BYTES_MAX, &mut outgoing);
+        let written = self.session.encrypt(slices, TLS_STEP_BYTES_MAX, &mut outgoing);
         let flushed = flush(tcp, outgoing).await;
         let written = written.map_err(io::Error::other)?;
         flushed?;
