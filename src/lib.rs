@@ -17,6 +17,7 @@
 //! [`tenant`], [`split`], [`verdict`]), which know no I/O, no runtime and no clock.
 
 pub mod admin;
+pub mod auth;
 mod cli;
 pub mod config;
 pub mod core;

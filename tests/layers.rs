@@ -16,7 +16,8 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("verdict", &["http", "limits", "model", "split", "tenant", "wire"]),
     ("metrics", &["limits", "model", "tenant"]),
     ("log", &["limits"]),
-    ("config", &["limits", "model", "tenant"]),
+    ("auth", &["limits", "tenant"]),
+    ("config", &["auth", "limits", "model", "tenant"]),
     ("io", &["limits"]),
     ("io/driver.rs", &["config", "limits"]),
     ("shared", &["config", "http", "limits", "model", "split", "tenant"]),
@@ -53,8 +54,26 @@ const ALLOWED: &[(&str, &[&str])] = &[
 ];
 
 /// Pure: no I/O, no runtime, no unsafe.
-const PURE: &[&str] =
-    &["wire", "tenant", "model", "split", "verdict", "http", "limits.rs", "metrics", "upstream/backoff.rs"];
+const PURE: &[&str] = &[
+    "auth.rs",
+    "auth/access",
+    "auth/header",
+    "auth/identity",
+    "auth/jwt/keys",
+    "auth/mac",
+    "auth/password/queue",
+    "auth/secret",
+    "auth/token",
+    "http",
+    "limits.rs",
+    "metrics",
+    "model",
+    "split",
+    "tenant",
+    "upstream/backoff.rs",
+    "verdict",
+    "wire",
+];
 
 fn sources() -> Vec<(String, String)> {
     fn walk(folder: &Path, found: &mut Vec<PathBuf>) {
