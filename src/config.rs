@@ -34,6 +34,7 @@ mod suggest;
 mod target;
 mod tenant_map;
 mod value;
+pub mod web;
 mod yaml;
 
 pub use self::docs::{print_defaults, settings_tables};
@@ -46,3 +47,4 @@ pub use self::plan::{Limits, Merge, Plan, Secret};
 pub use self::target::Target;
 pub use self::tenant_map::read_tenant_map;
 pub use self::value::DriverChoice;
+pub use self::web::{WebConfig, read_web_config};
