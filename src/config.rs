@@ -17,6 +17,7 @@
 //! ```
 #![forbid(unsafe_code)]
 
+mod access;
 mod address;
 mod bounds;
 mod docs;
@@ -39,6 +40,7 @@ mod value;
 pub mod web;
 mod yaml;
 
+pub use self::access::read_access;
 pub use self::docs::{print_defaults, settings_tables};
 pub use self::header::TenantHeader;
 pub use self::jwks::read_jwks;
