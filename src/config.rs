@@ -17,12 +17,14 @@
 //! ```
 #![forbid(unsafe_code)]
 
+mod access;
 mod address;
 mod bounds;
 mod docs;
 mod excerpt;
 mod file;
 mod header;
+mod jwks;
 mod key;
 mod keys;
 mod load;
@@ -35,11 +37,15 @@ mod suggest;
 mod target;
 mod tenant_map;
 pub mod tls;
+mod tokens;
 mod value;
+pub mod web;
 mod yaml;
 
+pub use self::access::read_access;
 pub use self::docs::{print_defaults, settings_tables};
 pub use self::header::TenantHeader;
+pub use self::jwks::read_jwks;
 pub use self::key::Key;
 pub use self::keys::KEYS;
 pub use self::load::{has_settings, load, load_again, parse};
@@ -47,4 +53,6 @@ pub use self::mistake::ConfigMistakes;
 pub use self::plan::{Limits, Merge, Plan, Secret};
 pub use self::target::Target;
 pub use self::tenant_map::read_tenant_map;
+pub use self::tokens::{TokensFile, read_tokens};
 pub use self::value::DriverChoice;
+pub use self::web::{WebConfig, read_web_config};

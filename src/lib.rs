@@ -17,6 +17,7 @@
 //! [`tenant`], [`split`], [`verdict`]), which do no I/O and know neither the runtime nor the clock.
 
 pub mod admin;
+pub mod auth;
 mod cli;
 pub mod config;
 pub mod core;

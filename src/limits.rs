@@ -378,3 +378,56 @@ pub const ADMIN_TIMEOUT_MILLIS: u64 = 2_000;
 /// The minimum rate at which an operator's client must read. With ten thousand tenants the metrics take some megabytes,
 /// and Prometheus itself gives up after ten seconds.
 pub const ADMIN_BYTES_PER_SEC_MIN: usize = 1 << 20;
+
+/// Threads that check passwords. bcrypt takes a whole CPU for tens of milliseconds, and passwords are remembered after
+/// their first check.
+pub const BCRYPT_THREADS: usize = 2;
+
+/// Niceness of these threads: beside a busy core they get about a tenth of its CPU (sched(7): weight 110 to 1024).
+pub const BCRYPT_NICE: i32 = 10;
+
+/// The highest cost of a bcrypt hash. It takes about four seconds; each further step doubles that, and requests would
+/// time out before their password is checked.
+pub const BCRYPT_COST_MAX: u32 = 16;
+
+/// Password checks that wait for a thread, of all users together. At 50 ms each and two threads they take six seconds,
+/// which is as long as a request should wait.
+pub const PASSWORD_CHECKS_MAX: usize = 256;
+
+/// Password checks of one user that wait from one peer. A sender has one password, and the same check waits once.
+pub const PASSWORD_CHECKS_PER_PEER_MAX: usize = 8;
+
+/// Requests that wait for one and the same check. Prometheus sends at most 50 at once by default (`max_shards`).
+pub const PASSWORD_WAITERS_MAX: usize = 4_096;
+
+/// Wrong passwords that are remembered, at about 100 bytes. This serves senders that retry with an outdated password.
+pub const PASSWORDS_WRONG_MAX: usize = 4_096;
+
+/// Length of a password. bcrypt itself reads 72 bytes.
+pub const PASSWORD_BYTES_MAX: usize = 1_024;
+
+/// Length of a user's name, and of a token's. They appear in logs and metrics.
+pub const CREDENTIAL_NAME_BYTES_MAX: usize = 256;
+
+/// Length of a bearer token. JWTs with many groups have several kilobytes. The limit for a head comes first.
+pub const BEARER_BYTES_MAX: usize = 16_384;
+
+/// The shortest bearer token. 16 characters of base64 are 96 bits, and tokens are not hashed slowly.
+pub const TOKEN_BYTES_MIN: usize = 16;
+
+/// Bearer tokens. Each request's token is compared with all of them, at a few nanoseconds each.
+pub const TOKENS_MAX: usize = 4_096;
+
+/// Keys in a JWKS. Issuers publish a handful.
+pub const JWT_KEYS_MAX: usize = 64;
+
+/// Keys that the signature of one token is tried with, if it does not name one key. Each try takes up to 100 µs of a
+/// core, and tokens are free to make up. Issuers with several keys name them.
+pub const JWT_KEYS_TRIED_MAX: usize = 2;
+
+/// Difference between the clocks of issuer and server that `exp` and `nbf` allow for. RFC 7519 section 4.1.4: "usually
+/// no more than a few minutes".
+pub const JWT_LEEWAY_SECS: u64 = 30;
+
+/// Valid JWTs that are remembered, at about 500 bytes. Beyond it, a signature is checked again.
+pub const JWTS_REMEMBERED_MAX: usize = 16_384;
