@@ -179,7 +179,7 @@ impl TenantRules {
         match self.map.as_ref().map_or(Mapped::Itself, |map| map.map(value)) {
             Mapped::Itself => Some(Cow::Borrowed(value)),
             Mapped::Tenant(id) => Some(id),
-            Mapped::Nobody => None,
+            Mapped::Dropped => None,
         }
     }
 

@@ -448,7 +448,7 @@ fn translated(name: &str, map: Option<&TenantMap>) -> Option<Box<str>> {
     let Some(map) = map else { return Some(name.into()) };
     match map.map(name.as_bytes()) {
         Mapped::Tenant(tenant) => Some(String::from_utf8_lossy(&tenant).into()),
-        Mapped::Itself | Mapped::Nobody => None,
+        Mapped::Itself | Mapped::Dropped => None,
     }
 }
 

@@ -123,7 +123,7 @@ keys! {
         "The name that the target's certificate has to be for, and that the target is asked for (SNI).",
         "Set it if the target is reached by another name than that in its certificate.";
     auth_egress_insecure_skip_verify: bool = false, "auth.egress.tls_config.insecure_skip_verify", Zero::Nothing,
-        "Accepts any certificate of an https target. Whoever is on the way can then read and change all data. The log \
+        "Accepts any certificate of an https target. Anyone on the way can then read and change all data. The log \
          warns of it every ten minutes.",
         "Leave it off. Set ca_bundle_file instead.";
     auth_ingress_cert_file: String = String::new(),

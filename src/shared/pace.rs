@@ -14,8 +14,8 @@
 //!   out; after that, each request sent *since* and answered in time allows two more cuts ([`Pace::may_cut`]).
 //! * A tenant may be slow by nature, or classed as slow by mistake. So slow tenants don't only wait for each other's
 //!   timeouts: a request is cut for another slow tenant's, too. Each consecutive cut doubles the time that the tenant's
-//!   requests may take ([`slow_timeout`]) and moves it back in the queue ([`queue_penalty`]). So tenants classed as slow by mistake
-//!   come before those whose upstream never answers, and a tenant that needs two seconds gets them.
+//!   requests may take ([`slow_timeout`]) and moves it back in the queue ([`queue_penalty`]). So tenants classed as slow
+//!   by mistake come before those whose upstream never answers, and a tenant that needs two seconds gets them.
 //!
 //! The usual time of an address is a moving average that adapts within some fifty answers, so an upstream that becomes
 //! slow for every tenant soon counts as usual. All cores share it: a core whose tenants all stall could not learn it
@@ -110,8 +110,8 @@ impl Pace {
     }
 }
 
-/// Returns how long a request of a slow tenant may take while other slow tenants wait, at most `timeout`. `slow_after` is
-/// that of its address, `strikes` the number of the tenant's consecutive requests that were cut or timed out.
+/// Returns how long a request of a slow tenant may take while other slow tenants wait, at most `timeout`. `slow_after`
+/// is that of its address, `strikes` the number of the tenant's consecutive requests that were cut or timed out.
 pub fn slow_timeout(slow_after: Duration, strikes: u32, timeout: Duration) -> Duration {
     slow_after.saturating_mul(1 << strikes.min(SLOW_STRIKES_MAX)).min(timeout)
 }

@@ -59,7 +59,7 @@ pub enum MapFault {
     Empty,
     /// Only [`Target::Drop`] drops series.
     #[error("the tenant must not be empty; `drop: true` leaves series out")]
-    Nobody,
+    EmptyTenant,
     /// The pattern is invalid or too large.
     #[error("is not a regular expression: {0}")]
     Pattern(String),
@@ -79,7 +79,7 @@ pub(crate) enum Mapped<'a> {
     /// This tenant.
     Tenant(Cow<'a, [u8]>),
     /// None: its series are dropped.
-    Nobody,
+    Dropped,
 }
 
 /// An ordered list of rules. The first match decides. Values without a match stay as they are.
@@ -156,7 +156,7 @@ impl TenantMap {
 
     fn add(&mut self, at: usize, rule: &MapRule, patterns: &mut Vec<String>) -> Result<(), MapFault> {
         if rule.target == Target::Tenant(String::new()) {
-            return Err(MapFault::Nobody);
+            return Err(MapFault::EmptyTenant);
         }
         let (known, key) = match &rule.matches {
             Matches::Exact(value) => (&mut self.exact, value),
@@ -204,7 +204,7 @@ impl TenantMap {
     pub(crate) fn map<'a>(&'a self, value: &[u8]) -> Mapped<'a> {
         let Some(at) = self.first_rule(value) else { return Mapped::Itself };
         match (&self.rules[at].target, self.templates.get(&at)) {
-            (Target::Drop, _) => Mapped::Nobody,
+            (Target::Drop, _) => Mapped::Dropped,
             (Target::Tenant(_), Some(template)) => Mapped::Tenant(
                 template
                     .pattern

@@ -154,7 +154,7 @@ impl Layer {
     pub(super) async fn close(&mut self, tcp: &mut TcpStream) {
         let mut outgoing = take_outgoing();
         self.session.close(&mut outgoing);
-        // Fails only if the peer has gone, who then needs no word.
+        // Fails only if the peer has disconnected already.
         let _ = flush(tcp, outgoing).await;
     }
 

@@ -21,7 +21,7 @@ fn mapped(map: &TenantMap, value: &str) -> String {
     match map.map(value.as_bytes()) {
         Mapped::Itself => "=".to_owned(),
         Mapped::Tenant(id) => String::from_utf8(id.into_owned()).unwrap(),
-        Mapped::Nobody => "-".to_owned(),
+        Mapped::Dropped => "-".to_owned(),
     }
 }
 

@@ -121,7 +121,7 @@ fn a_connection_that_comes_back_goes_to_who_waited_first_not_to_who_asks_next() 
         let (mut first, mut second, mut late) = (take(), take(), take());
         assert!(poll_once(first.as_mut()).is_pending() && poll_once(second.as_mut()).is_pending());
         pool.put(connection);
-        // It has been given away, though nobody has looked yet.
+        // It has been given away, although the waiter has not looked yet.
         assert!(pool.idle() == 0 && poll_once(late.as_mut()).is_pending());
         let Poll::Ready(lease) = poll_once(first.as_mut()) else { panic!("the first has waited longest") };
         assert!(is_open(&lease) && poll_once(second.as_mut()).is_pending());
@@ -153,12 +153,12 @@ fn a_connection_goes_open_to_another_core_that_has_waited_longer() {
         let Poll::Ready(lease) = poll_once(theirs.as_mut()) else { panic!("core 1 has waited longer") };
         assert!(is_open(&lease) && poll_once(ours.as_mut()).is_pending());
         assert_eq!((zero.open(), one.open()), (0, 1));
-        // Now it is the other's turn; and what nobody waits for any more lies idle, until somebody does.
+        // Now it is the other core's turn. A connection that no request waits for stays idle until one does.
         let Leased::Open(connection) = lease.unwrap().what else { panic!("an open one") };
         one.put(connection);
         deliver(&zero, &exchange_zero);
         let Poll::Ready(Ok(Lease { what: Leased::Open(connection), .. })) = poll_once(ours.as_mut()) else {
-            panic!("nobody else waits")
+            panic!("no other request waits")
         };
         zero.put(connection);
         assert_eq!((zero.idle(), one.idle()), (1, 0));
