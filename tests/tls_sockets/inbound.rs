@@ -185,6 +185,78 @@ fn a_client_that_stalls_is_closed_after_the_timeout() {
 }
 
 #[test]
+fn a_client_that_stops_in_a_record_is_closed_after_the_timeout() {
+    let folder = Folder::new();
+    on_both_at_once(|driver| {
+        let (server, _upstream) = serving(driver, &folder, &[], "timeout: 1s\n");
+        for before in [0, 1] {
+            let mut client = TlsClient::connect(server.address, &client_config(&folder));
+            (0..before).for_each(|_| assert_eq!(client.push(&one("a")).status, 200));
+            if before == 0 {
+                client.send(b"");
+            }
+            // The head of a record of 256 bytes, and a few of them.
+            client.send_raw(&[23, 3, 3, 1, 0, 1, 2, 3]);
+            let begun = Instant::now();
+            assert!(client.ends());
+            assert!(is_about_a_second(begun.elapsed()), "{before}: {:?}", begun.elapsed());
+        }
+    });
+}
+
+#[test]
+fn a_client_that_stops_in_a_record_does_not_delay_the_shutdown() {
+    let folder = Folder::new();
+    on_both_at_once(|driver| {
+        let (mut server, _upstream) = serving(driver, &folder, &[], "timeout: 1s\ntimeout_shutdown: 0s\n");
+        let mut client = TlsClient::connect(server.address, &client_config(&folder));
+        assert_eq!(client.push(&one("a")).status, 200);
+        client.send_raw(&[23, 3, 3, 1, 0, 1, 2, 3]);
+        std::thread::sleep(Duration::from_millis(100));
+        let silent = TcpStream::connect(server.address).unwrap();
+        server.signal("TERM");
+        assert!(server.wait(Duration::from_secs(5)).success());
+        drop((client, silent));
+    });
+}
+
+#[test]
+fn a_handshake_that_began_before_the_shutdown_is_completed() {
+    let folder = Folder::new();
+    on_both_at_once(|driver| {
+        let (mut server, upstream) = serving(driver, &folder, &[], "timeout_shutdown: 0s\n");
+        let tcp = TcpStream::connect(server.address).unwrap();
+        eventually("it is accepted", || server.metric("tenantry_connections_accepted_total", "") == 1.0);
+        server.signal("TERM");
+        std::thread::sleep(Duration::from_millis(300));
+        let pause = Duration::from_millis(600);
+        let mut client = TlsClient::connect_slowly(tcp, &client_config(&folder), pause);
+        assert_eq!(client.push(&one("a")).status, 200);
+        assert!(server.wait(Duration::from_secs(5)).success());
+        assert_eq!(upstream.received().len(), 1);
+    });
+}
+
+#[test]
+fn a_client_that_asks_for_keys_and_reads_nothing_is_closed() {
+    let folder = Folder::new();
+    on_both_at_once(|driver| {
+        let (server, _upstream) = serving(driver, &folder, &[], "timeout: 3s\n");
+        let mut client = TlsClient::connect_with_little_room(server.address, &client_config(&folder));
+        client.send(push_head(5 << 20, "").as_bytes());
+        let until = Instant::now() + Duration::from_secs(20);
+        let mut ask = || {
+            (0..30).try_for_each(|_| client.update_keys())?;
+            client.try_send(b"x")
+        };
+        while ask().is_ok() {
+            assert!(Instant::now() < until, "it goes on to take them");
+        }
+        eventually("it is closed", || server.metric("tenantry_connections_open", "") == 0.0);
+    });
+}
+
+#[test]
 fn requests_follow_each_other_and_are_pipelined() {
     let folder = Folder::new();
     on_both(|driver| {
@@ -259,7 +331,7 @@ fn a_client_may_change_its_keys_at_any_time() {
         let push = [push_head(one("a").len(), "").as_bytes(), &one("a")].concat();
         for _ in 0..3 {
             client.send(&push[..50]);
-            client.update_keys();
+            client.update_keys().unwrap();
             client.send(&push[50..]);
             assert_eq!(client.response().status, 200);
         }

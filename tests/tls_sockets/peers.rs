@@ -158,6 +158,34 @@ impl TlsClient {
         let tcp = TcpStream::connect(address).unwrap();
         tcp.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
         tcp.set_nodelay(true).unwrap();
+        Self::over(tcp, config)
+    }
+
+    /// Connects over `tcp` and stops for `pause` in the middle of the ClientHello.
+    pub(crate) fn connect_slowly(mut tcp: TcpStream, config: &Arc<ClientConfig>, pause: Duration) -> Self {
+        let name = ServerName::try_from("localhost").unwrap();
+        let mut session = ClientConnection::new(Arc::clone(config), name).unwrap();
+        let mut hello = Vec::new();
+        session.write_tls(&mut hello).unwrap();
+        tcp.write_all(&hello[..20]).unwrap();
+        std::thread::sleep(pause);
+        tcp.write_all(&hello[20..]).unwrap();
+        let stream = Shared(Rc::new(RefCell::new(StreamOwned::new(session, tcp))));
+        Self { reader: MessageReader::new(stream.clone()), stream }
+    }
+
+    /// Connects with little room for what the server sends. Writing fails when it blocks for a second.
+    pub(crate) fn connect_with_little_room(address: SocketAddr, config: &Arc<ClientConfig>) -> Self {
+        let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+        socket.set_recv_buffer_size(4_096).unwrap();
+        socket.connect(&address.into()).unwrap();
+        let tcp = TcpStream::from(socket);
+        tcp.set_write_timeout(Some(Duration::from_secs(1))).unwrap();
+        tcp.set_nodelay(true).unwrap();
+        Self::over(tcp, config)
+    }
+
+    fn over(tcp: TcpStream, config: &Arc<ClientConfig>) -> Self {
         let name = ServerName::try_from("localhost").unwrap();
         let session = ClientConnection::new(Arc::clone(config), name).unwrap();
         let stream = Shared(Rc::new(RefCell::new(StreamOwned::new(session, tcp))));
@@ -200,10 +228,10 @@ impl TlsClient {
     }
 
     /// Gives the next key for what we send, and asks the peer for its next one.
-    pub(crate) fn update_keys(&mut self) {
+    pub(crate) fn update_keys(&mut self) -> std::io::Result<()> {
         let mut stream = self.stream.0.borrow_mut();
         stream.conn.refresh_traffic_keys().unwrap();
-        stream.flush().unwrap();
+        stream.flush()
     }
 
     /// Whether the connection ends, however it does, with nothing more to read.
