@@ -8,7 +8,7 @@ use crate::peers::{Folder, localhost, start};
 use crate::relay::{Relay, relay_config, relay_config_mutual};
 use crate::support::client::Response;
 use crate::support::server::{Server, on_both, send_together};
-use crate::support::{Driver, Reply, Upstream, body, eventually, one, series};
+use crate::support::{Driver, Reply, Upstream, body, one, series};
 
 fn target(relay: &Relay) -> String {
     format!("localhost:{}", relay.address.port())
@@ -198,11 +198,42 @@ fn connections_that_are_handed_between_cores_keep_working() {
     });
 }
 
+/// A request of several MB.
+fn large() -> Vec<u8> {
+    let mut state = 1_u64;
+    let mut next = || {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        char::from(b'0' + (state >> 58) as u8)
+    };
+    let mut text = || (0..100).map(|_| next()).collect::<String>();
+    body((0..20_000).map(|i| series("big", &format!("{i}{}", text()), i.into())).collect())
+}
+
+#[test]
+fn the_reason_for_a_refusal_is_told_although_writing_fails_first() {
+    let folder = Folder::new();
+    let large = large();
+    on_both(|driver| {
+        let upstream = Upstream::start(|_| Reply::ok());
+        let relay = Relay::start(relay_config_mutual(&folder, "server"), upstream.address);
+        relay.end_rudely();
+        let server = sending(driver, &folder, &relay, &[], "");
+        for _ in 0..5 {
+            let response = server.client().push(&large);
+            assert_eq!(response.status, 502);
+            assert!(
+                response.text().contains("the peer refused: certificate_required"),
+                "{}",
+                response.text()
+            );
+        }
+    });
+}
+
 #[test]
 fn large_requests_and_large_replies_pass() {
     let folder = Folder::new();
-    let large =
-        body((0..20_000).map(|i| series("big", &format!("{i}{}", "x".repeat(100)), i.into())).collect());
+    let large = large();
     on_both(|driver| {
         let upstream = Upstream::start(|request| match request.tenant() {
             "wordy" => Reply::with(400, "", &"no ".repeat(200_000)),
@@ -223,17 +254,35 @@ fn large_requests_and_large_replies_pass() {
 }
 
 #[test]
+fn an_answer_that_lasts_until_the_end_counts_without_a_close_notify() {
+    let folder = Folder::new();
+    on_both(|driver| {
+        let upstream = Upstream::start(|_| {
+            let raw = Reply::raw(b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\nstored");
+            Reply { close: crate::support::Close::AfterReply, ..raw }
+        });
+        let relay = Relay::start(relay_config(&folder, "server"), upstream.address);
+        relay.end_rudely();
+        let server = sending(driver, &folder, &relay, &[], "");
+        let response = server.client().push(&one("a"));
+        assert_eq!(response.status, 200, "{}", response.text());
+        assert_eq!(upstream.received().len(), 1);
+    });
+}
+
+#[test]
 fn an_upstream_may_change_its_keys_at_any_time() {
     let folder = Folder::new();
+    let large = large();
     on_both(|driver| {
         let upstream = Upstream::start(|_| Reply::ok());
         let relay = Relay::start(relay_config(&folder, "server"), upstream.address);
         relay.update_keys();
         let server = sending(driver, &folder, &relay, &[], "cores: 1\n");
-        for _ in 0..5 {
-            assert_eq!(server.client().push(&one("a")).status, 200);
+        for request in [&one("a"), &large, &one("a"), &large] {
+            let response = server.client().push(request);
+            assert_eq!(response.status, 200, "{}", response.text());
         }
-        eventually("all have come", || upstream.of("a").len() == 5);
-        assert_eq!(relay.connections(), 1);
+        assert_eq!((upstream.received().len(), relay.connections()), (4, 1));
     });
 }

@@ -56,9 +56,9 @@ struct Shared {
     /// Names that clients have asked for.
     names: Mutex<Vec<Option<String>>>,
     open: Mutex<Vec<TcpStream>>,
-    /// Ends a connection without a `close_notify`.
+    /// Ends a connection without a `close_notify`, and one whose handshake fails at once.
     rude: AtomicBool,
-    /// Asks for new keys before each answer.
+    /// Asks for new keys at every eighth read.
     update_keys: AtomicBool,
 }
 
@@ -136,12 +136,14 @@ fn serve(shared: &Arc<Shared>, tcp: TcpStream) -> std::io::Result<()> {
     if tcp.peek(&mut first)? == 1 && first[0] != 22 {
         shared.plain.store(true, Ordering::SeqCst);
     }
-    shared.open.lock().unwrap().push(tcp.try_clone()?);
     let mut session = ServerConnection::new(Arc::clone(&shared.config)).map_err(std::io::Error::other)?;
     session.set_buffer_limit(None);
     while session.is_handshaking() {
         let result = session.complete_io(&mut &tcp);
         if let Err(e) = result {
+            if shared.rude.load(Ordering::SeqCst) {
+                return Err(e);
+            }
             // The alert has been written. Closing with unread data would reset the connection before it is read.
             let _ = tcp.shutdown(Shutdown::Write);
             let _ = std::io::copy(&mut &tcp, &mut std::io::sink());
@@ -151,6 +153,7 @@ fn serve(shared: &Arc<Shared>, tcp: TcpStream) -> std::io::Result<()> {
     if session.handshake_kind() == Some(HandshakeKind::Resumed) {
         shared.resumed.fetch_add(1, Ordering::SeqCst);
     }
+    shared.open.lock().unwrap().push(tcp.try_clone()?);
     shared.names.lock().unwrap().push(session.server_name().map(str::to_owned));
     relay(shared, session, &tcp)
 }
@@ -161,18 +164,24 @@ fn relay(shared: &Arc<Shared>, session: ServerConnection, tcp: &TcpStream) -> st
     let session = Mutex::new(session);
     std::thread::scope(|scope| {
         let down = scope.spawn(|| relay_down(shared, &session, tcp, &upstream));
-        let up = relay_up(&session, tcp, &upstream);
+        let up = relay_up(shared, &session, tcp, &upstream);
         let _ = upstream.shutdown(Shutdown::Write);
         up.and(down.join().unwrap())
     })
 }
 
-fn relay_up(session: &Mutex<ServerConnection>, tcp: &TcpStream, upstream: &TcpStream) -> std::io::Result<()> {
+fn relay_up(
+    shared: &Shared,
+    session: &Mutex<ServerConnection>,
+    tcp: &TcpStream,
+    upstream: &TcpStream,
+) -> std::io::Result<()> {
     let (mut buffer, mut plaintext) = (vec![0; 65_536], Vec::new());
     let (mut from, mut to) = (tcp, upstream);
     // The first data may have come with the end of the handshake.
     let _ = session.lock().unwrap().reader().read_to_end(&mut plaintext);
     to.write_all(&plaintext)?;
+    let mut reads = 0;
     loop {
         let read = from.read(&mut buffer)?;
         let mut left = &buffer[..read];
@@ -182,6 +191,11 @@ fn relay_up(session: &Mutex<ServerConnection>, tcp: &TcpStream, upstream: &TcpSt
             session.read_tls(&mut left)?;
             session.process_new_packets().map_err(std::io::Error::other)?;
             let _ = session.reader().read_to_end(&mut plaintext);
+        }
+        reads += 1;
+        // More than 32 requests without data between them would be refused.
+        if shared.update_keys.load(Ordering::SeqCst) && reads % 8 == 1 {
+            session.refresh_traffic_keys().map_err(std::io::Error::other)?;
         }
         flush(&mut session, &mut from)?;
         drop(session);
@@ -209,9 +223,6 @@ fn relay_down(
                 flush(&mut session, &mut to)?;
             }
             return tcp.shutdown(Shutdown::Both);
-        }
-        if shared.update_keys.load(Ordering::SeqCst) {
-            session.refresh_traffic_keys().map_err(std::io::Error::other)?;
         }
         session.writer().write_all(&buffer[..read])?;
         flush(&mut session, &mut to)?;
