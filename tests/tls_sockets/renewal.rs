@@ -131,7 +131,9 @@ fn a_signal_brings_other_authorities_for_clients() {
         assert_eq!((admits_old, admits("new")), (true, Some(false)));
         folder.put("clients.pem", &other.certificate());
         let said = server.reload();
-        assert!(said.iter().any(|line| line.contains("auth.ingress.tls_config")), "{said:#?}");
+        let told =
+            |line: &String| line.contains("was read again") && line.contains("auth.ingress.tls_config");
+        assert!(said.iter().any(told), "{said:#?}");
         assert_eq!((admits("old"), admits("new")), (Some(false), Some(true)));
     });
 }
