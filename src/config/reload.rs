@@ -51,12 +51,16 @@ pub fn adopt(running: &Plan, read: Plan) -> Result<Adopted, ConfigMistakes> {
     // Changes of masked values and of other files do not show in the effective settings.
     let hidden = [
         ("auth.egress.password", plan.terms.authorization != running.terms.authorization),
+        ("auth.egress.tls_config", plan.tls.differs_out(&running.tls)),
+        ("auth.ingress.tls_config", plan.tls.differs_in(&running.tls)),
         ("target", differs(Destination::Metrics)),
         ("target_loki", differs(Destination::Logs)),
         ("tenant.map", plan.tenant.map != running.tenant.map),
     ];
     for (key, differs) in hidden {
-        if differs && !changed.contains(&key) {
+        let is_within =
+            |shown: &&str| shown.strip_prefix(key).is_some_and(|r| r.is_empty() || r.starts_with('.'));
+        if differs && !changed.iter().any(is_within) {
             changed.push(key);
         }
     }

@@ -87,6 +87,18 @@ impl Tls {
         Self { ingress, upstream }
     }
 
+    /// Whether senders are served by other certificates, keys, authorities or settings than by `running`.
+    pub(super) fn differs_in(&self, running: &Self) -> bool {
+        let fingerprint = |tls: &Self| tls.ingress.as_ref().map(|tls| tls.fingerprint);
+        fingerprint(self) != fingerprint(running)
+    }
+
+    /// Whether the same is so for a target that had TLS before.
+    pub(super) fn differs_out(&self, running: &Self) -> bool {
+        let pairs = self.upstream.iter().zip(running.upstream.iter());
+        pairs.filter_map(|(a, b)| a.as_ref().zip(b.as_ref())).any(|(a, b)| a.fingerprint != b.fingerprint)
+    }
+
     /// Whether the server's certificate at a target is not verified.
     pub fn is_insecure(&self) -> bool {
         self.upstream.iter().flatten().any(|tls| tls.client.is_insecure())
@@ -177,14 +189,7 @@ impl TlsSettings {
             mistakes.ingress.iter().chain(&mistakes.egress).map(ToString::to_string).collect::<Vec<_>>()
         })?;
         let read = read.after(running);
-        let same = |a: &Tls, b: &Tls| {
-            let fingerprints = |tls: &Tls| {
-                let upstream = tls.upstream.iter().map(|tls| tls.as_ref().map(|tls| tls.fingerprint));
-                (tls.ingress.as_ref().map(|tls| tls.fingerprint), upstream.collect::<Vec<_>>())
-            };
-            fingerprints(a) == fingerprints(b)
-        };
-        Ok((!same(&read, running)).then_some(read))
+        Ok((read.differs_in(running) || read.differs_out(running)).then_some(read))
     }
 
     /// The files that are read.

@@ -175,6 +175,11 @@ impl Connection {
         if self.stream.expired() && !self.ingest.is_draining() {
             return false;
         }
+        if self.stream.session().is_some() {
+            // The bytes that have come may be a part of a record. The rest of it has as long as a head has.
+            let timeout = self.ingest.plan.load().timeout;
+            self.stream.set_deadline(Instant::now() + timeout, Cut::Read);
+        }
         self.received = self.ingest.buffers.take(HEAD_BUFFER_BYTES);
         matches!(self.read_more().await, Ok(()))
     }

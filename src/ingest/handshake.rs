@@ -9,14 +9,14 @@
 
 use std::io;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::Ingest;
 use super::close::discard_before_close;
 use crate::config::tls::IngressTls;
 use crate::io::deadline::{Cut, Idle};
 use crate::io::stream::Stream;
-use crate::limits::HANDSHAKE_STEP_WORK_BYTES;
+use crate::limits::{DRAIN_FIRST_REQUEST_MILLIS, HANDSHAKE_STEP_WORK_BYTES};
 use crate::tls::session::Session;
 
 impl Ingest {
@@ -24,10 +24,16 @@ impl Ingest {
     pub(super) async fn secure(&self, stream: &mut Stream) -> bool {
         let plan = self.plan();
         let Some(tls) = &plan.tls.ingress else { return true };
-        stream.set_deadline(Instant::now() + plan.timeout, Cut::Both);
+        let wait = match self.is_draining() {
+            true => Duration::from_millis(DRAIN_FIRST_REQUEST_MILLIS),
+            false => plan.timeout,
+        };
+        stream.set_deadline(Instant::now() + wait, Cut::Both);
         if stream.idle(Idle::First).await.is_err() || stream.expired() {
             return false;
         }
+        // Draining may have set an earlier one, which is for the first byte only.
+        stream.set_deadline(Instant::now() + plan.timeout, Cut::Both);
         let number = self.handshakes.begin(stream.cutter());
         let result = self.shake_hands(stream, tls).await;
         self.handshakes.end(number);

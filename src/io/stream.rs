@@ -280,8 +280,8 @@ impl Stream {
 
     /// Whether the peer has neither closed nor sent anything, as required of an idle connection to an upstream.
     pub fn is_quiet(&self) -> bool {
-        let is_pending = self.tls.as_ref().is_some_and(|layer| layer.is_pending());
-        !is_pending && matches!(self.peek_socket(&mut [0]), Err(e) if e.kind() == io::ErrorKind::WouldBlock)
+        let is_quiet = self.tls.as_ref().is_none_or(|layer| layer.is_quiet());
+        is_quiet && matches!(self.peek_socket(&mut [0]), Err(e) if e.kind() == io::ErrorKind::WouldBlock)
     }
 
     /// Copies the first readable bytes without waiting for them or consuming them. Returns their number.

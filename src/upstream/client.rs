@@ -16,6 +16,7 @@ use crate::limits::{
     RESPONSE_BODY_BYTES_MAX, RESPONSE_BYTES, RESPONSE_HEAD_BYTES_MAX, RESPONSE_MESSAGE_BYTES_MAX,
 };
 use crate::model::{Failure, Outcome, Written};
+use crate::tls::error::SessionError;
 
 /// An upstream's reply.
 #[derive(Debug)]
@@ -119,6 +120,8 @@ impl Reading<'_> {
             (Ok(reply), _) if reply.status == 408 && self.connection.reused => {
                 return Err(NoReply::Unprocessed);
             }
+            // An alert says why the upstream has closed.
+            (Err(NoReply::Io(e)), Err(_)) if session_error(&e).is_some() => return Err(NoReply::Io(e)),
             (Err(NoReply::Io(_)), Err(e)) if !self.heard => return Err(NoReply::Io(e)),
             (reply, sent) => (reply?, sent),
         };
@@ -220,6 +223,8 @@ impl Reading<'_> {
             match self.more().await {
                 Ok(()) => {}
                 Err(NoReply::Io(e)) if e.kind() == io::ErrorKind::UnexpectedEof => break,
+                // The status has come whole, and many servers end a connection so.
+                Err(NoReply::Io(e)) if session_error(&e) == Some(&SessionError::Truncated) => break,
                 Err(e) => return Err(e),
             }
         }
@@ -242,6 +247,11 @@ impl Reading<'_> {
             Err(e) => Err(NoReply::Io(e)),
         }
     }
+}
+
+/// Why the TLS session of a connection has failed, if that is what the error is about.
+fn session_error(error: &io::Error) -> Option<&SessionError> {
+    error.get_ref().and_then(|source| source.downcast_ref())
 }
 
 struct Body {

@@ -2,7 +2,8 @@
 //!
 //! # Constraints
 //! - A session only turns bytes into bytes, so this is the one place where TLS reads and writes.
-//! - Nothing waits to be sent between two operations: each one writes all that its session has to say.
+//! - An operation that reads must not wait until its peer reads: its deadline may end reading only. So it sends what the
+//!   session has to say to what it has read as far as the socket has room. The rest is sent with the next operation.
 //! - An idle connection must not hold a buffer. The memory that ciphertext is read into is given up before a connection
 //!   goes idle; the memory that is encrypted into belongs to the core and is lent for one operation.
 //! - Each step encrypts or decrypts at most
@@ -10,7 +11,7 @@
 
 use std::cell::RefCell;
 use std::io;
-use std::os::fd::BorrowedFd;
+use std::os::fd::{AsRawFd, BorrowedFd};
 
 use monoio::buf::{IoBuf, IoBufMut};
 use monoio::io::{AsyncReadRent, AsyncWriteRent};
@@ -22,6 +23,9 @@ use crate::tls::session::{Handshake, Progress, Session};
 
 /// The size of a read that must not wait: enough for the head of a response.
 const PEEKED_BYTES: usize = 4_096;
+
+/// What a session may have to say to a peer that reads nothing. That is an alert or two, of 30 bytes each.
+const UNSENT_BYTES_MAX: usize = 4_096;
 
 /// How many buffers for outgoing bytes a core keeps. An operation needs one while it writes.
 const SPARE_OUTGOING_MAX: usize = 16;
@@ -37,11 +41,13 @@ pub(super) struct Layer {
     session: Box<Session>,
     /// Plaintext that was decrypted by [`peek`](Self::peek) and has not been read.
     peeked: Vec<u8>,
+    /// Ciphertext that has to be sent before any other.
+    unsent: Vec<u8>,
 }
 
 impl Layer {
     pub(super) fn new(session: Box<Session>) -> Box<Self> {
-        Box::new(Self { session, peeked: Vec::new() })
+        Box::new(Self { session, peeked: Vec::new(), unsent: Vec::new() })
     }
 
     pub(super) fn session(&self) -> &Session {
@@ -55,6 +61,11 @@ impl Layer {
     /// Whether a read gives something without waiting for the socket.
     pub(super) fn is_pending(&self) -> bool {
         !self.peeked.is_empty() || self.session.has_pending()
+    }
+
+    /// Whether there is nothing to be read from it, and nothing to be sent.
+    pub(super) fn is_quiet(&self) -> bool {
+        !self.is_pending() && self.unsent.is_empty()
     }
 
     /// As [`is_pending`](Self::is_pending). If nothing is, the memory for reads is given up.
@@ -79,6 +90,7 @@ impl Layer {
             }
             if self.fetch(tcp).await? == 0 {
                 self.session.ended().map_err(io::Error::other)?;
+                return Err(io::ErrorKind::UnexpectedEof.into());
             }
         }
     }
@@ -101,10 +113,14 @@ impl Layer {
         if !self.peeked.is_empty() {
             let bytes = self.peeked.len().min(end - buffer.len());
             buffer.extend(self.peeked.drain(..bytes));
+            if self.peeked.is_empty() {
+                // An idle connection should not hold it.
+                self.peeked = Vec::new();
+            }
             return (Ok(bytes), buffer);
         }
         loop {
-            let result = match self.decrypt(tcp, &mut buffer, end).await {
+            let result = match self.decrypt(tcp, &mut buffer, end) {
                 Ok(Progress::Plaintext(bytes)) => Ok(bytes),
                 Ok(Progress::Ended) => Ok(0),
                 Ok(Progress::Blocked) => match self.fetch(tcp).await {
@@ -118,13 +134,47 @@ impl Layer {
         }
     }
 
-    /// One step of decrypting, and writes what the session has to say to it.
-    async fn decrypt(&mut self, tcp: &mut TcpStream, into: &mut Vec<u8>, end: usize) -> io::Result<Progress> {
+    /// One step of decrypting, and sends what the session has to say to it.
+    fn decrypt(&mut self, tcp: &TcpStream, into: &mut Vec<u8>, end: usize) -> io::Result<Progress> {
         let mut outgoing = take_outgoing();
         let progress = self.session.read(into, end, &mut outgoing);
+        self.unsent.extend_from_slice(outgoing.as_slice());
+        outgoing.clear();
+        keep_outgoing(outgoing);
+        // SAFETY: monoio's stream keeps its descriptor open until it is dropped, which is not while it is borrowed.
+        let fd = unsafe { BorrowedFd::borrow_raw(tcp.as_raw_fd()) };
+        let sent = self.send_unsent(fd);
         // An alert that cannot be sent is worth no error of its own.
-        let _ = flush(tcp, outgoing).await;
-        progress.map_err(io::Error::other)
+        let progress = progress.map_err(io::Error::other)?;
+        sent.map(|()| progress)
+    }
+
+    /// Sends what the socket has room for.
+    fn send_unsent(&mut self, socket: BorrowedFd<'_>) -> io::Result<()> {
+        if self.unsent.is_empty() {
+            return Ok(());
+        }
+        let flags = rustix::net::SendFlags::DONTWAIT | rustix::net::SendFlags::NOSIGNAL;
+        // On an error the peer has disconnected. What it has sent can still be read, and then the error comes again.
+        let sent = rustix::net::send(socket, &self.unsent, flags).unwrap_or(0);
+        self.unsent.drain(..sent);
+        if self.unsent.is_empty() {
+            self.unsent = Vec::new();
+        }
+        if self.unsent.len() > UNSENT_BYTES_MAX {
+            return Err(io::Error::other("the peer does not read what it has asked for"));
+        }
+        Ok(())
+    }
+
+    /// Writes what has to be sent before anything else.
+    async fn flush_unsent(&mut self, tcp: &mut TcpStream) -> io::Result<()> {
+        if self.unsent.is_empty() {
+            return Ok(());
+        }
+        let unsent = std::mem::take(&mut self.unsent);
+        let end = unsent.len();
+        write_front(tcp, unsent, end).await.0
     }
 
     pub(super) async fn write_all(&mut self, tcp: &mut TcpStream, bytes: &[u8]) -> io::Result<()> {
@@ -142,6 +192,7 @@ impl Layer {
         tcp: &mut TcpStream,
         slices: impl IntoIterator<Item = &'p [u8]>,
     ) -> io::Result<usize> {
+        self.flush_unsent(tcp).await?;
         let mut outgoing = take_outgoing();
         let written = self.session.encrypt(slices, TLS_STEP_BYTES_MAX, &mut outgoing);
         let flushed = flush(tcp, outgoing).await;
@@ -152,6 +203,9 @@ impl Layer {
 
     /// Tells the peer that nothing more will be written.
     pub(super) async fn close(&mut self, tcp: &mut TcpStream) {
+        if self.flush_unsent(tcp).await.is_err() {
+            return;
+        }
         let mut outgoing = take_outgoing();
         self.session.close(&mut outgoing);
         // Fails only if the peer has disconnected already.
@@ -171,9 +225,11 @@ impl Layer {
             let bytes = received.as_ref().map_or(0, |(bytes, _)| *bytes);
             buffer.extend_from_slice(chunk.get(..bytes).unwrap_or_default());
             self.session.received(buffer);
-            // What the session says to it is sent with the next operation that reads; data needs no answer.
-            let end = self.peeked.len() + PEEKED_BYTES;
-            let read = self.session.read(&mut self.peeked, end, &mut Outgoing::default());
+            let (end, mut outgoing) = (self.peeked.len() + PEEKED_BYTES, take_outgoing());
+            let read = self.session.read(&mut self.peeked, end, &mut outgoing);
+            self.unsent.extend_from_slice(outgoing.as_slice());
+            outgoing.clear();
+            keep_outgoing(outgoing);
             read.map_err(io::Error::other)?;
         }
         if self.peeked.is_empty() {
@@ -199,12 +255,16 @@ async fn flush(tcp: &mut TcpStream, mut outgoing: Outgoing) -> io::Result<()> {
         outgoing.restore(buffer);
         result = written;
     }
+    keep_outgoing(outgoing);
+    result
+}
+
+fn keep_outgoing(outgoing: Outgoing) {
     SPARE.with_borrow_mut(|spare| {
         if spare.len() < SPARE_OUTGOING_MAX {
             spare.push(outgoing);
         }
     });
-    result
 }
 
 /// Writes the first `end` bytes of `buffer`, and returns it for reuse.
