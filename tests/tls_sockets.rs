@@ -16,6 +16,8 @@ mod inbound;
 mod outbound;
 #[path = "tls_sockets/peers.rs"]
 mod peers;
+#[path = "tls_sockets/prometheus.rs"]
+mod prometheus;
 #[path = "tls_sockets/relay.rs"]
 mod relay;
 #[path = "tls_sockets/renewal.rs"]

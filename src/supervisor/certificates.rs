@@ -4,6 +4,9 @@
 //! A file counts as changed when it is another one, by its inode, or has another size or time. Symbolic links are
 //! followed, as Kubernetes swaps a link to a folder. A change is acted upon when two looks in a row have found the same,
 //! so that a certificate and its key that are written one after the other are read together.
+//!
+//! The files are also read once for each new plan. They may have changed after a reload had read them and before its plan
+//! was live: then the change would be in neither.
 
 use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
@@ -45,16 +48,17 @@ impl Watcher {
         let (sender, read) = crossbeam_channel::bounded(1);
         std::thread::Builder::new()
             .name("certificates".into())
-            .spawn(move || watch(&plan, &sender, &stopped))?;
+            .spawn(move || watch(&plan, &sender, &stopped, Duration::from_millis(TLS_FILES_MILLIS)))?;
         Ok(Self { read, _stop: stop })
     }
 }
 
-fn watch(plan: &Live, sender: &Sender<ReadCertificates>, stopped: &Receiver<()>) {
-    let mut read = stamps(&plan.load());
-    let mut last = read.clone();
+fn watch(plan: &Live, sender: &Sender<ReadCertificates>, stopped: &Receiver<()>, interval: Duration) {
+    let mut last = stamps(&plan.load());
+    // The files when they were read last, and for which plan.
+    let mut read: Option<(Vec<(PathBuf, Stamp)>, Arc<Plan>)> = None;
     let mut warned = Instant::now();
-    while stopped.recv_timeout(Duration::from_millis(TLS_FILES_MILLIS)) == Err(RecvTimeoutError::Timeout) {
+    while stopped.recv_timeout(interval) == Err(RecvTimeoutError::Timeout) {
         let plan = plan.load_full();
         if plan.tls.is_insecure() && warned.elapsed() >= Duration::from_secs(TLS_INSECURE_WARNING_SECS) {
             warned = Instant::now();
@@ -64,10 +68,11 @@ fn watch(plan: &Live, sender: &Sender<ReadCertificates>, stopped: &Receiver<()>)
         }
         let now = stamps(&plan);
         let has_settled = now == std::mem::replace(&mut last, now.clone());
-        if !has_settled || now == read {
+        let is_read = read.as_ref().is_some_and(|(stamps, of)| *stamps == now && Arc::ptr_eq(of, &plan));
+        if !has_settled || is_read {
             continue;
         }
-        read = now;
+        read = Some((now, Arc::clone(&plan)));
         let result = match plan.with_tls_read_again() {
             Ok(None) => continue,
             Ok(Some(plan)) => Ok(plan),
@@ -85,4 +90,53 @@ fn stamps(plan: &Plan) -> Vec<(PathBuf, Stamp)> {
         Some((meta.dev(), meta.ino(), meta.size(), meta.mtime(), meta.mtime_nsec()))
     };
     plan.tls_files().into_iter().map(|path| (path.clone(), stamp(&path))).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use arc_swap::ArcSwap;
+    use testkit::pki::{Authority, Wanted};
+
+    use super::*;
+
+    fn put(folder: &std::path::Path) {
+        let issued = Authority::new("ca").unwrap().issue(&Wanted::server(&["localhost"])).unwrap();
+        std::fs::write(folder.join("cert.pem"), issued.certificate).unwrap();
+        std::fs::write(folder.join("key.pem"), issued.key).unwrap();
+    }
+
+    fn plan(folder: &std::path::Path) -> Arc<Plan> {
+        let at = |name: &str| folder.join(name).display().to_string();
+        let (cert, key) = (at("cert.pem"), at("key.pem"));
+        let text = format!("auth: {{ingress: {{tls_config: {{cert_file: '{cert}', key_file: '{key}'}}}}}}");
+        Arc::new(crate::config::parse("f", &text, []).unwrap_or_else(|mistakes| panic!("{mistakes}")))
+    }
+
+    #[test]
+    fn a_change_before_a_plan_is_live_is_found() {
+        let folder = tempfile::tempdir().unwrap();
+        put(folder.path());
+        let live = Live::new(ArcSwap::new(plan(folder.path())));
+        // The files change after they were read, and before the watcher looks at them.
+        put(folder.path());
+        let (sender, read) = crossbeam_channel::bounded(1);
+        let (stop, stopped) = crossbeam_channel::bounded(0);
+        let watched = Arc::clone(&live);
+        let thread =
+            std::thread::spawn(move || watch(&watched, &sender, &stopped, Duration::from_millis(10)));
+        // It may look between the two files that `put` writes, and then tells of a mistake first.
+        let found =
+            || while read.recv_timeout(Duration::from_secs(5)).expect("it is found").result.is_err() {};
+        found();
+        // A reload has read the files, and they change before its plan is live.
+        let late = plan(folder.path());
+        put(folder.path());
+        found();
+        live.store(late);
+        found();
+        live.store(plan(folder.path()));
+        assert!(read.recv_timeout(Duration::from_millis(200)).is_err(), "nothing has changed");
+        drop(stop);
+        thread.join().unwrap();
+    }
 }

@@ -18,6 +18,7 @@
 //!   on a core that has nothing to send. A connection in use is closed when it comes back.
 
 mod handover;
+mod opening;
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
@@ -36,13 +37,12 @@ use crate::config::tls::UpstreamTls;
 use crate::exchange::Exchange;
 use crate::io::deadline::{Cut, Deadlines};
 use crate::io::stream::{Blocking, Stream};
-use crate::limits::{CONNECT_MILLIS_MIN, POOL_TIDY_MILLIS};
+use crate::limits::POOL_TIDY_MILLIS;
 use crate::model::{Destination, Failure};
 use crate::shared::pace::queue_penalty;
 use crate::shared::permits::{Claimant, Directory, Permit, Permits, SlowUse};
 use crate::shared::slow::{Class, Standing};
 use crate::tls::client::ClientTls;
-use crate::tls::session::Session;
 
 /// An open connection to the upstream.
 #[derive(Debug)]
@@ -119,8 +119,8 @@ pub struct Pool {
 #[derive(Debug)]
 struct Host {
     idle: Vec<Connection>,
-    /// The TLS of this address. It remembers sessions of its own, for resumption.
-    tls: Option<ClientTls>,
+    /// The TLS of this address, and what it was made of. It remembers sessions of its own, for resumption.
+    tls: Option<(Arc<UpstreamTls>, ClientTls)>,
     permits: Arc<Permits>,
     /// The time of its latest answer.
     answered: Option<Instant>,
@@ -245,51 +245,25 @@ impl Pool {
             queue.borrow_mut().retain(|other| !Rc::ptr_eq(other, &waiter));
             self.announce();
         }
-        lease.map(probed).ok_or(Failure::NoConnection)
+        lease.map(|lease| self.probed(lease)).ok_or(Failure::NoConnection)
     }
 
-    /// Opens a connection. If that fails, the permit goes to the next request that waits.
-    ///
-    /// # Errors
-    /// [`Failure::Unreachable`], also when `deadline` has passed.
-    pub async fn connect(
-        &self,
-        address: SocketAddr,
-        permit: Permit,
-        deadline: Instant,
-    ) -> Result<Box<Connection>, Failure> {
-        let tls = self.tls.borrow().clone();
-        match self.open_stream(address, tls.as_deref(), deadline).await {
-            Ok(stream) => Ok(Box::new(self.connection(stream, tls, address, permit, Instant::now()))),
-            Err(error) => {
-                self.give(address, Free::Permit(permit));
-                Err(Failure::Unreachable { address, reason: error.to_string() })
+    /// Checks a lease that has waited. A connection that cannot be used any more becomes the right to open one.
+    fn probed(&self, lease: Lease) -> Lease {
+        let Lease { what, slow } = lease;
+        let is_usable = |connection: &Connection| {
+            is_same(&connection.tls, &self.tls.borrow())
+                && !connection.stream.expired()
+                && connection.stream.is_quiet()
+        };
+        let what = match what {
+            Leased::Open(connection) if !is_usable(&connection) => {
+                let (address, permit) = connection.into_permit();
+                Leased::Connect(address, permit)
             }
-        }
-    }
-
-    /// Connects, and shakes hands if the upstream speaks TLS.
-    async fn open_stream(
-        &self,
-        address: SocketAddr,
-        tls: Option<&UpstreamTls>,
-        deadline: Instant,
-    ) -> std::io::Result<Stream> {
-        let blocking = self.limits.get().blocking;
-        let mut stream = Stream::connect(address, deadline, blocking, &self.deadlines).await?;
-        if let Some(tls) = tls {
-            let client =
-                self.host(address, |host| host.tls.get_or_insert_with(|| tls.client.for_address()).clone());
-            let session = Session::client(Arc::clone(client.config()), tls.name.clone());
-            let session = session.map_err(std::io::Error::other)?;
-            // A core opens few connections, so the handshake need not wait for its turn.
-            if let Err(error) = stream.secure(session, async || ()).await {
-                let timed_out =
-                    std::io::Error::new(std::io::ErrorKind::TimedOut, "the TLS handshake timed out");
-                return Err(if stream.expired() { timed_out } else { error });
-            }
-        }
-        Ok(stream)
+            usable => usable,
+        };
+        Lease { what, slow }
     }
 
     fn connection(
@@ -303,13 +277,6 @@ impl Pool {
         let alive = Rc::clone(&self.alive);
         let (buffer, idle_since) = (Vec::new(), Instant::now());
         Connection { stream, buffer, reused: false, address, tls, opened, idle_since, permit, _alive: alive }
-    }
-
-    /// Returns how long opening a connection may take for a request with this `timeout`: its share of the timeout, so
-    /// that the request can try the other addresses if one of them drops packets.
-    pub fn connect_timeout(&self, timeout: Duration) -> Duration {
-        let addresses = u32::try_from(self.addresses()).unwrap_or(u32::MAX).max(1);
-        (timeout / addresses).max(Duration::from_millis(CONNECT_MILLIS_MIN)).min(timeout)
     }
 
     /// The number of addresses.
@@ -552,19 +519,6 @@ fn take_usable(idle: &mut Vec<Connection>) -> Option<Connection> {
         }
     }
     None
-}
-
-/// Checks a lease that has waited. A connection that cannot be used any more becomes the right to open one.
-fn probed(lease: Lease) -> Lease {
-    let Lease { what, slow } = lease;
-    let what = match what {
-        Leased::Open(connection) if connection.stream.expired() || !connection.stream.is_quiet() => {
-            let (address, permit) = connection.into_permit();
-            Leased::Connect(address, permit)
-        }
-        usable => usable,
-    };
-    Lease { what, slow }
 }
 
 impl Connection {

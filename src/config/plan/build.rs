@@ -14,6 +14,7 @@ use crate::config::bounds::Bounds;
 use crate::config::excerpt::found;
 use crate::config::file::read_file;
 use crate::config::header::{TenantHeader, basic_authorization, check_passed};
+use crate::config::key::Key;
 use crate::config::keys::Config;
 use crate::config::mistake::{Mistake, Origin};
 use crate::config::setting::{Origins, Setting};
@@ -27,8 +28,25 @@ use crate::tenant::map::{TenantAllow, TenantMap};
 use crate::tenant::{IdRules, TenantRules, check_id};
 use crate::tls::client::ClientSettings;
 use crate::tls::material::{self, CertificateFiles, Place};
-use crate::tls::names::Choices;
+use crate::tls::names::{Choices, ClientAuth};
 use crate::tls::server::ServerSettings;
+
+/// A setting of TLS, and the files that it names.
+struct Named<'c> {
+    key: &'static Key,
+    origin: Origin,
+    files: Vec<&'c str>,
+}
+
+impl<'c> Named<'c> {
+    fn file(setting: &'c Setting<String>) -> Self {
+        Self::files(setting, vec![setting.value.as_str()])
+    }
+
+    fn files<T>(setting: &'c Setting<T>, files: Vec<&'c str>) -> Self {
+        Self { key: setting.key, origin: setting.origin, files }
+    }
+}
 
 /// Builds a plan from `config`. Mistakes are added to `mistakes`; the plan is valid only if none was added.
 pub(in crate::config) fn build(config: &Config, mistakes: &mut Vec<Mistake>) -> Option<Plan> {
@@ -191,40 +209,68 @@ impl Check<'_> {
             Ok(tls) => return (settings, Some(tls)),
             Err(mistakes) => mistakes,
         };
+        let more = &config.auth_ingress_more_certificates;
         let ingress = [
-            &config.auth_ingress_cert_file,
-            &config.auth_ingress_key_file,
-            &config.auth_ingress_client_ca_file,
-            &config.auth_ingress_min_version,
+            Named::file(&config.auth_ingress_cert_file),
+            Named::file(&config.auth_ingress_key_file),
+            Named::file(&config.auth_ingress_client_ca_file),
+            Named::files(more, more.value.iter().flat_map(|pair| pair.split(':')).collect()),
+            Named::files(&config.auth_ingress_client_auth, Vec::new()),
+            Named::files(&config.auth_ingress_min_version, Vec::new()),
+            Named::files(&config.auth_ingress_cipher_suites, Vec::new()),
         ];
         let egress = [
-            &config.auth_egress_ca_bundle_file,
-            &config.auth_egress_cert_file,
-            &config.auth_egress_key_file,
-            &config.auth_egress_server_name,
+            Named::file(&config.auth_egress_ca_bundle_file),
+            Named::file(&config.auth_egress_cert_file),
+            Named::file(&config.auth_egress_key_file),
+            Named::files(&config.auth_egress_server_name, Vec::new()),
         ];
         mistakes.ingress.iter().for_each(|mistake| self.blame_file(&ingress, mistake));
         mistakes.egress.iter().for_each(|mistake| self.blame_file(&egress, mistake));
         (settings, None)
     }
 
-    fn blame_file(&mut self, settings: &[&Setting<String>], mistake: &material::Mistake) {
-        let named = |setting: &&&Setting<String>| match &mistake.place {
-            Place::File(path) => path.as_os_str() == setting.value.as_str(),
+    fn blame_file(&mut self, settings: &[Named<'_>], mistake: &material::Mistake) {
+        let named = |setting: &&Named<'_>| match &mistake.place {
+            Place::File(path) => setting.files.iter().any(|file| path.as_os_str() == *file),
             Place::Setting(name) => setting.key.path.ends_with(name),
         };
         let text = match &mistake.place {
             Place::File(path) => format!("{} {}", path.display(), mistake.reason),
             Place::Setting(_) => mistake.reason.to_string(),
         };
-        if let Some(setting) = settings.iter().find(named).or(settings.first()) {
-            self.blame(setting, text);
+        if let Some(setting) = settings.iter().find(named).or(settings.first())
+            && setting.origin != Origin::Mistaken
+        {
+            self.mistakes.push(Mistake::of(setting.key, setting.origin, text));
+        }
+    }
+
+    /// Without a certificate `listen` speaks plain HTTP: settings that are to protect it must not be passed over.
+    fn certificate_is_needed(&mut self) {
+        let config = self.config;
+        let text = "has no effect without auth.ingress.tls_config.cert_file: `listen` would speak plain HTTP";
+        if config.auth_ingress_client_auth.value != ClientAuth::None {
+            self.blame(&config.auth_ingress_client_auth, text);
+        }
+        for setting in [&config.auth_ingress_client_ca_file, &config.auth_ingress_min_version] {
+            if !setting.value.is_empty() {
+                self.blame(setting, text);
+            }
+        }
+        for setting in [&config.auth_ingress_more_certificates, &config.auth_ingress_cipher_suites] {
+            if !setting.value.is_empty() {
+                self.blame(setting, text);
+            }
         }
     }
 
     fn ingress_tls(&mut self) -> Option<ServerSettings> {
         let config = self.config;
         let (cert, key) = (&config.auth_ingress_cert_file, &config.auth_ingress_key_file);
+        if cert.value.is_empty() && key.value.is_empty() {
+            self.certificate_is_needed();
+        }
         let first = self.certificate(cert, key)?;
         let mut certificates = vec![first];
         for pair in &config.auth_ingress_more_certificates.value {

@@ -276,8 +276,28 @@ fn mistakes_in_the_files_of_tls_are_reported_at_the_settings_that_name_them() {
     let pair = format!("      cert_file: {cert}\n      key_file: {key}\n");
     refused(
         &ingress(&format!("{pair}      client_auth: require")),
-        "f:4: auth.ingress.tls_config.cert_file",
+        "f:6: auth.ingress.tls_config.client_auth",
         "needs client_ca_file",
+    );
+    refused(
+        &ingress(&format!("{pair}      cipher_suites: [TLS_NONE]")),
+        "f:6: auth.ingress.tls_config.cipher_suites",
+        "TLS_NONE",
+    );
+    refused(
+        &ingress(&format!("{pair}      more_certificates: ['{cert}:/none']")),
+        "f:6: auth.ingress.tls_config.more_certificates",
+        "/none can't be read",
+    );
+    refused(
+        &ingress("      client_auth: require"),
+        "f:4: auth.ingress.tls_config.client_auth",
+        "has no effect without auth.ingress.tls_config.cert_file",
+    );
+    refused(
+        &ingress(&format!("      client_ca_file: {ca}")),
+        "f:4: auth.ingress.tls_config.client_ca_file",
+        "has no effect without auth.ingress.tls_config.cert_file",
     );
     refused(
         &ingress(&format!("{pair}      min_version: SSL3")),

@@ -237,3 +237,48 @@ fn an_address_that_fails_rests_and_the_other_takes_over() {
         assert_eq!(pool.in_backoff(), 0);
     });
 }
+
+/// The TLS of a target whose certificates an authority of this name issues.
+fn upstream_tls(authority: &str) -> Arc<UpstreamTls> {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("ca.pem");
+    std::fs::write(&file, testkit::pki::Authority::new(authority).unwrap().certificate()).unwrap();
+    let text = format!(
+        "target: https://h:1/\nauth: {{egress: {{tls_config: {{ca_bundle_file: '{}'}}}}}}\n",
+        file.display()
+    );
+    let plan = crate::config::parse("f", &text, []).unwrap_or_else(|mistakes| panic!("{mistakes}"));
+    plan.tls.upstream.of(Destination::Metrics).clone().unwrap()
+}
+
+#[test]
+fn a_connection_that_is_opened_during_a_reload_does_not_leave_the_old_settings_behind() {
+    let (addresses, address) = (Addresses::default(), "127.0.0.1:9".parse().unwrap());
+    resolve_to(&addresses, &[address]);
+    let (pool, old, new) = (pool(&addresses), upstream_tls("old"), upstream_tls("new"));
+    let verifier = |tls: &Arc<UpstreamTls>| Arc::as_ptr(pool.client_of(address, tls).config());
+    pool.secure(Some(Arc::clone(&old)));
+    let first = verifier(&old);
+    assert_eq!(first, verifier(&old), "sessions can be resumed");
+    pool.secure(Some(Arc::clone(&new)));
+    // The TCP connection was being opened meanwhile.
+    let late = pool.client_of(address, &old);
+    assert_ne!(verifier(&new), Arc::as_ptr(late.config()));
+}
+
+#[test]
+fn a_connection_of_old_settings_is_not_used_after_a_reload() {
+    let upstream = TcpListener::bind("127.0.0.1:0").unwrap();
+    on_a_core(async {
+        let addresses = Addresses::default();
+        resolve_to(&addresses, &[upstream.local_addr().unwrap()]);
+        let [(pool, _)] = pools(&addresses, 1);
+        let connection = open(&pool).await;
+        let mut waits = Box::pin(pool.take(Standing::PROMPT, soon(), &[]));
+        assert!(poll_once(waits.as_mut()).is_pending());
+        pool.put(connection);
+        pool.secure(Some(upstream_tls("new")));
+        let Poll::Ready(lease) = poll_once(waits.as_mut()) else { panic!("it has come free") };
+        assert!(!is_open(&lease), "it is plain HTTP, and the target speaks TLS now");
+    });
+}
