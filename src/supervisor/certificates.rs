@@ -38,6 +38,9 @@ pub(super) struct Watcher {
 /// What tells one version of a file from another.
 type Stamp = Option<(u64, u64, u64, i64, i64)>;
 
+/// The versions of all files.
+type Stamps = Vec<(PathBuf, Stamp)>;
+
 impl Watcher {
     /// Starts to watch the files of the plan that is live.
     ///
@@ -56,7 +59,7 @@ impl Watcher {
 fn watch(plan: &Live, sender: &Sender<ReadCertificates>, stopped: &Receiver<()>, interval: Duration) {
     let mut last = stamps(&plan.load());
     // The files when they were read last, and for which plan.
-    let mut read: Option<(Vec<(PathBuf, Stamp)>, Arc<Plan>)> = None;
+    let mut read: Option<(Stamps, Arc<Plan>)> = None;
     let mut warned = Instant::now();
     while stopped.recv_timeout(interval) == Err(RecvTimeoutError::Timeout) {
         let plan = plan.load_full();
@@ -84,7 +87,7 @@ fn watch(plan: &Live, sender: &Sender<ReadCertificates>, stopped: &Receiver<()>,
     }
 }
 
-fn stamps(plan: &Plan) -> Vec<(PathBuf, Stamp)> {
+fn stamps(plan: &Plan) -> Stamps {
     let stamp = |path: &PathBuf| {
         let meta = std::fs::metadata(path).ok()?;
         Some((meta.dev(), meta.ino(), meta.size(), meta.mtime(), meta.mtime_nsec()))

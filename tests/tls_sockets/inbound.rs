@@ -257,6 +257,20 @@ fn a_client_that_asks_for_keys_and_reads_nothing_is_closed() {
 }
 
 #[test]
+fn an_idle_connection_outlives_the_timeout_of_a_request() {
+    let folder = Folder::new();
+    on_both_at_once(|driver| {
+        let (server, _upstream) = serving(driver, &folder, &[], "timeout: 1s\n");
+        let mut client = TlsClient::connect(server.address, &client_config(&folder));
+        client.send(b"");
+        for _ in 0..2 {
+            std::thread::sleep(Duration::from_millis(1_500));
+            assert_eq!(client.push(&one("a")).status, 200);
+        }
+    });
+}
+
+#[test]
 fn requests_follow_each_other_and_are_pipelined() {
     let folder = Folder::new();
     on_both(|driver| {

@@ -285,3 +285,42 @@ pub(super) async fn write_front(
     }
     (Ok(()), buffer)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+    use std::sync::Arc;
+    use std::time::Duration;
+
+    use super::*;
+
+    fn session() -> Session {
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let config = rustls::ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_root_certificates(rustls::RootCertStore::empty())
+            .with_no_client_auth();
+        Session::client(Arc::new(config), "localhost".try_into().unwrap()).unwrap()
+    }
+
+    #[test]
+    fn reading_does_not_wait_until_the_peer_reads() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let ours = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let (mut peer, _) = listener.accept().unwrap();
+        ours.set_nonblocking(true).unwrap();
+        // The peer reads nothing, so that there is no room for an alert, and breaks the protocol.
+        while (&ours).write(&[0; 65_536]).is_ok() {}
+        peer.write_all(&[22, 3, 3, 0, 4, 99, 0, 0, 0]).unwrap();
+        let mut runtime =
+            monoio::RuntimeBuilder::<monoio::LegacyDriver>::new().enable_timer().build().unwrap();
+        runtime.block_on(async {
+            let (mut tcp, mut layer) = (TcpStream::from_std(ours).unwrap(), Layer::new(Box::new(session())));
+            let read = layer.read_up_to(&mut tcp, Vec::with_capacity(100), 100);
+            let (result, _) =
+                monoio::time::timeout(Duration::from_secs(5), read).await.expect("it does not wait");
+            assert!(result.is_err());
+        });
+    }
+}
