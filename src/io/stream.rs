@@ -191,6 +191,13 @@ impl Stream {
         layer.handshake(&mut self.tcp, turn).await
     }
 
+    /// Frees the memory for reads, if nothing is left in it: before the connection lies idle.
+    pub fn release_memory(&mut self) {
+        if let Some(layer) = &mut self.tls {
+            layer.has_pending();
+        }
+    }
+
     /// Drops the TLS session after it has failed. What the peer still sends can then be read, as it is, and discarded.
     pub fn drop_session(&mut self) {
         self.tls = None;

@@ -294,6 +294,7 @@ impl Pool {
         }
         connection.reused = true;
         connection.idle_since = now;
+        connection.stream.release_memory();
         connection.stream.set_deadline(now + limits.idle_max, Cut::Both);
         self.give(connection.address, Free::Connection(connection));
     }
