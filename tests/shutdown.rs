@@ -110,7 +110,7 @@ fn a_second_signal_ends_the_server_at_once() {
         let upstream = Upstream::start(|_| Reply::from(Close::Stall));
         let mut server = Server::start(driver, upstream.address, "timeout_shutdown: 30s\n");
         server.signal("TERM");
-        eventually("it is leaving", || server.log().iter().any(|l| l.contains("leaving")));
+        eventually("it is shutting down", || server.log().iter().any(|l| l.contains("shutting down")));
         server.signal("TERM");
         assert_eq!(server.wait(Duration::from_secs(2)).code(), Some(143));
     });
