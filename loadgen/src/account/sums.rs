@@ -99,20 +99,20 @@ pub struct SeriesSeen<'a> {
 /// # Errors
 /// When the bytes are no `WriteRequest`. Series before the fault were then seen already.
 pub fn walk<'a>(
-    request: &'a [u8],
+    mut request: &'a [u8],
     tenant_labels: &[impl AsRef<[u8]>],
     mut each: impl FnMut(SeriesSeen<'a>),
 ) -> Result<u64, Malformed> {
     let mut metadata = 0;
-    for field in Fields(request) {
-        let field = field?;
-        match field.number {
-            1 => each(series(field.bytes()?, tenant_labels)?),
-            3 => {
-                MetricMetadata::decode(field.bytes()?)?;
+    while !request.is_empty() {
+        match key(&mut request)? {
+            (1, WireType::LengthDelimited) => each(series(take(&mut request)?, tenant_labels)?),
+            (3, WireType::LengthDelimited) => {
+                MetricMetadata::decode(take(&mut request)?)?;
                 metadata += 1;
             }
-            _ => {}
+            (1 | 3, _) => return Err(Malformed::WireType),
+            (tag, wire) => skip_field(wire, tag, &mut request, DecodeContext::default())?,
         }
     }
     Ok(metadata)
@@ -122,151 +122,157 @@ pub fn walk<'a>(
 fn series<'a>(bytes: &'a [u8], tenant_labels: &[impl AsRef<[u8]>]) -> Result<SeriesSeen<'a>, Malformed> {
     let mut labels_hash = Hash::LABELS;
     let mut tenant: Option<(usize, &[u8])> = None;
+    let mut rest = bytes;
     // Where the labels end, as they are sent: what stands before needs no second look.
     let mut after_labels = None;
-    let mut fields = Fields(bytes);
-    while let Some(field) = fields.next() {
-        let field = field?;
-        if field.number != 1 {
-            after_labels.get_or_insert(bytes.len() - fields.0.len() - field.whole.len());
-            continue;
-        }
-        let (name, value) = label(field.bytes()?)?;
-        match tenant_labels.iter().position(|known| known.as_ref() == name) {
-            None => labels_hash = labels_hash.bytes(field.payload),
-            Some(rank) if !value.is_empty() && tenant.is_none_or(|(best, _)| rank < best) => {
-                tenant = Some((rank, value));
+    while !rest.is_empty() {
+        let before = rest;
+        match key(&mut rest)? {
+            (1, WireType::LengthDelimited) => {
+                let message = take(&mut rest)?;
+                let (name, value) = label(message)?;
+                match tenant_labels.iter().position(|known| known.as_ref() == name) {
+                    None => labels_hash = labels_hash.bytes(message),
+                    Some(rank) if !value.is_empty() && tenant.is_none_or(|(best, _)| rank < best) => {
+                        tenant = Some((rank, value));
+                    }
+                    Some(_) => {}
+                }
             }
-            Some(_) => {}
+            (1, _) => return Err(Malformed::WireType),
+            (_, WireType::LengthDelimited) => {
+                after_labels.get_or_insert(before);
+                take(&mut rest)?;
+            }
+            (tag, wire) => {
+                after_labels.get_or_insert(before);
+                skip_field(wire, tag, &mut rest, DecodeContext::default())?;
+            }
         }
     }
-    let rest = bytes.get(after_labels.unwrap_or(bytes.len())..).unwrap_or_default();
-    Ok(SeriesSeen { tenant: tenant.map(|(_, value)| value), tally: measured(rest, labels_hash)? })
+    let tally = measured(after_labels.unwrap_or_default(), labels_hash)?;
+    Ok(SeriesSeen { tenant: tenant.map(|(_, value)| value), tally })
 }
 
 /// The second walk over a series: samples, exemplars, histograms, and what else there is.
-fn measured(fields: &[u8], labels: Hash) -> Result<Tally, Malformed> {
+fn measured(mut rest: &[u8], labels: Hash) -> Result<Tally, Malformed> {
     let mut tally = Tally { series: 1, ..Tally::default() };
-    for field in Fields(fields) {
-        let field = field?;
-        let hash = match field.number {
-            1 => continue,
-            2 => {
+    let mut add = |hash: Hash| tally.checksum = tally.checksum.wrapping_add(hash.0);
+    while !rest.is_empty() {
+        let before = rest;
+        match key(&mut rest)? {
+            (1, _) => drop(take(&mut rest)?),
+            (2, WireType::LengthDelimited) => {
+                let (timestamp, bits) = sample(take(&mut rest)?)?;
+                add(labels.word(timestamp).word(bits));
                 tally.samples += 1;
-                let (timestamp, bits) = sample(field.bytes()?)?;
-                labels.word(timestamp).word(bits)
             }
-            3 => {
+            (3, WireType::LengthDelimited) => {
+                let exemplar = take(&mut rest)?;
+                Exemplar::decode(exemplar)?;
+                add(labels.word(3).bytes(exemplar));
                 tally.exemplars += 1;
-                Exemplar::decode(field.bytes()?)?;
-                labels.word(3).bytes(field.payload)
             }
-            4 => {
+            (4, WireType::LengthDelimited) => {
+                let histogram = take(&mut rest)?;
+                Histogram::decode(histogram)?;
+                add(labels.word(4).bytes(histogram));
                 tally.histograms += 1;
-                Histogram::decode(field.bytes()?)?;
-                labels.word(4).bytes(field.payload)
             }
-            number => labels.word(u64::from(number)).bytes(field.whole),
-        };
-        tally.checksum = tally.checksum.wrapping_add(hash.0);
+            (2..=4, _) => return Err(Malformed::WireType),
+            (tag, wire) => {
+                skip_field(wire, tag, &mut rest, DecodeContext::default())?;
+                let field = before.get(..before.len() - rest.len()).unwrap_or_default();
+                add(labels.word(u64::from(tag)).bytes(field));
+            }
+        }
     }
     Ok(tally)
 }
 
 /// Name and value of a label.
 fn label(message: &[u8]) -> Result<(&[u8], &[u8]), Malformed> {
+    match plain_label(message) {
+        Some(label) => Ok(label),
+        None => any_label(message),
+    }
+}
+
+/// A label as everybody encodes it: name, value, each shorter than 128 bytes, and nothing else.
+#[inline]
+fn plain_label(message: &[u8]) -> Option<(&[u8], &[u8])> {
+    let [0x0a, length @ ..0x80, rest @ ..] = message else { return None };
+    let (name, rest) = rest.split_at_checked(usize::from(*length))?;
+    match rest {
+        [0x12, length @ ..0x80, value @ ..] if usize::from(*length) == value.len() => Some((name, value)),
+        _ => None,
+    }
+}
+
+/// A label in any encoding.
+fn any_label(mut rest: &[u8]) -> Result<(&[u8], &[u8]), Malformed> {
     let (mut name, mut value): (&[u8], &[u8]) = (&[], &[]);
-    for field in Fields(message) {
-        let field = field?;
-        match field.number {
-            1 => name = field.bytes()?,
-            2 => value = field.bytes()?,
-            _ => {}
+    while !rest.is_empty() {
+        match key(&mut rest)? {
+            (1, WireType::LengthDelimited) => name = take(&mut rest)?,
+            (2, WireType::LengthDelimited) => value = take(&mut rest)?,
+            (1 | 2, _) => return Err(Malformed::WireType),
+            (tag, wire) => skip_field(wire, tag, &mut rest, DecodeContext::default())?,
         }
     }
     Ok((name, value))
 }
 
 /// Timestamp and the value's bits of a sample.
-fn sample(message: &[u8]) -> Result<(u64, u64), Malformed> {
+fn sample(mut rest: &[u8]) -> Result<(u64, u64), Malformed> {
     let (mut timestamp, mut bits) = (0, 0);
-    for field in Fields(message) {
-        let mut field = field?;
-        match (field.number, field.wire_type) {
+    while !rest.is_empty() {
+        match key(&mut rest)? {
             (1, WireType::SixtyFourBit) => {
-                bits = u64::from_le_bytes(field.payload.try_into().unwrap_or_default());
+                let (eight, after) = rest.split_first_chunk().ok_or(Malformed::Truncated)?;
+                bits = u64::from_le_bytes(*eight);
+                rest = after;
             }
-            (2, WireType::Varint) => timestamp = decode_varint(&mut field.payload)?,
+            (2, WireType::Varint) => timestamp = varint(&mut rest)?,
             (1 | 2, _) => return Err(Malformed::WireType),
-            _ => {}
+            (tag, wire) => skip_field(wire, tag, &mut rest, DecodeContext::default())?,
         }
     }
     Ok((timestamp, bits))
 }
 
-/// The fields of a message that are left, one after the other.
-struct Fields<'a>(&'a [u8]);
-
-struct Field<'a> {
-    number: u32,
-    wire_type: WireType,
-    /// Key and value.
-    whole: &'a [u8],
-    /// The value, without its length.
-    payload: &'a [u8],
-}
-
-impl<'a> Field<'a> {
-    /// The value of a field that must be length-delimited.
-    fn bytes(&self) -> Result<&'a [u8], Malformed> {
-        if self.wire_type == WireType::LengthDelimited { Ok(self.payload) } else { Err(Malformed::WireType) }
-    }
-}
-
-impl<'a> Iterator for Fields<'a> {
-    type Item = Result<Field<'a>, Malformed>;
-
-    #[inline]
-    fn next(&mut self) -> Option<Self::Item> {
-        if self.0.is_empty() {
-            return None;
-        }
-        let field = field(&mut self.0);
-        if field.is_err() {
-            self.0 = &[];
-        }
-        Some(field)
-    }
-}
-
+/// A varint; nearly all are lengths below 128.
 #[inline]
-fn field<'a>(rest: &mut &'a [u8]) -> Result<Field<'a>, Malformed> {
-    let message = *rest;
-    let (number, wire_type, length) = match message {
-        // Fields 1 to 15, length-delimited and shorter than 128 bytes: nearly all there are.
-        [key @ 0x0a..0x80, length @ ..0x80, after @ ..] if key & 7 == 2 => {
+fn varint(rest: &mut &[u8]) -> Result<u64, prost::DecodeError> {
+    match rest.split_first() {
+        Some((&byte, after)) if byte < 0x80 => {
             *rest = after;
-            (u32::from(key >> 3), WireType::LengthDelimited, usize::from(*length))
+            Ok(u64::from(byte))
         }
-        _ => {
-            let (number, wire_type) = decode_key(rest)?;
-            let length = match wire_type {
-                WireType::LengthDelimited => {
-                    usize::try_from(decode_varint(rest)?).map_err(|_| Malformed::Truncated)?
-                }
-                _ => {
-                    let mut after = *rest;
-                    skip_field(wire_type, number, &mut after, DecodeContext::default())?;
-                    rest.len() - after.len()
-                }
-            };
-            (number, wire_type, length)
+        _ => decode_varint(rest),
+    }
+}
+
+/// A field's number and wire type.
+#[inline]
+fn key(rest: &mut &[u8]) -> Result<(u32, WireType), prost::DecodeError> {
+    match rest.split_first() {
+        // Fields 1 to 15, length-delimited: nearly all there are.
+        Some((&byte, after)) if (0x0a..0x80).contains(&byte) && byte & 7 == 2 => {
+            *rest = after;
+            Ok((u32::from(byte >> 3), WireType::LengthDelimited))
         }
-    };
+        _ => decode_key(rest),
+    }
+}
+
+/// The payload of a length-delimited field.
+#[inline]
+fn take<'a>(rest: &mut &'a [u8]) -> Result<&'a [u8], Malformed> {
+    let length = usize::try_from(varint(rest)?).map_err(|_| Malformed::Truncated)?;
     let (payload, after) = rest.split_at_checked(length).ok_or(Malformed::Truncated)?;
     *rest = after;
-    let whole = message.get(..message.len() - after.len()).unwrap_or_default();
-    Ok(Field { number, wire_type, whole, payload })
+    Ok(payload)
 }
 
 /// A hash in progress: each word is folded in by a 64 × 64 → 128 bit multiplication whose halves are xored, as
