@@ -19,10 +19,12 @@
 
 mod access;
 mod address;
+pub mod auth;
 mod bounds;
 mod docs;
 mod excerpt;
 mod file;
+mod files;
 mod header;
 mod jwks;
 mod key;
@@ -42,7 +44,7 @@ mod value;
 pub mod web;
 mod yaml;
 
-pub use self::access::read_access;
+pub use self::access::{Credentials, read_access};
 pub use self::docs::{print_defaults, settings_tables};
 pub use self::header::TenantHeader;
 pub use self::jwks::read_jwks;

@@ -337,6 +337,10 @@ pub const HEAD_BYTES_MIN: usize = 1024;
 /// Upstream statuses with a latency histogram of their own per tenant. Further statuses share one.
 pub const TENANT_STATUSES_MAX: usize = 6;
 
+/// Pairs of a credential and a tenant with counters of their own. Further pairs share theirs. JWTs and certificates have
+/// names that an operator does not choose, so their number has no other bound.
+pub const CREDENTIAL_TENANTS_MAX: usize = 1_024;
+
 /// Tenants whose log lines are rate-limited separately. Further tenants share one allowance.
 pub const LOG_TENANTS_MAX: usize = 1_024;
 

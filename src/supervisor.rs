@@ -25,6 +25,7 @@ use self::certificates::{ReadCertificates, Watcher};
 pub use self::reader::ReadAgain;
 use self::reader::{ReadPlan, Reader};
 use crate::admin::{Admin, Pages};
+use crate::auth::password::Deliver;
 use crate::config::plan::{Live, Plan};
 use crate::config::reload::{Adopted, adopt};
 use crate::core::{self, Endpoints, Setup};
@@ -118,7 +119,7 @@ enum Event {
     Reload,
     /// The configuration has been read.
     Read(Box<ReadPlan>),
-    /// The files of TLS have changed and have been read.
+    /// The files of TLS or authentication have changed and have been read.
     Certificates(Box<ReadCertificates>),
 }
 
@@ -135,6 +136,8 @@ struct Server {
     threads: Vec<JoinHandle<()>>,
     admin: Admin,
     watcher: Watcher,
+    /// Takes verdicts about passwords to the cores.
+    deliver: Arc<Deliver>,
     _resolvers: [Resolver; 2],
 }
 
@@ -165,6 +168,8 @@ impl Server {
         }
         let posts: Box<[_]> = posts.into();
         let directory = directory(&posts, plan);
+        let deliver = deliver(&posts);
+        plan.auth.start(None, &deliver)?;
         let (done_by, done) = crossbeam_channel::bounded(cores);
         let (ended_by, ended) = crossbeam_channel::bounded(cores);
         let mut threads = Vec::with_capacity(cores);
@@ -199,6 +204,7 @@ impl Server {
             threads,
             admin,
             watcher,
+            deliver,
             _resolvers: resolvers,
         })
     }
@@ -233,6 +239,11 @@ impl Server {
             }
         };
         let Adopted { plan, changed, until_restart, moves_tenants } = adopted;
+        if let Err(error) = plan.auth.start(Some(&self.plan.load().auth), &self.deliver) {
+            tracing::error!(%error, "the configuration was read again, but can't be applied: nothing changes");
+            reloads.refused.add(1);
+            return reloads.last_successful.set(0);
+        }
         plan.notices.iter().for_each(|notice| tracing::warn!("{notice}"));
         log::set_level(plan.log_level);
         let effective = plan.effective();
@@ -252,22 +263,28 @@ impl Server {
         reloads.loaded_at.set(unix_seconds());
     }
 
-    /// Applies the files of TLS that were read. Files with mistakes change nothing.
+    /// Applies the files of TLS and authentication that were read. Files with mistakes change nothing.
     fn apply_certificates(&self, read: ReadCertificates) {
         let reloads = &self.metrics.reloads;
         let ReadCertificates { running, result } = read;
         match result {
             Ok(plan) if Arc::ptr_eq(&running, &self.plan.load()) => {
+                if let Err(error) = plan.auth.start(Some(&running.auth), &self.deliver) {
+                    tracing::error!(%error, "files have changed, but can't be applied: the old ones stay in use");
+                    return reloads.certificates_refused.add(1);
+                }
                 self.plan.store(Arc::new(plan));
                 self.broadcast(|| Message::Reloaded);
-                tracing::warn!("the files of TLS have changed and were read again");
+                tracing::warn!("the files of TLS or authentication have changed and were read again");
                 reloads.certificates.add(1);
             }
             // The configuration was read meanwhile, and the files with it.
             Ok(_) => {}
             Err(mistakes) => {
                 mistakes.iter().for_each(|mistake| tracing::error!("{mistake}"));
-                tracing::error!("the files of TLS have changed and have mistakes: the old ones stay in use");
+                tracing::error!(
+                    "the files of TLS or authentication have changed and have mistakes: the old ones stay in use"
+                );
                 reloads.certificates_refused.add(1);
             }
         }
@@ -328,6 +345,16 @@ fn directory(posts: &[Post<Message>], plan: &Plan) -> Arc<Directory> {
     Directory::new(posts.len(), plan.max_conns_per_host, plan.slow_connections_max(), move |to, handed| {
         if let Some(post) = posts.get(to.core) {
             post.post(Message::Handed(to.destination, Box::new(handed)));
+        }
+    })
+}
+
+/// Takes verdicts about passwords to the cores that asked.
+fn deliver(posts: &[Post<Message>]) -> Arc<Deliver> {
+    let posts: Box<[_]> = posts.into();
+    Arc::new(move |core, ticket, verdict| {
+        if let Some(post) = posts.get(core) {
+            post.post(Message::PasswordChecked(ticket, verdict));
         }
     })
 }

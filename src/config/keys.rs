@@ -156,6 +156,46 @@ keys! {
         Zero::Means("Empty: all that are safe."),
         "The cipher suites of TLS 1.2 that senders may use, by their names in Go. Those of TLS 1.3 cannot be chosen.",
         "Leave it empty unless a policy demands certain suites.";
+    auth_ingress_web_config_file: String = String::new(), "auth.ingress.web_config_file",
+        Zero::Means("Empty: none."),
+        "A web configuration file as Prometheus has it (`--web.config.file`), for `listen`: TLS, the users with their \
+         bcrypt hashes, and headers of responses. It is read again when it changes.",
+        "Set it if senders have to authenticate with a user and a password.";
+    auth_ingress_tokens_file: String = String::new(), "auth.ingress.tokens_file", Zero::Means("Empty: none."),
+        "A YAML list of the bearer tokens that senders may have, each with a name and a hash or a file. It is read \
+         again when it changes.",
+        "Set it if senders have to authenticate with bearer tokens.";
+    auth_ingress_jwks_file: String = String::new(), "auth.ingress.jwt.jwks_file", Zero::Means("Empty: no JWTs."),
+        "The public keys of the issuer of JWTs, as a JWKS (RFC 7517). With it, bearer tokens may be JWTs. It is read \
+         again when it changes.",
+        "Set it if senders have JWTs of an identity provider.";
+    auth_ingress_jwt_audiences: Vec<String> = Vec::new(), "auth.ingress.jwt.audiences", Zero::Means("Empty: none."),
+        "The audiences of which a JWT must name one. If the list is empty, a JWT must not name any.",
+        "Set it to the audience that the issuer puts into tokens for Tenantry.";
+    auth_ingress_jwt_issuers: Vec<String> = Vec::new(), "auth.ingress.jwt.issuers", Zero::Means("Empty: any."),
+        "The issuers of which a JWT must be by one.",
+        "Set it if the keys are also used by issuers that you do not trust here.";
+    auth_ingress_jwt_leeway: Duration = Duration::from_secs(30), "auth.ingress.jwt.leeway",
+        Zero::Means("0s: none."),
+        "How far the issuer's clock may differ, in whole seconds, for the times in JWTs.",
+        "Lower it if the clocks are synchronized.";
+    auth_ingress_jwt_tenants_claim: String = String::new(), "auth.ingress.jwt.tenants_claim",
+        Zero::Means("Empty: JWTs name no tenants."),
+        "The claim of a JWT that names its tenants, as a text or a list, for access rules with `from: jwt`. Dots lead \
+         into objects: `resource.tenants`.",
+        "Set it if the issuer decides about tenants.";
+    auth_admin_web_config_file: String = String::new(), "auth.admin.web_config_file",
+        Zero::Means("Empty: none."),
+        "A web configuration file like auth.ingress.web_config_file, for listen_metrics_address and listen_pprof. It \
+         may be the same file.",
+        "Set it if /metrics is scraped over an untrusted network.";
+    auth_admin_tokens_file: String = String::new(), "auth.admin.tokens_file", Zero::Means("Empty: none."),
+        "A file like auth.ingress.tokens_file, for listen_metrics_address and listen_pprof. It may be the same file.",
+        "Set it if the scraper has a bearer token.";
+    access: String = String::new(), "access", Zero::Means("Empty: every sender may write to every tenant."),
+        "A YAML list of rules about which credentials may write to which tenants. The first rule that is for a \
+         credential decides; without one, it may write to none. It is read again when it changes.",
+        "Set it if senders of several teams must not write to each other's tenants.";
     timeout: Duration = Duration::from_secs(10), "timeout", Zero::IsDefault,
         "The longest time that a sender may take for the head or the body of a request, and the upstream for its \
          answer.",

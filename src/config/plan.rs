@@ -13,10 +13,12 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use tracing::level_filters::LevelFilter;
 
+use super::auth::Auth;
+use super::files::{FileSettings, ReadFiles};
 use super::header::TenantHeader;
 use super::setting::{Effective, Origins};
 use super::target::Target;
-use super::tls::{Tls, TlsSettings};
+use super::tls::Tls;
 use super::value::DriverChoice;
 use crate::limits::DRAIN_GRACE_SECS;
 use crate::model::{HaLabels, MetadataRule, PerDestination, SplitLimits, V2Handling};
@@ -39,10 +41,16 @@ pub struct Plan {
     pub log_response_errors: bool,
     /// Everything in upstream requests except the tenant.
     pub terms: Arc<Terms>,
-    /// The TLS of the listener and of the targets.
+    /// The TLS of the listeners and of the targets.
     pub tls: Tls,
-    /// The settings that it was read by.
-    pub(super) tls_settings: TlsSettings,
+    /// Who may push, and to which tenants.
+    pub auth: Auth,
+    /// Who may see the pages of the admin listeners.
+    pub admin_auth: Auth,
+    /// The settings that these were read by.
+    pub(super) file_settings: FileSettings,
+    /// The files that they were read from. If one changes, all have to be read again.
+    pub files: Vec<PathBuf>,
     /// Whether the targets' IPv6 addresses are used as well.
     pub enable_ipv6: bool,
     /// Timeout for a request's head, for its body, and for the upstream's answer. Never 0.
@@ -126,23 +134,20 @@ impl Plan {
         (self.max_conns_per_host * self.limits.tenant_share_percent / 100).max(1)
     }
 
-    /// Reads the files of TLS again. Returns a plan with what they have now, or `None` if nothing has changed.
+    /// Reads the files of TLS and of authentication again. Returns a plan with what they have now, or `None` if nothing
+    /// has changed. Its authentication has to be started.
     ///
     /// # Errors
     /// All mistakes in the files, one per line. What runs can go on.
-    pub fn with_tls_read_again(&self) -> Result<Option<Self>, Vec<String>> {
-        let read = self.tls_settings.read_again(&self.terms.targets, &self.tls)?;
-        Ok(read.map(|tls| Self { tls, ..self.clone() }))
-    }
-
-    /// The files of TLS.
-    pub fn tls_files(&self) -> Vec<PathBuf> {
-        let needs_egress = self.terms.targets.iter().any(|target| target.tls);
-        if needs_egress || self.tls_settings.ingress.is_some() {
-            self.tls_settings.files()
-        } else {
-            Vec::new()
-        }
+    pub fn with_files_read_again(&self) -> Result<Option<Self>, Vec<String>> {
+        let read = self.file_settings.read_again(self)?;
+        Ok(read.map(|ReadFiles { tls, auth, admin_auth, files, .. }| Self {
+            tls,
+            auth,
+            admin_auth,
+            files,
+            ..self.clone()
+        }))
     }
 
     /// The longest that a request in flight can take, from its first byte to the last byte of its answer. Shutdown

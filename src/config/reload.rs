@@ -11,6 +11,7 @@
 
 use std::sync::Arc;
 
+use super::auth::AuthFile;
 use super::bounds::{Bounds, Fault};
 use super::plan::{Limits, Plan, Terms};
 use super::setting::Effective;
@@ -48,11 +49,18 @@ pub fn adopt(running: &Plan, read: Plan) -> Result<Adopted, ConfigMistakes> {
         .map(|(key, _)| *key)
         .collect();
     let differs = |to| plan.terms.targets.of(to) != running.terms.targets.of(to);
+    let auth_changes = plan.auth.changed(&running.auth);
+    let auth_differs = |file| auth_changes.contains(&file);
     // Changes of masked values and of other files do not show in the effective settings.
     let hidden = [
         ("auth.egress.password", plan.terms.authorization != running.terms.authorization),
         ("auth.egress.tls_config", plan.tls.differs_out(&running.tls)),
         ("auth.ingress.tls_config", plan.tls.differs_in(&running.tls)),
+        ("auth.ingress.web_config_file", auth_differs(AuthFile::Web)),
+        ("auth.ingress.tokens_file", auth_differs(AuthFile::Tokens)),
+        ("auth.ingress.jwt", auth_differs(AuthFile::Jwks)),
+        ("access", auth_differs(AuthFile::Access)),
+        ("auth.admin", !plan.admin_auth.changed(&running.admin_auth).is_empty()),
         ("target", differs(Destination::Metrics)),
         ("target_loki", differs(Destination::Logs)),
         ("tenant.map", plan.tenant.map != running.tenant.map),
@@ -107,7 +115,10 @@ fn merge(running: &Plan, read: Plan, kept: &mut Kept) -> Plan {
         log_response_errors,
         terms,
         tls,
-        tls_settings,
+        auth,
+        admin_auth,
+        file_settings,
+        files,
         enable_ipv6,
         timeout,
         idle_timeout,
@@ -145,7 +156,10 @@ fn merge(running: &Plan, read: Plan, kept: &mut Kept) -> Plan {
         log_level,
         log_response_errors,
         tls: merge_tls(running, tls, &terms),
-        tls_settings,
+        auth,
+        admin_auth,
+        file_settings,
+        files,
         terms: merge_terms(&running.terms, &terms, kept),
         enable_ipv6: kept.keep("enable_ipv6", &running.enable_ipv6, &enable_ipv6),
         timeout,

@@ -76,7 +76,7 @@ fn watch(plan: &Live, sender: &Sender<ReadCertificates>, stopped: &Receiver<()>,
             continue;
         }
         read = Some((now, Arc::clone(&plan)));
-        let result = match plan.with_tls_read_again() {
+        let result = match plan.with_files_read_again() {
             Ok(None) => continue,
             Ok(Some(plan)) => Ok(plan),
             Err(mistakes) => Err(mistakes),
@@ -92,7 +92,7 @@ fn stamps(plan: &Plan) -> Stamps {
         let meta = std::fs::metadata(path).ok()?;
         Some((meta.dev(), meta.ino(), meta.size(), meta.mtime(), meta.mtime_nsec()))
     };
-    plan.tls_files().into_iter().map(|path| (path.clone(), stamp(&path))).collect()
+    plan.files.iter().map(|path| (path.clone(), stamp(path))).collect()
 }
 
 #[cfg(test)]

@@ -213,7 +213,7 @@ fn empty_tls_settings_mean_plain_http_and_the_roots_of_the_system() {
           \x20 ingress:\n    tls_config:\n      cert_file:\n      key_file: ''\n",
     );
     assert!(plan.tls.ingress.is_none() && plan.tls.upstream.iter().all(Option::is_none));
-    assert_eq!(plan.tls_files(), Vec::<std::path::PathBuf>::new());
+    assert_eq!(plan.files, Vec::<std::path::PathBuf>::new());
 }
 
 #[test]
@@ -231,14 +231,14 @@ fn the_files_of_tls_are_read_with_the_configuration() {
     assert!(running.tls.ingress.is_some());
     assert!(running.tls.upstream.of(Destination::Metrics).is_some());
     assert!(running.tls.upstream.of(Destination::Logs).is_none(), "http:// stays plain");
-    assert_eq!(running.tls_files().len(), 3);
-    assert!(running.with_tls_read_again().unwrap().is_none(), "nothing has changed");
+    assert_eq!(running.files.len(), 3);
+    assert!(running.with_files_read_again().unwrap().is_none(), "nothing has changed");
 
     let renewed = certificates();
     for name in ["cert.pem", "key.pem"] {
         std::fs::copy(renewed.path().join(name), folder.path().join(name)).unwrap();
     }
-    let after = running.with_tls_read_again().unwrap().unwrap();
+    let after = running.with_files_read_again().unwrap().unwrap();
     let same = |a: &Plan, b: &Plan, destination: Destination| {
         let of = |plan: &Plan| plan.tls.upstream.of(destination).clone().map(|tls| Arc::as_ptr(&tls));
         of(a) == of(b)
@@ -248,7 +248,7 @@ fn the_files_of_tls_are_read_with_the_configuration() {
     assert_ne!(ingress(&running), ingress(&after));
 
     std::fs::write(folder.path().join("key.pem"), "no key").unwrap();
-    let mistakes = running.with_tls_read_again().map(drop).unwrap_err();
+    let mistakes = running.with_files_read_again().map(drop).unwrap_err();
     assert_eq!(mistakes, [format!("{}: contains no private key", at("key.pem"))]);
 }
 
