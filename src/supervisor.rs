@@ -9,7 +9,7 @@
 //!   tenants.
 //! - The threads are joined.
 
-mod certificates;
+mod files;
 mod reader;
 
 use std::io;
@@ -21,7 +21,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use arc_swap::ArcSwap;
 use crossbeam_channel::Receiver;
 
-use self::certificates::{ReadCertificates, Watcher};
+use self::files::{ReadFiles, Watcher};
 pub use self::reader::ReadAgain;
 use self::reader::{ReadPlan, Reader};
 use crate::admin::{Admin, Pages};
@@ -99,7 +99,7 @@ pub fn run_until(
                 signal::notify_reloading();
                 reader.request();
             }
-            Event::Certificates(read) => server.apply_certificates(*read),
+            Event::Files(read) => server.apply_files(*read),
             Event::Read(read) => {
                 server.reload(read);
                 reader.finished();
@@ -119,8 +119,8 @@ enum Event {
     Reload,
     /// The configuration has been read.
     Read(Box<ReadPlan>),
-    /// The files of TLS or authentication have changed and have been read.
-    Certificates(Box<ReadCertificates>),
+    /// Certificates, keys or secrets have changed and have been read.
+    Files(Box<ReadFiles>),
 }
 
 struct Server {
@@ -218,7 +218,7 @@ impl Server {
                 Ok(Command::Shutdown) | Err(_) => Ok(Event::Shutdown),
             },
             recv(read) -> read => Ok(read.map_or(Event::Shutdown, |read| Event::Read(Box::new(read)))),
-            recv(self.watcher.read) -> read => Ok(read.map_or(Event::Shutdown, |read| Event::Certificates(Box::new(read)))),
+            recv(self.watcher.read) -> read => Ok(read.map_or(Event::Shutdown, |read| Event::Files(Box::new(read)))),
             recv(self.ended) -> ended => {
                 let (core, error) = ended.unwrap_or((0, "its thread is gone".into()));
                 Err(Failure::Core { core, error })
@@ -239,8 +239,7 @@ impl Server {
             }
         };
         let Adopted { plan, changed, until_restart, moves_tenants } = adopted;
-        if let Err(error) = plan.auth.start(Some(&self.plan.load().auth), &self.deliver) {
-            tracing::error!(%error, "the configuration was read again, but can't be applied: nothing changes");
+        if self.start_auth(&plan, &self.plan.load()).is_err() {
             reloads.refused.add(1);
             return reloads.last_successful.set(0);
         }
@@ -263,31 +262,23 @@ impl Server {
         reloads.loaded_at.set(unix_seconds());
     }
 
-    /// Applies the files of TLS and authentication that were read. Files with mistakes change nothing.
-    fn apply_certificates(&self, read: ReadCertificates) {
-        let reloads = &self.metrics.reloads;
-        let ReadCertificates { running, result } = read;
-        match result {
-            Ok(plan) if Arc::ptr_eq(&running, &self.plan.load()) => {
-                if let Err(error) = plan.auth.start(Some(&running.auth), &self.deliver) {
-                    tracing::error!(%error, "files have changed, but can't be applied: the old ones stay in use");
-                    return reloads.certificates_refused.add(1);
-                }
-                self.plan.store(Arc::new(plan));
-                self.broadcast(|| Message::Reloaded);
-                tracing::warn!("the files of TLS or authentication have changed and were read again");
-                reloads.certificates.add(1);
-            }
-            // The configuration was read meanwhile, and the files with it.
-            Ok(_) => {}
-            Err(mistakes) => {
-                mistakes.iter().for_each(|mistake| tracing::error!("{mistake}"));
-                tracing::error!(
-                    "the files of TLS or authentication have changed and have mistakes: the old ones stay in use"
-                );
-                reloads.certificates_refused.add(1);
-            }
+    /// Applies the files that were read. Files with mistakes change nothing.
+    fn apply_files(&self, read: ReadFiles) {
+        let ReadFiles { running, read } = read;
+        let is_used = Arc::ptr_eq(&running, &self.plan.load())
+            && read.plan.as_ref().is_none_or(|plan| self.start_auth(plan, &running).is_ok());
+        if let Some(plan) = read.plan.as_ref().filter(|_| is_used) {
+            self.plan.store(Arc::new(plan.clone()));
+            self.broadcast(|| Message::Reloaded);
         }
+        files::report(&read, is_used, &self.metrics.reloads);
+    }
+
+    /// Starts the authentication of a plan that follows `running`. A failure is logged.
+    fn start_auth(&self, plan: &Plan, running: &Plan) -> io::Result<()> {
+        plan.auth.start(Some(&running.auth), &self.deliver).inspect_err(|error| {
+            tracing::error!(%error, "new users or keys can't be used: the old ones stay in use");
+        })
     }
 
     fn stop(self) -> Result<(), Failure> {

@@ -9,7 +9,9 @@ use super::key::{Key, Shown, Zero};
 use super::mistake::Origin;
 use super::setting::{Effective, Setting};
 use super::source::Sources;
+use super::static_headers::StaticHeaders;
 use super::value::{ByteSize, DriverChoice, IdRulesChoice, Value};
+use crate::auth::Secret;
 use crate::model::{MetadataRule, V2Handling};
 use crate::tenant::Policy;
 use crate::tls::names::ClientAuth;
@@ -102,10 +104,23 @@ keys! {
         Zero::Means("Empty: no authentication."),
         "The user name for HTTP basic authentication at the target.",
         "Set it, together with the password, if the target requires basic authentication.";
-    auth_egress_password: String = String::new(), "auth.egress.password" [secret],
+    auth_egress_password: Secret = Secret::default(), "auth.egress.password" [secret],
         Zero::Means("Empty: none."),
         "The password that belongs to the user name. It is never logged.",
-        "Prefer the variable to a file that others can read.";
+        "Prefer the variable or password_file to a file that others can read.";
+    auth_egress_password_file: String = String::new(), "auth.egress.password_file",
+        Zero::Means("Empty: none."),
+        "A file with the password, in place of the password itself. White space around it is ignored. The file is \
+         read again when it changes.",
+        "Set it if the password is a mounted secret, or changes while the server runs.";
+    auth_egress_bearer_token: Secret = Secret::default(), "auth.egress.bearer_token" [secret],
+        Zero::Means("Empty: none."),
+        "The token for bearer authentication at the target, in place of a user name and password. It is never logged.",
+        "Prefer the variable or bearer_token_file to a file that others can read.";
+    auth_egress_bearer_token_file: String = String::new(), "auth.egress.bearer_token_file",
+        Zero::Means("Empty: none."),
+        "A file with the token, read like password_file.",
+        "Set it if the token is a mounted secret, or is renewed while the server runs.";
     auth_egress_ca_bundle_file: String = String::new(),
         "auth.egress.tls_config.ca_bundle_file" as "CT_CA_BUNDLE_FILE", Zero::Means("Empty: those of the system."),
         "A file of the certificates to trust at an https target, as PEM. Empty means those of the system.",
@@ -245,6 +260,10 @@ keys! {
         "The names of headers that are passed on to the upstream as they came, because they change what it does. \
          Requests that differ in them are never merged.",
         "Set it, for example, to [X-Loki-Backfill-Shard] while you backfill a Loki.";
+    upstream_headers: StaticHeaders = StaticHeaders::default(), "upstream.headers", Zero::Means("Empty: none."),
+        "Headers that every request to the target carries: a section of `Name: value`. In the variable, items \
+         `Name: value` are separated by commas. The values are never shown.",
+        "Set it if a gateway in front of the target asks for a header, such as an API key.";
     tenant_label: String = "__tenant__".into(), "tenant.label", Zero::EmptyIsDefault,
         "The label whose value is the tenant of a series.",
         "Most people set this to the label that their scrape jobs carry.";

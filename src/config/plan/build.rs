@@ -1,22 +1,20 @@
 //! Builds the plan: checks each setting, and combinations of settings.
 #![forbid(unsafe_code)]
 
-mod files;
-
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::num::NonZeroUsize;
 use std::path::Path;
 use std::sync::Arc;
 
-use super::{Limits, Merge, Plan, Receipts, Secret, Terms};
+use super::{Limits, Merge, Plan, Receipts, Terms};
 use crate::config::address::{clash, listen_address};
 use crate::config::bounds::Bounds;
 use crate::config::excerpt::found;
 use crate::config::file::read_file;
-use crate::config::files::ReadFiles;
-use crate::config::header::{TenantHeader, basic_authorization, check_passed};
+use crate::config::header::{TenantHeader, check_passed};
 use crate::config::keys::Config;
 use crate::config::mistake::{Mistake, Origin};
+use crate::config::security::Security;
 use crate::config::setting::{Origins, Setting};
 use crate::config::target::Target;
 use crate::config::tenant_map::read_tenant_map;
@@ -36,7 +34,8 @@ pub(in crate::config) fn build(config: &Config, mistakes: &mut Vec<Mistake>) -> 
     let listen_pprof = check.pprof();
     let target = check.target(&config.target);
     let target_loki = check.target(&config.target_loki);
-    let authorization = check.authorization();
+    let authentication = check.authentication();
+    let headers = check.static_headers();
     let tenant_header = check.header();
     let pass_headers = check.pass_headers();
     let tenant = check.tenant();
@@ -54,8 +53,9 @@ pub(in crate::config) fn build(config: &Config, mistakes: &mut Vec<Mistake>) -> 
         Destination::Metrics => target.clone(),
         Destination::Logs => target_loki.clone(),
     });
-    let (file_settings, read) = check.files(&targets, tenant.as_ref());
-    let ReadFiles { tls, auth, admin_auth, files, notices: file_notices, .. } = read?;
+    let (security_settings, read) = check.security(&targets, tenant.as_ref());
+    let Security { tls, auth, admin_auth, files, notices: security_notices, .. } = read?;
+    let (credentials, authorization) = authentication?;
     Some(Plan {
         listen: listen?,
         listen_metrics: listen_metrics?,
@@ -66,14 +66,16 @@ pub(in crate::config) fn build(config: &Config, mistakes: &mut Vec<Mistake>) -> 
         terms: Arc::new(Terms {
             targets,
             tenant_header: tenant_header?,
-            authorization: authorization?,
+            authorization,
+            headers: headers?,
             place: 0,
         }),
+        credentials,
         tls,
         auth,
         admin_auth,
-        file_settings,
-        files,
+        security: security_settings,
+        security_files: files,
         enable_ipv6: config.enable_ipv6.value,
         timeout: config.timeout.value,
         idle_timeout: config.idle_timeout.value,
@@ -95,7 +97,7 @@ pub(in crate::config) fn build(config: &Config, mistakes: &mut Vec<Mistake>) -> 
         receipts: Receipts { keep: config.receipts_keep.value, bytes_max: config.receipts_bytes_max.value.0 },
         limits: limits(config),
         resolve_interval: config.resolve_interval.value,
-        notices: [notices(config), file_notices].concat(),
+        notices: [notices(config), security_notices].concat(),
         effective: config.effective(),
         origins: Origins { file: String::new(), of: config.origins() },
     })
@@ -157,21 +159,21 @@ fn notices(config: &Config) -> Vec<String> {
     notices
 }
 
-struct Check<'a> {
-    config: &'a Config,
-    mistakes: &'a mut Vec<Mistake>,
+pub(super) struct Check<'a> {
+    pub(super) config: &'a Config,
+    pub(super) mistakes: &'a mut Vec<Mistake>,
 }
 
 impl Check<'_> {
     /// Reports a mistake in a setting, unless one was already reported and its value is only the default in its place.
-    fn blame<T>(&mut self, setting: &Setting<T>, text: impl Into<String>) {
+    pub(super) fn blame<T>(&mut self, setting: &Setting<T>, text: impl Into<String>) {
         if setting.origin != Origin::Mistaken {
             self.mistakes.push(setting.mistake(text));
         }
     }
 
     /// Reports two settings that contradict each other, at the one that was set.
-    fn blame_pair<A, B>(&mut self, first: &Setting<A>, second: &Setting<B>, text: String) {
+    pub(super) fn blame_pair<A, B>(&mut self, first: &Setting<A>, second: &Setting<B>, text: String) {
         match (first.origin, second.origin) {
             (Origin::Mistaken, _) | (_, Origin::Mistaken) => {}
             (Origin::Default, _) => self.blame(second, text),
@@ -258,37 +260,6 @@ impl Check<'_> {
                 format!("the target is our own listen address ({listen}): requests would loop forever");
             self.blame_pair(setting, &self.config.listen, text);
         }
-    }
-
-    /// The header value for basic authentication (RFC 7617), if it is configured.
-    fn authorization(&mut self) -> Option<Option<Secret>> {
-        let (username, password) = (&self.config.auth_egress_username, &self.config.auth_egress_password);
-        match (username.value.is_empty(), password.value.is_empty()) {
-            (true, true) => return Some(None),
-            (false, true) => {
-                let text = "auth.egress.username is set, but auth.egress.password is not: set both or none";
-                self.blame_pair(username, password, text.into());
-                return None;
-            }
-            (true, false) => {
-                let text = "auth.egress.password is set, but auth.egress.username is not: set both or none";
-                self.blame_pair(password, username, text.into());
-                return None;
-            }
-            (false, false) => {}
-        }
-        if username.value.contains(':') {
-            self.blame(username, "must not contain a colon: basic authentication ends the name there");
-            return None;
-        }
-        let mut sound = true;
-        for setting in [username, password] {
-            if setting.value.chars().any(char::is_control) {
-                self.blame(setting, "must not contain line ends or other control characters");
-                sound = false;
-            }
-        }
-        sound.then(|| Some(Secret(basic_authorization(&username.value, &password.value))))
     }
 
     fn header(&mut self) -> Option<TenantHeader> {

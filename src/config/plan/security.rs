@@ -6,14 +6,14 @@ use std::path::PathBuf;
 
 use rustls::pki_types::UnixTime;
 
-use super::Check;
+use super::build::Check;
 use crate::auth::JwtRules;
 use crate::config::auth::{AccessSettings, AuthFile, AuthMistake, AuthSettings};
 use crate::config::excerpt::found;
-use crate::config::files::{FileMistakes, FileSettings, ReadFiles};
 use crate::config::header::TenantHeader;
 use crate::config::key::Key;
 use crate::config::mistake::{Mistake, Origin};
+use crate::config::security::{Security, SecurityMistakes, SecuritySettings};
 use crate::config::setting::Setting;
 use crate::config::target::Target;
 use crate::config::tls::TlsSettings;
@@ -47,12 +47,12 @@ fn some_path(setting: &Setting<String>) -> Option<PathBuf> {
 
 impl Check<'_> {
     /// Reads the files of TLS and of authentication, and reports each mistake at the setting that names the file.
-    pub(super) fn files(
+    pub(super) fn security(
         &mut self,
         targets: &PerDestination<Target>,
         tenant: Option<&TenantRules>,
-    ) -> (FileSettings, Option<ReadFiles>) {
-        let settings = FileSettings {
+    ) -> (SecuritySettings, Option<Security>) {
+        let settings = SecuritySettings {
             tls: TlsSettings {
                 ingress: self.ingress_tls(),
                 egress: self.egress_tls(),
@@ -76,7 +76,7 @@ impl Check<'_> {
     }
 
     /// The TLS of `listen` is either in the web configuration or in `auth.ingress.tls_config`.
-    fn one_source_of_tls(&mut self, settings: &FileSettings, read: &ReadFiles) {
+    fn one_source_of_tls(&mut self, settings: &SecuritySettings, read: &Security) {
         if settings.tls.ingress.is_some() && read.has_web_tls {
             let text =
                 "has a tls_server_config, and auth.ingress.tls_config.cert_file is set as well: remove one";
@@ -84,7 +84,7 @@ impl Check<'_> {
         }
     }
 
-    fn blame_files(&mut self, settings: &FileSettings, mistakes: FileMistakes) {
+    fn blame_files(&mut self, settings: &SecuritySettings, mistakes: SecurityMistakes) {
         let config = self.config;
         let more = &config.auth_ingress_more_certificates;
         let web = [Named::file(&config.auth_ingress_web_config_file)];

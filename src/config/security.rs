@@ -1,4 +1,4 @@
-//! The files that settings name and that are read again when they change: those of TLS and of authentication.
+//! TLS and authentication, read from the files that settings name.
 //!
 //! A web configuration has both, so they are read together.
 
@@ -14,7 +14,7 @@ use crate::model::PerDestination;
 
 /// The settings, by which the files can be read again.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct FileSettings {
+pub(super) struct SecuritySettings {
     /// Without the TLS of web configurations.
     pub(super) tls: TlsSettings,
     /// For the listener for pushes.
@@ -23,9 +23,9 @@ pub(super) struct FileSettings {
     pub(super) admin_auth: AuthSettings,
 }
 
-/// All that was read.
+/// What was read.
 #[derive(Debug, Default)]
-pub(super) struct ReadFiles {
+pub(super) struct Security {
     pub(super) tls: Tls,
     pub(super) auth: Auth,
     pub(super) admin_auth: Auth,
@@ -37,13 +37,13 @@ pub(super) struct ReadFiles {
 
 /// All mistakes in the files.
 #[derive(Debug, Default)]
-pub(super) struct FileMistakes {
+pub(super) struct SecurityMistakes {
     pub(super) tls: TlsMistakes,
     pub(super) auth: Vec<AuthMistake>,
     pub(super) admin_auth: Vec<AuthMistake>,
 }
 
-impl FileSettings {
+impl SecuritySettings {
     /// Reads the files.
     ///
     /// # Errors
@@ -52,8 +52,8 @@ impl FileSettings {
         &self,
         targets: &PerDestination<Target>,
         now: UnixTime,
-    ) -> Result<ReadFiles, FileMistakes> {
-        let mut mistakes = FileMistakes::default();
+    ) -> Result<Security, SecurityMistakes> {
+        let mut mistakes = SecurityMistakes::default();
         let auth = sound(self.auth.read(), &mut mistakes.auth);
         let admin = sound(self.admin_auth.read(), &mut mistakes.admin_auth);
         let has_web_tls = auth.tls.is_some();
@@ -67,21 +67,21 @@ impl FileSettings {
         }
         let files = [settings.files(targets), auth.files, admin.files].concat();
         let notices = [auth.notices, admin.notices].concat();
-        Ok(ReadFiles { tls, auth: auth.auth, admin_auth: admin.auth, files, notices, has_web_tls })
+        Ok(Security { tls, auth: auth.auth, admin_auth: admin.auth, files, notices, has_web_tls })
     }
 
     /// Reads the files again for the plan `running`. `None` if nothing has changed.
     ///
     /// # Errors
     /// All mistakes in them, one per line.
-    pub(super) fn read_again(&self, running: &Plan) -> Result<Option<ReadFiles>, Vec<String>> {
-        let read = self.read(&running.terms.targets, UnixTime::now()).map_err(FileMistakes::lines)?;
+    pub(super) fn read_again(&self, running: &Plan) -> Result<Option<Security>, Vec<String>> {
+        let read = self.read(&running.terms.targets, UnixTime::now()).map_err(SecurityMistakes::lines)?;
         let tls = read.tls.after(&running.tls);
         let changed = tls.differs_in(&running.tls)
             || tls.differs_out(&running.tls)
             || !read.auth.changed(&running.auth).is_empty()
             || !read.admin_auth.changed(&running.admin_auth).is_empty();
-        Ok(changed.then_some(ReadFiles { tls, ..read }))
+        Ok(changed.then_some(Security { tls, ..read }))
     }
 }
 
@@ -93,7 +93,7 @@ fn sound(read: Result<ReadAuth, Vec<AuthMistake>>, mistakes: &mut Vec<AuthMistak
     })
 }
 
-impl FileMistakes {
+impl SecurityMistakes {
     fn is_empty(&self) -> bool {
         self.tls.is_empty() && self.auth.is_empty() && self.admin_auth.is_empty()
     }
