@@ -4,10 +4,11 @@ use std::time::Duration;
 
 use testkit::pki::{Authority, Wanted};
 
-use crate::peers::{Folder, localhost, start};
+use crate::peers::start;
 use crate::relay::{Relay, relay_config, relay_config_mutual};
 use crate::support::client::Response;
 use crate::support::server::{Server, on_both, send_together};
+use crate::support::tls::{Folder, localhost};
 use crate::support::{Driver, Reply, Upstream, body, one, series};
 
 fn target(relay: &Relay) -> String {

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex};
 use rustls::server::WebPkiClientVerifier;
 use rustls::{HandshakeKind, ServerConfig, ServerConnection};
 
-use crate::peers::{Folder, chain, key, roots};
+use crate::support::tls::{Folder, chain, key, roots};
 
 /// What the relay runs by: the certificate `NAME.pem` with `NAME.key`.
 pub(crate) fn relay_config(folder: &Folder, name: &str) -> ServerConfig {
