@@ -285,6 +285,36 @@ fn requests_follow_each_other_and_are_pipelined() {
     });
 }
 
+#[test]
+fn every_end_of_a_connection_is_announced() {
+    let folder = Folder::new();
+    on_both_at_once(|driver| {
+        let extra = "idle_timeout: 1s\ntimeout_shutdown: 0s\n";
+        let (mut server, _upstream) = serving(driver, &folder, &[], extra);
+        let connect = || Client::connect_tls(server.address, &client_config(&folder));
+        let idle = || {
+            let mut client = connect();
+            assert_eq!(client.push(&one("a")).status, 200);
+            client
+        };
+        for request in
+            ["GET /alive HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n", "GET /alive HTTP/1.0\r\n\r\n"]
+        {
+            let mut client = connect();
+            client.send(request.as_bytes());
+            assert_eq!(client.response().status, 200);
+            assert!(client.is_closed(), "{request}");
+        }
+        for mut client in [idle(), connect()] {
+            assert!(client.is_closed(), "it was idle for too long");
+        }
+        let mut last = idle();
+        server.signal("TERM");
+        assert!(last.is_closed(), "the server ends");
+        assert!(server.wait(Duration::from_secs(5)).success());
+    });
+}
+
 /// A body of several MB, which compression makes no shorter.
 fn large() -> Vec<u8> {
     let mut state = 1_u64;
