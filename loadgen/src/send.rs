@@ -1,13 +1,12 @@
-//! Sends requests and tells what came of it.
+//! Sends requests and reports what became of them.
 //!
 //! Constraints that shaped it:
-//! - What is measured is the server: so a fleet's request is one buffer that exists before the clock starts, one write,
-//!   and an answer read by a parser that keeps nothing. Where nothing is measured, a source may encode each request
-//!   when it is to leave ([`crate::stamped`]).
-//! - A sender has one request in flight, as a shard of Prometheus has, and may do about answers what that does.
-//! - At a fixed rate a request's latency counts from when it *should* have left. Were it counted from when it did
-//!   leave, a server that stalls would stop the clock that measures it (coordinated omission). The plain time from
-//!   leaving to answer is kept beside it, as *service time*.
+//! - The server is what is measured. So a fleet's requests are complete buffers before the clock starts: each costs one
+//!   write, and the parser of the answer keeps nothing. Where nothing is measured, a source may encode each request
+//!   when it is due ([`crate::stamped`]).
+//! - A sender has one request in flight, like a shard of Prometheus, and can retry like one.
+//! - At a fixed rate, latency counts from when a request *should* have left. If it counted from when the request did
+//!   leave, a server that stalls would also stop the clock that measures it (coordinated omission).
 
 mod bodies;
 mod outcome;

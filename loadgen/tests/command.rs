@@ -165,12 +165,6 @@ fn verify_finds_what_a_faulty_sink_does() {
         found(name, tenant);
     }
     assert!(!text.contains("invented") && !text.contains("damaged"), "{text}");
-
-    let output = verify(&sink, &["--json"]);
-    let told: serde_json::Value = serde_json::from_str(&stdout(&output)).unwrap();
-    assert_eq!((output.status.code(), &told["verified"]), (Some(1), &false.into()));
-    assert!(told["audit"]["lost"]["samples"].as_u64() > Some(0));
-    assert_eq!(told["audit"]["lost"]["examples"][0]["tenant"], "a");
     sink.end();
 }
 

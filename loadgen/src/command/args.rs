@@ -17,9 +17,7 @@ use loadgen::stamped::StampedConfig;
 use loadgen::typed::{duration, number, tenants};
 
 pub(crate) use chaos::{ChaosArgs, ServerArgs, Theft};
-pub(crate) use trial::{
-    FairnessArgs, IdleArgs, IsolationArgs, OverloadArgs, RetryTrialArgs, TrialArgs, TrialCommand,
-};
+pub(crate) use trial::{FairnessArgs, IdleArgs, IsolationArgs, LengthArgs, TrialArgs, TrialCommand};
 
 /// The demo's tenants: teams that most platforms have, as uneven as such teams are.
 const FAMILIAR_TENANTS: &str = "payments:34,checkout:25,search:18,observability:13,kube-system:10";
@@ -80,8 +78,7 @@ pub(crate) struct SendArgs {
     send: SendConfig,
     /// Requests per second, of all senders together; without it each sends as soon as it has its answer
     ///
-    /// Latency then counts from when a request should have left; a sender that is behind leaves none out. The time from
-    /// when it did leave is told beside it, as service time.
+    /// Latency then counts from when a request should have left; a sender that is behind leaves none out.
     #[arg(long, value_parser = number(1e9))]
     rate: Option<f64>,
     /// What to do after a 5xx or no answer
@@ -168,9 +165,6 @@ pub(crate) struct VerifyArgs {
     /// How long to wait, when all is sent, for what may still arrive
     #[arg(long, value_parser = duration, default_value = "1s")]
     pub(crate) settle: Duration,
-    /// Print one JSON object instead of a report
-    #[arg(long)]
-    pub(crate) json: bool,
 }
 
 #[derive(clap::Args)]

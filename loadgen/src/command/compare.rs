@@ -12,8 +12,8 @@ use loadgen::compare::{Config, Event, Measure, Results, ScenarioResults, Showing
 
 use super::args::CompareArgs;
 use super::progress_bar;
-use super::report::told;
-use super::text::{Table, bytes, counted, figure};
+use super::report::{machine, told};
+use super::text::{Table, counted, figure};
 
 /// Runs the comparison, prints each scenario when it is over, and keeps all of it; false when a contender failed.
 pub(crate) fn run(args: &CompareArgs) -> anyhow::Result<bool> {
@@ -29,7 +29,6 @@ pub(crate) fn run(args: &CompareArgs) -> anyhow::Result<bool> {
         Event::Round { scenario, contender, round } => {
             bar.set_message(format!("{scenario}: {contender}, round {round} of {}", scenario.rounds));
         }
-        Event::Tick => bar.tick(),
         Event::RoundOver => bar.inc(1),
         Event::ScenarioOver(results) => bar.suspend(|| {
             if printed.is_ok() {
@@ -106,14 +105,8 @@ fn scenario(names: &[String], results: &ScenarioResults) -> String {
 
 /// Where it is kept, what it ran on, and what went wrong.
 fn end(results: &Results, path: &str) -> String {
-    let machine = &results.machine;
-    let mut text = format!(
-        "\n{}, {}, {} of memory, Linux {}\nkept in {path}; to look at it: loadgen report {path}\n",
-        machine.cpu,
-        counted(machine.cores as u64, "core"),
-        bytes(machine.memory_bytes),
-        machine.kernel,
-    );
+    let machine = machine(&results.machine);
+    let mut text = format!("\n{machine}\nkept in {path}; to look at it: loadgen report {path}\n");
     if results.interrupted {
         text.push_str("interrupted: scenarios that were not over are left out\n");
     }

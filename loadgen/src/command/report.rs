@@ -1,4 +1,4 @@
-//! `loadgen report`: what a comparison found, as a page of Markdown that tells all by itself, and as charts.
+//! `loadgen report`: a self-contained page of Markdown about a comparison, and charts.
 
 mod chart;
 
@@ -8,7 +8,7 @@ use std::io::{self, Write};
 use std::path::Path;
 
 use anyhow::Context;
-use loadgen::compare::{Acknowledges, Compares, Measure, Results, ScenarioResults, Showing, Spread};
+use loadgen::compare::{Acknowledges, Machine, Measure, Results, ScenarioResults, Showing, Spread};
 
 use super::args::PageArgs;
 use super::text::{Table, bytes, counted, figure};
@@ -43,17 +43,12 @@ fn write(path: &Path, text: &str) -> anyhow::Result<()> {
 }
 
 fn page(results: &Results, pictures: &str) -> String {
-    let machine = &results.machine;
     let commit = results.commit.as_deref().map(|commit| format!(", commit {commit}")).unwrap_or_default();
     let mut page = format!(
-        "# Comparison: {}\n\n{}{commit}; {}, {}, {} of memory, Linux {}\n{}\n\
-         ## Contenders\n\n{}\n## Summary\n\n{}\n",
+        "# Comparison: {}\n\n{}{commit}; {}\n{}\n## Contenders\n\n{}\n## Summary\n\n{}\n",
         results.name,
         results.date,
-        machine.cpu,
-        counted(machine.cores as u64, "core"),
-        bytes(machine.memory_bytes),
-        machine.kernel,
+        machine(&results.machine),
         warnings(results),
         contenders(results).markdown("---"),
         winners(results),
@@ -74,6 +69,12 @@ fn page(results: &Results, pictures: &str) -> String {
     page
 }
 
+/// Where it ran.
+pub(super) fn machine(Machine { cpu, cores, memory_bytes, kernel }: &Machine) -> String {
+    let (cores, memory) = (counted(*cores as u64, "core"), bytes(*memory_bytes));
+    format!("{cpu}, {cores}, {memory} of memory, Linux {kernel}")
+}
+
 fn warnings(results: &Results) -> String {
     let mut warnings = String::new();
     if results.interrupted {
@@ -90,19 +91,15 @@ fn warnings(results: &Results) -> String {
 }
 
 fn contenders(results: &Results) -> Table {
-    let mut table = Table::new(["contender", "version", "splits by tenant", "answers", "proven by", "note"]);
+    let mut table = Table::new(["contender", "version", "splits by tenant", "answers", "note"]);
     for contender in &results.contenders {
         let answers = match contender.acknowledges {
             Acknowledges::AfterDelivery => "after delivery",
             Acknowledges::BeforeDelivery => "before delivery",
         };
-        let proven = match contender.compares {
-            Compares::Sums => "counts and checksums",
-            Compares::Counts => "counts",
-        };
         let version = contender.version.as_deref().unwrap_or("unknown");
         let splits = if contender.splits { "yes" } else { "no" };
-        table.row([&contender.name, version, splits, answers, proven, &contender.note]);
+        table.row([&contender.name, version, splits, answers, &contender.note]);
     }
     table
 }

@@ -78,7 +78,7 @@ impl Server {
         command.arg("--config").arg(setup.config());
         let child = Child::start(command, setup.dir.join("server.log")).context("cannot start the server")?;
         let mut server = Self { child, setup: setup.clone(), metrics, leaving: None };
-        let alive = server.metrics_url("alive")?;
+        let alive = format!("http://{metrics}/alive").parse()?;
         let look = || match get(&alive, START_PATIENCE) {
             Ok((200, _)) => Ok(()),
             _ => Err(format!("no answer at {alive}")),
@@ -98,10 +98,6 @@ impl Server {
 
     pub(crate) fn push_url(&self) -> anyhow::Result<Url> {
         Ok(format!("http://{}/push", self.addr()).parse()?)
-    }
-
-    fn metrics_url(&self, name: &str) -> anyhow::Result<Url> {
-        Ok(format!("http://{}/{name}", self.metrics).parse()?)
     }
 
     /// How it ended, if it has.
@@ -160,7 +156,7 @@ impl Server {
     }
 
     fn page(&self, name: &str) -> anyhow::Result<String> {
-        let (_, body) = get(&self.metrics_url(name)?, START_PATIENCE)
+        let (_, body) = get(&format!("http://{}/{name}", self.metrics).parse()?, START_PATIENCE)
             .with_context(|| format!("no answer from {}", self.metrics))?;
         Ok(String::from_utf8_lossy(&body).into_owned())
     }

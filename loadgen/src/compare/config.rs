@@ -1,7 +1,7 @@
-//! What is compared: the YAML as written, and what it comes to.
+//! What is compared: the YAML as written, and what it resolves to.
 //!
-//! Everything that can be known before the first run is checked here, so that a typing mistake does not cost a quarter
-//! of an hour: names, numbers, placeholders, and that the templates are there.
+//! All that can be checked before the first run is checked here (names, numbers, placeholders, templates), so that a
+//! typo does not cost a quarter of an hour.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -33,10 +33,6 @@ pub(super) const TCP: &str = "tcp";
 pub struct Config {
     /// What the results are called: the name of the file.
     pub name: String,
-    /// The label that names the tenant.
-    pub tenant_label: String,
-    /// The header that names the tenant upstream.
-    pub tenant_header: String,
     /// Whether a comparison in which a contender failed is still a success.
     pub allow_failure: bool,
     /// The contenders; the first is what the others are compared with.
@@ -83,8 +79,6 @@ pub struct Contender {
     /// How long it may take to deliver what it has acknowledged.
     #[serde(rename = "drain_seconds", deserialize_with = "duration::deserialize")]
     pub drain_within: Duration,
-    /// What must be equal at both ends.
-    pub compares: Compares,
 }
 
 impl Default for Contender {
@@ -105,7 +99,6 @@ impl Default for Contender {
             splits: true,
             acknowledges: Acknowledges::default(),
             drain_within: Duration::from_secs(30),
-            compares: Compares::default(),
         }
     }
 }
@@ -119,17 +112,6 @@ pub enum Acknowledges {
     AfterDelivery,
     /// When it has taken it: one has to wait until all has arrived.
     BeforeDelivery,
-}
-
-/// What must be equal at both ends.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Compares {
-    /// Counts and checksums: every sample arrives as it was sent.
-    #[default]
-    Sums,
-    /// Counts only, for one that writes labels or values in another form.
-    Counts,
 }
 
 /// One load that all contenders are put through.
@@ -223,8 +205,6 @@ struct Written {
     seconds: f64,
     warm_up_seconds: Option<f64>,
     rounds: Option<u32>,
-    tenant_label: Option<String>,
-    tenant_header: Option<String>,
     allow_failure: bool,
     contenders: Vec<Contender>,
     /// Another comparison, whose contenders take part in this one.
@@ -304,8 +284,6 @@ impl Config {
         }
         Ok(Self {
             name: path.file_stem().unwrap_or_default().to_string_lossy().into_owned(),
-            tenant_label: written.tenant_label.unwrap_or_else(|| "tenant".to_owned()),
-            tenant_header: written.tenant_header.unwrap_or_else(|| "X-Scope-OrgID".to_owned()),
             allow_failure: written.allow_failure,
             contenders,
             scenarios,
@@ -420,7 +398,6 @@ contenders:
   - name: b
     command: [b]
     splits: false
-    compares: counts
 scenarios:
   - tenants: [1, 10]
     series: 100
@@ -447,13 +424,12 @@ scenarios:
         );
         assert_eq!(config.scenarios.iter().map(|s| s.rounds).collect::<Vec<_>>(), [3, 3, 3, 3, 1]);
         assert_eq!(config.scenarios[4].to_string(), "5 tenants, 5 series a request, 5 senders, 12 labels");
-        assert_eq!((config.name.as_str(), config.tenant_label.as_str()), ("try", "tenant"));
+        assert_eq!(config.name, "try");
         let [a, b] = &config.contenders[..] else { panic!("two contenders") };
         assert_eq!(a.files["a.conf"], "sink {sink}");
         assert_eq!(a.ready, "http://{metrics}/ready");
         assert_eq!((a.acknowledges, a.splits), (Acknowledges::BeforeDelivery, true));
         assert_eq!((b.acknowledges, b.splits, b.ready.as_str()), (Acknowledges::AfterDelivery, false, TCP));
-        assert_eq!(b.compares, Compares::Counts);
     }
 
     #[test]
@@ -501,7 +477,7 @@ scenarios:
             (
                 "series: 100",
                 "series: many",
-                "line 15 column 13: neither a number from 0 nor a list of numbers",
+                "line 14 column 13: neither a number from 0 nor a list of numbers",
             ),
             ("series: 100", "series: -1", "neither a number from 0 nor a list of numbers"),
             ("splits: false", "drain_seconds: soon", "`soon` is no duration"),

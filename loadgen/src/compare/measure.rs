@@ -1,4 +1,4 @@
-//! What is read off a round: the figures that are printed and drawn.
+//! The figures that are printed and drawn, computed from rounds.
 
 use super::results::{Round, ScenarioResults, Showing};
 
@@ -20,43 +20,31 @@ impl Measure {
     /// Requests, by the time until the last of them was delivered.
     pub const REQUESTS: Self =
         more("requests", "requests", "1/s", |round| per(round.requests, round.delivered_seconds));
-    /// Samples, by the same time.
-    pub const SAMPLES: Self =
-        more("samples", "samples", "1/s", |round| per(round.samples, round.delivered_seconds));
     /// CPU time by requests.
     pub const CPU_PER_REQUEST: Self = less("cpu-per-request", "CPU per request", "ms", |round| {
         quotient(round.cpu_seconds * 1e3, float(round.requests))
     });
-    /// CPU time by samples.
-    pub const CPU_PER_MILLION_SAMPLES: Self =
-        less("cpu-per-million-samples", "CPU per million samples", "s", |round| {
-            quotient(round.cpu_seconds * 1e6, float(round.samples))
-        });
-    /// Latency of half of the answers.
-    pub const P50: Self = less("p50", "latency p50", "ms", |round| round.latency_ms.p50);
     /// Latency of 99 % of the answers.
     pub const P99: Self = less("p99", "latency p99", "ms", |round| round.latency_ms.p99);
-    /// Latency of 99.9 % of the answers.
-    pub const P99_9: Self = less("p99-9", "latency p99.9", "ms", |round| round.latency_ms.p99_9);
     /// Resident memory, at most.
     pub const RESIDENT: Self =
         less("peak-rss", "peak RSS", "MB", |round| float(round.resident_bytes_peak) / 1e6);
-    /// Upstream requests by inbound requests.
-    pub const FAN_OUT: Self = less("fan-out", "upstream requests per request", "", |round| {
-        quotient(float(round.upstream_requests), float(round.requests))
-    });
 
     /// All of them, in the order of the tables.
     pub const ALL: [Self; 9] = [
         Self::REQUESTS,
-        Self::SAMPLES,
+        more("samples", "samples", "1/s", |round| per(round.samples, round.delivered_seconds)),
         Self::CPU_PER_REQUEST,
-        Self::CPU_PER_MILLION_SAMPLES,
-        Self::P50,
+        less("cpu-per-million-samples", "CPU per million samples", "s", |round| {
+            quotient(round.cpu_seconds * 1e6, float(round.samples))
+        }),
+        less("p50", "latency p50", "ms", |round| round.latency_ms.p50),
         Self::P99,
-        Self::P99_9,
+        less("p99-9", "latency p99.9", "ms", |round| round.latency_ms.p99_9),
         Self::RESIDENT,
-        Self::FAN_OUT,
+        less("fan-out", "upstream requests per request", "", |round| {
+            quotient(float(round.upstream_requests), float(round.requests))
+        }),
     ];
 
     /// Those whose ratio to the first contender is shown.

@@ -1,4 +1,4 @@
-//! What a comparison found, as it is kept: every round's raw figures, and on what machine they came about.
+//! The results of a comparison as they are saved: the raw figures of every round, and the machine.
 
 use std::fs;
 use std::io;
@@ -6,7 +6,7 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use super::config::{Acknowledges, Compares, Scenario};
+use super::config::{Acknowledges, Scenario};
 use super::machine::Machine;
 use crate::send::Percentiles;
 
@@ -47,8 +47,6 @@ pub struct Entrant {
     pub splits: bool,
     /// When it answers.
     pub acknowledges: Acknowledges,
-    /// What was compared at both ends.
-    pub compares: Compares,
 }
 
 /// One scenario.

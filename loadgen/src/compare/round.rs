@@ -1,14 +1,14 @@
-//! One round: a sink and a contender, fresh, through a scenario; measured, and then proven.
+//! One round: a new sink and a newly started contender run a scenario and are measured. Then it is proven that every
+//! sample arrived.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use super::Stopped;
-use super::config::{Acknowledges, Compares, Config, Contender, Scenario};
+use super::config::{Acknowledges, Contender, Scenario};
 use super::contender::Running;
 use super::results::{Failure, FailureKind, Round};
-use crate::account::Tally;
-use crate::audit::{Comparison, Verdict};
+use super::{Stopped, TENANT_LABEL};
+use crate::audit::Comparison;
 use crate::child::pause;
 use crate::client::Url;
 use crate::fleet::Fleet;
@@ -45,18 +45,15 @@ struct Phase {
     cost: (TreeCost, TreeCost),
 }
 
-/// Runs one round. `tick` is called five times a second.
+/// Runs one round.
 pub(super) fn run(
-    config: &Config,
     contender: &Contender,
     scenario: &Scenario,
     fleet: &Fleet,
     stop: &AtomicBool,
-    mut tick: impl FnMut(),
 ) -> Result<Round, Stopped> {
     let sink = Sink::start(SinkConfig {
-        tenant_headers: vec![config.tenant_header.clone()],
-        tenant_labels: vec![config.tenant_label.clone()],
+        tenant_labels: vec![TENANT_LABEL.to_owned()],
         connections_max: CONNECTIONS_MAX,
         ..SinkConfig::default()
     })?;
@@ -64,15 +61,15 @@ pub(super) fn run(
     let url = running.push_url(contender, scenario.format)?;
     let mut run = Run { contender, fleet, url, running, sink, stop };
     if scenario.warm_up_seconds > 0.0 {
-        run.phase(scenario.warm_up_seconds, &mut tick)?;
+        run.phase(scenario.warm_up_seconds)?;
     }
-    let phase = run.phase(scenario.seconds, &mut tick)?;
+    let phase = run.phase(scenario.seconds)?;
     Ok(phase.round())
 }
 
 impl Run<'_> {
     /// Sends for so long, waits until all has arrived, and proves it.
-    fn phase(&mut self, seconds: f64, tick: &mut impl FnMut()) -> Result<Phase, Stopped> {
+    fn phase(&mut self, seconds: f64) -> Result<Phase, Stopped> {
         let before = self.sink.snapshot();
         let cost_before = self.cost()?;
         let config = SendConfig {
@@ -88,7 +85,6 @@ impl Run<'_> {
             if ended || stop.load(Ordering::Relaxed) {
                 progress.stop.store(true, Ordering::Relaxed);
             }
-            tick();
         })?;
         self.running.still_runs()?;
         if self.stop.load(Ordering::Relaxed) {
@@ -140,7 +136,6 @@ impl Run<'_> {
     /// Holds what was acknowledged against what has arrived.
     fn prove(&self, outcome: &Outcome, before: &Snapshot, after: &Snapshot) -> Result<(), Failure> {
         let lost = |reason| Err(Failure { kind: FailureKind::LosesSamples, reason });
-        let sums = self.contender.compares == Compares::Sums;
         if after.broken > before.broken {
             let why = after.broken_why.as_deref().unwrap_or_default();
             return lost(format!(
@@ -149,9 +144,8 @@ impl Run<'_> {
             ));
         }
         if !self.contender.splits {
-            let of = |tally: Tally| if sums { tally } else { Tally { checksum: 0, ..tally } };
-            let (sent, arrived) =
-                (of(outcome.acknowledged_tally()), of(after.total().stored - before.total().stored));
+            let sent = outcome.acknowledged_tally();
+            let arrived = after.total().stored - before.total().stored;
             if sent == arrived {
                 return Ok(());
             }
@@ -159,11 +153,10 @@ impl Run<'_> {
             return lost(format!("{sent} samples acknowledged, {arrived} arrived, or not as they were sent"));
         }
         let comparison = Comparison::new(&outcome.ledger, before, after, "");
-        let good = |verdict| verdict == Verdict::Exact || !sums && verdict == Verdict::Changed;
-        let wrong: Vec<_> = comparison.lines.iter().filter(|line| !good(line.verdict)).collect();
-        if wrong.is_empty() {
+        if comparison.is_exact() {
             return Ok(());
         }
+        let wrong: Vec<_> = comparison.faults().collect();
         let told: Vec<String> = wrong.iter().take(TENANTS_TOLD_MAX).map(ToString::to_string).collect();
         let (wrong, all) = (wrong.len(), comparison.lines.len());
         lost(format!("{wrong} of {all} tenants differ: {}", told.join(", ")))

@@ -19,9 +19,9 @@ pub(crate) enum TrialCommand {
     /// What one tenant's stalls, errors and resets, or the stalls of many, cost the others, at their p99
     Isolation(IsolationArgs),
     /// What is sent in vain while one of ten tenants fails
-    Retry(RetryTrialArgs),
+    Retry(LengthArgs),
     /// How much throughput is left when three times the capacity is offered
-    Overload(OverloadArgs),
+    Overload(LengthArgs),
     /// What idle connections cost
     Idle(IdleArgs),
 }
@@ -68,15 +68,8 @@ pub(crate) struct IsolationArgs {
 }
 
 #[derive(clap::Args)]
-pub(crate) struct RetryTrialArgs {
-    /// How long the tenant fails
-    #[arg(long, default_value_t = 60.0, value_parser = number(3600.0))]
-    pub(crate) seconds: f64,
-}
-
-#[derive(clap::Args)]
-pub(crate) struct OverloadArgs {
-    /// How long the overload lasts
+pub(crate) struct LengthArgs {
+    /// How long the failure or the overload lasts
     #[arg(long, default_value_t = 60.0, value_parser = number(3600.0))]
     pub(crate) seconds: f64,
 }
