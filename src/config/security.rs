@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use rustls::pki_types::UnixTime;
 
-use super::auth::{Auth, AuthMistake, AuthSettings, ReadAuth};
+use super::auth::{Auth, AuthMistake, AuthSettings};
 use super::plan::Plan;
 use super::target::Target;
 use super::tls::{Tls, TlsMistakes, TlsSettings};
@@ -54,8 +54,9 @@ impl SecuritySettings {
         now: UnixTime,
     ) -> Result<Security, SecurityMistakes> {
         let mut mistakes = SecurityMistakes::default();
-        let auth = sound(self.auth.read(), &mut mistakes.auth);
-        let admin = sound(self.admin_auth.read(), &mut mistakes.admin_auth);
+        let (auth, admin);
+        (auth, mistakes.auth) = self.auth.read();
+        (admin, mistakes.admin_auth) = self.admin_auth.read();
         let has_web_tls = auth.tls.is_some();
         let settings = self.tls.clone().with_web(auth.tls, admin.tls);
         let tls = settings.read(targets, now).unwrap_or_else(|found| {
@@ -83,14 +84,6 @@ impl SecuritySettings {
             || !read.admin_auth.changed(&running.admin_auth).is_empty();
         Ok(changed.then_some(Security { tls, ..read }))
     }
-}
-
-/// What was read, or nothing and the mistakes noted.
-fn sound(read: Result<ReadAuth, Vec<AuthMistake>>, mistakes: &mut Vec<AuthMistake>) -> ReadAuth {
-    read.unwrap_or_else(|found| {
-        *mistakes = found;
-        ReadAuth::default()
-    })
 }
 
 impl SecurityMistakes {
