@@ -19,7 +19,9 @@
 
 mod access;
 mod address;
+pub mod auth;
 mod bounds;
+mod credentials;
 mod docs;
 mod excerpt;
 mod file;
@@ -31,8 +33,10 @@ mod load;
 mod mistake;
 pub mod plan;
 pub mod reload;
+mod security;
 mod setting;
 mod source;
+mod static_headers;
 mod suggest;
 mod target;
 mod tenant_map;
@@ -42,7 +46,7 @@ mod value;
 pub mod web;
 mod yaml;
 
-pub use self::access::read_access;
+pub use self::access::{Credentials, read_access};
 pub use self::docs::{print_defaults, settings_tables};
 pub use self::header::TenantHeader;
 pub use self::jwks::read_jwks;
@@ -50,7 +54,7 @@ pub use self::key::Key;
 pub use self::keys::KEYS;
 pub use self::load::{has_settings, load, load_again, parse};
 pub use self::mistake::ConfigMistakes;
-pub use self::plan::{Limits, Merge, Plan, Secret};
+pub use self::plan::{Limits, Merge, Plan};
 pub use self::target::Target;
 pub use self::tenant_map::read_tenant_map;
 pub use self::tokens::{TokensFile, read_tokens};

@@ -210,6 +210,7 @@ impl Core {
             Message::ConnectionWanted(address) => {
                 self.pools().for_each(|pool| pool.hand_over_idle(address));
             }
+            Message::PasswordChecked(ticket, verdict) => self.ingest.verdicts().deliver(ticket, verdict),
             Message::Reloaded => self.apply_plan(),
             // Each of these ends a phase, and is sent once.
             Message::Close | Message::Drain | Message::Stop => {}

@@ -9,20 +9,24 @@
 
 mod close;
 mod connection;
+mod credential;
 mod handshake;
 mod handshakes;
 pub mod listener;
 pub mod pending;
 mod push;
 mod routes;
+pub mod verdicts;
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use self::credential::counters::CredentialCounters;
 use self::handshakes::Handshakes;
 use self::pending::Pending;
+use self::verdicts::Verdicts;
 use crate::config::plan::{Live, Plan};
 use crate::exchange::Exchange;
 use crate::io::buffers::Buffers;
@@ -44,6 +48,8 @@ pub struct Ingest {
     exchange: Rc<Exchange>,
     pending: Pending,
     handshakes: Handshakes,
+    verdicts: Verdicts,
+    credentials: RefCell<CredentialCounters>,
     splitters: RefCell<Vec<Splitter>>,
     buffers: Buffers,
     deadlines: Deadlines,
@@ -73,6 +79,8 @@ impl Ingest {
             exchange,
             pending: Pending::default(),
             handshakes: Handshakes::default(),
+            verdicts: Verdicts::default(),
+            credentials: RefCell::default(),
             splitters: RefCell::default(),
             buffers: Buffers::default(),
             deadlines,
@@ -135,6 +143,11 @@ impl Ingest {
     /// Returns the requests that wait for outcomes.
     pub fn pending(&self) -> &Pending {
         &self.pending
+    }
+
+    /// Returns the requests that wait for verdicts about passwords.
+    pub fn verdicts(&self) -> &Verdicts {
+        &self.verdicts
     }
 
     /// Returns this core's counters.

@@ -9,7 +9,7 @@
 //!   tenants.
 //! - The threads are joined.
 
-mod certificates;
+mod files;
 mod reader;
 
 use std::io;
@@ -21,10 +21,11 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use arc_swap::ArcSwap;
 use crossbeam_channel::Receiver;
 
-use self::certificates::{ReadCertificates, Watcher};
+use self::files::{ReadFiles, Watcher};
 pub use self::reader::ReadAgain;
 use self::reader::{ReadPlan, Reader};
 use crate::admin::{Admin, Pages};
+use crate::auth::password::Deliver;
 use crate::config::plan::{Live, Plan};
 use crate::config::reload::{Adopted, adopt};
 use crate::core::{self, Endpoints, Setup};
@@ -98,7 +99,7 @@ pub fn run_until(
                 signal::notify_reloading();
                 reader.request();
             }
-            Event::Certificates(read) => server.apply_certificates(*read),
+            Event::Files(read) => server.apply_files(*read),
             Event::Read(read) => {
                 server.reload(read);
                 reader.finished();
@@ -118,8 +119,8 @@ enum Event {
     Reload,
     /// The configuration has been read.
     Read(Box<ReadPlan>),
-    /// The files of TLS have changed and have been read.
-    Certificates(Box<ReadCertificates>),
+    /// Certificates, keys or secrets have changed and have been read.
+    Files(Box<ReadFiles>),
 }
 
 struct Server {
@@ -135,6 +136,8 @@ struct Server {
     threads: Vec<JoinHandle<()>>,
     admin: Admin,
     watcher: Watcher,
+    /// Takes verdicts about passwords to the cores.
+    deliver: Arc<Deliver>,
     _resolvers: [Resolver; 2],
 }
 
@@ -165,6 +168,8 @@ impl Server {
         }
         let posts: Box<[_]> = posts.into();
         let directory = directory(&posts, plan);
+        let deliver = deliver(&posts);
+        plan.auth.start(None, &deliver)?;
         let (done_by, done) = crossbeam_channel::bounded(cores);
         let (ended_by, ended) = crossbeam_channel::bounded(cores);
         let mut threads = Vec::with_capacity(cores);
@@ -199,6 +204,7 @@ impl Server {
             threads,
             admin,
             watcher,
+            deliver,
             _resolvers: resolvers,
         })
     }
@@ -212,7 +218,7 @@ impl Server {
                 Ok(Command::Shutdown) | Err(_) => Ok(Event::Shutdown),
             },
             recv(read) -> read => Ok(read.map_or(Event::Shutdown, |read| Event::Read(Box::new(read)))),
-            recv(self.watcher.read) -> read => Ok(read.map_or(Event::Shutdown, |read| Event::Certificates(Box::new(read)))),
+            recv(self.watcher.read) -> read => Ok(read.map_or(Event::Shutdown, |read| Event::Files(Box::new(read)))),
             recv(self.ended) -> ended => {
                 let (core, error) = ended.unwrap_or((0, "its thread is gone".into()));
                 Err(Failure::Core { core, error })
@@ -233,6 +239,10 @@ impl Server {
             }
         };
         let Adopted { plan, changed, until_restart, moves_tenants } = adopted;
+        if self.start_auth(&plan, &self.plan.load()).is_err() {
+            reloads.refused.add(1);
+            return reloads.last_successful.set(0);
+        }
         plan.notices.iter().for_each(|notice| tracing::warn!("{notice}"));
         log::set_level(plan.log_level);
         let effective = plan.effective();
@@ -252,25 +262,23 @@ impl Server {
         reloads.loaded_at.set(unix_seconds());
     }
 
-    /// Applies the files of TLS that were read. Files with mistakes change nothing.
-    fn apply_certificates(&self, read: ReadCertificates) {
-        let reloads = &self.metrics.reloads;
-        let ReadCertificates { running, result } = read;
-        match result {
-            Ok(plan) if Arc::ptr_eq(&running, &self.plan.load()) => {
-                self.plan.store(Arc::new(plan));
-                self.broadcast(|| Message::Reloaded);
-                tracing::warn!("the files of TLS have changed and were read again");
-                reloads.certificates.add(1);
-            }
-            // The configuration was read meanwhile, and the files with it.
-            Ok(_) => {}
-            Err(mistakes) => {
-                mistakes.iter().for_each(|mistake| tracing::error!("{mistake}"));
-                tracing::error!("the files of TLS have changed and have mistakes: the old ones stay in use");
-                reloads.certificates_refused.add(1);
-            }
+    /// Applies the files that were read. Files with mistakes change nothing.
+    fn apply_files(&self, read: ReadFiles) {
+        let ReadFiles { running, read } = read;
+        let is_used = Arc::ptr_eq(&running, &self.plan.load())
+            && read.plan.as_ref().is_none_or(|plan| self.start_auth(plan, &running).is_ok());
+        if let Some(plan) = read.plan.as_ref().filter(|_| is_used) {
+            self.plan.store(Arc::new(plan.clone()));
+            self.broadcast(|| Message::Reloaded);
         }
+        files::report(&read, is_used, &self.metrics.reloads);
+    }
+
+    /// Starts the authentication of a plan that follows `running`. A failure is logged.
+    fn start_auth(&self, plan: &Plan, running: &Plan) -> io::Result<()> {
+        plan.auth.start(Some(&running.auth), &self.deliver).inspect_err(|error| {
+            tracing::error!(%error, "new users or keys can't be used: the old ones stay in use");
+        })
     }
 
     fn stop(self) -> Result<(), Failure> {
@@ -328,6 +336,16 @@ fn directory(posts: &[Post<Message>], plan: &Plan) -> Arc<Directory> {
     Directory::new(posts.len(), plan.max_conns_per_host, plan.slow_connections_max(), move |to, handed| {
         if let Some(post) = posts.get(to.core) {
             post.post(Message::Handed(to.destination, Box::new(handed)));
+        }
+    })
+}
+
+/// Takes verdicts about passwords to the cores that asked.
+fn deliver(posts: &[Post<Message>]) -> Arc<Deliver> {
+    let posts: Box<[_]> = posts.into();
+    Arc::new(move |core, ticket, verdict| {
+        if let Some(post) = posts.get(core) {
+            post.post(Message::PasswordChecked(ticket, verdict));
         }
     })
 }

@@ -14,14 +14,19 @@
 //! A map ([`map`]) translates a value to another tenant or drops its series. An allow list restricts the tenants that
 //! may be named. Both apply to the ID without its prefix. Neither applies to the default tenant, because it is set by
 //! the operator and not by a sender. It may therefore be a tenant that senders cannot name.
+//!
+//! A [`Grant`] says what the sender of a request may write. It decides about every tenant of the request, the default
+//! included, and it may name the tenant itself; then labels and map do not matter.
 #![forbid(unsafe_code)]
 
+mod grant;
 pub mod map;
 
 use std::borrow::{Borrow, Cow};
 use std::fmt;
 use std::sync::Arc;
 
+pub use grant::Grant;
 use map::{Mapped, TenantAllow, TenantMap};
 
 use crate::limits::{
@@ -137,17 +142,26 @@ impl TenantRules {
     /// The tenant of a series whose deciding label is `value`, in a request whose tenant header is `source`. An empty
     /// value or header counts as absent.
     pub fn resolve(&self, value: Option<&[u8]>, source: Option<&str>) -> Result<TenantId, TenantError> {
-        self.try_resolve(value, source).map_err(|reason| self.explain(reason, value, source))
+        let grant = &Grant::Any;
+        self.try_resolve(value, source, grant).map_err(|reason| self.explain(reason, value, source, grant))
     }
 
-    /// Like [`Self::resolve`], but a reason does not allocate; [`Self::explain`] turns it into an error.
+    /// Like [`Self::resolve`], for a sender with this grant. A reason does not allocate; [`Self::explain`] turns it into
+    /// an error.
     pub(crate) fn try_resolve(
         &self,
         value: Option<&[u8]>,
         source: Option<&str>,
+        grant: &Grant,
     ) -> Result<TenantId, NoTenant> {
-        let value = self.bare_id(value)?;
-        let [prefix, dash] = self.prefix_parts(source);
+        let value = match grant.forced(source) {
+            Some(tenant) => Cow::Borrowed(tenant.as_bytes()),
+            None => self.bare_id(value)?,
+        };
+        if !grant.allows(&value, source) {
+            return Err(NoTenant::Denied);
+        }
+        let [prefix, dash] = self.prefix_parts(source, grant);
         check_parts([prefix.as_bytes(), dash.as_bytes(), &value], self.id_rules)
             .map_err(NoTenant::Invalid)?;
         let mut id = String::with_capacity(prefix.len() + dash.len() + value.len());
@@ -189,21 +203,30 @@ impl TenantRules {
         reason: NoTenant,
         value: Option<&[u8]>,
         source: Option<&str>,
+        grant: &Grant,
     ) -> TenantError {
         let labels = self.names();
-        let fault = match reason {
-            NoTenant::Missing => return TenantError::Missing { labels },
-            NoTenant::Dropped => {
-                return TenantError::Dropped { labels, value: excerpt(value.unwrap_or_default()) };
-            }
-            NoTenant::Invalid(fault) => fault,
-        };
-        let [prefix, dash] = self.prefix_parts(source);
+        let forced = grant.forced(source);
+        let [prefix, dash] = self.prefix_parts(source, grant);
         let mut id = [prefix.as_bytes(), dash.as_bytes()].concat();
         let named = value.filter(|value| !value.is_empty());
-        let bare = named.map_or(self.default_id().map(Cow::Borrowed), |value| self.mapped(value));
+        let bare = match forced {
+            Some(tenant) => Some(Cow::Borrowed(tenant.as_bytes())),
+            None => named.map_or(self.default_id().map(Cow::Borrowed), |value| self.mapped(value)),
+        };
         id.extend_from_slice(&bare.unwrap_or_default());
-        TenantError::Invalid { labels, id: excerpt(&id), fault }
+        let (id, origin) = (excerpt(&id), origin(grant, forced.is_some(), labels.clone()));
+        match reason {
+            NoTenant::Missing => TenantError::Missing { labels },
+            NoTenant::Dropped => TenantError::Dropped { labels, value: excerpt(value.unwrap_or_default()) },
+            NoTenant::Invalid(fault) => TenantError::Invalid { origin, id, fault },
+            NoTenant::Denied => TenantError::Denied { origin, id },
+        }
+    }
+
+    /// The tenant's ID without the prefix that is the same for all senders.
+    pub(crate) fn without_prefix<'a>(&self, id: &'a TenantId) -> &'a str {
+        id.as_str().strip_prefix(&*self.prefix).unwrap_or(id.as_str())
     }
 
     /// The default tenant's ID, without its prefix.
@@ -211,9 +234,12 @@ impl TenantRules {
         self.default.as_deref().map(str::as_bytes).filter(|id| !id.is_empty())
     }
 
-    fn prefix_parts<'a>(&'a self, source: Option<&'a str>) -> [&'a str; 2] {
+    /// A sender that may not write to every tenant must not choose the prefix either.
+    fn prefix_parts<'a>(&'a self, source: Option<&'a str>, grant: &Grant) -> [&'a str; 2] {
         match source {
-            Some(source) if self.prefix_prefer_source && !source.is_empty() => [source, "-"],
+            Some(source) if self.prefix_prefer_source && !source.is_empty() && *grant == Grant::Any => {
+                [source, "-"]
+            }
             _ => [&self.prefix, ""],
         }
     }
@@ -244,6 +270,17 @@ pub(crate) enum NoTenant {
     Invalid(IdFault),
     /// The map drops its series. Not a fault.
     Dropped,
+    /// The sender may not write to the tenant.
+    Denied,
+}
+
+/// Where an ID comes from, for an error text.
+fn origin(grant: &Grant, is_forced: bool, labels: String) -> String {
+    match (is_forced, grant) {
+        (false, _) => format!("label {labels}"),
+        (true, Grant::Header) => "the tenant header".into(),
+        (true, _) => "the access rule".into(),
+    }
 }
 
 /// A series has no usable tenant. The sender is at fault, and a retry does not help.
@@ -256,14 +293,22 @@ pub enum TenantError {
         labels: String,
     },
     /// The ID with its prefix is invalid.
-    #[error("invalid tenant ID \"{id}\" (from label {labels}): {fault}")]
+    #[error("invalid tenant ID \"{id}\" (from {origin}): {fault}")]
     Invalid {
-        /// The labels that were looked for.
-        labels: String,
+        /// Where it comes from: the labels that were looked for, the tenant header, or an access rule.
+        origin: String,
         /// The ID with its prefix, escaped and cut short.
         id: String,
         /// The rule that it violates.
         fault: IdFault,
+    },
+    /// The sender's credentials do not allow it to write to the tenant.
+    #[error("tenant \"{id}\" (from {origin}) is not among those that these credentials may write to")]
+    Denied {
+        /// Like that of `Invalid`.
+        origin: String,
+        /// The ID with its prefix, escaped and cut short.
+        id: String,
     },
     /// The map drops such series. Not a fault; the sender is not told.
     #[error("the map drops \"{value}\" (from label {labels})")]
@@ -554,7 +599,7 @@ mod tests {
         assert_eq!(resolved(&rules, Some(b"c!"), None), "p-c");
         // The default is not mapped.
         assert_eq!(resolved(&rules, None, None), "p-a");
-        assert_eq!(rules.try_resolve(Some(b"gone"), None), Err(NoTenant::Dropped));
+        assert_eq!(rules.try_resolve(Some(b"gone"), None, &Grant::Any), Err(NoTenant::Dropped));
         // The mapped tenant must be a valid ID.
         let invalid = rules.resolve(Some(b"x-1"), None).unwrap_err().to_string();
         assert_eq!(
@@ -562,7 +607,7 @@ mod tests {
             "invalid tenant ID \"p-two words\" (from label __tenant__): it contains ' ', which is not allowed"
         );
         // A prefix alone is not an ID.
-        assert_eq!(rules.try_resolve(Some(b"!"), None), Err(NoTenant::Invalid(IdFault::Empty)));
+        assert_eq!(rules.try_resolve(Some(b"!"), None, &Grant::Any), Err(NoTenant::Invalid(IdFault::Empty)));
     }
 
     #[test]

@@ -1,5 +1,5 @@
 //! Request smuggling: requests whose end two readers may see in different places. Raw bytes against the real server, on
-//! both rings.
+//! both rings, over plain TCP and over TLS.
 //!
 //! Every attack carries a whole second request in or after its first one. Whatever the answer to the first is, the
 //! server must not read the second as a request, and nothing of it may reach the upstream.
@@ -8,7 +8,7 @@
 mod support;
 
 use support::client::push_head;
-use support::{Client, Reply, Server, Upstream, body, on_both, series};
+use support::{Client, Reply, Server, Upstream, body, on_all, series};
 
 const CHUNKED: &str = "Transfer-Encoding: chunked\r\n";
 
@@ -250,9 +250,9 @@ fn answer_and_end(server: &Server, attack: &[u8]) -> u16 {
 
 #[test]
 fn the_smuggled_request_is_accepted_by_itself() {
-    on_both(|driver| {
+    on_all(|driver, transport| {
         let upstream = Upstream::start(|_| Reply::ok());
-        let server = Server::start(driver, upstream.address, "");
+        let server = Server::start_over(transport, driver, upstream.address, "");
         let mut client = server.client();
         client.send(&smuggled());
         assert_eq!(client.response().status, 200);
@@ -262,9 +262,9 @@ fn the_smuggled_request_is_accepted_by_itself() {
 
 #[test]
 fn a_request_without_a_certain_end_is_refused_and_nothing_after_it_is_read() {
-    on_both(|driver| {
+    on_all(|driver, transport| {
         let upstream = Upstream::start(|_| Reply::ok());
-        let server = Server::start(driver, upstream.address, "timeout: 3s\n");
+        let server = Server::start_over(transport, driver, upstream.address, "timeout: 3s\n");
         let attacks = [both_fields(), codings(), lengths(), heads(), chunks()].concat();
         assert!(attacks.len() > 400, "{}", attacks.len());
         for attack in &attacks {
@@ -277,9 +277,10 @@ fn a_request_without_a_certain_end_is_refused_and_nothing_after_it_is_read() {
 
 #[test]
 fn the_body_of_a_refused_request_is_not_read_as_a_request() {
-    on_both(|driver| {
+    on_all(|driver, transport| {
         let upstream = Upstream::start(|_| Reply::ok());
-        let server = Server::start(driver, upstream.address, "limits: {body_bytes_max: 100}\n");
+        let server =
+            Server::start_over(transport, driver, upstream.address, "limits: {body_bytes_max: 100}\n");
         let second = smuggled();
         let length = format!("Content-Length: {}\r\n", second.len());
         let with = |line: &str, fields: &str| {
@@ -314,9 +315,9 @@ fn chunked_too_large() -> Vec<u8> {
 /// Everything up to the end of such a request is its body, and the next request follows.
 #[test]
 fn unusual_requests_with_one_meaning_are_accepted() {
-    on_both(|driver| {
+    on_all(|driver, transport| {
         let upstream = Upstream::start(|_| Reply::ok());
-        let server = Server::start(driver, upstream.address, "");
+        let server = Server::start_over(transport, driver, upstream.address, "");
         let good = body(vec![series("good", "up", 1.0)]);
         let second = smuggled();
         let chunk = |data: &[u8], extension: &str, trailer: &str| {

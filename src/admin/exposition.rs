@@ -15,10 +15,13 @@ use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::process::{Process, thread_cpu_seconds};
-use crate::config::tls::Tls;
+use crate::config::tls::{ListenerTls, Tls};
 use crate::log;
 use crate::metrics::table::{Family, Value};
-use crate::metrics::{CoreMetrics, DestinationFamilies, Distribution, Metrics, Reloads, TenantMetrics};
+use crate::metrics::{
+    CoreMetrics, CredentialMetrics, CredentialTenant, DestinationFamilies, Distribution, Metrics, Reloads,
+    TenantMetrics,
+};
 use crate::model::Destination;
 use crate::shared::Shared;
 
@@ -30,6 +33,7 @@ pub(super) fn text(metrics: &Metrics, shared: &Shared, driver: &str) -> String {
         page.parts(families.of_cores, metrics.cores(), None);
         page.tenants(families.of_tenants, &by_label(&metrics.tenants(destination)));
     }
+    page.credentials(&metrics.credentials());
     page.parts(CoreMetrics::FAMILIES, metrics.cores(), Some("core"));
     page.parts(Reloads::FAMILIES, std::slice::from_ref(&metrics.reloads), None);
     process(&mut page, shared, driver);
@@ -42,10 +46,11 @@ pub(super) fn certificates(tls: &Tls, now: SystemTime) -> String {
         now.duration_since(UNIX_EPOCH).map_or(0, |since| i64::try_from(since.as_secs()).unwrap_or(i64::MAX));
     let days = |not_after: i64| not_after.saturating_sub(now) as f64 / 86_400.0;
     let upstream = tls.upstream.iter().flatten().filter_map(|tls| tls.client.not_after()).min();
-    let sides = [("in", tls.ingress.as_ref().map(|tls| tls.not_after())), ("out", upstream)];
+    let listener = |tls: &Option<Arc<ListenerTls>>| tls.as_ref().map(|tls| tls.not_after());
+    let sides = [("in", listener(&tls.ingress)), ("out", upstream), ("admin", listener(&tls.admin))];
     let mut page = Page { out: String::new() };
     if sides.iter().any(|(_, not_after)| not_after.is_some()) {
-        let help = "Days until our certificate for senders (in) or targets (out) expires.";
+        let help = "Days until our certificate for senders (in), targets (out) or operators (admin) expires.";
         page.family("tenantry_tls_certificate_days_left", "gauge", help);
     }
     for (side, not_after) in sides {
@@ -156,6 +161,24 @@ impl Page {
             for (tenant, parts) in tenants {
                 for sample in samples {
                     self.total(name, &[("tenant", tenant)], parts.iter().map(|part| (sample.read)(part)));
+                }
+            }
+        }
+    }
+
+    /// Writes the families of the credentials' table, with one sample per credential and tenant. Without authentication
+    /// there are none.
+    fn credentials(&mut self, all: &[(CredentialTenant, Arc<CredentialMetrics>)]) {
+        if all.is_empty() {
+            return;
+        }
+        for &Family { name, help, kind, samples } in CredentialMetrics::FAMILIES {
+            self.family(name, kind.name(), help);
+            for group in all.chunk_by(|(a, _), (b, _)| a == b) {
+                let Some((of, _)) = group.first() else { continue };
+                let labels = [("kind", of.kind), ("name", &of.name), ("tenant", &of.tenant)];
+                for sample in samples {
+                    self.total(name, &labels, group.iter().map(|(_, counters)| (sample.read)(counters)));
                 }
             }
         }

@@ -3,6 +3,11 @@
 #![forbid(unsafe_code)]
 
 pub(super) mod build;
+mod egress;
+mod files;
+mod security;
+
+pub use self::files::{Again, FilesRead};
 
 use std::net::SocketAddr;
 use std::num::NonZeroUsize;
@@ -13,11 +18,15 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use tracing::level_filters::LevelFilter;
 
+use super::auth::Auth;
+use super::credentials::Credentials;
 use super::header::TenantHeader;
+use super::security::SecuritySettings;
 use super::setting::{Effective, Origins};
 use super::target::Target;
-use super::tls::{Tls, TlsSettings};
+use super::tls::Tls;
 use super::value::DriverChoice;
+pub use crate::auth::Secret;
 use crate::limits::DRAIN_GRACE_SECS;
 use crate::model::{HaLabels, MetadataRule, PerDestination, SplitLimits, V2Handling};
 use crate::tenant::TenantRules;
@@ -39,10 +48,18 @@ pub struct Plan {
     pub log_response_errors: bool,
     /// Everything in upstream requests except the tenant.
     pub terms: Arc<Terms>,
-    /// The TLS of the listener and of the targets.
+    /// What the terms' `authorization` was made of.
+    pub(super) credentials: Credentials,
+    /// The TLS of the listeners and of the targets.
     pub tls: Tls,
-    /// The settings that it was read by.
-    pub(super) tls_settings: TlsSettings,
+    /// Who may push, and to which tenants.
+    pub auth: Auth,
+    /// Who may see the pages of the admin listeners.
+    pub admin_auth: Auth,
+    /// The settings that TLS and authentication were read by.
+    pub(super) security: SecuritySettings,
+    /// The files that they were read from.
+    pub(super) security_files: Vec<PathBuf>,
     /// Whether the targets' IPv6 addresses are used as well.
     pub enable_ipv6: bool,
     /// Timeout for a request's head, for its body, and for the upstream's answer. Never 0.
@@ -126,25 +143,6 @@ impl Plan {
         (self.max_conns_per_host * self.limits.tenant_share_percent / 100).max(1)
     }
 
-    /// Reads the files of TLS again. Returns a plan with what they have now, or `None` if nothing has changed.
-    ///
-    /// # Errors
-    /// All mistakes in the files, one per line. What runs can go on.
-    pub fn with_tls_read_again(&self) -> Result<Option<Self>, Vec<String>> {
-        let read = self.tls_settings.read_again(&self.terms.targets, &self.tls)?;
-        Ok(read.map(|tls| Self { tls, ..self.clone() }))
-    }
-
-    /// The files of TLS.
-    pub fn tls_files(&self) -> Vec<PathBuf> {
-        let needs_egress = self.terms.targets.iter().any(|target| target.tls);
-        if needs_egress || self.tls_settings.ingress.is_some() {
-            self.tls_settings.files()
-        } else {
-            Vec::new()
-        }
-    }
-
     /// The longest that a request in flight can take, from its first byte to the last byte of its answer. Shutdown
     /// waits this long, plus [`DRAIN_GRACE_SECS`] for everything that is not waiting.
     ///
@@ -184,28 +182,13 @@ pub struct Terms {
     pub targets: PerDestination<Target>,
     /// The header that names the tenant to the upstream.
     pub tenant_header: TenantHeader,
-    /// The full value of the `Authorization` header for the upstream. A secret.
+    /// The full value of the `Authorization` header for the upstream.
     pub authorization: Option<Secret>,
+    /// The lines of further headers, each with its line end.
+    pub headers: Option<Secret>,
     /// Incremented when a reload moves tenants' data to another place. Data delivered to the old place is not in the
     /// new one.
     pub place: u32,
-}
-
-/// A text that is never logged.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Secret(String);
-
-impl Secret {
-    /// The text itself, for use in a request.
-    pub fn expose(&self) -> &str {
-        &self.0
-    }
-}
-
-impl std::fmt::Debug for Secret {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("***")
-    }
 }
 
 /// When and how the parts of one tenant are merged into one request.

@@ -11,7 +11,9 @@
 
 use std::sync::Arc;
 
+use super::auth::AuthFile;
 use super::bounds::{Bounds, Fault};
+use super::credentials::CredentialKey;
 use super::plan::{Limits, Plan, Terms};
 use super::setting::Effective;
 use super::tls::Tls;
@@ -48,11 +50,19 @@ pub fn adopt(running: &Plan, read: Plan) -> Result<Adopted, ConfigMistakes> {
         .map(|(key, _)| *key)
         .collect();
     let differs = |to| plan.terms.targets.of(to) != running.terms.targets.of(to);
+    let auth_changes = plan.auth.changed(&running.auth);
+    let auth_differs = |file| auth_changes.contains(&file);
     // Changes of masked values and of other files do not show in the effective settings.
     let hidden = [
-        ("auth.egress.password", plan.terms.authorization != running.terms.authorization),
+        (secret_key(&plan, running), plan.terms.authorization != running.terms.authorization),
+        ("upstream.headers", plan.terms.headers != running.terms.headers),
         ("auth.egress.tls_config", plan.tls.differs_out(&running.tls)),
         ("auth.ingress.tls_config", plan.tls.differs_in(&running.tls)),
+        ("auth.ingress.web_config_file", auth_differs(AuthFile::Web)),
+        ("auth.ingress.tokens_file", auth_differs(AuthFile::Tokens)),
+        ("auth.ingress.jwt", auth_differs(AuthFile::Jwks)),
+        ("access", auth_differs(AuthFile::Access)),
+        ("auth.admin", !plan.admin_auth.changed(&running.admin_auth).is_empty()),
         ("target", differs(Destination::Metrics)),
         ("target_loki", differs(Destination::Logs)),
         ("tenant.map", plan.tenant.map != running.tenant.map),
@@ -66,6 +76,16 @@ pub fn adopt(running: &Plan, read: Plan) -> Result<Adopted, ConfigMistakes> {
     }
     let moves_tenants = plan.tenant != running.tenant;
     Ok(Adopted { plan, changed, until_restart: kept.0, moves_tenants })
+}
+
+/// The setting that the secret for the target is in.
+fn secret_key(plan: &Plan, running: &Plan) -> &'static str {
+    match plan.credentials.key().or(running.credentials.key()) {
+        Some(CredentialKey::PasswordFile) => "auth.egress.password_file",
+        Some(CredentialKey::BearerToken) => "auth.egress.bearer_token",
+        Some(CredentialKey::BearerTokenFile) => "auth.egress.bearer_token_file",
+        Some(CredentialKey::Username | CredentialKey::Password) | None => "auth.egress.password",
+    }
 }
 
 /// Checks the resulting plan. Its origins are those of the plan just read.
@@ -106,8 +126,12 @@ fn merge(running: &Plan, read: Plan, kept: &mut Kept) -> Plan {
         log_level,
         log_response_errors,
         terms,
+        credentials,
         tls,
-        tls_settings,
+        auth,
+        admin_auth,
+        security,
+        security_files,
         enable_ipv6,
         timeout,
         idle_timeout,
@@ -145,8 +169,12 @@ fn merge(running: &Plan, read: Plan, kept: &mut Kept) -> Plan {
         log_level,
         log_response_errors,
         tls: merge_tls(running, tls, &terms),
-        tls_settings,
+        auth,
+        admin_auth,
+        security,
+        security_files,
         terms: merge_terms(&running.terms, &terms, kept),
+        credentials,
         enable_ipv6: kept.keep("enable_ipv6", &running.enable_ipv6, &enable_ipv6),
         timeout,
         idle_timeout,
@@ -177,7 +205,7 @@ fn merge(running: &Plan, read: Plan, kept: &mut Kept) -> Plan {
 /// Merges the terms. Name lookups and connections are bound to a target's host and port from startup on. A new host or
 /// port therefore waits for a restart, and the whole target with it. A new path does not.
 fn merge_terms(running: &Arc<Terms>, read: &Terms, kept: &mut Kept) -> Arc<Terms> {
-    let Terms { targets, tenant_header, authorization, place: _ } = read;
+    let Terms { targets, tenant_header, authorization, headers, place: _ } = read;
     let at = |target: &Target| (target.host.clone(), target.port);
     let targets = PerDestination::new(|destination| {
         let key = match destination {
@@ -187,11 +215,14 @@ fn merge_terms(running: &Arc<Terms>, read: &Terms, kept: &mut Kept) -> Arc<Terms
         let (old, new) = (running.targets.of(destination), targets.of(destination));
         if at(old) == at(new) { new.clone() } else { kept.keep(key, old, new) }
     });
-    let moved = targets != running.targets || *tenant_header != running.tenant_header;
+    // A header may choose where an upstream stores what it gets.
+    let moved =
+        targets != running.targets || *tenant_header != running.tenant_header || *headers != running.headers;
     let terms = Terms {
         targets,
         tenant_header: tenant_header.clone(),
         authorization: authorization.clone(),
+        headers: headers.clone(),
         place: running.place.wrapping_add(u32::from(moved)),
     };
     if terms == **running { Arc::clone(running) } else { Arc::new(terms) }

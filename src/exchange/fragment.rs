@@ -5,6 +5,7 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::Instant;
 
+use crate::auth::{Ticket, Verdict};
 use crate::config::plan::Terms;
 use crate::http::Passed;
 use crate::model::Outcome;
@@ -101,6 +102,8 @@ pub enum Message {
     Handed(Destination, Box<Handed>),
     /// Another core waits for a connection to this address, and all permits are taken: hand over an idle connection.
     ConnectionWanted(SocketAddr),
+    /// The verdict about a password that this core has asked for.
+    PasswordChecked(Ticket, Verdict),
     /// The plan has changed: apply its limits.
     Reloaded,
     /// Stop accepting, and report when the listener is closed.

@@ -11,6 +11,7 @@ use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use super::Ingest;
+use super::credential::Credential;
 use super::pending::Ticket;
 use crate::config::plan::Plan;
 use crate::exchange::fragment::{Delivered, Fragment, Message, RequestId, home_core};
@@ -25,7 +26,7 @@ use crate::model::{Destination, MetadataRule, Part, Protocol, RefusedSeries};
 use crate::shared::budget::Charge;
 use crate::shared::receipt::{Receipt, ReceiptKey};
 use crate::split::{Body, Compression, Lost, Metadata, Scan, SplitError, SplitRules, Splitter};
-use crate::tenant::{TenantError, TenantId};
+use crate::tenant::{Grant, TenantError, TenantId};
 use crate::verdict::conclude;
 
 /// A push request that was read completely.
@@ -44,6 +45,8 @@ pub(super) struct Push {
     pub(super) request_charge: Charge,
     /// The value of the inbound tenant header.
     pub(super) source: Option<Vec<u8>>,
+    /// The sender's credential, and what it may write.
+    pub(super) credential: Credential,
     /// Headers to forward to the upstream.
     pub(super) passed: Option<Arc<Passed>>,
     /// The sender's address.
@@ -95,6 +98,7 @@ pub(super) fn format(
 struct Dispatch<'a> {
     ingest: &'a Ingest,
     plan: Arc<Plan>,
+    credential: Credential,
     protocol: Protocol,
     ticket: Ticket,
     body_charge: Charge,
@@ -178,6 +182,8 @@ impl Ingest {
             }
             Refusal::UnsupportedMedia { .. } => Rejection::Media,
             Refusal::UnsupportedEncoding { .. } => Rejection::Encoding,
+            Refusal::Unauthorized { .. } => Rejection::Unauthorized,
+            Refusal::Forbidden { .. } => Rejection::DeniedTenant,
             Refusal::Draining => Rejection::Draining,
             Refusal::Overloaded { .. } => return,
         };
@@ -234,14 +240,18 @@ impl Ingest {
             body_charge,
             request_charge,
             source,
+            credential,
             passed,
             client,
             arrived,
         } = push;
         let body = Body { protocol, compression, bytes: body.into() };
         self.tasks.yield_if_busy().await;
-        let scan = self.scan(splitter, body, source.as_deref(), &plan).map_err(|e| {
+        let scan = self.scan(splitter, body, source.as_deref(), &credential.grant, &plan).map_err(|e| {
             self.counters().rejected(rejection_of(&e));
+            if matches!(rejection_of(&e), Rejection::DeniedTenant) {
+                self.log_denied_tenant(client, &credential, &e.to_string());
+            }
             Answer::from(&e)
         })?;
         self.tasks.record_work(scan.inflated_bytes);
@@ -250,6 +260,9 @@ impl Ingest {
         let inflated = self.shared.bytes.charge(scan.inflated_bytes);
         let inflated = inflated.ok_or_else(|| Answer::from(&self.out_of_memory()))?;
         self.count_scan(&scan);
+        if let Some(example) = scan.refused.example.as_deref().filter(|_| scan.refused.denied > 0) {
+            self.log_denied_tenant(client, &credential, example);
+        }
         let ticket = self.pending.open(scan.tenants, FRAGMENTS_IN_FLIGHT_MAX).ok_or_else(|| {
             self.counters().rejected(Rejection::Fragments);
             Answer::from(&Refusal::Overloaded { why: "too many fragments in flight" })
@@ -257,6 +270,7 @@ impl Ingest {
         let dispatch = Dispatch {
             ingest: self,
             plan,
+            credential,
             protocol,
             ticket,
             body_charge,
@@ -277,10 +291,12 @@ impl Ingest {
         splitter: &mut Splitter,
         body: Body,
         source: Option<&[u8]>,
+        grant: &Grant,
         plan: &Plan,
     ) -> Result<Scan, SplitError> {
         let rules = SplitRules {
             tenant: &plan.tenant,
+            grant,
             metadata: self.metadata(plan),
             ha: plan.merge.ha_labels.as_ref(),
             loki_label_remove: plan.loki_label_remove,
@@ -310,6 +326,7 @@ impl Ingest {
         counters.samples.add(scan.samples);
         counters.series_dropped_missing.add(scan.refused.missing);
         counters.series_dropped_invalid.add(scan.refused.invalid);
+        counters.series_dropped_denied.add(scan.refused.denied);
         counters.metadata_dropped.add(scan.metadata_dropped);
         counters.unknown_fields_dropped.add(scan.unknown_fields_dropped);
         counters.series_dropped_mapped.add(scan.refused.dropped);
@@ -358,6 +375,7 @@ impl Dispatch<'_> {
     /// Sends a part to its tenant's home core.
     fn send(&mut self, part: Part) {
         let ingest = self.ingest;
+        ingest.count_by_credential(&self.credential, &part);
         let home = home_core(&part.tenant, ingest.exchange.cores());
         let number = u32::try_from(self.sent.len()).unwrap_or(u32::MAX);
         let receipt =
@@ -412,6 +430,7 @@ fn rejection_of(error: &SplitError) -> Rejection {
     match error {
         SplitError::Tenant { error: TenantError::Missing { .. }, .. } => Rejection::MissingTenant,
         SplitError::Tenant { error: TenantError::Invalid { .. }, .. } => Rejection::InvalidTenant,
+        SplitError::Tenant { error: TenantError::Denied { .. }, .. } => Rejection::DeniedTenant,
         SplitError::Inflate(error) if error.is_too_large() => Rejection::BodyTooLarge,
         _ => Rejection::Malformed,
     }

@@ -55,6 +55,8 @@ metrics! {
             series_dropped_missing [reason = "missing"]: Counter,
             /// Their tenant ID is invalid.
             series_dropped_invalid [reason = "invalid"]: Counter,
+            /// Their sender may not write to their tenant.
+            series_dropped_denied [reason = "denied"]: Counter,
             /// The map of tenants drops them.
             series_dropped_mapped [reason = "mapped"]: Counter;
         "tenantry_rejections_total", "Requests refused here." =>

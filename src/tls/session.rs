@@ -295,9 +295,11 @@ impl Session {
     }
 
     /// Says to the peer that nothing more will be written: appends a `close_notify`, unless that was done before, the
-    /// handshake is not complete, or the session has failed. Reading can go on.
+    /// handshake is not complete, or the session has failed. Reading can go on. That the socket's end was read, perhaps
+    /// because we have shut down reading, is no failure of what we write.
     pub fn close(&mut self, outgoing: &mut Outgoing) {
-        if self.check_writable().is_ok() {
+        let cut_short = self.failed == Some(SessionError::Truncated) && !self.closed;
+        if cut_short || self.check_writable().is_ok() {
             // Fails only where there is nothing to be told to the peer any more.
             let _ = self.seal(&mut Sealing::CloseNotify, outgoing);
             self.closed = true;

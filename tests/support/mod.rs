@@ -12,11 +12,12 @@
 pub mod client;
 pub mod remote_write;
 pub mod server;
+pub mod tls;
 pub mod upstream;
 
 pub use client::{Client, Response};
 pub use remote_write::{body, one, series};
-pub use server::{Driver, Server, on_both, post, send_together};
+pub use server::{Driver, Server, Transport, on_all, on_both, on_both_at_once, post, send_together};
 pub use upstream::{Close, Reply, Upstream};
 
 /// A server and the scripted upstream that it sends to.

@@ -5,9 +5,11 @@ use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::path::PathBuf;
 use std::process::{Child, ChildStderr, Command, ExitStatus, Stdio};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::client::{Client, Response, push_head};
+use super::tls::{Folder, client_config};
 
 /// The driver of the runtime. Tests run with both.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,6 +47,33 @@ pub fn on_both(test: impl Fn(Driver)) {
     }
 }
 
+/// What senders speak to a server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Transport {
+    Plain,
+    Tls,
+}
+
+/// Runs a test on each ring and over each transport.
+pub fn on_all(test: impl Fn(Driver, Transport)) {
+    on_both(|driver| {
+        for transport in [Transport::Plain, Transport::Tls] {
+            eprintln!("over {transport:?}");
+            test(driver, transport);
+        }
+    });
+}
+
+/// Runs a test on each driver at the same time, as it mostly waits.
+pub fn on_both_at_once(test: impl Fn(Driver) + Sync) {
+    std::thread::scope(|scope| {
+        for driver in Driver::all() {
+            let test = &test;
+            scope.spawn(move || test(driver));
+        }
+    });
+}
+
 /// Sends requests over separate connections, so that they are in flight together.
 pub fn send_together(server: &Server, bodies: impl IntoIterator<Item = impl AsRef<[u8]>>) -> Vec<Client> {
     let send = |body: &[u8]| {
@@ -71,6 +100,8 @@ pub struct Server {
     pub metrics: SocketAddr,
     log: PathBuf,
     file: PathBuf,
+    /// What its clients run by, if it speaks TLS.
+    tls: Option<Arc<rustls::ClientConfig>>,
     _directory: tempfile::TempDir,
 }
 
@@ -79,6 +110,22 @@ impl Server {
     pub fn start(driver: Driver, target: impl std::fmt::Display, extra: &str) -> Self {
         let metrics = free_port();
         Self::start_with(&configuration(driver, target, extra, metrics), metrics, &[])
+    }
+
+    /// As [`start`](Self::start), for senders that speak `transport`, as its [`client`](Self::client)s then do.
+    pub fn start_over(
+        transport: Transport,
+        driver: Driver,
+        target: impl std::fmt::Display,
+        extra: &str,
+    ) -> Self {
+        if transport == Transport::Plain {
+            return Self::start(driver, target, extra);
+        }
+        let folder = Folder::new();
+        let mut server = Self::start(driver, target, &format!("auth:\n{}{extra}", folder.ingress(&[])));
+        server.tls = Some(client_config(&folder));
+        server
     }
 
     /// As [`start`](Self::start), in a mount namespace in which `/etc/hosts` has these lines. `None` where that is
@@ -133,7 +180,7 @@ impl Server {
         let mut command = Command::new(env!("CARGO_BIN_EXE_tenantry"));
         let mut child = command.arg("-config").arg(&file).stderr(Stdio::piped()).spawn().unwrap();
         let pipe = child.stderr.take().unwrap();
-        let server = Self { child, address, metrics, log, file, _directory: directory };
+        let server = Self { child, address, metrics, log, file, tls: None, _directory: directory };
         super::eventually("it listens", || TcpStream::connect(address).is_ok());
         (server, pipe)
     }
@@ -145,7 +192,8 @@ impl Server {
         let log = directory.path().join("server.log");
         let child = command.arg("-config").arg(&file).stderr(File::create(&log).unwrap()).spawn().unwrap();
         let unknown = SocketAddr::from(([127, 0, 0, 1], 0));
-        let mut server = Self { child, address: unknown, metrics, log, file, _directory: directory };
+        let mut server =
+            Self { child, address: unknown, metrics, log, file, tls: None, _directory: directory };
         server.address = server.wait_until_it_listens();
         server
     }
@@ -166,8 +214,12 @@ impl Server {
         self.child.id()
     }
 
+    /// A client of the server's transport, over a new connection.
     pub fn client(&self) -> Client {
-        Client::connect(self.address)
+        match &self.tls {
+            Some(config) => Client::connect_tls(self.address, config),
+            None => Client::connect(self.address),
+        }
     }
 
     /// The text of /metrics.

@@ -43,6 +43,14 @@ fn an_end_without_a_close_notify_is_a_truncation() {
     assert_eq!(pair2.server.session.ended(), Err(SessionError::Truncated));
     let read = pair2.server.session.read(&mut Vec::new(), 10, &mut pair2.server.outgoing);
     assert_eq!(read, Err(SessionError::Truncated), "and it stays one");
+    // The other direction still ends properly, and only once.
+    for ended in [true, false] {
+        pair2.server.session.close(&mut pair2.server.outgoing);
+        let last = pair2.server.sent();
+        assert_eq!(!last.is_empty(), ended);
+        pair2.client.deliver(&last, usize::MAX).unwrap();
+        assert!(pair2.client.ended);
+    }
     pair.client.drive().unwrap();
     assert_eq!(pair.client.session.ended(), Err(SessionError::EndedInHandshake));
 }

@@ -6,12 +6,12 @@ use std::time::{Duration, Instant};
 
 use testkit::pki::{Authority, Wanted};
 
-use crate::peers::{
-    Folder, TlsClient, client_config, client_config_of, curl, on_both_at_once, openssl, start,
-};
+use crate::peers::{curl, openssl, start};
 use crate::support::client::push_head;
-use crate::support::server::{Server, on_both};
-use crate::support::{Driver, Reply, Upstream, body, eventually, one, series};
+use crate::support::tls::{Folder, client_config, client_config_of, hello};
+use crate::support::{
+    Client, Driver, Reply, Server, Upstream, body, eventually, on_both, on_both_at_once, one, series,
+};
 
 fn serving(driver: Driver, folder: &Folder, settings: &[(&str, &str)], extra: &str) -> (Server, Upstream) {
     let upstream = Upstream::start(|_| Reply::ok());
@@ -122,7 +122,7 @@ fn sessions_are_resumed_in_either_version() {
         for version in [&rustls::version::TLS12, &rustls::version::TLS13] {
             let (config, before) = (client_config_of(&folder, &[version]), resumed());
             for round in 0..5 {
-                let mut client = TlsClient::connect(server.address, &config);
+                let mut client = Client::connect_tls(server.address, &config);
                 assert_eq!(client.push(&one("a")).status, 200);
                 assert_eq!(client.is_resumed(), round > 0, "{version:?}, {round}");
             }
@@ -171,10 +171,7 @@ fn is_about_a_second(after: Duration) -> bool {
 #[test]
 fn a_client_that_stalls_is_closed_after_the_timeout() {
     let folder = Folder::new();
-    let mut hello = Vec::new();
-    let name = rustls::pki_types::ServerName::try_from("localhost").unwrap();
-    let mut session = rustls::ClientConnection::new(client_config(&folder), name).unwrap();
-    session.write_tls(&mut hello).unwrap();
+    let hello = hello(&client_config(&folder));
     on_both_at_once(|driver| {
         let (server, _upstream) = serving(driver, &folder, &[], "timeout: 1s\n");
         for bytes in [&b""[..], &hello[..1], &hello[..100], &hello] {
@@ -190,11 +187,8 @@ fn a_client_that_stops_in_a_record_is_closed_after_the_timeout() {
     on_both_at_once(|driver| {
         let (server, _upstream) = serving(driver, &folder, &[], "timeout: 1s\n");
         for before in [0, 1] {
-            let mut client = TlsClient::connect(server.address, &client_config(&folder));
+            let mut client = Client::connect_tls(server.address, &client_config(&folder));
             (0..before).for_each(|_| assert_eq!(client.push(&one("a")).status, 200));
-            if before == 0 {
-                client.send(b"");
-            }
             // The head of a record of 256 bytes, and a few of them.
             client.send_raw(&[23, 3, 3, 1, 0, 1, 2, 3]);
             let begun = Instant::now();
@@ -209,7 +203,7 @@ fn a_client_that_stops_in_a_record_does_not_delay_the_shutdown() {
     let folder = Folder::new();
     on_both_at_once(|driver| {
         let (mut server, _upstream) = serving(driver, &folder, &[], "timeout: 1s\ntimeout_shutdown: 0s\n");
-        let mut client = TlsClient::connect(server.address, &client_config(&folder));
+        let mut client = Client::connect_tls(server.address, &client_config(&folder));
         assert_eq!(client.push(&one("a")).status, 200);
         client.send_raw(&[23, 3, 3, 1, 0, 1, 2, 3]);
         std::thread::sleep(Duration::from_millis(100));
@@ -230,7 +224,7 @@ fn a_handshake_that_began_before_the_shutdown_is_completed() {
         server.signal("TERM");
         std::thread::sleep(Duration::from_millis(300));
         let pause = Duration::from_millis(600);
-        let mut client = TlsClient::connect_slowly(tcp, &client_config(&folder), pause);
+        let mut client = Client::connect_tls_slowly(tcp, &client_config(&folder), pause);
         assert_eq!(client.push(&one("a")).status, 200);
         assert!(server.wait(Duration::from_secs(5)).success());
         assert_eq!(upstream.received().len(), 1);
@@ -242,12 +236,12 @@ fn a_client_that_asks_for_keys_and_reads_nothing_is_closed() {
     let folder = Folder::new();
     on_both_at_once(|driver| {
         let (server, _upstream) = serving(driver, &folder, &[], "timeout: 3s\n");
-        let mut client = TlsClient::connect_with_little_room(server.address, &client_config(&folder));
+        let mut client = Client::connect_tls_with_little_room(server.address, &client_config(&folder));
         client.send(push_head(5 << 20, "").as_bytes());
         let until = Instant::now() + Duration::from_secs(20);
         let mut ask = || {
             (0..30).try_for_each(|_| client.update_keys())?;
-            client.try_send(b"x")
+            client.attempt(b"x")
         };
         while ask().is_ok() {
             assert!(Instant::now() < until, "it goes on to take them");
@@ -261,8 +255,7 @@ fn an_idle_connection_outlives_the_timeout_of_a_request() {
     let folder = Folder::new();
     on_both_at_once(|driver| {
         let (server, _upstream) = serving(driver, &folder, &[], "timeout: 1s\n");
-        let mut client = TlsClient::connect(server.address, &client_config(&folder));
-        client.send(b"");
+        let mut client = Client::connect_tls(server.address, &client_config(&folder));
         for _ in 0..2 {
             std::thread::sleep(Duration::from_millis(1_500));
             assert_eq!(client.push(&one("a")).status, 200);
@@ -275,7 +268,7 @@ fn requests_follow_each_other_and_are_pipelined() {
     let folder = Folder::new();
     on_both(|driver| {
         let (server, upstream) = serving(driver, &folder, &[], "");
-        let mut client = TlsClient::connect(server.address, &client_config(&folder));
+        let mut client = Client::connect_tls(server.address, &client_config(&folder));
         for _ in 0..3 {
             assert_eq!(client.push(&one("kept")).status, 200);
         }
@@ -289,6 +282,36 @@ fn requests_follow_each_other_and_are_pipelined() {
         // In pieces of a byte, each in a record of its own.
         push.chunks(1).for_each(|byte| client.send(byte));
         assert_eq!(client.response().status, 200);
+    });
+}
+
+#[test]
+fn every_end_of_a_connection_is_announced() {
+    let folder = Folder::new();
+    on_both_at_once(|driver| {
+        let extra = "idle_timeout: 1s\ntimeout_shutdown: 0s\n";
+        let (mut server, _upstream) = serving(driver, &folder, &[], extra);
+        let connect = || Client::connect_tls(server.address, &client_config(&folder));
+        let idle = || {
+            let mut client = connect();
+            assert_eq!(client.push(&one("a")).status, 200);
+            client
+        };
+        for request in
+            ["GET /alive HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n", "GET /alive HTTP/1.0\r\n\r\n"]
+        {
+            let mut client = connect();
+            client.send(request.as_bytes());
+            assert_eq!(client.response().status, 200);
+            assert!(client.is_closed(), "{request}");
+        }
+        for mut client in [idle(), connect()] {
+            assert!(client.is_closed(), "it was idle for too long");
+        }
+        let mut last = idle();
+        server.signal("TERM");
+        assert!(last.is_closed(), "the server ends");
+        assert!(server.wait(Duration::from_secs(5)).success());
     });
 }
 
@@ -310,15 +333,15 @@ fn large_bodies_arrive_and_too_large_ones_are_refused() {
     assert!(large.len() > 2 << 20, "{}", large.len());
     on_both(|driver| {
         let (server, upstream) = serving(driver, &folder, &[], "limits: {body_bytes_max: 7Mi}\n");
-        let mut client = TlsClient::connect(server.address, &client_config(&folder));
+        let mut client = Client::connect_tls(server.address, &client_config(&folder));
         assert_eq!(client.push(&large).status, 200);
         assert_eq!(client.push(&one("small")).status, 200);
         let names: usize = upstream.of("big").iter().map(|request| request.names().len()).sum();
         assert_eq!(names, 10_000);
         // It is refused before it is read, and the answer can be read all the same.
         let head = push_head(8 << 20, "");
-        let _ = client.try_send(head.as_bytes());
-        let _ = client.try_send(&vec![0; 300_000]);
+        client.try_send(head.as_bytes());
+        client.try_send(&vec![0; 300_000]);
         assert_eq!(client.response().status, 413);
     });
 }
@@ -328,7 +351,7 @@ fn a_client_that_has_said_its_last_word_gets_its_answer() {
     let folder = Folder::new();
     on_both(|driver| {
         let (server, _upstream) = serving(driver, &folder, &[], "");
-        let mut client = TlsClient::connect(server.address, &client_config(&folder));
+        let mut client = Client::connect_tls(server.address, &client_config(&folder));
         client.send(&[push_head(one("a").len(), "").as_bytes(), &one("a")].concat());
         client.close_notify();
         assert_eq!(client.response().status, 200);
@@ -341,7 +364,7 @@ fn a_client_may_change_its_keys_at_any_time() {
     let folder = Folder::new();
     on_both(|driver| {
         let (server, _upstream) = serving(driver, &folder, &[], "");
-        let mut client = TlsClient::connect(server.address, &client_config(&folder));
+        let mut client = Client::connect_tls(server.address, &client_config(&folder));
         let push = [push_head(one("a").len(), "").as_bytes(), &one("a")].concat();
         for _ in 0..3 {
             client.send(&push[..50]);

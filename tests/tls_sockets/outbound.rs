@@ -4,11 +4,12 @@ use std::time::Duration;
 
 use testkit::pki::{Authority, Wanted};
 
-use crate::peers::{Folder, localhost, start};
+use crate::peers::start;
 use crate::relay::{Relay, relay_config, relay_config_mutual};
 use crate::support::client::Response;
 use crate::support::server::{Server, on_both, send_together};
-use crate::support::{Driver, Reply, Upstream, body, one, series};
+use crate::support::tls::{Folder, localhost};
+use crate::support::{Driver, Reply, Upstream, body, eventually, one, series};
 
 fn target(relay: &Relay) -> String {
     format!("localhost:{}", relay.address.port())
@@ -195,6 +196,26 @@ fn connections_that_are_handed_between_cores_keep_working() {
         assert_eq!(upstream.received().len(), 100);
         // Permits are one, so with no handover each change of the core would have opened a connection.
         assert!(relay.connections() < 20, "{}", relay.connections());
+    });
+}
+
+#[test]
+fn an_upstream_is_told_when_a_connection_ends() {
+    let folder = Folder::new();
+    on_both(|driver| {
+        let upstream = Upstream::start(|_| Reply::ok());
+        let relay = Relay::start(relay_config(&folder, "server"), upstream.address);
+        let extra = "cores: 1\nmax_connection_duration: 100ms\ntimeout_shutdown: 0s\n";
+        let mut server = sending(driver, &folder, &relay, &[], extra);
+        for _ in 0..3 {
+            assert_eq!(server.client().push(&one("a")).status, 200);
+            std::thread::sleep(Duration::from_millis(150));
+        }
+        server.signal("TERM");
+        assert!(server.wait(Duration::from_secs(5)).success());
+        eventually("all have ended", || relay.open() == 0);
+        assert!(relay.connections() >= 2, "{}", relay.connections());
+        assert_eq!(relay.truncated(), 0);
     });
 }
 

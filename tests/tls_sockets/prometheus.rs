@@ -3,9 +3,10 @@
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use crate::peers::{Folder, start};
+use crate::peers::start;
 use crate::relay::{Relay, relay_config_mutual};
 use crate::support::server::{free_port, on_both};
+use crate::support::tls::Folder;
 use crate::support::{Reply, Upstream};
 
 /// A running Prometheus. Dropping it kills it.

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex};
 use rustls::server::WebPkiClientVerifier;
 use rustls::{HandshakeKind, ServerConfig, ServerConnection};
 
-use crate::peers::{Folder, chain, key, roots};
+use crate::support::tls::{Folder, chain, key, roots};
 
 /// What the relay runs by: the certificate `NAME.pem` with `NAME.key`.
 pub(crate) fn relay_config(folder: &Folder, name: &str) -> ServerConfig {
@@ -60,6 +60,9 @@ struct Shared {
     rude: AtomicBool,
     /// Asks for new keys at every eighth read.
     update_keys: AtomicBool,
+    /// Connections that ended without a `close_notify` of the client.
+    truncated: AtomicUsize,
+    ended: AtomicUsize,
 }
 
 impl Relay {
@@ -76,6 +79,8 @@ impl Relay {
             open: Mutex::default(),
             rude: AtomicBool::new(false),
             update_keys: AtomicBool::new(false),
+            truncated: AtomicUsize::new(0),
+            ended: AtomicUsize::new(0),
         });
         let all = Arc::clone(&shared);
         std::thread::spawn(move || {
@@ -94,6 +99,15 @@ impl Relay {
 
     pub(crate) fn resumed(&self) -> usize {
         self.shared.resumed.load(Ordering::SeqCst)
+    }
+
+    /// Connections that the client has not ended.
+    pub(crate) fn open(&self) -> usize {
+        self.connections() - self.shared.ended.load(Ordering::SeqCst)
+    }
+
+    pub(crate) fn truncated(&self) -> usize {
+        self.shared.truncated.load(Ordering::SeqCst)
     }
 
     /// Whether anything but TLS has come.
@@ -181,15 +195,21 @@ fn relay_up(
     // The first data may have come with the end of the handshake.
     let _ = session.lock().unwrap().reader().read_to_end(&mut plaintext);
     to.write_all(&plaintext)?;
-    let mut reads = 0;
+    let (mut reads, mut is_closed) = (0, false);
     loop {
-        let read = from.read(&mut buffer)?;
+        let read = from.read(&mut buffer).unwrap_or_default();
+        if read == 0 {
+            shared.truncated.fetch_add(usize::from(!is_closed), Ordering::SeqCst);
+            shared.ended.fetch_add(1, Ordering::SeqCst);
+            return Ok(());
+        }
         let mut left = &buffer[..read];
         let mut session = session.lock().unwrap();
         plaintext.clear();
         while !left.is_empty() {
             session.read_tls(&mut left)?;
-            session.process_new_packets().map_err(std::io::Error::other)?;
+            let state = session.process_new_packets().map_err(std::io::Error::other)?;
+            is_closed |= state.peer_has_closed();
             let _ = session.reader().read_to_end(&mut plaintext);
         }
         reads += 1;
@@ -200,9 +220,6 @@ fn relay_up(
         flush(&mut session, &mut from)?;
         drop(session);
         to.write_all(&plaintext)?;
-        if read == 0 {
-            return Ok(());
-        }
     }
 }
 

@@ -6,10 +6,10 @@ use std::time::Duration;
 
 use testkit::pki::{Authority, Wanted};
 
-use crate::peers::{Folder, TlsClient, chain, client_config, curl, localhost, on_both_at_once, start};
+use crate::peers::{curl, start};
 use crate::relay::{Relay, relay_config};
-use crate::support::server::{Server, on_both};
-use crate::support::{Driver, Reply, Upstream, one};
+use crate::support::tls::{Folder, chain, client_config, localhost};
+use crate::support::{Client, Driver, Reply, Server, Upstream, on_both, on_both_at_once, one};
 
 /// Puts a version of the certificate into the folder `..NAME`, and lets `..data` point to it at once, as Kubernetes
 /// does.
@@ -52,7 +52,7 @@ fn reloads(server: &Server, result: &str) -> f64 {
 }
 
 fn shows(server: &Server, folder: &Folder, version: &str) -> bool {
-    let mut client = TlsClient::connect(server.address, &client_config(folder));
+    let mut client = Client::connect_tls(server.address, &client_config(folder));
     client.send(b"GET /alive HTTP/1.1\r\nHost: x\r\n\r\n");
     assert_eq!(client.response().status, 200);
     client.server_certificate() == chain(&folder.path(&format!("..{version}/tls.crt")))[0]
@@ -61,11 +61,11 @@ fn shows(server: &Server, folder: &Folder, version: &str) -> bool {
 /// Pushes over one connection that stays, and over new ones, until `stop`. Returns the number of pushes.
 fn push_continually(server: &Server, folder: &Folder, stop: &AtomicBool) -> usize {
     let config = client_config(folder);
-    let mut kept = TlsClient::connect(server.address, &config);
+    let mut kept = Client::connect_tls(server.address, &config);
     let mut pushed = 0;
     while !stop.load(Ordering::SeqCst) {
         assert_eq!(kept.push(&one("kept")).status, 200);
-        assert_eq!(TlsClient::connect(server.address, &config).push(&one("new")).status, 200);
+        assert_eq!(Client::connect_tls(server.address, &config).push(&one("new")).status, 200);
         pushed += 2;
         std::thread::sleep(Duration::from_millis(5));
     }

@@ -212,6 +212,16 @@ impl Layer {
         let _ = flush(tcp, outgoing).await;
     }
 
+    /// As [`close`](Self::close), as far as the socket has room: it does not wait.
+    pub(super) fn take_leave(&mut self, socket: BorrowedFd<'_>) {
+        // Not a spare one, which a thread that ends may not have any more.
+        let mut outgoing = Outgoing::default();
+        self.session.close(&mut outgoing);
+        self.unsent.extend_from_slice(outgoing.as_slice());
+        // Fails only if the peer has disconnected already, or reads nothing.
+        let _ = self.send_unsent(socket);
+    }
+
     /// Decrypts what the socket has, without waiting, and copies the first bytes without consuming them.
     pub(super) fn peek(&mut self, socket: BorrowedFd<'_>, into: &mut [u8]) -> io::Result<usize> {
         if self.peeked.len() < into.len() {

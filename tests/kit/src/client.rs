@@ -1,15 +1,21 @@
-//! A client that sends whatever bytes it is given, and reads responses.
+//! A client that sends whatever bytes it is given, and reads responses. It speaks plain TCP or TLS.
 
-use std::io::{self, ErrorKind, Write};
+use std::io::{self, ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
+
+use rustls::{ClientConnection, StreamOwned};
 
 use crate::http::{Framing, Headers, HttpError, MessageReader};
 
+/// A TLS session and its socket.
+pub type TlsStream = StreamOwned<ClientConnection, TcpStream>;
+
 /// A connection.
 pub struct RawClient {
-    stream: TcpStream,
-    reader: MessageReader<TcpStream>,
+    wire: Wire,
+    reader: MessageReader<Wire>,
     timeout: Duration,
 }
 
@@ -40,31 +46,95 @@ impl Response {
     }
 }
 
+/// What the bytes go over. The client writes to it, and its reader reads from it.
+#[derive(Clone)]
+enum Wire {
+    Plain(Arc<TcpStream>),
+    Tls(Arc<Mutex<TlsStream>>),
+}
+
+impl Wire {
+    fn send(&self, bytes: &[u8]) -> io::Result<()> {
+        match self {
+            Self::Plain(tcp) => (&**tcp).write_all(bytes),
+            Self::Tls(tls) => {
+                let mut tls = locked(tls);
+                tls.write_all(bytes)?;
+                tls.flush()
+            }
+        }
+    }
+
+    fn with_socket<R>(&self, act: impl FnOnce(&TcpStream) -> R) -> R {
+        match self {
+            Self::Plain(tcp) => act(tcp),
+            Self::Tls(tls) => act(&locked(tls).sock),
+        }
+    }
+}
+
+fn locked(tls: &Mutex<TlsStream>) -> MutexGuard<'_, TlsStream> {
+    tls.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Read for Wire {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        match self {
+            Self::Plain(tcp) => (&**tcp).read(into),
+            Self::Tls(tls) => locked(tls).read(into),
+        }
+    }
+}
+
 impl RawClient {
     /// Connects, and waits for at most `timeout` whenever it reads.
     ///
     /// # Errors
     /// When the connection is refused.
     pub fn connect(address: SocketAddr, timeout: Duration) -> io::Result<Self> {
-        let stream = TcpStream::connect(address)?;
-        stream.set_read_timeout(Some(timeout))?;
-        stream.set_nodelay(true)?;
-        let reader = MessageReader::new(stream.try_clone()?);
-        Ok(Self { stream, reader, timeout })
+        let tcp = TcpStream::connect(address)?;
+        tcp.set_read_timeout(Some(timeout))?;
+        tcp.set_nodelay(true)?;
+        Ok(Self::over(Wire::Plain(Arc::new(tcp)), timeout))
     }
 
-    /// The connection itself.
+    /// Shakes hands over `tcp`, and waits for at most `timeout` whenever it reads.
+    ///
+    /// # Errors
+    /// When the handshake fails.
+    pub fn secure(tcp: TcpStream, mut session: ClientConnection, timeout: Duration) -> io::Result<Self> {
+        tcp.set_read_timeout(Some(timeout))?;
+        tcp.set_nodelay(true)?;
+        while session.is_handshaking() {
+            session.complete_io(&mut &tcp)?;
+        }
+        Ok(Self::over(Wire::Tls(Arc::new(Mutex::new(StreamOwned::new(session, tcp)))), timeout))
+    }
+
+    fn over(wire: Wire, timeout: Duration) -> Self {
+        Self { reader: MessageReader::new(wire.clone()), wire, timeout }
+    }
+
+    /// Does something with the connection itself.
+    pub fn with_socket<R>(&self, act: impl FnOnce(&TcpStream) -> R) -> R {
+        self.wire.with_socket(act)
+    }
+
+    /// The TLS session and its socket; `None` if the connection is plain.
     #[must_use]
-    pub fn stream(&self) -> &TcpStream {
-        &self.stream
+    pub fn tls(&self) -> Option<MutexGuard<'_, TlsStream>> {
+        match &self.wire {
+            Wire::Plain(_) => None,
+            Wire::Tls(tls) => Some(locked(tls)),
+        }
     }
 
-    /// Writes all of these bytes.
+    /// Writes all of these bytes. Over TLS they are a record, or as many as they need.
     ///
     /// # Errors
     /// When the peer is known to have closed.
     pub fn send(&mut self, bytes: &[u8]) -> io::Result<()> {
-        self.stream.write_all(bytes)
+        self.wire.send(bytes)
     }
 
     /// The next response; interim (1xx) ones are skipped.
@@ -92,10 +162,10 @@ impl RawClient {
         Ok(Response { status: head.status, headers: head.headers, body, framing })
     }
 
-    /// Whether the peer closes, without sending anything more, within the timeout.
+    /// Whether the peer closes, without sending anything more, within the timeout. Over TLS it has to say so first.
     ///
     /// # Errors
-    /// When it resets the connection, or does nothing.
+    /// When it resets the connection, closes it without a `close_notify`, or does nothing.
     pub fn is_closed(&mut self) -> Result<bool, HttpError> {
         self.reader.wait().map(|is_more| !is_more)
     }
@@ -105,9 +175,11 @@ impl RawClient {
     /// # Errors
     /// When the socket refuses a timeout.
     pub fn is_quiet_for(&mut self, wait: Duration) -> io::Result<bool> {
-        self.stream.set_read_timeout(Some(wait))?;
-        let result = self.stream.peek(&mut [0u8; 1]);
-        self.stream.set_read_timeout(Some(self.timeout))?;
-        Ok(matches!(result, Err(e) if matches!(e.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut)))
+        self.with_socket(|tcp| tcp.set_read_timeout(Some(wait)))?;
+        // A record may hold no data, so over TLS it has to be read.
+        let result = self.reader.wait();
+        self.with_socket(|tcp| tcp.set_read_timeout(Some(self.timeout)))?;
+        let waited = |e: &io::Error| matches!(e.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut);
+        Ok(matches!(&result, Err(HttpError::Io(e)) if waited(e)))
     }
 }
