@@ -29,7 +29,7 @@ use super::value::DriverChoice;
 pub use crate::auth::Secret;
 use crate::limits::DRAIN_GRACE_SECS;
 use crate::model::{Destination, HaLabels, MetadataRule, SplitLimits, UpstreamId, V2Handling};
-use crate::tenant::{TenantId, TenantRules};
+use crate::tenant::{Grant, TenantId, TenantRules};
 
 /// All settings, checked and resolved.
 #[derive(Clone, Debug)]
@@ -127,7 +127,8 @@ impl Plan {
     ) -> (UpstreamId, &Arc<Terms>) {
         if !self.upstreams.is_empty() {
             let source = source.map(String::from_utf8_lossy);
-            let bare = self.tenant.without_prefix(tenant, source.as_deref());
+            // With access rules, no sender chooses its prefix.
+            let bare = self.tenant.without_prefix(tenant, source.as_deref(), &Grant::Any);
             if let Some(upstream) = self.upstreams.of_tenant(bare.as_bytes())
                 && let Some(id) = upstream.id(destination)
             {

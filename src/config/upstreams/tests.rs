@@ -282,7 +282,7 @@ fn files_of_all_upstreams_are_read_again_and_a_bad_one_does_not_stop_the_others(
     folder.put("one", "second");
     folder.put("two", "\n");
     let read = running.read_files_again();
-    assert!(read.secrets.changed && read.tls.is_quiet());
+    assert!(read.secrets.changed && read.security.is_quiet());
     assert_eq!(read.secrets.mistakes, [format!("upstream us: {two} is empty")]);
     let plan = read.plan.unwrap();
     assert_eq!(header(named(&plan, "eu")), Some(&b"Bearer second"[..]));
@@ -317,5 +317,5 @@ fn each_upstream_has_tls_of_its_own() {
     let files = plan.watched_files();
     assert!([&ca, &own].iter().all(|file| files.contains(&PathBuf::from(file))), "{files:?}");
     let after = plan.read_files_again();
-    assert!(after.plan.is_none() && after.tls.is_quiet(), "{after:?}");
+    assert!(after.plan.is_none() && after.security.is_quiet(), "{after:?}");
 }
