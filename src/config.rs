@@ -19,6 +19,7 @@
 
 mod access;
 mod address;
+mod again;
 pub mod auth;
 mod bounds;
 mod credentials;
@@ -40,13 +41,16 @@ mod static_headers;
 mod suggest;
 mod target;
 mod tenant_map;
+mod terms;
 pub mod tls;
 mod tokens;
+pub mod upstreams;
 mod value;
 pub mod web;
 mod yaml;
 
 pub use self::access::{Credentials, read_access};
+pub use self::again::Again;
 pub use self::docs::{print_defaults, settings_tables};
 pub use self::header::TenantHeader;
 pub use self::jwks::read_jwks;

@@ -27,6 +27,12 @@ pub const UPSTREAM_HEADERS_MAX: usize = 16;
 /// Their total size, for the same reason as [`PASSED_BYTES_MAX`].
 pub const UPSTREAM_HEADERS_BYTES_MAX: usize = 4_096;
 
+/// Named upstreams. Each has pools and name lookups of its own.
+pub const UPSTREAMS_MAX: usize = 64;
+
+/// Length of an upstream's name, which is a label in metrics.
+pub const UPSTREAM_NAME_BYTES_MAX: usize = 64;
+
 /// Length of a password or token for an upstream. Larger than the heads that upstreams take by default.
 pub const CREDENTIAL_BYTES_MAX: usize = 16_384;
 

@@ -29,7 +29,9 @@ mod tenant;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
-pub use self::cells::{ByLabel, Counter, Counters, Distribution, Gauge, Histogram, Label, ThreadId};
+pub use self::cells::{
+    ByLabel, Counter, Counters, Distribution, Gauge, Histogram, Label, ThreadId, UpstreamGauges,
+};
 pub use self::core::CoreMetrics;
 use self::credential::Credentials;
 pub use self::credential::{CredentialMetrics, CredentialTenant};
@@ -80,6 +82,13 @@ impl Metrics {
             tenants_max,
             include_tenant,
         }
+    }
+
+    /// Adds gauges for named upstreams.
+    #[must_use]
+    pub fn with_upstreams(self, names: &[Arc<str>]) -> Self {
+        self.cores.iter().for_each(|core| core.name_upstreams(names));
+        self
     }
 
     /// The counters of core number `core`.

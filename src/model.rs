@@ -5,10 +5,12 @@
 
 mod failure;
 mod outcome;
+mod upstream;
 
 pub use failure::Failure;
 pub(crate) use outcome::cut;
 pub use outcome::{Answer, Fate, Outcome, Source, Written, blames_content};
+pub use upstream::{PerUpstream, UpstreamId};
 
 use bytes::Bytes;
 

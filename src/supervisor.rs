@@ -11,6 +11,7 @@
 
 mod files;
 mod reader;
+mod resolvers;
 
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
@@ -35,11 +36,11 @@ use crate::io::driver::Driver;
 use crate::limits::{DESCRIPTORS_RESERVED, DRAIN_GRACE_SECS, LISTEN_BACKLOG};
 use crate::log;
 use crate::metrics::Metrics;
-use crate::model::{Destination, PerDestination};
+use crate::model::Destination;
 use crate::shared::Shared;
 use crate::shared::permits::Directory;
 use crate::signal::{self, Command};
-use crate::upstream::resolve::{Question, Resolver};
+use crate::upstream::resolve::Resolver;
 
 /// Why the server did not start, or ended without a request to do so.
 #[derive(Debug, thiserror::Error)]
@@ -138,7 +139,7 @@ struct Server {
     watcher: Watcher,
     /// Takes verdicts about passwords to the cores.
     deliver: Arc<Deliver>,
-    _resolvers: [Resolver; 2],
+    _resolvers: Vec<Resolver>,
 }
 
 impl Server {
@@ -152,13 +153,15 @@ impl Server {
         let connections_max = connections_max(plan);
         let listeners = bind_each_core(plan.listen, cores)?;
         let bound = listeners.first().and_then(|l| l.local_addr().ok()).unwrap_or(plan.listen);
-        let shared = Shared::new(cores, plan.limits.in_flight_bytes_max, plan.concurrency, connections_max);
-        let metrics = Arc::new(Metrics::new(cores, plan.limits.tenants_max, plan.metrics_include_tenant));
+        let names = plan.upstreams.names();
+        let (bytes_max, requests_max) = (plan.limits.in_flight_bytes_max, plan.concurrency);
+        let shared = Shared::with_upstreams(cores, bytes_max, requests_max, connections_max, names.len());
+        let metrics = Metrics::new(cores, plan.limits.tenants_max, plan.metrics_include_tenant);
+        let metrics = Arc::new(metrics.with_upstreams(&names));
         metrics.reloads.loaded_at.set(unix_seconds());
         let admin = start_admin(&live, &metrics, &shared, driver)?;
         let watcher = Watcher::start(Arc::clone(&live))?;
-        let resolvers = [resolver(plan, Destination::Metrics)?, resolver(plan, Destination::Logs)?];
-        let addresses = PerDestination::new(|to| resolvers[to as usize].addresses());
+        let (resolvers, addresses) = resolvers::start(plan)?;
         let mut boxes = Vec::with_capacity(cores);
         let mut posts = Vec::with_capacity(cores);
         for _ in 0..cores {
@@ -320,22 +323,13 @@ fn pause(notice: Duration) {
     std::thread::sleep(notice);
 }
 
-fn resolver(plan: &Plan, destination: Destination) -> io::Result<Resolver> {
-    let target = plan.terms.targets.of(destination);
-    Resolver::start(Question {
-        host: target.host.clone(),
-        port: target.port,
-        ipv6: plan.enable_ipv6,
-        interval: plan.resolve_interval,
-    })
-}
-
 /// The permits of all upstream addresses. A freed permit goes to the mailbox of the core that waits for it.
 fn directory(posts: &[Post<Message>], plan: &Plan) -> Arc<Directory> {
     let posts: Box<[_]> = posts.into();
-    Directory::new(posts.len(), plan.max_conns_per_host, plan.slow_connections_max(), move |to, handed| {
+    let (upstreams, slow_max) = (1 + plan.upstreams.iter().count(), plan.slow_connections_max());
+    Directory::new(posts.len(), upstreams, plan.max_conns_per_host, slow_max, move |to, handed| {
         if let Some(post) = posts.get(to.core) {
-            post.post(Message::Handed(to.destination, Box::new(handed)));
+            post.post(Message::Handed(to.upstream, Box::new(handed)));
         }
     })
 }
@@ -384,7 +378,8 @@ fn connections_max(plan: &Plan) -> usize {
     }
     let descriptors = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
     let descriptors = usize::try_from(descriptors).unwrap_or(usize::MAX);
-    let left = descriptors.saturating_sub(DESCRIPTORS_RESERVED + plan.max_conns_per_host).max(1);
+    let hosts = resolvers::hosts(plan).saturating_sub(1).max(1);
+    let left = descriptors.saturating_sub(DESCRIPTORS_RESERVED + plan.max_conns_per_host * hosts).max(1);
     match plan.limits.connections_max.map(usize::from) {
         Some(wanted) if wanted > left => {
             tracing::warn!(

@@ -21,6 +21,7 @@
 
 mod grant;
 pub mod map;
+pub mod route;
 
 use std::borrow::{Borrow, Cow};
 use std::fmt;

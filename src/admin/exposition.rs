@@ -15,7 +15,8 @@ use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::process::{Process, thread_cpu_seconds};
-use crate::config::tls::{ListenerTls, Tls};
+use crate::config::Plan;
+use crate::config::tls::ListenerTls;
 use crate::log;
 use crate::metrics::table::{Family, Value};
 use crate::metrics::{
@@ -41,13 +42,15 @@ pub(super) fn text(metrics: &Metrics, shared: &Shared, driver: &str) -> String {
 }
 
 /// The days until the first certificate of each side expires; negative afterwards.
-pub(super) fn certificates(tls: &Tls, now: SystemTime) -> String {
+pub(super) fn certificates(plan: &Plan, now: SystemTime) -> String {
     let now =
         now.duration_since(UNIX_EPOCH).map_or(0, |since| i64::try_from(since.as_secs()).unwrap_or(i64::MAX));
     let days = |not_after: i64| not_after.saturating_sub(now) as f64 / 86_400.0;
-    let upstream = tls.upstream.iter().flatten().filter_map(|tls| tls.client.not_after()).min();
+    let upstream = plan.tls.upstream.iter().flatten().chain(plan.upstreams.tls());
+    let upstream = upstream.filter_map(|tls| tls.client.not_after()).min();
     let listener = |tls: &Option<Arc<ListenerTls>>| tls.as_ref().map(|tls| tls.not_after());
-    let sides = [("in", listener(&tls.ingress)), ("out", upstream), ("admin", listener(&tls.admin))];
+    let sides =
+        [("in", listener(&plan.tls.ingress)), ("out", upstream), ("admin", listener(&plan.tls.admin))];
     let mut page = Page { out: String::new() };
     if sides.iter().any(|(_, not_after)| not_after.is_some()) {
         let help = "Days until our certificate for senders (in), targets (out) or operators (admin) expires.";
@@ -194,6 +197,12 @@ impl Page {
     fn value(&mut self, name: &str, labels: Labels<'_>, value: &Value) {
         match value {
             Value::Number(number) => self.sample(name, labels, number),
+            Value::Upstreams(main, named) => {
+                self.sample(name, labels, main);
+                for (upstream, number) in named {
+                    self.sample(name, &[labels, &[("upstream", &**upstream)]].concat(), number);
+                }
+            }
             Value::ThreadCpu(id) => self.sample(name, labels, thread_cpu_seconds(*id).unwrap_or_default()),
             Value::Histogram(values) => self.distribution(name, labels, values),
             Value::Counters(counters) => {
@@ -262,6 +271,7 @@ mod tests {
     use super::*;
     use crate::limits::TENANT_STATUSES_MAX;
     use crate::metrics::Rejection;
+    use crate::model::UpstreamId;
     use crate::tenant::{IdRules, TenantId};
 
     fn page() -> String {
@@ -269,7 +279,7 @@ mod tests {
         for core in [0, 1] {
             metrics.core(core).batch_bytes.of(Destination::Metrics).observe(700.0);
             metrics.core(core).series.add(5);
-            metrics.core(core).lanes.of(Destination::Metrics).set(core + 1);
+            metrics.core(core).lanes.of(UpstreamId::main(Destination::Metrics)).set(core + 1);
             let hostile = TenantId::new("a\"b{}=,#", IdRules::Thanos).unwrap();
             let tenant = metrics.tenant(core, Destination::Metrics, &hostile);
             tenant.received(3, 4);

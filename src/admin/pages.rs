@@ -101,7 +101,7 @@ impl Pages {
         match path {
             b"/metrics" => {
                 let mut body = exposition::text(&self.metrics, &self.shared, self.driver);
-                body.push_str(&exposition::certificates(&self.plan.load().tls, SystemTime::now()));
+                body.push_str(&exposition::certificates(&self.plan.load(), SystemTime::now()));
                 Page { status: 200, media: METRICS, body: Bytes::from(body) }
             }
             b"/alive" if self.shared.is_shutting_down() => Page::text(503, "shutting down\n"),

@@ -54,7 +54,7 @@ pub(super) struct Given {
 }
 
 impl Given {
-    fn is_set(&self, key: CredentialKey) -> bool {
+    pub(super) fn is_set(&self, key: CredentialKey) -> bool {
         let text = match key {
             CredentialKey::Username => self.username.as_bytes(),
             CredentialKey::Password => self.password.expose(),

@@ -33,6 +33,7 @@ const TOPICS: &[Topic] = &[
             "max_connection_duration",
             "upstream.headers",
             "upstream.pass_headers",
+            "upstreams",
         ],
     },
     Topic {

@@ -264,6 +264,10 @@ keys! {
         "Headers that every request to the target carries: a section of `Name: value`. In the variable, items \
          `Name: value` are separated by commas. The values are never shown.",
         "Set it if a gateway in front of the target asks for a header, such as an API key.";
+    upstreams: String = String::new(), "upstreams", Zero::Means("Empty: there is one upstream, that of the targets."),
+        "A file of further upstreams. Each has a name, the tenants that go to it, and what it does not share with the \
+         main configuration: targets, headers, credentials, TLS.",
+        "Set it if one Tenantry feeds several clusters.";
     tenant_label: String = "__tenant__".into(), "tenant.label", Zero::EmptyIsDefault,
         "The label whose value is the tenant of a series.",
         "Most people set this to the label that their scrape jobs carry.";

@@ -7,7 +7,7 @@ mod egress;
 mod files;
 mod security;
 
-pub use self::files::{Again, FilesRead};
+pub use self::files::FilesRead;
 
 use std::net::SocketAddr;
 use std::num::NonZeroUsize;
@@ -20,16 +20,16 @@ use tracing::level_filters::LevelFilter;
 
 use super::auth::Auth;
 use super::credentials::Credentials;
-use super::header::TenantHeader;
 use super::security::SecuritySettings;
 use super::setting::{Effective, Origins};
-use super::target::Target;
-use super::tls::Tls;
+pub use super::terms::Terms;
+use super::tls::{Tls, UpstreamTls};
+use super::upstreams::Upstreams;
 use super::value::DriverChoice;
 pub use crate::auth::Secret;
 use crate::limits::DRAIN_GRACE_SECS;
-use crate::model::{HaLabels, MetadataRule, PerDestination, SplitLimits, V2Handling};
-use crate::tenant::TenantRules;
+use crate::model::{Destination, HaLabels, MetadataRule, SplitLimits, UpstreamId, V2Handling};
+use crate::tenant::{Grant, TenantId, TenantRules};
 
 /// All settings, checked and resolved.
 #[derive(Clone, Debug)]
@@ -50,6 +50,8 @@ pub struct Plan {
     pub terms: Arc<Terms>,
     /// What the terms' `authorization` was made of.
     pub(super) credentials: Credentials,
+    /// The named upstreams.
+    pub upstreams: Arc<Upstreams>,
     /// The TLS of the listeners and of the targets.
     pub tls: Tls,
     /// Who may push, and to which tenants.
@@ -115,6 +117,50 @@ impl Plan {
         self.effective.to_string()
     }
 
+    /// The upstream that a tenant's data goes to, and what its requests have in common. `source` is the tenant header of
+    /// the inbound request, and `grant` that of its sender.
+    pub fn upstream_of(
+        &self,
+        tenant: &TenantId,
+        source: Option<&[u8]>,
+        grant: &Grant,
+        destination: Destination,
+    ) -> (UpstreamId, &Arc<Terms>) {
+        if !self.upstreams.is_empty() {
+            let source = source.map(String::from_utf8_lossy);
+            let bare = self.tenant.without_prefix_of(tenant, source.as_deref(), grant);
+            if let Some(upstream) = self.upstreams.of_tenant(bare.as_bytes())
+                && let Some(id) = upstream.id(destination)
+            {
+                return (id, &upstream.terms);
+            }
+        }
+        (UpstreamId::main(destination), &self.terms)
+    }
+
+    /// All upstreams that are used.
+    pub fn upstream_ids(&self) -> impl Iterator<Item = UpstreamId> {
+        Destination::ALL.map(UpstreamId::main).into_iter().chain(self.upstreams.ids())
+    }
+
+    /// What the requests to an upstream have in common.
+    pub fn terms_of(&self, id: UpstreamId) -> &Arc<Terms> {
+        self.upstreams.get(id).map_or(&self.terms, |upstream| &upstream.terms)
+    }
+
+    /// The TLS of an upstream.
+    pub fn tls_of(&self, id: UpstreamId) -> Option<Arc<UpstreamTls>> {
+        match id.index() {
+            0 => self.tls.upstream.of(id.destination()).clone(),
+            _ => self.upstreams.tls_of(id),
+        }
+    }
+
+    /// Whether some upstream's certificate is not verified.
+    pub fn is_insecure(&self) -> bool {
+        self.tls.is_insecure() || self.upstreams.tls().any(|tls| tls.client.is_insecure())
+    }
+
     /// The share of requests and bytes in flight that one tenant may use.
     pub fn tenant_share(&self) -> Share {
         let limits = &self.limits;
@@ -172,24 +218,6 @@ impl Plan {
 
 /// The plan in effect. A request loads it once, when it begins, and keeps that plan to its end.
 pub type Live = Arc<ArcSwap<Plan>>;
-
-/// Everything in upstream requests except the tenant.
-///
-/// A fragment is sent under the terms that applied when its request arrived, even if a reload happens in between.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Terms {
-    /// The target for each destination.
-    pub targets: PerDestination<Target>,
-    /// The header that names the tenant to the upstream.
-    pub tenant_header: TenantHeader,
-    /// The full value of the `Authorization` header for the upstream.
-    pub authorization: Option<Secret>,
-    /// The lines of further headers, each with its line end.
-    pub headers: Option<Secret>,
-    /// Incremented when a reload moves tenants' data to another place. Data delivered to the old place is not in the
-    /// new one.
-    pub place: u32,
-}
 
 /// When and how the parts of one tenant are merged into one request.
 #[derive(Clone, Debug, PartialEq, Eq)]

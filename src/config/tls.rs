@@ -19,7 +19,7 @@ use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 
 use super::target::Target;
 use super::web::InlinePem;
-use crate::model::{Destination, PerDestination};
+use crate::model::PerDestination;
 use crate::tls::client::{ClientSettings, ClientTls};
 use crate::tls::files::Disk;
 use crate::tls::material::{Mistake, Source};
@@ -76,18 +76,10 @@ impl Tls {
     /// Takes over what has not changed since `running`, and the keys for resumption.
     #[must_use]
     pub(super) fn after(self, running: &Self) -> Self {
-        let upstream = PerDestination::new(|destination| {
-            match (self.upstream.of(destination), running.upstream.of(destination)) {
-                (Some(read), Some(running)) if read.fingerprint == running.fingerprint => {
-                    Some(Arc::clone(running))
-                }
-                (read, _) => read.clone(),
-            }
-        });
         Self {
             ingress: listener_after(self.ingress, running.ingress.as_ref()),
             admin: listener_after(self.admin, running.admin.as_ref()),
-            upstream,
+            upstream: upstream_after(&self.upstream, &running.upstream),
         }
     }
 
@@ -100,8 +92,7 @@ impl Tls {
 
     /// Whether the same is so for a target that had TLS before.
     pub(super) fn differs_out(&self, running: &Self) -> bool {
-        let pairs = self.upstream.iter().zip(running.upstream.iter());
-        pairs.filter_map(|(a, b)| a.as_ref().zip(b.as_ref())).any(|(a, b)| a.fingerprint != b.fingerprint)
+        upstream_differs(&self.upstream, &running.upstream)
     }
 
     /// Whether the server's certificate at a target is not verified.
@@ -208,7 +199,8 @@ impl TlsSettings {
         let mut mistakes = TlsMistakes::default();
         let ingress = self.listener(self.ingress.as_ref(), now, &mut mistakes.ingress);
         let admin = self.listener(self.admin.as_ref(), now, &mut mistakes.admin);
-        let upstream = self.read_egress(targets, now).unwrap_or_else(|found| {
+        let all = PerDestination::new(|to| Some(targets.of(to)));
+        let upstream = read_upstream(&self.egress, &all, now).unwrap_or_else(|found| {
             mistakes.egress = found;
             PerDestination::default()
         });
@@ -218,32 +210,6 @@ impl TlsSettings {
         }
     }
 
-    fn read_egress(
-        &self,
-        targets: &PerDestination<Target>,
-        now: UnixTime,
-    ) -> Result<PerDestination<Option<Arc<UpstreamTls>>>, Vec<Mistake>> {
-        if !targets.iter().any(|target| target.tls) {
-            return Ok(PerDestination::default());
-        }
-        let source = Fingerprinting::new(&self.egress, &self.inline);
-        let client = ClientTls::load(&self.egress, &source, now)?;
-        let fingerprint = source.finish();
-        let mut mistakes = Vec::new();
-        let upstream = PerDestination::new(|destination: Destination| {
-            let target = targets.of(destination);
-            let name = target.tls.then(|| client.name_for(&target.host))?;
-            match name {
-                Ok(name) => Some(Arc::new(UpstreamTls { client: client.clone(), name, fingerprint })),
-                Err(reason) => {
-                    mistakes.push(Mistake::in_setting("server_name", reason));
-                    None
-                }
-            }
-        });
-        if mistakes.is_empty() { Ok(upstream) } else { Err(mistakes) }
-    }
-
     /// The files that are read.
     pub(super) fn files(&self, targets: &PerDestination<Target>) -> Vec<PathBuf> {
         let listeners = self.ingress.iter().chain(&self.admin).flat_map(|listener| {
@@ -251,13 +217,63 @@ impl TlsSettings {
             pairs.chain(&listener.client_ca).cloned().collect::<Vec<_>>()
         });
         let needs_egress = targets.iter().any(|target| target.tls);
-        let egress = Some(&self.egress).filter(|_| needs_egress).into_iter().flat_map(|egress| {
-            let pair = egress.certificate.iter().flat_map(|pair| [&pair.certificate, &pair.key]);
-            pair.chain(&egress.ca).cloned().collect::<Vec<_>>()
-        });
+        let egress = if needs_egress { client_files(&self.egress) } else { Vec::new() };
         let is_inline = |path: &PathBuf| self.inline.iter().any(|(name, _)| name == path);
         listeners.chain(egress).filter(|path| !is_inline(path)).collect()
     }
+}
+
+/// The TLS of one upstream's targets.
+type OfTargets = PerDestination<Option<Arc<UpstreamTls>>>;
+
+/// Reads the TLS of those of an upstream's targets that are `https://`.
+///
+/// # Errors
+/// All mistakes in settings and files.
+pub(super) fn read_upstream(
+    settings: &ClientSettings,
+    targets: &PerDestination<Option<&Target>>,
+    now: UnixTime,
+) -> Result<OfTargets, Vec<Mistake>> {
+    if !targets.iter().flatten().any(|target| target.tls) {
+        return Ok(PerDestination::default());
+    }
+    let nothing = InlinePem::new();
+    let source = Fingerprinting::new(settings, &nothing);
+    let client = ClientTls::load(settings, &source, now)?;
+    let fingerprint = source.finish();
+    let mut mistakes = Vec::new();
+    let upstream = PerDestination::new(|destination| {
+        let target = targets.of(destination).filter(|target| target.tls)?;
+        match client.name_for(&target.host) {
+            Ok(name) => Some(Arc::new(UpstreamTls { client: client.clone(), name, fingerprint })),
+            Err(reason) => {
+                mistakes.push(Mistake::in_setting("server_name", reason));
+                None
+            }
+        }
+    });
+    if mistakes.is_empty() { Ok(upstream) } else { Err(mistakes) }
+}
+
+/// What was `read`, or what is `running` where it is the same.
+pub(super) fn upstream_after(read: &OfTargets, running: &OfTargets) -> OfTargets {
+    PerDestination::new(|destination| match (read.of(destination), running.of(destination)) {
+        (Some(read), Some(running)) if read.fingerprint == running.fingerprint => Some(Arc::clone(running)),
+        (read, _) => read.clone(),
+    })
+}
+
+/// Whether a target that has TLS in both has other certificates, keys, authorities or settings.
+pub(super) fn upstream_differs(a: &OfTargets, b: &OfTargets) -> bool {
+    let pairs = a.iter().zip(b.iter());
+    pairs.filter_map(|(a, b)| a.as_ref().zip(b.as_ref())).any(|(a, b)| a.fingerprint != b.fingerprint)
+}
+
+/// The files of a client's settings.
+pub(super) fn client_files(settings: &ClientSettings) -> Vec<PathBuf> {
+    let pair = settings.certificate.iter().flat_map(|pair| [&pair.certificate, &pair.key]);
+    pair.chain(&settings.ca).cloned().collect()
 }
 
 /// The disk, what is inline, and a hash of all that was read and of the settings.

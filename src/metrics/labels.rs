@@ -106,9 +106,11 @@ impl UpstreamClass {
     /// The class of a request without a response.
     pub fn of_failure(failure: &Failure) -> Self {
         match failure {
-            Failure::OverShare | Failure::OverSlowShare | Failure::Expired | Failure::NoConnection => {
-                Self::Expired
-            }
+            Failure::OverShare
+            | Failure::OverSlowShare
+            | Failure::OverUpstreamShare
+            | Failure::Expired
+            | Failure::NoConnection => Self::Expired,
             Failure::Unresolved(_)
             | Failure::Unreachable { .. }
             | Failure::Stale { .. }

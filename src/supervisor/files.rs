@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 
-use crate::config::plan::{Again, FilesRead, Live, Plan};
+use crate::config::plan::{FilesRead, Live, Plan};
 use crate::limits::{TLS_INSECURE_WARNING_SECS, WATCHED_FILES_MILLIS};
 use crate::metrics::Reloads;
 
@@ -39,18 +39,15 @@ pub(super) fn report(read: &FilesRead, is_used: bool, reloads: &Reloads) {
         ),
         ("the files of secrets", &read.secrets, &reloads.secrets, &reloads.secrets_refused),
     ] {
-        match found {
-            Again::Changed if is_used => {
-                tracing::warn!("{what} have changed and were read again");
-                done.add(1);
-            }
-            // Otherwise the configuration was read meanwhile, and the files with it.
-            Again::Changed | Again::Unchanged => {}
-            Again::Mistaken(mistakes) => {
-                mistakes.iter().for_each(|mistake| tracing::error!("{mistake}"));
-                tracing::error!("{what} have changed and have mistakes: the old ones stay in use");
-                refused.add(1);
-            }
+        // Otherwise the configuration was read meanwhile, and the files with it.
+        if found.changed && is_used {
+            tracing::warn!("{what} have changed and were read again");
+            done.add(1);
+        }
+        if !found.mistakes.is_empty() {
+            found.mistakes.iter().for_each(|mistake| tracing::error!("{mistake}"));
+            tracing::error!("{what} have changed and have mistakes: the old ones stay in use");
+            refused.add(1);
         }
     }
 }
@@ -91,11 +88,9 @@ fn watch(plan: &Live, sender: &Sender<ReadFiles>, stopped: &Receiver<()>, interv
     let mut warned = Instant::now();
     while stopped.recv_timeout(interval) == Err(RecvTimeoutError::Timeout) {
         let plan = plan.load_full();
-        if plan.tls.is_insecure() && warned.elapsed() >= Duration::from_secs(TLS_INSECURE_WARNING_SECS) {
+        if plan.is_insecure() && warned.elapsed() >= Duration::from_secs(TLS_INSECURE_WARNING_SECS) {
             warned = Instant::now();
-            tracing::warn!(
-                "the target's certificate is not verified (auth.egress.tls_config.insecure_skip_verify)"
-            );
+            tracing::warn!("an upstream's certificate is not verified (insecure_skip_verify)");
         }
         let now = stamps(&plan);
         let has_settled = now == std::mem::replace(&mut last, now.clone());
@@ -105,7 +100,7 @@ fn watch(plan: &Live, sender: &Sender<ReadFiles>, stopped: &Receiver<()>, interv
         }
         last_read = Some((now, Arc::clone(&plan)));
         let read = plan.read_files_again();
-        if read.security == Again::Unchanged && read.secrets == Again::Unchanged {
+        if read.security.is_quiet() && read.secrets.is_quiet() {
             continue;
         }
         if sender.send(ReadFiles { running: plan, read }).is_err() {

@@ -1,12 +1,12 @@
 //! Builds the plan: checks each setting, and combinations of settings.
 #![forbid(unsafe_code)]
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::num::NonZeroUsize;
 use std::path::Path;
 use std::sync::Arc;
 
-use super::{Limits, Merge, Plan, Receipts, Terms};
+use super::{Limits, Merge, Plan, Receipts};
 use crate::config::address::{clash, listen_address};
 use crate::config::bounds::Bounds;
 use crate::config::excerpt::found;
@@ -16,11 +16,10 @@ use crate::config::keys::Config;
 use crate::config::mistake::{Mistake, Origin};
 use crate::config::security::Security;
 use crate::config::setting::{Origins, Setting};
-use crate::config::target::Target;
 use crate::config::tenant_map::read_tenant_map;
 use crate::config::value::IdRulesChoice;
 use crate::limits::{CORES_MAX, MERGE_FRAGMENTS_MAX};
-use crate::model::{Destination, HaLabels, MetadataRule, PerDestination};
+use crate::model::{HaLabels, MetadataRule};
 use crate::tenant::map::{TenantAllow, TenantMap};
 use crate::tenant::{IdRules, TenantRules, check_id};
 
@@ -32,30 +31,20 @@ pub(in crate::config) fn build(config: &Config, mistakes: &mut Vec<Mistake>) -> 
     let listen = check.address(&config.listen);
     let listen_metrics = check.address(&config.listen_metrics_address);
     let listen_pprof = check.pprof();
-    let target = check.target(&config.target);
-    let target_loki = check.target(&config.target_loki);
-    let authentication = check.authentication();
-    let headers = check.static_headers();
-    let tenant_header = check.header();
+    let targets = check.targets(listen);
     let pass_headers = check.pass_headers();
     let tenant = check.tenant();
+    let (security_settings, security) =
+        targets.as_ref().map_or_else(Default::default, |targets| check.security(targets, tenant.as_ref()));
+    let terms = check.terms(targets);
+    let upstreams = check.upstreams(terms.as_ref(), &security_settings.tls, listen);
     let ha_labels = check.ha_labels();
     if let (Some(listen), Some(metrics)) = (listen, listen_metrics) {
         check.addresses_differ(listen, metrics, listen_pprof.flatten());
     }
-    for (target, setting) in [(&target, &config.target), (&target_loki, &config.target_loki)] {
-        if let (Some(listen), Some(target)) = (listen, target) {
-            check.no_loop(listen, target, setting);
-        }
-    }
-    let (target, target_loki) = (target?, target_loki?);
-    let targets = PerDestination::new(|destination| match destination {
-        Destination::Metrics => target.clone(),
-        Destination::Logs => target_loki.clone(),
-    });
-    let (security_settings, read) = check.security(&targets, tenant.as_ref());
-    let Security { tls, auth, admin_auth, files, notices: security_notices, .. } = read?;
-    let (credentials, authorization) = authentication?;
+    let ((terms, credentials), upstreams, security) = (terms?, upstreams?, security?);
+    let Security { tls, auth, admin_auth, files, notices: security_notices, .. } = security;
+    let notices = notices(config).into_iter().chain(security_notices).chain(upstreams.notices()).collect();
     Some(Plan {
         listen: listen?,
         listen_metrics: listen_metrics?,
@@ -63,13 +52,8 @@ pub(in crate::config) fn build(config: &Config, mistakes: &mut Vec<Mistake>) -> 
         metrics_include_tenant: config.metrics_include_tenant.value,
         log_level: config.log_level.value,
         log_response_errors: config.log_response_errors.value,
-        terms: Arc::new(Terms {
-            targets,
-            tenant_header: tenant_header?,
-            authorization,
-            headers: headers?,
-            place: 0,
-        }),
+        terms: Arc::new(terms),
+        upstreams: Arc::new(upstreams),
         credentials,
         tls,
         auth,
@@ -97,7 +81,7 @@ pub(in crate::config) fn build(config: &Config, mistakes: &mut Vec<Mistake>) -> 
         receipts: Receipts { keep: config.receipts_keep.value, bytes_max: config.receipts_bytes_max.value.0 },
         limits: limits(config),
         resolve_interval: config.resolve_interval.value,
-        notices: [notices(config), security_notices].concat(),
+        notices,
         effective: config.effective(),
         origins: Origins { file: String::new(), of: config.origins() },
     })
@@ -235,36 +219,6 @@ impl Check<'_> {
                 );
             }
         }
-    }
-
-    fn target(&mut self, setting: &Setting<String>) -> Option<Target> {
-        match Target::parse(&setting.value) {
-            Ok(target) => Some(target),
-            Err(text) => {
-                self.blame(setting, text);
-                None
-            }
-        }
-    }
-
-    /// A target that is our own listener would make us send every request to ourselves, without end.
-    fn no_loop(&mut self, listen: SocketAddr, target: &Target, setting: &Setting<String>) {
-        let host = match target.host.parse::<IpAddr>() {
-            Ok(host) => host,
-            Err(_) if target.host == "localhost" => IpAddr::V4(Ipv4Addr::LOCALHOST),
-            Err(_) => return,
-        };
-        let ours = if listen.ip().is_unspecified() { host.is_loopback() } else { host == listen.ip() };
-        if ours && target.port == listen.port() {
-            let text =
-                format!("the target is our own listen address ({listen}): requests would loop forever");
-            self.blame_pair(setting, &self.config.listen, text);
-        }
-    }
-
-    fn header(&mut self) -> Option<TenantHeader> {
-        let setting = &self.config.tenant_header;
-        TenantHeader::parse(&setting.value).map_err(|text| self.blame(setting, text)).ok()
     }
 
     fn pass_headers(&mut self) -> Option<Vec<Box<str>>> {

@@ -1,14 +1,62 @@
-//! Checks what requests to the target carry besides the tenant: credentials and headers.
+//! Checks what requests to the target carry besides the tenant: credentials and headers. Also the named upstreams.
 #![forbid(unsafe_code)]
 
 use super::build::Check;
+use std::net::SocketAddr;
+use std::path::Path;
+
 use crate::auth::Secret;
 use crate::config::credentials::{CredentialKey, Credentials, Given};
+use crate::config::excerpt::found;
+use crate::config::file::read_file;
+use crate::config::header::TenantHeader;
 use crate::config::key::Key;
-use crate::config::mistake::{Mistake, Origin};
+use crate::config::mistake::{ConfigMistakes, Mistake, Origin};
 use crate::config::static_headers::Others;
+use crate::config::target::Target;
+use crate::config::terms::Terms;
+use crate::config::tls::TlsSettings;
+use crate::config::upstreams::resolve::Main;
+use crate::config::upstreams::{self, Upstreams};
+use crate::model::{Destination, MetadataRule, PerDestination};
 
 impl Check<'_> {
+    /// The targets. None may be our own listener: we would send every request to ourselves, without end.
+    pub(super) fn targets(&mut self, listen: Option<SocketAddr>) -> Option<PerDestination<Target>> {
+        let config = self.config;
+        let [metrics, logs] = [&config.target, &config.target_loki].map(|setting| {
+            let target = Target::parse(&setting.value).map_err(|text| self.blame(setting, text)).ok()?;
+            if let Some(listen) = listen.filter(|listen| target.is_at(*listen)) {
+                let text =
+                    format!("the target is our own listen address ({listen}): requests would loop forever");
+                self.blame_pair(setting, &config.listen, text);
+            }
+            Some(target)
+        });
+        let (metrics, logs) = (metrics?, logs?);
+        Some(PerDestination::new(|destination| match destination {
+            Destination::Metrics => metrics.clone(),
+            Destination::Logs => logs.clone(),
+        }))
+    }
+
+    /// What requests to the targets have in common, and what its secret comes from.
+    pub(super) fn terms(&mut self, targets: Option<PerDestination<Target>>) -> Option<(Terms, Credentials)> {
+        let (authentication, headers) = (self.authentication(), self.static_headers());
+        let setting = &self.config.tenant_header;
+        let tenant_header =
+            TenantHeader::parse(&setting.value).map_err(|text| self.blame(setting, text)).ok();
+        let (credentials, authorization) = authentication?;
+        let terms = Terms {
+            targets: targets?,
+            tenant_header: tenant_header?,
+            authorization,
+            headers: headers?,
+            place: Terms::first_place(0),
+        };
+        Some((terms, credentials))
+    }
+
     /// Checks the credentials and reads their file. Returns them with the value of the `Authorization` header.
     pub(super) fn authentication(&mut self) -> Option<(Credentials, Option<Secret>)> {
         let is_mistaken = CredentialKey::ALL.iter().any(|&key| self.credential(key).1 == Origin::Mistaken);
@@ -94,11 +142,65 @@ impl Check<'_> {
     }
 }
 
+impl Check<'_> {
+    /// Reads the file of `upstreams`. Its mistakes are reported with the lines of that file.
+    pub(super) fn upstreams(
+        &mut self,
+        main: Option<&(Terms, Credentials)>,
+        tls: &TlsSettings,
+        listen: Option<SocketAddr>,
+    ) -> Option<Upstreams> {
+        let config = self.config;
+        let setting = &config.upstreams;
+        let file = setting.value.as_str();
+        if file.is_empty() {
+            return Some(Upstreams::default());
+        }
+        self.metadata_can_be_routed();
+        let text = match read_file(Path::new(file)) {
+            Ok(text) => text,
+            Err(text) => {
+                self.blame(setting, format!("{} {text}", found(file)));
+                return None;
+            }
+        };
+        let others = Others {
+            tenant_header: &config.tenant_header.value,
+            passed: &config.upstream_pass_headers.value,
+            credentials: None,
+        };
+        // With mistakes in the main configuration, those of the file are reported all the same.
+        let unknown = (Terms::unknown(), Credentials::default());
+        let (terms, credentials) = main.unwrap_or(&unknown);
+        let main = Main { terms, credentials, tls: &tls.egress, others, listen };
+        let mut mistakes = Vec::new();
+        let entries = upstreams::read::read(&text, &mut mistakes);
+        let upstreams = upstreams::resolve::resolve(&entries, &main, &mut mistakes);
+        if mistakes.is_empty() {
+            return upstreams;
+        }
+        self.mistakes.extend(ConfigMistakes::new(file, mistakes).elsewhere());
+        None
+    }
+
+    /// Metadata names no tenant. If each sender has a prefix of its own, the prefix of a tenant that metadata is routed
+    /// to may be another sender's, and its upstream cannot be told.
+    fn metadata_can_be_routed(&mut self) {
+        let config = self.config;
+        if config.metadata.value == MetadataRule::Route && config.tenant_prefix_prefer_source.value {
+            let text = "with metadata: route and tenant.prefix_prefer_source, the upstream of metadata cannot be told: \
+                        switch one of them off";
+            self.blame(&config.upstreams, text);
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
 
-    use super::super::{Again, Plan};
+    use super::super::Plan;
+    use crate::config::Again;
 
     fn given(text: &str) -> Result<Plan, Vec<String>> {
         let parsed = crate::config::parse("f", text, []);
@@ -186,7 +288,7 @@ mod tests {
 
         std::fs::write(&path, " two ").unwrap();
         let read = plan.read_files_again();
-        assert_eq!((read.security, read.secrets), (Again::Unchanged, Again::Changed));
+        assert!(read.security.is_quiet() && read.secrets.changed);
         let renewed = read.plan.unwrap();
         assert_eq!(renewed.terms.authorization.as_ref().unwrap().expose(), b"Bearer two");
         assert_eq!(renewed.terms.place, plan.terms.place);
@@ -194,7 +296,8 @@ mod tests {
 
         std::fs::write(&path, "\n").unwrap();
         let read = renewed.read_files_again();
-        assert_eq!(read.secrets, Again::Mistaken(vec![format!("{} is empty", path.display())]));
+        let mistakes = vec![format!("{} is empty", path.display())];
+        assert_eq!(read.secrets, Again { changed: false, mistakes });
         assert!(read.plan.is_none());
     }
 }
