@@ -23,6 +23,7 @@ mod config;
 mod contender;
 mod machine;
 mod measure;
+mod record_layer;
 mod results;
 mod round;
 mod template;
@@ -57,7 +58,12 @@ pub enum Event<'a> {
     /// A round is over, or left out because its contender had failed before.
     RoundOver,
     /// A scenario is over.
-    ScenarioOver(&'a ScenarioResults),
+    ScenarioOver {
+        /// The contenders, in the order of their showings.
+        contenders: &'a [Entrant],
+        /// What came of it.
+        results: &'a ScenarioResults,
+    },
 }
 
 /// Why a round gave no figures.
@@ -92,7 +98,7 @@ pub fn compare(config: &Config, stop: &AtomicBool, mut watch: impl FnMut(Event<'
     for scenario in &config.scenarios {
         match compare_in(config, scenario, stop, &mut watch) {
             Ok(scenario) => {
-                watch(Event::ScenarioOver(&scenario));
+                watch(Event::ScenarioOver { contenders: &results.contenders, results: &scenario });
                 results.scenarios.push(scenario);
             }
             Err(Stopped::Io(error)) => return Err(error),
@@ -114,6 +120,7 @@ fn entrant(contender: &Contender) -> Entrant {
         version: machine::output(&contender.version.iter().map(fill).collect::<Vec<_>>()),
         splits: contender.splits,
         acknowledges: contender.acknowledges,
+        plain: contender.plain.clone(),
     }
 }
 
@@ -136,9 +143,12 @@ fn compare_in(
         ..FleetConfig::default()
     })
     .map_err(io::Error::other)?;
-    let showing = |contender: &Contender| match contender.formats.contains(&scenario.format) {
-        true => Showing::Measured(Vec::new()),
-        false => Showing::LeftOut,
+    let showing = |contender: &Contender| {
+        let takes_part = !contender.optional || contender.is_installed();
+        match takes_part && contender.formats.contains(&scenario.format) {
+            true => Showing::Measured(Vec::new()),
+            false => Showing::LeftOut,
+        }
     };
     let mut showings: Vec<Showing> = config.contenders.iter().map(showing).collect();
     for round in 1..=scenario.rounds {

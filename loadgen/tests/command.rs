@@ -99,7 +99,7 @@ fn send_exits_with_1_when_told_to_fail_on_errors() {
 #[test]
 fn send_says_what_is_wrong_with_its_arguments() {
     refuses(&[
-        (&["send", "--url", "https://a/"], "begins with http://"),
+        (&["send", "--url", "ftp://a/"], "begins with http:// or https://"),
         (&["send", "--tenants", "a,a"], "`a` is there twice"),
         (&["send", "--rate", "0"], "no number above 0"),
         (&["send", "--verify", "http://127.0.0.1:1/stats", "--requests", "1"], "--verify: no answer from"),

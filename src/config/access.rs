@@ -60,7 +60,8 @@ impl Credentials<'_> {
     }
 }
 
-/// Parses the `text` of access rules. `file` is the name used in errors. Forced tenants have to follow `id_rules`.
+/// Parses the `text` of access rules. `file` is the name used in errors. Forced tenants have to follow `id_rules`. If
+/// the credentials are not known, rules for others are not reported.
 ///
 /// # Errors
 /// All mistakes, each with its line.
@@ -68,14 +69,16 @@ pub fn read_access(
     file: &str,
     text: &str,
     id_rules: IdRules,
-    credentials: &Credentials<'_>,
+    credentials: Option<&Credentials<'_>>,
 ) -> Result<Access, ConfigMistakes> {
     let mut reader = Reader { mistakes: Vec::new(), rules: Vec::new(), lines: Vec::new() };
     match yaml::read(text) {
         Ok(document) => reader.document(document),
         Err(fault) => reader.mistake(fault.line, "", fault.text),
     }
-    reader.check_credentials(credentials);
+    if let Some(credentials) = credentials {
+        reader.check_credentials(credentials);
+    }
     let Reader { mut mistakes, rules, lines } = reader;
     let line = |at: usize| lines.get(at).copied().unwrap_or(1);
     match Access::new(rules, id_rules) {

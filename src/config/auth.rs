@@ -158,11 +158,8 @@ impl Auth {
 }
 
 impl AuthSettings {
-    /// Reads the files.
-    ///
-    /// # Errors
-    /// All mistakes in them.
-    pub(super) fn read(&self) -> Result<ReadAuth, Vec<AuthMistake>> {
+    /// Reads the files. Returns what was read, as far as it is sound, and all mistakes.
+    pub(super) fn read(&self) -> (ReadAuth, Vec<AuthMistake>) {
         let mut reading = Reading::default();
         let web = reading.file(AuthFile::Web, self.web.as_deref(), read_web_config).unwrap_or_default();
         let tokens = reading.file(AuthFile::Tokens, self.tokens.as_deref(), read_tokens).unwrap_or_default();
@@ -183,18 +180,16 @@ impl AuthSettings {
             tenant_header: true,
         };
         let access = self.access.as_ref().and_then(|settings| reading.access(settings, credentials));
-        if !reading.mistakes.is_empty() {
-            return Err(reading.mistakes);
-        }
         let web_name = self.web.as_deref().unwrap_or(Path::new("")).display().to_string();
         let header_lines = headers.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
         let content = Content { users, tokens: tokens.tokens, jwts, access, header_lines };
-        Ok(ReadAuth {
+        let read = ReadAuth {
             auth: Auth { content: Arc::new(content), started: OnceLock::new() },
             tls: tls.map(|tls| tls.server_settings(&web_name)),
             files: reading.files,
             notices: reading.notices,
-        })
+        };
+        (read, reading.mistakes)
     }
 }
 
@@ -235,10 +230,8 @@ impl Reading {
             ..found
         };
         // Rules for users of a file with mistakes would look like rules for users that do not exist.
-        if !self.mistakes.is_empty() {
-            return None;
-        }
-        let parse = |name: &str, text: &str| read_access(name, text, settings.id_rules, &credentials);
+        let known = Some(&credentials).filter(|_| self.mistakes.is_empty());
+        let parse = |name: &str, text: &str| read_access(name, text, settings.id_rules, known);
         self.file(AuthFile::Access, Some(&settings.file), parse).map(Arc::new)
     }
 }

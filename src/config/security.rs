@@ -6,8 +6,7 @@ use std::path::PathBuf;
 
 use rustls::pki_types::UnixTime;
 
-use super::auth::{Auth, AuthMistake, AuthSettings, ReadAuth};
-use super::plan::Plan;
+use super::auth::{Auth, AuthMistake, AuthSettings};
 use super::target::Target;
 use super::tls::{Tls, TlsMistakes, TlsSettings};
 use crate::model::PerDestination;
@@ -54,8 +53,9 @@ impl SecuritySettings {
         now: UnixTime,
     ) -> Result<Security, SecurityMistakes> {
         let mut mistakes = SecurityMistakes::default();
-        let auth = sound(self.auth.read(), &mut mistakes.auth);
-        let admin = sound(self.admin_auth.read(), &mut mistakes.admin_auth);
+        let (auth, admin);
+        (auth, mistakes.auth) = self.auth.read();
+        (admin, mistakes.admin_auth) = self.admin_auth.read();
         let has_web_tls = auth.tls.is_some();
         let settings = self.tls.clone().with_web(auth.tls, admin.tls);
         let tls = settings.read(targets, now).unwrap_or_else(|found| {
@@ -70,27 +70,24 @@ impl SecuritySettings {
         Ok(Security { tls, auth: auth.auth, admin_auth: admin.auth, files, notices, has_web_tls })
     }
 
-    /// Reads the files again for the plan `running`. `None` if nothing has changed.
+    /// Reads the files again, for what runs with this TLS and these credentials. `None` if nothing has changed.
     ///
     /// # Errors
     /// All mistakes in them, one per line.
-    pub(super) fn read_again(&self, running: &Plan) -> Result<Option<Security>, Vec<String>> {
-        let read = self.read(&running.terms.targets, UnixTime::now()).map_err(SecurityMistakes::lines)?;
-        let tls = read.tls.after(&running.tls);
-        let changed = tls.differs_in(&running.tls)
-            || tls.differs_out(&running.tls)
-            || !read.auth.changed(&running.auth).is_empty()
-            || !read.admin_auth.changed(&running.admin_auth).is_empty();
+    pub(super) fn read_again(
+        &self,
+        targets: &PerDestination<Target>,
+        running: &Tls,
+        [auth, admin_auth]: [&Auth; 2],
+    ) -> Result<Option<Security>, Vec<String>> {
+        let read = self.read(targets, UnixTime::now()).map_err(SecurityMistakes::lines)?;
+        let tls = read.tls.after(running);
+        let changed = tls.differs_in(running)
+            || tls.differs_out(running)
+            || !read.auth.changed(auth).is_empty()
+            || !read.admin_auth.changed(admin_auth).is_empty();
         Ok(changed.then_some(Security { tls, ..read }))
     }
-}
-
-/// What was read, or nothing and the mistakes noted.
-fn sound(read: Result<ReadAuth, Vec<AuthMistake>>, mistakes: &mut Vec<AuthMistake>) -> ReadAuth {
-    read.unwrap_or_else(|found| {
-        *mistakes = found;
-        ReadAuth::default()
-    })
 }
 
 impl SecurityMistakes {

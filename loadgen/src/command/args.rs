@@ -17,7 +17,9 @@ use loadgen::stamped::StampedConfig;
 use loadgen::typed::{duration, number, tenants};
 
 pub(crate) use chaos::{ChaosArgs, ServerArgs, Theft};
-pub(crate) use trial::{FairnessArgs, IdleArgs, IsolationArgs, LengthArgs, TrialArgs, TrialCommand};
+pub(crate) use trial::{
+    FairnessArgs, HandshakesArgs, IdleArgs, IsolationArgs, LengthArgs, TrialArgs, TrialCommand,
+};
 
 /// The demo's tenants: teams that most platforms have, as uneven as such teams are.
 const FAMILIAR_TENANTS: &str = "payments:34,checkout:25,search:18,observability:13,kube-system:10";
@@ -132,7 +134,7 @@ impl SendArgs {
             RetryKind::Prometheus => Some(RetryRules::prometheus(self.retry_on_429)),
         };
         let server = self.report.server_pid.map(Process::new).transpose()?;
-        Ok(SendConfig { rate: self.rate, retry, server, ..self.send.clone().bounded() })
+        Ok(SendConfig { rate: self.rate, retry, server, ..self.send.clone().ready()? })
     }
 }
 
@@ -153,6 +155,9 @@ pub(crate) struct SinkArgs {
 pub(crate) struct VerifyArgs {
     #[command(flatten)]
     pub(crate) stamped: StampedConfig,
+    /// Start Tenantry and a sink in place of those at --url and --sink, with TLS on all connections
+    #[arg(long, conflicts_with_all = ["url", "sink", "ca"])]
+    pub(crate) tls: bool,
     /// The sink behind it, which was started with --account
     #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:9009/account")]
     pub(crate) sink: Url,

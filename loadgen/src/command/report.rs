@@ -8,7 +8,9 @@ use std::io::{self, Write};
 use std::path::Path;
 
 use anyhow::Context;
-use loadgen::compare::{Acknowledges, Machine, Measure, Results, ScenarioResults, Showing, Spread};
+use loadgen::compare::{
+    Acknowledges, Entrant, Machine, Measure, Results, Round, ScenarioResults, Showing, Spread,
+};
 
 use super::args::PageArgs;
 use super::text::{Table, bytes, counted, figure};
@@ -63,7 +65,10 @@ fn page(results: &Results, pictures: &str) -> String {
         let asked = &scenario.scenario;
         let rounds = counted(u64::from(asked.rounds), "round");
         let figures = figures(results, scenario).markdown("---:");
-        let _ = write!(page, "\n### {asked}\n\n{rounds} of {} s\n\n{figures}", asked.seconds);
+        let tls = tls(&results.contenders, &scenario.showings);
+        let tls: String = tls.lines().map(|line| format!("- {line}\n")).collect();
+        let gap = if tls.is_empty() { "" } else { "\n" };
+        let _ = write!(page, "\n### {asked}\n\n{rounds} of {} s\n\n{figures}{gap}{tls}", asked.seconds);
     }
     let _ = write!(page, "\n## How it was measured\n\n{METHOD}");
     page
@@ -145,10 +150,22 @@ fn figures(results: &Results, scenario: &ScenarioResults) -> Table {
         match showing {
             Showing::Measured(_) => table.row([name].into_iter().chain(Measure::ALL.iter().map(cell))),
             Showing::Failed(failure) => table.row([name, failure.to_string()]),
-            Showing::LeftOut => table.row([name, "does not know this format".to_owned()]),
+            Showing::LeftOut => table.row([name, "left out".to_owned()]),
         }
     }
     table
+}
+
+/// A line for each contender that speaks TLS: its CPU time by that of the same one without TLS and of rustls alone.
+pub(super) fn tls(contenders: &[Entrant], showings: &[Showing]) -> String {
+    let line = |(index, Entrant { name, plain, .. }): (usize, &Entrant)| {
+        let ratio = told(Measure::tls(contenders, showings, index)?);
+        let alone = |round: &Round| round.tls_seconds * 1e3 / round.requests as f64;
+        let alone = figure(Spread::new(showings.get(index)?.rounds().iter().map(alone))?.median);
+        let plain = plain.as_ref()?;
+        Some(format!("{name}: CPU × {ratio} of {plain} and rustls alone ({alone} ms a request)\n"))
+    };
+    contenders.iter().enumerate().filter_map(line).collect()
 }
 
 /// `1.50 (1.00–2.00)`; the figure alone where the rounds agree.

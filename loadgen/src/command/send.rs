@@ -7,6 +7,7 @@ use std::time::Duration;
 use anyhow::Context;
 use indicatif::ProgressBar;
 use loadgen::audit::{Comparison, Line};
+use loadgen::client::Url;
 use loadgen::fleet::Fleet;
 use loadgen::send::{Outcome, Percentiles, Progress, send};
 use loadgen::sink::Snapshot;
@@ -27,7 +28,8 @@ pub(crate) fn run(args: &SendArgs) -> anyhow::Result<bool> {
     }
     let stop = super::stop_flag()?;
     let fleet = Fleet::build(&args.fleet)?;
-    let stats = |url, timeout| super::fetch::<Snapshot>("--verify", url, timeout, "");
+    let stats =
+        |url: &Url, timeout| super::fetch::<Snapshot>("--verify", &url.with_tls_of(&config.url), timeout, "");
     let before = args.report.verify.as_ref().map(|url| stats(url, config.timeout)).transpose()?;
     let progress = Progress::default();
     let bar = ProgressBar::new_spinner();

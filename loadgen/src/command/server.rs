@@ -14,6 +14,7 @@ use anyhow::{Context, bail};
 use loadgen::child::{Child, wait_for};
 use loadgen::client::{Url, get};
 use loadgen::port::free_addr;
+use loadgen::tls::Certificates;
 use rustix::process::Signal;
 
 use super::rig::TENANT_LABEL;
@@ -30,6 +31,8 @@ pub(crate) struct Setup {
     pub(crate) listen: SocketAddr,
     /// Its upstream.
     pub(crate) target: String,
+    /// What it speaks TLS with; None for plain HTTP.
+    pub(crate) certificates: Option<Certificates>,
     /// Lines of its configuration besides these.
     pub(crate) settings: String,
     /// Where its configuration and its log are; the log of all servers that were ever started there.
@@ -45,9 +48,10 @@ impl Setup {
 
     fn write_config(&self, metrics: SocketAddr) -> anyhow::Result<()> {
         let Self { listen, target, settings, .. } = self;
+        let tls = self.certificates.as_ref().map(Certificates::settings).unwrap_or_default();
         let config = format!(
             "listen: {listen}\nlisten_metrics_address: {metrics}\ntarget: {target}\nlog_level: warn\n\
-             tenant:\n  label: {TENANT_LABEL}\n{settings}"
+             tenant:\n  label: {TENANT_LABEL}\n{tls}{settings}"
         );
         fs::write(self.config(), config).context("cannot write the server's configuration")
     }
@@ -92,12 +96,18 @@ impl Server {
         self.setup.listen
     }
 
+    pub(crate) fn certificates(&self) -> Option<&Certificates> {
+        self.setup.certificates.as_ref()
+    }
+
     pub(crate) fn pid(&self) -> u32 {
         self.child.pid()
     }
 
     pub(crate) fn push_url(&self) -> anyhow::Result<Url> {
-        Ok(format!("http://{}/push", self.addr()).parse()?)
+        let tls = self.setup.certificates.as_ref().map(|certificates| certificates.client.clone());
+        let scheme = if tls.is_some() { "https" } else { "http" };
+        Ok(format!("{scheme}://{}/push", self.addr()).parse::<Url>()?.with_tls(tls))
     }
 
     /// How it ended, if it has.

@@ -4,6 +4,7 @@ use std::io::{self, Write};
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use anyhow::Context;
 use loadgen::account::FullAccount;
 use loadgen::audit::{Audit, Finding};
 use loadgen::child::wait_for;
@@ -12,7 +13,8 @@ use loadgen::fleet::now_ms;
 use loadgen::send::{Outcome, Progress, RetryRules};
 use loadgen::stamped::{StampedConfig, send};
 
-use super::args::VerifyArgs;
+use super::args::{ServerArgs, VerifyArgs};
+use super::rig::{Rig, RigConfig, TENANT_LABEL};
 use super::send::forward_stop;
 use super::text::{Report, counted, figure, grouped, listed, per_second, time};
 
@@ -20,24 +22,38 @@ use super::text::{Report, counted, figure, grouped, listed, per_second, time};
 pub(crate) fn run(args: &VerifyArgs) -> anyhow::Result<bool> {
     let stop = super::stop_flag()?;
     // Before anything is sent: a proof that cannot be finished is not begun.
-    let config = config(args);
-    account(&args.sink, config.send.timeout)?;
+    let mut config = config(args)?;
+    let rig = args.tls.then(|| rig(&mut config)).transpose()?;
+    let account = || match &rig {
+        Some(rig) => rig.sink.account().context("the sink keeps no account"),
+        None => account(&args.sink.with_tls_of(&config.send.url), config.send.timeout),
+    };
+    account()?;
     let began = u64::try_from(now_ms()).unwrap_or_default();
     let listen = |progress: &Progress| forward_stop(&stop, progress);
     let (journal, outcome) = send(&config, began, u32::from(args.senders), &Progress::default(), listen)?;
     wait_for(args.settle, || stop.load(Ordering::Relaxed));
-    let audit = Audit::new(&journal, &account(&args.sink, config.send.timeout)?, &config.prefix);
+    let audit = Audit::new(&journal, &account()?, &config.prefix);
     let holds = audit.holds() && audit.acknowledged > 0;
     write!(io::stdout(), "{}", report(&outcome, &audit))?;
     Ok(holds)
 }
 
-fn config(args: &VerifyArgs) -> StampedConfig {
+fn config(args: &VerifyArgs) -> anyhow::Result<StampedConfig> {
     let mut config = args.stamped.clone();
-    config.send = config.send.bounded();
+    config.send = config.send.ready()?;
     let rules = RetryRules { give_up_after: Some(args.give_up_after), ..RetryRules::prometheus(true) };
     config.send.retry = Some(rules);
-    config
+    Ok(config)
+}
+
+/// A server and a sink that speak TLS; senders are told where they are.
+fn rig(config: &mut StampedConfig) -> anyhow::Result<Rig> {
+    let server = ServerArgs { tls: true, ..ServerArgs::default() };
+    let rig = Rig::start(RigConfig { server, full_account: true, ..RigConfig::default() })?;
+    config.send.url = rig.server.push_url()?;
+    TENANT_LABEL.clone_into(&mut config.tenant_label);
+    Ok(rig)
 }
 
 /// What a sink tells at /account.

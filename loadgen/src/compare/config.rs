@@ -64,6 +64,14 @@ pub struct Contender {
     /// How long it may take until it is.
     #[serde(rename = "ready_seconds", deserialize_with = "duration::deserialize")]
     pub ready_within: Duration,
+    /// Whether it speaks TLS to senders.
+    pub tls_in: bool,
+    /// Whether it speaks TLS to its upstream.
+    pub tls_out: bool,
+    /// The contender that is the same without TLS. What TLS costs is measured against that one.
+    pub plain: Option<String>,
+    /// Whether it is left out where its program is not installed.
+    pub optional: bool,
     /// Path to push series to.
     pub push: String,
     /// Path to push logs to.
@@ -92,6 +100,10 @@ impl Default for Contender {
             files: BTreeMap::new(),
             ready: TCP.to_owned(),
             ready_within: Duration::from_secs(10),
+            tls_in: false,
+            tls_out: false,
+            plain: None,
+            optional: false,
             push: "/push".to_owned(),
             push_loki: "/loki/api/v1/push".to_owned(),
             formats: vec![Format::default()],
@@ -281,6 +293,11 @@ impl Config {
             if contenders.iter().take(index).any(|other| other.name == contender.name) {
                 return Err(wrong(format!("contenders: two are called `{}`", contender.name)));
             }
+            if let Some(plain) =
+                contender.plain.as_ref().filter(|plain| contenders.iter().all(|c| c.name != **plain))
+            {
+                return Err(wrong(format!("contender `{}`: plain: there is no `{plain}`", contender.name)));
+            }
         }
         Ok(Self {
             name: path.file_stem().unwrap_or_default().to_string_lossy().into_owned(),
@@ -337,6 +354,15 @@ impl Written {
 }
 
 impl Contender {
+    /// Whether its program is where its command says.
+    pub fn is_installed(&self) -> bool {
+        let Some(program) = self.command.first() else { return false };
+        let path = std::env::var_os("PATH").unwrap_or_default();
+        let dirs =
+            if program.contains('/') { vec![PathBuf::new()] } else { std::env::split_paths(&path).collect() };
+        program.contains('{') || dirs.iter().any(|dir| dir.join(program).is_file())
+    }
+
     /// What its fields say together, beyond what each may say.
     fn check(&self) -> Result<(), String> {
         if self.name.trim().is_empty() {
@@ -468,6 +494,14 @@ scenarios:
     }
 
     #[test]
+    fn a_program_is_looked_for_in_path_or_where_it_is_said_to_be() {
+        let contender =
+            |program: &str| Contender { command: vec![program.to_owned()], ..Contender::default() };
+        assert!(["sh", "/bin/sh", "{loadgen}"].map(contender).iter().all(Contender::is_installed));
+        assert!(!["no-such-program", "/nowhere/sh"].map(contender).iter().any(Contender::is_installed));
+    }
+
+    #[test]
     fn mistakes_are_told_before_anything_runs() {
         for (from, to, fault) in [
             ("seconds: 2", "second: 2", "second"),
@@ -496,6 +530,7 @@ scenarios:
             ("http://{metrics}/ready", "metrics", "neither `tcp` nor a URL"),
             ("before_delivery", "sometime", "sometime"),
             ("splits: false", "push: push", "`push` is no path"),
+            ("splits: false", "plain: c", "contender `b`: plain: there is no `c`"),
         ] {
             let error = load(&GOOD.replace(from, to)).unwrap_err().to_string();
             assert!(error.contains(fault), "{to}: {error}");

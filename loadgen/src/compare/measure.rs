@@ -1,6 +1,6 @@
 //! The figures that are printed and drawn, computed from rounds.
 
-use super::results::{Round, ScenarioResults, Showing};
+use super::results::{Entrant, Round, ScenarioResults, Showing};
 
 /// A figure that every round has.
 #[derive(Clone, Copy, Debug)]
@@ -65,6 +65,17 @@ impl Measure {
     pub fn ratio(&self, results: &ScenarioResults, index: usize) -> Option<Spread> {
         let (first, other) = (results.showings.first()?.rounds(), results.showings.get(index)?.rounds());
         Spread::new(first.iter().zip(other).map(|(first, other)| quotient(self.of(other), self.of(first))))
+    }
+
+    /// The CPU time of contender `index` by that of the same contender without TLS and of rustls alone together; None if
+    /// either failed, or it has no such contender.
+    pub fn tls(contenders: &[Entrant], showings: &[Showing], index: usize) -> Option<Spread> {
+        let name = contenders.get(index)?.plain.as_ref()?;
+        let plain = contenders.iter().position(|contender| contender.name == *name)?;
+        let rounds = showings.get(index)?.rounds().iter().zip(showings.get(plain)?.rounds());
+        let cpu = |round: &Round| Self::CPU_PER_REQUEST.of(round);
+        let alone = |round: &Round| quotient(round.tls_seconds * 1e3, float(round.requests));
+        Spread::new(rounds.map(|(tls, plain)| quotient(cpu(tls), cpu(plain) + alone(tls))))
     }
 
     /// Title and unit.
@@ -132,8 +143,8 @@ fn float(count: u64) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::compare::Scenario;
     use crate::compare::results::{Failure, FailureKind};
+    use crate::compare::{Acknowledges, Scenario};
     use crate::fleet::Format;
     use crate::send::Percentiles;
 
@@ -147,6 +158,7 @@ mod tests {
             body_bytes: requests * 1000,
             upstream_requests: requests * 2,
             cpu_seconds,
+            tls_seconds: 0.5,
             resident_bytes_peak: 50_000_000,
             latency_ms: Percentiles { p50: 1.0, p99: 2.0, p99_9: 3.0, max: 4.0 },
         }
@@ -190,6 +202,23 @@ mod tests {
         assert_eq!(Measure::CPU_PER_REQUEST.ratio(&results, 2), None);
         let spread = Measure::CPU_PER_REQUEST.spread(&results.showings[0]).unwrap();
         assert_eq!(spread, Spread { median: 2.0, min: 1.0, max: 4.0 });
+    }
+
+    #[test]
+    fn what_tls_costs_is_held_against_the_same_contender_and_rustls() {
+        let entrant = |name: &str, plain: Option<&str>| Entrant {
+            name: name.to_owned(),
+            note: String::new(),
+            version: None,
+            splits: true,
+            acknowledges: Acknowledges::AfterDelivery,
+            plain: plain.map(str::to_owned),
+        };
+        let contenders = [entrant("a", None), entrant("b", Some("a")), entrant("c", Some("a"))];
+        let tls = |index| Measure::tls(&contenders, &results().showings, index);
+        // 4 to 1 and 0.5, 2 to 2 and 0.5, 2 to 4 and 0.5.
+        assert_eq!(tls(1).unwrap().median, 0.8);
+        assert_eq!((tls(0), tls(2)), (None, None), "no TLS, and failed");
     }
 
     #[test]

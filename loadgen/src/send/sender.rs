@@ -103,6 +103,9 @@ impl<'a> Sender<'a> {
 
     /// Sends it once; returns what came of it, and when.
     fn attempt(&mut self, message: &Message<'_>) -> (Attempt, Instant) {
+        if self.config.new_connections.is_some() {
+            self.client.disconnect();
+        }
         let connected = self.client.connect();
         let is_connected = connected.is_ok();
         let result = connected.map_err(HttpError::from).and_then(|()| self.client.exchange(message.bytes));

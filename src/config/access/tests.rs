@@ -16,7 +16,7 @@ fn read(text: &str) -> Result<Access, ConfigMistakes> {
     let tokens = Tokens::new(["agent", "e"].map(|name| (name.into(), TokenHash::of(name.as_bytes()))));
     let credentials =
         Credentials { users: &users(), tokens: &tokens, jwts: true, certificates: true, tenant_header: true };
-    read_access("access.yml", text, IdRules::Mimir, &credentials)
+    read_access("access.yml", text, IdRules::Mimir, Some(&credentials))
 }
 
 fn access(text: &str) -> Access {
@@ -210,7 +210,7 @@ fn a_rule_for_a_credential_that_does_not_exist_is_a_mistake() {
         certificates: false,
         tenant_header: false,
     };
-    let told = read_access("access.yml", text, IdRules::Mimir, &none).unwrap_err().to_string();
+    let told = read_access("access.yml", text, IdRules::Mimir, Some(&none)).unwrap_err().to_string();
     let certificate =
         "access.yml:7: for: no certificate of a sender is verified; set auth.ingress.tls_config.client_auth";
     let expected = [

@@ -199,8 +199,7 @@ impl Check<'_> {
 mod tests {
     use std::sync::Arc;
 
-    use super::super::Plan;
-    use crate::config::Again;
+    use crate::config::{Again, Plan};
 
     fn given(text: &str) -> Result<Plan, Vec<String>> {
         let parsed = crate::config::parse("f", text, []);

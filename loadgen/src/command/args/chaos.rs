@@ -32,6 +32,10 @@ pub(crate) struct ServerArgs {
     /// The server's program; the one that is built into this one if not given
     #[arg(long, value_name = "PATH", global = true)]
     pub(crate) server: Option<PathBuf>,
+    /// Speak TLS from the senders to the server and from there to the upstream. Certificates are made for the run, and
+    /// both sides of each connection show one
+    #[arg(long, global = true)]
+    pub(crate) tls: bool,
 }
 
 impl ServerArgs {

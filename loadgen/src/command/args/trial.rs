@@ -24,6 +24,8 @@ pub(crate) enum TrialCommand {
     Overload(LengthArgs),
     /// What idle connections cost
     Idle(IdleArgs),
+    /// What TLS handshakes cost, full and resumed
+    Handshakes(HandshakesArgs),
 }
 
 #[derive(clap::Args)]
@@ -79,4 +81,20 @@ pub(crate) struct IdleArgs {
     /// How many connections
     #[arg(long, default_value_t = 20_000, value_parser = clap::value_parser!(u32).range(200..))]
     pub(crate) connections: u32,
+}
+
+#[derive(clap::Args)]
+pub(crate) struct HandshakesArgs {
+    /// New connections a second, with one small push each
+    #[arg(long, default_value_t = 1000.0, value_parser = number(1e6))]
+    pub(crate) rate: f64,
+    /// How long each kind of connections is measured at a time
+    #[arg(long, default_value_t = 3.0, value_parser = number(3600.0))]
+    pub(crate) seconds: f64,
+    /// How often each kind is measured
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub(crate) rounds: u32,
+    /// Have clients show a certificate, too
+    #[arg(long)]
+    pub(crate) mutual: bool,
 }

@@ -16,6 +16,7 @@ use std::time::{Duration, Instant};
 use anyhow::Context;
 use loadgen::fleet::{Fleet, numbered_tenants};
 use loadgen::send::{Outcome, SendConfig};
+use loadgen::tls::Certificates;
 
 use super::{conclude, fleet, rig};
 use crate::command::args::{LengthArgs, TrialArgs};
@@ -94,7 +95,8 @@ struct Offered {
 fn offer(rig: &Rig, senders: usize, seconds: f64, rate: Option<f64>) -> anyhow::Result<Offered> {
     let mut command = Command::new("chrt");
     command.args(["--idle", "0"]).arg(std::env::current_exe()?).arg("send").arg("--json");
-    command.arg("--url").arg(format!("http://{}/push", rig.server.addr()));
+    command.arg("--url").arg(rig.server.push_url()?.to_string());
+    command.args(rig.server.certificates().map(Certificates::options).into_iter().flatten());
     command.args(["--tenant-label", TENANT_LABEL, "--tenants", "10", "--bodies", "1"]);
     command.arg("--senders").arg(senders.to_string()).arg("--series").arg(SERIES.to_string());
     command.arg("--duration").arg(format!("{}ms", (seconds * 1e3).round()));
