@@ -62,8 +62,8 @@ impl TenantRoutes {
 }
 
 impl TenantRules {
-    /// A tenant's ID without the prefix that it has in requests whose tenant header is `source`, from senders with this
-    /// grant.
+    /// The tenant's ID without the prefix that it has in requests of a sender with this grant, whose tenant header is
+    /// `source`.
     pub fn without_prefix<'a>(&self, id: &'a TenantId, source: Option<&str>, grant: &Grant) -> &'a str {
         let [prefix, dash] = self.prefix_parts(source, grant);
         let id = id.as_str();

@@ -3,6 +3,7 @@ use std::path::Path;
 use super::*;
 use crate::config::Plan;
 use crate::config::reload::adopt;
+use crate::tenant::Grant;
 
 /// A folder with a file of upstreams, and configurations that refer to it.
 struct Folder(tempfile::TempDir);
@@ -180,7 +181,7 @@ fn tenants_are_found_without_their_prefix_and_logs_may_go_elsewhere() {
     let plan = folder.plan("tenant: {prefix: p-, prefix_prefer_source: true, default: eu-d}");
     let at = |value: Option<&str>, source: Option<&str>, destination| {
         let tenant = plan.tenant.resolve(value.map(str::as_bytes), source).unwrap();
-        let (id, terms) = plan.upstream_of(&tenant, source.map(str::as_bytes), destination);
+        let (id, terms) = plan.upstream_of(&tenant, source.map(str::as_bytes), &Grant::Any, destination);
         assert!(Arc::ptr_eq(terms, plan.terms_of(id)));
         id.index()
     };
