@@ -15,6 +15,7 @@ pub mod listener;
 pub mod pending;
 mod push;
 mod routes;
+mod turns;
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
@@ -23,6 +24,7 @@ use std::time::{Duration, Instant};
 
 use self::handshakes::Handshakes;
 use self::pending::Pending;
+use self::turns::Turns;
 use crate::config::plan::{Live, Plan};
 use crate::exchange::Exchange;
 use crate::io::buffers::Buffers;
@@ -44,6 +46,7 @@ pub struct Ingest {
     exchange: Rc<Exchange>,
     pending: Pending,
     handshakes: Handshakes,
+    turns: Turns,
     splitters: RefCell<Vec<Splitter>>,
     buffers: Buffers,
     deadlines: Deadlines,
@@ -73,6 +76,7 @@ impl Ingest {
             exchange,
             pending: Pending::default(),
             handshakes: Handshakes::default(),
+            turns: Turns::default(),
             splitters: RefCell::default(),
             buffers: Buffers::default(),
             deadlines,
