@@ -315,6 +315,11 @@ impl Session {
         }
     }
 
+    /// Whether this is the server's side, so that the peer begins the handshake.
+    pub fn is_server(&self) -> bool {
+        matches!(self.connection, Connection::Server(_))
+    }
+
     /// Whether the handshake is not complete.
     pub fn is_handshaking(&self) -> bool {
         self.common().is_handshaking()
@@ -413,7 +418,7 @@ impl Session {
     fn check_first_byte(&mut self, outgoing: &mut Outgoing) -> Result<(), SessionError> {
         let Some(first) = self.incoming.first().filter(|_| !self.is_tls) else { return Ok(()) };
         if first.is_ascii_uppercase() {
-            if matches!(self.connection, Connection::Server(_)) {
+            if self.is_server() {
                 outgoing.extend(PLAIN_HTTP_REPLY);
             }
             return Err(SessionError::PlainHttp);
