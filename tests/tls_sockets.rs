@@ -18,6 +18,8 @@ mod outbound;
 mod peers;
 #[path = "tls_sockets/prometheus.rs"]
 mod prometheus;
+#[path = "tls_sockets/records.rs"]
+mod records;
 #[path = "tls_sockets/relay.rs"]
 mod relay;
 #[path = "tls_sockets/renewal.rs"]
