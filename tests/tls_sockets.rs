@@ -1,5 +1,5 @@
 //! TLS over real sockets, with the real binary: senders are OpenSSL, curl, Prometheus and rustls, and the upstream
-//! speaks TLS by a relay.
+//! speaks TLS by a relay or by stunnel.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -10,6 +10,8 @@
 
 mod support;
 
+#[path = "tls_sockets/chaos.rs"]
+mod chaos;
 #[path = "tls_sockets/inbound.rs"]
 mod inbound;
 #[path = "tls_sockets/outbound.rs"]
@@ -24,3 +26,5 @@ mod records;
 mod relay;
 #[path = "tls_sockets/renewal.rs"]
 mod renewal;
+#[path = "tls_sockets/stunnel.rs"]
+mod stunnel;
