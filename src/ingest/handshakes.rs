@@ -132,7 +132,9 @@ mod tests {
     fn the_address_with_the_most_loses_one() {
         let mut state = State::default();
         let honest: Vec<Ticket> = (1..4).map(|last| state.add(v4(last), "honest")).collect();
-        (0..100).for_each(|_| drop(state.add(v4(9), "flood")));
+        for _ in 0..100 {
+            state.add(v4(9), "flood");
+        }
         for left in (3..103).rev().take(98) {
             assert_eq!(state.take_one(), Some("flood"));
             assert_eq!(state.count, left);
@@ -156,7 +158,9 @@ mod tests {
     /// How many of 1,000 handshakes are not cut while `others` begin, with 100 in progress from the same address.
     fn survivors(others: usize) -> usize {
         let mut state = State::default();
-        (0..99).for_each(|_| drop(state.add(v4(9), usize::MAX)));
+        for _ in 0..99 {
+            state.add(v4(9), usize::MAX);
+        }
         let mut survivors = 0;
         for round in 0..1_000 {
             let ticket = state.add(v4(9), round);

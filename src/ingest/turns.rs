@@ -159,7 +159,8 @@ mod tests {
         assert!(holder.is_some(), "it is free");
         let mut waiting: Vec<_> = steps.iter().map(|step| Some(Box::pin(take(*step)))).collect();
         let mut order = Vec::new();
-        for _ in 0..=steps.len() {
+        // One round to poll the one that has its turn, and one to end the turn.
+        for _ in 0..2 * steps.len() + 2 {
             let mut next = None;
             for (at, place) in waiting.iter_mut().enumerate() {
                 let polled = place.as_mut().map(|take| take.as_mut().poll(&mut cx));
