@@ -16,7 +16,7 @@ pub mod listener;
 pub mod pending;
 mod push;
 mod routes;
-pub mod verdicts;
+mod turns;
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
@@ -26,13 +26,14 @@ use std::time::{Duration, Instant};
 use self::credential::counters::CredentialCounters;
 use self::handshakes::Handshakes;
 use self::pending::Pending;
-use self::verdicts::Verdicts;
+use self::turns::Turns;
 use crate::config::plan::{Live, Plan};
 use crate::exchange::Exchange;
 use crate::io::buffers::Buffers;
 use crate::io::deadline::Deadlines;
 use crate::io::stream::Blocking;
 use crate::io::tasks::Tasks;
+use crate::io::verdicts::Verdicts;
 use crate::limits::DRAIN_FIRST_REQUEST_MILLIS;
 use crate::log::Limiter;
 use crate::metrics::{CoreMetrics, Metrics};
@@ -48,6 +49,7 @@ pub struct Ingest {
     exchange: Rc<Exchange>,
     pending: Pending,
     handshakes: Handshakes,
+    turns: Turns,
     verdicts: Verdicts,
     credentials: RefCell<CredentialCounters>,
     splitters: RefCell<Vec<Splitter>>,
@@ -79,6 +81,7 @@ impl Ingest {
             exchange,
             pending: Pending::default(),
             handshakes: Handshakes::default(),
+            turns: Turns::default(),
             verdicts: Verdicts::default(),
             credentials: RefCell::default(),
             splitters: RefCell::default(),

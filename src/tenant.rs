@@ -225,11 +225,6 @@ impl TenantRules {
         }
     }
 
-    /// The tenant's ID without the prefix that is the same for all senders.
-    pub(crate) fn without_prefix<'a>(&self, id: &'a TenantId) -> &'a str {
-        id.as_str().strip_prefix(&*self.prefix).unwrap_or(id.as_str())
-    }
-
     /// The default tenant's ID, without its prefix.
     pub(crate) fn default_id(&self) -> Option<&[u8]> {
         self.default.as_deref().map(str::as_bytes).filter(|id| !id.is_empty())

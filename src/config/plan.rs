@@ -128,7 +128,7 @@ impl Plan {
     ) -> (UpstreamId, &Arc<Terms>) {
         if !self.upstreams.is_empty() {
             let source = source.map(String::from_utf8_lossy);
-            let bare = self.tenant.without_prefix_of(tenant, source.as_deref(), grant);
+            let bare = self.tenant.without_prefix(tenant, source.as_deref(), grant);
             if let Some(upstream) = self.upstreams.of_tenant(bare.as_bytes())
                 && let Some(id) = upstream.id(destination)
             {

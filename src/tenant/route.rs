@@ -64,7 +64,7 @@ impl TenantRoutes {
 impl TenantRules {
     /// The tenant's ID without the prefix that it has in requests of a sender with this grant, whose tenant header is
     /// `source`.
-    pub fn without_prefix_of<'a>(&self, id: &'a TenantId, source: Option<&str>, grant: &Grant) -> &'a str {
+    pub fn without_prefix<'a>(&self, id: &'a TenantId, source: Option<&str>, grant: &Grant) -> &'a str {
         let [prefix, dash] = self.prefix_parts(source, grant);
         let id = id.as_str();
         id.strip_prefix(prefix).and_then(|rest| rest.strip_prefix(dash)).unwrap_or(id)
@@ -128,7 +128,7 @@ mod tests {
             (&source, None, Some("")),
         ] {
             let id = rules.resolve(value.map(str::as_bytes), header).unwrap();
-            assert_eq!(rules.without_prefix_of(&id, header, &Grant::Any), value.unwrap_or("d"));
+            assert_eq!(rules.without_prefix(&id, header, &Grant::Any), value.unwrap_or("d"));
         }
     }
 }
