@@ -173,6 +173,7 @@ impl Server {
         let directory = directory(&posts, plan);
         let deliver = deliver(&posts);
         plan.auth.start(None, &deliver)?;
+        plan.admin_auth.start(None, &admin.deliver())?;
         let (done_by, done) = crossbeam_channel::bounded(cores);
         let (ended_by, ended) = crossbeam_channel::bounded(cores);
         let mut threads = Vec::with_capacity(cores);
@@ -279,7 +280,11 @@ impl Server {
 
     /// Starts the authentication of a plan that follows `running`. A failure is logged.
     fn start_auth(&self, plan: &Plan, running: &Plan) -> io::Result<()> {
-        plan.auth.start(Some(&running.auth), &self.deliver).inspect_err(|error| {
+        let start = || {
+            plan.auth.start(Some(&running.auth), &self.deliver)?;
+            plan.admin_auth.start(Some(&running.admin_auth), &self.admin.deliver())
+        };
+        start().inspect_err(|error| {
             tracing::error!(%error, "new users or keys can't be used: the old ones stay in use");
         })
     }

@@ -25,7 +25,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("log", &["limits"]),
     ("auth", &["limits", "tenant", "tls"]),
     ("config", &["auth", "limits", "model", "tenant", "tls"]),
-    ("io", &["limits", "tls"]),
+    ("io", &["auth", "limits", "tls"]),
     ("io/driver.rs", &["config", "limits"]),
     ("shared", &["config", "http", "limits", "model", "split", "tenant", "tls"]),
     ("exchange", &["auth", "config", "http", "model", "shared", "tenant"]),
@@ -48,7 +48,13 @@ const ALLOWED: &[(&str, &[&str])] = &[
         "core.rs",
         &["config", "egress", "exchange", "ingest", "io", "limits", "metrics", "model", "shared", "upstream"],
     ),
-    ("admin", &["config", "http", "io", "limits", "log", "metrics", "model", "shared", "tenant"]),
+    (
+        "admin",
+        &[
+            "auth", "config", "exchange", "http", "io", "limits", "log", "metrics", "model", "shared",
+            "tenant",
+        ],
+    ),
     ("signal.rs", &[]),
     (
         "supervisor",

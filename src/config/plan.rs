@@ -29,7 +29,7 @@ use super::value::DriverChoice;
 pub use crate::auth::Secret;
 use crate::limits::DRAIN_GRACE_SECS;
 use crate::model::{Destination, HaLabels, MetadataRule, SplitLimits, UpstreamId, V2Handling};
-use crate::tenant::{TenantId, TenantRules};
+use crate::tenant::{Grant, TenantId, TenantRules};
 
 /// All settings, checked and resolved.
 #[derive(Clone, Debug)]
@@ -118,16 +118,17 @@ impl Plan {
     }
 
     /// The upstream that a tenant's data goes to, and what its requests have in common. `source` is the tenant header of
-    /// the inbound request.
+    /// the inbound request, and `grant` that of its sender.
     pub fn upstream_of(
         &self,
         tenant: &TenantId,
         source: Option<&[u8]>,
+        grant: &Grant,
         destination: Destination,
     ) -> (UpstreamId, &Arc<Terms>) {
         if !self.upstreams.is_empty() {
             let source = source.map(String::from_utf8_lossy);
-            let bare = self.tenant.without_prefix(tenant, source.as_deref());
+            let bare = self.tenant.without_prefix(tenant, source.as_deref(), grant);
             if let Some(upstream) = self.upstreams.of_tenant(bare.as_bytes())
                 && let Some(id) = upstream.id(destination)
             {

@@ -7,7 +7,6 @@ use std::path::PathBuf;
 use rustls::pki_types::UnixTime;
 
 use super::auth::{Auth, AuthMistake, AuthSettings};
-use super::plan::Plan;
 use super::target::Target;
 use super::tls::{Tls, TlsMistakes, TlsSettings};
 use crate::model::PerDestination;
@@ -71,17 +70,22 @@ impl SecuritySettings {
         Ok(Security { tls, auth: auth.auth, admin_auth: admin.auth, files, notices, has_web_tls })
     }
 
-    /// Reads the files again for the plan `running`. `None` if nothing has changed.
+    /// Reads the files again, for what runs with this TLS and these credentials. `None` if nothing has changed.
     ///
     /// # Errors
     /// All mistakes in them, one per line.
-    pub(super) fn read_again(&self, running: &Plan) -> Result<Option<Security>, Vec<String>> {
-        let read = self.read(&running.terms.targets, UnixTime::now()).map_err(SecurityMistakes::lines)?;
-        let tls = read.tls.after(&running.tls);
-        let changed = tls.differs_in(&running.tls)
-            || tls.differs_out(&running.tls)
-            || !read.auth.changed(&running.auth).is_empty()
-            || !read.admin_auth.changed(&running.admin_auth).is_empty();
+    pub(super) fn read_again(
+        &self,
+        targets: &PerDestination<Target>,
+        running: &Tls,
+        [auth, admin_auth]: [&Auth; 2],
+    ) -> Result<Option<Security>, Vec<String>> {
+        let read = self.read(targets, UnixTime::now()).map_err(SecurityMistakes::lines)?;
+        let tls = read.tls.after(running);
+        let changed = tls.differs_in(running)
+            || tls.differs_out(running)
+            || !read.auth.changed(auth).is_empty()
+            || !read.admin_auth.changed(admin_auth).is_empty();
         Ok(changed.then_some(Security { tls, ..read }))
     }
 }

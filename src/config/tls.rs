@@ -224,7 +224,7 @@ impl TlsSettings {
 }
 
 /// The TLS of one upstream's targets.
-type OfTargets = PerDestination<Option<Arc<UpstreamTls>>>;
+pub(super) type OfTargets = PerDestination<Option<Arc<UpstreamTls>>>;
 
 /// Reads the TLS of those of an upstream's targets that are `https://`.
 ///

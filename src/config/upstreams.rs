@@ -24,7 +24,7 @@ use super::again::Again;
 use super::credentials::Credentials;
 use super::target::Target;
 use super::terms::Terms;
-use super::tls::{self, UpstreamTls};
+use super::tls::{self, OfTargets, UpstreamTls};
 use crate::model::{Destination, PerDestination, UpstreamId};
 use crate::tenant::route::TenantRoutes;
 use crate::tls::client::ClientSettings;
@@ -41,7 +41,7 @@ pub struct Upstream {
     /// The kinds of data that it takes. Other data of its tenants goes to the main upstream.
     pub(super) takes: PerDestination<bool>,
     /// The TLS of its targets.
-    pub(super) tls: PerDestination<Option<Arc<UpstreamTls>>>,
+    pub(super) tls: OfTargets,
     /// What the terms' `authorization` was made of.
     pub(super) credentials: Credentials,
     /// The settings of its TLS.
@@ -151,7 +151,7 @@ impl Upstreams {
 }
 
 impl Upstream {
-    fn tls_again(&self) -> Result<Option<PerDestination<Option<Arc<UpstreamTls>>>>, Vec<String>> {
+    fn tls_again(&self) -> Result<Option<OfTargets>, Vec<String>> {
         let read = tls::read_upstream(&self.client, &self.targets(), UnixTime::now());
         let read =
             read.map_err(|mistakes| mistakes.iter().map(|mistake| self.told(mistake)).collect::<Vec<_>>())?;

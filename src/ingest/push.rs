@@ -388,8 +388,12 @@ impl Dispatch<'_> {
         let home = home_core(&part.tenant, ingest.exchange.cores());
         let number = u32::try_from(self.sent.len()).unwrap_or(u32::MAX);
         let sender = self.ticket.return_address(ingest.core(), number);
-        let (upstream, terms) =
-            self.plan.upstream_of(&part.tenant, self.source.as_deref(), self.protocol.destination());
+        let (upstream, terms) = self.plan.upstream_of(
+            &part.tenant,
+            self.source.as_deref(),
+            &self.credential.grant,
+            self.protocol.destination(),
+        );
         let terms = Arc::clone(terms);
         let receipt = self.receipts.and_then(|key| key.receipt(&part, terms.place, self.passed.as_deref()));
         // Remote Write 2.0 that is forwarded as 1.0.

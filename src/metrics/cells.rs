@@ -60,12 +60,15 @@ impl Gauge {
     }
 }
 
+/// The name of an upstream, and its gauges.
+type NamedGauges = (Arc<str>, PerDestination<Gauge>);
+
 /// A gauge for each upstream, summed over the kinds of data where it is read.
 #[derive(Debug, Default)]
 pub struct UpstreamGauges {
     main: PerDestination<Gauge>,
     /// By the upstreams' numbers, which count from 1. Set once, before the cores start.
-    named: OnceLock<Box<[(Arc<str>, PerDestination<Gauge>)]>>,
+    named: OnceLock<Box<[NamedGauges]>>,
 }
 
 impl UpstreamGauges {

@@ -115,6 +115,6 @@ mod tests {
         assert_eq!((values.of(used[1]), values.len()), (Some(&5), 2));
         assert_eq!(values.of(UpstreamId::main(Destination::Logs)), None);
         assert_eq!(values.of(UpstreamId::named(9, Destination::Logs)), None);
-        assert_eq!(PerUpstream::try_new(used, |id| Err::<(), _>(id)).unwrap_err(), used[0]);
+        assert_eq!(PerUpstream::try_new(used, Err::<(), _>).unwrap_err(), used[0]);
     }
 }

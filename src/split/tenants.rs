@@ -383,7 +383,7 @@ impl<'a> Resolver<'a> {
     }
 
     fn allows(&self, id: &TenantId) -> bool {
-        let bare = self.rules.tenant.without_prefix(id);
+        let bare = self.rules.tenant.without_prefix(id, self.source, self.rules.grant);
         self.rules.grant.allows(bare.as_bytes(), self.source)
     }
 

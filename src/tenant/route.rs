@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use regex::bytes::RegexSet;
 
 use super::map::{MapFault, glob, one_line};
-use super::{TenantId, TenantRules};
+use super::{Grant, TenantId, TenantRules};
 
 /// Lists of tenants: IDs without their prefix, in which `*` stands for any text, even none.
 #[derive(Clone, Debug)]
@@ -62,9 +62,10 @@ impl TenantRoutes {
 }
 
 impl TenantRules {
-    /// A tenant's ID without the prefix that it has in requests whose tenant header is `source`.
-    pub fn without_prefix<'a>(&self, id: &'a TenantId, source: Option<&str>) -> &'a str {
-        let [prefix, dash] = self.prefix_parts(source);
+    /// The tenant's ID without the prefix that it has in requests of a sender with this grant, whose tenant header is
+    /// `source`.
+    pub fn without_prefix<'a>(&self, id: &'a TenantId, source: Option<&str>, grant: &Grant) -> &'a str {
+        let [prefix, dash] = self.prefix_parts(source, grant);
         let id = id.as_str();
         id.strip_prefix(prefix).and_then(|rest| rest.strip_prefix(dash)).unwrap_or(id)
     }
@@ -127,7 +128,7 @@ mod tests {
             (&source, None, Some("")),
         ] {
             let id = rules.resolve(value.map(str::as_bytes), header).unwrap();
-            assert_eq!(rules.without_prefix(&id, header), value.unwrap_or("d"));
+            assert_eq!(rules.without_prefix(&id, header, &Grant::Any), value.unwrap_or("d"));
         }
     }
 }

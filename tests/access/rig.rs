@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 use testkit::pki::Wanted;
 
 use crate::support::client::Client;
+use crate::support::server::{configuration, free_port};
 use crate::support::tls::{Folder, chain, key, roots};
 use crate::support::{Driver, Reply, Server, Upstream};
 
@@ -99,7 +100,11 @@ impl Credentials {
             at("jwks.json"),
             at("access.yml"),
         );
-        (Server::start(driver, upstream.address, &config), upstream)
+        let metrics = free_port();
+        // What is logged at the lowest level must hold no secret either.
+        let config = configuration(driver, upstream.address, &config, metrics)
+            .replace("log_level: info", "log_level: trace");
+        (Server::start_with(&config, metrics, &[]), upstream)
     }
 
     /// What a client runs by that presents a certificate with these names.

@@ -2,15 +2,15 @@
 
 use testkit::pki::Authority;
 
-use crate::peers::Folder;
 use crate::relay::{Relay, relay_config};
 use crate::support::server::{Server, on_both};
+use crate::support::tls::{Folder, localhost};
 use crate::support::{Reply, Upstream, body, one, series};
 
 #[test]
 fn one_cluster_gets_tls_and_another_plain_http() {
     let folder = Folder::new();
-    let stranger = Authority::new("other").unwrap().issue(&crate::peers::localhost()).unwrap();
+    let stranger = Authority::new("other").unwrap().issue(&localhost()).unwrap();
     folder.put_pair("stranger", &stranger);
     on_both(|driver| {
         let [main, eu, us] = std::array::from_fn(|_| Upstream::start(|_| Reply::ok()));

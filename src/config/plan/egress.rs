@@ -199,8 +199,7 @@ impl Check<'_> {
 mod tests {
     use std::sync::Arc;
 
-    use super::super::Plan;
-    use crate::config::Again;
+    use crate::config::{Again, Plan};
 
     fn given(text: &str) -> Result<Plan, Vec<String>> {
         let parsed = crate::config::parse("f", text, []);
@@ -283,7 +282,7 @@ mod tests {
         std::fs::write(file.path(), "one\n").unwrap();
         let path = file.path().to_path_buf();
         let plan = given(&format!("auth: {{egress: {{bearer_token_file: {}}}}}", path.display())).unwrap();
-        assert_eq!(plan.watched_files(), [path.clone()]);
+        assert_eq!(plan.watched_files(), std::slice::from_ref(&path));
         assert!(plan.read_files_again().plan.is_none());
 
         std::fs::write(&path, " two ").unwrap();

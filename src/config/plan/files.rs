@@ -25,7 +25,9 @@ impl Plan {
     pub fn read_files_again(&self) -> FilesRead {
         let mut plan = self.clone();
         let (mut security, mut secrets) = (Again::default(), Again::default());
-        if let Some(read) = security.take(self.security.read_again(self)) {
+        let auth = [&self.auth, &self.admin_auth];
+        let read = self.security.read_again(&self.terms.targets, &self.tls, auth);
+        if let Some(read) = security.take(read) {
             let Security { tls, auth, admin_auth, files, .. } = read;
             (plan.tls, plan.auth, plan.admin_auth) = (tls, auth, admin_auth);
             plan.security_files = files;

@@ -15,7 +15,7 @@ use crate::config::mistake::Mistake;
 use crate::config::static_headers::Others;
 use crate::config::target::Target;
 use crate::config::terms::Terms;
-use crate::config::tls::{self, UpstreamTls};
+use crate::config::tls::{self, OfTargets};
 use crate::model::{Destination, PerDestination};
 use crate::tenant::route::TenantRoutes;
 use crate::tls::client::ClientSettings;
@@ -172,7 +172,7 @@ impl Resolver<'_> {
         client: &ClientSettings,
         targets: &PerDestination<Target>,
         takes: &PerDestination<bool>,
-    ) -> Option<PerDestination<Option<Arc<UpstreamTls>>>> {
+    ) -> Option<OfTargets> {
         let wanted = PerDestination::new(|to| takes.of(to).then(|| targets.of(to)));
         match tls::read_upstream(client, &wanted, UnixTime::now()) {
             Ok(tls) => Some(tls),

@@ -3,6 +3,7 @@ use std::path::Path;
 use super::*;
 use crate::config::Plan;
 use crate::config::reload::adopt;
+use crate::tenant::Grant;
 
 /// A folder with a file of upstreams, and configurations that refer to it.
 struct Folder(tempfile::TempDir);
@@ -180,7 +181,7 @@ fn tenants_are_found_without_their_prefix_and_logs_may_go_elsewhere() {
     let plan = folder.plan("tenant: {prefix: p-, prefix_prefer_source: true, default: eu-d}");
     let at = |value: Option<&str>, source: Option<&str>, destination| {
         let tenant = plan.tenant.resolve(value.map(str::as_bytes), source).unwrap();
-        let (id, terms) = plan.upstream_of(&tenant, source.map(str::as_bytes), destination);
+        let (id, terms) = plan.upstream_of(&tenant, source.map(str::as_bytes), &Grant::Any, destination);
         assert!(Arc::ptr_eq(terms, plan.terms_of(id)));
         id.index()
     };
@@ -282,7 +283,7 @@ fn files_of_all_upstreams_are_read_again_and_a_bad_one_does_not_stop_the_others(
     folder.put("one", "second");
     folder.put("two", "\n");
     let read = running.read_files_again();
-    assert!(read.secrets.changed && read.tls.is_quiet());
+    assert!(read.secrets.changed && read.security.is_quiet());
     assert_eq!(read.secrets.mistakes, [format!("upstream us: {two} is empty")]);
     let plan = read.plan.unwrap();
     assert_eq!(header(named(&plan, "eu")), Some(&b"Bearer second"[..]));
@@ -317,5 +318,5 @@ fn each_upstream_has_tls_of_its_own() {
     let files = plan.watched_files();
     assert!([&ca, &own].iter().all(|file| files.contains(&PathBuf::from(file))), "{files:?}");
     let after = plan.read_files_again();
-    assert!(after.plan.is_none() && after.tls.is_quiet(), "{after:?}");
+    assert!(after.plan.is_none() && after.security.is_quiet(), "{after:?}");
 }

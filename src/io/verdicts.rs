@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use crate::auth::{Ticket, Verdict};
 
-/// The verdicts that one core waits for.
+/// The verdicts that one thread waits for.
 #[derive(Debug, Default)]
 pub struct Verdicts {
     waiting: RefCell<HashMap<Ticket, Waiting>>,
@@ -27,9 +27,9 @@ struct Entry<'a> {
 }
 
 impl Verdicts {
-    /// Waits for the verdict for `ticket`; [`Verdict::Busy`] if it does not come in time. Call this before the core
+    /// Waits for the verdict for `ticket`; [`Verdict::Busy`] if it does not come in time. Call this before the thread
     /// handles its next message: it would not keep a verdict that nothing waits for.
-    pub(super) async fn wait(&self, ticket: Ticket, timeout: Duration) -> Verdict {
+    pub async fn wait(&self, ticket: Ticket, timeout: Duration) -> Verdict {
         self.waiting.borrow_mut().insert(ticket, Waiting::default());
         let entry = Entry { verdicts: self, ticket };
         let verdict = poll_fn(|cx| {
