@@ -16,6 +16,7 @@ pub mod listener;
 pub mod pending;
 mod push;
 mod routes;
+mod turns;
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
@@ -25,6 +26,7 @@ use std::time::{Duration, Instant};
 use self::credential::counters::CredentialCounters;
 use self::handshakes::Handshakes;
 use self::pending::Pending;
+use self::turns::Turns;
 use crate::config::plan::{Live, Plan};
 use crate::exchange::Exchange;
 use crate::io::buffers::Buffers;
@@ -47,6 +49,7 @@ pub struct Ingest {
     exchange: Rc<Exchange>,
     pending: Pending,
     handshakes: Handshakes,
+    turns: Turns,
     verdicts: Verdicts,
     credentials: RefCell<CredentialCounters>,
     splitters: RefCell<Vec<Splitter>>,
@@ -78,6 +81,7 @@ impl Ingest {
             exchange,
             pending: Pending::default(),
             handshakes: Handshakes::default(),
+            turns: Turns::default(),
             verdicts: Verdicts::default(),
             credentials: RefCell::default(),
             splitters: RefCell::default(),

@@ -193,7 +193,7 @@ pub const TLS_CLIENT_SESSIONS_MAX: usize = 32;
 /// The largest certificate, key or bundle file. Debian's bundle of all public roots has 220 KB.
 pub const TLS_FILE_BYTES_MAX: u64 = 4 << 20;
 
-/// TLS handshakes in progress on one core. At the limit the oldest one is cut. Each holds about 20 KB.
+/// TLS handshakes in progress on one core. At the limit one of them is cut for each that begins. Each holds about 20 KB.
 pub const HANDSHAKES_MAX: usize = 1_024;
 
 /// The work that one step of a TLS handshake counts for, in bytes that could be split in the same time: about half a
@@ -231,6 +231,10 @@ pub const UNMERGED_SECS: u64 = 10;
 
 /// Pause after `accept` failed for lack of descriptors or memory. An immediate retry would spin.
 pub const ACCEPT_PAUSE_MILLIS: u64 = 100;
+
+/// Connections that a core accepts one after the other before it serves others: a few milliseconds of work, if each of
+/// them begins a TLS handshake.
+pub const ACCEPTS_PER_TURN_MAX: u32 = 64;
 
 /// How long to wait for the first request of a connection while draining. Its sender has just connected and most likely
 /// has something to send.

@@ -1,8 +1,11 @@
 //! Replays the fuzz corpora: every input runs through the same check as under the fuzzer.
 //!
 //! The seeds among them are built here, one for each property of a request. After a change,
-//! `cargo test --test corpus -- --ignored` writes them anew. Inputs that once were findings are kept beside them, under
-//! names that say what they found.
+//! `cargo test --test corpus -- --ignored write` writes them anew. Inputs that once were findings are kept beside them,
+//! under names that say what they found.
+//!
+//! Where cargo-fuzz does not run, `FUZZ_TARGET=tls FUZZ_SECONDS=600 cargo test --release --test corpus -- --ignored
+//! mutate` checks changed copies of the inputs. It knows nothing of the code that they reach.
 #![allow(clippy::unwrap_used, reason = "a test: what fails is a finding")]
 #![allow(clippy::cast_possible_truncation, reason = "a test: its requests are small")]
 
@@ -102,6 +105,74 @@ fn write_seeds() {
         for (name, bytes) in seeds {
             std::fs::write(corpus(target).join(name), bytes).unwrap();
         }
+    }
+}
+
+/// Random numbers (xorshift).
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, end: usize) -> usize {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        (self.0 >> 16) as usize % end.max(1)
+    }
+
+    /// A copy of one input with up to eight changes: bytes set, cut, repeated, or taken from another input.
+    fn changed(&mut self, inputs: &[Vec<u8>]) -> Vec<u8> {
+        let mut bytes = inputs[self.below(inputs.len())].clone();
+        for _ in 0..=self.below(8) {
+            let (at, length) = (self.below(bytes.len() + 1), self.below(64));
+            match self.below(5) {
+                0 => bytes.truncate(at.max(2)),
+                1 => bytes.insert(at, self.below(256) as u8),
+                2 => {
+                    let other = &inputs[self.below(inputs.len())];
+                    let from = self.below(other.len() + 1);
+                    bytes.splice(at..at, other[from..].iter().take(length).copied());
+                }
+                3 => {
+                    let again: Vec<u8> = bytes[at..].iter().take(length).copied().collect();
+                    bytes.splice(at..at, again);
+                }
+                _ if at < bytes.len() => bytes[at] = self.below(256) as u8,
+                _ => {}
+            }
+        }
+        bytes
+    }
+}
+
+#[test]
+#[ignore = "runs for FUZZ_SECONDS, or a minute, with the target FUZZ_TARGET, or each"]
+fn mutate() {
+    let all: [(&str, Check); 8] = [
+        ("http_head", http_head::check),
+        ("scan", scan::check),
+        ("scan_v2", scan_v2::check),
+        ("snappy", snappy::check),
+        ("loki_protobuf", loki_protobuf::check),
+        ("loki_labels", loki_labels::check),
+        ("loki_json", loki_json::check),
+        ("tls", tls::check),
+    ];
+    let wanted = std::env::var("FUZZ_TARGET").ok();
+    let seconds = std::env::var("FUZZ_SECONDS").map_or(60, |seconds| seconds.parse().unwrap());
+    for (target, check) in all.into_iter().filter(|(name, _)| wanted.as_ref().is_none_or(|one| one == name)) {
+        let files = std::fs::read_dir(corpus(target)).unwrap().map(|entry| entry.unwrap().path());
+        let inputs: Vec<Vec<u8>> = files.map(|path| std::fs::read(path).unwrap()).collect();
+        let seed = std::time::UNIX_EPOCH.elapsed().unwrap().as_nanos() as u64 | 1;
+        let (mut random, mut runs, begun) = (Random(seed), 0_u64, std::time::Instant::now());
+        while begun.elapsed().as_secs() < seconds {
+            let input = random.changed(&inputs);
+            if let Err(finding) = std::panic::catch_unwind(|| check(&input)) {
+                eprintln!("{target}, after {runs} runs: {}", input.escape_ascii());
+                std::panic::resume_unwind(finding);
+            }
+            runs += 1;
+        }
+        eprintln!("{target}: {runs} runs");
     }
 }
 

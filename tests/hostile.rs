@@ -1,4 +1,5 @@
-//! Hostile or broken clients: their requests must cost little, reach no upstream, and not disturb other senders.
+//! Hostile or broken clients: their requests must cost little, reach no upstream, and not disturb other senders. Over
+//! plain TCP, and where the transport matters over TLS, too.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -16,11 +17,17 @@ use std::time::{Duration, Instant};
 use prost::Message;
 use support::client::push_head;
 use support::remote_write::WriteRequest;
-use support::{Client, Close, Driver, Reply, Server, Upstream, body, eventually, on_both, series};
+use support::{
+    Client, Close, Driver, Reply, Server, Transport, Upstream, body, eventually, on_all, on_both, series,
+};
 
 fn start(driver: Driver, extra: &str) -> (Server, Upstream) {
+    start_over(Transport::Plain, driver, extra)
+}
+
+fn start_over(transport: Transport, driver: Driver, extra: &str) -> (Server, Upstream) {
     let upstream = Upstream::start(|_| Reply::ok());
-    (Server::start(driver, upstream.address, extra), upstream)
+    (Server::start_over(transport, driver, upstream.address, extra), upstream)
 }
 
 /// A whole push request of this tenant.
@@ -33,8 +40,8 @@ const POST: &str = "POST /push HTTP/1.1\r\nHost: x\r\n";
 
 #[test]
 fn unusual_but_valid_framing_is_accepted() {
-    on_both(|driver| {
-        let (server, upstream) = start(driver, "");
+    on_all(|driver, transport| {
+        let (server, upstream) = start_over(transport, driver, "");
         let body = body(vec![series("first", "up", 1.0)]);
         let (size, half) = (body.len(), body.len() / 2);
         let chunk = |bytes: &[u8], extension: &str| {
@@ -112,8 +119,8 @@ fn more_tenants_than_a_request_may_have_are_refused() {
 
 #[test]
 fn incomplete_requests_are_cut_and_their_memory_is_freed() {
-    on_both(|driver| {
-        let (server, upstream) = start(driver, "timeout: 700ms\nconcurrency: 400\n");
+    on_all(|driver, transport| {
+        let (server, upstream) = start_over(transport, driver, "timeout: 700ms\nconcurrency: 400\n");
         let begun = Instant::now();
         let mut clients: Vec<Client> = (0..200)
             .map(|n| {
@@ -146,10 +153,10 @@ fn incomplete_requests_are_cut_and_their_memory_is_freed() {
 /// Only a byte of each body is sent, so only that byte counts against the budget.
 #[test]
 fn announced_bodies_that_never_come_keep_no_sender_out() {
-    on_both(|driver| {
+    on_all(|driver, transport| {
         let limits = "concurrency: 4\n\
                       limits: {body_bytes_max: 8Mi, inflated_bytes_max: 8Mi, in_flight_bytes_max: 20Mi}\n";
-        let (server, _upstream) = start(driver, limits);
+        let (server, _upstream) = start_over(transport, driver, limits);
         let _waiting: Vec<Client> = [8, 8 << 20]
             .repeat(20)
             .into_iter()
@@ -233,9 +240,9 @@ fn dropped_series_take_no_memory_while_the_others_are_in_flight() {
 /// The sender can read the reason, also if it goes on sending or announces that the connection ends.
 #[test]
 fn a_refused_sender_can_finish_its_body_and_read_the_answer() {
-    on_both(|driver| {
+    on_all(|driver, transport| {
         let upstream = Upstream::start(|_| Reply::from(Close::Stall));
-        let server = Server::start(driver, upstream.address, "concurrency: 1\ntimeout: 3s\n");
+        let server = Server::start_over(transport, driver, upstream.address, "concurrency: 1\ntimeout: 3s\n");
         let mut first = server.client();
         first.send(&whole("a"));
         eventually("it is in work", || server.metric("tenantry_requests_in_flight", "") == 1.0);

@@ -1,4 +1,5 @@
-//! The data port as senders see it: raw bytes against the real server, on both rings.
+//! The data port as senders see it: raw bytes against the real server, on both rings. Over plain TCP, and where the
+//! transport matters over TLS, too.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -15,11 +16,17 @@ use std::time::{Duration, Instant};
 
 use support::client::push_head;
 use support::remote_write::{WriteRequest, deflate, metadata_of_up};
-use support::{Client, Driver, Reply, Server, Upstream, body, eventually, on_both, series};
+use support::{
+    Client, Driver, Reply, Server, Transport, Upstream, body, eventually, on_all, on_both, series,
+};
 
 fn start(driver: Driver, extra: &str) -> (Server, Upstream) {
+    start_over(Transport::Plain, driver, extra)
+}
+
+fn start_over(transport: Transport, driver: Driver, extra: &str) -> (Server, Upstream) {
     let upstream = Upstream::start(|_| Reply::ok());
-    (Server::start(driver, upstream.address, extra), upstream)
+    (Server::start_over(transport, driver, upstream.address, extra), upstream)
 }
 
 fn one_series() -> Vec<u8> {
@@ -52,8 +59,8 @@ fn a_request_is_split_by_tenant_and_answered() {
 
 #[test]
 fn requests_on_one_connection_are_answered_in_order_also_when_pipelined() {
-    on_both(|driver| {
-        let (server, _upstream) = start(driver, "");
+    on_all(|driver, transport| {
+        let (server, _upstream) = start_over(transport, driver, "");
         let mut client = server.client();
         let good = one_series();
         let bad = body(vec![series("", "up", 1.0)]);
@@ -72,8 +79,8 @@ fn requests_on_one_connection_are_answered_in_order_also_when_pipelined() {
 
 #[test]
 fn a_request_may_come_byte_by_byte() {
-    on_both(|driver| {
-        let (server, upstream) = start(driver, "");
+    on_all(|driver, transport| {
+        let (server, upstream) = start_over(transport, driver, "");
         let mut client = server.client();
         let request = one_series();
         let mut bytes = push_head(request.len(), "").into_bytes();
@@ -86,8 +93,8 @@ fn a_request_may_come_byte_by_byte() {
 
 #[test]
 fn a_chunked_body_is_taken() {
-    on_both(|driver| {
-        let (server, upstream) = start(driver, "");
+    on_all(|driver, transport| {
+        let (server, upstream) = start_over(transport, driver, "");
         let mut client = server.client();
         let request = one_series();
         client.send(b"POST /api/v1/push HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n");
@@ -105,8 +112,8 @@ fn a_chunked_body_is_taken() {
 
 #[test]
 fn a_sender_that_expects_100_continue_is_told_to_go_on() {
-    on_both(|driver| {
-        let (server, _upstream) = start(driver, "");
+    on_all(|driver, transport| {
+        let (server, _upstream) = start_over(transport, driver, "");
         let mut client = server.client();
         let request = one_series();
         client.send(push_head(request.len(), "Expect: 100-continue\r\n").as_bytes());
@@ -120,8 +127,8 @@ fn a_sender_that_expects_100_continue_is_told_to_go_on() {
 
 #[test]
 fn alive_answers_get_and_head() {
-    on_both(|driver| {
-        let (server, _upstream) = start(driver, "");
+    on_all(|driver, transport| {
+        let (server, _upstream) = start_over(transport, driver, "");
         let mut client = server.client();
         client.send(b"GET /alive HTTP/1.1\r\nHost: x\r\n\r\n");
         assert_eq!(client.response().status, 200);
@@ -135,8 +142,8 @@ fn alive_answers_get_and_head() {
 
 #[test]
 fn bad_heads_are_refused_with_400_and_the_connection_closed() {
-    on_both(|driver| {
-        let (server, upstream) = start(driver, "");
+    on_all(|driver, transport| {
+        let (server, upstream) = start_over(transport, driver, "");
         for bytes in [
             &b"POST /push HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n"[..],
             b"POST /push HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\nContent-Length: 3\r\n\r\nabc",
@@ -164,8 +171,8 @@ fn bad_heads_are_refused_with_400_and_the_connection_closed() {
 
 #[test]
 fn bad_chunks_are_refused_with_400() {
-    on_both(|driver| {
-        let (server, upstream) = start(driver, "");
+    on_all(|driver, transport| {
+        let (server, upstream) = start_over(transport, driver, "");
         for chunks in
             ["zz\r\n", "3\nabc\r\n0\r\n\r\n", "3\r\nabcd\r\n0\r\n\r\n", "-1\r\n\r\n", "fffffffffffffffff\r\n"]
         {
@@ -222,8 +229,9 @@ fn without_a_content_type_it_is_taken_as_remote_write() {
 
 #[test]
 fn bodies_and_heads_over_their_limits_are_refused() {
-    on_both(|driver| {
-        let (server, upstream) = start(driver, "limits:\n  body_bytes_max: 10000\n  head_bytes_max: 2048\n");
+    on_all(|driver, transport| {
+        let (server, upstream) =
+            start_over(transport, driver, "limits:\n  body_bytes_max: 10000\n  head_bytes_max: 2048\n");
         refused(&server, push_head(10_001, "").as_bytes(), 413);
         // The sender may have sent the whole body already. It must still get the answer, and no reset.
         let mut all = push_head(3_000_000, "").into_bytes();
@@ -267,8 +275,8 @@ fn a_body_that_is_not_remote_write_is_refused_and_the_connection_stays() {
 
 #[test]
 fn a_slow_head_or_body_is_cut_with_503() {
-    on_both(|driver| {
-        let (server, _upstream) = start(driver, "timeout: 300ms\n");
+    on_all(|driver, transport| {
+        let (server, _upstream) = start_over(transport, driver, "timeout: 300ms\n");
         for bytes in ["POST /push HT".to_owned(), push_head(10, "") + "abc"] {
             let begun = Instant::now();
             let slow = refused(&server, bytes.as_bytes(), 503);
@@ -299,7 +307,7 @@ fn an_idle_connection_is_closed_after_idle_timeout_and_not_before() {
 
 #[test]
 fn over_concurrency_requests_get_503_with_retry_after() {
-    on_both(|driver| {
+    on_all(|driver, transport| {
         let held = Arc::new(AtomicBool::new(true));
         let is_held = Arc::clone(&held);
         let upstream = Upstream::start(move |_| {
@@ -308,8 +316,12 @@ fn over_concurrency_requests_get_503_with_retry_after() {
             }
             Reply::ok()
         });
-        let server =
-            Server::start(driver, upstream.address, "concurrency: 2\nlimits: {tenant_share_percent: 100}\n");
+        let server = Server::start_over(
+            transport,
+            driver,
+            upstream.address,
+            "concurrency: 2\nlimits: {tenant_share_percent: 100}\n",
+        );
         let request = one_series();
         let mut waiting: Vec<Client> = (0..2).map(|_| server.client()).collect();
         for client in &mut waiting {
@@ -333,8 +345,9 @@ fn over_concurrency_requests_get_503_with_retry_after() {
 
 #[test]
 fn over_the_memory_budget_requests_get_503_before_their_body_is_read() {
-    on_both(|driver| {
-        let (server, _upstream) = start(
+    on_all(|driver, transport| {
+        let (server, _upstream) = start_over(
+            transport,
             driver,
             "limits: {head_bytes_max: 1024, body_bytes_max: 4000, inflated_bytes_max: 6000, \
              in_flight_bytes_max: 11024}\n",
@@ -431,8 +444,8 @@ fn metadata_is_dropped_or_sent_to_the_default_tenant() {
 
 #[test]
 fn two_thousand_idle_connections_hold_no_buffers() {
-    on_both(|driver| {
-        let (server, _upstream) = start(driver, "");
+    on_all(|driver, transport| {
+        let (server, _upstream) = start_over(transport, driver, "");
         // A page of metrics and a first connection come before the measurement.
         assert_eq!(server.client().push(&one_series()).status, 200);
         assert!(server.metric("tenantry_connections_open", "") >= 0.0);

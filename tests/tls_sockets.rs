@@ -1,5 +1,5 @@
 //! TLS over real sockets, with the real binary: senders are OpenSSL, curl, Prometheus and rustls, and the upstream
-//! speaks TLS by a relay.
+//! speaks TLS by a relay or by stunnel.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -12,6 +12,8 @@ mod support;
 
 #[path = "tls_sockets/cells.rs"]
 mod cells;
+#[path = "tls_sockets/chaos.rs"]
+mod chaos;
 #[path = "tls_sockets/inbound.rs"]
 mod inbound;
 #[path = "tls_sockets/outbound.rs"]
@@ -20,7 +22,11 @@ mod outbound;
 mod peers;
 #[path = "tls_sockets/prometheus.rs"]
 mod prometheus;
+#[path = "tls_sockets/records.rs"]
+mod records;
 #[path = "tls_sockets/relay.rs"]
 mod relay;
 #[path = "tls_sockets/renewal.rs"]
 mod renewal;
+#[path = "tls_sockets/stunnel.rs"]
+mod stunnel;

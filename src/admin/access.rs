@@ -32,6 +32,7 @@ impl Server {
         let turn = async || {
             self.tasks.yield_if_busy().await;
             self.tasks.record_work(HANDSHAKE_STEP_WORK_BYTES);
+            Ok(())
         };
         stream.secure(session, turn).await
     }

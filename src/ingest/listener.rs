@@ -17,11 +17,12 @@ use std::time::Duration;
 
 use monoio::io::{CancelHandle, Canceller};
 use monoio::net::TcpListener;
+use rustix::event::{PollFd, PollFlags, Timespec};
 
 use super::Ingest;
 use crate::exchange::fragment::Message;
 use crate::io::stream::Blocking;
-use crate::limits::{ACCEPT_PAUSE_MILLIS, RING_CLOSE_MILLIS};
+use crate::limits::{ACCEPT_PAUSE_MILLIS, ACCEPTS_PER_TURN_MAX, RING_CLOSE_MILLIS, TURN_MILLIS};
 
 /// Accepts connections until `stop` is cancelled, then accepts the backlog and closes the listener.
 ///
@@ -41,6 +42,10 @@ pub async fn accept(listener: StdListener, ingest: Rc<Ingest>, stop: CancelHandl
             Ok((stream, _)) => {
                 // SAFETY: `into_raw_fd` consumes the stream, the descriptor's only owner, and leaves it open.
                 assign(&ingest, unsafe { OwnedFd::from_raw_fd(stream.into_raw_fd()) });
+                if !accept_waiting(&last, &ingest) {
+                    // Under epoll, a backlog that is never empty would keep the core from all other tasks.
+                    pause(TURN_MILLIS).await;
+                }
             }
             Err(_) if ingest.is_closing() => {}
             Err(e) if is_lost_connection(&e) => {}
@@ -57,6 +62,28 @@ pub async fn accept(listener: StdListener, ingest: Rc<Ingest>, stop: CancelHandl
     pause(RING_CLOSE_MILLIS).await;
     accept_backlog(&last, &ingest);
     Ok(())
+}
+
+/// Accepts connections in the backlog, up to [`ACCEPTS_PER_TURN_MAX`]. Returns whether it is empty. A ring completes one
+/// accept each time that it is polled, and a busy core polls it a hundred times a second.
+fn accept_waiting(listener: &StdListener, ingest: &Rc<Ingest>) -> bool {
+    for _ in 0..ACCEPTS_PER_TURN_MAX {
+        if ingest.shared().connections.is_full() || !is_connection_waiting(listener) {
+            return true;
+        }
+        // This does not block: Linux keeps a connection in the backlog until it is accepted, also if its peer resets it.
+        match listener.accept() {
+            Ok((socket, _)) => assign(ingest, socket.into()),
+            // The caller's next accept fails in the same way, and waits.
+            Err(_) => return true,
+        }
+    }
+    false
+}
+
+fn is_connection_waiting(listener: &StdListener) -> bool {
+    let mut events = [PollFd::new(listener, PollFlags::IN)];
+    matches!(rustix::event::poll(&mut events, Some(&Timespec { tv_sec: 0, tv_nsec: 0 })), Ok(1..))
 }
 
 /// Accepts all connections in the backlog.

@@ -106,6 +106,11 @@ pub struct Cutter {
 }
 
 impl Cutter {
+    /// Whether the socket was cut, or is gone.
+    pub fn is_cut(&self) -> bool {
+        self.deadlines.with(self.slot, |entry| entry.key != self.key || entry.expired).unwrap_or(true)
+    }
+
     /// Ends both directions, as a deadline that passes now would.
     pub fn cut(&self) {
         self.deadlines.with(self.slot, |entry| {
@@ -414,8 +419,9 @@ mod tests {
         let deadlines = Deadlines::default();
         let watch = deadlines.watch_task();
         let cutter = watch.cutter();
+        assert!(!cutter.is_cut());
         cutter.cut();
-        assert!(watch.expired());
+        assert!(watch.expired() && cutter.is_cut());
         drop(watch);
         let newcomer = deadlines.watch_task();
         cutter.cut();

@@ -186,13 +186,18 @@ impl Stream {
         self.watch.expired()
     }
 
-    /// Puts a TLS session over the connection, and shakes hands. `turn` is awaited before each step of the handshake: a
-    /// step takes up to a millisecond of CPU time, and other connections need theirs.
+    /// Puts a TLS session over the connection, and shakes hands. `turn` is awaited before each step of the handshake but
+    /// the first: a step takes up to a millisecond of CPU time, and other connections need theirs. An error of `turn`
+    /// ends the handshake.
     ///
     /// # Errors
     /// If the connection was reset or cut, or a [`SessionError`](crate::tls::error::SessionError) within an
     /// [`io::Error`]. The peer has got its alert then, and the stream must not be used further.
-    pub async fn secure(&mut self, session: Session, turn: impl AsyncFn()) -> io::Result<()> {
+    pub async fn secure(
+        &mut self,
+        session: Session,
+        turn: impl AsyncFn() -> io::Result<()>,
+    ) -> io::Result<()> {
         let layer = self.tls.insert(Layer::new(Box::new(session)));
         layer.handshake(&mut self.tcp, turn).await
     }

@@ -295,11 +295,9 @@ impl Session {
     }
 
     /// Says to the peer that nothing more will be written: appends a `close_notify`, unless that was done before, the
-    /// handshake is not complete, or the session has failed. Reading can go on. That the socket's end was read, perhaps
-    /// because we have shut down reading, is no failure of what we write.
+    /// handshake is not complete, or the session has failed. Reading can go on.
     pub fn close(&mut self, outgoing: &mut Outgoing) {
-        let cut_short = self.failed == Some(SessionError::Truncated) && !self.closed;
-        if cut_short || self.check_writable().is_ok() {
+        if self.check_writable().is_ok() {
             // Fails only where there is nothing to be told to the peer any more.
             let _ = self.seal(&mut Sealing::CloseNotify, outgoing);
             self.closed = true;
@@ -308,11 +306,22 @@ impl Session {
 
     fn check_writable(&self) -> Result<(), SessionError> {
         match &self.failed {
-            Some(error) => Err(error.clone()),
-            None if self.closed => Err(SessionError::Closed),
-            None if self.is_handshaking() => Err(rustls::Error::HandshakeNotComplete.into()),
-            None => Ok(()),
+            // Only reading has ended. Its deadline may have cut it, and the peer is to be told so.
+            None | Some(SessionError::Truncated) => {}
+            Some(error) => return Err(error.clone()),
         }
+        if self.closed {
+            Err(SessionError::Closed)
+        } else if self.is_handshaking() {
+            Err(rustls::Error::HandshakeNotComplete.into())
+        } else {
+            Ok(())
+        }
+    }
+
+    /// Whether this is the server's side, so that the peer begins the handshake.
+    pub fn is_server(&self) -> bool {
+        matches!(self.connection, Connection::Server(_))
     }
 
     /// Whether the handshake is not complete.
@@ -413,7 +422,7 @@ impl Session {
     fn check_first_byte(&mut self, outgoing: &mut Outgoing) -> Result<(), SessionError> {
         let Some(first) = self.incoming.first().filter(|_| !self.is_tls) else { return Ok(()) };
         if first.is_ascii_uppercase() {
-            if matches!(self.connection, Connection::Server(_)) {
+            if self.is_server() {
                 outgoing.extend(PLAIN_HTTP_REPLY);
             }
             return Err(SessionError::PlainHttp);

@@ -222,6 +222,11 @@ impl Server {
         }
     }
 
+    /// A client that trusts the authority of `folder`, over a new connection.
+    pub fn client_of(&self, folder: &Folder) -> Client {
+        Client::connect_tls(self.address, &client_config(folder))
+    }
+
     /// The text of /metrics.
     pub fn metrics_text(&self) -> String {
         let mut client = Client::connect(self.metrics);

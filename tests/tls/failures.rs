@@ -43,7 +43,8 @@ fn an_end_without_a_close_notify_is_a_truncation() {
     assert_eq!(pair2.server.session.ended(), Err(SessionError::Truncated));
     let read = pair2.server.session.read(&mut Vec::new(), 10, &mut pair2.server.outgoing);
     assert_eq!(read, Err(SessionError::Truncated), "and it stays one");
-    // The other direction still ends properly, and only once.
+    // The other direction is still open: a request that timed out is answered. It ends properly, and only once.
+    assert_eq!(pair2.reply(&[b"reply"], usize::MAX), Ok(b"reply".to_vec()));
     for ended in [true, false] {
         pair2.server.session.close(&mut pair2.server.outgoing);
         let last = pair2.server.sent();

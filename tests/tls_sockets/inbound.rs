@@ -4,7 +4,7 @@ use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
-use testkit::pki::{Authority, Wanted};
+use testkit::pki::{Authority, Usage, Wanted};
 
 use crate::peers::{curl, openssl, start};
 use crate::support::client::push_head;
@@ -36,6 +36,38 @@ fn openssl_and_curl_agree_with_it_on_either_version() {
             let Some(got) = curl(&folder, server.address, arguments) else { return };
             assert_eq!(got, Ok(200), "{arguments:?}");
         }
+    });
+}
+
+#[test]
+fn openssl_agrees_with_it_on_each_cipher_suite() {
+    let folder = Folder::new();
+    on_both(|driver| {
+        let (server, _upstream) = serving(driver, &folder, &[], "");
+        for (option, suites) in [
+            (
+                ["-tls1_2", "-cipher"],
+                [
+                    "ECDHE-ECDSA-AES128-GCM-SHA256",
+                    "ECDHE-ECDSA-AES256-GCM-SHA384",
+                    "ECDHE-ECDSA-CHACHA20-POLY1305",
+                ],
+            ),
+            (
+                ["-tls1_3", "-ciphersuites"],
+                ["TLS_AES_128_GCM_SHA256", "TLS_AES_256_GCM_SHA384", "TLS_CHACHA20_POLY1305_SHA256"],
+            ),
+        ] {
+            for suite in suites {
+                let arguments = [&option[..], &[suite]].concat();
+                let Some(said) = openssl(&folder, server.address, &arguments) else { return };
+                assert!(said.contains(&format!("Cipher is {suite}")), "{said}");
+                assert!(said.contains("HTTP/1.1 200 OK"), "{said}");
+            }
+        }
+        // One that is not forward secret, which is left to the oldest of clients.
+        let said = openssl(&folder, server.address, &["-tls1_2", "-cipher", "AES128-GCM-SHA256"]).unwrap();
+        assert!(said.contains("handshake failure") && !said.contains("200 OK"), "{said}");
     });
 }
 
@@ -114,6 +146,31 @@ fn clients_show_a_certificate_where_they_have_to() {
 }
 
 #[test]
+fn a_certificate_of_a_client_that_is_not_valid_is_refused() {
+    let folder = Folder::new();
+    let expired = Wanted::client("expired").valid((2020, 1, 1), (2021, 1, 1));
+    folder.put_pair("expired", &folder.authority.issue(&expired).unwrap());
+    let server = Wanted::client("purpose").with_usages(&[Usage::ServerAuth]);
+    folder.put_pair("purpose", &folder.authority.issue(&server).unwrap());
+    let ca = folder.text("ca.pem");
+    on_both(|driver| {
+        for auth in ["verify_if_given", "require"] {
+            let settings = [("client_auth", auth), ("client_ca_file", ca.as_str())];
+            let (server, _upstream) = serving(driver, &folder, &settings, "");
+            for name in ["expired", "purpose"] {
+                let (cert, key) = (folder.text(&format!("{name}.pem")), folder.text(&format!("{name}.key")));
+                let Some(got) = curl(&folder, server.address, &["--cert", &cert, "--key", &key]) else {
+                    return;
+                };
+                assert_ne!(got, Ok(200), "{auth}: {name}");
+            }
+            let failed = server.metric("tenantry_tls_handshakes_total", "result=\"failed\"");
+            assert_eq!(failed, 2.0);
+        }
+    });
+}
+
+#[test]
 fn sessions_are_resumed_in_either_version() {
     let folder = Folder::new();
     on_both(|driver| {
@@ -128,10 +185,14 @@ fn sessions_are_resumed_in_either_version() {
             }
             assert_eq!(resumed() - before, 4.0);
         }
-        let session = folder.text(driver.name());
-        if openssl(&folder, server.address, &["-sess_out", &session]).is_some() {
-            let said = openssl(&folder, server.address, &["-sess_in", &session]).unwrap();
-            assert!(said.contains("Reused, TLSv1.3") && said.contains("HTTP/1.1 200 OK"), "{said}");
+        for (option, name) in [("-tls1_2", "TLSv1.2"), ("-tls1_3", "TLSv1.3")] {
+            let session = folder.text(&format!("{}{option}", driver.name()));
+            let first = [option, "-sess_out", &session];
+            if openssl(&folder, server.address, &first).is_none() {
+                return;
+            }
+            let said = openssl(&folder, server.address, &[option, "-sess_in", &session]).unwrap();
+            assert!(said.contains(&format!("Reused, {name}")) && said.contains("HTTP/1.1 200 OK"), "{said}");
         }
     });
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use testkit::pki::{Authority, Wanted};
+use testkit::pki::{Authority, Usage, Wanted};
 
 use crate::peers::start;
 use crate::relay::{Relay, relay_config, relay_config_mutual};
@@ -78,11 +78,14 @@ fn a_certificate_that_is_not_accepted_is_a_502_that_says_why() {
     let expired = localhost().valid((2020, 1, 1), (2021, 1, 1));
     folder.put_pair("expired", &folder.authority.issue(&expired).unwrap());
     folder.put_pair("other", &folder.authority.issue(&Wanted::server(&["other.example"])).unwrap());
+    let client = localhost().with_usages(&[Usage::ClientAuth]);
+    folder.put_pair("client", &folder.authority.issue(&client).unwrap());
     on_both(|driver| {
         for (name, why) in [
             ("stranger", "none of the trusted authorities has issued it"),
             ("expired", "it has expired"),
             ("other", "it is not for localhost, but for"),
+            ("client", "its extended key usage is for another purpose"),
         ] {
             let response = refused(driver, &folder, name, &[]);
             assert_eq!(response.status, 502, "{name}");

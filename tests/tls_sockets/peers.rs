@@ -22,7 +22,7 @@ pub(crate) fn start(
 }
 
 /// Runs a program to its end with this input. It must be installed under CI; `None` where it is not.
-fn run(program: &str, arguments: &[&str], input: &[u8]) -> Option<Output> {
+pub(crate) fn run(program: &str, arguments: &[&str], input: &[u8]) -> Option<Output> {
     let spawned = Command::new(program)
         .args(arguments)
         .stdin(Stdio::piped())

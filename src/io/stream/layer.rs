@@ -77,10 +77,17 @@ impl Layer {
         pending
     }
 
-    /// Shakes hands. `turn` is awaited before each step.
-    pub(super) async fn handshake(&mut self, tcp: &mut TcpStream, turn: impl AsyncFn()) -> io::Result<()> {
+    /// Shakes hands. `turn` is awaited before each step but the first.
+    pub(super) async fn handshake(
+        &mut self,
+        tcp: &mut TcpStream,
+        turn: impl AsyncFn() -> io::Result<()>,
+    ) -> io::Result<()> {
+        if self.session.is_server() {
+            // The client begins.
+            self.fetch_more(tcp).await?;
+        }
         loop {
-            turn().await;
             let mut outgoing = take_outgoing();
             let state = self.session.handshake(&mut outgoing);
             let flushed = flush(tcp, outgoing).await;
@@ -88,11 +95,18 @@ impl Layer {
                 Handshake::Done => return flushed,
                 Handshake::Blocked => flushed?,
             }
-            if self.fetch(tcp).await? == 0 {
-                self.session.ended().map_err(io::Error::other)?;
-                return Err(io::ErrorKind::UnexpectedEof.into());
-            }
+            self.fetch_more(tcp).await?;
+            turn().await?;
         }
+    }
+
+    /// As [`fetch`](Self::fetch), and the end is an error.
+    async fn fetch_more(&mut self, tcp: &mut TcpStream) -> io::Result<()> {
+        if self.fetch(tcp).await? == 0 {
+            self.session.ended().map_err(io::Error::other)?;
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        Ok(())
     }
 
     /// Reads ciphertext from the socket into the session. 0 bytes mean the end.

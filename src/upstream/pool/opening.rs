@@ -54,7 +54,7 @@ impl Pool {
             let session = Session::client(Arc::clone(client.config()), tls.name.clone());
             let session = session.map_err(std::io::Error::other)?;
             // A core opens few connections, so the handshake need not wait for its turn.
-            if let Err(error) = stream.secure(session, async || ()).await {
+            if let Err(error) = stream.secure(session, async || Ok(())).await {
                 let timed_out =
                     std::io::Error::new(std::io::ErrorKind::TimedOut, "the TLS handshake timed out");
                 return Err(if stream.expired() { timed_out } else { error });

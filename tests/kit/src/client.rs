@@ -81,8 +81,21 @@ impl Read for Wire {
     fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
         match self {
             Self::Plain(tcp) => (&**tcp).read(into),
-            Self::Tls(tls) => locked(tls).read(into),
+            Self::Tls(tls) => read_tls(&mut locked(tls), into),
         }
+    }
+}
+
+/// Reads plaintext. That the peer takes nothing more is no reason to leave unread what it has sent.
+fn read_tls(tls: &mut TlsStream, into: &mut [u8]) -> io::Result<usize> {
+    loop {
+        match tls.conn.reader().read(into) {
+            Err(e) if e.kind() == ErrorKind::WouldBlock => {}
+            result => return result,
+        }
+        while tls.conn.wants_write() && tls.conn.write_tls(&mut tls.sock).is_ok() {}
+        tls.conn.read_tls(&mut tls.sock)?;
+        tls.conn.process_new_packets().map_err(io::Error::other)?;
     }
 }
 
