@@ -22,7 +22,7 @@ use tenantry::egress::lane::{Lane, LaneLimits, Next};
 use tenantry::exchange::fragment::{Fragment, RequestId, ReturnAddress};
 use tenantry::http::head::RequestHead;
 use tenantry::http::response::ResponseHead;
-use tenantry::model::Part;
+use tenantry::model::{Destination, Part, UpstreamId};
 use tenantry::shared::budget::Budget;
 use tenantry::split::{Body, Splitter};
 use tenantry::tenant::TenantRules;
@@ -230,6 +230,7 @@ fn fragment(part: Part, terms: &Arc<Terms>) -> Box<Fragment> {
         passed: None,
         part,
         terms: Arc::clone(terms),
+        upstream: UpstreamId::main(Destination::Metrics),
         sender: ReturnAddress { core: 0, slot: 0, part: 0 },
         start_by: now + Duration::from_secs(10),
         arrived: now,
@@ -238,6 +239,7 @@ fn fragment(part: Part, terms: &Arc<Terms>) -> Box<Fragment> {
         receipt: None,
         alone: false,
         charge: Budget::new(1).charge(1).expect("fits"),
+        held: None,
     })
 }
 

@@ -13,6 +13,7 @@
 //! included. So scrapes that arrive in that time share the next page (module `snapshot`). A client waits for at most
 //! two pages, however many clients ask.
 
+mod access;
 mod connection;
 mod eviction;
 mod exposition;
@@ -36,12 +37,17 @@ use crossbeam_channel::Sender;
 use monoio::io::{CancelHandle, Canceller};
 use monoio::net::{TcpListener, UnixStream};
 
+use self::access::VerdictMailbox;
 use self::eviction::Connections;
 pub use self::pages::{Page, Pages};
 use self::snapshot::Snapshots;
+use crate::auth::password::Deliver;
+use crate::auth::{Ticket, Verdict};
+use crate::exchange::mailbox::{Mailbox, Post};
 use crate::io::deadline::Deadlines;
 use crate::io::driver::Driver;
 use crate::io::tasks::Tasks;
+use crate::io::verdicts::Verdicts;
 use crate::limits::{ACCEPT_PAUSE_MILLIS, ADMIN_SEND_BUFFER_BYTES};
 
 /// The admin listeners, and the thread that serves them.
@@ -49,6 +55,8 @@ use crate::limits::{ACCEPT_PAUSE_MILLIS, ADMIN_SEND_BUFFER_BYTES};
 pub struct Admin {
     /// Shutting it down or closing it ends the thread.
     stop_socket: StdUnixStream,
+    /// For verdicts about passwords.
+    post: Post<(Ticket, Verdict)>,
     thread: JoinHandle<()>,
 }
 
@@ -65,15 +73,25 @@ impl Admin {
             // Accepted sockets inherit it.
             socket2::SockRef::from(listener).set_send_buffer_size(ADMIN_SEND_BUFFER_BYTES)?;
         }
+        let (mailbox, post, bell) = Mailbox::new()?;
+        bell.set_nonblocking(true)?;
         let (ready, started) = crossbeam_channel::bounded(1);
         let thread = std::thread::Builder::new().name("admin".into()).spawn(move || {
-            let ran = Driver::Epoll.block_on(run(listeners, stopped, pages, ready.clone())).flatten();
+            let ran = Driver::Epoll
+                .block_on(run(listeners, stopped, (mailbox, bell), pages, ready.clone()))
+                .flatten();
             if let Err(error) = ran {
                 let _ = ready.try_send(Err(error));
             }
         })?;
         started.recv().unwrap_or_else(|_| Err(io::Error::other("the admin thread ended")))?;
-        Ok(Self { stop_socket, thread })
+        Ok(Self { stop_socket, post, thread })
+    }
+
+    /// What takes verdicts about passwords to the thread.
+    pub fn deliver(&self) -> Arc<Deliver> {
+        let post = self.post.clone();
+        Arc::new(move |_, ticket, verdict| _ = post.post((ticket, verdict)))
     }
 
     /// Stops at once. Answers in progress are cut off.
@@ -89,6 +107,7 @@ impl Admin {
 struct Server {
     pages: Arc<Pages>,
     snapshots: Snapshots,
+    verdicts: Verdicts,
     connections: Rc<Connections>,
     deadlines: Deadlines,
     tasks: Tasks,
@@ -98,14 +117,18 @@ struct Server {
 async fn run(
     listeners: Vec<StdListener>,
     stopped: StdUnixStream,
+    (mailbox, bell): (VerdictMailbox, StdUnixStream),
     pages: Arc<Pages>,
     ready: Sender<io::Result<()>>,
 ) -> io::Result<()> {
     let stop_socket = UnixStream::from_std(stopped)?;
+    let bell_end = bell.try_clone()?;
+    let bell = UnixStream::from_std(bell)?;
     let listeners = listeners.into_iter().map(TcpListener::from_std).collect::<io::Result<Vec<_>>>()?;
     let server = Rc::new(Server {
         pages,
         snapshots: Snapshots::default(),
+        verdicts: Verdicts::default(),
         connections: Rc::default(),
         deadlines: Deadlines::default(),
         tasks: Tasks::default(),
@@ -114,6 +137,8 @@ async fn run(
     let (acceptors, sweeper, stop) = (Tasks::default(), Tasks::default(), Canceller::new());
     let deadlines = server.deadlines.clone();
     sweeper.spawn(async move { deadlines.sweep(|_| ()).await });
+    let receiver = Rc::clone(&server);
+    sweeper.spawn(async move { receiver.receive_verdicts(mailbox, bell).await });
     for listener in listeners {
         acceptors.spawn(accept(listener, Rc::clone(&server), stop.handle()));
     }
@@ -128,6 +153,8 @@ async fn run(
     server.connections.cut_all();
     server.tasks.join().await;
     server.deadlines.end();
+    // Ends the pending read of the doorbell.
+    let _ = bell_end.shutdown(std::net::Shutdown::Both);
     sweeper.join().await;
     Ok(())
 }

@@ -33,7 +33,7 @@ pub mod token;
 use std::sync::Arc;
 use std::time::SystemTime;
 
-pub use self::access::{Access, Demand, Denied, Grant};
+pub use self::access::{Access, Demand, Denied};
 pub use self::caller::Caller;
 pub use self::header::{Authorization, Unauthorized};
 pub use self::identity::{Identity, JwtIdentity, Login, PeerCertificate};
@@ -49,11 +49,11 @@ use self::password::Check;
 #[derive(Debug, Default)]
 pub struct Methods {
     /// Users (RFC 7617).
-    pub passwords: Option<Passwords>,
+    pub passwords: Option<Arc<Passwords>>,
     /// Bearer tokens (RFC 6750).
     pub tokens: Tokens,
     /// JWTs (RFC 7519).
-    pub jwts: Option<Jwts>,
+    pub jwts: Option<Arc<Jwts>>,
     /// What a request without any of them needs. See [`Access::demand`].
     pub demand: Demand,
 }
@@ -171,7 +171,7 @@ impl Authenticator {
 
     /// The number of password checks that wait for a thread.
     pub fn checks_waiting(&self) -> usize {
-        self.methods.passwords.as_ref().map_or(0, Passwords::waiting)
+        self.methods.passwords.as_ref().map_or(0, |passwords| passwords.waiting())
     }
 
     /// The `WWW-Authenticate` lines for a 401 with this reason, each with its CRLF. Empty if there are no methods.

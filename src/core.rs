@@ -25,7 +25,7 @@ use crate::egress::lane::LaneLimits;
 use crate::egress::receipts::ReceiptLimits;
 use crate::egress::{Egress, EgressSettings};
 use crate::exchange::Exchange;
-use crate::exchange::fragment::Message;
+use crate::exchange::fragment::{Fragment, Message};
 use crate::exchange::mailbox::{Mailbox, Post};
 use crate::ingest::{Ingest, listener};
 use crate::io::deadline::Deadlines;
@@ -34,7 +34,7 @@ use crate::io::stream::Blocking;
 use crate::io::tasks::Tasks;
 use crate::limits::FULL_BATCHES_INFLIGHT_MAX;
 use crate::metrics::Metrics;
-use crate::model::{Destination, PerDestination};
+use crate::model::{Failure, PerUpstream, UpstreamId};
 use crate::shared::Shared;
 use crate::shared::permits::Directory;
 use crate::upstream::pool::{Pool, PoolLimits};
@@ -54,8 +54,8 @@ pub struct Setup {
     pub plan: Live,
     /// The state that all cores share.
     pub shared: Arc<Shared>,
-    /// The addresses of each destination's upstream.
-    pub addresses: PerDestination<Addresses>,
+    /// The addresses of each upstream.
+    pub addresses: PerUpstream<Addresses>,
     /// The permits for connections to these addresses.
     pub directory: Arc<Directory>,
     /// The metrics of the whole process.
@@ -109,9 +109,10 @@ async fn run(setup: Setup, endpoints: Endpoints) -> io::Result<()> {
     core.background_tasks.spawn(forward_doorbell(bell, Rc::clone(&core.exchange)));
     let deadlines = core.deadlines.clone();
     let all = core.egress.clone();
-    let after_sweep = move |now| all.iter().for_each(|egress| egress.look_at_requests(now));
+    let after_sweep = move |now| all.iter().for_each(|(_, egress)| egress.look_at_requests(now));
     core.background_tasks.spawn(async move { deadlines.sweep(after_sweep).await });
-    for egress in core.egress.iter().map(Rc::clone) {
+    for (_, egress) in core.egress.iter() {
+        let egress = Rc::clone(egress);
         core.background_tasks.spawn(async move { egress.maintain().await });
     }
     let stop = listener::canceller();
@@ -145,7 +146,7 @@ struct Core {
     exchange: Rc<Exchange>,
     deadlines: Deadlines,
     ingest: Rc<Ingest>,
-    egress: PerDestination<Rc<Egress>>,
+    egress: PerUpstream<Rc<Egress>>,
     /// The task that accepts connections.
     accept_tasks: Tasks,
     /// A task per inbound connection.
@@ -170,7 +171,9 @@ impl Core {
             connection_tasks.clone(),
             Arc::clone(&setup.metrics),
         );
-        let egress = PerDestination::new(|to| egress(setup, to, &exchange, &deadlines, &delivery_tasks));
+        let used = setup.addresses.iter().map(|(id, _)| id);
+        let make = |id| Ok(egress(setup, id, &exchange, &deadlines, &delivery_tasks));
+        let Ok(egress) = PerUpstream::try_new::<std::convert::Infallible>(used, make);
         Self {
             plan: Arc::clone(&setup.plan),
             shared: Arc::clone(&setup.shared),
@@ -200,35 +203,54 @@ impl Core {
 
     fn dispatch(&self, message: Message) {
         match message {
-            Message::Fragment(fragment) => {
-                self.egress.of(fragment.part.protocol.destination()).accept(fragment);
-            }
+            Message::Fragment(fragment) => match self.egress.of(fragment.upstream) {
+                Some(egress) => egress.accept(fragment),
+                None => self.refuse(&fragment),
+            },
             Message::Outcome(address, outcome) => self.ingest.pending().resolve(address, outcome),
-            Message::Remember(delivered) => self.egress.of(delivered.destination).remember(*delivered),
+            Message::Remember(delivered) => {
+                if let Some(egress) = self.egress.of(delivered.upstream) {
+                    egress.remember(*delivered);
+                }
+            }
             Message::Connection(socket, guard) => self.ingest.serve(socket, guard),
-            Message::Handed(destination, handed) => self.egress.of(destination).pool().receive(*handed),
+            // Dropping it would release the permit.
+            Message::Handed(upstream, handed) => {
+                if let Some(egress) = self.egress.of(upstream) {
+                    egress.pool().receive(*handed);
+                }
+            }
             Message::ConnectionWanted(address) => {
                 self.pools().for_each(|pool| pool.hand_over_idle(address));
             }
+            Message::PasswordChecked(ticket, verdict) => self.ingest.verdicts().deliver(ticket, verdict),
             Message::Reloaded => self.apply_plan(),
             // Each of these ends a phase, and is sent once.
             Message::Close | Message::Drain | Message::Stop => {}
         }
     }
 
+    /// Refuses a fragment for an upstream that is not there. No plan in effect has one: a reload that adds an upstream is
+    /// refused. But data must never go to another upstream than its own.
+    fn refuse(&self, fragment: &Fragment) {
+        let outcome = Failure::NoConnection.outcome(self.plan.load().timeout);
+        self.exchange.send(fragment.sender.core, Message::Outcome(fragment.sender, outcome));
+    }
+
     /// Applies the limits of a new plan that hold between requests. Ingest loads the plan for each request by itself.
     fn apply_plan(&self) {
         let plan = self.plan.load();
         self.directory.limit_slow(plan.slow_connections_max());
-        let (cores, limits) = (self.exchange.cores(), pool_limits(&plan, self.ingest.blocking()));
-        for (egress, destination) in self.egress.iter().zip(Destination::ALL) {
-            let settings = egress_settings(&plan, destination, &self.shared, cores);
-            egress.apply(settings, limits, plan.tls.upstream.of(destination).clone());
+        let limits = pool_limits(&plan, self.ingest.blocking());
+        let egresses = self.egress.len() * self.exchange.cores();
+        for (id, egress) in self.egress.iter() {
+            let settings = egress_settings(&plan, id, &self.shared, egresses);
+            egress.apply(settings, limits, plan.tls_of(id));
         }
     }
 
     fn pools(&self) -> impl Iterator<Item = &Pool> {
-        self.egress.iter().map(|egress| egress.pool())
+        self.egress.iter().map(|(_, egress)| egress.pool())
     }
 
     /// Reports this core's number on `done` once all of `tasks` have ended.
@@ -243,25 +265,26 @@ impl Core {
 
 fn egress(
     setup: &Setup,
-    destination: Destination,
+    id: UpstreamId,
     exchange: &Rc<Exchange>,
     deadlines: &Deadlines,
     tasks: &Tasks,
 ) -> Rc<Egress> {
     let plan = setup.plan.load();
     let pool = Pool::new(
-        destination,
-        Arc::clone(setup.addresses.of(destination)),
+        id,
+        setup.addresses.of(id).map(Arc::clone).unwrap_or_default(),
         Arc::clone(&setup.directory),
         Rc::clone(exchange),
         deadlines.clone(),
         pool_limits(&plan, setup.driver.blocking()),
-        plan.tls.upstream.of(destination).clone(),
+        plan.tls_of(id),
     );
-    let settings = egress_settings(&plan, destination, &setup.shared, exchange.cores());
+    let egresses = setup.addresses.len() * exchange.cores();
+    let settings = egress_settings(&plan, id, &setup.shared, egresses);
     Egress::new(
         settings,
-        &plan.terms,
+        plan.terms_of(id),
         pool,
         Arc::clone(&setup.shared),
         Rc::clone(exchange),
@@ -274,13 +297,13 @@ fn pool_limits(plan: &Plan, blocking: Blocking) -> PoolLimits {
     PoolLimits { age_max: plan.max_connection_duration, idle_max: plan.idle_timeout, blocking }
 }
 
-fn egress_settings(plan: &Plan, destination: Destination, shared: &Shared, cores: usize) -> EgressSettings {
+fn egress_settings(plan: &Plan, upstream: UpstreamId, shared: &Shared, egresses: usize) -> EgressSettings {
     // A tenant whose upstream stalls keeps its connections busy. The limit leaves some for other tenants.
     let connections_max = plan.tenant_connections_max();
     let inflight_max = plan.merge.inflight_max.min(connections_max);
     let full_max = FULL_BATCHES_INFLIGHT_MAX.min(plan.max_conns_per_host / 4).min(connections_max);
     EgressSettings {
-        destination,
+        upstream,
         lane: LaneLimits {
             inflight_max,
             inflight_full_max: full_max.max(inflight_max),
@@ -292,7 +315,7 @@ fn egress_settings(plan: &Plan, destination: Destination, shared: &Shared, cores
         slow: plan.slow_share(),
         receipts: ReceiptLimits {
             keep: plan.receipts.keep,
-            bytes_max: plan.receipts.bytes_max / (cores * Destination::ALL.len()),
+            bytes_max: plan.receipts.bytes_max / egresses.max(1),
         },
         receipt_key: shared.receipt_key,
         timeout: plan.timeout,

@@ -47,18 +47,18 @@ use crate::exchange::fragment::{Delivered, Fragment, Message};
 use crate::io::tasks::Tasks;
 use crate::log::Limiter;
 use crate::metrics::{CoreMetrics, Gauge, Metrics};
-use crate::model::{Destination, Failure, Outcome};
+use crate::model::{Failure, Outcome, UpstreamId};
 use crate::shared::Shared;
 use crate::shared::receipt::ReceiptKey;
 use crate::tenant::TenantId;
 use crate::upstream::pool::{Pool, PoolLimits};
 use crate::upstream::request::RequestHeads;
 
-/// The settings of one core's egress to one destination.
+/// The settings of one core's egress to one upstream.
 #[derive(Clone, Copy, Debug)]
 pub struct EgressSettings {
-    /// The destination.
-    pub destination: Destination,
+    /// The upstream.
+    pub upstream: UpstreamId,
     /// When and how much a lane merges.
     pub lane: LaneLimits,
     /// How much the fragments of one tenant may hold.
@@ -79,7 +79,7 @@ pub struct EgressSettings {
     pub require_written: bool,
 }
 
-/// One core's egress to one destination.
+/// One core's egress to one upstream, for one kind of data.
 #[derive(Debug)]
 pub struct Egress {
     /// Replaced as a whole on reload.
@@ -117,7 +117,7 @@ impl Egress {
         tasks: Tasks,
         metrics: Arc<Metrics>,
     ) -> Rc<Self> {
-        let heads = RequestHeads::new(terms, settings.destination);
+        let heads = RequestHeads::new(terms, settings.upstream.destination());
         Rc::new(Self {
             settings: Cell::new(settings),
             heads: RefCell::new((Arc::clone(terms), heads)),
@@ -192,7 +192,7 @@ impl Egress {
     pub fn remember(&self, delivered: Delivered) {
         let mut receipts = self.receipts.borrow_mut();
         receipts.keep(delivered.receipt, delivered.outcome, Instant::now(), &self.settings.get().receipts);
-        self.counters().receipts.of(self.settings.get().destination).set(receipts.len());
+        self.counters().receipts.of(self.settings.get().upstream).set(receipts.len());
     }
 
     /// Returns the outcome of the same part in an earlier request, if it was delivered then.
@@ -202,7 +202,7 @@ impl Egress {
             return None;
         }
         let outcome = receipts.find(fragment.receipt?, Instant::now(), &self.settings.get().receipts);
-        self.counters().receipts.of(self.settings.get().destination).set(receipts.len());
+        self.counters().receipts.of(self.settings.get().upstream).set(receipts.len());
         outcome
     }
 
@@ -211,10 +211,11 @@ impl Egress {
         if let Some(lane) = self.lanes.borrow().get(tenant) {
             return Rc::clone(lane);
         }
-        let metrics = self.metrics.tenant(self.exchange.core(), self.settings.get().destination, tenant);
+        let metrics =
+            self.metrics.tenant(self.exchange.core(), self.settings.get().upstream.destination(), tenant);
         let lane = Rc::new(TenantLane::new(tenant.clone(), metrics));
         self.lanes.borrow_mut().insert(tenant.clone(), Rc::clone(&lane));
-        self.counters().lanes.of(self.settings.get().destination).set(self.lanes.borrow().len());
+        self.counters().lanes.of(self.settings.get().upstream).set(self.lanes.borrow().len());
         lane
     }
 
@@ -224,7 +225,7 @@ impl Egress {
         if lanes.len() > self.settings.get().lanes_max && lane.is_idle() {
             lanes.remove(&lane.tenant);
             self.turns_prompt(lane);
-            self.counters().lanes.of(self.settings.get().destination).set(lanes.len());
+            self.counters().lanes.of(self.settings.get().upstream).set(lanes.len());
         }
     }
 
@@ -239,23 +240,23 @@ impl Egress {
     }
 
     fn send_outcome(&self, fragment: Fragment, outcome: Outcome) {
-        let Fragment { sender, charge, .. } = fragment;
-        drop(charge);
+        let Fragment { sender, charge, held, .. } = fragment;
+        drop((charge, held));
         let rang = self.exchange.send(sender.core, Message::Outcome(sender, outcome));
         self.counters().doorbells_rung.add(u64::from(rang));
     }
 
     /// The gauge of fragments that wait in lanes.
     fn waiting(&self) -> &Gauge {
-        self.counters().lanes_waiting.of(self.settings.get().destination)
+        self.counters().lanes_waiting.of(self.settings.get().upstream)
     }
 
     fn gauge_connections(&self) {
         let (open, idle) = (self.pool.open(), self.pool.idle());
-        let (counters, destination) = (self.counters(), self.settings.get().destination);
-        counters.upstream_open.of(destination).set(open);
-        counters.upstream_idle.of(destination).set(idle);
-        counters.upstream_in_backoff.of(destination).set(self.pool.in_backoff());
+        let (counters, upstream) = (self.counters(), self.settings.get().upstream);
+        counters.upstream_open.of(upstream).set(open);
+        counters.upstream_idle.of(upstream).set(idle);
+        counters.upstream_in_backoff.of(upstream).set(self.pool.in_backoff());
     }
 
     fn counters(&self) -> &CoreMetrics {

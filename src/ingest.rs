@@ -9,6 +9,7 @@
 
 mod close;
 mod connection;
+mod credential;
 mod handshake;
 mod handshakes;
 pub mod listener;
@@ -22,6 +23,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use self::credential::counters::CredentialCounters;
 use self::handshakes::Handshakes;
 use self::pending::Pending;
 use self::turns::Turns;
@@ -31,6 +33,7 @@ use crate::io::buffers::Buffers;
 use crate::io::deadline::Deadlines;
 use crate::io::stream::Blocking;
 use crate::io::tasks::Tasks;
+use crate::io::verdicts::Verdicts;
 use crate::limits::DRAIN_FIRST_REQUEST_MILLIS;
 use crate::log::Limiter;
 use crate::metrics::{CoreMetrics, Metrics};
@@ -47,6 +50,8 @@ pub struct Ingest {
     pending: Pending,
     handshakes: Handshakes,
     turns: Turns,
+    verdicts: Verdicts,
+    credentials: RefCell<CredentialCounters>,
     splitters: RefCell<Vec<Splitter>>,
     buffers: Buffers,
     deadlines: Deadlines,
@@ -77,6 +82,8 @@ impl Ingest {
             pending: Pending::default(),
             handshakes: Handshakes::default(),
             turns: Turns::default(),
+            verdicts: Verdicts::default(),
+            credentials: RefCell::default(),
             splitters: RefCell::default(),
             buffers: Buffers::default(),
             deadlines,
@@ -139,6 +146,11 @@ impl Ingest {
     /// Returns the requests that wait for outcomes.
     pub fn pending(&self) -> &Pending {
         &self.pending
+    }
+
+    /// Returns the requests that wait for verdicts about passwords.
+    pub fn verdicts(&self) -> &Verdicts {
+        &self.verdicts
     }
 
     /// Returns this core's counters.

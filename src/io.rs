@@ -6,3 +6,4 @@ pub mod deadline;
 pub mod driver;
 pub mod stream;
 pub mod tasks;
+pub mod verdicts;

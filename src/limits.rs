@@ -21,6 +21,21 @@ pub const VICTORIAMETRICS_TENANT_BYTES_MAX: usize = 21;
 /// Headers in `upstream.pass_headers`. Only one is known to be needed in practice.
 pub const PASS_HEADERS_MAX: usize = 16;
 
+/// Headers of a configuration that every request to an upstream carries.
+pub const UPSTREAM_HEADERS_MAX: usize = 16;
+
+/// Their total size, for the same reason as [`PASSED_BYTES_MAX`].
+pub const UPSTREAM_HEADERS_BYTES_MAX: usize = 4_096;
+
+/// Named upstreams. Each has pools and name lookups of its own.
+pub const UPSTREAMS_MAX: usize = 64;
+
+/// Length of an upstream's name, which is a label in metrics.
+pub const UPSTREAM_NAME_BYTES_MAX: usize = 64;
+
+/// Length of a password or token for an upstream. Larger than the heads that upstreams take by default.
+pub const CREDENTIAL_BYTES_MAX: usize = 16_384;
+
 /// Total size of the headers passed on from one request. Upstreams limit heads to at least 8 KiB, and our own headers
 /// need some of that.
 pub const PASSED_BYTES_MAX: usize = 4_096;
@@ -185,8 +200,8 @@ pub const HANDSHAKES_MAX: usize = 1_024;
 /// millisecond.
 pub const HANDSHAKE_STEP_WORK_BYTES: usize = TURN_BYTES_MAX / 16;
 
-/// Interval at which the files of TLS are looked at for changes.
-pub const TLS_FILES_MILLIS: u64 = 5_000;
+/// Interval at which certificates, keys and secrets are looked at for changes.
+pub const WATCHED_FILES_MILLIS: u64 = 5_000;
 
 /// Interval of the warning that an upstream's certificate is not verified.
 pub const TLS_INSECURE_WARNING_SECS: u64 = 600;
@@ -340,6 +355,10 @@ pub const HEAD_BYTES_MIN: usize = 1024;
 
 /// Upstream statuses with a latency histogram of their own per tenant. Further statuses share one.
 pub const TENANT_STATUSES_MAX: usize = 6;
+
+/// Pairs of a credential and a tenant with counters of their own. Further pairs share theirs. JWTs and certificates have
+/// names that an operator does not choose, so their number has no other bound.
+pub const CREDENTIAL_TENANTS_MAX: usize = 1_024;
 
 /// Tenants whose log lines are rate-limited separately. Further tenants share one allowance.
 pub const LOG_TENANTS_MAX: usize = 1_024;

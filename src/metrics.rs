@@ -13,12 +13,14 @@
 //! | Table | What it counts | Its writer |
 //! |---|---|---|
 //! | `metrics/core.rs` | [`CoreMetrics`] | each core |
+//! | `metrics/credential.rs` | [`CredentialMetrics`] | the core that received the request |
 //! | `metrics/tenant.rs` | [`TenantMetrics`], and cortex-tenant's names | the tenant's home core |
 //! | `metrics/reloads.rs` | [`Reloads`] | the thread that handles signals |
 #![forbid(unsafe_code)]
 
 mod cells;
 mod core;
+mod credential;
 mod labels;
 mod reloads;
 pub mod table;
@@ -27,8 +29,12 @@ mod tenant;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
-pub use self::cells::{ByLabel, Counter, Counters, Distribution, Gauge, Histogram, Label, ThreadId};
+pub use self::cells::{
+    ByLabel, Counter, Counters, Distribution, Gauge, Histogram, Label, ThreadId, UpstreamGauges,
+};
 pub use self::core::CoreMetrics;
+use self::credential::Credentials;
+pub use self::credential::{CredentialMetrics, CredentialTenant};
 pub use self::labels::{Rejection, Status, UpstreamClass};
 pub use self::reloads::Reloads;
 pub use self::tenant::{DestinationFamilies, TenantMetrics};
@@ -45,6 +51,7 @@ pub struct Metrics {
     pub reloads: Reloads,
     cores: Box<[CoreMetrics]>,
     tenants: PerDestination<Mutex<Tenants>>,
+    credentials: Mutex<Credentials>,
     tenants_max: usize,
     include_tenant: bool,
 }
@@ -71,9 +78,17 @@ impl Metrics {
             reloads: Reloads::default(),
             cores: (0..cores.max(1)).map(|_| CoreMetrics::default()).collect(),
             tenants: PerDestination::default(),
+            credentials: Mutex::default(),
             tenants_max,
             include_tenant,
         }
+    }
+
+    /// Adds gauges for named upstreams.
+    #[must_use]
+    pub fn with_upstreams(self, names: &[Arc<str>]) -> Self {
+        self.cores.iter().for_each(|core| core.name_upstreams(names));
+        self
     }
 
     /// The counters of core number `core`.
@@ -103,6 +118,26 @@ impl Metrics {
         };
         let counters = tenants.by_label.entry((label, core)).or_default();
         Arc::clone(counters)
+    }
+
+    /// The counters in which `core` counts what a credential sends for `tenant`. It takes a lock, so callers keep the
+    /// result.
+    pub fn credential(
+        &self,
+        core: usize,
+        kind: &'static str,
+        name: &str,
+        tenant: &TenantId,
+    ) -> Arc<CredentialMetrics> {
+        let tenant = if self.include_tenant { tenant.as_str() } else { "" };
+        let pair = CredentialTenant { kind, name: name.into(), tenant: tenant.into() };
+        self.credentials.lock().unwrap_or_else(PoisonError::into_inner).counters(core, pair)
+    }
+
+    /// All credentials and their tenants with their counters, sorted. A pair occurs once for each core that counts under
+    /// it.
+    pub fn credentials(&self) -> Vec<(CredentialTenant, Arc<CredentialMetrics>)> {
+        self.credentials.lock().unwrap_or_else(PoisonError::into_inner).all()
     }
 
     /// All labels of a destination's tenants with their counters, sorted by label. A label occurs once for each core

@@ -5,10 +5,12 @@
 
 mod failure;
 mod outcome;
+mod upstream;
 
 pub use failure::Failure;
 pub(crate) use outcome::cut;
 pub use outcome::{Answer, Fate, Outcome, Source, Written, blames_content};
+pub use upstream::{PerUpstream, UpstreamId};
 
 use bytes::Bytes;
 
@@ -132,9 +134,11 @@ pub struct RefusedSeries {
     pub missing: u64,
     /// Series with an invalid tenant ID, and streams with such entries.
     pub invalid: u64,
-    /// The samples, histograms and entries of `missing` and `invalid`.
+    /// Series and entries of tenants that the sender may not write to.
+    pub denied: u64,
+    /// The samples, histograms and entries of `missing`, `invalid` and `denied`.
     pub samples: u64,
-    /// The error of the first series in `missing` or `invalid`.
+    /// The error of the first series in `missing`, `invalid` or `denied`.
     pub example: Option<String>,
     /// Series and streams that the tenant map drops. That is no error, so the answer does not mention them.
     pub dropped: u64,
@@ -145,7 +149,7 @@ pub struct RefusedSeries {
 impl RefusedSeries {
     /// Returns the number of series that are not forwarded, for any reason.
     pub fn series(&self) -> u64 {
-        self.missing + self.invalid + self.dropped
+        self.missing + self.invalid + self.denied + self.dropped
     }
 }
 

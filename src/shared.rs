@@ -3,6 +3,7 @@
 
 pub mod budget;
 pub mod connections;
+pub mod load;
 pub mod pace;
 pub mod permits;
 pub mod receipt;
@@ -13,6 +14,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use self::budget::Budget;
 use self::connections::Connections;
+use self::load::Loads;
 use self::receipt::ReceiptKey;
 use self::slow::SlowTotals;
 use crate::split::Families;
@@ -26,6 +28,8 @@ pub struct Shared {
     pub requests: Arc<Budget>,
     /// Inbound connections per core.
     pub connections: Arc<Connections>,
+    /// What the parts for each upstream hold, if there are several.
+    pub loads: Arc<Loads>,
     /// Parts and bytes that slow tenants hold.
     pub slow: SlowTotals,
     /// The key of the receipts' hash.
@@ -41,7 +45,19 @@ impl Shared {
     /// Creates the state for `cores` cores. `bytes_max`, `requests_max` and `connections_max` limit the bytes and push
     /// requests in flight and the inbound connections, each for the whole process.
     pub fn new(cores: usize, bytes_max: usize, requests_max: usize, connections_max: usize) -> Arc<Self> {
+        Self::with_upstreams(cores, bytes_max, requests_max, connections_max, 0)
+    }
+
+    /// As [`new`](Self::new), with this number of named upstreams.
+    pub fn with_upstreams(
+        cores: usize,
+        bytes_max: usize,
+        requests_max: usize,
+        connections_max: usize,
+        named: usize,
+    ) -> Arc<Self> {
         Arc::new(Self {
+            loads: Loads::new(named),
             bytes: Budget::new(bytes_max),
             requests: Budget::new(requests_max),
             connections: Connections::new(cores, connections_max),

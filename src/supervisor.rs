@@ -9,8 +9,9 @@
 //!   tenants.
 //! - The threads are joined.
 
-mod certificates;
+mod files;
 mod reader;
+mod resolvers;
 
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
@@ -21,10 +22,11 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use arc_swap::ArcSwap;
 use crossbeam_channel::Receiver;
 
-use self::certificates::{ReadCertificates, Watcher};
+use self::files::{ReadFiles, Watcher};
 pub use self::reader::ReadAgain;
 use self::reader::{ReadPlan, Reader};
 use crate::admin::{Admin, Pages};
+use crate::auth::password::Deliver;
 use crate::config::plan::{Live, Plan};
 use crate::config::reload::{Adopted, adopt};
 use crate::core::{self, Endpoints, Setup};
@@ -34,11 +36,11 @@ use crate::io::driver::Driver;
 use crate::limits::{DESCRIPTORS_RESERVED, DRAIN_GRACE_SECS, LISTEN_BACKLOG};
 use crate::log;
 use crate::metrics::Metrics;
-use crate::model::{Destination, PerDestination};
+use crate::model::Destination;
 use crate::shared::Shared;
 use crate::shared::permits::Directory;
 use crate::signal::{self, Command};
-use crate::upstream::resolve::{Question, Resolver};
+use crate::upstream::resolve::Resolver;
 
 /// Why the server did not start, or ended without a request to do so.
 #[derive(Debug, thiserror::Error)]
@@ -98,7 +100,7 @@ pub fn run_until(
                 signal::notify_reloading();
                 reader.request();
             }
-            Event::Certificates(read) => server.apply_certificates(*read),
+            Event::Files(read) => server.apply_files(*read),
             Event::Read(read) => {
                 server.reload(read);
                 reader.finished();
@@ -118,8 +120,8 @@ enum Event {
     Reload,
     /// The configuration has been read.
     Read(Box<ReadPlan>),
-    /// The files of TLS have changed and have been read.
-    Certificates(Box<ReadCertificates>),
+    /// Certificates, keys or secrets have changed and have been read.
+    Files(Box<ReadFiles>),
 }
 
 struct Server {
@@ -135,7 +137,9 @@ struct Server {
     threads: Vec<JoinHandle<()>>,
     admin: Admin,
     watcher: Watcher,
-    _resolvers: [Resolver; 2],
+    /// Takes verdicts about passwords to the cores.
+    deliver: Arc<Deliver>,
+    _resolvers: Vec<Resolver>,
 }
 
 impl Server {
@@ -149,13 +153,15 @@ impl Server {
         let connections_max = connections_max(plan);
         let listeners = bind_each_core(plan.listen, cores)?;
         let bound = listeners.first().and_then(|l| l.local_addr().ok()).unwrap_or(plan.listen);
-        let shared = Shared::new(cores, plan.limits.in_flight_bytes_max, plan.concurrency, connections_max);
-        let metrics = Arc::new(Metrics::new(cores, plan.limits.tenants_max, plan.metrics_include_tenant));
+        let names = plan.upstreams.names();
+        let (bytes_max, requests_max) = (plan.limits.in_flight_bytes_max, plan.concurrency);
+        let shared = Shared::with_upstreams(cores, bytes_max, requests_max, connections_max, names.len());
+        let metrics = Metrics::new(cores, plan.limits.tenants_max, plan.metrics_include_tenant);
+        let metrics = Arc::new(metrics.with_upstreams(&names));
         metrics.reloads.loaded_at.set(unix_seconds());
         let admin = start_admin(&live, &metrics, &shared, driver)?;
         let watcher = Watcher::start(Arc::clone(&live))?;
-        let resolvers = [resolver(plan, Destination::Metrics)?, resolver(plan, Destination::Logs)?];
-        let addresses = PerDestination::new(|to| resolvers[to as usize].addresses());
+        let (resolvers, addresses) = resolvers::start(plan)?;
         let mut boxes = Vec::with_capacity(cores);
         let mut posts = Vec::with_capacity(cores);
         for _ in 0..cores {
@@ -165,6 +171,9 @@ impl Server {
         }
         let posts: Box<[_]> = posts.into();
         let directory = directory(&posts, plan);
+        let deliver = deliver(&posts);
+        plan.auth.start(None, &deliver)?;
+        plan.admin_auth.start(None, &admin.deliver())?;
         let (done_by, done) = crossbeam_channel::bounded(cores);
         let (ended_by, ended) = crossbeam_channel::bounded(cores);
         let mut threads = Vec::with_capacity(cores);
@@ -199,6 +208,7 @@ impl Server {
             threads,
             admin,
             watcher,
+            deliver,
             _resolvers: resolvers,
         })
     }
@@ -212,7 +222,7 @@ impl Server {
                 Ok(Command::Shutdown) | Err(_) => Ok(Event::Shutdown),
             },
             recv(read) -> read => Ok(read.map_or(Event::Shutdown, |read| Event::Read(Box::new(read)))),
-            recv(self.watcher.read) -> read => Ok(read.map_or(Event::Shutdown, |read| Event::Certificates(Box::new(read)))),
+            recv(self.watcher.read) -> read => Ok(read.map_or(Event::Shutdown, |read| Event::Files(Box::new(read)))),
             recv(self.ended) -> ended => {
                 let (core, error) = ended.unwrap_or((0, "its thread is gone".into()));
                 Err(Failure::Core { core, error })
@@ -233,6 +243,10 @@ impl Server {
             }
         };
         let Adopted { plan, changed, until_restart, moves_tenants } = adopted;
+        if self.start_auth(&plan, &self.plan.load()).is_err() {
+            reloads.refused.add(1);
+            return reloads.last_successful.set(0);
+        }
         plan.notices.iter().for_each(|notice| tracing::warn!("{notice}"));
         log::set_level(plan.log_level);
         let effective = plan.effective();
@@ -252,25 +266,27 @@ impl Server {
         reloads.loaded_at.set(unix_seconds());
     }
 
-    /// Applies the files of TLS that were read. Files with mistakes change nothing.
-    fn apply_certificates(&self, read: ReadCertificates) {
-        let reloads = &self.metrics.reloads;
-        let ReadCertificates { running, result } = read;
-        match result {
-            Ok(plan) if Arc::ptr_eq(&running, &self.plan.load()) => {
-                self.plan.store(Arc::new(plan));
-                self.broadcast(|| Message::Reloaded);
-                tracing::warn!("the files of TLS have changed and were read again");
-                reloads.certificates.add(1);
-            }
-            // The configuration was read meanwhile, and the files with it.
-            Ok(_) => {}
-            Err(mistakes) => {
-                mistakes.iter().for_each(|mistake| tracing::error!("{mistake}"));
-                tracing::error!("the files of TLS have changed and have mistakes: the old ones stay in use");
-                reloads.certificates_refused.add(1);
-            }
+    /// Applies the files that were read. Files with mistakes change nothing.
+    fn apply_files(&self, read: ReadFiles) {
+        let ReadFiles { running, read } = read;
+        let is_used = Arc::ptr_eq(&running, &self.plan.load())
+            && read.plan.as_ref().is_none_or(|plan| self.start_auth(plan, &running).is_ok());
+        if let Some(plan) = read.plan.as_ref().filter(|_| is_used) {
+            self.plan.store(Arc::new(plan.clone()));
+            self.broadcast(|| Message::Reloaded);
         }
+        files::report(&read, is_used, &self.metrics.reloads);
+    }
+
+    /// Starts the authentication of a plan that follows `running`. A failure is logged.
+    fn start_auth(&self, plan: &Plan, running: &Plan) -> io::Result<()> {
+        let start = || {
+            plan.auth.start(Some(&running.auth), &self.deliver)?;
+            plan.admin_auth.start(Some(&running.admin_auth), &self.admin.deliver())
+        };
+        start().inspect_err(|error| {
+            tracing::error!(%error, "new users or keys can't be used: the old ones stay in use");
+        })
     }
 
     fn stop(self) -> Result<(), Failure> {
@@ -312,22 +328,23 @@ fn pause(notice: Duration) {
     std::thread::sleep(notice);
 }
 
-fn resolver(plan: &Plan, destination: Destination) -> io::Result<Resolver> {
-    let target = plan.terms.targets.of(destination);
-    Resolver::start(Question {
-        host: target.host.clone(),
-        port: target.port,
-        ipv6: plan.enable_ipv6,
-        interval: plan.resolve_interval,
-    })
-}
-
 /// The permits of all upstream addresses. A freed permit goes to the mailbox of the core that waits for it.
 fn directory(posts: &[Post<Message>], plan: &Plan) -> Arc<Directory> {
     let posts: Box<[_]> = posts.into();
-    Directory::new(posts.len(), plan.max_conns_per_host, plan.slow_connections_max(), move |to, handed| {
+    let (upstreams, slow_max) = (1 + plan.upstreams.iter().count(), plan.slow_connections_max());
+    Directory::new(posts.len(), upstreams, plan.max_conns_per_host, slow_max, move |to, handed| {
         if let Some(post) = posts.get(to.core) {
-            post.post(Message::Handed(to.destination, Box::new(handed)));
+            post.post(Message::Handed(to.upstream, Box::new(handed)));
+        }
+    })
+}
+
+/// Takes verdicts about passwords to the cores that asked.
+fn deliver(posts: &[Post<Message>]) -> Arc<Deliver> {
+    let posts: Box<[_]> = posts.into();
+    Arc::new(move |core, ticket, verdict| {
+        if let Some(post) = posts.get(core) {
+            post.post(Message::PasswordChecked(ticket, verdict));
         }
     })
 }
@@ -366,7 +383,8 @@ fn connections_max(plan: &Plan) -> usize {
     }
     let descriptors = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
     let descriptors = usize::try_from(descriptors).unwrap_or(usize::MAX);
-    let left = descriptors.saturating_sub(DESCRIPTORS_RESERVED + plan.max_conns_per_host).max(1);
+    let hosts = resolvers::hosts(plan).saturating_sub(1).max(1);
+    let left = descriptors.saturating_sub(DESCRIPTORS_RESERVED + plan.max_conns_per_host * hosts).max(1);
     match plan.limits.connections_max.map(usize::from) {
         Some(wanted) if wanted > left => {
             tracing::warn!(

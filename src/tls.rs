@@ -49,3 +49,4 @@ mod sealing;
 pub mod server;
 pub mod session;
 pub mod sni;
+mod verifier;

@@ -30,7 +30,7 @@ use crate::model::Written;
 use crate::model::{Answer, Fate, Outcome, cut};
 use crate::model::{Destination, RefusedSeries};
 use crate::split::SplitError;
-use crate::tenant::TenantId;
+use crate::tenant::{TenantError, TenantId};
 use crate::wire::loki::json::JsonError;
 
 /// A summary of the outcomes of all parts.
@@ -195,8 +195,8 @@ impl Listing {
 
 /// Describes on one line the refused series and the reasons; `None` if there are none.
 fn describe(destination: Destination, refused: &RefusedSeries) -> Option<String> {
-    let RefusedSeries { missing, invalid, samples, example, .. } = refused;
-    let total = missing.saturating_add(*invalid);
+    let RefusedSeries { missing, invalid, denied, samples, example, .. } = refused;
+    let total = missing.saturating_add(*invalid).saturating_add(*denied);
     if total == 0 {
         return None;
     }
@@ -208,6 +208,9 @@ fn describe(destination: Destination, refused: &RefusedSeries) -> Option<String>
         "{total} {series} with {samples} {samples_name} refused: {missing} without a tenant, {invalid} with an \
          invalid one"
     );
+    if *denied > 0 {
+        let _ = write!(text, ", {denied} with one that these credentials may not write to");
+    }
     if let Some(example) = example {
         let _ = write!(text, ". One of them: {example}");
     }
@@ -218,6 +221,8 @@ impl From<&Refusal> for Answer {
     fn from(refusal: &Refusal) -> Self {
         let (status, close) = match refusal {
             Refusal::BadRequest(_) => (400, true),
+            Refusal::Unauthorized { .. } => (401, false),
+            Refusal::Forbidden { .. } => (403, false),
             Refusal::NotFound => (404, false),
             Refusal::MethodNotAllowed { .. } => (405, false),
             Refusal::BodyTooLarge { .. } => (413, true),
@@ -230,8 +235,12 @@ impl From<&Refusal> for Answer {
             Refusal::Draining | Refusal::Timeout(_) => (503, true),
         };
         let allow = if let Refusal::MethodNotAllowed { allow } = refusal { Some(*allow) } else { None };
+        let challenge = match refusal {
+            Refusal::Unauthorized { challenge, .. } => Some(challenge.clone()),
+            _ => None,
+        };
         let retry_after_secs = (status == 503).then_some(OVERLOAD_RETRY_AFTER_SECS);
-        Self { retry_after_secs, allow, close, ..Self::new(status, refusal.to_string()) }
+        Self { retry_after_secs, allow, challenge, close, ..Self::new(status, refusal.to_string()) }
     }
 }
 
@@ -245,6 +254,7 @@ impl From<&SplitError> for Answer {
             | SplitError::TooManySymbols { .. }
             | SplitError::TooMuchGrowth { .. }
             | SplitError::TooManyTenants { .. } => 413,
+            SplitError::Tenant { error: TenantError::Denied { .. }, .. } => 403,
             SplitError::Inflate(_)
             | SplitError::Malformed(_)
             | SplitError::MalformedV2(_)

@@ -148,7 +148,7 @@ fn every_key_of_cortex_tenant_means_what_it_meant() {
     assert_eq!((plan.concurrency, plan.max_conns_per_host), (2048, 128));
     // Base64 of `writer:s3cret: with "quotes"`.
     let authorization = plan.terms.authorization.as_ref().unwrap().expose();
-    assert_eq!(authorization, "Basic d3JpdGVyOnMzY3JldDogd2l0aCAicXVvdGVzIg==");
+    assert_eq!(authorization, b"Basic d3JpdGVyOnMzY3JldDogd2l0aCAicXVvdGVzIg==");
     assert_eq!(plan.tenant.labels, [Box::<[u8]>::from(*b"team"), Box::from(*b"namespace")]);
     assert_eq!(plan.tenant.prefix, "eu-");
     assert!(plan.tenant.prefix_prefer_source && plan.tenant.label_remove && plan.accept_all);

@@ -23,18 +23,18 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("tls", &["limits"]),
     ("metrics", &["limits", "model", "tenant"]),
     ("log", &["limits"]),
-    ("auth", &["limits", "tenant"]),
+    ("auth", &["limits", "tenant", "tls"]),
     ("config", &["auth", "limits", "model", "tenant", "tls"]),
-    ("io", &["limits", "tls"]),
+    ("io", &["auth", "limits", "tls"]),
     ("io/driver.rs", &["config", "limits"]),
     ("shared", &["config", "http", "limits", "model", "split", "tenant", "tls"]),
-    ("exchange", &["config", "http", "model", "shared", "tenant"]),
+    ("exchange", &["auth", "config", "http", "model", "shared", "tenant"]),
     ("upstream", &["config", "exchange", "http", "io", "limits", "model", "shared", "tenant", "tls", "wire"]),
     (
         "ingest",
         &[
-            "config", "exchange", "http", "io", "limits", "log", "metrics", "model", "shared", "split",
-            "tenant", "tls", "verdict",
+            "auth", "config", "exchange", "http", "io", "limits", "log", "metrics", "model", "shared",
+            "split", "tenant", "tls", "verdict",
         ],
     ),
     (
@@ -48,13 +48,19 @@ const ALLOWED: &[(&str, &[&str])] = &[
         "core.rs",
         &["config", "egress", "exchange", "ingest", "io", "limits", "metrics", "model", "shared", "upstream"],
     ),
-    ("admin", &["config", "http", "io", "limits", "log", "metrics", "model", "shared", "tenant"]),
+    (
+        "admin",
+        &[
+            "auth", "config", "exchange", "http", "io", "limits", "log", "metrics", "model", "shared",
+            "tenant",
+        ],
+    ),
     ("signal.rs", &[]),
     (
         "supervisor",
         &[
-            "admin", "config", "core", "exchange", "io", "limits", "log", "metrics", "model", "shared",
-            "signal", "upstream",
+            "admin", "auth", "config", "core", "exchange", "io", "limits", "log", "metrics", "model",
+            "shared", "signal", "upstream",
         ],
     ),
     ("cli", &["config", "limits", "log", "supervisor"]),

@@ -10,6 +10,8 @@
 
 mod support;
 
+#[path = "tls_sockets/cells.rs"]
+mod cells;
 #[path = "tls_sockets/chaos.rs"]
 mod chaos;
 #[path = "tls_sockets/inbound.rs"]

@@ -118,6 +118,8 @@ pub(crate) fn ask<T>(
         Err(TenantError::Invalid { .. }) => {
             Err(kept_out(tenant.on_invalid, "invalid_tenant", NoTenant::Invalid))
         }
+        // No rules have a grant other than `Any`.
+        Err(TenantError::Denied { .. }) => unreachable!("everything is allowed"),
         Err(TenantError::Dropped { .. }) => Err(NoTenant::Dropped),
     };
     let cut = |text: &[u8], at: usize| {

@@ -9,7 +9,7 @@ pub(crate) mod common;
 use common::{agree, ask, compare_left_out, compare_parts, deflate, rich_tenant_rules, split, tenant_rules};
 use tenantry::model::{HaLabels, Part, SplitLimits, V2Handling};
 use tenantry::split::{Body, Metadata, Scan, SplitError, SplitRules, Splitter};
-use tenantry::tenant::TenantRules;
+use tenantry::tenant::{Grant, TenantRules};
 use testkit::oracle::Refusal;
 use testkit::oracle::remote_write_v1::{self, Expected};
 
@@ -51,6 +51,7 @@ pub(crate) fn check(request: &[u8]) {
     let plain = SplitRules::new(&plain, limits);
     let rich = SplitRules {
         tenant: &rich,
+        grant: &Grant::Any,
         metadata: Metadata::ToDefault,
         ha: Some(&ha),
         loki_label_remove: false,

@@ -4,13 +4,21 @@ use std::fmt;
 use std::io::{self, Write};
 use std::net::{SocketAddr, TcpStream, ToSocketAddrs};
 use std::str::FromStr;
+use std::sync::Arc;
 use std::time::Duration;
 
-use crate::http::{Headers, HttpError, MessageReader};
+use rustls::pki_types::ServerName;
+use testkit::stream::{self, Stream};
 
-/// Where requests go: `http://host[:port]/path`.
-#[derive(Clone, Debug, PartialEq, Eq)]
+use crate::http::{Headers, HttpError, MessageReader};
+use crate::tls::Tls;
+
+/// Where requests go: `http://host[:port]/path`, or the same with `https`.
+#[derive(Clone, Debug)]
 pub struct Url {
+    is_https: bool,
+    /// What https needs.
+    tls: Option<Tls>,
     /// Host and port as they were written, for the Host header.
     authority: String,
     /// Path and query, from the slash on.
@@ -20,8 +28,8 @@ pub struct Url {
 /// Why a text is no [`Url`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum UrlError {
-    /// Only plain HTTP is spoken here.
-    #[error("a URL here begins with http://")]
+    /// Another protocol, or none.
+    #[error("a URL here begins with http:// or https://")]
     Scheme,
     /// Nothing where the host should be, or a port that is none.
     #[error("there must be a host, and the port must be a number")]
@@ -32,7 +40,10 @@ impl FromStr for Url {
     type Err = UrlError;
 
     fn from_str(text: &str) -> Result<Self, UrlError> {
-        let rest = text.strip_prefix("http://").ok_or(UrlError::Scheme)?;
+        let (scheme, rest) = text.split_once("://").ok_or(UrlError::Scheme)?;
+        if !matches!(scheme, "http" | "https") {
+            return Err(UrlError::Scheme);
+        }
         let (authority, path) = match rest.find('/') {
             Some(slash) => rest.split_at(slash),
             None => (rest, "/"),
@@ -41,7 +52,8 @@ impl FromStr for Url {
         if authority.is_empty() || authority.starts_with(':') || !port(authority).is_none_or(is_port) {
             return Err(UrlError::Authority);
         }
-        Ok(Self { authority: authority.to_owned(), path: path.to_owned() })
+        let (authority, path) = (authority.to_owned(), path.to_owned());
+        Ok(Self { is_https: scheme == "https", tls: None, authority, path })
     }
 }
 
@@ -52,15 +64,46 @@ fn port(authority: &str) -> Option<&str> {
 
 impl fmt::Display for Url {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "http://{}{}", self.authority, self.path)
+        let scheme = if self.is_https { "https" } else { "http" };
+        write!(f, "{scheme}://{}{}", self.authority, self.path)
     }
 }
 
 impl Url {
-    /// The addresses of its host; port 80 if it names none.
+    /// The same, with what https needs.
+    #[must_use]
+    pub fn with_tls(self, tls: Option<Tls>) -> Self {
+        Self { tls, ..self }
+    }
+
+    /// The same, with what https needs from another.
+    #[must_use]
+    pub fn with_tls_of(&self, other: &Self) -> Self {
+        self.clone().with_tls(other.tls.clone())
+    }
+
+    /// Whether it is https, and it is not known whom to trust.
+    pub fn lacks_tls(&self) -> bool {
+        self.is_https && self.tls.is_none()
+    }
+
+    /// The addresses of its host; port 80 or 443 if it names none.
     fn addresses(&self) -> io::Result<impl Iterator<Item = SocketAddr>> {
-        let port = if port(&self.authority).is_some() { "" } else { ":80" };
+        let default = if self.is_https { ":443" } else { ":80" };
+        let port = if port(&self.authority).is_some() { "" } else { default };
         format!("{}{port}", self.authority).to_socket_addrs()
+    }
+
+    /// A connection to it over a socket.
+    fn over(&self, tcp: TcpStream) -> io::Result<Stream> {
+        if !self.is_https {
+            return Ok(Box::new(tcp));
+        }
+        let tls = self.tls.as_ref().ok_or_else(|| io::Error::other("https needs authorities to trust"))?;
+        let host =
+            port(&self.authority).and_then(|port| self.authority.strip_suffix(port)?.strip_suffix(':'));
+        let host = host.unwrap_or(&self.authority).trim_matches(['[', ']']).to_owned();
+        stream::connect(tcp, Arc::clone(&tls.0), ServerName::try_from(host).map_err(io::Error::other)?)
     }
 
     /// A whole POST, head and body in one buffer; `format` are the headers that tell what the body is.
@@ -96,7 +139,7 @@ pub struct Answer {
 pub struct Client {
     url: Url,
     timeout: Duration,
-    open: Option<(TcpStream, MessageReader<TcpStream>)>,
+    open: Option<MessageReader<Stream>>,
     body: Vec<u8>,
 }
 
@@ -114,7 +157,7 @@ impl Client {
     /// Connects, if it is not connected.
     ///
     /// # Errors
-    /// When the host has no address that takes the connection.
+    /// When the host has no address that takes the connection, or the TLS handshake fails.
     pub fn connect(&mut self) -> io::Result<()> {
         if self.is_connected() {
             return Ok(());
@@ -126,13 +169,20 @@ impl Client {
                     stream.set_nodelay(true)?;
                     stream.set_read_timeout(Some(self.timeout))?;
                     stream.set_write_timeout(Some(self.timeout))?;
-                    self.open = Some((stream.try_clone()?, MessageReader::new(stream)));
+                    self.open = Some(MessageReader::new(self.url.over(stream)?));
                     return Ok(());
                 }
                 Err(error) => last = error,
             }
         }
         Err(last)
+    }
+
+    /// Closes the connection, if there is one.
+    pub fn disconnect(&mut self) {
+        if let Some(mut reader) = self.open.take() {
+            reader.inner_mut().finish();
+        }
     }
 
     /// Writes a whole request and reads the whole answer, whose body is then in [`Client::body`].
@@ -142,15 +192,18 @@ impl Client {
     pub fn exchange(&mut self, message: &[u8]) -> Result<Answer, HttpError> {
         self.body.clear();
         self.connect()?;
-        let Some((stream, reader)) = self.open.as_mut() else { return Err(HttpError::Closed) };
+        let Some(reader) = self.open.as_mut() else { return Err(HttpError::Closed) };
         // A server may answer, and close, before it has read all: so a failed write is no reason not to read.
-        let written = stream.write_all(message);
+        let stream = reader.inner_mut();
+        let written = stream.write_all(message).and_then(|()| stream.flush());
         let answer = reader.response_head().and_then(|head| {
             reader.body(head.framing, &mut self.body)?;
             Ok((Answer { status: head.status, headers: head.headers }, head.keep_alive))
         });
-        if !matches!((&written, &answer), (Ok(()), Ok((_, true)))) {
-            self.open = None;
+        match (&written, &answer) {
+            (Ok(()), Ok((_, true))) => {}
+            (Ok(()), Ok((_, false))) => self.disconnect(),
+            _ => self.open = None,
         }
         match (written, answer) {
             (_, Ok((answer, _))) => Ok(answer),
@@ -165,6 +218,12 @@ impl Client {
     }
 }
 
+impl Drop for Client {
+    fn drop(&mut self) {
+        self.disconnect();
+    }
+}
+
 /// Gets a page.
 ///
 /// # Errors
@@ -174,7 +233,7 @@ pub fn get(url: &Url, timeout: Duration) -> Result<(u16, Vec<u8>), HttpError> {
     let message =
         format!("GET {} HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n\r\n", url.path, url.authority);
     let answer = client.exchange(message.as_bytes())?;
-    Ok((answer.status, client.body))
+    Ok((answer.status, std::mem::take(&mut client.body)))
 }
 
 #[cfg(test)]
@@ -186,16 +245,19 @@ mod tests {
         let url: Url = "http://localhost:8081/push?x=1".parse().unwrap();
         assert_eq!((url.authority.as_str(), url.path.as_str()), ("localhost:8081", "/push?x=1"));
         assert_eq!(url.to_string(), "http://localhost:8081/push?x=1");
+        let url: Url = "https://localhost:8081/push".parse().unwrap();
+        assert_eq!((url.to_string().as_str(), url.lacks_tls()), ("https://localhost:8081/push", true));
         for (text, addr) in [
             ("http://[::1]:9", "[::1]:9"),
             ("http://[::1]/x", "[::1]:80"),
             ("http://127.0.0.1", "127.0.0.1:80"),
+            ("https://127.0.0.1/x", "127.0.0.1:443"),
         ] {
             let url: Url = text.parse().unwrap();
             assert_eq!(url.addresses().unwrap().collect::<Vec<_>>(), [addr.parse().unwrap()], "{text}");
         }
-        assert_eq!("https://a/".parse::<Url>(), Err(UrlError::Scheme));
-        assert_eq!("http://:80/".parse::<Url>(), Err(UrlError::Authority));
-        assert_eq!("http://a:x/".parse::<Url>(), Err(UrlError::Authority));
+        let error = |text: &str| text.parse::<Url>().unwrap_err();
+        assert_eq!([error("ftp://a/"), error("a/")], [UrlError::Scheme; 2]);
+        assert_eq!([error("http://:80/"), error("https://a:x/")], [UrlError::Authority; 2]);
     }
 }

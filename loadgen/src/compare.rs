@@ -1,16 +1,16 @@
-//! Several servers through the same loads, measured from outside.
+//! Puts several servers through the same loads and measures them from outside.
 //!
 //! Constraints that shaped it:
-//! - A figure counts only if it was earned: a contender that answers anything but 2xx, or whose acknowledged samples
-//!   are not found in the sink, gets none for that scenario, and the others go on.
-//! - Machines drift: clocks, caches, neighbours. So contenders take turns, A B C A B C …, and a ratio is taken within
+//! - A figure counts only if it was earned. A contender that answers anything but 2xx, or whose acknowledged samples are
+//!   not in the sink, gets no figures for that scenario. The others go on.
+//! - Machines drift: clocks, caches, neighbours. So contenders take turns (A B C A B C …), and a ratio is taken within
 //!   each round before the median is taken over rounds.
-//! - A contender is started afresh for each round: no queue, cache or heap of an earlier load is with it, its peak of
-//!   memory is that of this load, and one that breaks breaks its own round only. It costs some 0.1 s a round.
-//! - Senders and sink live in this process, on the same machine. They take cores away from the contender, and from
-//!   each contender alike; so the figure that travels is CPU time per request, not requests per second.
-//! - CPU time is that of all the contender's processes from the first measured request until the last acknowledged
-//!   sample has arrived. Starting and warming up do not count; delivering late does.
+//! - A contender is started anew for each round. So no queue, cache or heap of an earlier load is left, its memory peak
+//!   is that of this load, and if it breaks, only its own round is lost. This costs some 0.1 s a round.
+//! - Senders and sink live in this process, on the same machine. They take cores away from all contenders alike. So the
+//!   figure that carries over to other machines is CPU time per request, not requests per second.
+//! - CPU time is that of all processes of the contender, from the first measured request until the last acknowledged
+//!   sample has arrived. It includes late delivery, but neither the start nor the warm-up.
 //!
 //! ```text
 //! YAML ─► config ─► for each scenario: fleet
@@ -23,6 +23,7 @@ mod config;
 mod contender;
 mod machine;
 mod measure;
+mod record_layer;
 mod results;
 mod round;
 mod template;
@@ -31,13 +32,16 @@ use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::SystemTime;
 
-pub use config::{Acknowledges, Compares, Config, ConfigError, Contender, Scenario};
+pub use config::{Acknowledges, Config, ConfigError, Contender, Scenario};
 pub use machine::{Machine, commit};
 pub use measure::{Measure, Spread};
 pub use results::{Entrant, FORMAT, Failure, FailureKind, Results, Round, ScenarioResults, Showing};
 pub use template::PLACEHOLDERS;
 
 use crate::fleet::{Fleet, FleetConfig, numbered_tenants};
+
+/// The label that names the tenant.
+const TENANT_LABEL: &str = "tenant";
 
 /// What happens while a comparison runs.
 #[derive(Debug)]
@@ -51,12 +55,15 @@ pub enum Event<'a> {
         /// Counted from 1.
         round: u32,
     },
-    /// Time passes.
-    Tick,
     /// A round is over, or left out because its contender had failed before.
     RoundOver,
     /// A scenario is over.
-    ScenarioOver(&'a ScenarioResults),
+    ScenarioOver {
+        /// The contenders, in the order of their showings.
+        contenders: &'a [Entrant],
+        /// What came of it.
+        results: &'a ScenarioResults,
+    },
 }
 
 /// Why a round gave no figures.
@@ -91,7 +98,7 @@ pub fn compare(config: &Config, stop: &AtomicBool, mut watch: impl FnMut(Event<'
     for scenario in &config.scenarios {
         match compare_in(config, scenario, stop, &mut watch) {
             Ok(scenario) => {
-                watch(Event::ScenarioOver(&scenario));
+                watch(Event::ScenarioOver { contenders: &results.contenders, results: &scenario });
                 results.scenarios.push(scenario);
             }
             Err(Stopped::Io(error)) => return Err(error),
@@ -105,17 +112,15 @@ pub fn compare(config: &Config, stop: &AtomicBool, mut watch: impl FnMut(Event<'
 }
 
 fn entrant(contender: &Contender) -> Entrant {
-    let fill = |text: &String| match contender::own_program() {
-        Ok(program) => text.replace("{loadgen}", &program),
-        Err(_) => text.clone(),
-    };
+    let program = contender::own_program().unwrap_or_default();
+    let fill = |text: &String| text.replace("{loadgen}", &program);
     Entrant {
         name: contender.name.clone(),
         note: contender.note.clone(),
         version: machine::output(&contender.version.iter().map(fill).collect::<Vec<_>>()),
         splits: contender.splits,
         acknowledges: contender.acknowledges,
-        compares: contender.compares,
+        plain: contender.plain.clone(),
     }
 }
 
@@ -134,13 +139,16 @@ fn compare_in(
         labels: size(scenario.labels),
         run_length: size(scenario.run_length),
         tenants: numbered_tenants(size(scenario.tenants)),
-        tenant_label: config.tenant_label.clone(),
+        tenant_label: TENANT_LABEL.to_owned(),
         ..FleetConfig::default()
     })
     .map_err(io::Error::other)?;
-    let showing = |contender: &Contender| match contender.formats.contains(&scenario.format) {
-        true => Showing::Measured(Vec::new()),
-        false => Showing::LeftOut,
+    let showing = |contender: &Contender| {
+        let takes_part = !contender.optional || contender.is_installed();
+        match takes_part && contender.formats.contains(&scenario.format) {
+            true => Showing::Measured(Vec::new()),
+            false => Showing::LeftOut,
+        }
     };
     let mut showings: Vec<Showing> = config.contenders.iter().map(showing).collect();
     for round in 1..=scenario.rounds {
@@ -150,7 +158,7 @@ fn compare_in(
             }
             if let Showing::Measured(rounds) = showing {
                 watch(Event::Round { scenario, contender: &contender.name, round });
-                match round::run(config, contender, scenario, &fleet, stop, || watch(Event::Tick)) {
+                match round::run(contender, scenario, &fleet, stop) {
                     Ok(round) => rounds.push(round),
                     Err(Stopped::Failed(failure)) => *showing = Showing::Failed(failure),
                     Err(stopped) => return Err(stopped),

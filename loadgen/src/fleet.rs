@@ -38,7 +38,6 @@ pub use format::Format;
 pub use spread::Distribution;
 
 use sender::{Catalogue, Sender};
-use spread::is_share;
 
 /// Fewest labels of a series: name, tenant, pod, and what tells a family's series apart.
 pub const LABELS_MIN: usize = 4;
@@ -74,7 +73,7 @@ pub struct FleetConfig {
     /// their pods is replaced, as in a rollout.
     #[arg(long, value_name = "SHARE", default_value_t = 1.0, value_parser = share)]
     pub churn: f64,
-    /// Share of the series that are native histograms instead of floats; an eighth of them have float counts
+    /// Share of the series that are native histograms instead of floats
     #[arg(long, value_name = "SHARE", default_value_t = 0.0, value_parser = share)]
     pub histograms: f64,
     /// Share of the series that carry an exemplar with a trace ID
@@ -134,15 +133,6 @@ pub struct Body {
     pub shares: Vec<(usize, Tally)>,
 }
 
-/// The metadata that senders send now and then.
-#[derive(Clone, Debug)]
-pub struct MetadataTurn {
-    /// One of so many requests of a sender is this; at least 1.
-    pub every: u32,
-    /// The request's body.
-    pub body: Body,
-}
-
 /// All bodies of all senders.
 #[derive(Clone, Debug)]
 pub struct Fleet {
@@ -152,8 +142,8 @@ pub struct Fleet {
     pub tenants: Vec<String>,
     /// Each sender's bodies.
     pub senders: Vec<Vec<Body>>,
-    /// What is sent in between; None for nothing.
-    pub metadata: Option<MetadataTurn>,
+    /// Metadata, and of how many requests of a sender one is this; None if it is not sent.
+    pub metadata: Option<(u32, Body)>,
 }
 
 /// A [`FleetConfig`] that cannot be built.
@@ -162,6 +152,7 @@ pub struct Fleet {
 pub struct FleetError(&'static str);
 
 impl FleetConfig {
+    /// What options say together; each alone was checked when it was parsed.
     fn check(&self) -> Result<(), FleetError> {
         let native = self.histograms > 0.0 || self.exemplars > 0.0;
         let faults = [
@@ -173,14 +164,6 @@ impl FleetConfig {
             (self.labels < LABELS_MIN, "a series needs at least 4 labels"),
             (self.ha_pairs && self.labels < LABELS_MIN_HA, "a series of an HA pair needs at least 6 labels"),
             (self.ha_pairs && !self.senders.is_multiple_of(2), "HA pairs need an even number of senders"),
-            (self.series == 0, "a body needs at least one series"),
-            (self.run_length == 0, "a run has at least one series"),
-            (self.senders == 0 || self.bodies_per_sender == 0, "there must be a sender with a body"),
-            (!self.tenants.iter().any(|&(_, weight)| weight > 0), "there must be a tenant with a weight"),
-            (!self.distribution.is_sound(), "a share is from 0 to 1, and an exponent from 0 to 10"),
-            (!is_share(self.churn), "the share of churn is from 0 to 1"),
-            (!is_share(self.histograms), "the share of native histograms is from 0 to 1"),
-            (!is_share(self.exemplars), "the share of exemplars is from 0 to 1"),
             (self.tenant_label_is_taken(), "series have a label of the tenant label's name, and need it"),
         ];
         faults.into_iter().find(|(fault, _)| *fault).map_or(Ok(()), |(_, why)| Err(FleetError(why)))
@@ -201,7 +184,7 @@ impl Fleet {
     /// Builds all bodies, on as many threads as there are cores.
     ///
     /// # Errors
-    /// When the configuration is of something that cannot be: no series, no tenant, too few labels.
+    /// When options contradict each other, or there are too few labels.
     pub fn build(config: &FleetConfig) -> Result<Self, FleetError> {
         config.check()?;
         let threads = thread::available_parallelism().map_or(1, usize::from).min(config.senders);
@@ -238,12 +221,12 @@ pub fn now_ms() -> i64 {
 }
 
 /// One body for all senders: what a family means does not depend on its scraper.
-fn metadata(config: &FleetConfig) -> Option<MetadataTurn> {
+fn metadata(config: &FleetConfig) -> Option<(u32, Body)> {
     if config.metadata_every == 0 {
         return None;
     }
     let request = WriteRequest { timeseries: Vec::new(), metadata: catalogue::metadata() };
     let (inflated, block) = config.format.encode(&request);
     let body = Body { block, inflated_bytes: inflated.len(), shares: Vec::new() };
-    Some(MetadataTurn { every: config.metadata_every, body })
+    Some((config.metadata_every, body))
 }

@@ -1,13 +1,13 @@
-//! What senders know of their requests: whether each was acknowledged, refused, or neither.
+//! What senders know about their requests: whether each was acknowledged, refused, or neither.
 //!
 //! Constraints that shaped it:
-//! - It is held against what a sink stored, so it must say what may lawfully be there: a request that was attempted
-//!   three times, twice without a clear answer, may be there three times, and early attempts may arrive after later
-//!   requests.
-//! - A [`Fate`] is what a sender knows of one request. Of bodies that are sent over and over it is enough to count
-//!   fates: a [`Ledger`] adds them up. Of stamped samples, each of which is another, a [`Journal`] keeps all.
-//! - It knows nothing of wire formats or retry rules; it notes how they ended.
-//! - Memory grows only with what goes wrong: numbers are kept as runs.
+//! - The journal is compared with what a sink stored, so it has to tell what may lawfully be there. A request that was
+//!   attempted three times, twice without a clear answer, may be stored three times. Early attempts may arrive after
+//!   later requests.
+//! - A [`Fate`] is what a sender knows about one request. Where the same bodies are sent over and over, counting fates
+//!   is enough: a [`Ledger`] adds them up. Stamped samples are all different, so a [`Journal`] keeps each fate.
+//! - It knows neither wire formats nor retry rules, only how requests ended.
+//! - Numbers are kept as runs, so memory grows only with what goes wrong.
 
 use std::collections::BTreeMap;
 
@@ -38,7 +38,7 @@ pub struct Fate {
     /// Attempts that left and were answered otherwise than with 2xx, or not at all.
     pub unsettled: u32,
     /// Those of them that may have been stored all the same.
-    pub doubtful: Doubts,
+    pub doubtful: u32,
 }
 
 /// What senders know of one tenant's data.
@@ -93,27 +93,7 @@ pub struct Entries {
     /// Numbers of requests that were given up.
     pub unknown: Runs,
     /// For each request that was attempted in vain: how many attempts may have been stored all the same.
-    pub doubtful: BTreeMap<u64, Doubts>,
-}
-
-/// How many attempts of a request may have been stored without an acknowledgement. The one that was acknowledged is not
-/// among them.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Doubts {
-    /// Those that were answered: of a request that is split, something failed, and all else may be stored.
-    pub answered: u32,
-    /// The same, but the request was sent again over another connection: perhaps to another server, which knows nothing
-    /// of the first.
-    pub answered_elsewhere: u32,
-    /// Those without an answer: nothing is known.
-    pub unanswered: u32,
-}
-
-impl Doubts {
-    /// All together.
-    pub fn all(self) -> u32 {
-        self.answered.saturating_add(self.answered_elsewhere).saturating_add(self.unanswered)
-    }
+    pub doubtful: BTreeMap<u64, u32>,
 }
 
 impl Entries {
@@ -130,7 +110,7 @@ impl Entries {
             Settled::GivenUp | Settled::Abandoned => &mut self.unknown,
         };
         all.insert(sequence);
-        if fate.doubtful.all() > 0 {
+        if fate.doubtful > 0 {
             self.doubtful.insert(sequence, fate.doubtful);
         }
     }
@@ -143,11 +123,11 @@ impl Entries {
     /// How many times more than once a request may lawfully be stored: of one that was given up, each attempt but one.
     pub fn again_max(&self, sequence: u64) -> u32 {
         let expected = u32::from(self.unknown.contains(sequence));
-        self.doubtful(sequence).all().saturating_sub(expected)
+        self.doubtful(sequence).saturating_sub(expected)
     }
 
     /// How many attempts of a request may have been stored without an acknowledgement.
-    pub fn doubtful(&self, sequence: u64) -> Doubts {
+    pub fn doubtful(&self, sequence: u64) -> u32 {
         self.doubtful.get(&sequence).copied().unwrap_or_default()
     }
 }

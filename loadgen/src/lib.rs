@@ -33,6 +33,7 @@ pub mod send;
 pub mod sink;
 pub mod stamp;
 pub mod stamped;
+pub mod tls;
 pub mod translate;
 pub mod typed;
 

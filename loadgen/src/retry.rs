@@ -1,14 +1,14 @@
-//! What a sender does about an answer that is no 2xx. Pure: statuses and a clock in, what to do next out.
+//! What a sender does after an answer that is not a 2xx. Pure: it takes statuses and a clock, and returns the next step.
 //!
-//! The rules are those of Prometheus' remote write queue (`storage/remote`: `client.go` and `queue_manager.go`, and its
-//! configuration's defaults): a server's error and no answer at all are tried again for ever, with a pause that
-//! doubles; Retry-After takes the pause's place; any other answer is final, and what it refuses is dropped.
+//! The rules are those of Prometheus' remote write queue (`client.go` and `queue_manager.go` in `storage/remote`, with
+//! the defaults of its configuration). After a 5xx or no answer it tries again without end. The pause doubles each
+//! time, or is as long as Retry-After says. Any other answer is final, and what it refuses is dropped.
 //!
-//! Attempts that may be stored without an acknowledgement are counted: a proof has to allow for them.
+//! Attempts that may be stored without an acknowledgement are counted, because a proof has to allow for them.
 
 use std::time::{Duration, SystemTime};
 
-use crate::journal::{Doubts, Fate, Settled};
+use crate::journal::{Fate, Settled};
 
 /// How a sender goes about retries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -78,16 +78,14 @@ pub(crate) struct Attempts {
     rules: Option<RetryRules>,
     pause: Duration,
     unsettled: u32,
-    doubtful: Doubts,
-    /// Whether the last one was answered, and yet may be stored.
-    is_last_answered: bool,
+    doubtful: u32,
 }
 
 impl Attempts {
     /// Before the first.
     pub(crate) fn new(rules: Option<RetryRules>) -> Self {
         let pause = rules.map(|rules| rules.backoff_min).unwrap_or_default();
-        Self { rules, pause, unsettled: 0, doubtful: Doubts::default(), is_last_answered: false }
+        Self { rules, pause, unsettled: 0, doubtful: 0 }
     }
 
     /// What to do after an attempt, when there is so much time left for more.
@@ -99,9 +97,7 @@ impl Attempts {
         self.unsettled += u32::from(attempt != Attempt::Unreached);
         // Other than a single tenant's, a request that was limited may be stored in part.
         let is_limited = status == 429;
-        self.is_last_answered = attempt.is_answered() && (attempt.is_doubtful() || is_limited);
-        self.doubtful.answered += u32::from(self.is_last_answered);
-        self.doubtful.unanswered += u32::from(attempt == Attempt::Unanswered);
+        self.doubtful += u32::from(attempt.is_doubtful() || is_limited);
         if attempt.is_answered() && status < 500 && !is_limited {
             return Next::Done(Settled::Refused);
         }
@@ -113,14 +109,6 @@ impl Attempts {
         // A server that asks for patience is asked the more cautiously afterwards, within the same bound.
         self.pause = pause.saturating_mul(2).min(rules.backoff_max);
         if pause < left { Next::Again(pause) } else { Next::Done(Settled::Abandoned) }
-    }
-
-    /// Notes that the next attempt goes over another connection than the last.
-    pub(crate) fn reconnect(&mut self) {
-        if std::mem::take(&mut self.is_last_answered) {
-            self.doubtful.answered -= 1;
-            self.doubtful.answered_elsewhere += 1;
-        }
     }
 
     /// What became of the request.
@@ -198,7 +186,7 @@ mod tests {
                 let next = request.judge(answered(status), Duration::MAX);
                 assert_eq!(next, Next::Done(Settled::Refused), "{status}");
                 let fate = request.settle(Settled::Refused);
-                assert_eq!((fate.unsettled, fate.doubtful), (1, Doubts::default()));
+                assert_eq!((fate.unsettled, fate.doubtful), (1, 0));
             }
         }
     }
@@ -208,7 +196,7 @@ mod tests {
         assert_eq!(judged(PATIENT, [asked(429, 1)]), [again(1000)]);
         let mut request = Attempts::new(PROMETHEUS);
         assert_eq!(request.judge(answered(429), Duration::MAX), Next::Done(Settled::GivenUp));
-        assert_eq!(request.settle(Settled::GivenUp).doubtful.all(), 1);
+        assert_eq!(request.settle(Settled::GivenUp).doubtful, 1);
     }
 
     #[test]
@@ -242,21 +230,19 @@ mod tests {
     }
 
     #[test]
-    fn an_answered_attempt_before_a_new_connection_is_counted_apart() {
+    fn each_attempt_that_may_be_stored_is_counted() {
         let mut request = Attempts::new(PATIENT);
-        request.reconnect();
-        let attempts = [answered(503), answered(503), Attempt::Unreached, Attempt::Unanswered, answered(429)];
-        for (number, attempt) in attempts.into_iter().enumerate() {
+        for attempt in [answered(503), answered(503), Attempt::Unreached, Attempt::Unanswered, answered(429)]
+        {
             request.judge(attempt, Duration::MAX);
-            // The first two share a connection.
-            if number > 0 {
-                request.reconnect();
-            }
         }
         request.judge(answered(204), Duration::MAX);
         let fate = request.settle(Settled::Acknowledged);
-        assert_eq!(fate.doubtful, Doubts { answered: 1, answered_elsewhere: 2, unanswered: 1 });
-        assert_eq!(fate.unsettled, 4, "all but the one that was not sent, and the last");
+        assert_eq!(
+            (fate.doubtful, fate.unsettled),
+            (4, 4),
+            "all but the one that was not sent, and the last"
+        );
     }
 
     #[test]

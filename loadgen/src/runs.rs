@@ -12,11 +12,6 @@ use serde::{Deserialize, Serialize};
 #[serde(into = "Vec<(u64, u64)>", try_from = "Vec<(u64, u64)>")]
 pub struct Runs(RangeInclusiveSet<u64>);
 
-/// A run that ends before it begins.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("a run of numbers ends before it begins")]
-pub struct RunsError;
-
 impl Runs {
     /// Adds a number; false if it is there already.
     pub fn insert(&mut self, number: u64) -> bool {
@@ -84,11 +79,11 @@ impl From<Runs> for Vec<(u64, u64)> {
 }
 
 impl TryFrom<Vec<(u64, u64)>> for Runs {
-    type Error = RunsError;
+    type Error = &'static str;
 
-    fn try_from(runs: Vec<(u64, u64)>) -> Result<Self, RunsError> {
+    fn try_from(runs: Vec<(u64, u64)>) -> Result<Self, Self::Error> {
         if runs.iter().any(|(first, last)| first > last) {
-            return Err(RunsError);
+            return Err("a run of numbers ends before it begins");
         }
         Ok(Self(runs.into_iter().map(|(first, last)| first..=last).collect()))
     }

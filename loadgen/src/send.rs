@@ -1,13 +1,12 @@
-//! Sends requests and tells what came of it.
+//! Sends requests and reports what became of them.
 //!
 //! Constraints that shaped it:
-//! - What is measured is the server: so a fleet's request is one buffer that exists before the clock starts, one write,
-//!   and an answer read by a parser that keeps nothing. Where nothing is measured, a source may encode each request
-//!   when it is to leave ([`crate::stamped`]).
-//! - A sender has one request in flight, as a shard of Prometheus has, and may do about answers what that does.
-//! - At a fixed rate a request's latency counts from when it *should* have left. Were it counted from when it did
-//!   leave, a server that stalls would stop the clock that measures it (coordinated omission). The plain time from
-//!   leaving to answer is kept beside it, as *service time*.
+//! - The server is what is measured. So a fleet's requests are complete buffers before the clock starts: each costs one
+//!   write, and the parser of the answer keeps nothing. Where nothing is measured, a source may encode each request
+//!   when it is due ([`crate::stamped`]).
+//! - A sender has one request in flight, like a shard of Prometheus, and can retry like one.
+//! - At a fixed rate, latency counts from when a request *should* have left. If it counted from when the request did
+//!   leave, a server that stalls would also stop the clock that measures it (coordinated omission).
 
 mod bodies;
 mod outcome;
@@ -20,13 +19,14 @@ use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use clap::Parser;
+use clap::{Parser, ValueEnum};
 
 use crate::client::Url;
 use crate::fleet::Fleet;
 use crate::journal::{BodyCount, Fate, ledger};
 use crate::process::Process;
 pub use crate::retry::RetryRules;
+use crate::tls::Credentials;
 use crate::typed::{duration, header};
 
 use bodies::Bodies;
@@ -58,6 +58,12 @@ pub struct SendConfig {
     /// How long to wait for an answer
     #[arg(long, value_parser = duration, default_value = "30s")]
     pub timeout: Duration,
+    /// Open a new connection for each request; at an https URL this is how its handshake goes
+    #[arg(long, value_name = "HANDSHAKE", value_enum)]
+    pub new_connections: Option<Handshake>,
+    /// What TLS and authentication need.
+    #[command(flatten)]
+    pub credentials: Credentials,
     /// Requests per second of all senders together; None to send the next as soon as the last is answered. There may be
     /// more senders than the rate needs: each has its turn. Requests that were due before the end are still sent.
     #[arg(skip)]
@@ -76,13 +82,34 @@ impl Default for SendConfig {
     }
 }
 
+/// How the TLS handshake of a new connection goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Handshake {
+    /// In full
+    Full,
+    /// Resume an earlier session, if the server lets one
+    Resumed,
+}
+
 impl SendConfig {
-    /// Adds a duration of ten seconds if there is no other bound.
-    pub fn bounded(mut self) -> Self {
+    /// Reads the files of its credentials, and adds a duration of ten seconds if there is no other bound.
+    ///
+    /// # Errors
+    /// When a file cannot be read, or an https URL comes without authorities to trust.
+    pub fn ready(mut self) -> io::Result<Self> {
         if self.requests.is_none() {
             self.duration.get_or_insert(DURATION_DEFAULT);
         }
-        self
+        let mut tls = self.credentials.load()?;
+        if self.new_connections == Some(Handshake::Full) {
+            tls = tls.map(|tls| tls.never_resuming());
+        }
+        self.url = self.url.with_tls(tls);
+        if self.url.lacks_tls() {
+            return Err(io::Error::other("an https URL needs --ca"));
+        }
+        self.headers.extend(self.credentials.header());
+        Ok(self)
     }
 }
 

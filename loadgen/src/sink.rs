@@ -18,12 +18,14 @@ mod store;
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use clap::Parser;
 use testkit::upstream::Server;
 
 use crate::account::FullAccount;
+use crate::tls;
 use crate::typed::count;
 
 pub use faults::Faults;
@@ -66,6 +68,15 @@ pub struct SinkConfig {
     /// Keep account of every sample that `loadgen verify` sends, and show it at /account
     #[arg(long = "account")]
     pub full_account: bool,
+    /// Certificate, as PEM with its chain; the sink then speaks TLS only
+    #[arg(long, value_name = "FILE", requires = "tls_key")]
+    pub tls_cert: Option<PathBuf>,
+    /// Private key of the certificate, as PEM
+    #[arg(long, value_name = "FILE", requires = "tls_cert")]
+    pub tls_key: Option<PathBuf>,
+    /// Authorities, as PEM, one of which must have issued the certificate that each client then has to show
+    #[arg(long, value_name = "FILE", requires = "tls_cert")]
+    pub client_ca: Option<PathBuf>,
     /// Decides each answer; without one it is an empty 200.
     #[arg(skip)]
     pub script: Option<Arc<dyn Script>>,
@@ -101,13 +112,18 @@ impl Sink {
     /// Binds, and serves from then on.
     ///
     /// # Errors
-    /// When the address cannot be bound.
+    /// When the address cannot be bound, or a file for TLS cannot be read.
     pub fn start(config: SinkConfig) -> io::Result<Self> {
+        let tls = match (&config.tls_cert, &config.tls_key) {
+            (Some(cert), Some(key)) => Some(tls::server(cert, key, config.client_ca.as_deref())?),
+            _ => None,
+        };
         let listener = TcpListener::bind(config.listen)?;
         let connections_max = config.connections_max;
         let store = Store::new(config.full_account);
         let shared = Arc::new(Shared { config, counts: Mutex::default(), store });
-        let server = Server::start(listener, connections_max, Box::new(Service(Arc::clone(&shared))))?;
+        let server =
+            Server::start_with(listener, connections_max, Box::new(Service(Arc::clone(&shared))), tls)?;
         Ok(Self { shared, server })
     }
 
@@ -116,9 +132,15 @@ impl Sink {
         self.server.addr()
     }
 
+    /// Scheme and address.
+    pub fn origin(&self) -> String {
+        let scheme = if self.shared.config.tls_cert.is_some() { "https" } else { "http" };
+        format!("{scheme}://{}", self.addr())
+    }
+
     /// What a server's `target` has to be.
     pub fn url(&self) -> String {
-        format!("http://{}/api/v1/push", self.addr())
+        format!("{}/api/v1/push", self.origin())
     }
 
     /// Everything counted so far.

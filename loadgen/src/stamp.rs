@@ -1,16 +1,16 @@
-//! Samples that say of themselves where they come from and where they belong.
+//! Samples that carry where they come from and where they belong.
 //!
 //! Constraints that shaped it:
-//! - On their way, requests are split by tenant and merged, and the tenant's label may be removed. So each series
-//!   carries its stamp in labels of its own, among them the tenant that it is meant for.
-//! - A receiver may insist on rising and recent timestamps: so the timestamp is the run's start and a millisecond more
-//!   for each request.
-//! - Nothing here knows a wire format but the function that reads Remote Write 1.0.
+//! - Requests are split by tenant and merged on the way, and the tenant's label may be removed. So each series carries
+//!   its stamp in labels of its own, one of which is the tenant that it is meant for.
+//! - A receiver may insist on rising and recent timestamps. So the timestamp is the run's start, plus a millisecond for
+//!   each request.
+//! - Only the function that reads Remote Write 1.0 knows a wire format.
 //!
-//! Timestamp and value both tell the sequence number; where they don't agree, the sample is *damaged*.
+//! Timestamp and value both contain the sequence number. A sample in which they disagree is *damaged*.
 
 use std::fmt;
-use std::str::{self, FromStr};
+use std::str;
 
 use serde::{Deserialize, Serialize};
 
@@ -33,7 +33,6 @@ const EXACT_MAX: u64 = 1 << 53;
 
 /// A sender, told apart from those of all other runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
 pub struct SenderId {
     /// When its run began, in milliseconds since the epoch: the timestamp of what has the sequence number 0.
     pub run: u64,
@@ -41,38 +40,17 @@ pub struct SenderId {
     pub index: u32,
 }
 
-/// A text that names no sender.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("not a sender such as 19ab4c7de01-3")]
-pub struct SenderIdError;
-
 impl fmt::Display for SenderId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:x}-{}", self.run, self.index)
     }
 }
 
-impl FromStr for SenderId {
-    type Err = SenderIdError;
-
-    fn from_str(text: &str) -> Result<Self, SenderIdError> {
-        let (run, index) = text.split_once('-').ok_or(SenderIdError)?;
-        let run = u64::from_str_radix(run, 16).map_err(|_| SenderIdError)?;
-        Ok(Self { run, index: index.parse().map_err(|_| SenderIdError)? })
-    }
-}
-
-impl From<SenderId> for String {
-    fn from(sender: SenderId) -> Self {
-        sender.to_string()
-    }
-}
-
-impl TryFrom<String> for SenderId {
-    type Error = SenderIdError;
-
-    fn try_from(text: String) -> Result<Self, SenderIdError> {
-        text.parse()
+impl SenderId {
+    /// Reads what [`fmt::Display`] wrote.
+    fn parse(text: &str) -> Option<Self> {
+        let (run, index) = text.split_once('-')?;
+        Some(Self { run: u64::from_str_radix(run, 16).ok()?, index: index.parse().ok()? })
     }
 }
 
@@ -85,7 +63,7 @@ pub struct Stamp<'a> {
     pub sender: SenderId,
     /// Which of the sender's series of this tenant.
     pub series: u32,
-    /// The how-manieth request of this sender for this tenant, from 0.
+    /// The number of its request among those of this sender for this tenant, from 0.
     pub sequence: u64,
 }
 
@@ -159,7 +137,7 @@ fn origin(series: &TimeSeries) -> Result<Option<Stamp<'_>>, Damaged> {
     match (find(TENANT_LABEL)?, find(SENDER_LABEL)?, find(SERIES_LABEL)?) {
         (None, None, None) => Ok(None),
         (Some(tenant), Some(sender), Some(series)) => {
-            let sender = sender.parse().map_err(|_| Damaged::Labels)?;
+            let sender = SenderId::parse(sender).ok_or(Damaged::Labels)?;
             let series = series.parse().map_err(|_| Damaged::Labels)?;
             Ok(Some(Stamp { tenant, sender, series, sequence: 0 }))
         }
@@ -196,7 +174,7 @@ mod tests {
         assert_eq!(read(&whole), vec![Ok(STAMP)]);
         let first = Stamp { sequence: 0, ..STAMP };
         assert_eq!(read(&series(|_| (), &[(first.timestamp(), first.value())])), vec![Ok(first)]);
-        assert_eq!(SENDER.to_string().parse(), Ok(SENDER));
+        assert_eq!(SenderId::parse(&SENDER.to_string()), Some(SENDER));
         assert_eq!(read(&TimeSeries::new(&[("__name__", "up")], &[(1, 1.0)])), vec![]);
     }
 

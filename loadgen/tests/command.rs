@@ -99,7 +99,7 @@ fn send_exits_with_1_when_told_to_fail_on_errors() {
 #[test]
 fn send_says_what_is_wrong_with_its_arguments() {
     refuses(&[
-        (&["send", "--url", "https://a/"], "begins with http://"),
+        (&["send", "--url", "ftp://a/"], "begins with http:// or https://"),
         (&["send", "--tenants", "a,a"], "`a` is there twice"),
         (&["send", "--rate", "0"], "no number above 0"),
         (&["send", "--verify", "http://127.0.0.1:1/stats", "--requests", "1"], "--verify: no answer from"),
@@ -165,12 +165,6 @@ fn verify_finds_what_a_faulty_sink_does() {
         found(name, tenant);
     }
     assert!(!text.contains("invented") && !text.contains("damaged"), "{text}");
-
-    let output = verify(&sink, &["--json"]);
-    let told: serde_json::Value = serde_json::from_str(&stdout(&output)).unwrap();
-    assert_eq!((output.status.code(), &told["verified"]), (Some(1), &false.into()));
-    assert!(told["audit"]["lost"]["samples"].as_u64() > Some(0));
-    assert_eq!(told["audit"]["lost"]["examples"][0]["tenant"], "a");
     sink.end();
 }
 

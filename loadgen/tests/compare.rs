@@ -137,7 +137,6 @@ fn who_fails_is_named_with_its_reason_and_has_no_figures() {
     command: ['{{loadgen}}', server, --config, '{{dir}}/t.yml']
     files: {{ t.yml: t.template }}
     splits: false
-    compares: counts
 ",
         own = own.display()
     );
@@ -238,6 +237,46 @@ fn report_of(comparison: &Comparison, results: &Results) {
     }
 }
 
+/// TLS in and out, each proven like any other; and what is optional and not there is no failure.
+#[test]
+fn what_tls_costs_is_told() {
+    let tls = "{ cert_file: '{dir}/server.pem', key_file: '{dir}/server.pem.key' }";
+    let auth = format!(
+        "auth: {{ ingress: {{ tls_config: {tls} }}, egress: {{ tls_config: {{ ca_bundle_file: '{{dir}}/ca.pem' }} }} }}"
+    );
+    let contenders = format!(
+        "{GOOD}
+  - name: tls
+    command: ['{{loadgen}}', server, --config, '{{dir}}/t.yml']
+    files: {{ t.yml: tls.template }}
+    ready: https://{{listen}}/alive
+    tls_in: true
+    tls_out: true
+    plain: tenantry
+  - {{ name: missing, command: [/nowhere/server], optional: true }}
+"
+    );
+    let head = "seconds: 0.4\nwarm_up_seconds: 0\nrounds: 2\n\
+                scenarios:\n  - { tenants: 2, series: 500, senders: 2 }";
+    let comparison = Comparison::new(head, &contenders);
+    let template = TENANTRY.replace("http://", "https://") + &auth;
+    fs::write(comparison.path("tls.template"), template).unwrap();
+    let output = comparison.command().output().unwrap();
+    let (out, error) = (text(&output.stdout), text(&output.stderr));
+    assert_eq!(output.status.code(), Some(0), "{out}{error}");
+    assert!(error.contains("missing is left out: its program is not installed"), "{error}");
+    assert!(out.contains("\ntls: CPU × "), "{out}");
+    let results = comparison.results();
+    let [plain, tls, missing] = &results.scenarios[0].showings[..] else { panic!("{out}") };
+    assert_eq!(missing, &loadgen::compare::Showing::LeftOut);
+    for (plain, tls) in plain.rounds().iter().zip(tls.rounds()) {
+        assert_eq!(plain.tls_seconds, 0.0);
+        assert!(tls.tls_seconds > 0.0 && tls.tls_seconds < tls.cpu_seconds, "{tls:?}");
+    }
+    assert_eq!(tls.rounds().len(), 2);
+    assert_eq!(comparison.left_behind(), Vec::<PathBuf>::new());
+}
+
 /// A comparison that would take a minute, which has begun to measure.
 fn long_comparison() -> (Comparison, Child) {
     let head =
@@ -324,5 +363,11 @@ fn the_projects_own_comparisons_are_sound() {
         assert_eq!(config.scenarios.len(), scenarios, "{name}");
         let names: Vec<&str> = config.contenders.iter().map(|contender| contender.name.as_str()).collect();
         assert_eq!(names, ["tenantry", "haproxy", "vmagent"], "{name}");
+    }
+    let tls = loadgen::compare::Config::load(&perf.join("tls.yml")).unwrap();
+    let speaks_tls = |name: &str| name.contains("-tls");
+    for contender in &tls.contenders {
+        assert_eq!(contender.plain.is_some(), speaks_tls(&contender.name), "{}", contender.name);
+        assert_eq!(contender.tls_in || contender.tls_out, speaks_tls(&contender.name), "{}", contender.name);
     }
 }

@@ -10,6 +10,7 @@ use bytes::Bytes;
 use super::Server;
 use super::eviction::{Connections, Slot};
 use super::pages::Page;
+use crate::auth::Authorization;
 use crate::http::head::{Framing, Method, RequestHead};
 use crate::io::buffers::Gather;
 use crate::io::deadline::{Cut, Idle};
@@ -29,6 +30,7 @@ const DISCARD_CHUNK_BYTES: usize = 8_192;
 struct Request {
     method: Method,
     path: Vec<u8>,
+    authorization: Authorization,
     /// Whether the request has no body.
     all_read: bool,
 }
@@ -57,8 +59,15 @@ async fn serve(server: Rc<Server>, mut stream: Stream, slot: Slot) {
 async fn answer_request(server: &Server, stream: &mut Stream, slot: &Slot) -> io::Result<()> {
     let timeout = Duration::from_millis(ADMIN_TIMEOUT_MILLIS);
     stream.set_deadline(Instant::now() + timeout, Cut::Both);
+    // A silent client costs no buffer and no session.
+    stream.idle(Idle::First).await?;
+    if let Err(error) = server.secure(stream).await {
+        stream.drop_session();
+        discard_rest(server, stream).await;
+        return Err(error);
+    }
     let request = read_request(stream).await?;
-    let (head, body) = response(server, request.as_ref(), slot).await;
+    let (head, body) = response(server, request.as_ref(), stream, slot).await;
     let head_only = request.as_ref().is_some_and(|request| request.method == Method::Head);
     let body = if head_only { Bytes::new() } else { body };
     let transfer_time = Duration::from_secs((body.len() / ADMIN_BYTES_PER_SEC_MIN) as u64);
@@ -75,11 +84,25 @@ async fn answer_request(server: &Server, stream: &mut Stream, slot: &Slot) -> io
 }
 
 /// The answer's head and body. The slot records the page that the answer keeps in memory.
-async fn response(server: &Server, request: Option<&Request>, slot: &Slot) -> (Vec<u8>, Bytes) {
+async fn response(
+    server: &Server,
+    request: Option<&Request>,
+    stream: &Stream,
+    slot: &Slot,
+) -> (Vec<u8>, Bytes) {
+    let plan = server.pages.plan();
+    let lines = plan.admin_auth.header_lines();
+    if let Some(Request { path, authorization, .. }) = request.filter(|request| request.path != b"/alive")
+        && let Some(page) = server.refusal(authorization, stream).await
+    {
+        tracing::info!(client = %stream.peer(), path = %path.escape_ascii(), "a page was refused");
+        slot.answered(None);
+        return page.parts(lines);
+    }
     let page = match request {
         Some(Request { method: Method::Get | Method::Head, path, .. }) if path == b"/metrics" => {
             let snapshot = server.snapshots.take(&server.connections, || server.pages.page(path)).await;
-            let parts = snapshot.page.parts();
+            let parts = snapshot.page.parts(lines);
             slot.answered(Some(snapshot));
             return parts;
         }
@@ -88,7 +111,7 @@ async fn response(server: &Server, request: Option<&Request>, slot: &Slot) -> (V
         None => Page::text(400, "bad request\n"),
     };
     slot.answered(None);
-    page.parts()
+    page.parts(lines)
 }
 
 /// Reads the request; None if it is invalid or too long.
@@ -96,8 +119,6 @@ async fn response(server: &Server, request: Option<&Request>, slot: &Slot) -> (V
 /// # Errors
 /// When the connection was cut or broke before the request was complete.
 async fn read_request(stream: &mut Stream) -> io::Result<Option<Request>> {
-    // A silent client costs no buffer.
-    stream.idle(Idle::First).await?;
     let mut buffer = Vec::new();
     while buffer.len() < ADMIN_HEAD_BYTES_MAX {
         buffer.reserve(HEAD_CHUNK_BYTES);
@@ -111,7 +132,9 @@ async fn read_request(stream: &mut Stream) -> io::Result<Option<Request>> {
             Ok(Some((head, _))) => {
                 let path = buffer.get(head.path.clone()).unwrap_or_default().to_vec();
                 let all_read = matches!(head.framing, Framing::None | Framing::Length(0));
-                return Ok(Some(Request { method: head.method, path, all_read }));
+                let authorization =
+                    Authorization::parse(head.authorization.clone().and_then(|range| buffer.get(range)));
+                return Ok(Some(Request { method: head.method, path, authorization, all_read }));
             }
             Ok(None) if n > 0 => {}
             _ => return Ok(None),

@@ -15,10 +15,14 @@ use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::process::{Process, thread_cpu_seconds};
-use crate::config::tls::Tls;
+use crate::config::Plan;
+use crate::config::tls::ListenerTls;
 use crate::log;
 use crate::metrics::table::{Family, Value};
-use crate::metrics::{CoreMetrics, DestinationFamilies, Distribution, Metrics, Reloads, TenantMetrics};
+use crate::metrics::{
+    CoreMetrics, CredentialMetrics, CredentialTenant, DestinationFamilies, Distribution, Metrics, Reloads,
+    TenantMetrics,
+};
 use crate::model::Destination;
 use crate::shared::Shared;
 
@@ -30,6 +34,7 @@ pub(super) fn text(metrics: &Metrics, shared: &Shared, driver: &str) -> String {
         page.parts(families.of_cores, metrics.cores(), None);
         page.tenants(families.of_tenants, &by_label(&metrics.tenants(destination)));
     }
+    page.credentials(&metrics.credentials());
     page.parts(CoreMetrics::FAMILIES, metrics.cores(), Some("core"));
     page.parts(Reloads::FAMILIES, std::slice::from_ref(&metrics.reloads), None);
     process(&mut page, shared, driver);
@@ -37,15 +42,18 @@ pub(super) fn text(metrics: &Metrics, shared: &Shared, driver: &str) -> String {
 }
 
 /// The days until the first certificate of each side expires; negative afterwards.
-pub(super) fn certificates(tls: &Tls, now: SystemTime) -> String {
+pub(super) fn certificates(plan: &Plan, now: SystemTime) -> String {
     let now =
         now.duration_since(UNIX_EPOCH).map_or(0, |since| i64::try_from(since.as_secs()).unwrap_or(i64::MAX));
     let days = |not_after: i64| not_after.saturating_sub(now) as f64 / 86_400.0;
-    let upstream = tls.upstream.iter().flatten().filter_map(|tls| tls.client.not_after()).min();
-    let sides = [("in", tls.ingress.as_ref().map(|tls| tls.not_after())), ("out", upstream)];
+    let upstream = plan.tls.upstream.iter().flatten().chain(plan.upstreams.tls());
+    let upstream = upstream.filter_map(|tls| tls.client.not_after()).min();
+    let listener = |tls: &Option<Arc<ListenerTls>>| tls.as_ref().map(|tls| tls.not_after());
+    let sides =
+        [("in", listener(&plan.tls.ingress)), ("out", upstream), ("admin", listener(&plan.tls.admin))];
     let mut page = Page { out: String::new() };
     if sides.iter().any(|(_, not_after)| not_after.is_some()) {
-        let help = "Days until our certificate for senders (in) or targets (out) expires.";
+        let help = "Days until our certificate for senders (in), targets (out) or operators (admin) expires.";
         page.family("tenantry_tls_certificate_days_left", "gauge", help);
     }
     for (side, not_after) in sides {
@@ -161,6 +169,24 @@ impl Page {
         }
     }
 
+    /// Writes the families of the credentials' table, with one sample per credential and tenant. Without authentication
+    /// there are none.
+    fn credentials(&mut self, all: &[(CredentialTenant, Arc<CredentialMetrics>)]) {
+        if all.is_empty() {
+            return;
+        }
+        for &Family { name, help, kind, samples } in CredentialMetrics::FAMILIES {
+            self.family(name, kind.name(), help);
+            for group in all.chunk_by(|(a, _), (b, _)| a == b) {
+                let Some((of, _)) = group.first() else { continue };
+                let labels = [("kind", of.kind), ("name", &of.name), ("tenant", &of.tenant)];
+                for sample in samples {
+                    self.total(name, &labels, group.iter().map(|(_, counters)| (sample.read)(counters)));
+                }
+            }
+        }
+    }
+
     fn total(&mut self, name: &str, labels: Labels<'_>, mut values: impl Iterator<Item = Value>) {
         if let Some(mut total) = values.next() {
             values.for_each(|value| total.add(value));
@@ -171,6 +197,12 @@ impl Page {
     fn value(&mut self, name: &str, labels: Labels<'_>, value: &Value) {
         match value {
             Value::Number(number) => self.sample(name, labels, number),
+            Value::Upstreams(main, named) => {
+                self.sample(name, labels, main);
+                for (upstream, number) in named {
+                    self.sample(name, &[labels, &[("upstream", &**upstream)]].concat(), number);
+                }
+            }
             Value::ThreadCpu(id) => self.sample(name, labels, thread_cpu_seconds(*id).unwrap_or_default()),
             Value::Histogram(values) => self.distribution(name, labels, values),
             Value::Counters(counters) => {
@@ -239,6 +271,7 @@ mod tests {
     use super::*;
     use crate::limits::TENANT_STATUSES_MAX;
     use crate::metrics::Rejection;
+    use crate::model::UpstreamId;
     use crate::tenant::{IdRules, TenantId};
 
     fn page() -> String {
@@ -246,7 +279,7 @@ mod tests {
         for core in [0, 1] {
             metrics.core(core).batch_bytes.of(Destination::Metrics).observe(700.0);
             metrics.core(core).series.add(5);
-            metrics.core(core).lanes.of(Destination::Metrics).set(core + 1);
+            metrics.core(core).lanes.of(UpstreamId::main(Destination::Metrics)).set(core + 1);
             let hostile = TenantId::new("a\"b{}=,#", IdRules::Thanos).unwrap();
             let tenant = metrics.tenant(core, Destination::Metrics, &hostile);
             tenant.received(3, 4);

@@ -9,7 +9,7 @@ use std::time::{Instant, SystemTime};
 use bytes::Bytes;
 
 use super::{exposition, process};
-use crate::config::plan::Live;
+use crate::config::plan::{Live, Plan};
 use crate::metrics::Metrics;
 use crate::shared::Shared;
 
@@ -28,6 +28,8 @@ pub struct Pages {
 pub struct Page {
     status: u16,
     media: &'static str,
+    /// Header lines of this page, each with its CRLF.
+    lines: Box<str>,
     body: Bytes,
 }
 
@@ -41,7 +43,12 @@ const METRICS: &str = "text/plain; version=0.0.4; charset=utf-8";
 impl Page {
     /// A page of plain text.
     pub fn text(status: u16, body: impl Into<String>) -> Self {
-        Self { status, media: TEXT, body: Bytes::from(body.into()) }
+        Self { status, media: TEXT, lines: Box::default(), body: Bytes::from(body.into()) }
+    }
+
+    /// Adds header lines, each with its CRLF.
+    pub(super) fn with_lines(self, lines: &str) -> Self {
+        Self { lines: lines.into(), ..self }
     }
 
     /// The body's size in bytes.
@@ -49,11 +56,12 @@ impl Page {
         self.body.len()
     }
 
-    /// The response's head and body. The body is shared, not copied.
-    pub(super) fn parts(&self) -> (Vec<u8>, Bytes) {
+    /// The response's head and body. `more` are header lines to add. The body is shared, not copied.
+    pub(super) fn parts(&self, more: &str) -> (Vec<u8>, Bytes) {
         let reason = match self.status {
             200 => "OK",
             400 => "Bad Request",
+            401 => "Unauthorized",
             404 => "Not Found",
             405 => "Method Not Allowed",
             503 => "Service Unavailable",
@@ -61,10 +69,11 @@ impl Page {
         };
         let allow = if self.status == 405 { "Allow: GET, HEAD\r\n" } else { "" };
         let head = format!(
-            "HTTP/1.1 {} {reason}\r\nContent-Type: {}\r\nContent-Length: {}\r\n{allow}Connection: close\r\n\r\n",
+            "HTTP/1.1 {} {reason}\r\nContent-Type: {}\r\nContent-Length: {}\r\n{allow}{}{more}Connection: close\r\n\r\n",
             self.status,
             self.media,
             self.body.len(),
+            self.lines,
         );
         (head.into_bytes(), self.body.clone())
     }
@@ -96,13 +105,18 @@ impl Pages {
         Self { metrics, shared, driver, plan, started: Instant::now() }
     }
 
+    /// The plan in effect.
+    pub(super) fn plan(&self) -> Arc<Plan> {
+        self.plan.load_full()
+    }
+
     /// The page at `path`.
     pub fn page(&self, path: &[u8]) -> Page {
         match path {
             b"/metrics" => {
                 let mut body = exposition::text(&self.metrics, &self.shared, self.driver);
-                body.push_str(&exposition::certificates(&self.plan.load().tls, SystemTime::now()));
-                Page { status: 200, media: METRICS, body: Bytes::from(body) }
+                body.push_str(&exposition::certificates(&self.plan.load(), SystemTime::now()));
+                Page { media: METRICS, ..Page::text(200, body) }
             }
             b"/alive" if self.shared.is_shutting_down() => Page::text(503, "shutting down\n"),
             b"/alive" => Page::text(200, ""),

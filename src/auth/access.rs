@@ -11,7 +11,7 @@
 //! * A rule that can never apply is reported as a mistake.
 #![forbid(unsafe_code)]
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
 
@@ -19,7 +19,7 @@ use regex::RegexSet;
 
 use super::identity::{Identity, Login};
 use crate::tenant::map::{Mapped, TenantAllow, TenantMap};
-use crate::tenant::{IdFault, IdRules, check_id};
+use crate::tenant::{Grant, IdFault, IdRules, check_id};
 
 /// Which credentials a rule is for. In a pattern, `*` stands for any text, even none.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -127,54 +127,6 @@ pub enum Denied {
     Tenant(IdFault),
 }
 
-/// What a request's credential may do.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Grant(Granted);
-
-#[derive(Clone, PartialEq, Eq, Debug)]
-enum Granted {
-    Any,
-    Tenants(TenantAllow),
-    Named(HashSet<Box<str>>),
-    Forced(Box<str>),
-    Header,
-}
-
-impl Grant {
-    /// The grant if there are no access rules: labels name any tenant.
-    pub fn unlimited() -> Self {
-        Self(Granted::Any)
-    }
-
-    /// The tenant that all series of the request belong to, whatever their labels say. `header` is the value of the
-    /// request's tenant header. `None` means that labels name the tenants, each of which needs
-    /// [`allows`](Self::allows).
-    ///
-    /// The ID has no prefix yet. One from the header may be invalid.
-    pub fn forced<'a>(&'a self, header: Option<&'a str>) -> Option<&'a str> {
-        match &self.0 {
-            Granted::Forced(tenant) => Some(tenant),
-            Granted::Header => header.filter(|header| !header.is_empty()),
-            Granted::Any | Granted::Tenants(_) | Granted::Named(_) => None,
-        }
-    }
-
-    /// Whether series may go to the tenant `id`, given without its prefix. This also decides about the default tenant.
-    pub fn allows(&self, id: &[u8]) -> bool {
-        match &self.0 {
-            Granted::Tenants(allow) => allow.allows(id),
-            Granted::Named(tenants) => std::str::from_utf8(id).is_ok_and(|id| tenants.contains(id)),
-            Granted::Forced(tenant) => tenant.as_bytes() == id,
-            Granted::Any | Granted::Header => true,
-        }
-    }
-
-    /// Whether the tenant header is trusted.
-    pub fn trusts_header(&self) -> bool {
-        self.0 == Granted::Header
-    }
-}
-
 /// What a request without an `Authorization` header needs, if there are users, tokens or keys.
 #[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
 pub enum Demand {
@@ -246,8 +198,7 @@ impl Access {
         if !compiler.faults.is_empty() {
             return Err(compiler.faults);
         }
-        let grants =
-            rules.iter().map(|rule| fixed(&rule.what).map(|granted| Arc::new(Grant(granted)))).collect();
+        let grants = rules.iter().map(|rule| fixed(&rule.what).map(Arc::new)).collect();
         Ok(Self { rules, grants, names, any_jwt: compiler.any_jwt, anyone: compiler.anyone })
     }
 
@@ -263,14 +214,14 @@ impl Access {
         let granted = match self.rules.get(at).map(|rule| &rule.what) {
             Some(What::TenantsOfJwt) => match &identity.login {
                 Login::Jwt(jwt) if !jwt.tenants.is_empty() => {
-                    Granted::Named(jwt.tenants.iter().cloned().collect())
+                    Grant::Named(jwt.tenants.iter().cloned().collect())
                 }
                 _ => return Err(Denied::NoTenant),
             },
             Some(What::ForcedFrom { source, map }) => forced(identity, *source, map.as_ref())?,
             _ => return Err(Denied::NoRule),
         };
-        Ok(Arc::new(Grant(granted)))
+        Ok(Arc::new(granted))
     }
 
     /// The index of the first rule for the credential.
@@ -402,16 +353,16 @@ fn check_characters(tenant: &str, id_rules: IdRules) -> Result<(), IdFault> {
 }
 
 /// What a rule grants to every credential alike.
-fn fixed(what: &What) -> Option<Granted> {
+fn fixed(what: &What) -> Option<Grant> {
     match what {
-        What::Tenants(allow) => Some(Granted::Tenants(allow.clone())),
-        What::Forced(tenant) => Some(Granted::Forced(tenant.as_str().into())),
-        What::TrustHeader => Some(Granted::Header),
+        What::Tenants(allow) => Some(Grant::Tenants(allow.clone())),
+        What::Forced(tenant) => Some(Grant::Forced(tenant.as_str().into())),
+        What::TrustHeader => Some(Grant::Header),
         What::TenantsOfJwt | What::ForcedFrom { .. } => None,
     }
 }
 
-fn forced(identity: &Identity, source: Source, map: Option<&TenantMap>) -> Result<Granted, Denied> {
+fn forced(identity: &Identity, source: Source, map: Option<&TenantMap>) -> Result<Grant, Denied> {
     let mut tenant: Option<Box<str>> = None;
     for name in names(identity, source) {
         let Some(found) = translated(&name, map) else { continue };
@@ -423,7 +374,7 @@ fn forced(identity: &Identity, source: Source, map: Option<&TenantMap>) -> Resul
     let tenant = tenant.ok_or(Denied::NoTenant)?;
     // IDs of all rules are visible ASCII. The rest is checked when the ID is resolved, with its prefix.
     check_characters(&tenant, IdRules::Thanos).map_err(Denied::Tenant)?;
-    Ok(Granted::Forced(tenant))
+    Ok(Grant::Forced(tenant))
 }
 
 /// The names of one kind that a credential has.

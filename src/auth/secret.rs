@@ -6,8 +6,8 @@ use std::fmt;
 use subtle::ConstantTimeEq as _;
 use zeroize::Zeroizing;
 
-/// A password, a token or a hash of one. `Debug` shows `***`. The memory is overwritten when it is dropped.
-#[derive(Clone)]
+/// A password, a token, a hash of one, or a header with one. `Debug` shows `***`. The memory is overwritten when it is dropped.
+#[derive(Clone, Default)]
 pub struct Secret(Zeroizing<Vec<u8>>);
 
 impl Secret {
@@ -16,9 +16,14 @@ impl Secret {
         Self(Zeroizing::new(bytes.into()))
     }
 
-    /// The bytes themselves, for checking them.
+    /// The bytes themselves, for checking or sending them.
     pub fn expose(&self) -> &[u8] {
         &self.0
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
     }
 }
 

@@ -92,9 +92,9 @@ fn every_method_is_told_what_it_accepts() {
     let signer = Signer::ed();
     let (passwords, told) = passwords();
     let methods = Methods {
-        passwords: Some(passwords),
+        passwords: Some(Arc::new(passwords)),
         tokens: tokens(),
-        jwts: Some(jwts(&signer)),
+        jwts: Some(Arc::new(jwts(&signer))),
         demand: Demand::Login,
     };
     let authenticator = Authenticator::new(methods);
@@ -158,13 +158,15 @@ fn a_scheme_that_is_not_configured_is_refused() {
     assert_eq!(decision, Decision::Unauthorized(Unauthorized::Scheme));
     assert!(authenticator.challenge(Unauthorized::Scheme).starts_with("WWW-Authenticate: Bearer"));
     let (passwords, _told) = passwords();
-    let authenticator = Authenticator::new(Methods { passwords: Some(passwords), ..Methods::default() });
+    let authenticator =
+        Authenticator::new(Methods { passwords: Some(Arc::new(passwords)), ..Methods::default() });
     let decision = authenticator.authenticate(&bearer("a"), None, &caller());
     assert_eq!(decision, Decision::Unauthorized(Unauthorized::Scheme));
     assert!(authenticator.challenge(Unauthorized::Scheme).starts_with("WWW-Authenticate: Basic"));
     // With keys only, whatever is sent is taken for a JWT.
     let signer = Signer::ed();
-    let authenticator = Authenticator::new(Methods { jwts: Some(jwts(&signer)), ..Methods::default() });
+    let authenticator =
+        Authenticator::new(Methods { jwts: Some(Arc::new(jwts(&signer))), ..Methods::default() });
     let decision = authenticator.authenticate(&bearer("opaque"), None, &caller());
     assert_eq!(decision, Decision::Unauthorized(Unauthorized::Jwt(jwt::JwtFault::Malformed)));
 }
@@ -174,9 +176,9 @@ fn no_secret_is_shown() {
     let signer = Signer::ed();
     let (passwords, _told) = passwords();
     let methods = Methods {
-        passwords: Some(passwords),
+        passwords: Some(Arc::new(passwords)),
         tokens: tokens(),
-        jwts: Some(jwts(&signer)),
+        jwts: Some(Arc::new(jwts(&signer))),
         demand: Demand::Login,
     };
     let authenticator = Authenticator::new(methods);

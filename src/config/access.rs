@@ -20,19 +20,64 @@
 use super::excerpt::found;
 use super::mistake::{ConfigMistakes, Mistake};
 use super::yaml::{self, Content, Name, Node};
+use crate::auth::Tokens;
 use crate::auth::access::{Access, AccessFault, AccessRule, Source, What, Who};
+use crate::auth::password::Users;
 use crate::tenant::IdRules;
 use crate::tenant::map::{MapFault, MapRule, Matches, Target, TenantAllow, TenantMap};
 
-/// Parses the `text` of access rules. `file` is the name used in errors. Forced tenants have to follow `id_rules`.
+/// The credentials that can occur. A rule for any other one never applies.
+#[derive(Clone, Copy, Debug)]
+pub struct Credentials<'a> {
+    /// The users.
+    pub users: &'a Users,
+    /// The tokens.
+    pub tokens: &'a Tokens,
+    /// Whether JWTs are accepted.
+    pub jwts: bool,
+    /// Whether the certificates of senders are verified.
+    pub certificates: bool,
+    /// Whether a request may name its tenant in a header.
+    pub tenant_header: bool,
+}
+
+impl Credentials<'_> {
+    /// Why a rule for `who` never applies.
+    fn missing(&self, who: &Who) -> Option<String> {
+        match who {
+            Who::User(name) if !self.users.contains_key(name.as_str()) => {
+                Some(format!("there is no user {}; auth.ingress.web_config_file has the users", found(name)))
+            }
+            Who::Token(name) if !self.tokens.names().any(|known| known == name) => {
+                Some(format!("there is no token {}; auth.ingress.tokens_file has the tokens", found(name)))
+            }
+            Who::Jwt(_) if !self.jwts => Some("no JWT is accepted; set auth.ingress.jwt.jwks_file".into()),
+            Who::CertificateCn(_) | Who::CertificateDns(_) | Who::CertificateUri(_) if !self.certificates => {
+                Some("no certificate of a sender is verified; set auth.ingress.tls_config.client_auth".into())
+            }
+            _ => None,
+        }
+    }
+}
+
+/// Parses the `text` of access rules. `file` is the name used in errors. Forced tenants have to follow `id_rules`. If
+/// the credentials are not known, rules for others are not reported.
 ///
 /// # Errors
 /// All mistakes, each with its line.
-pub fn read_access(file: &str, text: &str, id_rules: IdRules) -> Result<Access, ConfigMistakes> {
+pub fn read_access(
+    file: &str,
+    text: &str,
+    id_rules: IdRules,
+    credentials: Option<&Credentials<'_>>,
+) -> Result<Access, ConfigMistakes> {
     let mut reader = Reader { mistakes: Vec::new(), rules: Vec::new(), lines: Vec::new() };
     match yaml::read(text) {
         Ok(document) => reader.document(document),
         Err(fault) => reader.mistake(fault.line, "", fault.text),
+    }
+    if let Some(credentials) = credentials {
+        reader.check_credentials(credentials);
     }
     let Reader { mut mistakes, rules, lines } = reader;
     let line = |at: usize| lines.get(at).copied().unwrap_or(1);
@@ -79,6 +124,18 @@ impl Reader {
             }
             Content::Text(_) | Content::Map(_) => {
                 self.mistake(line, "", format!("wants a list of rules (`- for: …`), not {kind}"));
+            }
+        }
+    }
+
+    /// Reports rules that never apply: for credentials that do not exist, or by a header that is not read.
+    fn check_credentials(&mut self, credentials: &Credentials<'_>) {
+        for (rule, line) in self.rules.iter().zip(&self.lines) {
+            let missing = rule.who.iter().filter_map(|who| credentials.missing(who));
+            self.mistakes.extend(missing.map(|text| Mistake::in_line(*line, "for", text)));
+            if rule.what == What::TrustHeader && !credentials.tenant_header {
+                let text = "the tenant is in two headers (tenant.header), which requests cannot name it by";
+                self.mistakes.push(Mistake::in_line(*line, "trust_header", text));
             }
         }
     }

@@ -31,7 +31,9 @@ const TOPICS: &[Topic] = &[
             "resolve_interval",
             "max_conns_per_host",
             "max_connection_duration",
+            "upstream.headers",
             "upstream.pass_headers",
+            "upstreams",
         ],
     },
     Topic {
@@ -98,6 +100,9 @@ const TOPICS: &[Topic] = &[
         paths: &[
             "auth.egress.username",
             "auth.egress.password",
+            "auth.egress.password_file",
+            "auth.egress.bearer_token",
+            "auth.egress.bearer_token_file",
             "auth.egress.tls_config.ca_bundle_file",
             "auth.egress.tls_config.cert_file",
             "auth.egress.tls_config.key_file",
@@ -110,6 +115,16 @@ const TOPICS: &[Topic] = &[
             "auth.ingress.tls_config.client_auth",
             "auth.ingress.tls_config.min_version",
             "auth.ingress.tls_config.cipher_suites",
+            "auth.ingress.web_config_file",
+            "auth.ingress.tokens_file",
+            "auth.ingress.jwt.jwks_file",
+            "auth.ingress.jwt.audiences",
+            "auth.ingress.jwt.issuers",
+            "auth.ingress.jwt.leeway",
+            "auth.ingress.jwt.tenants_claim",
+            "access",
+            "auth.admin.web_config_file",
+            "auth.admin.tokens_file",
         ],
     },
 ];
@@ -253,8 +268,8 @@ mod tests {
         let mut sources = Sources::new(KEYS, &print_defaults(), []);
         for key in KEYS {
             let origin = sources.setting(key, String::from("unread")).origin;
-            let is_list = (key.default)() == "[]";
-            assert!(matches!(origin, Origin::Line(_)) || is_list, "{}: {origin:?}", key.path);
+            let is_empty = ["[]", "{}"].contains(&&*(key.default)());
+            assert!(matches!(origin, Origin::Line(_)) || is_empty, "{}: {origin:?}", key.path);
         }
     }
 

@@ -1,7 +1,10 @@
 //! Configurable headers of upstream requests.
 #![forbid(unsafe_code)]
 
+use zeroize::Zeroizing;
+
 use super::excerpt::found;
+use crate::auth::Secret;
 use crate::limits::PASS_HEADERS_MAX;
 use crate::tenant::TenantId;
 
@@ -60,7 +63,7 @@ fn line(name: &str, value: &str, out: &mut Vec<u8>) {
 
 /// Headers from which some upstream reads the tenant. A sender that could pass one on could write into another tenant's
 /// data.
-const HEADERS_OF_TENANTS: [&str; 4] = ["x-scope-orgid", "thanos-tenant", "accountid", "projectid"];
+pub(super) const HEADERS_OF_TENANTS: [&str; 4] = ["x-scope-orgid", "thanos-tenant", "accountid", "projectid"];
 
 /// Checks the names of `upstream.pass_headers`. Refuses headers about framing, authentication or the tenant.
 pub(super) fn check_passed(names: &[String], tenant_header: &str) -> Result<(), String> {
@@ -145,8 +148,10 @@ pub(super) fn check_header(name: &str) -> Result<(), String> {
 
 /// The value of the `Authorization` header for HTTP basic authentication (RFC 7617 section 2). `username` contains no
 /// colon.
-pub(super) fn basic_authorization(username: &str, password: &str) -> String {
-    format!("Basic {}", base64(format!("{username}:{password}").as_bytes()))
+pub(super) fn basic_authorization(username: &str, password: &Secret) -> Secret {
+    let both = Zeroizing::new([username.as_bytes(), b":", password.expose()].concat());
+    let encoded = Zeroizing::new(base64(&both));
+    Secret::new([b"Basic ", encoded.as_bytes()].concat())
 }
 
 /// Base64 with the standard alphabet and padding (RFC 4648 section 4).
@@ -274,8 +279,9 @@ mod tests {
 
     #[test]
     fn basic_authorization_is_that_of_rfc_7617() {
-        assert_eq!(basic_authorization("Aladdin", "open sesame"), "Basic QWxhZGRpbjpvcGVuIHNlc2FtZQ==");
+        let of = |username, password: &str| basic_authorization(username, &Secret::new(password));
+        assert_eq!(of("Aladdin", "open sesame"), Secret::new("Basic QWxhZGRpbjpvcGVuIHNlc2FtZQ=="));
         // Section 2.1: UTF-8.
-        assert_eq!(basic_authorization("test", "123\u{a3}"), "Basic dGVzdDoxMjPCow==");
+        assert_eq!(of("test", "123\u{a3}"), Secret::new("Basic dGVzdDoxMjPCow=="));
     }
 }

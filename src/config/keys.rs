@@ -9,7 +9,9 @@ use super::key::{Key, Shown, Zero};
 use super::mistake::Origin;
 use super::setting::{Effective, Setting};
 use super::source::Sources;
+use super::static_headers::StaticHeaders;
 use super::value::{ByteSize, DriverChoice, IdRulesChoice, Value};
+use crate::auth::Secret;
 use crate::model::{MetadataRule, V2Handling};
 use crate::tenant::Policy;
 use crate::tls::names::ClientAuth;
@@ -102,10 +104,23 @@ keys! {
         Zero::Means("Empty: no authentication."),
         "The user name for HTTP basic authentication at the target.",
         "Set it, together with the password, if the target requires basic authentication.";
-    auth_egress_password: String = String::new(), "auth.egress.password" [secret],
+    auth_egress_password: Secret = Secret::default(), "auth.egress.password" [secret],
         Zero::Means("Empty: none."),
         "The password that belongs to the user name. It is never logged.",
-        "Prefer the variable to a file that others can read.";
+        "Prefer the variable or password_file to a file that others can read.";
+    auth_egress_password_file: String = String::new(), "auth.egress.password_file",
+        Zero::Means("Empty: none."),
+        "A file with the password, in place of the password itself. White space around it is ignored. The file is \
+         read again when it changes.",
+        "Set it if the password is a mounted secret, or changes while the server runs.";
+    auth_egress_bearer_token: Secret = Secret::default(), "auth.egress.bearer_token" [secret],
+        Zero::Means("Empty: none."),
+        "The token for bearer authentication at the target, in place of a user name and password. It is never logged.",
+        "Prefer the variable or bearer_token_file to a file that others can read.";
+    auth_egress_bearer_token_file: String = String::new(), "auth.egress.bearer_token_file",
+        Zero::Means("Empty: none."),
+        "A file with the token, read like password_file.",
+        "Set it if the token is a mounted secret, or is renewed while the server runs.";
     auth_egress_ca_bundle_file: String = String::new(),
         "auth.egress.tls_config.ca_bundle_file" as "CT_CA_BUNDLE_FILE", Zero::Means("Empty: those of the system."),
         "A file of the certificates to trust at an https target, as PEM. Empty means those of the system.",
@@ -156,6 +171,46 @@ keys! {
         Zero::Means("Empty: all that are safe."),
         "The cipher suites of TLS 1.2 that senders may use, by their names in Go. Those of TLS 1.3 cannot be chosen.",
         "Leave it empty unless a policy demands certain suites.";
+    auth_ingress_web_config_file: String = String::new(), "auth.ingress.web_config_file",
+        Zero::Means("Empty: none."),
+        "A web configuration file as Prometheus has it (`--web.config.file`), for `listen`: TLS, the users with their \
+         bcrypt hashes, and headers of responses. It is read again when it changes.",
+        "Set it if senders have to authenticate with a user and a password.";
+    auth_ingress_tokens_file: String = String::new(), "auth.ingress.tokens_file", Zero::Means("Empty: none."),
+        "A YAML list of the bearer tokens that senders may have, each with a name and a hash or a file. It is read \
+         again when it changes.",
+        "Set it if senders have to authenticate with bearer tokens.";
+    auth_ingress_jwks_file: String = String::new(), "auth.ingress.jwt.jwks_file", Zero::Means("Empty: no JWTs."),
+        "The public keys of the issuer of JWTs, as a JWKS (RFC 7517). With it, bearer tokens may be JWTs. It is read \
+         again when it changes.",
+        "Set it if senders have JWTs of an identity provider.";
+    auth_ingress_jwt_audiences: Vec<String> = Vec::new(), "auth.ingress.jwt.audiences", Zero::Means("Empty: none."),
+        "The audiences of which a JWT must name one. If the list is empty, a JWT must not name any.",
+        "Set it to the audience that the issuer puts into tokens for Tenantry.";
+    auth_ingress_jwt_issuers: Vec<String> = Vec::new(), "auth.ingress.jwt.issuers", Zero::Means("Empty: any."),
+        "The issuers of which a JWT must be by one.",
+        "Set it if the keys are also used by issuers that you do not trust here.";
+    auth_ingress_jwt_leeway: Duration = Duration::from_secs(30), "auth.ingress.jwt.leeway",
+        Zero::Means("0s: none."),
+        "How far the issuer's clock may differ, in whole seconds, for the times in JWTs.",
+        "Lower it if the clocks are synchronized.";
+    auth_ingress_jwt_tenants_claim: String = String::new(), "auth.ingress.jwt.tenants_claim",
+        Zero::Means("Empty: JWTs name no tenants."),
+        "The claim of a JWT that names its tenants, as a text or a list, for access rules with `from: jwt`. Dots lead \
+         into objects: `resource.tenants`.",
+        "Set it if the issuer decides about tenants.";
+    auth_admin_web_config_file: String = String::new(), "auth.admin.web_config_file",
+        Zero::Means("Empty: none."),
+        "A web configuration file like auth.ingress.web_config_file, for listen_metrics_address and listen_pprof. It \
+         may be the same file.",
+        "Set it if /metrics is scraped over an untrusted network.";
+    auth_admin_tokens_file: String = String::new(), "auth.admin.tokens_file", Zero::Means("Empty: none."),
+        "A file like auth.ingress.tokens_file, for listen_metrics_address and listen_pprof. It may be the same file.",
+        "Set it if the scraper has a bearer token.";
+    access: String = String::new(), "access", Zero::Means("Empty: every sender may write to every tenant."),
+        "A YAML list of rules about which credentials may write to which tenants. The first rule that is for a \
+         credential decides; without one, it may write to none. It is read again when it changes.",
+        "Set it if senders of several teams must not write to each other's tenants.";
     timeout: Duration = Duration::from_secs(10), "timeout", Zero::IsDefault,
         "The longest time that a sender may take for the head or the body of a request, and the upstream for its \
          answer.",
@@ -205,6 +260,14 @@ keys! {
         "The names of headers that are passed on to the upstream as they came, because they change what it does. \
          Requests that differ in them are never merged.",
         "Set it, for example, to [X-Loki-Backfill-Shard] while you backfill a Loki.";
+    upstream_headers: StaticHeaders = StaticHeaders::default(), "upstream.headers", Zero::Means("Empty: none."),
+        "Headers that every request to the target carries: a section of `Name: value`. In the variable, items \
+         `Name: value` are separated by commas. The values are never shown.",
+        "Set it if a gateway in front of the target asks for a header, such as an API key.";
+    upstreams: String = String::new(), "upstreams", Zero::Means("Empty: there is one upstream, that of the targets."),
+        "A file of further upstreams. Each has a name, the tenants that go to it, and what it does not share with the \
+         main configuration: targets, headers, credentials, TLS.",
+        "Set it if one Tenantry feeds several clusters.";
     tenant_label: String = "__tenant__".into(), "tenant.label", Zero::EmptyIsDefault,
         "The label whose value is the tenant of a series.",
         "Most people set this to the label that their scrape jobs carry.";

@@ -3,6 +3,11 @@
 #![forbid(unsafe_code)]
 
 pub(super) mod build;
+mod egress;
+mod files;
+mod security;
+
+pub use self::files::FilesRead;
 
 use std::net::SocketAddr;
 use std::num::NonZeroUsize;
@@ -13,14 +18,18 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use tracing::level_filters::LevelFilter;
 
-use super::header::TenantHeader;
+use super::auth::Auth;
+use super::credentials::Credentials;
+use super::security::SecuritySettings;
 use super::setting::{Effective, Origins};
-use super::target::Target;
-use super::tls::{Tls, TlsSettings};
+pub use super::terms::Terms;
+use super::tls::{Tls, UpstreamTls};
+use super::upstreams::Upstreams;
 use super::value::DriverChoice;
+pub use crate::auth::Secret;
 use crate::limits::DRAIN_GRACE_SECS;
-use crate::model::{HaLabels, MetadataRule, PerDestination, SplitLimits, V2Handling};
-use crate::tenant::TenantRules;
+use crate::model::{Destination, HaLabels, MetadataRule, SplitLimits, UpstreamId, V2Handling};
+use crate::tenant::{Grant, TenantId, TenantRules};
 
 /// All settings, checked and resolved.
 #[derive(Clone, Debug)]
@@ -39,10 +48,20 @@ pub struct Plan {
     pub log_response_errors: bool,
     /// Everything in upstream requests except the tenant.
     pub terms: Arc<Terms>,
-    /// The TLS of the listener and of the targets.
+    /// What the terms' `authorization` was made of.
+    pub(super) credentials: Credentials,
+    /// The named upstreams.
+    pub upstreams: Arc<Upstreams>,
+    /// The TLS of the listeners and of the targets.
     pub tls: Tls,
-    /// The settings that it was read by.
-    pub(super) tls_settings: TlsSettings,
+    /// Who may push, and to which tenants.
+    pub auth: Auth,
+    /// Who may see the pages of the admin listeners.
+    pub admin_auth: Auth,
+    /// The settings that TLS and authentication were read by.
+    pub(super) security: SecuritySettings,
+    /// The files that they were read from.
+    pub(super) security_files: Vec<PathBuf>,
     /// Whether the targets' IPv6 addresses are used as well.
     pub enable_ipv6: bool,
     /// Timeout for a request's head, for its body, and for the upstream's answer. Never 0.
@@ -98,6 +117,50 @@ impl Plan {
         self.effective.to_string()
     }
 
+    /// The upstream that a tenant's data goes to, and what its requests have in common. `source` is the tenant header of
+    /// the inbound request, and `grant` that of its sender.
+    pub fn upstream_of(
+        &self,
+        tenant: &TenantId,
+        source: Option<&[u8]>,
+        grant: &Grant,
+        destination: Destination,
+    ) -> (UpstreamId, &Arc<Terms>) {
+        if !self.upstreams.is_empty() {
+            let source = source.map(String::from_utf8_lossy);
+            let bare = self.tenant.without_prefix(tenant, source.as_deref(), grant);
+            if let Some(upstream) = self.upstreams.of_tenant(bare.as_bytes())
+                && let Some(id) = upstream.id(destination)
+            {
+                return (id, &upstream.terms);
+            }
+        }
+        (UpstreamId::main(destination), &self.terms)
+    }
+
+    /// All upstreams that are used.
+    pub fn upstream_ids(&self) -> impl Iterator<Item = UpstreamId> {
+        Destination::ALL.map(UpstreamId::main).into_iter().chain(self.upstreams.ids())
+    }
+
+    /// What the requests to an upstream have in common.
+    pub fn terms_of(&self, id: UpstreamId) -> &Arc<Terms> {
+        self.upstreams.get(id).map_or(&self.terms, |upstream| &upstream.terms)
+    }
+
+    /// The TLS of an upstream.
+    pub fn tls_of(&self, id: UpstreamId) -> Option<Arc<UpstreamTls>> {
+        match id.index() {
+            0 => self.tls.upstream.of(id.destination()).clone(),
+            _ => self.upstreams.tls_of(id),
+        }
+    }
+
+    /// Whether some upstream's certificate is not verified.
+    pub fn is_insecure(&self) -> bool {
+        self.tls.is_insecure() || self.upstreams.tls().any(|tls| tls.client.is_insecure())
+    }
+
     /// The share of requests and bytes in flight that one tenant may use.
     pub fn tenant_share(&self) -> Share {
         let limits = &self.limits;
@@ -124,25 +187,6 @@ impl Plan {
     /// How many connections of one upstream address one tenant may hold.
     pub fn tenant_connections_max(&self) -> usize {
         (self.max_conns_per_host * self.limits.tenant_share_percent / 100).max(1)
-    }
-
-    /// Reads the files of TLS again. Returns a plan with what they have now, or `None` if nothing has changed.
-    ///
-    /// # Errors
-    /// All mistakes in the files, one per line. What runs can go on.
-    pub fn with_tls_read_again(&self) -> Result<Option<Self>, Vec<String>> {
-        let read = self.tls_settings.read_again(&self.terms.targets, &self.tls)?;
-        Ok(read.map(|tls| Self { tls, ..self.clone() }))
-    }
-
-    /// The files of TLS.
-    pub fn tls_files(&self) -> Vec<PathBuf> {
-        let needs_egress = self.terms.targets.iter().any(|target| target.tls);
-        if needs_egress || self.tls_settings.ingress.is_some() {
-            self.tls_settings.files()
-        } else {
-            Vec::new()
-        }
     }
 
     /// The longest that a request in flight can take, from its first byte to the last byte of its answer. Shutdown
@@ -174,39 +218,6 @@ impl Plan {
 
 /// The plan in effect. A request loads it once, when it begins, and keeps that plan to its end.
 pub type Live = Arc<ArcSwap<Plan>>;
-
-/// Everything in upstream requests except the tenant.
-///
-/// A fragment is sent under the terms that applied when its request arrived, even if a reload happens in between.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Terms {
-    /// The target for each destination.
-    pub targets: PerDestination<Target>,
-    /// The header that names the tenant to the upstream.
-    pub tenant_header: TenantHeader,
-    /// The full value of the `Authorization` header for the upstream. A secret.
-    pub authorization: Option<Secret>,
-    /// Incremented when a reload moves tenants' data to another place. Data delivered to the old place is not in the
-    /// new one.
-    pub place: u32,
-}
-
-/// A text that is never logged.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Secret(String);
-
-impl Secret {
-    /// The text itself, for use in a request.
-    pub fn expose(&self) -> &str {
-        &self.0
-    }
-}
-
-impl std::fmt::Debug for Secret {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("***")
-    }
-}
 
 /// When and how the parts of one tenant are merged into one request.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -11,10 +11,14 @@
 
 use std::sync::Arc;
 
+use super::auth::AuthFile;
 use super::bounds::{Bounds, Fault};
+use super::credentials::{CredentialKey, Credentials};
+use super::mistake::Mistake;
 use super::plan::{Limits, Plan, Terms};
 use super::setting::Effective;
 use super::tls::Tls;
+use super::upstreams::{self, Upstreams};
 use super::{ConfigMistakes, Target};
 use crate::model::{Destination, PerDestination};
 
@@ -38,6 +42,11 @@ pub struct Adopted {
 /// those that wait for a restart. Then nothing changes.
 pub fn adopt(running: &Plan, read: Plan) -> Result<Adopted, ConfigMistakes> {
     let mut kept = Kept::default();
+    let upstreams = adopt_upstreams(running, &read)?;
+    if upstreams.waits {
+        kept.0.push("upstreams");
+    }
+    let read = Plan { upstreams: Arc::new(upstreams.upstreams), ..read };
     let plan = merge(running, read, &mut kept);
     check(&plan, &kept)?;
     let mut changed: Vec<_> = plan
@@ -48,14 +57,26 @@ pub fn adopt(running: &Plan, read: Plan) -> Result<Adopted, ConfigMistakes> {
         .map(|(key, _)| *key)
         .collect();
     let differs = |to| plan.terms.targets.of(to) != running.terms.targets.of(to);
+    let auth_changes = plan.auth.changed(&running.auth);
+    let auth_differs = |file| auth_changes.contains(&file);
     // Changes of masked values and of other files do not show in the effective settings.
     let hidden = [
-        ("auth.egress.password", plan.terms.authorization != running.terms.authorization),
+        (
+            secret_key(&plan.credentials, &running.credentials),
+            plan.terms.authorization != running.terms.authorization,
+        ),
+        ("upstream.headers", plan.terms.headers != running.terms.headers),
         ("auth.egress.tls_config", plan.tls.differs_out(&running.tls)),
         ("auth.ingress.tls_config", plan.tls.differs_in(&running.tls)),
+        ("auth.ingress.web_config_file", auth_differs(AuthFile::Web)),
+        ("auth.ingress.tokens_file", auth_differs(AuthFile::Tokens)),
+        ("auth.ingress.jwt", auth_differs(AuthFile::Jwks)),
+        ("access", auth_differs(AuthFile::Access)),
+        ("auth.admin", !plan.admin_auth.changed(&running.admin_auth).is_empty()),
         ("target", differs(Destination::Metrics)),
         ("target_loki", differs(Destination::Logs)),
         ("tenant.map", plan.tenant.map != running.tenant.map),
+        ("upstreams", upstreams.changed),
     ];
     for (key, differs) in hidden {
         let is_within =
@@ -66,6 +87,27 @@ pub fn adopt(running: &Plan, read: Plan) -> Result<Adopted, ConfigMistakes> {
     }
     let moves_tenants = plan.tenant != running.tenant;
     Ok(Adopted { plan, changed, until_restart: kept.0, moves_tenants })
+}
+
+fn adopt_upstreams(running: &Plan, read: &Plan) -> Result<upstreams::adopt::Adopted, ConfigMistakes> {
+    let adopted = upstreams::adopt::adopt(&running.upstreams, Upstreams::clone(&read.upstreams));
+    adopted.map_err(|text| {
+        let mistake = match read.origins.find("upstreams") {
+            Some((key, origin)) => Mistake::of(key, origin, text),
+            None => Mistake::in_file(text),
+        };
+        ConfigMistakes::new(&read.origins.file, vec![mistake])
+    })
+}
+
+/// The setting that the secret for the target is in.
+fn secret_key(new: &Credentials, old: &Credentials) -> &'static str {
+    match new.key().or(old.key()) {
+        Some(CredentialKey::PasswordFile) => "auth.egress.password_file",
+        Some(CredentialKey::BearerToken) => "auth.egress.bearer_token",
+        Some(CredentialKey::BearerTokenFile) => "auth.egress.bearer_token_file",
+        Some(CredentialKey::Username | CredentialKey::Password) | None => "auth.egress.password",
+    }
 }
 
 /// Checks the resulting plan. Its origins are those of the plan just read.
@@ -95,7 +137,35 @@ impl Kept {
         }
         running.clone()
     }
+
+    /// Names the settings of credentials and headers that differ from those read.
+    fn keep_secrets(&mut self, running: &Plan, read: &Terms, credentials: &Credentials, shown: &Effective) {
+        let differs = |key: &&str| running.effective.get(key) != shown.get(key);
+        self.0.extend(SECRETS.into_iter().filter(differs));
+        let hidden = [
+            (
+                secret_key(credentials, &running.credentials),
+                read.authorization != running.terms.authorization,
+            ),
+            ("upstream.headers", read.headers != running.terms.headers),
+        ];
+        for (key, differs) in hidden {
+            if differs && !self.0.contains(&key) {
+                self.0.push(key);
+            }
+        }
+    }
 }
+
+/// The settings of credentials and headers for the target.
+const SECRETS: [&str; 6] = [
+    "auth.egress.username",
+    "auth.egress.password",
+    "auth.egress.password_file",
+    "auth.egress.bearer_token",
+    "auth.egress.bearer_token_file",
+    "upstream.headers",
+];
 
 fn merge(running: &Plan, read: Plan, kept: &mut Kept) -> Plan {
     let Plan {
@@ -106,8 +176,13 @@ fn merge(running: &Plan, read: Plan, kept: &mut Kept) -> Plan {
         log_level,
         log_response_errors,
         terms,
+        credentials,
+        upstreams,
         tls,
-        tls_settings,
+        auth,
+        admin_auth,
+        security,
+        security_files,
         enable_ipv6,
         timeout,
         idle_timeout,
@@ -133,6 +208,8 @@ fn merge(running: &Plan, read: Plan, kept: &mut Kept) -> Plan {
         effective,
         origins,
     } = read;
+    let tls = merge_tls(running, tls, &terms);
+    let (terms, credentials) = merge_terms(running, &terms, credentials, &effective, kept);
     Plan {
         listen: kept.keep("listen", &running.listen, &listen),
         listen_metrics: kept.keep("listen_metrics_address", &running.listen_metrics, &listen_metrics),
@@ -144,9 +221,14 @@ fn merge(running: &Plan, read: Plan, kept: &mut Kept) -> Plan {
         ),
         log_level,
         log_response_errors,
-        tls: merge_tls(running, tls, &terms),
-        tls_settings,
-        terms: merge_terms(&running.terms, &terms, kept),
+        tls,
+        auth,
+        admin_auth,
+        security,
+        security_files,
+        terms,
+        credentials,
+        upstreams,
         enable_ipv6: kept.keep("enable_ipv6", &running.enable_ipv6, &enable_ipv6),
         timeout,
         idle_timeout,
@@ -176,25 +258,39 @@ fn merge(running: &Plan, read: Plan, kept: &mut Kept) -> Plan {
 
 /// Merges the terms. Name lookups and connections are bound to a target's host and port from startup on. A new host or
 /// port therefore waits for a restart, and the whole target with it. A new path does not.
-fn merge_terms(running: &Arc<Terms>, read: &Terms, kept: &mut Kept) -> Arc<Terms> {
-    let Terms { targets, tenant_header, authorization, place: _ } = read;
+fn merge_terms(
+    running: &Plan,
+    read: &Terms,
+    credentials: Credentials,
+    effective: &Effective,
+    kept: &mut Kept,
+) -> (Arc<Terms>, Credentials) {
     let at = |target: &Target| (target.host.clone(), target.port);
+    let mut waits = false;
     let targets = PerDestination::new(|destination| {
         let key = match destination {
             Destination::Metrics => "target",
             Destination::Logs => "target_loki",
         };
-        let (old, new) = (running.targets.of(destination), targets.of(destination));
-        if at(old) == at(new) { new.clone() } else { kept.keep(key, old, new) }
+        let (old, new) = (running.terms.targets.of(destination), read.targets.of(destination));
+        if at(old) == at(new) {
+            return new.clone();
+        }
+        waits = true;
+        kept.keep(key, old, new)
     });
-    let moved = targets != running.targets || *tenant_header != running.tenant_header;
-    let terms = Terms {
-        targets,
-        tenant_header: tenant_header.clone(),
-        authorization: authorization.clone(),
-        place: running.place.wrapping_add(u32::from(moved)),
-    };
-    if terms == **running { Arc::clone(running) } else { Arc::new(terms) }
+    let Terms { targets: _, tenant_header, authorization, headers, place } = read.clone();
+    let mut terms = Terms { targets, tenant_header, authorization, headers, place };
+    let mut credentials = credentials;
+    // The secrets of the new target must not reach the old one.
+    if waits {
+        kept.keep_secrets(running, &terms, &credentials, effective);
+        terms.authorization.clone_from(&running.terms.authorization);
+        terms.headers.clone_from(&running.terms.headers);
+        credentials.clone_from(&running.credentials);
+    }
+    let terms = terms.after(&running.terms);
+    (if terms == *running.terms { Arc::clone(&running.terms) } else { Arc::new(terms) }, credentials)
 }
 
 /// Merges the TLS. That of a target waits for a restart with the target.

@@ -38,10 +38,14 @@ impl<T: Value> Setting<T> {
 pub(super) struct Effective(pub(super) Vec<(&'static str, String)>);
 
 impl Effective {
+    /// The value of a setting as it is shown.
+    pub(super) fn get(&self, path: &str) -> &str {
+        self.0.iter().find(|(key, _)| *key == path).map_or("", |(_, value)| value)
+    }
+
     /// The text that says that a setting keeps its value.
     pub(super) fn stays(&self, path: &str) -> String {
-        let value = self.0.iter().find(|(key, _)| *key == path).map_or("", |(_, value)| value);
-        format!("{path} stays {value}")
+        format!("{path} stays {}", self.get(path))
     }
 }
 

@@ -1,6 +1,8 @@
 //! The target: the upstream's address, and where the tenant's ID goes in its path.
 #![forbid(unsafe_code)]
 
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+
 use crate::tenant::TenantId;
 
 /// The placeholder for the tenant's ID in the path.
@@ -49,6 +51,17 @@ impl Target {
         Ok(Self { host, port, tls, host_header: authority.to_owned(), pieces: path_pieces(path)? })
     }
 
+    /// Stands in for a target with a mistake.
+    pub(super) fn unknown() -> Self {
+        Self {
+            host: String::new(),
+            port: 0,
+            tls: false,
+            host_header: String::new(),
+            pieces: vec![String::new()],
+        }
+    }
+
     /// Appends the request target (path and query) for `tenant`. Bytes of the ID that a path cannot carry are
     /// percent-encoded (RFC 3986 section 3.3).
     pub fn path_for(&self, tenant: &TenantId, out: &mut Vec<u8>) {
@@ -58,6 +71,17 @@ impl Target {
             }
             out.extend_from_slice(piece.as_bytes());
         }
+    }
+
+    /// Whether it is our own address: we would send every request to ourselves, without end.
+    pub(super) fn is_at(&self, listen: SocketAddr) -> bool {
+        let host = match self.host.parse::<IpAddr>() {
+            Ok(host) => host,
+            Err(_) if self.host == "localhost" => IpAddr::V4(Ipv4Addr::LOCALHOST),
+            Err(_) => return false,
+        };
+        let ours = if listen.ip().is_unspecified() { host.is_loopback() } else { host == listen.ip() };
+        ours && self.port == listen.port()
     }
 
     /// Whether the path depends on the tenant.

@@ -15,6 +15,7 @@ pub(super) use self::choice::IdRulesChoice;
 pub(super) use self::size::ByteSize;
 use super::excerpt::found;
 use super::yaml::{Content, Node};
+use crate::auth::Secret;
 
 /// A value as written. File and environment have different rules for booleans and lists.
 #[derive(Clone, Copy, Debug)]
@@ -69,6 +70,22 @@ impl Value for String {
 
     fn masked(&self) -> String {
         super::target::masked(self)
+    }
+}
+
+impl Value for Secret {
+    const MAY_BE_EMPTY: bool = true;
+
+    fn read(written: Written<'_>) -> Result<Self, String> {
+        written.text().map(Self::new)
+    }
+
+    fn show(&self) -> String {
+        if self.is_empty() { quoted("") } else { "***".into() }
+    }
+
+    fn is_zero(&self) -> bool {
+        self.is_empty()
     }
 }
 

@@ -24,7 +24,7 @@ mod users;
 use std::path::Path;
 
 use self::reader::Reader;
-pub use self::tls::{CipherSuite, ClientAuth, Curve, Pem, TlsVersion, WebTls};
+pub use self::tls::{CipherSuite, ClientAuth, Curve, InlinePem, Pem, TlsVersion, WebTls};
 use super::mistake::{ConfigMistakes, Mistake};
 use super::yaml;
 use crate::auth::password::Users;

@@ -216,7 +216,7 @@ impl Egress {
         let mut heads = self.heads.borrow_mut();
         let (terms, written) = &mut *heads;
         if !Arc::ptr_eq(terms, &first.terms) {
-            *written = RequestHeads::new(&first.terms, self.settings.get().destination);
+            *written = RequestHeads::new(&first.terms, self.settings.get().upstream.destination());
             *terms = Arc::clone(&first.terms);
         }
         written.head(first, inflated, elements)

@@ -1,4 +1,4 @@
-//! One core's requests in flight to one destination.
+//! One core's requests in flight to one upstream.
 
 use std::cell::{Cell, RefCell};
 use std::net::SocketAddr;

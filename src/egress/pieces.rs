@@ -77,8 +77,8 @@ impl Egress {
                 }
             };
             if let (true, Some(receipt)) = (outcome.is_delivered(), piece.receipt) {
-                let destination = self.settings.get().destination;
-                delivered.push(Delivered { destination, receipt, outcome: outcome.clone() });
+                let upstream = self.settings.get().upstream;
+                delivered.push(Delivered { upstream, receipt, outcome: outcome.clone() });
             }
             let ends_it = outcome.invites_retry();
             outcomes.push(outcome);
@@ -109,6 +109,8 @@ impl Egress {
                 terms: Arc::clone(&whole.terms),
                 passed: whole.passed.clone(),
                 alone: true,
+                // The whole holds it until its outcome.
+                held: None,
                 ..*whole
             })]
         })

@@ -71,7 +71,7 @@ impl Egress {
         }
         let (parts, bytes) = lane.held.get();
         self.shared.slow.add(parts, bytes);
-        self.counters().slow_tenants.of(self.settings.get().destination).up();
+        self.counters().slow_tenants.of(self.settings.get().upstream).up();
         self.refuse_beyond_share(lane);
     }
 
@@ -83,7 +83,7 @@ impl Egress {
         }
         let (parts, bytes) = lane.held.get();
         self.shared.slow.sub(parts, bytes);
-        self.counters().slow_tenants.of(self.settings.get().destination).down();
+        self.counters().slow_tenants.of(self.settings.get().upstream).down();
     }
 
     /// Refuses the newest fragments of a lane that has become slow, until slow tenants are within their share.

@@ -5,12 +5,13 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::Instant;
 
+use crate::auth::{Ticket, Verdict};
 use crate::config::plan::Terms;
 use crate::http::Passed;
-use crate::model::Outcome;
-use crate::model::{Destination, Part};
+use crate::model::{Outcome, Part, UpstreamId};
 use crate::shared::budget::Charge;
 use crate::shared::connections::ConnectionGuard;
+use crate::shared::load::Held;
 use crate::shared::permits::Handed;
 use crate::shared::receipt::Receipt;
 use crate::tenant::TenantId;
@@ -20,6 +21,8 @@ use crate::tenant::TenantId;
 pub struct Fragment {
     /// The series, ready to send, and their tenant.
     pub part: Part,
+    /// The upstream that it goes to.
+    pub upstream: UpstreamId,
     /// The settings of its upstream request: target, header and credentials.
     pub terms: Arc<Terms>,
     /// Headers of its request that are forwarded.
@@ -40,13 +43,15 @@ pub struct Fragment {
     pub alone: bool,
     /// The charge for its bytes.
     pub charge: Charge,
+    /// What its request holds of its upstream's load, if there are several upstreams.
+    pub held: Option<Arc<Held>>,
 }
 
 /// A part that was delivered although its request failed.
 #[derive(Debug)]
 pub struct Delivered {
-    /// The destination that stored it.
-    pub destination: Destination,
+    /// The upstream that stored it.
+    pub upstream: UpstreamId,
     /// Identifies the part when it is sent again.
     pub receipt: Receipt,
     /// Its outcome, a success, which will answer for the part again.
@@ -98,9 +103,11 @@ pub enum Message {
     Connection(OwnedFd, ConnectionGuard),
     /// A permit for an upstream connection, perhaps with an open connection, for which this core has waited the
     /// longest.
-    Handed(Destination, Box<Handed>),
+    Handed(UpstreamId, Box<Handed>),
     /// Another core waits for a connection to this address, and all permits are taken: hand over an idle connection.
     ConnectionWanted(SocketAddr),
+    /// The verdict about a password that this core has asked for.
+    PasswordChecked(Ticket, Verdict),
     /// The plan has changed: apply its limits.
     Reloaded,
     /// Stop accepting, and report when the listener is closed.

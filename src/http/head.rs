@@ -32,6 +32,8 @@ pub struct RequestHead {
     pub keep_alive: bool,
     /// The value of the tenant header, if present and not empty. All ASCII.
     pub source_tenant: Option<Range<usize>>,
+    /// The value of `Authorization`, if present.
+    pub authorization: Option<Range<usize>>,
     /// The kind of sender.
     pub sender: Sender,
     /// The headers to pass on to the upstream.
@@ -155,6 +157,7 @@ impl RequestHead {
                 .source_tenant
                 .filter(|value| !value.is_empty())
                 .map(|value| range_in(buf, value)),
+            authorization: seen.authorization.map(|value| range_in(buf, value)),
             sender: seen.sender,
             passed: match seen.passes {
                 true => Passed::gather(request.headers, pass_headers)?,
@@ -262,6 +265,7 @@ struct Fields<'a> {
     encoding: Option<Encoding>,
     expect_continue: bool,
     source_tenant: Option<&'a [u8]>,
+    authorization: Option<&'a [u8]>,
     sender: Sender,
     /// Whether there may be headers to pass on.
     passes: bool,
@@ -290,6 +294,12 @@ impl<'a> Fields<'a> {
             // A second field would mean a second layer of compression, which we do not support.
             let alone = self.encoding.is_none();
             self.encoding = Some(if alone { Encoding::of(value) } else { Encoding::Other });
+        } else if name.eq_ignore_ascii_case("authorization") {
+            // Whichever we checked, another server may have meant the other.
+            if self.authorization.is_some() {
+                return Err("repeated Authorization");
+            }
+            self.authorization = Some(value);
         } else if name.eq_ignore_ascii_case("expect") {
             self.expect_continue |= lists_token(value, "100-continue");
         }

@@ -55,6 +55,20 @@ pub enum Refusal {
     /// does not.
     #[error("Remote Write 2.0 is not supported: send prometheus.WriteRequest (1.0)")]
     RemoteWriteV2,
+    /// The request has no credentials that are accepted here. A retry helps only with others.
+    #[error("unauthorized: {why}")]
+    Unauthorized {
+        /// Why they are not accepted.
+        why: String,
+        /// The `WWW-Authenticate` lines, each with its CRLF.
+        challenge: Box<str>,
+    },
+    /// The request's credentials may write to no tenant at all.
+    #[error("forbidden: {why}")]
+    Forbidden {
+        /// Which credentials, and why not.
+        why: String,
+    },
     /// A limit on work in progress is reached. A retry helps once other requests are done.
     #[error("overloaded: {why}")]
     Overloaded {

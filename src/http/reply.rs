@@ -10,7 +10,7 @@ use crate::model::Written;
 /// The interim response for a client that sent `Expect: 100-continue`.
 pub const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 
-/// Appends the complete response for `answer` to `out`.
+/// Appends the complete response for `answer` to `out`. `more` are header lines to add, each with its CRLF.
 ///
 /// `keep_alive` is what the request's head asked for. The connection must be closed after the response unless
 /// `keep_alive` is true and [`Answer::close`] is false. `head_only` is for HEAD requests: the response has the same
@@ -18,7 +18,7 @@ pub const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 ///
 /// The response always has a `Connection` field, because an HTTP/1.0 client that asked for keep-alive needs a
 /// confirmation.
-pub fn write(out: &mut Vec<u8>, answer: &Answer, keep_alive: bool, head_only: bool) {
+pub fn write(out: &mut Vec<u8>, answer: &Answer, more: &str, keep_alive: bool, head_only: bool) {
     // Writing to a Vec cannot fail.
     let _ = write!(out, "HTTP/1.1 {} {}\r\n", answer.status, reason(answer.status));
     // RFC 9110: no content and no length in a 204 (section 8.6), nor content in a 205 (section 15.3.6).
@@ -41,6 +41,8 @@ pub fn write(out: &mut Vec<u8>, answer: &Answer, keep_alive: bool, head_only: bo
     if let Some(methods) = answer.allow {
         let _ = write!(out, "Allow: {methods}\r\n");
     }
+    out.extend_from_slice(answer.challenge.as_deref().unwrap_or_default().as_bytes());
+    out.extend_from_slice(more.as_bytes());
     let persistence = if keep_alive && !answer.close { "keep-alive" } else { "close" };
     let _ = write!(out, "Connection: {persistence}\r\n\r\n");
     if !head_only {

@@ -13,8 +13,10 @@ use std::time::{Duration, Instant};
 
 use super::Ingest;
 use super::close::discard_before_close;
+use super::credential::Credential;
 use super::push::{self, Push};
 use super::routes::{Route, route};
+use crate::auth::{Authorization, PeerCertificate};
 use crate::config::plan::Plan;
 use crate::http::body::ChunkDecoder;
 use crate::http::head::{Framing, Method, RequestHead};
@@ -50,6 +52,8 @@ impl From<Refusal> for RequestError {
 pub(super) struct Connection {
     ingest: Rc<Ingest>,
     stream: Stream,
+    /// The sender's certificate, verified when the connection began.
+    certificate: Option<Arc<PeerCertificate>>,
     /// Bytes that were received and not processed yet.
     received: Vec<u8>,
     /// The part of the request that is being read, for [`Refusal::Timeout`].
@@ -66,6 +70,7 @@ struct Request {
     route: Result<Route, Refusal>,
     /// The value of the inbound tenant header.
     source: Option<Vec<u8>>,
+    authorization: Authorization,
 }
 
 /// A request that has been read, and what remains to do for it.
@@ -86,8 +91,8 @@ impl Ingest {
             match Stream::accepted(socket, ingest.blocking, &ingest.deadlines) {
                 Ok(mut stream) => {
                     // Boxed: a connection lives for long after it.
-                    if Box::pin(ingest.secure(&mut stream)).await {
-                        Connection::new(ingest, stream).run().await;
+                    if let Some(certificate) = Box::pin(ingest.secure(&mut stream)).await {
+                        Connection::new(ingest, stream, certificate).run().await;
                     }
                 }
                 Err(error) => tracing::debug!(%error, "a connection failed before it was served"),
@@ -99,9 +104,17 @@ impl Ingest {
 
 impl Connection {
     /// Creates the state of a connection that was just accepted.
-    pub(super) fn new(ingest: Rc<Ingest>, stream: Stream) -> Self {
+    pub(super) fn new(ingest: Rc<Ingest>, stream: Stream, certificate: Option<Arc<PeerCertificate>>) -> Self {
         let sender = Sender::default();
-        Self { ingest, stream, received: Vec::new(), awaiting: "head", sender, idle: Idle::First }
+        Self {
+            ingest,
+            stream,
+            certificate,
+            received: Vec::new(),
+            awaiting: "head",
+            sender,
+            idle: Idle::First,
+        }
     }
 
     /// Answers requests until the connection ends.
@@ -191,20 +204,26 @@ impl Connection {
             let tenant_header = plan.terms.tenant_header.inbound();
             match RequestHead::parse_passing(&self.received, tenant_header, &plan.pass_headers)? {
                 Some((_, bytes)) if bytes > limit => return Err(Refusal::HeadTooLarge { limit }.into()),
-                Some((head, bytes)) => return Ok(self.take_head(head, bytes)),
+                Some((head, bytes)) => return Ok(self.take_head(head, bytes, plan)),
                 None if self.received.len() >= limit => return Err(Refusal::HeadTooLarge { limit }.into()),
                 None => self.read_more().await?,
             }
         }
     }
 
-    fn take_head(&mut self, head: RequestHead, bytes: usize) -> Request {
+    fn take_head(&mut self, head: RequestHead, bytes: usize, plan: &Plan) -> Request {
         let path = self.received.get(head.path.clone()).unwrap_or_default();
         let route = route(head.method, path);
         let source =
             head.source_tenant.clone().and_then(|range| self.received.get(range)).map(<[u8]>::to_vec);
+        let authorization = match plan.auth.authenticator() {
+            Some(authenticator) if authenticator.has_methods() => {
+                Authorization::parse(head.authorization.clone().and_then(|range| self.received.get(range)))
+            }
+            _ => Authorization::Absent,
+        };
         self.received.drain(..bytes);
-        Request { head, route, source }
+        Request { head, route, source, authorization }
     }
 
     /// Reads the rest of a request, or refuses it by its head alone where that is possible.
@@ -214,7 +233,7 @@ impl Connection {
         arrived: Instant,
         plan: &Arc<Plan>,
     ) -> Result<Received, RequestError> {
-        let Request { head, route, source } = request;
+        let Request { head, route, source, authorization } = request;
         let destination = match route? {
             Route::Alive => {
                 require_no_body(&head)?;
@@ -222,6 +241,14 @@ impl Connection {
             }
             Route::Push => Destination::Metrics,
             Route::LokiPush => Destination::Logs,
+        };
+        let credential = match self.authenticate(&authorization, arrived + plan.timeout, plan).await {
+            Ok(credential) => credential,
+            Err(refusal) => {
+                self.ingest.log_denial(self.stream.peer(), &refusal);
+                self.refuse_by_head(&head, refusal, plan).await?;
+                return Ok(Received::AlreadyAnswered);
+            }
         };
         let (protocol, compression) = push::format(destination, &head, plan.remote_write_v2.is_some())?;
         if let Err(refusal) = self.ingest.admit(&head, plan) {
@@ -245,10 +272,21 @@ impl Connection {
             body_charge,
             request_charge,
             source,
+            credential,
             passed,
             client,
             arrived,
         })))
+    }
+
+    async fn authenticate(
+        &self,
+        authorization: &Authorization,
+        deadline: Instant,
+        plan: &Plan,
+    ) -> Result<Credential, Refusal> {
+        let certificate = self.certificate.as_ref();
+        self.ingest.authenticate(authorization, certificate, &self.stream, deadline, plan).await
     }
 
     /// Refuses a request without reading its body first. After a refusal for overload, the connection stays open if the
@@ -407,7 +445,7 @@ impl Connection {
         let shutting_down = self.ingest.shared.is_shutting_down() || self.ingest.is_draining();
         let keep_alive = keep_alive && !answer.close && !shutting_down;
         let mut out = self.ingest.buffers.take(HEAD_BUFFER_BYTES);
-        reply::write(&mut out, &answer, keep_alive, head_only);
+        reply::write(&mut out, &answer, plan.auth.header_lines(), keep_alive, head_only);
         self.ingest.counters().replied(answer.status);
         self.stream.set_deadline(Instant::now() + plan.timeout, Cut::Both);
         let (result, out) = self.stream.write_all(out).await;

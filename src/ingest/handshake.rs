@@ -16,36 +16,39 @@ use std::time::{Duration, Instant};
 
 use super::Ingest;
 use super::close::discard_before_close;
+use super::credential::peer_certificate;
 use super::handshakes::network;
 use super::turns::Step;
-use crate::config::tls::IngressTls;
+use crate::auth::PeerCertificate;
+use crate::config::tls::ListenerTls;
 use crate::io::deadline::{Cut, Cutter, Idle};
 use crate::io::stream::Stream;
 use crate::limits::{DRAIN_FIRST_REQUEST_MILLIS, HANDSHAKE_STEP_WORK_BYTES};
 use crate::tls::session::Session;
 
 impl Ingest {
-    /// Shakes hands with a client, if the listener speaks TLS. Returns whether the connection can be served.
-    pub(super) async fn secure(&self, stream: &mut Stream) -> bool {
+    /// Shakes hands with a client, if the listener speaks TLS. Returns the client's certificate, if there is one that was
+    /// verified. `None` means that the connection cannot be served.
+    pub(super) async fn secure(&self, stream: &mut Stream) -> Option<Option<Arc<PeerCertificate>>> {
         let plan = self.plan();
-        let Some(tls) = &plan.tls.ingress else { return true };
+        let Some(tls) = &plan.tls.ingress else { return Some(None) };
         let wait = match self.is_draining() {
             true => Duration::from_millis(DRAIN_FIRST_REQUEST_MILLIS),
             false => plan.timeout,
         };
         stream.set_deadline(Instant::now() + wait, Cut::Both);
         if stream.idle(Idle::First).await.is_err() || stream.expired() {
-            return false;
+            return None;
         }
         match self.shake_hands(stream, tls, plan.timeout).await {
-            Ok(resumed) => {
+            Ok((resumed, certificate)) => {
                 let counters = self.counters();
                 if resumed {
                     counters.tls_resumed.add(1)
                 } else {
                     counters.tls_full.add(1)
                 }
-                true
+                Some(certificate)
             }
             Err(error) => {
                 self.counters().tls_failed.add(1);
@@ -53,18 +56,18 @@ impl Ingest {
                 // The client has been sent an alert, or a 400 if it speaks plain HTTP.
                 stream.drop_session();
                 discard_before_close(stream, &self.buffers).await;
-                false
+                None
             }
         }
     }
 
-    /// Returns whether an earlier session was resumed.
+    /// Returns whether an earlier session was resumed, and the client's certificate.
     async fn shake_hands(
         &self,
         stream: &mut Stream,
-        tls: &IngressTls,
+        tls: &ListenerTls,
         timeout: Duration,
-    ) -> io::Result<bool> {
+    ) -> io::Result<(bool, Option<Arc<PeerCertificate>>)> {
         let (begun, peer, cutter) = (Instant::now(), network(stream.peer().ip()), stream.cutter());
         // This replaces what draining may have set, which is for the first byte only. If a core has no time for all
         // that arrive, those that it begins with must have time left.
@@ -76,7 +79,12 @@ impl Ingest {
         let result = stream.secure(session, async || self.turn(Step::Later, peer, &cutter).await).await;
         self.handshakes.end(&ticket);
         result?;
-        Ok(stream.session().and_then(Session::is_resumed).unwrap_or_default())
+        let session = stream.session();
+        let certificate = match session.filter(|_| tls.verifies_clients()) {
+            Some(session) => peer_certificate(session).map_err(io::Error::other)?,
+            None => None,
+        };
+        Ok((session.and_then(Session::is_resumed).unwrap_or_default(), certificate))
     }
 
     /// Waits for the turn of a step of a handshake, which ends if its connection has been cut meanwhile.

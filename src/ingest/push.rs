@@ -11,6 +11,7 @@ use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use super::Ingest;
+use super::credential::Credential;
 use super::pending::Ticket;
 use crate::config::plan::Plan;
 use crate::exchange::fragment::{Delivered, Fragment, Message, RequestId, home_core};
@@ -20,12 +21,13 @@ use crate::http::refusal::Refusal;
 use crate::limits::{FRAGMENTS_IN_FLIGHT_MAX, SPLITTERS_KEPT_MAX};
 use crate::metrics::Rejection;
 use crate::model::Written;
-use crate::model::{Answer, Outcome};
+use crate::model::{Answer, Failure, Outcome, UpstreamId};
 use crate::model::{Destination, MetadataRule, Part, Protocol, RefusedSeries};
 use crate::shared::budget::Charge;
+use crate::shared::load::Held;
 use crate::shared::receipt::{Receipt, ReceiptKey};
 use crate::split::{Body, Compression, Lost, Metadata, Scan, SplitError, SplitRules, Splitter};
-use crate::tenant::{TenantError, TenantId};
+use crate::tenant::{Grant, TenantError, TenantId};
 use crate::verdict::conclude;
 
 /// A push request that was read completely.
@@ -44,6 +46,8 @@ pub(super) struct Push {
     pub(super) request_charge: Charge,
     /// The value of the inbound tenant header.
     pub(super) source: Option<Vec<u8>>,
+    /// The sender's credential, and what it may write.
+    pub(super) credential: Credential,
     /// Headers to forward to the upstream.
     pub(super) passed: Option<Arc<Passed>>,
     /// The sender's address.
@@ -95,11 +99,14 @@ pub(super) fn format(
 struct Dispatch<'a> {
     ingest: &'a Ingest,
     plan: Arc<Plan>,
+    credential: Credential,
     protocol: Protocol,
     ticket: Ticket,
     body_charge: Charge,
     /// Held until the request is answered.
     _request_charge: Charge,
+    /// The value of the inbound tenant header.
+    source: Option<Vec<u8>>,
     passed: Option<Arc<Passed>>,
     client: SocketAddr,
     arrived: Instant,
@@ -108,11 +115,15 @@ struct Dispatch<'a> {
     receipts: Option<ReceiptKey>,
     refused: RefusedSeries,
     sent: Vec<SentPart>,
+    /// What its parts hold, by the numbers of their upstreams; `None` for an upstream whose share they exceed. Empty if
+    /// there is only one upstream.
+    held: Vec<(usize, Option<Arc<Held>>)>,
 }
 
 /// A part that was sent to its home core.
 struct SentPart {
     tenant: TenantId,
+    upstream: UpstreamId,
     /// See [`Fragment::receipt`].
     receipt: Option<Receipt>,
     /// The counts to report if the upstream accepts the part. Set only if the sender expects counts and the upstream
@@ -178,6 +189,8 @@ impl Ingest {
             }
             Refusal::UnsupportedMedia { .. } => Rejection::Media,
             Refusal::UnsupportedEncoding { .. } => Rejection::Encoding,
+            Refusal::Unauthorized { .. } => Rejection::Unauthorized,
+            Refusal::Forbidden { .. } => Rejection::DeniedTenant,
             Refusal::Draining => Rejection::Draining,
             Refusal::Overloaded { .. } => return,
         };
@@ -234,14 +247,18 @@ impl Ingest {
             body_charge,
             request_charge,
             source,
+            credential,
             passed,
             client,
             arrived,
         } = push;
         let body = Body { protocol, compression, bytes: body.into() };
         self.tasks.yield_if_busy().await;
-        let scan = self.scan(splitter, body, source.as_deref(), &plan).map_err(|e| {
+        let scan = self.scan(splitter, body, source.as_deref(), &credential.grant, &plan).map_err(|e| {
             self.counters().rejected(rejection_of(&e));
+            if matches!(rejection_of(&e), Rejection::DeniedTenant) {
+                self.log_denied_tenant(client, &credential, &e.to_string());
+            }
             Answer::from(&e)
         })?;
         self.tasks.record_work(scan.inflated_bytes);
@@ -250,6 +267,9 @@ impl Ingest {
         let inflated = self.shared.bytes.charge(scan.inflated_bytes);
         let inflated = inflated.ok_or_else(|| Answer::from(&self.out_of_memory()))?;
         self.count_scan(&scan);
+        if let Some(example) = scan.refused.example.as_deref().filter(|_| scan.refused.denied > 0) {
+            self.log_denied_tenant(client, &credential, example);
+        }
         let ticket = self.pending.open(scan.tenants, FRAGMENTS_IN_FLIGHT_MAX).ok_or_else(|| {
             self.counters().rejected(Rejection::Fragments);
             Answer::from(&Refusal::Overloaded { why: "too many fragments in flight" })
@@ -257,10 +277,12 @@ impl Ingest {
         let dispatch = Dispatch {
             ingest: self,
             plan,
+            credential,
             protocol,
             ticket,
             body_charge,
             _request_charge: request_charge,
+            source,
             passed,
             client,
             arrived,
@@ -268,6 +290,7 @@ impl Ingest {
             receipts: (scan.tenants > 1).then_some(self.shared.receipt_key),
             refused: scan.refused,
             sent: Vec::with_capacity(scan.tenants),
+            held: Vec::new(),
         };
         Ok((dispatch, inflated))
     }
@@ -277,10 +300,12 @@ impl Ingest {
         splitter: &mut Splitter,
         body: Body,
         source: Option<&[u8]>,
+        grant: &Grant,
         plan: &Plan,
     ) -> Result<Scan, SplitError> {
         let rules = SplitRules {
             tenant: &plan.tenant,
+            grant,
             metadata: self.metadata(plan),
             ha: plan.merge.ha_labels.as_ref(),
             loki_label_remove: plan.loki_label_remove,
@@ -310,6 +335,7 @@ impl Ingest {
         counters.samples.add(scan.samples);
         counters.series_dropped_missing.add(scan.refused.missing);
         counters.series_dropped_invalid.add(scan.refused.invalid);
+        counters.series_dropped_denied.add(scan.refused.denied);
         counters.metadata_dropped.add(scan.metadata_dropped);
         counters.unknown_fields_dropped.add(scan.unknown_fields_dropped);
         counters.series_dropped_mapped.add(scan.refused.dropped);
@@ -330,10 +356,10 @@ impl Ingest {
     }
 
     /// Asks the home core to remember that a part was delivered, so that a retry of the request does not resend it.
-    fn remember(&self, protocol: Protocol, part: &SentPart, outcome: Outcome) {
+    fn remember(&self, part: &SentPart, outcome: Outcome) {
         let Some(receipt) = part.receipt else { return };
         let home = home_core(&part.tenant, self.exchange.cores());
-        let delivered = Delivered { destination: protocol.destination(), receipt, outcome };
+        let delivered = Delivered { upstream: part.upstream, receipt, outcome };
         let rung = self.exchange.send(home, Message::Remember(Box::new(delivered)));
         self.counters().doorbells_rung.add(u64::from(rung));
     }
@@ -358,10 +384,18 @@ impl Dispatch<'_> {
     /// Sends a part to its tenant's home core.
     fn send(&mut self, part: Part) {
         let ingest = self.ingest;
+        ingest.count_by_credential(&self.credential, &part);
         let home = home_core(&part.tenant, ingest.exchange.cores());
         let number = u32::try_from(self.sent.len()).unwrap_or(u32::MAX);
-        let receipt =
-            self.receipts.and_then(|key| key.receipt(&part, self.plan.terms.place, self.passed.as_deref()));
+        let sender = self.ticket.return_address(ingest.core(), number);
+        let (upstream, terms) = self.plan.upstream_of(
+            &part.tenant,
+            self.source.as_deref(),
+            &self.credential.grant,
+            self.protocol.destination(),
+        );
+        let terms = Arc::clone(terms);
+        let receipt = self.receipts.and_then(|key| key.receipt(&part, terms.place, self.passed.as_deref()));
         // Remote Write 2.0 that is forwarded as 1.0.
         let written =
             (self.protocol.reports_written() && !part.protocol.reports_written()).then(|| Written {
@@ -369,13 +403,19 @@ impl Dispatch<'_> {
                 histograms: part.histograms.into(),
                 exemplars: part.exemplars.into(),
             });
-        self.sent.push(SentPart { tenant: part.tenant.clone(), receipt, written });
+        self.sent.push(SentPart { tenant: part.tenant.clone(), upstream, receipt, written });
+        let Ok(held) = self.hold(upstream, part.elements.len()) else {
+            ingest.counters().upstream_refused.add(1);
+            let outcome = Failure::OverUpstreamShare.outcome(self.plan.timeout);
+            return ingest.pending.resolve(sender, outcome);
+        };
         let charge = self.body_charge.split_off(part.elements.len());
         let fragment = Fragment {
             part,
-            terms: Arc::clone(&self.plan.terms),
+            upstream,
+            terms,
             passed: self.passed.clone(),
-            sender: self.ticket.return_address(ingest.core(), number),
+            sender,
             start_by: Instant::now() + self.plan.timeout,
             arrived: self.arrived,
             client: self.client,
@@ -383,15 +423,32 @@ impl Dispatch<'_> {
             receipt,
             alone: false,
             charge,
+            held,
         };
         let rung = ingest.exchange.send(home, Message::Fragment(Box::new(fragment)));
         ingest.counters().doorbells_rung.add(u64::from(rung));
     }
 
+    /// Reserves room for a part among those of its upstream; see [`load`](crate::shared::load). `Err` if there is none.
+    fn hold(&mut self, upstream: UpstreamId, bytes: usize) -> Result<Option<Arc<Held>>, ()> {
+        let shared = &self.ingest.shared;
+        if !shared.loads.are_used() {
+            return Ok(None);
+        }
+        let index = upstream.index();
+        let known = self.held.iter().find(|(of, _)| *of == index).map(|(_, held)| held.clone());
+        let held = known.unwrap_or_else(|| {
+            let held = shared.loads.begin(index, &shared.requests);
+            self.held.push((index, held.clone()));
+            held
+        });
+        held.filter(|held| held.add(bytes, &shared.bytes)).map(Some).ok_or(())
+    }
+
     /// Waits for the outcomes of all sent parts, and concludes the answer.
     async fn answer(self) -> Answer {
-        // The body is gone, and the parts have their own charges.
-        drop(self.body_charge);
+        // The body is gone, and the parts have their own charges and what they hold.
+        drop((self.body_charge, self.held));
         let mut outcomes: Vec<Outcome> = self.ticket.outcomes().await;
         for (part, outcome) in self.sent.iter().zip(&mut outcomes).filter(|(_, o)| o.is_delivered()) {
             outcome.written = outcome.written.or(part.written);
@@ -402,7 +459,7 @@ impl Dispatch<'_> {
         let answer = answer.with_retry_after_max(self.plan.retry_after_max);
         if answer.invites_retry() {
             let delivered = self.sent.iter().zip(outcomes).filter(|(_, outcome)| outcome.is_delivered());
-            delivered.for_each(|(part, outcome)| self.ingest.remember(self.protocol, part, outcome));
+            delivered.for_each(|(part, outcome)| self.ingest.remember(part, outcome));
         }
         Answer { written: answer.written.filter(|_| self.protocol.reports_written()), ..answer }
     }
@@ -412,6 +469,7 @@ fn rejection_of(error: &SplitError) -> Rejection {
     match error {
         SplitError::Tenant { error: TenantError::Missing { .. }, .. } => Rejection::MissingTenant,
         SplitError::Tenant { error: TenantError::Invalid { .. }, .. } => Rejection::InvalidTenant,
+        SplitError::Tenant { error: TenantError::Denied { .. }, .. } => Rejection::DeniedTenant,
         SplitError::Inflate(error) if error.is_too_large() => Rejection::BodyTooLarge,
         _ => Rejection::Malformed,
     }

@@ -4,8 +4,9 @@
 use std::borrow::Cow;
 use std::marker::PhantomData;
 use std::sync::atomic::{AtomicI32, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 
-use crate::model::PerDestination;
+use crate::model::{PerDestination, UpstreamId};
 
 /// A number that only grows.
 #[derive(Debug, Default)]
@@ -59,10 +60,44 @@ impl Gauge {
     }
 }
 
-impl PerDestination<Gauge> {
-    /// The sum over all destinations.
+/// The name of an upstream, and its gauges.
+type NamedGauges = (Arc<str>, PerDestination<Gauge>);
+
+/// A gauge for each upstream, summed over the kinds of data where it is read.
+#[derive(Debug, Default)]
+pub struct UpstreamGauges {
+    main: PerDestination<Gauge>,
+    /// By the upstreams' numbers, which count from 1. Set once, before the cores start.
+    named: OnceLock<Box<[NamedGauges]>>,
+}
+
+impl UpstreamGauges {
+    /// Adds gauges for named upstreams.
+    pub(super) fn name(&self, names: &[Arc<str>]) {
+        let gauges = names.iter().map(|name| (Arc::clone(name), PerDestination::default()));
+        let _ = self.named.set(gauges.collect());
+    }
+
+    /// The gauge of an upstream.
+    pub fn of(&self, id: UpstreamId) -> &Gauge {
+        let named = || self.named.get()?.get(id.index().checked_sub(1)?);
+        named().map_or(&self.main, |(_, gauges)| gauges).of(id.destination())
+    }
+
+    /// The sum over all upstreams.
     pub fn total(&self) -> u64 {
-        self.iter().map(Gauge::get).sum()
+        self.main() + self.named().map(|(_, value)| value).sum::<u64>()
+    }
+
+    /// The value of the main upstream.
+    pub fn main(&self) -> u64 {
+        self.main.iter().map(Gauge::get).sum()
+    }
+
+    /// The names of the other upstreams, and their values.
+    pub fn named(&self) -> impl Iterator<Item = (Arc<str>, u64)> {
+        let all = self.named.get().into_iter().flatten();
+        all.map(|(name, gauges)| (Arc::clone(name), gauges.iter().map(Gauge::get).sum()))
     }
 }
 

@@ -1,7 +1,9 @@
 //! The table of each core's metrics.
 #![forbid(unsafe_code)]
 
-use super::cells::{Counter, Counters, Gauge, Histogram, ThreadId};
+use std::sync::Arc;
+
+use super::cells::{Counter, Counters, Gauge, Histogram, ThreadId, UpstreamGauges};
 use super::labels::{Rejection, Status, UpstreamClass};
 use super::table::metrics;
 use crate::model::PerDestination;
@@ -55,6 +57,8 @@ metrics! {
             series_dropped_missing [reason = "missing"]: Counter,
             /// Their tenant ID is invalid.
             series_dropped_invalid [reason = "invalid"]: Counter,
+            /// Their sender may not write to their tenant.
+            series_dropped_denied [reason = "denied"]: Counter,
             /// The map of tenants drops them.
             series_dropped_mapped [reason = "mapped"]: Counter;
         "tenantry_rejections_total", "Requests refused here." =>
@@ -86,23 +90,26 @@ metrics! {
             upstream_reused: Counter;
         "tenantry_upstream_outcomes_total", "Ends of upstream requests." =>
             upstream_outcomes: Counters<UpstreamClass, { UpstreamClass::ALL.len() }>;
+        "tenantry_upstream_share_refused_total",
+            "Parts refused because their upstream had its share in flight, beside others." =>
+            upstream_refused: Counter;
         "tenantry_lane_wait_seconds", "From a request's head until its part is sent." =>
             lane_wait: Histogram = Histogram::new(SECONDS);
 
         // The state of each core.
         "tenantry_connections_open", "Inbound connections open." => connections_open: Gauge;
-        "tenantry_lanes", "Tenants' lanes." => lanes: PerDestination<Gauge>;
-        "tenantry_lane_waiting_fragments", "Fragments waiting in lanes." => lanes_waiting: PerDestination<Gauge>;
+        "tenantry_lanes", "Tenants' lanes." => lanes: UpstreamGauges;
+        "tenantry_lane_waiting_fragments", "Fragments waiting in lanes." => lanes_waiting: UpstreamGauges;
         "tenantry_slow_tenants", "Tenants whose upstream does not answer in time." =>
-            slow_tenants: PerDestination<Gauge>;
+            slow_tenants: UpstreamGauges;
         "tenantry_receipts", "Parts remembered that got through in requests that failed." =>
-            receipts: PerDestination<Gauge>;
+            receipts: UpstreamGauges;
         "tenantry_upstream_connections_open", "Upstream connections open, in use or idle." =>
-            upstream_open: PerDestination<Gauge>;
+            upstream_open: UpstreamGauges;
         "tenantry_upstream_connections_idle", "Upstream connections open and idle." =>
-            upstream_idle: PerDestination<Gauge>;
+            upstream_idle: UpstreamGauges;
         "tenantry_upstream_addresses_in_backoff", "Upstream addresses in backoff after failures." =>
-            upstream_in_backoff: PerDestination<Gauge>;
+            upstream_in_backoff: UpstreamGauges;
         "tenantry_core_cpu_seconds_total", "CPU time of each core's thread." => thread: ThreadId;
         "tenantry_doorbells_rung_total", "Times that a core woke another." => doorbells_rung: Counter;
 
@@ -126,6 +133,21 @@ impl CoreMetrics {
     /// Counts the end of an upstream request.
     pub fn upstream_outcome(&self, class: UpstreamClass) {
         self.upstream_outcomes.count(class);
+    }
+
+    /// Adds gauges for named upstreams. Their numbers count from 1.
+    pub(super) fn name_upstreams(&self, names: &[Arc<str>]) {
+        for gauges in [
+            &self.lanes,
+            &self.lanes_waiting,
+            &self.slow_tenants,
+            &self.receipts,
+            &self.upstream_open,
+            &self.upstream_idle,
+            &self.upstream_in_backoff,
+        ] {
+            gauges.name(names);
+        }
     }
 
     /// Records the kernel's ID of the core's thread.

@@ -71,6 +71,12 @@ label! {
         MissingTenant => "missing_tenant",
         /// A series with an invalid tenant ID.
         InvalidTenant => "invalid_tenant",
+        /// No credentials that are accepted.
+        Unauthorized => "unauthorized",
+        /// Too many passwords are being checked.
+        PasswordChecks => "password_checks",
+        /// Credentials that may write to no tenant, or not to one of the request.
+        DeniedTenant => "denied_tenant",
         /// The server is shutting down.
         Draining => "draining",
     }
@@ -100,9 +106,11 @@ impl UpstreamClass {
     /// The class of a request without a response.
     pub fn of_failure(failure: &Failure) -> Self {
         match failure {
-            Failure::OverShare | Failure::OverSlowShare | Failure::Expired | Failure::NoConnection => {
-                Self::Expired
-            }
+            Failure::OverShare
+            | Failure::OverSlowShare
+            | Failure::OverUpstreamShare
+            | Failure::Expired
+            | Failure::NoConnection => Self::Expired,
             Failure::Unresolved(_)
             | Failure::Unreachable { .. }
             | Failure::Stale { .. }

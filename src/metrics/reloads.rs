@@ -17,6 +17,11 @@ metrics! {
             certificates [result = "done"]: Counter,
             /// They had mistakes, and the old ones stay in use.
             certificates_refused [result = "refused"]: Counter;
+        "tenantry_secret_reloads_total", "The files of passwords and tokens had changed and were read again." =>
+            /// They were valid and are in use.
+            secrets [result = "done"]: Counter,
+            /// They had mistakes, and the old ones stay in use.
+            secrets_refused [result = "refused"]: Counter;
         "tenantry_config_last_reload_successful", "0 if its latest text had mistakes." =>
             last_successful: Gauge = Gauge::new(1);
         "tenantry_config_last_reload_success_timestamp_seconds", "When the one that holds was read." =>

@@ -2,9 +2,11 @@
 #![forbid(unsafe_code)]
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
-use super::cells::{ByLabel, Counter, Counters, Distribution, Gauge, Histogram, Label, ThreadId};
-use crate::model::PerDestination;
+use super::cells::{
+    ByLabel, Counter, Counters, Distribution, Gauge, Histogram, Label, ThreadId, UpstreamGauges,
+};
 
 /// A metric family: what the exposition shows under one name. `T` is the struct that has its cells.
 #[derive(Debug)]
@@ -62,6 +64,8 @@ impl Kind {
 pub enum Value {
     /// A counter or a gauge.
     Number(u64),
+    /// A gauge for the main upstream, and one for each named upstream.
+    Upstreams(u64, Vec<(Arc<str>, u64)>),
     /// A counter for each value of a label.
     Counters(ByLabel),
     /// A histogram.
@@ -123,11 +127,11 @@ impl Cell for Gauge {
     }
 }
 
-impl Cell for PerDestination<Gauge> {
+impl Cell for UpstreamGauges {
     const KIND: Kind = Kind::Gauge;
 
     fn value(&self) -> Value {
-        Value::Number(self.total())
+        Value::Upstreams(self.main(), self.named().collect())
     }
 }
 

@@ -21,6 +21,9 @@ pub enum Failure {
          (limits.slow_share_percent)"
     )]
     OverSlowShare,
+    /// The parts for this upstream hold what they may while those for others need room. The part was not sent.
+    #[error("overloaded: this upstream has its share in flight, and others need the rest")]
+    OverUpstreamShare,
     /// The part waited in its lane until its time was up. It was not sent.
     #[error("overloaded: it could not be sent to the upstream in time")]
     Expired,
@@ -68,7 +71,11 @@ impl Failure {
     /// Returns who is at fault.
     pub fn source(&self) -> Source {
         match self {
-            Self::OverShare | Self::OverSlowShare | Self::Expired | Self::NoConnection => Source::Us,
+            Self::OverShare
+            | Self::OverSlowShare
+            | Self::OverUpstreamShare
+            | Self::Expired
+            | Self::NoConnection => Source::Us,
             Self::Unresolved(_)
             | Self::Unreachable { .. }
             | Self::Stale { .. }
@@ -112,6 +119,7 @@ mod tests {
             Failure::Broken { address, reason: reason() },
             Failure::TimedOut,
             Failure::Cut,
+            Failure::OverUpstreamShare,
         ]
     }
 
@@ -122,7 +130,11 @@ mod tests {
             assert!(outcome.invites_retry() && !outcome.is_delivered(), "{failure}");
             assert_eq!(outcome.source, failure.source(), "{failure}");
             let expected = match failure {
-                Failure::OverShare | Failure::OverSlowShare | Failure::Expired | Failure::NoConnection => 503,
+                Failure::OverShare
+                | Failure::OverSlowShare
+                | Failure::OverUpstreamShare
+                | Failure::Expired
+                | Failure::NoConnection => 503,
                 Failure::TimedOut | Failure::Cut => 504,
                 _ => 502,
             };

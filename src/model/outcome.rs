@@ -158,6 +158,8 @@ pub struct Answer {
     pub body: String,
     /// The `Allow` header of a 405.
     pub allow: Option<&'static str>,
+    /// The `WWW-Authenticate` lines of a 401, each with its CRLF.
+    pub challenge: Option<Box<str>>,
     /// Whether the connection must be closed, whatever the client asked for. If this is false and the request's body
     /// was not read to its end, the caller must still read the rest or close the connection.
     pub close: bool,
@@ -185,7 +187,15 @@ impl Answer {
     }
 
     pub(crate) fn new(status: u16, body: String) -> Self {
-        Self { status, retry_after_secs: None, written: None, body, allow: None, close: false }
+        Self {
+            status,
+            retry_after_secs: None,
+            written: None,
+            body,
+            allow: None,
+            challenge: None,
+            close: false,
+        }
     }
 }
 

@@ -35,6 +35,11 @@ impl Budget {
         self.in_flight().checked_add(units).is_some_and(|sum| sum <= self.units_max)
     }
 
+    /// Returns how many units would still fit.
+    pub fn room(&self) -> usize {
+        self.units_max.saturating_sub(self.in_flight())
+    }
+
     /// Whether at least seven eighths of the budget are in flight.
     pub fn is_nearly_full(&self) -> bool {
         self.in_flight() >= self.units_max - self.units_max / 8

@@ -14,9 +14,9 @@
 //! anything for it, so two cores never serve the same want. The loom tests at the end check the protocol.
 
 #[cfg(loom)]
-use loom::sync::atomic::{AtomicU64, AtomicUsize, Ordering, fence};
+use loom::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering, fence};
 #[cfg(not(loom))]
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering, fence};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering, fence};
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -27,7 +27,7 @@ use std::time::Instant;
 use super::pace::Pace;
 use super::slow::Class;
 use crate::config::tls::UpstreamTls;
-use crate::model::Destination;
+use crate::model::{Destination, UpstreamId};
 use crate::tls::session::Session;
 
 /// A permit, perhaps with an open connection, that one core hands to another core whose waiter has waited longer.
@@ -60,6 +60,8 @@ type Carrier = dyn Fn(Claimant, Handed) + Send + Sync;
 /// The permits of all addresses. A core locks it only when it meets an address for the first time.
 pub struct Directory {
     cores: usize,
+    /// The main upstream and the named ones.
+    upstreams: usize,
     per_address_max: usize,
     /// Maximum of connections to one address for slow tenants; changes with the plan.
     slow_max: Arc<AtomicUsize>,
@@ -74,17 +76,19 @@ impl std::fmt::Debug for Directory {
 }
 
 impl Directory {
-    /// Creates the directory for `cores` cores, with at most `per_address_max` connections to each address. Slow
+    /// Creates the directory for `cores` cores and `upstreams` upstreams, with at most `per_address_max` connections to each address. Slow
     /// tenants may use `slow_max` of them. `carrier` is called, on any core, with each permit that comes free while a
     /// claimant waits for it.
     pub fn new(
         cores: usize,
+        upstreams: usize,
         per_address_max: usize,
         slow_max: usize,
         carrier: impl Fn(Claimant, Handed) + Send + Sync + 'static,
     ) -> Arc<Self> {
         Arc::new(Self {
             cores,
+            upstreams,
             per_address_max,
             slow_max: Arc::new(AtomicUsize::new(slow_max)),
             carrier: Arc::new(carrier),
@@ -106,7 +110,8 @@ impl Directory {
         // Addresses come and go with DNS: drop those that no core uses any more.
         addresses.retain(|_, permits| Arc::strong_count(permits) > 1);
         let (carrier, slow_max) = (Arc::clone(&self.carrier), Arc::clone(&self.slow_max));
-        let permits = Arc::new(Permits::new(address, self.cores, self.per_address_max, slow_max, carrier));
+        let queues = Queues { cores: self.cores, upstreams: self.upstreams };
+        let permits = Arc::new(Permits::new(address, queues, self.per_address_max, slow_max, carrier));
         addresses.insert(address, Arc::clone(&permits));
         permits
     }
@@ -117,24 +122,39 @@ impl Directory {
 pub struct Claimant {
     /// The core of the waiters.
     pub core: usize,
-    /// The destination whose pool wants the connection.
-    pub destination: Destination,
+    /// The upstream whose pool wants the connection.
+    pub upstream: UpstreamId,
     /// The class of the waiting tenants.
     pub class: Class,
 }
 
-impl Claimant {
-    const PER_CORE: usize = Destination::ALL.len() * Class::ALL.len();
+/// The numbers of queues: each core has one for each upstream, destination and class.
+#[derive(Clone, Copy, Debug)]
+struct Queues {
+    cores: usize,
+    upstreams: usize,
+}
 
-    fn index(self) -> usize {
-        self.core * Self::PER_CORE + self.destination as usize * Class::ALL.len() + self.class as usize
+impl Queues {
+    /// The queues of one upstream and destination. They have words in a row, as most upstreams do not have the address.
+    fn per_slot(self) -> usize {
+        self.cores * Class::ALL.len()
     }
 
-    fn from_index(index: usize) -> Self {
-        let within = index % Self::PER_CORE;
-        Self {
-            core: index / Self::PER_CORE,
-            destination: Destination::ALL[within / Class::ALL.len()],
+    fn slots(self) -> usize {
+        self.upstreams * Destination::ALL.len()
+    }
+
+    fn index(self, claimant: Claimant) -> usize {
+        let Claimant { core, upstream, class } = claimant;
+        upstream.slot() * self.per_slot() + core * Class::ALL.len() + class as usize
+    }
+
+    fn at(self, index: usize) -> Claimant {
+        let within = index % self.per_slot();
+        Claimant {
+            core: within / Class::ALL.len(),
+            upstream: UpstreamId::at(index / self.per_slot()),
             class: Class::ALL[within % Class::ALL.len()],
         }
     }
@@ -151,6 +171,9 @@ pub struct Permits {
     slow: AtomicUsize,
     /// Maximum of `slow` for new requests.
     slow_max: Arc<AtomicUsize>,
+    queues: Queues,
+    /// Whether an upstream and destination has ever waited for this address.
+    used: Box<[AtomicBool]>,
     /// By [`Claimant`]: since when its first waiter has waited, in microseconds after `epoch`, or [`NO_WAITER`].
     wanted: Box<[AtomicU64]>,
     epoch: Instant,
@@ -179,7 +202,7 @@ pub struct Want {
 impl Permits {
     fn new(
         address: SocketAddr,
-        cores: usize,
+        queues: Queues,
         max: usize,
         slow_max: Arc<AtomicUsize>,
         carrier: Arc<Carrier>,
@@ -191,7 +214,9 @@ impl Permits {
             pace: Pace::new(Instant::now()),
             slow: AtomicUsize::new(0),
             slow_max,
-            wanted: (0..cores * Claimant::PER_CORE).map(|_| AtomicU64::new(NO_WAITER)).collect(),
+            queues,
+            used: (0..queues.slots()).map(|_| AtomicBool::new(false)).collect(),
+            wanted: (0..queues.slots() * queues.per_slot()).map(|_| AtomicU64::new(NO_WAITER)).collect(),
             epoch: Instant::now(),
         }
     }
@@ -215,7 +240,12 @@ impl Permits {
     ///
     /// The caller must look for a free permit once more after this, and may wait only if there is none.
     pub fn announce(&self, claimant: Claimant, since: Instant) -> bool {
-        let Some(wanted) = self.wanted.get(claimant.index()) else { return false };
+        let Some(wanted) = self.wanted.get(self.queues.index(claimant)) else { return false };
+        if let Some(used) = self.used.get(claimant.upstream.slot())
+            && !used.load(Ordering::Relaxed)
+        {
+            used.store(true, Ordering::Relaxed);
+        }
         let first = wanted.swap(self.micros(since), Ordering::Relaxed) == NO_WAITER;
         fence(Ordering::SeqCst);
         first
@@ -223,7 +253,7 @@ impl Permits {
 
     /// Withdraws the want of `claimant`, if it has announced one.
     pub fn withdraw(&self, claimant: Claimant) {
-        if let Some(wanted) = self.wanted.get(claimant.index())
+        if let Some(wanted) = self.wanted.get(self.queues.index(claimant))
             && wanted.load(Ordering::Relaxed) != NO_WAITER
         {
             wanted.store(NO_WAITER, Ordering::Relaxed);
@@ -232,9 +262,12 @@ impl Permits {
 
     /// Returns the oldest want among those of claimants for which `counts` returns true.
     pub fn oldest_want(&self, counts: impl Fn(Claimant) -> bool) -> Option<Want> {
-        let wants = self.wanted.iter().enumerate().filter_map(|(index, wanted)| {
-            let since = wanted.load(Ordering::Relaxed);
-            let claimant = Claimant::from_index(index);
+        let per_slot = self.queues.per_slot();
+        let used = self.used.iter().enumerate().filter(|(_, used)| used.load(Ordering::Relaxed));
+        let indexes = used.flat_map(|(slot, _)| slot * per_slot..(slot + 1) * per_slot);
+        let wants = indexes.filter_map(|index| {
+            let since = self.wanted.get(index)?.load(Ordering::Relaxed);
+            let claimant = self.queues.at(index);
             (since != NO_WAITER && counts(claimant)).then_some(Want { claimant, since })
         });
         wants.min_by_key(|want| want.since)
@@ -243,7 +276,7 @@ impl Permits {
     /// Claims a want. Returns false if another core has claimed it or if it has changed. After a successful claim the
     /// caller must hand the claimant a permit.
     pub fn claim(&self, want: Want) -> bool {
-        self.wanted.get(want.claimant.index()).is_some_and(|wanted| {
+        self.wanted.get(self.queues.index(want.claimant)).is_some_and(|wanted| {
             wanted.compare_exchange(want.since, NO_WAITER, Ordering::Relaxed, Ordering::Relaxed).is_ok()
         })
     }
@@ -352,11 +385,11 @@ mod tests {
     fn permits(cores: usize, max: usize) -> (Arc<Permits>, crossbeam_channel::Receiver<(usize, Handed)>) {
         let (hand, handed) = crossbeam_channel::unbounded();
         let carrier = move |claimant: Claimant, handed| _ = hand.send((claimant.core, handed));
-        (Directory::new(cores, max, 1, carrier).permits(AT), handed)
+        (Directory::new(cores, 3, max, 1, carrier).permits(AT), handed)
     }
 
     fn of_core(core: usize) -> Claimant {
-        Claimant { core, destination: Destination::Metrics, class: Class::Prompt }
+        Claimant { core, upstream: UpstreamId::main(Destination::Metrics), class: Class::Prompt }
     }
 
     fn after(start: Instant, millis: u64) -> Instant {
@@ -365,13 +398,32 @@ mod tests {
 
     #[test]
     fn each_claimant_has_its_own_index() {
-        let indexes = (0..3 * Claimant::PER_CORE).map(|index| Claimant::from_index(index).index());
-        assert!(indexes.eq(0..3 * Claimant::PER_CORE));
+        let queues = Queues { cores: 3, upstreams: 4 };
+        let count = queues.slots() * queues.per_slot();
+        assert_eq!(count, 3 * 4 * Destination::ALL.len() * Class::ALL.len());
+        assert!((0..count).all(|index| queues.index(queues.at(index)) == index));
+    }
+
+    #[test]
+    fn the_longest_waiter_is_found_among_all_upstreams() {
+        let (permits, handed) = permits(2, 1);
+        let held = permits.try_take().unwrap();
+        let of = |upstream, millis| {
+            let claimant = Claimant { upstream, ..of_core(1) };
+            permits.announce(claimant, after(permits.epoch, millis));
+            claimant
+        };
+        of(UpstreamId::main(Destination::Logs), 30);
+        let second = of(UpstreamId::named(2, Destination::Metrics), 10);
+        of(UpstreamId::named(1, Destination::Logs), 20);
+        assert_eq!(permits.oldest_want(|_| true).unwrap().claimant, second);
+        drop(held);
+        assert_eq!(handed.try_recv().unwrap().0, 1);
     }
 
     #[test]
     fn the_maximum_holds_over_all_cores() {
-        let directory = Directory::new(2, 2, 1, |_, _| ());
+        let directory = Directory::new(2, 1, 2, 1, |_, _| ());
         let a = directory.permits(AT).try_take().unwrap();
         let _b = directory.permits(AT).try_take().unwrap();
         assert!(directory.permits(AT).try_take().is_none());
@@ -437,7 +489,7 @@ mod tests {
 
     #[test]
     fn unused_addresses_are_dropped() {
-        let directory = Directory::new(1, 1, 1, |_, _| ());
+        let directory = Directory::new(1, 1, 1, 1, |_, _| ());
         (1..100u16).for_each(|port| _ = directory.permits(([127, 0, 0, 1], port).into()));
         assert_eq!(directory.addresses.lock().unwrap().len(), 1);
     }
@@ -452,11 +504,12 @@ mod model {
 
     fn permits(cores: usize, max: usize) -> Arc<Permits> {
         let slow_max = Arc::new(AtomicUsize::new(1));
-        Arc::new(Permits::new(([127, 0, 0, 1], 1).into(), cores, max, slow_max, Arc::new(|_, _| ())))
+        let queues = Queues { cores, upstreams: 1 };
+        Arc::new(Permits::new(([127, 0, 0, 1], 1).into(), queues, max, slow_max, Arc::new(|_, _| ())))
     }
 
     fn of_core(core: usize) -> Claimant {
-        Claimant { core, destination: Destination::Metrics, class: Class::Prompt }
+        Claimant { core, upstream: UpstreamId::main(Destination::Metrics), class: Class::Prompt }
     }
 
     /// A core that announces a want while a permit is released either takes the permit or is handed it: never neither,

@@ -204,8 +204,8 @@ impl Pass<'_> {
         Ok(())
     }
 
-    /// Routes a metadata entry to the tenants that have its family, and returns whether there are any. Otherwise keeps
-    /// it for the default tenant, unless it is dropped.
+    /// Routes a metadata entry to the tenants that have its family and that the sender may write to, and returns whether
+    /// there are any. Otherwise keeps it for the default tenant, unless it is dropped.
     fn metadata(&mut self, entry: &[u8], begin: usize, end: usize) -> Result<bool, SplitError> {
         let families = match self.resolver.rules.metadata {
             Metadata::Drop => return Ok(false),
@@ -222,14 +222,16 @@ impl Pass<'_> {
         if self.found.copied_bytes > bytes_max {
             return Err(SplitError::TooManyCopies { bytes_max });
         }
+        let mut routed = false;
         for tenant in &tenants {
-            let slot = self.resolver.slot_of_id(tenant)?;
+            let Some(slot) = self.resolver.slot_of_id(tenant)? else { continue };
             self.found.push(self.resolver.tenants, slot, begin, end);
+            routed = true;
         }
-        if tenants.is_empty() {
+        if !routed {
             self.found.push_metadata(begin, end);
         }
-        Ok(!tenants.is_empty())
+        Ok(routed)
     }
 
     /// Assigns the metadata that was not routed, `entries` in number, to the default tenant, if there is a usable one.

@@ -5,7 +5,7 @@ use bytes::Bytes;
 
 use super::families::Families;
 use crate::model::{HaLabels, Protocol, RefusedSeries, SplitLimits, V2Handling};
-use crate::tenant::TenantRules;
+use crate::tenant::{Grant, TenantRules};
 use crate::wire::inflate::Compression;
 
 /// The body of a request, as received.
@@ -36,6 +36,8 @@ impl Body {
 pub struct SplitRules<'a> {
     /// How the tenant of a series is found.
     pub tenant: &'a TenantRules,
+    /// The tenants that its sender may write to.
+    pub grant: &'a Grant,
     /// The treatment of Remote Write 1.0 metadata, which names no tenant.
     pub metadata: Metadata<'a>,
     /// The labels that distinguish HA replicas; with `None`, parts of all replicas merge.
@@ -49,11 +51,12 @@ pub struct SplitRules<'a> {
 }
 
 impl<'a> SplitRules<'a> {
-    /// Creates rules with defaults: metadata is dropped, HA replicas are not distinguished, and Remote Write 2.0 stays
+    /// Creates rules with defaults: senders may write to every tenant, metadata is dropped, HA replicas are not distinguished, and Remote Write 2.0 stays
     /// 2.0.
     pub fn new(tenant: &'a TenantRules, limits: SplitLimits) -> Self {
         Self {
             tenant,
+            grant: &Grant::Any,
             metadata: Metadata::Drop,
             ha: None,
             loki_label_remove: false,

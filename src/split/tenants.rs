@@ -255,6 +255,8 @@ pub(super) trait Subject {
 pub(super) struct Resolver<'a> {
     pub(super) rules: &'a SplitRules<'a>,
     source: Option<&'a str>,
+    /// Whether all series belong to one tenant, whatever their labels say.
+    is_forced: bool,
     pub(super) tenants: &'a mut Tenants,
     pub(super) scan: Scan,
 }
@@ -267,7 +269,8 @@ impl<'a> Resolver<'a> {
         tenants: &'a mut Tenants,
         inflated_bytes: usize,
     ) -> Self {
-        Self { rules, source, tenants, scan: Scan { inflated_bytes, ..Scan::default() } }
+        let is_forced = rules.grant.forced(source).is_some();
+        Self { rules, source, is_forced, tenants, scan: Scan { inflated_bytes, ..Scan::default() } }
     }
 
     /// Counts a series whose tenant label has `value`, and returns the slot of its tenant; `None` if the series is
@@ -301,7 +304,7 @@ impl<'a> Resolver<'a> {
         samples: u32,
         subject: &impl Subject,
     ) -> Result<Option<u32>, SplitError> {
-        let value = value.filter(|value| !value.is_empty());
+        let value = value.filter(|value| !value.is_empty() && !self.is_forced);
         match value.and_then(|value| self.tenants.find_last(value)) {
             Some(slot) => Ok(Some(slot)),
             None => self.resolve(value, samples, subject),
@@ -309,17 +312,17 @@ impl<'a> Resolver<'a> {
     }
 
     /// Returns the number of series that are not forwarded so far, by reason.
-    pub(super) fn refused_series(&self) -> [u64; 3] {
-        let RefusedSeries { missing, invalid, dropped, .. } = self.scan.refused;
-        [missing, invalid, dropped]
+    pub(super) fn refused_series(&self) -> [u64; 4] {
+        let RefusedSeries { missing, invalid, denied, dropped, .. } = self.scan.refused;
+        [missing, invalid, denied, dropped]
     }
 
     /// Counts the refusals of one series, made since [`Self::refused_series`] returned `before`, as one series per
     /// reason. Returns whether there were any.
-    pub(super) fn count_refused_once(&mut self, before: [u64; 3]) -> bool {
-        let RefusedSeries { missing, invalid, dropped, .. } = &mut self.scan.refused;
+    pub(super) fn count_refused_once(&mut self, before: [u64; 4]) -> bool {
+        let RefusedSeries { missing, invalid, denied, dropped, .. } = &mut self.scan.refused;
         let mut some = false;
-        for (count, before) in [missing, invalid, dropped].into_iter().zip(before) {
+        for (count, before) in [missing, invalid, denied, dropped].into_iter().zip(before) {
             some |= *count > before;
             *count = (*count).min(before + 1);
         }
@@ -359,7 +362,7 @@ impl<'a> Resolver<'a> {
         value: Option<&[u8]>,
         merge: impl FnOnce(&SplitRules<'_>) -> MergeKey,
     ) -> Result<Resolved, SplitError> {
-        let id = match self.rules.tenant.try_resolve(value, self.source) {
+        let id = match self.rules.tenant.try_resolve(value, self.source, self.rules.grant) {
             Ok(id) => id,
             Err(reason) => return Ok(Resolved::Refused(reason)),
         };
@@ -370,12 +373,18 @@ impl<'a> Resolver<'a> {
         Ok(Resolved::Slot(self.insert(id, hash, merge(self.rules))?))
     }
 
-    /// Returns the slot of the tenant `id`, without counting a series.
-    pub(super) fn slot_of_id(&mut self, id: &TenantId) -> Result<u32, SplitError> {
+    /// Returns the slot of the tenant `id`, without counting a series; `None` if the sender may not write to it.
+    pub(super) fn slot_of_id(&mut self, id: &TenantId) -> Result<Option<u32>, SplitError> {
         match self.tenants.slot_of(id) {
-            Ok(slot) => Ok(slot),
-            Err(hash) => self.insert(id.clone(), hash, MergeKey::Ha(None)),
+            Ok(slot) => Ok(Some(slot)),
+            Err(_) if !self.allows(id) => Ok(None),
+            Err(hash) => self.insert(id.clone(), hash, MergeKey::Ha(None)).map(Some),
         }
+    }
+
+    fn allows(&self, id: &TenantId) -> bool {
+        let bare = self.rules.tenant.without_prefix(id, self.source, self.rules.grant);
+        self.rules.grant.allows(bare.as_bytes(), self.source)
     }
 
     fn insert(&mut self, id: TenantId, hash: u64, merge: MergeKey) -> Result<u32, SplitError> {
@@ -412,6 +421,7 @@ impl<'a> Resolver<'a> {
         let (policy, count) = match reason {
             NoTenant::Missing => (rules.on_missing, &mut refused.missing),
             NoTenant::Invalid(_) => (rules.on_invalid, &mut refused.invalid),
+            NoTenant::Denied => (rules.on_invalid, &mut refused.denied),
             NoTenant::Dropped => {
                 refused.dropped += 1;
                 refused.dropped_samples += u64::from(samples);
@@ -427,7 +437,7 @@ impl<'a> Resolver<'a> {
             noun: S::NOUN,
             place: self.scan.series,
             name: tenant::excerpt(&subject.name()),
-            error: rules.explain(reason, value, self.source),
+            error: rules.explain(reason, value, self.source, self.rules.grant),
         };
         match policy {
             Policy::Reject => Err(error),

@@ -79,6 +79,7 @@ impl Rules {
         };
         SplitRules {
             tenant,
+            grant: &crate::tenant::Grant::Any,
             metadata,
             ha: ha.as_ref(),
             loki_label_remove: false,

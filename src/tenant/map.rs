@@ -280,8 +280,14 @@ fn anchored(pattern: &str) -> String {
     format!(r"\A(?s:{pattern})\z")
 }
 
+/// The regular expression for a text in which `*` stands for any text.
+pub(super) fn glob(pattern: &str) -> String {
+    let texts: Vec<String> = pattern.split('*').map(regex::escape).collect();
+    anchored(&texts.join(".*"))
+}
+
 /// An error of the regex crate on one line. It draws a picture whose last line says what is wrong.
-fn one_line(error: &regex::Error) -> String {
+pub(super) fn one_line(error: &regex::Error) -> String {
     let text = error.to_string();
     let last = text.lines().last().unwrap_or_default().trim();
     last.strip_prefix("error: ").unwrap_or(last).to_owned()
@@ -310,11 +316,7 @@ impl TenantAllow {
     /// If all patterns together are too large.
     pub fn new(patterns: Vec<String>) -> Result<Self, MapFault> {
         let (globs, exact): (Vec<_>, Vec<_>) = patterns.iter().partition(|pattern| pattern.contains('*'));
-        let glob = |glob: &String| {
-            let texts: Vec<String> = glob.split('*').map(regex::escape).collect();
-            anchored(&texts.join(".*"))
-        };
-        let globs = RegexSet::new(globs.into_iter().map(glob))
+        let globs = RegexSet::new(globs.into_iter().map(|pattern| glob(pattern)))
             .map_err(|error| MapFault::TooLarge(one_line(&error)))?;
         let exact = exact.into_iter().map(|id| id.as_bytes().into()).collect();
         Ok(Self { patterns, exact, globs })

@@ -39,6 +39,17 @@ pub enum ClientAuth {
     VerifyIfGiven,
     /// They have to show a valid one.
     Require,
+    /// They are asked, but what they show is not verified (Go's `RequestClientCert`).
+    Request,
+    /// They have to show one, which is not verified (Go's `RequireAnyClientCert`).
+    RequireAny,
+}
+
+impl ClientAuth {
+    /// Whether certificates are verified, so that their names identify clients.
+    pub fn verifies(self) -> bool {
+        matches!(self, Self::VerifyIfGiven | Self::Require)
+    }
 }
 
 /// TLS 1.2 suites by Go's names. Go has two names for those with ChaCha20.
@@ -174,25 +185,6 @@ fn curve(name: &str) -> Result<&'static dyn SupportedKxGroup, NameError> {
     Err(unknown("curve", name, &known))
 }
 
-impl ClientAuth {
-    /// What `client_auth_type` of a web configuration file stands for.
-    ///
-    /// # Errors
-    /// [`NameError`]: unknown, or one that asks for certificates without verifying them.
-    pub fn by_go_name(name: &str) -> Result<Self, NameError> {
-        const KNOWN: &[&str] = &["NoClientCert", "VerifyClientCertIfGiven", "RequireAndVerifyClientCert"];
-        match name {
-            "" | "NoClientCert" => Ok(Self::None),
-            "VerifyClientCertIfGiven" => Ok(Self::VerifyIfGiven),
-            "RequireAndVerifyClientCert" => Ok(Self::Require),
-            "RequestClientCert" | "RequireAnyClientCert" => {
-                Err(unsupported(name, "a certificate that is not verified proves nothing"))
-            }
-            _ => Err(unknown("client_auth_type", name, KNOWN)),
-        }
-    }
-}
-
 fn unsupported(name: &str, why: &'static str) -> NameError {
     NameError::Unsupported { name: name.to_owned(), why }
 }
@@ -293,15 +285,5 @@ mod tests {
             ..Choices::default()
         };
         assert_eq!(texts(&choices), ["min_version: the lowest version, TLS13, is above the highest, TLS12"]);
-    }
-
-    #[test]
-    fn client_auth_has_gos_names() {
-        assert_eq!(ClientAuth::by_go_name("NoClientCert"), Ok(ClientAuth::None));
-        assert_eq!(ClientAuth::by_go_name("VerifyClientCertIfGiven"), Ok(ClientAuth::VerifyIfGiven));
-        assert_eq!(ClientAuth::by_go_name("RequireAndVerifyClientCert"), Ok(ClientAuth::Require));
-        for refused in ["RequestClientCert", "RequireAnyClientCert", "require"] {
-            assert!(ClientAuth::by_go_name(refused).is_err(), "{refused}");
-        }
     }
 }

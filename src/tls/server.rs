@@ -16,12 +16,13 @@ use std::sync::Arc;
 use rustls::crypto::{CryptoProvider, ring};
 use rustls::pki_types::{CertificateDer, UnixTime};
 use rustls::server::danger::ClientCertVerifier;
-use rustls::server::{ProducesTickets, ServerSessionMemoryCache, StoresServerSessions, WebPkiClientVerifier};
+use rustls::server::{ProducesTickets, ServerSessionMemoryCache, StoresServerSessions};
 use rustls::{ServerConfig, SupportedProtocolVersion};
 
 use super::material::{self, Authorities, CertificateFiles, KeyPair, Mistake, Purpose, Reason, Source};
 use super::names::{self, Choices, ClientAuth};
 use super::sni::Certificates;
+use super::verifier::verifier;
 use crate::limits::TLS_SERVER_SESSIONS_MAX;
 
 /// The one protocol that is spoken over TLS here (RFC 7301).
@@ -38,6 +39,8 @@ pub struct ServerSettings {
     pub client_ca: Option<PathBuf>,
     /// Versions, suites and curves.
     pub choices: Choices,
+    /// The alternative names of which a client's certificate needs one; if there are none, any will do.
+    pub client_allowed_sans: Vec<Box<str>>,
     /// Whether a suite is chosen by our order, not by the client's.
     pub prefer_server_cipher_suites: bool,
 }
@@ -63,6 +66,7 @@ struct Resumption {
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Trust {
     client_auth: ClientAuth,
+    allowed_sans: Vec<Box<str>>,
     authorities: Vec<CertificateDer<'static>>,
 }
 
@@ -100,10 +104,12 @@ impl ServerTls {
         }
         let trust = Trust {
             client_auth: settings.client_auth,
+            allowed_sans: settings.client_allowed_sans.clone(),
             authorities: authorities.as_ref().map(|found| found.certificates.clone()).unwrap_or_default(),
         };
         let resumption = Resumption::after(previous, trust).map_err(refused)?;
-        let verifier = verifier(settings.client_auth, authorities, &provider)?;
+        let verifier = verifier(settings.client_auth, authorities, &settings.client_allowed_sans, &provider)
+            .map_err(|mistake| vec![mistake])?;
         let config = build(settings, &pairs, provider, versions, verifier, &resumption).map_err(refused)?;
         let not_after = pairs.iter().map(|pair| pair.not_after).min().unwrap_or(i64::MAX);
         Ok(Self { config: Arc::new(config), resumption, not_after })
@@ -159,7 +165,7 @@ fn client_authorities(
             noted(material::authorities(path, source, now), mistakes)
         }
         (Some(path), _) => noted(material::authorities(path, source, now), mistakes),
-        (None, ClientAuth::None) => None,
+        (None, ClientAuth::None | ClientAuth::Request | ClientAuth::RequireAny) => None,
         (None, _) => {
             let reason = Reason::Setting("needs client_ca_file, by which certificates are verified");
             mistakes.push(Mistake::in_setting("client_auth", reason));
@@ -171,17 +177,6 @@ fn client_authorities(
 /// The result, or its mistakes noted.
 fn noted<T>(result: Result<T, Vec<Mistake>>, mistakes: &mut Vec<Mistake>) -> Option<T> {
     result.map_err(|mut found| mistakes.append(&mut found)).ok()
-}
-
-fn verifier(
-    auth: ClientAuth,
-    authorities: Option<Authorities>,
-    provider: &Arc<CryptoProvider>,
-) -> Result<Arc<dyn ClientCertVerifier>, Vec<Mistake>> {
-    let Some(authorities) = authorities else { return Ok(WebPkiClientVerifier::no_client_auth()) };
-    let builder = WebPkiClientVerifier::builder_with_provider(authorities.roots, Arc::clone(provider));
-    let builder = if auth == ClientAuth::Require { builder } else { builder.allow_unauthenticated() };
-    builder.build().map_err(|e| vec![Mistake::in_setting("client_ca_file", Reason::Refused(e.to_string()))])
 }
 
 fn build(

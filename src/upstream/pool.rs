@@ -38,7 +38,7 @@ use crate::exchange::Exchange;
 use crate::io::deadline::{Cut, Deadlines};
 use crate::io::stream::{Blocking, Stream};
 use crate::limits::POOL_TIDY_MILLIS;
-use crate::model::{Destination, Failure};
+use crate::model::{Failure, UpstreamId};
 use crate::shared::pace::queue_penalty;
 use crate::shared::permits::{Claimant, Directory, Permit, Permits, SlowUse};
 use crate::shared::slow::{Class, Standing};
@@ -95,7 +95,7 @@ pub struct PoolLimits {
 /// One core's pool of connections to one upstream.
 #[derive(Debug)]
 pub struct Pool {
-    destination: Destination,
+    upstream: UpstreamId,
     addresses: Addresses,
     directory: Arc<Directory>,
     exchange: Rc<Exchange>,
@@ -146,7 +146,7 @@ enum Free {
 impl Pool {
     /// Creates an empty pool for `addresses`.
     pub fn new(
-        destination: Destination,
+        upstream: UpstreamId,
         addresses: Addresses,
         directory: Arc<Directory>,
         exchange: Rc<Exchange>,
@@ -155,7 +155,7 @@ impl Pool {
         tls: Option<Arc<UpstreamTls>>,
     ) -> Self {
         Self {
-            destination,
+            upstream,
             addresses,
             directory,
             exchange,

@@ -11,7 +11,7 @@ use crate::wire::varint;
 pub struct RequestHeads {
     target: Target,
     /// The bytes between the path and the tenant's header: the rest of the request line and all constant fields.
-    constant: Vec<u8>,
+    constant: Secret,
     tenant_header: TenantHeader,
 }
 
@@ -23,21 +23,26 @@ impl RequestHeads {
             " HTTP/1.1\r\nHost: {}\r\nUser-Agent: tenantry/{}\r\nContent-Encoding: snappy\r\n",
             target.host_header,
             env!("CARGO_PKG_VERSION"),
-        );
-        if let Some(value) = terms.authorization.as_ref().map(Secret::expose) {
-            constant.push_str(&format!("Authorization: {value}\r\n"));
-        }
-        Self { target, constant: constant.into_bytes(), tenant_header: terms.tenant_header.clone() }
+        )
+        .into_bytes();
+        let (authorization, headers) = (terms.authorization.as_ref(), terms.headers.as_ref());
+        let parts = authorization.map(|value| [b"Authorization: ", value.expose(), b"\r\n"]);
+        let parts = parts.into_iter().flatten().chain(headers.map(|lines| lines.expose()));
+        // Its size is known first, as a `Vec` that grows would leave secrets behind.
+        constant.reserve_exact(parts.clone().map(<[u8]>::len).sum());
+        parts.for_each(|part| constant.extend_from_slice(part));
+        Self { target, constant: Secret::new(constant), tenant_header: terms.tenant_header.clone() }
     }
 
     /// Returns the head of a request whose first fragment is `first`, followed by the first bytes of its body: the
     /// snappy length `inflated_bytes`. The caller sends `elements_bytes` bytes of elements behind it.
     pub fn head(&self, first: &Fragment, inflated_bytes: u64, elements_bytes: usize) -> Vec<u8> {
         use std::io::Write;
-        let mut head = Vec::with_capacity(self.constant.len() + 384);
+        let constant = self.constant.expose();
+        let mut head = Vec::with_capacity(constant.len() + 384);
         head.extend_from_slice(b"POST ");
         self.target.path_for(&first.part.tenant, &mut head);
-        head.extend_from_slice(&self.constant);
+        head.extend_from_slice(constant);
         head.extend_from_slice(content_fields(first.part.protocol).as_bytes());
         self.tenant_header.write(&first.part.tenant, &mut head);
         if let Some(passed) = &first.passed {

@@ -7,12 +7,12 @@
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
 use std::sync::Arc;
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use crossbeam_channel::{Receiver, Sender};
 
-use crate::limits::{FIRST_RESOLUTION_SECS, UNRESOLVED_RETRY_MILLIS};
+use crate::limits::UNRESOLVED_RETRY_MILLIS;
 
 /// The latest answer for the upstream's name.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -44,10 +44,11 @@ pub struct Question {
 pub struct Resolver {
     addresses: Addresses,
     thread: Option<(Sender<()>, JoinHandle<()>)>,
+    first_answer: Receiver<()>,
 }
 
 impl Resolver {
-    /// Starts resolving and waits for the first answer, but not for long.
+    /// Starts resolving. [`Self::wait`] waits for the first answer.
     ///
     /// # Errors
     /// If no thread can be started.
@@ -56,7 +57,7 @@ impl Resolver {
         if let Ok(ip) = question.host.trim_matches(['[', ']']).parse::<IpAddr>() {
             let known = vec![SocketAddr::new(ip, question.port)];
             addresses.store(Arc::new(Resolution { addresses: known, error: None }));
-            return Ok(Self { addresses, thread: None });
+            return Ok(Self { addresses, thread: None, first_answer: crossbeam_channel::never() });
         }
         let (stop, stopped) = crossbeam_channel::bounded(1);
         let (answered, first_answer) = crossbeam_channel::bounded(1);
@@ -64,8 +65,14 @@ impl Resolver {
         let thread = std::thread::Builder::new()
             .name("resolver".into())
             .spawn(move || keep_asking(&question, &shared, &answered, &stopped))?;
-        let _ = first_answer.recv_timeout(Duration::from_secs(FIRST_RESOLUTION_SECS));
-        Ok(Self { addresses, thread: Some((stop, thread)) })
+        Ok(Self { addresses, thread: Some((stop, thread)), first_answer })
+    }
+
+    /// Waits for the first answer, until `deadline`.
+    pub fn wait(&self, deadline: Instant) {
+        if self.thread.is_some() {
+            let _ = self.first_answer.recv_deadline(deadline);
+        }
     }
 
     /// Returns the place where the cores read the answers.
@@ -155,6 +162,7 @@ mod tests {
     #[test]
     fn localhost_resolves_before_the_start_is_over() {
         let resolver = Resolver::start(question("localhost")).unwrap();
+        resolver.wait(Instant::now() + Duration::from_secs(3));
         assert_eq!(resolver.addresses().load().addresses, ["127.0.0.1:9".parse().unwrap()]);
     }
 

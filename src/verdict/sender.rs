@@ -40,6 +40,8 @@ impl Sender {
     /// The body then begins with the original status.
     pub fn adapt(self, answer: Answer) -> Answer {
         match self.drops_for() {
+            // A sender without accepted credentials delays no tenant but its own, and may keep its data until it has them.
+            Some(_) if answer.challenge.is_some() => answer,
             Some(status) if Fate::of(answer.status) == Fate::Rejected && answer.status != status => {
                 let body = format!("{}: {}", answer.status, answer.body);
                 Answer { status, body: cut(&body, ERROR_BODY_BYTES_MAX).to_owned(), ..answer }
@@ -66,6 +68,14 @@ mod tests {
                 let body = if was == status { "why".to_owned() } else { format!("{was}: why") };
                 assert_eq!((adapted.status, adapted.body), (status, body), "{sender:?}");
             }
+        }
+    }
+
+    #[test]
+    fn a_sender_that_is_not_authenticated_may_retry() {
+        let unauthorized = Answer { challenge: Some("WWW-Authenticate: Basic\r\n".into()), ..answer(401) };
+        for sender in [Sender::Usual, Sender::Vmagent, Sender::FluentBit] {
+            assert_eq!(sender.adapt(unauthorized.clone()), unauthorized, "{sender:?}");
         }
     }
 

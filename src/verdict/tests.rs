@@ -146,6 +146,7 @@ fn a_single_failure_is_passed_on_unchanged() {
             written: None,
             body: text.to_owned(),
             allow: None,
+            challenge: None,
             close: false
         }
     );
@@ -370,7 +371,7 @@ fn refusals_have_their_statuses() {
         assert!(!body.is_empty() && !body.contains('\n') && body.len() <= ERROR_BODY_BYTES_MAX);
         assert_eq!(
             Answer::from(&refusal),
-            Answer { status, retry_after_secs, written: None, body, allow, close }
+            Answer { status, retry_after_secs, written: None, body, allow, challenge: None, close }
         );
     }
 }

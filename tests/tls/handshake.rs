@@ -3,7 +3,7 @@
 use rustls::pki_types::UnixTime;
 use tenantry::tls::client::ClientSettings;
 use tenantry::tls::error::{Fault, SessionError};
-use tenantry::tls::identity::Identity;
+use tenantry::tls::identity::PeerCertificate;
 use tenantry::tls::material::CertificateFiles;
 use tenantry::tls::names::{Choices, ClientAuth};
 use tenantry::tls::server::ServerTls;
@@ -106,7 +106,7 @@ fn a_name_chooses_its_certificate() {
     ];
     for (asked, expected) in expectations {
         let pair = Pair::connected(&client, &server, asked);
-        let shown = Identity::of(pair.client.session.peer_certificate().unwrap()).unwrap();
+        let shown = PeerCertificate::of(pair.client.session.peer_certificate().unwrap()).unwrap();
         assert_eq!(shown.common_name.as_deref(), Some(expected), "{asked}");
     }
 }
@@ -125,7 +125,7 @@ fn of_two_certificates_for_a_name_the_client_gets_one_that_it_can_verify() {
         let (client, server) = world.load();
         for name in ["localhost", "unknown.test"] {
             let pair = Pair::connected(&client, &server, name);
-            let shown = Identity::of(pair.client.session.peer_certificate().unwrap()).unwrap();
+            let shown = PeerCertificate::of(pair.client.session.peer_certificate().unwrap()).unwrap();
             assert_eq!(shown.common_name.as_deref(), Some(expected), "{suite} {name}");
             assert_eq!(pair.client.session.cipher_suite().as_deref(), Some(suite));
         }
@@ -191,11 +191,13 @@ fn a_client_certificates_names_are_known_after_a_resumption_too() {
             for resumed in [false, true] {
                 let pair = Pair::connected(&client, &server, "localhost");
                 assert_eq!(pair.server.session.is_resumed(), Some(resumed));
-                let identity = Identity::of(pair.server.session.peer_certificate().unwrap()).unwrap();
-                let expected = Identity {
+                let identity = PeerCertificate::of(pair.server.session.peer_certificate().unwrap()).unwrap();
+                let expected = PeerCertificate {
                     common_name: Some("agent 1".into()),
-                    dns_names: wanted.dns_names.clone(),
-                    uris: wanted.uris.clone(),
+                    dns: vec!["agent-1.example.org".into()],
+                    uris: vec!["spiffe://example.org/team-a".into()],
+                    emails: Vec::new(),
+                    ips: Vec::new(),
                     not_after: 4_102_444_800,
                 };
                 assert_eq!(identity, expected);

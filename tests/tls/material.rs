@@ -2,7 +2,7 @@
 
 use rustls::pki_types::UnixTime;
 use tenantry::tls::client::ClientSettings;
-use tenantry::tls::identity::{Identity, Unparsable};
+use tenantry::tls::identity::{PeerCertificate, Unparsable};
 use tenantry::tls::material::{CertificateFiles, Mistake};
 use tenantry::tls::names::ClientAuth;
 use tenantry::tls::server::ServerSettings;
@@ -271,5 +271,5 @@ fn a_time_before_and_after_is_taken_from_the_caller() {
 
 #[test]
 fn an_identity_needs_a_certificate() {
-    assert_eq!(Identity::of(&b"nonsense".to_vec().into()), Err(Unparsable));
+    assert_eq!(PeerCertificate::of(&b"nonsense".to_vec().into()), Err(Unparsable));
 }

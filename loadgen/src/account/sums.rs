@@ -1,18 +1,19 @@
-//! What a request holds, as sums that a sender and a sink can compare.
+//! Sums over the content of requests that a sender and a sink can compare.
 //!
 //! Constraints that shaped it:
-//! - Requests are split and merged between the two, so only what does not depend on their borders can be compared:
-//!   sums over series and samples.
-//! - The sink shares its machine with the server that is measured, so it must cost little: one walk over the
-//!   inflated bytes, no allocation, no model.
-//! - The tenant's label may be removed on the way. Hence it is no part of the sum; that it names the right
-//!   tenant is checked apart from it, as *misplaced*, and a wrong tenant changes two tenants' sums as well.
+//! - Requests are split and merged on the way. So only sums over series and samples can be compared: they do not depend
+//!   on where requests begin and end.
+//! - The sink shares its machine with the server under test, so counting must be cheap: one walk over the inflated
+//!   bytes, without allocations and without a model.
+//! - The tenant's label may be removed on the way, so it is not part of the sum. Whether it names the right tenant is
+//!   checked separately (*misplaced*). A wrong tenant also changes the sums of two tenants.
 //!
 //! The checksum is the wrapping sum, over all samples, of a hash of the series' labels (as encoded, in their order),
-//! the timestamp and the value's bits; histograms, exemplars and fields that we don't know count with their bytes.
-//! Equal sums prove that nothing was lost, duplicated, misplaced or changed: two sets of samples that differ have the
-//! same sum with a probability of 2^-64.
+//! the timestamp and the value's bits. Histograms, exemplars and unknown fields count with their bytes. Equal sums prove
+//! that nothing was lost, duplicated, misplaced or changed: two different sets of samples have the same sum with a
+//! probability of 2^-64.
 
+use std::iter::Sum;
 use std::ops::{AddAssign, Sub};
 
 use prost::Message;
@@ -58,6 +59,12 @@ impl Tally {
 impl AddAssign for Tally {
     fn add_assign(&mut self, other: Self) {
         *self = self.with(other, u64::wrapping_add);
+    }
+}
+
+impl Sum for Tally {
+    fn sum<I: Iterator<Item = Self>>(tallies: I) -> Self {
+        tallies.fold(Self::default(), |sum, tally| sum.with(tally, u64::wrapping_add))
     }
 }
 

@@ -1,15 +1,14 @@
-//! What senders know against what a sink stored, sample by sample.
+//! Compares what senders know with what a sink stored, sample by sample.
 //!
 //! Constraints that shaped it:
-//! - Each thing that can go wrong has a name of its own, a count, and examples that somebody can look for.
-//! - What the rules of remote write allow is reported, and is no fault. A request without a clear answer is sent
-//!   again, so it may be stored once more for each doubtful attempt, and a doubtful attempt may arrive late; a refused
-//!   request may be stored in part.
-//! - So it is with a sink that stores and says otherwise: its sender, or the server, may send it again.
-//!   Such *untold* copies explain themselves, and only copies that were told of are counted against attempts.
-//! - A run is held against an account that may hold other runs: their senders are passed over.
+//! - Each kind of fault has a name, a count, and examples that can be looked up.
+//! - What remote write allows is reported, but is no fault. A request without a clear answer is sent again, so each
+//!   doubtful attempt explains one more copy and one late arrival. A refused request may be stored in part.
+//! - A sink may store a request although its sender is told otherwise, or hears nothing. Such an *untold* copy explains
+//!   itself. Only the other copies are counted against attempts.
+//! - The account may hold other runs. Their senders are skipped.
 //!
-//! A sample under a wrong tenant is *misplaced* and not also lost; *lost* is what is stored nowhere at all.
+//! A sample under a wrong tenant is *misplaced*, and not lost as well. *Lost* is what is stored nowhere.
 
 use std::collections::{BTreeMap, HashSet};
 use std::fmt;
@@ -81,14 +80,8 @@ pub struct Audit {
     pub damaged: u64,
     /// What was damaged about the first of them.
     pub damaged_examples: Vec<String>,
-    /// Lawful: stored more than once, as an earlier copy could not be known of: an attempt had no answer, or the copy
-    /// was untold.
-    pub duplicated_as_unknown: Finding,
-    /// Lawful: stored more than once, as their requests failed in another part and were sent again whole.
-    pub duplicated_with_others: Finding,
-    /// Lawful: the same, but sent again over another connection: perhaps to another server, which could not know what
-    /// was stored.
-    pub duplicated_elsewhere: Finding,
+    /// Lawful: stored more than once, as an attempt was doubtful or the copy untold.
+    pub duplicated_lawfully: Finding,
     /// Lawful: stored after a later one, as an attempt was doubtful or the copy untold.
     pub reordered_lawfully: Finding,
     /// Lawful where requests hold several tenants, or are split: refused, and stored.
@@ -167,19 +160,19 @@ impl Audit {
         all(&mut self.lost, entries.acknowledged.minus(&anywhere));
         all(&mut self.stored_though_refused, entries.refused.intersection(&right.stored));
         for &sequence in right.again.keys() {
-            let copies = Copies::of(sequence, right, entries);
-            for (finding, count) in [
-                (&mut self.duplicated, copies.unlawful),
-                (&mut self.duplicated_as_unknown, copies.unknown),
-                (&mut self.duplicated_with_others, copies.with_others),
-                (&mut self.duplicated_elsewhere, copies.elsewhere),
-            ] {
+            let (copies, untold) = (right.copies(sequence), right.untold(sequence));
+            let again = copies.saturating_sub(1);
+            let told_max = entries.again_max(sequence).saturating_add(1);
+            let unlawful = copies.saturating_sub(untold).saturating_sub(told_max).min(again);
+            for (finding, count) in
+                [(&mut self.duplicated, unlawful), (&mut self.duplicated_lawfully, again - unlawful)]
+            {
                 let at = (count > 0).then_some(sequence).into_iter();
                 finding.note(u64::from(count), at, |at| example(at, None));
             }
         }
         for sequence in right.late.iter() {
-            let lawful = entries.doubtful(sequence).all() > 0;
+            let lawful = entries.doubtful(sequence) > 0;
             let finding = if lawful { &mut self.reordered_lawfully } else { &mut self.reordered };
             finding.note(1, std::iter::once(sequence), |at| example(at, None));
         }
@@ -232,32 +225,6 @@ impl Finding {
     }
 }
 
-/// Why a sample is stored more than once, copy by copy: all but one.
-struct Copies {
-    /// For no reason.
-    unlawful: u32,
-    /// Because an earlier copy could not be known of.
-    unknown: u32,
-    /// Because its request failed in another part.
-    with_others: u32,
-    /// For the same reason, and it was sent again over another connection.
-    elsewhere: u32,
-}
-
-impl Copies {
-    fn of(sequence: u64, track: &Track, entries: &Entries) -> Self {
-        let (copies, untold) = (track.copies(sequence), track.untold(sequence));
-        let again = copies.saturating_sub(1);
-        let told_max = entries.again_max(sequence).saturating_add(1);
-        let unlawful = copies.saturating_sub(untold).saturating_sub(told_max).min(again);
-        let lawful = again - unlawful;
-        let doubtful = entries.doubtful(sequence);
-        let unknown = lawful.min(untold.saturating_add(doubtful.unanswered));
-        let elsewhere = (lawful - unknown).min(doubtful.answered_elsewhere);
-        Self { unlawful, unknown, with_others: lawful - unknown - elsewhere, elsewhere }
-    }
-}
-
 /// A sender's requests for a tenant, and what is stored of them.
 struct Strand<'a> {
     sender: SenderId,
@@ -276,23 +243,19 @@ struct Place<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::journal::{Doubts, Fate, Settled};
+    use crate::journal::{Fate, Settled};
     use crate::stamp::{Damaged, Stamp};
 
     const SENDER: SenderId = SenderId { run: 9, index: 0 };
 
-    fn fate(settled: Settled, doubtful: Doubts) -> Fate {
-        Fate { settled, unsettled: doubtful.all(), doubtful }
-    }
-
     /// Two series in each request, for tenant `a`; requests 0 to 4, acknowledged unless `settle` says otherwise, with
-    /// how many attempts had no answer.
+    /// how many attempts were doubtful.
     fn journal(settle: &[(u64, Settled, u32)]) -> Journal {
         let mut entries = Entries::new(2);
         for sequence in 0..5 {
             let told = settle.iter().find(|(at, ..)| *at == sequence);
-            let (_, settled, unanswered) = *told.unwrap_or(&(sequence, Settled::Acknowledged, 0));
-            entries.settle(sequence, fate(settled, Doubts { unanswered, ..Doubts::default() }));
+            let (_, settled, doubtful) = *told.unwrap_or(&(sequence, Settled::Acknowledged, 0));
+            entries.settle(sequence, Fate { settled, unsettled: doubtful, doubtful });
         }
         let mut journal = Journal::default();
         journal.add(SENDER, "a", entries);
@@ -322,9 +285,7 @@ mod tests {
     /// The names of what is found, and how many samples of each.
     fn found(audit: &Audit) -> Vec<(&'static str, u64)> {
         let lawful = [
-            ("duplicated as unknown", &audit.duplicated_as_unknown),
-            ("duplicated with others", &audit.duplicated_with_others),
-            ("duplicated elsewhere", &audit.duplicated_elsewhere),
+            ("duplicated lawfully", &audit.duplicated_lawfully),
             ("reordered lawfully", &audit.reordered_lawfully),
             ("though refused", &audit.stored_though_refused),
         ];
@@ -387,31 +348,11 @@ mod tests {
         let once_doubtful = audit(&[(1, Settled::Acknowledged, 1)], &twice);
         assert_eq!(
             found(&once_doubtful),
-            [("duplicated", 2), ("duplicated as unknown", 2), ("reordered lawfully", 2)]
+            [("duplicated", 2), ("duplicated lawfully", 2), ("reordered lawfully", 2)]
         );
         let twice_doubtful = audit(&[(1, Settled::Acknowledged, 2)], &twice);
-        assert_eq!(found(&twice_doubtful), [("duplicated as unknown", 4), ("reordered lawfully", 2)]);
+        assert_eq!(found(&twice_doubtful), [("duplicated lawfully", 4), ("reordered lawfully", 2)]);
         assert!(twice_doubtful.holds());
-    }
-
-    #[test]
-    fn a_request_that_failed_in_another_part_explains_copies_of_this_one() {
-        let journal = |answered, answered_elsewhere, unanswered| {
-            let mut entries = Entries::new(2);
-            let doubtful = Doubts { answered, answered_elsewhere, unanswered };
-            entries.settle(0, fate(Settled::Acknowledged, doubtful));
-            let mut journal = Journal::default();
-            journal.add(SENDER, "a", entries);
-            journal
-        };
-        let found =
-            |journal: &Journal, copies| found(&Audit::new(journal, &account(&ALL[..1].repeat(copies)), "p-"));
-        assert_eq!(found(&journal(2, 0, 0), 3), [("duplicated with others", 4)]);
-        assert_eq!(
-            found(&journal(1, 0, 1), 4),
-            [("duplicated", 2), ("duplicated as unknown", 2), ("duplicated with others", 2)]
-        );
-        assert_eq!(found(&journal(1, 2, 0), 4), [("duplicated with others", 2), ("duplicated elsewhere", 4)]);
     }
 
     #[test]
@@ -420,14 +361,14 @@ mod tests {
         account.store("p-a", &stamp(0, 4), false);
         account.store("p-a", &stamp(1, 3), false);
         let audited = Audit::new(&journal(&[]), &account, "p-");
-        assert_eq!(found(&audited), [("duplicated as unknown", 2), ("reordered lawfully", 1)]);
+        assert_eq!(found(&audited), [("duplicated lawfully", 2), ("reordered lawfully", 1)]);
         assert!(audited.holds());
         account.store("p-a", &stamp(0, 4), true);
         account.store("p-a", &stamp(1, 3), true);
         let audited = Audit::new(&journal(&[]), &account, "p-");
         assert_eq!(
             found(&audited),
-            [("duplicated", 2), ("reordered", 1), ("duplicated as unknown", 2)],
+            [("duplicated", 2), ("reordered", 1), ("duplicated lawfully", 2)],
             "the late copy that was told of is the worse one"
         );
         // Told otherwise, the server sent it again, and the sender heard of an error in another part.

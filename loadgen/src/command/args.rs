@@ -18,7 +18,7 @@ use loadgen::typed::{duration, number, tenants};
 
 pub(crate) use chaos::{ChaosArgs, ServerArgs, Theft};
 pub(crate) use trial::{
-    FairnessArgs, IdleArgs, IsolationArgs, OverloadArgs, RetryTrialArgs, TrialArgs, TrialCommand,
+    FairnessArgs, HandshakesArgs, IdleArgs, IsolationArgs, LengthArgs, TrialArgs, TrialCommand,
 };
 
 /// The demo's tenants: teams that most platforms have, as uneven as such teams are.
@@ -80,8 +80,7 @@ pub(crate) struct SendArgs {
     send: SendConfig,
     /// Requests per second, of all senders together; without it each sends as soon as it has its answer
     ///
-    /// Latency then counts from when a request should have left; a sender that is behind leaves none out. The time from
-    /// when it did leave is told beside it, as service time.
+    /// Latency then counts from when a request should have left; a sender that is behind leaves none out.
     #[arg(long, value_parser = number(1e9))]
     rate: Option<f64>,
     /// What to do after a 5xx or no answer
@@ -135,7 +134,7 @@ impl SendArgs {
             RetryKind::Prometheus => Some(RetryRules::prometheus(self.retry_on_429)),
         };
         let server = self.report.server_pid.map(Process::new).transpose()?;
-        Ok(SendConfig { rate: self.rate, retry, server, ..self.send.clone().bounded() })
+        Ok(SendConfig { rate: self.rate, retry, server, ..self.send.clone().ready()? })
     }
 }
 
@@ -156,6 +155,9 @@ pub(crate) struct SinkArgs {
 pub(crate) struct VerifyArgs {
     #[command(flatten)]
     pub(crate) stamped: StampedConfig,
+    /// Start Tenantry and a sink in place of those at --url and --sink, with TLS on all connections
+    #[arg(long, conflicts_with_all = ["url", "sink", "ca"])]
+    pub(crate) tls: bool,
     /// The sink behind it, which was started with --account
     #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:9009/account")]
     pub(crate) sink: Url,
@@ -168,9 +170,6 @@ pub(crate) struct VerifyArgs {
     /// How long to wait, when all is sent, for what may still arrive
     #[arg(long, value_parser = duration, default_value = "1s")]
     pub(crate) settle: Duration,
-    /// Print one JSON object instead of a report
-    #[arg(long)]
-    pub(crate) json: bool,
 }
 
 #[derive(clap::Args)]

@@ -8,12 +8,12 @@ use std::time::Duration;
 
 use anyhow::{Context, bail};
 use console::style;
-use loadgen::compare::{Config, Event, Measure, Results, ScenarioResults, Showing, compare};
+use loadgen::compare::{Config, Entrant, Event, Measure, Results, ScenarioResults, Showing, compare};
 
 use super::args::CompareArgs;
 use super::progress_bar;
-use super::report::told;
-use super::text::{Table, bytes, counted, figure};
+use super::report::{machine, tls, told};
+use super::text::{Table, counted, figure};
 
 /// Runs the comparison, prints each scenario when it is over, and keeps all of it; false when a contender failed.
 pub(crate) fn run(args: &CompareArgs) -> anyhow::Result<bool> {
@@ -23,18 +23,21 @@ pub(crate) fn run(args: &CompareArgs) -> anyhow::Result<bool> {
     let rounds: u64 = config.scenarios.iter().map(|scenario| u64::from(scenario.rounds)).sum();
     let bar = progress_bar(rounds * config.contenders.len() as u64, "{pos}/{len}, {eta} to go: {wide_msg}");
     bar.enable_steady_tick(Duration::from_millis(500));
-    let names: Vec<String> = config.contenders.iter().map(|contender| contender.name.clone()).collect();
+    for contender in
+        config.contenders.iter().filter(|contender| contender.optional && !contender.is_installed())
+    {
+        writeln!(io::stderr(), "{} is left out: its program is not installed", contender.name)?;
+    }
     let mut printed = Ok(());
     let results = compare(&config, &stop, |event| match event {
         Event::Round { scenario, contender, round } => {
             bar.set_message(format!("{scenario}: {contender}, round {round} of {}", scenario.rounds));
         }
-        Event::Tick => bar.tick(),
         Event::RoundOver => bar.inc(1),
-        Event::ScenarioOver(results) => bar.suspend(|| {
+        Event::ScenarioOver { contenders, results } => bar.suspend(|| {
             if printed.is_ok() {
-                printed =
-                    write!(io::stdout(), "{}", scenario(&names, results)).and_then(|()| io::stdout().flush());
+                printed = write!(io::stdout(), "{}", scenario(contenders, results))
+                    .and_then(|()| io::stdout().flush());
             }
         }),
     })?;
@@ -75,14 +78,14 @@ fn default_output(args: &CompareArgs, results: &Results) -> PathBuf {
 }
 
 /// A scenario's table: what counts most, the ratios to the first contender, and failures. The page has every figure.
-fn scenario(names: &[String], results: &ScenarioResults) -> String {
+fn scenario(contenders: &[Entrant], results: &ScenarioResults) -> String {
     let scenario = &results.scenario;
     let rounds = counted(u64::from(scenario.rounds), "round");
     let title = style(scenario.to_string()).bold();
     let time = style(format!("({rounds} of {} s)", scenario.seconds)).dim();
     let mut table = Table::new(iter::once(String::new()).chain(Measure::RATIOS.iter().map(Measure::heading)));
     let mut failed = String::new();
-    for (index, (name, showing)) in names.iter().zip(&results.showings).enumerate() {
+    for (index, (Entrant { name, .. }, showing)) in contenders.iter().zip(&results.showings).enumerate() {
         let cell = |measure: &Measure| {
             let median =
                 measure.spread(showing).map_or_else(|| "–".to_owned(), |spread| figure(spread.median));
@@ -101,19 +104,14 @@ fn scenario(names: &[String], results: &ScenarioResults) -> String {
             }
         }
     }
-    format!("\n{title} {time}\n{table}{failed}")
+    let tls = tls(contenders, &results.showings);
+    format!("\n{title} {time}\n{table}{tls}{failed}")
 }
 
 /// Where it is kept, what it ran on, and what went wrong.
 fn end(results: &Results, path: &str) -> String {
-    let machine = &results.machine;
-    let mut text = format!(
-        "\n{}, {}, {} of memory, Linux {}\nkept in {path}; to look at it: loadgen report {path}\n",
-        machine.cpu,
-        counted(machine.cores as u64, "core"),
-        bytes(machine.memory_bytes),
-        machine.kernel,
-    );
+    let machine = machine(&results.machine);
+    let mut text = format!("\n{machine}\nkept in {path}; to look at it: loadgen report {path}\n");
     if results.interrupted {
         text.push_str("interrupted: scenarios that were not over are left out\n");
     }
@@ -126,7 +124,7 @@ fn end(results: &Results, path: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use loadgen::compare::{Failure, FailureKind, Round, Scenario};
+    use loadgen::compare::{Acknowledges, Failure, FailureKind, Round, Scenario};
     use loadgen::send::Percentiles;
 
     use super::*;
@@ -141,6 +139,7 @@ mod tests {
             body_bytes: 1_000_000,
             upstream_requests: 2500,
             cpu_seconds,
+            tls_seconds: 0.0,
             resident_bytes_peak: 12_300_000,
             latency_ms: Percentiles { p50: 1.0, p99: 2.0, p99_9: 3.0, max: 4.0 },
         }
@@ -168,8 +167,15 @@ mod tests {
                 Showing::Failed(failure),
             ],
         };
-        let names = ["a", "b", "c"].map(str::to_owned);
-        let text = console::strip_ansi_codes(&scenario(&names, &results)).into_owned();
+        let contenders = ["a", "b", "c"].map(|name| Entrant {
+            name: name.to_owned(),
+            note: String::new(),
+            version: None,
+            splits: true,
+            acknowledges: Acknowledges::AfterDelivery,
+            plain: (name == "b").then(|| "a".to_owned()),
+        });
+        let text = console::strip_ansi_codes(&scenario(&contenders, &results)).into_owned();
         let lines: Vec<&str> = text.lines().collect();
         assert_eq!(lines[1], "10 tenants, 100 series a request, 8 senders (3 rounds of 2 s)");
         let cells = |line: &str| {
@@ -185,7 +191,8 @@ mod tests {
             cells(lines[4]),
             ["b", "3.00, × 1.50 (1.00–2.00)", "500, × 1.00", "2.00, × 1.00", "12.3, × 1.00"]
         );
-        assert_eq!(lines[5], "✗ c answers wrongly: 500: no");
-        assert_eq!(lines.len(), 6, "{text}");
+        assert_eq!(lines[5], "b: CPU × 1.50 (1.00–2.00) of a and rustls alone (0 ms a request)");
+        assert_eq!(lines[6], "✗ c answers wrongly: 500: no");
+        assert_eq!(lines.len(), 7, "{text}");
     }
 }

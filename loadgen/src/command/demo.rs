@@ -7,7 +7,7 @@ mod screen;
 
 use std::ffi::OsString;
 use std::io::{self, Write};
-use std::process::{ExitCode, ExitStatus};
+use std::process::ExitCode;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
@@ -66,9 +66,10 @@ pub(crate) fn run(args: &DemoArgs) -> anyhow::Result<bool> {
     let comparison = Comparison::new(&outcome.ledger, &Snapshot::default(), &counts, "");
     screen.clear()?;
     let proven = comparison.is_exact() && outcome.failed() == 0 && outcome.requests > 0 && ended.success();
-    let mut report = report(&outcome, &config, Some(&comparison));
+    let mut report = report(&outcome, Some(&comparison));
     report.line("merged", merged(&outcome, &comparison));
-    report.line("ended", format_args!("SIGTERM, then {}", how_it_ended(ended)));
+    let exit = ended.code().map_or_else(|| ended.to_string(), |code| format!("exit {code}"));
+    report.line("ended", format_args!("SIGTERM, then {exit}"));
     let end =
         if proven { shown_and_next(&outcome) } else { style("✗ The proof failed.\n").red().to_string() };
     write!(io::stdout(), "{}\n{report}\n{end}", table(&comparison))?;
@@ -119,10 +120,6 @@ fn merged(outcome: &Outcome, comparison: &Comparison) -> String {
         counted(comparison.requests, "request"),
         ratio(outcome.parts, comparison.requests),
     )
-}
-
-fn how_it_ended(ended: ExitStatus) -> String {
-    ended.code().map_or_else(|| ended.to_string(), |code| format!("exit {code}"))
 }
 
 fn shown_and_next(outcome: &Outcome) -> String {

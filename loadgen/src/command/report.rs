@@ -1,4 +1,4 @@
-//! `loadgen report`: what a comparison found, as a page of Markdown that tells all by itself, and as charts.
+//! `loadgen report`: a self-contained page of Markdown about a comparison, and charts.
 
 mod chart;
 
@@ -8,7 +8,9 @@ use std::io::{self, Write};
 use std::path::Path;
 
 use anyhow::Context;
-use loadgen::compare::{Acknowledges, Compares, Measure, Results, ScenarioResults, Showing, Spread};
+use loadgen::compare::{
+    Acknowledges, Entrant, Machine, Measure, Results, Round, ScenarioResults, Showing, Spread,
+};
 
 use super::args::PageArgs;
 use super::text::{Table, bytes, counted, figure};
@@ -43,17 +45,12 @@ fn write(path: &Path, text: &str) -> anyhow::Result<()> {
 }
 
 fn page(results: &Results, pictures: &str) -> String {
-    let machine = &results.machine;
     let commit = results.commit.as_deref().map(|commit| format!(", commit {commit}")).unwrap_or_default();
     let mut page = format!(
-        "# Comparison: {}\n\n{}{commit}; {}, {}, {} of memory, Linux {}\n{}\n\
-         ## Contenders\n\n{}\n## Summary\n\n{}\n",
+        "# Comparison: {}\n\n{}{commit}; {}\n{}\n## Contenders\n\n{}\n## Summary\n\n{}\n",
         results.name,
         results.date,
-        machine.cpu,
-        counted(machine.cores as u64, "core"),
-        bytes(machine.memory_bytes),
-        machine.kernel,
+        machine(&results.machine),
         warnings(results),
         contenders(results).markdown("---"),
         winners(results),
@@ -68,10 +65,19 @@ fn page(results: &Results, pictures: &str) -> String {
         let asked = &scenario.scenario;
         let rounds = counted(u64::from(asked.rounds), "round");
         let figures = figures(results, scenario).markdown("---:");
-        let _ = write!(page, "\n### {asked}\n\n{rounds} of {} s\n\n{figures}", asked.seconds);
+        let tls = tls(&results.contenders, &scenario.showings);
+        let tls: String = tls.lines().map(|line| format!("- {line}\n")).collect();
+        let gap = if tls.is_empty() { "" } else { "\n" };
+        let _ = write!(page, "\n### {asked}\n\n{rounds} of {} s\n\n{figures}{gap}{tls}", asked.seconds);
     }
     let _ = write!(page, "\n## How it was measured\n\n{METHOD}");
     page
+}
+
+/// Where it ran.
+pub(super) fn machine(Machine { cpu, cores, memory_bytes, kernel }: &Machine) -> String {
+    let (cores, memory) = (counted(*cores as u64, "core"), bytes(*memory_bytes));
+    format!("{cpu}, {cores}, {memory} of memory, Linux {kernel}")
 }
 
 fn warnings(results: &Results) -> String {
@@ -90,19 +96,15 @@ fn warnings(results: &Results) -> String {
 }
 
 fn contenders(results: &Results) -> Table {
-    let mut table = Table::new(["contender", "version", "splits by tenant", "answers", "proven by", "note"]);
+    let mut table = Table::new(["contender", "version", "splits by tenant", "answers", "note"]);
     for contender in &results.contenders {
         let answers = match contender.acknowledges {
             Acknowledges::AfterDelivery => "after delivery",
             Acknowledges::BeforeDelivery => "before delivery",
         };
-        let proven = match contender.compares {
-            Compares::Sums => "counts and checksums",
-            Compares::Counts => "counts",
-        };
         let version = contender.version.as_deref().unwrap_or("unknown");
         let splits = if contender.splits { "yes" } else { "no" };
-        table.row([&contender.name, version, splits, answers, proven, &contender.note]);
+        table.row([&contender.name, version, splits, answers, &contender.note]);
     }
     table
 }
@@ -148,10 +150,22 @@ fn figures(results: &Results, scenario: &ScenarioResults) -> Table {
         match showing {
             Showing::Measured(_) => table.row([name].into_iter().chain(Measure::ALL.iter().map(cell))),
             Showing::Failed(failure) => table.row([name, failure.to_string()]),
-            Showing::LeftOut => table.row([name, "does not know this format".to_owned()]),
+            Showing::LeftOut => table.row([name, "left out".to_owned()]),
         }
     }
     table
+}
+
+/// A line for each contender that speaks TLS: its CPU time by that of the same one without TLS and of rustls alone.
+pub(super) fn tls(contenders: &[Entrant], showings: &[Showing]) -> String {
+    let line = |(index, Entrant { name, plain, .. }): (usize, &Entrant)| {
+        let ratio = told(Measure::tls(contenders, showings, index)?);
+        let alone = |round: &Round| round.tls_seconds * 1e3 / round.requests as f64;
+        let alone = figure(Spread::new(showings.get(index)?.rounds().iter().map(alone))?.median);
+        let plain = plain.as_ref()?;
+        Some(format!("{name}: CPU × {ratio} of {plain} and rustls alone ({alone} ms a request)\n"))
+    };
+    contenders.iter().enumerate().filter_map(line).collect()
 }
 
 /// `1.50 (1.00–2.00)`; the figure alone where the rounds agree.

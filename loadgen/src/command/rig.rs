@@ -9,6 +9,7 @@ use loadgen::port::free_addr;
 use loadgen::process::Process;
 use loadgen::send::{Outcome, Progress, SendConfig, send};
 use loadgen::sink::{Script, Sink, SinkConfig};
+use loadgen::tls::Certificates;
 use tempfile::TempDir;
 
 use super::args::ServerArgs;
@@ -27,6 +28,8 @@ pub(crate) struct RigConfig {
     pub(crate) script: Option<Arc<dyn Script>>,
     /// Whether the upstream keeps account of every sample.
     pub(crate) full_account: bool,
+    /// Whether senders that speak TLS need no certificate.
+    pub(crate) allows_anonymous: bool,
     /// How long the server may take to end.
     pub(crate) end_patience: Duration,
 }
@@ -43,8 +46,17 @@ impl RigConfig {
     pub(crate) fn prepare(self) -> anyhow::Result<(Setup, Sink, TempDir)> {
         let dir = tempfile::Builder::new().prefix("loadgen-").tempdir();
         let dir = dir.context("no place for the server's configuration and log")?;
+        let certificates = self.server.tls.then(|| Certificates::issue(dir.path()));
+        let mut certificates = certificates.transpose().context("cannot make certificates")?;
+        if let Some(certificates) = &mut certificates {
+            certificates.is_mutual = !self.allows_anonymous;
+        }
+        let file = |name| certificates.as_ref().map(|certificates| certificates.path(name));
         let sink = Sink::start(SinkConfig {
             listen: free_addr()?,
+            tls_cert: file("server.pem"),
+            tls_key: file("server.pem.key"),
+            client_ca: file("ca.pem"),
             tenant_labels: vec![TENANT_LABEL.to_owned()],
             full_account: self.full_account,
             script: self.script,
@@ -54,6 +66,7 @@ impl RigConfig {
             program: self.server.server.clone(),
             listen: free_addr()?,
             target: sink.url(),
+            certificates,
             settings: self.server.settings(&self.settings),
             dir: dir.path().to_owned(),
             end_patience: self.end_patience,

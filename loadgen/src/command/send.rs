@@ -5,16 +5,17 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use anyhow::Context;
-use hdrhistogram::Histogram;
 use indicatif::ProgressBar;
 use loadgen::audit::{Comparison, Line};
+use loadgen::client::Url;
 use loadgen::fleet::Fleet;
-use loadgen::send::{Outcome, Percentiles, Progress, SendConfig, send};
+use loadgen::send::{Outcome, Percentiles, Progress, send};
 use loadgen::sink::Snapshot;
 use serde_json::json;
 
 use super::args::SendArgs;
 use super::text::{Report, bytes, counted, figure, grouped, listed, per_second, ratio, time, whole};
+use super::verify::settled;
 
 /// Tenants that a report names when something is wrong with them.
 const FAULTS_SHOWN_MAX: usize = 10;
@@ -27,7 +28,8 @@ pub(crate) fn run(args: &SendArgs) -> anyhow::Result<bool> {
     }
     let stop = super::stop_flag()?;
     let fleet = Fleet::build(&args.fleet)?;
-    let stats = |url, timeout| super::fetch::<Snapshot>("--verify", url, timeout, "");
+    let stats =
+        |url: &Url, timeout| super::fetch::<Snapshot>("--verify", &url.with_tls_of(&config.url), timeout, "");
     let before = args.report.verify.as_ref().map(|url| stats(url, config.timeout)).transpose()?;
     let progress = Progress::default();
     let bar = ProgressBar::new_spinner();
@@ -47,7 +49,7 @@ pub(crate) fn run(args: &SendArgs) -> anyhow::Result<bool> {
     if args.report.json {
         writeln!(out, "{}", as_json(&outcome, comparison.as_ref()))?;
     } else {
-        write!(out, "{}", report(&outcome, &config, comparison.as_ref()))?;
+        write!(out, "{}", report(&outcome, comparison.as_ref()))?;
     }
     let verified = comparison.is_none_or(|comparison| comparison.holds());
     Ok(verified && outcome.requests > 0 && !(args.report.fail_on_error && outcome.failed() > 0))
@@ -70,7 +72,7 @@ fn draw(bar: &ProgressBar, progress: &Progress) {
 }
 
 /// The report for a person.
-pub(crate) fn report(outcome: &Outcome, config: &SendConfig, comparison: Option<&Comparison>) -> Report {
+pub(crate) fn report(outcome: &Outcome, comparison: Option<&Comparison>) -> Report {
     let mut report = Report::default();
     let tally = outcome.acknowledged_tally();
     let each = |count: u64| figure(per_second(count, outcome.elapsed));
@@ -79,18 +81,10 @@ pub(crate) fn report(outcome: &Outcome, config: &SendConfig, comparison: Option<
     let bytes_per_s = bytes(whole(per_second(outcome.bytes, outcome.elapsed)));
     let rates = format!("{requests_per_s}/s, {series_per_s} series/s, {bytes_per_s}/s");
     report.line("requests", format_args!("{requests} in {elapsed}: {rates}"));
-    report.answers(&outcome.statuses, &outcome.complaints);
-    if config.retry.is_some() {
-        let given_up = [(outcome.dropped, "dropped"), (outcome.abandoned, "abandoned at the end")];
-        let doubtful = listed([(outcome.doubtful, "attempts may have been stored unacknowledged")]);
-        let again = grouped(outcome.retries());
-        report.line("retries", format_args!("{again} sent again; {}; {doubtful}", listed(given_up)));
-    }
-    report.line("latency", in_percentiles(&outcome.latency));
-    // Without a timetable and without pauses the two are the same.
-    if config.rate.is_some() || config.retry.is_some() {
-        report.line("service", in_percentiles(&outcome.service));
-    }
+    settled(&mut report, outcome);
+    let Percentiles { p50, p99, p99_9, max } = Percentiles::new(&outcome.latency);
+    let [p50, p99, p99_9, max] = [p50, p99, p99_9, max].map(|ms| time(Duration::from_secs_f64(ms / 1e3)));
+    report.line("latency", format_args!("p50 {p50}, p99 {p99}, p99.9 {p99_9}, most {max}"));
     if let (Some(cost), Some(cpu_ms)) = (&outcome.server, outcome.cpu_ms_per_request()) {
         let per_million = cost.cpu.as_secs_f64() * 1e6 * ratio(1, tally.samples);
         let all = time(cost.cpu);
@@ -98,20 +92,13 @@ pub(crate) fn report(outcome: &Outcome, config: &SendConfig, comparison: Option<
             "server",
             format_args!("CPU {cpu_ms:.3} ms a request ({all} in all, {per_million:.2} s a million samples)"),
         );
-        let (resident, peak) = (bytes(cost.resident_bytes), bytes(cost.resident_bytes_peak));
-        report.line("", format_args!("memory {resident} at the end, {peak} at most"));
+        report.line("", format_args!("memory {} at most", bytes(cost.resident_bytes_peak)));
     }
     if let Some(comparison) = comparison {
         report.line("verified", verdict(comparison));
         faults(comparison).take(FAULTS_SHOWN_MAX).for_each(|fault| report.line("", fault));
     }
     report
-}
-
-fn in_percentiles(micros: &Histogram<u64>) -> String {
-    let Percentiles { p50, p99, p99_9, max } = Percentiles::new(micros);
-    let at = |ms: f64| time(Duration::from_secs_f64(ms / 1e3));
-    format!("p50 {}, p99 {}, p99.9 {}, most {}", at(p50), at(p99), at(p99_9), at(max))
 }
 
 fn verdict(comparison: &Comparison) -> String {
@@ -139,7 +126,6 @@ fn as_json(outcome: &Outcome, comparison: Option<&Comparison>) -> serde_json::Va
         json!({
             "cpu_ms": ms(cost.cpu),
             "cpu_ms_per_request": outcome.cpu_ms_per_request(),
-            "resident_bytes": cost.resident_bytes,
             "resident_bytes_peak": cost.resident_bytes_peak,
         })
     });
@@ -148,11 +134,9 @@ fn as_json(outcome: &Outcome, comparison: Option<&Comparison>) -> serde_json::Va
         "requests": outcome.requests,
         "acknowledged": outcome.acknowledged(),
         "failed": outcome.failed(),
-        "dropped": outcome.dropped,
-        "abandoned": outcome.abandoned,
+        "refused": outcome.refused,
         "attempts": outcome.attempts(),
         "retries": outcome.retries(),
-        "doubtful": outcome.doubtful,
         "statuses": outcome.statuses,
         "complaints": outcome.complaints,
         "bytes": outcome.bytes,
@@ -162,7 +146,6 @@ fn as_json(outcome: &Outcome, comparison: Option<&Comparison>) -> serde_json::Va
         "histograms": tally.histograms,
         "exemplars": tally.exemplars,
         "latency_ms": Percentiles::new(&outcome.latency),
-        "service_ms": Percentiles::new(&outcome.service),
         "server": server,
         "verified": comparison.map(Comparison::holds),
         "exact": comparison.map(Comparison::is_exact),

@@ -14,6 +14,7 @@ use anyhow::{Context, bail};
 use loadgen::child::{Child, wait_for};
 use loadgen::client::{Url, get};
 use loadgen::port::free_addr;
+use loadgen::tls::Certificates;
 use rustix::process::Signal;
 
 use super::rig::TENANT_LABEL;
@@ -30,6 +31,8 @@ pub(crate) struct Setup {
     pub(crate) listen: SocketAddr,
     /// Its upstream.
     pub(crate) target: String,
+    /// What it speaks TLS with; None for plain HTTP.
+    pub(crate) certificates: Option<Certificates>,
     /// Lines of its configuration besides these.
     pub(crate) settings: String,
     /// Where its configuration and its log are; the log of all servers that were ever started there.
@@ -45,9 +48,10 @@ impl Setup {
 
     fn write_config(&self, metrics: SocketAddr) -> anyhow::Result<()> {
         let Self { listen, target, settings, .. } = self;
+        let tls = self.certificates.as_ref().map(Certificates::settings).unwrap_or_default();
         let config = format!(
             "listen: {listen}\nlisten_metrics_address: {metrics}\ntarget: {target}\nlog_level: warn\n\
-             tenant:\n  label: {TENANT_LABEL}\n{settings}"
+             tenant:\n  label: {TENANT_LABEL}\n{tls}{settings}"
         );
         fs::write(self.config(), config).context("cannot write the server's configuration")
     }
@@ -78,7 +82,7 @@ impl Server {
         command.arg("--config").arg(setup.config());
         let child = Child::start(command, setup.dir.join("server.log")).context("cannot start the server")?;
         let mut server = Self { child, setup: setup.clone(), metrics, leaving: None };
-        let alive = server.metrics_url("alive")?;
+        let alive = format!("http://{metrics}/alive").parse()?;
         let look = || match get(&alive, START_PATIENCE) {
             Ok((200, _)) => Ok(()),
             _ => Err(format!("no answer at {alive}")),
@@ -92,16 +96,18 @@ impl Server {
         self.setup.listen
     }
 
+    pub(crate) fn certificates(&self) -> Option<&Certificates> {
+        self.setup.certificates.as_ref()
+    }
+
     pub(crate) fn pid(&self) -> u32 {
         self.child.pid()
     }
 
     pub(crate) fn push_url(&self) -> anyhow::Result<Url> {
-        Ok(format!("http://{}/push", self.addr()).parse()?)
-    }
-
-    fn metrics_url(&self, name: &str) -> anyhow::Result<Url> {
-        Ok(format!("http://{}/{name}", self.metrics).parse()?)
+        let tls = self.setup.certificates.as_ref().map(|certificates| certificates.client.clone());
+        let scheme = if tls.is_some() { "https" } else { "http" };
+        Ok(format!("{scheme}://{}/push", self.addr()).parse::<Url>()?.with_tls(tls))
     }
 
     /// How it ended, if it has.
@@ -160,7 +166,7 @@ impl Server {
     }
 
     fn page(&self, name: &str) -> anyhow::Result<String> {
-        let (_, body) = get(&self.metrics_url(name)?, START_PATIENCE)
+        let (_, body) = get(&format!("http://{}/{name}", self.metrics).parse()?, START_PATIENCE)
             .with_context(|| format!("no answer from {}", self.metrics))?;
         Ok(String::from_utf8_lossy(&body).into_owned())
     }

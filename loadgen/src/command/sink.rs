@@ -26,13 +26,13 @@ pub(crate) fn run(args: &SinkArgs) -> anyhow::Result<bool> {
     let script = args.faults.as_deref().map(faults).transpose()?;
     let config = SinkConfig { script, ..args.sink.clone() };
     let stop = super::stop_flag()?;
-    let sink = Sink::start(config).with_context(|| format!("cannot listen at {}", args.sink.listen))?;
+    let sink = Sink::start(config).with_context(|| format!("cannot start at {}", args.sink.listen))?;
     let mut out = io::stdout();
     let account = match args.sink.full_account {
-        true => format!(", its account at http://{}/account", sink.addr()),
+        true => format!(", its account at {}/account", sink.origin()),
         false => String::new(),
     };
-    writeln!(out, "sink at {}, its counts at http://{}/stats{account}", sink.url(), sink.addr())?;
+    writeln!(out, "sink at {}, its counts at {}/stats{account}", sink.url(), sink.origin())?;
     let every = if args.every.is_zero() { NEVER } else { args.every.min(NEVER) };
     let mut shown = Snapshot::default();
     while !wait_for(every, || stop.load(Ordering::Relaxed)) {

@@ -5,6 +5,7 @@
 
 mod epidemic;
 mod fairness;
+mod handshakes;
 mod idle;
 mod isolation;
 mod overload;
@@ -40,6 +41,7 @@ pub(crate) fn run(args: &TrialArgs) -> anyhow::Result<bool> {
         TrialCommand::Retry(trial) => retry::run(args, trial),
         TrialCommand::Overload(trial) => overload::run(args, trial),
         TrialCommand::Idle(trial) => idle::run(args, trial),
+        TrialCommand::Handshakes(trial) => handshakes::run(args, trial),
     }
 }
 
@@ -47,7 +49,7 @@ pub(crate) fn run(args: &TrialArgs) -> anyhow::Result<bool> {
 fn rig(args: &TrialArgs, settings: &str, script: Option<Arc<dyn Script>>) -> anyhow::Result<Rig> {
     let settings = settings.to_owned();
     let server = args.server.clone();
-    Rig::start(RigConfig { server, settings, script, full_account: false, end_patience: END_PATIENCE })
+    Rig::start(RigConfig { server, settings, script, end_patience: END_PATIENCE, ..RigConfig::default() })
 }
 
 /// Senders of these tenants.

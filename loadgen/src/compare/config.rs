@@ -1,7 +1,7 @@
-//! What is compared: the YAML as written, and what it comes to.
+//! What is compared: the YAML as written, and what it resolves to.
 //!
-//! Everything that can be known before the first run is checked here, so that a typing mistake does not cost a quarter
-//! of an hour: names, numbers, placeholders, and that the templates are there.
+//! All that can be checked before the first run is checked here (names, numbers, placeholders, templates), so that a
+//! typo does not cost a quarter of an hour.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -33,10 +33,6 @@ pub(super) const TCP: &str = "tcp";
 pub struct Config {
     /// What the results are called: the name of the file.
     pub name: String,
-    /// The label that names the tenant.
-    pub tenant_label: String,
-    /// The header that names the tenant upstream.
-    pub tenant_header: String,
     /// Whether a comparison in which a contender failed is still a success.
     pub allow_failure: bool,
     /// The contenders; the first is what the others are compared with.
@@ -68,6 +64,14 @@ pub struct Contender {
     /// How long it may take until it is.
     #[serde(rename = "ready_seconds", deserialize_with = "duration::deserialize")]
     pub ready_within: Duration,
+    /// Whether it speaks TLS to senders.
+    pub tls_in: bool,
+    /// Whether it speaks TLS to its upstream.
+    pub tls_out: bool,
+    /// The contender that is the same without TLS. What TLS costs is measured against that one.
+    pub plain: Option<String>,
+    /// Whether it is left out where its program is not installed.
+    pub optional: bool,
     /// Path to push series to.
     pub push: String,
     /// Path to push logs to.
@@ -83,8 +87,6 @@ pub struct Contender {
     /// How long it may take to deliver what it has acknowledged.
     #[serde(rename = "drain_seconds", deserialize_with = "duration::deserialize")]
     pub drain_within: Duration,
-    /// What must be equal at both ends.
-    pub compares: Compares,
 }
 
 impl Default for Contender {
@@ -98,6 +100,10 @@ impl Default for Contender {
             files: BTreeMap::new(),
             ready: TCP.to_owned(),
             ready_within: Duration::from_secs(10),
+            tls_in: false,
+            tls_out: false,
+            plain: None,
+            optional: false,
             push: "/push".to_owned(),
             push_loki: "/loki/api/v1/push".to_owned(),
             formats: vec![Format::default()],
@@ -105,7 +111,6 @@ impl Default for Contender {
             splits: true,
             acknowledges: Acknowledges::default(),
             drain_within: Duration::from_secs(30),
-            compares: Compares::default(),
         }
     }
 }
@@ -119,17 +124,6 @@ pub enum Acknowledges {
     AfterDelivery,
     /// When it has taken it: one has to wait until all has arrived.
     BeforeDelivery,
-}
-
-/// What must be equal at both ends.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Compares {
-    /// Counts and checksums: every sample arrives as it was sent.
-    #[default]
-    Sums,
-    /// Counts only, for one that writes labels or values in another form.
-    Counts,
 }
 
 /// One load that all contenders are put through.
@@ -223,8 +217,6 @@ struct Written {
     seconds: f64,
     warm_up_seconds: Option<f64>,
     rounds: Option<u32>,
-    tenant_label: Option<String>,
-    tenant_header: Option<String>,
     allow_failure: bool,
     contenders: Vec<Contender>,
     /// Another comparison, whose contenders take part in this one.
@@ -301,11 +293,14 @@ impl Config {
             if contenders.iter().take(index).any(|other| other.name == contender.name) {
                 return Err(wrong(format!("contenders: two are called `{}`", contender.name)));
             }
+            if let Some(plain) =
+                contender.plain.as_ref().filter(|plain| contenders.iter().all(|c| c.name != **plain))
+            {
+                return Err(wrong(format!("contender `{}`: plain: there is no `{plain}`", contender.name)));
+            }
         }
         Ok(Self {
             name: path.file_stem().unwrap_or_default().to_string_lossy().into_owned(),
-            tenant_label: written.tenant_label.unwrap_or_else(|| "tenant".to_owned()),
-            tenant_header: written.tenant_header.unwrap_or_else(|| "X-Scope-OrgID".to_owned()),
             allow_failure: written.allow_failure,
             contenders,
             scenarios,
@@ -359,6 +354,15 @@ impl Written {
 }
 
 impl Contender {
+    /// Whether its program is where its command says.
+    pub fn is_installed(&self) -> bool {
+        let Some(program) = self.command.first() else { return false };
+        let path = std::env::var_os("PATH").unwrap_or_default();
+        let dirs =
+            if program.contains('/') { vec![PathBuf::new()] } else { std::env::split_paths(&path).collect() };
+        program.contains('{') || dirs.iter().any(|dir| dir.join(program).is_file())
+    }
+
     /// What its fields say together, beyond what each may say.
     fn check(&self) -> Result<(), String> {
         if self.name.trim().is_empty() {
@@ -420,7 +424,6 @@ contenders:
   - name: b
     command: [b]
     splits: false
-    compares: counts
 scenarios:
   - tenants: [1, 10]
     series: 100
@@ -447,13 +450,12 @@ scenarios:
         );
         assert_eq!(config.scenarios.iter().map(|s| s.rounds).collect::<Vec<_>>(), [3, 3, 3, 3, 1]);
         assert_eq!(config.scenarios[4].to_string(), "5 tenants, 5 series a request, 5 senders, 12 labels");
-        assert_eq!((config.name.as_str(), config.tenant_label.as_str()), ("try", "tenant"));
+        assert_eq!(config.name, "try");
         let [a, b] = &config.contenders[..] else { panic!("two contenders") };
         assert_eq!(a.files["a.conf"], "sink {sink}");
         assert_eq!(a.ready, "http://{metrics}/ready");
         assert_eq!((a.acknowledges, a.splits), (Acknowledges::BeforeDelivery, true));
         assert_eq!((b.acknowledges, b.splits, b.ready.as_str()), (Acknowledges::AfterDelivery, false, TCP));
-        assert_eq!(b.compares, Compares::Counts);
     }
 
     #[test]
@@ -492,6 +494,14 @@ scenarios:
     }
 
     #[test]
+    fn a_program_is_looked_for_in_path_or_where_it_is_said_to_be() {
+        let contender =
+            |program: &str| Contender { command: vec![program.to_owned()], ..Contender::default() };
+        assert!(["sh", "/bin/sh", "{loadgen}"].map(contender).iter().all(Contender::is_installed));
+        assert!(!["no-such-program", "/nowhere/sh"].map(contender).iter().any(Contender::is_installed));
+    }
+
+    #[test]
     fn mistakes_are_told_before_anything_runs() {
         for (from, to, fault) in [
             ("seconds: 2", "second: 2", "second"),
@@ -501,7 +511,7 @@ scenarios:
             (
                 "series: 100",
                 "series: many",
-                "line 15 column 13: neither a number from 0 nor a list of numbers",
+                "line 14 column 13: neither a number from 0 nor a list of numbers",
             ),
             ("series: 100", "series: -1", "neither a number from 0 nor a list of numbers"),
             ("splits: false", "drain_seconds: soon", "`soon` is no duration"),
@@ -520,6 +530,7 @@ scenarios:
             ("http://{metrics}/ready", "metrics", "neither `tcp` nor a URL"),
             ("before_delivery", "sometime", "sometime"),
             ("splits: false", "push: push", "`push` is no path"),
+            ("splits: false", "plain: c", "contender `b`: plain: there is no `c`"),
         ] {
             let error = load(&GOOD.replace(from, to)).unwrap_err().to_string();
             assert!(error.contains(fault), "{to}: {error}");

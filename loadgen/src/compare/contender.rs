@@ -25,6 +25,7 @@ use crate::client::{Url, get};
 use crate::fleet::Format;
 use crate::port::free_addr;
 use crate::process::{Process, ProcessTree};
+use crate::tls::Tls;
 
 /// How long it has after SIGTERM, and its orphans after theirs.
 const END_WITHIN: Duration = Duration::from_secs(5);
@@ -40,15 +41,23 @@ pub(super) struct Running {
     child: Child,
     tree: ProcessTree,
     values: Values,
+    tls: Option<Tls>,
     _dir: TempDir,
 }
 
 impl Running {
-    /// Starts `contender` in front of the sink at `sink` and waits until it is ready.
-    pub(super) fn start(contender: &Contender, sink: SocketAddr, stop: &AtomicBool) -> Result<Self, Stopped> {
-        let mut running = Self::spawn(contender, sink).map_err(does_not_start)?;
+    /// Starts `contender` in its directory in front of the sink at `sink`, and waits until it is ready. `tls` is what its
+    /// senders need.
+    pub(super) fn start(
+        contender: &Contender,
+        sink: SocketAddr,
+        dir: TempDir,
+        tls: Option<Tls>,
+        stop: &AtomicBool,
+    ) -> Result<Self, Stopped> {
+        let mut running = Self::spawn(contender, sink, dir, tls).map_err(does_not_start)?;
         let stopped = || stop.load(Ordering::Relaxed);
-        let look = || look(&running.values, &contender.ready);
+        let look = || look(&running.values, &contender.ready, running.tls.as_ref());
         match running.child.wait_until_ready(contender.ready_within, stopped, look) {
             Ok(()) => Ok(running),
             Err(_) if stopped() => Err(Stopped::Interrupted),
@@ -56,9 +65,12 @@ impl Running {
         }
     }
 
-    fn spawn(contender: &Contender, sink: SocketAddr) -> Result<Self, String> {
-        let dir =
-            tempfile::Builder::new().prefix("loadgen-").tempdir().map_err(told("no directory for it"))?;
+    fn spawn(
+        contender: &Contender,
+        sink: SocketAddr,
+        dir: TempDir,
+        tls: Option<Tls>,
+    ) -> Result<Self, String> {
         let free_port = || free_addr().map_err(told("no free port"));
         let values = Values([
             ("listen", free_port()?.to_string()),
@@ -77,7 +89,7 @@ impl Running {
         command.envs(contender.environment.iter().map(|(name, value)| (name, values.fill(value))));
         let child = Child::start(command, dir.path().join(LOG)).map_err(told(&program))?;
         let tree = ProcessTree::new(Process::new(child.pid()).map_err(told(&program))?);
-        Ok(Self { child, tree, values, _dir: dir })
+        Ok(Self { child, tree, values, tls, _dir: dir })
     }
 
     /// Its processes.
@@ -88,8 +100,11 @@ impl Running {
     /// Where to push to.
     pub(super) fn push_url(&self, contender: &Contender, format: Format) -> Result<Url, Failure> {
         let path = if format.is_loki() { &contender.push_loki } else { &contender.push };
-        let url = self.values.fill("http://{listen}") + path;
-        url.parse().map_err(|error| does_not_start(format!("{url}: {error}")))
+        let scheme = if contender.tls_in { "https" } else { "http" };
+        let url = format!("{scheme}://{}{path}", self.values.fill("{listen}"));
+        let parsed: Result<Url, _> = url.parse();
+        let parsed = parsed.map_err(|error| does_not_start(format!("{url}: {error}")))?;
+        Ok(parsed.with_tls(self.tls.clone()))
     }
 
     /// A failure, if it has ended.
@@ -116,13 +131,13 @@ impl Drop for Running {
 }
 
 /// Looks once whether it is ready; else why not.
-fn look(values: &Values, ready: &str) -> Result<(), String> {
+fn look(values: &Values, ready: &str, tls: Option<&Tls>) -> Result<(), String> {
     if ready == TCP {
         let addr: SocketAddr = values.fill("{listen}").parse().map_err(|_| "no address".to_owned())?;
         return TcpStream::connect_timeout(&addr, LOOK_TIMEOUT).map(drop).map_err(|error| error.to_string());
     }
     let url: Url = values.fill(ready).parse().map_err(|error| format!("{error}"))?;
-    match get(&url, LOOK_TIMEOUT) {
+    match get(&url.clone().with_tls(tls.cloned()), LOOK_TIMEOUT) {
         Ok((200..=299, _)) => Ok(()),
         Ok((status, _)) => Err(format!("{url} answers {status}")),
         Err(error) => Err(format!("{url}: {error}")),

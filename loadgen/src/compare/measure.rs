@@ -1,6 +1,6 @@
-//! What is read off a round: the figures that are printed and drawn.
+//! The figures that are printed and drawn, computed from rounds.
 
-use super::results::{Round, ScenarioResults, Showing};
+use super::results::{Entrant, Round, ScenarioResults, Showing};
 
 /// A figure that every round has.
 #[derive(Clone, Copy, Debug)]
@@ -20,43 +20,31 @@ impl Measure {
     /// Requests, by the time until the last of them was delivered.
     pub const REQUESTS: Self =
         more("requests", "requests", "1/s", |round| per(round.requests, round.delivered_seconds));
-    /// Samples, by the same time.
-    pub const SAMPLES: Self =
-        more("samples", "samples", "1/s", |round| per(round.samples, round.delivered_seconds));
     /// CPU time by requests.
     pub const CPU_PER_REQUEST: Self = less("cpu-per-request", "CPU per request", "ms", |round| {
         quotient(round.cpu_seconds * 1e3, float(round.requests))
     });
-    /// CPU time by samples.
-    pub const CPU_PER_MILLION_SAMPLES: Self =
-        less("cpu-per-million-samples", "CPU per million samples", "s", |round| {
-            quotient(round.cpu_seconds * 1e6, float(round.samples))
-        });
-    /// Latency of half of the answers.
-    pub const P50: Self = less("p50", "latency p50", "ms", |round| round.latency_ms.p50);
     /// Latency of 99 % of the answers.
     pub const P99: Self = less("p99", "latency p99", "ms", |round| round.latency_ms.p99);
-    /// Latency of 99.9 % of the answers.
-    pub const P99_9: Self = less("p99-9", "latency p99.9", "ms", |round| round.latency_ms.p99_9);
     /// Resident memory, at most.
     pub const RESIDENT: Self =
         less("peak-rss", "peak RSS", "MB", |round| float(round.resident_bytes_peak) / 1e6);
-    /// Upstream requests by inbound requests.
-    pub const FAN_OUT: Self = less("fan-out", "upstream requests per request", "", |round| {
-        quotient(float(round.upstream_requests), float(round.requests))
-    });
 
     /// All of them, in the order of the tables.
     pub const ALL: [Self; 9] = [
         Self::REQUESTS,
-        Self::SAMPLES,
+        more("samples", "samples", "1/s", |round| per(round.samples, round.delivered_seconds)),
         Self::CPU_PER_REQUEST,
-        Self::CPU_PER_MILLION_SAMPLES,
-        Self::P50,
+        less("cpu-per-million-samples", "CPU per million samples", "s", |round| {
+            quotient(round.cpu_seconds * 1e6, float(round.samples))
+        }),
+        less("p50", "latency p50", "ms", |round| round.latency_ms.p50),
         Self::P99,
-        Self::P99_9,
+        less("p99-9", "latency p99.9", "ms", |round| round.latency_ms.p99_9),
         Self::RESIDENT,
-        Self::FAN_OUT,
+        less("fan-out", "upstream requests per request", "", |round| {
+            quotient(float(round.upstream_requests), float(round.requests))
+        }),
     ];
 
     /// Those whose ratio to the first contender is shown.
@@ -77,6 +65,17 @@ impl Measure {
     pub fn ratio(&self, results: &ScenarioResults, index: usize) -> Option<Spread> {
         let (first, other) = (results.showings.first()?.rounds(), results.showings.get(index)?.rounds());
         Spread::new(first.iter().zip(other).map(|(first, other)| quotient(self.of(other), self.of(first))))
+    }
+
+    /// The CPU time of contender `index` by that of the same contender without TLS and of rustls alone together; None if
+    /// either failed, or it has no such contender.
+    pub fn tls(contenders: &[Entrant], showings: &[Showing], index: usize) -> Option<Spread> {
+        let name = contenders.get(index)?.plain.as_ref()?;
+        let plain = contenders.iter().position(|contender| contender.name == *name)?;
+        let rounds = showings.get(index)?.rounds().iter().zip(showings.get(plain)?.rounds());
+        let cpu = |round: &Round| Self::CPU_PER_REQUEST.of(round);
+        let alone = |round: &Round| quotient(round.tls_seconds * 1e3, float(round.requests));
+        Spread::new(rounds.map(|(tls, plain)| quotient(cpu(tls), cpu(plain) + alone(tls))))
     }
 
     /// Title and unit.
@@ -144,8 +143,8 @@ fn float(count: u64) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::compare::Scenario;
     use crate::compare::results::{Failure, FailureKind};
+    use crate::compare::{Acknowledges, Scenario};
     use crate::fleet::Format;
     use crate::send::Percentiles;
 
@@ -159,6 +158,7 @@ mod tests {
             body_bytes: requests * 1000,
             upstream_requests: requests * 2,
             cpu_seconds,
+            tls_seconds: 0.5,
             resident_bytes_peak: 50_000_000,
             latency_ms: Percentiles { p50: 1.0, p99: 2.0, p99_9: 3.0, max: 4.0 },
         }
@@ -202,6 +202,23 @@ mod tests {
         assert_eq!(Measure::CPU_PER_REQUEST.ratio(&results, 2), None);
         let spread = Measure::CPU_PER_REQUEST.spread(&results.showings[0]).unwrap();
         assert_eq!(spread, Spread { median: 2.0, min: 1.0, max: 4.0 });
+    }
+
+    #[test]
+    fn what_tls_costs_is_held_against_the_same_contender_and_rustls() {
+        let entrant = |name: &str, plain: Option<&str>| Entrant {
+            name: name.to_owned(),
+            note: String::new(),
+            version: None,
+            splits: true,
+            acknowledges: Acknowledges::AfterDelivery,
+            plain: plain.map(str::to_owned),
+        };
+        let contenders = [entrant("a", None), entrant("b", Some("a")), entrant("c", Some("a"))];
+        let tls = |index| Measure::tls(&contenders, &results().showings, index);
+        // 4 to 1 and 0.5, 2 to 2 and 0.5, 2 to 4 and 0.5.
+        assert_eq!(tls(1).unwrap().median, 0.8);
+        assert_eq!((tls(0), tls(2)), (None, None), "no TLS, and failed");
     }
 
     #[test]

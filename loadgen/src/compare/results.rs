@@ -1,4 +1,4 @@
-//! What a comparison found, as it is kept: every round's raw figures, and on what machine they came about.
+//! The results of a comparison as they are saved: the raw figures of every round, and the machine.
 
 use std::fs;
 use std::io;
@@ -6,7 +6,7 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use super::config::{Acknowledges, Compares, Scenario};
+use super::config::{Acknowledges, Scenario};
 use super::machine::Machine;
 use crate::send::Percentiles;
 
@@ -47,8 +47,9 @@ pub struct Entrant {
     pub splits: bool,
     /// When it answers.
     pub acknowledges: Acknowledges,
-    /// What was compared at both ends.
-    pub compares: Compares,
+    /// The contender that is the same without TLS.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub plain: Option<String>,
 }
 
 /// One scenario.
@@ -68,7 +69,7 @@ pub enum Showing {
     Measured(Vec<Round>),
     /// One was not, so none counts.
     Failed(Failure),
-    /// It does not know the scenario's format.
+    /// It does not know the scenario's format, or is not installed.
     LeftOut,
 }
 
@@ -138,6 +139,9 @@ pub struct Round {
     pub upstream_requests: u64,
     /// CPU time of the contender's processes, user and system, from the first request to the last delivery.
     pub cpu_seconds: f64,
+    /// What of this rustls alone needs to encrypt and decrypt what was sent over TLS, measured right after.
+    #[serde(default)]
+    pub tls_seconds: f64,
     /// The most resident memory of each of its processes, from its start on, summed.
     pub resident_bytes_peak: u64,
     /// Latencies of its answers.

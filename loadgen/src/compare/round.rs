@@ -1,26 +1,33 @@
-//! One round: a sink and a contender, fresh, through a scenario; measured, and then proven.
+//! One round: a new sink and a newly started contender run a scenario and are measured. Then it is proven that every
+//! sample arrived.
 
+use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use super::Stopped;
-use super::config::{Acknowledges, Compares, Config, Contender, Scenario};
+use super::config::{Acknowledges, Contender, Scenario};
 use super::contender::Running;
+use super::record_layer::{MessageCost, RecordLayer};
 use super::results::{Failure, FailureKind, Round};
-use crate::account::Tally;
-use crate::audit::{Comparison, Verdict};
+use super::{Stopped, TENANT_LABEL};
+use crate::audit::Comparison;
 use crate::child::pause;
 use crate::client::Url;
 use crate::fleet::Fleet;
 use crate::process::TreeCost;
 use crate::send::{Outcome, Percentiles, Progress, SendConfig, send};
 use crate::sink::{Sink, SinkConfig, Snapshot};
+use crate::tls::Certificates;
 
 /// Connections that a sink takes at a time: more than any contender opens.
 const CONNECTIONS_MAX: usize = 8192;
 
 /// How often the sink is looked at while a contender delivers what it has acknowledged.
 const DRAIN_INTERVAL: Duration = Duration::from_millis(5);
+
+/// About as many bytes have the head of a request and a whole answer.
+const HEAD_BYTES: usize = 250;
+const ANSWER_BYTES: usize = 100;
 
 /// Tenants that a failure names.
 const TENANTS_TOLD_MAX: usize = 3;
@@ -41,38 +48,48 @@ struct Phase {
     /// From the first request until all that was acknowledged had arrived.
     delivered: Duration,
     upstream_requests: u64,
+    /// Their bodies, as they arrived.
+    upstream_bytes: u64,
     /// What the contender's processes had cost before and after it.
     cost: (TreeCost, TreeCost),
 }
 
-/// Runs one round. `tick` is called five times a second.
+/// Runs one round.
 pub(super) fn run(
-    config: &Config,
     contender: &Contender,
     scenario: &Scenario,
     fleet: &Fleet,
     stop: &AtomicBool,
-    mut tick: impl FnMut(),
 ) -> Result<Round, Stopped> {
+    let dir = tempfile::Builder::new().prefix("loadgen-").tempdir()?;
+    let tls = contender.tls_in || contender.tls_out;
+    let certificates = tls.then(|| Certificates::issue(dir.path())).transpose()?;
+    let file = |name| certificates.as_ref().filter(|_| contender.tls_out).map(|files| files.path(name));
     let sink = Sink::start(SinkConfig {
-        tenant_headers: vec![config.tenant_header.clone()],
-        tenant_labels: vec![config.tenant_label.clone()],
+        tls_cert: file("server.pem"),
+        tls_key: file("server.pem.key"),
+        tenant_labels: vec![TENANT_LABEL.to_owned()],
         connections_max: CONNECTIONS_MAX,
         ..SinkConfig::default()
     })?;
-    let running = Running::start(contender, sink.addr(), stop)?;
+    let client = certificates.as_ref().map(|certificates| certificates.client.clone());
+    let running = Running::start(contender, sink.addr(), dir, client, stop)?;
     let url = running.push_url(contender, scenario.format)?;
     let mut run = Run { contender, fleet, url, running, sink, stop };
     if scenario.warm_up_seconds > 0.0 {
-        run.phase(scenario.warm_up_seconds, &mut tick)?;
+        run.phase(scenario.warm_up_seconds)?;
     }
-    let phase = run.phase(scenario.seconds, &mut tick)?;
-    Ok(phase.round())
+    let phase = run.phase(scenario.seconds)?;
+    let tls_seconds = match &certificates {
+        Some(certificates) => phase.tls_seconds(contender, certificates)?,
+        None => 0.0,
+    };
+    Ok(Round { tls_seconds, ..phase.round() })
 }
 
 impl Run<'_> {
     /// Sends for so long, waits until all has arrived, and proves it.
-    fn phase(&mut self, seconds: f64, tick: &mut impl FnMut()) -> Result<Phase, Stopped> {
+    fn phase(&mut self, seconds: f64) -> Result<Phase, Stopped> {
         let before = self.sink.snapshot();
         let cost_before = self.cost()?;
         let config = SendConfig {
@@ -88,7 +105,6 @@ impl Run<'_> {
             if ended || stop.load(Ordering::Relaxed) {
                 progress.stop.store(true, Ordering::Relaxed);
             }
-            tick();
         })?;
         self.running.still_runs()?;
         if self.stop.load(Ordering::Relaxed) {
@@ -103,6 +119,7 @@ impl Run<'_> {
             delivered: outcome.elapsed + drained,
             outcome,
             upstream_requests: after.requests - before.requests,
+            upstream_bytes: after.total().bytes - before.total().bytes,
             cost: (cost_before, cost_after),
         })
     }
@@ -140,7 +157,6 @@ impl Run<'_> {
     /// Holds what was acknowledged against what has arrived.
     fn prove(&self, outcome: &Outcome, before: &Snapshot, after: &Snapshot) -> Result<(), Failure> {
         let lost = |reason| Err(Failure { kind: FailureKind::LosesSamples, reason });
-        let sums = self.contender.compares == Compares::Sums;
         if after.broken > before.broken {
             let why = after.broken_why.as_deref().unwrap_or_default();
             return lost(format!(
@@ -149,9 +165,8 @@ impl Run<'_> {
             ));
         }
         if !self.contender.splits {
-            let of = |tally: Tally| if sums { tally } else { Tally { checksum: 0, ..tally } };
-            let (sent, arrived) =
-                (of(outcome.acknowledged_tally()), of(after.total().stored - before.total().stored));
+            let sent = outcome.acknowledged_tally();
+            let arrived = after.total().stored - before.total().stored;
             if sent == arrived {
                 return Ok(());
             }
@@ -159,11 +174,10 @@ impl Run<'_> {
             return lost(format!("{sent} samples acknowledged, {arrived} arrived, or not as they were sent"));
         }
         let comparison = Comparison::new(&outcome.ledger, before, after, "");
-        let good = |verdict| verdict == Verdict::Exact || !sums && verdict == Verdict::Changed;
-        let wrong: Vec<_> = comparison.lines.iter().filter(|line| !good(line.verdict)).collect();
-        if wrong.is_empty() {
+        if comparison.is_exact() {
             return Ok(());
         }
+        let wrong: Vec<_> = comparison.faults().collect();
         let told: Vec<String> = wrong.iter().take(TENANTS_TOLD_MAX).map(ToString::to_string).collect();
         let (wrong, all) = (wrong.len(), comparison.lines.len());
         lost(format!("{wrong} of {all} tenants differ: {}", told.join(", ")))
@@ -191,8 +205,30 @@ fn answered_well(outcome: &Outcome) -> Result<(), Failure> {
 }
 
 impl Phase {
+    /// CPU time that rustls alone needs to encrypt and decrypt as many messages of these sizes.
+    fn tls_seconds(&self, contender: &Contender, certificates: &Certificates) -> io::Result<f64> {
+        let mut layer = RecordLayer::new(certificates)?;
+        let answer = layer.cost(ANSWER_BYTES)?;
+        let mut seconds = |requests: u64, bytes: u64, cost: fn(MessageCost, MessageCost) -> Duration| {
+            let each = usize::try_from(bytes / requests.max(1)).unwrap_or(usize::MAX);
+            Ok::<_, io::Error>(cost(layer.cost(each + HEAD_BYTES)?, answer).as_secs_f64() * requests as f64)
+        };
+        let mut sum = 0.0;
+        if contender.tls_in {
+            sum += seconds(self.outcome.requests, self.outcome.bytes, |request, answer| {
+                request.decrypt + answer.encrypt
+            })?;
+        }
+        if contender.tls_out {
+            sum += seconds(self.upstream_requests, self.upstream_bytes, |request, answer| {
+                request.encrypt + answer.decrypt
+            })?;
+        }
+        Ok(sum)
+    }
+
     fn round(&self) -> Round {
-        let Self { outcome, delivered, upstream_requests, cost: (before, after) } = self;
+        let Self { outcome, delivered, upstream_requests, cost: (before, after), .. } = self;
         Round {
             seconds: outcome.elapsed.as_secs_f64(),
             delivered_seconds: delivered.as_secs_f64(),
@@ -202,6 +238,7 @@ impl Phase {
             body_bytes: outcome.bytes,
             upstream_requests: *upstream_requests,
             cpu_seconds: after.cpu.saturating_sub(before.cpu).as_secs_f64(),
+            tls_seconds: 0.0,
             resident_bytes_peak: after.resident_bytes_peak,
             latency_ms: Percentiles::new(&outcome.latency),
         }

@@ -11,49 +11,27 @@ const ZERO_THRESHOLD: f64 = 2.938_735_877_055_719e-39;
 /// How old an exemplar may be when its series is scraped.
 const EXEMPLAR_AGE_MAX_MS: u64 = 15_000;
 
-/// Which histogram to draw.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Shape {
-    /// Float counts, as recording rules have them, rather than integer ones.
-    pub(super) float: bool,
-    /// A gauge histogram of values on both sides of zero.
-    pub(super) signed: bool,
-}
-
 /// A valid histogram: bucket counts that add up to the count, as many of them as the spans hold, and no gap below zero
-/// but the first.
-pub(super) fn histogram(random: &mut Random, shape: Shape, timestamp: i64) -> Histogram {
+/// but the first. One that is `signed` is a gauge histogram of values on both sides of zero.
+pub(super) fn histogram(random: &mut Random, signed: bool, timestamp: i64) -> Histogram {
     let positive = Buckets::draw(random);
-    let negative = if shape.signed { Buckets::draw(random) } else { Buckets::default() };
+    let negative = if signed { Buckets::draw(random) } else { Buckets::default() };
     let zero = random.below(4);
     let count = zero + positive.total() + negative.total();
-    let mut histogram = Histogram {
+    Histogram {
+        count: Some(HistogramCount::Int(count)),
         sum: (random.unit() * 1e6).round() / 1e3,
         schema: 3,
         zero_threshold: ZERO_THRESHOLD,
-        reset_hint: if shape.signed { ResetHint::Gauge } else { ResetHint::Unknown } as i32,
+        zero_count: Some(HistogramZeroCount::Int(zero)),
+        positive_deltas: positive.deltas(),
+        positive_spans: positive.spans,
+        negative_deltas: negative.deltas(),
+        negative_spans: negative.spans,
+        reset_hint: if signed { ResetHint::Gauge } else { ResetHint::Unknown } as i32,
         timestamp,
         ..Histogram::default()
-    };
-    if shape.float {
-        histogram.count = Some(HistogramCount::Float(rate(count)));
-        histogram.zero_count = Some(HistogramZeroCount::Float(rate(zero)));
-        histogram.positive_counts = positive.counts.iter().copied().map(rate).collect();
-        histogram.negative_counts = negative.counts.iter().copied().map(rate).collect();
-    } else {
-        histogram.count = Some(HistogramCount::Int(count));
-        histogram.zero_count = Some(HistogramZeroCount::Int(zero));
-        histogram.positive_deltas = positive.deltas();
-        histogram.negative_deltas = negative.deltas();
     }
-    histogram.positive_spans = positive.spans;
-    histogram.negative_spans = negative.spans;
-    histogram
-}
-
-/// A count as a rate: a fraction whose sums are exact.
-fn rate(count: u64) -> f64 {
-    count as f64 / 16.0
 }
 
 /// The buckets of one sign.
@@ -134,28 +112,22 @@ mod tests {
     }
 
     #[test]
-    #[expect(clippy::float_cmp, reason = "sums of sixteenths are exact")]
+    #[expect(clippy::float_cmp, reason = "sums of whole numbers are exact")]
     fn histograms_are_valid() {
         let mut random = Random::new(5, 0);
         for round in 0..400 {
-            let shape = Shape { float: round % 2 == 0, signed: round % 3 == 0 };
-            let drawn = histogram(&mut random, shape, 7);
-            let (positive, negative, zero, count) = match (drawn.count.unwrap(), drawn.zero_count.unwrap()) {
-                (HistogramCount::Int(count), HistogramZeroCount::Int(zero)) => {
-                    assert!(!shape.float && drawn.positive_counts.is_empty());
-                    let (positive, negative) = (&drawn.positive_deltas, &drawn.negative_deltas);
-                    (absolute(positive), absolute(negative), zero as f64, count as f64)
-                }
-                (HistogramCount::Float(count), HistogramZeroCount::Float(zero)) => {
-                    assert!(shape.float && drawn.positive_deltas.is_empty());
-                    (drawn.positive_counts.clone(), drawn.negative_counts.clone(), zero, count)
-                }
-                mixed => panic!("{mixed:?}"),
+            let signed = round % 3 == 0;
+            let drawn = histogram(&mut random, signed, 7);
+            let (Some(HistogramCount::Int(count)), Some(HistogramZeroCount::Int(zero))) =
+                (drawn.count, drawn.zero_count)
+            else {
+                panic!("{drawn:?}")
             };
+            let (positive, negative) = (absolute(&drawn.positive_deltas), absolute(&drawn.negative_deltas));
             check_buckets(&drawn.positive_spans, &positive);
             check_buckets(&drawn.negative_spans, &negative);
-            assert_eq!(positive.iter().chain(&negative).sum::<f64>() + zero, count);
-            assert_eq!(negative.is_empty(), !shape.signed);
+            assert_eq!(positive.iter().chain(&negative).sum::<f64>() + zero as f64, count as f64);
+            assert_eq!(negative.is_empty(), !signed);
             assert!(positive.len() >= 4 && drawn.timestamp == 7);
         }
     }

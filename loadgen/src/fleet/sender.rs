@@ -1,13 +1,13 @@
 //! The bodies of one sender: a Prometheus with its targets, scrape after scrape.
 //!
-//! Three streams of random numbers, so that what is asked for besides changes nothing else: one for the targets, one
-//! for their values, one for histograms and exemplars. The two senders of an HA pair draw the same numbers.
+//! Three streams of random numbers serve targets, values, and histograms with exemplars. So asking for histograms does
+//! not change the targets or the other values. The two senders of an HA pair draw the same numbers.
 
 use std::collections::{BTreeMap, HashMap};
 
 use bytes::Bytes;
 
-use super::native::{Shape, exemplar, histogram};
+use super::native::{exemplar, histogram};
 use super::spread::{Portion, deal};
 use super::{Body, FleetConfig};
 use crate::account::{Tally, walk};
@@ -17,9 +17,6 @@ use crate::random::Random;
 
 /// How far apart two samples of a series are: a usual scrape interval.
 const SCRAPE_INTERVAL_MS: u64 = 15_000;
-
-/// Of so many native histograms one has float counts.
-const FLOAT_HISTOGRAM_EVERY: usize = 8;
 
 /// What targets export.
 pub(super) struct Catalogue {
@@ -223,13 +220,11 @@ impl<'a> Sender<'a> {
         // Begun anew in each body, so that a series which stays is what it was.
         let mut histograms = Portion::new(self.config.histograms);
         let mut exemplars = Portion::new(self.config.exemplars);
-        let mut drawn = 0;
         for target in targets {
             let timestamp = begin.saturating_add_unsigned(target.scraped_at_ms);
             for nth in target.metric..target.metric + target.series {
                 let mut series = if histograms.takes(1) {
-                    drawn += 1;
-                    self.native_series(target, nth, timestamp, drawn % FLOAT_HISTOGRAM_EVERY == 0)
+                    self.native_series(target, nth, timestamp)
                 } else {
                     self.float_series(target, nth, timestamp)
                 };
@@ -252,13 +247,12 @@ impl<'a> Sender<'a> {
         TimeSeries { labels, samples, ..TimeSeries::default() }
     }
 
-    fn native_series(&mut self, target: &Target, nth: usize, timestamp: i64, float: bool) -> TimeSeries {
+    fn native_series(&mut self, target: &Target, nth: usize, timestamp: i64) -> TimeSeries {
         let natives = &self.catalogue.natives;
         let Some(metric) = natives.get(nth % natives.len().max(1)) else { return TimeSeries::default() };
         let labels = self.labels(target, &metric.name, metric.variant.as_ref());
-        let shape = Shape { float, signed: metric.values };
         let histograms = scrapes(timestamp, self.config.samples)
-            .map(|timestamp| histogram(&mut self.extras, shape, timestamp))
+            .map(|timestamp| histogram(&mut self.extras, metric.values, timestamp))
             .collect();
         TimeSeries { labels, histograms, ..TimeSeries::default() }
     }

@@ -22,11 +22,11 @@ pub enum Distribution {
 }
 
 impl Distribution {
-    pub(super) fn is_sound(self) -> bool {
+    fn is_sound(self) -> bool {
         match self {
             Self::Weighted => true,
             Self::Zipf { exponent } => (0.0..=10.0).contains(&exponent),
-            Self::OneGiant { share } => is_share(share),
+            Self::OneGiant { share } => (0.0..=1.0).contains(&share),
         }
     }
 
@@ -67,11 +67,6 @@ impl FromStr for Distribution {
             format!("`{text}` is none of uniform, zipf[:EXPONENT] (0 to 10) and one-giant[:SHARE] (0 to 1)")
         })
     }
-}
-
-/// Whether it is a number from 0 to 1.
-pub(super) fn is_share(share: f64) -> bool {
-    (0.0..=1.0).contains(&share)
 }
 
 /// The tenants of `targets` targets, by systematic sampling: a first step of `offset` (from 0 to 1), then equal steps

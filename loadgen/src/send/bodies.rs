@@ -39,7 +39,7 @@ impl Bodies {
         let request = |body| Request::new(config, fleet, body);
         Self {
             bodies: bodies.iter().map(request).collect(),
-            metadata: fleet.metadata.as_ref().map(|turn| (turn.every, request(&turn.body))),
+            metadata: fleet.metadata.as_ref().map(|(every, body)| (*every, request(body))),
             turn: 0,
             next: 0,
             last: None,

@@ -1,4 +1,4 @@
-//! What came of a run.
+//! The outcome of a run: counts, latencies and what it cost the server.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -17,10 +17,10 @@ use crate::retry::Attempt;
 /// What is kept of an error's text.
 const COMPLAINT_CHARS_MAX: usize = 240;
 
-/// What came of it all.
+/// The counts of a run.
 ///
 /// A *request* is a body that was to be delivered, an *attempt* is one time that it was sent. Each request ends in one
-/// of three ways: acknowledged, dropped, or abandoned. Senders keep one each, and these add up.
+/// of three ways: acknowledged, refused, or given up. Senders keep one each, and these add up.
 #[derive(Clone, Debug)]
 pub struct Outcome {
     /// From the first request to the last answer.
@@ -31,15 +31,8 @@ pub struct Outcome {
     pub statuses: BTreeMap<u16, u64>,
     /// For each status that is no 2xx, the first text that came with it.
     pub complaints: BTreeMap<u16, String>,
-    /// Requests that were given up because of what they were answered, or, without retries, because they were not.
-    pub dropped: u64,
-    /// Those of them whose answer said that they will never be taken.
+    /// Requests whose answer said that they will never be taken.
     pub refused: u64,
-    /// Requests that were still to be sent again when the run ended.
-    pub abandoned: u64,
-    /// Attempts that may have been stored without an acknowledgement: answered 5xx, or sent and not answered. What they held
-    /// may be stored more than once if they were repeated.
-    pub doubtful: u64,
     /// Bytes of all bodies, as sent.
     pub bytes: u64,
     /// How many tenants each acknowledged request of a fleet held, summed: what a server without merging would send on.
@@ -47,8 +40,6 @@ pub struct Outcome {
     /// From when a request was to leave to its last answer, in microseconds: at a fixed rate this holds the time that
     /// it waited for its sender, and with retries the pauses. Of requests that ended with an answer.
     pub latency: Histogram<u64>,
-    /// From when an attempt did leave to its answer, in microseconds. Of attempts that were answered.
-    pub service: Histogram<u64>,
     /// What each tenant's data came to; empty where samples bear stamps, of which a [`crate::journal::Journal`] tells
     /// more.
     pub ledger: Ledger,
@@ -82,8 +73,6 @@ impl Percentiles {
 pub struct ServerCost {
     /// CPU time, user and system.
     pub cpu: Duration,
-    /// Resident memory when the last request was over.
-    pub resident_bytes: u64,
     /// The most resident memory that the process ever had.
     pub resident_bytes_peak: u64,
 }
@@ -93,7 +82,6 @@ impl ServerCost {
     pub(super) fn since(process: &Process, cpu_at_start: Duration) -> Option<Self> {
         Some(Self {
             cpu: process.cpu_time().ok()?.saturating_sub(cpu_at_start),
-            resident_bytes: process.resident_bytes().ok()?,
             resident_bytes_peak: process.resident_bytes_peak().ok()?,
         })
     }
@@ -103,33 +91,25 @@ impl Outcome {
     /// Before anything was sent.
     pub(super) fn new() -> io::Result<Self> {
         // Microseconds, to ten minutes, with three digits.
-        let histogram = || Histogram::new_with_bounds(1, 600_000_000, 3).map_err(io::Error::other);
+        let latency = Histogram::new_with_bounds(1, 600_000_000, 3).map_err(io::Error::other)?;
         Ok(Self {
             elapsed: Duration::ZERO,
             requests: 0,
             statuses: BTreeMap::new(),
             complaints: BTreeMap::new(),
-            dropped: 0,
             refused: 0,
-            abandoned: 0,
-            doubtful: 0,
             bytes: 0,
             parts: 0,
-            latency: histogram()?,
-            service: histogram()?,
+            latency,
             ledger: Ledger::new(),
             server: None,
         })
     }
 
     /// Counts an attempt.
-    pub(super) fn attempt(&mut self, message: &Message<'_>, attempt: Attempt, took: Duration) {
+    pub(super) fn attempt(&mut self, message: &Message<'_>, attempt: Attempt) {
         *self.statuses.entry(attempt.status()).or_default() += 1;
         self.bytes += message.body_bytes;
-        self.doubtful += u64::from(attempt.is_doubtful());
-        if attempt.is_answered() {
-            self.service.saturating_record(micros(took));
-        }
     }
 
     /// Keeps the first text that comes with a status.
@@ -143,10 +123,8 @@ impl Outcome {
     pub(super) fn settle(&mut self, settled: Settled, latency: Option<Duration>) {
         self.requests += 1;
         self.refused += u64::from(settled == Settled::Refused);
-        self.dropped += u64::from(matches!(settled, Settled::Refused | Settled::GivenUp));
-        self.abandoned += u64::from(settled == Settled::Abandoned);
         if let Some(latency) = latency {
-            self.latency.saturating_record(micros(latency));
+            self.latency.saturating_record(u64::try_from(latency.as_micros()).unwrap_or(u64::MAX));
         }
     }
 
@@ -160,7 +138,7 @@ impl Outcome {
         self.requests - self.acknowledged()
     }
 
-    /// Requests that may or may not be stored: neither acknowledged nor refused.
+    /// Requests that were given up, and may or may not be stored: neither acknowledged nor refused.
     pub fn unknown(&self) -> u64 {
         self.failed() - self.refused
     }
@@ -177,11 +155,7 @@ impl Outcome {
 
     /// Sums over all tenants of what was acknowledged.
     pub fn acknowledged_tally(&self) -> Tally {
-        let mut total = Tally::default();
-        for entry in self.ledger.values() {
-            total += entry.acknowledged;
-        }
-        total
+        self.ledger.values().map(|entry| entry.acknowledged).sum()
     }
 
     /// The latency that `percent` of the answered requests kept within.
@@ -209,18 +183,10 @@ impl Add for Outcome {
         for (status, complaint) in other.complaints {
             self.complaints.entry(status).or_insert(complaint);
         }
-        self.dropped += other.dropped;
         self.refused += other.refused;
-        self.abandoned += other.abandoned;
-        self.doubtful += other.doubtful;
         self.bytes += other.bytes;
         self.parts += other.parts;
         self.latency += other.latency;
-        self.service += other.service;
         self
     }
-}
-
-fn micros(time: Duration) -> u64 {
-    u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
 }

@@ -1,4 +1,4 @@
-//! One sender: a thread, a connection, a request after the other.
+//! One sender: a thread with a connection, which sends one request after the other.
 
 use std::io;
 use std::num::NonZeroU64;
@@ -79,9 +79,6 @@ impl<'a> Sender<'a> {
             None => self.end,
         };
         let (settled, attempt, at) = loop {
-            if !self.client.is_connected() {
-                attempts.reconnect();
-            }
             let (attempt, at) = self.attempt(message);
             let left = until.map_or(Duration::MAX, |until| until.saturating_duration_since(at));
             match attempts.judge(attempt, left) {
@@ -106,7 +103,9 @@ impl<'a> Sender<'a> {
 
     /// Sends it once; returns what came of it, and when.
     fn attempt(&mut self, message: &Message<'_>) -> (Attempt, Instant) {
-        let begun = Instant::now();
+        if self.config.new_connections.is_some() {
+            self.client.disconnect();
+        }
         let connected = self.client.connect();
         let is_connected = connected.is_ok();
         let result = connected.map_err(HttpError::from).and_then(|()| self.client.exchange(message.bytes));
@@ -122,7 +121,7 @@ impl<'a> Sender<'a> {
             Err(_) if is_connected => Attempt::Unanswered,
             Err(_) => Attempt::Unreached,
         };
-        self.outcome.attempt(message, attempt, at - begun);
+        self.outcome.attempt(message, attempt);
         match &result {
             Ok(answer) if (200..300).contains(&answer.status) => {}
             Ok(answer) => {

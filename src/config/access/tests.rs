@@ -1,13 +1,30 @@
 use super::*;
+use crate::auth::password::PasswordHash;
+use crate::auth::token::TokenHash;
 use crate::auth::{Demand, Identity, JwtIdentity, Login, PeerCertificate};
 use std::sync::Arc;
 
+/// Users with the names that these tests use.
+fn users() -> Users {
+    let hash = "$2y$10$mDwo.lAisC94iLAyP81MCesa29IzH37oigHC/42V2pdJlUprsJPze";
+    let letters = ('a'..='z').map(String::from);
+    let names = letters.chain(["alice", "gateway", "007"].map(str::to_owned));
+    names.map(|name| (name.into(), PasswordHash::parse(hash).unwrap())).collect()
+}
+
+fn read(text: &str) -> Result<Access, ConfigMistakes> {
+    let tokens = Tokens::new(["agent", "e"].map(|name| (name.into(), TokenHash::of(name.as_bytes()))));
+    let credentials =
+        Credentials { users: &users(), tokens: &tokens, jwts: true, certificates: true, tenant_header: true };
+    read_access("access.yml", text, IdRules::Mimir, Some(&credentials))
+}
+
 fn access(text: &str) -> Access {
-    read_access("access.yml", text, IdRules::Mimir).unwrap()
+    read(text).unwrap()
 }
 
 fn mistakes(text: &str) -> Vec<String> {
-    let mistakes = read_access("access.yml", text, IdRules::Mimir).unwrap_err();
+    let mistakes = read(text).unwrap_err();
     mistakes.to_string().lines().map(str::to_owned).collect()
 }
 
@@ -70,10 +87,10 @@ fn every_form_of_a_rule_is_read() {
     ] {
         let grant = access.grant(&identity).unwrap();
         assert_eq!(grant.forced(Some("h")), forced, "{identity}");
-        assert!(grant.allows(allowed.as_bytes()), "{identity}");
-        assert!(denied.is_empty() || !grant.allows(denied.as_bytes()), "{identity}");
+        assert!(grant.allows(allowed.as_bytes(), None), "{identity}");
+        assert!(denied.is_empty() || !grant.allows(denied.as_bytes(), None), "{identity}");
     }
-    assert!(!access.grant(&jwt("other")).unwrap().allows(b"a"));
+    assert!(!access.grant(&jwt("other")).unwrap().allows(b"a", None));
     assert_eq!(access.demand(), Demand::Nothing);
     assert_eq!(access.credentials().count(), 10);
 }
@@ -171,4 +188,39 @@ fn a_file_without_rules_is_a_mistake() {
     }
     assert_eq!(mistakes("for: x"), ["access.yml:1: wants a list of rules (`- for: …`), not a section"]);
     assert!(mistakes("- 'a\n")[0].starts_with("access.yml:1: not YAML"));
+}
+
+#[test]
+fn a_rule_for_a_credential_that_does_not_exist_is_a_mistake() {
+    let text = "\
+- for: [{user: alice}, {user: nobody}]
+  tenants: [a]
+- for: {token: lost}
+  tenants: [a]
+- for: {jwt: true}
+  tenants: {from: jwt}
+- for: [{certificate_cn: a}, {certificate_dns: a}, {certificate_uri: a}]
+  trust_header: true
+";
+    let users = users();
+    let none = Credentials {
+        users: &users,
+        tokens: &Tokens::default(),
+        jwts: false,
+        certificates: false,
+        tenant_header: false,
+    };
+    let told = read_access("access.yml", text, IdRules::Mimir, Some(&none)).unwrap_err().to_string();
+    let certificate =
+        "access.yml:7: for: no certificate of a sender is verified; set auth.ingress.tls_config.client_auth";
+    let expected = [
+        "access.yml:1: for: there is no user \"nobody\"; auth.ingress.web_config_file has the users",
+        "access.yml:3: for: there is no token \"lost\"; auth.ingress.tokens_file has the tokens",
+        "access.yml:5: for: no JWT is accepted; set auth.ingress.jwt.jwks_file",
+        certificate,
+        certificate,
+        certificate,
+        "access.yml:7: trust_header: the tenant is in two headers (tenant.header), which requests cannot name it by",
+    ];
+    assert_eq!(told.lines().collect::<Vec<_>>(), expected);
 }

@@ -199,7 +199,7 @@ fn the_effective_configuration_shows_everything_but_the_password() {
     assert!(!effective.contains("hunter2") && !debug.contains("hunter2"));
     // "bob:hunter2" in base64.
     assert!(!debug.contains("Ym9iOmh1bnRlcjI"));
-    assert_eq!(plan.terms.authorization.as_ref().unwrap().expose(), "Basic Ym9iOmh1bnRlcjI=");
+    assert_eq!(plan.terms.authorization.as_ref().unwrap().expose(), b"Basic Ym9iOmh1bnRlcjI=");
     // Without a password there is nothing to hide.
     assert!(super::parse("", "", []).unwrap().effective().contains("auth.egress.password=\"\" "));
 }

@@ -1,52 +1,27 @@
 //! Builds the plan: checks each setting, and combinations of settings.
 #![forbid(unsafe_code)]
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::num::NonZeroUsize;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
-use rustls::pki_types::UnixTime;
-
-use super::{Limits, Merge, Plan, Receipts, Secret, Terms};
+use super::{Limits, Merge, Plan, Receipts};
 use crate::config::address::{clash, listen_address};
 use crate::config::bounds::Bounds;
 use crate::config::excerpt::found;
 use crate::config::file::read_file;
-use crate::config::header::{TenantHeader, basic_authorization, check_passed};
-use crate::config::key::Key;
+use crate::config::header::{TenantHeader, check_passed};
 use crate::config::keys::Config;
 use crate::config::mistake::{Mistake, Origin};
+use crate::config::security::Security;
 use crate::config::setting::{Origins, Setting};
-use crate::config::target::Target;
 use crate::config::tenant_map::read_tenant_map;
-use crate::config::tls::{Tls, TlsSettings};
 use crate::config::value::IdRulesChoice;
 use crate::limits::{CORES_MAX, MERGE_FRAGMENTS_MAX};
-use crate::model::{Destination, HaLabels, MetadataRule, PerDestination};
+use crate::model::{HaLabels, MetadataRule};
 use crate::tenant::map::{TenantAllow, TenantMap};
 use crate::tenant::{IdRules, TenantRules, check_id};
-use crate::tls::client::ClientSettings;
-use crate::tls::material::{self, CertificateFiles, Place};
-use crate::tls::names::{Choices, ClientAuth};
-use crate::tls::server::ServerSettings;
-
-/// A setting of TLS, and the files that it names.
-struct Named<'c> {
-    key: &'static Key,
-    origin: Origin,
-    files: Vec<&'c str>,
-}
-
-impl<'c> Named<'c> {
-    fn file(setting: &'c Setting<String>) -> Self {
-        Self::files(setting, vec![setting.value.as_str()])
-    }
-
-    fn files<T>(setting: &'c Setting<T>, files: Vec<&'c str>) -> Self {
-        Self { key: setting.key, origin: setting.origin, files }
-    }
-}
 
 /// Builds a plan from `config`. Mistakes are added to `mistakes`; the plan is valid only if none was added.
 pub(in crate::config) fn build(config: &Config, mistakes: &mut Vec<Mistake>) -> Option<Plan> {
@@ -56,27 +31,20 @@ pub(in crate::config) fn build(config: &Config, mistakes: &mut Vec<Mistake>) -> 
     let listen = check.address(&config.listen);
     let listen_metrics = check.address(&config.listen_metrics_address);
     let listen_pprof = check.pprof();
-    let target = check.target(&config.target);
-    let target_loki = check.target(&config.target_loki);
-    let authorization = check.authorization();
-    let tenant_header = check.header();
+    let targets = check.targets(listen);
     let pass_headers = check.pass_headers();
     let tenant = check.tenant();
+    let (security_settings, security) =
+        targets.as_ref().map_or_else(Default::default, |targets| check.security(targets, tenant.as_ref()));
+    let terms = check.terms(targets);
+    let upstreams = check.upstreams(terms.as_ref(), &security_settings.tls, listen);
     let ha_labels = check.ha_labels();
     if let (Some(listen), Some(metrics)) = (listen, listen_metrics) {
         check.addresses_differ(listen, metrics, listen_pprof.flatten());
     }
-    for (target, setting) in [(&target, &config.target), (&target_loki, &config.target_loki)] {
-        if let (Some(listen), Some(target)) = (listen, target) {
-            check.no_loop(listen, target, setting);
-        }
-    }
-    let (target, target_loki) = (target?, target_loki?);
-    let targets = PerDestination::new(|destination| match destination {
-        Destination::Metrics => target.clone(),
-        Destination::Logs => target_loki.clone(),
-    });
-    let (tls_settings, tls) = check.tls(&targets);
+    let ((terms, credentials), upstreams, security) = (terms?, upstreams?, security?);
+    let Security { tls, auth, admin_auth, files, notices: security_notices, .. } = security;
+    let notices = notices(config).into_iter().chain(security_notices).chain(upstreams.notices()).collect();
     Some(Plan {
         listen: listen?,
         listen_metrics: listen_metrics?,
@@ -84,14 +52,14 @@ pub(in crate::config) fn build(config: &Config, mistakes: &mut Vec<Mistake>) -> 
         metrics_include_tenant: config.metrics_include_tenant.value,
         log_level: config.log_level.value,
         log_response_errors: config.log_response_errors.value,
-        terms: Arc::new(Terms {
-            targets,
-            tenant_header: tenant_header?,
-            authorization: authorization?,
-            place: 0,
-        }),
-        tls: tls?,
-        tls_settings,
+        terms: Arc::new(terms),
+        upstreams: Arc::new(upstreams),
+        credentials,
+        tls,
+        auth,
+        admin_auth,
+        security: security_settings,
+        security_files: files,
         enable_ipv6: config.enable_ipv6.value,
         timeout: config.timeout.value,
         idle_timeout: config.idle_timeout.value,
@@ -113,7 +81,7 @@ pub(in crate::config) fn build(config: &Config, mistakes: &mut Vec<Mistake>) -> 
         receipts: Receipts { keep: config.receipts_keep.value, bytes_max: config.receipts_bytes_max.value.0 },
         limits: limits(config),
         resolve_interval: config.resolve_interval.value,
-        notices: notices(config),
+        notices,
         effective: config.effective(),
         origins: Origins { file: String::new(), of: config.origins() },
     })
@@ -175,159 +143,25 @@ fn notices(config: &Config) -> Vec<String> {
     notices
 }
 
-fn some_path(setting: &Setting<String>) -> Option<PathBuf> {
-    Some(PathBuf::from(&setting.value)).filter(|path| !path.as_os_str().is_empty())
-}
-
-struct Check<'a> {
-    config: &'a Config,
-    mistakes: &'a mut Vec<Mistake>,
+pub(super) struct Check<'a> {
+    pub(super) config: &'a Config,
+    pub(super) mistakes: &'a mut Vec<Mistake>,
 }
 
 impl Check<'_> {
     /// Reports a mistake in a setting, unless one was already reported and its value is only the default in its place.
-    fn blame<T>(&mut self, setting: &Setting<T>, text: impl Into<String>) {
+    pub(super) fn blame<T>(&mut self, setting: &Setting<T>, text: impl Into<String>) {
         if setting.origin != Origin::Mistaken {
             self.mistakes.push(setting.mistake(text));
         }
     }
 
     /// Reports two settings that contradict each other, at the one that was set.
-    fn blame_pair<A, B>(&mut self, first: &Setting<A>, second: &Setting<B>, text: String) {
+    pub(super) fn blame_pair<A, B>(&mut self, first: &Setting<A>, second: &Setting<B>, text: String) {
         match (first.origin, second.origin) {
             (Origin::Mistaken, _) | (_, Origin::Mistaken) => {}
             (Origin::Default, _) => self.blame(second, text),
             _ => self.blame(first, text),
-        }
-    }
-
-    /// Reads the files of TLS, and reports each mistake at the setting that names the file.
-    fn tls(&mut self, targets: &PerDestination<Target>) -> (TlsSettings, Option<Tls>) {
-        let config = self.config;
-        let settings = TlsSettings { ingress: self.ingress_tls(), egress: self.egress_tls() };
-        let mistakes = match settings.read(targets, UnixTime::now()) {
-            Ok(tls) => return (settings, Some(tls)),
-            Err(mistakes) => mistakes,
-        };
-        let more = &config.auth_ingress_more_certificates;
-        let ingress = [
-            Named::file(&config.auth_ingress_cert_file),
-            Named::file(&config.auth_ingress_key_file),
-            Named::file(&config.auth_ingress_client_ca_file),
-            Named::files(more, more.value.iter().flat_map(|pair| pair.split(':')).collect()),
-            Named::files(&config.auth_ingress_client_auth, Vec::new()),
-            Named::files(&config.auth_ingress_min_version, Vec::new()),
-            Named::files(&config.auth_ingress_cipher_suites, Vec::new()),
-        ];
-        let egress = [
-            Named::file(&config.auth_egress_ca_bundle_file),
-            Named::file(&config.auth_egress_cert_file),
-            Named::file(&config.auth_egress_key_file),
-            Named::files(&config.auth_egress_server_name, Vec::new()),
-        ];
-        mistakes.ingress.iter().for_each(|mistake| self.blame_file(&ingress, mistake));
-        mistakes.egress.iter().for_each(|mistake| self.blame_file(&egress, mistake));
-        (settings, None)
-    }
-
-    fn blame_file(&mut self, settings: &[Named<'_>], mistake: &material::Mistake) {
-        let named = |setting: &&Named<'_>| match &mistake.place {
-            Place::File(path) => setting.files.iter().any(|file| path.as_os_str() == *file),
-            Place::Setting(name) => setting.key.path.ends_with(name),
-        };
-        let text = match &mistake.place {
-            Place::File(path) => format!("{} {}", path.display(), mistake.reason),
-            Place::Setting(_) => mistake.reason.to_string(),
-        };
-        if let Some(setting) = settings.iter().find(named).or(settings.first())
-            && setting.origin != Origin::Mistaken
-        {
-            self.mistakes.push(Mistake::of(setting.key, setting.origin, text));
-        }
-    }
-
-    /// Without a certificate `listen` speaks plain HTTP: settings that are to protect it must not be passed over.
-    fn certificate_is_needed(&mut self) {
-        let config = self.config;
-        let text = "has no effect without auth.ingress.tls_config.cert_file: `listen` would speak plain HTTP";
-        if config.auth_ingress_client_auth.value != ClientAuth::None {
-            self.blame(&config.auth_ingress_client_auth, text);
-        }
-        for setting in [&config.auth_ingress_client_ca_file, &config.auth_ingress_min_version] {
-            if !setting.value.is_empty() {
-                self.blame(setting, text);
-            }
-        }
-        for setting in [&config.auth_ingress_more_certificates, &config.auth_ingress_cipher_suites] {
-            if !setting.value.is_empty() {
-                self.blame(setting, text);
-            }
-        }
-    }
-
-    fn ingress_tls(&mut self) -> Option<ServerSettings> {
-        let config = self.config;
-        let (cert, key) = (&config.auth_ingress_cert_file, &config.auth_ingress_key_file);
-        if cert.value.is_empty() && key.value.is_empty() {
-            self.certificate_is_needed();
-        }
-        let first = self.certificate(cert, key)?;
-        let mut certificates = vec![first];
-        for pair in &config.auth_ingress_more_certificates.value {
-            match pair.split_once(':') {
-                Some((certificate, key)) => {
-                    certificates.push(CertificateFiles { certificate: certificate.into(), key: key.into() });
-                }
-                None => {
-                    let text = format!("{} is not of the form CERT_FILE:KEY_FILE", found(pair));
-                    self.blame(&config.auth_ingress_more_certificates, text);
-                }
-            }
-        }
-        Some(ServerSettings {
-            certificates,
-            client_auth: config.auth_ingress_client_auth.value,
-            client_ca: some_path(&config.auth_ingress_client_ca_file),
-            choices: Choices {
-                min_version: Some(config.auth_ingress_min_version.value.clone())
-                    .filter(|name| !name.is_empty()),
-                cipher_suites: config.auth_ingress_cipher_suites.value.clone(),
-                ..Choices::default()
-            },
-            prefer_server_cipher_suites: true,
-        })
-    }
-
-    fn egress_tls(&mut self) -> ClientSettings {
-        let config = self.config;
-        let name = &config.auth_egress_server_name.value;
-        ClientSettings {
-            ca: some_path(&config.auth_egress_ca_bundle_file),
-            certificate: self.certificate(&config.auth_egress_cert_file, &config.auth_egress_key_file),
-            server_name: Some(name.clone()).filter(|name| !name.is_empty()),
-            insecure_skip_verify: config.auth_egress_insecure_skip_verify.value,
-            choices: Choices::default(),
-        }
-    }
-
-    /// A certificate and its key: both are set, or none.
-    fn certificate(&mut self, cert: &Setting<String>, key: &Setting<String>) -> Option<CertificateFiles> {
-        match (cert.value.is_empty(), key.value.is_empty()) {
-            (true, true) => None,
-            (false, false) => Some(CertificateFiles {
-                certificate: cert.value.as_str().into(),
-                key: key.value.as_str().into(),
-            }),
-            (false, true) => {
-                let text = format!("{} is set, but {} is not: set both or none", cert.key.path, key.key.path);
-                self.blame_pair(cert, key, text);
-                None
-            }
-            (true, false) => {
-                let text = format!("{} is set, but {} is not: set both or none", key.key.path, cert.key.path);
-                self.blame_pair(key, cert, text);
-                None
-            }
         }
     }
 
@@ -385,67 +219,6 @@ impl Check<'_> {
                 );
             }
         }
-    }
-
-    fn target(&mut self, setting: &Setting<String>) -> Option<Target> {
-        match Target::parse(&setting.value) {
-            Ok(target) => Some(target),
-            Err(text) => {
-                self.blame(setting, text);
-                None
-            }
-        }
-    }
-
-    /// A target that is our own listener would make us send every request to ourselves, without end.
-    fn no_loop(&mut self, listen: SocketAddr, target: &Target, setting: &Setting<String>) {
-        let host = match target.host.parse::<IpAddr>() {
-            Ok(host) => host,
-            Err(_) if target.host == "localhost" => IpAddr::V4(Ipv4Addr::LOCALHOST),
-            Err(_) => return,
-        };
-        let ours = if listen.ip().is_unspecified() { host.is_loopback() } else { host == listen.ip() };
-        if ours && target.port == listen.port() {
-            let text =
-                format!("the target is our own listen address ({listen}): requests would loop forever");
-            self.blame_pair(setting, &self.config.listen, text);
-        }
-    }
-
-    /// The header value for basic authentication (RFC 7617), if it is configured.
-    fn authorization(&mut self) -> Option<Option<Secret>> {
-        let (username, password) = (&self.config.auth_egress_username, &self.config.auth_egress_password);
-        match (username.value.is_empty(), password.value.is_empty()) {
-            (true, true) => return Some(None),
-            (false, true) => {
-                let text = "auth.egress.username is set, but auth.egress.password is not: set both or none";
-                self.blame_pair(username, password, text.into());
-                return None;
-            }
-            (true, false) => {
-                let text = "auth.egress.password is set, but auth.egress.username is not: set both or none";
-                self.blame_pair(password, username, text.into());
-                return None;
-            }
-            (false, false) => {}
-        }
-        if username.value.contains(':') {
-            self.blame(username, "must not contain a colon: basic authentication ends the name there");
-            return None;
-        }
-        let mut sound = true;
-        for setting in [username, password] {
-            if setting.value.chars().any(char::is_control) {
-                self.blame(setting, "must not contain line ends or other control characters");
-                sound = false;
-            }
-        }
-        sound.then(|| Some(Secret(basic_authorization(&username.value, &password.value))))
-    }
-
-    fn header(&mut self) -> Option<TenantHeader> {
-        let setting = &self.config.tenant_header;
-        TenantHeader::parse(&setting.value).map_err(|text| self.blame(setting, text)).ok()
     }
 
     fn pass_headers(&mut self) -> Option<Vec<Box<str>>> {

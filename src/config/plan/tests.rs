@@ -1,5 +1,5 @@
 use super::*;
-use crate::model::Destination;
+use crate::config::{Target, TenantHeader};
 use crate::tenant::{IdRules, Policy};
 
 fn given(text: &str) -> Result<Plan, Vec<String>> {
@@ -53,7 +53,7 @@ fn every_setting_reaches_the_plan() {
     assert_eq!(plan.log_level, LevelFilter::DEBUG);
     assert_eq!(*plan.terms.targets.of(Destination::Metrics), Target::parse("http://h:4/{tenant}/x").unwrap());
     assert_eq!(plan.resolve_interval, secs(5));
-    assert_eq!(plan.terms.authorization.as_ref().unwrap().expose(), "Basic dTpw");
+    assert_eq!(plan.terms.authorization.as_ref().unwrap().expose(), b"Basic dTpw");
     assert_eq!((plan.timeout, plan.idle_timeout, plan.timeout_shutdown), (secs(6), secs(7), secs(8)));
     assert_eq!(plan.retry_after_max, secs(26));
     assert_eq!(plan.max_connection_duration, Some(secs(10)));
@@ -213,7 +213,7 @@ fn empty_tls_settings_mean_plain_http_and_the_roots_of_the_system() {
           \x20 ingress:\n    tls_config:\n      cert_file:\n      key_file: ''\n",
     );
     assert!(plan.tls.ingress.is_none() && plan.tls.upstream.iter().all(Option::is_none));
-    assert_eq!(plan.tls_files(), Vec::<std::path::PathBuf>::new());
+    assert_eq!(plan.watched_files(), Vec::<std::path::PathBuf>::new());
 }
 
 #[test]
@@ -231,14 +231,16 @@ fn the_files_of_tls_are_read_with_the_configuration() {
     assert!(running.tls.ingress.is_some());
     assert!(running.tls.upstream.of(Destination::Metrics).is_some());
     assert!(running.tls.upstream.of(Destination::Logs).is_none(), "http:// stays plain");
-    assert_eq!(running.tls_files().len(), 3);
-    assert!(running.with_tls_read_again().unwrap().is_none(), "nothing has changed");
+    assert_eq!(running.watched_files().len(), 3);
+    assert!(running.read_files_again().plan.is_none(), "nothing has changed");
 
     let renewed = certificates();
     for name in ["cert.pem", "key.pem"] {
         std::fs::copy(renewed.path().join(name), folder.path().join(name)).unwrap();
     }
-    let after = running.with_tls_read_again().unwrap().unwrap();
+    let after = running.read_files_again();
+    assert!(after.security.changed && after.security.mistakes.is_empty() && after.secrets.is_quiet());
+    let after = after.plan.unwrap();
     let same = |a: &Plan, b: &Plan, destination: Destination| {
         let of = |plan: &Plan| plan.tls.upstream.of(destination).clone().map(|tls| Arc::as_ptr(&tls));
         of(a) == of(b)
@@ -248,7 +250,7 @@ fn the_files_of_tls_are_read_with_the_configuration() {
     assert_ne!(ingress(&running), ingress(&after));
 
     std::fs::write(folder.path().join("key.pem"), "no key").unwrap();
-    let mistakes = running.with_tls_read_again().map(drop).unwrap_err();
+    let mistakes = running.read_files_again().security.mistakes;
     assert_eq!(mistakes, [format!("{}: contains no private key", at("key.pem"))]);
 }
 
@@ -350,7 +352,7 @@ fn authentication_needs_name_and_password() {
     // Reported once: the other setting only appears to be missing.
     refused("auth: {egress: {username: u, password: [p]}}", "f:1: auth.egress.password", "a single value");
     let with_colon = plan("auth: {egress: {username: u, password: 'a:b'}}");
-    assert_eq!(with_colon.terms.authorization.as_ref().unwrap().expose(), "Basic dTphOmI=");
+    assert_eq!(with_colon.terms.authorization.as_ref().unwrap().expose(), b"Basic dTphOmI=");
 }
 
 #[test]

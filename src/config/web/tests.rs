@@ -60,7 +60,7 @@ rate_limit: {{interval: 0, burst: 20}}
     let tls = WebTls {
         certificate: Pem::File(PathBuf::from("/etc/prometheus/server.crt")),
         key: Pem::File(PathBuf::from("/keys/server.key")),
-        client_auth: ClientAuth::RequireAndVerify,
+        client_auth: ClientAuth::Require,
         client_ca: Some(Pem::File(PathBuf::from("/etc/prometheus/../ca.crt"))),
         client_allowed_sans: vec!["a.example".into(), "spiffe://x/y".into()],
         cipher_suites: vec![CipherSuite::RsaAes256, CipherSuite::EcdsaChaCha20],
@@ -93,7 +93,7 @@ fn defaults_are_those_of_the_toolkit() {
         ("RequireClientCert", ClientAuth::RequireAny, false),
         ("RequireAnyClientCert", ClientAuth::RequireAny, false),
         ("VerifyClientCertIfGiven", ClientAuth::VerifyIfGiven, true),
-        ("RequireAndVerifyClientCert", ClientAuth::RequireAndVerify, true),
+        ("RequireAndVerifyClientCert", ClientAuth::Require, true),
     ] {
         let ca = if client_auth == ClientAuth::None { "" } else { ", client_ca_file: c" };
         let text = format!("tls_server_config: {{cert_file: a, key_file: b, client_auth_type: {name}{ca}}}");

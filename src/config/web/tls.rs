@@ -7,6 +7,10 @@ use super::reader::Reader;
 use crate::auth::Secret;
 use crate::config::excerpt::found;
 use crate::config::yaml::{Content, Node};
+use crate::tls::material::CertificateFiles;
+use crate::tls::names::Choices;
+pub use crate::tls::names::ClientAuth;
+use crate::tls::server::ServerSettings;
 
 const SECTION: &str = "tls_server_config";
 
@@ -43,29 +47,6 @@ pub enum Pem {
     File(PathBuf),
     /// In the configuration itself.
     Inline(Secret),
-}
-
-/// Go's `tls.ClientAuthType`. Only certificates that are verified may identify a client.
-#[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
-pub enum ClientAuth {
-    /// `NoClientCert`: no certificate is asked for.
-    #[default]
-    None,
-    /// `RequestClientCert`: one is asked for, but not needed, and not verified.
-    Request,
-    /// `RequireAnyClientCert`, or `RequireClientCert`: one is needed, but not verified.
-    RequireAny,
-    /// `VerifyClientCertIfGiven`: none is needed, but one that is sent is verified.
-    VerifyIfGiven,
-    /// `RequireAndVerifyClientCert`: a verified one is needed.
-    RequireAndVerify,
-}
-
-impl ClientAuth {
-    /// Whether certificates are verified.
-    pub fn verifies(self) -> bool {
-        matches!(self, Self::VerifyIfGiven | Self::RequireAndVerify)
-    }
 }
 
 /// A version of TLS.
@@ -111,7 +92,7 @@ const CLIENT_AUTH: [(&str, ClientAuth); 6] = [
     ("RequireAnyClientCert", ClientAuth::RequireAny),
     ("RequireClientCert", ClientAuth::RequireAny),
     ("VerifyClientCertIfGiven", ClientAuth::VerifyIfGiven),
-    ("RequireAndVerifyClientCert", ClientAuth::RequireAndVerify),
+    ("RequireAndVerifyClientCert", ClientAuth::Require),
 ];
 
 /// Go's names. `None` are those of versions that rustls lacks.
@@ -151,6 +132,56 @@ const CIPHER_SUITES: [(&str, Option<CipherSuite>); 17] = [
     ("TLS_RSA_WITH_AES_128_GCM_SHA256", None),
     ("TLS_RSA_WITH_AES_256_GCM_SHA384", None),
 ];
+
+/// The Go name of a value.
+fn name_of<T: Copy + PartialEq>(names: &[(&'static str, Option<T>)], value: T) -> String {
+    let named = names.iter().find(|(_, known)| *known == Some(value));
+    named.map(|(name, _)| (*name).to_owned()).unwrap_or_default()
+}
+
+/// PEM blocks that a web configuration has inline, by the names that stand for files in errors.
+pub type InlinePem = Vec<(PathBuf, Secret)>;
+
+impl WebTls {
+    /// The settings of a server. `file` is the path of the web configuration. What it has inline is returned besides,
+    /// under the names that stand for it in the settings.
+    pub fn server_settings(&self, file: &str) -> (ServerSettings, InlinePem) {
+        let mut inline = InlinePem::new();
+        let mut place = |pem: &Pem, key: &str| match pem {
+            Pem::File(path) => path.clone(),
+            Pem::Inline(text) => {
+                let name = PathBuf::from(format!("{file} ({SECTION}.{key})"));
+                inline.push((name.clone(), text.clone()));
+                name
+            }
+        };
+        let settings = ServerSettings {
+            certificates: vec![CertificateFiles {
+                certificate: place(&self.certificate, "cert"),
+                key: place(&self.key, "key"),
+            }],
+            client_auth: self.client_auth,
+            client_ca: self
+                .client_ca
+                .as_ref()
+                .filter(|_| self.client_auth.verifies())
+                .map(|pem| place(pem, "client_ca")),
+            client_allowed_sans: self.client_allowed_sans.clone(),
+            choices: Choices {
+                min_version: Some(name_of(&VERSIONS, self.min_version)),
+                max_version: Some(name_of(&VERSIONS, self.max_version)),
+                cipher_suites: self
+                    .cipher_suites
+                    .iter()
+                    .map(|suite| name_of(&CIPHER_SUITES, *suite))
+                    .collect(),
+                curve_preferences: self.curves.iter().map(|curve| name_of(&CURVES, *curve)).collect(),
+            },
+            prefer_server_cipher_suites: self.prefer_server_cipher_suites,
+        };
+        (settings, inline)
+    }
+}
 
 /// A setting that is given in a file, inline, or both, with its line.
 #[derive(Default)]
@@ -355,7 +386,7 @@ fn client_certificates(reader: &mut Reader<'_>, line: usize, keys: &Keys) {
     }
     let Some((line, sans)) = &keys.sans else { return };
     let key = "tls_server_config.client_allowed_sans";
-    if !matches!(keys.client_auth, ClientAuth::RequireAny | ClientAuth::RequireAndVerify) {
+    if !matches!(keys.client_auth, ClientAuth::RequireAny | ClientAuth::Require) {
         let text = "needs a `client_auth_type` of RequireAndVerifyClientCert or RequireAnyClientCert";
         reader.mistake(*line, key, text);
     } else if sans.is_empty() {

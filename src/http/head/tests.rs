@@ -78,6 +78,7 @@ fn what_prometheus_sends_is_read_whole() {
             expect_continue: false,
             keep_alive: true,
             source_tenant: None,
+            authorization: None,
             sender: Sender::Usual,
             passed: None,
         }
@@ -92,6 +93,14 @@ fn the_kind_of_sender_is_read() {
     assert_eq!(sender("X-VictoriaMetrics-Remote-Write-Version: 1\r\nUser-Agent: a\r\n"), Sender::Vmagent);
     assert_eq!(sender("User-Agent: Fluent-Bit\r\n"), Sender::FluentBit);
     assert_eq!(sender(""), Sender::Usual);
+}
+
+#[test]
+fn the_authorization_is_found_and_must_not_be_repeated() {
+    let text = push("authorization: Basic YTpi\r\n");
+    let head = whole(text.as_str());
+    assert_eq!(&text[head.authorization.unwrap()], "Basic YTpi");
+    assert_bad(push("Authorization: a\r\nauthorization: a\r\n"), "repeated Authorization");
 }
 
 #[test]

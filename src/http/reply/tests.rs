@@ -6,12 +6,20 @@ use super::*;
 use crate::http::{Refusal, ResponseFraming, ResponseHead};
 
 fn answer(status: u16, body: &str) -> Answer {
-    Answer { status, retry_after_secs: None, written: None, body: body.to_owned(), allow: None, close: false }
+    Answer {
+        status,
+        retry_after_secs: None,
+        written: None,
+        body: body.to_owned(),
+        allow: None,
+        challenge: None,
+        close: false,
+    }
 }
 
 fn written(answer: &Answer, keep_alive: bool, head_only: bool) -> String {
     let mut out = Vec::new();
-    write(&mut out, answer, keep_alive, head_only);
+    write(&mut out, answer, "", keep_alive, head_only);
     String::from_utf8(out).unwrap()
 }
 
@@ -93,7 +101,7 @@ fn method_not_allowed_lists_the_allowed_methods() {
 fn answers_are_appended() {
     let mut out = written(&answer(200, ""), true, false).into_bytes();
     let first = out.len();
-    write(&mut out, &answer(400, "no"), true, false);
+    write(&mut out, &answer(400, "no"), "", true, false);
     assert_eq!(&out[first..], written(&answer(400, "no"), true, false).as_bytes());
 }
 

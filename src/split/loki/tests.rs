@@ -68,6 +68,7 @@ impl Rules {
         let Self { tenant, limits, loki_label_remove } = self;
         let rules = SplitRules {
             tenant,
+            grant: &crate::tenant::Grant::Any,
             metadata: Metadata::ToDefault,
             ha: None,
             loki_label_remove: *loki_label_remove,

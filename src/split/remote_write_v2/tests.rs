@@ -81,6 +81,7 @@ impl Rules {
     fn scan(&self, splitter: &mut Splitter, request: &[Vec<u8>]) -> Result<Scan, SplitError> {
         let rules = SplitRules {
             tenant: &self.tenant,
+            grant: &crate::tenant::Grant::Any,
             metadata: Metadata::Drop,
             ha: self.ha.as_ref(),
             loki_label_remove: false,
@@ -229,6 +230,7 @@ fn one_tenants_request_goes_on_as_the_same_bytes() {
     let rules = Rules::pass();
     let split_rules = SplitRules {
         tenant: &rules.tenant,
+        grant: &crate::tenant::Grant::Any,
         metadata: Metadata::Drop,
         ha: None,
         loki_label_remove: false,

@@ -98,12 +98,11 @@ impl Pool {
     }
 
     fn hand_over(&self, address: SocketAddr, free: Free, want: Want) {
-        let Claimant { core, destination, .. } = want.claimant;
+        let Claimant { core, upstream, .. } = want.claimant;
         let (permit, connection) = match free {
-            // Another destination may need other connections, so it gets the permit alone.
-            Free::Connection(connection)
-                if destination == self.destination && connection.stream.is_quiet() =>
-            {
+            // Another upstream at the same address may need other connections, with other certificates. It gets the
+            // permit alone.
+            Free::Connection(connection) if upstream == self.upstream && connection.stream.is_quiet() => {
                 let Connection { stream, tls, opened, permit, .. } = *connection;
                 let (socket, session) = stream.into_parts();
                 (permit, Some(HandedConnection { socket, session, tls, opened }))
@@ -111,20 +110,19 @@ impl Pool {
             Free::Connection(connection) => (connection.into_permit().1, None),
             Free::Permit(permit) => (permit, None),
         };
-        self.exchange
-            .send(core, Message::Handed(destination, Box::new(Handed { address, permit, connection })));
+        self.exchange.send(core, Message::Handed(upstream, Box::new(Handed { address, permit, connection })));
     }
 
     /// Decides where a connection to `address` that has come free goes. Claims the want of another core if it goes there.
     fn next(&self, address: SocketAddr) -> Next {
         let now = Instant::now();
-        let (core, destination) = (self.exchange.core(), self.destination);
+        let (core, upstream) = (self.exchange.core(), self.upstream);
         let permits = self.host(address, |host| Arc::clone(&host.permits));
         let has_room_for_slow = permits.has_room_for_slow();
         loop {
             let here = self.first_here(address, has_room_for_slow, now);
             let elsewhere = permits.oldest_want(|claimant| {
-                (claimant.core != core || claimant.destination != destination)
+                (claimant.core != core || claimant.upstream != upstream)
                     && (claimant.class == Class::Prompt || has_room_for_slow)
             });
             let is_theirs = |since: Instant, want: Want| {
@@ -212,14 +210,14 @@ impl Pool {
     }
 
     fn announce_at(&self, address: SocketAddr, class: Class, since: Option<Instant>) {
-        let (core, destination) = (self.exchange.core(), self.destination);
-        let claimant = Claimant { core, destination, class };
+        let (core, upstream) = (self.exchange.core(), self.upstream);
+        let claimant = Claimant { core, upstream, class };
         let Some(since) = since else {
             self.known_host(address, |host| host.permits.withdraw(claimant));
             return;
         };
         if self.host(address, |host| host.permits.announce(claimant, since)) {
-            // This core, too: its pool of the other destination may have the same address.
+            // This core, too: its pool of another upstream may have the same address.
             let cores = 0..self.exchange.cores();
             cores.for_each(|k| _ = self.exchange.send(k, Message::ConnectionWanted(address)));
         }

@@ -7,6 +7,7 @@ use super::*;
 use crate::exchange::fragment::Message;
 use crate::exchange::mailbox::Mailbox;
 use crate::limits::BACKOFF_AFTER_FAILURES;
+use crate::model::Destination;
 use crate::upstream::resolve::Resolution;
 
 fn resolve_to(addresses: &Addresses, to: &[SocketAddr]) {
@@ -25,8 +26,8 @@ fn pools<const N: usize>(addresses: &Addresses, max: usize) -> [(Pool, Rc<Exchan
     let boxes: [_; N] = std::array::from_fn(|_| Mailbox::new().unwrap());
     let posts: Box<[_]> = boxes.iter().map(|(_, post, _)| post.clone()).collect();
     let carried = posts.clone();
-    let directory = Directory::new(N, max, 1, move |to: Claimant, handed| {
-        carried[to.core].post(Message::Handed(to.destination, Box::new(handed)));
+    let directory = Directory::new(N, 1, max, 1, move |to: Claimant, handed| {
+        carried[to.core].post(Message::Handed(to.upstream, Box::new(handed)));
     });
     let mut core = 0;
     boxes.map(|(mailbox, ..)| {
@@ -35,7 +36,7 @@ fn pools<const N: usize>(addresses: &Addresses, max: usize) -> [(Pool, Rc<Exchan
         let limits = PoolLimits { age_max: None, idle_max: Duration::from_secs(60), blocking: Blocking::No };
         let deadlines = Deadlines::default();
         let pool = Pool::new(
-            Destination::Metrics,
+            UpstreamId::main(Destination::Metrics),
             Arc::clone(addresses),
             Arc::clone(&directory),
             Rc::clone(&exchange),

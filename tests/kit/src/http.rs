@@ -121,6 +121,11 @@ impl<R: Read> MessageReader<R> {
         Self { inner, buffer: Vec::with_capacity(READ_BYTES), at: 0 }
     }
 
+    /// The stream, to be written to.
+    pub fn inner_mut(&mut self) -> &mut R {
+        &mut self.inner
+    }
+
     /// Waits until there are bytes to parse. False when the peer closed between two messages.
     ///
     /// # Errors

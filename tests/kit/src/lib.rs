@@ -12,4 +12,5 @@ pub mod port;
 pub mod proto;
 pub mod proto_loki;
 pub mod proto_v2;
+pub mod stream;
 pub mod upstream;

@@ -18,6 +18,8 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
+use rustls::ServerConfig;
+
 use crate::http::{HttpError, RequestHead};
 use connection::Connection;
 pub use connection::Request;
@@ -59,6 +61,8 @@ pub struct Server {
 /// What the threads of a server share.
 struct Shared {
     service: Box<dyn Service>,
+    /// With it, all connections speak TLS.
+    tls: Option<Arc<ServerConfig>>,
     /// Connections at a time. Further ones wait to be accepted.
     connections_max: usize,
     connections: Mutex<Connections>,
@@ -125,9 +129,23 @@ impl Server {
         connections_max: usize,
         service: Box<dyn Service>,
     ) -> io::Result<Self> {
+        Self::start_with(listener, connections_max, service, None)
+    }
+
+    /// The same over TLS, if there is a configuration for it.
+    ///
+    /// # Errors
+    /// When the listener has no address, or there can be no thread.
+    pub fn start_with(
+        listener: TcpListener,
+        connections_max: usize,
+        service: Box<dyn Service>,
+        tls: Option<Arc<ServerConfig>>,
+    ) -> io::Result<Self> {
         let addr = listener.local_addr()?;
         let shared = Arc::new(Shared {
             service,
+            tls,
             connections_max,
             connections: Mutex::default(),
             stopping: AtomicBool::new(false),
@@ -270,7 +288,10 @@ fn serve(stream: TcpStream, shared: &Arc<Shared>) {
         let shared = Arc::clone(shared);
         move || {
             let _guard = Registered { shared: &shared, id };
-            Connection::new(&shared, stream, id).run(session);
+            // A handshake that fails ends the connection, and the peer knows why.
+            if let Ok(mut connection) = Connection::new(&shared, stream, id) {
+                connection.run(session);
+            }
         }
     });
     if spawned.is_err() {

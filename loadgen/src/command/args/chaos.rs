@@ -23,33 +23,27 @@ pub(crate) struct ChaosArgs {
     pub(crate) steal: Option<Theft>,
 }
 
-/// What the server does its input and output with.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(crate) enum DriverKind {
-    #[value(name = "io_uring")]
-    IoUring,
-    #[value(name = "epoll")]
-    Epoll,
-}
-
 /// The server under test.
 #[derive(Clone, Default, clap::Args)]
 pub(crate) struct ServerArgs {
     /// The server's driver; its own choice if not given
-    #[arg(long, value_enum, global = true)]
-    pub(crate) driver: Option<DriverKind>,
+    #[arg(long, value_parser = ["io_uring", "epoll"], global = true)]
+    pub(crate) driver: Option<String>,
     /// The server's program; the one that is built into this one if not given
     #[arg(long, value_name = "PATH", global = true)]
     pub(crate) server: Option<PathBuf>,
+    /// Speak TLS from the senders to the server and from there to the upstream. Certificates are made for the run, and
+    /// both sides of each connection show one
+    #[arg(long, global = true)]
+    pub(crate) tls: bool,
 }
 
 impl ServerArgs {
     /// Lines of the server's configuration, the driver before `more`.
     pub(crate) fn settings(&self, more: &str) -> String {
-        match self.driver {
+        match &self.driver {
             None => more.to_owned(),
-            Some(DriverKind::IoUring) => format!("driver: io_uring\n{more}"),
-            Some(DriverKind::Epoll) => format!("driver: epoll\n{more}"),
+            Some(driver) => format!("driver: {driver}\n{more}"),
         }
     }
 }

@@ -19,11 +19,13 @@ pub(crate) enum TrialCommand {
     /// What one tenant's stalls, errors and resets, or the stalls of many, cost the others, at their p99
     Isolation(IsolationArgs),
     /// What is sent in vain while one of ten tenants fails
-    Retry(RetryTrialArgs),
+    Retry(LengthArgs),
     /// How much throughput is left when three times the capacity is offered
-    Overload(OverloadArgs),
+    Overload(LengthArgs),
     /// What idle connections cost
     Idle(IdleArgs),
+    /// What TLS handshakes cost, full and resumed
+    Handshakes(HandshakesArgs),
 }
 
 #[derive(clap::Args)]
@@ -68,15 +70,8 @@ pub(crate) struct IsolationArgs {
 }
 
 #[derive(clap::Args)]
-pub(crate) struct RetryTrialArgs {
-    /// How long the tenant fails
-    #[arg(long, default_value_t = 60.0, value_parser = number(3600.0))]
-    pub(crate) seconds: f64,
-}
-
-#[derive(clap::Args)]
-pub(crate) struct OverloadArgs {
-    /// How long the overload lasts
+pub(crate) struct LengthArgs {
+    /// How long the failure or the overload lasts
     #[arg(long, default_value_t = 60.0, value_parser = number(3600.0))]
     pub(crate) seconds: f64,
 }
@@ -86,4 +81,20 @@ pub(crate) struct IdleArgs {
     /// How many connections
     #[arg(long, default_value_t = 20_000, value_parser = clap::value_parser!(u32).range(200..))]
     pub(crate) connections: u32,
+}
+
+#[derive(clap::Args)]
+pub(crate) struct HandshakesArgs {
+    /// New connections a second, with one small push each
+    #[arg(long, default_value_t = 1000.0, value_parser = number(1e6))]
+    pub(crate) rate: f64,
+    /// How long each kind of connections is measured at a time
+    #[arg(long, default_value_t = 3.0, value_parser = number(3600.0))]
+    pub(crate) seconds: f64,
+    /// How often each kind is measured
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub(crate) rounds: u32,
+    /// Have clients show a certificate, too
+    #[arg(long)]
+    pub(crate) mutual: bool,
 }

@@ -1,4 +1,4 @@
-//! What is told of a run: for a person, and for a program.
+//! The report of a chaos run, as text and as JSON.
 
 use std::collections::BTreeMap;
 use std::env;
@@ -14,7 +14,7 @@ use serde_json::json;
 use super::rig::ChaosRig;
 use crate::command::args::ChaosArgs;
 use crate::command::text::{self, counted, grouped, listed, time};
-use crate::command::verify::{faults, lawful, requests_as_json, settled};
+use crate::command::verify::{faults, lawful, settled};
 
 pub(super) struct Report<'a> {
     pub(super) args: &'a ChaosArgs,
@@ -94,8 +94,8 @@ impl Report<'_> {
     pub(super) fn text(&self) -> text::Report {
         let Self { outcome, audit, .. } = self;
         let mut report = text::Report::default();
-        let (requests, again) = (counted(outcome.requests, "request"), grouped(outcome.retries()));
-        report.line("sent", format_args!("{requests} in {}, {again} sent again", time(self.elapsed)));
+        let requests = counted(outcome.requests, "request");
+        report.line("sent", format_args!("{requests} in {}", time(self.elapsed)));
         settled(&mut report, outcome);
         report.line("events", list(&self.kinds()));
         report.line("samples", listed(self.samples()));
@@ -132,7 +132,13 @@ impl Report<'_> {
             "elapsed_ms": self.elapsed.as_secs_f64() * 1e3,
             "holds": self.holds(),
             "complaints": self.complaints(),
-            "requests": requests_as_json(outcome),
+            "requests": {
+                "settled": outcome.requests,
+                "attempts": outcome.attempts(),
+                "acknowledged": outcome.acknowledged(),
+                "refused": outcome.refused,
+                "unknown": outcome.unknown(),
+            },
             "statuses": outcome.statuses,
             "answers": outcome.complaints,
             "samples": self.samples().map(|(count, name)| (name, count)).into_iter().collect::<BTreeMap<_, _>>(),

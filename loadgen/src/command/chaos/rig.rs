@@ -72,6 +72,7 @@ impl ChaosRig {
             script: Some(Arc::clone(&upstream) as Arc<dyn Script>),
             full_account: true,
             end_patience: END_PATIENCE,
+            ..RigConfig::default()
         };
         let (setup, sink, dir) = config.prepare()?;
         let server = Some(Server::start(&setup)?);

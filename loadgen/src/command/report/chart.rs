@@ -1,20 +1,9 @@
-//! Charts: a measure against the number of tenants, a panel for each combination of all else that scenarios differ in.
+//! Charts: each measure against the number of tenants, with a panel for each combination of the scenarios' other values.
 
 use itertools::Itertools;
 use loadgen::compare::{Measure, Results};
 use plotters::coord::Shift;
 use plotters::prelude::*;
-
-/// What is drawn.
-const MEASURES: [Measure; 7] = [
-    Measure::CPU_PER_REQUEST,
-    Measure::CPU_PER_MILLION_SAMPLES,
-    Measure::REQUESTS,
-    Measure::P50,
-    Measure::P99,
-    Measure::RESIDENT,
-    Measure::FAN_OUT,
-];
 
 /// Okabe and Ito's colours, which colour-blind people can tell apart. Further contenders begin again.
 const COLOURS: [RGBColor; 6] = [
@@ -41,7 +30,7 @@ pub(super) struct Chart {
 
 /// Each measure against tenants.
 pub(super) fn charts(results: &Results) -> anyhow::Result<Vec<Chart>> {
-    MEASURES.into_iter().map(|measure| draw(results, measure)).collect()
+    Measure::ALL.into_iter().map(|measure| draw(results, measure)).collect()
 }
 
 fn draw(results: &Results, measure: Measure) -> anyhow::Result<Chart> {

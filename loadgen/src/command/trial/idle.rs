@@ -1,11 +1,11 @@
 //! What connections cost that say nothing: most of a large fleet's, most of the time.
 
 use std::io::{self, Write};
-use std::net::TcpStream;
 use std::time::Duration;
 
 use anyhow::Context;
 use loadgen::child::wait_for;
+use loadgen::client::Client;
 
 use super::{conclude, raise_limit, rig};
 use crate::command::args::{IdleArgs, TrialArgs};
@@ -50,8 +50,13 @@ pub(super) fn run(args: &TrialArgs, trial: &IdleArgs) -> anyhow::Result<bool> {
 }
 
 /// Opens so many more, and waits until the server has taken all.
-fn connect(rig: &Rig, more: u64, all: u64) -> anyhow::Result<Vec<TcpStream>> {
-    let connect = |_| TcpStream::connect(rig.server.addr()).context("cannot connect");
+fn connect(rig: &Rig, more: u64, all: u64) -> anyhow::Result<Vec<Client>> {
+    let url = rig.server.push_url()?;
+    let connect = |_| {
+        let mut client = Client::new(url.clone(), PATIENCE);
+        client.connect().context("cannot connect")?;
+        Ok(client)
+    };
     let connections = (0..more).map(connect).collect::<anyhow::Result<_>>()?;
     let open = || rig.server.sum("tenantry_connections_open{");
     let opened = wait_for(PATIENCE, || open().is_ok_and(|open| open >= all));

@@ -1,12 +1,13 @@
-//! What is left of a server's throughput when it is offered three times what it can do.
+//! How much of a server's throughput is left when it is offered three times its capacity.
 //!
-//! First, as many senders as it admits requests send as fast as they are answered: that is its capacity. Then many
-//! more senders offer three times as much at a fixed rate. What it answers with 2xx is useful, what it sheds is not.
+//! First, as many senders as the server admits requests send as fast as they are answered. This gives the capacity.
+//! Then many more senders offer three times as much at a fixed rate. Requests answered with 2xx are useful, shed ones
+//! are not.
 //!
-//! Senders, server and sink share the machine, and a request that is shed costs its sender as much as one that is not.
-//! So the server has one core, and all the others are there to offer more than it can do. And the senders are a process
-//! of their own which runs when nothing else wants to (`chrt --idle`), both times: what the server and the sink don't
-//! leave them they don't get, and the offer then falls short of its rate, which is told.
+//! Senders, server and sink share the machine, and a shed request costs its sender as much as any other. So the server
+//! has one core, and the others are there to offer more than it can do. Both times, the senders are a process of their
+//! own that runs only when nothing else wants to (`chrt --idle`). If server and sink leave them too little time, the
+//! offer falls short of its rate, and the report says so.
 
 use std::io::{self, Write};
 use std::process::{Command, Stdio};
@@ -15,10 +16,10 @@ use std::time::{Duration, Instant};
 use anyhow::Context;
 use loadgen::fleet::{Fleet, numbered_tenants};
 use loadgen::send::{Outcome, SendConfig};
-use serde::Deserialize;
+use loadgen::tls::Certificates;
 
 use super::{conclude, fleet, rig};
-use crate::command::args::{OverloadArgs, TrialArgs};
+use crate::command::args::{LengthArgs, TrialArgs};
 use crate::command::rig::{Rig, TENANT_LABEL, send_all};
 use crate::command::text::{bytes, time};
 
@@ -40,7 +41,7 @@ const USEFUL_MIN: f64 = 0.9;
 /// How soon after the overload a normal load has to be answered as before.
 const RECOVERY_MAX: Duration = Duration::from_secs(2);
 
-pub(super) fn run(args: &TrialArgs, trial: &OverloadArgs) -> anyhow::Result<bool> {
+pub(super) fn run(args: &TrialArgs, trial: &LengthArgs) -> anyhow::Result<bool> {
     let settings = format!(
         "cores: 1\nconcurrency: {CONCURRENCY}\nlimits:\n  in_flight_bytes_max: {BUDGET_BYTES}\n  body_bytes_max: 2Mi\n  \
          inflated_bytes_max: 16Mi\n  tenant_share_percent: 100\n"
@@ -90,20 +91,12 @@ struct Offered {
     statuses: String,
 }
 
-/// What senders tell as JSON.
-#[derive(Deserialize)]
-struct Told {
-    elapsed_ms: f64,
-    acknowledged: f64,
-    attempts: f64,
-    statuses: serde_json::Value,
-}
-
 /// Has another process send.
 fn offer(rig: &Rig, senders: usize, seconds: f64, rate: Option<f64>) -> anyhow::Result<Offered> {
     let mut command = Command::new("chrt");
     command.args(["--idle", "0"]).arg(std::env::current_exe()?).arg("send").arg("--json");
-    command.arg("--url").arg(format!("http://{}/push", rig.server.addr()));
+    command.arg("--url").arg(rig.server.push_url()?.to_string());
+    command.args(rig.server.certificates().map(Certificates::options).into_iter().flatten());
     command.args(["--tenant-label", TENANT_LABEL, "--tenants", "10", "--bodies", "1"]);
     command.arg("--senders").arg(senders.to_string()).arg("--series").arg(SERIES.to_string());
     command.arg("--duration").arg(format!("{}ms", (seconds * 1e3).round()));
@@ -112,12 +105,14 @@ fn offer(rig: &Rig, senders: usize, seconds: f64, rate: Option<f64>) -> anyhow::
     }
     let output =
         command.stdin(Stdio::null()).stderr(Stdio::inherit()).output().context("cannot start senders")?;
-    let told: Told = serde_json::from_slice(&output.stdout).context("senders told nothing")?;
-    let seconds = told.elapsed_ms / 1e3;
+    let report: serde_json::Value =
+        serde_json::from_slice(&output.stdout).context("senders reported nothing")?;
+    let number = |key: &str| report[key].as_f64().with_context(|| format!("senders reported no {key}"));
+    let seconds = number("elapsed_ms")? / 1e3;
     Ok(Offered {
-        useful: told.acknowledged / seconds,
-        attempts: told.attempts / seconds,
-        statuses: told.statuses.to_string(),
+        useful: number("acknowledged")? / seconds,
+        attempts: number("attempts")? / seconds,
+        statuses: report["statuses"].to_string(),
     })
 }
 

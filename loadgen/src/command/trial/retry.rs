@@ -1,8 +1,7 @@
-//! What one tenant's failures cost in bytes that were sent before: requests hold ten tenants, one of them fails for a
-//! while, and their senders send all of it again and again, as Prometheus does.
+//! What a failing tenant costs the other tenants of its requests: samples that are sent again though they were stored.
 //!
-//! Every sample that was acknowledged in the end must be stored; whatever of the other nine is stored beyond that was
-//! sent for nothing.
+//! Requests hold ten tenants, and one of them fails for a while. Senders repeat whole requests, as Prometheus does. Every
+//! sample that was acknowledged in the end must be stored. Whatever else of the other nine is stored was sent in vain.
 
 use std::io::{self, Write};
 use std::sync::Arc;
@@ -13,7 +12,7 @@ use loadgen::send::{Progress, RetryRules, SendConfig, send};
 use loadgen::sink::faults::Fault;
 
 use super::{Patient, conclude, rig};
-use crate::command::args::{RetryTrialArgs, TrialArgs};
+use crate::command::args::{LengthArgs, TrialArgs};
 use crate::command::rig::fleet_config;
 use crate::command::text::{counted, grouped, ratio};
 
@@ -27,7 +26,7 @@ const GROWTH_MAX: f64 = 0.01;
 /// After the trouble: more than Prometheus' longest pause between two attempts.
 const AFTER: Duration = Duration::from_secs(8);
 
-pub(super) fn run(args: &TrialArgs, trial: &RetryTrialArgs) -> anyhow::Result<bool> {
+pub(super) fn run(args: &TrialArgs, trial: &LengthArgs) -> anyhow::Result<bool> {
     let tenants = numbered_tenants(TENANTS);
     let ill = tenants.last().map(|(name, _)| name.clone()).unwrap_or_default();
     let fault = Fault::Status { code: 500, headers: Vec::new(), body: "not now".to_owned() };

@@ -1,9 +1,8 @@
 //! One connection of an upstream: requests in, answers out.
 
-use std::cell::Cell;
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, TcpStream};
-use std::rc::Rc;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -11,6 +10,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use super::reply::{Admission, Close, Reply};
 use super::{Session, Shared};
 use crate::http::{HttpError, MessageReader, RequestHead};
+use crate::stream::{Stream, accept};
 
 /// A slow reader reads this often.
 const SLOW_READS_PER_SECOND: u64 = 20;
@@ -51,17 +51,17 @@ fn is_open(stream: &TcpStream, wait: Option<&Timespec>) -> rustix::io::Result<bo
     Ok(fd.revents().is_empty())
 }
 
-/// The reading half, as fast as its connection says.
+/// What requests are read from, as fast as its connection says.
 struct Throttled<'a> {
     shared: &'a Shared,
-    stream: TcpStream,
+    stream: Stream,
     /// Bytes a second. 0 means no limit.
-    rate: Rc<Cell<u64>>,
+    rate: u64,
 }
 
 impl Read for Throttled<'_> {
     fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
-        let rate = self.rate.get();
+        let rate = self.rate;
         if rate == 0 {
             return self.stream.read(out);
         }
@@ -82,32 +82,37 @@ fn time_for(bytes: usize, rate: u64) -> Duration {
 /// A connection and the buffers that it keeps from request to request.
 pub(super) struct Connection<'a> {
     shared: &'a Shared,
-    stream: TcpStream,
+    /// The socket under `reader`.
+    socket: TcpStream,
+    reader: MessageReader<Throttled<'a>>,
     id: u64,
     body: Vec<u8>,
     reply: Vec<u8>,
     reset: bool,
-    read_rate: Rc<Cell<u64>>,
 }
 
 impl<'a> Connection<'a> {
-    pub(super) fn new(shared: &'a Shared, stream: TcpStream, id: u64) -> Self {
+    /// Shakes hands, if the server speaks TLS.
+    pub(super) fn new(shared: &'a Shared, socket: TcpStream, id: u64) -> io::Result<Self> {
         // An answer is one small write, so waiting for more data gains nothing.
-        let _ = stream.set_nodelay(true);
+        let _ = socket.set_nodelay(true);
+        let stream = socket.try_clone()?;
+        let stream: Stream = match &shared.tls {
+            None => Box::new(stream),
+            Some(config) => accept(stream, Arc::clone(config))?,
+        };
+        let reader = MessageReader::new(Throttled { shared, stream, rate: 0 });
         let (body, reply) = (Vec::new(), Vec::new());
-        Self { shared, stream, id, body, reply, reset: false, read_rate: Rc::default() }
+        Ok(Self { shared, socket, reader, id, body, reply, reset: false })
     }
 
     /// Serves requests until either side closes.
-    pub(super) fn run(mut self, mut session: Box<dyn Session>) {
-        let Ok(stream) = self.stream.try_clone() else { return };
-        let read_half = Throttled { shared: self.shared, stream, rate: Rc::clone(&self.read_rate) };
-        let mut reader = MessageReader::new(read_half);
+    pub(super) fn run(&mut self, mut session: Box<dyn Session>) {
         let mut nth = 0;
-        while matches!(reader.wait(), Ok(true)) {
+        while matches!(self.reader.wait(), Ok(true)) {
             self.set_busy(true);
-            let going_on = match self.receive(&mut reader, &mut *session) {
-                Ok(Some(head)) => self.answer(&head, nth, reader.buffered(), &mut *session),
+            let going_on = match self.receive(&mut *session) {
+                Ok(Some(head)) => self.answer(&head, nth, &mut *session),
                 Ok(None) | Err(HttpError::Io(_) | HttpError::Closed) => false,
                 Err(error) => {
                     session.broken(&error);
@@ -123,8 +128,13 @@ impl<'a> Connection<'a> {
         }
         drop(session);
         if !self.reset {
-            let _ = self.stream.shutdown(Shutdown::Both);
+            self.stream().finish();
+            let _ = self.socket.shutdown(Shutdown::Both);
         }
+    }
+
+    fn stream(&mut self) -> &mut Stream {
+        &mut self.reader.inner_mut().stream
     }
 
     fn set_busy(&self, busy: bool) {
@@ -134,12 +144,8 @@ impl<'a> Connection<'a> {
     }
 
     /// Reads a request. `None` when the session ends the connection instead.
-    fn receive(
-        &mut self,
-        reader: &mut MessageReader<Throttled<'_>>,
-        session: &mut dyn Session,
-    ) -> Result<Option<RequestHead>, HttpError> {
-        let head = reader.request_head()?;
+    fn receive(&mut self, session: &mut dyn Session) -> Result<Option<RequestHead>, HttpError> {
+        let head = self.reader.request_head()?;
         let begun = Instant::now();
         let rate = match session.admit(&head) {
             Admission::Read => 0,
@@ -154,11 +160,11 @@ impl<'a> Connection<'a> {
             }
         };
         if head.headers.get("expect").is_some_and(|value| value.eq_ignore_ascii_case("100-continue")) {
-            self.stream.write_all(b"HTTP/1.1 100 Continue\r\n\r\n")?;
+            self.stream().write_all(b"HTTP/1.1 100 Continue\r\n\r\n")?;
         }
-        self.read_rate.set(rate);
-        let read = reader.body(head.framing, &mut self.body);
-        self.read_rate.set(0);
+        self.reader.inner_mut().rate = rate;
+        let read = self.reader.body(head.framing, &mut self.body);
+        self.reader.inner_mut().rate = 0;
         read?;
         if rate > 0 {
             // A part of the body came along with the head, at full speed.
@@ -171,7 +177,7 @@ impl<'a> Connection<'a> {
     fn reset(&mut self) {
         // Linger 0 makes the last close send a RST (socket(7)), so no FIN may be sent before.
         self.reset = true;
-        let _ = rustix::net::sockopt::set_socket_linger(&self.stream, Some(Duration::ZERO));
+        let _ = rustix::net::sockopt::set_socket_linger(&self.socket, Some(Duration::ZERO));
     }
 
     /// Waits until the peer closes or the server stops, and reads nothing.
@@ -179,7 +185,7 @@ impl<'a> Connection<'a> {
         // A stopping server shuts down connections that are not busy, which ends the wait.
         self.set_busy(false);
         while !self.shared.stopping() {
-            match is_open(&self.stream, None) {
+            match is_open(&self.socket, None) {
                 Err(rustix::io::Errno::INTR) | Ok(true) => {}
                 _ => return,
             }
@@ -187,17 +193,17 @@ impl<'a> Connection<'a> {
     }
 
     /// Answers a request. False when it was the connection's last.
-    fn answer(
-        &mut self,
-        head: &RequestHead,
-        nth: u64,
-        bytes_behind: usize,
-        session: &mut dyn Session,
-    ) -> bool {
-        let (shared, stream) = (self.shared, &self.stream);
+    fn answer(&mut self, head: &RequestHead, nth: u64, session: &mut dyn Session) -> bool {
+        let (shared, stream, bytes_behind) = (self.shared, &self.socket, self.reader.buffered());
         let reply = session.answer(&Request { head, body: &self.body, nth, bytes_behind, shared, stream });
         self.shared.pause(reply.delay);
         self.send(&reply, head.keep_alive, session)
+    }
+
+    fn write(&mut self) -> io::Result<()> {
+        let stream = &mut self.reader.inner_mut().stream;
+        stream.write_all(&self.reply)?;
+        stream.flush()
     }
 
     /// Sends a reply. False when the connection ends with it.
@@ -212,7 +218,7 @@ impl<'a> Connection<'a> {
             Close::MidReply => {
                 reply.write(keep_alive, &mut self.reply);
                 self.reply.truncate(self.reply.len() / 2);
-                let _ = self.stream.write_all(&self.reply);
+                let _ = self.write();
                 self.reset();
                 false
             }
@@ -222,7 +228,7 @@ impl<'a> Connection<'a> {
             }
             Close::Never | Close::AfterReply | Close::AfterReplyUnannounced => {
                 reply.write(going_on, &mut self.reply);
-                let is_sent = self.stream.write_all(&self.reply).is_ok();
+                let is_sent = self.write().is_ok();
                 session.sent(is_sent);
                 is_sent && going_on
             }

@@ -1,5 +1,5 @@
-//! Reads the files of TLS again when they change, without a signal: cert-manager and its like renew certificates as they
-//! see fit. On a dead mount, looking never returns, so this has a thread of its own.
+//! Reads certificates, keys and secrets again when their files change, without a signal: cert-manager and its like renew
+//! them as they see fit. On a dead mount, looking never returns, so this has a thread of its own.
 //!
 //! A file counts as changed when it is another one, by its inode, or has another size or time. Symbolic links are
 //! followed, as Kubernetes swaps a link to a folder. A change is acted upon when two looks in a row have found the same,
@@ -15,23 +15,48 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 
-use crate::config::plan::{Live, Plan};
-use crate::limits::{TLS_FILES_MILLIS, TLS_INSECURE_WARNING_SECS};
+use crate::config::plan::{FilesRead, Live, Plan};
+use crate::limits::{TLS_INSECURE_WARNING_SECS, WATCHED_FILES_MILLIS};
+use crate::metrics::Reloads;
 
 /// What was read when files had changed.
 #[derive(Debug)]
-pub(super) struct ReadCertificates {
+pub(super) struct ReadFiles {
     /// The plan that was live then.
     pub(super) running: Arc<Plan>,
-    /// The same with what the files have now, or what is wrong with them.
-    pub(super) result: Result<Plan, Vec<String>>,
+    /// The same with what the files have now, and what is wrong with them.
+    pub(super) read: FilesRead,
+}
+
+/// Logs and counts what was found in the files. `is_used`: the plan with the changes is in use.
+pub(super) fn report(read: &FilesRead, is_used: bool, reloads: &Reloads) {
+    for (what, found, done, refused) in [
+        (
+            "the files of TLS or authentication",
+            &read.security,
+            &reloads.certificates,
+            &reloads.certificates_refused,
+        ),
+        ("the files of secrets", &read.secrets, &reloads.secrets, &reloads.secrets_refused),
+    ] {
+        // Otherwise the configuration was read meanwhile, and the files with it.
+        if found.changed && is_used {
+            tracing::warn!("{what} have changed and were read again");
+            done.add(1);
+        }
+        if !found.mistakes.is_empty() {
+            found.mistakes.iter().for_each(|mistake| tracing::error!("{mistake}"));
+            tracing::error!("{what} have changed and have mistakes: the old ones stay in use");
+            refused.add(1);
+        }
+    }
 }
 
 /// The thread that looks at the files. Dropping this ends it.
 #[derive(Debug)]
 pub(super) struct Watcher {
     /// Receives the results.
-    pub(super) read: Receiver<ReadCertificates>,
+    pub(super) read: Receiver<ReadFiles>,
     _stop: Sender<()>,
 }
 
@@ -50,38 +75,35 @@ impl Watcher {
         let (stop, stopped) = crossbeam_channel::bounded(0);
         let (sender, read) = crossbeam_channel::bounded(1);
         std::thread::Builder::new()
-            .name("certificates".into())
-            .spawn(move || watch(&plan, &sender, &stopped, Duration::from_millis(TLS_FILES_MILLIS)))?;
+            .name("files".into())
+            .spawn(move || watch(&plan, &sender, &stopped, Duration::from_millis(WATCHED_FILES_MILLIS)))?;
         Ok(Self { read, _stop: stop })
     }
 }
 
-fn watch(plan: &Live, sender: &Sender<ReadCertificates>, stopped: &Receiver<()>, interval: Duration) {
+fn watch(plan: &Live, sender: &Sender<ReadFiles>, stopped: &Receiver<()>, interval: Duration) {
     let mut last = stamps(&plan.load());
     // The files when they were read last, and for which plan.
-    let mut read: Option<(Stamps, Arc<Plan>)> = None;
+    let mut last_read: Option<(Stamps, Arc<Plan>)> = None;
     let mut warned = Instant::now();
     while stopped.recv_timeout(interval) == Err(RecvTimeoutError::Timeout) {
         let plan = plan.load_full();
-        if plan.tls.is_insecure() && warned.elapsed() >= Duration::from_secs(TLS_INSECURE_WARNING_SECS) {
+        if plan.is_insecure() && warned.elapsed() >= Duration::from_secs(TLS_INSECURE_WARNING_SECS) {
             warned = Instant::now();
-            tracing::warn!(
-                "the target's certificate is not verified (auth.egress.tls_config.insecure_skip_verify)"
-            );
+            tracing::warn!("an upstream's certificate is not verified (insecure_skip_verify)");
         }
         let now = stamps(&plan);
         let has_settled = now == std::mem::replace(&mut last, now.clone());
-        let is_read = read.as_ref().is_some_and(|(stamps, of)| *stamps == now && Arc::ptr_eq(of, &plan));
+        let is_read = last_read.as_ref().is_some_and(|(stamps, of)| *stamps == now && Arc::ptr_eq(of, &plan));
         if !has_settled || is_read {
             continue;
         }
-        read = Some((now, Arc::clone(&plan)));
-        let result = match plan.with_tls_read_again() {
-            Ok(None) => continue,
-            Ok(Some(plan)) => Ok(plan),
-            Err(mistakes) => Err(mistakes),
-        };
-        if sender.send(ReadCertificates { running: plan, result }).is_err() {
+        last_read = Some((now, Arc::clone(&plan)));
+        let read = plan.read_files_again();
+        if read.security.is_quiet() && read.secrets.is_quiet() {
+            continue;
+        }
+        if sender.send(ReadFiles { running: plan, read }).is_err() {
             return;
         }
     }
@@ -92,7 +114,7 @@ fn stamps(plan: &Plan) -> Stamps {
         let meta = std::fs::metadata(path).ok()?;
         Some((meta.dev(), meta.ino(), meta.size(), meta.mtime(), meta.mtime_nsec()))
     };
-    plan.tls_files().into_iter().map(|path| (path.clone(), stamp(&path))).collect()
+    plan.watched_files().into_iter().map(|path| (path.clone(), stamp(&path))).collect()
 }
 
 #[cfg(test)]
@@ -129,7 +151,7 @@ mod tests {
             std::thread::spawn(move || watch(&watched, &sender, &stopped, Duration::from_millis(10)));
         // It may look between the two files that `put` writes, and then tells of a mistake first.
         let found =
-            || while read.recv_timeout(Duration::from_secs(5)).expect("it is found").result.is_err() {};
+            || while read.recv_timeout(Duration::from_secs(5)).expect("it is found").read.plan.is_none() {};
         found();
         // A reload has read the files, and they change before its plan is live.
         let late = plan(folder.path());
