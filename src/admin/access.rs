@@ -30,6 +30,7 @@ impl Server {
             self.tasks.record_work(HANDSHAKE_STEP_WORK_BYTES);
             Ok(())
         };
+        turn().await?;
         stream.secure(session, turn).await
     }
 
