@@ -37,7 +37,6 @@ use crossbeam_channel::Sender;
 use monoio::io::{CancelHandle, Canceller};
 use monoio::net::{TcpListener, UnixStream};
 
-use self::access::VerdictMailbox;
 use self::eviction::Connections;
 pub use self::pages::{Page, Pages};
 use self::snapshot::Snapshots;
@@ -101,6 +100,9 @@ impl Admin {
         let _ = self.thread.join();
     }
 }
+
+/// How verdicts about passwords come to the thread.
+type VerdictMailbox = Mailbox<(Ticket, Verdict)>;
 
 /// What all connections share.
 #[derive(Debug)]

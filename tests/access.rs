@@ -9,6 +9,8 @@
 
 mod support;
 
+#[path = "access/admin.rs"]
+mod admin;
 #[path = "access/crowd.rs"]
 mod crowd;
 #[path = "access/grants.rs"]

@@ -52,7 +52,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
         "admin",
         &[
             "auth", "config", "exchange", "http", "io", "limits", "log", "metrics", "model", "shared",
-            "tenant",
+            "tenant", "tls",
         ],
     ),
     ("signal.rs", &[]),

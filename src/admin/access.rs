@@ -9,16 +9,12 @@ use std::time::{Duration, Instant, SystemTime};
 use monoio::io::AsyncReadRent;
 use monoio::net::UnixStream;
 
-use super::Server;
 use super::pages::Page;
-use crate::auth::{Authorization, Caller, Decision, Ticket, Verdict};
-use crate::exchange::mailbox::Mailbox;
+use super::{Server, VerdictMailbox};
+use crate::auth::{Authorization, Caller, Decision};
 use crate::io::stream::Stream;
 use crate::limits::{ADMIN_TIMEOUT_MILLIS, HANDSHAKE_STEP_WORK_BYTES};
 use crate::tls::session::Session;
-
-/// How verdicts about passwords come to the admin thread.
-pub(super) type VerdictMailbox = Mailbox<(Ticket, Verdict)>;
 
 impl Server {
     /// Shakes hands, if the listeners speak TLS. The stream has a deadline already.

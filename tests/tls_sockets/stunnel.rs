@@ -11,9 +11,9 @@ use crate::support::tls::Folder;
 use crate::support::{Driver, Reply, Upstream, eventually, on_both, on_both_at_once, one};
 
 /// A running stunnel. Dropping it kills it.
-struct Stunnel {
+pub(crate) struct Stunnel {
     child: Child,
-    address: SocketAddr,
+    pub(crate) address: SocketAddr,
 }
 
 impl Drop for Stunnel {
@@ -25,7 +25,7 @@ impl Drop for Stunnel {
 
 impl Stunnel {
     /// Starts one that demands certificates of the folder's authority. `more` are settings of its service.
-    fn start(folder: &Folder, to: SocketAddr, more: &str) -> Option<Self> {
+    pub(crate) fn start(folder: &Folder, to: SocketAddr, more: &str) -> Option<Self> {
         let address = free_port();
         let at = |name: &str| folder.text(name);
         let config = format!(

@@ -194,6 +194,12 @@ fn tenants_are_found_without_their_prefix_and_logs_may_go_elsewhere() {
     assert_eq!(at(Some("b"), Some("eu"), metrics), 2, "the prefix is no part of the ID");
     assert_eq!(at(Some("eu-1"), None, Destination::Logs), 0);
     assert_eq!(at(Some("b"), None, Destination::Logs), 2);
+    // A tenant that access rules force, in a request whose header may not choose the prefix then.
+    let (source, grant) = (Some("org"), Grant::Forced("eu-x".into()));
+    let tenant = plan.tenant.try_resolve(Some(b"b"), source, &grant).unwrap();
+    assert_eq!(tenant.as_str(), "p-eu-x");
+    let (id, _) = plan.upstream_of(&tenant, source.map(str::as_bytes), &grant, metrics);
+    assert_eq!(id.index(), 1);
 }
 
 #[test]
