@@ -444,6 +444,19 @@ mod tests {
         assert_eq!(&*adopted.plan.terms.targets.of(Destination::Metrics).host, "127.0.0.1");
     }
 
+    #[test]
+    fn the_tls_of_a_target_that_waits_stays_that_of_the_old_one() {
+        let with = |target: &str, tls: &str| {
+            format!("target: {target}\nauth: {{egress: {{tls_config: {{{tls}}}}}}}")
+        };
+        let before = with("https://127.0.0.1:81", "server_name: old");
+        let adopted = reload(&before, &with("https://127.0.0.1:82", "insecure_skip_verify: true"));
+        assert_eq!(adopted.until_restart.first(), Some(&"target"));
+        assert!(!adopted.plan.tls.is_insecure());
+        let again = adopted.plan.read_files_again();
+        assert!(again.plan.is_none(), "{again:?}");
+    }
+
     /// The mistakes of a reload from `before` to `after`.
     fn refused(before: &str, after: &str) -> Vec<String> {
         let told = adopt(&plan(before), plan(after)).unwrap_err().to_string();
