@@ -12,6 +12,7 @@ use monoio::net::UnixStream;
 use super::pages::Page;
 use super::{Server, VerdictMailbox};
 use crate::auth::{Authorization, Caller, Decision};
+use crate::io::deadline::Cut;
 use crate::io::stream::Stream;
 use crate::limits::{ADMIN_TIMEOUT_MILLIS, HANDSHAKE_STEP_WORK_BYTES};
 use crate::tls::session::Session;
@@ -41,11 +42,12 @@ impl Server {
             return Some(Page::text(503, "starting\n"));
         };
         let caller = Caller { core: 0, peer: Some(stream.peer().ip()), now: SystemTime::now() };
-        let until = Instant::now() + Duration::from_millis(ADMIN_TIMEOUT_MILLIS);
+        let timeout = Duration::from_millis(ADMIN_TIMEOUT_MILLIS);
         let decision = match authenticator.authenticate(authorization, None, &caller) {
             Decision::Pending(pending) => {
-                let wait = until.saturating_duration_since(Instant::now());
-                let verdict = self.verdicts.wait(pending.ticket, wait).await;
+                // The time for the request has mostly passed. The check has as much again, and then there is a 503.
+                stream.set_deadline(Instant::now() + 2 * timeout, Cut::Both);
+                let verdict = self.verdicts.wait(pending.ticket, timeout).await;
                 pending.conclude(verdict)
             }
             decision => decision,
