@@ -120,18 +120,28 @@ impl Metrics {
         Arc::clone(counters)
     }
 
-    /// The counters in which `core` counts what a credential sends for `tenant`. It takes a lock, so callers keep the
-    /// result.
+    /// The counters in which `core` counts what a credential sends for a tenant, given by its
+    /// [`tenant_label`](Self::tenant_label). It takes a lock, so callers keep the result.
     pub fn credential(
         &self,
         core: usize,
         kind: &'static str,
         name: &str,
-        tenant: &TenantId,
+        tenant: &str,
     ) -> Arc<CredentialMetrics> {
-        let tenant = if self.include_tenant { tenant.as_str() } else { "" };
         let pair = CredentialTenant { kind, name: name.into(), tenant: tenant.into() };
         self.credentials.lock().unwrap_or_else(PoisonError::into_inner).counters(core, pair)
+    }
+
+    /// The counters in which `core` counts all pairs of a credential and a tenant beyond the bound.
+    pub fn other_credentials(&self, core: usize) -> Arc<CredentialMetrics> {
+        let mut credentials = self.credentials.lock().unwrap_or_else(PoisonError::into_inner);
+        credentials.counters(core, CredentialTenant::other())
+    }
+
+    /// How metrics name a tenant: by its ID, or not at all.
+    pub fn tenant_label<'a>(&self, tenant: &'a TenantId) -> &'a str {
+        if self.include_tenant { tenant.as_str() } else { "" }
     }
 
     /// All credentials and their tenants with their counters, sorted. A pair occurs once for each core that counts under

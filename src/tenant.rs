@@ -159,6 +159,10 @@ impl TenantRules {
             Some(tenant) => Cow::Borrowed(tenant.as_bytes()),
             None => self.bare_id(value)?,
         };
+        // A rule names its tenant by the operator's will. A header is the sender's word, like a label.
+        if *grant == Grant::Header && self.allow.as_ref().is_some_and(|allow| !allow.allows(&value)) {
+            return Err(NoTenant::Invalid(IdFault::NotAllowed));
+        }
         if !grant.allows(&value, source) {
             return Err(NoTenant::Denied);
         }

@@ -232,7 +232,7 @@ impl From<&Refusal> for Answer {
             Refusal::HeadTooLarge { .. } | Refusal::TooManyFields => (431, true),
             Refusal::Overloaded { .. } => (503, false),
             // HTTP's 408 would not do: senders drop data on 4xx, and data that did not arrive is not at fault.
-            Refusal::Draining | Refusal::Timeout(_) => (503, true),
+            Refusal::Draining | Refusal::Renewed | Refusal::Timeout(_) => (503, true),
         };
         let allow = if let Refusal::MethodNotAllowed { allow } = refusal { Some(*allow) } else { None };
         let challenge = match refusal {

@@ -95,7 +95,7 @@ async fn response(
     if let Some(Request { path, authorization, .. }) = request.filter(|request| request.path != b"/alive")
         && let Some(page) = server.refusal(authorization, stream).await
     {
-        tracing::info!(client = %stream.peer(), path = %path.escape_ascii(), "a page was refused");
+        tracing::debug!(client = %stream.peer(), path = %path.escape_ascii(), "a page was refused");
         slot.answered(None);
         return page.parts(lines);
     }

@@ -22,6 +22,8 @@ fn start_with(tenants: usize) -> (Admin, SocketAddr, Arc<Shared>) {
         metrics.tenant(0, Destination::Metrics, &tenant).answered(200, 7.0);
     }
     let plan = crate::config::parse("", "listen: 127.0.0.1:1", []).unwrap();
+    let deliver: Arc<crate::auth::password::Deliver> = Arc::new(|_, _, _| ());
+    plan.admin_auth.start(None, &deliver).unwrap();
     let plan = Arc::new(arc_swap::ArcSwap::from_pointee(plan));
     let pages = Pages::new(metrics, Arc::clone(&shared), "epoll", plan);
     (Admin::start(vec![listener], Arc::new(pages)).unwrap(), address, shared)

@@ -57,6 +57,17 @@ pub enum Source {
     CertificateUri,
 }
 
+impl Source {
+    fn noun(self) -> &'static str {
+        match self {
+            Self::User => "user",
+            Self::Token => "token",
+            Self::Jwt => "JWT",
+            Self::CertificateCn | Self::CertificateDns | Self::CertificateUri => "certificate",
+        }
+    }
+}
+
 /// What a rule allows. IDs are without the prefix, as in [`TenantAllow`].
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum What {
@@ -99,9 +110,9 @@ pub enum AccessFault {
     /// An empty name matches nothing.
     #[error("must not be empty")]
     Empty,
-    /// The rule takes tenants from a JWT, and none of its credentials is one.
-    #[error("takes the tenants from a JWT, but is for no JWT")]
-    NoJwt,
+    /// The rule takes tenants from a credential of this kind, and is for none of it.
+    #[error("takes the tenant from a {0}, but is for none")]
+    NoSource(&'static str),
     /// The tenant is not an ID.
     #[error("is no tenant ID: {0}")]
     Tenant(IdFault),
@@ -331,15 +342,31 @@ impl Compiler {
     }
 
     fn what(&mut self, at: usize, rule: &AccessRule, id_rules: IdRules) {
-        let from_jwt = matches!(rule.what, What::TenantsOfJwt | What::ForcedFrom { source: Source::Jwt, .. });
-        if from_jwt && !rule.who.iter().any(|who| matches!(who, Who::Jwt(_) | Who::Anyone)) {
-            self.faults.push((at, AccessFault::NoJwt));
+        let source = match rule.what {
+            What::TenantsOfJwt => Some(Source::Jwt),
+            What::ForcedFrom { source, .. } => Some(source),
+            What::Tenants(_) | What::Forced(_) | What::TrustHeader => None,
+        };
+        if let Some(source) = source
+            && !rule.who.iter().any(|who| may_have(who, source))
+        {
+            self.faults.push((at, AccessFault::NoSource(source.noun())));
         }
         if let What::Forced(tenant) = &rule.what
             && let Err(fault) = check_characters(tenant, id_rules)
         {
             self.faults.push((at, AccessFault::Tenant(fault)));
         }
+    }
+}
+
+/// Whether a credential may have a name of this kind. Any request may come with a certificate besides.
+fn may_have(who: &Who, source: Source) -> bool {
+    match source {
+        Source::User => matches!(who, Who::User(_) | Who::Anyone),
+        Source::Token => matches!(who, Who::Token(_) | Who::Anyone),
+        Source::Jwt => matches!(who, Who::Jwt(_) | Who::Anyone),
+        Source::CertificateCn | Source::CertificateDns | Source::CertificateUri => true,
     }
 }
 

@@ -35,6 +35,8 @@ pub struct Credentials<'a> {
     pub tokens: &'a Tokens,
     /// Whether JWTs are accepted.
     pub jwts: bool,
+    /// Whether JWTs name tenants.
+    pub jwt_tenants: bool,
     /// Whether the certificates of senders are verified.
     pub certificates: bool,
     /// Whether a request may name its tenant in a header.
@@ -133,6 +135,12 @@ impl Reader {
         for (rule, line) in self.rules.iter().zip(&self.lines) {
             let missing = rule.who.iter().filter_map(|who| credentials.missing(who));
             self.mistakes.extend(missing.map(|text| Mistake::in_line(*line, "for", text)));
+            let from_jwt =
+                matches!(rule.what, What::TenantsOfJwt | What::ForcedFrom { source: Source::Jwt, .. });
+            if from_jwt && !credentials.jwt_tenants {
+                let text = "JWTs name no tenants; set auth.ingress.jwt.tenants_claim";
+                self.mistakes.push(Mistake::in_line(*line, "from", text));
+            }
             if rule.what == What::TrustHeader && !credentials.tenant_header {
                 let text = "the tenant is in two headers (tenant.header), which requests cannot name it by";
                 self.mistakes.push(Mistake::in_line(*line, "trust_header", text));

@@ -162,6 +162,7 @@ impl AuthSettings {
     pub(super) fn read(&self) -> (ReadAuth, Vec<AuthMistake>) {
         let mut reading = Reading::default();
         let web = reading.file(AuthFile::Web, self.web.as_deref(), read_web_config).unwrap_or_default();
+        reading.must_protect(self.web.as_deref(), &web);
         let tokens = reading.file(AuthFile::Tokens, self.tokens.as_deref(), read_tokens).unwrap_or_default();
         reading.files.extend(tokens.files);
         let jwks = self.jwts.as_ref().map(|(path, _)| path.as_path());
@@ -176,6 +177,7 @@ impl AuthSettings {
             users: &users,
             tokens: &tokens.tokens,
             jwts: self.jwts.is_some(),
+            jwt_tenants: self.jwts.as_ref().is_some_and(|(_, rules)| rules.tenants_claim.is_some()),
             certificates: tls.as_ref().is_some_and(|tls| tls.client_auth.verifies()),
             tenant_header: true,
         };
@@ -221,6 +223,19 @@ impl Reading {
         };
         self.mistakes.push(mistake);
         None
+    }
+
+    /// A web configuration that protects nothing is most likely being written, and would let everyone in.
+    fn must_protect(&mut self, path: Option<&Path>, web: &WebConfig) {
+        let protects = web.tls.is_some() || !web.users.is_empty() || !web.headers.is_empty();
+        if let Some(path) = path
+            && !protects
+            && self.mistakes.is_empty()
+        {
+            let text =
+                format!("{} has neither users nor TLS nor headers: remove the setting", path.display());
+            self.mistakes.push(AuthMistake::Unreadable(AuthFile::Web, text));
+        }
     }
 
     fn access(&mut self, settings: &AccessSettings, found: Credentials<'_>) -> Option<Arc<Access>> {

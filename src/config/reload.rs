@@ -208,8 +208,15 @@ fn merge(running: &Plan, read: Plan, kept: &mut Kept) -> Plan {
         effective,
         origins,
     } = read;
-    let tls = merge_tls(running, tls, &terms);
-    let (terms, credentials) = merge_terms(running, &terms, credentials, &effective, kept);
+    let mut security = security;
+    let mut security_files = security_files;
+    let (terms, credentials, waits) = merge_terms(running, &terms, credentials, &effective, kept);
+    if waits {
+        // The files of TLS are read again while the target waits. They must be those of the old one.
+        security.tls.egress = running.security.tls.egress.clone();
+        security_files.extend(running.security_files.iter().cloned());
+    }
+    let tls = merge_tls(running, tls, waits);
     Plan {
         listen: kept.keep("listen", &running.listen, &listen),
         listen_metrics: kept.keep("listen_metrics_address", &running.listen_metrics, &listen_metrics),
@@ -257,14 +264,15 @@ fn merge(running: &Plan, read: Plan, kept: &mut Kept) -> Plan {
 }
 
 /// Merges the terms. Name lookups and connections are bound to a target's host and port from startup on. A new host or
-/// port therefore waits for a restart, and the whole target with it. A new path does not.
+/// port therefore waits for a restart, and the whole target with it. A new path does not. Also returns whether a target
+/// waits.
 fn merge_terms(
     running: &Plan,
     read: &Terms,
     credentials: Credentials,
     effective: &Effective,
     kept: &mut Kept,
-) -> (Arc<Terms>, Credentials) {
+) -> (Arc<Terms>, Credentials, bool) {
     let at = |target: &Target| (target.host.clone(), target.port);
     let mut waits = false;
     let targets = PerDestination::new(|destination| {
@@ -290,20 +298,13 @@ fn merge_terms(
         credentials.clone_from(&running.credentials);
     }
     let terms = terms.after(&running.terms);
-    (if terms == *running.terms { Arc::clone(&running.terms) } else { Arc::new(terms) }, credentials)
+    let terms = if terms == *running.terms { Arc::clone(&running.terms) } else { Arc::new(terms) };
+    (terms, credentials, waits)
 }
 
-/// Merges the TLS. That of a target waits for a restart with the target.
-fn merge_tls(running: &Plan, read: Tls, terms: &Terms) -> Tls {
-    let upstream = PerDestination::new(|destination| {
-        let (old, new) = (running.terms.targets.of(destination), terms.targets.of(destination));
-        let stays = (&old.host, old.port) != (&new.host, new.port);
-        if stays {
-            running.tls.upstream.of(destination).clone()
-        } else {
-            read.upstream.of(destination).clone()
-        }
-    });
+/// Merges the TLS. If a target waits for a restart, the TLS of all targets waits with it: one section has it for all.
+fn merge_tls(running: &Plan, read: Tls, waits: bool) -> Tls {
+    let upstream = if waits { running.tls.upstream.clone() } else { read.upstream };
     Tls { upstream, ..read }.after(&running.tls)
 }
 
@@ -441,6 +442,19 @@ mod tests {
         assert_eq!(adopted.plan.effective(), plan("listen: :1").effective());
         assert_eq!(adopted.plan.listen.port(), 1);
         assert_eq!(&*adopted.plan.terms.targets.of(Destination::Metrics).host, "127.0.0.1");
+    }
+
+    #[test]
+    fn the_tls_of_a_target_that_waits_stays_that_of_the_old_one() {
+        let with = |target: &str, tls: &str| {
+            format!("target: {target}\nauth: {{egress: {{tls_config: {{{tls}}}}}}}")
+        };
+        let before = with("https://127.0.0.1:81", "server_name: old");
+        let adopted = reload(&before, &with("https://127.0.0.1:82", "insecure_skip_verify: true"));
+        assert_eq!(adopted.until_restart.first(), Some(&"target"));
+        assert!(!adopted.plan.tls.is_insecure());
+        let again = adopted.plan.read_files_again();
+        assert!(again.plan.is_none(), "{again:?}");
     }
 
     /// The mistakes of a reload from `before` to `after`.

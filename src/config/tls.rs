@@ -45,6 +45,11 @@ impl ListenerTls {
         self.verifies_clients
     }
 
+    /// Whether clients have to prove the same, and to the same authorities.
+    pub fn demands_the_same(&self, other: &Self) -> bool {
+        self.server.demands_the_same(&other.server)
+    }
+
     /// The last second in which all its certificates are valid, since 1970.
     pub fn not_after(&self) -> i64 {
         self.server.not_after()

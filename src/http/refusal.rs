@@ -75,6 +75,9 @@ pub enum Refusal {
         /// The limit that was reached.
         why: &'static str,
     },
+    /// The connection was opened under other demands of TLS than now hold. A retry helps: it opens a new one.
+    #[error("the demands of TLS have changed since this connection was opened")]
+    Renewed,
     /// The process is shutting down. A retry helps: it reaches another process, or the next one.
     #[error("shutting down")]
     Draining,

@@ -13,10 +13,10 @@ use std::time::{Duration, Instant};
 
 use super::Ingest;
 use super::close::discard_before_close;
-use super::credential::Credential;
+use super::credential::{Credential, Standing};
 use super::push::{self, Push};
 use super::routes::{Route, route};
-use crate::auth::{Authorization, PeerCertificate};
+use crate::auth::Authorization;
 use crate::config::plan::Plan;
 use crate::http::body::ChunkDecoder;
 use crate::http::head::{Framing, Method, RequestHead};
@@ -52,8 +52,8 @@ impl From<Refusal> for RequestError {
 pub(super) struct Connection {
     ingest: Rc<Ingest>,
     stream: Stream,
-    /// The sender's certificate, verified when the connection began.
-    certificate: Option<Arc<PeerCertificate>>,
+    /// What its TLS has proved.
+    standing: Standing,
     /// Bytes that were received and not processed yet.
     received: Vec<u8>,
     /// The part of the request that is being read, for [`Refusal::Timeout`].
@@ -91,8 +91,8 @@ impl Ingest {
             match Stream::accepted(socket, ingest.blocking, &ingest.deadlines) {
                 Ok(mut stream) => {
                     // Boxed: a connection lives for long after it.
-                    if let Some(certificate) = Box::pin(ingest.secure(&mut stream)).await {
-                        Connection::new(ingest, stream, certificate).run().await;
+                    if let Some(standing) = Box::pin(ingest.secure(&mut stream)).await {
+                        Connection::new(ingest, stream, standing).run().await;
                     }
                 }
                 Err(error) => tracing::debug!(%error, "a connection failed before it was served"),
@@ -104,17 +104,9 @@ impl Ingest {
 
 impl Connection {
     /// Creates the state of a connection that was just accepted.
-    pub(super) fn new(ingest: Rc<Ingest>, stream: Stream, certificate: Option<Arc<PeerCertificate>>) -> Self {
+    pub(super) fn new(ingest: Rc<Ingest>, stream: Stream, standing: Standing) -> Self {
         let sender = Sender::default();
-        Self {
-            ingest,
-            stream,
-            certificate,
-            received: Vec::new(),
-            awaiting: "head",
-            sender,
-            idle: Idle::First,
-        }
+        Self { ingest, stream, standing, received: Vec::new(), awaiting: "head", sender, idle: Idle::First }
     }
 
     /// Answers requests until the connection ends.
@@ -285,8 +277,7 @@ impl Connection {
         deadline: Instant,
         plan: &Plan,
     ) -> Result<Credential, Refusal> {
-        let certificate = self.certificate.as_ref();
-        self.ingest.authenticate(authorization, certificate, &self.stream, deadline, plan).await
+        self.ingest.authenticate(authorization, &self.standing, &self.stream, deadline, plan).await
     }
 
     /// Refuses a request without reading its body first. After a refusal for overload, the connection stays open if the

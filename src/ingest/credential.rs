@@ -9,6 +9,7 @@ use std::time::{Instant, SystemTime};
 use super::Ingest;
 use crate::auth::{Access, Authorization, Caller, Decision, Identity, PeerCertificate};
 use crate::config::plan::Plan;
+use crate::config::tls::ListenerTls;
 use crate::http::refusal::Refusal;
 use crate::io::stream::Stream;
 use crate::metrics::Rejection;
@@ -25,6 +26,36 @@ pub(super) struct Credential {
     pub(super) is_counted: bool,
 }
 
+/// What the TLS of a connection has proved when it began.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Standing {
+    /// The TLS that the connection was opened with; `None` means plain HTTP.
+    pub(super) tls: Option<Arc<ListenerTls>>,
+    /// The sender's certificate, if it was verified.
+    pub(super) certificate: Option<Arc<PeerCertificate>>,
+}
+
+impl Standing {
+    /// Checks that a connection that is open for long would still be accepted.
+    ///
+    /// # Errors
+    /// [`Refusal::Renewed`]: a reload demands other proofs, or the certificate has expired.
+    fn check(&self, demanded: Option<&Arc<ListenerTls>>, now: SystemTime) -> Result<(), Refusal> {
+        let is_current = match (&self.tls, demanded) {
+            (None, None) => true,
+            (Some(tls), Some(demanded)) => Arc::ptr_eq(tls, demanded) || tls.demands_the_same(demanded),
+            _ => false,
+        };
+        let is_valid = self.certificate.as_ref().is_none_or(|certificate| !has_expired(certificate, now));
+        if is_current && is_valid { Ok(()) } else { Err(Refusal::Renewed) }
+    }
+}
+
+fn has_expired(certificate: &PeerCertificate, now: SystemTime) -> bool {
+    let since_1970 = now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since_1970.as_secs()).is_ok_and(|now| now > certificate.not_after)
+}
+
 /// The grant without access rules, shared by all requests.
 static ANY: LazyLock<Arc<Grant>> = LazyLock::new(|| Arc::new(Grant::Any));
 
@@ -33,17 +64,20 @@ impl Ingest {
     /// `deadline` at most for the check of a password.
     ///
     /// # Errors
-    /// [`Refusal::Unauthorized`], [`Refusal::Forbidden`] or [`Refusal::Overloaded`].
+    /// [`Refusal::Unauthorized`], [`Refusal::Forbidden`], [`Refusal::Renewed`] or [`Refusal::Overloaded`].
     pub(super) async fn authenticate(
         &self,
         authorization: &Authorization,
-        certificate: Option<&Arc<PeerCertificate>>,
+        standing: &Standing,
         stream: &Stream,
         deadline: Instant,
         plan: &Plan,
     ) -> Result<Credential, Refusal> {
         let Some(authenticator) = plan.auth.authenticator() else { return Err(Refusal::Draining) };
-        let caller = Caller { core: self.core(), peer: Some(stream.peer().ip()), now: SystemTime::now() };
+        let now = SystemTime::now();
+        standing.check(plan.tls.ingress.as_ref(), now)?;
+        let caller = Caller { core: self.core(), peer: Some(stream.peer().ip()), now };
+        let certificate = standing.certificate.as_ref();
         let decision = match authenticator.authenticate(authorization, certificate, &caller) {
             Decision::Pending(pending) => {
                 let wait = deadline.saturating_duration_since(Instant::now());
@@ -113,8 +147,7 @@ pub(super) fn peer_certificate(session: &Session) -> Result<Option<Arc<PeerCerti
     let Some(certificate) = session.peer_certificate() else { return Ok(None) };
     let certificate =
         PeerCertificate::of(certificate).map_err(|_| "the client's certificate can't be parsed")?;
-    let since_1970 = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-    if i64::try_from(since_1970.as_secs()).is_ok_and(|now| now > certificate.not_after) {
+    if has_expired(&certificate, SystemTime::now()) {
         return Err("the client's certificate has expired since its session began");
     }
     Ok(Some(Arc::new(certificate)))

@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 
 use super::Ingest;
 use super::close::discard_before_close;
-use super::credential::peer_certificate;
+use super::credential::{Standing, peer_certificate};
 use super::handshakes::network;
 use super::turns::Step;
 use crate::auth::PeerCertificate;
@@ -29,9 +29,9 @@ use crate::tls::session::Session;
 impl Ingest {
     /// Shakes hands with a client, if the listener speaks TLS. Returns the client's certificate, if there is one that was
     /// verified. `None` means that the connection cannot be served.
-    pub(super) async fn secure(&self, stream: &mut Stream) -> Option<Option<Arc<PeerCertificate>>> {
+    pub(super) async fn secure(&self, stream: &mut Stream) -> Option<Standing> {
         let plan = self.plan();
-        let Some(tls) = &plan.tls.ingress else { return Some(None) };
+        let Some(tls) = &plan.tls.ingress else { return Some(Standing::default()) };
         let wait = match self.is_draining() {
             true => Duration::from_millis(DRAIN_FIRST_REQUEST_MILLIS),
             false => plan.timeout,
@@ -48,7 +48,7 @@ impl Ingest {
                 } else {
                     counters.tls_full.add(1)
                 }
-                Some(certificate)
+                Some(Standing { tls: Some(Arc::clone(tls)), certificate })
             }
             Err(error) => {
                 self.counters().tls_failed.add(1);

@@ -191,6 +191,7 @@ impl Ingest {
             Refusal::UnsupportedEncoding { .. } => Rejection::Encoding,
             Refusal::Unauthorized { .. } => Rejection::Unauthorized,
             Refusal::Forbidden { .. } => Rejection::DeniedTenant,
+            Refusal::Renewed => Rejection::Renewed,
             Refusal::Draining => Rejection::Draining,
             Refusal::Overloaded { .. } => return,
         };

@@ -43,7 +43,7 @@ impl Verdicts {
                 }
             }
         });
-        // Nothing of it is in the kernel, so it may be dropped.
+        #[expect(clippy::disallowed_methods, reason = "nothing of it is in the kernel, so it may be dropped")]
         let verdict = monoio::time::timeout(timeout, verdict).await.unwrap_or(Verdict::Busy);
         drop(entry);
         verdict

@@ -38,7 +38,7 @@ pub struct CredentialTenant {
 
 impl CredentialTenant {
     /// What stands for all pairs beyond the bound.
-    fn other() -> Self {
+    pub(super) fn other() -> Self {
         Self { kind: "other", name: "".into(), tenant: "".into() }
     }
 }

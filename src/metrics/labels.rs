@@ -77,6 +77,8 @@ label! {
         PasswordChecks => "password_checks",
         /// Credentials that may write to no tenant, or not to one of the request.
         DeniedTenant => "denied_tenant",
+        /// The connection was opened under other demands of TLS.
+        Renewed => "tls_renewed",
         /// The server is shutting down.
         Draining => "draining",
     }

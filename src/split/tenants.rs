@@ -15,7 +15,7 @@ use super::scan::{Scan, SplitRules};
 use super::scratch::{narrow, trim};
 use crate::limits::{KNOWN_VALUE_BYTES_MAX, KNOWN_VALUES_MAX, SCRATCH_BYTES_MAX};
 use crate::model::{MergeKey, RefusedSeries};
-use crate::tenant::{self, NoTenant, Policy, TenantId};
+use crate::tenant::{self, Grant, NoTenant, Policy, TenantId};
 use crate::wire::same;
 
 /// A tenant of the request that is being split.
@@ -383,8 +383,9 @@ impl<'a> Resolver<'a> {
     }
 
     fn allows(&self, id: &TenantId) -> bool {
-        let bare = self.rules.tenant.without_prefix(id, self.source, self.rules.grant);
-        self.rules.grant.allows(bare.as_bytes(), self.source)
+        let grant = self.rules.grant;
+        let bare = self.rules.tenant.strip_prefix(id, self.source, grant);
+        *grant == Grant::Any || bare.is_some_and(|bare| grant.allows(bare.as_bytes(), self.source))
     }
 
     fn insert(&mut self, id: TenantId, hash: u64, merge: MergeKey) -> Result<u32, SplitError> {

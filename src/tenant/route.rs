@@ -65,9 +65,18 @@ impl TenantRules {
     /// The tenant's ID without the prefix that it has in requests of a sender with this grant, whose tenant header is
     /// `source`.
     pub fn without_prefix<'a>(&self, id: &'a TenantId, source: Option<&str>, grant: &Grant) -> &'a str {
+        self.strip_prefix(id, source, grant).unwrap_or(id.as_str())
+    }
+
+    /// The same; `None` if the ID has another prefix, as one from before a reload may have.
+    pub(crate) fn strip_prefix<'a>(
+        &self,
+        id: &'a TenantId,
+        source: Option<&str>,
+        grant: &Grant,
+    ) -> Option<&'a str> {
         let [prefix, dash] = self.prefix_parts(source, grant);
-        let id = id.as_str();
-        id.strip_prefix(prefix).and_then(|rest| rest.strip_prefix(dash)).unwrap_or(id)
+        id.as_str().strip_prefix(prefix)?.strip_prefix(dash)
     }
 }
 

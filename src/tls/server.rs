@@ -128,6 +128,11 @@ impl ServerTls {
         self
     }
 
+    /// Whether clients have to prove the same, and to the same authorities.
+    pub fn demands_the_same(&self, other: &Self) -> bool {
+        self.resumption.trust == other.resumption.trust
+    }
+
     /// For [`Session::server`](super::session::Session::server), on any core.
     pub fn config(&self) -> &Arc<ServerConfig> {
         &self.config

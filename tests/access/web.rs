@@ -148,6 +148,43 @@ fn a_password_that_is_revoked_is_refused_at_once() {
 }
 
 #[test]
+fn an_emptied_file_lets_nobody_in() {
+    let folder = Folder::new();
+    on_both(|driver| {
+        let web = format!("basic_auth_users: {{alice: {}}}\n", hash("secret"));
+        let (server, _upstream) = start(driver, &folder, &web);
+        assert_eq!(server.client().push(&one("a")).status, 401);
+        folder.put("web.yml", "");
+        let log = server.reload().join("\n");
+        assert!(log.contains("web.yml has neither users nor TLS nor headers"), "{log}");
+        assert_eq!(server.client().push(&one("a")).status, 401);
+        assert_eq!(server.client().push_with(&one("a"), &basic("alice", "secret")).status, 200);
+    });
+}
+
+#[test]
+fn an_open_connection_ends_when_other_certificates_are_demanded() {
+    let rig = Credentials::new(&["alice"], &["agent"]);
+    let other = Folder::new();
+    on_both(|driver| {
+        rig.folder.put("ca.pem", &rig.folder.authority.certificate());
+        let rules = "- {for: {certificate_cn: agent}, tenants: [a]}\n";
+        let (server, _upstream) = rig.start(driver, rules, "");
+        let mut agent = connect(&server, &rig.with_certificate(&Wanted::client("agent")));
+        assert_eq!(agent.push(&one("a")).status, 200);
+        server.reload();
+        assert_eq!(agent.push(&one("a")).status, 200, "nothing has changed");
+        // The authority that has issued its certificate is no longer trusted.
+        rig.folder.put("ca.pem", &other.authority.certificate());
+        server.reload();
+        let ended = agent.push(&one("a"));
+        assert_eq!(ended.status, 503);
+        assert!(ended.text().contains("the demands of TLS have changed"), "{}", ended.text());
+        assert!(agent.is_closed());
+    });
+}
+
+#[test]
 fn every_mistake_is_reported_at_once_and_nothing_listens() {
     let folder = Folder::new();
     folder.put("web.yml", "basic_auth_users: {alice: canary}\n");
@@ -159,7 +196,12 @@ fn every_mistake_is_reported_at_once_and_nothing_listens() {
     let config = format!(
         "{}auth:\n  ingress:\n    web_config_file: '{}'\n    tokens_file: '{}'\n    jwt: {{jwks_file: '{}'}}\n  \
          admin: {{web_config_file: '{}', tokens_file: '{}'}}\naccess: '{}'\n",
-        configuration(Driver::Epoll, "127.0.0.1:1", "tenant: {prefix_prefer_source: true}\n", free_port()),
+        configuration(
+            Driver::Epoll,
+            "127.0.0.1:1",
+            "tenant: {prefix_prefer_source: true}\ntarget_loki: 'http://'\n",
+            free_port()
+        ),
         at("web.yml"),
         at("tokens.yml"),
         at("jwks.json"),
@@ -179,6 +221,7 @@ fn every_mistake_is_reported_at_once_and_nothing_listens() {
         "jwks.json:1: has no key that can verify a signature",
         "missing.key can't be read",
         "missing.yml cannot be read",
+        "target_loki: the host is missing",
         "tenant.prefix_prefer_source: lets a sender choose the prefix",
     ] {
         assert!(told.contains(expected), "{expected}\n{told}");

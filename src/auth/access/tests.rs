@@ -258,8 +258,8 @@ fn rules_that_never_apply_are_mistakes() {
         ]),
         [
             (0, AccessFault::Empty),
-            (1, AccessFault::NoJwt),
-            (2, AccessFault::NoJwt),
+            (1, AccessFault::NoSource("JWT")),
+            (2, AccessFault::NoSource("JWT")),
             (3, AccessFault::Tenant(IdFault::Character(b' '))),
             (4, AccessFault::Tenant(IdFault::Empty)),
         ]

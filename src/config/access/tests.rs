@@ -14,8 +14,14 @@ fn users() -> Users {
 
 fn read(text: &str) -> Result<Access, ConfigMistakes> {
     let tokens = Tokens::new(["agent", "e"].map(|name| (name.into(), TokenHash::of(name.as_bytes()))));
-    let credentials =
-        Credentials { users: &users(), tokens: &tokens, jwts: true, certificates: true, tenant_header: true };
+    let credentials = Credentials {
+        users: &users(),
+        tokens: &tokens,
+        jwts: true,
+        jwt_tenants: true,
+        certificates: true,
+        tenant_header: true,
+    };
     read_access("access.yml", text, IdRules::Mimir, Some(&credentials))
 }
 
@@ -154,7 +160,7 @@ fn all_mistakes_are_reported_at_once_with_their_lines() {
         "access.yml:13: for.user: wants a single value, not a list",
         "access.yml:14: tenants: wants a list, or `{from: jwt}`, not a single value",
         "access.yml:15: tenants.from: \"user\" is not possible; write jwt",
-        "access.yml:16: takes the tenants from a JWT, but is for no JWT",
+        "access.yml:16: takes the tenant from a JWT, but is for none",
         "access.yml:17: tenant.from: \"certificate\" is not possible; write user, token, jwt, certificate_cn, \
          certificate_dns or certificate_uri",
         "access.yml:18: tenant.match: is not a regular expression: unclosed group",
@@ -207,6 +213,7 @@ fn a_rule_for_a_credential_that_does_not_exist_is_a_mistake() {
         users: &users,
         tokens: &Tokens::default(),
         jwts: false,
+        jwt_tenants: false,
         certificates: false,
         tenant_header: false,
     };
@@ -217,6 +224,7 @@ fn a_rule_for_a_credential_that_does_not_exist_is_a_mistake() {
         "access.yml:1: for: there is no user \"nobody\"; auth.ingress.web_config_file has the users",
         "access.yml:3: for: there is no token \"lost\"; auth.ingress.tokens_file has the tokens",
         "access.yml:5: for: no JWT is accepted; set auth.ingress.jwt.jwks_file",
+        "access.yml:5: from: JWTs name no tenants; set auth.ingress.jwt.tenants_claim",
         certificate,
         certificate,
         certificate,

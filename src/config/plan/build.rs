@@ -16,10 +16,11 @@ use crate::config::keys::Config;
 use crate::config::mistake::{Mistake, Origin};
 use crate::config::security::Security;
 use crate::config::setting::{Origins, Setting};
+use crate::config::target::Target;
 use crate::config::tenant_map::read_tenant_map;
 use crate::config::value::IdRulesChoice;
 use crate::limits::{CORES_MAX, MERGE_FRAGMENTS_MAX};
-use crate::model::{HaLabels, MetadataRule};
+use crate::model::{HaLabels, MetadataRule, PerDestination};
 use crate::tenant::map::{TenantAllow, TenantMap};
 use crate::tenant::{IdRules, TenantRules, check_id};
 
@@ -34,8 +35,9 @@ pub(in crate::config) fn build(config: &Config, mistakes: &mut Vec<Mistake>) -> 
     let targets = check.targets(listen);
     let pass_headers = check.pass_headers();
     let tenant = check.tenant();
-    let (security_settings, security) =
-        targets.as_ref().map_or_else(Default::default, |targets| check.security(targets, tenant.as_ref()));
+    // Mistakes in other settings hide none in the files.
+    let known = targets.clone().unwrap_or_else(|| PerDestination::new(|_| Target::unknown()));
+    let (security_settings, security) = check.security(&known, tenant.as_ref());
     let terms = check.terms(targets);
     let upstreams = check.upstreams(terms.as_ref(), &security_settings.tls, listen);
     let ha_labels = check.ha_labels();
