@@ -9,6 +9,7 @@
 //!
 //! All tasks of a core are joined before its ring is dropped.
 
+use std::cell::RefCell;
 use std::io;
 use std::net::TcpListener;
 use std::os::unix::net::UnixStream as StdUnixStream;
@@ -141,6 +142,8 @@ async fn run(setup: Setup, endpoints: Endpoints) -> io::Result<()> {
 
 struct Core {
     plan: Live,
+    /// The plan that [`Core::keep_up`] has applied last. It is kept, so that no other plan can have its address.
+    applied: RefCell<Arc<Plan>>,
     shared: Arc<Shared>,
     directory: Arc<Directory>,
     exchange: Rc<Exchange>,
@@ -159,6 +162,8 @@ struct Core {
 
 impl Core {
     fn new(setup: &Setup, mailbox: Mailbox<Message>) -> Self {
+        // Loaded first: if the plan changes while pools are created, it is applied to all of them later.
+        let applied = RefCell::new(setup.plan.load_full());
         let exchange = Rc::new(Exchange::new(setup.core, mailbox, setup.posts.clone()));
         let deadlines = Deadlines::default();
         let (connection_tasks, delivery_tasks) = (Tasks::default(), Tasks::default());
@@ -176,6 +181,7 @@ impl Core {
         let Ok(egress) = PerUpstream::try_new::<std::convert::Infallible>(used, make);
         Self {
             plan: Arc::clone(&setup.plan),
+            applied,
             shared: Arc::clone(&setup.shared),
             directory: Arc::clone(&setup.directory),
             exchange,
@@ -203,10 +209,15 @@ impl Core {
 
     fn dispatch(&self, message: Message) {
         match message {
-            Message::Fragment(fragment) => match self.egress.of(fragment.upstream) {
-                Some(egress) => egress.accept(fragment),
-                None => self.refuse(&fragment),
-            },
+            Message::Fragment(fragment) => {
+                // It may have the terms of a plan whose `Reloaded` has not come yet. They must not be sent over the
+                // connections of the plan before: these may be without TLS.
+                self.keep_up();
+                match self.egress.of(fragment.upstream) {
+                    Some(egress) => egress.accept(fragment),
+                    None => self.refuse(&fragment),
+                }
+            }
             Message::Outcome(address, outcome) => self.ingest.pending().resolve(address, outcome),
             Message::Remember(delivered) => {
                 if let Some(egress) = self.egress.of(delivered.upstream) {
@@ -224,7 +235,7 @@ impl Core {
                 self.pools().for_each(|pool| pool.hand_over_idle(address));
             }
             Message::PasswordChecked(ticket, verdict) => self.ingest.verdicts().deliver(ticket, verdict),
-            Message::Reloaded => self.apply_plan(),
+            Message::Reloaded => self.keep_up(),
             // Each of these ends a phase, and is sent once.
             Message::Close | Message::Drain | Message::Stop => {}
         }
@@ -237,14 +248,23 @@ impl Core {
         self.exchange.send(fragment.sender.core, Message::Outcome(fragment.sender, outcome));
     }
 
-    /// Applies the limits of a new plan that hold between requests. Ingest loads the plan for each request by itself.
-    fn apply_plan(&self) {
+    /// Applies the current plan, unless that was done. Costs one comparison if it was.
+    fn keep_up(&self) {
         let plan = self.plan.load();
+        if !Arc::ptr_eq(&plan, &self.applied.borrow()) {
+            self.apply_plan(&plan);
+            *self.applied.borrow_mut() = Arc::clone(&plan);
+        }
+    }
+
+    /// Applies what holds between requests: limits, and the TLS of connections. Ingest loads the plan for each request
+    /// by itself.
+    fn apply_plan(&self, plan: &Plan) {
         self.directory.limit_slow(plan.slow_connections_max());
-        let limits = pool_limits(&plan, self.ingest.blocking());
+        let limits = pool_limits(plan, self.ingest.blocking());
         let egresses = self.egress.len() * self.exchange.cores();
         for (id, egress) in self.egress.iter() {
-            let settings = egress_settings(&plan, id, &self.shared, egresses);
+            let settings = egress_settings(plan, id, &self.shared, egresses);
             egress.apply(settings, limits, plan.tls_of(id));
         }
     }
@@ -334,6 +354,159 @@ async fn forward_doorbell(mut bell: UnixStream, exchange: Rc<Exchange>) {
         match rung {
             Ok(n) if n > 0 => exchange.wake(),
             _ => return,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read, Write};
+    use std::net::{SocketAddr, TcpStream};
+    use std::time::{Duration, Instant};
+
+    use arc_swap::ArcSwap;
+    use crossbeam_channel::Receiver;
+    use testkit::proto::{TimeSeries, WriteRequest};
+
+    use super::*;
+    use crate::config::reload::adopt;
+    use crate::config::{DriverChoice, parse};
+    use crate::upstream::resolve::Resolution;
+
+    const WAIT: Duration = Duration::from_secs(10);
+
+    fn plan(scheme: &str, upstream: SocketAddr, token: &str) -> Plan {
+        let text = format!(
+            "target: {scheme}://{upstream}/push\ntarget_loki: {scheme}://{upstream}/logs\n\
+             auth: {{egress: {{bearer_token: {token}, tls_config: {{insecure_skip_verify: true}}}}}}\n"
+        );
+        parse("f", &text, []).unwrap()
+    }
+
+    /// Starts the authentication of a plan. No password is asked about.
+    fn start_auth(plan: &Plan) {
+        plan.auth.start(None, &(Arc::new(|_, _, _| {}) as _)).unwrap();
+    }
+
+    /// A single core that runs.
+    struct Running {
+        live: Live,
+        address: SocketAddr,
+        post: Post<Message>,
+        done: Receiver<usize>,
+        thread: JoinHandle<()>,
+    }
+
+    impl Running {
+        fn start(driver: Driver, plan: Plan, upstream: SocketAddr) -> Self {
+            start_auth(&plan);
+            let resolution = Resolution { addresses: vec![upstream], error: None };
+            let resolution = Addresses::new(ArcSwap::new(Arc::new(resolution)));
+            let (listener, (mailbox, post, bell)) =
+                (TcpListener::bind("127.0.0.1:0").unwrap(), Mailbox::new().unwrap());
+            let address = listener.local_addr().unwrap();
+            let (done_by, done) = crossbeam_channel::bounded(1);
+            let known = |_| Ok::<_, io::Error>(Addresses::clone(&resolution));
+            let setup = Setup {
+                core: 0,
+                cpu: 0,
+                driver,
+                posts: [post.clone()].into(),
+                addresses: PerUpstream::try_new(plan.upstream_ids(), known).unwrap(),
+                shared: Shared::new(1, plan.limits.in_flight_bytes_max, plan.concurrency, 10),
+                directory: Directory::new(
+                    1,
+                    1,
+                    plan.max_conns_per_host,
+                    plan.slow_connections_max(),
+                    |_, _| {},
+                ),
+                metrics: Arc::new(Metrics::new(1, plan.limits.tenants_max, true)),
+                plan: Live::new(ArcSwap::new(Arc::new(plan))),
+                done: done_by,
+                ended: crossbeam_channel::bounded(1).0,
+            };
+            let live = Arc::clone(&setup.plan);
+            let thread = start(setup, Endpoints { listener, mailbox, bell }).unwrap();
+            Self { live, address, post, done, thread }
+        }
+
+        /// Sends a push over a new connection, which is returned.
+        fn push(&self) -> TcpStream {
+            let series = TimeSeries::new(&[("__name__", "up"), ("__tenant__", "a")], &[(1, 1.0)]);
+            let body = WriteRequest { timeseries: vec![series], ..Default::default() }.to_block();
+            let head = format!(
+                "POST /push HTTP/1.1\r\nHost: t\r\nContent-Type: application/x-protobuf\r\n\
+                 Content-Encoding: snappy\r\nContent-Length: {}\r\n\r\n",
+                body.len()
+            );
+            let mut sender = TcpStream::connect(self.address).unwrap();
+            sender.set_read_timeout(Some(WAIT)).unwrap();
+            sender.write_all(&[head.as_bytes(), &body].concat()).unwrap();
+            sender
+        }
+
+        fn stop(self) {
+            for message in [Message::Close, Message::Drain] {
+                self.post.post(message);
+                self.done.recv_timeout(WAIT).unwrap();
+            }
+            self.post.post(Message::Stop);
+            self.thread.join().unwrap();
+        }
+    }
+
+    /// The next connection.
+    fn accept(listener: &TcpListener) -> TcpStream {
+        listener.set_nonblocking(true).unwrap();
+        let until = Instant::now() + WAIT;
+        loop {
+            match listener.accept() {
+                Ok((stream, _)) => {
+                    stream.set_nonblocking(false).unwrap();
+                    stream.set_read_timeout(Some(WAIT)).unwrap();
+                    return stream;
+                }
+                Err(_) if Instant::now() < until => std::thread::yield_now(),
+                Err(error) => panic!("no connection: {error}"),
+            }
+        }
+    }
+
+    /// What comes with the next read; nothing if the peer has closed the connection.
+    fn read(stream: &mut TcpStream) -> Vec<u8> {
+        let mut bytes = vec![0; 4_096];
+        let read = stream.read(&mut bytes).unwrap();
+        bytes.truncate(read);
+        bytes
+    }
+
+    #[test]
+    fn new_terms_are_not_sent_over_an_old_connection_before_the_message_of_the_reload() {
+        for choice in [DriverChoice::IoUring, DriverChoice::Epoll] {
+            let Ok((driver, _)) = Driver::probe(choice) else { continue };
+            let upstream = TcpListener::bind("127.0.0.1:0").unwrap();
+            let at = upstream.local_addr().unwrap();
+            let core = Running::start(driver, plan("http", at, "first"), at);
+            let mut sender = core.push();
+            let mut plain = accept(&upstream);
+            // A request is sent in one write.
+            assert!(read(&mut plain).starts_with(b"POST /push HTTP/1.1\r\n"));
+            plain.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n").unwrap();
+            assert!(read(&mut sender).starts_with(b"HTTP/1.1 200"));
+
+            // The supervisor stores the plan, and then sends `Reloaded`. Here the push comes in between.
+            let renewed = adopt(&core.live.load(), plan("https", at, "canary")).unwrap().plan;
+            start_auth(&renewed);
+            core.live.store(Arc::new(renewed));
+            let mut sender = core.push();
+            let sent = read(&mut plain);
+            assert!(sent.is_empty(), "{}", String::from_utf8_lossy(&sent));
+            let mut secure = accept(&upstream);
+            assert_eq!(read(&mut secure).first(), Some(&0x16), "a TLS handshake");
+            drop(secure);
+            assert!(read(&mut sender).starts_with(b"HTTP/1.1 502"));
+            core.stop();
         }
     }
 }

@@ -371,6 +371,29 @@ fn upstreams_at_one_address_share_its_connections_limit_but_no_terms() {
 }
 
 #[test]
+fn an_upstream_at_the_main_target_has_its_own_authorization_and_not_the_main_one_too() {
+    let with_header = "upstream: {headers: {Authorization: Main canary, X-Main: m}}\n";
+    let with_credentials = "auth: {egress: {bearer_token: canary}}\n";
+    on_both(|driver| {
+        for (more, own, expected, main_value) in [
+            (with_header, "bearer_token: own", "Bearer own", "Main canary"),
+            (with_credentials, "headers: {Authorization: Own h}", "Own h", "Bearer canary"),
+        ] {
+            let main = well();
+            let cells = Cells::new(&format!("- {{name: eu, tenants: [a], {own}}}\n"));
+            let server = cells.start(driver, &main, more);
+            for (tenant, value) in [("a", expected), ("b", main_value)] {
+                assert_eq!(server.client().push(&one(tenant)).status, 200);
+                let received = main.of(tenant);
+                let headers = received.iter().flat_map(|received| &received.headers.0);
+                let found = headers.filter(|(name, _)| name == "authorization");
+                assert_eq!(found.map(|(_, value)| value.as_str()).collect::<Vec<_>>(), [value]);
+            }
+        }
+    });
+}
+
+#[test]
 fn a_clusters_token_is_read_again_when_its_file_changes() {
     on_both(|driver| {
         let (main, eu) = (well(), well());

@@ -23,9 +23,16 @@ pub(super) struct Others<'a> {
     pub(super) credentials: Option<&'a str>,
 }
 
+const AUTHORIZATION: &str = "authorization";
+
 impl StaticHeaders {
     pub(super) fn is_empty(&self) -> bool {
         self.0.is_empty()
+    }
+
+    /// Whether `Authorization` is among them.
+    pub(super) fn authorize(&self) -> bool {
+        self.0.iter().any(|(name, _)| name.eq_ignore_ascii_case(AUTHORIZATION))
     }
 
     /// Reads a section (`Name: value`), or a list of such items.
@@ -103,6 +110,22 @@ impl StaticHeaders {
     }
 }
 
+/// Returns the lines that [`StaticHeaders::check`] has made, without that of `Authorization`. `None` if none is left.
+pub(super) fn without_authorization(lines: &Secret) -> Option<Secret> {
+    let is_other = |line: &&[u8]| {
+        let name = line.split(|byte| *byte == b':').next().unwrap_or_default();
+        !name.eq_ignore_ascii_case(AUTHORIZATION.as_bytes())
+    };
+    // A `Vec` that grows would leave secrets behind.
+    let mut others = Vec::with_capacity(lines.expose().len());
+    lines
+        .expose()
+        .split_inclusive(|byte| *byte == b'\n')
+        .filter(is_other)
+        .for_each(|line| others.extend_from_slice(line));
+    Some(Secret::new(others)).filter(|others| !others.is_empty())
+}
+
 /// An item is not shown: it may be a value without its name.
 fn no_header(at: usize) -> String {
     format!("item {} of the list is not of the form `Name: value`", at + 1)
@@ -111,7 +134,7 @@ fn no_header(at: usize) -> String {
 fn check_name(at: usize, name: &str, others: &Others<'_>) -> Result<(), String> {
     let is = |other: &str| name.eq_ignore_ascii_case(other);
     let lower = name.to_ascii_lowercase();
-    if is("authorization") {
+    if is(AUTHORIZATION) {
         return match others.credentials {
             Some(key) => Err(format!("Authorization is what {key} sets: keep one of the two")),
             None => Ok(()),

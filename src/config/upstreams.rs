@@ -7,6 +7,8 @@
 //!   it. A tenant that no pattern matches belongs to the main upstream, that of `target` and `target_loki`.
 //! * What an upstream does not say is as in the main configuration. But credentials, headers and client certificates
 //!   are never taken over by an upstream elsewhere: they would reveal one cluster's secrets to another.
+//! * A request has one `Authorization`. An upstream's own one, from credentials or from its headers, replaces the main
+//!   one, whichever of the two that is from.
 //! * Name lookups and pools exist from the start on. So which upstreams there are stays the same until the next start:
 //!   see `adopt`.
 #![forbid(unsafe_code)]

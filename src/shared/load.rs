@@ -69,12 +69,20 @@ pub struct Held {
 }
 
 impl Held {
-    /// Adds a part of this size. Returns false if the parts for the upstream hold as many bytes as are free.
+    /// Adds a part of this size. Returns false, with nothing added, if the parts for the upstream would hold more bytes
+    /// than are free.
     pub fn add(&self, bytes: usize, budget: &Budget) -> bool {
         let Some(load) = self.loads.0.get(self.upstream) else { return true };
-        let before = load.bytes.fetch_add(bytes, Ordering::Relaxed);
-        self.bytes.fetch_add(bytes, Ordering::Relaxed);
-        before == 0 || before.saturating_add(bytes) <= budget.room()
+        let room = budget.room();
+        let sum = |before: usize| {
+            let sum = before.saturating_add(bytes);
+            (before == 0 || sum <= room).then_some(sum)
+        };
+        let fits = load.bytes.fetch_update(Ordering::Relaxed, Ordering::Relaxed, sum).is_ok();
+        if fits {
+            self.bytes.fetch_add(bytes, Ordering::Relaxed);
+        }
+        fits
     }
 }
 
@@ -150,6 +158,23 @@ mod tests {
         drop((held, charge));
         let (again, _request) = flight.begin(1).unwrap();
         assert!(again.add(900, &bytes), "what was held is free");
+    }
+
+    #[test]
+    fn a_refused_part_holds_nothing_while_an_accepted_one_of_its_request_is_in_flight() {
+        let flight = Flight::new(100);
+        let bytes = Budget::new(1_000);
+        let (held, _request) = flight.begin(1).unwrap();
+        assert!(held.add(10, &bytes), "the first part may be of any size");
+        assert!(!held.add(2_000, &bytes), "larger than all that is free");
+        assert_eq!(flight.loads.0[1].bytes.load(Ordering::Relaxed), 10);
+        let (other, _request) = flight.begin(1).unwrap();
+        assert!(held.add(490, &bytes) && other.add(500, &bytes), "1000 are free");
+        assert!(!other.add(1, &bytes), "no more than that");
+        drop(held);
+        assert_eq!(flight.loads.0[1].bytes.load(Ordering::Relaxed), 500);
+        drop(other);
+        assert_eq!(flight.loads.0[1].bytes.load(Ordering::Relaxed), 0);
     }
 
     #[test]

@@ -12,7 +12,7 @@ use super::{Upstream, Upstreams};
 use crate::auth::Secret;
 use crate::config::credentials::{CredentialKey, Credentials};
 use crate::config::mistake::Mistake;
-use crate::config::static_headers::Others;
+use crate::config::static_headers::{Others, StaticHeaders, without_authorization};
 use crate::config::target::Target;
 use crate::config::terms::Terms;
 use crate::config::tls::{self, OfTargets};
@@ -111,9 +111,16 @@ impl Resolver<'_> {
         CredentialKey::ALL.into_iter().find(|key| self.entry.has(key.name()))
     }
 
+    /// Whether it takes over what authorizes requests to the main targets: credentials, or an `Authorization` header.
+    /// If it has either of its own, it takes over neither, because a request has one `Authorization`.
+    fn inherits_authorization(&self) -> bool {
+        let has_header = self.entry.headers.as_ref().is_some_and(StaticHeaders::authorize);
+        self.is_at_main() && self.given().is_none() && !has_header
+    }
+
     fn credentials(&mut self) -> Option<(Credentials, Option<Secret>)> {
         if self.given().is_none() {
-            return Some(match self.is_at_main() {
+            return Some(match self.inherits_authorization() {
                 true => (self.main.credentials.clone(), self.main.terms.authorization.clone()),
                 false => Default::default(),
             });
@@ -145,9 +152,13 @@ impl Resolver<'_> {
 
     fn headers(&mut self) -> Option<Option<Secret>> {
         let Some(headers) = &self.entry.headers else {
-            let inherits = self.is_at_main();
-            return Some(self.main.terms.headers.clone().filter(|_| inherits));
+            let inherited = self.main.terms.headers.as_ref().filter(|_| self.is_at_main());
+            return Some(match self.inherits_authorization() {
+                true => inherited.cloned(),
+                false => inherited.and_then(without_authorization),
+            });
         };
+        // Inherited credentials are no contradiction: its own `Authorization` replaces them.
         let others = Others { credentials: self.given().map(CredentialKey::name), ..self.main.others };
         match headers.check(&others) {
             Ok(lines) => Some(lines),

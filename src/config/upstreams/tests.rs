@@ -173,6 +173,73 @@ fn what_is_not_given_is_as_in_the_main_configuration_unless_it_is_secret_and_the
     assert!(!format!("{plan:?}").contains("canary"));
 }
 
+/// The values of all `Authorization` headers in requests to an upstream.
+fn authorizations(upstream: &Upstream) -> Vec<String> {
+    let lines = upstream.terms.headers.as_ref().map_or(&b""[..], |lines| lines.expose());
+    let lines = String::from_utf8(lines.to_vec()).unwrap();
+    let of_headers = lines.lines().filter_map(|line| line.split_once(": "));
+    let of_headers = of_headers.filter(|(name, _)| name.eq_ignore_ascii_case("authorization"));
+    let of_credentials = header(upstream).map(|value| String::from_utf8(value.to_vec()).unwrap());
+    of_credentials.into_iter().chain(of_headers.map(|(_, value)| value.to_owned())).collect()
+}
+
+#[test]
+fn requests_have_one_authorization_and_that_of_their_upstream() {
+    let folder = Folder::new("");
+    let token = folder.put("token", "main");
+    let nothing = "";
+    let credentials = ", bearer_token: own";
+    let header = ", headers: {authorization: Own h}";
+    let others = ", headers: {X-Own: o}";
+    let no_headers = ", headers: {}";
+    let both = ", bearer_token: own, headers: {X-Own: o}";
+    let with_credentials = format!("auth: {{egress: {{bearer_token_file: {token}}}}}\n");
+    let with_header = "upstream: {headers: {X-Main: m, AUTHORIZATION: Main h, X-Last: l}}\n";
+    for (main, entry, expected) in [
+        ("", nothing, None),
+        ("", credentials, Some("Bearer own")),
+        ("", header, Some("Own h")),
+        (&with_credentials, nothing, Some("Bearer main")),
+        (&with_credentials, credentials, Some("Bearer own")),
+        (&with_credentials, header, Some("Own h")),
+        (&with_credentials, others, Some("Bearer main")),
+        (&with_credentials, no_headers, Some("Bearer main")),
+        (&with_credentials, both, Some("Bearer own")),
+        (with_header, nothing, Some("Main h")),
+        (with_header, credentials, Some("Bearer own")),
+        (with_header, header, Some("Own h")),
+        (with_header, others, None),
+        (with_header, no_headers, None),
+        (with_header, both, Some("Bearer own")),
+    ] {
+        // Without a target, and with the main one.
+        for target in ["", ", target: 'http://main:1/other'"] {
+            folder.put("u.yml", &format!("- {{name: eu, tenants: [a]{target}{entry}}}\n"));
+            let plan = folder.plan(&format!("target: http://main:1/push\n{main}"));
+            let found = authorizations(named(&plan, "eu"));
+            assert_eq!(found, Vec::from_iter(expected), "{main}{entry}{target}");
+        }
+    }
+    // The other headers are still taken over.
+    folder.put("u.yml", "- {name: eu, tenants: [a], username: u, password: p}\n");
+    let plan = folder.plan(with_header);
+    let lines = named(&plan, "eu").terms.headers.as_ref().unwrap().expose();
+    assert_eq!(lines, b"X-Main: m\r\nX-Last: l\r\n");
+    let only_that = "upstream: {headers: {Authorization: Main h}}";
+    assert_eq!(named(&folder.plan(only_that), "eu").terms.headers, None);
+}
+
+#[test]
+fn a_renewed_secret_of_the_main_configuration_does_not_come_beside_an_own_header() {
+    let folder = Folder::new("- {name: eu, tenants: [a], headers: {Authorization: Own h}}\n");
+    let token = folder.put("token", "first");
+    let running = folder.plan(&format!("auth: {{egress: {{bearer_token_file: {token}}}}}\n"));
+    folder.put("token", "second");
+    let renewed = running.read_files_again().plan.unwrap();
+    assert_eq!(renewed.terms.authorization.as_ref().unwrap().expose(), b"Bearer second");
+    assert_eq!(authorizations(named(&renewed, "eu")), ["Own h"]);
+}
+
 #[test]
 fn tenants_are_found_without_their_prefix_and_logs_may_go_elsewhere() {
     let folder = Folder::new(
