@@ -1,4 +1,4 @@
-//! TLS without sockets: sessions as state machines, and the configurations that they run by.
+//! TLS without sockets: sessions as state machines, and their configurations.
 //!
 //! Design constraints:
 //!
@@ -9,8 +9,8 @@
 //! * Encryption takes CPU time from the other connections of a core. Each call therefore does a bounded amount of work:
 //!   [`TLS_STEP_BYTES_MAX`](crate::limits::TLS_STEP_BYTES_MAX) of plaintext at most.
 //! * A peer decides how much it sends. All that a session holds has a bound in [`limits`](crate::limits).
-//! * Files are read and checked on a loader's thread, as a dead mount may keep a reader for ever, and all mistakes are
-//!   told at once. Only [`files`] reads; everything else works on bytes and a time that are given to it.
+//! * Files are read and checked on a loader's thread, because a read from a dead mount may never return. All mistakes are
+//!   reported at once. Only [`files`] reads; everything else gets bytes and a time.
 //!
 //! | module | what it is |
 //! |---|---|
@@ -20,7 +20,7 @@
 //! | [`error`] | why a session ended |
 //! | [`server`], [`sni`], [`client`] | configurations, shared by all cores |
 //! | [`names`] | versions, cipher suites and curves by the names that Go and Prometheus use |
-//! | [`material`], [`identity`] | certificates and keys: what is wrong with them, and the names in them |
+//! | [`material`], [`identity`] | certificates and keys: their checks, and the names in them |
 //! | [`mistake`] | what can be wrong with them |
 //! | [`files`] | the only I/O: reads a file, and the system's roots |
 //!

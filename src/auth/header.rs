@@ -98,7 +98,7 @@ pub enum Unauthorized {
     /// Its scheme is not one that is configured.
     #[error("the scheme of the Authorization header is not accepted here")]
     Scheme,
-    /// The user is unknown, or the password is wrong. It is not told which.
+    /// The user is unknown, or the password is wrong. The answer does not say which.
     #[error("user or password are wrong")]
     Password,
     /// The bearer token is unknown.
@@ -140,7 +140,7 @@ impl Challenges {
             true => format!("{basic}WWW-Authenticate: Bearer realm=\"Tenantry\"{error}\r\n"),
             false => basic.to_owned(),
         };
-        // RFC 6750 section 3.1: a request without a token is told no error.
+        // RFC 6750 section 3.1: a request without a token gets no error code.
         Self { plain: lines(""), bad_token: lines(", error=\"invalid_token\"") }
     }
 

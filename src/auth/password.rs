@@ -2,15 +2,16 @@
 //!
 //! Design constraints:
 //!
-//! * bcrypt takes tens of milliseconds by design, which no core can spend. A core asks, goes on, and is told the
-//!   verdict later. The threads have a low priority, so a flood of checks costs the cores little CPU.
+//! * bcrypt takes tens of milliseconds by design, which no core can spend. A core asks, goes on, and gets
+//!   the verdict later. The threads have a low priority, so a flood of checks costs the cores little CPU.
 //! * A right password is remembered until the users change. Each user has one place for it, so nothing that others send
 //!   can push it out, and a sender is checked once. Wrong passwords are remembered apart, the latest ones.
 //! * At each bound it is clear which request waits and which one loses. Checks wait in a [`queue`] that is fair between
 //!   users, and for each user between peers: with `n` users waiting, a check starts after at most `n` others per check
 //!   of its own user and peer before it. A check holds a thread for the time of one hash. What a full queue drops is
-//!   [`Verdict::Busy`], and the answer to it is 503. A flood with as many addresses as the queue has places can keep
-//!   out the first check of the user that it names, but of no other.
+//!   [`Verdict::Busy`], and the answer to it is 503. A flood can keep out the first check
+//!   of the user that it names: from as many addresses as the queue has places, or from the user's own address. It
+//!   keeps out no other user.
 //! * The same check waits once, however many requests wait for it.
 //! * A user that does not exist takes as long as one that does: the password is checked against the hash of another
 //!   user, always the same for the same name. All such names share one place in the queue.

@@ -1,4 +1,5 @@
-//! The credential of a request: who sends it, and what it may write. Known from the head, before the body is read.
+//! The credential of a request: its sender's identity, and the tenants that it may write to. Both are known from the
+//! head, before the body is read.
 
 pub(super) mod counters;
 

@@ -34,8 +34,8 @@ pub struct Stream {
 
 impl Drop for Stream {
     /// Shuts the connection down now, as the ring closes the descriptor only later. The peer and the kernel's list of
-    /// connections see the end at once. A peer over TLS is told first, as RFC 8446 section 6.1 and RFC 9112 section 9.8
-    /// demand, so that it does not take the end for an attack.
+    /// connections see the end at once. A peer over TLS first gets a `close_notify`, as RFC 8446 section 6.1 and RFC 9112
+    /// section 9.8 demand, so that it does not take the end for an attack.
     fn drop(&mut self) {
         // SAFETY: as in `fd`; the borrow of the field alone leaves `tls` free.
         let fd = unsafe { BorrowedFd::borrow_raw(self.tcp.as_raw_fd()) };

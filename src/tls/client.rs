@@ -1,12 +1,12 @@
-//! What a client's sessions run by: the authorities it trusts, its own certificate, versions, and resumption.
+//! The configuration of a client's sessions: the authorities it trusts, its own certificate, versions, and resumption.
 //!
 //! Design constraints:
 //!
 //! * A certificate that does not match is an error, never a reason for going on without TLS.
 //! * `insecure_skip_verify` leaves out only whether the certificate is to be trusted. That the server has its key is
 //!   still proven, as rustls asks for.
-//! * Sessions are remembered for each address of a target apart ([`ClientTls::for_address`]): each has tickets that
-//!   only it can read, and a ticket is spent by one use.
+//! * Sessions are remembered separately for each address of a target ([`ClientTls::for_address`]): only that address
+//!   can read its tickets, and a ticket is used once.
 #![forbid(unsafe_code)]
 
 use std::path::PathBuf;
@@ -33,7 +33,7 @@ pub struct ClientSettings {
     pub ca: Option<PathBuf>,
     /// What is shown to a server that asks.
     pub certificate: Option<CertificateFiles>,
-    /// The name that a server's certificate has to be for, and that it is told, instead of the target's.
+    /// The name that a server's certificate has to be for, also sent as SNI, instead of the target's.
     pub server_name: Option<String>,
     /// Whether any certificate is accepted. Then an attacker in between can read and change everything.
     pub insecure_skip_verify: bool,

@@ -1,4 +1,4 @@
-//! Ciphertext that came and has not been used up.
+//! Ciphertext that was received and is not processed yet.
 //!
 //! rustls parses and decrypts in this buffer and says how many bytes at its front it is done with. These are skipped
 //! and not moved: the rest moves to the front once, when the buffer goes out for the next read.

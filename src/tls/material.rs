@@ -1,10 +1,10 @@
-//! Certificates, keys and authorities: read, checked, and every mistake told.
+//! Reads and checks certificates, keys and authorities, and reports every mistake.
 //!
 //! Design constraints:
 //!
 //! * An operator wants all mistakes at once, with file and reason. So nothing stops at the first, and a mistake in one
 //!   file does not hide one in another.
-//! * What would fail in every handshake is told at the start or at the reload: a key of another certificate, a
+//! * What would fail in every handshake is reported at the start or at the reload: a key of another certificate, a
 //!   certificate that has expired or is for another purpose.
 //! * Files come through [`Source`], and the time is given, so that all of this can be tested without either.
 //! * Keys never appear in an error.
@@ -53,9 +53,9 @@ pub struct CertificateFiles {
 /// What a certificate is to be used for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Purpose {
-    /// It is shown to clients.
+    /// It is presented to clients.
     Server,
-    /// It is shown to servers.
+    /// It is presented to servers.
     Client,
 }
 
@@ -90,7 +90,7 @@ pub fn key_pair(
         let facts = check_chain(&chain, purpose, now, &mut note);
         pair = key.zip(facts).map(|(key, facts)| (Arc::new(CertifiedKey::new(chain, key)), facts));
     }
-    // A key whose public half can't be told is used as it is.
+    // A key whose public half cannot be determined is used as it is.
     if let Some((certified, _)) = &pair
         && let Err(rustls::Error::InconsistentKeys(rustls::InconsistentKeys::KeyMismatch)) =
             certified.keys_match()

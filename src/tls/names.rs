@@ -29,19 +29,19 @@ pub struct Choices {
     pub curve_preferences: Vec<String>,
 }
 
-/// Whether clients have to show a certificate.
+/// Whether clients have to present a certificate.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum ClientAuth {
     /// They are not asked.
     #[default]
     None,
-    /// They are asked; one that is shown has to be valid.
+    /// They are asked; one that is presented has to be valid.
     VerifyIfGiven,
-    /// They have to show a valid one.
+    /// They have to present a valid one.
     Require,
-    /// They are asked, but what they show is not verified (Go's `RequestClientCert`).
+    /// They are asked, but what they present is not verified (Go's `RequestClientCert`).
     Request,
-    /// They have to show one, which is not verified (Go's `RequireAnyClientCert`).
+    /// They have to present one, which is not verified (Go's `RequireAnyClientCert`).
     RequireAny,
 }
 

@@ -1,4 +1,4 @@
-//! What a server's sessions run by: certificates, client certificates, versions, and resumption.
+//! The configuration of a server's sessions: certificates, client certificates, versions, and resumption.
 //!
 //! Design constraints:
 //!
@@ -25,7 +25,7 @@ use super::sni::Certificates;
 use super::verifier::verifier;
 use crate::limits::TLS_SERVER_SESSIONS_MAX;
 
-/// The one protocol that is spoken over TLS here (RFC 7301).
+/// The only protocol that is supported over TLS (RFC 7301).
 pub(super) const ALPN: &[u8] = b"http/1.1";
 
 /// A server's settings, as written.
@@ -33,7 +33,7 @@ pub(super) const ALPN: &[u8] = b"http/1.1";
 pub struct ServerSettings {
     /// At least one; the first is for clients that name none of them.
     pub certificates: Vec<CertificateFiles>,
-    /// Whether clients have to show a certificate.
+    /// Whether clients have to present a certificate.
     pub client_auth: ClientAuth,
     /// The authorities that may have issued it.
     pub client_ca: Option<PathBuf>,

@@ -6,10 +6,10 @@
 //! * Each call does a bounded amount of work, and all that a session holds is bounded ([`limits`](crate::limits)): in
 //!   `incoming` a read and what is left of the one before; in `rest` one record's plaintext for which the caller's
 //!   buffer had no room, or what came with the end of a handshake and had to make way for a reply.
-//! * The end of a connection is an end only behind a `close_notify`; without it, an attacker may have cut the data
+//! * A connection has ended properly only if a `close_notify` came. Without it, an attacker may have cut the data
 //!   short (RFC 8446 section 6.1).
 //!
-//! A stream drives it so. To shake hands:
+//! A stream drives it like this. To shake hands:
 //!
 //! ```text
 //! loop {
@@ -294,11 +294,11 @@ impl Session {
         }
     }
 
-    /// Says to the peer that nothing more will be written: appends a `close_notify`, unless that was done before, the
+    /// Tells the peer that nothing more will be written: appends a `close_notify`, unless that was done before, the
     /// handshake is not complete, or the session has failed. Reading can go on.
     pub fn close(&mut self, outgoing: &mut Outgoing) {
         if self.check_writable().is_ok() {
-            // Fails only where there is nothing to be told to the peer any more.
+            // This fails only if there is nothing left to tell the peer.
             let _ = self.seal(&mut Sealing::CloseNotify, outgoing);
             self.closed = true;
         }
@@ -306,7 +306,7 @@ impl Session {
 
     fn check_writable(&self) -> Result<(), SessionError> {
         match &self.failed {
-            // Only reading has ended. Its deadline may have cut it, and the peer is to be told so.
+            // Only reading has ended, perhaps at its deadline. The peer still gets an answer.
             None | Some(SessionError::Truncated) => {}
             Some(error) => return Err(error.clone()),
         }

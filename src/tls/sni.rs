@@ -1,7 +1,7 @@
 //! Which of several certificates a client gets (SNI, RFC 6066 section 3).
 //!
-//! One for the exact name comes first, then one with a wildcard for the leftmost label, which is all that a wildcard
-//! stands for (RFC 9525 section 6.3). Without a match, or without a name, all are candidates, in the order in which
+//! One for the exact name comes first, then one with a wildcard for the leftmost label. A wildcard stands for nothing
+//! else (RFC 9525 section 6.3). Without a match, or without a name, all are candidates, in the order in which
 //! they were configured: the first is the default. Among candidates, the first counts whose key the client can
 //! verify, so that RSA and ECDSA certificates for one name can stand beside each other.
 #![forbid(unsafe_code)]

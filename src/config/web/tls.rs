@@ -21,7 +21,7 @@ pub struct WebTls {
     pub certificate: Pem,
     /// Its key.
     pub key: Pem,
-    /// Whether clients have to show a certificate.
+    /// Whether clients have to present a certificate.
     pub client_auth: ClientAuth,
     /// The authorities that client certificates are verified with.
     pub client_ca: Option<Pem>,

@@ -1,9 +1,9 @@
 //! A TLS session over a socket: drives a [`Session`] with the socket's bytes.
 //!
 //! # Constraints
-//! - A session only turns bytes into bytes, so this is the one place where TLS reads and writes.
-//! - An operation that reads must not wait until its peer reads: its deadline may end reading only. So it sends what the
-//!   session has to say to what it has read as far as the socket has room. The rest is sent with the next operation.
+//! - A session only turns bytes into bytes, so this is the only place where TLS reads and writes.
+//! - An operation that reads must not wait until its peer reads: its deadline may end reading only. So it sends
+//!   the session's replies only as far as the socket has room. The rest is sent with the next operation.
 //! - An idle connection must not hold a buffer. The memory that ciphertext is read into is given up before a connection
 //!   goes idle; the memory that is encrypted into belongs to the core and is lent for one operation.
 //! - Each step encrypts or decrypts at most
@@ -148,7 +148,7 @@ impl Layer {
         }
     }
 
-    /// One step of decrypting, and sends what the session has to say to it.
+    /// Decrypts one step, and sends the session's reply to it.
     fn decrypt(&mut self, tcp: &TcpStream, into: &mut Vec<u8>, end: usize) -> io::Result<Progress> {
         let mut outgoing = take_outgoing();
         let progress = self.session.read(into, end, &mut outgoing);
