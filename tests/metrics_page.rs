@@ -100,7 +100,9 @@ fn prometheus_finds_every_old_name_with_its_type_and_value() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let target = listener.local_addr().unwrap();
     let plan = tenantry::config::parse("", "", []).unwrap();
-    let plan = std::sync::Arc::new(arc_swap::ArcSwap::from_pointee(plan));
+    let deliver: Arc<tenantry::auth::password::Deliver> = Arc::new(|_, _, _| ());
+    plan.admin_auth.start(None, &deliver).unwrap();
+    let plan = Arc::new(arc_swap::ArcSwap::from_pointee(plan));
     let pages = Pages::new(counted(), Shared::new(2, 100, 10, 10), "epoll", plan);
     let admin = Admin::start(vec![listener], Arc::new(pages)).unwrap();
     let Some(prometheus) = Prometheus::start(target) else {
