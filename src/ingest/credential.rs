@@ -129,7 +129,7 @@ impl Ingest {
     pub(super) fn log_denied_tenant(&self, client: SocketAddr, credential: &Credential, why: &str) {
         let credential = credential.identity.to_string();
         if let Some(suppressed) = self.limiter.borrow_mut().allow(&credential, Instant::now()) {
-            tracing::warn!(%client, suppressed, credential, why, "a tenant is not allowed to a credential");
+            tracing::warn!(%client, suppressed, credential, why, "a request named a tenant that its credential may not write to");
         }
     }
 }
