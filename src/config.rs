@@ -26,6 +26,7 @@ mod credentials;
 mod docs;
 mod excerpt;
 mod file;
+mod forbidden;
 mod header;
 mod jwks;
 mod key;

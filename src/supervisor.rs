@@ -9,12 +9,12 @@
 //!   tenants.
 //! - The threads are joined.
 
+mod bind;
 mod files;
 mod reader;
 mod resolvers;
 
 use std::io;
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -22,6 +22,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use arc_swap::ArcSwap;
 use crossbeam_channel::Receiver;
 
+pub use self::bind::BindError;
 use self::files::{ReadFiles, Watcher};
 pub use self::reader::ReadAgain;
 use self::reader::{ReadPlan, Reader};
@@ -33,7 +34,7 @@ use crate::core::{self, Endpoints, Setup};
 use crate::exchange::fragment::Message;
 use crate::exchange::mailbox::{Mailbox, Post};
 use crate::io::driver::Driver;
-use crate::limits::{DESCRIPTORS_RESERVED, DRAIN_GRACE_SECS, LISTEN_BACKLOG};
+use crate::limits::{DESCRIPTORS_RESERVED, DRAIN_GRACE_SECS};
 use crate::log;
 use crate::metrics::Metrics;
 use crate::model::Destination;
@@ -46,13 +47,8 @@ use crate::upstream::resolve::Resolver;
 #[derive(Debug, thiserror::Error)]
 pub enum Failure {
     /// A port is in use or may not be bound.
-    #[error("can't listen on {address}: {error}")]
-    Bind {
-        /// The configured address.
-        address: SocketAddr,
-        /// The kernel's error.
-        error: io::Error,
-    },
+    #[error(transparent)]
+    Bind(#[from] BindError),
     /// io_uring is configured but not available.
     #[error("driver io_uring does not work here: {0}; `driver: auto` falls back to epoll")]
     Driver(io::Error),
@@ -151,7 +147,7 @@ impl Server {
         let cpus = cpus(plan.cores.map(usize::from));
         let cores = cpus.len();
         let connections_max = connections_max(plan);
-        let listeners = bind_each_core(plan.listen, cores)?;
+        let listeners = bind::each_core("listen", plan.listen, cores)?;
         let bound = listeners.first().and_then(|l| l.local_addr().ok()).unwrap_or(plan.listen);
         let names = plan.upstreams.names();
         let (bytes_max, requests_max) = (plan.limits.in_flight_bytes_max, plan.concurrency);
@@ -399,44 +395,6 @@ fn connections_max(plan: &Plan) -> usize {
     }
 }
 
-/// One listener per core, all on the same port.
-fn bind_each_core(address: SocketAddr, cores: usize) -> Result<Vec<TcpListener>, Failure> {
-    let first = bind(address)?;
-    // With port 0, the system chooses a port once.
-    let bound = first.local_addr().unwrap_or(address);
-    let mut listeners = vec![first];
-    for _ in 1..cores {
-        listeners.push(bind(bound)?);
-    }
-    Ok(listeners)
-}
-
-/// A listener on a port that other processes of the same user may share (SO_REUSEPORT). An unspecified address means
-/// every address of both families, as in Go; on a host without IPv6 it means those of IPv4.
-fn bind(address: SocketAddr) -> Result<TcpListener, Failure> {
-    let everywhere = SocketAddr::from((Ipv6Addr::UNSPECIFIED, address.port()));
-    let bound = match address.ip().is_unspecified() {
-        true => {
-            listen(everywhere).or_else(|_| listen(SocketAddr::from((Ipv4Addr::UNSPECIFIED, address.port()))))
-        }
-        false => listen(address),
-    };
-    bound.map_err(|error| Failure::Bind { address, error })
-}
-
-fn listen(address: SocketAddr) -> io::Result<TcpListener> {
-    use socket2::{Domain, Protocol, Socket, Type};
-    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
-    socket.set_reuse_address(true)?;
-    socket.set_reuse_port(true)?;
-    if address.is_ipv6() {
-        socket.set_only_v6(false)?;
-    }
-    socket.bind(&address.into())?;
-    socket.listen(LISTEN_BACKLOG)?;
-    Ok(socket.into())
-}
-
 fn unix_seconds() -> usize {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     usize::try_from(since.as_secs()).unwrap_or_default()
@@ -451,7 +409,9 @@ fn start_admin(
     let pages = Pages::new(Arc::clone(metrics), Arc::clone(shared), driver.name(), Arc::clone(live));
     let plan = live.load();
     // Shared like the port for pushes, because a successor starts before this process ends.
-    let addresses = [Some(plan.listen_metrics), plan.listen_pprof];
-    let listeners = addresses.into_iter().flatten().map(bind).collect::<Result<_, _>>()?;
+    let addresses =
+        [("listen_metrics_address", Some(plan.listen_metrics)), ("listen_pprof", plan.listen_pprof)];
+    let listeners = addresses.into_iter().filter_map(|(setting, address)| Some(bind::one(setting, address?)));
+    let listeners = listeners.collect::<Result<_, _>>()?;
     Ok(Admin::start(listeners, Arc::new(pages))?)
 }
