@@ -41,4 +41,4 @@ pub mod upstream;
 pub mod verdict;
 pub mod wire;
 
-pub use cli::run_from_args;
+pub use cli::{Build, run_from_args};

@@ -9,6 +9,7 @@
 //!   tenants.
 //! - The threads are joined.
 
+mod bind;
 mod failure;
 mod files;
 mod listeners;
@@ -25,6 +26,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use arc_swap::ArcSwap;
 use crossbeam_channel::{Receiver, RecvTimeoutError};
 
+pub use self::bind::BindError;
 pub use self::failure::Failure;
 use self::files::{ReadFiles, Watcher};
 use self::listeners::Listeners;

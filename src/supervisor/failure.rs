@@ -4,17 +4,14 @@
 use std::io;
 use std::net::SocketAddr;
 
+use super::bind::BindError;
+
 /// Why the server did not start, or ended without a request to do so.
 #[derive(Debug, thiserror::Error)]
 pub enum Failure {
     /// A port is in use or may not be bound.
-    #[error("can't listen on {address}: {error}")]
-    Bind {
-        /// The configured address.
-        address: SocketAddr,
-        /// The kernel's error.
-        error: io::Error,
-    },
+    #[error(transparent)]
+    Bind(#[from] BindError),
     /// The service manager has passed a socket on that no setting asks for.
     #[error(
         "can't listen on {address}, a socket of the service manager: listen is {listen}; write the same address in \

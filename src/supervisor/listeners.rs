@@ -5,14 +5,13 @@
 //! accept from the one socket, and two that see the same connection would both try. Thus one core accepts from a socket,
 //! and assigns connections to all cores as always.
 
-use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr, TcpListener};
 use std::os::fd::OwnedFd;
 
+use super::bind;
 use super::failure::Failure;
 use crate::config::plan::Plan;
 use crate::core::Listener;
-use crate::limits::LISTEN_BACKLOG;
 
 /// All listening sockets.
 pub(super) struct Listeners {
@@ -34,19 +33,20 @@ impl Listeners {
         passed.into_iter().try_for_each(|socket| sockets.add(plan, socket))?;
         let Passed { pushes, metrics, pprof } = sockets;
         let pushes: Vec<Vec<Listener>> = match pushes.is_empty() {
-            true => {
-                bind_each_core(plan.listen, cores)?.into_iter().map(|own| vec![Listener::own(own)]).collect()
-            }
+            true => bind::each_core("listen", plan.listen, cores)?
+                .into_iter()
+                .map(|own| vec![Listener::own(own)])
+                .collect(),
             false => spread(pushes, cores),
         };
         let first = pushes.iter().flatten().next().and_then(Listener::address);
         let mut admin = metrics;
         if admin.is_empty() {
             // Shared like the port for pushes, because a successor starts before this process ends.
-            admin.push(bind(plan.listen_metrics)?);
+            admin.push(bind::one("listen_metrics_address", plan.listen_metrics)?);
         }
         match plan.listen_pprof {
-            Some(address) if pprof.is_empty() => admin.push(bind(address)?),
+            Some(address) if pprof.is_empty() => admin.push(bind::one("listen_pprof", address)?),
             _ => admin.extend(pprof),
         }
         Ok(Self { cores: pushes, admin, address: first.unwrap_or(plan.listen) })
@@ -103,42 +103,4 @@ fn spread(sockets: Vec<TcpListener>, cores: usize) -> Vec<Vec<Listener>> {
         }
     }
     spread
-}
-
-/// One listener per core, all on the same port.
-fn bind_each_core(address: SocketAddr, cores: usize) -> Result<Vec<TcpListener>, Failure> {
-    let first = bind(address)?;
-    // With port 0, the system chooses a port once.
-    let bound = first.local_addr().unwrap_or(address);
-    let mut listeners = vec![first];
-    for _ in 1..cores {
-        listeners.push(bind(bound)?);
-    }
-    Ok(listeners)
-}
-
-/// A listener on a port that other processes of the same user may share (SO_REUSEPORT). An unspecified address means
-/// every address of both families, as in Go; on a host without IPv6 it means those of IPv4.
-fn bind(address: SocketAddr) -> Result<TcpListener, Failure> {
-    let everywhere = SocketAddr::from((Ipv6Addr::UNSPECIFIED, address.port()));
-    let bound = match address.ip().is_unspecified() {
-        true => {
-            listen(everywhere).or_else(|_| listen(SocketAddr::from((Ipv4Addr::UNSPECIFIED, address.port()))))
-        }
-        false => listen(address),
-    };
-    bound.map_err(|error| Failure::Bind { address, error })
-}
-
-fn listen(address: SocketAddr) -> io::Result<TcpListener> {
-    use socket2::{Domain, Protocol, Socket, Type};
-    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
-    socket.set_reuse_address(true)?;
-    socket.set_reuse_port(true)?;
-    if address.is_ipv6() {
-        socket.set_only_v6(false)?;
-    }
-    socket.bind(&address.into())?;
-    socket.listen(LISTEN_BACKLOG)?;
-    Ok(socket.into())
 }
