@@ -68,7 +68,7 @@ fn serve(file: Option<&Path>) -> ExitCode {
         Ok(plan) => plan,
         Err(mistakes) => return report_mistakes(&mistakes),
     };
-    if let Err(error) = log::init(plan.log_level) {
+    if let Err(error) = log::init(plan.log_level, plan.log_format) {
         print_error(&format_args!("can't start the log: {error}"));
         return ExitCode::FAILURE;
     }
@@ -99,5 +99,5 @@ fn print(text: &str) -> ExitCode {
 }
 
 fn print_error(text: &dyn std::fmt::Display) {
-    let _ = writeln!(std::io::stderr().lock(), "{text}");
+    log::print_before_start(text);
 }

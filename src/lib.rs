@@ -30,6 +30,7 @@ pub mod limits;
 pub mod log;
 pub mod metrics;
 pub mod model;
+pub mod service;
 pub mod shared;
 pub mod signal;
 pub mod split;
