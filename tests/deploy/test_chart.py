@@ -11,6 +11,7 @@ import pytest
 import yaml
 
 import deploy
+import server
 from material import certificates
 
 # Files in the secrets that the values name.
@@ -232,6 +233,18 @@ def test_probes_ask_where_they_are_answered(values, port, scheme):
     test = deploy.find(deploy.objects(deploy.render(values)), "Pod")["spec"]["containers"][0]["command"][-1]
     number = 9090 if port == "http-metrics" else 8080
     assert test == f"{scheme.lower()}://rel-tenantry:{number}/alive"
+
+
+@pytest.mark.parametrize("tls", [False, True], ids=["plain", "tls"])
+def test_the_test_pod_asks_a_real_server(tls, tmp_path):
+    things = deploy.objects(deploy.render(changed(tls__existingSecret="a" if tls else "")))
+    command = deploy.find(things, "Pod")["spec"]["containers"][0]["command"]
+    with server.running(tmp_path, tls=tls) as running:
+        url = command[-1].replace("rel-tenantry:8080", f"localhost:{running.push}")
+        assert deploy.run(*command[:-1], url).returncode == 0
+        assert deploy.run(*command[:-1], url.replace("/alive", "/nothing")).returncode == 22
+        running.stop()
+    assert deploy.run(*command[:-1], url).returncode == 7
 
 
 def test_the_notes_name_the_url_for_senders():
