@@ -1,6 +1,5 @@
 """A real server with a real upstream, for the tests."""
 
-import os
 import re
 import signal
 import socket
@@ -17,6 +16,11 @@ def free_port():
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         return listener.getsockname()[1]
+
+
+def listens(port):
+    with socket.socket() as client:
+        return client.connect_ex(("127.0.0.1", port)) == 0
 
 
 def until(what, seconds=20):
@@ -61,7 +65,6 @@ auth:
         command = [*launcher, deploy.TENANTRY, "--config", self.config]
         with self.log.open("w") as log:
             self.process = subprocess.Popen([str(word) for word in command], stderr=log, env={"CT_CORES": "2"})
-        self.until_logged("listening address")
 
     def until_logged(self, text):
         def logged():
@@ -107,7 +110,7 @@ def upstream(tls):
         command += ["--tls-cert", certificates() / "tls.crt", "--tls-key", certificates() / "tls.key"]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
-        until(lambda: socket.socket().connect_ex(("127.0.0.1", port)) == 0)
+        until(lambda: listens(port))
         yield port
     finally:
         stop(process)
@@ -118,6 +121,7 @@ def running(directory, driver="auto", tls=False, launcher=()):
     with upstream(tls) as port:
         server = Server(directory, driver, tls, port, launcher)
         try:
+            server.until_logged("listening address")
             yield server
         finally:
             stop(server.process)
