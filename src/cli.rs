@@ -2,6 +2,8 @@
 #![forbid(unsafe_code)]
 
 mod args;
+mod build;
+mod man;
 mod process;
 
 use std::ffi::OsString;
@@ -9,19 +11,20 @@ use std::io::Write;
 use std::path::Path;
 use std::process::ExitCode;
 
-use self::args::Command;
+use self::args::{Command, Page, Shell};
+pub use self::build::Build;
 use crate::{config, log, supervisor};
 
 /// Exit code for a bad command line or configuration: `EX_USAGE` of sysexits.h. Nothing has been opened then.
 const EXIT_USAGE: u8 = 64;
 
 /// Runs the command that the arguments (program name first) ask for, and returns when it is done. A server runs until a
-/// signal ends it.
+/// signal ends it. `build` is what the program says of its origin.
 ///
 /// The exit code is 0 after an orderly end, 64 for a bad command line or configuration, and 1 if the server could not
 /// start or failed.
-pub fn run_from_args(args: impl IntoIterator<Item = OsString>) -> ExitCode {
-    let command = match args::parse(args) {
+pub fn run_from_args(args: impl IntoIterator<Item = OsString>, build: Build) -> ExitCode {
+    let command = match args::parse(args, build) {
         Ok(command) => command,
         Err(error) => {
             // A failure to print cannot be reported: the terminal is gone.
@@ -31,9 +34,23 @@ pub fn run_from_args(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     };
     match command {
         Command::PrintDefaultConfig => print(&config::print_defaults()),
+        Command::PrintMan(Page::Program) => print(&man::program(args::described(build), build)),
+        Command::PrintMan(Page::Configuration) => print(&man::configuration(build)),
+        Command::PrintCompletions(shell) => print(&completions(shell, build)),
         Command::CheckConfig { config } => check(config.as_deref()),
         Command::Run { config } => serve(config.as_deref()),
     }
+}
+
+fn completions(shell: Shell, build: Build) -> String {
+    let generator = match shell {
+        Shell::Bash => clap_complete::Shell::Bash,
+        Shell::Zsh => clap_complete::Shell::Zsh,
+        Shell::Fish => clap_complete::Shell::Fish,
+    };
+    let mut rules = Vec::new();
+    clap_complete::generate(generator, &mut args::described(build), "tenantry", &mut rules);
+    String::from_utf8_lossy(&rules).into_owned()
 }
 
 fn check(file: Option<&Path>) -> ExitCode {
@@ -51,7 +68,7 @@ fn serve(file: Option<&Path>) -> ExitCode {
         Ok(plan) => plan,
         Err(mistakes) => return report_mistakes(&mistakes),
     };
-    if let Err(error) = log::init(plan.log_level) {
+    if let Err(error) = log::init(plan.log_level, plan.log_format) {
         print_error(&format_args!("can't start the log: {error}"));
         return ExitCode::FAILURE;
     }
@@ -82,5 +99,5 @@ fn print(text: &str) -> ExitCode {
 }
 
 fn print_error(text: &dyn std::fmt::Display) {
-    let _ = writeln!(std::io::stderr().lock(), "{text}");
+    log::print_before_start(text);
 }

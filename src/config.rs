@@ -26,6 +26,7 @@ mod credentials;
 mod docs;
 mod excerpt;
 mod file;
+mod forbidden;
 mod header;
 mod jwks;
 mod key;
@@ -51,7 +52,7 @@ mod yaml;
 
 pub use self::access::{Credentials, read_access};
 pub use self::again::Again;
-pub use self::docs::{print_defaults, settings_tables};
+pub use self::docs::{Documented, documented, print_defaults, settings_tables};
 pub use self::header::TenantHeader;
 pub use self::jwks::read_jwks;
 pub use self::key::Key;

@@ -11,7 +11,6 @@
 
 use std::cell::RefCell;
 use std::io;
-use std::net::TcpListener;
 use std::os::unix::net::UnixStream as StdUnixStream;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -28,6 +27,7 @@ use crate::egress::{Egress, EgressSettings};
 use crate::exchange::Exchange;
 use crate::exchange::fragment::{Fragment, Message};
 use crate::exchange::mailbox::{Mailbox, Post};
+pub use crate::ingest::listener::Listener;
 use crate::ingest::{Ingest, listener};
 use crate::io::deadline::Deadlines;
 use crate::io::driver::Driver;
@@ -69,8 +69,8 @@ pub struct Setup {
 
 /// The descriptors and queues that belong to one core.
 pub struct Endpoints {
-    /// The core's listener.
-    pub listener: TcpListener,
+    /// The listeners from which the core accepts.
+    pub listeners: Vec<Listener>,
     /// The core's mailbox.
     pub mailbox: Mailbox<Message>,
     /// The core's end of its doorbell.
@@ -102,7 +102,7 @@ fn pin(cpu: usize) {
 }
 
 async fn run(setup: Setup, endpoints: Endpoints) -> io::Result<()> {
-    let Endpoints { listener, mailbox, bell } = endpoints;
+    let Endpoints { listeners, mailbox, bell } = endpoints;
     let core = Core::new(&setup, mailbox);
     let bell_end = bell.try_clone()?;
     bell.set_nonblocking(setup.driver.blocking() == Blocking::No)?;
@@ -117,12 +117,14 @@ async fn run(setup: Setup, endpoints: Endpoints) -> io::Result<()> {
         core.background_tasks.spawn(async move { egress.maintain().await });
     }
     let stop = listener::canceller();
-    let accepting = listener::accept(listener, Rc::clone(&core.ingest), stop.handle());
-    core.accept_tasks.spawn(async move {
-        if let Err(error) = accepting.await {
-            tracing::error!(%error, "a listener failed");
-        }
-    });
+    for listener in listeners {
+        let accepting = listener::accept(listener, Rc::clone(&core.ingest), stop.handle());
+        core.accept_tasks.spawn(async move {
+            if let Err(error) = accepting.await {
+                tracing::error!(%error, "a listener failed");
+            }
+        });
+    }
     core.dispatch_until(Message::Close).await;
     core.ingest.close();
     drop(stop.cancel());
@@ -236,6 +238,7 @@ impl Core {
             }
             Message::PasswordChecked(ticket, verdict) => self.ingest.verdicts().deliver(ticket, verdict),
             Message::Reloaded => self.keep_up(),
+            Message::Beat(beat) => beat.answer(self.exchange.core()),
             // Each of these ends a phase, and is sent once.
             Message::Close | Message::Drain | Message::Stop => {}
         }
@@ -361,7 +364,7 @@ async fn forward_doorbell(mut bell: UnixStream, exchange: Rc<Exchange>) {
 #[cfg(test)]
 mod tests {
     use std::io::{Read, Write};
-    use std::net::{SocketAddr, TcpStream};
+    use std::net::{SocketAddr, TcpListener, TcpStream};
     use std::time::{Duration, Instant};
 
     use arc_swap::ArcSwap;
@@ -427,7 +430,8 @@ mod tests {
                 ended: crossbeam_channel::bounded(1).0,
             };
             let live = Arc::clone(&setup.plan);
-            let thread = start(setup, Endpoints { listener, mailbox, bell }).unwrap();
+            let listeners = vec![Listener::own(listener)];
+            let thread = start(setup, Endpoints { listeners, mailbox, bell }).unwrap();
             Self { live, address, post, done, thread }
         }
 

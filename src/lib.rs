@@ -30,6 +30,7 @@ pub mod limits;
 pub mod log;
 pub mod metrics;
 pub mod model;
+pub mod service;
 pub mod shared;
 pub mod signal;
 pub mod split;
@@ -40,4 +41,4 @@ pub mod upstream;
 pub mod verdict;
 pub mod wire;
 
-pub use cli::run_from_args;
+pub use cli::{Build, run_from_args};

@@ -1,13 +1,14 @@
 //! The log: lines on standard error, with a limit on the lines about a failing tenant.
 //!
 //! Logging puts a line into a queue (module `queue`) and returns; a thread writes it. An event stays on one line,
-//! whatever its text contains (module `escape`).
+//! whatever its text contains (module `escape`), in the format of `log_format` (module `format`).
 
 mod escape;
+mod format;
 mod queue;
 
 use std::collections::HashMap;
-use std::io::{self, IsTerminal, Write};
+use std::io::{self, Write};
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
@@ -16,6 +17,8 @@ use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{Registry, reload};
 
+use self::format::Lines;
+pub use self::format::LogFormat;
 use self::queue::Queue;
 use crate::limits::{LOG_FLUSH_MILLIS, LOG_LINES_MAX, LOG_TENANTS_MAX, LOG_WINDOW_SECS};
 
@@ -28,23 +31,30 @@ struct Log {
     queue: Queue,
 }
 
-/// Starts the log. Lines below `level` are not written. Later calls have no effect.
+/// Starts the log, with lines in `format`. Lines below `level` are not written. Later calls have no effect.
 ///
 /// # Errors
 /// When the thread cannot be started.
-pub fn init(level: LevelFilter) -> io::Result<()> {
+pub fn init(level: LevelFilter, format: LogFormat) -> io::Result<()> {
     let (filter, handle) = reload::Layer::new(level);
-    let queue = Queue::start(io::stderr())?;
+    let format = Lines::choose(format, io::stderr());
+    let queue = Queue::start(io::stderr(), format)?;
     let sender = queue.clone();
     let lines = tracing_subscriber::fmt::layer()
-        .with_ansi(io::stderr().is_terminal())
-        .with_target(false)
+        .with_ansi(format.has_colours(&io::stderr()))
+        .event_format(format)
         .fmt_fields(escape::fields())
         .with_writer(move || QueueWriter(sender.clone()));
     if tracing_subscriber::registry().with(filter).with(lines).try_init().is_ok() {
         let _ = LOG.set(Log { level: handle, queue });
     }
     Ok(())
+}
+
+/// Prints a message to standard error before the log is started, such as a mistake in the configuration.
+pub fn print_before_start(message: &dyn std::fmt::Display) {
+    // If it cannot be printed, nobody can be told.
+    let _ = io::stderr().lock().write_all(format::before_start(&message.to_string()).as_bytes());
 }
 
 /// Sets the level: lines below it are not written from now on.

@@ -1,4 +1,4 @@
-//! Signals, and notifications to the service manager.
+//! Signals.
 
 use std::io;
 use std::sync::Arc;
@@ -57,29 +57,4 @@ pub fn listen() -> io::Result<Receiver<Command>> {
         }
     })?;
     Ok(commands)
-}
-
-/// Tells systemd that the server takes requests, if systemd started it.
-pub fn notify_ready() {
-    notify(&[sd_notify::NotifyState::Ready]);
-}
-
-/// Tells systemd that a reload has begun; [`notify_ready`] tells it that the reload is over.
-pub fn notify_reloading() {
-    // `Type=notify-reload` also requires the time of its beginning.
-    match sd_notify::NotifyState::monotonic_usec_now() {
-        Ok(now) => notify(&[sd_notify::NotifyState::Reloading, now]),
-        Err(_) => notify(&[sd_notify::NotifyState::Reloading]),
-    }
-}
-
-/// Tells systemd that the server is shutting down.
-pub fn notify_stopping() {
-    notify(&[sd_notify::NotifyState::Stopping]);
-}
-
-fn notify(state: &[sd_notify::NotifyState<'_>]) {
-    if let Err(error) = sd_notify::notify(state) {
-        tracing::warn!(%error, "can't notify the service manager");
-    }
 }

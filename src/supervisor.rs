@@ -9,22 +9,30 @@
 //!   tenants.
 //! - The threads are joined.
 
+mod bind;
+mod failure;
 mod files;
+mod listeners;
 mod reader;
 mod resolvers;
+mod watchdog;
 
 use std::io;
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use arc_swap::ArcSwap;
-use crossbeam_channel::Receiver;
+use crossbeam_channel::{Receiver, RecvTimeoutError};
 
+pub use self::bind::BindError;
+pub use self::failure::Failure;
 use self::files::{ReadFiles, Watcher};
+use self::listeners::Listeners;
 pub use self::reader::ReadAgain;
 use self::reader::{ReadPlan, Reader};
+use self::watchdog::Watchdog;
 use crate::admin::{Admin, Pages};
 use crate::auth::password::Deliver;
 use crate::config::plan::{Live, Plan};
@@ -33,44 +41,15 @@ use crate::core::{self, Endpoints, Setup};
 use crate::exchange::fragment::Message;
 use crate::exchange::mailbox::{Mailbox, Post};
 use crate::io::driver::Driver;
-use crate::limits::{DESCRIPTORS_RESERVED, DRAIN_GRACE_SECS, LISTEN_BACKLOG};
+use crate::limits::{DESCRIPTORS_RESERVED, DRAIN_GRACE_SECS};
 use crate::log;
 use crate::metrics::Metrics;
 use crate::model::Destination;
+use crate::service::{self, Notice};
 use crate::shared::Shared;
 use crate::shared::permits::Directory;
 use crate::signal::{self, Command};
 use crate::upstream::resolve::Resolver;
-
-/// Why the server did not start, or ended without a request to do so.
-#[derive(Debug, thiserror::Error)]
-pub enum Failure {
-    /// A port is in use or may not be bound.
-    #[error("can't listen on {address}: {error}")]
-    Bind {
-        /// The configured address.
-        address: SocketAddr,
-        /// The kernel's error.
-        error: io::Error,
-    },
-    /// io_uring is configured but not available.
-    #[error("driver io_uring does not work here: {0}; `driver: auto` falls back to epoll")]
-    Driver(io::Error),
-    /// The system refused a thread, a descriptor or a signal handler.
-    #[error("can't start: {0}")]
-    Start(#[from] io::Error),
-    /// A core ended by itself.
-    #[error("core {core} ended: {error}")]
-    Core {
-        /// Its number.
-        core: usize,
-        /// The reason.
-        error: String,
-    },
-    /// Requests were still in flight long after all their deadlines.
-    #[error("gave up waiting for requests in flight")]
-    Drain,
-}
 
 /// Runs the server until a signal asks it to shut down. `read_again` reads the configuration again when a signal asks
 /// for a reload. It runs on its own thread, one call at a time.
@@ -92,12 +71,12 @@ pub fn run_until(
 ) -> Result<(), Failure> {
     let mut server = Server::start(plan)?;
     let mut reader = Reader::new(read_again);
-    signal::notify_ready();
+    service::notify(&Notice::Ready { status: &server.status() });
     loop {
         match server.next_event(commands, &reader.read)? {
             Event::Shutdown => break,
             Event::Reload => {
-                signal::notify_reloading();
+                service::notify(&Notice::Reloading);
                 reader.request();
             }
             Event::Files(read) => server.apply_files(*read),
@@ -105,12 +84,15 @@ pub fn run_until(
                 server.reload(read);
                 reader.finished();
             }
+            Event::WatchdogDue => {
+                server.feed_watchdog();
+                continue;
+            }
         }
         if !reader.is_reading {
-            signal::notify_ready();
+            service::notify(&Notice::Ready { status: &server.status() });
         }
     }
-    signal::notify_stopping();
     server.stop()
 }
 
@@ -122,6 +104,8 @@ enum Event {
     Read(Box<ReadPlan>),
     /// Certificates, keys or secrets have changed and have been read.
     Files(Box<ReadFiles>),
+    /// The watchdog may have to be fed.
+    WatchdogDue,
 }
 
 struct Server {
@@ -137,6 +121,9 @@ struct Server {
     threads: Vec<JoinHandle<()>>,
     admin: Admin,
     watcher: Watcher,
+    watchdog: Watchdog,
+    /// Where pushes are taken, and the driver.
+    listens: (SocketAddr, Driver),
     /// Takes verdicts about passwords to the cores.
     deliver: Arc<Deliver>,
     _resolvers: Vec<Resolver>,
@@ -151,15 +138,16 @@ impl Server {
         let cpus = cpus(plan.cores.map(usize::from));
         let cores = cpus.len();
         let connections_max = connections_max(plan);
-        let listeners = bind_each_core(plan.listen, cores)?;
-        let bound = listeners.first().and_then(|l| l.local_addr().ok()).unwrap_or(plan.listen);
+        let Listeners { cores: listeners, admin, address: bound } =
+            Listeners::open(plan, cores, service::passed_sockets()?)?;
         let names = plan.upstreams.names();
         let (bytes_max, requests_max) = (plan.limits.in_flight_bytes_max, plan.concurrency);
         let shared = Shared::with_upstreams(cores, bytes_max, requests_max, connections_max, names.len());
         let metrics = Metrics::new(cores, plan.limits.tenants_max, plan.metrics_include_tenant);
         let metrics = Arc::new(metrics.with_upstreams(&names));
         metrics.reloads.loaded_at.set(unix_seconds());
-        let admin = start_admin(&live, &metrics, &shared, driver)?;
+        let pages = Pages::new(Arc::clone(&metrics), Arc::clone(&shared), driver.name(), Arc::clone(&live));
+        let admin = Admin::start(admin, Arc::new(pages))?;
         let watcher = Watcher::start(Arc::clone(&live))?;
         let (resolvers, addresses) = resolvers::start(plan)?;
         let mut boxes = Vec::with_capacity(cores);
@@ -177,7 +165,7 @@ impl Server {
         let (done_by, done) = crossbeam_channel::bounded(cores);
         let (ended_by, ended) = crossbeam_channel::bounded(cores);
         let mut threads = Vec::with_capacity(cores);
-        for (core, ((listener, (mailbox, bell)), cpu)) in
+        for (core, ((listeners, (mailbox, bell)), cpu)) in
             listeners.into_iter().zip(boxes).zip(cpus).enumerate()
         {
             let setup = Setup {
@@ -193,7 +181,7 @@ impl Server {
                 done: done_by.clone(),
                 ended: ended_by.clone(),
             };
-            threads.push(core::start(setup, Endpoints { listener, mailbox, bell })?);
+            threads.push(core::start(setup, Endpoints { listeners, mailbox, bell })?);
         }
         let target = &plan.terms.targets.of(Destination::Metrics).host_header;
         tracing::warn!(address = %bound, %target, cores, driver = driver.name(), "listening");
@@ -208,6 +196,8 @@ impl Server {
             threads,
             admin,
             watcher,
+            watchdog: Watchdog::new(service::watchdog(), cores, Instant::now()),
+            listens: (bound, driver),
             deliver,
             _resolvers: resolvers,
         })
@@ -222,6 +212,7 @@ impl Server {
                 Ok(Command::Shutdown) | Err(_) => Ok(Event::Shutdown),
             },
             recv(read) -> read => Ok(read.map_or(Event::Shutdown, |read| Event::Read(Box::new(read)))),
+            recv(self.watchdog.alarm()) -> _ => Ok(Event::WatchdogDue),
             recv(self.watcher.read) -> read => Ok(read.map_or(Event::Shutdown, |read| Event::Files(Box::new(read)))),
             recv(self.ended) -> ended => {
                 let (core, error) = ended.unwrap_or((0, "its thread is gone".into()));
@@ -289,13 +280,34 @@ impl Server {
         })
     }
 
-    fn stop(self) -> Result<(), Failure> {
+    /// The server's state in one line, for the service manager.
+    fn status(&self) -> String {
+        let ((address, driver), cores) = (self.listens, self.posts.len());
+        let plan = self.plan.load();
+        let target = &plan.terms.targets.of(Destination::Metrics).host_header;
+        let reload = match self.metrics.reloads.last_successful.get() {
+            0 => "; the last reload was refused: the log has the reasons",
+            _ => "",
+        };
+        format!("Pushes to {address} go to {target}: {cores} cores, {}{reload}", driver.name())
+    }
+
+    /// Feeds the watchdog if all cores have turned, and asks them again.
+    fn feed_watchdog(&mut self) {
+        if let Some(beat) = self.watchdog.look(Instant::now()) {
+            self.broadcast(|| Message::Beat(Arc::clone(&beat)));
+        }
+    }
+
+    fn stop(mut self) -> Result<(), Failure> {
         let notice = self.plan.load().timeout_shutdown;
+        let drain = self.request_time_max + Duration::from_secs(DRAIN_GRACE_SECS);
+        service::notify(&Notice::Stopping { within: notice + drain });
         tracing::warn!(?notice, "shutting down: /alive answers 503");
         self.shared.begin_shutdown();
-        pause(notice);
+        self.pause(notice);
         tracing::info!("finishing what is in flight");
-        let until = Instant::now() + self.request_time_max + Duration::from_secs(DRAIN_GRACE_SECS);
+        let until = Instant::now() + drain;
         self.broadcast_and_wait(|| Message::Close, until)?;
         self.broadcast_and_wait(|| Message::Drain, until)?;
         self.broadcast(|| Message::Stop);
@@ -309,23 +321,35 @@ impl Server {
         }
     }
 
+    /// Waits, and feeds the watchdog meanwhile.
+    #[expect(clippy::disallowed_methods, reason = "this is the main thread, which has nothing else to do")]
+    fn pause(&mut self, length: Duration) {
+        let until = Instant::now() + length;
+        while let Some(left) = until.checked_duration_since(Instant::now()).filter(|left| !left.is_zero()) {
+            std::thread::sleep(left.min(self.watchdog.every()));
+            self.feed_watchdog();
+        }
+    }
+
     /// Sends a message to all cores and waits until each reports that it is done.
-    fn broadcast_and_wait(&self, message: impl Fn() -> Message, until: Instant) -> Result<(), Failure> {
+    fn broadcast_and_wait(&mut self, message: impl Fn() -> Message, until: Instant) -> Result<(), Failure> {
         self.broadcast(message);
-        self.posts
-            .iter()
-            .try_for_each(|_| self.done.recv_deadline(until).map(drop).map_err(|_| Failure::Drain))
+        for _ in 0..self.posts.len() {
+            while let Err(error) = self.done.recv_deadline(until.min(Instant::now() + self.watchdog.every()))
+            {
+                if error == RecvTimeoutError::Disconnected || Instant::now() >= until {
+                    return Err(Failure::Drain);
+                }
+                self.feed_watchdog();
+            }
+        }
+        Ok(())
     }
 
     /// Sends a message to all cores.
     fn broadcast(&self, message: impl Fn() -> Message) {
         self.posts.iter().for_each(|post| _ = post.post(message()));
     }
-}
-
-#[expect(clippy::disallowed_methods, reason = "this is the main thread, which has nothing else to do")]
-fn pause(notice: Duration) {
-    std::thread::sleep(notice);
 }
 
 /// The permits of all upstream addresses. A freed permit goes to the mailbox of the core that waits for it.
@@ -399,59 +423,7 @@ fn connections_max(plan: &Plan) -> usize {
     }
 }
 
-/// One listener per core, all on the same port.
-fn bind_each_core(address: SocketAddr, cores: usize) -> Result<Vec<TcpListener>, Failure> {
-    let first = bind(address)?;
-    // With port 0, the system chooses a port once.
-    let bound = first.local_addr().unwrap_or(address);
-    let mut listeners = vec![first];
-    for _ in 1..cores {
-        listeners.push(bind(bound)?);
-    }
-    Ok(listeners)
-}
-
-/// A listener on a port that other processes of the same user may share (SO_REUSEPORT). An unspecified address means
-/// every address of both families, as in Go; on a host without IPv6 it means those of IPv4.
-fn bind(address: SocketAddr) -> Result<TcpListener, Failure> {
-    let everywhere = SocketAddr::from((Ipv6Addr::UNSPECIFIED, address.port()));
-    let bound = match address.ip().is_unspecified() {
-        true => {
-            listen(everywhere).or_else(|_| listen(SocketAddr::from((Ipv4Addr::UNSPECIFIED, address.port()))))
-        }
-        false => listen(address),
-    };
-    bound.map_err(|error| Failure::Bind { address, error })
-}
-
-fn listen(address: SocketAddr) -> io::Result<TcpListener> {
-    use socket2::{Domain, Protocol, Socket, Type};
-    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
-    socket.set_reuse_address(true)?;
-    socket.set_reuse_port(true)?;
-    if address.is_ipv6() {
-        socket.set_only_v6(false)?;
-    }
-    socket.bind(&address.into())?;
-    socket.listen(LISTEN_BACKLOG)?;
-    Ok(socket.into())
-}
-
 fn unix_seconds() -> usize {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     usize::try_from(since.as_secs()).unwrap_or_default()
-}
-
-fn start_admin(
-    live: &Live,
-    metrics: &Arc<Metrics>,
-    shared: &Arc<Shared>,
-    driver: Driver,
-) -> Result<Admin, Failure> {
-    let pages = Pages::new(Arc::clone(metrics), Arc::clone(shared), driver.name(), Arc::clone(live));
-    let plan = live.load();
-    // Shared like the port for pushes, because a successor starts before this process ends.
-    let addresses = [Some(plan.listen_metrics), plan.listen_pprof];
-    let listeners = addresses.into_iter().flatten().map(bind).collect::<Result<_, _>>()?;
-    Ok(Admin::start(listeners, Arc::new(pages))?)
 }

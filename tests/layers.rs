@@ -24,7 +24,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("metrics", &["limits", "model", "tenant"]),
     ("log", &["limits"]),
     ("auth", &["limits", "tenant", "tls"]),
-    ("config", &["auth", "limits", "model", "tenant", "tls"]),
+    ("config", &["auth", "limits", "log", "model", "tenant", "tls"]),
     ("io", &["auth", "limits", "tls"]),
     ("io/driver.rs", &["config", "limits"]),
     ("shared", &["config", "http", "limits", "model", "split", "tenant", "tls"]),
@@ -55,12 +55,13 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "tenant", "tls",
         ],
     ),
+    ("service.rs", &[]),
     ("signal.rs", &[]),
     (
         "supervisor",
         &[
             "admin", "auth", "config", "core", "exchange", "io", "limits", "log", "metrics", "model",
-            "shared", "signal", "upstream",
+            "service", "shared", "signal", "upstream",
         ],
     ),
     ("cli", &["config", "limits", "log", "supervisor"]),

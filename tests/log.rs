@@ -113,7 +113,8 @@ fn panics_in_a_process_of_its_own() {
     let config = std::fs::read_to_string(&file).unwrap();
     let (_, address) = config.split_once("listen: ").unwrap();
     let address = address.lines().next().unwrap().to_owned();
-    std::thread::spawn(move || tenantry::run_from_args(["tenantry", "-config", &file].map(Into::into)));
+    let args = ["tenantry".into(), "-config".into(), file.into()];
+    std::thread::spawn(move || tenantry::run_from_args(args, tenantry::Build::UNKNOWN));
     eventually("it listens", || std::net::TcpStream::connect(&*address).is_ok());
     if std::env::var("PANIC_UNREAD").is_ok() {
         // Fills the pipe while it holds the standard library's lock.

@@ -9,13 +9,10 @@
 
 mod support;
 
-use std::collections::BTreeSet;
-use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpStream};
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use support::client::push_head;
+use support::load::{Push, push_while, stored};
 use support::{Close, Reply, Server, Upstream, body, eventually, on_both, series};
 
 const ALIVE: &[u8] = b"GET /alive HTTP/1.1\r\nHost: x\r\n\r\n";
@@ -131,70 +128,6 @@ fn a_stalled_upstream_does_not_keep_the_server_longer_than_the_timeout() {
     });
 }
 
-/// Senders that push one series after another, each with its own name, until they are told to stop.
-struct Load {
-    over: AtomicBool,
-    next: AtomicUsize,
-}
-
-/// The result of a push to a server that may be shutting down.
-enum Push {
-    Acknowledged(String),
-    /// The connection was refused, or broke before an answer came: why, and which connection it was.
-    Broken(String),
-}
-
-impl Load {
-    fn new() -> Self {
-        Self { over: AtomicBool::new(false), next: AtomicUsize::new(0) }
-    }
-
-    /// Pushes over new connections, or over the same one as long as the server keeps it.
-    fn push(&self, address: SocketAddr, keep: bool) -> Vec<Push> {
-        let mut pushes = Vec::new();
-        let mut kept = None;
-        while !self.over.load(Ordering::Relaxed) {
-            let name = format!("m{}", self.next.fetch_add(1, Ordering::Relaxed));
-            let sent = push_once(address, kept.take(), &name);
-            pushes.push(match sent {
-                Ok(stream) => {
-                    kept = stream.filter(|_| keep);
-                    Push::Acknowledged(name)
-                }
-                Err(error) => Push::Broken(error),
-            });
-        }
-        pushes
-    }
-}
-
-/// Pushes once. Returns the connection if it stays open.
-fn push_once(address: SocketAddr, kept: Option<TcpStream>, name: &str) -> Result<Option<TcpStream>, String> {
-    let which = if kept.is_some() { "kept" } else { "new" };
-    let told = |what: &'static str| move |error: std::io::Error| format!("{which}, {what}: {error}");
-    let mut stream = kept.map_or_else(|| TcpStream::connect(address), Ok).map_err(told("connecting"))?;
-    stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
-    let request = body(vec![series("a", name, 1.0), series("b", name, 1.0)]);
-    let request = [push_head(request.len(), "").as_bytes(), &request].concat();
-    stream.write_all(&request).map_err(told("writing"))?;
-    let mut answer = Vec::new();
-    let mut buffer = [0; 1_024];
-    while !answer.windows(4).any(|window| window == b"\r\n\r\n") {
-        match stream.read(&mut buffer).map_err(told("reading"))? {
-            0 => return Err(format!("{which}: closed without an answer")),
-            n => answer.extend_from_slice(&buffer[..n]),
-        }
-    }
-    let answer = String::from_utf8_lossy(&answer).into_owned();
-    assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
-    Ok((!answer.contains("Connection: close")).then_some(stream))
-}
-
-/// The names of the series that the upstream has, for each of the two tenants.
-fn stored(upstream: &Upstream) -> [BTreeSet<String>; 2] {
-    ["a", "b"].map(|tenant| upstream.of(tenant).iter().flat_map(|request| request.names()).collect())
-}
-
 #[test]
 fn under_load_nothing_that_was_acknowledged_is_lost() {
     on_both(|driver| {
@@ -202,21 +135,10 @@ fn under_load_nothing_that_was_acknowledged_is_lost() {
             let upstream = Upstream::start(|_| Reply::ok());
             let settings = format!("timeout_shutdown: {notice}\n");
             let mut server = Server::start(driver, upstream.address, &settings);
-            let (load, address) = (Load::new(), server.address);
-            let pushes = std::thread::scope(|scope| {
-                let senders: Vec<_> = (0..6)
-                    .map(|n| {
-                        scope.spawn({
-                            let load = &load;
-                            move || load.push(address, n % 2 == 0)
-                        })
-                    })
-                    .collect();
+            let pushes = push_while(server.address, || {
                 std::thread::sleep(Duration::from_millis(300));
                 server.signal("TERM");
                 assert_eq!(server.wait(Duration::from_secs(10)).code(), Some(0));
-                load.over.store(true, Ordering::Relaxed);
-                senders.into_iter().flat_map(|sender| sender.join().unwrap()).collect::<Vec<_>>()
             });
             let stored = stored(&upstream);
             let mut acknowledged = 0;
@@ -246,24 +168,13 @@ fn a_successor_on_the_same_port_takes_over_without_a_failed_request() {
             Server::start_with(&config, metrics, &[])
         };
         let mut server = start();
-        let load = Load::new();
-        let pushes = std::thread::scope(|scope| {
-            let senders: Vec<_> = (0..6)
-                .map(|n| {
-                    scope.spawn({
-                        let load = &load;
-                        move || load.push(port, n % 2 == 0)
-                    })
-                })
-                .collect();
+        let pushes = push_while(port, || {
             for _ in 0..5 {
                 let successor = start();
                 server.signal("TERM");
                 assert_eq!(server.wait(Duration::from_secs(10)).code(), Some(0));
                 server = successor;
             }
-            load.over.store(true, Ordering::Relaxed);
-            senders.into_iter().flat_map(|sender| sender.join().unwrap()).collect::<Vec<_>>()
         });
         let broken = |push: &Push| if let Push::Broken(why) = push { Some(why.clone()) } else { None };
         let broken: Vec<String> = pushes.iter().filter_map(broken).collect();

@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use support::server::{configuration, free_port};
-use support::{Driver, Reply, Server, Upstream, on_both, one};
+use support::{Driver, Reply, Server, Upstream, on_both, on_both_at_once, one};
 
 /// Puts a new file in the place of the old one, as tools that renew secrets do.
 fn replace(path: &Path, text: &str) {
@@ -99,7 +99,7 @@ fn push_continually(server: &Server, over: &AtomicBool) -> usize {
 
 #[test]
 fn a_token_is_renewed_under_load_without_a_failed_request() {
-    on_both(|driver| {
+    on_both_at_once(|driver| {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("token");
         std::fs::write(&path, "first\n").unwrap();
@@ -146,7 +146,7 @@ fn a_token_is_renewed_under_load_without_a_failed_request() {
 
 #[test]
 fn a_password_may_be_in_a_file() {
-    on_both(|driver| {
+    on_both_at_once(|driver| {
         let file = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(file.path(), "hunter2\n").unwrap();
         let upstream = Upstream::start(|_| Reply::ok());

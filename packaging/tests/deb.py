@@ -45,6 +45,8 @@ class Debian:
         conffiles = root.run("dpkg-query", "-W", "-f=${Conffiles}", "tenantry")
         check(CONFIG in conffiles and "/etc/default/tenantry" in conffiles, f"conffiles: {conffiles}")
         check(root.run("dpkg", "--verify", "tenantry") == "", "the files are as they were packed")
+        mode = root.run("stat", "-c", "%a %U %G", CONFIG).strip()
+        check(mode == "640 root tenantry", f"others cannot read the configuration: {mode}")
         for page in ("man1/tenantry.1.gz", "man5/tenantry.yml.5.gz"):
             check(root.has(f"/usr/share/man/{page}").stat().st_size > 0, f"{page} is there")
         self.user_without_sysusers()
@@ -134,7 +136,7 @@ class Debian:
         for text in (said, self.server.process.output()):
             check(CONFIG in text and "ermission denied" in text, f"the file is named: {text}")
             check(f"user {uid}" in text and "chgrp" in text, f"the user is named, and what to do: {text}")
-        config.chmod(0o644)
+        config.chmod(0o640)
         self.server.start()
         pushes_arrive(PUSH, UPSTREAM, "--requests", "20", *LOAD)
 

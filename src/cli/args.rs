@@ -7,7 +7,9 @@
 use std::ffi::{OsStr, OsString};
 use std::path::PathBuf;
 
-use clap::{CommandFactory, Parser};
+use clap::{CommandFactory, FromArgMatches, Parser, ValueEnum};
+
+use super::build::Build;
 
 /// The command to run.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -24,6 +26,29 @@ pub(super) enum Command {
     },
     /// Print every key with its default, and exit.
     PrintDefaultConfig,
+    /// Print a page of the manual, and exit.
+    PrintMan(Page),
+    /// Print a shell's rules for completing the arguments, and exit.
+    PrintCompletions(Shell),
+}
+
+/// A page of the manual.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(super) enum Page {
+    /// The program.
+    #[value(name = "tenantry.1")]
+    Program,
+    /// The configuration file.
+    #[value(name = "tenantry.yml.5")]
+    Configuration,
+}
+
+/// A shell that can complete the arguments.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(super) enum Shell {
+    Bash,
+    Zsh,
+    Fish,
 }
 
 /// Takes Prometheus remote write, finds out which tenant each series belongs to, and forwards one request for
@@ -31,39 +56,62 @@ pub(super) enum Command {
 #[derive(Debug, Parser)]
 #[command(name = "tenantry", version)]
 struct Args {
-    /// Read settings from this YAML file (`-config FILE` works, too); CT_ environment variables win over it
-    #[arg(short, long, value_name = "FILE")]
-    config: Option<PathBuf>,
+    /// Read settings from this YAML file (-config FILE works, too); CT_ environment variables win over it
+    // As in Go's flag package, the last one counts, and an empty name is none.
+    #[arg(short, long, value_name = "FILE", overrides_with = "config")]
+    config: Option<OsString>,
 
     /// Check file and environment, print every mistake, and exit: 0 when all is well, 64 when not
-    #[arg(long, conflicts_with = "print_default_config")]
+    #[arg(long, group = "instead")]
     check_config: bool,
 
     /// Print a commented configuration with every key and its default, and exit
-    #[arg(long)]
+    #[arg(long, group = "instead")]
     print_default_config: bool,
+
+    /// Print a page of the manual as roff, and exit
+    // For packages, like the next one.
+    #[arg(long, value_name = "PAGE", group = "instead", hide = true)]
+    print_man: Option<Page>,
+
+    /// Print a shell's rules for completing the arguments, and exit
+    #[arg(long, value_name = "SHELL", group = "instead", hide = true)]
+    print_completions: Option<Shell>,
+}
+
+/// The arguments as clap knows them.
+pub(super) fn described(build: Build) -> clap::Command {
+    Args::command().long_version(build.long_version())
 }
 
 /// Parses the arguments, program name first. The error is clap's: a mistake, or a request for help or the version.
 /// [`clap::Error::use_stderr`] tells which, and `print` prints it to the right stream.
-pub(super) fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Command, clap::Error> {
-    let args = Args::try_parse_from(double_dashes(args))?;
-    Ok(if args.print_default_config {
-        Command::PrintDefaultConfig
-    } else if args.check_config {
-        Command::CheckConfig { config: args.config }
-    } else {
-        Command::Run { config: args.config }
+pub(super) fn parse(args: impl IntoIterator<Item = OsString>, build: Build) -> Result<Command, clap::Error> {
+    let matches = described(build).try_get_matches_from(double_dashes(args))?;
+    let args = Args::from_arg_matches(&matches)?;
+    let config = args.config.filter(|name| !name.is_empty()).map(PathBuf::from);
+    Ok(match args {
+        Args { print_default_config: true, .. } => Command::PrintDefaultConfig,
+        Args { print_man: Some(page), .. } => Command::PrintMan(page),
+        Args { print_completions: Some(shell), .. } => Command::PrintCompletions(shell),
+        Args { check_config: true, .. } => Command::CheckConfig { config },
+        _ => Command::Run { config },
     })
 }
 
 /// Adds the second dash to `-config`, `-config=FILE` and the other long options in the style of Go's flag package. The
 /// argument after an option that takes a value is always that value.
 fn double_dashes(args: impl IntoIterator<Item = OsString>) -> Vec<OsString> {
-    let long_options: Vec<String> = Args::command()
+    let command = Args::command();
+    let long_options: Vec<&str> =
+        command.get_arguments().filter_map(clap::Arg::get_long).chain(["help", "version"]).collect();
+    let with_value: Vec<String> = command
         .get_arguments()
-        .filter_map(|argument| argument.get_long().map(str::to_owned))
-        .chain(["help".into(), "version".into()])
+        .filter(|argument| argument.get_action().takes_values())
+        .flat_map(|argument| {
+            let short = argument.get_short().map(|short| format!("-{short}"));
+            argument.get_long().map(|long| format!("--{long}")).into_iter().chain(short)
+        })
         .collect();
     let mut rewritten: Vec<OsString> = Vec::new();
     let mut options_over = false;
@@ -72,11 +120,11 @@ fn double_dashes(args: impl IntoIterator<Item = OsString>) -> Vec<OsString> {
         let single = arg.to_str().filter(|_| at > 0 && !options_over && !value_next).and_then(|text| {
             let name = text.strip_prefix('-').filter(|name| !name.starts_with('-'))?;
             let word = name.split_once('=').map_or(name, |(word, _)| word);
-            long_options.iter().any(|option| option == word).then(|| OsString::from(format!("--{name}")))
+            long_options.contains(&word).then(|| OsString::from(format!("--{name}")))
         });
         let arg = single.unwrap_or(arg);
         options_over |= !value_next && arg == OsStr::new("--");
-        value_next = !value_next && !options_over && (arg == "--config" || arg == "-c");
+        value_next = !value_next && !options_over && with_value.iter().any(|option| arg == **option);
         rewritten.push(arg);
     }
     rewritten
@@ -87,7 +135,7 @@ mod tests {
     use super::*;
 
     fn command(args: &[&str]) -> Result<Command, clap::Error> {
-        parse(std::iter::once("tenantry").chain(args.iter().copied()).map(OsString::from))
+        parse(std::iter::once("tenantry").chain(args.iter().copied()).map(OsString::from), Build::UNKNOWN)
     }
 
     fn run(file: &str) -> Command {
@@ -107,6 +155,25 @@ mod tests {
             assert_eq!(command(args).unwrap(), run("a.yml"), "{args:?}");
         }
         assert_eq!(command(&[]).unwrap(), Command::Run { config: None });
+    }
+
+    #[test]
+    fn a_file_is_named_again_or_not_at_all_as_in_go() {
+        assert_eq!(command(&["-config", "a.yml", "-config=b.yml"]).unwrap(), run("b.yml"));
+        for args in [&["-config="][..], &["-config", ""], &["--config", "a.yml", "--config="]] {
+            assert_eq!(command(args).unwrap(), Command::Run { config: None }, "{args:?}");
+        }
+    }
+
+    #[test]
+    fn pages_and_completions_are_asked_for_with_one_dash_or_two() {
+        for page in ["-print-man", "--print-man"] {
+            assert_eq!(command(&[page, "tenantry.1"]).unwrap(), Command::PrintMan(Page::Program));
+        }
+        assert_eq!(command(&["-print-man=tenantry.yml.5"]).unwrap(), Command::PrintMan(Page::Configuration));
+        assert_eq!(command(&["-print-completions", "fish"]).unwrap(), Command::PrintCompletions(Shell::Fish));
+        // Packages use them; users have the pages.
+        assert!(!Args::command().render_long_help().to_string().contains("print-man"));
     }
 
     #[test]
@@ -139,6 +206,9 @@ mod tests {
             &["--config"],
             &["a.yml"],
             &["--check-config", "--print-default-config"],
+            &["--check-config", "--print-man", "tenantry.1"],
+            &["--print-man", "tenantry.2"],
+            &["--print-completions", "csh"],
         ] {
             assert!(command(args).unwrap_err().use_stderr(), "{args:?}");
         }

@@ -1,6 +1,7 @@
-//! The settings' documentation: the default configuration with comments, and the tables of `configs/README.md`.
+//! The settings' documentation: the default configuration with comments, the tables of `configs/README.md`, and what
+//! the manual page is made of.
 //!
-//! Both are generated from [`KEYS`], so no key can be missing and no default can be stale. `tests/config.rs` compares
+//! All are generated from [`KEYS`], so no key can be missing and no default can be stale. `tests/config.rs` compares
 //! the files with the text generated here, and rewrites them if `UPDATE_DOCS` is set.
 #![forbid(unsafe_code)]
 
@@ -93,7 +94,7 @@ const TOPICS: &[Topic] = &[
     Topic { title: "Threads", paths: &["cores", "driver"] },
     Topic {
         title: "Logs and metrics",
-        paths: &["log_level", "log_response_errors", "metrics_include_tenant"],
+        paths: &["log_level", "log_format", "log_response_errors", "metrics_include_tenant"],
     },
     Topic {
         title: "Authentication and TLS",
@@ -129,16 +130,61 @@ const TOPICS: &[Topic] = &[
     },
 ];
 
+/// What the documentation says about a key. Code is between backticks.
+#[derive(Debug)]
+pub struct Documented {
+    /// Its path, with dots.
+    pub path: &'static str,
+    /// Its variable.
+    pub variable: String,
+    /// Its default as YAML.
+    pub default: String,
+    /// What 0 or an empty value means; may be empty.
+    pub zero: String,
+    /// What it does.
+    pub what: String,
+    /// When to change it.
+    pub who: String,
+}
+
+impl Documented {
+    fn new(key: &Key) -> Self {
+        let zero = match key.zero {
+            Zero::IsDefault => "0 or empty: the default.".to_owned(),
+            Zero::EmptyIsDefault => "Empty: the default.".to_owned(),
+            Zero::Means(meaning) => meaning.to_owned(),
+            // The text after the semicolon is advice for correcting the mistake.
+            Zero::Refused(demand) => format!("It {}.", demand.split(';').next().unwrap_or(demand)),
+            Zero::Nothing => String::new(),
+        };
+        Self {
+            path: key.path,
+            variable: key.variable(),
+            default: (key.default)(),
+            zero: marked(&zero),
+            what: marked(key.what),
+            who: marked(key.who),
+        }
+    }
+}
+
+/// The settings by topic, in the order of the tables.
+pub fn documented() -> impl Iterator<Item = (&'static str, Vec<Documented>)> {
+    TOPICS.iter().map(|topic| {
+        let keys = topic.paths.iter().filter_map(|path| KEYS.iter().find(|key| key.path == *path));
+        (topic.title, keys.map(Documented::new).collect())
+    })
+}
+
 /// The settings as Markdown: a heading and a table for each topic, a row for each key.
 pub fn settings_tables() -> String {
     let mut tables = String::new();
-    for topic in TOPICS {
+    for (title, keys) in documented() {
         let _ = write!(
             tables,
-            "### {}\n\n| Setting | Default | Effect | When to change it |\n|---|---|---|---|\n",
-            topic.title
+            "### {title}\n\n| Setting | Default | Effect | When to change it |\n|---|---|---|---|\n",
         );
-        for key in topic.paths.iter().filter_map(|path| KEYS.iter().find(|key| key.path == *path)) {
+        for key in &keys {
             // Writing to a String can't fail, here and above.
             let _ = writeln!(tables, "{}", row(key));
         }
@@ -147,18 +193,10 @@ pub fn settings_tables() -> String {
     tables
 }
 
-fn row(key: &Key) -> String {
-    let zero = match key.zero {
-        Zero::IsDefault => " 0 or empty: the default.".to_owned(),
-        Zero::EmptyIsDefault => " Empty: the default.".to_owned(),
-        Zero::Means(meaning) => format!(" {meaning}"),
-        // The text after the semicolon is advice for correcting the mistake.
-        Zero::Refused(demand) => format!(" It {}.", demand.split(';').next().unwrap_or(demand)),
-        Zero::Nothing => String::new(),
-    };
-    let default = format!("`{}`{}{zero}", (key.default)(), if zero.is_empty() { "" } else { "." });
-    let setting = format!("`{}`<br>`{}`", key.path, key.variable());
-    let cells = [setting, marked(&default), marked(key.what), marked(key.who)];
+fn row(key: &Documented) -> String {
+    let Documented { path, variable, default, zero, what, who } = key;
+    let default = if zero.is_empty() { format!("`{default}`") } else { format!("`{default}`. {zero}") };
+    let cells = [&format!("`{path}`<br>`{variable}`"), &default, what, who];
     format!("| {} |", cells.map(|cell| cell.replace('|', "\\|")).join(" | "))
 }
 

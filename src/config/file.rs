@@ -5,11 +5,12 @@ use std::io::Read as _;
 use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
 use std::path::Path;
 
+use super::forbidden::explained;
 use crate::limits::CONFIG_FILE_BYTES_MAX;
 
 /// Reads a regular file of at most [`CONFIG_FILE_BYTES_MAX`] bytes. The error says what is wrong with it.
 pub(super) fn read_file(path: &Path) -> Result<String, String> {
-    let cannot = |error: std::io::Error| format!("cannot be read: {error}");
+    let cannot = |error: std::io::Error| format!("cannot be read: {}", explained(path, error));
     // Without this flag, opening a FIFO blocks until a writer opens it.
     let options = std::fs::OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).to_owned();
     let file = options.open(path).map_err(cannot)?;

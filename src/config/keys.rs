@@ -12,6 +12,7 @@ use super::source::Sources;
 use super::static_headers::StaticHeaders;
 use super::value::{ByteSize, DriverChoice, IdRulesChoice, Value};
 use crate::auth::Secret;
+use crate::log::LogFormat;
 use crate::model::{MetadataRule, V2Handling};
 use crate::tenant::Policy;
 use crate::tls::names::ClientAuth;
@@ -82,6 +83,10 @@ keys! {
     log_level: LevelFilter = LevelFilter::WARN, "log_level", Zero::Nothing,
         "The lowest severity that is logged: trace, debug, info, warn or error.",
         "Set it to info to see the effective configuration, name lookups and recovered upstream addresses.";
+    log_format: LogFormat = LogFormat::Auto, "log_format", Zero::Nothing,
+        "How log lines are written. text: for people. json: an object per line. journald: with the level as \
+         systemd's journal reads it, and without the time. auto: journald if standard error is the journal, else text.",
+        "Set it to json if a collector reads the log.";
     log_response_errors: bool = false, "log_response_errors", Zero::Nothing,
         "Logs each error response of the upstream with its text, at a limited rate per tenant.",
         "Switch it on while you set up a tenant. The metrics count these errors in any case.";

@@ -28,6 +28,7 @@ use super::upstreams::Upstreams;
 use super::value::DriverChoice;
 pub use crate::auth::Secret;
 use crate::limits::DRAIN_GRACE_SECS;
+use crate::log::LogFormat;
 use crate::model::{Destination, HaLabels, MetadataRule, SplitLimits, UpstreamId, V2Handling};
 use crate::tenant::{Grant, TenantId, TenantRules};
 
@@ -44,6 +45,8 @@ pub struct Plan {
     pub metrics_include_tenant: bool,
     /// The lowest severity that is logged.
     pub log_level: LevelFilter,
+    /// How log lines are written.
+    pub log_format: LogFormat,
     /// Whether the upstream's error responses are logged.
     pub log_response_errors: bool,
     /// Everything in upstream requests except the tenant.

@@ -174,6 +174,7 @@ fn merge(running: &Plan, read: Plan, kept: &mut Kept) -> Plan {
         listen_pprof,
         metrics_include_tenant,
         log_level,
+        log_format,
         log_response_errors,
         terms,
         credentials,
@@ -227,6 +228,7 @@ fn merge(running: &Plan, read: Plan, kept: &mut Kept) -> Plan {
             &metrics_include_tenant,
         ),
         log_level,
+        log_format: kept.keep("log_format", &running.log_format, &log_format),
         log_response_errors,
         tls,
         auth,
@@ -412,7 +414,7 @@ mod tests {
         let adopted = reload(
             "listen: :1",
             "listen: :2\nlisten_metrics_address: :3\nlisten_pprof: :4\nmetrics_include_tenant: true\n\
-             enable_ipv6: true\nmax_conns_per_host: 7\nconcurrency: 8\ncores: 3\ndriver: epoll\n\
+             enable_ipv6: true\nmax_conns_per_host: 7\nconcurrency: 8\ncores: 3\ndriver: epoll\nlog_format: json\n\
              resolve_interval: 1s\nlimits: {in_flight_bytes_max: 1Gi, connections_max: 5, tenants_max: 6}\n\
              target: other:1/x\ntarget_loki: other:2",
         );
@@ -431,6 +433,7 @@ mod tests {
                 "listen",
                 "listen_metrics_address",
                 "listen_pprof",
+                "log_format",
                 "max_conns_per_host",
                 "metrics_include_tenant",
                 "resolve_interval",

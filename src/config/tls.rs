@@ -17,6 +17,7 @@ use std::sync::Arc;
 use rustls::ServerConfig;
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 
+use super::forbidden::explained;
 use super::target::Target;
 use super::web::InlinePem;
 use crate::model::PerDestination;
@@ -303,7 +304,7 @@ impl Source for Fingerprinting<'_> {
     fn read(&self, path: &Path) -> io::Result<Vec<u8>> {
         let bytes = match self.inline.iter().find(|(name, _)| name == path) {
             Some((_, text)) => text.expose().to_vec(),
-            None => Disk.read(path)?,
+            None => Disk.read(path).map_err(|error| explained(path, error))?,
         };
         bytes.hash(&mut *self.hasher.borrow_mut());
         Ok(bytes)

@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use crate::auth::{Ticket, Verdict};
@@ -110,12 +111,40 @@ pub enum Message {
     PasswordChecked(Ticket, Verdict),
     /// The plan has changed: apply its limits.
     Reloaded,
+    /// Answer, to show that this core turns.
+    Beat(Arc<Beat>),
     /// Stop accepting, and report when the listener is closed.
     Close,
     /// No core accepts any more: finish everything in flight, and report when nothing is left.
     Drain,
     /// All cores have drained: end.
     Stop,
+}
+
+/// A question to all cores whether they turn.
+#[derive(Debug)]
+pub struct Beat {
+    answered: Box<[AtomicBool]>,
+}
+
+impl Beat {
+    /// A question to so many cores.
+    pub fn new(cores: usize) -> Self {
+        Self { answered: (0..cores).map(|_| AtomicBool::new(false)).collect() }
+    }
+
+    /// Called by each core.
+    pub fn answer(&self, core: usize) {
+        if let Some(answered) = self.answered.get(core) {
+            answered.store(true, Ordering::Relaxed);
+        }
+    }
+
+    /// The cores that have not answered.
+    pub fn late(&self) -> Vec<usize> {
+        let late = |(_, answered): &(usize, &AtomicBool)| !answered.load(Ordering::Relaxed);
+        self.answered.iter().enumerate().filter(late).map(|(core, _)| core).collect()
+    }
 }
 
 /// Returns the home core of `tenant`. It is the same on every core and for the life of the process.

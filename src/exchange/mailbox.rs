@@ -17,9 +17,9 @@
 //! than the fragments of all cores, its own outcomes, and a few control messages. So a post never fails and never
 //! waits, and no outcome is lost for lack of room.
 
-#[cfg(loom)]
+#[cfg(feature = "loom")]
 use loom::sync::atomic::{AtomicBool, Ordering, fence};
-#[cfg(not(loom))]
+#[cfg(not(feature = "loom"))]
 use std::sync::atomic::{AtomicBool, Ordering, fence};
 
 use std::io;
@@ -144,7 +144,7 @@ impl<T> Mailbox<T> {
     }
 }
 
-#[cfg(all(test, not(loom)))]
+#[cfg(all(test, not(feature = "loom")))]
 mod tests {
     use std::io::Read;
     use std::time::Duration;
@@ -211,8 +211,8 @@ mod tests {
     }
 }
 
-/// `RUSTFLAGS="--cfg loom" cargo test --lib exchange::mailbox`
-#[cfg(all(test, loom))]
+/// `cargo test --release --lib --features loom exchange::mailbox`
+#[cfg(all(test, feature = "loom"))]
 mod model {
     use std::sync::Arc;
 

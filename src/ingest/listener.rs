@@ -7,10 +7,11 @@
 //! Closing a listener resets the connections in its backlog, even if another process listens on the same port by then
 //! and would serve them. So a listener first accepts its whole backlog, and each of these connections gets one request
 //! served. One more connection may arrive in the microseconds between the last accept and the close. Linux can migrate
-//! it to another listener (sysctl `net.ipv4.tcp_migrate_req`).
+//! it to another listener (sysctl `net.ipv4.tcp_migrate_req`). The backlog of a socket that the service manager keeps
+//! waits for the next process instead.
 
 use std::io;
-use std::net::TcpListener as StdListener;
+use std::net::{SocketAddr, TcpListener as StdListener};
 use std::os::fd::{AsRawFd, FromRawFd, IntoRawFd, OwnedFd};
 use std::rc::Rc;
 use std::time::Duration;
@@ -24,11 +25,37 @@ use crate::exchange::fragment::Message;
 use crate::io::stream::Blocking;
 use crate::limits::{ACCEPT_PAUSE_MILLIS, ACCEPTS_PER_TURN_MAX, RING_CLOSE_MILLIS, TURN_MILLIS};
 
+/// A socket that takes pushes. One core accepts from it.
+#[derive(Debug)]
+pub struct Listener {
+    socket: StdListener,
+    /// Whether the service manager keeps the socket. Its backlog then waits for the next process.
+    is_kept: bool,
+}
+
+impl Listener {
+    /// A listener that this process has opened.
+    pub fn own(socket: StdListener) -> Self {
+        Self { socket, is_kept: false }
+    }
+
+    /// A listener that the service manager has passed on.
+    pub fn passed(socket: StdListener) -> Self {
+        Self { socket, is_kept: true }
+    }
+
+    /// The address on which it listens.
+    pub fn address(&self) -> Option<SocketAddr> {
+        self.socket.local_addr().ok()
+    }
+}
+
 /// Accepts connections until `stop` is cancelled, then accepts the backlog and closes the listener.
 ///
 /// # Errors
 /// When the listener cannot be registered with the ring.
-pub async fn accept(listener: StdListener, ingest: Rc<Ingest>, stop: CancelHandle) -> io::Result<()> {
+pub async fn accept(listener: Listener, ingest: Rc<Ingest>, stop: CancelHandle) -> io::Result<()> {
+    let Listener { socket: listener, is_kept } = listener;
     listener.set_nonblocking(ingest.blocking() == Blocking::No)?;
     let last = listener.try_clone()?;
     let listener = TcpListener::from_std(listener)?;
@@ -60,7 +87,9 @@ pub async fn accept(listener: StdListener, ingest: Rc<Ingest>, stop: CancelHandl
     // after the last accept.
     drop(listener);
     pause(RING_CLOSE_MILLIS).await;
-    accept_backlog(&last, &ingest);
+    if !is_kept {
+        accept_backlog(&last, &ingest);
+    }
     Ok(())
 }
 

@@ -46,7 +46,7 @@ impl Write for Escaped<'_, '_> {
 
 /// Whether a character controls a terminal, ends a line, changes the direction of its neighbours (Unicode Standard
 /// Annex 9), or is invisible.
-fn needs_escape(letter: char) -> bool {
+pub(super) fn needs_escape(letter: char) -> bool {
     !matches!(letter, ' '..='~')
         && (letter.is_control()
             || matches!(

@@ -16,9 +16,9 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender};
 use rustix::event::{PollFd, PollFlags};
-use tracing_subscriber::fmt::format::Writer;
-use tracing_subscriber::fmt::time::{FormatTime, SystemTime};
+use tracing::Level;
 
+use super::format::Lines;
 use crate::limits::{LOG_QUEUE_BYTES_MAX, LOG_QUEUE_LINES_MAX};
 
 /// The sending end of the queue.
@@ -53,14 +53,14 @@ enum Item {
 }
 
 impl Queue {
-    /// Starts a queue and a thread that writes its lines to `out`.
+    /// Starts a queue and a thread that writes its lines, which are in the format of `lines`, to `out`.
     ///
     /// # Errors
     /// When the thread cannot be started.
-    pub(super) fn start(out: impl AsFd + Send + 'static) -> io::Result<Self> {
+    pub(super) fn start(out: impl AsFd + Send + 'static, lines: Lines) -> io::Result<Self> {
         let (sender, receiver) = crossbeam_channel::bounded(LOG_QUEUE_LINES_MAX);
         let queue = Self { sender, counts: Arc::default() };
-        let writer = LogWriter { out, counts: Arc::clone(&queue.counts) };
+        let writer = LogWriter { out, lines, counts: Arc::clone(&queue.counts) };
         std::thread::Builder::new().name("log".into()).spawn(move || writer.write_all_of(&receiver))?;
         Ok(queue)
     }
@@ -106,6 +106,8 @@ impl Counts {
 /// The receiving end of the queue, which writes the lines.
 struct LogWriter<W> {
     out: W,
+    /// The format of a line about missing lines.
+    lines: Lines,
     counts: Arc<Counts>,
 }
 
@@ -143,12 +145,9 @@ impl<W: AsFd> LogWriter<W> {
         if missing == 0 {
             return;
         }
-        let mut line = String::new();
-        // Writing to a String cannot fail.
-        let _ = SystemTime.format_time(&mut Writer::new(&mut line));
-        line.push_str(&format!(
-            "  WARN {missing} lines are missing here: the log was not read as fast as it was written\n"
-        ));
+        let text =
+            format!("{missing} lines are missing here: the log was not read as fast as it was written");
+        let line = self.lines.line(Level::WARN, &text);
         if write_all(&self.out, line.as_bytes()).is_err() {
             self.counts.unreported.fetch_add(missing, Ordering::Relaxed);
         }
@@ -202,7 +201,7 @@ mod tests {
     #[test]
     fn lines_are_written_in_their_order() {
         let (reader, writer) = pipe();
-        let queue = Queue::start(writer).unwrap();
+        let queue = Queue::start(writer, Lines::Text).unwrap();
         (0..20).for_each(|n| queue.push(&line(n)));
         assert!(queue.flush(Duration::from_secs(10)));
         assert_eq!((queue.waiting(), queue.dropped()), (0, 0));
@@ -215,7 +214,7 @@ mod tests {
     #[test]
     fn a_stalled_reader_blocks_no_writer_and_gaps_are_marked_in_place() {
         let (reader, writer) = pipe();
-        let queue = Queue::start(writer).unwrap();
+        let queue = Queue::start(writer, Lines::Text).unwrap();
         let (begun, sent) = (Instant::now(), 3 * LOG_QUEUE_LINES_MAX);
         (0..sent).for_each(|n| queue.push(&line(n)));
         assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
@@ -254,7 +253,7 @@ mod tests {
         let (reader, writer) = pipe();
         let flags = rustix::io::ioctl_fionbio(&writer, true);
         flags.unwrap();
-        let queue = Queue::start(writer).unwrap();
+        let queue = Queue::start(writer, Lines::Text).unwrap();
         (0..200).for_each(|n| queue.push(&line(n)));
         waits_for(|| queue.waiting() < 200);
         let reading = std::thread::spawn(|| BufReader::new(reader).lines().count());
@@ -268,7 +267,7 @@ mod tests {
     fn lines_are_counted_as_lost_after_the_reader_closed() {
         let (reader, writer) = pipe();
         drop(reader);
-        let queue = Queue::start(writer).unwrap();
+        let queue = Queue::start(writer, Lines::Text).unwrap();
         (0..3).for_each(|n| queue.push(&line(n)));
         assert!(queue.flush(Duration::from_secs(10)));
         assert_eq!((queue.dropped(), queue.waiting()), (3, 0));

@@ -13,9 +13,9 @@
 //! free permit. The releaser frees the permit, fences, then looks for wants. A core *claims* a want before it sends
 //! anything for it, so two cores never serve the same want. The loom tests at the end check the protocol.
 
-#[cfg(loom)]
+#[cfg(feature = "loom")]
 use loom::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering, fence};
-#[cfg(not(loom))]
+#[cfg(not(feature = "loom"))]
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering, fence};
 
 use std::collections::HashMap;
@@ -372,7 +372,7 @@ impl Drop for SlowUse {
     }
 }
 
-#[cfg(all(test, not(loom)))]
+#[cfg(all(test, not(feature = "loom")))]
 #[allow(clippy::unwrap_used, reason = "tests")]
 mod tests {
     use std::time::Duration;
@@ -495,8 +495,8 @@ mod tests {
     }
 }
 
-/// `RUSTFLAGS="--cfg loom" cargo test --lib shared::permits`
-#[cfg(all(test, loom))]
+/// `cargo test --release --lib --features loom shared::permits`
+#[cfg(all(test, feature = "loom"))]
 mod model {
     use loom::thread;
 

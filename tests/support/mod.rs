@@ -10,6 +10,7 @@
 )]
 
 pub mod client;
+pub mod load;
 pub mod remote_write;
 pub mod server;
 pub mod tls;

@@ -375,8 +375,8 @@ pub fn configuration(
 /// Where the server says that it listens.
 fn listens_at(lines: &[String]) -> Option<SocketAddr> {
     let line = lines.iter().find(|line| line.contains("listening"))?;
-    let (_, rest) = line.split_once("address=")?;
-    rest.split_whitespace().next()?.trim_matches('"').parse().ok()
+    let (_, rest) = line.split_once("address=").or_else(|| line.split_once("\"address\":\""))?;
+    rest.split([' ', '"']).next()?.parse().ok()
 }
 
 /// An address on which no socket listens.

@@ -33,7 +33,8 @@ const ROWS_MAX: usize = 24;
 /// The server's own process: runs it as its program would. Ends with the demo, also when that is killed.
 pub(crate) fn serve(args: Vec<OsString>) -> ExitCode {
     let _ = rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::TERM));
-    tenantry::run_from_args(std::iter::once(OsString::from("tenantry")).chain(args))
+    let args = std::iter::once(OsString::from("tenantry")).chain(args);
+    tenantry::run_from_args(args, tenantry::Build::UNKNOWN)
 }
 
 /// Shows it; false when anything differs.

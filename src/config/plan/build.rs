@@ -53,6 +53,7 @@ pub(in crate::config) fn build(config: &Config, mistakes: &mut Vec<Mistake>) -> 
         listen_pprof: listen_pprof?,
         metrics_include_tenant: config.metrics_include_tenant.value,
         log_level: config.log_level.value,
+        log_format: config.log_format.value,
         log_response_errors: config.log_response_errors.value,
         terms: Arc::new(terms),
         upstreams: Arc::new(upstreams),

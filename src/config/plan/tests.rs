@@ -1,5 +1,6 @@
 use super::*;
 use crate::config::{Target, TenantHeader};
+use crate::log::LogFormat;
 use crate::tenant::{IdRules, Policy};
 
 fn given(text: &str) -> Result<Plan, Vec<String>> {
@@ -23,7 +24,7 @@ fn refused(text: &str, place: &str, said: &str) {
 fn every_setting_reaches_the_plan() {
     let plan = plan(
         "listen: :1\nlisten_metrics_address: 127.0.0.1:2\nlisten_pprof: 127.0.0.1:3\n\
-         metrics_include_tenant: true\nlog_level: debug\nlog_response_errors: true\n\
+         metrics_include_tenant: true\nlog_level: debug\nlog_format: json\nlog_response_errors: true\n\
          target: http://h:4/{tenant}/x\nenable_ipv6: true\nresolve_interval: 5s\n\
          auth: {egress: {username: u, password: p}}\n\
          timeout: 6s\nidle_timeout: 7s\ntimeout_shutdown: 8s\nconcurrency: 9\n\
@@ -50,7 +51,7 @@ fn every_setting_reaches_the_plan() {
     assert!(plan.metadata == MetadataRule::ToDefault && plan.accept_all);
     assert!(plan.remote_write_v2_require_written);
     assert_eq!(plan.pass_headers, [Box::from("X-A"), Box::from("X-B")]);
-    assert_eq!(plan.log_level, LevelFilter::DEBUG);
+    assert_eq!((plan.log_level, plan.log_format), (LevelFilter::DEBUG, LogFormat::Json));
     assert_eq!(*plan.terms.targets.of(Destination::Metrics), Target::parse("http://h:4/{tenant}/x").unwrap());
     assert_eq!(plan.resolve_interval, secs(5));
     assert_eq!(plan.terms.authorization.as_ref().unwrap().expose(), b"Basic dTpw");

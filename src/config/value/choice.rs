@@ -5,6 +5,7 @@ use tracing::level_filters::LevelFilter;
 
 use super::{Value, Written};
 use crate::config::excerpt::found;
+use crate::log::LogFormat;
 use crate::model::{MetadataRule, V2Handling};
 use crate::tenant::Policy;
 use crate::tls::names::ClientAuth;
@@ -70,6 +71,12 @@ impl Choice for DriverChoice {
     const WORDS: &'static [(&'static str, Self)] =
         &[("auto", Self::Auto), ("io_uring", Self::IoUring), ("epoll", Self::Epoll)];
     const WANTED: &'static str = "auto, io_uring, epoll";
+}
+
+impl Choice for LogFormat {
+    const WORDS: &'static [(&'static str, Self)] =
+        &[("auto", Self::Auto), ("text", Self::Text), ("json", Self::Json), ("journald", Self::Journald)];
+    const WANTED: &'static str = "auto, text, json, journald";
 }
 
 /// The setting `tenant.id_rules` as written; [`crate::config::plan`] resolves it to [`crate::tenant::IdRules`].

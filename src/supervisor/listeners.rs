@@ -1,0 +1,106 @@
+//! The sockets that the server listens on: those that the service manager has passed on, and others of its own.
+//!
+//! With socket activation (sd_listen_fds(3)) the socket outlives the process, and connections wait in its backlog while
+//! a successor starts. It belongs to another user, so no further sockets can share its port: all cores would have to
+//! accept from the one socket, and two that see the same connection would both try. Thus one core accepts from a socket,
+//! and assigns connections to all cores as always.
+
+use std::net::{IpAddr, Ipv6Addr, SocketAddr, TcpListener};
+use std::os::fd::OwnedFd;
+
+use super::bind;
+use super::failure::Failure;
+use crate::config::plan::Plan;
+use crate::core::Listener;
+
+/// All listening sockets.
+pub(super) struct Listeners {
+    /// Those for pushes, by the core that accepts from them. A core may have none.
+    pub(super) cores: Vec<Vec<Listener>>,
+    /// Those for metrics and profiles.
+    pub(super) admin: Vec<TcpListener>,
+    /// Where pushes are taken.
+    pub(super) address: SocketAddr,
+}
+
+impl Listeners {
+    /// Opens the sockets that the plan asks for, except those that are in `passed`.
+    ///
+    /// # Errors
+    /// When a port cannot be bound, or a passed socket has an address that no setting names.
+    pub(super) fn open(plan: &Plan, cores: usize, passed: Vec<OwnedFd>) -> Result<Self, Failure> {
+        let mut sockets = Passed::default();
+        passed.into_iter().try_for_each(|socket| sockets.add(plan, socket))?;
+        let Passed { pushes, metrics, pprof } = sockets;
+        let pushes: Vec<Vec<Listener>> = match pushes.is_empty() {
+            true => bind::each_core("listen", plan.listen, cores)?
+                .into_iter()
+                .map(|own| vec![Listener::own(own)])
+                .collect(),
+            false => spread(pushes, cores),
+        };
+        let first = pushes.iter().flatten().next().and_then(Listener::address);
+        let mut admin = metrics;
+        if admin.is_empty() {
+            // Shared like the port for pushes, because a successor starts before this process ends.
+            admin.push(bind::one("listen_metrics_address", plan.listen_metrics)?);
+        }
+        match plan.listen_pprof {
+            Some(address) if pprof.is_empty() => admin.push(bind::one("listen_pprof", address)?),
+            _ => admin.extend(pprof),
+        }
+        Ok(Self { cores: pushes, admin, address: first.unwrap_or(plan.listen) })
+    }
+}
+
+/// Passed sockets by what they are for.
+#[derive(Default)]
+struct Passed {
+    pushes: Vec<TcpListener>,
+    metrics: Vec<TcpListener>,
+    pprof: Vec<TcpListener>,
+}
+
+impl Passed {
+    fn add(&mut self, plan: &Plan, socket: OwnedFd) -> Result<(), Failure> {
+        let is_listening = rustix::net::sockopt::socket_acceptconn(&socket).unwrap_or(false);
+        let socket = TcpListener::from(socket);
+        let address = match socket.local_addr() {
+            Ok(address) if is_listening => address,
+            _ => return Err(Failure::PassedOther),
+        };
+        let metrics = (plan.listen_metrics, &mut self.metrics);
+        let pprof = plan.listen_pprof.map(|address| (address, &mut self.pprof));
+        let mut uses: Vec<_> = [(plan.listen, &mut self.pushes), metrics].into_iter().chain(pprof).collect();
+        let at = uses.iter().position(|(wanted, _)| is_same(*wanted, address));
+        let at = at.or_else(|| uses.iter().position(|(wanted, _)| wanted.port() == address.port()));
+        match at.map(|at| uses.swap_remove(at)) {
+            Some((_, sockets)) => {
+                tracing::info!(%address, "listening on a socket of the service manager");
+                sockets.push(socket);
+                Ok(())
+            }
+            None => Err(Failure::Passed { address, listen: plan.listen }),
+        }
+    }
+}
+
+/// Whether a socket on `bound` is what an address in the configuration asks for. An unspecified one stands for both
+/// families.
+fn is_same(wanted: SocketAddr, bound: SocketAddr) -> bool {
+    let ip =
+        |ip: IpAddr| if ip.is_unspecified() { IpAddr::V6(Ipv6Addr::UNSPECIFIED) } else { ip.to_canonical() };
+    (ip(wanted.ip()), wanted.port()) == (ip(bound.ip()), bound.port())
+}
+
+/// Assigns passed sockets to cores in turns.
+fn spread(sockets: Vec<TcpListener>, cores: usize) -> Vec<Vec<Listener>> {
+    let mut spread: Vec<Vec<Listener>> = Vec::new();
+    spread.resize_with(cores, Vec::new);
+    for (at, socket) in sockets.into_iter().enumerate() {
+        if let Some(core) = spread.get_mut(at % cores.max(1)) {
+            core.push(Listener::passed(socket));
+        }
+    }
+    spread
+}
