@@ -1,4 +1,4 @@
-"""Links the program statically from what `cargo build --release --workspace` has built.
+"""Links the program statically from what `cargo test --release --workspace` has built.
 
     relink.py OUTPUT
 
@@ -17,15 +17,19 @@ def cargo(*command):
 
 
 def libraries():
-    """The files of all crates of the workspace's build, by package."""
-    files = {}
-    for line in cargo("build", "--quiet", "--release", "--workspace", "--message-format=json-render-diagnostics").split("\n"):
-        message = json.loads(line or "{}")
-        kinds = set(message.get("target", {}).get("kind", []))
-        if message.get("reason") == "compiler-artifact" and kinds & {"lib", "rlib", "proc-macro"}:
-            # The last of several is that for this machine, and the first may be for build scripts.
-            files[message["package_id"]] = (message["target"]["name"].replace("-", "_"), message["filenames"])
-    return files
+    """The libraries that the tests run against, by package: name and file."""
+    found = {}
+    messages = cargo(
+        "test", "--quiet", "--release", "--workspace", "--no-run", "--message-format=json-render-diagnostics"
+    )
+    for message in map(json.loads, messages.splitlines()):
+        if message.get("reason") != "compiler-artifact" or message["profile"]["test"]:
+            continue
+        # Procedural macros are .so files.
+        files = [file for file in message["filenames"] if file.endswith((".rlib", ".so"))]
+        if files:
+            found[message["package_id"]] = (message["target"]["name"].replace("-", "_"), files[0])
+    return found
 
 
 def main():
@@ -37,13 +41,28 @@ def main():
     externs = []
     for identity in needed:
         if identity in built:
-            name, files = built[identity]
-            externs += ["--extern", f"{name}={next(f for f in files if f.endswith(('.rlib', '.so')))}"]
-    dependencies = os.path.dirname(externs[-1].split("=", 1)[1])
-    variables = {"CARGO_MANIFEST_DIR": os.getcwd(), "CARGO_PKG_NAME": "tenantry", "CARGO_PKG_VERSION": package["version"]}
+            name, file = built[identity]
+            externs += ["--extern", f"{name}={file}"]
+    dependencies = os.path.join(os.environ.get("CARGO_TARGET_DIR", "target"), "release/deps")
+    variables = {
+        "CARGO_MANIFEST_DIR": os.getcwd(),
+        "CARGO_PKG_NAME": "tenantry",
+        "CARGO_PKG_VERSION": package["version"],
+    }
     subprocess.run(
-        ["rustc", "--crate-name=tenantry", f"--edition={package['edition']}", "--crate-type=bin", "src/main.rs",
-         "-Copt-level=3", "-Ctarget-feature=+crt-static", f"-Ldependency={dependencies}", *externs, "-o", sys.argv[1]],
+        [
+            "rustc",
+            "--crate-name=tenantry",
+            f"--edition={package['edition']}",
+            "--crate-type=bin",
+            "src/main.rs",
+            "-Copt-level=3",
+            "-Ctarget-feature=+crt-static",
+            f"-Ldependency={dependencies}",
+            *externs,
+            "-o",
+            sys.argv[1],
+        ],
         check=True,
         env=os.environ | variables,
     )

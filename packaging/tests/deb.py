@@ -2,12 +2,11 @@
 
 import contextlib
 import shutil
-import stat
 import time
 from pathlib import Path
 
 from rootfs import Root, Service
-from world import Process, LOADGEN, check, get, pushes_arrive, run, sink, until
+from world import LOADGEN, Process, check, pushes_arrive, run, sink
 
 CONFIG = "/etc/tenantry/tenantry.yml"
 PUSH, METRICS, UPSTREAM = 8081, 9091, 9009
@@ -67,7 +66,9 @@ class Debian:
         self.root.edit(CONFIG, ("#target: http://127.0.0.1:9090", f"target: http://127.0.0.1:{UPSTREAM}/api/v1/push"))
         self.sink = sink(UPSTREAM, self.root.logs / "sink")
         self.server = Service(self.root, "tenantry")
-        check(self.server.unit.one("ExecStart").startswith("/usr/bin/tenantry "), "the unit starts the packaged program")
+        check(
+            self.server.unit.one("ExecStart").startswith("/usr/bin/tenantry "), "the unit starts the packaged program"
+        )
         self.server.start()
         uid = Path(f"/proc/{self.server.process.child.pid}/status").read_text().split("Uid:")[1].split()[0]
         check(int(uid) == int(self.root.run("id", "-u", "tenantry")), "it runs as the unit's user")
@@ -87,8 +88,21 @@ class Debian:
         # Long enough for a slower upgrade than the installation was.
         seconds = UPGRADE_AFTER_S + 3 + round(3 * self.install_s)
         pushing = Process(
-            [LOADGEN, "verify", "--url", f"http://127.0.0.1:{PUSH}/push", "--tenant-label", "tenant", *LOAD,
-             "--sink", f"http://127.0.0.1:{UPSTREAM}/account", "--duration", f"{seconds}s", "--interval", "5ms"],
+            [
+                LOADGEN,
+                "verify",
+                "--url",
+                f"http://127.0.0.1:{PUSH}/push",
+                "--tenant-label",
+                "tenant",
+                *LOAD,
+                "--sink",
+                f"http://127.0.0.1:{UPSTREAM}/account",
+                "--duration",
+                f"{seconds}s",
+                "--interval",
+                "5ms",
+            ],
             self.root.logs / "verify",
         )
         time.sleep(UPGRADE_AFTER_S)
@@ -104,7 +118,9 @@ class Debian:
             check("ERRORS" not in said, f"the configuration is sound: {said}")
             # Without systemd, postinst cannot restart it.
             self.server.restart()
-        check(f"ok installed {self.newer_version}" in self.root.installed_version("tenantry"), "the new one is installed")
+        check(
+            f"ok installed {self.newer_version}" in self.root.installed_version("tenantry"), "the new one is installed"
+        )
         check(self.root.has(CONFIG).read_text() == before, "the administrator's configuration stays")
 
     def refused_configuration(self):
@@ -193,8 +209,8 @@ class Debian:
             "usr/sbin/cortex-tenant": "#!/bin/sh\n",
             "etc/systemd/system/cortex-tenant.service": "[Service]\nExecStart=/usr/sbin/cortex-tenant\n",
             "etc/default/cortex-tenant": 'CONFIG_FILE="/etc/cortex-tenant.yml"\n',
-            "DEBIAN/control": "Package: cortex-tenant\nVersion: 1.15.2\nArchitecture: all\nMaintainer: x <x@x.example>\n"
-            "Description: stands for the original\n",
+            "DEBIAN/control": "Package: cortex-tenant\nVersion: 1.15.2\nArchitecture: all\n"
+            "Maintainer: x <x@x.example>\nDescription: stands for the original\n",
         }.items():
             (tree / path).parent.mkdir(parents=True, exist_ok=True)
             (tree / path).write_text(text)
@@ -220,12 +236,22 @@ class Debian:
         check(not left, f"a purge removes the configuration, but left {left}")
         wants = root.has("/etc/systemd/system/multi-user.target.wants/tenantry.service")
         check(not wants.is_symlink(), "the service is not enabled any more")
-        check("unknown" in root.installed_version("tenantry") or "no packages" in root.installed_version("tenantry"),
-              "dpkg knows nothing of it any more")
+        check(
+            "unknown" in root.installed_version("tenantry") or "no packages" in root.installed_version("tenantry"),
+            "dpkg knows nothing of it any more",
+        )
 
 
 def tests(out, newer, work):
     debian = Debian(out, newer, work)
-    for name in ("installation", "service", "upgrade", "refused_configuration", "full_disk", "cortex_tenant",
-                 "unreadable_configuration", "removal"):
+    for name in (
+        "installation",
+        "service",
+        "upgrade",
+        "refused_configuration",
+        "full_disk",
+        "cortex_tenant",
+        "unreadable_configuration",
+        "removal",
+    ):
         yield name.replace("_", " "), getattr(debian, name)

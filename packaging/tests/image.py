@@ -116,7 +116,10 @@ class Image:
         (layout / "index.json").write_text(json.dumps(index))
         run("umoci", "unpack", "--image", f"{layout}:test", self.work / "bundle")
         self.path = self.work / "bundle/rootfs"
-        blob = lambda digest: json.loads((layout / "blobs" / digest.replace(":", "/")).read_text())
+
+        def blob(digest):
+            return json.loads((layout / "blobs" / digest.replace(":", "/")).read_text())
+
         details = blob(blob(manifest["digest"])["config"]["digest"])
         self.config = details["config"]
         check(self.config["Entrypoint"] == ["/usr/bin/tenantry"], f"entry point: {self.config}")
@@ -128,8 +131,10 @@ class Image:
         check(len(details["rootfs"]["diff_ids"]) == 1, "the files are in one layer")
         for file in ("etc/ssl/certs/ca-certificates.crt", "usr/share/doc/tenantry/sbom.cdx.json"):
             check((self.path / file).stat().st_size > 1000, f"{file} is there")
-        print(f"      {self.archive.stat().st_size / 1e6:.1f} MB, unpacked "
-              f"{sum(f.stat().st_size for f in self.path.rglob('*') if f.is_file() and not f.is_symlink()) / 1e6:.1f} MB")
+        print(
+            f"      {self.archive.stat().st_size / 1e6:.1f} MB, unpacked "
+            f"{sum(f.stat().st_size for f in self.path.rglob('*') if f.is_file() and not f.is_symlink()) / 1e6:.1f} MB"
+        )
 
     def as_it_is(self):
         """Without a ConfigMap, with a variable for the target, whose name only DNS knows."""

@@ -11,7 +11,12 @@ UNITS = ("tenantry.service", "tenantry.socket", "cortex-tenant.service")
 def tests(out, _newer, work):
     def lintian():
         found = run(
-            "lintian", "--fail-on", "error,warning", "--tag-display-limit", "0", "--allow-root",
+            "lintian",
+            "--fail-on",
+            "error,warning",
+            "--tag-display-limit",
+            "0",
+            "--allow-root",
             *sorted(out.glob("*.deb")),
         )
         print("\n".join(f"      {line}" for line in found.splitlines()))

@@ -45,7 +45,9 @@ class Root:
         for package in packages:
             shutil.copy(package, self.path)
         # What is written is in memory.
-        return self.run("dpkg", "--force-unsafe-io", "--install", *(f"/{Path(package).name}" for package in packages), status=status)
+        return self.run(
+            "dpkg", "--force-unsafe-io", "--install", *(f"/{Path(package).name}" for package in packages), status=status
+        )
 
     def installed_version(self, package):
         return self.run("dpkg-query", "-W", "-f=${Status} ${Version}", package, status=None)
@@ -76,8 +78,20 @@ class Service:
         variables = self.unit.environment(self.root.path)
         command = self.unit.command(variables)
         self.process = Process(
-            ["chroot", self.root.path, "setpriv", "--reuid", self.user, "--regid", self.user, "--clear-groups",
-             "--bounding-set=-all", "--inh-caps=-all", "--no-new-privs", *command],
+            [
+                "chroot",
+                self.root.path,
+                "setpriv",
+                "--reuid",
+                self.user,
+                "--regid",
+                self.user,
+                "--clear-groups",
+                "--bounding-set=-all",
+                "--inh-caps=-all",
+                "--no-new-privs",
+                *command,
+            ],
             self.root.logs / f"{self.name}-{self.number}",
             env={"PATH": "/usr/sbin:/usr/bin", "NOTIFY_SOCKET": f"/run/systemd/notify-{self.name}", **variables},
         )
@@ -94,7 +108,9 @@ class Service:
     def reload(self, metrics):
         def reloads():
             page = get(f"http://127.0.0.1:{metrics}/metrics")[1]
-            return [line for line in page.splitlines() if line.startswith('tenantry_config_reloads_total{result="done"}')]
+            return [
+                line for line in page.splitlines() if line.startswith('tenantry_config_reloads_total{result="done"}')
+            ]
 
         before = reloads()
         self.process.signal(signal.SIGHUP)

@@ -17,16 +17,27 @@ class Fedora:
 
     def contents(self):
         files = run("rpm", "--query", "--package", "--list", self.package).split("\n")
-        for path in ("/usr/bin/tenantry", "/usr/lib/systemd/system/tenantry.service", CONFIG,
-                     "/usr/lib/systemd/system/tenantry.socket", "/usr/lib/sysusers.d/tenantry.conf",
-                     "/usr/share/man/man1/tenantry.1.gz", "/usr/share/man/man5/tenantry.yml.5.gz",
-                     "/usr/share/zsh/site-functions/_tenantry", "/usr/share/licenses/tenantry/LICENSE"):
+        for path in (
+            "/usr/bin/tenantry",
+            "/usr/lib/systemd/system/tenantry.service",
+            CONFIG,
+            "/usr/lib/systemd/system/tenantry.socket",
+            "/usr/lib/sysusers.d/tenantry.conf",
+            "/usr/share/man/man1/tenantry.1.gz",
+            "/usr/share/man/man5/tenantry.yml.5.gz",
+            "/usr/share/zsh/site-functions/_tenantry",
+            "/usr/share/licenses/tenantry/LICENSE",
+        ):
             check(path in files, f"it has {path}")
-        foreign = {"/etc", "/etc/default", "/usr", "/usr/bin", "/usr/share", "/usr/lib", "/usr/lib/systemd"} & set(files)
+        foreign = {"/etc", "/etc/default", "/usr", "/usr/bin", "/usr/share", "/usr/lib", "/usr/lib/systemd"} & set(
+            files
+        )
         check(not foreign, f"it owns no directory of the system, but has {foreign}")
         configs = run("rpm", "--query", "--package", "--configfiles", self.package).split()
         check(sorted(configs) == ["/etc/default/tenantry", CONFIG], f"its configuration files: {configs}")
-        flags = run("rpm", "--query", "--package", "--queryformat", "[%{FILENAMES} %{FILEFLAGS:fflags}\n]", self.package)
+        flags = run(
+            "rpm", "--query", "--package", "--queryformat", "[%{FILENAMES} %{FILEFLAGS:fflags}\n]", self.package
+        )
         check(f"{CONFIG} cn" in flags, f"the configuration is %config(noreplace): {flags}")
         check("/usr/share/licenses/tenantry/LICENSE l" in flags, f"the licence is %license: {flags}")
         requires = run("rpm", "--query", "--package", "--requires", self.package)

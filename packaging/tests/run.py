@@ -35,7 +35,9 @@ def main():
             try:
                 test()
                 passed += 1
-                print(f"ok    {subject}: {name} ({len(world.DONE)} checks, {time.monotonic() - begun:.1f} s)", flush=True)
+                print(
+                    f"ok    {subject}: {name} ({len(world.DONE)} checks, {time.monotonic() - begun:.1f} s)", flush=True
+                )
             except Exception:
                 failed += 1
                 print(f"FAILED {subject}: {name}", flush=True)

@@ -139,9 +139,7 @@ class Unit:
 
 def sink(port, log, *options):
     """Starts an upstream that keeps account of what it stores."""
-    process = Process(
-        [LOADGEN, "sink", "--listen", f"127.0.0.1:{port}", "--account", "--every", "0s", *options], log
-    )
+    process = Process([LOADGEN, "sink", "--listen", f"127.0.0.1:{port}", "--account", "--every", "0s", *options], log)
     until(lambda: get(f"http://127.0.0.1:{port}/stats"), "the sink answers")
     return process
 
@@ -149,6 +147,15 @@ def sink(port, log, *options):
 def pushes_arrive(port, upstream, *options, label="tenant"):
     """Pushes stamped samples; each that was acknowledged must be stored, once and under its tenant."""
     return run(
-        LOADGEN, "verify", "--url", f"http://127.0.0.1:{port}/push",
-        "--sink", f"http://127.0.0.1:{upstream}/account", "--tenant-label", label, "--settle", "300ms", *options,
+        LOADGEN,
+        "verify",
+        "--url",
+        f"http://127.0.0.1:{port}/push",
+        "--sink",
+        f"http://127.0.0.1:{upstream}/account",
+        "--tenant-label",
+        label,
+        "--settle",
+        "300ms",
+        *options,
     )
