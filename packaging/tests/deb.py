@@ -6,7 +6,7 @@ import time
 from pathlib import Path
 
 from rootfs import Root, Service
-from world import LOADGEN, Process, check, pushes_arrive, run, sink
+from world import LOADGEN, Process, Unit, check, pushes_arrive, run, sink
 
 CONFIG = "/etc/tenantry/tenantry.yml"
 PUSH, METRICS, UPSTREAM = 8081, 9091, 9009
@@ -56,7 +56,7 @@ class Debian:
         root.run("userdel", "tenantry")
         if tool.exists():
             tool.rename(tool.with_suffix(".away"))
-        root.run("/var/lib/dpkg/info/tenantry.postinst", "configure", self.version)
+        root.run("/var/lib/dpkg/info/tenantry.postinst", "configure")
         check("nologin" in root.run("getent", "passwd", "tenantry"), "adduser makes the user as well")
         if tool.with_suffix(".away").exists():
             tool.with_suffix(".away").rename(tool)
@@ -106,7 +106,7 @@ class Debian:
             self.root.logs / "verify",
         )
         time.sleep(UPGRADE_AFTER_S)
-        yield
+        yield pushing
         check(pushing.child.poll() is None, f"the pushes go on longer than the upgrade: {pushing.output()}")
         check(pushing.wait(60) == 0, f"nothing is lost: {pushing.output()}")
         print("\n".join(f"      {line}" for line in pushing.output().splitlines() if line.strip()))
@@ -122,6 +122,19 @@ class Debian:
             f"ok installed {self.newer_version}" in self.root.installed_version("tenantry"), "the new one is installed"
         )
         check(self.root.has(CONFIG).read_text() == before, "the administrator's configuration stays")
+
+    def socket_unit(self):
+        """With the socket unit, no connection is refused while the service restarts."""
+        self.server.stop()
+        self.server.listen_as(Unit(self.root.has("/usr/lib/systemd/system/tenantry.socket")))
+        self.server.start()
+        with self.pushes_meanwhile() as pushing:
+            self.root.install(self.newer["tenantry"])
+            self.server.restart()
+        check("refused" not in pushing.output().split("settled")[0], f"nothing is refused: {pushing.output()}")
+        self.server.stop()
+        self.server.listen_itself()
+        self.server.start()
 
     def refused_configuration(self):
         """A new version that refuses the configuration says so, and the running server goes on."""
@@ -248,6 +261,7 @@ def tests(out, newer, work):
         "installation",
         "service",
         "upgrade",
+        "socket_unit",
         "refused_configuration",
         "full_disk",
         "cortex_tenant",

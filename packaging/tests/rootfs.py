@@ -3,9 +3,13 @@
 import os
 import shutil
 import signal
+import socket
 from pathlib import Path
 
 from world import Notified, Process, Unit, check, get, run, until
+
+# The number of the descriptor that a service inherits; a shell can only name those with one digit.
+HANDED_OVER = 9
 
 
 class Root:
@@ -70,6 +74,21 @@ class Service:
         self.unit = Unit(root.has(f"/usr/lib/systemd/system/{name}.service"))
         self.user = self.unit.one("User")
         self.number = 0
+        self.start_with = []
+
+    def listen_as(self, unit):
+        """Holds the port of a socket unit, and hands it to the service at each start, as systemd does."""
+        host, port = unit.one("ListenStream").split(":")
+        self.socket = socket.create_server((host, int(port)), backlog=int(unit.one("Backlog")))
+        os.dup2(self.socket.fileno(), HANDED_OVER)
+        handing = f'export LISTEN_PID=$$ LISTEN_FDS=1; exec 3<&{HANDED_OVER} {HANDED_OVER}<&-; exec "$@"'
+        self.start_with = ["sh", "-c", handing, "sh"]
+
+    def listen_itself(self):
+        """Closes the port of the socket unit."""
+        self.socket.close()
+        os.close(HANDED_OVER)
+        self.start_with = []
 
     def launch(self):
         """Starts the program as the unit's user, with its environment and nothing else."""
@@ -79,6 +98,7 @@ class Service:
         command = self.unit.command(variables)
         self.process = Process(
             [
+                *self.start_with,
                 "chroot",
                 self.root.path,
                 "setpriv",
@@ -93,6 +113,7 @@ class Service:
                 *command,
             ],
             self.root.logs / f"{self.name}-{self.number}",
+            pass_fds=[HANDED_OVER] if self.start_with else [],
             env={"PATH": "/usr/sbin:/usr/bin", "NOTIFY_SOCKET": f"/run/systemd/notify-{self.name}", **variables},
         )
 
