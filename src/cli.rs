@@ -13,6 +13,8 @@ use std::process::ExitCode;
 
 use self::args::{Command, Page, Shell};
 pub use self::build::Build;
+use tracing::Level;
+
 use crate::{config, log, supervisor};
 
 /// Exit code for a bad command line or configuration: `EX_USAGE` of sysexits.h. Nothing has been opened then.
@@ -56,7 +58,7 @@ fn completions(shell: Shell, build: Build) -> String {
 fn check(file: Option<&Path>) -> ExitCode {
     match config::load(file) {
         Ok(plan) => {
-            plan.notices.iter().for_each(|notice| print_error(notice));
+            plan.notices.iter().for_each(|notice| log::print_before_start(Level::WARN, notice));
             print("The configuration is sound.\n")
         }
         Err(mistakes) => report_mistakes(&mistakes),
@@ -99,5 +101,5 @@ fn print(text: &str) -> ExitCode {
 }
 
 fn print_error(text: &dyn std::fmt::Display) {
-    log::print_before_start(text);
+    log::print_before_start(Level::ERROR, text);
 }

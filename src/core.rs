@@ -45,8 +45,8 @@ use crate::upstream::resolve::Addresses;
 pub struct Setup {
     /// The core's number.
     pub core: usize,
-    /// The CPU to pin it to.
-    pub cpu: usize,
+    /// The CPU to pin it to. None lets the kernel choose.
+    pub cpu: Option<usize>,
     /// The driver of its ring.
     pub driver: Driver,
     /// The posts to all cores, by number.
@@ -83,7 +83,7 @@ pub struct Endpoints {
 /// If the thread can't be started.
 pub fn start(setup: Setup, endpoints: Endpoints) -> io::Result<JoinHandle<()>> {
     std::thread::Builder::new().name(format!("core-{}", setup.core)).spawn(move || {
-        pin(setup.cpu);
+        setup.cpu.into_iter().for_each(pin);
         setup.metrics.core(setup.core).runs_as(rustix::thread::gettid().as_raw_nonzero().get());
         let (core, driver, ended) = (setup.core, setup.driver, setup.ended.clone());
         let result = driver.block_on(run(setup, endpoints)).flatten();
@@ -412,7 +412,7 @@ mod tests {
             let known = |_| Ok::<_, io::Error>(Addresses::clone(&resolution));
             let setup = Setup {
                 core: 0,
-                cpu: 0,
+                cpu: None,
                 driver,
                 posts: [post.clone()].into(),
                 addresses: PerUpstream::try_new(plan.upstream_ids(), known).unwrap(),

@@ -291,6 +291,9 @@ pub const SPLITTERS_KEPT_MAX: usize = 2;
 /// after the last answer, late deadlines, and the work itself. Then it ends anyway.
 pub const DRAIN_GRACE_SECS: u64 = 5;
 
+/// How long a process may take from the end of its drain to its exit: it writes its last log lines.
+pub const EXIT_SECS: u64 = 3;
+
 /// Total size of chunk extensions and the trailer of one body. No sender of remote write uses either. Without a limit,
 /// one-byte chunks with long extensions would let a small body cost gigabytes.
 pub const CHUNK_EXCESS_BYTES_MAX: usize = 4096;

@@ -12,6 +12,7 @@ use std::io::{self, Write};
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
+use tracing::Level;
 use tracing::level_filters::LevelFilter;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
@@ -29,6 +30,7 @@ struct Log {
     /// Changes the level.
     level: reload::Handle<LevelFilter, Registry>,
     queue: Queue,
+    format: Lines,
 }
 
 /// Starts the log, with lines in `format`. Lines below `level` are not written. Later calls have no effect.
@@ -46,15 +48,15 @@ pub fn init(level: LevelFilter, format: LogFormat) -> io::Result<()> {
         .fmt_fields(escape::fields())
         .with_writer(move || QueueWriter(sender.clone()));
     if tracing_subscriber::registry().with(filter).with(lines).try_init().is_ok() {
-        let _ = LOG.set(Log { level: handle, queue });
+        let _ = LOG.set(Log { level: handle, queue, format });
     }
     Ok(())
 }
 
 /// Prints a message to standard error before the log is started, such as a mistake in the configuration.
-pub fn print_before_start(message: &dyn std::fmt::Display) {
+pub fn print_before_start(level: Level, message: &dyn std::fmt::Display) {
     // If it cannot be printed, nobody can be told.
-    let _ = io::stderr().lock().write_all(format::before_start(&message.to_string()).as_bytes());
+    let _ = io::stderr().lock().write_all(format::before_start(level, &message.to_string()).as_bytes());
 }
 
 /// Sets the level: lines below it are not written from now on.
@@ -62,6 +64,13 @@ pub fn set_level(level: LevelFilter) {
     if let Some(log) = LOG.get() {
         // Fails only when the log is gone, and then the level has no effect.
         let _ = log.level.reload(level);
+    }
+}
+
+/// Begins a line of this level on standard error, which something else than the log will write: a panic's message.
+pub fn begin_line(level: Level) {
+    if let Some(log) = LOG.get() {
+        let _ = io::stderr().lock().write_all(log.format.prefix(level).as_bytes());
     }
 }
 

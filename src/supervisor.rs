@@ -41,7 +41,7 @@ use crate::core::{self, Endpoints, Setup};
 use crate::exchange::fragment::Message;
 use crate::exchange::mailbox::{Mailbox, Post};
 use crate::io::driver::Driver;
-use crate::limits::{DESCRIPTORS_RESERVED, DRAIN_GRACE_SECS};
+use crate::limits::{DESCRIPTORS_RESERVED, DRAIN_GRACE_SECS, EXIT_SECS};
 use crate::log;
 use crate::metrics::Metrics;
 use crate::model::Destination;
@@ -302,7 +302,7 @@ impl Server {
     fn stop(mut self) -> Result<(), Failure> {
         let notice = self.plan.load().timeout_shutdown;
         let drain = self.request_time_max + Duration::from_secs(DRAIN_GRACE_SECS);
-        service::notify(&Notice::Stopping { within: notice + drain });
+        service::notify(&Notice::Stopping { within: notice + drain + Duration::from_secs(EXIT_SECS) });
         tracing::warn!(?notice, "shutting down: /alive answers 503");
         self.shared.begin_shutdown();
         self.pause(notice);
@@ -342,6 +342,7 @@ impl Server {
                 }
                 self.feed_watchdog();
             }
+            self.feed_watchdog();
         }
         Ok(())
     }
@@ -381,19 +382,21 @@ fn probe(plan: &Plan) -> Result<Driver, Failure> {
     Ok(driver)
 }
 
-/// The CPUs to run on, one for each core: as many as configured, out of those that this process may use. If more cores
-/// are configured than there are CPUs, cores share CPUs.
-fn cpus(wanted: Option<usize>) -> Vec<usize> {
+/// The CPU of each core. There are as many cores as configured, or as this process may use CPUs.
+///
+/// Cores are pinned only if they take all these CPUs. Fewer, as in a container with a CPU limit, are left to the kernel:
+/// it knows which CPUs are idle, and the next replica on the same node would be pinned to the same ones.
+fn cpus(wanted: Option<usize>) -> Vec<Option<usize>> {
     let mask = rustix::thread::sched_getaffinity(None).ok();
-    let mut allowed: Vec<usize> = match mask {
+    let allowed: Vec<usize> = match mask {
         Some(mask) => (0..rustix::thread::CpuSet::MAX_CPU).filter(|&cpu| mask.is_set(cpu)).collect(),
         None => Vec::new(),
     };
-    if allowed.is_empty() {
-        allowed.push(0);
+    match wanted {
+        Some(wanted) if wanted != allowed.len() => vec![None; wanted],
+        _ if allowed.is_empty() => vec![None],
+        _ => allowed.into_iter().map(Some).collect(),
     }
-    let cores = wanted.unwrap_or(allowed.len());
-    allowed.into_iter().cycle().take(cores).collect()
 }
 
 /// The maximum of inbound connections: the configured number, but at most the descriptors that are left when every

@@ -14,6 +14,8 @@ use tenantry::model::{Destination, MetadataRule, V2Handling};
 use tenantry::tenant::{IdRules, Policy, TenantId};
 
 const SEED: &str = "tests/fixtures/seed-cortex-tenant.yml";
+/// Folders of `configs/kubernetes` with a configuration.
+const IN_KUBERNETES: [&str; 3] = ["base", "overlays/mimir", "overlays/thanos"];
 
 fn read(path: &str) -> String {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(path);
@@ -213,16 +215,11 @@ fn every_shipped_configuration_yields_a_plan() {
         .filter(|name| name.ends_with(".yml"))
         .collect();
     names.sort();
-    assert_eq!(
-        names,
-        ["kubernetes.yml", "mimir.yml", "tenantry.yml", "thanos-receive.yml", "victoriametrics.yml"]
-    );
+    assert_eq!(names, ["mimir.yml", "tenantry.yml", "thanos-receive.yml", "victoriametrics.yml"]);
+    names.extend(IN_KUBERNETES.map(|name| format!("kubernetes/{name}/tenantry.yml")));
     for name in names {
-        let mut text = read(&format!("configs/{name}"));
-        if name == "kubernetes.yml" {
-            text = embedded(&text, "tenantry.yml");
-        }
-        let plan = given(&text).unwrap_or_else(|mistakes| panic!("{name}\n{mistakes}"));
+        let plan =
+            given(&read(&format!("configs/{name}"))).unwrap_or_else(|mistakes| panic!("{name}\n{mistakes}"));
         assert_eq!(plan.notices, [""; 0], "{name}");
     }
 }
@@ -256,19 +253,23 @@ fn the_unit_waits_for_what_stopping_may_take() {
     assert!(plan.stop_time_max() <= Duration::from_secs(seconds.parse().unwrap()));
 }
 
+/// `tests/deploy` checks the manifests as a whole, with kubectl.
 #[test]
-fn the_manifest_agrees_with_itself() {
-    let manifest = read("configs/kubernetes.yml");
-    let plan = plan(&embedded(&manifest, "tenantry.yml"));
-    for port in [plan.listen.port(), plan.listen_metrics.port()] {
-        assert!(manifest.contains(&format!("containerPort: {port}\n")), "{port}");
-        assert!(manifest.contains(&format!("port: {port}\n")), "{port}");
-    }
-    assert!(manifest.contains("path: /alive\n"));
+fn the_manifests_agree_with_the_configurations() {
+    let manifest = read("configs/kubernetes/base/deployment.yaml");
+    let service = read("configs/kubernetes/base/service.yaml");
     let grace = "terminationGracePeriodSeconds: ";
     let grace = manifest.lines().find_map(|line| line.trim().strip_prefix(grace)).unwrap();
     let grace = Duration::from_secs(grace.parse().unwrap());
-    assert!(plan.stop_time_max() <= grace);
+    for name in IN_KUBERNETES {
+        let plan = plan(&read(&format!("configs/kubernetes/{name}/tenantry.yml")));
+        for port in [plan.listen.port(), plan.listen_metrics.port()] {
+            assert!(manifest.contains(&format!("containerPort: {port}\n")), "{port}");
+            assert!(service.contains(&format!("port: {port}\n")), "{port}");
+        }
+        assert!(plan.stop_time_max() <= grace);
+    }
+    assert!(manifest.contains("path: /alive\n"));
     for name in manifest.lines().filter_map(|line| line.trim().strip_prefix("- name: CT_")) {
         assert!(KEYS.iter().any(|key| key.variable() == format!("CT_{name}")), "{name}");
     }

@@ -52,7 +52,10 @@ fn checked(program: &str, args: &[&str], input: &str) -> Option<String> {
         .stdout(Stdio::piped())
         .stderr(Stdio::piped());
     let mut child = match command.spawn() {
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return None,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            eprintln!("{program} is not installed");
+            return None;
+        }
         spawned => spawned.unwrap(),
     };
     child.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
@@ -142,12 +145,14 @@ fn it_starts_by_the_name_of_cortex_tenant() {
 /// A folder that every user may enter, with a copy of the program. `None` if this process may not become another user.
 fn for_another_user() -> Option<(TempDir, PathBuf)> {
     if !rustix::process::geteuid().is_root() {
+        eprintln!("this test needs root");
         return None;
     }
     let folder = tempfile::tempdir().unwrap();
     fs::set_permissions(folder.path(), Permissions::from_mode(0o755)).unwrap();
     let program = folder.path().join("tenantry");
-    fs::copy(PROGRAM, &program).unwrap();
+    // Not by `fs::copy`: a child of another test would hold the copy open for writing, and it could not be run.
+    assert!(Command::new("cp").arg(PROGRAM).arg(&program).status().unwrap().success());
     Some((folder, program))
 }
 

@@ -15,6 +15,7 @@ pub(super) fn abort_on_panic() {
         log::flush();
         // If this thread cannot start, a stalled reader can block the report, but nothing worse happens.
         let _ = std::thread::Builder::new().name("abort".into()).spawn(abort_soon);
+        log::begin_line(tracing::Level::ERROR);
         report(panic);
         std::process::abort();
     }));

@@ -330,7 +330,7 @@ keys! {
          series only.",
         "Leave it off unless the label must not be stored.";
     cores: usize = 0, "cores", Zero::Means("0: one per CPU that the process may use."),
-        "The number of worker threads. Each is pinned to a CPU.",
+        "The number of worker threads. If it is the number of CPUs, each is pinned to one.",
         "Lower it if the machine has other work to do.";
     driver: DriverChoice = DriverChoice::Auto, "driver", Zero::Nothing,
         "How sockets are driven. auto: io_uring if the kernel allows it, else epoll. io_uring: only io_uring, and \

@@ -59,6 +59,7 @@ pub async fn accept(listener: Listener, ingest: Rc<Ingest>, stop: CancelHandle) 
     listener.set_nonblocking(ingest.blocking() == Blocking::No)?;
     let last = listener.try_clone()?;
     let listener = TcpListener::from_std(listener)?;
+    let mut accepted = 0_u32;
     while !ingest.is_closing() {
         if ingest.shared().connections.is_full() {
             // New connections wait in the kernel's backlog.
@@ -69,7 +70,13 @@ pub async fn accept(listener: Listener, ingest: Rc<Ingest>, stop: CancelHandle) 
             Ok((stream, _)) => {
                 // SAFETY: `into_raw_fd` consumes the stream, the descriptor's only owner, and leaves it open.
                 assign(&ingest, unsafe { OwnedFd::from_raw_fd(stream.into_raw_fd()) });
-                if !accept_waiting(&last, &ingest) {
+                accepted = accepted.wrapping_add(1);
+                let is_turn_over = match is_kept {
+                    // Another process may take the connections that wait, and a blocking accept would then block.
+                    true => accepted.is_multiple_of(ACCEPTS_PER_TURN_MAX),
+                    false => !accept_waiting(&last, &ingest),
+                };
+                if is_turn_over {
                     // Under epoll, a backlog that is never empty would keep the core from all other tasks.
                     pause(TURN_MILLIS).await;
                 }
@@ -100,7 +107,8 @@ fn accept_waiting(listener: &StdListener, ingest: &Rc<Ingest>) -> bool {
         if ingest.shared().connections.is_full() || !is_connection_waiting(listener) {
             return true;
         }
-        // This does not block: Linux keeps a connection in the backlog until it is accepted, also if its peer resets it.
+        // This does not block: no other process accepts from this socket, and Linux keeps a connection in the backlog
+        // until it is accepted, also if its peer resets it.
         match listener.accept() {
             Ok((socket, _)) => assign(ingest, socket.into()),
             // The caller's next accept fails in the same way, and waits.

@@ -62,6 +62,14 @@ impl Lines {
         self == Self::Text && out.is_terminal()
     }
 
+    /// What the journal needs before a line of unknown text.
+    pub(super) fn prefix(self, level: Level) -> String {
+        match self {
+            Self::Text | Self::Json => String::new(),
+            Self::Journald => format!("<{}>", priority(level)),
+        }
+    }
+
     /// A whole line with a message of our own, which has nothing to escape, and no fields.
     pub(super) fn line(self, level: Level, message: &str) -> String {
         match self {
@@ -199,11 +207,11 @@ impl Visit for Fields {
     }
 }
 
-/// A message before the log has started, such as a mistake in the configuration. Each of its lines has the level if
+/// A message before the log has started, such as a mistake in the configuration. Each of its lines has `level` if
 /// standard error is the journal.
-pub(super) fn before_start(message: &str) -> String {
+pub(super) fn before_start(level: Level, message: &str) -> String {
     match Lines::choose(LogFormat::Auto, io::stderr()) {
-        Lines::Journald => message.lines().map(|line| Lines::Journald.line(Level::ERROR, line)).collect(),
+        Lines::Journald => message.lines().map(|line| Lines::Journald.line(level, line)).collect(),
         _ => format!("{message}\n"),
     }
 }

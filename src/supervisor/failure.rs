@@ -14,14 +14,20 @@ pub enum Failure {
     Bind(#[from] BindError),
     /// The service manager has passed a socket on that no setting asks for.
     #[error(
-        "can't listen on {address}, a socket of the service manager: listen is {listen}; write the same address in \
-         the socket unit (ListenStream=) and in the configuration"
+        "can't listen on {address}, a socket of the service manager: no setting has this address (listen is {listen}, \
+         listen_metrics_address {metrics}, listen_pprof {}); write the same in the socket unit (ListenStream=) and in \
+         the configuration",
+        pprof.map_or_else(|| "off".into(), |address| address.to_string())
     )]
     Passed {
         /// The socket's address.
         address: SocketAddr,
-        /// The configured address.
+        /// The configured address for pushes.
         listen: SocketAddr,
+        /// That for metrics.
+        metrics: SocketAddr,
+        /// That for profiles.
+        pprof: Option<SocketAddr>,
     },
     /// The service manager has passed something else on.
     #[error("can't listen on a descriptor of the service manager: it is no listening TCP socket")]

@@ -1,9 +1,9 @@
 //! The sockets that the server listens on: those that the service manager has passed on, and others of its own.
 //!
 //! With socket activation (sd_listen_fds(3)) the socket outlives the process, and connections wait in its backlog while
-//! a successor starts. It belongs to another user, so no further sockets can share its port: all cores would have to
-//! accept from the one socket, and two that see the same connection would both try. Thus one core accepts from a socket,
-//! and assigns connections to all cores as always.
+//! a successor starts. If several cores accepted from one socket, two that see the same connection would both try. So
+//! one core accepts from it, and assigns connections to all cores as always. For a socket per core, the unit may repeat
+//! its address, with `ReusePort=yes`. A passed socket serves one process at a time.
 
 use std::net::{IpAddr, Ipv6Addr, SocketAddr, TcpListener};
 use std::os::fd::OwnedFd;
@@ -71,17 +71,14 @@ impl Passed {
         };
         let metrics = (plan.listen_metrics, &mut self.metrics);
         let pprof = plan.listen_pprof.map(|address| (address, &mut self.pprof));
-        let mut uses: Vec<_> = [(plan.listen, &mut self.pushes), metrics].into_iter().chain(pprof).collect();
-        let at = uses.iter().position(|(wanted, _)| is_same(*wanted, address));
-        let at = at.or_else(|| uses.iter().position(|(wanted, _)| wanted.port() == address.port()));
-        match at.map(|at| uses.swap_remove(at)) {
-            Some((_, sockets)) => {
-                tracing::info!(%address, "listening on a socket of the service manager");
-                sockets.push(socket);
-                Ok(())
-            }
-            None => Err(Failure::Passed { address, listen: plan.listen }),
-        }
+        let mut uses = [(plan.listen, &mut self.pushes), metrics].into_iter().chain(pprof);
+        let Some((_, sockets)) = uses.find(|(wanted, _)| is_same(*wanted, address)) else {
+            let (listen, metrics, pprof) = (plan.listen, plan.listen_metrics, plan.listen_pprof);
+            return Err(Failure::Passed { address, listen, metrics, pprof });
+        };
+        tracing::info!(%address, "listening on a socket of the service manager");
+        sockets.push(socket);
+        Ok(())
     }
 }
 

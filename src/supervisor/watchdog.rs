@@ -31,6 +31,8 @@ pub(super) struct Watchdog {
     cores: usize,
     /// The beat that the cores answer now. None before the first.
     beat: Option<Arc<Beat>>,
+    /// Whether cores were late at the last look.
+    is_late: bool,
 }
 
 impl Watchdog {
@@ -38,7 +40,7 @@ impl Watchdog {
     pub(super) fn new(timeout: Option<Duration>, cores: usize, now: Instant) -> Self {
         let timeout = timeout.filter(|timeout| !timeout.is_zero());
         let every = timeout.map(|timeout| (timeout / BEATS_PER_TIMEOUT).max(EVERY_MIN));
-        Self { every, due: now, cores, beat: None }
+        Self { every, due: now, cores, beat: None, is_late: false }
     }
 
     /// Receives once when [`look`](Self::look) is due, and never if the watchdog is off.
@@ -62,9 +64,15 @@ impl Watchdog {
         if let Some(beat) = &self.beat {
             let late = beat.late();
             if !late.is_empty() {
-                tracing::error!(cores = ?late, "these cores do not turn: the watchdog is not fed");
+                // A core that turns again is noticed soon.
+                self.due = now + every / BEATS_PER_TIMEOUT;
+                if !self.is_late {
+                    tracing::error!(cores = ?late, "these cores do not turn: the watchdog is not fed");
+                }
+                self.is_late = true;
                 return None;
             }
+            self.is_late = false;
             service::notify(&Notice::Alive);
         }
         let next = Arc::new(Beat::new(self.cores));
@@ -89,8 +97,8 @@ mod tests {
         assert!(watchdog.look(start + SECOND).is_none(), "core 0 has not answered");
         assert_eq!(first.late(), [0]);
         first.answer(0);
-        assert!(watchdog.look(start + 2 * SECOND - SECOND / 4).is_none(), "not due");
-        let second = watchdog.look(start + 2 * SECOND).unwrap();
+        assert!(watchdog.look(start + SECOND + SECOND / 8).is_none(), "not due");
+        let second = watchdog.look(start + SECOND + SECOND / 4).unwrap();
         assert_eq!(second.late(), [0, 1]);
     }
 

@@ -10,6 +10,7 @@ mod idle;
 mod isolation;
 mod overload;
 mod phase;
+mod replicas;
 mod retry;
 
 use std::io::{self, Write};
@@ -41,6 +42,7 @@ pub(crate) fn run(args: &TrialArgs) -> anyhow::Result<bool> {
         TrialCommand::Retry(trial) => retry::run(args, trial),
         TrialCommand::Overload(trial) => overload::run(args, trial),
         TrialCommand::Idle(trial) => idle::run(args, trial),
+        TrialCommand::Replicas => replicas::run(args),
         TrialCommand::Handshakes(trial) => handshakes::run(args, trial),
     }
 }

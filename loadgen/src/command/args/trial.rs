@@ -24,6 +24,8 @@ pub(crate) enum TrialCommand {
     Overload(LengthArgs),
     /// What idle connections cost
     Idle(IdleArgs),
+    /// Whether three replicas behind HAProxy can be killed, drained and rolled under load
+    Replicas,
     /// What TLS handshakes cost, full and resumed
     Handshakes(HandshakesArgs),
 }

@@ -1,0 +1,178 @@
+"""What the tests of manifests and chart share: rendering, validating, and trying the configuration."""
+
+import os
+import re
+import subprocess
+import sys
+from functools import cache
+from pathlib import Path
+
+import helm_python
+import kubernetes_validate
+import yaml
+from cloudcoil.models.prometheus_operator.v1 import PrometheusRule, ServiceMonitor
+
+ROOT = Path(__file__).resolve().parents[2]
+KUSTOMIZE = ROOT / "configs/kubernetes"
+CHART = ROOT / "configs/helm/tenantry"
+CASES = ROOT / "configs/helm/tests"
+BINARIES = Path(os.environ.get("TENANTRY_BINARIES", ROOT / "target/release"))
+TENANTRY = BINARIES / "tenantry"
+LOADGEN = BINARIES / "loadgen"
+# The oldest version that the chart names, and the newest that the validator knows.
+KUBERNETES = ["1.25", kubernetes_validate.latest_version()]
+OPERATOR = {"ServiceMonitor": ServiceMonitor, "PrometheusRule": PrometheusRule}
+
+
+def run(*command, **options):
+    command = [str(word) for word in command]
+    return subprocess.run(command, capture_output=True, text=True, timeout=60, **options)
+
+
+def objects(text):
+    return [document for document in yaml.safe_load_all(text) if document]
+
+
+def find(things, kind):
+    return next((thing for thing in things if thing["kind"] == kind), None)
+
+
+def kustomize(directory):
+    done = run(Path(sys.executable).parent / "kubectl", "kustomize", directory)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@cache
+def chart():
+    return helm_python.Chart.load(CHART)
+
+
+def render(values, release="rel", namespace="ns"):
+    """The chart's objects as text, in the order of their files, without the notes."""
+    files = chart().render(values, name=release, namespace=namespace)
+    texts = [
+        f"# {name}\n{text.strip()}\n"
+        for name, text in sorted(files.items())
+        if text.strip() and not name.endswith("NOTES.txt")
+    ]
+    return "---\n" + "---\n".join(texts)
+
+
+def case(name):
+    return yaml.safe_load((CASES / "values" / f"{name}.yaml").read_text())
+
+
+CASE_NAMES = sorted(path.stem for path in (CASES / "values").glob("*.yaml"))
+
+
+def validate(thing):
+    """Checks an object against the schema of its kind. Unknown fields are errors."""
+    if model := OPERATOR.get(thing["kind"]):
+        read = model.model_validate(thing).model_dump(mode="json", by_alias=True, exclude_unset=True)
+        assert read == thing, "the Prometheus Operator does not know some field"
+        return
+    for version in KUBERNETES:
+        kubernetes_validate.validate(thing, version, strict=True)
+
+
+ALLOWED_VOLUMES = {
+    "configMap", "csi", "downwardAPI", "emptyDir", "ephemeral", "persistentVolumeClaim", "projected", "secret",
+}
+
+
+def is_restricted(pod):
+    """Checks the rules of the Pod Security Standard "restricted"."""
+    of_pod = pod["securityContext"]
+    for container in pod["containers"] + pod.get("initContainers", []):
+        context = {**of_pod, **container["securityContext"]}
+        assert context["allowPrivilegeEscalation"] is False
+        assert context["capabilities"] == {"drop": ["ALL"]}
+        assert context["runAsNonRoot"] is True and context["runAsUser"] != 0
+        assert context["seccompProfile"]["type"] in ("RuntimeDefault", "Localhost")
+        assert not context.get("privileged") and "procMount" not in context
+        assert all("hostPort" not in port for port in container.get("ports", []))
+    assert not any(pod.get(key) for key in ("hostNetwork", "hostPID", "hostIPC")) and "sysctls" not in of_pod
+    for volume in pod.get("volumes", []):
+        assert set(volume) - {"name"} <= ALLOWED_VOLUMES, volume
+
+
+def seconds(duration):
+    units = {"h": 3600, "m": 60, "s": 1, "ms": 0.001}
+    return sum(float(number) * units[unit] for number, unit in re.findall(r"([0-9.]+)(ms|h|m|s)", duration))
+
+
+def fit_together(things):
+    """Checks what one object says about another."""
+    deployment, service = find(things, "Deployment"), find(things, "Service")
+    template = deployment["spec"]["template"]
+    labels, pod = template["metadata"]["labels"].items(), template["spec"]
+    is_restricted(pod)
+    container = pod["containers"][0]
+    ports = {port["name"]: port["containerPort"] for port in container["ports"]}
+    assert deployment["spec"]["selector"]["matchLabels"].items() <= labels
+    assert service["spec"]["selector"].items() <= labels
+    assert {port["targetPort"] for port in service["spec"]["ports"]} == set(ports)
+    for kind in ("PodDisruptionBudget", "NetworkPolicy"):
+        if thing := find(things, kind):
+            spec = thing["spec"]
+            assert (spec.get("selector") or spec["podSelector"])["matchLabels"].items() <= labels
+    for constraint in pod.get("topologySpreadConstraints", []):
+        assert constraint["labelSelector"]["matchLabels"].items() <= labels
+    for name in ("readinessProbe", "livenessProbe"):
+        if probe := container.get(name):
+            assert probe["httpGet"]["path"] == "/alive" and probe["httpGet"]["port"] in ports
+    if monitor := find(things, "ServiceMonitor"):
+        assert monitor["spec"]["selector"]["matchLabels"].items() <= service["metadata"]["labels"].items()
+        assert monitor["spec"]["endpoints"][0]["port"] in {port["name"] for port in service["spec"]["ports"]}
+    if scaler := find(things, "HorizontalPodAutoscaler"):
+        assert scaler["spec"]["scaleTargetRef"]["name"] == deployment["metadata"]["name"]
+        assert "replicas" not in deployment["spec"]
+    if account := find(things, "ServiceAccount"):
+        assert pod["serviceAccountName"] == account["metadata"]["name"]
+    assert pod["automountServiceAccountToken"] is False and pod["enableServiceLinks"] is False
+    settings = {"http": "listen", "http-metrics": "listen_metrics_address"}
+    assert ports == {name: int(config(things)[key].rpartition(":")[2]) for name, key in settings.items()}
+
+
+def config_map(things, pod):
+    name = next(volume["configMap"]["name"] for volume in pod["volumes"] if volume["name"] == "config")
+    return next(thing["data"] for thing in things if thing["kind"] == "ConfigMap" and thing["metadata"]["name"] == name)
+
+
+def config(things):
+    pod = find(things, "Deployment")["spec"]["template"]["spec"]
+    return yaml.safe_load(config_map(things, pod)["tenantry.yml"])
+
+
+def variables(things, container):
+    """The variables that the container would get. For those from elsewhere there are stand-ins."""
+    stand_ins = {"limits.cpu": "2", "requests.cpu": "1", "headers": "X-Api-Key: abc"}
+    found = {}
+    for source in container.get("envFrom", []):
+        secret = find(things, "Secret")
+        if "secretRef" in source:
+            found |= secret["stringData"] if secret else {
+                "CT_AUTH_EGRESS_USERNAME": "writer", "CT_AUTH_EGRESS_PASSWORD": "secret"}
+    for variable in container.get("env", []):
+        source = variable.get("valueFrom", {})
+        field = source.get("resourceFieldRef", {}).get("resource") or source.get("secretKeyRef", {}).get("name")
+        found[variable["name"]] = variable["value"] if field is None else stand_ins[field]
+    return found
+
+
+def accepts(things, directory, secrets=None):
+    """Lets the real program check the files that the container would have."""
+    deployment = find(things, "Deployment")
+    pod = deployment["spec"]["template"]["spec"]
+    container = pod["containers"][0]
+    files = {f"/etc/tenantry/{name}": text for name, text in config_map(things, pod).items()} | (secrets or {})
+    paths = "|".join(re.escape(mount["mountPath"]) for mount in container["volumeMounts"])
+    for path, text in files.items():
+        assert re.match(f"({paths})/", path), f"{path} is mounted nowhere"
+        file = Path(f"{directory}{path}")
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(re.sub(rf"(?<![\w/])(?=({paths})/)", str(directory), text))
+    arguments = [str(directory) + word if word.startswith("/etc/") else word for word in container["args"]]
+    done = run(TENANTRY, "--check-config", *arguments, env=variables(things, container))
+    assert done.returncode == 0, done.stdout + done.stderr

@@ -1,0 +1,127 @@
+"""A real server with a real upstream, for the tests."""
+
+import re
+import signal
+import socket
+import subprocess
+import time
+import urllib.request
+from contextlib import contextmanager
+
+import deploy
+from material import certificates
+
+
+def free_port():
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return listener.getsockname()[1]
+
+
+def listens(port):
+    with socket.socket() as client:
+        return client.connect_ex(("127.0.0.1", port)) == 0
+
+
+def until(what, seconds=20):
+    """Waits until `what` gives something, and gives that."""
+    end = time.monotonic() + seconds
+    while not (found := what()):
+        assert time.monotonic() < end, f"{what} gave nothing for {seconds} s"
+        time.sleep(0.05)
+    return found
+
+
+def stop(process):
+    if process.poll() is None:
+        process.kill()
+    process.wait(timeout=10)
+
+
+class Server:
+    """Tenantry, started by `launcher`, in a directory of its own."""
+
+    def __init__(self, directory, driver, tls, upstream, launcher=()):
+        self.push, self.metrics, self.tls = free_port(), free_port(), tls
+        material = certificates()
+        self.config, self.log = directory / "tenantry.yml", directory / "log"
+        scheme = "https" if tls else "http"
+        text = f"""
+listen: 127.0.0.1:{self.push}
+listen_metrics_address: 127.0.0.1:{self.metrics}
+target: {scheme}://localhost:{upstream}/api/v1/push
+driver: {driver}
+log_level: info
+timeout_shutdown: 200ms
+tenant: {{label: tenant}}
+"""
+        if tls:
+            text += f"""
+auth:
+  egress: {{tls_config: {{ca_bundle_file: {material}/ca.crt}}}}
+  ingress: {{tls_config: {{cert_file: {material}/tls.crt, key_file: {material}/tls.key}}}}
+"""
+        self.config.write_text(text)
+        command = [*launcher, deploy.TENANTRY, "--config", self.config]
+        with self.log.open("w") as log:
+            self.process = subprocess.Popen([str(word) for word in command], stderr=log, env={"CT_CORES": "2"})
+
+    def until_logged(self, text):
+        def logged():
+            assert self.process.poll() is None, f"exit {self.process.returncode}: {self.log.read_text()}"
+            return text in self.log.read_text()
+
+        until(logged)
+
+    def page(self, path):
+        with urllib.request.urlopen(f"http://127.0.0.1:{self.metrics}{path}", timeout=10) as page:
+            return page.read().decode()
+
+    def driver(self):
+        return re.search(r'^tenantry_build_info\{.*driver="(\w+)"', self.page("/metrics"), re.MULTILINE)[1]
+
+    def send(self):
+        """Sends a few requests over several connections. Each must be acknowledged."""
+        scheme = "https" if self.tls else "http"
+        command = [
+            deploy.LOADGEN, "send", "--url", f"{scheme}://localhost:{self.push}/push", "--tenant-label", "tenant",
+            "--requests", "20", "--series", "100", "--senders", "4", "--fail-on-error",
+        ]
+        if self.tls:
+            command += ["--ca", certificates() / "ca.crt"]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+        assert done.returncode == 0, done.stdout + done.stderr + self.log.read_text()
+
+    def reload(self):
+        self.process.send_signal(signal.SIGHUP)
+        self.until_logged("the configuration was read again")
+
+    def stop(self):
+        self.process.send_signal(signal.SIGTERM)
+        assert self.process.wait(timeout=60) == 0, self.log.read_text()
+
+
+@contextmanager
+def upstream(tls):
+    """loadgen's sink, and its port."""
+    port = free_port()
+    command = [deploy.LOADGEN, "sink", "--listen", f"127.0.0.1:{port}", "--every", "0s"]
+    if tls:
+        command += ["--tls-cert", certificates() / "tls.crt", "--tls-key", certificates() / "tls.key"]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        until(lambda: listens(port))
+        yield port
+    finally:
+        stop(process)
+
+
+@contextmanager
+def running(directory, driver="auto", tls=False, launcher=()):
+    with upstream(tls) as port:
+        server = Server(directory, driver, tls, port, launcher)
+        try:
+            server.until_logged("listening address")
+            yield server
+        finally:
+            stop(server.process)

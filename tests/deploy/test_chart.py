@@ -1,0 +1,266 @@
+"""The chart in configs/helm/tenantry, as Helm's own engine renders it.
+
+UPDATE_GOLDEN=1 writes configs/helm/tests/golden anew."""
+
+import copy
+import os
+import re
+
+import helm_python
+import pytest
+import yaml
+
+import deploy
+import server
+from material import certificates
+
+# Files in the secrets that the values name.
+SECRETS = {
+    "tls": {"/secrets/upstream/token": "abc\n"},
+    "everything": {
+        "/secrets/web/web.yml": "basic_auth_users: {a: $2y$10$mDwo.lAisC94iLAyP81MCesa29IzH37oigHC/42V2pdJlUprsJPze}\n"
+    },
+}
+
+
+@pytest.fixture(scope="module", params=deploy.CASE_NAMES)
+def rendered(request):
+    return request.param, deploy.render(deploy.case(request.param))
+
+
+@pytest.fixture(scope="module")
+def things(rendered):
+    return deploy.objects(rendered[1])
+
+
+def changed(**values):
+    """The least values, with changes: `service__port=1` is service.port."""
+    merged = copy.deepcopy(deploy.case("minimal"))
+    for path, value in values.items():
+        section = merged
+        *parents, last = path.split("__")
+        for parent in parents:
+            section = section.setdefault(parent, {})
+        section[last] = value
+    return merged
+
+
+def pod_of(values):
+    return deploy.find(deploy.objects(deploy.render(values)), "Deployment")["spec"]["template"]
+
+
+def config_of(values):
+    return deploy.config(deploy.objects(deploy.render(values)))
+
+
+def test_the_image_is_that_of_the_manifests():
+    manifest = (deploy.KUSTOMIZE / "base/deployment.yaml").read_text()
+    assert pod_of(changed())["spec"]["containers"][0]["image"] == re.search(r"image: (\S+)", manifest)[1]
+
+
+def test_there_are_five_cases():
+    assert len(deploy.CASE_NAMES) == 5
+
+
+def test_it_is_as_it_was(rendered):
+    name, text = rendered
+    golden = deploy.CASES / "golden" / f"{name}.yaml"
+    if os.environ.get("UPDATE_GOLDEN"):
+        golden.write_text(text)
+    assert text == golden.read_text(), "if this is meant: UPDATE_GOLDEN=1 .ci/kubernetes"
+
+
+def test_each_object_is_valid(things):
+    for thing in things:
+        deploy.validate(thing)
+
+
+def test_the_objects_fit_together(things):
+    deploy.fit_together(things)
+    for thing in things:
+        if thing["kind"] == "Pod":
+            deploy.is_restricted(thing["spec"])
+
+
+def test_the_program_accepts_the_configuration(rendered, things, tmp_path):
+    name, _ = rendered
+    secrets = dict(SECRETS.get(name, {}))
+    if name == "tls":
+        secrets["/secrets/upstream/ca.crt"] = (certificates() / "ca.crt").read_text()
+        for file in ("tls.crt", "tls.key", "ca.crt"):
+            secrets[f"/etc/tenantry-tls/{file}"] = (certificates() / file).read_text()
+    deploy.accepts(things, tmp_path, secrets)
+
+
+def test_lint_finds_nothing(rendered):
+    # Severity 2 is a warning. A chart without an icon is worth 1.
+    for values in ({}, deploy.case(rendered[0])):
+        report = helm_python.lint(deploy.CHART, values, strict=True, namespace="ns")
+        assert not report["errors"] and all(message["severity"] < 2 for message in report["messages"]), report
+
+
+def test_the_schema_knows_the_settings_of_the_program():
+    done = deploy.run(deploy.TENANTRY, "--print-default-config")
+
+    def of_schema(schema):
+        if inner := schema.get("properties"):
+            return {key: of_schema(value) for key, value in inner.items()}
+
+    def of_file(section):
+        if section and isinstance(section, dict):
+            return {key: of_file(value) for key, value in section.items()}
+
+    known = of_schema(deploy.chart().schema["properties"]["config"])
+    for key in ("enabled", "username", "password", "existingSecret"):
+        del known["auth"][key]
+    assert known == of_file(yaml.safe_load(done.stdout))
+
+
+@pytest.mark.parametrize(("values", "told"), [
+    ({"replica": 3}, "replica"),
+    ({"replicas": "three"}, "/replicas"),
+    ({"config__traget": "http://a/"}, "traget"),
+    ({"config__tenant": {"lable": "tenant"}}, "lable"),
+    ({"config__timeout": "10x"}, "/config/timeout"),
+    ({"config__listen": "8080"}, "/config/listen"),
+    ({"config__listen": ""}, "/config/listen"),
+    ({"config__log_level": "verbose"}, "/config/log_level"),
+    ({"config__driver": "kqueue"}, "/config/driver"),
+    ({"service__type": "Headless"}, "/service/type"),
+    ({"service__port": 70000}, "/service/port"),
+    ({"seccompProfile__type": "Unconfined"}, "/seccompProfile/type"),
+    ({"resources__limits": {"memory": "1 GB"}}, "/resources/limits/memory"),
+    ({"podDisruptionBudget__minAvailable": "half"}, "/podDisruptionBudget/minAvailable"),
+    ({"image__digest": "latest"}, "/image/digest"),
+    ({"envs": [{"value": "x"}]}, "/envs/0"),
+    ({"podAnnotations": {"a": 1}}, "/podAnnotations/a"),
+    ({"tls__clientAuth": "always"}, "/tls/clientAuth"),
+])
+def test_the_schema_refuses(values, told):
+    with pytest.raises(helm_python.HelmError) as refused:
+        deploy.chart().validate_schema(changed(**values))
+    assert told in str(refused.value)
+
+
+@pytest.mark.parametrize(("values", "told"), [
+    ({"config__target": ""}, "config.target is required"),
+    ({"resources__limits": {"memory": "64Mi"}}, "at least 128Mi"),
+    ({"service__targetPort": 8081}, "service.targetPort is 8081, but config.listen is :8080"),
+    ({"serviceMonitor__targetPort": 1}, "serviceMonitor.targetPort is 1, but config.listen_metrics_address is :9090"),
+    ({"config__auth": {"enabled": True, "username": "a"}}, "config.auth.enabled needs"),
+    ({"files": {"tenantry.yml": ""}}, "is made of `config`"),
+    ({"replica": 3}, "replica"),
+])
+def test_rendering_refuses(values, told):
+    with pytest.raises(helm_python.HelmError) as refused:
+        deploy.render(changed(**values))
+    assert told in str(refused.value)
+
+
+@pytest.mark.parametrize(("shutdown", "timeout", "seconds"), [
+    ("10s", "10s", 90),
+    ("0s", "10s", 80),
+    ("1m30s", "15s", 205),
+    ("1.5s", "500ms", 15),
+    ("10s", "", 90),
+    ("1h0m", "1m", 4030),
+])
+def test_the_grace_period_covers_stopping(shutdown, timeout, seconds):
+    pod = pod_of(changed(config__timeout_shutdown=shutdown, config__timeout=timeout))
+    assert pod["spec"]["terminationGracePeriodSeconds"] == seconds
+
+
+@pytest.mark.parametrize(("memory", "in_flight"), [
+    ("1Gi", 512 << 20),
+    ("1.5Gi", 768 << 20),
+    ("3G", 1_500_000_000),
+    (1 << 31, 1 << 30),
+    ("256Mi", 128 << 20),
+    ("128Mi", 73 << 20),
+])
+def test_half_of_the_memory_may_be_in_flight(memory, in_flight, tmp_path):
+    values = changed(resources__limits={"memory": memory})
+    assert config_of(values)["limits"] == {"in_flight_bytes_max": in_flight}
+    deploy.accepts(deploy.objects(deploy.render(values)), tmp_path)
+
+
+def test_without_a_memory_limit_the_program_decides():
+    assert "limits" not in config_of(changed(resources__limits=None))
+
+
+@pytest.mark.parametrize(("values", "resource"), [
+    ({}, "limits.cpu"),
+    ({"resources__limits": {"cpu": None}}, "requests.cpu"),
+    ({"resources": {"limits": None, "requests": None}}, None),
+    ({"config__cores": 4}, None),
+    ({"envs": [{"name": "CT_CORES", "value": 3}]}, None),
+])
+def test_threads_follow_the_cpus(values, resource):
+    variables = pod_of(changed(**values))["spec"]["containers"][0].get("env", [])
+    found = [v["valueFrom"]["resourceFieldRef"]["resource"] for v in variables if "valueFrom" in v]
+    assert found == ([resource] if resource else [])
+
+
+def test_a_change_of_the_configuration_replaces_the_pods():
+    def checksum(**values):
+        return pod_of(changed(**values))["metadata"]["annotations"]
+
+    assert checksum() == checksum(replicas=5)
+    assert checksum() != checksum(config__log_level="info")
+    assert checksum() != checksum(files={"tenants.yml": "[]"})
+    auth = {"enabled": True, "username": "a", "password": "b"}
+    assert checksum(config__auth=auth) != checksum(config__auth={**auth, "password": "c"})
+
+
+def test_no_password_is_in_the_config_map():
+    text = deploy.render(changed(config__auth={"enabled": True, "username": "a", "password": "hunter2"}))
+    assert [thing["kind"] for thing in deploy.objects(text) if "hunter2" in str(thing)] == ["Secret"]
+
+
+@pytest.mark.parametrize(("values", "port", "scheme"), [
+    ({}, "http", "HTTP"),
+    ({"tls__existingSecret": "a"}, "http", "HTTPS"),
+    ({"tls__existingSecret": "a", "tls__clientAuth": "verify_if_given"}, "http", "HTTPS"),
+    ({"tls__existingSecret": "a", "tls__clientAuth": "require"}, "http-metrics", "HTTP"),
+    ({"config__auth": {"ingress": {"tls_config": {"cert_file": "/a", "key_file": "/b"}}}}, "http", "HTTPS"),
+    ({"config__auth": {"ingress": {"web_config_file": "/a"}}}, "http-metrics", "HTTP"),
+    ({"probes__port": "http-metrics", "probes__scheme": "HTTPS"}, "http-metrics", "HTTPS"),
+])
+def test_probes_ask_where_they_are_answered(values, port, scheme):
+    values = changed(**values)
+    probe = pod_of(values)["spec"]["containers"][0]["livenessProbe"]["httpGet"]
+    assert (probe["port"], probe["scheme"]) == (port, scheme)
+    test = deploy.find(deploy.objects(deploy.render(values)), "Pod")["spec"]["containers"][0]["command"][-1]
+    number = 9090 if port == "http-metrics" else 8080
+    assert test == f"{scheme.lower()}://rel-tenantry:{number}/alive"
+
+
+@pytest.mark.parametrize("tls", [False, True], ids=["plain", "tls"])
+def test_the_test_pod_asks_a_real_server(tls, tmp_path):
+    things = deploy.objects(deploy.render(changed(tls__existingSecret="a" if tls else "")))
+    command = deploy.find(things, "Pod")["spec"]["containers"][0]["command"]
+    with server.running(tmp_path, tls=tls) as running:
+        url = command[-1].replace("rel-tenantry:8080", f"localhost:{running.push}")
+        assert deploy.run(*command[:-1], url).returncode == 0
+        assert deploy.run(*command[:-1], url.replace("/alive", "/nothing")).returncode == 22
+        running.stop()
+    assert deploy.run(*command[:-1], url).returncode == 7
+
+
+def test_the_notes_name_the_url_for_senders():
+    files = deploy.chart().render(changed(tls__existingSecret="a"), name="rel", namespace="ns")
+    assert "url: https://rel-tenantry.ns.svc:8080/push" in files["tenantry/templates/NOTES.txt"]
+
+
+def test_the_readme_lists_all_values():
+    def paths(section, prefix=""):
+        for key, value in section.items():
+            is_section = value and isinstance(value, dict) and key not in whole
+            yield from paths(value, f"{prefix}{key}.") if is_section else [prefix + key]
+
+    whole = ("resources", "podSecurityContext", "securityContext")
+
+    listed = re.findall(r"^\| `([\w.]+)` \|", (deploy.CHART / "README.md").read_text(), re.MULTILINE)
+    values = yaml.safe_load((deploy.CHART / "values.yaml").read_text())
+    wanted = [path for path in paths(values) if not path.startswith("config.") or path.startswith("config.auth.")]
+    assert sorted(listed) == sorted(wanted)
