@@ -1,0 +1,1 @@
+systemd_runs() { [ -d /run/systemd/system ]; }
