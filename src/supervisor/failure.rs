@@ -14,20 +14,14 @@ pub enum Failure {
     Bind(#[from] BindError),
     /// The service manager has passed a socket on that no setting asks for.
     #[error(
-        "can't listen on {address}, a socket of the service manager: no setting has this address (listen is {listen}, \
-         listen_metrics_address {metrics}, listen_pprof {}); write the same in the socket unit (ListenStream=) and in \
-         the configuration",
-        pprof.map_or_else(|| "off".into(), |address| address.to_string())
+        "can't listen on {address}, a socket of the service manager: no setting has this address ({settings}); write \
+         the same in the socket unit (ListenStream=) and in the configuration"
     )]
     Passed {
         /// The socket's address.
         address: SocketAddr,
-        /// The configured address for pushes.
-        listen: SocketAddr,
-        /// That for metrics.
-        metrics: SocketAddr,
-        /// That for profiles.
-        pprof: Option<SocketAddr>,
+        /// The settings and their addresses.
+        settings: String,
     },
     /// The service manager has passed something else on.
     #[error("can't listen on a descriptor of the service manager: it is no listening TCP socket")]

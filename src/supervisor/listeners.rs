@@ -73,8 +73,11 @@ impl Passed {
         let pprof = plan.listen_pprof.map(|address| (address, &mut self.pprof));
         let mut uses = [(plan.listen, &mut self.pushes), metrics].into_iter().chain(pprof);
         let Some((_, sockets)) = uses.find(|(wanted, _)| is_same(*wanted, address)) else {
-            let (listen, metrics, pprof) = (plan.listen, plan.listen_metrics, plan.listen_pprof);
-            return Err(Failure::Passed { address, listen, metrics, pprof });
+            let pprof =
+                plan.listen_pprof.map(|address| format!(", listen_pprof {address}")).unwrap_or_default();
+            let (listen, metrics) = (plan.listen, plan.listen_metrics);
+            let settings = format!("listen is {listen}, listen_metrics_address {metrics}{pprof}");
+            return Err(Failure::Passed { address, settings });
         };
         tracing::info!(%address, "listening on a socket of the service manager");
         sockets.push(socket);
