@@ -179,7 +179,7 @@ fn a_file_that_may_not_be_read_is_told_with_owner_mode_and_remedy() {
     .unwrap();
     let reason = format!(
         "Permission denied (os error 13): it belongs to user root and group root with mode 0600, and this process runs as \
-         user {NOBODY} and group {NOBODY}: give the file to a group of the process, for example: chgrp {NOBODY} {closed} && \
+         user {NOBODY} and group {NOBODY}: give it to a group of the process, for example: chgrp {NOBODY} {closed} && \
          chmod 0640 {closed}\n"
     );
     let (code, told) = as_nobody(&program, &["-config", &closed]);

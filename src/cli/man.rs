@@ -118,7 +118,11 @@ const ENVIRONMENT: &[(&str, &str)] = &[
         "Every setting has a variable, such as `CT_TARGET` for `target`; tenantry.yml(5) names them. It wins over the \
          file. An empty variable counts as not set.",
     ),
-    ("NOTIFY_SOCKET", "Where systemd is told that the server is ready, reloads or stops."),
+    (
+        "NOTIFY_SOCKET, WATCHDOG_USEC, LISTEN_FDS, JOURNAL_STREAM",
+        "Set by systemd: where it is told that the server is ready, reloads, stops and is alive; sockets to take over; \
+         and whether the log goes to the journal, which has lines of a format of its own.",
+    ),
     ("SSL_CERT_FILE, SSL_CERT_DIR", "The authorities to trust at `https` targets, in place of the system's."),
 ];
 
@@ -220,6 +224,7 @@ fn prose(text: &str) -> Vec<Inline> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cli::EXIT_USAGE;
     use crate::cli::args::described;
     use crate::config::KEYS;
 
@@ -250,7 +255,7 @@ mod tests {
             assert!(page.contains(&format!("\\fB\\-\\-{option}\\fR")), "{option}\n{page}");
         }
         assert!(!page.contains("print\\-man") && !page.contains("print\\-completions"));
-        for code in [super::super::EXIT_USAGE, 0, 1] {
+        for code in [EXIT_USAGE, 0, 1] {
             assert!(page.contains(&format!(".TP\n\\fB{code}\\fR\n")), "{code}");
         }
     }

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 /// Groups that systemd makes for one run (`DynamicUser=`). The next run may have another.
 const DYNAMIC_GROUPS: RangeInclusive<u32> = 61_184..=65_519;
 
-/// What an owner is shown as who does not exist in the process's user namespace (`PrivateUsers=`).
+/// How an owner is shown who does not exist in the process's user namespace (`PrivateUsers=`).
 const UNSEEN: u32 = 65_534;
 
 /// Links to links that are followed.
@@ -144,17 +144,17 @@ impl std::fmt::Display for Process {
 
 /// Owner, group and mode.
 fn owned(of: &Metadata) -> String {
+    let named = |kind, id| match id {
+        UNSEEN => format!("a {kind} that this process cannot see (PrivateUsers=)"),
+        id => named(kind, id),
+    };
     let (user, group) = (named("user", of.uid()), named("group", of.gid()));
     format!("{user} and {group} with mode {:04o}", of.mode() & 0o7777)
 }
 
 /// Only root has the same name everywhere. Other names are behind NSS, which may block.
 fn named(kind: &str, id: u32) -> String {
-    match id {
-        0 => format!("{kind} root"),
-        UNSEEN => format!("a {kind} that this process cannot see (PrivateUsers=)"),
-        id => format!("{kind} {id}"),
-    }
+    if id == 0 { format!("{kind} root") } else { format!("{kind} {id}") }
 }
 
 #[cfg(test)]
