@@ -81,6 +81,27 @@ ALLOWED_VOLUMES = {
 }
 
 
+QUANTITY_UNITS = {"": 1, "m": 1e-3}
+for power, unit in enumerate("kMGTPE", 1):
+    QUANTITY_UNITS |= {unit: 1000**power, f"{unit.upper()}i": 1024**power}
+
+
+def quantity(text):
+    """The number that a quantity such as 1Gi, 500m or 1e9 means."""
+    number, unit = re.fullmatch(r"([0-9.]+(?:[eE][+-]?[0-9]+)?)([A-Za-z]*)", str(text)).groups()
+    return float(number) * QUANTITY_UNITS[unit]
+
+
+def requests_fit_limits(pod):
+    """Checks what the API server demands beyond the schema."""
+    for container in pod["containers"] + pod.get("initContainers", []):
+        resources = container["resources"]
+        limits = resources.get("limits") or {}
+        for name, request in (resources.get("requests") or {}).items():
+            if name in limits:
+                assert quantity(request) <= quantity(limits[name]), f"{name}: {request} > {limits[name]}"
+
+
 def is_restricted(pod):
     """Checks the rules of the Pod Security Standard "restricted"."""
     of_pod = pod["securityContext"]
@@ -97,6 +118,12 @@ def is_restricted(pod):
         assert set(volume) - {"name"} <= ALLOWED_VOLUMES, volume
 
 
+def pods(things):
+    """The specification of each pod that the objects make."""
+    specs = [thing["spec"] for thing in things if thing["kind"] in ("Deployment", "Pod")]
+    return [spec["template"]["spec"] if "template" in spec else spec for spec in specs]
+
+
 def seconds(duration):
     units = {"h": 3600, "m": 60, "s": 1, "ms": 0.001}
     return sum(float(number) * units[unit] for number, unit in re.findall(r"([0-9.]+)(ms|h|m|s)", duration))
@@ -107,7 +134,9 @@ def fit_together(things):
     deployment, service = find(things, "Deployment"), find(things, "Service")
     template = deployment["spec"]["template"]
     labels, pod = template["metadata"]["labels"].items(), template["spec"]
-    is_restricted(pod)
+    for each in pods(things):
+        is_restricted(each)
+        requests_fit_limits(each)
     container = pod["containers"][0]
     ports = {port["name"]: port["containerPort"] for port in container["ports"]}
     assert deployment["spec"]["selector"]["matchLabels"].items() <= labels

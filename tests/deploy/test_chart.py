@@ -77,9 +77,6 @@ def test_each_object_is_valid(things):
 
 def test_the_objects_fit_together(things):
     deploy.fit_together(things)
-    for thing in things:
-        if thing["kind"] == "Pod":
-            deploy.is_restricted(thing["spec"])
 
 
 def test_the_program_accepts_the_configuration(rendered, things, tmp_path):
@@ -130,6 +127,7 @@ def test_the_schema_knows_the_settings_of_the_program():
     ({"service__port": 70000}, "/service/port"),
     ({"seccompProfile__type": "Unconfined"}, "/seccompProfile/type"),
     ({"resources__limits": {"memory": "1 GB"}}, "/resources/limits/memory"),
+    ({"resources__limits": {"memory": "500m"}}, "/resources/limits/memory"),
     ({"podDisruptionBudget__minAvailable": "half"}, "/podDisruptionBudget/minAvailable"),
     ({"image__digest": "latest"}, "/image/digest"),
     ({"envs": [{"value": "x"}]}, "/envs/0"),
@@ -144,7 +142,14 @@ def test_the_schema_refuses(values, told):
 
 @pytest.mark.parametrize(("values", "told"), [
     ({"config__target": ""}, "config.target is required"),
-    ({"resources__limits": {"memory": "64Mi"}}, "at least 128Mi"),
+    ({"resources": {"limits": {"memory": "126Mi"}, "requests": None}}, "memory is 126Mi, but must be at least 127Mi"),
+    ({"resources__limits": {"memory": "256Mi"}, "config__limits": {"body_bytes_max": "64Mi", "inflated_bytes_max": "1Gi"}},
+     "one request of the largest size takes 1140867072 bytes"),
+    ({"resources__limits": {"cpu": "500m"}}, "resources.requests.cpu is 1, but resources.limits.cpu is 500m"),
+    ({"resources__limits": {"memory": "128Mi"}}, "requests.memory is 256Mi, but resources.limits.memory is 128Mi"),
+    ({"resources": {"requests": {"cpu": 4}, "limits": {"cpu": 2}}}, "requests.cpu is 4, but resources.limits.cpu is 2"),
+    ({"resources": {"requests": {"cpu": "1500m"}, "limits": {"cpu": 1.4}}}, "resources.limits.cpu is 1.4"),
+    ({"resources": {"requests": {"memory": "1Ki"}, "limits": {"memory": 1}}}, "resources.limits.memory is 1"),
     ({"service__targetPort": 8081}, "service.targetPort is 8081, but config.listen is :8080"),
     ({"serviceMonitor__targetPort": 1}, "serviceMonitor.targetPort is 1, but config.listen_metrics_address is :9090"),
     ({"config__auth": {"enabled": True, "username": "a"}}, "config.auth.enabled needs"),
@@ -175,13 +180,42 @@ def test_the_grace_period_covers_stopping(shutdown, timeout, seconds):
     ("1.5Gi", 768 << 20),
     ("3G", 1_500_000_000),
     (1 << 31, 1 << 30),
+    ("1e9", 500_000_000),
+    ("1P", 500_000_000_000_000),
+    ("1Ei", 1 << 59),
     ("256Mi", 128 << 20),
-    ("128Mi", 73 << 20),
+    ("128Mi", (72 << 20) + (16 << 10)),
+    ("127Mi", (72 << 20) + (16 << 10)),
 ])
 def test_half_of_the_memory_may_be_in_flight(memory, in_flight, tmp_path):
-    values = changed(resources__limits={"memory": memory})
+    values = changed(resources__limits={"memory": memory}, resources__requests={"memory": "127Mi"})
     assert config_of(values)["limits"] == {"in_flight_bytes_max": in_flight}
     deploy.accepts(deploy.objects(deploy.render(values)), tmp_path)
+
+
+def test_one_request_of_the_largest_size_may_be_in_flight(tmp_path):
+    sizes = {"head_bytes_max": "1Mi", "body_bytes_max": 9 << 20, "inflated_bytes_max": "500Mi"}
+    values = changed(resources__limits={"memory": "900Mi"}, config__limits=sizes)
+    assert config_of(values)["limits"] == {**sizes, "in_flight_bytes_max": 510 << 20}
+    deploy.accepts(deploy.objects(deploy.render(values)), tmp_path)
+
+
+@pytest.mark.parametrize(("requests", "memory"), [
+    ({"cpu": 4}, "1Gi"),
+    ({"cpu": "100m", "memory": "128Mi"}, "1Gi"),
+    ({"memory": "1Gi"}, "1Gi"),
+    ({"memory": "2Gi"}, "2Gi"),
+    ({"memory": 1 << 31}, 1 << 31),
+])
+def test_requests_alone_are_enough(requests, memory, tmp_path):
+    values = changed(resources__requests=requests)
+    things = deploy.objects(deploy.render(values))
+    deploy.fit_together(things)
+    deploy.accepts(things, tmp_path)
+    # PyYAML reads 2.147483648e+09 as a number, as the API server does.
+    limits = deploy.pods(things)[0]["containers"][0]["resources"]["limits"]
+    assert list(limits) == ["memory"] and limits["memory"] == memory
+    assert config_of(values)["limits"]["in_flight_bytes_max"] == deploy.quantity(memory) / 2
 
 
 def test_without_a_memory_limit_the_program_decides():
@@ -189,8 +223,8 @@ def test_without_a_memory_limit_the_program_decides():
 
 
 @pytest.mark.parametrize(("values", "resource"), [
-    ({}, "limits.cpu"),
-    ({"resources__limits": {"cpu": None}}, "requests.cpu"),
+    ({}, "requests.cpu"),
+    ({"resources__limits": {"cpu": 2}}, "limits.cpu"),
     ({"resources": {"limits": None, "requests": None}}, None),
     ({"config__cores": 4}, None),
     ({"envs": [{"name": "CT_CORES", "value": 3}]}, None),

@@ -8,14 +8,17 @@
 {{- $seconds }}
 {{- end }}
 
-{{- /* The bytes of a quantity such as 1Gi, as an integer. */}}
-{{- define "tenantry.bytes" -}}
-{{- if kindIs "string" . }}
-{{- $units := dict "" 1 "k" 1e3 "M" 1e6 "G" 1e9 "T" 1e12 "Ki" 1024 "Mi" 1048576 "Gi" 1073741824 "Ti" 1099511627776 }}
-{{- mulf (regexFind "^[0-9.]+" . | float64) (get $units (regexFind "[A-Za-z]*$" .)) | int64 }}
-{{- else }}
-{{- int64 . }}
+{{- /* A quantity such as 1Gi, 500m or 1e9 as a number. Sizes of the configuration file are quantities, too. */}}
+{{- define "tenantry.quantity" -}}
+{{- $units := dict "" 1 "m" 0.001 "k" 1e3 "M" 1e6 "G" 1e9 "T" 1e12 "P" 1e15 "E" 1e18
+  "Ki" 1024 "Mi" 1048576 "Gi" 1073741824 "Ti" 1099511627776 "Pi" 1125899906842624 "Ei" 1152921504606846976 }}
+{{- $number := regexFind "^[0-9.]+([eE][+-]?[0-9]+)?" (toString .) | float64 }}
+{{- mulf $number (get $units (regexFind "[A-Za-z]*$" (toString .))) }}
 {{- end }}
+
+{{- /* The bytes of a quantity, as an integer. */}}
+{{- define "tenantry.bytes" -}}
+{{- include "tenantry.quantity" . | float64 | int64 }}
 {{- end }}
 
 {{- /* How long stopping may take, in seconds: at worst timeout_shutdown + 7 × timeout + 5 s. */}}
@@ -29,13 +32,25 @@
 {{- end }}
 {{- end }}
 
-{{- /* Half of the memory limit, but at least 73Mi: one request of the largest size must fit. */}}
-{{- define "tenantry.inFlightBytes" -}}
-{{- $memory := include "tenantry.bytes" . | int64 }}
-{{- if lt $memory 134217728 }}
-{{- fail (printf "resources.limits.memory is %v: Tenantry needs at least 128Mi" .) }}
+{{- /* The bytes of one request of the largest size. The program demands that they fit. */}}
+{{- define "tenantry.requestBytes" -}}
+{{- $limits := .Values.config.limits | default dict }}
+{{- $head := $limits.head_bytes_max | default "16Ki" }}
+{{- $body := $limits.body_bytes_max | default "8Mi" }}
+{{- $inflated := $limits.inflated_bytes_max | default "64Mi" }}
+{{- add (include "tenantry.bytes" $head) (include "tenantry.bytes" $body) (include "tenantry.bytes" $inflated) }}
 {{- end }}
-{{- max (div $memory 2) 76546048 }}
+
+{{- /* Half of the memory limit, or more, if one request of the largest size needs it: but at most 4/7. */}}
+{{- define "tenantry.inFlightBytes" -}}
+{{- $limit := (include "tenantry.resources" . | fromYaml).limits.memory }}
+{{- $memory := include "tenantry.bytes" $limit | int64 }}
+{{- $request := include "tenantry.requestBytes" . | int64 }}
+{{- $needed := div (mul $request 7) 4 }}
+{{- if lt $memory $needed }}
+{{- fail (printf "resources.limits.memory is %v, but must be at least %dMi: one request of the largest size takes %d bytes (limits.head_bytes_max, body_bytes_max and inflated_bytes_max together), and may take 4/7 of the memory" $limit (add1 (div $needed 1048576)) $request) }}
+{{- end }}
+{{- max (div $memory 2) $request }}
 {{- end }}
 
 {{- /* The section auth: without the chart's own keys, and with the files of tls. */}}
@@ -58,9 +73,9 @@
 {{- $_ := set $config "auth" . }}
 {{- end }}
 {{- $limits := $config.limits | default dict }}
-{{- $memory := dig "limits" "memory" "" .Values.resources }}
+{{- $memory := dig "limits" "memory" "" (include "tenantry.resources" . | fromYaml) }}
 {{- if and $memory (not $limits.in_flight_bytes_max) }}
-{{- $_ := set $limits "in_flight_bytes_max" (include "tenantry.inFlightBytes" $memory | int64) }}
+{{- $_ := set $limits "in_flight_bytes_max" (include "tenantry.inFlightBytes" . | int64) }}
 {{- end }}
 {{- $_ := set $config "limits" $limits }}
 {{- if not $limits }}{{ $config = omit $config "limits" }}{{ end }}
@@ -73,27 +88,4 @@
 {{- fail "files: tenantry.yml is made of `config`" }}
 {{- end }}
 {{- set (deepCopy .Values.files) "tenantry.yml" (printf "%s\n" (include "tenantry.config" .)) | toYaml }}
-{{- end }}
-
-{{- /* Values that contradict each other. */}}
-{{- define "tenantry.check" -}}
-{{- $variables := list }}
-{{- range .Values.envs }}{{ $variables = append $variables .name }}{{ end }}
-{{- if not (or .Values.config.target .Values.config.target_loki (has "CT_TARGET" $variables) .Values.envsFrom) }}
-{{- fail "config.target is required: the URL of the upstream, such as http://mimir-distributor:8080/api/v1/push" }}
-{{- end }}
-{{- range list
-  (list "service.targetPort" .Values.service.targetPort "config.listen" .Values.config.listen)
-  (list "serviceMonitor.targetPort" .Values.serviceMonitor.targetPort
-    "config.listen_metrics_address" .Values.config.listen_metrics_address) }}
-{{- $port := include "tenantry.port" (index . 3) }}
-{{- if and (index . 1) (ne (index . 1 | int64 | toString) $port) }}
-{{- fail (printf "%s is %v, but %s is %s" (index . 0) (index . 1) (index . 2) (index . 3)) }}
-{{- end }}
-{{- end }}
-{{- with .Values.config.auth }}
-{{- if and .enabled (not .existingSecret) (not (and .username .password)) }}
-{{- fail "config.auth.enabled needs existingSecret, or username and password" }}
-{{- end }}
-{{- end }}
 {{- end }}

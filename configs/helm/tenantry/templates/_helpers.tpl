@@ -48,3 +48,21 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- if .enabled }}{{ .existingSecret | default (printf "%s-auth" (include "tenantry.fullname" $)) }}{{ end }}
 {{- end }}
 {{- end }}
+
+{{- /* The container's resources. Null removes a quantity, and the default memory limit gives way to
+    a larger request. */}}
+{{- define "tenantry.resources" -}}
+{{- $resources := deepCopy .Values.resources }}
+{{- range $section := list "requests" "limits" }}
+{{- range $name, $quantity := get $resources $section | default dict }}
+{{- if kindIs "invalid" $quantity }}{{ $_ := unset (get $resources $section) $name }}{{ end }}
+{{- end }}
+{{- end }}
+{{- $request := dig "requests" "memory" "" $resources }}
+{{- if and $request (eq "1Gi" (dig "limits" "memory" "" $resources | toString)) }}
+{{- if gt (include "tenantry.bytes" $request | int64) 1073741824 }}
+{{- $_ := set $resources.limits "memory" $request }}
+{{- end }}
+{{- end }}
+{{- toYaml $resources }}
+{{- end }}

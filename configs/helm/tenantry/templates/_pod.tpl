@@ -47,7 +47,7 @@ containers:
     {{- end }}
     {{- end }}
     resources:
-      {{- toYaml .Values.resources | nindent 6 }}
+      {{- include "tenantry.resources" . | nindent 6 }}
     securityContext:
       {{- toYaml .Values.securityContext | nindent 6 }}
     volumeMounts:
