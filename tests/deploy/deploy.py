@@ -131,7 +131,7 @@ def seconds(duration):
 
 def fit_together(things):
     """Checks what one object says about another."""
-    deployment, service = find(things, "Deployment"), find(things, "Service")
+    deployment, services = find(things, "Deployment"), [thing for thing in things if thing["kind"] == "Service"]
     template = deployment["spec"]["template"]
     labels, pod = template["metadata"]["labels"].items(), template["spec"]
     for each in pods(things):
@@ -140,8 +140,12 @@ def fit_together(things):
     container = pod["containers"][0]
     ports = {port["name"]: port["containerPort"] for port in container["ports"]}
     assert deployment["spec"]["selector"]["matchLabels"].items() <= labels
-    assert service["spec"]["selector"].items() <= labels
-    assert {port["targetPort"] for port in service["spec"]["ports"]} == set(ports)
+    published = [port["targetPort"] for service in services for port in service["spec"]["ports"]]
+    assert sorted(published) == sorted(ports)
+    for service in services:
+        assert service["spec"]["selector"].items() <= labels
+        if service["spec"].get("type", "ClusterIP") != "ClusterIP":
+            assert [port["name"] for port in service["spec"]["ports"]] == ["http"], "metrics are for the cluster"
     for kind in ("PodDisruptionBudget", "NetworkPolicy"):
         if thing := find(things, kind):
             spec = thing["spec"]
@@ -152,8 +156,17 @@ def fit_together(things):
         if probe := container.get(name):
             assert probe["httpGet"]["path"] == "/alive" and probe["httpGet"]["port"] in ports
     if monitor := find(things, "ServiceMonitor"):
-        assert monitor["spec"]["selector"]["matchLabels"].items() <= service["metadata"]["labels"].items()
-        assert monitor["spec"]["endpoints"][0]["port"] in {port["name"] for port in service["spec"]["ports"]}
+        selector, port = monitor["spec"]["selector"]["matchLabels"], monitor["spec"]["endpoints"][0]["port"]
+        scraped = [
+            service["metadata"]["name"] for service in services
+            if selector.items() <= service["metadata"]["labels"].items()
+            and port in {port["name"] for port in service["spec"]["ports"]}
+        ]
+        assert len(scraped) == 1
+        # The operator makes the Service's name the label `job`.
+        if rule := find(things, "PrometheusRule"):
+            jobs = set(re.findall(r'\bjob="([^"]*)"', str(rule)))
+            assert jobs <= set(scraped), f"alerts are about {jobs}"
     if scaler := find(things, "HorizontalPodAutoscaler"):
         assert scaler["spec"]["scaleTargetRef"]["name"] == deployment["metadata"]["name"]
         assert "replicas" not in deployment["spec"]

@@ -143,7 +143,8 @@ def test_the_schema_refuses(values, told):
 @pytest.mark.parametrize(("values", "told"), [
     ({"config__target": ""}, "config.target is required"),
     ({"resources": {"limits": {"memory": "126Mi"}, "requests": None}}, "memory is 126Mi, but must be at least 127Mi"),
-    ({"resources__limits": {"memory": "256Mi"}, "config__limits": {"body_bytes_max": "64Mi", "inflated_bytes_max": "1Gi"}},
+    ({"resources__limits": {"memory": "256Mi"},
+      "config__limits": {"body_bytes_max": "64Mi", "inflated_bytes_max": "1Gi"}},
      "one request of the largest size takes 1140867072 bytes"),
     ({"resources__limits": {"cpu": "500m"}}, "resources.requests.cpu is 1, but resources.limits.cpu is 500m"),
     ({"resources__limits": {"memory": "128Mi"}}, "requests.memory is 256Mi, but resources.limits.memory is 128Mi"),
@@ -153,6 +154,7 @@ def test_the_schema_refuses(values, told):
     ({"service__targetPort": 8081}, "service.targetPort is 8081, but config.listen is :8080"),
     ({"serviceMonitor__targetPort": 1}, "serviceMonitor.targetPort is 1, but config.listen_metrics_address is :9090"),
     ({"config__auth": {"enabled": True, "username": "a"}}, "config.auth.enabled needs"),
+    ({"service__port": 9090}, "service.port and service.metricsPort are both 9090"),
     ({"files": {"tenantry.yml": ""}}, "is made of `config`"),
     ({"replica": 3}, "replica"),
 ])
@@ -267,6 +269,35 @@ def test_probes_ask_where_they_are_answered(values, port, scheme):
     test = deploy.find(deploy.objects(deploy.render(values)), "Pod")["spec"]["containers"][0]["command"][-1]
     number = 9090 if port == "http-metrics" else 8080
     assert test == f"{scheme.lower()}://rel-tenantry:{number}/alive"
+
+
+@pytest.mark.parametrize("kind", ["ClusterIP", "NodePort", "LoadBalancer"])
+def test_metrics_stay_in_the_cluster(kind):
+    monitor = {"enabled": True, "prometheusRule": {"enabled": True}}
+    values = changed(service__type=kind, probes__port="http-metrics", serviceMonitor=monitor)
+    things = deploy.objects(deploy.render(values))
+    deploy.fit_together(things)
+    name = "rel-tenantry" if kind == "ClusterIP" else "rel-tenantry-metrics"
+    assert deploy.find(things, "Pod")["spec"]["containers"][0]["command"][-1] == f"http://{name}:9090/alive"
+    files = deploy.chart().render(values, name="rel", namespace="ns")
+    assert f"svc/{name} 9090:9090" in files["tenantry/templates/NOTES.txt"]
+    values["fullnameOverride"] = "x" * 63
+    for thing in deploy.objects(deploy.render(values)):
+        if thing["kind"] == "Service":
+            assert len(thing["metadata"]["name"]) <= 63
+
+
+def test_the_service_monitor_has_credentials():
+    credentials = {
+        "basicAuth": {name: {"name": "admin", "key": name} for name in ("username", "password")},
+        "authorization": {"type": "Bearer", "credentials": {"name": "admin", "key": "token"}},
+        "tlsConfig": {"serverName": "tenantry"},
+    }
+    values = changed(serviceMonitor={"enabled": True, "scheme": "https", **credentials})
+    monitor = deploy.find(deploy.objects(deploy.render(values)), "ServiceMonitor")
+    deploy.validate(monitor)
+    endpoint = monitor["spec"]["endpoints"][0]
+    assert endpoint == {"port": "http-metrics", "scheme": "https", **credentials}
 
 
 @pytest.mark.parametrize("tls", [False, True], ids=["plain", "tls"])

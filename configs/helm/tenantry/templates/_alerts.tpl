@@ -1,12 +1,13 @@
-{{- /* The alerts of this chart. Each expression is about this release alone: its job and its namespace. */}}
+{{- /* The alerts of this chart. Each expression is about this release alone: its job and its namespace, as a
+    ServiceMonitor sets them. */}}
 {{- define "tenantry.alerts" -}}
-{{- $of := printf "namespace=%q, job=%q" .Release.Namespace (include "tenantry.fullname" .) -}}
+{{- $of := printf "namespace=%q, job=%q" .Release.Namespace (include "tenantry.metricsService" .) -}}
 - alert: TenantryDown
-  expr: up{ {{- $of -}} } == 0
+  expr: up{ {{- $of -}} } == 0 or absent(up{ {{- $of -}} })
   for: 5m
   labels: {severity: critical}
   annotations:
-    summary: Tenantry's pod {{ `{{ $labels.pod }}` }} cannot be scraped.
+    summary: "{{ `{{ with $labels.pod }}Tenantry's pod {{ . }} cannot be{{ else }}No pod of Tenantry is{{ end }}` }} scraped."
 - alert: TenantryUpstreamFails
   expr: |-
     sum by (namespace, job) (
@@ -19,6 +20,18 @@
   annotations:
     summary: "{{ `{{ $value | humanizePercentage }}` }} of Tenantry's upstream requests fail. Senders retry them."
     description: "`sum by (outcome) (rate(tenantry_upstream_outcomes_total[5m]))` says how."
+- alert: TenantryUpstreamRefuses
+  expr: |-
+    sum by (namespace, job) (
+      rate(tenantry_upstream_outcomes_total{ {{- $of }}, outcome="4xx"}[5m])
+    ) / sum by (namespace, job) (
+      rate(tenantry_upstream_outcomes_total{ {{- $of -}} }[5m])
+    ) > 0.05
+  for: 10m
+  labels: {severity: critical}
+  annotations:
+    summary: "The upstream refuses {{ `{{ $value | humanizePercentage }}` }} of Tenantry's requests."
+    description: "It answers 4xx, but not 429, or a redirect. Senders drop such data. log_response_errors logs the answers."
 - alert: TenantryUpstreamAddressRests
   expr: sum by (namespace, job, pod) (tenantry_upstream_addresses_in_backoff{ {{- $of -}} }) > 0
   for: 15m

@@ -14,6 +14,10 @@
 {{- fail (printf "%s is %v, but %s is %s" (index . 0) (index . 1) (index . 2) (index . 3)) }}
 {{- end }}
 {{- end }}
+{{- $service := .Values.service }}
+{{- if and (eq $service.type "ClusterIP") (eq (int64 $service.port) (int64 $service.metricsPort)) }}
+{{- fail (printf "service.port and service.metricsPort are both %d" (int64 $service.port)) }}
+{{- end }}
 {{- with .Values.config.auth }}
 {{- if and .enabled (not .existingSecret) (not (and .username .password)) }}
 {{- fail "config.auth.enabled needs existingSecret, or username and password" }}

@@ -48,7 +48,9 @@
 {{- $request := include "tenantry.requestBytes" . | int64 }}
 {{- $needed := div (mul $request 7) 4 }}
 {{- if lt $memory $needed }}
-{{- fail (printf "resources.limits.memory is %v, but must be at least %dMi: one request of the largest size takes %d bytes (limits.head_bytes_max, body_bytes_max and inflated_bytes_max together), and may take 4/7 of the memory" $limit (add1 (div $needed 1048576)) $request) }}
+{{- $is := printf "resources.limits.memory is %v, but must be at least %dMi" $limit (add1 (div $needed 1048576)) }}
+{{- $why := printf "one request of the largest size takes %d bytes and may take 4/7 of the memory" $request }}
+{{- fail (printf "%s: %s (limits.head_bytes_max + body_bytes_max + inflated_bytes_max)" $is $why) }}
 {{- end }}
 {{- max (div $memory 2) $request }}
 {{- end }}

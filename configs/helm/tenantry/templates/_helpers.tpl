@@ -66,3 +66,9 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- end }}
 {{- toYaml $resources }}
 {{- end }}
+
+{{- /* The Service with the metrics. They stay in the cluster, so it is one of its own unless both are ClusterIP. */}}
+{{- define "tenantry.metricsService" -}}
+{{- $name := include "tenantry.fullname" . }}
+{{- ternary $name (printf "%s-metrics" (trunc 55 $name | trimSuffix "-")) (eq .Values.service.type "ClusterIP") }}
+{{- end }}
