@@ -109,7 +109,7 @@ def is_restricted(pod):
         context = {**of_pod, **container["securityContext"]}
         assert context["allowPrivilegeEscalation"] is False
         assert context["capabilities"] == {"drop": ["ALL"]}
-        assert context["runAsNonRoot"] is True and context["runAsUser"] != 0
+        assert context["runAsNonRoot"] is True and context.get("runAsUser") != 0
         assert context["seccompProfile"]["type"] in ("RuntimeDefault", "Localhost")
         assert not context.get("privileged") and "procMount" not in context
         assert all("hostPort" not in port for port in container.get("ports", []))
@@ -152,9 +152,11 @@ def fit_together(things):
             assert (spec.get("selector") or spec["podSelector"])["matchLabels"].items() <= labels
     for constraint in pod.get("topologySpreadConstraints", []):
         assert constraint["labelSelector"]["matchLabels"].items() <= labels
-    for name in ("readinessProbe", "livenessProbe"):
-        if probe := container.get(name):
-            assert probe["httpGet"]["path"] == "/alive" and probe["httpGet"]["port"] in ports
+    if probe := container.get("readinessProbe"):
+        assert probe["httpGet"]["path"] == "/alive" and probe["httpGet"]["port"] in ports
+    if probe := container.get("livenessProbe"):
+        assert probe.get("httpGet", {"path": "/alive"})["path"] == "/alive"
+        assert (probe.get("httpGet") or probe["tcpSocket"])["port"] == "http-metrics"
     if monitor := find(things, "ServiceMonitor"):
         selector, port = monitor["spec"]["selector"]["matchLabels"], monitor["spec"]["endpoints"][0]["port"]
         scraped = [
@@ -189,16 +191,16 @@ def config(things):
 
 def variables(things, container):
     """The variables that the container would get. For those from elsewhere there are stand-ins."""
-    stand_ins = {"limits.cpu": "2", "requests.cpu": "1", "headers": "X-Api-Key: abc"}
+    stand_ins = {
+        "limits.cpu": "2", "requests.cpu": "1", "value": "X-Api-Key: abc", "token": "abc",
+        "CT_AUTH_EGRESS_USERNAME": "writer", "CT_AUTH_EGRESS_PASSWORD": "secret",
+    }
+    if secret := find(things, "Secret"):
+        stand_ins |= secret["stringData"]
     found = {}
-    for source in container.get("envFrom", []):
-        secret = find(things, "Secret")
-        if "secretRef" in source:
-            found |= secret["stringData"] if secret else {
-                "CT_AUTH_EGRESS_USERNAME": "writer", "CT_AUTH_EGRESS_PASSWORD": "secret"}
     for variable in container.get("env", []):
         source = variable.get("valueFrom", {})
-        field = source.get("resourceFieldRef", {}).get("resource") or source.get("secretKeyRef", {}).get("name")
+        field = source.get("resourceFieldRef", {}).get("resource") or source.get("secretKeyRef", {}).get("key")
         found[variable["name"]] = variable["value"] if field is None else stand_ins[field]
     return found
 

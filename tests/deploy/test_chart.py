@@ -131,6 +131,9 @@ def test_the_schema_knows_the_settings_of_the_program():
     ({"podDisruptionBudget__minAvailable": "half"}, "/podDisruptionBudget/minAvailable"),
     ({"image__digest": "latest"}, "/image/digest"),
     ({"envs": [{"value": "x"}]}, "/envs/0"),
+    ({"envs": [{"name": "x"}]}, "/envs/0"),
+    ({"envs": [{"name": "x", "value": "y", "valueFrom": {}}]}, "/envs/0"),
+    ({"envs": [{"name": "x", "value": 1.5}]}, "/envs/0"),
     ({"podAnnotations": {"a": 1}}, "/podAnnotations/a"),
     ({"tls__clientAuth": "always"}, "/tls/clientAuth"),
 ])
@@ -154,6 +157,19 @@ def test_the_schema_refuses(values, told):
     ({"service__targetPort": 8081}, "service.targetPort is 8081, but config.listen is :8080"),
     ({"serviceMonitor__targetPort": 1}, "serviceMonitor.targetPort is 1, but config.listen_metrics_address is :9090"),
     ({"config__auth": {"enabled": True, "username": "a"}}, "config.auth.enabled needs"),
+    ({"tls__clientAuth": "require"}, "tls.clientAuth is require, but needs tls.existingSecret"),
+    ({"probes__port": "http-metrics", "config__auth": {"admin": {"web_config_file": "/a"}}},
+     "probes.scheme is required"),
+    ({"config__auth": {"admin": {"web_config_file": "/a"}, "ingress": {"web_config_file": "/a"}}},
+     "probes.scheme is required"),
+    ({"podLabels": {"app.kubernetes.io/instance": "a"}}, "podLabels: app.kubernetes.io/instance"),
+    ({"config__auth": {"egress": {"password": "a"}}}, "config.auth.egress.password_file"),
+    ({"config__auth": {"egress": {"bearer_token": "a"}}}, "config.auth.egress.bearer_token_file"),
+    ({"config__upstream": {"headers": {"X-Api-Key": "a"}}}, "CT_UPSTREAM_HEADERS"),
+    ({"autoscaling": {"enabled": True, "minReplica": 3, "maxReplica": 2}}, "minReplica is 3, but maxReplica is 2"),
+    ({"autoscaling__enabled": True, "resources__requests": None}, "autoscaling by cpu needs resources.requests.cpu"),
+    ({"autoscaling": {"enabled": True, "targetMemoryUtilizationPercentage": 80},
+      "resources": {"requests": {"memory": None}, "limits": None}}, "needs resources.requests.memory"),
     ({"service__port": 9090}, "service.port and service.metricsPort are both 9090"),
     ({"files": {"tenantry.yml": ""}}, "is made of `config`"),
     ({"replica": 3}, "replica"),
@@ -162,6 +178,82 @@ def test_rendering_refuses(values, told):
     with pytest.raises(helm_python.HelmError) as refused:
         deploy.render(changed(**values))
     assert told in str(refused.value)
+
+
+@pytest.mark.parametrize(("variable", "key"), [
+    ("CT_LISTEN", "listen"),
+    ("CT_LISTEN_METRICS_ADDRESS", "listen_metrics_address"),
+    ("CT_LISTEN_PPROF", "listen_pprof"),
+    ("CT_TIMEOUT", "timeout"),
+    ("CT_TIMEOUT_SHUTDOWN", "timeout_shutdown"),
+    ("CT_TLS_CERT_FILE", "auth.ingress.tls_config.cert_file"),
+    ("CT_TLS_KEY_FILE", "auth.ingress.tls_config.key_file"),
+    ("CT_AUTH_INGRESS_TLS_CONFIG_CLIENT_AUTH", "auth.ingress.tls_config.client_auth"),
+    ("CT_AUTH_INGRESS_WEB_CONFIG_FILE", "auth.ingress.web_config_file"),
+    ("CT_AUTH_ADMIN_WEB_CONFIG_FILE", "auth.admin.web_config_file"),
+    ("CT_LIMITS_HEAD_BYTES_MAX", "limits.head_bytes_max"),
+    ("CT_LIMITS_BODY_BYTES_MAX", "limits.body_bytes_max"),
+    ("CT_LIMITS_INFLATED_BYTES_MAX", "limits.inflated_bytes_max"),
+    ("CT_LIMITS_IN_FLIGHT_BYTES_MAX", "limits.in_flight_bytes_max"),
+])
+def test_what_the_chart_reads_is_no_variable(variable, key):
+    documented = deploy.run(deploy.TENANTRY, "--print-default-config").stdout
+    assert f"[{variable}]" in documented, "the program has no such variable"
+    with pytest.raises(helm_python.HelmError) as refused:
+        deploy.render(changed(envs=[{"name": variable, "value": "x"}]))
+    assert f"envs: set config.{key}:" in str(refused.value)
+
+
+@pytest.mark.parametrize("auth", [
+    {"enabled": True, "username": "a", "password": "b"},
+    {"enabled": True, "existingSecret": "mine"},
+], ids=["own", "existing"])
+def test_a_secret_without_the_keys_stops_the_pod(auth, tmp_path):
+    """A reference to a key stops it. envFrom would start it without authentication."""
+    things = deploy.objects(deploy.render(changed(config__auth=auth)))
+    deploy.accepts(things, tmp_path)
+    container = deploy.pods(things)[0]["containers"][0]
+    assert "envFrom" not in container
+    for name in ("CT_AUTH_EGRESS_USERNAME", "CT_AUTH_EGRESS_PASSWORD"):
+        reference = {"name": auth.get("existingSecret", "rel-tenantry-auth"), "key": name}
+        assert {"name": name, "valueFrom": {"secretKeyRef": reference}} in container["env"]
+    with pytest.raises(helm_python.HelmError, match="config.auth.password"):
+        deploy.render(changed(config__auth=auth, envs=[{"name": "CT_AUTH_EGRESS_PASSWORD", "value": "x"}]))
+
+
+def test_a_bearer_token_may_be_a_variable(tmp_path):
+    token = {"name": "CT_AUTH_EGRESS_BEARER_TOKEN", "valueFrom": {"secretKeyRef": {"name": "upstream", "key": "token"}}}
+    deploy.accepts(deploy.objects(deploy.render(changed(envs=[token]))), tmp_path)
+
+
+def test_names_like_numbers_stay_strings():
+    things = deploy.objects(deploy.render(changed(nameOverride="123", fullnameOverride="a"), release="456"))
+    for thing in things:
+        deploy.validate(thing)
+        assert thing["metadata"]["labels"]["app.kubernetes.io/instance"] == "456"
+    deploy.fit_together(things)
+
+
+def test_null_is_no_image_version():
+    expected = pod_of(changed())["spec"]["containers"][0]["image"]
+    assert pod_of(changed(image={"tag": None, "digest": None}))["spec"]["containers"][0]["image"] == expected
+    deploy.chart().validate_schema(changed(image={"tag": None, "digest": None}))
+
+
+def test_the_pod_of_helm_test_runs_where_the_others_do():
+    tolerations = [{"key": "dedicated", "operator": "Exists"}]
+    values = changed(
+        image__pullSecrets=["registry"], nodeSelector={"pool": "a"}, tolerations=tolerations,
+        podSecurityContext={"runAsUser": None, "runAsGroup": None},
+    )
+    things = deploy.objects(deploy.render(values))
+    deploy.fit_together(things)
+    for thing in things:
+        deploy.validate(thing)
+    for pod in deploy.pods(things):
+        assert pod["imagePullSecrets"] == [{"name": "registry"}] and pod["nodeSelector"] == {"pool": "a"}
+        assert pod["tolerations"] == tolerations
+        assert "runAsUser" not in pod["securityContext"] and "runAsGroup" not in pod["securityContext"]
 
 
 @pytest.mark.parametrize(("shutdown", "timeout", "seconds"), [
@@ -264,11 +356,34 @@ def test_no_password_is_in_the_config_map():
 ])
 def test_probes_ask_where_they_are_answered(values, port, scheme):
     values = changed(**values)
-    probe = pod_of(values)["spec"]["containers"][0]["livenessProbe"]["httpGet"]
+    probe = pod_of(values)["spec"]["containers"][0]["readinessProbe"]["httpGet"]
     assert (probe["port"], probe["scheme"]) == (port, scheme)
     test = deploy.find(deploy.objects(deploy.render(values)), "Pod")["spec"]["containers"][0]["command"][-1]
     number = 9090 if port == "http-metrics" else 8080
     assert test == f"{scheme.lower()}://rel-tenantry:{number}/alive"
+
+
+WEB_FILE = {"admin": {"web_config_file": "/a"}}
+CONNECTS = {"tcpSocket": {"port": "http-metrics"}}
+
+
+def asks(scheme):
+    return {"httpGet": {"path": "/alive", "port": "http-metrics", "scheme": scheme}}
+
+
+@pytest.mark.parametrize(("values", "expected"), [
+    ({}, asks("HTTP")),
+    ({"tls__existingSecret": "a"}, asks("HTTP")),
+    ({"tls__existingSecret": "a", "probes__scheme": "HTTPS"}, asks("HTTP")),
+    ({"probes__port": "http-metrics", "probes__scheme": "HTTPS"}, asks("HTTPS")),
+    ({"config__auth": WEB_FILE, "probes__port": "http-metrics", "probes__scheme": "HTTPS"}, asks("HTTPS")),
+    ({"config__auth": WEB_FILE}, CONNECTS),
+    ({"config__auth": WEB_FILE, "probes__scheme": "HTTP"}, CONNECTS),
+])
+def test_liveness_asks_at_the_port_of_metrics(values, expected):
+    """The port of pushes stops accepting at limits.connections_max."""
+    probe = pod_of(changed(**values))["spec"]["containers"][0]["livenessProbe"]
+    assert {key: value for key, value in probe.items() if isinstance(value, dict)} == expected
 
 
 @pytest.mark.parametrize("kind", ["ClusterIP", "NodePort", "LoadBalancer"])

@@ -7,7 +7,8 @@
   for: 5m
   labels: {severity: critical}
   annotations:
-    summary: "{{ `{{ with $labels.pod }}Tenantry's pod {{ . }} cannot be{{ else }}No pod of Tenantry is{{ end }}` }} scraped."
+    summary: >-
+      {{ `{{ with $labels.pod }}Tenantry's pod {{ . }} cannot be{{ else }}No pod of Tenantry is{{ end }} scraped.` }}
 - alert: TenantryUpstreamFails
   expr: |-
     sum by (namespace, job) (

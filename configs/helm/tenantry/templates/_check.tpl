@@ -23,7 +23,83 @@
 {{- fail "config.auth.enabled needs existingSecret, or username and password" }}
 {{- end }}
 {{- end }}
+{{- if and (ne .Values.tls.clientAuth "none") (not .Values.tls.existingSecret) }}
+{{- fail (printf "tls.clientAuth is %s, but needs tls.existingSecret, a secret with a ca.crt" .Values.tls.clientAuth) }}
+{{- end }}
+{{- $port := include "tenantry.probePort" . }}
+{{- if and (eq $port "http-metrics") (include "tenantry.adminFile" .) (not .Values.probes.scheme) }}
+{{- $why := "the probes ask at the port of metrics, and config.auth.admin.web_config_file decides about its TLS" }}
+{{- fail (printf "probes.scheme is required, HTTP or HTTPS: %s" $why) }}
+{{- end }}
+{{- range $key := keys (include "tenantry.selectorLabels" . | fromYaml) }}
+{{- if hasKey ($.Values.podLabels | default dict) $key }}
+{{- fail (printf "podLabels: %s is the chart's own, and the Deployment selects its pods by it" $key) }}
+{{- end }}
+{{- end }}
+{{- include "tenantry.checkSecrets" . }}
+{{- include "tenantry.checkVariables" . }}
 {{- include "tenantry.checkResources" . }}
+{{- include "tenantry.checkScaling" . }}
+{{- end }}
+
+{{- /* What is secret must not be in the ConfigMap. */}}
+{{- define "tenantry.checkSecrets" -}}
+{{- $egress := (.Values.config.auth | default dict).egress | default dict }}
+{{- range $key := list "password" "bearer_token" }}
+{{- if get $egress $key }}
+{{- $how := printf "use secretMounts with config.auth.egress.%s_file, or envs with a valueFrom" $key }}
+{{- fail (printf "config.auth.egress.%s would be in the ConfigMap: %s" $key $how) }}
+{{- end }}
+{{- end }}
+{{- if (.Values.config.upstream | default dict).headers }}
+{{- fail "config.upstream.headers would be in the ConfigMap, and may be secret: use envs with CT_UPSTREAM_HEADERS" }}
+{{- end }}
+{{- end }}
+
+{{- /* Variables win over the configuration file. The chart computes other things from these settings. */}}
+{{- define "tenantry.checkVariables" -}}
+{{- $keys := dict
+  "CT_LISTEN" "listen"
+  "CT_LISTEN_METRICS_ADDRESS" "listen_metrics_address"
+  "CT_LISTEN_PPROF" "listen_pprof"
+  "CT_TIMEOUT" "timeout"
+  "CT_TIMEOUT_SHUTDOWN" "timeout_shutdown"
+  "CT_TLS_CERT_FILE" "auth.ingress.tls_config.cert_file"
+  "CT_TLS_KEY_FILE" "auth.ingress.tls_config.key_file"
+  "CT_AUTH_INGRESS_TLS_CONFIG_CLIENT_AUTH" "auth.ingress.tls_config.client_auth"
+  "CT_AUTH_INGRESS_WEB_CONFIG_FILE" "auth.ingress.web_config_file"
+  "CT_AUTH_ADMIN_WEB_CONFIG_FILE" "auth.admin.web_config_file"
+  "CT_LIMITS_HEAD_BYTES_MAX" "limits.head_bytes_max"
+  "CT_LIMITS_BODY_BYTES_MAX" "limits.body_bytes_max"
+  "CT_LIMITS_INFLATED_BYTES_MAX" "limits.inflated_bytes_max"
+  "CT_LIMITS_IN_FLIGHT_BYTES_MAX" "limits.in_flight_bytes_max" }}
+{{- if include "tenantry.authSecret" . }}
+{{- $keys = merge $keys (dict "CT_AUTH_EGRESS_USERNAME" "auth.username" "CT_AUTH_EGRESS_PASSWORD" "auth.password") }}
+{{- end }}
+{{- range .Values.envs }}
+{{- with get $keys .name }}
+{{- fail (printf "envs: set config.%s: the chart would not see a variable" .) }}
+{{- end }}
+{{- end }}
+{{- end }}
+
+{{- /* An autoscaler that could not work. */}}
+{{- define "tenantry.checkScaling" -}}
+{{- $resources := include "tenantry.resources" . | fromYaml }}
+{{- with .Values.autoscaling }}
+{{- if .enabled }}
+{{- if gt (int64 .minReplica) (int64 .maxReplica) }}
+{{- fail (printf "autoscaling.minReplica is %d, but maxReplica is %d" (int64 .minReplica) (int64 .maxReplica)) }}
+{{- end }}
+{{- range $name, $percent := dict
+  "cpu" .targetCPUUtilizationPercentage "memory" .targetMemoryUtilizationPercentage }}
+{{- /* Without a request, the API takes the limit. */}}
+{{- if and $percent (not (dig "requests" $name "" $resources)) (not (dig "limits" $name "" $resources)) }}
+{{- fail (printf "autoscaling by %s needs resources.requests.%s: the target is a share of it" $name $name) }}
+{{- end }}
+{{- end }}
+{{- end }}
+{{- end }}
 {{- end }}
 
 {{- /* The API refuses requests beyond limits. */}}

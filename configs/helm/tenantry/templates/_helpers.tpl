@@ -14,8 +14,8 @@
 {{- end }}
 
 {{- define "tenantry.selectorLabels" -}}
-app.kubernetes.io/name: {{ include "tenantry.name" . }}
-app.kubernetes.io/instance: {{ .Release.Name }}
+app.kubernetes.io/name: {{ include "tenantry.name" . | quote }}
+app.kubernetes.io/instance: {{ .Release.Name | quote }}
 {{- end }}
 
 {{- define "tenantry.labels" -}}
@@ -32,7 +32,7 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 
 {{- define "tenantry.image" -}}
 {{- with .Values.image }}
-{{- $version := ternary (printf "@%s" .digest) (printf ":%s" (.tag | default $.Chart.AppVersion)) (ne "" .digest) }}
+{{- $version := ternary (printf "@%s" .digest) (printf ":%s" (.tag | default $.Chart.AppVersion)) (not (not .digest)) }}
 {{- .repository }}{{ $version }}
 {{- end }}
 {{- end }}

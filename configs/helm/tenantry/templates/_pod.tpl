@@ -34,16 +34,22 @@ containers:
       - name: http-metrics
         containerPort: {{ include "tenantry.port" .Values.config.listen_metrics_address }}
         protocol: TCP
-    {{- range $name := list "readinessProbe" "livenessProbe" }}
-    {{- with index $.Values $name }}
+    {{- with .Values.readinessProbe }}
     {{- if .enabled }}
-    {{ $name }}:
+    readinessProbe:
       httpGet:
         path: /alive
         port: {{ include "tenantry.probePort" $ }}
         scheme: {{ include "tenantry.probeScheme" $ }}
       {{- omit . "enabled" | toYaml | nindent 6 }}
     {{- end }}
+    {{- end }}
+    {{- with .Values.livenessProbe }}
+    {{- if .enabled }}
+    # At the port of metrics, which answers when the one of pushes accepts no more connections.
+    livenessProbe:
+      {{- include "tenantry.liveness" $ | nindent 6 }}
+      {{- omit . "enabled" | toYaml | nindent 6 }}
     {{- end }}
     {{- end }}
     resources:
@@ -90,17 +96,29 @@ volumes:
 {{- define "tenantry.env" -}}
 {{- $names := list }}
 {{- range .Values.envs }}{{ $names = append $names .name }}{{ end }}
+{{- $resources := include "tenantry.resources" . | fromYaml }}
 {{- $cpu := "" }}
-{{- if dig "requests" "cpu" "" .Values.resources }}{{ $cpu = "requests.cpu" }}{{ end }}
-{{- if dig "limits" "cpu" "" .Values.resources }}{{ $cpu = "limits.cpu" }}{{ end }}
+{{- if dig "requests" "cpu" "" $resources }}{{ $cpu = "requests.cpu" }}{{ end }}
+{{- if dig "limits" "cpu" "" $resources }}{{ $cpu = "limits.cpu" }}{{ end }}
 {{- if or .Values.config.cores (has "CT_CORES" $names) }}{{ $cpu = "" }}{{ end }}
-{{- if or $cpu .Values.envs }}
+{{- $secret := include "tenantry.authSecret" . }}
+{{- if or $cpu $secret .Values.envs }}
 env:
   {{- if $cpu }}
   - name: CT_CORES
     valueFrom:
       resourceFieldRef:
         resource: {{ $cpu }}
+  {{- end }}
+  {{- if $secret }}
+  # Each by itself: without one of these keys, the pod does not start.
+  {{- range list "CT_AUTH_EGRESS_USERNAME" "CT_AUTH_EGRESS_PASSWORD" }}
+  - name: {{ . }}
+    valueFrom:
+      secretKeyRef:
+        name: {{ $secret }}
+        key: {{ . }}
+  {{- end }}
   {{- end }}
   {{- range .Values.envs }}
   - name: {{ .name }}
@@ -112,16 +130,9 @@ env:
     {{- end }}
   {{- end }}
 {{- end }}
-{{- $secret := include "tenantry.authSecret" . }}
-{{- if or $secret .Values.envsFrom }}
+{{- with .Values.envsFrom }}
 envFrom:
-  {{- if $secret }}
-  - secretRef:
-      name: {{ $secret }}
-  {{- end }}
-  {{- with .Values.envsFrom }}
   {{- toYaml . | nindent 2 }}
-  {{- end }}
 {{- end }}
 {{- end }}
 
@@ -134,7 +145,8 @@ envFrom:
 {{- ternary "HTTPS" "HTTP" (ne "" (dig "tls_config" "cert_file" "" (include "tenantry.ingress" . | fromYaml))) }}
 {{- end }}
 
-{{- /* Whether /alive on the port of pushes is out of the kubelet's reach, or nobody knows whether it has TLS. */}}
+{{- /* Whether /alive on the port of pushes is out of the kubelet's reach, or a web configuration decides
+    about its TLS. */}}
 {{- define "tenantry.probesMetrics" -}}
 {{- $ingress := include "tenantry.ingress" . | fromYaml }}
 {{- if or (eq "require" (dig "tls_config" "client_auth" "" $ingress)) (dig "web_config_file" "" $ingress) }}yes{{ end }}
@@ -144,9 +156,29 @@ envFrom:
 {{- .Values.probes.port | default (ternary "http-metrics" "http" (eq "yes" (include "tenantry.probesMetrics" .))) }}
 {{- end }}
 
+{{- /* Whether a web configuration decides about the TLS of the metrics' port. */}}
+{{- define "tenantry.adminFile" -}}
+{{- ((include "tenantry.auth" . | fromYaml).admin | default dict).web_config_file | default "" }}
+{{- end }}
+
+{{- /* What the port of probePort speaks. */}}
 {{- define "tenantry.probeScheme" -}}
 {{- $scheme := ternary "HTTP" (include "tenantry.pushScheme" .) (eq "http-metrics" (include "tenantry.probePort" .)) }}
 {{- .Values.probes.scheme | default $scheme }}
+{{- end }}
+
+{{- /* How liveness is asked. If it is unknown whether the port has TLS, that it accepts a connection is enough. */}}
+{{- define "tenantry.liveness" -}}
+{{- $is_known := and .Values.probes.scheme (eq "http-metrics" (include "tenantry.probePort" .)) }}
+{{- if and (include "tenantry.adminFile" .) (not $is_known) -}}
+tcpSocket:
+  port: http-metrics
+{{- else -}}
+httpGet:
+  path: /alive
+  port: http-metrics
+  scheme: {{ ternary .Values.probes.scheme "HTTP" (not (not $is_known)) }}
+{{- end }}
 {{- end }}
 
 {{- /* A topology spread constraint, with the pods' labels if it has none. */}}
