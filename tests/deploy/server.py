@@ -1,10 +1,12 @@
 """A real server with a real upstream, for the tests."""
 
+import base64
 import re
 import signal
 import socket
 import subprocess
 import time
+import urllib.error
 import urllib.request
 from contextlib import contextmanager
 
@@ -41,7 +43,7 @@ def stop(process):
 class Server:
     """Tenantry, started by `launcher`, in a directory of its own."""
 
-    def __init__(self, directory, driver, tls, upstream, launcher=()):
+    def __init__(self, directory, driver, tls, upstream, launcher=(), more=""):
         self.push, self.metrics, self.tls = free_port(), free_port(), tls
         material = certificates()
         self.config, self.log = directory / "tenantry.yml", directory / "log"
@@ -61,7 +63,7 @@ auth:
   egress: {{tls_config: {{ca_bundle_file: {material}/ca.crt}}}}
   ingress: {{tls_config: {{cert_file: {material}/tls.crt, key_file: {material}/tls.key}}}}
 """
-        self.config.write_text(text)
+        self.config.write_text(text + more)
         command = [*launcher, deploy.TENANTRY, "--config", self.config]
         with self.log.open("w") as log:
             self.process = subprocess.Popen([str(word) for word in command], stderr=log, env={"CT_CORES": "2"})
@@ -76,6 +78,17 @@ auth:
     def page(self, path):
         with urllib.request.urlopen(f"http://127.0.0.1:{self.metrics}{path}", timeout=10) as page:
             return page.read().decode()
+
+    def post(self, path, body, content_type, password):
+        """Posts to the port of pushes as `user`, and gives the status."""
+        credentials = base64.b64encode(f"user:{password}".encode()).decode()
+        headers = {"Content-Type": content_type, "Authorization": f"Basic {credentials}"}
+        request = urllib.request.Request(f"http://127.0.0.1:{self.push}{path}", body, headers)
+        try:
+            with urllib.request.urlopen(request, timeout=30) as answer:
+                return answer.status
+        except urllib.error.HTTPError as error:
+            return error.code
 
     def driver(self):
         return re.search(r'^tenantry_build_info\{.*driver="(\w+)"', self.page("/metrics"), re.MULTILINE)[1]
@@ -117,9 +130,9 @@ def upstream(tls):
 
 
 @contextmanager
-def running(directory, driver="auto", tls=False, launcher=()):
+def running(directory, driver="auto", tls=False, launcher=(), more=""):
     with upstream(tls) as port:
-        server = Server(directory, driver, tls, port, launcher)
+        server = Server(directory, driver, tls, port, launcher, more)
         try:
             server.until_logged("listening address")
             yield server
