@@ -7,17 +7,24 @@ a way to gain any.
 import ctypes
 import json
 import os
+import re
 import shutil
 import socket
 import struct
 import threading
+from pathlib import Path
 
 import yaml
 from world import REPOSITORY, Process, check, get, pushes_arrive, run, sink, until
 
 PR_CAPBSET_DROP, PR_SET_NO_NEW_PRIVS, CAPABILITIES = 24, 38, 64
 SEED = REPOSITORY / "tests/fixtures/seed-kubernetes.yml"
+MOZILLA = Path("/usr/share/ca-certificates/mozilla")
 UPSTREAM = 19291
+
+
+def certificates(file):
+    return re.findall(r"-----BEGIN CERTIFICATE-----\n(.+?)\n-----END", file.read_text(), re.DOTALL)
 
 
 class Names:
@@ -131,10 +138,18 @@ class Image:
         check(len(details["rootfs"]["diff_ids"]) == 1, "the files are in one layer")
         for file in ("etc/ssl/certs/ca-certificates.crt", "usr/share/doc/tenantry/sbom.cdx.json"):
             check((self.path / file).stat().st_size > 1000, f"{file} is there")
+        self.authorities()
         print(
             f"      {self.archive.stat().st_size / 1e6:.1f} MB, unpacked "
             f"{sum(f.stat().st_size for f in self.path.rglob('*') if f.is_file() and not f.is_symlink()) / 1e6:.1f} MB"
         )
+
+    def authorities(self):
+        """Private authorities of the machine that builds must not get into the image."""
+        bundled = certificates(self.path / "etc/ssl/certs/ca-certificates.crt")
+        mozilla = [one for file in sorted(MOZILLA.glob("*.crt")) for one in certificates(file)]
+        check(len(bundled) == len(mozilla) > 100, f"{len(bundled)} authorities, of {len(mozilla)} of Mozilla's")
+        check(set(bundled) == set(mozilla), "there is no authority of another source")
 
     def as_it_is(self):
         """Without a ConfigMap, with a variable for the target, whose name only DNS knows."""
