@@ -9,6 +9,7 @@ from rootfs import Root, Service
 from world import LOADGEN, Process, Unit, check, pushes_arrive, run, sink
 
 CONFIG = "/etc/tenantry/tenantry.yml"
+PLACEHOLDER = "target: http://127.0.0.1:9/"
 PUSH, METRICS, UPSTREAM = 8081, 9091, 9009
 UPGRADE_AFTER_S = 1
 LOAD = ("--senders", "4", "--series", "5", "--tenants", "20")
@@ -63,7 +64,8 @@ class Debian:
 
     def service(self):
         """The unit's own command, as the unit's user, and its signals."""
-        self.root.edit(CONFIG, ("#target: http://127.0.0.1:9090", f"target: http://127.0.0.1:{UPSTREAM}/api/v1/push"))
+        self.without_target()
+        self.root.edit(CONFIG, (PLACEHOLDER, f"target: http://127.0.0.1:{UPSTREAM}/api/v1/push"))
         self.sink = sink(UPSTREAM, self.root.logs / "sink")
         self.server = Service(self.root, "tenantry")
         check(
@@ -81,6 +83,18 @@ class Debian:
         self.server.reload(METRICS)
         run(*unlabelled, "--tenant-label", "other")
         check(True, "a reload applies the configuration")
+
+    def without_target(self):
+        """As it is installed: senders must keep what they have, and repeat it."""
+        server = Service(self.root, "tenantry")
+        # Where the default target would be: Prometheus, whose 405 makes senders drop their data.
+        prometheus = sink(9090, self.root.logs / "prometheus")
+        server.start()
+        push = (LOADGEN, "send", "--url", f"http://127.0.0.1:{PUSH}/push", "--requests", "1", "--fail-on-error")
+        said = run(*push, "--tenant-label", "tenant", status=1)
+        check("502" in said, f"a push gets 502: {said}")
+        server.stop()
+        prometheus.end()
 
     @contextlib.contextmanager
     def pushes_meanwhile(self):

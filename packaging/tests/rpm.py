@@ -54,7 +54,7 @@ class Fedora:
         run(*rpm, "--install", self.package)
         check("nologin" in root.run("getent", "passwd", "tenantry"), "useradd makes the user")
         upstream = sink(9009, root.logs / "sink")
-        root.edit(CONFIG, ("#target: http://127.0.0.1:9090", "target: http://127.0.0.1:9009/api/v1/push"))
+        root.edit(CONFIG, ("target: http://127.0.0.1:9/", "target: http://127.0.0.1:9009/api/v1/push"))
         server = Service(root, "tenantry")
         server.start()
         pushes_arrive(8081, 9009, "--requests", "20")
