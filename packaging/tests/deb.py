@@ -63,6 +63,45 @@ class Debian:
             tool.with_suffix(".away").rename(tool)
 
     def service(self):
+    def unset_target(self):
+        """Beside cortex-tenant, tenantry.service would take or share its port, if it is not set up."""
+        root = self.root
+        enabled = root.has("/etc/systemd/system/multi-user.target.wants/tenantry.service")
+        package = self.packages["tenantry-cortex-tenant"]
+        with self.systemd_listening() as calls:
+            root.edit("/etc/default/tenantry", ("#CT_CORES=0", "#CT_CORES=0\nCT_TARGET=127.0.0.1:9009"))
+            root.install(package)
+            check(enabled.is_symlink() and "stop" not in calls(), f"with a target it stays: {calls()}")
+            root.run("dpkg", "--purge", "tenantry-cortex-tenant")
+            root.edit("/etc/default/tenantry", ("\nCT_TARGET=127.0.0.1:9009", ""))
+            root.install(package)
+            check("stop tenantry.service" in calls(), f"without a target it is stopped: {calls()}")
+        check(not enabled.is_symlink(), "without a target it is disabled")
+        root.install(self.packages["tenantry"])
+        check(not enabled.is_symlink(), "it stays disabled when it is installed again")
+        root.run("dpkg", "--purge", "tenantry-cortex-tenant")
+        # It works in the name of a package only.
+        root.run("env", "DPKG_MAINTSCRIPT_PACKAGE=tenantry", "deb-systemd-helper", "enable", "tenantry.service")
+
+    @contextlib.contextmanager
+    def systemd_listening(self):
+        """Scripts find a systemd that does nothing; yields what it was told."""
+        tool, log, mark = map(self.root.has, ("/usr/bin/systemctl", "/systemctl.log", "/run/systemd/system"))
+        aside = tool.with_suffix(".away")
+        if tool.exists():
+            tool.rename(aside)
+        # Images of Debian have a policy that services are neither started nor stopped.
+        self.root.has("/usr/sbin/policy-rc.d").unlink(missing_ok=True)
+        log.touch()
+        mark.mkdir()
+        tool.write_text('#!/bin/sh\necho "$@" >> /systemctl.log\n')
+        tool.chmod(0o755)
+        yield log.read_text
+        tool.unlink()
+        mark.rmdir()
+        if aside.exists():
+            aside.rename(tool)
+
         """The unit's own command, as the unit's user, and its signals."""
         self.without_target()
         self.root.edit(CONFIG, (PLACEHOLDER, f"target: http://127.0.0.1:{UPSTREAM}/api/v1/push"))
@@ -165,7 +204,18 @@ class Debian:
         self.root.edit("/etc/default/tenantry", ("#CT_CORES=0", 'CT_CORES="many"'))
         said = self.root.install(self.newer["tenantry"])
         check("CT_CORES" in said, f"variables are checked, too: {said}")
-        self.root.edit("/etc/default/tenantry", ('CT_CORES="many"', "CT_CORES=1"))
+        # systemd ends a value before blanks, and a line before a carriage return.
+        variables = self.root.has("/etc/default/tenantry")
+        before = variables.read_text().replace('CT_CORES="many"', "CT_CORES=1")
+        self.root.edit("/etc/default/tenantry", ('CT_CORES="many"', 'CT_CORES="1" \r'))
+        config.chmod(0o640)
+        self.root.run("addgroup", "--system", "secrets")
+        self.root.run("usermod", "--append", "--groups", "secrets", "tenantry")
+        self.root.run("chgrp", "secrets", CONFIG)
+        said = self.root.install(self.newer["tenantry"])
+        check("ERRORS" not in said, f"it is read with the user's groups, and with variables as systemd's: {said}")
+        self.root.run("chgrp", "tenantry", CONFIG)
+        variables.write_text(before)
 
     def unreadable_configuration(self):
         """A configuration that only root can read."""
@@ -207,7 +257,10 @@ class Debian:
         """The second package replaces cortex-tenant's, and runs with its configuration."""
         root = self.root
         root.install(self.old_package())
-        root.has("/etc/cortex-tenant.yml").write_text(
+        root.edit("/etc/default/cortex-tenant", ("/etc/cortex-tenant.yml", "/etc/tenants/prod.yml"))
+        root.has("/etc/tenants").mkdir()
+        config = root.has("/etc/tenants/prod.yml")
+        config.write_text(
             f"listen: 127.0.0.1:8085\nlisten_metrics_address: 127.0.0.1:9095\n"
             f"target: http://127.0.0.1:{UPSTREAM}/push\ntenant:\n  label: tenant\n"
         )
@@ -215,14 +268,22 @@ class Debian:
         check("removing cortex-tenant" in said.lower(), f"it replaces the other package: {said}")
         check("ERRORS" not in said, f"their configuration is sound: {said}")
         for command in ("/usr/bin/cortex-tenant", "/usr/sbin/cortex-tenant"):
+        variables = root.has("/etc/default/cortex-tenant")
+        check("/etc/tenants/prod.yml" in variables.read_text(), "their variables stay as they were")
+        check(not list(variables.parent.glob("*saved*")), "no copy is left")
             check("tenantry" in root.run(command, "-version"), f"{command} is there")
         server = Service(root, "cortex-tenant")
         server.start()
         pushes_arrive(8085, UPSTREAM, "--requests", "20", *LOAD)
         server.stop()
         root.run("dpkg", "--purge", "tenantry-cortex-tenant")
+        sound = config.read_text()
+        config.write_text(sound.replace("tenant:", "tennant:"))
+        said = root.install(self.newer["tenantry-cortex-tenant"])
+        check("/etc/tenants/prod.yml" in said and "tennant" in said, f"the file of CONFIG_FILE is checked: {said}")
+        config.write_text(sound)
         check(not root.has("/usr/sbin/cortex-tenant").is_symlink(), "the command is gone with its package")
-        check(root.has("/etc/cortex-tenant.yml").exists(), "their configuration stays")
+        check(config.exists() and variables.exists(), "their configuration stays")
 
     def copied(self, name):
         shutil.copy(self.newer[name], self.root.path)
@@ -274,6 +335,7 @@ def tests(out, newer, work):
     for name in (
         "installation",
         "service",
+        "unset_target",
         "upgrade",
         "socket_unit",
         "refused_configuration",
