@@ -9,6 +9,7 @@ import json
 import os
 import re
 import shutil
+import shlex
 import socket
 import struct
 import threading
@@ -172,6 +173,27 @@ class Image:
         upstream.end()
 
     def seed(self):
+    def documented_command(self):
+        """The commands of both READMEs, with series that have the label of their Prometheus examples."""
+        for readme in (REPOSITORY / "README.md", REPOSITORY / "packaging/README.md"):
+            (command,) = re.findall(r"podman run [^`\n]+", readme.read_text())
+            words = shlex.split(command)
+            variables = dict(
+                value.split("=", 1) for option, value in zip(words, words[1:]) if option in ("-e", "--env")
+            )
+            check("//mimir:8080/" in variables["CT_TARGET"], f"the target of the command: {command}")
+            variables["CT_TARGET"] = variables["CT_TARGET"].replace("mimir:8080", f"127.0.0.1:{UPSTREAM}")
+            upstream = sink(UPSTREAM, self.work / "documented-sink.log")
+            container = Container(self, f"documented-{readme.parent.name}", {})
+            container.start(environment=variables)
+            container.ready()
+            said = pushes_arrive(8080, UPSTREAM, "--requests", "20", "--tenants", "payments,search")
+            check("every acknowledged sample is stored" in said, said)
+            stored = get(f"http://127.0.0.1:{UPSTREAM}/stats")[1]
+            check("payments" in stored and "search" in stored, f"two tenants arrive: {stored}")
+            container.end()
+            upstream.end()
+
         """A user's manifests for cortex-tenant and Thanos Receive, with nothing changed but the image's name."""
         text = SEED.read_text().replace("ghcr.io/blind-oracle/cortex-tenant:latest", "tenantry:latest")
         check("tenantry:latest" in text, "the manifest names the image")
@@ -205,3 +227,4 @@ def tests(out, _newer, work):
     yield "contents", image.contents
     yield "as it is", image.as_it_is
     yield "a user's manifests", image.seed
+    yield "as the READMEs say", image.documented_command
