@@ -49,6 +49,7 @@ class Debian:
         check(mode == "640 root tenantry", f"others cannot read the configuration: {mode}")
         for page in ("man1/tenantry.1.gz", "man5/tenantry.yml.5.gz"):
             check(root.has(f"/usr/share/man/{page}").stat().st_size > 0, f"{page} is there")
+        check(root.has("/usr/share/doc/tenantry/THIRD-PARTY-LICENSES.gz").exists(), "the licences of crates are there")
         self.user_without_sysusers()
 
     def user_without_sysusers(self):
@@ -62,7 +63,6 @@ class Debian:
         if tool.with_suffix(".away").exists():
             tool.with_suffix(".away").rename(tool)
 
-    def service(self):
     def unset_target(self):
         """Beside cortex-tenant, tenantry.service would take or share its port, if it is not set up."""
         root = self.root
@@ -102,6 +102,7 @@ class Debian:
         if aside.exists():
             aside.rename(tool)
 
+    def service(self):
         """The unit's own command, as the unit's user, and its signals."""
         self.without_target()
         self.root.edit(CONFIG, (PLACEHOLDER, f"target: http://127.0.0.1:{UPSTREAM}/api/v1/push"))
@@ -267,21 +268,21 @@ class Debian:
         said = root.run("dpkg", "--auto-deconfigure", "-B", "--install", self.copied("tenantry-cortex-tenant"))
         check("removing cortex-tenant" in said.lower(), f"it replaces the other package: {said}")
         check("ERRORS" not in said, f"their configuration is sound: {said}")
-        for command in ("/usr/bin/cortex-tenant", "/usr/sbin/cortex-tenant"):
         variables = root.has("/etc/default/cortex-tenant")
         check("/etc/tenants/prod.yml" in variables.read_text(), "their variables stay as they were")
         check(not list(variables.parent.glob("*saved*")), "no copy is left")
+        for command in ("/usr/bin/cortex-tenant", "/usr/sbin/cortex-tenant"):
             check("tenantry" in root.run(command, "-version"), f"{command} is there")
         server = Service(root, "cortex-tenant")
         server.start()
         pushes_arrive(8085, UPSTREAM, "--requests", "20", *LOAD)
         server.stop()
-        root.run("dpkg", "--purge", "tenantry-cortex-tenant")
         sound = config.read_text()
         config.write_text(sound.replace("tenant:", "tennant:"))
         said = root.install(self.newer["tenantry-cortex-tenant"])
         check("/etc/tenants/prod.yml" in said and "tennant" in said, f"the file of CONFIG_FILE is checked: {said}")
         config.write_text(sound)
+        root.run("dpkg", "--purge", "tenantry-cortex-tenant")
         check(not root.has("/usr/sbin/cortex-tenant").is_symlink(), "the command is gone with its package")
         check(config.exists() and variables.exists(), "their configuration stays")
 
@@ -334,8 +335,8 @@ def tests(out, newer, work):
     debian = Debian(out, newer, work)
     for name in (
         "installation",
-        "service",
         "unset_target",
+        "service",
         "upgrade",
         "socket_unit",
         "refused_configuration",

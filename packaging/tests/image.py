@@ -22,6 +22,7 @@ PR_CAPBSET_DROP, PR_SET_NO_NEW_PRIVS, CAPABILITIES = 24, 38, 64
 SEED = REPOSITORY / "tests/fixtures/seed-kubernetes.yml"
 MOZILLA = Path("/usr/share/ca-certificates/mozilla")
 UPSTREAM = 19291
+DOCUMENTS = ("usr/share/doc/tenantry/sbom.cdx.json", "usr/share/doc/tenantry/THIRD-PARTY-LICENSES.gz")
 
 
 def certificates(file):
@@ -137,7 +138,7 @@ class Image:
         for label in ("version", "revision", "licenses", "title"):
             check(self.config["Labels"].get(f"org.opencontainers.image.{label}"), f"label {label}: {self.config}")
         check(len(details["rootfs"]["diff_ids"]) == 1, "the files are in one layer")
-        for file in ("etc/ssl/certs/ca-certificates.crt", "usr/share/doc/tenantry/sbom.cdx.json"):
+        for file in ("etc/ssl/certs/ca-certificates.crt", *DOCUMENTS):
             check((self.path / file).stat().st_size > 1000, f"{file} is there")
         self.authorities()
         print(
@@ -172,7 +173,6 @@ class Image:
         check(container.process.wait() == 64, "bad settings end it with 64")
         upstream.end()
 
-    def seed(self):
     def documented_command(self):
         """The commands of both READMEs, with series that have the label of their Prometheus examples."""
         for readme in (REPOSITORY / "README.md", REPOSITORY / "packaging/README.md"):
@@ -194,6 +194,7 @@ class Image:
             container.end()
             upstream.end()
 
+    def seed(self):
         """A user's manifests for cortex-tenant and Thanos Receive, with nothing changed but the image's name."""
         text = SEED.read_text().replace("ghcr.io/blind-oracle/cortex-tenant:latest", "tenantry:latest")
         check("tenantry:latest" in text, "the manifest names the image")
@@ -226,5 +227,5 @@ def tests(out, _newer, work):
     image = Image(out, work)
     yield "contents", image.contents
     yield "as it is", image.as_it_is
-    yield "a user's manifests", image.seed
     yield "as the READMEs say", image.documented_command
+    yield "a user's manifests", image.seed

@@ -30,6 +30,7 @@ class Fedora:
             "/usr/share/man/man5/tenantry.yml.5.gz",
             "/usr/share/zsh/site-functions/_tenantry",
             "/usr/share/licenses/tenantry/LICENSE",
+            "/usr/share/licenses/tenantry/THIRD-PARTY-LICENSES.gz",
         ):
             check(path in files, f"it has {path}")
         foreign = {"/etc", "/etc/default", "/usr", "/usr/bin", "/usr/share", "/usr/lib", "/usr/lib/systemd"} & set(
@@ -44,8 +45,8 @@ class Fedora:
         check(f"{CONFIG} cn" in flags, f"the configuration is %config(noreplace): {flags}")
         check("/usr/share/licenses/tenantry/LICENSE l" in flags, f"the licence is %license: {flags}")
         requires = run("rpm", "--query", "--package", "--requires", self.package)
-        check("util-linux" in requires and "libc.so" not in requires, f"it requires no library: {requires}")
         check("/usr/sbin/useradd" in requires, f"it requires what makes the user: {requires}")
+        check("util-linux" in requires and "libc.so" not in requires, f"it requires no library: {requires}")
         run("rpm", "--checksig", "--nosignature", self.package)
         check("cortex-tenant" in run("rpm", "--query", "--package", "--provides", self.cortex_tenant), "the second one")
 
@@ -56,12 +57,12 @@ class Fedora:
         root.has("/usr/sbin/adduser").unlink(missing_ok=True)
         self.rpm("--install", self.package)
         check("nologin" in root.run("getent", "passwd", "tenantry"), "useradd makes the user")
-        upstream = sink(9009, root.logs / "sink")
         self.configuration_is_private()
         self.rpm("--upgrade", self.newer)
         self.configuration_is_private()
         self.replaced_cortex_tenant()
 
+        upstream = sink(9009, root.logs / "sink")
         root.edit(CONFIG, ("target: http://127.0.0.1:9/", "target: http://127.0.0.1:9009/api/v1/push"))
         server = Service(root, "tenantry")
         server.start()
@@ -81,7 +82,6 @@ class Fedora:
         self.rpm("--erase", "tenantry")
         check(not root.has("/usr/bin/tenantry").exists(), "the program is gone")
         check(root.has(f"{CONFIG}.rpmsave").exists(), "a changed configuration is kept aside")
-
 
     def rpm(self, *arguments):
         said = run("rpm", "--root", self.root.path, "--nodeps", "--noplugins", *arguments)
@@ -128,6 +128,7 @@ class Fedora:
         command = (f"{os.environ['TOOLS']}/bin/nfpm", "package", "--config", "nfpm.yml", "--packager", "rpm")
         run(*command, "--target", "old.rpm", cwd=tree)
         return tree / "old.rpm"
+
 
 def tests(out, newer, work):
     fedora = Fedora(out, newer, work)
