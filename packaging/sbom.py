@@ -30,6 +30,19 @@ def output(*command):
     return subprocess.run(command, check=True, capture_output=True, text=True).stdout
 
 
+def metadata():
+    """What cargo knows about the packages of the program."""
+    return json.loads(
+        output("cargo", "metadata", "--format-version=1", "--locked", "--filter-platform=x86_64-unknown-linux-gnu")
+    )
+
+
+def terms(package):
+    """The package's licence, as an SPDX expression, or nothing."""
+    # Old crates write MIT/Apache-2.0 where SPDX has OR.
+    return (package["license"] or "").replace("/", " OR ")
+
+
 def linked_packages(metadata):
     """The packages that are linked into the program: those that it needs at run time, not those for tests or builds."""
     nodes = {node["id"]: node for node in metadata["resolve"]["nodes"]}
@@ -52,8 +65,7 @@ def linked_packages(metadata):
 def component(package, version, checksums, kind=ComponentType.LIBRARY):
     name = package["name"]
     purl = PackageURL("cargo", name=name, version=version)
-    # Old crates write MIT/Apache-2.0 where SPDX has OR.
-    license_text = (package["license"] or "").replace("/", " OR ")
+    license_text = terms(package)
     checksum = checksums.get((name, version))
     return Component(
         name=name,
@@ -72,8 +84,8 @@ def toolchain():
     rust = output("rustc", "--version").split()[1]
     libc = output("ldd", "--version").splitlines()[0].split("GLIBC ")[1].split(")")[0]
     return [
-        Component(name=name, version=version, bom_ref=f"{name}@{version}", licenses=[LICENSES.make_from_string(terms)])
-        for name, version, terms in (
+        Component(name=name, version=version, bom_ref=f"{name}@{version}", licenses=[LICENSES.make_from_string(text)])
+        for name, version, text in (
             ("rust-std", rust, "MIT OR Apache-2.0"),
             ("glibc", libc, "LGPL-2.1-or-later"),
         )
@@ -84,11 +96,9 @@ def bill(version):
     with open("Cargo.lock", "rb") as file:
         lock = tomllib.load(file)
     checksums = {(p["name"], p["version"]): p["checksum"] for p in lock["package"] if "checksum" in p}
-    metadata = json.loads(
-        output("cargo", "metadata", "--format-version=1", "--locked", "--filter-platform=x86_64-unknown-linux-gnu")
-    )
-    packages = {p["id"]: p for p in metadata["packages"]}
-    root, edges = linked_packages(metadata)
+    known = metadata()
+    packages = {p["id"]: p for p in known["packages"]}
+    root, edges = linked_packages(known)
     components = {
         package: component(packages[package], packages[package]["version"], checksums)
         for package in edges
@@ -114,4 +124,5 @@ def main():
     print(text)
 
 
-main()
+if __name__ == "__main__":
+    main()

@@ -16,16 +16,26 @@ debian_packages() {
     fi
 }
 
+# Installs what makes an environment, if it is missing, as on a clean Debian.
+python_venv() {
+    if ! python3 -c 'import ensurepip' 2>/dev/null; then debian_packages python3-venv; fi
+}
+
+# Ends the jobs of this shell.
+kill_jobs() {
+    local job
+    for job in $(jobs -p); do kill "$job" 2>/dev/null || true; done
+    wait
+}
+
 # Makes the environment of pinned programs, unless it is there already.
 pinned_tools() {
     local wanted
     wanted=$(sha256sum packaging/requirements.txt)
     if [ "$(cat "$TOOLS/made-from" 2>/dev/null)" != "$wanted" ]; then
-        rm -rf "$TOOLS"
-        # A pip of its own would take most of the time.
-        python3 -m venv --without-pip "$TOOLS"
-        python3 -m pip --python "$TOOLS/bin/python" install --quiet --disable-pip-version-check --no-deps \
-            --root-user-action=ignore --no-compile --require-hashes --requirement packaging/requirements.txt
+        python3 -m venv --clear "$TOOLS"
+        "$TOOLS/bin/pip" install --quiet --disable-pip-version-check --no-deps --root-user-action=ignore --no-compile \
+            --require-hashes --requirement packaging/requirements.txt
         echo "$wanted" > "$TOOLS/made-from"
     fi
 }

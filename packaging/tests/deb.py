@@ -9,6 +9,7 @@ from rootfs import Root, Service
 from world import LOADGEN, Process, Unit, check, pushes_arrive, run, sink
 
 CONFIG = "/etc/tenantry/tenantry.yml"
+PLACEHOLDER = "target: http://127.0.0.1:9/"
 PUSH, METRICS, UPSTREAM = 8081, 9091, 9009
 UPGRADE_AFTER_S = 1
 LOAD = ("--senders", "4", "--series", "5", "--tenants", "20")
@@ -48,6 +49,7 @@ class Debian:
         check(mode == "640 root tenantry", f"others cannot read the configuration: {mode}")
         for page in ("man1/tenantry.1.gz", "man5/tenantry.yml.5.gz"):
             check(root.has(f"/usr/share/man/{page}").stat().st_size > 0, f"{page} is there")
+        check(root.has("/usr/share/doc/tenantry/THIRD-PARTY-LICENSES.gz").exists(), "the licences of crates are there")
         self.user_without_sysusers()
 
     def user_without_sysusers(self):
@@ -61,9 +63,49 @@ class Debian:
         if tool.with_suffix(".away").exists():
             tool.with_suffix(".away").rename(tool)
 
+    def unset_target(self):
+        """Beside cortex-tenant, tenantry.service would take or share its port, if it is not set up."""
+        root = self.root
+        enabled = root.has("/etc/systemd/system/multi-user.target.wants/tenantry.service")
+        package = self.packages["tenantry-cortex-tenant"]
+        with self.systemd_listening() as calls:
+            root.edit("/etc/default/tenantry", ("#CT_CORES=0", "#CT_CORES=0\nCT_TARGET=127.0.0.1:9009"))
+            root.install(package)
+            check(enabled.is_symlink() and "stop" not in calls(), f"with a target it stays: {calls()}")
+            root.run("dpkg", "--purge", "tenantry-cortex-tenant")
+            root.edit("/etc/default/tenantry", ("\nCT_TARGET=127.0.0.1:9009", ""))
+            root.install(package)
+            check("stop tenantry.service" in calls(), f"without a target it is stopped: {calls()}")
+        check(not enabled.is_symlink(), "without a target it is disabled")
+        root.install(self.packages["tenantry"])
+        check(not enabled.is_symlink(), "it stays disabled when it is installed again")
+        root.run("dpkg", "--purge", "tenantry-cortex-tenant")
+        # It works in the name of a package only.
+        root.run("env", "DPKG_MAINTSCRIPT_PACKAGE=tenantry", "deb-systemd-helper", "enable", "tenantry.service")
+
+    @contextlib.contextmanager
+    def systemd_listening(self):
+        """Scripts find a systemd that does nothing; yields what it was told."""
+        tool, log, mark = map(self.root.has, ("/usr/bin/systemctl", "/systemctl.log", "/run/systemd/system"))
+        aside = tool.with_suffix(".away")
+        if tool.exists():
+            tool.rename(aside)
+        # Images of Debian have a policy that services are neither started nor stopped.
+        self.root.has("/usr/sbin/policy-rc.d").unlink(missing_ok=True)
+        log.touch()
+        mark.mkdir()
+        tool.write_text('#!/bin/sh\necho "$@" >> /systemctl.log\n')
+        tool.chmod(0o755)
+        yield log.read_text
+        tool.unlink()
+        mark.rmdir()
+        if aside.exists():
+            aside.rename(tool)
+
     def service(self):
         """The unit's own command, as the unit's user, and its signals."""
-        self.root.edit(CONFIG, ("#target: http://127.0.0.1:9090", f"target: http://127.0.0.1:{UPSTREAM}/api/v1/push"))
+        self.without_target()
+        self.root.edit(CONFIG, (PLACEHOLDER, f"target: http://127.0.0.1:{UPSTREAM}/api/v1/push"))
         self.sink = sink(UPSTREAM, self.root.logs / "sink")
         self.server = Service(self.root, "tenantry")
         check(
@@ -81,6 +123,18 @@ class Debian:
         self.server.reload(METRICS)
         run(*unlabelled, "--tenant-label", "other")
         check(True, "a reload applies the configuration")
+
+    def without_target(self):
+        """As it is installed: senders must keep what they have, and repeat it."""
+        server = Service(self.root, "tenantry")
+        # Where the default target would be: Prometheus, whose 405 makes senders drop their data.
+        prometheus = sink(9090, self.root.logs / "prometheus")
+        server.start()
+        push = (LOADGEN, "send", "--url", f"http://127.0.0.1:{PUSH}/push", "--requests", "1", "--fail-on-error")
+        said = run(*push, "--tenant-label", "tenant", status=1)
+        check("502" in said, f"a push gets 502: {said}")
+        server.stop()
+        prometheus.end()
 
     @contextlib.contextmanager
     def pushes_meanwhile(self):
@@ -151,7 +205,18 @@ class Debian:
         self.root.edit("/etc/default/tenantry", ("#CT_CORES=0", 'CT_CORES="many"'))
         said = self.root.install(self.newer["tenantry"])
         check("CT_CORES" in said, f"variables are checked, too: {said}")
-        self.root.edit("/etc/default/tenantry", ('CT_CORES="many"', "CT_CORES=1"))
+        # systemd ends a value before blanks, and a line before a carriage return.
+        variables = self.root.has("/etc/default/tenantry")
+        before = variables.read_text().replace('CT_CORES="many"', "CT_CORES=1")
+        self.root.edit("/etc/default/tenantry", ('CT_CORES="many"', 'CT_CORES="1" \r'))
+        config.chmod(0o640)
+        self.root.run("addgroup", "--system", "secrets")
+        self.root.run("usermod", "--append", "--groups", "secrets", "tenantry")
+        self.root.run("chgrp", "secrets", CONFIG)
+        said = self.root.install(self.newer["tenantry"])
+        check("ERRORS" not in said, f"it is read with the user's groups, and with variables as systemd's: {said}")
+        self.root.run("chgrp", "tenantry", CONFIG)
+        variables.write_text(before)
 
     def unreadable_configuration(self):
         """A configuration that only root can read."""
@@ -193,22 +258,33 @@ class Debian:
         """The second package replaces cortex-tenant's, and runs with its configuration."""
         root = self.root
         root.install(self.old_package())
-        root.has("/etc/cortex-tenant.yml").write_text(
+        root.edit("/etc/default/cortex-tenant", ("/etc/cortex-tenant.yml", "/etc/tenants/prod.yml"))
+        root.has("/etc/tenants").mkdir()
+        config = root.has("/etc/tenants/prod.yml")
+        config.write_text(
             f"listen: 127.0.0.1:8085\nlisten_metrics_address: 127.0.0.1:9095\n"
             f"target: http://127.0.0.1:{UPSTREAM}/push\ntenant:\n  label: tenant\n"
         )
         said = root.run("dpkg", "--auto-deconfigure", "-B", "--install", self.copied("tenantry-cortex-tenant"))
         check("removing cortex-tenant" in said.lower(), f"it replaces the other package: {said}")
         check("ERRORS" not in said, f"their configuration is sound: {said}")
+        variables = root.has("/etc/default/cortex-tenant")
+        check("/etc/tenants/prod.yml" in variables.read_text(), "their variables stay as they were")
+        check(not list(variables.parent.glob("*saved*")), "no copy is left")
         for command in ("/usr/bin/cortex-tenant", "/usr/sbin/cortex-tenant"):
             check("tenantry" in root.run(command, "-version"), f"{command} is there")
         server = Service(root, "cortex-tenant")
         server.start()
         pushes_arrive(8085, UPSTREAM, "--requests", "20", *LOAD)
         server.stop()
+        sound = config.read_text()
+        config.write_text(sound.replace("tenant:", "tennant:"))
+        said = root.install(self.newer["tenantry-cortex-tenant"])
+        check("/etc/tenants/prod.yml" in said and "tennant" in said, f"the file of CONFIG_FILE is checked: {said}")
+        config.write_text(sound)
         root.run("dpkg", "--purge", "tenantry-cortex-tenant")
         check(not root.has("/usr/sbin/cortex-tenant").is_symlink(), "the command is gone with its package")
-        check(root.has("/etc/cortex-tenant.yml").exists(), "their configuration stays")
+        check(config.exists() and variables.exists(), "their configuration stays")
 
     def copied(self, name):
         shutil.copy(self.newer[name], self.root.path)
@@ -259,6 +335,7 @@ def tests(out, newer, work):
     debian = Debian(out, newer, work)
     for name in (
         "installation",
+        "unset_target",
         "service",
         "upgrade",
         "socket_unit",

@@ -7,17 +7,26 @@ a way to gain any.
 import ctypes
 import json
 import os
+import re
 import shutil
+import shlex
 import socket
 import struct
 import threading
+from pathlib import Path
 
 import yaml
 from world import REPOSITORY, Process, check, get, pushes_arrive, run, sink, until
 
 PR_CAPBSET_DROP, PR_SET_NO_NEW_PRIVS, CAPABILITIES = 24, 38, 64
 SEED = REPOSITORY / "tests/fixtures/seed-kubernetes.yml"
+MOZILLA = Path("/usr/share/ca-certificates/mozilla")
 UPSTREAM = 19291
+DOCUMENTS = ("usr/share/doc/tenantry/sbom.cdx.json", "usr/share/doc/tenantry/THIRD-PARTY-LICENSES.gz")
+
+
+def certificates(file):
+    return re.findall(r"-----BEGIN CERTIFICATE-----\n(.+?)\n-----END", file.read_text(), re.DOTALL)
 
 
 class Names:
@@ -129,12 +138,20 @@ class Image:
         for label in ("version", "revision", "licenses", "title"):
             check(self.config["Labels"].get(f"org.opencontainers.image.{label}"), f"label {label}: {self.config}")
         check(len(details["rootfs"]["diff_ids"]) == 1, "the files are in one layer")
-        for file in ("etc/ssl/certs/ca-certificates.crt", "usr/share/doc/tenantry/sbom.cdx.json"):
+        for file in ("etc/ssl/certs/ca-certificates.crt", *DOCUMENTS):
             check((self.path / file).stat().st_size > 1000, f"{file} is there")
+        self.authorities()
         print(
             f"      {self.archive.stat().st_size / 1e6:.1f} MB, unpacked "
             f"{sum(f.stat().st_size for f in self.path.rglob('*') if f.is_file() and not f.is_symlink()) / 1e6:.1f} MB"
         )
+
+    def authorities(self):
+        """Private authorities of the machine that builds must not get into the image."""
+        bundled = certificates(self.path / "etc/ssl/certs/ca-certificates.crt")
+        mozilla = [one for file in sorted(MOZILLA.glob("*.crt")) for one in certificates(file)]
+        check(len(bundled) == len(mozilla) > 100, f"{len(bundled)} authorities, of {len(mozilla)} of Mozilla's")
+        check(set(bundled) == set(mozilla), "there is no authority of another source")
 
     def as_it_is(self):
         """Without a ConfigMap, with a variable for the target, whose name only DNS knows."""
@@ -155,6 +172,27 @@ class Image:
         container.start(args=["--check-config"], environment={"CT_TARGET": "nonsense://x"})
         check(container.process.wait() == 64, "bad settings end it with 64")
         upstream.end()
+
+    def documented_command(self):
+        """The commands of both READMEs, with series that have the label of their Prometheus examples."""
+        for readme in (REPOSITORY / "README.md", REPOSITORY / "packaging/README.md"):
+            (command,) = re.findall(r"podman run [^`\n]+", readme.read_text())
+            words = shlex.split(command)
+            variables = dict(
+                value.split("=", 1) for option, value in zip(words, words[1:]) if option in ("-e", "--env")
+            )
+            check("//mimir:8080/" in variables["CT_TARGET"], f"the target of the command: {command}")
+            variables["CT_TARGET"] = variables["CT_TARGET"].replace("mimir:8080", f"127.0.0.1:{UPSTREAM}")
+            upstream = sink(UPSTREAM, self.work / "documented-sink.log")
+            container = Container(self, f"documented-{readme.parent.name}", {})
+            container.start(environment=variables)
+            container.ready()
+            said = pushes_arrive(8080, UPSTREAM, "--requests", "20", "--tenants", "payments,search")
+            check("every acknowledged sample is stored" in said, said)
+            stored = get(f"http://127.0.0.1:{UPSTREAM}/stats")[1]
+            check("payments" in stored and "search" in stored, f"two tenants arrive: {stored}")
+            container.end()
+            upstream.end()
 
     def seed(self):
         """A user's manifests for cortex-tenant and Thanos Receive, with nothing changed but the image's name."""
@@ -189,4 +227,5 @@ def tests(out, _newer, work):
     image = Image(out, work)
     yield "contents", image.contents
     yield "as it is", image.as_it_is
+    yield "as the READMEs say", image.documented_command
     yield "a user's manifests", image.seed

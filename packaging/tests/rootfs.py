@@ -106,7 +106,7 @@ class Service:
                 self.user,
                 "--regid",
                 self.user,
-                "--clear-groups",
+                "--init-groups",
                 "--bounding-set=-all",
                 "--inh-caps=-all",
                 "--no-new-privs",

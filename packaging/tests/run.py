@@ -21,7 +21,9 @@ def enter_namespaces():
         subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
         return
     os.environ["TENANTRY_TEST_NAMESPACES"] = "entered"
-    os.execvp("unshare", ["unshare", "--net", "--mount", "--", sys.executable, *sys.argv])
+    # --kill-child: when unshare ends, nothing that the tests started goes on.
+    options = ("--net", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc")
+    os.execvp("unshare", ["unshare", *options, "--", sys.executable, "-B", *sys.argv])
 
 
 def main():

@@ -1,7 +1,7 @@
 """What the tests of packages share: a world of their own, and the programs around the server in it.
 
-`tests/run.py` enters it: namespaces for mounts and network. So ports are free, servers can be reached from within
-only, and no mount stays.
+`tests/run.py` enters it: namespaces for mounts, network and processes. So ports are free, servers can be reached from
+within only, and neither a mount nor a process stays.
 """
 
 import contextlib
