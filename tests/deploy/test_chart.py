@@ -2,9 +2,12 @@
 
 UPDATE_GOLDEN=1 writes configs/helm/tests/golden anew."""
 
+import contextlib
 import copy
 import os
 import re
+import socket
+import urllib.error
 
 import helm_python
 import pytest
@@ -384,6 +387,26 @@ def test_liveness_asks_at_the_port_of_metrics(values, expected):
     """The port of pushes stops accepting at limits.connections_max."""
     probe = pod_of(changed(**values))["spec"]["containers"][0]["livenessProbe"]
     assert {key: value for key, value in probe.items() if isinstance(value, dict)} == expected
+
+
+def test_a_real_server_without_room_for_connections_is_alive_at_the_port_of_metrics(tmp_path):
+    def connect():
+        return socket.create_connection(("127.0.0.1", running.push), timeout=2)
+
+    # The hash is of `secret`. /alive needs no password.
+    users = tmp_path / "web.yml"
+    users.write_text("basic_auth_users: {user: $2b$04$N6lmo4UxX8aCfiAhYb/nJeIE5o6tweWBeoU74UBidxWpW59Lzlaly}\n")
+    more = f"limits: {{connections_max: 4}}\nauth: {{admin: {{web_config_file: {users}}}}}\n"
+    with server.running(tmp_path, more=more) as running, contextlib.ExitStack() as stack:
+        for _ in range(64):
+            stack.enter_context(connect())
+        late = stack.enter_context(connect())
+        late.sendall(b"GET /alive HTTP/1.1\r\nHost: a\r\n\r\n")
+        with pytest.raises(TimeoutError):
+            late.recv(1)
+        assert running.page("/alive") == ""
+        with pytest.raises(urllib.error.HTTPError, match="401"):
+            running.page("/metrics")
 
 
 @pytest.mark.parametrize("kind", ["ClusterIP", "NodePort", "LoadBalancer"])
