@@ -47,6 +47,11 @@ impl Client {
         self.0.with_socket(|mut tcp| tcp.write_all(bytes)).unwrap();
     }
 
+    /// As [`send_raw`](Self::send_raw), but the peer may have closed already.
+    pub fn try_send_raw(&mut self, bytes: &[u8]) {
+        let _ = self.0.with_socket(|mut tcp| tcp.write_all(bytes));
+    }
+
     /// Sends the end of the stream, and over TLS no `close_notify` before it.
     pub fn cut_writing(&mut self) {
         self.0.with_socket(|tcp| tcp.shutdown(Shutdown::Write)).unwrap();

@@ -132,8 +132,8 @@ fn what_comes_behind_a_close_notify_is_no_request() {
         let (server, upstream) = serving(driver, &folder, "");
         let mut client = server.client_of(&folder);
         client.close_notify();
-        client.send_raw(&whole());
-        client.send_raw(&[23, 3, 3, 0, 3, 1, 2, 3]);
+        client.try_send_raw(&whole());
+        client.try_send_raw(&[23, 3, 3, 0, 3, 1, 2, 3]);
         assert!(client.ends());
         assert_eq!(upstream.received().len(), 0);
     });
