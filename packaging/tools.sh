@@ -21,10 +21,17 @@ python_venv() {
     if ! python3 -c 'import ensurepip' 2>/dev/null; then debian_packages python3-venv; fi
 }
 
-# Ends the jobs of this shell.
+# Starts a job in a process group of its own.
+job() {
+    set -m
+    "$@" &
+    set +m
+}
+
+# Ends the jobs of this shell, with all that they started.
 kill_jobs() {
-    local job
-    for job in $(jobs -p); do kill "$job" 2>/dev/null || true; done
+    local group
+    for group in $(jobs -p); do kill -- "-$group" 2>/dev/null || true; done
     wait
 }
 
