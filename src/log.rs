@@ -6,6 +6,8 @@
 mod escape;
 mod format;
 mod queue;
+#[cfg(test)]
+mod written;
 
 use std::collections::HashMap;
 use std::io::{self, Write};

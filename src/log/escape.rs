@@ -68,24 +68,8 @@ pub(super) fn needs_escape(letter: char) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use std::io;
-    use std::sync::{Arc, Mutex};
-
     use super::*;
-
-    #[derive(Clone, Default)]
-    struct Written(Arc<Mutex<Vec<u8>>>);
-
-    impl io::Write for Written {
-        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-            self.0.lock().unwrap().extend_from_slice(bytes);
-            Ok(bytes.len())
-        }
-
-        fn flush(&mut self) -> io::Result<()> {
-            Ok(())
-        }
-    }
+    use crate::log::written::Written;
 
     fn logged(ansi: bool, log_something: impl FnOnce()) -> String {
         let written = Written::default();
@@ -93,8 +77,7 @@ mod tests {
         let log = tracing_subscriber::fmt().with_ansi(ansi).fmt_fields(fields());
         let log = log.with_writer(move || writer.clone()).finish();
         tracing::subscriber::with_default(log, log_something);
-        let bytes = written.0.lock().unwrap().clone();
-        String::from_utf8(bytes).unwrap()
+        written.text()
     }
 
     #[test]

@@ -218,25 +218,10 @@ pub(super) fn before_start(level: Level, message: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::{Arc, Mutex};
-
     use tracing_subscriber::layer::SubscriberExt;
 
     use super::*;
-
-    #[derive(Clone, Default)]
-    struct Written(Arc<Mutex<Vec<u8>>>);
-
-    impl io::Write for Written {
-        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-            self.0.lock().unwrap().extend_from_slice(bytes);
-            Ok(bytes.len())
-        }
-
-        fn flush(&mut self) -> io::Result<()> {
-            Ok(())
-        }
-    }
+    use crate::log::written::Written;
 
     fn logged(lines: Lines, log_something: impl FnOnce()) -> String {
         let written = Written::default();
@@ -244,7 +229,7 @@ mod tests {
         let layer = tracing_subscriber::fmt::layer().with_ansi(false).event_format(lines);
         let layer = layer.fmt_fields(crate::log::escape::fields()).with_writer(move || writer.clone());
         tracing::subscriber::with_default(tracing_subscriber::registry().with(layer), log_something);
-        String::from_utf8(written.0.lock().unwrap().clone()).unwrap()
+        written.text()
     }
 
     #[test]
