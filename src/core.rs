@@ -1,4 +1,4 @@
-//! A core: one pinned thread with one ring, on which ingest and egress meet at the exchange.
+//! A core: one thread with one ring, on which ingest and egress meet at the exchange.
 //!
 //! A core ends in three steps, as other cores may still need it after its own work is done:
 //!

@@ -2,7 +2,7 @@
 //! one request per tenant with that tenant's HTTP header.
 //!
 //! ```text
-//!             core k: one pinned thread, one ring
+//!             core k: one thread, one ring
 //!   accept ─► http ─► inflate ─► scan ─► split ─► deflate ──┐     one Fragment a tenant
 //!   (ingest)                                                ▼
 //!                      mailbox of the tenant's home core (lock-free, one doorbell)

@@ -1,7 +1,6 @@
 //! The binary. It knows its origin, and sets up what belongs to the process as a whole.
 //!
-//! The allocator: buffers are allocated on one core and freed on another, which mimalloc
-//! handles well.
+//! The allocator: buffers are allocated on one core and freed on another, which mimalloc handles well.
 //!
 //! Freed memory goes back to the kernel at once. By default mimalloc waits a moment, and then for the thread's next
 //! allocation. After a burst of large bodies, an idle server would keep their pages, several times what

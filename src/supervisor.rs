@@ -430,3 +430,20 @@ fn unix_seconds() -> usize {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     usize::try_from(since.as_secs()).unwrap_or_default()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cores_are_pinned_only_if_they_take_all_cpus() {
+        let all = cpus(None);
+        assert!(all.iter().all(Option::is_some), "{all:?}");
+        assert_eq!(cpus(Some(all.len())), all);
+        // Another process with as few cores would choose the same CPUs.
+        assert_eq!(cpus(Some(all.len() + 1)), vec![None; all.len() + 1]);
+        if all.len() > 1 {
+            assert_eq!(cpus(Some(1)), [None]);
+        }
+    }
+}
