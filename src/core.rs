@@ -240,6 +240,7 @@ impl Core {
             }
             Message::PasswordChecked(ticket, verdict) => self.ingest.verdicts().deliver(ticket, verdict),
             Message::Reloaded => self.keep_up(),
+            Message::Inquiry(inquiry) => inquiry.answer(self.pools().flat_map(Pool::describe).collect()),
             Message::Beat(beat) => beat.answer(self.exchange.core()),
             // Each of these ends a phase, and is sent once.
             Message::Close | Message::Drain | Message::Stop => {}

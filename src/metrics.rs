@@ -166,6 +166,11 @@ impl Metrics {
         all
     }
 
+    /// The number of a destination's tenants, those beyond the bound left out.
+    pub fn tenants_known(&self, destination: Destination) -> usize {
+        self.tenants.of(destination).lock().unwrap_or_else(PoisonError::into_inner).labels
+    }
+
     /// As [`tenants`](Self::tenants), by their IDs, whether metrics have tenants or not.
     pub fn all_tenants(&self, destination: Destination) -> Vec<(Arc<str>, Arc<TenantMetrics>)> {
         let tenants = self.tenants.of(destination).lock().unwrap_or_else(PoisonError::into_inner);

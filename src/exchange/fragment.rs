@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
+use super::inquiry::Inquiry;
 use crate::auth::{Ticket, Verdict};
 use crate::config::plan::Terms;
 use crate::http::Passed;
@@ -114,6 +115,8 @@ pub enum Message {
     PasswordChecked(Ticket, Verdict),
     /// The plan has changed: apply its limits.
     Reloaded,
+    /// Tell how the upstream addresses are.
+    Inquiry(Arc<Inquiry>),
     /// Answer, to show that this core turns.
     Beat(Arc<Beat>),
     /// Stop accepting, and report when the listener is closed.
