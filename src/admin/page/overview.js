@@ -112,12 +112,11 @@ function showStatus(/** @type {any} */ status) {
 
 /** The reasons of the ledger, as people say them. */
 const REASONS = new Map(Object.entries({
-  rejected: "refused by the upstream (4xx)", limited: "limited by the upstream (429)", failed: "upstream failed (5xx)",
-  unreachable: "upstream unreachable", timeout: "upstream timed out", expired: "waited too long",
-  over_share: "over the tenant's share", slow_share: "over the share of slow tenants",
-  upstream_share: "over the upstream's share", stored_before: "stored before (receipts)",
-  missing_tenant: "no tenant", invalid_tenant: "invalid tenant", denied_tenant: "tenant not allowed",
-  mapped: "dropped by the map", fragments: "too many parts",
+  rejected: "rejected (4xx)", limited: "limited (429)", failed: "failed (5xx)", unreachable: "unreachable",
+  timeout: "timed out", expired: "waited too long", over_share: "over the share", slow_share: "over the slow share",
+  upstream_share: "over the upstream's share", stored_before: "stored before", missing_tenant: "no tenant",
+  invalid_tenant: "invalid tenant", denied_tenant: "tenant not allowed", mapped: "dropped by the map",
+  fragments: "too many parts",
 }));
 
 /**

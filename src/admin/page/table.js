@@ -100,6 +100,7 @@ class Table {
 
   /** Marks the column that the rows are sorted by. */
   setSort(/** @type {string} */ sort, /** @type {string} */ order) {
+    this.table.dataset.sort = sort;
     this.columns.forEach((column, index) => {
       const th = this.table.tHead?.rows[0].cells[index];
       if (column.sort === sort) th?.setAttribute("aria-sort", order === "asc" ? "ascending" : "descending");

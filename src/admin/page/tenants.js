@@ -58,7 +58,7 @@ const TENANT_COLUMNS = [
     show: (cell, row) => setNumber(cell, row.rates.bytes, bytes(row.rates.bytes)),
   },
   {
-    label: "Requests/s", className: "num optional", sort: "requests",
+    label: "Requests/s", className: "num optional requests", sort: "requests",
     show: (cell, row) => setRate(cell, row.rates.requests),
   },
   {
@@ -69,11 +69,11 @@ const TENANT_COLUMNS = [
     },
   },
   {
-    label: "Merged", className: "num optional", sort: "merges",
+    label: "Merged", className: "num optional merges", sort: "merges",
     show: (cell, row) => setNumber(cell, row.totals.merged_fragments),
   },
   {
-    label: "In flight", className: "num optional", sort: "in_flight",
+    label: "In flight", className: "num optional in-flight", sort: "in_flight",
     show: (cell, row) => setNumber(cell, row.in_flight_samples),
   },
   {
