@@ -18,6 +18,7 @@ mod api;
 mod connection;
 mod eviction;
 mod exposition;
+mod page;
 mod pages;
 mod process;
 mod sampler;

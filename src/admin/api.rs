@@ -1,4 +1,4 @@
-//! The JSON API, version 1. `page/openapi.json` describes it, and the status page uses nothing else.
+//! The JSON API, version 1. `openapi.json` describes it, and the status page uses nothing else.
 //!
 //! Design constraints:
 //! - An answer's cost is bounded, whatever there is: lists of tenants come in pages.
@@ -83,7 +83,7 @@ impl Server {
 }
 
 /// The description of the API.
-const OPENAPI: &str = include_str!("page/openapi.json");
+const OPENAPI: &str = include_str!("openapi.json");
 
 pub(super) fn name_of(destination: Destination) -> &'static str {
     match destination {

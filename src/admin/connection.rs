@@ -32,6 +32,8 @@ struct Request {
     path: Vec<u8>,
     query: Vec<u8>,
     authorization: Authorization,
+    /// Whether it is from a browser.
+    wants_html: bool,
     /// Whether the request has no body.
     all_read: bool,
 }
@@ -102,15 +104,16 @@ async fn response(
     }
     let page = match request {
         Some(Request { method: Method::Get | Method::Head, path, .. }) if path == b"/metrics" => {
-            let snapshot = server.snapshots.take(&server.connections, || server.pages.page(path)).await;
+            let snapshot =
+                server.snapshots.take(&server.connections, || server.pages.page(path, false)).await;
             let parts = snapshot.page.parts(lines);
             slot.answered(Some(snapshot));
             return parts;
         }
-        Some(Request { method: Method::Get | Method::Head, path, query, .. }) => {
+        Some(Request { method: Method::Get | Method::Head, path, query, wants_html, .. }) => {
             match path.strip_prefix(b"/api/v1/") {
                 Some(path) => server.api(path, query).await,
-                None => server.pages.page(path),
+                None => server.pages.page(path, *wants_html),
             }
         }
         Some(_) => Page::text(405, "this page is for GET and HEAD\n"),
@@ -135,19 +138,37 @@ async fn read_request(stream: &mut Stream) -> io::Result<Option<Request>> {
             return Err(io::ErrorKind::TimedOut.into());
         }
         match RequestHead::parse(&buffer, "") {
-            Ok(Some((head, _))) => {
+            Ok(Some((head, length))) => {
                 let path = buffer.get(head.path.clone()).unwrap_or_default().to_vec();
                 let query = buffer.get(head.query.clone()).unwrap_or_default().to_vec();
+                let wants_html = wants_html(buffer.get(..length).unwrap_or_default());
                 let all_read = matches!(head.framing, Framing::None | Framing::Length(0));
                 let authorization =
                     Authorization::parse(head.authorization.clone().and_then(|range| buffer.get(range)));
-                return Ok(Some(Request { method: head.method, path, query, authorization, all_read }));
+                return Ok(Some(Request {
+                    method: head.method,
+                    path,
+                    query,
+                    authorization,
+                    wants_html,
+                    all_read,
+                }));
             }
             Ok(None) if n > 0 => {}
             _ => return Ok(None),
         }
     }
     Ok(None)
+}
+
+/// Whether a head's `Accept` names HTML, as that of every browser does.
+fn wants_html(head: &[u8]) -> bool {
+    let mut lines = head.split(|byte| *byte == b'\n');
+    lines.any(|line| {
+        let (name, value) = line.split_at(line.iter().position(|byte| *byte == b':').unwrap_or(line.len()));
+        name.eq_ignore_ascii_case(b"accept")
+            && value.windows(9).any(|part| part.eq_ignore_ascii_case(b"text/html"))
+    })
 }
 
 /// Reads and discards what the client still sends, for a limited time. Closing a socket with unread bytes sends a

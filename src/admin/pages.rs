@@ -8,7 +8,7 @@ use std::time::{Instant, SystemTime};
 
 use bytes::Bytes;
 
-use super::{exposition, process};
+use super::{exposition, page, process};
 use crate::config::plan::{Live, Plan};
 use crate::exchange::fragment::Message;
 use crate::exchange::mailbox::Post;
@@ -38,11 +38,15 @@ pub struct Page {
     body: Bytes,
 }
 
+/// Header lines of all pages but /metrics.
+const FRESH: &str = "Cache-Control: no-store\r\nX-Content-Type-Options: nosniff\r\n";
+
 /// The hint for users of cortex-tenant's `listen_pprof`.
 const PROFILES: &str = "Go's pprof protocol is not spoken here. /debug/threads tells the CPU time of each thread; to \
     see where it goes:\n  perf record -g -p $(pidof tenantry) -- sleep 10 && perf report\n";
 
 const TEXT: &str = "text/plain; charset=utf-8";
+const HTML: &str = "text/html; charset=utf-8";
 const JSON: &str = "application/json";
 const METRICS: &str = "text/plain; version=0.0.4; charset=utf-8";
 
@@ -50,6 +54,11 @@ impl Page {
     /// A page of plain text.
     pub fn text(status: u16, body: impl Into<String>) -> Self {
         Self { status, media: TEXT, lines: Box::default(), body: Bytes::from(body.into()) }
+    }
+
+    /// A page for browsers.
+    pub(super) fn html(body: &str) -> Self {
+        Self { media: HTML, ..Self::text(200, body) }
     }
 
     /// A page of JSON.
@@ -78,9 +87,11 @@ impl Page {
             503 => "Service Unavailable",
             _ => "Error",
         };
+        // What is true now may be wrong in a second, and /metrics is read by machines that do not cache.
+        let fresh = if self.media == METRICS { "" } else { FRESH };
         let allow = if self.status == 405 { "Allow: GET, HEAD\r\n" } else { "" };
         let head = format!(
-            "HTTP/1.1 {} {reason}\r\nContent-Type: {}\r\nContent-Length: {}\r\n{allow}{}{more}Connection: close\r\n\r\n",
+            "HTTP/1.1 {} {reason}\r\nContent-Type: {}\r\nContent-Length: {}\r\n{allow}{fresh}{}{more}Connection: close\r\n\r\n",
             self.status,
             self.media,
             self.body.len(),
@@ -133,8 +144,8 @@ impl Pages {
         self.plan.load_full()
     }
 
-    /// The page at `path`.
-    pub fn page(&self, path: &[u8]) -> Page {
+    /// The page at `path`. `wants_html` tells whether the client is a browser.
+    pub fn page(&self, path: &[u8], wants_html: bool) -> Page {
         match path {
             b"/metrics" => {
                 let mut body = exposition::text(&self.metrics, &self.shared, self.driver);
@@ -143,6 +154,7 @@ impl Pages {
             }
             b"/alive" if self.shared.is_shutting_down() => Page::text(503, "shutting down\n"),
             b"/alive" => Page::text(200, ""),
+            b"/" if wants_html => page::document(),
             b"/" => Page::text(200, self.status()),
             b"/debug/threads" => Page::text(200, threads()),
             _ if path.starts_with(b"/debug/pprof") => Page::text(404, PROFILES),

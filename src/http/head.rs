@@ -347,7 +347,7 @@ fn path_and_query<'a>(target: &'a str, method: &str) -> Result<(&'a str, &'a str
         return Err("CONNECT is not for servers");
     }
     if target == "*" && method == "OPTIONS" {
-        return Ok((target, ""));
+        return Ok(target.split_at(target.len()));
     }
     let path_and_query = if target.starts_with('/') {
         target
@@ -362,7 +362,8 @@ fn path_and_query<'a>(target: &'a str, method: &str) -> Result<(&'a str, &'a str
         }
         path_and_query
     };
-    Ok(path_and_query.split_once('?').unwrap_or((path_and_query, "")))
+    let (path, query) = path_and_query.split_at(path_and_query.find('?').unwrap_or(path_and_query.len()));
+    Ok((path, query.strip_prefix('?').unwrap_or(query)))
 }
 
 /// Whether `authority` consists of characters allowed in a host and a port (RFC 3986 section 3.2.2). User information
