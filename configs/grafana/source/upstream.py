@@ -63,12 +63,14 @@ def everything():
 
 
 def answers():
-    def both(suffix):
-        return f'rate({{__name__=~"cortex_tenant_(timeseries|streams)_request_duration_milliseconds_{suffix}", @}}[~])'
+    def times(kind, suffix):
+        return f"rate(cortex_tenant_{kind}_request_duration_milliseconds_{suffix}{{@}}[~])"
 
-    def time(quantile):
-        return f"histogram_quantile({quantile}, sum by (le) ({both('bucket')}))"
+    def quantile(value, kind):
+        return f"histogram_quantile({value}, sum by (le) ({times(kind, 'bucket')}))"
 
+    kinds = [("timeseries", "metrics"), ("streams", "logs")]
+    times_of = [(quantile(q, kind), f"{name} p{100 * q:.0f}") for kind, name in kinds for q in (0.5, 0.99)]
     return [
         lines(
             "Outcomes", "How upstream requests ended. expired: no connection came free in time.", "reqps",
@@ -76,17 +78,17 @@ def answers():
             stacked=True, width=12,
         ),
         lines(
-            "Time of upstream requests", "From sending to the answer, for metrics and logs together.", "ms",
-            *((time(q), name) for q, name in ((0.5, "p50"), (0.9, "p90"), (0.99, "p99"))), width=12,
+            "Answers by status", "The statuses of upstream answers.", "reqps",
+            *((f"sum by (code) ({times(kind, 'count')})", f"{name} {{{{code}}}}") for kind, name in kinds),
+            stacked=True, width=12,
+        ),
+        lines(
+            "Time of upstream requests", "From sending to the answer.", "ms",
+            *times_of, width=12,
         ),
         lines(
             "Error IDs", "The IDs in the texts of refusals, as Mimir and Loki give them.", "ops",
             ("topk(10, sum by (id) (rate(tenantry_upstream_error_ids_total{@}[~])))", "{{id}}"), width=12,
-        ),
-        lines(
-            "Answers by status", "The statuses of upstream answers.", "reqps",
-            (f"sum by (code) ({both('count')})", "{{code}}"),
-            stacked=True, width=12,
         ),
     ]
 
@@ -96,7 +98,7 @@ def addresses():
     return [
         lines(
             "Addresses in backoff",
-            "Addresses that failed three times in a row and rest. Each core counts for itself.", "short",
+            "Addresses that failed three times in a row. Each core counts, and a single address never is.", "short",
             (gauge("tenantry_upstream_addresses_in_backoff"), "{{upstream}}"),
         ),
         lines(
