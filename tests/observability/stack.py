@@ -24,9 +24,9 @@ FAULTS = """
 seed: 1
 rules:
   - latency: 1ms..8ms
-  - {tenant: search, share: 0.2, status: {code: 400, body: "err-mimir-max-label-names-per-series: too many labels"}}
-  - {tenant: checkout, share: 0.2, status: 429}
-  - {tenant: checkout, share: 0.2, status: 503}
+  - {tenant: search, share: 0.4, status: {code: 400, body: "err-mimir-max-label-names-per-series: too many labels"}}
+  - {tenant: checkout, share: 0.4, status: 429}
+  - {tenant: checkout, share: 0.4, status: 503}
 """
 
 CONFIG = """
