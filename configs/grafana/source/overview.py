@@ -219,7 +219,7 @@ def limits():
         ),
         lines(
             "Tenants that /metrics leaves out",
-            "idle: nothing came for an hour. cap: there are more than the limit.", "short",
+            "idle: nothing came for long. cap: they are shown without histograms.", "short",
             ("sum by (reason) (tenantry_metrics_tenants_hidden{@})", "{{reason}}"),
         ),
     ]
