@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Writes the dashboards into the folder above, or into the one that is given.
+"""Writes the dashboards into the folder above and into the Helm chart, or into the folder that is given.
 
     pip install -r configs/grafana/source/requirements.txt
     configs/grafana/source/generate.py
@@ -30,9 +30,12 @@ def text(board):
 
 
 def main():
-    directory = Path(sys.argv[1]) if len(sys.argv) > 1 else Path(__file__).resolve().parents[1]
+    configs = Path(__file__).resolve().parents[2]
+    directories = [configs / "grafana", configs / "helm/tenantry/files/dashboards"]
     for name, board in BOARDS.items():
-        (directory / f"{name}.json").write_text(text(board))
+        generated = text(board)
+        for directory in map(Path, sys.argv[1:]) if len(sys.argv) > 1 else directories:
+            (directory / f"{name}.json").write_text(generated)
 
 
 if __name__ == "__main__":
