@@ -40,7 +40,7 @@ pub fn run_from_args(args: impl IntoIterator<Item = OsString>, build: Build) -> 
         Command::PrintMan(Page::Configuration) => print(&man::configuration(build)),
         Command::PrintCompletions(shell) => print(&completions(shell, build)),
         Command::CheckConfig { config } => check(config.as_deref()),
-        Command::Run { config } => serve(config.as_deref()),
+        Command::Run { config } => serve(config.as_deref(), build.commit),
     }
 }
 
@@ -65,7 +65,7 @@ fn check(file: Option<&Path>) -> ExitCode {
     }
 }
 
-fn serve(file: Option<&Path>) -> ExitCode {
+fn serve(file: Option<&Path>, commit: &'static str) -> ExitCode {
     let plan = match config::load(file) {
         Ok(plan) => plan,
         Err(mistakes) => return report_mistakes(&mistakes),
@@ -80,7 +80,7 @@ fn serve(file: Option<&Path>) -> ExitCode {
     tracing::info!("configuration: {}", plan.effective());
     let had_settings = config::has_settings(file);
     let file = file.map(Path::to_owned);
-    let ended = supervisor::run(plan, move || config::load_again(file.as_deref(), had_settings));
+    let ended = supervisor::run(plan, commit, move || config::load_again(file.as_deref(), had_settings));
     if let Err(failure) = &ended {
         // Errors are logged at every level.
         tracing::error!("{failure}");

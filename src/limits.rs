@@ -358,6 +358,24 @@ pub const HEAD_BYTES_MIN: usize = 1024;
 
 /// Upstream statuses with a latency histogram of their own per tenant. Further statuses share one.
 pub const TENANT_STATUSES_MAX: usize = 6;
+/// How often the admin thread samples the counters.
+pub const SAMPLE_SECS: u64 = 2;
+/// Samples of the process that it keeps.
+pub const HISTORY_SAMPLES: usize = 60;
+/// Samples of each tenant that it keeps.
+pub const TENANT_HISTORY_SAMPLES: usize = 30;
+/// How long the admin thread waits for the cores' answers to a question.
+pub const INQUIRY_MILLIS: u64 = 200;
+/// How often it looks for them.
+pub const INQUIRY_POLL_MILLIS: u64 = 2;
+/// Errors that are kept of each tenant for those who look at it.
+pub const TENANT_ERRORS_NOTED_MAX: usize = 8;
+/// Senders that are kept of each tenant for those who look at it.
+pub const TENANT_SENDERS_NOTED_MAX: usize = 8;
+/// Bytes of the reason that are kept of each error.
+pub const NOTE_BYTES_MAX: usize = 256;
+/// How often a core notes a sender of a tenant, and an error of a tenant, at most.
+pub const NOTE_MILLIS: u64 = 100;
 
 /// Pairs of a credential and a tenant with counters of their own. Further pairs share theirs. JWTs and certificates have
 /// names that an operator does not choose, so their number has no other bound.

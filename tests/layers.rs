@@ -28,7 +28,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("io", &["auth", "limits", "tls"]),
     ("io/driver.rs", &["config", "limits"]),
     ("shared", &["config", "http", "limits", "model", "split", "tenant", "tls"]),
-    ("exchange", &["auth", "config", "http", "model", "shared", "tenant"]),
+    ("exchange", &["auth", "config", "http", "metrics", "model", "shared", "tenant"]),
     ("upstream", &["config", "exchange", "http", "io", "limits", "model", "shared", "tenant", "tls", "wire"]),
     (
         "ingest",

@@ -30,6 +30,7 @@ const DISCARD_CHUNK_BYTES: usize = 8_192;
 struct Request {
     method: Method,
     path: Vec<u8>,
+    query: Vec<u8>,
     authorization: Authorization,
     /// Whether the request has no body.
     all_read: bool,
@@ -106,7 +107,12 @@ async fn response(
             slot.answered(Some(snapshot));
             return parts;
         }
-        Some(Request { method: Method::Get | Method::Head, path, .. }) => server.pages.page(path),
+        Some(Request { method: Method::Get | Method::Head, path, query, .. }) => {
+            match path.strip_prefix(b"/api/v1/") {
+                Some(path) => server.api(path, query).await,
+                None => server.pages.page(path),
+            }
+        }
         Some(_) => Page::text(405, "this page is for GET and HEAD\n"),
         None => Page::text(400, "bad request\n"),
     };
@@ -131,10 +137,11 @@ async fn read_request(stream: &mut Stream) -> io::Result<Option<Request>> {
         match RequestHead::parse(&buffer, "") {
             Ok(Some((head, _))) => {
                 let path = buffer.get(head.path.clone()).unwrap_or_default().to_vec();
+                let query = buffer.get(head.query.clone()).unwrap_or_default().to_vec();
                 let all_read = matches!(head.framing, Framing::None | Framing::Length(0));
                 let authorization =
                     Authorization::parse(head.authorization.clone().and_then(|range| buffer.get(range)));
-                return Ok(Some(Request { method: head.method, path, authorization, all_read }));
+                return Ok(Some(Request { method: head.method, path, query, authorization, all_read }));
             }
             Ok(None) if n > 0 => {}
             _ => return Ok(None),

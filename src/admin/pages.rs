@@ -10,17 +10,22 @@ use bytes::Bytes;
 
 use super::{exposition, process};
 use crate::config::plan::{Live, Plan};
+use crate::exchange::fragment::Message;
+use crate::exchange::mailbox::Post;
 use crate::metrics::Metrics;
 use crate::shared::Shared;
 
 /// The sources of the pages.
 #[derive(Debug)]
 pub struct Pages {
-    metrics: Arc<Metrics>,
-    shared: Arc<Shared>,
-    driver: &'static str,
+    pub(super) metrics: Arc<Metrics>,
+    pub(super) shared: Arc<Shared>,
+    pub(super) driver: &'static str,
+    pub(super) commit: &'static str,
+    /// Take questions to the cores.
+    pub(super) posts: Box<[Post<Message>]>,
     plan: Live,
-    started: Instant,
+    pub(super) started: Instant,
 }
 
 /// A page and its HTTP status.
@@ -38,12 +43,18 @@ const PROFILES: &str = "Go's pprof protocol is not spoken here. /debug/threads t
     see where it goes:\n  perf record -g -p $(pidof tenantry) -- sleep 10 && perf report\n";
 
 const TEXT: &str = "text/plain; charset=utf-8";
+const JSON: &str = "application/json";
 const METRICS: &str = "text/plain; version=0.0.4; charset=utf-8";
 
 impl Page {
     /// A page of plain text.
     pub fn text(status: u16, body: impl Into<String>) -> Self {
         Self { status, media: TEXT, lines: Box::default(), body: Bytes::from(body.into()) }
+    }
+
+    /// A page of JSON.
+    pub(super) fn json(status: u16, body: impl Into<String>) -> Self {
+        Self { media: JSON, ..Self::text(status, body) }
     }
 
     /// Adds header lines, each with its CRLF.
@@ -102,7 +113,19 @@ impl Drop for Snapshot {
 impl Pages {
     /// Pages about these counters and about the current settings, without secrets.
     pub fn new(metrics: Arc<Metrics>, shared: Arc<Shared>, driver: &'static str, plan: Live) -> Self {
-        Self { metrics, shared, driver, plan, started: Instant::now() }
+        Self { metrics, shared, driver, commit: "", posts: Box::default(), plan, started: Instant::now() }
+    }
+
+    /// Adds what takes questions to the cores.
+    #[must_use]
+    pub fn asking(self, posts: Box<[Post<Message>]>) -> Self {
+        Self { posts, ..self }
+    }
+
+    /// Adds the commit that the program was built from.
+    #[must_use]
+    pub fn built_from(self, commit: &'static str) -> Self {
+        Self { commit, ..self }
     }
 
     /// The plan in effect.

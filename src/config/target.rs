@@ -31,6 +31,15 @@ pub struct Target {
     pieces: Vec<String>,
 }
 
+impl std::fmt::Display for Target {
+    /// As it was configured, without the query, which may be secret.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let path = self.pieces.join("{tenant}");
+        let path = path.split_once('?').map_or(&*path, |(path, _)| path);
+        write!(f, "{}://{}{path}", if self.tls { "https" } else { "http" }, self.host_header)
+    }
+}
+
 impl Target {
     /// Parses `http://host[:port][/path][?query]`, or the same with `https://`. Without a scheme it is `http://`. The
     /// error says what to write.

@@ -19,6 +19,8 @@ pub struct RequestHead {
     pub method: Method,
     /// The path of the request target, without the query. Empty for an absolute-form target without a path.
     pub path: Range<usize>,
+    /// The query, without the question mark; empty if there is none.
+    pub query: Range<usize>,
     /// How the body is delimited.
     pub framing: Framing,
     /// The content type, by `Content-Type`.
@@ -141,11 +143,12 @@ impl RequestHead {
             seen.passes |= Passed::concerns(field.name, pass_headers);
         }
         seen.check(minor_version).map_err(Refusal::BadRequest)?;
-        let path = target_path(target, method).map_err(Refusal::BadRequest)?;
+        let (path, query) = path_and_query(target, method).map_err(Refusal::BadRequest)?;
         let framing = seen.framing();
         let head = Self {
             method: Method::of(method),
             path: range_in(buf, path.as_bytes()),
+            query: range_in(buf, query.as_bytes()),
             framing,
             media: seen.media.unwrap_or(Media::Protobuf),
             encoding: seen.encoding.unwrap_or(Encoding::Absent),
@@ -334,9 +337,9 @@ impl<'a> Fields<'a> {
     }
 }
 
-/// The path of a request target (RFC 9112 section 3.2): origin-form, absolute-form (from senders with a proxy setting)
+/// Path and query of a request target (RFC 9112 section 3.2): origin-form, absolute-form (from senders with a proxy setting)
 /// or, for OPTIONS, the asterisk. CONNECT asks for a tunnel, which we do not offer.
-fn target_path<'a>(target: &'a str, method: &str) -> Result<&'a str, &'static str> {
+fn path_and_query<'a>(target: &'a str, method: &str) -> Result<(&'a str, &'a str), &'static str> {
     if !target.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'#') {
         return Err("malformed request target");
     }
@@ -344,7 +347,7 @@ fn target_path<'a>(target: &'a str, method: &str) -> Result<&'a str, &'static st
         return Err("CONNECT is not for servers");
     }
     if target == "*" && method == "OPTIONS" {
-        return Ok(target);
+        return Ok((target, ""));
     }
     let path_and_query = if target.starts_with('/') {
         target
@@ -359,7 +362,7 @@ fn target_path<'a>(target: &'a str, method: &str) -> Result<&'a str, &'static st
         }
         path_and_query
     };
-    Ok(path_and_query.split_once('?').map_or(path_and_query, |(path, _)| path))
+    Ok(path_and_query.split_once('?').unwrap_or((path_and_query, "")))
 }
 
 /// Whether `authority` consists of characters allowed in a host and a port (RFC 3986 section 3.2.2). User information

@@ -19,7 +19,8 @@ use crate::http::Passed;
 use crate::http::head::{Encoding, Framing, Media, RequestHead};
 use crate::http::refusal::Refusal;
 use crate::limits::{FRAGMENTS_IN_FLIGHT_MAX, SPLITTERS_KEPT_MAX};
-use crate::metrics::Rejection;
+use crate::metrics::ledger::Entry;
+use crate::metrics::{Rejection, Unstored};
 use crate::model::Written;
 use crate::model::{Answer, Failure, Outcome, UpstreamId};
 use crate::model::{Destination, MetadataRule, Part, Protocol, RefusedSeries};
@@ -103,6 +104,8 @@ struct Dispatch<'a> {
     protocol: Protocol,
     ticket: Ticket,
     body_charge: Charge,
+    /// Samples of parts that are not sent yet.
+    unsent: u64,
     /// Held until the request is answered.
     _request_charge: Charge,
     /// The value of the inbound tenant header.
@@ -268,11 +271,14 @@ impl Ingest {
         let inflated = self.shared.bytes.charge(scan.inflated_bytes);
         let inflated = inflated.ok_or_else(|| Answer::from(&self.out_of_memory()))?;
         self.count_scan(&scan);
+        let unsent = self.enter_in_ledger(&scan);
         if let Some(example) = scan.refused.example.as_deref().filter(|_| scan.refused.denied > 0) {
             self.log_denied_tenant(client, &credential, example);
         }
         let ticket = self.pending.open(scan.tenants, FRAGMENTS_IN_FLIGHT_MAX).ok_or_else(|| {
             self.counters().rejected(Rejection::Fragments);
+            self.counters().ledger_open.down_by(unsent);
+            self.counters().ledger_refused.add(Unstored::Overloaded, unsent);
             Answer::from(&Refusal::Overloaded { why: "too many fragments in flight" })
         })?;
         let dispatch = Dispatch {
@@ -282,6 +288,7 @@ impl Ingest {
             protocol,
             ticket,
             body_charge,
+            unsent,
             _request_charge: request_charge,
             source,
             passed,
@@ -356,6 +363,21 @@ impl Ingest {
         counters.fragments.add(scan.tenants as u64);
     }
 
+    /// Enters a request's samples in the ledger. Returns how many of them its parts have.
+    fn enter_in_ledger(&self, scan: &Scan) -> u64 {
+        let counters = self.counters();
+        let refused = [
+            (Unstored::NoTenant, scan.refused.samples),
+            (Unstored::Mapped, scan.refused.dropped_samples),
+            (Unstored::Downgraded, scan.lost.custom_histograms),
+        ];
+        refused.iter().for_each(|&(reason, samples)| counters.ledger_refused.add(reason, samples));
+        let unsent = refused.iter().fold(scan.samples, |left, (_, samples)| left.wrapping_sub(*samples));
+        counters.ledger_received.add(scan.samples);
+        counters.ledger_open.up_by(unsent);
+        unsent
+    }
+
     /// Asks the home core to remember that a part was delivered, so that a retry of the request does not resend it.
     fn remember(&self, part: &SentPart, outcome: Outcome) {
         let Some(receipt) = part.receipt else { return };
@@ -386,6 +408,9 @@ impl Dispatch<'_> {
     fn send(&mut self, part: Part) {
         let ingest = self.ingest;
         ingest.count_by_credential(&self.credential, &part);
+        let samples = u64::from(part.samples);
+        self.unsent = self.unsent.wrapping_sub(samples);
+        ingest.counters().ledger_open.down_by(samples);
         let home = home_core(&part.tenant, ingest.exchange.cores());
         let number = u32::try_from(self.sent.len()).unwrap_or(u32::MAX);
         let sender = self.ticket.return_address(ingest.core(), number);
@@ -407,6 +432,7 @@ impl Dispatch<'_> {
         self.sent.push(SentPart { tenant: part.tenant.clone(), upstream, receipt, written });
         let Ok(held) = self.hold(upstream, part.elements.len()) else {
             ingest.counters().upstream_refused.add(1);
+            ingest.counters().ledger_refused.add(Unstored::Overloaded, samples);
             let outcome = Failure::OverUpstreamShare.outcome(self.plan.timeout);
             return ingest.pending.resolve(sender, outcome);
         };
@@ -423,9 +449,11 @@ impl Dispatch<'_> {
             request_id: self.request_id,
             receipt,
             alone: false,
+            entry: Entry::default(),
             charge,
             held,
         };
+        ingest.counters().ledger_transit.up_by(samples);
         let rung = ingest.exchange.send(home, Message::Fragment(Box::new(fragment)));
         ingest.counters().doorbells_rung.add(u64::from(rung));
     }
@@ -448,6 +476,8 @@ impl Dispatch<'_> {
 
     /// Waits for the outcomes of all sent parts, and concludes the answer.
     async fn answer(self) -> Answer {
+        // Samples that are in no part are lost: they leave what is open, and come to nothing else.
+        self.ingest.counters().ledger_open.down_by(self.unsent);
         // The body is gone, and the parts have their own charges and what they hold.
         drop((self.body_charge, self.held));
         let mut outcomes: Vec<Outcome> = self.ticket.outcomes().await;
