@@ -11,6 +11,7 @@ SOURCE = ROOT / "configs/grafana/source"
 BOARDS = sorted((ROOT / "configs/grafana").glob("*.json"))
 RULES = [ROOT / "configs/prometheus" / name for name in ("alerts.yml", "recording.yml")]
 RULE_TESTS = sorted((ROOT / "configs/prometheus/tests").glob("*.yml"))
+API = ROOT / "src/admin/openapi.json"
 RUNBOOKS = ROOT / "configs/RUNBOOKS.md"
 
 

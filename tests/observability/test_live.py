@@ -106,6 +106,12 @@ def test_alerts_about_the_faults_are_pending_and_others_are_not(live):
     assert begun - of_the_machine == faults
 
 
+def test_queries_of_the_runbooks_parse(live):
+    for block in re.findall(r"```promql\n(.*?)```", mixin.RUNBOOKS.read_text(), re.DOTALL):
+        for query in block.splitlines():
+            live.api("query", query=query)
+
+
 def test_promtool_complains_about_old_names_only(live):
     command = ["promtool", "check", "metrics"]
     done = subprocess.run(command, input=live.page(), capture_output=True, text=True, timeout=60)

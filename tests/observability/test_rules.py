@@ -1,5 +1,6 @@
 """The alerts and recording rules, with promtool."""
 
+import json
 import re
 import subprocess
 
@@ -83,3 +84,36 @@ def test_each_runbook_says_the_same_things():
             assert f"**{part}:**" in body, f"{name} has no {part}"
         assert "```" in body, f"{name} shows no command"
         assert len(body.splitlines()) <= 40, f"{name} is too long for 3 a.m."
+
+
+def names_of(schema):
+    """The names of all properties in a part of the API's description."""
+    if isinstance(schema, list):
+        return set().union(*map(names_of, schema))
+    if not isinstance(schema, dict):
+        return set()
+    return set(schema.get("properties", {})).union(*map(names_of, schema.values()))
+
+
+def test_the_commands_of_the_runbooks_are_those_of_the_api():
+    api, text = json.loads(mixin.API.read_text()), mixin.RUNBOOKS.read_text()
+    fields = names_of(api)
+    asked = re.findall(r"\$A(/api/[^\s\"?]+)(?:\?([^\s\"]+))?\"?(?: \| jq (?:'([^']*)'|(\S+)))?", text)
+    assert len(asked) > 20
+    for path, parameters, quoted, plain in asked:
+        known = api["paths"][path.replace("$T", "{tenant}")]["get"]
+        values = {each["name"]: each["schema"].get("enum") for each in known.get("parameters", []) if "name" in each}
+        for name, value in re.findall(r"(\w+)=(\w+)", parameters):
+            assert values[name] is None or value in values[name], f"{path}?{parameters}"
+        words = re.sub(r'"[^"]*"|\bselect\b', "", quoted or plain)
+        unknown = set(re.findall(r"[a-z]\w+", words)) - fields
+        assert not unknown, f"{path}: {unknown}"
+
+
+def test_the_metrics_of_the_runbooks_are_those_of_the_rules_or_dashboards():
+    known = str([rule["expr"] for path in mixin.RULES for rule in mixin.rules(path)])
+    known += str([target["expr"] for path in mixin.BOARDS for _, target in mixin.queries(mixin.board(path))])
+    blocks = re.findall(r"```promql\n(.*?)```", mixin.RUNBOOKS.read_text(), re.DOTALL)
+    used = {name for block in blocks for name in re.findall(r"\btenantry_\w+", block)}
+    assert len(used) > 10
+    assert not [name for name in used if name not in known]
