@@ -87,7 +87,7 @@ def test_reasons_that_are_shown_only_if_they_occur_are_the_programs(live):
         if name in SHOWN_IF_NOT_0 and label == "reason":
             assert f'"{value}"' in source, f"{name} has no reason {value}"
     shown = set(re.findall(r'^tenantry_ledger_refused_samples_total\{.*reason="(\w+)"', live.page(), re.MULTILINE))
-    assert {"rejected", "limited", "failed", "unreachable", "missing_tenant"} <= shown
+    assert {"rejected", "limited", "failed"} <= shown
 
 
 def test_alerts_about_the_faults_are_pending_and_others_are_not(live):

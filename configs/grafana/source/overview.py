@@ -12,7 +12,7 @@ def board():
         "tenantry_build_info",
     )
     row(board, "At a glance", *glance())
-    row(board, "Senders", *senders())
+    row(board, "Senders", *senders(), *latencies_and_connections())
     row(board, "Upstream", *upstream())
     row(board, "Ledger", *ledger())
     row(board, "Limits", *limits())
@@ -56,7 +56,6 @@ def glance():
 
 
 def senders():
-    quantile = "histogram_quantile({}, sum by (le) (rate(tenantry_request_duration_seconds_bucket{{@}}[~])))"
     return [
         lines(
             "Requests",
@@ -93,6 +92,12 @@ def senders():
             ("sum by (reason) (rate(tenantry_series_dropped_total{@}[~]))", "{{reason}}"),
             stacked=True,
         ),
+    ]
+
+
+def latencies_and_connections():
+    quantile = "histogram_quantile({}, sum by (le) (rate(tenantry_request_duration_seconds_bucket{{@}}[~])))"
+    return [
         lines(
             "Time to answer", "From a request's head to its answer, the upstream's time included.", "s",
             *((quantile.format(q), name) for q, name in ((0.5, "p50"), (0.9, "p90"), (0.99, "p99"), (0.999, "p99.9"))),
@@ -167,13 +172,15 @@ def upstream():
 def ledger():
     return [
         lines(
-            "Samples received, stored and refused", "received = stored + refused + in flight + unaccounted.", "cps",
+            "Samples received, stored and refused",
+            "What became of what came in. Parts that a receipt covers are not stored again.", "cps",
             ("sum(rate(tenantry_ledger_received_samples_total{@}[~]))", "received"),
             ("sum(rate(tenantry_ledger_stored_samples_total{@}[~]))", "stored"),
             ("sum(rate(tenantry_ledger_refused_samples_total{@}[~]))", "refused"),
         ),
         lines(
-            "Samples refused, by reason", "rejected: the upstream's 4xx, and the data is lost. limited: 429.", "cps",
+            "Samples refused, by reason",
+            "rejected: 4xx, lost. limited: 429. failed: 5xx or no answer. overloaded: a limit here.", "cps",
             ("sum by (reason) (rate(tenantry_ledger_refused_samples_total{@}[~]))", "{{reason}}"),
             stacked=True,
         ),

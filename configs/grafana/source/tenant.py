@@ -81,7 +81,7 @@ def outcome():
     return [
         lines(
             "Refused, by reason",
-            "Samples that were not stored. rejected: 4xx, lost. limited: 429. failed: 5xx. Else: a limit.",
+            "Samples not stored. rejected: 4xx, lost. limited: 429. failed: 5xx, no answer. overloaded: a limit.",
             "cps",
             (per_tenant("tenantry_ledger_refused_samples_total", by="tenant, reason"), "{{tenant}} {{reason}}"),
             stacked=True, width=12,
