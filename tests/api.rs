@@ -68,7 +68,7 @@ fn what_became_of_each_sample_is_told_by_tenant_and_in_sum() {
         let sent = upstream.received();
         let of_tenant = sent.iter().find(|received| received.tenant() == "rejected").unwrap();
         assert_eq!(
-            of_tenant.header("x-request-id"),
+            of_tenant.header("x-cortex-tenant-reqid"),
             error["request_id"].as_str(),
             "the upstream has the same ID"
         );
