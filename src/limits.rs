@@ -475,3 +475,27 @@ pub const JWT_LEEWAY_SECS: u64 = 30;
 
 /// Valid JWTs that are remembered, at about 500 bytes. Beyond it, a signature is checked again.
 pub const JWTS_REMEMBERED_MAX: usize = 16_384;
+
+/// Length of a series selector, and of a series that is to be explained. It has to fit into an operator's request
+/// ([`ADMIN_HEAD_BYTES_MAX`]).
+pub const SELECTOR_BYTES_MAX: usize = 4_096;
+
+/// Matchers of a series selector. Each is asked for each series, and may hold [`SELECTOR_PATTERN_BYTES_MAX`].
+pub const SELECTOR_MATCHERS_MAX: usize = 32;
+
+/// Memory of one compiled pattern of a series selector. A usual one takes some kilobytes; `(\w{100}){100}` takes more
+/// than this.
+pub const SELECTOR_PATTERN_BYTES_MAX: usize = 1 << 20;
+
+/// Size of a captured body, or of its description, that `tenantry explain` and `tenantry plan` read: more than any
+/// sensible `limits.body_bytes_max`.
+pub const CAPTURE_BYTES_MAX: usize = 256 << 20;
+
+/// Requests that `tenantry plan` reads from one directory.
+pub const CAPTURES_MAX: usize = 1_000_000;
+
+/// Different series that `tenantry plan` counts exactly, at 16 bytes each.
+pub const PLAN_SERIES_MAX: usize = 10_000_000;
+
+/// Pairs of places that `tenantry plan` keeps apart. An output of this length is not read, but may be processed.
+pub const PLAN_CHANGES_MAX: usize = 100_000;

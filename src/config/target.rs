@@ -93,6 +93,14 @@ impl Target {
         ours && self.port == listen.port()
     }
 
+    /// The URL of a tenant's requests, without the values of its query, which may be secrets.
+    pub fn url_for(&self, tenant: &TenantId) -> String {
+        let mut path = Vec::new();
+        self.path_for(tenant, &mut path);
+        let scheme = if self.tls { "https" } else { "http" };
+        masked(&format!("{scheme}://{}{}", self.host_header, String::from_utf8_lossy(&path)))
+    }
+
     /// Whether the path depends on the tenant.
     pub fn names_tenant(&self) -> bool {
         self.pieces.len() > 1

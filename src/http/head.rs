@@ -183,7 +183,8 @@ impl Method {
 }
 
 impl Media {
-    fn of(content_type: &[u8]) -> Self {
+    /// Reads the value of a Content-Type.
+    pub fn of(content_type: &[u8]) -> Self {
         let end = content_type.iter().position(|&byte| byte == b';').unwrap_or(content_type.len());
         let (essence, mut rest) = content_type.split_at(end);
         let essence = essence.trim_ascii();
@@ -211,7 +212,8 @@ impl Media {
 }
 
 impl Encoding {
-    fn of(content_encoding: &[u8]) -> Self {
+    /// Reads the value of a Content-Encoding.
+    pub fn of(content_encoding: &[u8]) -> Self {
         let known = [
             ("", Self::Absent),
             ("snappy", Self::Snappy),

@@ -16,14 +16,14 @@ use super::pending::Ticket;
 use crate::config::plan::Plan;
 use crate::exchange::fragment::{Delivered, Fragment, Message, RequestId, home_core};
 use crate::http::Passed;
-use crate::http::head::{Encoding, Framing, Media, RequestHead};
+use crate::http::head::{Framing, RequestHead};
 use crate::http::refusal::Refusal;
 use crate::limits::{FRAGMENTS_IN_FLIGHT_MAX, SPLITTERS_KEPT_MAX};
 use crate::metrics::ledger::Entry;
 use crate::metrics::{Rejection, Unstored};
 use crate::model::Written;
 use crate::model::{Answer, Failure, Outcome, UpstreamId};
-use crate::model::{Destination, MetadataRule, Part, Protocol, RefusedSeries};
+use crate::model::{MetadataRule, Part, Protocol, RefusedSeries};
 use crate::shared::budget::Charge;
 use crate::shared::load::Held;
 use crate::shared::receipt::{Receipt, ReceiptKey};
@@ -55,45 +55,6 @@ pub(super) struct Push {
     pub(super) client: SocketAddr,
     /// The time of its first byte.
     pub(super) arrived: Instant,
-}
-
-/// Determines the format and compression of a request, if its path supports them.
-///
-/// Without a Content-Encoding, protobuf is taken to be snappy (Remote Write prescribes it, and Loki supports nothing
-/// else), and JSON to be uncompressed.
-///
-/// # Errors
-/// [`Refusal::UnsupportedMedia`], [`Refusal::RemoteWriteV2`] or [`Refusal::UnsupportedEncoding`].
-pub(super) fn format(
-    destination: Destination,
-    head: &RequestHead,
-    takes_v2: bool,
-) -> Result<(Protocol, Compression), Refusal> {
-    let protocol = match (destination, head.media) {
-        (Destination::Metrics, Media::Protobuf | Media::RemoteWriteV1) => Protocol::RemoteWriteV1,
-        (Destination::Metrics, Media::RemoteWriteV2) if takes_v2 => Protocol::RemoteWriteV2,
-        (Destination::Metrics, Media::RemoteWriteV2) => return Err(Refusal::RemoteWriteV2),
-        (Destination::Logs, Media::Protobuf) => Protocol::Loki,
-        (Destination::Logs, Media::Json) => Protocol::LokiJson,
-        (Destination::Metrics, _) => {
-            return Err(Refusal::UnsupportedMedia {
-                taken: "application/x-protobuf (prometheus.WriteRequest)",
-            });
-        }
-        (Destination::Logs, _) => {
-            let taken = "application/x-protobuf (logproto.PushRequest) and application/json";
-            return Err(Refusal::UnsupportedMedia { taken });
-        }
-    };
-    let compression = match (protocol, head.encoding) {
-        (Protocol::LokiJson, Encoding::Absent | Encoding::Identity) => Compression::Identity,
-        (Protocol::LokiJson, Encoding::Gzip) => Compression::Gzip,
-        (Protocol::LokiJson, _) => return Err(Refusal::UnsupportedEncoding { taken: "gzip for JSON" }),
-        (_, Encoding::Absent | Encoding::Snappy) => Compression::Snappy,
-        (_, Encoding::Zstd) => Compression::Zstd,
-        _ => return Err(Refusal::UnsupportedEncoding { taken: "snappy and zstd for protobuf" }),
-    };
-    Ok((protocol, compression))
 }
 
 /// A scanned request: the data that its fragments share, and the data that its answer needs.
