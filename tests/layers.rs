@@ -30,14 +30,14 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("config", &["auth", "limits", "log", "model", "tenant", "tls"]),
     ("io", &["auth", "limits", "tls"]),
     ("io/driver.rs", &["config", "limits"]),
-    ("shared", &["config", "http", "limits", "model", "split", "tenant", "tls"]),
+    ("shared", &["config", "http", "limits", "model", "selector", "split", "tenant", "tls"]),
     ("exchange", &["auth", "config", "http", "metrics", "model", "shared", "tenant"]),
     ("upstream", &["config", "exchange", "http", "io", "limits", "model", "shared", "tenant", "tls", "wire"]),
     (
         "ingest",
         &[
             "auth", "config", "exchange", "format", "http", "io", "limits", "log", "metrics", "model",
-            "shared", "split", "tenant", "tls", "verdict",
+            "selector", "shared", "split", "tenant", "tls", "verdict",
         ],
     ),
     (
@@ -62,7 +62,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
         "admin",
         &[
             "auth", "config", "exchange", "explain", "http", "io", "limits", "log", "metrics", "model",
-            "shared", "tenant", "tls",
+            "selector", "shared", "tenant", "tls",
         ],
     ),
     ("service.rs", &[]),

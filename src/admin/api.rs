@@ -7,17 +7,21 @@
 //! - Secrets are in no answer. Settings are masked as in the log, targets have no query.
 
 mod status;
+mod tap;
 mod tenant;
 mod tenants;
 mod upstreams;
 
 use std::time::{Duration, Instant, SystemTime};
 
+pub(super) use self::tap::Tapping;
+
 use serde_json::{Value, json};
 
 use super::Server;
 use super::pages::Page;
 use crate::exchange::fragment::RequestId;
+use crate::explain::explain_json;
 use crate::metrics::ErrorNote;
 use crate::model::Destination;
 
@@ -63,6 +67,7 @@ impl Server {
             b"tenants" => self.tenants(&query),
             b"upstreams" => Ok(self.upstreams().await),
             b"config" => Ok(self.settings()),
+            b"explain" => self.explain(&query),
             b"openapi.json" => return Page::json(200, OPENAPI),
             _ => match path.strip_prefix(b"tenants/") {
                 Some(tenant) => self.tenant(tenant, &query),
@@ -71,8 +76,14 @@ impl Server {
         };
         match answer {
             Ok(value) => Page::json(200, value.to_string()),
-            Err((status, error)) => Page::json(status, json!({ "error": error }).to_string()),
+            Err(fault) => self::fault(fault),
         }
+    }
+
+    fn explain(&self, query: &Query) -> Result<Value, Fault> {
+        let series = query.get("series").ok_or_else(|| (400, "series is missing".to_owned()))?;
+        let destination = query.destination()?.unwrap_or(Destination::Metrics);
+        explain_json(&self.pages.plan(), series, query.get("source"), destination).map_err(|why| (400, why))
     }
 
     fn settings(&self) -> Value {
@@ -80,6 +91,11 @@ impl Server {
         let settings = plan.settings().map(|(key, value)| json!({ "key": key, "value": value }));
         json!({ "settings": settings.collect::<Vec<_>>() })
     }
+}
+
+/// The answer to a request that is wrong.
+pub(super) fn fault((status, error): Fault) -> Page {
+    Page::json(status, json!({ "error": error }).to_string())
 }
 
 /// The description of the API.

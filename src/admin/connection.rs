@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 
 use super::Server;
+use super::api::{self, Tapping};
 use super::eviction::{Connections, Slot};
 use super::pages::Page;
 use crate::auth::Authorization;
@@ -51,6 +52,20 @@ impl Server {
     }
 }
 
+/// What is sent to a client.
+enum Response {
+    /// Head and body.
+    Whole(Vec<u8>, Bytes),
+    /// The events of a tap, after a head with these lines.
+    Stream(Tapping, Box<str>),
+}
+
+impl From<(Vec<u8>, Bytes)> for Response {
+    fn from((head, body): (Vec<u8>, Bytes)) -> Self {
+        Self::Whole(head, body)
+    }
+}
+
 /// Serves a connection until it ends. Errors of the connection, timeouts included, are ignored.
 async fn serve(server: Rc<Server>, mut stream: Stream, slot: Slot) {
     let _ = answer_request(&server, &mut stream, &slot).await;
@@ -70,7 +85,14 @@ async fn answer_request(server: &Server, stream: &mut Stream, slot: &Slot) -> io
         return Err(error);
     }
     let request = read_request(stream).await?;
-    let (head, body) = response(server, request.as_ref(), stream, slot).await;
+    let (head, body) = match response(server, request.as_ref(), stream, slot).await {
+        Response::Whole(head, body) => (head, body),
+        Response::Stream(tapping, lines) => {
+            server.stream(tapping, stream, &lines).await?;
+            stream.finish_writing().await;
+            return Ok(());
+        }
+    };
     let head_only = request.as_ref().is_some_and(|request| request.method == Method::Head);
     let body = if head_only { Bytes::new() } else { body };
     let transfer_time = Duration::from_secs((body.len() / ADMIN_BYTES_PER_SEC_MIN) as u64);
@@ -87,12 +109,7 @@ async fn answer_request(server: &Server, stream: &mut Stream, slot: &Slot) -> io
 }
 
 /// The answer's head and body. The slot records the page that the answer keeps in memory.
-async fn response(
-    server: &Server,
-    request: Option<&Request>,
-    stream: &Stream,
-    slot: &Slot,
-) -> (Vec<u8>, Bytes) {
+async fn response(server: &Server, request: Option<&Request>, stream: &Stream, slot: &Slot) -> Response {
     let plan = server.pages.plan();
     let lines = plan.admin_auth.header_lines();
     if let Some(Request { path, authorization, .. }) = request.filter(|request| request.path != b"/alive")
@@ -100,7 +117,16 @@ async fn response(
     {
         tracing::debug!(client = %stream.peer(), path = %path.escape_ascii(), "a page was refused");
         slot.answered(None);
-        return page.parts(lines);
+        return page.parts(lines).into();
+    }
+    if let Some(Request { method: Method::Get, path, query, .. }) = request
+        && path == b"/api/v1/tap"
+    {
+        slot.answered(None);
+        return match server.tap(query) {
+            Ok(tapping) => Response::Stream(tapping, lines.into()),
+            Err(fault) => api::fault(fault).parts(lines).into(),
+        };
     }
     let page = match request {
         Some(Request { method: Method::Get | Method::Head, path, .. }) if path == b"/metrics" => {
@@ -108,7 +134,7 @@ async fn response(
                 server.snapshots.take(&server.connections, || server.pages.page(path, false)).await;
             let parts = snapshot.page.parts(lines);
             slot.answered(Some(snapshot));
-            return parts;
+            return parts.into();
         }
         Some(Request { method: Method::Get | Method::Head, path, query, wants_html, .. }) => {
             match path.strip_prefix(b"/api/v1/") {
@@ -120,7 +146,7 @@ async fn response(
         None => Page::text(400, "bad request\n"),
     };
     slot.answered(None);
-    page.parts(lines)
+    page.parts(lines).into()
 }
 
 /// Reads the request; None if it is invalid or too long.

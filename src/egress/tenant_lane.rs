@@ -11,7 +11,7 @@ use crate::exchange::fragment::Fragment;
 use crate::http::Passed;
 use crate::limits::{NOTE_BYTES_MAX, NOTE_MILLIS, PART_INFLATED_BYTES_MAX};
 use crate::metrics::{ErrorNote, TenantMetrics};
-use crate::model::{MergeKey, Outcome};
+use crate::model::{MergeKey, Outcome, cut};
 use crate::shared::slow::{Class, Standing};
 use crate::tenant::TenantId;
 
@@ -71,14 +71,13 @@ impl TenantLane {
             return;
         }
         self.next_notes.set((senders, Some(now + Duration::from_millis(NOTE_MILLIS))));
-        let end = outcome.message.floor_char_boundary(NOTE_BYTES_MAX);
         self.metrics.notes.error(ErrorNote {
             at: now,
             request_id: fragment.request_id.0,
             sender: fragment.client,
             status: outcome.status,
             address: outcome.via.map(|via| via.address),
-            reason: outcome.message.get(..end).unwrap_or_default().trim().into(),
+            reason: cut(&outcome.message, NOTE_BYTES_MAX).trim().into(),
         });
     }
 

@@ -13,6 +13,7 @@ use std::time::Instant;
 use super::Ingest;
 use super::credential::Credential;
 use super::pending::Ticket;
+use super::tapped::{Request, Tapped};
 use crate::config::plan::Plan;
 use crate::exchange::fragment::{Delivered, Fragment, Message, RequestId, home_core};
 use crate::http::Passed;
@@ -65,6 +66,8 @@ struct Dispatch<'a> {
     protocol: Protocol,
     ticket: Ticket,
     body_charge: Charge,
+    /// Series of it that somebody watches.
+    tapped: Option<Box<Tapped>>,
     /// Samples of parts that are not sent yet.
     unsent: u64,
     /// Held until the request is answered.
@@ -219,12 +222,21 @@ impl Ingest {
         } = push;
         let body = Body { protocol, compression, bytes: body.into() };
         self.tasks.yield_if_busy().await;
+        let request_id = self.request_id();
+        let tapped = self.shared.taps.are_open().then(|| {
+            let (body, source, grant) = (body.clone(), source.as_deref(), &*credential.grant);
+            let request = Request { plan: &plan, body, source, grant, client, arrived, request_id };
+            Tapped::find(&self.shared.taps, request)
+        });
+        let mut tapped = tapped.flatten().map(Box::new);
         let scan = self.scan(splitter, body, source.as_deref(), &credential.grant, &plan).map_err(|e| {
             self.counters().rejected(rejection_of(&e));
             if matches!(rejection_of(&e), Rejection::DeniedTenant) {
                 self.log_denied_tenant(client, &credential, &e.to_string());
             }
-            Answer::from(&e)
+            let answer = Answer::from(&e);
+            tapped.take().into_iter().for_each(|tapped| tapped.refused(&answer));
+            answer
         })?;
         self.tasks.record_work(scan.inflated_bytes);
         // Not every compression declares the inflated size, so it is charged only now. Until here a core may hold one
@@ -255,7 +267,8 @@ impl Ingest {
             passed,
             client,
             arrived,
-            request_id: self.request_id(),
+            request_id,
+            tapped,
             receipts: (scan.tenants > 1).then_some(self.shared.receipt_key),
             refused: scan.refused,
             sent: Vec::with_capacity(scan.tenants),
@@ -449,6 +462,9 @@ impl Dispatch<'_> {
         let destination = self.protocol.destination();
         let answer = conclude(destination, tenants.zip(&outcomes), &self.refused, self.plan.accept_all);
         let answer = answer.with_retry_after_max(self.plan.retry_after_max);
+        if let Some(tapped) = self.tapped {
+            tapped.settled(self.sent.iter().map(|part| &part.tenant).zip(&outcomes));
+        }
         if answer.invites_retry() {
             let delivered = self.sent.iter().zip(outcomes).filter(|(_, outcome)| outcome.is_delivered());
             delivered.for_each(|(part, outcome)| self.ingest.remember(part, outcome));
