@@ -10,6 +10,7 @@ use bytes::Bytes;
 use super::Server;
 use super::api::{self, Tapping};
 use super::eviction::{Connections, Slot};
+use super::negotiation::Wanted;
 use super::pages::Page;
 use crate::auth::Authorization;
 use crate::http::head::{Framing, Method, RequestHead};
@@ -33,6 +34,8 @@ struct Request {
     path: Vec<u8>,
     query: Vec<u8>,
     authorization: Authorization,
+    /// How it wants /metrics.
+    wanted: Wanted,
     /// Whether it is from a browser.
     wants_html: bool,
     /// Whether the request has no body.
@@ -129,9 +132,12 @@ async fn response(server: &Server, request: Option<&Request>, stream: &Stream, s
         };
     }
     let page = match request {
-        Some(Request { method: Method::Get | Method::Head, path, .. }) if path == b"/metrics" => {
-            let snapshot =
-                server.snapshots.take(&server.connections, || server.pages.page(path, false)).await;
+        Some(Request { method: Method::Get | Method::Head, path, wanted, .. }) if path == b"/metrics" => {
+            let write = async || {
+                let text = server.pages.exposition(wanted.format, &server.sampler.borrow().auditor);
+                server.pages.metrics(text, *wanted).await
+            };
+            let snapshot = server.snapshots.take(wanted.number(), &server.connections, write).await;
             let parts = snapshot.page.parts(lines);
             slot.answered(Some(snapshot));
             return parts.into();
@@ -171,11 +177,13 @@ async fn read_request(stream: &mut Stream) -> io::Result<Option<Request>> {
                 let all_read = matches!(head.framing, Framing::None | Framing::Length(0));
                 let authorization =
                     Authorization::parse(head.authorization.clone().and_then(|range| buffer.get(range)));
+                let wanted = Wanted::parse(buffer.get(..length).unwrap_or_default());
                 return Ok(Some(Request {
                     method: head.method,
                     path,
                     query,
                     authorization,
+                    wanted,
                     wants_html,
                     all_read,
                 }));

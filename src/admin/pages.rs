@@ -3,16 +3,20 @@
 use std::cell::Cell;
 use std::fmt::Write;
 use std::rc::Rc;
-use std::sync::Arc;
-use std::time::{Instant, SystemTime};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
 
 use bytes::Bytes;
 
+use super::compression::compress;
+use super::exposition::{Sources, TenantsSeen};
+use super::negotiation::{Coding, Format, Wanted};
 use super::{exposition, page, process};
 use crate::config::plan::{Live, Plan};
 use crate::exchange::fragment::Message;
 use crate::exchange::mailbox::Post;
 use crate::metrics::Metrics;
+use crate::metrics::ledger::Auditor;
 use crate::shared::Shared;
 
 /// The sources of the pages.
@@ -26,6 +30,8 @@ pub struct Pages {
     pub(super) posts: Box<[Post<Message>]>,
     plan: Live,
     pub(super) started: Instant,
+    /// What /metrics has found out about tenants. Only one thread asks for pages, so it never waits.
+    seen: Mutex<TenantsSeen>,
 }
 
 /// A page and its HTTP status.
@@ -48,7 +54,6 @@ const PROFILES: &str = "Go's pprof protocol is not spoken here. /debug/threads t
 const TEXT: &str = "text/plain; charset=utf-8";
 const HTML: &str = "text/html; charset=utf-8";
 const JSON: &str = "application/json";
-const METRICS: &str = "text/plain; version=0.0.4; charset=utf-8";
 
 impl Page {
     /// A page of plain text.
@@ -88,7 +93,7 @@ impl Page {
             _ => "Error",
         };
         // What is true now may be wrong in a second, and /metrics is read by machines that do not cache.
-        let fresh = if self.media == METRICS { "" } else { FRESH };
+        let fresh = if matches!(self.media, TEXT | HTML | JSON) { FRESH } else { "" };
         let allow = if self.status == 405 { "Allow: GET, HEAD\r\n" } else { "" };
         let head = format!(
             "HTTP/1.1 {} {reason}\r\nContent-Type: {}\r\nContent-Length: {}\r\n{allow}{fresh}{}{more}Connection: close\r\n\r\n",
@@ -124,7 +129,16 @@ impl Drop for Snapshot {
 impl Pages {
     /// Pages about these counters and about the current settings, without secrets.
     pub fn new(metrics: Arc<Metrics>, shared: Arc<Shared>, driver: &'static str, plan: Live) -> Self {
-        Self { metrics, shared, driver, commit: "", posts: Box::default(), plan, started: Instant::now() }
+        Self {
+            metrics,
+            shared,
+            driver,
+            commit: "",
+            posts: Box::default(),
+            plan,
+            started: Instant::now(),
+            seen: Mutex::default(),
+        }
     }
 
     /// Adds what takes questions to the cores.
@@ -148,9 +162,8 @@ impl Pages {
     pub fn page(&self, path: &[u8], wants_html: bool) -> Page {
         match path {
             b"/metrics" => {
-                let mut body = exposition::text(&self.metrics, &self.shared, self.driver);
-                body.push_str(&exposition::certificates(&self.plan.load(), SystemTime::now()));
-                Page { media: METRICS, ..Page::text(200, body) }
+                let text = self.exposition(Format::Classic, &Auditor::default());
+                Page { media: Format::Classic.media(), ..Page::text(200, text) }
             }
             b"/alive" if self.shared.is_shutting_down() => Page::text(503, "shutting down\n"),
             b"/alive" => Page::text(200, ""),
@@ -160,6 +173,32 @@ impl Pages {
             _ if path.starts_with(b"/debug/pprof") => Page::text(404, PROFILES),
             _ => Page::text(404, "no such page; there are /, /metrics, /alive and /debug/threads\n"),
         }
+    }
+
+    /// /metrics as a client wants it, of its text.
+    pub(super) async fn metrics(&self, text: String, wanted: Wanted) -> Page {
+        let compressed = compress(&text, wanted.coding).await;
+        let coding = if compressed.is_some() { wanted.coding } else { Coding::Identity };
+        let mut lines = "Vary: Accept, Accept-Encoding\r\n".to_owned();
+        if coding != Coding::Identity {
+            let _ = write!(lines, "Content-Encoding: {}\r\n", coding.name());
+        }
+        let body = compressed.unwrap_or_else(|| text.into());
+        Page { status: 200, media: wanted.format.media(), lines: lines.into(), body }
+    }
+
+    /// The text of /metrics.
+    pub(super) fn exposition(&self, format: Format, auditor: &Auditor) -> String {
+        let plan = self.plan.load();
+        let sources = Sources {
+            metrics: &self.metrics,
+            shared: &self.shared,
+            driver: self.driver,
+            plan: &plan,
+            auditor,
+        };
+        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        exposition::render(&sources, &mut seen, format)
     }
 
     fn status(&self) -> String {
