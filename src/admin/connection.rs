@@ -10,8 +10,8 @@ use bytes::Bytes;
 use super::Server;
 use super::api::{self, Tapping};
 use super::eviction::{Connections, Slot};
-use super::negotiation::Wanted;
-use super::pages::Page;
+use super::negotiation::{Coding, Wanted};
+use super::pages::{Page, Snapshot};
 use crate::auth::Authorization;
 use crate::http::head::{Framing, Method, RequestHead};
 use crate::io::buffers::Gather;
@@ -19,8 +19,8 @@ use crate::io::deadline::{Cut, Idle};
 use crate::io::driver::Driver;
 use crate::io::stream::Stream;
 use crate::limits::{
-    ADMIN_BYTES_PER_SEC_MIN, ADMIN_HEAD_BYTES_MAX, ADMIN_TIMEOUT_MILLIS, CLOSE_DISCARD_BYTES_MAX,
-    CLOSE_DISCARD_MILLIS,
+    ADMIN_BYTES_PER_SEC_MIN, ADMIN_HEAD_BYTES_MAX, ADMIN_METRICS_MILLIS, ADMIN_TIMEOUT_MILLIS,
+    CLOSE_DISCARD_BYTES_MAX, CLOSE_DISCARD_MILLIS,
 };
 
 /// Size of one read of a request's head.
@@ -43,6 +43,21 @@ struct Request {
 }
 
 impl Server {
+    /// /metrics as a client wants it. All codings of a format come from one text.
+    async fn metrics(&self, wanted: Wanted) -> Rc<Snapshot> {
+        let plain = Wanted { coding: Coding::Identity, ..wanted };
+        let (snapshots, connections) = (&self.snapshots, &self.connections);
+        let render = async || self.pages.metrics(wanted.format, &self.sampler.borrow().auditor);
+        if wanted == plain {
+            return snapshots.take(plain.number(), connections, render).await;
+        }
+        let write = async || {
+            let text = snapshots.take(plain.number(), connections, render).await;
+            text.page.compressed(wanted.coding).await
+        };
+        snapshots.take(wanted.number(), connections, write).await
+    }
+
     /// Serves a connection until it ends.
     pub(super) fn receive(self: &Rc<Self>, socket: OwnedFd) {
         match Stream::accepted(socket, Driver::Epoll.blocking(), &self.deadlines) {
@@ -133,11 +148,9 @@ async fn response(server: &Server, request: Option<&Request>, stream: &Stream, s
     }
     let page = match request {
         Some(Request { method: Method::Get | Method::Head, path, wanted, .. }) if path == b"/metrics" => {
-            let write = async || {
-                let text = server.pages.exposition(wanted.format, &server.sampler.borrow().auditor);
-                server.pages.metrics(text, *wanted).await
-            };
-            let snapshot = server.snapshots.take(wanted.number(), &server.connections, write).await;
+            // Rendering takes our time and not the client's.
+            stream.set_deadline(Instant::now() + Duration::from_millis(ADMIN_METRICS_MILLIS), Cut::Both);
+            let snapshot = server.metrics(*wanted).await;
             let parts = snapshot.page.parts(lines);
             slot.answered(Some(snapshot));
             return parts.into();

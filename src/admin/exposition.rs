@@ -229,7 +229,9 @@ impl Page {
     fn value(&mut self, name: &str, labels: &str, value: &Value) {
         match value {
             Value::Number(number) => self.line(name, "", labels, *number),
-            Value::Seconds(seconds) => self.line(name, "", labels, *seconds),
+            Value::Stall(stalled) => {
+                self.line(name, "", labels, stalled.longest(Instant::now()).as_secs_f64());
+            }
             Value::Upstreams(main, named) => {
                 self.line(name, "", labels, *main);
                 for (upstream, number) in named {

@@ -10,7 +10,7 @@ use bytes::Bytes;
 
 use super::compression::compress;
 use super::exposition::{Sources, TenantsSeen};
-use super::negotiation::{Coding, Format, Wanted};
+use super::negotiation::{Coding, Format};
 use super::{exposition, page, process};
 use crate::config::plan::{Live, Plan};
 use crate::exchange::fragment::Message;
@@ -51,6 +51,9 @@ const FRESH: &str = "Cache-Control: no-store\r\nX-Content-Type-Options: nosniff\
 const PROFILES: &str = "Go's pprof protocol is not spoken here. /debug/threads tells the CPU time of each thread; to \
     see where it goes:\n  perf record -g -p $(pidof tenantry) -- sleep 10 && perf report\n";
 
+/// What /metrics depends on.
+const VARY: &str = "Vary: Accept, Accept-Encoding\r\n";
+
 const TEXT: &str = "text/plain; charset=utf-8";
 const HTML: &str = "text/html; charset=utf-8";
 const JSON: &str = "application/json";
@@ -74,6 +77,15 @@ impl Page {
     /// Adds header lines, each with its CRLF.
     pub(super) fn with_lines(self, lines: &str) -> Self {
         Self { lines: lines.into(), ..self }
+    }
+
+    /// The page in a coding, or as it is if that fails.
+    pub(super) async fn compressed(&self, coding: Coding) -> Self {
+        let (lines, body) = match compress(&self.body, coding).await {
+            Some(body) => (format!("{}Content-Encoding: {}\r\n", self.lines, coding.name()).into(), body),
+            None => (self.lines.clone(), self.body.clone()),
+        };
+        Self { status: self.status, media: self.media, lines, body }
     }
 
     /// The body's size in bytes.
@@ -175,16 +187,9 @@ impl Pages {
         }
     }
 
-    /// /metrics as a client wants it, of its text.
-    pub(super) async fn metrics(&self, text: String, wanted: Wanted) -> Page {
-        let compressed = compress(&text, wanted.coding).await;
-        let coding = if compressed.is_some() { wanted.coding } else { Coding::Identity };
-        let mut lines = "Vary: Accept, Accept-Encoding\r\n".to_owned();
-        if coding != Coding::Identity {
-            let _ = write!(lines, "Content-Encoding: {}\r\n", coding.name());
-        }
-        let body = compressed.unwrap_or_else(|| text.into());
-        Page { status: 200, media: wanted.format.media(), lines: lines.into(), body }
+    /// /metrics, not compressed.
+    pub(super) fn metrics(&self, format: Format, auditor: &Auditor) -> Page {
+        Page { media: format.media(), ..Page::text(200, self.exposition(format, auditor)) }.with_lines(VARY)
     }
 
     /// The text of /metrics.

@@ -4,7 +4,7 @@
 //! ready to be sent. A request with a large inflated body yields to other tasks between its parts.
 
 use std::hash::{BuildHasher, RandomState};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -206,6 +206,18 @@ impl Ingest {
         };
         self.observe_duration(arrived, request_id);
         answer
+    }
+
+    /// Counts a request that was read from this address.
+    fn count_request_of(&self, address: IpAddr) {
+        let place = self.senders.borrow_mut().place(address, &self.metrics);
+        self.metrics.count_request_of(self.core(), place);
+    }
+
+    /// Counts samples of such a request.
+    fn count_samples_of(&self, address: IpAddr, samples: u64) {
+        let place = self.senders.borrow_mut().place(address, &self.metrics);
+        self.metrics.count_samples_of(self.core(), place, samples);
     }
 
     /// Counts the time since a request's head. A request without parts has no ID.

@@ -20,7 +20,7 @@ use loom::sync::atomic::{AtomicU64, Ordering, fence};
 use std::sync::atomic::{AtomicU64, Ordering, fence};
 
 use std::sync::OnceLock;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 /// A value of a histogram, and where it comes from.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -33,22 +33,21 @@ pub struct Exemplar {
     millis: u64,
 }
 
-/// The time from which exemplars count, on both clocks.
-static BEGAN: OnceLock<(Instant, SystemTime)> = OnceLock::new();
+/// The time from which exemplars count: that of the first.
+static BEGAN: OnceLock<Instant> = OnceLock::new();
 
 impl Exemplar {
     /// An exemplar that is observed at `now`.
     pub fn new(request_id: u128, value: f64, now: Instant) -> Self {
-        let (began, _) = BEGAN.get_or_init(|| (now, SystemTime::now()));
+        let began = BEGAN.get_or_init(|| now);
         let millis = u64::try_from(now.saturating_duration_since(*began).as_millis());
         Self { request_id, value, millis: millis.unwrap_or(u64::MAX) }
     }
 
-    /// When it was observed, in seconds since 1970.
-    pub fn unix_seconds(&self) -> f64 {
-        let began = BEGAN.get().and_then(|(_, wall)| wall.duration_since(UNIX_EPOCH).ok());
-        let at = began.unwrap_or_default().saturating_add(Duration::from_millis(self.millis));
-        at.as_millis() as f64 / 1e3
+    /// How long ago it was observed.
+    pub fn age(&self, now: Instant) -> Duration {
+        let since_began = BEGAN.get().map(|&began| now.saturating_duration_since(began));
+        since_began.unwrap_or_default().saturating_sub(Duration::from_millis(self.millis))
     }
 
     /// The later of two.
@@ -136,10 +135,12 @@ mod tests {
     }
 
     #[test]
-    fn the_time_of_an_exemplar_is_that_of_the_wall_clock() {
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs_f64();
-        let at = Exemplar::new(1, 2.0, Instant::now()).unix_seconds();
-        assert!((at - now).abs() < 60.0, "{at} and {now}");
+    fn the_age_of_an_exemplar_is_known() {
+        let now = Instant::now();
+        let _first = Exemplar::new(1, 2.0, now);
+        let later = now + Duration::from_secs(7);
+        let age = Exemplar::new(1, 2.0, later).age(later + Duration::from_secs(3));
+        assert!((age.as_secs_f64() - 3.0).abs() < 0.01, "{age:?}");
     }
 
     #[test]

@@ -6,6 +6,7 @@
 //! measures nothing.
 #![forbid(unsafe_code)]
 
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
@@ -16,9 +17,10 @@ const SLOT_SECS: usize = 5;
 const SLOTS: usize = WINDOW_SECS / SLOT_SECS + 1;
 
 /// The longest stalls of a core. The core writes, and any thread may read.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Stalls {
-    began: Instant,
+    /// When the first timer was to fire.
+    began: OnceLock<Instant>,
     /// Since `began`, in nanoseconds: when the sweeper's timer fires next; 0 if none is set.
     due: AtomicU64,
     /// Each slot in turn. Number and stall are two words, so a reader may see an old stall under a new number for a
@@ -33,16 +35,14 @@ struct SlotOfTime {
     longest_nanos: AtomicU64,
 }
 
-impl Default for Stalls {
-    fn default() -> Self {
-        Self { began: Instant::now(), due: AtomicU64::new(0), slots: Default::default() }
-    }
-}
-
 impl Stalls {
     /// Records when the sweeper's timer fires next. `None` if it has nothing to do.
     pub fn expect(&self, due: Option<Instant>) {
-        self.due.store(due.map_or(0, |due| self.nanos(due).max(1)), Ordering::Relaxed);
+        let nanos = due.map_or(0, |due| {
+            self.began.get_or_init(|| due);
+            self.nanos(due).max(1)
+        });
+        self.due.store(nanos, Ordering::Relaxed);
     }
 
     /// Records that the timer has fired.
@@ -60,20 +60,51 @@ impl Stalls {
         }
     }
 
-    /// The longest stall of the last minute. One that lasts counts as far as it goes.
+    /// The longest stall of the minute before `now`.
     pub fn longest(&self, now: Instant) -> Duration {
-        let now = self.nanos(now);
-        let due = self.due.load(Ordering::Relaxed);
-        let lasting = if due == 0 { 0 } else { now.saturating_sub(due) };
-        let first = slot_number(now).saturating_sub(SLOTS as u64 - 1);
-        let past = self.slots.iter().filter(|slot| slot.number.load(Ordering::Relaxed) >= first.max(1));
-        let past = past.map(|slot| slot.longest_nanos.load(Ordering::Relaxed)).max().unwrap_or(0);
-        Duration::from_nanos(past.max(lasting))
+        self.read().longest(now)
+    }
+
+    /// Reads all.
+    pub fn read(&self) -> Stalled {
+        let slot = |slot: &SlotOfTime| {
+            (slot.number.load(Ordering::Relaxed), slot.longest_nanos.load(Ordering::Relaxed))
+        };
+        Stalled {
+            began: self.began.get().copied(),
+            due: self.due.load(Ordering::Relaxed),
+            slots: self.slots.iter().map(slot).collect(),
+        }
     }
 
     fn nanos(&self, at: Instant) -> u64 {
-        u64::try_from(at.saturating_duration_since(self.began).as_nanos()).unwrap_or(u64::MAX)
+        nanos_since(self.began.get().copied(), at)
     }
+}
+
+/// [`Stalls`] as they were read.
+#[derive(Clone, Debug)]
+pub struct Stalled {
+    began: Option<Instant>,
+    due: u64,
+    /// Numbers, and the longest stalls in nanoseconds.
+    slots: Vec<(u64, u64)>,
+}
+
+impl Stalled {
+    /// The longest stall of the minute before `now`. One that lasts counts as far as it goes.
+    pub fn longest(&self, now: Instant) -> Duration {
+        let now = nanos_since(self.began, now);
+        let lasting = if self.due == 0 { 0 } else { now.saturating_sub(self.due) };
+        let first = slot_number(now).saturating_sub(SLOTS as u64 - 1).max(1);
+        let past = self.slots.iter().filter(|(number, _)| *number >= first).map(|(_, nanos)| *nanos);
+        Duration::from_nanos(past.max().unwrap_or(0).max(lasting))
+    }
+}
+
+fn nanos_since(began: Option<Instant>, at: Instant) -> u64 {
+    let since = began.map(|began| at.saturating_duration_since(began));
+    since.map_or(0, |since| u64::try_from(since.as_nanos()).unwrap_or(u64::MAX))
 }
 
 /// The number of the slot of time that a moment is in, from 1.
@@ -91,15 +122,14 @@ mod tests {
 
     #[test]
     fn the_longest_stall_is_remembered_for_a_minute() {
-        let stalls = Stalls::default();
-        let began = stalls.began;
+        let (stalls, began) = (Stalls::default(), Instant::now());
         assert_eq!(stalls.longest(began), Duration::ZERO);
-        for (due, fired) in [(1_000, 1_300), (2_000, 2_010), (7_000, 7_020)] {
+        for (due, fired) in [(0, 300), (1_000, 1_010), (6_000, 6_020)] {
             stalls.expect(Some(began + millis(due)));
             stalls.turned(began + millis(fired));
             stalls.expect(None);
         }
-        assert_eq!(stalls.longest(began + millis(8_000)), millis(300));
+        assert_eq!(stalls.longest(began + millis(7_000)), millis(300));
         assert_eq!(stalls.longest(began + millis(60_000)), millis(300));
         assert_eq!(stalls.longest(began + millis(66_000)), millis(20));
         assert_eq!(stalls.longest(began + millis(80_000)), Duration::ZERO);
@@ -112,9 +142,11 @@ mod tests {
 
     #[test]
     fn a_stall_that_lasts_is_seen() {
-        let stalls = Stalls::default();
-        stalls.expect(Some(stalls.began + millis(100)));
-        assert_eq!(stalls.longest(stalls.began + millis(50)), Duration::ZERO);
-        assert_eq!(stalls.longest(stalls.began + millis(1_100)), millis(1_000));
+        let (stalls, began) = (Stalls::default(), Instant::now());
+        stalls.expect(Some(began));
+        stalls.turned(began);
+        stalls.expect(Some(began + millis(100)));
+        assert_eq!(stalls.longest(began + millis(50)), Duration::ZERO);
+        assert_eq!(stalls.longest(began + millis(1_100)), millis(1_000));
     }
 }

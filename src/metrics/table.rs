@@ -3,12 +3,11 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Instant;
 
 use super::cells::{
     ByLabel, Counter, Counters, Distribution, Gauge, Histogram, Label, ThreadId, UpstreamGauges,
 };
-use super::stalls::Stalls;
+use super::stalls::{Stalled, Stalls};
 
 /// A metric family: what the exposition shows under one name. `T` is the struct that has its cells.
 #[derive(Debug)]
@@ -66,8 +65,8 @@ impl Kind {
 pub enum Value {
     /// A counter or a gauge.
     Number(u64),
-    /// A gauge in seconds.
-    Seconds(f64),
+    /// The longest stall up to a time.
+    Stall(Stalled),
     /// A gauge for the main upstream, and one for each named upstream.
     Upstreams(u64, Vec<(Arc<str>, u64)>),
     /// A counter for each value of a label.
@@ -151,7 +150,7 @@ impl Cell for Stalls {
     const KIND: Kind = Kind::Gauge;
 
     fn value(&self) -> Value {
-        Value::Seconds(self.longest(Instant::now()).as_secs_f64())
+        Value::Stall(self.read())
     }
 }
 

@@ -4,6 +4,7 @@
 //! text once for each set of labels (a tenant's once for all its lines), bounds once for each set of bounds.
 
 use std::fmt::Write;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use super::Format;
 use crate::exchange::fragment::RequestId;
@@ -15,6 +16,8 @@ pub(super) struct Page {
     format: Format,
     /// The bounds of the histogram that was written last, as text.
     bounds: Vec<(f64, String)>,
+    /// The time of the page, on both clocks.
+    now: (Instant, Duration),
     /// The buckets to show, by their bits, besides the last.
     buckets: u32,
 }
@@ -42,7 +45,14 @@ pub(super) fn join(first: &str, second: &str) -> String {
 
 impl Page {
     pub(super) fn new(format: Format) -> Self {
-        Self { out: String::new(), format, bounds: Vec::new(), buckets: u32::MAX }
+        let unix = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        Self {
+            out: String::new(),
+            format,
+            bounds: Vec::new(),
+            now: (Instant::now(), unix),
+            buckets: u32::MAX,
+        }
     }
 
     /// The text of the page.
@@ -134,7 +144,8 @@ impl Page {
 
     /// Ends a bucket's line with its exemplar. Its labels take less than the 128 characters that are allowed.
     fn exemplar(&mut self, exemplar: &Exemplar) {
-        let (id, value, at) = (RequestId(exemplar.request_id), exemplar.value, exemplar.unix_seconds());
+        let (id, value, (now, unix)) = (RequestId(exemplar.request_id), exemplar.value, self.now);
+        let at = unix.saturating_sub(exemplar.age(now)).as_secs_f64();
         let _ = write!(self.out, " # {{request_id=\"{id}\"}} {value} {at:.3}");
     }
 }
