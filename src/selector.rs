@@ -58,9 +58,12 @@ impl fmt::Display for Selector {
     }
 }
 
+/// A name and a value.
+type Label = (Box<[u8]>, Box<[u8]>);
+
 /// A series: its labels' names and values, in the order in which they are given.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Series(Vec<(Box<[u8]>, Box<[u8]>)>);
+pub struct Series(Vec<Label>);
 
 impl Series {
     /// Parses a series, in the notation of selectors.
@@ -68,7 +71,7 @@ impl Series {
     /// # Errors
     /// What is wrong, and where.
     pub fn parse(text: &str) -> Result<Self, Malformed> {
-        let mut labels: Vec<(Box<[u8]>, Box<[u8]>)> = Vec::new();
+        let mut labels: Vec<Label> = Vec::new();
         for (at_byte, Matcher { name, op, value, .. }) in parse::matchers(text)? {
             let fault = match op {
                 Op::Equal if labels.iter().any(|(known, _)| *known == name) => Fault::LabelTwice,

@@ -86,13 +86,16 @@ pub(crate) enum QuoteFault {
     Escape,
 }
 
+/// What was in quotes, and the byte after its closing quote.
+type Unquoted<'a> = (Cow<'a, [u8]>, usize);
+
 /// Reads the quoted text that begins at byte `open` of `text`, with a double, a single or a back quote, as Prometheus
 /// does (promql's `Unquote` in util/strutil/quote.go). Returns it and the byte after its closing quote. It is a slice of
 /// `text` unless it has escapes.
 ///
 /// # Errors
 /// What is wrong, and the byte where.
-pub(crate) fn unquote(text: &[u8], open: usize) -> Result<(Cow<'_, [u8]>, usize), (QuoteFault, usize)> {
+pub(crate) fn unquote(text: &[u8], open: usize) -> Result<Unquoted<'_>, (QuoteFault, usize)> {
     let unclosed = (QuoteFault::Open, open);
     let [quote, rest @ ..] = text.get(open..).unwrap_or_default() else { return Err(unclosed) };
     let stops = |byte: &u8| byte == quote || (*quote != b'`' && matches!(byte, b'\\' | b'\n'));

@@ -1,6 +1,10 @@
 //! `tenantry explain` and `tenantry plan`, with the real program: every kind of rule, captured requests in every format,
 //! hostile values, and input that is not what it should be.
-#![expect(clippy::unwrap_used, reason = "helpers of tests: where they cannot go on, the test fails")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "helpers of tests: where they cannot go on, the test fails"
+)]
 
 use std::fs;
 use std::io::Write as _;
@@ -221,7 +225,7 @@ fn hostile_values_cannot_harm_a_terminal() {
     let series = format!("{{\"n\u{202e}\"=\"1\",t=\"{value}\"}}");
     for args in [&[&*series][..], &["--json", &series]] {
         let report = folder.explain(args);
-        let is_plain = |letter: char| letter == '\n' || (!letter.is_control() && letter.is_ascii());
+        let is_plain = |letter: char| matches!(letter, '\n' | '\u{fffd}' | ' '..='~');
         assert!(report.chars().all(is_plain), "{report:?}");
         assert!(report.contains("<script>"), "{report}");
     }
@@ -394,6 +398,9 @@ fn a_capture_is_read_by_its_description() {
         assert_eq!(summary["answer"]["status"], json!(status), "{description}: {summary}");
         assert_eq!(parts(&summary), []);
     }
+    // What is demanded counts more than what was captured.
+    let demanded = folder.json(&["--format", "remote-write-1", "--encoding", "snappy", "captures/1.bin"]);
+    assert_eq!(parts(&demanded).len(), 1);
 }
 
 #[test]

@@ -76,7 +76,19 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ),
     (
         "cli",
-        &["auth", "config", "explain", "limits", "log", "model", "split", "supervisor", "tenant", "text"],
+        &[
+            "auth",
+            "config",
+            "explain",
+            "limits",
+            "log",
+            "model",
+            "selector",
+            "split",
+            "supervisor",
+            "tenant",
+            "text",
+        ],
     ),
 ];
 

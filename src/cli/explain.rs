@@ -32,18 +32,18 @@ pub(super) struct ExplainArgs {
     source: Option<String>,
 
     /// What the series is: a series of metrics, or the labels of a stream of logs
-    #[arg(long, value_enum, default_value_t)]
+    #[arg(long, value_enum, value_name = "metrics|logs", hide_possible_values = true, default_value_t)]
     destination: DestinationArg,
 
     #[command(flatten)]
     login: LoginArgs,
 
-    /// The format of a body [default: as captured, or detected]
-    #[arg(long, value_enum)]
+    /// The format of a body: remote-write-1, remote-write-2, loki or loki-json [default: as captured, or detected]
+    #[arg(long, value_enum, hide_possible_values = true)]
     format: Option<FormatArg>,
 
-    /// The compression of a body [default: as captured, or detected]
-    #[arg(long, value_enum)]
+    /// The compression of a body: snappy, zstd, gzip or none [default: as captured, or detected]
+    #[arg(long, value_enum, hide_possible_values = true)]
     encoding: Option<EncodingArg>,
 
     /// Print JSON

@@ -191,9 +191,7 @@ fn subcommand(command: clap::Command) -> String {
     let mut page = Roff::new();
     page.control("SS", [&*format!("tenantry {}", command.get_name())]);
     let about = command.get_long_about().or(command.get_about()).map(ToString::to_string);
-    for paragraph in about.unwrap_or_default().split("\n\n") {
-        page.control("PP", []).text(prose(paragraph));
-    }
+    paragraphs(&mut page, about.unwrap_or_default().split("\n\n"));
     let options = options(command);
     // They are part of the subsection.
     let (_, options) = options.split_once(".SH OPTIONS\n").unwrap_or_default();
@@ -201,9 +199,13 @@ fn subcommand(command: clap::Command) -> String {
 }
 
 /// A section of paragraphs.
-fn section(page: &mut Roff, heading: &str, paragraphs: &[&str]) {
+fn section(page: &mut Roff, heading: &str, text: &[&str]) {
     page.control("SH", [heading]);
-    for (at, paragraph) in paragraphs.iter().enumerate() {
+    paragraphs(page, text.iter().copied());
+}
+
+fn paragraphs<'a>(page: &mut Roff, text: impl Iterator<Item = &'a str>) {
+    for (at, paragraph) in text.enumerate() {
         if at > 0 {
             page.control("PP", []);
         }

@@ -40,9 +40,10 @@ impl Hints {
     /// # Errors
     /// If it refuses the body by its head.
     pub(super) fn read(&self, bytes: &[u8], takes_v2: bool) -> Result<(Protocol, Compression), Refusal> {
-        let (protocol, compression) = match &self.path {
-            Some(path) => self.by_head(path, takes_v2)?,
-            None => detect(bytes),
+        let (protocol, compression) = match (&self.path, self.protocol) {
+            (Some(path), None) => self.by_head(path, takes_v2)?,
+            (Some(path), Some(_)) => self.by_head(path, true).unwrap_or_else(|_| detect(bytes)),
+            (None, _) => detect(bytes),
         };
         let protocol = self.protocol.unwrap_or(protocol);
         if protocol == Protocol::RemoteWriteV2 && !takes_v2 {
@@ -81,11 +82,10 @@ fn protocol_of(inflated: &[u8]) -> Protocol {
     if inflated.trim_ascii_start().starts_with(b"{") {
         return Protocol::LokiJson;
     }
-    match remote_write_v2::Fields::new(inflated).take() {
-        Ok(Some(remote_write_v2::Field::Symbol(_) | remote_write_v2::Field::Series(_))) => {
-            return Protocol::RemoteWriteV2;
-        }
-        _ => {}
+    if let Ok(Some(remote_write_v2::Field::Symbol(_) | remote_write_v2::Field::Series(_))) =
+        remote_write_v2::Fields::new(inflated).take()
+    {
+        return Protocol::RemoteWriteV2;
     }
     // Both have their series in field 1, which begins with labels: a message there, text here.
     let is_stream = |stream: &[u8]| {
