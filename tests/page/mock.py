@@ -263,8 +263,6 @@ class World:
 
     def explain(self, query):
         series = query.get("series", "")
-        if not re.fullmatch(r"(?s)\s*\w*\s*\{.*\}\s*", series):
-            raise ValueError(f"series: expected a label at column 1: {series[:60]}")
         found = re.search(r'(__tenant__|namespace)\s*=\s*"((?:[^"\\]|\\.)*)"', series)
         target = "http://mimir-distributor:8080/api/v1/push"
         answer = {
@@ -280,6 +278,15 @@ class World:
             }
         return answer
 
+    def tap(self):
+        event = {
+            "at": stamp(time.time()), "request_id": "000001-0001-5d1f", "sender": "10.1.0.7:40007",
+            "series": '{__name__="up",namespace="payments"}', "tenant": "payments",
+            "rule": {"kind": "label", "detail": "tenant.label: namespace"}, "merged_with": 3,
+            "address": "10.9.0.3:9009", "status": 200, "seconds": 0.0041, "result": "stored", "reason": None,
+        }
+        return [event, {"end": "seconds", "events": 1, "dropped": 0}]
+
     def answer(self, path, query):
         """Status and body for a path of the API."""
         wrong = mistake(path, query)
@@ -292,6 +299,8 @@ class World:
             "status": self.status, "tenants": self.page, "upstreams": self.upstreams, "config": self.config,
             "explain": self.explain,
         }
+        if path == "tap":
+            return 200, self.tap()
         if path == "openapi.json":
             return 200, json.loads((ADMIN / "openapi.json").read_text())
         if path not in pages:
@@ -325,8 +334,9 @@ def mistake(path, query):
             good = value in allowed
         if not good:
             return f"{name}: not one of the values allowed"
-    if path == "explain" and "series" not in query:
-        return "series: missing"
+    for page, name in [("explain", "series"), ("tap", "match")]:
+        if path == page and not re.fullmatch(r"(?s)\s*\w*\s*\{.*\}\s*", query.get(name, "")):
+            return f"{name}: expected a label at column 1: {query.get(name, '')[:60]}"
     return None
 
 
@@ -344,6 +354,8 @@ class Handler(BaseHTTPRequestHandler):
             if world.state["status"]:
                 status, body = world.state["status"], {"error": "as the test wants"}
             text, media = json.dumps(body), "application/json"
+            if url.path.endswith("/tap") and status == 200:
+                text, media = "".join(json.dumps(line) + "\n" for line in body), "application/x-ndjson"
         else:
             status, text, media = 404, "no such page\n", "text/plain; charset=utf-8"
         body = text.encode(errors="surrogatepass")
