@@ -70,6 +70,19 @@ class Browser:
             time.sleep(0.02)
         return found
 
+    def round(self):
+        """Asks now, as if the page had just come into sight. It would have asked within two seconds."""
+        self.run("document.dispatchEvent(new Event('visibilitychange'))")
+
+    def until_asked(self, what):
+        """Waits until `what` gives something, over as many rounds of questions as it takes."""
+
+        def found():
+            self.round()
+            return what()
+
+        return self.until(found)
+
     def find(self, selector):
         return self.driver.find_element(By.CSS_SELECTOR, selector)
 

@@ -117,7 +117,7 @@ class World:
 
     def row(self, tenant, now):
         rate, failing = self.rate(tenant, now), tenant["failing"] and not self.state["well"]
-        samples = int(tenant["rate"] * 274_000)
+        samples = int(tenant["rate"] * (now - self.started))
         waiting = 12 if tenant["slow"] else 3 if failing else 0
         return {
             "tenant": tenant["tenant"], "destination": tenant["destination"],
@@ -183,7 +183,7 @@ class World:
         now, well = time.time(), self.state["well"]
         shape = [1 + 0.12 * math.sin((now - 2 * (59 - n)) / 11) + 0.03 * math.sin(now - n * 3) for n in range(60)]
         base = sum(t["rate"] for t in self.tenants)
-        received = int(base * 274_000)
+        received = int(base * (now - self.started))
         rates = {
             "requests": base / 2000, "series": base, "samples": base * shape[-1], "inflated_bytes": base * 96.0,
             "upstream_requests": base / 900, "upstream_bytes": base * 11.7, "errors": 0 if well else 3.4,
@@ -369,7 +369,14 @@ class Handler(BaseHTTPRequestHandler):
         if self.command != "HEAD":
             self.wfile.write(body)
 
+    def refuse(self):
+        self.send_response(405)
+        for name, value in [("Allow", "GET, HEAD"), ("Content-Length", "0"), ("Connection", "close")]:
+            self.send_header(name, value)
+        self.end_headers()
+
     do_HEAD = do_GET
+    do_POST = do_PUT = do_DELETE = do_PATCH = do_OPTIONS = do_TRACE = do_QUERY = refuse
 
     def log_message(self, *_):
         pass

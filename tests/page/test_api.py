@@ -75,7 +75,7 @@ def test_pages_and_their_headers(many, page, name):
 
 @pytest.mark.parametrize("method", ["POST", "PUT", "DELETE"])
 def test_other_methods_change_nothing(few, method):
-    assert get(few.url + "/api/v1/tenants", method)[0] in (405, 501)
+    assert get(few.url + "/api/v1/tenants", method)[0] == 405
 
 
 def tenants(site, **query):
