@@ -14,7 +14,7 @@ AXE = resources.files("axe_playwright_python").joinpath("axe.min.js").read_text(
 # Runs before the page's own script. Notes what the policy has blocked, and when the first row of tenants was drawn.
 WATCH = """
 window.violations = [];
-addEventListener("securitypolicyviolation", (event) => violations.push(`${event.violatedDirective} ${event.blockedURI}`));
+addEventListener("securitypolicyviolation", (event) => violations.push(event.violatedDirective, event.blockedURI));
 new MutationObserver((_, observer) => {
   if (!document.querySelector("#tenants-table tbody tr")) return;
   observer.disconnect();
@@ -25,11 +25,16 @@ new MutationObserver((_, observer) => {
 DESKTOP, PHONE = (1440, 1000), (360, 780)
 
 
+FLAGS = [
+    "headless=new", "no-sandbox", "disable-dev-shm-usage", "disable-gpu", "disable-lcd-text", "hide-scrollbars",
+]
+
+
 class Browser:
     def __init__(self):
         options = webdriver.ChromeOptions()
         options.binary_location = "/usr/bin/chromium"
-        for flag in ["headless=new", "no-sandbox", "disable-dev-shm-usage", "disable-gpu", "hide-scrollbars"]:
+        for flag in FLAGS:
             options.add_argument(f"--{flag}")
         options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
         self.driver = webdriver.Chrome(options=options, service=Service("/usr/bin/chromedriver"))
@@ -133,7 +138,8 @@ class Browser:
         """No text from outside ran as a script or became an element, and the policy had nothing to block."""
         assert self.run("return window.harmed") is None
         assert self.run("return window.violations") == []
-        assert self.run("return document.querySelectorAll('main img, main script, main b b, [style], [onclick]').length") == 0
+        foreign = "main img, main script, main b b, [style], [onclick]"
+        assert self.run("return document.querySelectorAll(arguments[0]).length", foreign) == 0
 
     def screenshot(self, path):
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -12,7 +12,7 @@ from mock import Mock
 
 def pytest_addoption(parser):
     parser.addoption("--server", choices=["real", "mock"], default="real", help="whose pages and answers are tested")
-    parser.addoption("--screenshots", action="store_true", help="write perf/pages/*.png from the mock, and nothing else")
+    parser.addoption("--screenshots", action="store_true", help="write perf/pages/*.png, from the mock")
 
 
 def pytest_collection_modifyitems(config, items):

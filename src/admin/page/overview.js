@@ -92,7 +92,8 @@ function showStatus(/** @type {any} */ status) {
   put("samples-more", joined(requests, size, `peak ${short(peak)}`));
   drawTold("upstream-line", history.upstream_requests, 60, history.step_seconds);
   put("upstream-rate", short(rates.upstream_requests));
-  put("upstream-more", joined(`${bytes(rates.upstream_bytes)}/s`, `${short(totals.merged_fragments)} fragments merged`));
+  const merged = `${short(totals.merged_fragments)} fragments merged`;
+  put("upstream-more", joined(`${bytes(rates.upstream_bytes)}/s`, merged));
   drawTold("errors-line", history.errors, 60, history.step_seconds);
   put("errors-rate", short(rates.errors));
   put("errors-more", joined(`${short(totals.errors)} since the start`, `${short(totals.rejections)} rejected here`));
@@ -153,9 +154,9 @@ function processFacts(/** @type {any} */ status) {
       setTime(dd, reload.last_success_at, latest.now);
     }, reload.last_successful === false ? "warn-text" : ""],
     ["Reloads", `${exact(reload.succeeded_total)} done, ${exact(reload.failed_total)} failed`],
-    ["Slow tenants", `${exact(slow.tenants)}, with ${slow.share_percent} % for all of them`],
-    ["Refused or cut", `${exact(slow.refused_total)} refused, ${exact(slow.cut_total)} cut`],
-    ["Merges", `${exact(totals.merges)} of ${exact(totals.merged_fragments)} fragments`],
+    ["Slow tenants", `${exact(slow.tenants)}, their share is ${slow.share_percent}\u00a0%`],
+    ["Slow parts", `${count(slow.refused_total)} refused, ${count(slow.cut_total)} cut`],
+    ["Merges", `${short(totals.merges)} of ${short(totals.merged_fragments)} fragments`],
     ["Log lines dropped", exact(status.log_lines_dropped_total), status.log_lines_dropped_total ? "warn-text" : ""],
   ];
   if (reload.waiting_for_restart.length) {
