@@ -120,12 +120,13 @@ class Browser:
         """The IDs in the table of tenants."""
         return self.texts("#tenants-table tbody td.name a")
 
-    def problems(self):
-        """What axe finds."""
+    def problems(self, rules=()):
+        """What axe finds by these rules, or by all of its rules."""
         if not self.run("return typeof axe === 'object'"):
             self.run(AXE)
-        script = "axe.run(document, { resultTypes: ['violations'] }).then((found) => arguments[0](found.violations))"
-        found = self.driver.execute_async_script(script)
+        options = {"resultTypes": ["violations"]} | ({"runOnly": list(rules)} if rules else {})
+        script = "axe.run(document, arguments[0]).then((found) => arguments[1](found.violations))"
+        found = self.driver.execute_async_script(script, options)
         return [
             f"{each['impact']}: {each['id']}: {json.dumps([node['html'][:200] for node in each['nodes'][:3]])}"
             for each in found

@@ -124,7 +124,8 @@ def test_samples_are_accounted_for(few):
 
 @pytest.mark.parametrize("query", [
     "sort=name", "sort=", "order=up", "order=ASC%00", "offset=-1", "offset=1.5", "offset=",
-    "offset=99999999999999999999", "limit=0", "limit=501", "limit=ten", "limit=%00", "destination=traces", "destination=", "sort=%ff", "limit=+5",
+    "offset=99999999999999999999", "limit=0", "limit=501", "limit=ten", "limit=%00", "limit=+5", "destination=traces",
+    "destination=", "sort=%ff",
 ])
 def test_bad_parameters(few, query):
     status, headers, body = get(f"{few.url}/api/v1/tenants?{query}")
@@ -147,7 +148,9 @@ def test_bad_questions(few, path):
 @pytest.mark.parametrize("path", ["tenants/no-such-tenant", "tenants/%ff", "tenants/a%2Fb%00", "nothing", ""])
 def test_nothing_there(few, path):
     status, headers, body = get(f"{few.url}/api/v1/{path}")
-    assert (status, headers["Content-Type"]) == (404, "application/json")
+    # An ID that is not UTF-8 may be a mistake as well.
+    assert status == 404 or (status, path) == (400, "tenants/%ff")
+    assert headers["Content-Type"] == "application/json"
     assert_valid(json.loads(body), "Error")
 
 

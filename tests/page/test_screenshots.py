@@ -9,14 +9,14 @@ from PIL import Image
 
 PAGES = Path(__file__).parents[2] / "perf/pages"
 EXPLAIN = "#/explain?series=" + quote('{__name__="up", namespace="payments"}')
-TALL = (1280, 900)
+TALL, WIDE = (1280, 900), (1440, 1100)
 
 # Name, tenants, view, and how it is looked at.
 SHOTS = [
-    ("overview-5", 5, "#/", {"size": TALL}),
-    ("overview-10000", 10_000, "#/", {"size": TALL}),
+    ("overview-5", 5, "#/", {"size": WIDE}),
+    ("overview-10000", 10_000, "#/", {"size": WIDE}),
     ("dark", 10_000, "#/tenants", {"size": TALL, "scheme": "dark"}),
-    ("tenant", 10_000, "#/tenant/identity", {"size": TALL}),
+    ("tenant", 10_000, "#/tenant/identity", {"size": (1280, 1020)}),
     ("explain", 5, EXPLAIN, {"size": (1280, 520)}),
     ("phone", 10_000, "#/", {"size": PHONE}),
     ("phone-tenants", 10_000, "#/tenants", {"size": PHONE, "scheme": "dark"}),

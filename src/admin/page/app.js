@@ -58,6 +58,7 @@ function showView(/** @type {typeof route} */ before) {
     else link.removeAttribute("aria-current");
   }
   setClass(byId("view-overview"), "tenants-only", route.name === "tenants");
+  put("overview-title", TITLES.get(route.name) ?? "Overview");
   document.title = `${TITLES.get(route.name) ?? plain(route.argument).slice(0, 80)} · Tenantry`;
   if (route.view === "overview") showTenantsForm();
   if (route.view === "tenant") beginTenant();

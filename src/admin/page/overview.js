@@ -111,7 +111,7 @@ function showStatus(/** @type {any} */ status) {
   setFacts(byId("process"), processFacts(status));
 }
 
-/** The reasons of the ledger, as people say them. */
+/** The reasons of the ledger, in words. */
 const REASONS = new Map(Object.entries({
   rejected: "rejected (4xx)", limited: "limited (429)", failed: "failed (5xx)", unreachable: "unreachable",
   timeout: "timed out", expired: "waited too long", over_share: "over the share", slow_share: "over the slow share",

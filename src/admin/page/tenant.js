@@ -2,7 +2,7 @@
 // A tenant's own view.
 "use strict";
 
-/** The rules that make a tenant, as people say them. */
+/** The rules that make a tenant, in words. */
 const RULES = new Map(Object.entries({
   label: "the label", map: "the map", default: "the default", header: "the sender's header",
   grant: "the sender's grant",
