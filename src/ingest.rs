@@ -16,6 +16,7 @@ pub mod listener;
 pub mod pending;
 mod push;
 mod routes;
+mod tapped;
 mod turns;
 
 use std::cell::{Cell, RefCell};

@@ -8,6 +8,7 @@ pub mod pace;
 pub mod permits;
 pub mod receipt;
 pub mod slow;
+pub mod taps;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -17,6 +18,7 @@ use self::connections::Connections;
 use self::load::Loads;
 use self::receipt::ReceiptKey;
 use self::slow::SlowTotals;
+use self::taps::Taps;
 use crate::split::Families;
 
 /// The state that all cores share. One per process.
@@ -36,6 +38,8 @@ pub struct Shared {
     pub receipt_key: ReceiptKey,
     /// Tenants by metric family, for routing metadata.
     pub families: Families,
+    /// Those who watch what happens to series.
+    pub taps: Arc<Taps>,
     /// Whether the log has warned that the translation from Remote Write 2.0 to 1.0 loses data.
     pub warned_of_lost_data: AtomicBool,
     shutting_down: AtomicBool,
@@ -64,6 +68,7 @@ impl Shared {
             slow: SlowTotals::default(),
             receipt_key: ReceiptKey::random(),
             families: Families::default(),
+            taps: Arc::default(),
             warned_of_lost_data: AtomicBool::new(false),
             shutting_down: AtomicBool::new(false),
         })
