@@ -21,6 +21,7 @@ mod exposition;
 mod page;
 mod pages;
 mod process;
+mod rules;
 mod sampler;
 mod snapshot;
 #[cfg(test)]
@@ -45,6 +46,7 @@ use monoio::net::{TcpListener, UnixStream};
 
 use self::eviction::Connections;
 pub use self::pages::{Page, Pages};
+use self::rules::Rules;
 use self::sampler::Sampler;
 use self::snapshot::Snapshots;
 use crate::auth::password::Deliver;
@@ -117,6 +119,7 @@ struct Server {
     pages: Arc<Pages>,
     snapshots: Snapshots,
     sampler: RefCell<Sampler>,
+    rules: Rules,
     /// Wakes the task that samples.
     sampling: RefCell<Option<Waker>>,
     verdicts: Verdicts,
@@ -139,6 +142,7 @@ async fn run(
     let listeners = listeners.into_iter().map(TcpListener::from_std).collect::<io::Result<Vec<_>>>()?;
     let server = Rc::new(Server {
         sampler: RefCell::new(Sampler::new(&pages.metrics, Instant::now())),
+        rules: Rules::default(),
         sampling: RefCell::default(),
         pages,
         snapshots: Snapshots::default(),
@@ -189,7 +193,9 @@ impl Server {
             if !is_due.await {
                 return;
             }
-            self.sampler.borrow_mut().sample(&self.pages.metrics, Instant::now());
+            let now = Instant::now();
+            self.sampler.borrow_mut().sample(&self.pages.metrics, now);
+            self.rules.look(now);
         }
     }
 

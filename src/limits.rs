@@ -369,7 +369,7 @@ pub const INQUIRY_MILLIS: u64 = 200;
 /// How often it looks for them.
 pub const INQUIRY_POLL_MILLIS: u64 = 2;
 /// Taps that may be open at a time.
-pub const TAPS_MAX: usize = 8;
+pub const TAPS_MAX: usize = 12;
 /// Events that wait for the reader of a tap.
 pub const TAP_EVENTS_MAX: usize = 4_096;
 /// Series of one request that taps show.
@@ -378,6 +378,10 @@ pub const TAP_SERIES_MAX: usize = 200;
 pub const TAP_POLL_MILLIS: u64 = 20;
 /// Tenants that the admin thread watches for the rule that names them.
 pub const RULES_WATCHED_MAX: usize = 4;
+/// How long it watches one.
+pub const RULE_WATCH_SECS: u64 = 5;
+/// How long what it found counts, and how long it does not watch the same tenant again.
+pub const RULE_KEPT_SECS: u64 = 30;
 /// Errors that are kept of each tenant for those who look at it.
 pub const TENANT_ERRORS_NOTED_MAX: usize = 8;
 /// Senders that are kept of each tenant for those who look at it.

@@ -189,3 +189,89 @@ fn browsers_get_the_page_and_others_get_text() {
         assert!(description["paths"]["/api/v1/tenants"].is_object());
     });
 }
+
+/// The lines of a tap, once it has ended.
+fn tap(server: &Server, parameters: &str, during: impl FnOnce()) -> Vec<Value> {
+    let mut client = Client::connect(server.metrics);
+    let request = format!("GET /api/v1/tap?{parameters} HTTP/1.1\r\nHost: x\r\n\r\n");
+    client.send(request.as_bytes());
+    eventually("it is open", || good(server, "status")["taps"] == 1);
+    during();
+    let text = client.response().text();
+    text.lines().map(|line| serde_json::from_str(line).expect(line)).collect()
+}
+
+#[test]
+fn a_tap_shows_what_happens_to_matching_series() {
+    on_both(|driver| {
+        let upstream = Upstream::start(moody);
+        let server = Server::start(driver, upstream.address, "");
+        let three = || {
+            let both = [series("well", "up", 1.0), series("limited", "up", 1.0), series("well", "down", 1.0)];
+            assert_eq!(server.client().push(&body(both.into())).status, 429);
+            // Refused as a whole.
+            assert_eq!(server.client().push(&body(vec![series("", "up", 1.0)])).status, 400);
+        };
+        let lines = tap(&server, "match=%7B__name__%3D%22up%22%2Cjob%3D~%22t.*%22%7D&limit=3", three);
+        let [stored, limited, refused, end] = &lines[..] else { panic!("{lines:#?}") };
+        assert_eq!((&stored["tenant"], &stored["result"]), (&"well".into(), &"stored".into()));
+        assert_eq!(stored["series"], r#"{__name__="up",job="test",tenant="well"}"#);
+        assert_eq!((&stored["rule"]["kind"], &stored["status"]), (&"label".into(), &200.into()));
+        assert_eq!(
+            (&stored["address"], &stored["merged_with"]),
+            (&upstream.address.to_string().into(), &0.into())
+        );
+        assert_eq!((&limited["result"], &limited["reason"]), (&"failed".into(), &"slow down".into()));
+        assert_eq!(limited["request_id"], stored["request_id"]);
+        assert_eq!((&refused["tenant"], &refused["result"]), (&Value::Null, &"refused".into()));
+        assert_eq!((&end["end"], &end["events"], &end["dropped"]), (&"limit".into(), &3.into(), &0.into()));
+        eventually("it is closed", || good(&server, "status")["taps"] == 0);
+    });
+}
+
+#[test]
+fn a_tap_ends_with_its_time_with_its_client_and_with_the_server() {
+    on_both(|driver| {
+        let upstream = Upstream::start(|_| Reply::ok());
+        let mut server = Server::start(driver, upstream.address, "");
+        let lines = tap(&server, "match=up&seconds=1", || assert_eq!(push(&server, "a"), 200));
+        assert_eq!((lines.len(), &lines[1]["end"]), (2, &"seconds".into()));
+        for bad in
+            ["", "match=", "match=%7B", "match=up&seconds=61", "match=up&limit=0", "match=a%3D~%22(%22"]
+        {
+            let (status, value) = api(&server, &format!("tap?{bad}"));
+            assert_eq!(status, 400, "{bad}");
+            assert!(!value["error"].as_str().unwrap().is_empty());
+        }
+        // Clients that never read: they are not waited for, and only so many are let in.
+        let open = || {
+            let mut client = Client::connect(server.metrics);
+            client.send(b"GET /api/v1/tap?match=up&seconds=60 HTTP/1.1\r\nHost: x\r\n\r\n");
+            client
+        };
+        let clients: Vec<_> = (0..20).map(|_| open()).collect();
+        eventually("many are open", || good(&server, "status")["taps"].as_u64() > Some(5));
+        (0..50).for_each(|_| assert_eq!(push(&server, "a"), 200));
+        assert_eq!(api(&server, "tap?match=up").0, 503);
+        server.signal("TERM");
+        assert!(server.wait(std::time::Duration::from_secs(10)).success());
+        drop(clients);
+    });
+}
+
+#[test]
+fn the_rule_that_names_a_tenant_is_found_when_its_series_come() {
+    on_both(|driver| {
+        let upstream = Upstream::start(|_| Reply::ok());
+        let server = Server::start(driver, upstream.address, "");
+        assert_eq!(push(&server, "a"), 200);
+        let tenant = good(&server, "tenants/a");
+        assert_eq!((&tenant["rule"], &tenant["upstream"]), (&Value::Null, &"main".into()));
+        assert_eq!(tenant["header"]["value"], "a");
+        assert_eq!(push(&server, "a"), 200);
+        eventually("the rule is known", || good(&server, "tenants/a")["rule"]["kind"] == "label");
+        let explained = good(&server, "explain?series=%7Bjob%3D%22x%22%2Ctenant%3D%22b%22%7D");
+        assert_eq!((&explained["decision"], &explained["tenant"]), (&"tenant".into(), &"b".into()));
+        assert_eq!(api(&server, "explain?series=%7Bx").0, 400);
+    });
+}

@@ -71,6 +71,7 @@ impl Server {
                 "share_percent": plan.limits.slow_share_percent,
             },
             "tenants": tenants,
+            "taps": shared.taps.all().len(),
             "reload": reload(metrics),
             "ledger": ledger_json(&metrics.ledger(), sampler.auditor.unaccounted().cast_signed()),
             "log_lines_dropped_total": log::dropped_lines(),

@@ -10,8 +10,11 @@ use super::status::ledger_json;
 use super::tenants::Row;
 use super::{Fault, Query, error_json, time_of};
 use crate::admin::Server;
+use crate::auth::Login;
+use crate::explain::{Place, Sender};
 use crate::metrics::Noted;
 use crate::model::Destination;
+use crate::tenant::TenantId;
 
 impl Server {
     /// `encoded` is the tenant as it stands in the path.
@@ -46,9 +49,22 @@ impl Server {
         } })
     }
 
-    /// Where its data goes.
-    fn way(&self, _tenant: &Arc<str>, _destination: Destination) -> Value {
-        json!({ "rule": null })
+    /// The rule that names it, and where its data goes.
+    fn way(&self, tenant: &Arc<str>, destination: Destination) -> Value {
+        let plan = self.pages.plan();
+        let rule = self.rules.of(&self.pages.shared.taps, destination, tenant, Instant::now());
+        let place = TenantId::new(tenant, plan.tenant.id_rules).ok().and_then(|id| {
+            // Requests that name a prefix themselves may go elsewhere; the tenant's ID does not tell.
+            let sender = Sender::new(&plan, None, Login::None).ok()?;
+            Some(Place::of(&plan, &id, &sender, destination))
+        });
+        let header = place.as_ref().and_then(|place| place.headers.first());
+        json!({
+            "rule": rule.map(|(kind, detail)| json!({ "kind": kind, "detail": detail })),
+            "upstream": place.as_ref().map(|place| &place.upstream),
+            "target": place.as_ref().map(|place| &place.target),
+            "header": header.map(|(name, value)| json!({ "name": name, "value": value })),
+        })
     }
 }
 
