@@ -155,7 +155,7 @@ class World:
         refused = {reason: number for reason, number in refused.items() if number and failing}
         flight = min(2410, received)
         stored = received - sum(refused.values()) - flight
-        return {"received": received, "stored": stored, "refused": refused, "in_flight": flight, "unaccounted": 0}
+        return {"received": received, "stored": stored, "refused": refused, "in_flight": flight, "unaccounted": 0, "repeated": 0}
 
     def detail(self, name, query):
         destination = query.get("destination", "metrics")
@@ -218,7 +218,7 @@ class World:
             "tenants": len(self.tenants),
             "reload": {
                 "succeeded_total": 4, "failed_total": 1, "last_success_at": stamp(now - 3700),
-                "last_successful": True, "waiting_for_restart": [],
+                "last_succeeded": True, "waiting_for_restart": [],
             },
             "ledger": self.ledger(received, not well), "log_lines_dropped_total": 0,
         }

@@ -33,7 +33,7 @@ def test_a_failed_reload(browser, mock):
 
     def failed(query):
         answer = status(query)
-        answer["reload"] |= {"last_successful": False, "waiting_for_restart": ["listen", "<b>"]}
+        answer["reload"] |= {"last_succeeded": False, "waiting_for_restart": ["listen", "<b>"]}
         return answer
 
     mock.world.status = failed
@@ -102,6 +102,12 @@ def test_a_server_that_wants_a_password(browser, mock):
     browser.until_asked(lambda: "No answer from the server since" in browser.text("#lost"))
     mock.world.state["status"] = None
     browser.until_asked(lambda: not browser.shows("#lost"))
+
+
+def test_an_answer_of_another_version(browser, mock):
+    browser.open(mock.url + "/")
+    mock.world.status = lambda query: {"version": "9"}
+    browser.until_asked(lambda: "load the page again" in browser.text("#lost"))
 
 
 def test_rows_stay_under_the_pointer(browser, mock):
