@@ -23,7 +23,7 @@ from urllib.parse import parse_qs, unquote, urlsplit
 ADMIN = Path(__file__).parents[2] / "src/admin"
 
 # In this order; the last one starts the page.
-SCRIPTS = "format dom table api overview tenants tenant forms app".split()
+SCRIPTS = "format dom api table overview tenants tenant forms app".split()
 
 HOSTILE = [
     "<script>window.harmed = true</script>",
@@ -117,7 +117,7 @@ class World:
 
     def row(self, tenant, now):
         rate, failing = self.rate(tenant, now), tenant["failing"] and not self.state["well"]
-        samples = int(tenant["rate"] * 274_000)
+        samples = int(tenant["rate"] * (now - self.started))
         waiting = 12 if tenant["slow"] else 3 if failing else 0
         return {
             "tenant": tenant["tenant"], "destination": tenant["destination"],
@@ -155,7 +155,7 @@ class World:
         refused = {reason: number for reason, number in refused.items() if number and failing}
         flight = min(2410, received)
         stored = received - sum(refused.values()) - flight
-        return {"received": received, "stored": stored, "refused": refused, "in_flight": flight, "unaccounted": 0}
+        return {"received": received, "stored": stored, "refused": refused, "in_flight": flight, "unaccounted": 0, "repeated": 0}
 
     def detail(self, name, query):
         destination = query.get("destination", "metrics")
@@ -183,7 +183,7 @@ class World:
         now, well = time.time(), self.state["well"]
         shape = [1 + 0.12 * math.sin((now - 2 * (59 - n)) / 11) + 0.03 * math.sin(now - n * 3) for n in range(60)]
         base = sum(t["rate"] for t in self.tenants)
-        received = int(base * 274_000)
+        received = int(base * (now - self.started))
         rates = {
             "requests": base / 2000, "series": base, "samples": base * shape[-1], "inflated_bytes": base * 96.0,
             "upstream_requests": base / 900, "upstream_bytes": base * 11.7, "errors": 0 if well else 3.4,
@@ -218,7 +218,7 @@ class World:
             "tenants": len(self.tenants),
             "reload": {
                 "succeeded_total": 4, "failed_total": 1, "last_success_at": stamp(now - 3700),
-                "last_successful": True, "waiting_for_restart": [],
+                "last_succeeded": True, "waiting_for_restart": [],
             },
             "ledger": self.ledger(received, not well), "log_lines_dropped_total": 0,
         }
@@ -263,8 +263,6 @@ class World:
 
     def explain(self, query):
         series = query.get("series", "")
-        if not re.fullmatch(r"(?s)\s*\w*\s*\{.*\}\s*", series):
-            raise ValueError(f"series: expected a label at column 1: {series[:60]}")
         found = re.search(r'(__tenant__|namespace)\s*=\s*"((?:[^"\\]|\\.)*)"', series)
         target = "http://mimir-distributor:8080/api/v1/push"
         answer = {
@@ -280,6 +278,15 @@ class World:
             }
         return answer
 
+    def tap(self):
+        event = {
+            "at": stamp(time.time()), "request_id": "000001-0001-5d1f", "sender": "10.1.0.7:40007",
+            "series": '{__name__="up",namespace="payments"}', "tenant": "payments",
+            "rule": {"kind": "label", "detail": "tenant.label: namespace"}, "merged_with": 3,
+            "address": "10.9.0.3:9009", "status": 200, "seconds": 0.0041, "result": "stored", "reason": None,
+        }
+        return [event, {"end": "seconds", "events": 1, "dropped": 0}]
+
     def answer(self, path, query):
         """Status and body for a path of the API."""
         wrong = mistake(path, query)
@@ -292,6 +299,8 @@ class World:
             "status": self.status, "tenants": self.page, "upstreams": self.upstreams, "config": self.config,
             "explain": self.explain,
         }
+        if path == "tap":
+            return 200, self.tap()
         if path == "openapi.json":
             return 200, json.loads((ADMIN / "openapi.json").read_text())
         if path not in pages:
@@ -325,8 +334,9 @@ def mistake(path, query):
             good = value in allowed
         if not good:
             return f"{name}: not one of the values allowed"
-    if path == "explain" and "series" not in query:
-        return "series: missing"
+    for page, name in [("explain", "series"), ("tap", "match")]:
+        if path == page and not re.fullmatch(r"(?s)\s*\w*\s*\{.*\}\s*", query.get(name, "")):
+            return f"{name}: expected a label at column 1: {query.get(name, '')[:60]}"
     return None
 
 
@@ -344,6 +354,8 @@ class Handler(BaseHTTPRequestHandler):
             if world.state["status"]:
                 status, body = world.state["status"], {"error": "as the test wants"}
             text, media = json.dumps(body), "application/json"
+            if url.path.endswith("/tap") and status == 200:
+                text, media = "".join(json.dumps(line) + "\n" for line in body), "application/x-ndjson"
         else:
             status, text, media = 404, "no such page\n", "text/plain; charset=utf-8"
         body = text.encode(errors="surrogatepass")
@@ -357,7 +369,14 @@ class Handler(BaseHTTPRequestHandler):
         if self.command != "HEAD":
             self.wfile.write(body)
 
+    def refuse(self):
+        self.send_response(405)
+        for name, value in [("Allow", "GET, HEAD"), ("Content-Length", "0"), ("Connection", "close")]:
+            self.send_header(name, value)
+        self.end_headers()
+
     do_HEAD = do_GET
+    do_POST = do_PUT = do_DELETE = do_PATCH = do_OPTIONS = do_TRACE = do_QUERY = refuse
 
     def log_message(self, *_):
         pass

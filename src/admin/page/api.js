@@ -14,6 +14,9 @@ class Refusal extends Error {
   }
 }
 
+/** An answer that the page can't show: it is of another version than the server. */
+class Misfit extends Error {}
+
 /** Gets JSON. Throws a Refusal for 400, 401, 403 and 404, and another error if there was no useful answer. */
 async function getJson(/** @type {string} */ path, /** @type {AbortSignal} */ signal) {
   const limit = AbortSignal.any([signal, AbortSignal.timeout(ANSWER_MILLIS_MAX)]);
@@ -44,13 +47,20 @@ class Source {
     const path = this.path();
     if (path === null) return;
     const asking = (this.asking = new AbortController());
+    let data;
     try {
-      const data = await getJson(path, asking.signal);
-      if (!asking.signal.aborted) this.show(data, path);
+      data = await getJson(path, asking.signal);
     } catch (error) {
       if (asking.signal.aborted) return;
       if (!(error instanceof Refusal) || error.status === 401 || error.status === 403 || !this.refuse) throw error;
-      this.refuse(error);
+      return this.refuse(error);
+    }
+    if (asking.signal.aborted) return;
+    try {
+      this.show(data, path);
+    } catch (error) {
+      console.error(error);
+      throw new Misfit(path);
     }
   }
 }

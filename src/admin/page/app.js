@@ -58,6 +58,7 @@ function showView(/** @type {typeof route} */ before) {
     else link.removeAttribute("aria-current");
   }
   setClass(byId("view-overview"), "tenants-only", route.name === "tenants");
+  put("overview-title", TITLES.get(route.name) ?? "Overview");
   document.title = `${TITLES.get(route.name) ?? plain(route.argument).slice(0, 80)} · Tenantry`;
   if (route.view === "overview") showTenantsForm();
   if (route.view === "tenant") beginTenant();
@@ -117,12 +118,14 @@ function showLive() {
 function showLost(/** @type {any} */ error) {
   const connection = byId("connection");
   setAttribute(connection, "data-state", "lost");
-  setText(connection, "no answer");
+  setText(connection, error instanceof Misfit ? "not shown" : "no answer");
   setClass(document.body, "old", true);
   const since = new Date(answeredAt).toLocaleTimeString([], { hour12: false });
   const lost = byId("lost");
   lost.hidden = false;
-  if (error instanceof Refusal) {
+  if (error instanceof Misfit) {
+    setText(lost, "This page can't show the server's answer. The server may have been updated: load the page again.");
+  } else if (error instanceof Refusal) {
     setText(lost, "The server wants a user and a password, or other ones. Load the page again to give them.");
   } else {
     setText(lost, `No answer from the server since ${since}. What is shown is from then. Trying again.`);

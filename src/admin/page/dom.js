@@ -103,7 +103,8 @@ function drawLine(/** @type {SVGElement} */ svg, /** @type {number[]} */ values,
     const x = 100 - (values.length - 1 - index) * step;
     return `${x.toFixed(1)} ${(19 - (18 * value) / top).toFixed(1)}`;
   });
-  const line = points.length > 1 ? `M${points.join("L")}` : "";
+  // Where nothing was, there is the ground line alone.
+  const line = points.length > 1 && values.some((value) => value > 0) ? `M${points.join("L")}` : "";
   setAttribute(svgPath(svg, "zero"), "d", "M0 19.5H100");
   setAttribute(svgPath(svg, "area"), "d", line && `${line}V19.5H${(100 - (values.length - 1) * step).toFixed(1)}Z`);
   setAttribute(svgPath(svg, "rate"), "d", line);

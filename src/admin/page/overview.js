@@ -39,10 +39,10 @@ function conditionsOf(/** @type {any} */ status, /** @type {any} */ upstreams) {
     const [used, most] = [status[`${name}_in_flight`], status[`${name}_in_flight_max`]];
     if (most > 0 && used >= 0.9 * most) found.push({ kind: name, level: "bad", text: `${text} near the limit` });
   }
-  if (reload.last_successful === false) {
+  if (reload.last_succeeded === false) {
     found.push({ kind: "reload", level: "warn", text: "Last reload failed", more: "the older settings hold" });
   }
-  if (reload.waiting_for_restart.length) {
+  if (reload.waiting_for_restart?.length) {
     const text = `${counted(reload.waiting_for_restart.length, "setting")} waiting for a restart`;
     found.push({ kind: "restart", level: "warn", text });
   }
@@ -92,7 +92,8 @@ function showStatus(/** @type {any} */ status) {
   put("samples-more", joined(requests, size, `peak ${short(peak)}`));
   drawTold("upstream-line", history.upstream_requests, 60, history.step_seconds);
   put("upstream-rate", short(rates.upstream_requests));
-  put("upstream-more", joined(`${bytes(rates.upstream_bytes)}/s`, `${short(totals.merged_fragments)} fragments merged`));
+  const merged = `${short(totals.merged_fragments)} fragments merged`;
+  put("upstream-more", joined(`${bytes(rates.upstream_bytes)}/s`, merged));
   drawTold("errors-line", history.errors, 60, history.step_seconds);
   put("errors-rate", short(rates.errors));
   put("errors-more", joined(`${short(totals.errors)} since the start`, `${short(totals.rejections)} rejected here`));
@@ -110,11 +111,11 @@ function showStatus(/** @type {any} */ status) {
   setFacts(byId("process"), processFacts(status));
 }
 
-/** The reasons of the ledger, as people say them. */
+/** The reasons of the ledger, in words. */
 const REASONS = new Map(Object.entries({
   rejected: "rejected (4xx)", limited: "limited (429)", failed: "failed (5xx)", unreachable: "unreachable",
   timeout: "timed out", expired: "waited too long", over_share: "over the share", slow_share: "over the slow share",
-  upstream_share: "over the upstream's share", stored_before: "stored before", missing_tenant: "no tenant",
+  upstream_share: "over the upstream's share", missing_tenant: "no tenant",
   invalid_tenant: "invalid tenant", denied_tenant: "tenant not allowed", mapped: "dropped by the map",
   fragments: "too many parts",
 }));
@@ -123,7 +124,7 @@ const REASONS = new Map(Object.entries({
  * A ledger, as a sum: what came in is what was stored, refused, or is on its way.
  * @returns {Fact[]}
  */
-function ledgerFacts(/** @type {any} */ { received, stored, refused, in_flight, unaccounted }) {
+function ledgerFacts(/** @type {any} */ { received, stored, repeated, refused, in_flight, unaccounted }) {
   const share = (/** @type {number} */ number) => (received > 0 && number > 0 ? percent(number / received) : "");
   /** @returns {Fact} */
   const line = (/** @type {string} */ name, /** @type {number} */ number, more = share(number), className = "") => {
@@ -136,6 +137,7 @@ function ledgerFacts(/** @type {any} */ { received, stored, refused, in_flight, 
   return [
     line("Received", received, "", "sum"),
     line("Stored", stored),
+    ...(repeated ? [line("stored before", repeated)] : []),
     ...reasons.map(([reason, number]) => line(REASONS.get(reason) ?? plain(reason), number)),
     line("In flight", in_flight),
     line("Unaccounted", unaccounted, unaccounted ? "not 0" : "", `sum ${unaccounted ? "bad" : "good"}-text`),
@@ -149,16 +151,16 @@ function processFacts(/** @type {any} */ status) {
   const facts = [
     ["Started", (dd) => setTime(dd, status.started_at, latest.now)],
     ["Last reload", (dd) => {
-      if (reload.last_successful === false) return setText(dd, "failed; the older settings hold");
+      if (reload.last_succeeded === false) return setText(dd, "failed; the older settings hold");
       setTime(dd, reload.last_success_at, latest.now);
-    }, reload.last_successful === false ? "warn-text" : ""],
+    }, reload.last_succeeded === false ? "warn-text" : ""],
     ["Reloads", `${exact(reload.succeeded_total)} done, ${exact(reload.failed_total)} failed`],
-    ["Slow tenants", `${exact(slow.tenants)}, with ${slow.share_percent} % for all of them`],
-    ["Refused or cut", `${exact(slow.refused_total)} refused, ${exact(slow.cut_total)} cut`],
-    ["Merges", `${exact(totals.merges)} of ${exact(totals.merged_fragments)} fragments`],
+    ["Slow tenants", `${exact(slow.tenants)}, their share is ${slow.share_percent}\u00a0%`],
+    ["Slow parts", `${count(slow.refused_total)} refused, ${count(slow.cut_total)} cut`],
+    ["Merges", `${short(totals.merges)} of ${short(totals.merged_fragments)} fragments`],
     ["Log lines dropped", exact(status.log_lines_dropped_total), status.log_lines_dropped_total ? "warn-text" : ""],
   ];
-  if (reload.waiting_for_restart.length) {
+  if (reload.waiting_for_restart?.length) {
     facts.push(["Wait for a restart", plain(reload.waiting_for_restart.join(", ")), "warn-text mono"]);
   }
   return facts;

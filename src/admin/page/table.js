@@ -88,7 +88,7 @@ class Table {
     for (const row of before.values()) row.remove();
   }
 
-  /** New values in the old order, for as long as somebody points at a row. Rows that are not among `all` look pale. */
+  /** New values in the old order, while a pointer or the focus is in the rows. Rows that are not among `all` look pale. */
   updateInPlace(/** @type {Row[]} */ all, /** @type {number} */ now) {
     const found = new Map(all.map((values) => [this.keyOf(values), values]));
     for (const [key, row] of this.rows) {

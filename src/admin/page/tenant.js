@@ -2,7 +2,7 @@
 // A tenant's own view.
 "use strict";
 
-/** The rules that make a tenant, as people say them. */
+/** The rules that make a tenant, in words. */
 const RULES = new Map(Object.entries({
   label: "the label", map: "the map", default: "the default", header: "the sender's header",
   grant: "the sender's grant",
@@ -90,13 +90,20 @@ function showTenant(/** @type {any} */ tenant) {
   byId("errors-box").hidden = tenant.errors.length === 0;
   errorsTable.update(tenant.errors, latest.now);
   setFacts(byId("tenant-from"), fromFacts(tenant));
-  setFacts(byId("tenant-to"), [
-    outside("Upstream", tenant.upstream),
-    outside("Target", tenant.target, "mono"),
-    outside("Header", `${tenant.header.name}: ${tenant.header.value}`, "mono"),
-  ]);
+  setFacts(byId("tenant-to"), toFacts(tenant));
   setFacts(byId("tenant-ledger"), ledgerFacts(tenant.ledger));
   setFacts(byId("tenant-learnt"), learntFacts(tenant));
+}
+
+/** @returns {Fact[]} */
+function toFacts(/** @type {any} */ { upstream, target, header }) {
+  // By the settings of today the tenant may go nowhere: its ID may have become invalid.
+  if (!header) return [["Upstream", "none: the settings no longer allow this tenant"]];
+  return [
+    outside("Upstream", upstream),
+    outside("Target", target, "mono"),
+    outside("Header", `${header.name}: ${header.value}`, "mono"),
+  ];
 }
 
 /** @returns {Fact[]} */
