@@ -17,15 +17,16 @@ mod access;
 mod connection;
 mod eviction;
 mod exposition;
+mod listeners;
 mod pages;
 mod process;
+mod profiles;
 mod snapshot;
 #[cfg(test)]
 mod tests;
 
 use std::cell::Cell;
 use std::io;
-use std::net::TcpListener as StdListener;
 use std::os::fd::{FromRawFd, IntoRawFd, OwnedFd};
 use std::os::unix::net::UnixStream as StdUnixStream;
 use std::rc::Rc;
@@ -38,6 +39,7 @@ use monoio::io::{CancelHandle, Canceller};
 use monoio::net::{TcpListener, UnixStream};
 
 use self::eviction::Connections;
+pub use self::listeners::Listeners;
 pub use self::pages::{Page, Pages};
 use self::snapshot::Snapshots;
 use crate::auth::password::Deliver;
@@ -64,14 +66,10 @@ impl Admin {
     ///
     /// # Errors
     /// When the thread or its runtime cannot be started, or a listener is broken.
-    pub fn start(listeners: Vec<StdListener>, pages: Arc<Pages>) -> io::Result<Self> {
+    pub fn start(listeners: Listeners, pages: Arc<Pages>) -> io::Result<Self> {
         let (stop_socket, stopped) = StdUnixStream::pair()?;
         stopped.set_nonblocking(true)?;
-        for listener in &listeners {
-            listener.set_nonblocking(true)?;
-            // Accepted sockets inherit it.
-            socket2::SockRef::from(listener).set_send_buffer_size(ADMIN_SEND_BUFFER_BYTES)?;
-        }
+        listeners.prepare(ADMIN_SEND_BUFFER_BYTES)?;
         let (mailbox, post, bell) = Mailbox::new()?;
         bell.set_nonblocking(true)?;
         let (ready, started) = crossbeam_channel::bounded(1);
@@ -117,7 +115,7 @@ struct Server {
 }
 
 async fn run(
-    listeners: Vec<StdListener>,
+    listeners: Listeners,
     stopped: StdUnixStream,
     (mailbox, bell): (VerdictMailbox, StdUnixStream),
     pages: Arc<Pages>,
@@ -126,7 +124,8 @@ async fn run(
     let stop_socket = UnixStream::from_std(stopped)?;
     let bell_end = bell.try_clone()?;
     let bell = UnixStream::from_std(bell)?;
-    let listeners = listeners.into_iter().map(TcpListener::from_std).collect::<io::Result<Vec<_>>>()?;
+    let registered = |(listener, has_profiles)| Ok((TcpListener::from_std(listener)?, has_profiles));
+    let listeners = listeners.all().map(registered).collect::<io::Result<Vec<_>>>()?;
     let server = Rc::new(Server {
         pages,
         snapshots: Snapshots::default(),
@@ -141,8 +140,8 @@ async fn run(
     sweeper.spawn(async move { deadlines.sweep(|_| ()).await });
     let receiver = Rc::clone(&server);
     sweeper.spawn(async move { receiver.receive_verdicts(mailbox, bell).await });
-    for listener in listeners {
-        acceptors.spawn(accept(listener, Rc::clone(&server), stop.handle()));
+    for (listener, has_profiles) in listeners {
+        acceptors.spawn(accept(listener, has_profiles, Rc::clone(&server), stop.handle()));
     }
     let _ = ready.try_send(Ok(()));
     // Any result means that the thread must end.
@@ -162,12 +161,13 @@ async fn run(
 }
 
 /// Accepts connections until `stop` is cancelled, then closes the listener.
-async fn accept(listener: TcpListener, server: Rc<Server>, stop: CancelHandle) {
+async fn accept(listener: TcpListener, has_profiles: bool, server: Rc<Server>, stop: CancelHandle) {
     while !server.closing.get() {
         match listener.cancelable_accept(stop.clone()).await {
             Ok((stream, _)) => {
                 // SAFETY: `into_raw_fd` consumes the stream, the descriptor's only owner, and leaves it open.
-                server.receive(unsafe { OwnedFd::from_raw_fd(stream.into_raw_fd()) });
+                let socket = unsafe { OwnedFd::from_raw_fd(stream.into_raw_fd()) };
+                server.receive(socket, has_profiles);
                 server.connections.wait_for_room().await;
             }
             Err(_) if server.closing.get() => {}

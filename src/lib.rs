@@ -30,6 +30,7 @@ pub mod limits;
 pub mod log;
 pub mod metrics;
 pub mod model;
+pub mod profile;
 pub mod service;
 pub mod shared;
 pub mod signal;

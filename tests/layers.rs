@@ -51,10 +51,11 @@ const ALLOWED: &[(&str, &[&str])] = &[
     (
         "admin",
         &[
-            "auth", "config", "exchange", "http", "io", "limits", "log", "metrics", "model", "shared",
-            "tenant", "tls",
+            "auth", "config", "exchange", "http", "io", "limits", "log", "metrics", "model", "profile",
+            "shared", "tenant", "tls",
         ],
     ),
+    ("profile", &["limits", "wire"]),
     ("service.rs", &[]),
     ("signal.rs", &[]),
     (

@@ -10,6 +10,7 @@ use bytes::Bytes;
 use super::Server;
 use super::eviction::{Connections, Slot};
 use super::pages::Page;
+use super::profiles;
 use crate::auth::Authorization;
 use crate::http::head::{Framing, Method, RequestHead};
 use crate::io::buffers::Gather;
@@ -30,6 +31,7 @@ const DISCARD_CHUNK_BYTES: usize = 8_192;
 struct Request {
     method: Method,
     path: Vec<u8>,
+    query: String,
     authorization: Authorization,
     /// Whether the request has no body.
     all_read: bool,
@@ -37,11 +39,11 @@ struct Request {
 
 impl Server {
     /// Serves a connection until it ends.
-    pub(super) fn receive(self: &Rc<Self>, socket: OwnedFd) {
+    pub(super) fn receive(self: &Rc<Self>, socket: OwnedFd, has_profiles: bool) {
         match Stream::accepted(socket, Driver::Epoll.blocking(), &self.deadlines) {
             Ok(stream) => {
                 let slot = Connections::admit(&self.connections, stream.cutter());
-                self.tasks.spawn(serve(Rc::clone(self), stream, slot));
+                self.tasks.spawn(serve(Rc::clone(self), stream, slot, has_profiles));
             }
             Err(error) => tracing::debug!(%error, "an operator's connection was lost before it was served"),
         }
@@ -49,14 +51,19 @@ impl Server {
 }
 
 /// Serves a connection until it ends. Errors of the connection, timeouts included, are ignored.
-async fn serve(server: Rc<Server>, mut stream: Stream, slot: Slot) {
-    let _ = answer_request(&server, &mut stream, &slot).await;
+async fn serve(server: Rc<Server>, mut stream: Stream, slot: Slot, has_profiles: bool) {
+    let _ = answer_request(&server, &mut stream, &slot, has_profiles).await;
     // Closed before its slot is freed for the next connection.
     drop(stream);
     drop(slot);
 }
 
-async fn answer_request(server: &Server, stream: &mut Stream, slot: &Slot) -> io::Result<()> {
+async fn answer_request(
+    server: &Server,
+    stream: &mut Stream,
+    slot: &Slot,
+    has_profiles: bool,
+) -> io::Result<()> {
     let timeout = Duration::from_millis(ADMIN_TIMEOUT_MILLIS);
     stream.set_deadline(Instant::now() + timeout, Cut::Both);
     // A silent client costs no buffer and no session.
@@ -67,7 +74,7 @@ async fn answer_request(server: &Server, stream: &mut Stream, slot: &Slot) -> io
         return Err(error);
     }
     let request = read_request(stream).await?;
-    let (head, body) = response(server, request.as_ref(), stream, slot).await;
+    let (head, body) = response(server, request.as_ref(), stream, slot, has_profiles).await;
     let head_only = request.as_ref().is_some_and(|request| request.method == Method::Head);
     let body = if head_only { Bytes::new() } else { body };
     let transfer_time = Duration::from_secs((body.len() / ADMIN_BYTES_PER_SEC_MIN) as u64);
@@ -89,6 +96,7 @@ async fn response(
     request: Option<&Request>,
     stream: &Stream,
     slot: &Slot,
+    has_profiles: bool,
 ) -> (Vec<u8>, Bytes) {
     let plan = server.pages.plan();
     let lines = plan.admin_auth.header_lines();
@@ -105,6 +113,15 @@ async fn response(
             let parts = snapshot.page.parts(lines);
             slot.answered(Some(snapshot));
             return parts;
+        }
+        Some(Request { method: method @ (Method::Get | Method::Head), path, query, .. })
+            if profiles::has(path) =>
+        {
+            slot.answered(None);
+            match has_profiles {
+                true => server.profiles(*method, path, query, stream).await,
+                false => profiles::elsewhere(),
+            }
         }
         Some(Request { method: Method::Get | Method::Head, path, .. }) => server.pages.page(path),
         Some(_) => Page::text(405, "this page is for GET and HEAD\n"),
@@ -134,13 +151,20 @@ async fn read_request(stream: &mut Stream) -> io::Result<Option<Request>> {
                 let all_read = matches!(head.framing, Framing::None | Framing::Length(0));
                 let authorization =
                     Authorization::parse(head.authorization.clone().and_then(|range| buffer.get(range)));
-                return Ok(Some(Request { method: head.method, path, authorization, all_read }));
+                let query = query_behind(buffer.get(head.path.end..).unwrap_or_default());
+                return Ok(Some(Request { method: head.method, path, query, authorization, all_read }));
             }
             Ok(None) if n > 0 => {}
             _ => return Ok(None),
         }
     }
     Ok(None)
+}
+
+/// The query of a valid request line whose path ends before `rest`. It is ASCII.
+fn query_behind(rest: &[u8]) -> String {
+    let query = rest.strip_prefix(b"?").unwrap_or_default().split(|byte| *byte == b' ').next();
+    String::from_utf8_lossy(query.unwrap_or_default()).into_owned()
 }
 
 /// Reads and discards what the client still sends, for a limited time. Closing a socket with unread bytes sends a
