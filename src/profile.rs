@@ -52,7 +52,8 @@ pub struct Turn(());
 impl Turn {
     /// Takes the turn; `None` while a profile is being taken.
     pub fn take() -> Option<Self> {
-        (!IS_RUNNING.swap(true, Ordering::AcqRel)).then_some(Self(()))
+        // Not `then_some`: a turn that is made and dropped would end the other one.
+        (!IS_RUNNING.swap(true, Ordering::AcqRel)).then(|| Self(()))
     }
 }
 

@@ -13,6 +13,11 @@ fn spin_for_the_profile(stop: &AtomicBool) -> u64 {
     n
 }
 
+/// The samples of a thread.
+fn of(profile: &Profile, name: &str) -> u64 {
+    profile.stacks.iter().filter(|(thread, ..)| &*thread.name == name).map(|(.., count)| count).sum()
+}
+
 /// The tests share the process, and so the turn.
 fn turn() -> Turn {
     let until = Instant::now() + Duration::from_secs(60);
@@ -34,17 +39,23 @@ fn a_thread_that_works_is_found_with_its_function_and_one_that_sleeps_is_not() {
         let named = |name: &str| std::thread::Builder::new().name(name.into());
         named("spinner").spawn_scoped(scope, || spin_for_the_profile(&stop)).unwrap();
         named("sleeper").spawn_scoped(scope, move || sleeps.recv()).unwrap();
-        let profile = sample(Duration::from_secs(1), &|| false).unwrap();
+        // On a busy machine the thread gets little CPU time.
+        let mut profile = sample(Duration::from_secs(1), &|| false).unwrap();
+        for _ in 0..20 {
+            if of(&profile, "spinner") >= 5 {
+                break;
+            }
+            profile = sample(Duration::from_secs(2), &|| false).unwrap();
+        }
         stop.store(true, Ordering::Relaxed);
         drop(wake);
         let symbols = symbols::resolve(&profile.stacks, &|| false).unwrap();
         (profile, symbols)
     });
     drop(turn);
-    let of =
-        |name: &str| profile.stacks.iter().filter(|(t, ..)| &*t.name == name).map(|(.., n)| n).sum::<u64>();
-    assert!(of("spinner") >= 5 && of("spinner") <= 120, "{}", of("spinner"));
-    assert_eq!(of("sleeper"), 0);
+    let samples = of(&profile, "spinner");
+    assert!((5..=220).contains(&samples), "{samples}");
+    assert_eq!(of(&profile, "sleeper"), 0);
     let whole = profile.stacks.iter().any(|(_, frames, _)| {
         let names: Vec<_> = frames
             .iter()
@@ -71,6 +82,7 @@ fn a_client_that_leaves_ends_a_profile_and_its_turn() {
 #[test]
 fn two_profiles_are_not_taken_at_once() {
     let turn = turn();
-    assert!(Turn::take().is_none());
+    // The one that is refused leaves the other one alone.
+    assert!(Turn::take().is_none() && Turn::take().is_none());
     drop(turn);
 }
