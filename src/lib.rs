@@ -38,6 +38,7 @@ pub mod split;
 pub mod supervisor;
 pub mod tenant;
 pub mod tls;
+pub mod trace;
 pub mod upstream;
 pub mod verdict;
 pub mod wire;

@@ -458,6 +458,24 @@ pub const JWT_LEEWAY_SECS: u64 = 30;
 /// Valid JWTs that are remembered, at about 500 bytes. Beyond it, a signature is checked again.
 pub const JWTS_REMEMBERED_MAX: usize = 16_384;
 
+/// Spans that wait to be exported. One takes about half a kilobyte. Further ones are dropped and counted.
+pub const TRACE_QUEUE_SPANS_MAX: usize = 4_096;
+
+/// Spans in one request to the receiver, as the SDKs of OpenTelemetry have it.
+pub const TRACE_BATCH_SPANS_MAX: usize = 512;
+
+/// How long the first span of a batch waits for others.
+pub const TRACE_BATCH_MILLIS: u64 = 500;
+
+/// Time for the receiver to accept a connection, and to answer. After it the batch is dropped.
+pub const TRACE_TIMEOUT_SECS: u64 = 5;
+
+/// The end of the process waits so long for the last spans to be exported.
+pub const TRACE_FLUSH_MILLIS: u64 = 1_000;
+
+/// The least time between two log lines about spans that cannot be exported.
+pub const TRACE_LOG_SECS: u64 = 60;
+
 /// Samples of a profile in each second of a thread's CPU time, as in Go.
 pub const PROFILE_HERTZ: u32 = 100;
 

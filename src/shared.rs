@@ -9,8 +9,8 @@ pub mod permits;
 pub mod receipt;
 pub mod slow;
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use self::budget::Budget;
 use self::connections::Connections;
@@ -18,6 +18,7 @@ use self::load::Loads;
 use self::receipt::ReceiptKey;
 use self::slow::SlowTotals;
 use crate::split::Families;
+use crate::trace::Tracer;
 
 /// The state that all cores share. One per process.
 #[derive(Debug)]
@@ -39,6 +40,7 @@ pub struct Shared {
     /// Whether the log has warned that the translation from Remote Write 2.0 to 1.0 loses data.
     pub warned_of_lost_data: AtomicBool,
     shutting_down: AtomicBool,
+    tracer: OnceLock<Tracer>,
 }
 
 impl Shared {
@@ -66,7 +68,18 @@ impl Shared {
             families: Families::default(),
             warned_of_lost_data: AtomicBool::new(false),
             shutting_down: AtomicBool::new(false),
+            tracer: OnceLock::new(),
         })
+    }
+
+    /// What takes spans; `None` if nothing is traced.
+    pub fn tracer(&self) -> Option<&Tracer> {
+        self.tracer.get()
+    }
+
+    /// Has spans go to `tracer` from now on. Only the first call has an effect.
+    pub fn trace_to(&self, tracer: Tracer) {
+        let _ = self.tracer.set(tracer);
     }
 
     /// Marks the server as shutting down: from now on `/alive` answers 503.

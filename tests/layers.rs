@@ -21,27 +21,28 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("split", &["limits", "model", "tenant", "wire"]),
     ("verdict", &["http", "limits", "model", "split", "tenant", "wire"]),
     ("tls", &["limits"]),
+    ("trace", &["limits", "wire"]),
     ("metrics", &["limits", "model", "tenant"]),
     ("log", &["limits"]),
     ("auth", &["limits", "tenant", "tls"]),
-    ("config", &["auth", "limits", "log", "model", "tenant", "tls"]),
+    ("config", &["auth", "limits", "log", "model", "tenant", "tls", "trace"]),
     ("io", &["auth", "limits", "tls"]),
     ("io/driver.rs", &["config", "limits"]),
-    ("shared", &["config", "http", "limits", "model", "split", "tenant", "tls"]),
-    ("exchange", &["auth", "config", "http", "model", "shared", "tenant"]),
+    ("shared", &["config", "http", "limits", "model", "split", "tenant", "tls", "trace"]),
+    ("exchange", &["auth", "config", "http", "model", "shared", "tenant", "trace"]),
     ("upstream", &["config", "exchange", "http", "io", "limits", "model", "shared", "tenant", "tls", "wire"]),
     (
         "ingest",
         &[
             "auth", "config", "exchange", "http", "io", "limits", "log", "metrics", "model", "shared",
-            "split", "tenant", "tls", "verdict",
+            "split", "tenant", "tls", "trace", "verdict",
         ],
     ),
     (
         "egress",
         &[
             "config", "exchange", "http", "io", "limits", "log", "metrics", "model", "shared", "split",
-            "tenant", "upstream", "verdict",
+            "tenant", "trace", "upstream", "verdict",
         ],
     ),
     (
@@ -62,7 +63,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
         "supervisor",
         &[
             "admin", "auth", "config", "core", "exchange", "io", "limits", "log", "metrics", "model",
-            "service", "shared", "signal", "upstream",
+            "service", "shared", "signal", "trace", "upstream",
         ],
     ),
     ("cli", &["config", "limits", "log", "supervisor"]),

@@ -94,8 +94,18 @@ const TOPICS: &[Topic] = &[
     Topic { title: "Threads", paths: &["cores", "driver"] },
     Topic {
         title: "Logs and metrics",
-        paths: &["log_level", "log_format", "log_response_errors", "metrics_include_tenant"],
+        paths: &[
+            "log_level",
+            "log_format",
+            "log_response_errors",
+            "access_log.enabled",
+            "access_log.status_min",
+            "access_log.duration_min",
+            "access_log.sample_one_in",
+            "metrics_include_tenant",
+        ],
     },
+    Topic { title: "Traces", paths: &["tracing.otlp.endpoint", "tracing.sample_one_in"] },
     Topic {
         title: "Authentication and TLS",
         paths: &[

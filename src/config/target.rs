@@ -84,6 +84,11 @@ impl Target {
         ours && self.port == listen.port()
     }
 
+    /// The path and query of a target that does not depend on the tenant.
+    pub(super) fn path(&self) -> &str {
+        self.pieces.first().map(String::as_str).unwrap_or_default()
+    }
+
     /// Whether the path depends on the tenant.
     pub fn names_tenant(&self) -> bool {
         self.pieces.len() > 1

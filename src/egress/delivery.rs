@@ -150,12 +150,14 @@ impl Egress {
     ) -> Result<Reply, Failure> {
         let sent = Instant::now();
         self.count_batch(batch, sent);
+        self.begin_spans(lane, batch, sent);
         let result = match connection {
             Ok(checkout) => self.send(checkout, lane, batch).await,
             Err(failure) => Err(failure),
         };
         self.gauge_connections();
         self.count_result(lane, &result, sent.elapsed());
+        self.end_spans(lane, batch, sent, &result);
         result.map(|reply| self.check_written(reply, batch))
     }
 

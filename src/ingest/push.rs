@@ -12,6 +12,7 @@ use std::time::Instant;
 
 use super::Ingest;
 use super::credential::Credential;
+use super::note::Note;
 use super::pending::Ticket;
 use crate::config::plan::Plan;
 use crate::exchange::fragment::{Delivered, Fragment, Message, RequestId, home_core};
@@ -28,6 +29,7 @@ use crate::shared::load::Held;
 use crate::shared::receipt::{Receipt, ReceiptKey};
 use crate::split::{Body, Compression, Lost, Metadata, Scan, SplitError, SplitRules, Splitter};
 use crate::tenant::{Grant, TenantError, TenantId};
+use crate::trace::Traced;
 use crate::verdict::conclude;
 
 /// A push request that was read completely.
@@ -54,6 +56,8 @@ pub(super) struct Push {
     pub(super) client: SocketAddr,
     /// The time of its first byte.
     pub(super) arrived: Instant,
+    /// What is noted about it, if anything is.
+    pub(super) note: Option<Box<Note>>,
 }
 
 /// Determines the format and compression of a request, if its path supports them.
@@ -111,6 +115,7 @@ struct Dispatch<'a> {
     client: SocketAddr,
     arrived: Instant,
     request_id: RequestId,
+    traced: Option<Box<Traced>>,
     /// The key for receipts, if the request may need them.
     receipts: Option<ReceiptKey>,
     refused: RefusedSeries,
@@ -210,13 +215,15 @@ impl Ingest {
     }
 
     /// Splits a request, sends its parts to their home cores, and waits for their outcomes.
-    pub(super) async fn push(self: &Rc<Self>, push: Push) -> Answer {
-        let arrived = push.arrived;
+    /// Returns the notes with the answer.
+    pub(super) async fn push(self: &Rc<Self>, mut push: Push) -> (Answer, Option<Box<Note>>) {
+        let (arrived, mut note) = (push.arrived, push.note.take());
+        let began = note.is_some().then(Instant::now);
         let counters = self.counters();
         counters.requests.add(1);
         counters.batch_bytes.of(push.protocol.destination()).observe(push.body.len() as f64);
         let mut splitter = self.splitters.borrow_mut().pop().unwrap_or_default();
-        let answer = match self.prepare(&mut splitter, push).await {
+        let answer = match self.prepare(&mut splitter, push, note.as_deref_mut()).await {
             Ok((mut dispatch, inflated)) => {
                 loop {
                     self.tasks.yield_if_busy().await;
@@ -225,6 +232,9 @@ impl Ingest {
                     dispatch.send(part);
                 }
                 drop(inflated);
+                if let (Some(note), Some(began)) = (&note, began) {
+                    self.note_split(note, began);
+                }
                 self.keep_splitter(splitter);
                 dispatch.answer().await
             }
@@ -235,11 +245,16 @@ impl Ingest {
             }
         };
         self.counters().request_duration.observe(arrived.elapsed().as_secs_f64());
-        answer
+        (answer, note)
     }
 
     /// Scans a request and reserves room for its parts. The returned charge is for the inflated body until it is split.
-    async fn prepare(&self, splitter: &mut Splitter, push: Push) -> Result<(Dispatch<'_>, Charge), Answer> {
+    async fn prepare(
+        &self,
+        splitter: &mut Splitter,
+        push: Push,
+        note: Option<&mut Note>,
+    ) -> Result<(Dispatch<'_>, Charge), Answer> {
         let Push {
             plan,
             protocol,
@@ -252,6 +267,7 @@ impl Ingest {
             passed,
             client,
             arrived,
+            note: _,
         } = push;
         let body = Body { protocol, compression, bytes: body.into() };
         self.tasks.yield_if_busy().await;
@@ -268,6 +284,11 @@ impl Ingest {
         let inflated = self.shared.bytes.charge(scan.inflated_bytes);
         let inflated = inflated.ok_or_else(|| Answer::from(&self.out_of_memory()))?;
         self.count_scan(&scan);
+        let noted = note.map(|note| {
+            note.scanned(&scan);
+            (note.request_id, note.traced().map(Box::new))
+        });
+        let (request_id, traced) = noted.unwrap_or_else(|| (self.request_id(), None));
         if let Some(example) = scan.refused.example.as_deref().filter(|_| scan.refused.denied > 0) {
             self.log_denied_tenant(client, &credential, example);
         }
@@ -287,7 +308,8 @@ impl Ingest {
             passed,
             client,
             arrived,
-            request_id: self.request_id(),
+            request_id,
+            traced,
             receipts: (scan.tenants > 1).then_some(self.shared.receipt_key),
             refused: scan.refused,
             sent: Vec::with_capacity(scan.tenants),
@@ -373,7 +395,7 @@ impl Ingest {
     }
 
     /// Returns a random UUID (RFC 9562 version 4).
-    fn request_id(&self) -> RequestId {
+    pub(super) fn request_id(&self) -> RequestId {
         let random = RandomState::new();
         let id = (u128::from(random.hash_one(0u8)) << 64) | u128::from(random.hash_one(1u8));
         let version_and_variant = (0x4u128 << 76) | (0x2u128 << 62);
@@ -423,6 +445,7 @@ impl Dispatch<'_> {
             request_id: self.request_id,
             receipt,
             alone: false,
+            traced: self.traced.clone(),
             charge,
             held,
         };

@@ -16,6 +16,12 @@ impl Message {
         }
     }
 
+    /// Adds a varint, even if it is zero: in a `oneof`, that it is there is what it says.
+    pub fn number_even_if_zero(&mut self, field: u32, value: u64) {
+        self.key(field, 0);
+        varint::put(&mut self.0, value);
+    }
+
     /// Adds a fixed64.
     pub fn fixed64(&mut self, field: u32, value: u64) {
         self.key(field, 1);
