@@ -239,6 +239,7 @@ fn fragment(part: Part, terms: &Arc<Terms>) -> Box<Fragment> {
         receipt: None,
         alone: false,
         traced: None,
+        entry: Default::default(),
         charge: Budget::new(1).charge(1).expect("fits"),
         held: None,
     })

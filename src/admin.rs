@@ -14,25 +14,32 @@
 //! two pages, however many clients ask.
 
 mod access;
+mod api;
 mod connection;
 mod eviction;
 mod exposition;
 mod listeners;
+mod page;
 mod pages;
 mod process;
 mod profiles;
+mod rules;
+mod sampler;
 mod snapshot;
 #[cfg(test)]
 mod tests;
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
+use std::future::poll_fn;
 use std::io;
 use std::os::fd::{FromRawFd, IntoRawFd, OwnedFd};
 use std::os::unix::net::UnixStream as StdUnixStream;
+use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::task::{Poll, Waker};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crossbeam_channel::Sender;
 use monoio::io::{CancelHandle, Canceller};
@@ -41,6 +48,8 @@ use monoio::net::{TcpListener, UnixStream};
 use self::eviction::Connections;
 pub use self::listeners::Listeners;
 pub use self::pages::{Page, Pages};
+use self::rules::Rules;
+use self::sampler::Sampler;
 use self::snapshot::Snapshots;
 use crate::auth::password::Deliver;
 use crate::auth::{Ticket, Verdict};
@@ -49,7 +58,7 @@ use crate::io::deadline::Deadlines;
 use crate::io::driver::Driver;
 use crate::io::tasks::Tasks;
 use crate::io::verdicts::Verdicts;
-use crate::limits::{ACCEPT_PAUSE_MILLIS, ADMIN_SEND_BUFFER_BYTES};
+use crate::limits::{ACCEPT_PAUSE_MILLIS, ADMIN_SEND_BUFFER_BYTES, SAMPLE_SECS};
 
 /// The admin listeners, and the thread that serves them.
 #[derive(Debug)]
@@ -107,6 +116,10 @@ type VerdictMailbox = Mailbox<(Ticket, Verdict)>;
 struct Server {
     pages: Arc<Pages>,
     snapshots: Snapshots,
+    sampler: RefCell<Sampler>,
+    rules: Rules,
+    /// Wakes the task that samples.
+    sampling: RefCell<Option<Waker>>,
     verdicts: Verdicts,
     connections: Rc<Connections>,
     deadlines: Deadlines,
@@ -127,6 +140,9 @@ async fn run(
     let registered = |(listener, has_profiles)| Ok((TcpListener::from_std(listener)?, has_profiles));
     let listeners = listeners.all().map(registered).collect::<io::Result<Vec<_>>>()?;
     let server = Rc::new(Server {
+        sampler: RefCell::new(Sampler::new(&pages.metrics, Instant::now())),
+        rules: Rules::default(),
+        sampling: RefCell::default(),
         pages,
         snapshots: Snapshots::default(),
         verdicts: Verdicts::default(),
@@ -136,8 +152,9 @@ async fn run(
         closing: Cell::new(false),
     });
     let (acceptors, sweeper, stop) = (Tasks::default(), Tasks::default(), Canceller::new());
-    let deadlines = server.deadlines.clone();
+    let (deadlines, sampling) = (server.deadlines.clone(), Rc::clone(&server));
     sweeper.spawn(async move { deadlines.sweep(|_| ()).await });
+    sweeper.spawn(async move { sampling.sample_until_closing().await });
     let receiver = Rc::clone(&server);
     sweeper.spawn(async move { receiver.receive_verdicts(mailbox, bell).await });
     for (listener, has_profiles) in listeners {
@@ -146,7 +163,7 @@ async fn run(
     let _ = ready.try_send(Ok(()));
     // Any result means that the thread must end.
     let _ = stop_socket.readable(false).await;
-    server.closing.set(true);
+    server.close();
     drop(stop.cancel());
     server.connections.cut_all();
     acceptors.join().await;
@@ -158,6 +175,35 @@ async fn run(
     let _ = bell_end.shutdown(std::net::Shutdown::Both);
     sweeper.join().await;
     Ok(())
+}
+
+impl Server {
+    /// Samples the counters every few seconds until the server closes.
+    async fn sample_until_closing(&self) {
+        loop {
+            let mut due = pin!(monoio::time::sleep(Duration::from_secs(SAMPLE_SECS)));
+            let is_due = poll_fn(|cx| {
+                if self.closing.get() {
+                    return Poll::Ready(false);
+                }
+                *self.sampling.borrow_mut() = Some(cx.waker().clone());
+                due.as_mut().poll(cx).map(|()| true)
+            });
+            if !is_due.await {
+                return;
+            }
+            let now = Instant::now();
+            self.sampler.borrow_mut().sample(&self.pages.metrics, now);
+            self.rules.look(now);
+        }
+    }
+
+    fn close(&self) {
+        self.closing.set(true);
+        if let Some(waker) = self.sampling.take() {
+            waker.wake();
+        }
+    }
 }
 
 /// Accepts connections until `stop` is cancelled, then closes the listener.

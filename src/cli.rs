@@ -3,28 +3,30 @@
 
 mod args;
 mod build;
+mod capture;
+mod explain;
+mod login;
 mod man;
+mod output;
+mod plan;
 mod process;
 
 use std::ffi::OsString;
-use std::io::Write;
 use std::path::Path;
 use std::process::ExitCode;
 
 use self::args::{Command, Page, Shell};
 pub use self::build::Build;
+use self::output::{EXIT_USAGE, print, print_error, report_mistakes};
 use tracing::Level;
 
 use crate::{config, log, supervisor};
-
-/// Exit code for a bad command line or configuration: `EX_USAGE` of sysexits.h. Nothing has been opened then.
-const EXIT_USAGE: u8 = 64;
 
 /// Runs the command that the arguments (program name first) ask for, and returns when it is done. A server runs until a
 /// signal ends it. `build` is what the program says of its origin.
 ///
 /// The exit code is 0 after an orderly end, 64 for a bad command line or configuration, and 1 if the server could not
-/// start or failed.
+/// start or failed, or if a file could not be read. `plan` exits with 2 if the new configuration changes something.
 pub fn run_from_args(args: impl IntoIterator<Item = OsString>, build: Build) -> ExitCode {
     let command = match args::parse(args, build) {
         Ok(command) => command,
@@ -40,7 +42,9 @@ pub fn run_from_args(args: impl IntoIterator<Item = OsString>, build: Build) -> 
         Command::PrintMan(Page::Configuration) => print(&man::configuration(build)),
         Command::PrintCompletions(shell) => print(&completions(shell, build)),
         Command::CheckConfig { config } => check(config.as_deref()),
-        Command::Run { config } => serve(config.as_deref()),
+        Command::Explain(args) => explain::run(&args),
+        Command::Plan(args) => plan::run(&args),
+        Command::Run { config } => serve(config.as_deref(), build.commit),
     }
 }
 
@@ -65,7 +69,7 @@ fn check(file: Option<&Path>) -> ExitCode {
     }
 }
 
-fn serve(file: Option<&Path>) -> ExitCode {
+fn serve(file: Option<&Path>, commit: &'static str) -> ExitCode {
     let plan = match config::load(file) {
         Ok(plan) => plan,
         Err(mistakes) => return report_mistakes(&mistakes),
@@ -80,26 +84,11 @@ fn serve(file: Option<&Path>) -> ExitCode {
     tracing::info!("configuration: {}", plan.effective());
     let had_settings = config::has_settings(file);
     let file = file.map(Path::to_owned);
-    let ended = supervisor::run(plan, move || config::load_again(file.as_deref(), had_settings));
+    let ended = supervisor::run(plan, commit, move || config::load_again(file.as_deref(), had_settings));
     if let Err(failure) = &ended {
         // Errors are logged at every level.
         tracing::error!("{failure}");
     }
     log::flush();
     if ended.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
-}
-
-fn report_mistakes(mistakes: &config::ConfigMistakes) -> ExitCode {
-    print_error(mistakes);
-    ExitCode::from(EXIT_USAGE)
-}
-
-/// Prints to standard output. A closed pipe (`| head`) is not a failure.
-fn print(text: &str) -> ExitCode {
-    let _ = std::io::stdout().lock().write_all(text.as_bytes());
-    ExitCode::SUCCESS
-}
-
-fn print_error(text: &dyn std::fmt::Display) {
-    log::print_before_start(Level::ERROR, text);
 }

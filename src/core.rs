@@ -34,7 +34,7 @@ use crate::io::driver::Driver;
 use crate::io::stream::Blocking;
 use crate::io::tasks::Tasks;
 use crate::limits::FULL_BATCHES_INFLIGHT_MAX;
-use crate::metrics::Metrics;
+use crate::metrics::{Metrics, Unstored};
 use crate::model::{Failure, PerUpstream, UpstreamId};
 use crate::shared::Shared;
 use crate::shared::permits::Directory;
@@ -152,6 +152,7 @@ struct Core {
     deadlines: Deadlines,
     ingest: Rc<Ingest>,
     egress: PerUpstream<Rc<Egress>>,
+    metrics: Arc<Metrics>,
     /// The task that accepts connections.
     accept_tasks: Tasks,
     /// A task per inbound connection.
@@ -190,6 +191,7 @@ impl Core {
             deadlines,
             ingest,
             egress,
+            metrics: Arc::clone(&setup.metrics),
             accept_tasks: Tasks::default(),
             connection_tasks,
             delivery_tasks,
@@ -238,6 +240,7 @@ impl Core {
             }
             Message::PasswordChecked(ticket, verdict) => self.ingest.verdicts().deliver(ticket, verdict),
             Message::Reloaded => self.keep_up(),
+            Message::Inquiry(inquiry) => inquiry.answer(self.pools().flat_map(Pool::describe).collect()),
             Message::Beat(beat) => beat.answer(self.exchange.core()),
             // Each of these ends a phase, and is sent once.
             Message::Close | Message::Drain | Message::Stop => {}
@@ -247,6 +250,9 @@ impl Core {
     /// Refuses a fragment for an upstream that is not there. No plan in effect has one: a reload that adds an upstream is
     /// refused. But data must never go to another upstream than its own.
     fn refuse(&self, fragment: &Fragment) {
+        let (counters, samples) = (self.metrics.core(self.exchange.core()), u64::from(fragment.part.samples));
+        counters.ledger_transit.down_by(samples);
+        counters.ledger_refused.add(Unstored::Overloaded, samples);
         let outcome = Failure::NoConnection.outcome(self.plan.load().timeout);
         self.exchange.send(fragment.sender.core, Message::Outcome(fragment.sender, outcome));
     }
@@ -362,155 +368,4 @@ async fn forward_doorbell(mut bell: UnixStream, exchange: Rc<Exchange>) {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::io::{Read, Write};
-    use std::net::{SocketAddr, TcpListener, TcpStream};
-    use std::time::{Duration, Instant};
-
-    use arc_swap::ArcSwap;
-    use crossbeam_channel::Receiver;
-    use testkit::proto::{TimeSeries, WriteRequest};
-
-    use super::*;
-    use crate::config::reload::adopt;
-    use crate::config::{DriverChoice, parse};
-    use crate::upstream::resolve::Resolution;
-
-    const WAIT: Duration = Duration::from_secs(10);
-
-    fn plan(scheme: &str, upstream: SocketAddr, token: &str) -> Plan {
-        let text = format!(
-            "target: {scheme}://{upstream}/push\ntarget_loki: {scheme}://{upstream}/logs\n\
-             auth: {{egress: {{bearer_token: {token}, tls_config: {{insecure_skip_verify: true}}}}}}\n"
-        );
-        parse("f", &text, []).unwrap()
-    }
-
-    /// Starts the authentication of a plan. No password is asked about.
-    fn start_auth(plan: &Plan) {
-        plan.auth.start(None, &(Arc::new(|_, _, _| {}) as _)).unwrap();
-    }
-
-    /// A single core that runs.
-    struct Running {
-        live: Live,
-        address: SocketAddr,
-        post: Post<Message>,
-        done: Receiver<usize>,
-        thread: JoinHandle<()>,
-    }
-
-    impl Running {
-        fn start(driver: Driver, plan: Plan, upstream: SocketAddr) -> Self {
-            start_auth(&plan);
-            let resolution = Resolution { addresses: vec![upstream], error: None };
-            let resolution = Addresses::new(ArcSwap::new(Arc::new(resolution)));
-            let (listener, (mailbox, post, bell)) =
-                (TcpListener::bind("127.0.0.1:0").unwrap(), Mailbox::new().unwrap());
-            let address = listener.local_addr().unwrap();
-            let (done_by, done) = crossbeam_channel::bounded(1);
-            let known = |_| Ok::<_, io::Error>(Addresses::clone(&resolution));
-            let setup = Setup {
-                core: 0,
-                cpu: None,
-                driver,
-                posts: [post.clone()].into(),
-                addresses: PerUpstream::try_new(plan.upstream_ids(), known).unwrap(),
-                shared: Shared::new(1, plan.limits.in_flight_bytes_max, plan.concurrency, 10),
-                directory: Directory::new(
-                    1,
-                    1,
-                    plan.max_conns_per_host,
-                    plan.slow_connections_max(),
-                    |_, _| {},
-                ),
-                metrics: Arc::new(Metrics::new(1, plan.limits.tenants_max, true)),
-                plan: Live::new(ArcSwap::new(Arc::new(plan))),
-                done: done_by,
-                ended: crossbeam_channel::bounded(1).0,
-            };
-            let live = Arc::clone(&setup.plan);
-            let listeners = vec![Listener::own(listener)];
-            let thread = start(setup, Endpoints { listeners, mailbox, bell }).unwrap();
-            Self { live, address, post, done, thread }
-        }
-
-        /// Sends a push over a new connection, which is returned.
-        fn push(&self) -> TcpStream {
-            let series = TimeSeries::new(&[("__name__", "up"), ("__tenant__", "a")], &[(1, 1.0)]);
-            let body = WriteRequest { timeseries: vec![series], ..Default::default() }.to_block();
-            let head = format!(
-                "POST /push HTTP/1.1\r\nHost: t\r\nContent-Type: application/x-protobuf\r\n\
-                 Content-Encoding: snappy\r\nContent-Length: {}\r\n\r\n",
-                body.len()
-            );
-            let mut sender = TcpStream::connect(self.address).unwrap();
-            sender.set_read_timeout(Some(WAIT)).unwrap();
-            sender.write_all(&[head.as_bytes(), &body].concat()).unwrap();
-            sender
-        }
-
-        fn stop(self) {
-            for message in [Message::Close, Message::Drain] {
-                self.post.post(message);
-                self.done.recv_timeout(WAIT).unwrap();
-            }
-            self.post.post(Message::Stop);
-            self.thread.join().unwrap();
-        }
-    }
-
-    /// The next connection.
-    fn accept(listener: &TcpListener) -> TcpStream {
-        listener.set_nonblocking(true).unwrap();
-        let until = Instant::now() + WAIT;
-        loop {
-            match listener.accept() {
-                Ok((stream, _)) => {
-                    stream.set_nonblocking(false).unwrap();
-                    stream.set_read_timeout(Some(WAIT)).unwrap();
-                    return stream;
-                }
-                Err(_) if Instant::now() < until => std::thread::yield_now(),
-                Err(error) => panic!("no connection: {error}"),
-            }
-        }
-    }
-
-    /// What comes with the next read; nothing if the peer has closed the connection.
-    fn read(stream: &mut TcpStream) -> Vec<u8> {
-        let mut bytes = vec![0; 4_096];
-        let read = stream.read(&mut bytes).unwrap();
-        bytes.truncate(read);
-        bytes
-    }
-
-    #[test]
-    fn new_terms_are_not_sent_over_an_old_connection_before_the_message_of_the_reload() {
-        for choice in [DriverChoice::IoUring, DriverChoice::Epoll] {
-            let Ok((driver, _)) = Driver::probe(choice) else { continue };
-            let upstream = TcpListener::bind("127.0.0.1:0").unwrap();
-            let at = upstream.local_addr().unwrap();
-            let core = Running::start(driver, plan("http", at, "first"), at);
-            let mut sender = core.push();
-            let mut plain = accept(&upstream);
-            // A request is sent in one write.
-            assert!(read(&mut plain).starts_with(b"POST /push HTTP/1.1\r\n"));
-            plain.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n").unwrap();
-            assert!(read(&mut sender).starts_with(b"HTTP/1.1 200"));
-
-            // The supervisor stores the plan, and then sends `Reloaded`. Here the push comes in between.
-            let renewed = adopt(&core.live.load(), plan("https", at, "canary")).unwrap().plan;
-            start_auth(&renewed);
-            core.live.store(Arc::new(renewed));
-            let mut sender = core.push();
-            let sent = read(&mut plain);
-            assert!(sent.is_empty(), "{}", String::from_utf8_lossy(&sent));
-            let mut secure = accept(&upstream);
-            assert_eq!(read(&mut secure).first(), Some(&0x16), "a TLS handshake");
-            drop(secure);
-            assert!(read(&mut sender).starts_with(b"HTTP/1.1 502"));
-            core.stop();
-        }
-    }
-}
+mod tests;

@@ -23,6 +23,8 @@ mod delivery;
 mod in_flight;
 pub mod lane;
 mod pieces;
+#[cfg(test)]
+mod planted;
 pub mod receipts;
 pub mod sizes;
 mod slow;
@@ -47,7 +49,8 @@ use crate::exchange::Exchange;
 use crate::exchange::fragment::{Delivered, Fragment, Message};
 use crate::io::tasks::Tasks;
 use crate::log::Limiter;
-use crate::metrics::{CoreMetrics, Gauge, Metrics};
+use crate::metrics::ledger::Entry;
+use crate::metrics::{CoreMetrics, Metrics, Unstored};
 use crate::model::{Failure, Outcome, UpstreamId};
 use crate::shared::Shared;
 use crate::shared::receipt::ReceiptKey;
@@ -135,26 +138,50 @@ impl Egress {
     }
 
     /// Accepts a fragment for delivery. Its sender gets one outcome.
-    pub fn accept(self: &Rc<Self>, fragment: Box<Fragment>) {
+    pub fn accept(self: &Rc<Self>, mut fragment: Box<Fragment>) {
         let lane = self.lane(&fragment.part.tenant);
-        lane.metrics.received(u64::from(fragment.part.series), u64::from(fragment.part.samples));
-        match self.admit(&lane, &fragment) {
+        #[cfg(test)]
+        let lane = planted::lane(self, lane);
+        self.enter_in_ledger(&lane, &mut fragment);
+        lane.note_arrival(&fragment);
+        match self.admit(&lane, &mut fragment) {
             Ok(()) => {
                 lane.queue.borrow_mut().push(fragment);
-                self.waiting().up();
+                self.waits(&lane, 1);
                 self.pump(&lane);
             }
             Err(outcome) => {
+                self.settle(&lane, &mut fragment, &outcome);
                 self.send_outcome(*fragment, outcome);
                 self.retire(&lane);
             }
         }
     }
 
+    /// Counts a fragment that has come to its home core.
+    fn enter_in_ledger(&self, lane: &TenantLane, fragment: &mut Fragment) {
+        let samples = u64::from(fragment.part.samples);
+        self.counters().ledger_transit.down_by(samples);
+        self.counters().ledger_arrived.add(samples);
+        lane.metrics.received(u64::from(fragment.part.series), samples);
+        fragment.entry = Entry::open(samples, &lane.metrics);
+    }
+
+    /// Ends a fragment's entry in the ledger. What was stored has been counted when it was sent. If it has an outcome
+    /// and was not sent, it had been stored before.
+    fn settle(&self, lane: &TenantLane, fragment: &mut Fragment, outcome: &Outcome) {
+        let entry = std::mem::take(&mut fragment.entry);
+        if !outcome.is_delivered() {
+            entry.refuse(Unstored::of(outcome));
+            lane.note_error(fragment, outcome);
+        }
+    }
+
     /// Reserves room for a fragment in its lane, unless its outcome is known already.
-    fn admit(&self, lane: &TenantLane, fragment: &Fragment) -> Result<(), Outcome> {
+    fn admit(&self, lane: &TenantLane, fragment: &mut Fragment) -> Result<(), Outcome> {
         if let Some(outcome) = self.delivered_before(fragment) {
             self.counters().receipts_used.add(1);
+            std::mem::take(&mut fragment.entry).repeat();
             return Err(outcome);
         }
         let (settings, bytes) = (self.settings.get(), fragment.part.elements.len());
@@ -231,7 +258,8 @@ impl Egress {
     }
 
     /// Releases the room of a fragment and sends its outcome.
-    fn finish(&self, lane: &TenantLane, fragment: Box<Fragment>, outcome: Outcome) {
+    fn finish(&self, lane: &TenantLane, mut fragment: Box<Fragment>, outcome: Outcome) {
+        self.settle(lane, &mut fragment, &outcome);
         let bytes = fragment.part.elements.len();
         lane.release(bytes);
         if lane.slow.get() {
@@ -247,9 +275,16 @@ impl Egress {
         self.counters().doorbells_rung.add(u64::from(rang));
     }
 
-    /// The gauge of fragments that wait in lanes.
-    fn waiting(&self) -> &Gauge {
-        self.counters().lanes_waiting.of(self.settings.get().upstream)
+    /// Counts fragments that wait in a lane from now on.
+    fn waits(&self, lane: &TenantLane, fragments: usize) {
+        self.counters().lanes_waiting.of(self.settings.get().upstream).up_by(fragments as u64);
+        lane.metrics.waiting.up_by(fragments as u64);
+    }
+
+    /// Counts fragments that do not wait in a lane any more.
+    fn waits_no_more(&self, lane: &TenantLane, fragments: usize) {
+        self.counters().lanes_waiting.of(self.settings.get().upstream).down_by(fragments as u64);
+        lane.metrics.waiting.down_by(fragments as u64);
     }
 
     fn gauge_connections(&self) {

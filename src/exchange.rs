@@ -4,6 +4,7 @@
 //! share a core, and handling a fragment never nests inside the call that sent it.
 
 pub mod fragment;
+pub mod inquiry;
 pub mod mailbox;
 
 use std::cell::RefCell;

@@ -17,6 +17,7 @@ mod note;
 pub mod pending;
 mod push;
 mod routes;
+mod tapped;
 mod turns;
 
 use std::cell::{Cell, RefCell};

@@ -358,6 +358,38 @@ pub const HEAD_BYTES_MIN: usize = 1024;
 
 /// Upstream statuses with a latency histogram of their own per tenant. Further statuses share one.
 pub const TENANT_STATUSES_MAX: usize = 6;
+/// How often the admin thread samples the counters.
+pub const SAMPLE_SECS: u64 = 2;
+/// Samples of the process that it keeps.
+pub const HISTORY_SAMPLES: usize = 60;
+/// Samples of each tenant that it keeps.
+pub const TENANT_HISTORY_SAMPLES: usize = 30;
+/// How long the admin thread waits for the cores' answers to a question.
+pub const INQUIRY_MILLIS: u64 = 200;
+/// How often it looks for them.
+pub const INQUIRY_POLL_MILLIS: u64 = 2;
+/// Taps that may be open at a time.
+pub const TAPS_MAX: usize = 12;
+/// Events that wait for the reader of a tap.
+pub const TAP_EVENTS_MAX: usize = 4_096;
+/// Series of one request that taps show.
+pub const TAP_SERIES_MAX: usize = 200;
+/// How often the admin thread looks for events of a tap.
+pub const TAP_POLL_MILLIS: u64 = 20;
+/// Tenants that the admin thread watches for the rule that names them.
+pub const RULES_WATCHED_MAX: usize = 4;
+/// How long it watches one.
+pub const RULE_WATCH_SECS: u64 = 5;
+/// How long what it found counts, and how long it does not watch the same tenant again.
+pub const RULE_KEPT_SECS: u64 = 30;
+/// Errors that are kept of each tenant for those who look at it.
+pub const TENANT_ERRORS_NOTED_MAX: usize = 8;
+/// Senders that are kept of each tenant for those who look at it.
+pub const TENANT_SENDERS_NOTED_MAX: usize = 8;
+/// Bytes of the reason that are kept of each error.
+pub const NOTE_BYTES_MAX: usize = 256;
+/// How often a core notes a sender of a tenant, and an error of a tenant, at most.
+pub const NOTE_MILLIS: u64 = 100;
 
 /// Pairs of a credential and a tenant with counters of their own. Further pairs share theirs. JWTs and certificates have
 /// names that an operator does not choose, so their number has no other bound.
@@ -503,3 +535,27 @@ pub const PROFILE_NICE: i32 = 19;
 
 /// Time for the symbols of a profile, after which its client is closed. They take about a second on an idle machine.
 pub const PROFILE_SYMBOLS_SECS: u64 = 60;
+
+/// Length of a series selector, and of a series that is to be explained. It has to fit into an operator's request
+/// ([`ADMIN_HEAD_BYTES_MAX`]).
+pub const SELECTOR_BYTES_MAX: usize = 4_096;
+
+/// Matchers of a series selector. Each is asked for each series, and may hold [`SELECTOR_PATTERN_BYTES_MAX`].
+pub const SELECTOR_MATCHERS_MAX: usize = 32;
+
+/// Memory of one compiled pattern of a series selector. A usual one takes some kilobytes; `(\w{100}){100}` takes more
+/// than this.
+pub const SELECTOR_PATTERN_BYTES_MAX: usize = 1 << 20;
+
+/// Size of a captured body, or of its description, that `tenantry explain` and `tenantry plan` read: more than any
+/// sensible `limits.body_bytes_max`.
+pub const CAPTURE_BYTES_MAX: usize = 256 << 20;
+
+/// Requests that `tenantry plan` reads from one directory.
+pub const CAPTURES_MAX: usize = 1_000_000;
+
+/// Different series that `tenantry plan` counts exactly, at 16 bytes each.
+pub const PLAN_SERIES_MAX: usize = 10_000_000;
+
+/// Pairs of places that `tenantry plan` keeps apart. An output of this length is not read, but may be processed.
+pub const PLAN_CHANGES_MAX: usize = 100_000;

@@ -16,12 +16,16 @@
 //! | `metrics/credential.rs` | [`CredentialMetrics`] | the core that received the request |
 //! | `metrics/tenant.rs` | [`TenantMetrics`], and cortex-tenant's names | the tenant's home core |
 //! | `metrics/reloads.rs` | [`Reloads`] | the thread that handles signals |
+//!
+//! [`ledger`] holds some of them against each other, and [`Notes`] keep what happened to a tenant lately.
 #![forbid(unsafe_code)]
 
 mod cells;
 mod core;
 mod credential;
 mod labels;
+pub mod ledger;
+mod notes;
 mod reloads;
 pub mod table;
 mod tenant;
@@ -30,12 +34,13 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 pub use self::cells::{
-    ByLabel, Counter, Counters, Distribution, Gauge, Histogram, Label, ThreadId, UpstreamGauges,
+    ByLabel, Counter, Counters, Distribution, Gauge, Histogram, Label, Moment, ThreadId, UpstreamGauges,
 };
 pub use self::core::CoreMetrics;
 use self::credential::Credentials;
 pub use self::credential::{CredentialMetrics, CredentialTenant};
-pub use self::labels::{Rejection, Status, UpstreamClass};
+pub use self::labels::{Rejection, Status, Unstored, UpstreamClass};
+pub use self::notes::{ErrorNote, Noted, Notes};
 pub use self::reloads::Reloads;
 pub use self::tenant::{DestinationFamilies, TenantMetrics};
 use crate::model::{Destination, PerDestination};
@@ -71,8 +76,8 @@ impl Tenants {
 }
 
 impl Metrics {
-    /// Metrics of `cores` cores. With `include_tenant`, the first `tenants_max` tenants of the process have their own
-    /// labels.
+    /// Metrics of `cores` cores. The first `tenants_max` tenants of the process are counted apart, and with
+    /// `include_tenant` they have their own labels.
     pub fn new(cores: usize, tenants_max: usize, include_tenant: bool) -> Self {
         Self {
             reloads: Reloads::default(),
@@ -105,10 +110,10 @@ impl Metrics {
     /// The counters in which `core` counts `tenant`'s data for a destination. It takes a lock, so callers keep the
     /// result.
     pub fn tenant(&self, core: usize, destination: Destination, tenant: &TenantId) -> Arc<TenantMetrics> {
-        let label: Arc<str> = if self.include_tenant { tenant.as_str().into() } else { "".into() };
+        let label: Arc<str> = tenant.as_str().into();
         let tenants = self.tenants.of(destination);
         let mut tenants = tenants.lock().unwrap_or_else(PoisonError::into_inner);
-        let label = if !self.include_tenant || tenants.knows(&label) {
+        let label = if tenants.knows(&label) {
             label
         } else if tenants.labels < self.tenants_max {
             tenants.labels += 1;
@@ -151,8 +156,23 @@ impl Metrics {
     }
 
     /// All labels of a destination's tenants with their counters, sorted by label. A label occurs once for each core
-    /// that counts under it.
+    /// that counts under it. If metrics have no tenants, all have the same, empty label.
     pub fn tenants(&self, destination: Destination) -> Vec<(Arc<str>, Arc<TenantMetrics>)> {
+        let mut all = self.all_tenants(destination);
+        if !self.include_tenant {
+            let none: Arc<str> = "".into();
+            all.iter_mut().for_each(|(label, _)| *label = Arc::clone(&none));
+        }
+        all
+    }
+
+    /// The number of a destination's tenants, those beyond the bound left out.
+    pub fn tenants_known(&self, destination: Destination) -> usize {
+        self.tenants.of(destination).lock().unwrap_or_else(PoisonError::into_inner).labels
+    }
+
+    /// As [`tenants`](Self::tenants), by their IDs, whether metrics have tenants or not.
+    pub fn all_tenants(&self, destination: Destination) -> Vec<(Arc<str>, Arc<TenantMetrics>)> {
         let tenants = self.tenants.of(destination).lock().unwrap_or_else(PoisonError::into_inner);
         let all = tenants.by_label.iter();
         all.map(|((label, _), counters)| (Arc::clone(label), Arc::clone(counters))).collect()
@@ -200,11 +220,13 @@ mod tests {
 
     #[test]
     fn tenants_share_one_label_unless_configured() {
-        let metrics = Metrics::new(1, 0, false);
-        assert!(Arc::ptr_eq(
-            &metrics.tenant(0, Destination::Metrics, &tenant("a")),
-            &metrics.tenant(0, Destination::Metrics, &tenant("b"))
-        ));
-        assert_eq!(&*metrics.tenants(Destination::Metrics)[0].0, "");
+        let metrics = Metrics::new(1, 10, false);
+        for id in ["a", "b"] {
+            metrics.tenant(0, Destination::Metrics, &tenant(id)).received(1, 1);
+        }
+        let labels =
+            |all: Vec<(Arc<str>, _)>| all.iter().map(|(label, _)| label.to_string()).collect::<Vec<_>>();
+        assert_eq!(labels(metrics.tenants(Destination::Metrics)), ["", ""]);
+        assert_eq!(labels(metrics.all_tenants(Destination::Metrics)), ["a", "b"]);
     }
 }

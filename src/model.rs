@@ -9,7 +9,7 @@ mod upstream;
 
 pub use failure::Failure;
 pub(crate) use outcome::cut;
-pub use outcome::{Answer, Fate, Outcome, Source, Written, blames_content};
+pub use outcome::{Answer, Fate, Outcome, Source, Via, Written, blames_content};
 pub use upstream::{PerUpstream, UpstreamId};
 
 use bytes::Bytes;
@@ -69,7 +69,7 @@ pub enum V2Handling {
 }
 
 /// A kind of data with its own upstream.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum Destination {
     /// Series: the setting `target`.
     Metrics,

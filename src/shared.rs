@@ -8,6 +8,7 @@ pub mod pace;
 pub mod permits;
 pub mod receipt;
 pub mod slow;
+pub mod taps;
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -17,6 +18,7 @@ use self::connections::Connections;
 use self::load::Loads;
 use self::receipt::ReceiptKey;
 use self::slow::SlowTotals;
+use self::taps::Taps;
 use crate::split::Families;
 use crate::trace::Tracer;
 
@@ -37,6 +39,8 @@ pub struct Shared {
     pub receipt_key: ReceiptKey,
     /// Tenants by metric family, for routing metadata.
     pub families: Families,
+    /// Those who watch what happens to series.
+    pub taps: Arc<Taps>,
     /// Whether the log has warned that the translation from Remote Write 2.0 to 1.0 loses data.
     pub warned_of_lost_data: AtomicBool,
     shutting_down: AtomicBool,
@@ -66,6 +70,7 @@ impl Shared {
             slow: SlowTotals::default(),
             receipt_key: ReceiptKey::random(),
             families: Families::default(),
+            taps: Arc::default(),
             warned_of_lost_data: AtomicBool::new(false),
             shutting_down: AtomicBool::new(false),
             tracer: OnceLock::new(),

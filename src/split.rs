@@ -35,6 +35,7 @@ mod remote_write_v2;
 mod request;
 mod scan;
 mod scratch;
+mod series;
 mod tenants;
 #[cfg(test)]
 mod tests;
@@ -49,6 +50,7 @@ pub use error::SplitError;
 pub use families::Families;
 pub use halve::halve;
 pub use scan::{Body, Lost, Metadata, Scan, SplitRules};
+pub use series::{Labelled, each_series};
 
 pub use crate::wire::inflate::Compression;
 

@@ -53,12 +53,13 @@ use crate::trace::Tracer;
 use crate::upstream::resolve::Resolver;
 
 /// Runs the server until a signal asks it to shut down. `read_again` reads the configuration again when a signal asks
-/// for a reload. It runs on its own thread, one call at a time.
+/// for a reload. It runs on its own thread, one call at a time. The status page shows `commit`, the one that the program
+/// was built from.
 ///
 /// # Errors
 /// See [`Failure`].
-pub fn run(plan: Plan, read_again: impl ReadAgain) -> Result<(), Failure> {
-    run_until(plan, read_again, &signal::listen()?)
+pub fn run(plan: Plan, commit: &'static str, read_again: impl ReadAgain) -> Result<(), Failure> {
+    run_until(plan, commit, read_again, &signal::listen()?)
 }
 
 /// Like [`run`], with commands from a channel instead of signals.
@@ -67,10 +68,11 @@ pub fn run(plan: Plan, read_again: impl ReadAgain) -> Result<(), Failure> {
 /// See [`Failure`].
 pub fn run_until(
     plan: Plan,
+    commit: &'static str,
     read_again: impl ReadAgain,
     commands: &Receiver<Command>,
 ) -> Result<(), Failure> {
-    let mut server = Server::start(plan)?;
+    let mut server = Server::start(plan, commit)?;
     let mut reader = Reader::new(read_again);
     service::notify(&Notice::Ready { status: &server.status() });
     loop {
@@ -131,7 +133,7 @@ struct Server {
 }
 
 impl Server {
-    fn start(plan: Plan) -> Result<Self, Failure> {
+    fn start(plan: Plan, commit: &'static str) -> Result<Self, Failure> {
         let request_time_max = plan.request_time_max();
         let plan = &Arc::new(plan);
         let live = Live::new(ArcSwap::new(Arc::clone(plan)));
@@ -150,9 +152,6 @@ impl Server {
         if let Some(endpoint) = &plan.tracing.endpoint {
             shared.trace_to(Tracer::start(endpoint.clone())?);
         }
-        let pages = Pages::new(Arc::clone(&metrics), Arc::clone(&shared), driver.name(), Arc::clone(&live));
-        let admin = Admin::start(admin, Arc::new(pages))?;
-        let watcher = Watcher::start(Arc::clone(&live))?;
         let (resolvers, addresses) = resolvers::start(plan)?;
         let mut boxes = Vec::with_capacity(cores);
         let mut posts = Vec::with_capacity(cores);
@@ -162,6 +161,10 @@ impl Server {
             posts.push(post);
         }
         let posts: Box<[_]> = posts.into();
+        let pages = Pages::new(Arc::clone(&metrics), Arc::clone(&shared), driver.name(), Arc::clone(&live));
+        let pages = pages.asking(posts.clone()).built_from(commit);
+        let admin = Admin::start(admin, Arc::new(pages))?;
+        let watcher = Watcher::start(Arc::clone(&live))?;
         let directory = directory(&posts, plan);
         let deliver = deliver(&posts);
         plan.auth.start(None, &deliver)?;

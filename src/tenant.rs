@@ -19,15 +19,20 @@
 //! included, and it may name the tenant itself; then labels and map do not matter.
 #![forbid(unsafe_code)]
 
+mod decision;
 mod grant;
 pub mod map;
 pub mod route;
+mod rule;
 
 use std::borrow::{Borrow, Cow};
 use std::fmt;
 use std::sync::Arc;
 
+pub use decision::{DecidingLabel, Decision};
 pub use grant::Grant;
+pub use rule::Rule;
+
 use map::{Mapped, TenantAllow, TenantMap};
 
 use crate::limits::{
@@ -155,34 +160,65 @@ impl TenantRules {
         source: Option<&str>,
         grant: &Grant,
     ) -> Result<TenantId, NoTenant> {
-        let value = match grant.forced(source) {
-            Some(tenant) => Cow::Borrowed(tenant.as_bytes()),
-            None => self.bare_id(value)?,
+        self.settle(value, source, grant).1
+    }
+
+    /// The same, with the rule that decided; `None` if none applies.
+    pub(crate) fn settle(
+        &self,
+        value: Option<&[u8]>,
+        source: Option<&str>,
+        grant: &Grant,
+    ) -> (Option<Rule>, Result<TenantId, NoTenant>) {
+        let (rule, id) = match grant.forced(source) {
+            Some(tenant) => (Some(Rule::of_forced(grant)), Ok(Cow::Borrowed(tenant.as_bytes()))),
+            None => self.bare_id(value),
         };
+        (rule, id.and_then(|id| self.whole_id(&id, source, grant)))
+    }
+
+    /// The ID with its prefix, if it is valid and the sender may write to it.
+    fn whole_id(&self, bare: &[u8], source: Option<&str>, grant: &Grant) -> Result<TenantId, NoTenant> {
         // A rule names its tenant by the operator's will. A header is the sender's word, like a label.
-        if *grant == Grant::Header && self.allow.as_ref().is_some_and(|allow| !allow.allows(&value)) {
+        if *grant == Grant::Header && self.allow.as_ref().is_some_and(|allow| !allow.allows(bare)) {
             return Err(NoTenant::Invalid(IdFault::NotAllowed));
         }
-        if !grant.allows(&value, source) {
+        if !grant.allows(bare, source) {
             return Err(NoTenant::Denied);
         }
         let [prefix, dash] = self.prefix_parts(source, grant);
-        check_parts([prefix.as_bytes(), dash.as_bytes(), &value], self.id_rules)
-            .map_err(NoTenant::Invalid)?;
-        let mut id = String::with_capacity(prefix.len() + dash.len() + value.len());
+        check_parts([prefix.as_bytes(), dash.as_bytes(), bare], self.id_rules).map_err(NoTenant::Invalid)?;
+        let mut id = String::with_capacity(prefix.len() + dash.len() + bare.len());
         id.push_str(prefix);
         id.push_str(dash);
         // Checked above to be ASCII, so each byte is the character of the same number.
-        id.extend(value.iter().copied().map(char::from));
+        id.extend(bare.iter().copied().map(char::from));
         Ok(TenantId(id.into()))
     }
 
-    /// The ID for `value`, without its prefix. It may still violate `id_rules`.
-    fn bare_id<'a>(&'a self, value: Option<&'a [u8]>) -> Result<Cow<'a, [u8]>, NoTenant> {
+    /// The ID for `value`, without its prefix, and the rule that it comes from. It may still violate `id_rules`.
+    fn bare_id<'a>(&'a self, value: Option<&'a [u8]>) -> (Option<Rule>, Result<Cow<'a, [u8]>, NoTenant>) {
         let Some(value) = value.filter(|value| !value.is_empty()) else {
-            return self.default_id().map(Cow::Borrowed).ok_or(NoTenant::Missing);
+            return match self.default_id() {
+                Some(id) => (Some(Rule::Default), Ok(Cow::Borrowed(id))),
+                None => (None, Err(NoTenant::Missing)),
+            };
         };
-        let id = self.mapped(value).ok_or(NoTenant::Dropped)?;
+        let mapped = self.map.as_ref().and_then(|map| Some((map, map.first_rule(value)?)));
+        let (rule, mapped) = match mapped {
+            Some((map, at)) => (Rule::Map(at), map.apply(at, value)),
+            None => (Rule::Label, Mapped::Itself),
+        };
+        let id = match mapped {
+            Mapped::Itself => Ok(Cow::Borrowed(value)),
+            Mapped::Tenant(id) => Ok(id),
+            Mapped::Dropped => Err(NoTenant::Dropped),
+        };
+        (Some(rule), id.and_then(|id| self.named(id)))
+    }
+
+    /// An ID that a label or the map names.
+    fn named<'a>(&self, id: Cow<'a, [u8]>) -> Result<Cow<'a, [u8]>, NoTenant> {
         if id.is_empty() {
             // A prefix alone is not an ID, although it may look like one.
             return Err(NoTenant::Invalid(IdFault::Empty));
@@ -318,6 +354,18 @@ pub enum TenantError {
         /// The label's value, escaped and cut short.
         value: String,
     },
+}
+
+impl TenantError {
+    /// The reason as one word, for logs and metrics.
+    pub fn reason(&self) -> &'static str {
+        match self {
+            Self::Missing { .. } => "missing_tenant",
+            Self::Invalid { .. } => "invalid_tenant",
+            Self::Denied { .. } => "denied_tenant",
+            Self::Dropped { .. } => "dropped_tenant",
+        }
+    }
 }
 
 /// The rule that an ID violates.

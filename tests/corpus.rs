@@ -21,6 +21,8 @@ mod loki_protobuf;
 mod scan;
 #[path = "../fuzz/checks/scan_v2.rs"]
 mod scan_v2;
+#[path = "../fuzz/checks/selector.rs"]
+mod selector;
 #[path = "../fuzz/checks/snappy.rs"]
 mod snappy;
 #[path = "../fuzz/checks/tls.rs"]
@@ -84,6 +86,11 @@ fn loki_json_corpus() {
 }
 
 #[test]
+fn selector_corpus() {
+    replay("selector", selector::check, selector_seeds());
+}
+
+#[test]
 fn tls_corpus() {
     replay("tls", tls::check, tls_seeds());
 }
@@ -98,6 +105,7 @@ fn write_seeds() {
         ("loki_protobuf", loki_protobuf_seeds()),
         ("loki_labels", loki_labels_seeds()),
         ("loki_json", loki_json_seeds()),
+        ("selector", selector_seeds()),
         ("tls", tls_seeds()),
     ];
     for (target, seeds) in all {
@@ -147,7 +155,7 @@ impl Random {
 #[test]
 #[ignore = "runs for FUZZ_SECONDS, or a minute, with the target FUZZ_TARGET, or each"]
 fn mutate() {
-    let all: [(&str, Check); 8] = [
+    let all: [(&str, Check); 9] = [
         ("http_head", http_head::check),
         ("scan", scan::check),
         ("scan_v2", scan_v2::check),
@@ -155,6 +163,7 @@ fn mutate() {
         ("loki_protobuf", loki_protobuf::check),
         ("loki_labels", loki_labels::check),
         ("loki_json", loki_json::check),
+        ("selector", selector::check),
         ("tls", tls::check),
     ];
     let wanted = std::env::var("FUZZ_TARGET").ok();
@@ -413,6 +422,36 @@ fn loki_labels_seeds() -> Seeds {
         ("line-ends-in-quotes", "{a='1\n'}"),
         ("something-behind", "{a='1'} 5"),
         ("replacement-character", "{a='\u{fffd}'}"),
+    ];
+    texts.into_iter().map(|(name, text)| (name, text.as_bytes().to_vec())).collect()
+}
+
+/// Selectors and series.
+fn selector_seeds() -> Seeds {
+    let texts = [
+        ("plain", "up{namespace=\"a\"}"),
+        ("name-only", "job:up:sum"),
+        ("every-op", "{a=\"1\",b!=\"2\",c=~\"3.*\",d!~\"4|5\"}"),
+        ("three-quotes", "{a=\"1\", b='2', c=`3\\`,}"),
+        ("escapes", r#"{a="\a\b\f\n\r\t\v\\\"", b='\'', c="\x41\101\u00e9\U0001F600"}"#),
+        ("escape-of-bytes", r#"{a="\xff\377"}"#),
+        ("escape-unknown", r#"{a="\q"}"#),
+        ("quoted-names", "{\"grüße\",\"a b\"=~'1'}"),
+        ("name-twice", "up{__name__=~\"u.\"}"),
+        ("label-twice", "{a='1',a='2'}"),
+        ("white-space-and-comments", "# in front\n up { a = '1' , # one\n b=~'2' #}\n } # behind"),
+        ("empty-set", "{}"),
+        ("nothing", ""),
+        ("only-a-comma", "{,}"),
+        ("open-brace", "{a='1'"),
+        ("open-quote", "{a='1}"),
+        ("something-behind", "{a='1'} 5"),
+        ("half-an-op", "{a!'1'}"),
+        ("open-group", "{a=~'('}"),
+        ("group-that-closes-another", "{a=~'b)|(c'}"),
+        ("comment-in-a-pattern", "{a=~'(?x)b # )'}"),
+        ("large-pattern", r"{a=~`((\w{50}){50}){50}`}"),
+        ("hidden-characters", "{a='\u{202e}\u{200b}\u{feff}\u{fffd}'}"),
     ];
     texts.into_iter().map(|(name, text)| (name, text.as_bytes().to_vec())).collect()
 }

@@ -116,7 +116,7 @@ fn a_configuration_that_can_not_be_read_to_its_end_does_not_keep_the_server_from
                     std::thread::park();
                 }
             };
-            ended.send(supervisor::run_until(plan, read, &wishes)).unwrap();
+            ended.send(supervisor::run_until(plan, "", read, &wishes)).unwrap();
         });
         eventually("it listens", || std::net::TcpStream::connect(listen).is_ok());
         wish.send(signal::Command::Reload).unwrap();

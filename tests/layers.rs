@@ -14,8 +14,10 @@ use graph::Graph;
 /// follow the same rule.
 const ALLOWED: &[(&str, &[&str])] = &[
     ("limits.rs", &[]),
-    ("wire", &["limits"]),
-    ("tenant", &["limits"]),
+    ("text", &[]),
+    ("wire", &["limits", "text"]),
+    ("tenant", &["limits", "text"]),
+    ("selector", &["limits", "tenant", "text"]),
     ("model", &["limits", "tenant"]),
     ("http", &["limits", "model"]),
     ("split", &["limits", "model", "tenant", "wire"]),
@@ -23,19 +25,27 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("tls", &["limits"]),
     ("trace", &["limits", "wire"]),
     ("metrics", &["limits", "model", "tenant"]),
-    ("log", &["limits"]),
+    ("format.rs", &["http", "model", "split"]),
+    ("log", &["limits", "text"]),
     ("auth", &["limits", "tenant", "tls"]),
     ("config", &["auth", "limits", "log", "model", "tenant", "tls", "trace"]),
     ("io", &["auth", "limits", "tls"]),
     ("io/driver.rs", &["config", "limits"]),
-    ("shared", &["config", "http", "limits", "model", "split", "tenant", "tls", "trace"]),
-    ("exchange", &["auth", "config", "http", "model", "shared", "tenant", "trace"]),
+    ("shared", &["config", "http", "limits", "model", "selector", "split", "tenant", "tls", "trace"]),
+    ("exchange", &["auth", "config", "http", "metrics", "model", "shared", "tenant", "trace"]),
     ("upstream", &["config", "exchange", "http", "io", "limits", "model", "shared", "tenant", "tls", "wire"]),
     (
         "ingest",
         &[
-            "auth", "config", "exchange", "http", "io", "limits", "log", "metrics", "model", "shared",
-            "split", "tenant", "tls", "trace", "verdict",
+            "auth", "config", "exchange", "format", "http", "io", "limits", "log", "metrics", "model",
+            "selector", "shared", "split", "tenant", "tls", "trace", "verdict",
+        ],
+    ),
+    (
+        "explain",
+        &[
+            "auth", "config", "format", "http", "limits", "model", "selector", "split", "tenant", "text",
+            "verdict", "wire",
         ],
     ),
     (
@@ -52,8 +62,8 @@ const ALLOWED: &[(&str, &[&str])] = &[
     (
         "admin",
         &[
-            "auth", "config", "exchange", "http", "io", "limits", "log", "metrics", "model", "profile",
-            "shared", "tenant", "tls",
+            "auth", "config", "exchange", "explain", "http", "io", "limits", "log", "metrics", "model",
+            "profile", "selector", "shared", "tenant", "tls",
         ],
     ),
     ("profile", &["limits", "wire"]),
@@ -66,7 +76,10 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "service", "shared", "signal", "trace", "upstream",
         ],
     ),
-    ("cli", &["config", "limits", "log", "supervisor"]),
+    (
+        "cli",
+        &["auth", "config", "explain", "limits", "log", "model", "split", "supervisor", "tenant", "text"],
+    ),
 ];
 
 /// Pure: no I/O, no runtime, no unsafe.
@@ -80,12 +93,16 @@ const PURE: &[&str] = &[
     "auth/password/queue",
     "auth/secret",
     "auth/token",
+    "explain",
+    "format.rs",
     "http",
     "limits.rs",
     "metrics",
     "model",
+    "selector",
     "split",
     "tenant",
+    "text.rs",
     "tls",
     "upstream/backoff.rs",
     "verdict",

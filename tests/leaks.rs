@@ -56,7 +56,7 @@ fn live_and_stop(driver: Driver) {
     let plan_now = plan();
     let reread = plan();
     let server = std::thread::spawn(move || {
-        supervisor::run_until(plan_now, move || Ok(reread.clone()), &wishes).unwrap()
+        supervisor::run_until(plan_now, "", move || Ok(reread.clone()), &wishes).unwrap()
     });
     eventually("it listens", || std::net::TcpStream::connect(listen).is_ok());
 

@@ -126,6 +126,21 @@ impl Url {
     }
 }
 
+impl Url {
+    /// A request that is sent on to it as it came, with these headers. `path` is used if the URL has none of its own.
+    pub fn request(&self, method: &str, path: &str, headers: &[(String, String)], body: &[u8]) -> Vec<u8> {
+        let path = if self.path == "/" { path } else { &self.path };
+        let mut head = format!("{method} {path} HTTP/1.1\r\nHost: {}\r\n", self.authority);
+        for (name, value) in headers {
+            head.push_str(&format!("{name}: {value}\r\n"));
+        }
+        head.push_str(&format!("Content-Length: {}\r\n\r\n", body.len()));
+        let mut message = head.into_bytes();
+        message.extend_from_slice(body);
+        message
+    }
+}
+
 /// What came back.
 #[derive(Clone, Debug)]
 pub struct Answer {
@@ -147,6 +162,11 @@ impl Client {
     /// A client that waits at most `timeout` for a connection, for a write and for each part of an answer.
     pub fn new(url: Url, timeout: Duration) -> Self {
         Self { url, timeout, open: None, body: Vec::new() }
+    }
+
+    /// Where its requests go.
+    pub fn url(&self) -> &Url {
+        &self.url
     }
 
     /// Whether there is a connection, as far as is known.

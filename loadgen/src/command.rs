@@ -1,6 +1,7 @@
 //! The commands: what a person types, and what a person reads.
 
 mod args;
+mod capture;
 mod chaos;
 mod compare;
 mod demo;
@@ -33,6 +34,7 @@ pub(crate) fn run() -> ExitCode {
     let done = match Args::parse().command {
         Command::Send(args) => send::run(&args),
         Command::Sink(args) => sink::run(&args),
+        Command::Capture(args) => capture::run(&args),
         Command::Verify(args) => verify::run(&args),
         Command::Demo(args) => demo::run(&args),
         Command::Chaos(args) => chaos::run(&args),

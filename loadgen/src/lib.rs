@@ -11,12 +11,13 @@
 //!                         journal ─────► audit ◄─── account    sums, or every sample
 //! ```
 //!
-//! [`chaos`] plans the faults under which that has to hold.
+//! [`chaos`] plans the faults under which that has to hold. [`capture`] records the pushes of real senders.
 //!
 //! Senders and sinks use threads and blocking sockets: so latencies include no queue of this program.
 
 pub mod account;
 pub mod audit;
+pub mod capture;
 mod catalogue;
 pub mod chaos;
 pub mod child;

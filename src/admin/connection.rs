@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 
 use super::Server;
+use super::api::{self, Tapping};
 use super::eviction::{Connections, Slot};
 use super::pages::Page;
 use super::profiles;
@@ -31,8 +32,10 @@ const DISCARD_CHUNK_BYTES: usize = 8_192;
 struct Request {
     method: Method,
     path: Vec<u8>,
-    query: String,
+    query: Vec<u8>,
     authorization: Authorization,
+    /// Whether it is from a browser.
+    wants_html: bool,
     /// Whether the request has no body.
     all_read: bool,
 }
@@ -47,6 +50,20 @@ impl Server {
             }
             Err(error) => tracing::debug!(%error, "an operator's connection was lost before it was served"),
         }
+    }
+}
+
+/// What is sent to a client.
+enum Response {
+    /// Head and body.
+    Whole(Vec<u8>, Bytes),
+    /// The events of a tap, after a head with these lines.
+    Stream(Tapping, Box<str>),
+}
+
+impl From<(Vec<u8>, Bytes)> for Response {
+    fn from((head, body): (Vec<u8>, Bytes)) -> Self {
+        Self::Whole(head, body)
     }
 }
 
@@ -74,7 +91,14 @@ async fn answer_request(
         return Err(error);
     }
     let request = read_request(stream).await?;
-    let (head, body) = response(server, request.as_ref(), stream, slot, has_profiles).await;
+    let (head, body) = match response(server, request.as_ref(), stream, slot, has_profiles).await {
+        Response::Whole(head, body) => (head, body),
+        Response::Stream(tapping, lines) => {
+            server.stream(tapping, stream, &lines).await?;
+            stream.finish_writing().await;
+            return Ok(());
+        }
+    };
     let head_only = request.as_ref().is_some_and(|request| request.method == Method::Head);
     let body = if head_only { Bytes::new() } else { body };
     let transfer_time = Duration::from_secs((body.len() / ADMIN_BYTES_PER_SEC_MIN) as u64);
@@ -97,7 +121,7 @@ async fn response(
     stream: &Stream,
     slot: &Slot,
     has_profiles: bool,
-) -> (Vec<u8>, Bytes) {
+) -> Response {
     let plan = server.pages.plan();
     let lines = plan.admin_auth.header_lines();
     if let Some(Request { path, authorization, .. }) = request.filter(|request| request.path != b"/alive")
@@ -105,30 +129,45 @@ async fn response(
     {
         tracing::debug!(client = %stream.peer(), path = %path.escape_ascii(), "a page was refused");
         slot.answered(None);
-        return page.parts(lines);
+        return page.parts(lines).into();
+    }
+    if let Some(Request { method: Method::Get, path, query, .. }) = request
+        && path == b"/api/v1/tap"
+    {
+        slot.answered(None);
+        return match server.tap(query) {
+            Ok(tapping) => Response::Stream(tapping, lines.into()),
+            Err(fault) => api::fault(fault).parts(lines).into(),
+        };
     }
     let page = match request {
         Some(Request { method: Method::Get | Method::Head, path, .. }) if path == b"/metrics" => {
-            let snapshot = server.snapshots.take(&server.connections, || server.pages.page(path)).await;
+            let snapshot =
+                server.snapshots.take(&server.connections, || server.pages.page(path, false)).await;
             let parts = snapshot.page.parts(lines);
             slot.answered(Some(snapshot));
-            return parts;
+            return parts.into();
         }
         Some(Request { method: method @ (Method::Get | Method::Head), path, query, .. })
             if profiles::has(path) =>
         {
             slot.answered(None);
             match has_profiles {
-                true => server.profiles(*method, path, query, stream).await,
+                true => server.profiles(*method, path, &String::from_utf8_lossy(query), stream).await,
                 false => profiles::elsewhere(),
             }
         }
-        Some(Request { method: Method::Get | Method::Head, path, .. }) => server.pages.page(path),
+        Some(Request { method: Method::Get | Method::Head, path, query, wants_html, .. }) => {
+            match path.strip_prefix(b"/api/v1/") {
+                Some(path) => server.api(path, query).await,
+                None => server.pages.page(path, *wants_html),
+            }
+        }
         Some(_) => Page::text(405, "this page is for GET and HEAD\n"),
         None => Page::text(400, "bad request\n"),
     };
     slot.answered(None);
-    page.parts(lines)
+    page.parts(lines).into()
 }
 
 /// Reads the request; None if it is invalid or too long.
@@ -146,13 +185,21 @@ async fn read_request(stream: &mut Stream) -> io::Result<Option<Request>> {
             return Err(io::ErrorKind::TimedOut.into());
         }
         match RequestHead::parse(&buffer, "") {
-            Ok(Some((head, _))) => {
+            Ok(Some((head, length))) => {
                 let path = buffer.get(head.path.clone()).unwrap_or_default().to_vec();
+                let query = buffer.get(head.query.clone()).unwrap_or_default().to_vec();
+                let wants_html = wants_html(buffer.get(..length).unwrap_or_default());
                 let all_read = matches!(head.framing, Framing::None | Framing::Length(0));
                 let authorization =
                     Authorization::parse(head.authorization.clone().and_then(|range| buffer.get(range)));
-                let query = query_behind(buffer.get(head.path.end..).unwrap_or_default());
-                return Ok(Some(Request { method: head.method, path, query, authorization, all_read }));
+                return Ok(Some(Request {
+                    method: head.method,
+                    path,
+                    query,
+                    authorization,
+                    wants_html,
+                    all_read,
+                }));
             }
             Ok(None) if n > 0 => {}
             _ => return Ok(None),
@@ -161,10 +208,14 @@ async fn read_request(stream: &mut Stream) -> io::Result<Option<Request>> {
     Ok(None)
 }
 
-/// The query of a valid request line whose path ends before `rest`. It is ASCII.
-fn query_behind(rest: &[u8]) -> String {
-    let query = rest.strip_prefix(b"?").unwrap_or_default().split(|byte| *byte == b' ').next();
-    String::from_utf8_lossy(query.unwrap_or_default()).into_owned()
+/// Whether a head's `Accept` names HTML, as that of every browser does.
+fn wants_html(head: &[u8]) -> bool {
+    let mut lines = head.split(|byte| *byte == b'\n');
+    lines.any(|line| {
+        let (name, value) = line.split_at(line.iter().position(|byte| *byte == b':').unwrap_or(line.len()));
+        name.eq_ignore_ascii_case(b"accept")
+            && value.windows(9).any(|part| part.eq_ignore_ascii_case(b"text/html"))
+    })
 }
 
 /// Reads and discards what the client still sends, for a limited time. Closing a socket with unread bytes sends a

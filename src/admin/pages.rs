@@ -8,19 +8,24 @@ use std::time::{Instant, SystemTime};
 
 use bytes::Bytes;
 
-use super::{exposition, process};
+use super::{exposition, page, process};
 use crate::config::plan::{Live, Plan};
+use crate::exchange::fragment::Message;
+use crate::exchange::mailbox::Post;
 use crate::metrics::Metrics;
 use crate::shared::Shared;
 
 /// The sources of the pages.
 #[derive(Debug)]
 pub struct Pages {
-    metrics: Arc<Metrics>,
-    shared: Arc<Shared>,
-    driver: &'static str,
+    pub(super) metrics: Arc<Metrics>,
+    pub(super) shared: Arc<Shared>,
+    pub(super) driver: &'static str,
+    pub(super) commit: &'static str,
+    /// Take questions to the cores.
+    pub(super) posts: Box<[Post<Message>]>,
     plan: Live,
-    started: Instant,
+    pub(super) started: Instant,
 }
 
 /// A page and its HTTP status.
@@ -33,11 +38,16 @@ pub struct Page {
     body: Bytes,
 }
 
+/// Header lines of all pages but /metrics.
+const FRESH: &str = "Cache-Control: no-store\r\nX-Content-Type-Options: nosniff\r\n";
+
 /// How to see more than the CPU time of threads.
 const PROFILES: &str = "Where it goes, tells /debug/pprof/ on the address of listen_pprof, or:\n  \
     perf record -g -p $(pidof tenantry) -- sleep 10 && perf report\n";
 
 const TEXT: &str = "text/plain; charset=utf-8";
+const HTML: &str = "text/html; charset=utf-8";
+const JSON: &str = "application/json";
 const METRICS: &str = "text/plain; version=0.0.4; charset=utf-8";
 
 impl Page {
@@ -49,6 +59,16 @@ impl Page {
     /// A page with a body of this media type.
     pub(super) fn of(status: u16, media: &'static str, body: Bytes) -> Self {
         Self { status, media, lines: Box::default(), body }
+    }
+
+    /// A page for browsers.
+    pub(super) fn html(body: &str) -> Self {
+        Self { media: HTML, ..Self::text(200, body) }
+    }
+
+    /// A page of JSON.
+    pub(super) fn json(status: u16, body: impl Into<String>) -> Self {
+        Self { media: JSON, ..Self::text(status, body) }
     }
 
     /// Adds header lines, each with its CRLF.
@@ -74,9 +94,11 @@ impl Page {
             503 => "Service Unavailable",
             _ => "Error",
         };
+        // What is true now may be wrong in a second, and /metrics is read by machines that do not cache.
+        let fresh = if self.media == METRICS { "" } else { FRESH };
         let allow = if self.status == 405 { "Allow: GET, HEAD\r\n" } else { "" };
         let head = format!(
-            "HTTP/1.1 {} {reason}\r\nContent-Type: {}\r\nContent-Length: {}\r\n{allow}{}{more}Connection: close\r\n\r\n",
+            "HTTP/1.1 {} {reason}\r\nContent-Type: {}\r\nContent-Length: {}\r\n{allow}{fresh}{}{more}Connection: close\r\n\r\n",
             self.status,
             self.media,
             self.body.len(),
@@ -109,7 +131,19 @@ impl Drop for Snapshot {
 impl Pages {
     /// Pages about these counters and about the current settings, without secrets.
     pub fn new(metrics: Arc<Metrics>, shared: Arc<Shared>, driver: &'static str, plan: Live) -> Self {
-        Self { metrics, shared, driver, plan, started: Instant::now() }
+        Self { metrics, shared, driver, commit: "", posts: Box::default(), plan, started: Instant::now() }
+    }
+
+    /// Adds what takes questions to the cores.
+    #[must_use]
+    pub fn asking(self, posts: Box<[Post<Message>]>) -> Self {
+        Self { posts, ..self }
+    }
+
+    /// Adds the commit that the program was built from.
+    #[must_use]
+    pub fn built_from(self, commit: &'static str) -> Self {
+        Self { commit, ..self }
     }
 
     /// The plan in effect.
@@ -117,8 +151,8 @@ impl Pages {
         self.plan.load_full()
     }
 
-    /// The page at `path`.
-    pub fn page(&self, path: &[u8]) -> Page {
+    /// The page at `path`. `wants_html` tells whether the client is a browser.
+    pub fn page(&self, path: &[u8], wants_html: bool) -> Page {
         match path {
             b"/metrics" => {
                 let mut body = exposition::text(&self.metrics, &self.shared, self.driver);
@@ -127,6 +161,7 @@ impl Pages {
             }
             b"/alive" if self.shared.is_shutting_down() => Page::text(503, "shutting down\n"),
             b"/alive" => Page::text(200, ""),
+            b"/" if wants_html => page::document(),
             b"/" => Page::text(200, self.status()),
             b"/debug/threads" => Page::text(200, threads()),
             _ => Page::text(404, "no such page; there are /, /metrics, /alive and /debug/threads\n"),

@@ -7,9 +7,11 @@
 use std::ffi::{OsStr, OsString};
 use std::path::PathBuf;
 
-use clap::{CommandFactory, FromArgMatches, Parser, ValueEnum};
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 
 use super::build::Build;
+use super::explain::ExplainArgs;
+use super::plan::PlanArgs;
 
 /// The command to run.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -24,6 +26,10 @@ pub(super) enum Command {
         /// As in [`Command::Run`].
         config: Option<PathBuf>,
     },
+    /// Explain where a series goes.
+    Explain(ExplainArgs),
+    /// Compare two configurations.
+    Plan(PlanArgs),
     /// Print every key with its default, and exit.
     PrintDefaultConfig,
     /// Print a page of the manual, and exit.
@@ -55,7 +61,11 @@ pub(super) enum Shell {
 /// each tenant with that tenant's header.
 #[derive(Debug, Parser)]
 #[command(name = "tenantry", version)]
+#[command(disable_help_subcommand = true, args_conflicts_with_subcommands = true)]
 struct Args {
+    #[command(subcommand)]
+    offline: Option<Offline>,
+
     /// Read settings from this YAML file (-config FILE works, too); CT_ environment variables win over it
     // As in Go's flag package, the last one counts, and an empty name is none.
     #[arg(short, long, value_name = "FILE", overrides_with = "config")]
@@ -79,6 +89,22 @@ struct Args {
     print_completions: Option<Shell>,
 }
 
+/// A command that reads files and prints. Without one, the server runs.
+#[derive(Debug, Subcommand)]
+enum Offline {
+    /// Tell where a series goes and why, or the parts of a captured request
+    ///
+    /// Nothing is sent. The configuration is read as the server reads it, with CT_ variables.
+    Explain(ExplainArgs),
+
+    /// Tell which series of captured requests a new configuration moves, and whether a server accepts it as a reload
+    ///
+    /// Nothing is sent. Exits with 0 if no series moves and a server accepts the reload, with 2 otherwise, with 1 if
+    /// captured requests cannot be read, and with 64 for mistakes in a configuration. Both configurations are read as
+    /// the server reads them, with CT_ variables.
+    Plan(PlanArgs),
+}
+
 /// The arguments as clap knows them.
 pub(super) fn described(build: Build) -> clap::Command {
     Args::command().long_version(build.long_version())
@@ -91,6 +117,8 @@ pub(super) fn parse(args: impl IntoIterator<Item = OsString>, build: Build) -> R
     let args = Args::from_arg_matches(&matches)?;
     let config = args.config.filter(|name| !name.is_empty()).map(PathBuf::from);
     Ok(match args {
+        Args { offline: Some(Offline::Explain(args)), .. } => Command::Explain(args),
+        Args { offline: Some(Offline::Plan(args)), .. } => Command::Plan(args),
         Args { print_default_config: true, .. } => Command::PrintDefaultConfig,
         Args { print_man: Some(page), .. } => Command::PrintMan(page),
         Args { print_completions: Some(shell), .. } => Command::PrintCompletions(shell),
@@ -99,32 +127,51 @@ pub(super) fn parse(args: impl IntoIterator<Item = OsString>, build: Build) -> R
     })
 }
 
-/// Adds the second dash to `-config`, `-config=FILE` and the other long options in the style of Go's flag package. The
-/// argument after an option that takes a value is always that value.
-fn double_dashes(args: impl IntoIterator<Item = OsString>) -> Vec<OsString> {
-    let command = Args::command();
-    let long_options: Vec<&str> =
-        command.get_arguments().filter_map(clap::Arg::get_long).chain(["help", "version"]).collect();
-    let with_value: Vec<String> = command
-        .get_arguments()
-        .filter(|argument| argument.get_action().takes_values())
-        .flat_map(|argument| {
+/// The options of a command, with their dashes.
+struct Options {
+    long: Vec<String>,
+    with_value: Vec<String>,
+}
+
+impl Options {
+    fn of(command: &clap::Command) -> Self {
+        let long = command.get_arguments().filter_map(clap::Arg::get_long).chain(["help", "version"]);
+        let takes_value = |argument: &&clap::Arg| argument.get_action().takes_values();
+        let names = |argument: &clap::Arg| {
             let short = argument.get_short().map(|short| format!("-{short}"));
             argument.get_long().map(|long| format!("--{long}")).into_iter().chain(short)
-        })
-        .collect();
+        };
+        Self {
+            long: long.map(str::to_owned).collect(),
+            with_value: command.get_arguments().filter(takes_value).flat_map(names).collect(),
+        }
+    }
+
+    /// The option with two dashes, if the argument is one with one.
+    fn doubled(&self, argument: &str) -> Option<OsString> {
+        let name = argument.strip_prefix('-').filter(|name| !name.starts_with('-'))?;
+        let word = name.split_once('=').map_or(name, |(word, _)| word);
+        self.long.iter().any(|long| long == word).then(|| OsString::from(format!("--{name}")))
+    }
+}
+
+/// Adds the second dash to `-config`, `-config=FILE` and the other long options in the style of Go's flag package. The
+/// argument after an option that takes a value is always that value. After the name of a subcommand, its options count.
+fn double_dashes(args: impl IntoIterator<Item = OsString>) -> Vec<OsString> {
+    let command = Args::command();
+    let mut options = Options::of(&command);
     let mut rewritten: Vec<OsString> = Vec::new();
-    let mut options_over = false;
-    let mut value_next = false;
+    let (mut options_over, mut value_next, mut is_main) = (false, false, true);
     for (at, arg) in args.into_iter().enumerate() {
-        let single = arg.to_str().filter(|_| at > 0 && !options_over && !value_next).and_then(|text| {
-            let name = text.strip_prefix('-').filter(|name| !name.starts_with('-'))?;
-            let word = name.split_once('=').map_or(name, |(word, _)| word);
-            long_options.contains(&word).then(|| OsString::from(format!("--{name}")))
-        });
+        let may_be_option = at > 0 && !options_over && !value_next;
+        if let Some(subcommand) = command.find_subcommand(&arg).filter(|_| may_be_option && is_main) {
+            options = Options::of(subcommand);
+            is_main = false;
+        }
+        let single = arg.to_str().filter(|_| may_be_option).and_then(|text| options.doubled(text));
         let arg = single.unwrap_or(arg);
         options_over |= !value_next && arg == OsStr::new("--");
-        value_next = !value_next && !options_over && with_value.iter().any(|option| arg == **option);
+        value_next = !value_next && !options_over && options.with_value.iter().any(|option| arg == **option);
         rewritten.push(arg);
     }
     rewritten
@@ -200,6 +247,28 @@ mod tests {
     }
 
     #[test]
+    fn subcommands_take_one_dash_too() {
+        let series = "{a=\"-config\"}";
+        let same = [
+            ["explain", "-config", "a.yml", "-json", "-source=x", series],
+            ["explain", "--config", "a.yml", "--json", "--source=x", series],
+        ];
+        let parsed = same.map(|args| command(&args).unwrap());
+        assert!(matches!(&parsed[0], Command::Explain(_)));
+        assert_eq!(parsed[0], parsed[1]);
+        let plan = command(&["plan", "-old", "a", "-new=b", "-examples", "9", "dir"]).unwrap();
+        assert_eq!(command(&["plan", "--old=a", "--new", "b", "--examples=9", "dir"]).unwrap(), plan);
+        // A value is no subcommand, and a subcommand's options are not the server's.
+        assert_eq!(command(&["-config", "explain"]).unwrap(), run("explain"));
+        assert_eq!(
+            double_dashes(["t", "-old", "explain", "-old"].map(OsString::from)),
+            ["t", "-old", "explain", "-old"]
+        );
+        assert_eq!(double_dashes(["t", "plan", "-old", "explain"].map(OsString::from))[2], "--old");
+        Args::command().debug_assert();
+    }
+
+    #[test]
     fn mistakes_go_to_stderr() {
         for args in [
             &["-confg", "a.yml"][..],
@@ -209,6 +278,12 @@ mod tests {
             &["--check-config", "--print-man", "tenantry.1"],
             &["--print-man", "tenantry.2"],
             &["--print-completions", "csh"],
+            &["explain"],
+            &["explain", "up", "--destination", "traces"],
+            &["explain", "--user", "a", "--token", "b", "up"],
+            &["plan", "--old", "a", "dir"],
+            &["--config", "a.yml", "explain", "up"],
+            &["help"],
         ] {
             assert!(command(args).unwrap_err().use_stderr(), "{args:?}");
         }

@@ -28,9 +28,21 @@ pub(super) fn program(described: clap::Command, build: Build) -> String {
     ]);
     page.control("br", []);
     page.text([bold("tenantry --print-default-config")]);
+    for command in described.get_subcommands() {
+        page.control("br", []);
+        let name = format!("tenantry {}", command.get_name());
+        let mut line = vec![bold(name), roman(" [ "), italic("OPTIONS"), roman(" ]")];
+        for argument in command.get_positionals().filter_map(clap::Arg::get_value_names).flatten() {
+            line.extend([roman(" "), italic(argument.as_str())]);
+        }
+        page.text(line);
+    }
     section(&mut page, "DESCRIPTION", DESCRIPTION);
+    let commands: Vec<_> = described.get_subcommands().cloned().collect();
     let mut text = page.render();
     text += &options(described);
+    text += &Roff::new().control("SH", ["COMMANDS"]).render();
+    commands.into_iter().for_each(|command| text += &subcommand(command));
     let mut rest = Roff::new();
     list(&mut rest, "SIGNALS", SIGNALS);
     list(&mut rest, "EXIT STATUS", EXIT_STATUS);
@@ -102,7 +114,11 @@ const EXIT_STATUS: &[(&str, &str)] = &[
     (
         "1",
         "The server could not start, for example because another program has its port, or it failed. The last line of \
-         the log says why. A restart can help.",
+         the log says why. A restart can help. `explain` and `plan`: a captured request cannot be read.",
+    ),
+    (
+        "2",
+        "`tenantry plan`: the new configuration moves series, or a running server would refuse to reload it.",
     ),
     (
         "64",
@@ -170,6 +186,20 @@ fn options(described: clap::Command) -> String {
     String::from_utf8_lossy(&text).into_owned()
 }
 
+/// The subsection of a subcommand: what it does, and its options.
+fn subcommand(command: clap::Command) -> String {
+    let mut page = Roff::new();
+    page.control("SS", [&*format!("tenantry {}", command.get_name())]);
+    let about = command.get_long_about().or(command.get_about()).map(ToString::to_string);
+    for paragraph in about.unwrap_or_default().split("\n\n") {
+        page.control("PP", []).text(prose(paragraph));
+    }
+    let options = options(command);
+    // They are part of the subsection.
+    let (_, options) = options.split_once(".SH OPTIONS\n").unwrap_or_default();
+    page.render() + options
+}
+
 /// A section of paragraphs.
 fn section(page: &mut Roff, heading: &str, paragraphs: &[&str]) {
     page.control("SH", [heading]);
@@ -224,8 +254,8 @@ fn prose(text: &str) -> Vec<Inline> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cli::EXIT_USAGE;
     use crate::cli::args::described;
+    use crate::cli::output::{EXIT_CHANGES, EXIT_USAGE};
     use crate::config::KEYS;
 
     const BUILD: Build = Build { commit: "cc44a34", date: "2026-11-26" };
@@ -255,7 +285,7 @@ mod tests {
             assert!(page.contains(&format!("\\fB\\-\\-{option}\\fR")), "{option}\n{page}");
         }
         assert!(!page.contains("print\\-man") && !page.contains("print\\-completions"));
-        for code in [EXIT_USAGE, 0, 1] {
+        for code in [EXIT_USAGE, EXIT_CHANGES, 0, 1] {
             assert!(page.contains(&format!(".TP\n\\fB{code}\\fR\n")), "{code}");
         }
     }

@@ -125,6 +125,11 @@ impl Plan {
         self.effective.to_string()
     }
 
+    /// All settings, by key. Secrets are masked.
+    pub fn settings(&self) -> impl Iterator<Item = (&'static str, &str)> {
+        self.effective.0.iter().map(|(key, value)| (*key, value.as_str()))
+    }
+
     /// The upstream that a tenant's data goes to, and what its requests have in common. `source` is the tenant header of
     /// the inbound request, and `grant` that of its sender.
     pub fn upstream_of(

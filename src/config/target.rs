@@ -31,6 +31,15 @@ pub struct Target {
     pieces: Vec<String>,
 }
 
+impl std::fmt::Display for Target {
+    /// As it was configured, without the query, which may be secret.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let path = self.pieces.join("{tenant}");
+        let path = path.split_once('?').map_or(&*path, |(path, _)| path);
+        write!(f, "{}://{}{path}", if self.tls { "https" } else { "http" }, self.host_header)
+    }
+}
+
 impl Target {
     /// Parses `http://host[:port][/path][?query]`, or the same with `https://`. Without a scheme it is `http://`. The
     /// error says what to write.
@@ -87,6 +96,14 @@ impl Target {
     /// The path and query of a target that does not depend on the tenant.
     pub(super) fn path(&self) -> &str {
         self.pieces.first().map(String::as_str).unwrap_or_default()
+    }
+
+    /// The URL of a tenant's requests, without the values of its query, which may be secrets.
+    pub fn url_for(&self, tenant: &TenantId) -> String {
+        let mut path = Vec::new();
+        self.path_for(tenant, &mut path);
+        let scheme = if self.tls { "https" } else { "http" };
+        masked(&format!("{scheme}://{}{}", self.host_header, String::from_utf8_lossy(&path)))
     }
 
     /// Whether the path depends on the tenant.

@@ -29,21 +29,31 @@ pub(super) struct Checkout {
     slow: Option<SlowUse>,
 }
 
+impl Checkout {
+    /// The address that the connection goes to.
+    pub(super) fn address(&self) -> SocketAddr {
+        self.connection.address()
+    }
+}
+
 /// A request that was sent, at `at`, and its result.
 struct Sent {
     checkout: Checkout,
     at: Instant,
+    /// The samples in it.
+    samples: u64,
     result: Result<Reply, Failure>,
 }
 
 impl Egress {
-    /// Sends a batch over a connection, or over a new one if that connection has gone stale.
+    /// Sends a batch over a connection, or over a new one if that connection has gone stale. Returns the reply, and how
+    /// many samples of the lane's tenant the request had.
     pub(super) async fn send(
         &self,
         checkout: Checkout,
         lane: &Rc<TenantLane>,
         batch: &[Box<Fragment>],
-    ) -> Result<Reply, Failure> {
+    ) -> Result<(Reply, u64), Failure> {
         self.gauge_connections();
         let deadline = Instant::now() + self.settings.get().timeout;
         let mut sent = self.post(checkout, lane, batch, deadline).await;
@@ -61,7 +71,8 @@ impl Egress {
             self.counters().upstream_opened.add(1);
             sent = self.post(Checkout { connection, slow }, lane, batch, deadline).await;
         }
-        self.check_in(sent, lane, batch)
+        let samples = sent.samples;
+        self.check_in(sent, lane, batch).map(|reply| (reply, samples))
     }
 
     async fn post(
@@ -73,7 +84,8 @@ impl Egress {
     ) -> Sent {
         let Checkout { mut connection, slow } = checkout;
         let request = self.in_flight.begin(lane, &connection, slow);
-        let mut result = client::post(&mut connection, self.request(batch), deadline).await;
+        let (gathered, samples) = self.request(lane, batch);
+        let mut result = client::post(&mut connection, gathered, deadline).await;
         let slow = self.in_flight.end(&request);
         if request.is_cut() {
             result = match result {
@@ -81,13 +93,13 @@ impl Egress {
                 Err(_) => Err(Failure::Cut),
             };
         }
-        Sent { checkout: Checkout { connection, slow }, at: request.sent, result }
+        Sent { checkout: Checkout { connection, slow }, at: request.sent, samples, result }
     }
 
     /// Records what the result of a request says about its address and its tenant, and returns the connection to the
     /// pool.
     fn check_in(&self, sent: Sent, lane: &TenantLane, batch: &[Box<Fragment>]) -> Result<Reply, Failure> {
-        let Sent { checkout: Checkout { connection, slow }, at, result } = sent;
+        let Sent { checkout: Checkout { connection, slow }, at, result, .. } = sent;
         // First: once the connection is free, no slow tenant uses it any more.
         drop(slow);
         let address = connection.address();
@@ -130,6 +142,7 @@ impl Egress {
                 return;
             }
             sizes.refused(address, bytes, Instant::now());
+            lane.metrics.notes.sizes(sizes.all(Instant::now()));
         } else if (200..300).contains(&reply.status) {
             sizes.taken(address, bytes, Instant::now());
         }
@@ -199,17 +212,30 @@ impl Egress {
         self.log_limits.addresses.borrow_mut().allow(&address.to_string(), Instant::now())
     }
 
-    /// Builds the upstream request for a batch: the head, the inflated length, and the elements of all fragments.
-    fn request(&self, batch: &[Box<Fragment>]) -> Gather {
+    /// Builds the upstream request for a batch: the head, the inflated length, and the elements of all fragments. Also
+    /// returns how many samples of the lane's tenant it has; those of others do not count as stored.
+    fn request(&self, lane: &TenantLane, batch: &[Box<Fragment>]) -> (Gather, u64) {
         let mut slices = Vec::with_capacity(batch.len() + 1);
+        let mut samples = 0;
         slices.push(Bytes::new());
-        slices.extend(batch.iter().map(|f| f.part.elements.clone()));
+        for fragment in batch {
+            #[cfg(test)]
+            let copies = super::planted::copies(&lane.tenant);
+            #[cfg(not(test))]
+            let copies = 1;
+            for _ in 0..copies {
+                slices.push(fragment.part.elements.clone());
+                samples += u64::from(fragment.part.samples) * u64::from(fragment.part.tenant == lane.tenant);
+            }
+        }
         let inflated = inflated_bytes(batch);
         let elements: usize = slices.iter().map(Bytes::len).sum();
         if let (Some(head), Some(first)) = (slices.first_mut(), batch.first()) {
+            // The head names the first fragment's tenant.
+            samples *= u64::from(first.part.tenant == lane.tenant);
             *head = self.head(first, inflated, elements).into();
         }
-        Gather::new(slices)
+        (Gather::new(slices), samples)
     }
 
     fn head(&self, first: &Fragment, inflated: u64, elements: usize) -> Vec<u8> {

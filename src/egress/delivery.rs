@@ -14,8 +14,15 @@ use super::tenant_lane::{Batch, TenantLane, inflated_bytes, start_by};
 use crate::exchange::fragment::Fragment;
 use crate::limits::UNMERGED_SECS;
 use crate::metrics::UpstreamClass;
-use crate::model::{Failure, Outcome, blames_content};
+use crate::model::{Failure, Outcome, Via, blames_content};
 use crate::upstream::client::Reply;
+
+/// An upstream request that was sent, or was to be sent.
+pub(super) struct Attempt {
+    /// How it was sent, if a connection was there.
+    pub(super) via: Option<Via>,
+    pub(super) result: Result<Reply, Failure>,
+}
 
 impl Egress {
     /// Starts delivering every batch that the lane gives out now.
@@ -44,15 +51,16 @@ impl Egress {
     fn next_batch(self: &Rc<Self>, lane: &Rc<TenantLane>) -> Option<Batch> {
         let now = Instant::now();
         let expired = lane.queue.borrow_mut().take_expired(now);
-        self.waiting().down_by(expired.len());
+        self.waits_no_more(lane, expired.len());
         for expired in expired {
             self.counters().upstream_outcome(UpstreamClass::Expired);
             self.finish(lane, expired, Failure::Expired.outcome(self.settings.get().timeout));
         }
         let next = lane.queue.borrow_mut().next(now, &self.lane_limits(lane, now));
+        lane.metrics.oldest_waiting.set(lane.queue.borrow().oldest());
         match next {
             Next::Send(batch) => {
-                self.waiting().down_by(batch.len());
+                self.waits_no_more(lane, batch.len());
                 Some(batch)
             }
             Next::Nothing => None,
@@ -94,12 +102,13 @@ impl Egress {
         if connection.is_ok() {
             self.join_waiting(lane, &mut batch);
         }
-        let outcome = match self.attempt_over(connection, lane, &batch).await {
+        let Attempt { via, result } = self.attempt_over(connection, lane, &batch).await;
+        let outcome = match result {
             Ok(reply) if batch.len() > 1 && blames_content(reply.status) => {
                 return self.send_alone(lane, batch);
             }
             Ok(reply) if is_too_large(&reply) => {
-                let refusal = reply.into_outcome();
+                let refusal = Outcome { via, ..reply.into_outcome() };
                 for fragment in batch {
                     self.deliver_in_pieces(lane, fragment, refusal.clone()).await;
                 }
@@ -108,6 +117,7 @@ impl Egress {
             Ok(reply) => reply.into_outcome(),
             Err(failure) => failure.outcome(self.settings.get().timeout),
         };
+        let outcome = Outcome { via, ..outcome };
         batch.into_iter().for_each(|fragment| self.finish(lane, fragment, outcome.clone()));
     }
 
@@ -115,7 +125,8 @@ impl Egress {
     fn join_waiting(&self, lane: &TenantLane, batch: &mut Batch) {
         let (now, were) = (Instant::now(), batch.len());
         lane.queue.borrow_mut().join(batch, now, &self.lane_limits(lane, now));
-        self.waiting().down_by(batch.len() - were);
+        self.waits_no_more(lane, batch.len() - were);
+        lane.metrics.oldest_waiting.set(lane.queue.borrow().oldest());
     }
 
     /// Returns the fragment of a batch of one, if it has several series and is larger than its upstream accepts. Returns
@@ -133,11 +144,7 @@ impl Egress {
     }
 
     /// Sends a batch in one request and counts the result.
-    pub(super) async fn attempt(
-        &self,
-        lane: &Rc<TenantLane>,
-        batch: &[Box<Fragment>],
-    ) -> Result<Reply, Failure> {
+    pub(super) async fn attempt(&self, lane: &Rc<TenantLane>, batch: &[Box<Fragment>]) -> Attempt {
         let connection = self.connection(lane.standing(), start_by(batch)).await;
         self.attempt_over(connection, lane, batch).await
     }
@@ -147,18 +154,27 @@ impl Egress {
         connection: Result<Checkout, Failure>,
         lane: &Rc<TenantLane>,
         batch: &[Box<Fragment>],
-    ) -> Result<Reply, Failure> {
+    ) -> Attempt {
         let sent = Instant::now();
-        self.count_batch(batch, sent);
+        self.count_batch(lane, batch, sent);
         self.begin_spans(lane, batch, sent);
+        let address = connection.as_ref().ok().map(Checkout::address);
         let result = match connection {
             Ok(checkout) => self.send(checkout, lane, batch).await,
             Err(failure) => Err(failure),
         };
         self.gauge_connections();
+        let (result, samples) = match result {
+            Ok((reply, samples)) => (Ok(reply), samples),
+            Err(failure) => (Err(failure), 0),
+        };
         self.count_result(lane, &result, sent.elapsed());
         self.end_spans(lane, batch, sent, &result);
-        result.map(|reply| self.check_written(reply, batch))
+        let result = result.map(|reply| self.check_written(reply, batch));
+        if result.as_ref().is_ok_and(|reply| (200..300).contains(&reply.status)) {
+            lane.metrics.stored.add(samples);
+        }
+        Attempt { via: address.map(|address| Via { address, fragments: batch.len() }), result }
     }
 
     /// Puts the fragments of a batch that was refused for its content back into the lane, each to be sent alone. So
@@ -170,18 +186,21 @@ impl Egress {
         for mut fragment in batch {
             fragment.alone = true;
             fragment.start_by += self.settings.get().timeout;
-            self.waiting().up();
+            self.waits(lane, 1);
             queue.push(fragment);
         }
     }
 
-    fn count_batch(&self, batch: &[Box<Fragment>], now: Instant) {
+    fn count_batch(&self, lane: &TenantLane, batch: &[Box<Fragment>], now: Instant) {
         let counters = self.counters();
+        let bytes = batch.iter().map(|f| f.part.elements.len() as u64).sum();
         counters.upstream_requests.add(1);
-        counters.upstream_bytes.add(batch.iter().map(|f| f.part.elements.len() as u64).sum());
+        counters.upstream_bytes.add(bytes);
+        lane.metrics.upstream_bytes.add(bytes);
         if batch.len() > 1 {
             counters.merges.add(1);
             counters.merged_fragments.add(batch.len() as u64);
+            lane.metrics.merged_fragments.add(batch.len() as u64);
         }
         for fragment in batch {
             counters.lane_wait.observe((now - fragment.arrived).as_secs_f64());

@@ -91,6 +91,11 @@ impl<F: Queued> Lane<F> {
         self.waiting.push_back(fragment);
     }
 
+    /// When the fragment that is next arrived.
+    pub fn oldest(&self) -> Option<Instant> {
+        self.waiting.front().map(F::arrived)
+    }
+
     /// Removes the fragment that was added last.
     pub fn take_newest(&mut self) -> Option<F> {
         let newest = self.waiting.pop_back()?;

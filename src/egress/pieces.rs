@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::Egress;
+use super::delivery::Attempt;
 use super::tenant_lane::TenantLane;
 use crate::exchange::fragment::{Delivered, Fragment};
 use crate::io::tasks::pause;
@@ -64,14 +65,23 @@ impl Egress {
         let mut delivered = Vec::new();
         while let Some(part) = left.pop() {
             pause().await;
-            let Some(batch) = self.piece(&mut fragment, part, until) else {
+            let Some(mut batch) = self.piece(&mut fragment, part, until) else {
                 outcomes.push(Failure::TimedOut.outcome(self.settings.get().timeout));
                 break;
             };
-            let [piece] = &batch;
-            let outcome = match self.deliver_piece(lane, &batch).await {
-                Piece::Done(outcome) => outcome,
+            let outcome = self.deliver_piece(lane, &batch).await;
+            let [piece] = &mut batch;
+            let outcome = match outcome {
+                Piece::Done(outcome) => {
+                    self.settle(lane, piece, &outcome);
+                    outcome
+                }
+                Piece::Known(outcome) => {
+                    std::mem::take(&mut piece.entry).repeat();
+                    outcome
+                }
                 Piece::Halved(halves) => {
+                    fragment.entry.join(std::mem::take(&mut piece.entry));
                     left.extend(halves.into_iter().rev());
                     continue;
                 }
@@ -104,6 +114,7 @@ impl Egress {
                     whole.passed.as_deref(),
                 ),
                 charge: whole.charge.split_off(part.elements.len()),
+                entry: whole.entry.split_off(part.samples.into()),
                 part,
                 start_by: start_by.min(until),
                 terms: Arc::clone(&whole.terms),
@@ -121,7 +132,7 @@ impl Egress {
         let [piece] = batch;
         if let Some(outcome) = self.delivered_before(piece) {
             self.counters().receipts_used.add(1);
-            return Piece::Done(outcome);
+            return Piece::Known(outcome);
         }
         if self.is_known_too_large(lane, batch)
             && let Some(halves) = halve(&piece.part)
@@ -129,20 +140,24 @@ impl Egress {
             return Piece::Halved(halves);
         }
         self.counters().pieces.add(1);
-        match self.attempt(lane, batch).await {
+        let Attempt { via, result } = self.attempt(lane, batch).await;
+        let outcome = match result {
             Ok(reply) if is_too_large(&reply) => match halve(&piece.part) {
-                Some(halves) => Piece::Halved(halves),
-                None => Piece::Done(reply.into_outcome()),
+                Some(halves) => return Piece::Halved(halves),
+                None => reply.into_outcome(),
             },
-            Ok(reply) => Piece::Done(reply.into_outcome()),
-            Err(failure) => Piece::Done(failure.outcome(self.settings.get().timeout)),
-        }
+            Ok(reply) => reply.into_outcome(),
+            Err(failure) => failure.outcome(self.settings.get().timeout),
+        };
+        Piece::Done(Outcome { via, ..outcome })
     }
 }
 
 /// The result of sending a piece.
 enum Piece {
     Done(Outcome),
+    /// It had been stored before.
+    Known(Outcome),
     /// The piece is too large; these are sent in its place.
     Halved([Part; 2]),
 }

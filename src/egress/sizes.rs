@@ -73,6 +73,11 @@ impl Sizes {
         self.known.iter().map(|known| known.bytes_max(now)).min()
     }
 
+    /// The sizes by address.
+    pub fn all(&self, now: Instant) -> Vec<(SocketAddr, usize)> {
+        self.known.iter().map(|known| (known.address, known.bytes_max(now))).collect()
+    }
+
     fn forget_old(&mut self, now: Instant) {
         let keep = Duration::from_secs(SIZE_FORGOTTEN_SECS);
         self.known.retain(|known| now.saturating_duration_since(known.since) < keep);

@@ -71,6 +71,7 @@ impl Egress {
         }
         let (parts, bytes) = lane.held.get();
         self.shared.slow.add(parts, bytes);
+        lane.metrics.slow.set(1);
         self.counters().slow_tenants.of(self.settings.get().upstream).up();
         self.refuse_beyond_share(lane);
     }
@@ -83,6 +84,7 @@ impl Egress {
         }
         let (parts, bytes) = lane.held.get();
         self.shared.slow.sub(parts, bytes);
+        lane.metrics.slow.set(0);
         self.counters().slow_tenants.of(self.settings.get().upstream).down();
     }
 
@@ -91,7 +93,7 @@ impl Egress {
         let settings = self.settings.get();
         while !self.shared.slow.admit(lane.held.get().0, &settings.slow) {
             let Some(fragment) = lane.queue.borrow_mut().take_newest() else { return };
-            self.waiting().down();
+            self.waits_no_more(lane, 1);
             self.counters().slow_refused.add(1);
             self.finish(lane, fragment, Failure::OverSlowShare.outcome(settings.timeout));
         }

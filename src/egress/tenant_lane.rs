@@ -2,16 +2,16 @@
 
 use std::cell::{Cell, RefCell};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::lane::{Lane, Queued};
 use super::sizes::Sizes;
 use crate::config::plan::Share;
 use crate::exchange::fragment::Fragment;
 use crate::http::Passed;
-use crate::limits::PART_INFLATED_BYTES_MAX;
-use crate::metrics::TenantMetrics;
-use crate::model::MergeKey;
+use crate::limits::{NOTE_BYTES_MAX, NOTE_MILLIS, PART_INFLATED_BYTES_MAX};
+use crate::metrics::{ErrorNote, TenantMetrics};
+use crate::model::{MergeKey, Outcome, cut};
 use crate::shared::slow::{Class, Standing};
 use crate::tenant::TenantId;
 
@@ -33,6 +33,8 @@ pub(super) struct TenantLane {
     pub(super) sizes: RefCell<Sizes>,
     /// Whether a task waits for the end of the lane's linger.
     pub(super) lingers: Cell<bool>,
+    /// When a sender, and an error, may be noted again.
+    next_notes: Cell<(Option<Instant>, Option<Instant>)>,
     pub(super) metrics: Arc<TenantMetrics>,
 }
 
@@ -46,8 +48,37 @@ impl TenantLane {
             strikes: Cell::default(),
             sizes: RefCell::default(),
             lingers: Cell::new(false),
+            next_notes: Cell::default(),
             metrics,
         }
+    }
+
+    /// Notes that a fragment came, and now and then its sender.
+    pub(super) fn note_arrival(&self, fragment: &Fragment) {
+        self.metrics.last_seen.set(Some(fragment.arrived));
+        let (next, errors) = self.next_notes.get();
+        if next.is_none_or(|next| fragment.arrived >= next) {
+            self.metrics.notes.sender(fragment.client.ip(), fragment.arrived);
+            self.next_notes.set((Some(fragment.arrived + Duration::from_millis(NOTE_MILLIS)), errors));
+        }
+    }
+
+    /// Now and then notes the error of a fragment.
+    pub(super) fn note_error(&self, fragment: &Fragment, outcome: &Outcome) {
+        let (senders, next) = self.next_notes.get();
+        let now = Instant::now();
+        if next.is_some_and(|next| now < next) {
+            return;
+        }
+        self.next_notes.set((senders, Some(now + Duration::from_millis(NOTE_MILLIS))));
+        self.metrics.notes.error(ErrorNote {
+            at: now,
+            request_id: fragment.request_id.0,
+            sender: fragment.client,
+            status: outcome.status,
+            address: outcome.via.map(|via| via.address),
+            reason: cut(&outcome.message, NOTE_BYTES_MAX).trim().into(),
+        });
     }
 
     /// Reserves room for a fragment of `bytes` and returns whether the tenant's share has it. A single fragment always

@@ -6,9 +6,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
+use super::inquiry::Inquiry;
 use crate::auth::{Ticket, Verdict};
 use crate::config::plan::Terms;
 use crate::http::Passed;
+use crate::metrics::ledger::Entry;
 use crate::model::{Outcome, Part, UpstreamId};
 use crate::shared::budget::Charge;
 use crate::shared::connections::ConnectionGuard;
@@ -43,6 +45,8 @@ pub struct Fragment {
     pub receipt: Option<Receipt>,
     /// Whether it must be sent in a request of its own, because it was part of a merged one that the upstream refused.
     pub alone: bool,
+    /// Its samples in the ledger, once it has come to its home core.
+    pub entry: Entry,
     /// The charge for its bytes.
     pub charge: Charge,
     /// Its request's trace, if that is sampled.
@@ -114,6 +118,8 @@ pub enum Message {
     PasswordChecked(Ticket, Verdict),
     /// The plan has changed: apply its limits.
     Reloaded,
+    /// Tell how the upstream addresses are.
+    Inquiry(Arc<Inquiry>),
     /// Answer, to show that this core turns.
     Beat(Arc<Beat>),
     /// Stop accepting, and report when the listener is closed.

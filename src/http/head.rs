@@ -19,6 +19,8 @@ pub struct RequestHead {
     pub method: Method,
     /// The path of the request target, without the query. Empty for an absolute-form target without a path.
     pub path: Range<usize>,
+    /// The query, without the question mark; empty if there is none.
+    pub query: Range<usize>,
     /// How the body is delimited.
     pub framing: Framing,
     /// The content type, by `Content-Type`.
@@ -141,11 +143,12 @@ impl RequestHead {
             seen.passes |= Passed::concerns(field.name, pass_headers);
         }
         seen.check(minor_version).map_err(Refusal::BadRequest)?;
-        let path = target_path(target, method).map_err(Refusal::BadRequest)?;
+        let (path, query) = path_and_query(target, method).map_err(Refusal::BadRequest)?;
         let framing = seen.framing();
         let head = Self {
             method: Method::of(method),
             path: range_in(buf, path.as_bytes()),
+            query: range_in(buf, query.as_bytes()),
             framing,
             media: seen.media.unwrap_or(Media::Protobuf),
             encoding: seen.encoding.unwrap_or(Encoding::Absent),
@@ -180,7 +183,8 @@ impl Method {
 }
 
 impl Media {
-    fn of(content_type: &[u8]) -> Self {
+    /// Reads the value of a Content-Type.
+    pub fn of(content_type: &[u8]) -> Self {
         let end = content_type.iter().position(|&byte| byte == b';').unwrap_or(content_type.len());
         let (essence, mut rest) = content_type.split_at(end);
         let essence = essence.trim_ascii();
@@ -208,7 +212,8 @@ impl Media {
 }
 
 impl Encoding {
-    fn of(content_encoding: &[u8]) -> Self {
+    /// Reads the value of a Content-Encoding.
+    pub fn of(content_encoding: &[u8]) -> Self {
         let known = [
             ("", Self::Absent),
             ("snappy", Self::Snappy),
@@ -334,9 +339,9 @@ impl<'a> Fields<'a> {
     }
 }
 
-/// The path of a request target (RFC 9112 section 3.2): origin-form, absolute-form (from senders with a proxy setting)
+/// Path and query of a request target (RFC 9112 section 3.2): origin-form, absolute-form (from senders with a proxy setting)
 /// or, for OPTIONS, the asterisk. CONNECT asks for a tunnel, which we do not offer.
-fn target_path<'a>(target: &'a str, method: &str) -> Result<&'a str, &'static str> {
+fn path_and_query<'a>(target: &'a str, method: &str) -> Result<(&'a str, &'a str), &'static str> {
     if !target.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'#') {
         return Err("malformed request target");
     }
@@ -344,7 +349,7 @@ fn target_path<'a>(target: &'a str, method: &str) -> Result<&'a str, &'static st
         return Err("CONNECT is not for servers");
     }
     if target == "*" && method == "OPTIONS" {
-        return Ok(target);
+        return Ok(target.split_at(target.len()));
     }
     let path_and_query = if target.starts_with('/') {
         target
@@ -359,7 +364,8 @@ fn target_path<'a>(target: &'a str, method: &str) -> Result<&'a str, &'static st
         }
         path_and_query
     };
-    Ok(path_and_query.split_once('?').map_or(path_and_query, |(path, _)| path))
+    let (path, query) = path_and_query.split_at(path_and_query.find('?').unwrap_or(path_and_query.len()));
+    Ok((path, query.strip_prefix('?').unwrap_or(query)))
 }
 
 /// Whether `authority` consists of characters allowed in a host and a port (RFC 3986 section 3.2.2). User information

@@ -15,10 +15,11 @@ use super::Ingest;
 use super::close::discard_before_close;
 use super::credential::{Credential, Standing};
 use super::note::Note;
-use super::push::{self, Push};
+use super::push::Push;
 use super::routes::{Route, route};
 use crate::auth::Authorization;
 use crate::config::plan::Plan;
+use crate::format::format;
 use crate::http::body::ChunkDecoder;
 use crate::http::head::{Framing, Method, RequestHead};
 use crate::http::refusal::Refusal;
@@ -254,7 +255,8 @@ impl Connection {
                 return Ok(Received::AlreadyAnswered);
             }
         };
-        let (protocol, compression) = push::format(destination, &head, plan.remote_write_v2.is_some())?;
+        let takes_v2 = plan.remote_write_v2.is_some();
+        let (protocol, compression) = format(destination, head.media, head.encoding, takes_v2)?;
         if let Some(note) = &mut self.note {
             note.protocol = Some(protocol);
         }

@@ -14,16 +14,18 @@ use super::Ingest;
 use super::credential::Credential;
 use super::note::Note;
 use super::pending::Ticket;
+use super::tapped::{Request, Tapped};
 use crate::config::plan::Plan;
 use crate::exchange::fragment::{Delivered, Fragment, Message, RequestId, home_core};
 use crate::http::Passed;
-use crate::http::head::{Encoding, Framing, Media, RequestHead};
+use crate::http::head::{Framing, RequestHead};
 use crate::http::refusal::Refusal;
 use crate::limits::{FRAGMENTS_IN_FLIGHT_MAX, SPLITTERS_KEPT_MAX};
-use crate::metrics::Rejection;
+use crate::metrics::ledger::Entry;
+use crate::metrics::{Rejection, Unstored};
 use crate::model::Written;
 use crate::model::{Answer, Failure, Outcome, UpstreamId};
-use crate::model::{Destination, MetadataRule, Part, Protocol, RefusedSeries};
+use crate::model::{MetadataRule, Part, Protocol, RefusedSeries};
 use crate::shared::budget::Charge;
 use crate::shared::load::Held;
 use crate::shared::receipt::{Receipt, ReceiptKey};
@@ -60,45 +62,6 @@ pub(super) struct Push {
     pub(super) note: Option<Box<Note>>,
 }
 
-/// Determines the format and compression of a request, if its path supports them.
-///
-/// Without a Content-Encoding, protobuf is taken to be snappy (Remote Write prescribes it, and Loki supports nothing
-/// else), and JSON to be uncompressed.
-///
-/// # Errors
-/// [`Refusal::UnsupportedMedia`], [`Refusal::RemoteWriteV2`] or [`Refusal::UnsupportedEncoding`].
-pub(super) fn format(
-    destination: Destination,
-    head: &RequestHead,
-    takes_v2: bool,
-) -> Result<(Protocol, Compression), Refusal> {
-    let protocol = match (destination, head.media) {
-        (Destination::Metrics, Media::Protobuf | Media::RemoteWriteV1) => Protocol::RemoteWriteV1,
-        (Destination::Metrics, Media::RemoteWriteV2) if takes_v2 => Protocol::RemoteWriteV2,
-        (Destination::Metrics, Media::RemoteWriteV2) => return Err(Refusal::RemoteWriteV2),
-        (Destination::Logs, Media::Protobuf) => Protocol::Loki,
-        (Destination::Logs, Media::Json) => Protocol::LokiJson,
-        (Destination::Metrics, _) => {
-            return Err(Refusal::UnsupportedMedia {
-                taken: "application/x-protobuf (prometheus.WriteRequest)",
-            });
-        }
-        (Destination::Logs, _) => {
-            let taken = "application/x-protobuf (logproto.PushRequest) and application/json";
-            return Err(Refusal::UnsupportedMedia { taken });
-        }
-    };
-    let compression = match (protocol, head.encoding) {
-        (Protocol::LokiJson, Encoding::Absent | Encoding::Identity) => Compression::Identity,
-        (Protocol::LokiJson, Encoding::Gzip) => Compression::Gzip,
-        (Protocol::LokiJson, _) => return Err(Refusal::UnsupportedEncoding { taken: "gzip for JSON" }),
-        (_, Encoding::Absent | Encoding::Snappy) => Compression::Snappy,
-        (_, Encoding::Zstd) => Compression::Zstd,
-        _ => return Err(Refusal::UnsupportedEncoding { taken: "snappy and zstd for protobuf" }),
-    };
-    Ok((protocol, compression))
-}
-
 /// A scanned request: the data that its fragments share, and the data that its answer needs.
 struct Dispatch<'a> {
     ingest: &'a Ingest,
@@ -107,6 +70,10 @@ struct Dispatch<'a> {
     protocol: Protocol,
     ticket: Ticket,
     body_charge: Charge,
+    /// Series of it that somebody watches.
+    tapped: Option<Box<Tapped>>,
+    /// Samples of parts that are not sent yet.
+    unsent: u64,
     /// Held until the request is answered.
     _request_charge: Charge,
     /// The value of the inbound tenant header.
@@ -271,12 +238,21 @@ impl Ingest {
         } = push;
         let body = Body { protocol, compression, bytes: body.into() };
         self.tasks.yield_if_busy().await;
+        let request_id = self.request_id();
+        let tapped = self.shared.taps.are_open().then(|| {
+            let (body, source, grant) = (body.clone(), source.as_deref(), &*credential.grant);
+            let request = Request { plan: &plan, body, source, grant, client, arrived, request_id };
+            Tapped::find(&self.shared.taps, request)
+        });
+        let mut tapped = tapped.flatten().map(Box::new);
         let scan = self.scan(splitter, body, source.as_deref(), &credential.grant, &plan).map_err(|e| {
             self.counters().rejected(rejection_of(&e));
             if matches!(rejection_of(&e), Rejection::DeniedTenant) {
                 self.log_denied_tenant(client, &credential, &e.to_string());
             }
-            Answer::from(&e)
+            let answer = Answer::from(&e);
+            tapped.take().into_iter().for_each(|tapped| tapped.refused(&answer));
+            answer
         })?;
         self.tasks.record_work(scan.inflated_bytes);
         // Not every compression declares the inflated size, so it is charged only now. Until here a core may hold one
@@ -289,11 +265,14 @@ impl Ingest {
             (note.request_id, note.traced().map(Box::new))
         });
         let (request_id, traced) = noted.unwrap_or_else(|| (self.request_id(), None));
+        let unsent = self.enter_in_ledger(&scan);
         if let Some(example) = scan.refused.example.as_deref().filter(|_| scan.refused.denied > 0) {
             self.log_denied_tenant(client, &credential, example);
         }
         let ticket = self.pending.open(scan.tenants, FRAGMENTS_IN_FLIGHT_MAX).ok_or_else(|| {
             self.counters().rejected(Rejection::Fragments);
+            self.counters().ledger_open.down_by(unsent);
+            self.counters().ledger_refused.add(Unstored::Overloaded, unsent);
             Answer::from(&Refusal::Overloaded { why: "too many fragments in flight" })
         })?;
         let dispatch = Dispatch {
@@ -303,6 +282,7 @@ impl Ingest {
             protocol,
             ticket,
             body_charge,
+            unsent,
             _request_charge: request_charge,
             source,
             passed,
@@ -310,6 +290,7 @@ impl Ingest {
             arrived,
             request_id,
             traced,
+            tapped,
             receipts: (scan.tenants > 1).then_some(self.shared.receipt_key),
             refused: scan.refused,
             sent: Vec::with_capacity(scan.tenants),
@@ -378,6 +359,21 @@ impl Ingest {
         counters.fragments.add(scan.tenants as u64);
     }
 
+    /// Enters a request's samples in the ledger. Returns how many of them its parts have.
+    fn enter_in_ledger(&self, scan: &Scan) -> u64 {
+        let counters = self.counters();
+        let refused = [
+            (Unstored::NoTenant, scan.refused.samples),
+            (Unstored::Mapped, scan.refused.dropped_samples),
+            (Unstored::Downgraded, scan.lost.custom_histograms),
+        ];
+        refused.iter().for_each(|&(reason, samples)| counters.ledger_refused.add(reason, samples));
+        let unsent = refused.iter().fold(scan.samples, |left, (_, samples)| left.wrapping_sub(*samples));
+        counters.ledger_received.add(scan.samples);
+        counters.ledger_open.up_by(unsent);
+        unsent
+    }
+
     /// Asks the home core to remember that a part was delivered, so that a retry of the request does not resend it.
     fn remember(&self, part: &SentPart, outcome: Outcome) {
         let Some(receipt) = part.receipt else { return };
@@ -408,6 +404,9 @@ impl Dispatch<'_> {
     fn send(&mut self, part: Part) {
         let ingest = self.ingest;
         ingest.count_by_credential(&self.credential, &part);
+        let samples = u64::from(part.samples);
+        self.unsent = self.unsent.wrapping_sub(samples);
+        ingest.counters().ledger_open.down_by(samples);
         let home = home_core(&part.tenant, ingest.exchange.cores());
         let number = u32::try_from(self.sent.len()).unwrap_or(u32::MAX);
         let sender = self.ticket.return_address(ingest.core(), number);
@@ -429,6 +428,7 @@ impl Dispatch<'_> {
         self.sent.push(SentPart { tenant: part.tenant.clone(), upstream, receipt, written });
         let Ok(held) = self.hold(upstream, part.elements.len()) else {
             ingest.counters().upstream_refused.add(1);
+            ingest.counters().ledger_refused.add(Unstored::Overloaded, samples);
             let outcome = Failure::OverUpstreamShare.outcome(self.plan.timeout);
             return ingest.pending.resolve(sender, outcome);
         };
@@ -446,9 +446,11 @@ impl Dispatch<'_> {
             receipt,
             alone: false,
             traced: self.traced.clone(),
+            entry: Entry::default(),
             charge,
             held,
         };
+        ingest.counters().ledger_transit.up_by(samples);
         let rung = ingest.exchange.send(home, Message::Fragment(Box::new(fragment)));
         ingest.counters().doorbells_rung.add(u64::from(rung));
     }
@@ -471,6 +473,8 @@ impl Dispatch<'_> {
 
     /// Waits for the outcomes of all sent parts, and concludes the answer.
     async fn answer(self) -> Answer {
+        // Samples that are in no part are lost: they leave what is open, and come to nothing else.
+        self.ingest.counters().ledger_open.down_by(self.unsent);
         // The body is gone, and the parts have their own charges and what they hold.
         drop((self.body_charge, self.held));
         let mut outcomes: Vec<Outcome> = self.ticket.outcomes().await;
@@ -481,6 +485,9 @@ impl Dispatch<'_> {
         let destination = self.protocol.destination();
         let answer = conclude(destination, tenants.zip(&outcomes), &self.refused, self.plan.accept_all);
         let answer = answer.with_retry_after_max(self.plan.retry_after_max);
+        if let Some(tapped) = self.tapped {
+            tapped.settled(self.sent.iter().map(|part| &part.tenant).zip(&outcomes));
+        }
         if answer.invites_retry() {
             let delivered = self.sent.iter().zip(outcomes).filter(|(_, outcome)| outcome.is_delivered());
             delivered.for_each(|(part, outcome)| self.ingest.remember(part, outcome));

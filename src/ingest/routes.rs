@@ -1,40 +1,34 @@
 //! Paths of the data port.
 
+use crate::format::destination_of;
 use crate::http::head::Method;
 use crate::http::refusal::Refusal;
+use crate::model::Destination;
 
 /// The endpoint that a request addresses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Route {
-    /// Remote write, at the path of cortex-tenant or of an upstream. A sender that was configured for either works
-    /// unchanged.
+    /// Remote write.
     Push,
-    /// Loki push, at the path of cortex-tenant or of Loki.
+    /// Loki push.
     LokiPush,
     /// The readiness check for load balancers.
     Alive,
 }
-
-/// Paths for remote write.
-const PUSH: [&[u8]; 4] = [b"/push", b"/api/v1/push", b"/api/v1/write", b"/api/v1/receive"];
-
-/// Paths for Loki pushes.
-const LOKI_PUSH: [&[u8]; 2] = [b"/loki/push", b"/loki/api/v1/push"];
 
 /// Finds the route of a request. A query after the path is ignored.
 ///
 /// # Errors
 /// [`Refusal::NotFound`], or [`Refusal::MethodNotAllowed`] with the methods that the path supports.
 pub(super) fn route(method: Method, target: &[u8]) -> Result<Route, Refusal> {
-    let path = target.split(|&b| b == b'?').next().unwrap_or_default();
-    for (paths, route) in [(&PUSH[..], Route::Push), (&LOKI_PUSH[..], Route::LokiPush)] {
-        if paths.contains(&path) {
-            return match method {
-                Method::Post => Ok(route),
-                _ => Err(Refusal::MethodNotAllowed { allow: "POST" }),
-            };
-        }
+    if let Some(destination) = destination_of(target) {
+        return match (method, destination) {
+            (Method::Post, Destination::Metrics) => Ok(Route::Push),
+            (Method::Post, Destination::Logs) => Ok(Route::LokiPush),
+            _ => Err(Refusal::MethodNotAllowed { allow: "POST" }),
+        };
     }
+    let path = target.split(|&b| b == b'?').next().unwrap_or_default();
     if path == b"/alive" {
         return match method {
             Method::Get | Method::Head => Ok(Route::Alive),
@@ -50,10 +44,10 @@ mod tests {
 
     #[test]
     fn all_supported_paths_have_routes() {
-        for path in PUSH {
+        for path in [&b"/push"[..], b"/api/v1/push", b"/api/v1/write", b"/api/v1/receive"] {
             assert_eq!(route(Method::Post, path).unwrap(), Route::Push);
         }
-        for path in LOKI_PUSH {
+        for path in [&b"/loki/push"[..], b"/loki/api/v1/push"] {
             assert_eq!(route(Method::Post, path).unwrap(), Route::LokiPush);
         }
         assert_eq!(route(Method::Post, b"/push?source=a").unwrap(), Route::Push);

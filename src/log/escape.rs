@@ -13,6 +13,8 @@ use tracing_subscriber::field::MakeExt;
 use tracing_subscriber::fmt::FormatFields;
 use tracing_subscriber::fmt::format::{Writer, debug_fn};
 
+use crate::text::needs_escape;
+
 /// Writes the message without a name and the other fields as `name=value`. All of them are escaped.
 pub(super) fn fields() -> impl for<'writer> FormatFields<'writer> + Send + Sync + 'static {
     debug_fn(write_field).delimited(" ")
@@ -42,28 +44,6 @@ impl Write for Escaped<'_, '_> {
         }
         self.0.write_str(rest)
     }
-}
-
-/// Whether a character controls a terminal, ends a line, changes the direction of its neighbours (Unicode Standard
-/// Annex 9), or is invisible.
-pub(super) fn needs_escape(letter: char) -> bool {
-    !matches!(letter, ' '..='~')
-        && (letter.is_control()
-            || matches!(
-                letter,
-                '\u{ad}'
-                    | '\u{61c}'
-                    | '\u{115f}'..='\u{1160}'
-                    | '\u{180e}'
-                    | '\u{200b}'..='\u{200f}'
-                    | '\u{2028}'..='\u{202e}'
-                    | '\u{2060}'..='\u{206f}'
-                    | '\u{3164}'
-                    | '\u{feff}'
-                    | '\u{ffa0}'
-                    | '\u{fff9}'..='\u{fffb}'
-                    | '\u{e0000}'..='\u{e007f}'
-            ))
 }
 
 #[cfg(test)]

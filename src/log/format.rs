@@ -18,7 +18,7 @@ use tracing_subscriber::fmt::time::{FormatTime, SystemTime};
 use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
 use tracing_subscriber::registry::LookupSpan;
 
-use super::escape::needs_escape;
+use crate::text::needs_escape;
 
 /// The setting `log_format`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

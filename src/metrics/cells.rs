@@ -4,7 +4,8 @@
 use std::borrow::Cow;
 use std::marker::PhantomData;
 use std::sync::atomic::{AtomicI32, AtomicU64, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, LazyLock, OnceLock};
+use std::time::{Duration, Instant};
 
 use crate::model::{PerDestination, UpstreamId};
 
@@ -44,14 +45,19 @@ impl Gauge {
         self.0.store(self.0.load(Ordering::Relaxed).wrapping_add(1), Ordering::Relaxed);
     }
 
+    /// Adds `n`.
+    pub fn up_by(&self, n: u64) {
+        self.0.store(self.0.load(Ordering::Relaxed).wrapping_add(n), Ordering::Relaxed);
+    }
+
     /// Subtracts one.
     pub fn down(&self) {
         self.down_by(1);
     }
 
-    /// Subtracts `n`.
-    pub fn down_by(&self, n: usize) {
-        self.0.store(self.0.load(Ordering::Relaxed).wrapping_sub(n as u64), Ordering::Relaxed);
+    /// Subtracts `n`. A gauge that others add to elsewhere may wrap around; the sum of all is right again.
+    pub fn down_by(&self, n: u64) {
+        self.0.store(self.0.load(Ordering::Relaxed).wrapping_sub(n), Ordering::Relaxed);
     }
 
     /// The current value.
@@ -98,6 +104,27 @@ impl UpstreamGauges {
     pub fn named(&self) -> impl Iterator<Item = (Arc<str>, u64)> {
         let all = self.named.get().into_iter().flatten();
         all.map(|(name, gauges)| (Arc::clone(name), gauges.iter().map(Gauge::get).sum()))
+    }
+}
+
+/// A time; none at first.
+#[derive(Debug, Default)]
+pub struct Moment(AtomicU64);
+
+/// What [`Moment`]s count from.
+static FIRST_MOMENT: LazyLock<Instant> = LazyLock::new(Instant::now);
+
+impl Moment {
+    /// Sets the time, to the millisecond. One from before the first use of any `Moment` counts as that.
+    pub fn set(&self, at: Option<Instant>) {
+        let since = |at: Instant| u64::try_from(at.saturating_duration_since(*FIRST_MOMENT).as_millis());
+        self.0.store(at.map_or(0, |at| since(at).unwrap_or(u64::MAX - 1) + 1), Ordering::Relaxed);
+    }
+
+    /// The time.
+    pub fn get(&self) -> Option<Instant> {
+        let millis = self.0.load(Ordering::Relaxed).checked_sub(1)?;
+        FIRST_MOMENT.checked_add(Duration::from_millis(millis))
     }
 }
 
@@ -148,6 +175,18 @@ impl<L: Label, const N: usize> Counters<L, N> {
         if let Some(counter) = self.counts.get(value.index()) {
             counter.add(1);
         }
+    }
+
+    /// Adds `n`, as [`count`](Self::count) adds one.
+    pub fn add(&self, value: L, n: u64) {
+        if let Some(counter) = self.counts.get(value.index()) {
+            counter.add(n);
+        }
+    }
+
+    /// The counts, in the order of the values' indexes.
+    pub fn counts(&self) -> [u64; N] {
+        std::array::from_fn(|index| self.counts.get(index).map_or(0, Counter::get))
     }
 
     /// Reads all counters.

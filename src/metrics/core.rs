@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use super::cells::{Counter, Counters, Gauge, Histogram, ThreadId, UpstreamGauges};
-use super::labels::{Rejection, Status, UpstreamClass};
+use super::labels::{Rejection, Status, Unstored, UpstreamClass};
 use super::table::metrics;
 use crate::model::PerDestination;
 
@@ -114,6 +114,16 @@ metrics! {
         "tenantry_doorbells_rung_total", "Times that a core woke another." => doorbells_rung: Counter;
 
         cells:
+        /// Samples of requests that were accepted. See [`ledger`](super::ledger) for this and the next.
+        ledger_received: Counter = Counter::default();
+        /// What of them went no further than the core that received the request.
+        ledger_refused: Counters<Unstored, { Unstored::ALL.len() }> = Counters::default();
+        /// Samples of parts that are not sent to their home cores yet.
+        ledger_open: Gauge = Gauge::default();
+        /// Samples that this core has sent to home cores, less those that have come to this core.
+        ledger_transit: Gauge = Gauge::default();
+        /// Samples that have come to this core as a home core.
+        ledger_arrived: Counter = Counter::default();
         /// Sizes of the bodies of push requests, in bytes. `tenant.rs` has cortex-tenant's names for them.
         batch_bytes: PerDestination<Histogram> = PerDestination::new(|_| Histogram::new(BATCH_BYTES));
     }

@@ -4,7 +4,7 @@
 use std::borrow::Cow;
 
 use super::cells::Label;
-use crate::model::Failure;
+use crate::model::{Failure, Outcome, Source};
 
 /// Declares an enum whose variants are the values of a label.
 macro_rules! label {
@@ -101,6 +101,38 @@ label! {
         TimedOut => "timeout",
         /// Never sent: no connection came free in time.
         Expired => "expired",
+    }
+}
+
+label! {
+    /// Why samples of an accepted request were not stored.
+    Unstored as "reason" {
+        /// The upstream answered 4xx except 429. The sender drops them.
+        Rejected => "rejected",
+        /// The upstream answered 429.
+        Limited => "limited",
+        /// The upstream answered 5xx, or gave no answer. It may have stored them.
+        Failed => "failed",
+        /// A limit of this server was reached, so they were not sent.
+        Overloaded => "overloaded",
+        /// They have no tenant, an invalid one, or one that their sender may not write to.
+        NoTenant => "no_tenant",
+        /// The map of tenants drops them.
+        Mapped => "mapped",
+        /// Remote Write 1.0 cannot express them.
+        Downgraded => "downgraded",
+    }
+}
+
+impl Unstored {
+    /// Why the samples of a part with this outcome were not stored.
+    pub fn of(outcome: &Outcome) -> Self {
+        match (outcome.source, outcome.status) {
+            (Source::Us, _) => Self::Overloaded,
+            (_, 429) => Self::Limited,
+            _ if outcome.invites_retry() => Self::Failed,
+            _ => Self::Rejected,
+        }
     }
 }
 

@@ -3,8 +3,10 @@
 
 use std::sync::OnceLock;
 
-use super::cells::{Counter, Distribution, Histogram};
+use super::cells::{Counter, Counters, Distribution, Gauge, Histogram, Moment};
 use super::core::CoreMetrics;
+use super::labels::Unstored;
+use super::notes::Notes;
 use super::table::{Cell, Family, Kind, Sample, Value};
 use crate::limits::TENANT_STATUSES_MAX;
 use crate::model::Destination;
@@ -24,6 +26,30 @@ pub struct TenantMetrics {
     pub requests: Counter,
     /// Of these, the ones without an answer.
     pub request_errors: Counter,
+    /// Of the requests, the ones that stored nothing: those without an answer, and with any other than 2xx.
+    pub unsuccessful: Counter,
+    /// Bytes of elements sent.
+    pub upstream_bytes: Counter,
+    /// Fragments in upstream requests of several.
+    pub merged_fragments: Counter,
+    /// Samples in upstream requests that were answered with 2xx. See [`ledger`](super::ledger) for this and the next.
+    pub stored: Counter,
+    /// Samples that were not sent, as they had been stored before.
+    pub repeated: Counter,
+    /// Samples that were not stored.
+    pub refused: Counters<Unstored, { Unstored::ALL.len() }>,
+    /// Samples without an outcome.
+    pub in_flight: Gauge,
+    /// Fragments that wait in the tenant's lane.
+    pub waiting: Gauge,
+    /// Since when the oldest of them waits.
+    pub oldest_waiting: Moment,
+    /// Whether the tenant counts as slow.
+    pub slow: Gauge,
+    /// When its last fragment came.
+    pub last_seen: Moment,
+    /// What happened lately.
+    pub notes: Notes,
     /// Durations by status, for the first statuses that occur.
     durations: [OnceLock<(u16, Histogram)>; TENANT_STATUSES_MAX],
     /// Durations of all other statuses.
@@ -109,6 +135,7 @@ impl TenantMetrics {
     /// Counts an upstream's answer, after so many milliseconds.
     pub fn answered(&self, status: u16, millis: f64) {
         self.requests.add(1);
+        self.unsuccessful.add(u64::from(!(200..300).contains(&status)));
         for slot in &self.durations {
             let (known, histogram) = slot.get_or_init(|| (status, Histogram::new(REQUEST_MILLIS)));
             if *known == status {
@@ -121,6 +148,7 @@ impl TenantMetrics {
     /// Counts an upstream request without an answer.
     pub fn failed(&self) {
         self.requests.add(1);
+        self.unsuccessful.add(1);
         self.request_errors.add(1);
     }
 

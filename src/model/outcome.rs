@@ -1,6 +1,7 @@
 //! The outcome of a part, and the answer to a sender. [`verdict`](crate::verdict) turns outcomes into an answer.
 #![forbid(unsafe_code)]
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use crate::limits::{ERROR_BODY_BYTES_MAX, OVERLOAD_RETRY_AFTER_SECS};
@@ -64,6 +65,17 @@ pub struct Outcome {
     pub written: Option<Written>,
     /// The upstream's response body, or the reason for a failure; at most [`ERROR_BODY_BYTES_MAX`] bytes.
     pub message: Box<str>,
+    /// How it was sent to the upstream, if it was.
+    pub via: Option<Via>,
+}
+
+/// The upstream request that carried a fragment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Via {
+    /// The address that it went to.
+    pub address: SocketAddr,
+    /// The fragments that shared it, this one included.
+    pub fragments: usize,
 }
 
 impl Outcome {
@@ -75,7 +87,14 @@ impl Outcome {
     /// Creates the outcome for an upstream's response. Keeps the first [`ERROR_BODY_BYTES_MAX`] bytes of `body`, and
     /// replaces bytes that are not UTF-8.
     pub fn upstream(status: u16, retry_after_secs: Option<u32>, body: &[u8]) -> Self {
-        Self { source: Source::Upstream, status, retry_after_secs, written: None, message: text_of(body) }
+        Self {
+            source: Source::Upstream,
+            status,
+            retry_after_secs,
+            written: None,
+            message: text_of(body),
+            via: None,
+        }
     }
 
     /// Creates a 502 for an upstream that redirects with `status`. Redirects are not followed: credentials and data for

@@ -54,6 +54,12 @@ impl Pace {
         }
     }
 
+    /// Returns the usual response time of the address, once it has answered.
+    pub fn usual(&self) -> Option<Duration> {
+        let usual = self.usual.load(Ordering::Relaxed);
+        (usual != NEVER).then(|| Duration::from_micros(usual))
+    }
+
     /// Returns how long a request to this address may take before its tenant counts as slow, at most `timeout`.
     pub fn slow_after(&self, timeout: Duration) -> Duration {
         match self.usual.load(Ordering::Relaxed) {

@@ -230,6 +230,11 @@ impl Permits {
         self.free.fetch_update(Ordering::AcqRel, Ordering::Relaxed, |free| free.checked_sub(1)).is_ok()
     }
 
+    /// The number of free permits.
+    pub fn free(&self) -> usize {
+        self.free.load(Ordering::Relaxed)
+    }
+
     /// Whether a permit is free.
     pub fn any_free(&self) -> bool {
         self.free.load(Ordering::Acquire) > 0

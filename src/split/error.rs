@@ -113,10 +113,7 @@ impl SplitError {
                 "too_many_fields"
             }
             Self::TooManyTenants { .. } => "too_many_tenants",
-            Self::Tenant { error: TenantError::Missing { .. }, .. } => "missing_tenant",
-            Self::Tenant { error: TenantError::Invalid { .. }, .. } => "invalid_tenant",
-            Self::Tenant { error: TenantError::Denied { .. }, .. } => "denied_tenant",
-            Self::Tenant { error: TenantError::Dropped { .. }, .. } => "dropped_tenant",
+            Self::Tenant { error, .. } => error.reason(),
         }
     }
 }

@@ -12,8 +12,11 @@
 
 use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
+use std::fmt;
 
 use regex::bytes::{Captures, Regex, RegexSet};
+
+use crate::text::quote;
 
 /// The values that a rule applies to. Rules are text because values are UTF-8; a value that is not matches no pattern.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -43,6 +46,27 @@ pub struct MapRule {
     pub matches: Matches,
     /// What happens to them.
     pub target: Target,
+}
+
+/// As in the file, on one line of harmless text: `prefix: "dev-", tenant: "development"`.
+impl fmt::Display for MapRule {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (kind, text) = match &self.matches {
+            Matches::Exact(value) => ("exact", value),
+            Matches::Prefix(prefix) => ("prefix", prefix),
+            Matches::Regex(pattern) => ("regex", pattern),
+        };
+        let mut line = format!("{kind}: ");
+        quote(text.as_bytes(), &mut line);
+        match &self.target {
+            Target::Tenant(tenant) => {
+                line.push_str(", tenant: ");
+                quote(tenant.as_bytes(), &mut line);
+            }
+            Target::Drop => line.push_str(", drop: true"),
+        }
+        f.write_str(&line)
+    }
 }
 
 /// A mistake in a rule, to be corrected by the operator.
@@ -202,7 +226,16 @@ impl TenantMap {
 
     /// Maps `value`.
     pub(crate) fn map<'a>(&'a self, value: &[u8]) -> Mapped<'a> {
-        let Some(at) = self.first_rule(value) else { return Mapped::Itself };
+        self.first_rule(value).map_or(Mapped::Itself, |at| self.apply(at, value))
+    }
+
+    /// The rule at this index, from 0.
+    pub fn rule(&self, at: usize) -> Option<&MapRule> {
+        self.rules.get(at)
+    }
+
+    /// What the rule at this index, which is the first that matches `value`, makes of it.
+    pub(super) fn apply<'a>(&'a self, at: usize, value: &[u8]) -> Mapped<'a> {
         match (&self.rules[at].target, self.templates.get(&at)) {
             (Target::Drop, _) => Mapped::Dropped,
             (Target::Tenant(_), Some(template)) => Mapped::Tenant(
@@ -218,7 +251,7 @@ impl TenantMap {
     }
 
     /// The index of the first rule that matches `value`.
-    fn first_rule(&self, value: &[u8]) -> Option<usize> {
+    pub(super) fn first_rule(&self, value: &[u8]) -> Option<usize> {
         let exact = self.exact.get(value).copied();
         let prefix =
             |length: &usize| value.get(..*length).and_then(|begin| self.prefixes.get(begin).copied());
@@ -276,7 +309,7 @@ fn pieces(tenant: &str, pattern: &Regex) -> Result<Vec<Piece>, MapFault> {
 }
 
 /// `pattern`, anchored to match whole values only.
-fn anchored(pattern: &str) -> String {
+pub(crate) fn anchored(pattern: &str) -> String {
     format!(r"\A(?s:{pattern})\z")
 }
 
@@ -287,7 +320,7 @@ pub(super) fn glob(pattern: &str) -> String {
 }
 
 /// An error of the regex crate on one line. It draws a picture whose last line says what is wrong.
-pub(super) fn one_line(error: &regex::Error) -> String {
+pub(crate) fn one_line(error: &regex::Error) -> String {
     let text = error.to_string();
     let last = text.lines().last().unwrap_or_default().trim();
     last.strip_prefix("error: ").unwrap_or(last).to_owned()

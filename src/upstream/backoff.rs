@@ -117,6 +117,16 @@ impl Backoffs {
         self.failing.retain(|address, _| addresses.len() > 1 && addresses.contains(address));
     }
 
+    /// How often in a row `address` has failed, and how much of its backoff is left, if it is in backoff.
+    pub fn state_of(&self, address: SocketAddr, now: Instant) -> (u32, Option<Duration>) {
+        let failing = self.failing.get(&address);
+        let left = failing.and_then(|failing| failing.backoff.as_ref());
+        (
+            failing.map_or(0, |failing| failing.failures),
+            left.map(|left| left.end.saturating_duration_since(now)),
+        )
+    }
+
     /// How many addresses are in backoff: they have not answered since it started.
     pub fn in_backoff(&self) -> usize {
         self.failing.values().filter(|failing| failing.backoff.is_some()).count()

@@ -17,6 +17,7 @@
 //! - DNS adds and removes addresses. The state of an address goes with it: [`Pool::tidy`] looks every few seconds, also
 //!   on a core that has nothing to send. A connection in use is closed when it comes back.
 
+mod describe;
 mod handover;
 mod opening;
 

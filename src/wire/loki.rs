@@ -178,5 +178,18 @@ pub fn entry_tenant<'e>(entry: &'e [u8], names: &[Box<[u8]>]) -> Result<Option<&
     Ok(tenant)
 }
 
+/// The pairs of an entry's structured metadata, in order. Ends early if the entry is malformed.
+pub fn entry_metadata(entry: &[u8]) -> impl Iterator<Item = (&[u8], &[u8])> {
+    let mut rest = entry;
+    std::iter::from_fn(move || {
+        while !rest.is_empty() {
+            if let (3, Value::Bytes(pair)) = take_field(&mut rest).ok()? {
+                return read_label(pair).ok();
+            }
+        }
+        None
+    })
+}
+
 #[cfg(test)]
 mod tests;

@@ -467,3 +467,20 @@ def test_the_readme_lists_all_values():
     values = yaml.safe_load((deploy.CHART / "values.yaml").read_text())
     wanted = [path for path in paths(values) if not path.startswith("config.") or path.startswith("config.auth.")]
     assert sorted(listed) == sorted(wanted)
+
+
+def test_dashboards_are_those_of_grafana():
+    files = {path.name: path.read_text() for path in (deploy.ROOT / "configs/grafana").glob("*.json")}
+    copies = {path.name: path.read_text() for path in (deploy.CHART / "files/dashboards").iterdir()}
+    assert files and copies == files, "run configs/grafana/source/generate.py"
+    things = deploy.objects(deploy.render(changed(dashboards={"enabled": True, "namespace": "grafana"})))
+    found = next(thing for thing in things if thing["metadata"]["name"].endswith("-dashboards"))
+    deploy.validate(found)
+    assert found["metadata"]["namespace"] == "grafana"
+    assert found["metadata"]["labels"]["grafana_dashboard"] == "1"
+    assert found["data"] == files
+    assert sum(map(len, files.values())) < 1 << 19, "a ConfigMap holds 1 MiB"
+
+
+def test_there_are_no_dashboards_by_default():
+    assert "dashboard" not in deploy.render(changed())

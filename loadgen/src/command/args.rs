@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Parser, Subcommand, ValueEnum};
+use loadgen::capture::CaptureConfig;
 use loadgen::client::Url;
 use loadgen::fleet::{FleetConfig, Tenants};
 use loadgen::process::Process;
@@ -38,6 +39,11 @@ pub(crate) enum Command {
     Send(Box<SendArgs>),
     /// Accepts remote write and Loki pushes, counts samples by tenant, and misbehaves on demand
     Sink(Box<SinkArgs>),
+    /// Records the bodies of pushes, for `tenantry explain` and `tenantry plan`
+    ///
+    /// Passwords and tokens are never recorded. Without --forward nothing is stored and each push is answered with
+    /// 204, so this must be a second place that a sender writes to, not its only one.
+    Capture(Box<CaptureConfig>),
     /// Sends stamped samples, and finds those that are lost, duplicated, misplaced or reordered
     ///
     /// A stamp is the tenant that a sample is meant for, its sender, its series, and a sequence number.

@@ -1,5 +1,6 @@
 //! `loadgen chaos`: a server's bad day, and what survived it.
 
+mod ledger;
 mod profiles;
 mod report;
 mod rig;

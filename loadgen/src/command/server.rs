@@ -175,7 +175,7 @@ impl Server {
         settings.context("its status page shows no settings")
     }
 
-    fn page(&self, name: &str) -> anyhow::Result<String> {
+    pub(crate) fn page(&self, name: &str) -> anyhow::Result<String> {
         let (_, body) = get(&format!("http://{}/{name}", self.metrics).parse()?, START_PATIENCE)
             .with_context(|| format!("no answer from {}", self.metrics))?;
         Ok(String::from_utf8_lossy(&body).into_owned())

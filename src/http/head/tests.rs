@@ -72,6 +72,7 @@ fn what_prometheus_sends_is_read_whole() {
         RequestHead {
             method: Method::Post,
             path: 5..17,
+            query: 17..17,
             framing: Framing::Length(4711),
             media: Media::Protobuf,
             encoding: Encoding::Snappy,
@@ -383,4 +384,17 @@ fn headers_that_go_on_are_taken_by_the_names_given() {
     let beyond_ascii = push("x-shard: \u{e9}\r\n");
     let refused = RequestHead::parse_passing(beyond_ascii.as_bytes(), "", &["X-Shard".into()]);
     assert!(matches!(refused, Err(Refusal::BadRequest(_))));
+}
+
+#[test]
+fn the_query_is_what_follows_the_first_question_mark() {
+    let query = |target: &str| {
+        let text = format!("GET {target} HTTP/1.1\r\nHost: a\r\n\r\n");
+        text[whole(text.as_str()).query].to_owned()
+    };
+    for (target, expected) in
+        [("/a", ""), ("/a?", ""), ("/a?b=c?d", "b=c?d"), ("http://h?x", "x"), ("http://h/p?q=%3f", "q=%3f")]
+    {
+        assert_eq!(query(target), expected, "{target}");
+    }
 }

@@ -1,9 +1,9 @@
 //! A stream's labels: text such as `{app="shop", env="prod"}`.
 //!
 //! Loki parses them with Prometheus' metric parser (grafana/loki, pkg/logql/syntax `ParseLabels`; prometheus,
-//! promql/parser/lex.go and generated_parser.y, promql's `Unquote` in util/strutil/quote.go). We accept the same syntax
-//! with the same meaning: double, single and back quotes, Go's escapes, white space and comments between tokens, a
-//! trailing comma, quoted names, and a metric name in front or alone in quotes, which is the label `__name__`.
+//! promql/parser/lex.go and generated_parser.y). We accept the same syntax with the same meaning: double, single and
+//! back quotes, Go's escapes, white space and comments between tokens, a trailing comma, quoted names, and a metric name
+//! in front or alone in quotes, which is the label `__name__`.
 //!
 //! Design constraints:
 //!
@@ -14,6 +14,8 @@
 
 use std::borrow::Cow;
 use std::ops::Range;
+
+use crate::text::{self, QuoteFault};
 
 /// The label that holds a metric's name.
 const METRIC_NAME: &[u8] = b"__name__";
@@ -166,73 +168,15 @@ impl<'a> Labels<'a> {
 
     /// Reads a quoted text. The opening quote is next.
     fn quoted(&mut self) -> Result<Word<'a>, Malformed> {
-        let open = self.at;
-        let quote = self.text[open];
-        let rest = &self.text[open + 1..];
-        let stops = |byte: &u8| *byte == quote || (quote != b'`' && matches!(byte, b'\\' | b'\n'));
-        let Some(length) = rest.iter().position(stops) else { return Err(self.fault(Fault::Quote)) };
-        self.at = open + 1 + length;
-        if self.text[self.at] == quote {
-            self.at += 1;
-            return Ok(Cow::Borrowed(&rest[..length]));
-        }
-        let mut value = rest[..length].to_vec();
-        loop {
-            match self.peek() {
-                Some(byte) if byte == quote => break,
-                Some(b'\\') => self.escape(quote, &mut value)?,
-                Some(byte) if byte != b'\n' => {
-                    value.push(byte);
-                    self.at += 1;
-                }
-                _ => return Err(Malformed { fault: Fault::Quote, at_byte: open }),
-            }
-        }
-        self.at += 1;
-        Ok(Cow::Owned(value))
-    }
-
-    /// Reads an escape sequence. Its backslash is next.
-    fn escape(&mut self, quote: u8, value: &mut Vec<u8>) -> Result<(), Malformed> {
-        let fault = self.fault(Fault::Escape);
-        let rest = &self.text[self.at + 1..];
-        let [letter, digits @ ..] = rest else { return Err(fault) };
-        let short = match letter {
-            b'a' => 0x07,
-            b'b' => 0x08,
-            b'f' => 0x0c,
-            b'n' => b'\n',
-            b'r' => b'\r',
-            b't' => b'\t',
-            b'v' => 0x0b,
-            b'\\' => b'\\',
-            letter if *letter == quote => quote,
-            b'x' => return self.numbered(digits.get(..2), 16, value).ok_or(fault),
-            b'u' => return self.numbered(digits.get(..4), 16, value).ok_or(fault),
-            b'U' => return self.numbered(digits.get(..8), 16, value).ok_or(fault),
-            b'0'..=b'7' => return self.numbered(rest.get(..3), 8, value).ok_or(fault),
-            _ => return Err(fault),
-        };
-        value.push(short);
-        self.at += 2;
-        Ok(())
-    }
-
-    /// A byte given by two hexadecimal or three octal digits, or a character given by four or eight hexadecimal ones.
-    fn numbered(&mut self, digits: Option<&[u8]>, radix: u32, value: &mut Vec<u8>) -> Option<()> {
-        let digits = digits?;
-        let add =
-            |number: u32, digit: &u8| Some(number << radix.ilog2() | char::from(*digit).to_digit(radix)?);
-        let number = digits.iter().try_fold(0, add)?;
-        if digits.len() < 4 {
-            value.push(u8::try_from(number).ok()?);
-        } else {
-            let letter = char::from_u32(number)?;
-            value.extend_from_slice(letter.encode_utf8(&mut [0; 4]).as_bytes());
-        }
-        // Skips the letter before hexadecimal digits, too.
-        self.at += 1 + digits.len() + usize::from(radix == 16);
-        Some(())
+        let (word, end) = text::unquote(self.text, self.at).map_err(|(fault, at_byte)| {
+            let fault = match fault {
+                QuoteFault::Open => Fault::Quote,
+                QuoteFault::Escape => Fault::Escape,
+            };
+            Malformed { fault, at_byte }
+        })?;
+        self.at = end;
+        Ok(word)
     }
 
     fn word(&mut self, belongs: impl Fn(u8) -> bool) -> &'a [u8] {

@@ -16,6 +16,7 @@ use loadgen::sink::{Script, Sink};
 use serde::Serialize;
 use tempfile::TempDir;
 
+use super::ledger::Auditor;
 use super::profiles::Profiles;
 use crate::command::args::{ChaosArgs, ServerArgs, Theft};
 use crate::command::rig::RigConfig;
@@ -58,6 +59,8 @@ pub(super) struct ChaosRig {
     dir: TempDir,
     upstream: Arc<FaultyUpstream>,
     begun: Instant,
+    /// Reads the server's ledger.
+    pub(super) auditor: Auditor,
     pub(super) happened: Vec<Happened>,
 }
 
@@ -90,6 +93,7 @@ impl ChaosRig {
             dir,
             upstream,
             begun: Instant::now(),
+            auditor: Auditor::default(),
             happened: Vec::new(),
         })
     }
@@ -198,6 +202,9 @@ impl ChaosRig {
         {
             bail!("the server (process {}) ended by itself: {ended}", server.pid());
         }
+        if let Some(server) = &self.server {
+            self.auditor.look(server)?;
+        }
         let leaving = std::mem::take(&mut self.leaving);
         for mut server in leaving {
             match server.wait(Duration::ZERO)? {
@@ -216,15 +223,16 @@ impl ChaosRig {
         if let Err(error) = self.sink.come_up() {
             failures.push(format!("the upstream cannot listen again: {error}"));
         }
-        let mut note = |pid, ended: anyhow::Result<ExitStatus>| {
+        let note = |failures: &mut Vec<String>, pid, ended: anyhow::Result<ExitStatus>| {
             let ended = ended.and_then(|ended| check(pid, ended));
             failures.extend(ended.err().map(|error| format!("{error:#}")));
         };
         for server in self.leaving.drain(..) {
-            note(server.pid(), server.end());
+            note(&mut failures, server.pid(), server.end());
         }
         if let Some(server) = self.server.take() {
-            note(server.pid(), server.stop());
+            failures.extend(self.auditor.settle(&server).err().map(|error| format!("{error:#}")));
+            note(&mut failures, server.pid(), server.stop());
         }
         failures
     }

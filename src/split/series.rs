@@ -1,0 +1,174 @@
+//! Shows the series of a request one by one, with all their labels.
+//!
+//! This is for people who want to know why a series goes where it goes, and takes its time. It reads what the splitter
+//! reads, with the same parsers. What it shows, [`Splitter`](super::Splitter) has to have accepted before: it checks
+//! less.
+#![forbid(unsafe_code)]
+
+use std::borrow::Cow;
+
+use super::downgrade;
+use super::error::SplitError;
+use super::request::Request;
+use super::scan::Body;
+use crate::model::{Protocol, SplitLimits};
+use crate::tenant::{Decision, Grant, TenantRules};
+use crate::wire::loki::labels::Labels as StreamLabels;
+use crate::wire::loki::{self, Stream, StreamField, StreamFields, entry_metadata};
+use crate::wire::remote_write_v1::{self, Labels, TenantLabels};
+use crate::wire::remote_write_v2::{self, Symbols};
+
+/// A name and a value.
+type Pair<'a> = (Cow<'a, [u8]>, Cow<'a, [u8]>);
+
+/// A series, or a stream with some of its entries, in a request.
+#[derive(Clone, Debug)]
+pub struct Labelled<'a> {
+    labels: Vec<Pair<'a>>,
+    /// The structured metadata of the entry, if this is one entry of a stream.
+    metadata: Option<Vec<Pair<'a>>>,
+    /// Its position in the request, from 1. Entries of a stream share theirs.
+    pub place: u64,
+    /// Samples and histograms, or entries.
+    pub samples: u64,
+    /// Whether it has nothing that Remote Write 1.0 can express, so that a request that is forwarded as 1.0 loses it.
+    pub lost_in_v1: bool,
+}
+
+impl Labelled<'_> {
+    /// Its labels, in order.
+    pub fn labels(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
+        self.labels.iter().map(|(name, value)| (&**name, &**value))
+    }
+
+    /// Decides about its tenant. The labels of a stream name it or, if they do not, the metadata of each entry. Metadata
+    /// is never removed.
+    pub fn decide(
+        &self,
+        rules: &TenantRules,
+        source: Option<&str>,
+        grant: &Grant,
+        label_remove: bool,
+    ) -> Decision {
+        let by_labels = rules.decide(|name| first_value(&self.labels, name), source, grant, label_remove);
+        match &self.metadata {
+            Some(metadata) if by_labels.label.is_none() => {
+                rules.decide(|name| first_value(metadata, name), source, grant, false)
+            }
+            _ => by_labels,
+        }
+    }
+}
+
+/// The first value of this name that is not empty.
+fn first_value<'a>(pairs: &'a [Pair<'_>], name: &[u8]) -> Option<Cow<'a, [u8]>> {
+    let found = pairs.iter().find(|(known, value)| **known == *name && !value.is_empty());
+    found.map(|(_, value)| Cow::Borrowed(&**value))
+}
+
+/// Calls `visit` for each series of a body, and for each entry of a stream that has structured metadata. Streams without
+/// entries are passed over, as they need no tenant.
+///
+/// # Errors
+/// If the body cannot be inflated or read. Then some series may have been shown.
+pub fn each_series(
+    body: Body,
+    limits: SplitLimits,
+    mut visit: impl FnMut(&Labelled<'_>),
+) -> Result<(), SplitError> {
+    let protocol = body.protocol;
+    let mut request = Request::default();
+    request.open(body, limits.inflated_bytes_max)?;
+    match protocol {
+        Protocol::RemoteWriteV1 => each_of_v1(request.bytes(), &mut visit),
+        Protocol::RemoteWriteV2 => each_of_v2(request.bytes(), &mut visit),
+        Protocol::Loki | Protocol::LokiJson => each_stream(request.bytes(), &mut visit),
+    }
+}
+
+fn borrowed<'a>(pair: (&'a [u8], &'a [u8])) -> Pair<'a> {
+    (Cow::Borrowed(pair.0), Cow::Borrowed(pair.1))
+}
+
+fn each_of_v1(inflated: &[u8], visit: &mut impl FnMut(&Labelled<'_>)) -> Result<(), SplitError> {
+    let none = TenantLabels::new(&[]);
+    let mut fields = remote_write_v1::Fields::new(inflated);
+    let mut place = 0;
+    loop {
+        let at_byte = fields.at_byte();
+        let Some(field) = fields.take()? else { return Ok(()) };
+        let remote_write_v1::Field::Series(series) = field else { continue };
+        let malformed = |fault| remote_write_v1::Malformed { fault, at_byte };
+        let samples = none.read(series).map_err(malformed)?.samples.into();
+        place += 1;
+        let labels = Labels::new(series).map(|label| borrowed((label.name, label.value))).collect();
+        visit(&Labelled { labels, metadata: None, place, samples, lost_in_v1: false });
+    }
+}
+
+fn each_of_v2(inflated: &[u8], visit: &mut impl FnMut(&Labelled<'_>)) -> Result<(), SplitError> {
+    let none = TenantLabels::new(&[]);
+    let mut symbols = Symbols::default();
+    let mut all = Vec::new();
+    let mut fields = remote_write_v2::Fields::new(inflated);
+    loop {
+        let at_byte = fields.at_byte();
+        let malformed = |fault| remote_write_v2::Malformed { fault, at_byte };
+        match fields.take()? {
+            Some(remote_write_v2::Field::Symbol(symbol)) => {
+                symbols.push(symbol, fields.at_byte(), &none).map_err(malformed)?;
+            }
+            Some(remote_write_v2::Field::Series(series)) => all.push((at_byte, series)),
+            Some(_) => {}
+            None => break,
+        }
+    }
+    for ((at_byte, series), place) in all.into_iter().zip(1..) {
+        let malformed = |fault| remote_write_v2::Malformed { fault, at_byte };
+        let seen = symbols.read(series).map_err(malformed)?;
+        let kept = downgrade::measure(inflated, &symbols, series).map_err(malformed)?;
+        let labels = downgrade::labels(inflated, &symbols, series, None).map(borrowed).collect();
+        let samples = u64::from(seen.samples) + u64::from(seen.histograms);
+        let lost_in_v1 = !kept.has_series() && !kept.metadata;
+        visit(&Labelled { labels, metadata: None, place, samples, lost_in_v1 });
+    }
+    Ok(())
+}
+
+fn each_stream(inflated: &[u8], visit: &mut impl FnMut(&Labelled<'_>)) -> Result<(), SplitError> {
+    let mut fields = loki::Fields::new(inflated);
+    let mut place = 0;
+    loop {
+        let at_byte = fields.at_byte();
+        let Some(field) = fields.take()? else { return Ok(()) };
+        let loki::Field::Stream(stream) = field else { continue };
+        place += 1;
+        let malformed = |fault| loki::Malformed { fault, at_byte };
+        let seen = Stream::read(stream).map_err(malformed)?;
+        let labels = stream_labels(stream.get(seen.labels).unwrap_or_default(), place)?;
+        let mut shown = Labelled { labels, metadata: None, place, samples: 0, lost_in_v1: false };
+        let mut entries = StreamFields::new(stream);
+        while let Some((field, _)) = entries.take().map_err(malformed)? {
+            let StreamField::Entry(entry) = field else { continue };
+            let metadata: Vec<_> = entry_metadata(entry).map(borrowed).collect();
+            if metadata.is_empty() {
+                shown.samples += 1;
+                continue;
+            }
+            visit(&Labelled { metadata: Some(metadata), samples: 1, ..shown.clone() });
+        }
+        if shown.samples > 0 {
+            visit(&shown);
+        }
+    }
+}
+
+fn stream_labels(text: &[u8], place: u64) -> Result<Vec<Pair<'_>>, SplitError> {
+    let mut labels = StreamLabels::new(text);
+    let mut all = Vec::new();
+    let malformed = |fault| SplitError::Labels { place, labels: crate::tenant::excerpt(text), fault };
+    while let Some(label) = labels.take().map_err(malformed)? {
+        all.push((label.name, label.value));
+    }
+    Ok(all)
+}
