@@ -238,6 +238,7 @@ fn fragment(part: Part, terms: &Arc<Terms>) -> Box<Fragment> {
         request_id: RequestId(1),
         receipt: None,
         alone: false,
+        traced: None,
         entry: Default::default(),
         charge: Budget::new(1).charge(1).expect("fits"),
         held: None,

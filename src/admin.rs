@@ -20,10 +20,12 @@ mod compression;
 mod connection;
 mod eviction;
 mod exposition;
+mod listeners;
 mod negotiation;
 mod page;
 mod pages;
 mod process;
+mod profiles;
 mod rules;
 mod sampler;
 mod snapshot;
@@ -33,7 +35,6 @@ mod tests;
 use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
 use std::io;
-use std::net::TcpListener as StdListener;
 use std::os::fd::{FromRawFd, IntoRawFd, OwnedFd};
 use std::os::unix::net::UnixStream as StdUnixStream;
 use std::pin::pin;
@@ -48,6 +49,7 @@ use monoio::io::{CancelHandle, Canceller};
 use monoio::net::{TcpListener, UnixStream};
 
 use self::eviction::Connections;
+pub use self::listeners::Listeners;
 pub use self::pages::{Page, Pages};
 use self::rules::Rules;
 use self::sampler::Sampler;
@@ -76,14 +78,10 @@ impl Admin {
     ///
     /// # Errors
     /// When the thread or its runtime cannot be started, or a listener is broken.
-    pub fn start(listeners: Vec<StdListener>, pages: Arc<Pages>) -> io::Result<Self> {
+    pub fn start(listeners: Listeners, pages: Arc<Pages>) -> io::Result<Self> {
         let (stop_socket, stopped) = StdUnixStream::pair()?;
         stopped.set_nonblocking(true)?;
-        for listener in &listeners {
-            listener.set_nonblocking(true)?;
-            // Accepted sockets inherit it.
-            socket2::SockRef::from(listener).set_send_buffer_size(ADMIN_SEND_BUFFER_BYTES)?;
-        }
+        listeners.prepare(ADMIN_SEND_BUFFER_BYTES)?;
         let (mailbox, post, bell) = Mailbox::new()?;
         bell.set_nonblocking(true)?;
         let (ready, started) = crossbeam_channel::bounded(1);
@@ -133,7 +131,7 @@ struct Server {
 }
 
 async fn run(
-    listeners: Vec<StdListener>,
+    listeners: Listeners,
     stopped: StdUnixStream,
     (mailbox, bell): (VerdictMailbox, StdUnixStream),
     pages: Arc<Pages>,
@@ -142,7 +140,8 @@ async fn run(
     let stop_socket = UnixStream::from_std(stopped)?;
     let bell_end = bell.try_clone()?;
     let bell = UnixStream::from_std(bell)?;
-    let listeners = listeners.into_iter().map(TcpListener::from_std).collect::<io::Result<Vec<_>>>()?;
+    let registered = |(listener, has_profiles)| Ok((TcpListener::from_std(listener)?, has_profiles));
+    let listeners = listeners.all().map(registered).collect::<io::Result<Vec<_>>>()?;
     let server = Rc::new(Server {
         sampler: RefCell::new(Sampler::new(&pages.metrics, Instant::now())),
         rules: Rules::default(),
@@ -161,8 +160,8 @@ async fn run(
     sweeper.spawn(async move { sampling.sample_until_closing().await });
     let receiver = Rc::clone(&server);
     sweeper.spawn(async move { receiver.receive_verdicts(mailbox, bell).await });
-    for listener in listeners {
-        acceptors.spawn(accept(listener, Rc::clone(&server), stop.handle()));
+    for (listener, has_profiles) in listeners {
+        acceptors.spawn(accept(listener, has_profiles, Rc::clone(&server), stop.handle()));
     }
     let _ = ready.try_send(Ok(()));
     // Any result means that the thread must end.
@@ -211,12 +210,13 @@ impl Server {
 }
 
 /// Accepts connections until `stop` is cancelled, then closes the listener.
-async fn accept(listener: TcpListener, server: Rc<Server>, stop: CancelHandle) {
+async fn accept(listener: TcpListener, has_profiles: bool, server: Rc<Server>, stop: CancelHandle) {
     while !server.closing.get() {
         match listener.cancelable_accept(stop.clone()).await {
             Ok((stream, _)) => {
                 // SAFETY: `into_raw_fd` consumes the stream, the descriptor's only owner, and leaves it open.
-                server.receive(unsafe { OwnedFd::from_raw_fd(stream.into_raw_fd()) });
+                let socket = unsafe { OwnedFd::from_raw_fd(stream.into_raw_fd()) };
+                server.receive(socket, has_profiles);
                 server.connections.wait_for_room().await;
             }
             Err(_) if server.closing.get() => {}

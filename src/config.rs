@@ -33,6 +33,7 @@ mod key;
 mod keys;
 mod load;
 mod mistake;
+pub mod observe;
 pub mod plan;
 pub mod reload;
 mod security;

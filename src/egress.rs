@@ -29,6 +29,7 @@ pub mod receipts;
 pub mod sizes;
 mod slow;
 mod tenant_lane;
+mod traced;
 mod written;
 
 use std::cell::{Cell, RefCell};

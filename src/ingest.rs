@@ -13,6 +13,7 @@ mod credential;
 mod handshake;
 mod handshakes;
 pub mod listener;
+mod note;
 pub mod pending;
 mod push;
 mod routes;
@@ -63,6 +64,9 @@ pub struct Ingest {
     metrics: Arc<Metrics>,
     /// Limits the log lines about refused requests.
     limiter: RefCell<Limiter>,
+    /// Requests until the next one that the access log's sampling chooses, and that of traces.
+    lines_until_sample: Cell<usize>,
+    traces_until_sample: Cell<usize>,
     closing: Cell<bool>,
     draining: Cell<bool>,
 }
@@ -95,6 +99,8 @@ impl Ingest {
             tasks,
             metrics,
             limiter: RefCell::default(),
+            lines_until_sample: Cell::new(0),
+            traces_until_sample: Cell::new(0),
             closing: Cell::new(false),
             draining: Cell::new(false),
         })

@@ -508,6 +508,52 @@ pub const JWT_LEEWAY_SECS: u64 = 30;
 /// Valid JWTs that are remembered, at about 500 bytes. Beyond it, a signature is checked again.
 pub const JWTS_REMEMBERED_MAX: usize = 16_384;
 
+/// Spans that wait to be exported. One takes about half a kilobyte. Further ones are dropped and counted.
+pub const TRACE_QUEUE_SPANS_MAX: usize = 4_096;
+
+/// Spans in one request to the receiver, as the SDKs of OpenTelemetry have it.
+pub const TRACE_BATCH_SPANS_MAX: usize = 512;
+
+/// How long the first span of a batch waits for others.
+pub const TRACE_BATCH_MILLIS: u64 = 500;
+
+/// Time for the receiver to accept a connection, and to answer. After it the batch is dropped.
+pub const TRACE_TIMEOUT_SECS: u64 = 5;
+
+/// The end of the process waits so long for the last spans to be exported.
+pub const TRACE_FLUSH_MILLIS: u64 = 1_000;
+
+/// The least time between two log lines about spans that cannot be exported.
+pub const TRACE_LOG_SECS: u64 = 60;
+
+/// Samples of a profile in each second of a thread's CPU time, as in Go.
+pub const PROFILE_HERTZ: u32 = 100;
+
+/// The length of a profile, unless the client asks for another; as in Go.
+pub const PROFILE_SECS: u64 = 30;
+
+/// The longest profile. Go's tools ask for at most some minutes.
+pub const PROFILE_SECS_MAX: u64 = 300;
+
+/// The deepest stack that a sample holds. Those of a core have about forty frames; beyond this, the outer ones are cut.
+pub const PROFILE_FRAMES_MAX: usize = 127;
+
+/// Samples that wait to be added up. They are fetched every [`PROFILE_DRAIN_MILLIS`]; 100 busy cores take 500 in that
+/// time. The table takes a megabyte, from the first profile on.
+pub const PROFILE_SLOTS: usize = 1_024;
+
+/// See [`PROFILE_SLOTS`].
+pub const PROFILE_DRAIN_MILLIS: u64 = 50;
+
+/// Different stacks of a profile. An ordinary one has hundreds; samples of stacks beyond it are only counted.
+pub const PROFILE_STACKS_MAX: usize = 1 << 15;
+
+/// Niceness of the thread that looks up symbols: beside a busy core it gets a few percent of its CPU.
+pub const PROFILE_NICE: i32 = 19;
+
+/// Time for the symbols of a profile, after which its client is closed. They take about a second on an idle machine.
+pub const PROFILE_SYMBOLS_SECS: u64 = 60;
+
 /// Length of a series selector, and of a series that is to be explained. It has to fit into an operator's request
 /// ([`ADMIN_HEAD_BYTES_MAX`]).
 pub const SELECTOR_BYTES_MAX: usize = 4_096;

@@ -3,6 +3,7 @@
 //! Logging puts a line into a queue (module `queue`) and returns; a thread writes it. An event stays on one line,
 //! whatever its text contains (module `escape`), in the format of `log_format` (module `format`).
 
+pub mod access;
 mod escape;
 mod format;
 mod queue;

@@ -10,8 +10,8 @@ pub mod receipt;
 pub mod slow;
 pub mod taps;
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use self::budget::Budget;
 use self::connections::Connections;
@@ -20,6 +20,7 @@ use self::receipt::ReceiptKey;
 use self::slow::SlowTotals;
 use self::taps::Taps;
 use crate::split::Families;
+use crate::trace::Tracer;
 
 /// The state that all cores share. One per process.
 #[derive(Debug)]
@@ -43,6 +44,7 @@ pub struct Shared {
     /// Whether the log has warned that the translation from Remote Write 2.0 to 1.0 loses data.
     pub warned_of_lost_data: AtomicBool,
     shutting_down: AtomicBool,
+    tracer: OnceLock<Tracer>,
 }
 
 impl Shared {
@@ -71,7 +73,18 @@ impl Shared {
             taps: Arc::default(),
             warned_of_lost_data: AtomicBool::new(false),
             shutting_down: AtomicBool::new(false),
+            tracer: OnceLock::new(),
         })
+    }
+
+    /// What takes spans; `None` if nothing is traced.
+    pub fn tracer(&self) -> Option<&Tracer> {
+        self.tracer.get()
+    }
+
+    /// Has spans go to `tracer` from now on. Only the first call has an effect.
+    pub fn trace_to(&self, tracer: Tracer) {
+        let _ = self.tracer.set(tracer);
     }
 
     /// Marks the server as shutting down: from now on `/alive` answers 503.

@@ -41,7 +41,7 @@ use crate::core::{self, Endpoints, Setup};
 use crate::exchange::fragment::Message;
 use crate::exchange::mailbox::{Mailbox, Post};
 use crate::io::driver::Driver;
-use crate::limits::{DESCRIPTORS_RESERVED, DRAIN_GRACE_SECS, EXIT_SECS};
+use crate::limits::{DESCRIPTORS_RESERVED, DRAIN_GRACE_SECS, EXIT_SECS, TRACE_FLUSH_MILLIS};
 use crate::log;
 use crate::metrics::Metrics;
 use crate::model::Destination;
@@ -49,6 +49,7 @@ use crate::service::{self, Notice};
 use crate::shared::Shared;
 use crate::shared::permits::Directory;
 use crate::signal::{self, Command};
+use crate::trace::Tracer;
 use crate::upstream::resolve::Resolver;
 
 /// Runs the server until a signal asks it to shut down. `read_again` reads the configuration again when a signal asks
@@ -148,6 +149,9 @@ impl Server {
         let metrics = Metrics::new(cores, plan.limits.tenants_max, plan.metrics_include_tenant);
         let metrics = Arc::new(metrics.with_upstreams(&names));
         metrics.reloads.loaded_at.set(unix_seconds());
+        if let Some(endpoint) = &plan.tracing.endpoint {
+            shared.trace_to(Tracer::start(endpoint.clone())?);
+        }
         let (resolvers, addresses) = resolvers::start(plan)?;
         let mut boxes = Vec::with_capacity(cores);
         let mut posts = Vec::with_capacity(cores);
@@ -316,6 +320,9 @@ impl Server {
         self.broadcast(|| Message::Stop);
         for thread in self.threads {
             let _ = thread.join();
+        }
+        if let Some(tracer) = self.shared.tracer() {
+            tracer.flush(Duration::from_millis(TRACE_FLUSH_MILLIS));
         }
         self.admin.stop();
         match self.ended.try_iter().find(|(_, error)| !error.is_empty()) {

@@ -23,21 +23,22 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("split", &["limits", "model", "tenant", "wire"]),
     ("verdict", &["http", "limits", "model", "split", "tenant", "wire"]),
     ("tls", &["limits"]),
+    ("trace", &["limits", "wire"]),
     ("metrics", &["limits", "model", "tenant"]),
     ("format.rs", &["http", "model", "split"]),
     ("log", &["limits", "text"]),
     ("auth", &["limits", "tenant", "tls"]),
-    ("config", &["auth", "limits", "log", "model", "tenant", "tls"]),
+    ("config", &["auth", "limits", "log", "model", "tenant", "tls", "trace"]),
     ("io", &["auth", "limits", "tls"]),
     ("io/driver.rs", &["config", "limits"]),
-    ("shared", &["config", "http", "limits", "model", "selector", "split", "tenant", "tls"]),
-    ("exchange", &["auth", "config", "http", "metrics", "model", "shared", "tenant"]),
+    ("shared", &["config", "http", "limits", "model", "selector", "split", "tenant", "tls", "trace"]),
+    ("exchange", &["auth", "config", "http", "metrics", "model", "shared", "tenant", "trace"]),
     ("upstream", &["config", "exchange", "http", "io", "limits", "model", "shared", "tenant", "tls", "wire"]),
     (
         "ingest",
         &[
             "auth", "config", "exchange", "format", "http", "io", "limits", "log", "metrics", "model",
-            "selector", "shared", "split", "tenant", "tls", "verdict",
+            "selector", "shared", "split", "tenant", "tls", "trace", "verdict",
         ],
     ),
     (
@@ -51,7 +52,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
         "egress",
         &[
             "config", "exchange", "http", "io", "limits", "log", "metrics", "model", "shared", "split",
-            "tenant", "upstream", "verdict",
+            "tenant", "trace", "upstream", "verdict",
         ],
     ),
     (
@@ -62,16 +63,17 @@ const ALLOWED: &[(&str, &[&str])] = &[
         "admin",
         &[
             "auth", "config", "exchange", "explain", "http", "io", "limits", "log", "metrics", "model",
-            "selector", "shared", "tenant", "tls",
+            "profile", "selector", "shared", "tenant", "tls",
         ],
     ),
+    ("profile", &["limits", "wire"]),
     ("service.rs", &[]),
     ("signal.rs", &[]),
     (
         "supervisor",
         &[
             "admin", "auth", "config", "core", "exchange", "io", "limits", "log", "metrics", "model",
-            "service", "shared", "signal", "upstream",
+            "service", "shared", "signal", "trace", "upstream",
         ],
     ),
     (

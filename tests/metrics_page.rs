@@ -8,7 +8,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tenantry::admin::{Admin, Pages};
+use tenantry::admin::{Admin, Listeners, Pages};
 use tenantry::metrics::{Exemplar, Metrics, Rejection};
 use tenantry::model::Destination;
 use tenantry::shared::Shared;
@@ -129,7 +129,8 @@ fn prometheus_finds_every_old_name_with_its_type_and_value_in_both_formats() {
     plan.admin_auth.start(None, &deliver).unwrap();
     let plan = Arc::new(arc_swap::ArcSwap::from_pointee(plan));
     let pages = Pages::new(counted(), Shared::new(2, 100, 10, 10), "epoll", plan);
-    let admin = Admin::start(vec![listener], Arc::new(pages)).unwrap();
+    let listeners = Listeners { pages: vec![listener], ..Listeners::default() };
+    let admin = Admin::start(listeners, Arc::new(pages)).unwrap();
     // In OpenMetrics a counter without `_total` can only be of an unknown type.
     for (target, counter) in [(target, "unknown"), (asking_for_nothing(target), "counter")] {
         let Some(prometheus) = Prometheus::start(target) else {

@@ -12,6 +12,7 @@ use super::api::{self, Tapping};
 use super::eviction::{Connections, Slot};
 use super::negotiation::{Coding, Wanted};
 use super::pages::{Page, Snapshot};
+use super::profiles;
 use crate::auth::Authorization;
 use crate::http::head::{Framing, Method, RequestHead};
 use crate::io::buffers::Gather;
@@ -59,11 +60,11 @@ impl Server {
     }
 
     /// Serves a connection until it ends.
-    pub(super) fn receive(self: &Rc<Self>, socket: OwnedFd) {
+    pub(super) fn receive(self: &Rc<Self>, socket: OwnedFd, has_profiles: bool) {
         match Stream::accepted(socket, Driver::Epoll.blocking(), &self.deadlines) {
             Ok(stream) => {
                 let slot = Connections::admit(&self.connections, stream.cutter());
-                self.tasks.spawn(serve(Rc::clone(self), stream, slot));
+                self.tasks.spawn(serve(Rc::clone(self), stream, slot, has_profiles));
             }
             Err(error) => tracing::debug!(%error, "an operator's connection was lost before it was served"),
         }
@@ -85,14 +86,19 @@ impl From<(Vec<u8>, Bytes)> for Response {
 }
 
 /// Serves a connection until it ends. Errors of the connection, timeouts included, are ignored.
-async fn serve(server: Rc<Server>, mut stream: Stream, slot: Slot) {
-    let _ = answer_request(&server, &mut stream, &slot).await;
+async fn serve(server: Rc<Server>, mut stream: Stream, slot: Slot, has_profiles: bool) {
+    let _ = answer_request(&server, &mut stream, &slot, has_profiles).await;
     // Closed before its slot is freed for the next connection.
     drop(stream);
     drop(slot);
 }
 
-async fn answer_request(server: &Server, stream: &mut Stream, slot: &Slot) -> io::Result<()> {
+async fn answer_request(
+    server: &Server,
+    stream: &mut Stream,
+    slot: &Slot,
+    has_profiles: bool,
+) -> io::Result<()> {
     let timeout = Duration::from_millis(ADMIN_TIMEOUT_MILLIS);
     stream.set_deadline(Instant::now() + timeout, Cut::Both);
     // A silent client costs no buffer and no session.
@@ -103,7 +109,7 @@ async fn answer_request(server: &Server, stream: &mut Stream, slot: &Slot) -> io
         return Err(error);
     }
     let request = read_request(stream).await?;
-    let (head, body) = match response(server, request.as_ref(), stream, slot).await {
+    let (head, body) = match response(server, request.as_ref(), stream, slot, has_profiles).await {
         Response::Whole(head, body) => (head, body),
         Response::Stream(tapping, lines) => {
             server.stream(tapping, stream, &lines).await?;
@@ -127,7 +133,13 @@ async fn answer_request(server: &Server, stream: &mut Stream, slot: &Slot) -> io
 }
 
 /// The answer's head and body. The slot records the page that the answer keeps in memory.
-async fn response(server: &Server, request: Option<&Request>, stream: &Stream, slot: &Slot) -> Response {
+async fn response(
+    server: &Server,
+    request: Option<&Request>,
+    stream: &Stream,
+    slot: &Slot,
+    has_profiles: bool,
+) -> Response {
     let plan = server.pages.plan();
     let lines = plan.admin_auth.header_lines();
     if let Some(Request { path, authorization, .. }) = request.filter(|request| request.path != b"/alive")
@@ -154,6 +166,15 @@ async fn response(server: &Server, request: Option<&Request>, stream: &Stream, s
             let parts = snapshot.page.parts(lines);
             slot.answered(Some(snapshot));
             return parts.into();
+        }
+        Some(Request { method: method @ (Method::Get | Method::Head), path, query, .. })
+            if profiles::has(path) =>
+        {
+            slot.answered(None);
+            match has_profiles {
+                true => server.profiles(*method, path, &String::from_utf8_lossy(query), stream).await,
+                false => profiles::elsewhere(),
+            }
         }
         Some(Request { method: Method::Get | Method::Head, path, query, wants_html, .. }) => {
             match path.strip_prefix(b"/api/v1/") {

@@ -115,6 +115,13 @@ fn process(page: &mut Page, shared: &Shared, driver: &str) {
         log::dropped_lines(),
     );
     page.gauge("tenantry_log_lines_waiting", "Log lines that are not written yet.", log::waiting_lines());
+    let spans = shared.tracer().map_or((0, 0), |tracer| (tracer.exported(), tracer.dropped()));
+    page.counter("tenantry_trace_spans_exported_total", "Spans that the receiver has accepted.", spans.0);
+    page.counter(
+        "tenantry_trace_spans_dropped_total",
+        "Spans lost: the receiver did not accept them in time.",
+        spans.1,
+    );
     page.family("tenantry_build_info", "gauge", "What runs.");
     let labels = [("version", env!("CARGO_PKG_VERSION")), ("driver", driver)];
     page.sample("tenantry_build_info", &labels, 1);

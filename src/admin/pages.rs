@@ -47,9 +47,9 @@ pub struct Page {
 /// Header lines of all pages but /metrics.
 const FRESH: &str = "Cache-Control: no-store\r\nX-Content-Type-Options: nosniff\r\n";
 
-/// The hint for users of cortex-tenant's `listen_pprof`.
-const PROFILES: &str = "Go's pprof protocol is not spoken here. /debug/threads tells the CPU time of each thread; to \
-    see where it goes:\n  perf record -g -p $(pidof tenantry) -- sleep 10 && perf report\n";
+/// How to see more than the CPU time of threads.
+const PROFILES: &str = "Where it goes, tells /debug/pprof/ on the address of listen_pprof, or:\n  \
+    perf record -g -p $(pidof tenantry) -- sleep 10 && perf report\n";
 
 /// What /metrics depends on.
 const VARY: &str = "Vary: Accept, Accept-Encoding\r\n";
@@ -62,6 +62,11 @@ impl Page {
     /// A page of plain text.
     pub fn text(status: u16, body: impl Into<String>) -> Self {
         Self { status, media: TEXT, lines: Box::default(), body: Bytes::from(body.into()) }
+    }
+
+    /// A page with a body of this media type.
+    pub(super) fn of(status: u16, media: &'static str, body: Bytes) -> Self {
+        Self { status, media, lines: Box::default(), body }
     }
 
     /// A page for browsers.
@@ -101,6 +106,8 @@ impl Page {
             401 => "Unauthorized",
             404 => "Not Found",
             405 => "Method Not Allowed",
+            409 => "Conflict",
+            501 => "Not Implemented",
             503 => "Service Unavailable",
             _ => "Error",
         };
@@ -182,7 +189,6 @@ impl Pages {
             b"/" if wants_html => page::document(),
             b"/" => Page::text(200, self.status()),
             b"/debug/threads" => Page::text(200, threads()),
-            _ if path.starts_with(b"/debug/pprof") => Page::text(404, PROFILES),
             _ => Page::text(404, "no such page; there are /, /metrics, /alive and /debug/threads\n"),
         }
     }

@@ -5,7 +5,7 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::{Admin, Pages};
+use super::{Admin, Listeners, Pages};
 use crate::limits::{ADMIN_CONNECTIONS_MAX, ADMIN_TIMEOUT_MILLIS, CLOSE_DISCARD_BYTES_MAX};
 use crate::metrics::Metrics;
 use crate::model::Destination;
@@ -24,9 +24,10 @@ fn start_with(tenants: usize) -> (Admin, SocketAddr, Arc<Shared>) {
     let plan = crate::config::parse("", "listen: 127.0.0.1:1", []).unwrap();
     let deliver: Arc<crate::auth::password::Deliver> = Arc::new(|_, _, _| ());
     plan.admin_auth.start(None, &deliver).unwrap();
+    let listeners = Listeners { pages: vec![listener], ..Listeners::default() };
     let plan = Arc::new(arc_swap::ArcSwap::from_pointee(plan));
     let pages = Pages::new(metrics, Arc::clone(&shared), "epoll", plan);
-    (Admin::start(vec![listener], Arc::new(pages)).unwrap(), address, shared)
+    (Admin::start(listeners, Arc::new(pages)).unwrap(), address, shared)
 }
 
 fn start() -> (Admin, SocketAddr, Arc<Shared>) {
@@ -77,7 +78,7 @@ fn only_the_documented_pages_exist() {
     assert!(get(address, "/").contains("listen=127.0.0.1:1"));
     assert!(get(address, "/debug/threads").contains("admin"));
     let profile = get(address, "/debug/pprof/profile?seconds=5");
-    assert!(profile.starts_with("HTTP/1.1 404") && profile.contains("perf record"));
+    assert!(profile.starts_with("HTTP/1.1 404") && profile.contains("listen_pprof"));
     assert!(get(address, "/alive").starts_with("HTTP/1.1 200"));
     shared.begin_shutdown();
     assert!(get(address, "/alive").starts_with("HTTP/1.1 503"));

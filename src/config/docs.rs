@@ -98,11 +98,16 @@ const TOPICS: &[Topic] = &[
             "log_level",
             "log_format",
             "log_response_errors",
+            "access_log.enabled",
+            "access_log.status_min",
+            "access_log.duration_min",
+            "access_log.sample_one_in",
             "metrics_include_tenant",
             "metrics_tenant_idle",
             "metrics_tenant_histograms_max",
         ],
     },
+    Topic { title: "Traces", paths: &["tracing.otlp.endpoint", "tracing.sample_one_in"] },
     Topic {
         title: "Authentication and TLS",
         paths: &[

@@ -100,6 +100,29 @@ keys! {
     log_response_errors: bool = false, "log_response_errors", Zero::Nothing,
         "Logs each error response of the upstream with its text, at a limited rate per tenant.",
         "Switch it on while you set up a tenant. The metrics count these errors in any case.";
+    access_log_enabled: bool = false, "access_log.enabled", Zero::Nothing,
+        "Logs a line about each request: its ID, sender, protocol, status, duration, bytes, tenants, series, samples and \
+         trace. Such lines do not depend on log_level.",
+        "Switch it on to see who sends what, together with a minimum if there are many requests.";
+    access_log_status_min: usize = 0, "access_log.status_min", Zero::Means("0: any status."),
+        "The lowest status of a request that has a line. With duration_min as well, one of the two is enough.",
+        "Set it to 400 to see requests that failed.";
+    access_log_duration_min: Duration = Duration::ZERO, "access_log.duration_min", Zero::Means("0s: any duration."),
+        "The shortest duration of a request that has a line.",
+        "Set it to see slow requests.";
+    access_log_sample_one_in: usize = 1, "access_log.sample_one_in",
+        Zero::Refused("must be at least 1, which means all; the default is 1"),
+        "Of the requests that have a line by the other settings, each core logs one of so many.",
+        "Raise it if the log cannot take as many lines.";
+    tracing_otlp_endpoint: String = String::new(), "tracing.otlp.endpoint" [target],
+        Zero::Means("Empty: nothing is traced."),
+        "The URL to which the spans of sampled requests are sent, by OTLP over HTTP: `http://host[:port][/path]`. \
+         Without a path it is /v1/traces. https is not possible.",
+        "Set it to an OpenTelemetry Collector, or to Tempo or Jaeger, if you trace requests.";
+    tracing_sample_one_in: usize = 0, "tracing.sample_one_in",
+        Zero::Means("0: only requests whose `traceparent` says that they are sampled."),
+        "Of the requests without a `traceparent`, each core traces one of so many.",
+        "Set it if the senders do not trace: to 1000, for example.";
     target: String = "127.0.0.1:9090".into(), "target" [target], Zero::EmptyIsDefault,
         "The URL to which remote write goes: `http://host[:port][/path]`. Without a scheme it is http. `{tenant}` \
          in the path stands for the tenant ID. The name is looked up every resolve_interval, and all its addresses \

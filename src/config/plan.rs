@@ -20,6 +20,7 @@ use tracing::level_filters::LevelFilter;
 
 use super::auth::Auth;
 use super::credentials::Credentials;
+pub use super::observe::{AccessLog, Tracing};
 use super::security::SecuritySettings;
 use super::setting::{Effective, Origins};
 pub use super::terms::Terms;
@@ -53,6 +54,10 @@ pub struct Plan {
     pub log_format: LogFormat,
     /// Whether the upstream's error responses are logged.
     pub log_response_errors: bool,
+    /// Which requests have a line in the log.
+    pub access_log: AccessLog,
+    /// Which requests are traced.
+    pub tracing: Tracing,
     /// Everything in upstream requests except the tenant.
     pub terms: Arc<Terms>,
     /// What the terms' `authorization` was made of.

@@ -15,7 +15,7 @@ use super::auth::AuthFile;
 use super::bounds::{Bounds, Fault};
 use super::credentials::{CredentialKey, Credentials};
 use super::mistake::Mistake;
-use super::plan::{Limits, Plan, Terms};
+use super::plan::{Limits, Plan, Terms, Tracing};
 use super::setting::Effective;
 use super::tls::Tls;
 use super::upstreams::{self, Upstreams};
@@ -178,6 +178,8 @@ fn merge(running: &Plan, read: Plan, kept: &mut Kept) -> Plan {
         log_level,
         log_format,
         log_response_errors,
+        access_log,
+        tracing,
         terms,
         credentials,
         upstreams,
@@ -234,6 +236,11 @@ fn merge(running: &Plan, read: Plan, kept: &mut Kept) -> Plan {
         log_level,
         log_format: kept.keep("log_format", &running.log_format, &log_format),
         log_response_errors,
+        access_log,
+        tracing: Tracing {
+            endpoint: kept.keep("tracing.otlp.endpoint", &running.tracing.endpoint, &tracing.endpoint),
+            one_in: tracing.one_in,
+        },
         tls,
         auth,
         admin_auth,

@@ -93,6 +93,11 @@ impl Target {
         ours && self.port == listen.port()
     }
 
+    /// The path and query of a target that does not depend on the tenant.
+    pub(super) fn path(&self) -> &str {
+        self.pieces.first().map(String::as_str).unwrap_or_default()
+    }
+
     /// The URL of a tenant's requests, without the values of its query, which may be secrets.
     pub fn url_for(&self, tenant: &TenantId) -> String {
         let mut path = Vec::new();

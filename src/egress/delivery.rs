@@ -157,6 +157,7 @@ impl Egress {
     ) -> Attempt {
         let sent = Instant::now();
         self.count_batch(lane, batch, sent);
+        self.begin_spans(lane, batch, sent);
         let address = connection.as_ref().ok().map(Checkout::address);
         let result = match connection {
             Ok(checkout) => self.send(checkout, lane, batch).await,
@@ -168,6 +169,7 @@ impl Egress {
             Err(failure) => (Err(failure), 0),
         };
         self.count_result(lane, &result, sent.elapsed());
+        self.end_spans(lane, batch, sent, &result);
         let result = result.map(|reply| self.check_written(reply, batch));
         if result.as_ref().is_ok_and(|reply| (200..300).contains(&reply.status)) {
             lane.metrics.stored.add(samples);

@@ -119,6 +119,7 @@ impl Egress {
                 start_by: start_by.min(until),
                 terms: Arc::clone(&whole.terms),
                 passed: whole.passed.clone(),
+                traced: whole.traced.clone(),
                 alone: true,
                 // The whole holds it until its outcome.
                 held: None,

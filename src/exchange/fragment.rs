@@ -18,6 +18,7 @@ use crate::shared::load::Held;
 use crate::shared::permits::Handed;
 use crate::shared::receipt::Receipt;
 use crate::tenant::TenantId;
+use crate::trace::Traced;
 
 /// One tenant's part of one request, on its way to the tenant's lane.
 #[derive(Debug)]
@@ -48,6 +49,8 @@ pub struct Fragment {
     pub entry: Entry,
     /// The charge for its bytes.
     pub charge: Charge,
+    /// Its request's trace, if that is sampled.
+    pub traced: Option<Box<Traced>>,
     /// What its request holds of its upstream's load, if there are several upstreams.
     pub held: Option<Arc<Held>>,
 }

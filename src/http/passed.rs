@@ -17,6 +17,8 @@ use crate::limits::{PASSED_BYTES_MAX, TRACESTATE_BYTES_MAX};
 
 const TRACEPARENT: &str = "traceparent";
 const TRACESTATE: &str = "tracestate";
+/// The known part of a `traceparent`.
+const TRACEPARENT_BYTES: usize = 55;
 
 /// The lines of these headers, ready to be sent.
 #[derive(Clone, PartialEq, Eq)]
@@ -24,6 +26,17 @@ pub struct Passed {
     lines: Vec<u8>,
     /// Where the trace begins. The lines before it change the upstream's behaviour.
     trace_at: usize,
+}
+
+/// What a sender's `traceparent` says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TraceParent {
+    /// The trace.
+    pub trace: u128,
+    /// The sender's span.
+    pub span: u64,
+    /// Whether the sender records the trace.
+    pub is_sampled: bool,
 }
 
 impl Passed {
@@ -35,6 +48,32 @@ impl Passed {
     /// The lines that must be equal in all requests that are merged.
     pub fn deciding(passed: Option<&Self>) -> &[u8] {
         passed.and_then(|passed| passed.lines.get(..passed.trace_at)).unwrap_or_default()
+    }
+
+    /// The trace, if there is one.
+    pub fn trace_parent(&self) -> Option<TraceParent> {
+        let line = self.lines.get(self.trace_at..)?;
+        let value =
+            std::str::from_utf8(line.strip_prefix(b"traceparent: ")?.get(..TRACEPARENT_BYTES)?).ok()?;
+        // `is_traceparent` has checked it, so all but the version has this form.
+        let mut fields = value.split('-').skip(1);
+        let trace = u128::from_str_radix(fields.next()?, 16).ok()?;
+        let span = u64::from_str_radix(fields.next()?, 16).ok()?;
+        let flags = u8::from_str_radix(fields.next()?, 16).ok()?;
+        Some(TraceParent { trace, span, is_sampled: flags & 1 == 1 })
+    }
+
+    /// Appends the lines of `passed`, if any, with this trace and span in place of those that the sender named. The
+    /// sender's state goes along if it belongs to the trace.
+    pub fn write_traced(passed: Option<&Self>, trace: u128, span: u64, out: &mut Vec<u8>) {
+        let deciding = Self::deciding(passed);
+        out.extend_from_slice(deciding);
+        let parent = format!("00-{trace:032x}-{span:016x}-01");
+        line(TRACEPARENT, parent.as_bytes(), out);
+        let trace = passed.and_then(|passed| passed.lines.get(deciding.len()..)).unwrap_or_default();
+        if let Some(at) = trace.iter().position(|byte| *byte == b'\n') {
+            out.extend_from_slice(trace.get(at + 1..).unwrap_or_default());
+        }
     }
 
     /// Whether a header of this name may be passed on.
@@ -109,8 +148,7 @@ fn is_plain(value: &[u8]) -> bool {
 /// Whether `value` is a version, trace, parent and flags in lower-case hexadecimal (W3C Trace Context section 3.2),
 /// none of the first three with a forbidden value. More may follow only in an unknown version.
 fn is_traceparent(value: &[u8]) -> bool {
-    const BYTES: usize = 55;
-    let Some((known, more)) = value.split_at_checked(BYTES) else { return false };
+    let Some((known, more)) = value.split_at_checked(TRACEPARENT_BYTES) else { return false };
     let is_hex = |field: &[u8]| field.iter().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
     let mut fields = known.split(|&byte| byte == b'-');
     let mut field = |length: usize| fields.next().filter(|field| field.len() == length && is_hex(field));
@@ -173,6 +211,29 @@ mod tests {
         assert_eq!(Passed::deciding(Some(&passed)), b"X-A: 1\r\n");
         let alone = gather(&headers, &[]).unwrap().unwrap();
         assert_eq!(Passed::deciding(Some(&alone)), Passed::deciding(None));
+    }
+
+    #[test]
+    fn a_trace_is_read_and_continued_by_a_span_of_our_own() {
+        let headers = [("tracestate", "a=1"), ("traceparent", PARENT), ("X-A", "1")];
+        let passed = gather(&headers, &["X-A"]).unwrap().unwrap();
+        let (trace, span) = (0x0af7_6519_16cd_43dd_8448_eb21_1c80_319c, 0xb7ad_6b71_6920_3331);
+        assert_eq!(passed.trace_parent(), Some(TraceParent { trace, span, is_sampled: true }));
+        let written = |passed: Option<&Passed>| {
+            let mut out = Vec::new();
+            Passed::write_traced(passed, trace, 7, &mut out);
+            String::from_utf8(out).unwrap()
+        };
+        let own = PARENT.replace("b7ad6b7169203331", "0000000000000007");
+        let expected = format!("X-A: 1\r\ntraceparent: {own}\r\ntracestate: a=1\r\n");
+        assert_eq!(written(Some(&passed)), expected);
+        let without = gather(&[("X-A", "1")], &["X-A"]).unwrap().unwrap();
+        assert_eq!(without.trace_parent(), None);
+        assert_eq!(written(Some(&without)), format!("X-A: 1\r\ntraceparent: {own}\r\n"));
+        assert_eq!(written(None), format!("traceparent: {own}\r\n"));
+        let future = format!("{}-more", PARENT.replacen("00", "01", 1).replace("-01", "-fe"));
+        let unsampled = gather(&[("traceparent", &future)], &[]).unwrap().unwrap();
+        assert_eq!(unsampled.trace_parent().map(|parent| parent.is_sampled), Some(false));
     }
 
     #[test]

@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 use super::Ingest;
 use super::close::discard_before_close;
 use super::credential::{Credential, Standing};
+use super::note::Note;
 use super::push::Push;
 use super::routes::{Route, route};
 use crate::auth::Authorization;
@@ -61,6 +62,8 @@ pub(super) struct Connection {
     awaiting: &'static str,
     /// The kind of sender of the current request.
     sender: Sender,
+    /// The notes about the current request, for the access log and traces.
+    note: Option<Box<Note>>,
     /// Whether the next wait is for the connection's first request.
     idle: Idle,
 }
@@ -107,7 +110,8 @@ impl Connection {
     /// Creates the state of a connection that was just accepted.
     pub(super) fn new(ingest: Rc<Ingest>, stream: Stream, standing: Standing) -> Self {
         let sender = Sender::default();
-        Self { ingest, stream, standing, received: Vec::new(), awaiting: "head", sender, idle: Idle::First }
+        let (received, idle) = (Vec::new(), Idle::First);
+        Self { ingest, stream, standing, received, awaiting: "head", sender, note: None, idle }
     }
 
     /// Answers requests until the connection ends.
@@ -147,13 +151,19 @@ impl Connection {
             Ok(request) => request,
             Err(error) => {
                 self.sender = Sender::of_bad_head(&self.received);
+                self.note = self.ingest.note(arrived, None, &plan);
                 return self.end(error, &plan, false).await;
             }
         };
         self.sender = request.head.sender;
+        self.note = self.ingest.note(arrived, request.head.passed.as_deref(), &plan);
         let (head_only, keep_alive) = (request.head.method == Method::Head, request.head.keep_alive);
         let answer = match self.receive(request, arrived, &plan).await {
-            Ok(Received::Push(push)) => self.ingest.push(*push).await,
+            Ok(Received::Push(push)) => {
+                let (answer, note) = self.ingest.push(*push).await;
+                self.note = note;
+                answer
+            }
             Ok(Received::Answer(answer)) => answer,
             Ok(Received::AlreadyAnswered) => return true,
             Err(error) => return self.end(error, &plan, head_only).await,
@@ -230,6 +240,8 @@ impl Connection {
         let destination = match route? {
             Route::Alive => {
                 require_no_body(&head)?;
+                // Probes would fill the log.
+                self.note = None;
                 return Ok(Received::Answer(alive(self.ingest.shared.is_shutting_down())));
             }
             Route::Push => Destination::Metrics,
@@ -245,6 +257,9 @@ impl Connection {
         };
         let takes_v2 = plan.remote_write_v2.is_some();
         let (protocol, compression) = format(destination, head.media, head.encoding, takes_v2)?;
+        if let Some(note) = &mut self.note {
+            note.protocol = Some(protocol);
+        }
         if let Err(refusal) = self.ingest.admit(&head, plan) {
             self.refuse_by_head(&head, refusal, plan).await?;
             return Ok(Received::AlreadyAnswered);
@@ -258,6 +273,10 @@ impl Connection {
         self.stream.clear_deadline();
         let client = self.stream.peer();
         let (passed, plan) = (head.passed, Arc::clone(plan));
+        let mut note = self.note.take();
+        if let Some(note) = &mut note {
+            note.bytes = body.len();
+        }
         Ok(Received::Push(Box::new(Push {
             plan,
             protocol,
@@ -270,6 +289,7 @@ impl Connection {
             passed,
             client,
             arrived,
+            note,
         })))
     }
 
@@ -443,6 +463,9 @@ impl Connection {
         self.stream.set_deadline(Instant::now() + plan.timeout, Cut::Both);
         let (result, out) = self.stream.write_all(out).await;
         self.ingest.buffers.put(out);
+        if let Some(note) = self.note.take() {
+            self.ingest.note_answer(&note, answer.status, self.stream.peer(), plan);
+        }
         result.is_ok() && keep_alive
     }
 }

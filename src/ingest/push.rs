@@ -12,6 +12,7 @@ use std::time::Instant;
 
 use super::Ingest;
 use super::credential::Credential;
+use super::note::Note;
 use super::pending::Ticket;
 use super::tapped::{Request, Tapped};
 use crate::config::plan::Plan;
@@ -30,6 +31,7 @@ use crate::shared::load::Held;
 use crate::shared::receipt::{Receipt, ReceiptKey};
 use crate::split::{Body, Compression, Lost, Metadata, Scan, SplitError, SplitRules, Splitter};
 use crate::tenant::{Grant, TenantError, TenantId};
+use crate::trace::Traced;
 use crate::verdict::conclude;
 
 /// A push request that was read completely.
@@ -56,6 +58,8 @@ pub(super) struct Push {
     pub(super) client: SocketAddr,
     /// The time of its first byte.
     pub(super) arrived: Instant,
+    /// What is noted about it, if anything is.
+    pub(super) note: Option<Box<Note>>,
 }
 
 /// A scanned request: the data that its fragments share, and the data that its answer needs.
@@ -78,6 +82,7 @@ struct Dispatch<'a> {
     client: SocketAddr,
     arrived: Instant,
     request_id: RequestId,
+    traced: Option<Box<Traced>>,
     /// The key for receipts, if the request may need them.
     receipts: Option<ReceiptKey>,
     refused: RefusedSeries,
@@ -177,15 +182,17 @@ impl Ingest {
     }
 
     /// Splits a request, sends its parts to their home cores, and waits for their outcomes.
-    pub(super) async fn push(self: &Rc<Self>, push: Push) -> Answer {
-        let arrived = push.arrived;
+    /// Returns the notes with the answer.
+    pub(super) async fn push(self: &Rc<Self>, mut push: Push) -> (Answer, Option<Box<Note>>) {
+        let (arrived, mut note) = (push.arrived, push.note.take());
+        let began = note.is_some().then(Instant::now);
         let counters = self.counters();
         counters.requests.add(1);
         self.count_request_of(push.client.ip());
         counters.batch_bytes.of(push.protocol.destination()).observe(push.body.len() as f64);
         let mut splitter = self.splitters.borrow_mut().pop().unwrap_or_default();
         let mut request_id = None;
-        let answer = match self.prepare(&mut splitter, push).await {
+        let answer = match self.prepare(&mut splitter, push, note.as_deref_mut()).await {
             Ok((mut dispatch, inflated)) => {
                 request_id = Some(dispatch.request_id);
                 loop {
@@ -195,6 +202,9 @@ impl Ingest {
                     dispatch.send(part);
                 }
                 drop(inflated);
+                if let (Some(note), Some(began)) = (&note, began) {
+                    self.note_split(note, began);
+                }
                 self.keep_splitter(splitter);
                 dispatch.answer().await
             }
@@ -205,7 +215,7 @@ impl Ingest {
             }
         };
         self.observe_duration(arrived, request_id);
-        answer
+        (answer, note)
     }
 
     /// Counts a request that was read from this address.
@@ -231,7 +241,12 @@ impl Ingest {
     }
 
     /// Scans a request and reserves room for its parts. The returned charge is for the inflated body until it is split.
-    async fn prepare(&self, splitter: &mut Splitter, push: Push) -> Result<(Dispatch<'_>, Charge), Answer> {
+    async fn prepare(
+        &self,
+        splitter: &mut Splitter,
+        push: Push,
+        note: Option<&mut Note>,
+    ) -> Result<(Dispatch<'_>, Charge), Answer> {
         let Push {
             plan,
             protocol,
@@ -244,10 +259,11 @@ impl Ingest {
             passed,
             client,
             arrived,
+            note: _,
         } = push;
         let body = Body { protocol, compression, bytes: body.into() };
         self.tasks.yield_if_busy().await;
-        let request_id = self.request_id();
+        let request_id = note.as_deref().map_or_else(|| self.request_id(), |note| note.request_id);
         let tapped = self.shared.taps.are_open().then(|| {
             let (body, source, grant) = (body.clone(), source.as_deref(), &*credential.grant);
             let request = Request { plan: &plan, body, source, grant, client, arrived, request_id };
@@ -270,6 +286,10 @@ impl Ingest {
         let inflated = inflated.ok_or_else(|| Answer::from(&self.out_of_memory()))?;
         self.count_scan(&scan);
         self.count_samples_of(client.ip(), scan.samples);
+        let traced = note.and_then(|note| {
+            note.scanned(&scan);
+            note.traced().map(Box::new)
+        });
         let unsent = self.enter_in_ledger(&scan);
         if let Some(example) = scan.refused.example.as_deref().filter(|_| scan.refused.denied > 0) {
             self.log_denied_tenant(client, &credential, example);
@@ -294,6 +314,7 @@ impl Ingest {
             client,
             arrived,
             request_id,
+            traced,
             tapped,
             receipts: (scan.tenants > 1).then_some(self.shared.receipt_key),
             refused: scan.refused,
@@ -395,7 +416,7 @@ impl Ingest {
     }
 
     /// Returns a random UUID (RFC 9562 version 4).
-    fn request_id(&self) -> RequestId {
+    pub(super) fn request_id(&self) -> RequestId {
         let random = RandomState::new();
         let id = (u128::from(random.hash_one(0u8)) << 64) | u128::from(random.hash_one(1u8));
         let version_and_variant = (0x4u128 << 76) | (0x2u128 << 62);
@@ -449,6 +470,7 @@ impl Dispatch<'_> {
             request_id: self.request_id,
             receipt,
             alone: false,
+            traced: self.traced.clone(),
             entry: Entry::default(),
             charge,
             held,

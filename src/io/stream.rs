@@ -161,6 +161,14 @@ impl Stream {
         unsafe { BorrowedFd::borrow_raw(self.tcp.as_raw_fd()) }
     }
 
+    /// Returns another descriptor of the socket, for a thread that only asks for its state.
+    ///
+    /// # Errors
+    /// If there are no descriptors left.
+    pub fn duplicate(&self) -> io::Result<OwnedFd> {
+        self.fd().try_clone_to_owned()
+    }
+
     /// Returns the peer's address.
     pub fn peer(&self) -> SocketAddr {
         self.peer

@@ -120,7 +120,7 @@ fn is_journal(out: impl AsFd, announced: Option<&str>) -> bool {
 }
 
 /// The priority of syslog(3).
-fn priority(level: Level) -> u8 {
+pub(super) fn priority(level: Level) -> u8 {
     match level {
         Level::ERROR => 3,
         Level::WARN => 4,
@@ -129,7 +129,7 @@ fn priority(level: Level) -> u8 {
     }
 }
 
-fn now() -> String {
+pub(super) fn now() -> String {
     let mut time = String::new();
     // Writing to a String cannot fail.
     let _ = SystemTime.format_time(&mut Writer::new(&mut time));
@@ -137,7 +137,7 @@ fn now() -> String {
 }
 
 /// The beginning of an object, up to and with the message.
-fn json_head(level: Level, message: &str) -> String {
+pub(super) fn json_head(level: Level, message: &str) -> String {
     let level = level.as_str().to_ascii_lowercase();
     format!("{{\"time\":\"{}\",\"level\":\"{level}\",\"message\":{}", now(), json(&message.into()))
 }

@@ -10,6 +10,7 @@ use std::os::fd::OwnedFd;
 
 use super::bind;
 use super::failure::Failure;
+use crate::admin;
 use crate::config::plan::Plan;
 use crate::core::Listener;
 
@@ -18,7 +19,7 @@ pub(super) struct Listeners {
     /// Those for pushes, by the core that accepts from them. A core may have none.
     pub(super) cores: Vec<Vec<Listener>>,
     /// Those for metrics and profiles.
-    pub(super) admin: Vec<TcpListener>,
+    pub(super) admin: admin::Listeners,
     /// Where pushes are taken.
     pub(super) address: SocketAddr,
 }
@@ -40,14 +41,15 @@ impl Listeners {
             false => spread(pushes, cores),
         };
         let first = pushes.iter().flatten().next().and_then(Listener::address);
-        let mut admin = metrics;
-        if admin.is_empty() {
+        let mut admin = admin::Listeners { pages: metrics, profiles: pprof };
+        if admin.pages.is_empty() {
             // Shared like the port for pushes, because a successor starts before this process ends.
-            admin.push(bind::one("listen_metrics_address", plan.listen_metrics)?);
+            admin.pages.push(bind::one("listen_metrics_address", plan.listen_metrics)?);
         }
-        match plan.listen_pprof {
-            Some(address) if pprof.is_empty() => admin.push(bind::one("listen_pprof", address)?),
-            _ => admin.extend(pprof),
+        if let Some(address) = plan.listen_pprof
+            && admin.profiles.is_empty()
+        {
+            admin.profiles.push(bind::one("listen_pprof", address)?);
         }
         Ok(Self { cores: pushes, admin, address: first.unwrap_or(plan.listen) })
     }

@@ -3,6 +3,7 @@
 use crate::config::plan::{Secret, Terms};
 use crate::config::{Target, TenantHeader};
 use crate::exchange::fragment::Fragment;
+use crate::http::Passed;
 use crate::model::{Destination, Protocol};
 use crate::wire::varint;
 
@@ -45,8 +46,12 @@ impl RequestHeads {
         head.extend_from_slice(constant);
         head.extend_from_slice(content_fields(first.part.protocol).as_bytes());
         self.tenant_header.write(&first.part.tenant, &mut head);
-        if let Some(passed) = &first.passed {
-            head.extend_from_slice(passed.lines());
+        match (&first.traced, &first.passed) {
+            (Some(traced), passed) => {
+                Passed::write_traced(passed.as_deref(), traced.trace, traced.upstream.get(), &mut head);
+            }
+            (None, Some(passed)) => head.extend_from_slice(passed.lines()),
+            (None, None) => {}
         }
         let length = varint::len(inflated_bytes) + elements_bytes;
         // Writing to a Vec can't fail.

@@ -1,6 +1,7 @@
 //! `loadgen chaos`: a server's bad day, and what survived it.
 
 mod ledger;
+mod profiles;
 mod report;
 mod rig;
 

@@ -30,6 +30,8 @@ pub(crate) struct RigConfig {
     pub(crate) full_account: bool,
     /// Whether senders that speak TLS need no certificate.
     pub(crate) allows_anonymous: bool,
+    /// Whether the server serves profiles.
+    pub(crate) profiles: bool,
     /// How long the server may take to end.
     pub(crate) end_patience: Duration,
 }
@@ -69,6 +71,7 @@ impl RigConfig {
             certificates,
             settings: self.server.settings(&self.settings),
             dir: dir.path().to_owned(),
+            profiles: self.profiles,
             end_patience: self.end_patience,
         };
         Ok((setup, sink, dir))

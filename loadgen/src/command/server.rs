@@ -37,6 +37,8 @@ pub(crate) struct Setup {
     pub(crate) settings: String,
     /// Where its configuration and its log are; the log of all servers that were ever started there.
     pub(crate) dir: PathBuf,
+    /// Whether it serves profiles.
+    pub(crate) profiles: bool,
     /// How long it may take to end after SIGTERM.
     pub(crate) end_patience: Duration,
 }
@@ -46,12 +48,13 @@ impl Setup {
         self.dir.join("tenantry.yml")
     }
 
-    fn write_config(&self, metrics: SocketAddr) -> anyhow::Result<()> {
+    fn write_config(&self, metrics: SocketAddr, profiles: Option<SocketAddr>) -> anyhow::Result<()> {
         let Self { listen, target, settings, .. } = self;
         let tls = self.certificates.as_ref().map(Certificates::settings).unwrap_or_default();
+        let profiles = profiles.map(|address| format!("listen_pprof: {address}\n")).unwrap_or_default();
         let config = format!(
             "listen: {listen}\nlisten_metrics_address: {metrics}\ntarget: {target}\nlog_level: warn\n\
-             tenant:\n  label: {TENANT_LABEL}\n{tls}{settings}"
+             tenant:\n  label: {TENANT_LABEL}\n{profiles}{tls}{settings}"
         );
         fs::write(self.config(), config).context("cannot write the server's configuration")
     }
@@ -62,6 +65,7 @@ pub(crate) struct Server {
     child: Child,
     setup: Setup,
     metrics: SocketAddr,
+    profiles: Option<SocketAddr>,
     /// When it was asked to end.
     leaving: Option<Instant>,
 }
@@ -71,7 +75,8 @@ impl Server {
     /// predecessor still listens at its address; its address is bound before that one.
     pub(crate) fn start(setup: &Setup) -> anyhow::Result<Self> {
         let metrics = free_addr()?;
-        setup.write_config(metrics)?;
+        let profiles = setup.profiles.then(free_addr).transpose()?;
+        setup.write_config(metrics, profiles)?;
         let mut command = match &setup.program {
             Some(program) => Command::new(program),
             None => Command::new(env::current_exe().context("where is this program?")?),
@@ -81,7 +86,7 @@ impl Server {
         }
         command.arg("--config").arg(setup.config());
         let child = Child::start(command, setup.dir.join("server.log")).context("cannot start the server")?;
-        let mut server = Self { child, setup: setup.clone(), metrics, leaving: None };
+        let mut server = Self { child, setup: setup.clone(), metrics, profiles, leaving: None };
         let alive = format!("http://{metrics}/alive").parse()?;
         let look = || match get(&alive, START_PATIENCE) {
             Ok((200, _)) => Ok(()),
@@ -94,6 +99,11 @@ impl Server {
 
     pub(crate) fn addr(&self) -> SocketAddr {
         self.setup.listen
+    }
+
+    /// Where it serves profiles.
+    pub(crate) fn profiles(&self) -> Option<SocketAddr> {
+        self.profiles
     }
 
     pub(crate) fn certificates(&self) -> Option<&Certificates> {
@@ -119,7 +129,7 @@ impl Server {
     /// until it does.
     pub(crate) fn reload(&mut self, settings: &str) -> anyhow::Result<()> {
         settings.clone_into(&mut self.setup.settings);
-        self.setup.write_config(self.metrics)?;
+        self.setup.write_config(self.metrics, self.profiles)?;
         self.hang_up("done").context("reload")
     }
 
@@ -128,10 +138,10 @@ impl Server {
     pub(crate) fn reload_badly(&mut self, mistakes: &str) -> anyhow::Result<()> {
         let before = self.settings_in_effect()?;
         let bad = Setup { settings: mistakes.to_owned(), ..self.setup.clone() };
-        bad.write_config(self.metrics)?;
+        bad.write_config(self.metrics, self.profiles)?;
         self.hang_up("refused").context("reload of a configuration with mistakes")?;
         // For a successor.
-        self.setup.write_config(self.metrics)?;
+        self.setup.write_config(self.metrics, self.profiles)?;
         let after = self.settings_in_effect()?;
         if after != before {
             bail!("mistakes in its configuration changed process {}: {before}{after}", self.pid());

@@ -14,6 +14,7 @@ use crate::config::file::read_file;
 use crate::config::header::{TenantHeader, check_passed};
 use crate::config::keys::Config;
 use crate::config::mistake::{Mistake, Origin};
+use crate::config::observe;
 use crate::config::security::Security;
 use crate::config::setting::{Origins, Setting};
 use crate::config::target::Target;
@@ -40,6 +41,8 @@ pub(in crate::config) fn build(config: &Config, mistakes: &mut Vec<Mistake>) -> 
     let (security_settings, security) = check.security(&known, tenant.as_ref());
     let terms = check.terms(targets);
     let upstreams = check.upstreams(terms.as_ref(), &security_settings.tls, listen);
+    let access_log = check.observed(&config.access_log_status_min, observe::access_log(config));
+    let tracing = check.observed(&config.tracing_otlp_endpoint, observe::tracing(config));
     let ha_labels = check.ha_labels();
     if let (Some(listen), Some(metrics)) = (listen, listen_metrics) {
         check.addresses_differ(listen, metrics, listen_pprof.flatten());
@@ -57,6 +60,8 @@ pub(in crate::config) fn build(config: &Config, mistakes: &mut Vec<Mistake>) -> 
         log_level: config.log_level.value,
         log_format: config.log_format.value,
         log_response_errors: config.log_response_errors.value,
+        access_log: access_log?,
+        tracing: tracing?,
         terms: Arc::new(terms),
         upstreams: Arc::new(upstreams),
         credentials,
@@ -207,6 +212,11 @@ impl Check<'_> {
     fn pprof(&mut self) -> Option<Option<SocketAddr>> {
         let setting = &self.config.listen_pprof;
         if setting.value.is_empty() { Some(None) } else { self.address(setting).map(Some) }
+    }
+
+    /// What was read, unless there is a mistake in `setting`.
+    fn observed<T, S>(&mut self, setting: &Setting<S>, read: Result<T, String>) -> Option<T> {
+        read.map_err(|text| self.blame(setting, text)).ok()
     }
 
     /// Two listeners cannot share a port of one address. Port 0 never clashes: the kernel picks a free port each time.

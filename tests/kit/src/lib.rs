@@ -11,6 +11,8 @@ pub mod pki;
 pub mod port;
 pub mod proto;
 pub mod proto_loki;
+pub mod proto_otlp;
+pub mod proto_profile;
 pub mod proto_v2;
 pub mod stream;
 pub mod upstream;

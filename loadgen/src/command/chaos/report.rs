@@ -98,6 +98,10 @@ impl Report<'_> {
         report.line("sent", format_args!("{requests} in {}", time(self.elapsed)));
         settled(&mut report, outcome);
         report.line("events", list(&self.kinds()));
+        report.line(
+            "profiles",
+            format_args!("{} taken meanwhile", counted(self.rig.profiles.taken(), "profile")),
+        );
         report.line("samples", listed(self.samples()));
         let Liveness { patience_ms, longest_ms, starved, .. } = &self.liveness;
         let [longest, patience] = [*longest_ms, *patience_ms].map(|ms| time(Duration::from_millis(ms)));
@@ -132,6 +136,7 @@ impl Report<'_> {
             "elapsed_ms": self.elapsed.as_secs_f64() * 1e3,
             "holds": self.holds(),
             "complaints": self.complaints(),
+            "profiles": rig.profiles.taken(),
             "requests": {
                 "settled": outcome.requests,
                 "attempts": outcome.attempts(),

@@ -17,6 +17,7 @@ use serde::Serialize;
 use tempfile::TempDir;
 
 use super::ledger::Auditor;
+use super::profiles::Profiles;
 use crate::command::args::{ChaosArgs, ServerArgs, Theft};
 use crate::command::rig::RigConfig;
 use crate::command::server::{Server, Setup};
@@ -51,6 +52,7 @@ pub(super) struct ChaosRig {
     args: ServerArgs,
     /// None while it is killed.
     server: Option<Server>,
+    pub(super) profiles: Profiles,
     /// Predecessors that were told to end.
     leaving: Vec<Server>,
     pub(super) sink: Sink,
@@ -74,15 +76,18 @@ impl ChaosRig {
             settings: settings(&Tuning::FIRST),
             script: Some(Arc::clone(&upstream) as Arc<dyn Script>),
             full_account: true,
+            profiles: true,
             end_patience: END_PATIENCE,
             ..RigConfig::default()
         };
         let (setup, sink, dir) = config.prepare()?;
-        let server = Some(Server::start(&setup)?);
+        let server = Server::start(&setup)?;
+        let profiles = Profiles::of(server.profiles().context("it serves no profiles")?);
         Ok(Self {
             setup,
             args: args.server.clone(),
-            server,
+            server: Some(server),
+            profiles,
             leaving: Vec::new(),
             sink,
             dir,
@@ -166,6 +171,9 @@ impl ChaosRig {
     /// For a moment both listen at the same address.
     fn hand_over(&mut self) -> anyhow::Result<String> {
         let successor = Server::start(&self.setup).context("handover")?;
+        if let Some(address) = successor.profiles() {
+            self.profiles.follow(address);
+        }
         let mut old = self.server.replace(successor).context("there is no server")?;
         old.terminate().context("handover")?;
         let detail = format!("process {} to {}", old.pid(), self.server()?.pid());
@@ -181,6 +189,9 @@ impl ChaosRig {
 
     fn start(&mut self) -> anyhow::Result<String> {
         let server = self.server.insert(Server::start(&self.setup).context("after a kill")?);
+        if let Some(address) = server.profiles() {
+            self.profiles.follow(address);
+        }
         Ok(format!("process {}", server.pid()))
     }
 
@@ -208,6 +219,7 @@ impl ChaosRig {
     pub(super) fn end(&mut self) -> Vec<String> {
         self.upstream.heal();
         let mut failures = Vec::new();
+        failures.extend(self.profiles.end());
         if let Err(error) = self.sink.come_up() {
             failures.push(format!("the upstream cannot listen again: {error}"));
         }
