@@ -157,7 +157,7 @@ fn coding(accept_encoding: &str) -> Coding {
     let [zstd, gzip, identity] = named;
     let compressed = [(Coding::Zstd, zstd), (Coding::Gzip, gzip)];
     let compressed = compressed.map(|(coding, weight)| (coding, weight.or(others).unwrap_or(0)));
-    let mut best = (Coding::Identity, identity.or(others.filter(|&weight| weight == 0)).unwrap_or(1).max(0));
+    let mut best = (Coding::Identity, identity.or(others.filter(|&weight| weight == 0)).unwrap_or(1));
     for (coding, weight) in compressed {
         if weight > best.1 || (weight == best.1 && weight > 0 && best.0 == Coding::Identity) {
             best = (coding, weight);
