@@ -42,11 +42,11 @@ const NOT_GO: &str = "this is not a Go program: it has no goroutines, no garbage
     heap. There are /debug/pprof/profile, /debug/pprof/cmdline, /debug/pprof/allocator and /debug/threads\n";
 
 /// Header lines of a flame graph. Its own script may run and nothing else.
-const SVG_LINES: &str = "Cache-Control: no-store\r\nX-Content-Type-Options: nosniff\r\nContent-Security-Policy: \
-    default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'\r\n";
+const SVG_LINES: &str = "Content-Security-Policy: default-src 'none'; style-src 'unsafe-inline'; script-src \
+    'unsafe-inline'\r\n";
 
-/// Header lines of the other pages.
-const LINES: &str = "Cache-Control: no-store\r\nX-Content-Type-Options: nosniff\r\n";
+/// Header lines of a profile.
+const FILE_LINES: &str = "Content-Disposition: attachment; filename=\"profile.pb.gz\"\r\n";
 
 /// Whether `path` is of these pages.
 pub(super) fn has(path: &[u8]) -> bool {
@@ -63,17 +63,15 @@ impl Server {
     pub(super) async fn profiles(&self, method: Method, path: &[u8], query: &str, stream: &Stream) -> Page {
         let name = path.strip_prefix(b"/debug/pprof").unwrap_or_default();
         match name.strip_prefix(b"/").unwrap_or_default() {
-            b"" => Page::text(200, INDEX).with_lines(LINES),
-            b"cmdline" => Page::of(200, TEXT, cmdline()).with_lines(LINES),
-            b"allocator" => Page::text(200, profile::allocator()).with_lines(LINES),
-            b"profile" if method == Method::Head => {
-                Page::text(405, "a profile is for GET\n").with_lines(LINES)
-            }
+            b"" => Page::text(200, INDEX),
+            b"cmdline" => Page::of(200, TEXT, cmdline()),
+            b"allocator" => Page::text(200, profile::allocator()),
+            b"profile" if method == Method::Head => Page::text(405, "a profile is for GET\n"),
             b"profile" => match order(query) {
                 Ok((seconds, format)) => self.take_profile(seconds, format, stream).await,
-                Err(mistake) => Page::text(400, format!("{mistake}\n")).with_lines(LINES),
+                Err(mistake) => Page::text(400, format!("{mistake}\n")),
             },
-            _ => Page::text(404, NOT_GO).with_lines(LINES),
+            _ => Page::text(404, NOT_GO),
         }
     }
 
@@ -89,12 +87,12 @@ impl Server {
             None => Err(Failure::Busy),
         };
         let taken = taken.map(Bytes::from);
-        let failed = |status, error: Failure| Page::text(status, format!("{error}\n")).with_lines(LINES);
+        let failed = |status, error: Failure| Page::text(status, format!("{error}\n"));
         match (taken, format) {
             (Ok(body), Format::Svg) => Page::of(200, "image/svg+xml", body).with_lines(SVG_LINES),
-            (Ok(body), Format::Pprof) => Page::of(200, "application/octet-stream", body).with_lines(
-                &format!("{LINES}Content-Disposition: attachment; filename=\"profile.pb.gz\"\r\n"),
-            ),
+            (Ok(body), Format::Pprof) => {
+                Page::of(200, "application/octet-stream", body).with_lines(FILE_LINES)
+            }
             (Err(error @ Failure::Busy), _) => failed(409, error),
             (Err(error @ Failure::Refused(_)), _) => failed(501, error),
             (Err(error @ (Failure::Cancelled | Failure::Write(_))), _) => failed(503, error),

@@ -215,7 +215,8 @@ extern "C" fn on_signal(_: c_int, info: *mut libc::siginfo_t, context: *mut c_vo
         return;
     }
     // SAFETY: a signal of a timer has the value of its timer.
-    let thread = unsafe { info.si_value() }.sival_ptr.addr() as i32;
+    let value = unsafe { info.si_value() }.sival_ptr.addr();
+    let Ok(thread) = i32::try_from(value) else { return };
     let slot = &SLOTS[NEXT.fetch_add(1, Ordering::Relaxed) % PROFILE_SLOTS];
     if slot.state.compare_exchange(FREE, WRITING, Ordering::Acquire, Ordering::Relaxed).is_err() {
         LOST.fetch_add(1, Ordering::Relaxed);
@@ -246,6 +247,7 @@ struct Registers {
 
 impl Registers {
     #[cfg(target_arch = "x86_64")]
+    #[expect(clippy::cast_possible_truncation, reason = "registers have the size of addresses")]
     fn of(context: &libc::ucontext_t) -> Self {
         let register = |at: c_int| context.uc_mcontext.gregs[at as usize] as usize;
         Self {
@@ -256,6 +258,7 @@ impl Registers {
     }
 
     #[cfg(target_arch = "aarch64")]
+    #[expect(clippy::cast_possible_truncation, reason = "registers have the size of addresses")]
     fn of(context: &libc::ucontext_t) -> Self {
         let context = &context.uc_mcontext;
         Self {
@@ -274,6 +277,7 @@ impl Registers {
 
 /// The end of this thread's stack, which `stack` points into. Everything between is mapped for as long as the thread
 /// runs. 0 if that is not certain.
+#[expect(clippy::cast_possible_truncation, reason = "the ID of a thread is an address")]
 fn stack_end(thread: i32, stack: usize) -> usize {
     // SAFETY: zero is valid for its fields; null asks for the current state only.
     let mut alternative: libc::stack_t = unsafe { MaybeUninit::zeroed().assume_init() };

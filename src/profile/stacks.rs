@@ -22,10 +22,13 @@ pub(super) struct Thread {
     pub(super) name: Arc<str>,
 }
 
+/// A thread's ID and its stack.
+type Key = (i32, Box<[usize]>);
+
 /// How often each stack was seen.
 #[derive(Debug, Default)]
 pub(super) struct Stacks {
-    seen: HashMap<(i32, Box<[usize]>), (Thread, u64)>,
+    seen: HashMap<Key, (Thread, u64)>,
     /// Samples that are not in here, as there was no room for them.
     pub(super) lost: u64,
     /// Samples of stacks beyond the limit.

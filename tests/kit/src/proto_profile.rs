@@ -1,6 +1,11 @@
 //! Profiles, as `go tool pprof` reads them (google/pprof, profile.proto), as far as tests look at them.
 
 #![allow(missing_docs)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a profile with a wrong reference fails its test"
+)]
 
 use prost::Message;
 
