@@ -110,8 +110,15 @@ async fn run(setup: Setup, endpoints: Endpoints) -> io::Result<()> {
     core.background_tasks.spawn(forward_doorbell(bell, Rc::clone(&core.exchange)));
     let deadlines = core.deadlines.clone();
     let all = core.egress.clone();
-    let after_sweep = move |now| all.iter().for_each(|(_, egress)| egress.look_at_requests(now));
-    core.background_tasks.spawn(async move { deadlines.sweep(after_sweep).await });
+    let (metrics, number) = (Arc::clone(&setup.metrics), setup.core);
+    core.background_tasks.spawn(async move {
+        let stalls = &metrics.core(number).stalls;
+        let after_sweep = |now| {
+            stalls.turned(now);
+            all.iter().for_each(|(_, egress)| egress.look_at_requests(now));
+        };
+        deadlines.sweep_timed(|due| stalls.expect(due), after_sweep).await;
+    });
     for (_, egress) in core.egress.iter() {
         let egress = Rc::clone(egress);
         core.background_tasks.spawn(async move { egress.maintain().await });

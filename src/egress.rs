@@ -142,6 +142,7 @@ impl Egress {
         #[cfg(test)]
         let lane = planted::lane(self, lane);
         self.enter_in_ledger(&lane, &mut fragment);
+        lane.metrics.worked(fragment.part.inflated_bytes);
         lane.note_arrival(&fragment);
         match self.admit(&lane, &mut fragment) {
             Ok(()) => {

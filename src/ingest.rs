@@ -16,6 +16,7 @@ pub mod listener;
 pub mod pending;
 mod push;
 mod routes;
+mod senders;
 mod tapped;
 mod turns;
 
@@ -27,6 +28,7 @@ use std::time::{Duration, Instant};
 use self::credential::counters::CredentialCounters;
 use self::handshakes::Handshakes;
 use self::pending::Pending;
+use self::senders::Senders;
 use self::turns::Turns;
 use crate::config::plan::{Live, Plan};
 use crate::exchange::Exchange;
@@ -53,6 +55,7 @@ pub struct Ingest {
     turns: Turns,
     verdicts: Verdicts,
     credentials: RefCell<CredentialCounters>,
+    senders: RefCell<Senders>,
     splitters: RefCell<Vec<Splitter>>,
     buffers: Buffers,
     deadlines: Deadlines,
@@ -85,6 +88,7 @@ impl Ingest {
             turns: Turns::default(),
             verdicts: Verdicts::default(),
             credentials: RefCell::default(),
+            senders: RefCell::default(),
             splitters: RefCell::default(),
             buffers: Buffers::default(),
             deadlines,

@@ -391,6 +391,19 @@ pub const NOTE_BYTES_MAX: usize = 256;
 /// How often a core notes a sender of a tenant, and an error of a tenant, at most.
 pub const NOTE_MILLIS: u64 = 100;
 
+/// What a fragment costs besides its bytes, as the number of inflated bytes that cost as much. Reading, splitting and
+/// deflating take about 4 ns a byte, and an upstream request about 30 µs.
+pub const FRAGMENT_WORK_BYTES: u64 = 8_192;
+
+/// Histograms of tenants' durations on /metrics, up to which all their bounds are shown. One takes 2 kB.
+pub const TENANT_HISTOGRAMS_FULL_MAX: usize = 1_000;
+
+/// Senders that are counted by their address. Further senders share their counters.
+pub const SENDERS_COUNTED_MAX: usize = 100;
+
+/// IDs in errors of upstreams that are counted. Mimir has about fifty. Further IDs share a counter.
+pub const ERROR_IDS_MAX: usize = 64;
+
 /// Pairs of a credential and a tenant with counters of their own. Further pairs share theirs. JWTs and certificates have
 /// names that an operator does not choose, so their number has no other bound.
 pub const CREDENTIAL_TENANTS_MAX: usize = 1_024;
@@ -423,8 +436,9 @@ pub const ADMIN_CONNECTIONS_MAX: usize = 128;
 pub const ADMIN_SEND_BUFFER_BYTES: usize = 128 << 10;
 
 /// Memory for metrics pages that clients have not read completely. Beyond it, the clients that have been reading
-/// longest are closed. With ten thousand tenants a page takes some megabytes.
-pub const ADMIN_PAGES_BYTES_MAX: usize = 32 << 20;
+/// longest are closed. With ten thousand tenants a page takes 8 MB, and there may be two of each format, besides those that
+/// are compressed.
+pub const ADMIN_PAGES_BYTES_MAX: usize = 64 << 20;
 
 /// Size of an operator's request.
 pub const ADMIN_HEAD_BYTES_MAX: usize = 8_192;
@@ -432,6 +446,10 @@ pub const ADMIN_HEAD_BYTES_MAX: usize = 8_192;
 /// Time for an operator's client to send its request and, together with [`ADMIN_BYTES_PER_SEC_MIN`], to read the
 /// answer.
 pub const ADMIN_TIMEOUT_MILLIS: u64 = 2_000;
+
+/// Time for /metrics to be rendered and compressed, in all formats and codings that are asked for at once. Prometheus
+/// waits for ten seconds.
+pub const ADMIN_METRICS_MILLIS: u64 = 10_000;
 
 /// The minimum rate at which an operator's client must read. With ten thousand tenants the metrics take some megabytes,
 /// and Prometheus itself gives up after ten seconds.

@@ -23,14 +23,18 @@
 mod cells;
 mod core;
 mod credential;
+mod exemplar;
 mod labels;
 pub mod ledger;
+mod named;
 mod notes;
 mod reloads;
+mod stalls;
 pub mod table;
 mod tenant;
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 
 pub use self::cells::{
@@ -39,15 +43,22 @@ pub use self::cells::{
 pub use self::core::CoreMetrics;
 use self::credential::Credentials;
 pub use self::credential::{CredentialMetrics, CredentialTenant};
+pub use self::exemplar::Exemplar;
 pub use self::labels::{Rejection, Status, Unstored, UpstreamClass};
+pub use self::named::{Named, Place};
 pub use self::notes::{ErrorNote, Noted, Notes};
 pub use self::reloads::Reloads;
+pub use self::stalls::Stalls;
 pub use self::tenant::{DestinationFamilies, TenantMetrics};
+use crate::limits::{ERROR_IDS_MAX, SENDERS_COUNTED_MAX};
 use crate::model::{Destination, PerDestination};
 use crate::tenant::TenantId;
 
 /// The label that all tenants beyond the bound share.
 pub const OTHER_TENANTS: &str = "__other__";
+
+/// The same for senders, and for the IDs of errors.
+pub const OTHER: &str = OTHER_TENANTS;
 
 /// All counters of the process.
 #[derive(Debug)]
@@ -57,6 +68,10 @@ pub struct Metrics {
     cores: Box<[CoreMetrics]>,
     tenants: PerDestination<Mutex<Tenants>>,
     credentials: Mutex<Credentials>,
+    /// Requests and samples by the sender's address.
+    senders: Named<IpAddr, 2>,
+    /// Errors of upstreams by their ID.
+    error_ids: Named<Box<str>, 1>,
     tenants_max: usize,
     include_tenant: bool,
 }
@@ -84,6 +99,8 @@ impl Metrics {
             cores: (0..cores.max(1)).map(|_| CoreMetrics::default()).collect(),
             tenants: PerDestination::default(),
             credentials: Mutex::default(),
+            senders: Named::new(cores, SENDERS_COUNTED_MAX),
+            error_ids: Named::new(cores, ERROR_IDS_MAX),
             tenants_max,
             include_tenant,
         }
@@ -144,6 +161,11 @@ impl Metrics {
         credentials.counters(core, CredentialTenant::other())
     }
 
+    /// Whether metrics name tenants.
+    pub fn includes_tenant(&self) -> bool {
+        self.include_tenant
+    }
+
     /// How metrics name a tenant: by its ID, or not at all.
     pub fn tenant_label<'a>(&self, tenant: &'a TenantId) -> &'a str {
         if self.include_tenant { tenant.as_str() } else { "" }
@@ -153,6 +175,41 @@ impl Metrics {
     /// it.
     pub fn credentials(&self) -> Vec<(CredentialTenant, Arc<CredentialMetrics>)> {
         self.credentials.lock().unwrap_or_else(PoisonError::into_inner).all()
+    }
+
+    /// The place of a sender among those that are counted by their address. Callers keep it.
+    pub fn sender(&self, address: IpAddr) -> Place {
+        let address = address.to_canonical();
+        self.senders.place(|known| *known == address, || address)
+    }
+
+    /// Counts a request of a sender that `core` has read.
+    pub fn count_request_of(&self, core: usize, sender: Place) {
+        self.senders.count(core, sender, 0, 1);
+    }
+
+    /// Counts samples of a sender that `core` has read.
+    pub fn count_samples_of(&self, core: usize, sender: Place, samples: u64) {
+        self.senders.count(core, sender, 1, samples);
+    }
+
+    /// What each sender has sent: its address, or none for all senders beyond the bound, with requests and samples.
+    pub fn senders(&self) -> impl Iterator<Item = (Option<IpAddr>, u64, u64)> {
+        let totals = self.senders.totals().into_iter();
+        totals.map(|(sender, [requests, samples])| (sender.copied(), requests, samples))
+    }
+
+    /// Counts an upstream's error on `core` by the ID in its body, if there is one.
+    pub fn count_error(&self, core: usize, body: &[u8]) {
+        if let Some(id) = named::error_id(body) {
+            let place = self.error_ids.place(|known| **known == *id, || id.into());
+            self.error_ids.count(core, place, 0, 1);
+        }
+    }
+
+    /// How often each ID occurred in errors of upstreams. The last may be [`OTHER`], for all IDs beyond the bound.
+    pub fn error_ids(&self) -> impl Iterator<Item = (&str, u64)> {
+        self.error_ids.totals().into_iter().map(|(id, [count])| (id.map_or(OTHER, |id| &**id), count))
     }
 
     /// All labels of a destination's tenants with their counters, sorted by label. A label occurs once for each core

@@ -80,6 +80,14 @@ pub enum Destination {
 impl Destination {
     /// All destinations, in the order of their discriminants.
     pub const ALL: [Self; 2] = [Self::Metrics, Self::Logs];
+
+    /// The name of the destination, as labels of metrics have it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Metrics => "metrics",
+            Self::Logs => "logs",
+        }
+    }
 }
 
 /// One value for each [`Destination`].
@@ -95,6 +103,15 @@ impl<T> PerDestination<T> {
     /// Returns the value of `destination`.
     pub fn of(&self, destination: Destination) -> &T {
         let [metrics, logs] = &self.0;
+        match destination {
+            Destination::Metrics => metrics,
+            Destination::Logs => logs,
+        }
+    }
+
+    /// Returns the value of `destination`, to change it.
+    pub fn of_mut(&mut self, destination: Destination) -> &mut T {
+        let [metrics, logs] = &mut self.0;
         match destination {
             Destination::Metrics => metrics,
             Destination::Logs => logs,

@@ -10,7 +10,8 @@ use bytes::Bytes;
 use super::Server;
 use super::api::{self, Tapping};
 use super::eviction::{Connections, Slot};
-use super::pages::Page;
+use super::negotiation::{Coding, Wanted};
+use super::pages::{Page, Snapshot};
 use crate::auth::Authorization;
 use crate::http::head::{Framing, Method, RequestHead};
 use crate::io::buffers::Gather;
@@ -18,8 +19,8 @@ use crate::io::deadline::{Cut, Idle};
 use crate::io::driver::Driver;
 use crate::io::stream::Stream;
 use crate::limits::{
-    ADMIN_BYTES_PER_SEC_MIN, ADMIN_HEAD_BYTES_MAX, ADMIN_TIMEOUT_MILLIS, CLOSE_DISCARD_BYTES_MAX,
-    CLOSE_DISCARD_MILLIS,
+    ADMIN_BYTES_PER_SEC_MIN, ADMIN_HEAD_BYTES_MAX, ADMIN_METRICS_MILLIS, ADMIN_TIMEOUT_MILLIS,
+    CLOSE_DISCARD_BYTES_MAX, CLOSE_DISCARD_MILLIS,
 };
 
 /// Size of one read of a request's head.
@@ -33,6 +34,8 @@ struct Request {
     path: Vec<u8>,
     query: Vec<u8>,
     authorization: Authorization,
+    /// How it wants /metrics.
+    wanted: Wanted,
     /// Whether it is from a browser.
     wants_html: bool,
     /// Whether the request has no body.
@@ -40,6 +43,21 @@ struct Request {
 }
 
 impl Server {
+    /// /metrics as a client wants it. All codings of a format come from one text.
+    async fn metrics(&self, wanted: Wanted) -> Rc<Snapshot> {
+        let plain = Wanted { coding: Coding::Identity, ..wanted };
+        let (snapshots, connections) = (&self.snapshots, &self.connections);
+        let render = async || self.pages.metrics(wanted.format, &self.sampler.borrow().auditor);
+        if wanted == plain {
+            return snapshots.take(plain.number(), connections, render).await;
+        }
+        let write = async || {
+            let text = snapshots.take(plain.number(), connections, render).await;
+            text.page.compressed(wanted.coding).await
+        };
+        snapshots.take(wanted.number(), connections, write).await
+    }
+
     /// Serves a connection until it ends.
     pub(super) fn receive(self: &Rc<Self>, socket: OwnedFd) {
         match Stream::accepted(socket, Driver::Epoll.blocking(), &self.deadlines) {
@@ -129,9 +147,10 @@ async fn response(server: &Server, request: Option<&Request>, stream: &Stream, s
         };
     }
     let page = match request {
-        Some(Request { method: Method::Get | Method::Head, path, .. }) if path == b"/metrics" => {
-            let snapshot =
-                server.snapshots.take(&server.connections, || server.pages.page(path, false)).await;
+        Some(Request { method: Method::Get | Method::Head, path, wanted, .. }) if path == b"/metrics" => {
+            // Rendering takes our time and not the client's.
+            stream.set_deadline(Instant::now() + Duration::from_millis(ADMIN_METRICS_MILLIS), Cut::Both);
+            let snapshot = server.metrics(*wanted).await;
             let parts = snapshot.page.parts(lines);
             slot.answered(Some(snapshot));
             return parts.into();
@@ -171,11 +190,13 @@ async fn read_request(stream: &mut Stream) -> io::Result<Option<Request>> {
                 let all_read = matches!(head.framing, Framing::None | Framing::Length(0));
                 let authorization =
                     Authorization::parse(head.authorization.clone().and_then(|range| buffer.get(range)));
+                let wanted = Wanted::parse(buffer.get(..length).unwrap_or_default());
                 return Ok(Some(Request {
                     method: head.method,
                     path,
                     query,
                     authorization,
+                    wanted,
                     wants_html,
                     all_read,
                 }));

@@ -3,16 +3,20 @@
 use std::cell::Cell;
 use std::fmt::Write;
 use std::rc::Rc;
-use std::sync::Arc;
-use std::time::{Instant, SystemTime};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
 
 use bytes::Bytes;
 
+use super::compression::compress;
+use super::exposition::{Sources, TenantsSeen};
+use super::negotiation::{Coding, Format};
 use super::{exposition, page, process};
 use crate::config::plan::{Live, Plan};
 use crate::exchange::fragment::Message;
 use crate::exchange::mailbox::Post;
 use crate::metrics::Metrics;
+use crate::metrics::ledger::Auditor;
 use crate::shared::Shared;
 
 /// The sources of the pages.
@@ -26,6 +30,8 @@ pub struct Pages {
     pub(super) posts: Box<[Post<Message>]>,
     plan: Live,
     pub(super) started: Instant,
+    /// What /metrics has found out about tenants. Only one thread asks for pages, so it never waits.
+    seen: Mutex<TenantsSeen>,
 }
 
 /// A page and its HTTP status.
@@ -45,10 +51,12 @@ const FRESH: &str = "Cache-Control: no-store\r\nX-Content-Type-Options: nosniff\
 const PROFILES: &str = "Go's pprof protocol is not spoken here. /debug/threads tells the CPU time of each thread; to \
     see where it goes:\n  perf record -g -p $(pidof tenantry) -- sleep 10 && perf report\n";
 
+/// What /metrics depends on.
+const VARY: &str = "Vary: Accept, Accept-Encoding\r\n";
+
 const TEXT: &str = "text/plain; charset=utf-8";
 const HTML: &str = "text/html; charset=utf-8";
 const JSON: &str = "application/json";
-const METRICS: &str = "text/plain; version=0.0.4; charset=utf-8";
 
 impl Page {
     /// A page of plain text.
@@ -71,6 +79,15 @@ impl Page {
         Self { lines: lines.into(), ..self }
     }
 
+    /// The page in a coding, or as it is if that fails.
+    pub(super) async fn compressed(&self, coding: Coding) -> Self {
+        let (lines, body) = match compress(&self.body, coding).await {
+            Some(body) => (format!("{}Content-Encoding: {}\r\n", self.lines, coding.name()).into(), body),
+            None => (self.lines.clone(), self.body.clone()),
+        };
+        Self { status: self.status, media: self.media, lines, body }
+    }
+
     /// The body's size in bytes.
     pub(super) fn len(&self) -> usize {
         self.body.len()
@@ -88,7 +105,7 @@ impl Page {
             _ => "Error",
         };
         // What is true now may be wrong in a second, and /metrics is read by machines that do not cache.
-        let fresh = if self.media == METRICS { "" } else { FRESH };
+        let fresh = if matches!(self.media, TEXT | HTML | JSON) { FRESH } else { "" };
         let allow = if self.status == 405 { "Allow: GET, HEAD\r\n" } else { "" };
         let head = format!(
             "HTTP/1.1 {} {reason}\r\nContent-Type: {}\r\nContent-Length: {}\r\n{allow}{fresh}{}{more}Connection: close\r\n\r\n",
@@ -124,7 +141,16 @@ impl Drop for Snapshot {
 impl Pages {
     /// Pages about these counters and about the current settings, without secrets.
     pub fn new(metrics: Arc<Metrics>, shared: Arc<Shared>, driver: &'static str, plan: Live) -> Self {
-        Self { metrics, shared, driver, commit: "", posts: Box::default(), plan, started: Instant::now() }
+        Self {
+            metrics,
+            shared,
+            driver,
+            commit: "",
+            posts: Box::default(),
+            plan,
+            started: Instant::now(),
+            seen: Mutex::default(),
+        }
     }
 
     /// Adds what takes questions to the cores.
@@ -148,9 +174,8 @@ impl Pages {
     pub fn page(&self, path: &[u8], wants_html: bool) -> Page {
         match path {
             b"/metrics" => {
-                let mut body = exposition::text(&self.metrics, &self.shared, self.driver);
-                body.push_str(&exposition::certificates(&self.plan.load(), SystemTime::now()));
-                Page { media: METRICS, ..Page::text(200, body) }
+                let text = self.exposition(Format::Classic, &Auditor::default());
+                Page { media: Format::Classic.media(), ..Page::text(200, text) }
             }
             b"/alive" if self.shared.is_shutting_down() => Page::text(503, "shutting down\n"),
             b"/alive" => Page::text(200, ""),
@@ -160,6 +185,25 @@ impl Pages {
             _ if path.starts_with(b"/debug/pprof") => Page::text(404, PROFILES),
             _ => Page::text(404, "no such page; there are /, /metrics, /alive and /debug/threads\n"),
         }
+    }
+
+    /// /metrics, not compressed.
+    pub(super) fn metrics(&self, format: Format, auditor: &Auditor) -> Page {
+        Page { media: format.media(), ..Page::text(200, self.exposition(format, auditor)) }.with_lines(VARY)
+    }
+
+    /// The text of /metrics.
+    pub(super) fn exposition(&self, format: Format, auditor: &Auditor) -> String {
+        let plan = self.plan.load();
+        let sources = Sources {
+            metrics: &self.metrics,
+            shared: &self.shared,
+            driver: self.driver,
+            plan: &plan,
+            auditor,
+        };
+        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        exposition::render(&sources, &mut seen, format)
     }
 
     fn status(&self) -> String {

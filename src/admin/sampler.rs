@@ -53,6 +53,8 @@ pub(super) struct TenantTotals {
     pub(super) bytes: u64,
     pub(super) requests: u64,
     pub(super) errors: u64,
+    /// See [`TenantMetrics::work`].
+    pub(super) work: u64,
 }
 
 /// Per second.
@@ -63,6 +65,7 @@ pub(super) struct TenantRates {
     pub(super) bytes: f64,
     pub(super) requests: f64,
     pub(super) errors: f64,
+    work: f64,
 }
 
 #[derive(Debug, Default)]
@@ -78,6 +81,8 @@ struct Track {
 pub(super) struct Sampler {
     samples: VecDeque<Sample>,
     tenants: HashMap<(Destination, Arc<str>), Track>,
+    /// The work for all tenants, per second.
+    work: f64,
     pub(super) auditor: Auditor,
 }
 
@@ -112,6 +117,7 @@ impl TenantTotals {
             totals.bytes += core.upstream_bytes.get();
             totals.requests += core.requests.get();
             totals.errors += core.unsuccessful.get();
+            totals.work += core.work.get();
         }
         totals
     }
@@ -125,6 +131,7 @@ impl TenantTotals {
             bytes: rate(self.bytes, before.bytes),
             requests: rate(self.requests, before.requests),
             errors: rate(self.errors, before.errors),
+            work: rate(self.work, before.work),
         }
     }
 }
@@ -137,6 +144,7 @@ impl TenantRates {
             (&mut self.bytes, latest.bytes),
             (&mut self.requests, latest.requests),
             (&mut self.errors, latest.errors),
+            (&mut self.work, latest.work),
         ] {
             *rate += (latest - *rate) * LATEST_WEIGHT;
             // It would never get there by itself.
@@ -150,8 +158,12 @@ impl TenantRates {
 impl Sampler {
     /// Begins with the current counters.
     pub(super) fn new(metrics: &Metrics, now: Instant) -> Self {
-        let mut sampler =
-            Self { samples: VecDeque::new(), tenants: HashMap::new(), auditor: Auditor::default() };
+        let mut sampler = Self {
+            samples: VecDeque::new(),
+            tenants: HashMap::new(),
+            work: 0.0,
+            auditor: Auditor::default(),
+        };
         sampler.sample(metrics, now);
         sampler
     }
@@ -176,6 +188,7 @@ impl Sampler {
                 self.track(destination, tenant, totals, seconds.max(1e-3));
             }
         }
+        self.work = self.tenants.values().map(|track| track.rates.work).sum();
         self.auditor.audit(metrics);
     }
 
@@ -188,6 +201,11 @@ impl Sampler {
             track.history.pop_front();
         }
         track.history.push_back(latest.samples as f32);
+    }
+
+    /// A tenant's share in the work for all tenants, from 0 to 1.
+    pub(super) fn share_of_work(&self, rates: &TenantRates) -> f64 {
+        if self.work > 0.0 { (rates.work / self.work).min(1.0) } else { 0.0 }
     }
 
     /// A tenant's rates.

@@ -236,3 +236,48 @@ fn stopping_cuts_clients_off_ends_the_thread_and_frees_the_port() {
     successor.bind(&address.into()).unwrap();
     successor.listen(1).unwrap();
 }
+
+/// Ten thousand tenants, twenty scrapes at a time in all formats and codings: a probe is still answered in time.
+#[test]
+fn many_scrapes_of_many_tenants_do_not_delay_a_probe() {
+    let (admin, address, _) = start_with(10_000);
+    let over = Arc::new(std::sync::atomic::AtomicBool::new(false));
+    let scrapers: Vec<_> = (0..20)
+        .map(|n| {
+            let over = Arc::clone(&over);
+            let accept = ["*/*", "application/openmetrics-text"][n % 2];
+            let coding = ["identity", "gzip", "zstd"][n % 3];
+            let request = format!(
+                "GET /metrics HTTP/1.1\r\nHost: x\r\nAccept: {accept}\r\nAccept-Encoding: {coding}\r\n\r\n"
+            );
+            std::thread::spawn(move || {
+                let mut scrapes = 0;
+                while !over.load(std::sync::atomic::Ordering::Relaxed) {
+                    let mut stream = TcpStream::connect(address).unwrap();
+                    stream.write_all(request.as_bytes()).unwrap();
+                    let mut answer = Vec::new();
+                    stream.read_to_end(&mut answer).unwrap();
+                    let begins = answer.get(..100).unwrap_or(&answer).escape_ascii();
+                    assert!(answer.starts_with(b"HTTP/1.1 200"), "{scrapes}: {begins}");
+                    scrapes += 1;
+                }
+                scrapes
+            })
+        })
+        .collect();
+    let mut probes: Vec<_> = (0..40)
+        .map(|_| {
+            std::thread::park_timeout(Duration::from_millis(20));
+            let begun = Instant::now();
+            assert!(get(address, "/alive").starts_with("HTTP/1.1 200"));
+            begun.elapsed()
+        })
+        .collect();
+    over.store(true, std::sync::atomic::Ordering::Relaxed);
+    let scrapes: u32 = scrapers.into_iter().map(|scraper| scraper.join().unwrap()).sum();
+    probes.sort_unstable();
+    eprintln!("{scrapes} scrapes; probes took {:?}, {:?} and {:?}", probes[20], probes[36], probes[39]);
+    // A kubelet waits for a second.
+    assert!(probes[36] < Duration::from_millis(500) && probes[39] < Duration::from_secs(1), "{probes:?}");
+    admin.stop();
+}

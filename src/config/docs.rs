@@ -94,7 +94,14 @@ const TOPICS: &[Topic] = &[
     Topic { title: "Threads", paths: &["cores", "driver"] },
     Topic {
         title: "Logs and metrics",
-        paths: &["log_level", "log_format", "log_response_errors", "metrics_include_tenant"],
+        paths: &[
+            "log_level",
+            "log_format",
+            "log_response_errors",
+            "metrics_include_tenant",
+            "metrics_tenant_idle",
+            "metrics_tenant_histograms_max",
+        ],
     },
     Topic {
         title: "Authentication and TLS",

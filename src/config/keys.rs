@@ -80,6 +80,16 @@ keys! {
         "Adds the tenant as a label to the per-tenant metrics: one series per tenant, for up to limits.tenants_max \
          tenants.",
         "Switch it on to see how much each tenant sends.";
+    metrics_tenant_idle: Duration = Duration::from_secs(3600), "metrics_tenant_idle",
+        Zero::Means("0s: all tenants are shown."),
+        "Leaves tenants out of /metrics that have sent nothing for so long. The metrics of a tenant that comes back go on \
+         where they were.",
+        "Raise it if tenants send more rarely than that.";
+    metrics_tenant_histograms_max: usize = 1_500, "metrics_tenant_histograms_max",
+        Zero::Means("0: no limit."),
+        "How many histograms of request durations /metrics has, one for each tenant and status. The first tenants keep \
+         theirs; the counters of all tenants are shown in any case.",
+        "Raise it if you have more tenants than that and want all their histograms, at up to 2 kB each.";
     log_level: LevelFilter = LevelFilter::WARN, "log_level", Zero::Nothing,
         "The lowest severity that is logged: trace, debug, info, warn or error.",
         "Set it to info to see the effective configuration, name lookups and recovered upstream addresses.";

@@ -43,6 +43,10 @@ pub struct Plan {
     pub listen_pprof: Option<SocketAddr>,
     /// Whether metrics carry a tenant label.
     pub metrics_include_tenant: bool,
+    /// After this time without data, a tenant is left out of /metrics. Zero means never.
+    pub metrics_tenant_idle: Duration,
+    /// How many histograms of tenants /metrics has. 0 means any number.
+    pub metrics_tenant_histograms_max: usize,
     /// The lowest severity that is logged.
     pub log_level: LevelFilter,
     /// How log lines are written.

@@ -13,7 +13,7 @@ use super::pieces::is_too_large;
 use super::tenant_lane::{Batch, TenantLane, inflated_bytes, start_by};
 use crate::exchange::fragment::Fragment;
 use crate::limits::UNMERGED_SECS;
-use crate::metrics::UpstreamClass;
+use crate::metrics::{Exemplar, UpstreamClass};
 use crate::model::{Failure, Outcome, Via, blames_content};
 use crate::upstream::client::Reply;
 
@@ -201,7 +201,8 @@ impl Egress {
             lane.metrics.merged_fragments.add(batch.len() as u64);
         }
         for fragment in batch {
-            counters.lane_wait.observe((now - fragment.arrived).as_secs_f64());
+            let seconds = (now - fragment.arrived).as_secs_f64();
+            counters.lane_wait.observe_as(&Exemplar::new(fragment.request_id.0, seconds, now));
         }
     }
 
@@ -211,6 +212,9 @@ impl Egress {
             Ok(reply) => {
                 self.counters().upstream_outcome(UpstreamClass::of_status(reply.status));
                 lane.metrics.answered(reply.status, millis);
+                if reply.status >= 400 {
+                    self.metrics.count_error(self.exchange.core(), &reply.message);
+                }
                 if let Some(redirect) = reply.redirect() {
                     self.log(lane, &redirect.message);
                 } else if self.settings.get().log_response_errors && !(200..300).contains(&reply.status) {

@@ -4,7 +4,7 @@
 //! ready to be sent. A request with a large inflated body yields to other tasks between its parts.
 
 use std::hash::{BuildHasher, RandomState};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -21,7 +21,7 @@ use crate::http::head::{Framing, RequestHead};
 use crate::http::refusal::Refusal;
 use crate::limits::{FRAGMENTS_IN_FLIGHT_MAX, SPLITTERS_KEPT_MAX};
 use crate::metrics::ledger::Entry;
-use crate::metrics::{Rejection, Unstored};
+use crate::metrics::{Exemplar, Rejection, Unstored};
 use crate::model::Written;
 use crate::model::{Answer, Failure, Outcome, UpstreamId};
 use crate::model::{MetadataRule, Part, Protocol, RefusedSeries};
@@ -181,10 +181,13 @@ impl Ingest {
         let arrived = push.arrived;
         let counters = self.counters();
         counters.requests.add(1);
+        self.count_request_of(push.client.ip());
         counters.batch_bytes.of(push.protocol.destination()).observe(push.body.len() as f64);
         let mut splitter = self.splitters.borrow_mut().pop().unwrap_or_default();
+        let mut request_id = None;
         let answer = match self.prepare(&mut splitter, push).await {
             Ok((mut dispatch, inflated)) => {
+                request_id = Some(dispatch.request_id);
                 loop {
                     self.tasks.yield_if_busy().await;
                     let Some(part) = splitter.next_part() else { break };
@@ -201,8 +204,30 @@ impl Ingest {
                 answer
             }
         };
-        self.counters().request_duration.observe(arrived.elapsed().as_secs_f64());
+        self.observe_duration(arrived, request_id);
         answer
+    }
+
+    /// Counts a request that was read from this address.
+    fn count_request_of(&self, address: IpAddr) {
+        let place = self.senders.borrow_mut().place(address, &self.metrics);
+        self.metrics.count_request_of(self.core(), place);
+    }
+
+    /// Counts samples of such a request.
+    fn count_samples_of(&self, address: IpAddr, samples: u64) {
+        let place = self.senders.borrow_mut().place(address, &self.metrics);
+        self.metrics.count_samples_of(self.core(), place, samples);
+    }
+
+    /// Counts the time since a request's head. A request without parts has no ID.
+    fn observe_duration(&self, arrived: Instant, request_id: Option<RequestId>) {
+        let (now, duration) = (Instant::now(), &self.counters().request_duration);
+        let seconds = (now - arrived).as_secs_f64();
+        match request_id {
+            Some(RequestId(id)) => duration.observe_as(&Exemplar::new(id, seconds, now)),
+            None => duration.observe(seconds),
+        }
     }
 
     /// Scans a request and reserves room for its parts. The returned charge is for the inflated body until it is split.
@@ -244,6 +269,7 @@ impl Ingest {
         let inflated = self.shared.bytes.charge(scan.inflated_bytes);
         let inflated = inflated.ok_or_else(|| Answer::from(&self.out_of_memory()))?;
         self.count_scan(&scan);
+        self.count_samples_of(client.ip(), scan.samples);
         let unsent = self.enter_in_ledger(&scan);
         if let Some(example) = scan.refused.example.as_deref().filter(|_| scan.refused.denied > 0) {
             self.log_denied_tenant(client, &credential, example);

@@ -158,13 +158,23 @@ impl Deadlines {
     /// Runs the sweeper, one task per core, until [`end`](Self::end) is called. It calls `after_sweep` after each
     /// sweep.
     pub async fn sweep(&self, after_sweep: impl Fn(Instant)) {
+        self.sweep_timed(|_| (), after_sweep).await;
+    }
+
+    /// Like [`sweep`](Self::sweep). Before each sweep it tells `due` when that is due, and `None` as long as there is
+    /// nothing to watch. How late the sweep then is tells for how long the core did not turn.
+    pub async fn sweep_timed(&self, due: impl Fn(Option<Instant>), after_sweep: impl Fn(Instant)) {
         while !self.state.ended.get() {
+            due(None);
             self.something_to_watch().await;
-            monoio::time::sleep(Duration::from_millis(SWEEP_MILLIS)).await;
+            let at = Instant::now() + Duration::from_millis(SWEEP_MILLIS);
+            due(Some(at));
+            monoio::time::sleep_until(at.into()).await;
             let now = Instant::now();
             self.state.table.borrow_mut().fire_due(now);
             after_sweep(now);
         }
+        due(None);
     }
 
     /// Ends the sweeper. Call it once all tasks with deadlines have ended.

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicI32, AtomicU64, Ordering};
 use std::sync::{Arc, LazyLock, OnceLock};
 use std::time::{Duration, Instant};
 
+use super::exemplar::{Exemplar, Slot};
 use crate::model::{PerDestination, UpstreamId};
 
 /// A number that only grows.
@@ -225,6 +226,8 @@ pub struct Histogram {
     counts: Box<[Counter]>,
     /// The bits of an `f64`.
     sum: AtomicU64,
+    /// One for each count, or none at all.
+    exemplars: Box<[Slot]>,
 }
 
 /// A [`Histogram`] as it was read.
@@ -234,18 +237,41 @@ pub struct Distribution {
     pub buckets: Vec<(f64, u64)>,
     /// The sum of all values.
     pub sum: f64,
+    /// An exemplar for each bucket that has one. Empty if the histogram keeps none.
+    pub exemplars: Vec<Option<Exemplar>>,
 }
 
 impl Histogram {
     /// A histogram with these upper bounds, in ascending order.
     pub fn new(bounds: &'static [f64]) -> Self {
         let counts = (0..=bounds.len()).map(|_| Counter::default()).collect();
-        Self { bounds, counts, sum: AtomicU64::new(0f64.to_bits()) }
+        Self { bounds, counts, sum: AtomicU64::new(0f64.to_bits()), exemplars: Box::default() }
+    }
+
+    /// A histogram with these upper bounds that keeps an exemplar for each bucket.
+    pub fn with_exemplars(bounds: &'static [f64]) -> Self {
+        Self { exemplars: (0..=bounds.len()).map(|_| Slot::default()).collect(), ..Self::new(bounds) }
     }
 
     /// Counts a value.
     pub fn observe(&self, value: f64) {
-        let place = self.bounds.partition_point(|&bound| bound < value);
+        self.observe_in(self.place(value), value);
+    }
+
+    /// Counts a value, and perhaps keeps it as the exemplar of its bucket.
+    pub fn observe_as(&self, exemplar: &Exemplar) {
+        let place = self.place(exemplar.value);
+        self.observe_in(place, exemplar.value);
+        if let Some(slot) = self.exemplars.get(place) {
+            slot.offer(exemplar);
+        }
+    }
+
+    fn place(&self, value: f64) -> usize {
+        self.bounds.partition_point(|&bound| bound < value)
+    }
+
+    fn observe_in(&self, place: usize, value: f64) {
         if let Some(count) = self.counts.get(place) {
             count.add(1);
         }
@@ -259,6 +285,7 @@ impl Histogram {
         Distribution {
             buckets: bounds.zip(self.counts.iter().map(Counter::get)).collect(),
             sum: f64::from_bits(self.sum.load(Ordering::Relaxed)),
+            exemplars: self.exemplars.iter().map(Slot::read).collect(),
         }
     }
 }
@@ -268,6 +295,12 @@ impl Distribution {
     pub fn add(&mut self, other: &Self) {
         self.buckets.iter_mut().zip(&other.buckets).for_each(|(ours, theirs)| ours.1 += theirs.1);
         self.sum += other.sum;
+        for (ours, theirs) in self.exemplars.iter_mut().zip(&other.exemplars) {
+            *ours = match (*ours, *theirs) {
+                (Some(ours), Some(theirs)) => Some(ours.latest(theirs)),
+                (ours, theirs) => ours.or(theirs),
+            };
+        }
     }
 
     /// The number of values.
@@ -278,6 +311,8 @@ impl Distribution {
 
 #[cfg(test)]
 mod tests {
+    use std::time::{Duration, Instant};
+
     use super::*;
 
     #[test]
@@ -290,5 +325,19 @@ mod tests {
         let mut twice = read.clone();
         twice.add(&read);
         assert_eq!((twice.sum, twice.count()), (30.0, 10));
+    }
+
+    #[test]
+    fn a_histogram_keeps_an_exemplar_for_each_bucket() {
+        let (cores, now) = ([(); 2].map(|()| Histogram::with_exemplars(&[1.0, 5.0])), Instant::now());
+        let later = now + Duration::from_secs(7);
+        cores[0].observe_as(&Exemplar::new(1, 0.5, now));
+        cores[0].observe_as(&Exemplar::new(2, 9.0, later));
+        cores[1].observe_as(&Exemplar::new(3, 0.7, later));
+        let mut read = cores[0].read();
+        read.add(&cores[1].read());
+        let ids: Vec<_> = read.exemplars.iter().map(|kept| kept.map(|e| (e.request_id, e.value))).collect();
+        assert_eq!(ids, [Some((3, 0.7)), None, Some((2, 9.0))]);
+        assert_eq!(read.count(), 3);
     }
 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::cells::{Counter, Counters, Gauge, Histogram, ThreadId, UpstreamGauges};
 use super::labels::{Rejection, Status, Unstored, UpstreamClass};
+use super::stalls::Stalls;
 use super::table::metrics;
 use crate::model::PerDestination;
 
@@ -65,7 +66,7 @@ metrics! {
             rejections: Counters<Rejection, { Rejection::ALL.len() }>;
         "tenantry_replies_total", "Replies to senders." => replies: Counters<Status, { Status::END }>;
         "tenantry_request_duration_seconds", "From a request's head to its answer." =>
-            request_duration: Histogram = Histogram::new(SECONDS);
+            request_duration: Histogram = Histogram::with_exemplars(SECONDS);
 
         // Outbound.
         "tenantry_upstream_requests_total", "Upstream requests started." => upstream_requests: Counter;
@@ -94,7 +95,7 @@ metrics! {
             "Parts refused because their upstream had its share in flight, beside others." =>
             upstream_refused: Counter;
         "tenantry_lane_wait_seconds", "From a request's head until its part is sent." =>
-            lane_wait: Histogram = Histogram::new(SECONDS);
+            lane_wait: Histogram = Histogram::with_exemplars(SECONDS);
 
         // The state of each core.
         "tenantry_connections_open", "Inbound connections open." => connections_open: Gauge;
@@ -111,6 +112,8 @@ metrics! {
         "tenantry_upstream_addresses_in_backoff", "Upstream addresses in backoff after failures." =>
             upstream_in_backoff: UpstreamGauges;
         "tenantry_core_cpu_seconds_total", "CPU time of each core's thread." => thread: ThreadId;
+        "tenantry_core_longest_stall_seconds", "The longest time in the last minute that a core's loop did not turn." =>
+            stalls: Stalls;
         "tenantry_doorbells_rung_total", "Times that a core woke another." => doorbells_rung: Counter;
 
         cells:

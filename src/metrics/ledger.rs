@@ -270,6 +270,15 @@ impl Metrics {
         all.chunk_by(|(a, _), (b, _)| a == b).filter_map(of_group).collect()
     }
 
+    /// What went no further than the cores that received it. It has no tenant, or its tenant's home core does not know it.
+    pub fn refused_on_arrival(&self) -> Ledger {
+        let mut ledger = Ledger::default();
+        for core in &self.cores {
+            add_each(&mut ledger.refused, core.ledger_refused.counts());
+        }
+        ledger
+    }
+
     /// The ledger of the whole process.
     pub fn ledger(&self) -> Ledger {
         let mut total = Ledger::default();

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use super::cells::{
     ByLabel, Counter, Counters, Distribution, Gauge, Histogram, Label, ThreadId, UpstreamGauges,
 };
+use super::stalls::{Stalled, Stalls};
 
 /// A metric family: what the exposition shows under one name. `T` is the struct that has its cells.
 #[derive(Debug)]
@@ -64,6 +65,8 @@ impl Kind {
 pub enum Value {
     /// A counter or a gauge.
     Number(u64),
+    /// The longest stall up to a time.
+    Stall(Stalled),
     /// A gauge for the main upstream, and one for each named upstream.
     Upstreams(u64, Vec<(Arc<str>, u64)>),
     /// A counter for each value of a label.
@@ -140,6 +143,14 @@ impl Cell for Histogram {
 
     fn value(&self) -> Value {
         Value::Histogram(self.read())
+    }
+}
+
+impl Cell for Stalls {
+    const KIND: Kind = Kind::Gauge;
+
+    fn value(&self) -> Value {
+        Value::Stall(self.read())
     }
 }
 

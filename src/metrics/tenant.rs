@@ -8,7 +8,7 @@ use super::core::CoreMetrics;
 use super::labels::Unstored;
 use super::notes::Notes;
 use super::table::{Cell, Family, Kind, Sample, Value};
-use crate::limits::TENANT_STATUSES_MAX;
+use crate::limits::{FRAGMENT_WORK_BYTES, TENANT_STATUSES_MAX};
 use crate::model::Destination;
 
 /// Bounds of the durations of upstream requests, in milliseconds; cortex-tenant's.
@@ -22,6 +22,8 @@ pub struct TenantMetrics {
     pub series: Counter,
     /// Samples and histograms received.
     pub samples: Counter,
+    /// What it cost, in bytes: those that its fragments inflate to, and some for each fragment. See [`Self::worked`].
+    pub work: Counter,
     /// Upstream requests that have ended.
     pub requests: Counter,
     /// Of these, the ones without an answer.
@@ -130,6 +132,22 @@ impl TenantMetrics {
     pub fn received(&self, series: u64, samples: u64) {
         self.series.add(series);
         self.samples.add(samples);
+    }
+
+    /// Counts the work for a fragment that inflates to so many bytes.
+    pub fn worked(&self, inflated_bytes: u32) {
+        self.work.add(u64::from(inflated_bytes) + FRAGMENT_WORK_BYTES);
+    }
+
+    /// What changes whenever there is something new about the tenant.
+    pub fn activity(&self) -> u64 {
+        self.work.get().wrapping_add(self.requests.get()).wrapping_add(self.samples.get())
+    }
+
+    /// The statuses that have a histogram of durations, as in [`Self::durations`].
+    pub fn statuses(&self) -> impl Iterator<Item = u16> {
+        let known = self.durations.iter().filter_map(OnceLock::get).map(|(status, _)| *status);
+        known.chain(self.other_durations.get().map(|_| 0))
     }
 
     /// Counts an upstream's answer, after so many milliseconds.

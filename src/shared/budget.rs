@@ -20,6 +20,11 @@ impl Budget {
         Arc::new(Self { units_max, units: AtomicUsize::new(0) })
     }
 
+    /// Returns the number of units that there are.
+    pub fn max(&self) -> usize {
+        self.units_max
+    }
+
     /// Charges `units`; `None`, with nothing charged, if they do not fit.
     pub fn charge(self: &Arc<Self>, units: usize) -> Option<Charge> {
         self.take(units).then(|| Charge { budget: Arc::clone(self), units })

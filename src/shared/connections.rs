@@ -20,6 +20,11 @@ impl Connections {
         Arc::new(Self { by_core: (0..cores).map(|_| AtomicUsize::new(0)).collect(), max })
     }
 
+    /// Returns how many connections all cores together may serve.
+    pub fn max(&self) -> usize {
+        self.max
+    }
+
     /// Counts a connection of `core` until the guard is dropped. A core that hands a connection over counts it for the
     /// other core at once, so that a burst spreads before the first connection has arrived there.
     pub fn count(self: &Arc<Self>, core: usize) -> ConnectionGuard {

@@ -1,6 +1,6 @@
 //! `/api/v1/status`: the process at a glance.
 
-use std::time::SystemTime;
+use std::time::{Instant, SystemTime};
 
 use serde_json::{Map, Value, json};
 
@@ -97,6 +97,7 @@ fn sum(metrics: &Metrics, of: impl Fn(&CoreMetrics) -> u64) -> u64 {
 }
 
 fn cores(metrics: &Metrics, sampler: &Sampler) -> Vec<Value> {
+    let now = Instant::now();
     let core = |(number, core): (usize, &CoreMetrics)| {
         json!({
             "core": number,
@@ -108,7 +109,7 @@ fn cores(metrics: &Metrics, sampler: &Sampler) -> Vec<Value> {
             "waiting_fragments": core.lanes_waiting.total(),
             "upstream_requests_total": core.upstream_requests.get(),
             "merges_total": core.merges.get(),
-            "longest_stall_seconds": 0.0,
+            "longest_stall_seconds": rounded(core.stalls.longest(now).as_secs_f64()),
         })
     };
     metrics.cores().iter().enumerate().map(core).collect()

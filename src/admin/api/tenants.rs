@@ -110,7 +110,7 @@ impl Row {
             "in_flight_samples": self.in_flight,
             "unaccounted_samples": sampler.auditor.of_tenant(self.destination, &self.tenant),
             "slow": cells().any(|cells| cells.slow.get() > 0),
-            "cpu_share": 0.0,
+            "cpu_share": rounded(sampler.share_of_work(&self.rates)),
             "last_seen_at": last_seen.map(time_of),
             "last_error": last_error.as_ref().map(error_json),
             "history": sampler.history_of(self.destination, &self.tenant),

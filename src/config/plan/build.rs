@@ -52,6 +52,8 @@ pub(in crate::config) fn build(config: &Config, mistakes: &mut Vec<Mistake>) -> 
         listen_metrics: listen_metrics?,
         listen_pprof: listen_pprof?,
         metrics_include_tenant: config.metrics_include_tenant.value,
+        metrics_tenant_idle: config.metrics_tenant_idle.value,
+        metrics_tenant_histograms_max: config.metrics_tenant_histograms_max.value,
         log_level: config.log_level.value,
         log_format: config.log_format.value,
         log_response_errors: config.log_response_errors.value,
