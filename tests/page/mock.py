@@ -151,7 +151,7 @@ class World:
         return {"total": len(self.tenants), "matched": len(matched), "offset": offset, "limit": limit, "tenants": rows}
 
     def ledger(self, received, failing):
-        refused = {"limited": received // 900, "rejected": received // 5000, "slow_share": received // 40_000}
+        refused = {"limited": received // 900, "rejected": received // 5000, "overloaded": received // 40_000}
         refused = {reason: number for reason, number in refused.items() if number and failing}
         flight = min(2410, received)
         stored = received - sum(refused.values()) - flight

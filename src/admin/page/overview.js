@@ -113,11 +113,8 @@ function showStatus(/** @type {any} */ status) {
 
 /** The reasons of the ledger, in words. */
 const REASONS = new Map(Object.entries({
-  rejected: "rejected (4xx)", limited: "limited (429)", failed: "failed (5xx)", unreachable: "unreachable",
-  timeout: "timed out", expired: "waited too long", over_share: "over the share", slow_share: "over the slow share",
-  upstream_share: "over the upstream's share", missing_tenant: "no tenant",
-  invalid_tenant: "invalid tenant", denied_tenant: "tenant not allowed", mapped: "dropped by the map",
-  fragments: "too many parts",
+  rejected: "rejected (4xx)", limited: "limited (429)", failed: "failed (5xx, none)", overloaded: "over a limit here",
+  no_tenant: "no valid tenant", mapped: "dropped by the map", downgraded: "can't be downgraded",
 }));
 
 /**
