@@ -46,6 +46,8 @@ pub struct Page {
 
 /// Header lines of all pages but /metrics.
 const FRESH: &str = "Cache-Control: no-store\r\nX-Content-Type-Options: nosniff\r\n";
+/// The policy of pages that have none of their own: a browser that shows one runs nothing.
+const NO_CONTENT: &str = "Content-Security-Policy: default-src 'none'; frame-ancestors 'none'\r\n";
 
 /// How to see more than the CPU time of threads.
 const PROFILES: &str = "Where it goes, tells /debug/pprof/ on the address of listen_pprof, or:\n  \
@@ -113,9 +115,10 @@ impl Page {
         };
         // What is true now may be wrong in a second, and /metrics is read by machines that do not cache.
         let fresh = if matches!(self.media, TEXT | HTML | JSON) { FRESH } else { "" };
+        let policy = if matches!(self.media, TEXT | JSON) { NO_CONTENT } else { "" };
         let allow = if self.status == 405 { "Allow: GET, HEAD\r\n" } else { "" };
         let head = format!(
-            "HTTP/1.1 {} {reason}\r\nContent-Type: {}\r\nContent-Length: {}\r\n{allow}{fresh}{}{more}Connection: close\r\n\r\n",
+            "HTTP/1.1 {} {reason}\r\nContent-Type: {}\r\nContent-Length: {}\r\n{allow}{fresh}{policy}{}{more}Connection: close\r\n\r\n",
             self.status,
             self.media,
             self.body.len(),

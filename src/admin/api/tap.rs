@@ -64,7 +64,8 @@ impl Server {
     ) -> io::Result<()> {
         let head = format!(
             "HTTP/1.1 200 OK\r\nContent-Type: application/x-ndjson\r\nCache-Control: no-store\r\n\
-             X-Content-Type-Options: nosniff\r\n{lines}Connection: close\r\n\r\n"
+             X-Content-Type-Options: nosniff\r\n\
+             Content-Security-Policy: default-src 'none'; frame-ancestors 'none'\r\n{lines}Connection: close\r\n\r\n"
         );
         let Tapping { tap, length, events_max } = tapping;
         let until = Instant::now() + length;
