@@ -11,3 +11,4 @@ pub mod client;
 pub mod pool;
 pub mod request;
 pub mod resolve;
+mod too_large;

@@ -56,7 +56,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
         ],
     ),
     (
-        "core.rs",
+        "core",
         &["config", "egress", "exchange", "ingest", "io", "limits", "metrics", "model", "shared", "upstream"],
     ),
     (

@@ -136,8 +136,8 @@ fn bad_usage_is_refused() {
     refuses(&[
         (&[&any[..], &[used]].concat(), "has recorded requests already"),
         (&[&any[..], &[below_file.to_str().unwrap()]].concat(), "cannot record"),
-        (&with(&["/tmp/none", "--bodies", "0"]), "--bodies"),
-        (&with(&["/tmp/none", "--forward", "https://x"]), "an https URL needs --ca"),
+        (&with(&["none", "--bodies", "0"]), "--bodies"),
+        (&with(&["none", "--forward", "https://x"]), "an https URL needs --ca"),
         (&["capture"], "--dir"),
     ]);
 }

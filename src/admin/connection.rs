@@ -11,6 +11,7 @@ use super::Server;
 use super::api::{self, Tapping};
 use super::eviction::{Connections, Slot};
 use super::negotiation::{Coding, Wanted};
+use super::page;
 use super::pages::{Page, Snapshot};
 use super::profiles;
 use crate::auth::Authorization;
@@ -179,7 +180,8 @@ async fn response(
         Some(Request { method: Method::Get | Method::Head, path, query, wants_html, .. }) => {
             match path.strip_prefix(b"/api/v1/") {
                 Some(path) => server.api(path, query).await,
-                None => server.pages.page(path, *wants_html),
+                None if path == b"/" && *wants_html => page::document(),
+                None => server.pages.page(path),
             }
         }
         Some(_) => Page::text(405, "this page is for GET and HEAD\n"),

@@ -11,7 +11,7 @@ use bytes::Bytes;
 use super::compression::compress;
 use super::exposition::{Sources, TenantsSeen};
 use super::negotiation::{Coding, Format};
-use super::{exposition, page, process};
+use super::{exposition, process};
 use crate::config::plan::{Live, Plan};
 use crate::exchange::fragment::Message;
 use crate::exchange::mailbox::Post;
@@ -180,8 +180,8 @@ impl Pages {
         self.plan.load_full()
     }
 
-    /// The page at `path`. `wants_html` tells whether the client is a browser.
-    pub fn page(&self, path: &[u8], wants_html: bool) -> Page {
+    /// The page at `path`.
+    pub fn page(&self, path: &[u8]) -> Page {
         match path {
             b"/metrics" => {
                 let text = self.exposition(Format::Classic, &Auditor::default());
@@ -189,7 +189,6 @@ impl Pages {
             }
             b"/alive" if self.shared.is_shutting_down() => Page::text(503, "shutting down\n"),
             b"/alive" => Page::text(200, ""),
-            b"/" if wants_html => page::document(),
             b"/" => Page::text(200, self.status()),
             b"/debug/threads" => Page::text(200, threads()),
             _ => Page::text(404, "no such page; there are /, /metrics, /alive and /debug/threads\n"),

@@ -73,7 +73,7 @@ struct Track {
     last: TenantTotals,
     rates: TenantRates,
     /// Samples per second, oldest first.
-    history: VecDeque<f32>,
+    history: VecDeque<f64>,
 }
 
 /// See the module.
@@ -200,7 +200,7 @@ impl Sampler {
         if track.history.len() >= TENANT_HISTORY_SAMPLES {
             track.history.pop_front();
         }
-        track.history.push_back(latest.samples as f32);
+        track.history.push_back(latest.samples);
     }
 
     /// A tenant's share in the work for all tenants, from 0 to 1.
@@ -214,7 +214,7 @@ impl Sampler {
     }
 
     /// A tenant's samples per second, oldest first.
-    pub(super) fn history_of(&self, destination: Destination, tenant: &Arc<str>) -> Vec<f32> {
+    pub(super) fn history_of(&self, destination: Destination, tenant: &Arc<str>) -> Vec<f64> {
         let track = self.tenants.get(&(destination, Arc::clone(tenant)));
         track.map(|track| track.history.iter().copied().collect()).unwrap_or_default()
     }
@@ -222,7 +222,9 @@ impl Sampler {
     /// The growth of a total over about the last ten seconds, per second.
     pub(super) fn rate(&self, of: fn(&Totals) -> u64) -> f64 {
         let Some(last) = self.samples.back() else { return 0.0 };
-        let Some(first) = self.samples.iter().rev().take(RATE_SAMPLES + 1).last() else { return 0.0 };
+        let Some(first) = self.samples.get(self.samples.len().saturating_sub(RATE_SAMPLES + 1)) else {
+            return 0.0;
+        };
         growth(first, last, of)
     }
 
@@ -235,7 +237,9 @@ impl Sampler {
     /// The CPU time of a core over about the last ten seconds, in percent of one CPU.
     pub(super) fn cpu_percent(&self, core: usize) -> f64 {
         let Some(last) = self.samples.back() else { return 0.0 };
-        let Some(first) = self.samples.iter().rev().take(RATE_SAMPLES + 1).last() else { return 0.0 };
+        let Some(first) = self.samples.get(self.samples.len().saturating_sub(RATE_SAMPLES + 1)) else {
+            return 0.0;
+        };
         let of = |sample: &Sample| sample.cpu_seconds.get(core).copied().unwrap_or_default();
         let seconds = (last.at - first.at).as_secs_f64();
         if seconds > 0.0 { 100.0 * (of(last) - of(first)).max(0.0) / seconds } else { 0.0 }
@@ -272,7 +276,7 @@ mod tests {
         let rates = sampler.rates(Destination::Metrics, &"a".into());
         let history = sampler.history_of(Destination::Metrics, &"a".into());
         assert!((rates.samples - per_second).abs() < 0.01 && (rates.series - per_second / 10.0).abs() < 0.01);
-        assert_eq!((history.len(), history[3]), (TENANT_HISTORY_SAMPLES, per_second as f32));
+        assert_eq!((history.len(), history[3]), (TENANT_HISTORY_SAMPLES, per_second));
         assert_eq!(sampler.rate(|totals| totals.samples), per_second);
         assert_eq!(sampler.history(|totals| totals.samples), vec![per_second; HISTORY_SAMPLES]);
         for _ in 0..60 {
@@ -281,6 +285,6 @@ mod tests {
         }
         assert_eq!(sampler.rates(Destination::Metrics, &"a".into()), TenantRates::default());
         assert_eq!(sampler.rate(|totals| totals.samples), 0.0);
-        assert_eq!(sampler.history_of(Destination::Logs, &"a".into()), Vec::<f32>::new());
+        assert_eq!(sampler.history_of(Destination::Logs, &"a".into()), Vec::<f64>::new());
     }
 }

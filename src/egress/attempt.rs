@@ -11,17 +11,23 @@ use std::time::Instant;
 use bytes::Bytes;
 
 use super::Egress;
-use super::pieces::is_too_large;
 use super::tenant_lane::{TenantLane, inflated_bytes};
 use crate::exchange::fragment::Fragment;
 use crate::io::buffers::Gather;
-use crate::model::Failure;
+use crate::model::{Failure, Via};
 use crate::shared::permits::SlowUse;
 use crate::shared::slow::Standing;
 use crate::upstream::backoff::Started;
 use crate::upstream::client::{self, Reply};
 use crate::upstream::pool::{Connection, Lease, Leased};
 use crate::upstream::request::RequestHeads;
+
+/// An upstream request that was sent, or was to be sent.
+pub(super) struct Attempt {
+    /// How it was sent, if a connection was there.
+    pub(super) via: Option<Via>,
+    pub(super) result: Result<Reply, Failure>,
+}
 
 /// A connection that a request may use, and whether it counts as used by a slow tenant.
 pub(super) struct Checkout {
@@ -136,7 +142,7 @@ impl Egress {
         let bytes = usize::try_from(inflated_bytes(batch)).unwrap_or(usize::MAX);
         let mut sizes = lane.sizes.borrow_mut();
         let series: u32 = batch.iter().map(|fragment| fragment.part.series).sum();
-        if is_too_large(reply) {
+        if reply.is_too_large() {
             // A request that cannot be halved says nothing about how large one of several series may be.
             if series <= 1 {
                 return;

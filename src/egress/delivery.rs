@@ -7,22 +7,14 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use super::Egress;
-use super::attempt::Checkout;
+use super::attempt::{Attempt, Checkout};
 use super::lane::{LaneLimits, Next};
-use super::pieces::is_too_large;
 use super::tenant_lane::{Batch, TenantLane, inflated_bytes, start_by};
 use crate::exchange::fragment::Fragment;
 use crate::limits::UNMERGED_SECS;
 use crate::metrics::{Exemplar, UpstreamClass};
 use crate::model::{Failure, Outcome, Via, blames_content};
 use crate::upstream::client::Reply;
-
-/// An upstream request that was sent, or was to be sent.
-pub(super) struct Attempt {
-    /// How it was sent, if a connection was there.
-    pub(super) via: Option<Via>,
-    pub(super) result: Result<Reply, Failure>,
-}
 
 impl Egress {
     /// Starts delivering every batch that the lane gives out now.
@@ -107,7 +99,7 @@ impl Egress {
             Ok(reply) if batch.len() > 1 && blames_content(reply.status) => {
                 return self.send_alone(lane, batch);
             }
-            Ok(reply) if is_too_large(&reply) => {
+            Ok(reply) if reply.is_too_large() => {
                 let refusal = Outcome { via, ..reply.into_outcome() };
                 for fragment in batch {
                     self.deliver_in_pieces(lane, fragment, refusal.clone()).await;

@@ -9,41 +9,13 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::Egress;
-use super::delivery::Attempt;
+use super::attempt::Attempt;
 use super::tenant_lane::TenantLane;
 use crate::exchange::fragment::{Delivered, Fragment};
 use crate::io::tasks::pause;
 use crate::model::{Failure, Outcome, Part};
 use crate::split::halve;
-use crate::upstream::client::Reply;
 use crate::verdict::combine;
-
-/// Whether an upstream refused a request for its size.
-pub(super) fn is_too_large(reply: &Reply) -> bool {
-    reply.status == 413 || (reply.status == 400 && is_mimirs_too_large(&reply.message))
-}
-
-/// Whether `message` is Mimir's error for a request that is too large, which some versions answer with 400
-/// (pkg/distributor/errors.go, distributorMaxWriteMessageSizeErr, and its "Runbooks"). The whole message must match, as
-/// another error may quote this text from a label's value.
-fn is_mimirs_too_large(message: &[u8]) -> bool {
-    let number = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
-    let matches = || {
-        let text = std::str::from_utf8(message).ok()?.trim_ascii_end();
-        let text =
-            text.strip_prefix("the incoming push request has been rejected because its message size")?;
-        let (size, text) = text.split_once(" is larger than the allowed limit of ")?;
-        let size = size.strip_prefix(" of ").and_then(|size| size.strip_suffix(" bytes")).map_or(size, |n| n);
-        let (limit, text) = text.split_once(
-            " bytes (err-mimir-distributor-max-write-message-size). To adjust the related limit, configure ",
-        )?;
-        let flag = text.strip_suffix(", or contact your service administrator.")?;
-        let is_flag = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"-.".contains(&byte);
-        let all = (size.is_empty() || number(size)) && number(limit) && flag.bytes().all(is_flag);
-        all.then_some(())
-    };
-    matches().is_some()
-}
 
 impl Egress {
     /// Delivers a part in pieces and sends their combined outcome. A part that cannot be halved gets `refusal`.
@@ -142,7 +114,7 @@ impl Egress {
         self.counters().pieces.add(1);
         let Attempt { via, result } = self.attempt(lane, batch).await;
         let outcome = match result {
-            Ok(reply) if is_too_large(&reply) => match halve(&piece.part) {
+            Ok(reply) if reply.is_too_large() => match halve(&piece.part) {
                 Some(halves) => return Piece::Halved(halves),
                 None => reply.into_outcome(),
             },
@@ -160,33 +132,4 @@ enum Piece {
     Known(Outcome),
     /// The piece is too large; these are sent in its place.
     Halved([Part; 2]),
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    const MIMIR: &str = "the incoming push request has been rejected because its message size of 300 bytes is larger than \
-        the allowed limit of 200 bytes (err-mimir-distributor-max-write-message-size). To adjust the related limit, \
-        configure -distributor.max-recv-msg-size, or contact your service administrator.";
-
-    #[test]
-    fn mimirs_error_says_that_a_request_is_too_large() {
-        let without_size = MIMIR.replace(" of 300 bytes", "");
-        for message in [MIMIR, &format!("{MIMIR}\n"), &without_size] {
-            assert!(is_mimirs_too_large(message.as_bytes()), "{message}");
-        }
-    }
-
-    #[test]
-    fn a_quotation_of_mimirs_error_does_not() {
-        let quoted = format!("received a series with an invalid value: '{MIMIR}'");
-        let within = MIMIR.replace("of 300", "of x 300");
-        let behind = format!("{MIMIR} series: 'x'");
-        let flag = MIMIR.replace("-distributor.max-recv-msg-size", "x, y");
-        for message in ["max-write-message-size", &quoted, &within, &behind, &flag, ""] {
-            assert!(!is_mimirs_too_large(message.as_bytes()), "{message}");
-        }
-        assert!(!is_mimirs_too_large(b"\xff"));
-    }
 }

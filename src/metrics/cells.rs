@@ -4,7 +4,7 @@
 use std::borrow::Cow;
 use std::marker::PhantomData;
 use std::sync::atomic::{AtomicI32, AtomicU64, Ordering};
-use std::sync::{Arc, LazyLock, OnceLock};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use super::exemplar::{Exemplar, Slot};
@@ -112,20 +112,23 @@ impl UpstreamGauges {
 #[derive(Debug, Default)]
 pub struct Moment(AtomicU64);
 
-/// What [`Moment`]s count from.
-static FIRST_MOMENT: LazyLock<Instant> = LazyLock::new(Instant::now);
+/// What [`Moment`]s count from: the first time that any was set to.
+static FIRST_MOMENT: OnceLock<Instant> = OnceLock::new();
 
 impl Moment {
-    /// Sets the time, to the millisecond. One from before the first use of any `Moment` counts as that.
+    /// Sets the time, to the millisecond. One from before the first that any was set to counts as that one.
     pub fn set(&self, at: Option<Instant>) {
-        let since = |at: Instant| u64::try_from(at.saturating_duration_since(*FIRST_MOMENT).as_millis());
+        let since = |at: Instant| {
+            let first = FIRST_MOMENT.get_or_init(|| at);
+            u64::try_from(at.saturating_duration_since(*first).as_millis())
+        };
         self.0.store(at.map_or(0, |at| since(at).unwrap_or(u64::MAX - 1) + 1), Ordering::Relaxed);
     }
 
     /// The time.
     pub fn get(&self) -> Option<Instant> {
         let millis = self.0.load(Ordering::Relaxed).checked_sub(1)?;
-        FIRST_MOMENT.checked_add(Duration::from_millis(millis))
+        FIRST_MOMENT.get()?.checked_add(Duration::from_millis(millis))
     }
 }
 

@@ -382,7 +382,7 @@ mod tests {
     fn a_difference_that_is_gone_the_next_time_was_none() {
         let (metrics, tenant) = metrics();
         let mut auditor = Auditor::default();
-        for (received, stored) in [(10, 10), (5, 9)] {
+        for (received, stored) in [(10, 10), (0, 0), (5, 9)] {
             tenant.received(1, received);
             auditor.audit(&metrics);
             assert_eq!(auditor.unaccounted(), 0);

@@ -14,8 +14,11 @@ use crate::metrics::ledger::Ledger;
 use crate::metrics::{CoreMetrics, Metrics};
 use crate::model::Destination;
 
+/// A name, and the total of that name.
+type Named = (&'static str, fn(&Totals) -> u64);
+
 /// The totals that have rates, by their names.
-const RATED: [(&str, fn(&Totals) -> u64); 7] = [
+const RATED: [Named; 7] = [
     ("requests", |totals| totals.requests),
     ("series", |totals| totals.series),
     ("samples", |totals| totals.samples),
@@ -26,7 +29,7 @@ const RATED: [(&str, fn(&Totals) -> u64); 7] = [
 ];
 
 /// Those that have none.
-const UNRATED: [(&str, fn(&Totals) -> u64); 3] = [
+const UNRATED: [Named; 3] = [
     ("merges", |totals| totals.merges),
     ("merged_fragments", |totals| totals.merged_fragments),
     ("rejections", |totals| totals.rejections),
@@ -37,7 +40,7 @@ impl Server {
         let (pages, sampler) = (&self.pages, self.sampler.borrow());
         let (metrics, shared, plan) = (&pages.metrics, &pages.shared, pages.plan());
         let totals = Totals::of(metrics.cores());
-        let of = |list: &[(&str, fn(&Totals) -> u64)]| {
+        let of = |list: &[Named]| {
             list.iter().map(|(name, of)| ((*name).to_owned(), json!(of(&totals)))).collect::<Map<_, _>>()
         };
         let rates = RATED.map(|(name, of)| (name.to_owned(), json!(rounded(sampler.rate(of)))));

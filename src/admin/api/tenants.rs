@@ -86,6 +86,7 @@ impl Row {
     pub(super) fn json(&self, sampler: &Sampler) -> Value {
         let cells = || self.cores.iter();
         let last_error = cells().filter_map(|cells| cells.notes.last_error()).max_by_key(|note| note.at);
+        let history = sampler.history_of(self.destination, &self.tenant);
         let last_seen = cells().filter_map(|cells| cells.last_seen.get()).max();
         json!({
             "tenant": &*self.tenant,
@@ -113,7 +114,7 @@ impl Row {
             "cpu_share": rounded(sampler.share_of_work(&self.rates)),
             "last_seen_at": last_seen.map(time_of),
             "last_error": last_error.as_ref().map(error_json),
-            "history": sampler.history_of(self.destination, &self.tenant),
+            "history": history.into_iter().map(rounded).collect::<Vec<_>>(),
         })
     }
 
