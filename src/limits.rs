@@ -374,6 +374,12 @@ pub const TAPS_MAX: usize = 12;
 pub const TAP_EVENTS_MAX: usize = 4_096;
 /// Series of one request that taps show.
 pub const TAP_SERIES_MAX: usize = 200;
+/// Labels of a series, at most, for taps to show it. Names of labels can be a byte long, and their list takes more.
+pub const TAP_LABELS_MAX: usize = 1_000;
+/// Bytes of the labels of a series that taps show.
+pub const TAP_LABELS_BYTES_MAX: usize = 4_096;
+/// Work that an answer of the API counts as for each tenant, in bytes.
+pub const API_WORK_BYTES: usize = 200;
 /// How often the admin thread looks for events of a tap.
 pub const TAP_POLL_MILLIS: u64 = 20;
 /// Tenants that the admin thread watches for the rule that names them.
@@ -559,11 +565,11 @@ pub const PROFILE_SYMBOLS_SECS: u64 = 60;
 pub const SELECTOR_BYTES_MAX: usize = 4_096;
 
 /// Matchers of a series selector. Each is asked for each series, and may hold [`SELECTOR_PATTERN_BYTES_MAX`].
-pub const SELECTOR_MATCHERS_MAX: usize = 32;
+pub const SELECTOR_MATCHERS_MAX: usize = 16;
 
 /// Memory of one compiled pattern of a series selector. A usual one takes some kilobytes; `(\w{100}){100}` takes more
 /// than this.
-pub const SELECTOR_PATTERN_BYTES_MAX: usize = 1 << 20;
+pub const SELECTOR_PATTERN_BYTES_MAX: usize = 1 << 18;
 
 /// Size of a captured body, or of its description, that `tenantry explain` and `tenantry plan` read: more than any
 /// sensible `limits.body_bytes_max`.

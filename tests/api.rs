@@ -4,7 +4,9 @@
 mod support;
 
 use serde_json::Value;
-use support::{Client, Reply, Response, Server, Upstream, body, eventually, on_both, series};
+use support::{
+    Client, Reply, Response, Server, Upstream, body, eventually, on_both, on_both_at_once, series,
+};
 
 /// The answer to a request for a page.
 fn get_as(server: &Server, target: &str, fields: &str) -> Response {
@@ -273,5 +275,43 @@ fn the_rule_that_names_a_tenant_is_found_when_its_series_come() {
         let explained = good(&server, "explain?series=%7Bjob%3D%22x%22%2Ctenant%3D%22b%22%7D");
         assert_eq!((&explained["decision"], &explained["tenant"]), (&"tenant".into(), &"b".into()));
         assert_eq!(api(&server, "explain?series=%7Bx").0, 400);
+    });
+}
+
+#[test]
+fn a_quiet_tap_stays_open_and_one_whose_client_has_left_does_not() {
+    on_both_at_once(|driver| {
+        let upstream = Upstream::start(|_| Reply::ok());
+        let server = Server::start(driver, upstream.address, "");
+        // Longer than the admin port gives a client to read an answer.
+        let lines = tap(&server, "match=up&seconds=4", || ());
+        assert_eq!((lines.len(), &lines[0]["end"]), (1, &"seconds".into()));
+        let mut client = Client::connect(server.metrics);
+        client.send(b"GET /api/v1/tap?match=up&seconds=60 HTTP/1.1\r\nHost: x\r\n\r\n");
+        eventually("it is open", || good(&server, "status")["taps"] == 1);
+        drop(client);
+        eventually("it is closed", || good(&server, "status")["taps"] == 0);
+        let mut client = Client::connect(server.metrics);
+        client.send(b"HEAD /api/v1/tap?match=up HTTP/1.1\r\nHost: x\r\n\r\n");
+        assert_eq!(client.response_to(true).headers.get("content-type"), Some("application/x-ndjson"));
+    });
+}
+
+#[test]
+fn a_tap_shows_long_series_cut_short_and_only_so_many_of_a_request() {
+    on_both_at_once(|driver| {
+        let upstream = Upstream::start(|_| Reply::ok());
+        let server = Server::start(driver, upstream.address, "");
+        let long = "x".repeat(100_000);
+        let labels = [("__name__", "up"), ("tenant", "a"), ("x", &long)];
+        let mut all = vec![testkit::proto::TimeSeries::new(&labels, &[(1, 1.0)])];
+        all.extend((0..300).map(|n| series("a", &format!("up_{n}"), 1.0)));
+        let lines = tap(&server, "match=%7Btenant%3D%22a%22%7D&seconds=2", || {
+            assert_eq!(server.client().push(&body(all)).status, 200);
+        });
+        let first = lines[0]["series"].as_str().unwrap();
+        assert!(first.len() < 10_000 && first.ends_with('…'), "{first}");
+        let end = lines.last().unwrap();
+        assert_eq!((&end["events"], &end["dropped"]), (&200.into(), &1.into()));
     });
 }

@@ -8,6 +8,7 @@ mod common;
 mod strategies;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::ControlFlow;
 
 use bytes::Bytes;
 use proptest::collection::vec;
@@ -113,9 +114,10 @@ fn decisions(body: &Body, rules: &SplitRules<'_>, source: Option<&str>) -> Vec<(
         _ => rules.tenant.label_remove,
     };
     let mut all = Vec::new();
-    each_series(body.clone(), LIMITS, |series| {
+    each_series(body.clone(), LIMITS, usize::MAX, |series| {
         let decision = series.decide(rules.tenant, source, rules.grant, removes);
         all.push((series.place, series.samples, decision));
+        ControlFlow::Continue(())
     })
     .unwrap();
     all

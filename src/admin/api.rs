@@ -22,6 +22,7 @@ use super::Server;
 use super::pages::Page;
 use crate::exchange::fragment::RequestId;
 use crate::explain::explain_json;
+use crate::limits::API_WORK_BYTES;
 use crate::metrics::ErrorNote;
 use crate::model::Destination;
 
@@ -62,6 +63,10 @@ impl Server {
     /// The answer to a request below `/api/v1/`; `path` is what follows that.
     pub(super) async fn api(&self, path: &[u8], query: &[u8]) -> Page {
         let query = Query::parse(query);
+        // With many tenants an answer takes milliseconds. One at a time: probes and scrapes come in between.
+        self.tasks.yield_if_busy().await;
+        let tenants: usize = Destination::ALL.map(|to| self.pages.metrics.tenants_known(to)).iter().sum();
+        self.tasks.record_work(API_WORK_BYTES * tenants);
         let answer = match path {
             b"status" => Ok(self.status()),
             b"tenants" => self.tenants(&query),
@@ -69,6 +74,8 @@ impl Server {
             b"config" => Ok(self.settings()),
             b"explain" => self.explain(&query),
             b"openapi.json" => return Page::json(200, OPENAPI),
+            // A GET is streamed; see `connection.rs`. This is a HEAD, which opens none.
+            b"tap" => return Page::lines(),
             _ => match path.strip_prefix(b"tenants/") {
                 Some(tenant) => self.tenant(tenant, &query),
                 None => Err((404, "there is no such part of the API".into())),

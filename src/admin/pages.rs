@@ -58,6 +58,7 @@ const VARY: &str = "Vary: Accept, Accept-Encoding\r\n";
 
 const TEXT: &str = "text/plain; charset=utf-8";
 const HTML: &str = "text/html; charset=utf-8";
+const LINES: &str = "application/x-ndjson";
 const JSON: &str = "application/json";
 
 impl Page {
@@ -74,6 +75,11 @@ impl Page {
     /// A page for browsers.
     pub(super) fn html(body: &str) -> Self {
         Self { media: HTML, ..Self::text(200, body) }
+    }
+
+    /// A page of lines of JSON; there are none yet.
+    pub(super) fn lines() -> Self {
+        Self { media: LINES, ..Self::text(200, "") }
     }
 
     /// A page of JSON.
@@ -114,8 +120,8 @@ impl Page {
             _ => "Error",
         };
         // What is true now may be wrong in a second, and /metrics is read by machines that do not cache.
-        let fresh = if matches!(self.media, TEXT | HTML | JSON) { FRESH } else { "" };
-        let policy = if matches!(self.media, TEXT | JSON) { NO_CONTENT } else { "" };
+        let fresh = if matches!(self.media, TEXT | HTML | JSON | LINES) { FRESH } else { "" };
+        let policy = if matches!(self.media, TEXT | JSON | LINES) { NO_CONTENT } else { "" };
         let allow = if self.status == 405 { "Allow: GET, HEAD\r\n" } else { "" };
         let head = format!(
             "HTTP/1.1 {} {reason}\r\nContent-Type: {}\r\nContent-Length: {}\r\n{allow}{fresh}{policy}{}{more}Connection: close\r\n\r\n",

@@ -45,7 +45,8 @@ impl Rules {
             return known.rule.clone();
         }
         if watched.len() >= RULES_WATCHED_MAX {
-            watched.remove(0);
+            // Another time: taking turns, more tenants than this would keep taps open for good.
+            return None;
         }
         let tap = taps.open(Filter::Tenant(destination, (&**tenant).into()));
         watched.push(Watched { destination, tenant: Arc::clone(tenant), since: now, tap, rule: None });
@@ -84,8 +85,15 @@ mod tests {
         assert_eq!((of(later), taps.all().len()), (None, 0), "it has been watched just now");
         assert_eq!((of(start + Duration::from_secs(RULE_KEPT_SECS)), taps.all().len()), (None, 1));
         for n in 0..2 * RULES_WATCHED_MAX {
-            rules.of(&taps, Destination::Logs, &n.to_string().into(), later);
+            rules.of(
+                &taps,
+                Destination::Logs,
+                &n.to_string().into(),
+                start + Duration::from_secs(RULE_KEPT_SECS),
+            );
             assert!(taps.all().len() <= RULES_WATCHED_MAX);
         }
+        rules.look(start + Duration::from_secs(RULE_KEPT_SECS + RULE_WATCH_SECS));
+        assert!(!taps.are_open());
     }
 }

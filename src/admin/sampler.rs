@@ -91,8 +91,9 @@ impl Totals {
         let mut totals = Self::default();
         for core in cores {
             let rejections = core.rejections.counts().iter().sum::<u64>();
-            let stored_nothing = core.upstream_outcomes.counts().iter().sum::<u64>()
-                - core.upstream_outcomes.counts()[UpstreamClass::Delivered as usize];
+            let mut outcomes = core.upstream_outcomes.counts();
+            outcomes[UpstreamClass::Delivered as usize] = 0;
+            let stored_nothing = outcomes.iter().sum::<u64>();
             totals.requests += core.requests.get();
             totals.series += core.series.get();
             totals.samples += core.samples.get();

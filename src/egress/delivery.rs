@@ -110,6 +110,10 @@ impl Egress {
             Err(failure) => failure.outcome(self.settings.get().timeout),
         };
         let outcome = Outcome { via, ..outcome };
+        if outcome.is_delivered() {
+            // All at once, right behind the count of what was stored: whoever reads in between sees a difference.
+            batch.iter_mut().for_each(|fragment| drop(std::mem::take(&mut fragment.entry)));
+        }
         batch.into_iter().for_each(|fragment| self.finish(lane, fragment, outcome.clone()));
     }
 

@@ -71,7 +71,7 @@ impl Egress {
         }
         let (parts, bytes) = lane.held.get();
         self.shared.slow.add(parts, bytes);
-        lane.metrics.slow.set(1);
+        lane.metrics.slow.up();
         self.counters().slow_tenants.of(self.settings.get().upstream).up();
         self.refuse_beyond_share(lane);
     }
@@ -84,7 +84,7 @@ impl Egress {
         }
         let (parts, bytes) = lane.held.get();
         self.shared.slow.sub(parts, bytes);
-        lane.metrics.slow.set(0);
+        lane.metrics.slow.down();
         self.counters().slow_tenants.of(self.settings.get().upstream).down();
     }
 

@@ -3,6 +3,7 @@
 
 use bytes::Bytes;
 use serde_json::{Value, json};
+use std::ops::ControlFlow;
 
 use super::place::Place;
 use super::sender::Sender;
@@ -254,7 +255,7 @@ fn left(plan: &Plan, body: Body, sender: &Sender) -> Vec<Left> {
     let mut all: Vec<Left> = Vec::new();
     let protocol = body.protocol;
     let removes = removes_label(plan, protocol.destination());
-    let visit = |series: &Labelled<'_>| {
+    let mut visit = |series: &Labelled<'_>| {
         if is_lost(plan, protocol, series) {
             return;
         }
@@ -276,7 +277,10 @@ fn left(plan: &Plan, body: Body, sender: &Sender) -> Vec<Left> {
         }
     };
     // The splitter has read it, or refuses it for a tenant; what was shown until an error is right.
-    let _ = each_series(body, plan.split_limits(), visit);
+    let _ = each_series(body, plan.split_limits(), usize::MAX, |series| {
+        visit(series);
+        ControlFlow::Continue(())
+    });
     all
 }
 

@@ -6,6 +6,7 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::hash::BuildHasher;
+use std::ops::ControlFlow;
 
 use bytes::Bytes;
 use foldhash::fast::FixedState;
@@ -185,12 +186,13 @@ impl<'a> Comparison<'a> {
         let whole = [0, 1].map(|at| refused_whole(plans[at], hints, &body, &senders[at]));
         let mut limits = plans[0].split_limits();
         limits.inflated_bytes_max = limits.inflated_bytes_max.max(plans[1].limits.inflated_bytes_max);
-        let read = each_series(body, limits, |series| {
+        let read = each_series(body, limits, usize::MAX, |series| {
             let [from, to] = [0, 1].map(|at| match &whole[at] {
                 Some(told) => Goes::refused(told),
                 None => goes(plans[at], protocol, series, &senders[at]),
             });
             self.note(series, from, to);
+            ControlFlow::Continue(())
         });
         self.unreadable += u64::from(read.is_err());
     }

@@ -264,7 +264,8 @@ impl Ingest {
         let body = Body { protocol, compression, bytes: body.into() };
         self.tasks.yield_if_busy().await;
         let request_id = note.as_deref().map_or_else(|| self.request_id(), |note| note.request_id);
-        let tapped = self.shared.taps.are_open().then(|| {
+        let is_tapped = self.shared.taps.are_open();
+        let tapped = is_tapped.then(|| {
             let (body, source, grant) = (body.clone(), source.as_deref(), &*credential.grant);
             let request = Request { plan: &plan, body, source, grant, client, arrived, request_id };
             Tapped::find(&self.shared.taps, request)
@@ -275,15 +276,18 @@ impl Ingest {
             if matches!(rejection_of(&e), Rejection::DeniedTenant) {
                 self.log_denied_tenant(client, &credential, &e.to_string());
             }
-            let answer = Answer::from(&e);
-            tapped.take().into_iter().for_each(|tapped| tapped.refused(&answer));
-            answer
-        })?;
-        self.tasks.record_work(scan.inflated_bytes);
+            Answer::from(&e)
+        });
+        let mut refused =
+            |answer: &Answer| tapped.take().into_iter().for_each(|tapped| tapped.refused(answer));
+        let scan = scan.inspect_err(&mut refused)?;
+        // Taps have read it, too.
+        self.tasks.record_work(scan.inflated_bytes * if is_tapped { 4 } else { 1 });
         // Not every compression declares the inflated size, so it is charged only now. Until here a core may hold one
         // inflated body beyond the budget.
         let inflated = self.shared.bytes.charge(scan.inflated_bytes);
-        let inflated = inflated.ok_or_else(|| Answer::from(&self.out_of_memory()))?;
+        let inflated =
+            inflated.ok_or_else(|| Answer::from(&self.out_of_memory())).inspect_err(&mut refused)?;
         self.count_scan(&scan);
         self.count_samples_of(client.ip(), scan.samples);
         let traced = note.and_then(|note| {
@@ -299,7 +303,8 @@ impl Ingest {
             self.counters().ledger_open.down_by(unsent);
             self.counters().ledger_refused.add(Unstored::Overloaded, unsent);
             Answer::from(&Refusal::Overloaded { why: "too many fragments in flight" })
-        })?;
+        });
+        let ticket = ticket.inspect_err(&mut refused)?;
         let dispatch = Dispatch {
             ingest: self,
             plan,
@@ -431,7 +436,6 @@ impl Dispatch<'_> {
         ingest.count_by_credential(&self.credential, &part);
         let samples = u64::from(part.samples);
         self.unsent = self.unsent.wrapping_sub(samples);
-        ingest.counters().ledger_open.down_by(samples);
         let home = home_core(&part.tenant, ingest.exchange.cores());
         let number = u32::try_from(self.sent.len()).unwrap_or(u32::MAX);
         let sender = self.ticket.return_address(ingest.core(), number);
@@ -453,6 +457,7 @@ impl Dispatch<'_> {
         self.sent.push(SentPart { tenant: part.tenant.clone(), upstream, receipt, written });
         let Ok(held) = self.hold(upstream, part.elements.len()) else {
             ingest.counters().upstream_refused.add(1);
+            ingest.counters().ledger_open.down_by(samples);
             ingest.counters().ledger_refused.add(Unstored::Overloaded, samples);
             let outcome = Failure::OverUpstreamShare.outcome(self.plan.timeout);
             return ingest.pending.resolve(sender, outcome);
@@ -475,6 +480,8 @@ impl Dispatch<'_> {
             charge,
             held,
         };
+        // Side by side, as in all balances: whoever reads in between sees a difference.
+        ingest.counters().ledger_open.down_by(samples);
         ingest.counters().ledger_transit.up_by(samples);
         let rung = ingest.exchange.send(home, Message::Fragment(Box::new(fragment)));
         ingest.counters().doorbells_rung.add(u64::from(rung));

@@ -1,16 +1,18 @@
 //! What open taps are shown of a request.
 //!
 //! This runs only while a tap is open. It reads the body once more, by itself, so that the way of a request stays the
-//! same whether it is watched or not. Series beyond [`TAP_SERIES_MAX`] of a request are not shown.
+//! same whether it is watched or not. What it reads comes before the splitter has checked it, so it is bounded here: when
+//! [`TAP_SERIES_MAX`] series of a request are shown, it ends, and counts that the tap has lost something.
 
 use std::borrow::Cow;
 use std::net::SocketAddr;
+use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::Instant;
 
 use crate::config::plan::Plan;
 use crate::exchange::fragment::RequestId;
-use crate::limits::{NOTE_BYTES_MAX, TAP_SERIES_MAX};
+use crate::limits::{NOTE_BYTES_MAX, TAP_LABELS_BYTES_MAX, TAP_LABELS_MAX, TAP_SERIES_MAX};
 use crate::model::{Answer, Destination, Fate, Outcome, cut};
 use crate::selector::show_series;
 use crate::shared::taps::{Event, Filter, State, Taps};
@@ -56,19 +58,21 @@ impl Tapped {
         let source = source.map(String::from_utf8_lossy);
         let mut shown = Vec::new();
         // A body that cannot be read is refused by the splitter. What was found until then is shown.
-        let _ = each_series(body, plan.split_limits(), |series| {
+        let _ = each_series(body, plan.split_limits(), TAP_LABELS_MAX, |series| {
             let mut decision = None;
-            for tap in &all {
-                if shown.len() >= TAP_SERIES_MAX || !may_match(&tap.filter, series, destination) {
-                    continue;
-                }
+            for tap in all.iter().filter(|tap| may_match(&tap.filter, series, destination)) {
                 let decide = || series.decide(&plan.tenant, source.as_deref(), grant, label_remove);
                 let decision: &Decision = decision.get_or_insert_with(decide);
                 if is_of(&tap.filter, decision) {
-                    let (tap, series) = (Arc::clone(tap), show_series(series.labels()));
+                    if shown.len() >= TAP_SERIES_MAX {
+                        tap.lose(1);
+                        return ControlFlow::Break(());
+                    }
+                    let (tap, series) = (Arc::clone(tap), text_of(series));
                     shown.push(Shown { tap, series, decision: decision.clone() });
                 }
             }
+            ControlFlow::Continue(())
         });
         (!shown.is_empty()).then(|| Self { shown, plan: Arc::clone(plan), client, arrived, request_id })
     }
@@ -139,6 +143,20 @@ impl End {
             reason: (fate != Fate::Delivered).then(|| noted(&outcome.message)),
         }
     }
+}
+
+/// A series as text, with as many of its labels as there is room for.
+fn text_of(series: &Labelled<'_>) -> String {
+    let mut left = Some(TAP_LABELS_BYTES_MAX);
+    let within = series.labels().take_while(|(name, value)| {
+        left = left.and_then(|left| left.checked_sub(name.len() + value.len()));
+        left.is_some()
+    });
+    let mut text = show_series(within);
+    if left.is_none() {
+        text.push('…');
+    }
+    text
 }
 
 /// Whether a tap shows a series, as far as its labels tell.

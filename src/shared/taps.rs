@@ -97,6 +97,11 @@ impl Taps {
         Some(Tap { taps: Arc::clone(self), state, events })
     }
 
+    /// Whether one more may be opened.
+    pub fn have_room(&self) -> bool {
+        self.open.load(Ordering::Relaxed) < TAPS_MAX
+    }
+
     /// Whether any is open.
     pub fn are_open(&self) -> bool {
         self.open.load(Ordering::Relaxed) > 0
@@ -109,10 +114,15 @@ impl Taps {
 }
 
 impl State {
+    /// Counts events that are lost.
+    pub fn lose(&self, events: u64) {
+        self.dropped.fetch_add(events, Ordering::Relaxed);
+    }
+
     /// Shows an event, or counts it as lost.
     pub fn show(&self, event: Event) {
         if self.sender.try_send(event).is_err() {
-            self.dropped.fetch_add(1, Ordering::Relaxed);
+            self.lose(1);
         }
     }
 }

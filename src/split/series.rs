@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 use std::borrow::Cow;
+use std::ops::ControlFlow;
 
 use super::downgrade;
 use super::error::SplitError;
@@ -60,29 +61,42 @@ impl Labelled<'_> {
     }
 }
 
+/// What a series is shown to; see [`each_series`].
+trait Visit: FnMut(&Labelled<'_>) -> ControlFlow<()> {}
+
+impl<F: FnMut(&Labelled<'_>) -> ControlFlow<()>> Visit for F {}
+
+/// The labels; `None` if there are too many.
+fn collect<'a>(labels: impl Iterator<Item = Pair<'a>>, labels_max: usize) -> Option<Vec<Pair<'a>>> {
+    let labels: Vec<_> = labels.take(labels_max.saturating_add(1)).collect();
+    (labels.len() <= labels_max).then_some(labels)
+}
+
 /// The first value of this name that is not empty.
 fn first_value<'a>(pairs: &'a [Pair<'_>], name: &[u8]) -> Option<Cow<'a, [u8]>> {
     let found = pairs.iter().find(|(known, value)| **known == *name && !value.is_empty());
     found.map(|(_, value)| Cow::Borrowed(&**value))
 }
 
-/// Calls `visit` for each series of a body, and for each entry of a stream that has structured metadata. Streams without
-/// entries are passed over, as they need no tenant.
+/// Calls `visit` for each series of a body, and for each entry of a stream that has structured metadata, until it breaks
+/// off. Streams without entries are passed over, as they need no tenant, and so are series with more than `labels_max`
+/// labels.
 ///
 /// # Errors
 /// If the body cannot be inflated or read. Then some series may have been shown.
 pub fn each_series(
     body: Body,
     limits: SplitLimits,
-    mut visit: impl FnMut(&Labelled<'_>),
+    labels_max: usize,
+    mut visit: impl FnMut(&Labelled<'_>) -> ControlFlow<()>,
 ) -> Result<(), SplitError> {
     let protocol = body.protocol;
     let mut request = Request::default();
     request.open(body, limits.inflated_bytes_max)?;
     match protocol {
-        Protocol::RemoteWriteV1 => each_of_v1(request.bytes(), &mut visit),
-        Protocol::RemoteWriteV2 => each_of_v2(request.bytes(), &mut visit),
-        Protocol::Loki | Protocol::LokiJson => each_stream(request.bytes(), &mut visit),
+        Protocol::RemoteWriteV1 => each_of_v1(request.bytes(), labels_max, &mut visit),
+        Protocol::RemoteWriteV2 => each_of_v2(request.bytes(), labels_max, &mut visit),
+        Protocol::Loki | Protocol::LokiJson => each_stream(request.bytes(), labels_max, &mut visit),
     }
 }
 
@@ -90,7 +104,7 @@ fn borrowed<'a>(pair: (&'a [u8], &'a [u8])) -> Pair<'a> {
     (Cow::Borrowed(pair.0), Cow::Borrowed(pair.1))
 }
 
-fn each_of_v1(inflated: &[u8], visit: &mut impl FnMut(&Labelled<'_>)) -> Result<(), SplitError> {
+fn each_of_v1(inflated: &[u8], labels_max: usize, visit: &mut impl Visit) -> Result<(), SplitError> {
     let none = TenantLabels::new(&[]);
     let mut fields = remote_write_v1::Fields::new(inflated);
     let mut place = 0;
@@ -101,12 +115,15 @@ fn each_of_v1(inflated: &[u8], visit: &mut impl FnMut(&Labelled<'_>)) -> Result<
         let malformed = |fault| remote_write_v1::Malformed { fault, at_byte };
         let samples = none.read(series).map_err(malformed)?.samples.into();
         place += 1;
-        let labels = Labels::new(series).map(|label| borrowed((label.name, label.value))).collect();
-        visit(&Labelled { labels, metadata: None, place, samples, lost_in_v1: false });
+        let labels = Labels::new(series).map(|label| borrowed((label.name, label.value)));
+        let Some(labels) = collect(labels, labels_max) else { continue };
+        if visit(&Labelled { labels, metadata: None, place, samples, lost_in_v1: false }).is_break() {
+            return Ok(());
+        }
     }
 }
 
-fn each_of_v2(inflated: &[u8], visit: &mut impl FnMut(&Labelled<'_>)) -> Result<(), SplitError> {
+fn each_of_v2(inflated: &[u8], labels_max: usize, visit: &mut impl Visit) -> Result<(), SplitError> {
     let none = TenantLabels::new(&[]);
     let mut symbols = Symbols::default();
     let mut all = Vec::new();
@@ -127,15 +144,18 @@ fn each_of_v2(inflated: &[u8], visit: &mut impl FnMut(&Labelled<'_>)) -> Result<
         let malformed = |fault| remote_write_v2::Malformed { fault, at_byte };
         let seen = symbols.read(series).map_err(malformed)?;
         let kept = downgrade::measure(inflated, &symbols, series).map_err(malformed)?;
-        let labels = downgrade::labels(inflated, &symbols, series, None).map(borrowed).collect();
+        let labels = downgrade::labels(inflated, &symbols, series, None).map(borrowed);
+        let Some(labels) = collect(labels, labels_max) else { continue };
         let samples = u64::from(seen.samples) + u64::from(seen.histograms);
         let lost_in_v1 = !kept.has_series() && !kept.metadata;
-        visit(&Labelled { labels, metadata: None, place, samples, lost_in_v1 });
+        if visit(&Labelled { labels, metadata: None, place, samples, lost_in_v1 }).is_break() {
+            return Ok(());
+        }
     }
     Ok(())
 }
 
-fn each_stream(inflated: &[u8], visit: &mut impl FnMut(&Labelled<'_>)) -> Result<(), SplitError> {
+fn each_stream(inflated: &[u8], labels_max: usize, visit: &mut impl Visit) -> Result<(), SplitError> {
     let mut fields = loki::Fields::new(inflated);
     let mut place = 0;
     loop {
@@ -145,30 +165,41 @@ fn each_stream(inflated: &[u8], visit: &mut impl FnMut(&Labelled<'_>)) -> Result
         place += 1;
         let malformed = |fault| loki::Malformed { fault, at_byte };
         let seen = Stream::read(stream).map_err(malformed)?;
-        let labels = stream_labels(stream.get(seen.labels).unwrap_or_default(), place)?;
+        let text = stream.get(seen.labels).unwrap_or_default();
+        let Some(labels) = stream_labels(text, place, labels_max)? else { continue };
         let mut shown = Labelled { labels, metadata: None, place, samples: 0, lost_in_v1: false };
         let mut entries = StreamFields::new(stream);
         while let Some((field, _)) = entries.take().map_err(malformed)? {
             let StreamField::Entry(entry) = field else { continue };
-            let metadata: Vec<_> = entry_metadata(entry).map(borrowed).collect();
+            let Some(metadata) = collect(entry_metadata(entry).map(borrowed), labels_max) else { continue };
             if metadata.is_empty() {
                 shown.samples += 1;
                 continue;
             }
-            visit(&Labelled { metadata: Some(metadata), samples: 1, ..shown.clone() });
+            // The labels may be long: they are not copied for each entry.
+            let without = std::mem::replace(&mut shown.samples, 1);
+            shown.metadata = Some(metadata);
+            if visit(&shown).is_break() {
+                return Ok(());
+            }
+            (shown.samples, shown.metadata) = (without, None);
         }
-        if shown.samples > 0 {
-            visit(&shown);
+        if shown.samples > 0 && visit(&shown).is_break() {
+            return Ok(());
         }
     }
 }
 
-fn stream_labels(text: &[u8], place: u64) -> Result<Vec<Pair<'_>>, SplitError> {
+/// The labels of a stream; `None` if there are too many.
+fn stream_labels(text: &[u8], place: u64, labels_max: usize) -> Result<Option<Vec<Pair<'_>>>, SplitError> {
     let mut labels = StreamLabels::new(text);
     let mut all = Vec::new();
     let malformed = |fault| SplitError::Labels { place, labels: crate::tenant::excerpt(text), fault };
     while let Some(label) = labels.take().map_err(malformed)? {
+        if all.len() >= labels_max {
+            return Ok(None);
+        }
         all.push((label.name, label.value));
     }
-    Ok(all)
+    Ok(Some(all))
 }

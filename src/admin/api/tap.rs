@@ -30,6 +30,8 @@ const SECONDS_MAX: usize = 60;
 const EVENTS: usize = 1_000;
 const EVENTS_MAX: usize = 10_000;
 
+const TOO_MANY: &str = "too many taps are open";
+
 /// A tap that a client may read.
 pub(in crate::admin) struct Tapping {
     tap: Tap,
@@ -40,15 +42,18 @@ pub(in crate::admin) struct Tapping {
 impl Server {
     /// Opens a tap.
     pub(in crate::admin) fn tap(&self, query: &[u8]) -> Result<Tapping, Fault> {
-        let query = Query::parse(query);
+        let (query, taps) = (Query::parse(query), &self.pages.shared.taps);
+        if !taps.have_room() {
+            // Patterns are compiled only for those that get a tap.
+            return Err((503, TOO_MANY.into()));
+        }
         let text = query
             .get("match")
             .ok_or_else(|| (400, "match is missing: a selector, as {job=\"a\"}".to_owned()))?;
         let selector = Selector::parse(text).map_err(|error| (400, format!("match: {error}")))?;
         let seconds = query.number("seconds", SECONDS, 1, SECONDS_MAX)?;
         let events_max = query.number("limit", EVENTS, 1, EVENTS_MAX)?;
-        let tap = self.pages.shared.taps.open(Filter::Series(selector));
-        let tap = tap.ok_or_else(|| (503, "too many taps are open".to_owned()))?;
+        let tap = taps.open(Filter::Series(selector)).ok_or_else(|| (503, TOO_MANY.to_owned()))?;
         Ok(Tapping { tap, length: Duration::from_secs(seconds as u64), events_max })
     }
 
@@ -71,6 +76,10 @@ impl Server {
         let until = Instant::now() + length;
         let (mut text, mut shown) = (head, 0);
         loop {
+            if stream.expired() || !stream.is_quiet() {
+                // It was cut, or its client has left.
+                return Err(io::ErrorKind::ConnectionAborted.into());
+            }
             if !text.is_empty() {
                 send(stream, std::mem::take(&mut text)).await?;
             }
@@ -108,6 +117,8 @@ async fn send(stream: &mut Stream, text: String) -> io::Result<()> {
     while !left.is_done() {
         left = stream.write_some(left).await?;
     }
+    // Events may be long in coming.
+    stream.clear_deadline();
     Ok(())
 }
 
