@@ -407,9 +407,6 @@ pub const TENANT_HISTOGRAMS_FULL_MAX: usize = 1_000;
 /// Senders that are counted by their address. Further senders share their counters.
 pub const SENDERS_COUNTED_MAX: usize = 100;
 
-/// IDs in errors of upstreams that are counted. Mimir has about fifty. Further IDs share a counter.
-pub const ERROR_IDS_MAX: usize = 64;
-
 /// Pairs of a credential and a tenant with counters of their own. Further pairs share theirs. JWTs and certificates have
 /// names that an operator does not choose, so their number has no other bound.
 pub const CREDENTIAL_TENANTS_MAX: usize = 1_024;
@@ -523,6 +520,8 @@ pub const TRACE_BATCH_SPANS_MAX: usize = 512;
 /// How long the first span of a batch waits for others.
 pub const TRACE_BATCH_MILLIS: u64 = 500;
 
+/// Parts of a traced request that have spans of their own. All parts of one request could fill the queue.
+pub const TRACED_PARTS_MAX: usize = 64;
 /// Time for the receiver to accept a connection, and to answer. After it the batch is dropped.
 pub const TRACE_TIMEOUT_SECS: u64 = 5;
 

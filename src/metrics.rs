@@ -23,6 +23,7 @@
 mod cells;
 mod core;
 mod credential;
+mod error_ids;
 mod exemplar;
 mod labels;
 pub mod ledger;
@@ -43,6 +44,7 @@ pub use self::cells::{
 pub use self::core::CoreMetrics;
 use self::credential::Credentials;
 pub use self::credential::{CredentialMetrics, CredentialTenant};
+use self::error_ids::{ErrorId, KNOWN_MAX, error_id};
 pub use self::exemplar::Exemplar;
 pub use self::labels::{Rejection, Status, Unstored, UpstreamClass};
 pub use self::named::{Named, Place};
@@ -50,7 +52,7 @@ pub use self::notes::{ErrorNote, Noted, Notes};
 pub use self::reloads::Reloads;
 pub use self::stalls::Stalls;
 pub use self::tenant::{DestinationFamilies, TenantMetrics};
-use crate::limits::{ERROR_IDS_MAX, SENDERS_COUNTED_MAX};
+use crate::limits::SENDERS_COUNTED_MAX;
 use crate::model::{Destination, PerDestination};
 use crate::tenant::TenantId;
 
@@ -71,7 +73,7 @@ pub struct Metrics {
     /// Requests and samples by the sender's address.
     senders: Named<IpAddr, 2>,
     /// Errors of upstreams by their ID.
-    error_ids: Named<Box<str>, 1>,
+    error_ids: Named<&'static str, 1>,
     tenants_max: usize,
     include_tenant: bool,
 }
@@ -100,7 +102,7 @@ impl Metrics {
             tenants: PerDestination::default(),
             credentials: Mutex::default(),
             senders: Named::new(cores, SENDERS_COUNTED_MAX),
-            error_ids: Named::new(cores, ERROR_IDS_MAX),
+            error_ids: Named::new(cores, KNOWN_MAX),
             tenants_max,
             include_tenant,
         }
@@ -201,15 +203,17 @@ impl Metrics {
 
     /// Counts an upstream's error on `core` by the ID in its body, if there is one.
     pub fn count_error(&self, core: usize, body: &[u8]) {
-        if let Some(id) = named::error_id(body) {
-            let place = self.error_ids.place(|known| **known == *id, || id.into());
-            self.error_ids.count(core, place, 0, 1);
-        }
+        let place = match error_id(body) {
+            Some(ErrorId::Known(id)) => self.error_ids.place(|known| *known == id, || id),
+            Some(ErrorId::Unknown) => self.error_ids.other(),
+            None => return,
+        };
+        self.error_ids.count(core, place, 0, 1);
     }
 
-    /// How often each ID occurred in errors of upstreams. The last may be [`OTHER`], for all IDs beyond the bound.
+    /// How often each ID occurred in errors of upstreams. The last may be [`OTHER`], for all IDs that are not known.
     pub fn error_ids(&self) -> impl Iterator<Item = (&str, u64)> {
-        self.error_ids.totals().into_iter().map(|(id, [count])| (id.map_or(OTHER, |id| &**id), count))
+        self.error_ids.totals().into_iter().map(|(id, [count])| (id.copied().unwrap_or(OTHER), count))
     }
 
     /// All labels of a destination's tenants with their counters, sorted by label. A label occurs once for each core

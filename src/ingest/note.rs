@@ -34,6 +34,11 @@ pub(super) struct Note {
 }
 
 impl Note {
+    /// Has the request not be traced any more.
+    pub(super) fn forget_trace(&mut self) {
+        (self.parent, self.span) = (None, None);
+    }
+
     /// Notes what a scan has found.
     pub(super) fn scanned(&mut self, scan: &Scan) {
         (self.tenants, self.series, self.samples) = (scan.tenants, scan.series, scan.samples);
@@ -120,7 +125,6 @@ impl Ingest {
         }
         let (Some(tracer), Some((trace, id))) = (self.shared.tracer(), note.span) else { return };
         let mut attributes = vec![
-            ("http.request.method", "POST".into()),
             ("http.response.status_code", u64::from(status).into()),
             ("http.request.body.size", (note.bytes as u64).into()),
             ("client.address", client.ip().to_string().into()),

@@ -20,7 +20,7 @@ use crate::exchange::fragment::{Delivered, Fragment, Message, RequestId, home_co
 use crate::http::Passed;
 use crate::http::head::{Framing, RequestHead};
 use crate::http::refusal::Refusal;
-use crate::limits::{FRAGMENTS_IN_FLIGHT_MAX, SPLITTERS_KEPT_MAX};
+use crate::limits::{FRAGMENTS_IN_FLIGHT_MAX, SPLITTERS_KEPT_MAX, TRACED_PARTS_MAX};
 use crate::metrics::ledger::Entry;
 use crate::metrics::{Exemplar, Rejection, Unstored};
 use crate::model::Written;
@@ -475,7 +475,7 @@ impl Dispatch<'_> {
             request_id: self.request_id,
             receipt,
             alone: false,
-            traced: self.traced.clone(),
+            traced: self.traced.clone().filter(|_| self.sent.len() <= TRACED_PARTS_MAX),
             entry: Entry::default(),
             charge,
             held,

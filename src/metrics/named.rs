@@ -39,6 +39,11 @@ impl<K: Eq, const C: usize> Named<K, C> {
         Place(at.unwrap_or(self.names.len()))
     }
 
+    /// The place that all further names share.
+    pub fn other(&self) -> Place {
+        Place(self.names.len())
+    }
+
     /// Adds to counter number `which` of a name. Only the core of this number may call it.
     pub fn count(&self, core: usize, place: Place, which: usize, n: u64) {
         let counters = self.counts.get(core).and_then(|places| places.get(place.0));
@@ -63,30 +68,6 @@ impl<K: Eq, const C: usize> Named<K, C> {
         known.chain((other != [0; C]).then_some((None, other))).collect()
     }
 }
-
-/// What an upstream's error calls itself, such as `err-mimir-max-series-per-user`: the first such text at the beginning
-/// of its body.
-pub(super) fn error_id(body: &[u8]) -> Option<&str> {
-    let body = body.get(..ERROR_ID_WITHIN_BYTES).unwrap_or(body);
-    let starts =
-        (0..body.len()).filter(|&at| body.get(at..).is_some_and(|rest| rest.starts_with(ERROR_ID_PREFIX)));
-    let mut ids = starts.filter_map(|at| {
-        let is_part = |byte: &u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || *byte == b'-';
-        // The end of a longer word is none.
-        if at.checked_sub(1).and_then(|before| body.get(before)).is_some_and(u8::is_ascii_alphanumeric) {
-            return None;
-        }
-        let (prefix, rest) = body.get(at..)?.split_at_checked(ERROR_ID_PREFIX.len())?;
-        let length = rest.iter().take_while(|byte| is_part(byte)).count();
-        let id = body.get(at..at + prefix.len() + length)?;
-        (1..=ERROR_ID_BYTES_MAX).contains(&length).then_some(id)
-    });
-    ids.next().and_then(|id| std::str::from_utf8(id).ok())
-}
-
-const ERROR_ID_PREFIX: &[u8] = b"err-";
-const ERROR_ID_BYTES_MAX: usize = 80;
-const ERROR_ID_WITHIN_BYTES: usize = 1_024;
 
 #[cfg(test)]
 mod tests {
@@ -124,27 +105,5 @@ mod tests {
         let totals = named.totals();
         assert_eq!((totals.len(), totals.iter().map(|(_, [n])| n).sum::<u64>()), (6, 40_000));
         assert!(totals.iter().all(|(name, [n])| name.is_none() || *n == 5_000), "{totals:?}");
-    }
-
-    #[test]
-    fn an_error_id_is_found_at_the_beginning_of_a_body() {
-        let long = format!("err-{}", "a".repeat(81));
-        let far = format!("{} err-mimir-x", "a".repeat(1_020));
-        for (body, id) in [
-            (
-                "received a series (err-mimir-max-label-names-per-series). To adjust",
-                Some("err-mimir-max-label-names-per-series"),
-            ),
-            ("err-loki-1", Some("err-loki-1")),
-            ("no ID; an err- alone, and an Err-mimir-x", None),
-            ("kerr-x then err-y", Some("err-y")),
-            ("err-a\u{202e}b", Some("err-a")),
-            (&long, None),
-            (&far, None),
-            ("", None),
-        ] {
-            assert_eq!(error_id(body.as_bytes()), id, "{body}");
-        }
-        assert_eq!(error_id(b"\xff\xfeerr-b\xff"), Some("err-b"));
     }
 }

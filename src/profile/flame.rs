@@ -1,6 +1,7 @@
 //! A profile as a flame graph.
 #![forbid(unsafe_code)]
 
+use std::collections::HashMap;
 use std::io;
 
 use inferno::flamegraph::{self, Options};
@@ -11,7 +12,13 @@ use crate::limits::PROFILE_HERTZ;
 
 /// Writes an SVG. A browser shows it; its script zooms and searches.
 pub(super) fn graph(profile: &Profile, symbols: &Symbols) -> io::Result<Vec<u8>> {
-    let mut lines: Vec<String> = profile.stacks.iter().map(|stack| folded(stack, symbols)).collect();
+    // Stacks differ in addresses, and many have the same functions.
+    let mut counts = HashMap::<String, u64>::new();
+    for (thread, frames, count) in profile.stacks.iter() {
+        *counts.entry(folded(thread, frames, symbols)).or_default() += count;
+    }
+    let mut lines: Vec<String> =
+        counts.into_iter().map(|(stack, count)| format!("{stack} {count}")).collect();
     if lines.is_empty() {
         lines.push("(no thread used the CPU) 1".into());
     }
@@ -25,14 +32,14 @@ pub(super) fn graph(profile: &Profile, symbols: &Symbols) -> io::Result<Vec<u8>>
     Ok(svg)
 }
 
-/// One stack as inferno reads it: the frames from the outermost on with semicolons between them, and their samples.
-fn folded((thread, frames, count): (&Thread, &[usize], u64), symbols: &Symbols) -> String {
+/// One stack as inferno reads it: the frames from the outermost on with semicolons between them.
+fn folded(thread: &Thread, frames: &[usize], symbols: &Symbols) -> String {
     let mut names = vec![clean(&thread.name)];
     for (depth, &frame) in frames.iter().enumerate().rev() {
         let found = symbols.get(&Address::of(depth, frame)).into_iter().flatten();
         names.extend(found.rev().map(|symbol| clean(&symbol.name)));
     }
-    format!("{} {count}", names.join(";"))
+    names.join(";")
 }
 
 /// A name without the characters that separate frames, or that XML forbids.

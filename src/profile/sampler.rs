@@ -72,14 +72,16 @@ impl Sampler {
         IS_ACTIVE.store(true, Ordering::Release);
         let refused = sampler.watch_new_threads();
         match refused {
-            Some(error) if sampler.timers.is_empty() => Err(error),
+            error if sampler.timers.is_empty() => {
+                Err(error.unwrap_or_else(|| io::Error::other("the threads of the process cannot be listed")))
+            }
             _ => Ok(sampler),
         }
     }
 
     /// Starts to sample threads that are new. Returns why one of them cannot be: it has ended, as a rule.
     pub(super) fn watch_new_threads(&mut self) -> Option<io::Error> {
-        let tasks = fs::read_dir("/proc/self/task").inspect_err(|_| ()).ok()?;
+        let tasks = fs::read_dir("/proc/self/task").ok()?;
         let mut refused = None;
         for task in tasks.flatten() {
             let Some(id) = task.file_name().to_str().and_then(|name| name.parse().ok()) else { continue };
@@ -307,7 +309,8 @@ fn walk(registers: &Registers, stack_end: usize, mut push: impl FnMut(usize) -> 
     let mut frame = registers.frame;
     let mut goes_on = push(registers.instruction);
     while goes_on {
-        let is_inside = frame >= from && frame.checked_add(2 * WORD).is_some_and(|end| end <= stack_end);
+        let is_inside =
+            frame != 0 && frame >= from && frame.checked_add(2 * WORD).is_some_and(|end| end <= stack_end);
         if !is_inside || !frame.is_multiple_of(WORD) {
             return;
         }

@@ -96,7 +96,6 @@ impl Exporter {
         let until = Instant::now() + timeout;
         let Endpoint { host, port, host_header, path } = &self.endpoint;
         let mut stream = connect((host.as_str(), *port), timeout)?;
-        stream.set_write_timeout(Some(timeout))?;
         let mut head = String::new();
         // Writing to a String can't fail.
         let _ = write!(
@@ -106,10 +105,28 @@ impl Exporter {
             env!("CARGO_PKG_VERSION"),
             body.len()
         );
-        stream.write_all(head.as_bytes())?;
-        stream.write_all(body)?;
+        write_until(&mut stream, head.as_bytes(), until)?;
+        write_until(&mut stream, body, until)?;
         read_status(&mut stream, until)
     }
+}
+
+/// Writes all bytes, or fails at `until`: a receiver that reads a few bytes now and then must not hold the thread.
+fn write_until(stream: &mut TcpStream, mut bytes: &[u8], until: Instant) -> io::Result<()> {
+    while !bytes.is_empty() {
+        let left = until.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return Err(io::ErrorKind::TimedOut.into());
+        }
+        stream.set_write_timeout(Some(left))?;
+        match stream.write(bytes) {
+            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+            Ok(written) => bytes = bytes.get(written..).unwrap_or_default(),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
 }
 
 fn connect(address: (&str, u16), timeout: Duration) -> io::Result<TcpStream> {

@@ -118,7 +118,7 @@ impl TenantsSeen {
                     continue;
                 }
                 tenant.admit(group, plan, &mut histograms);
-                shown.capped += usize::from(!tenant.has_histograms);
+                shown.capped += usize::from(!tenant.has_histograms && statuses(group) > 0);
                 shown.rows.of_mut(destination).push(Row {
                     labels: page::labels(&[("tenant", label)]),
                     parts: group.iter().map(|(_, counters)| Arc::clone(counters)).collect(),
@@ -198,10 +198,10 @@ impl Seen {
 
     /// Gives the tenant a place for its histograms, if there is one and it has some.
     fn admit(&mut self, group: &[(Arc<str>, Arc<TenantMetrics>)], plan: &Plan, histograms: &mut usize) {
-        let max = plan.metrics_tenant_histograms_max;
-        if !self.has_histograms && (max == 0 || *histograms < max) {
+        let (max, own) = (plan.metrics_tenant_histograms_max, statuses(group));
+        if !self.has_histograms && own > 0 && (max == 0 || *histograms < max) {
             self.has_histograms = true;
-            *histograms += statuses(group);
+            *histograms += own;
         }
     }
 }
@@ -291,6 +291,8 @@ mod tests {
         let (c, d) = (tenant(&metrics, 0, "c"), tenant(&metrics, 0, "d"));
         [200, 429].iter().for_each(|&status| c.answered(status, 1.0));
         d.answered(200, 1.0);
+        // Those that have no histogram yet take no place.
+        ["b0", "b1", "b2"].iter().for_each(|id| tenant(&metrics, 0, id).failed());
         let mut seen = TenantsSeen::default();
         assert_eq!(with(&seen.look_at(&metrics, &plan, now, 0.0)), [r#"tenant="c""#, r#"tenant="d""#]);
         // One that sorts before them gets none, and they keep theirs, whatever statuses they have later.
@@ -302,7 +304,7 @@ mod tests {
             (with(&shown), shown.capped),
             (vec![r#"tenant="c""#.to_owned(), r#"tenant="d""#.to_owned()], 1)
         );
-        assert_eq!(labels(&shown).len(), 3, "its counters are shown");
+        assert_eq!(labels(&shown).len(), 6, "its counters are shown");
         // Once one is idle, its place is free.
         let shown = seen.look_at(&metrics, &plan, now + HOUR, 0.0);
         assert_eq!(
