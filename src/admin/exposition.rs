@@ -168,8 +168,17 @@ impl Page {
         self.show_buckets(u32::MAX);
     }
 
-    /// Writes each tenant's share of the CPU time, and how many tenants are left out.
+    /// Writes what each tenant costs: bytes sent, and its share of the CPU time; and how many tenants are left out.
     fn shares(&mut self, shown: &Shown) {
+        let name = "tenantry_tenant_upstream_bytes_total";
+        self.family(name, "counter", "Bytes of elements sent, by tenant.");
+        for destination in Destination::ALL {
+            let destination_label = page::labels(&[("destination", destination.name())]);
+            for row in shown.rows.of(destination) {
+                let bytes: u64 = row.parts.iter().map(|part| part.upstream_bytes.get()).sum();
+                self.line(name, "", &page::join(&destination_label, &row.labels), bytes);
+            }
+        }
         let name = "tenantry_tenant_cpu_seconds_total";
         let help = "Estimated share in the CPU time of the cores, by the work for each tenant.";
         self.family(name, "counter", help);
