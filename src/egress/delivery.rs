@@ -164,7 +164,7 @@ impl Egress {
             Ok((reply, samples)) => (Ok(reply), samples),
             Err(failure) => (Err(failure), 0),
         };
-        self.count_result(lane, &result, sent.elapsed());
+        self.count_result(lane, batch, &result, sent.elapsed());
         self.end_spans(lane, batch, sent, &result);
         let result = result.map(|reply| self.check_written(reply, batch));
         if result.as_ref().is_ok_and(|reply| (200..300).contains(&reply.status)) {
@@ -204,7 +204,13 @@ impl Egress {
         }
     }
 
-    fn count_result(&self, lane: &TenantLane, result: &Result<Reply, Failure>, took: Duration) {
+    fn count_result(
+        &self,
+        lane: &TenantLane,
+        batch: &[Box<Fragment>],
+        result: &Result<Reply, Failure>,
+        took: Duration,
+    ) {
         let millis = took.as_secs_f64() * 1e3;
         match result {
             Ok(reply) => {
@@ -214,10 +220,11 @@ impl Egress {
                     self.metrics.count_error(self.exchange.core(), &reply.message);
                 }
                 if let Some(redirect) = reply.redirect() {
-                    self.log(lane, &redirect.message);
+                    self.log(lane, batch, &redirect.message);
                 } else if self.settings.get().log_response_errors && !(200..300).contains(&reply.status) {
                     self.log(
                         lane,
+                        batch,
                         &format!(
                             "upstream answered {}: {}",
                             reply.status,
@@ -229,15 +236,23 @@ impl Egress {
             Err(failure) => {
                 self.counters().upstream_outcome(UpstreamClass::of_failure(failure));
                 lane.metrics.failed();
-                self.log(lane, &failure.to_string());
+                self.log(lane, batch, &failure.to_string());
             }
         }
     }
 
-    fn log(&self, lane: &TenantLane, what: &str) {
+    /// Logs what became of a batch, with the ID of its first request and of its trace, if one is traced.
+    fn log(&self, lane: &TenantLane, batch: &[Box<Fragment>], what: &str) {
         let allowed = self.log_limits.tenants.borrow_mut().allow(lane.tenant.as_str(), Instant::now());
-        if let Some(suppressed) = allowed {
-            tracing::error!(tenant = lane.tenant.as_str(), suppressed, "{what}");
-        }
+        let (Some(suppressed), Some(first)) = (allowed, batch.first()) else { return };
+        let traced = batch.iter().find_map(|fragment| fragment.traced.as_ref());
+        let trace_id = traced.map(|traced| format!("{:032x}", traced.trace));
+        tracing::error!(
+            tenant = lane.tenant.as_str(),
+            request_id = %first.request_id,
+            trace_id = trace_id.as_deref(),
+            suppressed,
+            "{what}"
+        );
     }
 }

@@ -176,8 +176,10 @@ impl Server {
     }
 
     pub(crate) fn page(&self, name: &str) -> anyhow::Result<String> {
-        let (_, body) = get(&format!("http://{}/{name}", self.metrics).parse()?, START_PATIENCE)
+        let (status, body) = get(&format!("http://{}/{name}", self.metrics).parse()?, START_PATIENCE)
             .with_context(|| format!("no answer from {}", self.metrics))?;
+        // At its start it may answer 503.
+        anyhow::ensure!(status == 200, "{} answers {status} for /{name}", self.metrics);
         Ok(String::from_utf8_lossy(&body).into_owned())
     }
 
