@@ -39,7 +39,7 @@ pub struct Shared {
     pub receipt_key: ReceiptKey,
     /// Tenants by metric family, for routing metadata.
     pub families: Families,
-    /// Those who watch what happens to series.
+    /// Open taps, through which operators watch what happens to series.
     pub taps: Arc<Taps>,
     /// Whether the log has warned that the translation from Remote Write 2.0 to 1.0 loses data.
     pub warned_of_lost_data: AtomicBool,

@@ -111,7 +111,7 @@ impl Egress {
         };
         let outcome = Outcome { via, ..outcome };
         if outcome.is_delivered() {
-            // All at once, right behind the count of what was stored: whoever reads in between sees a difference.
+            // All at once, right after what was stored is counted: a reading in between would see a difference.
             batch.iter_mut().for_each(|fragment| drop(std::mem::take(&mut fragment.entry)));
         }
         batch.into_iter().for_each(|fragment| self.finish(lane, fragment, outcome.clone()));

@@ -1,6 +1,6 @@
 //! A question of the admin thread to all cores: how are your upstream addresses?
 //!
-//! A core knows its pools, and nobody else may look into them. So it is asked, and answers in its next turn. The admin
+//! Only a core itself may look into its pools. So it is asked, and answers in its next turn. The admin
 //! thread waits for a short time only: a core that is stuck must not keep the others' answers from operators.
 
 use std::net::SocketAddr;

@@ -251,7 +251,7 @@ impl Connection {
             Ok(credential) => credential,
             Err(refusal) => {
                 self.ingest.log_denial(self.stream.peer(), &refusal);
-                // Whoever is not let in does not decide what is traced.
+                // A client that is refused must not decide what is traced.
                 self.note.iter_mut().for_each(|note| note.forget_trace());
                 self.refuse_by_head(&head, refusal, plan).await?;
                 return Ok(Received::AlreadyAnswered);

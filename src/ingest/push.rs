@@ -480,7 +480,7 @@ impl Dispatch<'_> {
             charge,
             held,
         };
-        // Side by side, as in all balances: whoever reads in between sees a difference.
+        // Side by side, as in all balances: a reading in between would see a difference.
         ingest.counters().ledger_open.down_by(samples);
         ingest.counters().ledger_transit.up_by(samples);
         let rung = ingest.exchange.send(home, Message::Fragment(Box::new(fragment)));

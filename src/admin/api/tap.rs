@@ -3,7 +3,7 @@
 //! Design constraints:
 //! - It ends by itself: after its time, after so many events, when its client leaves or does not read, and when the
 //!   server shuts down. The last line says why, unless the client is gone.
-//! - A client that does not read loses events, and nobody waits for it.
+//! - A client that does not read loses events. No core waits for it.
 
 use std::fmt::Write;
 use std::io;
