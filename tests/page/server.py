@@ -50,10 +50,10 @@ def listens(port):
 
 
 @contextmanager
-def process(*command, log):
+def process(*command, log, cores=2):
     command = [str(word) for word in command]
     with log.open("w") as output:
-        running = subprocess.Popen(command, stdout=output, stderr=output, env={"CT_CORES": "2"})
+        running = subprocess.Popen(command, stdout=output, stderr=output, env={"CT_CORES": str(cores)})
     try:
         yield running
     finally:
