@@ -73,16 +73,26 @@ pub struct Admin {
     thread: JoinHandle<()>,
 }
 
+/// Where verdicts about passwords wait for the admin thread. It is there before the thread is, because passwords can be
+/// checked only once there is a place for the verdicts, and the thread serves only when they can be checked.
+#[derive(Debug)]
+pub struct Inbox {
+    mailbox: VerdictMailbox,
+    post: Post<(Ticket, Verdict)>,
+    bell: StdUnixStream,
+}
+
 impl Admin {
-    /// Serves `listeners` on a thread of their own.
+    /// Serves `listeners` on a thread of their own. The plan's `admin_auth` must have been started with the
+    /// [`deliver`](Inbox::deliver) of `inbox`: the first connection may be there already.
     ///
     /// # Errors
     /// When the thread or its runtime cannot be started, or a listener is broken.
-    pub fn start(listeners: Listeners, pages: Arc<Pages>) -> io::Result<Self> {
+    pub fn start(listeners: Listeners, pages: Arc<Pages>, inbox: Inbox) -> io::Result<Self> {
         let (stop_socket, stopped) = StdUnixStream::pair()?;
         stopped.set_nonblocking(true)?;
         listeners.prepare(ADMIN_SEND_BUFFER_BYTES)?;
-        let (mailbox, post, bell) = Mailbox::new()?;
+        let Inbox { mailbox, post, bell } = inbox;
         bell.set_nonblocking(true)?;
         let (ready, started) = crossbeam_channel::bounded(1);
         let thread = std::thread::Builder::new().name("admin".into()).spawn(move || {
@@ -99,8 +109,7 @@ impl Admin {
 
     /// What takes verdicts about passwords to the thread.
     pub fn deliver(&self) -> Arc<Deliver> {
-        let post = self.post.clone();
-        Arc::new(move |_, ticket, verdict| _ = post.post((ticket, verdict)))
+        deliver(self.post.clone())
     }
 
     /// Stops at once. Answers in progress are cut off.
@@ -109,6 +118,26 @@ impl Admin {
         let _ = self.stop_socket.shutdown(std::net::Shutdown::Both);
         let _ = self.thread.join();
     }
+}
+
+impl Inbox {
+    /// An empty one.
+    ///
+    /// # Errors
+    /// When there are no descriptors left.
+    pub fn new() -> io::Result<Self> {
+        let (mailbox, post, bell) = Mailbox::new()?;
+        Ok(Self { mailbox, post, bell })
+    }
+
+    /// What takes verdicts about passwords to the thread.
+    pub fn deliver(&self) -> Arc<Deliver> {
+        deliver(self.post.clone())
+    }
+}
+
+fn deliver(post: Post<(Ticket, Verdict)>) -> Arc<Deliver> {
+    Arc::new(move |_, ticket, verdict| _ = post.post((ticket, verdict)))
 }
 
 /// How verdicts about passwords come to the thread.
