@@ -179,7 +179,14 @@ async fn response(
         }
         Some(Request { method: Method::Get | Method::Head, path, query, wants_html, .. }) => {
             match path.strip_prefix(b"/api/v1/") {
-                Some(path) => server.api(path, query).await,
+                Some(path) => {
+                    // Waiting for a turn takes our time and not the client's.
+                    stream.set_deadline(
+                        Instant::now() + Duration::from_millis(ADMIN_METRICS_MILLIS),
+                        Cut::Both,
+                    );
+                    server.api(path, query).await
+                }
                 None if path == b"/" && *wants_html => document::page(),
                 None => server.pages.page(path),
             }
