@@ -380,6 +380,10 @@ pub const TAP_LABELS_MAX: usize = 1_000;
 pub const TAP_LABELS_BYTES_MAX: usize = 4_096;
 /// Work that an answer of the API counts as for each tenant, in bytes.
 pub const API_WORK_BYTES: usize = 200;
+/// The longest time that an answer of the API is shared.
+pub const API_SHARED_MILLIS_MAX: u64 = 500;
+/// Bytes of all answers of the API that are shared.
+pub const API_SHARED_BYTES_MAX: usize = 4 << 20;
 /// How often the admin thread looks for events of a tap.
 pub const TAP_POLL_MILLIS: u64 = 20;
 /// Tenants that the admin thread watches for the rule that names them.
@@ -433,6 +437,9 @@ pub const LOG_FLUSH_MILLIS: u64 = 1_000;
 /// Operators' connections, on all admin ports together. At the limit, a new connection replaces the one that has waited
 /// longest. A scrape needs its connection for a few milliseconds.
 pub const ADMIN_CONNECTIONS_MAX: usize = 128;
+
+/// Niceness of the admin thread: beside a busy core it gets about a tenth of its CPU (sched(7): weight 110 to 1024).
+pub const ADMIN_NICE: i32 = 10;
 
 /// Send buffer for answers to operators' clients. The kernel doubles it, and would otherwise grow it to megabytes. It
 /// also bounds the rate over a slow link: 1 MB/s at a round trip of 100 ms.
