@@ -457,8 +457,8 @@ pub const ADMIN_HEAD_BYTES_MAX: usize = 8_192;
 /// answer.
 pub const ADMIN_TIMEOUT_MILLIS: u64 = 2_000;
 
-/// Time for /metrics to be rendered and compressed, in all formats and codings that are asked for at once. Prometheus
-/// waits for ten seconds.
+/// Time for /metrics to be rendered and compressed, in all formats and codings that are asked for at once, and for an
+/// answer of the API to get its turn. Prometheus waits for ten seconds.
 pub const ADMIN_METRICS_MILLIS: u64 = 10_000;
 
 /// The minimum rate at which an operator's client must read. With ten thousand tenants the metrics take some megabytes,

@@ -12,6 +12,8 @@ use crate::model::Destination;
 use crate::shared::Shared;
 use crate::tenant::{IdRules, TenantId};
 
+mod turns;
+
 fn start_with(tenants: usize) -> (Admin, SocketAddr, Arc<Shared>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
