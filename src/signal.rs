@@ -39,9 +39,11 @@ pub fn listen() -> io::Result<Receiver<Command>> {
         flag::register_conditional_shutdown(signal, 128 + signal, Arc::clone(&leaving))?;
         flag::register(signal, Arc::clone(&leaving))?;
     }
-    let real_time = libc::SIGRTMIN()..=libc::SIGRTMAX();
-    let mut signals =
-        Signals::new([SIGTERM, SIGINT, SIGHUP].into_iter().chain(MEANINGLESS).chain(real_time))?;
+    let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP].into_iter().chain(MEANINGLESS))?;
+    for real_time in libc::SIGRTMIN()..=libc::SIGRTMAX() {
+        // Valgrind keeps the last one for itself.
+        let _ = signals.add_signal(real_time);
+    }
     let (sender, commands) = crossbeam_channel::bounded(4);
     std::thread::Builder::new().name("signals".into()).spawn(move || {
         for signal in signals.forever() {
