@@ -229,6 +229,12 @@ fn many_tenants() -> Metrics {
     metrics
 }
 
+/// The CPU time of this thread.
+fn cpu_time() -> Duration {
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
+    Duration::try_from(now).unwrap()
+}
+
 #[test]
 fn ten_thousand_tenants_take_less_than_8_mb_and_100_ms() {
     let metrics = many_tenants();
@@ -246,14 +252,14 @@ fn ten_thousand_tenants_take_less_than_8_mb_and_100_ms() {
         let mut times = Vec::new();
         let mut page = String::new();
         for _ in 0..7 {
-            let begun = Instant::now();
+            let begun = cpu_time();
             page = render(&sources, &mut seen, format);
-            times.push(begun.elapsed());
+            times.push(cpu_time() - begun);
         }
         times.sort_unstable();
         eprintln!("{format:?}: {} bytes, {} lines, {times:?}", page.len(), page.lines().count());
         assert!(page.len() < 8_000_000, "{}", page.len());
-        // Other tests run beside this one, so the fastest counts.
+        // Other tests run beside this one and use its caches, so the fastest counts.
         assert!(times[0] < Duration::from_millis(100), "{times:?}");
         assert_lines(&page, &[r#"tenantry_metrics_tenants_hidden{reason="cap"} 9250"#]);
         let received =
