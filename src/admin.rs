@@ -6,6 +6,8 @@
 //! - It listens on every interface, so any client may send nothing, or send or read one byte now and then. Such a
 //!   client costs a descriptor and a little memory for a limited time. A connection carries one request. Its deadlines
 //!   are for the whole head and for the whole answer, not for each read.
+//! - Pushes come first. The thread has a lower priority than the cores, and still gets a tenth of a CPU beside a busy
+//!   one.
 //! - The number of connections is bounded. At the bound, a new connection replaces the one that has waited longest
 //!   (module `eviction`), so slow clients cannot keep a scrape out.
 //!
@@ -18,11 +20,11 @@ mod access;
 mod api;
 mod compression;
 mod connection;
+mod document;
 mod eviction;
 mod exposition;
 mod listeners;
 mod negotiation;
-mod page;
 mod pages;
 mod process;
 mod profiles;
@@ -48,6 +50,7 @@ use crossbeam_channel::Sender;
 use monoio::io::{CancelHandle, Canceller};
 use monoio::net::{TcpListener, UnixStream};
 
+use self::api::Answers;
 use self::eviction::Connections;
 pub use self::listeners::Listeners;
 pub use self::pages::{Page, Pages};
@@ -61,7 +64,7 @@ use crate::io::deadline::Deadlines;
 use crate::io::driver::Driver;
 use crate::io::tasks::Tasks;
 use crate::io::verdicts::Verdicts;
-use crate::limits::{ACCEPT_PAUSE_MILLIS, ADMIN_SEND_BUFFER_BYTES, SAMPLE_SECS};
+use crate::limits::{ACCEPT_PAUSE_MILLIS, ADMIN_NICE, ADMIN_SEND_BUFFER_BYTES, SAMPLE_SECS};
 
 /// The admin listeners, and the thread that serves them.
 #[derive(Debug)]
@@ -73,19 +76,31 @@ pub struct Admin {
     thread: JoinHandle<()>,
 }
 
+/// Where verdicts about passwords wait for the admin thread. It is there before the thread is, because passwords can be
+/// checked only once there is a place for the verdicts, and the thread serves only when they can be checked.
+#[derive(Debug)]
+pub struct Inbox {
+    mailbox: VerdictMailbox,
+    post: Post<(Ticket, Verdict)>,
+    bell: StdUnixStream,
+}
+
 impl Admin {
-    /// Serves `listeners` on a thread of their own.
+    /// Serves `listeners` on a thread of their own. The plan's `admin_auth` must have been started with the
+    /// [`deliver`](Inbox::deliver) of `inbox`: the first connection may be there already.
     ///
     /// # Errors
     /// When the thread or its runtime cannot be started, or a listener is broken.
-    pub fn start(listeners: Listeners, pages: Arc<Pages>) -> io::Result<Self> {
+    pub fn start(listeners: Listeners, pages: Arc<Pages>, inbox: Inbox) -> io::Result<Self> {
         let (stop_socket, stopped) = StdUnixStream::pair()?;
         stopped.set_nonblocking(true)?;
         listeners.prepare(ADMIN_SEND_BUFFER_BYTES)?;
-        let (mailbox, post, bell) = Mailbox::new()?;
+        let Inbox { mailbox, post, bell } = inbox;
         bell.set_nonblocking(true)?;
         let (ready, started) = crossbeam_channel::bounded(1);
         let thread = std::thread::Builder::new().name("admin".into()).spawn(move || {
+            // Without it, two hundred browsers delay pushes more. It works all the same.
+            let _ = rustix::process::setpriority_process(Some(rustix::thread::gettid()), ADMIN_NICE);
             let ran = Driver::Epoll
                 .block_on(run(listeners, stopped, (mailbox, bell), pages, ready.clone()))
                 .flatten();
@@ -99,8 +114,7 @@ impl Admin {
 
     /// What takes verdicts about passwords to the thread.
     pub fn deliver(&self) -> Arc<Deliver> {
-        let post = self.post.clone();
-        Arc::new(move |_, ticket, verdict| _ = post.post((ticket, verdict)))
+        deliver(self.post.clone())
     }
 
     /// Stops at once. Answers in progress are cut off.
@@ -111,6 +125,26 @@ impl Admin {
     }
 }
 
+impl Inbox {
+    /// An empty one.
+    ///
+    /// # Errors
+    /// When there are no descriptors left.
+    pub fn new() -> io::Result<Self> {
+        let (mailbox, post, bell) = Mailbox::new()?;
+        Ok(Self { mailbox, post, bell })
+    }
+
+    /// What takes verdicts about passwords to the thread.
+    pub fn deliver(&self) -> Arc<Deliver> {
+        deliver(self.post.clone())
+    }
+}
+
+fn deliver(post: Post<(Ticket, Verdict)>) -> Arc<Deliver> {
+    Arc::new(move |_, ticket, verdict| _ = post.post((ticket, verdict)))
+}
+
 /// How verdicts about passwords come to the thread.
 type VerdictMailbox = Mailbox<(Ticket, Verdict)>;
 
@@ -119,6 +153,7 @@ type VerdictMailbox = Mailbox<(Ticket, Verdict)>;
 struct Server {
     pages: Arc<Pages>,
     snapshots: Snapshots,
+    answers: Answers,
     sampler: RefCell<Sampler>,
     rules: Rules,
     /// Wakes the task that samples.
@@ -148,6 +183,7 @@ async fn run(
         sampling: RefCell::default(),
         pages,
         snapshots: Snapshots::default(),
+        answers: Answers::default(),
         verdicts: Verdicts::default(),
         connections: Rc::default(),
         deadlines: Deadlines::default(),

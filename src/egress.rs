@@ -24,7 +24,7 @@ mod in_flight;
 pub mod lane;
 mod pieces;
 #[cfg(test)]
-mod planted;
+pub(crate) mod planted;
 pub mod receipts;
 pub mod sizes;
 mod slow;
@@ -261,6 +261,8 @@ impl Egress {
     /// Releases the room of a fragment and sends its outcome.
     fn finish(&self, lane: &TenantLane, mut fragment: Box<Fragment>, outcome: Outcome) {
         self.settle(lane, &mut fragment, &outcome);
+        #[cfg(test)]
+        planted::look(lane);
         let bytes = fragment.part.elements.len();
         lane.release(bytes);
         if lane.slow.get() {

@@ -380,6 +380,10 @@ pub const TAP_LABELS_MAX: usize = 1_000;
 pub const TAP_LABELS_BYTES_MAX: usize = 4_096;
 /// Work that an answer of the API counts as for each tenant, in bytes.
 pub const API_WORK_BYTES: usize = 200;
+/// The longest time that an answer of the API is shared.
+pub const API_SHARED_MILLIS_MAX: u64 = 500;
+/// Bytes of all answers of the API that are shared.
+pub const API_SHARED_BYTES_MAX: usize = 4 << 20;
 /// How often the admin thread looks for events of a tap.
 pub const TAP_POLL_MILLIS: u64 = 20;
 /// Tenants that the admin thread watches for the rule that names them.
@@ -434,6 +438,9 @@ pub const LOG_FLUSH_MILLIS: u64 = 1_000;
 /// longest. A scrape needs its connection for a few milliseconds.
 pub const ADMIN_CONNECTIONS_MAX: usize = 128;
 
+/// Niceness of the admin thread: beside a busy core it gets about a tenth of its CPU (sched(7): weight 110 to 1024).
+pub const ADMIN_NICE: i32 = 10;
+
 /// Send buffer for answers to operators' clients. The kernel doubles it, and would otherwise grow it to megabytes. It
 /// also bounds the rate over a slow link: 1 MB/s at a round trip of 100 ms.
 pub const ADMIN_SEND_BUFFER_BYTES: usize = 128 << 10;
@@ -450,8 +457,8 @@ pub const ADMIN_HEAD_BYTES_MAX: usize = 8_192;
 /// answer.
 pub const ADMIN_TIMEOUT_MILLIS: u64 = 2_000;
 
-/// Time for /metrics to be rendered and compressed, in all formats and codings that are asked for at once. Prometheus
-/// waits for ten seconds.
+/// Time for /metrics to be rendered and compressed, in all formats and codings that are asked for at once, and for an
+/// answer of the API to get its turn. Prometheus waits for ten seconds.
 pub const ADMIN_METRICS_MILLIS: u64 = 10_000;
 
 /// The minimum rate at which an operator's client must read. With ten thousand tenants the metrics take some megabytes,

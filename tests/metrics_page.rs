@@ -8,7 +8,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tenantry::admin::{Admin, Listeners, Pages};
+use tenantry::admin::{Admin, Inbox, Listeners, Pages};
 use tenantry::metrics::{Exemplar, Metrics, Rejection};
 use tenantry::model::Destination;
 use tenantry::shared::Shared;
@@ -125,12 +125,12 @@ fn prometheus_finds_every_old_name_with_its_type_and_value_in_both_formats() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let target = listener.local_addr().unwrap();
     let plan = tenantry::config::parse("", "metrics_include_tenant: true", []).unwrap();
-    let deliver: Arc<tenantry::auth::password::Deliver> = Arc::new(|_, _, _| ());
-    plan.admin_auth.start(None, &deliver).unwrap();
+    let inbox = Inbox::new().unwrap();
+    plan.admin_auth.start(None, &inbox.deliver()).unwrap();
     let plan = Arc::new(arc_swap::ArcSwap::from_pointee(plan));
     let pages = Pages::new(counted(), Shared::new(2, 100, 10, 10), "epoll", plan);
     let listeners = Listeners { pages: vec![listener], ..Listeners::default() };
-    let admin = Admin::start(listeners, Arc::new(pages)).unwrap();
+    let admin = Admin::start(listeners, Arc::new(pages), inbox).unwrap();
     // In OpenMetrics a counter without `_total` can only be of an unknown type.
     for (target, counter) in [(target, "unknown"), (asking_for_nothing(target), "counter")] {
         let Some(prometheus) = Prometheus::start(target) else {

@@ -5,16 +5,18 @@ mod support;
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use flate2::read::GzDecoder;
 use prost::Message;
 use quick_xml::Reader;
 use quick_xml::events::Event;
+use rustix::process::{Pid, Resource, Rlimit, getrlimit, prlimit};
 use testkit::proto_profile::{Profile, Stack};
 
 use support::load::{Push, push_while, stored};
-use support::server::free_port;
+use support::server::{configuration, free_port};
 use support::{Client, Driver, Reply, Server, Upstream, body, eventually, on_both, series};
 
 struct Rig {
@@ -232,6 +234,57 @@ fn every_page_answers_and_mistakes_are_told() {
     client.send(b"GET /debug/pprof/profile?seconds=1 HTTP/1.1\r\nHost: x\r\n\r\n");
     let elsewhere = client.response();
     assert!(elsewhere.status == 404 && elsewhere.text().contains("listen_pprof"), "{}", elsewhere.text());
+}
+
+/// Each timer reserves a signal of the user's, and the limit of these is exhausted here.
+#[test]
+fn where_the_system_refuses_timers_the_answer_says_so_and_the_server_goes_on() {
+    on_both(|driver| {
+        let rig = Rig::start(driver);
+        let server = Pid::from_raw(rig.server.pid().try_into().unwrap());
+        let limit = |to| prlimit(server, Resource::Sigpending, to).unwrap();
+        // The server has inherited ours.
+        let before = limit(Rlimit { current: Some(0), ..getrlimit(Resource::Sigpending) });
+        // The second one finds that the turn of the first is over.
+        for _ in 0..2 {
+            let answer = rig.get("/debug/pprof/profile?seconds=1");
+            assert!(answer.head.starts_with("HTTP/1.1 501 Not Implemented\r\n"), "{}", answer.head);
+            assert!(
+                answer.head.contains("\r\nContent-Type: text/plain; charset=utf-8\r\n"),
+                "{}",
+                answer.head
+            );
+            let text = answer.text();
+            assert!(text.contains("timer_create(2)") && text.contains("os error 11"), "{text}");
+            assert!(text.contains("a retry does not change"), "{text}");
+        }
+        assert_eq!(rig.server.client().push(&body(vec![series("a", "up", 1.0)])).status, 200);
+        limit(before);
+        decode(&rig.get("/debug/pprof/profile?seconds=1"));
+    });
+}
+
+/// Without the list of threads there is no timer, either. That is no profile in which nothing has run.
+#[test]
+fn where_threads_cannot_be_listed_there_is_no_profile() {
+    let hidden = |program: &str| {
+        let mut command = Command::new("unshare");
+        command.args(["-r", "-m", "sh", "-c", "mount -t tmpfs none /proc && exec \"$0\" \"$@\"", program]);
+        command
+    };
+    if !hidden("true").status().is_ok_and(|status| status.success()) {
+        eprintln!("no mount namespace here, so threads can be listed");
+        return;
+    }
+    let upstream = Upstream::start(|_| Reply::ok());
+    let (profiles, metrics) = (free_port(), free_port());
+    let more = format!("listen_pprof: {profiles}\n");
+    let config = configuration(Driver::Epoll, upstream.address, &more, metrics);
+    let server = Server::start_by(hidden(env!("CARGO_BIN_EXE_tenantry")), &config, metrics);
+    let answer = ask(profiles, "/debug/pprof/profile?seconds=1", "");
+    assert_eq!(answer.status, 501, "{} bytes", answer.body.len());
+    assert!(answer.text().contains("threads of the process cannot be listed"), "{}", answer.text());
+    assert_eq!(server.client().push(&body(vec![series("a", "up", 1.0)])).status, 200);
 }
 
 #[test]

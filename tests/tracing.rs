@@ -178,6 +178,34 @@ fn failures_are_told() {
     });
 }
 
+/// A client without a credential could otherwise fill the queue of spans, and write into traces of others.
+#[test]
+fn a_client_that_is_refused_starts_no_trace() {
+    on_both(|driver| {
+        let directory = tempfile::tempdir().unwrap();
+        let (token, tokens) = (directory.path().join("token"), directory.path().join("tokens.yml"));
+        std::fs::write(&token, "the-token-of-a-sender\n").unwrap();
+        std::fs::write(&tokens, format!("- name: sender\n  token_file: {}\n", token.display())).unwrap();
+        let auth = format!("auth: {{ingress: {{tokens_file: {}}}}}\n", tokens.display());
+        for one_in in [0, 1] {
+            let rig = Rig::start(driver, one_in, &auth);
+            let push = |token: &str, trace: &str| {
+                let headers = format!("Authorization: Bearer {token}\r\n{trace}");
+                rig.server.client().push_with(&body(vec![series("a", "up", 1.0)]), &headers).status
+            };
+            for trace in [&*traceparent("01"), ""] {
+                assert_eq!(push("the-token-of-another", trace), 401);
+            }
+            assert!(rig.upstream.received().is_empty());
+            assert_eq!(push("the-token-of-a-sender", &traceparent("01")), 200);
+            // Spans come in the order of their requests' ends, so those of a refused one would be among the first.
+            let spans = rig.await_spans(4);
+            let [ingest] = spans["ingest"].as_slice() else { panic!("{spans:#?}") };
+            assert_eq!(ingest.attribute("http.response.status_code").as_deref(), Some("200"));
+        }
+    });
+}
+
 /// Pushes traced requests, each of which must be answered soon.
 fn pushes_are_prompt(server: &Server) {
     let mut client = server.client();

@@ -39,7 +39,7 @@ impl Server {
     pub(super) async fn refusal(&self, authorization: &Authorization, stream: &Stream) -> Option<Page> {
         let plan = self.pages.plan();
         let Some(authenticator) = plan.admin_auth.authenticator() else {
-            return Some(Page::text(503, "starting\n"));
+            return Some(Page::text(503, "credentials can't be checked yet\n"));
         };
         let caller = Caller { core: 0, peer: Some(stream.peer().ip()), now: SystemTime::now() };
         let timeout = Duration::from_millis(ADMIN_TIMEOUT_MILLIS);

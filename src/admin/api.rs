@@ -6,6 +6,7 @@
 //!   nothing else, and no browser takes an answer for another type.
 //! - Secrets are in no answer. Settings are masked as in the log, targets have no query.
 
+mod answers;
 mod status;
 mod tap;
 mod tenant;
@@ -14,8 +15,10 @@ mod upstreams;
 
 use std::time::{Duration, Instant, SystemTime};
 
+pub(super) use self::answers::Answers;
 pub(super) use self::tap::Tapping;
 
+use bytes::Bytes;
 use serde_json::{Value, json};
 
 use super::Server;
@@ -62,28 +65,46 @@ impl Query {
 impl Server {
     /// The answer to a request below `/api/v1/`; `path` is what follows that.
     pub(super) async fn api(&self, path: &[u8], query: &[u8]) -> Page {
-        let query = Query::parse(query);
-        // With many tenants an answer takes milliseconds. One at a time: probes and scrapes come in between.
-        self.tasks.yield_if_busy().await;
-        let tenants: usize = Destination::ALL.map(|to| self.pages.metrics.tenants_known(to)).iter().sum();
-        self.tasks.record_work(API_WORK_BYTES * tenants);
-        let answer = match path {
-            b"status" => Ok(self.status()),
-            b"tenants" => self.tenants(&query),
-            b"upstreams" => Ok(self.upstreams().await),
-            b"config" => Ok(self.settings()),
-            b"explain" => self.explain(&query),
+        match path {
             b"openapi.json" => return Page::json(200, OPENAPI),
             // A GET is streamed; see `connection.rs`. This is a HEAD, which opens none.
             b"tap" => return Page::lines(),
+            _ => {}
+        }
+        let question = (path.into(), query.into());
+        let shared = || self.answers.get(&question, Instant::now()).map(|body| Page::json(200, body));
+        if let Some(page) = shared() {
+            return page;
+        }
+        // With many tenants an answer takes milliseconds. One at a time: probes and scrapes come in between.
+        self.tasks.yield_if_busy().await;
+        if let Some(page) = shared() {
+            return page;
+        }
+        let begun = Instant::now();
+        match self.answer(path, &Query::parse(query)).await {
+            Ok(value) => {
+                let body = Bytes::from(value.to_string());
+                self.answers.put(question, body.clone(), begun, Instant::now());
+                Page::json(200, body)
+            }
+            Err(fault) => self::fault(fault),
+        }
+    }
+
+    async fn answer(&self, path: &[u8], query: &Query) -> Result<Value, Fault> {
+        let tenants: usize = Destination::ALL.map(|to| self.pages.metrics.tenants_known(to)).iter().sum();
+        self.tasks.record_work(API_WORK_BYTES * tenants);
+        match path {
+            b"status" => Ok(self.status()),
+            b"tenants" => self.tenants(query),
+            b"upstreams" => Ok(self.upstreams().await),
+            b"config" => Ok(self.settings()),
+            b"explain" => self.explain(query),
             _ => match path.strip_prefix(b"tenants/") {
-                Some(tenant) => self.tenant(tenant, &query),
+                Some(tenant) => self.tenant(tenant, query),
                 None => Err((404, "there is no such part of the API".into())),
             },
-        };
-        match answer {
-            Ok(value) => Page::json(200, value.to_string()),
-            Err(fault) => self::fault(fault),
         }
     }
 

@@ -9,9 +9,9 @@ use bytes::Bytes;
 
 use super::Server;
 use super::api::{self, Tapping};
+use super::document;
 use super::eviction::{Connections, Slot};
 use super::negotiation::{Coding, Wanted};
-use super::page;
 use super::pages::{Page, Snapshot};
 use super::profiles;
 use crate::auth::Authorization;
@@ -179,8 +179,15 @@ async fn response(
         }
         Some(Request { method: Method::Get | Method::Head, path, query, wants_html, .. }) => {
             match path.strip_prefix(b"/api/v1/") {
-                Some(path) => server.api(path, query).await,
-                None if path == b"/" && *wants_html => page::document(),
+                Some(path) => {
+                    // Waiting for a turn takes our time and not the client's.
+                    stream.set_deadline(
+                        Instant::now() + Duration::from_millis(ADMIN_METRICS_MILLIS),
+                        Cut::Both,
+                    );
+                    server.api(path, query).await
+                }
+                None if path == b"/" && *wants_html => document::page(),
                 None => server.pages.page(path),
             }
         }

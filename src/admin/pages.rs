@@ -83,8 +83,8 @@ impl Page {
     }
 
     /// A page of JSON.
-    pub(super) fn json(status: u16, body: impl Into<String>) -> Self {
-        Self { media: JSON, ..Self::text(status, body) }
+    pub(super) fn json(status: u16, body: impl Into<Bytes>) -> Self {
+        Self::of(status, JSON, body.into())
     }
 
     /// Adds header lines, each with its CRLF.

@@ -255,9 +255,11 @@ fn growth(first: &Sample, last: &Sample, of: fn(&Totals) -> u64) -> f64 {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicBool, Ordering};
     use std::time::Duration;
 
     use super::*;
+    use crate::metrics::Rejection;
     use crate::tenant::{IdRules, TenantId};
 
     #[test]
@@ -287,5 +289,32 @@ mod tests {
         assert_eq!(sampler.rates(Destination::Metrics, &"a".into()), TenantRates::default());
         assert_eq!(sampler.rate(|totals| totals.samples), 0.0);
         assert_eq!(sampler.history_of(Destination::Logs, &"a".into()), Vec::<f64>::new());
+    }
+
+    /// What was delivered must be read once: if it were subtracted from a sum of before, errors would wrap.
+    #[test]
+    fn errors_do_not_wrap_while_a_core_counts() {
+        let (metrics, over) = (Metrics::new(1, 10, true), AtomicBool::new(false));
+        let core = metrics.core(0);
+        core.upstream_outcome(UpstreamClass::Expired);
+        core.rejected(Rejection::Memory);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                while !over.load(Ordering::Relaxed) {
+                    core.upstream_outcome(UpstreamClass::Delivered);
+                }
+            });
+            let delivered = || core.upstream_outcomes.counts()[UpstreamClass::Delivered as usize];
+            let until = Instant::now() + Duration::from_secs(10);
+            let (mut wrong, mut meanwhile) = (None, 0);
+            // So often both threads were running at the same time.
+            while wrong.is_none() && meanwhile < 10_000 && Instant::now() < until {
+                let before = delivered();
+                wrong = Some(Totals::of(metrics.cores()).errors).filter(|errors| *errors != 2);
+                meanwhile += u32::from(delivered() != before);
+            }
+            over.store(true, Ordering::Relaxed);
+            assert_eq!(wrong, None);
+        });
     }
 }

@@ -5,12 +5,14 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::{Admin, Listeners, Pages};
+use super::{Admin, Inbox, Listeners, Pages};
 use crate::limits::{ADMIN_CONNECTIONS_MAX, ADMIN_TIMEOUT_MILLIS, CLOSE_DISCARD_BYTES_MAX};
 use crate::metrics::Metrics;
 use crate::model::Destination;
 use crate::shared::Shared;
 use crate::tenant::{IdRules, TenantId};
+
+mod turns;
 
 fn start_with(tenants: usize) -> (Admin, SocketAddr, Arc<Shared>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -22,12 +24,12 @@ fn start_with(tenants: usize) -> (Admin, SocketAddr, Arc<Shared>) {
         metrics.tenant(0, Destination::Metrics, &tenant).answered(200, 7.0);
     }
     let plan = crate::config::parse("", "listen: 127.0.0.1:1", []).unwrap();
-    let deliver: Arc<crate::auth::password::Deliver> = Arc::new(|_, _, _| ());
-    plan.admin_auth.start(None, &deliver).unwrap();
+    let inbox = Inbox::new().unwrap();
+    plan.admin_auth.start(None, &inbox.deliver()).unwrap();
     let listeners = Listeners { pages: vec![listener], ..Listeners::default() };
     let plan = Arc::new(arc_swap::ArcSwap::from_pointee(plan));
     let pages = Pages::new(metrics, Arc::clone(&shared), "epoll", plan);
-    (Admin::start(listeners, Arc::new(pages)).unwrap(), address, shared)
+    (Admin::start(listeners, Arc::new(pages), inbox).unwrap(), address, shared)
 }
 
 fn start() -> (Admin, SocketAddr, Arc<Shared>) {

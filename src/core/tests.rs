@@ -77,7 +77,11 @@ impl Running {
     fn push_of(&self, tenants: &[&str]) -> TcpStream {
         let series =
             |tenant: &&str| TimeSeries::new(&[("__name__", "up"), ("__tenant__", tenant)], &[(1, 1.0)]);
-        let timeseries = tenants.iter().map(series).collect();
+        self.push_all(tenants.iter().map(series).collect())
+    }
+
+    /// The same, with these series.
+    fn push_all(&self, timeseries: Vec<TimeSeries>) -> TcpStream {
         let body = WriteRequest { timeseries, ..Default::default() }.to_block();
         let head = format!(
             "POST /push HTTP/1.1\r\nHost: t\r\nContent-Type: application/x-protobuf\r\n\
@@ -167,6 +171,8 @@ fn always_200(upstream: TcpListener) -> JoinHandle<()> {
         }
     })
 }
+
+mod balances;
 
 /// The faults are planted for tenants of these names: see `egress/planted.rs`.
 #[test]

@@ -62,6 +62,15 @@ pub(super) struct Push {
     pub(super) note: Option<Box<Note>>,
 }
 
+/// What a scan has found, and the room for its parts.
+struct Prepared {
+    scan: Scan,
+    /// Samples of all its parts.
+    unsent: u64,
+    traced: Option<Box<Traced>>,
+    ticket: Ticket,
+}
+
 /// A scanned request: the data that its fragments share, and the data that its answer needs.
 struct Dispatch<'a> {
     ingest: &'a Ingest,
@@ -244,50 +253,64 @@ impl Ingest {
     async fn prepare(
         &self,
         splitter: &mut Splitter,
-        push: Push,
+        mut push: Push,
         note: Option<&mut Note>,
     ) -> Result<(Dispatch<'_>, Charge), Answer> {
-        let Push {
-            plan,
-            protocol,
-            compression,
-            body,
-            body_charge,
-            request_charge,
-            source,
-            credential,
-            passed,
-            client,
-            arrived,
-            note: _,
-        } = push;
-        let body = Body { protocol, compression, bytes: body.into() };
+        let (protocol, compression) = (push.protocol, push.compression);
+        let body = Body { protocol, compression, bytes: std::mem::take(&mut push.body).into() };
         self.tasks.yield_if_busy().await;
         let request_id = note.as_deref().map_or_else(|| self.request_id(), |note| note.request_id);
         let is_tapped = self.shared.taps.are_open();
-        let tapped = is_tapped.then(|| {
-            let (body, source, grant) = (body.clone(), source.as_deref(), &*credential.grant);
-            let request = Request { plan: &plan, body, source, grant, client, arrived, request_id };
-            Tapped::find(&self.shared.taps, request)
-        });
-        let mut tapped = tapped.flatten().map(Box::new);
-        let scan = self.scan(splitter, body, source.as_deref(), &credential.grant, &plan).map_err(|e| {
+        let tapped = if is_tapped { self.look_for_taps(&push, &body, request_id) } else { None };
+        match self.reserve(splitter, body, &push, is_tapped, note) {
+            Ok((prepared, inflated)) => {
+                Ok((self.dispatch(push, prepared, request_id, tapped.map(Box::new)), inflated))
+            }
+            Err(answer) => {
+                tapped.into_iter().for_each(|tapped| tapped.refused(&answer));
+                Err(answer)
+            }
+        }
+    }
+
+    /// Finds the series of a request that somebody watches.
+    fn look_for_taps(&self, push: &Push, body: &Body, request_id: RequestId) -> Option<Tapped> {
+        let Push { plan, source, credential, client, arrived, .. } = push;
+        let request = Request {
+            plan,
+            body: body.clone(),
+            source: source.as_deref(),
+            grant: &credential.grant,
+            client: *client,
+            arrived: *arrived,
+            request_id,
+        };
+        Tapped::find(&self.shared.taps, request)
+    }
+
+    /// Scans a body, counts what it holds, and reserves memory for it and places for its parts.
+    fn reserve(
+        &self,
+        splitter: &mut Splitter,
+        body: Body,
+        push: &Push,
+        is_tapped: bool,
+        note: Option<&mut Note>,
+    ) -> Result<(Prepared, Charge), Answer> {
+        let Push { plan, source, credential, client, .. } = push;
+        let scan = self.scan(splitter, body, source.as_deref(), &credential.grant, plan).map_err(|e| {
             self.counters().rejected(rejection_of(&e));
             if matches!(rejection_of(&e), Rejection::DeniedTenant) {
-                self.log_denied_tenant(client, &credential, &e.to_string());
+                self.log_denied_tenant(*client, credential, &e.to_string());
             }
             Answer::from(&e)
-        });
-        let mut refused =
-            |answer: &Answer| tapped.take().into_iter().for_each(|tapped| tapped.refused(answer));
-        let scan = scan.inspect_err(&mut refused)?;
+        })?;
         // Taps have read it, too.
         self.tasks.record_work(scan.inflated_bytes * if is_tapped { 4 } else { 1 });
         // Not every compression declares the inflated size, so it is charged only now. Until here a core may hold one
         // inflated body beyond the budget.
         let inflated = self.shared.bytes.charge(scan.inflated_bytes);
-        let inflated =
-            inflated.ok_or_else(|| Answer::from(&self.out_of_memory())).inspect_err(&mut refused)?;
+        let inflated = inflated.ok_or_else(|| Answer::from(&self.out_of_memory()))?;
         self.count_scan(&scan);
         self.count_samples_of(client.ip(), scan.samples);
         let traced = note.and_then(|note| {
@@ -296,28 +319,39 @@ impl Ingest {
         });
         let unsent = self.enter_in_ledger(&scan);
         if let Some(example) = scan.refused.example.as_deref().filter(|_| scan.refused.denied > 0) {
-            self.log_denied_tenant(client, &credential, example);
+            self.log_denied_tenant(*client, credential, example);
         }
         let ticket = self.pending.open(scan.tenants, FRAGMENTS_IN_FLIGHT_MAX).ok_or_else(|| {
             self.counters().rejected(Rejection::Fragments);
             self.counters().ledger_open.down_by(unsent);
             self.counters().ledger_refused.add(Unstored::Overloaded, unsent);
             Answer::from(&Refusal::Overloaded { why: "too many fragments in flight" })
-        });
-        let ticket = ticket.inspect_err(&mut refused)?;
-        let dispatch = Dispatch {
+        })?;
+        Ok((Prepared { scan, unsent, traced, ticket }, inflated))
+    }
+
+    /// Puts together what sending the parts of a request needs.
+    fn dispatch(
+        &self,
+        push: Push,
+        prepared: Prepared,
+        request_id: RequestId,
+        tapped: Option<Box<Tapped>>,
+    ) -> Dispatch<'_> {
+        let Prepared { scan, unsent, traced, ticket } = prepared;
+        Dispatch {
             ingest: self,
-            plan,
-            credential,
-            protocol,
+            plan: push.plan,
+            credential: push.credential,
+            protocol: push.protocol,
             ticket,
-            body_charge,
+            body_charge: push.body_charge,
             unsent,
-            _request_charge: request_charge,
-            source,
-            passed,
-            client,
-            arrived,
+            _request_charge: push.request_charge,
+            source: push.source,
+            passed: push.passed,
+            client: push.client,
+            arrived: push.arrived,
             request_id,
             traced,
             tapped,
@@ -325,8 +359,7 @@ impl Ingest {
             refused: scan.refused,
             sent: Vec::with_capacity(scan.tenants),
             held: Vec::new(),
-        };
-        Ok((dispatch, inflated))
+        }
     }
 
     fn scan(

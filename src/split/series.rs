@@ -203,3 +203,35 @@ fn stream_labels(text: &[u8], place: u64, labels_max: usize) -> Result<Option<Ve
     }
     Ok(Some(all))
 }
+
+#[cfg(test)]
+mod tests {
+    use testkit::proto_loki::{Entry, PushRequest, Stream as LokiStream};
+
+    use super::*;
+    use crate::wire::inflate::Compression;
+
+    /// A stream may have thousands of entries with metadata, and a thousand labels. To copy the labels for each entry
+    /// would take as long as their product.
+    #[test]
+    fn the_labels_of_a_stream_are_not_copied_for_each_entry() {
+        let mut stream = LokiStream::new(r#"{app="a\tb", t="x"}"#, &[]);
+        let entry = |n, metadata: &[_]| Entry::new(n, "line", metadata);
+        stream.entries = (0..5).map(|n| entry(n, &[("trace", "1")])).chain([entry(5, &[])]).collect();
+        let bytes = PushRequest { streams: vec![stream] }.to_block();
+        let body = Body { protocol: Protocol::Loki, compression: Compression::Snappy, bytes };
+        let limits = SplitLimits { inflated_bytes_max: 1 << 20, tenants_max: 3 };
+        let mut seen = Vec::new();
+        let read = each_series(body, limits, 10, |series| {
+            // The first value has an escape, so it is not a slice of the body.
+            let (labels, value) = (series.labels.as_ptr().addr(), series.labels[0].1.as_ptr().addr());
+            seen.push((labels, value, series.samples));
+            assert_eq!(*series.labels[0].1, *b"a\tb");
+            ControlFlow::Continue(())
+        });
+        assert!(read.is_ok(), "{read:?}");
+        // Each entry with metadata, and at the end the one without. A copy would be at another place than the original.
+        let (labels, value, _) = seen[0];
+        assert_eq!(seen, [(labels, value, 1); 6]);
+    }
+}

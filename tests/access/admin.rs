@@ -32,7 +32,7 @@ fn start(driver: Driver, folder: &Folder, extra: &str) -> (Started, std::net::So
     let until = Instant::now() + Duration::from_secs(20);
     while TcpStream::connect(metrics).is_err() {
         assert!(Instant::now() < until, "it does not listen");
-        std::thread::sleep(Duration::from_millis(10));
+        std::thread::sleep(Duration::from_micros(100));
     }
     (Started(child), metrics)
 }
@@ -85,6 +85,22 @@ fn pages_need_credentials_over_tls() {
             // Plain HTTP gets one line.
             let mut plain = Client::connect(address);
             assert_eq!(get(&mut plain, "/alive", "").status, 400);
+        }
+    });
+}
+
+/// The listener is there before the server is. A client that connects at once is answered when its credentials can be
+/// checked.
+#[test]
+fn the_first_scrape_is_answered_like_any_other() {
+    let folder = Folder::new();
+    folder.put("web.yml", &format!("basic_auth_users: {{ops: {}}}\n", hash("secret")));
+    let extra = format!("auth: {{admin: {{web_config_file: '{}'}}}}\n", folder.text("web.yml"));
+    on_both(|driver| {
+        for _ in 0..5 {
+            let (_server, metrics) = start(driver, &folder, &extra);
+            let answer = get(&mut Client::connect(metrics), "/metrics", &basic("ops", "secret"));
+            assert_eq!(answer.status, 200, "{}", answer.text());
         }
     });
 }

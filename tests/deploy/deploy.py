@@ -1,6 +1,5 @@
 """What the tests of manifests and chart share: rendering, validating, and trying the configuration."""
 
-import os
 import re
 import subprocess
 import sys
@@ -11,14 +10,11 @@ import helm_python
 import kubernetes_validate
 import yaml
 from cloudcoil.models.prometheus_operator.v1 import PrometheusRule, ServiceMonitor
+from programs import ROOT, TENANTRY
 
-ROOT = Path(__file__).resolve().parents[2]
 KUSTOMIZE = ROOT / "configs/kubernetes"
 CHART = ROOT / "configs/helm/tenantry"
 CASES = ROOT / "configs/helm/tests"
-BINARIES = Path(os.environ.get("TENANTRY_BINARIES", ROOT / "target/release"))
-TENANTRY = BINARIES / "tenantry"
-LOADGEN = BINARIES / "loadgen"
 # The oldest version that the chart names, and the newest that the validator knows.
 KUBERNETES = ["1.25", kubernetes_validate.latest_version()]
 OPERATOR = {"ServiceMonitor": ServiceMonitor, "PrometheusRule": PrometheusRule}

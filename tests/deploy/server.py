@@ -3,41 +3,13 @@
 import base64
 import re
 import signal
-import socket
 import subprocess
-import time
 import urllib.error
 import urllib.request
 from contextlib import contextmanager
 
-import deploy
 from material import certificates
-
-
-def free_port():
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return listener.getsockname()[1]
-
-
-def listens(port):
-    with socket.socket() as client:
-        return client.connect_ex(("127.0.0.1", port)) == 0
-
-
-def until(what, seconds=20):
-    """Waits until `what` gives something, and gives that."""
-    end = time.monotonic() + seconds
-    while not (found := what()):
-        assert time.monotonic() < end, f"{what} gave nothing for {seconds} s"
-        time.sleep(0.05)
-    return found
-
-
-def stop(process):
-    if process.poll() is None:
-        process.kill()
-    process.wait(timeout=10)
+from programs import LOADGEN, TENANTRY, free_port, listens, stop, until
 
 
 class Server:
@@ -64,7 +36,7 @@ auth:
   ingress: {{tls_config: {{cert_file: {material}/tls.crt, key_file: {material}/tls.key}}}}
 """
         self.config.write_text(text + more)
-        command = [*launcher, deploy.TENANTRY, "--config", self.config]
+        command = [*launcher, TENANTRY, "--config", self.config]
         with self.log.open("w") as log:
             self.process = subprocess.Popen([str(word) for word in command], stderr=log, env={"CT_CORES": "2"})
 
@@ -97,7 +69,7 @@ auth:
         """Sends a few requests over several connections. Each must be acknowledged."""
         scheme = "https" if self.tls else "http"
         command = [
-            deploy.LOADGEN, "send", "--url", f"{scheme}://localhost:{self.push}/push", "--tenant-label", "tenant",
+            LOADGEN, "send", "--url", f"{scheme}://localhost:{self.push}/push", "--tenant-label", "tenant",
             "--requests", "20", "--series", "100", "--senders", "4", "--fail-on-error",
         ]
         if self.tls:
@@ -118,7 +90,7 @@ auth:
 def upstream(tls):
     """loadgen's sink, and its port."""
     port = free_port()
-    command = [deploy.LOADGEN, "sink", "--listen", f"127.0.0.1:{port}", "--every", "0s"]
+    command = [LOADGEN, "sink", "--listen", f"127.0.0.1:{port}", "--every", "0s"]
     if tls:
         command += ["--tls-cert", certificates() / "tls.crt", "--tls-key", certificates() / "tls.key"]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)

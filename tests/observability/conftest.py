@@ -1,12 +1,5 @@
-import sys
-from pathlib import Path
-
 import pytest
-
-# material.py, which makes certificates.
-sys.path.append(str(Path(__file__).resolve().parents[1] / "deploy"))
-
-import stack  # noqa: E402
+import stack
 
 
 def pytest_collection_modifyitems(items):

@@ -2,11 +2,10 @@
 
 import json
 import re
-from pathlib import Path
 
 import yaml
+from programs import ROOT
 
-ROOT = Path(__file__).resolve().parents[2]
 SOURCE = ROOT / "configs/grafana/source"
 BOARDS = sorted((ROOT / "configs/grafana").glob("*.json"))
 RULES = [ROOT / "configs/prometheus" / name for name in ("alerts.yml", "recording.yml")]

@@ -1,22 +1,19 @@
 """The real program between real senders and two upstreams that misbehave, and a real Prometheus that scrapes it."""
 
 import json
-import os
 import re
 import signal
-import socket
 import ssl
 import subprocess
 import time
 import urllib.parse
 import urllib.request
 from contextlib import ExitStack, contextmanager
-from pathlib import Path
 
 import mixin
 from material import certificates
+from programs import LOADGEN, TENANTRY, free_port, listens, stop, until
 
-BINARIES = Path(os.environ.get("TENANTRY_BINARIES", mixin.ROOT / "target/release"))
 # So long is there load before the first question, and at most. Rates are over 10 s.
 SECONDS_OF_LOAD = 16
 SECONDS_OF_LOAD_MAX = 150
@@ -82,26 +79,6 @@ SENDERS = [
 ]
 
 
-def free_port():
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return listener.getsockname()[1]
-
-
-def until(what, seconds=20):
-    """Waits until `what` gives something, and gives that."""
-    end = time.monotonic() + seconds
-    while not (found := what()):
-        assert time.monotonic() < end, f"{what} gave nothing for {seconds} s"
-        time.sleep(0.1)
-    return found
-
-
-def listens(port):
-    with socket.socket() as client:
-        return client.connect_ex(("127.0.0.1", port)) == 0
-
-
 class Live:
     """What runs, and where."""
 
@@ -127,15 +104,13 @@ class Live:
 
     def stop(self):
         for process in reversed(self.processes):
-            if process.poll() is None:
-                process.kill()
-            process.wait(timeout=10)
+            stop(process)
 
     def start_server(self):
         faults = self.directory / "faults.yml"
         faults.write_text(FAULTS)
         self.start(
-            "sink.log", BINARIES / "loadgen", "sink", "--listen", f"127.0.0.1:{self.sink}", "--faults", faults,
+            "sink.log", LOADGEN, "sink", "--listen", f"127.0.0.1:{self.sink}", "--faults", faults,
             "--every", "0s", "--tls-cert", self.tls / "tls.crt", "--tls-key", self.tls / "tls.key",
         )
         self.write("upstreams.yml", UPSTREAMS)
@@ -143,7 +118,7 @@ class Live:
         until(lambda: listens(self.sink))
         launcher = self.with_hosts if self.has_twins else []
         config = self.write("tenantry.yml", CONFIG)
-        self.server = self.start("tenantry.log", *launcher, BINARIES / "tenantry", "--config", config)
+        self.server = self.start("tenantry.log", *launcher, TENANTRY, "--config", config)
         until(lambda: self.is_up() and listens(self.push) and listens(self.admin))
 
     def is_up(self):
@@ -175,7 +150,7 @@ class Live:
         for number, arguments in enumerate(SENDERS):
             path = "/loki/push" if "loki" in arguments else "/push"
             self.start(
-                f"send-{number}.log", BINARIES / "loadgen", "send", "--url", f"https://localhost:{self.push}{path}",
+                f"send-{number}.log", LOADGEN, "send", "--url", f"https://localhost:{self.push}{path}",
                 "--ca", self.tls / "ca.crt", "--duration", f"{SECONDS_OF_LOAD_MAX}s", *arguments.split(),
             )
 

@@ -12,7 +12,7 @@ from mock import Mock
 
 def pytest_addoption(parser):
     parser.addoption("--server", choices=["real", "mock"], default="real", help="whose pages and answers are tested")
-    parser.addoption("--screenshots", action="store_true", help="write perf/pages/*.png, from the mock")
+    parser.addoption("--screenshots", action="store_true", help="write perf/pages/*.png anew")
 
 
 def pytest_collection_modifyitems(config, items):
@@ -23,16 +23,13 @@ def pytest_collection_modifyitems(config, items):
 
 @contextmanager
 def site(kind, directory, tenants):
-    """A server's URL, and the tenants in it that tests look for."""
+    """A server's URL, and a tenant that its upstream refuses."""
     if kind == "real":
         with server.running(directory, tenants) as url:
-            yield SimpleNamespace(url=url, failing=server.FAILING, hostile=server.HOSTILE, hostile_in="logs")
+            yield SimpleNamespace(url=url, failing=server.FAILING)
     else:
         mock = Mock(tenants)
-        hostile = next(t for t in mock.world.tenants if t["tenant"].startswith(("<", "identity")))
-        yield SimpleNamespace(
-            url=mock.url, failing="identity", hostile=hostile["tenant"], hostile_in=hostile["destination"]
-        )
+        yield SimpleNamespace(url=mock.url, failing="identity")
         mock.stop()
 
 

@@ -167,10 +167,14 @@ class World:
         now, rank = time.time(), tenant["rank"]
         row = self.row(tenant, now)
         errors = [self.error(tenant, now, nth) for nth in range(8)] if row["last_error"] else []
-        rules = [("label", f"tenant = {name}"), ("map", "rule 3: ^team-(.*)$ → $1"), ("grant", "user prometheus-eu")]
+        rules = [
+            ("label", "the label's value is the tenant"),
+            ("map", 'rule 3 of tenant.map: regex: "team-(.*)", tenant: "$1"'),
+            ("grant", "the access rule of the sender names the tenant"),
+        ]
         kind, detail = rules[rank % 3]
         return row | {
-            "errors": errors, "rule": {"kind": kind, "detail": detail[:256]} if rank % 5 else None,
+            "errors": errors, "rule": {"kind": kind, "detail": detail} if rank % 5 else None,
             "senders": [{"sender": f"10.1.{rank % 250}.{n}", "last_seen_at": stamp(now - n)} for n in range(1, 4)],
             "upstream": "main", "target": "http://mimir-distributor:8080/api/v1/push",
             "header": {"name": "X-Scope-OrgID", "value": name},
@@ -273,7 +277,7 @@ class World:
         if found:
             answer |= {
                 "decision": "tenant", "tenant": found[2], "label": found[1], "label_value": found[2],
-                "rule": {"kind": "label", "detail": f"tenant.label: {found[1]}"}, "reason": None,
+                "rule": {"kind": "label", "detail": "the label's value is the tenant"}, "reason": None,
                 "header": {"name": "X-Scope-OrgID", "value": found[2]}, "label_removed": True,
             }
         return answer
@@ -282,7 +286,7 @@ class World:
         event = {
             "at": stamp(time.time()), "request_id": "000001-0001-5d1f", "sender": "10.1.0.7:40007",
             "series": '{__name__="up",namespace="payments"}', "tenant": "payments",
-            "rule": {"kind": "label", "detail": "tenant.label: namespace"}, "merged_with": 3,
+            "rule": {"kind": "label", "detail": "the label's value is the tenant"}, "merged_with": 3,
             "address": "10.9.0.3:9009", "status": 200, "seconds": 0.0041, "result": "stored", "reason": None,
         }
         return [event, {"end": "seconds", "events": 1, "dropped": 0}]

@@ -1,19 +1,14 @@
 """The real server, with loadgen as its senders and its upstream."""
 
 import json
-import os
-import socket
 import subprocess
 import time
 import urllib.error
 import urllib.request
 from contextlib import ExitStack, contextmanager
-from pathlib import Path
 
 import pytest
-
-ROOT = Path(__file__).resolve().parents[2]
-BINARIES = Path(os.environ.get("TENANTRY_BINARIES", ROOT / "target/release"))
+from programs import LOADGEN, TENANTRY, free_port, listens, stop, until
 
 # The upstream refuses this tenant, with a text that is meant to do harm.
 FAILING = "identity"
@@ -29,37 +24,15 @@ rules:
 HOSTILE = "<img_src=x_onerror='window.harmed=true'>"
 
 
-def free_port():
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return listener.getsockname()[1]
-
-
-def until(what, seconds=20):
-    """Waits until `what` gives something, and gives that."""
-    end = time.monotonic() + seconds
-    while not (found := what()):
-        assert time.monotonic() < end, f"{what} gave nothing for {seconds} s"
-        time.sleep(0.05)
-    return found
-
-
-def listens(port):
-    with socket.socket() as client:
-        return client.connect_ex(("127.0.0.1", port)) == 0
-
-
 @contextmanager
-def process(*command, log):
+def process(*command, log, cores=2):
     command = [str(word) for word in command]
     with log.open("w") as output:
-        running = subprocess.Popen(command, stdout=output, stderr=output, env={"CT_CORES": "2"})
+        running = subprocess.Popen(command, stdout=output, stderr=output, env={"CT_CORES": str(cores)})
     try:
         yield running
     finally:
-        if running.poll() is None:
-            running.kill()
-        running.wait(timeout=10)
+        stop(running)
 
 
 def push_hostile(port):
@@ -88,19 +61,18 @@ target_loki: http://127.0.0.1:{upstream}/loki/api/v1/push
 auth: {{egress: {{username: tenantry, password: secret-of-the-upstream}}}}
 tenant: {{label_list: [tenant, __tenant__], id_rules: thanos}}
 """)
-    tenantry, loadgen = BINARIES / "tenantry", BINARIES / "loadgen"
     names = "payments:5,search:3,checkout:2,identity,ledger"
     with ExitStack() as stack:
 
         def start(name, *command):
             return stack.enter_context(process(*command, log=directory / f"{name}.log"))
 
-        sink = [loadgen, "sink", "--listen", f"127.0.0.1:{upstream}", "--every", "0s"]
+        sink = [LOADGEN, "sink", "--listen", f"127.0.0.1:{upstream}", "--every", "0s"]
         start("sink", *sink, "--faults", directory / "faults.yml")
-        start("tenantry", tenantry, "--config", directory / "tenantry.yml")
+        start("tenantry", TENANTRY, "--config", directory / "tenantry.yml")
         until(lambda: listens(upstream) and listens(push) and listens(admin))
         push_hostile(push)
-        send = [loadgen, "send", "--url", f"http://127.0.0.1:{push}/push", "--tenant-label", "tenant"]
+        send = [LOADGEN, "send", "--url", f"http://127.0.0.1:{push}/push", "--tenant-label", "tenant"]
         if tenants <= 5:
             load = ["--tenants", names, "--rate", "20", "--series", "500", "--duration", "10m"]
             start("send", *send, *load)

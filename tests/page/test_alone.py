@@ -43,7 +43,22 @@ def test_a_failed_reload(browser, mock):
     assert "listen, <b>" in browser.text("#process")
 
 
-def test_all_hostile_names_are_inert_and_whole(browser, mock):
+def test_an_address_that_has_never_answered_is_not_called_up(browser, mock):
+    upstreams = mock.world.upstreams
+
+    def silent(query):
+        answer = upstreams(query)
+        answer["upstreams"][0]["addresses"][0] |= {"state": "up", "usual_seconds": None, "last_answer_at": None}
+        return answer
+
+    mock.world.upstreams = silent
+    browser.open(mock.url + "/")
+    states = browser.until(lambda: browser.texts("#upstreams tbody td:nth-child(2)"))
+    assert states[:2] == ["no answer yet", "up"]
+
+
+def test_names_that_no_server_allows_are_inert_and_whole(browser, mock):
+    """The names that one does allow are in test_hostile.py."""
     browser.open(mock.url + "/#/tenants")
     browser.until(lambda: len(browser.rows()) == 50)
     shown = browser.rows()
@@ -55,6 +70,8 @@ def test_all_hostile_names_are_inert_and_whole(browser, mock):
     heights = browser.run(f"return {rows}.map((row) => row.offsetHeight)")
     assert max(heights) < 1.3 * min(heights)
     assert not browser.too_wide()
+    # No character that is not seen is left in the document.
+    assert browser.run(r"return !/[\u200b-\u200f\u202a-\u202e\u2066-\u2069\ufeff]/.test(document.body.textContent)")
     for tenant in mock.world.tenants:
         name, destination = tenant["tenant"], tenant["destination"]
         if name not in HOSTILE:
@@ -64,16 +81,6 @@ def test_all_hostile_names_are_inert_and_whole(browser, mock):
         assert browser.text("#tenant-to").count("X-Scope-OrgID") == 1
         browser.assert_unharmed()
     assert browser.run("return document.querySelectorAll('main bdi *:not(span)').length") == 0
-
-
-def test_direction_stays_with_its_name(browser, mock):
-    browser.open(mock.url + "/#/tenants")
-    browser.until(lambda: len(browser.rows()) == 50)
-    kept = browser.run("""return [...document.querySelectorAll('#tenants-table bdi')]
-        .every((bdi) => getComputedStyle(bdi).unicodeBidi === 'isolate')""")
-    assert kept
-    # No character that is not seen is left in the document.
-    assert browser.run(r"return !/[\u200b-\u200f\u202a-\u202e\u2066-\u2069\ufeff]/.test(document.body.textContent)")
 
 
 def test_late_answers_are_dropped(browser, mock):

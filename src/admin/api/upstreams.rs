@@ -43,7 +43,10 @@ impl Server {
         for state in states.iter().filter(|state| state.upstream == id) {
             by_address.entry(state.address).or_default().push(state);
         }
-        let addresses = by_address.iter().map(|(at, states)| address(plan, *at, states));
+        let addresses = by_address.iter().map(|(at, own)| {
+            let all_idle = states.iter().filter(|state| state.address == *at).map(|state| state.idle).sum();
+            address(plan, *at, own, all_idle)
+        });
         let sum = |of: fn(&crate::metrics::CoreMetrics) -> &crate::metrics::UpstreamGauges| {
             self.pages.metrics.cores().iter().map(|core| of(core).of(id).get()).sum::<u64>()
         };
@@ -63,10 +66,10 @@ impl Server {
     }
 }
 
-/// An address, as all cores together see it.
-fn address(plan: &Plan, address: SocketAddr, states: &[&AddressState]) -> Value {
+/// An address, as all cores together see it. Upstreams at the same address share its permits; `all_idle` counts the idle
+/// connections of all of them.
+fn address(plan: &Plan, address: SocketAddr, states: &[&AddressState], all_idle: usize) -> Value {
     let idle: usize = states.iter().map(|state| state.idle).sum();
-    // Of all upstreams at this address: they share its permits.
     let free = states.iter().filter_map(|state| state.permits_free).min();
     let open = free.map_or(0, |free| plan.max_conns_per_host.saturating_sub(free));
     let backoff_left = states.iter().filter_map(|state| state.backoff_left).max();
@@ -80,9 +83,39 @@ fn address(plan: &Plan, address: SocketAddr, states: &[&AddressState]) -> Value 
         "state": state,
         "backoff_seconds_left": rounded(backoff_left.unwrap_or_default().as_secs_f64()),
         "failures_in_a_row": states.iter().map(|state| state.failures).max().unwrap_or_default(),
-        "connections_in_use": open.saturating_sub(idle),
+        "connections_in_use": open.saturating_sub(all_idle),
         "connections_idle": idle,
         "usual_seconds": states.iter().find_map(|state| state.usual).map(|usual| usual.as_secs_f64()),
         "last_answer_at": states.iter().filter_map(|state| state.answered).max().map(time_of),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::Destination;
+
+    #[test]
+    fn connections_that_another_upstream_keeps_idle_are_not_in_use() {
+        let plan = crate::config::parse("", "listen: 127.0.0.1:1\nmax_conns_per_host: 64", []).unwrap();
+        let at = SocketAddr::from(([127, 0, 0, 1], 9009));
+        let state = |destination, idle| AddressState {
+            upstream: UpstreamId::main(destination),
+            address: at,
+            idle,
+            permits_free: Some(64 - 10),
+            failures: 0,
+            backoff_left: None,
+            usual: None,
+            answered: None,
+        };
+        let (metrics, logs) = (state(Destination::Metrics, 5), state(Destination::Logs, 3));
+        for one in [metrics, logs] {
+            let value = address(&plan, at, &[&one], 8);
+            assert_eq!(
+                (&value["connections_in_use"], &value["connections_idle"]),
+                (&json!(2), &json!(one.idle))
+            );
+        }
+    }
 }

@@ -193,9 +193,12 @@ const ADDRESS_COLUMNS = [
   {
     label: "State",
     show(cell, row) {
-      const rest = row.state === "backoff" ? `backoff, ${duration(row.backoff_seconds_left)} left` : row.state;
-      setText(cell, rest);
-      setClass(cell, "good-text", row.state === "up");
+      // An upstream's only address is never in backoff. Green would be a promise that it has not kept yet.
+      const silent = row.state === "up" && row.last_answer_at === null;
+      const backoff = `backoff, ${duration(row.backoff_seconds_left)} left`;
+      setText(cell, silent ? "no answer yet" : row.state === "backoff" ? backoff : row.state);
+      setClass(cell, "good-text", row.state === "up" && !silent);
+      setClass(cell, "warn-text", silent);
       setClass(cell, "bad-text", row.state === "backoff");
       setClass(cell, "zero", row.state === "unused");
     },

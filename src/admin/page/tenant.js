@@ -2,14 +2,9 @@
 // A tenant's own view.
 "use strict";
 
-/** The rules that make a tenant, in words. */
-const RULES = new Map(Object.entries({
-  label: "the label", map: "the map", default: "the default", header: "the sender's header",
-  grant: "the sender's grant",
-}));
-
+/** What the rule says; it is a statement of its own. */
 function ruleText(/** @type {{kind: string, detail: string}|null} */ rule) {
-  return rule ? `${RULES.get(rule.kind) ?? rule.kind}: ${rule.detail}` : "not known";
+  return rule?.detail ?? "not known";
 }
 
 /**

@@ -226,6 +226,9 @@ pub(super) fn is_name(name: &[u8]) -> bool {
 /// Appends `value` in double quotes, as Go's `strconv.Quote` writes ASCII. Other characters are escaped if they cannot
 /// be in a line of text, and so is U+FFFD, which Prometheus treats as an error. Go escapes more characters, but the
 /// result parses to the same value.
+///
+/// [`text::quote`] is for people and escapes all that is invisible. This is for Loki, and on the way of every push in
+/// JSON: other characters are copied as they are.
 pub fn quote(value: &str, out: &mut Vec<u8>) {
     out.push(b'"');
     for letter in value.chars() {

@@ -47,8 +47,8 @@ static DOCUMENT: LazyLock<(String, String)> = LazyLock::new(|| {
     (html, policy)
 });
 
-/// The page.
-pub(super) fn document() -> Page {
+/// The document as a page of the admin port.
+pub(super) fn page() -> Page {
     let (html, lines) = &*DOCUMENT;
     Page::html(html).with_lines(lines)
 }
