@@ -317,7 +317,11 @@ fn snappy_seeds() -> Seeds {
     let copy1 = |bytes: u8, offset: u8| vec![(bytes - 4) << 2 | 1, offset];
     let copy2 = |bytes: u8, offset: u16| [&[(bytes - 1) << 2 | 2][..], &offset.to_le_bytes()].concat();
     let copy4 = |bytes: u8, offset: u32| [&[(bytes - 1) << 2 | 3][..], &offset.to_le_bytes()].concat();
-    let block = |inflated: u8, elements: &[Vec<u8>]| [vec![inflated], elements.concat()].concat();
+    let block = |inflated: u64, elements: &[Vec<u8>]| {
+        let mut block = Vec::new();
+        tenantry::wire::varint::put(&mut block, inflated);
+        [block, elements.concat()].concat()
+    };
     let long = |tag: u8, length: &[u8], bytes: usize| [&[tag << 2], length, &vec![b'x'; bytes][..]].concat();
     vec![
         ("nothing", Vec::new()),
@@ -338,6 +342,12 @@ fn snappy_seeds() -> Seeds {
         ("copy-first", block(4, &[copy1(4, 1)])),
         ("copy-past-the-length", block(9, &[literal(b"abcd"), copy1(6, 4)])),
         ("copy-cut-short", block(10, &[literal(b"abcd"), copy4(6, 4)[..3].to_vec()])),
+        ("copy-of-64-from-60-back", block(124, &[literal(&[7; 60]), copy2(64, 60)])),
+        ("copy-of-64-from-33-back", block(124, &[literal(&[7; 60]), copy2(64, 33)])),
+        ("copy-of-64-from-31-back", block(124, &[literal(&[7; 60]), copy2(64, 31)])),
+        ("copy-from-299-back", block(311, &[long(61, &[0x2b, 1], 300), vec![1 << 5 | 7 << 2 | 1, 0x2b]])),
+        ("many-short-elements", block(200, &vec![literal(b"a"); 200])),
+        ("many-short-elements-cut", block(260, &[vec![literal(b"a"); 200], vec![vec![59 << 2]]].concat())),
         ("length-too-short", block(2, &[literal(b"abc")])),
         ("length-too-long", block(4, &[literal(b"abc")])),
         ("length-without-end", vec![0xff; 12]),

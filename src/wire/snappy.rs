@@ -10,6 +10,8 @@
 //!   decoding time, so buffers stay initialized and only growth is zeroed.
 #![forbid(unsafe_code)]
 
+mod decoder;
+
 use bytes::Bytes;
 
 use super::varint;
@@ -73,7 +75,7 @@ impl Header {
 /// Inflates one block after another into the same buffer.
 #[derive(Default, Debug)]
 pub struct Inflater {
-    /// Fully initialized. The current block fills its beginning.
+    /// Fully initialized. It begins with the current block, and has room for the decoder's slack behind it.
     buffer: Vec<u8>,
     inflated_bytes: usize,
 }
@@ -84,13 +86,9 @@ impl Inflater {
     pub fn inflate(&mut self, block: &[u8], bytes_max: usize) -> Result<Header, SnappyError> {
         self.inflated_bytes = 0;
         let header = Header::read(block, bytes_max)?;
-        let output = initialised(&mut self.buffer, header.inflated_bytes);
-        let written =
-            snap::raw::Decoder::new().decompress(block, output).map_err(|_| SnappyError::Corrupt)?;
-        if written != header.inflated_bytes {
-            return Err(SnappyError::Corrupt);
-        }
-        self.inflated_bytes = written;
+        let output = initialised(&mut self.buffer, header.inflated_bytes + decoder::SLACK_BYTES);
+        decoder::decode(&block[header.elements_at..], output).ok_or(SnappyError::Corrupt)?;
+        self.inflated_bytes = header.inflated_bytes;
         Ok(header)
     }
 
