@@ -142,6 +142,9 @@ pub struct Scenario {
     pub labels: u32,
     /// Consecutive series that share a tenant.
     pub run_length: u32,
+    /// How long the upstream takes to answer.
+    #[serde(default)]
+    pub upstream_latency_ms: u32,
     /// How long it is measured.
     pub seconds: f64,
     /// How long it is loaded before that.
@@ -166,6 +169,7 @@ impl Scenario {
             ("senders", self.senders, 1, 1024),
             ("labels", self.labels, 4, 1000),
             ("run_length", self.run_length, 1, 1_000_000),
+            ("upstream_latency_ms", self.upstream_latency_ms, 0, 10_000),
             ("rounds", self.rounds, 1, 1000),
         ] {
             if !(least..=most).contains(&number) {
@@ -194,6 +198,9 @@ impl Scenario {
         }
         if self.run_length != RUN_LENGTH {
             text += &format!(", runs of {}", self.run_length);
+        }
+        if self.upstream_latency_ms > 0 {
+            text += &format!(", an upstream of {} ms", self.upstream_latency_ms);
         }
         text
     }
@@ -240,6 +247,8 @@ struct Matrix {
     labels: Vec<u32>,
     #[serde(default = "run_length", deserialize_with = "numbers")]
     run_length: Vec<u32>,
+    #[serde(default = "at_once", deserialize_with = "numbers")]
+    upstream_latency_ms: Vec<u32>,
     seconds: Option<f64>,
     warm_up_seconds: Option<f64>,
     rounds: Option<u32>,
@@ -255,6 +264,10 @@ fn labels() -> Vec<u32> {
 
 fn run_length() -> Vec<u32> {
     vec![RUN_LENGTH]
+}
+
+fn at_once() -> Vec<u32> {
+    vec![0]
 }
 
 /// Reads `5` or `[5, 10]`.
@@ -338,14 +351,23 @@ impl Written {
         let seconds = of.seconds.unwrap_or(self.seconds);
         let warm_up_seconds = of.warm_up_seconds.or(self.warm_up_seconds).unwrap_or(1.0);
         let rounds = of.rounds.or(self.rounds).unwrap_or(3);
-        let all = iproduct!(&of.formats, &of.series, &of.senders, &of.tenants, &of.labels, &of.run_length);
-        all.map(move |(&format, &series, &senders, &tenants, &labels, &run_length)| Scenario {
+        let all = iproduct!(
+            &of.formats,
+            &of.series,
+            &of.senders,
+            &of.upstream_latency_ms,
+            &of.tenants,
+            &of.labels,
+            &of.run_length
+        );
+        all.map(move |(&format, &series, &senders, &latency, &tenants, &labels, &run_length)| Scenario {
             format,
             tenants,
             series,
             senders,
             labels,
             run_length,
+            upstream_latency_ms: latency,
             seconds,
             warm_up_seconds,
             rounds,
@@ -428,7 +450,7 @@ scenarios:
   - tenants: [1, 10]
     series: 100
     senders: [8, 64]
-  - { tenants: 5, series: 5, senders: 5, seconds: 0.5, rounds: 1, labels: 12 }
+  - { tenants: 5, series: 5, senders: 5, seconds: 0.5, rounds: 1, labels: 12, upstream_latency_ms: 10 }
 ";
 
     fn load(yaml: &str) -> Result<Config, ConfigError> {
@@ -449,7 +471,10 @@ scenarios:
             [(1, 100, 8, 2.0), (10, 100, 8, 2.0), (1, 100, 64, 2.0), (10, 100, 64, 2.0), (5, 5, 5, 0.5)]
         );
         assert_eq!(config.scenarios.iter().map(|s| s.rounds).collect::<Vec<_>>(), [3, 3, 3, 3, 1]);
-        assert_eq!(config.scenarios[4].to_string(), "5 tenants, 5 series a request, 5 senders, 12 labels");
+        assert_eq!(
+            config.scenarios[4].to_string(),
+            "5 tenants, 5 series a request, 5 senders, 12 labels, an upstream of 10 ms"
+        );
         assert_eq!(config.name, "try");
         let [a, b] = &config.contenders[..] else { panic!("two contenders") };
         assert_eq!(a.files["a.conf"], "sink {sink}");
@@ -464,7 +489,10 @@ scenarios:
         let config = load(&yaml.replace("command: [b]", "command: [b]\n    formats: [loki]")).unwrap();
         let formats: Vec<_> = config.scenarios.iter().skip(3).map(|scenario| scenario.format).collect();
         assert_eq!(formats, [Format::RemoteWrite1, Format::RemoteWrite2, Format::Loki]);
-        assert_eq!(config.scenarios[5].to_string(), "5 tenants, 5 series a request, 5 senders, loki");
+        assert_eq!(
+            config.scenarios[5].to_string(),
+            "5 tenants, 5 series a request, 5 senders, loki, an upstream of 10 ms"
+        );
         assert_eq!(config.contenders[0].formats, [Format::RemoteWrite1]);
         assert_eq!(config.contenders[1].formats, [Format::Loki]);
     }

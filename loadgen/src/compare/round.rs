@@ -2,6 +2,7 @@
 //! sample arrived.
 
 use std::io;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
@@ -16,7 +17,8 @@ use crate::client::Url;
 use crate::fleet::Fleet;
 use crate::process::TreeCost;
 use crate::send::{Outcome, Percentiles, Progress, SendConfig, send};
-use crate::sink::{Sink, SinkConfig, Snapshot};
+use crate::sink::faults::{Fault, FaultScript, Rule};
+use crate::sink::{Faults, Script, Sink, SinkConfig, Snapshot};
 use crate::tls::Certificates;
 
 /// Connections that a sink takes at a time: more than any contender opens.
@@ -70,6 +72,7 @@ pub(super) fn run(
         tls_key: file("server.pem.key"),
         tenant_labels: vec![TENANT_LABEL.to_owned()],
         connections_max: CONNECTIONS_MAX,
+        script: latency(scenario),
         ..SinkConfig::default()
     })?;
     let client = certificates.as_ref().map(|certificates| certificates.client.clone());
@@ -85,6 +88,20 @@ pub(super) fn run(
         None => 0.0,
     };
     Ok(Round { tls_seconds, ..phase.round() })
+}
+
+/// Lets each answer of the sink take as long as the scenario says. Without latency there is no script, which would cost
+/// the sink time.
+fn latency(scenario: &Scenario) -> Option<Arc<dyn Script>> {
+    let latency = Duration::from_millis(scenario.upstream_latency_ms.into());
+    let rule = Rule {
+        tenants: Vec::new(),
+        from: Duration::ZERO,
+        to: None,
+        share: 1.0,
+        fault: Fault::Latency { from: latency, to: latency },
+    };
+    (!latency.is_zero()).then(|| Arc::new(FaultScript::new(Faults::new(1, vec![rule]))) as Arc<dyn Script>)
 }
 
 impl Run<'_> {
