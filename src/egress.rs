@@ -42,7 +42,7 @@ use hashbrown::HashMap;
 use self::in_flight::InFlight;
 use self::lane::LaneLimits;
 use self::receipts::{ReceiptLimits, Receipts};
-use self::tenant_lane::TenantLane;
+use self::tenant_lane::{Batch, TenantLane};
 use crate::config::plan::{Share, Terms};
 use crate::config::tls::UpstreamTls;
 use crate::exchange::Exchange;
@@ -153,7 +153,8 @@ impl Egress {
             }
             Err(outcome) => {
                 self.settle(&lane, &mut fragment, &outcome);
-                self.send_outcome(*fragment, outcome);
+                self.push_outcome(fragment, outcome);
+                self.ring();
                 self.retire(&lane);
             }
         }
@@ -258,8 +259,19 @@ impl Egress {
         }
     }
 
-    /// Releases the room of a fragment and sends its outcome.
-    fn finish(&self, lane: &TenantLane, mut fragment: Box<Fragment>, outcome: Outcome) {
+    /// Releases the room of fragments and sends the outcome that they share.
+    fn finish_all(&self, lane: &TenantLane, fragments: Batch, outcome: &Outcome) {
+        fragments.into_iter().for_each(|fragment| self.end(lane, fragment, outcome.clone()));
+        self.ring();
+    }
+
+    /// The same for one fragment.
+    fn finish(&self, lane: &TenantLane, fragment: Box<Fragment>, outcome: Outcome) {
+        self.end(lane, fragment, outcome);
+        self.ring();
+    }
+
+    fn end(&self, lane: &TenantLane, mut fragment: Box<Fragment>, outcome: Outcome) {
         self.settle(lane, &mut fragment, &outcome);
         #[cfg(test)]
         planted::look(lane);
@@ -268,14 +280,18 @@ impl Egress {
         if lane.slow.get() {
             self.shared.slow.sub(1, bytes);
         }
-        self.send_outcome(*fragment, outcome);
+        self.push_outcome(fragment, outcome);
     }
 
-    fn send_outcome(&self, fragment: Fragment, outcome: Outcome) {
-        let Fragment { sender, charge, held, .. } = fragment;
+    /// The caller must [`ring`](Self::ring) afterwards. The fragment comes in its box, because moving it costs more.
+    fn push_outcome(&self, fragment: Box<Fragment>, outcome: Outcome) {
+        let Fragment { sender, charge, held, .. } = *fragment;
         drop((charge, held));
-        let rang = self.exchange.send(sender.core, Message::Outcome(sender, outcome));
-        self.counters().doorbells_rung.add(u64::from(rang));
+        self.exchange.push(sender.core, Message::Outcome(sender, outcome));
+    }
+
+    fn ring(&self) {
+        self.counters().doorbells_rung.add(self.exchange.ring());
     }
 
     /// Counts fragments that wait in a lane from now on.

@@ -44,9 +44,9 @@ impl Egress {
         let now = Instant::now();
         let expired = lane.queue.borrow_mut().take_expired(now);
         self.waits_no_more(lane, expired.len());
-        for expired in expired {
-            self.counters().upstream_outcome(UpstreamClass::Expired);
-            self.finish(lane, expired, Failure::Expired.outcome(self.settings.get().timeout));
+        if !expired.is_empty() {
+            expired.iter().for_each(|_| self.counters().upstream_outcome(UpstreamClass::Expired));
+            self.finish_all(lane, expired, &Failure::Expired.outcome(self.settings.get().timeout));
         }
         let next = lane.queue.borrow_mut().next(now, &self.lane_limits(lane, now));
         lane.metrics.oldest_waiting.set(lane.queue.borrow().oldest());
@@ -114,7 +114,7 @@ impl Egress {
             // All at once, right after what was stored is counted: a reading in between would see a difference.
             batch.iter_mut().for_each(|fragment| drop(std::mem::take(&mut fragment.entry)));
         }
-        batch.into_iter().for_each(|fragment| self.finish(lane, fragment, outcome.clone()));
+        self.finish_all(lane, batch, &outcome);
     }
 
     /// Adds to a batch the fragments that have come while it waited for its turn and for a connection.

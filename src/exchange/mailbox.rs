@@ -9,7 +9,8 @@
 //! Why the race is harmless: the sender pushes, fences, then reads `asleep`. The core sets `asleep`, fences, then
 //! checks the queue once more. Both fences are sequentially consistent, so they have an order. If the sender's comes
 //! first, the core's second check sees the message. If the core's comes first, the sender sees `asleep` and rings. In
-//! neither order do both miss. (This is the store-buffering litmus test; without the fences each side may read the
+//! neither order do both miss, however many messages the sender pushes before its fence. (This is the store-buffering
+//! litmus test; without the fences each side may read the
 //! other's old value.) The loom tests at the end check it.
 //!
 //! The queue's type is unbounded, but its length is limited in practice. A core has at most
@@ -78,9 +79,18 @@ impl<T> Post<T> {
     /// Puts a message into the mailbox, and wakes its core if that sleeps. Returns whether it rang (for the metrics). A
     /// message to a core that has ended is dropped, as the caller can do nothing about it.
     pub fn post(&self, message: T) -> bool {
-        if self.queue.send(message).is_err() {
-            return false;
-        }
+        self.push(message);
+        self.ring()
+    }
+
+    /// Puts a message into the mailbox, which its core may find only after the next [`ring`](Self::ring).
+    pub fn push(&self, message: T) {
+        // Fails only if the core has ended.
+        let _ = self.queue.send(message);
+    }
+
+    /// Wakes the core if it sleeps. Returns whether it rang. To be called after messages were pushed, in whatever number.
+    pub fn ring(&self) -> bool {
         let ring = self.sleep.must_ring();
         if ring {
             // A full socket buffer is fine: it already holds enough bytes to wake the core.
@@ -187,6 +197,17 @@ mod tests {
     }
 
     #[test]
+    fn one_ring_announces_all_that_was_pushed() {
+        let (mailbox, post, mut bell) = Mailbox::new().unwrap();
+        assert_eq!(mailbox.fall_asleep(), None);
+        (1..=3).for_each(|message| post.push(message));
+        assert!(post.ring());
+        assert!(!post.ring());
+        assert_eq!(bell.read(&mut [0; 8]).unwrap(), 1);
+        assert_eq!((mailbox.take(), mailbox.take(), mailbox.take()), (Some(1), Some(2), Some(3)));
+    }
+
+    #[test]
     fn every_message_of_four_threads_arrives_while_the_core_keeps_falling_asleep() {
         const EACH: u32 = 20_000;
         let (mailbox, post, mut bell) = Mailbox::new().unwrap();
@@ -229,22 +250,22 @@ mod model {
         sleep: Sleep,
     }
 
-    fn post(model: &Model) {
-        model.pushed.fetch_add(1, Ordering::Relaxed);
+    fn post(model: &Model, messages: u32) {
+        (0..messages).for_each(|_| _ = model.pushed.fetch_add(1, Ordering::Relaxed));
         if model.sleep.must_ring() {
             model.rings.fetch_add(1, Ordering::SeqCst);
         }
     }
 
     /// In every interleaving, a core that decides to wait is rung: it never sleeps with a message in the queue.
-    fn no_message_is_slept_through(senders: u32) {
+    fn no_message_is_slept_through(senders: u32, messages: u32) {
         loom::model(move || {
             let model =
                 Arc::new(Model { pushed: AtomicU32::new(0), rings: AtomicU32::new(0), sleep: Sleep::new() });
             let threads: Vec<_> = (0..senders)
                 .map(|_| {
                     let model = Arc::clone(&model);
-                    thread::spawn(move || post(&model))
+                    thread::spawn(move || post(&model, messages))
                 })
                 .collect();
             model.sleep.announce();
@@ -263,11 +284,16 @@ mod model {
 
     #[test]
     fn one_sender() {
-        no_message_is_slept_through(1);
+        no_message_is_slept_through(1, 1);
+    }
+
+    #[test]
+    fn one_sender_of_several_messages_that_rings_once() {
+        no_message_is_slept_through(1, 3);
     }
 
     #[test]
     fn two_senders() {
-        no_message_is_slept_through(2);
+        no_message_is_slept_through(2, 1);
     }
 }

@@ -20,7 +20,7 @@ use crate::exchange::fragment::{Delivered, Fragment, Message, RequestId, home_co
 use crate::http::Passed;
 use crate::http::head::{Framing, RequestHead};
 use crate::http::refusal::Refusal;
-use crate::limits::{FRAGMENTS_IN_FLIGHT_MAX, SPLITTERS_KEPT_MAX, TRACED_PARTS_MAX};
+use crate::limits::{FRAGMENTS_IN_FLIGHT_MAX, SPLITTERS_KEPT_MAX, TRACED_PARTS_MAX, UNANNOUNCED_BYTES_MAX};
 use crate::metrics::ledger::Entry;
 use crate::metrics::{Exemplar, Rejection, Unstored};
 use crate::model::Written;
@@ -83,6 +83,10 @@ struct Dispatch<'a> {
     tapped: Option<Box<Tapped>>,
     /// Samples of parts that are not sent yet.
     unsent: u64,
+    /// Inflated bytes of parts whose home cores have not been rung.
+    unannounced_bytes: usize,
+    /// See [`Fragment::start_by`]. The clock is read once in a turn.
+    start_by: Instant,
     /// Held until the request is answered.
     _request_charge: Charge,
     /// The value of the inbound tenant header.
@@ -205,11 +209,16 @@ impl Ingest {
             Ok((mut dispatch, inflated)) => {
                 request_id = Some(dispatch.request_id);
                 loop {
-                    self.tasks.yield_if_busy().await;
+                    if self.tasks.are_busy() {
+                        dispatch.ring();
+                        self.tasks.yield_if_busy().await;
+                        dispatch.start_by = Instant::now() + dispatch.plan.timeout;
+                    }
                     let Some(part) = splitter.next_part() else { break };
                     self.tasks.record_work(part.inflated_bytes as usize);
                     dispatch.send(part);
                 }
+                dispatch.ring();
                 drop(inflated);
                 if let (Some(note), Some(began)) = (&note, began) {
                     self.note_split(note, began);
@@ -339,6 +348,7 @@ impl Ingest {
         tapped: Option<Box<Tapped>>,
     ) -> Dispatch<'_> {
         let Prepared { scan, unsent, traced, ticket } = prepared;
+        let start_by = Instant::now() + push.plan.timeout;
         Dispatch {
             ingest: self,
             plan: push.plan,
@@ -347,6 +357,8 @@ impl Ingest {
             ticket,
             body_charge: push.body_charge,
             unsent,
+            unannounced_bytes: 0,
+            start_by,
             _request_charge: push.request_charge,
             source: push.source,
             passed: push.passed,
@@ -443,7 +455,7 @@ impl Ingest {
         let home = home_core(&part.tenant, self.exchange.cores());
         let delivered = Delivered { upstream: part.upstream, receipt, outcome };
         let rung = self.exchange.send(home, Message::Remember(Box::new(delivered)));
-        self.counters().doorbells_rung.add(u64::from(rung));
+        self.counters().doorbells_rung.add(rung);
     }
 
     fn keep_splitter(&self, splitter: Splitter) {
@@ -502,7 +514,7 @@ impl Dispatch<'_> {
             terms,
             passed: self.passed.clone(),
             sender,
-            start_by: Instant::now() + self.plan.timeout,
+            start_by: self.start_by,
             arrived: self.arrived,
             client: self.client,
             request_id: self.request_id,
@@ -516,8 +528,17 @@ impl Dispatch<'_> {
         // Side by side, as in all balances: a reading in between would see a difference.
         ingest.counters().ledger_open.down_by(samples);
         ingest.counters().ledger_transit.up_by(samples);
-        let rung = ingest.exchange.send(home, Message::Fragment(Box::new(fragment)));
-        ingest.counters().doorbells_rung.add(u64::from(rung));
+        self.unannounced_bytes += fragment.part.inflated_bytes as usize;
+        ingest.exchange.push(home, Message::Fragment(Box::new(fragment)));
+        if self.unannounced_bytes >= UNANNOUNCED_BYTES_MAX {
+            self.ring();
+        }
+    }
+
+    /// Wakes the home cores of the parts that were sent.
+    fn ring(&mut self) {
+        self.unannounced_bytes = 0;
+        self.ingest.counters().doorbells_rung.add(self.ingest.exchange.ring());
     }
 
     /// Reserves room for a part among those of its upstream; see [`load`](crate::shared::load). `Err` if there is none.

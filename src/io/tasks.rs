@@ -68,9 +68,14 @@ impl Tasks {
         }
     }
 
+    /// Whether much CPU work was done without polling sockets.
+    pub fn are_busy(&self) -> bool {
+        self.state.worked.get() >= TURN_BYTES_MAX
+    }
+
     /// Waits for this task's turn to do more CPU work. Returns at once unless much was done without polling sockets.
     pub async fn yield_if_busy(&self) {
-        while self.state.worked.get() >= TURN_BYTES_MAX {
+        while self.are_busy() {
             pause().await;
         }
     }
