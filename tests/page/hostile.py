@@ -10,7 +10,8 @@ from contextlib import ExitStack, contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import SimpleNamespace
 
-from server import BINARIES, free_port, listens, process, until
+from programs import TENANTRY, free_port, listens, until
+from server import process
 
 # IDs that pass the loosest rules that there are: at most 256 bytes of visible ASCII without slashes.
 NAMES = [
@@ -122,7 +123,7 @@ metrics_include_tenant: true
         stack.callback(upstream.server_close)
         stack.callback(upstream.shutdown)
         config = directory / "tenantry.yml"
-        stack.enter_context(process(BINARIES / "tenantry", "--config", config, log=directory / "tenantry.log"))
+        stack.enter_context(process(TENANTRY, "--config", config, log=directory / "tenantry.log"))
         until(lambda: listens(ingest) and listens(admin))
         push_all(ingest)
         yield SimpleNamespace(url=f"http://127.0.0.1:{admin}", push=ingest)

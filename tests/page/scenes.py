@@ -6,7 +6,8 @@ Load and faults are the same each time. What a picture shows still varies a litt
 import time
 from contextlib import ExitStack, contextmanager
 
-from server import BINARIES, free_port, listens, process, until
+from programs import BINARIES, free_port, listens, until
+from server import process
 
 # The lines of the overview are two minutes long, and loadgen makes its bodies first.
 SECONDS = 138
