@@ -285,14 +285,16 @@ impl Metrics {
     /// The ledger of the whole process.
     pub fn ledger(&self) -> Ledger {
         let mut total = Ledger::default();
+        // Before what was received: no reader then finds more stored than received, however long this thread waits in
+        // between.
+        let tenants = Destination::ALL.into_iter().flat_map(|destination| self.ledgers(destination));
+        tenants.for_each(|(_, ledger)| total.add_ends(&ledger));
         for core in &self.cores {
             let Arrivals { received, refused, open, transit, .. } = Arrivals::read(core);
             total.received = total.received.wrapping_add(received);
             total.in_flight = total.in_flight.wrapping_add(open).wrapping_add(transit);
             add_each(&mut total.refused, refused);
         }
-        let tenants = Destination::ALL.into_iter().flat_map(|destination| self.ledgers(destination));
-        tenants.for_each(|(_, ledger)| total.add_ends(&ledger));
         // Cores are read one after the other. What went from one that was read to one that was not is missing.
         total.in_flight = u64::try_from(total.in_flight.cast_signed()).unwrap_or(0);
         total
