@@ -7,6 +7,7 @@
 //!   (choose core)        (a task)       (wait, repeat)          (head, body)              (split)        (one part)
 //! ```
 
+mod announcements;
 mod close;
 mod connection;
 mod credential;

@@ -263,9 +263,6 @@ pub const UNRESOLVED_RETRY_MILLIS: u64 = 500;
 /// Backlog of each core's listener. The kernel may lower it (`somaxconn`).
 pub const LISTEN_BACKLOG: i32 = 4_096;
 
-/// Inflated bytes of parts that a request sends to other cores before it rings them: some thirty microseconds of work.
-pub const UNANNOUNCED_BYTES_MAX: usize = 64 << 10;
-
 /// Inflated bytes that a core processes before it polls its sockets: about ten milliseconds. Requests of ordinary size
 /// never add up to more. A single request is inflated and scanned in one go, whatever its size.
 pub const TURN_BYTES_MAX: usize = 8 << 20;

@@ -11,6 +11,7 @@ use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use super::Ingest;
+use super::announcements::Announcements;
 use super::credential::Credential;
 use super::note::Note;
 use super::pending::Ticket;
@@ -20,12 +21,12 @@ use crate::exchange::fragment::{Delivered, Fragment, Message, RequestId, home_co
 use crate::http::Passed;
 use crate::http::head::{Framing, RequestHead};
 use crate::http::refusal::Refusal;
-use crate::limits::{FRAGMENTS_IN_FLIGHT_MAX, SPLITTERS_KEPT_MAX, TRACED_PARTS_MAX, UNANNOUNCED_BYTES_MAX};
+use crate::limits::{FRAGMENTS_IN_FLIGHT_MAX, SPLITTERS_KEPT_MAX, TRACED_PARTS_MAX};
 use crate::metrics::ledger::Entry;
 use crate::metrics::{Exemplar, Rejection, Unstored};
-use crate::model::Written;
-use crate::model::{Answer, Failure, Outcome, UpstreamId};
-use crate::model::{MetadataRule, Part, Protocol, RefusedSeries};
+use crate::model::{
+    Answer, Failure, MetadataRule, Outcome, Part, Protocol, RefusedSeries, UpstreamId, Written,
+};
 use crate::shared::budget::Charge;
 use crate::shared::load::Held;
 use crate::shared::receipt::{Receipt, ReceiptKey};
@@ -83,9 +84,8 @@ struct Dispatch<'a> {
     tapped: Option<Box<Tapped>>,
     /// Samples of parts that are not sent yet.
     unsent: u64,
-    /// Inflated bytes of parts whose home cores have not been rung.
-    unannounced_bytes: usize,
-    /// See [`Fragment::start_by`]. The clock is read once in a turn.
+    announcements: Announcements,
+    /// See [`Fragment::start_by`]. It is renewed when home cores are rung: the clock is not read for each part.
     start_by: Instant,
     /// Held until the request is answered.
     _request_charge: Charge,
@@ -357,7 +357,7 @@ impl Ingest {
             ticket,
             body_charge: push.body_charge,
             unsent,
-            unannounced_bytes: 0,
+            announcements: Announcements::new(scan.inflated_bytes),
             start_by,
             _request_charge: push.request_charge,
             source: push.source,
@@ -508,6 +508,10 @@ impl Dispatch<'_> {
             return ingest.pending.resolve(sender, outcome);
         };
         let charge = self.body_charge.split_off(part.elements.len());
+        let rings = self.announcements.add(part.inflated_bytes);
+        if rings {
+            self.start_by = Instant::now() + self.plan.timeout;
+        }
         let fragment = Fragment {
             part,
             upstream,
@@ -528,16 +532,15 @@ impl Dispatch<'_> {
         // Side by side, as in all balances: a reading in between would see a difference.
         ingest.counters().ledger_open.down_by(samples);
         ingest.counters().ledger_transit.up_by(samples);
-        self.unannounced_bytes += fragment.part.inflated_bytes as usize;
         ingest.exchange.push(home, Message::Fragment(Box::new(fragment)));
-        if self.unannounced_bytes >= UNANNOUNCED_BYTES_MAX {
+        if rings {
             self.ring();
         }
     }
 
     /// Wakes the home cores of the parts that were sent.
     fn ring(&mut self) {
-        self.unannounced_bytes = 0;
+        self.announcements.made();
         self.ingest.counters().doorbells_rung.add(self.ingest.exchange.ring());
     }
 
