@@ -215,7 +215,15 @@ mod tests {
         let senders: Vec<_> = (0..4u32)
             .map(|k| {
                 let post = post.clone();
-                std::thread::spawn(move || (0..EACH).for_each(|i| _ = post.post(k * EACH + i)))
+                std::thread::spawn(move || {
+                    // Now one at a time, now some together.
+                    for i in 0..EACH {
+                        post.push(k * EACH + i);
+                        if i % 8 < 5 || i + 1 == EACH {
+                            post.ring();
+                        }
+                    }
+                })
             })
             .collect();
         let mut seen = vec![false; 4 * EACH as usize];
@@ -268,17 +276,21 @@ mod model {
                     thread::spawn(move || post(&model, messages))
                 })
                 .collect();
-            model.sleep.announce();
-            let seen = model.pushed.load(Ordering::Relaxed);
-            if seen > 0 {
+            let mut taken = 0;
+            loop {
+                model.sleep.announce();
+                let pushed = model.pushed.load(Ordering::Relaxed);
+                if pushed == taken {
+                    break;
+                }
                 model.sleep.cancel();
+                taken = pushed;
             }
+            // It waits from here on.
             threads.into_iter().for_each(|t| t.join().unwrap());
-            let waits = seen == 0;
-            assert!(
-                !waits || model.rings.load(Ordering::SeqCst) == 1,
-                "slept through a message, or rung twice"
-            );
+            let is_asleep = model.sleep.asleep.load(Ordering::SeqCst);
+            assert!(!is_asleep || taken == senders * messages, "slept through a message");
+            assert!(taken > 0 || model.rings.load(Ordering::SeqCst) == 1, "rung twice");
         });
     }
 
