@@ -7,7 +7,7 @@
 //!   client costs a descriptor and a little memory for a limited time. A connection carries one request. Its deadlines
 //!   are for the whole head and for the whole answer, not for each read.
 //! - Pushes come first. The thread has a lower priority than the cores, and still gets a tenth of a CPU beside a busy
-//!   one.
+//!   one. (Under a limit of CPU time, as in a container, what it uses is missing elsewhere all the same.)
 //! - The number of connections is bounded. At the bound, a new connection replaces the one that has waited longest
 //!   (module `eviction`), so slow clients cannot keep a scrape out.
 //!
@@ -100,7 +100,10 @@ impl Admin {
         let (ready, started) = crossbeam_channel::bounded(1);
         let thread = std::thread::Builder::new().name("admin".into()).spawn(move || {
             // Without it, two hundred browsers delay pushes more. It works all the same.
-            let _ = rustix::process::setpriority_process(Some(rustix::thread::gettid()), ADMIN_NICE);
+            let lowered = rustix::process::setpriority_process(Some(rustix::thread::gettid()), ADMIN_NICE);
+            if let Err(error) = lowered {
+                tracing::debug!(%error, "the admin thread keeps its priority");
+            }
             let ran = Driver::Epoll
                 .block_on(run(listeners, stopped, (mailbox, bell), pages, ready.clone()))
                 .flatten();

@@ -25,6 +25,7 @@ use super::Server;
 use super::pages::Page;
 use crate::exchange::fragment::RequestId;
 use crate::explain::explain_json;
+use crate::io::stream::Stream;
 use crate::limits::API_WORK_BYTES;
 use crate::metrics::ErrorNote;
 use crate::model::Destination;
@@ -64,7 +65,7 @@ impl Query {
 
 impl Server {
     /// The answer to a request below `/api/v1/`; `path` is what follows that.
-    pub(super) async fn api(&self, path: &[u8], query: &[u8]) -> Page {
+    pub(super) async fn api(&self, path: &[u8], query: &[u8], stream: &Stream) -> Page {
         match path {
             b"openapi.json" => return Page::json(200, OPENAPI),
             // A GET is streamed; see `connection.rs`. This is a HEAD, which opens none.
@@ -81,11 +82,23 @@ impl Server {
         if let Some(page) = shared() {
             return page;
         }
-        let begun = Instant::now();
+        if stream.expired() {
+            // Nothing reads the answer.
+            return self::fault((503, "the request waited too long for its turn".into()));
+        }
+        let begun = cpu_time();
         match self.answer(path, &Query::parse(query)).await {
             Ok(value) => {
-                let body = Bytes::from(value.to_string());
-                self.answers.put(question, body.clone(), begun, Instant::now());
+                let body = Bytes::from(value.to_string().into_boxed_str().into_boxed_bytes());
+                // Settings are cheap to show, and may have changed a moment ago.
+                if !matches!(path, b"config" | b"explain") {
+                    self.answers.put(
+                        question,
+                        body.clone(),
+                        cpu_time().saturating_sub(begun),
+                        Instant::now(),
+                    );
+                }
                 Page::json(200, body)
             }
             Err(fault) => self::fault(fault),
@@ -119,6 +132,11 @@ impl Server {
         let settings = plan.settings().map(|(key, value)| json!({ "key": key, "value": value }));
         json!({ "settings": settings.collect::<Vec<_>>() })
     }
+}
+
+/// The CPU time of this thread.
+fn cpu_time() -> Duration {
+    Duration::try_from(rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime)).unwrap_or_default()
 }
 
 /// The answer to a request that is wrong.

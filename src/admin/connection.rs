@@ -180,12 +180,13 @@ async fn response(
         Some(Request { method: Method::Get | Method::Head, path, query, wants_html, .. }) => {
             match path.strip_prefix(b"/api/v1/") {
                 Some(path) => {
-                    // Waiting for a turn takes our time and not the client's.
+                    // Waiting for a turn takes our time and not the client's, which is not slow for that.
+                    slot.answered(None);
                     stream.set_deadline(
                         Instant::now() + Duration::from_millis(ADMIN_METRICS_MILLIS),
                         Cut::Both,
                     );
-                    server.api(path, query).await
+                    server.api(path, query, stream).await
                 }
                 None if path == b"/" && *wants_html => document::page(),
                 None => server.pages.page(path),

@@ -74,6 +74,22 @@ fn scrapes_are_prompt(address: SocketAddr) {
 }
 
 #[test]
+fn the_thread_has_a_lower_priority_than_the_cores() {
+    let (admin, address, _) = start();
+    assert!(get(address, "/alive").starts_with("HTTP/1.1 200"));
+    let tasks = std::fs::read_dir("/proc/self/task").unwrap();
+    let stats = tasks.filter_map(|task| std::fs::read_to_string(task.unwrap().path().join("stat")).ok());
+    // proc_pid_stat(5): the name is in parentheses, and the nice value is the seventeenth field after it.
+    let nice = |stat: String| {
+        let fields = stat.split_once("(admin) ")?.1.to_owned();
+        fields.split(' ').nth(16)?.parse::<i32>().ok()
+    };
+    let all: Vec<_> = stats.filter_map(nice).collect();
+    assert!(all.contains(&crate::limits::ADMIN_NICE), "{all:?}");
+    admin.stop();
+}
+
+#[test]
 fn only_the_documented_pages_exist() {
     let (admin, address, shared) = start();
     assert!(get(address, "/metrics?x=y").contains("\ncortex_tenant_timeseries_batches_received 0\n"));

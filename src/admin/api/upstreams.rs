@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
@@ -29,10 +29,9 @@ impl Server {
         for post in posts {
             post.post(Message::Inquiry(Arc::clone(&inquiry)));
         }
-        let mut waited = 0;
-        while inquiry.answered() < posts.len() && waited < INQUIRY_MILLIS {
+        let until = Instant::now() + Duration::from_millis(INQUIRY_MILLIS);
+        while inquiry.answered() < posts.len() && Instant::now() < until {
             monoio::time::sleep(Duration::from_millis(INQUIRY_POLL_MILLIS)).await;
-            waited += INQUIRY_POLL_MILLIS;
         }
         inquiry.take()
     }
