@@ -155,6 +155,7 @@ mod tests {
             format: loadgen::fleet::Format::default(),
             run_length: 20,
             upstream_latency_ms: 0,
+            rate: 0,
             seconds: 2.0,
             warm_up_seconds: 1.0,
             rounds: 3,

@@ -145,6 +145,9 @@ pub struct Scenario {
     /// How long the upstream takes to answer.
     #[serde(default)]
     pub upstream_latency_ms: u32,
+    /// Requests per second of all senders together; 0 if each sends the next as soon as the last is answered.
+    #[serde(default)]
+    pub rate: u32,
     /// How long it is measured.
     pub seconds: f64,
     /// How long it is loaded before that.
@@ -170,6 +173,7 @@ impl Scenario {
             ("labels", self.labels, 4, 1000),
             ("run_length", self.run_length, 1, 1_000_000),
             ("upstream_latency_ms", self.upstream_latency_ms, 0, 10_000),
+            ("rate", self.rate, 0, 1_000_000),
             ("rounds", self.rounds, 1, 1000),
         ] {
             if !(least..=most).contains(&number) {
@@ -201,6 +205,9 @@ impl Scenario {
         }
         if self.upstream_latency_ms > 0 {
             text += &format!(", an upstream of {} ms", self.upstream_latency_ms);
+        }
+        if self.rate > 0 {
+            text += &format!(", {} requests/s", self.rate);
         }
         text
     }
@@ -249,6 +256,8 @@ struct Matrix {
     run_length: Vec<u32>,
     #[serde(default = "at_once", deserialize_with = "numbers")]
     upstream_latency_ms: Vec<u32>,
+    #[serde(default = "unpaced", deserialize_with = "numbers")]
+    rate: Vec<u32>,
     seconds: Option<f64>,
     warm_up_seconds: Option<f64>,
     rounds: Option<u32>,
@@ -264,6 +273,10 @@ fn labels() -> Vec<u32> {
 
 fn run_length() -> Vec<u32> {
     vec![RUN_LENGTH]
+}
+
+fn unpaced() -> Vec<u32> {
+    vec![0]
 }
 
 fn at_once() -> Vec<u32> {
@@ -356,11 +369,12 @@ impl Written {
             &of.series,
             &of.senders,
             &of.upstream_latency_ms,
+            &of.rate,
             &of.tenants,
             &of.labels,
             &of.run_length
         );
-        all.map(move |(&format, &series, &senders, &latency, &tenants, &labels, &run_length)| Scenario {
+        all.map(move |(&format, &series, &senders, &latency, &rate, &tenants, &labels, &run_length)| Scenario {
             format,
             tenants,
             series,
@@ -368,6 +382,7 @@ impl Written {
             labels,
             run_length,
             upstream_latency_ms: latency,
+            rate,
             seconds,
             warm_up_seconds,
             rounds,
@@ -450,7 +465,7 @@ scenarios:
   - tenants: [1, 10]
     series: 100
     senders: [8, 64]
-  - { tenants: 5, series: 5, senders: 5, seconds: 0.5, rounds: 1, labels: 12, upstream_latency_ms: 10 }
+  - { tenants: 5, series: 5, senders: 5, seconds: 0.5, rounds: 1, labels: 12, upstream_latency_ms: 10, rate: 50 }
 ";
 
     fn load(yaml: &str) -> Result<Config, ConfigError> {
@@ -473,7 +488,7 @@ scenarios:
         assert_eq!(config.scenarios.iter().map(|s| s.rounds).collect::<Vec<_>>(), [3, 3, 3, 3, 1]);
         assert_eq!(
             config.scenarios[4].to_string(),
-            "5 tenants, 5 series a request, 5 senders, 12 labels, an upstream of 10 ms"
+            "5 tenants, 5 series a request, 5 senders, 12 labels, an upstream of 10 ms, 50 requests/s"
         );
         assert_eq!(config.name, "try");
         let [a, b] = &config.contenders[..] else { panic!("two contenders") };
@@ -491,7 +506,7 @@ scenarios:
         assert_eq!(formats, [Format::RemoteWrite1, Format::RemoteWrite2, Format::Loki]);
         assert_eq!(
             config.scenarios[5].to_string(),
-            "5 tenants, 5 series a request, 5 senders, loki, an upstream of 10 ms"
+            "5 tenants, 5 series a request, 5 senders, loki, an upstream of 10 ms, 50 requests/s"
         );
         assert_eq!(config.contenders[0].formats, [Format::RemoteWrite1]);
         assert_eq!(config.contenders[1].formats, [Format::Loki]);

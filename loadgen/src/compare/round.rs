@@ -39,6 +39,8 @@ struct Run<'a> {
     contender: &'a Contender,
     fleet: &'a Fleet,
     url: Url,
+    /// Requests per second; 0 for as many as are answered.
+    rate: u32,
     running: Running,
     sink: Sink,
     stop: &'a AtomicBool,
@@ -78,7 +80,7 @@ pub(super) fn run(
     let client = certificates.as_ref().map(|certificates| certificates.client.clone());
     let running = Running::start(contender, sink.addr(), dir, client, stop)?;
     let url = running.push_url(contender, scenario.format)?;
-    let mut run = Run { contender, fleet, url, running, sink, stop };
+    let mut run = Run { contender, fleet, url, rate: scenario.rate, running, sink, stop };
     if scenario.warm_up_seconds > 0.0 {
         run.phase(scenario.warm_up_seconds)?;
     }
@@ -113,6 +115,7 @@ impl Run<'_> {
             url: self.url.clone(),
             headers: self.contender.headers.clone().into_iter().collect(),
             duration: Some(Duration::from_secs_f64(seconds)),
+            rate: (self.rate > 0).then(|| self.rate.into()),
             ..SendConfig::default()
         };
         let (stop, running) = (self.stop, &mut self.running);
