@@ -187,6 +187,7 @@ fn heads(c: &mut Criterion) {
 fn merge(c: &mut Criterion) {
     const FRAGMENTS: usize = 32;
     let limits = LaneLimits {
+        inflight_early_max: 0,
         inflight_max: 1,
         inflight_full_max: 8,
         linger: Duration::ZERO,

@@ -21,7 +21,7 @@ use monoio::io::AsyncReadRent;
 use monoio::net::UnixStream;
 
 use crate::config::plan::{Live, Plan};
-use crate::egress::lane::LaneLimits;
+use crate::egress::lane::{EARLY_INFLIGHT_MAX, LaneLimits};
 use crate::egress::receipts::ReceiptLimits;
 use crate::egress::{Egress, EgressSettings};
 use crate::exchange::Exchange;
@@ -336,12 +336,15 @@ fn pool_limits(plan: &Plan, blocking: Blocking) -> PoolLimits {
 fn egress_settings(plan: &Plan, upstream: UpstreamId, shared: &Shared, egresses: usize) -> EgressSettings {
     // A tenant whose upstream stalls keeps its connections busy. The limit leaves some for other tenants.
     let connections_max = plan.tenant_connections_max();
-    let inflight_max = plan.merge.inflight_max.min(connections_max);
-    let full_max = FULL_BATCHES_INFLIGHT_MAX.min(plan.max_conns_per_host / 4).min(connections_max);
+    let inflight_max = plan.merge.inflight_max.unwrap_or(1).min(connections_max);
+    let beside_max = connections_max.min(plan.max_conns_per_host / 4);
+    let early_max = if plan.merge.inflight_max.is_none() { EARLY_INFLIGHT_MAX.min(beside_max) } else { 0 };
+    let full_max = FULL_BATCHES_INFLIGHT_MAX.min(beside_max);
     EgressSettings {
         upstream,
         lane: LaneLimits {
             inflight_max,
+            inflight_early_max: early_max,
             inflight_full_max: full_max.max(inflight_max),
             linger: plan.merge.linger,
             fragments_max: plan.merge.fragments_max,

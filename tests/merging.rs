@@ -177,6 +177,40 @@ fn a_merged_request_that_is_limited_is_not_sent_again_and_all_its_senders_hear_w
 }
 
 #[test]
+fn data_waits_behind_a_request_for_a_fraction_of_the_time_that_an_answer_takes() {
+    on_both(|driver| {
+        let upstream = Upstream::start(|r| {
+            let is_ill = r.names().iter().any(|name| name == "ill");
+            let reply = if is_ill { Reply::new(500, "ill") } else { Reply::ok() };
+            reply.after(Duration::from_millis(600))
+        });
+        let server = Server::start(driver, upstream.address, "");
+        let send = |names: &[&str]| {
+            let bodies: Vec<_> = names.iter().map(|name| body(vec![series("a", name, 1.0)])).collect();
+            send_together(&server, &bodies)
+        };
+        let arrived = |requests| eventually("it arrives", || upstream.received().len() == requests);
+        assert_eq!(send(&["known"])[0].response().status, 200);
+        let mut first = send(&["first"]);
+        arrived(2);
+        let begun = Instant::now();
+        let mut others = send(&["m1", "m2"]);
+        arrived(3);
+        assert!(begun.elapsed() < Duration::from_millis(400), "{:?}", begun.elapsed());
+        assert_eq!(upstream.received()[2].names().len(), 2, "they waited for each other");
+        first.iter_mut().chain(&mut others).for_each(|client| assert_eq!(client.response().status, 200));
+
+        assert_eq!(send(&["ill"])[0].response().status, 500);
+        let mut first = send(&["first"]);
+        arrived(5);
+        let mut second = send(&["second"]);
+        std::thread::sleep(Duration::from_millis(400));
+        assert_eq!(upstream.received().len(), 5, "an upstream that is ill gets one request at a time");
+        first.iter_mut().chain(&mut second).for_each(|client| assert_eq!(client.response().status, 200));
+    });
+}
+
+#[test]
 fn linger_waits_for_more_requests() {
     on_both(|driver| {
         let upstream = Upstream::start(|_| Reply::ok());

@@ -10,7 +10,7 @@ use super::mistake::Origin;
 use super::setting::{Effective, Setting};
 use super::source::Sources;
 use super::static_headers::StaticHeaders;
-use super::value::{ByteSize, DriverChoice, IdRulesChoice, Value};
+use super::value::{Auto, ByteSize, DriverChoice, IdRulesChoice, Value};
 use crate::auth::Secret;
 use crate::log::LogFormat;
 use crate::model::{MetadataRule, V2Handling};
@@ -369,11 +369,12 @@ keys! {
         "How sockets are driven. auto: io_uring if the kernel allows it, else epoll. io_uring: only io_uring, and \
          no start without it. epoll: always epoll.",
         "Set it to epoll if the kernel's io_uring misbehaves.";
-    merge_inflight_max: usize = 1, "merge.inflight_max",
-        Zero::Refused("must be at least 1; the default is 1"),
+    merge_inflight_max: Auto<usize> = Auto(None), "merge.inflight_max",
+        Zero::Refused("must be at least 1; the default is auto"),
         "How many requests of one tenant are on their way at once. Data that arrives meanwhile waits and is sent as \
-         one request. Once it fills a request (merge.inflated_bytes_max), it no longer waits.",
-        "Raise it if the upstream is far away and can take more requests.";
+         one request. Once it fills a request (merge.inflated_bytes_max), it no longer waits. auto: one, and up to two \
+         more while the upstream answers well; data then waits for a fraction of the time that an answer takes.",
+        "Set it to 1 if the upstream suffers from many small requests. Raise it if the upstream is far away.";
     merge_linger: Duration = Duration::ZERO, "merge.linger", Zero::Means("0s: data never waits without need."),
         "How long a tenant's data waits for more to be sent with it.",
         "Set it to some milliseconds if the upstream suffers from many small requests.";

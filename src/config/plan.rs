@@ -239,8 +239,8 @@ pub type Live = Arc<ArcSwap<Plan>>;
 /// When and how the parts of one tenant are merged into one request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Merge {
-    /// Maximum of a tenant's requests in flight. At least 1.
-    pub inflight_max: usize,
+    /// Maximum of a tenant's requests in flight. At least 1. `None`: the lane decides.
+    pub inflight_max: Option<usize>,
     /// How long a part waits for others. 0 disables waiting.
     pub linger: Duration,
     /// Maximum of parts in one request, 1 to [`MERGE_FRAGMENTS_MAX`](crate::limits::MERGE_FRAGMENTS_MAX). 1 disables

@@ -6,10 +6,12 @@
 //! An error says what was found and what is expected; the caller adds file, line and key.
 #![forbid(unsafe_code)]
 
+mod auto;
 mod choice;
 mod duration;
 mod size;
 
+pub(super) use self::auto::Auto;
 pub use self::choice::DriverChoice;
 pub(super) use self::choice::IdRulesChoice;
 pub(super) use self::size::ByteSize;

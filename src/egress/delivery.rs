@@ -29,8 +29,8 @@ impl Egress {
     async fn deliver_all(self: Rc<Self>, lane: Rc<TenantLane>, batch: Batch) {
         let mut next = Some(batch);
         while let Some(batch) = next {
-            self.deliver(&lane, batch).await;
-            lane.queue.borrow_mut().finished();
+            let round_trip = self.deliver(&lane, batch).await;
+            lane.queue.borrow_mut().finished(round_trip);
             next = self.next_batch(&lane);
             if next.is_some() {
                 // A full batch, or a fragment that goes alone, may be sent beside it.
@@ -67,7 +67,12 @@ impl Egress {
     fn lane_limits(&self, lane: &TenantLane, now: Instant) -> LaneLimits {
         let limits = self.settings.get().lane;
         let bytes_max = lane.inflated_bytes_max(now);
-        LaneLimits { inflated_bytes_max: limits.inflated_bytes_max.min(bytes_max), ..limits }
+        LaneLimits {
+            inflated_bytes_max: limits.inflated_bytes_max.min(bytes_max),
+            // A slow tenant holds connections for long enough.
+            inflight_early_max: if lane.slow.get() { 0 } else { limits.inflight_early_max },
+            ..limits
+        }
     }
 
     fn linger(self: &Rc<Self>, lane: &Rc<TenantLane>, until: Instant) {
@@ -79,14 +84,18 @@ impl Egress {
             monoio::time::sleep_until(until.into()).await;
             lane.lingers.set(false);
             egress.pump(&lane);
+            egress.retire(&lane);
         });
     }
 
-    async fn deliver(&self, lane: &Rc<TenantLane>, batch: Batch) {
+    /// Returns how long the upstream took, if it stored the batch.
+    async fn deliver(&self, lane: &Rc<TenantLane>, batch: Batch) -> Option<Duration> {
         let mut batch = match self.known_too_large(lane, batch) {
             Ok(fragment) => {
                 let refusal = Outcome::upstream(413, None, b"the upstream takes no request as large as this");
-                return self.deliver_in_pieces(lane, fragment, refusal).await;
+                lane.queue.borrow_mut().left();
+                self.deliver_in_pieces(lane, fragment, refusal).await;
+                return None;
             }
             Err(batch) => batch,
         };
@@ -94,27 +103,32 @@ impl Egress {
         if connection.is_ok() {
             self.join_waiting(lane, &mut batch);
         }
+        lane.queue.borrow_mut().left();
+        let begun = Instant::now();
         let Attempt { via, result } = self.attempt_over(connection, lane, &batch).await;
         let outcome = match result {
             Ok(reply) if batch.len() > 1 && blames_content(reply.status) => {
-                return self.send_alone(lane, batch);
+                self.send_alone(lane, batch);
+                return None;
             }
             Ok(reply) if reply.is_too_large() => {
                 let refusal = Outcome { via, ..reply.into_outcome() };
                 for fragment in batch {
                     self.deliver_in_pieces(lane, fragment, refusal.clone()).await;
                 }
-                return;
+                return None;
             }
             Ok(reply) => reply.into_outcome(),
             Err(failure) => failure.outcome(self.settings.get().timeout),
         };
         let outcome = Outcome { via, ..outcome };
+        let round_trip = outcome.is_delivered().then(|| begun.elapsed());
         if outcome.is_delivered() {
             // All at once, right after what was stored is counted: a reading in between would see a difference.
             batch.iter_mut().for_each(|fragment| drop(std::mem::take(&mut fragment.entry)));
         }
         self.finish_all(lane, batch, &outcome);
+        round_trip
     }
 
     /// Adds to a batch the fragments that have come while it waited for its turn and for a connection.

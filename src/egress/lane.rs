@@ -3,7 +3,15 @@
 //! This is group commit. While fewer than `inflight_max` requests of the tenant are in flight, a fragment is sent at
 //! once, alone: an idle lane adds no delay. Otherwise it waits, and the next request that finishes takes along all that
 //! waits, up to the merge limits. So merging follows the load: the slower the upstream, the larger the batches. A batch
-//! that waits for a connection stays open ([`Lane::join`]). A full batch, or a fragment that cannot be merged, would
+//! that waits for a connection stays open ([`Lane::join`]).
+//!
+//! With one request in flight, what arrives behind it waits for two round trips. So while the upstream answers well, a
+//! further request leaves as soon as the oldest fragment that waits has waited for a fraction of a round trip
+//! ([`EARLY_PERCENT`]). Senders that wait for their answers then fall into groups that take turns: with two groups,
+//! each request still carries half of the senders, but nobody waits for long. So it costs more requests only while the
+//! load is low. No further request leaves while one waits for a connection, because that one takes along what arrives.
+//!
+//! A full batch, or a fragment that cannot be merged, would
 //! gain nothing by waiting; it is sent while fewer than `inflight_full_max` requests are in flight, so that a giant
 //! tenant is not held to one batch at a time.
 //!
@@ -15,6 +23,18 @@ use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use crate::model::MergeKey;
+
+/// A further request leaves when a fragment has waited for so many percent of a round trip. More of them mean less
+/// latency and more requests.
+const EARLY_PERCENT: u32 = 20;
+
+/// Timers have a resolution of a millisecond and are late by half of it. A wait that is longer begins so much earlier
+/// to be over.
+const EARLY_SLACK: Duration = Duration::from_micros(500);
+
+/// Requests of a tenant in flight while further ones may leave early. With three, two groups of senders never wait for
+/// each other.
+pub const EARLY_INFLIGHT_MAX: usize = 3;
 
 /// What a lane needs to know about a fragment.
 pub trait Queued {
@@ -37,6 +57,9 @@ pub trait Queued {
 pub struct LaneLimits {
     /// Upstream requests of one tenant in flight at a time.
     pub inflight_max: usize,
+    /// The same for requests that leave early, as what waits has waited long enough. None does unless it is larger than
+    /// `inflight_max`.
+    pub inflight_early_max: usize,
     /// The same for full batches and for fragments that go alone. At least `inflight_max`.
     pub inflight_full_max: usize,
     /// How long a fragment that could be sent waits for others.
@@ -66,7 +89,12 @@ pub struct Lane<F> {
     waiting_bytes: usize,
     /// No waiting fragment expires before this time.
     none_expires_before: Option<Instant>,
+    /// Requests that were given out and have not finished.
     in_flight: usize,
+    /// Those of them that have not left yet: they wait for a connection.
+    leaving: usize,
+    /// How long the upstream took to store a request, if it stored the latest that finished.
+    round_trip: Option<Duration>,
     unmerged_until: Option<Instant>,
 }
 
@@ -77,6 +105,8 @@ impl<F> Default for Lane<F> {
             waiting_bytes: 0,
             none_expires_before: None,
             in_flight: 0,
+            leaving: 0,
+            round_trip: None,
             unmerged_until: None,
         }
     }
@@ -103,9 +133,17 @@ impl<F: Queued> Lane<F> {
         Some(newest)
     }
 
-    /// Counts a request that [`next`](Self::next) gave out as finished.
-    pub fn finished(&mut self) {
+    /// Counts a request that [`next`](Self::next) gave out as on its way: it waits for a connection no more.
+    pub fn left(&mut self) {
+        self.leaving -= 1;
+    }
+
+    /// Counts a request that has [`left`](Self::left) as finished. `round_trip` is how long the upstream took, if it
+    /// stored the request.
+    pub fn finished(&mut self, round_trip: Option<Duration>) {
         self.in_flight -= 1;
+        self.round_trip =
+            round_trip.map(|latest| self.round_trip.map_or(latest, |before| (before + latest) / 2));
     }
 
     /// Sends every fragment alone until `until`.
@@ -138,15 +176,29 @@ impl<F: Queued> Lane<F> {
         let Some(first) = self.waiting.front() else { return Next::Nothing };
         let gains_nothing = self.is_single(first, now) || self.is_full(limits);
         let inflight_max = if gains_nothing { limits.inflight_full_max } else { limits.inflight_max };
-        if self.in_flight >= inflight_max {
-            return Next::Nothing;
-        }
-        let lingers_until = first.arrived() + limits.linger;
-        if lingers_until > now && !gains_nothing {
-            return Next::Wait(lingers_until);
+        let leaves_at = match self.in_flight < inflight_max {
+            true if gains_nothing => now,
+            true => first.arrived() + limits.linger,
+            false if gains_nothing => return Next::Nothing,
+            false => match self.early(first, limits) {
+                Some(at) => at,
+                None => return Next::Nothing,
+            },
+        };
+        if leaves_at > now {
+            return Next::Wait(leaves_at);
         }
         self.in_flight += 1;
+        self.leaving += 1;
         Next::Send(self.take_batch(now, limits))
+    }
+
+    /// Returns when a fragment may leave although `inflight_max` requests are in flight.
+    fn early(&self, first: &F, limits: &LaneLimits) -> Option<Instant> {
+        let may = self.in_flight < limits.inflight_early_max && self.leaving == 0;
+        let wait = self.round_trip.filter(|_| may)? * EARLY_PERCENT / 100;
+        let wait = wait.saturating_sub(EARLY_SLACK).max(wait.min(EARLY_SLACK));
+        Some(first.arrived() + wait.max(limits.linger))
     }
 
     /// Whether a fragment has to be sent alone.
@@ -229,6 +281,7 @@ mod tests {
 
     const LIMITS: LaneLimits = LaneLimits {
         inflight_max: 1,
+        inflight_early_max: 0,
         inflight_full_max: 3,
         linger: Duration::ZERO,
         fragments_max: 4,
@@ -252,8 +305,23 @@ mod tests {
     /// Returns the IDs of the batch that the lane sends next, and finishes it at once.
     fn sent(lane: &mut Lane<Item>, now: Instant) -> Vec<u32> {
         let Next::Send(batch) = lane.next(now, &LIMITS) else { panic!("nothing to send: {lane:?}") };
-        lane.finished();
+        lane.left();
+        lane.finished(None);
         batch.iter().map(|item| item.id).collect()
+    }
+
+    /// A lane with one request on its way, after one that the upstream stored within `round_trip`.
+    fn lane_with_one_in_flight(round_trip: Option<Duration>, now: Instant) -> Lane<Item> {
+        let mut lane = lane([item(0, now)]);
+        for round_trip in [Some(round_trip), None] {
+            assert!(matches!(lane.next(now, &LIMITS), Next::Send(_)));
+            lane.left();
+            if let Some(round_trip) = round_trip {
+                lane.finished(round_trip);
+                lane.push(item(1, now));
+            }
+        }
+        lane
     }
 
     #[test]
@@ -263,9 +331,52 @@ mod tests {
         assert_eq!(lane.next(now, &LIMITS), Next::Send(vec![item(0, now)]));
         (1..4).for_each(|id| lane.push(item(id, now)));
         assert_eq!(lane.next(now, &LIMITS), Next::Nothing);
-        lane.finished();
+        lane.left();
+        lane.finished(None);
         assert_eq!(sent(&mut lane, now), [1, 2, 3]);
         assert!(lane.is_idle());
+    }
+
+    #[test]
+    fn a_further_request_leaves_when_what_waits_has_waited_for_a_fraction_of_a_round_trip() {
+        let (now, ms) = (Instant::now(), Duration::from_millis);
+        let limits = LaneLimits { inflight_early_max: 3, ..LIMITS };
+        let mut lane = lane_with_one_in_flight(Some(ms(100)), now);
+        (2..4).for_each(|id| lane.push(item(id, now + ms(u64::from(id)))));
+        let due = now + ms(2 + 20) - EARLY_SLACK;
+        assert_eq!(lane.next(now + ms(5), &limits), Next::Wait(due));
+        let Next::Send(batch) = lane.next(due, &limits) else { panic!("nothing to send: {lane:?}") };
+        assert_eq!(batch.len(), 2);
+
+        lane.push(item(4, due));
+        assert_eq!(lane.next(due + ms(50), &limits), Next::Nothing, "one waits for its connection");
+        lane.left();
+        assert!(matches!(lane.next(due + ms(50), &limits), Next::Send(_)), "the third");
+        lane.left();
+        lane.push(item(5, due));
+        assert_eq!(lane.next(due + ms(99), &limits), Next::Nothing, "three are the most");
+        lane.finished(Some(ms(300)));
+        assert_eq!(lane.next(due, &limits), Next::Wait(due + ms(40) - EARLY_SLACK), "the mean of two");
+    }
+
+    #[test]
+    fn nothing_leaves_early_unless_the_upstream_answers_well() {
+        let (now, late) = (Instant::now(), Instant::now() + Duration::from_secs(1));
+        let limits = LaneLimits { inflight_early_max: 3, ..LIMITS };
+        let waits = |mut lane: Lane<Item>, limits: &LaneLimits| {
+            lane.push(item(2, now));
+            lane.next(late, limits) == Next::Nothing
+        };
+        assert!(waits(lane_with_one_in_flight(None, now), &limits), "the last was not stored");
+        let answered = || lane_with_one_in_flight(Some(Duration::from_millis(1)), now);
+        assert!(waits(answered(), &LIMITS), "it is off");
+        assert!(!waits(answered(), &limits));
+        let mut unwell = answered();
+        unwell.push(item(3, now));
+        assert!(matches!(unwell.next(late, &limits), Next::Send(_)));
+        unwell.left();
+        unwell.finished(None);
+        assert!(waits(unwell, &limits), "an answer that stored nothing ends it");
     }
 
     #[test]
@@ -338,7 +449,8 @@ mod tests {
         [other, alone].into_iter().chain((3..9).map(|id| item(id, now))).for_each(|item| lane.push(item));
         lane.join(&mut batch, now, &LIMITS);
         assert_eq!(batch.iter().map(|item| item.id).collect::<Vec<_>>(), [0, 3, 4, 5], "up to the limit");
-        lane.finished();
+        lane.left();
+        lane.finished(None);
         assert_eq!(sent(&mut lane, now), [1], "what is left keeps its order");
 
         let mut single = vec![Item { alone: true, ..item(9, now) }];

@@ -94,7 +94,7 @@ fn zero_is_refused_where_it_would_be_ambiguous() {
         told,
         [
             "f.yml:1: resolve_interval: must be more than 0; write it like 10s",
-            "f.yml:3: merge.inflight_max: must be at least 1; the default is 1",
+            "f.yml:3: merge.inflight_max: must be at least 1; the default is auto",
             "f.yml:4: merge.fragments_max: must be at least 1, which means never to merge; the default is 64",
             "f.yml:6: limits.body_bytes_max: must be at least 1; the default is 8Mi",
             "CT_LIMITS_TENANTS_MAX (environment): limits.tenants_max: must be at least 1; the default is 10000",

@@ -99,7 +99,7 @@ pub(in crate::config) fn build(config: &Config, mistakes: &mut Vec<Mistake>) -> 
 
 fn merge(config: &Config, ha_labels: Option<HaLabels>) -> Merge {
     Merge {
-        inflight_max: config.merge_inflight_max.value,
+        inflight_max: config.merge_inflight_max.value.0,
         linger: config.merge_linger.value,
         fragments_max: config.merge_fragments_max.value,
         inflated_bytes_max: config.merge_inflated_bytes_max.value.0,

@@ -77,7 +77,7 @@ fn every_setting_reaches_the_plan() {
     assert_eq!(plan.tenant, tenant);
     assert_eq!(plan.terms.tenant_header, TenantHeader::Name("X-T".into()));
     let merge = Merge {
-        inflight_max: 13,
+        inflight_max: Some(13),
         linger: Duration::from_millis(14),
         fragments_max: 15,
         inflated_bytes_max: 16 << 10,
@@ -110,7 +110,7 @@ fn the_time_to_stop_is_the_sum_of_a_requests_waits() {
 fn the_new_settings_have_their_defaults() {
     let plan = plan("");
     let merge = Merge {
-        inflight_max: 1,
+        inflight_max: None,
         linger: Duration::ZERO,
         fragments_max: 64,
         inflated_bytes_max: 1 << 20,
