@@ -283,7 +283,8 @@ impl Subject for SeriesSubject<'_> {
         let tenant = self.seen.tenant.as_ref().filter(|_| rules.tenant.label_remove);
         let cut = tenant.map(|label| label.range.start);
         let (mut cluster, mut replica): (&[u8], &[u8]) = (&[], &[]);
-        for label in Labels::new(self.series).filter(|label| Some(label.range.start) != cut) {
+        let labels = Labels::about(self.series, [&names.cluster, &names.replica]);
+        for label in labels.filter(|label| Some(label.range.start) != cut) {
             if *label.name == *names.cluster {
                 cluster = label.value;
             }
