@@ -81,19 +81,28 @@ pub struct ReturnAddress {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RequestId(pub u128);
 
+impl RequestId {
+    /// The digits of a text, as UUIDs group them.
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+
+    /// Its text: like a UUID (RFC 9562), as cortex-tenant writes it. Each upstream request has one, and `format!` would
+    /// take a twentieth of the request's time.
+    pub fn text(self) -> [u8; 36] {
+        let mut text = [b'-'; 36];
+        let mut place = 0;
+        for (at, byte) in self.0.to_be_bytes().into_iter().enumerate() {
+            place += usize::from(matches!(at, 4 | 6 | 8 | 10));
+            text[place] = Self::DIGITS[usize::from(byte >> 4)];
+            text[place + 1] = Self::DIGITS[usize::from(byte & 0xf)];
+            place += 2;
+        }
+        text
+    }
+}
+
 impl std::fmt::Display for RequestId {
-    /// Formats it like a UUID (RFC 9562), as cortex-tenant does.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let id = self.0;
-        write!(
-            f,
-            "{:08x}-{:04x}-{:04x}-{:04x}-{:012x}",
-            id >> 96,
-            (id >> 80) & 0xffff,
-            (id >> 64) & 0xffff,
-            (id >> 48) & 0xffff,
-            id & 0xffff_ffff_ffff
-        )
+        f.write_str(&String::from_utf8_lossy(&self.text()))
     }
 }
 

@@ -1,5 +1,7 @@
 //! The head of an upstream request. Its constant fields are formatted once per set of terms.
 
+use std::net::SocketAddr;
+
 use crate::config::plan::{Secret, Terms};
 use crate::config::{Target, TenantHeader};
 use crate::exchange::fragment::Fragment;
@@ -38,7 +40,6 @@ impl RequestHeads {
     /// Returns the head of a request whose first fragment is `first`, followed by the first bytes of its body: the
     /// snappy length `inflated_bytes`. The caller sends `elements_bytes` bytes of elements behind it.
     pub fn head(&self, first: &Fragment, inflated_bytes: u64, elements_bytes: usize) -> Vec<u8> {
-        use std::io::Write;
         let constant = self.constant.expose();
         let mut head = Vec::with_capacity(constant.len() + 384);
         head.extend_from_slice(b"POST ");
@@ -53,16 +54,35 @@ impl RequestHeads {
             (None, Some(passed)) => head.extend_from_slice(passed.lines()),
             (None, None) => {}
         }
-        let length = varint::len(inflated_bytes) + elements_bytes;
-        // Writing to a Vec can't fail.
-        let _ = write!(
-            head,
-            "X-Cortex-Tenant-Client: {}\r\nX-Cortex-Tenant-ReqID: {}\r\nContent-Length: {length}\r\n\r\n",
-            first.client, first.request_id,
-        );
+        head.extend_from_slice(b"X-Cortex-Tenant-Client: ");
+        put_client(first.client, &mut head);
+        head.extend_from_slice(b"\r\nX-Cortex-Tenant-ReqID: ");
+        head.extend_from_slice(&first.request_id.text());
+        head.extend_from_slice(b"\r\nContent-Length: ");
+        put_number(varint::len(inflated_bytes) + elements_bytes, &mut head);
+        head.extend_from_slice(b"\r\n\r\n");
         varint::put(&mut head, inflated_bytes);
         head
     }
+}
+
+/// Appends an address as `Display` writes it, which takes as long as the rest of the head.
+fn put_client(client: SocketAddr, out: &mut Vec<u8>) {
+    let SocketAddr::V4(client) = client else {
+        return out.extend_from_slice(client.to_string().as_bytes());
+    };
+    for (at, byte) in client.ip().octets().into_iter().enumerate() {
+        if at > 0 {
+            out.push(b'.');
+        }
+        put_number(byte, out);
+    }
+    out.push(b':');
+    put_number(client.port(), out);
+}
+
+fn put_number(number: impl itoa::Integer, out: &mut Vec<u8>) {
+    out.extend_from_slice(itoa::Buffer::new().format(number).as_bytes());
 }
 
 /// The fields that describe the body.
@@ -76,5 +96,27 @@ fn content_fields(protocol: Protocol) -> &'static str {
              X-Prometheus-Remote-Write-Version: 2.0.0\r\n"
         }
         Protocol::Loki | Protocol::LokiJson => "Content-Type: application/x-protobuf\r\n",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::exchange::fragment::RequestId;
+
+    #[test]
+    fn clients_are_written_as_display_writes_them() {
+        for client in ["127.0.0.1:1", "10.200.30.4:65535", "0.0.0.0:0", "[::1]:80", "[2001:db8::5]:9090"] {
+            let mut out = Vec::new();
+            put_client(client.parse().unwrap(), &mut out);
+            assert_eq!(String::from_utf8(out).unwrap(), client);
+        }
+    }
+
+    #[test]
+    fn a_request_id_is_written_like_a_uuid() {
+        let id = RequestId(0x0123_4567_89ab_4def_8123_4567_89ab_cdef);
+        assert_eq!(id.to_string(), "01234567-89ab-4def-8123-456789abcdef");
+        assert_eq!(RequestId(0).to_string(), "00000000-0000-0000-0000-000000000000");
     }
 }
