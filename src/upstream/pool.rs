@@ -23,7 +23,6 @@ mod opening;
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
-use std::collections::hash_map::{Entry, HashMap};
 use std::future::{Future, poll_fn};
 use std::net::SocketAddr;
 use std::pin::pin;
@@ -31,6 +30,8 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Poll, Waker};
 use std::time::{Duration, Instant};
+
+use hashbrown::hash_map::{Entry, HashMap};
 
 use super::backoff::{Backoffs, Started};
 use super::resolve::Addresses;
