@@ -188,12 +188,11 @@ impl TenantRules {
         }
         let [prefix, dash] = self.prefix_parts(source, grant);
         check_parts([prefix.as_bytes(), dash.as_bytes(), bare], self.id_rules).map_err(NoTenant::Invalid)?;
-        let mut id = String::with_capacity(prefix.len() + dash.len() + bare.len());
-        id.push_str(prefix);
-        id.push_str(dash);
-        // Checked above to be ASCII, so each byte is the character of the same number.
-        id.extend(bare.iter().copied().map(char::from));
-        Ok(TenantId(id.into()))
+        // Checked above to be ASCII, so nothing is replaced.
+        let bare = String::from_utf8_lossy(bare);
+        // Most have no prefix, and take one allocation.
+        let is_bare = prefix.is_empty() && dash.is_empty();
+        Ok(TenantId(if is_bare { Arc::from(&*bare) } else { [prefix, dash, &bare].concat().into() }))
     }
 
     /// The ID for `value`, without its prefix, and the rule that it comes from. It may still violate `id_rules`.
@@ -419,7 +418,7 @@ fn check_parts(parts: [&[u8]; 3], rules: IdRules) -> Result<(), IdFault> {
     if let Some(byte) = id().find(|&byte| !allowed(byte, rules)) {
         return Err(IdFault::Character(byte));
     }
-    if reserved.iter().any(|name| id().eq(name.bytes())) {
+    if reserved.iter().any(|name| name.len() == bytes && id().eq(name.bytes())) {
         return Err(IdFault::Reserved);
     }
     if rules == IdRules::VictoriaMetrics && !are_numbers(id()) {
