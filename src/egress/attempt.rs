@@ -67,7 +67,7 @@ impl Egress {
             self.counters().upstream_retries.add(1);
             let Checkout { connection, slow } = sent.checkout;
             let (address, permit) = connection.into_permit();
-            let connection = match self.pool.connect(address, permit, deadline).await {
+            let connection = match Box::pin(self.pool.connect(address, permit, deadline)).await {
                 Ok(connection) => connection,
                 Err(failure) => {
                     self.has_failed(address);
@@ -172,7 +172,7 @@ impl Egress {
                 Leased::Connect(address, permit) => (address, permit),
             };
             let deadline = Instant::now() + self.pool.connect_timeout(self.settings.get().timeout);
-            match self.pool.connect(address, permit, deadline).await {
+            match Box::pin(self.pool.connect(address, permit, deadline)).await {
                 Ok(connection) => {
                     self.counters().upstream_opened.add(1);
                     return Ok(Checkout { connection, slow });

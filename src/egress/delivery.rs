@@ -94,7 +94,8 @@ impl Egress {
             Ok(fragment) => {
                 let refusal = Outcome::upstream(413, None, b"the upstream takes no request as large as this");
                 lane.queue.borrow_mut().left();
-                self.deliver_in_pieces(lane, fragment, refusal).await;
+                // Boxed, as it is rare, and would make the task of every batch larger.
+                Box::pin(self.deliver_in_pieces(lane, fragment, refusal)).await;
                 return None;
             }
             Err(batch) => batch,
@@ -114,7 +115,7 @@ impl Egress {
             Ok(reply) if reply.is_too_large() => {
                 let refusal = Outcome { via, ..reply.into_outcome() };
                 for fragment in batch {
-                    self.deliver_in_pieces(lane, fragment, refusal.clone()).await;
+                    Box::pin(self.deliver_in_pieces(lane, fragment, refusal.clone())).await;
                 }
                 return None;
             }
