@@ -374,18 +374,20 @@ impl Written {
             &of.labels,
             &of.run_length
         );
-        all.map(move |(&format, &series, &senders, &latency, &rate, &tenants, &labels, &run_length)| Scenario {
-            format,
-            tenants,
-            series,
-            senders,
-            labels,
-            run_length,
-            upstream_latency_ms: latency,
-            rate,
-            seconds,
-            warm_up_seconds,
-            rounds,
+        all.map(move |(&format, &series, &senders, &latency, &rate, &tenants, &labels, &run_length)| {
+            Scenario {
+                format,
+                tenants,
+                series,
+                senders,
+                labels,
+                run_length,
+                upstream_latency_ms: latency,
+                rate,
+                seconds,
+                warm_up_seconds,
+                rounds,
+            }
         })
     }
 }
