@@ -280,7 +280,7 @@ impl Core {
         let limits = pool_limits(plan, self.ingest.blocking());
         let egresses = self.egress.len() * self.exchange.cores();
         for (id, egress) in self.egress.iter() {
-            let settings = egress_settings(plan, id, &self.shared, egresses);
+            let settings = egress_settings(plan, id, &self.shared, egresses, self.exchange.cores());
             egress.apply(settings, limits, plan.tls_of(id));
         }
     }
@@ -317,7 +317,7 @@ fn egress(
         plan.tls_of(id),
     );
     let egresses = setup.addresses.len() * exchange.cores();
-    let settings = egress_settings(&plan, id, &setup.shared, egresses);
+    let settings = egress_settings(&plan, id, &setup.shared, egresses, exchange.cores());
     Egress::new(
         settings,
         plan.terms_of(id),
@@ -333,7 +333,13 @@ fn pool_limits(plan: &Plan, blocking: Blocking) -> PoolLimits {
     PoolLimits { age_max: plan.max_connection_duration, idle_max: plan.idle_timeout, blocking }
 }
 
-fn egress_settings(plan: &Plan, upstream: UpstreamId, shared: &Shared, egresses: usize) -> EgressSettings {
+fn egress_settings(
+    plan: &Plan,
+    upstream: UpstreamId,
+    shared: &Shared,
+    egresses: usize,
+    cores: usize,
+) -> EgressSettings {
     // A tenant whose upstream stalls keeps its connections busy. The limit leaves some for other tenants.
     let connections_max = plan.tenant_connections_max();
     let inflight_max = plan.merge.inflight_max.unwrap_or(1).min(connections_max);
@@ -350,6 +356,8 @@ fn egress_settings(plan: &Plan, upstream: UpstreamId, shared: &Shared, egresses:
             fragments_max: plan.merge.fragments_max,
             inflated_bytes_max: plan.merge.inflated_bytes_max,
         },
+        // A quarter of the connections, for all cores together.
+        early_max: (plan.max_conns_per_host / 4 / cores.max(1)).max(1),
         share: plan.tenant_share(),
         slow: plan.slow_share(),
         receipts: ReceiptLimits {

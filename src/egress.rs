@@ -65,6 +65,8 @@ pub struct EgressSettings {
     pub upstream: UpstreamId,
     /// When and how much a lane merges.
     pub lane: LaneLimits,
+    /// Requests of all tenants of this core in flight that have left early.
+    pub early_max: usize,
     /// How much the fragments of one tenant may hold.
     pub share: Share,
     /// How much the fragments of all slow tenants may hold.
@@ -92,6 +94,8 @@ pub struct Egress {
     heads: RefCell<(Arc<Terms>, RequestHeads)>,
     pool: Pool,
     in_flight: InFlight,
+    /// Requests in flight that have left early: beside more of their tenant than `inflight_max`.
+    early: Rc<Cell<usize>>,
     shared: Arc<Shared>,
     exchange: Rc<Exchange>,
     tasks: Tasks,
@@ -127,6 +131,7 @@ impl Egress {
             heads: RefCell::new((Arc::clone(terms), heads)),
             pool,
             in_flight: InFlight::default(),
+            early: Rc::default(),
             shared,
             exchange,
             tasks,

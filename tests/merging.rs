@@ -211,6 +211,47 @@ fn data_waits_behind_a_request_for_a_fraction_of_the_time_that_an_answer_takes()
 }
 
 #[test]
+fn early_requests_of_all_tenants_use_a_quarter_of_the_connections() {
+    on_both(|driver| {
+        let upstream = Upstream::start(|_| Reply::ok().after(Duration::from_millis(600)));
+        let server = Server::start(driver, upstream.address, "cores: 1\nmax_conns_per_host: 8\n");
+        let bodies: Vec<_> = ["a", "b", "c", "d"].map(one).into();
+        let all_ok = |clients: &mut [Client]| {
+            clients.iter_mut().for_each(|client| assert_eq!(client.response().status, 200));
+        };
+        all_ok(&mut send_together(&server, &bodies));
+        let mut first = send_together(&server, &bodies);
+        eventually("they are under way", || upstream.received().len() == 8);
+        let mut second = send_together(&server, &bodies);
+        std::thread::sleep(Duration::from_millis(400));
+        assert_eq!(upstream.received().len(), 10, "two of the four that wait have left");
+        all_ok(&mut first);
+        all_ok(&mut second);
+    });
+}
+
+#[test]
+fn replicas_that_wait_behind_a_request_leave_early_side_by_side() {
+    on_both(|driver| {
+        let upstream = Upstream::start(|_| Reply::ok().after(Duration::from_millis(600)));
+        let server = Server::start(driver, upstream.address, "");
+        let of = |replica: &str| {
+            let mut series = series("a", "m", 1.0);
+            series.labels.insert(0, Label::new("__replica__", replica));
+            series.labels.insert(1, Label::new("cluster", "c"));
+            body(vec![series])
+        };
+        assert_eq!(send_together(&server, &[one("a")])[0].response().status, 200);
+        let mut clients = send_together(&server, &[one("a")]);
+        eventually("it is under way", || upstream.received().len() == 2);
+        clients.extend(send_together(&server, &[of("r1"), of("r2")]));
+        std::thread::sleep(Duration::from_millis(400));
+        assert_eq!(upstream.received().len(), 4, "neither waits for the other");
+        clients.iter_mut().for_each(|client| assert_eq!(client.response().status, 200));
+    });
+}
+
+#[test]
 fn linger_waits_for_more_requests() {
     on_both(|driver| {
         let upstream = Upstream::start(|_| Reply::ok());

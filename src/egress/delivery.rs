@@ -3,6 +3,7 @@
 //! A batch that is refused for its content is sent again, fragment by fragment; a fragment that is too large is sent in
 //! [`pieces`](super::pieces). Any other reply is the outcome of all fragments of the batch.
 
+use std::cell::Cell;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
@@ -16,20 +17,43 @@ use crate::metrics::{Exemplar, UpstreamClass};
 use crate::model::{Failure, Outcome, Via, blames_content};
 use crate::upstream::client::Reply;
 
+/// A batch that a lane has given out.
+struct Departure {
+    batch: Batch,
+    early: Option<Early>,
+}
+
+/// Counts a request that has left early, until it ends.
+struct Early(Rc<Cell<usize>>);
+
+impl Early {
+    fn new(count: &Rc<Cell<usize>>) -> Self {
+        count.set(count.get() + 1);
+        Self(Rc::clone(count))
+    }
+}
+
+impl Drop for Early {
+    fn drop(&mut self) {
+        self.0.set(self.0.get() - 1);
+    }
+}
+
 impl Egress {
     /// Starts delivering every batch that the lane gives out now.
     pub(super) fn pump(self: &Rc<Self>, lane: &Rc<TenantLane>) {
-        while let Some(batch) = self.next_batch(lane) {
+        while let Some(departure) = self.next_batch(lane) {
             let (egress, lane) = (Rc::clone(self), Rc::clone(lane));
-            self.tasks.spawn(async move { egress.deliver_all(lane, batch).await });
+            self.tasks.spawn(async move { egress.deliver_all(lane, departure).await });
         }
     }
 
     /// Delivers a batch, then the batches that have gathered behind it, until the lane gives out none.
-    async fn deliver_all(self: Rc<Self>, lane: Rc<TenantLane>, batch: Batch) {
-        let mut next = Some(batch);
-        while let Some(batch) = next {
+    async fn deliver_all(self: Rc<Self>, lane: Rc<TenantLane>, first: Departure) {
+        let mut next = Some(first);
+        while let Some(Departure { batch, early }) = next {
             let round_trip = self.deliver(&lane, batch).await;
+            drop(early);
             lane.queue.borrow_mut().finished(round_trip);
             next = self.next_batch(&lane);
             if next.is_some() {
@@ -40,7 +64,7 @@ impl Egress {
         self.retire(&lane);
     }
 
-    fn next_batch(self: &Rc<Self>, lane: &Rc<TenantLane>) -> Option<Batch> {
+    fn next_batch(self: &Rc<Self>, lane: &Rc<TenantLane>) -> Option<Departure> {
         let now = Instant::now();
         let expired = lane.queue.borrow_mut().take_expired(now);
         self.waits_no_more(lane, expired.len());
@@ -50,50 +74,58 @@ impl Egress {
         }
         let next = lane.queue.borrow_mut().next(now, &self.lane_limits(lane, now));
         lane.metrics.oldest_waiting.set(lane.queue.borrow().oldest());
-        match next {
-            Next::Send(batch) => {
-                self.waits_no_more(lane, batch.len());
-                Some(batch)
-            }
-            Next::Nothing => None,
+        let departure = match next {
+            Next::Send(batch) => Departure { batch, early: None },
+            Next::SendEarly(batch) => Departure { batch, early: Some(Early::new(&self.early)) },
+            Next::Nothing => return None,
             Next::Wait(until) => {
-                self.linger(lane, until);
-                None
+                self.wake_at(lane, until);
+                return None;
             }
-        }
+        };
+        self.waits_no_more(lane, departure.batch.len());
+        Some(departure)
     }
 
     /// Returns the limits of merging, lowered to the request size that the upstream accepts from this tenant.
     fn lane_limits(&self, lane: &TenantLane, now: Instant) -> LaneLimits {
-        let limits = self.settings.get().lane;
+        let settings = self.settings.get();
+        let limits = settings.lane;
         let bytes_max = lane.inflated_bytes_max(now);
+        // A slow tenant holds connections for long enough, and early requests must not take those that others wait for.
+        let is_early_allowed =
+            !lane.slow.get() && self.early.get() < settings.early_max && !self.pool.has_waiters();
         LaneLimits {
             inflated_bytes_max: limits.inflated_bytes_max.min(bytes_max),
-            // A slow tenant holds connections for long enough.
-            inflight_early_max: if lane.slow.get() { 0 } else { limits.inflight_early_max },
+            inflight_early_max: if is_early_allowed { limits.inflight_early_max } else { 0 },
             ..limits
         }
     }
 
-    fn linger(self: &Rc<Self>, lane: &Rc<TenantLane>, until: Instant) {
-        if lane.lingers.replace(true) {
+    /// Sees to the lane again at this time, or before.
+    fn wake_at(self: &Rc<Self>, lane: &Rc<TenantLane>, until: Instant) {
+        if lane.wakes.get().is_some_and(|at| at <= until) {
             return;
         }
+        lane.wakes.set(Some(until));
         let (egress, lane) = (Rc::clone(self), Rc::clone(lane));
         self.tasks.spawn(async move {
             monoio::time::sleep_until(until.into()).await;
-            lane.lingers.set(false);
-            egress.pump(&lane);
-            egress.retire(&lane);
+            // Another task may have taken over, and woken since: then there may be another lane for the tenant by now.
+            if lane.wakes.get() == Some(until) {
+                lane.wakes.set(None);
+                egress.pump(&lane);
+                egress.retire(&lane);
+            }
         });
     }
 
     /// Returns how long the upstream took, if it stored the batch.
-    async fn deliver(&self, lane: &Rc<TenantLane>, batch: Batch) -> Option<Duration> {
+    async fn deliver(self: &Rc<Self>, lane: &Rc<TenantLane>, batch: Batch) -> Option<Duration> {
         let mut batch = match self.known_too_large(lane, batch) {
             Ok(fragment) => {
                 let refusal = Outcome::upstream(413, None, b"the upstream takes no request as large as this");
-                lane.queue.borrow_mut().left();
+                lane.queue.borrow_mut().left(Instant::now());
                 // Boxed, as it is rare, and would make the task of every batch larger.
                 Box::pin(self.deliver_in_pieces(lane, fragment, refusal)).await;
                 return None;
@@ -104,8 +136,12 @@ impl Egress {
         if connection.is_ok() {
             self.join_waiting(lane, &mut batch);
         }
-        lane.queue.borrow_mut().left();
         let begun = Instant::now();
+        lane.queue.borrow_mut().left(begun);
+        if lane.queue.borrow().oldest().is_some() {
+            // What could not join it was not asked when it may leave, as long as this one waited.
+            self.pump(lane);
+        }
         let Attempt { via, result } = self.attempt_over(connection, lane, &batch).await;
         let outcome = match result {
             Ok(reply) if batch.len() > 1 && blames_content(reply.status) => {

@@ -24,9 +24,12 @@ use std::time::{Duration, Instant};
 
 use crate::model::MergeKey;
 
-/// A further request leaves when a fragment has waited for so many percent of a round trip. More of them mean less
+/// A further request leaves when a fragment has waited for so many percent of a round trip. Fewer of them mean less
 /// latency and more requests.
 const EARLY_PERCENT: u32 = 20;
+
+/// It never waits for longer than this: no timer outlives a change of the upstream's round trip by much.
+const EARLY_WAIT_MAX: Duration = Duration::from_millis(250);
 
 /// Timers have a resolution of a millisecond and are late by half of it. A wait that is longer begins so much earlier
 /// to be over.
@@ -73,8 +76,10 @@ pub struct LaneLimits {
 /// What to do next for a lane.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Next<F> {
-    /// Send these in one request, then call [`Lane::finished`].
+    /// Send these in one request, then call [`Lane::left`] and [`Lane::finished`].
     Send(Vec<F>),
+    /// The same, beside more requests than `inflight_max`.
+    SendEarly(Vec<F>),
     /// Nothing yet. Ask again at this time.
     Wait(Instant),
     /// Nothing until a fragment arrives or a request finishes.
@@ -93,6 +98,8 @@ pub struct Lane<F> {
     in_flight: usize,
     /// Those of them that have not left yet: they wait for a connection.
     leaving: usize,
+    /// When the latest left.
+    left_at: Option<Instant>,
     /// How long the upstream took to store a request, if it stored the latest that finished.
     round_trip: Option<Duration>,
     unmerged_until: Option<Instant>,
@@ -106,6 +113,7 @@ impl<F> Default for Lane<F> {
             none_expires_before: None,
             in_flight: 0,
             leaving: 0,
+            left_at: None,
             round_trip: None,
             unmerged_until: None,
         }
@@ -134,8 +142,9 @@ impl<F: Queued> Lane<F> {
     }
 
     /// Counts a request that [`next`](Self::next) gave out as on its way: it waits for a connection no more.
-    pub fn left(&mut self) {
+    pub fn left(&mut self, now: Instant) {
         self.leaving -= 1;
+        self.left_at = Some(now);
     }
 
     /// Counts a request that has [`left`](Self::left) as finished. `round_trip` is how long the upstream took, if it
@@ -176,27 +185,33 @@ impl<F: Queued> Lane<F> {
         let Some(first) = self.waiting.front() else { return Next::Nothing };
         let gains_nothing = self.is_single(first, now) || self.is_full(limits);
         let inflight_max = if gains_nothing { limits.inflight_full_max } else { limits.inflight_max };
-        let leaves_at = match self.in_flight < inflight_max {
-            true if gains_nothing => now,
-            true => first.arrived() + limits.linger,
-            false if gains_nothing => return Next::Nothing,
-            false => match self.early(first, limits) {
-                Some(at) => at,
-                None => return Next::Nothing,
-            },
+        let is_early = self.in_flight >= inflight_max;
+        let leaves_at = match is_early {
+            false if gains_nothing => Some(now),
+            false => Some(first.arrived() + limits.linger),
+            true if gains_nothing => None,
+            true => self.early(first, now, limits),
         };
-        if leaves_at > now {
-            return Next::Wait(leaves_at);
+        match leaves_at {
+            None => return Next::Nothing,
+            Some(at) if at > now => return Next::Wait(at),
+            Some(_) => {}
         }
         self.in_flight += 1;
         self.leaving += 1;
-        Next::Send(self.take_batch(now, limits))
+        let batch = self.take_batch(now, limits);
+        if is_early { Next::SendEarly(batch) } else { Next::Send(batch) }
     }
 
     /// Returns when a fragment may leave although `inflight_max` requests are in flight.
-    fn early(&self, first: &F, limits: &LaneLimits) -> Option<Instant> {
-        let may = self.in_flight < limits.inflight_early_max && self.leaving == 0;
-        let wait = self.round_trip.filter(|_| may)? * EARLY_PERCENT / 100;
+    fn early(&self, first: &F, now: Instant, limits: &LaneLimits) -> Option<Instant> {
+        let (round_trip, left_at) = self.round_trip.zip(self.left_at)?;
+        // If no request has ended for so long since the last one left, the upstream does not answer well any more.
+        let is_late = now > left_at + 2 * round_trip;
+        if self.in_flight >= limits.inflight_early_max || self.leaving > 0 || is_late {
+            return None;
+        }
+        let wait = (round_trip * EARLY_PERCENT / 100).min(EARLY_WAIT_MAX);
         let wait = wait.saturating_sub(EARLY_SLACK).max(wait.min(EARLY_SLACK));
         Some(first.arrived() + wait.max(limits.linger))
     }
@@ -305,7 +320,7 @@ mod tests {
     /// Returns the IDs of the batch that the lane sends next, and finishes it at once.
     fn sent(lane: &mut Lane<Item>, now: Instant) -> Vec<u32> {
         let Next::Send(batch) = lane.next(now, &LIMITS) else { panic!("nothing to send: {lane:?}") };
-        lane.left();
+        lane.left(now);
         lane.finished(None);
         batch.iter().map(|item| item.id).collect()
     }
@@ -315,7 +330,7 @@ mod tests {
         let mut lane = lane([item(0, now)]);
         for round_trip in [Some(round_trip), None] {
             assert!(matches!(lane.next(now, &LIMITS), Next::Send(_)));
-            lane.left();
+            lane.left(now);
             if let Some(round_trip) = round_trip {
                 lane.finished(round_trip);
                 lane.push(item(1, now));
@@ -331,7 +346,7 @@ mod tests {
         assert_eq!(lane.next(now, &LIMITS), Next::Send(vec![item(0, now)]));
         (1..4).for_each(|id| lane.push(item(id, now)));
         assert_eq!(lane.next(now, &LIMITS), Next::Nothing);
-        lane.left();
+        lane.left(now);
         lane.finished(None);
         assert_eq!(sent(&mut lane, now), [1, 2, 3]);
         assert!(lane.is_idle());
@@ -345,14 +360,14 @@ mod tests {
         (2..4).for_each(|id| lane.push(item(id, now + ms(u64::from(id)))));
         let due = now + ms(2 + 20) - EARLY_SLACK;
         assert_eq!(lane.next(now + ms(5), &limits), Next::Wait(due));
-        let Next::Send(batch) = lane.next(due, &limits) else { panic!("nothing to send: {lane:?}") };
+        let Next::SendEarly(batch) = lane.next(due, &limits) else { panic!("nothing to send: {lane:?}") };
         assert_eq!(batch.len(), 2);
 
         lane.push(item(4, due));
         assert_eq!(lane.next(due + ms(50), &limits), Next::Nothing, "one waits for its connection");
-        lane.left();
-        assert!(matches!(lane.next(due + ms(50), &limits), Next::Send(_)), "the third");
-        lane.left();
+        lane.left(due + ms(50));
+        assert!(matches!(lane.next(due + ms(50), &limits), Next::SendEarly(_)), "the third");
+        lane.left(due + ms(50));
         lane.push(item(5, due));
         assert_eq!(lane.next(due + ms(99), &limits), Next::Nothing, "three are the most");
         lane.finished(Some(ms(300)));
@@ -361,7 +376,8 @@ mod tests {
 
     #[test]
     fn nothing_leaves_early_unless_the_upstream_answers_well() {
-        let (now, late) = (Instant::now(), Instant::now() + Duration::from_secs(1));
+        let now = Instant::now();
+        let late = now + Duration::from_millis(2);
         let limits = LaneLimits { inflight_early_max: 3, ..LIMITS };
         let waits = |mut lane: Lane<Item>, limits: &LaneLimits| {
             lane.push(item(2, now));
@@ -371,10 +387,13 @@ mod tests {
         let answered = || lane_with_one_in_flight(Some(Duration::from_millis(1)), now);
         assert!(waits(answered(), &LIMITS), "it is off");
         assert!(!waits(answered(), &limits));
+        let mut silent = answered();
+        silent.push(item(2, now));
+        assert_eq!(silent.next(late + Duration::from_nanos(1), &limits), Next::Nothing, "two round trips");
         let mut unwell = answered();
         unwell.push(item(3, now));
-        assert!(matches!(unwell.next(late, &limits), Next::Send(_)));
-        unwell.left();
+        assert!(matches!(unwell.next(late, &limits), Next::SendEarly(_)));
+        unwell.left(now);
         unwell.finished(None);
         assert!(waits(unwell, &limits), "an answer that stored nothing ends it");
     }
@@ -449,7 +468,7 @@ mod tests {
         [other, alone].into_iter().chain((3..9).map(|id| item(id, now))).for_each(|item| lane.push(item));
         lane.join(&mut batch, now, &LIMITS);
         assert_eq!(batch.iter().map(|item| item.id).collect::<Vec<_>>(), [0, 3, 4, 5], "up to the limit");
-        lane.left();
+        lane.left(now);
         lane.finished(None);
         assert_eq!(sent(&mut lane, now), [1], "what is left keeps its order");
 

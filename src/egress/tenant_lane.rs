@@ -31,8 +31,8 @@ pub(super) struct TenantLane {
     pub(super) strikes: Cell<u32>,
     /// Request sizes that upstreams accept from this tenant.
     pub(super) sizes: RefCell<Sizes>,
-    /// Whether a task waits for the end of the lane's linger.
-    pub(super) lingers: Cell<bool>,
+    /// When the task wakes that waits until a fragment may leave.
+    pub(super) wakes: Cell<Option<Instant>>,
     /// When a sender, and an error, may be noted again.
     next_notes: Cell<(Option<Instant>, Option<Instant>)>,
     pub(super) metrics: Arc<TenantMetrics>,
@@ -47,7 +47,7 @@ impl TenantLane {
             slow: Cell::default(),
             strikes: Cell::default(),
             sizes: RefCell::default(),
-            lingers: Cell::new(false),
+            wakes: Cell::default(),
             next_notes: Cell::default(),
             metrics,
         }
@@ -113,7 +113,7 @@ impl TenantLane {
 
     /// Whether nothing waits here and nothing is in flight.
     pub(super) fn is_idle(&self) -> bool {
-        self.queue.borrow().is_idle() && !self.lingers.get()
+        self.queue.borrow().is_idle() && self.wakes.get().is_none()
     }
 }
 

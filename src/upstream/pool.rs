@@ -367,6 +367,11 @@ impl Pool {
         Rc::strong_count(&self.alive) - 1
     }
 
+    /// Whether requests of prompt tenants wait for a connection on this core.
+    pub fn has_waiters(&self) -> bool {
+        !self.queue(Class::Prompt).borrow().is_empty()
+    }
+
     fn is_gone(&self, address: SocketAddr) -> bool {
         !self.addresses.load().addresses.contains(&address)
     }

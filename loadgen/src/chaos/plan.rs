@@ -154,8 +154,8 @@ impl fmt::Display for Event {
 pub struct Tuning {
     /// How long the upstream may take, in milliseconds.
     pub timeout_ms: u64,
-    /// Requests of one tenant on their way at once.
-    pub inflight_max: usize,
+    /// Requests of one tenant on their way at once; the server's choice if it is none.
+    pub inflight_max: Option<usize>,
     /// Parts of one request; with 1, nothing merges.
     pub fragments_max: usize,
     /// Connections to the upstream.
@@ -165,23 +165,29 @@ pub struct Tuning {
 impl Tuning {
     /// The one that a server is started with, before any reload.
     pub const FIRST: Self =
-        Self { timeout_ms: 1500, inflight_max: 2, fragments_max: 64, max_conns_per_host: 64 };
+        Self { timeout_ms: 1500, inflight_max: None, fragments_max: 64, max_conns_per_host: 64 };
 
     fn new(random: &mut Random) -> Self {
         Self {
-            inflight_max: one_of(random, &[1, 2, 4]),
+            inflight_max: one_of(random, &[None, Some(1), Some(4)]),
             fragments_max: one_of(random, &[1, 4, 64]),
             max_conns_per_host: one_of(random, &[8, 24, 64]),
             // No longer than the first: senders wait a little less than twice that.
             timeout_ms: 900 + 100 * random.below(7),
         }
     }
+
+    /// The value of the setting `merge.inflight_max`.
+    pub fn inflight_text(&self) -> String {
+        self.inflight_max.map_or_else(|| "auto".to_owned(), |max| max.to_string())
+    }
 }
 
 /// As a person wants to know it.
 impl fmt::Display for Tuning {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { timeout_ms, inflight_max, fragments_max, max_conns_per_host } = self;
+        let Self { timeout_ms, fragments_max, max_conns_per_host, .. } = self;
+        let inflight_max = self.inflight_text();
         write!(
             f,
             "timeout {timeout_ms} ms, {inflight_max} in flight, {fragments_max} merge, {max_conns_per_host} connections"

@@ -14,7 +14,7 @@ impl<T: Value> Value for Auto<T> {
         if written.text()?.eq_ignore_ascii_case(WORD) {
             return Ok(Self(None));
         }
-        let value = T::read(written).map_err(|error| format!("{error}, nor `{WORD}`"))?;
+        let value = T::read(written).map_err(|error| format!("{error}, and not `{WORD}`"))?;
         Ok(Self(Some(value)))
     }
 
@@ -37,7 +37,7 @@ mod tests {
         assert_eq!(read("auto"), Ok(Auto(None)));
         assert_eq!(read("AUTO"), Ok(Auto(None)));
         assert_eq!(read("3"), Ok(Auto(Some(3))));
-        assert_eq!(read("often"), Err("\"often\" is not a whole number, nor `auto`".to_owned()));
+        assert_eq!(read("often"), Err("\"often\" is not a whole number, and not `auto`".to_owned()));
         assert_eq!([Auto(None), Auto(Some(3_usize))].map(|value| value.show()), ["auto", "3"]);
         assert_eq!(
             [Auto(None), Auto(Some(3)), Auto(Some(0_usize))].map(|value| value.is_zero()),

@@ -258,7 +258,8 @@ impl fmt::Display for Happened {
 }
 
 fn settings(tuning: &Tuning) -> String {
-    let Tuning { timeout_ms, inflight_max, fragments_max, max_conns_per_host } = tuning;
+    let Tuning { timeout_ms, fragments_max, max_conns_per_host, .. } = tuning;
+    let inflight_max = tuning.inflight_text();
     format!(
         "timeout: {timeout_ms}ms\nmax_conns_per_host: {max_conns_per_host}\nmerge:\n  \
          inflight_max: {inflight_max}\n  fragments_max: {fragments_max}\n"
