@@ -356,8 +356,8 @@ fn egress_settings(
             fragments_max: plan.merge.fragments_max,
             inflated_bytes_max: plan.merge.inflated_bytes_max,
         },
-        // A quarter of the connections, for all cores together.
-        early_max: (plan.max_conns_per_host / 4 / cores.max(1)).max(1),
+        // A quarter of the connections of an address stays free for requests that are not early.
+        early_below: (plan.max_conns_per_host * 3 / 4 / cores.max(1)).max(2),
         share: plan.tenant_share(),
         slow: plan.slow_share(),
         receipts: ReceiptLimits {

@@ -65,8 +65,8 @@ pub struct EgressSettings {
     pub upstream: UpstreamId,
     /// When and how much a lane merges.
     pub lane: LaneLimits,
-    /// Requests of all tenants of this core in flight that have left early.
-    pub early_max: usize,
+    /// Requests leave early while fewer than this are in flight from this core.
+    pub early_below: usize,
     /// How much the fragments of one tenant may hold.
     pub share: Share,
     /// How much the fragments of all slow tenants may hold.
@@ -94,8 +94,8 @@ pub struct Egress {
     heads: RefCell<(Arc<Terms>, RequestHeads)>,
     pool: Pool,
     in_flight: InFlight,
-    /// Requests in flight that have left early: beside more of their tenant than `inflight_max`.
-    early: Rc<Cell<usize>>,
+    /// Requests that lanes have given out and that have not ended.
+    requests: Cell<usize>,
     shared: Arc<Shared>,
     exchange: Rc<Exchange>,
     tasks: Tasks,
@@ -131,7 +131,7 @@ impl Egress {
             heads: RefCell::new((Arc::clone(terms), heads)),
             pool,
             in_flight: InFlight::default(),
-            early: Rc::default(),
+            requests: Cell::default(),
             shared,
             exchange,
             tasks,

@@ -211,7 +211,7 @@ fn data_waits_behind_a_request_for_a_fraction_of_the_time_that_an_answer_takes()
 }
 
 #[test]
-fn early_requests_of_all_tenants_use_a_quarter_of_the_connections() {
+fn early_requests_leave_a_quarter_of_the_connections_to_others() {
     on_both(|driver| {
         let upstream = Upstream::start(|_| Reply::ok().after(Duration::from_millis(600)));
         let server = Server::start(driver, upstream.address, "cores: 1\nmax_conns_per_host: 8\n");

@@ -3,7 +3,6 @@
 //! A batch that is refused for its content is sent again, fragment by fragment; a fragment that is too large is sent in
 //! [`pieces`](super::pieces). Any other reply is the outcome of all fragments of the batch.
 
-use std::cell::Cell;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
@@ -17,43 +16,21 @@ use crate::metrics::{Exemplar, UpstreamClass};
 use crate::model::{Failure, Outcome, Via, blames_content};
 use crate::upstream::client::Reply;
 
-/// A batch that a lane has given out.
-struct Departure {
-    batch: Batch,
-    early: Option<Early>,
-}
-
-/// Counts a request that has left early, until it ends.
-struct Early(Rc<Cell<usize>>);
-
-impl Early {
-    fn new(count: &Rc<Cell<usize>>) -> Self {
-        count.set(count.get() + 1);
-        Self(Rc::clone(count))
-    }
-}
-
-impl Drop for Early {
-    fn drop(&mut self) {
-        self.0.set(self.0.get() - 1);
-    }
-}
-
 impl Egress {
     /// Starts delivering every batch that the lane gives out now.
     pub(super) fn pump(self: &Rc<Self>, lane: &Rc<TenantLane>) {
-        while let Some(departure) = self.next_batch(lane) {
+        while let Some(batch) = self.next_batch(lane) {
             let (egress, lane) = (Rc::clone(self), Rc::clone(lane));
-            self.tasks.spawn(async move { egress.deliver_all(lane, departure).await });
+            self.tasks.spawn(async move { egress.deliver_all(lane, batch).await });
         }
     }
 
     /// Delivers a batch, then the batches that have gathered behind it, until the lane gives out none.
-    async fn deliver_all(self: Rc<Self>, lane: Rc<TenantLane>, first: Departure) {
-        let mut next = Some(first);
-        while let Some(Departure { batch, early }) = next {
+    async fn deliver_all(self: Rc<Self>, lane: Rc<TenantLane>, batch: Batch) {
+        let mut next = Some(batch);
+        while let Some(batch) = next {
             let round_trip = self.deliver(&lane, batch).await;
-            drop(early);
+            self.requests.set(self.requests.get() - 1);
             lane.queue.borrow_mut().finished(round_trip);
             next = self.next_batch(&lane);
             if next.is_some() {
@@ -64,7 +41,7 @@ impl Egress {
         self.retire(&lane);
     }
 
-    fn next_batch(self: &Rc<Self>, lane: &Rc<TenantLane>) -> Option<Departure> {
+    fn next_batch(self: &Rc<Self>, lane: &Rc<TenantLane>) -> Option<Batch> {
         let now = Instant::now();
         let expired = lane.queue.borrow_mut().take_expired(now);
         self.waits_no_more(lane, expired.len());
@@ -74,17 +51,18 @@ impl Egress {
         }
         let next = lane.queue.borrow_mut().next(now, &self.lane_limits(lane, now));
         lane.metrics.oldest_waiting.set(lane.queue.borrow().oldest());
-        let departure = match next {
-            Next::Send(batch) => Departure { batch, early: None },
-            Next::SendEarly(batch) => Departure { batch, early: Some(Early::new(&self.early)) },
-            Next::Nothing => return None,
+        match next {
+            Next::Send(batch) => {
+                self.requests.set(self.requests.get() + 1);
+                self.waits_no_more(lane, batch.len());
+                Some(batch)
+            }
+            Next::Nothing => None,
             Next::Wait(until) => {
                 self.wake_at(lane, until);
-                return None;
+                None
             }
-        };
-        self.waits_no_more(lane, departure.batch.len());
-        Some(departure)
+        }
     }
 
     /// Returns the limits of merging, lowered to the request size that the upstream accepts from this tenant.
@@ -92,9 +70,9 @@ impl Egress {
         let settings = self.settings.get();
         let limits = settings.lane;
         let bytes_max = lane.inflated_bytes_max(now);
-        // A slow tenant holds connections for long enough, and early requests must not take those that others wait for.
+        // A slow tenant holds connections for long enough, and early requests leave some to those that are not early.
         let is_early_allowed =
-            !lane.slow.get() && self.early.get() < settings.early_max && !self.pool.has_waiters();
+            !lane.slow.get() && self.requests.get() < settings.early_below && !self.pool.has_waiters();
         LaneLimits {
             inflated_bytes_max: limits.inflated_bytes_max.min(bytes_max),
             inflight_early_max: if is_early_allowed { limits.inflight_early_max } else { 0 },

@@ -78,8 +78,6 @@ pub struct LaneLimits {
 pub enum Next<F> {
     /// Send these in one request, then call [`Lane::left`] and [`Lane::finished`].
     Send(Vec<F>),
-    /// The same, beside more requests than `inflight_max`.
-    SendEarly(Vec<F>),
     /// Nothing yet. Ask again at this time.
     Wait(Instant),
     /// Nothing until a fragment arrives or a request finishes.
@@ -199,8 +197,7 @@ impl<F: Queued> Lane<F> {
         }
         self.in_flight += 1;
         self.leaving += 1;
-        let batch = self.take_batch(now, limits);
-        if is_early { Next::SendEarly(batch) } else { Next::Send(batch) }
+        Next::Send(self.take_batch(now, limits))
     }
 
     /// Returns when a fragment may leave although `inflight_max` requests are in flight.
@@ -360,13 +357,13 @@ mod tests {
         (2..4).for_each(|id| lane.push(item(id, now + ms(u64::from(id)))));
         let due = now + ms(2 + 20) - EARLY_SLACK;
         assert_eq!(lane.next(now + ms(5), &limits), Next::Wait(due));
-        let Next::SendEarly(batch) = lane.next(due, &limits) else { panic!("nothing to send: {lane:?}") };
+        let Next::Send(batch) = lane.next(due, &limits) else { panic!("nothing to send: {lane:?}") };
         assert_eq!(batch.len(), 2);
 
         lane.push(item(4, due));
         assert_eq!(lane.next(due + ms(50), &limits), Next::Nothing, "one waits for its connection");
         lane.left(due + ms(50));
-        assert!(matches!(lane.next(due + ms(50), &limits), Next::SendEarly(_)), "the third");
+        assert!(matches!(lane.next(due + ms(50), &limits), Next::Send(_)), "the third");
         lane.left(due + ms(50));
         lane.push(item(5, due));
         assert_eq!(lane.next(due + ms(99), &limits), Next::Nothing, "three are the most");
@@ -392,7 +389,7 @@ mod tests {
         assert_eq!(silent.next(late + Duration::from_nanos(1), &limits), Next::Nothing, "two round trips");
         let mut unwell = answered();
         unwell.push(item(3, now));
-        assert!(matches!(unwell.next(late, &limits), Next::SendEarly(_)));
+        assert!(matches!(unwell.next(late, &limits), Next::Send(_)));
         unwell.left(now);
         unwell.finished(None);
         assert!(waits(unwell, &limits), "an answer that stored nothing ends it");
