@@ -1,5 +1,6 @@
 //! What a request of 2,000 series costs, stage by stage. Inbound: head, inflate, scan, split and deflate (together, and
-//! deflate alone). Outbound: the lane that merges its parts with others, and the head of the upstream request.
+//! deflate alone). Outbound: the lane that merges its parts with others, the merger that writes those in 2.0 into one
+//! request, and the head of the upstream request.
 //! `cargo bench --bench stages`.
 #![allow(missing_docs, clippy::expect_used, reason = "a bench, not an interface")]
 
@@ -24,11 +25,12 @@ use tenantry::http::head::RequestHead;
 use tenantry::http::response::ResponseHead;
 use tenantry::model::{Destination, Part, UpstreamId};
 use tenantry::shared::budget::Budget;
-use tenantry::split::{Body, Splitter};
+use tenantry::split::{Body, Merger, Splitter};
 use tenantry::tenant::TenantRules;
 use tenantry::tenant::map::{MapRule, Matches, Target, TenantMap};
 use tenantry::wire::snappy::{Deflater, Inflater};
 use tenantry::wire::varint;
+use testkit::proto_v2::Request;
 
 type Group<'a> = BenchmarkGroup<'a, WallTime>;
 
@@ -217,6 +219,46 @@ fn merge(c: &mut Criterion) {
     group.finish();
 }
 
+/// Ten parts of a tenant in Remote Write 2.0: merged, and deflated for ten requests. They come from splitting, or each
+/// is a request of its own.
+fn merge_v2(c: &mut Criterion) {
+    let mut group = c.benchmark_group("merge, 2.0");
+    for series in [20_usize, 50, 100, 200, 400] {
+        group.throughput(Throughput::Elements(10 * series as u64));
+        let parts: Vec<Part> = (0..10).map(|at| part_v2(series, 2, at)).collect();
+        let passthroughs: Vec<Part> = (0..10).map(|at| part_v2(series, 1, at)).collect();
+        eprintln!(
+            "{series} series: {} bytes, {} as passthrough",
+            parts[0].inflated_bytes, passthroughs[0].inflated_bytes
+        );
+        let mut merger = Merger::default();
+        group.bench_function(BenchmarkId::new("split", series), |b| {
+            b.iter(|| merger.merge(black_box(&parts), INFLATED_BYTES_MAX));
+        });
+        group.bench_function(BenchmarkId::new("passthrough", series), |b| {
+            b.iter(|| merger.merge(black_box(&passthroughs), INFLATED_BYTES_MAX));
+        });
+        group.bench_function(BenchmarkId::new("apart", series), |b| {
+            b.iter(|| parts.iter().filter_map(|part| merger.deflate(black_box(part))).count());
+        });
+    }
+    group.finish();
+}
+
+/// The first part of a request of so many tenants in Remote Write 2.0. `sender` tells requests apart.
+fn part_v2(series: usize, tenants: usize, sender: usize) -> Part {
+    let mut v1 = fleet::request(series * tenants, tenants);
+    for label in v1.timeseries.iter_mut().flat_map(|series| &mut series.labels) {
+        if &label.name[..] == b"instance" || &label.name[..] == b"pod" {
+            label.value = [&label.value[..], sender.to_string().as_bytes()].concat().into();
+        }
+    }
+    let body = Body::snappy_v2(Request::from(&v1).to_block());
+    let mut splitter = Splitter::new();
+    splitter.scan(body, &split_rules(&tenant_rules(false)), None).expect("scans");
+    splitter.next_part().expect("there is one")
+}
+
 /// The part of one of ten tenants.
 fn a_part() -> Part {
     let body = Body::snappy_v1(fleet::request(SERIES, 10).to_block());
@@ -246,5 +288,5 @@ fn fragment(part: Part, terms: &Arc<Terms>) -> Box<Fragment> {
     })
 }
 
-criterion_group!(benches, heads, stages, merge);
+criterion_group!(benches, heads, stages, merge, merge_v2);
 criterion_main!(benches);

@@ -176,7 +176,8 @@ impl Core {
         let applied = RefCell::new(setup.plan.load_full());
         let exchange = Rc::new(Exchange::new(setup.core, mailbox, setup.posts.clone()));
         let deadlines = Deadlines::default();
-        let (connection_tasks, delivery_tasks) = (Tasks::default(), Tasks::default());
+        let connection_tasks = Tasks::default();
+        let delivery_tasks = connection_tasks.another();
         let ingest = Ingest::new(
             Arc::clone(&setup.plan),
             setup.driver.blocking(),

@@ -22,6 +22,7 @@ mod attempt;
 mod delivery;
 mod in_flight;
 pub mod lane;
+mod outgoing;
 mod pieces;
 #[cfg(test)]
 pub(crate) mod planted;
@@ -42,7 +43,7 @@ use hashbrown::HashMap;
 use self::in_flight::InFlight;
 use self::lane::LaneLimits;
 use self::receipts::{ReceiptLimits, Receipts};
-use self::tenant_lane::{Batch, TenantLane};
+use self::tenant_lane::TenantLane;
 use crate::config::plan::{Share, Terms};
 use crate::config::tls::UpstreamTls;
 use crate::exchange::Exchange;
@@ -54,6 +55,7 @@ use crate::metrics::{CoreMetrics, Metrics, Unstored};
 use crate::model::{Failure, Outcome, UpstreamId};
 use crate::shared::Shared;
 use crate::shared::receipt::ReceiptKey;
+use crate::split::Merger;
 use crate::tenant::TenantId;
 use crate::upstream::pool::{Pool, PoolLimits};
 use crate::upstream::request::RequestHeads;
@@ -102,6 +104,7 @@ pub struct Egress {
     metrics: Arc<Metrics>,
     lanes: RefCell<HashMap<TenantId, Rc<TenantLane>>>,
     receipts: RefCell<Receipts>,
+    merger: RefCell<Merger>,
     log_limits: LogLimits,
 }
 
@@ -138,6 +141,7 @@ impl Egress {
             metrics,
             lanes: RefCell::default(),
             receipts: RefCell::default(),
+            merger: RefCell::default(),
             log_limits: LogLimits::default(),
         })
     }
@@ -264,18 +268,13 @@ impl Egress {
         }
     }
 
-    /// Releases the room of fragments and sends the outcome that they share.
-    fn finish_all(&self, lane: &TenantLane, fragments: Batch, outcome: &Outcome) {
-        fragments.into_iter().for_each(|fragment| self.end(lane, fragment, outcome.clone()));
-        self.ring();
-    }
-
-    /// The same for one fragment.
+    /// Releases the room of a fragment and sends its outcome.
     fn finish(&self, lane: &TenantLane, fragment: Box<Fragment>, outcome: Outcome) {
         self.end(lane, fragment, outcome);
         self.ring();
     }
 
+    /// The same. The caller must [`ring`](Self::ring) afterwards.
     fn end(&self, lane: &TenantLane, mut fragment: Box<Fragment>, outcome: Outcome) {
         self.settle(lane, &mut fragment, &outcome);
         #[cfg(test)]

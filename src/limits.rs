@@ -319,6 +319,14 @@ pub const KNOWN_VALUES_MAX: usize = 16_384;
 /// The longest value that is cached. A longer one cannot be an ID, and is hardly in a map.
 pub const KNOWN_VALUE_BYTES_MAX: usize = 256;
 
+/// Inflated size of a Remote Write 2.0 part up to which it may share a request: some 80 series. To merge it, its home
+/// core writes all of it once more. For a larger part that takes longer than the request that it saves. So it is deflated
+/// on the core that received it and sent alone, and the home core of a giant tenant has no more to do than to send.
+pub const MERGED_PART_BYTES_MAX: usize = 8 << 10;
+
+/// The same for a passthrough. It is deflated already, so merging it costs more.
+pub const MERGED_PASSTHROUGH_BYTES_MAX: usize = 2 << 10;
+
 /// Series, metadata entries and unknown fields of one request, together. Prometheus sends 2,000 series. An empty series
 /// takes two bytes and costs us about twenty of bookkeeping, so a limit on bytes alone is not enough.
 pub const REQUEST_FIELDS_MAX: usize = 1_000_000;

@@ -178,7 +178,8 @@ pub struct Part {
     /// The protocol of `elements`.
     pub protocol: Protocol,
     /// A snappy block without its length prefix. Parts are merged by concatenating their elements after a prefix with
-    /// the sum of their lengths.
+    /// the sum of their lengths. Those in Remote Write 2.0 are merged by a [`Merger`](crate::split::Merger); the elements
+    /// of small ones are [stored](crate::wire::snappy::stored), not compressed, until they are sent.
     pub elements: Bytes,
     /// The size of the inflated elements: the length prefix that `elements` lacks.
     pub inflated_bytes: u32,
@@ -187,8 +188,8 @@ pub struct Part {
     pub series: u32,
     /// Number of their samples and histograms, or of their entries.
     pub samples: u32,
-    /// Number of the histograms among `samples`. Counted only where Remote Write 2.0 is forwarded as 1.0, whose
-    /// receivers do not report it.
+    /// Number of the histograms among `samples`. Counted only for requests in Remote Write 2.0, whose senders hear how
+    /// many were written.
     pub histograms: u32,
     /// Number of exemplars. Counted as `histograms` are.
     pub exemplars: u32,

@@ -19,7 +19,9 @@
 //! A request of a single tenant, with nothing to remove, is forwarded with the received elements (*passthrough*).
 //!
 //! A Remote Write 2.0 request keeps the strings of all its series in one symbol table. So each part is rewritten with a
-//! table of its own, or as Remote Write 1.0 for an upstream that supports no other (`downgrade`).
+//! table of its own, or as Remote Write 1.0 for an upstream that supports no other (`downgrade`). Parts in 2.0 are
+//! merged into one request by a [`Merger`], which reads them again. So a small one is not compressed before it leaves:
+//! its elements are *stored*, as one literal.
 //!
 //! A Loki push is split in the same way: its streams count as series, its entries as samples.
 #![forbid(unsafe_code)]
@@ -43,12 +45,14 @@ mod unknown;
 
 use bytes::Bytes;
 
+use crate::limits::{MERGED_PART_BYTES_MAX, MERGED_PASSTHROUGH_BYTES_MAX};
 use crate::model::{MergeKey, Part, Protocol};
-use crate::wire::snappy::Deflater;
+use crate::wire::snappy::{Deflater, stored};
 
 pub use error::SplitError;
 pub use families::Families;
 pub use halve::halve;
+pub use remote_write_v2::merge::{Merged, Merger};
 pub use scan::{Body, Lost, Metadata, Scan, SplitRules};
 pub use series::{Labelled, each_series};
 
@@ -113,34 +117,39 @@ impl Splitter {
         let slot = self.tenants.slots.get(self.next)?;
         let protocol = self.protocol?;
         let inflated = self.request.bytes();
-        let (elements, inflated_bytes) = match self.elements.take() {
-            Some(elements) => (elements, inflated.len()),
-            None if self.whole => (self.deflater.elements(inflated), inflated.len()),
-            None => {
-                self.gathered.clear();
-                let out = &mut self.gathered;
-                match protocol {
-                    Protocol::RemoteWriteV1 => self.v1.gather(inflated, &self.tenants, self.next, out),
-                    Protocol::RemoteWriteV2 => {
-                        self.v2.gather(inflated, &self.tenants, self.next, out);
-                    }
-                    Protocol::Loki | Protocol::LokiJson => {
-                        self.streams.gather(inflated, &self.tenants, self.next, out);
-                    }
+        let received = self.elements.take();
+        let content = if self.whole {
+            inflated
+        } else {
+            self.gathered.clear();
+            let out = &mut self.gathered;
+            match protocol {
+                Protocol::RemoteWriteV1 => self.v1.gather(inflated, &self.tenants, self.next, out),
+                Protocol::RemoteWriteV2 => self.v2.gather(inflated, &self.tenants, self.next, out),
+                Protocol::Loki | Protocol::LokiJson => {
+                    self.streams.gather(inflated, &self.tenants, self.next, out);
                 }
-                (self.deflater.elements(&self.gathered), self.gathered.len())
             }
+            &self.gathered
+        };
+        let protocol = protocol.for_parts(self.v2.handling());
+        let merges = !self.alone && merges(protocol, content.len(), received.is_some());
+        let elements = match received {
+            Some(elements) => elements,
+            // Merging starts from the inflated bytes, so they are deflated when they leave.
+            None if merges && protocol == Protocol::RemoteWriteV2 => stored(content),
+            None => self.deflater.elements(content),
         };
         let part = Part {
             tenant: slot.id.clone(),
-            protocol: protocol.for_parts(self.v2.handling()),
+            protocol,
             elements,
-            inflated_bytes: narrow(inflated_bytes),
+            inflated_bytes: narrow(content.len()),
             series: slot.series,
             samples: slot.samples,
             histograms: slot.histograms,
             exemplars: slot.exemplars,
-            merge: if self.alone { MergeKey::Alone } else { slot.merge.clone() },
+            merge: if merges { slot.merge.clone() } else { MergeKey::Alone },
         };
         self.next += 1;
         if self.next == self.tenants.slots.len() {
@@ -165,7 +174,11 @@ impl Splitter {
                 self.alone = self.v1.alone;
                 scan
             }
-            Protocol::RemoteWriteV2 => remote_write_v2::scan(inflated, resolver, &mut self.v2)?,
+            Protocol::RemoteWriteV2 => {
+                let scan = remote_write_v2::scan(inflated, resolver, &mut self.v2)?;
+                self.alone = self.v2.alone;
+                scan
+            }
             Protocol::Loki | Protocol::LokiJson => {
                 let scan = loki::scan(inflated, resolver, &mut self.streams)?;
                 self.alone = self.streams.alone;
@@ -194,5 +207,15 @@ impl Splitter {
         self.next = 0;
         trim(&mut self.gathered);
         self.deflater.release();
+    }
+}
+
+/// Whether a part of this size is worth merging. In Remote Write 2.0 the whole part has to be written and deflated
+/// again, so that pays only up to some size. In other protocols its elements are sent as they are.
+fn merges(protocol: Protocol, inflated_bytes: usize, is_passthrough: bool) -> bool {
+    match (protocol, is_passthrough) {
+        (Protocol::RemoteWriteV2, true) => inflated_bytes <= MERGED_PASSTHROUGH_BYTES_MAX,
+        (Protocol::RemoteWriteV2, false) => inflated_bytes <= MERGED_PART_BYTES_MAX,
+        _ => true,
     }
 }

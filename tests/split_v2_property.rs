@@ -17,7 +17,7 @@ use proptest::sample::{Index, select};
 use prost::Message;
 use strategies::{double, ha_labels, mutate, mutations, pad, tenant_rules, unknown};
 use tenantry::model::{HaLabels, Protocol, SplitLimits, V2Handling};
-use tenantry::split::{Lost, Scan, SplitRules, Splitter};
+use tenantry::split::{Lost, Merger, Scan, SplitRules, Splitter};
 use tenantry::tenant::TenantRules;
 use testkit::fields::{field, number, varint};
 use testkit::proto;
@@ -426,14 +426,22 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 1024, ..ProptestConfig::default() })]
 
     #[test]
-    fn requests_arrive_whole(requests in vec(raw_request(), 1..4), rules in rules()) {
+    fn requests_arrive_whole(
+        requests in vec(raw_request(), 1..4),
+        rules in rules(),
+        bytes_max in prop_oneof![Just(usize::MAX), 1..4_000_usize],
+    ) {
         let mut splitter = Splitter::new();
+        let mut all = Vec::new();
         for request in &requests {
             let pass = rules.split_rules(V2Handling::Pass);
-            let _ = scan_v2::compare(&mut splitter, request, &pass, rules.source);
+            if let Ok((_, parts)) = scan_v2::compare(&mut splitter, request, &pass, rules.source) {
+                all.extend(parts);
+            }
             let downgrade = rules.split_rules(V2Handling::Downgrade);
             scan_v2::downgrade(&mut splitter, request, &downgrade, rules.source);
         }
+        scan_v2::merge(&mut Merger::default(), &all, bytes_max);
     }
 
     #[test]
@@ -460,6 +468,29 @@ proptest! {
             // Bit by bit: two NaNs are never equal, and two different ones may print alike.
             prop_assert_eq!(part.encode_to_vec(), expected.encode_to_vec(), "{:?}\n{:?}", part, expected);
         }
+    }
+
+    #[test]
+    fn merged_parts_say_what_all_requests_say(requests in vec(vec(told(), 1..6), 1..5)) {
+        let (tenant, limits) = (told_rules(), SplitLimits { inflated_bytes_max: 1 << 20, tenants_max: 100 });
+        let rules = SplitRules::new(&tenant, limits);
+        let mut parts = Vec::new();
+        for all in &requests {
+            let request = encode_told(all).encode_to_vec();
+            parts.extend(scan_v2::split(&mut Splitter::new(), &request, &rules, None).unwrap().1);
+        }
+        parts.retain(|part| part.tenant.as_str() == "d");
+        let of_d = |all: &Vec<Told>| by_tenant(all).into_iter().find(|(tenant, _)| tenant == "d");
+        let told: Vec<Told> =
+            requests.iter().filter_map(of_d).flat_map(|(_, series)| series).map(|(_, told)| told).collect();
+        let Some(merged) = Merger::default().merge(&parts, usize::MAX) else {
+            prop_assert!(told.is_empty());
+            return Ok(());
+        };
+        prop_assert_eq!(merged.parts, parts.len());
+        let bytes = scan_v2::common::inflate_elements(merged.inflated_bytes as usize, &merged.elements);
+        let (request, expected) = (Request::decode(&bytes[..]).unwrap(), encode_told(&told));
+        prop_assert_eq!(request.encode_to_vec(), expected.encode_to_vec(), "{:?}\n{:?}", request, expected);
     }
 
     #[test]

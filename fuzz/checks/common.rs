@@ -179,13 +179,17 @@ pub(crate) fn compare_parts(parts: &[Part], expected: &[testkit::oracle::Part]) 
         assert_eq!(part.tenant.as_str(), expected.tenant);
         assert_eq!(inflate(part), expected.bytes);
         assert_eq!((part.series, part.samples), (expected.series, expected.samples));
-        let merge = match expected.merge.clone() {
-            Merge::Alone => MergeKey::Alone,
-            Merge::Ha(None) => MergeKey::Ha(None),
-            Merge::Ha(Some((cluster, replica))) => {
-                MergeKey::Ha(Some(Box::new(HaReplica { cluster: cluster.into(), replica: replica.into() })))
-            }
-        };
-        assert_eq!(part.merge, merge);
+        assert_eq!(part.merge, merge_key(&expected.merge));
+    }
+}
+
+/// The key of parts that merge in this way.
+pub(crate) fn merge_key(merge: &Merge) -> MergeKey {
+    match merge.clone() {
+        Merge::Alone => MergeKey::Alone,
+        Merge::Ha(None) => MergeKey::Ha(None),
+        Merge::Ha(Some((cluster, replica))) => {
+            MergeKey::Ha(Some(Box::new(HaReplica { cluster: cluster.into(), replica: replica.into() })))
+        }
     }
 }

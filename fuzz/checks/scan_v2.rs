@@ -1,5 +1,6 @@
 //! Splits bytes as an inflated Remote Write 2.0 request by several sets of rules. The parts must be those that the
-//! oracle makes with prost, and what prost refuses must be refused.
+//! oracle makes with prost, and what prost refuses must be refused. Then merges parts of all these splits: the request
+//! must have the series of all of them.
 #![allow(clippy::expect_used, clippy::panic, reason = "a test: what fails is a finding")]
 
 #[allow(clippy::duplicate_mod, reason = "each check brings what it needs")]
@@ -8,10 +9,11 @@ pub(crate) mod common;
 
 use std::collections::BTreeSet;
 
-use common::{agree, ask, compare_left_out, deflate, inflate, tenant_rules};
+use common::{agree, ask, compare_left_out, deflate, inflate, inflate_elements, merge_key, tenant_rules};
 use prost::Message;
+use tenantry::limits::{MERGED_PART_BYTES_MAX, MERGED_PASSTHROUGH_BYTES_MAX};
 use tenantry::model::{HaLabels, MergeKey, Part, Protocol, SplitLimits, V2Handling};
-use tenantry::split::{Body, Scan, SplitError, SplitRules, Splitter};
+use tenantry::split::{Body, Merged, Merger, Scan, SplitError, SplitRules, Splitter};
 use tenantry::tenant::TenantRules;
 use testkit::oracle::remote_write_v1::ShallowRequest;
 use testkit::oracle::remote_write_v2::{self, Expected, Label};
@@ -53,9 +55,15 @@ pub(crate) fn compare(
     assert_eq!(scan.passthrough, expected.passthrough);
     assert_eq!(parts.len(), expected.parts.len());
     for (part, expected_part) in parts.iter().zip(&expected.parts) {
-        assert_eq!((part.protocol, &part.merge), (Protocol::RemoteWriteV2, &MergeKey::Alone));
+        assert_eq!(part.protocol, Protocol::RemoteWriteV2);
         assert_eq!(part.tenant.as_str(), expected_part.tenant);
         assert_eq!((part.series as usize, part.samples), (expected_part.series.len(), expected_part.samples));
+        let kinds = (expected_part.histograms, expected_part.exemplars);
+        assert_eq!((part.histograms, part.exemplars), kinds);
+        let bytes_max = if scan.passthrough { MERGED_PASSTHROUGH_BYTES_MAX } else { MERGED_PART_BYTES_MAX };
+        let is_large = part.inflated_bytes as usize > bytes_max;
+        let merge = if is_large { MergeKey::Alone } else { merge_key(&expected_part.merge) };
+        assert_eq!(part.merge, merge);
         let bytes = inflate(part);
         if scan.passthrough {
             assert_eq!(bytes, request);
@@ -64,18 +72,37 @@ pub(crate) fn compare(
         assert!(bytes.starts_with(&expected.scalars));
         let (series, symbols, used) = remote_write_v2::resolve_part(&bytes);
         assert_eq!(series, expected_part.series);
-        compare_symbols(&symbols, &used, &expected);
+        compare_symbols(&symbols, &used, expected.unique_symbols);
     }
     Ok((scan, parts))
 }
 
-/// The first symbol is empty. Each of the others is used, and none is repeated that was not repeated in the request.
-fn compare_symbols(symbols: &[Vec<u8>], used: &BTreeSet<u64>, expected: &Expected) {
+/// Merges those of the parts that may be merged, up to `bytes_max`, and compares the request with them.
+pub(crate) fn merge(merger: &mut Merger, parts: &[Part], bytes_max: usize) {
+    let mut parts: Vec<&Part> = parts.iter().filter(|part| part.merge != MergeKey::Alone).collect();
+    let Some(Merged { elements, inflated_bytes, parts: count }) =
+        merger.merge(parts.iter().copied(), bytes_max)
+    else {
+        return assert!(parts.is_empty());
+    };
+    assert!(count > 0 && (count == parts.len() || bytes_max < usize::MAX));
+    assert!(count == 1 || inflated_bytes as usize <= bytes_max);
+    let request = inflate_elements(inflated_bytes as usize, &elements);
+    let (series, symbols, used) = remote_write_v2::resolve_part(&request);
+    compare_symbols(&symbols, &used, true);
+    parts.truncate(count);
+    let expected: Vec<_> =
+        parts.iter().flat_map(|part| remote_write_v2::resolve_part(&inflate(part)).0).collect();
+    assert_eq!(series, expected);
+}
+
+/// The first symbol is empty. Each of the others is used, and none is there twice if they are to be unique.
+fn compare_symbols(symbols: &[Vec<u8>], used: &BTreeSet<u64>, are_unique: bool) {
     assert!(symbols[0].is_empty());
     assert!((1..symbols.len() as u64).all(|at| used.contains(&at)), "{symbols:?} {used:?}");
     assert!(symbols[1..].iter().all(|symbol| !symbol.is_empty()));
     let unique: BTreeSet<_> = symbols.iter().collect();
-    assert!(unique.len() == symbols.len() || !expected.unique_symbols, "{symbols:?}");
+    assert!(unique.len() == symbols.len() || !are_unique, "{symbols:?}");
 }
 
 fn compare_counts(scan: &Scan, expected: &Expected) {
@@ -133,9 +160,16 @@ pub(crate) fn check(request: &[u8]) {
     let kept = SplitRules { tenant: &kept, ..rich };
     // One splitter for all rules: nothing of one request may show in the next.
     let mut splitter = Splitter::new();
+    let mut all = Vec::new();
     for (rules, source) in [(&rich, Some("s")), (&plain, None), (&kept, None)] {
-        let _ = compare(&mut splitter, request, rules, source);
+        if let Ok((_, parts)) = compare(&mut splitter, request, rules, source) {
+            all.extend(parts);
+        }
         let rules = SplitRules { remote_write_v2: V2Handling::Downgrade, ..*rules };
         downgrade(&mut splitter, request, &rules, source);
+    }
+    let mut merger = Merger::default();
+    for bytes_max in [usize::MAX, request.len()] {
+        merge(&mut merger, &all, bytes_max);
     }
 }

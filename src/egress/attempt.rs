@@ -11,7 +11,8 @@ use std::time::Instant;
 use bytes::Bytes;
 
 use super::Egress;
-use super::tenant_lane::{TenantLane, inflated_bytes};
+use super::outgoing::Outgoing;
+use super::tenant_lane::TenantLane;
 use crate::exchange::fragment::Fragment;
 use crate::io::buffers::Gather;
 use crate::model::{Failure, Via};
@@ -58,7 +59,7 @@ impl Egress {
         &self,
         checkout: Checkout,
         lane: &Rc<TenantLane>,
-        batch: &[Box<Fragment>],
+        batch: Outgoing<'_>,
     ) -> Result<(Reply, u64), Failure> {
         self.gauge_connections();
         let deadline = Instant::now() + self.settings.get().timeout;
@@ -85,7 +86,7 @@ impl Egress {
         &self,
         checkout: Checkout,
         lane: &Rc<TenantLane>,
-        batch: &[Box<Fragment>],
+        batch: Outgoing<'_>,
         deadline: Instant,
     ) -> Sent {
         let Checkout { mut connection, slow } = checkout;
@@ -104,7 +105,7 @@ impl Egress {
 
     /// Records what the result of a request says about its address and its tenant, and returns the connection to the
     /// pool.
-    fn check_in(&self, sent: Sent, lane: &TenantLane, batch: &[Box<Fragment>]) -> Result<Reply, Failure> {
+    fn check_in(&self, sent: Sent, lane: &TenantLane, batch: Outgoing<'_>) -> Result<Reply, Failure> {
         let Sent { checkout: Checkout { connection, slow }, at, result, .. } = sent;
         // First: once the connection is free, no slow tenant uses it any more.
         drop(slow);
@@ -138,8 +139,8 @@ impl Egress {
     }
 
     /// Records which request sizes the address accepts from this tenant.
-    fn note_size(&self, lane: &TenantLane, address: SocketAddr, batch: &[Box<Fragment>], reply: &Reply) {
-        let bytes = usize::try_from(inflated_bytes(batch)).unwrap_or(usize::MAX);
+    fn note_size(&self, lane: &TenantLane, address: SocketAddr, batch: Outgoing<'_>, reply: &Reply) {
+        let bytes = usize::try_from(batch.inflated_bytes()).unwrap_or(usize::MAX);
         let mut sizes = lane.sizes.borrow_mut();
         let series: u32 = batch.iter().map(|fragment| fragment.part.series).sum();
         if reply.is_too_large() {
@@ -218,23 +219,26 @@ impl Egress {
         self.log_limits.addresses.borrow_mut().allow(&address.to_string(), Instant::now())
     }
 
-    /// Builds the upstream request for a batch: the head, the inflated length, and the elements of all fragments. Also
+    /// Builds the upstream request for a batch: the head, the inflated length, and all elements that are sent. Also
     /// returns how many samples of the lane's tenant it has; those of others do not count as stored.
-    fn request(&self, lane: &TenantLane, batch: &[Box<Fragment>]) -> (Gather, u64) {
+    fn request(&self, lane: &TenantLane, batch: Outgoing<'_>) -> (Gather, u64) {
         let mut slices = Vec::with_capacity(batch.len() + 1);
         let mut samples = 0;
         slices.push(Bytes::new());
-        for fragment in batch {
+        slices.extend(batch.packed().cloned());
+        for fragment in batch.iter() {
             #[cfg(test)]
             let copies = super::planted::copies(&lane.tenant);
             #[cfg(not(test))]
             let copies = 1;
             for _ in 0..copies {
-                slices.push(fragment.part.elements.clone());
+                if batch.packed().is_none() {
+                    slices.push(fragment.part.elements.clone());
+                }
                 samples += u64::from(fragment.part.samples) * u64::from(fragment.part.tenant == lane.tenant);
             }
         }
-        let inflated = inflated_bytes(batch);
+        let inflated = batch.inflated_bytes();
         let elements: usize = slices.iter().map(Bytes::len).sum();
         if let (Some(head), Some(first)) = (slices.first_mut(), batch.first()) {
             // The head names the first fragment's tenant.

@@ -9,7 +9,9 @@ use std::time::{Duration, Instant};
 use super::Egress;
 use super::attempt::{Attempt, Checkout};
 use super::lane::{LaneLimits, Next};
+use super::outgoing::Outgoing;
 use super::tenant_lane::{Batch, TenantLane, inflated_bytes, start_by};
+use super::written::Shares;
 use crate::exchange::fragment::Fragment;
 use crate::limits::UNMERGED_SECS;
 use crate::metrics::{Exemplar, UpstreamClass};
@@ -66,7 +68,7 @@ impl Egress {
     }
 
     /// Returns the limits of merging, lowered to the request size that the upstream accepts from this tenant.
-    fn lane_limits(&self, lane: &TenantLane, now: Instant) -> LaneLimits {
+    pub(super) fn lane_limits(&self, lane: &TenantLane, now: Instant) -> LaneLimits {
         let settings = self.settings.get();
         let limits = settings.lane;
         let bytes_max = lane.inflated_bytes_max(now);
@@ -110,9 +112,12 @@ impl Egress {
             }
             Err(batch) => batch,
         };
+        self.turn_to_pack(&batch).await;
         let connection = self.connection(lane.standing(), start_by(&batch)).await;
+        let mut packed = None;
         if connection.is_ok() {
             self.join_waiting(lane, &mut batch);
+            packed = self.pack(lane, &mut batch);
         }
         let begun = Instant::now();
         lane.queue.borrow_mut().left(begun);
@@ -120,7 +125,8 @@ impl Egress {
             // What could not join it was not asked when it may leave, as long as this one waited.
             self.pump(lane);
         }
-        let Attempt { via, result } = self.attempt_over(connection, lane, &batch).await;
+        let outgoing = Outgoing::new(&batch, packed.as_ref());
+        let Attempt { via, result } = self.attempt_over(connection, lane, outgoing).await;
         let outcome = match result {
             Ok(reply) if batch.len() > 1 && blames_content(reply.status) => {
                 self.send_alone(lane, batch);
@@ -144,6 +150,16 @@ impl Egress {
         }
         self.finish_all(lane, batch, &outcome);
         round_trip
+    }
+
+    /// Releases the room of fragments and sends the outcome that they share. Each hears its own share of what was written.
+    fn finish_all(&self, lane: &TenantLane, fragments: Batch, outcome: &Outcome) {
+        let shares = Shares::of(&fragments, outcome.written);
+        for fragment in fragments {
+            let outcome = Outcome { written: shares.written_of(&fragment.part), ..outcome.clone() };
+            self.end(lane, fragment, outcome);
+        }
+        self.ring();
     }
 
     /// Adds to a batch the fragments that have come while it waited for its turn and for a connection.
@@ -171,18 +187,19 @@ impl Egress {
     /// Sends a batch in one request and counts the result.
     pub(super) async fn attempt(&self, lane: &Rc<TenantLane>, batch: &[Box<Fragment>]) -> Attempt {
         let connection = self.connection(lane.standing(), start_by(batch)).await;
-        self.attempt_over(connection, lane, batch).await
+        self.attempt_over(connection, lane, Outgoing::new(batch, None)).await
     }
 
     async fn attempt_over(
         &self,
         connection: Result<Checkout, Failure>,
         lane: &Rc<TenantLane>,
-        batch: &[Box<Fragment>],
+        batch: Outgoing<'_>,
     ) -> Attempt {
         let sent = Instant::now();
-        self.count_batch(lane, batch, sent);
-        self.begin_spans(lane, batch, sent);
+        let bytes = if connection.is_ok() { batch.bytes() } else { 0 };
+        self.count_batch(lane, &batch, bytes as u64, sent);
+        self.begin_spans(lane, &batch, sent);
         let address = connection.as_ref().ok().map(Checkout::address);
         let result = match connection {
             Ok(checkout) => self.send(checkout, lane, batch).await,
@@ -193,9 +210,9 @@ impl Egress {
             Ok((reply, samples)) => (Ok(reply), samples),
             Err(failure) => (Err(failure), 0),
         };
-        self.count_result(lane, batch, &result, sent.elapsed());
+        self.count_result(lane, &batch, &result, sent.elapsed());
         self.end_spans(lane, batch, sent, &result);
-        let result = result.map(|reply| self.check_written(reply, batch));
+        let result = result.map(|reply| self.check_written(reply, &batch));
         if result.as_ref().is_ok_and(|reply| (200..300).contains(&reply.status)) {
             lane.metrics.stored.add(samples);
         }
@@ -216,9 +233,8 @@ impl Egress {
         }
     }
 
-    fn count_batch(&self, lane: &TenantLane, batch: &[Box<Fragment>], now: Instant) {
+    fn count_batch(&self, lane: &TenantLane, batch: &[Box<Fragment>], bytes: u64, now: Instant) {
         let counters = self.counters();
-        let bytes = batch.iter().map(|f| f.part.elements.len() as u64).sum();
         counters.upstream_requests.add(1);
         counters.upstream_bytes.add(bytes);
         lane.metrics.upstream_bytes.add(bytes);

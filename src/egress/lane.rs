@@ -139,6 +139,16 @@ impl<F: Queued> Lane<F> {
         Some(newest)
     }
 
+    /// Puts the last fragments of a batch back in front of all others.
+    pub fn put_back(&mut self, fragments: Vec<F>) {
+        for fragment in fragments.into_iter().rev() {
+            let start_by = fragment.start_by();
+            self.none_expires_before = Some(self.none_expires_before.map_or(start_by, |at| at.min(start_by)));
+            self.waiting_bytes += fragment.inflated_bytes();
+            self.waiting.push_front(fragment);
+        }
+    }
+
     /// Counts a request that [`next`](Self::next) gave out as on its way: it waits for a connection no more.
     pub fn left(&mut self, now: Instant) {
         self.leaving -= 1;
@@ -501,6 +511,24 @@ mod tests {
         assert_eq!(sent(&mut lane, late), [1]);
         assert_eq!((lane.waiting_bytes, lane.none_expires_before.is_some()), (0, true));
         assert!(lane.take_expired(late + Duration::from_secs(10)).is_empty());
+    }
+
+    #[test]
+    fn fragments_that_are_put_back_are_next_and_still_expire() {
+        let now = Instant::now();
+        let mut lane = lane((0..4).map(|id| item(id, now)));
+        let Next::Send(mut batch) = lane.next(now, &LIMITS) else { panic!("nothing to send") };
+        lane.push(item(4, now + Duration::from_secs(5)));
+        assert!(lane.take_expired(now + Duration::from_secs(10)).is_empty());
+        lane.put_back(batch.split_off(1));
+        lane.left(now);
+        lane.finished(None);
+        assert_eq!(lane.waiting_bytes, 40);
+        assert_eq!(sent(&mut lane, now), [1, 2, 3, 4]);
+        assert_eq!(lane.waiting_bytes, 0);
+        lane.put_back(vec![item(5, now), item(6, now)]);
+        let expired: Vec<_> = lane.take_expired(now + Duration::from_secs(10)).iter().map(|i| i.id).collect();
+        assert_eq!(expired, [5, 6]);
     }
 
     #[test]

@@ -123,7 +123,8 @@ impl Queued for Box<Fragment> {
     }
 
     fn goes_with(&self, other: &Self) -> bool {
-        self.part.merge.merges_with(&other.part.merge)
+        self.part.protocol == other.part.protocol
+            && self.part.merge.merges_with(&other.part.merge)
             && Arc::ptr_eq(&self.terms, &other.terms)
             && Passed::deciding(self.passed.as_deref()) == Passed::deciding(other.passed.as_deref())
     }

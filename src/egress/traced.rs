@@ -3,6 +3,7 @@
 use std::time::Instant;
 
 use super::Egress;
+use super::outgoing::Outgoing;
 use super::tenant_lane::TenantLane;
 use crate::exchange::fragment::Fragment;
 use crate::model::Failure;
@@ -25,19 +26,18 @@ impl Egress {
     pub(super) fn end_spans(
         &self,
         lane: &TenantLane,
-        batch: &[Box<Fragment>],
+        batch: Outgoing<'_>,
         sent: Instant,
         result: &Result<Reply, Failure>,
     ) {
         let Some(tracer) = self.shared.tracer() else { return };
         let now = Instant::now();
         for traced in batch.iter().filter_map(|fragment| fragment.traced.as_deref()) {
-            let bytes: usize = batch.iter().map(|fragment| fragment.part.elements.len()).sum();
             let mut attributes: Vec<(&'static str, Value)> = vec![
                 ("tenantry.tenant", lane.tenant.as_str().into()),
                 ("tenantry.fragments", (batch.len() as u64).into()),
                 ("http.request.method", "POST".into()),
-                ("http.request.body.size", (bytes as u64).into()),
+                ("http.request.body.size", (batch.bytes() as u64).into()),
             ];
             let error = match result {
                 Ok(reply) => {

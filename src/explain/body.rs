@@ -15,7 +15,7 @@ use crate::http::{Encoding, Media, Refusal};
 use crate::model::{MetadataRule, Part, Protocol, RefusedSeries, V2Handling};
 use crate::selector::show_series;
 use crate::split::{
-    Body, Compression, Families, Labelled, Metadata, Scan, SplitRules, Splitter, each_series,
+    Body, Compression, Families, Labelled, Merger, Metadata, Scan, SplitRules, Splitter, each_series,
 };
 use crate::wire::inflate::Inflater;
 use crate::wire::{loki, remote_write_v1, remote_write_v2};
@@ -218,7 +218,7 @@ pub fn summarize(plan: &Plan, bytes: &Bytes, hints: &Hints, sender: &Sender) -> 
                 place: Place::of(plan, &part.tenant, sender, destination),
                 series: part.series,
                 samples: part.samples,
-                bytes: part.elements.len(),
+                bytes: deflated_bytes(part),
                 inflated_bytes: part.inflated_bytes,
             };
             summary.parts = parts.iter().map(part).collect();
@@ -356,4 +356,9 @@ impl Left {
             "reason": self.reason,
         })
     }
+}
+
+/// Returns the size of a part as it is sent alone.
+fn deflated_bytes(part: &Part) -> usize {
+    Merger::default().deflate(part).map_or(part.elements.len(), |deflated| deflated.elements.len())
 }

@@ -28,10 +28,17 @@ struct State {
     running: Cell<usize>,
     waiting: RefCell<Vec<Waker>>,
     /// Bytes that were processed since the core last polled its sockets, or for slightly longer.
-    worked: Cell<usize>,
+    worked: Rc<Cell<usize>>,
 }
 
 impl Tasks {
+    /// Creates another group on the same core. The work of both counts together.
+    #[must_use]
+    pub fn another(&self) -> Self {
+        let worked = Rc::clone(&self.state.worked);
+        Self { state: Rc::new(State { worked, ..State::default() }) }
+    }
+
     /// Spawns a task.
     pub fn spawn(&self, task: impl Future<Output = ()> + 'static) {
         self.state.running.set(self.state.running.get() + 1);
@@ -163,6 +170,22 @@ mod tests {
                 assert_eq!(done.get(), 20);
                 let seen = seen.get().unwrap();
                 assert!(seen <= 2, "{seen} pieces of work were done before a timer fired");
+            },
+        );
+    }
+
+    #[test]
+    fn groups_of_one_core_are_busy_together_and_joined_apart() {
+        monoio::RuntimeBuilder::<monoio::LegacyDriver>::new().enable_timer().build().unwrap().block_on(
+            async {
+                let tasks = Tasks::default();
+                let another = tasks.another();
+                another.record_work(TURN_BYTES_MAX);
+                assert!(tasks.are_busy() && !Tasks::default().are_busy());
+                assert_eq!((tasks.running(), another.running()), (0, 1));
+                tasks.yield_if_busy().await;
+                another.join().await;
+                assert!(!another.are_busy());
             },
         );
     }

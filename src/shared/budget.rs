@@ -90,6 +90,13 @@ impl Charge {
         self.budget.units.fetch_add(units - covered, Ordering::Relaxed);
         Charge { budget: Arc::clone(&self.budget), units }
     }
+
+    /// Charges `units` of the same budget, for a copy of what this charge stands for. They are charged even if they
+    /// exceed the limit, as the copy exists already.
+    pub fn beside(&self, units: usize) -> Charge {
+        self.budget.units.fetch_add(units, Ordering::Relaxed);
+        Charge { budget: Arc::clone(&self.budget), units }
+    }
 }
 
 impl Drop for Charge {
@@ -147,6 +154,18 @@ mod tests {
         assert!(!budget.has_room(0) && budget.charge(1).is_none());
         drop(part);
         assert!(budget.has_room(100) && !budget.has_room(101) && !budget.has_room(usize::MAX));
+        assert_eq!(budget.in_flight(), 0);
+    }
+
+    #[test]
+    fn a_copy_has_a_charge_of_its_own() {
+        let budget = Budget::new(100);
+        let original = budget.charge(60).unwrap();
+        let copy = original.beside(50);
+        assert_eq!(budget.in_flight(), 110);
+        drop(original);
+        assert_eq!(budget.in_flight(), 50);
+        drop(copy);
         assert_eq!(budget.in_flight(), 0);
     }
 }

@@ -8,7 +8,7 @@ use super::scratch::narrow;
 use crate::model::{Part, Protocol};
 use crate::wire::loki::{self, STREAM_KEY, Stream, StreamField, StreamFields};
 use crate::wire::remote_write_v1::{Field, Fields, TenantLabels};
-use crate::wire::remote_write_v2::{self, Symbols};
+use crate::wire::remote_write_v2::{self, Series, Symbols};
 use crate::wire::snappy::{Deflater, Inflater};
 use crate::wire::varint::{self, VARINT_BYTES_MAX};
 
@@ -27,6 +27,8 @@ pub fn halve(part: &Part) -> Option<[Part; 2]> {
         inflated_bytes: narrow(half.bytes.len()),
         series: half.series,
         samples: half.samples,
+        histograms: half.kinds.map_or(part.histograms, |(histograms, _)| histograms),
+        exemplars: half.kinds.map_or(part.exemplars, |(_, exemplars)| exemplars),
         ..part.clone()
     }))
 }
@@ -36,6 +38,8 @@ struct Half {
     bytes: Vec<u8>,
     series: u32,
     samples: u32,
+    /// Histograms and exemplars, in Remote Write 2.0.
+    kinds: Option<(u32, u32)>,
 }
 
 /// A field of the request that goes into one half.
@@ -97,17 +101,21 @@ fn halve_v2(request: &[u8]) -> Option<[Half; 2]> {
             }
         }
     }
-    for entry in &mut entries {
-        let series = symbols.read(entry.bytes).ok()?;
-        entry.samples = series.samples + series.histograms;
-    }
+    let read = entries.iter().map(|entry| symbols.read(entry.bytes));
+    let series = read.collect::<Result<Vec<Series>, _>>().ok()?;
     let (first, second) = cut(&entries, request.len())?;
-    Some([first, second].map(|entries| {
+    let (firsts, seconds) = series.split_at_checked(first.len())?;
+    Some([(first, firsts), (second, seconds)].map(|(entries, series)| {
         let mut bytes = shared.clone();
-        let series = entries.iter().map(|entry| entry.bytes);
-        super::remote_write_v2::write(request, &symbols, series, &mut bytes);
-        let samples = entries.iter().map(|entry| entry.samples).sum();
-        Half { bytes, series: narrow(entries.len()), samples }
+        let its = entries.iter().map(|entry| entry.bytes);
+        super::remote_write_v2::write(request, &symbols, its, &mut bytes);
+        let sum = |of: fn(&Series) -> u32| series.iter().map(of).sum();
+        Half {
+            bytes,
+            series: narrow(entries.len()),
+            samples: sum(|series| series.samples + series.histograms),
+            kinds: Some((sum(|series| series.histograms), sum(|series| series.exemplars))),
+        }
     }))
 }
 
@@ -163,6 +171,7 @@ fn divide(shared: &[u8], entries: &[Entry<'_>], bytes: usize) -> Option<[Half; 2
         bytes: [shared, &entries.iter().map(|entry| entry.bytes).collect::<Vec<_>>().concat()].concat(),
         series: entries.iter().map(|entry| entry.series).sum(),
         samples: entries.iter().map(|entry| entry.samples).sum(),
+        kinds: None,
     }))
 }
 
@@ -270,7 +279,7 @@ mod tests {
             symbols: symbols.iter().map(|symbol| symbol.to_string().into()).collect(),
             timeseries,
         };
-        let part = |bytes: &[u8]| Part { protocol: Protocol::RemoteWriteV2, ..part(bytes) };
+        let part = |bytes: &[u8]| Part { protocol: Protocol::RemoteWriteV2, histograms: 9, ..part(bytes) };
         let decode = |part: &Part| Request::decode(&inflate(part).unwrap()[..]).unwrap();
         let all = [series(&[4, 1], 1), series(&[1, 2], 2), series(&[3, 1], 9)];
         let whole = request(&["", "a", "b", "c", "d"], all.to_vec()).encode_to_vec();
@@ -279,8 +288,8 @@ mod tests {
         let two = vec![series(&[1, 2], 1), series(&[2, 3], 2)];
         assert_eq!(decode(&first), request(&["", "d", "a", "b"], two));
         assert_eq!(decode(&second), request(&["", "c", "a"], vec![series(&[1, 2], 9)]));
-        let counts = [&first, &second].map(|half| (half.series, half.samples));
-        assert_eq!(counts, [(2, 3), (1, 9)]);
+        let counts = [&first, &second].map(|half| (half.series, half.samples, half.histograms));
+        assert_eq!(counts, [(2, 3, 0), (1, 9, 0)]);
         assert!(
             inflate(&first).unwrap().starts_with(&scalar) && inflate(&second).unwrap().starts_with(&scalar)
         );

@@ -8,8 +8,12 @@
 //!   its parts is limited like the size of the request, and checked before the first is built.
 //! * 2,000 series have 36,000 references. A tenant's value is resolved once per symbol, not per series. The symbol's
 //!   place in a part is a single table lookup, and the table need not be cleared between tenants.
+//!
+//! Parts of a tenant are merged in the same way: [`merge`] writes the series of several parts with one table.
 #![forbid(unsafe_code)]
 
+mod known;
+pub(super) mod merge;
 mod part;
 #[cfg(test)]
 mod tests;
@@ -57,6 +61,8 @@ pub(super) struct ScannedV2Series {
     items: Vec<Item>,
     /// Unknown numeric fields, which go into every part.
     scalars: Vec<u8>,
+    /// Whether the parts have fields of the request as a whole.
+    pub(super) alone: bool,
     handling: V2Handling,
     indexes: Indexes,
     /// The series of the current part. They are buffered, as the part's symbols are written first.
@@ -96,6 +102,7 @@ impl ScannedV2Series {
         trim(&mut self.slots);
         trim(&mut self.items);
         self.scalars.clear();
+        self.alone = false;
         self.handling = V2Handling::default();
         self.indexes.release();
         trim(&mut self.body);
@@ -246,6 +253,9 @@ impl Pass<'_> {
         let tenant = self.tenant(series, seen, samples)?;
         if let Some(tenant) = tenant {
             self.resolver.tenants.count(tenant, 1, samples);
+            if seen.histograms | seen.exemplars != 0 {
+                self.resolver.tenants.count_kinds(tenant, seen.histograms, seen.exemplars);
+            }
         }
         Ok(tenant)
     }
@@ -322,7 +332,9 @@ impl Pass<'_> {
             && scan.tenants == 1
             && scan.refused.series() == 0
             && found.items.iter().all(|item| item.cut == NO_CUT);
+        found.alone = found.handling == V2Handling::Pass && scalars > 0;
         if scan.passthrough {
+            found.alone |= unknown.others > 0;
             return Ok(scan);
         }
         scan.unknown_fields_dropped = unknown.others;
@@ -402,13 +414,8 @@ impl<'a> SeriesSubject<'a> {
 impl Subject for SeriesSubject<'_> {
     const NOUN: &'static str = "series";
 
-    /// Parts in 2.0 cannot be merged: the references of each are into its own table.
     fn merge_key(&self, rules: &SplitRules<'_>) -> MergeKey {
-        match (rules.remote_write_v2, rules.ha) {
-            (V2Handling::Pass, _) => MergeKey::Alone,
-            (V2Handling::Downgrade, None) => MergeKey::Ha(None),
-            (V2Handling::Downgrade, Some(names)) => self.replica(names),
-        }
+        rules.ha.map_or(MergeKey::Ha(None), |names| self.replica(names))
     }
 
     fn name(&self) -> Cow<'_, [u8]> {

@@ -126,14 +126,14 @@ impl Deflater {
         }
         let output = initialised(&mut self.buffer, snap::raw::max_compress_len(bytes.len()));
         let Ok(written) = self.encoder.compress(bytes, output) else {
-            return literal(bytes);
+            return stored(bytes);
         };
         let block = &output[..written];
         let mut elements = block;
         // The encoder always writes a whole block, so skip its length.
         match varint::take(&mut elements) {
             Ok(_) => Bytes::copy_from_slice(elements),
-            Err(_) => literal(bytes),
+            Err(_) => stored(bytes),
         }
     }
 
@@ -143,19 +143,32 @@ impl Deflater {
     }
 }
 
-/// `bytes` as one uncompressed element, for input that the encoder considers too large (above 3.6 GB).
-fn literal(bytes: &[u8]) -> Bytes {
-    /// A literal whose length, minus one, follows the tag in four bytes.
-    const TAG: u8 = 63 << 2;
-    let mut elements = Vec::with_capacity(bytes.len() + 5);
+/// The tag of a literal whose length, minus one, follows in four bytes.
+const LITERAL_TAG: u8 = 63 << 2;
+
+/// Size of that tag and length.
+const LITERAL_HEADER_BYTES: usize = 5;
+
+/// Returns elements that hold `bytes` uncompressed: one literal, or several beyond a gigabyte. For bytes that are read
+/// again before they are sent, and for input that the encoder considers too large (above 3.6 GB).
+pub fn stored(bytes: &[u8]) -> Bytes {
+    let mut elements = Vec::with_capacity(bytes.len() + LITERAL_HEADER_BYTES);
     for chunk in bytes.chunks(1 << 30) {
         #[expect(clippy::cast_possible_truncation, reason = "a chunk has at most 2^30 bytes")]
         let length = (chunk.len() - 1) as u32;
-        elements.push(TAG);
+        elements.push(LITERAL_TAG);
         elements.extend_from_slice(&length.to_le_bytes());
         elements.extend_from_slice(chunk);
     }
     elements.into()
+}
+
+/// Returns the bytes that [`stored`] has made `elements` of, if they are one literal.
+pub fn stored_bytes(elements: &[u8]) -> Option<&[u8]> {
+    let (header, bytes) = elements.split_first_chunk::<LITERAL_HEADER_BYTES>()?;
+    let [tag, length @ ..] = *header;
+    let declared = u32::from_le_bytes(length) as usize + 1;
+    (tag == LITERAL_TAG && declared == bytes.len()).then_some(bytes)
 }
 
 /// The first `bytes` bytes of `buffer`, which grows if necessary.
@@ -275,11 +288,19 @@ mod tests {
     }
 
     #[test]
-    fn input_too_large_for_the_encoder_becomes_literals() {
+    fn stored_bytes_are_elements_and_can_be_read_without_inflating() {
         for bytes in [&b"x"[..], &[7; 100_000]] {
-            let elements = literal(bytes);
+            let elements = stored(bytes);
             assert_eq!(inflate(&block(bytes.len(), &elements), bytes.len()).unwrap(), bytes);
+            assert_eq!(stored_bytes(&elements), Some(bytes));
+            assert_eq!(stored_bytes(&elements[..elements.len() - 1]), None);
+            assert_eq!(stored_bytes(&[&elements[..], b"x"].concat()), None);
         }
+        assert!(stored(b"").is_empty());
+        for other in [&b""[..], &[LITERAL_TAG], &[0, b'x'], &[LITERAL_TAG, 0xff, 0xff, 0xff, 0xff, b'x']] {
+            assert_eq!(stored_bytes(other), None);
+        }
+        assert_eq!(stored_bytes(&Deflater::default().elements(&[7; 100_000])), None);
     }
 
     #[test]

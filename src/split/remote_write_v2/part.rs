@@ -4,6 +4,7 @@
 //! read it (Mimir does), so the table must come first, but it is complete only after the last series.
 #![forbid(unsafe_code)]
 
+use super::known::KnownSymbols;
 use crate::limits::REQUEST_SYMBOLS_MAX;
 use crate::split::nested::Nested;
 use crate::wire::remote_write_v2::{
@@ -47,6 +48,18 @@ impl Indexes {
         self.symbols = 1;
     }
 
+    /// Makes room for the next of several requests whose series go into one part, with so many symbols. To
+    /// [begin](Writer::new) the part, call [`reset`](Self::reset).
+    pub(super) fn proceed(&mut self, symbols: usize) {
+        self.all.clear();
+        self.all.resize(symbols, 0);
+    }
+
+    /// Returns the number of symbols in the current part.
+    pub(super) fn symbols(&self) -> usize {
+        self.symbols as usize
+    }
+
     pub(super) fn release(&mut self) {
         super::trim(&mut self.all);
     }
@@ -63,21 +76,11 @@ struct Table<'a> {
     symbols: &'a Symbols,
     indexes: &'a mut Indexes,
     out: &'a mut Vec<u8>,
+    /// What the table has from requests before this one, if there were any.
+    known: Option<&'a mut KnownSymbols>,
 }
 
-impl<'a> Table<'a> {
-    /// Begins a table with the empty symbol.
-    fn begin(
-        inflated: &'a [u8],
-        symbols: &'a Symbols,
-        indexes: &'a mut Indexes,
-        out: &'a mut Vec<u8>,
-    ) -> Self {
-        out.extend_from_slice(&[SYMBOL_KEY, 0]);
-        indexes.begin();
-        Self { inflated, symbols, indexes, out }
-    }
-
+impl Table<'_> {
     /// Returns the symbol's index in the part, and adds it if it is not there yet.
     #[inline(always)]
     fn index(&mut self, symbol: u32) -> u32 {
@@ -89,22 +92,37 @@ impl<'a> Table<'a> {
 
     fn add(&mut self, symbol: u32) -> u32 {
         let bytes = self.symbols.get(self.inflated, symbol);
-        let index = if bytes.is_empty() { 0 } else { self.indexes.symbols };
-        match self.symbols.field(self.inflated, symbol) {
-            _ if index == 0 => {}
-            Some(field) => self.out.extend_from_slice(field),
-            None => {
-                self.out.push(SYMBOL_KEY);
-                varint::put(self.out, bytes.len() as u64);
-                self.out.extend_from_slice(bytes);
-            }
+        let next = self.indexes.symbols;
+        let index = match &mut self.known {
+            _ if bytes.is_empty() => 0,
+            None => next,
+            Some(known) => known.index(bytes, next, self.out),
+        };
+        if index == next {
+            self.write(symbol, bytes);
+            self.indexes.symbols += 1;
         }
-        self.indexes.symbols += u32::from(index != 0);
         if let Some(known) = self.indexes.all.get_mut(symbol as usize) {
             *known = self.indexes.part | index;
         }
         index
     }
+
+    fn write(&mut self, symbol: u32, bytes: &[u8]) {
+        if let Some(field) = self.symbols.field(self.inflated, symbol) {
+            self.out.extend_from_slice(field);
+        } else {
+            self.out.push(SYMBOL_KEY);
+            varint::put(self.out, bytes.len() as u64);
+            self.out.extend_from_slice(bytes);
+        }
+    }
+}
+
+/// Begins a part: writes the empty symbol to its `table`.
+pub(super) fn begin(indexes: &mut Indexes, table: &mut Vec<u8>) {
+    table.extend_from_slice(&[SYMBOL_KEY, 0]);
+    indexes.begin();
 }
 
 /// Writes one part.
@@ -115,8 +133,8 @@ pub(super) struct Writer<'a> {
 }
 
 impl<'a> Writer<'a> {
-    /// Creates a writer of symbols to `table` and series to `body`. `indexes` must have been [reset](Indexes::reset)
-    /// for the request.
+    /// Creates a writer of symbols to `table` and series to `body`, and begins the part with the empty symbol. `indexes`
+    /// must have been [reset](Indexes::reset) for the request.
     pub(super) fn new(
         inflated: &'a [u8],
         symbols: &'a Symbols,
@@ -124,7 +142,20 @@ impl<'a> Writer<'a> {
         table: &'a mut Vec<u8>,
         body: &'a mut Vec<u8>,
     ) -> Self {
-        Self { table: Table::begin(inflated, symbols, indexes, table), body }
+        begin(indexes, table);
+        Self { table: Table { inflated, symbols, indexes, out: table, known: None }, body }
+    }
+
+    /// Creates a writer that adds the series of another request to a part that has [begun](begin). `indexes` must have
+    /// [proceeded](Indexes::proceed) to that request, and `known` has the symbols that are in the table already.
+    pub(super) fn proceed(
+        (inflated, symbols): (&'a [u8], &'a Symbols),
+        indexes: &'a mut Indexes,
+        known: &'a mut KnownSymbols,
+        table: &'a mut Vec<u8>,
+        body: &'a mut Vec<u8>,
+    ) -> Self {
+        Self { table: Table { inflated, symbols, indexes, out: table, known: Some(known) }, body }
     }
 
     /// Writes a series without the label at index `cut`, with its references in one field if they are `scattered`.

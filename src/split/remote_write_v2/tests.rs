@@ -1,6 +1,7 @@
 //! Hand-made Remote Write 2.0 requests, split and downgraded.
 
 mod downgrade;
+mod merge;
 
 use crate::limits::{REQUEST_FIELDS_MAX, REQUEST_SCALARS_BYTES_MAX, REQUEST_SYMBOLS_MAX, SCRATCH_BYTES_MAX};
 use crate::model::{HaLabels, HaReplica, SplitLimits, V2Handling};
@@ -147,7 +148,7 @@ fn each_tenant_gets_its_series_and_just_their_symbols() {
     let counts: Vec<_> = parts.iter().map(|part| (part.series, part.samples)).collect();
     assert_eq!(counts, [(2, 2), (1, 2)]);
     assert!(
-        parts.iter().all(|part| part.merge == MergeKey::Alone && part.protocol == Protocol::RemoteWriteV2)
+        parts.iter().all(|part| part.merge == MergeKey::Ha(None) && part.protocol == Protocol::RemoteWriteV2)
     );
     let inflated_bytes = request.concat().len();
     let expected =
@@ -425,9 +426,14 @@ fn a_symbol_that_tenants_share_does_not_multiply_without_bound() {
 fn unknown_fields_at_the_top_are_treated_as_in_1_0() {
     let (a, b) = (series(&[packed(&[1, 2])]), series(&[packed(&[1, 3])]));
     let (scalar, other) = (number(9, 7), field(9, b"?"));
-    let request = [table(), scalar.clone(), a.clone(), other, b.clone()];
+    let request = [table(), scalar.clone(), a.clone(), other.clone(), b.clone()];
     let (scan, parts) = Rules::pass().split(&request);
     assert_eq!(scan.unknown_fields_dropped, 1);
+    assert!(parts.iter().all(|part| part.merge == MergeKey::Alone));
+    let merges = |request: &[Vec<u8>]| Rules::pass().split(request).1[0].merge != MergeKey::Alone;
+    assert!(!merges(&[table(), a.clone(), scalar.clone()]));
+    assert!(merges(&[table(), a.clone(), other.clone(), b.clone()]), "the field is in no part");
+    assert!(!merges(&[table(), a.clone(), other]) && merges(&[table(), a.clone()]));
     let part = |tenant| [scalar.clone(), symbols(&["", "t", tenant]), series(&[packed(&[1, 2])])];
     let expected = expect(&[("a", &part("a")), ("b", &part("b"))]);
     assert_eq!(parts.iter().map(inflated).collect::<Vec<_>>(), expected);

@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 
 use prost::Message;
 
-use super::{LeftOut, Refusal, Rules, deciding_label, find, scalars};
+use super::{LeftOut, Merge, Refusal, Rules, deciding_label, find, scalars};
 use crate::fields::{RawField, raw_fields};
 
 #[derive(Clone, PartialEq, Message)]
@@ -88,6 +88,12 @@ pub struct ExpectedPart {
     pub series: Vec<ResolvedSeries>,
     /// Its samples and histograms.
     pub samples: u32,
+    /// The histograms among them.
+    pub histograms: u32,
+    /// Its exemplars.
+    pub exemplars: u32,
+    /// Which parts it merges with, unless it is too large.
+    pub merge: Merge,
 }
 
 /// The expected result of a request that is accepted.
@@ -182,6 +188,14 @@ pub fn resolve_part(part: &[u8]) -> (Vec<ResolvedSeries>, Vec<Vec<u8>>, BTreeSet
     (series, symbols, used)
 }
 
+/// The replica that a series names. Of several labels with the same name the last one counts.
+fn replica(labels: &[Label], names: Option<(&[u8], &[u8])>) -> Merge {
+    let Some((cluster, replica)) = names else { return Merge::Ha(None) };
+    let value = |of: &[u8]| labels.iter().rfind(|(name, _)| name == of).map(|(_, value)| value.clone());
+    let both = value(cluster).zip(value(replica));
+    Merge::Ha(both.filter(|(cluster, replica)| !cluster.is_empty() && !replica.is_empty()))
+}
+
 /// Splits the inflated `request`.
 ///
 /// # Errors
@@ -219,15 +233,28 @@ pub fn expect(request: &[u8], rules: &Rules<'_>) -> Result<Expected, Refusal> {
             series.labels.remove(cut);
             cuts = true;
         }
-        let new = || ExpectedPart { tenant: tenant.clone(), series: Vec::new(), samples: 0 };
+        let new = || ExpectedPart {
+            tenant: tenant.clone(),
+            series: Vec::new(),
+            samples: 0,
+            histograms: 0,
+            exemplars: 0,
+            merge: replica(&series.labels, rules.ha),
+        };
         let at = find(&mut all.parts, rules.tenants_max, |part| part.tenant == tenant, new)?;
-        all.parts[at].series.push(series);
-        all.parts[at].samples += samples;
+        let part = &mut all.parts[at];
+        part.series.push(series);
+        part.samples += samples;
+        part.histograms += shallow.histograms.len() as u32;
+        part.exemplars += shallow.exemplars.len() as u32;
     }
     all.passthrough = all.parts.len() == 1 && !cuts && all.left_out.is_nothing();
+    let mut unknown = fields.iter().filter(|field| !matches!(field.number, 4 | 5)).peekable();
+    let mut alone = unknown.peek().is_some();
     if !all.passthrough {
-        let unknown = fields.iter().filter(|field| !matches!(field.number, 4 | 5));
         (all.scalars, all.unknown_fields_dropped) = scalars(request, unknown, rules)?;
+        alone = !all.scalars.is_empty();
     }
+    all.parts.iter_mut().filter(|_| alone).for_each(|part| part.merge = Merge::Alone);
     Ok(all)
 }
