@@ -1,5 +1,6 @@
 //! What an inbound Loki push costs: scanning alone, and all steps. A push has a hundred streams of twenty entries, as
-//! Promtail sends them or as JSON. Labels or entries name the tenant. `cargo bench --bench loki`.
+//! Promtail sends them or as JSON, or 2,000 streams of one entry, as loadgen does. Labels or entries name the tenant.
+//! `cargo bench --bench loki`.
 #![allow(missing_docs, clippy::expect_used, reason = "a bench, not an interface")]
 
 mod fleet;
@@ -81,6 +82,19 @@ fn json() -> String {
     json + "]}"
 }
 
+/// A stream of one entry for each series of a fleet.
+fn json_streams() -> String {
+    let text = |bytes: &Bytes| String::from_utf8_lossy(bytes).into_owned();
+    let series = fleet::request(STREAMS * ENTRIES, TENANTS).timeseries;
+    let streams = series.iter().enumerate().map(|(at, series)| {
+        let labels: serde_json::Map<_, _> =
+            series.labels.iter().map(|label| (text(&label.name), text(&label.value).into())).collect();
+        let nanos = (1_760_000_000_000_000_000 + at as u64).to_string();
+        serde_json::json!({ "stream": labels, "values": [[nanos, line(at)]] })
+    });
+    serde_json::json!({ "streams": streams.collect::<Vec<_>>() }).to_string()
+}
+
 fn gzip(bytes: &[u8]) -> Bytes {
     let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
     gzip.write_all(bytes).expect("compresses");
@@ -101,6 +115,7 @@ fn pushes(c: &mut Criterion) {
         ("protobuf, tenant in labels", body(Protocol::Loki, protobuf(true))),
         ("protobuf, tenant in entries", body(Protocol::Loki, protobuf(false))),
         ("json", body(Protocol::LokiJson, json().into_bytes())),
+        ("json, streams of one", body(Protocol::LokiJson, json_streams().into_bytes())),
     ] {
         group.throughput(Throughput::ElementsAndBytes {
             elements: (STREAMS * ENTRIES) as u64,
@@ -115,6 +130,8 @@ fn pushes(c: &mut Criterion) {
     for (name, protocol, compression, bytes) in [
         ("protobuf, snappy", Protocol::Loki, Compression::Snappy, deflate(&protobuf(true))),
         ("json, gzip", Protocol::LokiJson, Compression::Gzip, gzipped),
+        ("json", Protocol::LokiJson, Compression::Identity, json().into()),
+        ("json, streams of one", Protocol::LokiJson, Compression::Identity, json_streams().into()),
     ] {
         let body = Body { protocol, compression, bytes };
         group.throughput(Throughput::Elements((STREAMS * ENTRIES) as u64));
