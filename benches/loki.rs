@@ -1,85 +1,19 @@
 //! What an inbound Loki push costs: scanning alone, and all steps. A push has a hundred streams of twenty entries, as
-//! Promtail sends them or as JSON. Labels or entries name the tenant. `cargo bench --bench loki`.
+//! Promtail sends them or as JSON, or 2,000 streams of one entry, as loadgen does. Labels or entries name the tenant.
+//! `cargo bench --bench loki`.
 #![allow(missing_docs, clippy::expect_used, reason = "a bench, not an interface")]
 
 mod fleet;
 
-use std::fmt::Write as _;
 use std::io::Write as _;
 
 use bytes::Bytes;
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
-use prost::Message;
+use fleet::logs::{ENTRIES, STREAMS, json, json_streams, protobuf};
 use tenantry::model::{Protocol, SplitLimits};
 use tenantry::split::{Body, Compression, SplitRules, Splitter};
 use tenantry::tenant::TenantRules;
 use testkit::proto::deflate;
-use testkit::proto_loki::{Entry, PushRequest, Stream};
-
-const STREAMS: usize = 100;
-const ENTRIES: usize = 20;
-const TENANTS: usize = 10;
-
-fn line(at: usize) -> String {
-    let mix = (at as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-    format!(
-        "level=info ts=2026-01-01T00:00:{:02}Z caller=handler.go:{} msg=\"request done\" id={mix:016x} status=200",
-        at % 60,
-        at % 997
-    )
-}
-
-fn labels(stream: usize, with_tenant: bool) -> Vec<(&'static str, String)> {
-    let mut labels = vec![
-        ("app", format!("app-{}", stream % 23)),
-        ("cluster", "eu-central-1-prod".to_owned()),
-        ("filename", format!("/var/log/pods/app-{stream}/0.log")),
-        ("namespace", format!("team-{}", stream % 17)),
-    ];
-    if with_tenant {
-        labels.insert(0, ("__tenant__", format!("tenant-{}", stream % TENANTS)));
-    }
-    labels
-}
-
-fn tenant_of(entry: usize) -> String {
-    format!("tenant-{}", entry % TENANTS)
-}
-
-fn protobuf(in_labels: bool) -> Vec<u8> {
-    let stream = |at: usize| {
-        let pairs: Vec<String> =
-            labels(at, in_labels).iter().map(|(name, value)| format!("{name}=\"{value}\"")).collect();
-        let entry = |entry: usize| {
-            let tenant = tenant_of(entry);
-            let metadata = [("trace_id", "4bf92f3577b34da6"), ("__tenant__", &tenant)];
-            let metadata = if in_labels { &metadata[..1] } else { &metadata[..] };
-            Entry::new(1_760_000_000_000_000_000 + entry as i64, &line(at * ENTRIES + entry), metadata)
-        };
-        Stream {
-            labels: format!("{{{}}}", pairs.join(", ")).into(),
-            entries: (0..ENTRIES).map(entry).collect(),
-            hash: 0,
-        }
-    };
-    PushRequest { streams: (0..STREAMS).map(stream).collect() }.encode_to_vec()
-}
-
-fn json() -> String {
-    let mut json = String::from("{\"streams\":[");
-    for at in 0..STREAMS {
-        let pairs: Vec<String> =
-            labels(at, true).iter().map(|(name, value)| format!("\"{name}\":\"{value}\"")).collect();
-        let separator = if at > 0 { "," } else { "" };
-        let _ = write!(json, "{separator}{{\"stream\":{{{}}},\"values\":[", pairs.join(","));
-        for entry in 0..ENTRIES {
-            let (comma, line) = (if entry > 0 { "," } else { "" }, line(at * ENTRIES + entry));
-            let _ = write!(json, "{comma}[\"{}\",{line:?}]", 1_760_000_000_000_000_000 + entry as u64);
-        }
-        json.push_str("]}");
-    }
-    json + "]}"
-}
 
 fn gzip(bytes: &[u8]) -> Bytes {
     let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
@@ -101,6 +35,7 @@ fn pushes(c: &mut Criterion) {
         ("protobuf, tenant in labels", body(Protocol::Loki, protobuf(true))),
         ("protobuf, tenant in entries", body(Protocol::Loki, protobuf(false))),
         ("json", body(Protocol::LokiJson, json().into_bytes())),
+        ("json, streams of one", body(Protocol::LokiJson, json_streams().into_bytes())),
     ] {
         group.throughput(Throughput::ElementsAndBytes {
             elements: (STREAMS * ENTRIES) as u64,
@@ -115,6 +50,8 @@ fn pushes(c: &mut Criterion) {
     for (name, protocol, compression, bytes) in [
         ("protobuf, snappy", Protocol::Loki, Compression::Snappy, deflate(&protobuf(true))),
         ("json, gzip", Protocol::LokiJson, Compression::Gzip, gzipped),
+        ("json", Protocol::LokiJson, Compression::Identity, json().into()),
+        ("json, streams of one", Protocol::LokiJson, Compression::Identity, json_streams().into()),
     ] {
         let body = Body { protocol, compression, bytes };
         group.throughput(Throughput::Elements((STREAMS * ENTRIES) as u64));

@@ -7,7 +7,6 @@
 mod fleet;
 
 use std::hint::black_box;
-use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -16,15 +15,13 @@ use criterion::measurement::WallTime;
 use criterion::{
     BatchSize, BenchmarkGroup, BenchmarkId, Criterion, Throughput, criterion_group, criterion_main,
 };
-use fleet::{SERIES, split_rules, tenant_rules};
+use fleet::fragments::{a_part, fragment};
+use fleet::{SERIES, split_rules, stored, take_parts, tenant_rules};
 use prost::Message;
-use tenantry::config::plan::Terms;
 use tenantry::egress::lane::{Lane, LaneLimits, Next};
-use tenantry::exchange::fragment::{Fragment, RequestId, ReturnAddress};
 use tenantry::http::head::RequestHead;
 use tenantry::http::response::ResponseHead;
-use tenantry::model::{Destination, Part, UpstreamId};
-use tenantry::shared::budget::Budget;
+use tenantry::model::Part;
 use tenantry::split::{Body, Merger, Splitter};
 use tenantry::tenant::TenantRules;
 use tenantry::tenant::map::{MapRule, Matches, Target, TenantMap};
@@ -35,18 +32,6 @@ use testkit::proto_v2::Request;
 type Group<'a> = BenchmarkGroup<'a, WallTime>;
 
 const INFLATED_BYTES_MAX: usize = 64 << 20;
-
-/// A block that holds its bytes as literals, so that inflating it is only a copy.
-fn stored(inflated: &[u8]) -> Bytes {
-    let mut block = Vec::new();
-    varint::put(&mut block, inflated.len() as u64);
-    for chunk in inflated.chunks(1 << 16) {
-        block.push(61 << 2);
-        block.extend_from_slice(&u16::try_from(chunk.len() - 1).expect("fits").to_le_bytes());
-        block.extend_from_slice(chunk);
-    }
-    block.into()
-}
 
 fn stages(c: &mut Criterion) {
     for tenants in [1, 10, 100] {
@@ -157,12 +142,6 @@ fn whole(group: &mut Group<'_>, tenants: usize, block: &Bytes, label_remove: boo
     });
 }
 
-fn take_parts(splitter: &mut Splitter) {
-    while let Some(part) = splitter.next_part() {
-        black_box(part);
-    }
-}
-
 fn named(stage: &str, label_remove: bool) -> String {
     if label_remove { format!("{stage}, label removed") } else { stage.to_owned() }
 }
@@ -257,35 +236,6 @@ fn part_v2(series: usize, tenants: usize, sender: usize) -> Part {
     let mut splitter = Splitter::new();
     splitter.scan(body, &split_rules(&tenant_rules(false)), None).expect("scans");
     splitter.next_part().expect("there is one")
-}
-
-/// The part of one of ten tenants.
-fn a_part() -> Part {
-    let body = Body::snappy_v1(fleet::request(SERIES, 10).to_block());
-    let mut splitter = Splitter::new();
-    splitter.scan(body, &split_rules(&tenant_rules(false)), None).expect("scans");
-    splitter.next_part().expect("there are ten")
-}
-
-fn fragment(part: Part, terms: &Arc<Terms>) -> Box<Fragment> {
-    let now = Instant::now();
-    Box::new(Fragment {
-        passed: None,
-        part,
-        terms: Arc::clone(terms),
-        upstream: UpstreamId::main(Destination::Metrics),
-        sender: ReturnAddress { core: 0, slot: 0, part: 0 },
-        start_by: now + Duration::from_secs(10),
-        arrived: now,
-        client: SocketAddr::from((Ipv4Addr::LOCALHOST, 1)),
-        request_id: RequestId(1),
-        receipt: None,
-        alone: false,
-        traced: None,
-        entry: Default::default(),
-        charge: Budget::new(1).charge(1).expect("fits"),
-        held: None,
-    })
 }
 
 criterion_group!(benches, heads, stages, merge, merge_v2);

@@ -8,6 +8,8 @@
 //!   [`unquote`] reads every text that [`quote`] writes. Bytes that are not UTF-8 survive as `\xff`.
 #![forbid(unsafe_code)]
 
+pub(crate) mod search;
+
 use std::borrow::Cow;
 use std::fmt::Write as _;
 
@@ -98,8 +100,10 @@ type Unquoted<'a> = (Cow<'a, [u8]>, usize);
 pub(crate) fn unquote(text: &[u8], open: usize) -> Result<Unquoted<'_>, (QuoteFault, usize)> {
     let unclosed = (QuoteFault::Open, open);
     let [quote, rest @ ..] = text.get(open..).unwrap_or_default() else { return Err(unclosed) };
-    let stops = |byte: &u8| byte == quote || (*quote != b'`' && matches!(byte, b'\\' | b'\n'));
-    let length = rest.iter().position(stops).ok_or(unclosed)?;
+    let length = match quote {
+        b'`' => search::find(rest, |chunk| chunk.equal(b'`')),
+        _ => search::find(rest, |chunk| chunk.equal(*quote) | chunk.equal(b'\\') | chunk.equal(b'\n')),
+    };
     let (plain, mut rest) = rest.split_at(length);
     if let [first, ..] = rest
         && first == quote

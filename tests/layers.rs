@@ -114,7 +114,7 @@ const PURE: &[&str] = &[
     "selector",
     "split",
     "tenant",
-    "text.rs",
+    "text",
     "tls",
     "upstream/backoff.rs",
     "verdict",

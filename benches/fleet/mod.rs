@@ -1,12 +1,17 @@
 //! The input of the benches: series as a Kubernetes fleet has them, with nine labels and some 280 bytes each.
 #![allow(dead_code, reason = "not every bench needs all of it")]
 
+pub(crate) mod fragments;
+pub(crate) mod logs;
+
 use std::hint::black_box;
 
+use bytes::Bytes;
 use criterion::Bencher;
 use tenantry::model::SplitLimits;
 use tenantry::split::{Body, SplitRules, Splitter};
 use tenantry::tenant::TenantRules;
+use tenantry::wire::varint;
 use testkit::proto::{TimeSeries, WriteRequest};
 
 /// How many series Prometheus sends at a time by default.
@@ -62,13 +67,30 @@ pub(crate) fn split_rules(tenant: &TenantRules) -> SplitRules<'_> {
     SplitRules::new(tenant, LIMITS)
 }
 
+/// A block that holds its bytes as literals, so that inflating it is only a copy.
+pub(crate) fn stored(inflated: &[u8]) -> Bytes {
+    let mut block = Vec::new();
+    varint::put(&mut block, inflated.len() as u64);
+    for chunk in inflated.chunks(1 << 16) {
+        block.push(61 << 2);
+        block.extend_from_slice(&u16::try_from(chunk.len() - 1).expect("fits").to_le_bytes());
+        block.extend_from_slice(chunk);
+    }
+    block.into()
+}
+
 /// From a body that came in to the parts that go out.
 pub(crate) fn take_through(b: &mut Bencher<'_>, body: &Body, rules: &SplitRules<'_>) {
     let mut splitter = Splitter::new();
     b.iter(|| {
         splitter.scan(body.clone(), rules, None).expect("scans");
-        while let Some(part) = splitter.next_part() {
-            black_box(part);
-        }
+        take_parts(&mut splitter);
     });
+}
+
+/// Takes all parts of the request that was scanned.
+pub(crate) fn take_parts(splitter: &mut Splitter) {
+    while let Some(part) = splitter.next_part() {
+        black_box(part);
+    }
 }

@@ -7,7 +7,7 @@ use super::error::SplitError;
 use super::scan::Body;
 use super::scratch::trim;
 use crate::model::Protocol;
-use crate::wire::inflate::Inflater;
+use crate::wire::inflate::{Compression, Inflater};
 use crate::wire::loki::json;
 
 /// The bytes of one request, in memory that is reused for the next.
@@ -23,13 +23,26 @@ impl Request {
     /// Inflates and converts a body, which may have at most `bytes_max` after each step. Returns its elements, if it
     /// came as a snappy block that could be forwarded as one.
     pub(super) fn open(&mut self, body: Body, bytes_max: usize) -> Result<Option<Bytes>, SplitError> {
-        let elements_at = self.inflater.inflate(&body.bytes, body.compression, bytes_max)?;
         if body.protocol == Protocol::LokiJson {
-            json::to_protobuf(self.inflater.bytes(), bytes_max, &mut self.converted)?;
-            self.is_converted = true;
+            self.convert(&body, bytes_max)?;
             return Ok(None);
         }
+        let elements_at = self.inflater.inflate(&body.bytes, body.compression, bytes_max)?;
         Ok(elements_at.map(|at| body.bytes.slice(at..)))
+    }
+
+    fn convert(&mut self, body: &Body, bytes_max: usize) -> Result<(), SplitError> {
+        let json = match body.compression {
+            // It is read where it is.
+            Compression::Identity if body.bytes.len() <= bytes_max => &body.bytes[..],
+            compression => {
+                self.inflater.inflate(&body.bytes, compression, bytes_max)?;
+                self.inflater.bytes()
+            }
+        };
+        json::to_protobuf(json, bytes_max, &mut self.converted)?;
+        self.is_converted = true;
+        Ok(())
     }
 
     /// Returns the request's bytes.

@@ -12,28 +12,24 @@
 //!   entry without a line.
 //! * There is no intermediate representation. The parser's strings go directly into the message, so memory is bounded
 //!   by the body's size. The output has a limit of its own, because escaping can make labels four times as long.
+//! * Nearly all pushes are read by [`plain`], several times as fast. This module reads the others, and words all errors.
 //! * Label names become text here, next to other labels. Text that is not a valid name would be read as something else,
 //!   so it is refused.
 #![forbid(unsafe_code)]
+
+mod message;
+mod plain;
 
 use std::borrow::Cow;
 use std::fmt;
 
 use serde::de::{DeserializeSeed, Deserializer, Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
+use message::{LINE_KEY, METADATA_KEY, NAME_KEY, Open, VALUE_KEY, put_bytes, put_timestamp};
+
 use super::labels::{is_name, quote};
 use super::{ENTRY_KEY, LABELS_KEY, STREAM_KEY};
 use crate::limits::JSON_FAULT_CHARS_MAX;
-use crate::wire::varint;
-
-/// Keys of an entry's fields (timestamp, line, structured metadata) and of the fields within them.
-const TIMESTAMP_KEY: u8 = 0x0a;
-const LINE_KEY: u8 = 0x12;
-const METADATA_KEY: u8 = 0x1a;
-const SECONDS_KEY: u8 = 0x08;
-const NANOS_KEY: u8 = 0x10;
-const NAME_KEY: u8 = 0x0a;
-const VALUE_KEY: u8 = 0x12;
 
 /// The body is not a push in JSON. The sender is at fault, and a retry does not help.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
@@ -59,7 +55,20 @@ pub enum JsonError {
 /// Appends the protobuf for `json` to `out`, at most `bytes_max` bytes. After an error the content of `out` is
 /// unspecified.
 pub fn to_protobuf(json: &[u8], bytes_max: usize, out: &mut Vec<u8>) -> Result<(), JsonError> {
-    let mut sink = Sink { out, stream: Vec::new(), entry: Vec::new(), bytes_max, too_large: false };
+    let begin = out.len();
+    out.reserve(json.len());
+    if let Ok(text) = std::str::from_utf8(json)
+        && plain::to_protobuf(text, bytes_max, out).is_some()
+    {
+        return Ok(());
+    }
+    out.truncate(begin);
+    any_to_protobuf(json, bytes_max, out)
+}
+
+/// As [`to_protobuf`], for every push.
+fn any_to_protobuf(json: &[u8], bytes_max: usize, out: &mut Vec<u8>) -> Result<(), JsonError> {
+    let mut sink = Sink { out, labels: Vec::new(), bytes_max, too_large: false };
     let mut parser = serde_json::Deserializer::from_slice(json);
     let read = parser.deserialize_map(Push(&mut sink)).and_then(|()| parser.end());
     match read {
@@ -89,26 +98,21 @@ fn malformed(error: &serde_json::Error) -> JsonError {
     JsonError::Malformed { line, column, fault }
 }
 
-/// Buffers for building the message. A nested message is built separately until its length is known.
-struct Sink<'o> {
+/// The message under construction.
+struct Sink<'o, 'de> {
     out: &'o mut Vec<u8>,
-    stream: Vec<u8>,
-    entry: Vec<u8>,
+    /// The labels of the current stream. The memory serves all streams.
+    labels: Vec<(Cow<'de, str>, Cow<'de, str>)>,
     bytes_max: usize,
     too_large: bool,
 }
 
-impl Sink<'_> {
-    fn check<E: serde::de::Error>(&mut self) -> Result<(), E> {
-        self.too_large = self.out.len() + self.stream.len() > self.bytes_max;
+impl Sink<'_, '_> {
+    /// Checks the size of the message without the last `uncounted` bytes' worth of open fields.
+    fn check<E: serde::de::Error>(&mut self, uncounted: usize) -> Result<(), E> {
+        self.too_large = self.out.len() - uncounted > self.bytes_max;
         if self.too_large { Err(E::custom("it is too large")) } else { Ok(()) }
     }
-}
-
-fn put_bytes(out: &mut Vec<u8>, key: u8, bytes: &[u8]) {
-    out.push(key);
-    varint::put(out, bytes.len() as u64);
-    out.extend_from_slice(bytes);
 }
 
 /// Deserializes the next value with a visitor. On another type, the visitor says what it expects.
@@ -123,9 +127,9 @@ impl<'de, V: Visitor<'de>> DeserializeSeed<'de> for Seed<V> {
 }
 
 /// The whole push.
-struct Push<'s, 'o>(&'s mut Sink<'o>);
+struct Push<'s, 'o, 'de>(&'s mut Sink<'o, 'de>);
 
-impl<'de> Visitor<'de> for Push<'_, '_> {
+impl<'de> Visitor<'de> for Push<'_, '_, 'de> {
     type Value = ();
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -151,9 +155,9 @@ fn once<E: serde::de::Error>(seen: &mut bool, key: &'static str) -> Result<(), E
     if std::mem::replace(seen, true) { Err(E::duplicate_field(key)) } else { Ok(()) }
 }
 
-struct Streams<'s, 'o>(&'s mut Sink<'o>);
+struct Streams<'s, 'o, 'de>(&'s mut Sink<'o, 'de>);
 
-impl<'de> Visitor<'de> for Streams<'_, '_> {
+impl<'de> Visitor<'de> for Streams<'_, '_, 'de> {
     type Value = ();
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -166,18 +170,16 @@ impl<'de> Visitor<'de> for Streams<'_, '_> {
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut streams: A) -> Result<(), A::Error> {
         while streams.next_element_seed(Seed(Stream(self.0)))?.is_some() {
-            put_bytes(self.0.out, STREAM_KEY, &self.0.stream);
-            self.0.stream.clear();
-            self.0.check()?;
+            self.0.check(0)?;
         }
         Ok(())
     }
 }
 
 /// Builds one stream. Its fields may come in either order, as in protobuf.
-struct Stream<'s, 'o>(&'s mut Sink<'o>);
+struct Stream<'s, 'o, 'de>(&'s mut Sink<'o, 'de>);
 
-impl<'de> Visitor<'de> for Stream<'_, '_> {
+impl<'de> Visitor<'de> for Stream<'_, '_, 'de> {
     type Value = ();
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -186,6 +188,7 @@ impl<'de> Visitor<'de> for Stream<'_, '_> {
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
         let (mut stream, mut values) = (false, false);
+        let open = Open::new(self.0.out, STREAM_KEY);
         while let Some(key) = map.next_key_seed(Seed(Text("a key")))? {
             match &*key {
                 "stream" => {
@@ -199,14 +202,15 @@ impl<'de> Visitor<'de> for Stream<'_, '_> {
                 _ => drop(map.next_value::<IgnoredAny>()?),
             }
         }
+        open.close(self.0.out);
         Ok(())
     }
 }
 
 /// Builds a stream's labels: sorted by name, the last of equal names, as Loki does.
-struct LabelSet<'s, 'o>(&'s mut Sink<'o>);
+struct LabelSet<'s, 'o, 'de>(&'s mut Sink<'o, 'de>);
 
-impl<'de> Visitor<'de> for LabelSet<'_, '_> {
+impl<'de> Visitor<'de> for LabelSet<'_, '_, 'de> {
     type Value = ();
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -214,36 +218,42 @@ impl<'de> Visitor<'de> for LabelSet<'_, '_> {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
-        let mut labels: Vec<(Cow<'de, str>, Cow<'de, str>)> = Vec::new();
+        let Sink { out, labels, .. } = self.0;
+        labels.clear();
+        let mut ascending = true;
         while let Some(name) = map.next_key_seed(Seed(Text("a label's name")))? {
             if !is_name(name.as_bytes()) {
                 let text = "a label's name has to be letters, digits and underscores, no digit in front";
                 return Err(A::Error::custom(text));
             }
+            ascending = ascending && labels.last().is_none_or(|(last, _)| *last < name);
             labels.push((name, map.next_value_seed(Seed(LabelValue))?));
         }
-        labels.sort_by(|(a, _), (b, _)| a.cmp(b));
-        let mut text = vec![b'{'];
-        for (at, (name, value)) in labels.iter().enumerate() {
-            if labels.get(at + 1).is_some_and(|(next, _)| next == name) {
-                continue;
-            }
-            if text.len() > 1 {
-                text.extend(b", ");
-            }
-            text.extend(name.as_bytes());
-            text.push(b'=');
-            quote(value, &mut text);
+        if !ascending {
+            // The sort is stable, and `dedup_by` removes the second of two: so the labels are in reverse.
+            labels.reverse();
+            labels.sort_by(|(a, _), (b, _)| a.cmp(b));
+            labels.dedup_by(|(a, _), (b, _)| a == b);
         }
-        text.push(b'}');
-        put_bytes(&mut self.0.stream, LABELS_KEY, &text);
-        self.0.check()
+        let open = Open::new(out, LABELS_KEY);
+        out.push(b'{');
+        for (at, (name, value)) in labels.iter().enumerate() {
+            if at > 0 {
+                out.extend(b", ");
+            }
+            out.extend(name.as_bytes());
+            out.push(b'=');
+            quote(value, out);
+        }
+        out.push(b'}');
+        open.close(out);
+        self.0.check(Open::HEAD_BYTES)
     }
 }
 
-struct Values<'s, 'o>(&'s mut Sink<'o>);
+struct Values<'s, 'o, 'de>(&'s mut Sink<'o, 'de>);
 
-impl<'de> Visitor<'de> for Values<'_, '_> {
+impl<'de> Visitor<'de> for Values<'_, '_, 'de> {
     type Value = ();
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -255,16 +265,16 @@ impl<'de> Visitor<'de> for Values<'_, '_> {
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut entries: A) -> Result<(), A::Error> {
-        while entries.next_element_seed(Seed(Entry(self.0)))?.is_some() {
-            self.0.check()?;
+        while entries.next_element_seed(Seed(Entry(self.0.out)))?.is_some() {
+            self.0.check(Open::HEAD_BYTES)?;
         }
         Ok(())
     }
 }
 
-struct Entry<'s, 'o>(&'s mut Sink<'o>);
+struct Entry<'o>(&'o mut Vec<u8>);
 
-impl<'de> Visitor<'de> for Entry<'_, '_> {
+impl<'de> Visitor<'de> for Entry<'_> {
     type Value = ();
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -276,39 +286,24 @@ impl<'de> Visitor<'de> for Entry<'_, '_> {
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut fields: A) -> Result<(), A::Error> {
-        let sink = self.0;
-        sink.entry.clear();
+        let out = self.0;
+        let open = Open::new(out, ENTRY_KEY);
         let nanos = fields.next_element_seed(Seed(Nanos))?;
         let nanos = nanos.ok_or_else(|| A::Error::custom("an entry without a timestamp"))?;
-        put_timestamp(&mut sink.entry, nanos);
-        let line = fields.next_element_seed(Seed(Text("a line, as a string")))?;
-        let line = line.ok_or_else(|| A::Error::custom("an entry without a line"))?;
-        put_bytes(&mut sink.entry, LINE_KEY, line.as_bytes());
-        if fields.next_element_seed(Seed(Metadata(&mut sink.entry)))?.is_some() {
+        put_timestamp(out, nanos);
+        let line = Field { out, key: LINE_KEY, expected: "a line, as a string" };
+        let line = fields.next_element_seed(Seed(line))?;
+        line.ok_or_else(|| A::Error::custom("an entry without a line"))?;
+        if fields.next_element_seed(Seed(Metadata(out)))?.is_some() {
             while fields.next_element::<IgnoredAny>()?.is_some() {}
         }
-        put_bytes(&mut sink.stream, ENTRY_KEY, &sink.entry);
+        open.close(out);
         Ok(())
     }
 }
 
-/// Builds a `google.protobuf.Timestamp`: whole seconds, rounded down, and the remaining nanoseconds.
-fn put_timestamp(entry: &mut Vec<u8>, nanos: i64) {
-    const NANOS_PER_SEC: i64 = 1_000_000_000;
-    let mut timestamp = Vec::with_capacity(16);
-    for (key, number) in
-        [(SECONDS_KEY, nanos.div_euclid(NANOS_PER_SEC)), (NANOS_KEY, nanos.rem_euclid(NANOS_PER_SEC))]
-    {
-        if number != 0 {
-            timestamp.push(key);
-            varint::put(&mut timestamp, number.cast_unsigned());
-        }
-    }
-    put_bytes(entry, TIMESTAMP_KEY, &timestamp);
-}
-
-/// Builds an entry's structured metadata, in its original order.
-struct Metadata<'s>(&'s mut Vec<u8>);
+/// Appends an entry's structured metadata, in its original order.
+struct Metadata<'o>(&'o mut Vec<u8>);
 
 impl<'de> Visitor<'de> for Metadata<'_> {
     type Value = ();
@@ -318,14 +313,38 @@ impl<'de> Visitor<'de> for Metadata<'_> {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
-        let mut pair = Vec::new();
-        while let Some(name) = map.next_key_seed(Seed(Text("a key")))? {
-            let value = map.next_value_seed(Seed(Text("a value of structured metadata, as a string")))?;
-            pair.clear();
-            put_bytes(&mut pair, NAME_KEY, name.as_bytes());
-            put_bytes(&mut pair, VALUE_KEY, value.as_bytes());
-            put_bytes(self.0, METADATA_KEY, &pair);
+        let out = self.0;
+        loop {
+            let begin = out.len();
+            let open = Open::new(out, METADATA_KEY);
+            let name = Field { out, key: NAME_KEY, expected: "a key" };
+            if map.next_key_seed(Seed(name))?.is_none() {
+                out.truncate(begin);
+                return Ok(());
+            }
+            let expected = "a value of structured metadata, as a string";
+            map.next_value_seed(Seed(Field { out, key: VALUE_KEY, expected }))?;
+            open.close(out);
         }
+    }
+}
+
+/// Appends a string as a field, and has a description of it for errors.
+struct Field<'o> {
+    out: &'o mut Vec<u8>,
+    key: u8,
+    expected: &'static str,
+}
+
+impl Visitor<'_> for Field<'_> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.expected)
+    }
+
+    fn visit_str<E>(self, text: &str) -> Result<(), E> {
+        put_bytes(self.out, self.key, text.as_bytes());
         Ok(())
     }
 }

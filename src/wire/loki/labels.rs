@@ -143,7 +143,7 @@ impl<'a> Labels<'a> {
 
     fn name_and_value(&mut self) -> Result<(Word<'a>, Word<'a>), Malformed> {
         let name = match self.peek() {
-            Some(byte) if begins_name(byte) => self.word(continues_name).into(),
+            Some(byte) if begins_name(byte) => self.slice(name_bytes(&self.text[self.at..])).into(),
             Some(b'"' | b'\'' | b'`') => {
                 let name = self.quoted()?;
                 self.skip_blank();
@@ -181,9 +181,13 @@ impl<'a> Labels<'a> {
 
     fn word(&mut self, belongs: impl Fn(u8) -> bool) -> &'a [u8] {
         let rest = &self.text[self.at..];
-        let length = rest.iter().position(|&byte| !belongs(byte)).unwrap_or(rest.len());
-        self.at += length;
-        &rest[..length]
+        self.slice(rest.iter().position(|&byte| !belongs(byte)).unwrap_or(rest.len()))
+    }
+
+    fn slice(&mut self, bytes: usize) -> &'a [u8] {
+        let begin = self.at;
+        self.at += bytes;
+        &self.text[begin..self.at]
     }
 
     /// Skips white space and comments, which extend to the end of the line.
@@ -210,18 +214,33 @@ impl<'a> Labels<'a> {
     }
 }
 
-fn begins_name(byte: u8) -> bool {
+const fn begins_name(byte: u8) -> bool {
     byte.is_ascii_alphabetic() || byte == b'_'
 }
 
-fn continues_name(byte: u8) -> bool {
+const fn continues_name(byte: u8) -> bool {
     begins_name(byte) || byte.is_ascii_digit()
 }
 
 /// Whether `name` can be written before `=` without quotes.
 pub(super) fn is_name(name: &[u8]) -> bool {
-    name.first().copied().is_some_and(begins_name) && name.iter().copied().all(continues_name)
+    name.first().copied().is_some_and(begins_name) && name_bytes(name) == name.len()
 }
+
+/// The number of bytes at the front of `text` that could continue a name.
+pub(super) fn name_bytes(text: &[u8]) -> usize {
+    text.iter().position(|&byte| !CONTINUES_NAME[byte as usize]).unwrap_or(text.len())
+}
+
+const CONTINUES_NAME: [bool; 256] = {
+    let mut continues = [false; 256];
+    let mut byte = 0;
+    while byte < 0x80 {
+        continues[byte as usize] = continues_name(byte);
+        byte += 1;
+    }
+    continues
+};
 
 /// Appends `value` in double quotes, as Go's `strconv.Quote` writes ASCII. Other characters are escaped if they cannot
 /// be in a line of text, and so is U+FFFD, which Prometheus treats as an error. Go escapes more characters, but the
@@ -231,7 +250,13 @@ pub(super) fn is_name(name: &[u8]) -> bool {
 /// JSON: other characters are copied as they are.
 pub fn quote(value: &str, out: &mut Vec<u8>) {
     out.push(b'"');
-    for letter in value.chars() {
+    let mut rest = value;
+    while let Some(at) = rest.bytes().position(|byte| !STAYS[byte as usize]) {
+        let (plain, special) = rest.split_at(at);
+        out.extend_from_slice(plain.as_bytes());
+        let mut letters = special.chars();
+        let Some(letter) = letters.next() else { break };
+        rest = letters.as_str();
         match letter {
             '"' | '\\' => out.extend([b'\\', letter as u8]),
             '\u{7}' => out.extend(b"\\a"),
@@ -248,8 +273,20 @@ pub fn quote(value: &str, out: &mut Vec<u8>) {
             letter => out.extend(letter.encode_utf8(&mut [0; 4]).as_bytes()),
         }
     }
+    out.extend_from_slice(rest.as_bytes());
     out.push(b'"');
 }
+
+/// The ASCII bytes that [`quote`] never escapes.
+const STAYS: [bool; 256] = {
+    let mut stays = [false; 256];
+    let mut byte = b' ';
+    while byte <= b'~' {
+        stays[byte as usize] = byte != b'"' && byte != b'\\';
+        byte += 1;
+    }
+    stays
+};
 
 #[cfg(test)]
 mod tests;

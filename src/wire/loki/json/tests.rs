@@ -1,3 +1,5 @@
+use proptest::prelude::*;
+
 use super::*;
 use crate::wire::loki::labels::Labels;
 use crate::wire::loki::{Field, Fields, StreamField, StreamFields};
@@ -195,4 +197,106 @@ fn nesting_and_size_are_bounded() {
         to_protobuf(json.as_bytes(), 3_999, &mut Vec::new()),
         Err(JsonError::TooLarge { bytes_max: 3_999 })
     );
+}
+
+/// The push as [`plain`] converts it, which must be as the other way does.
+fn plain(json: &str, bytes_max: usize) -> Option<Vec<u8>> {
+    let (mut fast, mut slow) = (Vec::new(), Vec::new());
+    plain::to_protobuf(json, bytes_max, &mut fast)?;
+    assert_eq!(any_to_protobuf(json.as_bytes(), bytes_max, &mut slow), Ok(()), "{json}");
+    assert_eq!(fast, slow, "{json}");
+    Some(fast)
+}
+
+#[test]
+fn what_senders_write_is_plain() {
+    for (labels, values) in [
+        (r#""app":"shop","env":"prod""#, r#"["1760000000000000000","a line"]"#),
+        (
+            r#""b":"é\u00e9\ud83d\ude00\"\\\/\b\f\n\r\t","a":"","a":"\u007f~""#,
+            r#"["1","{\"level\":\"info\"}"],["0",""]"#,
+        ),
+        ("", r#"["9223372036854775807","x",{}],["2","y",{"trace_id":"4b","a b":"\n"}]"#),
+        (r#""a":"1""#, ""),
+    ] {
+        let stream = format!(r#"{{"stream":{{{labels}}},"values":[{values}]}}"#);
+        let reversed = format!("\t{{ \"values\" : [{values}] , \"stream\" :\r\n {{{labels}}} }}");
+        for streams in ["", &stream, &reversed, r#"{"values":[]}"#, &format!("{stream},{reversed},{stream}")]
+        {
+            let json = format!(r#"{{"streams":[{streams}]}}"#);
+            assert!(plain(&json, usize::MAX).is_some(), "{json}");
+        }
+    }
+    // Streams with other labels than those before them.
+    let streams = [r#""a":"1""#, r#""a":"1","b":"2""#, r#""b":"3","a":"4""#, r#""c":"5","c":"6","a":"7""#];
+    let streams: Vec<_> = streams
+        .iter()
+        .cycle()
+        .take(20)
+        .enumerate()
+        .map(|(at, labels)| format!(r#"{{"stream":{{{labels},"d":"{at}"}}}}"#))
+        .collect();
+    assert!(plain(&format!(r#"{{"streams":[{}]}}"#, streams.join(",")), usize::MAX).is_some());
+}
+
+#[test]
+fn what_is_not_plain_is_left_to_the_other_way() {
+    for json in [
+        "{}",
+        r#"{"streams":[],"streams":[]}"#,
+        r#"{"streams":[]} {}"#,
+        r#"{"streams":[{"stream":{"a":1}}]}"#,
+        r#"{"streams":[{"stream":{"1a":"b"}}]}"#,
+        r#"{"streams":[{"stream":{"":"b"}}]}"#,
+        r#"{"streams":[{"values":[null]}]}"#,
+        r#"{"streams":[{"values":[],"values":[]}]}"#,
+        r#"{"streams":[{"values":[["9223372036854775808","x"]]}]}"#,
+        r#"{"streams":[{"values":[["00000000000000000001","x"]]}]}"#,
+        r#"{"streams":[{"values":[["1","\ud800"]]}]}"#,
+        r#"{"streams":[{"values":[["1","\udc00"]]}]}"#,
+        r#"{"streams":[{"values":[["1","\ud800\u0041"]]}]}"#,
+        "{\"streams\":[{\"values\":[[\"1\",\"\n\"]]}]}",
+        r#"{"streams":[{"values":[["1"]]}]}"#,
+        r#"{"streams":[{},]}"#,
+    ] {
+        assert_eq!(plain(json, usize::MAX), None, "{json}");
+    }
+}
+
+/// Pushes of all shapes.
+const PUSHES: [&str; 8] = [
+    r#"{"streams":[{"stream":{"app":"shop","env":"prod"},"values":[["1760000000000000001","a line"],["2","{\"a\":1}"]]}]}"#,
+    r#"{"streams":[{"stream":{"b":"2","a":"1"},"values":[["3","x",{"k":"v","l":"\u00e9\ud83d\ude00"}]]},{"stream":{"b":"3"}}]}"#,
+    r#" { "streams" : [ { "values" : [ [ "-1" , "é" ] , null , [ "5" , "" , { } , 7 ] ] , "stream" : { "a" : "\n\t" } } ] } "#,
+    r#"{"streams":[{"stream":{"a":"1","a":"2","b":true,"c":-7},"values":null}]}"#,
+    r#"{"other":{"deep":[1,{"x":null}]},"streams":[{},{"stream":{"z":"\u0000\u007f"}}],"more":1.5}"#,
+    r#"{"streams":[{"stream":{"b":"2","a":"1","d":"","c":"3"},"values":[]},{"stream":{"b":"4","a":"5","d":"6","c":"7"}}]}"#,
+    r#"{"streams":[],"streams":[]}"#,
+    r#"{"streams":[{"stream":{"a_very_long_name":"and a value that is longer, too, than a byte of its length can say, which is to say, more than a hundred and twenty-seven bytes"},"values":[["9223372036854775807","x"]]}]} {}"#,
+];
+
+proptest! {
+    /// Pushes, and pushes with pieces of each other.
+    #[test]
+    fn both_ways_convert_alike(
+        seeds in prop::collection::vec(any::<prop::sample::Index>(), 2),
+        cuts in prop::collection::vec(any::<prop::sample::Index>(), 3),
+        with in prop::sample::select(vec![
+            "", "\"", "\\", "\\u00e9", "\\ud83d\\ude00", "\u{7f}", "é", "\0", " ", ",", "{", "}", "[", "]", ":", "null", "1",
+            "\"a\":\"b\",", "{\"stream\":{\"a\":\"b\"}},", "[\"1\",\"x\"],", ",{\"k\":\"v\"}",
+        ]),
+        bytes_max in prop_oneof![Just(usize::MAX), 0_usize..300],
+    ) {
+        let [one, other] = [0, 1].map(|at| *seeds[at].get(&PUSHES));
+        let cut = |text: &str, at: usize| {
+            let at = cuts[at].index(text.len() + 1);
+            (0..=at).rev().find(|&at| text.is_char_boundary(at)).unwrap()
+        };
+        let (begin, end) = (cut(other, 1), cut(other, 2));
+        let piece = other.get(begin..end).unwrap_or_default();
+        let at = cut(one, 0);
+        plain(one, bytes_max);
+        plain(&[&one[..at], with, &one[at..]].concat(), bytes_max);
+        plain(&[&one[..at], piece, &one[at..]].concat(), bytes_max);
+    }
 }
