@@ -165,7 +165,7 @@ fn lane() {
         late.into_iter().for_each(|fragment| lane.push(fragment));
         lane.join(&mut batch, now + Duration::from_secs(1), &limits);
         lane.left(now);
-        lane.finished(None);
+        lane.finished(false, None);
         Some((lane, batch))
     });
 }

@@ -23,7 +23,7 @@ use monoio::net::UnixStream;
 use crate::config::plan::{Live, Plan};
 use crate::egress::lane::{EARLY_INFLIGHT_MAX, LaneLimits};
 use crate::egress::receipts::ReceiptLimits;
-use crate::egress::{Egress, EgressSettings};
+use crate::egress::{Common, Egress, EgressSettings};
 use crate::exchange::Exchange;
 use crate::exchange::fragment::{Fragment, Message};
 use crate::exchange::mailbox::{Mailbox, Post};
@@ -188,7 +188,9 @@ impl Core {
             Arc::clone(&setup.metrics),
         );
         let used = setup.addresses.iter().map(|(id, _)| id);
-        let make = |id| Ok(egress(setup, id, &exchange, &deadlines, &delivery_tasks));
+        let common =
+            Common { exchange: Rc::clone(&exchange), tasks: delivery_tasks.clone(), merger: Rc::default() };
+        let make = |id| Ok(egress(setup, id, &common, &deadlines));
         let Ok(egress) = PerUpstream::try_new::<std::convert::Infallible>(used, make);
         Self {
             plan: Arc::clone(&setup.plan),
@@ -300,14 +302,9 @@ impl Core {
     }
 }
 
-fn egress(
-    setup: &Setup,
-    id: UpstreamId,
-    exchange: &Rc<Exchange>,
-    deadlines: &Deadlines,
-    tasks: &Tasks,
-) -> Rc<Egress> {
+fn egress(setup: &Setup, id: UpstreamId, common: &Common, deadlines: &Deadlines) -> Rc<Egress> {
     let plan = setup.plan.load();
+    let exchange = &common.exchange;
     let pool = Pool::new(
         id,
         setup.addresses.of(id).map(Arc::clone).unwrap_or_default(),
@@ -324,8 +321,7 @@ fn egress(
         plan.terms_of(id),
         pool,
         Arc::clone(&setup.shared),
-        Rc::clone(exchange),
-        tasks.clone(),
+        common.clone(),
         Arc::clone(&setup.metrics),
     )
 }

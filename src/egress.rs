@@ -87,6 +87,17 @@ pub struct EgressSettings {
     pub require_written: bool,
 }
 
+/// What all egresses of one core share.
+#[derive(Clone, Debug)]
+pub struct Common {
+    /// The core's side of the exchange.
+    pub exchange: Rc<Exchange>,
+    /// The tasks that deliver.
+    pub tasks: Tasks,
+    /// Its scratch buffers take some megabytes, so there is one.
+    pub merger: Rc<RefCell<Merger>>,
+}
+
 /// One core's egress to one upstream, for one kind of data.
 #[derive(Debug)]
 pub struct Egress {
@@ -104,7 +115,7 @@ pub struct Egress {
     metrics: Arc<Metrics>,
     lanes: RefCell<HashMap<TenantId, Rc<TenantLane>>>,
     receipts: RefCell<Receipts>,
-    merger: RefCell<Merger>,
+    merger: Rc<RefCell<Merger>>,
     log_limits: LogLimits,
 }
 
@@ -118,16 +129,16 @@ struct LogLimits {
 }
 
 impl Egress {
-    /// Creates the egress of the core that `exchange` belongs to.
+    /// Creates an egress of the core that has this in `common`.
     pub fn new(
         settings: EgressSettings,
         terms: &Arc<Terms>,
         pool: Pool,
         shared: Arc<Shared>,
-        exchange: Rc<Exchange>,
-        tasks: Tasks,
+        common: Common,
         metrics: Arc<Metrics>,
     ) -> Rc<Self> {
+        let Common { exchange, tasks, merger } = common;
         let heads = RequestHeads::new(terms, settings.upstream.destination());
         Rc::new(Self {
             settings: Cell::new(settings),
@@ -141,7 +152,7 @@ impl Egress {
             metrics,
             lanes: RefCell::default(),
             receipts: RefCell::default(),
-            merger: RefCell::default(),
+            merger,
             log_limits: LogLimits::default(),
         })
     }

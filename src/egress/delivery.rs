@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use super::Egress;
 use super::attempt::{Attempt, Checkout};
-use super::lane::{LaneLimits, Next};
+use super::lane::{LaneLimits, Next, is_never_merged};
 use super::outgoing::Outgoing;
 use super::tenant_lane::{Batch, TenantLane, inflated_bytes, start_by};
 use super::written::Shares;
@@ -31,9 +31,10 @@ impl Egress {
     async fn deliver_all(self: Rc<Self>, lane: Rc<TenantLane>, batch: Batch) {
         let mut next = Some(batch);
         while let Some(batch) = next {
+            let is_single = batch.first().is_some_and(is_never_merged);
             let round_trip = self.deliver(&lane, batch).await;
             self.requests.set(self.requests.get() - 1);
-            lane.queue.borrow_mut().finished(round_trip);
+            lane.queue.borrow_mut().finished(is_single, round_trip);
             next = self.next_batch(&lane);
             if next.is_some() {
                 // A full batch, or a fragment that goes alone, may be sent beside it.

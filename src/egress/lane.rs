@@ -13,7 +13,8 @@
 //!
 //! A full batch, or a fragment that cannot be merged, would
 //! gain nothing by waiting; it is sent while fewer than `inflight_full_max` requests are in flight, so that a giant
-//! tenant is not held to one batch at a time.
+//! tenant is not held to one batch at a time. Neither kind waits for the other: fragments that go alone pass those that
+//! wait to be merged, and their requests do not count where these wait.
 //!
 //! The merge key of each fragment says which others it may share a request with. Mimir and Cortex read the HA pair of a
 //! request's first series and apply it to the whole request, so series of two replicas must never share one. Senders
@@ -94,6 +95,10 @@ pub struct Lane<F> {
     none_expires_before: Option<Instant>,
     /// Requests that were given out and have not finished.
     in_flight: usize,
+    /// Those of them whose fragment could not be merged.
+    singles_in_flight: usize,
+    /// Waiting fragments that cannot be merged.
+    singles_waiting: usize,
     /// Those of them that have not left yet: they wait for a connection.
     leaving: usize,
     /// When the latest left.
@@ -110,6 +115,8 @@ impl<F> Default for Lane<F> {
             waiting_bytes: 0,
             none_expires_before: None,
             in_flight: 0,
+            singles_in_flight: 0,
+            singles_waiting: 0,
             leaving: 0,
             left_at: None,
             round_trip: None,
@@ -123,8 +130,20 @@ impl<F: Queued> Lane<F> {
     pub fn push(&mut self, fragment: F) {
         let start_by = fragment.start_by();
         self.none_expires_before = Some(self.none_expires_before.map_or(start_by, |at| at.min(start_by)));
-        self.waiting_bytes += fragment.inflated_bytes();
+        self.count(&fragment);
         self.waiting.push_back(fragment);
+    }
+
+    /// Counts a fragment that waits from now on.
+    fn count(&mut self, fragment: &F) {
+        self.waiting_bytes += fragment.inflated_bytes();
+        self.singles_waiting += usize::from(is_never_merged(fragment));
+    }
+
+    /// Counts a fragment that does not wait any more.
+    fn uncount(&mut self, fragment: &F) {
+        self.waiting_bytes -= fragment.inflated_bytes();
+        self.singles_waiting -= usize::from(is_never_merged(fragment));
     }
 
     /// When the fragment that is next arrived.
@@ -135,7 +154,7 @@ impl<F: Queued> Lane<F> {
     /// Removes the fragment that was added last.
     pub fn take_newest(&mut self) -> Option<F> {
         let newest = self.waiting.pop_back()?;
-        self.waiting_bytes -= newest.inflated_bytes();
+        self.uncount(&newest);
         Some(newest)
     }
 
@@ -144,7 +163,7 @@ impl<F: Queued> Lane<F> {
         for fragment in fragments.into_iter().rev() {
             let start_by = fragment.start_by();
             self.none_expires_before = Some(self.none_expires_before.map_or(start_by, |at| at.min(start_by)));
-            self.waiting_bytes += fragment.inflated_bytes();
+            self.count(&fragment);
             self.waiting.push_front(fragment);
         }
     }
@@ -155,10 +174,11 @@ impl<F: Queued> Lane<F> {
         self.left_at = Some(now);
     }
 
-    /// Counts a request that has [`left`](Self::left) as finished. `round_trip` is how long the upstream took, if it
-    /// stored the request.
-    pub fn finished(&mut self, round_trip: Option<Duration>) {
+    /// Counts a request that has [`left`](Self::left) as finished. `is_single` tells whether its fragment
+    /// [could not be merged](is_never_merged), `round_trip` how long the upstream took, if it stored the request.
+    pub fn finished(&mut self, is_single: bool, round_trip: Option<Duration>) {
         self.in_flight -= 1;
+        self.singles_in_flight -= usize::from(is_single);
         self.round_trip =
             round_trip.map(|latest| self.round_trip.map_or(latest, |before| (before + latest) / 2));
     }
@@ -184,6 +204,7 @@ impl<F: Queued> Lane<F> {
             std::mem::take(&mut self.waiting).into_iter().partition(|f| f.start_by() <= now);
         self.waiting = rest;
         self.waiting_bytes = self.waiting.iter().map(F::inflated_bytes).sum();
+        self.singles_waiting = self.waiting.iter().filter(|fragment| is_never_merged(*fragment)).count();
         self.none_expires_before = self.waiting.iter().map(F::start_by).min();
         Vec::from(expired)
     }
@@ -191,23 +212,35 @@ impl<F: Queued> Lane<F> {
     /// Decides what to do now.
     pub fn next(&mut self, now: Instant, limits: &LaneLimits) -> Next<F> {
         let Some(first) = self.waiting.front() else { return Next::Nothing };
-        let gains_nothing = self.is_single(first, now) || self.is_full(limits);
-        let inflight_max = if gains_nothing { limits.inflight_full_max } else { limits.inflight_max };
-        let is_early = self.in_flight >= inflight_max;
-        let leaves_at = match is_early {
-            false if gains_nothing => Some(now),
-            false => Some(first.arrived() + limits.linger),
-            true if gains_nothing => None,
-            true => self.early(first, now, limits),
-        };
-        match leaves_at {
-            None => return Next::Nothing,
-            Some(at) if at > now => return Next::Wait(at),
-            Some(_) => {}
+        if self.in_flight >= limits.inflight_full_max {
+            return Next::Nothing;
         }
+        let leaves_at = match self.is_single(first, now) || self.is_full(limits) {
+            true => Some(now),
+            false if self.in_flight - self.singles_in_flight < limits.inflight_max => {
+                Some(first.arrived() + limits.linger)
+            }
+            false => self.early(first, now, limits),
+        };
+        if leaves_at.is_some_and(|at| at <= now) {
+            return self.send(0, now, limits);
+        }
+        match self.waiting.iter().position(is_never_merged).filter(|_| self.singles_waiting > 0) {
+            Some(single) => self.send(single, now, limits),
+            None => leaves_at.map_or(Next::Nothing, Next::Wait),
+        }
+    }
+
+    /// Sends the waiting fragment at this place, with all that may share its request.
+    fn send(&mut self, place: usize, now: Instant, limits: &LaneLimits) -> Next<F> {
+        let Some(first) = self.waiting.remove(place) else { return Next::Nothing };
+        self.uncount(&first);
         self.in_flight += 1;
+        self.singles_in_flight += usize::from(is_never_merged(&first));
         self.leaving += 1;
-        Next::Send(self.take_batch(now, limits))
+        let mut batch = vec![first];
+        self.join(&mut batch, now, limits);
+        Next::Send(batch)
     }
 
     /// Returns when a fragment may leave although `inflight_max` requests are in flight.
@@ -215,7 +248,8 @@ impl<F: Queued> Lane<F> {
         let (round_trip, left_at) = self.round_trip.zip(self.left_at)?;
         // If no request has ended for so long since the last one left, the upstream does not answer well any more.
         let is_late = now > left_at + 2 * round_trip;
-        if self.in_flight >= limits.inflight_early_max || self.leaving > 0 || is_late {
+        let merged_in_flight = self.in_flight - self.singles_in_flight;
+        if merged_in_flight >= limits.inflight_early_max || self.leaving > 0 || is_late {
             return None;
         }
         let wait = (round_trip * EARLY_PERCENT / 100).min(EARLY_WAIT_MAX);
@@ -226,20 +260,11 @@ impl<F: Queued> Lane<F> {
     /// Whether a fragment has to be sent alone.
     fn is_single(&self, fragment: &F, now: Instant) -> bool {
         let unmerged = self.unmerged_until.is_some_and(|until| now < until);
-        unmerged || fragment.alone() || *fragment.merge_key() == MergeKey::Alone
+        unmerged || is_never_merged(fragment)
     }
 
     fn is_full(&self, limits: &LaneLimits) -> bool {
         self.waiting.len() >= limits.fragments_max || self.waiting_bytes >= limits.inflated_bytes_max
-    }
-
-    /// Removes the first fragment and all others that may share its request.
-    fn take_batch(&mut self, now: Instant, limits: &LaneLimits) -> Vec<F> {
-        let first = self.waiting.pop_front();
-        self.waiting_bytes -= first.as_ref().map_or(0, F::inflated_bytes);
-        let mut batch = Vec::from_iter(first);
-        self.join(&mut batch, now, limits);
-        batch
     }
 
     /// Adds to a batch that has not been sent yet all waiting fragments that may share its request. The others keep
@@ -256,7 +281,7 @@ impl<F: Queued> Lane<F> {
             let fits = bytes + fragment.inflated_bytes() <= limits.inflated_bytes_max;
             if fits && !fragment.alone() && fragment.goes_with(&batch[0]) {
                 bytes += fragment.inflated_bytes();
-                self.waiting_bytes -= fragment.inflated_bytes();
+                self.uncount(&fragment);
                 batch.push(fragment);
             } else {
                 left.push(fragment);
@@ -266,278 +291,10 @@ impl<F: Queued> Lane<F> {
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::model::HaReplica;
-
-    #[derive(Clone, Debug, PartialEq, Eq)]
-    struct Item {
-        id: u32,
-        key: MergeKey,
-        bytes: usize,
-        alone: bool,
-        arrived: Instant,
-    }
-
-    impl Queued for Item {
-        fn merge_key(&self) -> &MergeKey {
-            &self.key
-        }
-        fn goes_with(&self, other: &Self) -> bool {
-            self.key.merges_with(&other.key)
-        }
-        fn inflated_bytes(&self) -> usize {
-            self.bytes
-        }
-        fn alone(&self) -> bool {
-            self.alone
-        }
-        fn arrived(&self) -> Instant {
-            self.arrived
-        }
-        fn start_by(&self) -> Instant {
-            self.arrived + Duration::from_secs(10)
-        }
-    }
-
-    const LIMITS: LaneLimits = LaneLimits {
-        inflight_max: 1,
-        inflight_early_max: 0,
-        inflight_full_max: 3,
-        linger: Duration::ZERO,
-        fragments_max: 4,
-        inflated_bytes_max: 100,
-    };
-
-    fn item(id: u32, now: Instant) -> Item {
-        Item { id, key: MergeKey::Ha(None), bytes: 10, alone: false, arrived: now }
-    }
-
-    fn replica(name: &str) -> MergeKey {
-        MergeKey::Ha(Some(Box::new(HaReplica { cluster: b"c"[..].into(), replica: name.as_bytes().into() })))
-    }
-
-    fn lane(items: impl IntoIterator<Item = Item>) -> Lane<Item> {
-        let mut lane = Lane::default();
-        items.into_iter().for_each(|item| lane.push(item));
-        lane
-    }
-
-    /// Returns the IDs of the batch that the lane sends next, and finishes it at once.
-    fn sent(lane: &mut Lane<Item>, now: Instant) -> Vec<u32> {
-        let Next::Send(batch) = lane.next(now, &LIMITS) else { panic!("nothing to send: {lane:?}") };
-        lane.left(now);
-        lane.finished(None);
-        batch.iter().map(|item| item.id).collect()
-    }
-
-    /// A lane with one request on its way, after one that the upstream stored within `round_trip`.
-    fn lane_with_one_in_flight(round_trip: Option<Duration>, now: Instant) -> Lane<Item> {
-        let mut lane = lane([item(0, now)]);
-        for round_trip in [Some(round_trip), None] {
-            assert!(matches!(lane.next(now, &LIMITS), Next::Send(_)));
-            lane.left(now);
-            if let Some(round_trip) = round_trip {
-                lane.finished(round_trip);
-                lane.push(item(1, now));
-            }
-        }
-        lane
-    }
-
-    #[test]
-    fn the_first_is_sent_at_once_and_the_others_gather_until_it_has_finished() {
-        let now = Instant::now();
-        let mut lane = lane([item(0, now)]);
-        assert_eq!(lane.next(now, &LIMITS), Next::Send(vec![item(0, now)]));
-        (1..4).for_each(|id| lane.push(item(id, now)));
-        assert_eq!(lane.next(now, &LIMITS), Next::Nothing);
-        lane.left(now);
-        lane.finished(None);
-        assert_eq!(sent(&mut lane, now), [1, 2, 3]);
-        assert!(lane.is_idle());
-    }
-
-    #[test]
-    fn a_further_request_leaves_when_what_waits_has_waited_for_a_fraction_of_a_round_trip() {
-        let (now, ms) = (Instant::now(), Duration::from_millis);
-        let limits = LaneLimits { inflight_early_max: 3, ..LIMITS };
-        let mut lane = lane_with_one_in_flight(Some(ms(100)), now);
-        (2..4).for_each(|id| lane.push(item(id, now + ms(u64::from(id)))));
-        let due = now + ms(2 + 20) - EARLY_SLACK;
-        assert_eq!(lane.next(now + ms(5), &limits), Next::Wait(due));
-        let Next::Send(batch) = lane.next(due, &limits) else { panic!("nothing to send: {lane:?}") };
-        assert_eq!(batch.len(), 2);
-
-        lane.push(item(4, due));
-        assert_eq!(lane.next(due + ms(50), &limits), Next::Nothing, "one waits for its connection");
-        lane.left(due + ms(50));
-        assert!(matches!(lane.next(due + ms(50), &limits), Next::Send(_)), "the third");
-        lane.left(due + ms(50));
-        lane.push(item(5, due));
-        assert_eq!(lane.next(due + ms(99), &limits), Next::Nothing, "three are the most");
-        lane.finished(Some(ms(300)));
-        assert_eq!(lane.next(due, &limits), Next::Wait(due + ms(40) - EARLY_SLACK), "the mean of two");
-    }
-
-    #[test]
-    fn nothing_leaves_early_unless_the_upstream_answers_well() {
-        let now = Instant::now();
-        let late = now + Duration::from_millis(2);
-        let limits = LaneLimits { inflight_early_max: 3, ..LIMITS };
-        let waits = |mut lane: Lane<Item>, limits: &LaneLimits| {
-            lane.push(item(2, now));
-            lane.next(late, limits) == Next::Nothing
-        };
-        assert!(waits(lane_with_one_in_flight(None, now), &limits), "the last was not stored");
-        let answered = || lane_with_one_in_flight(Some(Duration::from_millis(1)), now);
-        assert!(waits(answered(), &LIMITS), "it is off");
-        assert!(!waits(answered(), &limits));
-        let mut silent = answered();
-        silent.push(item(2, now));
-        assert_eq!(silent.next(late + Duration::from_nanos(1), &limits), Next::Nothing, "two round trips");
-        let mut unwell = answered();
-        unwell.push(item(3, now));
-        assert!(matches!(unwell.next(late, &limits), Next::Send(_)));
-        unwell.left(now);
-        unwell.finished(None);
-        assert!(waits(unwell, &limits), "an answer that stored nothing ends it");
-    }
-
-    #[test]
-    fn a_full_batch_or_a_single_is_sent_beside_requests_in_flight() {
-        let now = Instant::now();
-        let on_their_way = |items: Vec<Item>| {
-            let mut lane = lane(items);
-            let sent = std::iter::from_fn(|| match lane.next(now, &LIMITS) {
-                Next::Send(batch) => Some(batch.len()),
-                _ => None,
-            });
-            sent.collect::<Vec<_>>()
-        };
-        let items = |count| (0..count).map(|id| item(id, now));
-        assert_eq!(on_their_way(items(3).collect()), [3]);
-        assert_eq!(on_their_way(items(9).collect()), [4, 4], "the ninth waits for company");
-        assert_eq!(on_their_way(items(40).collect()), [4, 4, 4], "up to the bound");
-        let alone = items(9).map(|item| Item { key: MergeKey::Alone, ..item });
-        assert_eq!(on_their_way(alone.collect()), [1, 1, 1]);
-    }
-
-    #[test]
-    fn a_batch_ends_at_either_limit() {
-        let now = Instant::now();
-        let mut by_number = lane((0..6).map(|id| item(id, now)));
-        assert_eq!(sent(&mut by_number, now), [0, 1, 2, 3]);
-        assert_eq!(sent(&mut by_number, now), [4, 5]);
-        let mut by_bytes = lane((0..3).map(|id| Item { bytes: 45, ..item(id, now) }));
-        assert_eq!(sent(&mut by_bytes, now), [0, 1]);
-        let mut giant = lane((0..2).map(|id| Item { bytes: 1_000, ..item(id, now) }));
-        assert_eq!(sent(&mut giant, now), [0], "one that exceeds the limit by itself still goes");
-    }
-
-    #[test]
-    fn only_equal_keys_go_together_and_the_others_keep_their_order() {
-        let now = Instant::now();
-        let keys = [replica("r1"), replica("r2"), replica("r1"), MergeKey::Ha(None), replica("r2")];
-        let mut lane = lane((0..).zip(keys).map(|(id, key)| Item { key, ..item(id, now) }));
-        assert_eq!(sent(&mut lane, now), [0, 2]);
-        assert_eq!(sent(&mut lane, now), [1, 4]);
-        assert_eq!(sent(&mut lane, now), [3]);
-    }
-
-    #[test]
-    fn fragments_that_must_go_alone_do() {
-        let now = Instant::now();
-        let marked = |id| Item { alone: true, ..item(id, now) };
-        let keyed = |id| Item { key: MergeKey::Alone, ..item(id, now) };
-        let mut lane = lane([item(0, now), marked(1), keyed(2), item(3, now), keyed(4)]);
-        assert_eq!(sent(&mut lane, now), [0, 3]);
-        assert_eq!([sent(&mut lane, now), sent(&mut lane, now), sent(&mut lane, now)], [[1], [2], [4]]);
-    }
-
-    #[test]
-    fn merging_resumes_after_its_stop() {
-        let now = Instant::now();
-        let mut lane = lane((0..4).map(|id| item(id, now)));
-        lane.stop_merging(now + Duration::from_secs(1));
-        assert_eq!(sent(&mut lane, now), [0]);
-        assert_eq!(sent(&mut lane, now + Duration::from_secs(1)), [1, 2, 3]);
-    }
-
-    #[test]
-    fn a_waiting_batch_is_joined_by_later_fragments_that_may_share_it() {
-        let now = Instant::now();
-        let mut lane = lane([item(0, now)]);
-        let Next::Send(mut batch) = lane.next(now, &LIMITS) else { panic!("nothing to send") };
-        let other = Item { key: replica("r1"), ..item(1, now) };
-        let alone = Item { alone: true, ..item(2, now) };
-        [other, alone].into_iter().chain((3..9).map(|id| item(id, now))).for_each(|item| lane.push(item));
-        lane.join(&mut batch, now, &LIMITS);
-        assert_eq!(batch.iter().map(|item| item.id).collect::<Vec<_>>(), [0, 3, 4, 5], "up to the limit");
-        lane.left(now);
-        lane.finished(None);
-        assert_eq!(sent(&mut lane, now), [1], "what is left keeps its order");
-
-        let mut single = vec![Item { alone: true, ..item(9, now) }];
-        lane.join(&mut single, now, &LIMITS);
-        assert_eq!(single.len(), 1);
-        lane.stop_merging(now + Duration::from_secs(1));
-        let mut unmerged = vec![item(10, now)];
-        lane.join(&mut unmerged, now, &LIMITS);
-        assert_eq!(unmerged.len(), 1);
-    }
-
-    #[test]
-    fn linger_holds_a_fragment_until_its_time_or_a_full_batch() {
-        let now = Instant::now();
-        let limits = LaneLimits { linger: Duration::from_millis(5), ..LIMITS };
-        let until = now + limits.linger;
-        let mut waiting = lane([item(0, now)]);
-        assert_eq!(waiting.next(now, &limits), Next::Wait(until));
-        assert_eq!(waiting.next(until, &limits), Next::Send(vec![item(0, now)]));
-        let mut full = lane((0..4).map(|id| item(id, now)));
-        assert!(matches!(full.next(now, &limits), Next::Send(_)));
-    }
-
-    #[test]
-    fn expired_fragments_are_removed_and_the_others_stay() {
-        let now = Instant::now();
-        let late = now + Duration::from_secs(5);
-        let mut lane = lane([item(0, now), item(1, late), item(2, now)]);
-        assert_eq!(lane.take_expired(now + Duration::from_secs(9)), []);
-        let expired: Vec<_> = lane.take_expired(now + Duration::from_secs(10)).iter().map(|i| i.id).collect();
-        assert_eq!(expired, [0, 2]);
-        assert_eq!(sent(&mut lane, late), [1]);
-        assert_eq!((lane.waiting_bytes, lane.none_expires_before.is_some()), (0, true));
-        assert!(lane.take_expired(late + Duration::from_secs(10)).is_empty());
-    }
-
-    #[test]
-    fn fragments_that_are_put_back_are_next_and_still_expire() {
-        let now = Instant::now();
-        let mut lane = lane((0..4).map(|id| item(id, now)));
-        let Next::Send(mut batch) = lane.next(now, &LIMITS) else { panic!("nothing to send") };
-        lane.push(item(4, now + Duration::from_secs(5)));
-        assert!(lane.take_expired(now + Duration::from_secs(10)).is_empty());
-        lane.put_back(batch.split_off(1));
-        lane.left(now);
-        lane.finished(None);
-        assert_eq!(lane.waiting_bytes, 40);
-        assert_eq!(sent(&mut lane, now), [1, 2, 3, 4]);
-        assert_eq!(lane.waiting_bytes, 0);
-        lane.put_back(vec![item(5, now), item(6, now)]);
-        let expired: Vec<_> = lane.take_expired(now + Duration::from_secs(10)).iter().map(|i| i.id).collect();
-        assert_eq!(expired, [5, 6]);
-    }
-
-    #[test]
-    fn the_newest_fragment_can_be_removed() {
-        let now = Instant::now();
-        let mut lane = lane((0..3).map(|id| item(id, now)));
-        assert_eq!(lane.take_newest().map(|item| item.id), Some(2));
-        assert_eq!(lane.waiting_bytes, 20);
-        assert_eq!(sent(&mut lane, now), [0, 1]);
-        assert_eq!((lane.take_newest(), lane.waiting_bytes), (None, 0));
-    }
+/// Whether a fragment has to have a request of its own, whatever else the lane does.
+pub fn is_never_merged(fragment: &impl Queued) -> bool {
+    fragment.alone() || *fragment.merge_key() == MergeKey::Alone
 }
+
+#[cfg(test)]
+mod tests;

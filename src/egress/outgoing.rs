@@ -16,7 +16,7 @@ use super::Egress;
 use super::tenant_lane::{Batch, TenantLane, inflated_bytes};
 use crate::exchange::fragment::Fragment;
 use crate::limits::TURN_BYTES_MAX;
-use crate::model::Protocol;
+use crate::model::{MergeKey, Part, Protocol};
 use crate::shared::budget::Charge;
 use crate::split::Merged;
 
@@ -65,9 +65,10 @@ impl<'a> Outgoing<'a> {
     }
 }
 
-/// Whether the parts of a batch are packed before they are sent.
+/// Whether the parts of a batch are packed before they are sent. Those that cannot be merged are deflated already.
 fn are_packed(batch: &[Box<Fragment>]) -> bool {
-    batch.first().is_some_and(|first| first.part.protocol == Protocol::RemoteWriteV2)
+    let is_packed = |part: &Part| part.protocol == Protocol::RemoteWriteV2 && part.merge != MergeKey::Alone;
+    batch.first().is_some_and(|first| is_packed(&first.part))
 }
 
 impl Egress {
@@ -97,6 +98,7 @@ impl Egress {
             let rest = batch.split_off(kept);
             self.waits(lane, rest.len());
             lane.queue.borrow_mut().put_back(rest);
+            lane.metrics.oldest_waiting.set(lane.queue.borrow().oldest());
         }
         let Merged { elements, inflated_bytes, .. } = merged?;
         let charge = batch.first()?.charge.beside(elements.len());

@@ -129,7 +129,7 @@ fn a_request_has_as_many_symbols_as_it_may_have() {
     let mut merger = Merger::default();
     let (_, count) = merged(&mut merger, &[half.clone(), few.clone(), half, few], usize::MAX);
     assert_eq!(count, 2);
-    assert!(merger.scratch_bytes() <= 8 * SCRATCH_BYTES_MAX);
+    assert!(merger.scratch_bytes() <= 2 * SCRATCH_BYTES_MAX);
 }
 
 #[test]
