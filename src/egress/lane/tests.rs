@@ -170,7 +170,7 @@ fn what_goes_alone_and_what_is_merged_do_not_wait_for_each_other() {
     lane.push(item(6, now));
     assert_eq!(next(&mut lane), [3], "the second request of merged fragments waits, but this passes it");
     lane.push(item(7, now));
-    assert_eq!(next(&mut lane), [], "three are the most");
+    assert_eq!(next(&mut lane), Vec::<u32>::new(), "three are the most");
     lane.finished(true, None);
     assert_eq!(next(&mut lane), [4]);
     lane.finished(false, None);
