@@ -225,10 +225,12 @@ impl<F: Queued> Lane<F> {
         if leaves_at.is_some_and(|at| at <= now) {
             return self.send(0, now, limits);
         }
-        match self.waiting.iter().position(is_never_merged).filter(|_| self.singles_waiting > 0) {
-            Some(single) => self.send(single, now, limits),
-            None => leaves_at.map_or(Next::Nothing, Next::Wait),
+        if self.singles_waiting > 0
+            && let Some(single) = self.waiting.iter().position(is_never_merged)
+        {
+            return self.send(single, now, limits);
         }
+        leaves_at.map_or(Next::Nothing, Next::Wait)
     }
 
     /// Sends the waiting fragment at this place, with all that may share its request.
