@@ -358,11 +358,11 @@ fn mistakes_are_told() {
 #[test]
 fn the_projects_own_comparisons_are_sound() {
     let perf = Path::new(env!("CARGO_MANIFEST_DIR")).join("../perf");
-    for (name, scenarios) in [("compare.yml", 16), ("quick.yml", 3)] {
+    for (name, scenarios) in [("compare.yml", 20), ("quick.yml", 3)] {
         let config = loadgen::compare::Config::load(&perf.join(name)).unwrap();
         assert_eq!(config.scenarios.len(), scenarios, "{name}");
         let names: Vec<&str> = config.contenders.iter().map(|contender| contender.name.as_str()).collect();
-        assert_eq!(names, ["tenantry", "haproxy", "vmagent"], "{name}");
+        assert_eq!(names, ["tenantry", "tenantry-epoll", "haproxy", "vmagent", "cortex-tenant"], "{name}");
     }
     let tls = loadgen::compare::Config::load(&perf.join("tls.yml")).unwrap();
     let speaks_tls = |name: &str| name.contains("-tls");
