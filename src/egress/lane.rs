@@ -11,10 +11,10 @@
 //! each request still carries half of the senders, but nobody waits for long. So it costs more requests only while the
 //! load is low. No further request leaves while one waits for a connection, because that one takes along what arrives.
 //!
-//! A full batch, or a fragment that cannot be merged, would
-//! gain nothing by waiting; it is sent while fewer than `inflight_full_max` requests are in flight, so that a giant
-//! tenant is not held to one batch at a time. Neither kind waits for the other: fragments that go alone pass those that
-//! wait to be merged, and their requests do not count where these wait.
+//! A full batch, or a fragment that cannot be merged, would gain nothing by waiting. It is sent while fewer than
+//! `inflight_full_max` requests are in flight, so that a giant tenant is not held to one batch at a time. Fragments
+//! that go alone pass those that wait to be merged, and their requests do not count towards `inflight_max`. So neither
+//! kind waits for the other.
 //!
 //! The merge key of each fragment says which others it may share a request with. Mimir and Cortex read the HA pair of a
 //! request's first series and apply it to the whole request, so series of two replicas must never share one. Senders
@@ -25,15 +25,15 @@ use std::time::{Duration, Instant};
 
 use crate::model::MergeKey;
 
-/// A further request leaves when a fragment has waited for so many percent of a round trip. Fewer of them mean less
+/// A further request leaves when a fragment has waited for this percentage of a round trip. A smaller one means less
 /// latency and more requests.
 const EARLY_PERCENT: u32 = 20;
 
-/// It never waits for longer than this: no timer outlives a change of the upstream's round trip by much.
+/// A fragment never waits longer than this before it may leave early, so that no timer is far off once round trips have
+/// become shorter.
 const EARLY_WAIT_MAX: Duration = Duration::from_millis(250);
 
-/// Timers have a resolution of a millisecond and are late by half of it. A wait that is longer begins so much earlier
-/// to be over.
+/// Timers have a resolution of a millisecond and are late by half of it. Longer waits are shortened by this.
 const EARLY_SLACK: Duration = Duration::from_micros(500);
 
 /// Requests of a tenant in flight while further ones may leave early. With three, two groups of senders never wait for
