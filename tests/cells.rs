@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 use support::server::free_port;
 use support::upstream::Received;
 use support::{
-    Close, Driver, Reply, Server, Upstream, body, eventually, on_both, one, post, send_together, series,
+    Close, Driver, Ends, Reply, Server, Upstream, body, eventually, on_both, one, post, send_together, series,
 };
 
 /// The file of `upstreams`, for as long as the value lives.
@@ -264,6 +264,7 @@ fn a_tenant_moves_under_load_without_a_failure_and_under_one_clusters_terms_at_a
         let server = cells.start(driver, &main, "");
         let over = AtomicBool::new(false);
         std::thread::scope(|scope| {
+            let _ends = Ends(&over);
             for _ in 0..6 {
                 let (server, over) = (&server, &over);
                 scope.spawn(move || {
@@ -280,7 +281,6 @@ fn a_tenant_moves_under_load_without_a_failure_and_under_one_clusters_terms_at_a
                 assert!(lines.contains("upstreams"), "{lines}");
                 std::thread::sleep(Duration::from_millis(150));
             }
-            over.store(true, Ordering::Relaxed);
         });
         for (upstream, token) in [(&eu, "Bearer eu-token"), (&us, "Bearer us-token")] {
             let received = upstream.received();

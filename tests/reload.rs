@@ -6,7 +6,7 @@ mod support;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use support::remote_write::TimeSeries;
-use support::{Driver, Reply, Server, Upstream, body, on_both, series};
+use support::{Driver, Ends, Reply, Server, Upstream, body, on_both, series};
 
 fn labelled(labels: &[(&str, &str)]) -> TimeSeries {
     TimeSeries::new(labels, &[(1_700_000_000_000, 0.0)])
@@ -145,6 +145,7 @@ fn under_load_every_request_is_of_one_configuration_and_none_fails() {
         let server = Server::start(driver, upstream.address, &format!("{old}\n"));
         let over = AtomicBool::new(false);
         std::thread::scope(|scope| {
+            let _ends = Ends(&over);
             for sender in 0..4 {
                 let (server, over) = (&server, &over);
                 scope.spawn(move || {
@@ -164,7 +165,6 @@ fn under_load_every_request_is_of_one_configuration_and_none_fails() {
                 let (from, to) = if round % 2 == 0 { (old, new) } else { (new, old) };
                 server.reload_with(from, to);
             }
-            over.store(true, Ordering::Relaxed);
         });
         let [mut of_old, mut of_new] = [0, 0];
         let authorization = |password: &str| match password {

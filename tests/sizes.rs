@@ -14,7 +14,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use support::remote_write::inflated;
 use support::upstream::Received;
-use support::{Reply, Server, Upstream, body, on_both, one, series};
+use support::{Ends, Reply, Server, Upstream, body, on_both, one, series};
 
 /// A request of one tenant with `count` series of some 120 bytes each.
 fn large(tenant: &str, count: usize) -> Vec<u8> {
@@ -40,6 +40,7 @@ fn a_large_request_becomes_few_pieces_while_others_push_small_ones() {
         let server = Server::start(driver, upstream.address, "cores: 1\n");
         let stop = AtomicBool::new(false);
         std::thread::scope(|scope| {
+            let ends = Ends(&stop);
             let small = scope.spawn(|| {
                 let mut client = server.client();
                 while !stop.load(Ordering::SeqCst) {
@@ -53,7 +54,7 @@ fn a_large_request_becomes_few_pieces_while_others_push_small_ones() {
                 let attempts = upstream.of("a").len() - before;
                 assert!(attempts <= 16, "{attempts} attempts");
             }
-            stop.store(true, Ordering::SeqCst);
+            drop(ends);
             small.join().unwrap();
         });
     });

@@ -20,7 +20,7 @@ use std::time::{Duration, Instant};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use rustls::{ClientConfig, ClientConnection};
 use support::tls::{Folder, client_config, hello, session};
-use support::{Client, Driver, Reply, Server, Upstream, eventually, on_both, one};
+use support::{Client, Driver, Ends, Reply, Server, Upstream, eventually, on_both, one};
 use tenantry::limits::HANDSHAKES_MAX;
 
 /// Clients that open a connection and say nothing.
@@ -180,15 +180,6 @@ fn flood(from: [u8; 4], to: SocketAddr, bytes: &[u8], stop: &AtomicBool) -> usiz
     opened
 }
 
-/// Ends a flood, also if the test fails.
-struct Stop<'a>(&'a AtomicBool);
-
-impl Drop for Stop<'_> {
-    fn drop(&mut self) {
-        self.0.store(true, Ordering::SeqCst);
-    }
-}
-
 /// Floods a server with half handshakes. Meanwhile honest senders from `from` try to push, over new connections and
 /// over one that was there before. Returns how many of ten did.
 fn during_half_handshakes(driver: Driver, folder: &Folder, bytes: &[u8], from: [u8; 4]) -> usize {
@@ -197,7 +188,7 @@ fn during_half_handshakes(driver: Driver, folder: &Folder, bytes: &[u8], from: [
     let mut kept = Client::connect_tls(server.address, &config);
     let stop = AtomicBool::new(false);
     std::thread::scope(|scope| {
-        let stopping = Stop(&stop);
+        let ends = Ends(&stop);
         let hostile = scope.spawn(|| flood(HOSTILE, server.address, bytes, &stop));
         let failed = || server.metric("tenantry_tls_handshakes_total", "result=\"failed\"");
         eventually("the limit is reached", || failed() > 100.0);
@@ -214,7 +205,7 @@ fn during_half_handshakes(driver: Driver, folder: &Folder, bytes: &[u8], from: [
             }
         }
         let took = begun.elapsed();
-        drop(stopping);
+        drop(ends);
         eprintln!("{served} served in {took:?}; {} connections in all", hostile.join().unwrap());
         served
     })
@@ -287,7 +278,7 @@ fn a_flood_of_handshakes_leaves_established_connections_their_share() {
             let alone = throughput(&mut kept);
             let (stop, done) = (AtomicBool::new(false), AtomicUsize::new(0));
             let beside = std::thread::scope(|scope| {
-                let _stopping = Stop(&stop);
+                let _ends = Ends(&stop);
                 (0..3).for_each(|_| drop(scope.spawn(|| shake_hands(server.address, &config, &stop, &done))));
                 throughput(&mut kept)
             });

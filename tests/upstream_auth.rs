@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use support::server::{configuration, free_port};
-use support::{Driver, Reply, Server, Upstream, on_both, on_both_at_once, one};
+use support::{Driver, Ends, Reply, Server, Upstream, on_both, on_both_at_once, one};
 
 /// Puts a new file in the place of the old one, as tools that renew secrets do.
 fn replace(path: &Path, text: &str) {
@@ -112,6 +112,7 @@ fn a_token_is_renewed_under_load_without_a_failed_request() {
         let server = Server::start(driver, upstream.address, &extra);
         let over = AtomicBool::new(false);
         std::thread::scope(|scope| {
+            let ends = Ends(&over);
             let pushers: Vec<_> = (0..3).map(|_| scope.spawn(|| push_continually(&server, &over))).collect();
             replace(&path, "second\n");
             wait_for("the token is read again", || reloads(&server, "done") == 1.0);
@@ -121,11 +122,11 @@ fn a_token_is_renewed_under_load_without_a_failed_request() {
             // A signal need not wait until the file is looked at. It is refused as long as the file is empty.
             let lines = server.reload().join("\n");
             assert!(lines.contains("token is empty") && lines.contains("nothing changes"), "{lines}");
-            replace(&path, "third");
-            let lines = server.reload().join("\n");
+            // Before the server itself looks at the file again.
+            let lines = server.reload_after(|| replace(&path, "third")).join("\n");
             assert!(lines.contains("auth.egress.bearer_token_file"), "{lines}");
             assert!(!lines.contains("third"), "{lines}");
-            over.store(true, Ordering::Relaxed);
+            drop(ends);
             let pushed: usize = pushers.into_iter().map(|pusher| pusher.join().unwrap()).sum();
             assert!(pushed > 100, "{pushed}");
         });

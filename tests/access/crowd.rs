@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use crate::rig::{basic, bearer};
 use crate::support::server::on_both;
 use crate::support::tls::Folder;
-use crate::support::{Reply, Server, Upstream, one};
+use crate::support::{Ends, Reply, Server, Upstream, one};
 
 /// Pushes one after another for so long. Returns how many.
 fn push_for(server: &Server, header: &str, time: Duration) -> usize {
@@ -16,15 +16,6 @@ fn push_for(server: &Server, header: &str, time: Duration) -> usize {
         pushes += 1;
     }
     pushes
-}
-
-/// Ends the other threads of a test, also when the test fails.
-pub(crate) struct Ends<'a>(pub(crate) &'a AtomicBool);
-
-impl Drop for Ends<'_> {
-    fn drop(&mut self) {
-        self.0.store(true, Ordering::Relaxed);
-    }
 }
 
 #[test]

@@ -10,7 +10,7 @@ use testkit::pki::Wanted;
 use crate::rig::{Credentials, basic, bearer, connect, hash, token_of};
 use crate::support::server::{configuration, free_port, on_both, on_both_at_once};
 use crate::support::tls::Folder;
-use crate::support::{Client, Driver, Reply, Server, Upstream, eventually, one};
+use crate::support::{Client, Driver, Ends, Reply, Server, Upstream, eventually, one};
 
 /// Starts a server with this web configuration, which may be plain HTTP.
 fn start(driver: Driver, folder: &Folder, web: &str) -> (Server, Upstream) {
@@ -105,7 +105,7 @@ fn credentials_are_rotated_under_load_without_a_failed_request() {
                     assert_eq!(client.push_with(&one("a"), &bearer(&token_of("agent"))).status, 200);
                 }
             });
-            let _end = crate::crowd::Ends(&done);
+            let _end = Ends(&done);
             // Both tokens are accepted, then the new one only. The files change without a signal.
             let new = "another-bearer-token-0123456789abcdef";
             let works = |token: &str| connect(&server, &config).push_with(&one("a"), &bearer(token)).status;

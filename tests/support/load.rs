@@ -55,12 +55,10 @@ pub fn push_while(address: SocketAddr, during: impl FnOnce()) -> Vec<Push> {
             scope.spawn(move || load.push(address, n % 2 == 0))
         };
         let senders: Vec<_> = (0..6).map(sender).collect();
-        // If it panics, the senders must end as well, or the test would never end.
-        let ran = std::panic::catch_unwind(std::panic::AssertUnwindSafe(during));
-        load.over.store(true, Ordering::Relaxed);
-        let pushes = senders.into_iter().flat_map(|sender| sender.join().unwrap()).collect();
-        ran.unwrap_or_else(|panic| std::panic::resume_unwind(panic));
-        pushes
+        let ends = super::Ends(&load.over);
+        during();
+        drop(ends);
+        senders.into_iter().flat_map(|sender| sender.join().unwrap()).collect()
     })
 }
 

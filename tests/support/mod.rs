@@ -16,6 +16,9 @@ pub mod server;
 pub mod tls;
 pub mod upstream;
 
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
 pub use client::{Client, Response};
 pub use remote_write::{body, one, series};
 pub use server::{Driver, Server, Transport, on_all, on_both, on_both_at_once, post, send_together};
@@ -30,13 +33,20 @@ pub fn start(
     (Server::start(driver, upstream.address, ""), upstream)
 }
 
-/// Waits until `what` holds, for at most ten seconds.
-pub fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
-    for _ in 0..1_000 {
-        if holds() {
-            return;
-        }
-        std::thread::sleep(std::time::Duration::from_millis(10));
+/// Ends the threads that run until this flag is set, also when the test fails: they would push for ever otherwise.
+pub struct Ends<'a>(pub &'a AtomicBool);
+
+impl Drop for Ends<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::SeqCst);
     }
-    panic!("not within ten seconds: {what}");
+}
+
+/// Waits until `what` holds, for at most twenty seconds.
+pub fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
+    let until = Instant::now() + Duration::from_secs(20);
+    while !holds() {
+        assert!(Instant::now() < until, "not within twenty seconds: {what}");
+        std::thread::sleep(Duration::from_millis(10));
+    }
 }

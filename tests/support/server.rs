@@ -279,9 +279,16 @@ impl Server {
 
     /// Has it read its files again. Returns the lines that it logs about that.
     pub fn reload(&self) -> Vec<String> {
+        self.reload_after(|| ())
+    }
+
+    /// As [`reload`](Self::reload), once `change` has changed its files. Nothing that takes time comes between them: the
+    /// server looks at files by itself, too.
+    pub fn reload_after(&self, change: impl FnOnce()) -> Vec<String> {
         let before = self.log().len();
         let reloads = |what| self.metric("tenantry_config_reloads_total", what);
         let counted = reloads("done") + reloads("refused");
+        change();
         self.signal("HUP");
         let over = |line: &String| line.contains("the configuration was read again");
         super::eventually("it has read its files", || self.log()[before..].iter().any(over));

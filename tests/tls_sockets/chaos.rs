@@ -11,7 +11,7 @@ use std::time::Duration;
 use crate::peers::start;
 use crate::relay::{Relay, relay_config};
 use crate::support::tls::{Folder, client_config, localhost, session};
-use crate::support::{Client, Reply, Server, Upstream, body, on_both_at_once, series};
+use crate::support::{Client, Ends, Reply, Server, Upstream, body, on_both_at_once, series};
 
 /// A proxy that cuts most connections after some bytes, in either direction.
 struct Cutter {
@@ -132,6 +132,7 @@ fn nothing_acknowledged_is_lost_when_connections_are_cut() {
         let before = Cutter::start(server.address, 2);
         let (stop, to) = (AtomicBool::new(false), before.address);
         let acknowledged: Vec<String> = std::thread::scope(|scope| {
+            let ends = Ends(&stop);
             let send = |sender| {
                 let (folder, stop) = (&folder, &stop);
                 scope.spawn(move || send(sender, to, folder, stop))
@@ -140,7 +141,7 @@ fn nothing_acknowledged_is_lost_when_connections_are_cut() {
             renew(&server, &folder, 10);
             [&before, &behind].iter().for_each(|cutter| cutter.calm.store(true, Ordering::SeqCst));
             std::thread::sleep(Duration::from_millis(500));
-            stop.store(true, Ordering::SeqCst);
+            drop(ends);
             senders.into_iter().flat_map(|sender| sender.join().unwrap()).collect()
         });
         let mut stored: BTreeMap<String, usize> = BTreeMap::new();

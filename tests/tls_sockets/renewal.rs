@@ -9,7 +9,7 @@ use testkit::pki::{Authority, Wanted};
 use crate::peers::{curl, start};
 use crate::relay::{Relay, relay_config};
 use crate::support::tls::{Folder, chain, client_config, localhost};
-use crate::support::{Client, Driver, Reply, Server, Upstream, on_both, on_both_at_once, one};
+use crate::support::{Client, Driver, Ends, Reply, Server, Upstream, on_both, on_both_at_once, one};
 
 /// Puts a version of the certificate into the folder `..NAME`, and lets `..data` point to it at once, as Kubernetes
 /// does.
@@ -84,9 +84,9 @@ fn a_renewed_certificate_is_served_without_a_failed_request() {
         assert!(shows(&server, &folder, "first"));
         let (stop, pushed) = (AtomicBool::new(false), AtomicUsize::new(0));
         std::thread::scope(|scope| {
+            let _ends = Ends(&stop);
             scope.spawn(|| pushed.store(push_continually(&server, &folder, &stop), Ordering::SeqCst));
             renew(&server, &folder);
-            stop.store(true, Ordering::SeqCst);
         });
         let pushed = pushed.load(Ordering::SeqCst);
         assert!(pushed > 100, "{pushed}");

@@ -8,7 +8,7 @@ use std::time::Duration;
 use crate::peers::start;
 use crate::support::server::{Server, free_port};
 use crate::support::tls::Folder;
-use crate::support::{Driver, Reply, Upstream, eventually, on_both, on_both_at_once, one};
+use crate::support::{Driver, Ends, Reply, Upstream, eventually, on_both, on_both_at_once, one};
 
 /// A running stunnel. Dropping it kills it.
 pub(crate) struct Stunnel {
@@ -103,13 +103,14 @@ fn the_certificate_of_the_server_is_renewed_without_a_failed_request() {
             pushed
         };
         std::thread::scope(|scope| {
+            let ends = Ends(&stop);
             let pushed = scope.spawn(push);
             for _ in 0..5 {
                 folder.put_client("tenantry");
                 server.reload();
                 std::thread::sleep(Duration::from_millis(200));
             }
-            stop.store(true, Ordering::SeqCst);
+            drop(ends);
             let pushed: usize = pushed.join().unwrap();
             assert_eq!(upstream.received().len(), pushed);
         });
