@@ -38,6 +38,7 @@ pub mod service;
 pub mod shared;
 pub mod signal;
 pub mod split;
+pub mod spool;
 pub mod supervisor;
 pub mod tenant;
 pub mod text;

@@ -25,8 +25,13 @@ mod scan_v2;
 mod selector;
 #[path = "../fuzz/checks/snappy.rs"]
 mod snappy;
+#[path = "../fuzz/checks/spool_segment.rs"]
+mod spool_segment;
 #[path = "../fuzz/checks/tls.rs"]
 mod tls;
+
+#[path = "corpus/spool.rs"]
+mod spool;
 
 use std::path::PathBuf;
 
@@ -91,6 +96,11 @@ fn selector_corpus() {
 }
 
 #[test]
+fn spool_segment_corpus() {
+    replay("spool_segment", spool_segment::check, spool::seeds());
+}
+
+#[test]
 fn tls_corpus() {
     replay("tls", tls::check, tls_seeds());
 }
@@ -106,6 +116,7 @@ fn write_seeds() {
         ("loki_labels", loki_labels_seeds()),
         ("loki_json", loki_json_seeds()),
         ("selector", selector_seeds()),
+        ("spool_segment", spool::seeds()),
         ("tls", tls_seeds()),
     ];
     for (target, seeds) in all {
@@ -155,7 +166,7 @@ impl Random {
 #[test]
 #[ignore = "runs for FUZZ_SECONDS, or a minute, with the target FUZZ_TARGET, or each"]
 fn mutate() {
-    let all: [(&str, Check); 9] = [
+    let all: [(&str, Check); 10] = [
         ("http_head", http_head::check),
         ("scan", scan::check),
         ("scan_v2", scan_v2::check),
@@ -164,6 +175,7 @@ fn mutate() {
         ("loki_labels", loki_labels::check),
         ("loki_json", loki_json::check),
         ("selector", selector::check),
+        ("spool_segment", spool_segment::check),
         ("tls", tls::check),
     ];
     let wanted = std::env::var("FUZZ_TARGET").ok();

@@ -76,6 +76,26 @@ impl Passed {
         }
     }
 
+    /// Appends its bytes: where the trace begins, in 32 bits, little-endian, then the lines.
+    pub fn encode(&self, out: &mut Vec<u8>) {
+        // The lines are limited to some kilobytes.
+        let trace_at = u32::try_from(self.trace_at).unwrap_or(u32::MAX);
+        out.extend_from_slice(&trace_at.to_le_bytes());
+        out.extend_from_slice(&self.lines);
+    }
+
+    /// Reads what [`Self::encode`] has written. `None` if it would not have been passed on like this.
+    pub fn decode(bytes: &[u8]) -> Option<Self> {
+        let (trace_at, lines) = bytes.split_first_chunk()?;
+        let trace_at = usize::try_from(u32::from_le_bytes(*trace_at)).ok()?;
+        let (deciding, trace) = lines.split_at_checked(trace_at)?;
+        let is_well = !lines.is_empty()
+            && deciding.len() <= PASSED_BYTES_MAX
+            && fields_of(deciding)?.iter().all(|(name, value)| is_token(name) && is_plain(value))
+            && is_trace(&fields_of(trace)?);
+        is_well.then(|| Self { lines: lines.into(), trace_at })
+    }
+
     /// Whether a header of this name may be passed on.
     pub(super) fn concerns(name: &str, names: &[Box<str>]) -> bool {
         let is = |known: &str| name.eq_ignore_ascii_case(known);
@@ -139,6 +159,36 @@ fn line(name: &str, value: &[u8], lines: &mut Vec<u8>) {
     for part in [name.as_bytes(), b": ", value, b"\r\n"] {
         lines.extend_from_slice(part);
     }
+}
+
+/// The names and values of lines; `None` if these are not lines as [`line`] writes them.
+fn fields_of(mut lines: &[u8]) -> Option<Vec<(&[u8], &[u8])>> {
+    let mut fields = Vec::new();
+    while !lines.is_empty() {
+        let end = lines.iter().position(|&byte| byte == b'\n')?;
+        let (line, rest) = lines.split_at_checked(end + 1)?;
+        let line = line.strip_suffix(b"\r\n")?;
+        let (name, value) = line.split_at_checked(line.iter().position(|&byte| byte == b':')?)?;
+        fields.push((name, value.strip_prefix(b": ")?));
+        lines = rest;
+    }
+    Some(fields)
+}
+
+/// Whether these are the lines that [`trace`] writes.
+fn is_trace(fields: &[(&[u8], &[u8])]) -> bool {
+    let Some(((name, parent), states)) = fields.split_first() else { return true };
+    let bytes: usize = states.iter().map(|(_, value)| value.len() + 1).sum();
+    *name == TRACEPARENT.as_bytes()
+        && is_traceparent(parent)
+        && bytes <= TRACESTATE_BYTES_MAX + 1
+        && states.iter().all(|(name, value)| *name == TRACESTATE.as_bytes() && is_plain(value))
+}
+
+/// RFC 9110 section 5.6.2.
+fn is_token(name: &[u8]) -> bool {
+    !name.is_empty()
+        && name.iter().all(|byte| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(byte))
 }
 
 fn is_plain(value: &[u8]) -> bool {
@@ -265,5 +315,49 @@ mod tests {
         }
         let most = "a".repeat(TRACESTATE_BYTES_MAX);
         assert!(lines(&[("traceparent", PARENT), ("tracestate", &most)], &[]).contains(&most));
+    }
+
+    #[test]
+    fn what_is_encoded_decodes_and_nothing_else_does() {
+        let headers = [("tracestate", "a=1"), ("traceparent", PARENT), ("X-A", "1"), ("TraceState", "")];
+        for names in [&["X-A"][..], &[]] {
+            let passed = gather(&headers, names).unwrap().unwrap();
+            let mut bytes = Vec::new();
+            passed.encode(&mut bytes);
+            assert_eq!(Passed::decode(&bytes).as_ref(), Some(&*passed));
+            for cut in 0..bytes.len() {
+                // Cut between two lines, it is another one that could have been passed on.
+                let may = bytes[..cut].ends_with(b"\n");
+                assert_eq!(Passed::decode(&bytes[..cut]).is_some(), may, "{cut}");
+            }
+        }
+        let decode = |trace_at: u32, lines: &str| {
+            Passed::decode(&[&trace_at.to_le_bytes()[..], lines.as_bytes()].concat())
+        };
+        let parent = format!("traceparent: {PARENT}\r\n");
+        assert!(decode(6, "X: 1\r\n").is_some());
+        assert!(decode(0, &parent).is_some());
+        let long = format!("X: {}\r\n", "a".repeat(PASSED_BYTES_MAX));
+        let state = format!("{parent}tracestate: {}\r\n", "a".repeat(TRACESTATE_BYTES_MAX + 1));
+        for (trace_at, wrong) in [
+            (0, ""),
+            (5, "X: 1\r\n"),
+            (7, "X: 1\r\n"),
+            (u32::MAX, "X: 1\r\n"),
+            (0, "X: 1\r\n"),
+            (5, "X: 1\n"),
+            (5, "X:1\r\n"),
+            (6, " : 1\r\n"),
+            (5, ": 1\r\n"),
+            (7, "X: \u{7f}1\r\n"),
+            (7, "X: \r1\r\n"),
+            (u32::try_from(long.len()).unwrap(), &long),
+            (0, &state),
+            (0, &format!("{parent}{parent}")),
+            (0, "traceparent: 00\r\n"),
+            (0, "tracestate: a=1\r\n"),
+        ] {
+            assert_eq!(decode(trace_at, wrong), None, "{wrong:?}");
+        }
     }
 }

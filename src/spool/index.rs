@@ -1,0 +1,323 @@
+//! Where the records are, and what may be given back.
+//!
+//! Design constraints:
+//!
+//! * Millions of records: an entry has 32 bytes ([`ENTRY_BYTES`]), in one queue per stream. A queue takes up to twice
+//!   that, as it grows by doubling.
+//! * A stream is removed from its front. So one number per stream tells which of its records on disk are dead: all up to
+//!   its *removal*.
+//! * A dead record must not come back when its segment is read again. So as long as one may be on disk, a removal that
+//!   covers it must be there, too. Removals are only in segments as late as all that they cover. So the removals in the
+//!   oldest segment cover nothing outside it, and go with it. Those of any other one are live, like records.
+#![forbid(unsafe_code)]
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+
+use super::limits::ENTRY_BYTES;
+use super::stream::{Sequence, Stream, StreamTotals};
+use crate::tenant::TenantId;
+
+/// A record on disk.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Entry {
+    pub(super) sequence: Sequence,
+    /// Milliseconds since the epoch.
+    pub(super) spooled_at: u64,
+    pub(super) segment: u32,
+    pub(super) offset: u32,
+    /// Its size, with its frame.
+    pub(super) bytes: u32,
+    pub(super) samples: u32,
+}
+
+const _: () = assert!(size_of::<Entry>() == ENTRY_BYTES);
+
+/// One stream.
+#[derive(Default)]
+struct Queue {
+    /// By sequence.
+    entries: VecDeque<Entry>,
+    samples: u64,
+    bytes: u64,
+    /// All records up to this one are removed.
+    removed: Sequence,
+    /// Where that is written, or an earlier removal if `is_unwritten`.
+    removal: Option<Removal>,
+    /// Whether the removal has to be written.
+    is_unwritten: bool,
+}
+
+/// A removal on disk.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+struct Removal {
+    segment: u32,
+    bytes: u32,
+}
+
+/// One segment.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub(super) struct Segment {
+    /// See [`Header::seed`](super::record::Header::seed).
+    pub(super) seed: u32,
+    /// Its size.
+    pub(super) bytes: u64,
+    /// The bytes of records that are not removed.
+    pub(super) live_bytes: u64,
+    /// The bytes of the latest removals of their streams.
+    pub(super) removal_bytes: u64,
+    /// Whether its header is durable. If it is not, it has no records.
+    pub(super) has_header: bool,
+    /// Whether a live record could not be read.
+    pub(super) is_damaged: bool,
+}
+
+/// All streams and segments.
+#[derive(Default)]
+pub(super) struct Index {
+    streams: HashMap<Stream, Queue>,
+    /// The live bytes of each tenant.
+    tenants: HashMap<TenantId, u64>,
+    pub(super) segments: BTreeMap<u32, Segment>,
+    /// Streams whose removal has to be written.
+    unwritten: Vec<Stream>,
+    pub(super) records: u64,
+    pub(super) live_bytes: u64,
+    /// The sum over all segments.
+    pub(super) disk_bytes: u64,
+}
+
+/// The removals to be written, with their sequences.
+pub(super) type Removals = Vec<(Stream, Sequence)>;
+
+impl Index {
+    pub(super) fn add_segment(&mut self, number: u32, segment: Segment) {
+        self.disk_bytes += segment.bytes;
+        self.segments.insert(number, segment);
+    }
+
+    /// Notes the size of a segment.
+    pub(super) fn resize(&mut self, number: u32, bytes: u64) {
+        if let Some(segment) = self.segments.get_mut(&number) {
+            self.disk_bytes = self.disk_bytes - segment.bytes + bytes;
+            segment.bytes = bytes;
+        }
+    }
+
+    /// Adds a record behind those of its stream.
+    pub(super) fn push(&mut self, stream: &Stream, entry: Entry) {
+        if !self.streams.contains_key(stream) {
+            self.streams.insert(stream.clone(), Queue::default());
+        }
+        let Some(queue) = self.streams.get_mut(stream) else { return };
+        queue.entries.push_back(entry);
+        queue.samples += u64::from(entry.samples);
+        queue.bytes += u64::from(entry.bytes);
+        match self.tenants.get_mut(&stream.tenant) {
+            Some(bytes) => *bytes += u64::from(entry.bytes),
+            None => drop(self.tenants.insert(stream.tenant.clone(), u64::from(entry.bytes))),
+        }
+        self.records += 1;
+        self.live_bytes += u64::from(entry.bytes);
+        if let Some(segment) = self.segments.get_mut(&entry.segment) {
+            segment.live_bytes += u64::from(entry.bytes);
+        }
+    }
+
+    /// Takes a record out of all sums, after it was taken out of its queue.
+    fn forget(&mut self, stream: &Stream, entry: Entry) {
+        let bytes = u64::from(entry.bytes);
+        self.records -= 1;
+        self.live_bytes -= bytes;
+        if let Some(segment) = self.segments.get_mut(&entry.segment) {
+            segment.live_bytes -= bytes;
+        }
+        if let Some(of_tenant) = self.tenants.get_mut(&stream.tenant) {
+            *of_tenant -= bytes;
+            if *of_tenant == 0 {
+                self.tenants.remove(&stream.tenant);
+            }
+        }
+    }
+
+    /// Removes the records of a stream up to this one. Returns the last one that was removed.
+    fn pop(&mut self, stream: &Stream, up_to: Sequence) -> Option<Sequence> {
+        let queue = self.streams.get_mut(stream)?;
+        let mut removed = Vec::new();
+        // Not by a binary search: while segments are read, copies are out of order.
+        while let Some(entry) = queue.entries.pop_front_if(|entry| entry.sequence <= up_to) {
+            removed.push(entry);
+        }
+        if queue.entries.capacity() > 4 * queue.entries.len() {
+            queue.entries.shrink_to(2 * queue.entries.len());
+        }
+        for entry in &removed {
+            queue.samples -= u64::from(entry.samples);
+            queue.bytes -= u64::from(entry.bytes);
+        }
+        removed.iter().for_each(|entry| self.forget(stream, *entry));
+        removed.last().map(|entry| entry.sequence)
+    }
+
+    /// Removes the records of a stream up to this one. That has to be written.
+    pub(super) fn remove(&mut self, stream: &Stream, up_to: Sequence) {
+        // A number beyond the stream's records would also remove what is appended later.
+        let Some(last) = self.pop(stream, up_to) else { return };
+        let Some(queue) = self.streams.get_mut(stream) else { return };
+        queue.removed = last;
+        if !queue.is_unwritten {
+            queue.is_unwritten = true;
+            self.unwritten.push(stream.clone());
+        }
+    }
+
+    /// Notes a removal that was read. It has to be followed by [`Self::settle`].
+    pub(super) fn found_removal(&mut self, stream: &Stream, up_to: Sequence, segment: u32, bytes: u32) {
+        self.pop(stream, up_to);
+        let queue = self.streams.entry(stream.clone()).or_default();
+        if up_to >= queue.removed {
+            queue.removed = up_to;
+            self.place_removal(stream, Removal { segment, bytes });
+        }
+    }
+
+    /// Puts what was read in order: by sequence, each record once, without removed ones. Of a record and its copy the
+    /// one in the earlier segment stays, because the copy may have failed half-way.
+    pub(super) fn settle(&mut self) {
+        let streams: Vec<Stream> = self.streams.keys().cloned().collect();
+        for stream in streams {
+            let Some(queue) = self.streams.get_mut(&stream) else { continue };
+            let removed = queue.removed;
+            let entries = std::mem::take(&mut queue.entries);
+            (queue.samples, queue.bytes) = (0, 0);
+            entries.iter().for_each(|entry| self.forget(&stream, *entry));
+            let mut entries: Vec<Entry> = entries.into();
+            entries.sort_by_key(|entry| entry.sequence);
+            entries.dedup_by_key(|entry| entry.sequence);
+            for entry in entries.into_iter().filter(|entry| entry.sequence > removed) {
+                self.push(&stream, entry);
+            }
+        }
+    }
+
+    /// Notes where the latest removal of a stream is.
+    fn place_removal(&mut self, stream: &Stream, removal: Removal) {
+        let Some(queue) = self.streams.get_mut(stream) else { return };
+        let before = queue.removal.replace(removal);
+        if let Some(segment) = before.and_then(|before| self.segments.get_mut(&before.segment)) {
+            segment.removal_bytes -= before.map_or(0, |before| u64::from(before.bytes));
+        }
+        if let Some(segment) = self.segments.get_mut(&removal.segment) {
+            segment.removal_bytes += u64::from(removal.bytes);
+        }
+    }
+
+    /// The removals that have to be written.
+    pub(super) fn unwritten(&self) -> Removals {
+        let removed = |stream: &Stream| {
+            let queue = self.streams.get(stream)?;
+            Some((stream.clone(), queue.removed))
+        };
+        self.unwritten.iter().filter_map(removed).collect()
+    }
+
+    /// Notes that removals were written. `bytes` tells their sizes.
+    pub(super) fn written(&mut self, removals: &Removals, bytes: &[u32], segment: u32) {
+        for ((stream, removed), bytes) in removals.iter().zip(bytes) {
+            self.place_removal(stream, Removal { segment, bytes: *bytes });
+            if let Some(queue) = self.streams.get_mut(stream).filter(|queue| queue.removed == *removed) {
+                queue.is_unwritten = false;
+            }
+        }
+        let streams = &self.streams;
+        self.unwritten.retain(|stream| streams.get(stream).is_some_and(|queue| queue.is_unwritten));
+    }
+
+    /// The latest removals that are in a segment and have been written nowhere else.
+    pub(super) fn removals_in(&self, number: u32) -> Removals {
+        let inside = |queue: &Queue| queue.removal.is_some_and(|removal| removal.segment == number);
+        let streams = self.streams.iter().filter(|(_, queue)| inside(queue) && !queue.is_unwritten);
+        streams.map(|(stream, queue)| (stream.clone(), queue.removed)).collect()
+    }
+
+    /// The removals in a segment may be lost. They have to be written again.
+    pub(super) fn doubt_removals_in(&mut self, number: u32) {
+        for (stream, _) in self.removals_in(number) {
+            if let Some(queue) = self.streams.get_mut(&stream) {
+                queue.is_unwritten = true;
+                self.unwritten.push(stream);
+            }
+        }
+    }
+
+    /// The live records in a segment.
+    pub(super) fn records_in(&self, number: u32) -> Vec<(Stream, Entry)> {
+        let mut found = Vec::new();
+        for (stream, queue) in &self.streams {
+            let inside = queue.entries.iter().filter(|entry| entry.segment == number);
+            found.extend(inside.map(|entry| (stream.clone(), *entry)));
+        }
+        found
+    }
+
+    /// A live record has another place now.
+    pub(super) fn relocate(&mut self, stream: &Stream, sequence: Sequence, segment: u32, offset: u32) {
+        let Some(queue) = self.streams.get_mut(stream) else { return };
+        let Ok(at) = queue.entries.binary_search_by_key(&sequence, |entry| entry.sequence) else { return };
+        let Some(entry) = queue.entries.get_mut(at) else { return };
+        let (from, bytes) = (entry.segment, u64::from(entry.bytes));
+        (entry.segment, entry.offset) = (segment, offset);
+        if let Some(from) = self.segments.get_mut(&from) {
+            from.live_bytes -= bytes;
+        }
+        if let Some(to) = self.segments.get_mut(&segment) {
+            to.live_bytes += bytes;
+        }
+    }
+
+    /// A segment without live records is gone.
+    pub(super) fn drop_segment(&mut self, number: u32) {
+        self.disk_bytes -= self.segments.remove(&number).map_or(0, |segment| segment.bytes);
+        self.streams.retain(|_, queue| {
+            if queue.removal.is_some_and(|removal| removal.segment == number) {
+                queue.removal = None;
+            }
+            !queue.entries.is_empty() || queue.removal.is_some() || queue.is_unwritten
+        });
+    }
+
+    /// The bytes that have to be written elsewhere before a segment can be deleted.
+    pub(super) fn bytes_to_move(&self, number: u32, is_oldest: bool) -> u64 {
+        let segment = self.segments.get(&number).copied().unwrap_or_default();
+        segment.live_bytes + if is_oldest { 0 } else { segment.removal_bytes }
+    }
+
+    /// The records of a stream behind this one.
+    pub(super) fn entries_after(&self, stream: &Stream, after: Sequence) -> impl Iterator<Item = Entry> {
+        let queue = self.streams.get(stream);
+        queue.into_iter().flat_map(move |queue| {
+            let from = queue.entries.partition_point(|entry| entry.sequence <= after);
+            queue.entries.range(from..).copied()
+        })
+    }
+
+    pub(super) fn oldest(&self, stream: &Stream) -> Option<u64> {
+        self.streams.get(stream)?.entries.front().map(|entry| entry.spooled_at)
+    }
+
+    pub(super) fn tenant_bytes(&self, tenant: &TenantId) -> u64 {
+        self.tenants.get(tenant).copied().unwrap_or_default()
+    }
+
+    /// The streams that have records.
+    pub(super) fn streams(&self) -> impl Iterator<Item = (&Stream, StreamTotals)> {
+        self.streams.iter().filter_map(|(stream, queue)| {
+            let totals = StreamTotals {
+                records: queue.entries.len() as u64,
+                samples: queue.samples,
+                bytes: queue.bytes,
+                oldest: queue.entries.front()?.spooled_at,
+            };
+            Some((stream, totals))
+        })
+    }
+}

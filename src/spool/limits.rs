@@ -1,0 +1,34 @@
+//! The limits of the spool that are not settings.
+#![forbid(unsafe_code)]
+
+/// Size of one record's payload: a part with what is kept of it. It is deflated, so this is far more than the body of
+/// any request that is let in.
+pub const RECORD_BYTES_MAX: usize = 256 << 20;
+
+/// Size of a segment, if the setting is larger. Offsets have 32 bits, and what was appended for one commit goes into one
+/// segment, which may be larger for it by [`PENDING_BYTES_MAX`].
+pub const SEGMENT_BYTES_MAX: u64 = 1 << 30;
+
+/// The least size of a segment, so that its header hardly counts.
+pub const SEGMENT_BYTES_MIN: u64 = 256;
+
+/// Segments in a full spool, at least. A segment is given back as a whole, so a few of them may hold nothing any more.
+pub const SEGMENTS_MIN: u64 = 8;
+
+/// What may wait for one commit. It is in memory.
+pub const PENDING_BYTES_MAX: usize = 512 << 20;
+
+/// Memory for the index of records, at [`ENTRY_BYTES`] each. The tables may take twice that while they grow.
+pub const INDEX_BYTES_MAX: usize = 256 << 20;
+
+/// Memory for one record in the index.
+pub const ENTRY_BYTES: usize = 32;
+
+/// Records in the spool: eight million.
+pub const RECORDS_MAX: usize = INDEX_BYTES_MAX / ENTRY_BYTES;
+
+/// Bytes that are read at a time when the spool is opened. A longer record is read as a whole.
+pub const READ_BYTES: usize = 1 << 20;
+
+/// Segments that are kept open for reading.
+pub const OPEN_SEGMENTS_MAX: usize = 64;

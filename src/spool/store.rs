@@ -1,0 +1,368 @@
+//! The store: appends, reads, removes, and gives space back.
+#![forbid(unsafe_code)]
+
+use std::collections::HashMap;
+use std::io;
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use super::appender::{Appender, Roll};
+use super::disk::Disk;
+use super::error::{Damaged, OpenError, Refused};
+use super::index::{Entry, Index, Removals, Segment};
+use super::limits::{PENDING_BYTES_MAX, RECORDS_MAX, SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN, SEGMENTS_MIN};
+use super::record::{self, FRAME_BYTES, HEADER_BYTES, Next};
+use super::recovery;
+use super::spooled::Spooled;
+use super::stream::{Sequence, Stream, StreamTotals};
+use crate::tenant::TenantId;
+
+/// The settings of a store.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct StoreLimits {
+    /// Bytes on disk, those of dead records included. An eighth of it, or a segment if that is less, is kept for moving
+    /// records and for removals.
+    pub bytes_max: u64,
+    /// Bytes of the live records of one tenant, in all its streams.
+    pub tenant_bytes_max: u64,
+    /// A stream whose oldest record is older takes no more.
+    pub age_max: Duration,
+    /// The size from which on the next segment is started. At most an eighth of `bytes_max` counts.
+    pub segment_bytes: u64,
+}
+
+impl StoreLimits {
+    fn segment_bytes(&self) -> u64 {
+        self.segment_bytes.min(self.bytes_max / SEGMENTS_MIN).clamp(SEGMENT_BYTES_MIN, SEGMENT_BYTES_MAX)
+    }
+
+    /// The bytes on disk up to which records are appended.
+    fn append_bytes_max(&self) -> u64 {
+        self.bytes_max.saturating_sub(self.segment_bytes())
+    }
+}
+
+/// What a store holds.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub struct Totals {
+    /// Committed records that were not removed.
+    pub records: u64,
+    /// Their bytes.
+    pub bytes: u64,
+    /// The bytes of all segments.
+    pub disk_bytes: u64,
+    /// The number of segments.
+    pub segments: u64,
+}
+
+/// What was appended since the last commit.
+#[derive(Default)]
+struct Pending {
+    batch: Vec<u8>,
+    /// With offsets in the batch.
+    parts: Vec<(Stream, Entry)>,
+    tenants: HashMap<TenantId, u64>,
+}
+
+/// A durable queue of parts per stream.
+pub struct Store<D> {
+    disk: D,
+    limits: StoreLimits,
+    index: Index,
+    appender: Appender,
+    pending: Pending,
+    sequence_next: u64,
+    /// Whether all deletions are durable. If one may be undone by a crash, its segment may be older than all others.
+    deletions_are_durable: bool,
+}
+
+impl<D: Disk> Store<D> {
+    /// Reads what `disk` holds. Takes as long as reading all of it.
+    ///
+    /// # Errors
+    /// See [`OpenError`]. Nothing is changed then.
+    pub fn open(mut disk: D, limits: StoreLimits) -> Result<Self, OpenError> {
+        let recovered = recovery::read(&mut disk)?;
+        Ok(Self {
+            disk,
+            limits,
+            index: recovered.index,
+            appender: Appender::new(recovered.number_next),
+            pending: Pending::default(),
+            sequence_next: recovered.sequence_next,
+            deletions_are_durable: true,
+        })
+    }
+
+    /// Appends a record, in memory: [`Self::commit`] writes it. `now` is in milliseconds since the epoch.
+    ///
+    /// # Errors
+    /// See [`Refused`]. Then the record is not appended, and everything else is as before.
+    pub fn append(&mut self, spooled: &Spooled, now: u64) -> Result<Sequence, Refused> {
+        let stream = spooled.stream();
+        let age = self.index.oldest(&stream).map_or(0, |oldest| now.saturating_sub(oldest));
+        if Duration::from_millis(age) > self.limits.age_max {
+            return Err(Refused::TooOld);
+        }
+        let before = self.pending.batch.len();
+        // The elements alone may tell that there is no room. Then they are not copied.
+        self.check_room(&stream.tenant, before, spooled.part.elements.len())?;
+        let sequence = Sequence(self.sequence_next);
+        let bytes = record::put(&mut self.pending.batch, sequence, record::PART, |out| spooled.encode(out))
+            .map_err(|fault| Refused::Failed(io::Error::new(io::ErrorKind::InvalidInput, fault)))?;
+        if let Err(refused) = self.check_room(&stream.tenant, before, self.pending.batch.len() - before) {
+            self.pending.batch.truncate(before);
+            return Err(refused);
+        }
+        self.sequence_next += 1;
+        let (spooled_at, samples) = (spooled.spooled_at, spooled.part.samples);
+        // `check_room` limits the batch.
+        let offset = u32::try_from(before).unwrap_or(u32::MAX);
+        *self.pending.tenants.entry(stream.tenant.clone()).or_default() += u64::from(bytes);
+        self.pending.parts.push((stream, Entry { sequence, spooled_at, segment: 0, offset, bytes, samples }));
+        Ok(sequence)
+    }
+
+    /// Whether a record of `bytes` may follow `pending` bytes that wait for a commit.
+    fn check_room(&self, tenant: &TenantId, pending: usize, bytes: usize) -> Result<(), Refused> {
+        let of_tenant = self.index.tenant_bytes(tenant)
+            + self.pending.tenants.get(tenant).copied().unwrap_or_default()
+            + bytes as u64;
+        if of_tenant > self.limits.tenant_bytes_max {
+            return Err(Refused::TenantFull);
+        }
+        let batch = pending + bytes;
+        let on_disk = self.index.disk_bytes + (HEADER_BYTES + batch) as u64;
+        let records = self.index.records + self.pending.parts.len() as u64;
+        let fits = batch <= PENDING_BYTES_MAX
+            && on_disk <= self.limits.append_bytes_max()
+            && records < RECORDS_MAX as u64;
+        fits.then_some(()).ok_or(Refused::Full)
+    }
+
+    /// Writes what was appended and removed since the last commit, and makes it durable if `sync`, with all that was
+    /// committed without. Without `sync`, it is there after a crash of the process, but not of the machine.
+    ///
+    /// # Errors
+    /// Those of the disk. Then nothing of what was appended since the last commit is in the store. Its segment is not
+    /// appended to any more, and its earlier records stay. What was appended may yet be found when the store is opened
+    /// the next time. Removals are written with the next commit.
+    pub fn commit(&mut self, sync: bool) -> io::Result<()> {
+        let Pending { mut batch, parts, .. } = std::mem::take(&mut self.pending);
+        let removals = self.index.unwritten();
+        let sizes = put_removals(&removals, &mut batch);
+        if batch.is_empty() {
+            return if sync { self.appender.sync(&mut self.disk, &mut self.index) } else { Ok(()) };
+        }
+        let roll = self.roll();
+        let place = self.appender.write(&mut self.disk, &mut self.index, &mut batch, roll, sync)?;
+        for (stream, entry) in parts {
+            let entry = Entry { segment: place.segment, offset: place.offset + entry.offset, ..entry };
+            self.index.push(&stream, entry);
+        }
+        self.index.written(&removals, &sizes, place.segment);
+        Ok(())
+    }
+
+    fn roll(&self) -> Roll {
+        Roll { segment_bytes: self.limits.segment_bytes(), sequence: Sequence(self.sequence_next) }
+    }
+
+    /// The oldest committed records of a stream behind `after`, in order: at most `records_max`, with at most
+    /// `bytes_max` of elements, but at least one if there is one.
+    ///
+    /// # Errors
+    /// Those of the disk, if the first of them cannot be read. Its source is [`Damaged`] if it is not what was written.
+    pub fn front(
+        &mut self,
+        stream: &Stream,
+        after: Option<Sequence>,
+        records_max: usize,
+        bytes_max: usize,
+    ) -> io::Result<Vec<(Sequence, Spooled)>> {
+        let mut found = Vec::new();
+        let mut bytes = 0_usize;
+        let entries = self.index.entries_after(stream, after.unwrap_or_default());
+        for entry in entries.take(records_max.max(1)) {
+            let spooled = match read_part(&mut self.disk, &self.index, stream, entry) {
+                Ok(spooled) => spooled,
+                Err(error) if found.is_empty() => return Err(error),
+                // The next call begins with it.
+                Err(_) => break,
+            };
+            bytes = bytes.saturating_add(spooled.part.elements.len());
+            if bytes > bytes_max && !found.is_empty() {
+                break;
+            }
+            found.push((entry.sequence, spooled));
+        }
+        Ok(found)
+    }
+
+    /// The committed records of the stream up to and including this one have been delivered or dropped. That is durable
+    /// with the next commit that syncs; after a crash before it they may be back.
+    pub fn remove(&mut self, stream: &Stream, up_to: Sequence) {
+        self.index.remove(stream, up_to);
+    }
+
+    /// The streams that have committed records.
+    pub fn streams(&self) -> impl Iterator<Item = (&Stream, StreamTotals)> {
+        self.index.streams()
+    }
+
+    /// What the store holds.
+    pub fn totals(&self) -> Totals {
+        Totals {
+            records: self.index.records,
+            bytes: self.index.live_bytes,
+            disk_bytes: self.index.disk_bytes,
+            segments: self.index.segments.len() as u64,
+        }
+    }
+
+    /// Sets other limits. What is stored stays, even if it is more.
+    pub fn limit(&mut self, limits: StoreLimits) {
+        self.limits = limits;
+    }
+
+    /// Gives the space of one segment back, if there is one to be given back: one without live records, or, if more
+    /// than half of the bytes on disk are dead or the disk is full, the one with the fewest. Its live records are moved
+    /// first, so at most half a segment is read and written. Returns whether there is more to do.
+    ///
+    /// # Errors
+    /// Those of the disk. Nothing is lost, and the step may be tried again.
+    pub fn tidy(&mut self) -> io::Result<bool> {
+        let Some(victim) = self.victim() else { return Ok(false) };
+        if Some(victim) == self.newest() {
+            let roll = self.roll();
+            self.appender.start(&mut self.disk, &mut self.index, roll)?;
+        }
+        self.move_out_of(victim)?;
+        self.delete(victim)?;
+        Ok(self.victim().is_some())
+    }
+
+    /// The last segment with a durable header. It is not deleted, as its header may be all that tells the next sequence.
+    fn newest(&self) -> Option<u32> {
+        self.index.segments.iter().rev().find(|(_, segment)| segment.has_header).map(|(number, _)| *number)
+    }
+
+    fn is_oldest(&self, number: u32) -> bool {
+        self.deletions_are_durable && self.index.segments.keys().next() == Some(&number)
+    }
+
+    /// The segment to be deleted next. Deleting it makes the disk's bytes fewer, whatever has to be moved.
+    fn victim(&self) -> Option<u32> {
+        let newest = self.newest();
+        let segment_bytes = self.limits.segment_bytes();
+        let candidates = || {
+            let segments = self.index.segments.iter();
+            let others = segments.filter(|(number, segment)| {
+                // One that is full would not be appended to anyway.
+                Some(**number) != newest || segment.bytes >= segment_bytes
+            });
+            others.map(|(number, segment)| {
+                (*number, *segment, self.index.bytes_to_move(*number, self.is_oldest(*number)))
+            })
+        };
+        let is_worth = |segment: &Segment, moved: u64| moved * 2 + 2 * HEADER_BYTES as u64 <= segment.bytes;
+        let empty = candidates()
+            .find(|(_, segment, moved)| *moved == 0 || segment.live_bytes == 0 && is_worth(segment, *moved));
+        if let Some((number, ..)) = empty {
+            return Some(number);
+        }
+        if !self.has_to_compact() {
+            return None;
+        }
+        let room = self.limits.bytes_max.saturating_sub(self.index.disk_bytes + HEADER_BYTES as u64);
+        let worn = candidates()
+            .filter(|(_, segment, moved)| !segment.is_damaged && is_worth(segment, *moved) && *moved <= room);
+        worn.min_by_key(|(_, segment, moved)| moved * 1024 / segment.bytes).map(|(number, ..)| number)
+    }
+
+    fn has_to_compact(&self) -> bool {
+        let Index { disk_bytes, live_bytes, .. } = self.index;
+        let is_mostly_dead = disk_bytes.saturating_sub(live_bytes) * 2 > disk_bytes;
+        is_mostly_dead || disk_bytes + self.limits.segment_bytes() > self.limits.append_bytes_max()
+    }
+
+    /// Copies what is live in a segment behind everything else, and makes it durable.
+    fn move_out_of(&mut self, victim: u32) -> io::Result<()> {
+        let live_bytes = self.index.segments.get(&victim).map_or(0, |segment| segment.live_bytes);
+        let records = if live_bytes == 0 { Vec::new() } else { self.index.records_in(victim) };
+        let mut batch = Vec::new();
+        let mut moved = Vec::with_capacity(records.len());
+        for (stream, entry) in records {
+            let bytes = read_record(&mut self.disk, &self.index, entry).inspect_err(|_| {
+                if let Some(segment) = self.index.segments.get_mut(&victim) {
+                    segment.is_damaged = true;
+                }
+            });
+            let offset = u32::try_from(batch.len()).map_err(io::Error::other)?;
+            batch.extend_from_slice(&bytes?);
+            moved.push((stream, entry.sequence, offset));
+        }
+        let mut removals = self.index.unwritten();
+        if !self.is_oldest(victim) {
+            removals.extend(self.index.removals_in(victim));
+        }
+        let sizes = put_removals(&removals, &mut batch);
+        if batch.is_empty() {
+            // A later removal may be why one in this segment is needed no more.
+            return self.appender.sync(&mut self.disk, &mut self.index);
+        }
+        let roll = self.roll();
+        let place = self.appender.write(&mut self.disk, &mut self.index, &mut batch, roll, true)?;
+        for (stream, sequence, offset) in moved {
+            self.index.relocate(&stream, sequence, place.segment, place.offset + offset);
+        }
+        self.index.written(&removals, &sizes, place.segment);
+        Ok(())
+    }
+
+    /// Deletes a segment from which everything was moved. The next one may only follow when that is durable: it may
+    /// have the removals of what is in this one.
+    fn delete(&mut self, victim: u32) -> io::Result<()> {
+        match self.disk.remove(victim) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => self.index.drop_segment(victim),
+        }
+        let were_durable = std::mem::replace(&mut self.deletions_are_durable, false);
+        self.disk.sync_folder()?;
+        self.deletions_are_durable = were_durable;
+        Ok(())
+    }
+}
+
+/// Appends removals to a batch, and returns their sizes.
+fn put_removals(removals: &Removals, batch: &mut Vec<u8>) -> Vec<u32> {
+    let mut put = |(stream, up_to): &(Stream, Sequence)| {
+        // No name has gigabytes.
+        record::put(batch, *up_to, record::REMOVED, |out| stream.encode(out)).unwrap_or_default()
+    };
+    removals.iter().map(&mut put).collect()
+}
+
+/// Reads a record, with its frame.
+fn read_record<D: Disk>(disk: &mut D, index: &Index, entry: Entry) -> io::Result<Vec<u8>> {
+    let damaged = Damaged { sequence: entry.sequence };
+    let seed = index.segments.get(&entry.segment).map_or(0, |segment| segment.seed);
+    let mut bytes = vec![0; usize::try_from(entry.bytes).map_err(io::Error::other)?];
+    match disk.read(entry.segment, u64::from(entry.offset), &mut bytes) {
+        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Err(damaged.into()),
+        read => read?,
+    }
+    match record::next(&bytes, seed) {
+        Next::Record(record) if record.sequence == entry.sequence && record.bytes() == bytes.len() => {
+            Ok(bytes)
+        }
+        _ => Err(damaged.into()),
+    }
+}
+
+fn read_part<D: Disk>(disk: &mut D, index: &Index, stream: &Stream, entry: Entry) -> io::Result<Spooled> {
+    let payload = Bytes::from(read_record(disk, index, entry)?).split_off(FRAME_BYTES);
+    let spooled = Spooled::decode(&payload).ok().filter(|spooled| spooled.stream() == *stream);
+    spooled.ok_or_else(|| Damaged { sequence: entry.sequence }.into())
+}

@@ -1,0 +1,8 @@
+//! Tests of the spool: its bytes, and stores on a disk in memory that fails and crashes.
+#![allow(clippy::cast_possible_truncation, reason = "a test: its records are small")]
+
+mod bytes;
+mod crashes;
+mod memory;
+mod model;
+mod steps;
