@@ -39,6 +39,7 @@ pub mod reload;
 mod security;
 mod setting;
 mod source;
+mod spool;
 mod static_headers;
 mod suggest;
 mod target;

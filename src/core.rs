@@ -9,20 +9,22 @@
 //!
 //! All tasks of a core are joined before its ring is dropped.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::io;
 use std::os::unix::net::UnixStream as StdUnixStream;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
 use crossbeam_channel::Sender;
 use monoio::io::AsyncReadRent;
 use monoio::net::UnixStream;
 
-use crate::config::plan::{Live, Plan};
+use crate::config::plan::{Live, Plan, SpoolWhen};
 use crate::egress::lane::{EARLY_INFLIGHT_MAX, LaneLimits};
 use crate::egress::receipts::ReceiptLimits;
+use crate::egress::spooled::SpoolLink;
 use crate::egress::{Common, Egress, EgressSettings};
 use crate::exchange::Exchange;
 use crate::exchange::fragment::{Fragment, Message};
@@ -38,6 +40,9 @@ use crate::metrics::{Metrics, Unstored};
 use crate::model::{Failure, PerUpstream, UpstreamId};
 use crate::shared::Shared;
 use crate::shared::permits::Directory;
+use crate::spool::limits::SPOOL_LOOK_MILLIS;
+use crate::spool::worker::Handle;
+use crate::spool::{Stream, StreamTotals};
 use crate::upstream::pool::{Pool, PoolLimits};
 use crate::upstream::resolve::Addresses;
 
@@ -61,10 +66,20 @@ pub struct Setup {
     pub directory: Arc<Directory>,
     /// The metrics of the whole process.
     pub metrics: Arc<Metrics>,
+    /// The spool, if there is one.
+    pub spool: Option<SpoolStart>,
     /// Receives the core's number once when it has closed, and again when it has drained.
     pub done: Sender<usize>,
     /// Receives the core's number when it has ended, with the reason (empty after `Stop`).
     pub ended: Sender<(usize, String)>,
+}
+
+/// What a core needs of the spool.
+pub struct SpoolStart {
+    /// The spool's thread.
+    pub handle: Handle,
+    /// What it has for the tenants that are at home on this core.
+    pub found: Vec<(UpstreamId, Stream, StreamTotals)>,
 }
 
 /// The descriptors and queues that belong to one core.
@@ -119,6 +134,10 @@ async fn run(setup: Setup, endpoints: Endpoints) -> io::Result<()> {
         };
         deadlines.sweep_timed(|due| stalls.expect(due), after_sweep).await;
     });
+    let has_stopped = Rc::new(Cell::new(false));
+    if setup.spool.is_some() {
+        core.background_tasks.spawn(look_at_spool(core.egress.clone(), Rc::clone(&has_stopped)));
+    }
     for (_, egress) in core.egress.iter() {
         let egress = Rc::clone(egress);
         core.background_tasks.spawn(async move { egress.maintain().await });
@@ -138,8 +157,10 @@ async fn run(setup: Setup, endpoints: Endpoints) -> io::Result<()> {
     core.announce_end_of(&core.accept_tasks, &setup);
     core.dispatch_until(Message::Drain).await;
     core.ingest.drain();
+    core.egress.iter().for_each(|(_, egress)| egress.stop_replays());
     core.announce_end_of(&core.connection_tasks, &setup);
     core.dispatch_until(Message::Stop).await;
+    has_stopped.set(true);
     core.pools().for_each(Pool::close);
     core.delivery_tasks.join().await;
     core.deadlines.end();
@@ -147,6 +168,16 @@ async fn run(setup: Setup, endpoints: Endpoints) -> io::Result<()> {
     let _ = rustix::net::shutdown(&bell_end, rustix::net::Shutdown::Both);
     core.background_tasks.join().await;
     Ok(())
+}
+
+/// Looks now and then after what waits for the spool, and at its replays. The deadlines' sweep does not do that: it
+/// pauses while there is nothing in flight.
+async fn look_at_spool(all: PerUpstream<Rc<Egress>>, has_stopped: Rc<Cell<bool>>) {
+    while !has_stopped.get() {
+        monoio::time::sleep(Duration::from_millis(SPOOL_LOOK_MILLIS)).await;
+        let now = Instant::now();
+        all.iter().for_each(|(_, egress)| egress.look_at_spool(now));
+    }
 }
 
 struct Core {
@@ -192,6 +223,9 @@ impl Core {
             Common { exchange: Rc::clone(&exchange), tasks: delivery_tasks.clone(), merger: Rc::default() };
         let make = |id| Ok(egress(setup, id, &common, &deadlines));
         let Ok(egress) = PerUpstream::try_new::<std::convert::Infallible>(used, make);
+        for (id, stream, totals) in setup.spool.iter().flat_map(|spool| &spool.found) {
+            egress.of(*id).into_iter().for_each(|egress| egress.recover(stream, *totals));
+        }
         Self {
             plan: Arc::clone(&setup.plan),
             applied,
@@ -249,6 +283,13 @@ impl Core {
                 self.pools().for_each(|pool| pool.hand_over_idle(address));
             }
             Message::PasswordChecked(ticket, verdict) => self.ingest.verdicts().deliver(ticket, verdict),
+            Message::Spool(reply) => {
+                self.keep_up();
+                let id = reply.to.upstream;
+                if let Some(egress) = self.egress.of(id) {
+                    egress.spool_replied(*reply, self.plan.load().terms_of(id));
+                }
+            }
             Message::Reloaded => self.keep_up(),
             Message::Inquiry(inquiry) => inquiry.answer(self.pools().flat_map(Pool::describe).collect()),
             Message::Beat(beat) => beat.answer(self.exchange.core()),
@@ -264,7 +305,9 @@ impl Core {
         counters.ledger_transit.down_by(samples);
         counters.ledger_refused.add(Unstored::Overloaded, samples);
         let outcome = Failure::NoConnection.outcome(self.plan.load().timeout);
-        self.exchange.send(fragment.sender.core, Message::Outcome(fragment.sender, outcome));
+        if let Some(sender) = fragment.sender {
+            self.exchange.send(sender.core, Message::Outcome(sender, outcome));
+        }
     }
 
     /// Applies the current plan, unless that was done. Costs one comparison if it was.
@@ -323,7 +366,18 @@ fn egress(setup: &Setup, id: UpstreamId, common: &Common, deadlines: &Deadlines)
         Arc::clone(&setup.shared),
         common.clone(),
         Arc::clone(&setup.metrics),
+        spool_link(setup, &plan, id),
     )
+}
+
+fn spool_link(setup: &Setup, plan: &Plan, id: UpstreamId) -> Option<SpoolLink> {
+    let (start, settings) = setup.spool.as_ref().zip(plan.spool.as_ref())?;
+    Some(SpoolLink {
+        handle: start.handle.clone(),
+        name: plan.upstreams.name_of(id).into(),
+        always: settings.when == SpoolWhen::Always,
+        on_429: settings.on_429,
+    })
 }
 
 fn pool_limits(plan: &Plan, blocking: Blocking) -> PoolLimits {

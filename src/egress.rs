@@ -29,6 +29,7 @@ pub(crate) mod planted;
 pub mod receipts;
 pub mod sizes;
 mod slow;
+pub mod spooled;
 mod tenant_lane;
 mod traced;
 mod written;
@@ -43,6 +44,7 @@ use hashbrown::HashMap;
 use self::in_flight::InFlight;
 use self::lane::LaneLimits;
 use self::receipts::{ReceiptLimits, Receipts};
+use self::spooled::{SpoolLink, Spooling};
 use self::tenant_lane::TenantLane;
 use crate::config::plan::{Share, Terms};
 use crate::config::tls::UpstreamTls;
@@ -116,6 +118,9 @@ pub struct Egress {
     lanes: RefCell<HashMap<TenantId, Rc<TenantLane>>>,
     receipts: RefCell<Receipts>,
     merger: Rc<RefCell<Merger>>,
+    /// `None`: nothing is spooled.
+    spool: Option<SpoolLink>,
+    spooling: Spooling,
     log_limits: LogLimits,
 }
 
@@ -137,6 +142,7 @@ impl Egress {
         shared: Arc<Shared>,
         common: Common,
         metrics: Arc<Metrics>,
+        spool: Option<SpoolLink>,
     ) -> Rc<Self> {
         let Common { exchange, tasks, merger } = common;
         let heads = RequestHeads::new(terms, settings.upstream.destination());
@@ -153,6 +159,8 @@ impl Egress {
             lanes: RefCell::default(),
             receipts: RefCell::default(),
             merger,
+            spool,
+            spooling: Spooling::default(),
             log_limits: LogLimits::default(),
         })
     }
@@ -166,6 +174,7 @@ impl Egress {
         lane.metrics.worked(fragment.part.inflated_bytes);
         lane.note_arrival(&fragment);
         match self.admit(&lane, &mut fragment) {
+            Ok(()) if self.spools_at_once(&lane) => self.spool(&lane, fragment, None),
             Ok(()) => {
                 lane.queue.borrow_mut().push(fragment);
                 self.waits(&lane, 1);
@@ -279,30 +288,48 @@ impl Egress {
         }
     }
 
-    /// Releases the room of a fragment and sends its outcome.
-    fn finish(&self, lane: &TenantLane, fragment: Box<Fragment>, outcome: Outcome) {
+    /// Releases the room of a fragment and sends its outcome, or sends it into the spool.
+    fn finish(&self, lane: &Rc<TenantLane>, fragment: Box<Fragment>, outcome: Outcome) {
         self.end(lane, fragment, outcome);
         self.ring();
     }
 
     /// The same. The caller must [`ring`](Self::ring) afterwards.
-    fn end(&self, lane: &TenantLane, mut fragment: Box<Fragment>, outcome: Outcome) {
+    fn end(&self, lane: &Rc<TenantLane>, fragment: Box<Fragment>, outcome: Outcome) {
+        if fragment.sender.is_none() {
+            lane.spool.ended(outcome);
+        } else if self.spools_failed(&fragment, &outcome) {
+            self.spool(lane, fragment, Some(outcome));
+        } else {
+            self.end_for_good(lane, fragment, outcome);
+        }
+    }
+
+    /// The same for a fragment that does not go into the spool.
+    fn end_for_good(&self, lane: &TenantLane, mut fragment: Box<Fragment>, outcome: Outcome) {
         self.settle(lane, &mut fragment, &outcome);
         #[cfg(test)]
         planted::look(lane);
+        self.release(lane, &fragment);
+        self.push_outcome(fragment, outcome);
+    }
+
+    /// Releases the room of a fragment.
+    fn release(&self, lane: &TenantLane, fragment: &Fragment) {
         let bytes = fragment.part.elements.len();
         lane.release(bytes);
         if lane.slow.get() {
             self.shared.slow.sub(1, bytes);
         }
-        self.push_outcome(fragment, outcome);
     }
 
     /// The caller must [`ring`](Self::ring) afterwards. The fragment comes in its box, because moving it costs more.
     fn push_outcome(&self, fragment: Box<Fragment>, outcome: Outcome) {
         let Fragment { sender, charge, held, .. } = *fragment;
         drop((charge, held));
-        self.exchange.push(sender.core, Message::Outcome(sender, outcome));
+        if let Some(sender) = sender {
+            self.exchange.push(sender.core, Message::Outcome(sender, outcome));
+        }
     }
 
     fn ring(&self) {

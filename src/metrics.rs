@@ -16,6 +16,7 @@
 //! | `metrics/credential.rs` | [`CredentialMetrics`] | the core that received the request |
 //! | `metrics/tenant.rs` | [`TenantMetrics`], and cortex-tenant's names | the tenant's home core |
 //! | `metrics/reloads.rs` | [`Reloads`] | the thread that handles signals |
+//! | `metrics/spool.rs` | [`SpoolMetrics`] | the spool's thread |
 //!
 //! [`ledger`] holds some of them against each other, and [`Notes`] keep what happened to a tenant lately.
 #![forbid(unsafe_code)]
@@ -30,6 +31,7 @@ pub mod ledger;
 mod named;
 mod notes;
 mod reloads;
+mod spool;
 mod stalls;
 pub mod table;
 mod tenant;
@@ -50,6 +52,7 @@ pub use self::labels::{Rejection, Status, Unstored, UpstreamClass};
 pub use self::named::{Named, Place};
 pub use self::notes::{ErrorNote, Noted, Notes};
 pub use self::reloads::Reloads;
+pub use self::spool::SpoolMetrics;
 pub use self::stalls::Stalls;
 pub use self::tenant::{DestinationFamilies, TenantMetrics};
 use crate::limits::SENDERS_COUNTED_MAX;
@@ -67,6 +70,8 @@ pub const OTHER: &str = OTHER_TENANTS;
 pub struct Metrics {
     /// The counters of reloads.
     pub reloads: Reloads,
+    /// The spool's files.
+    pub spool: SpoolMetrics,
     cores: Box<[CoreMetrics]>,
     tenants: PerDestination<Mutex<Tenants>>,
     credentials: Mutex<Credentials>,
@@ -98,6 +103,7 @@ impl Metrics {
     pub fn new(cores: usize, tenants_max: usize, include_tenant: bool) -> Self {
         Self {
             reloads: Reloads::default(),
+            spool: SpoolMetrics::default(),
             cores: (0..cores.max(1)).map(|_| CoreMetrics::default()).collect(),
             tenants: PerDestination::default(),
             credentials: Mutex::default(),

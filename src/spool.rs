@@ -22,6 +22,7 @@
 //! operations and loses of the unsynced ones what it likes.
 
 mod appender;
+mod dead_letters;
 mod disk;
 mod error;
 mod fields;
@@ -35,7 +36,9 @@ mod store;
 mod stream;
 #[cfg(test)]
 mod tests;
+pub mod worker;
 
+pub use dead_letters::{DeadLetter, DeadLetters};
 pub use disk::Disk;
 pub use error::{Damaged, OpenError, Refused};
 pub use fields::Malformed;

@@ -15,6 +15,7 @@ mod files;
 mod listeners;
 mod reader;
 mod resolvers;
+mod spool;
 mod watchdog;
 
 use std::io;
@@ -32,6 +33,7 @@ use self::files::{ReadFiles, Watcher};
 use self::listeners::Listeners;
 pub use self::reader::ReadAgain;
 use self::reader::{ReadPlan, Reader};
+use self::spool::Spool;
 use self::watchdog::Watchdog;
 use crate::admin::{self, Admin, Pages};
 use crate::auth::password::Deliver;
@@ -129,6 +131,8 @@ struct Server {
     listens: (SocketAddr, Driver),
     /// Takes verdicts about passwords to the cores.
     deliver: Arc<Deliver>,
+    /// The spool's thread. It ends when the cores have.
+    spool: Option<JoinHandle<()>>,
     _resolvers: Vec<Resolver>,
 }
 
@@ -138,6 +142,7 @@ impl Server {
         let plan = &Arc::new(plan);
         let live = Live::new(ArcSwap::new(Arc::clone(plan)));
         let driver = probe(plan)?;
+        let opened = spool::open(plan)?;
         let cpus = cpus(plan.cores.map(usize::from));
         let cores = cpus.len();
         let connections_max = connections_max(plan);
@@ -167,6 +172,7 @@ impl Server {
         plan.admin_auth.start(None, &inbox.deliver())?;
         let admin = Admin::start(admin, Arc::new(pages), inbox)?;
         let watcher = Watcher::start(Arc::clone(&live))?;
+        let spool = opened.map(|opened| Spool::start(opened, plan, &posts, &metrics)).transpose()?;
         let directory = directory(&posts, plan);
         let deliver = deliver(&posts);
         plan.auth.start(None, &deliver)?;
@@ -186,6 +192,7 @@ impl Server {
                 addresses: addresses.clone(),
                 directory: Arc::clone(&directory),
                 metrics: Arc::clone(&metrics),
+                spool: spool.as_ref().map(|spool| spool.of_core(core)),
                 done: done_by.clone(),
                 ended: ended_by.clone(),
             };
@@ -207,6 +214,7 @@ impl Server {
             watchdog: Watchdog::new(service::watchdog(), cores, Instant::now()),
             listens: (bound, driver),
             deliver,
+            spool: spool.map(Spool::into_thread),
             _resolvers: resolvers,
         })
     }
@@ -321,6 +329,9 @@ impl Server {
         self.broadcast(|| Message::Stop);
         for thread in self.threads {
             let _ = thread.join();
+        }
+        if let Some(thread) = self.spool.take() {
+            spool::wait(&thread);
         }
         if let Some(tracer) = self.shared.tracer() {
             tracer.flush(Duration::from_millis(TRACE_FLUSH_MILLIS));

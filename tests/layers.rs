@@ -22,7 +22,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("http", &["limits", "model"]),
     ("split", &["limits", "model", "tenant", "wire"]),
     ("verdict", &["http", "limits", "model", "split", "tenant", "wire"]),
-    ("spool", &["http", "limits", "model", "tenant", "wire"]),
+    ("spool", &["http", "limits", "metrics", "model", "tenant", "wire"]),
     ("tls", &["limits"]),
     ("trace", &["limits", "wire"]),
     ("metrics", &["limits", "model", "tenant"]),
@@ -33,7 +33,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("io", &["auth", "limits", "tls"]),
     ("io/driver.rs", &["config", "limits"]),
     ("shared", &["config", "http", "limits", "model", "selector", "split", "tenant", "tls", "trace"]),
-    ("exchange", &["auth", "config", "http", "metrics", "model", "shared", "tenant", "trace"]),
+    ("exchange", &["auth", "config", "http", "metrics", "model", "shared", "spool", "tenant", "trace"]),
     ("upstream", &["config", "exchange", "http", "io", "limits", "model", "shared", "tenant", "tls", "wire"]),
     (
         "ingest",
@@ -53,12 +53,15 @@ const ALLOWED: &[(&str, &[&str])] = &[
         "egress",
         &[
             "config", "exchange", "http", "io", "limits", "log", "metrics", "model", "shared", "split",
-            "tenant", "trace", "upstream", "verdict",
+            "spool", "tenant", "trace", "upstream", "verdict",
         ],
     ),
     (
         "core",
-        &["config", "egress", "exchange", "ingest", "io", "limits", "metrics", "model", "shared", "upstream"],
+        &[
+            "config", "egress", "exchange", "ingest", "io", "limits", "metrics", "model", "shared", "spool",
+            "upstream",
+        ],
     ),
     (
         "admin",
@@ -74,7 +77,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
         "supervisor",
         &[
             "admin", "auth", "config", "core", "exchange", "io", "limits", "log", "metrics", "model",
-            "service", "shared", "signal", "trace", "upstream",
+            "service", "shared", "signal", "spool", "trace", "upstream",
         ],
     ),
     (

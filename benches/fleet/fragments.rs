@@ -28,7 +28,7 @@ pub(crate) fn fragment(part: Part, terms: &Arc<Terms>) -> Box<Fragment> {
         part,
         terms: Arc::clone(terms),
         upstream: UpstreamId::main(Destination::Metrics),
-        sender: ReturnAddress { core: 0, slot: 0, part: 0 },
+        sender: Some(ReturnAddress { core: 0, slot: 0, part: 0 }),
         start_by: now + Duration::from_secs(10),
         arrived: now,
         client: SocketAddr::from((Ipv4Addr::LOCALHOST, 1)),

@@ -19,6 +19,7 @@
 
 mod ledger;
 mod page;
+mod spool;
 mod tenants;
 #[cfg(test)]
 mod tests;
@@ -38,7 +39,7 @@ use crate::metrics::ledger::Auditor;
 use crate::metrics::table::{Family, Kind, Value};
 use crate::metrics::{
     CoreMetrics, CredentialMetrics, CredentialTenant, DestinationFamilies, Metrics, OTHER, Reloads,
-    TenantMetrics,
+    SpoolMetrics, TenantMetrics,
 };
 use crate::model::Destination;
 use crate::shared::Shared;
@@ -67,6 +68,10 @@ pub(super) fn render(sources: &Sources<'_>, seen: &mut TenantsSeen, format: Form
     page.credentials(&metrics.credentials());
     page.parts(CoreMetrics::FAMILIES, metrics.cores(), Some("core"));
     page.parts(Reloads::FAMILIES, std::slice::from_ref(&metrics.reloads), None);
+    if metrics.spool.bytes_max.get() > 0 {
+        page.parts(SpoolMetrics::FAMILIES, std::slice::from_ref(&metrics.spool), None);
+        page.spool(&shown);
+    }
     page.senders(metrics);
     process(&mut page, shared, driver);
     certificates(&mut page, plan, SystemTime::now());

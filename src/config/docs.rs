@@ -91,6 +91,19 @@ const TOPICS: &[Topic] = &[
         ],
     },
     Topic { title: "Receipts", paths: &["receipts.keep", "receipts.bytes_max"] },
+    Topic {
+        title: "The spool",
+        paths: &[
+            "spool.dir",
+            "spool.bytes_max",
+            "spool.tenant_bytes_max",
+            "spool.age_max",
+            "spool.fsync",
+            "spool.when",
+            "spool.on_429",
+            "spool.dead_letter",
+        ],
+    },
     Topic { title: "Threads", paths: &["cores", "driver"] },
     Topic {
         title: "Logs and metrics",

@@ -9,6 +9,7 @@ use super::key::{Key, Shown, Zero};
 use super::mistake::Origin;
 use super::setting::{Effective, Setting};
 use super::source::Sources;
+use super::spool::{Fsync, SpoolWhen};
 use super::static_headers::StaticHeaders;
 use super::value::{Auto, ByteSize, DriverChoice, IdRulesChoice, Value};
 use crate::auth::Secret;
@@ -403,6 +404,37 @@ keys! {
         Zero::Refused("must be at least 1; the default is 16Mi"),
         "The memory for receipts in the whole process. Beyond it the oldest are forgotten.",
         "Raise it if tens of thousands of parts per minute belong to requests that fail.";
+    spool_dir: String = String::new(), "spool.dir", Zero::Means("Empty: nothing is spooled."),
+        "A folder of its own for the spool. Parts that an upstream fails to take are written there, and the sender is \
+         told that they are stored. They are sent, in order, once the upstream takes them.",
+        "Set it if one tenant's outage must not hold up the other tenants of a Prometheus. Put it on a disk that stays.";
+    spool_bytes_max: ByteSize = ByteSize(10 << 30), "spool.bytes_max",
+        Zero::Refused("must be at least 64Mi; the default is 10Gi"),
+        "The most that the spool's files may hold. Beyond it parts get 503, and nothing that is stored is thrown away.",
+        "Set it to what the longest outage needs, and below what the disk has.";
+    spool_tenant_bytes_max: ByteSize = ByteSize(2 << 30), "spool.tenant_bytes_max",
+        Zero::Refused("must be at least 1; the default is 2Gi"),
+        "The most that the spooled parts of one tenant may hold. Beyond it its parts get 503.",
+        "Raise it if one tenant is much larger than the others.";
+    spool_age_max: Duration = Duration::from_secs(24 * 3600), "spool.age_max",
+        Zero::Refused("must be more than 0; the default is 24h"),
+        "No more parts of a tenant are spooled while its oldest one is older than this. Its parts get 503.",
+        "Set it to how old samples may be that the upstream still takes.";
+    spool_fsync: Fsync = Fsync::Always, "spool.fsync", Zero::Nothing,
+        "When spooled parts are made durable. always: before the sender is told. interval: every second, so that a \
+         crash of the machine may lose the last second.",
+        "Set it to interval if the disk is too slow, and senders' data may be lost with the machine.";
+    spool_when: SpoolWhen = SpoolWhen::Failing, "spool.when", Zero::Nothing,
+        "Which parts are spooled. failing: those that the upstream fails to take (5xx, no connection, no answer), and \
+         what comes behind them. always: all, before they are sent.",
+        "Leave it at failing: then the spool costs nothing while all is well.";
+    spool_on_429: bool = false, "spool.on_429", Zero::Nothing,
+        "Spools parts that the upstream answers with 429, too, instead of telling the sender to slow down.",
+        "Switch it on if one tenant's rate limit must not slow the others of its Prometheus.";
+    spool_dead_letter: String = String::new(), "spool.dead_letter",
+        Zero::Means("Empty: they are dropped, counted and logged."),
+        "A file for spooled parts that the upstream refuses for good when they are sent. `tenantry spool cat` prints it.",
+        "Set it if such data has to be looked at.";
     limits_head_bytes_max: ByteSize = ByteSize(16 << 10), "limits.head_bytes_max",
         Zero::Refused("must be at least 1Ki; the default is 16Ki"),
         "The largest request line with its headers. Larger ones get 431.",

@@ -23,6 +23,7 @@ use super::credentials::Credentials;
 pub use super::observe::{AccessLog, Tracing};
 use super::security::SecuritySettings;
 use super::setting::{Effective, Origins};
+pub use super::spool::{Fsync, Spool, SpoolWhen};
 pub use super::terms::Terms;
 use super::tls::{Tls, UpstreamTls};
 use super::upstreams::Upstreams;
@@ -112,6 +113,8 @@ pub struct Plan {
     pub merge: Merge,
     /// Receipts: records of delivered parts of requests that failed in part.
     pub receipts: Receipts,
+    /// What is kept on disk while an upstream does not take it, if anything is.
+    pub spool: Option<Spool>,
     /// Configurable limits.
     pub limits: Limits,
     /// Interval between two lookups of the targets' names. Never 0.

@@ -15,7 +15,7 @@ use super::auth::AuthFile;
 use super::bounds::{Bounds, Fault};
 use super::credentials::{CredentialKey, Credentials};
 use super::mistake::Mistake;
-use super::plan::{Limits, Plan, Terms, Tracing};
+use super::plan::{Limits, Plan, Spool, Terms, Tracing};
 use super::setting::Effective;
 use super::tls::Tls;
 use super::upstreams::{self, Upstreams};
@@ -167,6 +167,18 @@ const SECRETS: [&str; 6] = [
     "upstream.headers",
 ];
 
+/// The settings of the spool.
+const SPOOL: [&str; 8] = [
+    "spool.dir",
+    "spool.bytes_max",
+    "spool.tenant_bytes_max",
+    "spool.age_max",
+    "spool.fsync",
+    "spool.when",
+    "spool.on_429",
+    "spool.dead_letter",
+];
+
 fn merge(running: &Plan, read: Plan, kept: &mut Kept) -> Plan {
     let Plan {
         listen,
@@ -207,6 +219,7 @@ fn merge(running: &Plan, read: Plan, kept: &mut Kept) -> Plan {
         driver,
         merge,
         receipts,
+        spool,
         limits,
         resolve_interval,
         notices,
@@ -268,6 +281,7 @@ fn merge(running: &Plan, read: Plan, kept: &mut Kept) -> Plan {
         driver: kept.keep("driver", &running.driver, &driver),
         merge,
         receipts,
+        spool: keep_spool(running, spool, &effective, kept),
         limits: merge_limits(&running.limits, limits, kept),
         resolve_interval: kept.keep("resolve_interval", &running.resolve_interval, &resolve_interval),
         notices,
@@ -319,6 +333,15 @@ fn merge_terms(
 fn merge_tls(running: &Plan, read: Tls, waits: bool) -> Tls {
     let upstream = if waits { running.tls.upstream.clone() } else { read.upstream };
     Tls { upstream, ..read }.after(&running.tls)
+}
+
+/// The spool's files are opened when the server starts, and its limits with them.
+fn keep_spool(running: &Plan, read: Option<Spool>, shown: &Effective, kept: &mut Kept) -> Option<Spool> {
+    if running.spool != read {
+        let differs = |key: &&str| running.effective.get(key) != shown.get(key);
+        kept.0.extend(SPOOL.into_iter().filter(differs));
+    }
+    running.spool.clone()
 }
 
 fn merge_limits(running: &Limits, read: Limits, kept: &mut Kept) -> Limits {

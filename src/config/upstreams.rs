@@ -95,6 +95,11 @@ impl Upstreams {
         self.list.iter().find(|upstream| usize::from(upstream.index) == id.index())
     }
 
+    /// The name of the upstream with this ID; empty for the main one.
+    pub fn name_of(&self, id: UpstreamId) -> &str {
+        self.get(id).map_or("", |upstream| &upstream.name)
+    }
+
     /// The IDs of all that are used.
     pub fn ids(&self) -> impl Iterator<Item = UpstreamId> {
         self.list.iter().flat_map(|upstream| Destination::ALL.into_iter().filter_map(|to| upstream.id(to)))

@@ -12,6 +12,7 @@ mod duration;
 mod size;
 
 pub(super) use self::auto::Auto;
+pub(super) use self::choice::Choice;
 pub use self::choice::DriverChoice;
 pub(super) use self::choice::IdRulesChoice;
 pub(super) use self::size::ByteSize;

@@ -105,7 +105,7 @@ impl Egress {
 
     /// Records what the result of a request says about its address and its tenant, and returns the connection to the
     /// pool.
-    fn check_in(&self, sent: Sent, lane: &TenantLane, batch: Outgoing<'_>) -> Result<Reply, Failure> {
+    fn check_in(&self, sent: Sent, lane: &Rc<TenantLane>, batch: Outgoing<'_>) -> Result<Reply, Failure> {
         let Sent { checkout: Checkout { connection, slow }, at, result, .. } = sent;
         // First: once the connection is free, no slow tenant uses it any more.
         drop(slow);

@@ -118,7 +118,9 @@ impl Egress {
         let mut packed = None;
         if connection.is_ok() {
             self.join_waiting(lane, &mut batch);
-            packed = self.pack(lane, &mut batch);
+            let rest;
+            (packed, rest) = self.pack(lane, &mut batch);
+            self.put_back(lane, rest);
         }
         let begun = Instant::now();
         lane.queue.borrow_mut().left(begun);
@@ -154,7 +156,7 @@ impl Egress {
     }
 
     /// Releases the room of fragments and sends the outcome that they share. Each hears its own share of what was written.
-    fn finish_all(&self, lane: &TenantLane, fragments: Batch, outcome: &Outcome) {
+    fn finish_all(&self, lane: &Rc<TenantLane>, fragments: Batch, outcome: &Outcome) {
         let shares = Shares::of(&fragments, outcome.written);
         for fragment in fragments {
             let outcome = Outcome { written: shares.written_of(&fragment.part), ..outcome.clone() };
@@ -168,6 +170,16 @@ impl Egress {
         let (now, were) = (Instant::now(), batch.len());
         lane.queue.borrow_mut().join(batch, now, &self.lane_limits(lane, now));
         self.waits_no_more(lane, batch.len() - were);
+        lane.metrics.oldest_waiting.set(lane.queue.borrow().oldest());
+    }
+
+    /// Puts the fragments for which a request had no room back in front of the lane.
+    fn put_back(&self, lane: &TenantLane, rest: Batch) {
+        if rest.is_empty() {
+            return;
+        }
+        self.waits(lane, rest.len());
+        lane.queue.borrow_mut().put_back(rest);
         lane.metrics.oldest_waiting.set(lane.queue.borrow().oldest());
     }
 
@@ -191,7 +203,7 @@ impl Egress {
         self.attempt_over(connection, lane, Outgoing::new(batch, None)).await
     }
 
-    async fn attempt_over(
+    pub(super) async fn attempt_over(
         &self,
         connection: Result<Checkout, Failure>,
         lane: &Rc<TenantLane>,
@@ -215,7 +227,9 @@ impl Egress {
         self.end_spans(lane, batch, sent, &result);
         let result = result.map(|reply| self.check_written(reply, &batch));
         if result.as_ref().is_ok_and(|reply| (200..300).contains(&reply.status)) {
-            lane.metrics.stored.add(samples);
+            let is_replay = batch.first().is_some_and(|first| first.sender.is_none());
+            let counter = if is_replay { &lane.metrics.replayed } else { &lane.metrics.stored };
+            counter.add(samples);
         }
         Attempt { via: address.map(|address| Via { address, fragments: batch.len() }), result }
     }
@@ -288,7 +302,7 @@ impl Egress {
     }
 
     /// Logs what became of a batch, with the ID of its first request and of its trace, if one is traced.
-    fn log(&self, lane: &TenantLane, batch: &[Box<Fragment>], what: &str) {
+    pub(super) fn log(&self, lane: &TenantLane, batch: &[Box<Fragment>], what: &str) {
         let allowed = self.log_limits.tenants.borrow_mut().allow(lane.tenant.as_str(), Instant::now());
         let (Some(suppressed), Some(first)) = (allowed, batch.first()) else { return };
         let traced = batch.iter().find_map(|fragment| fragment.traced.as_ref());

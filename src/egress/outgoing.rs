@@ -79,10 +79,10 @@ impl Egress {
         }
     }
 
-    /// Packs a batch, if that is needed. Fragments for which the request has no room go back into the lane.
-    pub(super) fn pack(&self, lane: &TenantLane, batch: &mut Batch) -> Option<Packed> {
+    /// Packs a batch, if that is needed. Returns the fragments, too, for which the request has no room.
+    pub(super) fn pack(&self, lane: &TenantLane, batch: &mut Batch) -> (Option<Packed>, Batch) {
         if !are_packed(batch) {
-            return None;
+            return (None, Batch::new());
         }
         let mut merger = self.merger.borrow_mut();
         let merged = match &batch[..] {
@@ -94,14 +94,12 @@ impl Egress {
         };
         self.tasks.record_work(merged.as_ref().map_or(0, |merged| merged.inflated_bytes as usize));
         let kept = merged.as_ref().map_or(1, |merged| merged.parts);
-        if kept < batch.len() {
-            let rest = batch.split_off(kept);
-            self.waits(lane, rest.len());
-            lane.queue.borrow_mut().put_back(rest);
-            lane.metrics.oldest_waiting.set(lane.queue.borrow().oldest());
-        }
-        let Merged { elements, inflated_bytes, .. } = merged?;
-        let charge = batch.first()?.charge.beside(elements.len());
-        Some(Packed { elements, inflated_bytes, _charge: charge })
+        let rest = batch.split_off(kept.min(batch.len()));
+        let packed = merged.zip(batch.first()).map(|(merged, first)| {
+            let Merged { elements, inflated_bytes, .. } = merged;
+            let charge = first.charge.beside(elements.len());
+            Packed { elements, inflated_bytes, _charge: charge }
+        });
+        (packed, rest)
     }
 }

@@ -45,7 +45,11 @@ impl Egress {
             let [piece] = &mut batch;
             let outcome = match outcome {
                 Piece::Done(outcome) => {
-                    self.settle(lane, piece, &outcome);
+                    match self.spools_failed(&fragment, &outcome) {
+                        // The whole goes into the spool, with what the ledger has of this piece.
+                        true => fragment.entry.join(std::mem::take(&mut piece.entry)),
+                        false => self.settle(lane, piece, &outcome),
+                    }
                     outcome
                 }
                 Piece::Known(outcome) => {

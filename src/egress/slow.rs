@@ -59,13 +59,13 @@ impl Egress {
     }
 
     /// Counts a request of the tenant that was cut or timed out.
-    pub(super) fn strikes(&self, lane: &TenantLane) {
+    pub(super) fn strikes(&self, lane: &Rc<TenantLane>) {
         self.turns_slow(lane);
         lane.strikes.set((lane.strikes.get() + 1).min(SLOW_STRIKES_MAX));
     }
 
     /// Marks a tenant as slow: one of its requests has been in flight for too long.
-    fn turns_slow(&self, lane: &TenantLane) {
+    fn turns_slow(&self, lane: &Rc<TenantLane>) {
         if lane.slow.replace(true) {
             return;
         }
@@ -89,7 +89,7 @@ impl Egress {
     }
 
     /// Refuses the newest fragments of a lane that has become slow, until slow tenants are within their share.
-    fn refuse_beyond_share(&self, lane: &TenantLane) {
+    fn refuse_beyond_share(&self, lane: &Rc<TenantLane>) {
         let settings = self.settings.get();
         while !self.shared.slow.admit(lane.held.get().0, &settings.slow) {
             let Some(fragment) = lane.queue.borrow_mut().take_newest() else { return };

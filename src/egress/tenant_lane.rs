@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use super::lane::{Lane, Queued};
 use super::sizes::Sizes;
+use super::spooled::SpooledLane;
 use crate::config::plan::Share;
 use crate::exchange::fragment::Fragment;
 use crate::http::Passed;
@@ -33,6 +34,8 @@ pub(super) struct TenantLane {
     pub(super) sizes: RefCell<Sizes>,
     /// When the task wakes that waits until a fragment may leave.
     pub(super) wakes: Cell<Option<Instant>>,
+    /// What it has in the spool.
+    pub(super) spool: SpooledLane,
     /// When a sender, and an error, may be noted again.
     next_notes: Cell<(Option<Instant>, Option<Instant>)>,
     pub(super) metrics: Arc<TenantMetrics>,
@@ -48,6 +51,7 @@ impl TenantLane {
             strikes: Cell::default(),
             sizes: RefCell::default(),
             wakes: Cell::default(),
+            spool: SpooledLane::default(),
             next_notes: Cell::default(),
             metrics,
         }
@@ -113,7 +117,7 @@ impl TenantLane {
 
     /// Whether nothing waits here and nothing is in flight.
     pub(super) fn is_idle(&self) -> bool {
-        self.queue.borrow().is_idle() && self.wakes.get().is_none()
+        self.queue.borrow().is_idle() && self.wakes.get().is_none() && self.spool.is_idle()
     }
 }
 

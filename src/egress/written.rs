@@ -54,7 +54,7 @@ impl Shares {
 }
 
 /// What there is to write of a part in Remote Write 2.0.
-fn content(part: &Part) -> Written {
+pub(super) fn content(part: &Part) -> Written {
     Written {
         samples: part.samples.saturating_sub(part.histograms).into(),
         histograms: part.histograms.into(),

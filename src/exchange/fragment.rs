@@ -17,6 +17,7 @@ use crate::shared::connections::ConnectionGuard;
 use crate::shared::load::Held;
 use crate::shared::permits::Handed;
 use crate::shared::receipt::Receipt;
+use crate::spool::worker::Reply;
 use crate::tenant::TenantId;
 use crate::trace::Traced;
 
@@ -31,8 +32,8 @@ pub struct Fragment {
     pub terms: Arc<Terms>,
     /// Headers of its request that are forwarded.
     pub passed: Option<Arc<Passed>>,
-    /// Where its outcome is awaited.
-    pub sender: ReturnAddress,
+    /// Where its outcome is awaited. `None`: it comes out of the spool, and its lane awaits it.
+    pub sender: Option<ReturnAddress>,
     /// The latest time at which it may start on its way to the upstream. After that it is not sent at all.
     pub start_by: Instant,
     /// The time at which its request's head had been read.
@@ -125,6 +126,8 @@ pub enum Message {
     ConnectionWanted(SocketAddr),
     /// The verdict about a password that this core has asked for.
     PasswordChecked(Ticket, Verdict),
+    /// What the spool has done for a lane.
+    Spool(Box<Reply>),
     /// The plan has changed: apply its limits.
     Reloaded,
     /// Tell how the upstream addresses are.

@@ -517,7 +517,7 @@ impl Dispatch<'_> {
             upstream,
             terms,
             passed: self.passed.clone(),
-            sender,
+            sender: Some(sender),
             start_by: self.start_by,
             arrived: self.arrived,
             client: self.client,

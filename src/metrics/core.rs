@@ -40,6 +40,22 @@ metrics! {
         "tenantry_series_total", "Series received." => series: Counter;
         "tenantry_samples_total", "Samples and histograms received." => samples: Counter;
         "tenantry_metadata_dropped_total", "Metadata entries that went nowhere." => metadata_dropped: Counter;
+        "tenantry_spooled_parts_total", "Parts that went into the spool, and were acknowledged." => spooled: Counter;
+        "tenantry_spool_replayed_parts_total", "Parts out of the spool that their upstream took." =>
+            spool_replayed: Counter;
+        "tenantry_spool_rejected_parts_total", "Parts out of the spool that their upstream refused for good." =>
+            spool_rejected: Counter;
+        "tenantry_spool_refused_parts_total", "Parts that the spool could not take." =>
+            /// It is full.
+            spool_full [reason = "full"]: Counter,
+            /// The tenant holds all that it may.
+            spool_tenant_full [reason = "tenant_full"]: Counter,
+            /// The tenant's oldest part is too old.
+            spool_too_old [reason = "too_old"]: Counter,
+            /// The disk failed, or took too long.
+            spool_failed [reason = "failed"]: Counter;
+        "tenantry_spool_probes_failed_total", "Requests with spooled parts that their upstream did not take." =>
+            spool_probes_failed: Counter;
         "tenantry_unknown_fields_dropped_total", "Unknown fields that no tenant could be given." =>
             unknown_fields_dropped: Counter;
         "tenantry_passthrough_requests_total", "Requests that went on as they came." => passthrough: Counter;

@@ -143,6 +143,7 @@ impl UpstreamClass {
             Failure::OverShare
             | Failure::OverSlowShare
             | Failure::OverUpstreamShare
+            | Failure::NotSpooled(_)
             | Failure::Expired
             | Failure::NoConnection => Self::Expired,
             Failure::Unresolved(_)

@@ -14,6 +14,7 @@
 //! received ─┬─► refused: no tenant, mapped, downgraded, overloaded   (the core that received the request)
 //!           └─► open ─► in transit ─► arrived: in flight ─┬─► stored
 //!                                                        ├─► repeated: stored before, not sent
+//!                                                        ├─► spooled: acknowledged, and sent later
 //!                                                        └─► refused, by reason                (the home core)
 //! ```
 //!
@@ -68,6 +69,13 @@ impl Entry {
         }
     }
 
+    /// Ends it: the samples are durably in the spool.
+    pub fn spool(self) {
+        if let Some(tenant) = &self.tenant {
+            tenant.spooled.add(self.samples);
+        }
+    }
+
     /// Ends it: the samples had been stored before, and were not sent again.
     pub fn repeat(self) {
         if let Some(tenant) = &self.tenant {
@@ -99,6 +107,8 @@ pub struct Ledger {
     pub stored: u64,
     /// What had been stored before, and was not sent again.
     pub repeated: u64,
+    /// What went into the spool. What becomes of it there is counted apart, as it outlives the process.
+    pub spooled: u64,
     /// What was not stored, by [`Unstored::ALL`].
     pub refused: Reasons,
     /// What has no outcome yet.
@@ -119,14 +129,15 @@ impl Ledger {
         self.received = self.received.wrapping_add(core.samples.get());
         self.stored = self.stored.wrapping_add(core.stored.get());
         self.repeated = self.repeated.wrapping_add(core.repeated.get());
+        self.spooled = self.spooled.wrapping_add(core.spooled.get());
         self.in_flight = self.in_flight.wrapping_add(core.in_flight.get());
         add_each(&mut self.refused, core.refused.counts());
     }
 
     /// The samples that are missing; negative if there are too many.
     pub fn unaccounted(&self) -> i64 {
-        let out =
-            self.refused.iter().fold(self.stored.wrapping_add(self.repeated), |sum, n| sum.wrapping_add(*n));
+        let kept = self.stored.wrapping_add(self.repeated).wrapping_add(self.spooled);
+        let out = self.refused.iter().fold(kept, |sum, n| sum.wrapping_add(*n));
         self.received.wrapping_sub(out).wrapping_sub(self.in_flight).cast_signed()
     }
 
@@ -139,6 +150,7 @@ impl Ledger {
     fn add_ends(&mut self, other: &Self) {
         self.stored = self.stored.wrapping_add(other.stored);
         self.repeated = self.repeated.wrapping_add(other.repeated);
+        self.spooled = self.spooled.wrapping_add(other.spooled);
         self.in_flight = self.in_flight.wrapping_add(other.in_flight);
         add_each(&mut self.refused, other.refused);
     }

@@ -38,6 +38,16 @@ pub struct TenantMetrics {
     pub stored: Counter,
     /// Samples that were not sent, as they had been stored before.
     pub repeated: Counter,
+    /// Samples that went into the spool.
+    pub spooled: Counter,
+    /// Samples out of the spool that upstreams have stored.
+    pub replayed: Counter,
+    /// Samples out of the spool that the upstream refused for good.
+    pub spool_refused: Counter,
+    /// Bytes of its parts in the spool.
+    pub spool_bytes: Gauge,
+    /// When its oldest part there came, in seconds since the epoch; 0 if there is none.
+    pub spool_oldest: Gauge,
     /// Samples that were not stored.
     pub refused: Counters<Unstored, { Unstored::ALL.len() }>,
     /// Samples without an outcome.

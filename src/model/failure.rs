@@ -24,6 +24,9 @@ pub enum Failure {
     /// The parts for this upstream hold what they may while those for others need room. The part was not sent.
     #[error("overloaded: this upstream has its share in flight, and others need the rest")]
     OverUpstreamShare,
+    /// The tenant's parts are spooled, and the spool takes no more of them. The part was not sent.
+    #[error("this tenant's upstream takes nothing, and the spool cannot take it: {0}")]
+    NotSpooled(String),
     /// The part waited in its lane until its time was up. It was not sent.
     #[error("overloaded: it could not be sent to the upstream in time")]
     Expired,
@@ -74,6 +77,7 @@ impl Failure {
             Self::OverShare
             | Self::OverSlowShare
             | Self::OverUpstreamShare
+            | Self::NotSpooled(_)
             | Self::Expired
             | Self::NoConnection => Source::Us,
             Self::Unresolved(_)
@@ -120,6 +124,7 @@ mod tests {
             Failure::TimedOut,
             Failure::Cut,
             Failure::OverUpstreamShare,
+            Failure::NotSpooled(reason()),
         ]
     }
 
@@ -133,6 +138,7 @@ mod tests {
                 Failure::OverShare
                 | Failure::OverSlowShare
                 | Failure::OverUpstreamShare
+                | Failure::NotSpooled(_)
                 | Failure::Expired
                 | Failure::NoConnection => 503,
                 Failure::TimedOut | Failure::Cut => 504,

@@ -84,6 +84,12 @@ impl Outcome {
         Self::upstream(status, None, body)
     }
 
+    /// Creates the outcome of a part that is durably in the spool, which will send it. `written`: what its sender hears
+    /// of as written, in Remote Write 2.0.
+    pub fn spooled(written: Option<Written>) -> Self {
+        Self { source: Source::Us, written, ..Self::upstream(200, None, b"") }
+    }
+
     /// Creates the outcome for an upstream's response. Keeps the first [`ERROR_BODY_BYTES_MAX`] bytes of `body`, and
     /// replaces bytes that are not UTF-8.
     pub fn upstream(status: u16, retry_after_secs: Option<u32>, body: &[u8]) -> Self {

@@ -47,6 +47,18 @@ struct Queue {
     is_unwritten: bool,
 }
 
+impl Queue {
+    /// What it holds, if anything.
+    fn totals(&self) -> Option<StreamTotals> {
+        Some(StreamTotals {
+            records: self.entries.len() as u64,
+            samples: self.samples,
+            bytes: self.bytes,
+            oldest: self.entries.front()?.spooled_at,
+        })
+    }
+}
+
 /// A removal on disk.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 struct Removal {
@@ -310,14 +322,11 @@ impl Index {
 
     /// The streams that have records.
     pub(super) fn streams(&self) -> impl Iterator<Item = (&Stream, StreamTotals)> {
-        self.streams.iter().filter_map(|(stream, queue)| {
-            let totals = StreamTotals {
-                records: queue.entries.len() as u64,
-                samples: queue.samples,
-                bytes: queue.bytes,
-                oldest: queue.entries.front()?.spooled_at,
-            };
-            Some((stream, totals))
-        })
+        self.streams.iter().filter_map(|(stream, queue)| Some((stream, queue.totals()?)))
+    }
+
+    /// What a stream holds.
+    pub(super) fn totals_of(&self, stream: &Stream) -> StreamTotals {
+        self.streams.get(stream).and_then(Queue::totals).unwrap_or_default()
     }
 }

@@ -32,3 +32,6 @@ pub const READ_BYTES: usize = 1 << 20;
 
 /// Segments that are kept open for reading.
 pub const OPEN_SEGMENTS_MAX: usize = 64;
+
+/// How often a core looks after what waits for the spool, and at replays that are due.
+pub const SPOOL_LOOK_MILLIS: u64 = 50;

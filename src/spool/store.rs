@@ -211,6 +211,11 @@ impl<D: Disk> Store<D> {
         self.index.streams()
     }
 
+    /// What a stream holds.
+    pub fn totals_of(&self, stream: &Stream) -> StreamTotals {
+        self.index.totals_of(stream)
+    }
+
     /// What the store holds.
     pub fn totals(&self) -> Totals {
         Totals {

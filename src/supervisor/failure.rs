@@ -29,6 +29,14 @@ pub enum Failure {
     /// io_uring is configured but not available.
     #[error("driver io_uring does not work here: {0}; `driver: auto` falls back to epoll")]
     Driver(io::Error),
+    /// The spool can't be used.
+    #[error("the spool in {dir} can't be used: {reason}")]
+    Spool {
+        /// Its folder.
+        dir: String,
+        /// What is wrong with it.
+        reason: String,
+    },
     /// The system refused a thread, a descriptor or a signal handler.
     #[error("can't start: {0}")]
     Start(#[from] io::Error),

@@ -155,7 +155,7 @@ class World:
         refused = {reason: number for reason, number in refused.items() if number and failing}
         flight = min(2410, received)
         stored = received - sum(refused.values()) - flight
-        return {"received": received, "stored": stored, "refused": refused, "in_flight": flight, "unaccounted": 0, "repeated": 0}
+        return {"received": received, "stored": stored, "refused": refused, "in_flight": flight, "unaccounted": 0, "repeated": 0, "spooled": 0}
 
     def detail(self, name, query):
         destination = query.get("destination", "metrics")

@@ -89,6 +89,7 @@ pub(super) fn ledger_json(ledger: &Ledger, unaccounted: i64) -> Value {
         "received": ledger.received,
         "stored": ledger.stored,
         "repeated": ledger.repeated,
+        "spooled": ledger.spooled,
         "refused": Map::from_iter(refused),
         "in_flight": ledger.in_flight,
         "unaccounted": unaccounted,

@@ -37,6 +37,11 @@ impl Page {
             "Those that came again after they had been stored, and were not sent again.",
             tenants.iter().map(|(labels, ledger)| (labels, ledger.repeated)).filter(|(_, n)| *n > 0),
         );
+        self.by_tenant(
+            "tenantry_ledger_spooled_samples_total",
+            "Those that are in the spool, or were, and of which senders were told that they are stored.",
+            tenants.iter().map(|(labels, ledger)| (labels, ledger.spooled)).filter(|(_, n)| *n > 0),
+        );
         self.refused(metrics, &tenants);
         let name = "tenantry_ledger_tenant_unaccounted_samples";
         self.family(

@@ -121,7 +121,7 @@ const REASONS = new Map(Object.entries({
  * A ledger, as a sum: what came in is what was stored, refused, or is on its way.
  * @returns {Fact[]}
  */
-function ledgerFacts(/** @type {any} */ { received, stored, repeated, refused, in_flight, unaccounted }) {
+function ledgerFacts(/** @type {any} */ { received, stored, repeated, spooled, refused, in_flight, unaccounted }) {
   const share = (/** @type {number} */ number) => (received > 0 && number > 0 ? percent(number / received) : "");
   /** @returns {Fact} */
   const line = (/** @type {string} */ name, /** @type {number} */ number, more = share(number), className = "") => {
@@ -135,6 +135,7 @@ function ledgerFacts(/** @type {any} */ { received, stored, repeated, refused, i
     line("Received", received, "", "sum"),
     line("Stored", stored),
     ...(repeated ? [line("stored before", repeated)] : []),
+    ...(spooled ? [line("spooled", spooled)] : []),
     ...reasons.map(([reason, number]) => line(REASONS.get(reason) ?? plain(reason), number)),
     line("In flight", in_flight),
     line("Unaccounted", unaccounted, unaccounted ? "not 0" : "", `sum ${unaccounted ? "bad" : "good"}-text`),

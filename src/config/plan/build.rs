@@ -17,6 +17,7 @@ use crate::config::mistake::{Mistake, Origin};
 use crate::config::observe;
 use crate::config::security::Security;
 use crate::config::setting::{Origins, Setting};
+use crate::config::spool::{self, Spool};
 use crate::config::target::Target;
 use crate::config::tenant_map::read_tenant_map;
 use crate::config::value::IdRulesChoice;
@@ -44,6 +45,7 @@ pub(in crate::config) fn build(config: &Config, mistakes: &mut Vec<Mistake>) -> 
     let access_log = check.observed(&config.access_log_status_min, observe::access_log(config));
     let tracing = check.observed(&config.tracing_otlp_endpoint, observe::tracing(config));
     let ha_labels = check.ha_labels();
+    let spool = check.spool();
     if let (Some(listen), Some(metrics)) = (listen, listen_metrics) {
         check.addresses_differ(listen, metrics, listen_pprof.flatten());
     }
@@ -89,6 +91,7 @@ pub(in crate::config) fn build(config: &Config, mistakes: &mut Vec<Mistake>) -> 
         driver: config.driver.value,
         merge: merge(config, ha_labels?),
         receipts: Receipts { keep: config.receipts_keep.value, bytes_max: config.receipts_bytes_max.value.0 },
+        spool: spool?,
         limits: limits(config),
         resolve_interval: config.resolve_interval.value,
         notices,
@@ -217,6 +220,17 @@ impl Check<'_> {
     /// What was read, unless there is a mistake in `setting`.
     fn observed<T, S>(&mut self, setting: &Setting<S>, read: Result<T, String>) -> Option<T> {
         read.map_err(|text| self.blame(setting, text)).ok()
+    }
+
+    fn spool(&mut self) -> Option<Option<Spool>> {
+        let config = self.config;
+        match spool::spool(config) {
+            Ok(spool) => return Some(spool),
+            Err(spool::Wrong::Bytes(text)) => self.blame(&config.spool_bytes_max, text),
+            Err(spool::Wrong::TenantBytes(text)) => self.blame(&config.spool_tenant_bytes_max, text),
+            Err(spool::Wrong::Dir(text)) => self.blame(&config.spool_dir, text),
+        }
+        None
     }
 
     /// Two listeners cannot share a port of one address. Port 0 never clashes: the kernel picks a free port each time.

@@ -11,7 +11,7 @@ use crate::tenant::Policy;
 use crate::tls::names::ClientAuth;
 
 /// A type whose values are a few fixed words.
-trait Choice: Copy + PartialEq + 'static {
+pub(in crate::config) trait Choice: Copy + PartialEq + 'static {
     /// The names of each value. The first name of a value is the one shown.
     const WORDS: &'static [(&'static str, Self)];
     /// The names listed in an error.

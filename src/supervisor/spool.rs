@@ -1,0 +1,126 @@
+//! Opens the spool when the server starts, and brings what it has back to the lanes.
+
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use super::Failure;
+use crate::config::plan::{self, Fsync, Plan};
+use crate::core::SpoolStart;
+use crate::exchange::fragment::{Message, home_core};
+use crate::exchange::mailbox::Post;
+use crate::limits::EXIT_SECS;
+use crate::metrics::Metrics;
+use crate::model::UpstreamId;
+use crate::spool::worker::{self, Handle, Reply, WorkerSettings};
+use crate::spool::{DeadLetters, Folder, Store, StoreLimits, Stream, StreamTotals};
+
+/// The spool's files, read and checked, and where each stream in them goes.
+pub(super) struct Opened {
+    store: Store<Folder>,
+    dead_letters: Option<DeadLetters>,
+    found: Vec<(UpstreamId, Stream, StreamTotals)>,
+}
+
+/// Opens the spool, if the plan has one.
+///
+/// # Errors
+/// When its folder can't be used, or has data for an upstream that the plan has not.
+pub(super) fn open(plan: &Plan) -> Result<Option<Opened>, Failure> {
+    let Some(settings) = &plan.spool else { return Ok(None) };
+    let failure = |reason: String| Failure::Spool { dir: settings.dir.display().to_string(), reason };
+    let folder = Folder::open(&settings.dir).map_err(|error| failure(error.to_string()))?;
+    let store = Store::open(folder, limits(settings)).map_err(|error| failure(error.to_string()))?;
+    let mut found = Vec::new();
+    for (stream, totals) in store.streams() {
+        let is_its = |id: &UpstreamId| {
+            id.destination() == stream.destination && plan.upstreams.name_of(*id) == &*stream.upstream
+        };
+        let id = plan.upstream_ids().find(is_its).ok_or_else(|| {
+            let (name, parts) = (&stream.upstream, totals.records);
+            failure(format!(
+                "it has {parts} parts for the upstream {name:?}, which the configuration does not have: add it again, \
+                 or move the spool's files away"
+            ))
+        })?;
+        found.push((id, stream.clone(), totals));
+    }
+    let dead_letters = settings
+        .dead_letter
+        .as_ref()
+        .map(|path| DeadLetters::open(path).map_err(|error| failure(format!("spool.dead_letter: {error}"))));
+    Ok(Some(Opened { store, dead_letters: dead_letters.transpose()?, found }))
+}
+
+/// The size of a segment; a small spool has smaller ones.
+const SEGMENT_BYTES: u64 = 64 << 20;
+
+fn limits(settings: &plan::Spool) -> StoreLimits {
+    StoreLimits {
+        bytes_max: settings.bytes_max,
+        tenant_bytes_max: settings.tenant_bytes_max,
+        age_max: settings.age_max,
+        segment_bytes: SEGMENT_BYTES,
+    }
+}
+
+/// The spool's thread, and what each core needs of it.
+pub(super) struct Spool {
+    handle: Handle,
+    thread: JoinHandle<()>,
+    found: Vec<Vec<(UpstreamId, Stream, StreamTotals)>>,
+}
+
+impl Spool {
+    /// Starts the thread.
+    pub(super) fn start(
+        opened: Opened,
+        plan: &Plan,
+        posts: &[Post<Message>],
+        metrics: &Arc<Metrics>,
+    ) -> Result<Self, Failure> {
+        let Opened { store, dead_letters, found } = opened;
+        let totals = store.totals();
+        if totals.records > 0 {
+            let (parts, bytes) = (totals.records, totals.bytes);
+            tracing::warn!(parts, bytes, streams = found.len(), "the spool has data, which is sent now");
+        }
+        let settings = WorkerSettings {
+            syncs_each_group: plan.spool.as_ref().is_none_or(|spool| spool.fsync == Fsync::Always),
+            bytes_max: plan.spool.as_ref().map_or(0, |spool| spool.bytes_max),
+        };
+        let to: Box<[_]> = posts.into();
+        let deliver = move |reply: Reply| {
+            if let Some(post) = to.get(reply.to.core) {
+                post.post(Message::Spool(Box::new(reply)));
+            }
+        };
+        let (handle, thread) =
+            worker::start(store, dead_letters, settings, Arc::new(deliver), Arc::clone(metrics))?;
+        let mut of_cores = vec![Vec::new(); posts.len()];
+        for one in found {
+            let core = home_core(&one.1.tenant, posts.len());
+            of_cores.get_mut(core).into_iter().for_each(|all: &mut Vec<_>| all.push(one.clone()));
+        }
+        Ok(Self { handle, thread, found: of_cores })
+    }
+
+    /// What a core needs.
+    pub(super) fn of_core(&self, core: usize) -> SpoolStart {
+        SpoolStart { handle: self.handle.clone(), found: self.found.get(core).cloned().unwrap_or_default() }
+    }
+
+    /// The thread. It ends when all cores have.
+    pub(super) fn into_thread(self) -> JoinHandle<()> {
+        self.thread
+    }
+}
+
+/// Waits for the thread. A disk that hangs holds up nobody for ever: what was acknowledged is durable.
+#[expect(clippy::disallowed_methods, reason = "this is the main thread, which has nothing else to do")]
+pub(super) fn wait(thread: &JoinHandle<()>) {
+    let until = Instant::now() + Duration::from_secs(EXIT_SECS);
+    while !thread.is_finished() && Instant::now() < until {
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
