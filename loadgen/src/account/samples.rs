@@ -37,6 +37,9 @@ pub struct Track {
     /// Numbers that were stored after a larger one.
     #[serde(default, skip_serializing_if = "Runs::is_empty")]
     pub late: Runs,
+    /// Numbers whose first copy was stored after a larger one.
+    #[serde(default, skip_serializing_if = "Runs::is_empty")]
+    pub late_first: Runs,
     /// How many of each number's copies were stored without their sender being told so, for each number that had such.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub untold: BTreeMap<u64, u32>,
@@ -50,6 +53,9 @@ impl Track {
         if self.stored.last().is_some_and(|last| sequence < last) {
             let late = if is_told { &mut self.late } else { &mut self.late_untold };
             late.insert(sequence);
+            if !self.stored.contains(sequence) {
+                self.late_first.insert(sequence);
+            }
         }
         if !is_told {
             let copies = self.untold.entry(sequence).or_default();
@@ -181,6 +187,7 @@ mod tests {
             stored: runs(&[(0, 1), (3, 4)]),
             again: BTreeMap::from([(1, 2), (4, 1)]),
             late: runs(&[(3, 3)]),
+            late_first: runs(&[(3, 3)]),
             ..Track::default()
         };
         assert_eq!(track(&account, 0), expected);

@@ -95,6 +95,16 @@ pub struct Audit {
 impl Audit {
     /// Compares. `prefix` is what the server puts before each tenant's name in its header.
     pub fn new(journal: &Journal, account: &FullAccount, prefix: &str) -> Self {
+        Self::by(journal, account, prefix, Delivery::Once)
+    }
+
+    /// Compares what a server with a spool has done: it tells senders that it has what it sends later, at least once. So
+    /// each sample may be stored again, whatever its sender knows. But the first copies are in order.
+    pub fn at_least_once(journal: &Journal, account: &FullAccount, prefix: &str) -> Self {
+        Self::by(journal, account, prefix, Delivery::AtLeastOnce)
+    }
+
+    fn by(journal: &Journal, account: &FullAccount, prefix: &str, delivery: Delivery) -> Self {
         let (damaged, examples) = account.damaged();
         let mut audit = Self { damaged, damaged_examples: examples.to_vec(), ..Self::default() };
         let mut stored: BTreeMap<(SenderId, &str), Vec<Place<'_>>> = BTreeMap::new();
@@ -107,7 +117,7 @@ impl Audit {
             let places = stored.get(&(sender, tenant)).map_or(&[][..], Vec::as_slice);
             let strand = Strand { sender, tenant, entries, places };
             for series in 0..entries.series {
-                audit.series(&strand, series);
+                audit.series(&strand, series, delivery);
             }
         }
         audit.invented(journal, account);
@@ -131,7 +141,7 @@ impl Audit {
     }
 
     /// One series of one sender and tenant.
-    fn series(&mut self, strand: &Strand<'_>, series: u32) {
+    fn series(&mut self, strand: &Strand<'_>, series: u32, delivery: Delivery) {
         let entries = strand.entries;
         let example = |sequence, stored_under: Option<&str>| Example {
             tenant: strand.tenant.to_owned(),
@@ -163,7 +173,10 @@ impl Audit {
             let (copies, untold) = (right.copies(sequence), right.untold(sequence));
             let again = copies.saturating_sub(1);
             let told_max = entries.again_max(sequence).saturating_add(1);
-            let unlawful = copies.saturating_sub(untold).saturating_sub(told_max).min(again);
+            let unlawful = match delivery {
+                Delivery::Once => copies.saturating_sub(untold).saturating_sub(told_max).min(again),
+                Delivery::AtLeastOnce => 0,
+            };
             for (finding, count) in
                 [(&mut self.duplicated, unlawful), (&mut self.duplicated_lawfully, again - unlawful)]
             {
@@ -172,7 +185,8 @@ impl Audit {
             }
         }
         for sequence in right.late.iter() {
-            let lawful = entries.doubtful(sequence) > 0;
+            let is_repeat = delivery == Delivery::AtLeastOnce && !right.late_first.contains(sequence);
+            let lawful = is_repeat || entries.doubtful(sequence) > 0;
             let finding = if lawful { &mut self.reordered_lawfully } else { &mut self.reordered };
             finding.note(1, std::iter::once(sequence), |at| example(at, None));
         }
@@ -223,6 +237,15 @@ impl Finding {
             }
         }
     }
+}
+
+/// What a server may do with what it has acknowledged.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Delivery {
+    /// It acknowledges what is stored.
+    Once,
+    /// It acknowledges what it sends later.
+    AtLeastOnce,
 }
 
 /// A sender's requests for a tenant, and what is stored of them.
@@ -322,6 +345,12 @@ mod tests {
         let reordered = audit(&[], &[ALL[0], ALL[2], ALL[1], ALL[3], ALL[4]]);
         assert_eq!(found(&reordered), [("reordered", 2)]);
         assert_eq!(reordered.reordered.examples[0].sequence, 1);
+
+        let spooled = |stored| found(&Audit::at_least_once(&journal(&[]), &account(stored), "p-"));
+        let again = [ALL[0], ALL[1], ALL[0], ALL[1], ALL[2], ALL[3], ALL[4]];
+        assert_eq!(spooled(&again), [("duplicated lawfully", 4), ("reordered lawfully", 2)]);
+        assert_eq!(spooled(&[ALL[0], ALL[2], ALL[1], ALL[3], ALL[4]]), [("reordered", 2)]);
+        assert_eq!(spooled(&ALL[1..]), [("lost", 2)]);
 
         let invented = audit(&[], &[&ALL[..], &[("p-a", 5)]].concat());
         assert_eq!(found(&invented), [("invented", 2)]);

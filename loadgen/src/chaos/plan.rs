@@ -235,6 +235,21 @@ impl Plan {
         Self { events: drawing.events }
     }
 
+    /// Without the troubles in which the upstream refuses data for good.
+    #[must_use]
+    pub fn without_refusals(mut self) -> Self {
+        let refuses = |fault: &Fault| match fault {
+            Fault::Status { code, .. } | Fault::Lie(code) => (400..500).contains(code) && *code != 429,
+            Fault::TooLarge(_) => true,
+            _ => false,
+        };
+        self.events.retain(|planned| match &planned.event {
+            Event::Trouble(_, rule) => !refuses(&rule.fault),
+            _ => true,
+        });
+        self
+    }
+
     /// The upstream's troubles, as rules for a sink.
     pub fn rules(&self) -> Vec<Rule> {
         let rule = |planned: &Planned| match &planned.event {

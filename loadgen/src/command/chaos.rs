@@ -62,6 +62,7 @@ pub(crate) fn run(args: &ChaosArgs) -> anyhow::Result<bool> {
     let length = Duration::from_secs_f64(args.minutes * 60.0);
     let tenants: Vec<String> = numbered_tenants(TENANTS).into_iter().map(|(name, _)| name).collect();
     let plan = Plan::new(seed, length, &tenants);
+    let plan = if args.spool { plan.without_refusals() } else { plan };
     let mut rig = ChaosRig::set(args, seed, &plan, &tenants)?;
     let crowds = crowds(&rig.push_url()?, length, &tenants, rig.pulse());
     let senders = crowds.iter().map(|crowd| crowd.senders).sum();
@@ -79,7 +80,7 @@ pub(crate) fn run(args: &ChaosArgs) -> anyhow::Result<bool> {
         seed,
         is_interrupted,
         elapsed: begun.elapsed(),
-        audit: Audit::new(&journal, &account, ""),
+        audit: if args.spool { Audit::at_least_once } else { Audit::new }(&journal, &account, ""),
         journal: &journal,
         liveness: Liveness::new(&beats, &excuses(&plan, &rig.over()), PATIENCE),
         outcome: &outcome,

@@ -24,6 +24,8 @@ pub(crate) struct RigConfig {
     pub(crate) server: ServerArgs,
     /// Lines of the server's configuration.
     pub(crate) settings: String,
+    /// Whether the server has a spool, beside its configuration.
+    pub(crate) has_spool: bool,
     /// What the upstream does.
     pub(crate) script: Option<Arc<dyn Script>>,
     /// Whether the upstream keeps account of every sample.
@@ -64,7 +66,8 @@ impl RigConfig {
             script: self.script,
             ..SinkConfig::default()
         })?;
-        let setup = Setup {
+        let mut setup = Setup {
+            has_spool: self.has_spool,
             program: self.server.server.clone(),
             listen: free_addr()?,
             target: sink.url(),
@@ -74,6 +77,7 @@ impl RigConfig {
             profiles: self.profiles,
             end_patience: self.end_patience,
         };
+        setup.settings += &setup.spool();
         Ok((setup, sink, dir))
     }
 }

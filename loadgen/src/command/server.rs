@@ -37,6 +37,8 @@ pub(crate) struct Setup {
     pub(crate) settings: String,
     /// Where its configuration and its log are; the log of all servers that were ever started there.
     pub(crate) dir: PathBuf,
+    /// Whether it has a spool there, too.
+    pub(crate) has_spool: bool,
     /// Whether it serves profiles.
     pub(crate) profiles: bool,
     /// How long it may take to end after SIGTERM.
@@ -44,6 +46,14 @@ pub(crate) struct Setup {
 }
 
 impl Setup {
+    /// The lines about its spool.
+    pub(crate) fn spool(&self) -> String {
+        match self.has_spool {
+            true => format!("spool: {{dir: {}}}\n", self.dir.join("spool").display()),
+            false => String::new(),
+        }
+    }
+
     fn config(&self) -> PathBuf {
         self.dir.join("tenantry.yml")
     }

@@ -15,6 +15,10 @@ pub(crate) struct ChaosArgs {
     pub(crate) minutes: f64,
     #[command(flatten)]
     pub(crate) server: ServerArgs,
+    /// Give the server a spool. Nothing is then refused for good, as that would be lost by the spool's own rules, and a
+    /// successor starts only when its predecessor has ended
+    #[arg(long)]
+    pub(crate) spool: bool,
     /// Write the results, with all events and their times, to FILE as JSON
     #[arg(long, value_name = "FILE")]
     pub(crate) json: Option<PathBuf>,

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
 use loadgen::chaos::{Event, FaultyUpstream, Plan, Planned, Pulse, Tuning};
+use loadgen::child::pause;
 use loadgen::client::Url;
 use loadgen::duration::ms;
 use loadgen::sink::faults::{Fault, Rule};
@@ -24,6 +25,12 @@ use crate::command::server::{Server, Setup};
 
 /// How long a server may take to end. One that drains ends within three timeouts and a grace of 5 s.
 const END_PATIENCE: Duration = Duration::from_secs(12);
+
+/// How long the spool may take to send what it has, once all is mended: its longest pause, and then some.
+const SPOOL_PATIENCE: Duration = Duration::from_secs(60);
+
+/// How often it is asked whether it has.
+const TICK: Duration = Duration::from_millis(100);
 
 /// A value that can't be read, and a setting that does not exist. The third would be valid, but must not change either.
 const MISTAKES: &str = "timeout: soon\nmerge:\n  in_flight_max: 3\n  linger: 7ms\n";
@@ -50,6 +57,8 @@ pub(super) struct Happened {
 pub(super) struct ChaosRig {
     setup: Setup,
     args: ServerArgs,
+    /// Whether the server has a spool.
+    has_spool: bool,
     /// None while it is killed.
     server: Option<Server>,
     pub(super) profiles: Profiles,
@@ -74,6 +83,7 @@ impl ChaosRig {
         let config = RigConfig {
             server: args.server.clone(),
             settings: settings(&Tuning::FIRST),
+            has_spool: args.spool,
             script: Some(Arc::clone(&upstream) as Arc<dyn Script>),
             full_account: true,
             profiles: true,
@@ -86,6 +96,7 @@ impl ChaosRig {
         Ok(Self {
             setup,
             args: args.server.clone(),
+            has_spool: args.spool,
             server: Some(server),
             profiles,
             leaving: Vec::new(),
@@ -155,7 +166,7 @@ impl ChaosRig {
     }
 
     fn reload(&mut self, tuning: &Tuning) -> anyhow::Result<String> {
-        let settings = self.args.settings(&settings(tuning));
+        let settings = self.args.settings(&settings(tuning)) + &self.setup.spool();
         self.setup.settings.clone_from(&settings);
         let server = self.server()?;
         server.reload(&settings)?;
@@ -170,6 +181,9 @@ impl ChaosRig {
 
     /// For a moment both listen at the same address.
     fn hand_over(&mut self) -> anyhow::Result<String> {
+        if self.has_spool {
+            return self.start_again();
+        }
         let successor = Server::start(&self.setup).context("handover")?;
         if let Some(address) = successor.profiles() {
             self.profiles.follow(address);
@@ -179,6 +193,14 @@ impl ChaosRig {
         let detail = format!("process {} to {}", old.pid(), self.server()?.pid());
         self.leaving.push(old);
         Ok(detail)
+    }
+
+    /// One process has the spool at a time.
+    fn start_again(&mut self) -> anyhow::Result<String> {
+        let old = self.server.take().context("there is no server")?;
+        let pid = old.pid();
+        check(pid, old.stop()?)?;
+        Ok(format!("process {pid} has ended; {}", self.start()?))
     }
 
     fn kill(&mut self) -> anyhow::Result<String> {
@@ -231,6 +253,7 @@ impl ChaosRig {
             note(&mut failures, server.pid(), server.end());
         }
         if let Some(server) = self.server.take() {
+            failures.extend(empty_spool(&server, self.has_spool).err().map(|error| format!("{error:#}")));
             failures.extend(self.auditor.settle(&server).err().map(|error| format!("{error:#}")));
             note(&mut failures, server.pid(), server.stop());
         }
@@ -264,6 +287,24 @@ fn settings(tuning: &Tuning) -> String {
         "timeout: {timeout_ms}ms\nmax_conns_per_host: {max_conns_per_host}\nmerge:\n  \
          inflight_max: {inflight_max}\n  fragments_max: {fragments_max}\n"
     )
+}
+
+/// Waits until the spool has sent all that it has: what it has acknowledged must have arrived.
+fn empty_spool(server: &Server, has_spool: bool) -> anyhow::Result<()> {
+    let begun = Instant::now();
+    while has_spool {
+        let page = server.page("metrics")?;
+        let parts = page.lines().find_map(|line| line.strip_prefix("tenantry_spool_parts "));
+        let parts = parts.context("the server has no spool")?;
+        if parts == "0" {
+            break;
+        }
+        if begun.elapsed() > SPOOL_PATIENCE {
+            bail!("the spool still has {parts} parts, though the upstream is well");
+        }
+        pause(TICK);
+    }
+    Ok(())
 }
 
 fn stolen(theft: Theft, tenants: &[String]) -> Rule {
