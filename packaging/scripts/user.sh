@@ -1,4 +1,4 @@
-# Creates the service's user, which owns no files.
+# Creates the service's user, which owns no files but those of a spool.
 create_user() {
     if command -v systemd-sysusers >/dev/null; then
         systemd-sysusers tenantry.conf

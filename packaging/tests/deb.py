@@ -320,9 +320,12 @@ class Debian:
         root.install(self.newer["tenantry"])
         check("default: infra" in root.has(CONFIG).read_text(), "a new installation finds it")
 
+        # As systemd leaves it.
+        root.has("/var/lib/tenantry").mkdir()
         root.run("dpkg", "--purge", "tenantry")
-        left = [path for path in ("/etc/tenantry", "/etc/default/tenantry") if root.has(path).exists()]
-        check(not left, f"a purge removes the configuration, but left {left}")
+        paths = ("/etc/tenantry", "/etc/default/tenantry", "/var/lib/tenantry")
+        left = [path for path in paths if root.has(path).exists()]
+        check(not left, f"a purge removes the configuration and an empty state directory, but left {left}")
         wants = root.has("/etc/systemd/system/multi-user.target.wants/tenantry.service")
         check(not wants.is_symlink(), "the service is not enabled any more")
         check(

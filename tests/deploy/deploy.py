@@ -33,6 +33,12 @@ def find(things, kind):
     return next((thing for thing in things if thing["kind"] == kind), None)
 
 
+def workload(things):
+    """What makes the pods: a Deployment, or with a spool a StatefulSet."""
+    (found,) = [thing for thing in things if thing["kind"] in ("Deployment", "StatefulSet")]
+    return found
+
+
 def kustomize(directory):
     done = run(Path(sys.executable).parent / "kubectl", "kustomize", directory)
     assert done.returncode == 0, done.stderr
@@ -116,7 +122,7 @@ def is_restricted(pod):
 
 def pods(things):
     """The specification of each pod that the objects make."""
-    specs = [thing["spec"] for thing in things if thing["kind"] in ("Deployment", "Pod")]
+    specs = [thing["spec"] for thing in things if thing["kind"] in ("Deployment", "StatefulSet", "Pod")]
     return [spec["template"]["spec"] if "template" in spec else spec for spec in specs]
 
 
@@ -127,15 +133,16 @@ def seconds(duration):
 
 def fit_together(things):
     """Checks what one object says about another."""
-    deployment, services = find(things, "Deployment"), [thing for thing in things if thing["kind"] == "Service"]
-    template = deployment["spec"]["template"]
+    made, services = workload(things), [thing for thing in things if thing["kind"] == "Service"]
+    template = made["spec"]["template"]
     labels, pod = template["metadata"]["labels"].items(), template["spec"]
     for each in pods(things):
         is_restricted(each)
         requests_fit_limits(each)
     container = pod["containers"][0]
     ports = {port["name"]: port["containerPort"] for port in container["ports"]}
-    assert deployment["spec"]["selector"]["matchLabels"].items() <= labels
+    assert made["spec"]["selector"]["matchLabels"].items() <= labels
+    volumes_fit(made)
     published = [port["targetPort"] for service in services for port in service["spec"]["ports"]]
     assert sorted(published) == sorted(ports)
     for service in services:
@@ -166,13 +173,26 @@ def fit_together(things):
             jobs = set(re.findall(r'\bjob="([^"]*)"', str(rule)))
             assert jobs <= set(scraped), f"alerts are about {jobs}"
     if scaler := find(things, "HorizontalPodAutoscaler"):
-        assert scaler["spec"]["scaleTargetRef"]["name"] == deployment["metadata"]["name"]
-        assert "replicas" not in deployment["spec"]
+        target = scaler["spec"]["scaleTargetRef"]
+        assert (target["kind"], target["name"]) == (made["kind"], made["metadata"]["name"])
+        assert "replicas" not in made["spec"]
+    if made["kind"] == "StatefulSet":
+        assert made["spec"]["serviceName"] in {service["metadata"]["name"] for service in services}
     if account := find(things, "ServiceAccount"):
         assert pod["serviceAccountName"] == account["metadata"]["name"]
     assert pod["automountServiceAccountToken"] is False and pod["enableServiceLinks"] is False
     settings = {"http": "listen", "http-metrics": "listen_metrics_address"}
     assert ports == {name: int(config(things)[key].rpartition(":")[2]) for name, key in settings.items()}
+
+
+def volumes_fit(made):
+    """Checks that each mount has a volume, and each volume a mount. The spool is on a volume of the pod's own."""
+    pod, claims = made["spec"]["template"]["spec"], made["spec"].get("volumeClaimTemplates", [])
+    volumes = [volume["name"] for volume in pod["volumes"]] + [claim["metadata"]["name"] for claim in claims]
+    mounts = {mount["name"]: mount for mount in pod["containers"][0]["volumeMounts"]}
+    assert sorted(mounts) == sorted(volumes)
+    for claim in claims:
+        assert not mounts[claim["metadata"]["name"]].get("readOnly")
 
 
 def config_map(things, pod):
@@ -181,7 +201,7 @@ def config_map(things, pod):
 
 
 def config(things):
-    pod = find(things, "Deployment")["spec"]["template"]["spec"]
+    pod = workload(things)["spec"]["template"]["spec"]
     return yaml.safe_load(config_map(things, pod)["tenantry.yml"])
 
 
@@ -203,8 +223,7 @@ def variables(things, container):
 
 def accepts(things, directory, secrets=None):
     """Lets the real program check the files that the container would have."""
-    deployment = find(things, "Deployment")
-    pod = deployment["spec"]["template"]["spec"]
+    pod = workload(things)["spec"]["template"]["spec"]
     container = pod["containers"][0]
     files = {f"/etc/tenantry/{name}": text for name, text in config_map(things, pod).items()} | (secrets or {})
     paths = "|".join(re.escape(mount["mountPath"]) for mount in container["volumeMounts"])

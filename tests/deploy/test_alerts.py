@@ -75,7 +75,7 @@ def test_promtool_accepts_them_and_they_fire(groups, tmp_path):
     promtool("test", "rules", "test.yml", cwd=tmp_path)
 
 
-@pytest.mark.parametrize("name", ["process.yml", "tenants.yml", "upstream.yml"])
+@pytest.mark.parametrize("name", ["process.yml", "spool.yml", "tenants.yml", "upstream.yml"])
 def test_tests_of_the_mixin_hold_for_them_in_their_namespace(groups, tmp_path, name):
     """Some of the mixin's tests, those that are about Kubernetes, with the rules as the chart renders them."""
     (tmp_path / "rules.yml").write_text(yaml.safe_dump({"groups": groups}))

@@ -49,7 +49,7 @@ def changed(**values):
 
 
 def pod_of(values):
-    return deploy.find(deploy.objects(deploy.render(values)), "Deployment")["spec"]["template"]
+    return deploy.workload(deploy.objects(deploy.render(values)))["spec"]["template"]
 
 
 def config_of(values):
@@ -61,8 +61,8 @@ def test_the_image_is_that_of_the_manifests():
     assert pod_of(changed())["spec"]["containers"][0]["image"] == re.search(r"image: (\S+)", manifest)[1]
 
 
-def test_there_are_five_cases():
-    assert len(deploy.CASE_NAMES) == 5
+def test_there_are_six_cases():
+    assert len(deploy.CASE_NAMES) == 6
 
 
 def test_it_is_as_it_was(rendered):
@@ -139,6 +139,9 @@ def test_the_schema_knows_the_settings_of_the_program():
     ({"envs": [{"name": "x", "value": 1.5}]}, "/envs/0"),
     ({"podAnnotations": {"a": 1}}, "/podAnnotations/a"),
     ({"tls__clientAuth": "always"}, "/tls/clientAuth"),
+    ({"spool": {"enabled": True, "size": "10 GB"}}, "/spool/size"),
+    ({"config__spool": {"when": "never"}}, "/config/spool/when"),
+    ({"config__spool": {"directory": "/a"}}, "directory"),
 ])
 def test_the_schema_refuses(values, told):
     with pytest.raises(helm_python.HelmError) as refused:
@@ -173,6 +176,14 @@ def test_the_schema_refuses(values, told):
     ({"autoscaling__enabled": True, "resources__requests": None}, "autoscaling by cpu needs resources.requests.cpu"),
     ({"autoscaling": {"enabled": True, "targetMemoryUtilizationPercentage": 80},
       "resources": {"requests": {"memory": None}, "limits": None}}, "needs resources.requests.memory"),
+    ({"spool__enabled": True, "autoscaling__enabled": True}, "spool.enabled and autoscaling.enabled"),
+    ({"spool__enabled": True, "config__tenant": {"accept_all": True}}, "spool.enabled and config.tenant.accept_all"),
+    ({"spool__enabled": True, "config__spool": {"dir": "/spool"}}, "config.spool.dir is /spool, but must be a folder"),
+    ({"spool": {"enabled": True, "size": "79Mi"}}, "spool.size is 79Mi, but must be at least 80Mi"),
+    ({"spool": {"enabled": True, "size": None}}, "but must be at least 80Mi"),
+    ({"spool": {"enabled": True, "size": "1Gi"}, "config__spool": {"bytes_max": "2Gi"}},
+     "config.spool.bytes_max is 2Gi, but spool.size is 1Gi"),
+    ({"config__spool": {"dir": "/var/lib/tenantry/spool"}}, "config.spool.dir needs spool.enabled"),
     ({"service__port": 9090}, "service.port and service.metricsPort are both 9090"),
     ({"files": {"tenantry.yml": ""}}, "is made of `config`"),
     ({"replica": 3}, "replica"),
@@ -198,6 +209,9 @@ def test_rendering_refuses(values, told):
     ("CT_LIMITS_BODY_BYTES_MAX", "limits.body_bytes_max"),
     ("CT_LIMITS_INFLATED_BYTES_MAX", "limits.inflated_bytes_max"),
     ("CT_LIMITS_IN_FLIGHT_BYTES_MAX", "limits.in_flight_bytes_max"),
+    ("CT_SPOOL_DIR", "spool.dir"),
+    ("CT_SPOOL_BYTES_MAX", "spool.bytes_max"),
+    ("CT_SPOOL_TENANT_BYTES_MAX", "spool.tenant_bytes_max"),
 ])
 def test_what_the_chart_reads_is_no_variable(variable, key):
     documented = deploy.run(deploy.TENANTRY, "--print-default-config").stdout
@@ -364,6 +378,67 @@ def test_probes_ask_where_they_are_answered(values, port, scheme):
     test = deploy.find(deploy.objects(deploy.render(values)), "Pod")["spec"]["containers"][0]["command"][-1]
     number = 9090 if port == "http-metrics" else 8080
     assert test == f"{scheme.lower()}://rel-tenantry:{number}/alive"
+
+
+@pytest.mark.parametrize(("size", "settings", "expected"), [
+    ("10Gi", {}, (8 << 30, (8 << 30) // 5)),
+    ("80Mi", {}, (64 << 20, (64 << 20) // 5)),
+    (1 << 30, {"age_max": "6h"}, ((1 << 30) * 4 // 5, (1 << 30) * 4 // 25)),
+    ("1Ti", {"bytes_max": "20Gi"}, ("20Gi", 4 << 30)),
+    ("1Ti", {"tenant_bytes_max": "20Gi"}, ((1 << 40) * 4 // 5, "20Gi")),
+])
+def test_the_spool_fits_its_volume(size, settings, expected, tmp_path):
+    values = changed(spool={"enabled": True, "size": size}, config__spool=settings)
+    things = deploy.objects(deploy.render(values))
+    for thing in things:
+        deploy.validate(thing)
+    found = deploy.config(things)["spool"]
+    assert (found.pop("bytes_max"), found.pop("tenant_bytes_max")) == expected
+    assert found.pop("dir") == "/var/lib/tenantry/spool"
+    assert found == {key: value for key, value in settings.items() if not key.endswith("bytes_max")}
+    (claim,) = deploy.workload(things)["spec"]["volumeClaimTemplates"]
+    assert deploy.quantity(claim["spec"]["resources"]["requests"]["storage"]) == deploy.quantity(size)
+    assert "storageClassName" not in claim["spec"], "the cluster's default"
+    deploy.accepts(things, tmp_path)
+
+
+def test_the_spool_is_off_by_default():
+    things = deploy.objects(deploy.render(changed()))
+    assert deploy.workload(things)["kind"] == "Deployment"
+    assert "spool" not in deploy.config(things)
+
+
+def test_with_a_spool_the_pods_may_write_their_volumes_and_start_slowly():
+    pod = pod_of(changed(spool__enabled=True))["spec"]
+    context, container = pod["securityContext"], pod["containers"][0]
+    assert context["fsGroup"] == context["runAsGroup"] == 65534
+    probes = container["startupProbe"], container["livenessProbe"]
+    assert probes[0]["httpGet"] == probes[1]["httpGet"]
+    assert probes[0]["periodSeconds"] * probes[0]["failureThreshold"] == 15 * 60
+    # A cluster that chooses the groups chooses this one, too.
+    groups = {"runAsUser": None, "runAsGroup": None}
+    assert "fsGroup" not in pod_of(changed(spool__enabled=True, podSecurityContext=groups))["spec"]["securityContext"]
+
+
+def test_a_spool_is_on_the_volume_of_its_pod(tmp_path):
+    """The real server, with the configuration of the chart and a folder in place of the volume."""
+    settings = deploy.config(deploy.objects(deploy.render(changed(spool__enabled=True))))["spool"]
+    settings["dir"] = f"{tmp_path}{settings['dir']}"
+    with server.running(tmp_path, more=yaml.safe_dump({"spool": settings})) as running:
+        running.send()
+        assert f"tenantry_spool_max_bytes {8 << 30}" in running.page("/metrics")
+        running.stop()
+    assert (tmp_path / "var/lib/tenantry/spool/lock").exists()
+
+
+def test_what_no_update_may_change_stays():
+    """The API server refuses changes of a StatefulSet's selector and claims."""
+    def fixed(**values):
+        spec = deploy.workload(deploy.objects(deploy.render(changed(spool__enabled=True, **values))))["spec"]
+        return [spec[key] for key in ("serviceName", "podManagementPolicy", "selector", "volumeClaimTemplates")]
+
+    others = {"image": {"tag": "new"}, "podLabels": {"a": "b"}, "service__type": "NodePort"}
+    assert fixed() == fixed(config__log_level="info", **others)
 
 
 WEB_FILE = {"admin": {"web_config_file": "/a"}}

@@ -3,6 +3,7 @@
 import ctypes
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -12,6 +13,7 @@ import pytest
 
 import deploy
 import server
+from programs import until
 
 PROFILE = deploy.KUSTOMIZE / "seccomp/tenantry.json"
 CONFINED = Path(__file__).parent / "confined.py"
@@ -83,6 +85,20 @@ auth:
         running.until_logged("the files of secrets have changed and have mistakes")
         assert f"chmod u+r {token}" in running.log.read_text()
         running.stop()
+
+
+@pytest.mark.parametrize("driver", ["io_uring", "epoll"])
+def test_nor_does_it_with_a_spool(tmp_path, driver):
+    """All goes through it: it is written, made durable, read, and given back, and a second start finds the folder."""
+    if driver == "io_uring" and not io_uring_works():
+        pytest.skip("this machine forbids io_uring")
+    more = f"spool: {{dir: {tmp_path}/a/spool, when: always, dead_letter: {tmp_path}/dead-letters}}\n"
+    for _ in range(2):
+        with server.running(tmp_path, driver, launcher=launcher("kill"), more=more) as running:
+            running.send()
+            until(lambda: re.search("^tenantry_spool_parts 0$", running.page("/metrics"), re.MULTILINE))
+            assert re.search("^tenantry_spool_written_bytes_total [1-9]", running.page("/metrics"), re.MULTILINE)
+            running.stop()
 
 
 def test_at_its_start_an_unreadable_secret_is_a_mistake_under_the_profile(tmp_path):

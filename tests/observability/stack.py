@@ -1,4 +1,5 @@
-"""The real program between real senders and two upstreams that misbehave, and a real Prometheus that scrapes it."""
+"""The real program between real senders and two upstreams that misbehave, and a real Prometheus that scrapes it. A
+second one has a spool, through which all of its data goes: with it, senders of the first would hear of no failure."""
 
 import json
 import re
@@ -56,6 +57,21 @@ HOSTS = "127.0.0.1 localhost\n127.0.0.1 twins\n127.0.0.2 twins\n"
 # Runs a command in a mount namespace of its own, in which the first file is /etc/hosts.
 WITH_HOSTS = ["unshare", "-r", "-m", "sh", "-c", 'mount --bind "$0" /etc/hosts && exec "$@"']
 
+SPOOL = """
+listen: 127.0.0.1:{spool_push}
+listen_metrics_address: 127.0.0.1:{spool_admin}
+target: https://127.0.0.1:{sink}/api/v1/push
+upstreams: {directory}/upstreams.yml
+metrics_include_tenant: true
+log_level: info
+timeout: 2s
+cores: 1
+spool: {{dir: "{directory}/spool", when: always}}
+auth:
+  egress: {{tls_config: {{ca_bundle_file: {tls}/ca.crt}}}}
+  admin: {{web_config_file: {directory}/web.yml}}
+"""
+
 WEB = "tls_server_config: {{cert_file: {tls}/tls.crt, key_file: {tls}/tls.key}}\n"
 
 PROMETHEUS = """
@@ -65,7 +81,7 @@ scrape_configs:
   - job_name: tenantry
     scheme: https
     tls_config: {{ca_file: {tls}/ca.crt, server_name: localhost}}
-    static_configs: [{{targets: ["127.0.0.1:{admin}"]}}]
+    static_configs: [{{targets: ["127.0.0.1:{admin}", "127.0.0.1:{spool_admin}"]}}]
 """
 
 # Senders: what each asks of `loadgen send`.
@@ -78,6 +94,9 @@ SENDERS = [
     "--tenants payments --series 10 --rate 5 --senders 1 --new-connections resumed",
 ]
 
+# What is sent to the server with the spool. Its upstream refuses data of `search` for good, and `lost` stays.
+SPOOLED = "--tenants payments:1,search:1,lost:1 --series 20 --rate 5 --senders 1"
+
 
 class Live:
     """What runs, and where."""
@@ -85,6 +104,7 @@ class Live:
     def __init__(self, directory):
         self.directory, self.tls = directory, certificates()
         self.push, self.admin, self.sink, self.gone, self.prometheus = (free_port() for _ in range(5))
+        self.spool_push, self.spool_admin = free_port(), free_port()
         self.processes = []
         hosts = self.write("hosts", HOSTS)
         self.with_hosts = [*WITH_HOSTS, hosts]
@@ -117,12 +137,15 @@ class Live:
         self.write("web.yml", WEB)
         until(lambda: listens(self.sink))
         launcher = self.with_hosts if self.has_twins else []
-        config = self.write("tenantry.yml", CONFIG)
+        config, spool = self.write("tenantry.yml", CONFIG), self.write("spool.yml", SPOOL)
         self.server = self.start("tenantry.log", *launcher, TENANTRY, "--config", config)
-        until(lambda: self.is_up() and listens(self.push) and listens(self.admin))
+        self.with_spool = self.start("spool.log", *launcher, TENANTRY, "--config", spool)
+        ports = (self.push, self.admin, self.spool_push, self.spool_admin)
+        until(lambda: self.is_up() and all(map(listens, ports)))
 
     def is_up(self):
-        assert self.server.poll() is None, (self.directory / "tenantry.log").read_text()
+        for server, log in ((self.server, "tenantry.log"), (self.with_spool, "spool.log")):
+            assert server.poll() is None, (self.directory / log).read_text()
         return True
 
     def wait(self):
@@ -153,10 +176,15 @@ class Live:
                 f"send-{number}.log", LOADGEN, "send", "--url", f"https://localhost:{self.push}{path}",
                 "--ca", self.tls / "ca.crt", "--duration", f"{SECONDS_OF_LOAD_MAX}s", *arguments.split(),
             )
+        self.start(
+            "send-spool.log", LOADGEN, "send", "--url", f"http://localhost:{self.spool_push}/push",
+            "--duration", f"{SECONDS_OF_LOAD_MAX}s", *SPOOLED.split(),
+        )
 
-    def page(self, path="/metrics"):
+    def page(self, path="/metrics", port=None):
         trusted = ssl.create_default_context(cafile=self.tls / "ca.crt")
-        with urllib.request.urlopen(f"https://localhost:{self.admin}{path}", timeout=10, context=trusted) as page:
+        url = f"https://localhost:{port or self.admin}{path}"
+        with urllib.request.urlopen(url, timeout=10, context=trusted) as page:
             return page.read().decode()
 
     def api(self, path, **parameters):

@@ -69,7 +69,7 @@ def metrics_of_rules():
 
 
 def test_each_metric_and_label_of_a_rule_exists(live):
-    page, missing = live.page(), []
+    page, missing = live.page() + live.page(port=live.spool_admin), []
     for name, label, value in sorted(metrics_of_rules(), key=str):
         lines = [line for line in page.splitlines() if re.match(rf"{name}[ {{]", line)]
         if name == "up" or lines and label in (None, "job", "code"):
@@ -96,7 +96,7 @@ def test_alerts_about_the_faults_are_pending_and_others_are_not(live):
     faults = {
         "TenantryErrorBudgetBurnsFast", "TenantryErrorBudgetBurnsSlowly", "TenantryUpstreamFails",
         "TenantryUpstreamRefuses", "TenantryUpstreamLimits", "TenantryTenantLosesData", "TenantryTenantLimited",
-        "TenantryTenantFails", "TenantryRefusesTenants",
+        "TenantryTenantFails", "TenantryRefusesTenants", "TenantrySpoolLosesData",
     }
     if live.has_twins:
         faults |= {"TenantryUpstreamAddressRests", "TenantryUpstreamUnreachable"}

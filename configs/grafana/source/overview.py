@@ -14,6 +14,7 @@ def board():
     row(board, "At a glance", *glance())
     row(board, "Senders", *senders(), *latencies_and_connections())
     row(board, "Upstream", *upstream())
+    row(board, "Spool", *spool())
     row(board, "Ledger", *ledger())
     row(board, "Limits", *limits())
     row(board, "Cores and process", *process())
@@ -49,7 +50,7 @@ def glance():
             "green", (1, "orange"), (5, "red"),
         ),
         number(
-            "Unaccounted samples", "Samples that are neither stored, refused nor in flight. It must be 0.", "none",
+            "Unaccounted samples", "Samples that are neither stored, spooled, refused nor in flight. It must be 0.", "none",
             "sum(tenantry_unaccounted_samples{@})", "red", (0, "green"), (1, "red"),
         ),
     ]
@@ -169,13 +170,61 @@ def upstream():
     ]
 
 
+def spool():
+    """These have data only if spool.dir is set."""
+    quantile = "histogram_quantile({}, sum by (le) (rate(tenantry_spool_commit_seconds_bucket{{@}}[~])))"
+    room = "(tenantry_spool_max_bytes{@} - tenantry_spool_disk_bytes{@})"
+    return [
+        lines(
+            "Disk in use", "The bytes of the spool's files, and spool.bytes_max, beyond which parts are refused.",
+            "bytes",
+            ("sum by (instance) (tenantry_spool_disk_bytes{@})", "{{instance}}"),
+            ("sum by (instance) (tenantry_spool_bytes{@})", "{{instance}} still to be sent"),
+            ("min(tenantry_spool_max_bytes{@})", "limit of each"),
+        ),
+        lines(
+            "Time until full", "At the speed of the last minutes. A week stands for a week or more.", "s",
+            (
+                f"clamp_max({room} / clamp_min(deriv(tenantry_spool_disk_bytes{{@}}[~]), 0.001), 7 * 86400)",
+                "{{instance}}",
+            ),
+        ),
+        lines(
+            "Age of the oldest data, by tenant", "The ten tenants whose data has waited longest in the spool.", "s",
+            (
+                "topk(10, time() - min by (tenant, destination) (tenantry_spool_oldest_timestamp_seconds{@}))",
+                "{{tenant}} {{destination}}",
+            ),
+        ),
+        lines(
+            "Parts into the spool and out of it",
+            "rejected: refused for good at the replay. failed probe: the upstream still takes nothing.", "ops",
+            ("sum(rate(tenantry_spooled_parts_total{@}[~]))", "spooled"),
+            ("sum(rate(tenantry_spool_replayed_parts_total{@}[~]))", "replayed"),
+            ("sum(rate(tenantry_spool_rejected_parts_total{@}[~]))", "rejected"),
+            ("sum(rate(tenantry_spool_probes_failed_total{@}[~]))", "failed probes"),
+        ),
+        lines(
+            "Parts that it could not take, by reason",
+            "full, tenant_full, too_old: a limit of the spool. failed: the disk. Senders keep such data.", "ops",
+            ("sum by (reason) (rate(tenantry_spool_refused_parts_total{@}[~]))", "{{reason}}"),
+            ("sum by (operation) (rate(tenantry_spool_errors_total{@}[~]))", "errors: {{operation}}"),
+        ),
+        lines(
+            "Time to commit", "How long the disk takes to make parts durable. Senders wait for it.", "s",
+            *((quantile.format(q), name) for q, name in ((0.5, "p50"), (0.99, "p99"))),
+        ),
+    ]
+
+
 def ledger():
     return [
         lines(
-            "Samples received, stored and refused",
+            "Samples received, stored, spooled and refused",
             "What became of what came in. Parts that a receipt covers are not stored again.", "cps",
             ("sum(rate(tenantry_ledger_received_samples_total{@}[~]))", "received"),
             ("sum(rate(tenantry_ledger_stored_samples_total{@}[~]))", "stored"),
+            ("sum(rate(tenantry_ledger_spooled_samples_total{@}[~])) or vector(0)", "spooled"),
             ("sum(rate(tenantry_ledger_refused_samples_total{@}[~]))", "refused"),
         ),
         lines(

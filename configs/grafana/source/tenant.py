@@ -22,6 +22,7 @@ def board():
     row(board, "At a glance", *glance())
     row(board, "What it sends", *sent())
     row(board, "What becomes of it", *outcome())
+    row(board, "What waits in the spool", *spool())
     row(board, "What it costs", *cost())
     row(board, "All tenants", ranking())
     return board
@@ -103,6 +104,28 @@ def outcome():
         lines(
             "Upstream time for logs, by status: p99", "The same for Loki.", "ms",
             (quantile.format(0.99).replace("timeseries", "streams"), "{{code}}"),
+        ),
+    ]
+
+
+def spool():
+    """These have data only if spool.dir is set."""
+    by, legend = "tenant, destination", "{{tenant}} {{destination}}"
+    return [
+        lines(
+            "In the spool", "Bytes that are acknowledged, and that the upstream does not have yet.", "bytes",
+            (f"sum by ({by}) (tenantry_spool_tenant_bytes{{@, {TENANT}}})", legend),
+        ),
+        lines(
+            "Age of its oldest data", "How long the oldest data in the spool has waited.", "s",
+            (f"time() - min by ({by}) (tenantry_spool_oldest_timestamp_seconds{{@, {TENANT}}})", legend),
+        ),
+        lines(
+            "Samples into the spool and out of it",
+            "rejected: the upstream refused them for good at the replay, and their senders do not have them.", "cps",
+            (per_tenant("tenantry_ledger_spooled_samples_total", by=by), f"{legend} spooled"),
+            (per_tenant("tenantry_spool_replayed_samples_total", by=by), f"{legend} replayed"),
+            (per_tenant("tenantry_spool_rejected_samples_total", by=by), f"{legend} rejected"),
         ),
     ]
 

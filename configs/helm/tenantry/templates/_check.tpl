@@ -33,13 +33,14 @@
 {{- end }}
 {{- range $key := keys (include "tenantry.selectorLabels" . | fromYaml) }}
 {{- if hasKey ($.Values.podLabels | default dict) $key }}
-{{- fail (printf "podLabels: %s is the chart's own, and the Deployment selects its pods by it" $key) }}
+{{- fail (printf "podLabels: %s is the chart's own, and the workload selects its pods by it" $key) }}
 {{- end }}
 {{- end }}
 {{- include "tenantry.checkSecrets" . }}
 {{- include "tenantry.checkVariables" . }}
 {{- include "tenantry.checkResources" . }}
 {{- include "tenantry.checkScaling" . }}
+{{- include "tenantry.checkSpool" . }}
 {{- end }}
 
 {{- /* What is secret must not be in the ConfigMap. */}}
@@ -72,7 +73,10 @@
   "CT_LIMITS_HEAD_BYTES_MAX" "limits.head_bytes_max"
   "CT_LIMITS_BODY_BYTES_MAX" "limits.body_bytes_max"
   "CT_LIMITS_INFLATED_BYTES_MAX" "limits.inflated_bytes_max"
-  "CT_LIMITS_IN_FLIGHT_BYTES_MAX" "limits.in_flight_bytes_max" }}
+  "CT_LIMITS_IN_FLIGHT_BYTES_MAX" "limits.in_flight_bytes_max"
+  "CT_SPOOL_DIR" "spool.dir"
+  "CT_SPOOL_BYTES_MAX" "spool.bytes_max"
+  "CT_SPOOL_TENANT_BYTES_MAX" "spool.tenant_bytes_max" }}
 {{- if include "tenantry.authSecret" . }}
 {{- $keys = merge $keys (dict "CT_AUTH_EGRESS_USERNAME" "auth.username" "CT_AUTH_EGRESS_PASSWORD" "auth.password") }}
 {{- end }}
@@ -99,6 +103,32 @@
 {{- end }}
 {{- end }}
 {{- end }}
+{{- end }}
+{{- end }}
+
+{{- /* A spool that a pod would leave behind, or could not have. */}}
+{{- define "tenantry.checkSpool" -}}
+{{- $spool := .Values.config.spool | default dict }}
+{{- if .Values.spool.enabled }}
+{{- if .Values.autoscaling.enabled }}
+{{- fail "spool.enabled and autoscaling.enabled: what a pod has in its spool would stay behind, unsent" }}
+{{- end }}
+{{- if (.Values.config.tenant | default dict).accept_all }}
+{{- fail "spool.enabled and config.tenant.accept_all: the spool does not work with it" }}
+{{- end }}
+{{- if and $spool.dir (not (hasPrefix "/var/lib/tenantry/" $spool.dir)) }}
+{{- fail (printf "config.spool.dir is %s, but must be a folder in the volume at /var/lib/tenantry" $spool.dir) }}
+{{- end }}
+{{- $bytes := include "tenantry.spoolBytes" . | int64 }}
+{{- if and (not $spool.bytes_max) (lt $bytes 67108864) }}
+{{- fail (printf "spool.size is %v, but must be at least 80Mi" .Values.spool.size) }}
+{{- end }}
+{{- if and $spool.bytes_max (gt (include "tenantry.quantity" $spool.bytes_max | float64)
+  (include "tenantry.quantity" .Values.spool.size | float64)) }}
+{{- fail (printf "config.spool.bytes_max is %v, but spool.size is %v" $spool.bytes_max .Values.spool.size) }}
+{{- end }}
+{{- else if $spool.dir }}
+{{- fail "config.spool.dir needs spool.enabled, which gives each pod a volume of its own" }}
 {{- end }}
 {{- end }}
 

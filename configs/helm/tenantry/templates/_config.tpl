@@ -68,6 +68,26 @@
 {{- toYaml $auth }}
 {{- end }}
 
+{{- /* The section spool: its folder is on the pod's volume. It may use four fifths of it, as a file system does not
+    have all of its size for files. A tenant may use a fifth of that, as by default. */}}
+{{- define "tenantry.spool" -}}
+{{- $spool := deepCopy (.Values.config.spool | default dict) }}
+{{- if .Values.spool.enabled }}
+{{- $defaults := dict "dir" "/var/lib/tenantry/spool" "bytes_max" (include "tenantry.spoolBytes" . | int64) }}
+{{- range $key, $value := $defaults }}
+{{- if not (get $spool $key) }}{{ $_ := set $spool $key $value }}{{ end }}
+{{- end }}
+{{- if not $spool.tenant_bytes_max }}
+{{- $_ := set $spool "tenant_bytes_max" (div (include "tenantry.bytes" $spool.bytes_max | int64) 5) }}
+{{- end }}
+{{- end }}
+{{- toYaml $spool }}
+{{- end }}
+
+{{- define "tenantry.spoolBytes" -}}
+{{- div (mul (include "tenantry.bytes" .Values.spool.size | int64) 4) 5 }}
+{{- end }}
+
 {{- /* The configuration file. */}}
 {{- define "tenantry.config" -}}
 {{- $config := omit (deepCopy .Values.config) "auth" }}
@@ -81,6 +101,9 @@
 {{- end }}
 {{- $_ := set $config "limits" $limits }}
 {{- if not $limits }}{{ $config = omit $config "limits" }}{{ end }}
+{{- with include "tenantry.spool" . | fromYaml }}
+{{- $_ := set $config "spool" . }}
+{{- end }}
 {{- toYaml $config }}
 {{- end }}
 

@@ -1,3 +1,39 @@
+{{- /* The pods' template, of the Deployment or the StatefulSet. */}}
+{{- define "tenantry.template" -}}
+metadata:
+  labels:
+    {{- include "tenantry.selectorLabels" . | nindent 4 }}
+    {{- with .Values.podLabels }}
+    {{- toYaml . | nindent 4 }}
+    {{- end }}
+  annotations:
+    # Tenantry reads its configuration at its start. A change of it replaces the pods.
+    checksum/config: {{ include "tenantry.files" . | sha256sum }}
+    {{- if and .Values.config.auth.enabled (not .Values.config.auth.existingSecret) }}
+    checksum/auth: {{ printf "%s:%s" .Values.config.auth.username .Values.config.auth.password | sha256sum }}
+    {{- end }}
+    {{- with .Values.podAnnotations }}
+    {{- toYaml . | nindent 4 }}
+    {{- end }}
+spec:
+  {{- include "tenantry.pod" . | nindent 2 }}
+  {{- range $key := list "nodeSelector" "tolerations" "affinity" }}
+  {{- with index $.Values $key }}
+  {{ $key }}:
+    {{- toYaml . | nindent 4 }}
+  {{- end }}
+  {{- end }}
+  {{- with .Values.priorityClassName }}
+  priorityClassName: {{ . }}
+  {{- end }}
+  {{- with .Values.podTopologySpreadConstraints }}
+  topologySpreadConstraints:
+    {{- range . }}
+    - {{ include "tenantry.spread" (list . $) | nindent 6 | trim }}
+    {{- end }}
+  {{- end }}
+{{- end }}
+
 {{- define "tenantry.pod" -}}
 serviceAccountName: {{ include "tenantry.serviceAccountName" . }}
 automountServiceAccountToken: false
@@ -13,7 +49,13 @@ imagePullSecrets:
 securityContext:
   {{- $profile := .Values.seccompProfile }}
   {{- if ne $profile.type "Localhost" }}{{ $profile = omit $profile "localhostProfile" }}{{ end }}
-  {{- mergeOverwrite (dict "seccompProfile" $profile) .Values.podSecurityContext | toYaml | nindent 2 }}
+  {{- $context := dict "seccompProfile" $profile }}
+  {{- if and .Values.spool.enabled .Values.podSecurityContext.runAsGroup }}
+  {{- /* Without it, the volume belongs to root. */}}
+  {{- $group := dict "fsGroup" .Values.podSecurityContext.runAsGroup "fsGroupChangePolicy" "OnRootMismatch" }}
+  {{- $context = merge $context $group }}
+  {{- end }}
+  {{- mergeOverwrite $context .Values.podSecurityContext | toYaml | nindent 2 }}
 containers:
   - name: tenantry
     image: {{ include "tenantry.image" . }}
@@ -46,6 +88,14 @@ containers:
     {{- end }}
     {{- with .Values.livenessProbe }}
     {{- if .enabled }}
+    {{- if $.Values.spool.enabled }}
+    # A start reads all that is in the spool. Until that is done, liveness is not asked: for at most 15 minutes.
+    startupProbe:
+      {{- include "tenantry.liveness" $ | nindent 6 }}
+      periodSeconds: 2
+      timeoutSeconds: {{ .timeoutSeconds }}
+      failureThreshold: 450
+    {{- end }}
     # At the port of metrics, which answers when the one of pushes accepts no more connections.
     livenessProbe:
       {{- include "tenantry.liveness" $ | nindent 6 }}
@@ -60,6 +110,10 @@ containers:
       - name: config
         mountPath: /etc/tenantry
         readOnly: true
+      {{- if .Values.spool.enabled }}
+      - name: spool
+        mountPath: /var/lib/tenantry
+      {{- end }}
       {{- if .Values.tls.existingSecret }}
       - name: tls
         mountPath: /etc/tenantry-tls
