@@ -120,7 +120,8 @@ impl Report<'_> {
     fn verdict(&self) -> String {
         let so_far = if self.is_interrupted { " (it was interrupted)" } else { "" };
         if self.holds() {
-            return format!("all that was acknowledged survived, once, in order and in its place{so_far}");
+            let often = if self.args.spool { "at least once" } else { "once" };
+            return format!("all that was acknowledged survived, {often}, in order and in its place{so_far}");
         }
         let typed: Vec<String> = env::args().skip(1).collect();
         let seed = self.args.seed.map_or_else(|| format!(" --seed {}", self.seed), |_| String::new());
