@@ -12,12 +12,14 @@ mod support;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener};
 use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use support::client::Response;
 use support::server::free_port;
 use support::upstream::Received;
-use support::{Client, Driver, Reply, Server, Upstream, on_both};
+use support::{Client, Driver, Reply, Server, Upstream, on_both, on_both_at_once};
 
 /// A running Prometheus. Dropping it kills it.
 struct Prometheus {
@@ -174,6 +176,76 @@ fn what_prometheus_counts_as_sent_is_stored_under_its_tenant() {
             + server.metric("tenantry_replies_total", "code=\"5");
         assert_eq!(refused, 0.0, "metadata was answered with 2xx, too");
         assert!(server.metric("tenantry_metadata_dropped_total", "") > 0.0, "metadata was sent");
+    });
+}
+
+/// The samples of `up` that were stored: whose, the time of their scrape, and how much later they came.
+type Arrivals = Arc<Mutex<Vec<(String, i64, Duration)>>>;
+
+/// An upstream that refuses the tenant `payments` while `is_down`.
+fn upstream_for_the_patient(is_down: &Arc<AtomicBool>) -> (Upstream, Arrivals) {
+    let arrivals = Arrivals::default();
+    let (is_down, stored) = (Arc::clone(is_down), Arc::clone(&arrivals));
+    let upstream = Upstream::start(move |received| {
+        if received.tenant() == "payments" && is_down.load(Ordering::SeqCst) {
+            return Reply::new(503, "down for a while");
+        }
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
+        let is_up = |name: Option<String>| name.as_deref() == Some("up");
+        for series in received.request().timeseries {
+            if is_up(support::remote_write::label(&series, "__name__")) {
+                let mut stored = stored.lock().unwrap();
+                for sample in &series.samples {
+                    let since = now.saturating_sub(Duration::from_millis(sample.timestamp as u64));
+                    stored.push((received.tenant().to_owned(), sample.timestamp, since));
+                }
+            }
+        }
+        Reply::ok()
+    });
+    (upstream, arrivals)
+}
+
+/// With a spool, one job's outage does not delay the other job of the same Prometheus, and all of its own samples are
+/// there afterwards. `OUTAGE_SECONDS` sets how long it lasts.
+#[test]
+fn with_a_spool_one_jobs_outage_is_no_other_jobs() {
+    if !has_prometheus() {
+        return;
+    }
+    let length = std::env::var("OUTAGE_SECONDS").map_or(12, |text| text.parse().unwrap());
+    on_both_at_once(|driver: Driver| {
+        let is_down = Arc::new(AtomicBool::new(false));
+        let (upstream, arrivals) = upstream_for_the_patient(&is_down);
+        let folder = tempfile::tempdir().unwrap();
+        let settings = format!("spool: {{dir: {}}}\n", folder.path().display());
+        let server = Server::start(driver, upstream.address, &settings);
+        let prometheus = Prometheus::start(&two_jobs(&format!("http://{}/push", server.address)));
+        let of = |tenant: &str| -> Vec<(i64, Duration)> {
+            let all = arrivals.lock().unwrap();
+            all.iter().filter(|(whose, ..)| whose == tenant).map(|(_, at, since)| (*at, *since)).collect()
+        };
+        support::eventually("both jobs send", || of("payments").len() > 2 && of("search").len() > 2);
+        is_down.store(true, Ordering::SeqCst);
+        std::thread::sleep(Duration::from_secs(length));
+        let before = of("payments").len();
+        is_down.store(false, Ordering::SeqCst);
+        support::eventually("the spool is empty", || {
+            of("payments").len() > before && server.metric("tenantry_spool_parts", "") == 0.0
+        });
+        let counts = prometheus.counts().unwrap();
+        assert_eq!((counts.failed, counts.retried), (0, 0), "{counts:?}");
+        // A scrape is sent within a second, if there are too few samples to send it before.
+        let latest = of("search").into_iter().map(|(_, since)| since).max().unwrap();
+        eprintln!("{}: others' samples came {latest:?} after their scrape at most", driver.name());
+        assert!(latest < Duration::from_secs(4), "{latest:?}");
+        assert!(of("search").len() as u64 >= length - 2, "the other job was scraped all the time");
+        let times: Vec<i64> = of("payments").into_iter().map(|(at, _)| at).collect();
+        assert!(times.is_sorted(), "in order: {times:?}");
+        // Every second's scrape is there.
+        let gap = times.windows(2).map(|pair| pair[1] - pair[0]).max().unwrap();
+        assert!(gap < 1_900, "{gap} ms without a sample: {times:?}");
+        assert!(times.len() as u64 >= length, "{}", times.len());
     });
 }
 
