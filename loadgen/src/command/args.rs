@@ -19,7 +19,7 @@ use loadgen::typed::{duration, number, tenants};
 
 pub(crate) use chaos::{ChaosArgs, ServerArgs, Theft};
 pub(crate) use trial::{
-    FairnessArgs, HandshakesArgs, IdleArgs, IsolationArgs, LengthArgs, TrialArgs, TrialCommand,
+    FairnessArgs, HandshakesArgs, IdleArgs, IsolationArgs, LengthArgs, SpoolArgs, TrialArgs, TrialCommand,
 };
 
 /// The demo's tenants: teams that most platforms have, as uneven as such teams are.

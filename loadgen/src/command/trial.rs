@@ -12,6 +12,7 @@ mod overload;
 mod phase;
 mod replicas;
 mod retry;
+mod spool;
 
 use std::io::{self, Write};
 use std::sync::Arc;
@@ -43,6 +44,7 @@ pub(crate) fn run(args: &TrialArgs) -> anyhow::Result<bool> {
         TrialCommand::Overload(trial) => overload::run(args, trial),
         TrialCommand::Idle(trial) => idle::run(args, trial),
         TrialCommand::Replicas => replicas::run(args),
+        TrialCommand::Spool(trial) => spool::run(args, trial),
         TrialCommand::Handshakes(trial) => handshakes::run(args, trial),
     }
 }

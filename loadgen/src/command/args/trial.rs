@@ -26,6 +26,8 @@ pub(crate) enum TrialCommand {
     Idle(IdleArgs),
     /// Whether three replicas behind HAProxy can be killed, drained and rolled under load
     Replicas,
+    /// What it costs to spool one tenant of ten, and how fast the spool is sent afterwards
+    Spool(SpoolArgs),
     /// What TLS handshakes cost, full and resumed
     Handshakes(HandshakesArgs),
 }
@@ -76,6 +78,19 @@ pub(crate) struct LengthArgs {
     /// How long the failure or the overload lasts
     #[arg(long, default_value_t = 60.0, value_parser = number(3600.0))]
     pub(crate) seconds: f64,
+}
+
+#[derive(clap::Args)]
+pub(crate) struct SpoolArgs {
+    /// How long a phase is measured
+    #[arg(long, default_value_t = 5.0, value_parser = number(3600.0))]
+    pub(crate) seconds: f64,
+    /// How often all are well, and one is ill
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) rounds: u32,
+    /// How long the upstream takes to answer, in milliseconds
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u64).range(..=10_000))]
+    pub(crate) upstream_ms: u64,
 }
 
 #[derive(clap::Args)]
