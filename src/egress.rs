@@ -27,6 +27,7 @@ mod pieces;
 #[cfg(test)]
 pub(crate) mod planted;
 pub mod receipts;
+mod replay;
 pub mod sizes;
 mod slow;
 pub mod spooled;

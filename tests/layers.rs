@@ -22,7 +22,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("http", &["limits", "model"]),
     ("split", &["limits", "model", "tenant", "wire"]),
     ("verdict", &["http", "limits", "model", "split", "tenant", "wire"]),
-    ("spool", &["http", "limits", "metrics", "model", "tenant", "wire"]),
+    ("spool", &["http", "limits", "log", "metrics", "model", "tenant", "wire"]),
     ("tls", &["limits"]),
     ("trace", &["limits", "wire"]),
     ("metrics", &["limits", "model", "tenant"]),

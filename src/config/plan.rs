@@ -217,8 +217,9 @@ impl Plan {
     /// the upstream's reply; the answer, until the sender has read it. ARCHITECTURE.md has the same as a table
     /// ("Time").
     pub fn request_time_max(&self) -> Duration {
-        const TIMEOUTS: u32 = 7;
-        self.timeout.saturating_mul(TIMEOUTS)
+        // With a spool, a part that has failed waits once more, until it is durable.
+        let timeouts = if self.spool.is_some() { 8 } else { 7 };
+        self.timeout.saturating_mul(timeouts)
     }
 
     /// The longest that shutdown can take. `TimeoutStopSec` or `terminationGracePeriodSeconds` must be at least this.

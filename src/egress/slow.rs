@@ -95,7 +95,9 @@ impl Egress {
             let Some(fragment) = lane.queue.borrow_mut().take_newest() else { return };
             self.waits_no_more(lane, 1);
             self.counters().slow_refused.add(1);
-            self.finish(lane, fragment, Failure::OverSlowShare.outcome(settings.timeout));
+            // Not into the spool: it would keep its room until it is durable.
+            self.end_for_good(lane, fragment, Failure::OverSlowShare.outcome(settings.timeout));
+            self.ring();
         }
     }
 }

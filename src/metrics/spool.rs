@@ -26,6 +26,9 @@ metrics! {
             /// Reading.
             read_errors [operation = "read"]: Counter,
             /// Giving space back.
-            tidy_errors [operation = "tidy"]: Counter;
+            tidy_errors [operation = "tidy"]: Counter,
+            /// Keeping a part that was refused for good.
+            dead_letter_errors [operation = "dead_letter"]: Counter;
+        "tenantry_spool_damaged_parts_total", "Parts whose bytes had changed on disk: they are lost." => damaged: Counter;
     }
 }

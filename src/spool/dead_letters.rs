@@ -2,7 +2,7 @@
 //!
 //! A line of JSON for each part, so that it can be looked at with the tools that there are; the part itself is in it as
 //! base64 of what the spool has of it. The file only grows, and whoever has looked at it may move it away: it is opened
-//! for each part, which is rare.
+//! for each group of parts, which is rare. Beyond [`DEAD_LETTER_BYTES_MAX`] it takes none, and they stay in the spool.
 #![forbid(unsafe_code)]
 
 use std::fs::{File, OpenOptions};
@@ -16,6 +16,7 @@ use serde::Deserialize;
 use serde_json::json;
 
 use super::Spooled;
+use super::limits::DEAD_LETTER_BYTES_MAX;
 
 /// See the module.
 #[derive(Debug)]
@@ -48,29 +49,42 @@ impl DeadLetters {
         OpenOptions::new().append(true).create(true).mode(0o600).open(&self.path)
     }
 
-    /// Adds a part that was refused at `now`, in milliseconds since the epoch, for this reason. It is durable then.
+    /// Adds parts that were refused at `now`, in milliseconds since the epoch, each with the reason. They are durable
+    /// then.
     ///
     /// # Errors
-    /// Those of the file.
-    pub fn add(&self, spooled: &Spooled, reason: &str, now: u64) -> io::Result<()> {
-        let mut bytes = Vec::new();
-        spooled
-            .encode(&mut bytes)
-            .map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error.to_string()))?;
-        let line = json!({
-            "refused_at": now,
-            "reason": reason,
-            "tenant": spooled.part.tenant.as_str(),
-            "upstream": &*spooled.upstream,
-            "spooled_at": spooled.spooled_at,
-            "series": spooled.part.series,
-            "samples": spooled.part.samples,
-            "part": STANDARD.encode(bytes),
-        });
+    /// Those of the file, also if it would hold more than [`DEAD_LETTER_BYTES_MAX`].
+    pub fn add<'a>(&self, parts: impl Iterator<Item = (&'a Spooled, &'a str)>, now: u64) -> io::Result<()> {
+        let mut lines = String::new();
+        for (spooled, reason) in parts {
+            lines += &line(spooled, reason, now)?;
+        }
         let mut file = self.file()?;
-        file.write_all(format!("{line}\n").as_bytes())?;
+        if file.metadata()?.len() + lines.len() as u64 > DEAD_LETTER_BYTES_MAX {
+            let max = DEAD_LETTER_BYTES_MAX >> 20;
+            return Err(io::Error::other(format!("it holds {max} MiB, and must be moved away")));
+        }
+        file.write_all(lines.as_bytes())?;
         file.sync_data()
     }
+}
+
+fn line(spooled: &Spooled, reason: &str, now: u64) -> io::Result<String> {
+    let mut bytes = Vec::new();
+    spooled
+        .encode(&mut bytes)
+        .map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error.to_string()))?;
+    let line = json!({
+        "refused_at": now,
+        "reason": reason,
+        "tenant": spooled.part.tenant.as_str(),
+        "upstream": &*spooled.upstream,
+        "spooled_at": spooled.spooled_at,
+        "series": spooled.part.series,
+        "samples": spooled.part.samples,
+        "part": STANDARD.encode(bytes),
+    });
+    Ok(format!("{line}\n"))
 }
 
 impl DeadLetter {

@@ -223,7 +223,7 @@ mod tests {
     fn many_segments_are_read_with_few_of_them_open() {
         let parent = tempfile::tempdir().unwrap();
         let mut folder = Folder::open(parent.path()).unwrap();
-        for segment in 0..OPEN_SEGMENTS_MAX as u32 * 2 {
+        for segment in (0..).take(2 * OPEN_SEGMENTS_MAX) {
             folder.create(segment).unwrap();
             assert_eq!(folder.length(segment).unwrap(), 0);
             assert!(folder.read.len() <= OPEN_SEGMENTS_MAX);

@@ -35,3 +35,6 @@ pub const OPEN_SEGMENTS_MAX: usize = 64;
 
 /// How often a core looks after what waits for the spool, and at replays that are due.
 pub const SPOOL_LOOK_MILLIS: u64 = 50;
+
+/// The most that the file of dead letters holds.
+pub const DEAD_LETTER_BYTES_MAX: u64 = 1 << 30;

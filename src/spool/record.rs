@@ -183,8 +183,9 @@ pub fn put(
     });
     match encoded {
         Ok(bytes) => {
-            let length = bytes - PREFIX_BYTES as u32;
-            out.iter_mut().skip(start).zip(length.to_le_bytes()).for_each(|(to, from)| *to = from);
+            // The length counts neither itself nor the checksum. It has 32 bits.
+            let length = (u64::from(bytes) - PREFIX_BYTES as u64).to_le_bytes();
+            out.iter_mut().skip(start).take(4).zip(length).for_each(|(to, from)| *to = from);
         }
         Err(_) => out.truncate(start),
     }

@@ -14,17 +14,19 @@
 //! Reading comes after the commit, so that what waits to be acknowledged does not wait for a replay. After each group,
 //! and now and then without one, space is given back, in small steps.
 //!
-//! The queue of commands is limited by what is in it: an append holds its room in flight, and a lane waits for the reply
-//! to what it reads.
+//! The queue of commands is limited by what is in it: an append holds its room in flight until its reply, a core that has
+//! given up one appends no more, and a lane waits for the reply to what it reads.
 
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 
-use super::{DeadLetters, Disk, Refused, Sequence, Spooled, Store, Stream, StreamTotals};
+use super::{Damaged, DeadLetters, Disk, Refused, Sequence, Spooled, Store, Stream, StreamTotals};
+use crate::log::Limiter;
 use crate::metrics::{Metrics, SpoolMetrics};
 use crate::model::UpstreamId;
 
@@ -46,8 +48,8 @@ pub struct ReplyTo {
 /// What a core wants of the spool.
 #[derive(Debug)]
 pub enum Command {
-    /// Store this. The reply is [`What::Appended`].
-    Append(ReplyTo, Box<Spooled>),
+    /// Store this, unless the core has given it up meanwhile. The reply is [`What::Appended`].
+    Append(ReplyTo, Box<Spooled>, Arc<AtomicBool>),
     /// Read the oldest parts of a stream. The reply is [`What::Front`].
     Front {
         /// Where the reply goes.
@@ -61,8 +63,17 @@ pub enum Command {
     },
     /// The parts of a stream up to this one have been delivered, or were refused for good.
     Remove(Stream, Sequence),
-    /// The upstream has refused this part for good, for this reason: keep it where somebody may look at it.
-    Bury(Box<Spooled>, String),
+    /// The upstream has refused this part for good: keep it where somebody may look at it, and only then remove it.
+    Bury {
+        /// Its stream.
+        stream: Stream,
+        /// Its place there: it is the oldest.
+        sequence: Sequence,
+        /// The part.
+        part: Box<Spooled>,
+        /// The upstream's status and text.
+        reason: String,
+    },
 }
 
 /// The reply to a command.
@@ -122,13 +133,12 @@ pub fn start<D: Disk + Send + 'static>(
 ) -> io::Result<(Handle, JoinHandle<()>)> {
     let (sender, commands) = crossbeam_channel::unbounded();
     metrics.spool.bytes_max.set(usize::try_from(settings.bytes_max).unwrap_or(usize::MAX));
-    let worker =
-        Worker { store, dead_letters, settings, deliver, metrics, synced: Instant::now(), is_synced: true };
+    let worker = Worker::new(store, dead_letters, settings, deliver, metrics);
     let thread = std::thread::Builder::new().name("spool".into()).spawn(move || worker.run(&commands))?;
     Ok((Handle { commands: sender }, thread))
 }
 
-struct Worker<D: Disk> {
+pub(super) struct Worker<D: Disk> {
     store: Store<D>,
     dead_letters: Option<DeadLetters>,
     settings: WorkerSettings,
@@ -138,6 +148,7 @@ struct Worker<D: Disk> {
     synced: Instant,
     /// Whether everything is.
     is_synced: bool,
+    log_limit: Limiter,
 }
 
 /// The commands that are done together.
@@ -146,19 +157,48 @@ struct Group {
     /// Where each reply goes, the stream, and whether the part was taken.
     appended: Vec<(ReplyTo, Stream, Result<Sequence, Refused>)>,
     reads: Vec<(ReplyTo, Stream, usize, usize)>,
-    /// Whether there is something to write.
-    writes: bool,
+    burials: Vec<(Stream, Sequence, Box<Spooled>, String)>,
+    /// Whether parts are to be written.
+    appends: bool,
+    /// Whether removals are. They need not be durable at once: what was sent may be sent again after a crash.
+    removes: bool,
 }
 
 impl<D: Disk> Worker<D> {
+    pub(super) fn new(
+        store: Store<D>,
+        dead_letters: Option<DeadLetters>,
+        settings: WorkerSettings,
+        deliver: Arc<Deliver>,
+        metrics: Arc<Metrics>,
+    ) -> Self {
+        Self {
+            store,
+            dead_letters,
+            settings,
+            deliver,
+            metrics,
+            synced: Instant::now(),
+            is_synced: true,
+            log_limit: Limiter::default(),
+        }
+    }
+
+    #[cfg(test)]
+    pub(super) fn store(&mut self) -> &mut Store<D> {
+        &mut self.store
+    }
+
     fn run(mut self, commands: &Receiver<Command>) {
         self.show();
         loop {
             match commands.recv_timeout(IDLE_INTERVAL) {
                 Ok(first) => self.serve(first, commands),
-                Err(RecvTimeoutError::Timeout) if self.is_synced => {}
-                Err(RecvTimeoutError::Timeout) => drop(self.commit(true)),
+                Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => break,
+            }
+            if !self.is_synced && self.synced.elapsed() >= IDLE_INTERVAL {
+                drop(self.commit(true));
             }
             self.tidy(commands);
             self.show();
@@ -167,14 +207,14 @@ impl<D: Disk> Worker<D> {
     }
 
     /// Does what has come, and replies.
-    fn serve(&mut self, first: Command, commands: &Receiver<Command>) {
+    pub(super) fn serve(&mut self, first: Command, commands: &Receiver<Command>) {
         let mut group = Group::default();
         for command in std::iter::once(first).chain(commands.try_iter()).take(GROUP_MAX) {
             self.take(command, &mut group);
         }
-        if group.writes {
-            let is_due = self.settings.syncs_each_group || self.synced.elapsed() >= IDLE_INTERVAL;
-            if let Err(error) = self.commit(is_due) {
+        if group.appends || group.removes {
+            let syncs = group.appends && self.settings.syncs_each_group;
+            if let Err(error) = self.commit(syncs) {
                 // What was refused before keeps its own reason.
                 for (.., result) in group.appended.iter_mut().filter(|(.., result)| result.is_ok()) {
                     *result = Err(Refused::Failed(io::Error::new(error.kind(), error.to_string())));
@@ -185,6 +225,7 @@ impl<D: Disk> Worker<D> {
             let what = What::Appended(result.map(|_| self.store.totals_of(&stream)));
             (self.deliver)(Reply { to, what });
         }
+        self.bury(group.burials);
         for (to, stream, parts_max, bytes_max) in group.reads {
             self.read(to, stream, parts_max, bytes_max);
         }
@@ -192,10 +233,13 @@ impl<D: Disk> Worker<D> {
 
     fn take(&mut self, command: Command, group: &mut Group) {
         match command {
-            Command::Append(to, spooled) => {
-                let result = self.store.append(&spooled, now_millis());
+            Command::Append(to, spooled, is_given_up) => {
+                let result = match is_given_up.load(Ordering::Relaxed) {
+                    true => Err(Refused::Failed(io::ErrorKind::TimedOut.into())),
+                    false => self.store.append(&spooled, now_millis()),
+                };
                 if result.is_ok() {
-                    group.writes = true;
+                    group.appends = true;
                     self.metrics().written_bytes.add(spooled.part.elements.len() as u64);
                 }
                 group.appended.push((to, spooled.stream(), result));
@@ -205,27 +249,68 @@ impl<D: Disk> Worker<D> {
             }
             Command::Remove(stream, up_to) => {
                 self.store.remove(&stream, up_to);
-                group.writes = true;
+                group.removes = true;
             }
-            Command::Bury(spooled, reason) => self.bury(&spooled, &reason),
+            Command::Bury { stream, sequence, part, reason } => {
+                group.burials.push((stream, sequence, part, reason));
+            }
         }
     }
 
     fn read(&mut self, to: ReplyTo, stream: Stream, parts_max: usize, bytes_max: usize) {
-        let read = self.store.front(&stream, None, parts_max, bytes_max);
+        let read = self.readable_front(&stream, parts_max, bytes_max);
         if let Err(error) = &read {
             self.metrics().read_errors.add(1);
-            tracing::error!(%error, tenant = stream.tenant.as_str(), "the spool can't be read");
+            self.complain(error, "the spool can't be read");
         }
         let totals = self.store.totals_of(&stream);
         (self.deliver)(Reply { to, what: What::Front(stream, read, totals) });
     }
 
-    fn bury(&self, spooled: &Spooled, reason: &str) {
-        let Some(dead_letters) = &self.dead_letters else { return };
-        if let Err(error) = dead_letters.add(spooled, reason, now_millis()) {
-            self.metrics().commit_errors.add(1);
-            tracing::error!(%error, tenant = spooled.part.tenant.as_str(), "spool.dead_letter can't be written");
+    /// Passes over parts whose bytes have changed: no other try would read them, and others wait behind them.
+    fn readable_front(
+        &mut self,
+        stream: &Stream,
+        parts_max: usize,
+        bytes_max: usize,
+    ) -> io::Result<Vec<(Sequence, Spooled)>> {
+        loop {
+            let read = self.store.front(stream, None, parts_max, bytes_max);
+            let damaged = read.as_ref().err().and_then(|error| error.get_ref()?.downcast_ref::<Damaged>());
+            let Some(Damaged { sequence, .. }) = damaged else { return read };
+            let sequence = *sequence;
+            self.store.remove(stream, sequence);
+            self.metrics().damaged.add(1);
+            tracing::error!(
+                tenant = stream.tenant.as_str(),
+                sequence = sequence.0,
+                "a part in the spool is damaged on disk, and lost: its sender was told that it is stored"
+            );
+        }
+    }
+
+    /// Keeps parts that were refused for good, and removes them from the spool, unless they can't be kept.
+    fn bury(&mut self, burials: Vec<(Stream, Sequence, Box<Spooled>, String)>) {
+        if burials.is_empty() {
+            return;
+        }
+        if let Some(dead_letters) = &self.dead_letters {
+            let parts = burials.iter().map(|(.., part, reason)| (&**part, reason.as_str()));
+            if let Err(error) = dead_letters.add(parts, now_millis()) {
+                self.metrics().dead_letter_errors.add(1);
+                return self.complain(&error, "spool.dead_letter can't be written");
+            }
+        }
+        for (stream, sequence, ..) in burials {
+            self.store.remove(&stream, sequence);
+        }
+        drop(self.commit(false));
+    }
+
+    /// Logs an error of the disk, now and then.
+    fn complain(&mut self, error: &io::Error, what: &'static str) {
+        if let Some(suppressed) = self.log_limit.allow(what, Instant::now()) {
+            tracing::error!(%error, suppressed, "{what}");
         }
     }
 
@@ -239,21 +324,22 @@ impl<D: Disk> Worker<D> {
         }
         if let Err(error) = &result {
             self.metrics().commit_errors.add(1);
-            tracing::error!(%error, "the spool can't be written: what has just come is not in it");
+            self.complain(error, "the spool can't be written: what has just come is not in it");
         }
         result
     }
 
     /// Gives space back, in steps, until there is something else to do.
     fn tidy(&mut self, commands: &Receiver<Command>) {
-        loop {
+        let totals = self.store.totals();
+        let is_nearly_full = totals.disk_bytes > self.settings.bytes_max / 8 * 7;
+        while commands.is_empty() || is_nearly_full {
             match self.store.tidy() {
                 Ok(true) if commands.is_empty() => {}
                 Ok(_) => return,
                 Err(error) => {
                     self.metrics().tidy_errors.add(1);
-                    tracing::error!(%error, "the spool can't give space back");
-                    return;
+                    return self.complain(&error, "the spool can't give space back");
                 }
             }
         }

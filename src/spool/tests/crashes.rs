@@ -59,6 +59,28 @@ fn a_crash_at_any_operation_loses_nothing_that_was_acknowledged() {
     }
 }
 
+/// What is found after it may not be durable, and yet the store goes on from there. Then the power fails.
+#[test]
+fn an_end_of_the_process_at_any_operation_loses_nothing_even_if_the_power_fails_later() {
+    let steps = script(11, 90);
+    let operations = run(&steps, None, 0);
+    for (crash_at, later) in (0..operations).flat_map(|at| (0..8).map(move |later| (at, later))) {
+        let mut model = Model::new(LIMITS);
+        model.disk.crash_at(Some(crash_at));
+        for step in &steps {
+            model.step(*step);
+            if model.disk.is_down() {
+                model.end_process();
+                model.disk.crash_at(Some(model.disk.operations() + later));
+                (0..4).for_each(|_| model.step(Step::Tidy));
+                model.crash((crash_at + later) as u64);
+            }
+        }
+        model.crash(0);
+        model.tidy_all();
+    }
+}
+
 #[test]
 fn a_crash_while_it_opens_loses_nothing() {
     for crash_at in 0..40 {

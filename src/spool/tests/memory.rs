@@ -158,6 +158,12 @@ impl MemoryDisk {
         !state.forgotten.is_empty() || state.files.iter().any(|file| file.is_forgotten)
     }
 
+    /// The process ended at a crash, and the machine did not: nothing is lost, but what was not durable is not yet.
+    pub(super) fn revive(&self) {
+        let mut state = self.0.borrow_mut();
+        (state.is_down, state.crash_at) = (false, None);
+    }
+
     /// The power fails and comes back. `seed` tells what is left of what was not durable: nothing (0), all (1), or some.
     pub(super) fn crash(&self, seed: u64) {
         let state = &mut *self.0.borrow_mut();

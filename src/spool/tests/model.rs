@@ -238,6 +238,12 @@ impl Model {
         self.reopen();
     }
 
+    /// The process ends, and the machine does not.
+    pub(super) fn end_process(&mut self) {
+        self.disk.revive();
+        self.reopen();
+    }
+
     /// Opens the store again, and checks what it has found.
     fn reopen(&mut self) {
         self.disk.heal();

@@ -200,6 +200,55 @@ fn a_failed_write_or_sync_gives_its_segment_up() {
 }
 
 #[test]
+fn a_copy_whose_sync_failed_does_not_replace_its_original() {
+    let disk = MemoryDisk::default();
+    let mut store = open(&disk);
+    let dead: Vec<_> = (0..4).map(|id| store.append(&spooled(2, id, 200, 0), 0).unwrap()).collect();
+    add(&mut store, 9, 10);
+    add(&mut store, 10, 450);
+    store.remove(&stream(2), dead[3]);
+    store.commit(true).unwrap();
+    // Appending it, and the sync.
+    disk.fail(1, Fault::Error);
+    store.tidy().unwrap_err();
+    // The process ends. The copy can be read, yet it is not on disk.
+    drop(store);
+    let mut store = open(&disk);
+    assert_eq!(ids(&mut store, 0), [9, 10]);
+    disk.heal();
+    while store.tidy().unwrap() {}
+    drop(store);
+    disk.crash(0);
+    assert_eq!(ids(&mut open(&disk), 0), [9, 10]);
+}
+
+#[test]
+fn a_deletion_that_a_crash_undoes_brings_nothing_back() {
+    for seed in 0..30 {
+        let disk = MemoryDisk::default();
+        let mut store = open(&disk);
+        let removed = add(&mut store, 1, 600);
+        store.remove(&stream(0), removed);
+        store.commit(true).unwrap();
+        store.append(&spooled(2, 2, 600, 0), 0).unwrap();
+        store.commit(true).unwrap();
+        assert_eq!(disk.segments(), [0, 1, 2]);
+        // The process ends between deleting the first segment and the sync of the folder.
+        disk.crash_at(Some(disk.operations() + 1));
+        store.tidy().unwrap_err();
+        assert_eq!(disk.segments(), [1, 2]);
+        disk.revive();
+        let mut store = open(&disk);
+        // The power fails at the same point of the next one, which has the removal.
+        disk.crash_at(Some(disk.operations() + 1));
+        store.tidy().unwrap_err();
+        assert_eq!(disk.segments(), [2]);
+        disk.crash(seed);
+        assert_eq!(ids(&mut open(&disk), 0), []);
+    }
+}
+
+#[test]
 fn without_room_for_a_segment_nothing_is_lost() {
     let disk = MemoryDisk::default();
     let mut store = open(&disk);

@@ -1,0 +1,362 @@
+//! Replays: what the spool has of a lane goes to its upstream.
+//!
+//! Order is kept, so a lane has one request at a time, and each carries a run of parts in their order. A lane whose
+//! latest replay failed sends a *probe*: one part. Its request may hang for as long as a timeout lasts, so probes have
+//! places of their own, and leave the others to lanes whose upstream takes their parts.
+
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::Egress;
+use super::attempt::Attempt;
+use super::lane::Queued;
+use super::outgoing::Outgoing;
+use super::spooled::PAUSE_MIN;
+use super::tenant_lane::{Batch, TenantLane, start_by};
+use crate::config::plan::Terms;
+use crate::exchange::fragment::{Fragment, RequestId};
+use crate::metrics::ledger::Entry;
+use crate::model::{Fate, Outcome, blames_content};
+use crate::spool::worker::Command;
+use crate::spool::{Sequence, Spooled, Stream};
+
+/// The longest that a replay waits after a failure.
+const PAUSE_MAX: Duration = Duration::from_secs(30);
+
+/// Lanes of one core and upstream whose turn it is at a time, of those whose upstream takes their parts: at most.
+const REPLAYS_MAX: usize = 8;
+
+/// The same for probes. They are small, and those that hang share the connections that slow tenants may have.
+const PROBES_MAX: usize = 64;
+
+/// Bytes of elements that a replay reads at a time, if it reads several parts.
+const READ_BYTES_MAX: usize = 512 << 10;
+
+/// Lanes that take turns to replay.
+#[derive(Debug, Default)]
+pub(super) struct Turns {
+    waiting: RefCell<VecDeque<Rc<TenantLane>>>,
+    /// Those whose turn it is.
+    going: Cell<usize>,
+}
+
+impl Turns {
+    /// Begins the turn of the lane that has waited the longest, if fewer than `going_max` have theirs.
+    fn next(&self, going_max: usize) -> Option<Rc<TenantLane>> {
+        if self.going.get() >= going_max {
+            return None;
+        }
+        let lane = self.waiting.borrow_mut().pop_front()?;
+        self.going.set(self.going.get() + 1);
+        Some(lane)
+    }
+}
+
+/// How a request with parts out of the spool has ended.
+enum Replayed {
+    /// The upstream has stored it.
+    Stored,
+    /// It was refused, and is to be sent part by part.
+    RefusedTogether,
+    /// Its only part was refused for good.
+    Refused(Outcome),
+    /// It is to be sent again later.
+    Failed(Outcome),
+}
+
+impl Egress {
+    /// Replays a lane from this time on.
+    pub(super) fn replay_at(&self, lane: &Rc<TenantLane>, at: Instant) {
+        lane.spool.replays.set(true);
+        let number = self.spooling.number.get();
+        self.spooling.number.set(number + 1);
+        self.spooling.waits.borrow_mut().insert((at, number), Rc::clone(lane));
+    }
+
+    /// Lets a lane wait for its turn.
+    pub(super) fn wait_for_turn(&self, lane: &Rc<TenantLane>) {
+        self.turns_of(lane).waiting.borrow_mut().push_back(Rc::clone(lane));
+    }
+
+    fn turns_of(&self, lane: &TenantLane) -> &Turns {
+        if lane.spool.is_proved.get() { &self.spooling.proved } else { &self.spooling.probes }
+    }
+
+    /// Begins replays, in turns, while there is room for more.
+    pub(super) fn start_replays(&self) {
+        // A quarter of the connections that requests may leave early on: replays are in no hurry.
+        let replays_max = (self.settings.get().early_below / 4).clamp(1, REPLAYS_MAX);
+        while !self.spooling.is_closed.get() {
+            let proved = self.spooling.proved.next(replays_max);
+            let Some(lane) = proved.or_else(|| self.spooling.probes.next(PROBES_MAX)) else { return };
+            self.read(&lane);
+        }
+    }
+
+    /// Reads what a lane sends in its turn. A probe is small: most of them are in vain.
+    fn read(&self, lane: &TenantLane) {
+        let Some(link) = &self.spool else { return };
+        let limits = self.lane_limits(lane, Instant::now());
+        link.handle.send(Command::Front {
+            to: self.reply_to(),
+            stream: self.stream(link, lane),
+            parts_max: if lane.spool.is_proved.get() { limits.fragments_max } else { 1 },
+            bytes_max: READ_BYTES_MAX,
+        });
+    }
+
+    /// Sends what was read, or takes the lane back to the direct way.
+    pub(super) fn has_read(
+        self: &Rc<Self>,
+        lane: &Rc<TenantLane>,
+        stream: Stream,
+        read: std::io::Result<Vec<(Sequence, Spooled)>>,
+        terms: &Arc<Terms>,
+    ) {
+        let Ok(parts) = read else { return self.ends_turn(lane, Some(PAUSE_MAX)) };
+        let Some((first, _)) = parts.first() else { return self.is_empty(lane) };
+        if lane.spool.buried.take() == Some(*first) {
+            // The file of dead letters can't be written, and the part must not be lost.
+            return self.ends_turn(lane, Some(PAUSE_MAX));
+        }
+        let (egress, lane, terms) = (Rc::clone(self), Rc::clone(lane), Arc::clone(terms));
+        self.tasks.spawn(async move { egress.replay(lane, stream, parts.into(), terms).await });
+    }
+
+    /// Nothing is left in the spool: the lane's next part goes directly, unless one is on its way into the spool.
+    fn is_empty(&self, lane: &Rc<TenantLane>) {
+        let turns = self.turns_of(lane);
+        turns.going.set(turns.going.get() - 1);
+        lane.spool.has_parts.set(false);
+        lane.spool.is_proved.set(false);
+        lane.spool.pause.set(None);
+        lane.spool.alone.set(0);
+        lane.spool.replays.set(false);
+        self.start_replays();
+        self.retire(lane);
+    }
+
+    /// Takes the longest run of parts, from the first one on, that may share a request; one part if that `is_alone`.
+    fn run_of(
+        &self,
+        lane: &TenantLane,
+        parts: &mut VecDeque<(Sequence, Spooled)>,
+        is_alone: bool,
+        terms: &Arc<Terms>,
+    ) -> (Batch, Vec<(Sequence, Spooled)>) {
+        let limits = self.lane_limits(lane, Instant::now());
+        let (mut batch, mut run, mut bytes) = (Batch::new(), Vec::new(), 0);
+        while let Some((sequence, spooled)) = parts.pop_front() {
+            let fragment = self.fragment(spooled.clone(), terms);
+            bytes += fragment.inflated_bytes();
+            let joins = batch.first().is_none_or(|first: &Box<Fragment>| {
+                !is_alone && bytes <= limits.inflated_bytes_max && fragment.goes_with(first)
+            });
+            if !joins {
+                parts.push_front((sequence, spooled));
+                break;
+            }
+            batch.push(fragment);
+            run.push((sequence, spooled));
+        }
+        (batch, run)
+    }
+
+    fn fragment(&self, spooled: Spooled, terms: &Arc<Terms>) -> Box<Fragment> {
+        let now = Instant::now();
+        let charge = self.shared.bytes.no_charge().beside(spooled.part.elements.len());
+        Box::new(Fragment {
+            part: spooled.part,
+            upstream: self.settings.get().upstream,
+            terms: Arc::clone(terms),
+            passed: spooled.passed.map(Arc::new),
+            sender: None,
+            start_by: now + self.settings.get().timeout,
+            arrived: now,
+            client: spooled.client,
+            request_id: RequestId(spooled.request_id),
+            receipt: None,
+            alone: false,
+            entry: Entry::default(),
+            charge,
+            traced: None,
+            held: None,
+        })
+    }
+
+    /// Sends what was read, run by run, until one is not stored, and says what comes next for the lane.
+    async fn replay(
+        self: Rc<Self>,
+        lane: Rc<TenantLane>,
+        stream: Stream,
+        mut parts: VecDeque<(Sequence, Spooled)>,
+        terms: Arc<Terms>,
+    ) {
+        let alone = &lane.spool.alone;
+        let mut done = None;
+        let pause = loop {
+            let (mut batch, mut run) = self.run_of(&lane, &mut parts, alone.get() > 0, &terms);
+            if batch.is_empty() {
+                break None;
+            }
+            let replayed = self.send_replay(&lane, &mut batch).await;
+            // The request may have had no room for all.
+            give_back(&mut parts, run.split_off(batch.len().min(run.len())));
+            match replayed {
+                Replayed::Stored => {
+                    self.counters().spool_replayed.add(run.len() as u64);
+                    lane.spool.pause.set(None);
+                    alone.set(alone.get().saturating_sub(1));
+                    done = run.last().map(|(sequence, _)| *sequence);
+                }
+                Replayed::RefusedTogether => {
+                    alone.set(run.len());
+                    give_back(&mut parts, run);
+                }
+                Replayed::Refused(outcome) => {
+                    alone.set(alone.get().saturating_sub(1));
+                    run.into_iter()
+                        .take(1)
+                        .for_each(|refused| self.bury(&lane, &stream, &batch, refused, &outcome));
+                    break None;
+                }
+                Replayed::Failed(outcome) => break Some(self.pause_after(&lane, &outcome)),
+            }
+        };
+        if let (Some(link), Some(done)) = (&self.spool, done) {
+            link.handle.send(Command::Remove(stream, done));
+        }
+        self.ends_turn_as(&lane, pause.is_none(), pause);
+        self.ring();
+    }
+
+    /// How long the replay of a lane waits after a failure.
+    fn pause_after(&self, lane: &TenantLane, outcome: &Outcome) -> Duration {
+        self.counters().spool_probes_failed.add(1);
+        let pause = lane.spool.pause.get().map_or(PAUSE_MIN, |pause| (pause * 2).min(PAUSE_MAX));
+        lane.spool.pause.set(Some(pause));
+        let asked = Duration::from_secs(outcome.wait_secs().unwrap_or_default().into());
+        pause.max(asked.min(PAUSE_MAX))
+    }
+
+    /// Ends a lane's turn. The next one comes after `pause`, or as soon as there is room.
+    fn ends_turn(&self, lane: &Rc<TenantLane>, pause: Option<Duration>) {
+        self.ends_turn_as(lane, lane.spool.is_proved.get(), pause);
+    }
+
+    /// The same. `is_proved`: the upstream takes the lane's parts.
+    fn ends_turn_as(&self, lane: &Rc<TenantLane>, is_proved: bool, pause: Option<Duration>) {
+        let turns = self.turns_of(lane);
+        turns.going.set(turns.going.get() - 1);
+        lane.spool.is_proved.set(is_proved);
+        match pause {
+            Some(pause) => self.replay_at(lane, Instant::now() + pause),
+            None => self.wait_for_turn(lane),
+        }
+        self.start_replays();
+    }
+
+    /// Sends a request with parts out of the spool. Removes those from the batch for which it has no room.
+    async fn send_replay(self: &Rc<Self>, lane: &Rc<TenantLane>, batch: &mut Batch) -> Replayed {
+        if batch.len() == 1
+            && batch.iter().all(|one| one.part.series > 1)
+            && self.is_known_too_large(lane, batch)
+        {
+            let refusal = Outcome::upstream(413, None, b"the upstream takes no request as large as this");
+            return self.replay_in_pieces(lane, batch, refusal).await;
+        }
+        self.turn_to_pack(batch).await;
+        let connection = self.connection(lane.standing(), start_by(batch)).await;
+        let mut packed = None;
+        if connection.is_ok() {
+            packed = self.pack(lane, batch).0;
+        }
+        let Attempt { via, result } =
+            self.attempt_over(connection, lane, Outgoing::new(batch, packed.as_ref())).await;
+        match result {
+            Ok(reply) if batch.len() > 1 && blames_content(reply.status) => Replayed::RefusedTogether,
+            Ok(reply) if reply.is_too_large() => {
+                let refusal = Outcome { via, ..reply.into_outcome() };
+                self.replay_in_pieces(lane, batch, refusal).await
+            }
+            Ok(reply) => Replayed::of(Outcome { via, ..reply.into_outcome() }),
+            Err(failure) => Replayed::of(failure.outcome(self.settings.get().timeout)),
+        }
+    }
+
+    /// Sends the only part of a batch in pieces. A part in its place stands for it.
+    async fn replay_in_pieces(
+        self: &Rc<Self>,
+        lane: &Rc<TenantLane>,
+        batch: &mut Batch,
+        refusal: Outcome,
+    ) -> Replayed {
+        if let Some(fragment) = batch.pop() {
+            batch.push(self.stand_in(&fragment));
+            Box::pin(self.deliver_in_pieces(lane, fragment, refusal.clone())).await;
+        }
+        let outcome = lane.spool.outcome.borrow_mut().take();
+        Replayed::of(outcome.unwrap_or(refusal))
+    }
+
+    /// What stands for a fragment out of the spool in its batch while it is sent in pieces.
+    fn stand_in(&self, fragment: &Fragment) -> Box<Fragment> {
+        let spooled = Spooled {
+            upstream: Box::default(),
+            part: fragment.part.clone(),
+            passed: fragment.passed.as_deref().cloned(),
+            client: fragment.client,
+            request_id: fragment.request_id.0,
+            spooled_at: 0,
+        };
+        self.fragment(spooled, &fragment.terms)
+    }
+
+    /// Counts and logs a part that the upstream has refused for good, long after its sender was told that it is stored,
+    /// and has the spool keep it elsewhere.
+    fn bury(
+        &self,
+        lane: &TenantLane,
+        stream: &Stream,
+        batch: &[Box<Fragment>],
+        (sequence, part): (Sequence, Spooled),
+        outcome: &Outcome,
+    ) {
+        self.counters().spool_rejected.add(1);
+        let samples = batch.iter().map(|fragment| u64::from(fragment.part.samples)).sum();
+        lane.metrics.spool_refused.add(samples);
+        if let Some(fragment) = batch.first() {
+            lane.note_error(fragment, outcome);
+        }
+        let reason = format!("{}: {}", outcome.status, outcome.message.trim());
+        self.log(lane, batch, &format!("spooled data was refused with {reason}"));
+        if let Some(link) = &self.spool {
+            lane.spool.buried.set(Some(sequence));
+            link.handle.send(Command::Bury {
+                stream: stream.clone(),
+                sequence,
+                part: Box::new(part),
+                reason,
+            });
+        }
+    }
+}
+
+impl Replayed {
+    /// What the outcome of a request with one part means, or of one that was not refused.
+    fn of(outcome: Outcome) -> Self {
+        match Fate::of(outcome.sender_status()) {
+            Fate::Delivered => Self::Stored,
+            Fate::Rejected => Self::Refused(outcome),
+            Fate::Throttled | Fate::Retriable => Self::Failed(outcome),
+        }
+    }
+}
+
+/// Puts parts back in front of others.
+fn give_back(parts: &mut VecDeque<(Sequence, Spooled)>, rest: Vec<(Sequence, Spooled)>) {
+    rest.into_iter().rev().for_each(|part| parts.push_front(part));
+}
