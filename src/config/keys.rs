@@ -433,7 +433,8 @@ keys! {
         "Switch it on if one tenant's rate limit must not slow the others of its Prometheus.";
     spool_dead_letter: String = String::new(), "spool.dead_letter",
         Zero::Means("Empty: they are dropped, counted and logged."),
-        "A file for spooled parts that the upstream refuses for good when they are sent. `tenantry spool cat` prints it.",
+        "A file for spooled parts that the upstream refuses for good when they are sent. `tenantry spool cat` prints it. \
+         It holds 1Gi at most: then such parts stay in the spool until it is moved away, with what is behind them.",
         "Set it if such data has to be looked at.";
     limits_head_bytes_max: ByteSize = ByteSize(16 << 10), "limits.head_bytes_max",
         Zero::Refused("must be at least 1Ki; the default is 16Ki"),

@@ -117,7 +117,7 @@ impl Egress {
         terms: &Arc<Terms>,
     ) {
         let Ok(parts) = read else { return self.ends_turn(lane, Some(PAUSE_MAX)) };
-        let Some((first, _)) = parts.first() else { return self.is_empty(lane) };
+        let Some((first, _)) = parts.first() else { return self.ends_replays(lane) };
         if lane.spool.buried.take() == Some(*first) {
             // The file of dead letters can't be written, and the part must not be lost.
             return self.ends_turn(lane, Some(PAUSE_MAX));
@@ -127,7 +127,7 @@ impl Egress {
     }
 
     /// Nothing is left in the spool: the lane's next part goes directly, unless one is on its way into the spool.
-    fn is_empty(&self, lane: &Rc<TenantLane>) {
+    fn ends_replays(&self, lane: &Rc<TenantLane>) {
         let turns = self.turns_of(lane);
         turns.going.set(turns.going.get() - 1);
         lane.spool.has_parts.set(false);
