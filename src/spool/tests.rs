@@ -6,3 +6,4 @@ mod crashes;
 mod memory;
 mod model;
 mod steps;
+mod view;
