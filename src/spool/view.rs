@@ -20,7 +20,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::error::OpenError;
+use super::error::{Damaged, OpenError};
 use super::fields::Malformed;
 use super::folder::{list, path_of};
 use super::index::Entry;
@@ -181,7 +181,7 @@ impl View {
     }
 
     fn part(&self, stream: &Stream, entry: Entry) -> io::Result<Spooled> {
-        let damaged = || super::Damaged { sequence: entry.sequence };
+        let damaged = || Damaged { sequence: entry.sequence };
         let file = File::open(path_of(&self.folder, entry.segment))?;
         let mut bytes = vec![0; usize::try_from(entry.bytes).map_err(io::Error::other)?];
         file.read_exact_at(&mut bytes, entry.offset.into())?;
