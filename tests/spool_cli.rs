@@ -56,8 +56,7 @@ fn files(folder: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
 }
 
 fn last_segment(folder: &Path) -> PathBuf {
-    let is_segment = |path: &PathBuf| path.to_string_lossy().contains("segment-");
-    files(folder).into_keys().filter(is_segment).next_back().unwrap()
+    files(folder).into_keys().rfind(|path| path.to_string_lossy().contains("segment-")).unwrap()
 }
 
 /// What all commands say of a spool with ten parts of each tenant.

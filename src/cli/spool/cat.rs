@@ -39,7 +39,7 @@ pub(in crate::cli) struct CatArgs {
     #[arg(long)]
     series: bool,
 
-    /// A file of dead letters (`spool.dead_letter`), to be read in place of a spool
+    /// A file of dead letters (spool.dead_letter), to be read in place of a spool
     #[arg(value_name = "FILE", conflicts_with_all = ["config", "dir"])]
     file: Option<PathBuf>,
 }

@@ -16,7 +16,7 @@ use crate::text::escaped;
 /// Which spool.
 #[derive(Args, Clone, Debug, PartialEq, Eq)]
 pub(super) struct Which {
-    /// Take `spool.dir` from this YAML file; CT_ environment variables win over it
+    /// Take spool.dir from this YAML file; CT_ environment variables win over it
     // As for the server, the last one counts, and an empty name is none.
     #[arg(short, long, value_name = "FILE", overrides_with = "config", conflicts_with = "dir")]
     config: Option<OsString>,

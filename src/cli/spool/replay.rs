@@ -39,14 +39,14 @@ pub(in crate::cli) struct ReplayArgs {
     #[arg(long, value_name = "URL")]
     to: String,
 
-    /// Add this header with the tenant, for an upstream, as `tenant.header` does
+    /// Add this header with the tenant, for an upstream, as tenant.header does
     ///
-    /// Needed if the series no longer have the label that names their tenant (`tenant.label_remove`): then send to the
+    /// Needed if the series no longer have the label that names their tenant (tenant.label_remove): then send to the
     /// upstream itself.
     #[arg(long, value_name = "NAME")]
     tenant_header: Option<String>,
 
-    /// A file of dead letters (`spool.dead_letter`)
+    /// A file of dead letters (spool.dead_letter)
     #[arg(value_name = "FILE")]
     file: PathBuf,
 }
