@@ -10,6 +10,7 @@ mod man;
 mod output;
 mod plan;
 mod process;
+mod spool;
 
 use std::ffi::OsString;
 use std::path::Path;
@@ -26,7 +27,8 @@ use crate::{config, log, supervisor};
 /// signal ends it. `build` is what the program says of its origin.
 ///
 /// The exit code is 0 after an orderly end, 64 for a bad command line or configuration, and 1 if the server could not
-/// start or failed, or if a file could not be read. `plan` exits with 2 if the new configuration changes something.
+/// start or failed, if a file could not be read, if a spool is damaged, or if dead letters are left. `plan` exits with 2 if
+/// the new configuration changes something.
 pub fn run_from_args(args: impl IntoIterator<Item = OsString>, build: Build) -> ExitCode {
     let command = match args::parse(args, build) {
         Ok(command) => command,
@@ -44,6 +46,7 @@ pub fn run_from_args(args: impl IntoIterator<Item = OsString>, build: Build) -> 
         Command::CheckConfig { config } => check(config.as_deref()),
         Command::Explain(args) => explain::run(&args),
         Command::Plan(args) => plan::run(&args),
+        Command::Spool(command) => spool::run(&command),
         Command::Run { config } => serve(config.as_deref(), build.commit),
     }
 }

@@ -24,7 +24,7 @@ use monoio::net::UnixStream;
 use crate::config::plan::{Live, Plan, SpoolWhen};
 use crate::egress::lane::{EARLY_INFLIGHT_MAX, LaneLimits};
 use crate::egress::receipts::ReceiptLimits;
-use crate::egress::spooled::SpoolLink;
+use crate::egress::spooling::SpoolLink;
 use crate::egress::{Common, Egress, EgressSettings};
 use crate::exchange::Exchange;
 use crate::exchange::fragment::{Fragment, Message};

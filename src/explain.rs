@@ -16,7 +16,7 @@ mod sender;
 mod series;
 mod told;
 
-pub use self::body::{Hints, Left, PartSummary, Summary, summarize};
+pub use self::body::{Hints, Left, PartSummary, Summary, format_name, summarize};
 pub use self::moves::{Comparison, Goes, Move, Reload};
 pub use self::place::Place;
 pub use self::sender::Sender;

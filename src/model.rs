@@ -38,6 +38,20 @@ impl Protocol {
         }
     }
 
+    /// The header lines that describe the body of a request in it, apart from its compression.
+    pub fn content_fields(self) -> &'static str {
+        match self {
+            Self::RemoteWriteV1 => {
+                "Content-Type: application/x-protobuf\r\nX-Prometheus-Remote-Write-Version: 0.1.0\r\n"
+            }
+            Self::RemoteWriteV2 => {
+                "Content-Type: application/x-protobuf;proto=io.prometheus.write.v2.Request\r\n\
+                 X-Prometheus-Remote-Write-Version: 2.0.0\r\n"
+            }
+            Self::Loki | Self::LokiJson => "Content-Type: application/x-protobuf\r\n",
+        }
+    }
+
     /// Whether its answers report how much was written. Only Remote Write 2.0 specifies that; other answers must not.
     pub fn reports_written(self) -> bool {
         match self {

@@ -20,6 +20,8 @@
 //!
 //! A [`Disk`] is the file layer: [`Folder`] in the program. In tests it is one in memory, which crashes at each of its
 //! operations and loses of the unsynced ones what it likes.
+//!
+//! A [`View`] reads a folder that another process may have open, for people.
 
 mod appender;
 mod dead_letters;
@@ -36,6 +38,7 @@ mod store;
 mod stream;
 #[cfg(test)]
 mod tests;
+mod view;
 pub mod worker;
 
 pub use dead_letters::{DeadLetter, DeadLetters};
@@ -46,3 +49,4 @@ pub use folder::Folder;
 pub use spooled::Spooled;
 pub use store::{Store, StoreLimits, Totals};
 pub use stream::{Sequence, Stream, StreamTotals};
+pub use view::{End, Segment, View};

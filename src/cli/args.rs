@@ -12,6 +12,7 @@ use clap::{CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 use super::build::Build;
 use super::explain::ExplainArgs;
 use super::plan::PlanArgs;
+use super::spool::SpoolCommand;
 
 /// The command to run.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -30,6 +31,8 @@ pub(super) enum Command {
     Explain(ExplainArgs),
     /// Compare two configurations.
     Plan(PlanArgs),
+    /// Look at a spool, or send dead letters again.
+    Spool(SpoolCommand),
     /// Print every key with its default, and exit.
     PrintDefaultConfig,
     /// Print a page of the manual, and exit.
@@ -103,6 +106,10 @@ enum Offline {
     /// captured requests cannot be read, and with 64 for mistakes in a configuration. Both configurations are read as
     /// the server reads them, with CT_ variables.
     Plan(PlanArgs),
+
+    /// Look at a spool, or send again what an upstream has refused
+    #[command(subcommand, disable_help_subcommand = true)]
+    Spool(SpoolCommand),
 }
 
 /// The arguments as clap knows them.
@@ -119,6 +126,7 @@ pub(super) fn parse(args: impl IntoIterator<Item = OsString>, build: Build) -> R
     Ok(match args {
         Args { offline: Some(Offline::Explain(args)), .. } => Command::Explain(args),
         Args { offline: Some(Offline::Plan(args)), .. } => Command::Plan(args),
+        Args { offline: Some(Offline::Spool(command)), .. } => Command::Spool(command),
         Args { print_default_config: true, .. } => Command::PrintDefaultConfig,
         Args { print_man: Some(page), .. } => Command::PrintMan(page),
         Args { print_completions: Some(shell), .. } => Command::PrintCompletions(shell),
@@ -156,17 +164,19 @@ impl Options {
 }
 
 /// Adds the second dash to `-config`, `-config=FILE` and the other long options in the style of Go's flag package. The
-/// argument after an option that takes a value is always that value. After the name of a subcommand, its options count.
+/// argument after an option that takes a value is always that value. After the name of a subcommand, or of one of its own,
+/// its options count.
 fn double_dashes(args: impl IntoIterator<Item = OsString>) -> Vec<OsString> {
     let command = Args::command();
     let mut options = Options::of(&command);
     let mut rewritten: Vec<OsString> = Vec::new();
-    let (mut options_over, mut value_next, mut is_main) = (false, false, true);
+    let (mut options_over, mut value_next) = (false, false);
+    let mut of = &command;
     for (at, arg) in args.into_iter().enumerate() {
         let may_be_option = at > 0 && !options_over && !value_next;
-        if let Some(subcommand) = command.find_subcommand(&arg).filter(|_| may_be_option && is_main) {
+        if let Some(subcommand) = of.find_subcommand(&arg).filter(|_| may_be_option) {
             options = Options::of(subcommand);
-            is_main = false;
+            of = subcommand;
         }
         let single = arg.to_str().filter(|_| may_be_option).and_then(|text| options.doubled(text));
         let arg = single.unwrap_or(arg);
@@ -258,6 +268,9 @@ mod tests {
         assert_eq!(parsed[0], parsed[1]);
         let plan = command(&["plan", "-old", "a", "-new=b", "-examples", "9", "dir"]).unwrap();
         assert_eq!(command(&["plan", "--old=a", "--new", "b", "--examples=9", "dir"]).unwrap(), plan);
+        let ls = command(&["spool", "ls", "-dir", "spool", "-json"]).unwrap();
+        assert_eq!(command(&["spool", "ls", "--dir=spool", "--json"]).unwrap(), ls);
+        assert_eq!(double_dashes(["t", "spool", "-dir"].map(OsString::from))[2], "-dir");
         // A value is no subcommand, and a subcommand's options are not the server's.
         assert_eq!(command(&["-config", "explain"]).unwrap(), run("explain"));
         assert_eq!(
@@ -283,6 +296,12 @@ mod tests {
             &["explain", "--user", "a", "--token", "b", "up"],
             &["plan", "--old", "a", "dir"],
             &["--config", "a.yml", "explain", "up"],
+            &["spool"],
+            &["spool", "help"],
+            &["spool", "ls", "--config", "a.yml", "--dir", "b"],
+            &["spool", "cat", "--dir", "b", "letters"],
+            &["spool", "cat", "--limit", "x"],
+            &["spool", "replay", "letters"],
             &["help"],
         ] {
             assert!(command(args).unwrap_err().use_stderr(), "{args:?}");

@@ -28,21 +28,23 @@ pub(super) fn program(described: clap::Command, build: Build) -> String {
     ]);
     page.control("br", []);
     page.text([bold("tenantry --print-default-config")]);
-    for command in described.get_subcommands() {
+    let commands = commands("tenantry", &described);
+    for (name, command) in &commands {
         page.control("br", []);
-        let name = format!("tenantry {}", command.get_name());
-        let mut line = vec![bold(name), roman(" [ "), italic("OPTIONS"), roman(" ]")];
-        for argument in command.get_positionals().filter_map(clap::Arg::get_value_names).flatten() {
-            line.extend([roman(" "), italic(argument.as_str())]);
+        let mut line = vec![bold(name.as_str()), roman(" [ "), italic("OPTIONS"), roman(" ]")];
+        for argument in command.get_positionals() {
+            let (begin, end) = if argument.is_required_set() { (" ", "") } else { (" [ ", " ]") };
+            let names = argument.get_value_names().unwrap_or_default().iter();
+            let name = |name: &clap::builder::Str| [roman(begin), italic(name.as_str()), roman(end)];
+            line.extend(names.flat_map(name));
         }
         page.text(line);
     }
     section(&mut page, "DESCRIPTION", DESCRIPTION);
-    let commands: Vec<_> = described.get_subcommands().cloned().collect();
     let mut text = page.render();
     text += &options(described);
     text += &Roff::new().control("SH", ["COMMANDS"]).render();
-    commands.into_iter().for_each(|command| text += &subcommand(command));
+    commands.into_iter().for_each(|(name, command)| text += &subcommand(&name, command));
     let mut rest = Roff::new();
     list(&mut rest, "SIGNALS", SIGNALS);
     list(&mut rest, "EXIT STATUS", EXIT_STATUS);
@@ -114,7 +116,8 @@ const EXIT_STATUS: &[(&str, &str)] = &[
     (
         "1",
         "The server could not start, for example because another program has its port, or it failed. The last line of \
-         the log says why. A restart can help. `explain` and `plan`: a captured request cannot be read.",
+         the log says why. A restart can help. `explain` and `plan`: a captured request cannot be read. \
+         `spool`: a file cannot be read, a segment is damaged, or a dead letter is left.",
     ),
     (
         "2",
@@ -186,10 +189,23 @@ fn options(described: clap::Command) -> String {
     String::from_utf8_lossy(&text).into_owned()
 }
 
+/// The subcommands that do something, with their full names.
+fn commands(name: &str, of: &clap::Command) -> Vec<(String, clap::Command)> {
+    let mut all = Vec::new();
+    for command in of.get_subcommands() {
+        let name = format!("{name} {}", command.get_name());
+        match command.has_subcommands() {
+            true => all.extend(commands(&name, command)),
+            false => all.push((name, command.clone())),
+        }
+    }
+    all
+}
+
 /// The subsection of a subcommand: what it does, and its options.
-fn subcommand(command: clap::Command) -> String {
+fn subcommand(name: &str, command: clap::Command) -> String {
     let mut page = Roff::new();
-    page.control("SS", [&*format!("tenantry {}", command.get_name())]);
+    page.control("SS", [name]);
     let about = command.get_long_about().or(command.get_about()).map(ToString::to_string);
     paragraphs(&mut page, about.unwrap_or_default().split("\n\n"));
     let options = options(command);
@@ -286,6 +302,11 @@ mod tests {
         for option in ["config", "check\\-config", "print\\-default\\-config", "help", "version"] {
             assert!(page.contains(&format!("\\fB\\-\\-{option}\\fR")), "{option}\n{page}");
         }
+        for command in ["explain", "plan", "spool ls", "spool cat", "spool verify", "spool replay"] {
+            assert!(page.contains(&format!("\n.SS \"tenantry {command}\"\n")), "{command}\n{page}");
+            assert!(page.contains(&format!("\\fBtenantry {command}\\fR [ ")), "{command}\n{page}");
+        }
+        assert!(page.contains("\\fB\\-\\-tenant\\-header\\fR"), "{page}");
         assert!(!page.contains("print\\-man") && !page.contains("print\\-completions"));
         for code in [EXIT_USAGE, EXIT_CHANGES, 0, 1] {
             assert!(page.contains(&format!(".TP\n\\fB{code}\\fR\n")), "{code}");

@@ -28,7 +28,15 @@ pub(super) fn print_json(document: &Value) -> ExitCode {
 }
 
 fn harmless_json(document: &Value) -> String {
-    let json = format!("{document:#}");
+    harmless(&format!("{document:#}"))
+}
+
+/// A JSON document in one line, with the same escapes.
+pub(super) fn harmless_line(document: &Value) -> String {
+    harmless(&document.to_string())
+}
+
+fn harmless(json: &str) -> String {
     let mut shown = String::with_capacity(json.len());
     for letter in json.chars() {
         if letter == '\n' || !needs_escape(letter) {
@@ -63,5 +71,8 @@ mod tests {
         assert!(shown.contains("ü") && shown.lines().count() > 3, "{shown}");
         assert!(!shown.replace('\n', "").contains(needs_escape), "{shown:?}");
         assert_eq!(serde_json::from_str::<Value>(&shown).unwrap(), document);
+        let line = harmless_line(&document);
+        assert!(!line.contains(needs_escape), "{line:?}");
+        assert_eq!(serde_json::from_str::<Value>(&line).unwrap(), document);
     }
 }

@@ -22,8 +22,11 @@ pub enum TenantHeader {
 const ACCOUNT_AND_PROJECT: &str = "AccountID+ProjectID";
 
 impl TenantHeader {
-    /// Parses the setting. The error says what is wrong.
-    pub(super) fn parse(text: &str) -> Result<Self, String> {
+    /// Parses the setting.
+    ///
+    /// # Errors
+    /// What is wrong.
+    pub fn parse(text: &str) -> Result<Self, String> {
         if text.eq_ignore_ascii_case(ACCOUNT_AND_PROJECT) {
             return Ok(Self::AccountAndProject);
         }

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::keys::Config;
-use super::value::Choice;
+use super::value::{Fsync, SpoolWhen};
 
 /// What is kept on disk, and how much of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -26,34 +26,6 @@ pub struct Spool {
     pub on_429: bool,
     /// Where parts go that the upstream refuses for good; `None`: they are dropped.
     pub dead_letter: Option<PathBuf>,
-}
-
-/// When what was written is made durable.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Fsync {
-    /// Before it is acknowledged.
-    Always,
-    /// Every second. A crash of the machine, not of the process, may lose what was acknowledged in that time.
-    Interval,
-}
-
-/// Which parts are spooled.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum SpoolWhen {
-    /// Those that the upstream has failed to take, and all that come behind them.
-    Failing,
-    /// All.
-    Always,
-}
-
-impl Choice for Fsync {
-    const WORDS: &'static [(&'static str, Self)] = &[("always", Self::Always), ("interval", Self::Interval)];
-    const WANTED: &'static str = "always, interval";
-}
-
-impl Choice for SpoolWhen {
-    const WORDS: &'static [(&'static str, Self)] = &[("failing", Self::Failing), ("always", Self::Always)];
-    const WANTED: &'static str = "failing, always";
 }
 
 /// The smallest spool: two segments, so that one can be given back while the other is written.

@@ -41,9 +41,11 @@ impl std::fmt::Display for Target {
 }
 
 impl Target {
-    /// Parses `http://host[:port][/path][?query]`, or the same with `https://`. Without a scheme it is `http://`. The
-    /// error says what to write.
-    pub(super) fn parse(text: &str) -> Result<Self, String> {
+    /// Parses `http://host[:port][/path][?query]`, or the same with `https://`. Without a scheme it is `http://`.
+    ///
+    /// # Errors
+    /// What to write.
+    pub fn parse(text: &str) -> Result<Self, String> {
         let (tls, rest) = scheme(text)?;
         // The text before an @ may be a password and must not be shown. A password with a /, ? or # in it looks like a
         // host with a path. So a literal @ is refused everywhere.

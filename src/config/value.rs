@@ -12,9 +12,8 @@ mod duration;
 mod size;
 
 pub(super) use self::auto::Auto;
-pub(super) use self::choice::Choice;
-pub use self::choice::DriverChoice;
 pub(super) use self::choice::IdRulesChoice;
+pub use self::choice::{DriverChoice, Fsync, SpoolWhen};
 pub(super) use self::size::ByteSize;
 use super::excerpt::found;
 use super::yaml::{Content, Node};

@@ -4,7 +4,6 @@
 //! latest replay failed sends a *probe*: one part. Its request may hang for as long as a timeout lasts, so probes have
 //! places of their own, and leave the others to lanes whose upstream takes their parts.
 
-use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -14,7 +13,7 @@ use super::Egress;
 use super::attempt::Attempt;
 use super::lane::Queued;
 use super::outgoing::Outgoing;
-use super::spooled::PAUSE_MIN;
+use super::spooling::{PAUSE_MIN, Turns};
 use super::tenant_lane::{Batch, TenantLane, start_by};
 use crate::config::plan::Terms;
 use crate::exchange::fragment::{Fragment, RequestId};
@@ -34,26 +33,6 @@ const PROBES_MAX: usize = 64;
 
 /// Bytes of elements that a replay reads at a time, if it reads several parts.
 const READ_BYTES_MAX: usize = 512 << 10;
-
-/// Lanes that take turns to replay.
-#[derive(Debug, Default)]
-pub(super) struct Turns {
-    waiting: RefCell<VecDeque<Rc<TenantLane>>>,
-    /// Those whose turn it is.
-    going: Cell<usize>,
-}
-
-impl Turns {
-    /// Begins the turn of the lane that has waited the longest, if fewer than `going_max` have theirs.
-    fn next(&self, going_max: usize) -> Option<Rc<TenantLane>> {
-        if self.going.get() >= going_max {
-            return None;
-        }
-        let lane = self.waiting.borrow_mut().pop_front()?;
-        self.going.set(self.going.get() + 1);
-        Some(lane)
-    }
-}
 
 /// How a request with parts out of the spool has ended.
 enum Replayed {

@@ -24,115 +24,23 @@
 //! core looks now and then: it gives up those that wait for too long, and starts the replays that are due. A replayed
 //! request that is refused for its content is sent again part by part; a part that is refused alone is refused for good.
 
-use std::cell::{Cell, RefCell};
-use std::collections::{BTreeMap, VecDeque};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use super::Egress;
-use super::replay::Turns;
+use super::spooling::{Append, PAUSE_MIN, SpoolLink};
 use super::tenant_lane::TenantLane;
 use super::written::content;
 use crate::config::plan::Terms;
 use crate::exchange::fragment::Fragment;
 use crate::model::{Failure, Fate, Outcome, Protocol};
-use crate::shared::budget::Charge;
-use crate::spool::worker::{Command, Handle, Reply, ReplyTo, What, now_millis};
-use crate::spool::{Refused, Sequence, Spooled, Stream, StreamTotals};
+use crate::spool::worker::{Command, Reply, ReplyTo, What, now_millis};
+use crate::spool::{Refused, Spooled, Stream, StreamTotals};
 
 /// Why a part is not in the spool that the disk has not taken in time.
 const LATE: &str = "the disk does not take it in time";
-
-/// How long a replay waits after its first failure. Each further failure doubles that.
-pub(super) const PAUSE_MIN: Duration = Duration::from_secs(1);
-
-/// Which parts an egress spools.
-#[derive(Clone, Debug)]
-pub struct SpoolLink {
-    /// The spool's thread.
-    pub handle: Handle,
-    /// The name of the egress's upstream there; empty for the main one.
-    pub name: Box<str>,
-    /// Whether parts go there before they are sent.
-    pub always: bool,
-    /// Whether 429 counts as a failure.
-    pub on_429: bool,
-}
-
-/// One lane's part in it.
-#[derive(Debug, Default)]
-pub(super) struct SpooledLane {
-    /// Whether it has parts in the spool, as far as is known.
-    pub(super) has_parts: Cell<bool>,
-    /// Parts on their way into the spool.
-    pub(super) appending: Cell<usize>,
-    /// Whether a replay waits, or goes on.
-    pub(super) replays: Cell<bool>,
-    /// Whether its latest replay was stored. Otherwise the next one is a probe.
-    pub(super) is_proved: Cell<bool>,
-    /// How long it waited after the latest failure.
-    pub(super) pause: Cell<Option<Duration>>,
-    /// Parts that are to be sent one by one, as a request that had them together was refused.
-    pub(super) alone: Cell<usize>,
-    /// The part that was refused for good last, and that the spool was told to bury.
-    pub(super) buried: Cell<Option<Sequence>>,
-    /// The bytes that its metrics show.
-    pub(super) shown_bytes: Cell<u64>,
-    /// The outcome of the part that was just sent in pieces.
-    pub(super) outcome: RefCell<Option<Outcome>>,
-}
-
-impl SpooledLane {
-    /// Whether new parts have to go behind others in the spool.
-    pub(super) fn is_spooled(&self) -> bool {
-        self.has_parts.get() || self.appending.get() > 0
-    }
-
-    /// Whether the lane has nothing to do with the spool.
-    pub(super) fn is_idle(&self) -> bool {
-        !self.is_spooled() && !self.replays.get()
-    }
-
-    /// Takes the outcome of a part out of the spool.
-    pub(super) fn ended(&self, outcome: Outcome) {
-        *self.outcome.borrow_mut() = Some(outcome);
-    }
-}
-
-/// The spool, as an egress sees it.
-#[derive(Debug, Default)]
-pub(super) struct Spooling {
-    /// What is on its way into the spool, in the order in which it was sent there.
-    appends: RefCell<VecDeque<Append>>,
-    /// Lanes whose replay waits until a time. The number tells apart those of one time.
-    pub(super) waits: RefCell<BTreeMap<(Instant, u64), Rc<TenantLane>>>,
-    /// Lanes whose upstream takes their parts.
-    pub(super) proved: Turns,
-    /// The others. Their requests may hang, so they have places of their own.
-    pub(super) probes: Turns,
-    /// Grows with each wait.
-    pub(super) number: Cell<u64>,
-    /// Whether no more replays begin.
-    pub(super) is_closed: Cell<bool>,
-}
-
-/// A part on its way into the spool.
-#[derive(Debug)]
-struct Append {
-    lane: Rc<TenantLane>,
-    /// `None`: it has waited for too long, and its sender has an outcome.
-    fragment: Option<Box<Fragment>>,
-    /// Tells the spool's thread that.
-    is_given_up: Arc<AtomicBool>,
-    /// What the bytes are charged by that still wait for the thread.
-    charge: Option<Charge>,
-    /// What its upstream has done to it, if it was sent.
-    failed: Option<Outcome>,
-    /// How long it may take.
-    until: Instant,
-}
 
 impl Egress {
     /// Whether a fragment goes into the spool when it comes.

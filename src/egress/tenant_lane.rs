@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use super::lane::{Lane, Queued};
 use super::sizes::Sizes;
-use super::spooled::SpooledLane;
+use super::spooled_lane::SpooledLane;
 use crate::config::plan::Share;
 use crate::exchange::fragment::Fragment;
 use crate::http::Passed;

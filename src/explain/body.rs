@@ -285,7 +285,7 @@ fn left(plan: &Plan, body: Body, sender: &Sender) -> Vec<Left> {
 }
 
 /// A format's name, as in `--format`.
-fn format_name(protocol: Protocol) -> &'static str {
+pub fn format_name(protocol: Protocol) -> &'static str {
     match protocol {
         Protocol::RemoteWriteV1 => "remote-write-1",
         Protocol::RemoteWriteV2 => "remote-write-2",

@@ -54,7 +54,7 @@ impl Folder {
     }
 
     fn path_of(&self, segment: u32) -> PathBuf {
-        self.path.join(format!("{NAME_START}{segment:016x}"))
+        path_of(&self.path, segment)
     }
 
     fn file_to_read(&mut self, segment: u32) -> io::Result<&File> {
@@ -86,6 +86,21 @@ fn create_folder(path: &Path) -> io::Result<()> {
         Some(parent) if parent != Path::new("") => File::open(parent)?.sync_all(),
         _ => File::open(".")?.sync_all(),
     }
+}
+
+/// The file of a segment.
+pub(super) fn path_of(folder: &Path, segment: u32) -> PathBuf {
+    folder.join(format!("{NAME_START}{segment:016x}"))
+}
+
+/// The segments in a folder, ascending.
+pub(super) fn list(folder: &Path) -> io::Result<Vec<u32>> {
+    let mut segments = Vec::new();
+    for entry in std::fs::read_dir(folder)? {
+        segments.extend(entry?.file_name().to_str().and_then(number).transpose()?);
+    }
+    segments.sort_unstable();
+    Ok(segments)
 }
 
 /// The number in a segment's name; `None` if it is no segment.
@@ -124,12 +139,7 @@ impl Disk for Folder {
     }
 
     fn list(&mut self) -> io::Result<Vec<u32>> {
-        let mut segments = Vec::new();
-        for entry in std::fs::read_dir(&self.path)? {
-            segments.extend(entry?.file_name().to_str().and_then(number).transpose()?);
-        }
-        segments.sort_unstable();
-        Ok(segments)
+        list(&self.path)
     }
 
     fn length(&mut self, segment: u32) -> io::Result<u64> {

@@ -18,6 +18,7 @@ use super::fields::{Fields, Malformed, put_block};
 use super::stream::{Stream, tenant};
 use crate::http::Passed;
 use crate::model::{HaReplica, MergeKey, Part, Protocol};
+use crate::wire::varint;
 
 /// What is kept of a fragment.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -44,6 +45,15 @@ impl Spooled {
             destination: self.part.protocol.destination(),
             tenant: self.part.tenant.clone(),
         }
+    }
+
+    /// The body of a request with the part alone: a snappy block.
+    pub fn block(&self) -> Vec<u8> {
+        let Part { inflated_bytes, elements, .. } = &self.part;
+        let mut block = Vec::with_capacity(varint::VARINT_BYTES_MAX + elements.len());
+        varint::put(&mut block, (*inflated_bytes).into());
+        block.extend_from_slice(elements);
+        block
     }
 
     /// Appends its bytes.

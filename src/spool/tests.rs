@@ -6,4 +6,5 @@ mod crashes;
 mod memory;
 mod model;
 mod steps;
+mod view;
 mod worker;

@@ -6,7 +6,7 @@ use crate::config::plan::{Secret, Terms};
 use crate::config::{Target, TenantHeader};
 use crate::exchange::fragment::Fragment;
 use crate::http::Passed;
-use crate::model::{Destination, Protocol};
+use crate::model::Destination;
 use crate::wire::varint;
 
 /// Writes request heads.
@@ -45,7 +45,7 @@ impl RequestHeads {
         head.extend_from_slice(b"POST ");
         self.target.path_for(&first.part.tenant, &mut head);
         head.extend_from_slice(constant);
-        head.extend_from_slice(content_fields(first.part.protocol).as_bytes());
+        head.extend_from_slice(first.part.protocol.content_fields().as_bytes());
         self.tenant_header.write(&first.part.tenant, &mut head);
         match (&first.traced, &first.passed) {
             (Some(traced), passed) => {
@@ -83,20 +83,6 @@ fn put_client(client: SocketAddr, out: &mut Vec<u8>) {
 
 fn put_number(number: impl itoa::Integer, out: &mut Vec<u8>) {
     out.extend_from_slice(itoa::Buffer::new().format(number).as_bytes());
-}
-
-/// The fields that describe the body.
-fn content_fields(protocol: Protocol) -> &'static str {
-    match protocol {
-        Protocol::RemoteWriteV1 => {
-            "Content-Type: application/x-protobuf\r\nX-Prometheus-Remote-Write-Version: 0.1.0\r\n"
-        }
-        Protocol::RemoteWriteV2 => {
-            "Content-Type: application/x-protobuf;proto=io.prometheus.write.v2.Request\r\n\
-             X-Prometheus-Remote-Write-Version: 2.0.0\r\n"
-        }
-        Protocol::Loki | Protocol::LokiJson => "Content-Type: application/x-protobuf\r\n",
-    }
 }
 
 #[cfg(test)]

@@ -11,7 +11,7 @@ use crate::tenant::Policy;
 use crate::tls::names::ClientAuth;
 
 /// A type whose values are a few fixed words.
-pub(in crate::config) trait Choice: Copy + PartialEq + 'static {
+trait Choice: Copy + PartialEq + 'static {
     /// The names of each value. The first name of a value is the one shown.
     const WORDS: &'static [(&'static str, Self)];
     /// The names listed in an error.
@@ -77,6 +77,34 @@ impl Choice for LogFormat {
     const WORDS: &'static [(&'static str, Self)] =
         &[("auto", Self::Auto), ("text", Self::Text), ("json", Self::Json), ("journald", Self::Journald)];
     const WANTED: &'static str = "auto, text, json, journald";
+}
+
+/// The setting `spool.fsync`: when what was written is made durable.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fsync {
+    /// Before it is acknowledged.
+    Always,
+    /// Every second. A crash of the machine, not of the process, may lose what was acknowledged in that time.
+    Interval,
+}
+
+/// The setting `spool.when`: which parts are spooled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SpoolWhen {
+    /// Those that the upstream has failed to take, and all that come behind them.
+    Failing,
+    /// All.
+    Always,
+}
+
+impl Choice for Fsync {
+    const WORDS: &'static [(&'static str, Self)] = &[("always", Self::Always), ("interval", Self::Interval)];
+    const WANTED: &'static str = "always, interval";
+}
+
+impl Choice for SpoolWhen {
+    const WORDS: &'static [(&'static str, Self)] = &[("failing", Self::Failing), ("always", Self::Always)];
+    const WANTED: &'static str = "failing, always";
 }
 
 /// The setting `tenant.id_rules` as written; [`crate::config::plan`] resolves it to [`crate::tenant::IdRules`].

@@ -1,0 +1,83 @@
+//! What one core's egress has to do with the spool: what is on its way there, and the lanes that replay.
+
+use std::cell::{Cell, RefCell};
+use std::collections::{BTreeMap, VecDeque};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::{Duration, Instant};
+
+use super::tenant_lane::TenantLane;
+use crate::exchange::fragment::Fragment;
+use crate::model::Outcome;
+use crate::shared::budget::Charge;
+use crate::spool::worker::Handle;
+
+/// How long a replay waits after its first failure. Each further failure doubles that.
+pub(super) const PAUSE_MIN: Duration = Duration::from_secs(1);
+
+/// Which parts an egress spools.
+#[derive(Clone, Debug)]
+pub struct SpoolLink {
+    /// The spool's thread.
+    pub handle: Handle,
+    /// The name of the egress's upstream there; empty for the main one.
+    pub name: Box<str>,
+    /// Whether parts go there before they are sent.
+    pub always: bool,
+    /// Whether 429 counts as a failure.
+    pub on_429: bool,
+}
+
+/// The spool, as an egress sees it.
+#[derive(Debug, Default)]
+pub(super) struct Spooling {
+    /// What is on its way into the spool, in the order in which it was sent there.
+    pub(super) appends: RefCell<VecDeque<Append>>,
+    /// Lanes whose replay waits until a time. The number tells apart those of one time.
+    pub(super) waits: RefCell<BTreeMap<(Instant, u64), Rc<TenantLane>>>,
+    /// Lanes whose upstream takes their parts.
+    pub(super) proved: Turns,
+    /// The others. Their requests may hang, so they have places of their own.
+    pub(super) probes: Turns,
+    /// Grows with each wait.
+    pub(super) number: Cell<u64>,
+    /// Whether no more replays begin.
+    pub(super) is_closed: Cell<bool>,
+}
+
+/// A part on its way into the spool.
+#[derive(Debug)]
+pub(super) struct Append {
+    pub(super) lane: Rc<TenantLane>,
+    /// `None`: it has waited for too long, and its sender has an outcome.
+    pub(super) fragment: Option<Box<Fragment>>,
+    /// Tells the spool's thread that.
+    pub(super) is_given_up: Arc<AtomicBool>,
+    /// What the bytes are charged by that still wait for the thread.
+    pub(super) charge: Option<Charge>,
+    /// What its upstream has done to it, if it was sent.
+    pub(super) failed: Option<Outcome>,
+    /// How long it may take.
+    pub(super) until: Instant,
+}
+
+/// Lanes that take turns to replay.
+#[derive(Debug, Default)]
+pub(super) struct Turns {
+    pub(super) waiting: RefCell<VecDeque<Rc<TenantLane>>>,
+    /// Those whose turn it is.
+    pub(super) going: Cell<usize>,
+}
+
+impl Turns {
+    /// Begins the turn of the lane that has waited the longest, if fewer than `going_max` have theirs.
+    pub(super) fn next(&self, going_max: usize) -> Option<Rc<TenantLane>> {
+        if self.going.get() >= going_max {
+            return None;
+        }
+        let lane = self.waiting.borrow_mut().pop_front()?;
+        self.going.set(self.going.get() + 1);
+        Some(lane)
+    }
+}
