@@ -131,9 +131,10 @@ impl Egress {
         while let Some((sequence, spooled)) = parts.pop_front() {
             let fragment = self.fragment(spooled.clone(), terms);
             bytes += fragment.inflated_bytes();
-            let joins = batch.first().is_none_or(|first: &Box<Fragment>| {
-                !is_alone && bytes <= limits.inflated_bytes_max && fragment.goes_with(first)
-            });
+            let joins = match batch.first() {
+                Some(first) => !is_alone && bytes <= limits.inflated_bytes_max && fragment.goes_with(first),
+                None => true,
+            };
             if !joins {
                 parts.push_front((sequence, spooled));
                 break;

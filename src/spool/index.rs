@@ -156,8 +156,8 @@ impl Index {
         let queue = self.streams.get_mut(stream)?;
         let mut removed = Vec::new();
         // Not by a binary search: while segments are read, copies are out of order.
-        while let Some(entry) = queue.entries.pop_front_if(|entry| entry.sequence <= up_to) {
-            removed.push(entry);
+        while queue.entries.front().is_some_and(|entry| entry.sequence <= up_to) {
+            removed.extend(queue.entries.pop_front());
         }
         if queue.entries.capacity() > 4 * queue.entries.len() {
             queue.entries.shrink_to(2 * queue.entries.len());

@@ -253,7 +253,9 @@ impl ChaosRig {
             note(&mut failures, server.pid(), server.end());
         }
         if let Some(server) = self.server.take() {
-            failures.extend(empty_spool(&server, self.has_spool).err().map(|error| format!("{error:#}")));
+            if self.has_spool {
+                failures.extend(empty_spool(&server).err().map(|error| format!("{error:#}")));
+            }
             failures.extend(self.auditor.settle(&server).err().map(|error| format!("{error:#}")));
             note(&mut failures, server.pid(), server.stop());
         }
@@ -290,21 +292,20 @@ fn settings(tuning: &Tuning) -> String {
 }
 
 /// Waits until the spool has sent all that it has: what it has acknowledged must have arrived.
-fn empty_spool(server: &Server, has_spool: bool) -> anyhow::Result<()> {
+fn empty_spool(server: &Server) -> anyhow::Result<()> {
     let begun = Instant::now();
-    while has_spool {
+    loop {
         let page = server.page("metrics")?;
         let parts = page.lines().find_map(|line| line.strip_prefix("tenantry_spool_parts "));
         let parts = parts.context("the server has no spool")?;
         if parts == "0" {
-            break;
+            return Ok(());
         }
         if begun.elapsed() > SPOOL_PATIENCE {
             bail!("the spool still has {parts} parts, though the upstream is well");
         }
         pause(TICK);
     }
-    Ok(())
 }
 
 fn stolen(theft: Theft, tenants: &[String]) -> Rule {

@@ -20,7 +20,7 @@ use super::{END_PATIENCE, Patient, conclude};
 use crate::command::args::{SpoolArgs, TrialArgs};
 use crate::command::report::told;
 use crate::command::rig::{Rig, RigConfig, fleet_config, send_all};
-use crate::command::text::{bytes, figure, grouped};
+use crate::command::text::figure;
 
 const TENANTS: usize = 10;
 const SENDERS: usize = 16;
@@ -66,7 +66,7 @@ pub(super) fn run(args: &TrialArgs, trial: &SpoolArgs) -> anyhow::Result<bool> {
     writeln!(
         out,
         "{} requests a second, half of the capacity, each of {SERIES} series of {TENANTS} tenants; {ill} fails by turns",
-        grouped(rate as u64)
+        figure(rate)
     )?;
     let (mut of_well, mut of_ill, mut replays, mut outcomes) =
         (Vec::new(), Vec::new(), Vec::new(), vec![capacity]);
@@ -157,6 +157,6 @@ fn report(
         )?;
     }
     let speed = spread(replays.iter().map(|(all, took)| all / took.as_secs_f64().max(1e-3)))?;
-    writeln!(out, "replay    {} of parts a second", bytes(speed.median as u64))?;
+    writeln!(out, "replay    {} MB of parts a second", figure(speed.median / 1e6))?;
     Ok(())
 }
