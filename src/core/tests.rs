@@ -61,6 +61,7 @@ impl Running {
             plan: Live::new(ArcSwap::new(Arc::new(plan))),
             done: done_by,
             ended: crossbeam_channel::bounded(1).0,
+            spool: None,
         };
         let (live, metrics) = (Arc::clone(&setup.plan), Arc::clone(&setup.metrics));
         let listeners = vec![Listener::own(listener)];
