@@ -51,10 +51,10 @@ pub enum OpenError {
 /// Why a record was not appended. Nothing that is stored is lost.
 #[derive(Debug, thiserror::Error)]
 pub enum Refused {
-    /// The spool is full, by its bytes or by its number of records, or too much waits for a commit.
+    /// The spool is full, by its bytes or by its number of records or streams, or too much waits for a commit.
     #[error("the spool is full")]
     Full,
-    /// The tenant has as many bytes in the spool as it may have.
+    /// The tenant has as many bytes or records in the spool as it may have.
     #[error("the tenant's share of the spool is full")]
     TenantFull,
     /// The oldest record of the stream has waited for too long.
@@ -66,7 +66,7 @@ pub enum Refused {
 }
 
 /// A stored record cannot be read again: the disk returns other bytes than it was given. It comes as the source of an
-/// [`io::Error`] of kind `InvalidData`. [`Store::remove`](super::Store::remove) gets past it.
+/// [`io::Error`] of kind `InvalidData`. [`Store::skip`](super::Store::skip) gets past it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 #[error("the record {} is damaged on disk", .sequence.0)]
 pub struct Damaged {

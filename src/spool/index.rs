@@ -83,12 +83,27 @@ pub(super) struct Segment {
     pub(super) is_damaged: bool,
 }
 
+/// Records of one tenant.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub(super) struct Of {
+    pub(super) records: u64,
+    pub(super) bytes: u64,
+}
+
+impl Of {
+    pub(super) fn add(&mut self, bytes: u32) {
+        self.records += 1;
+        self.bytes += u64::from(bytes);
+    }
+}
+
 /// All streams and segments.
 #[derive(Default)]
 pub(super) struct Index {
     streams: HashMap<Stream, Queue>,
-    /// The live bytes of each tenant.
-    tenants: HashMap<TenantId, u64>,
+    /// What is live of each tenant.
+    tenants: HashMap<TenantId, Of>,
+    pub(super) streams_with_records: usize,
     pub(super) segments: BTreeMap<u32, Segment>,
     /// Streams whose removal has to be written.
     unwritten: Vec<Stream>,
@@ -121,12 +136,16 @@ impl Index {
             self.streams.insert(stream.clone(), Queue::default());
         }
         let Some(queue) = self.streams.get_mut(stream) else { return };
+        self.streams_with_records += usize::from(queue.entries.is_empty());
         queue.entries.push_back(entry);
         queue.samples += u64::from(entry.samples);
         queue.bytes += u64::from(entry.bytes);
         match self.tenants.get_mut(&stream.tenant) {
-            Some(bytes) => *bytes += u64::from(entry.bytes),
-            None => drop(self.tenants.insert(stream.tenant.clone(), u64::from(entry.bytes))),
+            Some(of) => of.add(entry.bytes),
+            None => {
+                let _ =
+                    self.tenants.insert(stream.tenant.clone(), Of { records: 1, bytes: entry.bytes.into() });
+            }
         }
         self.records += 1;
         self.live_bytes += u64::from(entry.bytes);
@@ -144,8 +163,9 @@ impl Index {
             segment.live_bytes -= bytes;
         }
         if let Some(of_tenant) = self.tenants.get_mut(&stream.tenant) {
-            *of_tenant -= bytes;
-            if *of_tenant == 0 {
+            of_tenant.records -= 1;
+            of_tenant.bytes -= bytes;
+            if of_tenant.records == 0 {
                 self.tenants.remove(&stream.tenant);
             }
         }
@@ -158,6 +178,9 @@ impl Index {
         // Not by a binary search: while segments are read, copies are out of order.
         while let Some(entry) = queue.entries.pop_front_if(|entry| entry.sequence <= up_to) {
             removed.push(entry);
+        }
+        if queue.entries.is_empty() && !removed.is_empty() {
+            self.streams_with_records -= 1;
         }
         if queue.entries.capacity() > 4 * queue.entries.len() {
             queue.entries.shrink_to(2 * queue.entries.len());
@@ -200,6 +223,7 @@ impl Index {
             let Some(queue) = self.streams.get_mut(&stream) else { continue };
             let removed = queue.removed;
             let entries = std::mem::take(&mut queue.entries);
+            self.streams_with_records -= usize::from(!entries.is_empty());
             (queue.samples, queue.bytes) = (0, 0);
             entries.iter().for_each(|entry| self.forget(&stream, *entry));
             let mut entries: Vec<Entry> = entries.into();
@@ -312,11 +336,22 @@ impl Index {
         })
     }
 
-    pub(super) fn oldest(&self, stream: &Stream) -> Option<u64> {
-        self.streams.get(stream)?.entries.front().map(|entry| entry.spooled_at)
+    /// The first record of a stream.
+    pub(super) fn oldest(&self, stream: &Stream) -> Option<Entry> {
+        self.streams.get(stream)?.entries.front().copied()
     }
 
-    pub(super) fn tenant_bytes(&self, tenant: &TenantId) -> u64 {
+    pub(super) fn has_records(&self, stream: &Stream) -> bool {
+        self.oldest(stream).is_some()
+    }
+
+    /// The streams that take memory: those with records, and those whose removal is needed.
+    pub(super) fn streams_known(&self) -> usize {
+        self.streams.len()
+    }
+
+    /// What is live of a tenant.
+    pub(super) fn of_tenant(&self, tenant: &TenantId) -> Of {
         self.tenants.get(tenant).copied().unwrap_or_default()
     }
 

@@ -27,6 +27,12 @@ pub const ENTRY_BYTES: usize = 32;
 /// Records in the spool: eight million.
 pub const RECORDS_MAX: usize = INDEX_BYTES_MAX / ENTRY_BYTES;
 
+/// Records that a tenant may have in any case, however small its share is.
+pub const TENANT_RECORDS_MIN: u64 = 1_000;
+
+/// Streams with records. One takes up to half a kilobyte in the index.
+pub const STREAMS_MAX: usize = 200_000;
+
 /// Bytes that are read at a time when the spool is opened. A longer record is read as a whole.
 pub const READ_BYTES: usize = 1 << 20;
 

@@ -1,7 +1,7 @@
 //! The store: appends, reads, removes, and gives space back.
 #![forbid(unsafe_code)]
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::io;
 use std::time::Duration;
 
@@ -10,8 +10,10 @@ use bytes::Bytes;
 use super::appender::{Appender, Roll};
 use super::disk::Disk;
 use super::error::{Damaged, OpenError, Refused};
-use super::index::{Entry, Index, Removals, Segment};
-use super::limits::{PENDING_BYTES_MAX, RECORDS_MAX, SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN, SEGMENTS_MIN};
+use super::index::{Entry, Index, Of, Removals, Segment};
+use super::limits::{
+    PENDING_BYTES_MAX, RECORDS_MAX, SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN, SEGMENTS_MIN, TENANT_RECORDS_MIN,
+};
 use super::record::{self, FRAME_BYTES, HEADER_BYTES, Next};
 use super::recovery;
 use super::spooled::Spooled;
@@ -30,11 +32,20 @@ pub struct StoreLimits {
     pub age_max: Duration,
     /// The size from which on the next segment is started. At most an eighth of `bytes_max` counts.
     pub segment_bytes: u64,
+    /// Streams with records.
+    pub streams_max: usize,
 }
 
 impl StoreLimits {
     fn segment_bytes(&self) -> u64 {
         self.segment_bytes.min(self.bytes_max / SEGMENTS_MIN).clamp(SEGMENT_BYTES_MIN, SEGMENT_BYTES_MAX)
+    }
+
+    /// The share of a tenant in [`RECORDS_MAX`], as in the bytes; small records would else take those of all others.
+    fn tenant_records_max(&self) -> u64 {
+        let share =
+            u128::from(self.tenant_bytes_max) * RECORDS_MAX as u128 / u128::from(self.bytes_max.max(1));
+        u64::try_from(share).unwrap_or(u64::MAX).max(TENANT_RECORDS_MIN)
     }
 
     /// The bytes on disk up to which records are appended.
@@ -62,7 +73,9 @@ struct Pending {
     batch: Vec<u8>,
     /// With offsets in the batch.
     parts: Vec<(Stream, Entry)>,
-    tenants: HashMap<TenantId, u64>,
+    tenants: HashMap<TenantId, Of>,
+    /// Those that have no committed records.
+    streams: HashSet<Stream>,
 }
 
 /// A durable queue of parts per stream.
@@ -101,17 +114,17 @@ impl<D: Disk> Store<D> {
     /// See [`Refused`]. Then the record is not appended, and everything else is as before.
     pub fn append(&mut self, spooled: &Spooled, now: u64) -> Result<Sequence, Refused> {
         let stream = spooled.stream();
-        let age = self.index.oldest(&stream).map_or(0, |oldest| now.saturating_sub(oldest));
+        let age = self.index.oldest(&stream).map_or(0, |oldest| now.saturating_sub(oldest.spooled_at));
         if Duration::from_millis(age) > self.limits.age_max {
             return Err(Refused::TooOld);
         }
         let before = self.pending.batch.len();
         // The elements alone may tell that there is no room. Then they are not copied.
-        self.check_room(&stream.tenant, before, spooled.part.elements.len())?;
+        self.check_room(&stream, before, spooled.part.elements.len())?;
         let sequence = Sequence(self.sequence_next);
         let bytes = record::put(&mut self.pending.batch, sequence, record::PART, |out| spooled.encode(out))
             .map_err(|fault| Refused::Failed(io::Error::new(io::ErrorKind::InvalidInput, fault)))?;
-        if let Err(refused) = self.check_room(&stream.tenant, before, self.pending.batch.len() - before) {
+        if let Err(refused) = self.check_room(&stream, before, self.pending.batch.len() - before) {
             self.pending.batch.truncate(before);
             return Err(refused);
         }
@@ -119,17 +132,21 @@ impl<D: Disk> Store<D> {
         let (spooled_at, samples) = (spooled.spooled_at, spooled.part.samples);
         // `check_room` limits the batch.
         let offset = u32::try_from(before).unwrap_or(u32::MAX);
-        *self.pending.tenants.entry(stream.tenant.clone()).or_default() += u64::from(bytes);
+        self.pending.tenants.entry(stream.tenant.clone()).or_default().add(bytes);
+        if !self.index.has_records(&stream) {
+            self.pending.streams.insert(stream.clone());
+        }
         self.pending.parts.push((stream, Entry { sequence, spooled_at, segment: 0, offset, bytes, samples }));
         Ok(sequence)
     }
 
     /// Whether a record of `bytes` may follow `pending` bytes that wait for a commit.
-    fn check_room(&self, tenant: &TenantId, pending: usize, bytes: usize) -> Result<(), Refused> {
-        let of_tenant = self.index.tenant_bytes(tenant)
-            + self.pending.tenants.get(tenant).copied().unwrap_or_default()
-            + bytes as u64;
-        if of_tenant > self.limits.tenant_bytes_max {
+    fn check_room(&self, stream: &Stream, pending: usize, bytes: usize) -> Result<(), Refused> {
+        let committed = self.index.of_tenant(&stream.tenant);
+        let waiting = self.pending.tenants.get(&stream.tenant).copied().unwrap_or_default();
+        if committed.bytes + waiting.bytes + bytes as u64 > self.limits.tenant_bytes_max
+            || committed.records + waiting.records >= self.limits.tenant_records_max()
+        {
             return Err(Refused::TenantFull);
         }
         let batch = pending + bytes;
@@ -137,8 +154,19 @@ impl<D: Disk> Store<D> {
         let records = self.index.records + self.pending.parts.len() as u64;
         let fits = batch <= PENDING_BYTES_MAX
             && on_disk <= self.limits.append_bytes_max()
-            && records < RECORDS_MAX as u64;
+            && records < RECORDS_MAX as u64
+            && self.has_room_for(stream);
         fits.then_some(()).ok_or(Refused::Full)
+    }
+
+    /// Whether a stream may have records, as far as the number of streams is concerned. Those whose removal must be
+    /// remembered take memory, too.
+    fn has_room_for(&self, stream: &Stream) -> bool {
+        let (pending, streams_max) = (&self.pending.streams, self.limits.streams_max);
+        let is_known = self.index.has_records(stream) || pending.contains(stream);
+        is_known
+            || self.index.streams_with_records + pending.len() < streams_max
+                && self.index.streams_known() + pending.len() < streams_max.saturating_mul(2)
     }
 
     /// Writes what was appended and removed since the last commit, and makes it durable if `sync`, with all that was
@@ -173,7 +201,8 @@ impl<D: Disk> Store<D> {
     /// `bytes_max` of elements, but at least one if there is one.
     ///
     /// # Errors
-    /// Those of the disk, if the first of them cannot be read. Its source is [`Damaged`] if it is not what was written.
+    /// Those of the disk, if the first of them cannot be read. One of kind `InvalidData`, with [`Damaged`] as its source,
+    /// says that its bytes have changed: it will never be read ([`Self::skip`]). Others may pass.
     pub fn front(
         &mut self,
         stream: &Stream,
@@ -204,6 +233,14 @@ impl<D: Disk> Store<D> {
     /// with the next commit that syncs; after a crash before it they may be back.
     pub fn remove(&mut self, stream: &Stream, up_to: Sequence) {
         self.index.remove(stream, up_to);
+    }
+
+    /// Drops the oldest committed record of the stream, because it cannot be read: its bytes have changed. That is like
+    /// [`Self::remove`] up to it. Returns its sequence; `None` if the stream has no record.
+    pub fn skip(&mut self, stream: &Stream) -> Option<Sequence> {
+        let oldest = self.index.oldest(stream)?.sequence;
+        self.index.remove(stream, oldest);
+        Some(oldest)
     }
 
     /// The streams that have committed records.

@@ -4,5 +4,6 @@
 mod bytes;
 mod crashes;
 mod memory;
+mod mended;
 mod model;
 mod steps;

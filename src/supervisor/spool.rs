@@ -12,6 +12,7 @@ use crate::exchange::mailbox::Post;
 use crate::limits::EXIT_SECS;
 use crate::metrics::Metrics;
 use crate::model::UpstreamId;
+use crate::spool::limits::STREAMS_MAX;
 use crate::spool::worker::{self, Handle, Reply, WorkerSettings};
 use crate::spool::{DeadLetters, Folder, Store, StoreLimits, Stream, StreamTotals};
 
@@ -61,6 +62,7 @@ fn limits(settings: &plan::Spool) -> StoreLimits {
         tenant_bytes_max: settings.tenant_bytes_max,
         age_max: settings.age_max,
         segment_bytes: SEGMENT_BYTES,
+        streams_max: STREAMS_MAX,
     }
 }
 

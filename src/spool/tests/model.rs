@@ -91,6 +91,7 @@ pub(super) const LIMITS: StoreLimits = StoreLimits {
     tenant_bytes_max: 1 << 20,
     age_max: Duration::from_millis(1_000),
     segment_bytes: 512,
+    streams_max: 100,
 };
 
 impl Model {
