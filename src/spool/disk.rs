@@ -48,6 +48,13 @@ pub trait Disk {
     /// Those of the file system.
     fn remove(&mut self, segment: u32) -> io::Result<()>;
 
+    /// Deletes a segment likewise, but keeps its bytes elsewhere, because something is wrong with them; unless too many
+    /// are there already.
+    ///
+    /// # Errors
+    /// Those of the file system.
+    fn set_aside(&mut self, segment: u32) -> io::Result<()>;
+
     /// Makes creations and deletions durable.
     ///
     /// # Errors

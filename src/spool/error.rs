@@ -74,6 +74,19 @@ pub struct Damaged {
     pub sequence: Sequence,
 }
 
+/// Bytes of a segment that are no record, though records follow: a disk has changed them, or a write that was never
+/// acknowledged has left a hole.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+#[error("{bytes} bytes from byte {offset} of the segment {segment:016x} on are not what was written")]
+pub struct Damage {
+    /// The segment's number.
+    pub segment: u32,
+    /// Where they begin.
+    pub offset: u64,
+    /// How many they are.
+    pub bytes: u64,
+}
+
 impl From<Damaged> for io::Error {
     fn from(damaged: Damaged) -> Self {
         Self::new(io::ErrorKind::InvalidData, damaged)

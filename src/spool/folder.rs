@@ -16,9 +16,11 @@ use std::path::{Path, PathBuf};
 
 use super::disk::Disk;
 use super::error::OpenError;
-use super::limits::OPEN_SEGMENTS_MAX;
+use super::limits::{ASIDE_SEGMENTS_MAX, OPEN_SEGMENTS_MAX};
 
 const NAME_START: &str = "segment-";
+/// What follows in the name of one that is kept aside. It is no segment any more.
+const ASIDE_END: &str = ".damaged";
 /// Hexadecimal digits of a segment's number in its name.
 const NAME_DIGITS: usize = 16;
 
@@ -141,6 +143,19 @@ impl Disk for Folder {
         std::fs::remove_file(self.path_of(segment))
     }
 
+    fn set_aside(&mut self, segment: u32) -> io::Result<()> {
+        self.read.remove(&segment);
+        let mut aside = 0;
+        for entry in std::fs::read_dir(&self.path)? {
+            aside += usize::from(entry?.file_name().as_encoded_bytes().ends_with(ASIDE_END.as_bytes()));
+        }
+        let path = self.path_of(segment);
+        if aside >= ASIDE_SEGMENTS_MAX {
+            return std::fs::remove_file(path);
+        }
+        std::fs::rename(&path, self.path.join(format!("{NAME_START}{segment:016x}{ASIDE_END}")))
+    }
+
     fn sync_folder(&mut self) -> io::Result<()> {
         self.folder.sync_all()
     }
@@ -208,6 +223,23 @@ mod tests {
         assert_eq!(folder.list().unwrap(), [2]);
         std::fs::write(parent.path().join("segment-0000000100000000"), b"").unwrap();
         assert!(folder.list().is_err());
+    }
+
+    #[test]
+    fn few_damaged_segments_are_kept_aside() {
+        let parent = tempfile::tempdir().unwrap();
+        let mut folder = Folder::open(parent.path()).unwrap();
+        let last = ASIDE_SEGMENTS_MAX as u32;
+        for segment in 0..=last {
+            folder.create(segment).unwrap();
+            folder.append(segment, &[segment as u8]).unwrap();
+            folder.set_aside(segment).unwrap();
+        }
+        assert!(folder.list().unwrap().is_empty());
+        let aside = |segment: u32| parent.path().join(format!("segment-{segment:016x}.damaged"));
+        assert_eq!(std::fs::read(aside(1)).unwrap(), [1]);
+        assert!(aside(last - 1).exists() && !aside(last).exists());
+        assert_eq!(folder.set_aside(99).unwrap_err().kind(), io::ErrorKind::NotFound);
     }
 
     #[test]

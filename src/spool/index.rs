@@ -13,7 +13,8 @@
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 
-use super::limits::ENTRY_BYTES;
+use super::error::Damage;
+use super::limits::{DAMAGE_MAX, ENTRY_BYTES};
 use super::stream::{Sequence, Stream, StreamTotals};
 use crate::tenant::TenantId;
 
@@ -81,6 +82,8 @@ pub(super) struct Segment {
     pub(super) has_header: bool,
     /// Whether a live record could not be read.
     pub(super) is_damaged: bool,
+    /// Whether some of its bytes have changed. Then they are kept when it is deleted.
+    pub(super) is_evidence: bool,
 }
 
 /// Records of one tenant.
@@ -109,6 +112,8 @@ pub(super) struct Index {
     unwritten: Vec<Stream>,
     pub(super) records: u64,
     pub(super) live_bytes: u64,
+    /// What was found damaged; see [`Self::note_damage`].
+    pub(super) damage: Vec<Damage>,
     /// The sum over all segments.
     pub(super) disk_bytes: u64,
 }
@@ -127,6 +132,22 @@ impl Index {
         if let Some(segment) = self.segments.get_mut(&number) {
             self.disk_bytes = self.disk_bytes - segment.bytes + bytes;
             segment.bytes = bytes;
+        }
+    }
+
+    /// Notes damaged bytes. If there is very much of it, what is between two places in a segment counts, too.
+    pub(super) fn note_damage(&mut self, damage: Damage) {
+        if let Some(segment) = self.segments.get_mut(&damage.segment) {
+            segment.is_evidence = true;
+        }
+        let is_much = self.damage.len() >= DAMAGE_MAX;
+        match self.damage.last_mut() {
+            Some(last) if is_much && last.segment == damage.segment => {
+                let end = (last.offset + last.bytes).max(damage.offset + damage.bytes);
+                last.offset = last.offset.min(damage.offset);
+                last.bytes = end - last.offset;
+            }
+            _ => self.damage.push(damage),
         }
     }
 

@@ -33,6 +33,12 @@ pub const TENANT_RECORDS_MIN: u64 = 1_000;
 /// Streams with records. One takes up to half a kilobyte in the index.
 pub const STREAMS_MAX: usize = 200_000;
 
+/// Places of damage that are told apart, as far as they are in one segment.
+pub const DAMAGE_MAX: usize = 1_000;
+
+/// Segments with damage that are kept aside. Nobody but the operator deletes them, and they count for no other limit.
+pub const ASIDE_SEGMENTS_MAX: usize = 8;
+
 /// Bytes that are read at a time when the spool is opened. A longer record is read as a whole.
 pub const READ_BYTES: usize = 1 << 20;
 

@@ -9,7 +9,7 @@ use bytes::Bytes;
 
 use super::appender::{Appender, Roll};
 use super::disk::Disk;
-use super::error::{Damaged, OpenError, Refused};
+use super::error::{Damage, Damaged, OpenError, Refused};
 use super::index::{Entry, Index, Of, Removals, Segment};
 use super::limits::{
     PENDING_BYTES_MAX, RECORDS_MAX, SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN, SEGMENTS_MIN, TENANT_RECORDS_MIN,
@@ -238,9 +238,16 @@ impl<D: Disk> Store<D> {
     /// Drops the oldest committed record of the stream, because it cannot be read: its bytes have changed. That is like
     /// [`Self::remove`] up to it. Returns its sequence; `None` if the stream has no record.
     pub fn skip(&mut self, stream: &Stream) -> Option<Sequence> {
-        let oldest = self.index.oldest(stream)?.sequence;
-        self.index.remove(stream, oldest);
-        Some(oldest)
+        let Entry { sequence, segment, offset, bytes, .. } = self.index.oldest(stream)?;
+        self.index.note_damage(Damage { segment, offset: offset.into(), bytes: bytes.into() });
+        self.index.remove(stream, sequence);
+        Some(sequence)
+    }
+
+    /// What was found damaged since the store was opened, and then. Records that were in it are lost; all others are
+    /// there. When such a segment is given back, its bytes are kept aside ([`Disk::set_aside`]).
+    pub fn damage(&self) -> &[Damage] {
+        &self.index.damage
     }
 
     /// The streams that have committed records.
@@ -366,7 +373,9 @@ impl<D: Disk> Store<D> {
     /// Deletes a segment from which everything was moved. The next one may only follow when that is durable: it may
     /// have the removals of what is in this one.
     fn delete(&mut self, victim: u32) -> io::Result<()> {
-        match self.disk.remove(victim) {
+        let is_evidence = self.index.segments.get(&victim).is_some_and(|segment| segment.is_evidence);
+        let deleted = if is_evidence { self.disk.set_aside(victim) } else { self.disk.remove(victim) };
+        match deleted {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
             _ => self.index.drop_segment(victim),
         }

@@ -47,6 +47,7 @@ struct State {
     is_down: bool,
     faults: BTreeMap<usize, Fault>,
     read_fails: bool,
+    aside: Vec<u32>,
 }
 
 #[derive(Clone, Copy)]
@@ -114,6 +115,10 @@ impl MemoryDisk {
 
     pub(super) fn segments(&self) -> Vec<u32> {
         self.0.borrow().folder.keys().copied().collect()
+    }
+
+    pub(super) fn aside(&self) -> Vec<u32> {
+        self.0.borrow().aside.clone()
     }
 
     /// The bytes of a segment, to be looked at or changed.
@@ -278,6 +283,12 @@ impl Disk for MemoryDisk {
         apply(&mut state.folder, Change::Remove(segment));
         state.changes.push(Change::Remove(segment));
         state.end()
+    }
+
+    fn set_aside(&mut self, segment: u32) -> io::Result<()> {
+        self.remove(segment)?;
+        self.0.borrow_mut().aside.push(segment);
+        Ok(())
     }
 
     fn sync_folder(&mut self) -> io::Result<()> {

@@ -5,7 +5,8 @@ use std::io;
 use super::memory::MemoryDisk;
 use super::model::{LIMITS, spooled, stream};
 use crate::spool::limits::TENANT_RECORDS_MIN;
-use crate::spool::{Refused, Sequence, Spooled, Store, StoreLimits};
+use crate::spool::record::HEADER_BYTES;
+use crate::spool::{Damage, Refused, Sequence, Spooled, Store, StoreLimits};
 use crate::tenant::{IdRules, TenantId};
 
 fn open(disk: &MemoryDisk) -> Store<MemoryDisk> {
@@ -88,4 +89,103 @@ fn a_tenant_with_tiny_records_has_its_share_of_them() {
     store.append(&spooled(2, 1, 0, 0), 0).unwrap();
     store.remove(&stream(0), Sequence(1));
     store.append(&spooled(0, 1, 0, 0), 0).unwrap();
+}
+
+/// A disk with one segment of the records 1 to 6, and where each begins.
+fn six() -> (MemoryDisk, Vec<usize>) {
+    let disk = MemoryDisk::default();
+    let mut store = Store::open(disk.clone(), StoreLimits { segment_bytes: 1 << 16, ..LIMITS }).unwrap();
+    let mut starts = Vec::new();
+    for id in 1..7 {
+        starts.push(if id == 1 { HEADER_BYTES } else { disk.bytes() as usize });
+        add(&mut store, if id == 3 { 2 } else { 0 }, id, 100);
+    }
+    starts.push(disk.bytes() as usize);
+    assert_eq!(disk.segments(), [0]);
+    (disk, starts)
+}
+
+#[test]
+fn what_is_behind_a_changed_byte_is_not_lost() {
+    let (whole, starts) = six();
+    let whole = whole.edit(0, |bytes| bytes.clone());
+    // Each byte of the second record, its length included.
+    for at in starts[1]..starts[2] {
+        for bit in [0x01, 0x80] {
+            let disk = MemoryDisk::default();
+            disk.put(0, &whole);
+            disk.edit(0, |bytes| bytes[at] ^= bit);
+            let mut store = open(&disk);
+            assert_eq!((ids(&mut store, 0), ids(&mut store, 2)), (vec![1, 4, 5, 6], vec![3]), "byte {at}");
+            let bytes = (starts[2] - starts[1]) as u64;
+            assert_eq!(store.damage(), [Damage { segment: 0, offset: starts[1] as u64, bytes }]);
+        }
+    }
+}
+
+#[test]
+fn several_records_that_have_changed_are_told_and_their_segment_is_kept() {
+    let (disk, starts) = six();
+    // The lengths of two neighbours, and the checksum of a third.
+    disk.edit(0, |bytes| {
+        bytes[starts[0]..starts[0] + 8].fill(0xff);
+        bytes[starts[1] + 3] = 0;
+        bytes[starts[1]] ^= 3;
+        bytes[starts[4] + 5] ^= 1;
+    });
+    let mut store = open(&disk);
+    assert_eq!((ids(&mut store, 0), ids(&mut store, 2)), (vec![4, 6], vec![3]));
+    let places: Vec<_> = store.damage().iter().map(|damage| damage.offset as usize).collect();
+    assert_eq!(places, [starts[0], starts[4]]);
+    assert!(store.damage()[1].to_string().contains(&format!("from byte {} of", starts[4])));
+    store.remove(&stream(0), Sequence(9));
+    store.commit(true).unwrap();
+    while store.tidy().unwrap() {}
+    assert_eq!((ids(&mut store, 2), disk.aside()), (vec![3], vec![0]));
+    drop(store);
+    disk.crash(0);
+    let mut store = open(&disk);
+    assert_eq!((ids(&mut store, 2), store.damage()), (vec![3], &[][..]));
+}
+
+#[test]
+fn a_torn_tail_is_no_damage() {
+    let (whole, starts) = six();
+    let whole = whole.edit(0, |bytes| bytes.clone());
+    for end in starts[5]..starts[6] {
+        for zeros in [0, 7, 5_000] {
+            let disk = MemoryDisk::default();
+            disk.put(0, &[&whole[..end], &vec![0; zeros]].concat());
+            let mut store = open(&disk);
+            assert_eq!(ids(&mut store, 0), [1, 2, 4, 5], "{end}");
+            assert_eq!(store.damage(), []);
+        }
+    }
+}
+
+#[test]
+fn a_search_in_what_looks_like_records_ends() {
+    let (disk, starts) = six();
+    // Frames that say that nearly all of the segment is theirs, one at every byte that can begin one.
+    let frame = [0, 0, 9, 0, 1, 1, 1, 1, 1, 0, 0, 0, 0, 0, 0, 0, 1];
+    disk.edit(0, |bytes| {
+        bytes.truncate(starts[1] + 1);
+        bytes.extend(frame.repeat(100_000));
+    });
+    let begun = std::time::Instant::now();
+    let mut store = open(&disk);
+    assert!(begun.elapsed() < std::time::Duration::from_secs(10), "{:?}", begun.elapsed());
+    assert_eq!((ids(&mut store, 0), store.damage().len()), (vec![1], 1));
+}
+
+#[test]
+fn a_segment_with_a_skipped_record_is_kept() {
+    let disk = MemoryDisk::default();
+    let mut store = open(&disk);
+    (1..4).for_each(|id| drop(add(&mut store, 0, id, 1_000)));
+    disk.edit(0, |bytes| *bytes.last_mut().unwrap() ^= 1);
+    store.skip(&stream(0)).unwrap();
+    assert_eq!(store.damage().len(), 1);
+    while store.tidy().unwrap() {}
+    assert_eq!(disk.aside(), [0]);
 }
