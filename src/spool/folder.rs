@@ -43,7 +43,7 @@ impl Folder {
     /// [`OpenError::Locked`] if another process has it open, else those of the file system.
     pub fn open(path: &Path) -> Result<Self, OpenError> {
         let failed = |source| OpenError::Io { place: path.display().to_string(), source };
-        create_folder(path).map_err(failed)?;
+        create_folder(path, |folder| File::open(folder)?.sync_all()).map_err(failed)?;
         let folder = File::open(path).map_err(failed)?;
         let lock = path.join("lock");
         let lock = OpenOptions::new().create(true).append(true).mode(0o600).open(lock).map_err(failed)?;
@@ -78,16 +78,15 @@ impl Folder {
     }
 }
 
-/// Creates the folder and makes its name durable, if there is none.
-fn create_folder(path: &Path) -> io::Result<()> {
-    if path.is_dir() {
-        return Ok(());
+/// Creates the folder, and those that it is in, as far as there are none. `sync` makes the names in a folder durable.
+fn create_folder(path: &Path, mut sync: impl FnMut(&Path) -> io::Result<()>) -> io::Result<()> {
+    let missing: Vec<&Path> =
+        path.ancestors().take_while(|path| *path != Path::new("") && !path.is_dir()).collect();
+    for path in missing.into_iter().rev() {
+        DirBuilder::new().mode(0o700).create(path)?;
+        sync(path.parent().filter(|parent| *parent != Path::new("")).unwrap_or(Path::new(".")))?;
     }
-    DirBuilder::new().recursive(true).mode(0o700).create(path)?;
-    match path.parent() {
-        Some(parent) if parent != Path::new("") => File::open(parent)?.sync_all(),
-        _ => File::open(".")?.sync_all(),
-    }
+    Ok(())
 }
 
 /// The number in a segment's name; `None` if it is no segment.
@@ -223,6 +222,21 @@ mod tests {
         assert_eq!(folder.list().unwrap(), [2]);
         std::fs::write(parent.path().join("segment-0000000100000000"), b"").unwrap();
         assert!(folder.list().is_err());
+    }
+
+    #[test]
+    fn each_new_folder_is_made_durable() {
+        let parent = tempfile::tempdir().unwrap();
+        let path = parent.path().join("a/b/spool");
+        let mut synced = Vec::new();
+        let sync = |synced: &mut Vec<PathBuf>, folder: &Path| {
+            synced.push(folder.to_owned());
+            Ok(())
+        };
+        create_folder(&path, |folder| sync(&mut synced, folder)).unwrap();
+        assert_eq!(synced, [parent.path(), &parent.path().join("a"), &parent.path().join("a/b")]);
+        create_folder(&path, |folder| sync(&mut synced, folder)).unwrap();
+        assert_eq!((synced.len(), path.is_dir()), (3, true));
     }
 
     #[test]
