@@ -306,14 +306,12 @@ impl Index {
         }
     }
 
-    /// The live records in a segment.
-    pub(super) fn records_in(&self, number: u32) -> Vec<(Stream, Entry)> {
-        let mut found = Vec::new();
-        for (stream, queue) in &self.streams {
-            let inside = queue.entries.iter().filter(|entry| entry.segment == number);
-            found.extend(inside.map(|entry| (stream.clone(), *entry)));
-        }
-        found
+    /// Whether a record is live, and in this place.
+    pub(super) fn is_at(&self, stream: &Stream, sequence: Sequence, segment: u32, offset: u64) -> bool {
+        let Some(queue) = self.streams.get(stream) else { return false };
+        let found = queue.entries.binary_search_by_key(&sequence, |entry| entry.sequence);
+        let entry = found.ok().and_then(|at| queue.entries.get(at));
+        entry.is_some_and(|entry| (entry.segment, u64::from(entry.offset)) == (segment, offset))
     }
 
     /// A live record has another place now.

@@ -55,6 +55,16 @@ impl Reader {
         Self { segment, seed, length, offset, read: Vec::new(), read_from: 0, search_left }
     }
 
+    /// Where it will go on.
+    pub(super) fn offset(&self) -> u64 {
+        self.offset
+    }
+
+    /// The segment's number.
+    pub(super) fn segment(&self) -> u32 {
+        self.segment
+    }
+
     /// What comes next.
     ///
     /// # Errors

@@ -14,6 +14,8 @@ use super::index::{Entry, Index, Of, Removals, Segment};
 use super::limits::{
     PENDING_BYTES_MAX, RECORDS_MAX, SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN, SEGMENTS_MIN, TENANT_RECORDS_MIN,
 };
+use super::limits::{REMOVAL_BYTES, REMOVALS_MIN, STEP_BYTES_MAX, STEP_READS, STEPS};
+use super::reader::{Found, Reader};
 use super::record::{self, FRAME_BYTES, HEADER_BYTES, Next};
 use super::recovery;
 use super::spooled::Spooled;
@@ -46,6 +48,11 @@ impl StoreLimits {
         let share =
             u128::from(self.tenant_bytes_max) * RECORDS_MAX as u128 / u128::from(self.bytes_max.max(1));
         u64::try_from(share).unwrap_or(u64::MAX).max(TENANT_RECORDS_MIN)
+    }
+
+    /// What one step of giving space back moves.
+    fn step_bytes(&self) -> usize {
+        STEP_BYTES_MAX.min(usize::try_from(self.segment_bytes() / STEPS).unwrap_or(STEP_BYTES_MAX))
     }
 
     /// The bytes on disk up to which records are appended.
@@ -88,6 +95,8 @@ pub struct Store<D> {
     sequence_next: u64,
     /// Whether all deletions are durable. If one may be undone by a crash, its segment may be older than all others.
     deletions_are_durable: bool,
+    /// The segment that is moved, and how far that is.
+    moving: Option<(u32, Reader)>,
 }
 
 impl<D: Disk> Store<D> {
@@ -105,6 +114,7 @@ impl<D: Disk> Store<D> {
             pending: Pending::default(),
             sequence_next: recovered.sequence_next,
             deletions_are_durable: true,
+            moving: None,
         })
     }
 
@@ -275,9 +285,10 @@ impl<D: Disk> Store<D> {
         self.limits = limits;
     }
 
-    /// Gives the space of one segment back, if there is one to be given back: one without live records, or, if more
-    /// than half of the bytes on disk are dead or the disk is full, the one with the fewest. Its live records are moved
-    /// first, so at most half a segment is read and written. Returns whether there is more to do.
+    /// Does one step of giving the space of a segment back, if there is one to be given back: one without live records,
+    /// or, if more than half of the bytes on disk are dead or the disk is full, the one with the fewest. Its live records
+    /// are moved first. A step moves a sixteenth of a segment, or [`STEP_BYTES_MAX`] if that is less. Returns whether
+    /// there is more to do.
     ///
     /// # Errors
     /// Those of the disk. Nothing is lost, and the step may be tried again.
@@ -287,7 +298,9 @@ impl<D: Disk> Store<D> {
             let roll = self.roll();
             self.appender.start(&mut self.disk, &mut self.index, roll)?;
         }
-        self.move_out_of(victim)?;
+        if !self.move_records(victim)? || !self.move_removals(victim)? {
+            return Ok(true);
+        }
         self.delete(victim)?;
         Ok(self.victim().is_some())
     }
@@ -303,6 +316,13 @@ impl<D: Disk> Store<D> {
 
     /// The segment to be deleted next. Deleting it makes the disk's bytes fewer, whatever has to be moved.
     fn victim(&self) -> Option<u32> {
+        let room = self.limits.bytes_max.saturating_sub(self.index.disk_bytes + HEADER_BYTES as u64);
+        if let Some((moving, _)) = &self.moving {
+            let segment = self.index.segments.get(moving).filter(|segment| !segment.is_damaged);
+            if segment.is_some() && self.index.bytes_to_move(*moving, self.is_oldest(*moving)) <= room {
+                return Some(*moving);
+            }
+        }
         let newest = self.newest();
         let segment_bytes = self.limits.segment_bytes();
         let candidates = || {
@@ -324,7 +344,6 @@ impl<D: Disk> Store<D> {
         if !self.has_to_compact() {
             return None;
         }
-        let room = self.limits.bytes_max.saturating_sub(self.index.disk_bytes + HEADER_BYTES as u64);
         let worn = candidates()
             .filter(|(_, segment, moved)| !segment.is_damaged && is_worth(segment, *moved) && *moved <= room);
         worn.min_by_key(|(_, segment, moved)| moved * 1024 / segment.bytes).map(|(number, ..)| number)
@@ -336,38 +355,106 @@ impl<D: Disk> Store<D> {
         is_mostly_dead || disk_bytes + self.limits.segment_bytes() > self.limits.append_bytes_max()
     }
 
-    /// Copies what is live in a segment behind everything else, and makes it durable.
-    fn move_out_of(&mut self, victim: u32) -> io::Result<()> {
-        let live_bytes = self.index.segments.get(&victim).map_or(0, |segment| segment.live_bytes);
-        let records = if live_bytes == 0 { Vec::new() } else { self.index.records_in(victim) };
-        let mut batch = Vec::new();
-        let mut moved = Vec::with_capacity(records.len());
-        for (stream, entry) in records {
-            let bytes = read_record(&mut self.disk, &self.index, entry).inspect_err(|_| {
-                if let Some(segment) = self.index.segments.get_mut(&victim) {
-                    segment.is_damaged = true;
-                }
-            });
-            let offset = u32::try_from(batch.len()).map_err(io::Error::other)?;
-            batch.extend_from_slice(&bytes?);
-            moved.push((stream, entry.sequence, offset));
+    /// Copies some of the live records of a segment behind everything else, and makes them durable. Returns whether
+    /// that was all. The segment is read from its start to its end, over several steps.
+    fn move_records(&mut self, victim: u32) -> io::Result<bool> {
+        let segment = self.index.segments.get(&victim).copied().unwrap_or_default();
+        if segment.live_bytes == 0 {
+            return Ok(true);
         }
+        let mut reader = match self.moving.take() {
+            Some((number, reader)) if number == victim => reader,
+            _ => Reader::new(victim, segment.seed, segment.bytes, HEADER_BYTES as u64),
+        };
+        let mut batch = Vec::new();
+        let read = self.read_live(&mut reader, segment.live_bytes, &mut batch);
+        let (moved, is_end) = read.inspect_err(|_| self.give_up_moving(victim))?;
+        if !moved.is_empty() {
+            let roll = self.roll();
+            let place = self.appender.write(&mut self.disk, &mut self.index, &mut batch, roll, true)?;
+            for (stream, sequence, offset) in moved {
+                self.index.relocate(&stream, sequence, place.segment, place.offset + offset);
+            }
+        }
+        if self.index.segments.get(&victim).is_none_or(|segment| segment.live_bytes == 0) {
+            return Ok(true);
+        }
+        if is_end {
+            self.give_up_moving(victim);
+            let place = self.disk.place(Some(victim));
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidData,
+                format!("records in {place} are damaged"),
+            ));
+        }
+        self.moving = Some((victim, reader));
+        Ok(false)
+    }
+
+    /// Some of the live records of a segment can't be read. It stays until they are removed.
+    fn give_up_moving(&mut self, victim: u32) {
+        if let Some(segment) = self.index.segments.get_mut(&victim) {
+            segment.is_damaged = true;
+        }
+    }
+
+    /// Reads on in a segment, and appends its live records to a batch until that is enough for a step, or so much was
+    /// read. `live` are the bytes that are there. Returns the streams, sequences and offsets of the records, and whether
+    /// the segment has ended.
+    fn read_live(
+        &mut self,
+        reader: &mut Reader,
+        live: u64,
+        batch: &mut Vec<u8>,
+    ) -> io::Result<(Moved, bool)> {
+        let step = self.limits.step_bytes();
+        let segment = reader.segment();
+        let read_end = reader.offset() + STEP_READS * step as u64;
+        let mut moved = Moved::new();
+        while batch.len() < step && (batch.len() as u64) < live && reader.offset() < read_end {
+            let (at, record) = match reader.next(&mut self.disk)? {
+                Found::Record(at, record) => (at, record),
+                Found::Damage(_) => continue,
+                Found::End => return Ok((moved, true)),
+            };
+            let decoded = Some(record).filter(|record| record.kind == record::PART);
+            let Some((spooled, _)) = decoded.and_then(|record| Spooled::decode_around(record.payload).ok())
+            else {
+                continue;
+            };
+            let stream = spooled.stream();
+            if self.index.is_at(&stream, record.sequence, segment, at) {
+                let offset = u32::try_from(batch.len()).map_err(io::Error::other)?;
+                let put = record::put(batch, record.sequence, record.kind, |out| {
+                    out.extend_from_slice(record.payload);
+                    Ok(())
+                });
+                put.map_err(io::Error::other)?;
+                moved.push((stream, record.sequence, offset));
+            }
+        }
+        Ok((moved, false))
+    }
+
+    /// Writes some of the removals that a segment has, and those that wait to be written: a later removal may be why one
+    /// in this segment is needed no more. Returns whether these were all, and are durable.
+    fn move_removals(&mut self, victim: u32) -> io::Result<bool> {
         let mut removals = self.index.unwritten();
         if !self.is_oldest(victim) {
             removals.extend(self.index.removals_in(victim));
         }
-        let sizes = put_removals(&removals, &mut batch);
-        if batch.is_empty() {
-            // A later removal may be why one in this segment is needed no more.
-            return self.appender.sync(&mut self.disk, &mut self.index);
+        if removals.is_empty() {
+            self.appender.sync(&mut self.disk, &mut self.index)?;
+            return Ok(true);
         }
+        let all = removals.len();
+        removals.truncate(REMOVALS_MIN.max(self.limits.step_bytes() / REMOVAL_BYTES));
+        let mut batch = Vec::new();
+        let sizes = put_removals(&removals, &mut batch);
         let roll = self.roll();
         let place = self.appender.write(&mut self.disk, &mut self.index, &mut batch, roll, true)?;
-        for (stream, sequence, offset) in moved {
-            self.index.relocate(&stream, sequence, place.segment, place.offset + offset);
-        }
         self.index.written(&removals, &sizes, place.segment);
-        Ok(())
+        Ok(removals.len() == all)
     }
 
     /// Deletes a segment from which everything was moved. The next one may only follow when that is durable: it may
@@ -379,12 +466,16 @@ impl<D: Disk> Store<D> {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
             _ => self.index.drop_segment(victim),
         }
+        self.moving = None;
         let were_durable = std::mem::replace(&mut self.deletions_are_durable, false);
         self.disk.sync_folder()?;
         self.deletions_are_durable = were_durable;
         Ok(())
     }
 }
+
+/// Records in a batch: their streams, sequences, and offsets in it.
+type Moved = Vec<(Stream, Sequence, u32)>;
 
 /// Appends removals to a batch, and returns their sizes.
 fn put_removals(removals: &Removals, batch: &mut Vec<u8>) -> Vec<u32> {

@@ -48,6 +48,7 @@ struct State {
     faults: BTreeMap<usize, Fault>,
     read_fails: bool,
     aside: Vec<u32>,
+    reads: usize,
 }
 
 #[derive(Clone, Copy)]
@@ -115,6 +116,10 @@ impl MemoryDisk {
 
     pub(super) fn segments(&self) -> Vec<u32> {
         self.0.borrow().folder.keys().copied().collect()
+    }
+
+    pub(super) fn reads(&self) -> usize {
+        self.0.borrow().reads
     }
 
     pub(super) fn aside(&self) -> Vec<u32> {
@@ -259,6 +264,7 @@ impl Disk for MemoryDisk {
         if state.read_fails || state.is_down {
             return Err(io::Error::other("EIO"));
         }
+        state.reads += 1;
         let bytes = &state.file(segment)?.bytes;
         let read = bytes.get(offset as usize..offset as usize + into.len());
         into.copy_from_slice(read.ok_or(io::ErrorKind::UnexpectedEof)?);

@@ -189,3 +189,44 @@ fn a_segment_with_a_skipped_record_is_kept() {
     while store.tidy().unwrap() {}
     assert_eq!(disk.aside(), [0]);
 }
+
+#[test]
+fn space_is_given_back_in_small_steps_that_read_a_segment_in_order() {
+    let disk = MemoryDisk::default();
+    let limits =
+        StoreLimits { bytes_max: 8 << 20, segment_bytes: 1 << 20, tenant_bytes_max: 8 << 20, ..LIMITS };
+    let mut store = Store::open(disk.clone(), limits).unwrap();
+    // A third of the first segments is live.
+    for id in 0..6_000 {
+        store.append(&spooled(if id % 3 == 0 { 0 } else { 2 }, id, 300, 0), 0).unwrap();
+        if id % 100 == 0 {
+            store.commit(false).unwrap();
+        }
+    }
+    store.commit(true).unwrap();
+    let before = ids(&mut store, 0);
+    let all = store.totals();
+    store.remove(&stream(2), Sequence(u64::MAX));
+    store.commit(true).unwrap();
+    let (mut most, mut steps) = (0, 0);
+    loop {
+        let reads = disk.reads();
+        let disk_bytes = store.totals().disk_bytes;
+        let more = store.tidy().unwrap();
+        most = most.max(store.totals().disk_bytes.saturating_sub(disk_bytes));
+        assert!(disk.reads() - reads <= 3, "{}", disk.reads() - reads);
+        steps += 1;
+        // Something comes meanwhile.
+        add(&mut store, 1, 1, 10);
+        if !more {
+            break;
+        }
+    }
+    assert!(most <= (1 << 20) / 16 + 1_000, "{most}");
+    assert!(steps > 8, "{steps}");
+    assert!(store.totals().disk_bytes * 2 < all.disk_bytes);
+    assert_eq!(ids(&mut store, 0), before);
+    drop(store);
+    disk.crash(0);
+    assert_eq!(ids(&mut open(&disk), 0), before);
+}

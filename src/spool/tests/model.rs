@@ -229,8 +229,9 @@ impl Model {
     /// Tidies until there is nothing left to do.
     pub(super) fn tidy_all(&mut self) {
         let segments = self.disk.segments().len();
-        let steps = (0..2 * segments + 10).take_while(|_| self.tidy()).count();
-        assert!(steps < 2 * segments + 10, "it does not end");
+        let most = 40 * segments + 40;
+        let steps = (0..most).take_while(|_| self.tidy()).count();
+        assert!(steps < most, "it does not end");
         self.compare();
     }
 
