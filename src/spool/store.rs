@@ -287,7 +287,7 @@ impl<D: Disk> Store<D> {
 
     /// Does one step of giving the space of a segment back, if there is one to be given back: one without live records,
     /// or, if more than half of the bytes on disk are dead or the disk is full, the one with the fewest. Its live records
-    /// are moved first. A step moves a sixteenth of a segment, or [`STEP_BYTES_MAX`] if that is less. Returns whether
+    /// are moved first. It is not worth that if little of it is dead: half, or an eighth if the disk is full. A step moves a sixteenth of a segment, or [`STEP_BYTES_MAX`] if that is less. Returns whether
     /// there is more to do.
     ///
     /// # Errors
@@ -344,15 +344,26 @@ impl<D: Disk> Store<D> {
         if !self.has_to_compact() {
             return None;
         }
-        let worn = candidates()
-            .filter(|(_, segment, moved)| !segment.is_damaged && is_worth(segment, *moved) && *moved <= room);
+        // Without room for new records, little space is worth much.
+        let is_full = self.is_full();
+        let gives_enough = |segment: &Segment, moved: u64| {
+            let given = if is_full { segment.bytes / 8 } else { segment.bytes.div_ceil(2) };
+            moved + given + 2 * HEADER_BYTES as u64 <= segment.bytes
+        };
+        let worn = candidates().filter(|(_, segment, moved)| {
+            !segment.is_damaged && gives_enough(segment, *moved) && *moved <= room
+        });
         worn.min_by_key(|(_, segment, moved)| moved * 1024 / segment.bytes).map(|(number, ..)| number)
     }
 
     fn has_to_compact(&self) -> bool {
         let Index { disk_bytes, live_bytes, .. } = self.index;
         let is_mostly_dead = disk_bytes.saturating_sub(live_bytes) * 2 > disk_bytes;
-        is_mostly_dead || disk_bytes + self.limits.segment_bytes() > self.limits.append_bytes_max()
+        is_mostly_dead || self.is_full()
+    }
+
+    fn is_full(&self) -> bool {
+        self.index.disk_bytes + self.limits.segment_bytes() > self.limits.append_bytes_max()
     }
 
     /// Copies some of the live records of a segment behind everything else, and makes them durable. Returns whether

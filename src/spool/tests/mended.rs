@@ -230,3 +230,23 @@ fn space_is_given_back_in_small_steps_that_read_a_segment_in_order() {
     disk.crash(0);
     assert_eq!(ids(&mut open(&disk), 0), before);
 }
+
+#[test]
+fn a_full_spool_gives_back_a_quarter_of_each_segment() {
+    let disk = MemoryDisk::default();
+    let limits = StoreLimits { bytes_max: 16 << 10, segment_bytes: 2 << 10, ..LIMITS };
+    let mut store = Store::open(disk.clone(), limits).unwrap();
+    let mut id = 0;
+    while store.append(&spooled(if id % 4 == 0 { 2 } else { 0 }, id, 50, 0), 0).is_ok() {
+        store.commit(true).unwrap();
+        id += 1;
+    }
+    let before = store.totals().disk_bytes;
+    store.remove(&stream(2), Sequence(u64::MAX));
+    store.commit(true).unwrap();
+    while store.tidy().unwrap() {}
+    let after = store.totals().disk_bytes;
+    assert!(before - after > 1 << 10, "{after} of {before}");
+    store.append(&spooled(2, id, 50, 0), 0).unwrap();
+    assert_eq!(store.totals().records as usize, ids(&mut store, 0).len());
+}
