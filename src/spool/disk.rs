@@ -61,6 +61,18 @@ pub trait Disk {
     /// Those of the file system.
     fn sync_folder(&mut self) -> io::Result<()>;
 
+    /// Takes [`RESERVE_BYTES`](super::limits::RESERVE_BYTES) of the disk, if it has not done so yet.
+    ///
+    /// # Errors
+    /// Those of the file system: `StorageFull` if there is no room.
+    fn keep_reserve(&mut self) -> io::Result<()>;
+
+    /// Gives them up.
+    ///
+    /// # Errors
+    /// Those of the file system.
+    fn release_reserve(&mut self) -> io::Result<()>;
+
     /// What to call a segment in a message, or the folder.
     fn place(&self, segment: Option<u32>) -> String;
 }

@@ -16,9 +16,11 @@ use std::path::{Path, PathBuf};
 
 use super::disk::Disk;
 use super::error::OpenError;
-use super::limits::{ASIDE_SEGMENTS_MAX, OPEN_SEGMENTS_MAX};
+use super::limits::{ASIDE_SEGMENTS_MAX, OPEN_SEGMENTS_MAX, RESERVE_BYTES};
 
 const NAME_START: &str = "segment-";
+/// The file that takes room, to be given up when the disk is full.
+const RESERVE: &str = "reserve";
 /// What follows in the name of one that is kept aside. It is no segment any more.
 const ASIDE_END: &str = ".damaged";
 /// Hexadecimal digits of a segment's number in its name.
@@ -159,6 +161,34 @@ impl Disk for Folder {
         self.folder.sync_all()
     }
 
+    fn keep_reserve(&mut self) -> io::Result<()> {
+        let path = self.path.join(RESERVE);
+        if std::fs::metadata(&path).is_ok_and(|file| file.len() == RESERVE_BYTES as u64) {
+            return Ok(());
+        }
+        // A file system that compresses would keep no room for zeros.
+        let mut state = 0x9e37_79b9_7f4a_7c15_u64;
+        let bytes: Vec<u8> = std::iter::repeat_with(|| {
+            state ^= state << 13;
+            state ^= state >> 7;
+            state ^= state << 17;
+            state.to_le_bytes()
+        })
+        .take(RESERVE_BYTES / 8)
+        .flatten()
+        .collect();
+        let file = OpenOptions::new().create(true).write(true).truncate(true).mode(0o600).open(&path);
+        let kept = file.and_then(|mut file| file.write_all(&bytes).and_then(|()| file.sync_data()));
+        kept.inspect_err(|_| drop(std::fs::remove_file(&path)))
+    }
+
+    fn release_reserve(&mut self) -> io::Result<()> {
+        match std::fs::remove_file(self.path.join(RESERVE)) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+            _ => Ok(()),
+        }
+    }
+
     fn place(&self, segment: Option<u32>) -> String {
         let path = segment.map_or_else(|| self.path.clone(), |segment| self.path_of(segment));
         path.display().to_string()
@@ -237,6 +267,21 @@ mod tests {
         assert_eq!(synced, [parent.path(), &parent.path().join("a"), &parent.path().join("a/b")]);
         create_folder(&path, |folder| sync(&mut synced, folder)).unwrap();
         assert_eq!((synced.len(), path.is_dir()), (3, true));
+    }
+
+    #[test]
+    fn the_reserve_is_a_file_of_its_size() {
+        let parent = tempfile::tempdir().unwrap();
+        let mut folder = Folder::open(parent.path()).unwrap();
+        let path = parent.path().join(RESERVE);
+        std::fs::write(&path, b"it was cut").unwrap();
+        for _ in 0..2 {
+            folder.keep_reserve().unwrap();
+            assert_eq!(std::fs::metadata(&path).unwrap().len(), RESERVE_BYTES as u64);
+        }
+        assert!(folder.list().unwrap().is_empty());
+        (0..2).for_each(|_| folder.release_reserve().unwrap());
+        assert!(!path.exists());
     }
 
     #[test]

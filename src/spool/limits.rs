@@ -54,6 +54,9 @@ pub const REMOVAL_BYTES: usize = 512;
 /// Removals that a step writes in any case.
 pub const REMOVALS_MIN: usize = 8;
 
+/// Room on the disk for what has to be written before space can be given back: a header, and removals in small steps.
+pub const RESERVE_BYTES: usize = 64 << 10;
+
 /// Bytes that are read at a time when the spool is opened. A longer record is read as a whole.
 pub const READ_BYTES: usize = 1 << 20;
 

@@ -14,7 +14,7 @@ use super::index::{Entry, Index, Of, Removals, Segment};
 use super::limits::{
     PENDING_BYTES_MAX, RECORDS_MAX, SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN, SEGMENTS_MIN, TENANT_RECORDS_MIN,
 };
-use super::limits::{REMOVAL_BYTES, REMOVALS_MIN, STEP_BYTES_MAX, STEP_READS, STEPS};
+use super::limits::{REMOVAL_BYTES, REMOVALS_MIN, RESERVE_BYTES, STEP_BYTES_MAX, STEP_READS, STEPS};
 use super::reader::{Found, Reader};
 use super::record::{self, FRAME_BYTES, HEADER_BYTES, Next};
 use super::recovery;
@@ -48,11 +48,6 @@ impl StoreLimits {
         let share =
             u128::from(self.tenant_bytes_max) * RECORDS_MAX as u128 / u128::from(self.bytes_max.max(1));
         u64::try_from(share).unwrap_or(u64::MAX).max(TENANT_RECORDS_MIN)
-    }
-
-    /// What one step of giving space back moves.
-    fn step_bytes(&self) -> usize {
-        STEP_BYTES_MAX.min(usize::try_from(self.segment_bytes() / STEPS).unwrap_or(STEP_BYTES_MAX))
     }
 
     /// The bytes on disk up to which records are appended.
@@ -97,6 +92,9 @@ pub struct Store<D> {
     deletions_are_durable: bool,
     /// The segment that is moved, and how far that is.
     moving: Option<(u32, Reader)>,
+    /// Whether the disk keeps some room for giving space back.
+    has_reserve: bool,
+    is_tight: bool,
 }
 
 impl<D: Disk> Store<D> {
@@ -106,7 +104,7 @@ impl<D: Disk> Store<D> {
     /// See [`OpenError`]. Nothing is changed then.
     pub fn open(mut disk: D, limits: StoreLimits) -> Result<Self, OpenError> {
         let recovered = recovery::read(&mut disk)?;
-        Ok(Self {
+        let mut store = Self {
             disk,
             limits,
             index: recovered.index,
@@ -115,7 +113,11 @@ impl<D: Disk> Store<D> {
             sequence_next: recovered.sequence_next,
             deletions_are_durable: true,
             moving: None,
-        })
+            has_reserve: false,
+            is_tight: false,
+        };
+        store.keep_reserve();
+        Ok(store)
     }
 
     /// Appends a record, in memory: [`Self::commit`] writes it. `now` is in milliseconds since the epoch.
@@ -127,6 +129,9 @@ impl<D: Disk> Store<D> {
         let age = self.index.oldest(&stream).map_or(0, |oldest| now.saturating_sub(oldest.spooled_at));
         if Duration::from_millis(age) > self.limits.age_max {
             return Err(Refused::TooOld);
+        }
+        if self.is_tight() {
+            return Err(Refused::Full);
         }
         let before = self.pending.batch.len();
         // The elements alone may tell that there is no room. Then they are not copied.
@@ -293,6 +298,40 @@ impl<D: Disk> Store<D> {
     /// # Errors
     /// Those of the disk. Nothing is lost, and the step may be tried again.
     pub fn tidy(&mut self) -> io::Result<bool> {
+        let done = self.step();
+        match &done {
+            Err(error) if error.kind() == io::ErrorKind::StorageFull && self.has_reserve => {
+                // The next step has it.
+                self.disk.release_reserve()?;
+                (self.has_reserve, self.is_tight) = (false, true);
+            }
+            Ok(_) if !self.has_reserve => self.keep_reserve(),
+            _ => {}
+        }
+        done
+    }
+
+    /// Keeps some room of the disk. While there is none to be kept, nothing is appended, as it would take the room that
+    /// is needed to give space back.
+    fn keep_reserve(&mut self) {
+        match self.disk.keep_reserve() {
+            Ok(()) => (self.has_reserve, self.is_tight) = (true, false),
+            Err(error) => self.is_tight |= error.kind() == io::ErrorKind::StorageFull,
+        }
+    }
+
+    /// Whether the disk is full, and nothing is appended for it.
+    pub(super) fn is_tight(&self) -> bool {
+        self.is_tight
+    }
+
+    /// What one step of giving space back moves.
+    fn step_bytes(&self) -> usize {
+        let most = if self.is_tight { RESERVE_BYTES / 4 } else { STEP_BYTES_MAX };
+        most.min(usize::try_from(self.limits.segment_bytes() / STEPS).unwrap_or(most))
+    }
+
+    fn step(&mut self) -> io::Result<bool> {
         let Some(victim) = self.victim() else { return Ok(false) };
         if Some(victim) == self.newest() {
             let roll = self.roll();
@@ -323,13 +362,13 @@ impl<D: Disk> Store<D> {
                 return Some(*moving);
             }
         }
-        let newest = self.newest();
+        let current = self.appender.current();
         let segment_bytes = self.limits.segment_bytes();
         let candidates = || {
             let segments = self.index.segments.iter();
             let others = segments.filter(|(number, segment)| {
-                // One that is full would not be appended to anyway.
-                Some(**number) != newest || segment.bytes >= segment_bytes
+                // One that is full or given up is not appended to anyway.
+                Some(**number) != current || segment.bytes >= segment_bytes
             });
             others.map(|(number, segment)| {
                 (*number, *segment, self.index.bytes_to_move(*number, self.is_oldest(*number)))
@@ -418,7 +457,7 @@ impl<D: Disk> Store<D> {
         live: u64,
         batch: &mut Vec<u8>,
     ) -> io::Result<(Moved, bool)> {
-        let step = self.limits.step_bytes();
+        let step = self.step_bytes();
         let segment = reader.segment();
         let read_end = reader.offset() + STEP_READS * step as u64;
         let mut moved = Moved::new();
@@ -450,16 +489,19 @@ impl<D: Disk> Store<D> {
     /// Writes some of the removals that a segment has, and those that wait to be written: a later removal may be why one
     /// in this segment is needed no more. Returns whether these were all, and are durable.
     fn move_removals(&mut self, victim: u32) -> io::Result<bool> {
-        let mut removals = self.index.unwritten();
-        if !self.is_oldest(victim) {
-            removals.extend(self.index.removals_in(victim));
+        let has_header = self.index.segments.get(&victim).is_some_and(|segment| segment.has_header);
+        if self.is_oldest(victim) || !has_header {
+            // A full disk would not take them, and what they cover goes with the segment.
+            return Ok(true);
         }
+        let mut removals = self.index.unwritten();
+        removals.extend(self.index.removals_in(victim));
         if removals.is_empty() {
             self.appender.sync(&mut self.disk, &mut self.index)?;
             return Ok(true);
         }
         let all = removals.len();
-        removals.truncate(REMOVALS_MIN.max(self.limits.step_bytes() / REMOVAL_BYTES));
+        removals.truncate(REMOVALS_MIN.max(self.step_bytes() / REMOVAL_BYTES));
         let mut batch = Vec::new();
         let sizes = put_removals(&removals, &mut batch);
         let roll = self.roll();

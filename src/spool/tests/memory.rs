@@ -7,6 +7,7 @@ use std::io;
 use std::rc::Rc;
 
 use crate::spool::Disk;
+use crate::spool::limits::RESERVE_BYTES;
 
 /// What goes wrong with one operation.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -49,6 +50,9 @@ struct State {
     read_fails: bool,
     aside: Vec<u32>,
     reads: usize,
+    /// All that it holds, if that is limited.
+    capacity: Option<usize>,
+    reserve: usize,
 }
 
 #[derive(Clone, Copy)]
@@ -93,6 +97,11 @@ impl State {
         if self.is_down { Err(io::Error::other("it went down")) } else { Ok(()) }
     }
 
+    fn room(&self) -> usize {
+        let used: usize = self.folder.values().map(|file| self.files[*file].bytes.len()).sum();
+        self.capacity.map_or(usize::MAX, |capacity| capacity.saturating_sub(used + self.reserve))
+    }
+
     fn file(&mut self, segment: u32) -> io::Result<&mut File> {
         let file = self.folder.get(&segment).copied().ok_or(io::ErrorKind::NotFound)?;
         Ok(&mut self.files[file])
@@ -116,6 +125,10 @@ impl MemoryDisk {
 
     pub(super) fn segments(&self) -> Vec<u32> {
         self.0.borrow().folder.keys().copied().collect()
+    }
+
+    pub(super) fn limit(&self, capacity: usize) {
+        self.0.borrow_mut().capacity = Some(capacity);
     }
 
     pub(super) fn reads(&self) -> usize {
@@ -228,15 +241,17 @@ impl Disk for MemoryDisk {
     fn append(&mut self, segment: u32, bytes: &[u8]) -> io::Result<()> {
         let state = &mut *self.0.borrow_mut();
         let fault = state.begin()?;
+        let room = state.room();
         let file = state.file(segment)?;
         let count = match fault {
             None => bytes.len(),
             Some(Fault::Torn) => bytes.len() / 2,
             Some(Fault::Error) => 0,
-        };
+        }
+        .min(room);
         file.writes.push(file.bytes.len());
         file.bytes.extend_from_slice(&bytes[..count]);
-        if fault.is_some() {
+        if fault.is_some() || count < bytes.len() {
             return Err(io::ErrorKind::StorageFull.into());
         }
         state.end()
@@ -309,6 +324,27 @@ impl Disk for MemoryDisk {
             apply(&mut state.durable_folder, change);
         }
         Ok(())
+    }
+
+    fn keep_reserve(&mut self) -> io::Result<()> {
+        let state = &mut *self.0.borrow_mut();
+        let fault = state.begin()?;
+        if state.reserve == 0 {
+            if fault.is_some() || state.room() < RESERVE_BYTES {
+                return Err(io::ErrorKind::StorageFull.into());
+            }
+            state.reserve = RESERVE_BYTES;
+        }
+        state.end()
+    }
+
+    fn release_reserve(&mut self) -> io::Result<()> {
+        let state = &mut *self.0.borrow_mut();
+        if state.begin()?.is_some() {
+            return Err(io::Error::other("EIO"));
+        }
+        state.reserve = 0;
+        state.end()
     }
 
     fn place(&self, segment: Option<u32>) -> String {

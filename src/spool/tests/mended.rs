@@ -250,3 +250,39 @@ fn a_full_spool_gives_back_a_quarter_of_each_segment() {
     store.append(&spooled(2, id, 50, 0), 0).unwrap();
     assert_eq!(store.totals().records as usize, ids(&mut store, 0).len());
 }
+
+#[test]
+fn a_disk_that_is_full_before_the_spool_has_room_again() {
+    // One segment that is full or is not, and several; removed altogether, or but for one stream.
+    for (segment_bytes, removed) in [(1 << 16, 4), (1 << 20, 4), (1 << 14, 4), (1 << 14, 2)] {
+        let disk = MemoryDisk::default();
+        disk.limit(256 << 10);
+        let limits = StoreLimits { bytes_max: 8 << 20, tenant_bytes_max: 8 << 20, segment_bytes, ..LIMITS };
+        let mut store = Store::open(disk.clone(), limits).unwrap();
+        let mut id = 0;
+        loop {
+            store.append(&spooled(if id < 3 { 0 } else { 1 + id as usize % 3 }, id, 500, 0), 0).unwrap();
+            if store.commit(true).is_err() {
+                break;
+            }
+            id += 1;
+        }
+        let stays = if removed == 4 { vec![] } else { vec![0, 1, 2] };
+        for number in 4 - if removed == 4 { 4 } else { 3 }..4 {
+            store.remove(&stream(number), Sequence(u64::MAX));
+        }
+        drop(store.commit(true));
+        let failed = (0..1_000).filter(|_| store.tidy().is_err()).count();
+        assert!(failed < 3, "{failed}");
+        assert!(disk.bytes() < 64 << 10, "{}", disk.bytes());
+        assert_eq!(ids(&mut store, 0), stays);
+        // There is room again, and the reserve, too.
+        for id in 1_000..1_100 {
+            add(&mut store, 1, id, 500);
+        }
+        drop(store);
+        disk.crash(0);
+        let mut store = Store::open(disk.clone(), limits).unwrap();
+        assert_eq!((ids(&mut store, 0), ids(&mut store, 1).len(), ids(&mut store, 2).len()), (stays, 100, 0));
+    }
+}
