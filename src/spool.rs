@@ -9,7 +9,7 @@
 //!   them durable.
 //! * A *stream* (tenant, upstream, destination) is replayed in the order of its sequences. Other streams do not matter
 //!   to it.
-//! * Everything has a limit: bytes on disk, bytes of a tenant, age, records in the index ([`limits`]).
+//! * Everything has a limit: bytes on disk, bytes of a tenant, age, records and streams in the index ([`limits`]).
 //! * An error of the disk loses nothing that is stored. After a failed write or sync a file is not appended to any more.
 //! * One thread uses it, which may block. The clock is given.
 //!

@@ -55,6 +55,12 @@ pub trait Disk {
     /// Those of the file system.
     fn set_aside(&mut self, segment: u32) -> io::Result<()>;
 
+    /// Puts an empty file in the place of a segment that was deleted, or is there. It is not appended to.
+    ///
+    /// # Errors
+    /// Those of the file system.
+    fn replace(&mut self, segment: u32) -> io::Result<()>;
+
     /// Makes creations and deletions durable.
     ///
     /// # Errors

@@ -144,6 +144,11 @@ impl Disk for Folder {
         std::fs::remove_file(self.path_of(segment))
     }
 
+    fn replace(&mut self, segment: u32) -> io::Result<()> {
+        let path = self.path_of(segment);
+        OpenOptions::new().create(true).write(true).truncate(true).mode(0o600).open(path).map(drop)
+    }
+
     fn set_aside(&mut self, segment: u32) -> io::Result<()> {
         self.read.remove(&segment);
         let mut aside = 0;
@@ -288,15 +293,15 @@ mod tests {
     fn few_damaged_segments_are_kept_aside() {
         let parent = tempfile::tempdir().unwrap();
         let mut folder = Folder::open(parent.path()).unwrap();
-        let last = ASIDE_SEGMENTS_MAX as u32;
+        let last = u32::try_from(ASIDE_SEGMENTS_MAX).unwrap();
         for segment in 0..=last {
             folder.create(segment).unwrap();
-            folder.append(segment, &[segment as u8]).unwrap();
+            folder.append(segment, &segment.to_le_bytes()).unwrap();
             folder.set_aside(segment).unwrap();
         }
         assert!(folder.list().unwrap().is_empty());
         let aside = |segment: u32| parent.path().join(format!("segment-{segment:016x}.damaged"));
-        assert_eq!(std::fs::read(aside(1)).unwrap(), [1]);
+        assert_eq!(std::fs::read(aside(1)).unwrap(), [1, 0, 0, 0]);
         assert!(aside(last - 1).exists() && !aside(last).exists());
         assert_eq!(folder.set_aside(99).unwrap_err().kind(), io::ErrorKind::NotFound);
     }

@@ -90,6 +90,8 @@ pub struct Store<D> {
     sequence_next: u64,
     /// Whether all deletions are durable. If one may be undone by a crash, its segment may be older than all others.
     deletions_are_durable: bool,
+    /// Those deletions.
+    unsure: Vec<u32>,
     /// The segment that is moved, and how far that is.
     moving: Option<(u32, Reader)>,
     /// Whether the disk keeps some room for giving space back.
@@ -112,6 +114,7 @@ impl<D: Disk> Store<D> {
             pending: Pending::default(),
             sequence_next: recovered.sequence_next,
             deletions_are_durable: true,
+            unsure: Vec::new(),
             moving: None,
             has_reserve: false,
             is_tight: false,
@@ -216,7 +219,7 @@ impl<D: Disk> Store<D> {
     /// `bytes_max` of elements, but at least one if there is one.
     ///
     /// # Errors
-    /// Those of the disk, if the first of them cannot be read. One of kind `InvalidData`, with [`Damaged`] as its source,
+    /// Those of the disk, if the first of them cannot be read. One of kind `InvalidData`, whose source is [`Damaged`],
     /// says that its bytes have changed: it will never be read ([`Self::skip`]). Others may pass.
     pub fn front(
         &mut self,
@@ -292,8 +295,8 @@ impl<D: Disk> Store<D> {
 
     /// Does one step of giving the space of a segment back, if there is one to be given back: one without live records,
     /// or, if more than half of the bytes on disk are dead or the disk is full, the one with the fewest. Its live records
-    /// are moved first. It is not worth that if little of it is dead: half, or an eighth if the disk is full. A step moves a sixteenth of a segment, or [`STEP_BYTES_MAX`] if that is less. Returns whether
-    /// there is more to do.
+    /// are moved first. That is worth it if half of it is dead, or an eighth when the disk is full. A step moves a
+    /// sixteenth of a segment, or [`STEP_BYTES_MAX`] if that is less. Returns whether there is more to do.
     ///
     /// # Errors
     /// Those of the disk. Nothing is lost, and the step may be tried again.
@@ -331,7 +334,27 @@ impl<D: Disk> Store<D> {
         most.min(usize::try_from(self.limits.segment_bytes() / STEPS).unwrap_or(most))
     }
 
+    /// After a failed sync no later one tells whether a deletion is durable. Files of the same names, which are deleted
+    /// again, do.
+    fn delete_again(&mut self) -> io::Result<()> {
+        for &segment in &self.unsure {
+            self.disk.replace(segment)?;
+        }
+        self.disk.sync_folder()?;
+        for &segment in &self.unsure {
+            self.disk.remove(segment)?;
+        }
+        self.disk.sync_folder()?;
+        self.unsure.clear();
+        self.deletions_are_durable = true;
+        Ok(())
+    }
+
     fn step(&mut self) -> io::Result<bool> {
+        if !self.unsure.is_empty() {
+            // Until it succeeds, removals are kept for longer, that is all.
+            drop(self.delete_again());
+        }
         let Some(victim) = self.victim() else { return Ok(false) };
         if Some(victim) == self.newest() {
             let roll = self.roll();
@@ -347,6 +370,11 @@ impl<D: Disk> Store<D> {
     /// The last segment with a durable header. It is not deleted, as its header may be all that tells the next sequence.
     fn newest(&self) -> Option<u32> {
         self.index.segments.iter().rev().find(|(_, segment)| segment.has_header).map(|(number, _)| *number)
+    }
+
+    #[cfg(test)]
+    pub(super) fn deletions_are_durable(&self) -> bool {
+        self.deletions_are_durable
     }
 
     fn is_oldest(&self, number: u32) -> bool {
@@ -520,9 +548,11 @@ impl<D: Disk> Store<D> {
             _ => self.index.drop_segment(victim),
         }
         self.moving = None;
-        let were_durable = std::mem::replace(&mut self.deletions_are_durable, false);
+        self.unsure.push(victim);
+        self.deletions_are_durable = false;
         self.disk.sync_folder()?;
-        self.deletions_are_durable = were_durable;
+        self.unsure.pop();
+        self.deletions_are_durable = self.unsure.is_empty();
         Ok(())
     }
 }

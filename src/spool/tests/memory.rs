@@ -306,6 +306,18 @@ impl Disk for MemoryDisk {
         state.end()
     }
 
+    fn replace(&mut self, segment: u32) -> io::Result<()> {
+        let state = &mut *self.0.borrow_mut();
+        if state.begin()?.is_some() {
+            return Err(io::ErrorKind::StorageFull.into());
+        }
+        let change = Change::Create(segment, state.files.len());
+        state.files.push(File::default());
+        apply(&mut state.folder, change);
+        state.changes.push(change);
+        state.end()
+    }
+
     fn set_aside(&mut self, segment: u32) -> io::Result<()> {
         self.remove(segment)?;
         self.0.borrow_mut().aside.push(segment);

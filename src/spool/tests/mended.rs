@@ -2,7 +2,7 @@
 
 use std::io;
 
-use super::memory::MemoryDisk;
+use super::memory::{Fault, MemoryDisk};
 use super::model::{LIMITS, spooled, stream};
 use crate::spool::limits::TENANT_RECORDS_MIN;
 use crate::spool::record::HEADER_BYTES;
@@ -285,4 +285,27 @@ fn a_disk_that_is_full_before_the_spool_has_room_again() {
         let mut store = Store::open(disk.clone(), limits).unwrap();
         assert_eq!((ids(&mut store, 0), ids(&mut store, 1).len(), ids(&mut store, 2).len()), (stays, 100, 0));
     }
+}
+
+#[test]
+fn after_a_failed_sync_of_the_folder_a_deletion_is_made_sure() {
+    let disk = MemoryDisk::default();
+    let mut store = open(&disk);
+    let first = add(&mut store, 2, 1, 1_000);
+    add(&mut store, 0, 2, 10);
+    store.remove(&stream(2), first);
+    store.commit(true).unwrap();
+    // Of the oldest segment: remove, sync of the folder.
+    disk.fail(1, Fault::Error);
+    store.tidy().unwrap_err();
+    while store.tidy().unwrap() {}
+    // The oldest segment's removals do not have to be written again.
+    add(&mut store, 0, 3, 1_000);
+    store.remove(&stream(0), Sequence(9));
+    store.commit(true).unwrap();
+    while store.tidy().unwrap() {}
+    assert!(store.deletions_are_durable());
+    disk.crash(0);
+    let mut store = open(&disk);
+    assert_eq!((ids(&mut store, 0), ids(&mut store, 2)), (vec![], vec![]));
 }
