@@ -9,13 +9,13 @@
 //!   them durable.
 //! * A *stream* (tenant, upstream, destination) is replayed in the order of its sequences. Other streams do not matter
 //!   to it.
-//! * Everything has a limit: bytes on disk, bytes of a tenant, age, records in the index ([`limits`]).
+//! * Everything has a limit: bytes on disk, bytes of a tenant, age, records and streams in the index ([`limits`]).
 //! * An error of the disk loses nothing that is stored. After a failed write or sync a file is not appended to any more.
 //! * One thread uses it, which may block. The clock is given.
 //!
 //! [`Store`] appends to numbered *segments*; [`record`] says what their bytes are, and why a torn one loses nothing that
 //! was acknowledged. `index.rs` knows in memory where each live record is, at 32 bytes each. A removal is a record, too:
-//! the sequence up to which a stream is done. `recovery.rs` reads it all back. When most of a segment is dead, its live
+//! the sequence up to which a stream is done. `recovery.rs` reads it all back; `reader.rs` gets past damaged bytes. When most of a segment is dead, its live
 //! records are copied behind the others, with their sequences, and it is deleted.
 //!
 //! A [`Disk`] is the file layer: [`Folder`] in the program. In tests it is one in memory, which crashes at each of its
@@ -31,6 +31,7 @@ mod fields;
 mod folder;
 mod index;
 pub mod limits;
+mod reader;
 pub mod record;
 mod recovery;
 mod spooled;
@@ -43,7 +44,7 @@ pub mod worker;
 
 pub use dead_letters::{DeadLetter, DeadLetters};
 pub use disk::Disk;
-pub use error::{Damaged, OpenError, Refused};
+pub use error::{Damage, Damaged, OpenError, Refused};
 pub use fields::Malformed;
 pub use folder::Folder;
 pub use spooled::Spooled;

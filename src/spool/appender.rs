@@ -47,6 +47,11 @@ impl Appender {
         Self { current: None, number_next }
     }
 
+    /// The segment that is appended to.
+    pub(super) fn current(&self) -> Option<u32> {
+        self.current.map(|current| current.number)
+    }
+
     /// Appends a batch of records, whose checksums are set, and syncs it if `sync`. With `sync`, everything that was
     /// appended before is durable, too.
     pub(super) fn write<D: Disk>(

@@ -48,11 +48,36 @@ pub trait Disk {
     /// Those of the file system.
     fn remove(&mut self, segment: u32) -> io::Result<()>;
 
+    /// Deletes a segment likewise, but keeps its bytes elsewhere, because something is wrong with them; unless too many
+    /// are there already.
+    ///
+    /// # Errors
+    /// Those of the file system.
+    fn set_aside(&mut self, segment: u32) -> io::Result<()>;
+
+    /// Puts an empty file in the place of a segment that was deleted, or is there. It is not appended to.
+    ///
+    /// # Errors
+    /// Those of the file system.
+    fn replace(&mut self, segment: u32) -> io::Result<()>;
+
     /// Makes creations and deletions durable.
     ///
     /// # Errors
     /// Those of the file system.
     fn sync_folder(&mut self) -> io::Result<()>;
+
+    /// Takes [`RESERVE_BYTES`](super::limits::RESERVE_BYTES) of the disk, if it has not done so yet.
+    ///
+    /// # Errors
+    /// Those of the file system: `StorageFull` if there is no room.
+    fn keep_reserve(&mut self) -> io::Result<()>;
+
+    /// Gives them up.
+    ///
+    /// # Errors
+    /// Those of the file system.
+    fn release_reserve(&mut self) -> io::Result<()>;
 
     /// What to call a segment in a message, or the folder.
     fn place(&self, segment: Option<u32>) -> String;

@@ -51,10 +51,10 @@ pub enum OpenError {
 /// Why a record was not appended. Nothing that is stored is lost.
 #[derive(Debug, thiserror::Error)]
 pub enum Refused {
-    /// The spool is full, by its bytes or by its number of records, or too much waits for a commit.
+    /// The spool is full, by its bytes or by its number of records or streams, or too much waits for a commit.
     #[error("the spool is full")]
     Full,
-    /// The tenant has as many bytes in the spool as it may have.
+    /// The tenant has as many bytes or records in the spool as it may have.
     #[error("the tenant's share of the spool is full")]
     TenantFull,
     /// The oldest record of the stream has waited for too long.
@@ -66,12 +66,25 @@ pub enum Refused {
 }
 
 /// A stored record cannot be read again: the disk returns other bytes than it was given. It comes as the source of an
-/// [`io::Error`] of kind `InvalidData`. [`Store::remove`](super::Store::remove) gets past it.
+/// [`io::Error`] of kind `InvalidData`. [`Store::skip`](super::Store::skip) gets past it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 #[error("the record {} is damaged on disk", .sequence.0)]
 pub struct Damaged {
     /// The record.
     pub sequence: Sequence,
+}
+
+/// Bytes of a segment that are no record, though records follow: a disk has changed them, or a write that was never
+/// acknowledged has left a hole.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+#[error("{bytes} bytes from byte {offset} of the segment {segment:016x} on are not what was written")]
+pub struct Damage {
+    /// The segment's number.
+    pub segment: u32,
+    /// Where they begin.
+    pub offset: u64,
+    /// How many they are.
+    pub bytes: u64,
 }
 
 impl From<Damaged> for io::Error {

@@ -16,9 +16,13 @@ use std::path::{Path, PathBuf};
 
 use super::disk::Disk;
 use super::error::OpenError;
-use super::limits::OPEN_SEGMENTS_MAX;
+use super::limits::{ASIDE_SEGMENTS_MAX, OPEN_SEGMENTS_MAX, RESERVE_BYTES};
 
 const NAME_START: &str = "segment-";
+/// The file that takes room, to be given up when the disk is full.
+const RESERVE: &str = "reserve";
+/// What follows in the name of one that is kept aside. It is no segment any more.
+const ASIDE_END: &str = ".damaged";
 /// Hexadecimal digits of a segment's number in its name.
 const NAME_DIGITS: usize = 16;
 
@@ -41,7 +45,7 @@ impl Folder {
     /// [`OpenError::Locked`] if another process has it open, else those of the file system.
     pub fn open(path: &Path) -> Result<Self, OpenError> {
         let failed = |source| OpenError::Io { place: path.display().to_string(), source };
-        create_folder(path).map_err(failed)?;
+        create_folder(path, |folder| File::open(folder)?.sync_all()).map_err(failed)?;
         let folder = File::open(path).map_err(failed)?;
         let lock = path.join("lock");
         let lock = OpenOptions::new().create(true).append(true).mode(0o600).open(lock).map_err(failed)?;
@@ -76,16 +80,15 @@ impl Folder {
     }
 }
 
-/// Creates the folder and makes its name durable, if there is none.
-fn create_folder(path: &Path) -> io::Result<()> {
-    if path.is_dir() {
-        return Ok(());
+/// Creates the folder, and those that it is in, as far as there are none. `sync` makes the names in a folder durable.
+fn create_folder(path: &Path, mut sync: impl FnMut(&Path) -> io::Result<()>) -> io::Result<()> {
+    let missing: Vec<&Path> =
+        path.ancestors().take_while(|path| *path != Path::new("") && !path.is_dir()).collect();
+    for path in missing.into_iter().rev() {
+        DirBuilder::new().mode(0o700).create(path)?;
+        sync(path.parent().filter(|parent| *parent != Path::new("")).unwrap_or(Path::new(".")))?;
     }
-    DirBuilder::new().recursive(true).mode(0o700).create(path)?;
-    match path.parent() {
-        Some(parent) if parent != Path::new("") => File::open(parent)?.sync_all(),
-        _ => File::open(".")?.sync_all(),
-    }
+    Ok(())
 }
 
 /// The file of a segment.
@@ -151,8 +154,54 @@ impl Disk for Folder {
         std::fs::remove_file(self.path_of(segment))
     }
 
+    fn replace(&mut self, segment: u32) -> io::Result<()> {
+        let path = self.path_of(segment);
+        OpenOptions::new().create(true).write(true).truncate(true).mode(0o600).open(path).map(drop)
+    }
+
+    fn set_aside(&mut self, segment: u32) -> io::Result<()> {
+        self.read.remove(&segment);
+        let mut aside = 0;
+        for entry in std::fs::read_dir(&self.path)? {
+            aside += usize::from(entry?.file_name().as_encoded_bytes().ends_with(ASIDE_END.as_bytes()));
+        }
+        let path = self.path_of(segment);
+        if aside >= ASIDE_SEGMENTS_MAX {
+            return std::fs::remove_file(path);
+        }
+        std::fs::rename(&path, self.path.join(format!("{NAME_START}{segment:016x}{ASIDE_END}")))
+    }
+
     fn sync_folder(&mut self) -> io::Result<()> {
         self.folder.sync_all()
+    }
+
+    fn keep_reserve(&mut self) -> io::Result<()> {
+        let path = self.path.join(RESERVE);
+        if std::fs::metadata(&path).is_ok_and(|file| file.len() == RESERVE_BYTES as u64) {
+            return Ok(());
+        }
+        // A file system that compresses would keep no room for zeros.
+        let mut state = 0x9e37_79b9_7f4a_7c15_u64;
+        let bytes: Vec<u8> = std::iter::repeat_with(|| {
+            state ^= state << 13;
+            state ^= state >> 7;
+            state ^= state << 17;
+            state.to_le_bytes()
+        })
+        .take(RESERVE_BYTES / 8)
+        .flatten()
+        .collect();
+        let file = OpenOptions::new().create(true).write(true).truncate(true).mode(0o600).open(&path);
+        let kept = file.and_then(|mut file| file.write_all(&bytes).and_then(|()| file.sync_data()));
+        kept.inspect_err(|_| drop(std::fs::remove_file(&path)))
+    }
+
+    fn release_reserve(&mut self) -> io::Result<()> {
+        match std::fs::remove_file(self.path.join(RESERVE)) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+            _ => Ok(()),
+        }
     }
 
     fn place(&self, segment: Option<u32>) -> String {
@@ -218,6 +267,53 @@ mod tests {
         assert_eq!(folder.list().unwrap(), [2]);
         std::fs::write(parent.path().join("segment-0000000100000000"), b"").unwrap();
         assert!(folder.list().is_err());
+    }
+
+    #[test]
+    fn each_new_folder_is_made_durable() {
+        let parent = tempfile::tempdir().unwrap();
+        let path = parent.path().join("a/b/spool");
+        let mut synced = Vec::new();
+        let sync = |synced: &mut Vec<PathBuf>, folder: &Path| {
+            synced.push(folder.to_owned());
+            Ok(())
+        };
+        create_folder(&path, |folder| sync(&mut synced, folder)).unwrap();
+        assert_eq!(synced, [parent.path(), &parent.path().join("a"), &parent.path().join("a/b")]);
+        create_folder(&path, |folder| sync(&mut synced, folder)).unwrap();
+        assert_eq!((synced.len(), path.is_dir()), (3, true));
+    }
+
+    #[test]
+    fn the_reserve_is_a_file_of_its_size() {
+        let parent = tempfile::tempdir().unwrap();
+        let mut folder = Folder::open(parent.path()).unwrap();
+        let path = parent.path().join(RESERVE);
+        std::fs::write(&path, b"it was cut").unwrap();
+        for _ in 0..2 {
+            folder.keep_reserve().unwrap();
+            assert_eq!(std::fs::metadata(&path).unwrap().len(), RESERVE_BYTES as u64);
+        }
+        assert!(folder.list().unwrap().is_empty());
+        (0..2).for_each(|_| folder.release_reserve().unwrap());
+        assert!(!path.exists());
+    }
+
+    #[test]
+    fn few_damaged_segments_are_kept_aside() {
+        let parent = tempfile::tempdir().unwrap();
+        let mut folder = Folder::open(parent.path()).unwrap();
+        let last = u32::try_from(ASIDE_SEGMENTS_MAX).unwrap();
+        for segment in 0..=last {
+            folder.create(segment).unwrap();
+            folder.append(segment, &segment.to_le_bytes()).unwrap();
+            folder.set_aside(segment).unwrap();
+        }
+        assert!(folder.list().unwrap().is_empty());
+        let aside = |segment: u32| parent.path().join(format!("segment-{segment:016x}.damaged"));
+        assert_eq!(std::fs::read(aside(1)).unwrap(), [1, 0, 0, 0]);
+        assert!(aside(last - 1).exists() && !aside(last).exists());
+        assert_eq!(folder.set_aside(99).unwrap_err().kind(), io::ErrorKind::NotFound);
     }
 
     #[test]

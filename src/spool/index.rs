@@ -13,7 +13,8 @@
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 
-use super::limits::ENTRY_BYTES;
+use super::error::Damage;
+use super::limits::{DAMAGE_MAX, ENTRY_BYTES};
 use super::stream::{Sequence, Stream, StreamTotals};
 use crate::tenant::TenantId;
 
@@ -81,19 +82,38 @@ pub(super) struct Segment {
     pub(super) has_header: bool,
     /// Whether a live record could not be read.
     pub(super) is_damaged: bool,
+    /// Whether some of its bytes have changed. Then they are kept when it is deleted.
+    pub(super) is_evidence: bool,
+}
+
+/// Records of one tenant.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub(super) struct Of {
+    pub(super) records: u64,
+    pub(super) bytes: u64,
+}
+
+impl Of {
+    pub(super) fn add(&mut self, bytes: u32) {
+        self.records += 1;
+        self.bytes += u64::from(bytes);
+    }
 }
 
 /// All streams and segments.
 #[derive(Default)]
 pub(super) struct Index {
     streams: HashMap<Stream, Queue>,
-    /// The live bytes of each tenant.
-    tenants: HashMap<TenantId, u64>,
+    /// What is live of each tenant.
+    tenants: HashMap<TenantId, Of>,
+    pub(super) streams_with_records: usize,
     pub(super) segments: BTreeMap<u32, Segment>,
     /// Streams whose removal has to be written.
     unwritten: Vec<Stream>,
     pub(super) records: u64,
     pub(super) live_bytes: u64,
+    /// What was found damaged; see [`Self::note_damage`].
+    pub(super) damage: Vec<Damage>,
     /// The sum over all segments.
     pub(super) disk_bytes: u64,
 }
@@ -115,18 +135,38 @@ impl Index {
         }
     }
 
+    /// Notes damaged bytes. If there is very much of it, what is between two places in a segment counts, too.
+    pub(super) fn note_damage(&mut self, damage: Damage) {
+        if let Some(segment) = self.segments.get_mut(&damage.segment) {
+            segment.is_evidence = true;
+        }
+        let is_much = self.damage.len() >= DAMAGE_MAX;
+        match self.damage.last_mut() {
+            Some(last) if is_much && last.segment == damage.segment => {
+                let end = (last.offset + last.bytes).max(damage.offset + damage.bytes);
+                last.offset = last.offset.min(damage.offset);
+                last.bytes = end - last.offset;
+            }
+            _ => self.damage.push(damage),
+        }
+    }
+
     /// Adds a record behind those of its stream.
     pub(super) fn push(&mut self, stream: &Stream, entry: Entry) {
         if !self.streams.contains_key(stream) {
             self.streams.insert(stream.clone(), Queue::default());
         }
         let Some(queue) = self.streams.get_mut(stream) else { return };
+        self.streams_with_records += usize::from(queue.entries.is_empty());
         queue.entries.push_back(entry);
         queue.samples += u64::from(entry.samples);
         queue.bytes += u64::from(entry.bytes);
         match self.tenants.get_mut(&stream.tenant) {
-            Some(bytes) => *bytes += u64::from(entry.bytes),
-            None => drop(self.tenants.insert(stream.tenant.clone(), u64::from(entry.bytes))),
+            Some(of) => of.add(entry.bytes),
+            None => {
+                let _ =
+                    self.tenants.insert(stream.tenant.clone(), Of { records: 1, bytes: entry.bytes.into() });
+            }
         }
         self.records += 1;
         self.live_bytes += u64::from(entry.bytes);
@@ -144,8 +184,9 @@ impl Index {
             segment.live_bytes -= bytes;
         }
         if let Some(of_tenant) = self.tenants.get_mut(&stream.tenant) {
-            *of_tenant -= bytes;
-            if *of_tenant == 0 {
+            of_tenant.records -= 1;
+            of_tenant.bytes -= bytes;
+            if of_tenant.records == 0 {
                 self.tenants.remove(&stream.tenant);
             }
         }
@@ -158,6 +199,9 @@ impl Index {
         // Not by a binary search: while segments are read, copies are out of order.
         while queue.entries.front().is_some_and(|entry| entry.sequence <= up_to) {
             removed.extend(queue.entries.pop_front());
+        }
+        if queue.entries.is_empty() && !removed.is_empty() {
+            self.streams_with_records -= 1;
         }
         if queue.entries.capacity() > 4 * queue.entries.len() {
             queue.entries.shrink_to(2 * queue.entries.len());
@@ -200,6 +244,7 @@ impl Index {
             let Some(queue) = self.streams.get_mut(&stream) else { continue };
             let removed = queue.removed;
             let entries = std::mem::take(&mut queue.entries);
+            self.streams_with_records -= usize::from(!entries.is_empty());
             (queue.samples, queue.bytes) = (0, 0);
             entries.iter().for_each(|entry| self.forget(&stream, *entry));
             let mut entries: Vec<Entry> = entries.into();
@@ -261,14 +306,12 @@ impl Index {
         }
     }
 
-    /// The live records in a segment.
-    pub(super) fn records_in(&self, number: u32) -> Vec<(Stream, Entry)> {
-        let mut found = Vec::new();
-        for (stream, queue) in &self.streams {
-            let inside = queue.entries.iter().filter(|entry| entry.segment == number);
-            found.extend(inside.map(|entry| (stream.clone(), *entry)));
-        }
-        found
+    /// Whether a record is live, and in this place.
+    pub(super) fn is_at(&self, stream: &Stream, sequence: Sequence, segment: u32, offset: u64) -> bool {
+        let Some(queue) = self.streams.get(stream) else { return false };
+        let found = queue.entries.binary_search_by_key(&sequence, |entry| entry.sequence);
+        let entry = found.ok().and_then(|at| queue.entries.get(at));
+        entry.is_some_and(|entry| (entry.segment, u64::from(entry.offset)) == (segment, offset))
     }
 
     /// A live record has another place now.
@@ -312,11 +355,22 @@ impl Index {
         })
     }
 
-    pub(super) fn oldest(&self, stream: &Stream) -> Option<u64> {
-        self.streams.get(stream)?.entries.front().map(|entry| entry.spooled_at)
+    /// The first record of a stream.
+    pub(super) fn oldest(&self, stream: &Stream) -> Option<Entry> {
+        self.streams.get(stream)?.entries.front().copied()
     }
 
-    pub(super) fn tenant_bytes(&self, tenant: &TenantId) -> u64 {
+    pub(super) fn has_records(&self, stream: &Stream) -> bool {
+        self.oldest(stream).is_some()
+    }
+
+    /// The streams that take memory: those with records, and those whose removal is needed.
+    pub(super) fn streams_known(&self) -> usize {
+        self.streams.len()
+    }
+
+    /// What is live of a tenant.
+    pub(super) fn of_tenant(&self, tenant: &TenantId) -> Of {
         self.tenants.get(tenant).copied().unwrap_or_default()
     }
 

@@ -9,9 +9,10 @@
 //! all records before it are gone. A record's checksum starts from that of the header. So a block of a deleted segment,
 //! which a file system may show after a crash, is never a record of another segment.
 //!
-//! *Why the first wrong record ends its segment:* A segment is only ever appended to, by one process, and a sync covers
-//! all that was appended before. After a failed write or sync nothing more is appended to it. So every record that was
-//! acknowledged is before the first one that a crash or an error could have damaged.
+//! *Why a torn tail loses nothing:* A segment is only ever appended to, by one process, and a sync covers all that was
+//! appended before. After a failed write or sync nothing more is appended to it. So every record that was acknowledged is
+//! before the first one that a crash or an error could have torn. A disk that returns other bytes than it was given is
+//! another matter: see `reader.rs`.
 #![forbid(unsafe_code)]
 
 use super::fields::{Fields, Malformed};
@@ -30,6 +31,9 @@ const MAGIC: [u8; 8] = *b"TNTSPOOL";
 const PREFIX_BYTES: usize = 8;
 /// Sequence and kind.
 const HEAD_BYTES: usize = FRAME_BYTES - PREFIX_BYTES;
+
+/// Nobody appends so many.
+const SEQUENCE_PLAUSIBLE_MAX: u64 = 1 << 48;
 
 /// A record that holds a [`Spooled`](super::Spooled).
 pub const PART: u8 = 1;
@@ -157,8 +161,28 @@ pub fn next(input: &[u8], seed: u32) -> Next<'_> {
     if crc32c::crc32c_append(seed, content) != checksum {
         return Next::Wrong;
     }
-    let Some((sequence, [kind, payload @ ..])) = content.split_first_chunk() else { return Next::Wrong };
-    Next::Record(Record { sequence: Sequence(u64::from_le_bytes(*sequence)), kind: *kind, payload })
+    let record = input.get(..PREFIX_BYTES + length).and_then(self::content);
+    record.map_or(Next::Wrong, Next::Record)
+}
+
+/// The size of the record at the front of `input`, if its length can be one.
+pub(super) fn size(input: &[u8]) -> Option<usize> {
+    let length = usize::try_from(u32::from_le_bytes(*input.first_chunk()?)).ok()?;
+    (HEAD_BYTES..=HEAD_BYTES + RECORD_BYTES_MAX).contains(&length).then_some(PREFIX_BYTES + length)
+}
+
+/// The same, if its other fields can be those of a record, too. Nearly no other bytes look like that.
+pub(super) fn plausible_size(frame: &[u8]) -> Option<usize> {
+    let Record { sequence, kind, .. } = content(frame)?;
+    let is_plausible = matches!(kind, PART | REMOVED) && (1..SEQUENCE_PLAUSIBLE_MAX).contains(&sequence.0);
+    if is_plausible { size(frame) } else { None }
+}
+
+/// What a record holds, whose bytes have been checked.
+pub(super) fn content(bytes: &[u8]) -> Option<Record<'_>> {
+    let (sequence, rest) = bytes.get(PREFIX_BYTES..)?.split_first_chunk()?;
+    let (kind, payload) = rest.split_first()?;
+    Some(Record { sequence: Sequence(u64::from_le_bytes(*sequence)), kind: *kind, payload })
 }
 
 /// Appends a record whose payload `encode` appends, and returns its size. Its checksum is missing until [`seal`] is

@@ -5,15 +5,15 @@
 //! * Nothing is written or deleted, so a folder that is refused can be looked at.
 //! * What is found is made durable before anything is decided on its ground: which of a record and its copy is dead, or
 //!   the next sequence. After a crash of the process alone, it may be in the kernel's memory only.
-//! * Memory: the index and one record, never what a damaged length says.
+//! * Memory: the index and one record.
 #![forbid(unsafe_code)]
 
 use super::disk::Disk;
 use super::error::OpenError;
 use super::fields::Malformed;
 use super::index::{Entry, Index, Segment};
-use super::limits::READ_BYTES;
-use super::record::{self, HEADER_BYTES, Header, HeaderFault, Next, Record};
+use super::reader::{Found, Reader};
+use super::record::{self, HEADER_BYTES, Header, HeaderFault, Record};
 use super::spooled::Spooled;
 use super::stream::{Sequence, Stream};
 
@@ -74,29 +74,16 @@ impl Recovered {
         seed: u32,
         length: u64,
     ) -> Result<(), OpenError> {
-        let mut offset = HEADER_BYTES as u64;
-        let mut read = Vec::new();
-        let mut unread: &[u8] = &[];
+        let mut reader = Reader::new(number, seed, length, HEADER_BYTES as u64);
         loop {
-            match record::next(unread, seed) {
-                Next::Record(record) => {
-                    self.note(record, number, offset).map_err(|fault| {
-                        let place = disk.place(Some(number));
-                        OpenError::Record { place, offset, fault }
-                    })?;
-                    offset += record.bytes() as u64;
-                    unread = unread.get(record.bytes()..).unwrap_or_default();
-                }
-                Next::More(needed) if offset + needed as u64 <= length => {
-                    let left = usize::try_from(length - offset).unwrap_or(usize::MAX);
-                    read.clear();
-                    read.resize(left.min(needed.max(READ_BYTES)), 0);
-                    let filled = disk.read(number, offset, &mut read);
-                    filled.map_err(|source| OpenError::Io { place: disk.place(Some(number)), source })?;
-                    unread = &read;
-                }
-                // The end, or a torn tail; see `record.rs` for what is behind it.
-                Next::More(_) | Next::Wrong => return Ok(()),
+            let found = reader.next(disk).map_err(|source| (source, disk.place(Some(number))));
+            match found.map_err(|(source, place)| OpenError::Io { place, source })? {
+                Found::Record(offset, record) => self.note(record, number, offset).map_err(|fault| {
+                    let place = disk.place(Some(number));
+                    OpenError::Record { place, offset, fault }
+                })?,
+                Found::Damage(damage) => self.index.note_damage(damage),
+                Found::End => return Ok(()),
             }
         }
     }

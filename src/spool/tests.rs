@@ -4,6 +4,7 @@
 mod bytes;
 mod crashes;
 mod memory;
+mod mended;
 mod model;
 mod steps;
 mod view;

@@ -25,7 +25,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 
-use super::{Damaged, DeadLetters, Disk, Refused, Sequence, Spooled, Store, Stream, StreamTotals};
+use super::{DeadLetters, Disk, Refused, Sequence, Spooled, Store, Stream, StreamTotals};
 use crate::log::Limiter;
 use crate::metrics::{Metrics, SpoolMetrics};
 use crate::model::UpstreamId;
@@ -276,10 +276,11 @@ impl<D: Disk> Worker<D> {
     ) -> io::Result<Vec<(Sequence, Spooled)>> {
         loop {
             let read = self.store.front(stream, None, parts_max, bytes_max);
-            let damaged = read.as_ref().err().and_then(|error| error.get_ref()?.downcast_ref::<Damaged>());
-            let Some(Damaged { sequence, .. }) = damaged else { return read };
-            let sequence = *sequence;
-            self.store.remove(stream, sequence);
+            let is_damaged = read.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::InvalidData);
+            if !is_damaged {
+                return read;
+            }
+            let Some(sequence) = self.store.skip(stream) else { return read };
             self.metrics().damaged.add(1);
             tracing::error!(
                 tenant = stream.tenant.as_str(),

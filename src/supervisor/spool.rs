@@ -12,6 +12,7 @@ use crate::exchange::mailbox::Post;
 use crate::limits::EXIT_SECS;
 use crate::metrics::Metrics;
 use crate::model::UpstreamId;
+use crate::spool::limits::STREAMS_MAX;
 use crate::spool::worker::{self, Handle, Reply, WorkerSettings};
 use crate::spool::{DeadLetters, Folder, Store, StoreLimits, Stream, StreamTotals};
 
@@ -31,6 +32,9 @@ pub(super) fn open(plan: &Plan) -> Result<Option<Opened>, Failure> {
     let failure = |reason: String| Failure::Spool { dir: settings.dir.display().to_string(), reason };
     let folder = Folder::open(&settings.dir).map_err(|error| failure(error.to_string()))?;
     let store = Store::open(folder, limits(settings)).map_err(|error| failure(error.to_string()))?;
+    for damage in store.damage() {
+        tracing::error!("the spool in {}: {damage}: what was there is lost", settings.dir.display());
+    }
     let mut found = Vec::new();
     for (stream, totals) in store.streams() {
         let is_its = |id: &UpstreamId| {
@@ -61,6 +65,7 @@ fn limits(settings: &plan::Spool) -> StoreLimits {
         tenant_bytes_max: settings.tenant_bytes_max,
         age_max: settings.age_max,
         segment_bytes: SEGMENT_BYTES,
+        streams_max: STREAMS_MAX,
     }
 }
 

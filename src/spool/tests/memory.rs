@@ -7,6 +7,7 @@ use std::io;
 use std::rc::Rc;
 
 use crate::spool::Disk;
+use crate::spool::limits::RESERVE_BYTES;
 
 /// What goes wrong with one operation.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -47,6 +48,11 @@ struct State {
     is_down: bool,
     faults: BTreeMap<usize, Fault>,
     read_fails: bool,
+    aside: Vec<u32>,
+    reads: usize,
+    /// All that it holds, if that is limited.
+    capacity: Option<usize>,
+    reserve: usize,
 }
 
 #[derive(Clone, Copy)]
@@ -91,6 +97,11 @@ impl State {
         if self.is_down { Err(io::Error::other("it went down")) } else { Ok(()) }
     }
 
+    fn room(&self) -> usize {
+        let used: usize = self.folder.values().map(|file| self.files[*file].bytes.len()).sum();
+        self.capacity.map_or(usize::MAX, |capacity| capacity.saturating_sub(used + self.reserve))
+    }
+
     fn file(&mut self, segment: u32) -> io::Result<&mut File> {
         let file = self.folder.get(&segment).copied().ok_or(io::ErrorKind::NotFound)?;
         Ok(&mut self.files[file])
@@ -114,6 +125,18 @@ impl MemoryDisk {
 
     pub(super) fn segments(&self) -> Vec<u32> {
         self.0.borrow().folder.keys().copied().collect()
+    }
+
+    pub(super) fn limit(&self, capacity: usize) {
+        self.0.borrow_mut().capacity = Some(capacity);
+    }
+
+    pub(super) fn reads(&self) -> usize {
+        self.0.borrow().reads
+    }
+
+    pub(super) fn aside(&self) -> Vec<u32> {
+        self.0.borrow().aside.clone()
     }
 
     /// The bytes of a segment, to be looked at or changed.
@@ -224,15 +247,17 @@ impl Disk for MemoryDisk {
     fn append(&mut self, segment: u32, bytes: &[u8]) -> io::Result<()> {
         let state = &mut *self.0.borrow_mut();
         let fault = state.begin()?;
+        let room = state.room();
         let file = state.file(segment)?;
         let count = match fault {
             None => bytes.len(),
             Some(Fault::Torn) => bytes.len() / 2,
             Some(Fault::Error) => 0,
-        };
+        }
+        .min(room);
         file.writes.push(file.bytes.len());
         file.bytes.extend_from_slice(&bytes[..count]);
-        if fault.is_some() {
+        if fault.is_some() || count < bytes.len() {
             return Err(io::ErrorKind::StorageFull.into());
         }
         state.end()
@@ -260,6 +285,7 @@ impl Disk for MemoryDisk {
         if state.read_fails || state.is_down {
             return Err(io::Error::other("EIO"));
         }
+        state.reads += 1;
         let bytes = &state.file(segment)?.bytes;
         let read = bytes.get(offset as usize..offset as usize + into.len());
         into.copy_from_slice(read.ok_or(io::ErrorKind::UnexpectedEof)?);
@@ -286,6 +312,24 @@ impl Disk for MemoryDisk {
         state.end()
     }
 
+    fn replace(&mut self, segment: u32) -> io::Result<()> {
+        let state = &mut *self.0.borrow_mut();
+        if state.begin()?.is_some() {
+            return Err(io::ErrorKind::StorageFull.into());
+        }
+        let change = Change::Create(segment, state.files.len());
+        state.files.push(File::default());
+        apply(&mut state.folder, change);
+        state.changes.push(change);
+        state.end()
+    }
+
+    fn set_aside(&mut self, segment: u32) -> io::Result<()> {
+        self.remove(segment)?;
+        self.0.borrow_mut().aside.push(segment);
+        Ok(())
+    }
+
     fn sync_folder(&mut self) -> io::Result<()> {
         let state = &mut *self.0.borrow_mut();
         let fault = state.begin()?;
@@ -298,6 +342,27 @@ impl Disk for MemoryDisk {
             apply(&mut state.durable_folder, change);
         }
         Ok(())
+    }
+
+    fn keep_reserve(&mut self) -> io::Result<()> {
+        let state = &mut *self.0.borrow_mut();
+        let fault = state.begin()?;
+        if state.reserve == 0 {
+            if fault.is_some() || state.room() < RESERVE_BYTES {
+                return Err(io::ErrorKind::StorageFull.into());
+            }
+            state.reserve = RESERVE_BYTES;
+        }
+        state.end()
+    }
+
+    fn release_reserve(&mut self) -> io::Result<()> {
+        let state = &mut *self.0.borrow_mut();
+        if state.begin()?.is_some() {
+            return Err(io::Error::other("EIO"));
+        }
+        state.reserve = 0;
+        state.end()
     }
 
     fn place(&self, segment: Option<u32>) -> String {

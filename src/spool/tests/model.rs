@@ -91,6 +91,7 @@ pub(super) const LIMITS: StoreLimits = StoreLimits {
     tenant_bytes_max: 1 << 20,
     age_max: Duration::from_millis(1_000),
     segment_bytes: 512,
+    streams_max: 100,
 };
 
 impl Model {
@@ -149,7 +150,7 @@ impl Model {
                 let pending: usize = self.pending_bytes();
                 let reserve = self.limits.segment_bytes.max(256);
                 let with = disk_bytes + pending as u64 + (200 + bytes) as u64 + reserve;
-                assert!(with > self.limits.bytes_max, "{with} {:?}", self.limits);
+                assert!(with > self.limits.bytes_max || self.store.is_tight(), "{with} {:?}", self.limits);
             }
             Err(Refused::TenantFull) => {
                 let tenant = &stream(number).tenant;
@@ -228,8 +229,9 @@ impl Model {
     /// Tidies until there is nothing left to do.
     pub(super) fn tidy_all(&mut self) {
         let segments = self.disk.segments().len();
-        let steps = (0..2 * segments + 10).take_while(|_| self.tidy()).count();
-        assert!(steps < 2 * segments + 10, "it does not end");
+        let most = 40 * segments + 40;
+        let steps = (0..most).take_while(|_| self.tidy()).count();
+        assert!(steps < most, "it does not end");
         self.compare();
     }
 
@@ -292,6 +294,9 @@ impl Model {
         let totals = self.store.totals();
         assert_eq!((totals.records, totals.bytes), (records, bytes));
         assert_eq!(totals.disk_bytes, self.disk.bytes());
-        assert_eq!(totals.segments, self.disk.segments().len() as u64);
+        // A deletion that is made sure may have left an empty file, until it succeeds.
+        let files = self.disk.segments().len() as u64;
+        let is_sure = self.store.deletions_are_durable();
+        assert!(if is_sure { totals.segments == files } else { totals.segments <= files });
     }
 }

@@ -21,6 +21,7 @@ fn limits() -> StoreLimits {
         tenant_bytes_max: 1 << 20,
         age_max: Duration::from_secs(1 << 40),
         segment_bytes: 1 << 16,
+        streams_max: 10,
     }
 }
 
