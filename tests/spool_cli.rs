@@ -192,7 +192,7 @@ fn dead_letters_are_printed_and_sent_again_until_none_is_left() {
         ["t", "t", "u"]
     );
     for line in &lines {
-        assert_eq!(line["reason"], "400 out of order");
+        assert_eq!(line["reason"], "400: out of order");
         assert!(line["refused_at"].as_u64() >= line["spooled_at"].as_u64() && line["series"] == 1);
     }
     assert_eq!(spool(&["cat", letters.to_str().unwrap(), "--tenant", "u"]).lines().len(), 1);
