@@ -28,7 +28,8 @@ metrics! {
             /// Giving space back.
             tidy_errors [operation = "tidy"]: Counter,
             /// Keeping a part that was refused for good.
-            dead_letter_errors [operation = "dead_letter"]: Counter;
-        "tenantry_spool_damaged_parts_total", "Parts whose bytes had changed on disk: they are lost." => damaged: Counter;
+            dead_letter_errors [operation = "dead_letter"]: Counter,
+            /// Bytes had changed on disk: a part is lost.
+            damaged [operation = "damaged"]: Counter;
     }
 }

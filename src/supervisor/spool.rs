@@ -90,6 +90,7 @@ impl Spool {
             let (parts, bytes) = (totals.records, totals.bytes);
             tracing::warn!(parts, bytes, streams = found.len(), "the spool has data, which is sent now");
         }
+        metrics.spool.damaged.add(store.damage().len() as u64);
         let settings = WorkerSettings {
             syncs_each_group: plan.spool.as_ref().is_none_or(|spool| spool.fsync == Fsync::Always),
             bytes_max: plan.spool.as_ref().map_or(0, |spool| spool.bytes_max),
