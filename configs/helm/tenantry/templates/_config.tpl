@@ -21,12 +21,12 @@
 {{- include "tenantry.quantity" . | float64 | int64 }}
 {{- end }}
 
-{{- /* How long stopping may take, in seconds: at worst timeout_shutdown + 7 × timeout + 5 s. */}}
+{{- /* How long stopping may take, in seconds: at worst timeout_shutdown + 7 × timeout + 5 s, with a spool 8 ×. */}}
 {{- define "tenantry.gracePeriod" -}}
 {{- if kindIs "invalid" .Values.terminationGracePeriodSeconds }}
 {{- $timeout := include "tenantry.seconds" .Values.config.timeout | float64 | default 10.0 }}
 {{- $shutdown := include "tenantry.seconds" .Values.config.timeout_shutdown | float64 }}
-{{- ceil (addf $shutdown (mulf 7 $timeout) 5 5) | int64 }}
+{{- ceil (addf $shutdown (mulf (ternary 8 7 .Values.spool.enabled) $timeout) 5 5) | int64 }}
 {{- else }}
 {{- .Values.terminationGracePeriodSeconds | int64 }}
 {{- end }}
