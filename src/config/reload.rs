@@ -527,6 +527,15 @@ mod tests {
     }
 
     #[test]
+    fn the_spool_waits_for_a_restart() {
+        let adopted = reload("spool: {dir: a}", "spool: {dir: b, when: always}");
+        assert_eq!(adopted.until_restart, ["spool.dir", "spool.when"]);
+        assert_eq!(adopted.plan.spool.unwrap().dir, std::path::Path::new("a"));
+        assert!(reload("", "spool: {dir: b}").plan.spool.is_none(), "none is opened");
+        assert_eq!(reload("spool: {dir: a}", "spool: {dir: a}").until_restart, [""; 0]);
+    }
+
+    #[test]
     fn settings_that_fit_the_kept_ones_are_adopted() {
         let adopted = reload("limits: {in_flight_bytes_max: 1Gi}", "limits: {in_flight_bytes_max: 73Mi}");
         assert_eq!(adopted.until_restart, ["limits.in_flight_bytes_max"]);
