@@ -1,4 +1,4 @@
-//! Replays: what the spool has of a lane goes to its upstream.
+//! Replays: what the spool has of a lane is sent to its upstream.
 //!
 //! Order is kept, so a lane has one request at a time, and each carries a run of parts in their order. A lane whose
 //! latest replay failed sends a *probe*: one part. Its request may hang for as long as a timeout lasts, so probes have

@@ -6,7 +6,7 @@ use std::time::Duration;
 use crate::model::Outcome;
 use crate::spool::Sequence;
 
-/// One lane's part in it.
+/// See the module.
 #[derive(Debug, Default)]
 pub(super) struct SpooledLane {
     /// Whether it has parts in the spool, as far as is known.

@@ -29,7 +29,7 @@ pub struct SpoolLink {
     pub on_429: bool,
 }
 
-/// The spool, as an egress sees it.
+/// See the module.
 #[derive(Debug, Default)]
 pub(super) struct Spooling {
     /// What is on its way into the spool, in the order in which it was sent there.

@@ -33,7 +33,7 @@ use crate::model::UpstreamId;
 /// The thread tidies, and with `fsync: interval` makes durable, at least this often.
 const IDLE_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Commands in one group, at most: what they append is written at once, and so is in memory twice.
+/// Commands in one group, at most. What they append is in memory twice until it is written.
 const GROUP_MAX: usize = 1_024;
 
 /// Where a reply goes.
