@@ -116,7 +116,11 @@ fn pin(cpu: usize) {
     }
 }
 
-async fn run(setup: Setup, endpoints: Endpoints) -> io::Result<()> {
+/// A core's work, from its start to `Stop`. [`start`] has a thread do it; several of them may also share a thread.
+///
+/// # Errors
+/// If the doorbell can't be registered with the driver.
+pub async fn run(setup: Setup, endpoints: Endpoints) -> io::Result<()> {
     let Endpoints { listeners, mailbox, bell } = endpoints;
     let core = Core::new(&setup, mailbox);
     let bell_end = bell.try_clone()?;

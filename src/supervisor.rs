@@ -10,12 +10,13 @@
 //! - The threads are joined.
 
 mod bind;
+pub mod cores;
 mod failure;
 mod files;
 mod listeners;
 mod reader;
 mod resolvers;
-mod spool;
+pub mod spool;
 mod watchdog;
 
 use std::io;
@@ -24,10 +25,10 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use arc_swap::ArcSwap;
 use crossbeam_channel::{Receiver, RecvTimeoutError};
 
 pub use self::bind::BindError;
+use self::cores::Cores;
 pub use self::failure::Failure;
 use self::files::{ReadFiles, Watcher};
 use self::listeners::Listeners;
@@ -39,9 +40,9 @@ use crate::admin::{self, Admin, Pages};
 use crate::auth::password::Deliver;
 use crate::config::plan::{Live, Plan};
 use crate::config::reload::{Adopted, adopt};
-use crate::core::{self, Endpoints, Setup};
+use crate::core;
 use crate::exchange::fragment::Message;
-use crate::exchange::mailbox::{Mailbox, Post};
+use crate::exchange::mailbox::Post;
 use crate::io::driver::Driver;
 use crate::limits::{DESCRIPTORS_RESERVED, DRAIN_GRACE_SECS, EXIT_SECS, TRACE_FLUSH_MILLIS};
 use crate::log;
@@ -49,8 +50,8 @@ use crate::metrics::Metrics;
 use crate::model::Destination;
 use crate::service::{self, Notice};
 use crate::shared::Shared;
-use crate::shared::permits::Directory;
 use crate::signal::{self, Command};
+use crate::spool::worker::Worker;
 use crate::trace::Tracer;
 use crate::upstream::resolve::Resolver;
 
@@ -140,66 +141,44 @@ impl Server {
     fn start(plan: Plan, commit: &'static str) -> Result<Self, Failure> {
         let request_time_max = plan.request_time_max();
         let plan = &Arc::new(plan);
-        let live = Live::new(ArcSwap::new(Arc::clone(plan)));
         let driver = probe(plan)?;
         let opened = spool::open(plan)?;
         let cpus = cpus(plan.cores.map(usize::from));
-        let cores = cpus.len();
         let connections_max = connections_max(plan);
         let Listeners { cores: listeners, admin, address: bound } =
-            Listeners::open(plan, cores, service::passed_sockets()?)?;
-        let names = plan.upstreams.names();
-        let (bytes_max, requests_max) = (plan.limits.in_flight_bytes_max, plan.concurrency);
-        let shared = Shared::with_upstreams(cores, bytes_max, requests_max, connections_max, names.len());
-        let metrics = Metrics::new(cores, plan.limits.tenants_max, plan.metrics_include_tenant);
-        let metrics = Arc::new(metrics.with_upstreams(&names));
-        metrics.reloads.loaded_at.set(unix_seconds());
+            Listeners::open(plan, cpus.len(), service::passed_sockets()?)?;
+        let mut cores = Cores::new(plan, cpus.len(), connections_max)?;
+        cores.metrics.reloads.loaded_at.set(unix_seconds());
         if let Some(endpoint) = &plan.tracing.endpoint {
-            shared.trace_to(Tracer::start(endpoint.clone())?);
+            cores.shared.trace_to(Tracer::start(endpoint.clone())?);
         }
         let (resolvers, addresses) = resolvers::start(plan)?;
-        let mut boxes = Vec::with_capacity(cores);
-        let mut posts = Vec::with_capacity(cores);
-        for _ in 0..cores {
-            let (mailbox, post, bell) = Mailbox::new()?;
-            boxes.push((mailbox, bell));
-            posts.push(post);
-        }
-        let posts: Box<[_]> = posts.into();
-        let pages = Pages::new(Arc::clone(&metrics), Arc::clone(&shared), driver.name(), Arc::clone(&live));
-        let pages = pages.asking(posts.clone()).built_from(commit);
+        let pages = Pages::new(
+            Arc::clone(&cores.metrics),
+            Arc::clone(&cores.shared),
+            driver.name(),
+            Arc::clone(&cores.plan),
+        );
+        let pages = pages.asking(cores.posts.clone()).built_from(commit);
         let inbox = admin::Inbox::new()?;
         plan.admin_auth.start(None, &inbox.deliver())?;
         let admin = Admin::start(admin, Arc::new(pages), inbox)?;
-        let watcher = Watcher::start(Arc::clone(&live))?;
-        let spool = opened.map(|opened| Spool::start(opened, plan, &posts, &metrics)).transpose()?;
-        let directory = directory(&posts, plan);
-        let deliver = deliver(&posts);
+        let watcher = Watcher::start(Arc::clone(&cores.plan))?;
+        let spool = opened.map(|opened| Spool::new(opened, plan, &cores.posts, &cores.metrics));
+        let (spool, worker) = spool.unzip();
+        let spool_thread = worker.map(Worker::start).transpose()?;
+        let deliver = deliver(&cores.posts);
         plan.auth.start(None, &deliver)?;
-        let (done_by, done) = crossbeam_channel::bounded(cores);
-        let (ended_by, ended) = crossbeam_channel::bounded(cores);
-        let mut threads = Vec::with_capacity(cores);
-        for (core, ((listeners, (mailbox, bell)), cpu)) in
-            listeners.into_iter().zip(boxes).zip(cpus).enumerate()
-        {
-            let setup = Setup {
-                core,
-                cpu,
-                driver,
-                posts: posts.clone(),
-                plan: Arc::clone(&live),
-                shared: Arc::clone(&shared),
-                addresses: addresses.clone(),
-                directory: Arc::clone(&directory),
-                metrics: Arc::clone(&metrics),
-                spool: spool.as_ref().map(|spool| spool.of_core(core)),
-                done: done_by.clone(),
-                ended: ended_by.clone(),
-            };
-            threads.push(core::start(setup, Endpoints { listeners, mailbox, bell })?);
-        }
+        let setups = cores.setups(listeners, driver, &addresses, spool.as_ref());
+        let threads = setups.into_iter().zip(&cpus).map(|((mut setup, endpoints), &cpu)| {
+            setup.cpu = cpu;
+            core::start(setup, endpoints)
+        });
+        let threads = threads.collect::<io::Result<Vec<_>>>()?;
+        // The cores alone report from now on.
+        let Cores { plan: live, metrics, shared, posts, done, ended, .. } = cores;
         let target = &plan.terms.targets.of(Destination::Metrics).host_header;
-        tracing::warn!(address = %bound, %target, cores, driver = driver.name(), "listening");
+        tracing::warn!(address = %bound, %target, cores = posts.len(), driver = driver.name(), "listening");
         Ok(Self {
             plan: live,
             request_time_max,
@@ -211,10 +190,10 @@ impl Server {
             threads,
             admin,
             watcher,
-            watchdog: Watchdog::new(service::watchdog(), cores, Instant::now()),
+            watchdog: Watchdog::new(service::watchdog(), cpus.len(), Instant::now()),
             listens: (bound, driver),
             deliver,
-            spool: spool.map(Spool::into_thread),
+            spool: spool_thread,
             _resolvers: resolvers,
         })
     }
@@ -373,17 +352,6 @@ impl Server {
     fn broadcast(&self, message: impl Fn() -> Message) {
         self.posts.iter().for_each(|post| _ = post.post(message()));
     }
-}
-
-/// The permits of all upstream addresses. A freed permit goes to the mailbox of the core that waits for it.
-fn directory(posts: &[Post<Message>], plan: &Plan) -> Arc<Directory> {
-    let posts: Box<[_]> = posts.into();
-    let (upstreams, slow_max) = (1 + plan.upstreams.iter().count(), plan.slow_connections_max());
-    Directory::new(posts.len(), upstreams, plan.max_conns_per_host, slow_max, move |to, handed| {
-        if let Some(post) = posts.get(to.core) {
-            post.post(Message::Handed(to.upstream, Box::new(handed)));
-        }
-    })
 }
 
 /// Takes verdicts about passwords to the cores that asked.

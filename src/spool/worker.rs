@@ -120,25 +120,9 @@ pub struct WorkerSettings {
     pub bytes_max: u64,
 }
 
-/// Starts the thread. It ends when all handles are gone and everything that they sent is done.
-///
-/// # Errors
-/// If the system gives no thread.
-pub fn start<D: Disk + Send + 'static>(
-    store: Store<D>,
-    dead_letters: Option<DeadLetters>,
-    settings: WorkerSettings,
-    deliver: Arc<Deliver>,
-    metrics: Arc<Metrics>,
-) -> io::Result<(Handle, JoinHandle<()>)> {
-    let (sender, commands) = crossbeam_channel::unbounded();
-    metrics.spool.bytes_max.set(usize::try_from(settings.bytes_max).unwrap_or(usize::MAX));
-    let worker = Worker::new(store, dead_letters, settings, deliver, metrics);
-    let thread = std::thread::Builder::new().name("spool".into()).spawn(move || worker.run(&commands))?;
-    Ok((Handle { commands: sender }, thread))
-}
-
-pub(super) struct Worker<D: Disk> {
+/// The work of the thread.
+pub struct Worker<D: Disk> {
+    commands: Receiver<Command>,
     store: Store<D>,
     dead_letters: Option<DeadLetters>,
     settings: WorkerSettings,
@@ -165,14 +149,18 @@ struct Group {
 }
 
 impl<D: Disk> Worker<D> {
-    pub(super) fn new(
+    /// Creates the work, and the handle that gives it something to do.
+    pub fn new(
         store: Store<D>,
         dead_letters: Option<DeadLetters>,
         settings: WorkerSettings,
         deliver: Arc<Deliver>,
         metrics: Arc<Metrics>,
-    ) -> Self {
-        Self {
+    ) -> (Self, Handle) {
+        let (sender, commands) = crossbeam_channel::unbounded();
+        metrics.spool.bytes_max.set(usize::try_from(settings.bytes_max).unwrap_or(usize::MAX));
+        let worker = Self {
+            commands,
             store,
             dead_letters,
             settings,
@@ -181,7 +169,20 @@ impl<D: Disk> Worker<D> {
             synced: Instant::now(),
             is_synced: true,
             log_limit: Limiter::default(),
-        }
+        };
+        worker.show();
+        (worker, Handle { commands: sender })
+    }
+
+    /// Starts the thread. It ends when all handles are gone and everything that they sent is done.
+    ///
+    /// # Errors
+    /// If the system gives no thread.
+    pub fn start(self) -> io::Result<JoinHandle<()>>
+    where
+        D: Send + 'static,
+    {
+        std::thread::Builder::new().name("spool".into()).spawn(move || self.run())
     }
 
     #[cfg(test)]
@@ -189,27 +190,37 @@ impl<D: Disk> Worker<D> {
         &mut self.store
     }
 
-    fn run(mut self, commands: &Receiver<Command>) {
-        self.show();
+    fn run(mut self) {
         loop {
-            match commands.recv_timeout(IDLE_INTERVAL) {
-                Ok(first) => self.serve(first, commands),
-                Err(RecvTimeoutError::Timeout) => {}
+            match self.commands.recv_timeout(IDLE_INTERVAL) {
+                Ok(first) => self.turn(Some(first)),
+                Err(RecvTimeoutError::Timeout) => self.turn(None),
                 Err(RecvTimeoutError::Disconnected) => break,
             }
-            if !self.is_synced && self.synced.elapsed() >= IDLE_INTERVAL {
-                drop(self.commit(true));
-            }
-            self.tidy(commands);
-            self.show();
         }
         drop(self.commit(true));
     }
 
+    /// Whether commands wait.
+    pub fn is_wanted(&self) -> bool {
+        !self.commands.is_empty()
+    }
+
+    /// Does `first` and what else has come, and then what is due now and then. Blocks for as long as the disk takes.
+    pub fn turn(&mut self, first: Option<Command>) {
+        self.serve(first);
+        if !self.is_synced && self.synced.elapsed() >= IDLE_INTERVAL {
+            drop(self.commit(true));
+        }
+        self.tidy();
+        self.show();
+    }
+
     /// Does what has come, and replies.
-    pub(super) fn serve(&mut self, first: Command, commands: &Receiver<Command>) {
+    pub(super) fn serve(&mut self, first: Option<Command>) {
         let mut group = Group::default();
-        for command in std::iter::once(first).chain(commands.try_iter()).take(GROUP_MAX) {
+        let commands = self.commands.clone();
+        for command in first.into_iter().chain(commands.try_iter()).take(GROUP_MAX) {
             self.take(command, &mut group);
         }
         if group.appends || group.removes {
@@ -331,12 +342,12 @@ impl<D: Disk> Worker<D> {
     }
 
     /// Gives space back, in steps, until there is something else to do.
-    fn tidy(&mut self, commands: &Receiver<Command>) {
+    fn tidy(&mut self) {
         let totals = self.store.totals();
         let is_nearly_full = totals.disk_bytes > self.settings.bytes_max / 8 * 7;
-        while commands.is_empty() || is_nearly_full {
+        while self.commands.is_empty() || is_nearly_full {
             match self.store.tidy() {
-                Ok(true) if commands.is_empty() => {}
+                Ok(true) if self.commands.is_empty() => {}
                 Ok(_) => return,
                 Err(error) => {
                     self.metrics().tidy_errors.add(1);

@@ -13,12 +13,12 @@ use crate::limits::EXIT_SECS;
 use crate::metrics::Metrics;
 use crate::model::UpstreamId;
 use crate::spool::limits::STREAMS_MAX;
-use crate::spool::worker::{self, Handle, Reply, WorkerSettings};
-use crate::spool::{DeadLetters, Folder, Store, StoreLimits, Stream, StreamTotals};
+use crate::spool::worker::{Handle, Reply, Worker, WorkerSettings};
+use crate::spool::{DeadLetters, Disk, Folder, Store, StoreLimits, Stream, StreamTotals};
 
 /// The spool's files, read and checked, and where each stream in them goes.
-pub(super) struct Opened {
-    store: Store<Folder>,
+pub struct Opened<D: Disk> {
+    store: Store<D>,
     dead_letters: Option<DeadLetters>,
     found: Vec<(UpstreamId, Stream, StreamTotals)>,
 }
@@ -27,33 +27,47 @@ pub(super) struct Opened {
 ///
 /// # Errors
 /// When its folder can't be used, or has data for an upstream that the plan has not.
-pub(super) fn open(plan: &Plan) -> Result<Option<Opened>, Failure> {
+pub(super) fn open(plan: &Plan) -> Result<Option<Opened<Folder>>, Failure> {
     let Some(settings) = &plan.spool else { return Ok(None) };
-    let failure = |reason: String| Failure::Spool { dir: settings.dir.display().to_string(), reason };
+    let failure = |reason: String| failure(settings, reason);
     let folder = Folder::open(&settings.dir).map_err(|error| failure(error.to_string()))?;
-    let store = Store::open(folder, limits(settings)).map_err(|error| failure(error.to_string()))?;
-    for damage in store.damage() {
-        tracing::error!("the spool in {}: {damage}: what was there is lost", settings.dir.display());
+    Opened::read(folder, plan, settings).map(Some)
+}
+
+fn failure(settings: &plan::Spool, reason: String) -> Failure {
+    Failure::Spool { dir: settings.dir.display().to_string(), reason }
+}
+
+impl<D: Disk> Opened<D> {
+    /// Reads what `disk` has for the upstreams of the plan.
+    ///
+    /// # Errors
+    /// When the disk can't be used, or has data for an upstream that the plan has not.
+    pub fn read(disk: D, plan: &Plan, settings: &plan::Spool) -> Result<Self, Failure> {
+        let failure = |reason: String| failure(settings, reason);
+        let store = Store::open(disk, limits(settings)).map_err(|error| failure(error.to_string()))?;
+        for damage in store.damage() {
+            tracing::error!("the spool in {}: {damage}: what was there is lost", settings.dir.display());
+        }
+        let mut found = Vec::new();
+        for (stream, totals) in store.streams() {
+            let is_its = |id: &UpstreamId| {
+                id.destination() == stream.destination && plan.upstreams.name_of(*id) == &*stream.upstream
+            };
+            let id = plan.upstream_ids().find(is_its).ok_or_else(|| {
+                let (name, parts) = (&stream.upstream, totals.records);
+                failure(format!(
+                    "it has {parts} parts for the upstream {name:?}, which the configuration does not have: add it \
+                     again, or move the spool's files away"
+                ))
+            })?;
+            found.push((id, stream.clone(), totals));
+        }
+        let dead_letters = settings.dead_letter.as_ref().map(|path| {
+            DeadLetters::open(path).map_err(|error| failure(format!("spool.dead_letter: {error}")))
+        });
+        Ok(Self { store, dead_letters: dead_letters.transpose()?, found })
     }
-    let mut found = Vec::new();
-    for (stream, totals) in store.streams() {
-        let is_its = |id: &UpstreamId| {
-            id.destination() == stream.destination && plan.upstreams.name_of(*id) == &*stream.upstream
-        };
-        let id = plan.upstream_ids().find(is_its).ok_or_else(|| {
-            let (name, parts) = (&stream.upstream, totals.records);
-            failure(format!(
-                "it has {parts} parts for the upstream {name:?}, which the configuration does not have: add it again, \
-                 or move the spool's files away"
-            ))
-        })?;
-        found.push((id, stream.clone(), totals));
-    }
-    let dead_letters = settings
-        .dead_letter
-        .as_ref()
-        .map(|path| DeadLetters::open(path).map_err(|error| failure(format!("spool.dead_letter: {error}"))));
-    Ok(Some(Opened { store, dead_letters: dead_letters.transpose()?, found }))
 }
 
 /// The size of a segment; a small spool has smaller ones.
@@ -69,21 +83,20 @@ fn limits(settings: &plan::Spool) -> StoreLimits {
     }
 }
 
-/// The spool's thread, and what each core needs of it.
-pub(super) struct Spool {
+/// What the cores need of the spool.
+pub struct Spool {
     handle: Handle,
-    thread: JoinHandle<()>,
     found: Vec<Vec<(UpstreamId, Stream, StreamTotals)>>,
 }
 
 impl Spool {
-    /// Starts the thread.
-    pub(super) fn start(
-        opened: Opened,
+    /// Creates the work of the spool's thread, whose replies go to `posts`.
+    pub fn new<D: Disk>(
+        opened: Opened<D>,
         plan: &Plan,
         posts: &[Post<Message>],
         metrics: &Arc<Metrics>,
-    ) -> Result<Self, Failure> {
+    ) -> (Self, Worker<D>) {
         let Opened { store, dead_letters, found } = opened;
         let totals = store.totals();
         if totals.records > 0 {
@@ -101,24 +114,19 @@ impl Spool {
                 post.post(Message::Spool(Box::new(reply)));
             }
         };
-        let (handle, thread) =
-            worker::start(store, dead_letters, settings, Arc::new(deliver), Arc::clone(metrics))?;
+        let (worker, handle) =
+            Worker::new(store, dead_letters, settings, Arc::new(deliver), Arc::clone(metrics));
         let mut of_cores = vec![Vec::new(); posts.len()];
         for one in found {
             let core = home_core(&one.1.tenant, posts.len());
             of_cores.get_mut(core).into_iter().for_each(|all: &mut Vec<_>| all.push(one.clone()));
         }
-        Ok(Self { handle, thread, found: of_cores })
+        (Self { handle, found: of_cores }, worker)
     }
 
     /// What a core needs.
-    pub(super) fn of_core(&self, core: usize) -> SpoolStart {
+    pub fn of_core(&self, core: usize) -> SpoolStart {
         SpoolStart { handle: self.handle.clone(), found: self.found.get(core).cloned().unwrap_or_default() }
-    }
-
-    /// The thread. It ends when all cores have.
-    pub(super) fn into_thread(self) -> JoinHandle<()> {
-        self.thread
     }
 }
 

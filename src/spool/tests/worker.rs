@@ -4,13 +4,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use crossbeam_channel::{Receiver, Sender};
+use crossbeam_channel::Receiver;
 
-use super::memory::{Fault, MemoryDisk};
 use super::model::{spooled, stream};
 use crate::metrics::Metrics;
 use crate::model::{Destination, UpstreamId};
-use crate::spool::worker::{Command, Reply, ReplyTo, What, Worker, WorkerSettings};
+use crate::spool::memory::{Fault, MemoryDisk};
+use crate::spool::worker::{Command, Handle, Reply, ReplyTo, What, Worker, WorkerSettings};
 use crate::spool::{DeadLetters, Store, StoreLimits, StreamTotals};
 
 const TO: ReplyTo = ReplyTo { core: 0, upstream: UpstreamId::main(Destination::Metrics) };
@@ -29,8 +29,7 @@ fn limits() -> StoreLimits {
 struct Rig {
     worker: Worker<MemoryDisk>,
     disk: MemoryDisk,
-    commands: Sender<Command>,
-    waiting: Receiver<Command>,
+    handle: Handle,
     replies: Receiver<Reply>,
     metrics: Arc<Metrics>,
 }
@@ -40,30 +39,29 @@ impl Rig {
         let disk = MemoryDisk::default();
         let store = Store::open(disk.clone(), limits()).unwrap_or_else(|error| panic!("{error}"));
         let (replied, replies) = crossbeam_channel::unbounded();
-        let (commands, waiting) = crossbeam_channel::unbounded();
         let deliver = Arc::new(move |reply| replied.send(reply).unwrap());
         let metrics = Arc::new(Metrics::new(1, 1, false));
         let settings = WorkerSettings { syncs_each_group, bytes_max: 1 << 20 };
-        let worker = Worker::new(store, dead_letters, settings, deliver, Arc::clone(&metrics));
-        Self { worker, disk, commands, waiting, replies, metrics }
+        let (worker, handle) = Worker::new(store, dead_letters, settings, deliver, Arc::clone(&metrics));
+        Self { worker, disk, handle, replies, metrics }
     }
 
     fn append(&self, id: u128) -> Arc<AtomicBool> {
         let is_given_up = Arc::new(AtomicBool::new(false));
         let part = Box::new(spooled(0, id, 100, 0));
-        self.commands.send(Command::Append(TO, part, Arc::clone(&is_given_up))).unwrap();
+        assert!(self.handle.send(Command::Append(TO, part, Arc::clone(&is_given_up))));
         is_given_up
     }
 
     fn front(&self) {
         let (to, stream) = (TO, stream(0));
-        self.commands.send(Command::Front { to, stream, parts_max: 10, bytes_max: 1 << 20 }).unwrap();
+        assert!(self.handle.send(Command::Front { to, stream, parts_max: 10, bytes_max: 1 << 20 }));
     }
 
     /// Does what waits, as one group.
     fn serve(&mut self) {
-        let first = self.waiting.recv().unwrap();
-        self.worker.serve(first, &self.waiting);
+        assert!(self.worker.is_wanted());
+        self.worker.serve(None);
     }
 
     /// The next reply: whether a part was taken.
@@ -138,7 +136,7 @@ fn removals_alone_make_nothing_durable() {
     let before = rig.disk.operations();
     let sequence = rig.worker.store().front(&stream(0), None, 1, 1).unwrap()[0].0;
     let reads = rig.disk.operations() - before;
-    rig.commands.send(Command::Remove(stream(0), sequence)).unwrap();
+    assert!(rig.handle.send(Command::Remove(stream(0), sequence)));
     rig.serve();
     assert_eq!(rig.disk.operations(), before + reads + 1, "one write");
 }
@@ -157,12 +155,12 @@ fn a_part_that_cannot_be_kept_as_a_dead_letter_stays() {
     };
     std::fs::remove_file(&file).unwrap();
     std::fs::create_dir(&file).unwrap();
-    rig.commands.send(bury()).unwrap();
+    assert!(rig.handle.send(bury()));
     rig.serve();
     assert_eq!(rig.worker.store().totals_of(&stream(0)).records, 1);
     assert_eq!(rig.metrics.spool.dead_letter_errors.get(), 1);
     std::fs::remove_dir(&file).unwrap();
-    rig.commands.send(bury()).unwrap();
+    assert!(rig.handle.send(bury()));
     rig.serve();
     assert_eq!(rig.worker.store().totals_of(&stream(0)).records, 0);
     let line = std::fs::read_to_string(&file).unwrap();
@@ -186,7 +184,7 @@ fn a_damaged_part_does_not_hold_up_those_behind_it() {
     rig.serve();
     assert_eq!(rig.read(), [1], "those before it");
     let first = rig.worker.store().front(&stream(0), None, 1, 1).unwrap()[0].0;
-    rig.commands.send(Command::Remove(stream(0), first)).unwrap();
+    assert!(rig.handle.send(Command::Remove(stream(0), first)));
     rig.front();
     rig.serve();
     assert_eq!(rig.read(), [3]);
