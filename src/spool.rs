@@ -31,6 +31,8 @@ mod fields;
 mod folder;
 mod index;
 pub mod limits;
+#[cfg(any(test, feature = "simulation"))]
+pub mod memory;
 mod reader;
 pub mod record;
 mod recovery;

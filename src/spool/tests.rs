@@ -3,7 +3,6 @@
 
 mod bytes;
 mod crashes;
-mod memory;
 mod mended;
 mod model;
 mod steps;

@@ -2,9 +2,9 @@
 
 use proptest::prelude::*;
 
-use super::memory::{Fault, Random};
 use super::model::{LIMITS, Model, STREAMS, Step};
 use crate::spool::StoreLimits;
+use crate::spool::memory::{Fault, Random};
 
 /// Appends, commits with and without a sync, removals and tidying, in about twenty segments.
 fn script(seed: u64, length: usize) -> Vec<Step> {

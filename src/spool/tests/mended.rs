@@ -2,9 +2,9 @@
 
 use std::io;
 
-use super::memory::{Fault, MemoryDisk};
 use super::model::{LIMITS, spooled, stream};
 use crate::spool::limits::TENANT_RECORDS_MIN;
+use crate::spool::memory::{Fault, MemoryDisk};
 use crate::spool::record::HEADER_BYTES;
 use crate::spool::{Damage, Refused, Sequence, Spooled, Store, StoreLimits};
 use crate::tenant::{IdRules, TenantId};

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use super::memory::{Fault, MemoryDisk};
 use crate::model::{MergeKey, Part, Protocol};
+use crate::spool::memory::{Fault, MemoryDisk};
 use crate::spool::{Refused, Sequence, Spooled, Store, StoreLimits, Stream, StreamTotals};
 use crate::tenant::{IdRules, TenantId};
 

@@ -3,8 +3,8 @@
 use std::io;
 use std::time::Duration;
 
-use super::memory::{Fault, MemoryDisk};
 use super::model::{LIMITS, spooled, stream};
+use crate::spool::memory::{Fault, MemoryDisk};
 use crate::spool::record::{self, HEADER_BYTES, Header};
 use crate::spool::{Damaged, OpenError, Refused, Sequence, Store, StoreLimits};
 

@@ -1,4 +1,4 @@
-//! A disk in memory that fails and crashes on demand. After a crash, of what was not synced any part is there: writes
+//! A disk in memory, for tests and simulations: it fails and crashes on demand. After a crash, of what was not synced any part is there: writes
 //! are kept, dropped, torn or replaced by zeros, each for itself, and so are creations and deletions.
 
 use std::cell::RefCell;
@@ -6,12 +6,12 @@ use std::collections::BTreeMap;
 use std::io;
 use std::rc::Rc;
 
-use crate::spool::Disk;
-use crate::spool::limits::RESERVE_BYTES;
+use super::Disk;
+use super::limits::RESERVE_BYTES;
 
 /// What goes wrong with one operation.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Fault {
+pub enum Fault {
     /// Nothing is done.
     Error,
     /// Half of the bytes are written.
@@ -19,10 +19,11 @@ pub(super) enum Fault {
 }
 
 /// Random numbers (xorshift).
-pub(super) struct Random(pub(super) u64);
+pub struct Random(pub u64);
 
 impl Random {
-    pub(super) fn below(&mut self, end: usize) -> usize {
+    /// A number below `end`.
+    pub fn below(&mut self, end: usize) -> usize {
         self.0 ^= self.0 << 13;
         self.0 ^= self.0 >> 7;
         self.0 ^= self.0 << 17;
@@ -32,7 +33,7 @@ impl Random {
 
 /// A handle; its clones are the same disk.
 #[derive(Clone, Default)]
-pub(super) struct MemoryDisk(Rc<RefCell<State>>);
+pub struct MemoryDisk(Rc<RefCell<State>>);
 
 #[derive(Default)]
 struct State {
@@ -109,43 +110,50 @@ impl State {
 }
 
 impl MemoryDisk {
-    pub(super) fn operations(&self) -> usize {
+    /// How many operations there were.
+    pub fn operations(&self) -> usize {
         self.0.borrow().operations
     }
 
-    pub(super) fn is_down(&self) -> bool {
+    /// Whether it has crashed.
+    pub fn is_down(&self) -> bool {
         self.0.borrow().is_down
     }
 
     /// All bytes of all segments.
-    pub(super) fn bytes(&self) -> u64 {
+    pub fn bytes(&self) -> u64 {
         let state = self.0.borrow();
         state.folder.values().map(|file| state.files[*file].bytes.len() as u64).sum()
     }
 
-    pub(super) fn segments(&self) -> Vec<u32> {
+    /// The numbers of its segments.
+    pub fn segments(&self) -> Vec<u32> {
         self.0.borrow().folder.keys().copied().collect()
     }
 
-    pub(super) fn limit(&self, capacity: usize) {
+    /// Has it hold so many bytes at most.
+    pub fn limit(&self, capacity: usize) {
         self.0.borrow_mut().capacity = Some(capacity);
     }
 
-    pub(super) fn reads(&self) -> usize {
+    /// How many reads there were.
+    pub fn reads(&self) -> usize {
         self.0.borrow().reads
     }
 
-    pub(super) fn aside(&self) -> Vec<u32> {
+    /// The segments that were set aside.
+    pub fn aside(&self) -> Vec<u32> {
         self.0.borrow().aside.clone()
     }
 
     /// The bytes of a segment, to be looked at or changed.
-    pub(super) fn edit<T>(&self, segment: u32, edit: impl FnOnce(&mut Vec<u8>) -> T) -> T {
+    pub fn edit<T>(&self, segment: u32, edit: impl FnOnce(&mut Vec<u8>) -> T) -> T {
+        #[expect(clippy::unwrap_used, reason = "tests alone call it, of a segment that is there")]
         edit(&mut self.0.borrow_mut().file(segment).unwrap().bytes)
     }
 
     /// Puts a durable segment there.
-    pub(super) fn put(&self, segment: u32, bytes: &[u8]) {
+    pub fn put(&self, segment: u32, bytes: &[u8]) {
         let mut state = self.0.borrow_mut();
         let file = state.files.len();
         state.files.push(File { bytes: bytes.into(), durable: bytes.len(), ..File::default() });
@@ -153,42 +161,44 @@ impl MemoryDisk {
         state.durable_folder.insert(segment, file);
     }
 
-    pub(super) fn crash_at(&self, operation: Option<usize>) {
+    /// Has it crash at an operation.
+    pub fn crash_at(&self, operation: Option<usize>) {
         self.0.borrow_mut().crash_at = operation;
     }
 
     /// The operation after `skipped` more fails.
-    pub(super) fn fail(&self, skipped: usize, fault: Fault) {
+    pub fn fail(&self, skipped: usize, fault: Fault) {
         let mut state = self.0.borrow_mut();
         let operation = state.operations + skipped;
         state.faults.insert(operation, fault);
     }
 
     /// All operations go well from now on.
-    pub(super) fn heal(&self) {
+    pub fn heal(&self) {
         let mut state = self.0.borrow_mut();
         state.faults.clear();
         state.read_fails = false;
     }
 
-    pub(super) fn fail_reads(&self) {
+    /// Has all reads fail.
+    pub fn fail_reads(&self) {
         self.0.borrow_mut().read_fails = true;
     }
 
     /// Whether a sync has failed, and what was not durable then may vanish.
-    pub(super) fn has_forgotten(&self) -> bool {
+    pub fn has_forgotten(&self) -> bool {
         let state = self.0.borrow();
         !state.forgotten.is_empty() || state.files.iter().any(|file| file.is_forgotten)
     }
 
     /// The process ended at a crash, and the machine did not: nothing is lost, but what was not durable is not yet.
-    pub(super) fn revive(&self) {
+    pub fn revive(&self) {
         let mut state = self.0.borrow_mut();
         (state.is_down, state.crash_at) = (false, None);
     }
 
     /// The power fails and comes back. `seed` tells what is left of what was not durable: nothing (0), all (1), or some.
-    pub(super) fn crash(&self, seed: u64) {
+    pub fn crash(&self, seed: u64) {
         let state = &mut *self.0.borrow_mut();
         let mut random = Random(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1);
         let mut keeps = |of: usize| match seed {
@@ -287,7 +297,8 @@ impl Disk for MemoryDisk {
         }
         state.reads += 1;
         let bytes = &state.file(segment)?.bytes;
-        let read = bytes.get(offset as usize..offset as usize + into.len());
+        let rest = usize::try_from(offset).ok().and_then(|offset| bytes.get(offset..));
+        let read = rest.and_then(|rest| rest.get(..into.len()));
         into.copy_from_slice(read.ok_or(io::ErrorKind::UnexpectedEof)?);
         Ok(())
     }
