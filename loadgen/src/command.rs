@@ -9,6 +9,7 @@ mod report;
 mod rig;
 mod send;
 mod server;
+mod simulate;
 mod sink;
 mod text;
 mod trial;
@@ -38,6 +39,7 @@ pub(crate) fn run() -> ExitCode {
         Command::Verify(args) => verify::run(&args),
         Command::Demo(args) => demo::run(&args),
         Command::Chaos(args) => chaos::run(&args),
+        Command::Simulate(args) => simulate::run(&args),
         Command::Trial(args) => trial::run(&args),
         Command::Compare(args) => compare::run(&args),
         Command::Report(args) => report::run(&args),

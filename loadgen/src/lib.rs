@@ -11,7 +11,7 @@
 //!                         journal ─────► audit ◄─── account    sums, or every sample
 //! ```
 //!
-//! [`chaos`] plans the faults under which that has to hold. [`capture`] records the pushes of real senders.
+//! [`chaos`] plans the faults under which that has to hold. [`simulation`] has them happen under a clock of its own. [`capture`] records the pushes of real senders.
 //!
 //! Senders and sinks use threads and blocking sockets: so latencies include no queue of this program.
 
@@ -31,6 +31,7 @@ mod random;
 mod retry;
 pub mod runs;
 pub mod send;
+pub mod simulation;
 pub mod sink;
 pub mod stamp;
 pub mod stamped;

@@ -74,8 +74,8 @@ impl Default for StampedConfig {
 type Names = Vec<String>;
 
 /// One sender's samples, and what became of them.
-struct Stamps<'a> {
-    config: &'a StampedConfig,
+pub(crate) struct Stamps {
+    config: Arc<StampedConfig>,
     id: SenderId,
     strands: Vec<Strand>,
     /// The tenant whose turn it is, by its place.
@@ -85,17 +85,17 @@ struct Stamps<'a> {
     bytes: Vec<u8>,
 }
 
-impl<'a> Stamps<'a> {
-    fn new(config: &'a StampedConfig, id: SenderId) -> Self {
+impl Stamps {
+    pub(crate) fn new(config: Arc<StampedConfig>, id: SenderId) -> Self {
         let strand = |tenant: &String| Strand::new(&config.tenant_label, tenant, id, config.series);
         Self {
-            config,
             id,
             strands: config.tenants.iter().map(strand).collect(),
             // Senders begin with different tenants, lest all send for the same at once.
             turn: usize::try_from(id.index).unwrap_or_default(),
             parts: Vec::new(),
             bytes: Vec::new(),
+            config,
         }
     }
 
@@ -119,12 +119,12 @@ impl<'a> Stamps<'a> {
     }
 
     /// The tenants of the request that was made last.
-    fn tenants(&self) -> impl Iterator<Item = &'a String> {
+    pub(crate) fn tenants(&self) -> impl Iterator<Item = &String> {
         self.parts.iter().filter_map(|&(tenant, _)| self.config.tenants.get(tenant))
     }
 
     /// All that is known of what was sent.
-    fn journal(self) -> Journal {
+    pub(crate) fn journal(self) -> Journal {
         let mut journal = Journal::default();
         for (tenant, strand) in self.config.tenants.iter().zip(self.strands) {
             if strand.entries != Entries::new(self.config.series) {
@@ -135,10 +135,10 @@ impl<'a> Stamps<'a> {
     }
 }
 
-impl Source for Stamps<'_> {
+impl Source for Stamps {
     fn next(&mut self) -> Option<Message<'_>> {
-        let config = self.config;
-        let (_, body) = config.format.encode(&self.request());
+        let (_, body) = self.config.format.encode(&self.request());
+        let config = &self.config;
         let mut headers = config.send.headers.clone();
         if let Some((name, tenant)) = config.tenant_header.as_ref().zip(self.tenants().next()) {
             headers.push((name.clone(), format!("{}{tenant}", config.prefix)));
@@ -171,7 +171,9 @@ pub fn send(
     progress: &Progress,
     tick: impl FnMut(&Progress),
 ) -> io::Result<(Journal, Outcome)> {
-    let source = |index| (Stamps::new(config, SenderId { run, index }), Pace::every(config.interval));
+    let shared = Arc::new(config.clone());
+    let stamps = |index| Stamps::new(Arc::clone(&shared), SenderId { run, index });
+    let source = |index| (stamps(index), Pace::every(config.interval));
     let (outcome, sources) = crate::send::run(&config.send, (0..senders).map(source), progress, tick)?;
     let mut journal = Journal::default();
     sources.into_iter().for_each(|source| journal.merge(source.journal()));

@@ -1,6 +1,7 @@
 //! The command line.
 
 mod chaos;
+mod simulate;
 mod trial;
 
 use std::ffi::OsString;
@@ -18,6 +19,7 @@ use loadgen::stamped::StampedConfig;
 use loadgen::typed::{duration, number, tenants};
 
 pub(crate) use chaos::{ChaosArgs, ServerArgs, Theft};
+pub(crate) use simulate::SimulateArgs;
 pub(crate) use trial::{
     FairnessArgs, HandshakesArgs, IdleArgs, IsolationArgs, LengthArgs, SpoolArgs, TrialArgs, TrialCommand,
 };
@@ -66,6 +68,12 @@ pub(crate) enum Command {
     /// upstream is well; and when the server does not start or end as it should. The same seed plans the same troubles
     /// at the same times.
     Chaos(ChaosArgs),
+    /// Plays such faults under a clock of its own: hours in seconds, and the same again from the same seed
+    ///
+    /// The cores of the server run in one thread with senders and upstream, on sockets and a disk in memory. Time leaps
+    /// to the next thing that is due. Besides what `chaos` looks for, equal tenants must get equal service, every request
+    /// its answer, and a server that has ended must have nothing in flight.
+    Simulate(SimulateArgs),
     /// Measures one claim about a server in trouble, and exits with 1 if it does not hold
     Trial(TrialArgs),
     /// Puts several servers through the same loads and reports what each costs

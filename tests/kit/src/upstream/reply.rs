@@ -172,8 +172,8 @@ impl Reply {
         self.stored.unwrap_or(self.is_success())
     }
 
-    /// The bytes of the response.
-    pub(super) fn write(&self, keep_alive: bool, out: &mut Vec<u8>) {
+    /// Writes the bytes of the response into `out`, in place of what is there.
+    pub fn write(&self, keep_alive: bool, out: &mut Vec<u8>) {
         out.clear();
         if let Some(raw) = &self.raw {
             out.extend_from_slice(raw);
