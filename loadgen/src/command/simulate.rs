@@ -31,7 +31,8 @@ fn one(seed: u64, args: &SimulateArgs) -> anyhow::Result<bool> {
         let failure = itself()?.args(env::args_os().skip(1)).env(FIXED, "1").exec();
         return Err(failure).context("cannot run this program again");
     }
-    let scenario = Scenario::new(seed, args.length);
+    let mut scenario = Scenario::new(seed, args.length);
+    scenario.thefts.extend(args.steal.map(|theft| theft.rule(&scenario.tenants)));
     if args.trace {
         writeln!(io::stderr(), "{scenario:#?}")?;
     }

@@ -104,7 +104,9 @@ pub fn play(scenario: &Scenario, shows: bool) -> Verdict {
 
 impl Stage {
     fn new(scenario: Scenario) -> Self {
-        let script = FaultyUpstream::new(scenario.seed, scenario.plan.rules());
+        // Thefts are last, so that they strike what is well otherwise.
+        let rules = [scenario.plan.rules(), scenario.thefts.clone()].concat();
+        let script = FaultyUpstream::new(scenario.seed, rules);
         let series = runs(&scenario).map(|(run, crowd)| (run, crowd.series as usize)).collect();
         let upstream = Rc::new(Upstream::new(script, series));
         let disk = Rc::new(SlowDisk::default());
@@ -260,6 +262,7 @@ impl Stage {
     /// Mends all, waits until everything is settled, and ends the server.
     async fn settle(&mut self, server: Option<Server>) -> Result<(), String> {
         self.upstream.script.heal();
+        self.upstream.let_go();
         self.disk.disk.heal();
         self.disk.latency.set(Duration::from_millis(2));
         World::with(|world| world.sockets.refuse(&[]));

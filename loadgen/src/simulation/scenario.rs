@@ -40,6 +40,8 @@ pub struct Scenario {
     pub crowds: Vec<Crowd>,
     /// What goes wrong, and when.
     pub plan: Plan,
+    /// What no honest upstream does.
+    pub thefts: Vec<Rule>,
     /// Settings that a reload does not change.
     pub settings: String,
     /// What is set at first.
@@ -120,7 +122,8 @@ impl Scenario {
         };
         let settings = settings(spool.as_ref(), &mut random);
         let cores = 1 + random.index(3);
-        Self { seed, kind, length, cores, tenants, upstream, spool, crowds, plan, settings, tuning }
+        let thefts = Vec::new();
+        Self { seed, kind, length, cores, tenants, upstream, spool, crowds, plan, thefts, settings, tuning }
     }
 
     /// Whether the upstream refuses anything for good.

@@ -17,7 +17,7 @@ use crate::account::FullAccount;
 use crate::chaos::FaultyUpstream;
 use crate::http::{HttpError, MessageReader, RequestHead};
 use crate::proto::{WriteRequest, inflate};
-use crate::sink::{Admission, Approach, Arrival, Close, Reply, Script};
+use crate::sink::{Admission, Approach, Arrival, Close, Reply, Script, Storing};
 use crate::stamp::{self, SenderId};
 use crate::translate::from_v2;
 
@@ -37,6 +37,8 @@ pub(super) struct Upstream {
     series: BTreeMap<u64, usize>,
     /// Tenants that were told that something is too large.
     too_large: RefCell<BTreeSet<String>>,
+    /// Requests that are stored after the next of their tenant and connection.
+    held: RefCell<BTreeMap<(String, u64), WriteRequest>>,
     connections: Cell<u64>,
     open: RefCell<BTreeSet<i32>>,
 }
@@ -52,6 +54,7 @@ impl Upstream {
             account: RefCell::default(),
             requests: Cell::default(),
             served: RefCell::default(),
+            held: RefCell::default(),
             connections: Cell::default(),
             open: RefCell::default(),
         }
@@ -116,7 +119,7 @@ impl Upstream {
                     self.too_large.borrow_mut().insert(tenant.to_owned());
                 }
                 sleep(reply.delay).await;
-                self.store(wire, tenant, &reply, &request);
+                self.settle(wire, (tenant, connection), &reply, request);
                 reply
             }
             Err(why) => {
@@ -144,12 +147,33 @@ impl Upstream {
         self.script.answer(&Arrival { tenant, headers, connection, nth_of_tenant: nth, nth, body, inflated })
     }
 
-    fn store(&self, wire: &Wire, tenant: &str, reply: &Reply, request: &WriteRequest) {
+    /// Stores a request in the way that its script says.
+    fn settle(&self, wire: &Wire, (tenant, connection): (&str, u64), reply: &Reply, request: WriteRequest) {
         if !reply.stores() {
             return;
         }
         *self.served.borrow_mut().entry(tenant.to_owned()).or_default() += 1;
         let is_told = reply.is_success() && wire.is_open();
+        let held = self.held.borrow_mut().remove(&(tenant.to_owned(), connection));
+        match &reply.storing {
+            Storing::Once => self.store(tenant, is_told, &request),
+            Storing::Twice => (0..2).for_each(|_| self.store(tenant, is_told, &request)),
+            Storing::Under(other) => self.store(other, is_told, &request),
+            Storing::AfterNext if held.is_some() => self.store(tenant, is_told, &request),
+            Storing::AfterNext => {
+                self.held.borrow_mut().insert((tenant.to_owned(), connection), request);
+            }
+        }
+        held.iter().for_each(|held| self.store(tenant, true, held));
+    }
+
+    /// Stores what is held back.
+    pub(super) fn let_go(&self) {
+        let held = std::mem::take(&mut *self.held.borrow_mut());
+        held.iter().for_each(|((tenant, _), request)| self.store(tenant, true, request));
+    }
+
+    fn store(&self, tenant: &str, is_told: bool, request: &WriteRequest) {
         let mut account = self.account.borrow_mut();
         for series in &request.timeseries {
             stamp::read_v1(series, |read| match read {

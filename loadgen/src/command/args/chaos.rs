@@ -1,9 +1,17 @@
 //! The command line of `loadgen chaos`.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::ValueEnum;
+use loadgen::sink::faults::{Fault, Rule};
 use loadgen::typed::number;
+
+/// The part of all requests that a thief takes.
+const STOLEN_SHARE: f64 = 0.02;
+
+/// From when to when a starved tenant gets no answer.
+const STARVED: (Duration, Duration) = (Duration::from_millis(500), Duration::from_millis(5500));
 
 #[derive(clap::Args)]
 pub(crate) struct ChaosArgs {
@@ -65,4 +73,22 @@ pub(crate) enum Theft {
     Reorder,
     /// Leave one tenant without an answer for five seconds
     Starve,
+}
+
+impl Theft {
+    /// What the upstream then does.
+    pub(crate) fn rule(self, tenants: &[String]) -> Rule {
+        let fault = match self {
+            Self::Lose => Fault::Lose,
+            Self::Duplicate => Fault::Duplicate,
+            Self::Reorder => Fault::Reorder,
+            Self::Misplace => Fault::Misplace("somebody-else".to_owned()),
+            Self::Starve => {
+                let (from, to) = STARVED;
+                let tenants = tenants.iter().take(1).cloned().collect();
+                return Rule { tenants, from, to: Some(to), share: 1.0, fault: Fault::Stall };
+            }
+        };
+        Rule { tenants: tenants.to_vec(), from: Duration::ZERO, to: None, share: STOLEN_SHARE, fault }
+    }
 }

@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use loadgen::typed::duration;
 
+use super::Theft;
+
 #[derive(clap::Args)]
 pub(crate) struct SimulateArgs {
     /// Play this seed alone
@@ -24,6 +26,9 @@ pub(crate) struct SimulateArgs {
     /// How long senders send, by the simulated clock; as the seed has it if not given
     #[arg(long, value_parser = duration)]
     pub(crate) length: Option<Duration>,
+    /// Have the upstream cheat, with every fiftieth request or one tenant. Then the run must fail
+    #[arg(long, value_enum, requires = "seed")]
+    pub(crate) steal: Option<Theft>,
     /// Print everything that happens
     #[arg(long, requires = "seed")]
     pub(crate) trace: bool,

@@ -12,14 +12,13 @@ use loadgen::chaos::{Event, FaultyUpstream, Plan, Planned, Pulse, Tuning};
 use loadgen::child::pause;
 use loadgen::client::Url;
 use loadgen::duration::ms;
-use loadgen::sink::faults::{Fault, Rule};
 use loadgen::sink::{Script, Sink};
 use serde::Serialize;
 use tempfile::TempDir;
 
 use super::ledger::Auditor;
 use super::profiles::Profiles;
-use crate::command::args::{ChaosArgs, ServerArgs, Theft};
+use crate::command::args::{ChaosArgs, ServerArgs};
 use crate::command::rig::RigConfig;
 use crate::command::server::{Server, Setup};
 
@@ -34,12 +33,6 @@ const TICK: Duration = Duration::from_millis(100);
 
 /// A value that can't be read, and a setting that does not exist. The third would be valid, but must not change either.
 const MISTAKES: &str = "timeout: soon\nmerge:\n  in_flight_max: 3\n  linger: 7ms\n";
-
-/// The part of all requests that a thief takes.
-const STOLEN_SHARE: f64 = 0.02;
-
-/// From when to when a starved tenant gets no answer.
-const STARVED: (Duration, Duration) = (Duration::from_millis(500), Duration::from_millis(5500));
 
 /// An event that has happened.
 #[derive(Clone, Debug, Serialize)]
@@ -78,7 +71,7 @@ impl ChaosRig {
     pub(super) fn set(args: &ChaosArgs, seed: u64, plan: &Plan, tenants: &[String]) -> anyhow::Result<Self> {
         let mut rules = plan.rules();
         // Last, so that it strikes what is well otherwise.
-        rules.extend(args.steal.map(|theft| stolen(theft, tenants)));
+        rules.extend(args.steal.map(|theft| theft.rule(tenants)));
         let upstream = Arc::new(FaultyUpstream::new(seed, rules));
         let config = RigConfig {
             server: args.server.clone(),
@@ -306,21 +299,6 @@ fn empty_spool(server: &Server) -> anyhow::Result<()> {
         }
         pause(TICK);
     }
-}
-
-fn stolen(theft: Theft, tenants: &[String]) -> Rule {
-    let fault = match theft {
-        Theft::Lose => Fault::Lose,
-        Theft::Duplicate => Fault::Duplicate,
-        Theft::Reorder => Fault::Reorder,
-        Theft::Misplace => Fault::Misplace("somebody-else".to_owned()),
-        Theft::Starve => {
-            let (from, to) = STARVED;
-            let tenants = tenants.iter().take(1).cloned().collect();
-            return Rule { tenants, from, to: Some(to), share: 1.0, fault: Fault::Stall };
-        }
-    };
-    Rule { tenants: tenants.to_vec(), from: Duration::ZERO, to: None, share: STOLEN_SHARE, fault }
 }
 
 /// A server that is asked to end exits with 0.
