@@ -156,11 +156,19 @@ impl Egress {
     }
 
     /// Waits for a connection until `start_by`. If one address refuses, the next is tried, as nothing has been sent yet.
-    pub(super) async fn connection(
-        &self,
-        standing: Standing,
-        start_by: Instant,
-    ) -> Result<Checkout, Failure> {
+    /// Without a connection, the lane keeps its place for its next request.
+    pub(super) async fn connection(&self, lane: &TenantLane, start_by: Instant) -> Result<Checkout, Failure> {
+        let standing = lane.standing();
+        let since = standing.since.unwrap_or_else(Instant::now);
+        let standing = Standing { since: Some(since), ..standing };
+        let checkout = self.checkout(standing, start_by).await;
+        if let Err(Failure::NoConnection) = checkout {
+            lane.place.set(Some(since));
+        }
+        checkout
+    }
+
+    async fn checkout(&self, standing: Standing, start_by: Instant) -> Result<Checkout, Failure> {
         let attempts_max = self.pool.addresses();
         let mut tried = Vec::new();
         loop {

@@ -41,6 +41,8 @@ impl Egress {
                 self.pump(&lane);
             }
         }
+        // Nothing of it waits any more.
+        lane.place.set(None);
         self.retire(&lane);
     }
 
@@ -114,7 +116,7 @@ impl Egress {
             Err(batch) => batch,
         };
         self.turn_to_pack(&batch).await;
-        let connection = self.connection(lane.standing(), start_by(&batch)).await;
+        let connection = self.connection(lane, start_by(&batch)).await;
         let mut packed = None;
         if connection.is_ok() {
             self.join_waiting(lane, &mut batch);
@@ -199,7 +201,7 @@ impl Egress {
 
     /// Sends a batch in one request and counts the result.
     pub(super) async fn attempt(&self, lane: &Rc<TenantLane>, batch: &[Box<Fragment>]) -> Attempt {
-        let connection = self.connection(lane.standing(), start_by(batch)).await;
+        let connection = self.connection(lane, start_by(batch)).await;
         self.attempt_over(connection, lane, Outgoing::new(batch, None)).await
     }
 

@@ -249,7 +249,9 @@ impl Egress {
             return self.replay_in_pieces(lane, batch, refusal).await;
         }
         self.turn_to_pack(batch).await;
-        let connection = self.connection(lane.standing(), start_by(batch)).await;
+        let connection = self.connection(lane, start_by(batch)).await;
+        // The next one comes after a pause.
+        lane.place.set(None);
         let mut packed = None;
         if connection.is_ok() {
             packed = self.pack(lane, batch).0;

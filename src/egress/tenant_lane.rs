@@ -30,6 +30,10 @@ pub(super) struct TenantLane {
     pub(super) slow: Cell<bool>,
     /// How many of its latest requests in a row were cut or timed out.
     pub(super) strikes: Cell<u32>,
+    /// The place among those who wait for a connection that a request has left which gave up: since when it waited. The
+    /// next one takes it. Otherwise a tenant whose requests give up one after the other, as long as a turn of all tenants
+    /// takes, would never come to the front.
+    pub(super) place: Cell<Option<Instant>>,
     /// Request sizes that upstreams accept from this tenant.
     pub(super) sizes: RefCell<Sizes>,
     /// When the task wakes that waits until a fragment may leave.
@@ -49,6 +53,7 @@ impl TenantLane {
             held: Cell::default(),
             slow: Cell::default(),
             strikes: Cell::default(),
+            place: Cell::default(),
             sizes: RefCell::default(),
             wakes: Cell::default(),
             spool: SpooledLane::default(),
@@ -108,10 +113,11 @@ impl TenantLane {
         known.map_or(PART_INFLATED_BYTES_MAX, |known| known.min(PART_INFLATED_BYTES_MAX))
     }
 
+    /// Its standing among those who wait for a connection. It takes the place that a request before has left.
     pub(super) fn standing(&self) -> Standing {
         match self.slow.get() {
-            true => Standing { class: Class::Slow, strikes: self.strikes.get() },
-            false => Standing::PROMPT,
+            true => Standing { class: Class::Slow, strikes: self.strikes.get(), since: self.place.take() },
+            false => Standing { since: self.place.take(), ..Standing::PROMPT },
         }
     }
 

@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Instant;
 
 use crate::config::plan::Share;
 
@@ -26,11 +27,13 @@ pub struct Standing {
     pub class: Class,
     /// Consecutive requests that were cut or timed out, if the tenant is slow.
     pub strikes: u32,
+    /// Since when it waits, if that is longer than the request does.
+    pub since: Option<Instant>,
 }
 
 impl Standing {
     /// The standing of a prompt tenant.
-    pub const PROMPT: Self = Self { class: Class::Prompt, strikes: 0 };
+    pub const PROMPT: Self = Self { class: Class::Prompt, strikes: 0, since: None };
 }
 
 /// Parts and bytes that all slow tenants hold together. One per process.

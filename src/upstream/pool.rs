@@ -6,7 +6,8 @@
 //! - A request that finds no connection waits, and fragments that arrive meanwhile are merged behind it. It fails only
 //!   at its deadline.
 //! - A connection that comes free goes to the request that has waited longest, on this core or on another. No later
-//!   request overtakes it, and no request takes its own connection again before it. Between cores an open connection
+//!   request overtakes it, and no request takes its own connection again before it. A tenant whose request gives up
+//!   passes its place on to its next one. Between cores an open connection
 //!   travels as a descriptor.
 //! - Slow tenants hold at most their share of connections while any other tenant could use them. They wait in a queue of
 //!   their own, which is skipped while they hold their share. See [`pace`](crate::shared::pace).
@@ -131,7 +132,7 @@ struct Host {
 /// A request that waits for a connection.
 #[derive(Debug)]
 struct Waiter {
-    /// Since when it waits. For a repeatedly slow tenant a later time stands here than the real one.
+    /// Since when it, or those of its tenant before it, waits. For a repeatedly slow tenant a later time stands here than the real one.
     since: Instant,
     tried: Vec<SocketAddr>,
     /// The connection that it has been given.
@@ -222,8 +223,9 @@ impl Pool {
         let watch = self.deadlines.watch_task();
         watch.set(deadline, Cut::Both);
         let now = Instant::now();
+        let since = standing.since.unwrap_or(now);
         let waiter = Rc::new(Waiter {
-            since: now + queue_penalty(standing.strikes, deadline.saturating_duration_since(now)),
+            since: since + queue_penalty(standing.strikes, deadline.saturating_duration_since(now)),
             tried: tried.to_vec(),
             lease: RefCell::default(),
             waker: RefCell::default(),

@@ -111,6 +111,10 @@ impl Sender {
 
     fn leaves(&mut self) {
         self.attempts += 1;
+        if let Some(stamps) = &self.stamps {
+            let tenants: Vec<&String> = stamps.tenants().collect();
+            world::trace(format_args!("sender {} sends of {tenants:?}", self.id.index));
+        }
         if let Some(pending) = &mut self.pending {
             pending.is_in_flight = true;
         }

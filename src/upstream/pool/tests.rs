@@ -19,7 +19,7 @@ fn pool(addresses: &Addresses) -> Pool {
     pool
 }
 
-const SLOW: Standing = Standing { class: Class::Slow, strikes: 0 };
+const SLOW: Standing = Standing { class: Class::Slow, strikes: 0, since: None };
 
 /// The pools of several cores, all run by this thread, and their exchanges. At most `max` connections to an address.
 fn pools<const N: usize>(addresses: &Addresses, max: usize) -> [(Pool, Rc<Exchange>); N] {
@@ -131,6 +131,27 @@ fn a_connection_that_comes_back_goes_to_who_waited_first_not_to_who_asks_next() 
         pool.discard(connection);
         let Poll::Ready(Ok(lease)) = poll_once(second.as_mut()) else { panic!("the second is next") };
         assert!(matches!(lease.what, Leased::Connect(..)) && poll_once(late.as_mut()).is_pending());
+    });
+}
+
+/// Each time that a request of a tenant gave up, the tenant would go to the end of the queue.
+#[test]
+fn a_tenant_keeps_its_place_when_a_request_gives_up() {
+    let upstream = TcpListener::bind("127.0.0.1:0").unwrap();
+    on_a_core(async {
+        let addresses = Addresses::default();
+        resolve_to(&addresses, &[upstream.local_addr().unwrap()]);
+        let [(pool, _)] = pools(&addresses, 1);
+        let connection = open(&pool).await;
+        let since = Instant::now();
+        monoio::time::sleep(Duration::from_millis(2)).await;
+        let mut other = Box::pin(pool.take(Standing::PROMPT, soon(), &[]));
+        assert!(poll_once(other.as_mut()).is_pending());
+        let standing = Standing { since: Some(since), ..Standing::PROMPT };
+        let mut next = Box::pin(pool.take(standing, soon(), &[]));
+        assert!(poll_once(next.as_mut()).is_pending());
+        pool.put(connection);
+        assert!(poll_once(other.as_mut()).is_pending() && poll_once(next.as_mut()).is_ready());
     });
 }
 
