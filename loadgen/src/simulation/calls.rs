@@ -116,13 +116,14 @@ pub unsafe extern "C" fn epoll_wait(
     let room = usize::try_from(most).unwrap_or_default();
     let ready = world::wait(room, u64::try_from(timeout).ok(), |room| {
         let mut events = [epoll_event { events: 0, u64: 0 }; 64];
-        let most = room.clamp(1, events.len());
+        let most = room.min(events.len());
         // SAFETY: the array has room for so many events.
         let found = unsafe { libc::syscall(libc::SYS_epoll_wait, epoll, events.as_mut_ptr(), most, 0) };
         events.get(..usize::try_from(found).unwrap_or_default()).unwrap_or_default().to_vec()
     });
-    for (place, event) in ready.iter().take(room).enumerate() {
-        // SAFETY: by the caller's promise there is room for `most` events, and `place` is below that.
+    let ready = ready.get(..room).unwrap_or(&ready);
+    for (place, event) in ready.iter().enumerate() {
+        // SAFETY: by the caller's promise there is room for `most` events. No more than that are left, so `place` is below.
         unsafe { into.add(place).write(*event) };
     }
     c_int::try_from(ready.len()).unwrap_or(c_int::MAX)
@@ -430,7 +431,11 @@ pub(super) fn is_open(fd: c_int) -> bool {
 /// The descriptors that this process has.
 pub(super) fn descriptors() -> BTreeSet<c_int> {
     let all = std::fs::read_dir("/proc/self/fd").into_iter().flatten().flatten();
-    all.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect()
+    let mut all: BTreeSet<c_int> = all.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect();
+    // The one that these were read from is among them, and closed by now.
+    // SAFETY: the call has no pointers.
+    all.retain(|fd| unsafe { libc::syscall(libc::SYS_fcntl, *fd, libc::F_GETFD) } >= 0);
+    all
 }
 
 /// Closes all descriptors but these. A runtime that ends leaks those of the tasks that it had.

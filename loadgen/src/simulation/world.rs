@@ -160,7 +160,7 @@ pub(super) fn trace(event: fmt::Arguments<'_>) {
     World::with(|world| world.trace.note(event));
 }
 
-/// How many bytes of `length` a read or a write of a socket moves, at most.
+/// How many bytes of `length` a read or a write of a socket moves, at most: one at least, if there is one.
 pub(super) fn cut(fd: c_int, length: usize) -> usize {
     World::with(|world| {
         if length > 1 && world.sockets.is_ours(fd) && world.random.below(SHORT) == 0 {
@@ -168,10 +168,11 @@ pub(super) fn cut(fd: c_int, length: usize) -> usize {
         }
         length
     })
-    .clamp(1, length.max(1))
+    .min(length)
 }
 
-/// Waits until something is ready, up to a time in milliseconds, or for ever. `poll` asks the kernel, without waiting.
+/// Waits until something is ready, up to a time in milliseconds, or for ever. `poll` asks the kernel, without waiting, for
+/// no more events than it is told. Neither returns more than there is `room` for.
 pub(super) fn wait(
     room: usize,
     timeout: Option<u64>,
@@ -213,8 +214,10 @@ fn look(room: usize, poll: impl Fn(usize) -> Vec<epoll_event>) -> Vec<epoll_even
             None => break,
         }
     }
-    let events = poll(room - ready.len());
-    ready.extend(World::with(|world| world.shuffle(events)));
+    if ready.len() < room {
+        let events = poll(room - ready.len());
+        ready.extend(World::with(|world| world.shuffle(events)));
+    }
     ready
 }
 
