@@ -3,7 +3,7 @@
 use std::env;
 use std::io::{self, Write};
 use std::os::unix::process::CommandExt;
-use std::process::Command;
+use std::process::{Command, Output, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::thread;
@@ -16,6 +16,12 @@ use super::args::SimulateArgs;
 
 /// Set in a process whose addresses are not random.
 const FIXED: &str = "LOADGEN_SIMULATE_FIXED";
+
+/// How long a seed may take, by the real clock. One that takes longer goes in circles.
+const SEED_MAX: Duration = Duration::from_secs(60);
+
+/// How often it is looked whether a seed has ended.
+const LOOK: Duration = Duration::from_millis(5);
 
 /// Runs it; false when something was found.
 pub(crate) fn run(args: &SimulateArgs) -> anyhow::Result<bool> {
@@ -63,8 +69,10 @@ fn many(args: &SimulateArgs) -> anyhow::Result<bool> {
         for _ in 0..args.jobs.max(1) {
             scope.spawn(|| {
                 while begun.elapsed() < args.duration && !(args.first && found.load(Ordering::Relaxed)) {
-                    match child(next.fetch_add(1, Ordering::Relaxed), args.length) {
-                        Ok(holds) => drop(found.fetch_or(!holds, Ordering::Relaxed)),
+                    let is_over = || args.first && found.load(Ordering::Relaxed);
+                    match child(next.fetch_add(1, Ordering::Relaxed), args.length, is_over) {
+                        Ok(Some(holds)) => drop(found.fetch_or(!holds, Ordering::Relaxed)),
+                        Ok(None) => return,
                         Err(error) => {
                             failure.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error);
                             return;
@@ -84,19 +92,40 @@ fn many(args: &SimulateArgs) -> anyhow::Result<bool> {
     Ok(!found)
 }
 
-/// Plays a seed in a process of its own, and prints what it has found. False if it has found something, or was ended.
-fn child(seed: u64, length: Option<Duration>) -> anyhow::Result<bool> {
+/// Plays a seed in a process of its own, and prints what it has found. False if it has found something, or was ended; none
+/// if all `is_over` before.
+fn child(seed: u64, length: Option<Duration>, is_over: impl Fn() -> bool) -> anyhow::Result<Option<bool>> {
     let mut command = itself()?;
     command.args(["simulate", "--seed", &seed.to_string()]).env(FIXED, "1");
     command.args(length.iter().flat_map(|length| ["--length".to_owned(), format!("{length:?}")]));
-    let output = command.output().context("cannot run this program")?;
+    let Some((output, is_late)) = output(&mut command, is_over)? else { return Ok(None) };
     let mut out = io::stdout().lock();
     out.write_all(&output.stdout)?;
-    if !output.status.success() {
+    if is_late {
+        writeln!(out, "seed {seed}: goes in circles\n  it has not ended within {SEED_MAX:?}")?;
+    } else if !output.status.success() {
         let said = String::from_utf8_lossy(&output.stderr);
         let last: Vec<&str> = said.lines().rev().take(12).collect();
         writeln!(out, "seed {seed}: {}", output.status)?;
         last.iter().rev().try_for_each(|line| writeln!(out, "  {line}"))?;
     }
-    Ok(output.status.success())
+    Ok(Some(output.status.success()))
+}
+
+/// What a process has printed, which must fit into a pipe, and whether it was killed for taking too long. None if it was
+/// killed because all `is_over`.
+fn output(command: &mut Command, is_over: impl Fn() -> bool) -> anyhow::Result<Option<(Output, bool)>> {
+    let begun = Instant::now();
+    let mut child =
+        command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().context("cannot run this program")?;
+    while child.try_wait()?.is_none() {
+        let is_late = begun.elapsed() > SEED_MAX;
+        if is_late || is_over() {
+            child.kill()?;
+            let output = child.wait_with_output()?;
+            return Ok(is_late.then_some((output, true)));
+        }
+        thread::sleep(LOOK);
+    }
+    Ok(Some((child.wait_with_output()?, false)))
 }

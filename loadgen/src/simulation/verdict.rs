@@ -8,6 +8,9 @@ use super::world::Trace;
 use crate::audit::Audit;
 use crate::chaos::Liveness;
 
+/// Findings that are printed.
+const FINDINGS_MAX: usize = 20;
+
 /// The laws, each with what was found against it.
 #[derive(Debug)]
 pub struct Verdict {
@@ -78,7 +81,12 @@ impl fmt::Display for Verdict {
             audit.stored,
             self.trace
         )?;
-        self.findings().iter().try_for_each(|finding| write!(f, "\n  {finding}"))
+        let findings = self.findings();
+        findings.iter().take(FINDINGS_MAX).try_for_each(|finding| write!(f, "\n  {finding}"))?;
+        match findings.len().saturating_sub(FINDINGS_MAX) {
+            0 => Ok(()),
+            more => write!(f, "\n  and {more} more"),
+        }
     }
 }
 
