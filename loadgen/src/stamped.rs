@@ -123,6 +123,12 @@ impl Stamps {
         self.parts.iter().filter_map(|&(tenant, _)| self.config.tenants.get(tenant))
     }
 
+    /// The parts of the request that was made last: the sender, the tenant, and the sequence number of each.
+    pub(crate) fn parts(&self) -> impl Iterator<Item = (SenderId, String, u64)> {
+        let tenants = &self.config.tenants;
+        self.parts.iter().filter_map(|&(at, sequence)| Some((self.id, tenants.get(at)?.clone(), sequence)))
+    }
+
     /// All that is known of what was sent.
     pub(crate) fn journal(self) -> Journal {
         let mut journal = Journal::default();

@@ -13,7 +13,7 @@ use tenantry::metrics::ledger::Auditor;
 use super::scenario::{Crowd, Kind, SERVER, Scenario};
 use super::sender::{self, Habits, Sender};
 use super::server::{self, Server, SlowDisk};
-use super::upstream::Upstream;
+use super::upstream::{Sent, Upstream};
 use super::verdict::{Verdict, spread};
 use super::world::{self, World};
 use super::{calls, scenario};
@@ -108,7 +108,7 @@ impl Stage {
         let rules = [scenario.plan.rules(), scenario.thefts.clone()].concat();
         let script = FaultyUpstream::new(scenario.seed, rules);
         let series = runs(&scenario).map(|(run, crowd)| (run, crowd.series as usize)).collect();
-        let upstream = Rc::new(Upstream::new(script, series));
+        let upstream = Rc::new(Upstream::new(script, &scenario.tenants, series));
         let disk = Rc::new(SlowDisk::default());
         if let Some(capacity) = scenario.spool.as_ref().and_then(|spool| spool.capacity) {
             disk.disk.limit(capacity);
@@ -292,9 +292,10 @@ impl Stage {
             let mut sender = sender.borrow_mut();
             attempts = (attempts.0 + sender.attempts, attempts.1 + sender.acknowledged);
             self.failures.append(&mut sender.failures);
-            if sender.refused > 0 && !self.scenario.refuses() {
-                self.failures
-                    .push(format!("{} requests were refused for good, for no reason", sender.refused));
+            let refused = self.upstream.refused.borrow();
+            let is_refused = |parts: &&Vec<Sent>| parts.iter().any(|part| refused.contains(part));
+            if let Some(parts) = sender.refused.iter().find(|parts| !is_refused(parts)) {
+                self.failures.push(format!("refused for good, but not by the upstream: {parts:?}"));
             }
             journal.merge(sender.stamps.take().map(Stamps::journal).unwrap_or_default());
         }
@@ -348,17 +349,21 @@ fn senders(
             Ok(url) => url,
             Err(error) => unreachable!("{error}"),
         };
-        let config = Arc::new(StampedConfig {
-            send: SendConfig { url, ..SendConfig::default() },
-            format: crowd.format,
-            tenants: scenario.tenants.clone(),
-            tenant_label: "tenant".to_owned(),
-            tenants_per_request: crowd.tenants_per_request,
-            series: crowd.series,
-            pulse: Some(Arc::clone(upstream.script.pulse())),
-            ..StampedConfig::default()
-        });
-        for index in 0..crowd.senders {
+        let config = |tenants: &[String]| {
+            Arc::new(StampedConfig {
+                send: SendConfig { url: url.clone(), ..SendConfig::default() },
+                format: crowd.format,
+                tenants: tenants.to_vec(),
+                tenant_label: "tenant".to_owned(),
+                tenants_per_request: crowd.tenants_per_request,
+                series: crowd.series,
+                pulse: Some(Arc::clone(upstream.script.pulse())),
+                ..StampedConfig::default()
+            })
+        };
+        let tenants = if crowd.is_loyal { 1 } else { scenario.tenants.len() };
+        let configs: Vec<_> = scenario.tenants.chunks(tenants).map(config).collect();
+        for (index, config) in (0..crowd.senders).zip(configs.iter().cycle()) {
             let rules = RetryRules {
                 backoff_max: BACKOFF_MAX,
                 give_up_after: Some(GIVE_UP_AFTER),
@@ -367,7 +372,7 @@ fn senders(
             let habits =
                 Habits { to: SERVER, rules, interval: crowd.interval, patience: crowd.patience, end };
             let id = SenderId { run, index };
-            let sender = Sender::new(id, habits, Arc::clone(&config), Rc::clone(disturbances));
+            let sender = Sender::new(id, habits, Arc::clone(config), Rc::clone(disturbances));
             senders.push(Rc::new(RefCell::new(sender)));
         }
     }

@@ -75,6 +75,8 @@ pub struct SpoolHabits {
 pub struct Crowd {
     /// How many.
     pub senders: u32,
+    /// Whether each sender has a tenant of its own. Otherwise it sends for all in turns, and waits for each.
+    pub is_loyal: bool,
     /// Tenants in a request; all if it is none.
     pub tenants_per_request: Option<usize>,
     /// Series of each tenant in a request.
@@ -95,7 +97,9 @@ impl Scenario {
         let length = length.unwrap_or(Duration::from_secs(60 + random.below(240)));
         let tenants: Vec<String> =
             (0..3 + random.below(6)).map(|number| format!("tenant-{number}")).collect();
-        let upstream = (100..).take(1 + random.index(3)).map(|host| at(host, 9_009)).collect();
+        // In a crowd there are fewer connections than tenants.
+        let addresses = if kind == Kind::Crowded { 1 } else { 1 + random.index(3) };
+        let upstream = (100..).take(addresses).map(|host| at(host, 9_009)).collect();
         let spool = (kind == Kind::Stormy && random.below(2) == 0).then(|| SpoolHabits {
             loses_power: random.below(2) == 0,
             latency_max: Duration::from_millis(random.below(3) * random.below(800)),
@@ -114,21 +118,16 @@ impl Scenario {
         let tuning = match kind {
             Kind::Stormy => Tuning::FIRST,
             Kind::Crowded => Tuning {
-                max_conns_per_host: 1 + random.index(4),
+                max_conns_per_host: 1 + random.index(2),
                 timeout_ms: 10_000,
                 fragments_max: 1 + random.index(2) * 63,
                 ..Tuning::FIRST
             },
         };
-        let settings = settings(spool.as_ref(), &mut random);
+        let settings = settings(kind, spool.as_ref(), &mut random);
         let cores = 1 + random.index(3);
         let thefts = Vec::new();
         Self { seed, kind, length, cores, tenants, upstream, spool, crowds, plan, thefts, settings, tuning }
-    }
-
-    /// Whether the upstream refuses anything for good.
-    pub fn refuses(&self) -> bool {
-        self.plan.clone().without_refusals() != self.plan
     }
 
     /// The server's configuration.
@@ -149,6 +148,7 @@ impl Crowd {
         let is_patient = random.below(2) == 0;
         Self {
             senders: 1 + u32::try_from(random.below(4)).unwrap_or_default(),
+            is_loyal: false,
             tenants_per_request: [None, Some(1), Some(2), Some(3)][random.index(4)],
             series: 1 + u32::try_from(random.below(5)).unwrap_or_default(),
             interval: Duration::from_millis(200 + random.below(2_500)),
@@ -157,10 +157,12 @@ impl Crowd {
         }
     }
 
-    /// Each sends for one tenant at a time, as fast as it can.
+    /// Each sends for one tenant, as fast as it can. If it went on to the others, it would soon wait for one that gets
+    /// nothing, and make room for it.
     fn crowded(random: &mut Random, tenants: usize) -> Self {
         Self {
             senders: u32::try_from(tenants * (2 + random.index(3))).unwrap_or(u32::MAX),
+            is_loyal: true,
             tenants_per_request: Some(1),
             series: 1 + u32::try_from(random.below(3)).unwrap_or_default(),
             interval: Duration::ZERO,
@@ -178,10 +180,11 @@ fn busy(random: &mut Random) -> Planned {
     Planned { at: Duration::ZERO, event: Event::Trouble("busy", rule) }
 }
 
-/// Settings that stay as they are.
-fn settings(spool: Option<&SpoolHabits>, random: &mut Random) -> String {
+/// Settings that stay as they are. In a crowd nothing but connections is scarce: whom `concurrency` refuses is a matter of
+/// luck.
+fn settings(kind: Kind, spool: Option<&SpoolHabits>, random: &mut Random) -> String {
     let mut settings = String::new();
-    if random.below(4) == 0 {
+    if kind == Kind::Stormy && random.below(4) == 0 {
         settings += &format!("concurrency: {}\n", 2 + random.below(6));
     }
     if spool.is_some() {

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant, SystemTime};
 use monoio::net::TcpStream;
 use monoio::time::{sleep_until, timeout};
 
+use super::upstream::Sent;
 use super::wire::Wire;
 use super::world;
 use crate::http::{HttpError, MessageReader};
@@ -35,8 +36,8 @@ pub(super) struct Sender {
     due: Instant,
     /// What broke a law, seen from here.
     pub(super) failures: Vec<String>,
-    /// Requests that were refused for good.
-    pub(super) refused: u64,
+    /// Requests that were refused for good: the parts of each.
+    pub(super) refused: Vec<Vec<Sent>>,
     /// How often a server began or ceased to end: odd while it ends, when it closes connections that lie idle.
     disturbances: Rc<Cell<u64>>,
     pub(super) acknowledged: u64,
@@ -80,7 +81,7 @@ impl Sender {
             pending: None,
             due: Instant::now(),
             failures: Vec::new(),
-            refused: 0,
+            refused: Vec::new(),
             disturbances,
             acknowledged: 0,
             attempts: 0,
@@ -133,7 +134,14 @@ impl Sender {
             }
             Next::Done(settled) => {
                 self.acknowledged += u64::from(settled == Settled::Acknowledged);
-                self.refused += u64::from(settled == Settled::Refused);
+                if settled == Settled::Refused {
+                    self.refused.push(self.stamps.iter().flat_map(Stamps::parts).collect());
+                }
+                if settled == Settled::Abandoned {
+                    let (id, at) = (self.id, world::now().as_secs_f64());
+                    self.failures
+                        .push(format!("sender {id}: given up at {at:.3} s, as all of its attempts failed"));
+                }
                 let fate = pending.attempts.settle(settled);
                 self.stamps.iter_mut().for_each(|stamps| stamps.note(fate));
             }

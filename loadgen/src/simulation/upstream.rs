@@ -24,17 +24,22 @@ use crate::translate::from_v2;
 /// The header that names the tenant.
 const TENANT_HEADER: &str = "X-Scope-OrgID";
 
+/// A tenant's part of a sender's request: whose it is, the tenant, and its sequence number.
+pub(super) type Sent = (SenderId, String, u64);
+
 /// See the module. It outlives the tasks that serve.
 pub(super) struct Upstream {
     pub(super) script: FaultyUpstream,
     pub(super) account: RefCell<FullAccount>,
     pub(super) requests: Cell<u64>,
-    /// Requests that were stored, by tenant.
+    /// Requests that were stored, by tenant: of each, also if there were none.
     pub(super) served: RefCell<BTreeMap<String, u64>>,
     /// What broke a law, seen from here.
     pub(super) failures: RefCell<Vec<String>>,
     /// Series of each tenant in a request, by [`SenderId::run`].
     series: BTreeMap<u64, usize>,
+    /// What was refused for good.
+    pub(super) refused: RefCell<BTreeSet<Sent>>,
     /// Tenants that were told that something is too large.
     too_large: RefCell<BTreeSet<String>>,
     /// Requests that are stored after the next of their tenant and connection.
@@ -44,8 +49,8 @@ pub(super) struct Upstream {
 }
 
 impl Upstream {
-    /// An upstream with this script. `series` tells what senders of each run send.
-    pub(super) fn new(script: FaultyUpstream, series: BTreeMap<u64, usize>) -> Self {
+    /// An upstream with this script, for these tenants. `series` tells what senders of each run send.
+    pub(super) fn new(script: FaultyUpstream, tenants: &[String], series: BTreeMap<u64, usize>) -> Self {
         Self {
             script,
             series,
@@ -53,7 +58,8 @@ impl Upstream {
             too_large: RefCell::default(),
             account: RefCell::default(),
             requests: Cell::default(),
-            served: RefCell::default(),
+            served: RefCell::new(tenants.iter().map(|tenant| (tenant.clone(), 0)).collect()),
+            refused: RefCell::default(),
             held: RefCell::default(),
             connections: Cell::default(),
             open: RefCell::default(),
@@ -92,12 +98,15 @@ impl Upstream {
         let mut wire = Wire::new(stream);
         let fd = wire.fd();
         self.open.borrow_mut().insert(fd);
-        while let Ok(true) = self.request(&mut wire, connection).await {}
+        let mut is_new = true;
+        while let Ok(true) = self.request(&mut wire, connection, is_new).await {
+            is_new = false;
+        }
         self.open.borrow_mut().remove(&fd);
     }
 
-    /// Serves a request; false if it was the connection's last.
-    async fn request(&self, wire: &mut Wire, connection: u64) -> Result<bool, HttpError> {
+    /// Serves a request; false if it was the connection's last. `is_new`: it is the first.
+    async fn request(&self, wire: &mut Wire, connection: u64, is_new: bool) -> Result<bool, HttpError> {
         let Some(head) = wire.head(MessageReader::request_head).await? else { return Ok(false) };
         let tenant = head.headers.get(TENANT_HEADER).unwrap_or_default();
         let rate = match self.script.admit(&Approach { tenant: Some(tenant) }) {
@@ -114,12 +123,11 @@ impl Upstream {
             Ok((inflated, request)) => {
                 let arrival = (tenant, connection, &body[..], &inflated[..]);
                 let reply = self.reply(&head, arrival);
-                self.look_for_pieces(tenant, &request);
-                if reply.status == 413 {
-                    self.too_large.borrow_mut().insert(tenant.to_owned());
-                }
+                let parts = parts_of(&request);
+                self.look_for_pieces(tenant, &parts);
+                self.note_refusal(tenant, &reply, &parts);
                 sleep(reply.delay).await;
-                self.settle(wire, (tenant, connection), &reply, request);
+                self.settle(wire, (tenant, connection), &reply, request, is_new);
                 reply
             }
             Err(why) => {
@@ -147,13 +155,22 @@ impl Upstream {
         self.script.answer(&Arrival { tenant, headers, connection, nth_of_tenant: nth, nth, body, inflated })
     }
 
-    /// Stores a request in the way that its script says.
-    fn settle(&self, wire: &Wire, (tenant, connection): (&str, u64), reply: &Reply, request: WriteRequest) {
+    /// Stores a request in the way that its script says. A copy that stands for an attempt of its sender counts as one
+    /// that the sender is told of: it hears of a success, or of a failure. The server sends again by itself only what a
+    /// connection that it had used before may not have brought.
+    fn settle(
+        &self,
+        wire: &Wire,
+        (tenant, connection): (&str, u64),
+        reply: &Reply,
+        request: WriteRequest,
+        is_new: bool,
+    ) {
         if !reply.stores() {
             return;
         }
         *self.served.borrow_mut().entry(tenant.to_owned()).or_default() += 1;
-        let is_told = reply.is_success() && wire.is_open();
+        let is_told = reply.is_success() && wire.is_open() || is_new && !reply.answers();
         let held = self.held.borrow_mut().remove(&(tenant.to_owned(), connection));
         match &reply.storing {
             Storing::Once => self.store(tenant, is_told, &request),
@@ -184,27 +201,31 @@ impl Upstream {
     }
 
     /// What a sender has sent of a tenant in one request comes as a whole, unless something of that tenant was too large.
-    fn look_for_pieces(&self, tenant: &str, request: &WriteRequest) {
+    fn look_for_pieces(&self, tenant: &str, parts: &BTreeMap<(SenderId, u64), usize>) {
         if self.too_large.borrow().contains(tenant) {
             return;
         }
-        let mut found: BTreeMap<(SenderId, u64), usize> = BTreeMap::new();
-        for series in &request.timeseries {
-            stamp::read_v1(series, |read| {
-                if let Ok(stamp) = read {
-                    *found.entry((stamp.sender, stamp.sequence)).or_default() += 1;
-                }
-            });
-        }
-        let is_whole =
-            |sender: &SenderId, count| self.series.get(&sender.run).is_none_or(|all| count % all == 0);
-        for ((sender, sequence), count) in found {
-            if !is_whole(&sender, count) {
+        let is_whole = |sender: &SenderId, count: &usize| {
+            self.series.get(&sender.run).is_none_or(|all| count % all == 0)
+        };
+        for ((sender, sequence), count) in parts {
+            if !is_whole(sender, count) {
                 let mut failures = self.failures.borrow_mut();
                 failures.push(format!(
                     "{tenant}: {count} series of sender {sender}, sequence {sequence}, came alone"
                 ));
             }
+        }
+    }
+
+    /// Notes what is refused for good.
+    fn note_refusal(&self, tenant: &str, reply: &Reply, parts: &BTreeMap<(SenderId, u64), usize>) {
+        if reply.status == 413 {
+            self.too_large.borrow_mut().insert(tenant.to_owned());
+        }
+        if (400..500).contains(&reply.status) && reply.status != 429 {
+            let refused = parts.keys().map(|(sender, sequence)| (*sender, tenant.to_owned(), *sequence));
+            self.refused.borrow_mut().extend(refused);
         }
     }
 
@@ -223,6 +244,19 @@ impl Upstream {
         wire.write(bytes).await?;
         Ok(keeps && reply.close == Close::Never)
     }
+}
+
+/// The senders' parts in a request, by sender and sequence number, with the number of their series.
+fn parts_of(request: &WriteRequest) -> BTreeMap<(SenderId, u64), usize> {
+    let mut parts: BTreeMap<(SenderId, u64), usize> = BTreeMap::new();
+    for series in &request.timeseries {
+        stamp::read_v1(series, |read| {
+            if let Ok(stamp) = read {
+                *parts.entry((stamp.sender, stamp.sequence)).or_default() += 1;
+            }
+        });
+    }
+    parts
 }
 
 /// A body, inflated and decoded.
