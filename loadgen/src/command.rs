@@ -5,6 +5,7 @@ mod capture;
 mod chaos;
 mod compare;
 mod demo;
+mod disk;
 mod report;
 mod rig;
 mod send;

@@ -31,6 +31,25 @@ pub fn share(text: &str) -> Result<f64, String> {
     share.ok_or_else(|| format!("`{text}` is no share from 0 to 1"))
 }
 
+/// A size of at least `least` bytes: a number, or one such as `4Mi` or `4MiB`.
+pub fn bytes(least: u64) -> impl Fn(&str) -> Result<u64, String> + Clone {
+    move |text| {
+        let digits = text.trim_end_matches(|c: char| !c.is_ascii_digit());
+        let shift = match text.get(digits.len()..) {
+            Some("") => Some(0),
+            Some("Ki" | "KiB") => Some(10),
+            Some("Mi" | "MiB") => Some(20),
+            Some("Gi" | "GiB") => Some(30),
+            _ => None,
+        };
+        let number = digits.parse::<u64>().ok().zip(shift);
+        let bytes = number.and_then(|(number, shift)| number.checked_mul(1 << shift));
+        bytes
+            .filter(|bytes| *bytes >= least)
+            .ok_or_else(|| format!("`{text}` is no size such as 4Mi of at least {least} bytes"))
+    }
+}
+
 /// A duration, see [`crate::duration`].
 ///
 /// # Errors
@@ -125,6 +144,16 @@ mod tests {
         assert_eq!(number(3600.0)("0.5"), Ok(0.5));
         for wrong in ["0", "-1", "1e9", "NaN", "s"] {
             assert!(number(3600.0)(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn sizes() {
+        for (text, size) in [("1024", 1024), ("1Ki", 1024), ("4MiB", 4 << 20), ("2Gi", 2 << 30)] {
+            assert_eq!(bytes(1024)(text), Ok(size), "{text}");
+        }
+        for wrong in ["1023", "", "Mi", "4M", "4 Mi", "-4Mi", "4.5Mi", "18446744073709551615Gi"] {
+            assert!(bytes(1024)(wrong).is_err(), "{wrong}");
         }
     }
 

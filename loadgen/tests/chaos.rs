@@ -4,7 +4,7 @@
 
 mod support;
 
-use std::process::Output;
+use std::process::{Command, Output};
 use std::thread;
 use std::time::Duration;
 
@@ -84,6 +84,55 @@ fn what_is_acknowledged_survives_a_bad_day() {
     });
 }
 
+/// Neither strace nor a namespace is to be had everywhere, and then this says so.
+fn has_disks() -> bool {
+    let works = |command: &mut Command| command.output().is_ok_and(|output| output.status.success());
+    let has = works(Command::new("strace").args(["-D", "-f", "--seccomp-bpf", "-o", "/dev/null", "true"]))
+        && works(Command::new("unshare").args(["-r", "-m", "true"]));
+    if !has {
+        eprintln!("neither slow nor small disks here");
+    }
+    has
+}
+
+#[test]
+fn what_is_acknowledged_survives_a_slow_disk_that_is_full_now_and_then() {
+    if !has_disks() {
+        return;
+    }
+    let seed = eventful_seed().to_string();
+    thread::scope(|scope| {
+        for driver in drivers() {
+            let seed = &seed;
+            scope.spawn(move || {
+                let disk = ["--spool", "--slow-disk", "100ms", "--disk-bytes", "256Ki"];
+                let run = ["--seed", seed, "--minutes", MINUTES, "--driver", driver];
+                let (output, text, json) = chaos(&[&disk[..], &run].concat());
+                assert_eq!(output.status.code(), Some(0), "{text}");
+                let used = &json["spool"];
+                assert!(used["parts"].as_u64() > Some(0), "{text}");
+                assert!(used["commits_failed"].as_u64() > Some(0), "it was never full: {text}");
+                let commits = used["commits"].as_u64().unwrap();
+                // Those that failed, and those of removals, wait for nothing.
+                let slow = used["commit_seconds"].as_f64().unwrap() / 0.1;
+                assert!(slow > 3.0 && slow < 5.0 * commits as f64, "{slow} slow ones of {commits}: {text}");
+            });
+        }
+    });
+}
+
+#[test]
+fn a_disk_that_cannot_be_made_is_refused_with_the_reason() {
+    for (option, value, why) in
+        [("--slow-disk", "1ms", "strace is needed"), ("--disk-bytes", "1Mi", "unshare is needed")]
+    {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_loadgen"));
+        let output = command.args(["chaos", "--spool", option, value]).env("PATH", "/nowhere").output();
+        let text = text(&output.unwrap());
+        assert!(text.contains(option) && text.contains(why), "{text}");
+    }
+}
+
 #[test]
 fn a_thief_is_found_and_what_tells_of_him_is_kept() {
     for (theft, found) in [("lose", "lost"), ("duplicate", "duplicated"), ("misplace", "misplaced")] {
@@ -122,6 +171,9 @@ fn chaos_says_what_is_wrong_with_its_arguments() {
         (&["chaos", "--minutes", "0"], "no number above 0"),
         (&["chaos", "--minutes", "31"], "no number above 0 and up to 30"),
         (&["chaos", "--driver", "poll"], "io_uring"),
+        (&["chaos", "--slow-disk", "1ms"], "--spool"),
+        (&["chaos", "--spool", "--slow-disk", "1m"], "--slow-disk: at most 10 s"),
+        (&["chaos", "--spool", "--disk-bytes", "64Ki"], "no size such as 4Mi of at least 131072 bytes"),
         (&["chaos", "--server", "/nowhere", "--minutes", "0.01"], "cannot start the server"),
     ]);
 }

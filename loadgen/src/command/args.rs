@@ -18,7 +18,7 @@ use loadgen::sink::SinkConfig;
 use loadgen::stamped::StampedConfig;
 use loadgen::typed::{duration, number, tenants};
 
-pub(crate) use chaos::{ChaosArgs, ServerArgs, Theft};
+pub(crate) use chaos::{ChaosArgs, DiskArgs, ServerArgs, Theft};
 pub(crate) use simulate::SimulateArgs;
 pub(crate) use trial::{
     FairnessArgs, HandshakesArgs, IdleArgs, IsolationArgs, LengthArgs, SpoolArgs, TrialArgs, TrialCommand,

@@ -4,6 +4,7 @@ mod ledger;
 mod profiles;
 mod report;
 mod rig;
+mod spooled;
 
 use std::fs;
 use std::io::{self, Write};
@@ -94,7 +95,7 @@ pub(crate) fn run(args: &ChaosArgs) -> anyhow::Result<bool> {
     }
     write!(io::stdout(), "{}", report.text())?;
     if !holds {
-        let dir = rig.keep();
+        let dir = rig.keep()?;
         fs::write(dir.join("report.json"), &json)?;
         writeln!(io::stdout(), "kept       {}: server.log, tenantry.yml and report.json", dir.display())?;
     }

@@ -12,7 +12,8 @@ use loadgen::sink::{Script, Sink, SinkConfig};
 use loadgen::tls::Certificates;
 use tempfile::TempDir;
 
-use super::args::ServerArgs;
+use super::args::{DiskArgs, ServerArgs};
+use super::disk::Disk;
 use super::server::{Server, Setup};
 
 /// The label that names the tenant; what most people call it.
@@ -26,6 +27,8 @@ pub(crate) struct RigConfig {
     pub(crate) settings: String,
     /// Whether the server has a spool, beside its configuration.
     pub(crate) has_spool: bool,
+    /// The disk that it lies on.
+    pub(crate) disk: DiskArgs,
     /// What the upstream does.
     pub(crate) script: Option<Arc<dyn Script>>,
     /// Whether the upstream keeps account of every sample.
@@ -68,6 +71,7 @@ impl RigConfig {
         })?;
         let mut setup = Setup {
             has_spool: self.has_spool,
+            disk: Disk::default(),
             program: self.server.server.clone(),
             listen: free_addr()?,
             target: sink.url(),
@@ -77,6 +81,7 @@ impl RigConfig {
             profiles: self.profiles,
             end_patience: self.end_patience,
         };
+        setup.disk = Disk::new(&self.disk, &setup.spool_dir())?;
         setup.settings += &setup.spool();
         Ok((setup, sink, dir))
     }

@@ -7,7 +7,7 @@ use std::env;
 use std::fs;
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::process::{Command, ExitStatus};
+use std::process::ExitStatus;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
@@ -17,6 +17,7 @@ use loadgen::port::free_addr;
 use loadgen::tls::Certificates;
 use rustix::process::Signal;
 
+use super::disk::Disk;
 use super::rig::TENANT_LABEL;
 
 /// How long the server may take to answer its first request.
@@ -39,6 +40,8 @@ pub(crate) struct Setup {
     pub(crate) dir: PathBuf,
     /// Whether it has a spool there, too.
     pub(crate) has_spool: bool,
+    /// The disk that it lies on.
+    pub(crate) disk: Disk,
     /// Whether it serves profiles.
     pub(crate) profiles: bool,
     /// How long it may take to end after SIGTERM.
@@ -49,9 +52,14 @@ impl Setup {
     /// The lines about its spool.
     pub(crate) fn spool(&self) -> String {
         match self.has_spool {
-            true => format!("spool: {{dir: {}}}\n", self.dir.join("spool").display()),
+            true => format!("spool: {{dir: {}}}\n", self.spool_dir().display()),
             false => String::new(),
         }
+    }
+
+    /// Where the spool is, if it has one.
+    pub(crate) fn spool_dir(&self) -> PathBuf {
+        self.dir.join("spool")
     }
 
     fn config(&self) -> PathBuf {
@@ -87,10 +95,8 @@ impl Server {
         let metrics = free_addr()?;
         let profiles = setup.profiles.then(free_addr).transpose()?;
         setup.write_config(metrics, profiles)?;
-        let mut command = match &setup.program {
-            Some(program) => Command::new(program),
-            None => Command::new(env::current_exe().context("where is this program?")?),
-        };
+        let own = || env::current_exe().context("where is this program?");
+        let mut command = setup.disk.command(&setup.program.clone().map_or_else(own, Ok)?);
         if setup.program.is_none() {
             command.arg("server");
         }

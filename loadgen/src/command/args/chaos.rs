@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use clap::ValueEnum;
 use loadgen::sink::faults::{Fault, Rule};
-use loadgen::typed::number;
+use loadgen::typed::{bytes, duration, number};
 
 /// The part of all requests that a thief takes.
 const STOLEN_SHARE: f64 = 0.02;
@@ -27,6 +27,8 @@ pub(crate) struct ChaosArgs {
     /// successor starts only when its predecessor has ended
     #[arg(long)]
     pub(crate) spool: bool,
+    #[command(flatten)]
+    pub(crate) disk: DiskArgs,
     /// Write the results, with all events and their times, to FILE as JSON
     #[arg(long, value_name = "FILE")]
     pub(crate) json: Option<PathBuf>,
@@ -59,6 +61,21 @@ impl ServerArgs {
         }
     }
 }
+
+/// The disk that the server's spool lies on.
+#[derive(Clone, Default, clap::Args)]
+pub(crate) struct DiskArgs {
+    /// Have the spool's disk take so much longer, such as 200ms, to make something durable. strace sees to that
+    #[arg(long, value_name = "TIME", value_parser = duration, requires = "spool")]
+    pub(crate) slow_disk: Option<Duration>,
+    /// Put the spool on a disk of this size, such as 1Mi, so that it is full now and then. It is a tmpfs in a mount
+    /// namespace of its own
+    #[arg(long, value_name = "SIZE", value_parser = bytes(DISK_BYTES_MIN), requires = "spool")]
+    pub(crate) disk_bytes: Option<u64>,
+}
+
+/// The smallest disk: beside what the spool reserves, it holds a hundred parts or two.
+const DISK_BYTES_MIN: u64 = 128 << 10;
 
 /// What no honest upstream does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]

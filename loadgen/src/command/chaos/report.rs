@@ -103,6 +103,14 @@ impl Report<'_> {
             format_args!("{} taken meanwhile", counted(self.rig.profiles.taken(), "profile")),
         );
         report.line("samples", listed(self.samples()));
+        if self.args.spool {
+            let spool = &self.rig.spool_use;
+            let [parts, refused, commits] = [spool.parts, spool.refused, spool.commits].map(grouped);
+            let (ms, failed) = (spool.commit_ms(), grouped(spool.commits_failed));
+            report.line("spool", format_args!(
+                "{parts} parts spooled, {refused} refused; {commits} commits of {ms:.1} ms, {failed} failed"
+            ));
+        }
         let Liveness { patience_ms, longest_ms, starved, .. } = &self.liveness;
         let [longest, patience] = [*longest_ms, *patience_ms].map(|ms| time(Duration::from_millis(ms)));
         let starved = counted(starved.len() as u64, "starvation");
@@ -149,6 +157,7 @@ impl Report<'_> {
             "answers": outcome.complaints,
             "samples": self.samples().map(|(count, name)| (name, count)).into_iter().collect::<BTreeMap<_, _>>(),
             "audit": audit,
+            "spool": self.args.spool.then_some(&rig.spool_use),
             "liveness": self.liveness,
             "events_by_kind": self.kinds(),
             "events": rig.happened,

@@ -18,6 +18,7 @@ use tempfile::TempDir;
 
 use super::ledger::Auditor;
 use super::profiles::Profiles;
+use super::spooled::SpoolUse;
 use crate::command::args::{ChaosArgs, ServerArgs};
 use crate::command::rig::RigConfig;
 use crate::command::server::{Server, Setup};
@@ -63,6 +64,8 @@ pub(super) struct ChaosRig {
     begun: Instant,
     /// Reads the server's ledger.
     pub(super) auditor: Auditor,
+    /// What its spool was used for.
+    pub(super) spool_use: SpoolUse,
     pub(super) happened: Vec<Happened>,
 }
 
@@ -77,6 +80,7 @@ impl ChaosRig {
             server: args.server.clone(),
             settings: settings(&Tuning::FIRST),
             has_spool: args.spool,
+            disk: args.disk.clone(),
             script: Some(Arc::clone(&upstream) as Arc<dyn Script>),
             full_account: true,
             profiles: true,
@@ -98,6 +102,7 @@ impl ChaosRig {
             upstream,
             begun: Instant::now(),
             auditor: Auditor::default(),
+            spool_use: SpoolUse::default(),
             happened: Vec::new(),
         })
     }
@@ -191,6 +196,7 @@ impl ChaosRig {
     /// One process has the spool at a time.
     fn start_again(&mut self) -> anyhow::Result<String> {
         let old = self.server.take().context("there is no server")?;
+        self.spool_use.add(&old);
         let pid = old.pid();
         check(pid, old.stop()?)?;
         Ok(format!("process {pid} has ended; {}", self.start()?))
@@ -198,6 +204,9 @@ impl ChaosRig {
 
     fn kill(&mut self) -> anyhow::Result<String> {
         let mut server = self.server.take().context("there is no server")?;
+        if self.has_spool {
+            self.spool_use.add(&server);
+        }
         server.kill()?;
         Ok(format!("process {}", server.pid()))
     }
@@ -248,6 +257,7 @@ impl ChaosRig {
         if let Some(server) = self.server.take() {
             if self.has_spool {
                 failures.extend(empty_spool(&server).err().map(|error| format!("{error:#}")));
+                self.spool_use.add(&server);
             }
             failures.extend(self.auditor.settle(&server).err().map(|error| format!("{error:#}")));
             note(&mut failures, server.pid(), server.stop());
@@ -255,9 +265,12 @@ impl ChaosRig {
         failures
     }
 
-    /// Keeps the server's configuration and log.
-    pub(super) fn keep(self) -> PathBuf {
-        self.dir.keep()
+    /// Keeps the server's configuration, its log, and its spool.
+    pub(super) fn keep(self) -> io::Result<PathBuf> {
+        let Self { setup, dir, .. } = self;
+        let dir = dir.keep();
+        setup.disk.save(&setup.spool_dir())?;
+        Ok(dir)
     }
 }
 
