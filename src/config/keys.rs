@@ -290,8 +290,8 @@ keys! {
          senders that are known to fall back.";
     remote_write_v2_require_written: bool = false, "remote_write_v2_require_written", Zero::Nothing,
         "Treats an upstream's 2xx to Remote Write 2.0 as 502 if it does not say how much was written although there \
-         was something to write. By the specification, nothing may have been written then. Such answers are logged \
-         and counted in any case.",
+         was something to write. By the specification, nothing may have been written then. Such parts are not spooled. \
+         Such answers are logged and counted in any case.",
         "Switch it on if the upstream is known to say how much it wrote. With an upstream that never does, senders \
          repeat the same data for ever.";
     upstream_pass_headers: Vec<String> = Vec::new(), "upstream.pass_headers", Zero::Means("Empty: none."),

@@ -40,7 +40,7 @@ enum Replayed {
     Stored,
     /// It was refused, and is to be sent part by part.
     RefusedTogether,
-    /// Its only part was refused for good.
+    /// Its only part was refused for good, or all of its parts.
     Refused(Outcome),
     /// It is to be sent again later.
     Failed(Outcome),
@@ -198,9 +198,7 @@ impl Egress {
                 }
                 Replayed::Refused(outcome) => {
                     alone.set(alone.get().saturating_sub(1));
-                    run.into_iter()
-                        .take(1)
-                        .for_each(|refused| self.bury(&lane, &stream, &batch, refused, &outcome));
+                    self.bury(&lane, &stream, &batch, run, &outcome);
                     break None;
                 }
                 Replayed::Failed(outcome) => break Some(self.pause_after(&lane, &outcome)),
@@ -297,17 +295,17 @@ impl Egress {
         self.fragment(spooled, &fragment.terms)
     }
 
-    /// Counts and logs a part that the upstream has refused for good, long after its sender was told that it is stored,
-    /// and has the spool keep it elsewhere.
+    /// Counts and logs parts that the upstream has refused for good, long after their senders were told that they are
+    /// stored, and has the spool keep them elsewhere.
     fn bury(
         &self,
         lane: &TenantLane,
         stream: &Stream,
         batch: &[Box<Fragment>],
-        (sequence, part): (Sequence, Spooled),
+        refused: Vec<(Sequence, Spooled)>,
         outcome: &Outcome,
     ) {
-        self.counters().spool_rejected.add(1);
+        self.counters().spool_rejected.add(refused.len() as u64);
         let samples = batch.iter().map(|fragment| u64::from(fragment.part.samples)).sum();
         lane.metrics.spool_refused.add(samples);
         if let Some(fragment) = batch.first() {
@@ -315,14 +313,11 @@ impl Egress {
         }
         let reason = format!("{}: {}", outcome.status, outcome.message.trim());
         self.log(lane, batch, &format!("spooled data was refused with {reason}"));
-        if let Some(link) = &self.spool {
-            lane.spool.buried.set(Some(sequence));
-            link.handle.send(Command::Bury {
-                stream: stream.clone(),
-                sequence,
-                part: Box::new(part),
-                reason,
-            });
+        let Some(link) = &self.spool else { return };
+        lane.spool.buried.set(refused.first().map(|(first, _)| *first));
+        for (sequence, part) in refused {
+            let (stream, part, reason) = (stream.clone(), Box::new(part), reason.clone());
+            link.handle.send(Command::Bury { stream, sequence, part, reason });
         }
     }
 }
@@ -332,6 +327,7 @@ impl Replayed {
     fn of(outcome: Outcome) -> Self {
         match Fate::of(outcome.sender_status()) {
             Fate::Delivered => Self::Stored,
+            _ if outcome.is_unwritten => Self::Refused(outcome),
             Fate::Rejected => Self::Refused(outcome),
             Fate::Throttled | Fate::Retriable => Self::Failed(outcome),
         }

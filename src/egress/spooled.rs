@@ -56,7 +56,7 @@ impl Egress {
             Fate::Throttled => link.on_429,
             Fate::Delivered | Fate::Rejected => false,
         };
-        fails && fragment.sender.is_some()
+        fails && !outcome.is_unwritten && fragment.sender.is_some()
     }
 
     /// Sends a fragment into the spool. It keeps its room until it is durable. `failed` is what its upstream has done to

@@ -21,7 +21,7 @@ pub(super) struct SpooledLane {
     pub(super) pause: Cell<Option<Duration>>,
     /// Parts that are to be sent one by one, as a request that had them together was refused.
     pub(super) alone: Cell<usize>,
-    /// The part that was refused for good last, and that the spool was told to bury.
+    /// The first of the parts that were refused for good last, and that the spool was told to bury.
     pub(super) buried: Cell<Option<Sequence>>,
     /// The bytes that its metrics show.
     pub(super) shown_bytes: Cell<u64>,

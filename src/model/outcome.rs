@@ -63,6 +63,9 @@ pub struct Outcome {
     pub retry_after_secs: Option<u32>,
     /// What the upstream reports as written.
     pub written: Option<Written>,
+    /// Whether the upstream took it without saying what it wrote, and has to say. Nobody knows then whether it is stored, and
+    /// the same request would get the same answer.
+    pub is_unwritten: bool,
     /// The upstream's response body, or the reason for a failure; at most [`ERROR_BODY_BYTES_MAX`] bytes.
     pub message: Box<str>,
     /// How it was sent to the upstream, if it was.
@@ -98,6 +101,7 @@ impl Outcome {
             status,
             retry_after_secs,
             written: None,
+            is_unwritten: false,
             message: text_of(body),
             via: None,
         }

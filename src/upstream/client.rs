@@ -27,6 +27,8 @@ pub struct Reply {
     pub retry_after_secs: Option<u32>,
     /// How much the upstream says it has stored.
     pub written: Option<Written>,
+    /// Whether it is a 2xx that has to say that and does not: a 502 of ours in its place.
+    pub is_unwritten: bool,
     /// Whether it has a Location.
     pub has_location: bool,
     /// The beginning of its body.
@@ -47,7 +49,7 @@ impl Reply {
             return outcome;
         }
         let outcome = Outcome::upstream(self.status, self.retry_after_secs, &self.message);
-        Outcome { written: self.written, ..outcome }
+        Outcome { written: self.written, is_unwritten: self.is_unwritten, ..outcome }
     }
 }
 
@@ -158,6 +160,7 @@ impl Reading<'_> {
             status: head.status,
             retry_after_secs: head.retry_after_secs,
             written: head.written,
+            is_unwritten: false,
             has_location: head.has_location,
             message: body.text[..end].to_vec(),
             reusable: head.keep_alive && body.ended,
