@@ -291,7 +291,8 @@ impl Core {
                 self.keep_up();
                 let id = reply.to.upstream;
                 if let Some(egress) = self.egress.of(id) {
-                    egress.spool_replied(*reply, self.plan.load().terms_of(id));
+                    let plan = self.plan.load();
+                    egress.spool_replied(*reply, plan.terms_of(id), plan.merge.ha_labels.as_ref());
                 }
             }
             Message::Reloaded => self.keep_up(),

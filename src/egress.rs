@@ -19,6 +19,7 @@
 //! of the [`pool`](crate::upstream::pool), and the reply becomes the outcome.
 
 mod attempt;
+mod backlog;
 mod delivery;
 mod in_flight;
 pub mod lane;

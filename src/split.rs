@@ -34,6 +34,7 @@ mod loki;
 mod nested;
 mod remote_write_v1;
 mod remote_write_v2;
+mod replicas;
 mod request;
 mod scan;
 mod scratch;
@@ -53,6 +54,7 @@ pub use error::SplitError;
 pub use families::Families;
 pub use halve::halve;
 pub use remote_write_v2::merge::{Merged, Merger};
+pub use replicas::{OfReplica, ReplicaReader};
 pub use scan::{Body, Lost, Metadata, Scan, SplitRules};
 pub use series::{Labelled, each_series};
 

@@ -9,8 +9,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU16, Ordering};
 
 use support::client::Response;
+use support::remote_write::{TimeSeries as Series, label};
 use support::upstream::Received;
-use support::{Driver, Reply, Server, Upstream, eventually, on_both};
+use support::{Driver, Reply, Server, Upstream, body, eventually, on_both};
 use tenantry::spool::DeadLetter;
 use testkit::proto_v2::{Request, Sample, SymbolTable, TimeSeries};
 
@@ -39,17 +40,17 @@ fn letters(folder: &Path, count: usize) -> Vec<DeadLetter> {
     read().lines().map(|line| DeadLetter::read(line).unwrap()).collect()
 }
 
-/// A request in Remote Write 2.0 with one series of a tenant, with one sample of this value.
-fn of_2(tenant: &str, name: &str, value: f64) -> Vec<u8> {
+/// A request in Remote Write 2.0 with so many series of a tenant, each with one sample of this value.
+fn of_2(tenant: &str, name: &str, series: usize, value: f64) -> Vec<u8> {
     let mut table = SymbolTable::default();
-    let labels = [("__name__", name), ("tenant", tenant)];
-    let labels = labels.map(|(name, value)| (name.to_owned(), value.to_owned()));
-    let series = TimeSeries {
-        labels_refs: table.references(labels),
-        samples: vec![Sample { value, timestamp: 7, start_timestamp: 3 }],
-        ..TimeSeries::default()
+    let mut one = |number: usize| {
+        let labels = [("__name__", name), ("tenant", tenant), ("instance", &format!("{number:090}"))];
+        let labels = labels.map(|(name, value)| (name.to_owned(), value.to_owned()));
+        let samples = vec![Sample { value, timestamp: 7, start_timestamp: 3 }];
+        TimeSeries { labels_refs: table.references(labels), samples, ..TimeSeries::default() }
     };
-    Request { symbols: table.into_symbols(), timeseries: vec![series] }.to_block().to_vec()
+    let timeseries = (0..series).map(&mut one).collect();
+    Request { symbols: table.into_symbols(), timeseries }.to_block().to_vec()
 }
 
 fn push_2(server: &Server, body: &[u8]) -> Response {
@@ -68,7 +69,7 @@ fn an_answer_that_does_not_say_what_it_wrote_is_not_spooled_and_ends_a_replay() 
         let upstream = Upstream::start(move |_: &Received| Reply::new(script.load(Ordering::SeqCst), ""));
         let server = start(driver, &upstream, folder.path(), "remote_write_v2_require_written: true\n");
         let hears_of_it = || {
-            let response = push_2(&server, &of_2("t", "direct", 1.0));
+            let response = push_2(&server, &of_2("t", "direct", 1, 1.0));
             assert_eq!(response.status, 502, "{}", response.text());
             assert!(response.text().contains("remote_write_v2_require_written"), "{}", response.text());
         };
@@ -76,7 +77,7 @@ fn an_answer_that_does_not_say_what_it_wrote_is_not_spooled_and_ends_a_replay() 
         assert_eq!(server.metric("tenantry_spooled_parts_total", ""), 0.0);
         answers.store(500, Ordering::SeqCst);
         for value in 0..20 {
-            assert_eq!(push_2(&server, &of_2("t", "up", f64::from(value))).status, 200);
+            assert_eq!(push_2(&server, &of_2("t", "up", 1, f64::from(value))).status, 200);
         }
         let before = upstream.received().len();
         answers.store(200, Ordering::SeqCst);
@@ -90,8 +91,94 @@ fn an_answer_that_does_not_say_what_it_wrote_is_not_spooled_and_ends_a_replay() 
         assert!(requests < 15, "{requests} requests: those that it takes together are given up together");
         eventually("the tenant is back on the direct way", || {
             server.metric("tenantry_spool_parts", "") == 0.0
-                && push_2(&server, &of_2("t", "direct", 1.0)).status == 502
+                && push_2(&server, &of_2("t", "direct", 1, 1.0)).status == 502
         });
         hears_of_it();
+    });
+}
+
+/// An upstream that fails until it is well.
+fn failing() -> (Upstream, Arc<AtomicU16>) {
+    let status = Arc::new(AtomicU16::new(500));
+    let script = Arc::clone(&status);
+    (Upstream::start(move |_: &Received| Reply::new(script.load(Ordering::SeqCst), "")), status)
+}
+
+#[test]
+fn large_parts_in_remote_write_2_are_merged_at_the_replay_in_their_order() {
+    on_both(|driver| {
+        let folder = tempfile::tempdir().unwrap();
+        let (upstream, status) = failing();
+        let server = start(driver, &upstream, folder.path(), "");
+        for value in 0..60 {
+            // Far more than what is merged on the direct way.
+            assert_eq!(push_2(&server, &of_2("t", "up", 200, f64::from(value))).status, 200);
+        }
+        let before = upstream.received().len();
+        status.store(200, Ordering::SeqCst);
+        until_empty(&server);
+        let received = upstream.received();
+        let mut values = Vec::new();
+        let mut requests = 0;
+        for received in received[before..].iter().filter(|received| received.body.len() > 100) {
+            let request = Request::from_block(&received.body).unwrap();
+            requests += 1;
+            assert!(request.timeseries.len().is_multiple_of(200), "{}", request.timeseries.len());
+            values.extend(request.timeseries.iter().map(|series| series.samples[0].value));
+        }
+        let expected: Vec<_> = (0..60).flat_map(|value| vec![f64::from(value); 200]).collect();
+        // Probes that came too early are sent again.
+        assert!(values.ends_with(&expected), "{} of {}", values.len(), expected.len());
+        assert!(requests < 20, "{requests} requests with 60 parts");
+        assert_eq!(server.metric("tenantry_spool_replayed_parts_total", ""), 60.0);
+        assert_eq!(server.metric("tenantry_unaccounted_samples", ""), 0.0);
+    });
+}
+
+fn of_replica(replica: &str, name: &str, value: f64) -> Series {
+    let labels = [("__name__", name), ("tenant", "t"), ("cluster", "c"), ("__replica__", replica)];
+    Series::new(&labels, &[(7, value)])
+}
+
+#[test]
+fn the_replicas_of_an_ha_pair_are_replayed_each_in_its_order_and_never_in_one_request() {
+    on_both(|driver| {
+        let folder = tempfile::tempdir().unwrap();
+        let (upstream, status) = failing();
+        let server = start(driver, &upstream, folder.path(), "");
+        let mut client = server.client();
+        for value in 0..60 {
+            for replica in ["r0", "r1"] {
+                let mut series = vec![of_replica(replica, "up", f64::from(value))];
+                if value == 30 {
+                    // Behind the first series, one of the other replica: nothing may pass this part.
+                    let other = if replica == "r0" { "r1" } else { "r0" };
+                    series.push(of_replica(other, "mixed", 0.0));
+                }
+                assert_eq!(client.push(&body(series)).status, 200);
+            }
+        }
+        let before = upstream.received().len();
+        status.store(200, Ordering::SeqCst);
+        until_empty(&server);
+        let received = &upstream.received()[before..];
+        let firsts = |received: &Received| {
+            let mut all = received.request().timeseries;
+            all.retain(|series| label(series, "__name__").unwrap() == "up");
+            let replica = |series: &Series| label(series, "__replica__").unwrap();
+            all.iter().map(|series| (replica(series), series.samples[0].value)).collect::<Vec<_>>()
+        };
+        let requests: Vec<_> = received.iter().map(firsts).collect();
+        for request in &requests {
+            assert!(request.iter().all(|(replica, _)| *replica == request[0].0), "{request:?}");
+        }
+        for of in ["r0", "r1"] {
+            let all = requests.iter().flatten().filter(|(replica, _)| replica == of);
+            let values: Vec<_> = all.map(|(_, value)| *value).collect();
+            let expected: Vec<_> = (0..60).map(f64::from).collect();
+            assert!(values.ends_with(&expected), "{values:?}");
+        }
+        assert!(requests.len() < 20, "{} requests with 120 parts", requests.len());
+        assert_eq!(server.metric("tenantry_spool_replayed_parts_total", ""), 120.0);
     });
 }

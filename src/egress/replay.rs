@@ -1,24 +1,30 @@
 //! Replays: what the spool has of a lane is sent to its upstream.
 //!
-//! Order is kept, so a lane has one request at a time, and each carries a run of parts in their order. A lane whose
-//! latest replay failed sends a *probe*: one part. Its request may hang for as long as a timeout lasts, so probes have
-//! places of their own, and leave the others to lanes whose upstream takes their parts.
+//! Order is kept, so a lane has one request at a time, and each carries a run of parts in their order: [`backlog`] says
+//! which. A lane whose latest replay failed sends a *probe*: one part. Its request may hang for as long as a timeout
+//! lasts, so probes have places of their own, and leave the others to lanes whose upstream takes their parts.
+//!
+//! On the direct way, only small parts in Remote Write 2.0 are merged: for a large one, writing and deflating it once
+//! more takes longer than the request that it saves, and requests go side by side. Here one waits for the other, and a
+//! request costs a round trip. So parts of all sizes are merged, up to the size that merged requests have otherwise. They
+//! are inflated for it in the core's turns of work.
 
-use std::collections::VecDeque;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::Egress;
 use super::attempt::Attempt;
-use super::lane::Queued;
+use super::backlog::{Backlog, Waits};
 use super::outgoing::Outgoing;
 use super::spooling::{PAUSE_MIN, Turns};
 use super::tenant_lane::{Batch, TenantLane, start_by};
 use crate::config::plan::Terms;
 use crate::exchange::fragment::{Fragment, RequestId};
+use crate::http::Passed;
 use crate::metrics::ledger::Entry;
-use crate::model::{Fate, Outcome, blames_content};
+use crate::model::{Fate, HaLabels, MergeKey, Outcome, Part, Protocol, blames_content};
+use crate::split::{OfReplica, ReplicaReader};
 use crate::spool::worker::Command;
 use crate::spool::{Sequence, Spooled, Stream};
 
@@ -33,6 +39,29 @@ const PROBES_MAX: usize = 64;
 
 /// Bytes of elements that a replay reads at a time, if it reads several parts.
 const READ_BYTES_MAX: usize = 512 << 10;
+
+/// A part out of the spool.
+struct Read {
+    spooled: Spooled,
+    replica: OfReplica,
+}
+
+impl Waits for Read {
+    fn joins(&self, first: &Self) -> bool {
+        self.spooled.part.protocol == first.spooled.part.protocol
+            && self.replica.key.merges_with(&first.replica.key)
+            && Passed::deciding(self.spooled.passed.as_ref())
+                == Passed::deciding(first.spooled.passed.as_ref())
+    }
+
+    fn is_apart_from(&self, other: &Self) -> bool {
+        self.replica.is_apart_from(&other.replica)
+    }
+
+    fn inflated_bytes(&self) -> usize {
+        self.spooled.part.inflated_bytes as usize
+    }
+}
 
 /// How a request with parts out of the spool has ended.
 enum Replayed {
@@ -94,15 +123,20 @@ impl Egress {
         stream: Stream,
         read: std::io::Result<Vec<(Sequence, Spooled)>>,
         terms: &Arc<Terms>,
+        ha_labels: Option<&HaLabels>,
     ) {
-        let Ok(parts) = read else { return self.ends_turn(lane, Some(PAUSE_MAX)) };
-        let Some((first, _)) = parts.first() else { return self.ends_replays(lane) };
+        let Ok(read) = read else { return self.ends_turn(lane, Some(PAUSE_MAX)) };
+        let Some((first, _)) = read.first() else { return self.ends_replays(lane) };
         if lane.spool.buried.take() == Some(*first) {
             // The file of dead letters can't be written, and the part must not be lost.
             return self.ends_turn(lane, Some(PAUSE_MAX));
         }
         let (egress, lane, terms) = (Rc::clone(self), Rc::clone(lane), Arc::clone(terms));
-        self.tasks.spawn(async move { egress.replay(lane, stream, parts.into(), terms).await });
+        let ha_labels = ha_labels.cloned();
+        self.tasks.spawn(async move {
+            let read = egress.look_at(read, ha_labels.as_ref()).await;
+            egress.replay(lane, stream, read, terms).await;
+        });
     }
 
     /// Nothing is left in the spool: the lane's next part goes directly, unless one is on its way into the spool.
@@ -113,36 +147,49 @@ impl Egress {
         lane.spool.is_proved.set(false);
         lane.spool.pause.set(None);
         lane.spool.alone.set(0);
+        lane.spool.ahead.take();
         lane.spool.replays.set(false);
         self.start_replays();
         self.retire(lane);
     }
 
-    /// Takes the longest run of parts, from the first one on, that may share a request; one part if that `is_alone`.
-    fn run_of(
+    /// Finds out which replica each part is of, unless all may share requests as they are.
+    async fn look_at(
         &self,
-        lane: &TenantLane,
-        parts: &mut VecDeque<(Sequence, Spooled)>,
-        is_alone: bool,
-        terms: &Arc<Terms>,
-    ) -> (Batch, Vec<(Sequence, Spooled)>) {
-        let limits = self.lane_limits(lane, Instant::now());
-        let (mut batch, mut run, mut bytes) = (Batch::new(), Vec::new(), 0);
-        while let Some((sequence, spooled)) = parts.pop_front() {
-            let fragment = self.fragment(spooled.clone(), terms);
-            bytes += fragment.inflated_bytes();
-            let joins = match batch.first() {
-                Some(first) => !is_alone && bytes <= limits.inflated_bytes_max && fragment.goes_with(first),
-                None => true,
+        read: Vec<(Sequence, Spooled)>,
+        ha_labels: Option<&HaLabels>,
+    ) -> Vec<(Sequence, Read)> {
+        let may_merge =
+            |part: &Part| part.merge != MergeKey::Alone || part.protocol != Protocol::RemoteWriteV2;
+        let key = |at: usize| read.get(at).map(|(_, spooled)| &spooled.part.merge);
+        let are_alike =
+            read.iter().all(|(_, spooled)| may_merge(&spooled.part) && Some(&spooled.part.merge) == key(0));
+        let mut reader = ReplicaReader::new(ha_labels);
+        let mut looked_at = Vec::with_capacity(read.len());
+        let is_needed = read.len() > 1 && !are_alike;
+        for (sequence, spooled) in read {
+            let replica = match is_needed {
+                true => {
+                    self.tasks.yield_if_busy().await;
+                    self.tasks.record_work(spooled.part.inflated_bytes as usize);
+                    reader.read(&spooled.part)
+                }
+                false => OfReplica::by_key(&spooled.part),
             };
-            if !joins {
-                parts.push_front((sequence, spooled));
-                break;
-            }
-            batch.push(fragment);
-            run.push((sequence, spooled));
+            looked_at.push((sequence, Read { spooled, replica }));
         }
-        (batch, run)
+        looked_at
+    }
+
+    /// The request for these parts.
+    fn batch(&self, backlog: &Backlog<Read>, run: &[Sequence], terms: &Arc<Terms>) -> Batch {
+        let read = run.iter().filter_map(|sequence| backlog.get(*sequence));
+        let fragment = |read: &Read| {
+            let mut spooled = read.spooled.clone();
+            spooled.part.merge = read.replica.key.clone();
+            self.fragment(spooled, terms)
+        };
+        read.map(fragment).collect()
     }
 
     fn fragment(&self, spooled: Spooled, terms: &Arc<Terms>) -> Box<Fragment> {
@@ -172,38 +219,40 @@ impl Egress {
         self: Rc<Self>,
         lane: Rc<TenantLane>,
         stream: Stream,
-        mut parts: VecDeque<(Sequence, Spooled)>,
+        read: Vec<(Sequence, Read)>,
         terms: Arc<Terms>,
     ) {
         let alone = &lane.spool.alone;
-        let mut done = None;
+        let mut backlog = Backlog::new(read, lane.spool.ahead.take());
         let pause = loop {
-            let (mut batch, mut run) = self.run_of(&lane, &mut parts, alone.get() > 0, &terms);
-            if batch.is_empty() {
+            let limits = self.lane_limits(&lane, Instant::now());
+            let mut run = backlog.run(alone.get() > 0, limits.inflated_bytes_max);
+            if run.is_empty() {
                 break None;
             }
+            let mut batch = self.batch(&backlog, &run, &terms);
             let replayed = self.send_replay(&lane, &mut batch).await;
             // The request may have had no room for all.
-            give_back(&mut parts, run.split_off(batch.len().min(run.len())));
+            run.truncate(batch.len());
             match replayed {
                 Replayed::Stored => {
                     self.counters().spool_replayed.add(run.len() as u64);
                     lane.spool.pause.set(None);
                     alone.set(alone.get().saturating_sub(1));
-                    done = run.last().map(|(sequence, _)| *sequence);
+                    backlog.has_stored(&run);
                 }
-                Replayed::RefusedTogether => {
-                    alone.set(run.len());
-                    give_back(&mut parts, run);
-                }
+                Replayed::Refused(_) if !backlog.begins_with(&run) => alone.set(backlog.count_to(&run)),
+                Replayed::RefusedTogether => alone.set(backlog.count_to(&run)),
                 Replayed::Refused(outcome) => {
                     alone.set(alone.get().saturating_sub(1));
-                    self.bury(&lane, &stream, &batch, run, &outcome);
+                    self.bury(&lane, &stream, &batch, (&backlog, &run), &outcome);
                     break None;
                 }
                 Replayed::Failed(outcome) => break Some(self.pause_after(&lane, &outcome)),
             }
         };
+        let (done, ahead) = backlog.into_done();
+        lane.spool.ahead.replace(ahead);
         if let (Some(link), Some(done)) = (&self.spool, done) {
             link.handle.send(Command::Remove(stream, done));
         }
@@ -302,7 +351,7 @@ impl Egress {
         lane: &TenantLane,
         stream: &Stream,
         batch: &[Box<Fragment>],
-        refused: Vec<(Sequence, Spooled)>,
+        (backlog, refused): (&Backlog<Read>, &[Sequence]),
         outcome: &Outcome,
     ) {
         self.counters().spool_rejected.add(refused.len() as u64);
@@ -314,9 +363,10 @@ impl Egress {
         let reason = format!("{}: {}", outcome.status, outcome.message.trim());
         self.log(lane, batch, &format!("spooled data was refused with {reason}"));
         let Some(link) = &self.spool else { return };
-        lane.spool.buried.set(refused.first().map(|(first, _)| *first));
-        for (sequence, part) in refused {
-            let (stream, part, reason) = (stream.clone(), Box::new(part), reason.clone());
+        lane.spool.buried.set(refused.first().copied());
+        for sequence in refused.iter().copied() {
+            let Some(read) = backlog.get(sequence) else { continue };
+            let (stream, part, reason) = (stream.clone(), Box::new(read.spooled.clone()), reason.clone());
             link.handle.send(Command::Bury { stream, sequence, part, reason });
         }
     }
@@ -332,9 +382,4 @@ impl Replayed {
             Fate::Throttled | Fate::Retriable => Self::Failed(outcome),
         }
     }
-}
-
-/// Puts parts back in front of others.
-fn give_back(parts: &mut VecDeque<(Sequence, Spooled)>, rest: Vec<(Sequence, Spooled)>) {
-    rest.into_iter().rev().for_each(|part| parts.push_front(part));
 }

@@ -5,7 +5,7 @@
 //!   without a spool.
 //! - Within a series, order is kept. A sender sends a series' next sample when the one before is acknowledged. So while
 //!   a tenant has anything in the spool, or on its way there, its new parts go behind it; and parts out of the spool
-//!   leave one request at a time, each a run of parts in their order.
+//!   leave one request at a time, each a run of parts in their order ([`backlog`](super::backlog)).
 //! - Replays must not take what prompt tenants need: few go on at a time, in turns, each with little in memory. Nor must
 //!   lanes whose requests hang take the turns of those that get on.
 //! - A disk that hangs must not hold requests for longer than an upstream that hangs.
@@ -35,7 +35,7 @@ use super::tenant_lane::TenantLane;
 use super::written::content;
 use crate::config::plan::Terms;
 use crate::exchange::fragment::Fragment;
-use crate::model::{Failure, Fate, Outcome, Protocol};
+use crate::model::{Failure, Fate, HaLabels, Outcome, Protocol};
 use crate::spool::worker::{Command, Reply, ReplyTo, What, now_millis};
 use crate::spool::{Refused, Spooled, Stream, StreamTotals};
 
@@ -99,8 +99,8 @@ impl Egress {
         self.replay_at(&lane, Instant::now());
     }
 
-    /// Takes a reply of the spool.
-    pub fn spool_replied(self: &Rc<Self>, reply: Reply, terms: &Arc<Terms>) {
+    /// Takes a reply of the spool. `ha_labels`: those that name a replica.
+    pub fn spool_replied(self: &Rc<Self>, reply: Reply, terms: &Arc<Terms>, ha_labels: Option<&HaLabels>) {
         match reply.what {
             What::Appended(result) => {
                 let append = self.spooling.appends.borrow_mut().pop_front();
@@ -109,7 +109,7 @@ impl Egress {
             What::Front(stream, read, totals) => {
                 let lane = self.lane(&stream.tenant);
                 show(&lane, totals);
-                self.has_read(&lane, stream, read, terms);
+                self.has_read(&lane, stream, read, terms, ha_labels);
             }
         }
     }

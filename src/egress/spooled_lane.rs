@@ -1,6 +1,7 @@
 //! What a lane has in the spool, as far as its home core knows.
 
 use std::cell::{Cell, RefCell};
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use crate::model::Outcome;
@@ -21,6 +22,9 @@ pub(super) struct SpooledLane {
     pub(super) pause: Cell<Option<Duration>>,
     /// Parts that are to be sent one by one, as a request that had them together was refused.
     pub(super) alone: Cell<usize>,
+    /// Parts that are stored, though others before them are not: see [`backlog`](super::backlog). No more than one read
+    /// gives.
+    pub(super) ahead: RefCell<BTreeSet<Sequence>>,
     /// The first of the parts that were refused for good last, and that the spool was told to bury.
     pub(super) buried: Cell<Option<Sequence>>,
     /// The bytes that its metrics show.

@@ -8,6 +8,7 @@ use std::borrow::Cow;
 
 use super::error::SplitError;
 use super::families::Learner;
+use super::replicas::pair;
 use super::scan::{Metadata, Scan, SplitRules};
 use super::scratch::{narrow, trim};
 use super::tenants::{Resolver, Subject, Tenants};
@@ -276,22 +277,14 @@ struct SeriesSubject<'a> {
 impl Subject for SeriesSubject<'_> {
     const NOUN: &'static str = "series";
 
-    /// Returns the replica that it names, ignoring a label that is removed. As in the upstreams, the last of several
-    /// labels with the same name counts, and a pair that lacks one half is none.
+    /// Returns the replica that it names, ignoring a label that is removed.
     fn merge_key(&self, rules: &SplitRules<'_>) -> MergeKey {
         let Some(names) = rules.ha else { return MergeKey::Ha(None) };
         let tenant = self.seen.tenant.as_ref().filter(|_| rules.tenant.label_remove);
         let cut = tenant.map(|label| label.range.start);
-        let (mut cluster, mut replica): (&[u8], &[u8]) = (&[], &[]);
         let labels = Labels::about(self.series, [&names.cluster, &names.replica]);
-        for label in labels.filter(|label| Some(label.range.start) != cut) {
-            if *label.name == *names.cluster {
-                cluster = label.value;
-            }
-            if *label.name == *names.replica {
-                replica = label.value;
-            }
-        }
+        let kept = labels.filter(|label| Some(label.range.start) != cut);
+        let (cluster, replica) = pair(kept.map(|label| (label.name, label.value)), names);
         MergeKey::replica(cluster, replica)
     }
 

@@ -23,6 +23,7 @@ use std::borrow::Cow;
 use self::part::{Indexes, Writer};
 use super::downgrade;
 use super::error::SplitError;
+use super::replicas::pair;
 use super::scan::{Scan, SplitRules};
 use super::scratch::{narrow, trim};
 use super::tenants::{Resolver, Subject, Tenants};
@@ -396,17 +397,9 @@ impl<'a> SeriesSubject<'a> {
         downgrade::labels(self.inflated, self.symbols, self.series, self.cut)
     }
 
-    /// Returns the replica that it names. As in the upstreams, the last of several labels with the same name counts.
+    /// Returns the replica that it names.
     fn replica(&self, names: &HaLabels) -> MergeKey {
-        let (mut cluster, mut replica): (&[u8], &[u8]) = (&[], &[]);
-        for (name, value) in self.labels() {
-            if *name == *names.cluster {
-                cluster = value;
-            }
-            if *name == *names.replica {
-                replica = value;
-            }
-        }
+        let (cluster, replica) = pair(self.labels(), names);
         MergeKey::replica(cluster, replica)
     }
 }

@@ -148,7 +148,11 @@ impl Merger {
 }
 
 /// Inflates the elements of a part.
-fn inflate<'a>(part: &Part, inflater: &'a mut Inflater, block: &mut Vec<u8>) -> Option<&'a [u8]> {
+pub(in crate::split) fn inflate<'a>(
+    part: &Part,
+    inflater: &'a mut Inflater,
+    block: &mut Vec<u8>,
+) -> Option<&'a [u8]> {
     block.clear();
     varint::put(block, u64::from(part.inflated_bytes));
     block.extend_from_slice(&part.elements);
@@ -157,7 +161,7 @@ fn inflate<'a>(part: &Part, inflater: &'a mut Inflater, block: &mut Vec<u8>) -> 
 }
 
 /// Reads the symbols of a request, which may come behind its series.
-fn read_symbols(request: &[u8], symbols: &mut Symbols) -> Option<()> {
+pub(in crate::split) fn read_symbols(request: &[u8], symbols: &mut Symbols) -> Option<()> {
     let labels = TenantLabels::new(&[]);
     symbols.release(SCRATCH_BYTES_MAX);
     let mut fields = Fields::new(request);

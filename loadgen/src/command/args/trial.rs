@@ -1,6 +1,7 @@
 //! The command line of `loadgen trial`.
 
-use loadgen::typed::number;
+use loadgen::fleet::Format;
+use loadgen::typed::{count, number};
 
 use super::ServerArgs;
 
@@ -91,6 +92,15 @@ pub(crate) struct SpoolArgs {
     /// How long the upstream takes to answer, in milliseconds
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u64).range(..=10_000))]
     pub(crate) upstream_ms: u64,
+    /// How bodies are written
+    #[arg(long, value_enum, default_value_t)]
+    pub(crate) format: Format,
+    /// Series in a request, of all ten tenants together
+    #[arg(long, default_value_t = 200, value_parser = count(1_000_000))]
+    pub(crate) series: usize,
+    /// Senders are HA pairs
+    #[arg(long)]
+    pub(crate) ha_pairs: bool,
 }
 
 #[derive(clap::Args)]

@@ -24,13 +24,15 @@ use crate::command::text::figure;
 
 const TENANTS: usize = 10;
 const SENDERS: usize = 16;
-const SERIES: usize = 200;
 
 /// How long the capacity is measured.
 const CAPACITY: Duration = Duration::from_secs(3);
 
 /// How long the spool may take to send all that it has.
 const PATIENCE: Duration = Duration::from_secs(120);
+
+/// Requests to the upstream.
+const UPSTREAM_REQUESTS: &str = "tenantry_upstream_requests_total";
 
 /// What was found in one phase.
 struct Found {
@@ -55,8 +57,10 @@ pub(super) fn run(args: &TrialArgs, trial: &SpoolArgs) -> anyhow::Result<bool> {
     })?;
     let fleet = Fleet::build(&FleetConfig {
         senders: SENDERS,
-        series: SERIES,
-        run_length: SERIES.div_ceil(TENANTS),
+        format: trial.format,
+        ha_pairs: trial.ha_pairs,
+        series: trial.series,
+        run_length: trial.series.div_ceil(TENANTS),
         ..fleet_config(tenants)
     })?;
     let capacity = send_all(&fleet, &rig.sending(CAPACITY)?)?;
@@ -65,8 +69,9 @@ pub(super) fn run(args: &TrialArgs, trial: &SpoolArgs) -> anyhow::Result<bool> {
     let mut out = io::stdout();
     writeln!(
         out,
-        "{} requests a second, half of the capacity, each of {SERIES} series of {TENANTS} tenants; {ill} fails by turns",
-        figure(rate)
+        "{} requests a second, half of the capacity, each of {} series of {TENANTS} tenants; {ill} fails by turns",
+        figure(rate),
+        trial.series
     )?;
     let (mut of_well, mut of_ill, mut replays, mut outcomes) =
         (Vec::new(), Vec::new(), Vec::new(), vec![capacity]);
@@ -111,16 +116,27 @@ fn measure(rig: &Rig, fleet: &Fleet, config: &SendConfig) -> anyhow::Result<(Fou
     Ok((found, outcome))
 }
 
-/// Waits until the spool has sent all that it has; the bytes, and how long it took from the first to the last.
-fn replay(rig: &Rig) -> anyhow::Result<(f64, Duration)> {
-    let all = metric(rig, "tenantry_spool_bytes")?;
+/// How a spool was sent.
+struct Replay {
+    parts: f64,
+    bytes: f64,
+    /// From the first to the last.
+    took: Duration,
+    requests: f64,
+}
+
+/// Waits until the spool has sent all that it has.
+fn replay(rig: &Rig) -> anyhow::Result<Replay> {
+    let bytes = metric(rig, "tenantry_spool_bytes")?;
     let parts = metric(rig, "tenantry_spool_parts")?;
+    let requests = metric(rig, UPSTREAM_REQUESTS)?;
     let mut begun = Instant::now();
     let until = begun + PATIENCE;
     loop {
         let left = metric(rig, "tenantry_spool_parts")?;
         if left == 0.0 {
-            return Ok((all, begun.elapsed()));
+            let requests = metric(rig, UPSTREAM_REQUESTS)? - requests;
+            return Ok(Replay { parts, bytes, took: begun.elapsed(), requests });
         }
         if left == parts {
             // The pause after the last failure is not over.
@@ -137,12 +153,7 @@ fn metric(rig: &Rig, name: &str) -> anyhow::Result<f64> {
     Ok(value.with_context(|| format!("the server has no {name}"))?.parse()?)
 }
 
-fn report(
-    out: &mut impl Write,
-    well: &[Found],
-    ill: &[Found],
-    replays: &[(f64, Duration)],
-) -> anyhow::Result<()> {
+fn report(out: &mut impl Write, well: &[Found], ill: &[Found], replays: &[Replay]) -> anyhow::Result<()> {
     for (name, all) in [("all well", well), ("one ill", ill)] {
         let phases: Vec<Phase> = all.iter().map(|found| found.phase).collect();
         let usual = Usual::new(&phases)?;
@@ -156,7 +167,13 @@ fn report(
             of(|found| found.written)?,
         )?;
     }
-    let speed = spread(replays.iter().map(|(all, took)| all / took.as_secs_f64().max(1e-3)))?;
-    writeln!(out, "replay    {} MB of parts a second", figure(speed.median / 1e6))?;
+    let of = |read: fn(&Replay) -> f64| spread(replays.iter().map(read)).map(|all| figure(all.median));
+    writeln!(
+        out,
+        "replay    {} parts and {} MB of parts a second; {} parts a request",
+        of(|replay| replay.parts / replay.took.as_secs_f64().max(1e-3))?,
+        of(|replay| replay.bytes / 1e6 / replay.took.as_secs_f64().max(1e-3))?,
+        of(|replay| replay.parts / replay.requests.max(1.0))?,
+    )?;
     Ok(())
 }

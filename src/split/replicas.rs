@@ -1,0 +1,258 @@
+//! Which replica of a highly available sender the series of a part are of: for parts that are read again before they are
+//! sent.
+//!
+//! A part's [`MergeKey`] is about its first series, which is all that an upstream looks at. Whether two parts have a
+//! series in common is another question. If *all* series of either name one replica, and another one than those of the
+//! other part, they have none.
+//!
+//! A large part in Remote Write 2.0 has no key, as merging it does not pay while it is on its way. Here it gets one.
+#![forbid(unsafe_code)]
+
+use super::downgrade;
+use super::remote_write_v2::merge::{inflate, read_symbols};
+use crate::model::{HaLabels, MergeKey, Part, Protocol};
+use crate::wire::snappy::Inflater;
+use crate::wire::{remote_write_v1, remote_write_v2};
+
+/// The replica that a part is of.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct OfReplica {
+    /// Decides which parts it may share a request with.
+    pub key: MergeKey,
+    /// Whether all of its series are known to name the replica of the key, or none.
+    pub is_whole: bool,
+}
+
+impl OfReplica {
+    /// What a part says of itself.
+    pub fn by_key(part: &Part) -> Self {
+        Self { key: part.merge.clone(), is_whole: false }
+    }
+
+    /// Whether the parts have no series in common, for certain.
+    pub fn is_apart_from(&self, other: &Self) -> bool {
+        self.is_whole && other.is_whole && self.key != other.key
+    }
+}
+
+/// Reads parts, and keeps its scratch buffers from one to the next.
+#[derive(Debug)]
+pub struct ReplicaReader<'a> {
+    labels: Option<&'a HaLabels>,
+    inflater: Inflater,
+    block: Vec<u8>,
+    symbols: remote_write_v2::Symbols,
+}
+
+impl<'a> ReplicaReader<'a> {
+    /// Looks at these labels. With none, no series names a replica.
+    pub fn new(labels: Option<&'a HaLabels>) -> Self {
+        Self { labels, inflater: Inflater::default(), block: Vec::new(), symbols: Default::default() }
+    }
+
+    /// Reads a part, which must come from a [`Splitter`](super::Splitter). It costs what inflating and scanning it costs.
+    pub fn read(&mut self, part: &Part) -> OfReplica {
+        let read = match part.protocol {
+            Protocol::RemoteWriteV1 => self.read_v1(part),
+            Protocol::RemoteWriteV2 => self.read_v2(part),
+            Protocol::Loki | Protocol::LokiJson => None,
+        };
+        read.unwrap_or_else(|| OfReplica::by_key(part))
+    }
+
+    /// `None` if it has something besides series.
+    fn read_v1(&mut self, part: &Part) -> Option<OfReplica> {
+        use remote_write_v1::{Field, Fields, Labels};
+        let request = inflate(part, &mut self.inflater, &mut self.block)?;
+        let (mut fields, mut pairs) = (Fields::new(request), Pairs::default());
+        while let Some(field) = fields.take().ok()? {
+            let Field::Series(series) = field else { return None };
+            pairs.add(self.labels.map_or(NO_PAIR, |names| {
+                let labels = Labels::about(series, [&names.cluster, &names.replica]);
+                pair(labels.map(|label| (label.name, label.value)), names)
+            }));
+        }
+        Some(OfReplica { key: part.merge.clone(), is_whole: pairs.is_whole(&part.merge) })
+    }
+
+    /// `None` if it has a field of the request as a whole.
+    fn read_v2(&mut self, part: &Part) -> Option<OfReplica> {
+        use remote_write_v2::{Field, Fields};
+        let request = inflate(part, &mut self.inflater, &mut self.block)?;
+        read_symbols(request, &mut self.symbols)?;
+        let (mut fields, mut pairs) = (Fields::new(request), Pairs::default());
+        while let Some(field) = fields.take().ok()? {
+            match field {
+                Field::Symbol(_) => {}
+                Field::Series(series) => pairs.add(self.labels.map_or(NO_PAIR, |names| {
+                    pair(downgrade::labels(request, &self.symbols, series, None), names)
+                })),
+                Field::Scalar | Field::Other => return None,
+            }
+        }
+        let key = match &part.merge {
+            MergeKey::Alone => pairs.key()?,
+            key => key.clone(),
+        };
+        Some(OfReplica { is_whole: pairs.is_whole(&key), key })
+    }
+}
+
+/// The values of the labels that name a replica; both are empty if it names none.
+type Pair<'a> = (&'a [u8], &'a [u8]);
+
+const NO_PAIR: Pair<'_> = (&[], &[]);
+
+/// The replica that these labels of a series name. As in the upstreams, the last of several labels with the same name
+/// counts, and a pair that lacks one half is none.
+pub(super) fn pair<'a>(labels: impl Iterator<Item = (&'a [u8], &'a [u8])>, names: &HaLabels) -> Pair<'a> {
+    let (mut cluster, mut replica): Pair<'_> = NO_PAIR;
+    for (name, value) in labels {
+        if *name == *names.cluster {
+            cluster = value;
+        }
+        if *name == *names.replica {
+            replica = value;
+        }
+    }
+    if cluster.is_empty() || replica.is_empty() { NO_PAIR } else { (cluster, replica) }
+}
+
+/// The pairs of a part's series.
+#[derive(Default)]
+struct Pairs<'a> {
+    first: Option<Pair<'a>>,
+    differ: bool,
+}
+
+impl<'a> Pairs<'a> {
+    fn add(&mut self, pair: Pair<'a>) {
+        let first = *self.first.get_or_insert(pair);
+        self.differ |= first != pair;
+    }
+
+    fn key(&self) -> Option<MergeKey> {
+        self.first.map(|(cluster, replica)| MergeKey::replica(cluster, replica))
+    }
+
+    fn is_whole(&self, key: &MergeKey) -> bool {
+        !self.differ && self.key().as_ref() == Some(key)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use prost::Message;
+    use testkit::proto::{TimeSeries, WriteRequest};
+    use testkit::proto_v2;
+
+    use super::*;
+    use crate::limits::MERGED_PART_BYTES_MAX;
+    use crate::tenant::{IdRules, TenantId};
+    use crate::wire::snappy::Deflater;
+
+    fn names() -> HaLabels {
+        HaLabels { cluster: (*b"cluster").into(), replica: (*b"__replica__").into() }
+    }
+
+    fn part(protocol: Protocol, request: &[u8], merge: MergeKey) -> Part {
+        Part {
+            tenant: TenantId::new("a", IdRules::Mimir).unwrap(),
+            protocol,
+            elements: Deflater::default().elements(request),
+            inflated_bytes: u32::try_from(request.len()).unwrap(),
+            series: 1,
+            samples: 1,
+            histograms: 0,
+            exemplars: 0,
+            merge,
+        }
+    }
+
+    /// The labels of a series of this replica; of none if that is empty.
+    fn labels(replica: &str) -> Vec<(&str, &str)> {
+        let mut labels = vec![("__name__", "up"), ("cluster", "c")];
+        labels.extend((!replica.is_empty()).then_some(("__replica__", replica)));
+        labels
+    }
+
+    fn v1(replicas: &[&str], merge: MergeKey) -> Part {
+        let timeseries =
+            replicas.iter().map(|replica| TimeSeries::new(&labels(replica), &[(1, 1.0)])).collect();
+        let request = WriteRequest { timeseries, ..WriteRequest::default() };
+        part(Protocol::RemoteWriteV1, &request.encode_to_vec(), merge)
+    }
+
+    fn request_v2(replicas: &[&str]) -> Vec<u8> {
+        let mut table = proto_v2::SymbolTable::default();
+        let timeseries = replicas.iter().map(|replica| {
+            let labels = labels(replica);
+            let labels = labels.iter().map(|&(name, value)| (name.to_owned(), value.to_owned()));
+            proto_v2::TimeSeries { labels_refs: table.references(labels), ..Default::default() }
+        });
+        let timeseries = timeseries.collect();
+        proto_v2::Request { symbols: table.into_symbols(), timeseries }.encode_to_vec()
+    }
+
+    fn v2(replicas: &[&str], merge: MergeKey) -> Part {
+        part(Protocol::RemoteWriteV2, &request_v2(replicas), merge)
+    }
+
+    fn key(replica: &str) -> MergeKey {
+        MergeKey::replica(b"c", replica.as_bytes())
+    }
+
+    #[test]
+    fn a_part_is_whole_if_all_of_its_series_name_the_replica_of_its_key() {
+        let names = names();
+        let mut reader = ReplicaReader::new(Some(&names));
+        for (replicas, of, is_whole) in [
+            (&["r0", "r0"][..], "r0", true),
+            (&["r0", "r1"], "r0", false),
+            (&["r0", ""], "r0", false),
+            (&["", "r0"], "", false),
+            (&["", ""], "", true),
+            // The setting has changed since.
+            (&["r0"], "r1", false),
+        ] {
+            let expected = OfReplica { key: key(of), is_whole };
+            assert_eq!(reader.read(&v1(replicas, key(of))), expected, "{replicas:?}");
+            assert_eq!(reader.read(&v2(replicas, key(of))), expected, "{replicas:?}");
+        }
+        let [zero, one, none] = ["r0", "r1", ""].map(|of| reader.read(&v2(&[of], key(of))));
+        assert!(zero.is_apart_from(&one) && one.is_apart_from(&none) && !zero.is_apart_from(&zero));
+        let mixed = reader.read(&v1(&["r1", "r0"], key("r1")));
+        assert!(!zero.is_apart_from(&mixed) && !mixed.is_apart_from(&zero));
+    }
+
+    #[test]
+    fn a_part_in_2_0_without_a_key_gets_that_of_its_first_series_unless_it_has_other_fields() {
+        let names = names();
+        let mut reader = ReplicaReader::new(Some(&names));
+        assert_eq!(reader.read(&v2(&["r0", "r1"], MergeKey::Alone)).key, key("r0"));
+        let long = "r".repeat(2 * MERGED_PART_BYTES_MAX);
+        assert_eq!(
+            reader.read(&v2(&[&long], MergeKey::Alone)),
+            OfReplica { key: key(&long), is_whole: true }
+        );
+        let with_scalar = [&request_v2(&["r0"])[..], &[9 << 3, 7]].concat();
+        let with_scalar = part(Protocol::RemoteWriteV2, &with_scalar, MergeKey::Alone);
+        assert_eq!(reader.read(&with_scalar), OfReplica { key: MergeKey::Alone, is_whole: false });
+        // One in 1.0 without a key has such fields, too, and keeps to itself.
+        assert_eq!(reader.read(&v1(&["r0"], MergeKey::Alone)).key, MergeKey::Alone);
+        let mut without = ReplicaReader::new(None);
+        let expected = OfReplica { key: MergeKey::Ha(None), is_whole: true };
+        assert_eq!(without.read(&v2(&["r0", "r1"], MergeKey::Alone)), expected);
+    }
+
+    #[test]
+    fn bytes_that_are_no_request_are_left_alone() {
+        let mut reader = ReplicaReader::new(None);
+        for protocol in [Protocol::RemoteWriteV1, Protocol::RemoteWriteV2, Protocol::Loki] {
+            let broken = part(protocol, b"\x0a\xff", MergeKey::Alone);
+            assert_eq!(reader.read(&broken), OfReplica::by_key(&broken));
+        }
+        let metadata = part(Protocol::RemoteWriteV1, &[3 << 3 | 2, 1, b'm'], MergeKey::Ha(None));
+        assert!(!reader.read(&metadata).is_whole);
+    }
+}
