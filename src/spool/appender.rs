@@ -120,7 +120,7 @@ impl Appender {
             .checked_add(1)
             .ok_or_else(|| io::Error::other("the spool has no more numbers for segments"))?;
         disk.create(number)?;
-        // It takes up space from now on, and is deleted like any other if it has no header.
+        // It takes up space from now on.
         index.add_segment(number, Segment::default());
         let header = Header { number, sequence: roll.sequence };
         let started = disk
@@ -128,7 +128,14 @@ impl Appender {
             .and_then(|()| disk.sync(number))
             .and_then(|()| disk.sync_folder());
         index.resize(number, disk.length(number).unwrap_or(HEADER_BYTES as u64));
-        started?;
+        if let Err(error) = started {
+            // On a full disk, each try would leave a file, and the next start of the program makes all of them durable. One
+            // that cannot be removed now is deleted later, like any other.
+            if disk.remove(number).is_ok() {
+                index.drop_segment(number);
+            }
+            return Err(error);
+        }
         if let Some(segment) = index.segments.get_mut(&number) {
             (segment.seed, segment.has_header) = (header.seed(), true);
         }

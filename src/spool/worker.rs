@@ -132,6 +132,8 @@ pub struct Worker<D: Disk> {
     synced: Instant,
     /// Whether everything is.
     is_synced: bool,
+    /// Whether the disk had no room at the last write.
+    is_disk_full: bool,
     log_limit: Limiter,
 }
 
@@ -168,6 +170,7 @@ impl<D: Disk> Worker<D> {
             metrics,
             synced: Instant::now(),
             is_synced: true,
+            is_disk_full: false,
             log_limit: Limiter::default(),
         };
         worker.show();
@@ -331,6 +334,7 @@ impl<D: Disk> Worker<D> {
         let result = self.store.commit(sync);
         self.metrics().commit_seconds.observe(begun.elapsed().as_secs_f64());
         self.is_synced = sync;
+        self.is_disk_full = result.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::StorageFull);
         if sync {
             self.synced = begun;
         }
@@ -341,10 +345,10 @@ impl<D: Disk> Worker<D> {
         result
     }
 
-    /// Gives space back, in steps, until there is something else to do.
-    fn tidy(&mut self) {
+    /// Gives space back, in steps, until there is something else to do; one step in any case if there is little room.
+    pub(super) fn tidy(&mut self) {
         let totals = self.store.totals();
-        let is_nearly_full = totals.disk_bytes > self.settings.bytes_max / 8 * 7;
+        let is_nearly_full = self.is_disk_full || totals.disk_bytes > self.settings.bytes_max / 8 * 7;
         while self.commands.is_empty() || is_nearly_full {
             match self.store.tidy() {
                 Ok(true) if self.commands.is_empty() => {}

@@ -3,7 +3,7 @@
 use std::io;
 
 use super::model::{LIMITS, spooled, stream};
-use crate::spool::limits::TENANT_RECORDS_MIN;
+use crate::spool::limits::{RESERVE_BYTES, TENANT_RECORDS_MIN};
 use crate::spool::memory::{Fault, MemoryDisk};
 use crate::spool::record::HEADER_BYTES;
 use crate::spool::{Damage, Refused, Sequence, Spooled, Store, StoreLimits};
@@ -308,4 +308,22 @@ fn after_a_failed_sync_of_the_folder_a_deletion_is_made_sure() {
     disk.crash(0);
     let mut store = open(&disk);
     assert_eq!((ids(&mut store, 0), ids(&mut store, 2)), (vec![], vec![]));
+}
+
+#[test]
+fn a_full_disk_gets_no_file_for_each_try_to_write_to_it() {
+    let disk = MemoryDisk::default();
+    let mut store = open(&disk);
+    add(&mut store, 0, 1, 100);
+    disk.limit(usize::try_from(disk.bytes()).unwrap() + RESERVE_BYTES + HEADER_BYTES / 2);
+    for id in 2..20 {
+        store.append(&spooled(0, id, 100, 0), 0).unwrap();
+        assert_eq!(store.commit(true).unwrap_err().kind(), io::ErrorKind::StorageFull);
+    }
+    assert_eq!(disk.segments(), [0]);
+    disk.limit(1 << 20);
+    add(&mut store, 0, 20, 100);
+    assert_eq!(ids(&mut store, 0), [1, 20]);
+    disk.crash(0);
+    assert_eq!(ids(&mut open(&disk), 0), [1, 20]);
 }

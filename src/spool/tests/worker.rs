@@ -9,6 +9,7 @@ use crossbeam_channel::Receiver;
 use super::model::{spooled, stream};
 use crate::metrics::Metrics;
 use crate::model::{Destination, UpstreamId};
+use crate::spool::limits::RESERVE_BYTES;
 use crate::spool::memory::{Fault, MemoryDisk};
 use crate::spool::worker::{Command, Handle, Reply, ReplyTo, What, Worker, WorkerSettings};
 use crate::spool::{DeadLetters, Store, StoreLimits, StreamTotals};
@@ -166,6 +167,34 @@ fn a_part_that_cannot_be_kept_as_a_dead_letter_stays() {
     let line = std::fs::read_to_string(&file).unwrap();
     let letter = crate::spool::DeadLetter::read(line.trim()).unwrap();
     assert_eq!((letter.reason.as_str(), letter.spooled().unwrap().request_id), ("400: no", 1));
+}
+
+/// Otherwise a disk that is full would stay so for as long as there is something to do.
+#[test]
+fn room_is_made_on_a_full_disk_though_commands_wait() {
+    let mut rig = Rig::new(true, None);
+    rig.append(1);
+    rig.serve();
+    let sequence = rig.worker.store().front(&stream(0), None, 1, 1).unwrap()[0].0;
+    assert!(rig.handle.send(Command::Remove(stream(0), sequence)));
+    rig.serve();
+    let full = usize::try_from(rig.disk.bytes()).unwrap() + RESERVE_BYTES;
+    rig.disk.limit(full);
+    rig.append(2);
+    rig.serve();
+    assert_eq!((rig.taken().is_ok(), rig.taken().is_ok()), (true, false), "there is no room");
+    for _ in 0..4 {
+        rig.append(3);
+        rig.worker.tidy();
+    }
+    assert!(
+        rig.disk.bytes() < full as u64 - RESERVE_BYTES as u64,
+        "the segment with the removed part is gone"
+    );
+    rig.disk.limit(2 * full);
+    rig.worker.tidy();
+    rig.serve();
+    assert!(rig.taken().is_ok());
 }
 
 #[test]
