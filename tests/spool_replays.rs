@@ -1,6 +1,12 @@
 //! What replays send, in what order, and what they give up: parts that an upstream takes together, in pieces, or not at
 //! all.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::disallowed_methods)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::disallowed_methods,
+    clippy::cast_possible_truncation
+)]
 
 mod support;
 
@@ -180,5 +186,45 @@ fn the_replicas_of_an_ha_pair_are_replayed_each_in_its_order_and_never_in_one_re
         }
         assert!(requests.len() < 20, "{} requests with 120 parts", requests.len());
         assert_eq!(server.metric("tenantry_spool_replayed_parts_total", ""), 120.0);
+    });
+}
+
+#[test]
+fn of_a_part_that_is_sent_in_pieces_only_those_that_are_refused_become_dead_letters() {
+    on_both(|driver| {
+        let folder = tempfile::tempdir().unwrap();
+        let is_well = Arc::new(AtomicU16::new(0));
+        let script = Arc::clone(&is_well);
+        let upstream = Upstream::start(move |received: &Received| match received.names() {
+            _ if script.load(Ordering::SeqCst) == 0 => Reply::new(500, ""),
+            names if names.len() > 1 => Reply::new(413, "too large"),
+            names if names[0].starts_with("bad") => Reply::new(400, "out of order"),
+            _ => Reply::ok(),
+        });
+        let server = start(driver, &upstream, folder.path(), "");
+        let series = |names: &[&str]| names.iter().map(|name| support::series("t", name, 1.0)).collect();
+        for names in [&["a", "bad1", "b", "c", "bad2"][..], &["bad3", "bad4"], &["d", "e"]] {
+            assert_eq!(server.client().push(&body(series(names))).status, 200);
+        }
+        is_well.store(1, Ordering::SeqCst);
+        until_empty(&server);
+        let letters = letters(folder.path(), 3);
+        let told = letters.iter().map(|letter| {
+            let part = letter.spooled().unwrap();
+            assert_eq!(letter.reason, "400: out of order");
+            let names = support::remote_write::names(&support::remote_write::inflate(&part.block()));
+            assert_eq!((part.part.series, part.part.samples), (names.len() as u32, names.len() as u32));
+            names
+        });
+        // If nothing of a part was stored, it stays whole.
+        assert_eq!(told.collect::<Vec<_>>(), [vec!["bad1"], vec!["bad2"], vec!["bad3", "bad4"]]);
+        let stored: Vec<_> =
+            upstream.received().iter().map(Received::names).filter(|names| names.len() == 1).collect();
+        for name in ["a", "b", "c", "d", "e"] {
+            assert_eq!(stored.iter().filter(|names| names[0] == name).count(), 1, "{stored:?}");
+        }
+        assert_eq!(server.metric("tenantry_spool_rejected_parts_total", ""), 2.0);
+        assert_eq!(server.metric("tenantry_spool_rejected_samples_total", ""), 4.0);
+        assert_eq!(server.metric("tenantry_unaccounted_samples", ""), 0.0);
     });
 }

@@ -13,7 +13,7 @@ use super::attempt::Attempt;
 use super::tenant_lane::TenantLane;
 use crate::exchange::fragment::{Delivered, Fragment};
 use crate::io::tasks::pause;
-use crate::model::{Failure, Outcome, Part};
+use crate::model::{Failure, Outcome, Part, blames_content};
 use crate::split::halve;
 use crate::verdict::combine;
 
@@ -45,6 +45,10 @@ impl Egress {
             let [piece] = &mut batch;
             let outcome = match outcome {
                 Piece::Done(outcome) => {
+                    if fragment.sender.is_none() && blames_content(outcome.status) {
+                        // No sender hears of it: it is kept elsewhere.
+                        lane.spool.refused.borrow_mut().push((piece.part.clone(), outcome.clone()));
+                    }
                     match self.spools_failed(&fragment, &outcome) {
                         // The whole goes into the spool, with what the ledger has of this piece.
                         true => fragment.entry.join(std::mem::take(&mut piece.entry)),

@@ -69,8 +69,8 @@ enum Replayed {
     Stored,
     /// It was refused, and is to be sent part by part.
     RefusedTogether,
-    /// Its only part was refused for good, or all of its parts.
-    Refused(Outcome),
+    /// Its only part was refused for good, or all of its parts. If only pieces of the part were: these.
+    Refused(Outcome, Vec<(Part, Outcome)>),
     /// It is to be sent again later.
     Failed(Outcome),
 }
@@ -241,11 +241,11 @@ impl Egress {
                     alone.set(alone.get().saturating_sub(1));
                     backlog.has_stored(&run);
                 }
-                Replayed::Refused(_) if !backlog.begins_with(&run) => alone.set(backlog.count_to(&run)),
+                Replayed::Refused(..) if !backlog.begins_with(&run) => alone.set(backlog.count_to(&run)),
                 Replayed::RefusedTogether => alone.set(backlog.count_to(&run)),
-                Replayed::Refused(outcome) => {
+                Replayed::Refused(outcome, pieces) => {
                     alone.set(alone.get().saturating_sub(1));
-                    self.bury(&lane, &stream, &batch, (&backlog, &run), &outcome);
+                    self.bury(&lane, &stream, &batch, (&backlog, &run), &outcome, pieces);
                     break None;
                 }
                 Replayed::Failed(outcome) => break Some(self.pause_after(&lane, &outcome)),
@@ -323,12 +323,22 @@ impl Egress {
         batch: &mut Batch,
         refusal: Outcome,
     ) -> Replayed {
+        let samples = batch.iter().map(|fragment| fragment.part.samples).sum::<u32>();
         if let Some(fragment) = batch.pop() {
             batch.push(self.stand_in(&fragment));
+            lane.spool.refused.take();
             Box::pin(self.deliver_in_pieces(lane, fragment, refusal.clone())).await;
         }
         let outcome = lane.spool.outcome.borrow_mut().take();
-        Replayed::of(outcome.unwrap_or(refusal))
+        let refused = lane.spool.refused.take();
+        let refused_samples = refused.iter().map(|(piece, _)| piece.samples).sum::<u32>();
+        match Replayed::of(outcome.unwrap_or(refusal)) {
+            // All pieces were sent, and the others were stored.
+            Replayed::Refused(outcome, _) if !outcome.is_unwritten && refused_samples < samples => {
+                Replayed::Refused(outcome, refused)
+            }
+            replayed => replayed,
+        }
     }
 
     /// What stands for a fragment out of the spool in its batch while it is sent in pieces.
@@ -345,7 +355,7 @@ impl Egress {
     }
 
     /// Counts and logs parts that the upstream has refused for good, long after their senders were told that they are
-    /// stored, and has the spool keep them elsewhere.
+    /// stored, and has the spool keep them elsewhere; of a part of which `pieces` were refused, only these.
     fn bury(
         &self,
         lane: &TenantLane,
@@ -353,23 +363,35 @@ impl Egress {
         batch: &[Box<Fragment>],
         (backlog, refused): (&Backlog<Read>, &[Sequence]),
         outcome: &Outcome,
+        pieces: Vec<(Part, Outcome)>,
     ) {
         self.counters().spool_rejected.add(refused.len() as u64);
-        let samples = batch.iter().map(|fragment| u64::from(fragment.part.samples)).sum();
-        lane.metrics.spool_refused.add(samples);
+        let of_pieces = pieces.iter().map(|(piece, _)| u64::from(piece.samples)).sum();
+        let of_batch = || batch.iter().map(|fragment| u64::from(fragment.part.samples)).sum();
+        lane.metrics.spool_refused.add(if pieces.is_empty() { of_batch() } else { of_pieces });
         if let Some(fragment) = batch.first() {
             lane.note_error(fragment, outcome);
         }
-        let reason = format!("{}: {}", outcome.status, outcome.message.trim());
-        self.log(lane, batch, &format!("spooled data was refused with {reason}"));
+        self.log(lane, batch, &format!("spooled data was refused with {}", reason(outcome)));
         let Some(link) = &self.spool else { return };
         lane.spool.buried.set(refused.first().copied());
         for sequence in refused.iter().copied() {
-            let Some(read) = backlog.get(sequence) else { continue };
-            let (stream, part, reason) = (stream.clone(), Box::new(read.spooled.clone()), reason.clone());
-            link.handle.send(Command::Bury { stream, sequence, part, reason });
+            let Some(Read { spooled, .. }) = backlog.get(sequence) else { continue };
+            let piece = |(part, outcome): &(Part, Outcome)| {
+                (Spooled { part: part.clone(), ..spooled.clone() }, reason(outcome))
+            };
+            let letters = match &pieces[..] {
+                [] => vec![(spooled.clone(), reason(outcome))],
+                pieces => pieces.iter().map(piece).collect(),
+            };
+            link.handle.send(Command::Bury { stream: stream.clone(), sequence, letters });
         }
     }
+}
+
+/// The upstream's status and text.
+fn reason(outcome: &Outcome) -> String {
+    format!("{}: {}", outcome.status, outcome.message.trim())
 }
 
 impl Replayed {
@@ -377,8 +399,8 @@ impl Replayed {
     fn of(outcome: Outcome) -> Self {
         match Fate::of(outcome.sender_status()) {
             Fate::Delivered => Self::Stored,
-            _ if outcome.is_unwritten => Self::Refused(outcome),
-            Fate::Rejected => Self::Refused(outcome),
+            _ if outcome.is_unwritten => Self::Refused(outcome, Vec::new()),
+            Fate::Rejected => Self::Refused(outcome, Vec::new()),
             Fate::Throttled | Fate::Retriable => Self::Failed(outcome),
         }
     }

@@ -4,7 +4,7 @@ use std::cell::{Cell, RefCell};
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use crate::model::Outcome;
+use crate::model::{Outcome, Part};
 use crate::spool::Sequence;
 
 /// See the module.
@@ -31,6 +31,8 @@ pub(super) struct SpooledLane {
     pub(super) shown_bytes: Cell<u64>,
     /// The outcome of the part that was just sent in pieces.
     pub(super) outcome: RefCell<Option<Outcome>>,
+    /// The pieces of it that were refused for good.
+    pub(super) refused: RefCell<Vec<(Part, Outcome)>>,
 }
 
 impl SpooledLane {

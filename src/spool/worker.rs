@@ -45,6 +45,12 @@ pub struct ReplyTo {
     pub upstream: UpstreamId,
 }
 
+/// Parts that were refused for good, each with the reason.
+type Letters = Vec<(Spooled, String)>;
+
+/// What was refused of a record.
+type Burial = (Stream, Sequence, Letters);
+
 /// What a core wants of the spool.
 #[derive(Debug)]
 pub enum Command {
@@ -69,10 +75,8 @@ pub enum Command {
         stream: Stream,
         /// Its place there: it is the oldest.
         sequence: Sequence,
-        /// The part.
-        part: Box<Spooled>,
-        /// The upstream's status and text.
-        reason: String,
+        /// The part, or what was refused of it, each with the upstream's status and text.
+        letters: Letters,
     },
 }
 
@@ -143,7 +147,7 @@ struct Group {
     /// Where each reply goes, the stream, and whether the part was taken.
     appended: Vec<(ReplyTo, Stream, Result<Sequence, Refused>)>,
     reads: Vec<(ReplyTo, Stream, usize, usize)>,
-    burials: Vec<(Stream, Sequence, Box<Spooled>, String)>,
+    burials: Vec<Burial>,
     /// Whether parts are to be written.
     appends: bool,
     /// Whether removals are. They need not be durable at once: what was sent may be sent again after a crash.
@@ -265,8 +269,8 @@ impl<D: Disk> Worker<D> {
                 self.store.remove(&stream, up_to);
                 group.removes = true;
             }
-            Command::Bury { stream, sequence, part, reason } => {
-                group.burials.push((stream, sequence, part, reason));
+            Command::Bury { stream, sequence, letters } => {
+                group.burials.push((stream, sequence, letters));
             }
         }
     }
@@ -305,12 +309,13 @@ impl<D: Disk> Worker<D> {
     }
 
     /// Keeps parts that were refused for good, and removes them from the spool, unless they can't be kept.
-    fn bury(&mut self, burials: Vec<(Stream, Sequence, Box<Spooled>, String)>) {
+    fn bury(&mut self, burials: Vec<Burial>) {
         if burials.is_empty() {
             return;
         }
         if let Some(dead_letters) = &self.dead_letters {
-            let parts = burials.iter().map(|(.., part, reason)| (&**part, reason.as_str()));
+            let letters = burials.iter().flat_map(|(.., letters)| letters);
+            let parts = letters.map(|(part, reason)| (part, reason.as_str()));
             if let Err(error) = dead_letters.add(parts, now_millis()) {
                 self.metrics().dead_letter_errors.add(1);
                 return self.complain(&error, "spool.dead_letter can't be written");

@@ -151,8 +151,8 @@ fn a_part_that_cannot_be_kept_as_a_dead_letter_stays() {
     rig.serve();
     let sequence = rig.worker.store().front(&stream(0), None, 1, 1).unwrap()[0].0;
     let bury = || {
-        let (stream, part) = (stream(0), Box::new(spooled(0, 1, 100, 0)));
-        Command::Bury { stream, sequence, part, reason: "400: no".into() }
+        let letters = [1, 2].map(|id| (spooled(0, id, 100, 0), format!("400: no {id}")));
+        Command::Bury { stream: stream(0), sequence, letters: letters.into() }
     };
     std::fs::remove_file(&file).unwrap();
     std::fs::create_dir(&file).unwrap();
@@ -164,9 +164,12 @@ fn a_part_that_cannot_be_kept_as_a_dead_letter_stays() {
     assert!(rig.handle.send(bury()));
     rig.serve();
     assert_eq!(rig.worker.store().totals_of(&stream(0)).records, 0);
-    let line = std::fs::read_to_string(&file).unwrap();
-    let letter = crate::spool::DeadLetter::read(line.trim()).unwrap();
-    assert_eq!((letter.reason.as_str(), letter.spooled().unwrap().request_id), ("400: no", 1));
+    let lines = std::fs::read_to_string(&file).unwrap();
+    for (line, id) in lines.lines().zip(1..) {
+        let letter = crate::spool::DeadLetter::read(line).unwrap();
+        assert_eq!((letter.spooled().unwrap().request_id, letter.reason), (id, format!("400: no {id}")));
+    }
+    assert_eq!(lines.lines().count(), 2);
 }
 
 /// Otherwise a disk that is full would stay so for as long as there is something to do.
