@@ -41,6 +41,10 @@ struct Running {
 
 impl Running {
     fn start(driver: Driver, plan: Plan, upstream: SocketAddr) -> Self {
+        Self::start_with(driver, plan, upstream, None)
+    }
+
+    fn start_with(driver: Driver, plan: Plan, upstream: SocketAddr, spool: Option<SpoolStart>) -> Self {
         start_auth(&plan);
         let resolution = Resolution { addresses: vec![upstream], error: None };
         let resolution = Addresses::new(ArcSwap::new(Arc::new(resolution)));
@@ -61,7 +65,7 @@ impl Running {
             plan: Live::new(ArcSwap::new(Arc::new(plan))),
             done: done_by,
             ended: crossbeam_channel::bounded(1).0,
-            spool: None,
+            spool,
         };
         let (live, metrics) = (Arc::clone(&setup.plan), Arc::clone(&setup.metrics));
         let listeners = vec![Listener::own(listener)];
@@ -161,12 +165,17 @@ fn new_terms_are_not_sent_over_an_old_connection_before_the_message_of_the_reloa
 
 /// Answers every request with 200 until the core has stopped. A request comes in one read.
 fn always_200(upstream: TcpListener) -> JoinHandle<()> {
+    always(upstream, b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+}
+
+/// The same with any answer.
+fn always(upstream: TcpListener, answer: &'static [u8]) -> JoinHandle<()> {
     std::thread::spawn(move || {
         while let Ok((mut stream, _)) = upstream.accept() {
             std::thread::spawn(move || {
                 let mut bytes = vec![0; 4_096];
                 while stream.read(&mut bytes).is_ok_and(|read| read > 0) {
-                    stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n").unwrap();
+                    stream.write_all(answer).unwrap();
                 }
             });
         }
@@ -174,6 +183,7 @@ fn always_200(upstream: TcpListener) -> JoinHandle<()> {
 }
 
 mod balances;
+mod spool;
 
 /// The faults are planted for tenants of these names: see `egress/planted.rs`.
 #[test]

@@ -115,6 +115,15 @@ impl Handle {
     }
 }
 
+#[cfg(test)]
+impl Handle {
+    /// One of a thread that is not there: what is sent waits.
+    pub(crate) fn unserved() -> (Self, Receiver<Command>) {
+        let (commands, waiting) = crossbeam_channel::unbounded();
+        (Self { commands }, waiting)
+    }
+}
+
 /// How the thread works.
 #[derive(Clone, Copy, Debug)]
 pub struct WorkerSettings {
