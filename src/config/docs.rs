@@ -9,6 +9,7 @@ use std::fmt::Write as _;
 
 use super::key::{Key, Zero};
 use super::keys::KEYS;
+use super::spool;
 
 /// Maximum width of the comments in the printed configuration.
 const PRINTED_COLUMNS_MAX: usize = 100;
@@ -91,19 +92,7 @@ const TOPICS: &[Topic] = &[
         ],
     },
     Topic { title: "Receipts", paths: &["receipts.keep", "receipts.bytes_max"] },
-    Topic {
-        title: "The spool",
-        paths: &[
-            "spool.dir",
-            "spool.bytes_max",
-            "spool.tenant_bytes_max",
-            "spool.age_max",
-            "spool.fsync",
-            "spool.when",
-            "spool.on_429",
-            "spool.dead_letter",
-        ],
-    },
+    Topic { title: "The spool", paths: &spool::PATHS },
     Topic { title: "Threads", paths: &["cores", "driver"] },
     Topic {
         title: "Logs and metrics",

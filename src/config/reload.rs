@@ -17,6 +17,7 @@ use super::credentials::{CredentialKey, Credentials};
 use super::mistake::Mistake;
 use super::plan::{Limits, Plan, Spool, Terms, Tracing};
 use super::setting::Effective;
+use super::spool;
 use super::tls::Tls;
 use super::upstreams::{self, Upstreams};
 use super::{ConfigMistakes, Target};
@@ -165,18 +166,6 @@ const SECRETS: [&str; 6] = [
     "auth.egress.bearer_token",
     "auth.egress.bearer_token_file",
     "upstream.headers",
-];
-
-/// The settings of the spool.
-const SPOOL: [&str; 8] = [
-    "spool.dir",
-    "spool.bytes_max",
-    "spool.tenant_bytes_max",
-    "spool.age_max",
-    "spool.fsync",
-    "spool.when",
-    "spool.on_429",
-    "spool.dead_letter",
 ];
 
 fn merge(running: &Plan, read: Plan, kept: &mut Kept) -> Plan {
@@ -339,7 +328,7 @@ fn merge_tls(running: &Plan, read: Tls, waits: bool) -> Tls {
 fn keep_spool(running: &Plan, read: Option<Spool>, shown: &Effective, kept: &mut Kept) -> Option<Spool> {
     if running.spool != read {
         let differs = |key: &&str| running.effective.get(key) != shown.get(key);
-        kept.0.extend(SPOOL.into_iter().filter(differs));
+        kept.0.extend(spool::PATHS.into_iter().filter(differs));
     }
     running.spool.clone()
 }

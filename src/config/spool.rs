@@ -7,6 +7,18 @@ use std::time::Duration;
 use super::keys::Config;
 use super::value::{Fsync, SpoolWhen};
 
+/// The paths of the settings, in the order in which they are shown.
+pub(super) const PATHS: [&str; 8] = [
+    "spool.dir",
+    "spool.bytes_max",
+    "spool.tenant_bytes_max",
+    "spool.age_max",
+    "spool.fsync",
+    "spool.when",
+    "spool.on_429",
+    "spool.dead_letter",
+];
+
 /// What is kept on disk, and how much of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Spool {
