@@ -125,6 +125,7 @@ fn output(command: &mut Command, is_over: impl Fn() -> bool) -> anyhow::Result<O
             let output = child.wait_with_output()?;
             return Ok(is_late.then_some((output, true)));
         }
+        #[expect(clippy::disallowed_methods, reason = "this thread has nothing else to do")]
         thread::sleep(LOOK);
     }
     Ok(Some((child.wait_with_output()?, false)))

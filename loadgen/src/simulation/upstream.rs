@@ -206,7 +206,7 @@ impl Upstream {
             return;
         }
         let is_whole = |sender: &SenderId, count: &usize| {
-            self.series.get(&sender.run).is_none_or(|all| count % all == 0)
+            self.series.get(&sender.run).is_none_or(|all| count.is_multiple_of(*all))
         };
         for ((sender, sequence), count) in parts {
             if !is_whole(sender, count) {
