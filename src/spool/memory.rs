@@ -62,6 +62,14 @@ enum Change {
     Remove(u32),
 }
 
+impl Change {
+    fn segment(self) -> u32 {
+        match self {
+            Self::Create(segment, _) | Self::Remove(segment) => segment,
+        }
+    }
+}
+
 #[derive(Default)]
 struct File {
     bytes: Vec<u8>,
@@ -350,6 +358,8 @@ impl Disk for MemoryDisk {
             return Err(io::Error::other("EIO"));
         }
         for change in state.changes.drain(..) {
+            // What is durable of a name replaces what is in doubt of it: no file system puts older changes over newer ones.
+            state.forgotten.retain(|doubtful| doubtful.segment() != change.segment());
             apply(&mut state.durable_folder, change);
         }
         Ok(())
