@@ -37,6 +37,11 @@ fn one(seed: u64, args: &SimulateArgs) -> anyhow::Result<bool> {
         let failure = itself()?.args(env::args_os().skip(1)).env(FIXED, "1").exec();
         return Err(failure).context("cannot run this program again");
     }
+    // SAFETY: it only asks.
+    let personality = unsafe { libc::personality(0xffff_ffff) };
+    if personality & libc::ADDR_NO_RANDOMIZE != libc::ADDR_NO_RANDOMIZE {
+        writeln!(io::stderr(), "addresses are random here: the seed may do something else another time")?;
+    }
     let mut scenario = Scenario::new(seed, args.length);
     scenario.thefts.extend(args.steal.map(|theft| theft.rule(&scenario.tenants)));
     if args.trace {
