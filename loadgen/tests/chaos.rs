@@ -105,7 +105,7 @@ fn what_is_acknowledged_survives_a_slow_disk_that_is_full_now_and_then() {
         for driver in drivers() {
             let seed = &seed;
             scope.spawn(move || {
-                let disk = ["--spool", "--slow-disk", "100ms", "--disk-bytes", "256Ki"];
+                let disk = ["--spool", "--slow-disk", "50ms", "--disk-bytes", "128Ki"];
                 let run = ["--seed", seed, "--minutes", MINUTES, "--driver", driver];
                 let (output, text, json) = chaos(&[&disk[..], &run].concat());
                 assert_eq!(output.status.code(), Some(0), "{text}");
@@ -114,7 +114,7 @@ fn what_is_acknowledged_survives_a_slow_disk_that_is_full_now_and_then() {
                 assert!(used["commits_failed"].as_u64() > Some(0), "it was never full: {text}");
                 let commits = used["commits"].as_u64().unwrap();
                 // Those that failed, and those of removals, wait for nothing.
-                let slow = used["commit_seconds"].as_f64().unwrap() / 0.1;
+                let slow = used["commit_seconds"].as_f64().unwrap() / 0.05;
                 assert!(slow > 3.0 && slow < 5.0 * commits as f64, "{slow} slow ones of {commits}: {text}");
             });
         }

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, bail};
 use loadgen::child::{Child, wait_for};
 use loadgen::client::{Url, get};
-use loadgen::port::free_addr;
+use loadgen::port::free_addr_besides;
 use loadgen::tls::Certificates;
 use rustix::process::Signal;
 
@@ -92,8 +92,13 @@ impl Server {
     /// Starts it and waits until it listens. It is asked on the port of its metrics, which is its own even where a
     /// predecessor still listens at its address; its address is bound before that one.
     pub(crate) fn start(setup: &Setup) -> anyhow::Result<Self> {
-        let metrics = free_addr()?;
-        let profiles = setup.profiles.then(free_addr).transpose()?;
+        // Its own address is free while it is down, and so may be that of its upstream.
+        let upstream = setup.target.split('/').nth(2).and_then(|host| host.parse::<SocketAddr>().ok());
+        let mut taken = vec![setup.listen];
+        taken.extend(upstream);
+        let metrics = free_addr_besides(&taken)?;
+        taken.push(metrics);
+        let profiles = setup.profiles.then(|| free_addr_besides(&taken)).transpose()?;
         setup.write_config(metrics, profiles)?;
         let own = || env::current_exe().context("where is this program?");
         let mut command = setup.disk.command(&setup.program.clone().map_or_else(own, Ok)?);

@@ -20,11 +20,21 @@ const EPHEMERAL_PORT_MIN: u16 = 32_768;
 ///
 /// When every such port is taken.
 pub fn free_addr() -> io::Result<SocketAddr> {
+    free_addr_besides(&[])
+}
+
+/// The same, but none of these: they belong to servers, also while none of these listens there.
+///
+/// # Errors
+///
+/// When every other such port is taken.
+pub fn free_addr_besides(taken: &[SocketAddr]) -> io::Result<SocketAddr> {
     let mut ports: Vec<u16> = (PORT_MIN..ephemeral_port_min()).collect();
     let first = RandomState::new().hash_one(0) % (ports.len().max(1) as u64);
     ports.rotate_left(usize::try_from(first).unwrap_or_default());
     let mut addrs = ports.into_iter().map(|port| SocketAddr::from((Ipv4Addr::LOCALHOST, port)));
-    addrs.find(|addr| TcpListener::bind(addr).is_ok()).ok_or_else(|| io::ErrorKind::AddrInUse.into())
+    let is_free = |addr: &SocketAddr| !taken.contains(addr) && TcpListener::bind(addr).is_ok();
+    addrs.find(is_free).ok_or_else(|| io::ErrorKind::AddrInUse.into())
 }
 
 fn ephemeral_port_min() -> u16 {
@@ -35,6 +45,16 @@ fn ephemeral_port_min() -> u16 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_address_that_belongs_to_somebody_is_left_to_him() {
+        let ports = PORT_MIN..ephemeral_port_min();
+        let all: Vec<SocketAddr> = ports.map(|port| SocketAddr::from((Ipv4Addr::LOCALHOST, port))).collect();
+        assert_eq!(free_addr_besides(&all).unwrap_err().kind(), io::ErrorKind::AddrInUse);
+        let one = free_addr().unwrap();
+        let others: Vec<_> = all.into_iter().filter(|addr| *addr != one).collect();
+        assert_eq!(free_addr_besides(&others).unwrap(), one);
+    }
 
     #[test]
     fn free_addresses_are_free_and_not_for_outgoing_connections() {
