@@ -111,7 +111,9 @@ fn what_is_acknowledged_survives_a_slow_disk_that_is_full_now_and_then() {
                 assert_eq!(output.status.code(), Some(0), "{text}");
                 let used = &json["spool"];
                 assert!(used["parts"].as_u64() > Some(0), "{text}");
-                assert!(used["commits_failed"].as_u64() > Some(0), "it was never full: {text}");
+                // How much comes is up to the machine: the disk has no room, or the spool expects that it has none.
+                let full = ["commits_failed", "refused"].map(|key| used[key].as_u64().unwrap());
+                assert!(full.iter().any(|&times| times > 0), "it was never full: {text}");
                 let commits = used["commits"].as_u64().unwrap();
                 // Those that failed, and those of removals, wait for nothing.
                 let slow = used["commit_seconds"].as_f64().unwrap() / 0.05;
