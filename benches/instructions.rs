@@ -139,7 +139,7 @@ fn heads() {
     let terms = terms();
     let heads = RequestHeads::new(&terms, Destination::Metrics);
     let first = fragment(a_part(), &terms);
-    stage("upstream head", (), |()| (), |(), ()| heads.head(&first, 1 << 19, 1 << 17));
+    stage("upstream head", (), |()| (), |(), ()| heads.head(&first, Compression::Snappy, 1 << 19, 1 << 17));
 }
 
 /// A lane's fragments come, some while a request waits for its connection, which they join.

@@ -18,6 +18,7 @@
 //! [`lane`] of its tenant, if the tenant's share has room. [`delivery`] sends what the lane gives out, over a connection
 //! of the [`pool`](crate::upstream::pool), and the reply becomes the outcome.
 
+mod answered;
 mod attempt;
 mod backlog;
 mod delivery;

@@ -11,6 +11,7 @@ mod announcements;
 mod close;
 mod connection;
 mod credential;
+mod dispatch;
 mod handshake;
 mod handshakes;
 pub mod listener;

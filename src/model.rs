@@ -1,142 +1,25 @@
 //! The data types of a push: protocols, parts and their outcomes.
 //!
-//! All layers exchange these types, so this module is below all of them and imports none.
+//! All layers exchange these types, so this module is below all of them but the wire formats.
 #![forbid(unsafe_code)]
 
 mod failure;
 mod outcome;
+mod protocol;
 mod upstream;
 
 pub use failure::Failure;
 pub(crate) use outcome::cut;
-pub use outcome::{Answer, Fate, Outcome, Source, Via, Written, blames_content};
+pub use outcome::{Answer, Content, Fate, Outcome, Source, Via, Written, blames_content};
+pub use protocol::{Destination, Nouns, PerDestination, Protocol, V2Handling};
 pub use upstream::{PerUpstream, UpstreamId};
+
+pub use crate::wire::inflate::Compression;
+pub use crate::wire::otlp::{Notation, Signal};
 
 use bytes::Bytes;
 
 use crate::tenant::TenantId;
-
-/// The protocol of a request's body. Its parts keep it, unless [`V2Handling`] says otherwise.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-pub enum Protocol {
-    /// `prometheus.WriteRequest` (prometheus.io, "Remote-Write 1.0 specification").
-    RemoteWriteV1,
-    /// `io.prometheus.write.v2.Request` (prometheus.io, "Remote-Write 2.0 specification").
-    RemoteWriteV2,
-    /// `logproto.PushRequest` (grafana/loki, pkg/push/push.proto). Streams count as series, entries as samples.
-    Loki,
-    /// A Loki push as JSON (Grafana Loki's HTTP API, "Ingest logs"). Its parts are forwarded as [`Self::Loki`].
-    LokiJson,
-}
-
-impl Protocol {
-    /// Returns the destination of its requests.
-    pub fn destination(self) -> Destination {
-        match self {
-            Self::RemoteWriteV1 | Self::RemoteWriteV2 => Destination::Metrics,
-            Self::Loki | Self::LokiJson => Destination::Logs,
-        }
-    }
-
-    /// The header lines that describe the body of a request in it, apart from its compression.
-    pub fn content_fields(self) -> &'static str {
-        match self {
-            Self::RemoteWriteV1 => {
-                "Content-Type: application/x-protobuf\r\nX-Prometheus-Remote-Write-Version: 0.1.0\r\n"
-            }
-            Self::RemoteWriteV2 => {
-                "Content-Type: application/x-protobuf;proto=io.prometheus.write.v2.Request\r\n\
-                 X-Prometheus-Remote-Write-Version: 2.0.0\r\n"
-            }
-            Self::Loki | Self::LokiJson => "Content-Type: application/x-protobuf\r\n",
-        }
-    }
-
-    /// Whether its answers report how much was written. Only Remote Write 2.0 specifies that; other answers must not.
-    pub fn reports_written(self) -> bool {
-        match self {
-            Self::RemoteWriteV2 => true,
-            Self::RemoteWriteV1 | Self::Loki | Self::LokiJson => false,
-        }
-    }
-
-    /// Returns the protocol of the parts of a request in this one.
-    pub(crate) fn for_parts(self, remote_write_v2: V2Handling) -> Self {
-        match self {
-            Self::RemoteWriteV1 => self,
-            Self::RemoteWriteV2 if remote_write_v2 == V2Handling::Downgrade => Self::RemoteWriteV1,
-            Self::RemoteWriteV2 => self,
-            Self::Loki | Self::LokiJson => Self::Loki,
-        }
-    }
-}
-
-/// The protocol that a Remote Write 2.0 request is forwarded in.
-#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
-pub enum V2Handling {
-    /// Remote Write 2.0.
-    #[default]
-    Pass,
-    /// Remote Write 1.0, for upstreams that support no other. [`Lost`](crate::split::Lost) counts the data that it
-    /// cannot express.
-    Downgrade,
-}
-
-/// A kind of data with its own upstream.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-pub enum Destination {
-    /// Series: the setting `target`.
-    Metrics,
-    /// Loki streams: the setting `target_loki`.
-    Logs,
-}
-
-impl Destination {
-    /// All destinations, in the order of their discriminants.
-    pub const ALL: [Self; 2] = [Self::Metrics, Self::Logs];
-
-    /// The name of the destination, as labels of metrics have it.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Metrics => "metrics",
-            Self::Logs => "logs",
-        }
-    }
-}
-
-/// One value for each [`Destination`].
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct PerDestination<T>([T; Destination::ALL.len()]);
-
-impl<T> PerDestination<T> {
-    /// Creates the value of each destination with `make`.
-    pub fn new(make: impl FnMut(Destination) -> T) -> Self {
-        Self(Destination::ALL.map(make))
-    }
-
-    /// Returns the value of `destination`.
-    pub fn of(&self, destination: Destination) -> &T {
-        let [metrics, logs] = &self.0;
-        match destination {
-            Destination::Metrics => metrics,
-            Destination::Logs => logs,
-        }
-    }
-
-    /// Returns the value of `destination`, to change it.
-    pub fn of_mut(&mut self, destination: Destination) -> &mut T {
-        let [metrics, logs] = &mut self.0;
-        match destination {
-            Destination::Metrics => metrics,
-            Destination::Logs => logs,
-        }
-    }
-
-    /// Iterates over the values, in the order of [`Destination::ALL`].
-    pub fn iter(&self) -> impl Iterator<Item = &T> {
-        self.0.iter()
-    }
-}
 
 /// The setting for Remote Write 1.0 metadata.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -193,14 +76,17 @@ pub struct Part {
     pub protocol: Protocol,
     /// A snappy block without its length prefix. Parts are merged by concatenating their elements after a prefix with
     /// the sum of their lengths. Those in Remote Write 2.0 are merged by a [`Merger`](crate::split::Merger); the elements
-    /// of small ones are [stored](crate::wire::snappy::stored), not compressed, until they are sent.
+    /// of small ones are [stored](crate::wire::snappy::stored), not compressed, until they are sent. Parts in OTLP may
+    /// have another `coding`.
     pub elements: Bytes,
+    /// How the elements are coded.
+    pub coding: Coding,
     /// The size of the inflated elements: the length prefix that `elements` lacks.
     pub inflated_bytes: u32,
-    /// Number of series or streams; 0 if the part holds only metadata. A stream with entries of several tenants counts
-    /// for each of them.
+    /// Number of series, streams or resources; 0 if the part holds only metadata. A stream or resource with entries or
+    /// items of several tenants counts for each of them.
     pub series: u32,
-    /// Number of their samples and histograms, or of their entries.
+    /// Number of their samples and histograms, of their entries, or of their data points, log records or spans.
     pub samples: u32,
     /// Number of the histograms among `samples`. Counted only for requests in Remote Write 2.0, whose senders hear how
     /// many were written.
@@ -209,6 +95,45 @@ pub struct Part {
     pub exemplars: u32,
     /// Decides which parts of the same tenant it may share a request with.
     pub merge: MergeKey,
+}
+
+/// How the elements of a part are coded. Only those in OTLP are ever coded other than as snappy.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Coding {
+    /// As they are.
+    pub now: Compression,
+    /// As they are sent. If it differs, the part may share a request, and is compressed with it before it leaves.
+    pub sent: Compression,
+}
+
+impl Coding {
+    /// The coding of all parts but those in OTLP.
+    pub const SNAPPY: Self = Self::of(Compression::Snappy);
+
+    /// The coding of elements that are sent as they are.
+    pub const fn of(compression: Compression) -> Self {
+        Self { now: compression, sent: compression }
+    }
+}
+
+/// The setting for the coding of what is sent to an OTLP target.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub enum TargetCoding {
+    /// That of the request that the data came with.
+    #[default]
+    AsReceived,
+    /// Always this one.
+    Always(Compression),
+}
+
+impl TargetCoding {
+    /// The coding for what came as `received`.
+    pub fn sent(self, received: Compression) -> Compression {
+        match self {
+            Self::AsReceived => received,
+            Self::Always(compression) => compression,
+        }
+    }
 }
 
 /// Parts of a tenant may share a request if their keys are equal and not `Alone`; see [`Self::merges_with`].

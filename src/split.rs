@@ -23,15 +23,19 @@
 //! merged into one request by a [`Merger`], which reads them again. So a small one is not compressed before it leaves:
 //! its elements are *stored*, as one literal.
 //!
-//! A Loki push is split in the same way: its streams count as series, its entries as samples.
+//! A Loki push is split in the same way: its streams count as series, its entries as samples. So is an export of OTLP:
+//! its resources count as series, its data points, log records or spans as samples. Its parts may be coded in other ways
+//! than as snappy (`coder`).
 #![forbid(unsafe_code)]
 
+mod coder;
 mod downgrade;
 mod error;
 mod families;
 mod halve;
 mod loki;
 mod nested;
+mod otlp;
 mod remote_write_v1;
 mod remote_write_v2;
 mod replicas;
@@ -47,9 +51,12 @@ mod unknown;
 use bytes::Bytes;
 
 use crate::limits::{MERGED_PART_BYTES_MAX, MERGED_PASSTHROUGH_BYTES_MAX};
-use crate::model::{MergeKey, Part, Protocol};
-use crate::wire::snappy::{Deflater, stored};
+use crate::model::{Coding, MergeKey, Part, Protocol, TargetCoding};
+use crate::tenant::TenantId;
+use crate::wire::otlp::Notation;
+use crate::wire::snappy::stored;
 
+pub use coder::{are_coded_when_sent, body_of};
 pub use error::SplitError;
 pub use families::Families;
 pub use halve::halve;
@@ -60,6 +67,7 @@ pub use series::{Labelled, each_series};
 
 pub use crate::wire::inflate::Compression;
 
+use coder::Coder;
 use request::Request;
 use scratch::{narrow, trim};
 use tenants::{Resolver, Tenants};
@@ -74,6 +82,9 @@ pub struct Splitter {
     v1: remote_write_v1::ScannedSeries,
     v2: remote_write_v2::ScannedV2Series,
     streams: loki::ScannedStreams,
+    resources: otlp::ScannedResources,
+    /// The compression of the current request.
+    received: Option<Compression>,
     /// Whether the parts have fields of the request as a whole.
     alone: bool,
     /// Whether the whole request belongs to one tenant and is forwarded unchanged.
@@ -84,7 +95,7 @@ pub struct Splitter {
     next: usize,
     /// The buffer in which a part is built.
     gathered: Vec<u8>,
-    deflater: Deflater,
+    coder: Coder,
 }
 
 impl Splitter {
@@ -114,12 +125,24 @@ impl Splitter {
         scan
     }
 
-    /// Builds the next part. Parts come in the order of each tenant's first series; `None` after the last.
+    /// Builds the next part. Parts come in the order of each tenant's first series; `None` after the last. Those in OTLP
+    /// are coded as their request was.
     pub fn next_part(&mut self) -> Option<Part> {
+        self.next_part_as(|_| TargetCoding::AsReceived)
+    }
+
+    /// The same. `coding` is asked for how a tenant's part in OTLP is coded.
+    pub fn next_part_as(&mut self, coding: impl FnOnce(&TenantId) -> TargetCoding) -> Option<Part> {
         let slot = self.tenants.slots.get(self.next)?;
         let protocol = self.protocol?;
         let inflated = self.request.bytes();
-        let received = self.elements.take();
+        let received = self.received.unwrap_or(Compression::Snappy);
+        let sent = match protocol.export() {
+            Some(_) => coding(&slot.id).sent(received),
+            None => Compression::Snappy,
+        };
+        // What came in OTLP is as it came in any coding, but sent so only in its own.
+        let elements = self.elements.take().filter(|_| protocol.export().is_none() || sent == received);
         let content = if self.whole {
             inflated
         } else {
@@ -131,21 +154,31 @@ impl Splitter {
                 Protocol::Loki | Protocol::LokiJson => {
                     self.streams.gather(inflated, &self.tenants, self.next, out);
                 }
+                Protocol::Otlp(_) | Protocol::OtlpJson(_) => {
+                    self.resources.gather(inflated, &self.tenants, self.next, out);
+                }
             }
             &self.gathered
         };
         let protocol = protocol.for_parts(self.v2.handling());
-        let merges = !self.alone && merges(protocol, content.len(), received.is_some());
-        let elements = match received {
+        let is_recoded = protocol == Protocol::RemoteWriteV2 || is_recoded(protocol, sent);
+        let merges = !self.alone && (!is_recoded || pays(content.len(), elements.is_some()));
+        let mut now = sent;
+        let elements = match elements {
             Some(elements) => elements,
             // Merging starts from the inflated bytes, so they are deflated when they leave.
             None if merges && protocol == Protocol::RemoteWriteV2 => stored(content),
-            None => self.deflater.elements(content),
+            None if merges && is_recoded => {
+                now = Compression::Identity;
+                self.coder.elements(content, now)
+            }
+            None => self.coder.elements(content, sent),
         };
         let part = Part {
             tenant: slot.id.clone(),
             protocol,
             elements,
+            coding: Coding { now, sent },
             inflated_bytes: narrow(content.len()),
             series: slot.series,
             samples: slot.samples,
@@ -166,7 +199,7 @@ impl Splitter {
         rules: &SplitRules<'_>,
         source: Option<&str>,
     ) -> Result<Scan, SplitError> {
-        let protocol = body.protocol;
+        let (protocol, received) = (body.protocol, body.compression);
         let elements = self.request.open(body, rules.limits.inflated_bytes_max)?;
         let inflated = self.request.bytes();
         let resolver = Resolver::new(rules, source, &mut self.tenants, inflated.len());
@@ -186,13 +219,24 @@ impl Splitter {
                 self.alone = self.streams.alone;
                 scan
             }
+            Protocol::Otlp(signal) => {
+                let notation = Notation::Protobuf;
+                let scan = otlp::scan(inflated, signal, notation, resolver, &mut self.resources)?;
+                self.alone = self.resources.alone;
+                scan
+            }
+            Protocol::OtlpJson(signal) => {
+                let scan = otlp::scan(inflated, signal, Notation::Json, resolver, &mut self.resources)?;
+                self.alone = self.resources.alone;
+                scan
+            }
         };
         if scan.passthrough {
             self.whole = true;
             scan.passthrough = elements.is_some();
             self.elements = elements;
         }
-        self.protocol = Some(protocol);
+        (self.protocol, self.received) = (Some(protocol), Some(received));
         Ok(scan)
     }
 
@@ -203,21 +247,23 @@ impl Splitter {
         self.v1.release();
         self.v2.release();
         self.streams.release();
+        self.resources.release();
         self.protocol = None;
         (self.alone, self.whole) = (false, false);
         self.elements = None;
         self.next = 0;
         trim(&mut self.gathered);
-        self.deflater.release();
+        self.coder.release();
     }
 }
 
-/// Whether a part of this size is worth merging. In Remote Write 2.0 the whole part has to be written and deflated
-/// again, so that pays only up to some size. In other protocols its elements are sent as they are.
-fn merges(protocol: Protocol, inflated_bytes: usize, is_passthrough: bool) -> bool {
-    match (protocol, is_passthrough) {
-        (Protocol::RemoteWriteV2, true) => inflated_bytes <= MERGED_PASSTHROUGH_BYTES_MAX,
-        (Protocol::RemoteWriteV2, false) => inflated_bytes <= MERGED_PART_BYTES_MAX,
-        _ => true,
-    }
+/// Whether parts in OTLP are coded again if they share a request.
+fn is_recoded(protocol: Protocol, sent: Compression) -> bool {
+    protocol.export().is_some() && matches!(sent, Compression::Gzip | Compression::Zstd)
+}
+
+/// Whether a part of this size is worth merging if the whole part has to be written and deflated again, as in Remote
+/// Write 2.0. Elsewhere its elements are sent as they are.
+fn pays(inflated_bytes: usize, is_passthrough: bool) -> bool {
+    inflated_bytes <= if is_passthrough { MERGED_PASSTHROUGH_BYTES_MAX } else { MERGED_PART_BYTES_MAX }
 }

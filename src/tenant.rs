@@ -102,9 +102,21 @@ pub enum Policy {
     Drop,
 }
 
+/// What names a tenant, for error texts.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub enum NamedBy {
+    /// A label of a series or a stream.
+    #[default]
+    Label,
+    /// An attribute, in OTLP.
+    Attribute,
+}
+
 /// How the labels of a series name its tenant. Built and checked by [`crate::config`].
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct TenantRules {
+    /// What `labels` are.
+    pub named_by: NamedBy,
     /// Label names by priority. The first one that a series carries with a value decides. Never empty.
     pub labels: Vec<Box<[u8]>>,
     /// Prepended to every ID, including the default.
@@ -132,6 +144,7 @@ impl TenantRules {
     /// rejected.
     pub fn of_label(label: &[u8]) -> Self {
         Self {
+            named_by: NamedBy::Label,
             labels: vec![label.into()],
             prefix: String::new(),
             prefix_prefer_source: false,
@@ -281,7 +294,10 @@ impl TenantRules {
 
     /// The label names for an error text.
     fn names(&self) -> String {
-        let mut names = String::new();
+        let mut names = String::from(match self.named_by {
+            NamedBy::Label => "label ",
+            NamedBy::Attribute => "attribute ",
+        });
         for (at, label) in self.labels.iter().enumerate() {
             if at == TENANT_LABELS_NAMED_MAX {
                 names.push_str(", …");
@@ -312,7 +328,7 @@ pub(crate) enum NoTenant {
 /// Where an ID comes from, for an error text.
 fn origin(grant: &Grant, is_forced: bool, labels: String) -> String {
     match (is_forced, grant) {
-        (false, _) => format!("label {labels}"),
+        (false, _) => labels,
         (true, Grant::Header) => "the tenant header".into(),
         (true, _) => "the access rule".into(),
     }
@@ -322,9 +338,9 @@ fn origin(grant: &Grant, is_forced: bool, labels: String) -> String {
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum TenantError {
     /// None of the labels has a value, and there is no default.
-    #[error("no tenant: it has no value in label {labels}, and no default tenant is set")]
+    #[error("no tenant: it has no value in {labels}, and no default tenant is set")]
     Missing {
-        /// The labels that were looked for.
+        /// The labels that were looked for, with what they are.
         labels: String,
     },
     /// The ID with its prefix is invalid.
@@ -346,7 +362,7 @@ pub enum TenantError {
         id: String,
     },
     /// The map drops such series. Not a fault; the sender is not told.
-    #[error("the map drops \"{value}\" (from label {labels})")]
+    #[error("the map drops \"{value}\" (from {labels})")]
     Dropped {
         /// The labels that were looked for.
         labels: String,

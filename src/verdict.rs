@@ -20,6 +20,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod otlp;
 pub mod sender;
 
 use std::fmt::Write as _;
@@ -28,7 +29,7 @@ use crate::http::Refusal;
 use crate::limits::{ERROR_BODY_BYTES_MAX, OVERLOAD_RETRY_AFTER_SECS, REASON_BYTES_MIN};
 use crate::model::Written;
 use crate::model::{Answer, Fate, Outcome, cut};
-use crate::model::{Destination, RefusedSeries};
+use crate::model::{Destination, Nouns, RefusedSeries};
 use crate::split::SplitError;
 use crate::tenant::{TenantError, TenantId};
 use crate::wire::loki::json::JsonError;
@@ -82,7 +83,8 @@ pub fn combine(pieces: &[Outcome]) -> Outcome {
     let survey = pieces.iter().fold(Survey::default(), Survey::add);
     let written = written_by_all(pieces);
     let Some((_, worst)) = survey.worst else { return Outcome::delivered(200, b"") };
-    Outcome { retry_after_secs: survey.retry_after_secs, written, ..worst.clone() }
+    let rejected = pieces.iter().map(|piece| piece.rejected).sum();
+    Outcome { retry_after_secs: survey.retry_after_secs, written, rejected, ..worst.clone() }
 }
 
 /// Returns the answer to a request for `destination`, given the outcomes of its `parts` and the series in `refused`,
@@ -200,10 +202,7 @@ fn describe(destination: Destination, refused: &RefusedSeries) -> Option<String>
     if total == 0 {
         return None;
     }
-    let (series, samples_name) = match destination {
-        Destination::Metrics => ("series", "samples"),
-        Destination::Logs => ("streams", "entries"),
-    };
+    let Nouns { many: series, samples: samples_name, .. } = destination.nouns();
     let mut text = format!(
         "{total} {series} with {samples} {samples_name} refused: {missing} without a tenant, {invalid} with an \
          invalid one"
@@ -259,6 +258,8 @@ impl From<&SplitError> for Answer {
             | SplitError::Malformed(_)
             | SplitError::MalformedV2(_)
             | SplitError::MalformedPush(_)
+            | SplitError::MalformedExport(_)
+            | SplitError::NotJson(_)
             | SplitError::Json(JsonError::Malformed { .. })
             | SplitError::Labels { .. }
             | SplitError::Empty

@@ -6,6 +6,7 @@
 pub mod inflate;
 pub mod loki;
 pub mod message;
+pub mod otlp;
 pub mod protobuf;
 pub mod remote_write_v1;
 pub mod remote_write_v2;

@@ -18,7 +18,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("wire", &["limits", "text"]),
     ("tenant", &["limits", "text"]),
     ("selector", &["limits", "tenant", "text"]),
-    ("model", &["limits", "tenant"]),
+    ("model", &["limits", "tenant", "wire"]),
     ("http", &["limits", "model"]),
     ("split", &["limits", "model", "tenant", "wire"]),
     ("verdict", &["http", "limits", "model", "split", "tenant", "wire"]),
@@ -53,7 +53,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
         "egress",
         &[
             "config", "exchange", "http", "io", "limits", "log", "metrics", "model", "shared", "split",
-            "spool", "tenant", "trace", "upstream", "verdict",
+            "spool", "tenant", "trace", "upstream", "verdict", "wire",
         ],
     ),
     (

@@ -268,7 +268,8 @@ proptest! {
     ) {
         let series = proto::TimeSeries { labels, ..Default::default() };
         let tenant = TenantRules {
-            labels: names.iter().map(|name| name.as_bytes().into()).collect(),
+            named_by: tenantry::tenant::NamedBy::Label,
+labels: names.iter().map(|name| name.as_bytes().into()).collect(),
             label_remove,
             default: Some("nobody".into()),
             on_invalid: Policy::Drop,

@@ -212,7 +212,9 @@ fn of_a_part_that_is_sent_in_pieces_only_those_that_are_refused_become_dead_lett
         let told = letters.iter().map(|letter| {
             let part = letter.spooled().unwrap();
             assert_eq!(letter.reason, "400: out of order");
-            let names = support::remote_write::names(&support::remote_write::inflate(&part.block()));
+            let names = support::remote_write::names(&support::remote_write::inflate(
+                &tenantry::split::body_of(&part.part),
+            ));
             assert_eq!((part.part.series, part.part.samples), (names.len() as u32, names.len() as u32));
             names
         });

@@ -8,7 +8,7 @@ use tenantry::limits::REQUEST_SCALARS_BYTES_MAX;
 use tenantry::model::{HaReplica, MergeKey, Part};
 use tenantry::split::{Body, Metadata, Scan, SplitError, SplitRules, Splitter};
 use tenantry::tenant::map::{MapRule, Matches, Target, TenantAllow, TenantMap};
-use tenantry::tenant::{IdRules, Policy, TenantError, TenantRules};
+use tenantry::tenant::{IdRules, NamedBy, Policy, TenantError, TenantRules};
 use tenantry::wire::loki::labels::Labels;
 use tenantry::wire::varint;
 use testkit::oracle::{LeftOut, Merge, NoTenant, Refusal, Rules};
@@ -21,6 +21,7 @@ pub(crate) fn tenant_rules() -> TenantRules {
 /// Rules that use everything there is.
 pub(crate) fn rich_tenant_rules() -> TenantRules {
     TenantRules {
+        named_by: NamedBy::Label,
         labels: vec![(*b"t").into(), (*b"tenant").into(), (*b"").into()],
         prefix: "p-".into(),
         prefix_prefer_source: true,

@@ -56,9 +56,10 @@ impl Query {
     pub(super) fn destination(&self) -> Result<Option<Destination>, Fault> {
         match self.get("destination") {
             None => Ok(None),
-            Some("metrics") => Ok(Some(Destination::Metrics)),
-            Some("logs") => Ok(Some(Destination::Logs)),
-            Some(_) => Err((400, "destination must be metrics or logs".into())),
+            Some(name) => Destination::named(name).map(Some).ok_or_else(|| {
+                let names = Destination::ALL.map(Destination::name).join(", ");
+                (400, format!("destination must be one of {names}"))
+            }),
         }
     }
 }
@@ -146,13 +147,6 @@ pub(super) fn fault((status, error): Fault) -> Page {
 
 /// The description of the API.
 const OPENAPI: &str = include_str!("openapi.json");
-
-pub(super) fn name_of(destination: Destination) -> &'static str {
-    match destination {
-        Destination::Metrics => "metrics",
-        Destination::Logs => "logs",
-    }
-}
 
 /// A time as RFC 3339 has it, in UTC.
 fn time(at: SystemTime) -> String {

@@ -13,7 +13,7 @@ use super::login::LoginArgs;
 use super::output::{EXIT_USAGE, print, print_error, print_json, report_mistakes};
 use crate::config::{self, Plan};
 use crate::explain::{Explained, Hints, PartSummary, Place, Sender, Summary, Told, explain, summarize};
-use crate::model::{Destination, Protocol};
+use crate::model::{Destination, Protocol, Signal};
 use crate::selector::Series;
 use crate::split::Compression;
 use crate::tenant::{DecidingLabel, TenantError};
@@ -31,14 +31,21 @@ pub(super) struct ExplainArgs {
     #[arg(long, value_name = "HEADER")]
     source: Option<String>,
 
-    /// What the series is: a series of metrics, or the labels of a stream of logs
-    #[arg(long, value_enum, value_name = "metrics|logs", hide_possible_values = true, default_value_t)]
+    /// What the series is: a series of metrics, the labels of a stream of logs, or the attributes of a resource in OTLP
+    #[arg(
+        long,
+        value_enum,
+        value_name = "metrics|logs|otlp-metrics|otlp-logs|otlp-traces",
+        hide_possible_values = true,
+        default_value_t
+    )]
     destination: DestinationArg,
 
     #[command(flatten)]
     login: LoginArgs,
 
-    /// The format of a body: remote-write-1, remote-write-2, loki or loki-json [default: as captured, or detected]
+    /// The format of a body: remote-write-1, remote-write-2, loki, loki-json, otlp-metrics, otlp-logs, otlp-traces, or
+    /// one of these three with -json [default: as captured, or detected]; OTLP in protobuf is not detected
     #[arg(long, value_enum, hide_possible_values = true)]
     format: Option<FormatArg>,
 
@@ -60,6 +67,9 @@ enum DestinationArg {
     #[default]
     Metrics,
     Logs,
+    OtlpMetrics,
+    OtlpLogs,
+    OtlpTraces,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -70,6 +80,29 @@ enum FormatArg {
     RemoteWrite2,
     Loki,
     LokiJson,
+    OtlpMetrics,
+    OtlpLogs,
+    OtlpTraces,
+    OtlpMetricsJson,
+    OtlpLogsJson,
+    OtlpTracesJson,
+}
+
+impl FormatArg {
+    fn protocol(self) -> Protocol {
+        match self {
+            Self::RemoteWrite1 => Protocol::RemoteWriteV1,
+            Self::RemoteWrite2 => Protocol::RemoteWriteV2,
+            Self::Loki => Protocol::Loki,
+            Self::LokiJson => Protocol::LokiJson,
+            Self::OtlpMetrics => Protocol::Otlp(Signal::Metrics),
+            Self::OtlpLogs => Protocol::Otlp(Signal::Logs),
+            Self::OtlpTraces => Protocol::Otlp(Signal::Traces),
+            Self::OtlpMetricsJson => Protocol::OtlpJson(Signal::Metrics),
+            Self::OtlpLogsJson => Protocol::OtlpJson(Signal::Logs),
+            Self::OtlpTracesJson => Protocol::OtlpJson(Signal::Traces),
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -119,6 +152,9 @@ fn one(args: &ExplainArgs, plan: &Plan, sender: &Sender, series: Series) -> Exit
     let destination = match args.destination {
         DestinationArg::Metrics => Destination::Metrics,
         DestinationArg::Logs => Destination::Logs,
+        DestinationArg::OtlpMetrics => Destination::OtlpMetrics,
+        DestinationArg::OtlpLogs => Destination::OtlpLogs,
+        DestinationArg::OtlpTraces => Destination::OtlpTraces,
     };
     let explained = explain(plan, series, sender, destination);
     if args.json {
@@ -138,12 +174,7 @@ fn body(args: &ExplainArgs, plan: &Plan, sender: &Sender, path: &Path) -> ExitCo
             return ExitCode::FAILURE;
         }
     };
-    let protocol = args.format.map(|format| match format {
-        FormatArg::RemoteWrite1 => Protocol::RemoteWriteV1,
-        FormatArg::RemoteWrite2 => Protocol::RemoteWriteV2,
-        FormatArg::Loki => Protocol::Loki,
-        FormatArg::LokiJson => Protocol::LokiJson,
-    });
+    let protocol = args.format.map(FormatArg::protocol);
     let compression = args.encoding.map(|encoding| match encoding {
         EncodingArg::Snappy => Compression::Snappy,
         EncodingArg::Zstd => Compression::Zstd,

@@ -13,7 +13,7 @@ use super::static_headers::StaticHeaders;
 use super::value::{Auto, ByteSize, DriverChoice, Fsync, IdRulesChoice, SpoolWhen, Value};
 use crate::auth::Secret;
 use crate::log::LogFormat;
-use crate::model::{MetadataRule, V2Handling};
+use crate::model::{MetadataRule, TargetCoding, V2Handling};
 use crate::tenant::Policy;
 use crate::tls::names::ClientAuth;
 
@@ -131,12 +131,33 @@ keys! {
     target_loki: String = TARGET_LOKI_DEFAULT.into(), "target_loki" [target], Zero::EmptyIsDefault,
         "The URL to which Loki pushes go, written like target.",
         "Set it when you push logs.";
+    target_otlp_metrics: String = "127.0.0.1:4318/v1/metrics".into(), "target_otlp_metrics" [target],
+        Zero::EmptyIsDefault,
+        "The URL to which metrics go that come by OTLP, written like target.",
+        "Set it when OpenTelemetry SDKs or Collectors push metrics: to Mimir's /otlp/v1/metrics, for example.";
+    target_otlp_metrics_coding: TargetCoding = TargetCoding::AsReceived, "target_otlp_metrics_coding", Zero::Nothing,
+        "How what goes there is compressed: gzip, zstd, snappy (a block), none, or as-received, which is as the data \
+         came. Compression that is not needed costs time, and keeps requests of one tenant from passing unchanged.",
+        "Set it if the target does not take the compression of your senders, or to save bandwidth.";
+    target_otlp_logs: String = "127.0.0.1:4318/v1/logs".into(), "target_otlp_logs" [target], Zero::EmptyIsDefault,
+        "The URL to which logs go that come by OTLP, written like target.",
+        "Set it when OpenTelemetry SDKs or Collectors push logs: to Loki's /otlp/v1/logs, for example.";
+    target_otlp_logs_coding: TargetCoding = TargetCoding::AsReceived, "target_otlp_logs_coding", Zero::Nothing,
+        "The same as target_otlp_metrics_coding for logs.",
+        "Set it for the same reasons.";
+    target_otlp_traces: String = "127.0.0.1:4318/v1/traces".into(), "target_otlp_traces" [target],
+        Zero::EmptyIsDefault,
+        "The URL to which traces go, which come by OTLP, written like target.",
+        "Set it when OpenTelemetry SDKs or Collectors push traces: to Tempo's /v1/traces, for example.";
+    target_otlp_traces_coding: TargetCoding = TargetCoding::AsReceived, "target_otlp_traces_coding", Zero::Nothing,
+        "The same as target_otlp_metrics_coding for traces.",
+        "Set it for the same reasons.";
     enable_ipv6: bool = false, "enable_ipv6", Zero::Nothing,
         "Uses the IPv6 addresses of the target as well as its IPv4 addresses.",
         "Switch it on if the target has IPv6 addresses.";
     resolve_interval: Duration = Duration::from_secs(10), "resolve_interval",
         Zero::Refused("must be more than 0; write it like 10s"),
-        "How often the names in target and target_loki are looked up.",
+        "How often the names in the targets are looked up.",
         "Lower it if the target's addresses change often and old ones must not be tried.";
     auth_egress_username: String = String::new(), "auth.egress.username",
         Zero::Means("Empty: no authentication."),
@@ -324,6 +345,15 @@ keys! {
     tenant_label_remove: bool = false, "tenant.label_remove", Zero::Nothing,
         "Removes the label that named the tenant from the series.",
         "Leave it off unless the label must not be stored. With it on, no request can be forwarded unchanged.";
+    tenant_attributes: Vec<String> = Vec::new(), "tenant.attributes",
+        Zero::Means("Empty: those that tenant.label or tenant.label_list name."),
+        "The attributes that name the tenant in OTLP. If the resource has several of them, the first in the list counts; \
+         if it has none, those of the scope count, and then those of each data point, log record or span. Whole numbers \
+         and truth values name a tenant, too.",
+        "Set it when senders push by OTLP: to [tenant, k8s.namespace.name], for example.";
+    tenant_attribute_remove: bool = false, "tenant.attribute_remove", Zero::Nothing,
+        "Removes the attribute that named the tenant from resources. Attributes of scopes and items are never removed.",
+        "Leave it off unless the attribute must not be stored. With it on, no request can be forwarded unchanged.";
     tenant_header: String = "X-Scope-OrgID".into(), "tenant.header", Zero::EmptyIsDefault,
         "The header that names the tenant to the upstream. AccountID+ProjectID stands for the two headers of \
          VictoriaMetrics and VictoriaLogs: the tenant is then `12:34`, or `12` for `12:0`.",

@@ -103,8 +103,10 @@ pub struct Plan {
     pub loki_label_remove: bool,
     /// Whether senders always get 204.
     pub accept_all: bool,
-    /// How a series names its tenant.
+    /// How a series or stream names its tenant.
     pub tenant: TenantRules,
+    /// How a resource, a scope or an item names its tenant in OTLP. It differs only by the names and their removal.
+    pub tenant_otlp: TenantRules,
     /// Number of worker threads; `None` means one per CPU of the affinity mask.
     pub cores: Option<NonZeroUsize>,
     /// The I/O driver.
@@ -135,6 +137,19 @@ impl Plan {
     /// All settings, by key. Secrets are masked.
     pub fn settings(&self) -> impl Iterator<Item = (&'static str, &str)> {
         self.effective.0.iter().map(|(key, value)| (*key, value.as_str()))
+    }
+
+    /// How data for this destination names its tenant.
+    pub fn tenant_rules(&self, destination: Destination) -> &TenantRules {
+        if destination.signal().is_some() { &self.tenant_otlp } else { &self.tenant }
+    }
+
+    /// Whether what names the tenant is removed from data for this destination.
+    pub fn removes_label(&self, destination: Destination) -> bool {
+        match destination {
+            Destination::Logs => self.loki_label_remove,
+            _ => self.tenant_rules(destination).label_remove,
+        }
     }
 
     /// The upstream that a tenant's data goes to, and what its requests have in common. `source` is the tenant header of

@@ -74,19 +74,18 @@ pub fn adopt(running: &Plan, read: Plan) -> Result<Adopted, ConfigMistakes> {
         ("auth.ingress.jwt", auth_differs(AuthFile::Jwks)),
         ("access", auth_differs(AuthFile::Access)),
         ("auth.admin", !plan.admin_auth.changed(&running.admin_auth).is_empty()),
-        ("target", differs(Destination::Metrics)),
-        ("target_loki", differs(Destination::Logs)),
         ("tenant.map", plan.tenant.map != running.tenant.map),
         ("upstreams", upstreams.changed),
     ];
-    for (key, differs) in hidden {
+    let targets = Destination::ALL.map(|to| (to.key(), differs(to)));
+    for (key, differs) in hidden.into_iter().chain(targets) {
         let is_within =
             |shown: &&str| shown.strip_prefix(key).is_some_and(|r| r.is_empty() || r.starts_with('.'));
         if differs && !changed.iter().any(is_within) {
             changed.push(key);
         }
     }
-    let moves_tenants = plan.tenant != running.tenant;
+    let moves_tenants = plan.tenant != running.tenant || plan.tenant_otlp != running.tenant_otlp;
     Ok(Adopted { plan, changed, until_restart: kept.0, moves_tenants })
 }
 
@@ -204,6 +203,7 @@ fn merge(running: &Plan, read: Plan, kept: &mut Kept) -> Plan {
         loki_label_remove,
         accept_all,
         tenant,
+        tenant_otlp,
         cores,
         driver,
         merge,
@@ -266,6 +266,7 @@ fn merge(running: &Plan, read: Plan, kept: &mut Kept) -> Plan {
         loki_label_remove,
         accept_all,
         tenant,
+        tenant_otlp,
         cores: kept.keep("cores", &running.cores, &cores),
         driver: kept.keep("driver", &running.driver, &driver),
         merge,
@@ -292,10 +293,7 @@ fn merge_terms(
     let at = |target: &Target| (target.host.clone(), target.port);
     let mut waits = false;
     let targets = PerDestination::new(|destination| {
-        let key = match destination {
-            Destination::Metrics => "target",
-            Destination::Logs => "target_loki",
-        };
+        let key = destination.key();
         let (old, new) = (running.terms.targets.of(destination), read.targets.of(destination));
         if at(old) == at(new) {
             return new.clone();
@@ -303,8 +301,8 @@ fn merge_terms(
         waits = true;
         kept.keep(key, old, new)
     });
-    let Terms { targets: _, tenant_header, authorization, headers, place } = read.clone();
-    let mut terms = Terms { targets, tenant_header, authorization, headers, place };
+    let Terms { targets: _, codings, tenant_header, authorization, headers, place } = read.clone();
+    let mut terms = Terms { targets, codings, tenant_header, authorization, headers, place };
     let mut credentials = credentials;
     // The secrets of the new target must not reach the old one.
     if waits {

@@ -4,7 +4,7 @@
 use super::header::TenantHeader;
 use super::target::Target;
 use crate::auth::Secret;
-use crate::model::PerDestination;
+use crate::model::{PerDestination, TargetCoding};
 
 /// Everything in upstream requests except the tenant.
 ///
@@ -13,6 +13,8 @@ use crate::model::PerDestination;
 pub struct Terms {
     /// The target for each destination.
     pub targets: PerDestination<Target>,
+    /// How what is sent to each of them is coded. It counts only for OTLP.
+    pub codings: PerDestination<TargetCoding>,
     /// The header that names the tenant to the upstream.
     pub tenant_header: TenantHeader,
     /// The full value of the `Authorization` header for the upstream.
@@ -32,6 +34,7 @@ impl Terms {
     pub(super) fn unknown() -> Self {
         Self {
             targets: PerDestination::new(|_| Target::unknown()),
+            codings: PerDestination::default(),
             tenant_header: TenantHeader::AccountAndProject,
             authorization: None,
             headers: None,

@@ -4,7 +4,7 @@
 //! Design constraints:
 //!
 //! * The tenant decides, not the series: a tenant's data is in one place. The first upstream whose patterns match has
-//!   it. A tenant that no pattern matches belongs to the main upstream, that of `target` and `target_loki`.
+//!   it. A tenant that no pattern matches belongs to the main upstream, that of the main configuration's targets.
 //! * What an upstream does not say is as in the main configuration. But credentials, headers and client certificates
 //!   are never taken over by an upstream elsewhere: they would reveal one cluster's secrets to another.
 //! * A request has one `Authorization`. An upstream's own one, from credentials or from its headers, replaces the main

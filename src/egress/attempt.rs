@@ -11,11 +11,12 @@ use std::time::Instant;
 use bytes::Bytes;
 
 use super::Egress;
+use super::answered::answer_bytes_max;
 use super::outgoing::Outgoing;
 use super::tenant_lane::TenantLane;
 use crate::exchange::fragment::Fragment;
 use crate::io::buffers::Gather;
-use crate::model::{Failure, Via};
+use crate::model::{Compression, Failure, Via};
 use crate::shared::permits::SlowUse;
 use crate::shared::slow::Standing;
 use crate::upstream::backoff::Started;
@@ -92,7 +93,7 @@ impl Egress {
         let Checkout { mut connection, slow } = checkout;
         let request = self.in_flight.begin(lane, &connection, slow);
         let (gathered, samples) = self.request(lane, batch);
-        let mut result = client::post(&mut connection, gathered, deadline).await;
+        let mut result = client::post(&mut connection, gathered, deadline, answer_bytes_max(&batch)).await;
         let slow = self.in_flight.end(&request);
         if request.is_cut() {
             result = match result {
@@ -251,18 +252,19 @@ impl Egress {
         if let (Some(head), Some(first)) = (slices.first_mut(), batch.first()) {
             // The head names the first fragment's tenant.
             samples *= u64::from(first.part.tenant == lane.tenant);
-            *head = self.head(first, inflated, elements).into();
+            let coding = batch.coding(first);
+            *head = self.head(first, coding, inflated, elements).into();
         }
         (Gather::new(slices), samples)
     }
 
-    fn head(&self, first: &Fragment, inflated: u64, elements: usize) -> Vec<u8> {
+    fn head(&self, first: &Fragment, coding: Compression, inflated: u64, elements: usize) -> Vec<u8> {
         let mut heads = self.heads.borrow_mut();
         let (terms, written) = &mut *heads;
         if !Arc::ptr_eq(terms, &first.terms) {
             *written = RequestHeads::new(&first.terms, self.settings.get().upstream.destination());
             *terms = Arc::clone(&first.terms);
         }
-        written.head(first, inflated, elements)
+        written.head(first, coding, inflated, elements)
     }
 }

@@ -7,6 +7,7 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use super::Egress;
+use super::answered::{RejectedShares, read_answer};
 use super::attempt::{Attempt, Checkout};
 use super::lane::{LaneLimits, Next, is_never_merged};
 use super::outgoing::Outgoing;
@@ -14,7 +15,7 @@ use super::tenant_lane::{Batch, TenantLane, inflated_bytes, start_by};
 use super::written::Shares;
 use crate::exchange::fragment::Fragment;
 use crate::limits::UNMERGED_SECS;
-use crate::metrics::{Exemplar, UpstreamClass};
+use crate::metrics::{Exemplar, Unstored, UpstreamClass};
 use crate::model::{Failure, Outcome, Via, blames_content};
 use crate::upstream::client::Reply;
 
@@ -160,8 +161,10 @@ impl Egress {
     /// Releases the room of fragments and sends the outcome that they share. Each hears its own share of what was written.
     fn finish_all(&self, lane: &Rc<TenantLane>, fragments: Batch, outcome: &Outcome) {
         let shares = Shares::of(&fragments, outcome.written);
+        let mut rejected = RejectedShares::of(&fragments, outcome.rejected);
         for fragment in fragments {
-            let outcome = Outcome { written: shares.written_of(&fragment.part), ..outcome.clone() };
+            let (written, rejected) = (shares.written_of(&fragment.part), rejected.next(&fragment.part));
+            let outcome = Outcome { written, rejected, ..outcome.clone() };
             self.end(lane, fragment, outcome);
         }
         self.ring();
@@ -222,7 +225,7 @@ impl Egress {
         };
         self.gauge_connections();
         let (result, samples) = match result {
-            Ok((reply, samples)) => (Ok(reply), samples),
+            Ok((reply, samples)) => (Ok(read_answer(reply, &batch, samples)), samples),
             Err(failure) => (Err(failure), 0),
         };
         self.count_result(lane, &batch, &result, sent.elapsed());
@@ -230,8 +233,17 @@ impl Egress {
         let result = result.map(|reply| self.check_written(reply, &batch));
         if result.as_ref().is_ok_and(|reply| (200..300).contains(&reply.status)) {
             let is_replay = batch.first().is_some_and(|first| first.sender.is_none());
-            let counter = if is_replay { &lane.metrics.replayed } else { &lane.metrics.stored };
-            counter.add(samples);
+            let rejected = result.as_ref().map_or(0, |reply| reply.rejected);
+            if is_replay {
+                lane.metrics.replayed.add(samples - rejected);
+                lane.metrics.spool_refused.add(rejected);
+            } else {
+                lane.metrics.stored.add(samples - rejected);
+                lane.metrics.refused.add(Unstored::Rejected, rejected);
+            }
+            if rejected > 0 {
+                self.note_rejected(lane, &batch, &result);
+            }
         }
         Attempt { via: address.map(|address| Via { address, fragments: batch.len() }), result }
     }

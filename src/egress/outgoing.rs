@@ -4,6 +4,8 @@
 //! request with one table of symbols, and only then deflated (see [`Merger`](crate::split::Merger)). This happens when a
 //! connection is there: until then more fragments may join.
 //!
+//! Parts in OTLP are coded as their target wants them, which may be only now.
+//!
 //! The parts stay as they are, so that each can be sent again alone or in pieces, and releases what it holds. What is
 //! made of them is charged to the budget until the request is answered.
 
@@ -16,9 +18,9 @@ use super::Egress;
 use super::tenant_lane::{Batch, TenantLane, inflated_bytes};
 use crate::exchange::fragment::Fragment;
 use crate::limits::TURN_BYTES_MAX;
-use crate::model::{MergeKey, Part, Protocol};
+use crate::model::{Compression, MergeKey, Part, Protocol};
 use crate::shared::budget::Charge;
-use crate::split::Merged;
+use crate::split::{Merged, are_coded_when_sent};
 
 /// A batch, and what is sent of it.
 #[derive(Clone, Copy)]
@@ -53,6 +55,12 @@ impl<'a> Outgoing<'a> {
         self.packed.map(|packed| &packed.elements)
     }
 
+    /// How the request is coded, given its first fragment.
+    pub(super) fn coding(&self, first: &Fragment) -> Compression {
+        let coding = first.part.coding;
+        if self.packed.is_some() { coding.sent } else { coding.now }
+    }
+
     /// Returns the number of bytes that the request inflates to.
     pub(super) fn inflated_bytes(&self) -> u64 {
         self.packed.map_or_else(|| inflated_bytes(self.batch), |packed| packed.inflated_bytes.into())
@@ -67,6 +75,9 @@ impl<'a> Outgoing<'a> {
 
 /// Whether the parts of a batch are packed before they are sent. Those that cannot be merged are deflated already.
 fn are_packed(batch: &[Box<Fragment>]) -> bool {
+    if batch.first().is_some_and(|first| first.part.protocol.export().is_some()) {
+        return are_coded_when_sent(batch.iter().map(|fragment| &fragment.part));
+    }
     let is_packed = |part: &Part| part.protocol == Protocol::RemoteWriteV2 && part.merge != MergeKey::Alone;
     batch.first().is_some_and(|first| is_packed(&first.part))
 }

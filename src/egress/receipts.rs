@@ -126,6 +126,7 @@ mod tests {
                 tenant: TenantId::new("a", IdRules::Mimir).unwrap(),
                 protocol: Protocol::RemoteWriteV1,
                 elements: vec![u8::try_from(number).unwrap()].into(),
+                coding: crate::model::Coding::SNAPPY,
                 inflated_bytes: 1,
                 series: 1,
                 samples: 1,

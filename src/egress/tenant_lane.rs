@@ -134,6 +134,7 @@ impl Queued for Box<Fragment> {
 
     fn goes_with(&self, other: &Self) -> bool {
         self.part.protocol == other.part.protocol
+            && self.part.coding.sent == other.part.coding.sent
             && self.part.merge.merges_with(&other.part.merge)
             && Arc::ptr_eq(&self.terms, &other.terms)
             && Passed::deciding(self.passed.as_deref()) == Passed::deciding(other.passed.as_deref())

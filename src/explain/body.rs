@@ -7,12 +7,11 @@ use std::ops::ControlFlow;
 
 use super::place::Place;
 use super::sender::Sender;
-use super::series::removes_label;
 use super::told::Told;
 use crate::config::Plan;
 use crate::format::{destination_of, format};
 use crate::http::{Encoding, Media, Refusal};
-use crate::model::{MetadataRule, Part, Protocol, RefusedSeries, V2Handling};
+use crate::model::{MetadataRule, Part, Protocol, RefusedSeries, Signal, V2Handling};
 use crate::selector::show_series;
 use crate::split::{
     Body, Compression, Families, Labelled, Merger, Metadata, Scan, SplitRules, Splitter, each_series,
@@ -165,7 +164,7 @@ pub(super) fn split(plan: &Plan, body: Body, sender: &Sender) -> Result<Split, T
     }
     let families = Families::default();
     let rules = SplitRules {
-        tenant: &plan.tenant,
+        tenant: plan.tenant_rules(body.protocol.destination()),
         grant: &sender.grant,
         metadata: match plan.metadata {
             MetadataRule::Drop => Metadata::Drop,
@@ -254,12 +253,13 @@ fn reason_of(refused: &RefusedSeries) -> &'static str {
 fn left(plan: &Plan, body: Body, sender: &Sender) -> Vec<Left> {
     let mut all: Vec<Left> = Vec::new();
     let protocol = body.protocol;
-    let removes = removes_label(plan, protocol.destination());
+    let (rules, removes) =
+        (plan.tenant_rules(protocol.destination()), plan.removes_label(protocol.destination()));
     let mut visit = |series: &Labelled<'_>| {
         if is_lost(plan, protocol, series) {
             return;
         }
-        let decision = series.decide(&plan.tenant, sender.source.as_deref(), &sender.grant, removes);
+        let decision = series.decide(rules, sender.source.as_deref(), &sender.grant, removes);
         let word = decision.word();
         let Err(error) = decision.tenant else { return };
         match all.iter_mut().find(|left| left.decision == word) {
@@ -291,6 +291,12 @@ pub fn format_name(protocol: Protocol) -> &'static str {
         Protocol::RemoteWriteV2 => "remote-write-2",
         Protocol::Loki => "loki",
         Protocol::LokiJson => "loki-json",
+        Protocol::Otlp(Signal::Metrics) => "otlp-metrics",
+        Protocol::Otlp(Signal::Logs) => "otlp-logs",
+        Protocol::Otlp(Signal::Traces) => "otlp-traces",
+        Protocol::OtlpJson(Signal::Metrics) => "otlp-metrics-json",
+        Protocol::OtlpJson(Signal::Logs) => "otlp-logs-json",
+        Protocol::OtlpJson(Signal::Traces) => "otlp-traces-json",
     }
 }
 

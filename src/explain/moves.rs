@@ -15,7 +15,6 @@ use serde_json::{Value, json};
 use super::body::{Hints, is_lost, split};
 use super::place::Place;
 use super::sender::Sender;
-use super::series::removes_label;
 use super::told::Told;
 use crate::config::reload::{self, Adopted};
 use crate::config::{ConfigMistakes, Plan};
@@ -292,8 +291,8 @@ fn goes(plan: &Plan, protocol: Protocol, series: &Labelled<'_>, sender: &Sender)
         return Goes::Lost;
     }
     let destination = protocol.destination();
-    let removes = removes_label(plan, destination);
-    let decision = series.decide(&plan.tenant, sender.source.as_deref(), &sender.grant, removes);
+    let (rules, removes) = (plan.tenant_rules(destination), plan.removes_label(destination));
+    let decision = series.decide(rules, sender.source.as_deref(), &sender.grant, removes);
     match &decision.tenant {
         Ok(tenant) => {
             let label = decision.label.as_ref().filter(|_| decision.label_removed);

@@ -29,27 +29,21 @@ pub struct Explained {
     pub told: Option<Told>,
 }
 
-/// Whether the deciding label is removed from data of this kind.
-pub(super) fn removes_label(plan: &Plan, destination: Destination) -> bool {
-    match destination {
-        Destination::Metrics => plan.tenant.label_remove,
-        Destination::Logs => plan.loki_label_remove,
-    }
-}
-
-/// Explains where a series goes, or a stream with entries that have no structured metadata.
+/// Explains where a series goes, or a stream with entries that have no structured metadata, or a resource whose scopes
+/// and items have no attributes.
 pub fn explain(plan: &Plan, series: Series, sender: &Sender, destination: Destination) -> Explained {
-    let decision = plan.tenant.decide(
+    let rules = plan.tenant_rules(destination);
+    let decision = rules.decide(
         |name| series.value_of(name).map(Cow::Borrowed),
         sender.source.as_deref(),
         &sender.grant,
-        removes_label(plan, destination),
+        plan.removes_label(destination),
     );
     let (place, told) = match &decision.tenant {
         Ok(tenant) => (Some(Place::of(plan, tenant, sender, destination)), None),
         Err(error) => (None, Told::of_series(plan, destination, &name_of(&series, destination), error)),
     };
-    let rule = decision.rule.map(|rule| plan.tenant.describe(rule));
+    let rule = decision.rule.map(|rule| rules.describe(rule));
     Explained { series, decision, rule, place, told }
 }
 
@@ -58,6 +52,9 @@ fn name_of(series: &Series, destination: Destination) -> Vec<u8> {
     match destination {
         Destination::Metrics => series.value_of(b"__name__").unwrap_or(b"no name").to_vec(),
         Destination::Logs => series.to_string().into_bytes(),
+        Destination::OtlpMetrics | Destination::OtlpLogs | Destination::OtlpTraces => {
+            series.value_of(b"service.name").unwrap_or(b"no service.name").to_vec()
+        }
     }
 }
 

@@ -58,10 +58,7 @@ impl Told {
             TenantError::Denied { .. } => (plan.tenant.on_invalid, [0, 0, 1]),
             TenantError::Dropped { .. } => return None,
         };
-        let noun = match destination {
-            Destination::Metrics => "series",
-            Destination::Logs => "stream",
-        };
+        let noun = destination.nouns().one;
         let error = SplitError::Tenant { noun, place: 1, name: excerpt(name), error: error.clone() };
         if policy == Policy::Reject {
             return Some(Self::of_error(&error));

@@ -217,6 +217,8 @@ impl Encoding {
         let known = [
             ("", Self::Absent),
             ("snappy", Self::Snappy),
+            // The Collector's name for frames of snappy, which are told from a block by their first bytes.
+            ("x-snappy-framed", Self::Snappy),
             ("zstd", Self::Zstd),
             ("gzip", Self::Gzip),
             ("identity", Self::Identity),

@@ -22,15 +22,18 @@ pub fn write(out: &mut Vec<u8>, answer: &Answer, more: &str, keep_alive: bool, h
     // Writing to a Vec cannot fail.
     let _ = write!(out, "HTTP/1.1 {} {}\r\n", answer.status, reason(answer.status));
     // RFC 9110: no content and no length in a 204 (section 8.6), nor content in a 205 (section 15.3.6).
-    let body = if matches!(answer.status, 204 | 205) { "" } else { answer.body.as_str() };
+    let (media, body) = match &answer.content {
+        _ if matches!(answer.status, 204 | 205) => (None, &b""[..]),
+        Some(content) => (Some(content.media), &content.bytes[..]),
+        None => (None, answer.body.as_bytes()),
+    };
     if answer.status != 204 {
         let _ = write!(out, "Content-Length: {}\r\n", body.len());
     }
-    if !body.is_empty() {
+    if media.is_some() || !body.is_empty() {
+        let media = media.unwrap_or("text/plain; charset=utf-8");
         // The body may quote an upstream, so browsers must not guess that it is HTML.
-        out.extend_from_slice(
-            b"Content-Type: text/plain; charset=utf-8\r\nX-Content-Type-Options: nosniff\r\n",
-        );
+        let _ = write!(out, "Content-Type: {media}\r\nX-Content-Type-Options: nosniff\r\n");
     }
     if let Some(secs) = answer.retry_after_secs {
         let _ = write!(out, "Retry-After: {secs}\r\n");
@@ -46,7 +49,7 @@ pub fn write(out: &mut Vec<u8>, answer: &Answer, more: &str, keep_alive: bool, h
     let persistence = if keep_alive && !answer.close { "keep-alive" } else { "close" };
     let _ = write!(out, "Connection: {persistence}\r\n\r\n");
     if !head_only {
-        out.extend_from_slice(body.as_bytes());
+        out.extend_from_slice(body);
     }
 }
 

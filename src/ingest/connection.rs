@@ -21,7 +21,7 @@ use crate::auth::Authorization;
 use crate::config::plan::Plan;
 use crate::format::format;
 use crate::http::body::ChunkDecoder;
-use crate::http::head::{Framing, Method, RequestHead};
+use crate::http::head::{Framing, Media, Method, RequestHead};
 use crate::http::refusal::Refusal;
 use crate::http::reply;
 use crate::http::sender::Sender;
@@ -32,9 +32,10 @@ use crate::limits::{
     CLOSE_DISCARD_MILLIS, DISCARD_BUFFER_BYTES, DRAIN_FIRST_REQUEST_MILLIS, HEAD_BUFFER_BYTES,
     OVERLOAD_DISCARD_BYTES_MAX, REQUESTS_PER_TURN_MAX,
 };
-use crate::model::{Answer, Destination};
+use crate::model::{Answer, Notation, Signal};
 use crate::shared::budget::Charge;
 use crate::shared::connections::ConnectionGuard;
+use crate::verdict::otlp;
 
 /// Why a connection ends with this request.
 enum RequestError {
@@ -62,6 +63,8 @@ pub(super) struct Connection {
     awaiting: &'static str,
     /// The kind of sender of the current request.
     sender: Sender,
+    /// What it exports by OTLP, if it does. Its answer is one of OTLP, whatever it says.
+    export: Option<(Signal, Notation)>,
     /// The notes about the current request, for the access log and traces.
     note: Option<Box<Note>>,
     /// Whether the next wait is for the connection's first request.
@@ -75,6 +78,15 @@ struct Request {
     /// The value of the inbound tenant header.
     source: Option<Vec<u8>>,
     authorization: Authorization,
+}
+
+impl Request {
+    /// What it exports by OTLP, if it does.
+    fn export(&self) -> Option<(Signal, Notation)> {
+        let Ok(Route::Push(destination)) = self.route else { return None };
+        let notation = if self.head.media == Media::Json { Notation::Json } else { Notation::Protobuf };
+        Some((destination.signal()?, notation))
+    }
 }
 
 /// A request that has been read, and what remains to do for it.
@@ -111,7 +123,7 @@ impl Connection {
     pub(super) fn new(ingest: Rc<Ingest>, stream: Stream, standing: Standing) -> Self {
         let sender = Sender::default();
         let (received, idle) = (Vec::new(), Idle::First);
-        Self { ingest, stream, standing, received, awaiting: "head", sender, note: None, idle }
+        Self { ingest, stream, standing, received, awaiting: "head", sender, export: None, note: None, idle }
     }
 
     /// Answers requests until the connection ends.
@@ -147,6 +159,7 @@ impl Connection {
         // One plan from the first byte to the answer, even if a reload happens meanwhile.
         let plan = self.ingest.plan();
         self.stream.set_deadline(arrived + plan.timeout, Cut::Read);
+        self.export = None;
         let request = match self.read_head(&plan).await {
             Ok(request) => request,
             Err(error) => {
@@ -156,6 +169,7 @@ impl Connection {
             }
         };
         self.sender = request.head.sender;
+        self.export = request.export();
         self.note = self.ingest.note(arrived, request.head.passed.as_deref(), &plan);
         let (head_only, keep_alive) = (request.head.method == Method::Head, request.head.keep_alive);
         let answer = match self.receive(request, arrived, &plan).await {
@@ -244,8 +258,7 @@ impl Connection {
                 self.note = None;
                 return Ok(Received::Answer(alive(self.ingest.shared.is_shutting_down())));
             }
-            Route::Push => Destination::Metrics,
-            Route::LokiPush => Destination::Logs,
+            Route::Push(destination) => destination,
         };
         let credential = match self.authenticate(&authorization, arrived + plan.timeout, plan).await {
             Ok(credential) => credential,
@@ -455,7 +468,10 @@ impl Connection {
     /// Writes the answer, with the status that this kind of sender understands. Returns whether another request may
     /// follow.
     async fn reply(&mut self, answer: Answer, plan: &Plan, keep_alive: bool, head_only: bool) -> bool {
-        let answer = self.sender.adapt(answer);
+        let mut answer = self.sender.adapt(answer);
+        if let Some((signal, notation)) = self.export {
+            answer = otlp::worded(answer, signal, notation);
+        }
         // During shutdown every answer closes its connection, so that the sender's next one reaches our successor.
         let shutting_down = self.ingest.shared.is_shutting_down() || self.ingest.is_draining();
         let keep_alive = keep_alive && !answer.close && !shutting_down;

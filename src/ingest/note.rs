@@ -11,7 +11,7 @@ use crate::exchange::fragment::RequestId;
 use crate::http::Passed;
 use crate::http::passed::TraceParent;
 use crate::log::access;
-use crate::model::Protocol;
+use crate::model::{Protocol, Signal};
 use crate::split::Scan;
 use crate::trace::{self, Kind, Span, Traced};
 
@@ -170,6 +170,12 @@ fn name(protocol: Protocol) -> &'static str {
         Protocol::RemoteWriteV2 => "remote_write_v2",
         Protocol::Loki => "loki",
         Protocol::LokiJson => "loki_json",
+        Protocol::Otlp(Signal::Metrics) => "otlp_metrics",
+        Protocol::Otlp(Signal::Logs) => "otlp_logs",
+        Protocol::Otlp(Signal::Traces) => "otlp_traces",
+        Protocol::OtlpJson(Signal::Metrics) => "otlp_metrics_json",
+        Protocol::OtlpJson(Signal::Logs) => "otlp_logs_json",
+        Protocol::OtlpJson(Signal::Traces) => "otlp_traces_json",
     }
 }
 

@@ -13,27 +13,22 @@ use std::time::Instant;
 use super::Ingest;
 use super::announcements::Announcements;
 use super::credential::Credential;
+use super::dispatch::Dispatch;
 use super::note::Note;
 use super::pending::Ticket;
 use super::tapped::{Request, Tapped};
 use crate::config::plan::Plan;
-use crate::exchange::fragment::{Delivered, Fragment, Message, RequestId, home_core};
+use crate::exchange::fragment::RequestId;
 use crate::http::Passed;
 use crate::http::head::{Framing, RequestHead};
 use crate::http::refusal::Refusal;
-use crate::limits::{FRAGMENTS_IN_FLIGHT_MAX, SPLITTERS_KEPT_MAX, TRACED_PARTS_MAX};
-use crate::metrics::ledger::Entry;
+use crate::limits::{FRAGMENTS_IN_FLIGHT_MAX, SPLITTERS_KEPT_MAX};
 use crate::metrics::{Exemplar, Rejection, Unstored};
-use crate::model::{
-    Answer, Failure, MetadataRule, Outcome, Part, Protocol, RefusedSeries, UpstreamId, Written,
-};
+use crate::model::{Answer, MetadataRule, Protocol};
 use crate::shared::budget::Charge;
-use crate::shared::load::Held;
-use crate::shared::receipt::{Receipt, ReceiptKey};
 use crate::split::{Body, Compression, Lost, Metadata, Scan, SplitError, SplitRules, Splitter};
-use crate::tenant::{Grant, TenantError, TenantId};
+use crate::tenant::{Grant, TenantError};
 use crate::trace::Traced;
-use crate::verdict::conclude;
 
 /// A push request that was read completely.
 pub(super) struct Push {
@@ -70,50 +65,6 @@ struct Prepared {
     unsent: u64,
     traced: Option<Box<Traced>>,
     ticket: Ticket,
-}
-
-/// A scanned request: the data that its fragments share, and the data that its answer needs.
-struct Dispatch<'a> {
-    ingest: &'a Ingest,
-    plan: Arc<Plan>,
-    credential: Credential,
-    protocol: Protocol,
-    ticket: Ticket,
-    body_charge: Charge,
-    /// Series of it that somebody watches.
-    tapped: Option<Box<Tapped>>,
-    /// Samples of parts that are not sent yet.
-    unsent: u64,
-    announcements: Announcements,
-    /// See [`Fragment::start_by`]. It is renewed when home cores are rung: the clock is not read for each part.
-    start_by: Instant,
-    /// Held until the request is answered.
-    _request_charge: Charge,
-    /// The value of the inbound tenant header.
-    source: Option<Vec<u8>>,
-    passed: Option<Arc<Passed>>,
-    client: SocketAddr,
-    arrived: Instant,
-    request_id: RequestId,
-    traced: Option<Box<Traced>>,
-    /// The key for receipts, if the request may need them.
-    receipts: Option<ReceiptKey>,
-    refused: RefusedSeries,
-    sent: Vec<SentPart>,
-    /// What its parts hold, by the numbers of their upstreams; `None` for an upstream whose share they exceed. Empty if
-    /// there is only one upstream.
-    held: Vec<(usize, Option<Arc<Held>>)>,
-}
-
-/// A part that was sent to its home core.
-struct SentPart {
-    tenant: TenantId,
-    upstream: UpstreamId,
-    /// See [`Fragment::receipt`].
-    receipt: Option<Receipt>,
-    /// The counts to report if the upstream accepts the part. Set only if the sender expects counts and the upstream
-    /// does not report any.
-    written: Option<Written>,
 }
 
 impl Ingest {
@@ -214,7 +165,7 @@ impl Ingest {
                         self.tasks.yield_if_busy().await;
                         dispatch.start_by = Instant::now() + dispatch.plan.timeout;
                     }
-                    let Some(part) = splitter.next_part() else { break };
+                    let Some(part) = dispatch.next_part(&mut splitter) else { break };
                     self.tasks.record_work(part.inflated_bytes as usize);
                     dispatch.send(part);
                 }
@@ -383,7 +334,7 @@ impl Ingest {
         plan: &Plan,
     ) -> Result<Scan, SplitError> {
         let rules = SplitRules {
-            tenant: &plan.tenant,
+            tenant: plan.tenant_rules(body.protocol.destination()),
             grant,
             metadata: self.metadata(plan),
             ha: plan.merge.ha_labels.as_ref(),
@@ -449,15 +400,6 @@ impl Ingest {
         unsent
     }
 
-    /// Asks the home core to remember that a part was delivered, so that a retry of the request does not resend it.
-    fn remember(&self, part: &SentPart, outcome: Outcome) {
-        let Some(receipt) = part.receipt else { return };
-        let home = home_core(&part.tenant, self.exchange.cores());
-        let delivered = Delivered { upstream: part.upstream, receipt, outcome };
-        let rung = self.exchange.send(home, Message::Remember(Box::new(delivered)));
-        self.counters().doorbells_rung.add(rung);
-    }
-
     fn keep_splitter(&self, splitter: Splitter) {
         let mut splitters = self.splitters.borrow_mut();
         if splitters.len() < SPLITTERS_KEPT_MAX {
@@ -471,117 +413,6 @@ impl Ingest {
         let id = (u128::from(random.hash_one(0u8)) << 64) | u128::from(random.hash_one(1u8));
         let version_and_variant = (0x4u128 << 76) | (0x2u128 << 62);
         RequestId(id & !((0xfu128 << 76) | (0x3u128 << 62)) | version_and_variant)
-    }
-}
-
-impl Dispatch<'_> {
-    /// Sends a part to its tenant's home core.
-    fn send(&mut self, part: Part) {
-        let ingest = self.ingest;
-        ingest.count_by_credential(&self.credential, &part);
-        let samples = u64::from(part.samples);
-        self.unsent = self.unsent.wrapping_sub(samples);
-        let home = home_core(&part.tenant, ingest.exchange.cores());
-        let number = u32::try_from(self.sent.len()).unwrap_or(u32::MAX);
-        let sender = self.ticket.return_address(ingest.core(), number);
-        let (upstream, terms) = self.plan.upstream_of(
-            &part.tenant,
-            self.source.as_deref(),
-            &self.credential.grant,
-            self.protocol.destination(),
-        );
-        let terms = Arc::clone(terms);
-        let receipt = self.receipts.and_then(|key| key.receipt(&part, terms.place, self.passed.as_deref()));
-        // Remote Write 2.0 that is forwarded as 1.0.
-        let written =
-            (self.protocol.reports_written() && !part.protocol.reports_written()).then(|| Written {
-                samples: u64::from(part.samples - part.histograms),
-                histograms: part.histograms.into(),
-                exemplars: part.exemplars.into(),
-            });
-        self.sent.push(SentPart { tenant: part.tenant.clone(), upstream, receipt, written });
-        let Ok(held) = self.hold(upstream, part.elements.len()) else {
-            ingest.counters().upstream_refused.add(1);
-            ingest.counters().ledger_open.down_by(samples);
-            ingest.counters().ledger_refused.add(Unstored::Overloaded, samples);
-            let outcome = Failure::OverUpstreamShare.outcome(self.plan.timeout);
-            return ingest.pending.resolve(sender, outcome);
-        };
-        let charge = self.body_charge.split_off(part.elements.len());
-        let rings = self.announcements.add(part.inflated_bytes);
-        if rings {
-            self.start_by = Instant::now() + self.plan.timeout;
-        }
-        let fragment = Fragment {
-            part,
-            upstream,
-            terms,
-            passed: self.passed.clone(),
-            sender: Some(sender),
-            start_by: self.start_by,
-            arrived: self.arrived,
-            client: self.client,
-            request_id: self.request_id,
-            receipt,
-            alone: false,
-            traced: self.traced.clone().filter(|_| self.sent.len() <= TRACED_PARTS_MAX),
-            entry: Entry::default(),
-            charge,
-            held,
-        };
-        // Side by side, as in all balances: a reading in between would see a difference.
-        ingest.counters().ledger_open.down_by(samples);
-        ingest.counters().ledger_transit.up_by(samples);
-        ingest.exchange.push(home, Message::Fragment(Box::new(fragment)));
-        if rings {
-            self.ring();
-        }
-    }
-
-    /// Wakes the home cores of the parts that were sent.
-    fn ring(&mut self) {
-        self.announcements.made();
-        self.ingest.counters().doorbells_rung.add(self.ingest.exchange.ring());
-    }
-
-    /// Reserves room for a part among those of its upstream; see [`load`](crate::shared::load). `Err` if there is none.
-    fn hold(&mut self, upstream: UpstreamId, bytes: usize) -> Result<Option<Arc<Held>>, ()> {
-        let shared = &self.ingest.shared;
-        if !shared.loads.are_used() {
-            return Ok(None);
-        }
-        let index = upstream.index();
-        let known = self.held.iter().find(|(of, _)| *of == index).map(|(_, held)| held.clone());
-        let held = known.unwrap_or_else(|| {
-            let held = shared.loads.begin(index, &shared.requests);
-            self.held.push((index, held.clone()));
-            held
-        });
-        held.filter(|held| held.add(bytes, &shared.bytes)).map(Some).ok_or(())
-    }
-
-    /// Waits for the outcomes of all sent parts, and concludes the answer.
-    async fn answer(self) -> Answer {
-        // Samples that are in no part are lost: they leave what is open, and come to nothing else.
-        self.ingest.counters().ledger_open.down_by(self.unsent);
-        // The body is gone, and the parts have their own charges and what they hold.
-        drop((self.body_charge, self.held));
-        let mut outcomes: Vec<Outcome> = self.ticket.outcomes().await;
-        for (part, outcome) in self.sent.iter().zip(&mut outcomes).filter(|(_, o)| o.is_delivered()) {
-            outcome.written = outcome.written.or(part.written);
-        }
-        let tenants = self.sent.iter().map(|part| &part.tenant);
-        let destination = self.protocol.destination();
-        let answer = conclude(destination, tenants.zip(&outcomes), &self.refused, self.plan.accept_all);
-        let answer = answer.with_retry_after_max(self.plan.retry_after_max);
-        if let Some(tapped) = self.tapped {
-            tapped.settled(self.sent.iter().map(|part| &part.tenant).zip(&outcomes));
-        }
-        if answer.invites_retry() {
-            let delivered = self.sent.iter().zip(outcomes).filter(|(_, outcome)| outcome.is_delivered());
-            delivered.for_each(|(part, outcome)| self.ingest.remember(part, outcome));
-        }
-        Answer { written: answer.written.filter(|_| self.protocol.reports_written()), ..answer }
     }
 }
 

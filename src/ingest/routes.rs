@@ -8,10 +8,8 @@ use crate::model::Destination;
 /// The endpoint that a request addresses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Route {
-    /// Remote write.
-    Push,
-    /// Loki push.
-    LokiPush,
+    /// Data for this destination.
+    Push(Destination),
     /// The readiness check for load balancers.
     Alive,
 }
@@ -23,8 +21,7 @@ pub(super) enum Route {
 pub(super) fn route(method: Method, target: &[u8]) -> Result<Route, Refusal> {
     if let Some(destination) = destination_of(target) {
         return match (method, destination) {
-            (Method::Post, Destination::Metrics) => Ok(Route::Push),
-            (Method::Post, Destination::Logs) => Ok(Route::LokiPush),
+            (Method::Post, destination) => Ok(Route::Push(destination)),
             _ => Err(Refusal::MethodNotAllowed { allow: "POST" }),
         };
     }
@@ -45,12 +42,24 @@ mod tests {
     #[test]
     fn all_supported_paths_have_routes() {
         for path in [&b"/push"[..], b"/api/v1/push", b"/api/v1/write", b"/api/v1/receive"] {
-            assert_eq!(route(Method::Post, path).unwrap(), Route::Push);
+            assert_eq!(route(Method::Post, path).unwrap(), Route::Push(Destination::Metrics));
         }
         for path in [&b"/loki/push"[..], b"/loki/api/v1/push"] {
-            assert_eq!(route(Method::Post, path).unwrap(), Route::LokiPush);
+            assert_eq!(route(Method::Post, path).unwrap(), Route::Push(Destination::Logs));
         }
-        assert_eq!(route(Method::Post, b"/push?source=a").unwrap(), Route::Push);
+        for path in [
+            &b"/v1/metrics"[..],
+            b"/otlp/v1/metrics",
+            b"/api/v1/otlp/v1/metrics",
+            b"/opentelemetry/v1/metrics",
+        ] {
+            assert_eq!(route(Method::Post, path).unwrap(), Route::Push(Destination::OtlpMetrics));
+        }
+        for path in [&b"/v1/logs"[..], b"/otlp/v1/logs"] {
+            assert_eq!(route(Method::Post, path).unwrap(), Route::Push(Destination::OtlpLogs));
+        }
+        assert_eq!(route(Method::Post, b"/v1/traces").unwrap(), Route::Push(Destination::OtlpTraces));
+        assert_eq!(route(Method::Post, b"/push?source=a").unwrap(), Route::Push(Destination::Metrics));
         assert_eq!(route(Method::Get, b"/alive").unwrap(), Route::Alive);
         assert_eq!(route(Method::Head, b"/alive").unwrap(), Route::Alive);
     }
@@ -62,7 +71,9 @@ mod tests {
             route(Method::Post, b"/alive"),
             Err(Refusal::MethodNotAllowed { allow: "GET, HEAD" })
         ));
-        for path in [&b"/"[..], b"", b"/pushy", b"/push/", b"/PUSH", b"/alive/x"] {
+        for path in
+            [&b"/"[..], b"", b"/v1/profiles", b"/v1/metrics/", b"/pushy", b"/push/", b"/PUSH", b"/alive/x"]
+        {
             assert!(matches!(route(Method::Post, path), Err(Refusal::NotFound)), "{path:?}");
         }
     }

@@ -51,17 +51,14 @@ impl Tapped {
     pub(super) fn find(taps: &Taps, request: Request<'_>) -> Option<Self> {
         let Request { plan, body, source, grant, client, arrived, request_id } = request;
         let (all, destination) = (taps.all(), body.protocol.destination());
-        let label_remove = match destination {
-            Destination::Metrics => plan.tenant.label_remove,
-            Destination::Logs => plan.loki_label_remove,
-        };
+        let (rules, label_remove) = (plan.tenant_rules(destination), plan.removes_label(destination));
         let source = source.map(String::from_utf8_lossy);
         let mut shown = Vec::new();
         // A body that cannot be read is refused by the splitter. What was found until then is shown.
         let _ = each_series(body, plan.split_limits(), TAP_LABELS_MAX, |series| {
             let mut decision = None;
             for tap in all.iter().filter(|tap| may_match(&tap.filter, series, destination)) {
-                let decide = || series.decide(&plan.tenant, source.as_deref(), grant, label_remove);
+                let decide = || series.decide(rules, source.as_deref(), grant, label_remove);
                 let decision: &Decision = decision.get_or_insert_with(decide);
                 if is_of(&tap.filter, decision) {
                     if shown.len() >= TAP_SERIES_MAX {

@@ -77,8 +77,9 @@ pub struct DestinationFamilies {
     pub of_tenants: &'static [Family<TenantMetrics>],
 }
 
-/// The table of a destination's families. `$data` is cortex-tenant's word for the data. `$samples` and `$samples_help`
-/// are name and help of the tenants' samples, which cortex-tenant does not count.
+/// The table of a destination's families. `$data` is what their names begin with. cortex-tenant has those of series and
+/// streams; the others are named in the same way, so dashboards need no other pattern. `$samples` and `$samples_help` are
+/// name and help of the tenants' samples, which cortex-tenant does not count.
 macro_rules! families {
     (@one $name:expr, $help:expr => $kind:ident, $read:expr) => {
         Family { name: $name, help: $help, kind: Kind::$kind, samples: &[Sample { label: None, read: $read }] }
@@ -86,20 +87,20 @@ macro_rules! families {
     ($destination:expr, $data:literal, $samples:literal, $samples_help:literal) => {
         DestinationFamilies {
             of_cores: &[
-                families!(@one concat!("cortex_tenant_", $data, "_batches_received"), "Batches received." =>
+                families!(@one concat!($data, "_batches_received"), "Batches received." =>
                     Counter, |c| Value::Number(c.batch_bytes.of($destination).read().count())),
-                families!(@one concat!("cortex_tenant_", $data, "_batches_received_bytes"),
+                families!(@one concat!($data, "_batches_received_bytes"),
                     "Sizes of batches received, in bytes, as they came." =>
                     Histogram, |c| c.batch_bytes.of($destination).value()),
             ],
             of_tenants: &[
-                families!(@one concat!("cortex_tenant_", $data, "_received"), "Series or streams received." =>
+                families!(@one concat!($data, "_received"), "Series, streams or resources received." =>
                     Counter, |t| t.series.value()),
-                families!(@one concat!("cortex_tenant_", $data, "_requests"), "Upstream requests." =>
+                families!(@one concat!($data, "_requests"), "Upstream requests." =>
                     Counter, |t| t.requests.value()),
-                families!(@one concat!("cortex_tenant_", $data, "_request_errors"),
+                families!(@one concat!($data, "_request_errors"),
                     "Upstream requests without an answer." => Counter, |t| t.request_errors.value()),
-                families!(@one concat!("cortex_tenant_", $data, "_request_duration_milliseconds"),
+                families!(@one concat!($data, "_request_duration_milliseconds"),
                     "Durations of upstream requests by status (rare ones together), in milliseconds." =>
                     Histogram, |t| Value::ByStatus(t.durations().collect())),
                 families!(@one $samples, $samples_help => Counter, |t| t.samples.value()),
@@ -116,7 +117,7 @@ impl DestinationFamilies {
                 const {
                     families!(
                         Destination::Metrics,
-                        "timeseries",
+                        "cortex_tenant_timeseries",
                         "tenantry_tenant_samples_total",
                         "Samples and histograms received, by tenant."
                     )
@@ -127,9 +128,39 @@ impl DestinationFamilies {
                 const {
                     families!(
                         Destination::Logs,
-                        "streams",
+                        "cortex_tenant_streams",
                         "tenantry_tenant_entries_total",
                         "Log entries received, by tenant."
+                    )
+                }
+            }
+            Destination::OtlpMetrics => {
+                const {
+                    families!(
+                        Destination::OtlpMetrics,
+                        "cortex_tenant_otlp_metrics",
+                        "tenantry_tenant_otlp_data_points_total",
+                        "Data points received by OTLP, by tenant."
+                    )
+                }
+            }
+            Destination::OtlpLogs => {
+                const {
+                    families!(
+                        Destination::OtlpLogs,
+                        "cortex_tenant_otlp_logs",
+                        "tenantry_tenant_otlp_log_records_total",
+                        "Log records received by OTLP, by tenant."
+                    )
+                }
+            }
+            Destination::OtlpTraces => {
+                const {
+                    families!(
+                        Destination::OtlpTraces,
+                        "cortex_tenant_otlp_traces",
+                        "tenantry_tenant_otlp_spans_total",
+                        "Spans received by OTLP, by tenant."
                     )
                 }
             }

@@ -66,6 +66,9 @@ pub struct Outcome {
     /// Whether the upstream took it without saying what it wrote, and has to say. Nobody knows then whether it is stored, and
     /// the same request would get the same answer.
     pub is_unwritten: bool,
+    /// How many samples the upstream says that it has not taken, although it has stored the others: a partial success in
+    /// OTLP.
+    pub rejected: u64,
     /// The upstream's response body, or the reason for a failure; at most [`ERROR_BODY_BYTES_MAX`] bytes.
     pub message: Box<str>,
     /// How it was sent to the upstream, if it was.
@@ -102,6 +105,7 @@ impl Outcome {
             retry_after_secs,
             written: None,
             is_unwritten: false,
+            rejected: 0,
             message: text_of(body),
             via: None,
         }
@@ -173,6 +177,15 @@ pub fn blames_content(status: u16) -> bool {
     Fate::of(sender_status(status)) == Fate::Rejected
 }
 
+/// A body in another form than plain text.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Content {
+    /// Its media type.
+    pub media: &'static str,
+    /// The bytes.
+    pub bytes: Vec<u8>,
+}
+
 /// The answer to a whole request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Answer {
@@ -185,6 +198,10 @@ pub struct Answer {
     /// The body as plain text: empty, a short line of ours, or an upstream's message. At most [`ERROR_BODY_BYTES_MAX`]
     /// bytes.
     pub body: String,
+    /// What is sent in place of `body`.
+    pub content: Option<Box<Content>>,
+    /// How many samples were not stored, if the status says that the others were: a partial success in OTLP.
+    pub rejected: u64,
     /// The `Allow` header of a 405.
     pub allow: Option<&'static str>,
     /// The `WWW-Authenticate` lines of a 401, each with its CRLF.
@@ -221,6 +238,8 @@ impl Answer {
             retry_after_secs: None,
             written: None,
             body,
+            content: None,
+            rejected: 0,
             allow: None,
             challenge: None,
             close: false,

@@ -12,7 +12,7 @@ pub struct UpstreamId {
 }
 
 impl UpstreamId {
-    /// The main upstream: the settings `target` and `target_loki`.
+    /// The main upstream: the targets of the main configuration.
     pub const fn main(destination: Destination) -> Self {
         Self { index: 0, destination }
     }
@@ -111,8 +111,9 @@ mod tests {
     fn only_used_upstreams_have_values() {
         let used = [UpstreamId::main(Destination::Metrics), UpstreamId::named(2, Destination::Logs)];
         let values = PerUpstream::try_new(used, |id| Ok::<_, ()>(id.slot())).unwrap();
-        assert_eq!(values.iter().collect::<Vec<_>>(), [(used[0], &0), (used[1], &5)]);
-        assert_eq!((values.of(used[1]), values.len()), (Some(&5), 2));
+        let second = 2 * Destination::ALL.len() + 1;
+        assert_eq!(values.iter().collect::<Vec<_>>(), [(used[0], &0), (used[1], &second)]);
+        assert_eq!((values.of(used[1]), values.len()), (Some(&second), 2));
         assert_eq!(values.of(UpstreamId::main(Destination::Logs)), None);
         assert_eq!(values.of(UpstreamId::named(9, Destination::Logs)), None);
         assert_eq!(PerUpstream::try_new(used, Err::<(), _>).unwrap_err(), used[0]);

@@ -45,7 +45,7 @@ impl ReceiptKey {
         let (tenant, passed) = (part.tenant.as_str().as_bytes(), Passed::deciding(passed));
         // Lengths keep the fields apart: no tenant's bytes can pass for part of another's name. What has a fixed size
         // comes at once, as each piece takes the hasher some time of its own.
-        let mut fixed = [part.protocol as u8; 25];
+        let mut fixed = [part.protocol.number(); 25];
         fixed[1..9].copy_from_slice(&(tenant.len() as u64).to_le_bytes());
         fixed[9..17].copy_from_slice(&(passed.len() as u64).to_le_bytes());
         fixed[17..21].copy_from_slice(&place.to_le_bytes());
@@ -76,6 +76,7 @@ mod tests {
             tenant: TenantId::new(tenant, IdRules::Mimir).unwrap(),
             protocol: Protocol::RemoteWriteV1,
             elements: elements.into(),
+            coding: crate::model::Coding::SNAPPY,
             inflated_bytes: 9,
             series: 1,
             samples: 1,

@@ -5,6 +5,7 @@ use crate::tenant::TenantError;
 use crate::wire::inflate::InflateError;
 use crate::wire::loki::json::JsonError;
 use crate::wire::loki::{self as wire_loki, labels};
+use crate::wire::otlp;
 use crate::wire::remote_write_v1::Malformed;
 use crate::wire::remote_write_v2::Malformed as MalformedV2;
 
@@ -23,6 +24,12 @@ pub enum SplitError {
     /// The inflated body is not a `PushRequest`.
     #[error(transparent)]
     MalformedPush(#[from] wire_loki::Malformed),
+    /// The inflated body is not an export of OTLP.
+    #[error(transparent)]
+    MalformedExport(#[from] otlp::Malformed),
+    /// The body of an export is not JSON.
+    #[error(transparent)]
+    NotJson(#[from] otlp::json::NotJson),
     /// The body is not a push in JSON, or it is too large.
     #[error(transparent)]
     Json(#[from] JsonError),
@@ -85,11 +92,11 @@ pub enum SplitError {
     /// A series or stream has no usable tenant, and the policy is to reject.
     #[error("{noun} {place} ({name}): {error}")]
     Tenant {
-        /// `series` or `stream`.
+        /// `series`, `stream` or `resource`.
         noun: &'static str,
         /// Its position in the request, from 1.
         place: u64,
-        /// The metric name or the stream's labels, escaped and truncated.
+        /// The metric name, the stream's labels or the resource's `service.name`, escaped and truncated.
         name: String,
         /// The error.
         error: TenantError,
@@ -102,7 +109,11 @@ impl SplitError {
         match self {
             Self::Inflate(error) if error.is_too_large() => "too_large",
             Self::Inflate(_) => "bad_compression",
-            Self::Malformed(_) | Self::MalformedV2(_) | Self::MalformedPush(_) => "bad_protobuf",
+            Self::MalformedExport(otlp::Malformed { fault: otlp::Fault::Json(_), .. }) => "bad_json",
+            Self::Malformed(_) | Self::MalformedV2(_) | Self::MalformedPush(_) | Self::MalformedExport(_) => {
+                "bad_protobuf"
+            }
+            Self::NotJson(_) => "bad_json",
             Self::Json(JsonError::TooLarge { .. })
             | Self::TooManyCopies { .. }
             | Self::TooMuchGrowth { .. } => "too_large",

@@ -4,26 +4,33 @@
 //! streams), near the middle of their bytes. Both halves get what belongs to the request as a whole.
 #![forbid(unsafe_code)]
 
+use super::coder::{Coder, content_of};
+use super::otlp;
 use super::scratch::narrow;
-use crate::model::{Part, Protocol};
+use crate::model::{Coding, Part, Protocol, Signal};
 use crate::wire::loki::{self, STREAM_KEY, Stream, StreamField, StreamFields};
+use crate::wire::otlp::Notation;
 use crate::wire::remote_write_v1::{Field, Fields, TenantLabels};
 use crate::wire::remote_write_v2::{self, Series, Symbols};
-use crate::wire::snappy::{Deflater, Inflater};
-use crate::wire::varint::{self, VARINT_BYTES_MAX};
+use crate::wire::varint;
 
 /// Halves `part`. The two parts together have its entries in the same order; `None` if it has only one entry.
 /// Deterministic: the same part always gives the same halves.
 pub fn halve(part: &Part) -> Option<[Part; 2]> {
-    let inflated = inflate(part)?;
+    let inflated = content_of(part)?;
     let halves = match part.protocol {
         Protocol::RemoteWriteV1 => halve_v1(&inflated)?,
         Protocol::RemoteWriteV2 => halve_v2(&inflated)?,
         Protocol::Loki | Protocol::LokiJson => halve_loki(&inflated)?,
+        Protocol::Otlp(signal) => halve_export(&inflated, signal, Notation::Protobuf)?,
+        Protocol::OtlpJson(signal) => halve_export(&inflated, signal, Notation::Json)?,
     };
-    let mut deflater = Deflater::default();
+    let mut coder = Coder::default();
+    // Halves are sent alone, so they are coded at once.
+    let coding = Coding::of(part.coding.sent);
     Some(halves.map(|half| Part {
-        elements: deflater.elements(&half.bytes),
+        elements: coder.elements(&half.bytes, coding.now),
+        coding,
         inflated_bytes: narrow(half.bytes.len()),
         series: half.series,
         samples: half.samples,
@@ -31,6 +38,11 @@ pub fn halve(part: &Part) -> Option<[Part; 2]> {
         exemplars: half.kinds.map_or(part.exemplars, |(_, exemplars)| exemplars),
         ..part.clone()
     }))
+}
+
+fn halve_export(export: &[u8], signal: Signal, notation: Notation) -> Option<[Half; 2]> {
+    let halves = otlp::halve(export, signal, notation)?;
+    Some(halves.map(|(bytes, series, samples)| Half { bytes, series, samples, kinds: None }))
 }
 
 /// The content of one half.
@@ -49,15 +61,6 @@ struct Entry<'a> {
     end: usize,
     series: u32,
     samples: u32,
-}
-
-fn inflate(part: &Part) -> Option<Vec<u8>> {
-    let mut block = Vec::with_capacity(part.elements.len() + VARINT_BYTES_MAX);
-    varint::put(&mut block, u64::from(part.inflated_bytes));
-    block.extend_from_slice(&part.elements);
-    let mut inflater = Inflater::default();
-    inflater.inflate(&block, part.inflated_bytes as usize).ok()?;
-    Some(inflater.bytes().to_vec())
 }
 
 fn halve_v1(request: &[u8]) -> Option<[Half; 2]> {
@@ -187,12 +190,14 @@ mod tests {
     use super::*;
     use crate::model::MergeKey;
     use crate::tenant::{IdRules, TenantId};
+    use crate::wire::snappy::Deflater;
 
     fn part(request: &[u8]) -> Part {
         Part {
             tenant: TenantId::new("a", IdRules::Mimir).unwrap(),
             protocol: Protocol::RemoteWriteV1,
             elements: Deflater::default().elements(request),
+            coding: crate::model::Coding::SNAPPY,
             inflated_bytes: narrow(request.len()),
             series: 0,
             samples: 0,
@@ -218,7 +223,7 @@ mod tests {
         for sizes in [&[10, 10][..], &[10, 10, 10], &[1000, 10, 10], &[10, 10, 1000], &[10, 1000, 10, 20]] {
             let all: Vec<_> = sizes.iter().map(|&size| series(size)).collect();
             let halves = halve(&part(&all.concat())).unwrap();
-            let bytes = halves.each_ref().map(|half| inflate(half).unwrap());
+            let bytes = halves.each_ref().map(|half| content_of(half).unwrap());
             assert_eq!(bytes.concat(), all.concat(), "{sizes:?}");
             assert!(bytes.iter().all(|half| !half.is_empty()), "{sizes:?}");
             assert_eq!(halves[0].series + halves[1].series, narrow(sizes.len()));
@@ -235,7 +240,7 @@ mod tests {
         while let Some(next) = left.pop() {
             match halve(&next) {
                 Some([first, second]) => left.extend([second, first]),
-                None => seen.push(inflate(&next).unwrap()),
+                None => seen.push(content_of(&next).unwrap()),
             }
         }
         assert_eq!(seen, all);
@@ -255,7 +260,7 @@ mod tests {
         };
         let push = |streams: &[Stream]| PushRequest { streams: streams.to_vec() };
         let part = |push: &PushRequest| Part { protocol: Protocol::Loki, ..part(&push.encode_to_vec()) };
-        let decode = |part: &Part| PushRequest::decode(&inflate(part).unwrap()[..]).unwrap();
+        let decode = |part: &Part| PushRequest::decode(&content_of(part).unwrap()[..]).unwrap();
         let (one, two) = (stream("{a=\"1\"}", &["x", "y", "z"]), stream("{a=\"2\"}", &["u"]));
         let [first, second] = halve(&part(&push(&[one.clone(), two.clone()]))).unwrap();
         assert_eq!((decode(&first), decode(&second)), (push(&[one]), push(std::slice::from_ref(&two))));
@@ -280,7 +285,7 @@ mod tests {
             timeseries,
         };
         let part = |bytes: &[u8]| Part { protocol: Protocol::RemoteWriteV2, histograms: 9, ..part(bytes) };
-        let decode = |part: &Part| Request::decode(&inflate(part).unwrap()[..]).unwrap();
+        let decode = |part: &Part| Request::decode(&content_of(part).unwrap()[..]).unwrap();
         let all = [series(&[4, 1], 1), series(&[1, 2], 2), series(&[3, 1], 9)];
         let whole = request(&["", "a", "b", "c", "d"], all.to_vec()).encode_to_vec();
         let scalar = [9 << 3, 7];
@@ -291,7 +296,8 @@ mod tests {
         let counts = [&first, &second].map(|half| (half.series, half.samples, half.histograms));
         assert_eq!(counts, [(2, 3, 0), (1, 9, 0)]);
         assert!(
-            inflate(&first).unwrap().starts_with(&scalar) && inflate(&second).unwrap().starts_with(&scalar)
+            content_of(&first).unwrap().starts_with(&scalar)
+                && content_of(&second).unwrap().starts_with(&scalar)
         );
         assert_eq!(halve(&second), None, "one series");
     }
@@ -302,8 +308,8 @@ mod tests {
         let metadata = [3 << 3 | 2, 1, b'm'];
         let request = [&scalar[..], &series(5), &metadata].concat();
         let [first, second] = halve(&part(&request)).unwrap();
-        assert_eq!(inflate(&first).unwrap(), [&scalar[..], &series(5)].concat());
-        assert_eq!(inflate(&second).unwrap(), [&scalar[..], &metadata].concat());
+        assert_eq!(content_of(&first).unwrap(), [&scalar[..], &series(5)].concat());
+        assert_eq!(content_of(&second).unwrap(), [&scalar[..], &metadata].concat());
         assert_eq!((first.series, second.series), (1, 0));
         assert_eq!(halve(&part(&[&scalar[..], &series(5)].concat())), None);
     }

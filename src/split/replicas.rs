@@ -55,7 +55,7 @@ impl<'a> ReplicaReader<'a> {
         let read = match part.protocol {
             Protocol::RemoteWriteV1 => self.read_v1(part),
             Protocol::RemoteWriteV2 => self.read_v2(part),
-            Protocol::Loki | Protocol::LokiJson => None,
+            Protocol::Loki | Protocol::LokiJson | Protocol::Otlp(_) | Protocol::OtlpJson(_) => None,
         };
         read.unwrap_or_else(|| OfReplica::by_key(part))
     }
@@ -160,6 +160,7 @@ mod tests {
             tenant: TenantId::new("a", IdRules::Mimir).unwrap(),
             protocol,
             elements: Deflater::default().elements(request),
+            coding: crate::model::Coding::SNAPPY,
             inflated_bytes: u32::try_from(request.len()).unwrap(),
             series: 1,
             samples: 1,

@@ -1,4 +1,4 @@
-//! The current request as protobuf: inflated, and converted if it came as JSON.
+//! The current request, inflated. A Loki push in JSON is converted to protobuf; an export in JSON stays as it is.
 #![forbid(unsafe_code)]
 
 use bytes::Bytes;
@@ -9,6 +9,7 @@ use super::scratch::trim;
 use crate::model::Protocol;
 use crate::wire::inflate::{Compression, Inflater};
 use crate::wire::loki::json;
+use crate::wire::otlp::{self, Notation};
 
 /// The bytes of one request, in memory that is reused for the next.
 #[derive(Default, Debug)]
@@ -21,14 +22,23 @@ pub(super) struct Request {
 
 impl Request {
     /// Inflates and converts a body, which may have at most `bytes_max` after each step. Returns its elements, if it
-    /// came as a snappy block that could be forwarded as one.
+    /// came in a form that could be forwarded: as a snappy block, or in OTLP in any coding.
     pub(super) fn open(&mut self, body: Body, bytes_max: usize) -> Result<Option<Bytes>, SplitError> {
         if body.protocol == Protocol::LokiJson {
             self.convert(&body, bytes_max)?;
             return Ok(None);
         }
         let elements_at = self.inflater.inflate(&body.bytes, body.compression, bytes_max)?;
-        Ok(elements_at.map(|at| body.bytes.slice(at..)))
+        let export = body.protocol.export();
+        if let Some((_, Notation::Json)) = export {
+            otlp::json::check(self.inflater.bytes())?;
+        }
+        Ok(match elements_at {
+            Some(at) => Some(body.bytes.slice(at..)),
+            // Frames of snappy are forwarded as a block.
+            None if export.is_some() && body.compression != Compression::Snappy => Some(body.bytes),
+            None => None,
+        })
     }
 
     fn convert(&mut self, body: &Body, bytes_max: usize) -> Result<(), SplitError> {

@@ -4,9 +4,9 @@
 use bytes::Bytes;
 
 use super::families::Families;
+use crate::model::Compression;
 use crate::model::{HaLabels, Protocol, RefusedSeries, SplitLimits, V2Handling};
 use crate::tenant::{Grant, TenantRules};
-use crate::wire::inflate::Compression;
 
 /// The body of a request, as received.
 #[derive(Clone, Debug)]

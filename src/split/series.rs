@@ -5,82 +5,29 @@
 //! less.
 #![forbid(unsafe_code)]
 
+mod labelled;
+mod resources;
+
 use std::borrow::Cow;
 use std::ops::ControlFlow;
+
+pub use labelled::Labelled;
+use labelled::{Pair, Visit, collect};
 
 use super::downgrade;
 use super::error::SplitError;
 use super::request::Request;
 use super::scan::Body;
 use crate::model::{Protocol, SplitLimits};
-use crate::tenant::{Decision, Grant, TenantRules};
 use crate::wire::loki::labels::Labels as StreamLabels;
 use crate::wire::loki::{self, Stream, StreamField, StreamFields, entry_metadata};
+use crate::wire::otlp::Notation;
 use crate::wire::remote_write_v1::{self, Labels, TenantLabels};
 use crate::wire::remote_write_v2::{self, Symbols};
 
-/// A name and a value.
-type Pair<'a> = (Cow<'a, [u8]>, Cow<'a, [u8]>);
-
-/// A series, or a stream with some of its entries, in a request.
-#[derive(Clone, Debug)]
-pub struct Labelled<'a> {
-    labels: Vec<Pair<'a>>,
-    /// The structured metadata of the entry, if this is one entry of a stream.
-    metadata: Option<Vec<Pair<'a>>>,
-    /// Its position in the request, from 1. Entries of a stream share theirs.
-    pub place: u64,
-    /// Samples and histograms, or entries.
-    pub samples: u64,
-    /// Whether it has nothing that Remote Write 1.0 can express, so that a request that is forwarded as 1.0 loses it.
-    pub lost_in_v1: bool,
-}
-
-impl Labelled<'_> {
-    /// Its labels, in order.
-    pub fn labels(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
-        self.labels.iter().map(|(name, value)| (&**name, &**value))
-    }
-
-    /// Decides about its tenant. The labels of a stream name it or, if they do not, the metadata of each entry. Metadata
-    /// is never removed.
-    pub fn decide(
-        &self,
-        rules: &TenantRules,
-        source: Option<&str>,
-        grant: &Grant,
-        label_remove: bool,
-    ) -> Decision {
-        let by_labels = rules.decide(|name| first_value(&self.labels, name), source, grant, label_remove);
-        match &self.metadata {
-            Some(metadata) if by_labels.label.is_none() => {
-                rules.decide(|name| first_value(metadata, name), source, grant, false)
-            }
-            _ => by_labels,
-        }
-    }
-}
-
-/// What a series is shown to; see [`each_series`].
-trait Visit: FnMut(&Labelled<'_>) -> ControlFlow<()> {}
-
-impl<F: FnMut(&Labelled<'_>) -> ControlFlow<()>> Visit for F {}
-
-/// The labels; `None` if there are too many.
-fn collect<'a>(labels: impl Iterator<Item = Pair<'a>>, labels_max: usize) -> Option<Vec<Pair<'a>>> {
-    let labels: Vec<_> = labels.take(labels_max.saturating_add(1)).collect();
-    (labels.len() <= labels_max).then_some(labels)
-}
-
-/// The first value of this name that is not empty.
-fn first_value<'a>(pairs: &'a [Pair<'_>], name: &[u8]) -> Option<Cow<'a, [u8]>> {
-    let found = pairs.iter().find(|(known, value)| **known == *name && !value.is_empty());
-    found.map(|(_, value)| Cow::Borrowed(&**value))
-}
-
-/// Calls `visit` for each series of a body, and for each entry of a stream that has structured metadata, until it breaks
-/// off. Streams without entries are passed over, as they need no tenant, and so are series with more than `labels_max`
-/// labels.
+/// Calls `visit` for each series of a body, for each entry of a stream that has structured metadata, and for each item of
+/// a resource, until it breaks off. What shares its labels and has nothing else is shown at once. Streams without entries
+/// are passed over, as they need no tenant, and so are series with more than `labels_max` labels.
 ///
 /// # Errors
 /// If the body cannot be inflated or read. Then some series may have been shown.
@@ -97,6 +44,12 @@ pub fn each_series(
         Protocol::RemoteWriteV1 => each_of_v1(request.bytes(), labels_max, &mut visit),
         Protocol::RemoteWriteV2 => each_of_v2(request.bytes(), labels_max, &mut visit),
         Protocol::Loki | Protocol::LokiJson => each_stream(request.bytes(), labels_max, &mut visit),
+        Protocol::Otlp(signal) => {
+            resources::each_resource(request.bytes(), (signal, Notation::Protobuf), labels_max, &mut visit)
+        }
+        Protocol::OtlpJson(signal) => {
+            resources::each_resource(request.bytes(), (signal, Notation::Json), labels_max, &mut visit)
+        }
     }
 }
 
@@ -117,7 +70,7 @@ fn each_of_v1(inflated: &[u8], labels_max: usize, visit: &mut impl Visit) -> Res
         place += 1;
         let labels = Labels::new(series).map(|label| borrowed((label.name, label.value)));
         let Some(labels) = collect(labels, labels_max) else { continue };
-        if visit(&Labelled { labels, metadata: None, place, samples, lost_in_v1: false }).is_break() {
+        if visit(&Labelled { labels, within: Vec::new(), place, samples, lost_in_v1: false }).is_break() {
             return Ok(());
         }
     }
@@ -148,7 +101,7 @@ fn each_of_v2(inflated: &[u8], labels_max: usize, visit: &mut impl Visit) -> Res
         let Some(labels) = collect(labels, labels_max) else { continue };
         let samples = u64::from(seen.samples) + u64::from(seen.histograms);
         let lost_in_v1 = !kept.has_series() && !kept.metadata;
-        if visit(&Labelled { labels, metadata: None, place, samples, lost_in_v1 }).is_break() {
+        if visit(&Labelled { labels, within: Vec::new(), place, samples, lost_in_v1 }).is_break() {
             return Ok(());
         }
     }
@@ -167,7 +120,7 @@ fn each_stream(inflated: &[u8], labels_max: usize, visit: &mut impl Visit) -> Re
         let seen = Stream::read(stream).map_err(malformed)?;
         let text = stream.get(seen.labels).unwrap_or_default();
         let Some(labels) = stream_labels(text, place, labels_max)? else { continue };
-        let mut shown = Labelled { labels, metadata: None, place, samples: 0, lost_in_v1: false };
+        let mut shown = Labelled { labels, within: Vec::new(), place, samples: 0, lost_in_v1: false };
         let mut entries = StreamFields::new(stream);
         while let Some((field, _)) = entries.take().map_err(malformed)? {
             let StreamField::Entry(entry) = field else { continue };
@@ -178,11 +131,12 @@ fn each_stream(inflated: &[u8], labels_max: usize, visit: &mut impl Visit) -> Re
             }
             // The labels may be long: they are not copied for each entry.
             let without = std::mem::replace(&mut shown.samples, 1);
-            shown.metadata = Some(metadata);
+            shown.within.push(metadata);
             if visit(&shown).is_break() {
                 return Ok(());
             }
-            (shown.samples, shown.metadata) = (without, None);
+            shown.samples = without;
+            shown.within.clear();
         }
         if shown.samples > 0 && visit(&shown).is_break() {
             return Ok(());

@@ -239,9 +239,9 @@ impl Tenants {
     }
 }
 
-/// A series or stream, as the resolver sees it when it meets a new tenant or refuses one.
+/// A series, stream or resource, as the resolver sees it when it meets a new tenant or refuses one.
 pub(super) trait Subject {
-    /// `series` or `stream`, for error messages.
+    /// `series`, `stream` or `resource`, for error messages.
     const NOUN: &'static str;
 
     /// Returns the merge key of a part that begins with it.

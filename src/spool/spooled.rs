@@ -7,7 +7,8 @@
 //! * The bytes have a checksum, so they are what this program has written. They are checked nevertheless, as far as a
 //!   mistake would lead a part to another tenant or into another header. The elements are not inflated for it.
 //!
-//! The format is versioned by the segment (`record.rs`): any change to it is another version.
+//! The format is versioned by the segment (`record.rs`): any change to it is another version. Only protocols may be added,
+//! with fields of their own, such as the coding of those in OTLP: an older program finds such a record malformed.
 #![forbid(unsafe_code)]
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
@@ -17,8 +18,7 @@ use bytes::Bytes;
 use super::fields::{Fields, Malformed, put_block};
 use super::stream::{Stream, tenant};
 use crate::http::Passed;
-use crate::model::{HaReplica, MergeKey, Part, Protocol};
-use crate::wire::varint;
+use crate::model::{Coding, Compression, HaReplica, MergeKey, Part, Protocol};
 
 /// What is kept of a fragment.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -47,15 +47,6 @@ impl Spooled {
         }
     }
 
-    /// The body of a request with the part alone: a snappy block.
-    pub fn block(&self) -> Vec<u8> {
-        let Part { inflated_bytes, elements, .. } = &self.part;
-        let mut block = Vec::with_capacity(varint::VARINT_BYTES_MAX + elements.len());
-        varint::put(&mut block, (*inflated_bytes).into());
-        block.extend_from_slice(elements);
-        block
-    }
-
     /// Appends its bytes.
     ///
     /// # Errors
@@ -64,12 +55,10 @@ impl Spooled {
         let part = &self.part;
         put_block(out, self.upstream.as_bytes())?;
         put_block(out, part.tenant.as_str().as_bytes())?;
-        out.push(match part.protocol {
-            Protocol::RemoteWriteV1 => 1,
-            Protocol::RemoteWriteV2 => 2,
-            Protocol::Loki => 3,
-            Protocol::LokiJson => 4,
-        });
+        out.push(part.protocol.number());
+        if part.protocol.export().is_some() {
+            out.extend([part.coding.now, part.coding.sent].map(number_of));
+        }
         for number in [part.inflated_bytes, part.series, part.samples, part.histograms, part.exemplars] {
             out.extend_from_slice(&number.to_le_bytes());
         }
@@ -96,10 +85,19 @@ impl Spooled {
     pub(super) fn decode_around(payload: &[u8]) -> Result<(Self, &[u8]), Malformed> {
         let mut fields = Fields::new(payload);
         let upstream = fields.text()?.into();
+        let tenant = tenant(fields.text()?)?;
+        let protocol = decode_protocol(fields.u8()?)?;
+        let coding = match protocol.export() {
+            Some(_) => {
+                Coding { now: decode_compression(fields.u8()?)?, sent: decode_compression(fields.u8()?)? }
+            }
+            None => Coding::SNAPPY,
+        };
         let part = Part {
-            tenant: tenant(fields.text()?)?,
-            protocol: decode_protocol(fields.u8()?)?,
+            tenant,
+            protocol,
             elements: Bytes::new(),
+            coding,
             inflated_bytes: fields.u32()?,
             series: fields.u32()?,
             samples: fields.u32()?,
@@ -115,12 +113,26 @@ impl Spooled {
 }
 
 fn decode_protocol(number: u8) -> Result<Protocol, Malformed> {
+    let known = Protocol::ALL.into_iter().find(|protocol| protocol.number() == number);
+    known.ok_or(Malformed("its protocol is unknown"))
+}
+
+fn number_of(compression: Compression) -> u8 {
+    match compression {
+        Compression::Snappy => 1,
+        Compression::Zstd => 2,
+        Compression::Gzip => 3,
+        Compression::Identity => 4,
+    }
+}
+
+fn decode_compression(number: u8) -> Result<Compression, Malformed> {
     Ok(match number {
-        1 => Protocol::RemoteWriteV1,
-        2 => Protocol::RemoteWriteV2,
-        3 => Protocol::Loki,
-        4 => Protocol::LokiJson,
-        _ => return Err(Malformed("its protocol is unknown")),
+        1 => Compression::Snappy,
+        2 => Compression::Zstd,
+        3 => Compression::Gzip,
+        4 => Compression::Identity,
+        _ => return Err(Malformed("its compression is unknown")),
     })
 }
 

@@ -49,6 +49,9 @@ impl Stream {
         out.push(match self.destination {
             Destination::Metrics => 1,
             Destination::Logs => 2,
+            Destination::OtlpMetrics => 3,
+            Destination::OtlpLogs => 4,
+            Destination::OtlpTraces => 5,
         });
         Ok(())
     }
@@ -60,6 +63,9 @@ impl Stream {
         let destination = match fields.u8()? {
             1 => Destination::Metrics,
             2 => Destination::Logs,
+            3 => Destination::OtlpMetrics,
+            4 => Destination::OtlpLogs,
+            5 => Destination::OtlpTraces,
             _ => return Err(Malformed("its destination is unknown")),
         };
         fields.end()?;

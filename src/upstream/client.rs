@@ -1,7 +1,7 @@
 //! One POST over one connection: write it, read the reply.
 //!
 //! Of a response, the status, Retry-After, the counts of what was written, and the first
-//! [`RESPONSE_MESSAGE_BYTES_MAX`] bytes of the body are kept. The rest of the body is read only so that the connection
+//! few bytes of the body are kept. The rest of the body is read only so that the connection
 //! can be used again.
 
 use std::io;
@@ -12,9 +12,7 @@ use crate::http::body::ChunkDecoder;
 use crate::http::response::{ResponseFraming, ResponseHead};
 use crate::io::buffers::Gather;
 use crate::io::deadline::Cut;
-use crate::limits::{
-    RESPONSE_BODY_BYTES_MAX, RESPONSE_BYTES, RESPONSE_HEAD_BYTES_MAX, RESPONSE_MESSAGE_BYTES_MAX,
-};
+use crate::limits::{RESPONSE_BODY_BYTES_MAX, RESPONSE_BYTES, RESPONSE_HEAD_BYTES_MAX};
 use crate::model::{Failure, Outcome, Written};
 use crate::tls::error::SessionError;
 
@@ -29,6 +27,8 @@ pub struct Reply {
     pub written: Option<Written>,
     /// Whether it is a 2xx that has to say that and does not: a 502 of ours in its place.
     pub is_unwritten: bool,
+    /// How many samples the upstream says that it has not taken of what it stored. Only OTLP says that, in the body.
+    pub rejected: u64,
     /// Whether it has a Location.
     pub has_location: bool,
     /// The beginning of its body.
@@ -49,22 +49,28 @@ impl Reply {
             return outcome;
         }
         let outcome = Outcome::upstream(self.status, self.retry_after_secs, &self.message);
-        Outcome { written: self.written, is_unwritten: self.is_unwritten, ..outcome }
+        Outcome { written: self.written, is_unwritten: self.is_unwritten, rejected: self.rejected, ..outcome }
     }
 }
 
-/// Sends `request` and reads the reply, all before `deadline`. After an error the connection must not be used again.
+/// Sends `request` and reads the reply, all before `deadline`; of its body `message_max` bytes are kept. After an error
+/// the connection must not be used again.
 ///
 /// # Errors
 /// [`Failure::Stale`], [`Failure::Broken`] or [`Failure::TimedOut`].
-pub async fn post(connection: &mut Connection, request: Gather, deadline: Instant) -> Result<Reply, Failure> {
+pub async fn post(
+    connection: &mut Connection,
+    request: Gather,
+    deadline: Instant,
+    message_max: usize,
+) -> Result<Reply, Failure> {
     connection.stream.set_deadline(deadline, Cut::Both);
     let mut buffer = std::mem::take(&mut connection.buffer);
     buffer.clear();
     buffer.reserve(RESPONSE_BYTES);
-    let mut reading = Reading { connection, buffer, heard: false };
+    let mut reading = Reading { connection, buffer, heard: false, message_max };
     let result = reading.exchange(request).await;
-    let Reading { connection, buffer, heard } = reading;
+    let Reading { connection, buffer, heard, .. } = reading;
     connection.buffer = buffer;
     result.map_err(|broken| broken.into_failure(connection, heard))
 }
@@ -110,6 +116,8 @@ struct Reading<'c> {
     /// Whether a byte of a response has come. It counts although an interim response has left `buffer`: the peer has
     /// the request, and another attempt could store it twice.
     heard: bool,
+    /// Bytes of the body that are kept.
+    message_max: usize,
 }
 
 impl Reading<'_> {
@@ -155,12 +163,13 @@ impl Reading<'_> {
     async fn reply(&mut self) -> Result<Reply, NoReply> {
         let (head, head_bytes) = self.final_head().await?;
         let body = self.body(head.framing, head_bytes).await?;
-        let end = body.text.len().min(RESPONSE_MESSAGE_BYTES_MAX);
+        let end = body.text.len().min(self.message_max);
         Ok(Reply {
             status: head.status,
             retry_after_secs: head.retry_after_secs,
             written: head.written,
             is_unwritten: false,
+            rejected: 0,
             has_location: head.has_location,
             message: body.text[..end].to_vec(),
             reusable: head.keep_alive && body.ended,
@@ -222,7 +231,7 @@ impl Reading<'_> {
     }
 
     async fn rest_as_body(&mut self, from: usize) -> Result<Body, NoReply> {
-        while self.buffer.len() - from < RESPONSE_MESSAGE_BYTES_MAX {
+        while self.buffer.len() - from < self.message_max {
             match self.more().await {
                 Ok(()) => {}
                 Err(NoReply::Io(e)) if e.kind() == io::ErrorKind::UnexpectedEof => break,

@@ -6,7 +6,7 @@ use crate::config::plan::{Secret, Terms};
 use crate::config::{Target, TenantHeader};
 use crate::exchange::fragment::Fragment;
 use crate::http::Passed;
-use crate::model::Destination;
+use crate::model::{Compression, Destination};
 use crate::wire::varint;
 
 /// Writes request heads.
@@ -23,7 +23,7 @@ impl RequestHeads {
     pub fn new(terms: &Terms, destination: Destination) -> Self {
         let target = terms.targets.of(destination).clone();
         let mut constant = format!(
-            " HTTP/1.1\r\nHost: {}\r\nUser-Agent: tenantry/{}\r\nContent-Encoding: snappy\r\n",
+            " HTTP/1.1\r\nHost: {}\r\nUser-Agent: tenantry/{}\r\n",
             target.host_header,
             env!("CARGO_PKG_VERSION"),
         )
@@ -37,14 +37,22 @@ impl RequestHeads {
         Self { target, constant: Secret::new(constant), tenant_header: terms.tenant_header.clone() }
     }
 
-    /// Returns the head of a request whose first fragment is `first`, followed by the first bytes of its body: the
-    /// snappy length `inflated_bytes`. The caller sends `elements_bytes` bytes of elements behind it.
-    pub fn head(&self, first: &Fragment, inflated_bytes: u64, elements_bytes: usize) -> Vec<u8> {
+    /// Returns the head of a request whose first fragment is `first`, and whose body is coded so. For snappy, the first
+    /// bytes of the body follow: the length `inflated_bytes`. The caller sends `elements_bytes` bytes of elements behind
+    /// it.
+    pub fn head(
+        &self,
+        first: &Fragment,
+        coding: Compression,
+        inflated_bytes: u64,
+        elements_bytes: usize,
+    ) -> Vec<u8> {
         let constant = self.constant.expose();
         let mut head = Vec::with_capacity(constant.len() + 384);
         head.extend_from_slice(b"POST ");
         self.target.path_for(&first.part.tenant, &mut head);
         head.extend_from_slice(constant);
+        head.extend_from_slice(coding.content_field().as_bytes());
         head.extend_from_slice(first.part.protocol.content_fields().as_bytes());
         self.tenant_header.write(&first.part.tenant, &mut head);
         match (&first.traced, &first.passed) {
@@ -59,9 +67,13 @@ impl RequestHeads {
         head.extend_from_slice(b"\r\nX-Cortex-Tenant-ReqID: ");
         head.extend_from_slice(&first.request_id.text());
         head.extend_from_slice(b"\r\nContent-Length: ");
-        put_number(varint::len(inflated_bytes) + elements_bytes, &mut head);
+        let is_block = coding == Compression::Snappy;
+        let length_bytes = if is_block { varint::len(inflated_bytes) } else { 0 };
+        put_number(length_bytes + elements_bytes, &mut head);
         head.extend_from_slice(b"\r\n\r\n");
-        varint::put(&mut head, inflated_bytes);
+        if is_block {
+            varint::put(&mut head, inflated_bytes);
+        }
         head
     }
 }

@@ -145,6 +145,8 @@ fn a_single_failure_is_passed_on_unchanged() {
             retry_after_secs: None,
             written: None,
             body: text.to_owned(),
+            content: None,
+            rejected: 0,
             allow: None,
             challenge: None,
             close: false
@@ -371,14 +373,14 @@ fn refusals_have_their_statuses() {
         assert!(!body.is_empty() && !body.contains('\n') && body.len() <= ERROR_BODY_BYTES_MAX);
         assert_eq!(
             Answer::from(&refusal),
-            Answer { status, retry_after_secs, written: None, body, allow, challenge: None, close }
+            Answer { retry_after_secs, allow, close, ..Answer::new(status, body) }
         );
     }
 }
 
 #[test]
 fn split_errors_are_client_errors() {
-    let missing = TenantError::Missing { labels: "__tenant__".to_owned() };
+    let missing = TenantError::Missing { labels: "label __tenant__".to_owned() };
     let malformed = Malformed { fault: Fault::Truncated, at_byte: 3 };
     let malformed_v2 = remote_write_v2::Malformed { fault: remote_write_v2::Fault::OddLabels, at_byte: 3 };
     for (error, status) in [
@@ -401,7 +403,7 @@ fn split_errors_are_client_errors() {
 
 #[test]
 fn the_text_of_a_split_error_is_cut() {
-    let error = TenantError::Missing { labels: "é".repeat(2000) };
+    let error = TenantError::Missing { labels: format!("label {}", "é".repeat(2000)) };
     let answer = Answer::from(&SplitError::Tenant { noun: "series", place: 1, name: "up".to_owned(), error });
     assert!((ERROR_BODY_BYTES_MAX - 3..=ERROR_BODY_BYTES_MAX).contains(&answer.body.len()));
 }

@@ -7,6 +7,9 @@
 //!   grows with the output and stops at the limit.
 //! * zstd lets the sender choose the decoder's window, which also takes memory. It is limited to what RFC 8878 (section
 //!   3.1.1.1.2) asks every decoder to support.
+//! * Senders of OTLP mean either of two formats by `snappy`: a block, or frames (the Collector's exporters did for long).
+//!   Frames begin with ten bytes that no block can begin with, as its second element would refer to far before the first.
+//!   So both are taken wherever snappy is.
 //! * One body is one stream. Data after it is a mistake or smuggling, and refused. Sequences of gzip members and of
 //!   zstd frames are the exception that both formats make (RFC 1952 section 2.2, RFC 8878 section 3.1). Each costs the
 //!   start of a decoder even if it is empty, so their number is bounded as well.
@@ -18,9 +21,9 @@ use super::snappy::{self, SnappyError};
 use crate::limits::{GZIP_MEMBERS_MAX, SCRATCH_BYTES_MAX, ZSTD_WINDOW_LOG_MAX};
 
 /// The compression of a body.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum Compression {
-    /// Snappy's block format, prescribed by Remote Write.
+    /// Snappy's block format, prescribed by Remote Write. Frames are taken as well.
     Snappy,
     /// Zstandard (RFC 8878), preferred by vmagent.
     Zstd,
@@ -28,6 +31,18 @@ pub enum Compression {
     Gzip,
     /// No compression.
     Identity,
+}
+
+impl Compression {
+    /// The header line that names it; empty if there is none.
+    pub fn content_field(self) -> &'static str {
+        match self {
+            Self::Snappy => "Content-Encoding: snappy\r\n",
+            Self::Zstd => "Content-Encoding: zstd\r\n",
+            Self::Gzip => "Content-Encoding: gzip\r\n",
+            Self::Identity => "",
+        }
+    }
 }
 
 /// Why a body cannot be inflated. The sender is at fault, and a retry does not help.
@@ -48,7 +63,7 @@ pub enum InflateError {
     /// It does not match its Content-Encoding.
     #[error("the body is not valid {format}")]
     Corrupt {
-        /// `zstd` or `gzip`.
+        /// `zstd`, `gzip` or `snappy`.
         format: &'static str,
     },
 }
@@ -68,6 +83,9 @@ pub struct Inflater {
     other: Vec<u8>,
 }
 
+/// The chunk that snappy's frames begin with (google/snappy, framing_format.txt section 4.1).
+const FRAMES_BEGIN: &[u8] = b"\xff\x06\x00\x00sNaPpY";
+
 impl Inflater {
     /// Inflates `body` to at most `bytes_max` bytes. [`Self::bytes`] then returns the result, or nothing after an
     /// error. For a snappy block, returns where its elements begin.
@@ -79,6 +97,9 @@ impl Inflater {
     ) -> Result<Option<usize>, InflateError> {
         self.release();
         let result = match compression {
+            Compression::Snappy if body.starts_with(FRAMES_BEGIN) => {
+                read_all(snap::read::FrameDecoder::new(body), &mut self.other, bytes_max, "snappy")
+            }
             Compression::Snappy => {
                 return Ok(Some(self.snappy.inflate(body, bytes_max)?.elements_at));
             }
@@ -183,6 +204,27 @@ mod tests {
 
     fn snappy(bytes: &[u8]) -> Vec<u8> {
         snap::raw::Encoder::new().compress_vec(bytes).unwrap()
+    }
+
+    fn frames(bytes: &[u8]) -> Vec<u8> {
+        let mut encoder = snap::write::FrameEncoder::new(Vec::new());
+        encoder.write_all(bytes).unwrap();
+        encoder.into_inner().unwrap()
+    }
+
+    #[test]
+    fn frames_of_snappy_are_taken_for_a_block() {
+        let bytes: Vec<u8> = (0..200_000u32).flat_map(|n| (n / 7).to_le_bytes()).collect();
+        let mut inflater = Inflater::default();
+        let body = frames(&bytes);
+        assert_eq!(inflater.inflate(&body, Compression::Snappy, bytes.len()), Ok(None));
+        assert!(inflater.bytes() == bytes);
+        let error = inflater.inflate(&body, Compression::Snappy, bytes.len() - 1).unwrap_err();
+        assert_eq!(error, InflateError::TooLarge { bytes_max: bytes.len() - 1 });
+        for broken in [&body[..body.len() - 1], &[&body[..], b"more"].concat()] {
+            let corrupt = InflateError::Corrupt { format: "snappy" };
+            assert_eq!(inflater.inflate(broken, Compression::Snappy, bytes.len()), Err(corrupt));
+        }
     }
 
     type Encode = fn(&[u8]) -> Vec<u8>;

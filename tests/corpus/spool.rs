@@ -15,6 +15,7 @@ fn plain() -> Spooled {
         tenant: TenantId::new("acme", IdRules::Mimir).unwrap(),
         protocol: Protocol::RemoteWriteV1,
         elements: b"\x04elements"[..].into(),
+        coding: tenantry::model::Coding::SNAPPY,
         inflated_bytes: 9,
         series: 1,
         samples: 2,
@@ -32,6 +33,7 @@ fn rich() -> Spooled {
         protocol: Protocol::Loki,
         merge: MergeKey::Ha(Some(Box::new(ha))),
         elements: Vec::new().into(),
+        coding: tenantry::model::Coding::SNAPPY,
         ..plain().part
     };
     let parent =

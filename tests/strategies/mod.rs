@@ -144,6 +144,7 @@ pub fn tenant_rules(labels: Vec<Vec<&'static str>>) -> impl Strategy<Value = Ten
             maps,
         )| {
             TenantRules {
+                named_by: tenantry::tenant::NamedBy::Label,
                 labels: labels.into_iter().map(|name| name.as_bytes().into()).collect(),
                 prefix: prefix.into(),
                 prefix_prefer_source,

@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use serde_json::{Value, json};
 
-use super::{Fault, Query, error_json, name_of, rounded, time_of};
+use super::{Fault, Query, error_json, rounded, time_of};
 use crate::admin::Server;
 use crate::admin::sampler::{Sampler, TenantRates, TenantTotals};
 use crate::metrics::TenantMetrics;
@@ -90,7 +90,7 @@ impl Row {
         let last_seen = cells().filter_map(|cells| cells.last_seen.get()).max();
         json!({
             "tenant": &*self.tenant,
-            "destination": name_of(self.destination),
+            "destination": self.destination.name(),
             "rates": {
                 "samples": rounded(self.rates.samples),
                 "series": rounded(self.rates.series),

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use super::{name_of, rounded, time_of};
+use super::{rounded, time_of};
 use crate::admin::Server;
 use crate::config::plan::Plan;
 use crate::exchange::fragment::Message;
@@ -51,7 +51,7 @@ impl Server {
         };
         json!({
             "upstream": name,
-            "destination": name_of(id.destination()),
+            "destination": id.destination().name(),
             "target": plan.terms_of(id).targets.of(id.destination()).to_string(),
             "addresses": addresses.collect::<Vec<_>>(),
             "connections_open": sum(|core| &core.upstream_open),

@@ -25,7 +25,7 @@ function explainAsked() {
   return {
     series: route.parameters.get("series") ?? "",
     source: route.parameters.get("source") ?? "",
-    destination: route.parameters.get("destination") === "logs" ? "logs" : "metrics",
+    destination: askedDestination(),
   };
 }
 
@@ -85,7 +85,8 @@ function startExplain() {
     const parameters = new URLSearchParams({ series: byId("explain-series").value.trim() });
     const source = byId("explain-source").value;
     if (source) parameters.set("source", source);
-    if (byId("explain-destination").value === "logs") parameters.set("destination", "logs");
+    const destination = byId("explain-destination").value;
+    if (destination !== DESTINATIONS[0]) parameters.set("destination", destination);
     go(`#/explain?${parameters}`, false);
   });
   byId("explain-series").addEventListener("keydown", (/** @type {KeyboardEvent} */ event) => {

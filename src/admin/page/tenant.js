@@ -31,8 +31,7 @@ const tenantSource = new Source(
 );
 
 function tenantAsked() {
-  const destination = route.parameters.get("destination") === "logs" ? "logs" : "metrics";
-  return { tenant: route.argument, destination };
+  return { tenant: route.argument, destination: askedDestination() };
 }
 
 function showTenantMessage(/** @type {string} */ text) {

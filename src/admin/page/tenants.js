@@ -14,7 +14,7 @@ function tenantsQuery() {
     sort: TENANT_COLUMNS.some(({ sort }) => sort === asked.get("sort")) ? String(asked.get("sort")) : "samples",
     order: asked.get("order") === "asc" ? "asc" : "desc",
     q: asked.get("q") ?? "",
-    destination: ["metrics", "logs"].includes(asked.get("destination") ?? "") ? String(asked.get("destination")) : "",
+    destination: DESTINATIONS.includes(asked.get("destination") ?? "") ? String(asked.get("destination")) : "",
     offset: offset > 0 ? offset : 0,
   };
 }
@@ -35,8 +35,18 @@ function tenantsHash(/** @type {Partial<ReturnType<typeof tenantsQuery>>} */ cha
   return `#/${view}${parameters.size ? `?${parameters}` : ""}`;
 }
 
+/** The kinds of data, as the API names them. The first is the usual one. */
+const DESTINATIONS = ["metrics", "logs", "otlp_metrics", "otlp_logs", "otlp_traces"];
+
+/** The kind of data in the address, or the usual one. */
+function askedDestination() {
+  const asked = route.parameters.get("destination") ?? "";
+  return DESTINATIONS.includes(asked) ? asked : DESTINATIONS[0];
+}
+
 function tenantHash(/** @type {any} */ tenant) {
-  return `#/tenant/${encoded(tenant.tenant)}${tenant.destination === "logs" ? "?destination=logs" : ""}`;
+  const isUsual = !DESTINATIONS.slice(1).includes(tenant.destination);
+  return `#/tenant/${encoded(tenant.tenant)}${isUsual ? "" : `?destination=${tenant.destination}`}`;
 }
 
 /** @type {Column<any>[]} */
@@ -97,7 +107,7 @@ const TENANT_COLUMNS = [
 /** What sets a tenant apart from most. */
 function showTags(/** @type {HTMLElement} */ place, /** @type {any} */ row) {
   const tags = [];
-  if (row.destination === "logs") tags.push(["logs", "tag"]);
+  if (DESTINATIONS.slice(1).includes(row.destination)) tags.push([row.destination, "tag"]);
   if (row.slow) tags.push(["slow", "tag slow"]);
   if (row.unaccounted_samples !== 0) tags.push(["unaccounted", "tag bad-text"]);
   const shown = tags.map(([text]) => text).join();

@@ -17,7 +17,7 @@ use crate::cli::output::{harmless_line, print_error};
 use crate::explain::format_name;
 use crate::model::{Protocol, SplitLimits};
 use crate::selector::show_series;
-use crate::split::{Body, Compression, each_series};
+use crate::split::{Body, body_of, each_series};
 use crate::spool::{Sequence, Spooled, Stream, View};
 use crate::text::escaped;
 
@@ -168,8 +168,8 @@ fn content(spooled: &Spooled) -> (Value, Option<String>) {
     let body = Body {
         // Parts that came as JSON are protobuf.
         protocol: if part.protocol == Protocol::LokiJson { Protocol::Loki } else { part.protocol },
-        compression: Compression::Snappy,
-        bytes: spooled.block().into(),
+        compression: part.coding.now,
+        bytes: body_of(part),
     };
     let inflated_bytes_max = usize::try_from(part.inflated_bytes).unwrap_or(usize::MAX);
     let limits = SplitLimits { inflated_bytes_max, tenants_max: 1 };

@@ -23,6 +23,7 @@ use crate::config::{Target, TenantHeader};
 use crate::format::destination_of;
 use crate::http::Passed;
 use crate::model::{Destination, Fate};
+use crate::split::body_of;
 use crate::spool::{Spooled, Stream};
 use crate::text::escaped;
 
@@ -34,8 +35,8 @@ const COPY_BYTES: usize = 1 << 20;
 pub(in crate::cli) struct ReplayArgs {
     /// Where to send it: http://HOST:PORT of a running Tenantry, which finds the tenant by the label
     ///
-    /// Without a path, metrics go to /api/v1/push and logs to /loki/api/v1/push. A URL with a path takes the one or the
-    /// other; the rest is left. {tenant} in it stands for the tenant. https is not supported.
+    /// Without a path, metrics go to /api/v1/push, logs to /loki/api/v1/push, and what came by OTLP to /v1/metrics,
+    /// /v1/logs and /v1/traces. A URL with a path takes one of these; the rest is left. {tenant} in it stands for the tenant. https is not supported.
     #[arg(long, value_name = "URL")]
     to: String,
 
@@ -195,7 +196,7 @@ impl Replay {
         if self.has_path && *self.destination.get_or_insert(stream.destination) != stream.destination {
             return Err(format!("not sent: this URL does not take {}", stream.destination.name()));
         }
-        let body = spooled.block();
+        let body = body_of(&spooled.part);
         match post(&self.target, &self.head(spooled, body.len()), &body) {
             Ok(Answer { status, text }) => match Fate::of(status) {
                 Fate::Delivered => Ok(status),
@@ -222,11 +223,15 @@ impl Replay {
             (true, _) => self.target.path_for(&part.tenant, &mut head),
             (false, Destination::Metrics) => head.extend_from_slice(b"/api/v1/push"),
             (false, Destination::Logs) => head.extend_from_slice(b"/loki/api/v1/push"),
+            (false, Destination::OtlpMetrics) => head.extend_from_slice(b"/v1/metrics"),
+            (false, Destination::OtlpLogs) => head.extend_from_slice(b"/v1/logs"),
+            (false, Destination::OtlpTraces) => head.extend_from_slice(b"/v1/traces"),
         }
         let lines = format!(
-            " HTTP/1.1\r\nHost: {}\r\nUser-Agent: tenantry/{}\r\nConnection: close\r\nContent-Encoding: snappy\r\n{}",
+            " HTTP/1.1\r\nHost: {}\r\nUser-Agent: tenantry/{}\r\nConnection: close\r\n{}{}",
             self.target.host_header,
             env!("CARGO_PKG_VERSION"),
+            part.coding.now.content_field(),
             part.protocol.content_fields(),
         );
         head.extend_from_slice(lines.as_bytes());

@@ -35,7 +35,7 @@ fn the_defaults_are_those_of_cortex_tenant() {
     assert_eq!(plan.listen_pprof, None);
     assert!(!plan.metrics_include_tenant && !plan.log_response_errors && !plan.enable_ipv6);
     assert_eq!(plan.log_level, LevelFilter::WARN);
-    let [target, loki] = crate::model::Destination::ALL.map(|to| plan.terms.targets.of(to));
+    let [target, loki, ..] = crate::model::Destination::ALL.map(|to| plan.terms.targets.of(to));
     assert_eq!((&*target.host, target.port), ("127.0.0.1", 9090));
     assert_eq!((&*loki.host, loki.port), ("127.0.0.1", 3100));
     assert_eq!(plan.terms.authorization, None);

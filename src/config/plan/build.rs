@@ -24,7 +24,7 @@ use crate::config::value::IdRulesChoice;
 use crate::limits::{CORES_MAX, MERGE_FRAGMENTS_MAX};
 use crate::model::{HaLabels, MetadataRule, PerDestination};
 use crate::tenant::map::{TenantAllow, TenantMap};
-use crate::tenant::{IdRules, TenantRules, check_id};
+use crate::tenant::{IdRules, NamedBy, TenantRules, check_id};
 
 /// Builds a plan from `config`. Mistakes are added to `mistakes`; the plan is valid only if none was added.
 pub(in crate::config) fn build(config: &Config, mistakes: &mut Vec<Mistake>) -> Option<Plan> {
@@ -37,6 +37,13 @@ pub(in crate::config) fn build(config: &Config, mistakes: &mut Vec<Mistake>) -> 
     let targets = check.targets(listen);
     let pass_headers = check.pass_headers();
     let tenant = check.tenant();
+    let attributes = check.attributes();
+    let tenant_otlp = tenant.as_ref().zip(attributes).map(|(rules, attributes)| TenantRules {
+        named_by: NamedBy::Attribute,
+        labels: attributes.unwrap_or_else(|| rules.labels.clone()),
+        label_remove: config.tenant_attribute_remove.value,
+        ..rules.clone()
+    });
     // Mistakes in other settings hide none in the files.
     let known = targets.clone().unwrap_or_else(|| PerDestination::new(|_| Target::unknown()));
     let (security_settings, security) = check.security(&known, tenant.as_ref());
@@ -50,6 +57,7 @@ pub(in crate::config) fn build(config: &Config, mistakes: &mut Vec<Mistake>) -> 
         check.addresses_differ(listen, metrics, listen_pprof.flatten());
     }
     let ((terms, credentials), upstreams, security) = (terms?, upstreams?, security?);
+    let (tenant, tenant_otlp) = (tenant?, tenant_otlp?);
     let Security { tls, auth, admin_auth, files, notices: security_notices, .. } = security;
     let notices = notices(config).into_iter().chain(security_notices).chain(upstreams.notices()).collect();
     Some(Plan {
@@ -86,7 +94,8 @@ pub(in crate::config) fn build(config: &Config, mistakes: &mut Vec<Mistake>) -> 
         pass_headers: pass_headers?,
         loki_label_remove: config.tenant_loki_label_remove.value,
         accept_all: config.tenant_accept_all.value,
-        tenant: tenant?,
+        tenant,
+        tenant_otlp,
         cores: NonZeroUsize::new(config.cores.value),
         driver: config.driver.value,
         merge: merge(config, ha_labels?),
@@ -295,6 +304,7 @@ impl Check<'_> {
         let map = self.map(id_rules);
         let allow = self.allow();
         let rules = TenantRules {
+            named_by: NamedBy::Label,
             labels: labels?,
             prefix: config.tenant_prefix.value.clone(),
             prefix_prefer_source: config.tenant_prefix_prefer_source.value,
@@ -345,8 +355,21 @@ impl Check<'_> {
         if list.value.is_empty() {
             return Some(vec![self.config.tenant_label.value.as_bytes().into()]);
         }
+        self.names(list, "a label's name")
+    }
+
+    /// The attributes that name tenants in OTLP; those of labels if none are set.
+    fn attributes(&mut self) -> Option<Option<Vec<Box<[u8]>>>> {
+        let list = &self.config.tenant_attributes;
+        if list.value.is_empty() {
+            return Some(None);
+        }
+        self.names(list, "an attribute's name").map(Some)
+    }
+
+    fn names(&mut self, list: &Setting<Vec<String>>, what: &str) -> Option<Vec<Box<[u8]>>> {
         if list.value.iter().any(String::is_empty) {
-            self.blame(list, "a label's name is empty: remove it");
+            self.blame(list, format!("{what} is empty: remove it"));
             return None;
         }
         if let Some(twice) =

@@ -18,13 +18,21 @@ use crate::config::terms::Terms;
 use crate::config::tls::TlsSettings;
 use crate::config::upstreams::resolve::Main;
 use crate::config::upstreams::{self, Upstreams};
-use crate::model::{Destination, MetadataRule, PerDestination};
+use crate::model::{Destination, MetadataRule, PerDestination, TargetCoding};
 
 impl Check<'_> {
     /// The targets. None may be our own listener: we would send every request to ourselves, without end.
     pub(super) fn targets(&mut self, listen: Option<SocketAddr>) -> Option<PerDestination<Target>> {
         let config = self.config;
-        let [metrics, logs] = [&config.target, &config.target_loki].map(|setting| {
+        let settings = [
+            &config.target,
+            &config.target_loki,
+            &config.target_otlp_metrics,
+            &config.target_otlp_logs,
+            &config.target_otlp_traces,
+        ];
+        // All of them, so that every mistake is reported.
+        let targets = settings.map(|setting| {
             let target = Target::parse(&setting.value).map_err(|text| self.blame(setting, text)).ok()?;
             if let Some(listen) = listen.filter(|listen| target.is_at(*listen)) {
                 let text =
@@ -33,11 +41,22 @@ impl Check<'_> {
             }
             Some(target)
         });
-        let (metrics, logs) = (metrics?, logs?);
-        Some(PerDestination::new(|destination| match destination {
-            Destination::Metrics => metrics.clone(),
-            Destination::Logs => logs.clone(),
-        }))
+        let [Some(metrics), Some(logs), Some(otlp_metrics), Some(otlp_logs), Some(otlp_traces)] = targets
+        else {
+            return None;
+        };
+        Some(PerDestination::from([metrics, logs, otlp_metrics, otlp_logs, otlp_traces]))
+    }
+
+    /// How what goes to the targets is coded.
+    fn codings(&self) -> PerDestination<TargetCoding> {
+        let config = self.config;
+        PerDestination::new(|destination| match destination {
+            Destination::Metrics | Destination::Logs => TargetCoding::default(),
+            Destination::OtlpMetrics => config.target_otlp_metrics_coding.value,
+            Destination::OtlpLogs => config.target_otlp_logs_coding.value,
+            Destination::OtlpTraces => config.target_otlp_traces_coding.value,
+        })
     }
 
     /// What requests to the targets have in common, and what its secret comes from.
@@ -49,6 +68,7 @@ impl Check<'_> {
         let (credentials, authorization) = authentication?;
         let terms = Terms {
             targets: targets?,
+            codings: self.codings(),
             tenant_header: tenant_header?,
             authorization,
             headers: headers?,

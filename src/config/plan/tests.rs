@@ -1,7 +1,8 @@
 use super::*;
 use crate::config::{Target, TenantHeader};
 use crate::log::LogFormat;
-use crate::tenant::{IdRules, Policy};
+use crate::model::{Compression, TargetCoding};
+use crate::tenant::{IdRules, NamedBy, Policy};
 
 fn given(text: &str) -> Result<Plan, Vec<String>> {
     crate::config::parse("f", text, [])
@@ -61,6 +62,7 @@ fn every_setting_reaches_the_plan() {
     assert_eq!((plan.concurrency, plan.max_conns_per_host), (9, 11));
     assert_eq!((plan.cores, plan.driver), (NonZeroUsize::new(12), DriverChoice::Epoll));
     let tenant = TenantRules {
+        named_by: NamedBy::Label,
         labels: vec![Box::from(*b"a"), Box::from(*b"b")],
         prefix: "p-".into(),
         prefix_prefer_source: true,
@@ -182,6 +184,29 @@ fn the_label_list_replaces_the_label() {
     refused("tenant: {label_list: [a, '']}", "f:1: tenant.label_list", "is empty");
     refused("tenant: {label_list: [a, b, a]}", "f:1: tenant.label_list", "\"a\" is listed twice");
     refused("tenant: {label_list: [a, [b]]}", "f:1: tenant.label_list", "an item of the list wants a single");
+}
+
+#[test]
+fn attributes_name_tenants_in_otlp_and_are_the_labels_unless_they_are_set() {
+    let labels = plan("tenant: {label_list: [a, b], label_remove: true, prefix: p-}");
+    assert_eq!(labels.tenant_otlp.labels, [Box::from(*b"a"), Box::from(*b"b")]);
+    assert!(!labels.removes_label(Destination::OtlpLogs) && labels.removes_label(Destination::Metrics));
+    let own =
+        plan("tenant: {label: a, attributes: [k8s.namespace.name, t], attribute_remove: true, prefix: p-}");
+    assert_eq!(own.tenant.labels, [Box::from(*b"a")]);
+    assert_eq!(
+        own.tenant_rules(Destination::OtlpTraces).labels,
+        [Box::from(*b"k8s.namespace.name"), (*b"t").into()]
+    );
+    assert_eq!(own.tenant_rules(Destination::Logs).labels, [Box::from(*b"a")]);
+    assert!(own.removes_label(Destination::OtlpTraces) && !own.removes_label(Destination::Metrics));
+    assert_eq!(own.tenant_otlp.resolve(Some(b"x"), None).unwrap().as_str(), "p-x");
+    refused("tenant: {attributes: [a, a]}", "f:1: tenant.attributes", "listed twice");
+    refused("tenant: {attributes: [a, '']}", "f:1: tenant.attributes", "an attribute's name is empty");
+    let coded = plan("target_otlp_logs_coding: gzip");
+    assert_eq!(*coded.terms.codings.of(Destination::OtlpLogs), TargetCoding::Always(Compression::Gzip));
+    assert_eq!(*coded.terms.codings.of(Destination::OtlpTraces), TargetCoding::AsReceived);
+    refused("target_otlp_logs_coding: br", "f:1: target_otlp_logs_coding", "none of as-received, gzip");
 }
 
 #[test]

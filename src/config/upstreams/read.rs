@@ -5,6 +5,8 @@
 //!   tenants: [eu-*, berlin]                      # as in tenant.allow; the first upstream that matches has a tenant
 //!   target: https://mimir.eu/api/v1/push
 //!   target_loki: https://loki.eu/loki/api/v1/push
+//!   target_otlp_traces: https://tempo.eu/v1/traces   # and target_otlp_metrics, target_otlp_logs
+//!   target_otlp_traces_coding: gzip
 //!   headers: {X-Api-Key: abc}
 //!   username: tenantry                           # or bearer_token, bearer_token_file
 //!   password_file: /secrets/eu                   # or password
@@ -24,7 +26,7 @@ use crate::config::target::Target;
 use crate::config::value::{Value, Written};
 use crate::config::yaml::{self, Content, Name, Node};
 use crate::limits::{UPSTREAM_NAME_BYTES_MAX, UPSTREAMS_MAX};
-use crate::model::{Destination, PerDestination};
+use crate::model::{Destination, PerDestination, TargetCoding};
 use crate::tls::client::ClientSettings;
 use crate::tls::material::CertificateFiles;
 
@@ -38,6 +40,7 @@ pub(in crate::config) struct Entry {
     pub(super) name: String,
     pub(super) tenants: Vec<String>,
     pub(super) targets: PerDestination<Option<Target>>,
+    pub(super) codings: PerDestination<Option<TargetCoding>>,
     pub(super) headers: Option<StaticHeaders>,
     pub(super) credentials: Given,
     pub(super) tls: Option<ClientSettings>,
@@ -131,11 +134,17 @@ impl Reader<'_> {
 
     fn key(&mut self, entry: &mut Entry, name: &Name, node: &Node) {
         let key = name.text.as_str();
+        if let Some(to) = Destination::ALL.into_iter().find(|to| to.key() == key) {
+            return self.target(entry, to, name, node);
+        }
+        let coded = key.strip_suffix("_coding");
+        let of_signals = Destination::ALL.into_iter().filter(|to| to.signal().is_some());
+        if let Some(to) = of_signals.into_iter().find(|to| Some(to.key()) == coded) {
+            return self.coding(entry, to, name, node);
+        }
         match key {
             "name" => entry.name = self.name(name, node),
             "tenants" => entry.tenants = self.tenants(name, node),
-            "target" => self.target(entry, Destination::Metrics, name, node),
-            "target_loki" => self.target(entry, Destination::Logs, name, node),
             "headers" => match StaticHeaders::read(node) {
                 Ok(headers) => entry.headers = Some(headers),
                 Err(text) => self.mistake(name.line, key, text),
@@ -145,7 +154,8 @@ impl Reader<'_> {
                 self.credential(entry, name, node);
             }
             _ => {
-                let text = "unknown key; an upstream has name, tenants, target, target_loki, headers, username, \
+                let text = "unknown key; an upstream has name, tenants, target, target_loki, target_otlp_metrics, \
+                            target_otlp_logs, target_otlp_traces, each of these with _coding, headers, username, \
                             password, password_file, bearer_token, bearer_token_file and tls_config";
                 self.mistake(name.line, key, text);
             }
@@ -215,12 +225,15 @@ impl Reader<'_> {
         let Some(text) = self.text(name.line, &name.text, node) else { return };
         match Target::parse(text) {
             Ok(target) => {
-                let others = entry.targets.clone();
-                entry.targets = PerDestination::new(|to| match to == destination {
-                    true => Some(target.clone()),
-                    false => others.of(to).clone(),
-                });
+                *entry.targets.of_mut(destination) = Some(target);
             }
+            Err(text) => self.mistake(name.line, &name.text, text),
+        }
+    }
+
+    fn coding(&mut self, entry: &mut Entry, destination: Destination, name: &Name, node: &Node) {
+        match <TargetCoding as Value>::read(Written::Yaml(node)) {
+            Ok(coding) => *entry.codings.of_mut(destination) = Some(coding),
             Err(text) => self.mistake(name.line, &name.text, text),
         }
     }

@@ -76,6 +76,7 @@ impl Resolver<'_> {
         let (credentials, authorization) = credentials?;
         let terms = Terms {
             targets,
+            codings: PerDestination::new(|to| entry.codings.of(to).unwrap_or(*main.terms.codings.of(to))),
             tenant_header: main.terms.tenant_header.clone(),
             authorization,
             headers: headers?,
@@ -98,7 +99,7 @@ impl Resolver<'_> {
 
     fn no_loop(&mut self) {
         let Some(listen) = self.main.listen else { return };
-        for (to, key) in [(Destination::Metrics, "target"), (Destination::Logs, "target_loki")] {
+        for (to, key) in Destination::ALL.map(|to| (to, to.key())) {
             if self.entry.targets.of(to).as_ref().is_some_and(|target| target.is_at(listen)) {
                 let text =
                     format!("the target is our own listen address ({listen}): requests would loop forever");

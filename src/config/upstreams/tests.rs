@@ -141,6 +141,26 @@ fn anything_but_a_list_is_reported_and_the_number_is_bounded() {
 }
 
 #[test]
+fn codings_of_otlp_are_those_of_the_main_targets_unless_they_are_given() {
+    use crate::model::{Compression, TargetCoding};
+    let folder = Folder::new(
+        "- {name: a, tenants: [a], target_otlp_traces: 'http://t:1/x', target_otlp_traces_coding: none}\n\
+         - {name: b, tenants: [b]}\n",
+    );
+    let plan = folder.plan("target_otlp_traces_coding: zstd\ntarget_otlp_logs_coding: gzip");
+    let codings = |name: &str| {
+        [Destination::OtlpLogs, Destination::OtlpTraces].map(|to| *named(&plan, name).terms.codings.of(to))
+    };
+    let [gzip, zstd, none] =
+        [Compression::Gzip, Compression::Zstd, Compression::Identity].map(TargetCoding::Always);
+    assert_eq!((codings("a"), codings("b")), ([gzip, none], [gzip, zstd]));
+    assert_eq!(&*named(&plan, "a").terms.targets.of(Destination::OtlpTraces).host, "t");
+    let mistakes = mistakes("- {name: a, tenants: [a], target_coding: gzip, target_otlp_logs_coding: br}");
+    assert!(mistakes[0].starts_with("u.yml:1: target_coding: unknown key"), "{mistakes:?}");
+    assert!(mistakes[1].contains("none of as-received"), "{mistakes:?}");
+}
+
+#[test]
 fn what_is_not_given_is_as_in_the_main_configuration_unless_it_is_secret_and_the_place_is_another() {
     let folder = Folder::new(
         "- {name: same, tenants: [s]}\n\
@@ -166,8 +186,9 @@ fn what_is_not_given_is_as_in_the_main_configuration_unless_it_is_secret_and_the
     }
     // An upstream with only one of the targets takes only that kind of data.
     let takes = |name: &str| Destination::ALL.map(|to| named(&plan, name).id(to).is_some());
-    assert_eq!((takes("same"), takes("port"), takes("tls")), ([true, true], [true, false], [true, true]));
-    assert_eq!(plan.upstream_ids().count(), 2 + 2 + 1 + 1 + 2 + 1 + 2);
+    let (metrics, both) = ([true, false, false, false, false], [true, true, false, false, false]);
+    assert_eq!((takes("same"), takes("port"), takes("tls")), ([true; 5], metrics, both));
+    assert_eq!(plan.upstream_ids().count(), 5 + 5 + 1 + 1 + 2 + 1 + 5);
     let places: std::collections::HashSet<_> = plan.upstreams.iter().map(|one| one.terms.place).collect();
     assert_eq!(places.len(), 6, "what one has stored, another has not");
     assert!(!format!("{plan:?}").contains("canary"));

@@ -6,7 +6,7 @@ use tracing::level_filters::LevelFilter;
 use super::{Value, Written};
 use crate::config::excerpt::found;
 use crate::log::LogFormat;
-use crate::model::{MetadataRule, V2Handling};
+use crate::model::{Compression, MetadataRule, TargetCoding, V2Handling};
 use crate::tenant::Policy;
 use crate::tls::names::ClientAuth;
 
@@ -136,6 +136,17 @@ impl Choice for Option<V2Handling> {
     const WORDS: &'static [(&'static str, Self)] =
         &[("pass", Some(V2Handling::Pass)), ("downgrade", Some(V2Handling::Downgrade)), ("refuse", None)];
     const WANTED: &'static str = "pass, downgrade, refuse";
+}
+
+impl Choice for TargetCoding {
+    const WORDS: &'static [(&'static str, Self)] = &[
+        ("as-received", Self::AsReceived),
+        ("gzip", Self::Always(Compression::Gzip)),
+        ("zstd", Self::Always(Compression::Zstd)),
+        ("snappy", Self::Always(Compression::Snappy)),
+        ("none", Self::Always(Compression::Identity)),
+    ];
+    const WANTED: &'static str = "as-received, gzip, zstd, snappy, none";
 }
 
 impl Choice for Policy {

@@ -11,6 +11,8 @@ fn answer(status: u16, body: &str) -> Answer {
         retry_after_secs: None,
         written: None,
         body: body.to_owned(),
+        content: None,
+        rejected: 0,
         allow: None,
         challenge: None,
         close: false,

@@ -10,6 +10,9 @@
 //! * It runs on the home core of a tenant, once for each request: nothing is allocated per series or per part, and
 //!   buffers are kept between requests, up to [`SCRATCH_BYTES_MAX`] of each kind.
 //!
+//! Parts in OTLP are merged here, too: they are simply put one behind the other, and coded together
+//! ([`coder`](crate::split::coder)).
+//!
 //! A symbol is hashed once for each part that has it. Within a part its place is a single table lookup, as when parts
 //! are split ([`part`](super::part)).
 #![forbid(unsafe_code)]
@@ -20,6 +23,7 @@ use super::known::KnownSymbols;
 use super::part::{Indexes, Writer, begin};
 use crate::limits::{REQUEST_SYMBOLS_MAX, SCRATCH_BYTES_MAX};
 use crate::model::Part;
+use crate::split::coder::{self, Coder};
 use crate::split::scratch::{narrow, trim};
 use crate::wire::remote_write_v1::TenantLabels;
 use crate::wire::remote_write_v2::{Field, Fields, Members, Symbols};
@@ -40,12 +44,14 @@ pub struct Merger {
     body: Vec<u8>,
     /// Its tables take some memory, so they are made when they are needed.
     deflater: Option<Deflater>,
+    /// For parts in OTLP.
+    coder: Option<Coder>,
 }
 
 /// A request that carries several parts.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Merged {
-    /// A snappy block without its length prefix.
+    /// A snappy block without its length prefix; in OTLP, in the coding in which the parts are sent.
     pub elements: Bytes,
     /// The size of the inflated elements.
     pub inflated_bytes: u32,
@@ -54,7 +60,7 @@ pub struct Merged {
 }
 
 impl Merger {
-    /// Merges parts in Remote Write 2.0, at least the first one. Stops before the part with which the request would
+    /// Merges parts in Remote Write 2.0, or in OTLP, at least the first one. Stops before the part with which the request would
     /// inflate to more than `bytes_max`, or have more symbols than a request may have.
     ///
     /// The parts must come from a [`Splitter`](crate::split::Splitter), and have merge keys that agree. `None` if there
@@ -64,6 +70,10 @@ impl Merger {
         parts: impl IntoIterator<Item = &'a Part>,
         bytes_max: usize,
     ) -> Option<Merged> {
+        let mut parts = parts.into_iter().peekable();
+        if parts.peek().is_some_and(|first| first.protocol.export().is_some()) {
+            return self.code(parts, bytes_max);
+        }
         self.indexes.reset(0);
         begin(&mut self.indexes, &mut self.table);
         let mut merged = 0;
@@ -88,13 +98,25 @@ impl Merger {
         merged
     }
 
-    /// Deflates a part that is sent alone. Returns `None` if its elements are deflated already.
+    /// Deflates a part that is sent alone. Returns `None` if its elements are as they are sent.
     pub fn deflate(&mut self, part: &Part) -> Option<Merged> {
+        if part.coding.now != part.coding.sent {
+            return self.code([part], usize::MAX);
+        }
         let content = stored_bytes(&part.elements)?;
         let deflater = self.deflater.get_or_insert_default();
         let elements = deflater.elements(content);
         deflater.release();
         Some(Merged { elements, inflated_bytes: part.inflated_bytes, parts: 1 })
+    }
+
+    /// Codes parts in OTLP together.
+    fn code<'a>(&mut self, parts: impl IntoIterator<Item = &'a Part>, bytes_max: usize) -> Option<Merged> {
+        let coder = self.coder.get_or_insert_default();
+        let merged = coder::merge(coder, parts, bytes_max);
+        coder.release();
+        let (elements, inflated_bytes, parts) = merged?;
+        Some(Merged { elements, inflated_bytes: narrow(inflated_bytes), parts })
     }
 
     /// Adds the series of a part. `None` if there is no room for its symbols, or if it is malformed: then what it has

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 
 use crate::http::Passed;
-use crate::model::{Destination, HaReplica, MergeKey, Part, Protocol};
+use crate::model::{Coding, Compression, Destination, HaReplica, MergeKey, Part, Protocol};
 use crate::spool::record::{self, HEADER_BYTES, Header, HeaderFault, Next, Record};
 use crate::spool::stream::tenant;
 use crate::spool::{Malformed, Sequence, Spooled, Stream};
@@ -19,6 +19,7 @@ fn full() -> Spooled {
         protocol: Protocol::RemoteWriteV2,
         // A stale marker's NaN is bytes like any others.
         elements: Bytes::from_static(b"\x02\0\0\0\0\xf0\x7f"),
+        coding: Coding::SNAPPY,
         inflated_bytes: 0x0403_0201,
         series: 5,
         samples: 6,
@@ -83,6 +84,12 @@ fn every_value_of_a_field_is_kept() {
     for protocol in [Protocol::RemoteWriteV1, Protocol::Loki, Protocol::LokiJson] {
         all.push(Spooled { part: Part { protocol, ..full().part }, ..full() });
     }
+    let compressions = [Compression::Snappy, Compression::Zstd, Compression::Gzip, Compression::Identity];
+    for protocol in Protocol::ALL.into_iter().filter(|protocol| protocol.export().is_some()) {
+        for coding in compressions.into_iter().flat_map(|now| compressions.map(|sent| Coding { now, sent })) {
+            all.push(Spooled { part: Part { protocol, coding, ..full().part }, ..full() });
+        }
+    }
     for merge in [MergeKey::Alone, MergeKey::Ha(None)] {
         all.push(Spooled { part: Part { merge, ..full().part }, ..full() });
     }
@@ -122,7 +129,7 @@ fn what_is_mangled_is_refused_with_its_field() {
         (3, 0xff, "it ends within a field"),
         (12, b'/', "its tenant is not an ID"),
         (16, 0, "its protocol is unknown"),
-        (16, 5, "its protocol is unknown"),
+        (16, 11, "its protocol is unknown"),
         (at(b"\x02\x02\0\0\0c"), 3, "its merge key is unknown"),
         (at(b"\x01\x0a\0\0\0\x06"), 2, "its headers are neither there nor absent"),
         (at(b"\x06\0\0\0X"), 5, "its headers cannot be passed on"),
@@ -142,7 +149,7 @@ fn a_stream_has_these_bytes() {
     stream.encode(&mut bytes).unwrap();
     assert_eq!(bytes, b"\0\0\0\0\x01\0\0\0a\x02");
     assert_eq!(Stream::decode(&bytes), Ok(stream));
-    for wrong in [&b""[..], b"\0\0\0\0\x01\0\0\0a\x03", b"\0\0\0\0\x01\0\0\0a\x02\0", b"\0\0\0\0\0\0\0\0\x01"]
+    for wrong in [&b""[..], b"\0\0\0\0\x01\0\0\0a\x06", b"\0\0\0\0\x01\0\0\0a\x02\0", b"\0\0\0\0\0\0\0\0\x01"]
     {
         assert!(Stream::decode(wrong).is_err(), "{wrong:?}");
     }

@@ -74,6 +74,7 @@ pub(super) fn spooled(number: usize, id: u128, bytes: usize, now: u64) -> Spoole
         tenant,
         protocol: if number == 1 { Protocol::Loki } else { Protocol::RemoteWriteV1 },
         elements: vec![id as u8; bytes].into(),
+        coding: crate::model::Coding::SNAPPY,
         inflated_bytes: bytes as u32,
         series: 1,
         samples: id as u32 % 7,

@@ -16,6 +16,7 @@ use crate::fields::RawField;
 
 pub mod loki;
 pub mod loki_labels;
+pub mod otlp;
 pub mod remote_write_v1;
 pub mod remote_write_v2;
 

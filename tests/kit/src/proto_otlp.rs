@@ -1,8 +1,19 @@
-//! Spans as OTLP carries them (opentelemetry-proto), as far as tests look at them.
+//! Exports of OTLP (opentelemetry-proto): what they have in common, and traces. Numbers and texts that no test looks at
+//! are left out.
 
 #![allow(missing_docs)]
 
+mod logs;
+mod metrics;
+
 use prost::Message;
+
+pub use logs::{ExportLogsServiceRequest, LogRecord, ResourceLogs, ScopeLogs};
+pub use metrics::{
+    Exemplar, ExponentialHistogram, ExponentialHistogramDataPoint, ExportMetricsServiceRequest, Gauge,
+    Histogram, HistogramDataPoint, Metric, NumberDataPoint, ResourceMetrics, ScopeMetrics, Sum, Summary,
+    SummaryDataPoint, metric, number_data_point,
+};
 
 #[derive(Clone, PartialEq, Message)]
 pub struct ExportTraceServiceRequest {
@@ -16,18 +27,50 @@ pub struct ResourceSpans {
     pub resource: Option<Resource>,
     #[prost(message, repeated, tag = "2")]
     pub scope_spans: Vec<ScopeSpans>,
+    #[prost(string, tag = "3")]
+    pub schema_url: String,
 }
 
 #[derive(Clone, PartialEq, Message)]
 pub struct Resource {
     #[prost(message, repeated, tag = "1")]
     pub attributes: Vec<KeyValue>,
+    #[prost(uint32, tag = "2")]
+    pub dropped_attributes_count: u32,
+    #[prost(message, repeated, tag = "3")]
+    pub entity_refs: Vec<EntityRef>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub struct EntityRef {
+    #[prost(string, tag = "1")]
+    pub schema_url: String,
+    #[prost(string, tag = "2")]
+    pub kind: String,
+    #[prost(string, repeated, tag = "3")]
+    pub id_keys: Vec<String>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub struct InstrumentationScope {
+    #[prost(string, tag = "1")]
+    pub name: String,
+    #[prost(string, tag = "2")]
+    pub version: String,
+    #[prost(message, repeated, tag = "3")]
+    pub attributes: Vec<KeyValue>,
+    #[prost(uint32, tag = "4")]
+    pub dropped_attributes_count: u32,
 }
 
 #[derive(Clone, PartialEq, Message)]
 pub struct ScopeSpans {
+    #[prost(message, optional, tag = "1")]
+    pub scope: Option<InstrumentationScope>,
     #[prost(message, repeated, tag = "2")]
     pub spans: Vec<Span>,
+    #[prost(string, tag = "3")]
+    pub schema_url: String,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -70,7 +113,7 @@ pub struct KeyValue {
 
 #[derive(Clone, PartialEq, Message)]
 pub struct AnyValue {
-    #[prost(oneof = "any_value::Value", tags = "1, 3")]
+    #[prost(oneof = "any_value::Value", tags = "1, 2, 3, 4, 5, 6, 7")]
     pub value: Option<any_value::Value>,
 }
 
@@ -79,8 +122,41 @@ pub mod any_value {
     pub enum Value {
         #[prost(string, tag = "1")]
         Text(String),
+        #[prost(bool, tag = "2")]
+        Truth(bool),
         #[prost(int64, tag = "3")]
         Number(i64),
+        #[prost(double, tag = "4")]
+        Fraction(f64),
+        /// An `ArrayValue`, undecoded.
+        #[prost(bytes = "vec", tag = "5")]
+        Array(Vec<u8>),
+        /// A `KeyValueList`, undecoded.
+        #[prost(bytes = "vec", tag = "6")]
+        Map(Vec<u8>),
+        #[prost(bytes = "vec", tag = "7")]
+        Bytes(Vec<u8>),
+    }
+}
+
+impl KeyValue {
+    pub fn new(key: &str, value: any_value::Value) -> Self {
+        Self { key: key.into(), value: Some(AnyValue { value: Some(value) }) }
+    }
+
+    /// Its value as text, if it is a text, a whole number or a truth value.
+    pub fn name(&self) -> Option<String> {
+        match self.value.as_ref()?.value.as_ref()? {
+            any_value::Value::Text(text) => Some(text.clone()),
+            any_value::Value::Number(number) => Some(number.to_string()),
+            any_value::Value::Truth(truth) => Some(truth.to_string()),
+            _ => None,
+        }
+    }
+
+    /// An attribute with a text.
+    pub fn text(key: &str, value: &str) -> Self {
+        Self::new(key, any_value::Value::Text(value.into()))
     }
 }
 
@@ -110,11 +186,7 @@ impl Span {
 
     /// An attribute's value as text.
     pub fn attribute(&self, key: &str) -> Option<String> {
-        let found = self.attributes.iter().find(|pair| pair.key == key)?;
-        Some(match found.value.as_ref()?.value.as_ref()? {
-            any_value::Value::Text(text) => text.clone(),
-            any_value::Value::Number(number) => number.to_string(),
-        })
+        self.attributes.iter().find(|pair| pair.key == key)?.name()
     }
 }
 

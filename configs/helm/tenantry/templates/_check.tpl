@@ -2,7 +2,7 @@
 {{- define "tenantry.check" -}}
 {{- $variables := list }}
 {{- range .Values.envs }}{{ $variables = append $variables .name }}{{ end }}
-{{- if not (or .Values.config.target .Values.config.target_loki (has "CT_TARGET" $variables) .Values.envsFrom) }}
+{{- if not (or .Values.config.target .Values.config.target_loki .Values.config.target_otlp_metrics .Values.config.target_otlp_logs .Values.config.target_otlp_traces (has "CT_TARGET" $variables) .Values.envsFrom) }}
 {{- fail "config.target is required: the URL of the upstream, such as http://mimir-distributor:8080/api/v1/push" }}
 {{- end }}
 {{- range list

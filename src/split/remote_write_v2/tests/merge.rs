@@ -12,6 +12,7 @@ fn part(request: &[Vec<u8>], is_stored: bool) -> Part {
         tenant: TenantId::new("a", IdRules::Mimir).unwrap(),
         protocol: Protocol::RemoteWriteV2,
         elements: if is_stored { stored(&request) } else { Deflater::default().elements(&request) },
+        coding: crate::model::Coding::SNAPPY,
         inflated_bytes: u32::try_from(request.len()).unwrap(),
         series: 1,
         samples: 1,

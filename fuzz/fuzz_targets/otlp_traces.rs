@@ -1,0 +1,6 @@
+#![no_main]
+
+#[path = "../checks/otlp.rs"]
+mod otlp;
+
+libfuzzer_sys::fuzz_target!(|export: &[u8]| otlp::check_traces(export));

@@ -1,0 +1,539 @@
+//! What a scan finds in an export, and how the parts are written from it.
+//!
+//! A resource that is taken apart is recorded as *nodes* and *leaves*. A leaf is a range of adjacent messages that go to
+//! one tenant as they came: items, or whole metrics or scopes. Its node is the message that they are in, with what the
+//! copies of this message have in common; a node knows its parent. If all that a message holds belongs to one tenant,
+//! its nodes and leaves are dropped again, and it becomes a leaf itself.
+#![forbid(unsafe_code)]
+
+use std::ops::Range;
+
+use crate::model::Signal;
+use crate::split::nested::Nested;
+use crate::split::scratch::{narrow, trim};
+use crate::split::tenants::Tenants;
+use crate::wire::otlp::{Fault, Level, Member, Members, Notation};
+use crate::wire::varint;
+
+/// Whom a message belongs to.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Owned {
+    /// Nobody: it has no items.
+    Nobody,
+    /// The tenant of this slot, all of it.
+    One(u32),
+    /// Several tenants, or some of it is refused.
+    Several,
+}
+
+/// Decides whom the messages of a resource belong to.
+pub(super) trait Decide {
+    /// Why a walk may stop.
+    type Stop: From<Fault>;
+
+    /// Whom all of a message belongs to that is no item; `None` if that has to be asked of what it holds.
+    fn whole(&mut self, level: Level, message: &[u8]) -> Result<Option<Owned>, Self::Stop>;
+
+    /// Whom an item belongs to. `Several` if it is refused.
+    fn item(&mut self, level: Level, item: &[u8]) -> Result<Owned, Self::Stop>;
+}
+
+/// Nodes from a resource down to the data of a metric.
+const DEPTH_MAX: usize = 4;
+
+/// The parent of a resource.
+const NO_NODE: u32 = u32::MAX;
+
+/// A message that is taken apart.
+#[derive(Clone, Copy, Debug)]
+struct Node {
+    parent: u32,
+    level: Level,
+    /// What its copies have in common: a range of [`ScannedResources::ranges`], and its bytes.
+    first: u32,
+    end: u32,
+    common_bytes: u32,
+}
+
+/// Adjacent messages of one tenant in a node.
+#[derive(Clone, Copy, Debug)]
+struct Leaf {
+    tenant: u32,
+    node: u32,
+    begin: u32,
+    end: u32,
+}
+
+/// A resource without the attribute that named its tenant, as positions in the inflated bytes.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Cut {
+    /// The bytes of the `Resource…` message.
+    pub(super) begin: u32,
+    pub(super) end: u32,
+    /// The start of the field in it that has the resource.
+    pub(super) owner_field: u32,
+    /// The bytes of the resource.
+    pub(super) owner_begin: u32,
+    pub(super) owner_end: u32,
+    /// The attribute.
+    pub(super) cut_begin: u32,
+    pub(super) cut_end: u32,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Content {
+    /// Adjacent resources as they came.
+    Run { begin: u32, end: u32 },
+    /// An index of [`ScannedResources::cuts`].
+    Cut(u32),
+    /// A range of [`ScannedResources::leaves`].
+    Apart { first: u32, end: u32 },
+}
+
+/// What goes to one tenant.
+#[derive(Clone, Copy, Debug)]
+struct Item {
+    tenant: u32,
+    content: Content,
+}
+
+/// The leaves of one tenant in a resource.
+pub(super) struct Apart {
+    pub(super) tenant: u32,
+    pub(super) leaves: Range<usize>,
+    /// Bytes that its copies and our bookkeeping take.
+    pub(super) copied_bytes: usize,
+}
+
+/// The scanned content of an export, to copy into its parts.
+#[derive(Debug)]
+pub(in crate::split) struct ScannedResources {
+    signal: Signal,
+    notation: Notation,
+    items: Vec<Item>,
+    cuts: Vec<Cut>,
+    nodes: Vec<Node>,
+    leaves: Vec<Leaf>,
+    /// Ranges of whole fields.
+    ranges: Vec<(u32, u32)>,
+    /// Unknown fields of bytes in nodes.
+    dropped: u64,
+    /// Unknown numeric fields of the export, which go into every part.
+    pub(super) scalars: Vec<u8>,
+    /// Whether the parts share no request.
+    pub(in crate::split) alone: bool,
+}
+
+impl Default for ScannedResources {
+    fn default() -> Self {
+        Self {
+            signal: Signal::Metrics,
+            notation: Notation::Protobuf,
+            items: Vec::new(),
+            cuts: Vec::new(),
+            nodes: Vec::new(),
+            leaves: Vec::new(),
+            ranges: Vec::new(),
+            dropped: 0,
+            scalars: Vec::new(),
+            alone: false,
+        }
+    }
+}
+
+// What a scan records.
+impl ScannedResources {
+    pub(super) fn begin(&mut self, signal: Signal, notation: Notation) {
+        (self.signal, self.notation) = (signal, notation);
+    }
+
+    /// Adds a resource that is forwarded unchanged; `begin..end` is its whole field or, in JSON, its text.
+    pub(super) fn push_run(&mut self, tenant: u32, begin: usize, end: usize) {
+        let (begin, end) = (narrow(begin), narrow(end));
+        if let Some(Item { tenant: last, content: Content::Run { end: last_end, .. } }) =
+            self.items.last_mut()
+            && (*last, *last_end) == (tenant, begin)
+        {
+            *last_end = end;
+            return;
+        }
+        self.push(tenant, Content::Run { begin, end });
+    }
+
+    pub(super) fn push_cut(&mut self, tenant: u32, cut: Cut) {
+        self.cuts.push(cut);
+        self.push(tenant, Content::Cut(narrow(self.cuts.len() - 1)));
+    }
+
+    pub(super) fn push_apart(&mut self, tenant: u32, leaves: Range<usize>) {
+        let content = Content::Apart { first: narrow(leaves.start), end: narrow(leaves.end) };
+        self.push(tenant, content);
+    }
+
+    fn push(&mut self, tenant: u32, content: Content) {
+        self.items.push(Item { tenant, content });
+    }
+
+    /// Whether all resources are forwarded unchanged.
+    pub(super) fn is_whole(&self) -> bool {
+        self.items.iter().all(|item| matches!(item.content, Content::Run { .. }))
+    }
+
+    /// Groups the items by tenant.
+    pub(super) fn sort(&self, tenants: &mut Tenants) {
+        self.items.iter().for_each(|item| tenants.add_item(item.tenant));
+        tenants.sort(self.items.iter().map(|item| item.tenant));
+    }
+
+    /// The number of leaves so far.
+    pub(super) fn leaves(&self) -> usize {
+        self.leaves.len()
+    }
+
+    /// The unknown fields that were left out since the last call.
+    pub(super) fn take_dropped(&mut self) -> u64 {
+        std::mem::take(&mut self.dropped)
+    }
+
+    /// Walks over a resource whose message begins at `base`, and records nodes and leaves if it belongs to several.
+    pub(super) fn walk<D: Decide>(
+        &mut self,
+        level: Level,
+        message: &[u8],
+        base: usize,
+        decide: &mut D,
+    ) -> Result<Owned, D::Stop> {
+        self.walk_node(NO_NODE, level, message, base, decide)
+    }
+
+    /// As deep as the levels, whatever the input is.
+    fn walk_node<D: Decide>(
+        &mut self,
+        parent: u32,
+        level: Level,
+        message: &[u8],
+        base: usize,
+        decide: &mut D,
+    ) -> Result<Owned, D::Stop> {
+        if level.is_item() {
+            return decide.item(level, message);
+        }
+        if let Some(owned) = decide.whole(level, message)? {
+            return Ok(owned);
+        }
+        let marks = (self.nodes.len(), self.leaves.len(), self.ranges.len(), self.dropped);
+        let node = narrow(self.nodes.len());
+        self.nodes.push(Node { parent, level, first: 0, end: 0, common_bytes: 0 });
+        let mut all = Owned::Nobody;
+        let mut previous = Owned::Nobody;
+        let mut members = Members::new(self.notation, self.signal, level, message);
+        while let Some((member, range)) = members.take()? {
+            let Member::Child(child_level, child) = member else { continue };
+            let (begin, end) = (base + range.start, base + range.end);
+            let owned = self.walk_node(node, child_level, child, end - child.len(), decide)?;
+            if let Owned::One(tenant) = owned {
+                self.push_leaf(tenant, node, begin, end, owned == previous);
+            }
+            previous = owned;
+            all = match (all, owned) {
+                (one, Owned::Nobody) | (Owned::Nobody, one) => one,
+                (Owned::One(a), Owned::One(b)) if a == b => all,
+                _ => Owned::Several,
+            };
+        }
+        if all == Owned::Several {
+            self.note_common(node, level, message, base)?;
+        } else {
+            let (nodes, leaves, ranges, dropped) = marks;
+            self.nodes.truncate(nodes);
+            self.leaves.truncate(leaves);
+            self.ranges.truncate(ranges);
+            self.dropped = dropped;
+        }
+        Ok(all)
+    }
+
+    /// Adds a child of a node. `follows`: the child before it belongs to the same tenant. In JSON there is only a comma
+    /// between them; in protobuf there may be other fields.
+    fn push_leaf(&mut self, tenant: u32, node: u32, begin: usize, end: usize, follows: bool) {
+        let (begin, end) = (narrow(begin), narrow(end));
+        let is_comma = follows && self.notation == Notation::Json;
+        match self.leaves.last_mut() {
+            Some(last) if (last.tenant, last.node) == (tenant, node) && (last.end == begin || is_comma) => {
+                last.end = end;
+            }
+            _ => self.leaves.push(Leaf { tenant, node, begin, end }),
+        }
+    }
+
+    /// Records what the copies of a node have in common.
+    fn note_common(&mut self, node: u32, level: Level, message: &[u8], base: usize) -> Result<(), Fault> {
+        let first = self.ranges.len();
+        let mut common_bytes = 0;
+        let mut members = Members::new(self.notation, self.signal, level, message);
+        while let Some((member, range)) = members.take()? {
+            match member {
+                Member::Child(..) => {}
+                Member::Other => self.dropped += 1,
+                Member::Owner(_) | Member::Common | Member::Scalar => {
+                    common_bytes += range.len();
+                    self.ranges.push((narrow(base + range.start), narrow(base + range.end)));
+                }
+            }
+        }
+        let end = narrow(self.ranges.len());
+        if let Some(node) = self.nodes.get_mut(node as usize) {
+            (node.first, node.end, node.common_bytes) = (narrow(first), end, narrow(common_bytes));
+        }
+        Ok(())
+    }
+
+    /// Groups the leaves from `first` on by tenant, in the order of the tenants' slots.
+    pub(super) fn group(&mut self, first: usize) {
+        let leaves = self.leaves.get_mut(first..).unwrap_or_default();
+        leaves.sort_unstable_by_key(|leaf| (leaf.tenant, leaf.begin));
+    }
+
+    /// The group that begins at this leaf; `None` behind the last.
+    pub(super) fn group_at(&self, first: usize) -> Option<Apart> {
+        let leaves = self.leaves.get(first..)?;
+        let of_tenant = leaves.chunk_by(|a, b| a.tenant == b.tenant).next()?;
+        let tenant = of_tenant.first()?.tenant;
+        let copied_bytes = self.copied_bytes(of_tenant);
+        Some(Apart { tenant, leaves: first..first + of_tenant.len(), copied_bytes })
+    }
+
+    /// What the copies for one tenant take, with our bookkeeping.
+    fn copied_bytes(&self, leaves: &[Leaf]) -> usize {
+        let mut open = Path::default();
+        let mut bytes = size_of::<Item>() + size_of_val(leaves);
+        for leaf in leaves {
+            let path = self.path(leaf.node);
+            let shared = open.shared(&path);
+            for &node in path.nodes().get(shared..).unwrap_or_default() {
+                // Its key, its length and, in JSON, its brackets.
+                bytes += self.nodes[node as usize].common_bytes as usize + NODE_BYTES;
+            }
+            open = path;
+        }
+        bytes
+    }
+
+    /// The nodes from a resource to this one.
+    fn path(&self, node: u32) -> Path {
+        let mut path = Path::default();
+        let mut node = node;
+        while let Some(found) = self.nodes.get(node as usize)
+            && path.len < DEPTH_MAX
+        {
+            path.nodes[path.len] = node;
+            path.len += 1;
+            node = found.parent;
+        }
+        path.nodes[..path.len].reverse();
+        path
+    }
+
+    pub(in crate::split) fn release(&mut self) {
+        trim(&mut self.items);
+        trim(&mut self.cuts);
+        trim(&mut self.nodes);
+        trim(&mut self.leaves);
+        trim(&mut self.ranges);
+        self.scalars.clear();
+        self.dropped = 0;
+        self.alone = false;
+    }
+}
+
+/// Bytes that a node takes besides its content: a key and a length in protobuf, or the brackets and the key of a list in
+/// JSON.
+const NODE_BYTES: usize = 32;
+
+/// Nodes from a resource downwards.
+#[derive(Clone, Copy, Default, Debug)]
+struct Path {
+    nodes: [u32; DEPTH_MAX],
+    len: usize,
+}
+
+impl Path {
+    fn nodes(&self) -> &[u32] {
+        self.nodes.get(..self.len).unwrap_or_default()
+    }
+
+    /// How many nodes both begin with.
+    fn shared(&self, other: &Self) -> usize {
+        self.nodes().iter().zip(other.nodes()).take_while(|(a, b)| a == b).count()
+    }
+}
+
+// How parts are written.
+impl ScannedResources {
+    /// Appends the part of `tenant` to `out`.
+    pub(in crate::split) fn gather(
+        &self,
+        inflated: &[u8],
+        tenants: &Tenants,
+        tenant: usize,
+        out: &mut Vec<u8>,
+    ) {
+        self.write(inflated, tenants.items(tenant).iter().map(|&at| &self.items[at as usize]), out);
+    }
+
+    /// The same for items that are not [sorted](Self::sort).
+    pub(super) fn gather_slot(&self, inflated: &[u8], tenant: u32, out: &mut Vec<u8>) {
+        self.write(inflated, self.items.iter().filter(|item| item.tenant == tenant), out);
+    }
+
+    fn write<'i>(&self, inflated: &[u8], items: impl Iterator<Item = &'i Item>, out: &mut Vec<u8>) {
+        out.extend_from_slice(&self.scalars);
+        let mut list = Elements::default();
+        if self.notation == Notation::Json {
+            out.extend_from_slice(b"{");
+            open_list(Level::Export, self.signal, out);
+        }
+        for item in items {
+            if self.notation == Notation::Json {
+                list.next(out);
+            }
+            match item.content {
+                Content::Run { begin, end } => put(inflated, (begin, end), out),
+                Content::Cut(at) => self.put_cut(inflated, self.cuts[at as usize], out),
+                Content::Apart { first, end } => {
+                    let leaves = self.leaves.get(first as usize..end as usize).unwrap_or_default();
+                    match self.notation {
+                        Notation::Protobuf => self.put_apart(inflated, leaves, out),
+                        Notation::Json => self.put_apart_json(inflated, leaves, out),
+                    }
+                }
+            }
+        }
+        if self.notation == Notation::Json {
+            out.extend_from_slice(b"]}");
+        }
+    }
+
+    fn put_cut(&self, inflated: &[u8], cut: Cut, out: &mut Vec<u8>) {
+        if self.notation == Notation::Json {
+            put(inflated, (cut.begin, cut.cut_begin), out);
+            put(inflated, (cut.cut_end, cut.end), out);
+            return;
+        }
+        let owner_bytes = (cut.owner_end - cut.owner_begin) - (cut.cut_end - cut.cut_begin);
+        let owner_field = 1 + varint::len(owner_bytes.into()) + owner_bytes as usize;
+        let around = (cut.owner_field - cut.begin) + (cut.end - cut.owner_end);
+        put_key(Level::Resource.field(), out);
+        varint::put(out, (around as usize + owner_field) as u64);
+        put(inflated, (cut.begin, cut.owner_field), out);
+        put_key(1, out);
+        varint::put(out, owner_bytes.into());
+        put(inflated, (cut.owner_begin, cut.cut_begin), out);
+        put(inflated, (cut.cut_end, cut.owner_end), out);
+        put(inflated, (cut.owner_end, cut.end), out);
+    }
+
+    fn put_apart(&self, inflated: &[u8], leaves: &[Leaf], out: &mut Vec<u8>) {
+        let mut nested: [Option<Nested>; DEPTH_MAX] = [const { None }; DEPTH_MAX];
+        let mut open = Path::default();
+        for leaf in leaves {
+            let path = self.path(leaf.node);
+            let shared = open.shared(&path);
+            nested[shared..].iter_mut().rev().filter_map(Option::take).for_each(|node| node.close(out));
+            for (at, &node) in path.nodes().iter().enumerate().skip(shared) {
+                let node = self.nodes[node as usize];
+                put_key(node.level.field(), out);
+                let expected = node.common_bytes + (leaf.end - leaf.begin);
+                nested[at] = Some(Nested::open(out, expected as usize));
+                for &range in &self.ranges[node.first as usize..node.end as usize] {
+                    put(inflated, range, out);
+                }
+            }
+            open = path;
+            put(inflated, (leaf.begin, leaf.end), out);
+        }
+        nested.iter_mut().rev().filter_map(Option::take).for_each(|node| node.close(out));
+    }
+
+    fn put_apart_json(&self, inflated: &[u8], leaves: &[Leaf], out: &mut Vec<u8>) {
+        let mut elements = [Elements::default(); DEPTH_MAX];
+        let mut open = Path::default();
+        for leaf in leaves {
+            let path = self.path(leaf.node);
+            let shared = open.shared(&path);
+            self.close_json(&open, shared, out);
+            for (at, &node) in path.nodes().iter().enumerate().skip(shared) {
+                if let Some(above) = at.checked_sub(1) {
+                    elements[above].next(out);
+                }
+                elements[at] = self.open_json(inflated, self.nodes[node as usize], out);
+            }
+            if let Some(last) = path.len.checked_sub(1) {
+                elements[last].next(out);
+            }
+            open = path;
+            put(inflated, (leaf.begin, leaf.end), out);
+        }
+        self.close_json(&open, 0, out);
+    }
+
+    /// Begins an object with what its copies have in common, and the list of its children if they are in one.
+    fn open_json(&self, inflated: &[u8], node: Node, out: &mut Vec<u8>) -> Elements {
+        if !node.level.is_listed() {
+            out.push(b'"');
+            out.extend_from_slice(node.level.key(self.signal).as_bytes());
+            out.extend_from_slice(b"\":");
+        }
+        out.push(b'{');
+        let mut members = Elements::default();
+        for &range in &self.ranges[node.first as usize..node.end as usize] {
+            members.next(out);
+            put(inflated, range, out);
+        }
+        if node.level.list_key(self.signal).is_none() {
+            return members;
+        }
+        members.next(out);
+        open_list(node.level, self.signal, out);
+        Elements::default()
+    }
+
+    /// Ends the objects of a path but the first `kept` ones.
+    fn close_json(&self, open: &Path, kept: usize, out: &mut Vec<u8>) {
+        for &node in open.nodes().get(kept..).unwrap_or_default().iter().rev() {
+            let has_list = self.nodes[node as usize].level.list_key(self.signal).is_some();
+            out.extend_from_slice(if has_list { b"]}" } else { b"}" });
+        }
+    }
+}
+
+/// What stands between commas in JSON.
+#[derive(Clone, Copy, Default, Debug)]
+struct Elements {
+    has_some: bool,
+}
+
+impl Elements {
+    /// Begins the next one.
+    fn next(&mut self, out: &mut Vec<u8>) {
+        if std::mem::replace(&mut self.has_some, true) {
+            out.push(b',');
+        }
+    }
+}
+
+/// Begins the list of the children of a message of this level.
+fn open_list(level: Level, signal: Signal, out: &mut Vec<u8>) {
+    out.push(b'"');
+    out.extend_from_slice(level.list_key(signal).unwrap_or_default().as_bytes());
+    out.extend_from_slice(b"\":[");
+}
+
+fn put(inflated: &[u8], (begin, end): (u32, u32), out: &mut Vec<u8>) {
+    out.extend_from_slice(inflated.get(begin as usize..end as usize).unwrap_or_default());
+}
+
+/// Appends the key of a field that holds bytes.
+fn put_key(field: u32, out: &mut Vec<u8>) {
+    varint::put(out, u64::from(field << 3 | 2));
+}

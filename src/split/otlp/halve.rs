@@ -1,0 +1,72 @@
+//! Halves an export that an upstream finds too large: by its items, whatever they are in.
+#![forbid(unsafe_code)]
+
+use super::found::{Apart, Decide, Owned, ScannedResources};
+use crate::model::Signal;
+use crate::wire::otlp::{Fault, Level, Member, Members, Notation, count_items};
+
+/// A half: its bytes, and the numbers of its resources and items.
+pub(in crate::split) type Half = (Vec<u8>, u32, u32);
+
+/// Halves an inflated export. `None` if it has only one item.
+pub(in crate::split) fn halve(export: &[u8], signal: Signal, notation: Notation) -> Option<[Half; 2]> {
+    let all = count_items(notation, signal, Level::Export, export).ok()?;
+    if all < 2 {
+        return None;
+    }
+    let mut found = ScannedResources::default();
+    found.begin(signal, notation);
+    let mut by_number = ByNumber { seen: 0, first: all / 2 };
+    let mut resources = [0_u32; 2];
+    let mut members = Members::new(notation, signal, Level::Export, export);
+    while let Some((member, range)) = members.take().ok()? {
+        let Member::Child(level, resource) = member else {
+            if let (Member::Scalar, Notation::Protobuf) = (member, notation) {
+                found.scalars.extend_from_slice(export.get(range)?);
+            }
+            continue;
+        };
+        let first = found.leaves();
+        match found.walk(level, resource, range.end - resource.len(), &mut by_number).ok()? {
+            Owned::Nobody => {}
+            Owned::One(half) => {
+                found.push_run(half, range.start, range.end);
+                *resources.get_mut(half as usize)? += 1;
+            }
+            Owned::Several => {
+                found.group(first);
+                let mut at = first;
+                while let Some(Apart { tenant, leaves, .. }) = found.group_at(at) {
+                    at = leaves.end;
+                    found.push_apart(tenant, leaves);
+                    *resources.get_mut(tenant as usize)? += 1;
+                }
+            }
+        }
+    }
+    let half = |slot: u32, items: u32| {
+        let mut bytes = Vec::with_capacity(export.len() / 2);
+        found.gather_slot(export, slot, &mut bytes);
+        (bytes, resources[slot as usize], items)
+    };
+    Some([half(0, all / 2), half(1, all - all / 2)])
+}
+
+/// Gives the first items to the first half, and the others to the second.
+struct ByNumber {
+    seen: u32,
+    first: u32,
+}
+
+impl Decide for ByNumber {
+    type Stop = Fault;
+
+    fn whole(&mut self, _: Level, _: &[u8]) -> Result<Option<Owned>, Fault> {
+        Ok(None)
+    }
+
+    fn item(&mut self, _: Level, _: &[u8]) -> Result<Owned, Fault> {
+        self.seen += 1;
+        Ok(Owned::One(u32::from(self.seen > self.first)))
+    }
+}

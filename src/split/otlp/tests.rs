@@ -1,0 +1,327 @@
+//! Splits hand-made exports.
+
+use prost::Message as _;
+use testkit::proto_otlp::{
+    ExportLogsServiceRequest, InstrumentationScope, KeyValue, LogRecord, Resource, ResourceLogs, ScopeLogs,
+};
+
+use super::*;
+use crate::model::{Compression, MergeKey, Part, Protocol, SplitLimits, TargetCoding};
+use crate::split::{Body, SplitRules, Splitter, halve};
+use crate::tenant::{NamedBy, Policy, TenantRules};
+use crate::wire::inflate::Inflater;
+
+fn rules() -> TenantRules {
+    TenantRules {
+        named_by: NamedBy::Attribute,
+        labels: vec![(*b"t").into(), (*b"ns").into()],
+        ..TenantRules::of_label(b"t")
+    }
+}
+
+const LIMITS: SplitLimits = SplitLimits { inflated_bytes_max: 1 << 20, tenants_max: 3 };
+
+fn body(protocol: Protocol, bytes: impl Into<bytes::Bytes>) -> Body {
+    Body { protocol, compression: Compression::Identity, bytes: bytes.into() }
+}
+
+fn split(body: Body, rules: &TenantRules) -> Result<(Scan, Vec<Part>), SplitError> {
+    let mut splitter = Splitter::new();
+    let scan = splitter.scan(body, &SplitRules::new(rules, LIMITS), None)?;
+    let parts: Vec<Part> = std::iter::from_fn(|| splitter.next_part()).collect();
+    assert_eq!(parts.len(), scan.tenants);
+    Ok((scan, parts))
+}
+
+fn attributes(pairs: &[(&str, &str)]) -> Vec<KeyValue> {
+    pairs.iter().map(|(key, value)| KeyValue::text(key, value)).collect()
+}
+
+fn resource(pairs: &[(&str, &str)], scope_logs: Vec<ScopeLogs>) -> ResourceLogs {
+    let resource =
+        Resource { attributes: attributes(pairs), dropped_attributes_count: 7, ..Resource::default() };
+    ResourceLogs { resource: Some(resource), scope_logs, schema_url: "schema".into() }
+}
+
+fn scope(pairs: &[(&str, &str)], records: &[&[(&str, &str)]]) -> ScopeLogs {
+    let scope = InstrumentationScope {
+        name: "lib".into(),
+        attributes: attributes(pairs),
+        ..InstrumentationScope::default()
+    };
+    let record = |(number, pairs): (u64, &&[(&str, &str)])| LogRecord {
+        time_unix_nano: number,
+        attributes: attributes(pairs),
+        ..LogRecord::default()
+    };
+    ScopeLogs {
+        scope: Some(scope),
+        log_records: (1..).zip(records).map(record).collect(),
+        schema_url: String::new(),
+    }
+}
+
+fn export(resource_logs: Vec<ResourceLogs>) -> Vec<u8> {
+    ExportLogsServiceRequest { resource_logs }.encode_to_vec()
+}
+
+const LOGS: Protocol = Protocol::Otlp(Signal::Logs);
+
+fn decoded(part: &Part) -> Vec<ResourceLogs> {
+    ExportLogsServiceRequest::decode(&part.elements[..]).unwrap().resource_logs
+}
+
+#[test]
+fn resources_go_to_their_tenants_as_they_came() {
+    let one = |tenant| resource(&[("x", "y"), ("ns", tenant)], vec![scope(&[], &[&[], &[("t", "z")]])]);
+    let all = [one("a"), one("b"), one("a"), one("a")];
+    let (scan, parts) = split(body(LOGS, export(all.to_vec())), &rules()).unwrap();
+    assert_eq!((scan.series, scan.samples, scan.passthrough), (4, 8, false));
+    let [a, b] = &parts[..] else { panic!("{parts:?}") };
+    assert_eq!((a.tenant.as_str(), a.series, a.samples), ("a", 3, 6));
+    assert_eq!((b.tenant.as_str(), b.series, b.samples), ("b", 1, 2));
+    assert_eq!(a.elements, export(vec![one("a"); 3]));
+    assert_eq!(b.elements, export(vec![one("b")]));
+    assert_eq!((a.protocol, a.coding.now, &a.merge), (LOGS, Compression::Identity, &MergeKey::Ha(None)));
+}
+
+#[test]
+fn one_tenant_passes_as_the_bytes_that_came_unless_they_are_coded_otherwise() {
+    let plain = export(vec![resource(&[("t", "a")], vec![scope(&[], &[&[]])])]);
+    let gzipped = crate::split::coder::Coder::default().elements(&plain, Compression::Gzip);
+    let rules = rules();
+    let rules = SplitRules::new(&rules, LIMITS);
+    let mut splitter = Splitter::new();
+    let mut part = |compression, bytes: bytes::Bytes, coding| {
+        let scan = splitter.scan(Body { protocol: LOGS, compression, bytes }, &rules, None).unwrap();
+        assert!(scan.passthrough);
+        splitter.next_part_as(|_| coding).unwrap()
+    };
+    let received = TargetCoding::AsReceived;
+    assert_eq!(part(Compression::Identity, plain.clone().into(), received).elements, plain);
+    let same = part(Compression::Gzip, gzipped.clone(), received);
+    assert_eq!((same.elements.clone(), same.coding.now), (gzipped.clone(), Compression::Gzip));
+    let snappy = part(Compression::Gzip, gzipped.clone(), TargetCoding::Always(Compression::Snappy));
+    assert_eq!((snappy.coding.now, snappy.coding.sent), (Compression::Snappy, Compression::Snappy));
+    // A small part may share a request, and is coded with it.
+    let zstd = part(Compression::Gzip, gzipped.clone(), TargetCoding::Always(Compression::Zstd));
+    assert_eq!(
+        (&zstd.elements[..], zstd.coding.now, zstd.coding.sent),
+        (&plain[..], Compression::Identity, Compression::Zstd)
+    );
+    let mut merger = crate::split::Merger::default();
+    let alone = merger.deflate(&zstd).unwrap();
+    assert_eq!(zstd::bulk::decompress(&alone.elements, 1000).unwrap(), plain);
+    assert!(merger.deflate(&same).is_none());
+    // Passthroughs in gzip are inflated to be merged.
+    let both = merger.merge([&same, &same], usize::MAX).unwrap();
+    let mut inflater = Inflater::default();
+    inflater.inflate(&both.elements, Compression::Gzip, 1000).unwrap();
+    assert_eq!((inflater.bytes(), both.parts), (&plain.repeat(2)[..], 2));
+    assert_eq!(merger.merge([&same, &same], plain.len()).unwrap().parts, 1);
+}
+
+#[test]
+fn a_resource_is_split_within_by_scopes_and_then_by_items() {
+    let whole = resource(
+        &[("x", "y")],
+        vec![
+            scope(&[("t", "a")], &[&[("t", "b")], &[]]),
+            scope(&[], &[&[("t", "b")], &[("ns", "a")], &[("t", "b")], &[("t", "b")]]),
+            scope(&[], &[&[("t", "b")], &[("ns", "b")]]),
+        ],
+    );
+    let (scan, parts) = split(body(LOGS, export(vec![whole.clone()])), &rules()).unwrap();
+    assert_eq!((scan.series, scan.samples), (1, 8));
+    let [a, b] = &parts[..] else { panic!("{parts:?}") };
+    assert_eq!((a.series, a.samples, b.series, b.samples), (1, 3, 1, 5));
+    let [first, second, third] = &whole.scope_logs[..] else { panic!() };
+    let some = |scope: &ScopeLogs, kept: &[usize]| ScopeLogs {
+        log_records: kept.iter().map(|&at| scope.log_records[at].clone()).collect(),
+        ..scope.clone()
+    };
+    let with = |scope_logs| vec![ResourceLogs { scope_logs, ..whole.clone() }];
+    assert_eq!(decoded(a), with(vec![first.clone(), some(second, &[1])]));
+    assert_eq!(decoded(b), with(vec![some(second, &[0, 2, 3]), third.clone()]));
+}
+
+#[test]
+fn a_resource_whose_items_agree_stays_whole() {
+    let whole =
+        export(vec![resource(&[], vec![scope(&[], &[&[("t", "a")]]), scope(&[("ns", "a")], &[&[]])])]);
+    let (scan, parts) = split(body(LOGS, whole.clone()), &rules()).unwrap();
+    assert!(scan.passthrough);
+    assert_eq!(parts[0].elements, whole);
+}
+
+#[test]
+fn the_attribute_that_named_the_tenant_is_removed_from_resources_only() {
+    let rules = TenantRules { label_remove: true, ..rules() };
+    let named = resource(&[("x", "y"), ("t", "a"), ("ns", "n")], vec![scope(&[], &[&[("t", "q")]])]);
+    let within = resource(&[("x", "y")], vec![scope(&[], &[&[("t", "a")]])]);
+    let (scan, parts) = split(body(LOGS, export(vec![named, within.clone()])), &rules).unwrap();
+    assert!(!scan.passthrough);
+    let without = resource(&[("x", "y"), ("ns", "n")], vec![scope(&[], &[&[("t", "q")]])]);
+    assert_eq!(decoded(&parts[0]), [without, within]);
+}
+
+#[test]
+fn what_has_no_tenant_is_refused_once_per_resource() {
+    let odd =
+        resource(&[("service.name", "shop")], vec![scope(&[], &[&[("t", "a")], &[], &[("t", "\n")], &[]])]);
+    let error = split(body(LOGS, export(vec![odd.clone()])), &rules()).unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "resource 1 (shop): no tenant: it has no value in attribute t, ns, and no default tenant is set"
+    );
+    let lenient = TenantRules { on_missing: Policy::Drop, on_invalid: Policy::Drop, ..rules() };
+    let (scan, parts) = split(body(LOGS, export(vec![odd.clone()])), &lenient).unwrap();
+    assert_eq!((scan.refused.missing, scan.refused.invalid, scan.refused.samples), (1, 1, 3));
+    assert_eq!(decoded(&parts[0])[0].scope_logs[0].log_records.len(), 1);
+    let none = resource(&[], vec![scope(&[], &[&[]])]);
+    let (scan, parts) = split(body(LOGS, export(vec![none])), &lenient).unwrap();
+    assert_eq!((scan.tenants, parts.len(), scan.refused.samples), (0, 0, 1));
+    let defaulted = TenantRules { default: Some("d".into()), ..rules() };
+    let (_, parts) =
+        split(body(LOGS, export(vec![resource(&[], vec![scope(&[], &[&[]])])])), &defaulted).unwrap();
+    assert_eq!(parts[0].tenant.as_str(), "d");
+}
+
+#[test]
+fn empty_exports_and_resources_need_no_tenant() {
+    for bytes in
+        [Vec::new(), export(vec![resource(&[], vec![])]), export(vec![resource(&[], vec![scope(&[], &[])])])]
+    {
+        let (scan, parts) = split(body(LOGS, bytes), &rules()).unwrap();
+        assert_eq!((scan.tenants, parts.len(), scan.samples, scan.refused.series()), (0, 0, 0, 0));
+    }
+    for text in ["{}", "{\"resourceLogs\":[]}", " {\"resourceLogs\":[{}]} "] {
+        let (scan, _) = split(body(Protocol::OtlpJson(Signal::Logs), text.as_bytes()), &rules()).unwrap();
+        assert_eq!((scan.tenants, scan.samples), (0, 0), "{text}");
+    }
+}
+
+#[test]
+fn copies_are_bounded() {
+    let long = "x".repeat(500_000);
+    let records: &[&[(&str, &str)]] = &[&[("t", "a")], &[("t", "b")], &[("t", "c")]];
+    let big = resource(&[("x", &long)], vec![scope(&[], records)]);
+    let error = split(body(LOGS, export(vec![big.clone()])), &rules()).unwrap_err();
+    assert_eq!(error, SplitError::TooManyCopies { bytes_max: LIMITS.inflated_bytes_max });
+    let two = resource(&[("x", &long)], vec![scope(&[], &records[..2])]);
+    assert_eq!(split(body(LOGS, export(vec![two])), &rules()).unwrap().1.len(), 2);
+    let four: &[&[(&str, &str)]] = &[&[("t", "a")], &[("t", "b")], &[("t", "c")], &[("t", "d")]];
+    let error = split(body(LOGS, export(vec![resource(&[], vec![scope(&[], four)])])), &rules()).unwrap_err();
+    assert_eq!(error, SplitError::TooManyTenants { tenants_max: 3 });
+}
+
+#[test]
+fn unknown_fields_stay_where_nothing_is_taken_apart_and_bytes_go_where_something_is() {
+    let unknown = [99 << 3 & 0x7f | 2, 1, b'?'].map(|byte: u8| byte);
+    let unknown = [&[0x9a, 0x06][..], &unknown[1..]].concat();
+    let number = vec![0x98, 0x06, 5];
+    let of = |pairs: &[&[(&str, &str)]]| {
+        let mut bytes = resource(&[], vec![scope(&[], pairs)]).encode_to_vec();
+        bytes.extend([&unknown[..], &number].concat());
+        let mut field = vec![0x0a];
+        crate::wire::varint::put(&mut field, bytes.len() as u64);
+        field.extend(bytes);
+        field
+    };
+    let whole = of(&[&[("t", "a")]]);
+    let (scan, parts) = split(body(LOGS, [&whole[..], &of(&[&[("t", "b")]])].concat()), &rules()).unwrap();
+    assert_eq!((&parts[0].elements[..], scan.unknown_fields_dropped), (&whole[..], 0));
+    let (scan, parts) = split(body(LOGS, of(&[&[("t", "a")], &[("t", "b")]])), &rules()).unwrap();
+    assert_eq!(scan.unknown_fields_dropped, 1);
+    for part in &parts {
+        assert!(part.elements.windows(3).any(|window| window == number));
+        assert!(!part.elements.contains(&b'?'));
+    }
+}
+
+#[test]
+fn json_is_split_as_text() {
+    let record = |tenant: &str, n: u8| {
+        format!(r#"{{"attributes":[{{"key":"t","value":{{"stringValue":"{tenant}"}}}}], "n": {n}e0}}"#)
+    };
+    let resource = r#""resource": {"attributes":[{"key":"x","value":{"intValue":"1"}}]}"#;
+    let text = format!(
+        r#"{{ "resourceLogs": [ {{{resource},"scopeLogs":[{{"scope":{{"name":"l"}},"logRecords":[{}, {},{}]}}],"schemaUrl":"s","odd":{{}}}}, {{"scopeLogs":[{{"logRecords":[{}]}}]}} ], "extra": "?" }}"#,
+        record("a", 1),
+        record("b", 2),
+        record("a", 3),
+        record("b", 4)
+    );
+    let (scan, parts) = split(body(Protocol::OtlpJson(Signal::Logs), text.clone()), &rules()).unwrap();
+    assert_eq!((scan.series, scan.samples, scan.unknown_fields_dropped), (2, 4, 2));
+    let [a, b] = &parts[..] else { panic!("{parts:?}") };
+    let of = |records: &[String]| {
+        format!(
+            r#"{{{resource},"schemaUrl":"s","scopeLogs":[{{"scope":{{"name":"l"}},"logRecords":[{}]}}]}}"#,
+            records.join(",")
+        )
+    };
+    let expected = format!(r#"{{"resourceLogs":[{}]}}"#, of(&[record("a", 1), record("a", 3)]));
+    assert_eq!(std::str::from_utf8(&a.elements).unwrap(), expected);
+    let second = format!(r#"{{"scopeLogs":[{{"logRecords":[{}]}}]}}"#, record("b", 4));
+    let expected = format!(r#"{{"resourceLogs":[{},{second}]}}"#, of(&[record("b", 2)]));
+    assert_eq!(std::str::from_utf8(&b.elements).unwrap(), expected);
+    assert_eq!((a.merge.clone(), a.protocol), (MergeKey::Alone, Protocol::OtlpJson(Signal::Logs)));
+    // The second resource alone passes unchanged.
+    let alone = format!(r#"{{"resourceLogs":[{second}] ,"extra":"?"}}"#);
+    let (scan, parts) = split(body(Protocol::OtlpJson(Signal::Logs), alone.clone()), &rules()).unwrap();
+    assert_eq!((scan.passthrough, &parts[0].elements[..]), (true, alone.as_bytes()));
+}
+
+#[test]
+fn metrics_in_json_are_taken_apart_down_to_their_points() {
+    let point =
+        |tenant: &str| format!(r#"{{"attributes":[{{"key":"t","value":{{"stringValue":"{tenant}"}}}}]}}"#);
+    let of = |points: &[&str]| {
+        let points: Vec<_> = points.iter().map(|tenant| point(tenant)).collect();
+        format!(
+            r#"{{"resourceMetrics":[{{"scopeMetrics":[{{"metrics":[{{"name":"m","sum":{{"aggregationTemporality":2,"isMonotonic":true,"dataPoints":[{}]}}}}]}}]}}]}}"#,
+            points.join(",")
+        )
+    };
+    let protocol = Protocol::OtlpJson(Signal::Metrics);
+    let (_, parts) = split(body(protocol, of(&["a", "b", "a"])), &rules()).unwrap();
+    let texts: Vec<_> = parts.iter().map(|part| std::str::from_utf8(&part.elements).unwrap()).collect();
+    assert_eq!(texts, [of(&["a", "a"]), of(&["b"])]);
+    let [first, second] = halve(&Part { tenant: parts[0].tenant.clone(), ..parts[0].clone() }).unwrap();
+    assert_eq!([&first.elements[..], &second.elements], [of(&["a"]).as_bytes(), of(&["a"]).as_bytes()]);
+}
+
+#[test]
+fn halves_have_half_of_the_items_each() {
+    let records: &[&[(&str, &str)]] = &[&[], &[], &[], &[], &[]];
+    let two = vec![
+        resource(&[("t", "a")], vec![scope(&[], &records[..1]), scope(&[], &records[..2])]),
+        resource(&[("t", "a"), ("x", "y")], vec![scope(&[], &records[..4])]),
+    ];
+    let (_, parts) = split(body(LOGS, export(two.clone())), &rules()).unwrap();
+    let [first, second] = halve(&parts[0]).unwrap();
+    assert_eq!((first.series, first.samples, second.series, second.samples), (1, 3, 1, 4));
+    assert_eq!([decoded(&first), decoded(&second)].concat(), two);
+    let [third, fourth] = halve(&second).unwrap();
+    assert_eq!((third.samples, fourth.samples), (2, 2));
+    let [fifth, _] = halve(&first).unwrap();
+    assert_eq!(decoded(&fifth), [resource(&[("t", "a")], vec![scope(&[], &records[..1])])]);
+    assert_eq!(halve(&fifth), None);
+}
+
+#[test]
+fn broken_exports_are_refused_with_their_place() {
+    let good = export(vec![resource(&[("t", "a")], vec![scope(&[], &[&[]])])]);
+    let bad = [&good[..], &[0x0a, 3, 0x0a, 9, 9]].concat();
+    let error = split(body(LOGS, bad), &rules()).unwrap_err();
+    assert_eq!(error.reason(), "bad_protobuf");
+    let text = format!(
+        "not a valid ExportLogsServiceRequest: it ends within a field, in the resource at byte {}",
+        good.len()
+    );
+    assert!(error.to_string().contains(&text), "{error}");
+    let json = Protocol::OtlpJson(Signal::Logs);
+    assert_eq!(split(body(json, &b"{"[..]), &rules()).unwrap_err().reason(), "bad_json");
+    assert_eq!(split(body(json, &b"{\"resourceLogs\":1}"[..]), &rules()).unwrap_err().reason(), "bad_json");
+}

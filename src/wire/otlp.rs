@@ -1,0 +1,153 @@
+//! The exports of OTLP (open-telemetry/opentelemetry-proto, `collector/{metrics,logs,trace}/v1`), read as ranges.
+//!
+//! An export of each signal is a tree: resources, in them scopes, and in these the items: data points (which a metric and
+//! its data hold together), log records or spans. [`Members`] walks over one message of it, in protobuf and in JSON.
+//!
+//! Design constraints:
+//!
+//! * One walker serves all signals and both notations. What differs between signals is a few numbers and names, which
+//!   [`Level`] knows.
+//! * Only what is needed is read: the attributes of resources and, if these name no tenant, those of scopes and items.
+//!   Items are counted, and their content is skipped.
+//! * Later decoders must see what we see: see [`super::protobuf`]. Decoders differ in what they make of a field that
+//!   may be there once and is there twice: some merge the two, some take the last. So one that holds more than a number
+//!   or a text is refused, and so are two kinds of data in one metric.
+#![forbid(unsafe_code)]
+
+pub mod answer;
+mod attribute;
+pub mod json;
+mod level;
+mod value;
+
+use std::ops::Range;
+
+use super::protobuf::{self, Value, take_field};
+
+pub use attribute::{Attributes, find_attribute};
+pub use level::{Fault, Holder, Level, Malformed, Member, Notation, Points, Signal};
+pub use value::{Attribute, AttributeValue};
+
+/// Iterates over the fields of a message.
+#[derive(Clone, Debug)]
+pub struct Members<'a> {
+    signal: Signal,
+    level: Level,
+    message: &'a [u8],
+    reader: Reader<'a>,
+    has_owner: bool,
+    has_data: bool,
+}
+
+#[derive(Clone, Debug)]
+enum Reader<'a> {
+    Protobuf(&'a [u8]),
+    Json(json::Object<'a>),
+}
+
+impl<'a> Members<'a> {
+    /// Reads a message of this level. In JSON, the whole body must have been [checked](json::check).
+    pub fn new(notation: Notation, signal: Signal, level: Level, message: &'a [u8]) -> Self {
+        let reader = match notation {
+            Notation::Protobuf => Reader::Protobuf(message),
+            Notation::Json => Reader::Json(json::Object::new(message)),
+        };
+        Self { signal, level, message, reader, has_owner: false, has_data: false }
+    }
+
+    /// The next field and its range in the message. In JSON, the elements of a list come one by one, each with its own
+    /// range; of other members the range holds key and value.
+    ///
+    /// # Errors
+    /// If the message is malformed.
+    pub fn take(&mut self) -> Result<Option<(Member<'a>, Range<usize>)>, Fault> {
+        let (signal, level) = (self.signal, self.level);
+        let taken = match &mut self.reader {
+            Reader::Protobuf(rest) => take_protobuf(level, signal, self.message, rest)?,
+            Reader::Json(object) => object.member(level, signal)?,
+        };
+        let repeated = match taken {
+            Some((Member::Owner(_), _)) => std::mem::replace(&mut self.has_owner, true),
+            Some((Member::Child(Level::Data(_), _), _)) => std::mem::replace(&mut self.has_data, true),
+            _ => false,
+        };
+        if repeated { Err(Fault::Repeated) } else { Ok(taken) }
+    }
+}
+
+fn take_protobuf<'a>(
+    level: Level,
+    signal: Signal,
+    message: &'a [u8],
+    rest: &mut &'a [u8],
+) -> Result<Option<(Member<'a>, Range<usize>)>, Fault> {
+    if rest.is_empty() {
+        return Ok(None);
+    }
+    let begin = message.len() - rest.len();
+    let (number, value) = take_field(rest)?;
+    let child = level.children(signal).iter().find(|child| child.field() == number);
+    let is_owner = number == 1 && level.owner().is_some();
+    let is_common = level.common().iter().any(|(field, _)| *field == number);
+    let member = match value {
+        Value::Bytes(bytes) if is_owner => Member::Owner(bytes),
+        Value::Bytes(bytes) => match child {
+            Some(child) => Member::Child(*child, bytes),
+            None if is_common => Member::Common,
+            None => Member::Other,
+        },
+        _ if child.is_some() || is_owner || is_common => return Err(protobuf::Fault::KnownWireType.into()),
+        Value::Scalar => Member::Scalar,
+        Value::Group => Member::Other,
+    };
+    Ok(Some((member, begin..message.len() - rest.len())))
+}
+
+/// Counts the items in a message of this level.
+///
+/// # Errors
+/// If it is malformed.
+pub fn count_items(notation: Notation, signal: Signal, level: Level, message: &[u8]) -> Result<u32, Fault> {
+    if level.is_item() {
+        return Ok(1);
+    }
+    let mut items = 0_u32;
+    let mut members = Members::new(notation, signal, level, message);
+    while let Some((member, _)) = members.take()? {
+        if let Member::Child(child, bytes) = member {
+            // As deep as the levels, whatever the input is.
+            items = items.saturating_add(match child.is_item() {
+                true => 1,
+                false => count_items(notation, signal, child, bytes)?,
+            });
+        }
+    }
+    Ok(items)
+}
+
+/// The bytes of a resource or a scope, and the range of the whole field in its message.
+type Owner<'a> = (&'a [u8], Range<usize>);
+
+/// The resource of a `Resource…`, or the scope of a `Scope…`.
+///
+/// # Errors
+/// If the message is malformed.
+pub fn owner(
+    notation: Notation,
+    signal: Signal,
+    level: Level,
+    message: &[u8],
+) -> Result<Option<Owner<'_>>, Fault> {
+    let mut members = Members::new(notation, signal, level, message);
+    let mut found = None;
+    // To the end: a second one is a fault.
+    while let Some((member, range)) = members.take()? {
+        if let Member::Owner(bytes) = member {
+            found = Some((bytes, range));
+        }
+    }
+    Ok(found)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,421 @@
+//! Exports in JSON (OTLP specification, "JSON Protobuf Encoding"), read as ranges of their text:
+//!
+//! ```text
+//! {"resourceLogs": [{"resource": {"attributes": [{"key": "tenant", "value": {"stringValue": "a"}}]},
+//!                    "scopeLogs": [{"logRecords": [{"body": {"stringValue": "line"}}]}]}]}
+//! ```
+//!
+//! Design constraints:
+//!
+//! * Nothing is converted: what a receiver gets is the sender's text, so unknown keys, the digits of numbers and the
+//!   order of keys stay.
+//! * The whole body is [checked](check) first, by a parser that refuses all that is not JSON. So the cursor below may
+//!   rely on its syntax. It does not recurse.
+//! * Later decoders must see what we see. Receivers take the keys in camelCase, as the specification demands, and many
+//!   also as protobuf has them (`resource_logs`). Both are read; a key that is spelled in yet another way, which some
+//!   decoder may take, is refused. So is a key that is there twice.
+//! * `null` is the same as no value (protobuf.dev, "ProtoJSON Format").
+#![forbid(unsafe_code)]
+
+use std::borrow::Cow;
+use std::ops::Range;
+
+use super::level::{Fault, Level, Member, Signal};
+use super::value::{Attribute, AttributeValue};
+use crate::limits::JSON_FAULT_CHARS_MAX;
+
+/// The body is not JSON. The sender is at fault, and a retry does not help.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+#[error("the body is not JSON: {0}")]
+pub struct NotJson(String);
+
+/// Checks that `text` is one JSON document in UTF-8.
+///
+/// # Errors
+/// If it is not, or is nested more deeply than 128 values.
+pub fn check(text: &[u8]) -> Result<(), NotJson> {
+    let read = std::str::from_utf8(text).map_err(|error| error.to_string()).and_then(|text| {
+        serde_json::from_str::<serde::de::IgnoredAny>(text).map(drop).map_err(|error| error.to_string())
+    });
+    read.map_err(|text| {
+        let shown = text.chars().map(|letter| if letter.is_control() { ' ' } else { letter });
+        NotJson(shown.take(JSON_FAULT_CHARS_MAX).collect())
+    })
+}
+
+/// A place in a checked text.
+#[derive(Clone, Copy, Debug)]
+struct Cursor<'a> {
+    text: &'a [u8],
+    at: usize,
+}
+
+impl<'a> Cursor<'a> {
+    fn peek(&mut self) -> u8 {
+        while self.text.get(self.at).is_some_and(u8::is_ascii_whitespace) {
+            self.at += 1;
+        }
+        self.text.get(self.at).copied().unwrap_or_default()
+    }
+
+    /// Skips `byte`, if it is next.
+    fn skip(&mut self, byte: u8) -> bool {
+        let is_next = self.peek() == byte;
+        self.at += usize::from(is_next);
+        is_next
+    }
+
+    /// Takes a value.
+    fn value(&mut self) -> &'a [u8] {
+        self.peek();
+        let begin = self.at;
+        let mut depth = 0_usize;
+        while let Some(&byte) = self.text.get(self.at) {
+            match byte {
+                b'"' => self.string(),
+                b'{' | b'[' => {
+                    depth += 1;
+                    self.at += 1;
+                }
+                b'}' | b']' if depth == 0 => break,
+                b'}' | b']' => {
+                    depth -= 1;
+                    self.at += 1;
+                }
+                b',' if depth == 0 => break,
+                _ => self.at += 1,
+            }
+            if depth == 0 && matches!(byte, b'"' | b'}' | b']') {
+                break;
+            }
+        }
+        self.text.get(begin..self.at).unwrap_or_default().trim_ascii_end()
+    }
+
+    /// Skips a string, which is next.
+    fn string(&mut self) {
+        self.at += 1;
+        while let Some(&byte) = self.text.get(self.at) {
+            self.at += if byte == b'\\' { 2 } else { 1 };
+            if byte == b'"' {
+                break;
+            }
+        }
+    }
+
+    /// Takes a key with its colon.
+    fn key(&mut self) -> Cow<'a, [u8]> {
+        let key = string(self.value());
+        self.skip(b':');
+        key
+    }
+}
+
+/// The content of a string, without its escapes. Empty if `value` is none.
+fn string(value: &[u8]) -> Cow<'_, [u8]> {
+    let Some(inner) = value.strip_prefix(b"\"").and_then(|rest| rest.strip_suffix(b"\"")) else {
+        return Cow::Borrowed(b"");
+    };
+    if !inner.contains(&b'\\') {
+        return Cow::Borrowed(inner);
+    }
+    let unescaped = serde_json::from_slice::<String>(value);
+    Cow::Owned(unescaped.unwrap_or_default().into_bytes())
+}
+
+/// Whether `key` is `name`, which is in camelCase, in either of its spellings.
+///
+/// # Errors
+/// If it is spelled in yet another way.
+fn is_key(key: &[u8], name: &str) -> Result<bool, Fault> {
+    if key == name.as_bytes() {
+        return Ok(true);
+    }
+    let letters = |text: &[u8]| -> usize { text.iter().filter(|&&byte| byte != b'_').count() };
+    if letters(key) != name.len() || !same_letters(key, name) {
+        return Ok(false);
+    }
+    let is_snake = snake(name).eq(key.iter().copied());
+    if is_snake { Ok(true) } else { Err(Fault::Json("a known key is spelled in an unknown way")) }
+}
+
+fn same_letters(key: &[u8], name: &str) -> bool {
+    let letters = key.iter().filter(|&&byte| byte != b'_');
+    letters.zip(name.bytes()).all(|(a, b)| a.eq_ignore_ascii_case(&b))
+}
+
+/// A name in camelCase, as protobuf has it.
+fn snake(name: &str) -> impl Iterator<Item = u8> {
+    name.bytes().flat_map(|byte| {
+        let upper = byte.is_ascii_uppercase();
+        upper.then_some(b'_').into_iter().chain([byte.to_ascii_lowercase()])
+    })
+}
+
+/// Where the reading of an object is.
+#[derive(Clone, Copy, Debug)]
+enum State {
+    Begin,
+    /// In the list of its children, of this level.
+    List(Level),
+    /// Behind a member.
+    Between,
+}
+
+/// Reads the members of an object.
+#[derive(Clone, Debug)]
+pub(super) struct Object<'a> {
+    cursor: Cursor<'a>,
+    state: State,
+    has_list: bool,
+}
+
+const WANTS_OBJECT: Fault = Fault::Json("a value is not an object");
+const WANTS_LIST: Fault = Fault::Json("a value is not a list");
+const WANTS_TEXT: Fault = Fault::Json("a value is not a text");
+
+/// A value that has to be an object, or `null`.
+fn object(value: &[u8]) -> Result<Option<&[u8]>, Fault> {
+    match value.first() {
+        Some(b'{') => Ok(Some(value)),
+        _ if value == b"null" => Ok(None),
+        _ => Err(WANTS_OBJECT),
+    }
+}
+
+impl<'a> Object<'a> {
+    pub(super) fn new(text: &'a [u8]) -> Self {
+        Self { cursor: Cursor { text, at: 0 }, state: State::Begin, has_list: false }
+    }
+
+    /// The next member of a message of this level, or the next element of the list of its children.
+    pub(super) fn member(
+        &mut self,
+        level: Level,
+        signal: Signal,
+    ) -> Result<Option<(Member<'a>, Range<usize>)>, Fault> {
+        loop {
+            match self.state {
+                State::Begin if !self.cursor.skip(b'{') => return Err(WANTS_OBJECT),
+                State::List(child) => {
+                    if self.cursor.skip(b']') {
+                        self.state = State::Between;
+                        continue;
+                    }
+                    self.cursor.skip(b',');
+                    self.cursor.peek();
+                    let begin = self.cursor.at;
+                    let element = object(self.cursor.value())?.ok_or(WANTS_OBJECT)?;
+                    return Ok(Some((Member::Child(child, element), begin..begin + element.len())));
+                }
+                State::Begin | State::Between => {}
+            }
+            self.state = State::Between;
+            self.cursor.skip(b',');
+            if self.cursor.peek() != b'"' {
+                return Ok(None);
+            }
+            if let Some(found) = self.named(level, signal)? {
+                return Ok(Some(found));
+            }
+        }
+    }
+
+    /// Reads a key and its value; of a list of children, only its beginning, and of `null` nothing.
+    fn named(&mut self, level: Level, signal: Signal) -> Result<Option<(Member<'a>, Range<usize>)>, Fault> {
+        let begin = self.cursor.at;
+        let key = self.cursor.key();
+        for &child in level.children(signal) {
+            if !is_key(&key, child.key(signal))? {
+                continue;
+            }
+            if child.is_listed() {
+                return self.begin_list(child).map(|()| None);
+            }
+            let value = object(self.cursor.value())?;
+            return Ok(value.map(|value| (Member::Child(child, value), begin..self.cursor.at)));
+        }
+        let (value, value_at) = {
+            self.cursor.peek();
+            let at = self.cursor.at;
+            (self.cursor.value(), at)
+        };
+        let range = begin..value_at + value.len();
+        if let Some(owner) = level.owner()
+            && is_key(&key, owner.key)?
+        {
+            return Ok(object(value)?.map(|value| (Member::Owner(value), range)));
+        }
+        let mut is_common = matches!(level, Level::Data(_)) && is_key(&key, "aggregationTemporality")?;
+        for (_, name) in level.common() {
+            is_common |= is_key(&key, name)?;
+        }
+        let member = match value.first() {
+            _ if is_common => Member::Common,
+            Some(b'"' | b'{' | b'[') => Member::Other,
+            _ => Member::Scalar,
+        };
+        Ok(Some((member, range)))
+    }
+
+    fn begin_list(&mut self, child: Level) -> Result<(), Fault> {
+        if std::mem::replace(&mut self.has_list, true) {
+            return Err(Fault::Repeated);
+        }
+        if self.cursor.skip(b'[') {
+            self.state = State::List(child);
+            return Ok(());
+        }
+        if self.cursor.value() == b"null" { Ok(()) } else { Err(WANTS_LIST) }
+    }
+}
+
+/// Reads the attributes of an object.
+#[derive(Clone, Debug)]
+pub(super) struct AttributeList<'a> {
+    cursor: Cursor<'a>,
+    state: ListState,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum ListState {
+    Begin,
+    /// Before the first element.
+    First,
+    /// Behind an element, which ended here.
+    Behind(usize),
+    Done,
+}
+
+impl<'a> AttributeList<'a> {
+    pub(super) fn new(text: &'a [u8]) -> Self {
+        Self { cursor: Cursor { text, at: 0 }, state: ListState::Begin }
+    }
+
+    pub(super) fn take(&mut self) -> Result<Option<Attribute<'a>>, Fault> {
+        if self.state == ListState::Begin {
+            self.begin()?;
+        }
+        if self.state == ListState::Done {
+            return Ok(None);
+        }
+        if self.cursor.skip(b']') {
+            self.state = ListState::Done;
+            return Ok(None);
+        }
+        self.cursor.skip(b',');
+        self.cursor.peek();
+        let begin = self.cursor.at;
+        let pair = object(self.cursor.value())?.ok_or(WANTS_OBJECT)?;
+        let end = begin + pair.len();
+        // With the comma before it or, as the first of several, with the one behind it.
+        let cut = match self.state {
+            ListState::Behind(before) => before..end,
+            _ => {
+                let mut behind = Cursor { at: end, ..self.cursor };
+                begin..if behind.skip(b',') { behind.at } else { end }
+            }
+        };
+        self.state = ListState::Behind(end);
+        let (key, value) = read_pair(pair)?;
+        Ok(Some(Attribute { key, value, cut }))
+    }
+
+    /// Looks for the list. There must be no second one.
+    fn begin(&mut self) -> Result<(), Fault> {
+        let mut found = None;
+        self.state = ListState::Done;
+        let mut cursor = self.cursor;
+        if !cursor.skip(b'{') {
+            return Err(WANTS_OBJECT);
+        }
+        while cursor.peek() == b'"' {
+            let is_list = is_key(&cursor.key(), "attributes")?;
+            cursor.peek();
+            let at = cursor.at;
+            let value = cursor.value();
+            if is_list {
+                match value.first() {
+                    _ if found.is_some() => return Err(Fault::Repeated),
+                    Some(b'[') => found = Some(at + 1),
+                    _ if value == b"null" => {}
+                    _ => return Err(WANTS_LIST),
+                }
+            }
+            cursor.skip(b',');
+        }
+        if let Some(at) = found {
+            self.cursor.at = at;
+            self.state = ListState::First;
+        }
+        Ok(())
+    }
+}
+
+/// Calls `each` with the keys and values of an object.
+fn each_pair<'a>(
+    text: &'a [u8],
+    mut each: impl FnMut(&[u8], &'a [u8]) -> Result<(), Fault>,
+) -> Result<(), Fault> {
+    let mut cursor = Cursor { text, at: 0 };
+    cursor.skip(b'{');
+    while cursor.peek() == b'"' {
+        let key = cursor.key();
+        each(&key, cursor.value())?;
+        cursor.skip(b',');
+    }
+    Ok(())
+}
+
+/// Reads a `KeyValue`.
+fn read_pair(pair: &[u8]) -> Result<(Cow<'_, [u8]>, AttributeValue<'_>), Fault> {
+    let (mut key, mut value) = (None, None);
+    each_pair(pair, |name, text| {
+        if is_key(name, "key")? {
+            let is_text = text.starts_with(b"\"") || text == b"null";
+            let twice = key.replace(string(text)).is_some();
+            return if twice { Err(Fault::Repeated) } else { is_text.then_some(()).ok_or(WANTS_TEXT) };
+        }
+        if is_key(name, "value")? {
+            let read = object(text)?.map_or(Ok(AttributeValue::Other), read_value)?;
+            return if value.replace(read).is_some() { Err(Fault::Repeated) } else { Ok(()) };
+        }
+        Ok(())
+    })?;
+    Ok((key.unwrap_or_default(), value.unwrap_or(AttributeValue::Other)))
+}
+
+/// Reads an `AnyValue`, which has one value.
+fn read_value(any: &[u8]) -> Result<AttributeValue<'_>, Fault> {
+    let mut found = None;
+    each_pair(any, |name, text| {
+        let value = if is_key(name, "stringValue")? {
+            if !text.starts_with(b"\"") {
+                return if text == b"null" { Ok(()) } else { Err(WANTS_TEXT) };
+            }
+            AttributeValue::Text(string(text))
+        } else if is_key(name, "intValue")? {
+            let digits = if text.starts_with(b"\"") { string(text) } else { Cow::Borrowed(text) };
+            let number = std::str::from_utf8(&digits).ok().and_then(|digits| digits.parse().ok());
+            AttributeValue::Int(number.ok_or(Fault::Json("a value is not a whole number of 64 bits"))?)
+        } else if is_key(name, "boolValue")? {
+            match text {
+                b"true" => AttributeValue::Bool(true),
+                b"false" => AttributeValue::Bool(false),
+                _ => return Err(Fault::Json("a value is neither true nor false")),
+            }
+        } else {
+            let mut is_known = false;
+            for other in ["doubleValue", "arrayValue", "kvlistValue", "bytesValue"] {
+                is_known |= is_key(name, other)?;
+            }
+            if !is_known {
+                return Ok(());
+            }
+            AttributeValue::Other
+        };
+        // A `oneof` has one value; of several, decoders take different ones.
+        if found.replace(value).is_some() { Err(Fault::Repeated) } else { Ok(()) }
+    })?;
+    Ok(found.unwrap_or(AttributeValue::Other))
+}

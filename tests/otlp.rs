@@ -1,0 +1,348 @@
+//! OTLP over HTTP, between a raw client and a scripted upstream, on both rings.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::disallowed_methods)]
+
+mod support;
+
+use std::io::{Read, Write};
+
+use prost::Message;
+use support::client::Response;
+use support::upstream::Received;
+use support::{Driver, Reply, Server, Upstream, on_both, post};
+use tenantry::model::{Notation, Signal};
+use tenantry::wire::otlp::answer::{
+    PartialSuccess, read_partial_success, read_status, write_status, write_success,
+};
+use testkit::proto_otlp::{
+    ExportLogsServiceRequest, ExportTraceServiceRequest, KeyValue, LogRecord, Resource, ResourceLogs,
+    ResourceSpans, ScopeLogs, ScopeSpans, Span,
+};
+
+/// A server that sends all of OTLP to a scripted upstream. Its upstream for series does not exist.
+fn start(
+    driver: Driver,
+    extra: &str,
+    script: impl Fn(&Received) -> Reply + Send + Sync + 'static,
+) -> (Server, Upstream) {
+    let upstream = Upstream::start(script);
+    let at = upstream.address;
+    let settings = format!(
+        "target_otlp_metrics: http://{at}/otlp/v1/metrics\ntarget_otlp_logs: http://{at}/otlp/v1/logs\n\
+         target_otlp_traces: http://{at}/v1/traces\n{extra}"
+    );
+    let tenant = "tenant: {attributes: [tenant, k8s.namespace.name]}\n";
+    let settings = if extra.contains("tenant:") { settings } else { settings + tenant };
+    (Server::start(driver, "127.0.0.1:9", &settings), upstream)
+}
+
+/// A resource of a tenant with so many log records.
+fn logs_of(tenant: &str, records: u64) -> ResourceLogs {
+    let attributes =
+        vec![KeyValue::text("service.name", "shop"), KeyValue::text("k8s.namespace.name", tenant)];
+    let record = |time_unix_nano| LogRecord { time_unix_nano, ..LogRecord::default() };
+    ResourceLogs {
+        resource: Some(Resource { attributes, ..Resource::default() }),
+        scope_logs: vec![ScopeLogs {
+            log_records: (1..=records).map(record).collect(),
+            ..ScopeLogs::default()
+        }],
+        schema_url: "schema".into(),
+    }
+}
+
+fn export(resource_logs: &[ResourceLogs]) -> Vec<u8> {
+    ExportLogsServiceRequest { resource_logs: resource_logs.to_vec() }.encode_to_vec()
+}
+
+const PROTOBUF: &str = "Content-Type: application/x-protobuf\r\n";
+const JSON: &str = "Content-Type: application/json\r\n";
+
+fn coded(encoding: &str, bytes: &[u8]) -> Vec<u8> {
+    match encoding {
+        "gzip" => {
+            let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
+            encoder.write_all(bytes).unwrap();
+            encoder.finish().unwrap()
+        }
+        "zstd" => zstd::bulk::compress(bytes, 1).unwrap(),
+        "snappy" => snap::raw::Encoder::new().compress_vec(bytes).unwrap(),
+        "x-snappy-framed" => {
+            let mut encoder = snap::write::FrameEncoder::new(Vec::new());
+            encoder.write_all(bytes).unwrap();
+            encoder.into_inner().unwrap()
+        }
+        _ => bytes.to_vec(),
+    }
+}
+
+/// What an upstream reads of a body that may be one member or frame only.
+fn plain(received: &Received) -> Vec<u8> {
+    let mut out = Vec::new();
+    match received.header("content-encoding") {
+        Some("gzip") => {
+            let mut decoder = flate2::read::GzDecoder::new(&received.body[..]);
+            decoder.read_to_end(&mut out).unwrap();
+        }
+        Some("zstd") => out = zstd::bulk::decompress(&received.body, 1 << 20).unwrap(),
+        Some("snappy") => out = snap::raw::Decoder::new().decompress_vec(&received.body).unwrap(),
+        Some(other) => panic!("{other}"),
+        None => out.clone_from(&received.body),
+    }
+    out
+}
+
+fn stored(upstream: &Upstream, tenant: &str) -> Vec<ResourceLogs> {
+    let requests = upstream.of(tenant);
+    requests
+        .iter()
+        .flat_map(|r| ExportLogsServiceRequest::decode(&plain(r)[..]).unwrap().resource_logs)
+        .collect()
+}
+
+fn fields_of(encoding: &str) -> String {
+    match encoding {
+        "" => PROTOBUF.to_owned(),
+        encoding => format!("{PROTOBUF}Content-Encoding: {encoding}\r\n"),
+    }
+}
+
+fn is_full_success(response: &Response) -> bool {
+    response.status == 200
+        && response.body.is_empty()
+        && response.header("content-type") == Some("application/x-protobuf")
+}
+
+#[test]
+fn resources_go_to_their_tenants_in_the_coding_that_they_came_in() {
+    on_both(|driver| {
+        let (server, upstream) = start(driver, "", |_| Reply::ok());
+        let (a, b) = (logs_of("a", 2), logs_of("b", 3));
+        let bytes = export(&[a.clone(), b.clone(), a.clone()]);
+        let mut expected = 0;
+        for encoding in ["", "gzip", "zstd", "snappy", "x-snappy-framed"] {
+            for path in ["/v1/logs", "/otlp/v1/logs"] {
+                let response = post(&server, path, &fields_of(encoding), &coded(encoding, &bytes));
+                assert!(is_full_success(&response), "{encoding}: {response:?}");
+                expected += 1;
+            }
+        }
+        assert_eq!(stored(&upstream, "a"), vec![a.clone(); 2 * expected]);
+        assert_eq!(stored(&upstream, "b"), vec![b.clone(); expected]);
+        let received = upstream.received();
+        let codings: Vec<_> =
+            received.iter().map(|one| one.header("content-encoding").unwrap_or("")).collect();
+        for (coding, count) in [("", 4), ("gzip", 4), ("zstd", 4), ("snappy", 8)] {
+            assert_eq!(codings.iter().filter(|one| **one == coding).count(), count, "{coding}");
+        }
+        assert!(received.iter().all(|one| one.path == "/otlp/v1/logs"));
+        assert_eq!(received[0].header("content-type"), Some("application/x-protobuf"));
+        assert_eq!(received[0].header("x-prometheus-remote-write-version"), None);
+        assert_eq!(server.metric("cortex_tenant_otlp_logs_batches_received", ""), expected as f64);
+        assert_eq!(server.metric("tenantry_tenant_otlp_log_records_total", ""), 7.0 * expected as f64);
+        assert_eq!(server.metric("tenantry_unaccounted_samples", ""), 0.0);
+    });
+}
+
+#[test]
+fn one_tenant_passes_byte_for_byte_and_targets_may_have_codings() {
+    on_both(|driver| {
+        let extra = "target_otlp_traces_coding: gzip\n";
+        let (server, upstream) = start(driver, extra, |_| Reply::ok());
+        let bytes = [&export(&[logs_of("a", 2)])[..], &[0x9a, 6, 1, b'?']].concat();
+        for encoding in ["", "gzip", "zstd", "snappy"] {
+            let sent = coded(encoding, &bytes);
+            assert!(is_full_success(&post(&server, "/v1/logs", &fields_of(encoding), &sent)));
+            assert_eq!(upstream.received().last().unwrap().body, sent, "{encoding}");
+        }
+        let spans = ExportTraceServiceRequest {
+            resource_spans: vec![ResourceSpans {
+                scope_spans: vec![ScopeSpans {
+                    spans: ["a", "b"]
+                        .map(|tenant| Span {
+                            trace_id: vec![7; 16],
+                            attributes: vec![KeyValue::text("tenant", tenant)],
+                            ..Span::default()
+                        })
+                        .to_vec(),
+                    ..ScopeSpans::default()
+                }],
+                ..ResourceSpans::default()
+            }],
+        };
+        let response = post(&server, "/v1/traces", PROTOBUF, &spans.encode_to_vec());
+        assert!(is_full_success(&response), "{response:?}");
+        for tenant in ["a", "b"] {
+            let received = upstream.of(tenant).pop().unwrap();
+            assert_eq!(
+                (received.path.as_str(), received.header("content-encoding")),
+                ("/v1/traces", Some("gzip"))
+            );
+            let decoded = ExportTraceServiceRequest::decode(&plain(&received)[..]).unwrap();
+            let spans: Vec<_> = decoded.spans().collect();
+            assert_eq!((spans.len(), spans[0].attribute("tenant").as_deref()), (1, Some(tenant)));
+        }
+    });
+}
+
+#[test]
+fn waiting_parts_of_a_tenant_share_a_request_that_every_receiver_reads() {
+    on_both(|driver| {
+        for (encoding, coding) in [("", "as-received"), ("gzip", "as-received"), ("", "zstd"), ("", "snappy")]
+        {
+            let extra = format!("target_otlp_logs_coding: {coding}\nmerge: {{linger: 200ms}}\n");
+            let (server, upstream) = start(driver, &extra, |_| Reply::ok());
+            let bytes = coded(encoding, &export(&[logs_of("a", 1)]));
+            let head = format!(
+                "POST /v1/logs HTTP/1.1\r\nHost: x\r\n{}Content-Length: {}\r\n\r\n",
+                fields_of(encoding),
+                bytes.len()
+            );
+            let mut clients: Vec<_> = (0..4).map(|_| server.client()).collect();
+            clients.iter_mut().for_each(|client| client.send(&[head.as_bytes(), &bytes].concat()));
+            clients.iter_mut().for_each(|client| assert!(is_full_success(&client.response())));
+            assert_eq!(stored(&upstream, "a"), vec![logs_of("a", 1); 4], "{encoding} {coding}");
+            assert!(upstream.received().len() < 4, "{encoding} {coding}: nothing was merged");
+        }
+    });
+}
+
+#[test]
+fn json_is_forwarded_as_json_and_answered_in_json() {
+    on_both(|driver| {
+        let (server, upstream) = start(driver, "", |received| match received.header("x-scope-orgid") {
+            Some("c") => Reply::new(400, "{\"code\":3,\"message\":\"never\"}"),
+            _ => Reply::ok(),
+        });
+        let of = |tenant: &str| {
+            format!(
+                r#"{{"resource":{{"attributes":[{{"key":"tenant","value":{{"stringValue":"{tenant}"}}}}]}},"scopeLogs":[{{"logRecords":[{{"body":{{"doubleValue":1e0}}}}]}}]}}"#
+            )
+        };
+        let all = |tenants: &[&str]| {
+            format!(
+                r#"{{"resourceLogs":[{}]}}"#,
+                tenants.iter().map(|tenant| of(tenant)).collect::<Vec<_>>().join(",")
+            )
+        };
+        let response = post(&server, "/v1/logs", JSON, all(&["a", "b", "a"]).as_bytes());
+        assert_eq!((response.status, response.text().as_str()), (200, "{}"));
+        assert_eq!(response.header("content-type"), Some("application/json"));
+        let sent = upstream.of("a").pop().unwrap();
+        assert_eq!(sent.header("content-type"), Some("application/json"));
+        assert_eq!(String::from_utf8(sent.body).unwrap(), all(&["a", "a"]));
+        let gzipped = format!("{JSON}Content-Encoding: gzip\r\n");
+        let response = post(&server, "/v1/logs", &gzipped, &coded("gzip", all(&["a", "c"]).as_bytes()));
+        assert_eq!(response.status, 200);
+        let text = response.text();
+        assert_eq!(
+            text,
+            r#"{"partialSuccess":{"errorMessage":"1 log records rejected: c: 1 with status 400 never","rejectedLogRecords":"1"}}"#
+        );
+        assert_eq!(plain(&upstream.of("c").pop().unwrap()), all(&["c"]).as_bytes());
+        let bad = post(&server, "/v1/logs", JSON, b"{\"resourceLogs\":[}");
+        assert_eq!((bad.status, bad.header("content-type")), (400, Some("application/json")));
+        assert!(read_status(&bad.body).unwrap().contains("not JSON"), "{}", bad.text());
+    });
+}
+
+#[test]
+fn what_parts_reject_is_told_as_a_partial_success_and_refused_in_the_ledger() {
+    on_both(|driver| {
+        let (server, upstream) = start(driver, "", |received| match received.header("x-scope-orgid") {
+            Some("partial") => {
+                let partial = PartialSuccess { rejected: 2, message: "too old".into() };
+                let body = write_success(Notation::Protobuf, Signal::Logs, &partial);
+                Reply { body, ..Reply::ok() }
+            }
+            Some("bad") => {
+                let body = write_status(Notation::Protobuf, 400, "no such thing");
+                Reply { status: 400, body, ..Reply::ok() }
+            }
+            Some("down") => Reply::new(500, "oops"),
+            _ => Reply::ok(),
+        });
+        let send = |tenants: &[&str]| {
+            let all: Vec<_> = tenants.iter().map(|tenant| logs_of(tenant, 5)).collect();
+            post(&server, "/v1/logs", PROTOBUF, &export(&all))
+        };
+        let told = send(&["good", "partial", "bad"]);
+        assert_eq!(told.status, 200);
+        let partial = read_partial_success(&told.body).unwrap();
+        assert_eq!(partial.rejected, 7);
+        assert_eq!(
+            partial.message,
+            "7 log records rejected: partial: 2 too old; bad: 5 with status 400 no such thing"
+        );
+        // Nothing is stored: an error, which no sender repeats.
+        let bad = send(&["bad"]);
+        assert_eq!((bad.status, read_status(&bad.body).as_deref()), (400, Some("no such thing")));
+        // Senders of OTLP retry on 503, not on 500.
+        let down = send(&["good", "down"]);
+        assert_eq!(down.status, 503);
+        let text = read_status(&down.body).unwrap();
+        assert!(text.starts_with("the upstream answered 500, told as 503 to be retried: "), "{text}");
+        let refused = server.metric("tenantry_ledger_refused_samples_total", "reason=\"rejected\"");
+        assert_eq!(refused, 2.0 + 5.0 + 5.0);
+        assert_eq!(server.metric("tenantry_unaccounted_samples", ""), 0.0);
+        // The retry of what was stored is answered by its receipt.
+        let before = upstream.of("good").len();
+        let _ = send(&["good", "down"]);
+        assert_eq!(upstream.of("good").len(), before);
+    });
+}
+
+#[test]
+fn refusals_are_in_the_words_of_otlp() {
+    on_both(|driver| {
+        let (server, upstream) =
+            start(driver, "tenant: {attributes: [tenant], on_missing: drop}\n", |_| Reply::new(503, ""));
+        let status = |fields: &str, body: &[u8]| {
+            let response = post(&server, "/v1/logs", fields, body);
+            (response.status, read_status(&response.body).unwrap_or_default())
+        };
+        let (code, text) = status("Content-Type: text/plain\r\n", b"x");
+        assert!(code == 415 && text.contains("gRPC is not supported"), "{code} {text}");
+        assert_eq!(status(&fields_of("br"), b"x").0, 415);
+        assert_eq!(status(PROTOBUF, &[0x0a, 9]).0, 400);
+        assert_eq!(status(&fields_of("gzip"), b"no gzip").0, 400);
+        let (code, text) = status(PROTOBUF, &export(&[logs_of("a", 3)]));
+        assert_eq!(code, 400);
+        assert!(text.starts_with("1 resources with 3 log records refused: 1 without a tenant"), "{text}");
+        assert!(is_full_success(&post(&server, "/v1/logs", PROTOBUF, b"")));
+        assert!(upstream.received().is_empty());
+        assert_eq!(post(&server, "/v1/profiles", PROTOBUF, b"").status, 404);
+    });
+}
+
+#[test]
+fn a_part_that_is_too_large_is_sent_in_halves() {
+    on_both(|driver| {
+        let (server, upstream) = start(driver, "", |received| {
+            let items = ExportLogsServiceRequest::decode(&plain(received)[..]).unwrap();
+            let records: usize =
+                items.resource_logs.iter().flat_map(|r| &r.scope_logs).map(|s| s.log_records.len()).sum();
+            Reply::new(if records > 2 { 413 } else { 200 }, "")
+        });
+        for encoding in ["", "gzip"] {
+            let response = post(
+                &server,
+                "/v1/logs",
+                &fields_of(encoding),
+                &coded(encoding, &export(&[logs_of("a", 8)])),
+            );
+            assert!(is_full_success(&response), "{response:?}");
+        }
+        let small: Vec<_> = stored_ok(&upstream);
+        assert_eq!(small, [2; 8]);
+    });
+}
+
+/// The numbers of log records in the requests that were taken.
+fn stored_ok(upstream: &Upstream) -> Vec<usize> {
+    let all = upstream.received();
+    let counts = all.iter().map(|received| {
+        let decoded = ExportLogsServiceRequest::decode(&plain(received)[..]).unwrap();
+        decoded.resource_logs.iter().flat_map(|r| &r.scope_logs).map(|s| s.log_records.len()).sum::<usize>()
+    });
+    counts.filter(|count| *count <= 2).collect()
+}
