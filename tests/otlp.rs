@@ -280,7 +280,7 @@ fn what_parts_reject_is_told_as_a_partial_success_and_refused_in_the_ledger() {
         let down = send(&["good", "down"]);
         assert_eq!(down.status, 503);
         let text = read_status(&down.body).unwrap();
-        assert!(text.starts_with("the upstream answered 500, told as 503 to be retried: "), "{text}");
+        assert!(text.starts_with("an upstream answered 500, told as 503 to be retried: "), "{text}");
         let refused = server.metric("tenantry_ledger_refused_samples_total", "reason=\"rejected\"");
         assert_eq!(refused, 2.0 + 5.0 + 5.0);
         assert_eq!(server.metric("tenantry_unaccounted_samples", ""), 0.0);

@@ -111,7 +111,7 @@ fn retried(answer: Answer) -> Answer {
     match answer.status {
         500..600 if !matches!(answer.status, 502..=504) => {
             let body = format!(
-                "the upstream answered {}, told as 503 to be retried: {}",
+                "an upstream answered {}, told as 503 to be retried: {}",
                 answer.status, answer.body
             );
             Answer { status: 503, body: cut(&body, ERROR_BODY_BYTES_MAX).to_owned(), ..answer }
@@ -186,7 +186,7 @@ mod tests {
                 let bytes = told.content.unwrap().bytes;
                 assert_eq!(told.status, 503);
                 let text = read_status(&bytes).unwrap();
-                assert_eq!(text, format!("the upstream answered {status}, told as 503 to be retried: why"));
+                assert_eq!(text, format!("an upstream answered {status}, told as 503 to be retried: why"));
             }
             for status in [400, 401, 403, 404, 413, 429, 502, 503, 504] {
                 let told = worded(Answer::new(status, "why".into()), Signal::Logs, notation);
