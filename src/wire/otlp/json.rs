@@ -10,7 +10,7 @@
 //! * Nothing is converted: what a receiver gets is the sender's text, so unknown keys, the digits of numbers and the
 //!   order of keys stay.
 //! * The whole body is [checked](check) first, by a parser that refuses all that is not JSON. So the cursor below may
-//!   rely on its syntax. It does not recurse.
+//!   rely on its syntax. It does not recurse. What that parser skips without reading it is checked by [`check_skipped`].
 //! * Later decoders must see what we see. Receivers take the keys in camelCase, as the specification demands, and many
 //!   also as protobuf has them (`resource_logs`). Both are read; a key that is spelled in yet another way, which some
 //!   decoder may take, is refused. So is a key that is there twice.
@@ -29,18 +29,71 @@ use crate::limits::JSON_FAULT_CHARS_MAX;
 #[error("the body is not JSON: {0}")]
 pub struct NotJson(String);
 
-/// Checks that `text` is one JSON document in UTF-8.
+/// Values in values, as serde_json and others read them by default. A deeper document is no export: its receivers refuse
+/// it.
+const DEPTH_MAX: usize = 128;
+
+/// Checks that `text` is one JSON document in UTF-8, whose strings are Unicode.
 ///
 /// # Errors
-/// If it is not, or is nested more deeply than 128 values.
+/// If it is not, or is nested more deeply than [`DEPTH_MAX`] values.
 pub fn check(text: &[u8]) -> Result<(), NotJson> {
     let read = std::str::from_utf8(text).map_err(|error| error.to_string()).and_then(|text| {
-        serde_json::from_str::<serde::de::IgnoredAny>(text).map(drop).map_err(|error| error.to_string())
+        serde_json::from_str::<serde::de::IgnoredAny>(text).map_err(|error| error.to_string())?;
+        check_skipped(text.as_bytes()).map_err(|(fault, at)| format!("{fault} at byte {at}"))
     });
     read.map_err(|text| {
         let shown = text.chars().map(|letter| if letter.is_control() { ' ' } else { letter });
         NotJson(shown.take(JSON_FAULT_CHARS_MAX).collect())
     })
+}
+
+/// Checks the depth of a document, and that no half of a surrogate pair is alone. `IgnoredAny` looks at neither.
+///
+/// # Errors
+/// What is wrong, and where.
+fn check_skipped(text: &[u8]) -> Result<(), (&'static str, usize)> {
+    let mut depth = 0_usize;
+    let mut at = 0;
+    let mut in_string = false;
+    while let Some(&byte) = text.get(at) {
+        match byte {
+            b'"' => in_string = !in_string,
+            b'\\' => {
+                at += escape_len(text.get(at..).unwrap_or_default()).ok_or((LONE_SURROGATE, at))?;
+                continue;
+            }
+            b'{' | b'[' if !in_string => {
+                depth += 1;
+                if depth > DEPTH_MAX {
+                    return Err(("it is nested too deeply", at));
+                }
+            }
+            b'}' | b']' if !in_string => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+        at += 1;
+    }
+    Ok(())
+}
+
+const LONE_SURROGATE: &str = "a string has half of a surrogate pair";
+
+/// The length of an escape, or of the two of a surrogate pair; `None` if one half of it is missing.
+fn escape_len(text: &[u8]) -> Option<usize> {
+    let unit = |text: &[u8]| {
+        let digits = text.strip_prefix(b"\\u")?.get(..4)?;
+        u16::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok()
+    };
+    match unit(text) {
+        Some(0xd800..=0xdbff) => {
+            let low = unit(text.get(6..)?)?;
+            (0xdc00..=0xdfff).contains(&low).then_some(12)
+        }
+        Some(0xdc00..=0xdfff) => None,
+        Some(_) => Some(6),
+        None => Some(2),
+    }
 }
 
 /// A place in a checked text.

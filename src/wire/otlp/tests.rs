@@ -162,6 +162,24 @@ fn json_that_decoders_read_differently_is_refused() {
 }
 
 #[test]
+fn json_is_not_nested_deeply_and_has_whole_characters() {
+    let nested = |depth| ["[".repeat(depth), "]".repeat(depth)].concat();
+    assert_eq!(json::check(nested(128).as_bytes()), Ok(()));
+    let error = json::check(nested(129).as_bytes()).unwrap_err();
+    assert_eq!(error.to_string(), "the body is not JSON: it is nested too deeply at byte 128");
+    assert_eq!(json::check(format!("[\"{}\", \"\\\"[\"]", "[".repeat(200)).as_bytes()), Ok(()));
+    for text in [r#""\ud83d\uDE00""#, r#""\\ud800""#, r#"{"\u0074":"\n\u00e9"}"#] {
+        assert_eq!(json::check(text.as_bytes()), Ok(()), "{text}");
+    }
+    for text in
+        [r#""\ud800""#, r#""\udc00""#, r#""\ud800\u0041""#, r#""\uDBFFx""#, r#"{"\ud800":1}"#, r#"["\ud800\ud800"]"#]
+    {
+        let error = json::check(text.as_bytes()).unwrap_err().to_string();
+        assert!(error.contains("half of a surrogate pair"), "{text}: {error}");
+    }
+}
+
+#[test]
 fn attributes_in_json_are_found_and_cut_with_a_comma() {
     let value = |any: &str| {
         let text = format!(r#"{{"attributes":[{{"key":"t","value":{any}}}]}}"#);
