@@ -28,8 +28,8 @@ use super::unknown::UnknownFields;
 use crate::limits::REQUEST_FIELDS_MAX;
 use crate::model::{MergeKey, Signal};
 use crate::wire::otlp::{
-    Attribute, Attributes, Fault, Level, Malformed, Member, Members, Notation, count_items, find_attribute,
-    owner,
+    AttributeValue, Attributes, Fault, Level, Malformed, Member, Members, Notation, count_items, each_cut,
+    find_attribute, owner,
 };
 
 pub(super) use found::ScannedResources;
@@ -112,12 +112,12 @@ impl<'a> Pass<'a> {
         let names = &self.resolver.rules.tenant.labels;
         let named = named(notation, signal, Level::Resource, resource, names)
             .map_err(|fault| self.malformed(fault, begin))?;
-        let Some(Named { attribute, owner_field, owner }) = named else {
+        let Some(Named { place, value, owner_field, owner }) = named else {
             return self.take_apart(resource, begin, end);
         };
         let subject = ResourceSubject { signal, notation, resource };
         let mut room = itoa::Buffer::new();
-        let value = attribute.value.text(&mut room);
+        let value = value.text(&mut room);
         let Some(tenant) = self.resolver.find(Some(value), items, &subject)? else { return Ok(()) };
         self.resolver.tenants.count(tenant, 1, items);
         if !self.resolver.rules.tenant.label_remove {
@@ -132,11 +132,18 @@ impl<'a> Pass<'a> {
             owner_field: at(owner_field),
             owner_begin: at(owner.start),
             owner_end: at(owner.end),
-            cut_begin: at(owner.start + attribute.cut.start),
-            cut_end: at(owner.start + attribute.cut.end),
+            ..found::Cut::default()
         };
-        self.found.push_cut(tenant, cut);
-        Ok(())
+        let key = names.get(place).map(|name| &**name).unwrap_or_default();
+        let bytes = resource.get(owner.clone()).unwrap_or_default();
+        self.found
+            .push_cut(tenant, cut, |found| match Level::Resource.owner() {
+                Some(holder) => each_cut(notation, holder, bytes, key, |range| {
+                    found.push_range(message_at + owner.start + range.start, message_at + owner.start + range.end);
+                }),
+                None => Ok(()),
+            })
+            .map_err(|fault| self.malformed(fault, begin))
     }
 
     /// Splits a resource into one for each tenant of its scopes or items.
@@ -201,7 +208,9 @@ impl<'a> Pass<'a> {
 
 /// The attribute of a resource or scope that names its tenant.
 struct Named<'a> {
-    attribute: Attribute<'a>,
+    /// The place of its key among the names.
+    place: usize,
+    value: AttributeValue<'a>,
     /// Where the field of the resource or scope that has it begins in its message.
     owner_field: usize,
     /// The range of that resource or scope.
@@ -218,9 +227,9 @@ fn named<'a>(
 ) -> Result<Option<Named<'a>>, Fault> {
     let Some(holder) = level.owner() else { return Ok(None) };
     let Some((bytes, range)) = owner(notation, signal, level, message)? else { return Ok(None) };
-    let attribute = find_attribute(notation, holder, bytes, names)?;
+    let found = find_attribute(notation, holder, bytes, names)?;
     let owner = range.end - bytes.len()..range.end;
-    Ok(attribute.map(|attribute| Named { attribute, owner_field: range.start, owner }))
+    Ok(found.map(|(place, value)| Named { place, value, owner_field: range.start, owner }))
 }
 
 /// Why a walk over a resource stops.
@@ -257,7 +266,7 @@ impl found::Decide for Owners<'_, '_> {
             return Ok(None);
         }
         let names = &self.resolver.rules.tenant.labels;
-        let Some(Named { attribute, .. }) = named(self.notation, self.signal, level, message, names)? else {
+        let Some(Named { value, .. }) = named(self.notation, self.signal, level, message, names)? else {
             return Ok(None);
         };
         let items = count_items(self.notation, self.signal, level, message)?;
@@ -265,7 +274,7 @@ impl found::Decide for Owners<'_, '_> {
             return Ok(Some(Owned::Nobody));
         }
         let mut room = itoa::Buffer::new();
-        let value = attribute.value.text(&mut room);
+        let value = value.text(&mut room);
         let tenant = self.resolver.find(Some(value), items, &self.subject)?;
         Ok(Some(self.owned(tenant, items)))
     }
@@ -277,7 +286,7 @@ impl found::Decide for Owners<'_, '_> {
             None => None,
         };
         let mut room = itoa::Buffer::new();
-        let value = found.as_ref().map(|attribute| attribute.value.text(&mut room));
+        let value = found.as_ref().map(|(_, value)| value.text(&mut room));
         let tenant = self.resolver.find(value, 1, &self.subject)?;
         Ok(self.owned(tenant, 1))
     }
@@ -317,7 +326,8 @@ impl Subject for ResourceSubject<'_> {
             let mut attributes = Attributes::new(self.notation, holder, bytes);
             std::iter::from_fn(|| attributes.take().ok().flatten()).find(|one| *one.key == *SERVICE)
         });
-        found.map_or(Cow::Borrowed(b"no service.name"), |attribute| attribute.value.into_text())
+        let value = found.and_then(|attribute| attribute.value().ok());
+        value.map_or(Cow::Borrowed(b"no service.name"), AttributeValue::into_text)
     }
 }
 

@@ -24,9 +24,9 @@ use std::ops::Range;
 
 use super::protobuf::{self, Value, take_field};
 
-pub use attribute::{Attributes, find_attribute};
+pub use attribute::{Attribute, Attributes, each_cut, find_attribute};
 pub use level::{Fault, Holder, Level, Malformed, Member, Notation, Points, Signal};
-pub use value::{Attribute, AttributeValue};
+pub use value::AttributeValue;
 
 /// Iterates over the fields of a message.
 #[derive(Clone, Debug)]

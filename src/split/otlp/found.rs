@@ -65,7 +65,7 @@ struct Leaf {
 }
 
 /// A resource without the attribute that named its tenant, as positions in the inflated bytes.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Default, Debug)]
 pub(super) struct Cut {
     /// The bytes of the `Resource…` message.
     pub(super) begin: u32,
@@ -75,9 +75,10 @@ pub(super) struct Cut {
     /// The bytes of the resource.
     pub(super) owner_begin: u32,
     pub(super) owner_end: u32,
-    /// The attribute.
-    pub(super) cut_begin: u32,
-    pub(super) cut_end: u32,
+    /// The attribute, as often as it is there: [`ScannedResources::ranges`], and their bytes.
+    first: u32,
+    last: u32,
+    bytes: u32,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -160,9 +161,24 @@ impl ScannedResources {
         self.push(tenant, Content::Run { begin, end });
     }
 
-    pub(super) fn push_cut(&mut self, tenant: u32, cut: Cut) {
-        self.cuts.push(cut);
+    /// Adds a resource without the ranges that `each` [pushes](Self::push_range).
+    pub(super) fn push_cut(
+        &mut self,
+        tenant: u32,
+        cut: Cut,
+        each: impl FnOnce(&mut Self) -> Result<(), Fault>,
+    ) -> Result<(), Fault> {
+        let first = self.ranges.len();
+        each(self)?;
+        let ranges = self.ranges.get(first..).unwrap_or_default();
+        let bytes = ranges.iter().map(|(begin, end)| end - begin).sum();
+        self.cuts.push(Cut { first: narrow(first), last: narrow(self.ranges.len()), bytes, ..cut });
         self.push(tenant, Content::Cut(narrow(self.cuts.len() - 1)));
+        Ok(())
+    }
+
+    pub(super) fn push_range(&mut self, begin: usize, end: usize) {
+        self.ranges.push((narrow(begin), narrow(end)));
     }
 
     pub(super) fn push_apart(&mut self, tenant: u32, leaves: Range<usize>) {
@@ -416,11 +432,10 @@ impl ScannedResources {
 
     fn put_cut(&self, inflated: &[u8], cut: Cut, out: &mut Vec<u8>) {
         if self.notation == Notation::Json {
-            put(inflated, (cut.begin, cut.cut_begin), out);
-            put(inflated, (cut.cut_end, cut.end), out);
+            self.put_without(inflated, cut, (cut.begin, cut.end), out);
             return;
         }
-        let owner_bytes = (cut.owner_end - cut.owner_begin) - (cut.cut_end - cut.cut_begin);
+        let owner_bytes = (cut.owner_end - cut.owner_begin) - cut.bytes;
         let owner_field = 1 + varint::len(owner_bytes.into()) + owner_bytes as usize;
         let around = (cut.owner_field - cut.begin) + (cut.end - cut.owner_end);
         put_key(Level::Resource.field(), out);
@@ -428,9 +443,18 @@ impl ScannedResources {
         put(inflated, (cut.begin, cut.owner_field), out);
         put_key(1, out);
         varint::put(out, owner_bytes.into());
-        put(inflated, (cut.owner_begin, cut.cut_begin), out);
-        put(inflated, (cut.cut_end, cut.owner_end), out);
+        self.put_without(inflated, cut, (cut.owner_begin, cut.owner_end), out);
         put(inflated, (cut.owner_end, cut.end), out);
+    }
+
+    /// Appends a range without the attribute.
+    fn put_without(&self, inflated: &[u8], cut: Cut, (begin, end): (u32, u32), out: &mut Vec<u8>) {
+        let mut at = begin;
+        for &(cut_begin, cut_end) in self.ranges.get(cut.first as usize..cut.last as usize).unwrap_or_default() {
+            put(inflated, (at, cut_begin), out);
+            at = cut_end;
+        }
+        put(inflated, (at, end), out);
     }
 
     fn put_apart(&self, inflated: &[u8], leaves: &[Leaf], out: &mut Vec<u8>) {

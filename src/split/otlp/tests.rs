@@ -166,6 +166,25 @@ fn the_attribute_that_named_the_tenant_is_removed_from_resources_only() {
 }
 
 #[test]
+fn an_attribute_that_is_there_twice_is_removed_twice() {
+    let rules = TenantRules { label_remove: true, ..rules() };
+    let named = resource(&[("t", ""), ("x", "y"), ("t", "a"), ("t", "b")], vec![scope(&[], &[&[]])]);
+    let (_, parts) = split(body(LOGS, export(vec![named])), &rules).unwrap();
+    assert_eq!(parts[0].tenant.as_str(), "a");
+    assert_eq!(decoded(&parts[0]), [resource(&[("x", "y")], vec![scope(&[], &[&[]])])]);
+    let json = |attributes: &str| {
+        format!(
+            r#"{{"resourceLogs":[{{"resource":{{"attributes":[{attributes}]}},"scopeLogs":[{{"logRecords":[{{}}]}}]}}]}}"#
+        )
+    };
+    let (one, other) = (r#"{"key":"t","value":{"intValue":5.0}}"#, r#"{"key":"x"}"#);
+    let text = json(&[one, one, other, one].join(","));
+    let (_, parts) = split(body(Protocol::OtlpJson(Signal::Logs), text), &rules).unwrap();
+    assert_eq!(parts[0].tenant.as_str(), "5");
+    assert_eq!(std::str::from_utf8(&parts[0].elements).unwrap(), json(other));
+}
+
+#[test]
 fn what_has_no_tenant_is_refused_once_per_resource() {
     let odd =
         resource(&[("service.name", "shop")], vec![scope(&[], &[&[("t", "a")], &[], &[("t", "\n")], &[]])]);

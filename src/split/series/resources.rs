@@ -115,7 +115,8 @@ impl<V: Visit> Showing<'_, V> {
             if pairs.len() >= self.labels_max {
                 return Ok(None);
             }
-            pairs.push((attribute.key, attribute.value.into_text()));
+            let text = attribute.value()?.into_text();
+            pairs.push((attribute.key, text));
         }
         Ok(Some(pairs))
     }

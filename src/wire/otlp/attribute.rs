@@ -2,12 +2,46 @@
 #![forbid(unsafe_code)]
 
 use std::borrow::Cow;
+use std::ops::Range;
 
 use super::json;
 use super::level::{Fault, Holder, Notation};
-use super::value::{Attribute, AttributeValue};
+use super::value::AttributeValue;
 use crate::wire::protobuf::{self, Value, take_field};
 use crate::wire::{same, varint};
+
+/// An attribute. Its value is read when it is asked for: most attributes are of no interest.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Attribute<'a> {
+    /// Its key.
+    pub key: Cow<'a, [u8]>,
+    pub(super) any: Any<'a>,
+    /// Its whole field or, in JSON, its element, as a range of the message that has it.
+    pub(super) range: Range<usize>,
+    /// Where this begins with the comma before it, and ends with the one behind it, if there are any.
+    pub(super) before: usize,
+    pub(super) behind: usize,
+}
+
+/// An `AnyValue` that has not been read.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Any<'a> {
+    Protobuf(&'a [u8]),
+    Json(&'a [u8]),
+}
+
+impl<'a> Attribute<'a> {
+    /// Reads its value.
+    ///
+    /// # Errors
+    /// If it is malformed.
+    pub fn value(&self) -> Result<AttributeValue<'a>, Fault> {
+        match self.any {
+            Any::Protobuf(any) => read_value(any),
+            Any::Json(any) => json::read_value(any),
+        }
+    }
+}
 
 /// Iterates over the attributes of a message.
 #[derive(Clone, Debug)]
@@ -36,7 +70,7 @@ impl<'a> Attributes<'a> {
     /// The next attribute.
     ///
     /// # Errors
-    /// If the message or the attribute is malformed.
+    /// If the message or the attribute is malformed, its value aside.
     pub fn take(&mut self) -> Result<Option<Attribute<'a>>, Fault> {
         let rest = match &mut self.reader {
             Reader::Json(list) => return list.take(),
@@ -46,9 +80,10 @@ impl<'a> Attributes<'a> {
             let begin = self.message.len() - rest.len();
             match take_field(rest)? {
                 (number, Value::Bytes(pair)) if number == self.field => {
-                    let (key, value) = read_pair(pair)?;
-                    let (key, cut) = (Cow::Borrowed(key), begin..self.message.len() - rest.len());
-                    return Ok(Some(Attribute { key, value, cut }));
+                    let (key, any) = read_pair(pair)?;
+                    let (key, any) = (Cow::Borrowed(key), Any::Protobuf(any));
+                    let end = self.message.len() - rest.len();
+                    return Ok(Some(Attribute { key, any, range: begin..end, before: begin, behind: end }));
                 }
                 (number, _) if number == self.field => return Err(protobuf::Fault::KnownWireType.into()),
                 _ => {}
@@ -58,44 +93,70 @@ impl<'a> Attributes<'a> {
     }
 }
 
-/// Finds the attribute that names the tenant: of those with a value, the first by the priority of `names`.
+/// Finds the attribute that names the tenant: of those with a value, the first by the priority of `names`. Returns its
+/// place in `names`, and its value.
 ///
 /// # Errors
-/// If the message is malformed. It is read to its end.
+/// If the message is malformed. It is read to its end, but only values under these names are.
 pub fn find_attribute<'a>(
     notation: Notation,
     holder: Holder,
     message: &'a [u8],
     names: &[Box<[u8]>],
-) -> Result<Option<Attribute<'a>>, Fault> {
+) -> Result<Option<(usize, AttributeValue<'a>)>, Fault> {
     let (mut found, mut priority) = (None, names.len());
     let mut attributes = Attributes::new(notation, holder, message);
     while let Some(attribute) = attributes.take()? {
         let place = names.iter().position(|name| same(name, &attribute.key));
-        let names_one = || !attribute.value.text(&mut itoa::Buffer::new()).is_empty();
-        if let Some(place) = place.filter(|&place| place < priority)
-            && names_one()
-        {
+        let Some(place) = place.filter(|&place| place < priority) else { continue };
+        let value = attribute.value()?;
+        if !value.text(&mut itoa::Buffer::new()).is_empty() {
             priority = place;
-            found = Some(attribute);
+            found = Some((place, value));
         }
     }
     Ok(found)
 }
 
-/// Reads a `KeyValue`.
-fn read_pair(mut pair: &[u8]) -> Result<(&[u8], AttributeValue<'_>), Fault> {
-    let (mut key, mut value): (&[u8], Option<AttributeValue<'_>>) = (&[], None);
+/// Calls `cut` with what has to go for all attributes of this key to be removed: ranges of the message, in its order. In
+/// JSON a comma goes with each.
+///
+/// # Errors
+/// If the message is malformed.
+pub fn each_cut(
+    notation: Notation,
+    holder: Holder,
+    message: &[u8],
+    key: &[u8],
+    mut cut: impl FnMut(Range<usize>),
+) -> Result<(), Fault> {
+    let mut some_kept = false;
+    let mut attributes = Attributes::new(notation, holder, message);
+    while let Some(Attribute { key: found, range, before, behind, .. }) = attributes.take()? {
+        if !same(&found, key) {
+            some_kept = true;
+        } else if some_kept {
+            cut(before..range.end);
+        } else {
+            cut(range.start..behind);
+        }
+    }
+    Ok(())
+}
+
+/// Reads a `KeyValue`: its key, and the bytes of its value.
+fn read_pair(mut pair: &[u8]) -> Result<(&[u8], &[u8]), Fault> {
+    let (mut key, mut value): (&[u8], Option<&[u8]>) = (&[], None);
     while !pair.is_empty() {
         match take_field(&mut pair)? {
             (1, Value::Bytes(bytes)) => key = bytes,
             (2, Value::Bytes(_)) if value.is_some() => return Err(Fault::Repeated),
-            (2, Value::Bytes(bytes)) => value = Some(read_value(bytes)?),
+            (2, Value::Bytes(bytes)) => value = Some(bytes),
             (1 | 2, _) => return Err(protobuf::Fault::KnownWireType.into()),
             _ => {}
         }
     }
-    Ok((key, value.unwrap_or(AttributeValue::Other)))
+    Ok((key, value.unwrap_or_default()))
 }
 
 /// Reads an `AnyValue`. It is a `oneof`, so the last of its fields counts.

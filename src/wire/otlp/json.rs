@@ -20,8 +20,9 @@
 use std::borrow::Cow;
 use std::ops::Range;
 
+use super::attribute::{Any, Attribute};
 use super::level::{Fault, Level, Member, Signal};
-use super::value::{Attribute, AttributeValue};
+use super::value::AttributeValue;
 use crate::limits::JSON_FAULT_CHARS_MAX;
 
 /// The body is not JSON. The sender is at fault, and a retry does not help.
@@ -220,12 +221,31 @@ enum State {
 pub(super) struct Object<'a> {
     cursor: Cursor<'a>,
     state: State,
-    has_list: bool,
+    /// The known keys that were there.
+    seen: Seen,
+}
+
+/// A set of known keys.
+#[derive(Clone, Copy, Default, Debug)]
+struct Seen(u16);
+
+/// Bits of [`Seen`] behind those of the children of a message, of which there are five at most.
+const SEEN_OWNER: usize = 6;
+const SEEN_TEMPORALITY: usize = 7;
+const SEEN_COMMON: usize = 8;
+
+impl Seen {
+    /// Adds the key of this bit. Whatever its value is: decoders differ in whether `null` replaces what came before.
+    fn add(&mut self, bit: usize) -> Result<(), Fault> {
+        let before = std::mem::replace(&mut self.0, self.0 | 1 << bit);
+        if self.0 == before { Err(Fault::Repeated) } else { Ok(()) }
+    }
 }
 
 const WANTS_OBJECT: Fault = Fault::Json("a value is not an object");
 const WANTS_LIST: Fault = Fault::Json("a value is not a list");
 const WANTS_TEXT: Fault = Fault::Json("a value is not a text");
+const WANTS_NUMBER: Fault = Fault::Json("a value is not a whole number of 64 bits");
 
 /// A value that has to be an object, or `null`.
 fn object(value: &[u8]) -> Result<Option<&[u8]>, Fault> {
@@ -238,7 +258,7 @@ fn object(value: &[u8]) -> Result<Option<&[u8]>, Fault> {
 
 impl<'a> Object<'a> {
     pub(super) fn new(text: &'a [u8]) -> Self {
-        Self { cursor: Cursor { text, at: 0 }, state: State::Begin, has_list: false }
+        Self { cursor: Cursor { text, at: 0 }, state: State::Begin, seen: Seen::default() }
     }
 
     /// The next member of a message of this level, or the next element of the list of its children.
@@ -278,10 +298,11 @@ impl<'a> Object<'a> {
     fn named(&mut self, level: Level, signal: Signal) -> Result<Option<(Member<'a>, Range<usize>)>, Fault> {
         let begin = self.cursor.at;
         let key = self.cursor.key();
-        for &child in level.children(signal) {
+        for (bit, &child) in level.children(signal).iter().enumerate() {
             if !is_key(&key, child.key(signal))? {
                 continue;
             }
+            self.seen.add(bit)?;
             if child.is_listed() {
                 return self.begin_list(child).map(|()| None);
             }
@@ -297,11 +318,18 @@ impl<'a> Object<'a> {
         if let Some(owner) = level.owner()
             && is_key(&key, owner.key)?
         {
+            self.seen.add(SEEN_OWNER)?;
             return Ok(object(value)?.map(|value| (Member::Owner(value), range)));
         }
         let mut is_common = matches!(level, Level::Data(_)) && is_key(&key, "aggregationTemporality")?;
-        for (_, name) in level.common() {
-            is_common |= is_key(&key, name)?;
+        if is_common {
+            self.seen.add(SEEN_TEMPORALITY)?;
+        }
+        for (at, (_, name)) in level.common().iter().enumerate() {
+            if is_key(&key, name)? {
+                self.seen.add(SEEN_COMMON + at)?;
+                is_common = true;
+            }
         }
         let member = match value.first() {
             _ if is_common => Member::Common,
@@ -312,9 +340,6 @@ impl<'a> Object<'a> {
     }
 
     fn begin_list(&mut self, child: Level) -> Result<(), Fault> {
-        if std::mem::replace(&mut self.has_list, true) {
-            return Err(Fault::Repeated);
-        }
         if self.cursor.skip(b'[') {
             self.state = State::List(child);
             return Ok(());
@@ -361,22 +386,20 @@ impl<'a> AttributeList<'a> {
         let begin = self.cursor.at;
         let pair = object(self.cursor.value())?.ok_or(WANTS_OBJECT)?;
         let end = begin + pair.len();
-        // With the comma before it or, as the first of several, with the one behind it.
-        let cut = match self.state {
-            ListState::Behind(before) => before..end,
-            _ => {
-                let mut behind = Cursor { at: end, ..self.cursor };
-                begin..if behind.skip(b',') { behind.at } else { end }
-            }
+        let mut behind = Cursor { at: end, ..self.cursor };
+        let behind = if behind.skip(b',') { behind.at } else { end };
+        let before = match self.state {
+            ListState::Behind(before) => before,
+            _ => begin,
         };
         self.state = ListState::Behind(end);
         let (key, value) = read_pair(pair)?;
-        Ok(Some(Attribute { key, value, cut }))
+        Ok(Some(Attribute { key, any: Any::Json(value), range: begin..end, before, behind }))
     }
 
     /// Looks for the list. There must be no second one.
     fn begin(&mut self) -> Result<(), Fault> {
-        let mut found = None;
+        let (mut found, mut seen) = (None, Seen::default());
         self.state = ListState::Done;
         let mut cursor = self.cursor;
         if !cursor.skip(b'{') {
@@ -388,8 +411,8 @@ impl<'a> AttributeList<'a> {
             let at = cursor.at;
             let value = cursor.value();
             if is_list {
+                seen.add(0)?;
                 match value.first() {
-                    _ if found.is_some() => return Err(Fault::Repeated),
                     Some(b'[') => found = Some(at + 1),
                     _ if value == b"null" => {}
                     _ => return Err(WANTS_LIST),
@@ -420,8 +443,8 @@ fn each_pair<'a>(
     Ok(())
 }
 
-/// Reads a `KeyValue`.
-fn read_pair(pair: &[u8]) -> Result<(Cow<'_, [u8]>, AttributeValue<'_>), Fault> {
+/// Reads a `KeyValue`: its key, and its value as it is written.
+fn read_pair(pair: &[u8]) -> Result<(Cow<'_, [u8]>, &[u8]), Fault> {
     let (mut key, mut value) = (None, None);
     each_pair(pair, |name, text| {
         if is_key(name, "key")? {
@@ -429,46 +452,79 @@ fn read_pair(pair: &[u8]) -> Result<(Cow<'_, [u8]>, AttributeValue<'_>), Fault> 
             let twice = key.replace(string(text)).is_some();
             return if twice { Err(Fault::Repeated) } else { is_text.then_some(()).ok_or(WANTS_TEXT) };
         }
-        if is_key(name, "value")? {
-            let read = object(text)?.map_or(Ok(AttributeValue::Other), read_value)?;
-            return if value.replace(read).is_some() { Err(Fault::Repeated) } else { Ok(()) };
+        if is_key(name, "value")? && value.replace(text).is_some() {
+            return Err(Fault::Repeated);
         }
         Ok(())
     })?;
-    Ok((key.unwrap_or_default(), value.unwrap_or(AttributeValue::Other)))
+    Ok((key.unwrap_or_default(), value.unwrap_or(b"null")))
 }
 
-/// Reads an `AnyValue`, which has one value.
-fn read_value(any: &[u8]) -> Result<AttributeValue<'_>, Fault> {
-    let mut found = None;
+/// The kinds of an `AnyValue`, of which it has one.
+const KINDS: [&str; 7] =
+    ["stringValue", "intValue", "boolValue", "doubleValue", "arrayValue", "kvlistValue", "bytesValue"];
+
+/// Reads an `AnyValue`, or `null`.
+pub(super) fn read_value(any: &[u8]) -> Result<AttributeValue<'_>, Fault> {
+    let Some(any) = object(any)? else { return Ok(AttributeValue::Other) };
+    let (mut found, mut seen) = (None, Seen::default());
     each_pair(any, |name, text| {
-        let value = if is_key(name, "stringValue")? {
-            if !text.starts_with(b"\"") {
-                return if text == b"null" { Ok(()) } else { Err(WANTS_TEXT) };
+        for (bit, kind) in KINDS.into_iter().enumerate() {
+            if !is_key(name, kind)? {
+                continue;
             }
-            AttributeValue::Text(string(text))
-        } else if is_key(name, "intValue")? {
-            let digits = if text.starts_with(b"\"") { string(text) } else { Cow::Borrowed(text) };
-            let number = std::str::from_utf8(&digits).ok().and_then(|digits| digits.parse().ok());
-            AttributeValue::Int(number.ok_or(Fault::Json("a value is not a whole number of 64 bits"))?)
-        } else if is_key(name, "boolValue")? {
-            match text {
-                b"true" => AttributeValue::Bool(true),
-                b"false" => AttributeValue::Bool(false),
-                _ => return Err(Fault::Json("a value is neither true nor false")),
+            seen.add(bit)?;
+            // A `oneof` has one value; of several, decoders take different ones.
+            if text != b"null" && found.replace(read_kind(kind, text)?).is_some() {
+                return Err(Fault::Repeated);
             }
-        } else {
-            let mut is_known = false;
-            for other in ["doubleValue", "arrayValue", "kvlistValue", "bytesValue"] {
-                is_known |= is_key(name, other)?;
-            }
-            if !is_known {
-                return Ok(());
-            }
-            AttributeValue::Other
-        };
-        // A `oneof` has one value; of several, decoders take different ones.
-        if found.replace(value).is_some() { Err(Fault::Repeated) } else { Ok(()) }
+        }
+        Ok(())
     })?;
     Ok(found.unwrap_or(AttributeValue::Other))
+}
+
+/// Reads the value of this one of [`KINDS`], which is not `null`.
+fn read_kind<'a>(kind: &str, text: &'a [u8]) -> Result<AttributeValue<'a>, Fault> {
+    Ok(match kind {
+        "stringValue" if text.starts_with(b"\"") => AttributeValue::Text(string(text)),
+        "stringValue" => return Err(WANTS_TEXT),
+        "intValue" => {
+            let digits = if text.starts_with(b"\"") { string(text) } else { Cow::Borrowed(text) };
+            AttributeValue::Int(whole_number(&digits).ok_or(WANTS_NUMBER)?)
+        }
+        "boolValue" => match text {
+            b"true" => AttributeValue::Bool(true),
+            b"false" => AttributeValue::Bool(false),
+            _ => return Err(Fault::Json("a value is neither true nor false")),
+        },
+        _ => AttributeValue::Other,
+    })
+}
+
+/// Reads a number of 64 bits in any form that ProtoJSON allows, such as `5`, `5.0` and `1e3`; `None` if it is no whole
+/// one. Exact: a tenant is named by its digits.
+fn whole_number(text: &[u8]) -> Option<i64> {
+    let text = std::str::from_utf8(text).ok()?;
+    let (number, exponent) = text.split_once(['e', 'E']).unwrap_or((text, "0"));
+    let (whole, fraction) = number.split_once('.').unwrap_or((number, "0"));
+    let (whole, sign) = whole.strip_prefix('-').map_or((whole, 1), |whole| (whole, -1));
+    if whole.is_empty() || fraction.is_empty() {
+        return None;
+    }
+    let fraction = fraction.trim_end_matches('0');
+    let mut value = 0_i128;
+    for digit in whole.bytes().chain(fraction.bytes()) {
+        let digit = digit.is_ascii_digit().then(|| digit - b'0')?;
+        value = value.checked_mul(10)?.checked_add(digit.into())?;
+    }
+    let mut exponent = exponent.parse::<i64>().ok()?.checked_sub(i64::try_from(fraction.len()).ok()?)?;
+    while exponent < 0 && value % 10 == 0 && value != 0 {
+        (value, exponent) = (value / 10, exponent + 1);
+    }
+    if value == 0 {
+        return Some(0);
+    }
+    let power = 10_i128.checked_pow(u32::try_from(exponent).ok()?)?;
+    i64::try_from(value.checked_mul(power)? * sign).ok()
 }

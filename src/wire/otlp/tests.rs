@@ -26,7 +26,7 @@ fn found(notation: Notation, level: Level, message: &[u8]) -> Result<Option<Stri
     let names: Vec<Box<[u8]>> = vec![(*b"t").into(), (*b"u").into()];
     let holder = level.owner().or(level.holder()).unwrap();
     let found = find_attribute(notation, holder, message, &names)?;
-    Ok(found.map(|found| String::from_utf8(found.value.into_text().into_owned()).unwrap()))
+    Ok(found.map(|(_, value)| String::from_utf8(value.into_text().into_owned()).unwrap()))
 }
 
 #[test]
@@ -152,9 +152,21 @@ fn json_that_decoders_read_differently_is_refused() {
     ] {
         assert_eq!(members(Level::Export, Signal::Logs, text).unwrap_err(), Fault::Json(fault), "{text}");
     }
-    for text in [r#"{"resourceLogs":[],"resourceLogs":[]}"#, r#"{"resourceLogs":[],"resource_logs":[]}"#] {
-        assert_eq!(members(Level::Export, Signal::Logs, text).unwrap_err(), Fault::Repeated, "{text}");
+    for (level, text) in [
+        (Level::Export, r#"{"resourceMetrics":[],"resourceMetrics":[]}"#),
+        (Level::Export, r#"{"resourceMetrics":[],"resource_metrics":null}"#),
+        (Level::Resource, r#"{"resource":null,"resource":{}}"#),
+        (Level::Resource, r#"{"resource":{},"resource":null}"#),
+        (Level::Metric, r#"{"gauge":null,"gauge":{}}"#),
+        (Level::Metric, r#"{"name":"a","name":null}"#),
+        (Level::Metric, r#"{"gauge":{},"sum":{}}"#),
+    ] {
+        assert_eq!(members(level, Signal::Metrics, text).unwrap_err(), Fault::Repeated, "{text}");
     }
+    let one = r#"{"gauge":null,"sum":{}}"#;
+    assert_eq!(members(Level::Metric, Signal::Metrics, one).unwrap(), [r#"child "sum":{}"#]);
+    let list = br#"{"attributes":null,"attributes":[]}"#;
+    assert_eq!(found(Notation::Json, Level::LogRecord, list), Err(Fault::Repeated));
     for text in ["", "{", "{\"a\":1}x", "{\"a\":\"\u{1}\"}", "{'a':1}", "NaN", &"[".repeat(200)] {
         assert!(json::check(text.as_bytes()).is_err(), "{text}");
     }
@@ -193,7 +205,17 @@ fn attributes_in_json_are_found_and_cut_with_a_comma() {
         (r#"{"boolValue":true}"#, Some("true")),
         (r#"{"doubleValue":1.5}"#, None),
         (r#"{"arrayValue":{"values":[]}}"#, None),
+        (r#"{"intValue":5.0}"#, Some("5")),
+        (r#"{"intValue":1e3}"#, Some("1000")),
+        (r#"{"intValue":"-1.5E+1"}"#, Some("-15")),
+        (r#"{"intValue":1200e-2}"#, Some("12")),
+        (r#"{"intValue":-0.0e9}"#, Some("0")),
+        (r#"{"intValue":9223372036854775807.0}"#, Some("9223372036854775807")),
+        (r#"{"intValue":"-9223372036854775808"}"#, Some("-9223372036854775808")),
         (r#"{"stringValue":null}"#, None),
+        (r#"{"intValue":null}"#, None),
+        (r#"{"boolValue":null,"doubleValue":null,"intValue":3}"#, Some("3")),
+        (r#"{"stringValue":"a","arrayValue":null,"kvlistValue":null,"bytesValue":null}"#, Some("a")),
         ("null", None),
         ("{}", None),
     ] {
@@ -204,11 +226,22 @@ fn attributes_in_json_are_found_and_cut_with_a_comma() {
         r#"{"stringValue":"a","stringValue":"b"}"#,
         r#"{"stringValue":1}"#,
         r#"{"intValue":1.5}"#,
+        r#"{"intValue":15e-1}"#,
+        r#"{"intValue":1e999999999999}"#,
+        r#"{"intValue":9223372036854775808}"#,
+        r#"{"intValue":"+5"}"#,
+        r#"{"intValue":""}"#,
+        r#"{"intValue":"5 "}"#,
+        r#"{"stringValue":null,"stringValue":"a"}"#,
+        r#"{"stringValue":"a","string_value":null}"#,
         r#"{"boolValue":"true"}"#,
         r#"{"StringValue":"a"}"#,
         "[]",
     ] {
         assert!(value(any).is_err(), "{any}");
+        // What is not asked for is not read.
+        let other = format!(r#"{{"attributes":[{{"key":"x","value":{any}}}]}}"#);
+        assert_eq!(found(Notation::Json, Level::LogRecord, other.as_bytes()), Ok(None), "{any}");
     }
     let pairs = r#"{"key":"t","value":{"stringValue":"a"}}"#;
     let others = r#"{"key":"x"}"#;
@@ -217,12 +250,20 @@ fn attributes_in_json_are_found_and_cut_with_a_comma() {
         (format!("[{pairs} , {others}]"), format!("[ {others}]")),
         (format!("[{others} , {pairs}]"), format!("[{others}]")),
         (format!("[{others},{pairs}, {others}]"), format!("[{others}, {others}]")),
+        (format!("[{pairs},{pairs}]"), "[]".to_owned()),
+        (format!("[{pairs}, {pairs} , {others}]"), format!("[  {others}]")),
+        (format!("[{others}, {pairs},{pairs}]"), format!("[{others}]")),
+        (format!("[{pairs},{others},{pairs},{others}]"), format!("[{others},{others}]")),
     ] {
         let text = format!(r#"{{"z":[1],"attributes": {list} }}"#);
-        let names: Vec<Box<[u8]>> = vec![(*b"t").into()];
         let holder = Level::Resource.owner().unwrap();
-        let found = find_attribute(Notation::Json, holder, text.as_bytes(), &names).unwrap().unwrap();
-        let cut = [&text[..found.cut.start], &text[found.cut.end..]].concat();
+        let (mut cut, mut kept_at) = (String::new(), 0);
+        let each = |range: Range<usize>| {
+            cut.push_str(&text[kept_at..range.start]);
+            kept_at = range.end;
+        };
+        each_cut(Notation::Json, holder, text.as_bytes(), b"t", each).unwrap();
+        cut.push_str(&text[kept_at..]);
         assert_eq!(cut, format!(r#"{{"z":[1],"attributes": {without} }}"#));
     }
 }

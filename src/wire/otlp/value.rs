@@ -5,7 +5,6 @@
 #![forbid(unsafe_code)]
 
 use std::borrow::Cow;
-use std::ops::Range;
 
 /// The value of an attribute, as far as it can name a tenant.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -39,16 +38,4 @@ impl<'a> AttributeValue<'a> {
             other => Cow::Owned(other.text(&mut itoa::Buffer::new()).to_vec()),
         }
     }
-}
-
-/// An attribute.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Attribute<'a> {
-    /// Its key.
-    pub key: Cow<'a, [u8]>,
-    /// Its value.
-    pub value: AttributeValue<'a>,
-    /// What has to go for it to be removed, as a range of the message that has it: its whole field or, in JSON, its
-    /// element with a comma.
-    pub cut: Range<usize>,
 }
