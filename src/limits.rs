@@ -327,8 +327,8 @@ pub const MERGED_PART_BYTES_MAX: usize = 8 << 10;
 /// The same for a passthrough. It is deflated already, so merging it costs more.
 pub const MERGED_PASSTHROUGH_BYTES_MAX: usize = 2 << 10;
 
-/// Series, metadata entries and unknown fields of one request, together. Prometheus sends 2,000 series. An empty series
-/// takes two bytes and costs us about twenty of bookkeeping, so a limit on bytes alone is not enough.
+/// Series, metadata entries and unknown fields of one request, together, and pieces that resources of OTLP are taken apart
+/// into. Prometheus sends 2,000 series. An empty series takes two bytes and costs us about twenty of bookkeeping.
 pub const REQUEST_FIELDS_MAX: usize = 1_000_000;
 
 /// Symbols of one Remote Write 2.0 request. 2,000 series have about 5,000. An empty symbol takes two bytes and costs us

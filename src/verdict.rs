@@ -249,6 +249,7 @@ impl From<&SplitError> for Answer {
             SplitError::Inflate(error) if error.is_too_large() => 413,
             SplitError::Json(JsonError::TooLarge { .. })
             | SplitError::TooManyFields { .. }
+            | SplitError::TooManyPieces { .. }
             | SplitError::TooManyCopies { .. }
             | SplitError::TooManySymbols { .. }
             | SplitError::TooMuchGrowth { .. }

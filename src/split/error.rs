@@ -64,6 +64,12 @@ pub enum SplitError {
         /// The limit.
         fields_max: usize,
     },
+    /// The resources of an export would be taken apart into too many pieces: fields and messages that are copied.
+    #[error("the export cannot be split: its resources would be taken apart into more than {pieces_max} pieces")]
+    TooManyPieces {
+        /// The limit.
+        pieces_max: usize,
+    },
     /// The request has too many symbols.
     #[error("the request has more than {symbols_max} symbols")]
     TooManySymbols {
@@ -120,9 +126,10 @@ impl SplitError {
             Self::Json(JsonError::Malformed { .. }) => "bad_json",
             Self::Labels { .. } => "bad_labels",
             Self::Empty | Self::EmptyPush => "empty",
-            Self::TooManyFields { .. } | Self::TooManySymbols { .. } | Self::TooManyScalars { .. } => {
-                "too_many_fields"
-            }
+            Self::TooManyFields { .. }
+            | Self::TooManyPieces { .. }
+            | Self::TooManySymbols { .. }
+            | Self::TooManyScalars { .. } => "too_many_fields",
             Self::TooManyTenants { .. } => "too_many_tenants",
             Self::Tenant { error, .. } => error.reason(),
         }

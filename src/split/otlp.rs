@@ -137,9 +137,10 @@ impl<'a> Pass<'a> {
         let key = names.get(place).map(|name| &**name).unwrap_or_default();
         let bytes = resource.get(owner.clone()).unwrap_or_default();
         self.found
-            .push_cut(tenant, cut, |found| match Level::Resource.owner() {
+            .push_cut(tenant, cut, |found, first| match Level::Resource.owner() {
                 Some(holder) => each_cut(notation, holder, bytes, key, |range| {
-                    found.push_range(message_at + owner.start + range.start, message_at + owner.start + range.end);
+                    let base = message_at + owner.start;
+                    found.push_range(first, base + range.start, base + range.end);
                 }),
                 None => Ok(()),
             })
@@ -289,6 +290,11 @@ impl found::Decide for Owners<'_, '_> {
         let value = found.as_ref().map(|(_, value)| value.text(&mut room));
         let tenant = self.resolver.find(value, 1, &self.subject)?;
         Ok(self.owned(tenant, 1))
+    }
+
+    fn recorded(&mut self, pieces: usize) -> Result<(), Stopped> {
+        let pieces_max = REQUEST_FIELDS_MAX;
+        if pieces > pieces_max { Err(SplitError::TooManyPieces { pieces_max }.into()) } else { Ok(()) }
     }
 }
 

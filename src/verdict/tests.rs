@@ -386,6 +386,7 @@ fn split_errors_are_client_errors() {
     for (error, status) in [
         (SplitError::Inflate(InflateError::TooLarge { bytes_max: 8 }), 413),
         (SplitError::TooManyFields { fields_max: 8 }, 413),
+        (SplitError::TooManyPieces { pieces_max: 8 }, 413),
         (SplitError::TooManySymbols { symbols_max: 8 }, 413),
         (SplitError::TooMuchGrowth { bytes_max: 8 }, 413),
         (SplitError::MalformedV2(malformed_v2), 400),

@@ -36,6 +36,10 @@ pub(super) trait Decide {
 
     /// Whom an item belongs to. `Several` if it is refused.
     fn item(&mut self, level: Level, item: &[u8]) -> Result<Owned, Self::Stop>;
+
+    /// Says how many nodes, leaves and ranges have been recorded. Their sizes are not bounded by that of the export: a
+    /// field of two bytes may take a range of eight.
+    fn recorded(&mut self, pieces: usize) -> Result<(), Self::Stop>;
 }
 
 /// Nodes from a resource down to the data of a metric.
@@ -161,15 +165,15 @@ impl ScannedResources {
         self.push(tenant, Content::Run { begin, end });
     }
 
-    /// Adds a resource without the ranges that `each` [pushes](Self::push_range).
+    /// Adds a resource without the ranges that `each` [pushes](Self::push_range), which is given the first.
     pub(super) fn push_cut(
         &mut self,
         tenant: u32,
         cut: Cut,
-        each: impl FnOnce(&mut Self) -> Result<(), Fault>,
+        each: impl FnOnce(&mut Self, usize) -> Result<(), Fault>,
     ) -> Result<(), Fault> {
         let first = self.ranges.len();
-        each(self)?;
+        each(self, first)?;
         let ranges = self.ranges.get(first..).unwrap_or_default();
         let bytes = ranges.iter().map(|(begin, end)| end - begin).sum();
         self.cuts.push(Cut { first: narrow(first), last: narrow(self.ranges.len()), bytes, ..cut });
@@ -177,8 +181,17 @@ impl ScannedResources {
         Ok(())
     }
 
-    pub(super) fn push_range(&mut self, begin: usize, end: usize) {
-        self.ranges.push((narrow(begin), narrow(end)));
+    /// Adds a range to those from `first` on. The last of these may go on in it.
+    pub(super) fn push_range(&mut self, first: usize, begin: usize, end: usize) {
+        let (begin, end) = (narrow(begin), narrow(end));
+        match self.ranges.get_mut(first..).and_then(<[_]>::last_mut) {
+            Some((_, last)) if *last == begin => *last = end,
+            _ => self.ranges.push((begin, end)),
+        }
+    }
+
+    fn pieces(&self) -> usize {
+        self.nodes.len() + self.leaves.len() + self.ranges.len()
     }
 
     pub(super) fn push_apart(&mut self, tenant: u32, leaves: Range<usize>) {
@@ -249,6 +262,7 @@ impl ScannedResources {
             let owned = self.walk_node(node, child_level, child, end - child.len(), decide)?;
             if let Owned::One(tenant) = owned {
                 self.push_leaf(tenant, node, begin, end, owned == previous);
+                decide.recorded(self.pieces())?;
             }
             previous = owned;
             all = match (all, owned) {
@@ -258,7 +272,7 @@ impl ScannedResources {
             };
         }
         if all == Owned::Several {
-            self.note_common(node, level, message, base)?;
+            self.note_common(node, level, message, base, decide)?;
         } else {
             let (nodes, leaves, ranges, dropped) = marks;
             self.nodes.truncate(nodes);
@@ -283,23 +297,37 @@ impl ScannedResources {
     }
 
     /// Records what the copies of a node have in common.
-    fn note_common(&mut self, node: u32, level: Level, message: &[u8], base: usize) -> Result<(), Fault> {
+    fn note_common<D: Decide>(
+        &mut self,
+        node: u32,
+        level: Level,
+        message: &[u8],
+        base: usize,
+        decide: &mut D,
+    ) -> Result<(), D::Stop> {
         let first = self.ranges.len();
-        let mut common_bytes = 0;
+        let mut before = 0;
         let mut members = Members::new(self.notation, self.signal, level, message);
         while let Some((member, range)) = members.take()? {
             match member {
                 Member::Child(..) => {}
                 Member::Other => self.dropped += 1,
                 Member::Owner(_) | Member::Common | Member::Scalar => {
-                    common_bytes += range.len();
-                    self.ranges.push((narrow(base + range.start), narrow(base + range.end)));
+                    let gap = message.get(before..range.start).unwrap_or_default();
+                    // In JSON only a comma stands between members, if nothing else does.
+                    let follows = self.notation == Notation::Json && gap.iter().all(|byte| b", \t\r\n".contains(byte));
+                    let begin = if follows { before } else { range.start };
+                    self.push_range(first, base + begin, base + range.end);
+                    before = range.end;
+                    decide.recorded(self.pieces())?;
                 }
             }
         }
+        let ranges = self.ranges.get(first..).unwrap_or_default();
+        let common_bytes = ranges.iter().map(|(begin, end)| end - begin).sum();
         let end = narrow(self.ranges.len());
         if let Some(node) = self.nodes.get_mut(node as usize) {
-            (node.first, node.end, node.common_bytes) = (narrow(first), end, narrow(common_bytes));
+            (node.first, node.end, node.common_bytes) = (narrow(first), end, common_bytes);
         }
         Ok(())
     }

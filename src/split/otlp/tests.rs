@@ -234,18 +234,45 @@ fn copies_are_bounded() {
     assert_eq!(error, SplitError::TooManyTenants { tenants_max: 3 });
 }
 
+/// A field of bytes with a number above 15.
+fn unknown(bytes: &[u8]) -> Vec<u8> {
+    [&[0x9a, 0x06, bytes.len().try_into().unwrap()][..], bytes].concat()
+}
+
+/// A field 1 that holds this.
+fn field_1(bytes: &[u8]) -> Vec<u8> {
+    let mut field = vec![0x0a];
+    crate::wire::varint::put(&mut field, bytes.len() as u64);
+    field.extend(bytes);
+    field
+}
+
+#[test]
+fn the_pieces_of_a_resource_are_bounded() {
+    let rules = rules();
+    let rules = SplitRules::new(&rules, SplitLimits { inflated_bytes_max: 32 << 20, tenants_max: 3 });
+    let of = |numbers: &[u8], times: usize| {
+        let whole = resource(&[], vec![scope(&[], &[&[("t", "a")], &[("t", "b")]])]).encode_to_vec();
+        let bytes = field_1(&[whole, numbers.repeat(times)].concat());
+        Splitter::new().scan(body(LOGS, bytes), &rules, None).map(|scan| scan.tenants)
+    };
+    let number = [0x98, 0x06, 5];
+    let apart = [&number[..], &unknown(b"")].concat();
+    let pieces_max = REQUEST_FIELDS_MAX;
+    assert_eq!(of(&apart, pieces_max), Err(SplitError::TooManyPieces { pieces_max }));
+    assert_eq!(of(&apart, 1000), Ok(2));
+    // Adjacent fields are one piece.
+    assert_eq!(of(&number, pieces_max), Ok(2));
+}
+
 #[test]
 fn unknown_fields_stay_where_nothing_is_taken_apart_and_bytes_go_where_something_is() {
-    let unknown = [99 << 3 & 0x7f | 2, 1, b'?'].map(|byte: u8| byte);
-    let unknown = [&[0x9a, 0x06][..], &unknown[1..]].concat();
+    let unknown = unknown(b"?");
     let number = vec![0x98, 0x06, 5];
     let of = |pairs: &[&[(&str, &str)]]| {
         let mut bytes = resource(&[], vec![scope(&[], pairs)]).encode_to_vec();
         bytes.extend([&unknown[..], &number].concat());
-        let mut field = vec![0x0a];
-        crate::wire::varint::put(&mut field, bytes.len() as u64);
-        field.extend(bytes);
-        field
+        field_1(&bytes)
     };
     let whole = of(&[&[("t", "a")]]);
     let (scan, parts) = split(body(LOGS, [&whole[..], &of(&[&[("t", "b")]])].concat()), &rules()).unwrap();
