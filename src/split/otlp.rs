@@ -12,6 +12,8 @@
 //!   resource that is taken apart, too.
 //! * An export may be empty, and so may a resource: that is no fault (OTLP specification, "OTLP/HTTP Request"), and such
 //!   a resource needs no tenant.
+//! * What is acknowledged is stored. So a resource without items goes to its tenant if it holds metrics without points, or
+//!   unknown fields of bytes, which may be items of a kind that is new to us. What no tenant can be given is counted.
 #![forbid(unsafe_code)]
 
 mod found;
@@ -28,8 +30,8 @@ use super::unknown::UnknownFields;
 use crate::limits::REQUEST_FIELDS_MAX;
 use crate::model::{MergeKey, Signal};
 use crate::wire::otlp::{
-    AttributeValue, Attributes, Fault, Level, Malformed, Member, Members, Notation, count_items, each_cut,
-    find_attribute, owner,
+    AttributeValue, Attributes, Fault, Held, Level, Malformed, Member, Members, Notation, each_cut,
+    find_attribute, held, owner,
 };
 
 pub(super) use found::ScannedResources;
@@ -53,7 +55,7 @@ pub(super) fn scan(
         resolver,
         found,
         unknown: UnknownFields::default(),
-        skipped_empty: false,
+        skipped: false,
         copies_bytes_left,
     }
     .run()
@@ -67,8 +69,8 @@ struct Pass<'a> {
     resolver: Resolver<'a>,
     found: &'a mut ScannedResources,
     unknown: UnknownFields,
-    /// Whether a resource without items was skipped.
-    skipped_empty: bool,
+    /// Whether a resource was skipped, as it holds nothing or nobody can be given what it holds.
+    skipped: bool,
     /// Bytes that copies may still take.
     copies_bytes_left: usize,
 }
@@ -102,18 +104,19 @@ impl<'a> Pass<'a> {
 
     fn resource(&mut self, resource: &'a [u8], begin: usize, end: usize) -> Result<(), SplitError> {
         let (signal, notation) = (self.signal, self.notation);
-        let items = count_items(notation, signal, Level::Resource, resource)
+        let held = held(notation, signal, Level::Resource, resource)
             .map_err(|fault| self.malformed(fault, begin))?;
+        let items = held.items;
         self.resolver.count(items);
-        if items == 0 {
-            self.skipped_empty = true;
+        if held.is_nothing() {
+            self.skipped = true;
             return Ok(());
         }
         let names = &self.resolver.rules.tenant.labels;
         let named = named(notation, signal, Level::Resource, resource, names)
             .map_err(|fault| self.malformed(fault, begin))?;
         let Some(Named { place, value, owner_field, owner }) = named else {
-            return self.take_apart(resource, begin, end);
+            return self.take_apart(resource, held, begin, end);
         };
         let subject = ResourceSubject { signal, notation, resource };
         let mut room = itoa::Buffer::new();
@@ -148,7 +151,13 @@ impl<'a> Pass<'a> {
     }
 
     /// Splits a resource into one for each tenant of its scopes or items.
-    fn take_apart(&mut self, resource: &'a [u8], begin: usize, end: usize) -> Result<(), SplitError> {
+    fn take_apart(
+        &mut self,
+        resource: &'a [u8],
+        held: Held,
+        begin: usize,
+        end: usize,
+    ) -> Result<(), SplitError> {
         let subject = ResourceSubject { signal: self.signal, notation: self.notation, resource };
         let before = self.resolver.refused_series();
         let first = self.found.leaves();
@@ -161,7 +170,13 @@ impl<'a> Pass<'a> {
         })?;
         self.resolver.count_refused_once(before);
         match owned {
-            Owned::Nobody => Ok(()),
+            Owned::Nobody => {
+                if let Some(tenant) = self.without_items(resource, held)? {
+                    self.resolver.tenants.count(tenant, 1, 0);
+                    self.found.push_run(tenant, begin, end);
+                }
+                Ok(())
+            }
             Owned::One(tenant) => {
                 self.resolver.tenants.count(tenant, 1, 0);
                 self.found.push_run(tenant, begin, end);
@@ -169,6 +184,21 @@ impl<'a> Pass<'a> {
             }
             Owned::Several => self.push_apart(first),
         }
+    }
+
+    /// Finds the tenant of a resource without items that names none. Its unknown fields may be items, so they are treated
+    /// as items without a tenant are. Metrics without points are no reason to refuse a request.
+    fn without_items(&mut self, resource: &'a [u8], held: Held) -> Result<Option<u32>, SplitError> {
+        if held.unknown {
+            let subject = ResourceSubject { signal: self.signal, notation: self.notation, resource };
+            return self.resolver.find(None, 0, &subject);
+        }
+        let tenant = self.resolver.default_slot()?;
+        if tenant.is_none() {
+            self.skipped = true;
+            self.resolver.scan.unknown_fields_dropped += 1;
+        }
+        Ok(tenant)
     }
 
     /// Adds the leaves from `first` on as a resource for each of their tenants.
@@ -193,7 +223,7 @@ impl<'a> Pass<'a> {
         let found = self.found;
         scan.tenants = tenants.slots.len();
         scan.passthrough =
-            scan.tenants == 1 && scan.refused.series() == 0 && !self.skipped_empty && found.is_whole();
+            scan.tenants == 1 && scan.refused.series() == 0 && !self.skipped && found.is_whole();
         // Exports in JSON are not merged: their lists would have to be joined.
         found.alone = self.unknown.scalars_bytes > 0 || self.notation == Notation::Json;
         if scan.passthrough {
@@ -270,10 +300,11 @@ impl found::Decide for Owners<'_, '_> {
         let Some(Named { value, .. }) = named(self.notation, self.signal, level, message, names)? else {
             return Ok(None);
         };
-        let items = count_items(self.notation, self.signal, level, message)?;
-        if items == 0 {
+        let held = held(self.notation, self.signal, level, message)?;
+        if held.is_nothing() {
             return Ok(Some(Owned::Nobody));
         }
+        let items = held.items;
         let mut room = itoa::Buffer::new();
         let value = value.text(&mut room);
         let tenant = self.resolver.find(Some(value), items, &self.subject)?;
@@ -290,6 +321,11 @@ impl found::Decide for Owners<'_, '_> {
         let value = found.as_ref().map(|(_, value)| value.text(&mut room));
         let tenant = self.resolver.find(value, 1, &self.subject)?;
         Ok(self.owned(tenant, 1))
+    }
+
+    /// Unknown bytes, and a metric without points beside those of several tenants, could be any of these tenants'.
+    fn shared(&self) -> Option<u32> {
+        None
     }
 
     fn recorded(&mut self, pieces: usize) -> Result<(), Stopped> {

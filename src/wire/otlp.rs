@@ -103,26 +103,61 @@ fn take_protobuf<'a>(
     Ok(Some((member, begin..message.len() - rest.len())))
 }
 
+/// What a message holds, besides what describes it.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub struct Held {
+    /// Its items.
+    pub items: u32,
+    /// Whether there is a metric, with points or without.
+    pub metrics: bool,
+    /// Whether there is an unknown field of bytes around the items: it may be data of a kind that is new to us.
+    pub unknown: bool,
+}
+
+impl Held {
+    /// Whether nothing is lost with the message.
+    pub fn is_nothing(self) -> bool {
+        self == Self::default()
+    }
+
+    fn and(self, other: Self) -> Self {
+        Self {
+            items: self.items.saturating_add(other.items),
+            metrics: self.metrics || other.metrics,
+            unknown: self.unknown || other.unknown,
+        }
+    }
+}
+
+/// Finds what a message of this level holds.
+///
+/// # Errors
+/// If it is malformed.
+pub fn held(notation: Notation, signal: Signal, level: Level, message: &[u8]) -> Result<Held, Fault> {
+    let nothing = Held::default();
+    if level.is_item() {
+        return Ok(Held { items: 1, ..nothing });
+    }
+    let mut all = Held { metrics: level == Level::Metric, ..nothing };
+    let mut members = Members::new(notation, signal, level, message);
+    while let Some((member, _)) = members.take()? {
+        all = all.and(match member {
+            Member::Child(child, _) if child.is_item() => Held { items: 1, ..nothing },
+            // As deep as the levels, whatever the input is.
+            Member::Child(child, bytes) => held(notation, signal, child, bytes)?,
+            Member::Other => Held { unknown: true, ..nothing },
+            Member::Owner(_) | Member::Common | Member::Scalar => nothing,
+        });
+    }
+    Ok(all)
+}
+
 /// Counts the items in a message of this level.
 ///
 /// # Errors
 /// If it is malformed.
 pub fn count_items(notation: Notation, signal: Signal, level: Level, message: &[u8]) -> Result<u32, Fault> {
-    if level.is_item() {
-        return Ok(1);
-    }
-    let mut items = 0_u32;
-    let mut members = Members::new(notation, signal, level, message);
-    while let Some((member, _)) = members.take()? {
-        if let Member::Child(child, bytes) = member {
-            // As deep as the levels, whatever the input is.
-            items = items.saturating_add(match child.is_item() {
-                true => 1,
-                false => count_items(notation, signal, child, bytes)?,
-            });
-        }
-    }
-    Ok(items)
+    held(notation, signal, level, message).map(|held| held.items)
 }
 
 /// The bytes of a resource or a scope, and the range of the whole field in its message.

@@ -12,7 +12,7 @@ use crate::model::Signal;
 use crate::split::nested::Nested;
 use crate::split::scratch::{narrow, trim};
 use crate::split::tenants::Tenants;
-use crate::wire::otlp::{Fault, Level, Member, Members, Notation};
+use crate::wire::otlp::{Fault, Level, Member, Members, Notation, held};
 use crate::wire::varint;
 
 /// Whom a message belongs to.
@@ -36,6 +36,10 @@ pub(super) trait Decide {
 
     /// Whom an item belongs to. `Several` if it is refused.
     fn item(&mut self, level: Level, item: &[u8]) -> Result<Owned, Self::Stop>;
+
+    /// Whom that belongs to which has no items and is beside those of several, at this point of the walk. If it is nobody,
+    /// this is dropped and counted; else unknown fields are copied for all.
+    fn shared(&self) -> Option<u32>;
 
     /// Says how many nodes, leaves and ranges have been recorded. Their sizes are not bounded by that of the export: a
     /// field of two bytes may take a range of eight.
@@ -121,9 +125,9 @@ pub(in crate::split) struct ScannedResources {
     leaves: Vec<Leaf>,
     /// Ranges of whole fields.
     ranges: Vec<(u32, u32)>,
-    /// Unknown fields of bytes in nodes.
+    /// What was left out of nodes: unknown fields of bytes, and messages without items that hold something.
     dropped: u64,
-    /// Unknown numeric fields of the export, which go into every part.
+    /// Unknown fields of the export that go into every part; in JSON with a comma behind each.
     pub(super) scalars: Vec<u8>,
     /// Whether the parts share no request.
     pub(in crate::split) alone: bool,
@@ -219,7 +223,7 @@ impl ScannedResources {
         self.leaves.len()
     }
 
-    /// The unknown fields that were left out since the last call.
+    /// How much was left out since the last call: unknown fields of bytes, and messages without items.
     pub(super) fn take_dropped(&mut self) -> u64 {
         std::mem::take(&mut self.dropped)
     }
@@ -259,7 +263,14 @@ impl ScannedResources {
         while let Some((member, range)) = members.take()? {
             let Member::Child(child_level, child) = member else { continue };
             let (begin, end) = (base + range.start, base + range.end);
-            let owned = self.walk_node(node, child_level, child, end - child.len(), decide)?;
+            let mut owned = self.walk_node(node, child_level, child, end - child.len(), decide)?;
+            if owned == Owned::Nobody {
+                let held = held(self.notation, self.signal, child_level, child)?;
+                match decide.shared() {
+                    Some(tenant) => owned = Owned::One(tenant),
+                    None => self.dropped += u64::from(!held.is_nothing()),
+                }
+            }
             if let Owned::One(tenant) = owned {
                 self.push_leaf(tenant, node, begin, end, owned == previous);
                 decide.recorded(self.pieces())?;
@@ -311,8 +322,8 @@ impl ScannedResources {
         while let Some((member, range)) = members.take()? {
             match member {
                 Member::Child(..) => {}
-                Member::Other => self.dropped += 1,
-                Member::Owner(_) | Member::Common | Member::Scalar => {
+                Member::Other if decide.shared().is_none() => self.dropped += 1,
+                Member::Owner(_) | Member::Common | Member::Scalar | Member::Other => {
                     let gap = message.get(before..range.start).unwrap_or_default();
                     // In JSON only a comma stands between members, if nothing else does.
                     let follows = self.notation == Notation::Json && gap.iter().all(|byte| b", \t\r\n".contains(byte));
@@ -431,10 +442,12 @@ impl ScannedResources {
     }
 
     fn write<'i>(&self, inflated: &[u8], items: impl Iterator<Item = &'i Item>, out: &mut Vec<u8>) {
+        if self.notation == Notation::Json {
+            out.extend_from_slice(b"{");
+        }
         out.extend_from_slice(&self.scalars);
         let mut list = Elements::default();
         if self.notation == Notation::Json {
-            out.extend_from_slice(b"{");
             open_list(Level::Export, self.signal, out);
         }
         for item in items {

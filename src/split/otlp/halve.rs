@@ -1,4 +1,7 @@
 //! Halves an export that an upstream finds too large: by its items, whatever they are in.
+//!
+//! All of it belongs to one tenant, so nothing is dropped: unknown fields go into both halves, and what has no items goes
+//! where the items before it went.
 #![forbid(unsafe_code)]
 
 use super::found::{Apart, Decide, Owned, ScannedResources};
@@ -21,27 +24,26 @@ pub(in crate::split) fn halve(export: &[u8], signal: Signal, notation: Notation)
     let mut members = Members::new(notation, signal, Level::Export, export);
     while let Some((member, range)) = members.take().ok()? {
         let Member::Child(level, resource) = member else {
-            if let (Member::Scalar, Notation::Protobuf) = (member, notation) {
-                found.scalars.extend_from_slice(export.get(range)?);
+            found.scalars.extend_from_slice(export.get(range)?);
+            if notation == Notation::Json {
+                found.scalars.push(b',');
             }
             continue;
         };
         let first = found.leaves();
-        match found.walk(level, resource, range.end - resource.len(), &mut by_number).ok()? {
-            Owned::Nobody => {}
-            Owned::One(half) => {
-                found.push_run(half, range.start, range.end);
-                *resources.get_mut(half as usize)? += 1;
-            }
-            Owned::Several => {
-                found.group(first);
-                let mut at = first;
-                while let Some(Apart { tenant, leaves, .. }) = found.group_at(at) {
-                    at = leaves.end;
-                    found.push_apart(tenant, leaves);
-                    *resources.get_mut(tenant as usize)? += 1;
-                }
-            }
+        let owned = found.walk(level, resource, range.end - resource.len(), &mut by_number).ok()?;
+        if let Owned::Nobody | Owned::One(_) = owned {
+            let half = if let Owned::One(half) = owned { half } else { by_number.half() };
+            found.push_run(half, range.start, range.end);
+            *resources.get_mut(half as usize)? += 1;
+            continue;
+        }
+        found.group(first);
+        let mut at = first;
+        while let Some(Apart { tenant, leaves, .. }) = found.group_at(at) {
+            at = leaves.end;
+            found.push_apart(tenant, leaves);
+            *resources.get_mut(tenant as usize)? += 1;
         }
     }
     let half = |slot: u32, items: u32| {
@@ -58,6 +60,13 @@ struct ByNumber {
     first: u32,
 }
 
+impl ByNumber {
+    /// The half of the item seen last.
+    fn half(&self) -> u32 {
+        u32::from(self.seen > self.first)
+    }
+}
+
 impl Decide for ByNumber {
     type Stop = Fault;
 
@@ -67,7 +76,11 @@ impl Decide for ByNumber {
 
     fn item(&mut self, _: Level, _: &[u8]) -> Result<Owned, Fault> {
         self.seen += 1;
-        Ok(Owned::One(u32::from(self.seen > self.first)))
+        Ok(Owned::One(self.half()))
+    }
+
+    fn shared(&self) -> Option<u32> {
+        Some(self.half())
     }
 
     /// Only one resource is taken apart, and in two.

@@ -220,6 +220,87 @@ fn empty_exports_and_resources_need_no_tenant() {
     }
 }
 
+/// An export of metrics in JSON with one resource, of these attributes.
+fn metrics_json(attributes: &str, metrics: &str) -> String {
+    format!(
+        r#"{{"resourceMetrics":[{{"resource":{{"attributes":[{attributes}]}},"scopeMetrics":[{{"metrics":[{metrics}]}}]}}]}}"#
+    )
+}
+
+const OF_A: &str = r#"{"key":"t","value":{"stringValue":"a"}}"#;
+
+#[test]
+fn what_has_no_items_goes_to_the_tenant_that_is_named() {
+    let named = [resource(&[("t", "a")], vec![]).encode_to_vec(), unknown(b"new")].concat();
+    let named = field_1(&named);
+    let (scan, parts) = split(body(LOGS, named.clone()), &rules()).unwrap();
+    assert_eq!((scan.passthrough, scan.samples, scan.unknown_fields_dropped), (true, 0, 0));
+    assert_eq!((parts[0].tenant.as_str(), &parts[0].elements[..], parts[0].samples), ("a", &named[..], 0));
+    let of_scope = [scope(&[("t", "a")], &[]).encode_to_vec(), unknown(b"new")].concat();
+    let mut of_scope = field_1(&of_scope);
+    of_scope[0] = 0x12;
+    let of_scope = field_1(&of_scope);
+    let (_, parts) = split(body(LOGS, of_scope.clone()), &rules()).unwrap();
+    assert_eq!((parts[0].tenant.as_str(), &parts[0].elements[..]), ("a", &of_scope[..]));
+    let json = Protocol::OtlpJson(Signal::Metrics);
+    for metric in [r#"{"name":"m"}"#, r#"{"name":"m","gauge":{"dataPoints":[]}}"#, r#"{"newKind":{"x":[1]}}"#] {
+        let text = metrics_json(OF_A, metric);
+        let (scan, parts) = split(body(json, text.clone()), &rules()).unwrap();
+        assert!(scan.passthrough);
+        assert_eq!((parts[0].tenant.as_str(), &parts[0].elements[..]), ("a", text.as_bytes()));
+    }
+}
+
+#[test]
+fn what_has_neither_items_nor_a_tenant_is_stored_refused_or_counted() {
+    let json = Protocol::OtlpJson(Signal::Metrics);
+    let defaulted = TenantRules { default: Some("d".into()), ..rules() };
+    let lenient = TenantRules { on_missing: Policy::Drop, ..rules() };
+    let no_points = metrics_json("", r#"{"name":"m","sum":{}}"#);
+    let new_kind = metrics_json("", r#"{"name":"m","newKind":{}}"#);
+    for text in [&no_points, &new_kind] {
+        let (_, parts) = split(body(json, text.clone()), &defaulted).unwrap();
+        assert_eq!((parts[0].tenant.as_str(), &parts[0].elements[..]), ("d", text.as_bytes()));
+    }
+    let (scan, parts) = split(body(json, no_points), &rules()).unwrap();
+    assert_eq!((scan.unknown_fields_dropped, scan.refused.series(), parts.len()), (1, 0, 0));
+    assert_eq!(split(body(json, new_kind.clone()), &rules()).unwrap_err().reason(), "missing");
+    let (scan, _) = split(body(json, new_kind), &lenient).unwrap();
+    assert_eq!((scan.refused.missing, scan.refused.samples), (1, 0));
+    let point = |tenant: &str| {
+        let value = format!(r#"{{"key":"t","value":{{"stringValue":"{tenant}"}}}}"#);
+        format!(r#"{{"attributes":[{value}]}}"#)
+    };
+    let beside = |points: String| metrics_json("", &format!(r#"{{"name":"e"}},{{"sum":{{"dataPoints":[{points}]}}}}"#));
+    let (scan, parts) = split(body(json, beside([point("a"), point("b")].join(","))), &rules()).unwrap();
+    assert_eq!((scan.unknown_fields_dropped, parts.len()), (1, 2));
+    let one = beside(point("a"));
+    let (scan, parts) = split(body(json, one.clone()), &rules()).unwrap();
+    assert_eq!((scan.unknown_fields_dropped, &parts[0].elements[..]), (0, one.as_bytes()));
+}
+
+#[test]
+fn halves_keep_what_has_no_items() {
+    let of = |records: usize, rest: &str| {
+        let records = vec!["{}"; records].join(",");
+        format!(
+            r#"{{"extra":{{}},"resourceLogs":[{{"resource":{{"attributes":[{OF_A}]}},"odd":[1],"scopeLogs":[{{"logRecords":[{records}]}}{rest}]}}]}}"#
+        )
+    };
+    let empty = r#",{"new":{}}"#;
+    let (_, parts) = split(body(Protocol::OtlpJson(Signal::Logs), of(3, empty)), &rules()).unwrap();
+    let halves = halve(&parts[0]).unwrap();
+    let texts = halves.each_ref().map(|half| std::str::from_utf8(&half.elements).unwrap());
+    assert_eq!(texts, [&of(1, ""), &of(2, empty)]);
+    let only_unknown = field_1(&unknown(b"new"));
+    let named = export(vec![resource(&[("t", "a")], vec![scope(&[], &[&[], &[]])])]);
+    let (_, parts) = split(body(LOGS, [named, unknown(b"top")].concat()), &rules()).unwrap();
+    let with_odd = Part { elements: [&parts[0].elements[..], &only_unknown].concat().into(), ..parts[0].clone() };
+    let halves = halve(&with_odd).unwrap();
+    let count = |text: &[u8]| halves.each_ref().map(|half| half.elements.windows(3).filter(|window| *window == text).count());
+    assert_eq!((count(b"top"), count(b"new")), ([1, 1], [0, 1]));
+}
+
 #[test]
 fn copies_are_bounded() {
     let long = "x".repeat(500_000);
