@@ -115,7 +115,7 @@ impl SplitError {
         match self {
             Self::Inflate(error) if error.is_too_large() => "too_large",
             Self::Inflate(_) => "bad_compression",
-            Self::MalformedExport(otlp::Malformed { fault: otlp::Fault::Json(_), .. }) => "bad_json",
+            Self::MalformedExport(otlp::Malformed { notation: otlp::Notation::Json, .. }) => "bad_json",
             Self::Malformed(_) | Self::MalformedV2(_) | Self::MalformedPush(_) | Self::MalformedExport(_) => {
                 "bad_protobuf"
             }

@@ -451,4 +451,6 @@ fn broken_exports_are_refused_with_their_place() {
     let json = Protocol::OtlpJson(Signal::Logs);
     assert_eq!(split(body(json, &b"{"[..]), &rules()).unwrap_err().reason(), "bad_json");
     assert_eq!(split(body(json, &b"{\"resourceLogs\":1}"[..]), &rules()).unwrap_err().reason(), "bad_json");
+    let twice = &b"{\"resourceLogs\":[],\"resourceLogs\":[]}"[..];
+    assert_eq!(split(body(json, twice), &rules()).unwrap_err().reason(), "bad_json");
 }

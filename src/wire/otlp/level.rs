@@ -57,6 +57,8 @@ pub enum Fault {
 pub struct Malformed {
     /// The signal.
     pub signal: Signal,
+    /// How it is written.
+    pub notation: Notation,
     /// What is wrong.
     pub fault: Fault,
     /// Offset of the resource that contains the fault, in inflated bytes.
