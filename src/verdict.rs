@@ -222,7 +222,7 @@ impl From<&Refusal> for Answer {
             Refusal::BadRequest(_) => (400, true),
             Refusal::Unauthorized { .. } => (401, false),
             Refusal::Forbidden { .. } => (403, false),
-            Refusal::NotFound => (404, false),
+            Refusal::NotFound | Refusal::NoTarget { .. } => (404, false),
             Refusal::MethodNotAllowed { .. } => (405, false),
             Refusal::BodyTooLarge { .. } => (413, true),
             Refusal::UnsupportedMedia { .. }

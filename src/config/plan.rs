@@ -152,6 +152,11 @@ impl Plan {
         }
     }
 
+    /// Whether data for this destination is taken. It is not if its target is OTLP's default, and that is our own address.
+    pub fn takes(&self, destination: Destination) -> bool {
+        destination.signal().is_none() || !self.terms.targets.of(destination).is_at(self.listen)
+    }
+
     /// The upstream that a tenant's data goes to, and what its requests have in common. `source` is the tenant header of
     /// the inbound request, and `grant` that of its sender.
     pub fn upstream_of(

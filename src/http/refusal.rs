@@ -14,6 +14,12 @@ pub enum Refusal {
     /// The path is unknown.
     #[error("no such path")]
     NotFound,
+    /// The path is known, and what it takes has no target.
+    #[error("nothing is taken here: {key} is not set, and its default is this server itself")]
+    NoTarget {
+        /// The setting of the target.
+        key: &'static str,
+    },
     /// The path does not support this method.
     #[error("this path is for {allow}")]
     MethodNotAllowed {

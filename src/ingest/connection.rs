@@ -16,7 +16,7 @@ use super::close::discard_before_close;
 use super::credential::{Credential, Standing};
 use super::note::Note;
 use super::push::Push;
-use super::routes::{Route, route};
+use super::routes::{Route, route, taken};
 use crate::auth::Authorization;
 use crate::config::plan::Plan;
 use crate::format::format;
@@ -258,7 +258,7 @@ impl Connection {
                 self.note = None;
                 return Ok(Received::Answer(alive(self.ingest.shared.is_shutting_down())));
             }
-            Route::Push(destination) => destination,
+            Route::Push(destination) => taken(destination, plan)?,
         };
         let credential = match self.authenticate(&authorization, arrived + plan.timeout, plan).await {
             Ok(credential) => credential,

@@ -114,7 +114,7 @@ impl Ingest {
     pub(super) fn count_refusal(&self, refusal: &Refusal) {
         let rejection = match refusal {
             Refusal::BadRequest(_) => Rejection::BadRequest,
-            Refusal::NotFound => Rejection::NotFound,
+            Refusal::NotFound | Refusal::NoTarget { .. } => Rejection::NotFound,
             Refusal::MethodNotAllowed { .. } => Rejection::Method,
             Refusal::Timeout(_) => Rejection::Timeout,
             Refusal::BodyTooLarge { .. } => Rejection::BodyTooLarge,

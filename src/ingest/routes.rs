@@ -1,5 +1,6 @@
 //! Paths of the data port.
 
+use crate::config::plan::Plan;
 use crate::format::destination_of;
 use crate::http::head::Method;
 use crate::http::refusal::Refusal;
@@ -35,9 +36,28 @@ pub(super) fn route(method: Method, target: &[u8]) -> Result<Route, Refusal> {
     Err(Refusal::NotFound)
 }
 
+/// Returns the destination if its data has a target.
+///
+/// # Errors
+/// [`Refusal::NoTarget`].
+pub(super) fn taken(destination: Destination, plan: &Plan) -> Result<Destination, Refusal> {
+    match plan.takes(destination) {
+        true => Ok(destination),
+        false => Err(Refusal::NoTarget { key: destination.key() }),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_has_no_target_is_not_taken() {
+        let plan = crate::config::parse("f", "listen: :4318", []).unwrap();
+        assert_eq!(taken(Destination::Logs, &plan).unwrap(), Destination::Logs);
+        let refusal = taken(Destination::OtlpLogs, &plan).unwrap_err();
+        assert!(refusal.to_string().contains("target_otlp_logs is not set"), "{refusal}");
+    }
 
     #[test]
     fn all_supported_paths_have_routes() {

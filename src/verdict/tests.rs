@@ -358,6 +358,7 @@ fn refusals_have_their_statuses() {
     for (refusal, status, close, allow, retry_after_secs) in [
         (Refusal::BadRequest("no Host"), 400, true, None, None),
         (Refusal::NotFound, 404, false, None, None),
+        (Refusal::NoTarget { key: "x" }, 404, false, None, None),
         (Refusal::MethodNotAllowed { allow: "POST" }, 405, false, Some("POST"), None),
         (Refusal::Timeout("body"), 503, true, None, wait),
         (Refusal::BodyTooLarge { limit: 5 }, 413, true, None, None),

@@ -20,8 +20,13 @@ use crate::config::upstreams::resolve::Main;
 use crate::config::upstreams::{self, Upstreams};
 use crate::model::{Destination, MetadataRule, PerDestination, TargetCoding};
 
+/// The beginning of the settings that name targets for OTLP.
+const OTLP: &str = "target_otlp_";
+
 impl Check<'_> {
-    /// The targets. None may be our own listener: we would send every request to ourselves, without end.
+    /// The targets. None may be our own listener: we would send every request to ourselves, without end. A target for
+    /// OTLP that nobody has set may be, as its port is also the usual one to receive OTLP at: then nothing is taken for
+    /// it (see [`Plan::takes`](crate::config::Plan::takes)).
     pub(super) fn targets(&mut self, listen: Option<SocketAddr>) -> Option<PerDestination<Target>> {
         let config = self.config;
         let settings = [
@@ -34,7 +39,8 @@ impl Check<'_> {
         // All of them, so that every mistake is reported.
         let targets = settings.map(|setting| {
             let target = Target::parse(&setting.value).map_err(|text| self.blame(setting, text)).ok()?;
-            if let Some(listen) = listen.filter(|listen| target.is_at(*listen)) {
+            let is_unset = setting.origin == Origin::Default && setting.key.path.starts_with(OTLP);
+            if let Some(listen) = listen.filter(|listen| target.is_at(*listen) && !is_unset) {
                 let text =
                     format!("the target is our own listen address ({listen}): requests would loop forever");
                 self.blame_pair(setting, &config.listen, text);
@@ -197,10 +203,28 @@ impl Check<'_> {
         let entries = upstreams::read::read(&text, &mut mistakes);
         let upstreams = upstreams::resolve::resolve(&entries, &main, &mut mistakes);
         if mistakes.is_empty() {
+            self.rest_has_targets(terms, listen, upstreams.as_ref()?);
             return upstreams;
         }
         self.mistakes.extend(ConfigMistakes::new(file, mistakes).elsewhere());
         None
+    }
+
+    /// If a named upstream takes data of some tenants by OTLP, that of the others goes to the main target: which has to be
+    /// another one than ourselves then.
+    fn rest_has_targets(&mut self, terms: &Terms, listen: Option<SocketAddr>, upstreams: &Upstreams) {
+        let Some(listen) = listen else { return };
+        for destination in Destination::ALL {
+            let is_taken = upstreams.ids().any(|id| id.destination() == destination);
+            if destination.signal().is_some() && is_taken && terms.targets.of(destination).is_at(listen) {
+                let key = destination.key();
+                let text = format!(
+                    "upstreams take {key} for some tenants, and that of all others would loop forever: set {key}, whose \
+                     default is our own listen address"
+                );
+                self.blame(&self.config.upstreams, text);
+            }
+        }
     }
 
     /// Metadata names no tenant. If each sender has a prefix of its own, the prefix of a tenant that metadata is routed
@@ -220,6 +244,7 @@ mod tests {
     use std::sync::Arc;
 
     use crate::config::{Again, Plan};
+    use crate::model::Destination;
 
     fn given(text: &str) -> Result<Plan, Vec<String>> {
         let parsed = crate::config::parse("f", text, []);
@@ -282,6 +307,31 @@ mod tests {
             "tenant: {header: X-Team}\nupstream: {headers: {x-team: canary}}",
             &[("f:2: upstream.headers", "names a tenant")],
         );
+    }
+
+    #[test]
+    fn a_target_for_otlp_that_is_not_set_may_be_our_own_address_and_takes_nothing() {
+        for listen in ["127.0.0.1:4318", ":4318"] {
+            let plan =
+                given(&format!("listen: {listen}\ntarget_otlp_logs: http://loki:3100/otlp/v1/logs")).unwrap();
+            let taken = Destination::ALL.map(|destination| plan.takes(destination));
+            assert_eq!(taken, [true, true, false, true, false], "{listen}");
+        }
+        assert!(Destination::ALL.into_iter().all(|destination| given("").unwrap().takes(destination)));
+        refused(
+            "listen: :4318\ntarget_otlp_traces: localhost:4318/v1/traces",
+            &[("f:2: target_otlp_traces", "loop forever")],
+        );
+    }
+
+    #[test]
+    fn an_upstream_for_otlp_needs_a_main_target_that_is_not_our_own_address() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), "- {name: a, tenants: [a], target_otlp_logs: 'http://loki:3100'}\n")
+            .unwrap();
+        let text = format!("listen: :4318\nupstreams: {}\n", file.path().display());
+        refused(&text, &[("f:2: upstreams", "set target_otlp_logs")]);
+        given(&format!("{text}target_otlp_logs: other:3100")).unwrap();
     }
 
     #[test]
