@@ -59,7 +59,7 @@ use crate::wire::snappy::stored;
 pub use coder::{are_coded_when_sent, body_of};
 pub use error::SplitError;
 pub use families::Families;
-pub use halve::halve;
+pub use halve::{can_be_halved, halve};
 pub use remote_write_v2::merge::{Merged, Merger};
 pub use replicas::{OfReplica, ReplicaReader};
 pub use scan::{Body, Lost, Metadata, Scan, SplitRules};

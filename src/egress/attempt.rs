@@ -19,6 +19,7 @@ use crate::io::buffers::Gather;
 use crate::model::{Compression, Failure, Via};
 use crate::shared::permits::SlowUse;
 use crate::shared::slow::Standing;
+use crate::split::can_be_halved;
 use crate::upstream::backoff::Started;
 use crate::upstream::client::{self, Reply};
 use crate::upstream::pool::{Connection, Lease, Leased};
@@ -143,10 +144,9 @@ impl Egress {
     fn note_size(&self, lane: &TenantLane, address: SocketAddr, batch: Outgoing<'_>, reply: &Reply) {
         let bytes = usize::try_from(batch.inflated_bytes()).unwrap_or(usize::MAX);
         let mut sizes = lane.sizes.borrow_mut();
-        let series: u32 = batch.iter().map(|fragment| fragment.part.series).sum();
         if reply.is_too_large() {
-            // A request that cannot be halved says nothing about how large one of several series may be.
-            if series <= 1 {
+            // A request that cannot be taken apart says nothing about how large one of several series may be.
+            if !batch.iter().any(|fragment| batch.len() > 1 || can_be_halved(&fragment.part)) {
                 return;
             }
             sizes.refused(address, bytes, Instant::now());

@@ -17,6 +17,7 @@ use crate::exchange::fragment::Fragment;
 use crate::limits::UNMERGED_SECS;
 use crate::metrics::{Exemplar, Unstored, UpstreamClass};
 use crate::model::{Failure, Outcome, Via, blames_content};
+use crate::split::can_be_halved;
 use crate::upstream::client::Reply;
 
 impl Egress {
@@ -188,11 +189,13 @@ impl Egress {
         lane.metrics.oldest_waiting.set(lane.queue.borrow().oldest());
     }
 
-    /// Returns the fragment of a batch of one, if it has several series and is larger than its upstream accepts. Returns
-    /// the batch otherwise.
+    /// Returns the fragment of a batch of one, if it can be halved and is larger than its upstream accepts. Returns the
+    /// batch otherwise.
     fn known_too_large(&self, lane: &TenantLane, mut batch: Batch) -> Result<Box<Fragment>, Batch> {
         match &batch[..] {
-            [one] if one.part.series > 1 && self.is_known_too_large(lane, &batch) => batch.pop().ok_or(batch),
+            [one] if can_be_halved(&one.part) && self.is_known_too_large(lane, &batch) => {
+                batch.pop().ok_or(batch)
+            }
             _ => Err(batch),
         }
     }

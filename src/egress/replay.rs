@@ -24,7 +24,7 @@ use crate::exchange::fragment::{Fragment, RequestId};
 use crate::http::Passed;
 use crate::metrics::ledger::Entry;
 use crate::model::{Fate, HaLabels, MergeKey, Outcome, Part, Protocol, blames_content};
-use crate::split::{OfReplica, ReplicaReader};
+use crate::split::{OfReplica, ReplicaReader, can_be_halved};
 use crate::spool::worker::Command;
 use crate::spool::{Sequence, Spooled, Stream};
 
@@ -289,7 +289,7 @@ impl Egress {
     /// Sends a request with parts out of the spool. Removes those from the batch for which it has no room.
     async fn send_replay(self: &Rc<Self>, lane: &Rc<TenantLane>, batch: &mut Batch) -> Replayed {
         if batch.len() == 1
-            && batch.iter().all(|one| one.part.series > 1)
+            && batch.iter().all(|one| can_be_halved(&one.part))
             && self.is_known_too_large(lane, batch)
         {
             let refusal = Outcome::upstream(413, None, b"the upstream takes no request as large as this");

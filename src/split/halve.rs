@@ -14,6 +14,16 @@ use crate::wire::remote_write_v1::{Field, Fields, TenantLabels};
 use crate::wire::remote_write_v2::{self, Series, Symbols};
 use crate::wire::varint;
 
+/// Whether [`halve`] makes two parts of this one, as far as its counts tell. What is cut between series needs several of
+/// them; a stream is also cut between its entries, and an export only between items.
+pub fn can_be_halved(part: &Part) -> bool {
+    match part.protocol {
+        Protocol::RemoteWriteV1 | Protocol::RemoteWriteV2 => part.series > 1,
+        Protocol::Loki | Protocol::LokiJson => part.series > 1 || part.samples > 1,
+        Protocol::Otlp(_) | Protocol::OtlpJson(_) => part.samples > 1,
+    }
+}
+
 /// Halves `part`. The two parts together have its entries in the same order; `None` if it has only one entry.
 /// Deterministic: the same part always gives the same halves.
 pub fn halve(part: &Part) -> Option<[Part; 2]> {
@@ -265,6 +275,7 @@ mod tests {
         let [first, second] = halve(&part(&push(&[one.clone(), two.clone()]))).unwrap();
         assert_eq!((decode(&first), decode(&second)), (push(&[one]), push(std::slice::from_ref(&two))));
         assert_eq!(halve(&second), None, "one entry");
+        assert!(can_be_halved(&first) && !can_be_halved(&second));
         let [head, tail] = halve(&first).unwrap();
         let both = [stream("{a=\"1\"}", &["x"]), stream("{a=\"1\"}", &["y", "z"])];
         assert_eq!([decode(&head), decode(&tail)], both.map(|stream| push(&[stream])));
@@ -300,6 +311,7 @@ mod tests {
                 && content_of(&second).unwrap().starts_with(&scalar)
         );
         assert_eq!(halve(&second), None, "one series");
+        assert!(can_be_halved(&first) && !can_be_halved(&second));
     }
 
     #[test]
