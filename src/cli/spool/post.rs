@@ -19,14 +19,26 @@ const TIMEOUT: Duration = Duration::from_secs(60);
 /// The longest head of an answer, with those that only announce it.
 const HEAD_BYTES_MAX: usize = 64 << 10;
 
-/// What is read of the text of an answer.
+/// What is read of the content of an answer.
+const CONTENT_BYTES_MAX: usize = 64 << 10;
+
+/// What is shown of it.
 const TEXT_BYTES_MAX: usize = 4 << 10;
 
 /// An answer.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Answer {
     pub(super) status: u16,
-    pub(super) text: String,
+    /// The beginning of its content, as far as it came.
+    pub(super) content: Vec<u8>,
+}
+
+impl Answer {
+    /// The content as a text to show.
+    pub(super) fn text(&self) -> String {
+        let shown = self.content.get(..TEXT_BYTES_MAX).unwrap_or(&self.content);
+        String::from_utf8_lossy(shown).trim().to_owned()
+    }
 }
 
 /// Why there is no answer.
@@ -124,8 +136,8 @@ fn answer(stream: &mut impl Read) -> io::Result<Answer> {
             Some((head, bytes)) if head.status < 200 => drop(read.drain(..bytes)),
             Some((head, bytes)) => {
                 let rest = read.split_off(bytes);
-                let text = text(stream, rest, head.framing);
-                return Ok(Answer { status: head.status, text });
+                let content = content(stream, rest, head.framing);
+                return Ok(Answer { status: head.status, content });
             }
             None if read.len() > HEAD_BYTES_MAX => {
                 return Err(io::Error::other("the head of the answer is too long"));
@@ -137,12 +149,14 @@ fn answer(stream: &mut impl Read) -> io::Result<Answer> {
 }
 
 /// The beginning of the content, as far as it comes.
-fn text(stream: &mut impl Read, mut read: Vec<u8>, framing: ResponseFraming) -> String {
+fn content(stream: &mut impl Read, mut read: Vec<u8>, framing: ResponseFraming) -> Vec<u8> {
     let mut content = Vec::new();
     let wanted = match framing {
         ResponseFraming::None => 0,
-        ResponseFraming::Length(length) => usize::try_from(length).unwrap_or(usize::MAX).min(TEXT_BYTES_MAX),
-        ResponseFraming::Chunked | ResponseFraming::UntilClose => TEXT_BYTES_MAX,
+        ResponseFraming::Length(length) => {
+            usize::try_from(length).unwrap_or(usize::MAX).min(CONTENT_BYTES_MAX)
+        }
+        ResponseFraming::Chunked | ResponseFraming::UntilClose => CONTENT_BYTES_MAX,
     };
     let mut chunks = ChunkDecoder::new(usize::MAX);
     loop {
@@ -159,7 +173,7 @@ fn text(stream: &mut impl Read, mut read: Vec<u8>, framing: ResponseFraming) -> 
         }
     }
     content.truncate(wanted);
-    String::from_utf8_lossy(&content).trim().to_owned()
+    content
 }
 
 #[cfg(test)]
@@ -199,10 +213,12 @@ mod tests {
             ("HTTP/1.1 200 OK\r\nContent-Length: 30\r\n\r\nab", 200, "ab"),
             ("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz", 200, ""),
         ] {
-            assert_eq!(answered(bytes.as_bytes()).unwrap(), Answer { status, text: text.into() }, "{bytes}");
+            let answer = answered(bytes.as_bytes()).unwrap();
+            assert_eq!((answer.status, &*answer.text()), (status, text), "{bytes}");
         }
-        let long = format!("HTTP/1.1 500 X\r\n\r\n{}", "x".repeat(2 * TEXT_BYTES_MAX));
-        assert_eq!(answered(long.as_bytes()).unwrap().text.len(), TEXT_BYTES_MAX);
+        let long = format!("HTTP/1.1 500 X\r\n\r\n{}", "x".repeat(2 * CONTENT_BYTES_MAX));
+        let answer = answered(long.as_bytes()).unwrap();
+        assert_eq!((answer.content.len(), answer.text().len()), (CONTENT_BYTES_MAX, TEXT_BYTES_MAX));
     }
 
     #[test]

@@ -22,10 +22,11 @@ use crate::cli::output::{EXIT_USAGE, print, print_error};
 use crate::config::{Target, TenantHeader};
 use crate::format::destination_of;
 use crate::http::Passed;
-use crate::model::{Destination, Fate};
+use crate::model::{Destination, Fate, Part};
 use crate::split::body_of;
 use crate::spool::{Spooled, Stream};
 use crate::text::escaped;
+use crate::wire::otlp::answer::{PartialSuccess, read_partial_success, read_status};
 
 /// Bytes of what is left that are copied at a time.
 const COPY_BYTES: usize = 1 << 20;
@@ -198,14 +199,12 @@ impl Replay {
         }
         let body = body_of(&spooled.part);
         match post(&self.target, &self.head(spooled, body.len()), &body) {
-            Ok(Answer { status, text }) => match Fate::of(status) {
-                Fate::Delivered => Ok(status),
-                Fate::Rejected => Err(format!("{status} {text}")),
-                Fate::Throttled | Fate::Retriable => {
+            Ok(answer) => {
+                if Fate::of(answer.status) >= Fate::Throttled {
                     self.held.insert(stream);
-                    Err(format!("{status} {text}"))
                 }
-            },
+                taken(&spooled.part, &answer)
+            }
             Err(error) => {
                 if matches!(error, PostError::Connect(_)) {
                     self.ended = Some(error.to_string());
@@ -244,9 +243,61 @@ impl Replay {
     }
 }
 
+/// Whether a part was taken with this answer: its status, or why it is left. A partial success in OTLP does not say what
+/// was rejected, so the part is left as a whole.
+fn taken(part: &Part, answer: &Answer) -> Result<u16, String> {
+    let status = answer.status;
+    let is_otlp = part.protocol.export().is_some();
+    if Fate::of(status) != Fate::Delivered {
+        let told = is_otlp.then(|| read_status(&answer.content)).flatten();
+        return Err(format!("{status} {}", told.unwrap_or_else(|| answer.text())));
+    }
+    let partial = is_otlp.then(|| read_partial_success(&answer.content)).flatten();
+    match partial.filter(|partial| partial.rejected > 0) {
+        Some(PartialSuccess { rejected, message }) => {
+            Err(format!("{status}, but {rejected} of its items were rejected: {message}"))
+        }
+        None => Ok(status),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::{Coding, Compression, MergeKey, Notation, Protocol, Signal};
+    use crate::tenant::{IdRules, TenantId};
+    use crate::wire::otlp::answer::{write_status, write_success};
+
+    #[test]
+    fn a_part_of_which_some_was_rejected_is_left() {
+        let part = |protocol| Part {
+            tenant: TenantId::new("a", IdRules::Mimir).unwrap(),
+            protocol,
+            elements: bytes::Bytes::new(),
+            coding: Coding::of(Compression::Identity),
+            inflated_bytes: 0,
+            series: 1,
+            samples: 5,
+            histograms: 0,
+            exemplars: 0,
+            merge: MergeKey::Ha(None),
+        };
+        for notation in [Notation::Protobuf, Notation::Json] {
+            let told = |rejected, message: &str| {
+                let partial = PartialSuccess { rejected, message: message.into() };
+                let content = write_success(notation, Signal::Logs, &partial);
+                taken(&part(Protocol::Otlp(Signal::Logs)), &Answer { status: 200, content })
+            };
+            assert_eq!(told(2, "old").unwrap_err(), "200, but 2 of its items were rejected: old");
+            assert_eq!(told(0, "a warning"), Ok(200));
+            assert_eq!(told(0, ""), Ok(200));
+            let content = write_status(notation, 400, "never");
+            let refused = taken(&part(Protocol::Otlp(Signal::Logs)), &Answer { status: 400, content });
+            assert_eq!(refused.unwrap_err(), "400 never");
+        }
+        let other = Answer { status: 200, content: b"{\"partialSuccess\":{\"rejectedSpans\":1}}".to_vec() };
+        assert_eq!(taken(&part(Protocol::Loki), &other), Ok(200));
+    }
 
     fn replay(to: &str, tenant_header: Option<&str>) -> Result<Replay, String> {
         let (to, tenant_header) = (to.to_owned(), tenant_header.map(str::to_owned));
