@@ -16,6 +16,7 @@ use crate::selector::show_series;
 use crate::split::{
     Body, Compression, Families, Labelled, Merger, Metadata, Scan, SplitRules, Splitter, each_series,
 };
+use crate::tenant::TenantId;
 use crate::wire::inflate::Inflater;
 use crate::wire::{loki, remote_write_v1, remote_write_v2};
 
@@ -80,7 +81,7 @@ fn detect(bytes: &[u8]) -> (Protocol, Compression) {
 /// The format that inflated bytes look like. Bytes that look like none count as Remote Write 1.0.
 fn protocol_of(inflated: &[u8]) -> Protocol {
     if inflated.trim_ascii_start().starts_with(b"{") {
-        return Protocol::LokiJson;
+        return json_protocol_of(inflated);
     }
     if let Ok(Some(remote_write_v2::Field::Symbol(_) | remote_write_v2::Field::Series(_))) =
         remote_write_v2::Fields::new(inflated).take()
@@ -96,6 +97,25 @@ fn protocol_of(inflated: &[u8]) -> Protocol {
         Ok(Some(remote_write_v1::Field::Series(first))) if is_stream(first) => Protocol::Loki,
         _ => Protocol::RemoteWriteV1,
     }
+}
+
+/// The format that JSON looks like: the first name of a list of streams or of resources tells. What has none counts as a
+/// Loki push.
+fn json_protocol_of(json: &[u8]) -> Protocol {
+    let names: [(&[u8], Protocol); 7] = [
+        (b"\"streams\"", Protocol::LokiJson),
+        (b"\"resourceMetrics\"", Protocol::OtlpJson(Signal::Metrics)),
+        (b"\"resource_metrics\"", Protocol::OtlpJson(Signal::Metrics)),
+        (b"\"resourceLogs\"", Protocol::OtlpJson(Signal::Logs)),
+        (b"\"resource_logs\"", Protocol::OtlpJson(Signal::Logs)),
+        (b"\"resourceSpans\"", Protocol::OtlpJson(Signal::Traces)),
+        (b"\"resource_spans\"", Protocol::OtlpJson(Signal::Traces)),
+    ];
+    let found = names.iter().filter_map(|(name, protocol)| {
+        let at = json.windows(name.len()).position(|found| found == *name)?;
+        Some((at, *protocol))
+    });
+    found.min_by_key(|(at, _)| *at).map_or(Protocol::LokiJson, |(_, protocol)| protocol)
 }
 
 /// The part of one tenant.
@@ -162,9 +182,13 @@ pub(super) fn split(plan: &Plan, body: Body, sender: &Sender) -> Result<Split, T
     if body.bytes.len() > limit {
         return Err(Told::of_refusal(&Refusal::BodyTooLarge { limit }));
     }
+    let destination = body.protocol.destination();
+    if !plan.takes(destination) {
+        return Err(Told::of_refusal(&Refusal::NoTarget { key: destination.key() }));
+    }
     let families = Families::default();
     let rules = SplitRules {
-        tenant: plan.tenant_rules(body.protocol.destination()),
+        tenant: plan.tenant_rules(destination),
         grant: &sender.grant,
         metadata: match plan.metadata {
             MetadataRule::Drop => Metadata::Drop,
@@ -179,7 +203,12 @@ pub(super) fn split(plan: &Plan, body: Body, sender: &Sender) -> Result<Split, T
     let mut splitter = Splitter::new();
     let scan =
         splitter.scan(body, &rules, sender.source.as_deref()).map_err(|error| Told::of_error(&error))?;
-    let parts = std::iter::from_fn(|| splitter.next_part()).collect();
+    let coding = |tenant: &TenantId| {
+        let (_, terms) =
+            plan.upstream_of(tenant, sender.source.as_deref().map(str::as_bytes), &sender.grant, destination);
+        *terms.codings.of(destination)
+    };
+    let parts = std::iter::from_fn(|| splitter.next_part_as(coding)).collect();
     Ok(Split { scan, parts })
 }
 
@@ -222,7 +251,7 @@ pub fn summarize(plan: &Plan, bytes: &Bytes, hints: &Hints, sender: &Sender) -> 
             };
             summary.parts = parts.iter().map(part).collect();
             let refused = &scan.refused;
-            summary.told = Told::of_left_out(plan, destination, refused, reason_of(refused));
+            summary.told = Told::of_left_out(plan, destination, &parts, refused, reason_of(refused));
             let some = refused.series() > 0;
             summary.scan = Some(scan);
             some
@@ -367,4 +396,58 @@ impl Left {
 /// Returns the size of a part as it is sent alone.
 fn deflated_bytes(part: &Part) -> usize {
     Merger::default().deflate(part).map_or(part.elements.len(), |deflated| deflated.elements.len())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::auth::Login;
+
+    #[test]
+    fn json_is_told_by_its_first_list() {
+        for (json, name) in [
+            (r#"{"streams":[{"stream":{"resourceLogs":""}}]}"#, "loki-json"),
+            (r#" {"resourceMetrics":[]}"#, "otlp-metrics-json"),
+            (r#"{"resource_metrics":[]}"#, "otlp-metrics-json"),
+            (r#"{"x":1,"resourceLogs":[{"a":"streams"},{"b":{"streams":[]}}]}"#, "otlp-logs-json"),
+            (r#"{"resource_logs":["#, "otlp-logs-json"),
+            (r#"{"resourceSpans":[]}"#, "otlp-traces-json"),
+            (r#"{"resource_spans":[]}"#, "otlp-traces-json"),
+            ("{}", "loki-json"),
+        ] {
+            assert_eq!(format_name(protocol_of(json.as_bytes())), name, "{json}");
+        }
+    }
+
+    /// What becomes of an export of two log records, one with a tenant.
+    fn summary(config: &str, records: &str) -> Summary {
+        let config = format!("tenant: {{attributes: [tenant], on_missing: drop}}\n{config}");
+        let plan = crate::config::parse("f", &config, []).unwrap();
+        let sender = Sender::new(&plan, None, Login::None).unwrap();
+        let json = format!(r#"{{"resourceLogs":[{{"scopeLogs":[{{"logRecords":[{records}]}}]}}]}}"#);
+        summarize(&plan, &json.into_bytes().into(), &Hints::default(), &sender)
+    }
+
+    const WITH: &str = r#"{"attributes":[{"key":"tenant","value":{"stringValue":"a"}}]}"#;
+    const WITHOUT: &str = r#"{"attributes":[]}"#;
+
+    #[test]
+    fn exports_are_answered_in_the_words_of_otlp() {
+        let some = summary("", &format!("{WITH},{WITHOUT}"));
+        let told = some.told.unwrap();
+        assert_eq!((told.status, some.parts.len()), (200, 1), "{told:?}");
+        assert!(told.text.starts_with("1 log records rejected: "), "{told:?}");
+        assert_eq!(summary("", WITHOUT).told.unwrap().status, 400);
+        assert_eq!(summary("", WITH).told, None);
+        let own = summary("listen: :4318", WITH).told.unwrap();
+        assert_eq!((own.status, own.reason), (404, "path"), "{own:?}");
+    }
+
+    #[test]
+    fn parts_have_the_size_that_their_target_gets() {
+        let records = vec![WITH; 100].join(",");
+        let plain = summary("", &records).parts[0].bytes;
+        let coded = summary("target_otlp_logs_coding: gzip", &records).parts[0].bytes;
+        assert!(coded * 2 < plain, "{coded} of {plain}");
+    }
 }

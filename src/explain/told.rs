@@ -5,10 +5,10 @@ use serde_json::{Value, json};
 
 use crate::config::Plan;
 use crate::http::Refusal;
-use crate::model::{Answer, Destination, RefusedSeries};
+use crate::model::{Answer, Destination, Outcome, Part, RefusedSeries};
 use crate::split::SplitError;
 use crate::tenant::{Policy, TenantError, excerpt};
-use crate::verdict::conclude;
+use crate::verdict::{conclude, otlp};
 
 /// An answer that refuses a request, or series of it.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -35,7 +35,7 @@ impl Told {
         let Answer { status, body, .. } = Answer::from(refusal);
         let reason = match refusal {
             Refusal::BodyTooLarge { .. } => "too_large",
-            Refusal::NotFound => "path",
+            Refusal::NotFound | Refusal::NoTarget { .. } => "path",
             Refusal::UnsupportedMedia { .. } | Refusal::RemoteWriteV2 => "media",
             Refusal::UnsupportedEncoding { .. } => "encoding",
             Refusal::Forbidden { .. } => "forbidden",
@@ -65,19 +65,26 @@ impl Told {
         }
         let example = Some(error.to_string());
         let refused = RefusedSeries { missing, invalid, denied, samples: 1, example, ..Default::default() };
-        Self::of_left_out(plan, destination, &refused, error.reason())
+        Self::of_left_out(plan, destination, &[], &refused, error.reason())
     }
 
-    /// The answer if these series are left out and everything else is stored; `None` if it is a 2xx.
+    /// The answer if these series are left out and all `parts` are stored; `None` if it is a 2xx that tells of nothing
+    /// rejected.
     pub(super) fn of_left_out(
         plan: &Plan,
         destination: Destination,
+        parts: &[Part],
         refused: &RefusedSeries,
         reason: &'static str,
     ) -> Option<Self> {
-        let Answer { status, body, .. } = conclude(destination, [], refused, plan.accept_all);
+        let stored = Outcome::delivered(200, b"");
+        let parts = parts.iter().map(|part| (&part.tenant, part.samples, &stored));
+        let Answer { status, body, rejected, .. } = match destination.signal() {
+            Some(_) => otlp::conclude(destination, parts, refused, plan.accept_all),
+            None => conclude(destination, [], refused, plan.accept_all),
+        };
         let told = Self { status, text: body, reason, whole_request: false };
-        (!(200..300).contains(&status)).then_some(told)
+        (rejected > 0 || !(200..300).contains(&status)).then_some(told)
     }
 
     /// All of it as JSON.
