@@ -15,7 +15,7 @@ use crate::exchange::fragment::{Delivered, Fragment};
 use crate::io::tasks::pause;
 use crate::model::{Failure, Outcome, Part, blames_content};
 use crate::split::halve;
-use crate::verdict::combine;
+use crate::verdict::{combine, otlp};
 
 impl Egress {
     /// Delivers a part in pieces and sends their combined outcome. A part that cannot be halved gets `refusal`.
@@ -26,7 +26,8 @@ impl Egress {
         refusal: Outcome,
     ) {
         let mut left = Vec::new();
-        let mut outcomes = Vec::new();
+        // The samples of each piece, and its outcome.
+        let (mut items, mut outcomes) = (Vec::new(), Vec::new());
         match halve(&fragment.part) {
             Some(halves) => left.extend(halves.into_iter().rev()),
             None => outcomes.push(refusal),
@@ -66,6 +67,7 @@ impl Egress {
                     continue;
                 }
             };
+            items.push(piece.part.samples);
             if let (true, Some(receipt)) = (outcome.is_delivered(), piece.receipt) {
                 let upstream = self.settings.get().upstream;
                 delivered.push(Delivered { upstream, receipt, outcome: outcome.clone() });
@@ -76,7 +78,11 @@ impl Egress {
                 break;
             }
         }
-        let outcome = combine(&outcomes);
+        // What the spool replays has no sender, and refused pieces are kept elsewhere.
+        let outcome = match fragment.part.protocol.export().filter(|_| fragment.sender.is_some()) {
+            Some(_) => otlp::combine(&items, &outcomes),
+            None => combine(&outcomes),
+        };
         if outcome.invites_retry() {
             delivered.into_iter().for_each(|piece| self.remember(piece));
         }

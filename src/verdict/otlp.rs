@@ -8,7 +8,7 @@
 //! - A body has the notation of the request: protobuf or JSON.
 #![forbid(unsafe_code)]
 
-use super::{Listing, conclude as conclude_any, describe};
+use super::{Listing, combine as combine_any, conclude as conclude_any, describe};
 use crate::limits::ERROR_BODY_BYTES_MAX;
 use crate::model::{Answer, Content, Destination, Fate, Outcome, RefusedSeries, Signal, cut};
 use crate::tenant::TenantId;
@@ -39,6 +39,28 @@ pub fn conclude<'a>(
     let rejected = rejected(parts.clone(), refused);
     let body = rejected_text(destination, parts, refused, rejected);
     Answer { rejected, ..Answer::new(200, body) }
+}
+
+/// Combines the outcomes of a part's pieces, with the number of items of each. Once some pieces are stored, those that
+/// never can be are rejected items of a part that is delivered. All else is combined as for other protocols.
+pub fn combine(items: &[u32], pieces: &[Outcome]) -> Outcome {
+    let combined = combine_any(pieces);
+    if let Some(partial) = pieces.iter().find(|piece| piece.rejected > 0).filter(|_| combined.is_delivered())
+    {
+        return Outcome { message: partial.message.clone(), ..combined };
+    }
+    let stored = pieces.iter().find(|piece| piece.is_delivered());
+    let Some(stored) = stored.filter(|_| !combined.is_delivered() && !combined.invites_retry()) else {
+        return combined;
+    };
+    let of_piece = |(piece, items): (&Outcome, &u32)| match piece.is_delivered() {
+        true => piece.rejected,
+        false => u64::from(*items),
+    };
+    let rejected = pieces.iter().zip(items).map(of_piece).sum();
+    let message = format!("status {}: {}", combined.status, combined.message);
+    let message = cut(&message, ERROR_BODY_BYTES_MAX).into();
+    Outcome { rejected, message, written: None, ..stored.clone() }
 }
 
 /// The items that can never be stored.
@@ -156,6 +178,20 @@ mod tests {
             "{}",
             two.body
         );
+    }
+
+    #[test]
+    fn refused_pieces_are_rejected_items_once_others_are_stored() {
+        let partial = Outcome { rejected: 3, ..upstream(202, "too old") };
+        let [full, bad, down] = [upstream(200, ""), upstream(413, "too large"), upstream(503, "later")];
+        let some = combine(&[5, 7, 9], &[full.clone(), bad.clone(), partial.clone()]);
+        assert_eq!((some.status, some.rejected, &*some.message), (200, 10, "status 413: too large"));
+        let none = combine(&[7, 7], &[bad.clone(), bad.clone()]);
+        assert_eq!((none.status, none.rejected), (413, 0));
+        assert_eq!(combine(&[5, 7, 1], &[full.clone(), bad, down]).status, 503);
+        let partial = Outcome { status: 200, ..partial };
+        let both = combine(&[5, 9], &[full, partial]);
+        assert_eq!((both.status, both.rejected, &*both.message), (200, 3, "too old"));
     }
 
     #[test]
