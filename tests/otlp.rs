@@ -4,11 +4,13 @@
 mod support;
 
 use std::io::{Read, Write};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use prost::Message;
 use support::client::Response;
 use support::upstream::Received;
-use support::{Driver, Reply, Server, Upstream, on_both, post};
+use support::{Driver, Reply, Server, Upstream, eventually, on_both, post};
 use tenantry::model::{Notation, Signal};
 use tenantry::wire::otlp::answer::{
     PartialSuccess, read_partial_success, read_status, write_status, write_success,
@@ -323,17 +325,75 @@ fn a_part_that_is_too_large_is_sent_in_halves() {
                 items.resource_logs.iter().flat_map(|r| &r.scope_logs).map(|s| s.log_records.len()).sum();
             Reply::new(if records > 2 { 413 } else { 200 }, "")
         });
+        let mut large = logs_of("a", 8);
+        for record in &mut large.scope_logs[0].log_records {
+            record.attributes = vec![KeyValue::text("text", &"x".repeat(1000))];
+        }
         for encoding in ["", "gzip"] {
             let response = post(
                 &server,
                 "/v1/logs",
                 &fields_of(encoding),
-                &coded(encoding, &export(&[logs_of("a", 8)])),
+                &coded(encoding, &export(std::slice::from_ref(&large))),
             );
             assert!(is_full_success(&response), "{response:?}");
         }
         let small: Vec<_> = stored_ok(&upstream);
         assert_eq!(small, [2; 8]);
+        assert_eq!(upstream.received().len(), 1 + 8, "the size is known once one was refused");
+    });
+}
+
+#[test]
+fn items_of_pieces_that_are_refused_are_rejected_once_others_are_stored() {
+    on_both(|driver| {
+        let (server, _upstream) = start(driver, "", |received| {
+            let items = ExportLogsServiceRequest::decode(&plain(received)[..]).unwrap();
+            let times: Vec<_> = items
+                .resource_logs
+                .iter()
+                .flat_map(|r| &r.scope_logs)
+                .flat_map(|s| &s.log_records)
+                .map(|record| record.time_unix_nano)
+                .collect();
+            match &times[..] {
+                [3] => Reply::new(400, "the third one is bad"),
+                [_] => Reply::ok(),
+                _ => Reply::new(413, ""),
+            }
+        });
+        let response = post(&server, "/v1/logs", PROTOBUF, &export(&[logs_of("a", 4)]));
+        assert_eq!(response.status, 200, "{}", response.text());
+        let partial = read_partial_success(&response.body).unwrap();
+        assert_eq!(partial.rejected, 1);
+        assert!(partial.message.contains("status 400: the third one is bad"), "{}", partial.message);
+        assert_eq!(server.metric("tenantry_ledger_refused_samples_total", "reason=\"rejected\""), 1.0);
+        assert_eq!(server.metric("tenantry_unaccounted_samples", ""), 0.0);
+    });
+}
+
+#[test]
+fn what_a_replay_loses_to_a_partial_success_is_counted_and_logged() {
+    on_both(|driver| {
+        let folder = tempfile::tempdir().unwrap();
+        let is_down = Arc::new(AtomicBool::new(true));
+        let down = Arc::clone(&is_down);
+        let extra = format!("spool: {{dir: {}}}\n", folder.path().join("spool").display());
+        let (server, _upstream) = start(driver, &extra, move |_| {
+            if down.load(Ordering::Relaxed) {
+                return Reply::new(503, "");
+            }
+            let partial = PartialSuccess { rejected: 2, message: "too old".into() };
+            Reply { body: write_success(Notation::Protobuf, Signal::Logs, &partial), ..Reply::ok() }
+        });
+        let response = post(&server, "/v1/logs", PROTOBUF, &export(&[logs_of("a", 5)]));
+        assert!(is_full_success(&response), "{response:?}");
+        is_down.store(false, Ordering::Relaxed);
+        eventually("the spool is empty", || server.metric("tenantry_spool_parts", "") == 0.0);
+        assert_eq!(server.metric("tenantry_spool_rejected_parts_total", ""), 1.0);
+        assert_eq!(server.metric("tenantry_spool_rejected_samples_total", ""), 2.0);
+        let log = server.log().join("\n");
+        assert!(log.contains("spooled data was stored only in part: 2 items rejected: too old"), "{log}");
     });
 }
 

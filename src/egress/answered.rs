@@ -8,7 +8,7 @@ use super::Egress;
 use super::tenant_lane::TenantLane;
 use crate::exchange::fragment::Fragment;
 use crate::limits::{RESPONSE_BODY_BYTES_MAX, RESPONSE_MESSAGE_BYTES_MAX};
-use crate::model::{Failure, Part};
+use crate::model::{Outcome, Part, Via};
 use crate::upstream::client::Reply;
 use crate::wire::otlp::answer::{read_partial_success, read_status};
 
@@ -68,17 +68,27 @@ impl RejectedShares {
 }
 
 impl Egress {
-    /// Logs and notes that an upstream has rejected some of what it otherwise stored.
+    /// Logs and notes that an upstream has rejected some of what it otherwise stored. If that came out of the spool, its
+    /// senders were told that it is stored. It is lost then, as nobody knows which items they are, and so it is logged and
+    /// counted as parts are that are refused as a whole.
     pub(super) fn note_rejected(
         &self,
         lane: &TenantLane,
         batch: &[Box<Fragment>],
-        result: &Result<Reply, Failure>,
+        via: Option<Via>,
+        reply: &Reply,
     ) {
-        let Ok(reply) = result else { return };
-        if self.settings.get().log_response_errors {
-            let text = String::from_utf8_lossy(&reply.message);
-            self.log(lane, batch, &format!("upstream rejected {} items: {}", reply.rejected, text.trim()));
+        let Some(first) = batch.first() else { return };
+        let is_replay = first.sender.is_none();
+        let text = String::from_utf8_lossy(&reply.message);
+        let rejected = format!("{} items rejected: {}", reply.rejected, text.trim());
+        let outcome = Outcome { via, ..Outcome::upstream(reply.status, None, rejected.as_bytes()) };
+        lane.note_error(first, &outcome);
+        if is_replay {
+            self.counters().spool_rejected.add(1);
+            self.log(lane, batch, &format!("spooled data was stored only in part: {rejected}"));
+        } else if self.settings.get().log_response_errors {
+            self.log(lane, batch, &format!("upstream stored only a part: {rejected}"));
         }
     }
 }

@@ -234,9 +234,10 @@ impl Egress {
         self.count_result(lane, &batch, &result, sent.elapsed());
         self.end_spans(lane, batch, sent, &result);
         let result = result.map(|reply| self.check_written(reply, &batch));
-        if result.as_ref().is_ok_and(|reply| (200..300).contains(&reply.status)) {
+        let via = address.map(|address| Via { address, fragments: batch.len() });
+        if let Some(reply) = result.as_ref().ok().filter(|reply| (200..300).contains(&reply.status)) {
             let is_replay = batch.first().is_some_and(|first| first.sender.is_none());
-            let rejected = result.as_ref().map_or(0, |reply| reply.rejected);
+            let rejected = reply.rejected;
             if is_replay {
                 lane.metrics.replayed.add(samples - rejected);
                 lane.metrics.spool_refused.add(rejected);
@@ -245,10 +246,10 @@ impl Egress {
                 lane.metrics.refused.add(Unstored::Rejected, rejected);
             }
             if rejected > 0 {
-                self.note_rejected(lane, &batch, &result);
+                self.note_rejected(lane, &batch, via, reply);
             }
         }
-        Attempt { via: address.map(|address| Via { address, fragments: batch.len() }), result }
+        Attempt { via, result }
     }
 
     /// Puts the fragments of a batch that was refused for its content back into the lane, each to be sent alone. So
