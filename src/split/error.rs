@@ -65,7 +65,9 @@ pub enum SplitError {
         fields_max: usize,
     },
     /// The resources of an export would be taken apart into too many pieces: fields and messages that are copied.
-    #[error("the export cannot be split: its resources would be taken apart into more than {pieces_max} pieces")]
+    #[error(
+        "the export cannot be split: its resources would be taken apart into more than {pieces_max} pieces"
+    )]
     TooManyPieces {
         /// The limit.
         pieces_max: usize,

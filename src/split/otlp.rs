@@ -99,7 +99,12 @@ impl<'a> Pass<'a> {
     }
 
     fn malformed(&self, fault: Fault, at_byte: usize) -> SplitError {
-        SplitError::MalformedExport(Malformed { signal: self.signal, notation: self.notation, fault, at_byte })
+        SplitError::MalformedExport(Malformed {
+            signal: self.signal,
+            notation: self.notation,
+            fault,
+            at_byte,
+        })
     }
 
     fn resource(&mut self, resource: &'a [u8], begin: usize, end: usize) -> Result<(), SplitError> {

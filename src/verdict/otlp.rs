@@ -132,10 +132,8 @@ pub fn worded(answer: Answer, signal: Signal, notation: Notation) -> Answer {
 fn retried(answer: Answer) -> Answer {
     match answer.status {
         500..600 if !matches!(answer.status, 502..=504) => {
-            let body = format!(
-                "an upstream answered {}, told as 503 to be retried: {}",
-                answer.status, answer.body
-            );
+            let body =
+                format!("an upstream answered {}, told as 503 to be retried: {}", answer.status, answer.body);
             Answer { status: 503, body: cut(&body, ERROR_BODY_BYTES_MAX).to_owned(), ..answer }
         }
         _ => answer,

@@ -243,7 +243,8 @@ fn what_has_no_items_goes_to_the_tenant_that_is_named() {
     let (_, parts) = split(body(LOGS, of_scope.clone()), &rules()).unwrap();
     assert_eq!((parts[0].tenant.as_str(), &parts[0].elements[..]), ("a", &of_scope[..]));
     let json = Protocol::OtlpJson(Signal::Metrics);
-    for metric in [r#"{"name":"m"}"#, r#"{"name":"m","gauge":{"dataPoints":[]}}"#, r#"{"newKind":{"x":[1]}}"#] {
+    for metric in [r#"{"name":"m"}"#, r#"{"name":"m","gauge":{"dataPoints":[]}}"#, r#"{"newKind":{"x":[1]}}"#]
+    {
         let text = metrics_json(OF_A, metric);
         let (scan, parts) = split(body(json, text.clone()), &rules()).unwrap();
         assert!(scan.passthrough);
@@ -271,7 +272,9 @@ fn what_has_neither_items_nor_a_tenant_is_stored_refused_or_counted() {
         let value = format!(r#"{{"key":"t","value":{{"stringValue":"{tenant}"}}}}"#);
         format!(r#"{{"attributes":[{value}]}}"#)
     };
-    let beside = |points: String| metrics_json("", &format!(r#"{{"name":"e"}},{{"sum":{{"dataPoints":[{points}]}}}}"#));
+    let beside = |points: String| {
+        metrics_json("", &format!(r#"{{"name":"e"}},{{"sum":{{"dataPoints":[{points}]}}}}"#))
+    };
     let (scan, parts) = split(body(json, beside([point("a"), point("b")].join(","))), &rules()).unwrap();
     assert_eq!((scan.unknown_fields_dropped, parts.len()), (1, 2));
     let one = beside(point("a"));
@@ -295,9 +298,12 @@ fn halves_keep_what_has_no_items() {
     let only_unknown = field_1(&unknown(b"new"));
     let named = export(vec![resource(&[("t", "a")], vec![scope(&[], &[&[], &[]])])]);
     let (_, parts) = split(body(LOGS, [named, unknown(b"top")].concat()), &rules()).unwrap();
-    let with_odd = Part { elements: [&parts[0].elements[..], &only_unknown].concat().into(), ..parts[0].clone() };
+    let with_odd =
+        Part { elements: [&parts[0].elements[..], &only_unknown].concat().into(), ..parts[0].clone() };
     let halves = halve(&with_odd).unwrap();
-    let count = |text: &[u8]| halves.each_ref().map(|half| half.elements.windows(3).filter(|window| *window == text).count());
+    let count = |text: &[u8]| {
+        halves.each_ref().map(|half| half.elements.windows(3).filter(|window| *window == text).count())
+    };
     assert_eq!((count(b"top"), count(b"new")), ([1, 1], [0, 1]));
 }
 

@@ -18,7 +18,8 @@ pub(super) fn each_resource(
 ) -> Result<(), SplitError> {
     let mut at_byte = 0;
     let mut place = 0;
-    let malformed = |fault, at_byte| SplitError::MalformedExport(Malformed { signal, notation, fault, at_byte });
+    let malformed =
+        |fault, at_byte| SplitError::MalformedExport(Malformed { signal, notation, fault, at_byte });
     let mut members = Members::new(notation, signal, Level::Export, inflated);
     while let Some((member, range)) = members.take().map_err(|fault| malformed(fault, at_byte))? {
         at_byte = range.start;

@@ -237,7 +237,8 @@ const SEEN_COMMON: usize = 8;
 impl Seen {
     /// Adds the key of this bit. Whatever its value is: decoders differ in whether `null` replaces what came before.
     fn add(&mut self, bit: usize) -> Result<(), Fault> {
-        let before = std::mem::replace(&mut self.0, self.0 | 1 << bit);
+        let before = self.0;
+        self.0 |= 1 << bit;
         if self.0 == before { Err(Fault::Repeated) } else { Ok(()) }
     }
 }

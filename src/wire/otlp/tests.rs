@@ -183,9 +183,14 @@ fn json_is_not_nested_deeply_and_has_whole_characters() {
     for text in [r#""\ud83d\uDE00""#, r#""\\ud800""#, r#"{"\u0074":"\n\u00e9"}"#] {
         assert_eq!(json::check(text.as_bytes()), Ok(()), "{text}");
     }
-    for text in
-        [r#""\ud800""#, r#""\udc00""#, r#""\ud800\u0041""#, r#""\uDBFFx""#, r#"{"\ud800":1}"#, r#"["\ud800\ud800"]"#]
-    {
+    for text in [
+        r#""\ud800""#,
+        r#""\udc00""#,
+        r#""\ud800\u0041""#,
+        r#""\uDBFFx""#,
+        r#"{"\ud800":1}"#,
+        r#"["\ud800\ud800"]"#,
+    ] {
         let error = json::check(text.as_bytes()).unwrap_err().to_string();
         assert!(error.contains("half of a surrogate pair"), "{text}: {error}");
     }
