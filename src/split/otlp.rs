@@ -12,7 +12,7 @@
 //!   resource that is taken apart, too.
 //! * An export may be empty, and so may a resource: that is no fault (OTLP specification, "OTLP/HTTP Request"), and such
 //!   a resource needs no tenant.
-//! * What is acknowledged is stored. So a resource without items goes to its tenant if it holds metrics without points, or
+//! * What is acknowledged is stored. So a resource without items goes to its tenant if it holds metrics without points or
 //!   unknown fields of bytes, which may be items of a kind that is new to us. What no tenant can be given is counted.
 #![forbid(unsafe_code)]
 
