@@ -97,6 +97,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "supervisor",
             "tenant",
             "text",
+            "wire",
         ],
     ),
 ];

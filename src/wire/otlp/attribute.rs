@@ -15,7 +15,7 @@ use crate::wire::{same, varint};
 pub struct Attribute<'a> {
     /// Its key.
     pub key: Cow<'a, [u8]>,
-    pub(super) any: Any<'a>,
+    any: Any<'a>,
     /// Its whole field or, in JSON, its element, as a range of the message that has it.
     pub(super) range: Range<usize>,
     /// Where this begins with the comma before it, and ends with the one behind it, if there are any.
@@ -25,7 +25,7 @@ pub struct Attribute<'a> {
 
 /// An `AnyValue` that has not been read.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Any<'a> {
+enum Any<'a> {
     Protobuf(&'a [u8]),
     Json(&'a [u8]),
 }
@@ -40,6 +40,13 @@ impl<'a> Attribute<'a> {
             Any::Protobuf(any) => read_value(any),
             Any::Json(any) => json::read_value(any),
         }
+    }
+}
+
+impl<'a> From<json::Pair<'a>> for Attribute<'a> {
+    fn from(pair: json::Pair<'a>) -> Self {
+        let json::Pair { key, value, range, before, behind } = pair;
+        Self { key, any: Any::Json(value), range, before, behind }
     }
 }
 
@@ -73,7 +80,7 @@ impl<'a> Attributes<'a> {
     /// If the message or the attribute is malformed, its value aside.
     pub fn take(&mut self) -> Result<Option<Attribute<'a>>, Fault> {
         let rest = match &mut self.reader {
-            Reader::Json(list) => return list.take(),
+            Reader::Json(list) => return Ok(list.take()?.map(Attribute::from)),
             Reader::Protobuf(rest) => rest,
         };
         while !rest.is_empty() {

@@ -20,7 +20,6 @@
 use std::borrow::Cow;
 use std::ops::Range;
 
-use super::attribute::{Any, Attribute};
 use super::level::{Fault, Level, Member, Signal};
 use super::value::AttributeValue;
 use crate::limits::JSON_FAULT_CHARS_MAX;
@@ -366,12 +365,25 @@ enum ListState {
     Done,
 }
 
+/// An attribute in its list.
+pub(super) struct Pair<'a> {
+    pub(super) key: Cow<'a, [u8]>,
+    /// The text of its value, which has not been read.
+    pub(super) value: &'a [u8],
+    /// Its element.
+    pub(super) range: Range<usize>,
+    /// Where it begins with the comma before it.
+    pub(super) before: usize,
+    /// Where it ends with the comma behind it.
+    pub(super) behind: usize,
+}
+
 impl<'a> AttributeList<'a> {
     pub(super) fn new(text: &'a [u8]) -> Self {
         Self { cursor: Cursor { text, at: 0 }, state: ListState::Begin }
     }
 
-    pub(super) fn take(&mut self) -> Result<Option<Attribute<'a>>, Fault> {
+    pub(super) fn take(&mut self) -> Result<Option<Pair<'a>>, Fault> {
         if self.state == ListState::Begin {
             self.begin()?;
         }
@@ -395,7 +407,7 @@ impl<'a> AttributeList<'a> {
         };
         self.state = ListState::Behind(end);
         let (key, value) = read_pair(pair)?;
-        Ok(Some(Attribute { key, any: Any::Json(value), range: begin..end, before, behind }))
+        Ok(Some(Pair { key, value, range: begin..end, before, behind }))
     }
 
     /// Looks for the list. There must be no second one.
