@@ -265,7 +265,7 @@ fn what_has_neither_items_nor_a_tenant_is_stored_refused_or_counted() {
     }
     let (scan, parts) = split(body(json, no_points), &rules()).unwrap();
     assert_eq!((scan.unknown_fields_dropped, scan.refused.series(), parts.len()), (1, 0, 0));
-    assert_eq!(split(body(json, new_kind.clone()), &rules()).unwrap_err().reason(), "missing");
+    assert_eq!(split(body(json, new_kind.clone()), &rules()).unwrap_err().reason(), "missing_tenant");
     let (scan, _) = split(body(json, new_kind), &lenient).unwrap();
     assert_eq!((scan.refused.missing, scan.refused.samples), (1, 0));
     let point = |tenant: &str| {
@@ -298,8 +298,9 @@ fn halves_keep_what_has_no_items() {
     let only_unknown = field_1(&unknown(b"new"));
     let named = export(vec![resource(&[("t", "a")], vec![scope(&[], &[&[], &[]])])]);
     let (_, parts) = split(body(LOGS, [named, unknown(b"top")].concat()), &rules()).unwrap();
-    let with_odd =
-        Part { elements: [&parts[0].elements[..], &only_unknown].concat().into(), ..parts[0].clone() };
+    let elements = [&parts[0].elements[..], &only_unknown].concat();
+    let inflated_bytes = u32::try_from(elements.len()).unwrap();
+    let with_odd = Part { elements: elements.into(), inflated_bytes, ..parts[0].clone() };
     let halves = halve(&with_odd).unwrap();
     let count = |text: &[u8]| {
         halves.each_ref().map(|half| half.elements.windows(3).filter(|window| *window == text).count())
