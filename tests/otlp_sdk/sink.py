@@ -1,6 +1,7 @@
-"""An upstream that decodes with the SDK's own protobuf classes, and keeps what comes by tenant."""
+"""An upstream that decodes with OpenTelemetry's own protobuf classes, and keeps what comes by tenant."""
 
 import gzip
+import json
 import threading
 from collections import defaultdict
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -29,14 +30,24 @@ class Sink:
             protocol_version = "HTTP/1.1"
 
             def do_POST(self):
-                body = self.rfile.read(int(self.headers["Content-Length"]))
+                body = self.read_body()
                 tenant = self.headers["X-Scope-OrgID"]
                 status = sink.status.get(tenant, 200)
                 if status == 200:
-                    sink.store(self.path, tenant, body, self.headers.get("Content-Encoding"))
+                    sink.store(self.path, tenant, body, self.headers)
                 self.send_response(status)
                 self.send_header("Content-Length", "0")
                 self.end_headers()
+
+            def read_body(self):
+                if length := self.headers["Content-Length"]:
+                    return self.rfile.read(int(length))
+                body = b""
+                while size := int(self.rfile.readline(), 16):
+                    body += self.rfile.read(size)
+                    self.rfile.readline()
+                self.rfile.readline()
+                return body
 
             def log_message(self, *_):
                 pass
@@ -45,13 +56,17 @@ class Sink:
         self.port = self.server.server_port
         threading.Thread(target=self.server.serve_forever, daemon=True).start()
 
-    def store(self, path, tenant, body, coding):
-        if coding == "gzip":
+    def store(self, path, tenant, body, headers):
+        """What comes without a tenant was sent past the server."""
+        if headers["Content-Encoding"] == "gzip":
             body = gzip.decompress(body)
         request_class, field = REQUESTS[path]
-        request = request_class.FromString(body)
+        if headers["Content-Type"] == "application/json":
+            [(_, resources)] = json.loads(body).items()
+        else:
+            resources = getattr(request_class.FromString(body), field)
         with self.lock:
-            self.stored[path, tenant].extend(getattr(request, field))
+            self.stored[path, tenant].extend(resources)
 
     def close(self):
         self.server.shutdown()

@@ -18,9 +18,7 @@ from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
-
-# The attribute that names each tenant: the second is used where the first is not there.
-TENANTS = {"red": "tenant", "green": "tenant", "blue": "k8s.namespace.name"}
+from tenants import TENANTS, check
 
 
 def resources():
@@ -70,23 +68,6 @@ def make_logs():
         logger.warning("no %s left", tenant, extra={"shelf": 4})
         logs += memory.get_finished_logs()
     return logs
-
-
-def by_tenant(resources_of):
-    """Groups messages by the tenant that their resource names."""
-    found = {}
-    for message in resources_of:
-        attributes = {pair.key: pair.value.string_value for pair in message.resource.attributes}
-        tenant = attributes.get("tenant") or attributes["k8s.namespace.name"]
-        found.setdefault(tenant, []).append(message)
-    return found
-
-
-def check(sink, path, sent):
-    expected = by_tenant(sent)
-    assert set(expected) == set(TENANTS)
-    stored = {tenant: messages for (at, tenant), messages in sink.stored.items() if at == path}
-    assert stored == expected
 
 
 CODINGS = [Compression.NoCompression, Compression.Gzip]
