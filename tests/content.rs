@@ -13,10 +13,12 @@ mod support;
 use std::io::Write;
 
 use prost::Message;
+use support::otlp::{JSON, PROTOBUF, fields_of};
 use support::remote_write::{WriteRequest, deflate};
 use support::server::free_port;
 use support::{Driver, Reply, Response, Server, Upstream, on_both, one, post, series};
-use testkit::{proto_loki, proto_v2};
+use tenantry::wire::otlp::answer::read_status;
+use testkit::{proto_loki, proto_otlp, proto_v2};
 
 const V2: &str = "Content-Type: application/x-protobuf;proto=io.prometheus.write.v2.Request\r\n";
 
@@ -36,6 +38,11 @@ fn zstd_frames(plain: &[u8], frames: usize) -> Vec<u8> {
     encoder.include_contentsize(false).unwrap();
     encoder.write_all(plain).unwrap();
     encoder.finish().unwrap().repeat(frames)
+}
+
+/// An export of traces in JSON with these resources.
+fn json_of(resources: &[u8]) -> Vec<u8> {
+    [br#"{"resourceSpans":["#, resources, b"{}]}"].concat()
 }
 
 /// Small bodies that inflate to much, or of which much has to be kept: path, fields, body.
@@ -67,6 +74,16 @@ fn bombs() -> Vec<(&'static str, String, Vec<u8>)> {
         ("/loki/push", String::new(), block(&[0x0a, 0x00].repeat(3 << 19))),
         // Groups within groups.
         ("/push", String::new(), block(&[0x13].repeat(3 << 20))),
+        // The same by OTLP: zeros, resources of two bytes, groups, and JSON that is too deep or too wide.
+        ("/v1/metrics", fields_of("gzip"), gzip(&zeros)),
+        ("/v1/logs", fields_of("zstd"), zstd_frames(&zeros, 1)),
+        ("/v1/traces", fields_of("snappy"), block(&zeros[..24 << 20])),
+        ("/v1/logs", fields_of("gzip"), gzip(&zeros[..1 << 20]).repeat(96)),
+        ("/v1/metrics", fields_of("gzip"), gzip(&[0x0a, 0x00].repeat(3 << 20))),
+        ("/v1/traces", fields_of("gzip"), gzip(&[0x13].repeat(3 << 20))),
+        ("/v1/logs", format!("{JSON}{gzip_json}"), gzip(&b"[".repeat(3 << 19))),
+        ("/v1/logs", format!("{JSON}{gzip_json}"), gzip(&br#"{"resourceLogs":["#.repeat(200_000))),
+        ("/v1/traces", format!("{JSON}{gzip_json}"), gzip(&json_of(&b"{},".repeat(2 << 20)))),
     ]
 }
 
@@ -185,18 +202,43 @@ fn with_value_loki(value: &[u8]) -> Vec<u8> {
     block(&proto_loki::PushRequest { streams: vec![stream] }.encode_to_vec())
 }
 
-fn with_value_json(value: &[u8]) -> Vec<u8> {
+/// What stands in the quotes of a text in JSON.
+fn json_text(value: &[u8]) -> Vec<u8> {
     let escape = |&byte: &u8| match byte {
         b'"' | b'\\' => vec![b'\\', byte],
         0..=0x1f | 0x7f => format!("\\u{byte:04x}").into_bytes(),
         _ => vec![byte],
     };
-    let value: Vec<u8> = value.iter().flat_map(escape).collect();
+    value.iter().flat_map(escape).collect()
+}
+
+fn with_value_json(value: &[u8]) -> Vec<u8> {
     let (front, back) = (
         &br#"{"streams":[{"stream":{"tenant":""#[..],
         &br#""},"values":[["1700000000000000000","x"]]}]}"#[..],
     );
-    [front, &value, back].concat()
+    [front, &json_text(value), back].concat()
+}
+
+fn with_value_otlp(value: &[u8]) -> Vec<u8> {
+    let attributes = vec![proto_otlp::KeyValue::text("tenant", &stand_in(value))];
+    let resource_logs = vec![proto_otlp::ResourceLogs {
+        resource: Some(proto_otlp::Resource { attributes, ..proto_otlp::Resource::default() }),
+        scope_logs: vec![proto_otlp::ScopeLogs {
+            log_records: vec![proto_otlp::LogRecord::default()],
+            ..proto_otlp::ScopeLogs::default()
+        }],
+        ..proto_otlp::ResourceLogs::default()
+    }];
+    replaced(proto_otlp::ExportLogsServiceRequest { resource_logs }.encode_to_vec(), value)
+}
+
+fn with_value_otlp_json(value: &[u8]) -> Vec<u8> {
+    let (front, back) = (
+        &br#"{"resourceSpans":[{"resource":{"attributes":[{"key":"tenant","value":{"stringValue":""#[..],
+        &br#""}}]},"scopeSpans":[{"spans":[{"name":"x"}]}]}]}"#[..],
+    );
+    [front, &json_text(value), back].concat()
 }
 
 /// A server that sends series and logs to one upstream, at `path`.
@@ -206,18 +248,30 @@ fn towards(driver: Driver, upstream: &Upstream, path: &str, rules: &str) -> Serv
     let driver = driver.name();
     let config = format!(
         "listen: 127.0.0.1:0\nlisten_metrics_address: {metrics}\ntarget: http://{address}{path}\n\
-         target_loki: http://{address}{path}\ndriver: {driver}\ntenant:\n  label: tenant\n  id_rules: {rules}\n"
+         target_loki: http://{address}{path}\ntarget_otlp_logs: http://{address}{path}\n\
+         target_otlp_traces: http://{address}{path}\ndriver: {driver}\n\
+         tenant:\n  label: tenant\n  id_rules: {rules}\n"
     );
     Server::start_with(&config, metrics, &[])
 }
 
+/// The text of an answer, which OTLP puts into a message.
+fn text_of(response: &Response) -> String {
+    match response.header("content-type") {
+        Some("application/x-protobuf") => read_status(&response.body).unwrap(),
+        _ => response.text(),
+    }
+}
+
 /// Sends a value in each of the formats.
-fn send_in_every_format(server: &Server, value: &[u8]) -> [Response; 4] {
+fn send_in_every_format(server: &Server, value: &[u8]) -> [Response; 6] {
     [
         post(server, "/push", "", &with_value_v1(value)),
         post(server, "/push", V2, &with_value_v2(value)),
         post(server, "/loki/push", "", &with_value_loki(value)),
-        post(server, "/loki/push", "Content-Type: application/json\r\n", &with_value_json(value)),
+        post(server, "/loki/push", JSON, &with_value_json(value)),
+        post(server, "/v1/logs", PROTOBUF, &with_value_otlp(value)),
+        post(server, "/v1/traces", JSON, &with_value_otlp_json(value)),
     ]
 }
 
@@ -233,12 +287,12 @@ fn no_label_value_gets_into_a_header_or_out_of_its_place_in_the_path() {
             for (format, response) in send_in_every_format(&server, value).into_iter().enumerate() {
                 let shown = value.escape_ascii();
                 assert_eq!(response.status, 400, "{shown} in format {format}: {response:?}");
-                let text = response.text();
+                let text = text_of(&response);
                 let text = text.strip_suffix('\n').unwrap_or(&text);
                 assert!(!text.contains(char::is_control), "{shown} is quoted unescaped: {text:?}");
             }
         }
-        assert_eq!(upstream.received().len(), 4);
+        assert_eq!(upstream.received().len(), 6);
         assert!(upstream.received().iter().all(|r| r.path == "/insert/good/push"));
     });
 }

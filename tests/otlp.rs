@@ -3,14 +3,12 @@
 
 mod support;
 
-use std::io::{Read, Write};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use prost::Message;
-use support::client::Response;
-use support::upstream::Received;
-use support::{Driver, Reply, Server, Upstream, eventually, on_both, post};
+use support::otlp::{JSON, PROTOBUF, coded, fields_of, is_full_success, plain, start};
+use support::{Reply, Upstream, eventually, on_both, post};
 use tenantry::model::{Notation, Signal};
 use tenantry::wire::otlp::answer::{
     PartialSuccess, read_partial_success, read_status, write_status, write_success,
@@ -19,23 +17,6 @@ use testkit::proto_otlp::{
     ExportLogsServiceRequest, ExportTraceServiceRequest, KeyValue, LogRecord, Resource, ResourceLogs,
     ResourceSpans, ScopeLogs, ScopeSpans, Span,
 };
-
-/// A server that sends all of OTLP to a scripted upstream. Its upstream for series does not exist.
-fn start(
-    driver: Driver,
-    extra: &str,
-    script: impl Fn(&Received) -> Reply + Send + Sync + 'static,
-) -> (Server, Upstream) {
-    let upstream = Upstream::start(script);
-    let at = upstream.address;
-    let settings = format!(
-        "target_otlp_metrics: http://{at}/otlp/v1/metrics\ntarget_otlp_logs: http://{at}/otlp/v1/logs\n\
-         target_otlp_traces: http://{at}/v1/traces\n{extra}"
-    );
-    let tenant = "tenant: {attributes: [tenant, k8s.namespace.name]}\n";
-    let settings = if extra.contains("tenant:") { settings } else { settings + tenant };
-    (Server::start(driver, "127.0.0.1:9", &settings), upstream)
-}
 
 /// A resource of a tenant with so many log records.
 fn logs_of(tenant: &str, records: u64) -> ResourceLogs {
@@ -56,62 +37,12 @@ fn export(resource_logs: &[ResourceLogs]) -> Vec<u8> {
     ExportLogsServiceRequest { resource_logs: resource_logs.to_vec() }.encode_to_vec()
 }
 
-const PROTOBUF: &str = "Content-Type: application/x-protobuf\r\n";
-const JSON: &str = "Content-Type: application/json\r\n";
-
-fn coded(encoding: &str, bytes: &[u8]) -> Vec<u8> {
-    match encoding {
-        "gzip" => {
-            let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
-            encoder.write_all(bytes).unwrap();
-            encoder.finish().unwrap()
-        }
-        "zstd" => zstd::bulk::compress(bytes, 1).unwrap(),
-        "snappy" => snap::raw::Encoder::new().compress_vec(bytes).unwrap(),
-        "x-snappy-framed" => {
-            let mut encoder = snap::write::FrameEncoder::new(Vec::new());
-            encoder.write_all(bytes).unwrap();
-            encoder.into_inner().unwrap()
-        }
-        _ => bytes.to_vec(),
-    }
-}
-
-/// What an upstream reads of a body that may be one member or frame only.
-fn plain(received: &Received) -> Vec<u8> {
-    let mut out = Vec::new();
-    match received.header("content-encoding") {
-        Some("gzip") => {
-            let mut decoder = flate2::read::GzDecoder::new(&received.body[..]);
-            decoder.read_to_end(&mut out).unwrap();
-        }
-        Some("zstd") => out = zstd::bulk::decompress(&received.body, 1 << 20).unwrap(),
-        Some("snappy") => out = snap::raw::Decoder::new().decompress_vec(&received.body).unwrap(),
-        Some(other) => panic!("{other}"),
-        None => out.clone_from(&received.body),
-    }
-    out
-}
-
 fn stored(upstream: &Upstream, tenant: &str) -> Vec<ResourceLogs> {
     let requests = upstream.of(tenant);
     requests
         .iter()
         .flat_map(|r| ExportLogsServiceRequest::decode(&plain(r)[..]).unwrap().resource_logs)
         .collect()
-}
-
-fn fields_of(encoding: &str) -> String {
-    match encoding {
-        "" => PROTOBUF.to_owned(),
-        encoding => format!("{PROTOBUF}Content-Encoding: {encoding}\r\n"),
-    }
-}
-
-fn is_full_success(response: &Response) -> bool {
-    response.status == 200
-        && response.body.is_empty()
-        && response.header("content-type") == Some("application/x-protobuf")
 }
 
 #[test]

@@ -48,7 +48,9 @@ struct Read {
 
 impl Waits for Read {
     fn joins(&self, first: &Self) -> bool {
-        self.spooled.part.protocol == first.spooled.part.protocol
+        let (part, of) = (&self.spooled.part, &first.spooled.part);
+        part.protocol == of.protocol
+            && part.coding.sent == of.coding.sent
             && self.replica.key.merges_with(&first.replica.key)
             && Passed::deciding(self.spooled.passed.as_ref())
                 == Passed::deciding(first.spooled.passed.as_ref())

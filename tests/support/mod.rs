@@ -11,6 +11,7 @@
 
 pub mod client;
 pub mod load;
+pub mod otlp;
 pub mod remote_write;
 pub mod server;
 pub mod tls;
