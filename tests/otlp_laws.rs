@@ -1,5 +1,5 @@
-//! The laws that hold for series and streams, for metrics, logs and traces by OTLP: the answer is the truth, no byte of a
-//! tenant reaches another, a tenant's trouble is its own, bytes are copied, and what is under way is finished.
+//! The laws that hold for series and streams, for metrics, logs and traces by OTLP: the answer is the truth, no byte of
+//! a tenant reaches another, a tenant's trouble is its own, bytes are copied, and what is under way is finished.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::disallowed_methods)]
 
 mod support;
@@ -129,8 +129,8 @@ fn a_retry_sends_only_what_is_missing_over_whatever_connection_it_comes() {
     });
 }
 
-/// Every level may name the tenant, senders' exports wait for each other and share requests, and all that the items of a
-/// tenant say has its name in it.
+/// Every level may name the tenant, senders' exports wait for each other and share requests, and all that the items of
+/// a tenant say has its name in it.
 #[test]
 fn no_byte_of_one_tenant_reaches_another() {
     let tenants: Vec<String> = (0..12).map(|number| format!("t{number}")).collect();
@@ -298,8 +298,8 @@ fn field(number: u32, bytes: &[u8]) -> Vec<u8> {
     [&out[..], bytes].concat()
 }
 
-/// A resource of which a re-modelling proxy would lose something: fields that nobody knows on each level, an exponential
-/// histogram with an exemplar, and a value that is the stale marker.
+/// A resource of which a re-modelling proxy would lose something: fields that nobody knows on each level, an
+/// exponential histogram with an exemplar, and a value that is the stale marker.
 fn peculiar(tenant: &str) -> Vec<u8> {
     let stale = f64::from_bits(0x7ff0_0000_0000_0002);
     let exemplar = Exemplar { value: stale, ..Exemplar::default() };
