@@ -82,6 +82,12 @@ impl Url {
         self.clone().with_tls(other.tls.clone())
     }
 
+    /// The same, with this path if it has none.
+    #[must_use]
+    pub fn or_path(self, path: &str) -> Self {
+        if self.path == "/" { Self { path: path.to_owned(), ..self } } else { self }
+    }
+
     /// Whether it is https, and it is not known whom to trust.
     pub fn lacks_tls(&self) -> bool {
         self.is_https && self.tls.is_none()
@@ -265,6 +271,9 @@ mod tests {
         let url: Url = "http://localhost:8081/push?x=1".parse().unwrap();
         assert_eq!((url.authority.as_str(), url.path.as_str()), ("localhost:8081", "/push?x=1"));
         assert_eq!(url.to_string(), "http://localhost:8081/push?x=1");
+        assert_eq!(url.clone().or_path("/x").to_string(), url.to_string());
+        let url: Url = "http://localhost:8081".parse().unwrap();
+        assert_eq!(url.or_path("/v1/logs").to_string(), "http://localhost:8081/v1/logs");
         let url: Url = "https://localhost:8081/push".parse().unwrap();
         assert_eq!((url.to_string().as_str(), url.lacks_tls()), ("https://localhost:8081/push", true));
         for (text, addr) in [

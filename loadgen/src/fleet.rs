@@ -156,7 +156,10 @@ impl FleetConfig {
     fn check(&self) -> Result<(), FleetError> {
         let native = self.histograms > 0.0 || self.exemplars > 0.0;
         let faults = [
-            (native && !self.format.has_histograms(), "logs have neither histograms nor exemplars"),
+            (
+                native && !self.format.has_histograms(),
+                "only remote write has native histograms and exemplars here",
+            ),
             (
                 self.metadata_every > 0 && !self.format.has_metadata_requests(),
                 "only 1.0 has requests of metadata",

@@ -4,6 +4,9 @@
 //! the defaults of its configuration). After a 5xx or no answer it tries again without end. The pause doubles each
 //! time, or is as long as Retry-After says. Any other answer is final, and what it refuses is dropped.
 //!
+//! Senders of OTLP try again after 429, 502, 503 and 504 only, and a success may tell of items that are rejected for good
+//! (OTLP specification, "OTLP/HTTP Response").
+//!
 //! Attempts that may be stored without an acknowledgement are counted, because a proof has to allow for them.
 
 use std::time::{Duration, SystemTime};
@@ -19,6 +22,8 @@ pub struct RetryRules {
     pub backoff_max: Duration,
     /// Whether to send again after 429; otherwise the request is given up.
     pub retry_429: bool,
+    /// Whether a 5xx other than 502, 503 and 504 is final, as it is to senders of OTLP.
+    pub is_otlp: bool,
     /// No attempt begins after this time from the first one on; None if only the run's end ends them.
     pub give_up_after: Option<Duration>,
 }
@@ -30,7 +35,22 @@ impl RetryRules {
             backoff_min: Duration::from_millis(30),
             backoff_max: Duration::from_secs(5),
             retry_429,
+            is_otlp: false,
             give_up_after: None,
+        }
+    }
+
+    /// The same pauses with the statuses on which senders of OTLP retry.
+    #[must_use]
+    pub const fn otlp(self) -> Self {
+        Self { retry_429: true, is_otlp: true, ..self }
+    }
+
+    fn retries(&self, status: u16) -> bool {
+        match status {
+            429 => self.retry_429,
+            500..600 if self.is_otlp => matches!(status, 502..=504),
+            _ => true,
         }
     }
 }
@@ -40,6 +60,8 @@ impl RetryRules {
 pub(crate) enum Attempt {
     /// An answer: its status, and how long it asks to wait.
     Answered { status: u16, retry_after: Option<Duration> },
+    /// An answer of OTLP with this status, a 2xx, which tells that some items are not stored and never will be.
+    Partial { status: u16 },
     /// None, or too late: it may have arrived.
     Unanswered,
     /// There was no connection: it has surely not arrived.
@@ -49,7 +71,10 @@ pub(crate) enum Attempt {
 impl Attempt {
     /// The answer's status; 0 for none.
     pub(crate) fn status(self) -> u16 {
-        if let Self::Answered { status, .. } = self { status } else { 0 }
+        match self {
+            Self::Answered { status, .. } | Self::Partial { status } => status,
+            Self::Unanswered | Self::Unreached => 0,
+        }
     }
 
     /// Whether the answer, or its lack, leaves open whether anything is stored.
@@ -59,7 +84,7 @@ impl Attempt {
 
     /// Whether there was an answer.
     pub(crate) fn is_answered(self) -> bool {
-        matches!(self, Self::Answered { .. })
+        matches!(self, Self::Answered { .. } | Self::Partial { .. })
     }
 }
 
@@ -91,7 +116,8 @@ impl Attempts {
     /// What to do after an attempt, when there is so much time left for more.
     pub(crate) fn judge(&mut self, attempt: Attempt, left: Duration) -> Next {
         let status = attempt.status();
-        if (200..300).contains(&status) {
+        let is_partial = matches!(attempt, Attempt::Partial { .. });
+        if (200..300).contains(&status) && !is_partial {
             return Next::Done(Settled::Acknowledged);
         }
         self.unsettled += u32::from(attempt != Attempt::Unreached);
@@ -101,7 +127,7 @@ impl Attempts {
         if attempt.is_answered() && status < 500 && !is_limited {
             return Next::Done(Settled::Refused);
         }
-        let Some(rules) = self.rules.filter(|rules| rules.retry_429 || !is_limited) else {
+        let Some(rules) = self.rules.filter(|rules| rules.retries(status)) else {
             return Next::Done(Settled::GivenUp);
         };
         let asked = if let Attempt::Answered { retry_after, .. } = attempt { retry_after } else { None };
@@ -197,6 +223,26 @@ mod tests {
         let mut request = Attempts::new(PROMETHEUS);
         assert_eq!(request.judge(answered(429), Duration::MAX), Next::Done(Settled::GivenUp));
         assert_eq!(request.settle(Settled::GivenUp).doubtful, 1);
+    }
+
+    #[test]
+    fn senders_of_otlp_retry_on_four_statuses_and_hear_what_is_rejected() {
+        let otlp = PROMETHEUS.map(RetryRules::otlp);
+        for status in [429, 502, 503, 504] {
+            assert_eq!(judged(otlp, [answered(status)]), [again(30)], "{status}");
+        }
+        assert_eq!(judged(otlp, [Attempt::Unanswered, Attempt::Unreached]), [again(30), again(60)]);
+        for status in [500, 501, 505, 507, 599] {
+            let mut request = Attempts::new(otlp);
+            let next = request.judge(answered(status), Duration::MAX);
+            assert_eq!(next, Next::Done(Settled::GivenUp), "{status} leaves open what is stored");
+            assert_eq!(request.settle(Settled::GivenUp).doubtful, 1);
+        }
+        let mut request = Attempts::new(otlp);
+        let next = request.judge(Attempt::Partial { status: 200 }, Duration::MAX);
+        assert_eq!(next, Next::Done(Settled::Refused));
+        let fate = request.settle(Settled::Refused);
+        assert_eq!((fate.unsettled, fate.doubtful), (1, 0));
     }
 
     #[test]

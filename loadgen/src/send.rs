@@ -8,6 +8,7 @@
 //! - At a fixed rate, latency counts from when a request *should* have left. If it counted from when the request did
 //!   leave, a server that stalls would also stop the clock that measures it (coordinated omission).
 
+mod answer;
 mod bodies;
 mod outcome;
 mod pace;
@@ -22,7 +23,7 @@ use std::time::{Duration, Instant};
 use clap::{Parser, ValueEnum};
 
 use crate::client::Url;
-use crate::fleet::Fleet;
+use crate::fleet::{Fleet, Format};
 use crate::journal::{BodyCount, Fate, ledger};
 use crate::process::Process;
 pub use crate::retry::RetryRules;
@@ -43,8 +44,8 @@ const DURATION_DEFAULT: Duration = Duration::from_secs(10);
 /// What to send where, and for how long. The default has the defaults of the command line.
 #[derive(Clone, Debug, Parser)]
 pub struct SendConfig {
-    /// Where to send
-    #[arg(long, default_value = "http://127.0.0.1:8081/push")]
+    /// Where to send; without a path, to where receivers take the format
+    #[arg(long, default_value = "http://127.0.0.1:8081")]
     pub url: Url,
     /// A header besides those of the format, NAME=VALUE; may be repeated
     #[arg(long = "header", value_name = "NAME=VALUE", value_parser = header)]
@@ -74,6 +75,9 @@ pub struct SendConfig {
     /// The server's process, to tell what the requests cost it.
     #[arg(skip)]
     pub server: Option<Process>,
+    /// Whether answers are those of OTLP; what is sent decides that.
+    #[arg(skip)]
+    pub is_otlp: bool,
 }
 
 impl Default for SendConfig {
@@ -110,6 +114,17 @@ impl SendConfig {
         }
         self.headers.extend(self.credentials.header());
         Ok(self)
+    }
+
+    /// The same for bodies of this format: where they go, what answers say, and which of them senders retry on.
+    pub(crate) fn for_format(&self, format: Format) -> Self {
+        let is_otlp = format.export().is_some();
+        Self {
+            url: self.url.clone().or_path(format.path()),
+            retry: self.retry.map(|rules| if is_otlp { rules.otlp() } else { rules }),
+            is_otlp,
+            ..self.clone()
+        }
     }
 }
 
@@ -156,6 +171,7 @@ pub fn send(
     tick: impl FnMut(&Progress),
 ) -> io::Result<Outcome> {
     let count = fleet.senders.len();
+    let config = &config.for_format(fleet.format);
     let source = |index| (Bodies::new(config, fleet, index), Pace::new(config.rate, index, count));
     let (mut outcome, sources) = run(config, (0..count).map(source), progress, tick)?;
     let counts: Vec<Vec<BodyCount>> = sources.iter().map(|bodies| bodies.counts().collect()).collect();

@@ -1,4 +1,4 @@
-//! An upstream that takes remote write and counts, tenant by tenant, what arrives.
+//! An upstream that takes remote write, Loki pushes and exports of OTLP, and counts, tenant by tenant, what arrives.
 //!
 //! Constraints that shaped it:
 //! - What is counted has to be a proof: [`crate::account`] says of what. It is counted before the answer leaves, so
@@ -10,6 +10,7 @@
 //!
 //! A request is *stored*, and only then counted in a tenant's sums, when its answer is a 2xx, unless its script says otherwise.
 
+mod export;
 pub mod faults;
 mod script;
 mod session;

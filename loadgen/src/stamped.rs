@@ -177,10 +177,10 @@ pub fn send(
     progress: &Progress,
     tick: impl FnMut(&Progress),
 ) -> io::Result<(Journal, Outcome)> {
-    let shared = Arc::new(config.clone());
+    let shared = Arc::new(StampedConfig { send: config.send.for_format(config.format), ..config.clone() });
     let stamps = |index| Stamps::new(Arc::clone(&shared), SenderId { run, index });
     let source = |index| (stamps(index), Pace::every(config.interval));
-    let (outcome, sources) = crate::send::run(&config.send, (0..senders).map(source), progress, tick)?;
+    let (outcome, sources) = crate::send::run(&shared.send, (0..senders).map(source), progress, tick)?;
     let mut journal = Journal::default();
     sources.into_iter().for_each(|source| journal.merge(source.journal()));
     Ok((journal, outcome))

@@ -4,18 +4,21 @@
 //! - Sums, stamps and audits know one form, that of 1.0. So whatever is sent otherwise is made of a 1.0 request, and what
 //!   arrives otherwise is turned back into one before it is counted: if anything was lost or changed on the way, the
 //!   sums differ.
-//! - Each way there must have a way back that loses nothing. Logs have no samples: an entry's line bears the bits of the
-//!   sample's value, and its nanoseconds those that a millisecond can't have, as a check that they came through.
+//! - Each way there must have a way back that loses nothing, and that refuses what was not written here. Where times are
+//!   nanoseconds, those that a millisecond can't have are a number that the sample's value gives, as a check that both
+//!   came through.
+//! - Logs have no samples: an entry's line bears the bits of the sample's value.
 
-use std::fmt::Write as _;
+mod loki;
+mod otlp;
 
-use bytes::Bytes;
 use prost::Message;
-use testkit::oracle::loki_labels;
 
 use crate::proto::{self, Label, Sample, WriteRequest};
-use crate::proto_loki::{Entry, PushRequest, Stream, Timestamp};
 use crate::proto_v2;
+
+pub use loki::{from_loki, to_loki, to_loki_json};
+pub use otlp::{Notation, Signal, from_otlp, to_otlp};
 
 const NANOSECONDS_IN_A_MILLISECOND: i64 = 1_000_000;
 
@@ -34,6 +37,12 @@ pub enum Unreadable {
     /// A line or a timestamp of another program.
     #[error("an entry says something else than what was written: {0}")]
     Entry(String),
+    /// Not JSON, or not of this kind.
+    #[error("JSON: {0}")]
+    Json(#[from] serde_json::Error),
+    /// An export that was not written here, or that was changed.
+    #[error("an export says something else than what was written: {0}")]
+    Export(String),
 }
 
 /// The 1.0 request that an inflated 2.0 request says. Start timestamps and metadata, of which 1.0 has none in a series,
@@ -67,102 +76,45 @@ pub fn from_v2(inflated: &[u8]) -> Result<WriteRequest, Unreadable> {
     Ok(WriteRequest { timeseries, metadata: Vec::new() })
 }
 
-/// A push whose streams are the request's series, and whose entries are their samples. Histograms, exemplars and
-/// metadata, which logs don't have, are left behind.
-pub fn to_loki(request: &WriteRequest) -> PushRequest {
-    let stream = |series: &proto::TimeSeries| Stream {
-        labels: labels_text(&series.labels).into(),
-        entries: series.samples.iter().map(entry).collect(),
-        hash: 0,
-    };
-    PushRequest { streams: request.timeseries.iter().map(stream).collect() }
+/// A number below a million that a sample's value gives, so that a reader can check it.
+fn odd_nanoseconds(value: f64) -> i64 {
+    let mixed = value.to_bits().wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 44;
+    i64::try_from(mixed).unwrap_or(0) % NANOSECONDS_IN_A_MILLISECOND
 }
 
-/// The same push as JSON (Grafana Loki's HTTP API, "Ingest logs").
-pub fn to_loki_json(request: &WriteRequest) -> Vec<u8> {
-    let text = |bytes: &Bytes| String::from_utf8_lossy(bytes).into_owned();
-    let stream = |series: &proto::TimeSeries| {
-        let labels = series.labels.iter().map(|label| (text(&label.name), text(&label.value).into()));
-        let values = series.samples.iter().map(entry).map(|entry| {
-            let nanoseconds = entry.timestamp.and_then(Timestamp::to_nanos).unwrap_or_default();
-            serde_json::json!([nanoseconds.to_string(), text(&entry.line)])
-        });
-        let labels: serde_json::Map<String, serde_json::Value> = labels.collect();
-        serde_json::json!({ "stream": labels, "values": values.collect::<Vec<_>>() })
-    };
-    let streams: Vec<_> = request.timeseries.iter().map(stream).collect();
-    serde_json::json!({ "streams": streams }).to_string().into_bytes()
+/// A sample's time in nanoseconds since the epoch.
+fn nanoseconds(sample: &Sample) -> i64 {
+    sample.timestamp.wrapping_mul(NANOSECONDS_IN_A_MILLISECOND).wrapping_add(odd_nanoseconds(sample.value))
 }
 
-/// The 1.0 request that an inflated push says, if it was written by [`to_loki`] or [`to_loki_json`].
-///
-/// # Errors
-/// See [`Unreadable`].
-pub fn from_loki(inflated: &[u8]) -> Result<WriteRequest, Unreadable> {
-    let push = PushRequest::decode(inflated)?;
-    let mut timeseries = Vec::with_capacity(push.streams.len());
-    for stream in &push.streams {
-        timeseries.push(proto::TimeSeries {
-            labels: read_labels(&stream.labels)?,
-            samples: stream.entries.iter().map(read_entry).collect::<Result<_, _>>()?,
-            ..proto::TimeSeries::default()
-        });
-    }
-    Ok(WriteRequest { timeseries, metadata: Vec::new() })
-}
-
-/// The nanoseconds behind a sample's millisecond: a number that its value gives, so that a reader can check them.
-fn odd_nanoseconds(bits: u64) -> i64 {
-    i64::try_from(bits.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 44).unwrap_or(0) % NANOSECONDS_IN_A_MILLISECOND
-}
-
-fn entry(sample: &Sample) -> Entry {
-    let bits = sample.value.to_bits();
-    let at = sample.timestamp * NANOSECONDS_IN_A_MILLISECOND + odd_nanoseconds(bits);
-    let line = format!("level=info msg=\"request served\" took={:?}ms bits={bits:016x}", sample.value);
-    Entry::new(at, &line, &[])
-}
-
-fn read_entry(entry: &Entry) -> Result<Sample, Unreadable> {
-    let line = String::from_utf8_lossy(&entry.line);
-    let strange = || Unreadable::Entry(line.chars().take(100).collect());
-    let bits = line.rsplit_once("bits=").and_then(|(_, bits)| u64::from_str_radix(bits, 16).ok());
-    let bits = bits.ok_or_else(strange)?;
-    let nanoseconds = entry.timestamp.and_then(Timestamp::to_nanos).ok_or_else(strange)?;
-    if nanoseconds.rem_euclid(NANOSECONDS_IN_A_MILLISECOND) != odd_nanoseconds(bits) {
-        return Err(strange());
-    }
+/// The sample of this value at this time, if the two belong together.
+fn read_nanoseconds(nanoseconds: i64, value: f64) -> Option<Sample> {
     let timestamp = nanoseconds.div_euclid(NANOSECONDS_IN_A_MILLISECOND);
-    Ok(Sample { value: f64::from_bits(bits), timestamp })
+    let is_ours = nanoseconds.rem_euclid(NANOSECONDS_IN_A_MILLISECOND) == odd_nanoseconds(value);
+    is_ours.then_some(Sample { value, timestamp })
 }
 
-/// Labels as Loki and Prometheus write them: `{name="value", …}`.
-fn labels_text(labels: &[Label]) -> String {
-    let mut text = String::from("{");
-    for (at, label) in labels.iter().enumerate() {
-        let comma = if at > 0 { ", " } else { "" };
-        let value = String::from_utf8_lossy(&label.value);
-        let value = value.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n");
-        // Writing to a String can't fail.
-        let _ = write!(text, "{comma}{}=\"{value}\"", String::from_utf8_lossy(&label.name));
-    }
-    text.push('}');
-    text
+/// A line of a log that bears a sample's value.
+fn line(sample: &Sample) -> String {
+    let (value, bits) = (sample.value, sample.value.to_bits());
+    format!("level=info msg=\"request served\" took={value:?}ms bits={bits:016x}")
 }
 
-/// Reads what [`labels_text`] wrote.
-fn read_labels(text: &[u8]) -> Result<Vec<Label>, Unreadable> {
-    let labels = loki_labels::labels(text)
-        .ok_or_else(|| Unreadable::Labels(String::from_utf8_lossy(text).chars().take(100).collect()))?;
-    Ok(labels.into_iter().map(|(name, value)| Label { name: name.into(), value: value.into() }).collect())
+/// The value that a line bears.
+fn read_line(text: &str) -> Option<f64> {
+    let (_, bits) = text.rsplit_once("bits=")?;
+    let value = f64::from_bits(u64::from_str_radix(bits, 16).ok()?);
+    (text == line(&Sample { value, timestamp: 0 })).then_some(value)
 }
 
 #[cfg(test)]
 mod tests {
+    use bytes::Bytes;
+
     use super::*;
     use crate::fleet::{Fleet, FleetConfig};
 
-    fn request() -> WriteRequest {
+    pub(super) fn request() -> WriteRequest {
         let config = FleetConfig {
             senders: 1,
             bodies_per_sender: 1,
@@ -186,24 +138,5 @@ mod tests {
             timeseries: vec![proto_v2::TimeSeries { labels_refs: vec![0], ..Default::default() }],
         };
         assert!(matches!(from_v2(&odd.encode_to_vec()), Err(Unreadable::Reference)));
-    }
-
-    #[test]
-    fn loki_says_of_samples_the_same() {
-        let mut request = request();
-        for series in &mut request.timeseries {
-            series.histograms.clear();
-            series.exemplars.clear();
-        }
-        // Values that text is bad at: the stale marker, quotes.
-        request.timeseries[0].samples[0].value = f64::from_bits(0x7ff0_0000_0000_0002);
-        request.timeseries[0].labels[0].value = Bytes::from_static(b"a \"quoted\" \\ value\n");
-        let same = from_loki(&to_loki(&request).encode_to_vec()).unwrap();
-        assert_eq!(same.encode_to_vec(), request.encode_to_vec());
-        let mut changed = to_loki(&request);
-        if let Some(at) = &mut changed.streams[3].entries[0].timestamp {
-            at.nanos ^= 1;
-        }
-        assert!(matches!(from_loki(&changed.encode_to_vec()), Err(Unreadable::Entry(_))));
     }
 }

@@ -6,7 +6,13 @@ mod support;
 
 use std::io::{BufRead, BufReader, Read};
 use std::process::{Child, ChildStdout, Command, Output, Stdio};
+use std::time::Duration;
 
+use clap::ValueEnum as _;
+use loadgen::child::{send_signal, wait_for};
+use loadgen::client::get;
+use loadgen::fleet::Format;
+use loadgen::port::free_addr;
 use loadgen::sink::{Reply, Sink, SinkConfig, Snapshot};
 use support::{loadgen, refuses, stdout, text};
 
@@ -187,6 +193,68 @@ fn verify_and_sink_say_what_is_wrong_with_their_arguments() {
         (&["verify", "--tenant-header", "a b"], "cannot be a header's name"),
         (&["verify", "--sink", "http://127.0.0.1:1/account"], "--sink: no answer from"),
     ]);
+}
+
+/// The real server, which splits, in front of a sink command.
+struct ServerCommand {
+    child: Child,
+    url: String,
+}
+
+impl ServerCommand {
+    fn start(sink: &SinkCommand) -> Self {
+        let (listen, metrics) = (free_addr().unwrap(), free_addr().unwrap());
+        let origin = sink.url.replace("/api/v1/push", "");
+        let environment = [
+            ("CT_LISTEN", listen.to_string()),
+            ("CT_LISTEN_METRICS_ADDRESS", metrics.to_string()),
+            ("CT_TARGET", sink.url.clone()),
+            ("CT_TARGET_LOKI", format!("{origin}/loki/api/v1/push")),
+            ("CT_TARGET_OTLP_METRICS", format!("{origin}/v1/metrics")),
+            ("CT_TARGET_OTLP_LOGS", format!("{origin}/v1/logs")),
+            ("CT_TARGET_OTLP_TRACES", format!("{origin}/v1/traces")),
+            ("CT_TENANT_LABEL", "__tenant__".to_owned()),
+            ("CT_LOG_LEVEL", "warn".to_owned()),
+        ];
+        let child =
+            Command::new(env!("CARGO_BIN_EXE_loadgen")).arg("server").envs(environment).spawn().unwrap();
+        let alive = format!("http://{metrics}/alive").parse().unwrap();
+        let is_alive = || matches!(get(&alive, Duration::from_secs(5)), Ok((200, _)));
+        assert!(wait_for(Duration::from_secs(10), is_alive));
+        Self { child, url: format!("http://{listen}") }
+    }
+
+    fn end(mut self) {
+        send_signal(self.child.id(), rustix::process::Signal::TERM).unwrap();
+        assert_eq!(self.child.wait().unwrap().code(), Some(0));
+    }
+}
+
+/// What each format says arrives, whatever the server does to it.
+#[test]
+fn send_and_verify_prove_every_format_through_the_server() {
+    let sink = SinkCommand::start_with(&["--account"]);
+    let server = ServerCommand::start(&sink);
+    let (stats, account) = (sink.stats_url(), sink.url.replace("/api/v1/push", "/account"));
+    for &format in Format::value_variants() {
+        let format = format.to_string();
+        let common = ["--url", &server.url, "--format", &format, "--tenants", "4", "--senders", "4"];
+        let what =
+            ["--series", "200", "--samples", "2", "--requests", "60", "--fail-on-error", "--verify", &stats];
+        let output = loadgen(&[&["send"], &common[..], &what].concat());
+        let told = text(&output);
+        assert_eq!(output.status.code(), Some(0), "{format}: {told}");
+        assert!(told.contains("4 tenants: every acknowledged sample is stored, once, unchanged"), "{told}");
+
+        let what = ["--series", "30", "--requests", "60", "--settle", "0s", "--sink", &account];
+        let output = loadgen(&[&["verify"], &common[..], &what].concat());
+        let told = text(&output);
+        assert_eq!(output.status.code(), Some(0), "{format}: {told}");
+        assert!(told.contains("samples    7,200 acknowledged, 7,200 stored\n"), "{format}: {told}");
+        assert!(told.contains("none is lost, duplicated, misplaced, reordered or invented"), "{told}");
+    }
+    server.end();
+    sink.end();
 }
 
 /// The whole path, through the real server: the demo proves itself, and says so without a single escape code.

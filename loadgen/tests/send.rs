@@ -250,6 +250,36 @@ fn what_is_refused_is_not_sent_again_and_429_only_if_that_was_asked_for() {
 }
 
 #[test]
+fn senders_of_otlp_know_its_answers() {
+    use loadgen::fleet::Format;
+    use prost::Message as _;
+    use testkit::proto_otlp::{Answer, PartialSuccess};
+    let partial = |rejected| {
+        let partial = PartialSuccess { rejected, error_message: "too old".to_owned() };
+        let body = Answer { partial_success: Some(partial) }.encode_to_vec();
+        Reply { body, ..Reply::default() }.header("Content-Type", "application/x-protobuf")
+    };
+    let sink = sink(move |arrival| match arrival.nth {
+        2 => Reply::new(503, "later"),
+        4 => Reply { stored: Some(true), ..Reply::new(500, "who knows") },
+        6 => Reply { stored: Some(false), ..partial(50) },
+        8 => partial(0),
+        9 => Reply::new(400, "never"),
+        _ => Reply::default(),
+    });
+    let fleet = Fleet::build(&FleetConfig { format: Format::OtlpLogs, ..small(1) }).unwrap();
+    let url = sink.origin().parse().unwrap();
+    let config = SendConfig { url, requests: Some(20), retry: PROMETHEUS, ..to(&sink) };
+    let outcome = run(&fleet, &config);
+    assert_eq!((outcome.requests, outcome.acknowledged(), outcome.retries()), (20, 17, 1));
+    assert_eq!((outcome.refused, outcome.partial, outcome.unknown()), (2, 1, 1));
+    let told = [(200, "too old"), (400, "never"), (500, "who knows"), (503, "later")];
+    assert_eq!(outcome.complaints, told.map(|(status, text)| (status, text.to_owned())).into());
+    let comparison = compare(&outcome, &sink.stop());
+    assert_eq!(comparison.lines[0].verdict, Verdict::Plausible, "{comparison:?}");
+}
+
+#[test]
 fn what_is_still_to_be_repeated_at_the_end_is_given_up() {
     let sink = sink(|_| Reply::new(500, "never"));
     let config = SendConfig { duration: Some(Duration::from_millis(400)), retry: PROMETHEUS, ..to(&sink) };

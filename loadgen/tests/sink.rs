@@ -241,15 +241,19 @@ fn a_sink_that_went_down_comes_up_at_the_same_address_with_all_that_it_had() {
 
 #[test]
 fn every_format_comes_to_the_same_sums() {
+    use clap::ValueEnum as _;
     use loadgen::client::{Client, Url};
     use loadgen::fleet::{Fleet, FleetConfig, Format};
-    for format in [Format::RemoteWrite1, Format::RemoteWrite2, Format::Loki] {
+    for &format in Format::value_variants() {
+        // The sink is an upstream, and the server tells it these in another way.
+        if matches!(format, Format::RemoteWrite1Zstd | Format::LokiJson | Format::LokiJsonGzip) {
+            continue;
+        }
         let config = FleetConfig { format, senders: 1, series: 100, samples: 2, ..FleetConfig::default() };
         let native = if format.has_histograms() { 0.3 } else { 0.0 };
         let fleet = Fleet::build(&FleetConfig { histograms: native, exemplars: native, ..config }).unwrap();
         let sink = Sink::start(SinkConfig::default()).unwrap();
-        let path = if format == Format::Loki { "/loki/api/v1/push" } else { "/api/v1/push" };
-        let url: Url = format!("http://{}{path}", sink.addr()).parse().unwrap();
+        let url: Url = sink.origin().parse::<Url>().unwrap().or_path(format.path());
         let mut client = Client::new(url.clone(), Duration::from_secs(5));
         let body = &fleet.senders[0][0];
         let headers = [("X-Scope-OrgID".to_owned(), "all".to_owned())];
@@ -258,8 +262,37 @@ fn every_format_comes_to_the_same_sums() {
         assert_eq!(answer.status, 200, "{format}");
         let told = answer.headers.get("X-Prometheus-Remote-Write-Samples-Written").is_some();
         assert_eq!(told, format == Format::RemoteWrite2);
+        if let Some((_, notation)) = format.export() {
+            assert_eq!(answer.headers.get("content-type"), Some(notation.media()), "{format}");
+        }
         let mut sent = loadgen::account::Tally::default();
         body.shares.iter().for_each(|&(_, tally)| sent += tally);
         assert_eq!(sink.snapshot().tenant("all").stored, sent, "{format}");
     }
+}
+
+#[test]
+fn an_export_that_is_none_is_refused_in_words_of_otlp() {
+    use testkit::proto_otlp::ErrorStatus;
+    let sink = Sink::start(SinkConfig::default()).unwrap();
+    let mut client = Client::connect(&sink);
+    for (media, coding, why) in [
+        ("application/x-protobuf", "identity", "an export says something else"),
+        ("text/plain", "identity", "neither protobuf nor JSON"),
+        ("application/x-protobuf", "br", "unsupported Content-Encoding"),
+        ("application/x-protobuf", "gzip", "gzip: "),
+    ] {
+        // A resource with a schema's URL.
+        let body = [0x0a, 3, 0x1a, 1, b'u'];
+        let head = format!(
+            "POST /v1/logs HTTP/1.1\r\nX-Scope-OrgID: a\r\nContent-Type: {media}\r\nContent-Encoding: {coding}\r\n\
+             Content-Length: {}\r\n\r\n",
+            body.len()
+        );
+        client.send(&head, &body);
+        let (status, body) = client.reply().unwrap();
+        let error: ErrorStatus = prost::Message::decode(body.as_bytes()).unwrap();
+        assert!(status == 400 && error.message.contains(why), "{status} {error:?}");
+    }
+    assert_eq!(sink.stop().broken, 4);
 }

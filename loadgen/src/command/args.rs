@@ -39,7 +39,7 @@ pub(crate) struct Args {
 pub(crate) enum Command {
     /// Sends load and reports rates, latencies, what it cost the server, and whether everything arrived
     Send(Box<SendArgs>),
-    /// Accepts remote write and Loki pushes, counts samples by tenant, and misbehaves on demand
+    /// Accepts remote write, Loki pushes and OTLP, counts samples by tenant, and misbehaves on demand
     Sink(Box<SinkArgs>),
     /// Records the bodies of pushes, for `tenantry explain` and `tenantry plan`
     ///
@@ -137,7 +137,7 @@ pub(crate) enum RetryKind {
     #[default]
     None,
     /// Send it again as Prometheus does, after 30 ms, 60 ms and so on to 5 s, or as long as Retry-After says, until
-    /// it is acknowledged or refused or --duration is over
+    /// it is acknowledged or refused or --duration is over. OTLP is sent again after 429, 502, 503 and 504 only
     Prometheus,
 }
 

@@ -14,7 +14,7 @@ use tempfile::TempDir;
 
 use super::args::{DiskArgs, ServerArgs};
 use super::disk::Disk;
-use super::server::{Server, Setup};
+use super::server::{Server, Setup, Targets};
 
 /// The label that names the tenant; what most people call it.
 pub(crate) const TENANT_LABEL: &str = "tenant";
@@ -74,7 +74,7 @@ impl RigConfig {
             disk: Disk::default(),
             program: self.server.server.clone(),
             listen: free_addr()?,
-            target: sink.url(),
+            targets: Targets::of(&sink.origin()),
             certificates,
             settings: self.server.settings(&self.settings),
             dir: dir.path().to_owned(),

@@ -4,6 +4,7 @@
 //! server is started again, and a client that connects meanwhile is not connected with itself.
 
 use std::env;
+use std::fmt;
 use std::fs;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -13,6 +14,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, bail};
 use loadgen::child::{Child, wait_for};
 use loadgen::client::{Url, get};
+use loadgen::fleet::Format;
 use loadgen::port::free_addr_besides;
 use loadgen::tls::Certificates;
 use rustix::process::Signal;
@@ -23,6 +25,52 @@ use super::rig::TENANT_LABEL;
 /// How long the server may take to answer its first request.
 const START_PATIENCE: Duration = Duration::from_secs(10);
 
+/// Where each kind of data goes: scheme and address.
+#[derive(Clone, Debug)]
+pub(crate) struct Targets {
+    pub(crate) remote_write: String,
+    pub(crate) loki: String,
+    pub(crate) otlp_metrics: String,
+    pub(crate) otlp_logs: String,
+    pub(crate) otlp_traces: String,
+}
+
+impl Targets {
+    /// One upstream for all.
+    pub(crate) fn of(origin: &str) -> Self {
+        let origin = || origin.to_owned();
+        Self {
+            remote_write: origin(),
+            loki: origin(),
+            otlp_metrics: origin(),
+            otlp_logs: origin(),
+            otlp_traces: origin(),
+        }
+    }
+
+    fn addresses(&self) -> impl Iterator<Item = SocketAddr> {
+        let Self { remote_write, loki, otlp_metrics, otlp_logs, otlp_traces } = self;
+        let all = [remote_write, loki, otlp_metrics, otlp_logs, otlp_traces];
+        all.into_iter().filter_map(|origin| origin.split('/').nth(2)?.parse().ok())
+    }
+}
+
+/// Lines of a server's configuration.
+impl fmt::Display for Targets {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (key, origin, format) in [
+            ("target", &self.remote_write, Format::RemoteWrite1),
+            ("target_loki", &self.loki, Format::Loki),
+            ("target_otlp_metrics", &self.otlp_metrics, Format::OtlpMetrics),
+            ("target_otlp_logs", &self.otlp_logs, Format::OtlpLogs),
+            ("target_otlp_traces", &self.otlp_traces, Format::OtlpTraces),
+        ] {
+            writeln!(f, "{key}: {origin}{}", format.path())?;
+        }
+        Ok(())
+    }
+}
+
 /// What a server is started with.
 #[derive(Clone, Debug)]
 pub(crate) struct Setup {
@@ -30,8 +78,8 @@ pub(crate) struct Setup {
     pub(crate) program: Option<PathBuf>,
     /// Where it listens.
     pub(crate) listen: SocketAddr,
-    /// Its upstream.
-    pub(crate) target: String,
+    /// Its upstreams.
+    pub(crate) targets: Targets,
     /// What it speaks TLS with; None for plain HTTP.
     pub(crate) certificates: Option<Certificates>,
     /// Lines of its configuration besides these.
@@ -67,11 +115,11 @@ impl Setup {
     }
 
     fn write_config(&self, metrics: SocketAddr, profiles: Option<SocketAddr>) -> anyhow::Result<()> {
-        let Self { listen, target, settings, .. } = self;
+        let Self { listen, targets, settings, .. } = self;
         let tls = self.certificates.as_ref().map(Certificates::settings).unwrap_or_default();
         let profiles = profiles.map(|address| format!("listen_pprof: {address}\n")).unwrap_or_default();
         let config = format!(
-            "listen: {listen}\nlisten_metrics_address: {metrics}\ntarget: {target}\nlog_level: warn\n\
+            "listen: {listen}\nlisten_metrics_address: {metrics}\n{targets}log_level: warn\n\
              tenant:\n  label: {TENANT_LABEL}\n{profiles}{tls}{settings}"
         );
         fs::write(self.config(), config).context("cannot write the server's configuration")
@@ -93,9 +141,8 @@ impl Server {
     /// predecessor still listens at its address; its address is bound before that one.
     pub(crate) fn start(setup: &Setup) -> anyhow::Result<Self> {
         // Its own address is free while it is down, and so may be that of its upstream.
-        let upstream = setup.target.split('/').nth(2).and_then(|host| host.parse::<SocketAddr>().ok());
         let mut taken = vec![setup.listen];
-        taken.extend(upstream);
+        taken.extend(setup.targets.addresses());
         let metrics = free_addr_besides(&taken)?;
         taken.push(metrics);
         let profiles = setup.profiles.then(|| free_addr_besides(&taken)).transpose()?;
@@ -135,10 +182,11 @@ impl Server {
         self.child.pid()
     }
 
+    /// Where to send to. The path follows from what is sent.
     pub(crate) fn push_url(&self) -> anyhow::Result<Url> {
         let tls = self.setup.certificates.as_ref().map(|certificates| certificates.client.clone());
         let scheme = if tls.is_some() { "https" } else { "http" };
-        Ok(format!("{scheme}://{}/push", self.addr()).parse::<Url>()?.with_tls(tls))
+        Ok(format!("{scheme}://{}", self.addr()).parse::<Url>()?.with_tls(tls))
     }
 
     /// How it ended, if it has.

@@ -76,6 +76,8 @@ pub struct Contender {
     pub push: String,
     /// Path to push logs to.
     pub push_loki: String,
+    /// What stands before OTLP's own paths, such as `/v1/logs`; nothing if not given.
+    pub push_otlp: String,
     /// What it can be sent; scenarios in other formats leave it out.
     pub formats: Vec<Format>,
     /// Headers for it besides those of remote write.
@@ -106,6 +108,7 @@ impl Default for Contender {
             optional: false,
             push: "/push".to_owned(),
             push_loki: "/loki/api/v1/push".to_owned(),
+            push_otlp: String::new(),
             formats: vec![Format::default()],
             headers: BTreeMap::new(),
             splits: true,
@@ -414,7 +417,8 @@ impl Contender {
         if let Some(file) = self.files.keys().find(|file| !is_bare(file)) {
             return Err(format!("files: `{file}` is not the bare name of a file"));
         }
-        if let Some(path) = [&self.push, &self.push_loki].into_iter().find(|path| !path.starts_with('/')) {
+        let paths = [self.push.as_str(), &self.push_loki, &format!("{}/", self.push_otlp)];
+        if let Some(path) = paths.into_iter().find(|path| !path.starts_with('/')) {
             return Err(format!("`{path}` is no path"));
         }
         // A placeholder may stand where an address will.

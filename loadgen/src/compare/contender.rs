@@ -99,7 +99,11 @@ impl Running {
 
     /// Where to push to.
     pub(super) fn push_url(&self, contender: &Contender, format: Format) -> Result<Url, Failure> {
-        let path = if format.is_loki() { &contender.push_loki } else { &contender.push };
+        let path = match format.export() {
+            Some(_) => format!("{}{}", contender.push_otlp, format.path()),
+            None if format.is_loki() => contender.push_loki.clone(),
+            None => contender.push.clone(),
+        };
         let scheme = if contender.tls_in { "https" } else { "http" };
         let url = format!("{scheme}://{}{path}", self.values.fill("{listen}"));
         let parsed: Result<Url, _> = url.parse();

@@ -12,6 +12,7 @@ use prost::Message;
 use serde::{Deserialize, Serialize};
 
 use crate::proto::{WriteRequest, deflate};
+use crate::translate::{Notation, Signal, to_otlp};
 use crate::{proto_v2, translate};
 
 /// A protocol together with its compression. In files it stands under the name under which it is typed.
@@ -37,6 +38,24 @@ pub enum Format {
     LokiJson,
     /// The same as JSON with gzip
     LokiJsonGzip,
+    /// Metrics by OTLP: `ExportMetricsServiceRequest`. Targets are resources, and samples are data points
+    OtlpMetrics,
+    /// The same with gzip
+    OtlpMetricsGzip,
+    /// The same as JSON
+    OtlpMetricsJson,
+    /// Logs by OTLP: `ExportLogsServiceRequest`. Samples are log records
+    OtlpLogs,
+    /// The same with gzip
+    OtlpLogsGzip,
+    /// The same as JSON
+    OtlpLogsJson,
+    /// Traces by OTLP: `ExportTraceServiceRequest`. Samples are spans
+    OtlpTraces,
+    /// The same with gzip
+    OtlpTracesGzip,
+    /// The same as JSON
+    OtlpTracesJson,
 }
 
 impl Format {
@@ -45,9 +64,34 @@ impl Format {
         matches!(self, Self::Loki | Self::LokiJson | Self::LokiJsonGzip)
     }
 
-    /// Whether it can carry native histograms and exemplars.
+    /// What it is as an export of OTLP, if it is one.
+    pub fn export(self) -> Option<(Signal, Notation)> {
+        Some(match self {
+            Self::OtlpMetrics | Self::OtlpMetricsGzip => (Signal::Metrics, Notation::Protobuf),
+            Self::OtlpMetricsJson => (Signal::Metrics, Notation::Json),
+            Self::OtlpLogs | Self::OtlpLogsGzip => (Signal::Logs, Notation::Protobuf),
+            Self::OtlpLogsJson => (Signal::Logs, Notation::Json),
+            Self::OtlpTraces | Self::OtlpTracesGzip => (Signal::Traces, Notation::Protobuf),
+            Self::OtlpTracesJson => (Signal::Traces, Notation::Json),
+            _ => return None,
+        })
+    }
+
+    /// The path that its receivers have in common, and Tenantry with them.
+    pub fn path(self) -> &'static str {
+        match self.export() {
+            Some((Signal::Metrics, _)) => "/v1/metrics",
+            Some((Signal::Logs, _)) => "/v1/logs",
+            Some((Signal::Traces, _)) => "/v1/traces",
+            None if self.is_loki() => "/loki/api/v1/push",
+            None => "/api/v1/push",
+        }
+    }
+
+    /// Whether it can carry native histograms and exemplars, and nothing of them changes. OTLP's exponential histograms
+    /// cannot say which empty buckets there are, see [`translate`].
     pub fn has_histograms(self) -> bool {
-        !self.is_loki()
+        !self.is_loki() && self.export().is_none()
     }
 
     /// Whether it has requests that hold metadata alone.
@@ -56,7 +100,7 @@ impl Format {
     }
 
     /// The headers that tell a receiver what the body is ("Protocol" in the Remote Write specifications; for Loki
-    /// "Ingest logs" in its HTTP API).
+    /// "Ingest logs" in its HTTP API; "OTLP/HTTP Request" in OTLP's).
     pub fn headers(self) -> &'static [(&'static str, &'static str)] {
         match self {
             Self::RemoteWrite1 => &[
@@ -75,8 +119,16 @@ impl Format {
                 ("X-Prometheus-Remote-Write-Version", "2.0.0"),
             ],
             Self::Loki => &[("Content-Type", "application/x-protobuf"), ("Content-Encoding", "snappy")],
-            Self::LokiJson => &[("Content-Type", "application/json")],
+            Self::LokiJson | Self::OtlpMetricsJson | Self::OtlpLogsJson | Self::OtlpTracesJson => {
+                &[("Content-Type", "application/json")]
+            }
             Self::LokiJsonGzip => &[("Content-Type", "application/json"), ("Content-Encoding", "gzip")],
+            Self::OtlpMetrics | Self::OtlpLogs | Self::OtlpTraces => {
+                &[("Content-Type", "application/x-protobuf")]
+            }
+            Self::OtlpMetricsGzip | Self::OtlpLogsGzip | Self::OtlpTracesGzip => {
+                &[("Content-Type", "application/x-protobuf"), ("Content-Encoding", "gzip")]
+            }
         }
     }
 
@@ -93,8 +145,18 @@ impl Format {
             Self::Loki => deflate(&translate::to_loki(request).encode_to_vec()),
             Self::LokiJson => translate::to_loki_json(request).into(),
             Self::LokiJsonGzip => gzip(&translate::to_loki_json(request)).into(),
+            _ => self.encode_export(request).into(),
         };
         (inflated, body)
+    }
+
+    fn encode_export(self, request: &WriteRequest) -> Vec<u8> {
+        let Some((signal, notation)) = self.export() else { return Vec::new() };
+        let export = to_otlp(signal, notation, request);
+        match self {
+            Self::OtlpMetricsGzip | Self::OtlpLogsGzip | Self::OtlpTracesGzip => gzip(&export),
+            _ => export,
+        }
     }
 }
 

@@ -108,6 +108,7 @@ fn what_cannot_be_is_refused() {
     for config in [
         FleetConfig { labels: 3, ..small() },
         FleetConfig { format: Format::Loki, histograms: 0.1, ..small() },
+        FleetConfig { format: Format::OtlpMetrics, exemplars: 0.1, ..small() },
         FleetConfig { format: Format::RemoteWrite2, metadata_every: 2, ..small() },
         FleetConfig { ha_pairs: true, ..small() },
         FleetConfig { ha_pairs: true, senders: 2, labels: 5, ..small() },

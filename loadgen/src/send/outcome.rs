@@ -33,6 +33,8 @@ pub struct Outcome {
     pub complaints: BTreeMap<u16, String>,
     /// Requests whose answer said that they will never be taken.
     pub refused: u64,
+    /// Those of them that were answered with 2xx: an answer of OTLP that tells of rejected items.
+    pub partial: u64,
     /// Bytes of all bodies, as sent.
     pub bytes: u64,
     /// How many tenants each acknowledged request of a fleet held, summed: what a server without merging would send on.
@@ -98,6 +100,7 @@ impl Outcome {
             statuses: BTreeMap::new(),
             complaints: BTreeMap::new(),
             refused: 0,
+            partial: 0,
             bytes: 0,
             parts: 0,
             latency,
@@ -109,6 +112,7 @@ impl Outcome {
     /// Counts an attempt.
     pub(super) fn attempt(&mut self, message: &Message<'_>, attempt: Attempt) {
         *self.statuses.entry(attempt.status()).or_default() += 1;
+        self.partial += u64::from(matches!(attempt, Attempt::Partial { .. }));
         self.bytes += message.body_bytes;
     }
 
@@ -128,9 +132,10 @@ impl Outcome {
         }
     }
 
-    /// Requests that were answered with 2xx in the end.
+    /// Requests that were answered with 2xx in the end, and are stored as a whole.
     pub fn acknowledged(&self) -> u64 {
-        self.statuses.iter().filter(|(status, _)| (200..300).contains(*status)).map(|(_, count)| count).sum()
+        let successes = self.statuses.iter().filter(|(status, _)| (200..300).contains(*status));
+        successes.map(|(_, count)| count).sum::<u64>() - self.partial
     }
 
     /// All others.
@@ -184,6 +189,7 @@ impl Add for Outcome {
             self.complaints.entry(status).or_insert(complaint);
         }
         self.refused += other.refused;
+        self.partial += other.partial;
         self.bytes += other.bytes;
         self.parts += other.parts;
         self.latency += other.latency;

@@ -5,6 +5,7 @@ use std::num::NonZeroU64;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant, SystemTime};
 
+use super::answer::{is_partial, otlp_text};
 use super::pace::{Pace, sleep_until};
 use super::{Message, Outcome, Progress, SendConfig, Source};
 use crate::client::Client;
@@ -111,6 +112,9 @@ impl<'a> Sender<'a> {
         let result = connected.map_err(HttpError::from).and_then(|()| self.client.exchange(message.bytes));
         let at = Instant::now();
         let attempt = match &result {
+            Ok(answer) if self.config.is_otlp && is_partial(answer, self.client.body()) => {
+                Attempt::Partial { status: answer.status }
+            }
             Ok(answer) => Attempt::Answered {
                 status: answer.status,
                 retry_after: answer
@@ -123,10 +127,14 @@ impl<'a> Sender<'a> {
         };
         self.outcome.attempt(message, attempt);
         match &result {
-            Ok(answer) if (200..300).contains(&answer.status) => {}
+            Ok(answer)
+                if (200..300).contains(&answer.status) && !matches!(attempt, Attempt::Partial { .. }) => {}
             Ok(answer) => {
                 let body = self.client.body();
-                self.outcome.complain(answer.status, || String::from_utf8_lossy(body).into_owned());
+                self.outcome.complain(answer.status, || match self.config.is_otlp {
+                    true => otlp_text(answer, body),
+                    false => String::from_utf8_lossy(body).into_owned(),
+                });
             }
             Err(error) => self.outcome.complain(0, || error.to_string()),
         }

@@ -7,6 +7,7 @@ use prost::Message;
 use testkit::upstream::{self, Admission, Reply, Request, Storing};
 
 use super::Shared;
+use super::export::Export;
 use super::script::{Approach, Arrival};
 use super::stats::TenantCount;
 use super::store::Delivery;
@@ -68,7 +69,7 @@ impl upstream::Session for Session {
         if request.head.method != "POST" {
             return self.page(request.head);
         }
-        match self.count(request) {
+        let reply = match self.count(request) {
             Ok(counted) => {
                 let tally = counted.adds.stored;
                 let reply = self.settle(request, counted);
@@ -78,6 +79,10 @@ impl upstream::Session for Session {
                 self.note_broken(&why);
                 Reply::new(400, &why)
             }
+        };
+        match Export::of(request.head) {
+            Some(export) => export.worded(reply),
+            None => reply,
         }
     }
 
@@ -121,7 +126,10 @@ impl Session {
     /// Inflates and walks the body.
     fn count(&mut self, request: &Request<'_>) -> Result<Counted, String> {
         let tenant = self.tenant(request.head).ok_or("no tenant header")?;
-        inflate(request.body, &mut self.inflated).map_err(|error| error.to_string())?;
+        match Export::of(request.head) {
+            Some(export) => export.inflate(request.head, request.body, &mut self.inflated)?,
+            None => inflate(request.body, &mut self.inflated).map_err(|error| error.to_string())?,
+        }
         self.translate(request.head).map_err(|error| error.to_string())?;
         self.count_under(tenant)
     }
@@ -130,6 +138,8 @@ impl Session {
     fn translate(&mut self, head: &RequestHead) -> Result<(), Unreadable> {
         let request = if is_v2(head) {
             from_v2(&self.inflated)?
+        } else if let Some(export) = Export::of(head) {
+            export.read(&self.inflated)?
         } else if head.path.contains("/loki/") {
             from_loki(&self.inflated)?
         } else {

@@ -54,7 +54,7 @@ impl Balancer {
     }
 
     pub(super) fn push_url(&self) -> anyhow::Result<Url> {
-        Ok(format!("http://{}/push", self.addr).parse()?)
+        Ok(format!("http://{}", self.addr).parse()?)
     }
 
     /// Requests that it has sent to each replica.
