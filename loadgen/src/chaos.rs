@@ -13,6 +13,6 @@ mod liveness;
 mod plan;
 mod upstream;
 
-pub use liveness::{Beats, Excuse, Liveness, Pulse, Starved, excuses};
+pub use liveness::{AllBeats, Beats, Excuse, Liveness, Pulse, Starved, excuses};
 pub use plan::{Event, Plan, Planned, Tuning};
 pub use upstream::FaultyUpstream;

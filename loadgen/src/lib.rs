@@ -23,6 +23,7 @@ pub mod chaos;
 pub mod child;
 pub mod client;
 pub mod compare;
+pub mod destination;
 pub mod duration;
 pub mod fleet;
 pub mod journal;

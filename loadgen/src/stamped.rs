@@ -151,7 +151,8 @@ impl Source for Stamps {
         }
         self.bytes = config.send.url.push(config.format.headers(), &headers, &body);
         if let Some(pulse) = &config.pulse {
-            self.tenants().for_each(|tenant| pulse.sent(tenant));
+            let destination = config.format.destination();
+            self.tenants().for_each(|tenant| pulse.sent(tenant, destination));
         }
         Some(Message { bytes: &self.bytes, body_bytes: body.len() as u64 })
     }

@@ -1,7 +1,8 @@
 //! Whether each tenant that had something to send got on, while nothing stood in its way.
 //!
 //! Constraints that shaped it:
-//! - A tenant *gets on* when the upstream answers something of it with 2xx. Its clock begins when a sender sends a new
+//! - A tenant *gets on* when the upstream answers something of it with 2xx. What goes to one destination and what goes to
+//!   another are told apart, as servers keep them apart. Its clock begins when a sender sends a new
 //!   request that holds something of it, and ends when it gets on. A request that is sent again begins no clock: what
 //!   it still lacks may be another tenant's, and then this one has nothing to send.
 //! - While its upstream has a trouble, or server or upstream are restarted or reloaded, and for [`GRACE`] after that,
@@ -17,6 +18,7 @@ use std::time::{Duration, Instant};
 use serde::Serialize;
 
 use super::{Event, Plan};
+use crate::destination::Destination;
 use crate::duration::ms;
 
 /// How finely time is told. No wait is known better than that.
@@ -91,11 +93,14 @@ fn number(time: Duration) -> usize {
     usize::try_from(time.as_millis() / BEAT.as_millis()).unwrap_or(usize::MAX / 2)
 }
 
+/// What happened to each tenant, at each destination that something of it goes to.
+pub type AllBeats = BTreeMap<(Destination, String), Beats>;
+
 /// The beats of all tenants, and the clock.
 #[derive(Debug, Default)]
 pub struct Pulse {
     begun: OnceLock<Instant>,
-    tenants: Mutex<BTreeMap<String, Beats>>,
+    tenants: Mutex<BTreeMap<Destination, BTreeMap<String, Beats>>>,
 }
 
 impl Pulse {
@@ -104,13 +109,14 @@ impl Pulse {
         self.begun.get_or_init(Instant::now);
     }
 
-    fn tenants(&self) -> MutexGuard<'_, BTreeMap<String, Beats>> {
+    fn tenants(&self) -> MutexGuard<'_, BTreeMap<Destination, BTreeMap<String, Beats>>> {
         self.tenants.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn note(&self, tenant: &str, after: Duration, note: fn(&mut Beats, Duration)) {
+    fn note(&self, tenant: &str, to: Destination, after: Duration, note: fn(&mut Beats, Duration)) {
         let now = self.begun.get().map(Instant::elapsed).unwrap_or_default();
-        let mut tenants = self.tenants();
+        let mut all = self.tenants();
+        let tenants = all.entry(to).or_default();
         match tenants.get_mut(tenant) {
             Some(beats) => note(beats, now + after),
             None => note(tenants.entry(tenant.to_owned()).or_default(), now + after),
@@ -118,23 +124,26 @@ impl Pulse {
     }
 
     /// A request that holds something of the tenant is sent for the first time.
-    pub fn sent(&self, tenant: &str) {
-        self.note(tenant, Duration::ZERO, Beats::sent);
+    pub fn sent(&self, tenant: &str, to: Destination) {
+        self.note(tenant, to, Duration::ZERO, Beats::sent);
     }
 
     /// Something of the tenant is answered with 2xx, so much later.
-    pub fn got_on(&self, tenant: &str, after: Duration) {
-        self.note(tenant, after, Beats::got_on);
+    pub fn got_on(&self, tenant: &str, at: Destination, after: Duration) {
+        self.note(tenant, at, after, Beats::got_on);
     }
 
     /// What has happened so far.
-    pub fn so_far(&self) -> BTreeMap<String, Beats> {
+    pub fn so_far(&self) -> AllBeats {
         let now = self.begun.get().map(Instant::elapsed).unwrap_or_default();
-        let mut tenants = self.tenants().clone();
-        for beats in tenants.values_mut() {
-            beats.at(now);
+        let mut all = AllBeats::new();
+        for (destination, tenants) in self.tenants().iter() {
+            for (tenant, beats) in tenants {
+                let beats = all.entry((*destination, tenant.clone())).or_insert(beats.clone());
+                beats.at(now);
+            }
         }
-        tenants
+        all
     }
 }
 
@@ -191,6 +200,8 @@ pub fn excuses(plan: &Plan, over: &[Duration]) -> Vec<Excuse> {
 pub struct Starved {
     /// Which one.
     pub tenant: String,
+    /// What of it.
+    pub destination: Destination,
     /// When something of it was sent, in milliseconds after the run's start.
     pub from_ms: u64,
     /// When it got on, or was excused, or all was over.
@@ -212,9 +223,9 @@ pub struct Liveness {
 
 impl Liveness {
     /// Of tenants, the times that are excused, and how long a tenant has to wait.
-    pub fn new(tenants: &BTreeMap<String, Beats>, excuses: &[Excuse], patience: Duration) -> Self {
+    pub fn new(tenants: &AllBeats, excuses: &[Excuse], patience: Duration) -> Self {
         let mut liveness = Self { patience_ms: ms(patience), ..Self::default() };
-        for (tenant, beats) in tenants {
+        for ((destination, tenant), beats) in tenants {
             let is_excused = |beat| excuses.iter().any(|excuse| excuse.holds(tenant, beat));
             liveness.watched_beats += beats.watched(is_excused);
             for (from, to) in beats.waits(is_excused) {
@@ -222,7 +233,8 @@ impl Liveness {
                 liveness.longest_ms = liveness.longest_ms.max(ms(waited));
                 if waited > patience {
                     let (from_ms, to_ms) = (ms(from), ms(to));
-                    liveness.starved.push(Starved { tenant: tenant.clone(), from_ms, to_ms });
+                    let (tenant, destination) = (tenant.clone(), *destination);
+                    liveness.starved.push(Starved { tenant, destination, from_ms, to_ms });
                 }
             }
         }
@@ -248,7 +260,7 @@ mod tests {
 
     /// A tenant `a` for whom something is sent every 50 ms of 20 s, and that gets on 20 ms later but for the `starved`
     /// time.
-    fn busy(starved: (u64, u64)) -> BTreeMap<String, Beats> {
+    fn busy(starved: (u64, u64)) -> AllBeats {
         let mut beats = Beats::default();
         for ms in (0..20_000).step_by(50) {
             beats.sent(at(ms));
@@ -256,10 +268,14 @@ mod tests {
                 beats.got_on(at(ms + 20));
             }
         }
-        BTreeMap::from([("a".to_owned(), beats)])
+        all(beats)
     }
 
-    fn starved(tenants: &BTreeMap<String, Beats>, excuses: &[Excuse]) -> Vec<(u64, u64)> {
+    fn all(beats: Beats) -> AllBeats {
+        BTreeMap::from([((Destination::Metrics, "a".to_owned()), beats)])
+    }
+
+    fn starved(tenants: &AllBeats, excuses: &[Excuse]) -> Vec<(u64, u64)> {
         let found = Liveness::new(tenants, excuses, PATIENCE).starved;
         found.iter().map(|starved| (starved.from_ms, starved.to_ms)).collect()
     }
@@ -294,12 +310,25 @@ mod tests {
         beats.got_on(at(1010));
         beats.sent(at(9000));
         beats.got_on(at(9010));
-        let tenants = BTreeMap::from([("a".to_owned(), beats.clone())]);
+        let tenants = all(beats.clone());
         assert_eq!(starved(&tenants, &[]), []);
         // In one beat with what it got, something more was sent.
         beats.sent(at(1020));
-        let tenants = BTreeMap::from([("a".to_owned(), beats)]);
+        let tenants = all(beats);
         assert_eq!(starved(&tenants, &[]), [(1000, 9000)]);
+    }
+
+    #[test]
+    fn a_tenant_that_gets_on_at_one_destination_may_starve_at_another() {
+        let pulse = Pulse::default();
+        pulse.sent("a", Destination::OtlpLogs);
+        pulse.sent("a", Destination::Metrics);
+        pulse.got_on("a", Destination::Metrics, Duration::ZERO);
+        let mut so_far = pulse.so_far();
+        so_far.values_mut().for_each(|beats| drop(beats.at(at(9000))));
+        let found = Liveness::new(&so_far, &[], PATIENCE).starved;
+        let found: Vec<_> = found.iter().map(|starved| starved.destination).collect();
+        assert_eq!(found, [Destination::OtlpLogs]);
     }
 
     #[test]

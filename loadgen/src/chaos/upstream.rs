@@ -67,7 +67,7 @@ impl Script for FaultyUpstream {
     fn answer(&self, arrival: &Arrival<'_>) -> Reply {
         let mut reply = self.rules().map(|rules| rules.answer(arrival)).unwrap_or_default();
         if reply.is_success() {
-            self.pulse.got_on(arrival.tenant, reply.delay);
+            self.pulse.got_on(arrival.tenant, arrival.destination, reply.delay);
         }
         if matches!(reply.close, Close::Reset | Close::MidReply | Close::Stall) {
             reply.stored = Some(self.toss());
@@ -79,6 +79,7 @@ impl Script for FaultyUpstream {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::destination::Destination;
     use crate::http::Headers;
     use crate::sink::faults::{Fault, ResetAt};
 
@@ -86,6 +87,7 @@ mod tests {
         let headers = Headers::default();
         upstream.answer(&Arrival {
             tenant: "a",
+            destination: Destination::Metrics,
             headers: &headers,
             connection: 0,
             nth_of_tenant: 1,

@@ -59,9 +59,10 @@ pub(crate) enum Command {
     Demo(DemoArgs),
     /// Injects faults planned from a seed, and checks that every acknowledged sample survives
     ///
-    /// Senders send and retry as Prometheus does. Their upstream is slow, refuses, resets, stalls,
-    /// stores and says otherwise, and is restarted; the server is reloaded (with mistakes, too), handed over to a
-    /// successor, and killed. Then all faults end, and what is stored is compared with what was acknowledged.
+    /// Senders send remote write, Loki pushes and OTLP, and retry as Prometheus and OTLP do. Their upstream is slow,
+    /// refuses, resets, stalls, stores and says otherwise, and is restarted; the server is reloaded (with mistakes, too),
+    /// handed over to a successor, and killed. Then all faults end, and what is stored is compared with what was
+    /// acknowledged.
     ///
     /// Exits with 1 when anything acknowledged is lost, misplaced, reordered or damaged, or stored twice for no reason;
     /// when a request fails after the faults have ended; when a tenant gets nowhere for two timeouts while its

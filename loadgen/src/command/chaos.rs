@@ -19,7 +19,7 @@ use loadgen::audit::Audit;
 use loadgen::chaos::{Liveness, Plan, Pulse, Tuning, excuses};
 use loadgen::child::pause;
 use loadgen::client::Url;
-use loadgen::fleet::{now_ms, numbered_tenants};
+use loadgen::fleet::{Format, now_ms, numbered_tenants};
 use loadgen::journal::Journal;
 use loadgen::send::{Outcome, Progress, RetryRules, SendConfig};
 use loadgen::stamped::{StampedConfig, send};
@@ -102,8 +102,25 @@ pub(crate) fn run(args: &ChaosArgs) -> anyhow::Result<bool> {
     Ok(holds)
 }
 
+/// Senders of small, frequent requests, in each format.
+const SMALL: [(u32, Format); 10] = [
+    (7, Format::RemoteWrite1),
+    (2, Format::RemoteWrite2),
+    (2, Format::Loki),
+    (1, Format::LokiJson),
+    (2, Format::OtlpMetrics),
+    (1, Format::OtlpMetricsGzip),
+    (2, Format::OtlpLogs),
+    (1, Format::OtlpLogsJson),
+    (1, Format::OtlpTraces),
+    (1, Format::OtlpTracesGzip),
+];
+
+/// Senders of large requests.
+const LARGE: [(u32, Format); 2] = [(1, Format::RemoteWrite1), (1, Format::OtlpLogsGzip)];
+
 /// Many senders of small, frequent requests, and few of large ones: an upstream that limits sizes refuses some only.
-fn crowds(url: &Url, length: Duration, tenants: &[String], pulse: &Arc<Pulse>) -> [Crowd; 2] {
+fn crowds(url: &Url, length: Duration, tenants: &[String], pulse: &Arc<Pulse>) -> Vec<Crowd> {
     let rules = RetryRules {
         backoff_max: BACKOFF_MAX,
         give_up_after: Some(GIVE_UP_AFTER),
@@ -116,8 +133,9 @@ fn crowds(url: &Url, length: Duration, tenants: &[String], pulse: &Arc<Pulse>) -
         timeout: ANSWER_TIMEOUT,
         ..SendConfig::default()
     };
-    let config = |tenants_per_request, series, interval| StampedConfig {
+    let config = |format, tenants_per_request, series, interval| StampedConfig {
         send: send.clone(),
+        format,
         tenants: tenants.to_vec(),
         tenant_label: TENANT_LABEL.to_owned(),
         tenants_per_request,
@@ -126,10 +144,9 @@ fn crowds(url: &Url, length: Duration, tenants: &[String], pulse: &Arc<Pulse>) -
         pulse: Some(Arc::clone(pulse)),
         ..StampedConfig::default()
     };
-    [
-        Crowd { senders: 20, config: config(Some(3), 4, 30) },
-        Crowd { senders: 2, config: config(None, 60, 200) },
-    ]
+    let small = SMALL.map(|(senders, format)| Crowd { senders, config: config(format, Some(3), 4, 30) });
+    let large = LARGE.map(|(senders, format)| Crowd { senders, config: config(format, None, 60, 200) });
+    small.into_iter().chain(large).collect()
 }
 
 /// Sends while the plan is followed, and until all is settled. The last value says what went wrong with server and
@@ -137,7 +154,7 @@ fn crowds(url: &Url, length: Duration, tenants: &[String], pulse: &Arc<Pulse>) -
 fn play(
     rig: &mut ChaosRig,
     plan: &Plan,
-    crowds: &[Crowd; 2],
+    crowds: &[Crowd],
     began: u64,
     interrupted: &AtomicBool,
 ) -> anyhow::Result<(Journal, Outcome, Vec<String>)> {

@@ -11,6 +11,7 @@ use clap::ValueEnum;
 use prost::Message;
 use serde::{Deserialize, Serialize};
 
+use crate::destination::Destination;
 use crate::proto::{WriteRequest, deflate};
 use crate::translate::{Notation, Signal, to_otlp};
 use crate::{proto_v2, translate};
@@ -77,15 +78,20 @@ impl Format {
         })
     }
 
-    /// The path that its receivers have in common, and Tenantry with them.
-    pub fn path(self) -> &'static str {
+    /// Where it goes.
+    pub fn destination(self) -> Destination {
         match self.export() {
-            Some((Signal::Metrics, _)) => "/v1/metrics",
-            Some((Signal::Logs, _)) => "/v1/logs",
-            Some((Signal::Traces, _)) => "/v1/traces",
-            None if self.is_loki() => "/loki/api/v1/push",
-            None => "/api/v1/push",
+            Some((Signal::Metrics, _)) => Destination::OtlpMetrics,
+            Some((Signal::Logs, _)) => Destination::OtlpLogs,
+            Some((Signal::Traces, _)) => Destination::OtlpTraces,
+            None if self.is_loki() => Destination::Logs,
+            None => Destination::Metrics,
         }
+    }
+
+    /// The path to which it is sent, if nothing else is said.
+    pub fn path(self) -> &'static str {
+        self.destination().path()
     }
 
     /// Whether it can carry native histograms and exemplars, and nothing of them changes. OTLP's exponential histograms

@@ -15,6 +15,7 @@ use super::wire::Wire;
 use super::{calls, world};
 use crate::account::FullAccount;
 use crate::chaos::FaultyUpstream;
+use crate::destination::Destination;
 use crate::http::{HttpError, MessageReader, RequestHead};
 use crate::proto::{WriteRequest, inflate};
 use crate::sink::{Admission, Approach, Arrival, Close, Reply, Script, Storing};
@@ -152,7 +153,17 @@ impl Upstream {
         self.requests.set(self.requests.get() + 1);
         let nth = self.requests.get();
         let headers = &head.headers;
-        self.script.answer(&Arrival { tenant, headers, connection, nth_of_tenant: nth, nth, body, inflated })
+        let destination = Destination::of(&head.path);
+        self.script.answer(&Arrival {
+            tenant,
+            destination,
+            headers,
+            connection,
+            nth_of_tenant: nth,
+            nth,
+            body,
+            inflated,
+        })
     }
 
     /// Stores a request in the way that its script says. A copy that stands for an attempt of its sender counts as one

@@ -2,6 +2,7 @@
 
 use testkit::upstream::{Admission, Reply};
 
+use crate::destination::Destination;
 use crate::http::Headers;
 
 /// Decides what becomes of each request. It is called on the connection's thread, by several at a time. A closure from
@@ -34,6 +35,8 @@ pub struct Approach<'a> {
 pub struct Arrival<'a> {
     /// The tenant's header.
     pub tenant: &'a str,
+    /// What its path tells.
+    pub destination: Destination,
     /// All headers.
     pub headers: &'a Headers,
     /// Which of the sink's connections it came over, counted from 0.

@@ -12,6 +12,7 @@ use super::script::{Approach, Arrival};
 use super::stats::TenantCount;
 use super::store::Delivery;
 use crate::account::{Tally, walk};
+use crate::destination::Destination;
 use crate::http::{HttpError, RequestHead};
 use crate::proto::inflate;
 use crate::translate::{Unreadable, from_loki, from_v2};
@@ -140,7 +141,7 @@ impl Session {
             from_v2(&self.inflated)?
         } else if let Some(export) = Export::of(head) {
             export.read(&self.inflated)?
-        } else if head.path.contains("/loki/") {
+        } else if Destination::of(&head.path) == Destination::Logs {
             from_loki(&self.inflated)?
         } else {
             return Ok(());
@@ -183,6 +184,7 @@ impl Session {
             None => Reply::default(),
             Some(script) => script.answer(&Arrival {
                 tenant: &counted.tenant,
+                destination: Destination::of(&request.head.path),
                 headers: &request.head.headers,
                 connection: self.connection,
                 nth_of_tenant,

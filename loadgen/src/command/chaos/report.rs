@@ -165,10 +165,11 @@ impl Report<'_> {
     }
 }
 
-fn starvation(Starved { tenant, from_ms, to_ms }: &Starved) -> String {
+fn starvation(Starved { tenant, destination, from_ms, to_ms }: &Starved) -> String {
     let (from, waited) =
         (Duration::from_millis(*from_ms), Duration::from_millis(to_ms.saturating_sub(*from_ms)));
-    format!("{tenant} got nowhere for {} from {} on, though its upstream was well", time(waited), time(from))
+    let (waited, from) = (time(waited), time(from));
+    format!("{tenant} got nowhere at {destination} for {waited} from {from} on, though its upstream was well")
 }
 
 fn list(kinds: &BTreeMap<&'static str, u64>) -> String {
