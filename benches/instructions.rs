@@ -12,14 +12,15 @@ use std::hint::black_box;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use fleet::exports::Named;
 use fleet::fragments::{a_part, fragment};
-use fleet::{SERIES, logs, split_rules, stored, take_parts, tenant_rules};
+use fleet::{SERIES, exports, logs, split_rules, stored, take_parts, tenant_rules};
 use prost::Message;
 use tenantry::config::plan::Terms;
 use tenantry::egress::lane::{Lane, LaneLimits, Next};
 use tenantry::exchange::fragment::Fragment;
 use tenantry::http::head::RequestHead;
-use tenantry::model::{Destination, Outcome, Protocol, RefusedSeries};
+use tenantry::model::{Destination, Notation, Outcome, Protocol, RefusedSeries, Signal};
 use tenantry::split::{Body, Compression, SplitRules, Splitter};
 use tenantry::tenant::{IdRules, TenantId};
 use tenantry::upstream::request::RequestHeads;
@@ -61,6 +62,7 @@ fn main() {
     let rules = split_rules(&tenant);
     remote_write(&rules);
     pushes(&rules);
+    exports();
     heads();
     lane();
     verdict();
@@ -118,6 +120,51 @@ fn pushes(rules: &SplitRules<'_>) {
                 take_parts(splitter);
             },
         );
+    }
+}
+
+/// Exports of OTLP: scanning and splitting, and all steps in other codings, other notations and where items name tenants.
+fn exports() {
+    let tenant = exports::tenant_rules();
+    let rules = split_rules(&tenant);
+    let scan =
+        |splitter: &mut Splitter, body: &Body| splitter.scan(body.clone(), &rules, None).expect("scans");
+    let whole = |name: String, body: Body| {
+        stage(
+            &name,
+            Splitter::new(),
+            |_| (),
+            |splitter, ()| {
+                scan(splitter, &body);
+                take_parts(splitter);
+            },
+        );
+    };
+    for signal in Signal::ALL {
+        let name = exports::name(signal);
+        let body = exports::body(signal, Notation::Protobuf, Compression::Identity, Named::ByResource);
+        stage(&format!("scan OTLP {name}"), Splitter::new(), |_| (), |splitter, ()| scan(splitter, &body));
+        stage(
+            &format!("split OTLP {name}"),
+            Splitter::new(),
+            |splitter| scan(splitter, &body),
+            |splitter, _| {
+                take_parts(splitter);
+            },
+        );
+        let json = exports::body(signal, Notation::Json, Compression::Identity, Named::ByResource);
+        whole(format!("OTLP {name} in JSON"), json);
+    }
+    let metrics = |notation, compression, named| exports::body(Signal::Metrics, notation, compression, named);
+    let (protobuf, plain) = (Notation::Protobuf, Compression::Identity);
+    for (name, body) in [
+        ("in gzip", metrics(protobuf, Compression::Gzip, Named::ByResource)),
+        ("in zstd", metrics(protobuf, Compression::Zstd, Named::ByResource)),
+        ("in snappy", metrics(protobuf, Compression::Snappy, Named::ByResource)),
+        ("tenant in points", metrics(protobuf, plain, Named::ByItem)),
+        ("in JSON, tenant in points", metrics(Notation::Json, plain, Named::ByItem)),
+    ] {
+        whole(format!("OTLP metrics, {name}"), body);
     }
 }
 

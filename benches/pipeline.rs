@@ -1,7 +1,7 @@
 //! What inbound requests cost without sockets: inflate, scan, split and deflate. `cargo bench --bench pipeline`.
 //!
 //! `sizes` shows how the cost grows with series and tenants. `formats` compares 2.0 with 1.0: it should take at most
-//! 1.2 times as long for the same series.
+//! 1.2 times as long for the same series. `exports` does so for OTLP, beside Remote Write 1.0 of as many points.
 #![allow(missing_docs, clippy::expect_used, reason = "a bench, not an interface")]
 
 mod fleet;
@@ -9,9 +9,10 @@ mod fleet;
 use std::time::Duration;
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
-use fleet::{SERIES, split_rules, take_through, tenant_rules};
+use fleet::exports::{self, ITEMS, Named, RESOURCES};
+use fleet::{SERIES, split_rules, take_through, take_through_as, tenant_rules};
 use prost::Message;
-use tenantry::model::{Protocol, V2Handling};
+use tenantry::model::{Notation, Protocol, Signal, TargetCoding, V2Handling};
 use tenantry::split::{Body, Compression, SplitRules};
 use testkit::proto::MetricType;
 use testkit::proto_v2::{Metadata, Request};
@@ -76,5 +77,37 @@ fn formats(c: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, sizes, formats);
+/// Exports of ten tenants, in the codings that they come and leave in.
+fn exports(c: &mut Criterion) {
+    let (series_tenant, tenant) = (tenant_rules(false), exports::tenant_rules());
+    let (series_rules, rules) = (split_rules(&series_tenant), split_rules(&tenant));
+    let mut group = c.benchmark_group("exports");
+    group.throughput(Throughput::Elements((RESOURCES * ITEMS) as u64));
+    let series = Body::snappy_v1(fleet::request_in_runs(RESOURCES * ITEMS, 10, ITEMS).to_block());
+    group.bench_function("remote write 1.0", |b| take_through(b, &series, &series_rules));
+    let (plain, gzip) = (Compression::Identity, Compression::Gzip);
+    let always = TargetCoding::Always;
+    for signal in Signal::ALL {
+        for (notation, noted) in [(Notation::Protobuf, ""), (Notation::Json, ", JSON")] {
+            for (name, received, coding) in [
+                ("none", plain, TargetCoding::AsReceived),
+                ("gzip", gzip, TargetCoding::AsReceived),
+                ("gzip to none", gzip, always(plain)),
+                ("none to gzip", plain, always(gzip)),
+                ("zstd", Compression::Zstd, TargetCoding::AsReceived),
+                ("snappy", Compression::Snappy, TargetCoding::AsReceived),
+            ] {
+                let body = exports::body(signal, notation, received, Named::ByResource);
+                let id = BenchmarkId::new(format!("{}{noted}", exports::name(signal)), name);
+                group.bench_function(id, |b| take_through_as(b, &body, &rules, coding));
+            }
+            let body = exports::body(signal, notation, plain, Named::ByItem);
+            let id = BenchmarkId::new(format!("{}{noted}", exports::name(signal)), "none, tenant in items");
+            group.bench_function(id, |b| take_through(b, &body, &rules));
+        }
+    }
+    group.finish();
+}
+
+criterion_group!(benches, sizes, formats, exports);
 criterion_main!(benches);

@@ -1,6 +1,7 @@
 //! The input of the benches: series as a Kubernetes fleet has them, with nine labels and some 280 bytes each.
 #![allow(dead_code, reason = "not every bench needs all of it")]
 
+pub(crate) mod exports;
 pub(crate) mod fragments;
 pub(crate) mod logs;
 
@@ -8,7 +9,7 @@ use std::hint::black_box;
 
 use bytes::Bytes;
 use criterion::Bencher;
-use tenantry::model::SplitLimits;
+use tenantry::model::{SplitLimits, TargetCoding};
 use tenantry::split::{Body, SplitRules, Splitter};
 use tenantry::tenant::TenantRules;
 use tenantry::wire::varint;
@@ -81,10 +82,22 @@ pub(crate) fn stored(inflated: &[u8]) -> Bytes {
 
 /// From a body that came in to the parts that go out.
 pub(crate) fn take_through(b: &mut Bencher<'_>, body: &Body, rules: &SplitRules<'_>) {
+    take_through_as(b, body, rules, TargetCoding::AsReceived);
+}
+
+/// The same for a target that takes OTLP in this coding.
+pub(crate) fn take_through_as(
+    b: &mut Bencher<'_>,
+    body: &Body,
+    rules: &SplitRules<'_>,
+    coding: TargetCoding,
+) {
     let mut splitter = Splitter::new();
     b.iter(|| {
         splitter.scan(body.clone(), rules, None).expect("scans");
-        take_parts(&mut splitter);
+        while let Some(part) = splitter.next_part_as(|_| coding) {
+            black_box(part);
+        }
     });
 }
 
