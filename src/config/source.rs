@@ -138,7 +138,10 @@ impl Sources {
         match read {
             Ok(value) if !value.is_zero() => Setting { value, origin, key },
             Ok(value) => match key.zero {
-                Zero::IsDefault | Zero::EmptyIsDefault => Setting { value: default, origin, key },
+                // As if it were not there: what contradicts it is to blame.
+                Zero::IsDefault | Zero::EmptyIsDefault => {
+                    Setting { value: default, origin: Origin::Default, key }
+                }
                 Zero::Refused(instead) => self.mistaken(key, origin, instead.to_owned(), default),
                 Zero::Means(_) | Zero::Nothing => Setting { value, origin, key },
             },

@@ -311,11 +311,15 @@ mod tests {
 
     #[test]
     fn a_target_for_otlp_that_is_not_set_may_be_our_own_address_and_takes_nothing() {
-        for listen in ["127.0.0.1:4318", ":4318"] {
-            let plan =
-                given(&format!("listen: {listen}\ntarget_otlp_logs: http://loki:3100/otlp/v1/logs")).unwrap();
+        for (listen, unset) in [
+            ("127.0.0.1:4318", ""),
+            (":4318", ""),
+            (":4318", "target_otlp_metrics: ''\ntarget_otlp_traces:\n"),
+        ] {
+            let logs = "target_otlp_logs: http://loki:3100/otlp/v1/logs";
+            let plan = given(&format!("listen: {listen}\n{unset}{logs}")).unwrap();
             let taken = Destination::ALL.map(|destination| plan.takes(destination));
-            assert_eq!(taken, [true, true, false, true, false], "{listen}");
+            assert_eq!(taken, [true, true, false, true, false], "{listen} {unset}");
         }
         assert!(Destination::ALL.into_iter().all(|destination| given("").unwrap().takes(destination)));
         refused(

@@ -181,6 +181,7 @@ fn the_label_list_replaces_the_label() {
     let both = plan("tenant: {label: a, label_list: [b]}");
     assert_eq!(both.tenant.labels, [Box::from(*b"b")]);
     assert_eq!(both.notices, ["tenant.label is ignored, because tenant.label_list is set"]);
+    assert_eq!(plan("tenant: {label: '', label_list: [b]}").notices, [""; 0], "an empty label is not set");
     refused("tenant: {label_list: [a, '']}", "f:1: tenant.label_list", "is empty");
     refused("tenant: {label_list: [a, b, a]}", "f:1: tenant.label_list", "\"a\" is listed twice");
     refused("tenant: {label_list: [a, [b]]}", "f:1: tenant.label_list", "an item of the list wants a single");
