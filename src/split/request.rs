@@ -18,6 +18,8 @@ pub(super) struct Request {
     /// A JSON body, converted to protobuf.
     converted: Vec<u8>,
     is_converted: bool,
+    /// A body without compression, which is read where it is.
+    plain: Option<Bytes>,
 }
 
 impl Request {
@@ -28,10 +30,17 @@ impl Request {
             self.convert(&body, bytes_max)?;
             return Ok(None);
         }
-        let elements_at = self.inflater.inflate(&body.bytes, body.compression, bytes_max)?;
+        let is_plain = body.compression == Compression::Identity && body.bytes.len() <= bytes_max;
+        let elements_at = match is_plain {
+            true => {
+                self.plain = Some(body.bytes.clone());
+                None
+            }
+            false => self.inflater.inflate(&body.bytes, body.compression, bytes_max)?,
+        };
         let export = body.protocol.export();
         if let Some((_, Notation::Json)) = export {
-            otlp::json::check(self.inflater.bytes())?;
+            otlp::json::check(self.bytes())?;
         }
         Ok(match elements_at {
             Some(at) => Some(body.bytes.slice(at..)),
@@ -57,7 +66,11 @@ impl Request {
 
     /// Returns the request's bytes.
     pub(super) fn bytes(&self) -> &[u8] {
-        if self.is_converted { &self.converted } else { self.inflater.bytes() }
+        match &self.plain {
+            _ if self.is_converted => &self.converted,
+            Some(plain) => plain,
+            None => self.inflater.bytes(),
+        }
     }
 
     /// Discards the request, and frees memory beyond what is kept between requests.
@@ -65,5 +78,6 @@ impl Request {
         self.inflater.release();
         trim(&mut self.converted);
         self.is_converted = false;
+        self.plain = None;
     }
 }
