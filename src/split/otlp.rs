@@ -30,8 +30,8 @@ use super::unknown::UnknownFields;
 use crate::limits::REQUEST_FIELDS_MAX;
 use crate::model::{MergeKey, Signal};
 use crate::wire::otlp::{
-    AttributeValue, Attributes, Fault, Held, Level, Malformed, Member, Members, Notation, each_cut,
-    find_attribute, held, owner,
+    AttributeValue, Attributes, Fault, Held, Level, Malformed, Member, Members, Notation, Owner, each_cut,
+    find_attribute, held, owner, survey,
 };
 
 pub(super) use found::ScannedResources;
@@ -109,7 +109,7 @@ impl<'a> Pass<'a> {
 
     fn resource(&mut self, resource: &'a [u8], begin: usize, end: usize) -> Result<(), SplitError> {
         let (signal, notation) = (self.signal, self.notation);
-        let held = held(notation, signal, Level::Resource, resource)
+        let (held, owner) = survey(notation, signal, Level::Resource, resource)
             .map_err(|fault| self.malformed(fault, begin))?;
         let items = held.items;
         self.resolver.count(items);
@@ -118,8 +118,8 @@ impl<'a> Pass<'a> {
             return Ok(());
         }
         let names = &self.resolver.rules.tenant.labels;
-        let named = named(notation, signal, Level::Resource, resource, names)
-            .map_err(|fault| self.malformed(fault, begin))?;
+        let named =
+            named(notation, Level::Resource, owner, names).map_err(|fault| self.malformed(fault, begin))?;
         let Some(Named { place, value, owner_field, owner }) = named else {
             return self.take_apart(resource, held, begin, end);
         };
@@ -253,16 +253,15 @@ struct Named<'a> {
     owner: Range<usize>,
 }
 
-/// Finds the attribute that names the tenant of a message of this level.
+/// Finds the attribute that names the tenant of a message of this level, which has this resource or scope.
 fn named<'a>(
     notation: Notation,
-    signal: Signal,
     level: Level,
-    message: &'a [u8],
+    owner: Option<Owner<'a>>,
     names: &[Box<[u8]>],
 ) -> Result<Option<Named<'a>>, Fault> {
     let Some(holder) = level.owner() else { return Ok(None) };
-    let Some((bytes, range)) = owner(notation, signal, level, message)? else { return Ok(None) };
+    let Some((bytes, range)) = owner else { return Ok(None) };
     let found = find_attribute(notation, holder, bytes, names)?;
     let owner = range.end - bytes.len()..range.end;
     Ok(found.map(|(place, value)| Named { place, value, owner_field: range.start, owner }))
@@ -301,10 +300,11 @@ impl found::Decide for Owners<'_, '_> {
         if level == Level::Resource {
             return Ok(None);
         }
+        // Only what has attributes of its own is read for them.
+        let Some(_) = level.owner() else { return Ok(None) };
+        let owner = owner(self.notation, self.signal, level, message)?;
         let names = &self.resolver.rules.tenant.labels;
-        let Some(Named { value, .. }) = named(self.notation, self.signal, level, message, names)? else {
-            return Ok(None);
-        };
+        let Some(Named { value, .. }) = named(self.notation, level, owner, names)? else { return Ok(None) };
         let held = held(self.notation, self.signal, level, message)?;
         if held.is_nothing() {
             return Ok(Some(Owned::Nobody));

@@ -75,6 +75,7 @@ impl<'a> Members<'a> {
     }
 }
 
+#[inline]
 fn take_protobuf<'a>(
     level: Level,
     signal: Signal,
@@ -85,22 +86,29 @@ fn take_protobuf<'a>(
         return Ok(None);
     }
     let begin = message.len() - rest.len();
-    let (number, value) = take_field(rest)?;
-    let child = level.children(signal).iter().find(|child| child.field() == number);
-    let is_owner = number == 1 && level.owner().is_some();
-    let is_common = level.common().iter().any(|(field, _)| *field == number);
-    let member = match value {
-        Value::Bytes(bytes) if is_owner => Member::Owner(bytes),
-        Value::Bytes(bytes) => match child {
-            Some(child) => Member::Child(*child, bytes),
-            None if is_common => Member::Common,
-            None => Member::Other,
-        },
-        _ if child.is_some() || is_owner || is_common => return Err(protobuf::Fault::KnownWireType.into()),
-        Value::Scalar => Member::Scalar,
-        Value::Group => Member::Other,
-    };
+    let member = take_member(level, signal, rest)?;
     Ok(Some((member, begin..message.len() - rest.len())))
+}
+
+/// Takes a field of a message of this level from the front of `rest`, which must not be empty.
+#[inline(always)]
+fn take_member<'a>(level: Level, signal: Signal, rest: &mut &'a [u8]) -> Result<Member<'a>, Fault> {
+    let (number, value) = take_field(rest)?;
+    let child = level.child(signal, number);
+    let is_owner = number == 1 && level.owner().is_some();
+    match value {
+        Value::Bytes(bytes) if is_owner => Ok(Member::Owner(bytes)),
+        Value::Bytes(bytes) => Ok(match child {
+            Some(child) => Member::Child(child, bytes),
+            None if level.is_common(number) => Member::Common,
+            None => Member::Other,
+        }),
+        _ if child.is_some() || is_owner || level.is_common(number) => {
+            Err(protobuf::Fault::KnownWireType.into())
+        }
+        Value::Scalar => Ok(Member::Scalar),
+        Value::Group => Ok(Member::Other),
+    }
 }
 
 /// What a message holds, besides what describes it.
@@ -134,22 +142,53 @@ impl Held {
 /// # Errors
 /// If it is malformed.
 pub fn held(notation: Notation, signal: Signal, level: Level, message: &[u8]) -> Result<Held, Fault> {
-    let nothing = Held::default();
     if level.is_item() {
-        return Ok(Held { items: 1, ..nothing });
+        return Ok(Held { items: 1, ..Held::default() });
     }
-    let mut all = Held { metrics: level == Level::Metric, ..nothing };
-    let mut members = Members::new(notation, signal, level, message);
-    while let Some((member, _)) = members.take()? {
-        all = all.and(match member {
-            Member::Child(child, _) if child.is_item() => Held { items: 1, ..nothing },
+    match notation {
+        Notation::Protobuf => held_protobuf(signal, level, message),
+        Notation::Json => Ok(json::Object::new(message).survey(level, signal)?.0),
+    }
+}
+
+/// Finds what a message of this level holds that is no item, and its [owner].
+///
+/// # Errors
+/// If it is malformed.
+pub fn survey(
+    notation: Notation,
+    signal: Signal,
+    level: Level,
+    message: &[u8],
+) -> Result<(Held, Option<Owner<'_>>), Fault> {
+    match notation {
+        Notation::Protobuf => {
+            let held = held_protobuf(signal, level, message)?;
+            Ok((held, owner(notation, signal, level, message)?))
+        }
+        Notation::Json => json::Object::new(message).survey(level, signal),
+    }
+}
+
+/// [`held`] in protobuf. Each message of an export goes through it, so it does without the ranges of [`Members`].
+fn held_protobuf(signal: Signal, level: Level, message: &[u8]) -> Result<Held, Fault> {
+    let mut all = Held { metrics: level == Level::Metric, ..Held::default() };
+    let (mut owners, mut data) = (0_u32, 0_u32);
+    let mut rest = message;
+    while !rest.is_empty() {
+        match take_member(level, signal, &mut rest)? {
+            Member::Child(child, _) if child.is_item() => all.items = all.items.saturating_add(1),
             // As deep as the levels, whatever the input is.
-            Member::Child(child, bytes) => held(notation, signal, child, bytes)?,
-            Member::Other => Held { unknown: true, ..nothing },
-            Member::Owner(_) | Member::Common | Member::Scalar => nothing,
-        });
+            Member::Child(child, bytes) => {
+                data += u32::from(matches!(child, Level::Data(_)));
+                all = all.and(held_protobuf(signal, child, bytes)?);
+            }
+            Member::Other => all.unknown = true,
+            Member::Owner(_) => owners += 1,
+            Member::Common | Member::Scalar => {}
+        }
     }
-    Ok(all)
+    if owners > 1 || data > 1 { Err(Fault::Repeated) } else { Ok(all) }
 }
 
 /// Counts the items in a message of this level.
@@ -161,7 +200,7 @@ pub fn count_items(notation: Notation, signal: Signal, level: Level, message: &[
 }
 
 /// The bytes of a resource or a scope, and the range of the whole field in its message.
-type Owner<'a> = (&'a [u8], Range<usize>);
+pub type Owner<'a> = (&'a [u8], Range<usize>);
 
 /// The resource of a `Resource…`, or the scope of a `Scope…`.
 ///

@@ -20,6 +20,7 @@
 use std::borrow::Cow;
 use std::ops::Range;
 
+use super::Held;
 use super::level::{Fault, Level, Member, Signal};
 use super::value::AttributeValue;
 use crate::limits::JSON_FAULT_CHARS_MAX;
@@ -55,26 +56,58 @@ pub fn check(text: &[u8]) -> Result<(), NotJson> {
 fn check_skipped(text: &[u8]) -> Result<(), (&'static str, usize)> {
     let mut depth = 0_usize;
     let mut at = 0;
-    let mut in_string = false;
     while let Some(&byte) = text.get(at) {
         match byte {
-            b'"' => in_string = !in_string,
-            b'\\' => {
-                at += escape_len(text.get(at..).unwrap_or_default()).ok_or((LONE_SURROGATE, at))?;
+            b'"' => {
+                at = check_string(text, at + 1)?;
                 continue;
             }
-            b'{' | b'[' if !in_string => {
+            b'{' | b'[' => {
                 depth += 1;
                 if depth > DEPTH_MAX {
                     return Err(("it is nested too deeply", at));
                 }
             }
-            b'}' | b']' if !in_string => depth = depth.saturating_sub(1),
+            b'}' | b']' => depth = depth.saturating_sub(1),
             _ => {}
         }
         at += 1;
     }
     Ok(())
+}
+
+/// Checks the escapes of a string whose content begins here. Returns where it has ended.
+fn check_string(text: &[u8], mut at: usize) -> Result<usize, (&'static str, usize)> {
+    loop {
+        at += plain_len(text.get(at..).unwrap_or_default());
+        match text.get(at) {
+            Some(b'\\') => {
+                at += escape_len(text.get(at..).unwrap_or_default()).ok_or((LONE_SURROGATE, at))?
+            }
+            _ => return Ok(at + 1),
+        }
+    }
+}
+
+/// The number of bytes up to the first quote or backslash. Half of all bytes are in strings, so it reads eight at a time.
+#[inline]
+fn plain_len(text: &[u8]) -> usize {
+    const ONES: u64 = u64::from_ne_bytes([1; 8]);
+    /// The highest bit of each byte that is 0, and perhaps of bytes above it.
+    const fn zeros(word: u64) -> u64 {
+        word.wrapping_sub(ONES) & !word & (ONES << 7)
+    }
+    let mut at = 0;
+    while let Some(eight) = text.get(at..).and_then(|rest| rest.first_chunk()) {
+        let word = u64::from_le_bytes(*eight);
+        let found = zeros(word ^ (ONES * b'"' as u64)) | zeros(word ^ (ONES * b'\\' as u64));
+        if found != 0 {
+            return at + found.trailing_zeros() as usize / 8;
+        }
+        at += 8;
+    }
+    let rest = text.get(at..).unwrap_or_default();
+    at + rest.iter().position(|byte| matches!(byte, b'"' | b'\\')).unwrap_or(rest.len())
 }
 
 const LONE_SURROGATE: &str = "a string has half of a surrogate pair";
@@ -120,47 +153,59 @@ impl<'a> Cursor<'a> {
 
     /// Takes a value.
     fn value(&mut self) -> &'a [u8] {
-        self.peek();
+        let first = self.peek();
         let begin = self.at;
-        let mut depth = 0_usize;
-        while let Some(&byte) = self.text.get(self.at) {
-            match byte {
-                b'"' => self.string(),
-                b'{' | b'[' => {
-                    depth += 1;
-                    self.at += 1;
-                }
-                b'}' | b']' if depth == 0 => break,
-                b'}' | b']' => {
-                    depth -= 1;
-                    self.at += 1;
-                }
-                b',' if depth == 0 => break,
-                _ => self.at += 1,
-            }
-            if depth == 0 && matches!(byte, b'"' | b'}' | b']') {
-                break;
+        match first {
+            b'"' => self.string(),
+            b'{' | b'[' => self.container(),
+            _ => {
+                let ends = |byte: &u8| matches!(byte, b',' | b'}' | b']');
+                let rest = self.text.get(begin..).unwrap_or_default();
+                self.at += rest.iter().position(ends).unwrap_or(rest.len());
             }
         }
         self.text.get(begin..self.at).unwrap_or_default().trim_ascii_end()
     }
 
-    /// Skips a string, which is next.
-    fn string(&mut self) {
-        self.at += 1;
+    /// Skips an object or a list, which is next.
+    fn container(&mut self) {
+        let mut depth = 0_usize;
         while let Some(&byte) = self.text.get(self.at) {
-            self.at += if byte == b'\\' { 2 } else { 1 };
-            if byte == b'"' {
+            match byte {
+                b'"' => {
+                    self.string();
+                    continue;
+                }
+                b'{' | b'[' => depth += 1,
+                b'}' | b']' => depth = depth.saturating_sub(1),
+                _ => {}
+            }
+            self.at += 1;
+            if depth == 0 {
                 break;
             }
         }
     }
 
+    /// Skips a string, which is next.
+    fn string(&mut self) {
+        self.at += 1;
+        loop {
+            self.at += plain_len(self.text.get(self.at..).unwrap_or_default());
+            match self.text.get(self.at) {
+                Some(b'\\') => self.at = self.text.len().min(self.at + 2),
+                Some(_) => return self.at += 1,
+                None => return,
+            }
+        }
+    }
+
     /// Takes a key with its colon.
-    fn key(&mut self) -> Cow<'a, [u8]> {
-        let key = string(self.value());
+    fn key(&mut self) -> Key<'a> {
+        let text = string(self.value());
         self.skip(b':');
-        key
+        let letters = text.iter().map(|&byte| usize::from(byte != b'_')).sum();
+        Key { text, letters }
     }
 }
 
@@ -176,20 +221,25 @@ fn string(value: &[u8]) -> Cow<'_, [u8]> {
     Cow::Owned(unescaped.unwrap_or_default().into_bytes())
 }
 
-/// Whether `key` is `name`, which is in camelCase, in either of its spellings.
-///
-/// # Errors
-/// If it is spelled in yet another way.
-fn is_key(key: &[u8], name: &str) -> Result<bool, Fault> {
-    if key == name.as_bytes() {
-        return Ok(true);
+/// A key of an object. It is compared with many names, of which nearly all have another length.
+struct Key<'a> {
+    text: Cow<'a, [u8]>,
+    /// Its length without underscores.
+    letters: usize,
+}
+
+impl Key<'_> {
+    /// Whether it is `name`, which is in camelCase, in either of its spellings.
+    ///
+    /// # Errors
+    /// If it is spelled in yet another way.
+    fn is(&self, name: &str) -> Result<bool, Fault> {
+        if self.letters != name.len() || !same_letters(&self.text, name) {
+            return Ok(false);
+        }
+        let is_known = *self.text == *name.as_bytes() || snake(name).eq(self.text.iter().copied());
+        if is_known { Ok(true) } else { Err(Fault::Json("a known key is spelled in an unknown way")) }
     }
-    let letters = |text: &[u8]| -> usize { text.iter().filter(|&&byte| byte != b'_').count() };
-    if letters(key) != name.len() || !same_letters(key, name) {
-        return Ok(false);
-    }
-    let is_snake = snake(name).eq(key.iter().copied());
-    if is_snake { Ok(true) } else { Err(Fault::Json("a known key is spelled in an unknown way")) }
 }
 
 fn same_letters(key: &[u8], name: &str) -> bool {
@@ -256,9 +306,24 @@ fn object(value: &[u8]) -> Result<Option<&[u8]>, Fault> {
     }
 }
 
+/// What an object has next.
+enum Step<'a> {
+    /// A child, which is an object and is next. Where its field begins; of a list, its element.
+    Child(Level, usize),
+    /// Another member, and its range.
+    Other(Member<'a>, Range<usize>),
+}
+
+/// What an object holds, and its resource or scope with the range of its member.
+pub(super) type Survey<'a> = (Held, Option<(&'a [u8], Range<usize>)>);
+
 impl<'a> Object<'a> {
     pub(super) fn new(text: &'a [u8]) -> Self {
-        Self { cursor: Cursor { text, at: 0 }, state: State::Begin, seen: Seen::default() }
+        Self::at(Cursor { text, at: 0 })
+    }
+
+    fn at(cursor: Cursor<'a>) -> Self {
+        Self { cursor, state: State::Begin, seen: Seen::default() }
     }
 
     /// The next member of a message of this level, or the next element of the list of its children.
@@ -267,6 +332,46 @@ impl<'a> Object<'a> {
         level: Level,
         signal: Signal,
     ) -> Result<Option<(Member<'a>, Range<usize>)>, Fault> {
+        Ok(match self.step(level, signal)? {
+            None => None,
+            Some(Step::Other(member, range)) => Some((member, range)),
+            Some(Step::Child(child, begin)) => {
+                let value = self.cursor.value();
+                Some((Member::Child(child, value), begin..self.cursor.at))
+            }
+        })
+    }
+
+    /// Finds what the object holds, in one pass over its text: where a child ends is known when it has been read.
+    pub(super) fn survey(&mut self, level: Level, signal: Signal) -> Result<Survey<'a>, Fault> {
+        let mut all = Held { metrics: level == Level::Metric, ..Held::default() };
+        let (mut owner, mut data) = (None, 0_u32);
+        while let Some(step) = self.step(level, signal)? {
+            match step {
+                Step::Child(child, _) if child.is_item() => {
+                    self.cursor.value();
+                    all.items = all.items.saturating_add(1);
+                }
+                // As deep as the levels, whatever the input is.
+                Step::Child(child, _) => {
+                    data += u32::from(matches!(child, Level::Data(_)));
+                    let mut inner = Self::at(self.cursor);
+                    let (held, _) = inner.survey(child, signal)?;
+                    self.cursor = inner.cursor;
+                    all = all.and(held);
+                }
+                Step::Other(Member::Owner(bytes), range) => owner = Some((bytes, range)),
+                Step::Other(Member::Other, _) => all.unknown = true,
+                Step::Other(..) => {}
+            }
+        }
+        self.cursor.skip(b'}');
+        if data > 1 { Err(Fault::Repeated) } else { Ok((all, owner)) }
+    }
+
+    /// The next member, or the next element of the list of children. A child has to be read or skipped before the next
+    /// step.
+    fn step(&mut self, level: Level, signal: Signal) -> Result<Option<Step<'a>>, Fault> {
         loop {
             match self.state {
                 State::Begin if !self.cursor.skip(b'{') => return Err(WANTS_OBJECT),
@@ -276,10 +381,12 @@ impl<'a> Object<'a> {
                         continue;
                     }
                     self.cursor.skip(b',');
-                    self.cursor.peek();
-                    let begin = self.cursor.at;
-                    let element = object(self.cursor.value())?.ok_or(WANTS_OBJECT)?;
-                    return Ok(Some((Member::Child(child, element), begin..begin + element.len())));
+                    let is_object = self.cursor.peek() == b'{';
+                    return if is_object {
+                        Ok(Some(Step::Child(child, self.cursor.at)))
+                    } else {
+                        Err(WANTS_OBJECT)
+                    };
                 }
                 State::Begin | State::Between => {}
             }
@@ -294,39 +401,39 @@ impl<'a> Object<'a> {
         }
     }
 
-    /// Reads a key and its value; of a list of children, only its beginning, and of `null` nothing.
-    fn named(&mut self, level: Level, signal: Signal) -> Result<Option<(Member<'a>, Range<usize>)>, Fault> {
+    /// Reads a key and its value; of children only their beginning, and of `null` nothing.
+    fn named(&mut self, level: Level, signal: Signal) -> Result<Option<Step<'a>>, Fault> {
         let begin = self.cursor.at;
         let key = self.cursor.key();
         for (bit, &child) in level.children(signal).iter().enumerate() {
-            if !is_key(&key, child.key(signal))? {
+            if !key.is(child.key(signal))? {
                 continue;
             }
             self.seen.add(bit)?;
             if child.is_listed() {
                 return self.begin_list(child).map(|()| None);
             }
-            let value = object(self.cursor.value())?;
-            return Ok(value.map(|value| (Member::Child(child, value), begin..self.cursor.at)));
+            if self.cursor.peek() == b'{' {
+                return Ok(Some(Step::Child(child, begin)));
+            }
+            return object(self.cursor.value()).map(|_| None);
         }
-        let (value, value_at) = {
-            self.cursor.peek();
-            let at = self.cursor.at;
-            (self.cursor.value(), at)
-        };
+        self.cursor.peek();
+        let value_at = self.cursor.at;
+        let value = self.cursor.value();
         let range = begin..value_at + value.len();
         if let Some(owner) = level.owner()
-            && is_key(&key, owner.key)?
+            && key.is(owner.key)?
         {
             self.seen.add(SEEN_OWNER)?;
-            return Ok(object(value)?.map(|value| (Member::Owner(value), range)));
+            return Ok(object(value)?.map(|value| Step::Other(Member::Owner(value), range)));
         }
-        let mut is_common = matches!(level, Level::Data(_)) && is_key(&key, "aggregationTemporality")?;
+        let mut is_common = matches!(level, Level::Data(_)) && key.is("aggregationTemporality")?;
         if is_common {
             self.seen.add(SEEN_TEMPORALITY)?;
         }
         for (at, (_, name)) in level.common().iter().enumerate() {
-            if is_key(&key, name)? {
+            if key.is(name)? {
                 self.seen.add(SEEN_COMMON + at)?;
                 is_common = true;
             }
@@ -336,7 +443,7 @@ impl<'a> Object<'a> {
             Some(b'"' | b'{' | b'[') => Member::Other,
             _ => Member::Scalar,
         };
-        Ok(Some((member, range)))
+        Ok(Some(Step::Other(member, range)))
     }
 
     fn begin_list(&mut self, child: Level) -> Result<(), Fault> {
@@ -419,7 +526,7 @@ impl<'a> AttributeList<'a> {
             return Err(WANTS_OBJECT);
         }
         while cursor.peek() == b'"' {
-            let is_list = is_key(&cursor.key(), "attributes")?;
+            let is_list = cursor.key().is("attributes")?;
             cursor.peek();
             let at = cursor.at;
             let value = cursor.value();
@@ -444,7 +551,7 @@ impl<'a> AttributeList<'a> {
 /// Calls `each` with the keys and values of an object.
 fn each_pair<'a>(
     text: &'a [u8],
-    mut each: impl FnMut(&[u8], &'a [u8]) -> Result<(), Fault>,
+    mut each: impl FnMut(&Key<'_>, &'a [u8]) -> Result<(), Fault>,
 ) -> Result<(), Fault> {
     let mut cursor = Cursor { text, at: 0 };
     cursor.skip(b'{');
@@ -460,12 +567,12 @@ fn each_pair<'a>(
 fn read_pair(pair: &[u8]) -> Result<(Cow<'_, [u8]>, &[u8]), Fault> {
     let (mut key, mut value) = (None, None);
     each_pair(pair, |name, text| {
-        if is_key(name, "key")? {
+        if name.is("key")? {
             let is_text = text.starts_with(b"\"") || text == b"null";
             let twice = key.replace(string(text)).is_some();
             return if twice { Err(Fault::Repeated) } else { is_text.then_some(()).ok_or(WANTS_TEXT) };
         }
-        if is_key(name, "value")? && value.replace(text).is_some() {
+        if name.is("value")? && value.replace(text).is_some() {
             return Err(Fault::Repeated);
         }
         Ok(())
@@ -483,7 +590,7 @@ pub(super) fn read_value(any: &[u8]) -> Result<AttributeValue<'_>, Fault> {
     let (mut found, mut seen) = (None, Seen::default());
     each_pair(any, |name, text| {
         for (bit, kind) in KINDS.into_iter().enumerate() {
-            if !is_key(name, kind)? {
+            if !name.is(kind)? {
                 continue;
             }
             seen.add(bit)?;

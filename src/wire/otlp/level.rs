@@ -208,6 +208,37 @@ impl Level {
         }
     }
 
+    /// The one of [its children](Self::children) that this field holds. Each field of an export is looked up.
+    #[inline(always)]
+    pub(super) fn child(self, signal: Signal, field: u32) -> Option<Self> {
+        match (self, field) {
+            (Self::Export, 1) => Some(Self::Resource),
+            (Self::Resource, 2) => Some(Self::Scope),
+            (Self::Scope, 2) => Some(match signal {
+                Signal::Metrics => Self::Metric,
+                Signal::Logs => Self::LogRecord,
+                Signal::Traces => Self::Span,
+            }),
+            (Self::Metric, 5) => Some(Self::Data(Points::Gauge)),
+            (Self::Metric, 7) => Some(Self::Data(Points::Sum)),
+            (Self::Metric, 9) => Some(Self::Data(Points::Histogram)),
+            (Self::Metric, 10) => Some(Self::Data(Points::Exponential)),
+            (Self::Metric, 11) => Some(Self::Data(Points::Summary)),
+            (Self::Data(points), 1) => Some(Self::Point(points)),
+            _ => None,
+        }
+    }
+
+    /// Whether this field is one of the [common](Self::common) ones.
+    #[inline(always)]
+    pub(super) fn is_common(self, field: u32) -> bool {
+        match self {
+            Self::Resource | Self::Scope => field == 3,
+            Self::Metric => matches!(field, 1 | 2 | 3 | 12),
+            _ => false,
+        }
+    }
+
     /// The holder of its attributes, if that is a message in its field 1: the resource, or the scope.
     pub fn owner(self) -> Option<Holder> {
         match self {

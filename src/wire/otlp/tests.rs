@@ -22,6 +22,22 @@ const SIGNALS: [(Signal, Level); 3] = [
     (Signal::Traces, Level::Span),
 ];
 
+#[test]
+fn fields_are_looked_up_as_the_levels_list_them() {
+    let all = [Points::Gauge, Points::Sum, Points::Histogram, Points::Exponential, Points::Summary];
+    let levels = [Level::Export, Level::Resource, Level::Scope, Level::Metric, Level::LogRecord, Level::Span];
+    let of_points = all.into_iter().flat_map(|points| [Level::Data(points), Level::Point(points)]);
+    for level in levels.into_iter().chain(of_points) {
+        for (signal, field) in Signal::ALL.into_iter().flat_map(|signal| (0..32).map(move |at| (signal, at)))
+        {
+            let listed = level.children(signal).iter().find(|child| child.field() == field);
+            assert_eq!(level.child(signal, field), listed.copied(), "{level:?} {signal:?} {field}");
+            let is_common = level.common().iter().any(|(common, _)| *common == field);
+            assert_eq!(level.is_common(field), is_common, "{level:?} {field}");
+        }
+    }
+}
+
 fn found(notation: Notation, level: Level, message: &[u8]) -> Result<Option<String>, Fault> {
     let names: Vec<Box<[u8]>> = vec![(*b"t").into(), (*b"u").into()];
     let holder = level.owner().or(level.holder()).unwrap();
