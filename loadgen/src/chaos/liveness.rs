@@ -325,7 +325,7 @@ mod tests {
         pulse.sent("a", Destination::Metrics);
         pulse.got_on("a", Destination::Metrics, Duration::ZERO);
         let mut so_far = pulse.so_far();
-        so_far.values_mut().for_each(|beats| drop(beats.at(at(9000))));
+        so_far.values_mut().for_each(|beats| assert!(beats.at(at(9000)).is_some()));
         let found = Liveness::new(&so_far, &[], PATIENCE).starved;
         let found: Vec<_> = found.iter().map(|starved| starved.destination).collect();
         assert_eq!(found, [Destination::OtlpLogs]);
