@@ -1,6 +1,7 @@
 //! What is told about single requests: the access log, and traces.
 #![forbid(unsafe_code)]
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::keys::Config;
@@ -58,11 +59,11 @@ pub(super) fn access_log(config: &Config) -> Result<AccessLog, String> {
     })
 }
 
-/// Reads the settings of traces. The error is what is wrong with `tracing.otlp.endpoint`.
-pub(super) fn tracing(config: &Config) -> Result<Tracing, String> {
+/// Reads the settings of traces. The error is what is wrong with `tracing.otlp.endpoint`. `listen` is our own address.
+pub(super) fn tracing(config: &Config, listen: Option<SocketAddr>) -> Result<Tracing, String> {
     let endpoint = match config.tracing_otlp_endpoint.value.as_str() {
         "" => None,
-        text => Some(endpoint(text)?),
+        text => Some(endpoint(text, listen)?),
     };
     let one_in = Some(config.tracing_sample_one_in.value).filter(|one_in| *one_in > 0);
     Ok(Tracing { endpoint, one_in })
@@ -71,8 +72,13 @@ pub(super) fn tracing(config: &Config) -> Result<Tracing, String> {
 /// The path that OTLP prescribes where none is given.
 const TRACES_PATH: &str = "/v1/traces";
 
-fn endpoint(text: &str) -> Result<Endpoint, String> {
+fn endpoint(text: &str, listen: Option<SocketAddr>) -> Result<Endpoint, String> {
     let target = Target::parse(text)?;
+    if let Some(listen) = listen.filter(|listen| target.is_at(*listen)) {
+        return Err(format!(
+            "it is our own listen address ({listen}): each request with spans would make spans"
+        ));
+    }
     if target.tls {
         return Err("https is not spoken to it: give the address of an OpenTelemetry Collector nearby".into());
     }
@@ -98,12 +104,12 @@ mod tests {
             ("collector:4318/", "collector", 4318, "/v1/traces"),
             ("http://[::1]:4318/a/b?c=d", "::1", 4318, "/a/b?c=d"),
         ] {
-            let found = endpoint(text).unwrap();
+            let found = endpoint(text, None).unwrap();
             assert_eq!((found.host.as_str(), found.port, found.path.as_str()), (host, port, path), "{text}");
         }
         for wrong in ["https://collector:4318", "http://c/{tenant}", "http://", "http://a:b", "http://u:p@c"]
         {
-            assert!(endpoint(wrong).is_err(), "{wrong}");
+            assert!(endpoint(wrong, None).is_err(), "{wrong}");
         }
     }
 

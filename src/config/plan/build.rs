@@ -50,7 +50,7 @@ pub(in crate::config) fn build(config: &Config, mistakes: &mut Vec<Mistake>) -> 
     let terms = check.terms(targets);
     let upstreams = check.upstreams(terms.as_ref(), &security_settings.tls, listen);
     let access_log = check.observed(&config.access_log_status_min, observe::access_log(config));
-    let tracing = check.observed(&config.tracing_otlp_endpoint, observe::tracing(config));
+    let tracing = check.observed(&config.tracing_otlp_endpoint, observe::tracing(config, listen));
     let ha_labels = check.ha_labels();
     let spool = check.spool();
     if let (Some(listen), Some(metrics)) = (listen, listen_metrics) {

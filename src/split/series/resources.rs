@@ -6,7 +6,8 @@ use std::ops::ControlFlow;
 use super::labelled::{Labelled, Pair, Visit};
 use crate::split::error::SplitError;
 use crate::wire::otlp::{
-    Attributes, Fault, Level, Malformed, Member, Members, Notation, Signal, count_items, owner,
+    AttributeValue, Attributes, Fault, Level, Malformed, Member, Members, Notation, Signal, count_items,
+    owner,
 };
 
 /// Calls `visit` for each item with attributes, and once for all others of a scope.
@@ -116,9 +117,35 @@ impl<V: Visit> Showing<'_, V> {
             if pairs.len() >= self.labels_max {
                 return Ok(None);
             }
-            let text = attribute.value()?.into_text();
+            // The splitter reads no values but those that may name a tenant, and forwards this one as it is.
+            let text = attribute.value().unwrap_or(AttributeValue::Other).into_text();
             pairs.push((attribute.key, text));
         }
         Ok(Some(pairs))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_value_that_the_splitter_does_not_read_hides_nothing() {
+        let value = |text: &str| {
+            format!(
+                r#"{{"resourceLogs":[{{"resource":{{"attributes":[{{"key":"x","value":{text}}},
+                {{"key":"tenant","value":{{"stringValue":"a"}}}}]}},"scopeLogs":[{{"logRecords":[{{}}]}}]}}]}}"#
+            )
+        };
+        for text in [r#"{"intValue":"18446744073709551615"}"#, r#"{"intValue":"7"}"#] {
+            let mut seen = Vec::new();
+            let mut visit = |shown: &Labelled<'_>| {
+                seen.push(shown.samples);
+                ControlFlow::Continue(())
+            };
+            let export = value(text);
+            each_resource(export.as_bytes(), (Signal::Logs, Notation::Json), 10, &mut visit).unwrap();
+            assert_eq!(seen, [1], "{text}");
+        }
     }
 }
