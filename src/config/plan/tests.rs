@@ -415,7 +415,11 @@ fn a_target_that_is_ourselves_is_refused() {
     refused("target: localhost:8081", "f:1: target", "loop forever");
     refused("listen: 0.0.0.0:7\ntarget: http://127.0.0.9:7/", "f:2: target", "loop forever");
     refused("listen: 127.0.0.1:9090\nlisten_metrics_address: :1", "f:1: listen", "loop forever");
-    refused("tracing: {otlp: {endpoint: 'http://localhost:8081'}}", "f:1: tracing.otlp.endpoint", "our own listen address");
+    refused(
+        "tracing: {otlp: {endpoint: 'localhost:8081'}}",
+        "f:1: tracing.otlp.endpoint",
+        "our own listen address",
+    );
     plan("listen: 127.0.0.2:7\ntarget: http://127.0.0.1:7/");
     plan("target: http://127.0.0.1:8082/push");
 }

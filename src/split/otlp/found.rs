@@ -3,7 +3,8 @@
 //! A resource that is taken apart is recorded as *nodes* and *leaves*. A leaf is a range of adjacent messages that go to
 //! one tenant as they came: items, or whole metrics or scopes. Its node is the message that they are in, with what the
 //! copies of this message have in common; a node knows its parent. If all that a message holds belongs to one tenant,
-//! its nodes and leaves are dropped again, and it becomes a leaf itself.
+//! its nodes and leaves are dropped again, and it becomes a leaf itself. So are the nodes of what is refused as a whole:
+//! each node that stays has a leaf, and there are no more of them than a few for each.
 #![forbid(unsafe_code)]
 
 mod write;
@@ -283,13 +284,15 @@ impl ScannedResources {
                 _ => Owned::Several,
             };
         }
-        if all == Owned::Several {
+        let (nodes, leaves, ranges, dropped) = marks;
+        if all == Owned::Several && self.leaves.len() > leaves {
             self.note_common(node, level, message, base, decide)?;
-        } else {
-            let (nodes, leaves, ranges, dropped) = marks;
-            self.nodes.truncate(nodes);
-            self.leaves.truncate(leaves);
-            self.ranges.truncate(ranges);
+            return Ok(all);
+        }
+        self.nodes.truncate(nodes);
+        self.leaves.truncate(leaves);
+        self.ranges.truncate(ranges);
+        if all != Owned::Several {
             self.dropped = dropped;
         }
         Ok(all)
@@ -403,9 +406,9 @@ impl ScannedResources {
     }
 }
 
-/// Bytes that a node takes besides its content: a key and a length in protobuf, or the brackets and the key of a list in
-/// JSON.
-const NODE_BYTES: usize = 32;
+/// Bytes that a node takes besides its content: a key and a length in protobuf, or the brackets and the keys of a list in
+/// JSON, such as `"exponentialHistogram":{"dataPoints":[`.
+const NODE_BYTES: usize = 48;
 
 /// Nodes from a resource downwards.
 #[derive(Clone, Copy, Default, Debug)]
@@ -422,5 +425,59 @@ impl Path {
     /// How many nodes both begin with.
     fn shared(&self, other: &Self) -> usize {
         self.nodes().iter().zip(other.nodes()).take_while(|(a, b)| a == b).count()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use prost::Message as _;
+    use testkit::proto_otlp::{ExportLogsServiceRequest, LogRecord, ResourceLogs, ScopeLogs};
+
+    use super::*;
+
+    /// Refuses what is empty.
+    struct Refuse;
+
+    impl Decide for Refuse {
+        type Stop = Fault;
+
+        fn whole(&mut self, _: Level, _: &[u8]) -> Result<Option<Owned>, Fault> {
+            Ok(None)
+        }
+
+        fn item(&mut self, _: Level, item: &[u8]) -> Result<Owned, Fault> {
+            Ok(if item.is_empty() { Owned::Several } else { Owned::One(0) })
+        }
+
+        fn shared(&self) -> Option<u32> {
+            None
+        }
+
+        fn recorded(&mut self, _: usize) -> Result<(), Fault> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn what_is_refused_as_a_whole_leaves_nothing_behind() {
+        let scope = |time_unix_nano| ScopeLogs {
+            log_records: vec![LogRecord { time_unix_nano, ..LogRecord::default() }],
+            ..ScopeLogs::default()
+        };
+        let mut scope_logs = vec![scope(0); 1_000];
+        let walked = |scope_logs: Vec<ScopeLogs>| {
+            let resource_logs = vec![ResourceLogs { scope_logs, ..ResourceLogs::default() }];
+            let export = ExportLogsServiceRequest { resource_logs }.encode_to_vec();
+            let mut found = ScannedResources::default();
+            found.begin(Signal::Logs, Notation::Protobuf);
+            let mut members = Members::new(Notation::Protobuf, Signal::Logs, Level::Export, &export);
+            let Some((Member::Child(level, resource), _)) = members.take().unwrap() else { panic!("one") };
+            assert_eq!(found.walk(level, resource, 0, &mut Refuse).unwrap(), Owned::Several);
+            (found.nodes.len(), found.leaves.len())
+        };
+        assert_eq!(walked(scope_logs.clone()), (0, 0));
+        scope_logs.push(scope(1));
+        // The last scope is one leaf of the resource.
+        assert_eq!(walked(scope_logs), (1, 1));
     }
 }

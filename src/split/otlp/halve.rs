@@ -5,13 +5,15 @@
 #![forbid(unsafe_code)]
 
 use super::found::{Apart, Decide, Owned, ScannedResources};
+use crate::limits::REQUEST_FIELDS_MAX;
 use crate::model::Signal;
 use crate::wire::otlp::{Fault, Level, Member, Members, Notation, count_items};
 
 /// A half: its bytes, and the numbers of its resources and items.
 pub(in crate::split) type Half = (Vec<u8>, u32, u32);
 
-/// Halves an inflated export. `None` if it has only one item.
+/// Halves an inflated export. `None` if it has only one item, or if the resource in the middle would have to be taken
+/// apart into too many pieces.
 pub(in crate::split) fn halve(export: &[u8], signal: Signal, notation: Notation) -> Option<[Half; 2]> {
     let all = count_items(notation, signal, Level::Export, export).ok()?;
     if all < 2 {
@@ -67,14 +69,23 @@ impl ByNumber {
     }
 }
 
-impl Decide for ByNumber {
-    type Stop = Fault;
+/// An export that cannot be halved: it is malformed, or would be in too many pieces.
+struct Whole;
 
-    fn whole(&mut self, _: Level, _: &[u8]) -> Result<Option<Owned>, Fault> {
+impl From<Fault> for Whole {
+    fn from(_: Fault) -> Self {
+        Self
+    }
+}
+
+impl Decide for ByNumber {
+    type Stop = Whole;
+
+    fn whole(&mut self, _: Level, _: &[u8]) -> Result<Option<Owned>, Whole> {
         Ok(None)
     }
 
-    fn item(&mut self, _: Level, _: &[u8]) -> Result<Owned, Fault> {
+    fn item(&mut self, _: Level, _: &[u8]) -> Result<Owned, Whole> {
         self.seen += 1;
         Ok(Owned::One(self.half()))
     }
@@ -83,8 +94,8 @@ impl Decide for ByNumber {
         Some(self.half())
     }
 
-    /// Only one resource is taken apart, and in two.
-    fn recorded(&mut self, _: usize) -> Result<(), Fault> {
-        Ok(())
+    /// Only one resource is taken apart, and in two; but what stands between its items may be in many pieces.
+    fn recorded(&mut self, pieces: usize) -> Result<(), Whole> {
+        if pieces > REQUEST_FIELDS_MAX { Err(Whole) } else { Ok(()) }
     }
 }

@@ -354,6 +354,18 @@ fn the_pieces_of_a_resource_are_bounded() {
 }
 
 #[test]
+fn a_half_is_not_made_of_too_many_pieces() {
+    let of = |times: usize| {
+        let whole = resource(&[], vec![scope(&[], &[&[("t", "a")], &[("t", "a")]])]).encode_to_vec();
+        // An unknown number and an empty scope, by turns.
+        let export = field_1(&[whole, [0x20, 1, 0x12, 0].repeat(times)].concat());
+        super::halve::halve(&export, Signal::Logs, Notation::Protobuf)
+    };
+    assert!(of(1_000).is_some());
+    assert!(of(REQUEST_FIELDS_MAX).is_none());
+}
+
+#[test]
 fn unknown_fields_stay_where_nothing_is_taken_apart_and_bytes_go_where_something_is() {
     let unknown = unknown(b"?");
     let number = vec![0x98, 0x06, 5];
