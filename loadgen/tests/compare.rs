@@ -354,11 +354,35 @@ fn mistakes_are_told() {
     ]);
 }
 
+/// Each goes to its own path, and all of it is proven.
+#[test]
+fn formats_of_otlp_can_be_compared() {
+    let formats =
+        "[otlp-metrics, otlp-metrics-gzip, otlp-logs, otlp-logs-json, otlp-traces, otlp-traces-gzip]";
+    let head = format!(
+        "seconds: 0.2\nwarm_up_seconds: 0\nrounds: 1\n\
+         scenarios:\n  - {{ formats: {formats}, tenants: 3, series: 50, senders: 2 }}"
+    );
+    let comparison = Comparison::new(&head, &format!("{GOOD}    push_otlp: /otlp\n    formats: {formats}\n"));
+    let targets = ["metrics", "logs", "traces"]
+        .map(|signal| format!("target_otlp_{signal}: http://{{sink}}/v1/{signal}\n"))
+        .concat();
+    fs::write(comparison.path("t.template"), format!("{targets}{TENANTRY}")).unwrap();
+    let output = comparison.command().output().unwrap();
+    assert_eq!(output.status.code(), Some(0), "{}{}", text(&output.stdout), text(&output.stderr));
+    let results = comparison.results();
+    assert_eq!(results.scenarios.len(), 6);
+    for scenario in &results.scenarios {
+        let [round] = scenario.showings[0].rounds() else { panic!("{}", text(&output.stdout)) };
+        assert!(round.samples > 0 && round.upstream_requests > 0, "{round:?}");
+    }
+}
+
 /// The configurations that come with the project are ones that can be run.
 #[test]
 fn the_projects_own_comparisons_are_sound() {
     let perf = Path::new(env!("CARGO_MANIFEST_DIR")).join("../perf");
-    for (name, scenarios) in [("compare.yml", 20), ("quick.yml", 3)] {
+    for (name, scenarios) in [("compare.yml", 20), ("quick.yml", 3), ("formats.yml", 18), ("otlp.yml", 6)] {
         let config = loadgen::compare::Config::load(&perf.join(name)).unwrap();
         assert_eq!(config.scenarios.len(), scenarios, "{name}");
         let names: Vec<&str> = config.contenders.iter().map(|contender| contender.name.as_str()).collect();
