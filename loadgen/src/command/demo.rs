@@ -4,6 +4,7 @@
 //! measured apart from the sink's and the senders', and it is stopped as a service manager would stop it.
 
 mod screen;
+mod signals;
 
 use std::ffi::OsString;
 use std::io::{self, Write};
@@ -39,23 +40,28 @@ pub(crate) fn serve(args: Vec<OsString>) -> ExitCode {
 
 /// Shows it; false when anything differs.
 pub(crate) fn run(args: &DemoArgs) -> anyhow::Result<bool> {
+    if args.all_signals {
+        return signals::run(args);
+    }
     let stop = super::stop_flag()?;
     let tenants = args.tenants.clone();
     let fleet = Fleet::build(&FleetConfig { senders: usize::from(args.senders), ..fleet_config(tenants) })?;
     let rig = Rig::start(RigConfig { end_patience: END_PATIENCE, ..RigConfig::default() })?;
     let duration = Duration::from_secs(u64::from(args.seconds));
     let config = SendConfig { server: Some(rig.process()?), ..rig.sending(duration)? };
-    write!(io::stdout(), "{}", title(args, &rig))?;
-    let mut screen = Screen::new(&fleet.tenants);
+    write!(io::stdout(), "{}", title(args, &rig, &format!("sink at {}", rig.sink.addr())))?;
+    let mut screen = Screen::new("tenant", &fleet.tenants);
     let begun = Instant::now();
     let mut shown = Ok(());
     let outcome = send(&fleet, &config, &Progress::default(), |progress| {
         forward_stop(&stop, progress);
+        let stored = rig.sink.snapshot();
         let scene = Scene {
             elapsed: begun.elapsed(),
             acknowledged: progress.acknowledged.load(Ordering::Relaxed),
             answered: progress.answered.load(Ordering::Relaxed),
-            stored: rig.sink.snapshot(),
+            rows: fleet.tenants.iter().map(|tenant| stored.tenant(tenant)).collect(),
+            total: stored.total(),
         };
         if shown.is_ok() {
             shown = screen.draw(&scene);
@@ -77,13 +83,12 @@ pub(crate) fn run(args: &DemoArgs) -> anyhow::Result<bool> {
     Ok(proven)
 }
 
-fn title(args: &DemoArgs, rig: &Rig) -> String {
+fn title(args: &DemoArgs, rig: &Rig, behind: &str) -> String {
     let (senders, tenants) =
         (counted(args.senders.into(), "sender"), counted(args.tenants.len() as u64, "tenant"));
-    let (server, pid, sink) = (rig.server.addr(), rig.server.pid(), rig.sink.addr());
-    let path = format!(
-        "senders ─► tenantry at {server} (process {pid}) ─► one request per tenant ─► sink at {sink}"
-    );
+    let (server, pid) = (rig.server.addr(), rig.server.pid());
+    let path =
+        format!("senders ─► tenantry at {server} (process {pid}) ─► one request per tenant ─► {behind}");
     format!("\n{}: {senders}, {tenants}\n{}\n\n", style("Tenantry at work").bold(), style(path).dim())
 }
 

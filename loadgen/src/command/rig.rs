@@ -1,9 +1,11 @@
 //! A server and its upstream, and the senders before them: what the demo, chaos and every trial stand on.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
+use loadgen::destination::Destination;
 use loadgen::fleet::{Fleet, FleetConfig, Tenants};
 use loadgen::port::free_addr;
 use loadgen::process::Process;
@@ -29,6 +31,8 @@ pub(crate) struct RigConfig {
     pub(crate) has_spool: bool,
     /// The disk that it lies on.
     pub(crate) disk: DiskArgs,
+    /// Upstreams in its place for some data: scheme and address.
+    pub(crate) targets: BTreeMap<Destination, String>,
     /// What the upstream does.
     pub(crate) script: Option<Arc<dyn Script>>,
     /// Whether the upstream keeps account of every sample.
@@ -74,7 +78,7 @@ impl RigConfig {
             disk: Disk::default(),
             program: self.server.server.clone(),
             listen: free_addr()?,
-            targets: Targets::of(&sink.origin()),
+            targets: Targets::of(sink.origin(), self.targets),
             certificates,
             settings: self.server.settings(&self.settings),
             dir: dir.path().to_owned(),

@@ -3,6 +3,7 @@
 //! It listens at an address that the system gives to no outgoing connection. So the address is still free when the
 //! server is started again, and a client that connects meanwhile is not connected with itself.
 
+use std::collections::BTreeMap;
 use std::env;
 use std::fmt;
 use std::fs;
@@ -14,7 +15,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, bail};
 use loadgen::child::{Child, wait_for};
 use loadgen::client::{Url, get};
-use loadgen::fleet::Format;
+use loadgen::destination::Destination;
 use loadgen::port::free_addr_besides;
 use loadgen::tls::Certificates;
 use rustix::process::Signal;
@@ -27,45 +28,33 @@ const START_PATIENCE: Duration = Duration::from_secs(10);
 
 /// Where each kind of data goes: scheme and address.
 #[derive(Clone, Debug)]
-pub(crate) struct Targets {
-    pub(crate) remote_write: String,
-    pub(crate) loki: String,
-    pub(crate) otlp_metrics: String,
-    pub(crate) otlp_logs: String,
-    pub(crate) otlp_traces: String,
-}
+pub(crate) struct Targets(BTreeMap<Destination, String>);
 
 impl Targets {
-    /// One upstream for all.
-    pub(crate) fn of(origin: &str) -> Self {
-        let origin = || origin.to_owned();
-        Self {
-            remote_write: origin(),
-            loki: origin(),
-            otlp_metrics: origin(),
-            otlp_logs: origin(),
-            otlp_traces: origin(),
-        }
+    /// One upstream for all but those in `others`.
+    pub(crate) fn of(origin: String, others: BTreeMap<Destination, String>) -> Self {
+        let mut targets: BTreeMap<_, _> = Destination::ALL.map(|all| (all, origin.clone())).into();
+        targets.extend(others);
+        Self(targets)
     }
 
     fn addresses(&self) -> impl Iterator<Item = SocketAddr> {
-        let Self { remote_write, loki, otlp_metrics, otlp_logs, otlp_traces } = self;
-        let all = [remote_write, loki, otlp_metrics, otlp_logs, otlp_traces];
-        all.into_iter().filter_map(|origin| origin.split('/').nth(2)?.parse().ok())
+        self.0.values().filter_map(|origin| origin.split('/').nth(2)?.parse().ok())
     }
 }
 
 /// Lines of a server's configuration.
 impl fmt::Display for Targets {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (key, origin, format) in [
-            ("target", &self.remote_write, Format::RemoteWrite1),
-            ("target_loki", &self.loki, Format::Loki),
-            ("target_otlp_metrics", &self.otlp_metrics, Format::OtlpMetrics),
-            ("target_otlp_logs", &self.otlp_logs, Format::OtlpLogs),
-            ("target_otlp_traces", &self.otlp_traces, Format::OtlpTraces),
-        ] {
-            writeln!(f, "{key}: {origin}{}", format.path())?;
+        for (destination, origin) in &self.0 {
+            let key = match destination {
+                Destination::Metrics => "target",
+                Destination::Logs => "target_loki",
+                Destination::OtlpMetrics => "target_otlp_metrics",
+                Destination::OtlpLogs => "target_otlp_logs",
+                Destination::OtlpTraces => "target_otlp_traces",
+            };
+            writeln!(f, "{key}: {origin}{}", destination.path())?;
         }
         Ok(())
     }

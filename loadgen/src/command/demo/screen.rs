@@ -4,7 +4,7 @@ use std::io::{self, Write};
 use std::time::Duration;
 
 use console::{Term, style};
-use loadgen::sink::Snapshot;
+use loadgen::sink::TenantCount;
 
 use super::ROWS_MAX;
 use crate::command::text::{Table, counted, figure, grouped, per_second};
@@ -17,25 +17,30 @@ pub(super) struct Scene {
     pub(super) elapsed: Duration,
     pub(super) acknowledged: u64,
     pub(super) answered: u64,
-    pub(super) stored: Snapshot,
+    /// What is stored: of each row, and of all that is not shown, too.
+    pub(super) rows: Vec<TenantCount>,
+    pub(super) total: TenantCount,
 }
 
 /// Draws scenes.
 pub(super) struct Screen {
     terminal: Term,
-    /// The tenants that are shown.
-    tenants: Vec<String>,
+    /// What a row is.
+    kind: &'static str,
+    /// The names of the rows that are shown.
+    names: Vec<String>,
     /// How many lines of the last scene are on the terminal.
     lines: usize,
     plain_due: Duration,
 }
 
 impl Screen {
-    pub(super) fn new(tenants: &[String]) -> Self {
+    /// `kind` is what the rows with these names are.
+    pub(super) fn new(kind: &'static str, names: &[String]) -> Self {
         let terminal = Term::stdout();
         let rows_max = usize::from(terminal.size().0).saturating_sub(8).clamp(3, ROWS_MAX);
-        let tenants = tenants.iter().take(rows_max).cloned().collect();
-        Self { terminal, tenants, lines: 0, plain_due: PLAIN_INTERVAL }
+        let names = names.iter().take(rows_max).cloned().collect();
+        Self { terminal, kind, names, lines: 0, plain_due: PLAIN_INTERVAL }
     }
 
     pub(super) fn draw(&mut self, scene: &Scene) -> io::Result<()> {
@@ -58,19 +63,18 @@ impl Screen {
     }
 
     fn table(&self, scene: &Scene) -> Table {
-        let mut table = Table::new(["tenant", "requests", "samples", "samples/s"]);
-        for tenant in &self.tenants {
-            let count = scene.stored.tenant(tenant);
+        let mut table = Table::new([self.kind, "requests", "samples", "samples/s"]);
+        for (name, count) in self.names.iter().zip(&scene.rows) {
             let samples = count.stored.samples;
             let rate = per_second(samples, scene.elapsed).round();
-            table.row([tenant.clone(), grouped(count.requests), grouped(samples), figure(rate)]);
+            table.row([name.clone(), grouped(count.requests), grouped(samples), figure(rate)]);
         }
         table
     }
 }
 
 fn sums(scene: &Scene) -> String {
-    let total = scene.stored.total();
+    let total = &scene.total;
     let failed = match scene.answered.saturating_sub(scene.acknowledged) {
         0 => String::new(),
         failed => format!(", {}", style(format!("{} failed", grouped(failed))).red()),
