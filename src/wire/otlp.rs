@@ -170,9 +170,29 @@ pub fn survey(
     }
 }
 
-/// [`held`] in protobuf. Each message of an export goes through it, so it does without the ranges of [`Members`].
+/// [`held`] in protobuf.
 fn held_protobuf(signal: Signal, level: Level, message: &[u8]) -> Result<Held, Fault> {
-    let mut all = Held { metrics: level == Level::Metric, ..Held::default() };
+    let mut all = Held::default();
+    add_protobuf(&mut all, signal, level, message)?;
+    Ok(all)
+}
+
+/// Adds what a message holds. Each message of an export goes through it, so it does without the ranges of [`Members`],
+/// and each level has code of its own.
+fn add_protobuf(all: &mut Held, signal: Signal, level: Level, message: &[u8]) -> Result<(), Fault> {
+    match level {
+        Level::Data(points) => add_fields(all, signal, Level::Data(points), message),
+        Level::Metric => {
+            all.metrics = true;
+            add_fields(all, signal, Level::Metric, message)
+        }
+        Level::Scope => add_fields(all, signal, Level::Scope, message),
+        level => add_fields(all, signal, level, message),
+    }
+}
+
+#[inline(always)]
+fn add_fields(all: &mut Held, signal: Signal, level: Level, message: &[u8]) -> Result<(), Fault> {
     let (mut owners, mut data) = (0_u32, 0_u32);
     let mut rest = message;
     while !rest.is_empty() {
@@ -181,14 +201,14 @@ fn held_protobuf(signal: Signal, level: Level, message: &[u8]) -> Result<Held, F
             // As deep as the levels, whatever the input is.
             Member::Child(child, bytes) => {
                 data += u32::from(matches!(child, Level::Data(_)));
-                all = all.and(held_protobuf(signal, child, bytes)?);
+                add_protobuf(all, signal, child, bytes)?;
             }
             Member::Other => all.unknown = true,
             Member::Owner(_) => owners += 1,
             Member::Common | Member::Scalar => {}
         }
     }
-    if owners > 1 || data > 1 { Err(Fault::Repeated) } else { Ok(all) }
+    if owners > 1 || data > 1 { Err(Fault::Repeated) } else { Ok(()) }
 }
 
 /// Counts the items in a message of this level.

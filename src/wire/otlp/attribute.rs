@@ -111,18 +111,57 @@ pub fn find_attribute<'a>(
     message: &'a [u8],
     names: &[Box<[u8]>],
 ) -> Result<Option<(usize, AttributeValue<'a>)>, Fault> {
-    let (mut found, mut priority) = (None, names.len());
-    let mut attributes = Attributes::new(notation, holder, message);
-    while let Some(attribute) = attributes.take()? {
-        let place = names.iter().position(|name| same(name, &attribute.key));
-        let Some(place) = place.filter(|&place| place < priority) else { continue };
-        let value = attribute.value()?;
-        if !value.text(&mut itoa::Buffer::new()).is_empty() {
-            priority = place;
-            found = Some((place, value));
+    let mut found = Found { names, priority: names.len(), value: None };
+    match notation {
+        Notation::Json => {
+            let mut attributes = json::AttributeList::new(message);
+            while let Some(pair) = attributes.take()? {
+                found.consider(&pair.key, || json::read_value(pair.value))?;
+            }
+        }
+        // Most of an export's messages have attributes, so it does without the ranges of [`Attributes`].
+        Notation::Protobuf => {
+            let mut rest = message;
+            while !rest.is_empty() {
+                match take_field(&mut rest)? {
+                    (number, Value::Bytes(pair)) if number == holder.field => {
+                        let (key, any) = read_pair(pair)?;
+                        found.consider(key, || read_value(any))?;
+                    }
+                    (number, _) if number == holder.field => {
+                        return Err(protobuf::Fault::KnownWireType.into());
+                    }
+                    _ => {}
+                }
+            }
         }
     }
-    Ok(found)
+    Ok(found.value.map(|value| (found.priority, value)))
+}
+
+/// The best attribute so far.
+struct Found<'a, 'n> {
+    names: &'n [Box<[u8]>],
+    /// Its place among the names.
+    priority: usize,
+    value: Option<AttributeValue<'a>>,
+}
+
+impl<'a> Found<'a, '_> {
+    #[inline(always)]
+    fn consider(
+        &mut self,
+        key: &[u8],
+        read: impl FnOnce() -> Result<AttributeValue<'a>, Fault>,
+    ) -> Result<(), Fault> {
+        let better = self.names.get(..self.priority).unwrap_or_default();
+        let Some(place) = better.iter().position(|name| same(name, key)) else { return Ok(()) };
+        let value = read()?;
+        if !value.text(&mut itoa::Buffer::new()).is_empty() {
+            (self.priority, self.value) = (place, Some(value));
+        }
+        Ok(())
+    }
 }
 
 /// Calls `cut` with what has to go for all attributes of this key to be removed: ranges of the message, in its order. In
@@ -152,6 +191,7 @@ pub fn each_cut(
 }
 
 /// Reads a `KeyValue`: its key, and the bytes of its value.
+#[inline]
 fn read_pair(mut pair: &[u8]) -> Result<(&[u8], &[u8]), Fault> {
     let (mut key, mut value): (&[u8], Option<&[u8]>) = (&[], None);
     while !pair.is_empty() {
