@@ -30,8 +30,8 @@ use super::unknown::UnknownFields;
 use crate::limits::REQUEST_FIELDS_MAX;
 use crate::model::{MergeKey, Signal};
 use crate::wire::otlp::{
-    AttributeValue, Attributes, Fault, Held, Level, Malformed, Member, Members, Notation, Owner, each_cut,
-    find_attribute, held, owner, survey,
+    AttributeValue, Attributes, Fault, Held, Level, Malformed, Member, Members, Notation, Owner, Survey,
+    each_cut, find_attribute, held, owner,
 };
 
 pub(super) use found::ScannedResources;
@@ -81,12 +81,13 @@ impl<'a> Pass<'a> {
         let mut left = REQUEST_FIELDS_MAX;
         let mut at_byte = 0;
         loop {
-            let taken = members.take().map_err(|fault| self.malformed(fault, at_byte))?;
-            let Some((member, range)) = taken else { break };
+            let taken = members.take_surveyed();
+            let taken = taken.map_err(|(fault, begin)| self.malformed(fault, begin.unwrap_or(at_byte)))?;
+            let Some((member, range, survey)) = taken else { break };
             at_byte = range.end;
             left = left.checked_sub(1).ok_or(SplitError::TooManyFields { fields_max: REQUEST_FIELDS_MAX })?;
             match member {
-                Member::Child(_, resource) => self.resource(resource, range.start, range.end)?,
+                Member::Child(_, resource) => self.resource(resource, survey, range.start, range.end)?,
                 // In JSON a field cannot be copied without its place between commas.
                 Member::Scalar if self.notation == Notation::Protobuf => {
                     let field = self.inflated.get(range).unwrap_or_default();
@@ -107,10 +108,14 @@ impl<'a> Pass<'a> {
         })
     }
 
-    fn resource(&mut self, resource: &'a [u8], begin: usize, end: usize) -> Result<(), SplitError> {
+    fn resource(
+        &mut self,
+        resource: &'a [u8],
+        (held, owner): Survey<'a>,
+        begin: usize,
+        end: usize,
+    ) -> Result<(), SplitError> {
         let (signal, notation) = (self.signal, self.notation);
-        let (held, owner) = survey(notation, signal, Level::Resource, resource)
-            .map_err(|fault| self.malformed(fault, begin))?;
         let items = held.items;
         self.resolver.count(items);
         if held.is_nothing() {

@@ -73,7 +73,34 @@ impl<'a> Members<'a> {
         };
         if repeated { Err(Fault::Repeated) } else { Ok(taken) }
     }
+
+    /// The next field of a message whose children are no items and have an [owner], with what the child holds. In JSON,
+    /// this is found on the way to the child's end.
+    ///
+    /// # Errors
+    /// If the message is malformed, or a child; then also where the child begins.
+    pub fn take_surveyed(&mut self) -> Result<Option<(Member<'a>, Range<usize>, Survey<'a>)>, MembersFault> {
+        let (signal, level) = (self.signal, self.level);
+        if let Reader::Json(object) = &mut self.reader {
+            return object.surveyed(level, signal);
+        }
+        let Some((member, range)) = self.take().map_err(|fault| (fault, None))? else { return Ok(None) };
+        let Member::Child(child, bytes) = member else {
+            return Ok(Some((member, range, Survey::default())));
+        };
+        let notation = Notation::Protobuf;
+        let held = held_protobuf(signal, child, bytes);
+        let survey = held.and_then(|held| Ok((held, owner(notation, signal, child, bytes)?)));
+        let survey = survey.map_err(|fault| (fault, Some(range.start)))?;
+        Ok(Some((member, range, survey)))
+    }
 }
+
+/// What a message holds, and its [owner].
+pub type Survey<'a> = (Held, Option<Owner<'a>>);
+
+/// A fault, and the start of the child that has it.
+type MembersFault = (Fault, Option<usize>);
 
 #[inline]
 fn take_protobuf<'a>(
@@ -148,25 +175,6 @@ pub fn held(notation: Notation, signal: Signal, level: Level, message: &[u8]) ->
     match notation {
         Notation::Protobuf => held_protobuf(signal, level, message),
         Notation::Json => Ok(json::Object::new(message).survey(level, signal)?.0),
-    }
-}
-
-/// Finds what a message of this level holds that is no item, and its [owner].
-///
-/// # Errors
-/// If it is malformed.
-pub fn survey(
-    notation: Notation,
-    signal: Signal,
-    level: Level,
-    message: &[u8],
-) -> Result<(Held, Option<Owner<'_>>), Fault> {
-    match notation {
-        Notation::Protobuf => {
-            let held = held_protobuf(signal, level, message)?;
-            Ok((held, owner(notation, signal, level, message)?))
-        }
-        Notation::Json => json::Object::new(message).survey(level, signal),
     }
 }
 

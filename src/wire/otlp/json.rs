@@ -20,9 +20,9 @@
 use std::borrow::Cow;
 use std::ops::Range;
 
-use super::Held;
 use super::level::{Fault, Level, Member, Signal};
 use super::value::AttributeValue;
+use super::{Held, Survey};
 use crate::limits::JSON_FAULT_CHARS_MAX;
 
 /// The body is not JSON. The sender is at fault, and a retry does not help.
@@ -200,9 +200,11 @@ impl<'a> Cursor<'a> {
         }
     }
 
-    /// Takes a key with its colon.
+    /// Takes a key, which is next, with its colon.
     fn key(&mut self) -> Key<'a> {
-        let text = string(self.value());
+        let begin = self.at;
+        self.string();
+        let text = string(self.text.get(begin..self.at).unwrap_or_default());
         self.skip(b':');
         let letters = text.iter().map(|&byte| usize::from(byte != b'_')).sum();
         Key { text, letters }
@@ -314,9 +316,6 @@ enum Step<'a> {
     Other(Member<'a>, Range<usize>),
 }
 
-/// What an object holds, and its resource or scope with the range of its member.
-pub(super) type Survey<'a> = (Held, Option<(&'a [u8], Range<usize>)>);
-
 impl<'a> Object<'a> {
     pub(super) fn new(text: &'a [u8]) -> Self {
         Self::at(Cursor { text, at: 0 })
@@ -338,6 +337,28 @@ impl<'a> Object<'a> {
             Some(Step::Child(child, begin)) => {
                 let value = self.cursor.value();
                 Some((Member::Child(child, value), begin..self.cursor.at))
+            }
+        })
+    }
+
+    /// The same, with what a child holds; of a fault within one, where it begins.
+    pub(super) fn surveyed(
+        &mut self,
+        level: Level,
+        signal: Signal,
+    ) -> Result<Option<(Member<'a>, Range<usize>, Survey<'a>)>, (Fault, Option<usize>)> {
+        let nothing = (Held::default(), None);
+        Ok(match self.step(level, signal).map_err(|fault| (fault, None))? {
+            None => None,
+            Some(Step::Other(member, range)) => Some((member, range, nothing)),
+            Some(Step::Child(child, begin)) => {
+                let mut inner = Self::at(self.cursor);
+                let (held, owner) = inner.survey(child, signal).map_err(|fault| (fault, Some(begin)))?;
+                let at = std::mem::replace(&mut self.cursor, inner.cursor).at;
+                let value = self.cursor.text.get(at..self.cursor.at).unwrap_or_default();
+                // Its range in the child, and not in what the child is in.
+                let owner = owner.map(|(bytes, range)| (bytes, range.start - at..range.end - at));
+                Some((Member::Child(child, value), begin..self.cursor.at, (held, owner)))
             }
         })
     }
