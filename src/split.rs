@@ -91,6 +91,8 @@ pub struct Splitter {
     whole: bool,
     /// The received elements, if they are forwarded unchanged.
     elements: Option<Bytes>,
+    /// Whether the last part has them.
+    passed_on: bool,
     /// The slot of the tenant whose part is next.
     next: usize,
     /// The buffer in which a part is built.
@@ -143,6 +145,7 @@ impl Splitter {
         };
         // What came in OTLP is as it came in any coding, but sent so only in its own.
         let elements = self.elements.take().filter(|_| protocol.export().is_none() || sent == received);
+        self.passed_on = elements.is_some();
         let content = if self.whole {
             inflated
         } else {
@@ -191,6 +194,12 @@ impl Splitter {
             self.release();
         }
         Some(part)
+    }
+
+    /// Whether the last part is the request as it came. One that is a [passthrough](Scan::passthrough) is not, if its
+    /// target wants another coding.
+    pub fn has_passed_on(&self) -> bool {
+        self.passed_on
     }
 
     fn scan_body(

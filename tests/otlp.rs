@@ -76,6 +76,19 @@ fn resources_go_to_their_tenants_in_the_coding_that_they_came_in() {
     });
 }
 
+/// An export of one resource, with a span of each of these tenants.
+fn spans_of(tenants: &[&str]) -> Vec<u8> {
+    let span = |tenant: &&str| Span {
+        trace_id: vec![7; 16],
+        attributes: vec![KeyValue::text("tenant", tenant)],
+        ..Span::default()
+    };
+    let spans = tenants.iter().map(span).collect();
+    let scope_spans = vec![ScopeSpans { spans, ..ScopeSpans::default() }];
+    let resource = ResourceSpans { scope_spans, ..ResourceSpans::default() };
+    ExportTraceServiceRequest { resource_spans: vec![resource] }.encode_to_vec()
+}
+
 #[test]
 fn one_tenant_passes_byte_for_byte_and_targets_may_have_codings() {
     on_both(|driver| {
@@ -87,22 +100,12 @@ fn one_tenant_passes_byte_for_byte_and_targets_may_have_codings() {
             assert!(is_full_success(&post(&server, "/v1/logs", &fields_of(encoding), &sent)));
             assert_eq!(upstream.received().last().unwrap().body, sent, "{encoding}");
         }
-        let spans = ExportTraceServiceRequest {
-            resource_spans: vec![ResourceSpans {
-                scope_spans: vec![ScopeSpans {
-                    spans: ["a", "b"]
-                        .map(|tenant| Span {
-                            trace_id: vec![7; 16],
-                            attributes: vec![KeyValue::text("tenant", tenant)],
-                            ..Span::default()
-                        })
-                        .to_vec(),
-                    ..ScopeSpans::default()
-                }],
-                ..ResourceSpans::default()
-            }],
-        };
-        let response = post(&server, "/v1/traces", PROTOBUF, &spans.encode_to_vec());
+        let passed_on = || server.metric("tenantry_passthrough_requests_total", "");
+        assert_eq!(passed_on(), 4.0);
+        // One tenant, but in another coding.
+        assert!(is_full_success(&post(&server, "/v1/traces", PROTOBUF, &spans_of(&["a"]))));
+        assert_eq!(passed_on(), 4.0);
+        let response = post(&server, "/v1/traces", PROTOBUF, &spans_of(&["a", "b"]));
         assert!(is_full_success(&response), "{response:?}");
         for tenant in ["a", "b"] {
             let received = upstream.of(tenant).pop().unwrap();

@@ -86,11 +86,13 @@ impl Dispatch<'_> {
     /// Builds the next part, coded as its target wants it.
     pub(super) fn next_part(&self, splitter: &mut Splitter) -> Option<Part> {
         let destination = self.protocol.destination();
-        splitter.next_part_as(|tenant| {
+        let part = splitter.next_part_as(|tenant| {
             let (_, terms) =
                 self.plan.upstream_of(tenant, self.source.as_deref(), &self.credential.grant, destination);
             *terms.codings.of(destination)
-        })
+        })?;
+        self.ingest.counters().passthrough.add(u64::from(splitter.has_passed_on()));
+        Some(part)
     }
 
     /// Sends a part to its tenant's home core.

@@ -381,7 +381,6 @@ impl Ingest {
                  tenantry_downgrade_lost_total counts it from now on"
             );
         }
-        counters.passthrough.add(u64::from(scan.passthrough));
         counters.fragments.add(scan.tenants as u64);
     }
 

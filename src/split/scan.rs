@@ -102,7 +102,7 @@ pub struct Scan {
     pub unknown_fields_dropped: u64,
     /// Data that is lost because the request is forwarded as Remote Write 1.0.
     pub lost: Lost,
-    /// Whether the request has one tenant and is forwarded byte for byte.
+    /// Whether the request has one tenant and is forwarded byte for byte, unless its target wants another coding.
     pub passthrough: bool,
 }
 
