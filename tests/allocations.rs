@@ -10,15 +10,19 @@
 mod fleet;
 
 use allocation_counter::measure;
+use fleet::exports::{self, Named};
 use fleet::{logs, request, split_rules, take_parts, tenant_rules};
-use tenantry::model::Protocol;
+use tenantry::model::{Notation, Protocol, Signal};
 use tenantry::split::{Body, Compression, Splitter};
 use testkit::proto::deflate;
 use testkit::proto_v2::Request;
 
 /// The allocations of a request, in a splitter that has seen two like it.
 fn allocations(body: &Body) -> u64 {
-    let tenant = tenant_rules(false);
+    let tenant = match body.protocol.export() {
+        Some(_) => exports::tenant_rules(),
+        None => tenant_rules(false),
+    };
     let rules = split_rules(&tenant);
     let mut splitter = Splitter::new();
     let mut split = || {
@@ -62,5 +66,26 @@ fn a_push_of_logs_allocates_for_parts_and_not_for_entries() {
     ] {
         let allocations = allocations(&Body { protocol, compression, bytes });
         assert!(allocations <= PER_REQUEST + PER_PART * 10, "{protocol:?}: {allocations} allocations");
+    }
+}
+
+#[test]
+fn an_export_allocates_for_parts_and_not_for_resources_or_items() {
+    use Compression::{Gzip, Identity, Snappy, Zstd};
+    let most = PER_REQUEST + PER_PART * 10;
+    for signal in Signal::ALL {
+        for notation in [Notation::Protobuf, Notation::Json] {
+            for (named, compression) in [
+                (Named::ByResource, Identity),
+                (Named::ByResource, Gzip),
+                (Named::ByResource, Zstd),
+                (Named::ByResource, Snappy),
+                (Named::ByItem, Identity),
+            ] {
+                let allocations = allocations(&exports::body(signal, notation, compression, named));
+                let what = format!("{signal:?}, {notation:?}, {compression:?}, {named:?}");
+                assert!(allocations > 0 && allocations <= most, "{what}: {allocations} allocations");
+            }
+        }
     }
 }

@@ -61,7 +61,7 @@ pub(crate) fn tenant_rules() -> TenantRules {
 }
 
 /// What names the tenant.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Named {
     /// The resource. All it holds is of one tenant.
     ByResource,
