@@ -156,7 +156,7 @@ fn who_starves_while_the_plan_calls_him_well_is_found() {
     assert_eq!(output.status.code(), Some(1), "{text}");
     let starved = json["liveness"]["starved"].as_array().unwrap();
     assert!(starved.iter().all(|found| found["tenant"] == "team-000") && !starved.is_empty(), "{text}");
-    assert!(text.contains("failed     team-000 got nowhere for"), "{text}");
+    assert!(text.contains("failed     team-000 got nowhere at remote write for"), "{text}");
     assert_eq!(json["audit"]["lost"]["samples"], 0, "{text}");
     assert_eq!(
         json["complaints"].as_array().map(Vec::len),

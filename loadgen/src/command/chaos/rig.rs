@@ -35,6 +35,9 @@ const TICK: Duration = Duration::from_millis(100);
 /// A value that can't be read, and a setting that does not exist. The third would be valid, but must not change either.
 const MISTAKES: &str = "timeout: soon\nmerge:\n  in_flight_max: 3\n  linger: 7ms\n";
 
+/// Of OTLP, metrics leave as they came; the others are coded anew.
+const CODINGS: &str = "target_otlp_logs_coding: zstd\ntarget_otlp_traces_coding: snappy\n";
+
 /// An event that has happened.
 #[derive(Clone, Debug, Serialize)]
 pub(super) struct Happened {
@@ -293,7 +296,7 @@ fn settings(tuning: &Tuning) -> String {
     let inflight_max = tuning.inflight_text();
     format!(
         "timeout: {timeout_ms}ms\nmax_conns_per_host: {max_conns_per_host}\nmerge:\n  \
-         inflight_max: {inflight_max}\n  fragments_max: {fragments_max}\n"
+         inflight_max: {inflight_max}\n  fragments_max: {fragments_max}\n{CODINGS}"
     )
 }
 
