@@ -8,7 +8,7 @@
 //! - At a fixed rate, latency counts from when a request *should* have left. If it counted from when the request did
 //!   leave, a server that stalls would also stop the clock that measures it (coordinated omission).
 
-mod answer;
+pub(crate) mod answer;
 mod bodies;
 mod outcome;
 mod pace;

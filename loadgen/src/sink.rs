@@ -10,7 +10,7 @@
 //!
 //! A request is *stored*, and only then counted in a tenant's sums, when its answer is a 2xx, unless its script says otherwise.
 
-mod export;
+pub(crate) mod export;
 pub mod faults;
 mod script;
 mod session;

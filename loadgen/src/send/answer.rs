@@ -7,7 +7,7 @@ use testkit::proto_otlp::{self, ErrorStatus, PartialSuccess};
 use crate::client::Answer;
 
 /// Whether it is a success, and tells that some items are not stored and never will be.
-pub(super) fn is_partial(answer: &Answer, body: &[u8]) -> bool {
+pub(crate) fn is_partial(answer: &Answer, body: &[u8]) -> bool {
     (200..300).contains(&answer.status)
         && partial_success(answer, body).is_some_and(|partial| partial.rejected > 0)
 }

@@ -345,13 +345,13 @@ fn senders(
     let end = Instant::now() + scenario.length;
     let mut senders = Vec::new();
     for (run, crowd) in runs(scenario) {
-        let url: Url = match format!("http://{SERVER}/push").parse() {
+        let url: Url = match format!("http://{SERVER}").parse() {
             Ok(url) => url,
             Err(error) => unreachable!("{error}"),
         };
         let config = |tenants: &[String]| {
             Arc::new(StampedConfig {
-                send: SendConfig { url: url.clone(), ..SendConfig::default() },
+                send: SendConfig { url: url.clone(), ..SendConfig::default() }.for_format(crowd.format),
                 format: crowd.format,
                 tenants: tenants.to_vec(),
                 tenant_label: "tenant".to_owned(),
@@ -369,6 +369,8 @@ fn senders(
                 give_up_after: Some(GIVE_UP_AFTER),
                 ..RetryRules::prometheus(true)
             };
+            let is_otlp = crowd.format.export().is_some();
+            let rules = if is_otlp { rules.otlp() } else { rules };
             let habits =
                 Habits { to: SERVER, rules, interval: crowd.interval, patience: crowd.patience, end };
             let id = SenderId { run, index };

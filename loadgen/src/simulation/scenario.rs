@@ -4,6 +4,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use crate::chaos::{Event, Plan, Planned, Tuning};
+use crate::destination::Destination;
 use crate::fleet::Format;
 use crate::random::Random;
 use crate::sink::faults::{Fault, Rule};
@@ -13,6 +14,9 @@ pub(super) const SERVER: SocketAddr = at(1, 8_080);
 
 /// How long something of a tenant may wait in a crowd: each has its turn.
 pub(super) const CROWD_PATIENCE: Duration = Duration::from_secs(5);
+
+/// The settings for how OTLP leaves.
+const CODINGS: [&str; 6] = ["as-received", "as-received", "gzip", "zstd", "snappy", "none"];
 
 /// An address of this world.
 const fn at(host: u8, port: u16) -> SocketAddr {
@@ -42,6 +46,8 @@ pub struct Scenario {
     pub plan: Plan,
     /// What no honest upstream does.
     pub thefts: Vec<Rule>,
+    /// How OTLP leaves, whatever it came as.
+    pub coding: &'static str,
     /// Settings that a reload does not change.
     pub settings: String,
     /// What is set at first.
@@ -111,7 +117,7 @@ impl Scenario {
             Kind::Stormy if spool.is_some() => Plan::new(seed, length, &tenants).without_refusals(),
             Kind::Stormy => Plan::new(seed, length, &tenants),
         };
-        let crowds = match kind {
+        let mut crowds: Vec<_> = match kind {
             Kind::Stormy => (0..1 + random.below(3)).map(|_| Crowd::stormy(&mut random)).collect(),
             Kind::Crowded => vec![Crowd::crowded(&mut random, tenants.len())],
         };
@@ -127,16 +133,43 @@ impl Scenario {
         let settings = settings(kind, spool.as_ref(), &mut random);
         let cores = 1 + random.index(3);
         let thefts = Vec::new();
-        Self { seed, kind, length, cores, tenants, upstream, spool, crowds, plan, thefts, settings, tuning }
+        // Drawn apart: who sends OTLP changes nothing else.
+        let mut random = Random::new(seed, 0x07e1);
+        if kind == Kind::Stormy && random.below(2) == 0 {
+            crowds.extend(Crowd::otlp(&mut random));
+        }
+        let coding = CODINGS[random.index(CODINGS.len())];
+        Self {
+            seed,
+            kind,
+            length,
+            cores,
+            tenants,
+            upstream,
+            spool,
+            crowds,
+            plan,
+            thefts,
+            coding,
+            settings,
+            tuning,
+        }
     }
 
     /// The server's configuration.
     pub fn settings(&self, tuning: &Tuning) -> String {
         let Tuning { timeout_ms, fragments_max, max_conns_per_host, .. } = tuning;
         let inflight_max = tuning.inflight_text();
-        let Self { settings, .. } = self;
+        let Self { settings, coding, .. } = self;
+        let exports = [Destination::OtlpMetrics, Destination::OtlpLogs, Destination::OtlpTraces];
+        let target = |destination: Destination| {
+            let path = destination.path();
+            let key = path.replace("/v1/", "target_otlp_");
+            format!("{key}: http://upstream:9009{path}\n{key}_coding: {coding}\n")
+        };
+        let exports = exports.map(target).concat();
         format!(
-            "listen: {SERVER}\ntarget: http://upstream:9009/api/v1/push\ntenant: {{label: tenant}}\n\
+            "listen: {SERVER}\ntarget: http://upstream:9009/api/v1/push\n{exports}tenant: {{label: tenant}}\n\
              timeout: {timeout_ms}ms\nmax_conns_per_host: {max_conns_per_host}\n\
              merge: {{inflight_max: {inflight_max}, fragments_max: {fragments_max}}}\n{settings}"
         )
@@ -155,6 +188,19 @@ impl Crowd {
             format: if random.below(3) == 0 { Format::RemoteWrite2 } else { Format::RemoteWrite1 },
             patience: if is_patient { super::sender::ANSWER_MAX } else { Duration::from_millis(2_500) },
         }
+    }
+
+    /// Two crowds that send one signal by OTLP, in different ways: what one has sent may wait with what the other has.
+    fn otlp(random: &mut Random) -> [Self; 2] {
+        let signals = [
+            [Format::OtlpMetrics, Format::OtlpMetricsGzip, Format::OtlpMetricsJson],
+            [Format::OtlpLogs, Format::OtlpLogsGzip, Format::OtlpLogsJson],
+            [Format::OtlpTraces, Format::OtlpTracesGzip, Format::OtlpTracesJson],
+        ];
+        let mut formats = signals[random.index(signals.len())];
+        random.shuffle(&mut formats);
+        let [one, other, _] = formats;
+        [one, other].map(|format| Self { format, ..Self::stormy(random) })
     }
 
     /// Each sends for one tenant, as fast as it can. If it went on to the others, it would soon wait for one that gets

@@ -15,9 +15,11 @@ use monoio::time::{sleep_until, timeout};
 use super::upstream::Sent;
 use super::wire::Wire;
 use super::world;
+use crate::client::Answer;
 use crate::http::{HttpError, MessageReader};
 use crate::journal::Settled;
 use crate::retry::{Attempt, Attempts, Next, retry_after};
+use crate::send::answer::is_partial;
 use crate::send::{RetryRules, Source};
 use crate::stamp::SenderId;
 use crate::stamped::{StampedConfig, Stamps};
@@ -137,6 +139,9 @@ impl Sender {
                 if settled == Settled::Refused {
                     self.refused.push(self.stamps.iter().flat_map(Stamps::parts).collect());
                 }
+                if settled == Settled::GivenUp {
+                    self.failures.push(format!("sender {}: {attempt:?} asks for no retry", self.id));
+                }
                 if settled == Settled::Abandoned {
                     let (id, at) = (self.id, world::now().as_secs_f64());
                     self.failures
@@ -170,7 +175,7 @@ pub(super) async fn run(sender: Rc<RefCell<Sender>>) {
             clippy::disallowed_methods,
             reason = "what it drops is epoll's, and its connection is closed"
         )]
-        let attempt = timeout(config.patience, attempt(&mut connection, config.to, bytes)).await;
+        let attempt = timeout(config.patience, attempt(&mut connection, &config, bytes)).await;
         if attempt.is_err() {
             connection = None;
         }
@@ -187,15 +192,15 @@ pub(super) async fn run(sender: Rc<RefCell<Sender>>) {
 }
 
 /// Sends once. Without an answer the connection is gone.
-async fn attempt(connection: &mut Option<Wire>, to: SocketAddr, bytes: Vec<u8>) -> Attempt {
+async fn attempt(connection: &mut Option<Wire>, config: &Habits, bytes: Vec<u8>) -> Attempt {
     if connection.as_ref().is_none_or(|wire| !wire.is_open()) {
-        match TcpStream::connect_addr(to).await {
+        match TcpStream::connect_addr(config.to).await {
             Ok(stream) => *connection = Some(Wire::new(stream)),
             Err(_) => return Attempt::Unreached,
         }
     }
     let Some(wire) = connection.as_mut() else { return Attempt::Unreached };
-    match exchange(wire, bytes).await {
+    match exchange(wire, bytes, config.rules.is_otlp).await {
         Ok((attempt, keeps)) => {
             if !keeps {
                 *connection = None;
@@ -209,7 +214,7 @@ async fn attempt(connection: &mut Option<Wire>, to: SocketAddr, bytes: Vec<u8>) 
     }
 }
 
-async fn exchange(wire: &mut Wire, bytes: Vec<u8>) -> Result<(Attempt, bool), HttpError> {
+async fn exchange(wire: &mut Wire, bytes: Vec<u8>, is_otlp: bool) -> Result<(Attempt, bool), HttpError> {
     let written = wire.write(bytes).await;
     // An answer may have come before all was sent.
     let head = wire.head(MessageReader::response_head).await?;
@@ -222,5 +227,10 @@ async fn exchange(wire: &mut Wire, bytes: Vec<u8>) -> Result<(Attempt, bool), Ht
         world::trace(format_args!("answer {}: {}", head.status, String::from_utf8_lossy(&body).trim_end()));
     }
     let retry_after = head.headers.get("retry-after").and_then(|value| retry_after(value, SystemTime::now()));
-    Ok((Attempt::Answered { status: head.status, retry_after }, head.keep_alive))
+    let answer = Answer { status: head.status, headers: head.headers };
+    let attempt = match is_otlp && is_partial(&answer, &body) {
+        true => Attempt::Partial { status: head.status },
+        false => Attempt::Answered { status: head.status, retry_after },
+    };
+    Ok((attempt, head.keep_alive))
 }

@@ -18,6 +18,7 @@ use crate::chaos::FaultyUpstream;
 use crate::destination::Destination;
 use crate::http::{HttpError, MessageReader, RequestHead};
 use crate::proto::{WriteRequest, inflate};
+use crate::sink::export::Export;
 use crate::sink::{Admission, Approach, Arrival, Close, Reply, Script, Storing};
 use crate::stamp::{self, SenderId};
 use crate::translate::from_v2;
@@ -142,6 +143,10 @@ impl Upstream {
             reply.status,
             reply.close
         ));
+        let reply = match Export::of(&head) {
+            Some(export) => export.worded(reply),
+            None => reply,
+        };
         self.send(wire, &reply, head.keep_alive).await
     }
 
@@ -273,6 +278,11 @@ fn parts_of(request: &WriteRequest) -> BTreeMap<(SenderId, u64), usize> {
 /// A body, inflated and decoded.
 fn decode(head: &RequestHead, body: &[u8]) -> Result<(Vec<u8>, WriteRequest), String> {
     let mut inflated = Vec::new();
+    if let Some(export) = Export::of(head) {
+        export.inflate(head, body, &mut inflated)?;
+        let request = export.read(&inflated).map_err(|error| error.to_string())?;
+        return Ok((inflated, request));
+    }
     inflate(body, &mut inflated).map_err(|error| error.to_string())?;
     let is_v2 = head.headers.get("content-type").is_some_and(|value| value.contains("write.v2"));
     let request = match is_v2 {

@@ -16,7 +16,7 @@ use crate::translate::{Notation, Signal, Unreadable, from_otlp};
 
 /// What a head says of an export.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Export {
+pub(crate) struct Export {
     signal: Signal,
     /// None for one that is not taken.
     notation: Option<Notation>,
@@ -24,7 +24,7 @@ pub(super) struct Export {
 
 impl Export {
     /// Of a request that goes to where exports go.
-    pub(super) fn of(head: &RequestHead) -> Option<Self> {
+    pub(crate) fn of(head: &RequestHead) -> Option<Self> {
         let signal = match Destination::of(&head.path) {
             Destination::OtlpMetrics => Signal::Metrics,
             Destination::OtlpLogs => Signal::Logs,
@@ -40,7 +40,7 @@ impl Export {
     }
 
     /// Inflates a body into `out`.
-    pub(super) fn inflate(self, head: &RequestHead, body: &[u8], out: &mut Vec<u8>) -> Result<(), String> {
+    pub(crate) fn inflate(self, head: &RequestHead, body: &[u8], out: &mut Vec<u8>) -> Result<(), String> {
         let coding = head.headers.get("content-encoding").unwrap_or("identity");
         out.clear();
         let read = match coding {
@@ -63,7 +63,7 @@ impl Export {
     }
 
     /// The 1.0 request that an inflated export says.
-    pub(super) fn read(self, inflated: &[u8]) -> Result<WriteRequest, Unreadable> {
+    pub(crate) fn read(self, inflated: &[u8]) -> Result<WriteRequest, Unreadable> {
         match self.notation {
             Some(notation) => from_otlp(self.signal, notation, inflated),
             None => Err(Unreadable::Export("its Content-Type is neither protobuf nor JSON".to_owned())),
@@ -72,7 +72,7 @@ impl Export {
 
     /// The same reply in OTLP's words: an empty `Export…ServiceResponse`, or a `google.rpc.Status` with the reply's text.
     /// A script that has set a Content-Type has chosen its own words.
-    pub(super) fn worded(self, mut reply: Reply) -> Reply {
+    pub(crate) fn worded(self, mut reply: Reply) -> Reply {
         let is_worded = reply.headers.iter().any(|(name, _)| name.eq_ignore_ascii_case("content-type"));
         if is_worded || reply.raw.is_some() || reply.status == 204 {
             return reply;
