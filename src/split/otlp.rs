@@ -153,11 +153,14 @@ impl<'a> Pass<'a> {
             .push_cut(tenant, cut, |found, first| match Level::Resource.owner() {
                 Some(holder) => each_cut(notation, holder, bytes, key, |range| {
                     let base = message_at + owner.start;
-                    found.push_range(first, base + range.start, base + range.end);
+                    if found.pieces() <= REQUEST_FIELDS_MAX {
+                        found.push_range(first, base + range.start, base + range.end);
+                    }
                 }),
                 None => Ok(()),
             })
-            .map_err(|fault| self.malformed(fault, begin))
+            .map_err(|fault| self.malformed(fault, begin))?;
+        check_pieces(self.found.pieces())
     }
 
     /// Splits a resource into one for each tenant of its scopes or items.
@@ -339,9 +342,14 @@ impl found::Decide for Owners<'_, '_> {
     }
 
     fn recorded(&mut self, pieces: usize) -> Result<(), Stopped> {
-        let pieces_max = REQUEST_FIELDS_MAX;
-        if pieces > pieces_max { Err(SplitError::TooManyPieces { pieces_max }.into()) } else { Ok(()) }
+        Ok(check_pieces(pieces)?)
     }
+}
+
+/// Checks how many nodes, leaves and ranges have been recorded.
+fn check_pieces(pieces: usize) -> Result<(), SplitError> {
+    let pieces_max = REQUEST_FIELDS_MAX;
+    if pieces > pieces_max { Err(SplitError::TooManyPieces { pieces_max }) } else { Ok(()) }
 }
 
 impl Owners<'_, '_> {

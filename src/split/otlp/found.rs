@@ -196,7 +196,8 @@ impl ScannedResources {
         }
     }
 
-    fn pieces(&self) -> usize {
+    /// How many nodes, leaves and ranges have been recorded.
+    pub(super) fn pieces(&self) -> usize {
         self.nodes.len() + self.leaves.len() + self.ranges.len()
     }
 

@@ -10,6 +10,7 @@ use crate::model::{Compression, MergeKey, Part, Protocol, SplitLimits, TargetCod
 use crate::split::{Body, SplitRules, Splitter, halve};
 use crate::tenant::{NamedBy, Policy, TenantRules};
 use crate::wire::inflate::Inflater;
+use crate::wire::otlp::json::bytes_read;
 
 fn rules() -> TenantRules {
     TenantRules {
@@ -366,6 +367,25 @@ fn a_half_is_not_made_of_too_many_pieces() {
 }
 
 #[test]
+fn the_pieces_that_are_cut_from_a_resource_are_bounded() {
+    let rules = TenantRules { label_remove: true, ..rules() };
+    let rules = SplitRules::new(&rules, SplitLimits { inflated_bytes_max: 32 << 20, tenants_max: 3 });
+    let named = field_1(&[&field_1(b"t")[..], &[0x12, 3, 0x0a, 1, b'a']].concat());
+    let other = field_1(&field_1(b"x"));
+    let records = ResourceLogs { scope_logs: vec![scope(&[], &[&[]])], ..ResourceLogs::default() };
+    let of = |attributes: &[u8], times: usize| {
+        let whole = [field_1(&attributes.repeat(times)), records.encode_to_vec()].concat();
+        Splitter::new().scan(body(LOGS, field_1(&whole)), &rules, None).map(|scan| scan.tenants)
+    };
+    let pieces_max = REQUEST_FIELDS_MAX;
+    let both = [&named[..], &other].concat();
+    assert_eq!(of(&both, pieces_max + 1), Err(SplitError::TooManyPieces { pieces_max }));
+    assert_eq!(of(&both, pieces_max), Ok(1));
+    // Adjacent attributes are one piece.
+    assert_eq!(of(&named, pieces_max + 1), Ok(1));
+}
+
+#[test]
 fn unknown_fields_stay_where_nothing_is_taken_apart_and_bytes_go_where_something_is() {
     let unknown = unknown(b"?");
     let number = vec![0x98, 0x06, 5];
@@ -472,4 +492,60 @@ fn broken_exports_are_refused_with_their_place() {
     assert_eq!(split(body(json, &b"{\"resourceLogs\":1}"[..]), &rules()).unwrap_err().reason(), "bad_json");
     let twice = &b"{\"resourceLogs\":[],\"resourceLogs\":[]}"[..];
     assert_eq!(split(body(json, twice), &rules()).unwrap_err().reason(), "bad_json");
+}
+
+/// An export in JSON whose attributes name the tenants of resources or items, and which has so many of what `of` says.
+fn long_export(of: &str, count: usize) -> String {
+    let many = |text: &dyn Fn(usize) -> String, of_it: bool| {
+        let all: Vec<String> = (0..if of_it { count } else { 2 }).map(text).collect();
+        all.join(" , ")
+    };
+    let attribute = |key: &str, value: usize| {
+        format!(r#"{{"key": "{key}", "value": {{"stringValue": "tenant-{}"}}}}"#, value % 3)
+    };
+    let attributes = |at| many(&|n| attribute(if n == 0 { "t" } else { "x" }, at), of == "attributes");
+    let point = |at| format!(r#"{{"asInt": "1", "attributes": [{}]}}"#, attributes(at));
+    let points = |at| many(&|n| point(at + n), of == "points");
+    let metric = |at| format!(r#"{{"name": "m\"", "sum": {{"dataPoints": [{}]}}}}"#, points(at));
+    let metrics = |at| many(&|n| metric(at + n), of == "metrics");
+    let unknown = match of {
+        "unknown keys" => (0..count).map(|n| format!(r#""k{n}": [{n}, {{"}}": null}}], "#)).collect(),
+        "lists in lists" => (0..count / 50)
+            .map(|n| format!(r#""k{n}": {}"\u00e9"{}, "#, "[".repeat(100), "]".repeat(100)))
+            .collect(),
+        "spaces" => " \n\t".repeat(count),
+        "escapes" => format!(r#""k": "{}","#, r#"\"\\"#.repeat(count)),
+        _ => String::new(),
+    };
+    let scope = |at| format!(r#"{{{unknown}"metrics": [{}]}}"#, metrics(at));
+    let scopes = |at| many(&|n| scope(at + n), of == "scopes");
+    let resource = |at| format!(r#"{{"resource": {{"attributes": []}}, "scopeMetrics": [{}]}}"#, scopes(at));
+    format!(r#"{{"resourceMetrics": [{}]}}"#, many(&resource, of == "resources"))
+}
+
+#[test]
+fn each_byte_of_json_is_read_as_often_in_a_longer_body_whatever_is_in_it() {
+    let limits = SplitLimits { inflated_bytes_max: 64 << 20, ..LIMITS };
+    let by_item = rules();
+    let by_default = TenantRules { default: Some("d".into()), labels: vec![(*b"no").into()], ..rules() };
+    let of = ["resources", "scopes", "metrics", "points", "attributes", "unknown keys", "lists in lists"];
+    for of in of.into_iter().chain(["spaces", "escapes"]) {
+        for rules in [&by_item, &by_default] {
+            let read = |count| {
+                let text = long_export(of, count);
+                let length = text.len();
+                let mut splitter = Splitter::new();
+                bytes_read();
+                let body = body(Protocol::OtlpJson(Signal::Metrics), text);
+                splitter.scan(body, &SplitRules::new(rules, limits), None).unwrap();
+                while splitter.next_part().is_some() {}
+                (bytes_read(), length)
+            };
+            let ((once, length), (twice, twice_length)) = (read(1_000), read(2_000));
+            assert!(once > 0 && once <= 20 * length, "{of}: {once} bytes are read of {length}");
+            let per_byte = |read: usize, length: usize| read as f64 / length as f64;
+            let (before, after) = (per_byte(once, length), per_byte(twice, twice_length));
+            assert!(after <= 1.02 * before, "{of}: each byte is read {before} times, then {after} times");
+        }
+    }
 }
