@@ -8,6 +8,8 @@
 //! more takes longer than the request that it saves, and requests go side by side. Here one waits for the other, and a
 //! request costs a round trip. So parts of all sizes are merged, up to the size that merged requests have otherwise. They
 //! are inflated for it in the core's turns of work.
+//!
+//! The coding that a target always wants may have changed since a part was spooled. It is sent as the target wants it now.
 
 use std::rc::Rc;
 use std::sync::Arc;
@@ -23,7 +25,7 @@ use crate::config::plan::Terms;
 use crate::exchange::fragment::{Fragment, RequestId};
 use crate::http::Passed;
 use crate::metrics::ledger::Entry;
-use crate::model::{Fate, HaLabels, MergeKey, Outcome, Part, Protocol, blames_content};
+use crate::model::{Fate, HaLabels, MergeKey, Outcome, Part, Protocol, TargetCoding, blames_content};
 use crate::split::{OfReplica, ReplicaReader, can_be_halved};
 use crate::spool::worker::Command;
 use crate::spool::{Sequence, Spooled, Stream};
@@ -127,12 +129,14 @@ impl Egress {
         terms: &Arc<Terms>,
         ha_labels: Option<&HaLabels>,
     ) {
-        let Ok(read) = read else { return self.ends_turn(lane, Some(PAUSE_MAX)) };
+        let Ok(mut read) = read else { return self.ends_turn(lane, Some(PAUSE_MAX)) };
         let Some((first, _)) = read.first() else { return self.ends_replays(lane) };
         if lane.spool.buried.take() == Some(*first) {
             // The file of dead letters can't be written, and the part must not be lost.
             return self.ends_turn(lane, Some(PAUSE_MAX));
         }
+        let coding = *terms.codings.of(stream.destination);
+        read.iter_mut().for_each(|(_, spooled)| recode(&mut spooled.part, coding));
         let (egress, lane, terms) = (Rc::clone(self), Rc::clone(lane), Arc::clone(terms));
         let ha_labels = ha_labels.cloned();
         self.tasks.spawn(async move {
@@ -388,6 +392,13 @@ impl Egress {
             };
             link.handle.send(Command::Bury { stream: stream.clone(), sequence, letters });
         }
+    }
+}
+
+/// Has a part in OTLP sent as its target wants it by now.
+fn recode(part: &mut Part, coding: TargetCoding) {
+    if part.protocol.export().is_some() {
+        part.coding.sent = coding.sent(part.coding.sent);
     }
 }
 

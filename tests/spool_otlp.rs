@@ -1,0 +1,68 @@
+//! The spool and OTLP: in which coding parts leave it.
+#![allow(clippy::unwrap_used, clippy::panic, clippy::disallowed_methods)]
+
+mod support;
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use support::otlp::{JSON, coded, fields_of, is_full_success, numbered, numbers, path, plain, start};
+use support::upstream::Received;
+use support::{Reply, Server, eventually, on_both_at_once, post};
+use tenantry::model::Signal;
+
+fn spool(folder: &Path) -> String {
+    format!("timeout: 5s\nspool: {{dir: {}}}\n", folder.display())
+}
+
+/// Waits until the spool has nothing more to send.
+fn until_empty(server: &Server) {
+    eventually("the spool is empty", || server.metric("tenantry_spool_parts", "") == 0.0);
+}
+
+/// An export of a tenant, with so many records from this number on. A record has some 45 bytes.
+fn records(tenant: &str, from: u64, count: u64) -> Vec<u8> {
+    let all: Vec<u64> = (from..from + count).collect();
+    numbered(Signal::Logs, &[(tenant, &all)])
+}
+
+fn push(server: &Server, encoding: &str, export: &[u8]) {
+    let answer = post(server, path(Signal::Logs), &fields_of(encoding), &coded(encoding, export));
+    assert!(is_full_success(&answer), "{answer:?}");
+}
+
+#[test]
+fn what_is_spooled_leaves_in_the_coding_that_its_target_has_by_then() {
+    on_both_at_once(|driver| {
+        let folder = tempfile::tempdir().unwrap();
+        let is_well = Arc::new(AtomicBool::new(false));
+        let script = Arc::clone(&is_well);
+        let settings = format!("target_otlp_logs_coding: as-received\n{}", spool(folder.path()));
+        let (server, upstream) =
+            start(driver, &settings, move |received: &Received| match received.header("content-encoding") {
+                _ if !script.load(Ordering::SeqCst) => Reply::new(500, ""),
+                Some("gzip") => Reply::ok(),
+                coding => Reply::new(415, &format!("{coding:?}")),
+            });
+        for round in 0..4 {
+            // One that waits as it came, and one that waits inflated.
+            push(&server, "zstd", &records("a", round * 1_000, 400));
+            push(&server, "zstd", &records("a", round * 1_000 + 400, 2));
+        }
+        let json = br#"{"resourceLogs":[{"resource":{"attributes":[{"key":"tenant","value":{"stringValue":"b"}}]},"scopeLogs":[{"logRecords":[{}]}]}]}"#;
+        let fields = format!("{JSON}Content-Encoding: zstd\r\n");
+        let answer = post(&server, path(Signal::Logs), &fields, &coded("zstd", json));
+        assert_eq!(answer.status, 200, "{answer:?}");
+        server.reload_with("target_otlp_logs_coding: as-received", "target_otlp_logs_coding: gzip");
+        let before = (upstream.of("a").len(), upstream.of("b").len());
+        is_well.store(true, Ordering::SeqCst);
+        until_empty(&server);
+        assert_eq!(server.metric("tenantry_spool_rejected_parts_total", ""), 0.0);
+        assert_eq!(server.metric("tenantry_spool_replayed_parts_total", ""), 9.0);
+        let came: Vec<u64> = upstream.of("a")[before.0..].iter().flat_map(numbers).collect();
+        let expected: Vec<u64> = (0..4).flat_map(|round| round * 1_000..round * 1_000 + 402).collect();
+        assert!(came.ends_with(&expected), "{} of {}", came.len(), expected.len());
+        assert_eq!(plain(upstream.of("b")[before.1..].last().unwrap()), json);
+    });
+}
