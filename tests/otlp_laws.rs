@@ -262,7 +262,6 @@ fn an_outage_is_outlived_in_a_spool_and_by_a_crash() {
             "ill" => Reply::new(script.load(Ordering::SeqCst), "as it is"),
             _ => Reply::ok(),
         });
-        // Parts that differ in their coding share no request.
         let encodings = ["", "", "gzip", "gzip", "zstd", "zstd", "", "snappy", "snappy", "gzip"];
         for (number, encoding) in (0..20).zip(encodings.into_iter().cycle()) {
             for signal in SIGNALS {

@@ -1,4 +1,4 @@
-//! The spool and OTLP: in which coding parts leave it.
+//! The spool and OTLP: in which coding parts leave it, and how many requests they take.
 #![allow(clippy::unwrap_used, clippy::panic, clippy::disallowed_methods)]
 
 mod support;
@@ -6,6 +6,7 @@ mod support;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use support::otlp::{JSON, coded, fields_of, is_full_success, numbered, numbers, path, plain, start};
 use support::upstream::Received;
@@ -65,4 +66,47 @@ fn what_is_spooled_leaves_in_the_coding_that_its_target_has_by_then() {
         assert!(came.ends_with(&expected), "{} of {}", came.len(), expected.len());
         assert_eq!(plain(upstream.of("b")[before.1..].last().unwrap()), json);
     });
+}
+
+/// Has `parts` parts of 20 KB spooled, each coded as the next of `encodings`, and then sent to an upstream that takes
+/// 50 ms for each request. Few requests have to carry them all, and in order.
+fn a_stream_is_sent_in_few_requests(encodings: &[&str], parts: u64, requests_max: usize) {
+    on_both_at_once(|driver| {
+        let folder = tempfile::tempdir().unwrap();
+        let is_well = Arc::new(AtomicBool::new(false));
+        let script = Arc::clone(&is_well);
+        let (server, upstream) =
+            start(driver, &spool(folder.path()), move |_| match script.load(Ordering::SeqCst) {
+                true => Reply::ok().after(Duration::from_millis(50)),
+                false => Reply::new(500, ""),
+            });
+        for (part, encoding) in (0..parts).zip(encodings.iter().cycle()) {
+            push(&server, encoding, &records("a", part * 450, 450));
+        }
+        let before = upstream.received().len();
+        is_well.store(true, Ordering::SeqCst);
+        until_empty(&server);
+        let requests = &upstream.received()[before..];
+        let came: Vec<u64> = requests.iter().flat_map(numbers).collect();
+        // Probes that came too early are sent again.
+        assert!(came.ends_with(&(0..parts * 450).collect::<Vec<_>>()), "{} items", came.len());
+        let bytes = requests.iter().map(|received| plain(received).len()).max().unwrap();
+        assert!(bytes <= 1 << 20, "a request inflates to {bytes} bytes");
+        assert!(requests.len() <= requests_max, "{} requests with {parts} parts", requests.len());
+        assert_eq!(server.metric("tenantry_spool_rejected_parts_total", ""), 0.0);
+        #[allow(clippy::cast_precision_loss)]
+        let parts = parts as f64;
+        assert_eq!(server.metric("tenantry_spool_replayed_parts_total", ""), parts);
+        assert_eq!(server.metric("tenantry_unaccounted_samples", ""), 0.0);
+    });
+}
+
+#[test]
+fn large_compressed_parts_share_requests_at_the_replay() {
+    a_stream_is_sent_in_few_requests(&["gzip"], 200, 20);
+}
+
+#[test]
+fn parts_in_different_codings_share_requests_at_the_replay() {
+    a_stream_is_sent_in_few_requests(&["gzip", "", "zstd", "snappy"], 80, 12);
 }

@@ -4,10 +4,11 @@
 //! which. A lane whose latest replay failed sends a *probe*: one part. Its request may hang for as long as a timeout
 //! lasts, so probes have places of their own, and leave the others to lanes whose upstream takes their parts.
 //!
-//! On the direct way, only small parts in Remote Write 2.0 are merged: for a large one, writing and deflating it once
-//! more takes longer than the request that it saves, and requests go side by side. Here one waits for the other, and a
-//! request costs a round trip. So parts of all sizes are merged, up to the size that merged requests have otherwise. They
-//! are inflated for it in the core's turns of work.
+//! On the direct way, parts in Remote Write 2.0, and those of OTLP in gzip or zstd, are merged only if they are small: for
+//! a large one, writing and deflating it once more takes longer than the request that it saves, and requests go side by
+//! side. Here one waits for the other, and a request costs a round trip. So parts of all sizes are merged, up to the size
+//! that merged requests have otherwise. They are inflated for it in the core's turns of work. Nor need they have one
+//! coding: a request has that of its first part.
 //!
 //! The coding that a target always wants may have changed since a part was spooled. It is sent as the target wants it now.
 
@@ -25,7 +26,7 @@ use crate::config::plan::Terms;
 use crate::exchange::fragment::{Fragment, RequestId};
 use crate::http::Passed;
 use crate::metrics::ledger::Entry;
-use crate::model::{Fate, HaLabels, MergeKey, Outcome, Part, Protocol, TargetCoding, blames_content};
+use crate::model::{Fate, HaLabels, Outcome, Part, TargetCoding, blames_content};
 use crate::split::{OfReplica, ReplicaReader, can_be_halved};
 use crate::spool::worker::Command;
 use crate::spool::{Sequence, Spooled, Stream};
@@ -52,7 +53,6 @@ impl Waits for Read {
     fn joins(&self, first: &Self) -> bool {
         let (part, of) = (&self.spooled.part, &first.spooled.part);
         part.protocol == of.protocol
-            && part.coding.sent == of.coding.sent
             && self.replica.key.merges_with(&first.replica.key)
             && Passed::deciding(self.spooled.passed.as_ref())
                 == Passed::deciding(first.spooled.passed.as_ref())
@@ -165,11 +165,10 @@ impl Egress {
         read: Vec<(Sequence, Spooled)>,
         ha_labels: Option<&HaLabels>,
     ) -> Vec<(Sequence, Read)> {
-        let may_merge =
-            |part: &Part| part.merge != MergeKey::Alone || part.protocol != Protocol::RemoteWriteV2;
         let key = |at: usize| read.get(at).map(|(_, spooled)| &spooled.part.merge);
-        let are_alike =
-            read.iter().all(|(_, spooled)| may_merge(&spooled.part) && Some(&spooled.part.merge) == key(0));
+        let are_alike = read.iter().all(|(_, spooled)| {
+            !ReplicaReader::may_give_key(&spooled.part) && Some(&spooled.part.merge) == key(0)
+        });
         let mut reader = ReplicaReader::new(ha_labels);
         let mut looked_at = Vec::with_capacity(read.len());
         let is_needed = read.len() > 1 && !are_alike;

@@ -131,41 +131,46 @@ pub fn body_of(part: &Part) -> Bytes {
 
 /// The content of a part; `None` if it is damaged.
 pub(super) fn content_of(part: &Part) -> Option<Vec<u8>> {
-    let mut inflater = Inflater::default();
-    inflater.inflate(&body_of(part), part.coding.now, part.inflated_bytes as usize).ok()?;
-    Some(inflater.bytes().to_vec())
+    inflate_into(&mut Inflater::default(), part).map(<[u8]>::to_vec)
 }
 
-/// Whether these parts in OTLP have to be coded anew before they are sent. Elements in snappy and without a coding are
-/// sent one behind the other. So could those in gzip and zstd, but not every receiver reads on after the first member or
+/// The same, in the buffers of `inflater`.
+pub(super) fn inflate_into<'a>(inflater: &'a mut Inflater, part: &Part) -> Option<&'a [u8]> {
+    inflater.inflate(&body_of(part), part.coding.now, part.inflated_bytes as usize).ok()?;
+    Some(inflater.bytes())
+}
+
+/// Whether these parts in OTLP have to be coded anew before they are sent in the coding of the first. Elements in snappy
+/// and without a coding are sent one behind the other. So could those in gzip and zstd, but not every receiver reads on after the first member or
 /// frame, and one that does not would lose the others without a word.
 pub fn are_coded_when_sent<'a>(mut parts: impl Iterator<Item = &'a Part>) -> bool {
     let Some(first) = parts.next() else { return false };
     let joins = matches!(first.coding.sent, Compression::Snappy | Compression::Identity);
-    first.coding.now != first.coding.sent || (!joins && parts.next().is_some())
+    first.coding.now != first.coding.sent || parts.any(|part| !joins || part.coding.now != first.coding.sent)
 }
 
-/// Merges parts in OTLP, as many as inflate to no more than `bytes_max` together, at least the first. Returns the coded
-/// request, what it inflates to, and the number of its parts; `None` if there are none, or the first is damaged.
+/// Merges parts in OTLP, as many as inflate to no more than `bytes_max` together, at least the first. Returns the request,
+/// coded as the first is sent, what it inflates to, and the number of its parts; `None` if there are none, or the first is
+/// damaged.
 pub(super) fn merge<'a>(
     coder: &mut Coder,
     parts: impl IntoIterator<Item = &'a Part>,
     bytes_max: usize,
 ) -> Option<(Bytes, usize, usize)> {
     let (mut content, mut merged) = (Vec::new(), 0);
-    let mut sent = None;
+    let (mut sent, mut inflater) = (None, Inflater::default());
     for part in parts {
         if merged > 0 && content.len() + part.inflated_bytes as usize > bytes_max {
             break;
         }
         match part.coding.now {
             Compression::Identity => content.extend_from_slice(&part.elements),
-            _ => match content_of(part) {
-                Some(more) => content.extend_from_slice(&more),
+            _ => match inflate_into(&mut inflater, part) {
+                Some(more) => content.extend_from_slice(more),
                 None => break,
             },
         }
-        sent = Some(part.coding.sent);
+        sent.get_or_insert(part.coding.sent);
         merged += 1;
     }
     Some((coder.elements(&content, sent?), content.len(), merged))
@@ -174,6 +179,59 @@ pub(super) fn merge<'a>(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::{Coding, MergeKey, Protocol, Signal};
+    use crate::split::{Merged, Merger};
+    use crate::tenant::{IdRules, TenantId};
+
+    const ALL: [Compression; 4] =
+        [Compression::Snappy, Compression::Identity, Compression::Gzip, Compression::Zstd];
+
+    /// A part with this content, in the one coding by now, and to be sent in the other.
+    fn part(content: &[u8], now: Compression, sent: Compression) -> Part {
+        Part {
+            tenant: TenantId::new("a", IdRules::Mimir).unwrap(),
+            protocol: Protocol::Otlp(Signal::Logs),
+            elements: Coder::default().elements(content, now),
+            coding: Coding { now, sent },
+            inflated_bytes: u32::try_from(content.len()).unwrap(),
+            series: 1,
+            samples: 1,
+            histograms: 0,
+            exemplars: 0,
+            merge: MergeKey::Ha(None),
+        }
+    }
+
+    #[test]
+    fn parts_in_any_codings_are_merged_in_that_of_the_first() {
+        let mut merger = Merger::default();
+        for first in ALL {
+            for (now, second) in ALL.into_iter().flat_map(|now| ALL.map(|sent| (now, sent))) {
+                let parts = [part(b"first, ", first, first), part(b"second", now, second)];
+                let told = format!("{first:?}, then {now:?} for {second:?}");
+                let Merged { elements, inflated_bytes, parts: merged } = merger.merge(&parts, 13).unwrap();
+                assert_eq!((inflated_bytes, merged), (13, 2), "{told}");
+                let [one, _] = &parts;
+                let whole = Part { elements, inflated_bytes, ..one.clone() };
+                assert_eq!(content_of(&whole).unwrap(), b"first, second", "{told}");
+                assert_eq!(merger.merge(&parts, 12).unwrap().parts, 1, "{told}");
+                // If they are not coded anew, they have to make a request as they are.
+                let joins = matches!(first, Compression::Snappy | Compression::Identity) && now == first;
+                assert_eq!(are_coded_when_sent(parts.iter()), !joins, "{told}");
+            }
+            assert!(!are_coded_when_sent([part(b"x", first, first)].iter()));
+        }
+        assert!(are_coded_when_sent([part(b"x", Compression::Identity, Compression::Gzip)].iter()));
+    }
+
+    #[test]
+    fn a_damaged_part_ends_a_merged_request() {
+        let whole = part(b"first", Compression::Gzip, Compression::Gzip);
+        let damaged = Part { elements: b"damaged".as_slice().into(), ..whole.clone() };
+        let mut merger = Merger::default();
+        assert_eq!(merger.merge(&[whole.clone(), damaged.clone(), whole.clone()], 99).unwrap().parts, 1);
+        assert_eq!(merger.merge(&[damaged, whole], 99), None);
+    }
 
     #[test]
     fn every_coding_inflates_to_the_content() {
@@ -182,9 +240,7 @@ mod tests {
             assert_eq!(zstd::bulk::decompress(&zstd_raw(content), content.len()).unwrap(), content);
             inflater.inflate(&gzip_raw(content), Compression::Gzip, content.len()).unwrap();
             assert!(inflater.bytes() == content);
-            for compression in
-                [Compression::Snappy, Compression::Identity, Compression::Gzip, Compression::Zstd]
-            {
+            for compression in ALL {
                 let elements = coder.elements(content, compression);
                 let mut body = Vec::new();
                 if compression == Compression::Snappy {

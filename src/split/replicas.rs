@@ -5,14 +5,18 @@
 //! series in common is another question. If *all* series of either name one replica, and another one than those of the
 //! other part, they have none.
 //!
-//! A large part in Remote Write 2.0 has no key, as merging it does not pay while it is on its way. Here it gets one.
+//! A large part in Remote Write 2.0 has no key, as merging it does not pay while it is on its way. Nor has a large one of
+//! OTLP in gzip or zstd. Here they get one.
 #![forbid(unsafe_code)]
 
+use super::coder::inflate_into;
 use super::downgrade;
 use super::remote_write_v2::merge::{inflate, read_symbols};
-use crate::model::{HaLabels, MergeKey, Part, Protocol};
+use crate::limits::TURN_BYTES_MAX;
+use crate::model::{HaLabels, MergeKey, Part, Protocol, Signal};
+use crate::wire::otlp::{Level, Member, Members, Notation};
 use crate::wire::snappy::Inflater;
-use crate::wire::{remote_write_v1, remote_write_v2};
+use crate::wire::{inflate as codings, remote_write_v1, remote_write_v2};
 
 /// The replica that a part is of.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -40,6 +44,8 @@ impl OfReplica {
 pub struct ReplicaReader<'a> {
     labels: Option<&'a HaLabels>,
     inflater: Inflater,
+    /// For parts in OTLP.
+    exports: codings::Inflater,
     block: Vec<u8>,
     symbols: remote_write_v2::Symbols,
 }
@@ -47,7 +53,19 @@ pub struct ReplicaReader<'a> {
 impl<'a> ReplicaReader<'a> {
     /// Looks at these labels. With none, no series names a replica.
     pub fn new(labels: Option<&'a HaLabels>) -> Self {
-        Self { labels, inflater: Inflater::default(), block: Vec::new(), symbols: Default::default() }
+        let (inflater, exports) = Default::default();
+        Self { labels, inflater, exports, block: Vec::new(), symbols: Default::default() }
+    }
+
+    /// Whether a part that has no key may get one, if it is read.
+    pub fn may_give_key(part: &Part) -> bool {
+        part.merge == MergeKey::Alone
+            && match part.protocol {
+                Protocol::RemoteWriteV2 => true,
+                // A larger one shares no request in any case, and is not worth the work.
+                Protocol::Otlp(_) => part.inflated_bytes as usize <= TURN_BYTES_MAX,
+                _ => false,
+            }
     }
 
     /// Reads a part, which must come from a [`Splitter`](super::Splitter). It costs what inflating and scanning it costs.
@@ -55,6 +73,7 @@ impl<'a> ReplicaReader<'a> {
         let read = match part.protocol {
             Protocol::RemoteWriteV1 => self.read_v1(part),
             Protocol::RemoteWriteV2 => self.read_v2(part),
+            Protocol::Otlp(signal) if Self::may_give_key(part) => self.read_export(part, signal),
             Protocol::Loki | Protocol::LokiJson | Protocol::Otlp(_) | Protocol::OtlpJson(_) => None,
         };
         read.unwrap_or_else(|| OfReplica::by_key(part))
@@ -95,6 +114,17 @@ impl<'a> ReplicaReader<'a> {
             key => key.clone(),
         };
         Some(OfReplica { is_whole: pairs.is_whole(&key), key })
+    }
+
+    /// Resources put behind others make one export. `None` if it has a field of the export as a whole. Nobody takes its
+    /// items for those of a replica, but what its series are is not known, so it passes no others.
+    fn read_export(&mut self, part: &Part, signal: Signal) -> Option<OfReplica> {
+        let export = inflate_into(&mut self.exports, part)?;
+        let mut members = Members::new(Notation::Protobuf, signal, Level::Export, export);
+        while let Some((member, _)) = members.take().ok()? {
+            let Member::Child(..) = member else { return None };
+        }
+        Some(OfReplica { key: MergeKey::Ha(None), is_whole: false })
     }
 }
 
@@ -247,9 +277,36 @@ mod tests {
     }
 
     #[test]
+    fn an_export_without_a_key_gets_one_unless_it_has_other_fields_or_is_json() {
+        let mut reader = ReplicaReader::new(None);
+        let resource = [0x0a, 3, 0x12, 1, 0];
+        let of = |bytes: &[u8]| part(Protocol::Otlp(Signal::Logs), bytes, MergeKey::Alone);
+        let merges = OfReplica { key: MergeKey::Ha(None), is_whole: false };
+        for bytes in [&resource[..], &resource.repeat(2), b""] {
+            assert_eq!(reader.read(&of(bytes)), merges);
+        }
+        let gzip = flate2::read::GzEncoder::new(&resource[..], flate2::Compression::fast());
+        let elements: Vec<u8> = std::io::Read::bytes(gzip).map(Result::unwrap).collect();
+        let coding = crate::model::Coding::of(crate::model::Compression::Gzip);
+        let gzip = Part { elements: elements.into(), coding, ..of(&resource) };
+        assert_eq!(reader.read(&gzip), merges);
+        let alone = OfReplica { key: MergeKey::Alone, is_whole: false };
+        for field in [&[9 << 3, 7][..], &[9 << 3 | 2, 0]] {
+            assert_eq!(reader.read(&of(&[&resource[..], field].concat())), alone);
+        }
+        assert_eq!(reader.read(&Part { inflated_bytes: 1, ..gzip.clone() }), alone, "damaged");
+        let large = Part { inflated_bytes: u32::MAX, ..gzip };
+        assert_eq!(reader.read(&large), alone);
+        let json = part(Protocol::OtlpJson(Signal::Logs), b"{}", MergeKey::Alone);
+        assert_eq!(reader.read(&json), alone);
+        assert!(!ReplicaReader::may_give_key(&json) && !ReplicaReader::may_give_key(&large));
+    }
+
+    #[test]
     fn bytes_that_are_no_request_are_left_alone() {
         let mut reader = ReplicaReader::new(None);
-        for protocol in [Protocol::RemoteWriteV1, Protocol::RemoteWriteV2, Protocol::Loki] {
+        let logs = Protocol::Otlp(Signal::Logs);
+        for protocol in [Protocol::RemoteWriteV1, Protocol::RemoteWriteV2, Protocol::Loki, logs] {
             let broken = part(protocol, b"\x0a\xff", MergeKey::Alone);
             assert_eq!(reader.read(&broken), OfReplica::by_key(&broken));
         }
