@@ -1,9 +1,11 @@
-//! The spool and OTLP: in which coding parts leave it, and how many requests they take.
+//! The spool and OTLP: in which coding parts leave it, how many requests they take, and what it keeps when its target is
+//! gone.
 #![allow(clippy::unwrap_used, clippy::panic, clippy::disallowed_methods)]
 
 mod support;
 
 use std::path::Path;
+use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -109,4 +111,47 @@ fn large_compressed_parts_share_requests_at_the_replay() {
 #[test]
 fn parts_in_different_codings_share_requests_at_the_replay() {
     a_stream_is_sent_in_few_requests(&["gzip", "", "zstd", "snappy"], 80, 12);
+}
+
+/// Without its target, the rest of the configuration would send the data to the program itself, which answers 404.
+#[test]
+fn a_spool_with_exports_whose_target_is_not_set_any_more_is_not_opened() {
+    on_both_at_once(|driver| {
+        let folder = tempfile::tempdir().unwrap();
+        let (server, _upstream) = start(driver, &spool(folder.path()), |_| Reply::new(500, ""));
+        push(&server, "", &records("a", 0, 1));
+        let text = std::fs::read_to_string(server.file()).unwrap();
+        drop(server);
+        let without = |key: &str| {
+            let line = |line: &&str| line.starts_with("listen:") || line.starts_with(key);
+            let kept: Vec<&str> = text.lines().filter(|one| !line(one)).collect();
+            let file = tempfile::NamedTempFile::new().unwrap();
+            std::fs::write(file.path(), format!("listen: 127.0.0.1:4318\n{}\n", kept.join("\n"))).unwrap();
+            file
+        };
+        let run = |file: &Path| {
+            let mut child = Command::new(env!("CARGO_BIN_EXE_tenantry"))
+                .arg("-config")
+                .arg(file)
+                .stdout(Stdio::piped())
+                .stderr(Stdio::piped())
+                .spawn()
+                .unwrap();
+            for _ in 0..400 {
+                if child.try_wait().unwrap().is_some() {
+                    break;
+                }
+                std::thread::sleep(Duration::from_millis(25));
+            }
+            // If it runs, it must not be left behind.
+            let _ = child.kill();
+            let output = child.wait_with_output().unwrap();
+            let text = [output.stdout, output.stderr].concat();
+            (output.status.code(), String::from_utf8(text).unwrap())
+        };
+        let (code, told) = run(without("target_otlp_logs:").path());
+        assert!(matches!(code, Some(1..)), "{code:?}: {told}");
+        let told: Vec<_> = told.lines().filter(|line| line.contains("target_otlp_logs")).collect();
+        assert!(told.iter().any(|line| line.contains("1 parts")), "{told:?}");
+    });
 }

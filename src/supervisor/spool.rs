@@ -26,7 +26,7 @@ pub struct Opened<D: Disk> {
 /// Opens the spool, if the plan has one.
 ///
 /// # Errors
-/// When its folder can't be used, or has data for an upstream that the plan has not.
+/// When its folder can't be used, or has data for an upstream or target that the plan has not.
 pub(super) fn open(plan: &Plan) -> Result<Option<Opened<Folder>>, Failure> {
     let Some(settings) = &plan.spool else { return Ok(None) };
     let failure = |reason: String| failure(settings, reason);
@@ -42,7 +42,7 @@ impl<D: Disk> Opened<D> {
     /// Reads what `disk` has for the upstreams of the plan.
     ///
     /// # Errors
-    /// When the disk can't be used, or has data for an upstream that the plan has not.
+    /// When the disk can't be used, or has data for an upstream or target that the plan has not.
     pub fn read(disk: D, plan: &Plan, settings: &plan::Spool) -> Result<Self, Failure> {
         let failure = |reason: String| failure(settings, reason);
         let store = Store::open(disk, limits(settings)).map_err(|error| failure(error.to_string()))?;
@@ -61,6 +61,14 @@ impl<D: Disk> Opened<D> {
                      again, or move the spool's files away"
                 ))
             })?;
+            // What was sent to ourselves would be refused, and lost.
+            if id == UpstreamId::main(stream.destination) && !plan.takes(stream.destination) {
+                let (key, parts) = (stream.destination.key(), totals.records);
+                return Err(failure(format!(
+                    "it has {parts} parts for {key}, which is not set any more: set it again, or move the spool's \
+                     files away"
+                )));
+            }
             found.push((id, stream.clone(), totals));
         }
         let dead_letters = settings.dead_letter.as_ref().map(|path| {
