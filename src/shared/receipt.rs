@@ -45,11 +45,12 @@ impl ReceiptKey {
         let (tenant, passed) = (part.tenant.as_str().as_bytes(), Passed::deciding(passed));
         // Lengths keep the fields apart: no tenant's bytes can pass for part of another's name. What has a fixed size
         // comes at once, as each piece takes the hasher some time of its own.
-        let mut fixed = [part.protocol.number(); 25];
+        let mut fixed = [part.protocol.number(); 26];
         fixed[1..9].copy_from_slice(&(tenant.len() as u64).to_le_bytes());
         fixed[9..17].copy_from_slice(&(passed.len() as u64).to_le_bytes());
         fixed[17..21].copy_from_slice(&place.to_le_bytes());
-        fixed[21..].copy_from_slice(&part.inflated_bytes.to_le_bytes());
+        fixed[21..25].copy_from_slice(&part.inflated_bytes.to_le_bytes());
+        fixed[25] = part.coding.now as u8;
         for bytes in [&fixed, tenant, passed, &part.elements[..]] {
             hasher.append(bytes);
         }
@@ -96,6 +97,8 @@ mod tests {
             assert_ne!(key.receipt(&other, 0, None), receipt);
         }
         assert_ne!(key.receipt(&Part { inflated_bytes: 10, ..part("ab", b"cd") }, 0, None), receipt);
+        let coding = crate::model::Coding::of(crate::model::Compression::Identity);
+        assert_ne!(key.receipt(&Part { coding, ..part("ab", b"cd") }, 0, None), receipt, "another coding");
         assert_ne!(key.receipt(&part("ab", b"cd"), 1, None), receipt, "another place");
         let passed = |header: &str| {
             let head = format!("POST / HTTP/1.1\r\nHost: h\r\n{header}\r\n\r\n");
