@@ -141,8 +141,8 @@ pub(super) fn inflate_into<'a>(inflater: &'a mut Inflater, part: &Part) -> Optio
 }
 
 /// Whether these parts in OTLP have to be coded anew before they are sent in the coding of the first. Elements in snappy
-/// and without a coding are sent one behind the other. So could those in gzip and zstd, but not every receiver reads on after the first member or
-/// frame, and one that does not would lose the others without a word.
+/// and without a coding are sent one behind the other. So could those in gzip and zstd, but not every receiver reads on
+/// after the first member or frame, and one that does not would lose the others without a word.
 pub fn are_coded_when_sent<'a>(mut parts: impl Iterator<Item = &'a Part>) -> bool {
     let Some(first) = parts.next() else { return false };
     let joins = matches!(first.coding.sent, Compression::Snappy | Compression::Identity);
