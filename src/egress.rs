@@ -22,6 +22,7 @@ mod answered;
 mod attempt;
 mod backlog;
 mod delivery;
+mod halved;
 mod in_flight;
 pub mod lane;
 mod outgoing;
