@@ -55,10 +55,10 @@ impl<D: Disk> Opened<D> {
                 id.destination() == stream.destination && plan.upstreams.name_of(*id) == &*stream.upstream
             };
             let id = plan.upstream_ids().find(is_its).ok_or_else(|| {
-                let (name, parts) = (&stream.upstream, totals.records);
+                let (name, key, parts) = (&stream.upstream, stream.destination.key(), totals.records);
                 failure(format!(
-                    "it has {parts} parts for the upstream {name:?}, which the configuration does not have: add it \
-                     again, or move the spool's files away"
+                    "it has {parts} parts for {key} of the upstream {name:?}, which the configuration does not have: \
+                     add it again, or move the spool's files away"
                 ))
             })?;
             // What was sent to ourselves would be refused, and lost.
