@@ -168,22 +168,15 @@ impl<'a> Object<'a> {
     /// step.
     fn step(&mut self, level: Level, signal: Signal) -> Result<Option<Step<'a>>, Fault> {
         loop {
-            match self.state {
-                State::Begin if !self.cursor.skip(b'{') => return Err(WANTS_OBJECT),
-                State::List(child) => {
-                    if self.cursor.skip(b']') {
-                        self.state = State::Between;
-                        continue;
-                    }
+            if let State::List(child) = self.state {
+                if !self.cursor.skip(b']') {
                     self.cursor.skip(b',');
                     let is_object = self.cursor.peek() == b'{';
-                    return if is_object {
-                        Ok(Some(Step::Child(child, self.cursor.at)))
-                    } else {
-                        Err(WANTS_OBJECT)
-                    };
+                    let step = Step::Child(child, self.cursor.at);
+                    return if is_object { Ok(Some(step)) } else { Err(WANTS_OBJECT) };
                 }
-                State::Begin | State::Between => {}
+            } else if matches!(self.state, State::Begin) && !self.cursor.skip(b'{') {
+                return Err(WANTS_OBJECT);
             }
             self.state = State::Between;
             self.cursor.skip(b',');

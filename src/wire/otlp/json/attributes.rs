@@ -59,10 +59,10 @@ impl<'a> AttributeList<'a> {
             return Ok(None);
         }
         self.cursor.skip(b',');
-        self.cursor.peek();
+        let is_object = self.cursor.peek() == b'{';
         let begin = self.cursor.at;
-        let pair = object(self.cursor.value())?.ok_or(WANTS_OBJECT)?;
-        let end = begin + pair.len();
+        let (key, value) = if is_object { read_pair(&mut self.cursor)? } else { return Err(WANTS_OBJECT) };
+        let end = self.cursor.at;
         let mut behind = Cursor { at: end, ..self.cursor };
         let behind = if behind.skip(b',') { behind.at } else { end };
         let before = match self.state {
@@ -70,7 +70,6 @@ impl<'a> AttributeList<'a> {
             _ => begin,
         };
         self.state = ListState::Behind(end);
-        let (key, value) = read_pair(pair)?;
         Ok(Some(Pair { key, value, range: begin..end, before, behind }))
     }
 
@@ -105,25 +104,25 @@ impl<'a> AttributeList<'a> {
     }
 }
 
-/// Calls `each` with the keys and values of an object.
+/// Calls `each` with the keys and values of an object, which is next, and skips it.
 fn each_pair<'a>(
-    text: &'a [u8],
+    cursor: &mut Cursor<'a>,
     mut each: impl FnMut(&Key<'_>, &'a [u8]) -> Result<(), Fault>,
 ) -> Result<(), Fault> {
-    let mut cursor = Cursor { text, at: 0 };
     cursor.skip(b'{');
     while cursor.peek() == b'"' {
         let key = cursor.key();
         each(&key, cursor.value())?;
         cursor.skip(b',');
     }
+    cursor.skip(b'}');
     Ok(())
 }
 
-/// Reads a `KeyValue`: its key, and its value as it is written.
-fn read_pair(pair: &[u8]) -> Result<(Cow<'_, [u8]>, &[u8]), Fault> {
+/// Reads a `KeyValue`, which is next: its key, and its value as it is written.
+fn read_pair<'a>(cursor: &mut Cursor<'a>) -> Result<(Cow<'a, [u8]>, &'a [u8]), Fault> {
     let (mut key, mut value) = (None, None);
-    each_pair(pair, |name, text| {
+    each_pair(cursor, |name, text| {
         if name.is("key")? {
             let is_text = text.starts_with(b"\"") || text == b"null";
             let twice = key.replace(string(text)).is_some();
@@ -145,7 +144,7 @@ const KINDS: [&str; 7] =
 pub(in crate::wire::otlp) fn read_value(any: &[u8]) -> Result<AttributeValue<'_>, Fault> {
     let Some(any) = object(any)? else { return Ok(AttributeValue::Other) };
     let (mut found, mut seen) = (None, Seen::default());
-    each_pair(any, |name, text| {
+    each_pair(&mut Cursor { text: any, at: 0 }, |name, text| {
         for (bit, kind) in KINDS.into_iter().enumerate() {
             if !name.is(kind)? {
                 continue;

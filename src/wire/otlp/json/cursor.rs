@@ -1,4 +1,4 @@
-//! A cursor over checked JSON, and the keys that it reads.
+//! A cursor over checked JSON, and the keys that it reads. They are inlined: all of an export goes through them.
 #![forbid(unsafe_code)]
 
 use std::borrow::Cow;
@@ -14,6 +14,7 @@ pub(super) struct Cursor<'a> {
 
 impl<'a> Cursor<'a> {
     /// The next byte that is no white space; 0 at the end.
+    #[inline]
     pub(super) fn peek(&mut self) -> u8 {
         let begin = self.at;
         while self.text.get(self.at).is_some_and(u8::is_ascii_whitespace) {
@@ -24,13 +25,18 @@ impl<'a> Cursor<'a> {
     }
 
     /// Skips `byte`, if it is next.
+    #[inline]
     pub(super) fn skip(&mut self, byte: u8) -> bool {
+        // Not `+= usize::from(is_next)`: inlined, rustc 1.95 makes that 0 (its pass SimplifyComparisonIntegral).
         let is_next = self.peek() == byte;
-        self.at += usize::from(is_next);
+        if is_next {
+            self.at += 1;
+        }
         is_next
     }
 
     /// Takes a value.
+    #[inline]
     pub(super) fn value(&mut self) -> &'a [u8] {
         let first = self.peek();
         let begin = self.at;
@@ -49,12 +55,13 @@ impl<'a> Cursor<'a> {
 
     /// Tells tests how much is read.
     #[inline(always)]
-    fn note_read(self, _begin: usize) {
+    fn note_read(&self, _begin: usize) {
         #[cfg(test)]
         tests::READ.set(tests::READ.get() + self.at - _begin);
     }
 
     /// Skips an object or a list, which is next.
+    #[inline]
     fn container(&mut self) {
         let mut depth = 0_usize;
         while let Some(&byte) = self.text.get(self.at) {
@@ -75,6 +82,7 @@ impl<'a> Cursor<'a> {
     }
 
     /// Skips a string, which is next.
+    #[inline]
     fn string(&mut self) {
         self.at += 1;
         loop {
@@ -88,6 +96,7 @@ impl<'a> Cursor<'a> {
     }
 
     /// Takes a key, which is next, with its colon.
+    #[inline]
     pub(super) fn key(&mut self) -> Key<'a> {
         let begin = self.at;
         self.string();
@@ -100,6 +109,7 @@ impl<'a> Cursor<'a> {
 }
 
 /// The content of a string, without its escapes. Empty if `value` is none.
+#[inline]
 pub(super) fn string(value: &[u8]) -> Cow<'_, [u8]> {
     let Some(inner) = value.strip_prefix(b"\"").and_then(|rest| rest.strip_suffix(b"\"")) else {
         return Cow::Borrowed(b"");
@@ -123,6 +133,7 @@ impl Key<'_> {
     ///
     /// # Errors
     /// If it is spelled in yet another way.
+    #[inline]
     pub(super) fn is(&self, name: &str) -> Result<bool, Fault> {
         if self.letters != name.len() || !same_letters(&self.text, name) {
             return Ok(false);
@@ -132,12 +143,14 @@ impl Key<'_> {
     }
 }
 
+#[inline]
 fn same_letters(key: &[u8], name: &str) -> bool {
     let letters = key.iter().filter(|&&byte| byte != b'_');
     letters.zip(name.bytes()).all(|(a, b)| a.eq_ignore_ascii_case(&b))
 }
 
 /// A name in camelCase, as protobuf has it.
+#[inline]
 fn snake(name: &str) -> impl Iterator<Item = u8> {
     name.bytes().flat_map(|byte| {
         let upper = byte.is_ascii_uppercase();
