@@ -18,6 +18,7 @@ pub mod answer;
 mod attribute;
 pub mod json;
 mod level;
+mod survey;
 mod value;
 
 use std::ops::Range;
@@ -26,6 +27,7 @@ use super::protobuf::{self, Value, take_field};
 
 pub use attribute::{Attribute, Attributes, each_cut, find_attribute};
 pub use level::{Fault, Holder, Level, Malformed, Member, Notation, Points, Signal};
+pub use survey::{Held, Owner, Survey};
 pub use value::AttributeValue;
 
 /// Iterates over the fields of a message.
@@ -96,9 +98,6 @@ impl<'a> Members<'a> {
     }
 }
 
-/// What a message holds, and its [owner].
-pub type Survey<'a> = (Held, Option<Owner<'a>>);
-
 /// A fault, and the start of the child that has it.
 type MembersFault = (Fault, Option<usize>);
 
@@ -135,32 +134,6 @@ fn take_member<'a>(level: Level, signal: Signal, rest: &mut &'a [u8]) -> Result<
         }
         Value::Scalar => Ok(Member::Scalar),
         Value::Group => Ok(Member::Other),
-    }
-}
-
-/// What a message holds, besides what describes it.
-#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
-pub struct Held {
-    /// Its items.
-    pub items: u32,
-    /// Whether there is a metric, with points or without.
-    pub metrics: bool,
-    /// Whether there is an unknown field of bytes around the items: it may be data of a kind that is new to us.
-    pub unknown: bool,
-}
-
-impl Held {
-    /// Whether nothing is lost with the message.
-    pub fn is_nothing(self) -> bool {
-        self == Self::default()
-    }
-
-    fn and(self, other: Self) -> Self {
-        Self {
-            items: self.items.saturating_add(other.items),
-            metrics: self.metrics || other.metrics,
-            unknown: self.unknown || other.unknown,
-        }
     }
 }
 
@@ -226,9 +199,6 @@ fn add_fields(all: &mut Held, signal: Signal, level: Level, message: &[u8]) -> R
 pub fn count_items(notation: Notation, signal: Signal, level: Level, message: &[u8]) -> Result<u32, Fault> {
     held(notation, signal, level, message).map(|held| held.items)
 }
-
-/// The bytes of a resource or a scope, and the range of the whole field in its message.
-pub type Owner<'a> = (&'a [u8], Range<usize>);
 
 /// The resource of a `Resource…`, or the scope of a `Scope…`.
 ///

@@ -25,7 +25,7 @@ mod cursor;
 use std::ops::Range;
 
 use super::level::{Fault, Level, Member, Signal};
-use super::{Held, Survey};
+use super::survey::{Held, Survey};
 
 pub(super) use attributes::{AttributeList, Pair, read_value};
 pub use check::{NotJson, check};
