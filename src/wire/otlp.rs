@@ -27,7 +27,7 @@ use super::protobuf::{self, Value, take_field};
 
 pub use attribute::{Attribute, Attributes, each_cut, find_attribute};
 pub use level::{Fault, Holder, Level, Malformed, Member, Notation, Points, Signal};
-pub use survey::{Held, Owner, Survey};
+pub use survey::{Held, Owner, Survey, SurveyFault, Surveyed};
 pub use value::AttributeValue;
 
 /// Iterates over the fields of a message.
@@ -81,7 +81,7 @@ impl<'a> Members<'a> {
     ///
     /// # Errors
     /// If the message is malformed, or a child; then also where the child begins.
-    pub fn take_surveyed(&mut self) -> Result<Option<(Member<'a>, Range<usize>, Survey<'a>)>, MembersFault> {
+    pub fn take_surveyed(&mut self) -> Result<Option<Surveyed<'a>>, SurveyFault> {
         let (signal, level) = (self.signal, self.level);
         if let Reader::Json(object) = &mut self.reader {
             return object.surveyed(level, signal);
@@ -97,9 +97,6 @@ impl<'a> Members<'a> {
         Ok(Some((member, range, survey)))
     }
 }
-
-/// A fault, and the start of the child that has it.
-type MembersFault = (Fault, Option<usize>);
 
 #[inline]
 fn take_protobuf<'a>(

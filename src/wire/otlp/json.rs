@@ -25,7 +25,7 @@ mod cursor;
 use std::ops::Range;
 
 use super::level::{Fault, Level, Member, Signal};
-use super::survey::{Held, Survey};
+use super::survey::{Held, Survey, SurveyFault, Surveyed};
 
 pub(super) use attributes::{AttributeList, Pair, read_value};
 pub use check::{NotJson, check};
@@ -120,7 +120,7 @@ impl<'a> Object<'a> {
         &mut self,
         level: Level,
         signal: Signal,
-    ) -> Result<Option<(Member<'a>, Range<usize>, Survey<'a>)>, (Fault, Option<usize>)> {
+    ) -> Result<Option<Surveyed<'a>>, SurveyFault> {
         let nothing = (Held::default(), None);
         Ok(match self.step(level, signal).map_err(|fault| (fault, None))? {
             None => None,

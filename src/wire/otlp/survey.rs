@@ -3,6 +3,8 @@
 
 use std::ops::Range;
 
+use super::level::{Fault, Member};
+
 /// What a message holds, besides what describes it.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
 pub struct Held {
@@ -35,3 +37,9 @@ pub type Owner<'a> = (&'a [u8], Range<usize>);
 
 /// What a message holds, and its resource or scope.
 pub type Survey<'a> = (Held, Option<Owner<'a>>);
+
+/// A field, its range, and what it holds if it is a child.
+pub type Surveyed<'a> = (Member<'a>, Range<usize>, Survey<'a>);
+
+/// A fault; if a child has it, also where the child begins.
+pub type SurveyFault = (Fault, Option<usize>);
