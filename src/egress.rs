@@ -22,7 +22,6 @@ mod answered;
 mod attempt;
 mod backlog;
 mod delivery;
-mod halved;
 mod in_flight;
 pub mod lane;
 mod outgoing;

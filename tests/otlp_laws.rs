@@ -20,8 +20,8 @@ use support::{Close, Reply, Response, Server, Upstream, eventually, on_both, on_
 use tenantry::model::Signal;
 use tenantry::wire::otlp::answer::{read_partial_success, read_status};
 use testkit::proto_otlp::{
-    Exemplar, ExponentialHistogramDataPoint, ExportLogsServiceRequest, ExportTraceServiceRequest,
-    InstrumentationScope, KeyValue, Metric, Resource, ResourceSpans, ScopeSpans, Span,
+    Exemplar, ExponentialHistogramDataPoint, ExportTraceServiceRequest, InstrumentationScope, KeyValue,
+    Metric, Resource, ResourceSpans, ScopeSpans, Span,
 };
 
 fn export(server: &Server, signal: Signal, resources: &[(&str, &[u64])]) -> Response {
@@ -248,42 +248,6 @@ fn a_merged_request_that_is_refused_is_sent_again_part_by_part() {
                 assert_eq!(stored, [11, 12, 14], "each is stored once: {requests:?}");
             }
         }
-    });
-}
-
-/// What each piece has to carry may be too large itself. Then smaller pieces do not help, and are not tried.
-#[test]
-fn a_resource_that_is_too_large_by_itself_is_refused_within_a_few_requests() {
-    let of = |tenant: &str, bytes: usize, numbers: std::ops::Range<u64>| {
-        let numbers: Vec<_> = numbers.collect();
-        let export = numbered(Signal::Logs, &[(tenant, &numbers)]);
-        let mut export = ExportLogsServiceRequest::decode(&export[..]).unwrap();
-        let resource = export.resource_logs[0].resource.as_mut().unwrap();
-        resource.attributes.push(KeyValue::text("note", &"x".repeat(bytes)));
-        export.encode_to_vec()
-    };
-    on_both_at_once(|driver| {
-        let (server, upstream) = start(driver, "", |received| match plain(received).len() {
-            ..100_001 => Reply::ok(),
-            _ => Reply::new(413, "too large"),
-        });
-        let push = |export: &[u8]| post(&server, path(Signal::Logs), PROTOBUF, export);
-        assert_eq!(push(&of("a", 120_000, 0..100)).status, 413);
-        let requests = upstream.received().len();
-        assert!(requests <= 4, "{requests} requests");
-        // Beside it, all that fits is stored.
-        let both = [of("b", 10, 0..50), of("b", 120_000, 50..150), of("b", 10, 150..200)].concat();
-        let answer = push(&both);
-        assert_eq!(answer.status, 200, "{answer:?}");
-        assert_eq!(read_partial_success(&answer.body).unwrap().rejected, 100);
-        let fits = |received: &Received| plain(received).len() <= 100_000;
-        let stored: Vec<u64> = upstream.of("b").iter().filter(|one| fits(one)).flat_map(numbers).collect();
-        assert_eq!(stored, (0..50).chain(150..200).collect::<Vec<_>>());
-        let requests = upstream.of("b").len();
-        assert!(requests < 40, "{requests} requests");
-        // What only just does not fit goes in pieces.
-        assert!(is_full_success(&push(&of("c", 98_000, 0..60))));
-        assert_eq!(server.metric("tenantry_unaccounted_samples", ""), 0.0);
     });
 }
 

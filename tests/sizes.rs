@@ -14,8 +14,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use support::remote_write::inflated;
 use support::upstream::Received;
-use support::{Ends, Reply, Server, Upstream, body, on_both, one, post, series};
-use testkit::proto_loki::{PushRequest, Stream};
+use support::{Ends, Reply, Server, Upstream, body, on_both, one, series};
 
 /// A request of one tenant with `count` series of some 120 bytes each.
 fn large(tenant: &str, count: usize) -> Vec<u8> {
@@ -163,26 +162,6 @@ fn a_single_series_that_is_too_large_is_413_and_the_others_are_stored() {
         assert_eq!((response.status, &*response.text()), (413, "s03 is huge"));
         let others: Vec<_> = (0..10).filter(|&n| n != 3).map(|number| format!("s{number:02}")).collect();
         assert_eq!(stored(&upstream, fits), others);
-    });
-}
-
-#[test]
-fn a_stream_whose_labels_are_too_large_by_themselves_is_refused_within_a_few_requests() {
-    on_both(|driver| {
-        let upstream = upstream_with_limit("", 50_000);
-        let settings = format!("target_loki: http://{}/loki/api/v1/push\n", upstream.address);
-        let server = Server::start(driver, "127.0.0.1:9", &settings);
-        let push = |label_bytes: usize| {
-            let labels = format!("{{tenant=\"a\", note=\"{}\"}}", "x".repeat(label_bytes));
-            let entries: Vec<_> = (0..200).map(|at| (at, "a line")).collect();
-            let streams = vec![Stream::new(&labels, &entries)];
-            let fields = "Content-Type: application/x-protobuf\r\n";
-            post(&server, "/loki/api/v1/push", fields, &PushRequest { streams }.to_block()).status
-        };
-        assert_eq!(push(60_000), 413);
-        let requests = upstream.received().len();
-        assert!(requests <= 4, "{requests} requests");
-        assert_eq!(push(48_000), 200, "they fit, but not with all entries");
     });
 }
 

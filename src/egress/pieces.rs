@@ -1,5 +1,4 @@
-//! Sends a part that is too large for its upstream in pieces: it is halved, and halved again, down to a single entry, as
-//! long as that makes it smaller ([`halved`](super::halved)).
+//! Sends a part that is too large for its upstream in pieces: it is halved, and halved again, down to a single entry.
 //!
 //! Pieces are sent one after the other. The first one that fails with a status that invites a retry ends the delivery,
 //! as the sender will send the whole part again. Each piece has a receipt of its own, and halving the same part gives
@@ -11,7 +10,6 @@ use std::time::{Duration, Instant};
 
 use super::Egress;
 use super::attempt::Attempt;
-use super::halved::Left;
 use super::tenant_lane::TenantLane;
 use crate::exchange::fragment::{Delivered, Fragment};
 use crate::io::tasks::pause;
@@ -27,42 +25,36 @@ impl Egress {
         mut fragment: Box<Fragment>,
         refusal: Outcome,
     ) {
-        let mut left = Left::default();
+        let mut left = Vec::new();
         // The samples of each piece, and its outcome.
         let (mut items, mut outcomes) = (Vec::new(), Vec::new());
         match halve(&fragment.part) {
-            Some(halves) => left.push(fragment.part.inflated_bytes, halves),
+            Some(halves) => left.extend(halves.into_iter().rev()),
             None => outcomes.push(refusal),
         }
         // The same extension that a fragment of a refused batch gets. One that goes alone has had it already.
         let more = if fragment.alone { Duration::ZERO } else { self.settings.get().timeout };
         let until = fragment.start_by + more;
         let mut delivered = Vec::new();
-        while let Some((part, refusal)) = left.next() {
+        while let Some(part) = left.pop() {
             pause().await;
-            if left.is_untried()
-                && let Some(halves) = halve(&part)
-            {
-                left.push(part.inflated_bytes, halves);
-                continue;
-            }
             let Some(mut batch) = self.piece(&mut fragment, part, until) else {
                 outcomes.push(Failure::TimedOut.outcome(self.settings.get().timeout));
                 break;
             };
-            let outcome = match refusal {
-                Some(refusal) => Piece::Done(refusal),
-                None => self.deliver_piece(lane, &batch).await,
-            };
+            let outcome = self.deliver_piece(lane, &batch).await;
             let [piece] = &mut batch;
-            match &outcome {
-                Piece::TooLarge(refusal) => left.tried(Some((piece.part.inflated_bytes, refusal))),
-                Piece::Done(_) | Piece::Known(_) => left.tried(None),
-                Piece::Halved(_) => {}
-            }
             let outcome = match outcome {
-                Piece::Done(outcome) | Piece::TooLarge(outcome) => {
-                    self.end_piece(lane, &mut fragment, piece, &outcome);
+                Piece::Done(outcome) => {
+                    if fragment.sender.is_none() && blames_content(outcome.status) {
+                        // No sender hears of it: it is kept elsewhere.
+                        lane.spool.refused.borrow_mut().push((piece.part.clone(), outcome.clone()));
+                    }
+                    match self.spools_failed(&fragment, &outcome) {
+                        // The whole goes into the spool, with what the ledger has of this piece.
+                        true => fragment.entry.join(std::mem::take(&mut piece.entry)),
+                        false => self.settle(lane, piece, &outcome),
+                    }
                     outcome
                 }
                 Piece::Known(outcome) => {
@@ -71,7 +63,7 @@ impl Egress {
                 }
                 Piece::Halved(halves) => {
                     fragment.entry.join(std::mem::take(&mut piece.entry));
-                    left.push(piece.part.inflated_bytes, halves);
+                    left.extend(halves.into_iter().rev());
                     continue;
                 }
             };
@@ -95,19 +87,6 @@ impl Egress {
             delivered.into_iter().for_each(|piece| self.remember(piece));
         }
         self.finish(lane, fragment, outcome);
-    }
-
-    /// Ends what there is of a piece of `whole` besides its outcome.
-    fn end_piece(&self, lane: &TenantLane, whole: &mut Fragment, piece: &mut Fragment, outcome: &Outcome) {
-        if whole.sender.is_none() && blames_content(outcome.status) {
-            // No sender hears of it: it is kept elsewhere.
-            lane.spool.refused.borrow_mut().push((piece.part.clone(), outcome.clone()));
-        }
-        match self.spools_failed(whole, outcome) {
-            // The whole goes into the spool, with what the ledger has of this piece.
-            true => whole.entry.join(std::mem::take(&mut piece.entry)),
-            false => self.settle(lane, piece, outcome),
-        }
     }
 
     /// Makes a batch for one piece of `whole`. Returns `None` if there is no time left.
@@ -151,7 +130,7 @@ impl Egress {
         let outcome = match result {
             Ok(reply) if reply.is_too_large() => match halve(&piece.part) {
                 Some(halves) => return Piece::Halved(halves),
-                None => return Piece::TooLarge(Outcome { via, ..reply.into_outcome() }),
+                None => reply.into_outcome(),
             },
             Ok(reply) => reply.into_outcome(),
             Err(failure) => failure.outcome(self.settings.get().timeout),
@@ -163,8 +142,6 @@ impl Egress {
 /// The result of sending a piece.
 enum Piece {
     Done(Outcome),
-    /// It is too large, and cannot be halved.
-    TooLarge(Outcome),
     /// It had been stored before.
     Known(Outcome),
     /// The piece is too large; these are sent in its place.
