@@ -55,20 +55,19 @@ impl Coder {
     /// Frees memory beyond what is kept between requests.
     pub(super) fn release(&mut self) {
         self.deflater.release();
-        if self.buffer.capacity() > SCRATCH_BYTES_MAX {
-            self.buffer = Vec::new();
-        }
     }
 
     fn gzip(&mut self, content: &[u8]) -> Bytes {
         let fastest = || libdeflater::Compressor::new(CompressionLvl::fastest());
         let gzip = self.gzip.get_or_insert_with(fastest);
         let out = room(&mut self.buffer, gzip.gzip_compress_bound(content.len()));
-        match gzip.gzip_compress(content, out) {
+        let coded = match gzip.gzip_compress(content, out) {
             Ok(written) => Bytes::copy_from_slice(out.get(..written).unwrap_or_default()),
             // There is always room.
             Err(_) => gzip_raw(content).into(),
-        }
+        };
+        self.trim();
+        coded
     }
 
     /// It fails only for lack of memory, and then the process ends anyway; what comes out is still one frame.
@@ -78,9 +77,19 @@ impl Coder {
         }
         let out = room(&mut self.buffer, zstd::zstd_safe::compress_bound(content.len()));
         let written = self.zstd.as_mut().and_then(|zstd| zstd.compress_to_buffer(content, out).ok());
-        match written.and_then(|written| out.get(..written)) {
+        let coded = match written.and_then(|written| out.get(..written)) {
             Some(frame) => Bytes::copy_from_slice(frame),
             None => zstd_raw(content).into(),
+        };
+        self.trim();
+        coded
+    }
+
+    /// Frees a large buffer: others get their turn before the request's next part, and the budget of bytes does not know
+    /// of it.
+    fn trim(&mut self) {
+        if self.buffer.capacity() > SCRATCH_BYTES_MAX {
+            self.buffer = Vec::new();
         }
     }
 }
@@ -231,6 +240,17 @@ mod tests {
         let mut merger = Merger::default();
         assert_eq!(merger.merge(&[whole.clone(), damaged.clone(), whole.clone()], 99).unwrap().parts, 1);
         assert_eq!(merger.merge(&[damaged, whole], 99), None);
+    }
+
+    #[test]
+    fn no_large_buffer_is_kept_until_the_next_part() {
+        let mut coder = Coder::default();
+        for compression in [Compression::Gzip, Compression::Zstd] {
+            assert!(!coder.elements(b"small", compression).is_empty());
+            assert!(coder.buffer.capacity() > 0);
+            assert!(!coder.elements(&vec![b'x'; SCRATCH_BYTES_MAX + 1], compression).is_empty());
+            assert_eq!(coder.buffer.capacity(), 0, "{compression:?}");
+        }
     }
 
     #[test]

@@ -62,7 +62,7 @@ impl<D: Disk> Opened<D> {
                 ))
             })?;
             // What was sent to ourselves would be refused, and lost.
-            if id == UpstreamId::main(stream.destination) && !plan.takes(stream.destination) {
+            if plan.is_ourselves(id) {
                 let (key, parts) = (stream.destination.key(), totals.records);
                 return Err(failure(format!(
                     "it has {parts} parts for {key}, which is not set any more: set it again, or move the spool's \
