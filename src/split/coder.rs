@@ -22,6 +22,9 @@ use crate::wire::inflate::Inflater;
 use crate::wire::snappy::Deflater;
 use crate::wire::varint::{self, VARINT_BYTES_MAX};
 
+/// gzip's fastest level. (0, which libdeflater calls the fastest, compresses nothing.)
+const GZIP_LEVEL: i32 = 1;
+
 /// zstd's fastest regular level.
 const ZSTD_LEVEL: i32 = 1;
 
@@ -58,7 +61,7 @@ impl Coder {
     }
 
     fn gzip(&mut self, content: &[u8]) -> Bytes {
-        let fastest = || libdeflater::Compressor::new(CompressionLvl::fastest());
+        let fastest = || libdeflater::Compressor::new(CompressionLvl::new(GZIP_LEVEL).unwrap_or_default());
         let gzip = self.gzip.get_or_insert_with(fastest);
         let out = room(&mut self.buffer, gzip.gzip_compress_bound(content.len()));
         let coded = match gzip.gzip_compress(content, out) {
@@ -240,6 +243,15 @@ mod tests {
         let mut merger = Merger::default();
         assert_eq!(merger.merge(&[whole.clone(), damaged.clone(), whole.clone()], 99).unwrap().parts, 1);
         assert_eq!(merger.merge(&[damaged, whole], 99), None);
+    }
+
+    #[test]
+    fn what_repeats_itself_gets_smaller() {
+        let content = b"some bytes, some bytes".repeat(300);
+        for compression in [Compression::Snappy, Compression::Gzip, Compression::Zstd] {
+            let bytes = Coder::default().elements(&content, compression).len();
+            assert!(bytes * 4 < content.len(), "{compression:?}: {bytes} bytes");
+        }
     }
 
     #[test]
