@@ -336,6 +336,10 @@ mod tests {
         let text = format!("listen: :4318\nupstreams: {}\n", file.path().display());
         refused(&text, &[("f:2: upstreams", "set target_otlp_logs")]);
         given(&format!("{text}target_otlp_logs: other:3100")).unwrap();
+        // One without a target of its own has the main one's.
+        std::fs::write(file.path(), "- {name: a, tenants: [a]}\n").unwrap();
+        let each = ["target_otlp_metrics", "target_otlp_logs", "target_otlp_traces"];
+        refused(&text, &each.map(|key| ("f:2: upstreams", key)));
     }
 
     #[test]
