@@ -158,6 +158,25 @@ fn replayed_parts_are_merged_in_their_order_while_new_ones_go_behind() {
     });
 }
 
+/// What waits after an outage is data that nobody sees, though the upstream is well.
+#[test]
+fn the_end_of_an_outage_is_noticed_soon() {
+    on_both_at_once(|driver| {
+        let folder = tempfile::tempdir().unwrap();
+        let health = Health::of(503);
+        let upstream = health.upstream();
+        let server = start(driver, &upstream, folder.path(), "");
+        assert_eq!(server.client().push(&both(1.0)).status, 200);
+        // Pauses that double would end after 1, 2, 4 and 8 seconds.
+        std::thread::sleep(Duration::from_millis(4_400));
+        health.set(200);
+        let begun = Instant::now();
+        until_empty(&server);
+        let took = begun.elapsed();
+        assert!(took < Duration::from_millis(2_500), "{took:?}");
+    });
+}
+
 /// Many tenants whose requests hang must not take the turns of one whose upstream is well again.
 #[test]
 fn tenants_that_stall_hold_up_no_other_tenants_replay() {

@@ -20,7 +20,7 @@ use super::Egress;
 use super::attempt::Attempt;
 use super::backlog::{Backlog, Waits};
 use super::outgoing::Outgoing;
-use super::spooling::{PAUSE_MIN, Turns};
+use super::spooling::{PAUSE_MAX, Turns, pause};
 use super::tenant_lane::{Batch, TenantLane, start_by};
 use crate::config::plan::Terms;
 use crate::exchange::fragment::{Fragment, RequestId};
@@ -30,9 +30,6 @@ use crate::model::{Fate, HaLabels, Outcome, Part, TargetCoding, blames_content};
 use crate::split::{OfReplica, ReplicaReader, can_be_halved};
 use crate::spool::worker::Command;
 use crate::spool::{Sequence, Spooled, Stream};
-
-/// The longest that a replay waits after a failure.
-const PAUSE_MAX: Duration = Duration::from_secs(30);
 
 /// Lanes of one core and upstream whose turn it is at a time, of those whose upstream takes their parts: at most.
 const REPLAYS_MAX: usize = 8;
@@ -151,7 +148,7 @@ impl Egress {
         turns.going.set(turns.going.get() - 1);
         lane.spool.has_parts.set(false);
         lane.spool.is_proved.set(false);
-        lane.spool.pause.set(None);
+        lane.spool.failing_since.set(None);
         lane.spool.alone.set(0);
         lane.spool.ahead.take();
         lane.spool.replays.set(false);
@@ -242,7 +239,7 @@ impl Egress {
             match replayed {
                 Replayed::Stored => {
                     self.counters().spool_replayed.add(run.len() as u64);
-                    lane.spool.pause.set(None);
+                    lane.spool.failing_since.set(None);
                     alone.set(alone.get().saturating_sub(1));
                     backlog.has_stored(&run);
                 }
@@ -268,10 +265,10 @@ impl Egress {
     /// How long the replay of a lane waits after a failure.
     fn pause_after(&self, lane: &TenantLane, outcome: &Outcome) -> Duration {
         self.counters().spool_probes_failed.add(1);
-        let pause = lane.spool.pause.get().map_or(PAUSE_MIN, |pause| (pause * 2).min(PAUSE_MAX));
-        lane.spool.pause.set(Some(pause));
-        let asked = Duration::from_secs(outcome.wait_secs().unwrap_or_default().into());
-        pause.max(asked.min(PAUSE_MAX))
+        let now = Instant::now();
+        let since = lane.spool.failing_since.get().unwrap_or(now);
+        lane.spool.failing_since.set(Some(since));
+        pause(now.saturating_duration_since(since), outcome.wait_secs())
     }
 
     /// Ends a lane's turn. The next one comes after `pause`, or as soon as there is room.

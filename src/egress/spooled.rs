@@ -27,7 +27,7 @@
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use super::Egress;
 use super::spooling::{Append, PAUSE_MIN, SpoolLink};
@@ -124,8 +124,9 @@ impl Egress {
                 lane.spool.has_parts.set(true);
                 if !lane.spool.replays.get() {
                     // The first part has just failed, unless all are spooled.
-                    let pause = if failed.is_some() { PAUSE_MIN } else { Duration::ZERO };
-                    self.replay_at(&lane, Instant::now() + pause);
+                    let (now, has_failed) = (Instant::now(), failed.is_some());
+                    lane.spool.failing_since.set(has_failed.then_some(now));
+                    self.replay_at(&lane, if has_failed { now + PAUSE_MIN } else { now });
                 }
                 if let Some(fragment) = fragment {
                     self.acknowledge(&lane, fragment);

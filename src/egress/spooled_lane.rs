@@ -2,7 +2,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeSet;
-use std::time::Duration;
+use std::time::Instant;
 
 use crate::model::{Outcome, Part};
 use crate::spool::Sequence;
@@ -18,8 +18,8 @@ pub(super) struct SpooledLane {
     pub(super) replays: Cell<bool>,
     /// Whether its latest replay was stored. Otherwise the next one is a probe.
     pub(super) is_proved: Cell<bool>,
-    /// How long it waited after the latest failure.
-    pub(super) pause: Cell<Option<Duration>>,
+    /// Since when nothing was stored that was sent.
+    pub(super) failing_since: Cell<Option<Instant>>,
     /// Parts that are to be sent one by one, as a request that had them together was refused.
     pub(super) alone: Cell<usize>,
     /// Parts that are stored, though others before them are not: see [`backlog`](super::backlog). No more than one read

@@ -13,8 +13,19 @@ use crate::model::Outcome;
 use crate::shared::budget::Charge;
 use crate::spool::worker::Handle;
 
-/// How long a replay waits after its first failure. Each further failure doubles that.
+/// The shortest that a replay waits after a failure.
 pub(super) const PAUSE_MIN: Duration = Duration::from_secs(1);
+
+/// The longest.
+pub(super) const PAUSE_MAX: Duration = Duration::from_secs(30);
+
+/// How long a replay waits after a failure, if all have failed for so long, and the upstream has asked for so many
+/// seconds of peace: a quarter of the time. So after an outage of some seconds its end is noticed within a second, and
+/// data never waits for much longer than the outage has made it wait anyway. A longer outage has fewer probes.
+pub(super) fn pause(failing: Duration, asked_secs: Option<u32>) -> Duration {
+    let asked = Duration::from_secs(asked_secs.unwrap_or_default().into());
+    (failing / 4).max(asked).clamp(PAUSE_MIN, PAUSE_MAX)
+}
 
 /// Which parts an egress spools.
 #[derive(Clone, Debug)]
@@ -79,5 +90,42 @@ impl Turns {
         let lane = self.waiting.borrow_mut().pop_front()?;
         self.going.set(self.going.get() + 1);
         Some(lane)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// How long probes fail if each fails at once, and how many there are: until the upstream takes data again.
+    fn probes_until(over: Duration) -> (Duration, usize) {
+        let (mut failing, mut count) = (Duration::ZERO, 0);
+        while failing < over {
+            failing += pause(failing, None);
+            count += 1;
+        }
+        (failing, count)
+    }
+
+    #[test]
+    fn the_end_of_an_outage_is_noticed_within_a_second_or_a_quarter_of_the_outage() {
+        for over in (1..60_000).map(Duration::from_millis) {
+            let late = probes_until(over).0 - over;
+            assert!(late <= PAUSE_MIN.max(over / 4), "{late:?} after {over:?}");
+        }
+    }
+
+    #[test]
+    fn a_long_outage_has_few_probes() {
+        let hour = Duration::from_secs(3600);
+        let (noticed, count) = probes_until(hour);
+        assert!(noticed - hour <= PAUSE_MAX && count <= 140, "{count} probes until {noticed:?}");
+    }
+
+    #[test]
+    fn an_upstream_that_asks_for_peace_gets_it_within_bounds() {
+        let pause_of = |failing, asked| pause(Duration::from_secs(failing), asked).as_secs();
+        assert_eq!([pause_of(0, Some(0)), pause_of(0, Some(7)), pause_of(40, Some(7))], [1, 7, 10]);
+        assert_eq!(pause_of(0, Some(u32::MAX)), 30);
     }
 }
