@@ -123,7 +123,8 @@ fn pushes(rules: &SplitRules<'_>) {
     }
 }
 
-/// Exports of OTLP: scanning and splitting, and all steps in other codings, other notations and where items name tenants.
+/// Exports of OTLP: scanning and splitting, and all steps in other codings, other notations and where items name
+/// tenants.
 fn exports() {
     let tenant = exports::tenant_rules();
     let rules = split_rules(&tenant);

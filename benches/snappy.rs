@@ -3,8 +3,8 @@
 //! The blocks differ, as those of a sender do. A block that is decoded again and again would flatter a decoder that
 //! branches on elements, because the CPU learns them by heart.
 //!
-//! Ours is faster only as long as the compiler selects without a branch whether an element is a literal or a copy. At the
-//! end, the bench fails if the order of literals and copies makes a difference, or if snap's decoder has caught up.
+//! Ours is faster only as long as the compiler selects without a branch whether an element is a literal or a copy. At
+//! the end, the bench fails if the order of literals and copies makes a difference, or if snap's decoder has caught up.
 #![allow(missing_docs, clippy::expect_used, reason = "a bench, not an interface")]
 
 mod fleet;
@@ -26,8 +26,8 @@ const SIZES: [(usize, usize); 2] = [(SERIES, 7), (100, 151)];
 
 const INFLATED_BYTES_MAX: usize = 64 << 20;
 
-/// How much longer elements in random order may take than the same elements in turn. It is 1.0 without a branch, and was
-/// 1.5 with one.
+/// How much longer elements in random order may take than the same elements in turn. It is 1.0 without a branch, and
+/// was 1.5 with one.
 const DISORDER_MAX: f64 = 1.2;
 
 /// The least share of snap's time that ours must save. It was 17 % when this was written.

@@ -27,8 +27,8 @@ use crate::{config, log, supervisor};
 /// signal ends it. `build` is what the program says of its origin.
 ///
 /// The exit code is 0 after an orderly end, 64 for a bad command line or configuration, and 1 if the server could not
-/// start or failed, if a file could not be read, if a spool is damaged, or if dead letters are left. `plan` exits with 2 if
-/// the new configuration changes something.
+/// start or failed, if a file could not be read, if a spool is damaged, or if dead letters are left. `plan` exits with
+/// 2 if the new configuration changes something.
 pub fn run_from_args(args: impl IntoIterator<Item = OsString>, build: Build) -> ExitCode {
     let command = match args::parse(args, build) {
         Ok(command) => command,

@@ -303,8 +303,8 @@ impl Core {
         }
     }
 
-    /// Refuses a fragment for an upstream that is not there. No plan in effect has one: a reload that adds an upstream is
-    /// refused. But data must never go to another upstream than its own.
+    /// Refuses a fragment for an upstream that is not there. No plan in effect has one: a reload that adds an upstream
+    /// is refused. But data must never go to another upstream than its own.
     fn refuse(&self, fragment: &Fragment) {
         let (counters, samples) = (self.metrics.core(self.exchange.core()), u64::from(fragment.part.samples));
         counters.ledger_transit.down_by(samples);

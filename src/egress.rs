@@ -15,8 +15,8 @@
 //! ```
 //!
 //! A fragment whose part was delivered before ([`receipts`]) gets its outcome at once. Any other fragment goes into the
-//! [`lane`] of its tenant, if the tenant's share has room. [`delivery`] sends what the lane gives out, over a connection
-//! of the [`pool`](crate::upstream::pool), and the reply becomes the outcome.
+//! [`lane`] of its tenant, if the tenant's share has room. [`delivery`] sends what the lane gives out, over a
+//! connection of the [`pool`](crate::upstream::pool), and the reply becomes the outcome.
 
 mod answered;
 mod attempt;

@@ -3,8 +3,8 @@
 //! Messages to the same core take the same path, through a plain queue. So ingest and egress need not know whether they
 //! share a core, and handling a fragment never nests inside the call that sent it.
 //!
-//! A core that is rung for the first of many messages handles it, sleeps again, and is rung for the second. So code that
-//! sends many pushes all of them, and rings once.
+//! A core that is rung for the first of many messages handles it, sleeps again, and is rung for the second. So code
+//! that sends many pushes all of them, and rings once.
 
 pub mod fragment;
 pub mod inquiry;

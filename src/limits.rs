@@ -193,7 +193,7 @@ pub const TLS_CLIENT_SESSIONS_MAX: usize = 32;
 /// The largest certificate, key or bundle file. Debian's bundle of all public roots has 220 KB.
 pub const TLS_FILE_BYTES_MAX: u64 = 4 << 20;
 
-/// TLS handshakes in progress on one core. At the limit one of them is cut for each that begins. Each holds about 20 KB.
+/// TLS handshakes in progress on one core. At the limit one is cut for each that begins. Each holds about 20 KB.
 pub const HANDSHAKES_MAX: usize = 1_024;
 
 /// The work that one step of a TLS handshake counts for, in bytes that could be split in the same time: about half a
@@ -320,15 +320,16 @@ pub const KNOWN_VALUES_MAX: usize = 16_384;
 pub const KNOWN_VALUE_BYTES_MAX: usize = 256;
 
 /// Inflated size of a Remote Write 2.0 part up to which it may share a request: some 80 series. To merge it, its home
-/// core writes all of it once more. For a larger part that takes longer than the request that it saves. So it is deflated
-/// on the core that received it and sent alone, and the home core of a giant tenant has no more to do than to send.
+/// core writes all of it once more. For a larger part that takes longer than the request that it saves. So it is
+/// deflated on the core that received it and sent alone, and the home core of a giant tenant has no more to do than to
+/// send.
 pub const MERGED_PART_BYTES_MAX: usize = 8 << 10;
 
 /// The same for a passthrough. It is deflated already, so merging it costs more.
 pub const MERGED_PASSTHROUGH_BYTES_MAX: usize = 2 << 10;
 
-/// Series, metadata entries and unknown fields of one request, together, and pieces that resources of OTLP are taken apart
-/// into. Prometheus sends 2,000 series. An empty series takes two bytes and costs us about twenty of bookkeeping.
+/// Series, metadata entries and unknown fields of one request, together, and pieces that resources of OTLP are taken
+/// apart into. Prometheus sends 2,000 series. An empty series takes two bytes and costs us about twenty of bookkeeping.
 pub const REQUEST_FIELDS_MAX: usize = 1_000_000;
 
 /// Symbols of one Remote Write 2.0 request. 2,000 series have about 5,000. An empty symbol takes two bytes and costs us
@@ -419,8 +420,8 @@ pub const TENANT_HISTOGRAMS_FULL_MAX: usize = 1_000;
 /// Senders that are counted by their address. Further senders share their counters.
 pub const SENDERS_COUNTED_MAX: usize = 100;
 
-/// Pairs of a credential and a tenant with counters of their own. Further pairs share theirs. JWTs and certificates have
-/// names that an operator does not choose, so their number has no other bound.
+/// Pairs of a credential and a tenant with counters of their own. Further pairs share theirs. JWTs and certificates
+/// have names that an operator does not choose, so their number has no other bound.
 pub const CREDENTIAL_TENANTS_MAX: usize = 1_024;
 
 /// Tenants whose log lines are rate-limited separately. Further tenants share one allowance.
@@ -454,8 +455,8 @@ pub const ADMIN_NICE: i32 = 10;
 pub const ADMIN_SEND_BUFFER_BYTES: usize = 128 << 10;
 
 /// Memory for metrics pages that clients have not read completely. Beyond it, the clients that have been reading
-/// longest are closed. With ten thousand tenants a page takes 8 MB, and there may be two of each format, besides those that
-/// are compressed.
+/// longest are closed. With ten thousand tenants a page takes 8 MB, and there may be two of each format, besides those
+/// that are compressed.
 pub const ADMIN_PAGES_BYTES_MAX: usize = 64 << 20;
 
 /// Size of an operator's request.

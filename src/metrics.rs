@@ -179,8 +179,8 @@ impl Metrics {
         if self.include_tenant { tenant.as_str() } else { "" }
     }
 
-    /// All credentials and their tenants with their counters, sorted. A pair occurs once for each core that counts under
-    /// it.
+    /// All credentials and their tenants with their counters, sorted. A pair occurs once for each core that counts
+    /// under it.
     pub fn credentials(&self) -> Vec<(CredentialTenant, Arc<CredentialMetrics>)> {
         self.credentials.lock().unwrap_or_else(PoisonError::into_inner).all()
     }

@@ -75,9 +75,9 @@ pub struct Part {
     /// The protocol of `elements`.
     pub protocol: Protocol,
     /// A snappy block without its length prefix. Parts are merged by concatenating their elements after a prefix with
-    /// the sum of their lengths. Those in Remote Write 2.0 are merged by a [`Merger`](crate::split::Merger); the elements
-    /// of small ones are [stored](crate::wire::snappy::stored), not compressed, until they are sent. Parts in OTLP may
-    /// have another `coding`.
+    /// the sum of their lengths. Those in Remote Write 2.0 are merged by a [`Merger`](crate::split::Merger); the
+    /// elements of small ones are [stored](crate::wire::snappy::stored), not compressed, until they are sent. Parts in
+    /// OTLP may have another `coding`.
     pub elements: Bytes,
     /// How the elements are coded.
     pub coding: Coding,

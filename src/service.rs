@@ -1,7 +1,7 @@
 //! The service manager: what it is told, and what it passes on (sd_notify(3), sd_listen_fds(3)).
 //!
-//! Without one, all of this does nothing. One that does not read its messages must not stop the server: its socket takes
-//! some ten of them, and then a send blocks.
+//! Without one, all of this does nothing. One that does not read its messages must not stop the server: its socket
+//! takes some ten of them, and then a send blocks.
 
 use std::ffi::OsStr;
 use std::fmt::Write;

@@ -24,8 +24,8 @@
 //! its elements are *stored*, as one literal.
 //!
 //! A Loki push is split in the same way: its streams count as series, its entries as samples. So is an export of OTLP:
-//! its resources count as series, its data points, log records or spans as samples. Its parts may be coded in other ways
-//! than as snappy (`coder`).
+//! its resources count as series, its data points, log records or spans as samples. Its parts may be coded in other
+//! ways than as snappy (`coder`).
 #![forbid(unsafe_code)]
 
 mod coder;
@@ -127,8 +127,8 @@ impl Splitter {
         scan
     }
 
-    /// Builds the next part. Parts come in the order of each tenant's first series; `None` after the last. Those in OTLP
-    /// are coded as their request was.
+    /// Builds the next part. Parts come in the order of each tenant's first series; `None` after the last. Those in
+    /// OTLP are coded as their request was.
     pub fn next_part(&mut self) -> Option<Part> {
         self.next_part_as(|_| TargetCoding::AsReceived)
     }

@@ -5,18 +5,20 @@
 //!
 //! * What was acknowledged is there after a crash at any point, of the process or of the machine. What was removed may
 //!   be back if its removal was not synced: replay is at least once.
-//! * Thousands of tenants may be sick at the same time. They share segments, so that one sync makes the parts of many of
-//!   them durable.
+//! * Thousands of tenants may be sick at the same time. They share segments, so that one sync makes the parts of many
+//!   of them durable.
 //! * A *stream* (tenant, upstream, destination) is replayed in the order of its sequences. Other streams do not matter
 //!   to it.
 //! * Everything has a limit: bytes on disk, bytes of a tenant, age, records and streams in the index ([`limits`]).
-//! * An error of the disk loses nothing that is stored. After a failed write or sync a file is not appended to any more.
+//! * An error of the disk loses nothing that is stored. After a failed write or sync a file is not appended to any
+//!   more.
 //! * One thread uses it, which may block. The clock is given.
 //!
-//! [`Store`] appends to numbered *segments*; [`record`] says what their bytes are, and why a torn one loses nothing that
-//! was acknowledged. `index.rs` knows in memory where each live record is, at 32 bytes each. A removal is a record, too:
-//! the sequence up to which a stream is done. `recovery.rs` reads it all back; `reader.rs` gets past damaged bytes. When most of a segment is dead, its live
-//! records are copied behind the others, with their sequences, and it is deleted.
+//! [`Store`] appends to numbered *segments*; [`record`] says what their bytes are, and why a torn one loses nothing
+//! that was acknowledged. `index.rs` knows in memory where each live record is, at 32 bytes each. A removal is a
+//! record, too: the sequence up to which a stream is done. `recovery.rs` reads it all back; `reader.rs` gets past
+//! damaged bytes. When most of a segment is dead, its live records are copied behind the others, with their sequences,
+//! and it is deleted.
 //!
 //! A [`Disk`] is the file layer: [`Folder`] in the program. In tests it is one in memory, which crashes at each of its
 //! operations and loses of the unsynced ones what it likes.

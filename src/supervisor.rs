@@ -56,8 +56,8 @@ use crate::trace::Tracer;
 use crate::upstream::resolve::Resolver;
 
 /// Runs the server until a signal asks it to shut down. `read_again` reads the configuration again when a signal asks
-/// for a reload. It runs on its own thread, one call at a time. The status page shows `commit`, the one that the program
-/// was built from.
+/// for a reload. It runs on its own thread, one call at a time. The status page shows `commit`, the one that the
+/// program was built from.
 ///
 /// # Errors
 /// See [`Failure`].
@@ -374,8 +374,8 @@ fn probe(plan: &Plan) -> Result<Driver, Failure> {
 
 /// The CPU of each core. There are as many cores as configured, or as this process may use CPUs.
 ///
-/// Cores are pinned only if they take all these CPUs. Fewer, as in a container with a CPU limit, are left to the kernel:
-/// it knows which CPUs are idle, and the next replica on the same node would be pinned to the same ones.
+/// Cores are pinned only if they take all these CPUs. Fewer, as in a container with a CPU limit, are left to the
+/// kernel: it knows which CPUs are idle, and the next replica on the same node would be pinned to the same ones.
 fn cpus(wanted: Option<usize>) -> Vec<Option<usize>> {
     let mask = rustix::thread::sched_getaffinity(None).ok();
     let allowed: Vec<usize> = match mask {

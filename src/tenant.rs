@@ -165,8 +165,8 @@ impl TenantRules {
         self.try_resolve(value, source, grant).map_err(|reason| self.explain(reason, value, source, grant))
     }
 
-    /// Like [`Self::resolve`], for a sender with this grant. A reason does not allocate; [`Self::explain`] turns it into
-    /// an error.
+    /// Like [`Self::resolve`], for a sender with this grant. A reason does not allocate; [`Self::explain`] turns it
+    /// into an error.
     pub(crate) fn try_resolve(
         &self,
         value: Option<&[u8]>,

@@ -50,8 +50,8 @@ pub fn escaped(text: &str) -> Cow<'_, str> {
     Cow::Owned(shown)
 }
 
-/// Appends `bytes` in double quotes, in Go's notation. The result is one line of harmless UTF-8. U+FFFD is escaped, too,
-/// as Prometheus' lexer treats it as an error.
+/// Appends `bytes` in double quotes, in Go's notation. The result is one line of harmless UTF-8. U+FFFD is escaped,
+/// too, as Prometheus' lexer treats it as an error.
 pub fn quote(bytes: &[u8], out: &mut String) {
     out.push('"');
     for chunk in bytes.utf8_chunks() {
@@ -92,8 +92,8 @@ pub(crate) enum QuoteFault {
 type Unquoted<'a> = (Cow<'a, [u8]>, usize);
 
 /// Reads the quoted text that begins at byte `open` of `text`, with a double, a single or a back quote, as Prometheus
-/// does (promql's `Unquote` in util/strutil/quote.go). Returns it and the byte after its closing quote. It is a slice of
-/// `text` unless it has escapes.
+/// does (promql's `Unquote` in util/strutil/quote.go). Returns it and the byte after its closing quote. It is a slice
+/// of `text` unless it has escapes.
 ///
 /// # Errors
 /// What is wrong, and the byte where.

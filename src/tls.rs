@@ -9,8 +9,8 @@
 //! * Encryption takes CPU time from the other connections of a core. Each call therefore does a bounded amount of work:
 //!   [`TLS_STEP_BYTES_MAX`](crate::limits::TLS_STEP_BYTES_MAX) of plaintext at most.
 //! * A peer decides how much it sends. All that a session holds has a bound in [`limits`](crate::limits).
-//! * Files are read and checked on a loader's thread, because a read from a dead mount may never return. All mistakes are
-//!   reported at once. Only [`files`] reads; everything else gets bytes and a time.
+//! * Files are read and checked on a loader's thread, because a read from a dead mount may never return. All mistakes
+//!   are reported at once. Only [`files`] reads; everything else gets bytes and a time.
 //!
 //! | module | what it is |
 //! |---|---|

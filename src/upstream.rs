@@ -1,7 +1,7 @@
 //! An upstream as one core sees it: its addresses, its connections, and one POST over one of them.
 //!
 //! ```text
-//! resolve ─► backoff (which addresses are well?) ─► pool (a connection, or a place in its queue) ─► client (POST, reply)
+//! resolve ─► backoff (which addresses are well?) ─► pool (a connection or a place in its queue) ─► client (a POST)
 //! ```
 //!
 //! Nothing here knows lanes or what a batch is made of: [`egress`](crate::egress) decides what goes next.

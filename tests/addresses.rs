@@ -48,8 +48,8 @@ fn lines(server: &Server, what: &str) -> usize {
     server.log().iter().filter(|line| line.contains(what)).count()
 }
 
-/// How many requests may have gone to an address that always fails: those before its first backoff, and one probe a second
-/// at most.
+/// How many requests may have gone to an address that always fails: those before its first backoff, and one probe a
+/// second at most.
 fn failures_max(since: Instant) -> usize {
     BACKOFF_AFTER_FAILURES as usize + since.elapsed().as_secs() as usize
 }

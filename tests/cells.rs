@@ -190,8 +190,8 @@ fn for_any_assignment_every_series_arrives_at_the_upstream_of_its_tenant() {
     }
 }
 
-/// Sends from `senders` connections, one request after another until `until`. Returns the longest time to an answer, and
-/// the number of answers by whether they were 200.
+/// Sends from `senders` connections, one request after another until `until`. Returns the longest time to an answer,
+/// and the number of answers by whether they were 200.
 fn answers(server: &Server, tenant: &str, senders: usize, until: Instant) -> (Duration, usize, usize) {
     let of_sender = |number: usize| {
         let (body, mut client) = (one(&format!("{tenant}{number}")), server.client());

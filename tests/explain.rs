@@ -1,5 +1,5 @@
-//! `tenantry explain` and `tenantry plan`, with the real program: every kind of rule, captured requests in every format,
-//! hostile values, and input that is not what it should be.
+//! `tenantry explain` and `tenantry plan`, with the real program: every kind of rule, captured requests in every
+//! format, hostile values, and input that is not what it should be.
 #![expect(
     clippy::unwrap_used,
     clippy::panic,

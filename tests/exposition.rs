@@ -1,4 +1,5 @@
-//! /metrics of the real server: formats and codings by negotiation, exemplars, and what is counted by texts from outside.
+//! /metrics of the real server: formats and codings by negotiation, exemplars, and what is counted by texts from
+//! outside.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::disallowed_methods)]
 
 mod support;

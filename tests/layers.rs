@@ -1,5 +1,5 @@
-//! Holds the layers of ARCHITECTURE.md: imports point down only, files of one room import one another in no circle, and
-//! no file is too long.
+//! Holds the layers of ARCHITECTURE.md: imports point down only, files of one room import one another in no circle, no
+//! file is too long, and no line of prose too wide.
 #![allow(clippy::unwrap_used, clippy::panic)]
 
 #[path = "layers/graph.rs"]
@@ -142,8 +142,15 @@ const READS_FILES: &str = "tls/files.rs";
 /// Where Rust sources are, from the repository's root.
 const SOURCES: &[&str] = &["src", "tests", "loadgen/src", "loadgen/tests", "fuzz", "benches"];
 
+/// Where prose is.
+const PROSE: &[&str] =
+    &["", "configs", "configs/helm/tenantry", "configs/kubernetes", "loadgen", "packaging", "perf"];
+
 /// Lines of a file, at most.
 const LINES_MAX: usize = 600;
+
+/// Columns of a comment or of prose, at most. What is code is rustfmt's business.
+const COLUMNS_MAX: usize = 120;
 
 /// The Rust sources below a folder: their paths from there, and their text.
 fn sources_in(folder: &str) -> Vec<(String, String)> {
@@ -337,6 +344,36 @@ fn no_file_is_too_long() {
         for (file, source) in sources_in(folder) {
             let lines = source.lines().count();
             assert!(lines <= LINES_MAX, "{folder}/{file} has {lines} lines");
+        }
+    }
+}
+
+fn too_wide(line: &str) -> bool {
+    line.chars().count() > COLUMNS_MAX
+}
+
+#[test]
+fn no_comment_is_too_wide() {
+    for folder in SOURCES {
+        for (file, source) in sources_in(folder) {
+            let comments = source.lines().filter(|line| line.trim_start().starts_with("//"));
+            let wide: Vec<_> = comments.filter(|line| too_wide(line)).collect();
+            assert!(wide.is_empty(), "{folder}/{file}: {wide:?}");
+        }
+    }
+}
+
+/// Tables and code have one line for one thing.
+#[test]
+fn no_prose_is_too_wide() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let files = PROSE.iter().flat_map(|folder| fs::read_dir(root.join(folder)).unwrap());
+    let paths = files.map(|file| file.unwrap().path());
+    for page in paths.filter(|path| path.extension().is_some_and(|extension| extension == "md")) {
+        let mut is_code = false;
+        for line in fs::read_to_string(&page).unwrap().lines() {
+            is_code ^= line.trim_start().starts_with("```");
+            assert!(is_code || line.starts_with('|') || !too_wide(line), "{}: {line}", page.display());
         }
     }
 }

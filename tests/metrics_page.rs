@@ -1,5 +1,5 @@
-//! A real Prometheus scrapes /metrics and finds cortex-tenant's names with their types: by itself in OpenMetrics, and in
-//! the classic format if it asks for nothing.
+//! A real Prometheus scrapes /metrics and finds cortex-tenant's names with their types: by itself in OpenMetrics, and
+//! in the classic format if it asks for nothing.
 #![allow(clippy::disallowed_methods, clippy::unwrap_used, clippy::panic)]
 
 use std::io::{Read, Write};

@@ -124,7 +124,8 @@ fn a_profile_names_functions_and_threads_and_disturbs_no_push() {
         let cores = stacks.iter().filter(|stack| stack.thread.starts_with("core"));
         let whole: i64 = cores.clone().filter(|stack| has(stack, "thread_start")).map(|s| s.count).sum();
         let all: i64 = cores.clone().map(|stack| stack.count).sum();
-        // Frame pointers lead to the beginning of the thread, except from code of libc that uses the register otherwise.
+        // Frame pointers lead to the beginning of the thread, except from code of libc that uses the register
+        // otherwise.
         assert!(all > 10 && whole * 10 > all * 7, "{whole} of {all}");
         assert!(cores.clone().any(|stack| has(stack, "tenantry::")), "{stacks:#?}");
         // Threads that sleep use no CPU time.

@@ -295,7 +295,8 @@ fn connections_of_a_passed_socket_are_spread_over_the_cores() {
 fn a_passed_socket_that_no_setting_names_ends_the_server() {
     let socket = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = socket.local_addr().unwrap().port();
-    // Another port, and the same one of another address: the server must not listen where its configuration does not say.
+    // Another port, and the same one of another address: the server must not listen where its configuration does not
+    // say.
     for listen in [free_port(), SocketAddr::from(([127, 0, 0, 2], port))] {
         refuses(&socket, listen);
     }

@@ -1,5 +1,5 @@
-//! Properties of splitting exports of OTLP, for arbitrary exports of all signals in both notations, and for broken ones.
-//! Each tenant gets exactly its items, in the resources, scopes and metrics that they were in.
+//! Properties of splitting exports of OTLP, for arbitrary exports of all signals in both notations, and for broken
+//! ones. Each tenant gets exactly its items, in the resources, scopes and metrics that they were in.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test: what fails is a finding")]
 
 #[path = "../fuzz/checks/otlp.rs"]

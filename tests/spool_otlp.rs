@@ -1,5 +1,5 @@
-//! The spool and OTLP: in which coding parts leave it, how many requests they take, and what it keeps when its target is
-//! gone.
+//! The spool and OTLP: in which coding parts leave it, how many requests they take, and what it keeps when its target
+//! is gone.
 #![allow(clippy::unwrap_used, clippy::panic, clippy::disallowed_methods)]
 
 mod support;

@@ -1,5 +1,5 @@
-//! Reads bytes as a selector and as a series. What is printed must read back, matching must be what its matchers say one
-//! by one, and an error must be one harmless line with a place in the text.
+//! Reads bytes as a selector and as a series. What is printed must read back, matching must be what its matchers say
+//! one by one, and an error must be one harmless line with a place in the text.
 #![allow(clippy::expect_used, clippy::panic, reason = "a test: what fails is a finding")]
 
 use tenantry::selector::{Malformed, Matcher, Op, Selector, Series, show_series};

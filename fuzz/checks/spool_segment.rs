@@ -1,5 +1,5 @@
-//! Reads bytes as a segment of the spool and as what it keeps of a part. What decodes must be encoded to the same bytes.
-//! Checksums are also set right, because a fuzzer does not find them.
+//! Reads bytes as a segment of the spool and as what it keeps of a part. What decodes must be encoded to the same
+//! bytes. Checksums are also set right, because a fuzzer does not find them.
 #![allow(clippy::expect_used, clippy::panic, reason = "a test: what fails is a finding")]
 
 use bytes::Bytes;

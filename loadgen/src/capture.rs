@@ -4,8 +4,8 @@
 //! - What is recorded is what came: bodies keep their bytes and compression.
 //! - Secrets are not recorded: of a head only the path without its query, the format and the tenant's header are kept.
 //!   Bodies hold labels and values, so files are for their owner only.
-//! - It may stand between a sender and its target. Then it answers what the target answers, also when recording fails or
-//!   has reached its bounds.
+//! - It may stand between a sender and its target. Then it answers what the target answers, also when recording fails
+//!   or has reached its bounds.
 //!
 //! [`Recorder`] writes the files; loadgen/README.md describes them.
 

@@ -1,8 +1,8 @@
 //! Puts several servers through the same loads and measures them from outside.
 //!
 //! Constraints that shaped it:
-//! - A figure counts only if it was earned. A contender that answers anything but 2xx, or whose acknowledged samples are
-//!   not in the sink, gets no figures for that scenario. The others go on.
+//! - A figure counts only if it was earned. A contender that answers anything but 2xx, or whose acknowledged samples
+//!   are not in the sink, gets no figures for that scenario. The others go on.
 //! - Machines drift: clocks, caches, neighbours. So contenders take turns (A B C A B C …), and a ratio is taken within
 //!   each round before the median is taken over rounds.
 //! - A contender is started anew for each round. So no queue, cache or heap of an earlier load is left, its memory peak

@@ -1,8 +1,8 @@
 //! Load, sink and proof for Tenantry.
 //!
 //! Senders send bodies that were built beforehand, so that encoding them does not count. A sink at the other end counts
-//! what arrives, by tenant. Both keep the same sums, which must be equal: what was acknowledged is what was stored. Where
-//! sums are not enough, senders send stamped samples, and an audit reports each sample that went wrong.
+//! what arrives, by tenant. Both keep the same sums, which must be equal: what was acknowledged is what was stored.
+//! Where sums are not enough, senders send stamped samples, and an audit reports each sample that went wrong.
 //!
 //! ```text
 //! catalogue ─► fleet ──┐
@@ -11,7 +11,8 @@
 //!                         journal ─────► audit ◄─── account    sums, or every sample
 //! ```
 //!
-//! [`chaos`] plans the faults under which that has to hold. [`simulation`] has them happen under a clock of its own. [`capture`] records the pushes of real senders.
+//! [`chaos`] plans the faults under which that has to hold. [`simulation`] has them happen under a clock of its own.
+//! [`capture`] records the pushes of real senders.
 //!
 //! Senders and sinks use threads and blocking sockets: so latencies include no queue of this program.
 

@@ -1,11 +1,12 @@
-//! What a sender does after an answer that is not a 2xx. Pure: it takes statuses and a clock, and returns the next step.
+//! What a sender does after an answer that is not a 2xx. Pure: it takes statuses and a clock, and returns the next
+//! step.
 //!
 //! The rules are those of Prometheus' remote write queue (`client.go` and `queue_manager.go` in `storage/remote`, with
 //! the defaults of its configuration). After a 5xx or no answer it tries again without end. The pause doubles each
 //! time, or is as long as Retry-After says. Any other answer is final, and what it refuses is dropped.
 //!
-//! Senders of OTLP try again after 429, 502, 503 and 504 only, and a success may tell of items that are rejected for good
-//! (OTLP specification, "OTLP/HTTP Response").
+//! Senders of OTLP try again after 429, 502, 503 and 504 only, and a success may tell of items that are rejected for
+//! good (OTLP specification, "OTLP/HTTP Response").
 //!
 //! Attempts that may be stored without an acknowledgement are counted, because a proof has to allow for them.
 

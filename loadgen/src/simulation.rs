@@ -2,8 +2,8 @@
 //!
 //! Constraints that shaped it:
 //! - What is simulated must be what ships: the cores with their lanes, pools, permits, spool, receipts and verdicts, on
-//!   the runtime that they have, down to the calls of the C library. These alone are others (`calls.rs`): the clock leaps
-//!   when nothing is left to do, and a TCP socket is a Unix socket.
+//!   the runtime that they have, down to the calls of the C library. These alone are others (`calls.rs`): the clock
+//!   leaps when nothing is left to do, and a TCP socket is a Unix socket.
 //! - A failure must be found again. So all of it runs in one thread, and whatever is random comes from the seed. The
 //!   program runs itself again for each seed, without random addresses: hash maps draw their order from these, too.
 //! - A kill ends every task at once, in the midst of whatever it does. The runtime is dropped, and with it all of its

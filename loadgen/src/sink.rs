@@ -3,12 +3,16 @@
 //! Constraints that shaped it:
 //! - What is counted has to be a proof: [`crate::account`] says of what. It is counted before the answer leaves, so
 //!   the next [`Snapshot`] after an answer has its samples.
-//! - It shares a machine with the server under test. So: one walk over the inflated bytes, in a buffer of the connection's,
-//!   and one short lock per request to add the sums up. Connections themselves are [`testkit::upstream`]'s.
-//! - Tests need an upstream that misbehaves on demand: a [`Script`] decides each answer. [`Faults`] are a script from a file.
-//! - Where sums don't tell enough, a sink keeps a [`FullAccount`] of stamped samples. It costs more, so it has to be asked for.
+//! - It shares a machine with the server under test. So: one walk over the inflated bytes, in a buffer of the
+//!   connection's, and one short lock per request to add the sums up. Connections themselves are
+//!   [`testkit::upstream`]'s.
+//! - Tests need an upstream that misbehaves on demand: a [`Script`] decides each answer. [`Faults`] are a script from a
+//!   file.
+//! - Where sums don't tell enough, a sink keeps a [`FullAccount`] of stamped samples. It costs more, so it has to be
+//!   asked for.
 //!
-//! A request is *stored*, and only then counted in a tenant's sums, when its answer is a 2xx, unless its script says otherwise.
+//! A request is *stored*, and only then counted in a tenant's sums, when its answer is a 2xx, unless its script says
+//! otherwise.
 
 pub(crate) mod export;
 pub mod faults;
@@ -36,7 +40,8 @@ pub use stats::{Snapshot, TenantCount};
 use store::Store;
 pub use testkit::upstream::{Admission, Close, Reply, Storing};
 
-/// How a sink listens and what it does with requests. The default has the defaults of the command line, but a free port.
+/// How a sink listens and what it does with requests. The default has the defaults of the command line, but a free
+/// port.
 #[derive(Clone, Parser)]
 pub struct SinkConfig {
     /// Where to listen; port 0 takes a free one
@@ -149,13 +154,14 @@ impl Sink {
         self.shared.counts().clone()
     }
 
-    /// The full account so far; None if none is kept, see [`SinkConfig::full_account`]. What a script holds back is stored first.
+    /// The full account so far; None if none is kept, see [`SinkConfig::full_account`]. What a script holds back is
+    /// stored first.
     pub fn account(&self) -> Option<FullAccount> {
         self.shared.account()
     }
 
-    /// Stops listening and closes all connections, as an upstream that dies does. What is stored stays stored, and so, later, is what has
-    /// arrived and waits for its answer's delay.
+    /// Stops listening and closes all connections, as an upstream that dies does. What is stored stays stored, and so,
+    /// later, is what has arrived and waits for its answer's delay.
     pub fn go_down(&mut self) {
         self.server.go_down();
     }

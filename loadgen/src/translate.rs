@@ -1,12 +1,12 @@
 //! Translates requests of Remote Write 1.0 to other protocols and back.
 //!
 //! Constraints that shaped it:
-//! - Sums, stamps and audits know one form, that of 1.0. So whatever is sent otherwise is made of a 1.0 request, and what
-//!   arrives otherwise is turned back into one before it is counted: if anything was lost or changed on the way, the
-//!   sums differ.
-//! - Each way there must have a way back that loses nothing, and that refuses what was not written here. Where times are
-//!   nanoseconds, those that a millisecond can't have are a number that the sample's value gives, as a check that both
-//!   came through.
+//! - Sums, stamps and audits know one form, that of 1.0. So whatever is sent otherwise is made of a 1.0 request, and
+//!   what arrives otherwise is turned back into one before it is counted: if anything was lost or changed on the way,
+//!   the sums differ.
+//! - Each way there must have a way back that loses nothing, and that refuses what was not written here. Where times
+//!   are nanoseconds, those that a millisecond can't have are a number that the sample's value gives, as a check that
+//!   both came through.
 //! - Logs have no samples: an entry's line bears the bits of the sample's value.
 
 mod loki;

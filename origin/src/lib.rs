@@ -21,8 +21,8 @@ const DATE: &str = "TENANTRY_COMMIT_DATE";
 const EPOCH: &str = "SOURCE_DATE_EPOCH";
 
 /// Expands to `(commit, date)`, two `&'static str`: the first twelve digits of the hash, and a day as `2026-11-26` in
-/// UTC. Each comes from the environment (`TENANTRY_COMMIT`, `TENANTRY_COMMIT_DATE` or `SOURCE_DATE_EPOCH`), or else from
-/// git. Without either it is empty.
+/// UTC. Each comes from the environment (`TENANTRY_COMMIT`, `TENANTRY_COMMIT_DATE` or `SOURCE_DATE_EPOCH`), or else
+/// from git. Without either it is empty.
 #[proc_macro]
 pub fn origin(_: TokenStream) -> TokenStream {
     let checkout = Checkout::of_package();

@@ -3,8 +3,8 @@
 //! Design constraints:
 //! - It has to work where the page of another server would not: behind a port-forward, without internet, on the first
 //!   look at three in the morning. So everything is in the program, and in one answer.
-//! - Names and texts on it are hostile. The page writes them as text only, and the Content-Security-Policy lets no script
-//!   run and no style apply but the page's own, by their hashes. A page may not frame it.
+//! - Names and texts on it are hostile. The page writes them as text only, and the Content-Security-Policy lets no
+//!   script run and no style apply but the page's own, by their hashes. A page may not frame it.
 //!
 //! It is plain JavaScript without a framework and without a build step, so `cargo build` is all that a change takes.
 //! Its files are joined once.

@@ -1,7 +1,7 @@
 //! In which format and coding a client wants /metrics (RFC 9110 sections 12.4 and 12.5).
 //!
-//! A client that wants none of what there is gets the classic text, not compressed, rather than a 406: that is what each
-//! gets that says nothing, and a scrape must not fail for a detail of its head.
+//! A client that wants none of what there is gets the classic text, not compressed, rather than a 406: that is what
+//! each gets that says nothing, and a scrape must not fail for a detail of its head.
 #![forbid(unsafe_code)]
 
 use crate::limits::HEAD_FIELDS_MAX;
@@ -87,8 +87,8 @@ struct Choice<'a> {
     weight: u16,
 }
 
-/// The elements of a list. Values with a comma or a semicolon in quotes do not occur in what we look for, and an element
-/// that is torn apart at one matches nothing.
+/// The elements of a list. Values with a comma or a semicolon in quotes do not occur in what we look for, and an
+/// element that is torn apart at one matches nothing.
 fn choices(list: &str) -> impl Iterator<Item = Choice<'_>> {
     list.split(',').map(|element| {
         let mut parts = element.split(';').map(str::trim);

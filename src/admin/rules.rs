@@ -1,7 +1,7 @@
 //! Which rule names a tenant: found by watching one of its series.
 //!
-//! The cores do not keep it, as it would cost memory and time for each tenant. So when somebody looks at a tenant, a tap
-//! waits for its next series, for a few seconds at most. The answer is there the next time that somebody looks.
+//! The cores do not keep it, as it would cost memory and time for each tenant. So when somebody looks at a tenant, a
+//! tap waits for its next series, for a few seconds at most. The answer is there the next time that somebody looks.
 
 use std::cell::RefCell;
 use std::sync::Arc;

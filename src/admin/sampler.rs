@@ -1,8 +1,8 @@
 //! What the counters did lately: rates, short histories, and balances that are off.
 //!
-//! Counters only say how much there was since the start. A page wants to know how much there is now. So the admin thread
-//! reads all counters every [`SAMPLE_SECS`], whether anybody looks or not: the histories should be there when somebody
-//! does. With ten thousand tenants that takes some milliseconds. The memory for each tenant is bounded.
+//! Counters only say how much there was since the start. A page wants to know how much there is now. So the admin
+//! thread reads all counters every [`SAMPLE_SECS`], whether anybody looks or not: the histories should be there when
+//! somebody does. With ten thousand tenants that takes some milliseconds. The memory for each tenant is bounded.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;

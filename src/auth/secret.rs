@@ -6,7 +6,8 @@ use std::fmt;
 use subtle::ConstantTimeEq as _;
 use zeroize::Zeroizing;
 
-/// A password, a token, a hash of one, or a header with one. `Debug` shows `***`. The memory is overwritten when it is dropped.
+/// A password, a token, a hash of one, or a header with one. `Debug` shows `***`. The memory is overwritten when it is
+/// dropped.
 #[derive(Clone, Default)]
 pub struct Secret(Zeroizing<Vec<u8>>);
 

@@ -164,8 +164,8 @@ impl Options {
 }
 
 /// Adds the second dash to `-config`, `-config=FILE` and the other long options in the style of Go's flag package. The
-/// argument after an option that takes a value is always that value. After the name of a subcommand, or of one of its own,
-/// its options count.
+/// argument after an option that takes a value is always that value. After the name of a subcommand, or of one of its
+/// own, its options count.
 fn double_dashes(args: impl IntoIterator<Item = OsString>) -> Vec<OsString> {
     let command = Args::command();
     let mut options = Options::of(&command);

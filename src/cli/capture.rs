@@ -1,5 +1,6 @@
 //! Reads captured requests: a file with the body as it was sent, `NAME.bin`, and beside it `NAME.json`, which describes
-//! it. `loadgen capture` writes both, and loadgen/README.md has the keys. Without a description, the format is detected.
+//! it. `loadgen capture` writes both, and loadgen/README.md has the keys. Without a description, the format is
+//! detected.
 #![forbid(unsafe_code)]
 
 use std::fs::File;

@@ -20,8 +20,8 @@ use clap::Subcommand;
 pub(super) enum SpoolCommand {
     /// List the streams of a spool, each a tenant's data for an upstream and destination
     ///
-    /// Nothing is written, and a server may have the spool open. Exits with 1 if a segment is damaged: then the list may
-    /// lack something.
+    /// Nothing is written, and a server may have the spool open. Exits with 1 if a segment is damaged: then the list
+    /// may lack something.
     Ls(ls::LsArgs),
 
     /// Print the records of a spool, or those of a file of dead letters, each as a line of JSON
@@ -38,9 +38,9 @@ pub(super) enum SpoolCommand {
 
     /// Send the parts in a file of dead letters again, the oldest first
     ///
-    /// Each part is a request, one at a time, over plain HTTP. What was not taken goes into FILE.left, and the exit code
-    /// is 1 if that is anything. After a failure that a retry may mend, the other parts of the same tenant are left, too,
-    /// so that their order is kept. FILE itself stays as it is.
+    /// Each part is a request, one at a time, over plain HTTP. What was not taken goes into FILE.left, and the exit
+    /// code is 1 if that is anything. After a failure that a retry may mend, the other parts of the same tenant are
+    /// left, too, so that their order is kept. FILE itself stays as it is.
     Replay(replay::ReplayArgs),
 }
 

@@ -162,9 +162,9 @@ impl Bounds {
 }
 
 impl Fault {
-    /// Turns the fault into a mistake. It is reported at the first of its settings that was set and that `holds`, else at
-    /// any that was set. `None` if one of its settings was already reported: its value is then only the default in its
-    /// place.
+    /// Turns the fault into a mistake. It is reported at the first of its settings that was set and that `holds`, else
+    /// at any that was set. `None` if one of its settings was already reported: its value is then only the default in
+    /// its place.
     pub(super) fn mistake(self, origins: &Origins, holds: impl Fn(&str) -> bool) -> Option<Mistake> {
         let Fault { keys, text } = self;
         let keys: Vec<_> = keys.iter().filter_map(|path| origins.find(path)).collect();

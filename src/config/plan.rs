@@ -152,20 +152,21 @@ impl Plan {
         }
     }
 
-    /// Whether data for this destination is taken. It is not if its target is OTLP's default, and that is our own address.
+    /// Whether data for this destination is taken. It is not if its target is OTLP's default, and that is our own
+    /// address.
     pub fn takes(&self, destination: Destination) -> bool {
         !self.is_ourselves(UpstreamId::main(destination))
     }
 
-    /// Whether an upstream's target for OTLP is our own address. A named upstream has that of the main one if it has none
-    /// of its own.
+    /// Whether an upstream's target for OTLP is our own address. A named upstream has that of the main one if it has
+    /// none of its own.
     pub fn is_ourselves(&self, id: UpstreamId) -> bool {
         let destination = id.destination();
         destination.signal().is_some() && self.terms_of(id).targets.of(destination).is_at(self.listen)
     }
 
-    /// The upstream that a tenant's data goes to, and what its requests have in common. `source` is the tenant header of
-    /// the inbound request, and `grant` that of its sender.
+    /// The upstream that a tenant's data goes to, and what its requests have in common. `source` is the tenant header
+    /// of the inbound request, and `grant` that of its sender.
     pub fn upstream_of(
         &self,
         tenant: &TenantId,

@@ -1,8 +1,8 @@
 //! Reads the answers of receivers of OTLP (OTLP specification, "OTLP/HTTP Response").
 //!
-//! A 2xx may be a partial success: the upstream has stored some of the items and rejected the others. Rejected items are
-//! refused in the ledger, although the request succeeded. The answer does not say which they are. So of a request that
-//! carried the parts of several senders, each sender hears of its share of them.
+//! A 2xx may be a partial success: the upstream has stored some of the items and rejected the others. Rejected items
+//! are refused in the ledger, although the request succeeded. The answer does not say which they are. So of a request
+//! that carried the parts of several senders, each sender hears of its share of them.
 
 use super::Egress;
 use super::tenant_lane::TenantLane;
@@ -12,8 +12,8 @@ use crate::model::{Outcome, Part, Via};
 use crate::upstream::client::Reply;
 use crate::wire::otlp::answer::{read_partial_success, read_status};
 
-/// Bytes of an answer that are kept: of OTLP's all that are read, as numbers are in them, and of others the beginning, as
-/// they are a text.
+/// Bytes of an answer that are kept: of OTLP's all that are read, as numbers are in them, and of others the beginning,
+/// as they are a text.
 pub(super) fn answer_bytes_max(batch: &[Box<Fragment>]) -> usize {
     match is_otlp(batch) {
         true => RESPONSE_BODY_BYTES_MAX,
@@ -68,9 +68,9 @@ impl RejectedShares {
 }
 
 impl Egress {
-    /// Logs and notes that an upstream has rejected some of what it otherwise stored. If that came out of the spool, its
-    /// senders were told that it is stored. It is lost then, as nobody knows which items they are, and so it is logged and
-    /// counted as parts are that are refused as a whole.
+    /// Logs and notes that an upstream has rejected some of what it otherwise stored. If that came out of the spool,
+    /// its senders were told that it is stored. It is lost then, as nobody knows which items they are, and so it is
+    /// logged and counted as parts are that are refused as a whole.
     pub(super) fn note_rejected(
         &self,
         lane: &TenantLane,

@@ -156,8 +156,8 @@ impl Egress {
         }
     }
 
-    /// Waits for a connection until `start_by`. If one address refuses, the next is tried, as nothing has been sent yet.
-    /// Without a connection, the lane keeps its place for its next request.
+    /// Waits for a connection until `start_by`. If one address refuses, the next is tried, as nothing has been sent
+    /// yet. Without a connection, the lane keeps its place for its next request.
     pub(super) async fn connection(&self, lane: &TenantLane, start_by: Instant) -> Result<Checkout, Failure> {
         let standing = lane.standing();
         let since = standing.since.unwrap_or_else(Instant::now);

@@ -1,10 +1,10 @@
 //! What a replay has read of its lane's stream: which parts share a request, and up to where all is stored. Pure.
 //!
 //! # Constraints
-//! - Order within a series is kept. A sender sends a series' next sample when the one before is acknowledged, so parts of
-//!   a stream may have series in common, whichever requests they came with.
-//! - A request takes a round trip, and a lane has one at a time. A stream that is sent part by part never gets shorter if
-//!   its tenant has more than one part in a round trip.
+//! - Order within a series is kept. A sender sends a series' next sample when the one before is acknowledged, so parts
+//!   of a stream may have series in common, whichever requests they came with.
+//! - A request takes a round trip, and a lane has one at a time. A stream that is sent part by part never gets shorter
+//!   if its tenant has more than one part in a round trip.
 //! - The spool removes from a stream's front only. What was stored before others must not be sent twice, as an upstream
 //!   may refuse it then: it is older than what came meanwhile.
 //!
@@ -12,8 +12,8 @@
 //! A run is a part and those behind it that may share its request, in their order. It ends at the first that may not:
 //! any series may be in both. But the two replicas of an HA pair send by turns, and must not share a request. So a part
 //! may *pass* others if they have no series in common for certain: if all series of each name one replica, and not the
-//! same. An upstream that keeps only one replica's samples holds on to that one for much longer than a request takes, so
-//! it does not matter to it which of them comes first.
+//! same. An upstream that keeps only one replica's samples holds on to that one for much longer than a request takes,
+//! so it does not matter to it which of them comes first.
 //!
 //! What has passed others is remembered once it is stored, until they are stored, too.
 
@@ -189,8 +189,8 @@ mod tests {
     }
 
     proptest! {
-        /// Whatever is read and stored: each part is sent once, a series' parts in their order, and only what is stored is
-        /// removed.
+        /// Whatever is read and stored: each part is sent once, a series' parts in their order, and only what is stored
+        /// is removed.
         #[test]
         fn each_part_is_stored_once_and_each_series_in_order(
             replicas in prop::collection::vec(1u8..8, 1..40),

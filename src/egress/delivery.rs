@@ -159,7 +159,8 @@ impl Egress {
         round_trip
     }
 
-    /// Releases the room of fragments and sends the outcome that they share. Each hears its own share of what was written.
+    /// Releases the room of fragments and sends the outcome that they share. Each hears its own share of what was
+    /// written.
     fn finish_all(&self, lane: &Rc<TenantLane>, fragments: Batch, outcome: &Outcome) {
         let shares = Shares::of(&fragments, outcome.written);
         let mut rejected = RejectedShares::of(&fragments, outcome.rejected);

@@ -1,8 +1,8 @@
 //! What an upstream request carries of its batch.
 //!
 //! Elements of most protocols are sent as they are, one after the other. Parts in Remote Write 2.0 are merged into one
-//! request with one table of symbols, and only then deflated (see [`Merger`](crate::split::Merger)). This happens when a
-//! connection is there: until then more fragments may join.
+//! request with one table of symbols, and only then deflated (see [`Merger`](crate::split::Merger)). This happens when
+//! a connection is there: until then more fragments may join.
 //!
 //! Parts in OTLP are coded as their target wants them, which may be only now.
 //!

@@ -1,9 +1,9 @@
 //! Receipts of parts that were delivered although their request failed. Pure: no I/O, no clock of its own.
 //!
-//! A request fails as a whole: if the upstream refuses one of its tenants for now, the sender sends all of it again. The
-//! core that received the request then tells the home cores of the other tenants to remember their parts. When the same
-//! part comes again, it gets the same outcome, and nothing is sent. So a tenant in trouble costs the others nothing, and
-//! no sample is stored twice.
+//! A request fails as a whole: if the upstream refuses one of its tenants for now, the sender sends all of it again.
+//! The core that received the request then tells the home cores of the other tenants to remember their parts. When the
+//! same part comes again, it gets the same outcome, and nothing is sent. So a tenant in trouble costs the others
+//! nothing, and no sample is stored twice.
 //!
 //! A receipt is kept longer than a sender's retries take, and each retry renews it. The number of receipts is bounded;
 //! the oldest go first. A part whose receipt went too early is sent twice, and upstreams take it for a duplicate. No

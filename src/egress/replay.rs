@@ -4,13 +4,14 @@
 //! which. A lane whose latest replay failed sends a *probe*: one part. Its request may hang for as long as a timeout
 //! lasts, so probes have places of their own, and leave the others to lanes whose upstream takes their parts.
 //!
-//! On the direct way, parts in Remote Write 2.0, and those of OTLP in gzip or zstd, are merged only if they are small: for
-//! a large one, writing and deflating it once more takes longer than the request that it saves, and requests go side by
-//! side. Here one waits for the other, and a request costs a round trip. So parts of all sizes are merged, up to the size
-//! that merged requests have otherwise. They are inflated for it in the core's turns of work. Nor need they have one
-//! coding: a request has that of its first part.
+//! On the direct way, parts in Remote Write 2.0, and those of OTLP in gzip or zstd, are merged only if they are small:
+//! for a large one, writing and deflating it once more takes longer than the request that it saves, and requests go
+//! side by side. Here one waits for the other, and a request costs a round trip. So parts of all sizes are merged, up
+//! to the size that merged requests have otherwise. They are inflated for it in the core's turns of work. Nor need they
+//! have one coding: a request has that of its first part.
 //!
-//! The coding that a target always wants may have changed since a part was spooled. It is sent as the target wants it now.
+//! The coding that a target always wants may have changed since a part was spooled. It is sent as the target wants it
+//! now.
 
 use std::rc::Rc;
 use std::sync::Arc;

@@ -6,8 +6,8 @@
 //! - Within a series, order is kept. A sender sends a series' next sample when the one before is acknowledged. So while
 //!   a tenant has anything in the spool, or on its way there, its new parts go behind it; and parts out of the spool
 //!   leave one request at a time, each a run of parts in their order ([`backlog`](super::backlog)).
-//! - Replays must not take what prompt tenants need: few go on at a time, in turns, each with little in memory. Nor must
-//!   lanes whose requests hang take the turns of those that get on.
+//! - Replays must not take what prompt tenants need: few go on at a time, in turns, each with little in memory. Nor
+//!   must lanes whose requests hang take the turns of those that get on.
 //! - A disk that hangs must not hold requests for longer than an upstream that hangs.
 //!
 //! # Design
@@ -20,9 +20,9 @@
 //!    └──────────────────(nothing is left to read)───────┘
 //! ```
 //!
-//! The spool's thread answers appends in their order, so those of an egress wait in one queue. A task of the
-//! core looks now and then: it gives up those that wait for too long, and starts the replays that are due. A replayed
-//! request that is refused for its content is sent again part by part; a part that is refused alone is refused for good.
+//! The spool's thread answers appends in their order, so those of an egress wait in one queue. A task of the core looks
+//! now and then: it gives up those that wait for too long, and starts the replays that are due. A replayed request that
+//! is refused for its content is sent again part by part; a part that is refused alone is refused for good.
 
 use std::rc::Rc;
 use std::sync::Arc;
@@ -59,8 +59,8 @@ impl Egress {
         fails && !outcome.is_unwritten && fragment.sender.is_some()
     }
 
-    /// Sends a fragment into the spool. It keeps its room until it is durable. `failed` is what its upstream has done to
-    /// it, if it was sent.
+    /// Sends a fragment into the spool. It keeps its room until it is durable. `failed` is what its upstream has done
+    /// to it, if it was sent.
     pub(super) fn spool(&self, lane: &Rc<TenantLane>, fragment: Box<Fragment>, failed: Option<Outcome>) {
         let Some(link) = &self.spool else { return };
         // Otherwise what waits for a disk that hangs would have no limit.

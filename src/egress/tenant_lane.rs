@@ -31,8 +31,8 @@ pub(super) struct TenantLane {
     /// How many of its latest requests in a row were cut or timed out.
     pub(super) strikes: Cell<u32>,
     /// The place among those who wait for a connection that a request has left which gave up: since when it waited. The
-    /// next one takes it. Otherwise a tenant whose requests give up one after the other, as long as a turn of all tenants
-    /// takes, would never come to the front.
+    /// next one takes it. Otherwise a tenant whose requests give up one after the other, as long as a turn of all
+    /// tenants takes, would never come to the front.
     pub(super) place: Cell<Option<Instant>>,
     /// Request sizes that upstreams accept from this tenant.
     pub(super) sizes: RefCell<Sizes>,

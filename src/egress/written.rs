@@ -1,10 +1,10 @@
 //! Checks how much an upstream says it has written of Remote Write 2.0.
 //!
-//! A receiver of 2.0 must say how much it wrote (Remote Write 2.0 specification, "Required Written Response Headers"). A
-//! receiver that knows only 1.0 reads a 2.0 request as an empty one, because all of its fields are unknown: it answers
-//! 2xx and stores nothing. A reply without the headers may come from either, so it is logged and counted, and it is a
-//! failure if `remote_write_v2_require_written` is set. Such a failure does not go away by itself, so it is not spooled: its
-//! sender has to hear of it. If it comes to spooled parts, they are refused for good.
+//! A receiver of 2.0 must say how much it wrote (Remote Write 2.0 specification, "Required Written Response Headers").
+//! A receiver that knows only 1.0 reads a 2.0 request as an empty one, because all of its fields are unknown: it
+//! answers 2xx and stores nothing. A reply without the headers may come from either, so it is logged and counted, and
+//! it is a failure if `remote_write_v2_require_written` is set. Such a failure does not go away by itself, so it is not
+//! spooled: its sender has to hear of it. If it comes to spooled parts, they are refused for good.
 //!
 //! The numbers are those of a whole request. Each sender whose part was merged into it hears its [share](Shares).
 

@@ -89,7 +89,8 @@ impl<T> Post<T> {
         let _ = self.queue.send(message);
     }
 
-    /// Wakes the core if it sleeps. Returns whether it rang. To be called after messages were pushed, in whatever number.
+    /// Wakes the core if it sleeps. Returns whether it rang. To be called after messages were pushed, in whatever
+    /// number.
     pub fn ring(&self) -> bool {
         let ring = self.sleep.must_ring();
         if ring {

@@ -99,8 +99,8 @@ fn protocol_of(inflated: &[u8]) -> Protocol {
     }
 }
 
-/// The format that JSON looks like: the first name of a list of streams or of resources tells. What has none counts as a
-/// Loki push.
+/// The format that JSON looks like: the first name of a list of streams or of resources tells. What has none counts as
+/// a Loki push.
 fn json_protocol_of(json: &[u8]) -> Protocol {
     let names: [(&[u8], Protocol); 7] = [
         (b"\"streams\"", Protocol::LokiJson),

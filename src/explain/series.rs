@@ -83,8 +83,8 @@ impl Explained {
     }
 }
 
-/// Explains where the series that `series` describes goes, as JSON. `source` is the tenant header of its request. Access
-/// rules are left out, as they depend on the credentials of the sender.
+/// Explains where the series that `series` describes goes, as JSON. `source` is the tenant header of its request.
+/// Access rules are left out, as they depend on the credentials of the sender.
 ///
 /// # Errors
 /// If the text is not a series; says what is wrong, and where.

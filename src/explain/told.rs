@@ -44,8 +44,8 @@ impl Told {
         Self { status, text: body, reason, whole_request: true }
     }
 
-    /// The answer to a request with one series that has no usable tenant; `None` if the map drops it, which no sender is
-    /// told. `name` is the metric's name, or the stream's labels.
+    /// The answer to a request with one series that has no usable tenant; `None` if the map drops it, which no sender
+    /// is told. `name` is the metric's name, or the stream's labels.
     pub(super) fn of_series(
         plan: &Plan,
         destination: Destination,

@@ -341,8 +341,8 @@ impl<'a> Fields<'a> {
     }
 }
 
-/// Path and query of a request target (RFC 9112 section 3.2): origin-form, absolute-form (from senders with a proxy setting)
-/// or, for OPTIONS, the asterisk. CONNECT asks for a tunnel, which we do not offer.
+/// Path and query of a request target (RFC 9112 section 3.2): origin-form, absolute-form (from senders with a proxy
+/// setting) or, for OPTIONS, the asterisk. CONNECT asks for a tunnel, which we do not offer.
 fn path_and_query<'a>(target: &'a str, method: &str) -> Result<(&'a str, &'a str), &'static str> {
     if !target.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'#') {
         return Err("malformed request target");

@@ -4,8 +4,8 @@
 //! next. But a part should not wait while many others are made, or a large one. So the cores are rung after some thirty
 //! microseconds of work, and for each part of a large request.
 
-/// Work for parts that a request sends to other cores before it rings them, in inflated bytes: some thirty microseconds,
-/// and the last part.
+/// Work for parts that a request sends to other cores before it rings them, in inflated bytes: some thirty
+/// microseconds, and the last part.
 const UNANNOUNCED_WORK_BYTES_MAX: usize = 64 << 10;
 
 /// Inflated size from which a request rings for each part: the next one may take milliseconds.

@@ -116,8 +116,8 @@ impl Ingest {
         }
     }
 
-    /// Logs that a request was refused for its credentials, at a limited rate. What a sender claims to be is not logged:
-    /// people type passwords where user names belong.
+    /// Logs that a request was refused for its credentials, at a limited rate. What a sender claims to be is not
+    /// logged: people type passwords where user names belong.
     pub(super) fn log_denial(&self, client: SocketAddr, refusal: &Refusal) {
         let (Refusal::Unauthorized { why, .. } | Refusal::Forbidden { why }) = refusal else { return };
         if let Some(suppressed) = self.limiter.borrow_mut().allow(&client.ip().to_string(), Instant::now()) {

@@ -1,4 +1,5 @@
-//! A request that has been split: sends its parts to their home cores, waits for their outcomes, and concludes the answer.
+//! A request that has been split: sends its parts to their home cores, waits for their outcomes, and concludes the
+//! answer.
 
 use std::net::SocketAddr;
 use std::sync::Arc;

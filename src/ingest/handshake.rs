@@ -3,11 +3,12 @@
 //! # Constraints
 //! - A client that connects and says nothing must cost no more than without TLS. So a session is made when the first
 //!   bytes have arrived, not before.
-//! - A handshake takes up to a millisecond of CPU time. Each of its steps therefore waits for its turn among all work of
-//!   the core, so that a flood of handshakes leaves established connections their share: see [`turns`](super::turns).
-//! - The number of handshakes in progress has a limit: see [`handshakes`](super::handshakes). A handshake counts once it
-//!   has had its first turn. Until then it waits for us, is no reason to cut another, and holds as little as a silent
-//!   client.
+//! - A handshake takes up to a millisecond of CPU time. Each of its steps therefore waits for its turn among all work
+//!   of the core, so that a flood of handshakes leaves established connections their share: see
+//!   [`turns`](super::turns).
+//! - The number of handshakes in progress has a limit: see [`handshakes`](super::handshakes). A handshake counts once
+//!   it has had its first turn. Until then it waits for us, is no reason to cut another, and holds as little as a
+//!   silent client.
 
 use std::io;
 use std::net::IpAddr;
@@ -27,8 +28,8 @@ use crate::limits::{DRAIN_FIRST_REQUEST_MILLIS, HANDSHAKE_STEP_WORK_BYTES};
 use crate::tls::session::Session;
 
 impl Ingest {
-    /// Shakes hands with a client, if the listener speaks TLS. Returns the client's certificate, if there is one that was
-    /// verified. `None` means that the connection cannot be served.
+    /// Shakes hands with a client, if the listener speaks TLS. Returns the client's certificate, if there is one that
+    /// was verified. `None` means that the connection cannot be served.
     pub(super) async fn secure(&self, stream: &mut Stream) -> Option<Standing> {
         let plan = self.plan();
         let Some(tls) = &plan.tls.ingress else { return Some(Standing::default()) };

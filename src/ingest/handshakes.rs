@@ -45,7 +45,8 @@ impl<C> Default for State<C> {
 }
 
 impl Handshakes {
-    /// Adds a handshake with a peer of this [`network`], and cuts another one if there are too many. Give the ticket to [`end`](Self::end).
+    /// Adds a handshake with a peer of this [`network`], and cuts another one if there are too many. Give the ticket to
+    /// [`end`](Self::end).
     pub(super) fn begin(&self, peer: IpAddr, cutter: Cutter) -> Ticket {
         let mut state = self.state.borrow_mut();
         let cut = if state.count >= HANDSHAKES_MAX { state.take_one() } else { None };

@@ -100,8 +100,8 @@ pub async fn accept(listener: Listener, ingest: Rc<Ingest>, stop: CancelHandle) 
     Ok(())
 }
 
-/// Accepts connections in the backlog, up to [`ACCEPTS_PER_TURN_MAX`]. Returns whether it is empty. A ring completes one
-/// accept each time that it is polled, and a busy core polls it a hundred times a second.
+/// Accepts connections in the backlog, up to [`ACCEPTS_PER_TURN_MAX`]. Returns whether it is empty. A ring completes
+/// one accept each time that it is polled, and a busy core polls it a hundred times a second.
 fn accept_waiting(listener: &StdListener, ingest: &Rc<Ingest>) -> bool {
     for _ in 0..ACCEPTS_PER_TURN_MAX {
         if ingest.shared().connections.is_full() || !is_connection_waiting(listener) {

@@ -1,8 +1,8 @@
 //! What open taps are shown of a request.
 //!
 //! This runs only while a tap is open. It reads the body once more, by itself, so that the way of a request stays the
-//! same whether it is watched or not. What it reads comes before the splitter has checked it, so it is bounded here: when
-//! [`TAP_SERIES_MAX`] series of a request are shown, it ends, and counts that the tap has lost something.
+//! same whether it is watched or not. What it reads comes before the splitter has checked it, so it is bounded here:
+//! when [`TAP_SERIES_MAX`] series of a request are shown, it ends, and counts that the tap has lost something.
 
 use std::borrow::Cow;
 use std::net::SocketAddr;

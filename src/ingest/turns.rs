@@ -63,7 +63,8 @@ struct Waiting {
 }
 
 impl Turns {
-    /// Waits for a turn of a handshake with `peer`. The future must not be dropped before it is ready, as its turn would never end.
+    /// Waits for a turn of a handshake with `peer`. The future must not be dropped before it is ready, as its turn
+    /// would never end.
     pub(super) async fn take(&self, step: Step, peer: IpAddr) -> Turn<'_> {
         let mut waiting: Option<Rc<Waiting>> = None;
         poll_fn(|cx| match &waiting {

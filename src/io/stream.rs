@@ -34,8 +34,8 @@ pub struct Stream {
 
 impl Drop for Stream {
     /// Shuts the connection down now, as the ring closes the descriptor only later. The peer and the kernel's list of
-    /// connections see the end at once. A peer over TLS first gets a `close_notify`, as RFC 8446 section 6.1 and RFC 9112
-    /// section 9.8 demand, so that it does not take the end for an attack.
+    /// connections see the end at once. A peer over TLS first gets a `close_notify`, as RFC 8446 section 6.1 and RFC
+    /// 9112 section 9.8 demand, so that it does not take the end for an attack.
     fn drop(&mut self) {
         // SAFETY: as in `fd`; the borrow of the field alone leaves `tls` free.
         let fd = unsafe { BorrowedFd::borrow_raw(self.tcp.as_raw_fd()) };
@@ -194,9 +194,9 @@ impl Stream {
         self.watch.expired()
     }
 
-    /// Puts a TLS session over the connection, and shakes hands. `turn` is awaited before each step of the handshake but
-    /// the first: a step takes up to a millisecond of CPU time, and other connections need theirs. An error of `turn`
-    /// ends the handshake.
+    /// Puts a TLS session over the connection, and shakes hands. `turn` is awaited before each step of the handshake
+    /// but the first: a step takes up to a millisecond of CPU time, and other connections need theirs. An error of
+    /// `turn` ends the handshake.
     ///
     /// # Errors
     /// If the connection was reset or cut, or a [`SessionError`](crate::tls::error::SessionError) within an

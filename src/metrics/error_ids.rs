@@ -1,5 +1,5 @@
-//! The IDs that Mimir gives its errors, as far as pushes may get them (grafana/mimir, pkg/util/globalerror/user.go, which
-//! promises that they do not change).
+//! The IDs that Mimir gives its errors, as far as pushes may get them (grafana/mimir, pkg/util/globalerror/user.go,
+//! which promises that they do not change).
 //!
 //! An error's text quotes labels of the tenant before it names the ID. So only known IDs become labels of metrics: any
 //! other text could be a tenant's.

@@ -18,8 +18,9 @@
 //!                                                        └─► refused, by reason                (the home core)
 //! ```
 //!
-//! Each core has a balance of arrivals, over all tenants, and each tenant has one on its home core. What is missing, or too much, in any of them is *unaccounted*. A core may be interrupted between two stores, and
-//! then a reader sees a difference that is gone a moment later. So [`Auditor`] believes what it has seen twice.
+//! Each core has a balance of arrivals, over all tenants, and each tenant has one on its home core. What is missing, or
+//! too much, in any of them is *unaccounted*. A core may be interrupted between two stores, and then a reader sees a
+//! difference that is gone a moment later. So [`Auditor`] believes what it has seen twice.
 //!
 //! What it cannot see: a part that never gets an outcome stays in flight, and a body that has lost bytes on its way
 //! counts with all of its samples. The chaos runs compare what upstreams have stored, sample by sample.
@@ -285,7 +286,8 @@ impl Metrics {
         all.chunk_by(|(a, _), (b, _)| a == b).filter_map(of_group).collect()
     }
 
-    /// What went no further than the cores that received it. It has no tenant, or its tenant's home core does not know it.
+    /// What went no further than the cores that received it. It has no tenant, or its tenant's home core does not know
+    /// it.
     pub fn refused_on_arrival(&self) -> Ledger {
         let mut ledger = Ledger::default();
         for core in &self.cores {

@@ -52,8 +52,8 @@ impl<K: Eq, const C: usize> Named<K, C> {
         }
     }
 
-    /// All names that are known with their counters, summed over the cores, in the order in which they came. The last has
-    /// no name: it is for all names past the bound, and is there only if there were some.
+    /// All names that are known with their counters, summed over the cores, in the order in which they came. The last
+    /// has no name: it is for all names past the bound, and is there only if there were some.
     pub fn totals(&self) -> Vec<(Option<&K>, [u64; C])> {
         let total = |at: usize| -> [u64; C] {
             let places = self.counts.iter().filter_map(|places| places.get(at));

@@ -78,8 +78,8 @@ pub struct DestinationFamilies {
 }
 
 /// The table of a destination's families. `$data` is what their names begin with. cortex-tenant has those of series and
-/// streams; the others are named in the same way, so dashboards need no other pattern. `$samples` and `$samples_help` are
-/// name and help of the tenants' samples, which cortex-tenant does not count.
+/// streams; the others are named in the same way, so dashboards need no other pattern. `$samples` and `$samples_help`
+/// are name and help of the tenants' samples, which cortex-tenant does not count.
 macro_rules! families {
     (@one $name:expr, $help:expr => $kind:ident, $read:expr) => {
         Family { name: $name, help: $help, kind: Kind::$kind, samples: &[Sample { label: None, read: $read }] }

@@ -63,11 +63,11 @@ pub struct Outcome {
     pub retry_after_secs: Option<u32>,
     /// What the upstream reports as written.
     pub written: Option<Written>,
-    /// Whether the upstream took it without saying what it wrote, and has to say. Nobody knows then whether it is stored, and
-    /// the same request would get the same answer.
+    /// Whether the upstream took it without saying what it wrote, and has to say. Nobody knows then whether it is
+    /// stored, and the same request would get the same answer.
     pub is_unwritten: bool,
-    /// How many samples the upstream says that it has not taken, although it has stored the others: a partial success in
-    /// OTLP.
+    /// How many samples the upstream says that it has not taken, although it has stored the others: a partial success
+    /// in OTLP.
     pub rejected: u64,
     /// The upstream's response body, or the reason for a failure; at most [`ERROR_BODY_BYTES_MAX`] bytes.
     pub message: Box<str>,
@@ -160,9 +160,9 @@ impl Outcome {
 }
 
 /// Maps an upstream's status to the one to show to a sender. A status that is neither a success nor an error (such as
-/// 304) is no valid answer to a push and becomes 502. So do 408 (RFC 9110 section 15.5.9) and nginx's 499: despite being
-/// 4xx they mean that one hop gave up on another, so whether the data was stored is unknown and the content is not at
-/// fault.
+/// 304) is no valid answer to a push and becomes 502. So do 408 (RFC 9110 section 15.5.9) and nginx's 499: despite
+/// being 4xx they mean that one hop gave up on another, so whether the data was stored is unknown and the content is
+/// not at fault.
 fn sender_status(status: u16) -> u16 {
     match status {
         408 | 499 => 502,

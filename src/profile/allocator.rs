@@ -10,8 +10,8 @@ pub fn allocator() -> String {
         "\nThe figures of arenas and of the system's memory (reserved, committed, purged) are of the whole process. \
          Those of\nheaps, pages and sizes are of this thread and of threads that have ended.\n\n",
     );
-    // SAFETY: mimalloc calls `append` with texts that end with a NUL and with the pointer that it is given here, on this
-    // thread and before it returns. Nothing else uses `text` meanwhile.
+    // SAFETY: mimalloc calls `append` with texts that end with a NUL and with the pointer that it is given here, on
+    // this thread and before it returns. Nothing else uses `text` meanwhile.
     unsafe { libmimalloc_sys::mi_stats_print_out(Some(append), (&raw mut text).cast()) };
     text
 }

@@ -50,7 +50,8 @@ impl Budget {
         self.in_flight() >= self.units_max - self.units_max / 8
     }
 
-    /// Returns the units in flight. They can exceed the limit if parts have [outgrown](Charge::split_off) their request.
+    /// Returns the units in flight. They can exceed the limit if parts have [outgrown](Charge::split_off) their
+    /// request.
     pub fn in_flight(&self) -> usize {
         self.units.load(Ordering::Relaxed)
     }

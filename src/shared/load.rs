@@ -1,8 +1,8 @@
 //! What the parts for each upstream hold of the requests and bytes in flight, if there are several upstreams.
 //!
 //! # Constraints
-//! - An upstream that answers nothing keeps its parts for as long as they may wait. It must not use up what the parts for
-//!   the others need. Which upstream that will be, and how many at once, is not known before.
+//! - An upstream that answers nothing keeps its parts for as long as they may wait. It must not use up what the parts
+//!   for the others need. Which upstream that will be, and how many at once, is not known before.
 //! - What one upstream does not use is for the others.
 //!
 //! # Design
@@ -43,8 +43,8 @@ impl Loads {
         !self.0.is_empty()
     }
 
-    /// Begins to hold the parts of one request for the upstream of this number. Returns `None` if its parts hold as many
-    /// requests as are free.
+    /// Begins to hold the parts of one request for the upstream of this number. Returns `None` if its parts hold as
+    /// many requests as are free.
     pub fn begin(self: &Arc<Self>, upstream: usize, requests: &Budget) -> Option<Arc<Held>> {
         let load = self.0.get(upstream)?;
         // Relaxed is enough: the numbers guard no other memory.

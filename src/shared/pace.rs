@@ -14,8 +14,8 @@
 //!   out; after that, each request sent *since* and answered in time allows two more cuts ([`Pace::may_cut`]).
 //! * A tenant may be slow by nature, or classed as slow by mistake. So slow tenants don't only wait for each other's
 //!   timeouts: a request is cut for another slow tenant's, too. Each consecutive cut doubles the time that the tenant's
-//!   requests may take ([`slow_timeout`]) and moves it back in the queue ([`queue_penalty`]). So tenants classed as slow
-//!   by mistake come before those whose upstream never answers, and a tenant that needs two seconds gets them.
+//!   requests may take ([`slow_timeout`]) and moves it back in the queue ([`queue_penalty`]). So tenants classed as
+//!   slow by mistake come before those whose upstream never answers, and a tenant that needs two seconds gets them.
 //!
 //! The usual time of an address is a moving average that adapts within some fifty answers, so an upstream that becomes
 //! slow for every tenant soon counts as usual. All cores share it: a core whose tenants all stall could not learn it

@@ -76,9 +76,9 @@ impl std::fmt::Debug for Directory {
 }
 
 impl Directory {
-    /// Creates the directory for `cores` cores and `upstreams` upstreams, with at most `per_address_max` connections to each address. Slow
-    /// tenants may use `slow_max` of them. `carrier` is called, on any core, with each permit that comes free while a
-    /// claimant waits for it.
+    /// Creates the directory for `cores` cores and `upstreams` upstreams, with at most `per_address_max` connections to
+    /// each address. Slow tenants may use `slow_max` of them. `carrier` is called, on any core, with each permit that
+    /// comes free while a claimant waits for it.
     pub fn new(
         cores: usize,
         upstreams: usize,

@@ -6,8 +6,8 @@
 //! - Taps, events in a tap, and series of a request that a tap shows are bounded.
 //!
 //! # Design
-//! The admin thread opens a [`Tap`] and reads its channel. While any is open, the core that receives a request looks for
-//! matching series in its body once more, apart from the splitter, and sends an event for each when the request is
+//! The admin thread opens a [`Tap`] and reads its channel. While any is open, the core that receives a request looks
+//! for matching series in its body once more, apart from the splitter, and sends an event for each when the request is
 //! answered.
 
 use std::net::SocketAddr;

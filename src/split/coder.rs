@@ -2,9 +2,9 @@
 //!
 //! Constraints that shaped it:
 //!
-//! * Each part is compressed by itself, and parts are small: 200 points take 25 kB. The state of a compressor takes some
-//!   hundred kilobytes, and making it would take a third as long as the work. So compressors are kept, each from the first
-//!   part on that needs it.
+//! * Each part is compressed by itself, and parts are small: 200 points take 25 kB. The state of a compressor takes
+//!   some hundred kilobytes, and making it would take a third as long as the work. So compressors are kept, each from
+//!   the first part on that needs it.
 //! * The fastest regular levels are taken, as for pages: data is compressed once, to save bandwidth to an upstream that
 //!   is usually near. For parts of OTLP, gzip's next level takes 1.4 to 1.9 times as long and saves at most 4 %.
 //! * A part may wait for its upstream, so its bytes are in memory of their own that is no larger.
@@ -88,8 +88,8 @@ impl Coder {
         coded
     }
 
-    /// Frees a large buffer: others get their turn before the request's next part, and the budget of bytes does not know
-    /// of it.
+    /// Frees a large buffer: others get their turn before the request's next part, and the budget of bytes does not
+    /// know of it.
     fn trim(&mut self) {
         if self.buffer.capacity() > SCRATCH_BYTES_MAX {
             self.buffer = Vec::new();
@@ -152,18 +152,18 @@ pub(super) fn inflate_into<'a>(inflater: &'a mut Inflater, part: &Part) -> Optio
     Some(inflater.bytes())
 }
 
-/// Whether these parts in OTLP have to be coded anew before they are sent in the coding of the first. Elements in snappy
-/// and without a coding are sent one behind the other. So could those in gzip and zstd, but not every receiver reads on
-/// after the first member or frame, and one that does not would lose the others without a word.
+/// Whether these parts in OTLP have to be coded anew before they are sent in the coding of the first. Elements in
+/// snappy and without a coding are sent one behind the other. So could those in gzip and zstd, but not every receiver
+/// reads on after the first member or frame, and one that does not would lose the others without a word.
 pub fn are_coded_when_sent<'a>(mut parts: impl Iterator<Item = &'a Part>) -> bool {
     let Some(first) = parts.next() else { return false };
     let joins = matches!(first.coding.sent, Compression::Snappy | Compression::Identity);
     first.coding.now != first.coding.sent || parts.any(|part| !joins || part.coding.now != first.coding.sent)
 }
 
-/// Merges parts in OTLP, as many as inflate to no more than `bytes_max` together, at least the first. Returns the request,
-/// coded as the first is sent, what it inflates to, and the number of its parts; `None` if there are none, or the first is
-/// damaged.
+/// Merges parts in OTLP, as many as inflate to no more than `bytes_max` together, at least the first. Returns the
+/// request, coded as the first is sent, what it inflates to, and the number of its parts; `None` if there are none, or
+/// the first is damaged.
 pub(super) fn merge<'a>(
     coder: &mut Coder,
     parts: impl IntoIterator<Item = &'a Part>,

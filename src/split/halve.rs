@@ -14,8 +14,8 @@ use crate::wire::remote_write_v1::{Field, Fields, TenantLabels};
 use crate::wire::remote_write_v2::{self, Series, Symbols};
 use crate::wire::varint;
 
-/// Whether [`halve`] makes two parts of this one, as far as its counts tell. What is cut between series needs several of
-/// them; a stream is also cut between its entries, and an export only between items.
+/// Whether [`halve`] makes two parts of this one, as far as its counts tell. What is cut between series needs several
+/// of them; a stream is also cut between its entries, and an export only between items.
 pub fn can_be_halved(part: &Part) -> bool {
     match part.protocol {
         Protocol::RemoteWriteV1 | Protocol::RemoteWriteV2 => part.series > 1,

@@ -2,18 +2,19 @@
 //!
 //! Constraints that shaped it:
 //!
-//! * A resource's attributes name its tenant or, if they do not, those of each of its scopes or, if these do not either,
-//!   those of each item: a data point, a log record or a span. So one resource may have to become several, one for each
-//!   tenant, whose items keep their order. All three signals and both notations take this one way.
+//! * A resource's attributes name its tenant or, if they do not, those of each of its scopes or, if these do not
+//!   either, those of each item: a data point, a log record or a span. So one resource may have to become several, one
+//!   for each tenant, whose items keep their order. All three signals and both notations take this one way.
 //! * The resource, the scope and what a metric says of itself are copied for each tenant that has items in them. The
 //!   limit on the inflated request bounds these copies. Besides known fields, only numeric fields are copied: unknown
 //!   bytes could be one tenant's data.
 //! * What is not taken apart is forwarded as the bytes that came in. That holds for a whole scope or metric within a
 //!   resource that is taken apart, too.
-//! * An export may be empty, and so may a resource: that is no fault (OTLP specification, "OTLP/HTTP Request"), and such
-//!   a resource needs no tenant.
-//! * What is acknowledged is stored. So a resource without items goes to its tenant if it holds metrics without points or
-//!   unknown fields of bytes, which may be items of a kind that is new to us. What no tenant can be given is counted.
+//! * An export may be empty, and so may a resource: that is no fault (OTLP specification, "OTLP/HTTP Request"), and
+//!   such a resource needs no tenant.
+//! * What is acknowledged is stored. So a resource without items goes to its tenant if it holds metrics without points
+//!   or unknown fields of bytes, which may be items of a kind that is new to us. What no tenant can be given is
+//!   counted.
 #![forbid(unsafe_code)]
 
 mod found;
@@ -199,8 +200,8 @@ impl<'a> Pass<'a> {
         }
     }
 
-    /// Finds the tenant of a resource without items that names none. Its unknown fields may be items, so they are treated
-    /// as items without a tenant are. Metrics without points are no reason to refuse a request.
+    /// Finds the tenant of a resource without items that names none. Its unknown fields may be items, so they are
+    /// treated as items without a tenant are. Metrics without points are no reason to refuse a request.
     fn without_items(&mut self, resource: &'a [u8], held: Held) -> Result<Option<u32>, SplitError> {
         if held.unknown {
             let subject = ResourceSubject { signal: self.signal, notation: self.notation, resource };

@@ -205,8 +205,8 @@ impl Pass<'_> {
         Ok(())
     }
 
-    /// Routes a metadata entry to the tenants that have its family and that the sender may write to, and returns whether
-    /// there are any. Otherwise keeps it for the default tenant, unless it is dropped.
+    /// Routes a metadata entry to the tenants that have its family and that the sender may write to, and returns
+    /// whether there are any. Otherwise keeps it for the default tenant, unless it is dropped.
     fn metadata(&mut self, entry: &[u8], begin: usize, end: usize) -> Result<bool, SplitError> {
         let families = match self.resolver.rules.metadata {
             Metadata::Drop => return Ok(false),

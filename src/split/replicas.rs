@@ -1,12 +1,12 @@
-//! Which replica of a highly available sender the series of a part are of: for parts that are read again before they are
-//! sent.
+//! Which replica of a highly available sender the series of a part are of: for parts that are read again before they
+//! are sent.
 //!
 //! A part's [`MergeKey`] is about its first series, which is all that an upstream looks at. Whether two parts have a
 //! series in common is another question. If *all* series of either name one replica, and another one than those of the
 //! other part, they have none.
 //!
-//! A large part in Remote Write 2.0 has no key, as merging it does not pay while it is on its way. Nor has a large one of
-//! OTLP in gzip or zstd. Here they get one.
+//! A large part in Remote Write 2.0 has no key, as merging it does not pay while it is on its way. Nor has a large one
+//! of OTLP in gzip or zstd. Here they get one.
 #![forbid(unsafe_code)]
 
 use super::coder::inflate_into;
@@ -68,7 +68,8 @@ impl<'a> ReplicaReader<'a> {
             }
     }
 
-    /// Reads a part, which must come from a [`Splitter`](super::Splitter). It costs what inflating and scanning it costs.
+    /// Reads a part, which must come from a [`Splitter`](super::Splitter). It costs what inflating and scanning it
+    /// costs.
     pub fn read(&mut self, part: &Part) -> OfReplica {
         let read = match part.protocol {
             Protocol::RemoteWriteV1 => self.read_v1(part),

@@ -51,8 +51,8 @@ pub struct SplitRules<'a> {
 }
 
 impl<'a> SplitRules<'a> {
-    /// Creates rules with defaults: senders may write to every tenant, metadata is dropped, HA replicas are not distinguished, and Remote Write 2.0 stays
-    /// 2.0.
+    /// Creates rules with defaults: senders may write to every tenant, metadata is dropped, HA replicas are not
+    /// distinguished, and Remote Write 2.0 stays 2.0.
     pub fn new(tenant: &'a TenantRules, limits: SplitLimits) -> Self {
         Self {
             tenant,
@@ -81,7 +81,8 @@ pub enum Metadata<'a> {
 /// The result of scanning a request.
 #[derive(Clone, PartialEq, Eq, Default, Debug)]
 pub struct Scan {
-    /// Number of parts that [`Splitter::next_part`](super::Splitter::next_part) will return; 0 if there is nothing to send.
+    /// Number of parts that [`Splitter::next_part`](super::Splitter::next_part) will return; 0 if there is nothing to
+    /// send.
     pub tenants: usize,
     /// Number of received series or streams, including refused ones.
     pub series: u64,

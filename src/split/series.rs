@@ -25,9 +25,9 @@ use crate::wire::otlp::Notation;
 use crate::wire::remote_write_v1::{self, Labels, TenantLabels};
 use crate::wire::remote_write_v2::{self, Symbols};
 
-/// Calls `visit` for each series of a body, for each entry of a stream that has structured metadata, and for each item of
-/// a resource, until it breaks off. What shares its labels and has nothing else is shown at once. Streams without entries
-/// are passed over, as they need no tenant, and so are series with more than `labels_max` labels.
+/// Calls `visit` for each series of a body, for each entry of a stream that has structured metadata, and for each item
+/// of a resource, until it breaks off. What shares its labels and has nothing else is shown at once. Streams without
+/// entries are passed over, as they need no tenant, and so are series with more than `labels_max` labels.
 ///
 /// # Errors
 /// If the body cannot be inflated or read. Then some series may have been shown.

@@ -129,8 +129,8 @@ impl Appender {
             .and_then(|()| disk.sync_folder());
         index.resize(number, disk.length(number).unwrap_or(HEADER_BYTES as u64));
         if let Err(error) = started {
-            // On a full disk, each try would leave a file, and the next start of the program makes all of them durable. One
-            // that cannot be removed now is deleted later, like any other.
+            // On a full disk, each try would leave a file, and the next start of the program makes all of them durable.
+            // One that cannot be removed now is deleted later, like any other.
             if disk.remove(number).is_ok() {
                 index.drop_segment(number);
             }

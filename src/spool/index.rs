@@ -4,8 +4,8 @@
 //!
 //! * Millions of records: an entry has 32 bytes ([`ENTRY_BYTES`]), in one queue per stream. A queue takes up to twice
 //!   that, as it grows by doubling.
-//! * A stream is removed from its front. So one number per stream tells which of its records on disk are dead: all up to
-//!   its *removal*.
+//! * A stream is removed from its front. So one number per stream tells which of its records on disk are dead: all up
+//!   to its *removal*.
 //! * A dead record must not come back when its segment is read again. So as long as one may be on disk, a removal that
 //!   covers it must be there, too. Removals are only in segments as late as all that they cover. So the removals in the
 //!   oldest segment cover nothing outside it, and go with it. Those of any other one are live, like records.

@@ -5,8 +5,8 @@
 /// any request that is let in.
 pub const RECORD_BYTES_MAX: usize = 256 << 20;
 
-/// Size of a segment, if the setting is larger. Offsets have 32 bits, and what was appended for one commit goes into one
-/// segment, which may be larger for it by [`PENDING_BYTES_MAX`].
+/// Size of a segment, if the setting is larger. Offsets have 32 bits, and what was appended for one commit goes into
+/// one segment, which may be larger for it by [`PENDING_BYTES_MAX`].
 pub const SEGMENT_BYTES_MAX: u64 = 1 << 30;
 
 /// The least size of a segment, so that its header hardly counts.

@@ -1,5 +1,6 @@
-//! A disk in memory, for tests and simulations: it fails and crashes on demand. After a crash, of what was not synced any part is there: writes
-//! are kept, dropped, torn or replaced by zeros, each for itself, and so are creations and deletions.
+//! A disk in memory, for tests and simulations: it fails and crashes on demand. After a crash, of what was not synced
+//! any part is there: writes are kept, dropped, torn or replaced by zeros, each for itself, and so are creations and
+//! deletions.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -205,7 +206,8 @@ impl MemoryDisk {
         (state.is_down, state.crash_at) = (false, None);
     }
 
-    /// The power fails and comes back. `seed` tells what is left of what was not durable: nothing (0), all (1), or some.
+    /// The power fails and comes back. `seed` tells what is left of what was not durable: nothing (0), all (1), or
+    /// some.
     pub fn crash(&self, seed: u64) {
         let state = &mut *self.0.borrow_mut();
         let mut random = Random(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1);
@@ -358,7 +360,8 @@ impl Disk for MemoryDisk {
             return Err(io::Error::other("EIO"));
         }
         for change in state.changes.drain(..) {
-            // What is durable of a name replaces what is in doubt of it: no file system puts older changes over newer ones.
+            // What is durable of a name replaces what is in doubt of it: no file system puts older changes over newer
+            // ones.
             state.forgotten.retain(|doubtful| doubtful.segment() != change.segment());
             apply(&mut state.durable_folder, change);
         }

@@ -4,8 +4,8 @@
 //!
 //! * A disk may return other bytes than it was given, anywhere. What is behind them was acknowledged, too, so reading
 //!   goes on with the next record that can be found. Only what no record follows is a torn tail.
-//! * A search has bounded work: it is linear as long as nothing looks like a frame, and what does may cost the checksums
-//!   of four times the segment.
+//! * A search has bounded work: it is linear as long as nothing looks like a frame, and what does may cost the
+//!   checksums of four times the segment.
 //! * A part may hold what looks like a record. So a damaged record is first skipped as a whole, by its length.
 //! * Memory: one record, never what a damaged length says.
 //!

@@ -5,14 +5,14 @@
 //! record   length (4)  CRC32C (4)  | sequence (8)  kind (1)  payload |    length and checksum are those of |…|
 //! ```
 //!
-//! Numbers are little-endian. The header's sequence is the next one at the segment's creation. So sequences grow even if
-//! all records before it are gone. A record's checksum starts from that of the header. So a block of a deleted segment,
-//! which a file system may show after a crash, is never a record of another segment.
+//! Numbers are little-endian. The header's sequence is the next one at the segment's creation. So sequences grow even
+//! if all records before it are gone. A record's checksum starts from that of the header. So a block of a deleted
+//! segment, which a file system may show after a crash, is never a record of another segment.
 //!
 //! *Why a torn tail loses nothing:* A segment is only ever appended to, by one process, and a sync covers all that was
-//! appended before. After a failed write or sync nothing more is appended to it. So every record that was acknowledged is
-//! before the first one that a crash or an error could have torn. A disk that returns other bytes than it was given is
-//! another matter: see `reader.rs`.
+//! appended before. After a failed write or sync nothing more is appended to it. So every record that was acknowledged
+//! is before the first one that a crash or an error could have torn. A disk that returns other bytes than it was given
+//! is another matter: see `reader.rs`.
 #![forbid(unsafe_code)]
 
 use super::fields::{Fields, Malformed};

@@ -3,12 +3,14 @@
 //! Design constraints:
 //!
 //! * The elements are the bulk. They are the last field, so decoding slices them out of the record without a copy.
-//! * Each value has one encoding. What decodes is encoded to the same bytes again, so there is one way to be wrong less.
+//! * Each value has one encoding. What decodes is encoded to the same bytes again, so there is one way to be wrong
+//!   less.
 //! * The bytes have a checksum, so they are what this program has written. They are checked nevertheless, as far as a
 //!   mistake would lead a part to another tenant or into another header. The elements are not inflated for it.
 //!
-//! The format is versioned by the segment (`record.rs`): any change to it is another version. Only protocols may be added,
-//! with fields of their own, such as the coding of those in OTLP: an older program finds such a record malformed.
+//! The format is versioned by the segment (`record.rs`): any change to it is another version. Only protocols may be
+//! added, with fields of their own, such as the coding of those in OTLP: an older program finds such a record
+//! malformed.
 #![forbid(unsafe_code)]
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};

@@ -294,9 +294,9 @@ impl<D: Disk> Store<D> {
     }
 
     /// Does one step of giving the space of a segment back, if there is one to be given back: one without live records,
-    /// or, if more than half of the bytes on disk are dead or the disk is full, the one with the fewest. Its live records
-    /// are moved first. That is worth it if half of it is dead, or an eighth when the disk is full. A step moves a
-    /// sixteenth of a segment, or [`STEP_BYTES_MAX`] if that is less. Returns whether there is more to do.
+    /// or, if more than half of the bytes on disk are dead or the disk is full, the one with the fewest. Its live
+    /// records are moved first. That is worth it if half of it is dead, or an eighth when the disk is full. A step
+    /// moves a sixteenth of a segment, or [`STEP_BYTES_MAX`] if that is less. Returns whether there is more to do.
     ///
     /// # Errors
     /// Those of the disk. Nothing is lost, and the step may be tried again.
@@ -367,7 +367,8 @@ impl<D: Disk> Store<D> {
         Ok(self.victim().is_some())
     }
 
-    /// The last segment with a durable header. It is not deleted, as its header may be all that tells the next sequence.
+    /// The last segment with a durable header. It is not deleted, as its header may be all that tells the next
+    /// sequence.
     fn newest(&self) -> Option<u32> {
         self.index.segments.iter().rev().find(|(_, segment)| segment.has_header).map(|(number, _)| *number)
     }
@@ -477,8 +478,8 @@ impl<D: Disk> Store<D> {
     }
 
     /// Reads on in a segment, and appends its live records to a batch until that is enough for a step, or so much was
-    /// read. `live` are the bytes that are there. Returns the streams, sequences and offsets of the records, and whether
-    /// the segment has ended.
+    /// read. `live` are the bytes that are there. Returns the streams, sequences and offsets of the records, and
+    /// whether the segment has ended.
     fn read_live(
         &mut self,
         reader: &mut Reader,
@@ -514,8 +515,8 @@ impl<D: Disk> Store<D> {
         Ok((moved, false))
     }
 
-    /// Writes some of the removals that a segment has, and those that wait to be written: a later removal may be why one
-    /// in this segment is needed no more. Returns whether these were all, and are durable.
+    /// Writes some of the removals that a segment has, and those that wait to be written: a later removal may be why
+    /// one in this segment is needed no more. Returns whether these were all, and are durable.
     fn move_removals(&mut self, victim: u32) -> io::Result<bool> {
         let has_header = self.index.segments.get(&victim).is_some_and(|segment| segment.has_header);
         if self.is_oldest(victim) || !has_header {

@@ -16,8 +16,8 @@ pub struct Stream {
     pub tenant: TenantId,
 }
 
-/// The place of a record among all that were ever appended to a folder. It counts from 1; 0 is that of no record. None is
-/// given out again after it was durable.
+/// The place of a record among all that were ever appended to a folder. It counts from 1; 0 is that of no record. None
+/// is given out again after it was durable.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Debug)]
 pub struct Sequence(pub u64);
 

@@ -311,7 +311,8 @@ impl View {
         Ok(())
     }
 
-    /// Puts what was read in order: by sequence, each record once, without removed ones and those whose segment is gone.
+    /// Puts what was read in order: by sequence, each record once, without removed ones and those whose segment is
+    /// gone.
     fn settle(&mut self) {
         let segments = &self.segments;
         for Records { entries, removed } in self.streams.values_mut() {

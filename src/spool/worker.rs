@@ -14,8 +14,8 @@
 //! Reading comes after the commit, so that what waits to be acknowledged does not wait for a replay. After each group,
 //! and now and then without one, space is given back, in small steps.
 //!
-//! The queue of commands is limited by what is in it: an append holds its room in flight until its reply, a core that has
-//! given up one appends no more, and a lane waits for the reply to what it reads.
+//! The queue of commands is limited by what is in it: an append holds its room in flight until its reply, a core that
+//! has given up one appends no more, and a lane waits for the reply to what it reads.
 
 use std::io;
 use std::sync::Arc;

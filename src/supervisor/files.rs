@@ -1,12 +1,12 @@
-//! Reads certificates, keys and secrets again when their files change, without a signal: cert-manager and its like renew
-//! them as they see fit. On a dead mount, looking never returns, so this has a thread of its own.
+//! Reads certificates, keys and secrets again when their files change, without a signal: cert-manager and its like
+//! renew them as they see fit. On a dead mount, looking never returns, so this has a thread of its own.
 //!
 //! A file counts as changed when it is another one, by its inode, or has another size or time. Symbolic links are
-//! followed, as Kubernetes swaps a link to a folder. A change is acted upon when two looks in a row have found the same,
-//! so that a certificate and its key that are written one after the other are read together.
+//! followed, as Kubernetes swaps a link to a folder. A change is acted upon when two looks in a row have found the
+//! same, so that a certificate and its key that are written one after the other are read together.
 //!
-//! The files are also read once for each new plan. They may have changed after a reload had read them and before its plan
-//! was live: then the change would be in neither.
+//! The files are also read once for each new plan. They may have changed after a reload had read them and before its
+//! plan was live: then the change would be in neither.
 
 use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;

@@ -1,7 +1,8 @@
 //! Searches text for the first of a few special bytes.
 //!
-//! The texts are names, values and lines: tens of bytes, where a call to a vectorised search costs more than the search.
-//! So eight bytes are tested at a time, in a register, on every CPU. (Mycroft's test for a zero byte, comp.lang.c, 1987.)
+//! The texts are names, values and lines: tens of bytes, where a call to a vectorised search costs more than the
+//! search. So eight bytes are tested at a time, in a register, on every CPU. (Mycroft's test for a zero byte,
+//! comp.lang.c, 1987.)
 #![forbid(unsafe_code)]
 
 use std::ops::BitOr;

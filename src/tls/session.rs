@@ -263,8 +263,8 @@ impl Session {
     }
 
     /// Encrypts the beginning of `slices` into `outgoing` and says how many bytes that are: at most `bytes_max` rounded
-    /// down to full records, but one record at least; at most [`TLS_STEP_BYTES_MAX`], less what waits in `outgoing`; 0 if
-    /// that has to be sent first. Records are full, but for the last of the slices.
+    /// down to full records, but one record at least; at most [`TLS_STEP_BYTES_MAX`], less what waits in `outgoing`; 0
+    /// if that has to be sent first. Records are full, but for the last of the slices.
     ///
     /// What a record takes from one slice is encrypted from where it is; a record that spans slices is put together
     /// first.

@@ -1,7 +1,7 @@
 //! The thread that posts spans to the receiver.
 //!
-//! A batch that the receiver does not accept is dropped and counted, not kept: the next ones would be lost instead. Each
-//! step of a request has a timeout.
+//! A batch that the receiver does not accept is dropped and counted, not kept: the next ones would be lost instead.
+//! Each step of a request has a timeout.
 
 use std::fmt::Write as _;
 use std::io::{self, Read, Write};

@@ -11,8 +11,8 @@
 //! * Backoff orders addresses; it never refuses a request. If all addresses are in backoff, a request goes at once to
 //!   the one whose backoff ends first, and that address goes to the end of the order. So no sender gets a 502 because
 //!   of a choice made here. A single address has no alternative, so nothing is remembered of it.
-//! * A failure must be the fault of the address, not of a request: connection refused, unreachable, reset. A timeout may
-//!   be the fault of one tenant. It counts only if the address has answered no other request meanwhile. A stale
+//! * A failure must be the fault of the address, not of a request: connection refused, unreachable, reset. A timeout
+//!   may be the fault of one tenant. It counts only if the address has answered no other request meanwhile. A stale
 //!   connection never counts.
 //!
 //! If all connections to the other addresses are in use, an address in backoff is still passed over: waiting for a

@@ -9,8 +9,8 @@
 //!   request overtakes it, and no request takes its own connection again before it. A tenant whose request gives up
 //!   passes its place on to its next one. Between cores an open connection
 //!   travels as a descriptor.
-//! - Slow tenants hold at most their share of connections while any other tenant could use them. They wait in a queue of
-//!   their own, which is skipped while they hold their share. See [`pace`](crate::shared::pace).
+//! - Slow tenants hold at most their share of connections while any other tenant could use them. They wait in a queue
+//!   of their own, which is skipped while they hold their share. See [`pace`](crate::shared::pace).
 //! - All addresses of the upstream are used evenly: requests, not connections, take turns over them.
 //! - The peer may close an idle connection at any time, or leave bytes on it. So each is checked before it is used
 //!   again.
@@ -132,7 +132,8 @@ struct Host {
 /// A request that waits for a connection.
 #[derive(Debug)]
 struct Waiter {
-    /// Since when it, or those of its tenant before it, waits. For a repeatedly slow tenant a later time stands here than the real one.
+    /// Since when it, or those of its tenant before it, waits. For a repeatedly slow tenant a later time stands here
+    /// than the real one.
     since: Instant,
     tried: Vec<SocketAddr>,
     /// The connection that it has been given.
@@ -181,8 +182,8 @@ impl Pool {
         self.limits.set(limits);
     }
 
-    /// Applies other TLS settings or certificates to new connections. Idle connections are closed, and those in use when
-    /// they come back: nothing is sent over a connection that the new settings may forbid.
+    /// Applies other TLS settings or certificates to new connections. Idle connections are closed, and those in use
+    /// when they come back: nothing is sent over a connection that the new settings may forbid.
     pub fn secure(&self, tls: Option<Arc<UpstreamTls>>) {
         if is_same(&self.tls.borrow(), &tls) {
             return;

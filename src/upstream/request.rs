@@ -38,8 +38,8 @@ impl RequestHeads {
     }
 
     /// Returns the head of a request whose first fragment is `first`, and whose body is coded so. For snappy, the first
-    /// bytes of the body follow: the length `inflated_bytes`. The caller sends `elements_bytes` bytes of elements behind
-    /// it.
+    /// bytes of the body follow: the length `inflated_bytes`. The caller sends `elements_bytes` bytes of elements
+    /// behind it.
     pub fn head(
         &self,
         first: &Fragment,

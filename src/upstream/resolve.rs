@@ -1,8 +1,8 @@
 //! Resolves the upstream's name at intervals.
 //!
-//! `getaddrinfo` blocks, so it has a thread of its own. The cores read the latest answer through an [`ArcSwap`], without
-//! a lock. A name that does not resolve neither keeps the server from starting nor takes away the addresses that are
-//! known: in a cluster both the name and the resolver come and go.
+//! `getaddrinfo` blocks, so it has a thread of its own. The cores read the latest answer through an [`ArcSwap`],
+//! without a lock. A name that does not resolve neither keeps the server from starting nor takes away the addresses
+//! that are known: in a cluster both the name and the resolver come and go.
 
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
 use std::sync::Arc;

@@ -40,7 +40,8 @@ impl Sender {
     /// The body then begins with the original status.
     pub fn adapt(self, answer: Answer) -> Answer {
         match self.drops_for() {
-            // A sender without accepted credentials delays no tenant but its own, and may keep its data until it has them.
+            // A sender without accepted credentials delays no tenant but its own, and may keep its data until it has
+            // them.
             Some(_) if answer.challenge.is_some() => answer,
             Some(status) if Fate::of(answer.status) == Fate::Rejected && answer.status != status => {
                 let body = format!("{}: {}", answer.status, answer.body);

@@ -7,9 +7,9 @@
 //!   grows with the output and stops at the limit.
 //! * zstd lets the sender choose the decoder's window, which also takes memory. It is limited to what RFC 8878 (section
 //!   3.1.1.1.2) asks every decoder to support.
-//! * Senders of OTLP mean either of two formats by `snappy`: a block, or frames (the Collector's exporters did for long).
-//!   Frames begin with ten bytes that no block can begin with, as its second element would refer to far before the first.
-//!   So both are taken wherever snappy is.
+//! * Senders of OTLP mean either of two formats by `snappy`: a block, or frames (the Collector's exporters did for
+//!   long). Frames begin with ten bytes that no block can begin with, as its second element would refer to far before
+//!   the first. So both are taken wherever snappy is.
 //! * One body is one stream. Data after it is a mistake or smuggling, and refused. Sequences of gzip members and of
 //!   zstd frames are the exception that both formats make (RFC 1952 section 2.2, RFC 8878 section 3.1). Each costs the
 //!   start of a decoder even if it is empty, so their number is bounded as well.

@@ -1,7 +1,8 @@
 //! The exports of OTLP (open-telemetry/opentelemetry-proto, `collector/{metrics,logs,trace}/v1`), read as ranges.
 //!
-//! An export of each signal is a tree: resources, in them scopes, and in these the items: data points (which a metric and
-//! its data hold together), log records or spans. [`Members`] walks over one message of it, in protobuf and in JSON.
+//! An export of each signal is a tree: resources, in them scopes, and in these the items: data points (which a metric
+//! and its data hold together), log records or spans. [`Members`] walks over one message of it, in protobuf and in
+//! JSON.
 //!
 //! Design constraints:
 //!

@@ -280,7 +280,8 @@ impl<'a> Labels<'a> {
         Self { series, rest: series, lengths: u64::MAX }
     }
 
-    /// The same, but most labels are left out whose names are none of `names`. It is faster, as lengths tell them apart.
+    /// The same, but most labels are left out whose names are none of `names`. It is faster, as lengths tell them
+    /// apart.
     pub(crate) fn about(series: &'a [u8], names: [&[u8]; 2]) -> Self {
         let lengths = names.iter().fold(0, |lengths, name| lengths | length_bit(name.len()));
         Self { lengths, ..Self::new(series) }

@@ -36,7 +36,8 @@ fn a_flood_of_wrong_passwords_costs_others_little() {
         let (ends, answers, number) =
             (AtomicBool::new(false), [(); 3].map(|()| AtomicUsize::new(0)), AtomicUsize::new(0));
         let beside = std::thread::scope(|scope| {
-            // Each of them opens a connection for each password, and so takes CPU time from the sender that is measured.
+            // Each of them opens a connection for each password, and so takes CPU time from the sender that is
+            // measured.
             for _ in 0..4 {
                 scope.spawn(|| {
                     while !ends.load(Ordering::Relaxed) {

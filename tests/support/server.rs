@@ -282,8 +282,8 @@ impl Server {
         self.reload_after(|| ())
     }
 
-    /// As [`reload`](Self::reload), once `change` has changed its files. Nothing that takes time comes between them: the
-    /// server looks at files by itself, too.
+    /// As [`reload`](Self::reload), once `change` has changed its files. Nothing that takes time comes between them:
+    /// the server looks at files by itself, too.
     pub fn reload_after(&self, change: impl FnOnce()) -> Vec<String> {
         let before = self.log().len();
         let reloads = |what| self.metric("tenantry_config_reloads_total", what);

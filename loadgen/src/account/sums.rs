@@ -9,9 +9,9 @@
 //!   checked separately (*misplaced*). A wrong tenant also changes the sums of two tenants.
 //!
 //! The checksum is the wrapping sum, over all samples, of a hash of the series' labels (as encoded, in their order),
-//! the timestamp and the value's bits. Histograms, exemplars and unknown fields count with their bytes. Equal sums prove
-//! that nothing was lost, duplicated, misplaced or changed: two different sets of samples have the same sum with a
-//! probability of 2^-64.
+//! the timestamp and the value's bits. Histograms, exemplars and unknown fields count with their bytes. Equal sums
+//! prove that nothing was lost, duplicated, misplaced or changed: two different sets of samples have the same sum with
+//! a probability of 2^-64.
 
 use std::iter::Sum;
 use std::ops::{AddAssign, Sub};

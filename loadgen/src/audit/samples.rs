@@ -98,8 +98,8 @@ impl Audit {
         Self::by(journal, account, prefix, Delivery::Once)
     }
 
-    /// Compares what a server with a spool has done: it tells senders that it has what it sends later, at least once. So
-    /// each sample may be stored again, whatever its sender knows. But the first copies are in order.
+    /// Compares what a server with a spool has done: it tells senders that it has what it sends later, at least once.
+    /// So each sample may be stored again, whatever its sender knows. But the first copies are in order.
     pub fn at_least_once(journal: &Journal, account: &FullAccount, prefix: &str) -> Self {
         Self::by(journal, account, prefix, Delivery::AtLeastOnce)
     }

@@ -70,8 +70,8 @@ fn passes(header: &&(String, String)) -> bool {
     !OWN_HEADERS.iter().any(|own| header.0.eq_ignore_ascii_case(own))
 }
 
-/// Sends a request on. It is sent again, once, if a connection that was used before fails: the target may have closed it
-/// meanwhile.
+/// Sends a request on. It is sent again, once, if a connection that was used before fails: the target may have closed
+/// it meanwhile.
 fn forward(target: &mut Client, forwarded: &Forwarded, request: &Request<'_>) -> Reply {
     let headers: Vec<_> = request.head.headers.0.iter().filter(passes).cloned().collect();
     let message = target.url().request(&request.head.method, &request.head.path, &headers, request.body);

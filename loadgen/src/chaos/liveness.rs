@@ -1,10 +1,10 @@
 //! Whether each tenant that had something to send got on, while nothing stood in its way.
 //!
 //! Constraints that shaped it:
-//! - A tenant *gets on* when the upstream answers something of it with 2xx. What goes to one destination and what goes to
-//!   another are told apart, as servers keep them apart. Its clock begins when a sender sends a new
-//!   request that holds something of it, and ends when it gets on. A request that is sent again begins no clock: what
-//!   it still lacks may be another tenant's, and then this one has nothing to send.
+//! - A tenant *gets on* when the upstream answers something of it with 2xx. What goes to one destination and what goes
+//!   to another are told apart, as servers keep them apart. Its clock begins when a sender sends a new request that
+//!   holds something of it, and ends when it gets on. A request that is sent again begins no clock: what it still lacks
+//!   may be another tenant's, and then this one has nothing to send.
 //! - While its upstream has a trouble, or server or upstream are restarted or reloaded, and for [`GRACE`] after that,
 //!   a tenant is *excused*: its clock stands at nothing. A trouble excuses no other tenant.
 //! - Which times are excused is known only afterwards. So it is noted, beat by beat, what happened to each tenant; a

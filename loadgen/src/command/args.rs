@@ -60,8 +60,8 @@ pub(crate) enum Command {
     /// Injects faults planned from a seed, and checks that every acknowledged sample survives
     ///
     /// Senders send remote write, Loki pushes and OTLP, and retry as Prometheus and OTLP do. Their upstream is slow,
-    /// refuses, resets, stalls, stores and says otherwise, and is restarted; the server is reloaded (with mistakes, too),
-    /// handed over to a successor, and killed. Then all faults end, and what is stored is compared with what was
+    /// refuses, resets, stalls, stores and says otherwise, and is restarted; the server is reloaded (with mistakes,
+    /// too), handed over to a successor, and killed. Then all faults end, and what is stored is compared with what was
     /// acknowledged.
     ///
     /// Exits with 1 when anything acknowledged is lost, misplaced, reordered or damaged, or stored twice for no reason;
@@ -72,8 +72,8 @@ pub(crate) enum Command {
     /// Plays such faults under a clock of its own: hours in seconds, and the same again from the same seed
     ///
     /// The cores of the server run in one thread with senders and upstream, on sockets and a disk in memory. Time leaps
-    /// to the next thing that is due. Besides what `chaos` looks for, equal tenants must get equal service, every request
-    /// its answer, and a server that has ended must have nothing in flight.
+    /// to the next thing that is due. Besides what `chaos` looks for, equal tenants must get equal service, every
+    /// request its answer, and a server that has ended must have nothing in flight.
     Simulate(SimulateArgs),
     /// Measures one claim about a server in trouble, and exits with 1 if it does not hold
     Trial(TrialArgs),

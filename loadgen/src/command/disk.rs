@@ -2,13 +2,13 @@
 //!
 //! Constraints that shaped it:
 //! - It has to work without root, and change nothing for other processes.
-//! - Chaos kills the server. So the process that is started becomes the server: whatever is before it on the command line
-//!   executes what follows, and takes no process of its own.
+//! - Chaos kills the server. So the process that is started becomes the server: whatever is before it on the command
+//!   line executes what follows, and takes no process of its own.
 //! - What a server has written to a small disk is there for the next one. So a process of its own holds the mount.
 //!
 //! A slow disk is strace, which lets a thread wait once it has made a file durable. With `-D` it traces its parent, and
-//! with `--seccomp-bpf` other system calls cost nothing. A small disk is a tmpfs in a mount namespace, which each server
-//! enters.
+//! with `--seccomp-bpf` other system calls cost nothing. A small disk is a tmpfs in a mount namespace, which each
+//! server enters.
 
 use std::ffi::OsString;
 use std::fs;
@@ -52,8 +52,8 @@ impl Disk {
         Ok(Self { delay: args.slow_disk, small: small.context("--disk-bytes")?.map(Arc::new) })
     }
 
-    /// A command that starts a program on it, to which the program's arguments may be added. Its process becomes that of
-    /// the program.
+    /// A command that starts a program on it, to which the program's arguments may be added. Its process becomes that
+    /// of the program.
     pub(crate) fn command(&self, program: &Path) -> Command {
         let mut words = Vec::new();
         words.extend(self.small.iter().flat_map(|small| small.enter()));

@@ -97,8 +97,8 @@ fn many(args: &SimulateArgs) -> anyhow::Result<bool> {
     Ok(!found)
 }
 
-/// Plays a seed in a process of its own, and prints what it has found. False if it has found something, or was ended; none
-/// if all `is_over` before.
+/// Plays a seed in a process of its own, and prints what it has found. False if it has found something, or was ended;
+/// none if all `is_over` before.
 fn child(seed: u64, length: Option<Duration>, is_over: impl Fn() -> bool) -> anyhow::Result<Option<bool>> {
     let mut command = itself()?;
     command.args(["simulate", "--seed", &seed.to_string()]).env(FIXED, "1");
@@ -117,8 +117,8 @@ fn child(seed: u64, length: Option<Duration>, is_over: impl Fn() -> bool) -> any
     Ok(Some(output.status.success()))
 }
 
-/// What a process has printed, which must fit into a pipe, and whether it was killed for taking too long. None if it was
-/// killed because all `is_over`.
+/// What a process has printed, which must fit into a pipe, and whether it was killed for taking too long. None if it
+/// was killed because all `is_over`.
 fn output(command: &mut Command, is_over: impl Fn() -> bool) -> anyhow::Result<Option<(Output, bool)>> {
     let begun = Instant::now();
     let mut child =

@@ -1,7 +1,7 @@
 //! `loadgen trial`: each trial measures one claim, with a server, a sink and senders.
 //!
-//! A trial prints what it found and whether its claim holds; its exit code says the same. `chaos` looks for what is lost,
-//! a trial measures what a fault costs.
+//! A trial prints what it found and whether its claim holds; its exit code says the same. `chaos` looks for what is
+//! lost, a trial measures what a fault costs.
 
 mod epidemic;
 mod fairness;

@@ -46,8 +46,8 @@ pub(super) struct Running {
 }
 
 impl Running {
-    /// Starts `contender` in its directory in front of the sink at `sink`, and waits until it is ready. `tls` is what its
-    /// senders need.
+    /// Starts `contender` in its directory in front of the sink at `sink`, and waits until it is ready. `tls` is what
+    /// its senders need.
     pub(super) fn start(
         contender: &Contender,
         sink: SocketAddr,

@@ -67,8 +67,8 @@ impl Measure {
         Spread::new(first.iter().zip(other).map(|(first, other)| quotient(self.of(other), self.of(first))))
     }
 
-    /// The CPU time of contender `index` by that of the same contender without TLS and of rustls alone together; None if
-    /// either failed, or it has no such contender.
+    /// The CPU time of contender `index` by that of the same contender without TLS and of rustls alone together; None
+    /// if either failed, or it has no such contender.
     pub fn tls(contenders: &[Entrant], showings: &[Showing], index: usize) -> Option<Spread> {
         let name = contenders.get(index)?.plain.as_ref()?;
         let plain = contenders.iter().position(|contender| contender.name == *name)?;

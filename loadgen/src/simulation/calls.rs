@@ -4,8 +4,8 @@
 //! Constraints that shaped it:
 //! - Server, runtime and standard library stay as they are: what a simulation runs is what ships. So the seam is where
 //!   all of them meet, below.
-//! - A thread that simulates nothing must not notice. Each function first asks whether its thread does ([`is_simulated`]),
-//!   and hands over to the kernel if not.
+//! - A thread that simulates nothing must not notice. Each function first asks whether its thread does
+//!   ([`is_simulated`]), and hands over to the kernel if not.
 //! - Nothing here may allocate before it knows that, as an allocator asks for the time, too.
 //!
 //! A TCP socket is a Unix socket with an abstract name here: all of what one end writes is there for the other at once,
@@ -123,7 +123,8 @@ pub unsafe extern "C" fn epoll_wait(
     });
     let ready = ready.get(..room).unwrap_or(&ready);
     for (place, event) in ready.iter().enumerate() {
-        // SAFETY: by the caller's promise there is room for `most` events. No more than that are left, so `place` is below.
+        // SAFETY: by the caller's promise there is room for `most` events. No more than that are left, so `place` is
+        // below.
         unsafe { into.add(place).write(*event) };
     }
     c_int::try_from(ready.len()).unwrap_or(c_int::MAX)
@@ -356,8 +357,8 @@ pub unsafe extern "C" fn close(fd: c_int) -> c_int {
     unsafe { libc::syscall(libc::SYS_close, fd) as c_int }
 }
 
-/// Overrides `fcntl(2)`: a duplicate of a socket is a socket of ours, too. The C library's has a third argument or none,
-/// and the platforms that this runs on pass one in the same place either way.
+/// Overrides `fcntl(2)`: a duplicate of a socket is a socket of ours, too. The C library's has a third argument or
+/// none, and the platforms that this runs on pass one in the same place either way.
 ///
 /// # Safety
 /// As the C library's, by the command.

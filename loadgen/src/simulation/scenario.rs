@@ -226,8 +226,8 @@ fn busy(random: &mut Random) -> Planned {
     Planned { at: Duration::ZERO, event: Event::Trouble("busy", rule) }
 }
 
-/// Settings that stay as they are. In a crowd nothing but connections is scarce: whom `concurrency` refuses is a matter of
-/// luck.
+/// Settings that stay as they are. In a crowd nothing but connections is scarce: whom `concurrency` refuses is a matter
+/// of luck.
 fn settings(kind: Kind, spool: Option<&SpoolHabits>, random: &mut Random) -> String {
     let mut settings = String::new();
     if kind == Kind::Stormy && random.below(4) == 0 {

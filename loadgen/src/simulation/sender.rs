@@ -1,7 +1,7 @@
 //! A simulated sender: Prometheus' rules, over one connection.
 //!
-//! Its state outlives the tasks that send: these end when the server is killed, and others take over. What was in flight
-//! then has no answer.
+//! Its state outlives the tasks that send: these end when the server is killed, and others take over. What was in
+//! flight then has no answer.
 
 use std::cell::{Cell, RefCell};
 use std::net::SocketAddr;

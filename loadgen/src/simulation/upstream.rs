@@ -216,7 +216,8 @@ impl Upstream {
         }
     }
 
-    /// What a sender has sent of a tenant in one request comes as a whole, unless something of that tenant was too large.
+    /// What a sender has sent of a tenant in one request comes as a whole, unless something of that tenant was too
+    /// large.
     fn look_for_pieces(&self, tenant: &str, parts: &BTreeMap<(SenderId, u64), usize>) {
         if self.too_large.borrow().contains(tenant) {
             return;

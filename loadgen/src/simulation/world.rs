@@ -1,10 +1,10 @@
 //! The world of a simulation: its clock, its sockets, and what happens in it by itself.
 //!
-//! Time stands still while anything can be done. When nothing can, it leaps to the next thing that is due. So an hour of
-//! waiting costs nothing, and no work takes time.
+//! Time stands still while anything can be done. When nothing can, it leaps to the next thing that is due. So an hour
+//! of waiting costs nothing, and no work takes time.
 //!
-//! What the kernel finds ready is seen at once, a little later, or in another order: as a network would have it. All
-//! of that comes from one seed, and each event goes into the trace. A seed that leaves the same trace has done the same.
+//! What the kernel finds ready is seen at once, a little later, or in another order: as a network would have it. All of
+//! that comes from one seed, and each event goes into the trace. A seed that leaves the same trace has done the same.
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
@@ -171,8 +171,8 @@ pub(super) fn cut(fd: c_int, length: usize) -> usize {
     .min(length)
 }
 
-/// Waits until something is ready, up to a time in milliseconds, or for ever. `poll` asks the kernel, without waiting, for
-/// no more events than it is told. Neither returns more than there is `room` for.
+/// Waits until something is ready, up to a time in milliseconds, or for ever. `poll` asks the kernel, without waiting,
+/// for no more events than it is told. Neither returns more than there is `room` for.
 pub(super) fn wait(
     room: usize,
     timeout: Option<u64>,

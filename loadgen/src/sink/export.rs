@@ -70,8 +70,8 @@ impl Export {
         }
     }
 
-    /// The same reply in OTLP's words: an empty `Export…ServiceResponse`, or a `google.rpc.Status` with the reply's text.
-    /// A script that has set a Content-Type has chosen its own words.
+    /// The same reply in OTLP's words: an empty `Export…ServiceResponse`, or a `google.rpc.Status` with the reply's
+    /// text. A script that has set a Content-Type has chosen its own words.
     pub(crate) fn worded(self, mut reply: Reply) -> Reply {
         let is_worded = reply.headers.iter().any(|(name, _)| name.eq_ignore_ascii_case("content-type"));
         if is_worded || reply.raw.is_some() || reply.status == 204 {

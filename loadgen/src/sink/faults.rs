@@ -1,14 +1,15 @@
 //! Faults from a file: which upstream misbehaves for whom, when, how often, and how.
 //!
 //! Constraints that shaped it:
-//! - A file that is not what was meant must not run: unknown keys, values out of range, and rules without a fault or with two are errors that
-//!   name the line.
-//! - Which rule applies is a function of the time, the tenant and a drawn number, all of which are given: see [`Faults::admission`] and
-//!   [`Faults::reply`]. [`FaultScript`] lends them a clock and a generator.
+//! - A file that is not what was meant must not run: unknown keys, values out of range, and rules without a fault or
+//!   with two are errors that name the line.
+//! - Which rule applies is a function of the time, the tenant and a drawn number, all of which are given: see
+//!   [`Faults::admission`] and [`Faults::reply`]. [`FaultScript`] lends them a clock and a generator.
 //!
-//! Rules are looked at in their order. `latency` and `read_bytes_per_second` add to what comes after them; `body_bytes_max`
-//! lets pass what it does not refuse; any other fault decides, and the rules after it are not looked at. `half_open`,
-//! `reset: before_body` and `read_bytes_per_second` are decided when a request's head has come, before all others.
+//! Rules are looked at in their order. `latency` and `read_bytes_per_second` add to what comes after them;
+//! `body_bytes_max` lets pass what it does not refuse; any other fault decides, and the rules after it are not looked
+//! at. `half_open`, `reset: before_body` and `read_bytes_per_second` are decided when a request's head has come, before
+//! all others.
 
 mod written;
 
@@ -158,8 +159,8 @@ impl Faults {
         written::read(text)
     }
 
-    /// What becomes of a request's body: `now` is the time since the sink's start; `draw` gives numbers from 0 up to and without 1, and is
-    /// asked once for each rule whose share of requests it decides.
+    /// What becomes of a request's body: `now` is the time since the sink's start; `draw` gives numbers from 0 up to
+    /// and without 1, and is asked once for each rule whose share of requests it decides.
     pub fn admission(&self, now: Duration, tenant: Option<&str>, draw: &mut dyn FnMut() -> f64) -> Admission {
         let mut slow = Admission::Read;
         for rule in &self.rules {

@@ -48,7 +48,8 @@ fn is_v2(head: &RequestHead) -> bool {
     head.headers.get("content-type").is_some_and(|value| value.contains("io.prometheus.write.v2.Request"))
 }
 
-/// The reply, with what was written of the request (Remote Write 2.0 specification, "Required Written Response Headers").
+/// The reply, with what was written of the request (Remote Write 2.0 specification, "Required Written Response
+/// Headers").
 fn tell_written(reply: Reply, tally: &Tally) -> Reply {
     let Tally { samples, histograms, exemplars, .. } = tally;
     reply

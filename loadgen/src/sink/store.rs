@@ -1,7 +1,7 @@
 //! Where requests go that are stored: into the sums of their tenant, and into the full account if one is kept.
 //!
-//! A script may ask for a request to be held back until the next one of its tenant, on its connection, is stored. What is held
-//! counts as stored from when it is let go: at the latest when somebody asks for the account.
+//! A script may ask for a request to be held back until the next one of its tenant, on its connection, is stored. What
+//! is held counts as stored from when it is let go: at the latest when somebody asks for the account.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};

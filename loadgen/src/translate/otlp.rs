@@ -2,7 +2,8 @@
 //!
 //! Constraints that shaped it:
 //! - Consecutive series of one target are one resource: its attributes are the labels that tell targets apart, the
-//!   tenant's among them. The name of a series and the labels that tell the series of a family apart belong to the item.
+//!   tenant's among them. The name of a series and the labels that tell the series of a family apart belong to the
+//!   item.
 //! - The way back puts items that follow each other with the same name and attributes together to one series, with
 //!   its labels sorted. So labels have to be sorted, and no two neighbours may be the same series.
 //! - Native histograms are left behind. Their spans tell a bucket that is empty from one that does not exist, and the

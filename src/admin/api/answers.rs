@@ -40,8 +40,8 @@ impl Answers {
         answers.get(question).filter(|answer| now < answer.until).map(|answer| answer.body.clone())
     }
 
-    /// Shares an answer that took so much CPU time and is done `now`. If there is no room for it, those go that would go
-    /// first.
+    /// Shares an answer that took so much CPU time and is done `now`. If there is no room for it, those go that would
+    /// go first.
     pub(super) fn put(&self, question: Question, body: Bytes, took: Duration, now: Instant) {
         let until = now + (took * SHARED_TIMES).min(Duration::from_millis(API_SHARED_MILLIS_MAX));
         let mut answers = self.0.borrow_mut();

@@ -65,8 +65,8 @@ impl Server {
     }
 }
 
-/// An address, as all cores together see it. Upstreams at the same address share its permits; `all_idle` counts the idle
-/// connections of all of them.
+/// An address, as all cores together see it. Upstreams at the same address share its permits; `all_idle` counts the
+/// idle connections of all of them.
 fn address(plan: &Plan, address: SocketAddr, states: &[&AddressState], all_idle: usize) -> Value {
     let idle: usize = states.iter().map(|state| state.idle).sum();
     let free = states.iter().filter_map(|state| state.permits_free).min();

@@ -1,22 +1,22 @@
 //! Which tenants /metrics shows, with which buckets, and their shares of the CPU time.
 //!
-//! A tenant's counters take 250 bytes and more, and each of its histograms with all bounds 2 kB, so ten thousand tenants
-//! would take over 20 MB. Three things keep the page small:
+//! A tenant's counters take 250 bytes and more, and each of its histograms with all bounds 2 kB, so ten thousand
+//! tenants would take over 20 MB. Three things keep the page small:
 //!
-//! - *Idle tenants* are left out, once nothing was heard of them for `metrics_tenant_idle`. Their counters stay, so they
-//!   go on where they were when the tenant comes back.
-//! - *A cap*, `metrics_tenant_histograms_max`, on the number of histograms. The tenants that came first keep theirs until
-//!   they are idle, so that histograms do not come and go. All other tenants have their counters only.
+//! - *Idle tenants* are left out, once nothing was heard of them for `metrics_tenant_idle`. Their counters stay, so
+//!   they go on where they were when the tenant comes back.
+//! - *A cap*, `metrics_tenant_histograms_max`, on the number of histograms. The tenants that came first keep theirs
+//!   until they are idle, so that histograms do not come and go. All other tenants have their counters only.
 //! - *Bounds that tell nothing* are left out once there are more than a thousand histograms: those that no value of any
 //!   tenant shown is next to.
 //!
 //! The last is the same set of bounds for all tenants of a destination. Each tenant's histogram alone could do without
 //! more of them: every bucket with the same number as the one below. But then `sum by (le)` over tenants would add, for
-//! one bound, only the tenants that happen to have it, and `histogram_quantile` of that is wrong. With one set, sums are
-//! right. A bound stays if its bucket, or the one above it, holds a value, so quantiles interpolate between the same
-//! bounds as before. A bound that was shown once stays. When one appears, it has no earlier sample: `rate` misses the
-//! first values in it for one interval, and a quantile there is too high for as long. Below a thousand histograms all
-//! bounds are shown, and queries for a single bound always find it.
+//! one bound, only the tenants that happen to have it, and `histogram_quantile` of that is wrong. With one set, sums
+//! are right. A bound stays if its bucket, or the one above it, holds a value, so quantiles interpolate between the
+//! same bounds as before. A bound that was shown once stays. When one appears, it has no earlier sample: `rate` misses
+//! the first values in it for one interval, and a quantile there is too high for as long. Below a thousand histograms
+//! all bounds are shown, and queries for a single bound always find it.
 //!
 //! The CPU time of a tenant is an estimate. The time that the cores have used between two pages is divided by what was
 //! done in that time for each tenant: bytes after inflating, and a constant for each fragment. It adds up to what the

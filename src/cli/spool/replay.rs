@@ -37,7 +37,8 @@ pub(in crate::cli) struct ReplayArgs {
     /// Where to send it: http://HOST:PORT of a running Tenantry, which finds the tenant by the label
     ///
     /// Without a path, metrics go to /api/v1/push, logs to /loki/api/v1/push, and what came by OTLP to /v1/metrics,
-    /// /v1/logs and /v1/traces. A URL with a path takes one of these; the rest is left. {tenant} in it stands for the tenant. https is not supported.
+    /// /v1/logs and /v1/traces. A URL with a path takes one of these; the rest is left. {tenant} in it stands for the
+    /// tenant. https is not supported.
     #[arg(long, value_name = "URL")]
     to: String,
 
@@ -243,8 +244,8 @@ impl Replay {
     }
 }
 
-/// Whether a part was taken with this answer: its status, or why it is left. A partial success in OTLP does not say what
-/// was rejected, so the part is left as a whole.
+/// Whether a part was taken with this answer: its status, or why it is left. A partial success in OTLP does not say
+/// what was rejected, so the part is left as a whole.
 fn taken(part: &Part, answer: &Answer) -> Result<u16, String> {
     let status = answer.status;
     let is_otlp = part.protocol.export().is_some();

@@ -210,8 +210,8 @@ impl Check<'_> {
         None
     }
 
-    /// If a named upstream takes data of some tenants by OTLP, that of the others goes to the main target: which has to be
-    /// another one than ourselves then.
+    /// If a named upstream takes data of some tenants by OTLP, that of the others goes to the main target: which has to
+    /// be another one than ourselves then.
     fn rest_has_targets(&mut self, terms: &Terms, listen: Option<SocketAddr>, upstreams: &Upstreams) {
         let Some(listen) = listen else { return };
         for destination in Destination::ALL {

@@ -1,5 +1,5 @@
-//! From what the file of `upstreams` says to upstreams: what is not said is taken from the main configuration, and files
-//! are read.
+//! From what the file of `upstreams` says to upstreams: what is not said is taken from the main configuration, and
+//! files are read.
 #![forbid(unsafe_code)]
 
 use std::net::SocketAddr;

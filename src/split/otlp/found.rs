@@ -1,10 +1,10 @@
 //! What a scan finds in an export. [`write`] makes the parts of it.
 //!
-//! A resource that is taken apart is recorded as *nodes* and *leaves*. A leaf is a range of adjacent messages that go to
-//! one tenant as they came: items, or whole metrics or scopes. Its node is the message that they are in, with what the
-//! copies of this message have in common; a node knows its parent. If all that a message holds belongs to one tenant,
-//! its nodes and leaves are dropped again, and it becomes a leaf itself. So are the nodes of what is refused as a whole:
-//! each node that stays has a leaf, and there are no more of them than a few for each.
+//! A resource that is taken apart is recorded as *nodes* and *leaves*. A leaf is a range of adjacent messages that go
+//! to one tenant as they came: items, or whole metrics or scopes. Its node is the message that they are in, with what
+//! the copies of this message have in common; a node knows its parent. If all that a message holds belongs to one
+//! tenant, its nodes and leaves are dropped again, and it becomes a leaf itself. So are the nodes of what is refused as
+//! a whole: each node that stays has a leaf, and there are no more of them than a few for each.
 #![forbid(unsafe_code)]
 
 mod write;
@@ -38,8 +38,8 @@ pub(super) trait Decide {
     /// Whom an item belongs to. `Several` if it is refused.
     fn item(&mut self, level: Level, item: &[u8]) -> Result<Owned, Self::Stop>;
 
-    /// Whom that belongs to which has no items and is beside those of several, at this point of the walk. If it is nobody,
-    /// this is dropped and counted; else unknown fields are copied for all.
+    /// Whom that belongs to which has no items and is beside those of several, at this point of the walk. If it is
+    /// nobody, this is dropped and counted; else unknown fields are copied for all.
     fn shared(&self) -> Option<u32>;
 
     /// Says how many nodes, leaves and ranges have been recorded. Their sizes are not bounded by that of the export: a
@@ -84,8 +84,8 @@ pub(super) struct Cut {
     /// The bytes of the resource.
     pub(super) owner_begin: u32,
     pub(super) owner_end: u32,
-    /// The attribute, as often as it is there: a range of [`ScannedResources::ranges`], and its bytes. Set when the cut is
-    /// [pushed](ScannedResources::push_cut).
+    /// The attribute, as often as it is there: a range of [`ScannedResources::ranges`], and its bytes. Set when the cut
+    /// is [pushed](ScannedResources::push_cut).
     pub(super) first: u32,
     pub(super) last: u32,
     pub(super) bytes: u32,
@@ -407,8 +407,8 @@ impl ScannedResources {
     }
 }
 
-/// Bytes that a node takes besides its content: a key and a length in protobuf, or the brackets and the keys of a list in
-/// JSON, such as `"exponentialHistogram":{"dataPoints":[`.
+/// Bytes that a node takes besides its content: a key and a length in protobuf, or the brackets and the keys of a list
+/// in JSON, such as `"exponentialHistogram":{"dataPoints":[`.
 const NODE_BYTES: usize = 48;
 
 /// Nodes from a resource downwards.

@@ -1,7 +1,7 @@
 //! Halves an export that an upstream finds too large: by its items, whatever they are in.
 //!
-//! All of it belongs to one tenant, so nothing is dropped: unknown fields go into both halves, and what has no items goes
-//! where the items before it went.
+//! All of it belongs to one tenant, so nothing is dropped: unknown fields go into both halves, and what has no items
+//! goes where the items before it went.
 #![forbid(unsafe_code)]
 
 use super::found::{Apart, Decide, Owned, ScannedResources};

@@ -60,8 +60,8 @@ pub struct Merged {
 }
 
 impl Merger {
-    /// Merges parts in Remote Write 2.0, or in OTLP, at least the first one. Stops before the part with which the request would
-    /// inflate to more than `bytes_max`, or have more symbols than a request may have.
+    /// Merges parts in Remote Write 2.0, or in OTLP, at least the first one. Stops before the part with which the
+    /// request would inflate to more than `bytes_max`, or have more symbols than a request may have.
     ///
     /// The parts must come from a [`Splitter`](crate::split::Splitter), and have merge keys that agree. `None` if there
     /// are no parts, or if the first one is malformed, which the splitter does not let happen.

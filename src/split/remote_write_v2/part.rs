@@ -133,8 +133,8 @@ pub(super) struct Writer<'a> {
 }
 
 impl<'a> Writer<'a> {
-    /// Creates a writer of symbols to `table` and series to `body`, and begins the part with the empty symbol. `indexes`
-    /// must have been [reset](Indexes::reset) for the request.
+    /// Creates a writer of symbols to `table` and series to `body`, and begins the part with the empty symbol.
+    /// `indexes` must have been [reset](Indexes::reset) for the request.
     pub(super) fn new(
         inflated: &'a [u8],
         symbols: &'a Symbols,

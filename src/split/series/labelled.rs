@@ -31,8 +31,8 @@ impl Labelled<'_> {
     }
 
     /// Decides about its tenant. The labels of a stream name it or, if they do not, the metadata of each entry; and the
-    /// attributes of a resource or, if they do not, those of each scope or item. Only labels and attributes of resources
-    /// are removed.
+    /// attributes of a resource or, if they do not, those of each scope or item. Only labels and attributes of
+    /// resources are removed.
     pub fn decide(
         &self,
         rules: &TenantRules,

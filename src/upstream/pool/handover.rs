@@ -113,7 +113,8 @@ impl Pool {
         self.exchange.send(core, Message::Handed(upstream, Box::new(Handed { address, permit, connection })));
     }
 
-    /// Decides where a connection to `address` that has come free goes. Claims the want of another core if it goes there.
+    /// Decides where a connection to `address` that has come free goes. Claims the want of another core if it goes
+    /// there.
     fn next(&self, address: SocketAddr) -> Next {
         let now = Instant::now();
         let (core, upstream) = (self.exchange.core(), self.upstream);

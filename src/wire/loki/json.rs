@@ -12,7 +12,8 @@
 //!   entry without a line.
 //! * There is no intermediate representation. The parser's strings go directly into the message, so memory is bounded
 //!   by the body's size. The output has a limit of its own, because escaping can make labels four times as long.
-//! * Nearly all pushes are read by [`plain`], several times as fast. This module reads the others, and words all errors.
+//! * Nearly all pushes are read by [`plain`], several times as fast. This module reads the others, and words all
+//!   errors.
 //! * Label names become text here, next to other labels. Text that is not a valid name would be read as something else,
 //!   so it is refused.
 #![forbid(unsafe_code)]

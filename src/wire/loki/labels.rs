@@ -2,8 +2,8 @@
 //!
 //! Loki parses them with Prometheus' metric parser (grafana/loki, pkg/logql/syntax `ParseLabels`; prometheus,
 //! promql/parser/lex.go and generated_parser.y). We accept the same syntax with the same meaning: double, single and
-//! back quotes, Go's escapes, white space and comments between tokens, a trailing comma, quoted names, and a metric name
-//! in front or alone in quotes, which is the label `__name__`.
+//! back quotes, Go's escapes, white space and comments between tokens, a trailing comma, quoted names, and a metric
+//! name in front or alone in quotes, which is the label `__name__`.
 //!
 //! Design constraints:
 //!

@@ -164,8 +164,8 @@ impl<'a> Found<'a, '_> {
     }
 }
 
-/// Calls `cut` with what has to go for all attributes of this key to be removed: ranges of the message, in its order. In
-/// JSON a comma goes with each.
+/// Calls `cut` with what has to go for all attributes of this key to be removed: ranges of the message, in its order.
+/// In JSON a comma goes with each.
 ///
 /// # Errors
 /// If the message is malformed.

@@ -11,7 +11,8 @@
 //!   order of keys stay.
 //! * The whole body is [checked](check) first, by a parser that refuses all that is not JSON. So the cursor below may
 //!   rely on its syntax. It does not recurse.
-//! * The work is linear in the size of the body, whatever is in it: each level reads its text a bounded number of times.
+//! * The work is linear in the size of the body, whatever is in it: each level reads its text a bounded number of
+//!   times.
 //! * Later decoders must see what we see. Receivers take the keys in camelCase, as the specification demands, and many
 //!   also as protobuf has them (`resource_logs`). Both are read; a key that is spelled in yet another way, which some
 //!   decoder may take, is refused. So is a key that is there twice.

@@ -4,12 +4,12 @@
 //!
 //! * Elements of remote write have sixteen bytes on average, and their kinds and lengths are hard to predict. A decoder
 //!   that branches on them spends much of its time on mispredicted branches. So [`common`] selects where an element's
-//!   bytes come from without a branch, and moves 32 bytes whatever its length. It branches only for what is rare: longer
-//!   elements, and those that it leaves to [`careful`].
+//!   bytes come from without a branch, and moves 32 bytes whatever its length. It branches only for what is rare:
+//!   longer elements, and those that it leaves to [`careful`].
 //! * Moves of a fixed size need room. The output ends with [`SLACK_BYTES`], which are overwritten with anything. The
 //!   last elements are decoded from a copy with zeros behind them.
-//! * [`common`] stops in front of what it cannot handle, and leaves it to [`careful`]: long literals, copies that overlap
-//!   themselves, offsets of four bytes, and offsets out of range.
+//! * [`common`] stops in front of what it cannot handle, and leaves it to [`careful`]: long literals, copies that
+//!   overlap themselves, offsets of four bytes, and offsets out of range.
 //! * A block may read zeros behind its elements, or write into the slack. It is valid only if it ends exactly at both
 //!   ends, which is checked once. Then each byte of the output was written by this block, and what the memory held
 //!   before cannot show.
@@ -31,8 +31,9 @@ const MOVE_BYTES: usize = 32;
 /// A tag, and two moves.
 const WINDOW_BYTES: usize = 1 + 2 * MOVE_BYTES;
 
-/// The tags of elements of more than [`MOVE_BYTES`], apart from those that need care: literals, and copies with an offset
-/// of two bytes. [`Tag::length`] says the same, but comes later, and a branch should not wait if it is hard to predict.
+/// The tags of elements of more than [`MOVE_BYTES`], apart from those that need care: literals, and copies with an
+/// offset of two bytes. [`Tag::length`] says the same, but comes later, and a branch should not wait if it is hard to
+/// predict.
 const LONG: usize = 0b1000_0000;
 const LONG_MASK: usize = 0b1000_0001;
 
@@ -67,7 +68,8 @@ impl Tag {
 
     #[expect(clippy::cast_possible_truncation, reason = "a move is small")]
     const fn copy(offset_mask: u16, offset_high: u16, length: u16) -> Self {
-        // With a lesser offset, a move would read bytes that it has yet to write. The second move comes after the first.
+        // With a lesser offset, a move would read bytes that it has yet to write. The second move comes after the
+        // first.
         let offset_min = if length < MOVE_BYTES as u16 { length } else { MOVE_BYTES as u16 };
         Self { offset_mask, offset_high, offset_min, length }
     }

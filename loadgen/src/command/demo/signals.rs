@@ -1,4 +1,5 @@
-//! The demo of everything at once: each signal has senders of its own and a sink of its own, and all go through one server.
+//! The demo of everything at once: each signal has senders of its own and a sink of its own, and all go through one
+//! server.
 
 use std::collections::BTreeMap;
 use std::io::{self, Write};

@@ -1,4 +1,5 @@
-//! Charts: each measure against the number of tenants, with a panel for each combination of the scenarios' other values.
+//! Charts: each measure against the number of tenants, with a panel for each combination of the scenarios' other
+//! values.
 
 use itertools::Itertools;
 use loadgen::compare::{Measure, Results};

@@ -1,8 +1,7 @@
 //! What it costs the others when half of all tenants stall at the same moment, and how soon these are served again.
 //!
-//! Requests are small and hold few tenants: the others' hold none that falls ill, and those of the ill hold no
-//! others. So whatever the others feel comes through what all share: connections, requests and bytes in flight, a core's
-//! time.
+//! Requests are small and hold few tenants: the others' hold none that falls ill, and those of the ill hold no others.
+//! So whatever the others feel comes through what all share: connections, requests and bytes in flight, a core's time.
 //!
 //! All are well for some phases, which shows what is usual, and how far the machine itself wavers. Then half of them
 //! stall, their senders retrying as Prometheus does; two seconds later the others are measured. Then the ill recover.

@@ -1,7 +1,8 @@
 //! What a failing tenant costs the other tenants of its requests: samples that are sent again though they were stored.
 //!
-//! Requests hold ten tenants, and one of them fails for a while. Senders repeat whole requests, as Prometheus does. Every
-//! sample that was acknowledged in the end must be stored. Whatever else of the other nine is stored was sent in vain.
+//! Requests hold ten tenants, and one of them fails for a while. Senders repeat whole requests, as Prometheus does.
+//! Every sample that was acknowledged in the end must be stored. Whatever else of the other nine is stored was sent in
+//! vain.
 
 use std::io::{self, Write};
 use std::sync::Arc;

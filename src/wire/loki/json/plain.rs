@@ -2,10 +2,10 @@
 //!
 //! Design constraints:
 //!
-//! * A push of 2,000 streams has some 40,000 strings, most shorter than 20 bytes. What is done per string is what a push
-//!   costs, so strings are searched eight bytes at a time, and once. A label's value without special characters is the
-//!   same text in JSON and in a stream's labels, quotes included. Streams mostly have the names of the stream before, so
-//!   names are compared with those first.
+//! * A push of 2,000 streams has some 40,000 strings, most shorter than 20 bytes. What is done per string is what a
+//!   push costs, so strings are searched eight bytes at a time, and once. A label's value without special characters is
+//!   the same text in JSON and in a stream's labels, quotes included. Streams mostly have the names of the stream
+//!   before, so names are compared with those first.
 //! * The parent module defines what a push is, and words the errors. This one reads a subset. It gives up on everything
 //!   else: unknown and repeated keys, label values that are no strings, escapes in keys, errors, too much output. Then
 //!   the push is read again from its beginning, which costs such a push up to half more.

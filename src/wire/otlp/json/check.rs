@@ -9,8 +9,8 @@ use crate::limits::JSON_FAULT_CHARS_MAX;
 #[error("the body is not JSON: {0}")]
 pub struct NotJson(String);
 
-/// Values in values, as serde_json and others read them by default. A deeper document is no export: its receivers refuse
-/// it.
+/// Values in values, as serde_json and others read them by default. A deeper document is no export: its receivers
+/// refuse it.
 const DEPTH_MAX: usize = 128;
 
 /// Checks that `text` is one JSON document in UTF-8, whose strings are Unicode.

@@ -158,7 +158,8 @@ fn snake(name: &str) -> impl Iterator<Item = u8> {
     })
 }
 
-/// The number of bytes up to the first quote or backslash. Half of all bytes are in strings, so it reads eight at a time.
+/// The number of bytes up to the first quote or backslash. Half of all bytes are in strings, so it reads eight at a
+/// time.
 #[inline]
 pub(super) fn plain_len(text: &[u8]) -> usize {
     const ONES: u64 = u64::from_ne_bytes([1; 8]);

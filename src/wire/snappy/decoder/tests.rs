@@ -51,7 +51,8 @@ fn noise(bytes: usize) -> Vec<u8> {
     (0..bytes as u64).map(|at| at.wrapping_mul(0x9e37_79b9_7f4a_7c15).to_be_bytes()[1]).collect()
 }
 
-/// `elements`, which make `inflated` after `history`, in a block that begins with `history` and goes on with more or less.
+/// `elements`, which make `inflated` after `history`, in a block that begins with `history` and goes on with more or
+/// less.
 fn places(history: &[u8], elements: &[u8], inflated: &[u8]) -> Vec<(Vec<u8>, Vec<u8>)> {
     let before = history.chunks(50).flat_map(|bytes| literal(bytes, 0)).collect::<Vec<u8>>();
     let after = |bytes| -> (Vec<u8>, Vec<u8>) {

@@ -1,5 +1,5 @@
-//! How JSON writes what it has no word for (OTLP specification, "JSON Protobuf Encoding", and ProtoJSON): whole numbers of
-//! 64 bits as decimal texts, IDs in hexadecimal, and of doubles those that are no numbers as texts.
+//! How JSON writes what it has no word for (OTLP specification, "JSON Protobuf Encoding", and ProtoJSON): whole numbers
+//! of 64 bits as decimal texts, IDs in hexadecimal, and of doubles those that are no numbers as texts.
 
 /// Whether a field is left out.
 pub(super) fn is_default<T: Default + PartialEq>(value: &T) -> bool {
