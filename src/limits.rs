@@ -263,8 +263,8 @@ pub const UNRESOLVED_RETRY_MILLIS: u64 = 500;
 /// Backlog of each core's listener. The kernel may lower it (`somaxconn`).
 pub const LISTEN_BACKLOG: i32 = 4_096;
 
-/// Inflated bytes that a core processes before it polls its sockets: about ten milliseconds. Requests of ordinary size
-/// never add up to more. A single request is inflated and scanned in one go, whatever its size.
+/// Inflated bytes that a core processes before it polls its sockets: about ten milliseconds. Those of JSON and gzip
+/// count as more (`split/work.rs`). A single request is inflated and scanned in one go, whatever its size.
 pub const TURN_BYTES_MAX: usize = 8 << 20;
 
 /// Initial size of the buffer for a request: a head and often a small body.

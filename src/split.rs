@@ -47,6 +47,7 @@ mod tenants;
 #[cfg(test)]
 mod tests;
 mod unknown;
+mod work;
 
 use bytes::Bytes;
 
@@ -64,6 +65,7 @@ pub use remote_write_v2::merge::{Merged, Merger};
 pub use replicas::{OfReplica, ReplicaReader};
 pub use scan::{Body, Lost, Metadata, Scan, SplitRules};
 pub use series::{Labelled, each_series};
+pub use work::{compressing_work, scanning_work};
 
 pub use crate::wire::inflate::Compression;
 
@@ -95,6 +97,8 @@ pub struct Splitter {
     passed_on: bool,
     /// The slot of the tenant whose part is next.
     next: usize,
+    /// See [`Self::work`].
+    work: usize,
     /// The buffer in which a part is built.
     gathered: Vec<u8>,
     coder: Coder,
@@ -120,11 +124,19 @@ impl Splitter {
         source: Option<&str>,
     ) -> Result<Scan, SplitError> {
         self.release();
+        let (protocol, received, bytes) = (body.protocol, body.compression, body.bytes.len());
         let scan = self.scan_body(body, rules, source);
+        self.work = scanning_work(protocol, received, self.request.made().max(bytes));
         if scan.is_err() {
             self.release();
         }
         scan
+    }
+
+    /// The work of the last [`Self::scan`], also of one that was refused, or of the last part, in bytes: see
+    /// [`scanning_work`].
+    pub fn work(&self) -> usize {
+        self.work
     }
 
     /// Builds the next part. Parts come in the order of each tenant's first series; `None` after the last. Those in
@@ -177,6 +189,7 @@ impl Splitter {
             }
             None => self.coder.elements(content, sent),
         };
+        self.work = if self.passed_on { content.len() } else { compressing_work(now, content.len()) };
         let part = Part {
             tenant: slot.id.clone(),
             protocol,

@@ -20,7 +20,7 @@ use crate::exchange::fragment::Fragment;
 use crate::limits::TURN_BYTES_MAX;
 use crate::model::{Compression, MergeKey, Part, Protocol};
 use crate::shared::budget::Charge;
-use crate::split::{Merged, are_coded_when_sent};
+use crate::split::{Merged, are_coded_when_sent, compressing_work};
 
 /// A batch, and what is sent of it.
 #[derive(Clone, Copy)]
@@ -103,7 +103,9 @@ impl Egress {
                 merger.merge(parts.iter().map(|fragment| &fragment.part), bytes_max)
             }
         };
-        self.tasks.record_work(merged.as_ref().map_or(0, |merged| merged.inflated_bytes as usize));
+        let inflated_bytes = merged.as_ref().map_or(0, |merged| merged.inflated_bytes as usize);
+        let sent = batch.first().map_or(Compression::Snappy, |first| first.part.coding.sent);
+        self.tasks.record_work(compressing_work(sent, inflated_bytes));
         let kept = merged.as_ref().map_or(1, |merged| merged.parts);
         let rest = batch.split_off(kept.min(batch.len()));
         let packed = merged.zip(batch.first()).map(|(merged, first)| {

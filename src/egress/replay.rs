@@ -28,7 +28,7 @@ use crate::exchange::fragment::{Fragment, RequestId};
 use crate::http::Passed;
 use crate::metrics::ledger::Entry;
 use crate::model::{Fate, HaLabels, Outcome, Part, TargetCoding, blames_content};
-use crate::split::{OfReplica, ReplicaReader, can_be_halved};
+use crate::split::{OfReplica, ReplicaReader, can_be_halved, scanning_work};
 use crate::spool::worker::Command;
 use crate::spool::{Sequence, Spooled, Stream};
 
@@ -174,7 +174,8 @@ impl Egress {
             let replica = match is_needed {
                 true => {
                     self.tasks.yield_if_busy().await;
-                    self.tasks.record_work(spooled.part.inflated_bytes as usize);
+                    let Part { protocol, coding, inflated_bytes, .. } = &spooled.part;
+                    self.tasks.record_work(scanning_work(*protocol, coding.now, *inflated_bytes as usize));
                     reader.read(&spooled.part)
                 }
                 false => OfReplica::by_key(&spooled.part),

@@ -166,7 +166,7 @@ impl Ingest {
                         dispatch.start_by = Instant::now() + dispatch.plan.timeout;
                     }
                     let Some(part) = dispatch.next_part(&mut splitter) else { break };
-                    self.tasks.record_work(part.inflated_bytes as usize);
+                    self.tasks.record_work(splitter.work());
                     dispatch.send(part);
                 }
                 dispatch.ring();
@@ -258,15 +258,16 @@ impl Ingest {
         note: Option<&mut Note>,
     ) -> Result<(Prepared, Charge), Answer> {
         let Push { plan, source, credential, client, .. } = push;
-        let scan = self.scan(splitter, body, source.as_deref(), &credential.grant, plan).map_err(|e| {
+        let scanned = self.scan(splitter, body, source.as_deref(), &credential.grant, plan);
+        // Refused bodies take their time, too. Taps have read them before.
+        self.tasks.record_work(splitter.work() * if is_tapped { 4 } else { 1 });
+        let scan = scanned.map_err(|e| {
             self.counters().rejected(rejection_of(&e));
             if matches!(rejection_of(&e), Rejection::DeniedTenant) {
                 self.log_denied_tenant(*client, credential, &e.to_string());
             }
             Answer::from(&e)
         })?;
-        // Taps have read it, too.
-        self.tasks.record_work(scan.inflated_bytes * if is_tapped { 4 } else { 1 });
         // Not every compression declares the inflated size, so it is charged only now. Until here a core may hold one
         // inflated body beyond the budget.
         let inflated = self.shared.bytes.charge(scan.inflated_bytes);

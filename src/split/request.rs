@@ -73,6 +73,11 @@ impl Request {
         }
     }
 
+    /// How many bytes were made of the body, also if it was refused then; 0 if it was read where it is.
+    pub(super) fn made(&self) -> usize {
+        self.inflater.made()
+    }
+
     /// Discards the request, and frees memory beyond what is kept between requests.
     pub(super) fn release(&mut self) {
         self.inflater.release();

@@ -81,6 +81,8 @@ pub struct Inflater {
     snappy: snappy::Inflater,
     /// The inflated body, unless it was a snappy block.
     other: Vec<u8>,
+    /// The bytes that the last body made, also if it was refused in the end.
+    made: usize,
 }
 
 /// The chunk that snappy's frames begin with (google/snappy, framing_format.txt section 4.1).
@@ -101,12 +103,15 @@ impl Inflater {
                 read_all(snap::read::FrameDecoder::new(body), &mut self.other, bytes_max, "snappy")
             }
             Compression::Snappy => {
-                return Ok(Some(self.snappy.inflate(body, bytes_max)?.elements_at));
+                let elements_at = self.snappy.inflate(body, bytes_max)?.elements_at;
+                self.made = self.snappy.bytes().len();
+                return Ok(Some(elements_at));
             }
             Compression::Zstd => zstd(body, &mut self.other, bytes_max),
             Compression::Gzip => gzip(body, &mut self.other, bytes_max),
             Compression::Identity => read_all(body, &mut self.other, bytes_max, "identity"),
         };
+        self.made = self.other.len();
         if result.is_err() {
             self.other.clear();
         }
@@ -118,8 +123,14 @@ impl Inflater {
         if self.other.is_empty() { self.snappy.bytes() } else { &self.other }
     }
 
+    /// How many bytes the last body was inflated to. One that was refused was inflated to so many before.
+    pub fn made(&self) -> usize {
+        self.made
+    }
+
     /// Clears the last body, and frees memory beyond what is kept between requests.
     pub fn release(&mut self) {
+        self.made = 0;
         self.snappy.release();
         self.other.clear();
         if self.other.capacity() > SCRATCH_BYTES_MAX {
