@@ -180,13 +180,15 @@ mod loom_tests {
         Exemplar { request_id: (u128::from(n) << 64) | u128::from(n), value: n as f64, millis: n * 1_000 }
     }
 
+    /// The writer does not look at the number before it writes, as [`Slot::offer`] does: loom 0.7 remembers only the
+    /// last access to an atomic, so the writer's load would hide that of the reader, and there would be no race to try.
     #[test]
     fn a_reader_sees_one_exemplar_or_none() {
         loom::model(|| {
             let slot = Arc::new(Slot::default());
             let writer = thread::spawn({
                 let slot = Arc::clone(&slot);
-                move || [1, 2].iter().for_each(|&n| slot.offer(&exemplar(n)))
+                move || [1, 2].iter().for_each(|&n| slot.write(2 * (n - 1), &exemplar(n)))
             });
             if let Some(read) = slot.read() {
                 assert_eq!(read, exemplar(read.millis / 1_000));
