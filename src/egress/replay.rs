@@ -248,6 +248,7 @@ impl Egress {
                 Replayed::Refused(..) if !backlog.begins_with(&run) => alone.set(backlog.count_to(&run)),
                 Replayed::RefusedTogether => alone.set(backlog.count_to(&run)),
                 Replayed::Refused(outcome, pieces) => {
+                    lane.spool.failing_since.set(None);
                     alone.set(alone.get().saturating_sub(1));
                     self.bury(&lane, &stream, &batch, (&backlog, &run), &outcome, pieces);
                     break None;
