@@ -5,9 +5,11 @@ mod support;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use prost::Message;
 use support::otlp::{JSON, PROTOBUF, coded, fields_of, is_full_success, plain, start};
+use support::upstream::Received;
 use support::{Reply, Upstream, eventually, on_both, post};
 use tenantry::model::{Notation, Signal};
 use tenantry::wire::otlp::answer::{
@@ -339,4 +341,58 @@ fn stored_ok(upstream: &Upstream) -> Vec<usize> {
         decoded.resource_logs.iter().flat_map(|r| &r.scope_logs).map(|s| s.log_records.len()).sum::<usize>()
     });
     counts.filter(|count| *count <= 2).collect()
+}
+
+/// Each half repeats the resource, so none is ever small enough. What is beside it is sent.
+#[test]
+fn a_resource_that_is_too_large_by_itself_is_refused_after_few_requests() {
+    on_both(|driver| {
+        let (server, upstream) = start(driver, "timeout: 5s\n", refuses_large);
+        for resources in [[logs_of("a", 40), with_wide_resource()], [with_wide_resource(), logs_of("a", 400)]]
+        {
+            let before = upstream.received().len();
+            let response = post(&server, "/v1/logs", PROTOBUF, &export(&resources));
+            assert_eq!(response.status, 200, "{}", response.text());
+            assert_eq!(read_partial_success(&response.body).unwrap().rejected, 400);
+            let requests = upstream.received().len() - before;
+            assert!((10..100).contains(&requests), "{requests} requests for 400 records");
+        }
+        assert_eq!(server.metric("tenantry_unaccounted_samples", ""), 0.0);
+    });
+}
+
+#[test]
+fn a_spooled_resource_that_is_too_large_by_itself_holds_up_its_tenant_for_a_moment_only() {
+    on_both(|driver| {
+        let folder = tempfile::tempdir().unwrap();
+        let is_down = Arc::new(AtomicBool::new(true));
+        let down = Arc::clone(&is_down);
+        let (dir, letters) = (folder.path().join("spool"), folder.path().join("letters"));
+        let extra =
+            format!("timeout: 1s\nspool: {{dir: {}, dead_letter: {}}}\n", dir.display(), letters.display());
+        let (server, upstream) = start(driver, &extra, move |received| {
+            if down.load(Ordering::Relaxed) { Reply::new(503, "") } else { refuses_large(received) }
+        });
+        for resource in [logs_of("a", 1), with_wide_resource(), logs_of("a", 2)] {
+            assert!(is_full_success(&post(&server, "/v1/logs", PROTOBUF, &export(&[resource]))));
+        }
+        is_down.store(false, Ordering::Relaxed);
+        eventually("the spool is empty", || server.metric("tenantry_spool_parts", "") == 0.0);
+        assert_eq!(stored(&upstream, "a").last(), Some(&logs_of("a", 2)));
+        assert_eq!(std::fs::read_to_string(letters).unwrap().lines().count(), 1);
+    });
+}
+
+/// An upstream that takes no more than 50,000 bytes, slowly.
+fn refuses_large(received: &Received) -> Reply {
+    std::thread::sleep(Duration::from_millis(10));
+    Reply::new(if plain(received).len() > 50_000 { 413 } else { 200 }, "")
+}
+
+/// 400 records of a resource whose attributes have 60,000 bytes.
+fn with_wide_resource() -> ResourceLogs {
+    let mut wide = logs_of("a", 400);
+    let resource = wide.resource.get_or_insert_default();
+    resource.attributes.push(KeyValue::text("about", &"x".repeat(60_000)));
+    wide
 }
