@@ -230,6 +230,32 @@ fn what_parts_reject_is_told_as_a_partial_success_and_refused_in_the_ledger() {
 }
 
 #[test]
+fn what_upstreams_reject_in_json_counts_whatever_white_space_stands_before_it() {
+    on_both(|driver| {
+        let partial = PartialSuccess { rejected: 2, message: "too old".into() };
+        let json = String::from_utf8(write_success(Notation::Json, Signal::Logs, &partial)).unwrap();
+        let (server, _upstream) = start(driver, "", move |received| match received.header("x-scope-orgid") {
+            Some("line-feed") => Reply::new(200, &format!("\n{json}\n")),
+            Some("blank") => Reply::new(200, &format!(" {json}")),
+            _ => Reply::new(400, "\n {\"code\":3,\"message\":\"never\"}"),
+        });
+        for (tenant, count) in [("line-feed", 1.0), ("blank", 2.0)] {
+            let told = post(&server, "/v1/logs", PROTOBUF, &export(&[logs_of(tenant, 5)]));
+            assert_eq!(
+                (told.status, read_partial_success(&told.body).unwrap().rejected),
+                (200, 2),
+                "{tenant}"
+            );
+            let refused = server.metric("tenantry_ledger_refused_samples_total", "reason=\"rejected\"");
+            assert_eq!(refused, 2.0 * count, "{tenant}");
+        }
+        let bad = post(&server, "/v1/logs", PROTOBUF, &export(&[logs_of("bad", 5)]));
+        assert_eq!((bad.status, read_status(&bad.body).as_deref()), (400, Some("never")));
+        assert_eq!(server.metric("tenantry_unaccounted_samples", ""), 0.0);
+    });
+}
+
+#[test]
 fn refusals_are_in_the_words_of_otlp() {
     on_both(|driver| {
         let (server, upstream) =

@@ -109,10 +109,13 @@ fn code_of(status: u16) -> u64 {
     }
 }
 
-/// Whether a body is in JSON. Its first byte decides, and white space is none of it: a line feed begins a protobuf
-/// message with a field 1, and its length may be the code of `{`.
+/// Whether a body is in JSON. White space may stand before it (RFC 8259 section 2), but a line feed also begins a
+/// protobuf message with a field 1, whose length may be the code of white space or of `{`. So the bytes up to JSON's
+/// first key decide: the message in field 1 begins with a field 1 or 2, and so with a byte that JSON has nowhere. The
+/// `Content-Type` is not asked, as it may be wrong.
 fn is_json(body: &[u8]) -> bool {
-    body.starts_with(b"{")
+    let object = body.trim_ascii_start().strip_prefix(b"{");
+    object.is_some_and(|inside| matches!(inside.trim_ascii_start(), [b'"' | b'}', ..]))
 }
 
 fn partial_of_json(body: &[u8]) -> Option<PartialSuccess> {
@@ -226,11 +229,37 @@ mod tests {
     }
 
     #[test]
-    fn a_length_that_looks_like_a_brace_is_no_json() {
-        let partial = PartialSuccess { rejected: 5, message: "x".repeat(119) };
-        let body = write_success(Notation::Protobuf, Signal::Logs, &partial);
-        assert_eq!(body[..2], *b"\n{");
-        assert_eq!(read_partial_success(&body), Some(partial));
+    fn json_may_begin_with_white_space() {
+        let partial = PartialSuccess { rejected: 5, message: "old".into() };
+        let success = String::from_utf8(write_success(Notation::Json, Signal::Logs, &partial)).unwrap();
+        let status = String::from_utf8(write_status(Notation::Json, 400, "never")).unwrap();
+        for before in [" ", "\t", "\n", "\r\n", "\n\n", "\n  ", " \n\t"] {
+            for within in ["", " ", "\n  "] {
+                let padded =
+                    |text: &str| format!("{before}{}", text.replacen('{', &format!("{{{within}"), 1));
+                let read = read_partial_success(padded(&success).as_bytes());
+                assert_eq!(read.as_ref(), Some(&partial), "{before:?} {within:?}");
+                assert_eq!(read_status(padded(&status).as_bytes()).as_deref(), Some("never"));
+                assert_eq!(read_partial_success(padded("{}").as_bytes()), None);
+            }
+        }
+    }
+
+    #[test]
+    fn a_length_that_looks_like_json_is_none() {
+        let mut beginnings = Vec::new();
+        for (rejected, bytes) in (0..200).flat_map(|bytes| [(0, bytes), (5, bytes), (300, bytes)]).skip(1) {
+            // What begins an object in JSON may also begin a message.
+            for filler in ["{", " ", "\"", "}", "\n"] {
+                let partial = PartialSuccess { rejected, message: filler.repeat(bytes) };
+                let body = write_success(Notation::Protobuf, Signal::Logs, &partial);
+                assert_eq!(read_partial_success(&body), Some(partial));
+                beginnings.push([body[0], body[1]]);
+            }
+        }
+        for alike in [b"\n{", b"\n ", b"\n\n", b"\n\t", b"\n\r"] {
+            assert!(beginnings.contains(alike), "{alike:?}");
+        }
     }
 
     #[test]
