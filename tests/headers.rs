@@ -1,5 +1,5 @@
-//! Headers of upstream requests: those that the sender passes on, and the two of VictoriaMetrics. And headers of
-//! upstream replies that report what Remote Write 2.0 wrote. On both rings.
+//! Headers of upstream requests: those that the sender passes on, of remote write and of OTLP, and the two of
+//! VictoriaMetrics. And headers of upstream replies that report what Remote Write 2.0 wrote. On both rings.
 #![allow(clippy::unwrap_used, clippy::panic, clippy::disallowed_methods)]
 
 mod support;
@@ -11,7 +11,9 @@ use std::time::Duration;
 use prost::Message;
 use support::client::{Response, push_head};
 use support::upstream::Received;
-use support::{Client, Driver, Reply, Server, Upstream, body, eventually, on_both, series};
+use support::{Client, Driver, Reply, Server, Upstream, body, eventually, on_both, otlp, post, series};
+use tenantry::model::Signal;
+use testkit::proto_otlp::{ExportLogsServiceRequest, ExportMetricsServiceRequest, ExportTraceServiceRequest};
 
 const TRACE: [&str; 3] = [
     "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
@@ -107,6 +109,109 @@ fn configured_headers_are_passed_on_and_keep_requests_apart() {
         let more = format!("X-Shard: {}\r\n", "x".repeat(5_000));
         let answer = server.client().push_with(&body(vec![series("a", "up", 1.0)]), &more);
         assert_eq!(answer.status, 400, "{}", answer.text());
+    });
+}
+
+/// Lets one header of Mimir's for OTLP pass.
+const OTLP: &str = "upstream: {pass_headers: [X-Mimir-OTLP-AddSuffixes]}\nmerge: {inflight_max: 1}\n";
+const SUFFIXES: &str = "X-Mimir-OTLP-AddSuffixes";
+
+/// An export in protobuf as JSON.
+fn json_of(signal: Signal, export: &[u8]) -> Vec<u8> {
+    match signal {
+        Signal::Metrics => serde_json::to_vec(&ExportMetricsServiceRequest::decode(export).unwrap()),
+        Signal::Logs => serde_json::to_vec(&ExportLogsServiceRequest::decode(export).unwrap()),
+        Signal::Traces => serde_json::to_vec(&ExportTraceServiceRequest::decode(export).unwrap()),
+    }
+    .unwrap()
+}
+
+#[test]
+fn exports_take_the_headers_and_the_trace_of_their_request_to_each_tenant() {
+    on_both(|driver| {
+        let (server, upstream) = otlp::start(driver, OTLP, |_| Reply::ok());
+        let with = |fields: &str, suffixes: bool| {
+            format!(
+                "{fields}x-mimir-otlp-addsuffixes: {suffixes}\r\nX-Mimir-OTLP-Other: x\r\n\
+                 traceparent: {}\r\ntracestate: a=1\r\n",
+                TRACE[1]
+            )
+        };
+        for (signal, of_one) in otlp::SIGNALS.into_iter().flat_map(|signal| [(signal, false), (signal, true)])
+        {
+            let resources: &[(&str, &[u64])] =
+                if of_one { &[("a", &[1])] } else { &[("a", &[1]), ("b", &[2])] };
+            let protobuf = otlp::numbered(signal, resources);
+            let json = json_of(signal, &protobuf);
+            for (fields, body) in [(otlp::PROTOBUF, protobuf), (otlp::JSON, json)] {
+                let answer = post(&server, otlp::path(signal), &with(fields, of_one), &body);
+                assert_eq!(answer.status, 200, "{}", answer.text());
+                for (tenant, _) in resources {
+                    let sent = upstream.of(tenant).pop().unwrap();
+                    let field = |name| sent.header(name).map(str::to_owned);
+                    let kind = fields.strip_prefix("Content-Type: ").unwrap().trim_end().to_owned();
+                    assert!(sent.path.ends_with(otlp::path(signal)), "{}", sent.path);
+                    assert_eq!(field("content-type"), Some(kind));
+                    assert_eq!(field(SUFFIXES), Some(of_one.to_string()), "{signal:?} {fields}");
+                    assert_eq!(field("X-Mimir-OTLP-Other"), None, "not asked for");
+                    assert_eq!(field("traceparent").as_deref(), Some(TRACE[1]), "{signal:?} {fields}");
+                    assert_eq!(field("tracestate").as_deref(), Some("a=1"));
+                }
+            }
+        }
+        assert_eq!((upstream.of("a").len(), upstream.of("b").len()), (12, 6));
+    });
+}
+
+#[test]
+fn exports_share_a_request_only_with_those_of_the_same_headers() {
+    on_both(|driver| {
+        for encoding in ["", "gzip"] {
+            let (server, upstream) = otlp::start(driver, OTLP, |r| match otlp::numbers(r)[..] {
+                [0] => Reply::ok().after(Duration::from_secs(1)),
+                _ => Reply::ok(),
+            });
+            let send = |number: u64, lines: &str| {
+                let body = otlp::coded(encoding, &otlp::numbered(Signal::Logs, &[("a", &[number])]));
+                let fields = otlp::fields_of(encoding) + lines;
+                let length = body.len();
+                let head =
+                    format!("POST /v1/logs HTTP/1.1\r\nHost: x\r\n{fields}Content-Length: {length}\r\n\r\n");
+                let mut client = server.client();
+                client.send(&[head.as_bytes(), &body].concat());
+                client
+            };
+            let mut clients = vec![send(0, "")];
+            eventually("the first is under way", || upstream.received().len() == 1);
+            let suffixes =
+                |value: bool, trace: &str| format!("{SUFFIXES}: {value}\r\ntraceparent: {trace}\r\n");
+            let lines = [
+                suffixes(true, TRACE[0]),
+                suffixes(false, TRACE[1]),
+                suffixes(true, TRACE[1]),
+                String::new(),
+            ];
+            for (number, lines) in (1..).zip(&lines) {
+                clients.push(send(number, lines));
+                eventually("it waits", || {
+                    server.metric("tenantry_lane_waiting_fragments", "") >= number as f64
+                });
+            }
+            clients.iter_mut().for_each(|client| assert_eq!(client.response().status, 200));
+            let received = upstream.received();
+            let mut batches: Vec<_> = received[1..]
+                .iter()
+                .map(|r| (otlp::numbers(r), r.header(SUFFIXES), r.header("traceparent")))
+                .collect();
+            batches.sort();
+            let expected = [
+                // Other traces are no reason to send two requests.
+                (vec![1, 3], Some("true"), Some(TRACE[0])),
+                (vec![2], Some("false"), Some(TRACE[1])),
+                (vec![4], None, None),
+            ];
+            assert_eq!(batches, expected, "{encoding}");
+        }
     });
 }
 
