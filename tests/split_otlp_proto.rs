@@ -34,12 +34,12 @@ struct Item {
 trait Export: Message + Default + PartialEq + Serialize + DeserializeOwned {
     const SIGNAL: Signal;
 
-    /// All items in their order.
-    fn items(&self) -> Vec<Item>;
+    /// All items in their order. `removes`: their resources without the attribute that names the tenant.
+    fn items(&self, removes: bool) -> Vec<Item>;
 }
 
-/// The tenant that attributes name, if they do: by `t`, else by `tenant`.
-fn named(attributes: &[KeyValue]) -> Option<String> {
+/// The tenant that attributes name, if they do: by `t`, else by `tenant`. With the key that does.
+fn naming(attributes: &[KeyValue]) -> Option<(&'static str, String)> {
     let of = |key: &str| {
         let value = attributes.iter().find(|pair| pair.key == key)?.value.as_ref()?.value.as_ref()?;
         match value {
@@ -49,7 +49,11 @@ fn named(attributes: &[KeyValue]) -> Option<String> {
             _ => None,
         }
     };
-    of("t").or_else(|| of("tenant"))
+    ["t", "tenant"].into_iter().find_map(|key| Some((key, of(key)?)))
+}
+
+fn named(attributes: &[KeyValue]) -> Option<String> {
+    naming(attributes).map(|(_, tenant)| tenant)
 }
 
 /// What an item is in.
@@ -61,9 +65,14 @@ struct Within {
 }
 
 impl Within {
-    fn new(resource: Option<&Resource>, schema_url: &str) -> Self {
-        let encoded = [resource.map(Message::encode_to_vec).unwrap_or_default(), schema_url.into()].concat();
-        Self { resource: resource.and_then(|one| named(&one.attributes)), scope: None, encoded }
+    fn new(resource: Option<&Resource>, schema_url: &str, removes: bool) -> Self {
+        let named = resource.and_then(|one| naming(&one.attributes));
+        let mut kept = resource.cloned().unwrap_or_default();
+        if let Some((removed, _)) = named.as_ref().filter(|_| removes) {
+            kept.attributes.retain(|pair| pair.key != *removed);
+        }
+        let encoded = [kept.encode_to_vec(), schema_url.into()].concat();
+        Self { resource: named.map(|(_, tenant)| tenant), scope: None, encoded }
     }
 
     fn scope(&self, scope: Option<&InstrumentationScope>, schema_url: &str) -> Self {
@@ -84,10 +93,10 @@ impl Within {
 impl Export for ExportTraceServiceRequest {
     const SIGNAL: Signal = Signal::Traces;
 
-    fn items(&self) -> Vec<Item> {
+    fn items(&self, removes: bool) -> Vec<Item> {
         let mut items = Vec::new();
         for resource in &self.resource_spans {
-            let within = Within::new(resource.resource.as_ref(), &resource.schema_url);
+            let within = Within::new(resource.resource.as_ref(), &resource.schema_url, removes);
             for scope in &resource.scope_spans {
                 let within = within.scope(scope.scope.as_ref(), &scope.schema_url);
                 let spans = scope.spans.iter();
@@ -101,10 +110,10 @@ impl Export for ExportTraceServiceRequest {
 impl Export for ExportLogsServiceRequest {
     const SIGNAL: Signal = Signal::Logs;
 
-    fn items(&self) -> Vec<Item> {
+    fn items(&self, removes: bool) -> Vec<Item> {
         let mut items = Vec::new();
         for resource in &self.resource_logs {
-            let within = Within::new(resource.resource.as_ref(), &resource.schema_url);
+            let within = Within::new(resource.resource.as_ref(), &resource.schema_url, removes);
             for scope in &resource.scope_logs {
                 let within = within.scope(scope.scope.as_ref(), &scope.schema_url);
                 let records = scope.log_records.iter();
@@ -118,10 +127,10 @@ impl Export for ExportLogsServiceRequest {
 impl Export for ExportMetricsServiceRequest {
     const SIGNAL: Signal = Signal::Metrics;
 
-    fn items(&self) -> Vec<Item> {
+    fn items(&self, removes: bool) -> Vec<Item> {
         let mut items = Vec::new();
         for resource in &self.resource_metrics {
-            let within = Within::new(resource.resource.as_ref(), &resource.schema_url);
+            let within = Within::new(resource.resource.as_ref(), &resource.schema_url, removes);
             for scope in &resource.scope_metrics {
                 let within = within.scope(scope.scope.as_ref(), &scope.schema_url);
                 for metric in &scope.metrics {
@@ -161,11 +170,12 @@ fn take_points(data: Option<&mut Data>) -> Vec<(Vec<KeyValue>, Vec<u8>)> {
 }
 
 /// The parts of an export.
-fn split(protocol: Protocol, bytes: &[u8]) -> Vec<Part> {
+fn split(protocol: Protocol, bytes: &[u8], removes: bool) -> Vec<Part> {
     let tenant = TenantRules {
         named_by: NamedBy::Attribute,
         labels: vec![(*b"t").into(), (*b"tenant").into()],
         default: Some("nobody".to_owned()),
+        label_remove: removes,
         ..TenantRules::of_label(b"t")
     };
     let limits = SplitLimits { inflated_bytes_max: 1 << 20, tenants_max: 64 };
@@ -186,11 +196,12 @@ fn compare<E: Export>(
     export: &E,
     protocol: Protocol,
     bytes: &[u8],
+    removes: bool,
     read: impl Fn(&[u8]) -> E,
 ) -> Result<(), TestCaseError> {
-    let mut expected = by_tenant(export.items());
-    for part in split(protocol, bytes) {
-        let items = read(&part.elements).items();
+    let mut expected = by_tenant(export.items(removes));
+    for part in split(protocol, bytes, removes) {
+        let items = read(&part.elements).items(false);
         prop_assert_eq!(part.samples as usize, items.len());
         // What has no items may be a part, too.
         let of_tenant = expected.remove(part.tenant.as_str()).unwrap_or_default();
@@ -201,31 +212,31 @@ fn compare<E: Export>(
     Ok(())
 }
 
-fn holds<E: Export>(export: &E) -> Result<(), TestCaseError> {
+fn holds<E: Export>(export: &E, removes: bool) -> Result<(), TestCaseError> {
     let decoded = |bytes: &[u8]| E::decode(bytes).unwrap();
-    compare(export, Protocol::Otlp(E::SIGNAL), &export.encode_to_vec(), decoded)?;
+    compare(export, Protocol::Otlp(E::SIGNAL), &export.encode_to_vec(), removes, decoded)?;
     // Some things the crate's JSON does not carry.
     let text = serde_json::to_vec(export).unwrap();
     let carried: E = serde_json::from_slice(&text).unwrap();
     let read = |bytes: &[u8]| serde_json::from_slice(bytes).unwrap();
-    compare(&carried, Protocol::OtlpJson(E::SIGNAL), &text, read)
+    compare(&carried, Protocol::OtlpJson(E::SIGNAL), &text, removes, read)
 }
 
 proptest! {
     #![proptest_config(ProptestConfig { cases: 1_000, ..ProptestConfig::default() })]
 
     #[test]
-    fn each_tenant_gets_exactly_its_spans(export in spans()) {
-        holds(&export)?;
+    fn each_tenant_gets_exactly_its_spans(export in spans(), removes in any::<bool>()) {
+        holds(&export, removes)?;
     }
 
     #[test]
-    fn each_tenant_gets_exactly_its_log_records(export in logs()) {
-        holds(&export)?;
+    fn each_tenant_gets_exactly_its_log_records(export in logs(), removes in any::<bool>()) {
+        holds(&export, removes)?;
     }
 
     #[test]
-    fn each_tenant_gets_exactly_its_data_points(export in metrics()) {
-        holds(&export)?;
+    fn each_tenant_gets_exactly_its_data_points(export in metrics(), removes in any::<bool>()) {
+        holds(&export, removes)?;
     }
 }

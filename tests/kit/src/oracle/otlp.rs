@@ -12,7 +12,7 @@ use crate::proto_otlp::{
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Item {
     /// The attributes of its resource, of its scope, and its own, with the values that can name a tenant.
-    pub attributes: [Vec<(String, String)>; 3],
+    pub attributes: [Pairs; 3],
     /// Its number among the resources.
     pub resource: usize,
     /// The messages that it is in without what else these hold, and itself, encoded by prost.
@@ -23,37 +23,58 @@ impl Item {
     /// The value of the attribute that names its tenant, by the priority of `names`.
     #[must_use]
     pub fn named(&self, names: &[&[u8]]) -> Option<&str> {
-        let in_level = |level: &'_ Vec<(String, String)>| {
-            let of = |name: &[u8]| {
-                level.iter().position(|(key, value)| key.as_bytes() == name && !value.is_empty())
-            };
-            names.iter().find_map(|name| of(name))
-        };
-        self.attributes.iter().find_map(|level| Some(level.get(in_level(level)?)?.1.as_str()))
+        self.attributes.iter().find_map(|level| Some(naming(level, names)?.1.as_str()))
     }
 }
 
-fn pairs(attributes: &[KeyValue]) -> Vec<(String, String)> {
+/// Attributes with the values that can name a tenant.
+type Pairs = Vec<(String, String)>;
+
+/// The one of these attributes that names a tenant, by the priority of `names`.
+#[must_use]
+pub fn naming<'p>(pairs: &'p Pairs, names: &[&[u8]]) -> Option<&'p (String, String)> {
+    let of = |name: &[u8]| pairs.iter().find(|(key, value)| key.as_bytes() == name && !value.is_empty());
+    names.iter().find_map(|name| of(name))
+}
+
+/// Removes the attribute that names a tenant, as often as it is there.
+pub fn remove_naming(attributes: &mut Vec<KeyValue>, names: &[&[u8]]) {
+    let pairs = pairs(attributes);
+    if let Some((key, _)) = naming(&pairs, names) {
+        attributes.retain(|pair| pair.key != *key);
+    }
+}
+
+/// A resource as a tenant gets it: without the attribute that names the tenant, if it is one of `removed`.
+fn kept(resource: Option<&Resource>, removed: &[&[u8]]) -> Option<Resource> {
+    let mut resource = resource?.clone();
+    remove_naming(&mut resource.attributes, removed);
+    Some(resource)
+}
+
+fn pairs(attributes: &[KeyValue]) -> Pairs {
     attributes.iter().map(|pair| (pair.key.clone(), pair.name().unwrap_or_default())).collect()
 }
 
-fn of_resource(resource: Option<&Resource>) -> Vec<(String, String)> {
+fn of_resource(resource: Option<&Resource>) -> Pairs {
     resource.map_or_else(Vec::new, |resource| pairs(&resource.attributes))
 }
 
-fn of_scope(scope: Option<&InstrumentationScope>) -> Vec<(String, String)> {
+fn of_scope(scope: Option<&InstrumentationScope>) -> Pairs {
     scope.map_or_else(Vec::new, |scope| pairs(&scope.attributes))
 }
 
-/// The log records of an export.
+/// The log records of an export; their resources without the attribute that names a tenant, if it is one of `removed`.
 ///
 /// # Errors
 /// When it is none.
-pub fn logs(export: &[u8]) -> Result<Vec<Item>, DecodeError> {
+pub fn logs(export: &[u8], removed: &[&[u8]]) -> Result<Vec<Item>, DecodeError> {
     let mut items = Vec::new();
     for (number, resource) in ExportLogsServiceRequest::decode(export)?.resource_logs.into_iter().enumerate()
     {
-        let outer = ResourceLogs { scope_logs: Vec::new(), ..resource.clone() }.encode_to_vec();
+        let kept = kept(resource.resource.as_ref(), removed);
+        let outer =
+            ResourceLogs { resource: kept, scope_logs: Vec::new(), ..resource.clone() }.encode_to_vec();
         for scope in resource.scope_logs {
             let inner = ScopeLogs { log_records: Vec::new(), ..scope.clone() }.encode_to_vec();
             for record in scope.log_records {
@@ -72,16 +93,18 @@ pub fn logs(export: &[u8]) -> Result<Vec<Item>, DecodeError> {
     Ok(items)
 }
 
-/// The spans of an export.
+/// The spans of an export; their resources without the attribute that names a tenant, if it is one of `removed`.
 ///
 /// # Errors
 /// When it is none.
-pub fn traces(export: &[u8]) -> Result<Vec<Item>, DecodeError> {
+pub fn traces(export: &[u8], removed: &[&[u8]]) -> Result<Vec<Item>, DecodeError> {
     let mut items = Vec::new();
     for (number, resource) in
         ExportTraceServiceRequest::decode(export)?.resource_spans.into_iter().enumerate()
     {
-        let outer = ResourceSpans { scope_spans: Vec::new(), ..resource.clone() }.encode_to_vec();
+        let kept = kept(resource.resource.as_ref(), removed);
+        let outer =
+            ResourceSpans { resource: kept, scope_spans: Vec::new(), ..resource.clone() }.encode_to_vec();
         for scope in resource.scope_spans {
             let inner = ScopeSpans { spans: Vec::new(), ..scope.clone() }.encode_to_vec();
             for span in scope.spans {
@@ -100,16 +123,18 @@ pub fn traces(export: &[u8]) -> Result<Vec<Item>, DecodeError> {
     Ok(items)
 }
 
-/// The data points of an export.
+/// The data points of an export; their resources without the attribute that names a tenant, if it is one of `removed`.
 ///
 /// # Errors
 /// When it is none.
-pub fn metrics(export: &[u8]) -> Result<Vec<Item>, DecodeError> {
+pub fn metrics(export: &[u8], removed: &[&[u8]]) -> Result<Vec<Item>, DecodeError> {
     let mut items = Vec::new();
     for (number, resource) in
         ExportMetricsServiceRequest::decode(export)?.resource_metrics.into_iter().enumerate()
     {
-        let outer = ResourceMetrics { scope_metrics: Vec::new(), ..resource.clone() }.encode_to_vec();
+        let kept = kept(resource.resource.as_ref(), removed);
+        let outer =
+            ResourceMetrics { resource: kept, scope_metrics: Vec::new(), ..resource.clone() }.encode_to_vec();
         for scope in resource.scope_metrics {
             let inner = ScopeMetrics { metrics: Vec::new(), ..scope.clone() }.encode_to_vec();
             for metric in scope.metrics {
