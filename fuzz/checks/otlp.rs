@@ -13,7 +13,7 @@ use tenantry::model::{Compression, Notation, Part, Protocol, Signal, SplitLimits
 use tenantry::split::{Body, Scan, SplitError, SplitRules, Splitter, halve};
 use tenantry::tenant::{NamedBy, Policy, TenantRules};
 use tenantry::wire::otlp::{Level, count_items, held};
-use testkit::oracle::otlp::{Item, logs, metrics, traces};
+use testkit::oracle::otlp::{Item, logs, metrics, naming, scopes, traces};
 
 const LIMITS: SplitLimits = SplitLimits { inflated_bytes_max: 1 << 20, tenants_max: 4 };
 
@@ -107,8 +107,23 @@ pub(crate) fn compare(signal: Signal, export: &[u8], rules: &TenantRules) -> Opt
             let decoded: Vec<_> = decoded.into_iter().map(|item| item.encoded).collect();
             assert_eq!(decoded, items, "{tenant}");
         }
+        // Without its attribute, a resource may name nobody.
+        if !rules.label_remove {
+            parts.iter().for_each(|part| names_no_other(part, rules));
+        }
     }
     Some((scan, parts))
+}
+
+/// Checks that what names a scope of a part names the part's tenant, if the resource names none. A scope without items
+/// is none of another tenant's, either.
+fn names_no_other(part: &Part, rules: &TenantRules) {
+    let names = names(rules);
+    for [resource, scope] in scopes(&part.elements).expect("a part is an export") {
+        let None = naming(&resource, &names) else { continue };
+        let Some((_, value)) = naming(&scope, &names) else { continue };
+        assert_eq!(rules.resolve(Some(value.as_bytes()), Some("s")).as_ref(), Ok(&part.tenant));
+    }
 }
 
 /// Whether an export has unknown fields of bytes, or metrics.

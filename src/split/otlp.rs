@@ -11,7 +11,7 @@
 //! * What is not taken apart is forwarded as the bytes that came in. That holds for a whole scope or metric within a
 //!   resource that is taken apart, too.
 //! * An export may be empty, and so may a resource: that is no fault (OTLP specification, "OTLP/HTTP Request"), and
-//!   such a resource needs no tenant.
+//!   such a resource needs no tenant. An empty scope goes along with what is beside it, unless it names a tenant.
 //! * What is acknowledged is stored. So a resource without items goes to its tenant if it holds metrics without points
 //!   or unknown fields of bytes, which may be items of a kind that is new to us. What no tenant can be given is
 //!   counted.
@@ -191,6 +191,12 @@ impl<'a> Pass<'a> {
                 }
                 Ok(())
             }
+            // It holds metrics without points or unknown fields, which could be those of a tenant that a scope names.
+            Owned::LeftOut => {
+                self.skipped = true;
+                self.resolver.scan.unknown_fields_dropped += 1;
+                Ok(())
+            }
             Owned::One(tenant) => {
                 self.resolver.tenants.count(tenant, 1, 0);
                 self.found.push_run(tenant, begin, end);
@@ -316,7 +322,7 @@ impl found::Decide for Owners<'_, '_> {
         let Some(Named { value, .. }) = named(self.notation, level, owner, names)? else { return Ok(None) };
         let held = held(self.notation, self.signal, level, message)?;
         if held.is_nothing() {
-            return Ok(Some(Owned::Nobody));
+            return Ok(Some(Owned::LeftOut));
         }
         let items = held.items;
         let mut room = itoa::Buffer::new();

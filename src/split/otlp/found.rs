@@ -21,10 +21,23 @@ use crate::wire::otlp::{Fault, Level, Member, Members, Notation, held};
 pub(super) enum Owned {
     /// Nobody: it has no items.
     Nobody,
+    /// Nobody, and it is left out: it names a tenant, who need not be that of what it is beside.
+    LeftOut,
     /// The tenant of this slot, all of it.
     One(u32),
     /// Several tenants, or some of it is refused.
     Several,
+}
+
+impl Owned {
+    /// Whom two messages belong to.
+    fn and(self, other: Self) -> Self {
+        match (self, other) {
+            (one, Self::Nobody) | (Self::Nobody, one) => one,
+            (a, b) if a == b => a,
+            _ => Self::Several,
+        }
+    }
 }
 
 /// Decides whom the messages of a resource belong to.
@@ -279,11 +292,7 @@ impl ScannedResources {
                 decide.recorded(self.pieces())?;
             }
             previous = owned;
-            all = match (all, owned) {
-                (one, Owned::Nobody) | (Owned::Nobody, one) => one,
-                (Owned::One(a), Owned::One(b)) if a == b => all,
-                _ => Owned::Several,
-            };
+            all = all.and(owned);
         }
         let (nodes, leaves, ranges, dropped) = marks;
         if all == Owned::Several && self.leaves.len() > leaves {

@@ -156,6 +156,43 @@ fn a_resource_whose_items_agree_stays_whole() {
 }
 
 #[test]
+fn an_empty_scope_that_names_a_tenant_goes_to_no_other() {
+    let of_a = || scope(&[], &[&[("t", "a")]]);
+    let empty_of_b = || scope(&[("ns", "b")], &[]);
+    let with = |scope_logs| resource(&[("x", "y")], scope_logs);
+    let (before, behind) = (vec![empty_of_b(), of_a()], vec![of_a(), empty_of_b()]);
+    for scopes in [before, behind, vec![of_a(), empty_of_b(), scope(&[], &[])]] {
+        let (scan, parts) = split(body(LOGS, export(vec![with(scopes)])), &rules()).unwrap();
+        assert_eq!((scan.passthrough, scan.samples, scan.unknown_fields_dropped), (false, 1, 0));
+        let [a] = &parts[..] else { panic!("{parts:?}") };
+        assert_eq!((a.tenant.as_str(), a.series, a.samples), ("a", 1, 1));
+        assert_eq!(decoded(a), [with(vec![of_a()])]);
+    }
+    // One that names nobody changes nothing, and neither does one in a resource that names its tenant.
+    let unnamed = export(vec![with(vec![of_a(), scope(&[("y", "z")], &[])])]);
+    let named = export(vec![resource(&[("t", "a")], vec![of_a(), empty_of_b()])]);
+    for whole in [unnamed, named] {
+        let (scan, parts) = split(body(LOGS, whole.clone()), &rules()).unwrap();
+        assert_eq!((scan.passthrough, &parts[0].elements[..]), (true, &whole[..]));
+    }
+    let json = |scopes: &[&str]| {
+        format!(r#"{{"resourceMetrics":[{{"resource":{{}},"scopeMetrics":[{}]}}]}}"#, scopes.join(","))
+    };
+    let of_a = &format!(r#"{{"metrics":[{{"gauge":{{"dataPoints":[{{"attributes":[{OF_A}]}}]}}}}]}}"#);
+    let of_b = r#"{"scope":{"attributes":[{"key":"t","value":{"stringValue":"b"}}]},"metrics":[]}"#;
+    let protocol = Protocol::OtlpJson(Signal::Metrics);
+    let (_, parts) = split(body(protocol, json(&[of_a, of_b, of_a])), &rules()).unwrap();
+    let [a] = &parts[..] else { panic!("{parts:?}") };
+    assert_eq!((a.tenant.as_str(), a.samples), ("a", 2));
+    assert_eq!(std::str::from_utf8(&a.elements).unwrap(), json(&[of_a, of_a]));
+    // A metric without points beside it may be of either, so not even the default tenant gets it.
+    let defaulted = TenantRules { default: Some("d".into()), ..rules() };
+    let no_points = r#"{"metrics":[{"name":"m"}]}"#;
+    let (scan, parts) = split(body(protocol, json(&[no_points, of_b])), &defaulted).unwrap();
+    assert_eq!((scan.unknown_fields_dropped, scan.passthrough, parts.len()), (1, false, 0));
+}
+
+#[test]
 fn the_attribute_that_named_the_tenant_is_removed_from_resources_only() {
     let rules = TenantRules { label_remove: true, ..rules() };
     let named = resource(&[("x", "y"), ("t", "a"), ("ns", "n")], vec![scope(&[], &[&[("t", "q")]])]);

@@ -156,6 +156,40 @@ pub fn metrics(export: &[u8], removed: &[&[u8]]) -> Result<Vec<Item>, DecodeErro
     Ok(items)
 }
 
+/// What exports of all signals have in common.
+#[derive(Clone, PartialEq, Message)]
+struct Outline {
+    #[prost(message, repeated, tag = "1")]
+    resources: Vec<OutlineResource>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct OutlineResource {
+    #[prost(message, optional, tag = "1")]
+    resource: Option<Resource>,
+    #[prost(message, repeated, tag = "2")]
+    scopes: Vec<OutlineScope>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct OutlineScope {
+    #[prost(message, optional, tag = "1")]
+    scope: Option<InstrumentationScope>,
+}
+
+/// The attributes of each scope of an export of any signal, those of its resource before it. Scopes may be empty.
+///
+/// # Errors
+/// When it is none.
+pub fn scopes(export: &[u8]) -> Result<Vec<[Pairs; 2]>, DecodeError> {
+    let mut all = Vec::new();
+    for OutlineResource { resource, scopes } in Outline::decode(export)?.resources {
+        let scopes = scopes.iter().map(|one| [of_resource(resource.as_ref()), of_scope(one.scope.as_ref())]);
+        all.extend(scopes);
+    }
+    Ok(all)
+}
+
 /// The attributes of a point, and the point.
 type Point = (Vec<KeyValue>, Vec<u8>);
 
