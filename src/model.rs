@@ -77,7 +77,7 @@ pub struct Part {
     /// A snappy block without its length prefix. Parts are merged by concatenating their elements after a prefix with
     /// the sum of their lengths. Those in Remote Write 2.0 are merged by a [`Merger`](crate::split::Merger); the
     /// elements of small ones are [stored](crate::wire::snappy::stored), not compressed, until they are sent. Parts in
-    /// OTLP may have another `coding`.
+    /// OTLP may have another `coding`. A merger also joins those that are in JSON.
     pub elements: Bytes,
     /// How the elements are coded.
     pub coding: Coding,

@@ -65,7 +65,7 @@ pub use remote_write_v2::merge::{Merged, Merger};
 pub use replicas::{OfReplica, ReplicaReader};
 pub use scan::{Body, Lost, Metadata, Scan, SplitRules};
 pub use series::{Labelled, each_series};
-pub use work::{compressing_work, scanning_work};
+pub use work::{compressing_work, merging_work, scanning_work};
 
 pub use crate::wire::inflate::Compression;
 

@@ -6,14 +6,17 @@
 mod otlp;
 mod strategies;
 
+use std::collections::BTreeMap;
+
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::select;
 use prost::Message;
 use serde_json::{Value as Json, json};
 use strategies::{double, mutate, mutations, tenant_rules};
-use tenantry::model::{Protocol, Signal};
-use tenantry::tenant::{NamedBy, TenantRules};
+use tenantry::model::{Coding, Compression, MergeKey, Part, Protocol, Signal};
+use tenantry::split::{Merger, ReplicaReader};
+use tenantry::tenant::{IdRules, NamedBy, TenantId, TenantRules};
 use testkit::oracle::otlp::remove_naming;
 use testkit::proto_otlp::any_value::Value;
 use testkit::proto_otlp::metric::Data;
@@ -250,6 +253,57 @@ fn json_items(signal: Signal, export: &Json) -> Vec<String> {
     all
 }
 
+/// An export in JSON in one of the spellings of its list, and with or without white space.
+fn spelled(signal: Signal, models: &[Model], is_snake: bool, is_spaced: bool) -> String {
+    let export = json_of(signal, models);
+    let text = if is_spaced { format!("\n{export:#}\r\n\t ") } else { export.to_string() };
+    let (camel, snake) = match signal {
+        Signal::Metrics => ("resourceMetrics", "resource_metrics"),
+        Signal::Logs => ("resourceLogs", "resource_logs"),
+        Signal::Traces => ("resourceSpans", "resource_spans"),
+    };
+    if is_snake { text.replacen(camel, snake, 1) } else { text }
+}
+
+/// All of an export as a part.
+fn whole(signal: Signal, text: &str) -> Part {
+    Part {
+        tenant: TenantId::new("whole", IdRules::Mimir).unwrap(),
+        protocol: Protocol::OtlpJson(signal),
+        elements: text.as_bytes().to_vec().into(),
+        coding: Coding::of(Compression::Identity),
+        inflated_bytes: text.len().try_into().unwrap(),
+        series: 1,
+        samples: 1,
+        histograms: 0,
+        exemplars: 0,
+        merge: MergeKey::Alone,
+    }
+}
+
+/// Merges parts in JSON as a replay does, in as many requests as it takes. Each has the elements of its parts, as
+/// serde_json reads them, and as many parts as it has room for.
+fn merge_all(parts: &[Part], bytes_max: usize) -> Result<(), TestCaseError> {
+    let (mut merger, mut reader) = (Merger::default(), ReplicaReader::new(None));
+    let mut left = parts;
+    while !left.is_empty() {
+        let merged = merger.merge(left, bytes_max).unwrap();
+        let bytes = merged.elements.len();
+        let (these, later) = left.split_at(merged.parts);
+        let expected: Vec<Json> =
+            these.iter().flat_map(|part| otlp::elements(&part.elements).unwrap()).collect();
+        prop_assert_eq!(otlp::elements(&merged.elements), Some(expected));
+        prop_assert_eq!(merged.inflated_bytes as usize, bytes);
+        prop_assert!(these.len() == 1 || bytes <= bytes_max, "{} bytes", bytes);
+        prop_assert!(later.first().is_none_or(|next| bytes + next.elements.len() > bytes_max));
+        for part in these {
+            prop_assert_eq!(reader.read(part).key, MergeKey::Ha(None));
+        }
+        left = later;
+    }
+    Ok(())
+}
+
 // ---- Rules ----
 
 fn rules() -> impl Strategy<Value = TenantRules> {
@@ -307,7 +361,7 @@ proptest! {
             }
         };
         otlp::consistent(Protocol::OtlpJson(signal), &got.0, &got.1, &rules);
-        let of = |parts: &[tenantry::model::Part]| -> Vec<_> {
+        let of = |parts: &[Part]| -> Vec<_> {
             parts.iter().map(|part| (part.tenant.clone(), part.series, part.samples)).collect()
         };
         prop_assert_eq!(of(&got.1), of(&expected.1));
@@ -325,6 +379,28 @@ proptest! {
         }
         let refused = got.0.refused.samples + got.0.refused.dropped_samples;
         prop_assert_eq!(together.len() as u64 + refused, whole.len() as u64);
+    }
+
+    #[test]
+    fn json_is_joined_as_serde_json_joins_it(
+        exports in vec((models(), any::<bool>(), any::<bool>()), 1..6), rules in rules(), signal in signals(),
+        bytes_max in select(vec![0, 1_000, 4_000, usize::MAX]),
+    ) {
+        let texts: Vec<String> = exports
+            .iter()
+            .map(|(models, is_snake, is_spaced)| spelled(signal, models, *is_snake, *is_spaced))
+            .collect();
+        merge_all(&texts.iter().map(|text| whole(signal, text)).collect::<Vec<_>>(), bytes_max)?;
+        let mut by_tenant: BTreeMap<TenantId, Vec<Part>> = BTreeMap::new();
+        for text in &texts {
+            let split = otlp::split(Protocol::OtlpJson(signal), text.as_bytes(), &rules);
+            for part in split.map(|(_, parts)| parts).unwrap_or_default() {
+                by_tenant.entry(part.tenant.clone()).or_default().push(part);
+            }
+        }
+        for parts in by_tenant.values() {
+            merge_all(parts, bytes_max)?;
+        }
     }
 
     #[test]

@@ -10,10 +10,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use serde_json::{Value as Json, json};
 use support::otlp::{JSON, coded, fields_of, is_full_success, numbered, numbers, path, plain, start};
 use support::upstream::Received;
 use support::{Reply, Server, eventually, on_both_at_once, post};
-use tenantry::model::Signal;
+use tenantry::model::{Notation, Signal};
 
 fn spool(folder: &Path) -> String {
     format!("timeout: 5s\nspool: {{dir: {}}}\n", folder.display())
@@ -70,9 +71,42 @@ fn what_is_spooled_leaves_in_the_coding_that_its_target_has_by_then() {
     });
 }
 
+/// An export of a tenant in JSON, with so many records from this number on. A record has some 45 bytes.
+fn json_records(tenant: &str, from: u64, count: u64) -> Vec<u8> {
+    let record = |number: u64| json!({"timeUnixNano": number.to_string(), "severityText": "INFO"});
+    let records: Json = (from..from + count).map(record).collect();
+    let attributes = json!([{"key": "tenant", "value": {"stringValue": tenant}}]);
+    let scopes = json!([{"logRecords": records}]);
+    let export = json!({"resourceLogs": [{"resource": {"attributes": attributes}, "scopeLogs": scopes}]});
+    export.to_string().into_bytes()
+}
+
+/// The numbers of the items that a request has.
+fn numbers_of(received: &Received) -> Vec<u64> {
+    if received.header("content-type") != Some("application/json") {
+        return numbers(received);
+    }
+    let export: Json = serde_json::from_slice(&plain(received)).unwrap();
+    let resources = export["resourceLogs"].as_array().unwrap().iter();
+    let scopes = resources.flat_map(|resource| resource["scopeLogs"].as_array().unwrap());
+    let records = scopes.flat_map(|scope| scope["logRecords"].as_array().unwrap());
+    records.map(|record| record["timeUnixNano"].as_str().unwrap().parse().unwrap()).collect()
+}
+
+/// Has a part of 20 KB spooled.
+fn push_records(server: &Server, notation: Notation, encoding: &str, from: u64) {
+    if notation == Notation::Protobuf {
+        return push(server, encoding, &records("a", from, 450));
+    }
+    let named = if encoding.is_empty() { String::new() } else { format!("Content-Encoding: {encoding}\r\n") };
+    let body = coded(encoding, &json_records("a", from, 450));
+    let answer = post(server, path(Signal::Logs), &format!("{JSON}{named}"), &body);
+    assert_eq!(answer.status, 200, "{answer:?}");
+}
+
 /// Has `parts` parts of 20 KB spooled, each coded as the next of `encodings`, and then sent to an upstream that takes
 /// 50 ms for each request. Few requests have to carry them all, and in order.
-fn a_stream_is_sent_in_few_requests(encodings: &[&str], parts: u64, requests_max: usize) {
+fn a_stream_is_sent_in_few_requests(notation: Notation, encodings: &[&str], parts: u64, requests_max: usize) {
     on_both_at_once(|driver| {
         let folder = tempfile::tempdir().unwrap();
         let is_well = Arc::new(AtomicBool::new(false));
@@ -83,13 +117,13 @@ fn a_stream_is_sent_in_few_requests(encodings: &[&str], parts: u64, requests_max
                 false => Reply::new(500, ""),
             });
         for (part, encoding) in (0..parts).zip(encodings.iter().cycle()) {
-            push(&server, encoding, &records("a", part * 450, 450));
+            push_records(&server, notation, encoding, part * 450);
         }
         let before = upstream.received().len();
         is_well.store(true, Ordering::SeqCst);
         until_empty(&server);
         let requests = &upstream.received()[before..];
-        let came: Vec<u64> = requests.iter().flat_map(numbers).collect();
+        let came: Vec<u64> = requests.iter().flat_map(numbers_of).collect();
         // Probes that came too early are sent again.
         assert!(came.ends_with(&(0..parts * 450).collect::<Vec<_>>()), "{} items", came.len());
         let bytes = requests.iter().map(|received| plain(received).len()).max().unwrap();
@@ -105,12 +139,27 @@ fn a_stream_is_sent_in_few_requests(encodings: &[&str], parts: u64, requests_max
 
 #[test]
 fn large_compressed_parts_share_requests_at_the_replay() {
-    a_stream_is_sent_in_few_requests(&["gzip"], 200, 20);
+    a_stream_is_sent_in_few_requests(Notation::Protobuf, &["gzip"], 200, 20);
 }
 
 #[test]
 fn parts_in_different_codings_share_requests_at_the_replay() {
-    a_stream_is_sent_in_few_requests(&["gzip", "", "zstd", "snappy"], 80, 12);
+    a_stream_is_sent_in_few_requests(Notation::Protobuf, &["gzip", "", "zstd", "snappy"], 80, 12);
+}
+
+#[test]
+fn compressed_parts_in_json_share_requests_at_the_replay() {
+    a_stream_is_sent_in_few_requests(Notation::Json, &["gzip"], 200, 20);
+}
+
+#[test]
+fn parts_in_json_without_a_coding_share_requests_at_the_replay() {
+    a_stream_is_sent_in_few_requests(Notation::Json, &[""], 200, 20);
+}
+
+#[test]
+fn parts_in_json_in_different_codings_share_requests_at_the_replay() {
+    a_stream_is_sent_in_few_requests(Notation::Json, &["gzip", "", "zstd", "snappy"], 80, 12);
 }
 
 /// Without its target, the rest of the configuration would send the data to the program itself, which answers 404.

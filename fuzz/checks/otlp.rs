@@ -9,8 +9,8 @@ pub(crate) mod common;
 
 use std::collections::BTreeMap;
 
-use tenantry::model::{Compression, Notation, Part, Protocol, Signal, SplitLimits};
-use tenantry::split::{Body, Scan, SplitError, SplitRules, Splitter, halve};
+use tenantry::model::{Compression, MergeKey, Notation, Part, Protocol, Signal, SplitLimits};
+use tenantry::split::{Body, Merger, ReplicaReader, Scan, SplitError, SplitRules, Splitter, halve};
 use tenantry::tenant::{NamedBy, Policy, TenantRules};
 use tenantry::wire::otlp::{Level, count_items, held};
 use testkit::oracle::otlp::{Item, logs, metrics, naming, scopes, traces};
@@ -179,6 +179,35 @@ pub(crate) fn check_traces(export: &[u8]) {
     check(Signal::Traces, export);
 }
 
+/// The elements of the list of an export in JSON that has nothing else; `None` if it has, or a number for which
+/// serde_json has no room.
+pub(crate) fn elements(export: &[u8]) -> Option<Vec<serde_json::Value>> {
+    let serde_json::Value::Object(members) = serde_json::from_slice(export).ok()? else { return None };
+    let mut values = members.into_iter().map(|(_, value)| value);
+    match (values.next(), values.next()) {
+        (Some(serde_json::Value::Array(list)), None) => Some(list),
+        _ => None,
+    }
+}
+
+/// Joins a part in JSON to itself, as a replay does. If it may share a request, all that it has is there twice.
+fn check_join(signal: Signal, part: &Part) {
+    let joins = ReplicaReader::new(None).read(part).key != MergeKey::Alone;
+    let merged = Merger::default().merge([part, part], usize::MAX).expect("the first is whole");
+    assert_eq!(merged.parts, 1 + usize::from(joins));
+    assert_eq!(merged.inflated_bytes as usize, merged.elements.len());
+    if !joins {
+        assert_eq!(merged.elements, part.elements);
+        return;
+    }
+    let count = count_items(Notation::Json, signal, Level::Export, &merged.elements);
+    assert_eq!(count, Ok(2 * part.samples));
+    serde_json::from_slice::<serde::de::IgnoredAny>(&merged.elements).expect("a request is JSON");
+    if let Some(list) = elements(&part.elements) {
+        assert_eq!(elements(&merged.elements), Some([&list[..], &list].concat()));
+    }
+}
+
 /// What the fuzz target `otlp_json` does: a body in JSON as each of the signals. Each part is JSON, and whatever is an
 /// item in the body is in one part.
 pub(crate) fn check_json(export: &[u8]) {
@@ -190,6 +219,7 @@ pub(crate) fn check_json(export: &[u8]) {
             let Ok((scan, parts)) = split(protocol, export, &rules) else { continue };
             for part in &parts {
                 serde_json::from_slice::<serde::de::IgnoredAny>(&part.elements).expect("a part is JSON");
+                check_join(signal, part);
             }
             consistent(protocol, &scan, &parts, &rules);
         }

@@ -4,7 +4,7 @@
 //! request with one table of symbols, and only then deflated (see [`Merger`](crate::split::Merger)). This happens when
 //! a connection is there: until then more fragments may join.
 //!
-//! Parts in OTLP are coded as their target wants them, which may be only now.
+//! Parts in OTLP are coded as their target wants them, which may be only now. Several in JSON become one document.
 //!
 //! The parts stay as they are, so that each can be sent again alone or in pieces, and releases what it holds. What is
 //! made of them is charged to the budget until the request is answered.
@@ -20,7 +20,7 @@ use crate::exchange::fragment::Fragment;
 use crate::limits::TURN_BYTES_MAX;
 use crate::model::{Compression, MergeKey, Part, Protocol};
 use crate::shared::budget::Charge;
-use crate::split::{Merged, are_coded_when_sent, compressing_work};
+use crate::split::{Merged, are_coded_when_sent, compressing_work, merging_work};
 
 /// A batch, and what is sent of it.
 #[derive(Clone, Copy)]
@@ -105,7 +105,10 @@ impl Egress {
         };
         let inflated_bytes = merged.as_ref().map_or(0, |merged| merged.inflated_bytes as usize);
         let sent = batch.first().map_or(Compression::Snappy, |first| first.part.coding.sent);
-        self.tasks.record_work(compressing_work(sent, inflated_bytes));
+        self.tasks.record_work(match &batch[..] {
+            [first, _, ..] => merging_work(first.part.protocol, sent, inflated_bytes),
+            _ => compressing_work(sent, inflated_bytes),
+        });
         let kept = merged.as_ref().map_or(1, |merged| merged.parts);
         let rest = batch.split_off(kept.min(batch.len()));
         let packed = merged.zip(batch.first()).map(|(merged, first)| {

@@ -6,9 +6,10 @@
 //!
 //! On the direct way, parts in Remote Write 2.0, and those of OTLP in gzip or zstd, are merged only if they are small:
 //! for a large one, writing and deflating it once more takes longer than the request that it saves, and requests go
-//! side by side. Here one waits for the other, and a request costs a round trip. So parts of all sizes are merged, up
-//! to the size that merged requests have otherwise. They are inflated for it in the core's turns of work. Nor need they
-//! have one coding: a request has that of its first part.
+//! side by side. Those of OTLP in JSON are not merged at all there. Here one waits for the other, and a request costs a
+//! round trip. So parts of all sizes and notations are merged, up to the size that merged requests have otherwise. They
+//! are inflated and looked at for it in the core's turns of work. Nor need they have one coding: a request has that of
+//! its first part. A request is in one notation, and what is in JSON shares none if its document has more than a list.
 //!
 //! The coding that a target always wants may have changed since a part was spooled. It is sent as the target wants it
 //! now.
@@ -171,7 +172,7 @@ impl Egress {
         let mut looked_at = Vec::with_capacity(read.len());
         let is_needed = read.len() > 1 && !are_alike;
         for (sequence, spooled) in read {
-            let replica = match is_needed {
+            let replica = match is_needed && ReplicaReader::looks_into(&spooled.part) {
                 true => {
                     self.tasks.yield_if_busy().await;
                     let Part { protocol, coding, inflated_bytes, .. } = &spooled.part;

@@ -16,8 +16,9 @@ use std::io::Write as _;
 use bytes::Bytes;
 use libdeflater::CompressionLvl;
 
+use super::otlp::Joined;
 use crate::limits::SCRATCH_BYTES_MAX;
-use crate::model::{Compression, Part};
+use crate::model::{Compression, Notation, Part};
 use crate::wire::inflate::Inflater;
 use crate::wire::snappy::Deflater;
 use crate::wire::varint::{self, VARINT_BYTES_MAX};
@@ -154,14 +155,17 @@ pub(super) fn inflate_into<'a>(inflater: &'a mut Inflater, part: &Part) -> Optio
 
 /// Whether these parts in OTLP have to be coded anew before they are sent in the coding of the first. Elements in
 /// snappy and without a coding are sent one behind the other. So could those in gzip and zstd, but not every receiver
-/// reads on after the first member or frame, and one that does not would lose the others without a word.
+/// reads on after the first member or frame, and one that does not would lose the others without a word. What is in
+/// JSON has to become one document.
 pub fn are_coded_when_sent<'a>(mut parts: impl Iterator<Item = &'a Part>) -> bool {
     let Some(first) = parts.next() else { return false };
-    let joins = matches!(first.coding.sent, Compression::Snappy | Compression::Identity);
+    let is_json = matches!(first.protocol.export(), Some((_, Notation::Json)));
+    let joins = !is_json && matches!(first.coding.sent, Compression::Snappy | Compression::Identity);
     first.coding.now != first.coding.sent || parts.any(|part| !joins || part.coding.now != first.coding.sent)
 }
 
-/// Merges parts in OTLP, as many as inflate to no more than `bytes_max` together, at least the first. Returns the
+/// Merges parts of one signal in OTLP, as many as inflate to no more than `bytes_max` together, at least the first. In
+/// JSON also no further than they are exports [with a list alone](crate::wire::otlp::json::find_list). Returns the
 /// request, coded as the first is sent, what it inflates to, and the number of its parts; `None` if there are none, or
 /// the first is damaged.
 pub(super) fn merge<'a>(
@@ -169,23 +173,26 @@ pub(super) fn merge<'a>(
     parts: impl IntoIterator<Item = &'a Part>,
     bytes_max: usize,
 ) -> Option<(Bytes, usize, usize)> {
-    let (mut content, mut merged) = (Vec::new(), 0);
+    let mut parts = parts.into_iter().peekable();
+    let (signal, notation) = parts.peek()?.protocol.export()?;
+    let (mut joined, mut merged) = (Joined::new(signal, notation), 0);
     let (mut sent, mut inflater) = (None, Inflater::default());
     for part in parts {
-        if merged > 0 && content.len() + part.inflated_bytes as usize > bytes_max {
+        if merged > 0 && joined.bytes_with(part.inflated_bytes as usize) > bytes_max {
             break;
         }
-        match part.coding.now {
-            Compression::Identity => content.extend_from_slice(&part.elements),
-            _ => match inflate_into(&mut inflater, part) {
-                Some(more) => content.extend_from_slice(more),
-                None => break,
-            },
+        let added = match part.coding.now {
+            Compression::Identity => joined.add(&part.elements),
+            _ => inflate_into(&mut inflater, part).and_then(|export| joined.add(export)),
+        };
+        if added.is_none() {
+            break;
         }
         sent.get_or_insert(part.coding.sent);
         merged += 1;
     }
-    Some((coder.elements(&content, sent?), content.len(), merged))
+    let (sent, content) = (sent?, joined.into_content());
+    Some((coder.elements(&content, sent), content.len(), merged))
 }
 
 #[cfg(test)]
@@ -234,6 +241,39 @@ mod tests {
             assert!(!are_coded_when_sent([part(b"x", first, first)].iter()));
         }
         assert!(are_coded_when_sent([part(b"x", Compression::Identity, Compression::Gzip)].iter()));
+    }
+
+    #[test]
+    fn parts_in_json_make_one_document_in_the_coding_of_the_first() {
+        let of = |text: &str, now, sent| Part {
+            protocol: Protocol::OtlpJson(Signal::Logs),
+            ..part(text.as_bytes(), now, sent)
+        };
+        let mut merger = Merger::default();
+        for first in ALL {
+            for (now, sent) in ALL.into_iter().flat_map(|now| ALL.map(|sent| (now, sent))) {
+                let parts = [
+                    of(r#"{"resourceLogs":[{"a":1}]}"#, first, first),
+                    of(r#"{ "resource_logs" : [{}] }"#, now, sent),
+                    of(r#"{"resourceLogs":[],"x":1}"#, first, first),
+                ];
+                let told = format!("{first:?}, then {now:?} for {sent:?}");
+                assert!(are_coded_when_sent(parts.iter()), "{told}");
+                let Merged { elements, inflated_bytes, parts: merged } = merger.merge(&parts, 99).unwrap();
+                assert_eq!(merged, 2, "{told}");
+                let [one, _, other] = &parts;
+                let whole = Part { elements, inflated_bytes, ..one.clone() };
+                assert_eq!(content_of(&whole).unwrap(), br#"{"resourceLogs":[{"a":1},{}]}"#, "{told}");
+                assert_eq!(merger.merge(&parts, 51).unwrap().parts, 1, "{told}");
+                // A part that is joined to no other is coded as it is.
+                let recoded = Part { coding: Coding { now: first, sent }, ..other.clone() };
+                let Some(Merged { elements, .. }) = merger.deflate(&recoded) else { continue };
+                let recoded = Part { elements, coding: Coding::of(sent), ..recoded };
+                assert_eq!(content_of(&recoded), content_of(other), "{told}");
+            }
+            let alone = of("{}", first, first);
+            assert!(!are_coded_when_sent([alone].iter()));
+        }
     }
 
     #[test]

@@ -19,6 +19,7 @@
 
 mod found;
 mod halve;
+mod join;
 
 use std::borrow::Cow;
 use std::ops::Range;
@@ -38,6 +39,7 @@ use crate::wire::otlp::{
 pub(super) use found::ScannedResources;
 use found::{Apart, Owned};
 pub(super) use halve::halve;
+pub(super) use join::Joined;
 
 /// Walks over an inflated export once, and records its content in `found`, which must be empty.
 pub(super) fn scan(
@@ -244,7 +246,7 @@ impl<'a> Pass<'a> {
         scan.tenants = tenants.slots.len();
         scan.passthrough =
             scan.tenants == 1 && scan.refused.series() == 0 && !self.skipped && found.is_whole();
-        // Exports in JSON are not merged: their lists would have to be joined.
+        // Exports in JSON are merged only at a replay, as their lists have to be joined.
         found.alone = self.unknown.scalars_bytes > 0 || self.notation == Notation::Json;
         if scan.passthrough {
             found.alone |= self.unknown.others > 0;

@@ -6,15 +6,18 @@
 //! other part, they have none.
 //!
 //! A large part in Remote Write 2.0 has no key, as merging it does not pay while it is on its way. Nor has a large one
-//! of OTLP in gzip or zstd. Here they get one.
+//! of OTLP in gzip or zstd, or any in JSON. Here they get one. What is in JSON gets it only if it is an object with
+//! nothing but its list. A part in the spool may be damaged, so it is checked once more to be JSON: others would be
+//! refused with it.
 #![forbid(unsafe_code)]
 
 use super::coder::inflate_into;
 use super::downgrade;
 use super::remote_write_v2::merge::{inflate, read_symbols};
 use crate::limits::TURN_BYTES_MAX;
-use crate::model::{HaLabels, MergeKey, Part, Protocol, Signal};
-use crate::wire::otlp::{Level, Member, Members, Notation};
+use crate::model::{HaLabels, MergeKey, Notation, Part, Protocol, Signal};
+use crate::wire::otlp::json::{check, find_list};
+use crate::wire::otlp::{Level, Member, Members};
 use crate::wire::snappy::Inflater;
 use crate::wire::{inflate as codings, remote_write_v1, remote_write_v2};
 
@@ -63,19 +66,29 @@ impl<'a> ReplicaReader<'a> {
             && match part.protocol {
                 Protocol::RemoteWriteV2 => true,
                 // A larger one shares no request in any case, and is not worth the work.
-                Protocol::Otlp(_) => part.inflated_bytes as usize <= TURN_BYTES_MAX,
+                Protocol::Otlp(_) | Protocol::OtlpJson(_) => part.inflated_bytes as usize <= TURN_BYTES_MAX,
                 _ => false,
             }
     }
 
-    /// Reads a part, which must come from a [`Splitter`](super::Splitter). It costs what inflating and scanning it
-    /// costs.
+    /// Whether [`Self::read`] looks into a part.
+    pub fn looks_into(part: &Part) -> bool {
+        match part.protocol {
+            Protocol::RemoteWriteV1 | Protocol::RemoteWriteV2 => true,
+            Protocol::Otlp(_) | Protocol::OtlpJson(_) => Self::may_give_key(part),
+            Protocol::Loki | Protocol::LokiJson => false,
+        }
+    }
+
+    /// Reads a part, which must come from a [`Splitter`](super::Splitter). If it [looks into](Self::looks_into) it, it
+    /// costs what inflating and scanning it costs.
     pub fn read(&mut self, part: &Part) -> OfReplica {
         let read = match part.protocol {
             Protocol::RemoteWriteV1 => self.read_v1(part),
             Protocol::RemoteWriteV2 => self.read_v2(part),
-            Protocol::Otlp(signal) if Self::may_give_key(part) => self.read_export(part, signal),
-            Protocol::Loki | Protocol::LokiJson | Protocol::Otlp(_) | Protocol::OtlpJson(_) => None,
+            Protocol::Otlp(signal) => self.read_export(part, signal, Notation::Protobuf),
+            Protocol::OtlpJson(signal) => self.read_export(part, signal, Notation::Json),
+            Protocol::Loki | Protocol::LokiJson => None,
         };
         read.unwrap_or_else(|| OfReplica::by_key(part))
     }
@@ -119,13 +132,28 @@ impl<'a> ReplicaReader<'a> {
 
     /// Resources put behind others make one export. `None` if it has a field of the export as a whole. Nobody takes its
     /// items for those of a replica, but what its series are is not known, so it passes no others.
-    fn read_export(&mut self, part: &Part, signal: Signal) -> Option<OfReplica> {
-        let export = inflate_into(&mut self.exports, part)?;
-        let mut members = Members::new(Notation::Protobuf, signal, Level::Export, export);
-        while let Some((member, _)) = members.take().ok()? {
-            let Member::Child(..) = member else { return None };
+    fn read_export(&mut self, part: &Part, signal: Signal, notation: Notation) -> Option<OfReplica> {
+        if !Self::looks_into(part) {
+            return None;
         }
-        Some(OfReplica { key: MergeKey::Ha(None), is_whole: false })
+        let export = inflate_into(&mut self.exports, part)?;
+        let holds_only_resources = match notation {
+            Notation::Protobuf => holds_only_resources(signal, export),
+            Notation::Json => check(export).is_ok() && find_list(signal, export).is_some(),
+        };
+        holds_only_resources.then_some(OfReplica { key: MergeKey::Ha(None), is_whole: false })
+    }
+}
+
+/// Whether an export in protobuf is well-formed, and has no field of its own.
+fn holds_only_resources(signal: Signal, export: &[u8]) -> bool {
+    let mut members = Members::new(Notation::Protobuf, signal, Level::Export, export);
+    loop {
+        match members.take() {
+            Ok(Some((Member::Child(..), _))) => {}
+            Ok(None) => return true,
+            Ok(Some(_)) | Err(_) => return false,
+        }
     }
 }
 
@@ -278,7 +306,7 @@ mod tests {
     }
 
     #[test]
-    fn an_export_without_a_key_gets_one_unless_it_has_other_fields_or_is_json() {
+    fn an_export_without_a_key_gets_one_unless_it_has_other_fields_or_is_large() {
         let mut reader = ReplicaReader::new(None);
         let resource = [0x0a, 3, 0x12, 1, 0];
         let of = |bytes: &[u8]| part(Protocol::Otlp(Signal::Logs), bytes, MergeKey::Alone);
@@ -298,9 +326,43 @@ mod tests {
         assert_eq!(reader.read(&Part { inflated_bytes: 1, ..gzip.clone() }), alone, "damaged");
         let large = Part { inflated_bytes: u32::MAX, ..gzip };
         assert_eq!(reader.read(&large), alone);
-        let json = part(Protocol::OtlpJson(Signal::Logs), b"{}", MergeKey::Alone);
-        assert_eq!(reader.read(&json), alone);
-        assert!(!ReplicaReader::may_give_key(&json) && !ReplicaReader::may_give_key(&large));
+        assert!(!ReplicaReader::may_give_key(&large) && !ReplicaReader::looks_into(&large));
+    }
+
+    #[test]
+    fn an_export_in_json_gets_a_key_if_its_list_is_all_that_it_has() {
+        let mut reader = ReplicaReader::new(None);
+        let of = |text: &[u8]| part(Protocol::OtlpJson(Signal::Logs), text, MergeKey::Alone);
+        let merges = OfReplica { key: MergeKey::Ha(None), is_whole: false };
+        for text in [r#"{"resourceLogs":[{}, {}]}"#, " { \"resource_logs\" : [ ] } "] {
+            assert_eq!(reader.read(&of(text.as_bytes())), merges, "{text}");
+        }
+        let alone = OfReplica { key: MergeKey::Alone, is_whole: false };
+        for text in [
+            "{}",
+            r#"{"resourceLogs":null}"#,
+            r#"{"resourceSpans":[{}]}"#,
+            r#"{"resourceLogs":[{}],"x":1}"#,
+            r#"{"resourceLogs":[],"resource_logs":[]}"#,
+            // Damaged: these are no JSON.
+            r#"{"resourceLogs":[{}]"#,
+            r#"{"resourceLogs":[{}}]}"#,
+            r#"{"resourceLogs":[{"a":1 2}]}"#,
+            r#"{"resourceLogs"[{}]}"#,
+            "",
+        ] {
+            assert_eq!(reader.read(&of(text.as_bytes())), alone, "{text}");
+        }
+        assert_eq!(reader.read(&of(b"{\"resourceLogs\":[\"\xff\"]}")), alone, "no UTF-8");
+        let whole = of(br#"{"resourceLogs":[{}]}"#);
+        assert_eq!(reader.read(&Part { inflated_bytes: 9, ..whole.clone() }), alone, "damaged");
+        let large = Part { inflated_bytes: u32::MAX, ..whole.clone() };
+        assert_eq!(reader.read(&large), alone);
+        assert!(ReplicaReader::looks_into(&whole) && !ReplicaReader::looks_into(&large));
+        let mut keyed = whole;
+        keyed.merge = MergeKey::Ha(None);
+        assert!(!ReplicaReader::looks_into(&keyed));
+        assert_eq!(reader.read(&keyed), merges);
     }
 
     #[test]

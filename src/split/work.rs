@@ -12,6 +12,9 @@ use crate::wire::inflate::Compression;
 /// The work of a byte of JSON. Each level of a document is walked again, byte by byte where there are few strings.
 const JSON: usize = 8;
 
+/// The work of a byte of JSON that is joined to others: it is walked once.
+const JOINED_JSON: usize = 2;
+
 /// Inflating and scanning what has `bytes` of inflated size.
 pub fn scanning_work(protocol: Protocol, received: Compression, bytes: usize) -> usize {
     let is_json = matches!(protocol, Protocol::LokiJson | Protocol::OtlpJson(_));
@@ -22,6 +25,12 @@ pub fn scanning_work(protocol: Protocol, received: Compression, bytes: usize) ->
 /// Gathering what has `bytes` of inflated size, and compressing it as it is sent.
 pub fn compressing_work(sent: Compression, bytes: usize) -> usize {
     bytes.saturating_mul(if sent == Compression::Gzip { 3 } else { 1 })
+}
+
+/// The same, for what is made of several parts.
+pub fn merging_work(protocol: Protocol, sent: Compression, bytes: usize) -> usize {
+    let joining = if matches!(protocol, Protocol::OtlpJson(_)) { JOINED_JSON } else { 0 };
+    compressing_work(sent, bytes).saturating_add(bytes.saturating_mul(joining))
 }
 
 #[cfg(test)]
@@ -51,6 +60,14 @@ mod tests {
         let body = Body { protocol, compression: Compression::Gzip, bytes: gzip(json).into() };
         let result = splitter.scan(body, &SplitRules::new(&tenant, limits), None);
         (splitter.work(), result.map(|_| ()))
+    }
+
+    #[test]
+    fn what_is_joined_in_json_is_more_work() {
+        let of = |protocol| merging_work(protocol, Compression::Gzip, 100);
+        let signal = Signal::Logs;
+        assert_eq!((of(Protocol::Otlp(signal)), of(Protocol::OtlpJson(signal))), (300, 500));
+        assert_eq!(merging_work(Protocol::OtlpJson(signal), Compression::Gzip, usize::MAX), usize::MAX);
     }
 
     #[test]

@@ -10,8 +10,8 @@
 //! * It runs on the home core of a tenant, once for each request: nothing is allocated per series or per part, and
 //!   buffers are kept between requests, up to [`SCRATCH_BYTES_MAX`] of each kind.
 //!
-//! Parts in OTLP are merged here, too: they are simply put one behind the other, and coded together
-//! ([`coder`](crate::split::coder)).
+//! Parts in OTLP are merged here, too: they are simply put one behind the other, or their lists are joined if they are
+//! in JSON, and coded together ([`coder`](crate::split::coder)).
 //!
 //! A symbol is hashed once for each part that has it. Within a part its place is a single table lookup, as when parts
 //! are split ([`part`](super::part)).

@@ -22,6 +22,7 @@
 mod attributes;
 mod check;
 mod cursor;
+mod list;
 
 use std::ops::Range;
 
@@ -33,6 +34,7 @@ pub use check::{NotJson, check};
 use cursor::Cursor;
 #[cfg(test)]
 pub(crate) use cursor::tests::bytes_read;
+pub use list::find_list;
 
 /// Where the reading of an object is.
 #[derive(Clone, Copy, Debug)]
