@@ -7,8 +7,8 @@
 //! - What a piece repeats of its whole, such as the attributes of a resource in OTLP, may be more than the upstream
 //!   takes. Then no piece is small enough, and there may be as many as entries, each with a copy. So nothing is halved
 //!   any more once the pieces that were too large have [`VAIN_TIMES_MAX`] times the bytes of the whole: what is left is
-//!   sent as it is. Entries that are too large themselves never have, as all of them together are no more than the
-//!   whole.
+//!   sent as it is. Entries that are large themselves hardly bring it about: without what is repeated, all of them
+//!   together are no more than the whole.
 //! - No sender waits for what the spool replays, and other data of its tenant waits behind it. So a replay goes on for
 //!   as long as its pieces get answers: if it had to end in time, it would begin anew for ever.
 //! - Halving inflates, walks and compresses what may be large. It takes its turn among the core's work.
